@@ -1,0 +1,71 @@
+"""What all models of users' files share: unknown keys are errors, models are frozen, text is text.
+
+The YAML reader leaves quotes-less `NO` or `012345` as the text that was written (DESIGN section 5); what it does read
+as a number, a truth value or a date is turned back into text here wherever a property wants text.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import date, datetime, timedelta
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints
+
+__all__ = ["Duration", "Email", "Identifier", "Model", "Text", "as_text", "duration"]
+
+
+class Model(BaseModel):
+    """The base of every model of a file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=False, hide_input_in_errors=True)
+
+
+def as_text(value: Any) -> Any:
+    """A scalar as the text that stands in for it: `true`, `12`, `2026-12-01`; anything else as it is."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return str(value)
+    if isinstance(value, date) and not isinstance(value, datetime):
+        return value.isoformat()
+    return value
+
+
+Text = Annotated[str, BeforeValidator(as_text)]
+
+_EMAIL = re.compile(r"[^@\s\"\\\x00-\x1f\x7f<>(),:;\[\]]+@[^@\s\"\\\x00-\x1f\x7f<>(),:;\[\]/?#%]+")
+
+
+def _email(value: Any) -> Any:
+    if not isinstance(value, str):
+        raise ValueError("not an address")  # noqa: TRY004  pydantic turns a ValueError into a problem of the file
+    if not _EMAIL.fullmatch(value):
+        raise ValueError("not an address (no double quotes, backslashes, blanks or control characters)")
+    return value
+
+
+Email = Annotated[str, BeforeValidator(_email)]
+
+Identifier = Annotated[str, BeforeValidator(as_text), StringConstraints(min_length=1)]
+
+_DURATION = re.compile(r"(\d{1,6})(s|m|h|d)")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def duration(value: Any) -> timedelta:
+    """`30s`, `10m`, `1h`, `2d` as a span of time; a bare number counts seconds.
+
+    Raises ValueError for anything else.
+    """
+    if isinstance(value, timedelta):
+        return value
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e8:
+        return timedelta(seconds=value)
+    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError("not a duration: write a number and s, m, h or d, such as 10m")
+    return timedelta(**{_UNITS[match[2]]: int(match[1])})
+
+
+Duration = Annotated[timedelta, BeforeValidator(duration)]

@@ -1,0 +1,122 @@
+"""Everything the program raises on purpose.
+
+ReconcilerError
+├── UsageError             the command was called wrongly (exit 64)
+├── SettingsError          the settings cannot be read; the pass is refused
+├── RepositoryError        the checkout cannot be read, or a revision is not there
+├── HeldError              somebody else holds the state
+├── LedgerError            the ledger cannot be opened, read or written
+├── SecretsError           initial data or the sealed store cannot be read
+├── Blocked                a grant cannot run: the message says what is missing
+│   ├── MissingVariable    a placeholder has no value
+│   └── HostNotAllowed     a request would go to a host that is not allowed
+└── RequestFailed          a request left, or tried to, and came to nothing
+
+Each carries one sentence for the person who reads it; `Problem` is the same for what is wrong in a file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+__all__ = [
+    "Blocked",
+    "HeldError",
+    "HostNotAllowed",
+    "LedgerError",
+    "MissingVariable",
+    "Problem",
+    "ReconcilerError",
+    "RepositoryError",
+    "RequestFailed",
+    "SecretsError",
+    "SettingsError",
+    "Severity",
+    "UsageError",
+]
+
+
+class ReconcilerError(Exception):
+    """The root of the tree; its text is fit to be shown."""
+
+
+class UsageError(ReconcilerError):
+    """The command line asks for something that cannot be asked for."""
+
+
+class RepositoryError(ReconcilerError):
+    """The checkout cannot be read, or a revision is not there."""
+
+
+class HeldError(ReconcilerError):
+    """Another process holds the state; the text says who."""
+
+
+class LedgerError(ReconcilerError):
+    """The ledger cannot be opened, read or written; nothing was sent."""
+
+
+class SecretsError(ReconcilerError):
+    """Initial data or the sealed store cannot be read; the text has the next step."""
+
+
+class Blocked(ReconcilerError):
+    """A grant cannot run; the text says what is missing, and the grant's reason is that text."""
+
+
+class MissingVariable(Blocked):
+    """A placeholder names a variable that is unknown or has no value."""
+
+    def __init__(self, name: str, why: str = "has no value") -> None:
+        super().__init__(f"variable {{{{{name}}}}} {why}")
+        self.name = name
+
+
+class HostNotAllowed(Blocked):
+    """A request would go to a host that is not allowed."""
+
+
+class RequestFailed(ReconcilerError):
+    """A request came to nothing.
+
+    `left` says whether any of it can have reached the server: False for a refused connection, True for an answer
+    that never came.
+    """
+
+    def __init__(self, message: str, *, left: bool) -> None:
+        super().__init__(message)
+        self.left = left
+
+
+class Severity(StrEnum):
+    """How bad a problem in a file is."""
+
+    ERROR = "error"
+    WARNING = "warning"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Problem:
+    """What is wrong in one file, where, and what to do about it. `line` counts from 1; None where a file has none."""
+
+    file: str
+    line: int | None
+    message: str
+    severity: Severity = Severity.ERROR
+
+    def __str__(self) -> str:
+        where = self.file if self.line is None else f"{self.file}:{self.line}"
+        return f"{where}: {self.severity}: {self.message}"
+
+    def as_json(self) -> dict[str, object]:
+        """The object of DESIGN section 4.1."""
+        return {"file": self.file, "line": self.line, "severity": str(self.severity), "message": self.message}
+
+
+class SettingsError(ReconcilerError):
+    """The settings cannot be read; nothing is done until they can."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        super().__init__("\n".join(str(problem) for problem in problems))
+        self.problems = problems

@@ -1,0 +1,166 @@
+"""A grant: one hire and one access entry, the unit that is checked, executed, retried and reported.
+
+`Grant` is what git wants, `Record` what the ledger remembers, `Decision` what a plan makes of the two and a verdict.
+Records change in one place only: `reconciler.engine.record`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from reconciler.model.manifest import Manifest
+from reconciler.model.scope import Layer
+from reconciler.model.status import Action, Status
+
+__all__ = ["Decision", "Grant", "Hold", "Key", "Outcome", "Phase", "Record", "Step"]
+
+
+class Key(NamedTuple):
+    """What names a grant: the hire's id and the access entry's name."""
+
+    hire: str
+    access: str
+
+    def __str__(self) -> str:
+        return f"{self.hire}/{self.access}"
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Why a grant cannot be looked at: `invalid` or `blocked`, and what to do about it."""
+
+    status: Status
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """One hire × one access entry, as the files want it.
+
+    `layers` are the hire's and the form's variables. `begins` is the first day on which it counts. `origin` is the
+    sequence that it comes from, or None for the hire's own entry. `manifest_file` is None where there is no manifest.
+    """
+
+    key: Key
+    email: str
+    integration: str
+    service: str
+    source: str
+    manifest: Manifest | None = field(default=None, repr=False)
+    manifest_file: str | None = None
+    layers: tuple[Layer, ...] = field(default=(), repr=False)
+    begins: date | None = None
+    needs: tuple[str, ...] = ()
+    origin: str | None = None
+    hold: Hold | None = None
+    choices: tuple[tuple[str, Any], ...] = ()
+    """Form values that have to be held against the service's own options: (field id, value or NamedChoice)."""
+
+
+class Phase(StrEnum):
+    """Where the ledger left a grant."""
+
+    NEW = "new"
+    CONFIRMED = "confirmed"
+    EXECUTED = "executed"
+    DONE = "done"
+    RETRYING = "retrying"
+    FAILED = "failed"
+    REVOKED = "revoked"
+
+
+class Outcome(StrEnum):
+    """What became of one request of an attempt."""
+
+    SENT = "sent"
+    """About to leave, or left: no answer is known."""
+    DONE = "done"
+    """Answered with success."""
+    REFUSED = "refused"
+    """Answered with a failure, or never left: it has taken no effect."""
+    LOST = "lost"
+    """It left, and no answer that can be read came back: it may have taken effect."""
+    UNMET = "unmet"
+    """Answered with success, but `continue_if` did not hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One request of the run that is not settled yet: its place, the digest of its text in the manifest, its outcome."""
+
+    index: int
+    text: str
+    mutates: bool
+    outcome: Outcome
+
+    @property
+    def may_have_effect(self) -> bool:
+        """Whether it can have changed something (DESIGN section 3, the retry)."""
+        return self.mutates and self.outcome is not Outcome.REFUSED
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What the ledger remembers of a grant.
+
+    `attempts` counts since it last started afresh. `digest` is the keyed digest of what the last attempt would send.
+    `snapshot` holds the variables of the hire and the form as they were when it was last executed or confirmed; an
+    orphan is checked and revoked from it. `steps` are those of an unsettled run. `revoking` tells that `attempts`,
+    `retry_at` and `steps` belong to a revocation. `fresh` asks for a fresh start.
+    """
+
+    key: Key
+    email: str
+    integration: str
+    service: str
+    source: str
+    phase: Phase = Phase.NEW
+    status: Status = Status.MISSING
+    action: Action = Action.NONE
+    reason: str = ""
+    changed: bool = False
+    attempts: int = 0
+    retry_at: datetime | None = None
+    checked_at: datetime | None = None
+    last_error: str | None = None
+    digest: str | None = None
+    snapshot: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    origin: str | None = None
+    needs: tuple[str, ...] = ()
+    executed_at: datetime | None = None
+    confirmed_at: datetime | None = None
+    healed_at: datetime | None = None
+    orphaned_at: datetime | None = None
+    lost: bool = False
+    fresh: bool = False
+    revoking: bool = False
+    run: int | None = None
+    steps: tuple[Step, ...] = ()
+    revision: str | None = None
+
+    @property
+    def settled(self) -> bool:
+        """Whether it was ever executed or confirmed: then it is never silently dropped."""
+        return self.executed_at is not None or self.confirmed_at is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What is to be done about one grant, and why.
+
+    `resume` is the index of the request at which an attempt continues, 0 for a whole run. `afresh` says that the count
+    of attempts starts again. `heals` says that executing mends drift, which the guard counts.
+    """
+
+    status: Status
+    action: Action
+    reason: str
+    changed: bool = False
+    resume: int = 0
+    afresh: bool = False
+    heals: bool = False
+    guarded: bool = False

@@ -1,0 +1,153 @@
+"""A hire and a sequence: who should have what (DESIGN sections 2.1 and 2.2)."""
+
+from __future__ import annotations
+
+import re
+from datetime import date, timedelta
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from reconciler.model.base import Email, Identifier, Model, Text
+
+__all__ = ["AccessEntry", "At", "Hire", "HireRef", "NamedChoice", "Sequence"]
+
+_AT = re.compile(r"start(?:\s*([+-])\s*(\d{1,4})d)?")
+
+
+class At(Model):
+    """When an entry begins: on commit, relative to the hire's start, or on a date."""
+
+    kind: Literal["commit", "start", "date"]
+    offset: timedelta = timedelta()
+    day: date | None = None
+
+    def on(self, start: date | None) -> date | None:
+        """The first day on which the entry counts; None for at once.
+
+        Raises ValueError where it is relative to a start that the hire does not give.
+        """
+        if self.kind == "start":
+            if start is None:
+                raise ValueError("at: start needs the hire's start date")
+            return start + self.offset
+        return self.day
+
+
+def _at(value: Any) -> Any:
+    if isinstance(value, date):
+        return At(kind="date", day=value)
+    if value == "commit":
+        return At(kind="commit")
+    match = _AT.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError("at is commit, start, start±Nd or a date, such as start-3d or 2026-12-01")
+    days = int(match[2] or 0)
+    return At(kind="start", offset=timedelta(days=-days if match[1] == "-" else days))
+
+
+class HireRef(Model):
+    """Another hire's file, where a manager or a buddy is wanted."""
+
+    hire: Identifier
+
+
+class NamedChoice(Model):
+    """A choice by the name that its option shows, instead of by its value."""
+
+    name: Text
+
+
+FormValue = NamedChoice | list[NamedChoice | bool | int | float | date | str] | bool | int | float | date | str | None
+
+
+def _entry(value: Any) -> Any:
+    return {"integration": value} if isinstance(value, str) else value
+
+
+class Entry(Model):
+    """One line of an access list."""
+
+    integration: Identifier
+    name: Identifier | None = None
+    values: dict[Text, FormValue] = {}
+    at: Annotated[At, BeforeValidator(_at)] = At(kind="commit")
+    until: date | None = None
+    needs: list[Identifier] = []
+
+    @property
+    def access(self) -> str:
+        """The entry's name within the hire; by default the integration's."""
+        return self.name or self.integration
+
+
+AccessEntry = Annotated[Entry, BeforeValidator(_entry)]
+
+
+def _unique(entries: list[Entry]) -> None:
+    seen: set[str] = set()
+    for entry in entries:
+        if entry.access in seen:
+            raise ValueError(f"access {entry.access!r} stands twice: give each a name of its own")
+        seen.add(entry.access)
+
+
+class Hire(Model):
+    """A person."""
+
+    email: Email
+    first_name: Text
+    last_name: Text
+    position: Text | None = None
+    department: Text | None = None
+    start: date | None = None
+    phone: Text | None = None
+    manager: HireRef | Text | None = None
+    manager_email: Email | None = None
+    buddy: HireRef | Text | None = None
+    buddy_email: Email | None = None
+    extra: dict[Text, Any] = {}
+    sequences: list[Identifier] = []
+    access: list[AccessEntry] = []
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Self:
+        _unique(self.access)
+        return self
+
+    @property
+    def full_name(self) -> str:
+        """The name as another hire's `manager` shows it."""
+        return f"{self.first_name} {self.last_name}".strip()
+
+
+
+AssignField = Literal[
+    "email",
+    "first_name",
+    "last_name",
+    "position",
+    "department",
+    "start",
+    "phone",
+    "manager",
+    "manager_email",
+    "buddy",
+    "buddy_email",
+]
+
+
+def _many(value: Any) -> Any:
+    return value if isinstance(value, list) else [value]
+
+
+class Sequence(Model):
+    """A reusable bundle of access entries; `assign` gives it to every hire whose fields match."""
+
+    assign: Annotated[dict[AssignField, Annotated[list[Text], BeforeValidator(_many)]], Field(min_length=1)] | None = None
+    access: list[AccessEntry] = []
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Self:
+        _unique(self.access)
+        return self

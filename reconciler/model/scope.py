@@ -1,0 +1,115 @@
+"""The variables that a manifest's placeholders see, in layers: each layer says where its values come from.
+
+Layers are shared: a hire's by all its grants, initial data by all grants of a service. A name is looked up in the first
+layer that has it; a value of None counts as not given. Names that get their value only while requests run
+(`responses`, what `store_data` saves, `oauth`, generated values) are deferred until a layer brings them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from reconciler.model.errors import MissingVariable
+
+__all__ = ["DEFERRED", "HIRE_NAMES", "KNOWN_NAMES", "Found", "Layer", "Scope", "walk"]
+
+HIRE_NAMES = (
+    "email",
+    "manager",
+    "manager_email",
+    "buddy",
+    "buddy_email",
+    "position",
+    "department",
+    "first_name",
+    "last_name",
+    "start",
+)
+"""The seed's ten."""
+
+KNOWN_NAMES = frozenset({*HIRE_NAMES, "oauth", "redirect_url", "responses", "access_overview"})
+"""Names that mean something already; a form's, initial data's or an `extra`'s id may not repeat one."""
+
+
+class _Deferred:
+    def __repr__(self) -> str:
+        return "DEFERRED"
+
+
+DEFERRED = _Deferred()
+"""What a lookup gives for a name whose value only a running attempt knows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """Some values and where they come from. `secret` names those that must be masked where they are shown."""
+
+    origin: str
+    values: Mapping[str, Any] = field(repr=False)
+    secret: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A variable's value, whether it is secret, and where it came from."""
+
+    value: Any = field(repr=False)
+    secret: bool
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What a placeholder can see."""
+
+    layers: tuple[Layer, ...] = ()
+    deferred: frozenset[str] = frozenset()
+
+    def over(self, *layers: Layer) -> Scope:
+        """A scope in which these layers are looked at first."""
+        return replace(self, layers=(*layers, *self.layers))
+
+    def look_up(self, name: str) -> Found:
+        """The value of a variable; `DEFERRED` as value where only a running attempt knows it.
+
+        Raises MissingVariable where it is unknown or has no value (DESIGN section 3, Variables).
+        """
+        root, _, path = name.partition(".")
+        known = False
+        for layer in self.layers:
+            for key, rest in ((name, ""), (root, path)):
+                if key not in layer.values:
+                    continue
+                known = True
+                value = walk(layer.values[key], rest) if rest else layer.values[key]
+                if value is not None:
+                    return Found(value, key in layer.secret, layer.origin)
+        if root in self.deferred:
+            return Found(DEFERRED, False, "known when it runs")
+        raise MissingVariable(name, "has no value" if known or root in KNOWN_NAMES else "is not known")
+
+    def __iter__(self) -> Iterator[str]:
+        seen: set[str] = set()
+        for layer in self.layers:
+            for name in layer.values:
+                if name not in seen:
+                    seen.add(name)
+                    yield name
+
+
+_INDEX = re.compile(r"\d{1,6}")
+
+
+def walk(value: Any, path: str) -> Any:
+    """What stands at a dotted path (`data.0.id`) in decoded JSON; None where there is nothing."""
+    for step in path.split(".") if path else ():
+        if isinstance(value, Mapping):
+            value = value.get(step)
+        elif isinstance(value, list) and _INDEX.fullmatch(step) and int(step) < len(value):
+            value = value[int(step)]
+        else:
+            return None
+    return value

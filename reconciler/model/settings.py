@@ -1,0 +1,148 @@
+"""`config/reconciler.yaml` (DESIGN section 2.4). Every key is optional; this file is where the defaults stand."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from ipaddress import ip_address
+from typing import Annotated, Any, Literal, Self
+from zoneinfo import ZoneInfo
+
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
+
+from reconciler.model.base import Duration, Email, Model, Text, duration
+
+__all__ = ["Alert", "Git", "Limits", "Settings", "Smtp", "Suspension", "Twilio", "loopback"]
+
+MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
+
+
+def _never(value: Any) -> Any:
+    return None if value in (None, False, "never") else duration(value)
+
+
+class Git(Model):
+    """Where commits come from. `fetch: null` never fetches."""
+
+    remote: Text = "origin"
+    branch: Text = "main"
+    fetch: Annotated[timedelta | None, BeforeValidator(_never)] = MINUTE
+    verify_signatures: bool = False
+    trusted_from: Text | None = None
+
+
+class Limits(Model):
+    """What the services are spared. `rate` counts requests a second to one host; null sets no limit."""
+
+    concurrency: Annotated[int, Field(ge=1, le=10_000)] = 100
+    per_host: Annotated[int, Field(ge=1, le=1_000)] = 20
+    rate: Annotated[float, Field(gt=0)] | None = None
+    timeout: Annotated[Duration, Field(gt=timedelta())] = timedelta(seconds=30)
+
+
+class Suspension(Model):
+    """Holds an integration or a hire, until a day and for a reason; without `until`, until it is taken out."""
+
+    integration: Text | None = None
+    hire: Text | None = None
+    until: date | None = None
+    reason: Text = ""
+
+    @model_validator(mode="after")
+    def _holds_something(self) -> Self:
+        if self.integration is None and self.hire is None:
+            raise ValueError("a suspension names an integration or a hire")
+        return self
+
+
+class Smtp(Model):
+    """The mail server; its password is `SMTP_PASSWORD` in the reconciler's initial data."""
+
+    host: Text = "localhost"
+    port: Annotated[int, Field(ge=1, le=65535)] = 25
+    sender: Email = "reconciler@localhost"
+    starttls: Annotated[Literal["auto", "always", "never"], BeforeValidator(lambda v: _starttls(v))] = "auto"
+    username: Text | None = None
+
+
+def _starttls(value: Any) -> Any:
+    return {True: "always", False: "never"}.get(value, value) if isinstance(value, bool) else value
+
+
+class Twilio(Model):
+    """Where texts are sent; its token is `TWILIO_AUTH_TOKEN` in the reconciler's initial data."""
+
+    account_sid: Text
+    from_number: Text
+    url: Text = "https://api.twilio.com"
+
+
+class Alert(Model):
+    """One receiver of alerts: an address or a webhook's URL."""
+
+    email: Email | None = None
+    webhook: Text | None = None
+
+    @model_validator(mode="after")
+    def _one_receiver(self) -> Self:
+        if (self.email is None) == (self.webhook is None):
+            raise ValueError("an alert has either email or webhook")
+        return self
+
+
+def _zone(value: str) -> str:
+    try:
+        ZoneInfo(value)
+    except (OSError, ValueError) as error:
+        raise ValueError("not an IANA time zone name, such as Europe/Amsterdam") from error
+    return value
+
+
+def _listen(value: str) -> str:
+    host, _, port = value.rpartition(":")
+    if not host or not port.isdigit() or int(port) > 65535:
+        raise ValueError("listen is host:port, such as 127.0.0.1:8080")
+    return value
+
+
+def _state(value: str) -> str:
+    if not value.startswith(("sqlite:///", "postgresql://", "postgresql+")):
+        raise ValueError("state is sqlite:///path or postgresql://…")
+    return value
+
+
+class Settings(Model):
+    """All settings, with what holds where a key is left out."""
+
+    interval: Annotated[Duration, Field(gt=timedelta())] = timedelta(minutes=10)
+    retry_delay: Duration = HOUR
+    state: Annotated[Text, AfterValidator(_state)] = "sqlite:///.reconciler/state.db"
+    source: Literal["commit", "worktree"] = "commit"
+    git: Git = Git()
+    gnupg_home: Text | None = None
+    allowed_hosts: list[Annotated[Text, StringConstraints(min_length=1, to_lower=True)]] = []
+    limits: Limits = Limits()
+    drift: Literal["heal", "report"] = "heal"
+    prune: Literal["report", "revoke"] = "report"
+    max_change_percent: Annotated[float, Field(ge=0, le=100)] = 25
+    suspend: list[Suspension] = []
+    listen: Annotated[Text, AfterValidator(_listen)] = "127.0.0.1:8080"
+    public_url: Text | None = None
+    smtp: Smtp = Smtp()
+    twilio: Twilio | None = None
+    timezone: Annotated[Text, AfterValidator(_zone)] = "UTC"
+    alerts: list[Alert] = []
+
+    @property
+    def public(self) -> str:
+        """What `redirect_url` starts with, without a slash at its end."""
+        return (self.public_url or f"http://{self.listen}").rstrip("/")
+
+
+def loopback(host: str) -> bool:
+    """Whether a host name or address is this machine's own."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,66 @@
+"""The closed sets of DESIGN section 3.1: what a grant is found to be, and what is to be done about it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+__all__ = ["FAULTS", "Action", "Event", "Status"]
+
+
+class Status(StrEnum):
+    """What a grant is."""
+
+    PRESENT = "present"
+    MISSING = "missing"
+    UNCONFIRMED = "unconfirmed"
+    DONE = "done"
+    RETRYING = "retrying"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+    SCHEDULED = "scheduled"
+    BLOCKED = "blocked"
+    INVALID = "invalid"
+    ORPHANED = "orphaned"
+    SUSPENDED = "suspended"
+    REVOKED = "revoked"
+
+
+FAULTS = frozenset({Status.FAILED, Status.UNKNOWN, Status.BLOCKED, Status.INVALID})
+"""The statuses that make the exit code 1 (DESIGN section 4); a grant that the guard holds is one more."""
+
+
+class Action(StrEnum):
+    """What a plan does about a grant."""
+
+    NONE = "none"
+    EXECUTE = "execute"
+    WAIT = "wait"
+    RETRY = "retry"
+    REVOKE = "revoke"
+
+
+class Event(StrEnum):
+    """What `history` tells of (STATES.md)."""
+
+    ADOPTED = "adopted"
+    ATTEMPT_STARTED = "attempt_started"
+    ATTEMPT_FAILED = "attempt_failed"
+    ATTEMPT_INTERRUPTED = "attempt_interrupted"
+    EXECUTED = "executed"
+    CONFIRMED = "confirmed"
+    LOST = "lost"
+    HEALED = "healed"
+    BLOCKED = "blocked"
+    UNBLOCKED = "unblocked"
+    RETRY_REQUESTED = "retry_requested"
+    RUN_REQUESTED = "run_requested"
+    ACCEPTED = "accepted"
+    NOTIFIED = "notified"
+    NOTIFICATION_FAILED = "notification_failed"
+    ORPHANED = "orphaned"
+    REVOKED = "revoked"
+    REVOKE_FAILED = "revoke_failed"
+    DROPPED = "dropped"
+    HELD = "held"
+    RELEASED = "released"
+    FORGOTTEN = "forgotten"
