@@ -1,0 +1,81 @@
+"""Who holds a SQLite state: one process at a time, by a lock that the kernel frees when that process dies."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+from reconciler.model.clock import stamp
+from reconciler.model.errors import HeldError, LedgerError
+
+__all__ = ["hold", "holder"]
+
+
+@contextmanager
+def hold(state: Path, command: str, now: datetime) -> Iterator[None]:
+    """Hold the state for as long as the block runs.
+
+    Raises HeldError at once, with who holds it, where another process does.
+    """
+    path = _lock(state)
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise LedgerError(f"{path}: {error.strerror}: the state's folder has to be writable") from error
+    try:
+        if not _take(descriptor):
+            raise HeldError(f"the state {state} is held by {_who(path)}: stop it, or leave it to its work")
+        who = {"pid": os.getpid(), "host": socket.gethostname(), "command": command, "since": stamp(now)}
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps(who).encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _take(descriptor: int) -> bool:
+    """Take the lock; a few tries, since `holder` has it for an instant whenever somebody looks."""
+    for _ in range(5):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.02)
+        else:
+            return True
+    return False
+
+
+def holder(state: Path) -> str | None:
+    """Who holds the state now; None where nobody does. Changes nothing."""
+    path = _lock(state)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _who(path)
+    finally:
+        os.close(descriptor)
+    return None
+
+
+def _lock(state: Path) -> Path:
+    return state.with_name(state.name + ".lock")
+
+
+def _who(path: Path) -> str:
+    try:
+        who = json.loads(path.read_text())
+        return f"`{who['command']}` (process {who['pid']} on {who['host']}, since {who['since']})"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"

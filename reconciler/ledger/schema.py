@@ -1,0 +1,167 @@
+"""The ledger's tables. Moments are whole microseconds since 1970 in UTC, so that both databases sort and compare alike.
+
+`grants` holds one row a grant, `attempts` and `requests` what was sent for it, `events` its history, `sealed` what must
+stay unreadable while a run is unsettled, `words` what a second process asks of the one that holds the state.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Dialect,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    TypeDecorator,
+)
+
+__all__ = ["HEAD", "Moment", "attempts", "events", "grants", "meta", "metadata", "requests", "sealed", "words"]
+
+HEAD = "0001"
+"""The newest migration; a ledger that is there already needs no alembic, which takes a quarter of a second to import."""
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+
+
+class Moment(TypeDecorator[datetime]):
+    """A time in UTC, kept as microseconds since 1970."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:  # noqa: ARG002
+        return None if value is None else (value - EPOCH) // MICROSECOND
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        return None if value is None else EPOCH + value * MICROSECOND
+
+
+metadata = MetaData()
+Serial = BigInteger().with_variant(Integer, "sqlite")
+
+grants = Table(
+    "grants",
+    metadata,
+    Column("hire", Text, primary_key=True),
+    Column("access", Text, primary_key=True),
+    Column("email", Text, nullable=False),
+    Column("integration", Text, nullable=False),
+    Column("service", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("origin", Text),
+    Column("phase", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("changed", Boolean, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("retry_at", Moment),
+    Column("checked_at", Moment),
+    Column("last_error", Text),
+    Column("digest", Text),
+    Column("snapshot", JSON, nullable=False),
+    Column("needs", JSON, nullable=False),
+    Column("executed_at", Moment),
+    Column("confirmed_at", Moment),
+    Column("healed_at", Moment),
+    Column("orphaned_at", Moment),
+    Column("lost", Boolean, nullable=False),
+    Column("fresh", Boolean, nullable=False),
+    Column("revoking", Boolean, nullable=False),
+    Column("run", BigInteger),
+    Column("revision", Text),
+    Index("grants_due", "retry_at"),
+    Index("grants_integration", "integration", "phase"),
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("id", Serial, primary_key=True),
+    Column("hire", Text, nullable=False),
+    Column("access", Text, nullable=False),
+    Column("integration", Text, nullable=False),
+    Column("run", BigInteger, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("started_at", Moment, nullable=False),
+    Column("alive_at", Moment, nullable=False),
+    Column("ended_at", Moment),
+    Column("error", Text),
+    Column("revision", Text),
+    Index("attempts_grant", "hire", "access"),
+    Index("attempts_open", "ended_at"),
+)
+
+requests = Table(
+    "requests",
+    metadata,
+    Column("id", Serial, primary_key=True),
+    Column("attempt", BigInteger, ForeignKey("attempts.id", ondelete="CASCADE"), nullable=False),
+    Column("run", BigInteger, nullable=False),
+    Column("place", Integer, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("method", Text, nullable=False),
+    Column("url", Text, nullable=False),
+    Column("mutates", Boolean, nullable=False),
+    Column("sent_at", Moment, nullable=False),
+    Column("answered_at", Moment),
+    Column("status_code", Integer),
+    Column("outcome", Text, nullable=False),
+    Column("error", Text),
+    Index("requests_attempt", "attempt", "place", unique=True),
+    Index("requests_run", "run"),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("id", Serial, primary_key=True),
+    Column("at", Moment, nullable=False),
+    Column("hire", Text, nullable=False),
+    Column("access", Text, nullable=False),
+    Column("integration", Text, nullable=False),
+    Column("event", Text, nullable=False),
+    Column("revision", Text),
+    Column("author", Text),
+    Column("detail", Text, nullable=False),
+    Index("events_grant", "hire", "access"),
+    Index("events_at", "at"),
+)
+
+sealed = Table(
+    "sealed",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", LargeBinary, nullable=False),
+)
+
+words = Table(
+    "words",
+    metadata,
+    Column("id", Serial, primary_key=True),
+    Column("at", Moment, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("hire", Text),
+    Column("access", Text),
+    Column("integration", Text),
+    Column("by", Text, nullable=False),
+)
+
+meta = Table(
+    "meta",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", LargeBinary, nullable=False),
+)

@@ -1,0 +1,586 @@
+"""Reading and writing the ledger. Every write is one transaction, on the disk before the call returns.
+
+The caller says what is to be remembered; nothing is decided here. `Ledger.open` makes and migrates the state;
+`Ledger.reading` opens what is there without changing a byte of it, and gives an empty one where there is none.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.exc import DBAPIError
+
+from reconciler.ledger import schema
+from reconciler.ledger.hold import holder
+from reconciler.model.errors import LedgerError
+from reconciler.model.grant import Key, Outcome, Phase, Record, Step
+from reconciler.model.status import Action, Event, Status
+
+__all__ = ["Attempt", "Happening", "Ledger", "Sent", "Word", "state_path"]
+
+COLUMNS = tuple(column.name for column in schema.grants.columns)
+UNSETTLED = (Phase.RETRYING, Phase.FAILED)
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """One line of the history."""
+
+    at: datetime
+    key: Key
+    integration: str
+    event: Event
+    detail: str = ""
+    revision: str | None = None
+    author: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One attempt at a grant; `run` is shared by the attempts that continue one another."""
+
+    id: int
+    key: Key
+    integration: str
+    run: int
+    kind: str
+    number: int
+    started_at: datetime
+    alive_at: datetime
+    ended_at: datetime | None
+    error: str | None
+    revision: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """One request of an attempt, as it was sent and answered; the URL is masked."""
+
+    attempt: int
+    place: int
+    method: str
+    url: str
+    sent_at: datetime
+    answered_at: datetime | None
+    status_code: int | None
+    outcome: Outcome
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """What somebody asks of the holder of the state."""
+
+    id: int
+    at: datetime
+    kind: str
+    hire: str | None
+    access: str | None
+    integration: str | None
+    by: str
+
+
+def state_path(url: str, root: Path) -> Path:
+    """The SQLite file that a `state` setting names, relative to the repository's root.
+
+    Raises LedgerError for another kind of database.
+    """
+    if not url.startswith("sqlite:///"):
+        raise LedgerError(f"state {url.partition(':')[0]}: only sqlite:/// is served by this version")
+    return root / url.removeprefix("sqlite:///")
+
+
+class Ledger:
+    """The ledger of one state."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+
+    @classmethod
+    def open(cls, url: str, root: Path) -> Ledger:
+        """Open the state for writing; make it, private to its owner, where it is not there. The caller holds it."""
+        path = state_path(url, root)
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        except OSError as error:
+            raise LedgerError(f"{path}: {error.strerror}: the state's folder has to be writable") from error
+        ledger = cls(_engine(f"sqlite:///{path}", writing=True))
+        ledger._migrate()
+        return ledger
+
+    @classmethod
+    @contextmanager
+    def reading(cls, url: str, root: Path) -> Iterator[Ledger]:
+        """Read the state without changing a byte of it, whether somebody holds it or not."""
+        path = state_path(url, root)
+        with _readable(path) as source:
+            ledger = cls(_engine(source, writing=False))
+            try:
+                if source == "sqlite://":
+                    schema.metadata.create_all(ledger._engine)
+                yield ledger
+            finally:
+                ledger.close()
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self._engine.dispose()
+
+    @contextmanager
+    def _writing(self) -> Iterator[sa.Connection]:
+        with _faults(), self._engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def _looking(self) -> Iterator[sa.Connection]:
+        with _faults(), self._engine.connect() as connection:
+            yield connection
+
+    def _migrate(self) -> None:
+        with self._writing() as connection:
+            known = sa.inspect(connection).get_table_names()
+            version = connection.execute(sa.text("select version_num from alembic_version")).scalar() if (
+                "alembic_version" in known
+            ) else None
+            if version == schema.HEAD:
+                return
+            if version is not None and version > schema.HEAD:
+                raise LedgerError(f"the state was written by a newer version ({version}): upgrade this program")
+            from alembic import command
+            from alembic.config import Config
+
+            config = Config()
+            config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+
+    # Grants
+
+    def records(self, hires: Collection[str] | None = None) -> Iterator[Record]:
+        """Every record, or those of some hires; the unsettled ones with the steps of their run."""
+        query = sa.select(schema.grants).order_by(schema.grants.c.hire, schema.grants.c.access)
+        if hires is not None:
+            query = query.where(schema.grants.c.hire.in_(sorted(hires)))
+        with self._looking() as connection:
+            steps = self._steps(connection)
+            for row in connection.execute(query.execution_options(yield_per=1000)).mappings():
+                yield _record(row, steps.get(row["run"], ()))
+
+    def record(self, key: Key) -> Record | None:
+        """One grant's record."""
+        return next((record for record in self.records([key.hire]) if record.key == key), None)
+
+    def _steps(self, connection: sa.Connection) -> dict[int | None, tuple[Step, ...]]:
+        table = schema.requests
+        runs = sa.select(schema.grants.c.run).where(schema.grants.c.run.is_not(None))
+        latest: dict[int | None, dict[int, Step]] = {}
+        for row in connection.execute(sa.select(table).where(table.c.run.in_(runs)).order_by(table.c.id)):
+            step = Step(row.place, row.text, row.mutates, Outcome(row.outcome))
+            latest.setdefault(row.run, {})[row.place] = step
+        return {run: tuple(steps[place] for place in sorted(steps)) for run, steps in latest.items()}
+
+    def save(self, records: Iterable[Record], happenings: Iterable[Happening] = ()) -> None:
+        """Write records and lines of the history, all or none."""
+        with self._writing() as connection:
+            _save(connection, records, happenings)
+
+    def drop(self, keys: Iterable[Key], happenings: Iterable[Happening] = ()) -> None:
+        """Take grants out that were never executed nor confirmed."""
+        with self._writing() as connection:
+            for key in keys:
+                connection.execute(sa.delete(schema.grants).where(_is(schema.grants, key)))
+            _save(connection, (), happenings)
+
+    def rename(self, old: Key, record: Record) -> None:
+        """Let a row follow its person to another hire's id."""
+        with self._writing() as connection:
+            for table in (schema.grants, schema.attempts, schema.events):
+                connection.execute(sa.update(table).where(_is(table, old)).values(hire=record.key.hire))
+            value = sa.select(schema.sealed.c.value).where(schema.sealed.c.name == f"run/{old}").scalar_subquery()
+            if connection.execute(sa.select(value)).scalar() is not None:
+                raise LedgerError(f"{old}: an attempt is not settled: rename the file when it is")
+
+    # Attempts
+
+    def begin(self, record: Record, attempt: Attempt, happenings: Iterable[Happening]) -> Attempt:
+        """Write an attempt down before its first request leaves; a `run` of 0 starts a run of its own."""
+        with self._writing() as connection:
+            values = {
+                "hire": attempt.key.hire,
+                "access": attempt.key.access,
+                "integration": attempt.integration,
+                "run": attempt.run,
+                "kind": attempt.kind,
+                "number": attempt.number,
+                "started_at": attempt.started_at,
+                "alive_at": attempt.alive_at,
+                "revision": attempt.revision,
+            }
+            new = connection.execute(sa.insert(schema.attempts).values(values)).inserted_primary_key
+            assert new is not None
+            run = attempt.run or new[0]
+            connection.execute(sa.update(schema.attempts).where(schema.attempts.c.id == new[0]).values(run=run))
+            _save(connection, [replace(record, run=run)], happenings)
+        return replace(attempt, id=new[0], run=run)
+
+    def sending(self, attempt: Attempt, step: Step, method: str, url: str, now: datetime) -> None:
+        """Write down that a request is about to leave; again where it is sent again."""
+        table = schema.requests
+        values = {
+            "attempt": attempt.id,
+            "run": attempt.run,
+            "place": step.index,
+            "text": step.text,
+            "method": method,
+            "url": url,
+            "mutates": step.mutates,
+            "sent_at": now,
+            "answered_at": None,
+            "status_code": None,
+            "outcome": step.outcome,
+            "error": None,
+        }
+        statement = sqlite.insert(table).values(values)
+        with self._writing() as connection:
+            connection.execute(
+                statement.on_conflict_do_update(
+                    index_elements=["attempt", "place"],
+                    set_={name: statement.excluded[name] for name in values if name not in ("attempt", "place")},
+                )
+            )
+            self._alive(connection, attempt, now)
+
+    def answered(
+        self,
+        attempt: Attempt,
+        place: int,
+        outcome: Outcome,
+        now: datetime,
+        *,
+        status_code: int | None = None,
+        error: str | None = None,
+        kept: tuple[str, bytes] | None = None,
+    ) -> None:
+        """Write down what became of a request, and with it what the run has to remember, sealed."""
+        table = schema.requests
+        with self._writing() as connection:
+            connection.execute(
+                sa.update(table)
+                .where(table.c.attempt == attempt.id, table.c.place == place)
+                .values(answered_at=now, outcome=outcome, status_code=status_code, error=error)
+            )
+            self._alive(connection, attempt, now)
+            if kept is not None:
+                _put(connection, schema.sealed, *kept)
+
+    def alive(self, attempt: Attempt, now: datetime) -> None:
+        """Write down that an attempt still runs, while it waits."""
+        with self._writing() as connection:
+            self._alive(connection, attempt, now)
+
+    @staticmethod
+    def _alive(connection: sa.Connection, attempt: Attempt, now: datetime) -> None:
+        table = schema.attempts
+        connection.execute(sa.update(table).where(table.c.id == attempt.id).values(alive_at=now))
+
+    def settle(
+        self,
+        attempt: Attempt,
+        record: Record,
+        happenings: Iterable[Happening],
+        *,
+        now: datetime,
+        error: str | None,
+        erase: Iterable[str] = (),
+    ) -> None:
+        """Write down how an attempt ended, and erase what no longer has to be remembered."""
+        with self._writing() as connection:
+            table = schema.attempts
+            connection.execute(sa.update(table).where(table.c.id == attempt.id).values(ended_at=now, error=error))
+            _save(connection, [record], happenings)
+            for name in erase:
+                connection.execute(sa.delete(schema.sealed).where(schema.sealed.c.name == name))
+
+    def open_attempts(self) -> list[Attempt]:
+        """The attempts that have no end: they run now, or a crash cut them off."""
+        return self._attempts(schema.attempts.c.ended_at.is_(None))
+
+    def attempts(self, key: Key) -> list[tuple[Attempt, list[Sent]]]:
+        """The attempts at one grant, oldest first, with their requests."""
+        attempts = self._attempts(_is(schema.attempts, key))
+        table = schema.requests
+        query = sa.select(table).where(table.c.attempt.in_([attempt.id for attempt in attempts])).order_by(table.c.id)
+        sent: dict[int, list[Sent]] = {}
+        with self._looking() as connection:
+            for row in connection.execute(query):
+                sent.setdefault(row.attempt, []).append(
+                    Sent(
+                        row.attempt,
+                        row.place,
+                        row.method,
+                        row.url,
+                        row.sent_at,
+                        row.answered_at,
+                        row.status_code,
+                        Outcome(row.outcome),
+                        row.error,
+                    )
+                )
+        return [(attempt, sent.get(attempt.id, [])) for attempt in attempts]
+
+    def _attempts(self, where: sa.ColumnElement[bool]) -> list[Attempt]:
+        table = schema.attempts
+        with self._looking() as connection:
+            return [
+                Attempt(
+                    row.id,
+                    Key(row.hire, row.access),
+                    row.integration,
+                    row.run,
+                    row.kind,
+                    row.number,
+                    row.started_at,
+                    row.alive_at,
+                    row.ended_at,
+                    row.error,
+                    row.revision,
+                )
+                for row in connection.execute(sa.select(table).where(where).order_by(table.c.id))
+            ]
+
+    # The guard
+
+    def confirmed(self) -> dict[str, int]:
+        """How many grants of each integration were confirmed and are not revoked."""
+        table = schema.grants
+        query = (
+            sa.select(table.c.integration, sa.func.count())
+            .where(table.c.confirmed_at.is_not(None), table.c.phase != Phase.REVOKED)
+            .group_by(table.c.integration)
+        )
+        with self._looking() as connection:
+            return {name: count for name, count in connection.execute(query)}
+
+    def changes_since(self, moment: datetime) -> dict[str, set[Key]]:
+        """The grants of each integration that were healed or revoked since then."""
+        table = schema.attempts
+        query = sa.select(table.c.integration, table.c.hire, table.c.access).where(
+            table.c.kind.in_(("heal", "revoke")), table.c.started_at >= moment
+        )
+        found: dict[str, set[Key]] = {}
+        with self._looking() as connection:
+            for row in connection.execute(query):
+                found.setdefault(row.integration, set()).add(Key(row.hire, row.access))
+        return found
+
+    # History
+
+    def history(
+        self, *, hires: Collection[str] = (), integrations: Collection[str] = (), since: datetime | None = None
+    ) -> Iterator[Happening]:
+        """What happened, oldest first."""
+        table = schema.events
+        query = sa.select(table).order_by(table.c.id)
+        if hires:
+            query = query.where(table.c.hire.in_(sorted(hires)))
+        if integrations:
+            query = query.where(table.c.integration.in_(sorted(integrations)))
+        if since is not None:
+            query = query.where(table.c.at >= since)
+        with self._looking() as connection:
+            for row in connection.execute(query.execution_options(yield_per=1000)):
+                key = Key(row.hire, row.access)
+                yield Happening(row.at, key, row.integration, Event(row.event), row.detail, row.revision, row.author)
+
+    def forget(self, hire: str, now: datetime) -> int:
+        """Erase a person; what stays is that somebody was forgotten. Returns how many grants that were."""
+        with self._writing() as connection:
+            runs = sa.select(schema.attempts.c.id).where(schema.attempts.c.hire == hire)
+            connection.execute(sa.delete(schema.requests).where(schema.requests.c.attempt.in_(runs)))
+            connection.execute(sa.delete(schema.sealed).where(schema.sealed.c.name.startswith(f"run/{hire}/")))
+            connection.execute(sa.delete(schema.words).where(schema.words.c.hire == hire))
+            count = 0
+            for table in (schema.attempts, schema.events, schema.grants):
+                count = connection.execute(sa.delete(table).where(table.c.hire == hire)).rowcount
+            gone = Happening(now, Key("", ""), "", Event.FORGOTTEN, f"a person with {count} grants")
+            _save(connection, (), [gone])
+        with _faults(), self._engine.connect() as connection:
+            # What was deleted must not be read back from the file's free pages.
+            connection.execution_options(isolation_level="AUTOCOMMIT").execute(sa.text("VACUUM"))
+        return count
+
+    # What is sealed, what is noted, what was asked for
+
+    def sealed(self, name: str) -> bytes | None:
+        """A sealed value."""
+        return self._get(schema.sealed, name)
+
+    def put_sealed(self, name: str, value: bytes) -> None:
+        """Keep a sealed value."""
+        with self._writing() as connection:
+            _put(connection, schema.sealed, name, value)
+
+    def sealed_names(self) -> list[str]:
+        """The names of everything that is kept sealed."""
+        with self._looking() as connection:
+            return list(connection.execute(sa.select(schema.sealed.c.name)).scalars())
+
+    def erase(self, name: str) -> None:
+        """Erase a sealed value."""
+        with self._writing() as connection:
+            connection.execute(sa.delete(schema.sealed).where(schema.sealed.c.name == name))
+
+    def note(self, name: str) -> bytes | None:
+        """A note that the program made for itself."""
+        return self._get(schema.meta, name)
+
+    def put_note(self, name: str, value: bytes) -> None:
+        """Make a note."""
+        with self._writing() as connection:
+            _put(connection, schema.meta, name, value)
+
+    def _get(self, table: sa.Table, name: str) -> bytes | None:
+        with self._looking() as connection:
+            found = connection.execute(sa.select(table.c.value).where(table.c.name == name)).scalar()
+        return None if found is None else bytes(found)
+
+    def leave_word(
+        self,
+        kind: str,
+        *,
+        now: datetime,
+        by: str,
+        hire: str | None = None,
+        access: str | None = None,
+        integration: str | None = None,
+    ) -> None:
+        """Ask something of whoever holds the state."""
+        values = {"at": now, "kind": kind, "hire": hire, "access": access, "integration": integration, "by": by}
+        with self._writing() as connection:
+            connection.execute(sa.insert(schema.words).values(values))
+
+    def words(self) -> list[Word]:
+        """What was asked and not yet answered, oldest first."""
+        with self._looking() as connection:
+            rows = connection.execute(sa.select(schema.words).order_by(schema.words.c.id))
+            return [Word(row.id, row.at, row.kind, row.hire, row.access, row.integration, row.by) for row in rows]
+
+    def heard(self, word: Word) -> None:
+        """Take a word off the list once it was acted on."""
+        with self._writing() as connection:
+            connection.execute(sa.delete(schema.words).where(schema.words.c.id == word.id))
+
+
+def _is(table: sa.Table, key: Key) -> sa.ColumnElement[bool]:
+    return sa.and_(table.c.hire == key.hire, table.c.access == key.access)
+
+
+_RECORD_FIELDS = tuple(item.name for item in fields(Record) if item.name not in ("key", "steps"))
+
+
+def _record(row: Mapping[str, Any], steps: tuple[Step, ...]) -> Record:
+    values = {name: row[name] for name in _RECORD_FIELDS}
+    values["phase"] = Phase(row["phase"])
+    values["status"] = Status(row["status"])
+    values["action"] = Action(row["action"])
+    values["needs"] = tuple(row["needs"])
+    return Record(key=Key(row["hire"], row["access"]), steps=steps, **values)
+
+
+def _row(record: Record) -> dict[str, Any]:
+    row = {name: getattr(record, name) for name in _RECORD_FIELDS}
+    return {**row, "hire": record.key.hire, "access": record.key.access, "needs": list(record.needs)}
+
+
+def _save(connection: sa.Connection, records: Iterable[Record], happenings: Iterable[Happening]) -> None:
+    rows = [_row(record) for record in records]
+    if rows:
+        statement = sqlite.insert(schema.grants)
+        update = {name: statement.excluded[name] for name in COLUMNS if name not in ("hire", "access")}
+        connection.execute(statement.on_conflict_do_update(index_elements=["hire", "access"], set_=update), rows)
+    lines = [
+        {
+            "at": item.at,
+            "hire": item.key.hire,
+            "access": item.key.access,
+            "integration": item.integration,
+            "event": item.event,
+            "revision": item.revision,
+            "author": item.author,
+            "detail": item.detail,
+        }
+        for item in happenings
+    ]
+    if lines:
+        connection.execute(sa.insert(schema.events), lines)
+
+
+def _put(connection: sa.Connection, table: sa.Table, name: str, value: bytes) -> None:
+    statement = sqlite.insert(table).values(name=name, value=value)
+    connection.execute(
+        statement.on_conflict_do_update(index_elements=["name"], set_={"value": statement.excluded.value})
+    )
+
+
+@contextmanager
+def _faults() -> Iterator[None]:
+    """A full disk, a locked or a damaged file, as one clear error."""
+    try:
+        yield
+    except DBAPIError as error:
+        cause = str(error.orig)
+        step = "restore the state from a copy, or move it away: accounts that exist are then adopted"
+        if "full" in cause:
+            step = "make room on the disk"
+        elif "locked" in cause or "busy" in cause:
+            step = "another program has it open: stop that, then try again"
+        elif "unable to open" in cause or "readonly" in cause:
+            step = "check its folder and permissions"
+        raise LedgerError(f"the ledger: {cause}: {step}") from error
+
+
+def _engine(url: str, *, writing: bool) -> sa.Engine:
+    # One connection: the ledger has one writer, and readers each open their own.
+    engine = sa.create_engine(url, poolclass=sa.pool.StaticPool, connect_args={"check_same_thread": False})
+
+    def prepare(connection: Any, _record: Any) -> None:
+        connection.execute("PRAGMA busy_timeout = 5000")
+        if writing:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA foreign_keys = ON")
+            connection.execute("PRAGMA secure_delete = ON")
+
+    sa.event.listen(engine, "connect", prepare)
+    return engine
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[str]:
+    """Where to read a state from so that not even its side files change.
+
+    A held state is read beside its holder. One that nobody holds is opened as immutable; where a crash left a
+    write-ahead log, both are copied first, since reading it in place would roll it into the file.
+    """
+    if not path.exists():
+        yield "sqlite://"
+    elif holder(path) is not None:
+        yield f"sqlite:///file:{path}?mode=ro&uri=true"
+    elif not path.with_name(path.name + "-wal").exists():
+        yield f"sqlite:///file:{path}?mode=ro&immutable=1&uri=true"
+    else:
+        with tempfile.TemporaryDirectory(prefix="reconciler-") as folder:
+            for name in (path.name, path.name + "-wal"):
+                shutil.copyfile(path.with_name(name), Path(folder, name))
+            yield f"sqlite:///file:{Path(folder, path.name)}?mode=ro&uri=true"
