@@ -1,0 +1,61 @@
+"""The one thing that a manifest's text may hold: `{{name}}`, spaces optional, dots allowed (DESIGN section 3, Variables).
+
+There is no other template language, and no code. `PLACEHOLDER` is what a rendered text replaces; `misuse` finds what
+looks like a placeholder and would be left standing. `{{` without `}}`, and `{% … %}` on its own, are ordinary text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+__all__ = ["PLACEHOLDER", "misuse", "names", "texts"]
+
+PLACEHOLDER = re.compile(r"\{\{\s*([\w.]+)\s*\}\}")
+"""A variable; group 1 is its name, dots included."""
+
+_BRACES = re.compile(r"\{\{((?:(?!\{\{|\}\}).)*)\}\}", re.DOTALL)
+_STOOD = "\0"
+"""Takes a placeholder's place while the rest is looked at; it cannot close or open a pair of braces."""
+
+
+def texts(value: Any) -> Iterator[str]:
+    """Every string in a structure of maps and lists, keys included."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from texts(key)
+            yield from texts(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from texts(item)
+
+
+def names(value: Any) -> frozenset[str]:
+    """The names of all placeholders in a string or a structure, keys included, with their dots."""
+    return frozenset(name for text in texts(value) if "{{" in text for name in PLACEHOLDER.findall(text))
+
+
+def misuse(value: Any) -> list[str]:
+    """What stands in `{{ }}` and is no variable, one sentence each: filters, blocks, quotes, names that are none."""
+    found: dict[str, None] = {}
+    for text in texts(value):
+        if "{{" not in text:
+            continue
+        for inside in _BRACES.findall(PLACEHOLDER.sub(_STOOD, text)):
+            found[_explain(inside.replace(_STOOD, "{{…}}").strip())] = None
+    return list(found)
+
+
+def _explain(inside: str) -> str:
+    shown = f"{{{{ {inside} }}}}" if len(inside) <= 60 else f"{{{{ {inside[:57]}… }}}}"
+    first, bar, _ = inside.partition("|")
+    if not inside:
+        return "{{ }} is empty: write the name of a variable in it"
+    if bar and PLACEHOLDER.fullmatch(f"{{{{{first}}}}}"):
+        return f"{shown}: filters are not supported; write {{{{ {first.strip()} }}}}"
+    if "%" in inside:
+        return f"{shown}: template blocks are not supported; only names of variables stand in {{{{ }}}}"
+    return f"{shown} is no variable: a name has letters, digits, underscores and dots only"
