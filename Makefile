@@ -1,0 +1,36 @@
+# Everything a person or a machine does with this folder. Needs Python 3.11 or newer, git, gnupg and make.
+PYTHON ?= python3
+VENV := .venv
+READY := $(VENV)/.ready
+
+.PHONY: help run test check lock clean
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: $(READY) ## the whole thing on this machine: sample repository, sample services, daemon, status page
+	$(VENV)/bin/reconcile demo
+
+test: $(READY) ## every test, with branch coverage and its gate
+	$(VENV)/bin/python -m pytest --cov --cov-report=term:skip-covered
+
+check: $(READY) ## what a change has to pass before its tests run: lint, format, types, layers
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports --no-logo
+
+lock: $(READY) ## choose the dependencies' versions anew, within pyproject.toml
+	$(VENV)/bin/python -m pip install --quiet uv
+	$(VENV)/bin/uv pip compile --quiet --universal --generate-hashes --no-header --all-extras --upgrade \
+		--output-file requirements.lock pyproject.toml
+
+clean: ## remove what these commands made, but for .reconciler/
+	rm -rf $(VENV) build dist *.egg-info .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis \
+		.import_linter_cache
+
+# The lock holds what builds the project too, so that the second line asks nobody for anything.
+$(READY): requirements.lock pyproject.toml
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --require-hashes --requirement requirements.lock
+	$(VENV)/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $(READY)
