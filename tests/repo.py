@@ -1,0 +1,264 @@
+"""A user's repository in a temporary folder, and the real program run on it.
+
+`Repo` writes files and commits them; `run_cli` is one call of `reconcile`; `Daemon` is a running one. Every process
+started here is ended by its own id.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import yaml
+
+from tests.servers import eventually
+
+__all__ = ["Daemon", "GnupgHome", "Repo", "Result", "free_port", "run_cli"]
+
+PROGRAM = Path(sys.executable).with_name("reconcile")
+
+
+class GnupgHome:
+    """A throw-away GnuPG home with one key, ed25519 and cv25519, without a passphrase.
+
+    It stands under /tmp: the path of the agent's socket may be 86 characters long at most.
+    """
+
+    uid = "Test Team <it@example.com>"
+
+    def __init__(self) -> None:
+        self.path = tempfile.mkdtemp(prefix="g-", dir="/tmp")
+        self._gpg("--quick-generate-key", self.uid, "future-default", "default", "never")
+        listed = self._gpg("--list-keys", "--with-colons").decode()
+        self.fingerprint = next(line.split(":")[9] for line in listed.splitlines() if line.startswith("fpr:"))
+
+    def encrypt(self, plain: bytes, *, armor: bool = False) -> bytes:
+        """For the home's own key."""
+        return self._gpg(*(["--armor"] if armor else []), "--encrypt", "--recipient", self.fingerprint, given=plain)
+
+    def close(self) -> None:
+        """End the home's own agent and remove it."""
+        subprocess.run(["gpgconf", "--homedir", self.path, "--kill", "all"], check=True, capture_output=True)
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def _gpg(self, *arguments: str, given: bytes = b"") -> bytes:
+        command = ["gpg", "--homedir", self.path, "--batch", "--quiet", "--trust-model", "always"]
+        command += ["--pinentry-mode", "loopback", "--passphrase", "", *arguments]
+        done = subprocess.run(command, input=given, capture_output=True, check=False, timeout=60)
+        assert done.returncode == 0, done.stderr.decode()
+        return done.stdout
+
+
+class Repo:
+    """A git repository with `hires/` and `manifests/` in the making."""
+
+    def __init__(self, root: Path, gnupg: GnupgHome | None = None) -> None:
+        self.root = root
+        self.gnupg = gnupg
+        root.mkdir(parents=True, exist_ok=True)
+        self.git("init", "--quiet", "--initial-branch=main")
+        for key, value in {
+            "user.name": "Ida Admin",
+            "user.email": "ida@example.com",
+            "commit.gpgsign": "false",
+        }.items():
+            self.git("config", key, value)
+        self.listen = f"127.0.0.1:{free_port()}"
+        self.state = root / ".reconciler" / "state.db"
+
+    def write(self, path: str, content: str | bytes | Mapping[str, Any] | list[Any]) -> Path:
+        """Write a file: text and bytes as they are, data as YAML (as JSON where the name ends so)."""
+        file = self.root / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        match content:
+            case bytes():
+                file.write_bytes(content)
+            case str():
+                file.write_text(content)
+            case _ if path.endswith(".json"):
+                file.write_text(json.dumps(content, indent=2))
+            case _:
+                file.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+        return file
+
+    def remove(self, path: str) -> None:
+        (self.root / path).unlink()
+
+    def hire(self, stem: str, *access: Any, **fields: Any) -> None:
+        """`hires/<stem>.yaml`, with an address at example.com unless one is given."""
+        person = {"email": f"{stem}@example.com", "first_name": stem.title(), "last_name": "Example", **fields}
+        self.write(f"hires/{stem}.yaml", {**person, "access": list(access)})
+
+    def manifest(self, stem: str, content: Mapping[str, Any]) -> None:
+        self.write(f"manifests/{stem}.yaml", content)
+
+    def settings(self, **keys: Any) -> None:
+        """`config/reconciler.yaml` with the state and the port of this repository, and what is given."""
+        keys = {"state": f"sqlite:///{self.state}", "listen": self.listen, **keys}
+        self.write("config/reconciler.yaml", keys)
+
+    def initial_data(self, service: str, values: Mapping[str, Any], *, armor: bool = False) -> Path:
+        """Encrypt an integration's initial data to the throw-away key."""
+        assert self.gnupg is not None, "this repository has no GnuPG home"
+        raw = self.gnupg.encrypt(yaml.safe_dump(dict(values)).encode(), armor=armor)
+        return self.write(f"config/initial_data/{service}.yaml.{'asc' if armor else 'gpg'}", raw)
+
+    def commit(self, message: str = "change") -> str:
+        """Commit everything there is; gives the full commit id."""
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "--allow-empty", "--message", message)
+        return self.git("rev-parse", "HEAD")
+
+    def git(self, *arguments: str) -> str:
+        done = subprocess.run(
+            ["git", *arguments], cwd=self.root, env=self.environment(), capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    def environment(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
+        """What a process on this repository gets to see: nothing of the machine's own git, GnuPG or settings."""
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(("RECONCILE_", "GIT_"))}
+        kept |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", "NO_COLOR": "1", "COLUMNS": "200"}
+        if self.gnupg is not None:
+            kept["GNUPGHOME"] = self.gnupg.path
+        return kept | dict(more or {})
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one call of the program came to."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+    def grant(self, hire: str, access: str) -> dict[str, Any]:
+        """One grant of the JSON output."""
+        found: list[dict[str, Any]] = [g for g in self.json["grants"] if (g["hire"], g["access"]) == (hire, access)]
+        assert len(found) == 1, self.out
+        return found[0]
+
+
+def run_cli(
+    repo: Repo,
+    *arguments: str,
+    env: Mapping[str, str] | None = None,
+    input: str | None = None,  # noqa: A002  as `subprocess.run` has it
+    timeout: float = 60,
+) -> Result:
+    """`reconcile <arguments>` in the repository, as a process of its own."""
+    done = subprocess.run(
+        [PROGRAM, *arguments],
+        cwd=repo.root,
+        env=repo.environment(env),
+        input=input or "",
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=timeout,
+    )
+    return Result(done.returncode, done.stdout, done.stderr)
+
+
+class Daemon:
+    """`reconcile daemon` on a repository: ready once it is entered, gone once it is left."""
+
+    def __init__(self, repo: Repo, *arguments: str, env: Mapping[str, str] | None = None, ready: bool = True) -> None:
+        self.repo = repo
+        self.arguments: Iterable[str] = arguments
+        self.env = repo.environment(env)
+        self.url = f"http://{repo.listen}"
+        self._wait = ready
+        self._log = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115  closed on leaving
+
+    def __enter__(self) -> Self:
+        self.process = subprocess.Popen(
+            [PROGRAM, "daemon", *self.arguments],
+            cwd=self.repo.root,
+            env=self.env,
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=self._log,
+        )
+        if self._wait:
+            try:
+                eventually(self.ready, 30)
+            except BaseException:
+                self.__exit__(None, None, None)
+                raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.running:
+            self.process.terminate()
+            try:
+                self.process.wait(40)
+            except subprocess.TimeoutExpired:
+                self.kill9()
+        self._log.close()
+
+    @property
+    def running(self) -> bool:
+        return self.process.poll() is None
+
+    @property
+    def log(self) -> str:
+        """What it wrote so far, on either stream."""
+        # By position, for the file's own place is shared with the process that writes.
+        size = os.fstat(self._log.fileno()).st_size
+        return os.pread(self._log.fileno(), size, 0).decode(errors="replace")
+
+    def ready(self) -> bool:
+        """Whether /readyz says yes. A daemon that has ended fails the test, with its log."""
+        assert self.running, f"the daemon ended with {self.process.returncode}:\n{self.log}"
+        with suppress(OSError):
+            return self.get("/readyz")[0] == 200
+        return False
+
+    def get(self, path: str) -> tuple[int, str]:
+        """Status and text of one of its own pages."""
+        try:
+            with urllib.request.urlopen(self.url + path, timeout=5) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+
+    def terminate(self, timeout: float = 40) -> int:
+        """SIGTERM; the exit code."""
+        self.process.terminate()
+        return self.process.wait(timeout)
+
+    def kill9(self) -> None:
+        """SIGKILL, as a power cut would be."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait(10)
+
+
+def free_port() -> int:
+    """A port of loopback that nobody listens on at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
