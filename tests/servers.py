@@ -8,6 +8,7 @@ set before says otherwise: fail, drop, hang, drip, flood, redirect. Rules are lo
 
 from __future__ import annotations
 
+import http.client
 import json
 import re
 import socket
@@ -23,7 +24,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
-__all__ = ["AccountService", "Received", "Reply", "Service", "eventually"]
+__all__ = ["AccountService", "Received", "Reply", "Service", "ask", "eventually"]
 
 
 @dataclass(frozen=True)
@@ -478,3 +479,16 @@ def eventually(condition: Callable[[], Any], seconds: float = 10.0) -> Any:
         assert time.monotonic() < until, f"did not happen within {seconds} seconds"
         time.sleep(0.02)
     return value
+
+
+def ask(
+    url: str, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None, timeout: float = 5
+) -> tuple[int, Message[str, str], bytes]:
+    """One request over a connection of its own, nothing followed and nothing retried: (status, headers, bytes)."""
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=timeout)
+    try:
+        connection.request(method, path, None if body is None else json.dumps(body), headers or {})
+        answer = connection.getresponse()
+        return answer.status, answer.headers, answer.read()
+    finally:
+        connection.close()

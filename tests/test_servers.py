@@ -6,36 +6,16 @@ import http.client
 import json
 import threading
 import time
-from typing import Any
 
 import pytest
 
-from tests.servers import AccountService, Reply, Service, eventually
-
-
-def ask(
-    service: Service,
-    method: str,
-    path: str,
-    body: Any = None,
-    headers: dict[str, str] | None = None,
-    timeout: float = 5,
-) -> Any:
-    """One request over a connection of its own: (status, headers, bytes)."""
-    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=timeout)
-    try:
-        raw = None if body is None else json.dumps(body)
-        connection.request(method, path, raw, headers or {})
-        answer = connection.getresponse()
-        return answer.status, answer.headers, answer.read()
-    finally:
-        connection.close()
+from tests.servers import AccountService, Reply, Service, ask, eventually
 
 
 def test_it_writes_down_what_came(service: Service) -> None:
     service.route("POST", "/a b/{name}", lambda received, name: {"name": name, "got": received.json()})
     before = time.monotonic()
-    status, headers, raw = ask(service, "POST", "/a%20b/x%40y?q=1&q=2", {"n": 1}, {"X-Key": "k"})
+    status, headers, raw = ask(service.url, "POST", "/a%20b/x%40y?q=1&q=2", {"n": 1}, {"X-Key": "k"})
     assert (status, headers["Content-Type"]) == (200, "application/json")
     assert json.loads(raw) == {"name": "x@y", "got": {"n": 1}}
     [received] = service.requests
@@ -49,7 +29,7 @@ def test_it_writes_down_what_came(service: Service) -> None:
 @pytest.mark.parametrize("status", [204, 304, 404, 500])
 def test_statuses_with_and_without_a_body(service: Service, status: int) -> None:
     service.route("GET", "/", Reply(status, "text"))
-    got, _, body = ask(service, "GET", "/")
+    got, _, body = ask(service.url, "GET", "/")
     assert (got, body) == (status, b"" if status in (204, 304) else b"text")
 
 
@@ -66,27 +46,27 @@ def test_one_connection_serves_many_requests(service: Service) -> None:
 
 def test_failures_are_counted_and_matched(accounts: AccountService) -> None:
     accounts.fail_next(2, 429, method="POST", prefix="/users", headers={"Retry-After": "7"})
-    status, headers, _ = ask(accounts, "POST", "/users", {"email": "ada@example.com"})
+    status, headers, _ = ask(accounts.url, "POST", "/users", {"email": "ada@example.com"})
     assert (status, headers["Retry-After"]) == (429, "7")
-    assert ask(accounts, "GET", "/users/ada@example.com")[0] == 404
-    assert ask(accounts, "POST", "/users", {"email": "ada@example.com"})[0] == 429
-    assert ask(accounts, "POST", "/users", {"email": "ada@example.com"})[0] == 201
+    assert ask(accounts.url, "GET", "/users/ada@example.com")[0] == 404
+    assert ask(accounts.url, "POST", "/users", {"email": "ada@example.com"})[0] == 429
+    assert ask(accounts.url, "POST", "/users", {"email": "ada@example.com"})[0] == 201
     assert accounts.created == {"ada@example.com": 1}
 
 
 def test_dropped_after_the_account_was_made(accounts: AccountService) -> None:
     accounts.drop_after_commit(method="POST")
     with pytest.raises(http.client.RemoteDisconnected):
-        ask(accounts, "POST", "/users", {"email": "ada@example.com"})
-    assert ask(accounts, "GET", "/users/Ada@Example.com")[0] == 200
-    assert ask(accounts, "POST", "/users", {"email": "ada@example.com"})[0] == 409
+        ask(accounts.url, "POST", "/users", {"email": "ada@example.com"})
+    assert ask(accounts.url, "GET", "/users/Ada@Example.com")[0] == 200
+    assert ask(accounts.url, "POST", "/users", {"email": "ada@example.com"})[0] == 409
     assert accounts.created["ada@example.com"] == 1
 
 
 def test_dropped_before_anything_happened(accounts: AccountService) -> None:
     accounts.drop(method="POST")
     with pytest.raises(http.client.RemoteDisconnected):
-        ask(accounts, "POST", "/users", {"email": "ada@example.com"})
+        ask(accounts.url, "POST", "/users", {"email": "ada@example.com"})
     assert not accounts.people
 
 
@@ -94,7 +74,7 @@ def test_a_held_request_is_answered_when_released(accounts: AccountService) -> N
     release = accounts.hang(method="POST")
     answers: list[int] = []
     thread = threading.Thread(
-        target=lambda: answers.append(ask(accounts, "POST", "/users", {"email": "ada@example.com"})[0])
+        target=lambda: answers.append(ask(accounts.url, "POST", "/users", {"email": "ada@example.com"})[0])
     )
     thread.start()
     eventually(lambda: accounts.calls("POST"))
@@ -111,7 +91,7 @@ def test_closing_frees_whoever_is_held() -> None:
 
     def call() -> None:
         with pytest.raises((http.client.HTTPException, OSError)) as caught:
-            ask(service, "GET", "/", timeout=30)
+            ask(service.url, "GET", "/", timeout=30)
         failures.append(caught.type)
 
     thread = threading.Thread(target=call)
@@ -123,7 +103,7 @@ def test_closing_frees_whoever_is_held() -> None:
     assert failures
     assert time.monotonic() - began < 2
     with pytest.raises(ConnectionRefusedError):
-        ask(service, "GET", "/")
+        ask(service.url, "GET", "/")
 
 
 def test_a_drip_outlasts_the_reader(service: Service) -> None:
@@ -149,7 +129,7 @@ def test_a_flood_can_be_left(service: Service) -> None:
 
 def test_a_redirect(service: Service) -> None:
     service.redirect("https://elsewhere.example/", status=307)
-    status, headers, _ = ask(service, "GET", "/")
+    status, headers, _ = ask(service.url, "GET", "/")
     assert (status, headers["Location"]) == (307, "https://elsewhere.example/")
 
 
@@ -158,7 +138,7 @@ def test_the_paged_listing_ends(accounts: AccountService) -> None:
     seen: list[str] = []
     path: str | None = "/users?limit=3"
     while path:
-        page = json.loads(ask(accounts, "GET", path)[2])
+        page = json.loads(ask(accounts.url, "GET", path)[2])
         seen += [person["email"] for person in page["users"]]
         path = page["next_page"] and page["next_page"]["uri"].removeprefix(accounts.url)
     assert seen == [f"p{n}@example.com" for n in range(7)]
@@ -167,29 +147,29 @@ def test_the_paged_listing_ends(accounts: AccountService) -> None:
 
 def test_teams_and_removal(accounts: AccountService) -> None:
     accounts.add("ada@example.com")
-    assert ask(accounts, "POST", "/teams/12/members", {"email": "Ada@example.com"})[0] == 200
+    assert ask(accounts.url, "POST", "/teams/12/members", {"email": "Ada@example.com"})[0] == 200
     assert accounts.teams == {"12": ["ada@example.com"]}
-    assert json.loads(ask(accounts, "GET", "/teams")[2])["data"] == [{"id": "12", "name": "Team 12"}]
-    assert [ask(accounts, "DELETE", "/users/ada@example.com")[0] for _ in range(2)] == [204, 404]
+    assert json.loads(ask(accounts.url, "GET", "/teams")[2])["data"] == [{"id": "12", "name": "Team 12"}]
+    assert [ask(accounts.url, "DELETE", "/users/ada@example.com")[0] for _ in range(2)] == [204, 404]
 
 
 def test_a_token_is_asked_for() -> None:
     with AccountService(token="s3cret-token") as accounts:
-        assert ask(accounts, "GET", "/users")[0] == 401
-        assert ask(accounts, "GET", "/users", None, {"Authorization": "Bearer s3cret-token"})[0] == 200
+        assert ask(accounts.url, "GET", "/users")[0] == 401
+        assert ask(accounts.url, "GET", "/users", None, {"Authorization": "Bearer s3cret-token"})[0] == 200
 
 
 def test_a_broken_handler_fails_the_test() -> None:
     service = Service()
     service.route("GET", "/", lambda _received: 1 / 0)
-    assert ask(service, "GET", "/")[0] == 500
+    assert ask(service.url, "GET", "/")[0] == 500
     with pytest.raises(AssertionError, match="ZeroDivisionError"):
         service.close()
 
 
 def test_it_counts_what_runs_side_by_side(service: Service) -> None:
     release = service.hang(times=4)
-    threads = [threading.Thread(target=ask, args=(service, "GET", "/")) for _ in range(4)]
+    threads = [threading.Thread(target=ask, args=(service.url, "GET", "/")) for _ in range(4)]
     for thread in threads:
         thread.start()
     eventually(lambda: len(service.requests) == 4)
