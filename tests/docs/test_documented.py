@@ -1,0 +1,123 @@
+"""Whatever users can write or read has a line in the docs: a table row whose first cell names it as code."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from pydantic import BaseModel
+
+from reconciler.model import hire, manifest, settings
+from reconciler.model.status import Action, Event, Status
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+PLACES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "Manifest": ("manifest.md", ("The manifest",)),
+    "FormField": ("manifest.md", ("form",)),
+    "Item": ("manifest.md", ("items",)),
+    "Exists": ("manifest.md", ("exists",)),
+    "Listing": ("manifest.md", ("list",)),
+    "Request": ("manifest.md", ("Requests",)),
+    "Condition": ("manifest.md", ("continue_if",)),
+    "Polling": ("manifest.md", ("polling",)),
+    "Revoke": ("manifest.md", ("Requests", "revoke")),
+    "InitialDataField": ("manifest.md", ("initial_data_form",)),
+    "ExtraUserInfo": ("manifest.md", ("extra_user_info",)),
+    "OAuth": ("manifest.md", ("oauth",)),
+    "Notification": ("manifest.md", ("post_execute_notification",)),
+    "Hire": ("hires.md", ("Hire",)),
+    "HireRef": ("hires.md", ("Another hire",)),
+    "Entry": ("hires.md", ("Access entry",)),
+    "NamedChoice": ("hires.md", ("A choice by name",)),
+    "Sequence": ("hires.md", ("Sequence",)),
+    "Settings": ("settings.md", ("All keys",)),
+    "Git": ("settings.md", ("git",)),
+    "Limits": ("settings.md", ("limits",)),
+    "Suspension": ("settings.md", ("suspend",)),
+    "Smtp": ("settings.md", ("smtp",)),
+    "Twilio": ("settings.md", ("twilio",)),
+    "Alert": ("settings.md", ("alerts",)),
+}
+"""Where each model's table is: the page, and the headings over it."""
+
+WRITTEN_OTHERWISE = {"At"}
+"""Models that no file spells out: `at` is one word, and a table of its own says which."""
+
+
+def rows(page: str, heading: str) -> set[str]:
+    """What the first cells of the tables under a heading name as code."""
+    text = (DOCS / page).read_text()
+    parts = re.split(r"^#+ (.+)$", text, flags=re.MULTILINE)
+    under = dict(zip(parts[1::2], parts[2::2], strict=True))
+    assert heading in under, f"docs/{page} has no heading {heading!r}"
+    cells = re.findall(r"^\| ([^|]*) \|", under[heading], flags=re.MULTILINE)
+    return {name for cell in cells for name in re.findall(r"`([^`]+)`", cell)}
+
+
+def models(root: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    """A model and all that its fields lead to."""
+    seen: set[type[BaseModel]] = set()
+    waiting: list[Any] = [root]
+    while waiting:
+        kind = waiting.pop()
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            if kind not in seen:
+                seen.add(kind)
+                waiting += [field.annotation for field in kind.model_fields.values()]
+                yield kind
+        else:
+            waiting += get_args(kind)
+
+
+ALL = sorted(
+    {model for root in (manifest.Manifest, hire.Hire, hire.Sequence, settings.Settings) for model in models(root)},
+    key=lambda model: model.__name__,
+)
+
+
+def test_every_model_has_its_place() -> None:
+    assert {model.__name__ for model in ALL} == PLACES.keys() | WRITTEN_OTHERWISE
+
+
+@pytest.mark.parametrize(
+    "model", [model for model in ALL if model.__name__ in PLACES], ids=lambda model: str(model.__name__)
+)
+def test_every_key_is_documented(model: type[BaseModel]) -> None:
+    page, headings = PLACES[model.__name__]
+    told = set[str]().union(*(rows(page, heading) for heading in headings))
+    keys = {field.alias or name for name, field in model.model_fields.items()}
+    assert keys - told == set(), f"docs/{page}, under {headings[-1]!r}, says nothing of these"
+
+
+@pytest.mark.parametrize("model", [settings.Settings, manifest.Manifest, hire.Hire, hire.Sequence])
+def test_nothing_is_documented_that_is_not_there(model: type[BaseModel]) -> None:
+    page, headings = PLACES[model.__name__]
+    keys = {field.alias or name for name, field in model.model_fields.items()}
+    assert rows(page, headings[0]) - keys == set()
+
+
+@pytest.mark.parametrize(
+    ("heading", "words"),
+    [("Statuses", Status), ("Actions", Action), ("Events", Event)],
+    ids=["statuses", "actions", "events"],
+)
+def test_every_word_of_a_closed_set_is_documented(heading: str, words: type[Status | Action | Event]) -> None:
+    assert rows("commands.md", heading) == {str(word) for word in words}
+
+
+@pytest.mark.parametrize("code", ["0", "1", "2", "64"])
+def test_every_exit_code_is_documented(code: str) -> None:
+    assert code in rows("commands.md", "Exit codes")
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: str(page.name))
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", page.read_text()):
+        file, _, anchor = target.partition("#")
+        text = (DOCS / file if file else page).read_text()
+        headings = {heading.lower().replace(" ", "-") for heading in re.findall(r"^#+ (.+)$", text, re.MULTILINE)}
+        assert not anchor or anchor in headings, f"{page.name} links to {target}"
