@@ -1,0 +1,93 @@
+"""What a service answered, and how its bytes are unpacked without letting a small answer become a huge one."""
+
+from __future__ import annotations
+
+import json
+import re
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["LIMIT", "Answer", "Unpacker", "Unreadable"]
+
+LIMIT = 1024 * 1024
+"""Bytes that are read of an answer, counted after unpacking (DESIGN section 5)."""
+
+_CHARSET = re.compile(r"charset\s*=\s*\"?([\w.:-]+)", re.IGNORECASE)
+
+
+class Unreadable(Exception):
+    """An answer came whose bytes cannot be unpacked; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer. `headers` have lower-case names; `truncated` says that the content was cut off at the limit."""
+
+    status: int
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    content: bytes = field(default=b"", repr=False)
+    truncated: bool = False
+
+    @property
+    def text(self) -> str:
+        """The content as text; bytes that are none become replacement characters."""
+        return self._decode("replace")
+
+    @property
+    def is_text(self) -> bool:
+        """Whether the content is text throughout."""
+        try:
+            return "\0" not in self._decode("strict")
+        except UnicodeDecodeError:
+            return False
+
+    def json(self) -> Any | None:
+        """The content as JSON; None where it is none."""
+        try:
+            return json.loads(self.content)
+        except (ValueError, RecursionError):
+            return None
+
+    def _decode(self, errors: str) -> str:
+        charset = _CHARSET.search(self.headers.get("content-type", ""))
+        try:
+            return self.content.decode(charset[1] if charset else "utf-8", errors)
+        except LookupError:  # a charset that nobody knows
+            return self.content.decode("utf-8", errors)
+
+
+class Unpacker:
+    """Takes the bytes of an answer as they come and keeps at most `LIMIT` of what they unpack to."""
+
+    def __init__(self, encoding: str) -> None:
+        """`encoding` is the Content-Encoding header. Raises Unreadable for one that was not asked for."""
+        kind = encoding.strip().lower() or "identity"
+        if kind not in ("identity", "gzip", "x-gzip", "deflate"):
+            raise Unreadable("packed in a way that was not asked for")
+        self._packed = kind != "identity"
+        self._zlib = zlib.decompressobj(zlib.MAX_WBITS | 32)
+        self._kept = bytearray()
+        self.full = False
+
+    def feed(self, data: bytes) -> None:
+        """More bytes. Sets `full` once the limit is passed. Raises Unreadable where they cannot be unpacked."""
+        room = LIMIT + 1 - len(self._kept)
+        try:
+            self._kept += self._zlib.decompress(data, room) if self._packed else data[:room]
+        except zlib.error:
+            if self._kept:
+                raise Unreadable("packed, and damaged") from None
+            self._zlib = zlib.decompressobj(-zlib.MAX_WBITS)  # some servers leave deflate's own header out
+            try:
+                self._kept += self._zlib.decompress(data, room)
+            except zlib.error:
+                raise Unreadable("packed, and damaged") from None
+        self.full = len(self._kept) > LIMIT
+
+    def finish(self) -> bytes:
+        """What was kept. Raises Unreadable where the packing stops in the middle."""
+        if self._packed and self._kept and not self.full and not self._zlib.eof:
+            raise Unreadable("packed, and cut off")
+        return bytes(self._kept[:LIMIT])

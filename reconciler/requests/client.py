@@ -1,0 +1,239 @@
+"""Sends requests, one service's through one client. The only module that imports httpx.
+
+What leaves is exactly what was rendered: the request line's target is given to the transport as bytes, past httpx's own
+normalising. Every address is checked against the allowed hosts right before it is connected to, redirects and further
+pages included. The environment's proxies are used, as a company's network may let nothing else out (https goes through
+them in a tunnel), but never for this machine's own addresses.
+
+Whether a request that failed can have taken effect is not guessed from the error: the transport tells when it begins to
+write the request, and only from then on has it `left`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from functools import cache
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import Any
+from urllib.parse import urljoin
+
+import httpx
+
+from reconciler.model.clock import Clock
+from reconciler.model.errors import RequestFailed, UsageError
+from reconciler.model.manifest import SAFE_METHODS
+from reconciler.model.settings import Limits
+from reconciler.requests.answer import Answer, Unpacker, Unreadable
+from reconciler.requests.hosts import AllowedHosts
+from reconciler.requests.render import Wire
+from reconciler.requests.throttle import LONGEST, Throttle
+from reconciler.requests.url import Address, escape, parse
+
+__all__ = ["Answer", "Client", "Leaving"]
+
+Leaving = Callable[[], Awaitable[None]]
+"""Awaited right before a request leaves, after all waiting: the place to write it down."""
+
+CONNECTIONS = 20
+"""Of one service; beyond that the pool's search costs more than a connection brings (DESIGN section 7)."""
+
+KEPT_OPEN = 4.0
+"""Seconds. Many servers close an idle connection after five: a request sent just then would be lost."""
+
+REDIRECTS = 5
+WAITS = 3
+MOVED = frozenset({301, 302, 303, 307, 308})
+LOOPBACK = ("localhost", "*.localhost", "127.0.0.1", "[::1]")
+
+for _name in ("httpx", "httpcore"):  # they write whole URLs and headers into the log
+    logging.getLogger(_name).setLevel(logging.WARNING)
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    """One for all clients: making it takes longer than making a client. SSL_CERT_FILE and SSL_CERT_DIR are kept."""
+    return httpx.create_ssl_context()
+
+
+@dataclass(slots=True)
+class _Progress:
+    """Whether the request began to leave."""
+
+    left: bool = False
+
+
+class Client:
+    """Sends the requests of one service. `file` is the manifest that messages name."""
+
+    def __init__(
+        self, service: str, limits: Limits, hosts: AllowedHosts, clock: Clock, throttle: Throttle, file: str
+    ) -> None:
+        self.service = service
+        self._hosts = hosts
+        self._clock = clock
+        self._throttle = throttle
+        self._file = file
+        self._timeout = limits.timeout
+        self._connections = asyncio.Semaphore(CONNECTIONS)
+        try:
+            self._http = httpx.AsyncClient(
+                verify=_tls(),
+                timeout=None,  # noqa: S113  `_exchange` bounds the whole, which no sum of httpx's own timeouts does
+                limits=httpx.Limits(
+                    max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS, keepalive_expiry=KEPT_OPEN
+                ),
+                mounts={f"all://{host}": None for host in LOOPBACK},
+                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+            )
+        except (ImportError, ValueError, httpx.InvalidURL):
+            raise UsageError(
+                "the proxy in HTTPS_PROXY, HTTP_PROXY or ALL_PROXY cannot be used: give an http:// address"
+            ) from None
+
+    async def send(self, wire: Wire, *, follow: bool = False, leaving: Leaving | None = None) -> Answer:
+        """Send a request; a pause that the service asks for is waited out, three times at most (DESIGN, Execute).
+
+        `follow` allows redirects within the same scheme, host and port; it is for checks and look-ups. `leaving` is
+        awaited before each sending. Raises HostNotAllowed, and RequestFailed for whatever brings no whole answer: no
+        connection, a timeout, a redirect that is not followed, a change that was answered with more than 1 MiB.
+        """
+        waits = redirects = 0
+        while True:
+            address = self._hosts.check(wire.url, self._file)
+            answer = await self._exchange(wire, address, leaving)
+            pause = self._pause(answer)
+            if pause is not None:
+                self._throttle.hold(address.name, pause)
+                if waits < WAITS:
+                    waits += 1
+                    continue
+            if 300 <= answer.status < 400 and answer.status not in wire.statuses:
+                wire = self._redirected(wire, address, answer, follow=follow and redirects < REDIRECTS)
+                redirects += 1
+                continue
+            if answer.truncated and answer.status < 400 and wire.method not in SAFE_METHODS:
+                raise RequestFailed(f"{_what(wire, address)}: answered {answer.status} with more than 1 MiB", left=True)
+            return answer
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self._http.aclose()
+
+    async def _exchange(self, wire: Wire, address: Address, leaving: Leaving | None) -> Answer:
+        """One sending and its answer, within the limits."""
+        progress = _Progress()
+        async with self._connections, self._throttle.turn(address.name) as departed:
+            if leaving is not None:
+                await leaving()
+
+            async def trace(event: str, _info: Mapping[str, Any]) -> None:
+                if event.endswith("send_request_headers.started"):
+                    progress.left = True
+                    await departed()
+
+            what = _what(wire, address)
+            try:
+                async with asyncio.timeout(self._timeout.total_seconds()):
+                    answer = await self._speak(self._request(wire, address, trace))
+            except TimeoutError:
+                seconds = f"{self._timeout.total_seconds():g} s"
+                why = f"no whole answer within {seconds}" if progress.left else f"no connection within {seconds}"
+                raise RequestFailed(f"{what}: {why}", left=progress.left) from None
+            except (httpx.ConnectError, httpx.ProxyError) as error:
+                # These texts come from the operating system and from TLS; those of the errors below can hold headers.
+                raise RequestFailed(f"{what}: no connection: {error}", left=False) from None
+            except (httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol, httpx.InvalidURL):
+                raise RequestFailed(f"{what}: no connection", left=False) from None
+            except httpx.LocalProtocolError:
+                raise RequestFailed(f"{what}: the request is none that HTTP allows", left=progress.left) from None
+            except (httpx.TransportError, OSError):
+                raise RequestFailed(f"{what}: the connection broke before a whole answer came", left=True) from None
+            except Unreadable as error:
+                raise RequestFailed(f"{what}: the answer is {error}", left=True) from None
+        return answer
+
+    def _request(
+        self, wire: Wire, address: Address, trace: Callable[[str, Mapping[str, Any]], Awaitable[None]]
+    ) -> httpx.Request:
+        headers = [("User-Agent", "access-reconciler"), ("Accept", "*/*"), ("Accept-Encoding", "gzip")]
+        given = [*wire.headers]
+        if wire.signer is not None:
+            given += wire.signer.headers(wire.method, address.path, self._clock.now())
+        names = {name.lower() for name, _ in given}
+        headers = [*(header for header in headers if header[0].lower() not in names), *given]
+        return httpx.Request(
+            wire.method,
+            wire.url,
+            headers=[(name.encode(), value.encode(errors="replace")) for name, value in headers],
+            content=wire.content,
+            extensions={"target": address.target.encode(), "trace": trace},
+        )
+
+    async def _speak(self, request: httpx.Request) -> Answer:
+        """Send, and read up to the limit. Raises Unreadable for an answer that cannot be unpacked."""
+        response = await self._http.send(request, stream=True, follow_redirects=False)
+        try:
+            unpacker = Unpacker(response.headers.get("content-encoding", ""))
+            async for chunk in response.aiter_raw():
+                unpacker.feed(chunk)
+                if unpacker.full:
+                    break
+            headers = {name.lower(): value for name, value in response.headers.items()}
+            return Answer(response.status_code, headers, unpacker.finish(), unpacker.full)
+        finally:
+            await response.aclose()
+
+    def _pause(self, answer: Answer) -> timedelta | None:
+        """What a 429 or a 503 asks to wait, where it is at most a minute."""
+        asked = answer.headers.get("retry-after", "").strip()
+        if answer.status not in (429, 503) or not asked:
+            return None
+        if asked.isascii() and asked.isdigit():
+            pause: timedelta | None = timedelta(seconds=int(asked[:6]))
+        else:
+            pause = _until(asked, self._clock.now())
+        return pause if pause is not None and pause <= LONGEST else None
+
+    def _redirected(self, wire: Wire, address: Address, answer: Answer, *, follow: bool) -> Wire:
+        """The request that a redirect asks for. Raises RequestFailed where it is not followed."""
+        target = _location(wire, answer)
+        if target is None or target[1].origin != address.origin or not follow or answer.status not in MOVED:
+            where = f", a redirect to {target[1].name} that is not followed" if target else ""
+            raise RequestFailed(f"{_what(wire, address)}: answered {answer.status}{where}", left=True)
+        url = target[0]
+        if wire.method in SAFE_METHODS or answer.status in (307, 308):
+            return replace(wire, url=url)
+        headers = tuple(header for header in wire.headers if not header[0].lower().startswith("content-"))
+        return replace(wire, url=url, method="GET", content=None, headers=headers)
+
+
+def _what(wire: Wire, address: Address) -> str:
+    return f"{wire.method} {address.name}"
+
+
+def _location(wire: Wire, answer: Answer) -> tuple[str, Address] | None:
+    location = answer.headers.get("location")
+    if not location:
+        return None
+    try:
+        url = urljoin(wire.url, escape(location.strip()))
+    except ValueError:  # brackets that hold no address
+        return None
+    address = parse(url)
+    return None if address is None else (url, address)
+
+
+def _until(asked: str, now: datetime) -> timedelta | None:
+    """The span until an HTTP date; none for a date that is past. None for what is no date."""
+    try:
+        moment = parsedate_to_datetime(asked)
+    except ValueError:
+        return None
+    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+    return max(moment - now, timedelta())

@@ -1,0 +1,111 @@
+"""A request's body, as its Content-Type wants it (DESIGN section 3, Execute).
+
+JSON unless the header says otherwise. Data is substituted in its structure and encoded afterwards. Data that the
+manifest gives as a string keeps to this where the string has a structure that is known: JSON text is parsed with its
+placeholders, and in form text each value is percent-encoded. Other text is sent as it is written.
+"""
+
+from __future__ import annotations
+
+import json
+import mimetypes
+import re
+import secrets
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from reconciler.model.errors import Blocked
+from reconciler.model.scope import Scope
+from reconciler.model.template import PLACEHOLDER
+from reconciler.requests.template import render_data, render_text, substitute, written
+
+__all__ = ["FORM", "JSON", "MULTIPART", "body"]
+
+JSON = "application/json"
+FORM = "application/x-www-form-urlencoded"
+MULTIPART = "multipart/form-data"
+
+_STRING_OR_PLACEHOLDER = re.compile(rf'"(?:[^"\\]|\\.)*"|(?P<bare>{PLACEHOLDER.pattern})', re.DOTALL)
+
+
+def body(
+    data: Any, content_type: str | None, scope: Scope, files: Mapping[str, tuple[str, bytes]]
+) -> tuple[bytes | None, str | None]:
+    """The body and the Content-Type to send with it; `files` is field → (file name, content).
+
+    Files travel as multipart/form-data whatever the header says. Without data and files there is no body, and the
+    header stays as it is. Raises Blocked where the data does not fit the type, and MissingVariable.
+    """
+    kind = (content_type or JSON).partition(";")[0].strip().lower()
+    if files or (kind == MULTIPART and data is not None):
+        return _multipart(_fields(render_data(data, scope), MULTIPART), files)
+    if data is None:
+        return None, content_type
+    rendered = _render_string(data, kind, scope) if isinstance(data, str) else render_data(data, scope)
+    if isinstance(rendered, str):
+        return rendered.encode(errors="replace"), content_type or JSON
+    if kind == FORM:
+        return urlencode(list(_fields(rendered, FORM)), errors="replace").encode(), content_type
+    try:
+        return json.dumps(rendered, allow_nan=False).encode(), content_type or JSON
+    except ValueError:
+        raise Blocked("data holds a number that JSON does not have") from None
+
+
+def _render_string(data: str, kind: str, scope: Scope) -> Any:
+    """A string of the manifest as text, or as the structure that it spells."""
+    if "{{" not in data:
+        return data
+    if PLACEHOLDER.fullmatch(data):
+        return render_data(data, scope)
+    if kind == FORM:
+        return substitute(data, scope, lambda value: quote(value, safe=""))
+    if kind == JSON or kind.endswith("+json"):
+        structure = _structure(data)
+        if structure is not None:
+            return render_data(structure, scope)
+    return render_text(data, scope).text
+
+
+def _structure(template: str) -> dict[str, Any] | list[Any] | None:
+    """JSON text with placeholders, parsed: one that stands outside quotes becomes a string of its own."""
+
+    def quoted(match: re.Match[str]) -> str:
+        return json.dumps(match[0]) if match["bare"] else match[0]
+
+    try:
+        parsed = json.loads(_STRING_OR_PLACEHOLDER.sub(quoted, template), strict=False)
+    except ValueError:
+        return None
+    return parsed if isinstance(parsed, dict | list) else None
+
+
+def _fields(data: Any, kind: str) -> Iterator[tuple[str, str]]:
+    """The pairs of a flat map; a list repeats its key, a null leaves it out."""
+    if not isinstance(data, dict | None):
+        raise Blocked(f"data sent as {kind} is a map of fields, and this is none")
+    for key, value in (data or {}).items():
+        for item in value if isinstance(value, list) else [value]:
+            if isinstance(item, dict | list):
+                raise Blocked(f"data sent as {kind} is flat: {key} holds a map or a list within a list")
+            if item is not None:
+                yield key, written(item)
+
+
+def _multipart(fields: Iterator[tuple[str, str]], files: Mapping[str, tuple[str, bytes]]) -> tuple[bytes, str]:
+    boundary = secrets.token_hex(16)
+    parts = [(f'name="{_name(key)}"', "", value.encode(errors="replace")) for key, value in fields]
+    for key, (name, content) in files.items():
+        kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
+        parts.append((f'name="{_name(key)}"; filename="{_name(name)}"', f"Content-Type: {kind}\r\n", content))
+    lines = [
+        f"--{boundary}\r\nContent-Disposition: form-data; {head}\r\n{kind}\r\n".encode() + content + b"\r\n"
+        for head, kind, content in parts
+    ]
+    return b"".join(lines) + f"--{boundary}--\r\n".encode(), f"{MULTIPART}; boundary={boundary}"
+
+
+def _name(text: str) -> str:
+    """A name between quotes in a part's header, as HTML's forms write it."""
+    return text.replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A").encode(errors="replace").decode()

@@ -1,0 +1,75 @@
+"""Where requests may go: to allowed hosts, over https, or over http to this machine (DESIGN section 3, Hosts).
+
+What a manifest writes out is the default list; a host that comes out of a value is never on it and has to be listed.
+The same strict reading of a URL (`reconciler.requests.url.parse`) decides here and connects in the client.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+
+from reconciler.model.errors import Blocked, HostNotAllowed
+from reconciler.model.manifest import FormField, Listing, Manifest
+from reconciler.model.settings import loopback
+from reconciler.requests.url import Address, ascii_host, parse
+
+__all__ = ["AllowedHosts", "written_hosts"]
+
+_AUTHORITY = re.compile(r"https?://([^/?#\\\s]*)", re.IGNORECASE)
+
+
+def written_hosts(manifest: Manifest) -> dict[str, list[str]]:
+    """The hosts, with a port where one is written, that the manifest's requests name, and the places that name them.
+
+    A host with a placeholder in it, or behind one, is not written out.
+    """
+    found: dict[str, list[str]] = {}
+    for place, call in manifest.calls():
+        urls = [call.url]
+        if isinstance(call, Listing | FormField):
+            urls.append(call.next_page)
+        for url in urls:
+            host = _written(url or "")
+            if host is not None and place not in found.setdefault(host, []):
+                found[host].append(place)
+    return found
+
+
+def _written(url: str) -> str | None:
+    match = _AUTHORITY.match(url.strip())
+    if match is None or "{{" in match[1]:
+        return None
+    try:
+        host = ascii_host(match[1]).removesuffix(":")
+    except Blocked:
+        return None
+    return host if parse(f"https://{host}/") is not None else None
+
+
+@dataclass(frozen=True)
+class AllowedHosts:
+    """The hosts that requests may go to; one without a port allows every port."""
+
+    hosts: frozenset[str]
+
+    def check(self, url: str, file: str) -> Address:
+        """The address that the URL leads to; `file` is the manifest that wants to go there.
+
+        Raises HostNotAllowed, which names host and file, never more of the URL.
+        """
+        address = parse(url)
+        if address is None:
+            raise HostNotAllowed(f"{file}: a URL does not start with https:// and a host, with or without a port")
+        if self._spelled.isdisjoint((address.host, f"{address.host}:{address.port}")):
+            raise HostNotAllowed(
+                f"{file}: host {address.name} is not allowed: add it to allowed_hosts in config/reconciler.yaml"
+            )
+        if address.scheme != "https" and not loopback(address.host):
+            raise HostNotAllowed(f"{file}: host {address.name} is to be asked over http: only https is allowed")
+        return address
+
+    @cached_property
+    def _spelled(self) -> frozenset[str]:
+        return frozenset(ascii_host(host) for host in self.hosts)

@@ -1,0 +1,150 @@
+"""What an answer says: of an account (`verdict`), of a request (`failure`), of a condition (`condition_holds`).
+
+DESIGN section 3, Exists, is this module's text. The answer is searched as it came, and where it is JSON also decoded,
+written with and without blanks, and string by string: neither an escape nor spacing hides what is there. An e-mail
+address has to stand alone. Beside letters, digits and `. + - _ %`, which always belong to an address, the other characters that
+RFC 5322 allows in one belong to it only where a letter stands before them: `o'brien@x.com` is one address, and in
+`'brien@x.com'` the quotes stand around it. `/ = ? | { }` always part: they do in URLs, and in no address that a
+service hands out.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from typing import Any
+
+from reconciler.model.manifest import Condition, Exists, Request
+from reconciler.model.scope import Scope, walk
+from reconciler.model.verdict import Missing, Present, Unknown, Verdict
+from reconciler.requests.answer import Answer
+from reconciler.requests.template import render_text, written
+
+__all__ = ["condition_holds", "contains", "failure", "verdict"]
+
+REFUSED = frozenset({401, 403, 407, 408, 425, 429})
+"""These say nothing about a person, whatever a manifest says: a wrong token is not an absent person."""
+
+GONE = frozenset({404, 410})
+
+_LOCAL = r"\w.+%\-\u0300-\u036f"
+_WEAK = r"'!#$&*^`~"
+_ADDRESS = re.compile(rf"(?:[{_LOCAL}]|(?<=\w)[{_WEAK}])+@[\w-]+(?:\.[\w-]+)*")
+_WHOLE = re.compile(r"[^@\s\"\\<>(),:;\[\]]+@[\w-]+(?:\.[\w-]+)*")
+_BEFORE = rf"(?<![{_LOCAL}@])(?<!\w[{_WEAK}])"
+_AFTER = r"(?![\w\-@])(?!\.[\w-])(?!\\u)"
+_SEPARATORS = ((", ", ": "), (",", ":"), (", ", ":"), (",", ": "))
+
+
+def verdict(exists: Exists, expected: str | None, answer: Answer) -> Verdict:
+    """What a check's answer says of the account; `expected` is rendered, None where the manifest has none."""
+    listed = exists.status_code or []
+    reason = _not_an_answer(exists, answer)
+    if reason is not None:
+        return Unknown(reason)
+    if expected is not None and not expected.strip():
+        return Unknown("expected came out empty: every answer would contain it")
+    stored = _stored(exists.store_data, answer)
+    if (answer.status in GONE and answer.status not in listed) or (listed and answer.status not in listed):
+        return Missing(stored)
+    if expected is None:
+        return Present(stored)
+    if not answer.is_text:
+        return Unknown("the answer is not text")
+    return Present(stored) if contains(answer.text, expected) else Missing(stored)
+
+
+def failure(call: Request, answer: Answer, expected: str | None = None) -> str | None:
+    """Why an answer is no success of the request; None where it is one (DESIGN section 3, Execute).
+
+    `expected` is a revocation's, rendered. A change that succeeded with an answer over the limit is not told here:
+    the client raises, because such a request may have taken effect.
+    """
+    if call.status_code is not None:
+        if answer.status not in call.status_code:
+            listed = ", ".join(str(status) for status in call.status_code)
+            return f"answered {answer.status}, expected {listed}"
+    elif not 200 <= answer.status < 300:
+        return f"answered {answer.status}"
+    if answer.truncated:
+        return f"answered {answer.status} with more than 1 MiB"
+    if expected is not None and not (expected.strip() and answer.is_text and contains(answer.text, expected)):
+        return f"answered {answer.status} without what is expected"
+    return None
+
+
+def condition_holds(condition: Condition, answer: Answer, scope: Scope) -> bool:
+    """Whether `continue_if` holds: the value, as text, is what stands at the path. Raises MissingVariable."""
+    parent, _, last = condition.response_notation.rpartition(".")
+    holder = walk(answer.json(), parent)
+    found = walk(holder, last)
+    if found is None and not (isinstance(holder, Mapping) and last in holder):
+        return False
+    return written(found) == render_text(condition.value, scope).text
+
+
+def contains(text: str, expected: str) -> bool:
+    """Whether a response's text contains what is expected; addresses stand alone and are compared without case."""
+    pattern = _pattern(expected)
+    return any(pattern.search(form) for form in _forms(text))
+
+
+def _not_an_answer(exists: Exists, answer: Answer) -> str | None:
+    """Why the check failed, where it did."""
+    status, listed = answer.status, exists.status_code or []
+    if status in REFUSED or status >= 500:
+        return f"answered {status}"
+    if status not in listed:
+        if status < 200 or 300 <= status < 400:
+            return f"answered {status}"
+        if status >= 400 and exists.fail_when_4xx_response_code:
+            return f"answered {status}"
+    return "the answer is longer than 1 MiB" if answer.truncated else None
+
+
+def _stored(paths: Mapping[str, str], answer: Answer) -> dict[str, Any]:
+    """What `store_data` saves of an answer; what is not there is left out."""
+    content = answer.json() if paths else None
+    found = {name: walk(content, path) for name, path in paths.items()}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+@lru_cache(maxsize=256)
+def _pattern(expected: str) -> re.Pattern[str]:
+    """The expected text as a pattern: an address within it alone and without case, the rest to the letter."""
+    if _WHOLE.fullmatch(expected):
+        return re.compile(_alone(expected))
+    parts, end = [], 0
+    for match in _ADDRESS.finditer(expected):
+        parts += [re.escape(expected[end : match.start()]), _alone(match[0])]
+        end = match.end()
+    return re.compile("".join(parts) + re.escape(expected[end:]))
+
+
+def _alone(address: str) -> str:
+    # ASCII only where it can be: without that, the Kelvin sign would be a `k`.
+    return f"{_BEFORE}(?{'ai' if address.isascii() else 'i'}:{re.escape(address)}){_AFTER}"
+
+
+def _forms(text: str) -> Iterator[str]:
+    """The text as it came; where it is JSON, decoded and written anew, and each of its strings."""
+    yield text
+    try:
+        content = json.loads(text)
+        for separators in _SEPARATORS:
+            yield json.dumps(content, ensure_ascii=False, separators=separators)
+    except (ValueError, RecursionError):
+        return
+    pending = [content]
+    while pending:
+        match pending.pop():
+            case str(leaf):
+                yield leaf
+            case dict(members):
+                pending += [*members, *members.values()]
+            case list(items):
+                pending += items
+            case _:
+                pass

@@ -1,0 +1,172 @@
+"""A manifest's call and a grant's variables, made into a request that can leave as it stands.
+
+`render` wants every value now. `outline` and `canonical` are for looking at a request before that: what a plan shows,
+and what is digested to see whether a request has changed; both keep `{{name}}` for what only a running attempt knows.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from reconciler.model.errors import Blocked, MissingVariable
+from reconciler.model.manifest import Call, FormField, Listing, Manifest, Request
+from reconciler.model.scope import DEFERRED, Scope
+from reconciler.model.template import PLACEHOLDER, names
+from reconciler.requests.encode import body
+from reconciler.requests.sign import SIGNED_WITH, Pritunl
+from reconciler.requests.template import render_data, render_text, render_url
+
+__all__ = ["AnyCall", "Wire", "canonical", "expected", "outline", "render"]
+
+AnyCall = Call | Listing | FormField
+
+UNCOUNTED = frozenset({"oauth", "responses", "redirect_url", "access_overview"})
+"""What may differ between two renderings of the same request (STATES.md)."""
+
+OURS = frozenset({"host", "content-length", "transfer-encoding", "connection", "accept-encoding"})
+"""Headers that say where a message goes, where it ends and how it is packed: the client's, never a manifest's."""
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """A request, ready to be sent. Only `method` and `shown_url` may be shown.
+
+    `statuses` are those that the manifest lists: the client hands a redirect among them back as an answer. `signer`
+    makes headers anew at each sending.
+    """
+
+    method: str
+    url: str = field(repr=False)
+    shown_url: str
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    content: bytes | None = field(default=None, repr=False)
+    statuses: frozenset[int] = frozenset()
+    signer: Pritunl | None = field(default=None, repr=False)
+
+
+def render(call: AnyCall, scope: Scope, manifest: Manifest, *, files: Mapping[str, bytes] | None = None) -> Wire:
+    """The request; `files` holds what earlier requests saved, by name.
+
+    Raises Blocked, before anything is sent: MissingVariable for a value that is not there (yet), and where a value
+    cannot stand where it should.
+    """
+    templates = _headers(call, manifest)
+    data = _data(call)
+    _refuse_deferred([call.url, templates, data], scope)
+    url = render_url(call.url or "", scope)
+    headers = _render_headers(templates, scope)
+    given = headers["content-type"][1] if "content-type" in headers else None
+    content, content_type = body(data, given, scope, _attached(call, files or {}))
+    if content_type is not None:
+        headers["content-type"] = ("Content-Type", content_type)
+    return Wire(
+        method=call.method,
+        url=url.text,
+        shown_url=url.shown,
+        headers=tuple(headers.values()),
+        content=content,
+        statuses=frozenset(call.status_code or ()) if isinstance(call, Call) else frozenset(),
+        signer=Pritunl.of(scope) if _signed(call) else None,
+    )
+
+
+def outline(call: AnyCall, scope: Scope) -> dict[str, str]:
+    """What a plan shows of a request: its method and its URL, secrets as `***`, what is not known yet as `{{name}}`.
+
+    Raises Blocked, like `render`, for what is known to be missing.
+    """
+    return {"method": call.method, "url": render_url(call.url or "", scope).shown}
+
+
+def canonical(call: AnyCall, scope: Scope, manifest: Manifest) -> Any:
+    """What the request would send, as JSON can hold it; it holds secrets, and is for a keyed digest only.
+
+    What differs from run to run (STATES.md: tokens, generated values, responses and what is stored of them) stays
+    `{{name}}`. Raises Blocked, like `render`.
+    """
+    steady = _without(scope, UNCOUNTED | set(manifest.generated) | manifest.stored)
+    signed = [render_data(f"{{{{{name}}}}}", steady) for name in SIGNED_WITH] if _signed(call) else []
+    return {
+        "method": call.method,
+        "url": render_url(call.url or "", steady).text,
+        "headers": render_data(_headers(call, manifest), steady),
+        "data": render_data(_data(call), steady),
+        "files": dict(call.files) if isinstance(call, Request) else {},
+        "signed": signed,
+    }
+
+
+def expected(text: str, scope: Scope) -> str:
+    """What a check's `expected` comes to. Raises MissingVariable."""
+    _refuse_deferred(text, scope)
+    return render_text(text, scope).text
+
+
+def _headers(call: AnyCall, manifest: Manifest) -> dict[str, str]:
+    """The request's own headers replace the default ones whole; ChiefOnboarding writes `{}` where there are none."""
+    return call.headers or manifest.headers
+
+
+def _data(call: AnyCall) -> Any:
+    return call.data if isinstance(call, Request | FormField) else None
+
+
+def _signed(call: AnyCall) -> bool:
+    return isinstance(call, Call) and call.extra_headers == "pritunl"
+
+
+def _attached(call: AnyCall, files: Mapping[str, bytes]) -> dict[str, tuple[str, bytes]]:
+    wanted = call.files if isinstance(call, Request) else {}
+    for name in wanted.values():
+        if name not in files:
+            raise Blocked(f"no earlier request saved a file named {name!r}")
+    return {key: (name, files[name]) for key, name in wanted.items()}
+
+
+def _refuse_deferred(templates: Any, scope: Scope) -> None:
+    for name in sorted(names(templates)):
+        if scope.look_up(name).value is DEFERRED:
+            raise MissingVariable(name, "has a value only while the requests before it run")
+
+
+def _without(scope: Scope, hidden: frozenset[str] | set[str]) -> Scope:
+    """The same scope, to which these names are not known yet."""
+    layers = tuple(
+        replace(
+            layer, values={name: layer.values[name] for name in layer.values if name.partition(".")[0] not in hidden}
+        )
+        for layer in scope.layers
+    )
+    return Scope(layers, scope.deferred | hidden)
+
+
+def _render_headers(templates: dict[str, str], scope: Scope) -> dict[str, tuple[str, str]]:
+    """Headers by their lower-case name. Raises Blocked for what would end a header early."""
+    headers: dict[str, tuple[str, str]] = {}
+    for key, template in templates.items():
+        name, value = render_text(key, scope).text.strip(), render_text(template, scope).text
+        if not _TOKEN.fullmatch(name):
+            raise Blocked(f"a header cannot be named as {key!r} comes out")
+        if _CONTROL.search(value):
+            raise Blocked(f"header {key}: its value has a line break or another control character")
+        if name.lower() == "authorization":
+            value = _basic(template, value)
+        if name.lower() not in OURS:
+            headers[name.lower()] = (name, value.strip(" \t"))
+    return headers
+
+
+def _basic(template: str, value: str) -> str:
+    """`Basic {{USER}}:{{KEY}}` encoded for the user; what the manifest wrote out in base64 itself is left as it is."""
+    scheme, _, written = template.partition(" ")
+    if scheme.lower() != "basic" or not (PLACEHOLDER.search(written) or ":" in written):
+        return value
+    credentials = value.partition(" ")[2].lstrip(" ")
+    return f"{scheme} {base64.b64encode(credentials.encode()).decode()}"

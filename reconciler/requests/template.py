@@ -1,0 +1,134 @@
+"""Putting values into a manifest's text, its URLs and its data (DESIGN section 3, Variables).
+
+A value is data, never template: what is put in is not looked at again. In data the substitution happens in the parsed
+structure, so no quote in a name can break out of it. A variable whose value only a running attempt knows keeps its
+`{{name}}` here; `reconciler.requests.render` is what refuses it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any, NamedTuple
+
+from reconciler.model.errors import MissingVariable
+from reconciler.model.scope import DEFERRED, Scope
+from reconciler.model.secret import MASK, Secret
+from reconciler.model.template import PLACEHOLDER
+from reconciler.requests.url import Builder
+
+__all__ = ["Shown", "plain", "render_data", "render_text", "render_url", "substitute", "written"]
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A rendered text, and what may be shown of it: secrets as `***`."""
+
+    text: str = field(repr=False)
+    shown: str
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON has it: a date as YYYY-MM-DD, a secret as what it holds."""
+    match value:
+        case Secret():
+            return value.reveal()
+        case date():
+            return value.isoformat()
+        case Mapping():
+            return {written(key): plain(item) for key, item in value.items()}
+        case list() | tuple():
+            return [plain(item) for item in value]
+        case _:
+            return value
+
+
+def written(value: Any) -> str:
+    """A value as text: a list comma-joined, `true`, `false` and `null` as JSON has them, a map as JSON."""
+    match plain(value):
+        case str(text):
+            return text
+        case list(items):
+            return ",".join(written(item) for item in items)
+        case other:
+            return json.dumps(other, ensure_ascii=False)
+
+
+def render_text(text: str, scope: Scope) -> Shown:
+    """A text with its placeholders replaced. Raises MissingVariable."""
+    parts = PLACEHOLDER.split(text)
+    rendered, shown = [parts[0]], [parts[0]]
+    for name, literal in zip(parts[1::2], parts[2::2], strict=True):
+        put = _put(name, scope)
+        rendered += [put.text, literal]
+        shown += [MASK if put.secret else put.text, literal]
+    return Shown("".join(rendered), "".join(shown))
+
+
+def substitute(text: str, scope: Scope, encode: Callable[[str], str]) -> str:
+    """A text with each value encoded as its surroundings need. Raises MissingVariable."""
+    return PLACEHOLDER.sub(lambda match: encode(_put(match[1], scope).text), text)
+
+
+def render_url(text: str, scope: Scope) -> Shown:
+    """A URL with its placeholders replaced and encoded for the place where they stand.
+
+    White space around the text is none of the URL. Raises MissingVariable, and Blocked for a value that would change
+    the host or climb in the path.
+    """
+    parts = PLACEHOLDER.split(text.strip())
+    url = Builder()
+    url.add_text(parts[0])
+    for name, literal in zip(parts[1::2], parts[2::2], strict=True):
+        put = _put(name, scope)
+        if put.deferred:
+            url.add_deferred(put.text)
+        else:
+            url.add_value(name, put.text, secret=put.secret)
+        url.add_text(literal)
+    return Shown(*url.finish())
+
+
+def render_data(value: Any, scope: Scope) -> Any:
+    """Data with its placeholders replaced, keys included. Raises MissingVariable.
+
+    A string that is exactly one placeholder takes the value with its type; elsewhere a value is written as text.
+    """
+    match value:
+        case str():
+            whole = PLACEHOLDER.fullmatch(value)
+            if whole is None:
+                return render_text(value, scope).text
+            found = scope.look_up(whole[1]).value
+            return _kept(whole[1]) if found is DEFERRED else plain(found)
+        case Mapping():
+            return {render_text(written(key), scope).text: render_data(item, scope) for key, item in value.items()}
+        case list() | tuple():
+            return [render_data(item, scope) for item in value]
+        case _:
+            return plain(value)
+
+
+def _kept(name: str) -> str:
+    return f"{{{{{name}}}}}"
+
+
+class _Put(NamedTuple):
+    text: str
+    secret: bool = False
+    deferred: bool = False
+
+
+def _put(name: str, scope: Scope) -> _Put:
+    """What takes a placeholder's place in text."""
+    found = scope.look_up(name)
+    if found.value is DEFERRED:
+        return _Put(_kept(name), deferred=True)
+    text = written(found.value)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise MissingVariable(name, "holds half a character, which cannot be sent") from None
+    return _Put(text, secret=found.secret or isinstance(found.value, Secret))

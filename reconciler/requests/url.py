@@ -1,0 +1,173 @@
+"""A URL as text that is put together from a manifest's own words and from values, and as the address it leads to.
+
+A value may never change where a request goes: in a path or a query it is percent-encoded whole, in the host part it
+may be a host and a port and nothing else, and it may not turn a path segment into `.` or `..`. The address is read by
+one strict pattern, and what it reads is what is checked against the allowed hosts and what is connected to.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from ipaddress import IPv6Address
+from urllib.parse import quote, unquote
+
+from reconciler.model.errors import Blocked
+
+__all__ = ["Address", "Builder", "ascii_host", "escape", "parse"]
+
+_PORTS = {"http": 80, "https": 443}
+_ADDRESS = re.compile(
+    r"(?P<scheme>https?)://(?P<host>\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::(?P<port>\d{0,5}))?"
+    r"(?P<target>[/?][\x21\x22\x24-\x7e]*)?(?:#[\x21-\x7e]*)?",
+    re.IGNORECASE | re.ASCII,
+)
+_ILLEGAL = re.compile(r"%(?![0-9A-Fa-f]{2})|[^A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]")
+_HEAD = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#\\]*")
+_HOST_VALUE = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[\w.-]+)(?::\d{1,5})?")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a URL leads. `target` is what the request line holds: path and query, never the fragment."""
+
+    scheme: str
+    host: str
+    port: int
+    target: str = field(repr=False)
+
+    @property
+    def origin(self) -> tuple[str, str, int]:
+        """Scheme, host and port: what a redirect may not change."""
+        return self.scheme, self.host, self.port
+
+    @property
+    def name(self) -> str:
+        """The host as people write it, with the port where it is not the scheme's own."""
+        return self.host if self.port == _PORTS[self.scheme] else f"{self.host}:{self.port}"
+
+    @property
+    def path(self) -> str:
+        """The target without its query."""
+        return self.target.partition("?")[0]
+
+
+def parse(url: str) -> Address | None:
+    """The address of an http or https URL; None for anything else, a user name before the host included."""
+    match = _ADDRESS.fullmatch(url)
+    if match is None:
+        return None
+    scheme, host = match["scheme"].lower(), match["host"].lower()
+    port = int(match["port"]) if match["port"] else _PORTS[scheme]
+    if not 0 < port < 65536:
+        return None
+    if host.startswith("["):
+        try:
+            host = f"[{IPv6Address(host[1:-1])}]"
+        except ValueError:
+            return None
+    target = match["target"] or "/"
+    return Address(scheme, host, port, target if target.startswith("/") else f"/{target}")
+
+
+def escape(text: str) -> str:
+    """A URL's own text with what no URL may hold percent-encoded; everything else, `%20` too, is left alone."""
+    return _ILLEGAL.sub(lambda match: quote(match[0], safe="", errors="replace"), text)
+
+
+def ascii_host(host: str) -> str:
+    """A host, with or without a port, in lower case and as the DNS spells it. Raises Blocked where there is no such."""
+    try:
+        return host.lower() if host.isascii() else host.encode("idna").decode().lower()
+    except UnicodeError:
+        raise Blocked("the host part of a URL is not a name that a host can have") from None
+
+
+class Builder:
+    """A URL under construction, with beside it the text that may be shown (DESIGN section 3, Variables)."""
+
+    def __init__(self) -> None:
+        self._text = ""
+        self._shown = ""
+        self._path_at: int | None = None
+        self._values: list[tuple[int, int, str]] = []
+
+    def add_text(self, text: str) -> None:
+        """The manifest's own text."""
+        before = len(self._text)
+        self._append(text)
+        self._shown += self._text[before:]
+
+    def add_value(self, name: str, value: str, *, secret: bool) -> None:
+        """A variable's value, at the place that the text so far has reached.
+
+        Raises Blocked for a value in the host part that is more than a host and a port.
+        """
+        before = len(self._text)
+        if not self._text:
+            self._append(value)
+            self._shown += _origin_only(self._text) if secret else self._text
+        elif self._path_at is None and _HEAD.fullmatch(self._text):
+            if not _HOST_VALUE.fullmatch(value):
+                raise Blocked(f"variable {{{{{name}}}}} stands in the host part of a URL and is not a host")
+            self._text += value
+            self._shown += value  # a host name is no secret (DESIGN section 3, Secrets)
+        else:
+            self._text += quote(value, safe="")
+            self._shown += "***" if secret else self._text[before:]
+        self._values.append((before, len(self._text), name))
+
+    def add_deferred(self, placeholder: str) -> None:
+        """A variable that has no value yet; at the very start it is taken for a whole address."""
+        if not self._text:
+            self._path_at = 0
+        self._text += placeholder
+        self._shown += placeholder
+
+    def finish(self) -> tuple[str, str]:
+        """The URL and the text that may be shown of it. Raises Blocked where values make a path segment `.` or `..`."""
+        self._refuse_dots()
+        return _ascii(self._text), self._shown
+
+    def _append(self, text: str) -> None:
+        """Text that is taken as it is; what stands before the path stays raw until the host is complete."""
+        if self._path_at is not None:
+            self._text += escape(text)
+            return
+        joined = self._text + text
+        head = _HEAD.match(joined)
+        if head is None or head.end() == len(joined):
+            self._text = joined
+        else:
+            self._text = joined[: head.end()] + escape(joined[head.end() :])
+            self._path_at = head.end()
+
+    def _refuse_dots(self) -> None:
+        start = self._path_at if self._path_at is not None else len(self._text)
+        path = re.split(r"[?#]", self._text[start:], maxsplit=1)[0]
+        for segment in path.split("/"):
+            end = start + len(segment)
+            if unquote(segment) in {".", ".."}:
+                for first, last, name in self._values:
+                    if first <= end and last >= start:
+                        raise Blocked(
+                            f"variable {{{{{name}}}}} would make a part of the URL's path {unquote(segment)!r}"
+                        )
+            start = end + 1
+
+
+def _origin_only(url: str) -> str:
+    """What may be shown of a secret that a URL starts with: its host, which is no secret, and no more."""
+    address = parse(_ascii(url))
+    if address is None:
+        return "***"
+    origin = f"{address.scheme}://{address.name}"
+    return origin if address.target == "/" else f"{origin}/***"
+
+
+def _ascii(url: str) -> str:
+    head = _HEAD.match(url)
+    if head is None or head[0].isascii():
+        return url
+    scheme, _, authority = head[0].partition("://")
+    return f"{scheme}://{ascii_host(authority)}{url[head.end() :]}"
