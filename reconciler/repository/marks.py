@@ -75,9 +75,9 @@ _YAML: dict[type, _Kind] = {
 def _yaml_tokens(raw: bytes) -> Iterator[_Token]:
     parser = CParser(raw)
     while (event := parser.get_event()) is not None:
-        kind = _YAML.get(type(event))
-        if kind is not None:
-            yield kind, getattr(event, "value", ""), event.start_mark.line + 1
+        kind, mark = _YAML.get(type(event)), event.start_mark
+        if kind is not None and mark is not None:
+            yield kind, getattr(event, "value", ""), mark.line + 1
 
 
 _JSON = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\]]|[^\s{}\[\]:,"]+')

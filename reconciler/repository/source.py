@@ -1,0 +1,183 @@
+"""The checkout that `--repo` names: which revision counts, what it holds, what changed since another.
+
+What the daemon acts on is the commit at HEAD, or the folder as it stands where there is no git (DESIGN section 3,
+Source of truth). Objects are read through libgit2; only fetching needs the `git` program (`fetch`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal, Self
+
+import pygit2
+from pygit2.enums import DeltaStatus, FileMode, FileStatus, RepositoryOpenFlag
+
+from reconciler.model.errors import RepositoryError
+from reconciler.model.settings import Git
+from reconciler.repository.fetch import fetch
+from reconciler.repository.trees import WORKTREE, CommitTree, File, FolderTree, Tree
+
+__all__ = ["FOLDERS", "WORKTREE", "Checkout", "Commit", "File", "Tree"]
+
+FOLDERS = ("config", "hires", "manifests")
+"""Where a repository's files are; nothing else in it is looked at."""
+
+_PLAIN = (FileMode.BLOB, FileMode.BLOB_EXECUTABLE)
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """Who made a revision, and when it was committed, in UTC."""
+
+    revision: str
+    author: str
+    at: datetime
+
+
+class Checkout:
+    """A user's repository: a git checkout, or a plain folder."""
+
+    def __init__(self, root: Path, repository: pygit2.Repository | None) -> None:
+        self.root = root
+        self.repository = repository
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """The checkout at a path, which is its root. Raises RepositoryError with the next step."""
+        root = path.resolve()
+        if not root.is_dir():
+            raise RepositoryError(
+                f"{path} is no folder: give the repository's root with --repo, or run `reconcile init`"
+            )
+        if (root / ".git").exists():
+            return cls(root, _open(root))
+        _refuse_inside(root)
+        return cls(root, None)
+
+    @property
+    def is_git(self) -> bool:
+        """Whether commits decide; else the folder is read as it stands."""
+        return self.repository is not None
+
+    def head(self) -> Tree:
+        """The commit at HEAD; the folder itself where there is no git."""
+        if self.repository is None:
+            return self.worktree()
+        return CommitTree(self.repository, self._head_commit(self.repository))
+
+    def head_id(self) -> str | None:
+        """The id of the commit at HEAD; None where there is none to be found, now or at all."""
+        try:
+            return None if self.repository is None else str(self._head_commit(self.repository).id)
+        except RepositoryError:
+            return None
+
+    def at(self, rev: str) -> Tree:
+        """A branch, a tag, an id or a part of one. Raises RepositoryError where there is no such commit."""
+        if self.repository is None:
+            raise RepositoryError(f"{self.root} is no git checkout: it has no revision {rev!r}")
+        return CommitTree(self.repository, self._commit(self.repository, rev))
+
+    def worktree(self) -> Tree:
+        """The files as they stand, committed or not."""
+        return FolderTree(self.root)
+
+    def current(self, source: Literal["commit", "worktree"]) -> Tree:
+        """What the setting `source` asks for."""
+        return self.worktree() if source == "worktree" else self.head()
+
+    def ignored_edits(self) -> list[str]:
+        """The sorted paths whose content on the disk or in the index HEAD does not have; never what git ignores."""
+        if self.repository is None:
+            return []
+        try:
+            status = self.repository.status(untracked_files="all", ignored=False)
+        except pygit2.GitError as error:
+            raise RepositoryError(f"git cannot tell what is uncommitted in {self.root}: {error}") from error
+        settled = (FileStatus.CURRENT, FileStatus.IGNORED)
+        return sorted(path for path, flags in status.items() if flags not in settled and _ours(path))
+
+    def changed(self, old: Tree, new: Tree) -> frozenset[str]:
+        """The paths of the files that are not the same in both; folders with one id are not looked into."""
+        if isinstance(old, CommitTree) and isinstance(new, CommitTree):
+            found: set[str] = set()
+            for delta in old.root.diff_to_tree(new.root).deltas:
+                if delta.status is not DeltaStatus.ADDED and delta.old_file.mode in _PLAIN:
+                    found.add(delta.old_file.path)
+                if delta.status is not DeltaStatus.DELETED and delta.new_file.mode in _PLAIN:
+                    found.add(delta.new_file.path)
+            return frozenset(found)
+        before, after = ({file for folder in FOLDERS for file in tree.files(folder)} for tree in (old, new))
+        return frozenset(file.path for file in before ^ after)
+
+    def commit(self, revision: str) -> Commit:
+        """By whom a revision was made, as `Name <address>`, and when it was committed."""
+        if self.repository is None:
+            raise RepositoryError(f"{self.root} is no git checkout: it has no commit {revision!r}")
+        commit = self._commit(self.repository, revision)
+        name, address = (raw.decode(errors="replace") for raw in (commit.author.raw_name, commit.author.raw_email))
+        return Commit(str(commit.id), f"{name} <{address}>", datetime.fromtimestamp(commit.commit_time, UTC))
+
+    def fetch(self, git: Git) -> str | None:
+        """Fetch and fast-forward the branch; None where that went well, else a sentence that says why not."""
+        if self.repository is None:
+            return f"{self.root} is no git checkout: there is nothing to fetch"
+        return fetch(self.root, git)
+
+    def _head_commit(self, repository: pygit2.Repository) -> pygit2.Commit:
+        try:
+            if repository.head_is_unborn:
+                raise RepositoryError(
+                    f"{self.root} has no commit yet: commit the files (`git add -A && git commit`), or plan them "
+                    "with --dry-run --worktree"
+                )
+            return repository.head.peel(pygit2.Commit)
+        except (pygit2.GitError, KeyError) as error:
+            raise RepositoryError(f"HEAD of {self.root} cannot be read ({error}): run `git status` there") from error
+
+    def _commit(self, repository: pygit2.Repository, rev: str) -> pygit2.Commit:
+        try:
+            return repository.revparse_single(rev).peel(pygit2.Commit)
+        except KeyError:
+            reason = "there is no such branch, tag or commit; fetch it first"
+        except ValueError:
+            reason = "it can mean several commits, or none; give more of the id"
+        except pygit2.GitError as error:
+            reason = f"it names no commit: {error}"
+        raise RepositoryError(f"revision {rev!r}: {reason} (a remote's branch is written origin/NAME)")
+
+
+def _ours(path: str) -> bool:
+    folder, *rest = path.split("/")
+    return folder in FOLDERS and not any(part.startswith(".") for part in rest)
+
+
+def _open(root: Path) -> pygit2.Repository:
+    try:
+        return pygit2.Repository(str(root), RepositoryOpenFlag.NO_SEARCH)
+    except (pygit2.GitError, KeyError) as error:
+        if "owned by" in str(error):
+            raise RepositoryError(
+                f"{root} belongs to another user, so git does not trust it: run as that user, or "
+                f"`git config --global --add safe.directory {root}`"
+            ) from error
+        raise RepositoryError(f"the git checkout {root} cannot be opened: {error}; run `git status` there") from error
+
+
+def _refuse_inside(root: Path) -> None:
+    """A folder that a commit of a checkout around it holds is not read as it stands: its edits would count."""
+    found = pygit2.discover_repository(str(root))
+    if found is None:
+        return
+    try:
+        repository = pygit2.Repository(found)
+        top = None if repository.is_bare else Path(repository.workdir).resolve()
+        if top is None or repository.head_is_unborn:
+            return
+        tracked = root.relative_to(top).as_posix() in repository.head.peel(pygit2.Commit).tree
+    except (pygit2.GitError, KeyError, ValueError):
+        return
+    if tracked:
+        raise RepositoryError(f"{root} is a part of the git checkout {top}: give a repository's root with --repo")
