@@ -23,7 +23,7 @@ def repo(tmp_path: Path) -> Repo:
     repo.write("hires/.hidden.yaml", "no: 1\n")
     repo.write("hires/.git-keep/x.yaml", "no: 1\n")
     repo.write("manifests/asana.yaml", "execute: []\n")
-    os.symlink("ada.yaml", repo.root / "hires/link.yaml")
+    (repo.root / "hires/link.yaml").symlink_to("ada.yaml")
     repo.commit("first")
     return repo
 
@@ -180,6 +180,8 @@ def test_a_file_over_one_mebibyte_is_refused(repo: Repo) -> None:
     checkout = Checkout.open(repo.root)
     for tree in (checkout.head(), checkout.worktree()):
         big, full = (tree.find(f"hires/{name}.yaml") for name in ("big", "full"))
+        assert big is not None
+        assert full is not None
         with pytest.raises(BrokenFile, match="1,048,577 bytes"):
             tree.read(big)
         assert len(tree.read(full)) == 1024 * 1024
@@ -190,6 +192,7 @@ def test_a_file_that_went_away_is_a_broken_file(tmp_path: Path) -> None:
     (tmp_path / "hires/a.yaml").write_text("a")
     tree = Checkout.open(tmp_path).worktree()
     file = tree.find("hires/a.yaml")
+    assert file is not None
     (tmp_path / "hires/a.yaml").unlink()
     with pytest.raises(BrokenFile, match="cannot be read: No such file"):
         tree.read(file)
@@ -209,7 +212,7 @@ def test_changed_names_every_file_that_differs(repo: Repo) -> None:
     repo.remove("hires/z/bob.yaml")
     repo.git("mv", "manifests/asana.yaml", "manifests/moved.yaml")
     (repo.root / "hires/link.yaml").unlink()
-    os.symlink("z.yaml", repo.root / "hires/link.yaml")
+    (repo.root / "hires/link.yaml").symlink_to("z.yaml")
     repo.commit()
     new = checkout.head()
     expected = {
@@ -231,7 +234,7 @@ def test_a_file_that_became_a_folder_and_a_link(repo: Repo) -> None:
     repo.remove("hires/ada.yaml")
     repo.write("hires/ada.yaml/inner.yaml", "x: 1\n")
     repo.remove("hires/z.yaml")
-    os.symlink("z: 1\n", repo.root / "hires/z.yaml")
+    (repo.root / "hires/z.yaml").symlink_to("z: 1\n")
     repo.commit()
     assert checkout.changed(old, checkout.head()) == {"hires/ada.yaml", "hires/ada.yaml/inner.yaml", "hires/z.yaml"}
 
