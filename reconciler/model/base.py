@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints
 
-__all__ = ["Duration", "Email", "Identifier", "Model", "Text", "as_text", "duration"]
+__all__ = ["Day", "Duration", "Email", "Identifier", "Model", "Text", "as_text", "day", "duration"]
 
 
 class Model(BaseModel):
@@ -36,12 +36,15 @@ Text = Annotated[str, BeforeValidator(as_text)]
 
 _EMAIL = re.compile(r"[^@\s\"\\\x00-\x1f\x7f<>(),:;\[\]]+@[^@\s\"\\\x00-\x1f\x7f<>(),:;\[\]/?#%]+")
 
+_PLAIN = re.compile(r"[^\s\"\\\x00-\x1f\x7f]*")
+
 
 def _email(value: Any) -> Any:
     if not isinstance(value, str):
-        raise ValueError("not an address")  # noqa: TRY004  pydantic turns a ValueError into a problem of the file
+        raise ValueError("not an address")
     if not _EMAIL.fullmatch(value):
-        raise ValueError("not an address (no double quotes, backslashes, blanks or control characters)")
+        hint = "" if _PLAIN.fullmatch(value) else " (no double quotes, backslashes, blanks or control characters)"
+        raise ValueError(f"not an address{hint}")
     return value
 
 
@@ -69,3 +72,23 @@ def duration(value: Any) -> timedelta:
 
 
 Duration = Annotated[timedelta, BeforeValidator(duration)]
+
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
+
+
+def day(value: Any) -> date:
+    """A date as YAML reads it, or the text `2026-12-01`; never a number, which could only be meant otherwise.
+
+    Raises ValueError for anything else.
+    """
+    if isinstance(value, date) and not isinstance(value, datetime):
+        return value
+    if isinstance(value, str) and _DAY.fullmatch(value):
+        try:
+            return date.fromisoformat(value)
+        except ValueError as error:
+            raise ValueError("not a date: there is no such day") from error
+    raise ValueError("not a date: write it YYYY-MM-DD, such as 2026-12-01")
+
+
+Day = Annotated[date, BeforeValidator(day)]

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from reconciler.model.base import Email, Identifier, Model, Text
+from reconciler.model.base import Day, Email, Identifier, Model, Text, day
 
 __all__ = ["AccessEntry", "At", "Hire", "HireRef", "NamedChoice", "Sequence"]
 
@@ -37,6 +37,8 @@ class At(Model):
 def _at(value: Any) -> Any:
     if isinstance(value, date):
         return At(kind="date", day=value)
+    if isinstance(value, str) and value[:1].isdigit():
+        return At(kind="date", day=day(value))
     if value == "commit":
         return At(kind="commit")
     match = _AT.fullmatch(value) if isinstance(value, str) else None
@@ -72,7 +74,7 @@ class Entry(Model):
     name: Identifier | None = None
     values: dict[Text, FormValue] = {}
     at: Annotated[At, BeforeValidator(_at)] = At(kind="commit")
-    until: date | None = None
+    until: Day | None = None
     needs: list[Identifier] = []
 
     @property
@@ -92,15 +94,19 @@ def _unique(entries: list[Entry]) -> None:
         seen.add(entry.access)
 
 
+Name = Annotated[Text, BeforeValidator(lambda value: "" if value is None else value)]
+"""Required, and may be empty: `last_name:` with nothing after it is as good as two quotes."""
+
+
 class Hire(Model):
     """A person."""
 
     email: Email
-    first_name: Text
-    last_name: Text
+    first_name: Name
+    last_name: Name
     position: Text | None = None
     department: Text | None = None
-    start: date | None = None
+    start: Day | None = None
     phone: Text | None = None
     manager: HireRef | Text | None = None
     manager_email: Email | None = None
@@ -119,7 +125,6 @@ class Hire(Model):
     def full_name(self) -> str:
         """The name as another hire's `manager` shows it."""
         return f"{self.first_name} {self.last_name}".strip()
-
 
 
 AssignField = Literal[
@@ -144,7 +149,9 @@ def _many(value: Any) -> Any:
 class Sequence(Model):
     """A reusable bundle of access entries; `assign` gives it to every hire whose fields match."""
 
-    assign: Annotated[dict[AssignField, Annotated[list[Text], BeforeValidator(_many)]], Field(min_length=1)] | None = None
+    assign: Annotated[dict[AssignField, Annotated[list[Text], BeforeValidator(_many)]], Field(min_length=1)] | None = (
+        None
+    )
     access: list[AccessEntry] = []
 
     @model_validator(mode="after")

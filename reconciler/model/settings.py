@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+from datetime import timedelta
 from ipaddress import ip_address
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
 
-from reconciler.model.base import Duration, Email, Model, Text, duration
+from reconciler.model.base import Day, Duration, Email, Model, Text, duration
 
 __all__ = ["Alert", "Git", "Limits", "Settings", "Smtp", "Suspension", "Twilio", "loopback"]
 
@@ -44,7 +44,7 @@ class Suspension(Model):
 
     integration: Text | None = None
     hire: Text | None = None
-    until: date | None = None
+    until: Day | None = None
     reason: Text = ""
 
     @model_validator(mode="after")

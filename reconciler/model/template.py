@@ -1,4 +1,4 @@
-"""The one thing that a manifest's text may hold: `{{name}}`, spaces optional, dots allowed (DESIGN section 3, Variables).
+"""The one thing that a manifest's text may hold: `{{name}}`, spaces optional, dots allowed (DESIGN section 3).
 
 There is no other template language, and no code. `PLACEHOLDER` is what a rendered text replaces; `misuse` finds what
 looks like a placeholder and would be left standing. `{{` without `}}`, and `{% … %}` on its own, are ordinary text.
