@@ -46,8 +46,12 @@ CONNECTIONS = 20
 KEPT_OPEN = 4.0
 """Seconds. Many servers close an idle connection after five: a request sent just then would be lost."""
 
+CONNECTING = 0.8
+"""The share of a request's time after which a connection has to stand."""
+
 REDIRECTS = 5
 WAITS = 3
+ASIDE = "location"
 MOVED = frozenset({301, 302, 303, 307, 308})
 LOOPBACK = ("localhost", "*.localhost", "127.0.0.1", "[::1]")
 
@@ -84,11 +88,14 @@ class Client:
         try:
             self._http = httpx.AsyncClient(
                 verify=_tls(),
-                timeout=None,  # noqa: S113  `_exchange` bounds the whole, which no sum of httpx's own timeouts does
+                # `_exchange` bounds the whole, which no sum of these does. Connecting has its own, shorter limit because
+                # a TLS handshake that is cancelled, instead of timing out by itself, leaves its socket open.
+                timeout=httpx.Timeout(None, connect=CONNECTING * self._timeout.total_seconds()),
                 limits=httpx.Limits(
                     max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS, keepalive_expiry=KEPT_OPEN
                 ),
                 mounts={f"all://{host}": None for host in LOOPBACK},
+                event_hooks={"response": [_set_location_aside]},
                 cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
             )
         except (ImportError, ValueError, httpx.InvalidURL):
@@ -142,14 +149,17 @@ class Client:
                 async with asyncio.timeout(self._timeout.total_seconds()):
                     answer = await self._speak(self._request(wire, address, trace))
             except TimeoutError:
-                seconds = f"{self._timeout.total_seconds():g} s"
-                why = f"no whole answer within {seconds}" if progress.left else f"no connection within {seconds}"
-                raise RequestFailed(f"{what}: {why}", left=progress.left) from None
+                why = "no whole answer" if progress.left else "no connection"
+                raise RequestFailed(
+                    f"{what}: {why} within {self._timeout.total_seconds():g} s", left=progress.left
+                ) from None
             except (httpx.ConnectError, httpx.ProxyError) as error:
                 # These texts come from the operating system and from TLS; those of the errors below can hold headers.
                 raise RequestFailed(f"{what}: no connection: {error}", left=False) from None
-            except (httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol, httpx.InvalidURL):
-                raise RequestFailed(f"{what}: no connection", left=False) from None
+            except (httpx.ConnectTimeout, httpx.PoolTimeout):
+                raise RequestFailed(f"{what}: no connection in time", left=False) from None
+            except (httpx.UnsupportedProtocol, httpx.InvalidURL):
+                raise RequestFailed(f"{what}: not an address that can be asked", left=progress.left) from None
             except httpx.LocalProtocolError:
                 raise RequestFailed(f"{what}: the request is none that HTTP allows", left=progress.left) from None
             except (httpx.TransportError, OSError):
@@ -184,7 +194,7 @@ class Client:
                 unpacker.feed(chunk)
                 if unpacker.full:
                     break
-            headers = {name.lower(): value for name, value in response.headers.items()}
+            headers = {name.lower(): value for name, value in response.headers.items()} | response.extensions[ASIDE]
             return Answer(response.status_code, headers, unpacker.finish(), unpacker.full)
         finally:
             await response.aclose()
@@ -211,6 +221,12 @@ class Client:
             return replace(wire, url=url)
         headers = tuple(header for header in wire.headers if not header[0].lower().startswith("content-"))
         return replace(wire, url=url, method="GET", content=None, headers=headers)
+
+
+async def _set_location_aside(response: httpx.Response) -> None:
+    """Keep httpx from a redirect: told not to follow, it still reads the next address, and fails where it cannot."""
+    location = response.headers.pop("location", None)
+    response.extensions[ASIDE] = {} if location is None else {"location": location}
 
 
 def _what(wire: Wire, address: Address) -> str:

@@ -2,8 +2,8 @@
 
 DESIGN section 3, Exists, is this module's text. The answer is searched as it came, and where it is JSON also decoded,
 written with and without blanks, and string by string: neither an escape nor spacing hides what is there. An e-mail
-address has to stand alone. Beside letters, digits and `. + - _ %`, which always belong to an address, the other characters that
-RFC 5322 allows in one belong to it only where a letter stands before them: `o'brien@x.com` is one address, and in
+address has to stand alone. Letters, digits and `. + - _ %` always belong to an address; the other characters that RFC
+5322 allows belong to it only where a letter stands before them: `o'brien@x.com` is one address, and in
 `'brien@x.com'` the quotes stand around it. `/ = ? | { }` always part: they do in URLs, and in no address that a
 service hands out.
 """
