@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from reconciler.model.clock import Clock, Stopped
 from reconciler.model.errors import RequestFailed
@@ -28,6 +28,7 @@ MARGIN = 1.05
 """The network shifts requests against each other: a twentieth of a second in every second is left free for that."""
 
 _NONE = timedelta()
+_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class _Lane:
@@ -37,17 +38,13 @@ class _Lane:
         self.places = asyncio.Semaphore(limits.per_host)
         self.gate = asyncio.Lock()
         self.spacing = timedelta(seconds=MARGIN / limits.rate) if limits.rate else _NONE
-        self.last: datetime | None = None
-        self.held: datetime | None = None
+        self.last = self.held = _LONG_AGO
 
     def delay(self, now: datetime) -> float:
-        """Seconds to wait from now on. Bounded, so that a wall clock that was set back cannot hold a lane for hours."""
-        waits = [_NONE]
-        if self.last is not None:
-            waits.append(min(self.last + self.spacing - now, self.spacing))
-        if self.held is not None:
-            waits.append(min(self.held - now, LONGEST))
-        return max(waits).total_seconds()
+        """Seconds to wait from now on. A wall clock that was set back does not hold a lane for hours."""
+        self.last = min(self.last, now)
+        self.held = min(self.held, now + LONGEST)
+        return max(self.last + self.spacing - now, self.held - now, _NONE).total_seconds()
 
 
 class Throttle:
@@ -62,8 +59,7 @@ class Throttle:
     def hold(self, host: str, pause: timedelta) -> None:
         """Nothing leaves for the host until the pause, at most a minute, is over."""
         lane = self._lane(host)
-        until = self._clock.now() + min(pause, LONGEST)
-        lane.held = until if lane.held is None else max(lane.held, until)
+        lane.held = max(lane.held, self._clock.now() + min(pause, LONGEST))
 
     @asynccontextmanager
     async def turn(self, host: str) -> AsyncIterator[Callable[[], Awaitable[None]]]:
