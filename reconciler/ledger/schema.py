@@ -95,6 +95,7 @@ attempts = Table(
     Column("run", BigInteger, nullable=False),
     Column("kind", Text, nullable=False),
     Column("number", Integer, nullable=False),
+    Column("total", Integer, nullable=False),
     Column("started_at", Moment, nullable=False),
     Column("alive_at", Moment, nullable=False),
     Column("ended_at", Moment),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
@@ -47,7 +48,8 @@ class Happening:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One attempt at a grant; `run` is shared by the attempts that continue one another."""
+    """One attempt at a grant; `run` is shared by the attempts that continue one another, `total` is how many requests
+    there are in all."""
 
     id: int
     key: Key
@@ -55,6 +57,7 @@ class Attempt:
     run: int
     kind: str
     number: int
+    total: int
     started_at: datetime
     alive_at: datetime
     ended_at: datetime | None
@@ -181,6 +184,32 @@ class Ledger:
         """One grant's record."""
         return next((record for record in self.records([key.hire]) if record.key == key), None)
 
+    def due(self, now: datetime) -> list[Key]:
+        """The grants whose retry is due and that were not looked at since it is: a check that failed then is not
+        repeated before its turn comes."""
+        table = schema.grants
+        query = sa.select(table.c.hire, table.c.access).where(
+            table.c.retry_at <= now,
+            table.c.status == Status.RETRYING,
+            sa.or_(table.c.checked_at.is_(None), table.c.checked_at < table.c.retry_at),
+        )
+        with self._looking() as connection:
+            return [Key(row.hire, row.access) for row in connection.execute(query)]
+
+    def counts(self) -> Counter[tuple[str, Status]]:
+        """How many grants each integration has of each status."""
+        table = schema.grants
+        query = sa.select(table.c.integration, table.c.status, sa.func.count()).group_by(
+            table.c.integration, table.c.status
+        )
+        with self._looking() as connection:
+            return Counter({(name, Status(status)): count for name, status, count in connection.execute(query)})
+
+    def hires(self) -> set[str]:
+        """Everybody that the ledger knows."""
+        with self._looking() as connection:
+            return set(connection.execute(sa.select(schema.grants.c.hire).distinct()).scalars())
+
     def _steps(self, connection: sa.Connection) -> dict[int | None, tuple[Step, ...]]:
         table = schema.requests
         runs = sa.select(schema.grants.c.run).where(schema.grants.c.run.is_not(None))
@@ -202,19 +231,21 @@ class Ledger:
                 connection.execute(sa.delete(schema.grants).where(_is(schema.grants, key)))
             _save(connection, (), happenings)
 
-    def rename(self, old: Key, record: Record) -> None:
-        """Let a row follow its person to another hire's id."""
+    def rename(self, old: Key, new: Key) -> None:
+        """Let a row and its history follow their person to another hire's id."""
         with self._writing() as connection:
             for table in (schema.grants, schema.attempts, schema.events):
-                connection.execute(sa.update(table).where(_is(table, old)).values(hire=record.key.hire))
-            value = sa.select(schema.sealed.c.value).where(schema.sealed.c.name == f"run/{old}").scalar_subquery()
-            if connection.execute(sa.select(value)).scalar() is not None:
-                raise LedgerError(f"{old}: an attempt is not settled: rename the file when it is")
+                connection.execute(sa.update(table).where(_is(table, old)).values(hire=new.hire))
 
     # Attempts
 
-    def begin(self, record: Record, attempt: Attempt, happenings: Iterable[Happening]) -> Attempt:
-        """Write an attempt down before its first request leaves; a `run` of 0 starts a run of its own."""
+    def begin(
+        self, record: Record, attempt: Attempt, happenings: Iterable[Happening], *, kept: Mapping[str, bytes] | None = None
+    ) -> Attempt:
+        """Write an attempt down before its first request leaves, and what must be remembered of it, sealed.
+
+        A `run` of 0 starts a run of its own.
+        """
         with self._writing() as connection:
             values = {
                 "hire": attempt.key.hire,
@@ -223,6 +254,7 @@ class Ledger:
                 "run": attempt.run,
                 "kind": attempt.kind,
                 "number": attempt.number,
+                "total": attempt.total,
                 "started_at": attempt.started_at,
                 "alive_at": attempt.alive_at,
                 "revision": attempt.revision,
@@ -232,6 +264,8 @@ class Ledger:
             run = attempt.run or new[0]
             connection.execute(sa.update(schema.attempts).where(schema.attempts.c.id == new[0]).values(run=run))
             _save(connection, [replace(record, run=run)], happenings)
+            for name, value in (kept or {}).items():
+                _put(connection, schema.sealed, name, value)
         return replace(attempt, id=new[0], run=run)
 
     def sending(self, attempt: Attempt, step: Step, method: str, url: str, now: datetime) -> None:
@@ -270,7 +304,7 @@ class Ledger:
         *,
         status_code: int | None = None,
         error: str | None = None,
-        kept: tuple[str, bytes] | None = None,
+        kept: Mapping[str, bytes] | None = None,
     ) -> None:
         """Write down what became of a request, and with it what the run has to remember, sealed."""
         table = schema.requests
@@ -281,8 +315,8 @@ class Ledger:
                 .values(answered_at=now, outcome=outcome, status_code=status_code, error=error)
             )
             self._alive(connection, attempt, now)
-            if kept is not None:
-                _put(connection, schema.sealed, *kept)
+            for name, value in (kept or {}).items():
+                _put(connection, schema.sealed, name, value)
 
     def alive(self, attempt: Attempt, now: datetime) -> None:
         """Write down that an attempt still runs, while it waits."""
@@ -350,6 +384,7 @@ class Ledger:
                     row.run,
                     row.kind,
                     row.number,
+                    row.total,
                     row.started_at,
                     row.alive_at,
                     row.ended_at,
@@ -489,7 +524,7 @@ def _is(table: sa.Table, key: Key) -> sa.ColumnElement[bool]:
 _RECORD_FIELDS = tuple(item.name for item in fields(Record) if item.name not in ("key", "steps"))
 
 
-def _record(row: Mapping[str, Any], steps: tuple[Step, ...]) -> Record:
+def _record(row: sa.RowMapping, steps: tuple[Step, ...]) -> Record:
     values = {name: row[name] for name in _RECORD_FIELDS}
     values["phase"] = Phase(row["phase"])
     values["status"] = Status(row["status"])

@@ -1,0 +1,120 @@
+"""`reconcile`: parses, asks the engine, and shows. Results go to stdout, prose and logs to stderr.
+
+Each command lives in a module of its own that imports what it needs when it runs, so that `--help` stays quick.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from reconciler.cli.options import pass_options, Asked, shared
+
+__all__ = ["main", "run"]
+
+WRONG_USAGE = 64
+
+COMMANDS = {
+    "daemon": "daemon",
+    "validate": "validate",
+    "diff": "diff",
+    "status": "status",
+    "explain": "explain",
+    "history": "history",
+    "retry": "words",
+    "accept": "words",
+    "revoke": "words",
+    "forget": "words",
+    "run": "words",
+    "options": "options_of",
+    "initial-data": "initial_data",
+    "oauth": "oauth",
+    "schema": "schema",
+    "init": "init",
+    "demo": "demo",
+}
+"""Which module has which command; the order is the help's."""
+
+
+class _Commands(click.Group):
+    """Finds commands in their modules, and lets one be added there without a line here but its name."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:  # noqa: ARG002
+        if name not in COMMANDS:
+            return None
+        from importlib import import_module
+
+        module = import_module(f"reconciler.cli.{COMMANDS[name]}")
+        command: click.Command = getattr(module, name.replace("-", "_"))
+        return command
+
+
+@click.group(
+    cls=_Commands,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+@click.version_option(package_name="access-reconciler", prog_name="reconcile")
+@pass_options
+@shared
+@click.pass_context
+def reconcile(ctx: click.Context, **wanted: object) -> None:
+    """Make the accounts that the files in git ask for exist.
+
+    Without a command: one pass over the committed state, then exit. With --dry-run it only observes and plans.
+    """
+    if ctx.invoked_subcommand is not None:
+        given = [
+            name
+            for name in wanted
+            if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+        ]
+        if given:
+            options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+            raise click.UsageError(f"{options} belongs to a pass: leave it out, or leave out {ctx.invoked_subcommand}")
+        return
+    from reconciler.cli.one_pass import one_pass
+
+    ctx.exit(one_pass(ctx.ensure_object(Asked), **wanted))  # type: ignore[arg-type]
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command line and give its exit code."""
+    from reconciler.model.errors import ReconcilerError, UsageError
+
+    try:
+        code = reconcile.main(list(arguments), prog_name="reconcile", standalone_mode=False)
+    except click.exceptions.Exit as leaving:
+        return leaving.exit_code
+    except click.Abort:
+        click.echo("interrupted", err=True)
+        return 130
+    except click.ClickException as error:
+        error.show()
+        return WRONG_USAGE
+    except UsageError as error:
+        click.echo(f"error: {error}", err=True)
+        return WRONG_USAGE
+    except ReconcilerError as error:
+        click.echo(f"error: {error}", err=True)
+        return 1
+    except BrokenPipeError:
+        # Whoever read the output went away; there is nobody to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return code if isinstance(code, int) else 0
+
+
+def main() -> None:
+    """The console script."""
+    sys.exit(run(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""`reconcile daemon`: the daemon, and what it serves on `listen`."""
+
+from __future__ import annotations
+
+import click
+
+from reconciler.cli.options import Asked, shared
+
+__all__ = ["daemon"]
+
+
+@click.command()
+@shared
+@click.pass_obj
+def daemon(asked: Asked) -> int:
+    """Run for ever: passes on every commit, on every due retry, every interval.
+
+    SIGTERM starts nothing new, finishes the attempts in flight (up to 30 s), records them, and exits 0.
+    """
+    import asyncio
+
+    from reconciler.cli.logs import set_up
+    from reconciler.model.secret import Redactor
+
+    redactor = Redactor()
+    set_up(asked, redactor)
+    asyncio.run(_serve(asked, redactor))
+    return 0
+
+
+async def _serve(asked: Asked, redactor) -> None:  # type: ignore[no-untyped-def]
+    import structlog
+
+    from reconciler.cli.one_pass import until_stopped
+    from reconciler.daemon.loop import Daemon
+    from reconciler.engine.session import holding
+    from reconciler.engine.world import SystemClock, World
+    from reconciler.model.settings import loopback
+    from reconciler.web.app import app
+    from reconciler.web.metrics import Metrics
+    from reconciler.web.serve import serving
+
+    log = structlog.get_logger()
+    clock = SystemClock()
+    world = World(asked.repo, clock, redactor)
+    metrics = Metrics()
+    settings = world.reader.settings(world.checkout.current("commit"))
+    tree = world.checkout.current(settings.source)
+    try:
+        with until_stopped(clock), holding(world, settings, tree, "reconcile daemon") as held:
+
+            def on_pass(report, took, why):  # type: ignore[no-untyped-def]
+                now = clock.now().timestamp()
+                metrics.passed(report, took, why, running.settings.interval, now)
+
+            def healthy() -> tuple[bool, str]:
+                well = running.pulse.healthy(clock.now(), running.settings.interval)
+                return well, running.pulse.problem or ("ok" if well else "work is due and nothing gets done")
+
+            def ready() -> tuple[bool, str]:
+                return running.pulse.ready, "ok" if running.pulse.ready else "the repository cannot be read yet"
+
+            running = Daemon(world, clock, held, settings, on_pass)
+            local = loopback(settings.listen.rpartition(":")[0])
+            pages = app(
+                healthy=healthy,
+                ready=ready,
+                metrics=(lambda: metrics.text(held.ledger.counts())) if local else None,
+            )
+            async with serving(pages, settings.listen) as address:
+                log.info("daemon.started", repo=str(asked.repo), listen=address, revision=tree.revision)
+                if settings.source == "commit" and (edits := world.checkout.ignored_edits()):
+                    log.warning("daemon.edits_ignored", paths=edits[:10], count=len(edits))
+                await running.run()
+        log.info("daemon.stopped")
+    finally:
+        await world.aclose()

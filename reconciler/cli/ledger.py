@@ -1,0 +1,32 @@
+"""Reading the ledger for commands that only show it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from reconciler.cli.options import Asked
+
+if TYPE_CHECKING:
+    from reconciler.ledger.store import Ledger
+    from reconciler.model.settings import Settings
+
+__all__ = ["ledger_of", "settings_of"]
+
+
+def settings_of(asked: Asked) -> Settings:
+    """The settings in force: those of HEAD, or of the folder as it stands."""
+    from reconciler.repository.files import Reader
+    from reconciler.repository.source import Checkout
+
+    return Reader().settings(Checkout.open(asked.repo).current("commit"))
+
+
+@contextmanager
+def ledger_of(asked: Asked) -> Iterator[Ledger]:
+    """The ledger, to be read; an empty one where there is none."""
+    from reconciler.ledger.store import Ledger
+
+    with Ledger.reading(settings_of(asked).state, asked.repo) as ledger:
+        yield ledger

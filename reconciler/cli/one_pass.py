@@ -1,0 +1,167 @@
+"""`reconcile`, with and without `--dry-run`: one pass, then exit."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from typing import TYPE_CHECKING
+
+from reconciler.cli.options import Asked
+from reconciler.model.errors import HeldError, UsageError
+
+if TYPE_CHECKING:
+    from reconciler.engine.observed import Selection
+    from reconciler.engine.report import Report
+    from reconciler.engine.world import SystemClock, World
+
+__all__ = ["exit_code", "one_pass", "until_stopped"]
+
+PENDING = 2
+
+
+def one_pass(
+    asked: Asked,
+    *,
+    dry_run: bool,
+    rev: str | None,
+    worktree: bool,
+    hires: tuple[str, ...],
+    integrations: tuple[str, ...],
+    detailed_exitcode: bool,
+    yes_really: bool,
+    by: str,
+) -> int:
+    """Run one pass, show it, and give its exit code."""
+    from reconciler.cli.logs import set_up
+    from reconciler.cli.show import show_report
+    from reconciler.engine.observed import Selection
+    from reconciler.engine.world import SystemClock, World
+    from reconciler.model.secret import Redactor
+
+    if (rev or worktree) and not dry_run:
+        raise UsageError("--rev and --worktree plan and never execute: add --dry-run")
+    if rev and worktree:
+        raise UsageError("--rev and --worktree exclude each other")
+    if dry_run and yes_really:
+        raise UsageError("--yes-really lets something through, a dry run lets nothing: leave one out")
+    redactor = Redactor()
+    set_up(asked, redactor)
+    selection = Selection(
+        hires=frozenset(hires) if hires else None,
+        integrations=frozenset(integrations) if integrations else None,
+    )
+
+    async def go() -> Report:
+        clock = SystemClock()
+        world = World(asked.repo, clock, redactor)
+        try:
+            with until_stopped(clock):
+                if dry_run:
+                    return await _dry(world, selection, rev, worktree=worktree)
+                return await _real(world, selection, released=yes_really)
+        finally:
+            await world.aclose()
+
+    try:
+        report = asyncio.run(go())
+    except HeldError as error:
+        if not yes_really:
+            raise
+        return _leave_word(asked, error)
+    show_report(report, asked, by=by)
+    return exit_code(report, detailed=detailed_exitcode)
+
+
+def exit_code(report: Report, *, detailed: bool) -> int:
+    """The exit code of a pass (DESIGN section 4)."""
+    if report.wrong:
+        return 1
+    return PENDING if detailed and report.pending else 0
+
+
+async def _dry(world: World, selection: Selection, rev: str | None, *, worktree: bool) -> Report:
+    from reconciler.engine.passes import dry_report, look
+    from reconciler.engine.session import reading
+
+    settings = world.reader.settings(world.checkout.current("commit") if rev else _tree(world, worktree=worktree))
+    head = world.checkout.current(settings.source)
+    tree = world.checkout.at(rev) if rev else (world.checkout.worktree() if worktree else head)
+    _check(world, tree, selection)
+    if not (rev or worktree):
+        _tell_ignored(world, settings.source)
+    with reading(world, settings) as held:
+        in_force = head if rev and tree.revision != head.revision else None
+        return dry_report(await look(world, tree, held.ledger, held.sealing, selection, in_force=in_force))
+
+
+async def _real(world: World, selection: Selection, *, released: bool) -> Report:
+    from reconciler.engine.messages import messenger
+    from reconciler.engine.notify import Notifier
+    from reconciler.engine.passes import look, reconcile
+    from reconciler.engine.session import holding
+
+    settings = world.reader.settings(_tree(world, worktree=False))
+    tree = world.checkout.current(settings.source)
+    _check(world, tree, selection)
+    _tell_ignored(world, settings.source)
+    with holding(world, settings, tree, "reconcile") as held:
+        found = await look(world, tree, held.ledger, held.sealing, selection, released=released)
+        notifier = Notifier(messenger(world, found.settings, tree), world.clock, world.redactor)
+        return await reconcile(world, found, held.ledger, held.sealing, notifier, author=world.author(tree))
+
+
+def _tree(world: World, *, worktree: bool):  # type: ignore[no-untyped-def]
+    return world.checkout.worktree() if worktree else world.checkout.current("commit")
+
+
+def _check(world: World, tree, selection: Selection) -> None:  # type: ignore[no-untyped-def]
+    """Refuse names that are nowhere: a misspelt --hire must not look like a clean pass."""
+    files = world.reader.load(tree)
+    for hire in selection.hires or ():
+        known = files.hires.keys() | files.broken["hires"].keys()
+        if hire not in known and not _in_ledger(world, hire):
+            raise UsageError(f"--hire {hire}: there is no hires/{hire}.yaml, and the ledger knows nobody of that id")
+    for name in selection.integrations or ():
+        if name not in files.manifests.keys() | files.broken["manifests"].keys():
+            raise UsageError(f"--integration {name}: there is no manifests/{name}.yaml")
+
+
+def _in_ledger(world: World, hire: str) -> bool:
+    from reconciler.engine.session import reading
+
+    with reading(world, world.reader.settings(world.checkout.current("commit"))) as held:
+        return any(True for _ in held.ledger.records([hire]))
+
+
+def _tell_ignored(world: World, source: str) -> None:
+    from reconciler.cli.logs import tell
+
+    if source == "commit" and (edits := world.checkout.ignored_edits()):
+        shown = ", ".join(edits[:5]) + (f" and {len(edits) - 5} more" if len(edits) > 5 else "")  # noqa: PLR2004
+        tell(f"not committed, and so not acted on: {shown}")
+
+
+def _leave_word(asked: Asked, error: HeldError) -> int:
+    from reconciler.cli.logs import tell
+    from reconciler.cli.words import leave
+
+    leave(asked, "release")
+    tell(f"{error}; it was asked to let the held integrations through, once")
+    return 0
+
+
+class until_stopped:  # noqa: N801  a context manager, used like a function
+    """While the block runs, SIGTERM and SIGINT start nothing new and cut waits short; attempts in flight finish."""
+
+    def __init__(self, clock: SystemClock) -> None:
+        self._clock = clock
+
+    def __enter__(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._clock.stopping.set)
+
+    def __exit__(self, *_: object) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)

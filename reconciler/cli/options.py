@@ -1,0 +1,92 @@
+"""The options that every command takes, before or after its name, and those of a pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+__all__ = ["pass_options", "Asked", "option", "shared"]
+
+
+@dataclass(slots=True)
+class Asked:
+    """What the shared options say."""
+
+    repo: Path = Path()
+    output: str = "table"
+    log_format: str = "console"
+    verbose: bool = False
+
+
+def option(*names: str, **settings: Any) -> Callable[[Any], Any]:
+    """An option with its environment variable: RECONCILE_ and the option's long name."""
+    long = next(name for name in names if name.startswith("--"))
+    variable = "RECONCILE_" + long.strip("-").replace("-", "_").upper()
+    return click.option(*names, envvar=variable, show_envvar=True, **settings)
+
+
+def _remember(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
+    asked = ctx.ensure_object(Asked)
+    source = ctx.get_parameter_source(parameter.name or "")
+    given = source is not click.core.ParameterSource.DEFAULT
+    # An option after the command wins over the same one before it, a default over neither.
+    if given or ctx.parent is None:
+        setattr(asked, parameter.name or "", value)
+
+
+OUTPUTS = ("table", "json", "markdown", "csv")
+
+
+def shared(function: Any) -> Any:
+    """Add --repo, --output, --log-format and -v to a command."""
+    for add in (
+        option(
+            "--repo",
+            type=click.Path(path_type=Path, file_okay=False),
+            default=Path(),
+            callback=_remember,
+            expose_value=False,
+            help="The repository's root.  [default: here]",
+        ),
+        option(
+            "--output",
+            type=click.Choice(OUTPUTS),
+            default="table",
+            callback=_remember,
+            expose_value=False,
+            help="How results are written; csv is for status, history and a pass.",
+        ),
+        option(
+            "--log-format",
+            type=click.Choice(["console", "json"]),
+            default="console",
+            callback=_remember,
+            expose_value=False,
+            help="How logs are written to stderr.",
+        ),
+        option(
+            "-v", "--verbose", is_flag=True, callback=_remember, expose_value=False, help="Say more in the log."
+        ),
+    ):
+        function = add(function)
+    return function
+
+
+def pass_options(function: Any) -> Any:
+    """Add the options of a pass."""
+    for add in (
+        option("--yes-really", is_flag=True, help="Let a held integration through the guard, once."),
+        option("--detailed-exitcode", is_flag=True, help="Exit with 2 when something is to be done."),
+        option("--integration", "integrations", multiple=True, metavar="NAME", help="Only this one; repeatable."),
+        option("--hire", "hires", multiple=True, metavar="ID", help="Only this one; repeatable."),
+        option("--by", type=click.Choice(["person", "integration"]), default="person", help="How rows are grouped."),
+        option("--worktree", is_flag=True, help="Plan the uncommitted files; with --dry-run only."),
+        option("--rev", metavar="REV", help="Plan another commit; with --dry-run only."),
+        option("--dry-run", is_flag=True, help="Observe and plan; change nothing, here or there."),
+    ):
+        function = add(function)
+    return function

@@ -1,0 +1,162 @@
+"""A report as people and programs read it. The first line of a table is the whole story."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from typing import Any
+
+import click
+
+from reconciler.cli.options import Asked
+from reconciler.engine.report import Report, Row
+from reconciler.model.clock import stamp
+from reconciler.model.status import Action, Status
+
+__all__ = ["as_csv", "emit_json", "show_report", "table"]
+
+QUIET = frozenset({Status.PRESENT, Status.DONE, Status.REVOKED})
+MANY = 12
+"""From so many unchanged rows on, they are folded into one line a group."""
+
+COLUMNS = ("hire", "email", "access", "integration", "status", "action", "since", "revision", "checked_at", "reason")
+
+
+def show_report(report: Report, asked: Asked, *, by: str = "person") -> None:
+    """Write a report in the format that was asked for."""
+    match asked.output:
+        case "json":
+            emit_json(report.as_json())
+        case "markdown":
+            click.echo(_markdown(report, by))
+        case "csv":
+            click.echo(as_csv(COLUMNS, ([_cell(row, name) for name in COLUMNS] for row in report.rows)), nl=False)
+        case _:
+            _table(report, by)
+
+
+def emit_json(value: Any) -> None:
+    """Write one JSON document."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def headline(report: Report) -> str:
+    """The whole story in one line."""
+    counts = ", ".join(f"{count} {status}" for status, count in report.summary.items()) or "no grants"
+    if report.dry_run:
+        pending = len(report.pending)
+        todo = f"; {pending} to do" if pending else "; nothing to do"
+    else:
+        did = [(report.executed, "executed"), (report.revoked, "revoked"), (report.failures, "failed")]
+        told = ", ".join(f"{count} {word}" for count, word in did if count)
+        todo = f"; {told} in this pass" if told else ""
+    broken = len(report.problems)
+    wrong = f"; {broken} problem{'s' if broken != 1 else ''} in files" if broken else ""
+    at = f" at {report.revision[:12]}" if report.revision else ""
+    kind = "dry run" if report.dry_run else f"{len(report.rows)} grants"
+    return f"{kind}{at}: {counts}{todo}{wrong}"
+
+
+def _quiet(row: Row) -> bool:
+    return row.status in QUIET and row.action is Action.NONE and not row.changed
+
+
+def _groups(rows: Iterable[Row], by: str) -> list[tuple[str, list[Row]]]:
+    def key(row: Row) -> tuple[str, str]:
+        return (row.integration, "") if by == "integration" else (row.hire, row.email)
+
+    grouped = groupby(sorted(rows, key=lambda row: (*key(row), row.hire, row.access)), key=key)
+    return [(f"{name} <{email}>" if email else name, list(group)) for (name, email), group in grouped]
+
+
+def _detail(row: Row) -> str:
+    when = f" at {stamp(row.retry_at)}" if row.retry_at and row.action is Action.WAIT else ""
+    action = f" → {row.action}{when}" if row.action is not Action.NONE else ""
+    return f"{row.status}{action}"
+
+
+def _table(report: Report, by: str) -> None:
+    click.echo(headline(report))
+    fold = sum(map(_quiet, report.rows)) > MANY
+    for title, rows in _groups(report.rows, by):
+        loud = [row for row in rows if not (fold and _quiet(row))]
+        quiet = len(rows) - len(loud)
+        if not loud:
+            continue
+        click.echo(f"\n{title}")
+        shown = [(row.access if by == "person" else row.hire, _detail(row), row.reason, row) for row in loud]
+        width = max(len(name) for name, *_ in shown)
+        middle = max(len(detail) for _, detail, *_ in shown)
+        for name, detail, reason, row in shown:
+            click.echo(f"  {name:<{width}}  {_styled(detail, row):<{middle + _extra(detail, row)}}  {reason}".rstrip())
+            for request in row.requests:
+                click.echo(f"  {'':<{width}}    {request['method']} {request['url']}")
+        if quiet:
+            click.echo(f"  and {quiet} as wanted")
+    if fold:
+        whole = sum(1 for _, rows in _groups(report.rows, by) if all(map(_quiet, rows)))
+        if whole:
+            click.echo(f"\n{whole} {'people' if by == 'person' else 'integrations'} with nothing to tell: all as wanted")
+    for problem in report.problems:
+        click.echo(f"\n{problem}")
+
+
+def _styled(detail: str, row: Row) -> str:
+    colours = {Status.PRESENT: "green", Status.DONE: "green", Status.MISSING: "yellow", Status.FAILED: "red"}
+    bad = {Status.UNKNOWN, Status.BLOCKED, Status.INVALID, Status.RETRYING}
+    colour = "red" if row.status in bad else colours.get(row.status)
+    return click.style(detail, fg=colour) if colour and _colours() else detail
+
+
+def _extra(detail: str, row: Row) -> int:
+    return len(_styled(detail, row)) - len(detail)
+
+
+def _colours() -> bool:
+    import os
+
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+
+
+def _markdown(report: Report, by: str) -> str:
+    lines = [f"**{headline(report)}**"]
+    for title, rows in _groups(report.rows, by):
+        lines += ["", f"### {_escaped(title)}", ""]
+        rest = ("access", "status", "action", "reason", "since") if by == "person" else ("hire", "status", "action", "reason", "since")
+        lines += ["| " + " | ".join(rest) + " |", "| " + " | ".join("---" for _ in rest) + " |"]
+        lines += ["| " + " | ".join(_escaped(_cell(row, name)) for name in rest) + " |" for row in rows]
+    if report.problems:
+        lines += ["", "### problems", "", *(f"- {_escaped(str(problem))}" for problem in report.problems)]
+    return "\n".join(lines)
+
+
+def _cell(row: Row, name: str) -> str:
+    value = row.as_json()[name]
+    return "" if value is None else str(value)
+
+
+def _escaped(text: str) -> str:
+    for sign in "\\`*_{}[]<>|":
+        text = text.replace(sign, f"\\{sign}")
+    return text.replace("\n", " ")
+
+
+def as_csv(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """CSV that a spreadsheet opens without running anything: what looks like a formula is quoted as text."""
+    out = io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow(columns)
+    writer.writerows([f"'{cell}" if cell[:1] in ("=", "+", "-", "@", "\t", "\r") else cell for cell in row] for row in rows)
+    return out.getvalue()
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Rows in columns, two blanks apart."""
+    if not rows:
+        return ""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)

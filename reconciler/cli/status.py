@@ -1,0 +1,40 @@
+"""`reconcile status`: the ledger, as it is."""
+
+from __future__ import annotations
+
+import click
+
+from reconciler.cli.options import Asked, option, shared
+
+__all__ = ["status"]
+
+
+@click.command()
+@option("--hire", "hires", multiple=True, metavar="ID", help="Only this one; repeatable.")
+@option("--integration", "integrations", multiple=True, metavar="NAME", help="Only this one; repeatable.")
+@option("--by", type=click.Choice(["person", "integration"]), default="person", help="How rows are grouped.")
+@shared
+@click.pass_obj
+def status(asked: Asked, hires: tuple[str, ...], integrations: tuple[str, ...], by: str) -> int:
+    """Show the ledger: every grant, its status, attempts, retry time and last error.
+
+    Asks no service and never makes a state; exits with 1 where a grant failed, is unknown, blocked or invalid.
+    """
+    import json
+
+    from reconciler.cli.ledger import ledger_of
+    from reconciler.cli.one_pass import exit_code
+    from reconciler.cli.show import show_report
+    from reconciler.engine.passes import LAST
+    from reconciler.engine.report import Report, Row
+
+    with ledger_of(asked) as ledger:
+        noted = ledger.note(LAST)
+        report = Report(json.loads(noted)["revision"] if noted else None, dry_run=False)
+        report.rows = [
+            Row.of(record, guarded=record.reason.startswith("held by the guard"))
+            for record in ledger.records(hires or None)
+            if not integrations or record.integration in integrations
+        ]
+    show_report(report, asked, by=by)
+    return exit_code(report, detailed=False)

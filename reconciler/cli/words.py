@@ -1,0 +1,282 @@
+"""What people ask of the state: retry, accept, revoke, forget, run.
+
+Where nobody holds the state the command acts itself; where a daemon does, it leaves word, and says so.
+"""
+
+from __future__ import annotations
+
+import getpass
+import socket
+from typing import TYPE_CHECKING
+
+import click
+
+from reconciler.cli.options import Asked, option, shared
+from reconciler.model.errors import HeldError, ReconcilerError, UsageError
+
+if TYPE_CHECKING:
+    from reconciler.engine.report import Report
+    from reconciler.model.grant import Key, Record
+
+__all__ = ["accept", "forget", "leave", "retry", "revoke", "run"]
+
+
+class Refused(ReconcilerError):
+    """What was asked for cannot be done now; the text says why."""
+
+
+def leave(
+    asked: Asked,
+    kind: str,
+    *,
+    hire: str | None = None,
+    access: str | None = None,
+    integration: str | None = None,
+) -> None:
+    """Leave word for whoever holds the state."""
+    from datetime import UTC, datetime
+
+    from reconciler.cli.ledger import settings_of
+    from reconciler.ledger.store import Ledger
+
+    ledger = Ledger.open(settings_of(asked).state, asked.repo)
+    try:
+        ledger.leave_word(
+            kind, now=datetime.now(UTC), by=_me(), hire=hire, access=access, integration=integration
+        )
+    finally:
+        ledger.close()
+
+
+def _me() -> str:
+    return f"{getpass.getuser()}@{socket.gethostname()}"
+
+
+def _known(asked: Asked, hire: str | None, access: str | None, integration: str | None = None) -> list[Record]:
+    """The records that are meant. Raises UsageError where there are none."""
+    from reconciler.cli.ledger import ledger_of
+
+    with ledger_of(asked) as ledger:
+        records = [
+            record
+            for record in ledger.records([hire] if hire else None)
+            if access in (None, record.key.access) and integration in (None, record.integration)
+        ]
+    if not records:
+        what = " ".join(part for part in (hire, access, integration and f"--integration {integration}") if part)
+        raise UsageError(f"the ledger has no grant {what}: `reconcile status` shows what it has" if what else "the ledger has no grants")
+    return records
+
+
+def _act(asked: Asked, kind: str, said: str, *, hire: str | None, access: str | None, integration: str | None = None) -> int:
+    """Change the ledger, or leave word for the process that holds it."""
+    from datetime import UTC, datetime
+
+    from reconciler.cli.ledger import settings_of
+    from reconciler.cli.logs import tell
+    from reconciler.engine.words import hear
+    from reconciler.ledger.hold import hold
+    from reconciler.ledger.store import Ledger, state_path
+
+    state, now = settings_of(asked).state, datetime.now(UTC)
+    leave(asked, kind, hire=hire, access=access, integration=integration)
+    try:
+        with hold(state_path(state, asked.repo), f"reconcile {kind}", now):
+            ledger = Ledger.open(state, asked.repo)
+            try:
+                words = ledger.words()
+                hear(ledger, [word for word in words if word.kind in ("retry", "accept")], now)
+                for word in words:
+                    if word.kind in ("retry", "accept"):
+                        ledger.heard(word)
+            finally:
+                ledger.close()
+    except HeldError:
+        tell("the state is held by another process, which was asked to do it")
+    click.echo(said)
+    return 0
+
+
+@click.command()
+@click.argument("hire", required=False)
+@click.argument("access", required=False)
+@option("--integration", metavar="NAME", help="All failed grants of this one.")
+@shared
+@click.pass_obj
+def retry(asked: Asked, hire: str | None, access: str | None, integration: str | None) -> int:
+    """Start failed grants afresh at the next pass: one, a person's, or all of a service.
+
+    The next pass asks the exists check first; nobody is created twice.
+    """
+    from reconciler.model.grant import Phase
+
+    if hire is None and integration is None:
+        raise UsageError("retry needs a HIRE, a HIRE and an ACCESS, or --integration NAME")
+    meant = [
+        record
+        for record in _known(asked, hire, access, integration)
+        if record.phase in (Phase.RETRYING, Phase.FAILED)
+    ]
+    if not meant:
+        raise Refused("nothing to start afresh: none of these grants is retrying or failed")
+    names = ", ".join(str(record.key) for record in meant)
+    return _act(
+        asked, "retry", f"at the next pass, afresh: {names}", hire=hire, access=access, integration=integration
+    )
+
+
+@click.command()
+@click.argument("hire")
+@click.argument("access")
+@shared
+@click.pass_obj
+def accept(asked: Asked, hire: str, access: str) -> int:
+    """Vouch for a grant that was mended by hand: it is complete, and checked like any other from here on."""
+    _known(asked, hire, access)
+    return _act(asked, "accept", f"accepted: {hire}/{access}, by {_me()}", hire=hire, access=access)
+
+
+@click.command()
+@click.argument("hire")
+@click.argument("access")
+@shared
+@click.pass_obj
+def run(asked: Asked, hire: str, access: str) -> int:
+    """Trigger one access entry now, whatever the check says; a failure is retried like any other."""
+    from reconciler.model.grant import Key
+
+    return _by_hand(asked, "run", Key(hire, access))
+
+
+@click.command()
+@click.argument("hire")
+@click.argument("access")
+@shared
+@click.pass_obj
+def revoke(asked: Asked, hire: str, access: str) -> int:
+    """Revoke an orphan by hand: access that is in the ledger and no longer in git."""
+    from reconciler.model.grant import Key
+
+    _known(asked, hire, access)
+    return _by_hand(asked, "revoke", Key(hire, access))
+
+
+@click.command()
+@click.argument("hire")
+@shared
+@click.pass_obj
+def forget(asked: Asked, hire: str) -> int:
+    """Erase a person who is no longer in git from the ledger and its history; counts remain.
+
+    Refused while git still has the person, or an orphaned account is left.
+    """
+    from datetime import UTC, datetime
+
+    from reconciler.cli.ledger import settings_of
+    from reconciler.ledger.hold import hold
+    from reconciler.ledger.store import Ledger, state_path
+    from reconciler.model.grant import Phase
+    from reconciler.repository.files import Reader
+    from reconciler.repository.source import Checkout
+
+    records = _known(asked, hire, None)
+    settings = settings_of(asked)
+    files = Reader().load(Checkout.open(asked.repo).current(settings.source))
+    if hire in files.hires or hire in files.broken["hires"]:
+        raise Refused(f"{hire} is still in git: remove the hire's file first")
+    left = [str(record.key) for record in records if record.settled and record.phase is not Phase.REVOKED]
+    if left:
+        raise Refused(f"still orphaned: {', '.join(left)}: revoke them first (`reconcile revoke`)")
+    now = datetime.now(UTC)
+    with hold(state_path(settings.state, asked.repo), "reconcile forget", now):
+        ledger = Ledger.open(settings.state, asked.repo)
+        try:
+            count = ledger.forget(hire, now)
+        finally:
+            ledger.close()
+    click.echo(f"forgotten: a person with {count} grants")
+    return 0
+
+
+def _by_hand(asked: Asked, kind: str, key: Key) -> int:
+    """Run or revoke one grant in a pass of its own, or leave word for the process that holds the state."""
+    import asyncio
+
+    from reconciler.cli.logs import set_up, tell
+    from reconciler.cli.one_pass import exit_code
+    from reconciler.cli.show import show_report
+    from reconciler.model.secret import Redactor
+
+    redactor = Redactor()
+    set_up(asked, redactor)
+    try:
+        report = asyncio.run(_pass_by_hand(asked, redactor, kind, key))
+    except HeldError as error:
+        asyncio.run(_refuse_in_vain(asked, redactor, kind, key))
+        leave(asked, kind, hire=key.hire, access=key.access)
+        tell(f"{error}; it was asked to {kind} {key}")
+        return 0
+    show_report(report, asked)
+    return exit_code(report, detailed=False)
+
+
+async def _pass_by_hand(asked: Asked, redactor, kind: str, key: Key) -> Report:  # type: ignore[no-untyped-def]
+    from reconciler.cli.one_pass import until_stopped
+    from reconciler.engine.messages import messenger
+    from reconciler.engine.notify import Notifier
+    from reconciler.engine.observed import Selection
+    from reconciler.engine.passes import look, reconcile
+    from reconciler.engine.session import holding
+    from reconciler.engine.world import SystemClock, World
+    from reconciler.engine.words import requested
+
+    clock = SystemClock()
+    world = World(asked.repo, clock, redactor)
+    try:
+        settings = world.reader.settings(world.checkout.current("commit"))
+        tree = world.checkout.current(settings.source)
+        with until_stopped(clock), holding(world, settings, tree, f"reconcile {kind}") as held:
+            found = await look(
+                world, tree, held.ledger, held.sealing, Selection.of([key]), by_hand={key: kind}, released=True
+            )
+            _refuse(found.planned, kind, key)
+            held.ledger.save((), requested(kind, key, clock.now(), _me()))
+            notifier = Notifier(messenger(world, found.settings, tree), clock, redactor)
+            return await reconcile(world, found, held.ledger, held.sealing, notifier, author=world.author(tree))
+    finally:
+        await world.aclose()
+
+
+async def _refuse_in_vain(asked: Asked, redactor, kind: str, key: Key) -> None:  # type: ignore[no-untyped-def]
+    """See that what the holder is asked for can be done: a word that is refused there is answered to nobody."""
+    from reconciler.engine.observed import Selection
+    from reconciler.engine.passes import look
+    from reconciler.engine.session import reading
+    from reconciler.engine.world import SystemClock, World
+
+    world = World(asked.repo, SystemClock(), redactor)
+    try:
+        settings = world.reader.settings(world.checkout.current("commit"))
+        tree = world.checkout.current(settings.source)
+        with reading(world, settings) as held:
+            selection = Selection.of([key])
+            found = await look(world, tree, held.ledger, held.sealing, selection, by_hand={key: kind}, released=True)
+            _refuse(found.planned, kind, key)
+    finally:
+        await world.aclose()
+
+
+def _refuse(planned, kind: str, key: Key) -> None:  # type: ignore[no-untyped-def]
+    """Refuse what cannot be done, with the reason."""
+    from reconciler.model.status import Action, Status
+
+    item = next((item for item in planned if item.grant.key == key), None)
+    if item is None:
+        raise UsageError(f"there is no grant {key}: neither git nor the ledger has it")
+    decision = item.decision
+    if kind == "revoke" and item.wanted:
+        raise Refused(f"{key} is still wanted in git: remove it there first")
+    if kind == "run" and not item.wanted:
+        raise Refused(f"{key} is no longer wanted in git: {decision.status}")
+    if decision.action not in (Action.EXECUTE, Action.RETRY, Action.REVOKE) and decision.status is not Status.REVOKED:
+        raise Refused(f"{key} is {decision.status}: {decision.reason}")

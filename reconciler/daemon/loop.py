@@ -1,0 +1,304 @@
+"""The daemon: for ever, passes on every commit, on every due retry, every interval, and on what people ask for.
+
+It only decides when, and over which grants. Passes run side by side, each over grants that no other has in hand, so
+that a service that hangs costs its own grants' time and nobody else's. The interval's full resync is cut into slices of
+hires, spread over the interval.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from zlib import crc32
+
+import structlog
+
+from reconciler.daemon.touched import touched
+from reconciler.engine.claims import Claims
+from reconciler.engine.messages import messenger
+from reconciler.engine.notify import Notifier
+from reconciler.engine.observed import Selection
+from reconciler.engine.passes import begin_resync, look, reconcile
+from reconciler.engine.plan import Policy
+from reconciler.engine.report import Report
+from reconciler.engine.session import Held
+from reconciler.engine.words import ByHand, hear
+from reconciler.engine.world import SystemClock, World
+from reconciler.model.errors import ReconcilerError, RepositoryError, SettingsError
+from reconciler.model.grant import Key
+from reconciler.model.settings import Settings
+from reconciler.repository.desired import Desired
+from reconciler.repository.source import Tree
+from reconciler.repository.watch import commits
+
+__all__ = ["Daemon", "Pulse"]
+
+log = structlog.get_logger()
+
+TICK = 0.5
+"""Seconds between two looks at what is due and at what people ask for."""
+
+SLICES = 60
+SHORTEST_SLICE = timedelta(seconds=1)
+SIDE_BY_SIDE = 16
+"""So many passes at once; a slice beyond that waits for its turn."""
+
+GRACE = 30.0
+"""Seconds that attempts in flight get to finish after SIGTERM (DESIGN section 4)."""
+
+STALE = 3
+"""Intervals without a recorded check or request, while work is due, after which the daemon is not healthy."""
+
+
+@dataclass(slots=True)
+class Pulse:
+    """What health and readiness are told from."""
+
+    ready: bool = False
+    progress: datetime | None = None
+    due_since: datetime | None = None
+    problem: str | None = None
+
+    def healthy(self, now: datetime, interval: timedelta) -> bool:
+        """Whether work that is due gets done (DESIGN section 5)."""
+        if self.due_since is None:
+            return True
+        latest = max(self.due_since, self.progress) if self.progress else self.due_since
+        return now - latest <= STALE * interval
+
+
+class Daemon:
+    """Runs passes over one repository for as long as it is not told to stop."""
+
+    def __init__(self, world: World, clock: SystemClock, held: Held, settings: Settings, on_pass: Any) -> None:
+        self._world = world
+        self._clock = clock
+        self._held = held
+        self._settings = settings
+        self._on_pass = on_pass
+        self._claims = Claims()
+        self._running: set[asyncio.Task[None]] = set()
+        self._tree: Tree | None = None
+        self._slice = 0
+        self._sliced_at: datetime | None = None
+        self._fetched_at: datetime | None = None
+        self._told: dict[str, str] = {}
+        self.pulse = Pulse()
+
+    @property
+    def settings(self) -> Settings:
+        """The settings in force."""
+        return self._settings
+
+    async def run(self) -> None:
+        """Run until the clock is told to stop; then let the attempts in flight finish."""
+        watching = asyncio.create_task(self._watch())
+        try:
+            await self._commit()
+            while not self._clock.stopping.is_set():
+                await self._tick()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._clock.stopping.wait(), TICK)
+        finally:
+            watching.cancel()
+            await self._finish()
+
+    async def _watch(self) -> None:
+        async for _ in commits(self._world.checkout, self._clock.stopping):
+            await self._commit()
+
+    async def _finish(self) -> None:
+        if self._running:
+            log.info("daemon.stopping", passes=len(self._running))
+            _, late = await asyncio.wait(self._running, timeout=GRACE)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+
+    # When
+
+    async def _commit(self) -> None:
+        """Act on the commit at HEAD, where it is another than before: over what it touched."""
+        tree = self._current()
+        if tree is None:
+            return
+        before, self._tree = self._tree, tree
+        if before is None:
+            self._begin_cycle()
+            self._start(Selection(), "start")
+            return
+        if before.revision == tree.revision and before.revision != "worktree":
+            return
+        paths = self._world.checkout.changed(before, tree)
+        if paths:
+            files = self._world.reader.load(tree)
+            today = Policy.of(self._settings, self._clock.now()).today
+            self._start(touched(paths, Desired(files, today)), "commit")
+
+    def _current(self) -> Tree | None:
+        """The tree in force, with its settings taken over; None where it cannot be read, which is told once."""
+        try:
+            tree = self._world.checkout.current(self._settings.source)
+            settings = self._world.reader.settings(tree)
+            self._world.reader.load(tree)
+        except (RepositoryError, SettingsError) as error:
+            self._tell("repository", str(error))
+            return None
+        self._tell("repository", None)
+        for name in ("state", "listen"):
+            changed = getattr(settings, name) != getattr(self._settings, name)
+            self._tell(name, f"{name} was changed: restart the daemon to take it over" if changed else None)
+        self._settings = settings
+        self.pulse.ready = True
+        return tree
+
+    async def _tick(self) -> None:
+        now = self._clock.now()
+        await self._fetch(now)
+        if self._tree is None:
+            await self._commit()
+            return
+        asked = self._listen(now)
+        if asked is not None:
+            self._start_asked(asked)
+        due = self._due(now) | self._claims.postponed()
+        if due:
+            self._start(Selection.of(due), "due")
+        self._next_slice(now)
+
+    async def _fetch(self, now: datetime) -> None:
+        every = self._settings.git.fetch
+        if every is None or not self._world.checkout.is_git or self._settings.source != "commit":
+            return
+        if self._fetched_at is not None and now - self._fetched_at < every:
+            return
+        self._fetched_at = now
+        if self._world.checkout.has_remote(self._settings.git.remote):
+            problem = await asyncio.to_thread(self._world.checkout.fetch, self._settings.git)
+            self._tell("fetch", problem and f"{problem}; acting on HEAD as it is")
+            await self._commit()
+
+    def _listen(self, now: datetime) -> ByHand | None:
+        """What people ask for, taken off the list."""
+        words = self._held.ledger.words()
+        if not words:
+            return None
+        asked = hear(self._held.ledger, words, now)
+        for word in words:
+            self._held.ledger.heard(word)
+        return asked
+
+    def _start_asked(self, asked: ByHand) -> None:
+        if asked.released:
+            self._start(Selection(), "released", asked)
+        elif asked.touched:
+            self._start(Selection.of(asked.touched), "asked", asked)
+
+    def _due(self, now: datetime) -> set[Key]:
+        """The grants whose retry is due and that no pass has in hand."""
+        return {key for key in self._held.ledger.due(now) if not self._claims.busy(key)}
+
+    def _begin_cycle(self) -> None:
+        self._slice = 0
+        self._sliced_at = self._clock.now()
+        begin_resync(self._held.ledger, self._clock.now())
+
+    def _next_slice(self, now: datetime) -> None:
+        """Start the slices whose time has come; the hires of a slice are the same in every interval."""
+        assert self._sliced_at is not None
+        count = max(1, min(SLICES, int(self._settings.interval / SHORTEST_SLICE)))
+        wait = self._settings.interval / count
+        while now - self._sliced_at >= wait and len(self._running) < SIDE_BY_SIDE:
+            self._sliced_at = max(self._sliced_at + wait, now - 2 * wait)
+            number, self._slice = self._slice, (self._slice + 1) % count
+            if number == 0:
+                begin_resync(self._held.ledger, now)
+            hires = self._hires_of_slice(number, count)
+            if hires:
+                self._start(Selection(hires=hires) if count > 1 else Selection(), "interval")
+
+    def _hires_of_slice(self, number: int, count: int) -> frozenset[str]:
+        assert self._tree is not None
+        files = self._world.reader.load(self._tree)
+        known = {*files.hires, *files.broken["hires"], *self._held.ledger.hires()}
+        return frozenset(hire for hire in known if crc32(hire.encode()) % count == number)
+
+    # What
+
+    def _start(self, selection: Selection, why: str, asked: ByHand | None = None) -> None:
+        task = asyncio.create_task(self._pass(selection, why, asked or ByHand()))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    async def _pass(self, selection: Selection, why: str, asked: ByHand) -> None:
+        """One pass; whatever stops it is told, and the daemon goes on."""
+        if self._tree is None or self._clock.stopping.is_set():
+            return
+        began = self._clock.now()
+        self.pulse.due_since = self.pulse.due_since or began
+        in_hand = self._claims.begin()
+        structlog.contextvars.bind_contextvars(pass_id=f"{int(began.timestamp() * 1000):x}")
+        try:
+            report = await self._walk(selection, asked, in_hand)
+        except (ReconcilerError, OSError, ExceptionGroup) as error:
+            self.pulse.problem = _text(error)
+            self._tell("pass", _text(error))
+        else:
+            self.pulse.problem = None
+            self._tell("pass", None)
+            now = self._clock.now()
+            self.pulse.progress = now
+            self._on_pass(report, now - began, why)
+            if why != "interval" or report.executed or report.revoked or report.failures:
+                log.info("pass.finished", why=why, revision=report.revision, **_counts(report))
+        finally:
+            in_hand.close()
+            if not self._running - {asyncio.current_task()}:
+                self.pulse.due_since = None if self.pulse.problem is None else self.pulse.due_since
+
+    async def _walk(self, selection: Selection, asked: ByHand, in_hand: Any) -> Report:
+        tree, ledger, sealing = self._tree, self._held.ledger, self._held.sealing
+        assert tree is not None
+        found = await look(
+            self._world,
+            tree,
+            ledger,
+            sealing,
+            selection,
+            by_hand=asked.grants,
+            released=asked.released,
+            in_hand=in_hand,
+            progressed=self._progressed,
+        )
+        notifier = Notifier(messenger(self._world, found.settings, tree), self._clock, self._world.redactor)
+        return await reconcile(
+            self._world, found, ledger, sealing, notifier, author=self._world.author(tree), in_hand=in_hand
+        )
+
+    def _progressed(self) -> None:
+        self.pulse.progress = self._clock.now()
+
+    def _tell(self, about: str, problem: str | None) -> None:
+        """Say what is wrong when it begins, and when it is over; not every time in between."""
+        before = self._told.get(about)
+        if problem is None:
+            if self._told.pop(about, None) is not None:
+                log.info(f"{about}.recovered")
+        elif problem != before:
+            self._told[about] = problem
+            log.error(f"{about}.problem", problem=problem)
+
+
+def _text(error: BaseException) -> str:
+    if isinstance(error, BaseExceptionGroup):
+        return "; ".join(dict.fromkeys(_text(inner) for inner in error.exceptions))
+    return str(error) if isinstance(error, ReconcilerError) else f"{type(error).__name__}: {error}"
+
+
+def _counts(report: Report) -> Mapping[str, int]:
+    did = {"executed": report.executed, "revoked": report.revoked, "failed": report.failures}
+    return {**{name: count for name, count in did.items() if count}, **report.summary}

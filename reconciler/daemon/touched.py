@@ -1,0 +1,51 @@
+"""Which part of the desired state a commit touches, from the paths of the files that changed."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+
+from reconciler.engine.observed import Selection
+from reconciler.model.hire import HireRef
+from reconciler.repository.desired import Desired
+
+__all__ = ["touched"]
+
+
+def touched(paths: frozenset[str], desired: Desired) -> Selection:
+    """The hires, or the integrations, that changed files are about; everything where they are about both or all.
+
+    A hire who is somebody's manager or buddy touches that somebody too.
+    """
+    hires: set[str] = set()
+    integrations: set[str] = set()
+    for text in paths:
+        path = PurePosixPath(text)
+        match path.parts:
+            case ("hires", *_):
+                hires.add(path.stem)
+            case ("manifests", *_):
+                integrations |= _siblings(path.stem, desired)
+            case ("config", "initial_data", _):
+                service = path.name.partition(".")[0]
+                known = desired.services.get(service)
+                integrations |= set(known.manifests) if known is not None else set()
+            case _:
+                return Selection()
+    if hires and integrations:
+        return Selection()
+    if integrations:
+        return Selection(integrations=frozenset(integrations))
+    hires |= {name for name, loaded in desired.hires.items() if _knows(loaded.model.manager, loaded.model.buddy) & hires}
+    return Selection(hires=frozenset(hires))
+
+
+def _siblings(integration: str, desired: Desired) -> set[str]:
+    """The integrations of the same service: its allowed hosts come from all their manifests."""
+    for service in desired.services.values():
+        if integration in service.manifests:
+            return set(service.manifests)
+    return {integration}
+
+
+def _knows(*people: object) -> set[str]:
+    return {person.hire for person in people if isinstance(person, HireRef)}

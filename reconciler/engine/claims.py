@@ -1,0 +1,85 @@
+"""Which grants a pass has in hand, so that one grant never has two attempts at once.
+
+Passes of one daemon run side by side: a service that hangs must not keep a commit waiting. A pass takes each grant in
+hand before it looks at it. One that another pass has in hand, or had since this pass read the ledger, is left out:
+what this pass knows of it may be old. It is looked at again by a pass of its own.
+"""
+
+from __future__ import annotations
+
+from reconciler.model.grant import Key
+
+__all__ = ["Claims", "InHand"]
+
+
+class Claims:
+    """The grants in hand in this process."""
+
+    def __init__(self) -> None:
+        self._taken: set[Key] = set()
+        self._wanted: set[Key] = set()
+        self._released: dict[Key, int] = {}
+        self._passes = 0
+        self._time = 0
+
+    def begin(self) -> InHand:
+        """A pass begins; to be called before it reads the ledger."""
+        self._passes += 1
+        self._time += 1
+        return InHand(self, self._time)
+
+    def postponed(self) -> set[Key]:
+        """The grants that a pass had to leave out and that are free again; each is given once."""
+        free = self._wanted - self._taken
+        self._wanted -= free
+        return free
+
+    def busy(self, key: Key) -> bool:
+        """Whether a pass has the grant in hand."""
+        return key in self._taken
+
+    def _take(self, key: Key, since: int) -> bool:
+        if key in self._taken or self._released.get(key, -1) >= since:
+            self._wanted.add(key)
+            return False
+        self._taken.add(key)
+        return True
+
+    def _release(self, key: Key) -> None:
+        self._taken.discard(key)
+        self._released[key] = self._time
+
+    def _end(self) -> None:
+        self._passes -= 1
+        if not self._passes:
+            self._released.clear()
+
+
+class InHand:
+    """What one pass has in hand."""
+
+    def __init__(self, claims: Claims, since: int) -> None:
+        self._claims = claims
+        self._since = since
+        self._mine: set[Key] = set()
+
+    def take(self, key: Key) -> bool:
+        """Take a grant in hand; False where it has to be left to another pass."""
+        if key in self._mine:
+            return True
+        if self._claims._take(key, self._since):
+            self._mine.add(key)
+            return True
+        return False
+
+    def release(self, key: Key) -> None:
+        """Let go of a grant: what there was to write down of it is written."""
+        if key in self._mine:
+            self._mine.discard(key)
+            self._claims._release(key)
+
+    def close(self) -> None:
+        """The pass is over: let go of all that it still has."""
+        for key in tuple(self._mine):
+            self.release(key)
+        self._claims._end()

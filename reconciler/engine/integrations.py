@@ -1,0 +1,304 @@
+"""Each integration as a pass meets it: manifest, initial data, allowed hosts, client; and grants made ready for it.
+
+`Integration.prepare` renders everything a grant would send before anything is sent, so that a variable without a value,
+a host that is not allowed or initial data that is not there blocks the grant in time (DESIGN section 3, Variables).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import date
+from functools import cached_property
+from typing import Any
+
+from reconciler.model.errors import Blocked, MissingVariable, SecretsError
+from reconciler.model.grant import Grant, Record
+from reconciler.model.hire import NamedChoice
+from reconciler.model.manifest import Call, Manifest, Request
+from reconciler.model.scope import DEFERRED, HIRE_NAMES, Layer, Scope
+from reconciler.model.secret import Redactor
+from reconciler.model.settings import Settings
+from reconciler.model.template import names
+from reconciler.repository.desired import Desired, Service
+from reconciler.repository.source import Tree
+from reconciler.requests.client import Client
+from reconciler.requests.hosts import AllowedHosts, written_hosts
+from reconciler.requests.oauth import Connection
+from reconciler.requests.render import canonical, expected, outline
+from reconciler.requests.template import render_text, render_url
+from reconciler.secrets.initial_data import InitialData
+from reconciler.secrets.sealed import Sealer
+
+__all__ = ["Integration", "Prepared", "initial_layer", "integrations_of"]
+
+AT_RUN_TIME = frozenset({"responses", "oauth", "access_overview", "redirect_url"})
+"""What is known only at run time, and what a digest therefore does not count (STATES.md)."""
+
+_AUTHORITY = re.compile(r"^(?:[A-Za-z][A-Za-z0-9+.-]*://)?([^/?#]*)")
+_HOST = re.compile(r"(?:https?://)?[A-Za-z0-9.-]+(?::\d+)?/?")
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A grant with everything that is needed to check it and to run it.
+
+    `outlines` are the requests as a plan shows them, `digest` the keyed digest of what would be sent, `snapshot` the
+    hire's and the form's values that the manifest uses.
+    """
+
+    grant: Grant
+    scope: Scope = field(repr=False)
+    snapshot: Mapping[str, Any] = field(repr=False)
+    digest: str | None
+    outlines: tuple[Mapping[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Integration:
+    """One integration in one pass."""
+
+    name: str
+    service: str
+    file: str
+    manifest: Manifest
+    client: Client
+    hosts: AllowedHosts
+    initial: Layer | None
+    fault: str | None
+    redirect_url: str
+    sealer: Sealer | None = field(repr=False, default=None)
+    connection: Connection | None = field(repr=False, default=None)
+
+    @cached_property
+    def texts(self) -> tuple[str, ...]:
+        """A digest of each execute request as the manifest writes it."""
+        return tuple(_text(request) for request in self.manifest.execute)
+
+    @cached_property
+    def revoke_texts(self) -> tuple[str, ...]:
+        """A digest of each revoke request as the manifest writes it."""
+        return tuple(_text(request) for request in self.manifest.revoke)
+
+    @cached_property
+    def deferred(self) -> frozenset[str]:
+        """The names that get their value while requests run."""
+        return AT_RUN_TIME | self.manifest.stored | frozenset(self.manifest.generated)
+
+    @cached_property
+    def used(self) -> frozenset[str]:
+        """The names that the manifest's requests and notifications use."""
+        dumped = self.manifest.model_dump(include={"exists", "execute", "revoke", "post_execute_notification", "headers"})
+        return frozenset(name.partition(".")[0] for name in names(dumped)) | {"email"}
+
+    def scope(self, layers: tuple[Layer, ...], stored: Mapping[str, Any]) -> Scope:
+        """What this integration's placeholders see for one grant, before anything ran."""
+        own = (Layer("settings", {"redirect_url": self.redirect_url}),)
+        if self.connection is not None and (token := self.connection.layer()) is not None:
+            own = (*own, token)
+        if self.initial is not None:
+            own = (*own, self.initial)
+        if stored:
+            own = (*own, Layer("store_data of an earlier run", stored, frozenset(stored)))
+        return Scope((*own, *layers), self.deferred - ({"oauth", "redirect_url"} if self.connection else {"redirect_url"}))
+
+    def prepare(self, grant: Grant, stored: Mapping[str, Any]) -> Prepared:
+        """Make a grant ready to be checked and executed.
+
+        Raises Blocked with what is missing: initial data, a connection, a variable's value, a host that is not allowed.
+        """
+        self._ready(grant)
+        scope = self.scope(grant.layers, stored)
+        calls: list[Call] = [*self.manifest.execute]
+        if self.manifest.exists is not None:
+            self._renders(self.manifest.exists, scope)
+            if self.manifest.exists.expected and not expected(self.manifest.exists.expected, scope):
+                raise Blocked("exists: expected is empty for this hire: every answer would contain it")
+        for call in calls:
+            self._renders(call, scope)
+        for notification in self.manifest.post_execute_notification:
+            for text in (notification.to, notification.subject, notification.message):
+                render_text(text, scope)
+        return Prepared(
+            grant=grant,
+            scope=scope,
+            snapshot=self.snapshot(grant),
+            digest=self.digest(grant, self.manifest.execute, stored),
+            outlines=tuple(outline(call, scope) for call in calls),
+        )
+
+    def _ready(self, grant: Grant) -> None:
+        if self.fault is not None:
+            raise Blocked(self.fault)
+        for info in self.manifest.extra_user_info:
+            try:
+                Scope(grant.layers).look_up(info.id)
+            except MissingVariable as error:
+                raise Blocked(f"the hire gives no extra.{info.id}, which {self.file} asks for") from error
+        if self.manifest.oauth is not None and (self.connection is None or self.connection.layer() is None):
+            raise Blocked(f"not connected: run `reconcile oauth connect {self.service}`")
+
+    def _renders(self, call: Call, scope: Scope) -> None:
+        """See that a request can be rendered, and that it would go to an allowed host where that is known already."""
+        canonical(call, scope, self.manifest)
+        self.allow(call.url, scope)
+
+    def allow(self, url: str, scope: Scope) -> None:
+        """Refuse a URL whose host is not allowed, where its host is known before anything runs."""
+        match = _AUTHORITY.match(url)
+        unknown = {
+            name for name in names(match[0] if match else url) if scope.look_up(name).value is DEFERRED
+        }
+        if not unknown:
+            self.hosts.check(render_url(url, scope).text, self.file)
+
+    def snapshot(self, grant: Grant) -> dict[str, Any]:
+        """The hire's and the form's values that the manifest uses, as JSON keeps them."""
+        scope = Scope(grant.layers)
+        values: dict[str, Any] = {"email": grant.email}
+        for name in sorted(self.used):
+            try:
+                value = scope.look_up(name).value
+            except MissingVariable:
+                if name not in HIRE_NAMES:
+                    continue
+                value = None
+            values[name] = _jsonable(value)
+        return values
+
+    def digest(self, grant: Grant, calls: list[Any], stored: Mapping[str, Any]) -> str | None:
+        """The keyed digest of what these requests and the notifications would send; None before there is a key."""
+        if self.sealer is None:
+            return None
+        layers = grant.layers if self.initial is None else (self.initial, *grant.layers)
+        scope = Scope(layers, self.deferred | frozenset(stored))
+        content = [canonical(call, scope, self.manifest) for call in calls]
+        for notification in self.manifest.post_execute_notification:
+            content.append([render_text(text, scope).text for text in (notification.to, notification.subject, notification.message)])
+        return self.sealer.digest(json.dumps(content, sort_keys=True, default=str).encode())
+
+    def orphan(self, record: Record) -> Grant:
+        """A grant made from the ledger alone: the hire's file may be gone."""
+        return Grant(
+            key=record.key,
+            email=record.email,
+            integration=record.integration,
+            service=record.service,
+            source=record.source,
+            manifest=self.manifest,
+            manifest_file=self.file,
+            layers=(Layer("the ledger", record.snapshot),),
+            needs=record.needs,
+            origin=record.origin,
+        )
+
+    def prepare_orphan(self, record: Record, stored: Mapping[str, Any]) -> Prepared:
+        """Make an orphan ready to be checked and revoked. Raises Blocked like `prepare`."""
+        grant = self.orphan(record)
+        if self.fault is not None:
+            raise Blocked(self.fault)
+        scope = self.scope(grant.layers, stored)
+        if self.manifest.exists is not None:
+            scope = replace(scope, deferred=scope.deferred | frozenset(self.manifest.exists.store_data))
+            self._renders(self.manifest.exists, scope)
+        for call in self.manifest.revoke:
+            self._renders(call, scope)
+        return Prepared(
+            grant=grant,
+            scope=scope,
+            snapshot=record.snapshot,
+            digest=self.digest(grant, list(self.manifest.revoke), stored),
+            outlines=tuple(outline(call, scope) for call in self.manifest.revoke),
+        )
+
+
+def _text(request: Request) -> str:
+    dumped = json.dumps(request.model_dump(mode="json"), sort_keys=True)
+    return hashlib.sha256(dumped.encode()).hexdigest()[:32]
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, NamedChoice):
+        return value.name
+    if isinstance(value, list):
+        return [_jsonable(item) for item in value]
+    if isinstance(value, dict):
+        return {str(key): _jsonable(item) for key, item in value.items()}
+    return value
+
+
+def initial_layer(service: Service, values: Mapping[str, str], redactor: Redactor) -> Layer:
+    """A service's initial data as a layer; its secret values are made known to the redactor.
+
+    A field with `secret: false` is shown, and so is one that only says where requests go (DESIGN section 3, Secrets).
+    """
+    shown: set[str] = set()
+    for _, manifest in service.manifests.values():
+        shown |= {item.id for item in manifest.initial_data_form if not item.secret}
+        for _, call in manifest.calls():
+            match = _AUTHORITY.match(call.url or "")
+            places = names(match[0]) if match else frozenset()
+            shown |= {name for name in places if _HOST.fullmatch(values.get(name, ""))}
+    secret = frozenset(values) - shown
+    redactor.learn(values[name] for name in secret)
+    return Layer(f"config/initial_data/{service.name}", dict(values), secret)
+
+
+def _fault(service: Service, manifest: Manifest, found: Mapping[str, str] | SecretsError | None) -> str | None:
+    """Why the initial data does not serve this manifest, or None."""
+    if isinstance(found, SecretsError):
+        return str(found)
+    asked = [item.id for item in manifest.asks_for]
+    absent = [name for name in asked if not found or not found.get(name)]
+    if not absent:
+        return None
+    where = f"config/initial_data/{service.name}"
+    what = f"initial data {', '.join(absent)} is missing"
+    there = "has no value for it" if found is not None else "is not there"
+    return f"{what}: {where} {there}; `reconcile initial-data set {service.name}` asks for it"
+
+
+def integrations_of(
+    desired: Desired,
+    tree: Tree,
+    settings: Settings,
+    initial_data: InitialData,
+    redactor: Redactor,
+    *,
+    client: Any,
+    sealer: Sealer | None,
+    connection: Any,
+) -> Iterator[Integration]:
+    """Every integration of a revision. `client` makes a service's client, `connection` its OAuth connection."""
+    wanted = [name for name, service in desired.services.items() if _needs_data(service)]
+    data = initial_data.read_all(tree, wanted)
+    for service in desired.services.values():
+        found = data.get(service.name)
+        written = frozenset(host for _, manifest in service.manifests.values() for host in written_hosts(manifest))
+        hosts = AllowedHosts(frozenset(settings.allowed_hosts) or written)
+        layer = initial_layer(service, found, redactor) if isinstance(found, dict) else None
+        shared = client(service.name, hosts)
+        for name, (file, manifest) in service.manifests.items():
+            yield Integration(
+                name=name,
+                service=service.name,
+                file=file,
+                manifest=manifest,
+                client=shared,
+                hosts=hosts,
+                initial=layer,
+                fault=_fault(service, manifest, found),
+                redirect_url=f"{settings.public}/oauth/callback/{service.name}",
+                sealer=sealer,
+                connection=connection(service.name, manifest, shared, hosts) if manifest.oauth else None,
+            )
+
+
+def _needs_data(service: Service) -> bool:
+    """Whether any manifest of the service asks for initial data."""
+    return any(manifest.asks_for for _, manifest in service.manifests.values())

@@ -1,0 +1,109 @@
+"""What a run has to remember until its grant is settled: responses, what `store_data` saved, generated values.
+
+It is kept sealed in the ledger from one request to the next, so that a run that was cut off continues with the values
+that the account was made with, and it is erased when the grant settles (DESIGN section 3, the retry).
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from reconciler.ledger.store import Ledger
+from reconciler.model.errors import SecretsError
+from reconciler.model.grant import Key
+from reconciler.model.scope import Layer
+from reconciler.secrets.sealed import Sealer
+
+__all__ = ["Memory", "Vault", "generated"]
+
+GENERATED_BYTES = 18
+"""24 characters of URL-safe base64; DESIGN asks for at least 16 from a cryptographic source."""
+
+
+def generated(names: Iterable[str]) -> dict[str, str]:
+    """A fresh secret for each name. No sign at either end, so that it survives being copied by hand."""
+    return {name: "x" + secrets.token_urlsafe(GENERATED_BYTES) + "7" for name in names}
+
+
+@dataclass(slots=True)
+class Memory:
+    """The memory of one run."""
+
+    responses: list[Any] = field(default_factory=list)
+    stored: dict[str, Any] = field(default_factory=dict)
+    generated: dict[str, str] = field(default_factory=dict)
+
+    def layers(self) -> tuple[Layer, ...]:
+        """The memory as variables; generated values are secret."""
+        return (
+            Layer("generated", self.generated, frozenset(self.generated)),
+            Layer("store_data", self.stored),
+            Layer("responses", {"responses": self.responses}),
+        )
+
+    def answered(self, place: int, response: Any) -> None:
+        """Remember the response of a request; one whose answer never came leaves a gap."""
+        self.responses.extend([None] * (place + 1 - len(self.responses)))
+        self.responses[place] = response
+
+
+class Vault:
+    """The sealed part of the ledger."""
+
+    def __init__(self, ledger: Ledger, sealer: Sealer) -> None:
+        self._ledger = ledger
+        self._sealer = sealer
+
+    def read(self, name: str) -> Any:
+        """What is kept under this name, decoded; None where nothing is.
+
+        Raises SecretsError where it cannot be opened: it was tampered with, or sealed with a key that is gone.
+        """
+        blob = self._ledger.sealed(name)
+        return None if blob is None else json.loads(self._sealer.open(blob, f"sealed/value/{name}"))
+
+    def sealed(self, name: str, value: Any) -> bytes:
+        """A value sealed for this name, to be written along with what it belongs to."""
+        return self._sealer.seal(json.dumps(value).encode(), f"sealed/value/{name}")
+
+    def write(self, name: str, value: Any) -> None:
+        """Keep a value under this name."""
+        self._ledger.put_sealed(name, self.sealed(name, value))
+
+    def erase(self, name: str) -> None:
+        """Erase what is kept under this name."""
+        self._ledger.erase(name)
+
+    def memory(self, key: Key) -> Memory:
+        """What the unsettled run of a grant remembers.
+
+        Raises SecretsError where it is gone or cannot be opened.
+        """
+        kept = self.read(run_name(key))
+        if kept is None:
+            raise SecretsError("what the earlier attempt had received is gone: `reconcile accept` or `reconcile run`")
+        return Memory(**kept)
+
+    def remember(self, key: Key, memory: Memory) -> dict[str, bytes]:
+        """The run's memory, sealed, by the name that it is kept under."""
+        value = {"responses": memory.responses, "stored": memory.stored, "generated": memory.generated}
+        return {run_name(key): self.sealed(run_name(key), value)}
+
+
+def run_name(key: Key) -> str:
+    """The name that a run's memory is kept under."""
+    return f"run/{key}"
+
+
+def notice_name(key: Key) -> str:
+    """The name that notifications are kept under until they are sent."""
+    return f"notice/{key}"
+
+
+def stored_name(hire: str) -> str:
+    """The name that what `store_data` saved for a hire is kept under."""
+    return f"stored/{hire}"

@@ -1,0 +1,94 @@
+"""Notifications after an attempt: once each, and never a reason to run anything again.
+
+They are rendered and sealed together with the last answer of the attempt, so that a crash loses none. That one is about
+to be sent is written down first; one that a crash left in doubt is not sent again, but told of (STATES.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any, Protocol
+
+from reconciler.engine.memory import Vault, notice_name
+from reconciler.ledger.store import Happening, Ledger
+from reconciler.model.clock import Clock
+from reconciler.model.errors import ReconcilerError
+from reconciler.model.grant import Key, Record
+from reconciler.model.secret import Redactor
+from reconciler.model.status import Event
+
+__all__ = ["Messenger", "NotSent", "Notifier"]
+
+NOTICE = "notice/"
+
+
+class NotSent(ReconcilerError):
+    """A message could not be handed over; the text says why."""
+
+
+class Messenger(Protocol):
+    """Hands messages over. Raises NotSent."""
+
+    async def email(self, to: str, subject: str, text: str) -> None:
+        """Send an e-mail in plain text."""
+
+    async def text(self, to: str, text: str) -> None:
+        """Send a text message."""
+
+
+class Notifier:
+    """Sends what attempts left to be sent."""
+
+    def __init__(self, messenger: Messenger, clock: Clock, redactor: Redactor) -> None:
+        self._messenger = messenger
+        self._clock = clock
+        self._redactor = redactor
+
+    async def deliver_all(self, ledger: Ledger, vault: Vault, author: str | None) -> None:
+        """Send what an earlier pass left behind."""
+        names = [name for name in ledger.sealed_names() if name.startswith(NOTICE)]
+        for name in names:
+            hire, _, access = name.removeprefix(NOTICE).partition("/")
+            if (record := ledger.record(Key(hire, access))) is not None:
+                await self.deliver(ledger, vault, record, author)
+
+    async def deliver(self, ledger: Ledger, vault: Vault, record: Record, author: str | None) -> None:
+        """Send a grant's notifications, and erase each once it is settled."""
+        name = notice_name(record.key)
+        notices: list[dict[str, Any]] = vault.read(name) or []
+        while notices:
+            notice, *rest = notices
+            detail, event = f"{notice['type']} to {notice['to']}", Event.NOTIFIED
+            if notice["sending"]:
+                event = Event.NOTIFICATION_FAILED
+                detail += ": in doubt: the program ended while it was being sent; it is not sent again"
+            else:
+                vault.write(name, [{**notice, "sending": True}, *rest])
+                try:
+                    await self._send(notice)
+                except NotSent as error:
+                    event, detail = Event.NOTIFICATION_FAILED, f"{detail}: {error}"
+            self._settle(ledger, vault, name, rest)
+            line = _line(record, event, self._redactor.redact(detail), self._clock.now(), author)
+            ledger.save((), [line])
+            notices = rest
+
+    @staticmethod
+    def _settle(ledger: Ledger, vault: Vault, name: str, rest: Iterable[dict[str, Any]]) -> None:
+        left = list(rest)
+        if left:
+            vault.write(name, left)
+        else:
+            ledger.erase(name)
+
+    async def _send(self, notice: dict[str, Any]) -> None:
+        match notice["type"]:
+            case "email":
+                await self._messenger.email(notice["to"], notice["subject"], notice["message"])
+            case _:
+                await self._messenger.text(notice["to"], notice["message"])
+
+
+def _line(record: Record, event: Event, detail: str, at: datetime, author: str | None) -> Happening:
+    return Happening(at, record.key, record.integration, event, detail, record.revision, author)

@@ -1,0 +1,195 @@
+"""Asking services who is there. A `Checker` can check and look options up, and nothing else: a dry run is handed one,
+so that it cannot execute by mistake.
+
+A check that fails is `Unknown`, whatever made it fail. Where an integration has a listing and a pass has more than ten
+grants of it, the listing is read once and answers for those that it shows; whoever it does not show gets a check of
+their own (DESIGN section 2.3).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from reconciler.engine.integrations import Integration, Prepared
+from reconciler.model.base import as_text
+from reconciler.model.clock import Clock
+from reconciler.model.errors import Blocked, RequestFailed
+from reconciler.model.grant import Grant, Record
+from reconciler.model.hire import NamedChoice
+from reconciler.model.scope import Layer, walk
+from reconciler.model.secret import Redactor
+from reconciler.model.verdict import Missing, NoCheck, Present, Unknown, Verdict
+from reconciler.requests.client import Answer
+from reconciler.requests.match import verdict
+from reconciler.requests.pages import Option, items, options
+from reconciler.requests.render import expected, render
+
+__all__ = ["Checker", "Misfit"]
+
+ENOUGH = 10
+"""Up to this many grants of an integration are asked for one by one, listing or not."""
+
+UNAUTHORIZED = 401
+
+
+class Misfit(Exception):
+    """A form value is not among the options that the service offers."""
+
+
+class Checker:
+    """Runs exists checks and looks options up, for one pass."""
+
+    def __init__(self, clock: Clock, redactor: Redactor, progressed: Callable[[], None] = lambda: None) -> None:
+        self._clock = clock
+        self._redactor = redactor
+        self._counts: Counter[str] = Counter()
+        self._listings: dict[str, asyncio.Task[frozenset[str] | None]] = {}
+        self._options: dict[tuple[str, str], asyncio.Task[list[Option] | Unknown]] = {}
+        self._progressed = progressed
+
+    def expect(self, counts: Mapping[str, int]) -> None:
+        """Say how many grants of each integration the pass has, for the listings' sake."""
+        self._counts.update(counts)
+
+    async def check(self, integration: Integration, prepared: Prepared, record: Record | None = None) -> Verdict:
+        """Whether the account is there; under the hire's old address too, where it was confirmed under that."""
+        found = await self._check(integration, prepared, listed=True)
+        if not isinstance(found, Missing) or record is None or not record.settled:
+            return found
+        exists = integration.manifest.exists
+        if exists is None or record.email.lower() == prepared.grant.email.lower():
+            return found
+        before = replace(prepared, scope=prepared.scope.over(Layer("the ledger", {"email": record.email})))
+        old = await self._check(integration, before, listed=False)
+        match old:
+            case Present():
+                return replace(old, under=record.email)
+            case Unknown():
+                return old
+            case _:
+                return found
+
+    async def check_alone(self, integration: Integration, prepared: Prepared) -> Verdict:
+        """Whether the account is there, by a check of its own: before a revocation, and after an attempt."""
+        return await self._check(integration, prepared, listed=False)
+
+    async def _check(self, integration: Integration, prepared: Prepared, *, listed: bool) -> Verdict:
+        exists = integration.manifest.exists
+        if exists is None:
+            return NoCheck()
+        try:
+            wanted = expected(exists.expected, prepared.scope) if exists.expected else None
+            if listed and wanted and await self._is_listed(integration, prepared, wanted):
+                return Present()
+            answer = await self._ask(integration, prepared)
+        except (Blocked, RequestFailed) as error:
+            return Unknown(self._redactor.redact(str(error)))
+        found = verdict(exists, wanted, answer)
+        if isinstance(found, Unknown):
+            return Unknown(self._redactor.redact(found.reason))
+        return found
+
+    async def _ask(self, integration: Integration, prepared: Prepared) -> Answer:
+        """Send the check; once more with a fresh token where the service refuses the one it got."""
+        exists = integration.manifest.exists
+        assert exists is not None
+        connection = integration.connection
+        scope = prepared.scope
+        if connection is not None and (fresh := await connection.fresh()) is not None:
+            scope = scope.over(fresh)
+        self._progressed()
+        answer = await integration.client.send(render(exists, scope, integration.manifest), follow=True)
+        if answer.status == UNAUTHORIZED and connection is not None:
+            scope = scope.over(await connection.renewed())
+            answer = await integration.client.send(render(exists, scope, integration.manifest), follow=True)
+        return answer
+
+    async def _is_listed(self, integration: Integration, prepared: Prepared, wanted: str) -> bool:
+        exists = integration.manifest.exists
+        if exists is None or exists.listing is None or self._counts[integration.name] <= ENOUGH:
+            return False
+        task = self._listings.get(integration.name)
+        if task is None:
+            task = asyncio.create_task(self._read_listing(integration, prepared))
+            self._listings[integration.name] = task
+        listed = await asyncio.shield(task)
+        return listed is not None and _folded(wanted) in listed
+
+    async def _read_listing(self, integration: Integration, prepared: Prepared) -> frozenset[str] | None:
+        """Everybody that the listing shows; None where it cannot be read, and single checks answer instead."""
+        exists = integration.manifest.exists
+        assert exists is not None
+        assert exists.listing is not None
+        scope = integration.scope((), {})
+        try:
+            if integration.connection is not None and (fresh := await integration.connection.fresh()) is not None:
+                scope = scope.over(fresh)
+            found = set()
+            async for item in items(integration.client, exists.listing, scope, integration.manifest):
+                value = walk(item, exists.listing.match)
+                if isinstance(value, str | int):
+                    found.add(_folded(str(as_text(value))))
+        except (Blocked, RequestFailed):
+            return None
+        return frozenset(found)
+
+    async def options(self, integration: Integration, field_id: str) -> list[Option] | Unknown:
+        """The options that the service offers for a form field; asked for once a pass."""
+        key = (integration.name, field_id)
+        task = self._options.get(key)
+        if task is None:
+            task = asyncio.create_task(self._look_up(integration, field_id))
+            self._options[key] = task
+        return await asyncio.shield(task)
+
+    async def _look_up(self, integration: Integration, field_id: str) -> list[Option] | Unknown:
+        field = next(item for item in integration.manifest.form if item.id == field_id)
+        scope = integration.scope((), {})
+        try:
+            if integration.connection is not None and (fresh := await integration.connection.fresh()) is not None:
+                scope = scope.over(fresh)
+            return await options(integration.client, field, scope, integration.manifest)
+        except (Blocked, RequestFailed) as error:
+            return Unknown(f"the options of {field_id}: {self._redactor.redact(str(error))}")
+
+    async def resolved(self, integration: Integration, grant: Grant, *, all_choices: bool) -> Grant | Unknown:
+        """The grant with its named choices replaced by their values, and, with `all_choices`, every choice held against
+        what the service offers.
+
+        Raises Misfit where a value is not among the options.
+        """
+        values: dict[str, Any] = {}
+        for field_id, value in grant.choices:
+            wanted = value if isinstance(value, list) else [value]
+            if not all_choices and not any(isinstance(item, NamedChoice) for item in wanted):
+                continue
+            offered = await self.options(integration, field_id)
+            if isinstance(offered, Unknown):
+                return offered
+            chosen = [_chosen(field_id, item, offered) for item in wanted]
+            values[field_id] = chosen if isinstance(value, list) else chosen[0]
+        if not values:
+            return grant
+        first, *rest = grant.layers
+        return replace(grant, layers=(Layer(first.origin, {**first.values, **values}, first.secret), *rest))
+
+
+def _chosen(field_id: str, wanted: Any, offered: Iterable[Option]) -> Any:
+    if isinstance(wanted, NamedChoice):
+        matching = [option.value for option in offered if option.name == wanted.name]
+        if len(matching) == 1:
+            return matching[0]
+        how = "several options are" if matching else "no option is"
+        raise Misfit(f"values.{field_id}: {how} named {wanted.name!r}: `reconcile options` shows them")
+    if any(as_text(option.value) == as_text(wanted) for option in offered):
+        return wanted
+    raise Misfit(f"values.{field_id}: {as_text(wanted)!r} is not among the options: `reconcile options` shows them")
+
+
+def _folded(text: str) -> str:
+    """An address is the same in either case; anything else is compared as it is."""
+    return text.casefold() if "@" in text else text

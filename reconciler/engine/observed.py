@@ -1,0 +1,309 @@
+"""The walk over the desired state: every grant checked as far as it may be, and decided on.
+
+`Walk.plan` changes nothing, here or there. It is handed a `Checker` and records that were read before, and gives one
+`Planned` for each grant that git wants and each that the ledger has beyond those.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from reconciler.engine.claims import InHand
+from reconciler.engine.integrations import Integration, Prepared
+from reconciler.engine.observe import Checker, Misfit
+from reconciler.engine.plan import Policy, differences, judge, judge_orphan, standing
+from reconciler.model.errors import Blocked
+from reconciler.model.grant import Decision, Grant, Key, Phase, Record
+from reconciler.model.status import Action, Status
+from reconciler.model.verdict import NoCheck, Present, Unknown, Verdict
+from reconciler.repository.desired import Desired
+from reconciler.requests.render import canonical
+
+__all__ = ["Planned", "Selection", "Walk"]
+
+AT_ONCE = 200
+"""So many hires are looked at side by side; the services' limits are the throttle's matter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which part of the desired state a pass walks: hires, integrations, single grants; None for all of them."""
+
+    hires: frozenset[str] | None = None
+    integrations: frozenset[str] | None = None
+    grants: frozenset[Key] | None = None
+
+    @classmethod
+    def of(cls, keys: Iterable[Key]) -> Selection:
+        """Single grants."""
+        grants = frozenset(keys)
+        return cls(hires=frozenset(key.hire for key in grants), grants=grants)
+
+    def covers(self, key: Key, integration: str) -> bool:
+        """Whether a grant is part of the pass."""
+        return (
+            (self.hires is None or key.hire in self.hires)
+            and (self.integrations is None or integration in self.integrations)
+            and (self.grants is None or key in self.grants)
+        )
+
+    @property
+    def everything(self) -> bool:
+        """Whether the pass walks over all there is."""
+        return self == Selection()
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A grant, what was seen of it, and what is to be done. `wanted` is False for what git no longer wants."""
+
+    grant: Grant
+    record: Record | None
+    decision: Decision
+    verdict: Verdict | None = None
+    prepared: Prepared | None = field(default=None, repr=False)
+    wanted: bool = True
+    kind: str = "execute"
+
+    @property
+    def seen(self) -> Mapping[str, Any]:
+        """What the check's `store_data` saved."""
+        return self.verdict.stored if isinstance(self.verdict, Present) else {}
+
+
+class Walk:
+    """One walk: what is wanted, what is remembered, how to ask, and what the settings say about deciding."""
+
+    def __init__(
+        self,
+        desired: Desired,
+        integrations: Mapping[str, Integration],
+        records: Mapping[Key, Record],
+        checker: Checker,
+        policy: Policy,
+        selection: Selection,
+        *,
+        stored: Mapping[str, Mapping[str, Any]],
+        by_hand: Mapping[Key, str],
+        in_hand: InHand,
+    ) -> None:
+        self._desired = desired
+        self._integrations = integrations
+        self._records = records
+        self._checker = checker
+        self._policy = policy
+        self._selection = selection
+        self._stored = stored
+        self._by_hand = by_hand
+        self._in_hand = in_hand
+        self._twins: dict[str, dict[str, Key]] = {}
+        self.dropped: list[Record] = []
+        """Records of what git no longer wants and nothing was ever done for; filled by `plan`."""
+
+    async def plan(self) -> list[Planned]:
+        """Every grant of the selection, decided on, in the order of hires and entries."""
+        hires = [hire for hire in sorted(self._desired.hires) if self._selection.hires is None or hire in self._selection.hires]
+        self._checker.expect(
+            Counter(grant.integration for hire in hires for grant in self._desired.grants(hire) if grant.hold is None)
+        )
+        of_hire: dict[str, list[Record]] = {}
+        for record in self._records.values():
+            if self._selection.covers(record.key, record.integration):
+                of_hire.setdefault(record.key.hire, []).append(record)
+        places = sorted({*hires, *of_hire})
+        results: dict[str, list[Planned]] = {}
+        queue = iter(places)
+
+        async def work() -> None:
+            for hire in queue:
+                results[hire] = [*await self._plan_hire(hire), *await self._leftovers(hire, of_hire.get(hire, ()))]
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(AT_ONCE, len(places))):
+                group.create_task(work())
+        return [planned for hire in places for planned in results[hire]]
+
+    async def _plan_hire(self, hire: str) -> list[Planned]:
+        if self._selection.hires is not None and hire not in self._selection.hires:
+            return []
+        grants = self._chosen(self._desired.grants(hire))
+        tasks: dict[str, asyncio.Task[Planned]] = {}
+
+        async def one(grant: Grant) -> Planned:
+            needed = {need: await tasks[need] if need in tasks else None for need in grant.needs if not grant.hold}
+            return await self._plan_grant(grant, needed)
+
+        for grant in grants:
+            if not self._selection.covers(grant.key, grant.integration) or self._in_hand.take(grant.key):
+                tasks[grant.key.access] = asyncio.create_task(one(grant))
+        found = await asyncio.gather(*tasks.values())
+        return [planned for planned in found if self._selection.covers(planned.grant.key, planned.grant.integration)]
+
+    def _chosen(self, grants: list[Grant]) -> list[Grant]:
+        """The grants of the selection, and those that they need: those are looked at too."""
+        if self._selection.integrations is None and self._selection.grants is None:
+            return grants
+        by_name = {grant.key.access: grant for grant in grants}
+        names: set[str] = set()
+        queue = [grant.key.access for grant in grants if self._selection.covers(grant.key, grant.integration)]
+        while queue:
+            name = queue.pop()
+            if name in by_name and name not in names:
+                names.add(name)
+                queue.extend(by_name[name].needs)
+        return [grant for grant in grants if grant.key.access in names]
+
+    async def _plan_grant(self, grant: Grant, needed: Mapping[str, Planned | None]) -> Planned:
+        record = self._records.get(grant.key)
+        waits = next((reason for need, found in needed.items() if (reason := self._waits(need, found))), None)
+        early = standing(grant, record, self._policy, waits=waits)
+        if early is not None:
+            return Planned(grant, record, early)
+        integration = self._integrations[grant.integration]
+        stored = self._stored.get(grant.key.hire, {})
+        try:
+            resolved = await self._checker.resolved(integration, grant, all_choices=False)
+            if isinstance(resolved, Unknown):
+                decision = judge(record, resolved, self._policy, texts=integration.texts)
+                return Planned(grant, record, decision, resolved)
+            prepared = integration.prepare(resolved, stored)
+        except Misfit as error:
+            return Planned(grant, record, Decision(Status.INVALID, Action.NONE, str(error)))
+        except Blocked as error:
+            return Planned(grant, record, Decision(Status.BLOCKED, Action.NONE, str(error)))
+        verdict = await self._checker.check(integration, prepared, record)
+        changes = differences(record.snapshot, prepared.snapshot) if record is not None and record.settled else ()
+        decision = judge(
+            record, verdict, self._policy, digest=prepared.digest, changes=changes, texts=integration.texts
+        )
+        kind = "heal" if decision.heals else "execute"
+        if self._by_hand.get(grant.key) == "run":
+            decision, kind = Decision(Status.MISSING, Action.EXECUTE, "run by hand", afresh=True), "run"
+        if grant.choices and decision.action in (Action.EXECUTE, Action.RETRY):
+            try:
+                fitting = await self._checker.resolved(integration, grant, all_choices=True)
+            except Misfit as error:
+                decision = Decision(Status.INVALID, Action.NONE, str(error))
+            else:
+                if isinstance(fitting, Unknown):
+                    decision = judge(record, fitting, self._policy, texts=integration.texts)
+        return Planned(grant, record, decision, verdict, prepared, kind=kind)
+
+    def _waits(self, need: str, found: Planned | None) -> str | None:
+        """Why an entry has to wait for one that it needs, or None."""
+        if found is None:
+            return f"needs {need}, which is being worked on or has reached its until"
+        decision = found.decision
+        if decision.status in (Status.PRESENT, Status.DONE):
+            return None
+        provides = decision.action in (Action.EXECUTE, Action.RETRY)
+        if provides and self._selection.covers(found.grant.key, found.grant.integration):
+            return None
+        return f"needs {need}, which is {decision.status}: {decision.reason}"
+
+    # What the ledger has beyond what git wants
+
+    async def _leftovers(self, hire: str, records: Iterable[Record]) -> list[Planned]:
+        wanted = {grant.key for grant in self._desired.grants(hire)}
+        found = []
+        for record in records:
+            if record.key in wanted or not self._in_hand.take(record.key):
+                continue
+            if self._held(record) is None and not record.settled and not any(s.may_have_effect for s in record.steps):
+                self.dropped.append(record)
+            else:
+                found.append(await self._leftover(record))
+        return found
+
+    async def _leftover(self, record: Record) -> Planned:
+        integration = self._integrations.get(record.integration)
+        bare = Grant(
+            key=record.key,
+            email=record.email,
+            integration=record.integration,
+            service=record.service,
+            source=record.source,
+            needs=record.needs,
+            origin=record.origin,
+        )
+        if held := self._held(record):
+            return Planned(bare, record, Decision(Status.INVALID, Action.NONE, held))
+        if reason := self._policy.suspended(record.key.hire, record.integration):
+            return Planned(bare, record, Decision(Status.SUSPENDED, Action.NONE, reason), wanted=False)
+        if record.phase is Phase.REVOKED:
+            return Planned(bare, record, Decision(Status.REVOKED, Action.NONE, record.reason), wanted=False)
+        if integration is None:
+            problems = self._desired.files.broken["manifests"].get(record.integration)
+            why = f"the manifest has an error: {problems[0]}" if problems else "its manifest is gone"
+            decision = Decision(Status.ORPHANED, Action.NONE, f"no longer in git, and {why}")
+            return Planned(bare, record, decision, wanted=False)
+        try:
+            prepared = integration.prepare_orphan(record, self._stored.get(record.key.hire, {}))
+        except Blocked as error:
+            decision = Decision(Status.ORPHANED, Action.NONE, f"no longer in git; {error}")
+            return Planned(bare, record, decision, wanted=False)
+        has_check = integration.manifest.exists is not None
+        verdict = await self._checker.check_alone(integration, prepared) if has_check else NoCheck()
+        by_hand = self._by_hand.get(record.key) == "revoke"
+        policy = replace(self._policy, prune=True) if by_hand else self._policy
+        decision = judge_orphan(
+            record,
+            verdict,
+            policy,
+            can_revoke=bool(integration.manifest.revoke),
+            twin=str(twin) if (twin := self._twin(integration, prepared)) else None,
+            digest=prepared.digest,
+            texts=integration.revoke_texts,
+        )
+        return Planned(prepared.grant, record, decision, verdict, prepared, wanted=False, kind="revoke")
+
+    def _held(self, record: Record) -> str | None:
+        """Why a grant whose file cannot be read is held where it is, or None."""
+        if problems := self._desired.broken_hires.get(record.key.hire):
+            return str(problems[0])
+        if record.origin is not None and record.origin in self._desired.unreadable_sequences:
+            return f"config/sequences/{record.origin}.yaml cannot be read"
+        return None
+
+    def _twin(self, integration: Integration, orphan: Prepared) -> Key | None:
+        """A grant still wanted whose `exists` or `revoke` renders the same: it is the same account (STATES.md)."""
+        known = self._twins.get(integration.service)
+        if known is None:
+            known = dict(self._fingerprints(integration.service))
+            self._twins[integration.service] = known
+        return next((known[print_] for print_ in _fingerprint(integration, orphan.grant) if print_ in known), None)
+
+    def _fingerprints(self, service: str) -> Iterator[tuple[str, Key]]:
+        for hire in self._desired.hires:
+            for grant in self._desired.grants(hire):
+                integration = self._integrations.get(grant.integration)
+                if grant.service == service and integration is not None:
+                    for print_ in _fingerprint(integration, grant):
+                        yield print_, grant.key
+        for record in self._records.values():
+            integration = self._integrations.get(record.integration)
+            if integration is not None and record.service == service and self._held(record):
+                for print_ in _fingerprint(integration, integration.orphan(record)):
+                    yield print_, record.key
+
+
+def _fingerprint(integration: Integration, grant: Grant) -> Iterator[str]:
+    """What a grant's check, and its revocation, would ask for."""
+    scope = integration.scope(grant.layers, {})
+    manifest = integration.manifest
+    groups: list[list[Any]] = [[manifest.exists]] if manifest.exists is not None else []
+    if manifest.revoke:
+        groups.append(list(manifest.revoke))
+    for calls in groups:
+        try:
+            # With what is known only at run time left open, two accounts could look alike: those do not count.
+            content = json.dumps([canonical(call, scope, manifest) for call in calls], sort_keys=True, default=str)
+        except Blocked:
+            continue
+        if not any(f"{{{{{name}" in content for name in integration.deferred):
+            yield content

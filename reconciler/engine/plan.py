@@ -1,0 +1,331 @@
+"""What is to be done about one grant: a pure function of what is wanted, what was observed, what is remembered and when.
+
+`standing` answers for grants that are not checked at all, `judge` for those that are, `judge_orphan` for what git no
+longer wants. The order of the rules is DESIGN section 3.1's; the cases between them are those of STATES.md. Nothing here
+reads a clock, logs, or sends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
+from typing import Any, assert_never
+from zoneinfo import ZoneInfo
+
+from reconciler.model.base import as_text
+from reconciler.model.clock import stamp
+from reconciler.model.grant import Decision, Grant, Outcome, Phase, Record, Step
+from reconciler.model.settings import Settings, Suspension
+from reconciler.model.status import Action, Status
+from reconciler.model.verdict import Missing, NoCheck, Present, Unknown, Verdict
+
+__all__ = ["Policy", "Progress", "differences", "judge", "judge_orphan", "progress", "standing"]
+
+HEAL_PAUSE = timedelta(hours=24)
+"""A loss within this time of a healing is an admin's deliberate deletion, and is not fought (STATES.md)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the settings say about deciding, and the moment at which it is decided."""
+
+    now: datetime
+    today: date
+    retry_delay: timedelta
+    heal: bool = True
+    prune: bool = False
+    suspensions: tuple[Suspension, ...] = ()
+
+    @classmethod
+    def of(cls, settings: Settings, now: datetime) -> Policy:
+        """The settings' policy at this moment; days are those of the settings' time zone."""
+        return cls(
+            now=now,
+            today=now.astimezone(ZoneInfo(settings.timezone)).date(),
+            retry_delay=settings.retry_delay,
+            heal=settings.drift == "heal",
+            prune=settings.prune == "revoke",
+            suspensions=tuple(settings.suspend),
+        )
+
+    def suspended(self, hire: str, integration: str) -> str | None:
+        """Why this grant is suspended, or None."""
+        for item in self.suspensions:
+            over = item.until is not None and item.until <= self.today
+            meant = item.hire in (None, hire) and item.integration in (None, integration)
+            if meant and not over:
+                until = f" until {item.until}" if item.until else ""
+                return f"suspended{until}{': ' + item.reason if item.reason else ''}"
+        return None
+
+    def due(self, record: Record) -> bool:
+        """Whether a retry is due. A time further ahead than the delay is a clock that jumped: it counts from now."""
+        return record.retry_at is None or record.retry_at <= self.now
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far an unsettled run came: requests done from the first on, whether any can have taken effect, whether the
+    manifest's requests up to there are still the same."""
+
+    done: int
+    total: int
+    effect: bool
+    same: bool
+
+    def __str__(self) -> str:
+        return f"{self.done} of {self.total} requests done"
+
+
+def progress(steps: Iterable[Step], texts: tuple[str, ...]) -> Progress:
+    """Where a run that was cut off continues (DESIGN section 3, the retry).
+
+    A request whose answer never came counts as done if it was the first that could change anything: once the account
+    is there, that request made it. `texts` are the digests of the manifest's requests as they are now.
+    """
+    ordered = sorted(steps, key=lambda step: step.index)
+    first_change = next((step.index for step in ordered if step.mutates), None)
+    done = 0
+    for step in ordered:
+        unanswered = step.outcome in (Outcome.SENT, Outcome.LOST)
+        if step.index != done or not (step.outcome is Outcome.DONE or (unanswered and step.index == first_change)):
+            break
+        done += 1
+    same = done <= len(texts) and all(step.text == texts[step.index] for step in ordered[:done])
+    return Progress(done, len(texts), any(step.may_have_effect for step in ordered), same)
+
+
+def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, ...]:
+    """Which values differ from what the account was made with, as `TEAM_ID 1 → 2`; names known on one side only are
+    not compared, for it is the manifest that changed then."""
+    return tuple(
+        f"{name} {_show(then[name])} → {_show(now[name])}"
+        for name in sorted(then.keys() & now.keys())
+        if name != "email" and _show(then[name]) != _show(now[name])
+    )
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, list):
+        return ",".join(_show(item) for item in value)
+    return "nothing" if value is None else str(as_text(value))
+
+
+def standing(
+    grant: Grant, record: Record | None, policy: Policy, *, waits: str | None = None, blocked: str | None = None
+) -> Decision | None:
+    """The decision for a grant that must not be checked: invalid, suspended, scheduled or blocked; else None.
+
+    `waits` says which needed entry it waits for, `blocked` what is missing. Neither a day nor a need that lies ahead
+    counts for what was executed or confirmed once.
+    """
+    if grant.hold is not None and grant.hold.status is Status.INVALID:
+        return Decision(Status.INVALID, Action.NONE, grant.hold.reason)
+    if reason := policy.suspended(grant.key.hire, grant.integration):
+        return Decision(Status.SUSPENDED, Action.NONE, reason)
+    if record is None or not record.settled:
+        if grant.begins is not None and grant.begins > policy.today:
+            return Decision(Status.SCHEDULED, Action.WAIT, f"begins on {grant.begins}")
+        if waits is not None:
+            return Decision(Status.SCHEDULED, Action.WAIT, waits)
+    if grant.hold is not None:
+        return Decision(grant.hold.status, Action.NONE, grant.hold.reason)
+    if blocked is not None:
+        return Decision(Status.BLOCKED, Action.NONE, blocked)
+    return None
+
+
+def judge(
+    record: Record | None,
+    verdict: Verdict,
+    policy: Policy,
+    *,
+    digest: str | None = None,
+    changes: tuple[str, ...] = (),
+    texts: tuple[str, ...] = (),
+) -> Decision:
+    """The decision for a grant that was checked, or that has no check.
+
+    `digest` is the keyed digest of what would be sent now, `changes` what differs from the account's own values,
+    `texts` the digests of the manifest's requests.
+    """
+    if record is None or record.revoking or record.phase in (Phase.NEW, Phase.REVOKED):
+        return _untried(verdict)
+    match record.phase:
+        case Phase.CONFIRMED:
+            return _confirmed(record, verdict, policy, changes)
+        case Phase.EXECUTED | Phase.DONE:
+            return _executed(record, verdict, changes)
+        case Phase.RETRYING | Phase.FAILED:
+            return _unsettled(record, verdict, policy, digest, texts)
+        case _:
+            assert_never(record.phase)
+
+
+def _untried(verdict: Verdict) -> Decision:
+    match verdict:
+        case Present():
+            return Decision(Status.PRESENT, Action.NONE, "exists check: found", afresh=True)
+        case Missing():
+            return Decision(Status.MISSING, Action.EXECUTE, "exists check: not found", afresh=True)
+        case NoCheck():
+            return Decision(Status.MISSING, Action.EXECUTE, "no exists check: runs once", afresh=True)
+        case Unknown(reason):
+            return Decision(Status.UNKNOWN, Action.NONE, reason)
+        case _:
+            assert_never(verdict)
+
+
+def _changed(changes: tuple[str, ...], key: str) -> str:
+    return f"changed since: {', '.join(changes)}; `reconcile run {key}` sends it again"
+
+
+def _confirmed(record: Record, verdict: Verdict, policy: Policy, changes: tuple[str, ...]) -> Decision:
+    reason = _changed(changes, " ".join(record.key)) if changes else "exists check: found"
+    match verdict:
+        case Present(under=None):
+            return Decision(Status.PRESENT, Action.NONE, reason, changed=bool(changes))
+        case Present(under=old):
+            way = f"rename it there, or `reconcile run {' '.join(record.key)}`"
+            return Decision(Status.BLOCKED, Action.NONE, f"the account is under {old}: {way}")
+        case NoCheck():
+            reason = _changed(changes, " ".join(record.key)) if changes else "it ran"
+            return Decision(Status.DONE, Action.NONE, reason, changed=bool(changes))
+        case Unknown(why):
+            return Decision(Status.UNKNOWN, Action.NONE, why)
+        case Missing():
+            if not policy.heal:
+                return Decision(Status.MISSING, Action.NONE, "drift: the account was there and is gone")
+            if record.healed_at is not None and policy.now - record.healed_at < HEAL_PAUSE:
+                ago = _span(policy.now - record.healed_at)
+                return Decision(Status.MISSING, Action.NONE, f"drift, healed {ago} ago: gone again, left to a person")
+            reason = "drift: the account was there and is gone"
+            return Decision(Status.MISSING, Action.EXECUTE, reason, heals=True, afresh=True)
+        case _:
+            assert_never(verdict)
+
+
+def _executed(record: Record, verdict: Verdict, changes: tuple[str, ...]) -> Decision:
+    match verdict:
+        case Present():
+            return Decision(Status.PRESENT, Action.NONE, "exists check: found")
+        case Unknown(why):
+            return Decision(Status.UNKNOWN, Action.NONE, why)
+        case NoCheck():
+            reason = _changed(changes, " ".join(record.key)) if changes else "it ran"
+            return Decision(Status.DONE, Action.NONE, reason, changed=bool(changes))
+        case Missing():
+            if changes and record.phase is Phase.EXECUTED:
+                return Decision(Status.MISSING, Action.EXECUTE, f"changed: {', '.join(changes)}", afresh=True)
+            return Decision(Status.UNCONFIRMED, Action.NONE, "executed; the exists check does not see it yet")
+        case _:
+            assert_never(verdict)
+
+
+def _unsettled(
+    record: Record, verdict: Verdict, policy: Policy, digest: str | None, texts: tuple[str, ...]
+) -> Decision:
+    """A grant whose attempt failed: once (`retrying`) or twice (`failed`)."""
+    far = progress(record.steps, texts)
+    resent = digest is not None and record.digest is not None and digest != record.digest
+    afresh = record.fresh or resent
+    why = "what would be sent has changed" if resent else "retry asked for"
+    waiting = record.phase is Phase.RETRYING
+    status = Status.RETRYING if waiting else Status.FAILED
+    held = Decision(status, Action.WAIT if waiting else Action.NONE, "")
+    error = record.last_error or "the attempt failed"
+    due = afresh or (waiting and policy.due(record))
+    when = f"runs again at {stamp(record.retry_at)}" if waiting else "two attempts failed: nothing more runs on its own"
+
+    match verdict:
+        case Present() if not far.effect:
+            return Decision(Status.PRESENT, Action.NONE, "exists check: found; the attempt had taken no effect")
+        case Present() if due and far.same:
+            return Decision(Status.RETRYING, Action.RETRY, str(far), resume=far.done, afresh=afresh)
+        case Present() if due:
+            ways = " or ".join(f"`reconcile {verb} {' '.join(record.key)}`" for verb in ("accept", "run"))
+            reason = f"{far}, and the manifest's requests up to there are no longer the same: {ways}"
+            return replace(held, status=Status.FAILED, action=Action.NONE, reason=reason)
+        case Present():
+            return replace(held, reason=f"{far}; {when}; {error}")
+        case Missing() | NoCheck() if afresh:
+            return Decision(Status.MISSING, Action.EXECUTE, f"{why}: starts afresh", afresh=True)
+        case Missing() | NoCheck() if due:
+            return Decision(Status.RETRYING, Action.RETRY, error)
+        case Missing() | NoCheck():
+            return replace(held, reason=f"{when}; {error}")
+        case Unknown(reason):
+            return replace(held, reason=f"{'due; ' if due else ''}exists check failed: {reason}; {error}")
+        case _:
+            assert_never(verdict)
+
+
+def judge_orphan(
+    record: Record,
+    verdict: Verdict,
+    policy: Policy,
+    *,
+    can_revoke: bool,
+    twin: str | None = None,
+    digest: str | None = None,
+    texts: tuple[str, ...] = (),
+) -> Decision:
+    """The decision for what the ledger has and git no longer wants.
+
+    `twin` is a grant still wanted for which this is the same account; `can_revoke` says that the manifest has
+    `revoke`; `texts` are the digests of its revoke requests.
+    """
+    left = Decision(Status.ORPHANED, Action.NONE, "")
+    if record.phase is Phase.REVOKED:
+        return Decision(Status.REVOKED, Action.NONE, record.reason)
+    if twin is not None:
+        return replace(left, reason=f"no longer in git; it is the same account as {twin}, which is")
+    if record.revoking and record.phase in (Phase.RETRYING, Phase.FAILED):
+        return _unsettled_revocation(record, verdict, policy, can_revoke, digest, texts)
+    match verdict:
+        case Unknown(reason):
+            return replace(left, reason=f"no longer in git; exists check failed: {reason}")
+        case NoCheck():
+            return replace(left, reason="no longer in git; without an exists check nothing is revoked")
+        case Missing() if record.confirmed_at is None:
+            return replace(left, reason="no longer in git; never confirmed: an invitation may be open")
+        case Missing():
+            return Decision(Status.REVOKED, Action.NONE, "no longer in git; found gone")
+        case Present():
+            if not policy.prune:
+                return replace(left, reason="no longer in git; prune: report")
+            if not can_revoke:
+                return replace(left, reason="no longer in git; the manifest has no revoke")
+            return replace(left, action=Action.REVOKE, reason="no longer in git")
+        case _:
+            assert_never(verdict)
+
+
+def _unsettled_revocation(
+    record: Record, verdict: Verdict, policy: Policy, can_revoke: bool, digest: str | None, texts: tuple[str, ...]
+) -> Decision:
+    far = progress(record.steps, texts)
+    afresh = record.fresh or (digest is not None and record.digest is not None and digest != record.digest)
+    waiting = record.phase is Phase.RETRYING
+    due = afresh or (waiting and policy.due(record))
+    error = f"revoke: {record.last_error or 'the attempt failed'}"
+    held = Decision(
+        Status.RETRYING if waiting else Status.FAILED, Action.WAIT if waiting else Action.NONE, error
+    )
+    half = 0 < far.done < far.total
+    if isinstance(verdict, Missing) and not half:
+        return Decision(Status.REVOKED, Action.NONE, "no longer in git; found gone")
+    if isinstance(verdict, Unknown):
+        return replace(held, reason=f"{error}; exists check failed: {verdict.reason}")
+    if not can_revoke:
+        return Decision(Status.ORPHANED, Action.NONE, "no longer in git; the manifest has no revoke")
+    if not due:
+        return held
+    return Decision(Status.RETRYING, Action.RETRY, error, resume=far.done if half and far.same else 0, afresh=afresh)
+
+
+def _span(span: timedelta) -> str:
+    minutes = int(span.total_seconds() // 60)
+    return f"{minutes // 60} h" if minutes >= 60 else f"{minutes} min"  # noqa: PLR2004  an hour
+

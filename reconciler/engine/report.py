@@ -1,0 +1,124 @@
+"""What a pass found and did: one row a grant, in the words of DESIGN section 4.1."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from reconciler.model.clock import stamp
+from reconciler.model.errors import Problem, Severity
+from reconciler.model.grant import Record
+from reconciler.model.status import FAULTS, Action, Status
+
+__all__ = ["Report", "Row"]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One grant as it is shown."""
+
+    hire: str
+    email: str
+    access: str
+    integration: str
+    status: Status
+    action: Action
+    reason: str
+    attempts: int
+    retry_at: datetime | None
+    checked_at: datetime | None
+    last_error: str | None
+    source: str
+    changed: bool = False
+    guarded: bool = False
+    since: datetime | None = None
+    revision: str | None = None
+    requests: tuple[Mapping[str, str], ...] = ()
+
+    @classmethod
+    def of(cls, record: Record, *, guarded: bool = False, requests: tuple[Mapping[str, str], ...] = ()) -> Row:
+        """The row of a record."""
+        return cls(
+            hire=record.key.hire,
+            email=record.email,
+            access=record.key.access,
+            integration=record.integration,
+            status=record.status,
+            action=record.action,
+            reason=record.reason,
+            attempts=record.attempts,
+            retry_at=record.retry_at,
+            checked_at=record.checked_at,
+            last_error=record.last_error,
+            source=record.source,
+            changed=record.changed,
+            guarded=guarded,
+            since=record.confirmed_at or record.executed_at,
+            revision=record.revision,
+            requests=requests,
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """The object of DESIGN section 4.1."""
+        return {
+            "hire": self.hire,
+            "email": self.email,
+            "access": self.access,
+            "integration": self.integration,
+            "status": str(self.status),
+            "action": str(self.action),
+            "reason": self.reason,
+            "attempts": self.attempts,
+            "retry_at": stamp(self.retry_at),
+            "checked_at": stamp(self.checked_at),
+            "last_error": self.last_error,
+            "source": self.source,
+            "changed": self.changed,
+            "guarded": self.guarded,
+            "since": stamp(self.since),
+            "revision": self.revision,
+            "requests": [dict(request) for request in self.requests],
+        }
+
+
+@dataclass(slots=True)
+class Report:
+    """A pass, or the ledger, as it is shown. `failures` counts attempts and revocations that failed in this pass."""
+
+    revision: str | None
+    dry_run: bool
+    rows: list[Row] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    failures: int = 0
+    executed: int = 0
+    revoked: int = 0
+
+    @property
+    def summary(self) -> dict[str, int]:
+        """How many grants have each status."""
+        counts = Counter(row.status for row in self.rows)
+        return {str(status): counts[status] for status in Status if counts[status]}
+
+    @property
+    def pending(self) -> list[Row]:
+        """The grants for which something is to be done now."""
+        return [row for row in self.rows if row.action in (Action.EXECUTE, Action.RETRY, Action.REVOKE)]
+
+    @property
+    def wrong(self) -> bool:
+        """Whether the exit code is 1 (DESIGN section 4)."""
+        broken = any(problem.severity is Severity.ERROR for problem in self.problems)
+        return bool(self.failures) or broken or any(row.status in FAULTS or row.guarded for row in self.rows)
+
+    def as_json(self) -> dict[str, Any]:
+        """The object of DESIGN section 4.1."""
+        return {
+            "revision": self.revision,
+            "dry_run": self.dry_run,
+            "summary": self.summary,
+            "grants": [row.as_json() for row in self.rows],
+            "problems": [problem.as_json() for problem in self.problems],
+        }

@@ -1,0 +1,95 @@
+"""What lives longer than a pass: the checkout, the parse cache, gpg, the clients with their limits, the redactor."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+from reconciler.model.clock import Clock, Stopped
+from reconciler.model.manifest import Manifest
+from reconciler.model.secret import Redactor
+from reconciler.model.settings import Limits, Settings
+from reconciler.repository.files import Reader
+from reconciler.repository.source import WORKTREE, Checkout, Tree
+from reconciler.requests.client import Client
+from reconciler.requests.hosts import AllowedHosts
+from reconciler.requests.throttle import Throttle
+from reconciler.secrets.gpg import Gnupg
+from reconciler.secrets.initial_data import InitialData
+
+__all__ = ["SystemClock", "World"]
+
+
+class SystemClock:
+    """The machine's clock; `stop` cuts every wait short."""
+
+    def __init__(self) -> None:
+        self.stopping = asyncio.Event()
+
+    def now(self) -> datetime:
+        """The wall clock's time, in UTC."""
+        return datetime.now(UTC)
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait; raises `Stopped` at once when the program is told to stop."""
+        try:
+            await asyncio.wait_for(self.stopping.wait(), seconds)
+        except TimeoutError:
+            return
+        raise Stopped
+
+
+class World:
+    """One repository and the services that it speaks of."""
+
+    def __init__(self, root: Path, clock: Clock, redactor: Redactor) -> None:
+        self.root = root
+        self.clock = clock
+        self.redactor = redactor
+        self.checkout = Checkout.open(root)
+        self.reader = Reader()
+        self._gnupg: tuple[str | None, Gnupg, InitialData] | None = None
+        self._throttle: tuple[Limits, Throttle] | None = None
+        self._clients: dict[str, tuple[Limits, AllowedHosts, Client]] = {}
+
+    def gnupg(self, settings: Settings) -> Gnupg:
+        """gpg with the home that the settings name."""
+        return self._secrets(settings)[0]
+
+    def initial_data(self, settings: Settings) -> InitialData:
+        """The reader of encrypted files."""
+        return self._secrets(settings)[1]
+
+    def _secrets(self, settings: Settings) -> tuple[Gnupg, InitialData]:
+        if self._gnupg is None or self._gnupg[0] != settings.gnupg_home:
+            home = None if settings.gnupg_home is None else str(self.root / Path(settings.gnupg_home).expanduser())
+            gnupg = Gnupg(home)
+            self._gnupg = (settings.gnupg_home, gnupg, InitialData(gnupg))
+        return self._gnupg[1], self._gnupg[2]
+
+    def client(self, service: str, hosts: AllowedHosts, limits: Limits) -> Client:
+        """A service's client; the same one from pass to pass, for as long as what it is allowed stays the same."""
+        if self._throttle is None or self._throttle[0] != limits:
+            self._throttle = (limits, Throttle(limits, self.clock))
+        known = self._clients.get(service)
+        if known is not None and known[:2] == (limits, hosts):
+            return known[2]
+        client = Client(service, limits, hosts, self.clock, self._throttle[1], f"the manifests of {service}")
+        self._clients[service] = (limits, hosts, client)
+        return client
+
+    def author(self, tree: Tree) -> str | None:
+        """By whom a revision was committed; None for files as they stand."""
+        return None if tree.revision == WORKTREE else self.checkout.commit(tree.revision).author
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        for _, _, client in self._clients.values():
+            await client.aclose()
+
+
+def changed_manifests(ours: Mapping[str, Manifest], theirs: Mapping[str, Manifest]) -> frozenset[str]:
+    """The integrations whose manifest on a branch is not the one that is in force."""
+    return frozenset(name for name, manifest in theirs.items() if ours.get(name) != manifest)

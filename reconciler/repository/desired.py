@@ -1,0 +1,343 @@
+"""Who should have what: hires × access entries × manifests, joined into grants.
+
+Grants are made hire by hire as they are asked for, never all at once. What does not fit holds one grant, with the
+reason; a broken manifest holds the grants that use it; a hire's or a sequence's broken file holds what the ledger last
+knew of it, which is for the engine to say, for here those grants cannot be known.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date
+from functools import cached_property
+from typing import Any
+
+from reconciler.model.base import as_text
+from reconciler.model.errors import Problem
+from reconciler.model.grant import Grant, Hold, Key
+from reconciler.model.hire import Entry, Hire, HireRef, NamedChoice, Sequence
+from reconciler.model.manifest import FormField, Manifest
+from reconciler.model.scope import Layer
+from reconciler.model.status import Status
+from reconciler.repository.files import Files, Loaded
+
+__all__ = ["Desired", "Service"]
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """Manifests that share initial data, an OAuth connection and limits: (file, manifest) by integration."""
+
+    name: str
+    manifests: Mapping[str, tuple[str, Manifest]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """An access entry of a hire, and which file it stands in."""
+
+    entry: Entry
+    source: str
+    origin: str | None
+    rivals: tuple[str, ...] = ()
+
+
+class Desired:
+    """What a revision wants. `today` decides which entries have reached their `until`."""
+
+    def __init__(self, files: Files, today: date) -> None:
+        self.files = files
+        self.today = today
+
+    @property
+    def revision(self) -> str:
+        """The full commit id, or `worktree`."""
+        return self.files.revision
+
+    @property
+    def hires(self) -> Mapping[str, Loaded[Hire]]:
+        """Every hire whose file can be read."""
+        return self.files.hires
+
+    @property
+    def broken_hires(self) -> Mapping[str, list[Problem]]:
+        """The hires whose file cannot be read: what the ledger has of them is held."""
+        return self.files.broken["hires"]
+
+    @cached_property
+    def emails(self) -> Mapping[str, str]:
+        """Whose hire's id an address is, without regard to case."""
+        return {loaded.model.email.lower(): hire for hire, loaded in self.hires.items()}
+
+    @cached_property
+    def services(self) -> Mapping[str, Service]:
+        """Every service that a readable manifest belongs to."""
+        found: dict[str, dict[str, tuple[str, Manifest]]] = {}
+        for integration, loaded in self.files.manifests.items():
+            service = loaded.model.service or integration
+            found.setdefault(service, {})[integration] = (loaded.path, loaded.model)
+        return {name: Service(name, manifests) for name, manifests in found.items()}
+
+    @cached_property
+    def unreadable_sequences(self) -> frozenset[str]:
+        """Sequences that are broken, or named by a hire and not there: what was last derived from them is held."""
+        named = {name for loaded in self.hires.values() for name in loaded.model.sequences}
+        return frozenset(self.files.broken["sequences"].keys() | (named - self.files.sequences.keys()))
+
+    def problems(self) -> list[Problem]:
+        """What is wrong where files meet: entries that do not fit, sequences that are not there."""
+        found = []
+        for loaded in self.hires.values():
+            for index, name in enumerate(loaded.model.sequences):
+                if name not in self.files.sequences and name not in self.files.broken["sequences"]:
+                    line = loaded.document.line(("sequences", index))
+                    near = _near(name, self.files.sequences)
+                    found.append(
+                        Problem(loaded.path, line, f"sequences: there is no config/sequences/{name}.yaml{near}")
+                    )
+            for grant in self.grants(loaded.stem):
+                if grant.hold is not None and grant.hold.status is Status.INVALID:
+                    file, _, line_text = grant.source.rpartition(":")
+                    found.append(Problem(file, int(line_text), f"access {grant.key.access}: {grant.hold.reason}"))
+        return sorted(set(found))
+
+    def grants(self, hire: str) -> list[Grant]:
+        """The grants of one hire, needed ones before those that need them; none where its file cannot be read."""
+        loaded = self.hires.get(hire)
+        if loaded is None:
+            return []
+        wanted = self._wanted(loaded)
+        layer = self._hire_layer(loaded)
+        circular = _circular({name: item.entry.needs for name, item in wanted.items()})
+        grants = [
+            self._grant(loaded, name, item, layer, wanted.keys(), name in circular)
+            for name, item in wanted.items()
+            if item.entry.until is None or item.entry.until > self.today or self._backwards(loaded, item)
+        ]
+        return _ordered(grants)
+
+    def _wanted(self, loaded: Loaded[Hire]) -> dict[str, _Wanted]:
+        wanted: dict[str, _Wanted] = {}
+        for entry, line in zip(loaded.model.access, loaded.lines, strict=True):
+            wanted[entry.access] = _Wanted(entry, f"{loaded.path}:{line}", None)
+        for name in self._sequences(loaded.model):
+            sequence = self.files.sequences[name]
+            for entry, line in zip(sequence.model.access, sequence.lines, strict=True):
+                known = wanted.get(entry.access)
+                if known is None:
+                    wanted[entry.access] = _Wanted(entry, f"{sequence.path}:{line}", name)
+                elif known.origin is not None and known.entry != entry:
+                    rivals = (*(known.rivals or (known.origin,)), name)
+                    wanted[entry.access] = _Wanted(known.entry, known.source, known.origin, rivals)
+        return wanted
+
+    def _sequences(self, hire: Hire) -> list[str]:
+        named = [name for name in hire.sequences if name in self.files.sequences]
+        given = [
+            name
+            for name, loaded in sorted(self.files.sequences.items())
+            if name not in named and _assigned(loaded.model, hire)
+        ]
+        return list(dict.fromkeys(named + given))
+
+    @staticmethod
+    def _backwards(loaded: Loaded[Hire], item: _Wanted) -> bool:
+        try:
+            begins = item.entry.at.on(loaded.model.start)
+        except ValueError:
+            return False
+        return begins is not None and item.entry.until is not None and item.entry.until <= begins
+
+    def _hire_layer(self, loaded: Loaded[Hire]) -> tuple[Layer, ...]:
+        hire = loaded.model
+        values: dict[str, Any] = {
+            "email": hire.email,
+            "first_name": hire.first_name,
+            "last_name": hire.last_name,
+            "position": hire.position,
+            "department": hire.department,
+            "start": hire.start,
+            "phone": hire.phone,
+            "manager_email": hire.manager_email,
+            "buddy_email": hire.buddy_email,
+        }
+        for role, person in (("manager", hire.manager), ("buddy", hire.buddy)):
+            values[role] = person
+            if isinstance(person, HireRef):
+                other = self.hires.get(person.hire)
+                values[role] = other.model.full_name if other else None
+                values[f"{role}_email"] = values[f"{role}_email"] or (other.model.email if other else None)
+        layers = [Layer(loaded.path, values)]
+        if hire.extra:
+            layers.append(Layer(f"{loaded.path} (extra)", hire.extra))
+        return tuple(layers)
+
+    def _grant(
+        self,
+        loaded: Loaded[Hire],
+        access: str,
+        item: _Wanted,
+        layers: tuple[Layer, ...],
+        names: Any,
+        circular: bool,
+    ) -> Grant:
+        entry, hire = item.entry, loaded.model
+        manifest = self.files.manifests.get(entry.integration)
+        begins, hold = None, None
+        values: dict[str, Any] = {}
+        choices: tuple[tuple[str, Any], ...] = ()
+        try:
+            begins = entry.at.on(hire.start)
+            if entry.until is not None and begins is not None and entry.until <= begins:
+                raise ValueError(f"until {entry.until} is not after at ({begins})")
+            if item.rivals:
+                raise ValueError(
+                    f"the sequences {', '.join(item.rivals)} give it different values: name it in the hire"
+                )
+            for need in entry.needs:
+                if need == access:
+                    raise ValueError("it needs itself")
+                if need not in names:
+                    raise ValueError(f"needs {need}, which this hire does not have{_near(need, names)}")
+            if circular:
+                raise ValueError(f"needs go in a circle: {', '.join(entry.needs)}")
+            hold = self._no_manifest(entry.integration)
+            if manifest is not None:
+                values, choices = _filled(manifest.model, entry)
+        except ValueError as error:
+            hold = Hold(Status.INVALID, str(error))
+        if values:
+            layers = (Layer(item.source, values), *layers)
+        return Grant(
+            key=Key(loaded.stem, access),
+            email=hire.email,
+            integration=entry.integration,
+            service=(manifest.model.service if manifest else None) or entry.integration,
+            source=item.source,
+            manifest=manifest.model if manifest else None,
+            manifest_file=manifest.path if manifest else None,
+            layers=layers,
+            begins=begins,
+            needs=tuple(entry.needs),
+            origin=item.origin,
+            hold=hold,
+            choices=choices,
+        )
+
+    def _no_manifest(self, integration: str) -> Hold | None:
+        if integration in self.files.manifests:
+            return None
+        if problems := self.files.broken["manifests"].get(integration):
+            return Hold(Status.BLOCKED, f"the manifest has an error: {problems[0]}")
+        near = _near(integration, self.files.manifests)
+        raise ValueError(f"there is no manifests/{integration}.yaml{near}")
+
+
+def _assigned(sequence: Sequence, hire: Hire) -> bool:
+    if sequence.assign is None:
+        return False
+    return all(_plain(getattr(hire, name)) in allowed for name, allowed in sequence.assign.items())
+
+
+def _plain(value: Any) -> Any:
+    return value.hire if isinstance(value, HireRef) else as_text(value)
+
+
+def _near(name: str, names: Any) -> str:
+    close = difflib.get_close_matches(name, list(names), 1)
+    return f": did you mean {close[0]}?" if close else ""
+
+
+def _circular(needs: Mapping[str, list[str]]) -> frozenset[str]:
+    """The entries that, needing on and on, come back to themselves."""
+    found = set()
+    for start in needs:
+        reached, queue = set(), list(needs[start])
+        while queue:
+            name = queue.pop()
+            if name not in reached:
+                reached.add(name)
+                queue.extend(needs.get(name, ()))
+        if start in reached:
+            found.add(start)
+    return frozenset(found)
+
+
+def _ordered(grants: list[Grant]) -> list[Grant]:
+    """Each after those that it needs, otherwise in the files' order. Circles are held, so their order is no matter."""
+    if not any(grant.needs for grant in grants):
+        return grants
+    by_name = {grant.key.access: grant for grant in grants}
+    placed: dict[str, Grant] = {}
+
+    def place(grant: Grant, above: frozenset[str]) -> None:
+        name = grant.key.access
+        if name in placed or name in above:
+            return
+        for need in grant.needs:
+            if need in by_name:
+                place(by_name[need], above | {name})
+        placed[name] = grant
+
+    for grant in grants:
+        place(grant, frozenset())
+    return list(placed.values())
+
+
+def _filled(manifest: Manifest, entry: Entry) -> tuple[dict[str, Any], tuple[tuple[str, Any], ...]]:
+    """The form filled in: the values, and those of them that only the service can confirm.
+
+    Raises ValueError where a value does not fit its field.
+    """
+    form = {field.id: field for field in manifest.form}
+    values: dict[str, Any] = {}
+    choices = []
+    for name, value in entry.values.items():
+        field = form.get(name)
+        if field is None:
+            raise ValueError(f"values.{name}: the manifest's form has no such field{_near(name, form)}")
+        if value is None:
+            continue
+        values[name] = _fitted(field, value)
+        if field.fetched:
+            choices.append((name, values[name]))
+    return values, tuple(choices)
+
+
+def _fitted(field: FormField, value: Any) -> Any:
+    where = f"values.{field.id}"
+    match field.type:
+        case "generate":
+            raise ValueError(f"{where}: the value is generated, none can be given")
+        case "input":
+            if isinstance(value, list | NamedChoice):
+                raise ValueError(f"{where}: one text is wanted")
+            return value
+        case "multiple_choice":
+            many = value if isinstance(value, list) else [value]
+            return [_chosen(field, item, where) for item in many]
+        case "choice":
+            if isinstance(value, list):
+                raise ValueError(f"{where}: one choice is wanted, not a list")
+            return _chosen(field, value, where)
+
+
+def _chosen(field: FormField, value: Any, where: str) -> Any:
+    if field.fetched:
+        return value
+    items = field.items or []
+    if isinstance(value, NamedChoice):
+        matching = [item.id for item in items if item.name == value.name]
+        if len(matching) == 1:
+            return matching[0]
+        allowed = ", ".join(item.name for item in items)
+        many = "names several" if matching else "is not"
+        raise ValueError(
+            f"{where}: {value.name!r} {many} among the items: {allowed}{_near(value.name, [i.name for i in items])}"
+        )
+    if as_text(value) not in {item.id for item in items}:
+        allowed = ", ".join(f"{item.id} ({item.name})" for item in items)
+        raise ValueError(f"{where}: {as_text(value)!r} is not among the items: {allowed}")
+    return value

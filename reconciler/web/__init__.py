@@ -1,0 +1,1 @@
+"""What is served on `listen`: health, readiness, metrics, and the OAuth callback."""

@@ -1,0 +1,60 @@
+"""The daemon's metrics. No label names a person, and none holds an error's text."""
+
+from __future__ import annotations
+
+from collections import Counter as Count
+from datetime import timedelta
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from reconciler.engine.report import Report
+from reconciler.model.status import Status
+
+__all__ = ["Metrics"]
+
+
+class Metrics:
+    """What is counted, in a registry of its own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._grants = Gauge(
+            "reconciler_grants", "Grants by integration and status.", ["integration", "status"], registry=self.registry
+        )
+        self._attempts = Counter(
+            "reconciler_attempts", "Attempts and revocations by outcome.", ["outcome"], registry=self.registry
+        )
+        self._passes = Histogram(
+            "reconciler_pass_seconds",
+            "How long passes take, by what started them.",
+            ["why"],
+            buckets=(0.05, 0.25, 1, 5, 30, 120, 600),
+            registry=self.registry,
+        )
+        self._problems = Gauge("reconciler_file_problems", "Problems in the files in force.", registry=self.registry)
+        self._last = Gauge(
+            "reconciler_last_pass_timestamp_seconds", "When a pass last finished.", registry=self.registry
+        )
+        self._resync = Gauge(
+            "reconciler_resync_overrun_seconds",
+            "By how much the slowest pass since the start overran the interval.",
+            registry=self.registry,
+        )
+
+    def passed(self, report: Report, took: timedelta, why: str, interval: timedelta, now: float) -> None:
+        """Count a pass."""
+        self._attempts.labels("executed").inc(report.executed)
+        self._attempts.labels("revoked").inc(report.revoked)
+        self._attempts.labels("failed").inc(report.failures)
+        self._passes.labels(why).observe(took.total_seconds())
+        self._problems.set(len(report.problems))
+        self._last.set(now)
+        if took > interval:
+            self._resync.set((took - interval).total_seconds())
+
+    def text(self, grants: Count[tuple[str, Status]]) -> bytes:
+        """Everything, in Prometheus' text format; `grants` are counted when they are asked for."""
+        self._grants.clear()
+        for (integration, status), count in grants.items():
+            self._grants.labels(integration, status).set(count)
+        return generate_latest(self.registry)
