@@ -1,0 +1,254 @@
+"""GnuPG, called so that it can neither ask nor hang.
+
+Nothing is prompted for: gpg runs in batch, without a terminal and with `--pinentry-mode error`, so that a passphrase
+comes from the agent's memory or not at all. What gpg says is judged by its status lines, not by its exit code: a
+message counts as decrypted only when it was encrypted, whole and under integrity protection. Clear text
+is passed through pipes; no file ever holds it, and no error repeats it.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import shutil
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import gnupg
+
+from reconciler.model.errors import SecretsError
+
+__all__ = ["LIMIT", "Gnupg"]
+
+LIMIT = 1 << 20
+"""The most that a message may hold, in bytes: DESIGN section 5's limit of a file, which compression must not evade."""
+
+TIMEOUT = 30.0
+"""Seconds after which gpg counts as hung: a smartcard that waits for a touch, an agent that does not answer."""
+
+_QUIET = ["--pinentry-mode", "error", "--disable-dirmngr", "--no-auto-check-trustdb"]
+"""No prompt, no look-up of keys over the network, no work on the web of trust in passing."""
+
+_ANONYMOUS = "0" * 16
+_PASSPHRASE = frozenset({11, 85, 99, 177, 0x8019, 0x8066})
+"""libgpg-error's codes for a passphrase that nobody could give: bad, no pinentry, cancelled, none, no terminal."""
+_NO_SECRET_KEY = 17
+
+# python-gnupg logs each failure too; here a failure is raised, and told once, by whoever can do something about it.
+logging.getLogger("gnupg").disabled = True
+
+
+class _Answer(gnupg.StatusHandler):  # type: ignore[misc]
+    """What one call of gpg came to; python-gnupg fills in `data`, `stderr` and `returncode`."""
+
+    data: bytes = b""
+    stderr: str = ""
+    returncode: int | None = None
+
+    def __init__(self, program: gnupg.GPG) -> None:
+        super().__init__(program)
+        self.statuses: list[tuple[str, list[str]]] = []
+
+    def handle_status(self, key: str, value: str) -> None:
+        self.statuses.append((key, value.split()))
+
+    def __contains__(self, key: str) -> bool:
+        return any(key == name for name, _ in self.statuses)
+
+    def every(self, key: str) -> list[list[str]]:
+        """The words of each status line of this name."""
+        return [words for name, words in self.statuses if name == key]
+
+    @property
+    def no_agent(self) -> bool:
+        """Whether the agent could not be reached, which gpg tells in prose only."""
+        return "can't connect to the gpg-agent" in self.stderr
+
+    def last_word(self) -> str:
+        """The last thing that gpg itself said, for failures that have no message of their own."""
+        said = [line.strip() for line in self.stderr.splitlines() if line.startswith("gpg: ")]
+        return "".join(char for char in said[-1][5:] if char.isprintable())[:200] if said else "it gave no reason"
+
+
+class _Program(gnupg.GPG):  # type: ignore[misc]
+    def ask(self, args: list[str], raw: bytes) -> _Answer:
+        answer = _Answer(self)
+        with suppress(BrokenPipeError):  # gpg read no further; its statuses say why
+            self._handle_io(args, io.BytesIO(raw), answer, binary=True)
+        return answer
+
+    def _collect_output(self, process: Any, *rest: Any, **named: Any) -> Any:
+        watch = threading.Timer(TIMEOUT, process.kill)
+        watch.start()
+        try:
+            return super()._collect_output(process, *rest, **named)
+        finally:
+            watch.cancel()
+
+
+class Gnupg:
+    """GnuPG in one home directory; None is GnuPG's own. Any number of threads may call it at once."""
+
+    def __init__(self, home: str | None) -> None:
+        self.home = None if home is None else str(Path(home).expanduser())
+        self._program: _Program | None = None
+        self._expired: set[str] = set()
+
+    def decrypt(self, raw: bytes, file: str = "FILE") -> bytes:
+        """The clear text of a PGP message, binary or armored. `file` is what the next step in an error calls it.
+
+        Raises SecretsError, with a message for each reason (DESIGN section 5).
+        """
+        answer = self._ask(["--max-output", str(LIMIT + 1), "--decrypt"], raw)
+        whole = "DECRYPTION_OKAY" in answer and "GOODMDC" in answer and answer.returncode in {0, 2}
+        if not whole or any(key in answer for key in ("DECRYPTION_FAILED", "BADMDC", "BADSIG")):
+            raise SecretsError(self._refusal(answer, file))
+        if len(answer.data) > LIMIT:
+            raise SecretsError("decrypted, it is over 1 MiB: initial data is a short list of values")
+        for line in answer.stderr.splitlines():
+            if line.startswith("gpg: Note: secret key ") and " expired at " in line:
+                self._expired.add(line.split()[4])
+        return answer.data
+
+    @property
+    def expired(self) -> list[str]:
+        """The ids of keys that opened something although they have expired, sorted.
+
+        gpg decrypts with them and does no more than that: the next `initial-data set` will fail.
+        """
+        return sorted(self._expired)
+
+    def encrypt(self, raw: bytes, recipients: list[str], *, armor: bool) -> bytes:
+        """A PGP message to exactly these keys (ids, fingerprints or addresses), trusted because they were named.
+
+        The form does not depend on the user's gpg.conf: no further or hidden recipient, version, comment or file name.
+        Raises SecretsError where one of them is unknown, expired or revoked: nobody is left out silently.
+        """
+        if not recipients:
+            raise SecretsError("there is no key to encrypt to: name one, as its id, fingerprint or address")
+        args = ["--encrypt", "--trust-model", "always", "--auto-key-locate", "local", "--no-encrypt-to"]
+        args += [
+            "--no-throw-keyids",
+            "--no-comments",
+            "--no-emit-version",
+            "--set-filename",
+            "",
+            "--armor" if armor else "--no-armor",
+        ]
+        for recipient in sorted(set(recipients)):
+            args += ["--recipient", recipient]
+        answer = self._ask(args, raw)
+        if answer.returncode != 0 or "END_ENCRYPTION" not in answer or not answer.data:
+            raise SecretsError(next(filter(None, map(self.unusable, recipients)), None) or self._failed(answer))
+        return answer.data
+
+    def recipients(self, raw: bytes) -> list[str]:
+        """The ids of the keys that a message is encrypted to, sorted, without decrypting it; hidden ones are left out.
+
+        Raises SecretsError where it is no PGP message.
+        """
+        answer = self._ask(["--decrypt", "--list-only"], raw)
+        if "BEGIN_DECRYPTION" not in answer:
+            raise SecretsError(self._refusal(answer, "FILE"))
+        return sorted({words[0] for words in answer.every("ENC_TO")} - {_ANONYMOUS})
+
+    def unusable(self, recipient: str) -> str | None:
+        """Why nothing can be encrypted to a key, with the next step; None where it can."""
+        answer = self._ask(["--list-keys", "--", recipient], b"")
+        rows = [line.split(":") for line in answer.data.decode("utf-8", "replace").splitlines()]
+        keys = [row for row in rows if row[0] == "pub"]
+        if not keys:
+            return f"gpg has no public key {recipient}: import it with `gpg --import`"
+        state = {row[1] for row in keys} | {row[1] for row in rows if row[0] == "sub" and "e" in row[11]}
+        if "r" in state:
+            return f"the key {recipient} is revoked: use the one that took its place"
+        if "e" in state:
+            return f"the key {recipient} has expired: extend it (`gpg --quick-set-expire`), or use another"
+        if all("E" not in row[11] for row in keys):
+            return f"the key {recipient} cannot encrypt: add a subkey that can (`gpg --quick-add-key`)"
+        return None
+
+    def _ask(self, args: list[str], raw: bytes) -> _Answer:
+        if self._program is None:
+            self._program = self._start()
+        try:
+            answer = self._program.ask(args, raw)
+        except OSError as error:
+            self._program = None
+            raise SecretsError(f"gpg does not start: {error.strerror}") from None
+        if answer.returncode == -9:
+            raise SecretsError(
+                f"gpg did not answer within {TIMEOUT:.0f} seconds: is its agent hung (`gpgconf --kill gpg-agent`), "
+                "or a smartcard waiting to be touched?"
+            )
+        return answer
+
+    def _start(self) -> _Program:
+        home = self.home or os.environ.get("GNUPGHOME")
+        if home and not Path(home).is_dir():
+            raise SecretsError(f"the GnuPG home {home} is not there: set gnupg_home, or make it with `mkdir -m 700`")
+        if home and not os.access(home, os.R_OK | os.X_OK):
+            raise SecretsError(f"the GnuPG home {home} cannot be read by this user: it has to be theirs, mode 700")
+        program = shutil.which("gpg")
+        if program is None:
+            raise SecretsError("gpg is not installed: install GnuPG 2.2 or later (the package is often named gnupg)")
+        try:
+            environment = {**os.environ, "LC_ALL": "C"}
+            return _Program(gpgbinary=program, gnupghome=self.home, env=environment, options=_QUIET)
+        except OSError:
+            raise SecretsError(f"gpg does not start: {program} cannot be run") from None
+        except ValueError:
+            raise SecretsError("gpg does not start: run `gpg --list-config` to see why (its gpg.conf?)") from None
+
+    def _refusal(self, answer: _Answer, file: str) -> str:
+        """Why a message was not decrypted, and what to do about it."""
+        keys = ", ".join(sorted({words[0] for words in answer.every("ENC_TO")} - {_ANONYMOUS})) or "hidden recipients"
+        failed = [words for words in answer.every("ERROR") if words[0] == "pkdecrypt_failed" and words[1:]]
+        codes = {int(words[1]) & 0xFFFF for words in failed if words[1].isdigit()}
+        if "BADMDC" in answer or "BADSIG" in answer:
+            return "it was altered after it was encrypted (its integrity check failed): restore it from git's history"
+        if "NEED_PASSPHRASE_SYM" in answer:
+            return "it is encrypted with a passphrase, not to a key: encrypt it to this machine's key"
+        # Its words are the way of protecting, the cipher, and since GnuPG 2.3 the newer way of protecting.
+        if any(words[0] == "0" and words[2:] in ([], ["0"]) for words in answer.every("DECRYPTION_INFO")):
+            return "it has no integrity protection, so that nobody can tell whether it was altered: encrypt it anew"
+        if answer.no_agent:
+            return self._no_agent()
+        if codes & _PASSPHRASE:
+            return (
+                f"its key ({keys}) asks for a passphrase, and there is no terminal to ask on: run "
+                f"`gpg --decrypt {file}` once in a terminal, give the agent the passphrase with gpg-preset-passphrase, "
+                "or use a key without one"
+            )
+        if codes - {_NO_SECRET_KEY}:
+            return f"its key ({keys}) could not be used: {answer.last_word()}"
+        if "DECRYPTION_KEY" in answer or ("ENC_TO" in answer and "NO_SECKEY" not in answer):
+            return "it is damaged or cut off: restore it from git's history, or encrypt it anew"
+        if "NO_SECKEY" in answer:
+            return (
+                f"there is no secret key for it: it is encrypted to {keys}; import that key into {self._where()}, "
+                "or have it encrypted to this machine's key too"
+            )
+        if "PLAINTEXT" in answer:
+            return "it is a PGP message, but not encrypted: rotate what it holds, then encrypt it to a key"
+        if "NODATA" in answer or answer.returncode == 2:
+            return (
+                "it is not a PGP message, or a damaged one: if it holds secrets in the clear, rotate them, then "
+                "encrypt it to a key"
+            )
+        return self._failed(answer)
+
+    def _failed(self, answer: _Answer) -> str:
+        return self._no_agent() if answer.no_agent else f"gpg failed: {answer.last_word()}"
+
+    def _no_agent(self) -> str:
+        return (
+            f"gpg cannot reach its agent in {self._where()}: the folder has to be writable or have its socket, and its "
+            "path short (86 characters); try `gpgconf --launch gpg-agent`"
+        )
+
+    def _where(self) -> str:
+        return self.home or os.environ.get("GNUPGHOME") or "the GnuPG home of this user"

@@ -1,0 +1,185 @@
+"""Initial data: an integration's secrets and settings, one encrypted file a service in `config/initial_data`.
+
+A file is a map of ids to single values, encrypted as a whole with GnuPG or value by value with SOPS. What it decrypts
+to is kept by blob, so that a pass decrypts what has changed and nothing else; a failure is not kept, because its cause
+(a key, the agent) is seldom the file. Whoever knows the manifest tells the redactor what of it is secret: a field with
+`secret: false` is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from enum import Enum
+from itertools import chain
+from typing import Any
+
+from reconciler.model.base import as_text
+from reconciler.model.errors import Problem, SecretsError
+from reconciler.repository.source import File, Tree
+from reconciler.repository.yaml import BrokenFile, read
+from reconciler.secrets import sops, sops_keys
+from reconciler.secrets.gpg import Gnupg
+
+__all__ = ["FOLDER", "InitialData", "service_of"]
+
+FOLDER = "config/initial_data"
+THREADS = 4
+"""The agent opens one message after the other: more than this wait for it."""
+
+
+class _Form(Enum):
+    PGP = "pgp"
+    SOPS = "sops"
+    CLEAR = "clear"
+
+
+_SUFFIXES = {
+    **{f".sops.{kind}": _Form.SOPS for kind in ("yaml", "yml", "json")},
+    **{f".{kind}.{wrap}": _Form.PGP for kind in ("yaml", "yml", "json") for wrap in ("gpg", "asc")},
+    **{f".{kind}": _Form.CLEAR for kind in ("yaml", "yml", "json")},
+}
+"""How the files of a service `NAME` may be called: NAME and one of these, of which the first that fits counts."""
+
+
+class InitialData:
+    """The initial data of a repository's revisions. Any number of threads may read at once."""
+
+    def __init__(self, gnupg: Gnupg) -> None:
+        self._gnupg = gnupg
+        self._values: dict[tuple[str, str], Mapping[str, str]] = {}
+        self._recipients: dict[tuple[str, str], list[str]] = {}
+
+    def read(self, tree: Tree, service: str) -> dict[str, str] | None:
+        """A service's values as text, by id; None where it has no file. An id without a value is left out.
+
+        Raises SecretsError, which names the file, where there are two files, where one is in the clear, and where it
+        cannot be decrypted or is no map of ids to single values.
+        """
+        return self._open(tree, service, _by_service(tree).get(service, []))
+
+    def read_all(self, tree: Tree, services: Iterable[str]) -> dict[str, dict[str, str] | SecretsError | None]:
+        """The same for many services, four at a time, with the error in place of the values."""
+        files = _by_service(tree)
+
+        def one(service: str) -> dict[str, str] | SecretsError | None:
+            try:
+                return self._open(tree, service, files.get(service, []))
+            except SecretsError as error:
+                return error.with_traceback(None)  # its frames hold what was decrypted
+
+        wanted = list(dict.fromkeys(services))
+        with ThreadPoolExecutor(THREADS, thread_name_prefix="initial-data") as pool:
+            return dict(zip(wanted, pool.map(one, wanted), strict=True))
+
+    def problems(self, tree: Tree) -> list[Problem]:
+        """What is wrong with the folder that can be told without any key: files in the clear, two for one service."""
+        wrong = ((files[0], _objection(service, files)) for service, files in _by_service(tree).items())
+        return [Problem(file.path, None, message) for file, message in wrong if message is not None]
+
+    def recipients(self, tree: Tree) -> list[str]:
+        """The keys that the folder's files are encrypted to, sorted: PGP key ids, fingerprints, and age recipients.
+
+        Raises SecretsError where there are files and none of them tells; one that is damaged does not hide the others.
+        """
+        found: set[str] = set()
+        failure: SecretsError | None = None
+        for file in chain.from_iterable(_by_service(tree).values()):
+            try:
+                found.update(self._encrypted_to(tree, file))
+            except SecretsError as error:
+                failure = failure or error
+        if failure is not None and not found:
+            raise failure
+        return sorted(found)
+
+    def _open(self, tree: Tree, service: str, files: list[File]) -> dict[str, str] | None:
+        if not files:
+            return None
+        objection = _objection(service, files)
+        if objection is not None:
+            raise SecretsError(f"{files[0].path}: {objection}")
+        (file,) = files
+        known = self._values.get((file.blob, file.path))
+        if known is None:
+            try:
+                known = _values(self._content(_raw(tree, file), file.path))
+            except SecretsError as error:
+                raise SecretsError(f"{file.path}: {error}") from None
+            self._values[file.blob, file.path] = known
+        return dict(known)
+
+    def _content(self, raw: bytes, path: str) -> Any:
+        if _form(path) is _Form.SOPS:
+            return sops.decrypt(raw, json=path.endswith(".json"), gnupg=self._gnupg)
+        try:
+            return read(self._gnupg.decrypt(raw, path), path.rpartition(".")[0]).data
+        except BrokenFile as error:
+            where = "" if error.problem.line is None else f", line {error.problem.line}"
+            raise SecretsError(f"decrypted{where}: {error.problem.message}") from None
+
+    def _encrypted_to(self, tree: Tree, file: File) -> list[str]:
+        key, form = (file.blob, file.path), _form(file.path)
+        if form is not _Form.CLEAR and key not in self._recipients:
+            raw = _raw(tree, file)
+            if form is _Form.PGP:
+                self._recipients[key] = self._gnupg.recipients(raw)
+            else:
+                self._recipients[key] = sops_keys.recipients(sops.metadata(raw, json=file.path.endswith(".json")))
+        return self._recipients.get(key, [])
+
+
+def service_of(name: str) -> str | None:
+    """The service that a file of this name in the folder is for; None where it is no initial data."""
+    suffix = next((suffix for suffix in _SUFFIXES if name.endswith(suffix)), None)
+    # `.sops.yaml` and the like are settings of tools; a file in a folder below is nobody's.
+    return None if suffix is None or name.startswith(".") or "/" in name else name.removesuffix(suffix)
+
+
+def _form(path: str) -> _Form:
+    return next(form for suffix, form in _SUFFIXES.items() if path.endswith(suffix))
+
+
+def _by_service(tree: Tree) -> dict[str, list[File]]:
+    found: dict[str, list[File]] = {}
+    for file in tree.files(FOLDER):
+        service = service_of(file.path.removeprefix(f"{FOLDER}/"))
+        if service is not None:
+            found.setdefault(service, []).append(file)
+    return found
+
+
+def _objection(service: str, files: list[File]) -> str | None:
+    """What is wrong with a service's files before any of them is opened. A file in the clear is put first."""
+    files.sort(key=lambda file: (_form(file.path) is not _Form.CLEAR, file.path))
+    if _form(files[0].path) is _Form.CLEAR:
+        return (
+            "not encrypted, and so known to everyone who can read the repository: rotate every secret in it, delete "
+            f"the file, and write it with `reconcile initial-data set {service}` (if sops encrypted it, rename it to "
+            f"{service}.sops.yaml)"
+        )
+    if len(files) > 1:
+        return f"{files[1].path} is initial data of the same service: keep one of them"
+    return None
+
+
+def _raw(tree: Tree, file: File) -> bytes:
+    try:
+        return tree.read(file)
+    except BrokenFile as error:
+        raise SecretsError(error.problem.message) from None
+
+
+def _values(content: Any) -> dict[str, str]:
+    if content is None:
+        return {}
+    if not isinstance(content, Mapping):
+        raise SecretsError("what it decrypts to is not a map of ids to values, such as `TOKEN: abc`")
+    values: dict[str, str] = {}
+    for name, value in content.items():
+        text = as_text(value)
+        if isinstance(text, str):
+            values[str(as_text(name))] = text
+        elif value is not None:
+            raise SecretsError(f"{as_text(name)} is not one value: initial data is a map of ids to texts or numbers")
+    return values

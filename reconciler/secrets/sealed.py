@@ -1,0 +1,143 @@
+"""The sealed store's key: what a running program has to keep (OAuth tokens, generated values) is sealed with it.
+
+One random key of 256 bits, wrapped once to the keys that the initial data is encrypted to, so that GnuPG (or age, where
+only age is in use) stays the one root of trust; rows are AES-256-GCM with their place as additional data, so that no
+row can be put in another's place. Where there is no initial data there is nobody to wrap it to: the key is then stored
+as it is, and only the state folder's mode protects it, until `rewrap` is called with recipients.
+
+A wrapped key is one line of JSON, `{"form": "gpg", "recipients": […]}`, and the wrapped bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import secrets
+from collections.abc import Iterable
+from typing import Any, NoReturn
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from reconciler.model.errors import SecretsError
+from reconciler.secrets import age
+from reconciler.secrets.gpg import Gnupg
+
+__all__ = ["Sealer"]
+
+_SIZE = 32
+_NONCE = 12
+
+
+class Sealer:
+    """Seals and opens rows. It never shows its key: not in `repr`, and it refuses to be pickled or copied."""
+
+    __slots__ = ("_cipher", "_digests", "_gnupg", "_key", "recipients")
+
+    def __init__(self, key: bytes, recipients: Iterable[str], gnupg: Gnupg) -> None:
+        self._key = key
+        self._cipher = AESGCM(_derived(key, b"rows"))
+        self._digests = _derived(key, b"digests")
+        self._gnupg = gnupg
+        self.recipients = tuple(sorted(set(recipients)))
+        """What the key is wrapped to, as the caller named them; empty where it is not wrapped. Where this is not what
+        `InitialData.recipients` says, it is time to `rewrap`."""
+
+    @classmethod
+    def create(cls, recipients: Iterable[str], gnupg: Gnupg) -> tuple[Sealer, bytes]:
+        """A new key, and its wrapped form for the caller to store.
+
+        Raises SecretsError where no recipient can be wrapped to, or this machine could not open it again.
+        """
+        sealer = cls(secrets.token_bytes(_SIZE), recipients, gnupg)
+        return sealer, sealer.rewrap(sealer.recipients)
+
+    @classmethod
+    def unwrap(cls, wrapped: bytes, gnupg: Gnupg) -> Sealer:
+        """The key that `create` or `rewrap` returned.
+
+        Raises SecretsError where its recipient's secret key is not here any more, and where it is damaged.
+        """
+        head, _, body = wrapped.partition(b"\n")
+        try:
+            fields = json.loads(head)
+            form, recipients = fields["form"], [str(name) for name in fields["recipients"]]
+        except (ValueError, TypeError, KeyError):
+            raise SecretsError("the sealed store's key is damaged: restore the state from a backup") from None
+        key = _unwrapped(form, body, recipients, gnupg)
+        if len(key) != _SIZE:
+            raise SecretsError("the sealed store's key is damaged: restore the state from a backup")
+        return cls(key, recipients, gnupg)
+
+    def rewrap(self, recipients: Iterable[str]) -> bytes:
+        """The same key wrapped to other recipients, for the caller to store in place of the old form.
+
+        Of several recipients those are taken that this machine has public keys of; at least one has to be its own.
+        Raises SecretsError otherwise, and then the old form stays good.
+        """
+        names = sorted(set(recipients))
+        pgp = [name for name in names if not age.is_recipient(name)]
+        form, body = "none", self._key
+        if pgp:
+            reasons = {name: self._gnupg.unusable(name) for name in pgp}
+            usable = [name for name, reason in reasons.items() if reason is None]
+            if not usable:
+                why = "; ".join(filter(None, reasons.values()))
+                raise SecretsError(f"the sealed store's key cannot be wrapped: {why}")
+            form, body = "gpg", self._gnupg.encrypt(self._key, usable, armor=False)
+        elif names:
+            form, body = "age", age.encrypt(self._key, names)
+        if _unwrapped(form, body, names, self._gnupg) != self._key:
+            raise SecretsError("the sealed store's key does not survive being wrapped: nothing was changed")
+        self.recipients = tuple(names)
+        return json.dumps({"form": form, "recipients": names}).encode() + b"\n" + body
+
+    def seal(self, plain: bytes, aad: str) -> bytes:
+        """The sealed bytes; `aad` names the place (table, row, column) in which alone they open."""
+        nonce = secrets.token_bytes(_NONCE)
+        return nonce + self._cipher.encrypt(nonce, plain, aad.encode())
+
+    def open(self, blob: bytes, aad: str) -> bytes:
+        """What `seal` was given. Raises SecretsError where it was altered, moved, or sealed with another key."""
+        try:
+            return self._cipher.decrypt(blob[:_NONCE], blob[_NONCE:], aad.encode())
+        except (InvalidTag, ValueError):
+            raise SecretsError(
+                "a sealed value does not open: it was altered, moved, or sealed with another key; connect again "
+                "(`reconcile oauth connect`) or start the grant afresh (`reconcile retry`)"
+            ) from None
+
+    def digest(self, data: bytes) -> str:
+        """A keyed digest in hex: equal for equal data, and of no use to guess it without the key."""
+        return hmac.new(self._digests, data, hashlib.sha256).hexdigest()
+
+    def __repr__(self) -> str:
+        return "Sealer(***)"
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        raise TypeError("a Sealer cannot be pickled")
+
+
+def _derived(key: bytes, use: bytes) -> bytes:
+    return HKDF(SHA256(), _SIZE, salt=None, info=b"reconciler " + use).derive(key)
+
+
+def _unwrapped(form: str, body: bytes, recipients: list[str], gnupg: Gnupg) -> bytes:
+    try:
+        match form:
+            case "none":
+                return body
+            case "gpg":
+                return gnupg.decrypt(body, "(the sealed key)")
+            case "age":
+                return age.decrypt(body, recipients)
+            case _:
+                raise SecretsError("it is of a form that this version does not know")
+    except SecretsError as error:
+        raise SecretsError(
+            f"the sealed store's key does not open: {error}. Bring back the secret key that it was wrapped to; where "
+            "that is lost, the OAuth connections of this state are lost too: move the state away and connect again"
+        ) from None

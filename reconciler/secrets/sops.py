@@ -1,0 +1,192 @@
+"""Our own reader of the SOPS format: YAML and JSON files whose values are encrypted and whose keys are not.
+
+Each value is AES-256-GCM under the file's data key, with the path of keys to it (`a:b:`; places in a list do not
+count) as additional data, so that no value can be moved. A MAC over all values in their order, encrypted likewise,
+notices what was added, removed or swapped. What this reader does not know is left to the `sops` program: keys of other
+kinds, rules by comment, and a few values in the clear.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json as jsonlib
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import yaml
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from reconciler.model.errors import SecretsError
+from reconciler.repository.yaml import BrokenFile, read
+from reconciler.secrets.gpg import Gnupg
+from reconciler.secrets.sops_keys import Unfamiliar, data_key
+from reconciler.secrets.sops_values import counted, leaves, typed
+
+__all__ = ["decrypt", "metadata"]
+
+TIMEOUT = 60.0
+"""Seconds for the `sops` program, which may have to ask a key service on the network."""
+
+_ENCRYPTED_ONLY = hashlib.sha256(b"sops").digest()
+"""What a MAC over the encrypted values alone starts with, so that it is never the MAC over all of them."""
+
+_VALUE = re.compile(r"ENC\[AES256_GCM,data:([^,]*),iv:([^,]+),tag:([^,]+),type:(\w+)\]")
+_RULES = ("unencrypted_suffix", "encrypted_suffix", "unencrypted_regex", "encrypted_regex")
+_COMMENT_RULES = ("unencrypted_comment_regex", "encrypted_comment_regex")
+
+_RESTORE = "restore the file from git's history"
+
+
+def metadata(raw: bytes, *, json: bool) -> Mapping[str, Any]:
+    """The `sops` part of a file, as it stands there: nothing of it is vouched for.
+
+    Raises SecretsError where it has none, for then nothing in the file is encrypted.
+    """
+    found = _read(raw, json=json).get("sops")
+    if not isinstance(found, Mapping):
+        raise SecretsError(
+            "not encrypted: it has no `sops` part; rotate every secret in it, then encrypt it with `sops encrypt -i`"
+        )
+    return found
+
+
+def decrypt(raw: bytes, *, json: bool, gnupg: Gnupg) -> dict[str, Any]:
+    """The decrypted content of a SOPS file, without its `sops` part.
+
+    Raises SecretsError where no key opens it, and where a value, its place or the MAC was altered.
+    """
+    info = metadata(raw, json=json)
+    try:
+        return _decrypt(raw, info, gnupg, json=json)
+    except Unfamiliar as unfamiliar:
+        return _ask_sops(raw, gnupg, str(unfamiliar), json=json)
+
+
+def _read(raw: bytes, *, json: bool) -> dict[str, Any]:
+    try:
+        data = read(raw, "file.json" if json else "file.yaml").data
+    except BrokenFile as error:
+        raise SecretsError(_where(error)) from None
+    if not isinstance(data, dict):
+        raise SecretsError("it is not a map of keys to values")
+    return data
+
+
+def _where(error: BrokenFile) -> str:
+    problem = error.problem
+    return problem.message if problem.line is None else f"line {problem.line}: {problem.message}"
+
+
+def _decrypt(raw: bytes, info: Mapping[str, Any], gnupg: Gnupg, *, json: bool) -> dict[str, Any]:
+    # Without resolvers a plain scalar keeps the text that was written, which is what the MAC is about.
+    tree = leaves(_read(raw, json=json), None if json else yaml.compose(raw, Loader=yaml.CBaseLoader))
+    del tree["sops"]
+    secret, mac = _rule(info), info.get("mac")
+    if not isinstance(mac, str) or not mac:
+        raise SecretsError("it has no MAC, so that nobody can tell whether it was altered: encrypt it anew with sops")
+    key = data_key(info, gnupg)
+    if len(key) != 32:
+        raise SecretsError(f"its data key does not have 256 bits: {_RESTORE}")
+    reader = _Reader(AESGCM(key), secret, encrypted_only=info.get("mac_only_encrypted") is True)
+    opened: dict[str, Any] = reader.open(tree, ())
+    _, expected = reader.value(mac, str(info.get("lastmodified")), "its MAC or `lastmodified`")
+    if not hmac.compare_digest(expected, reader.digest.hexdigest().upper().encode()):
+        raise SecretsError(f"its MAC does not match: a value was added, removed or changed without sops; {_RESTORE}")
+    return opened
+
+
+class _Reader:
+    """Opens values and counts each into the digest."""
+
+    def __init__(self, cipher: AESGCM, secret: Callable[[tuple[str, ...]], bool], *, encrypted_only: bool) -> None:
+        self._cipher = cipher
+        self._secret = secret
+        self._encrypted_only = encrypted_only
+        self.digest = hashlib.sha512(_ENCRYPTED_ONLY if encrypted_only else b"")
+
+    def open(self, item: Any, path: tuple[str, ...]) -> Any:
+        """What stands below a path, decrypted."""
+        if item is None:
+            return None
+        if isinstance(item, dict):
+            return {key: self.open(below, (*path, key)) for key, below in item.items()}
+        if isinstance(item, list):
+            return [self.open(below, path) for below in item]
+        if not self._secret(path):
+            if not self._encrypted_only:
+                self.digest.update(counted(item))
+            return item.value
+        name = ".".join(path)
+        if item.text is None:
+            raise _bare(name)
+        value, bytes_ = self.value(item.text, ":".join(path) + ":", name)
+        self.digest.update(bytes_)
+        return value
+
+    def value(self, text: str, place: str, name: str) -> tuple[Any, bytes]:
+        """One encrypted value, and the bytes that it counts as. SOPS leaves an empty text as it is."""
+        if not text:
+            return "", b""
+        match = _VALUE.fullmatch(text)
+        if match is None:
+            raise _bare(name)
+        try:
+            data, nonce, tag = (base64.b64decode(part, validate=True) for part in match.groups()[:3])
+            plain = self._cipher.decrypt(nonce, data + tag, place.encode())
+        except (InvalidTag, ValueError):
+            raise SecretsError(f"{name} was altered, moved or encrypted with another key: {_RESTORE}") from None
+        try:
+            return typed(plain, match[4])
+        except ValueError:
+            raise SecretsError(f"{name} is not of the type that it claims, or not text") from None
+
+
+def _bare(name: str) -> SecretsError:
+    return SecretsError(f"{name} is not encrypted, and has to be: rotate it, then set it with `sops edit`")
+
+
+def _rule(info: Mapping[str, Any]) -> Callable[[tuple[str, ...]], bool]:
+    """Whether the value at a path is encrypted: by the ending of any key on the way, or by a pattern in one."""
+    for name in _COMMENT_RULES:
+        if info.get(name):
+            raise Unfamiliar(f"a rule by comment ({name})")
+    given = {name: str(info[name]) for name in _RULES if info.get(name)} or {"unencrypted_suffix": "_unencrypted"}
+    if len(given) > 1:
+        raise SecretsError(f"it has more than one rule ({', '.join(given)}): {_RESTORE}")
+    ((name, pattern),) = given.items()
+    try:
+        search = re.compile(rf"{re.escape(pattern)}\Z" if name.endswith("_suffix") else pattern).search
+    except re.error:
+        raise Unfamiliar(f"a regular expression of Go's own ({name})") from None
+    wanted = name.startswith("encrypted")
+    return lambda path: any(search(key) for key in path) == wanted
+
+
+def _ask_sops(raw: bytes, gnupg: Gnupg, why: str, *, json: bool) -> dict[str, Any]:
+    """The same from the `sops` program. What it says is not repeated: it quotes values."""
+    program = shutil.which("sops")
+    if program is None:
+        raise SecretsError(f"it has {why}; that needs the `sops` program, which is not installed here")
+    args = [program, "--decrypt", "--input-type", "json" if json else "yaml", "--output-type", "json", "/dev/stdin"]
+    environment = dict(os.environ) if gnupg.home is None else {**os.environ, "GNUPGHOME": gnupg.home}
+    try:
+        done = subprocess.run(  # noqa: S603  its arguments are written here, and the file goes to its standard input
+            args, input=raw, capture_output=True, timeout=TIMEOUT, check=False, env=environment
+        )
+    except subprocess.TimeoutExpired:
+        raise SecretsError(f"it has {why}, and the `sops` program did not answer in {TIMEOUT:.0f} seconds") from None
+    except OSError as error:
+        raise SecretsError(f"it has {why}, and the `sops` program does not start: {error.strerror}") from None
+    if done.returncode:
+        raise SecretsError(
+            f"it has {why}, and the `sops` program refuses it (exit code {done.returncode}): run `sops decrypt` on it"
+        )
+    content: dict[str, Any] = jsonlib.loads(done.stdout)
+    return content
