@@ -88,8 +88,8 @@ class Client:
         try:
             self._http = httpx.AsyncClient(
                 verify=_tls(),
-                # `_exchange` bounds the whole, which no sum of these does. Connecting has its own, shorter limit because
-                # a TLS handshake that is cancelled, instead of timing out by itself, leaves its socket open.
+                # `_exchange` bounds the whole, which no sum of these does. Connecting has a shorter limit of its own: a
+                # TLS handshake that is cancelled, instead of timing out by itself, leaves its socket open.
                 timeout=httpx.Timeout(None, connect=CONNECTING * self._timeout.total_seconds()),
                 limits=httpx.Limits(
                     max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS, keepalive_expiry=KEPT_OPEN

@@ -32,7 +32,6 @@ GONE = frozenset({404, 410})
 _LOCAL = r"\w.+%\-\u0300-\u036f"
 _WEAK = r"'!#$&*^`~"
 _ADDRESS = re.compile(rf"(?:[{_LOCAL}]|(?<=\w)[{_WEAK}])+@[\w-]+(?:\.[\w-]+)*")
-_WHOLE = re.compile(r"[^@\s\"\\<>(),:;\[\]]+@[\w-]+(?:\.[\w-]+)*")
 _BEFORE = rf"(?<![{_LOCAL}@])(?<!\w[{_WEAK}])"
 _AFTER = r"(?![\w\-@])(?!\.[\w-])(?!\\u)"
 _SEPARATORS = ((", ", ": "), (",", ":"), (", ", ":"), (",", ": "))
@@ -114,8 +113,6 @@ def _stored(paths: Mapping[str, str], answer: Answer) -> dict[str, Any]:
 @lru_cache(maxsize=256)
 def _pattern(expected: str) -> re.Pattern[str]:
     """The expected text as a pattern: an address within it alone and without case, the rest to the letter."""
-    if _WHOLE.fullmatch(expected):
-        return re.compile(_alone(expected))
     parts, end = [], 0
     for match in _ADDRESS.finditer(expected):
         parts += [re.escape(expected[end : match.start()]), _alone(match[0])]
@@ -132,7 +129,7 @@ def _forms(text: str) -> Iterator[str]:
     """The text as it came; where it is JSON, decoded and written anew, and each of its strings."""
     yield text
     try:
-        content = json.loads(text)
+        content = json.loads(text.removeprefix("\ufeff"))
         for separators in _SEPARATORS:
             yield json.dumps(content, ensure_ascii=False, separators=separators)
     except (ValueError, RecursionError):

@@ -63,14 +63,13 @@ async def items(client: Client, call: Paged, scope: Scope, manifest: Manifest) -
 
 
 async def options(client: Client, field: FormField, scope: Scope, manifest: Manifest) -> list[Option]:
-    """The options that a form field fetches; one without a name is named by its value. Raises like `items`."""
+    """The options that a form field fetches; one without a name is called by its value. Raises like `items`."""
     found: list[Option] = []
     async for item in items(client, field, scope, manifest):
         value = walk(item, field.choice_value)
         if value is None:
             raise RequestFailed(f"form {field.id}: option {len(found) + 1} has no {field.choice_value}", left=True)
-        name = walk(item, field.choice_name)
-        found.append(Option(value, written(value if name is None else name)))
+        found.append(Option(value, written(walk(item, field.choice_name) or value)))
     return found
 
 

@@ -158,11 +158,10 @@ class Builder:
 
 def _origin_only(url: str) -> str:
     """What may be shown of a secret that a URL starts with: its host, which is no secret, and no more."""
-    address = parse(_ascii(url))
-    if address is None:
+    head = _HEAD.match(url)
+    if head is None or parse(_ascii(url)) is None:
         return "***"
-    origin = f"{address.scheme}://{address.name}"
-    return origin if address.target == "/" else f"{origin}/***"
+    return url if url[head.end() :] in {"", "/"} else f"{head[0]}/***"
 
 
 def _ascii(url: str) -> str:

@@ -28,6 +28,7 @@ class FakeClock:
         self.moment = datetime(2026, 12, 1, 9, tzinfo=UTC)
         self.slept: list[float] = []
         self.stopped = False
+        self.sleeping = asyncio.Event()
 
     def now(self) -> datetime:
         return self.moment
@@ -36,6 +37,7 @@ class FakeClock:
         if self.stopped:
             raise Stopped
         self.slept.append(seconds)
+        self.sleeping.set()
         for _ in range(50):  # what is on its way arrives before the hands move
             await asyncio.sleep(0)
         self.moment += timedelta(seconds=seconds)

@@ -437,17 +437,21 @@ async def test_other_pauses_are_not_waited_out(loopback, connect, clock, status,
     assert clock.slept == []
 
 
-async def test_a_pause_holds_every_request_to_that_host_and_none_to_others(loopback, connect, clock):
-    loopback.replies = [reply(429, Retry_After="20"), reply()]
-    client = connect("127.0.0.1", "localhost")
-    throttle = client._throttle
-    await client._exchange(get(loopback.url), client._hosts.check(loopback.url, ""), None)
-    throttle.hold(loopback.host, timedelta(seconds=20))
+async def test_a_pause_holds_every_request_to_that_host(loopback, connect, clock):
     began = clock.now()
-    await connect("localhost").send(get(f"http://localhost:{loopback.port}/other"))
-    assert clock.now() == began
-    await connect("127.0.0.1").send(get(loopback.url))
-    assert loopback.requests[-1].at - began == timedelta(seconds=20)
+    loopback.replies = [reply(429, Retry_After="20"), reply()]
+    refused = asyncio.create_task(connect("127.0.0.1").send(get(loopback.url)))
+    await clock.sleeping.wait()
+    others = [connect("127.0.0.1").send(get(f"{loopback.url}/{name}")) for name in "ab"]
+    await asyncio.gather(refused, *others)
+    assert [raw.at - began for raw in loopback.requests] == [timedelta(0), *[timedelta(seconds=20)] * 3]
+
+
+async def test_a_pause_holds_no_other_host(loopback, connect, clock):
+    throttle = Throttle(Limits(), clock)
+    throttle.hold(loopback.host, timedelta(seconds=20))
+    await connect("localhost", throttle=throttle).send(get(f"http://localhost:{loopback.port}/"))
+    assert clock.slept == []
 
 
 async def test_stopping_ends_a_pause(loopback, connect, clock):

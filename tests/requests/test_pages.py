@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from reconciler.model.errors import HostNotAllowed, MissingVariable, RequestFailed
+from reconciler.model.manifest import FormField, Listing, Manifest
+from reconciler.model.scope import Layer, Scope
+from reconciler.requests import pages
+from reconciler.requests.pages import Option, items, options
+from tests.requests.conftest import reply
+
+pytestmark = pytest.mark.anyio
+
+MANIFEST = Manifest.model_validate({"headers": {"X-Api-Key": "{{KEY}}"}})
+SCOPE = Scope((Layer("x", {"KEY": "s3cret-key", "ORG": "org-123"}, frozenset({"KEY", "ORG"})),))
+
+
+def page(content: object, status: int = 200, **headers: str) -> bytes:
+    return reply(status, json.dumps(content).encode(), **headers)
+
+
+def listing(loopback, **more) -> Listing:
+    given = {"url": f"{loopback.url}/{{{{ORG}}}}/users", "data_from": "data", "match": "email", **more}
+    return Listing.model_validate(given)
+
+
+async def read(client, call, scope: Scope = SCOPE) -> list:
+    return [item async for item in items(client, call, scope, MANIFEST)]
+
+
+async def test_one_page(loopback, connect):
+    loopback.replies = [page({"data": [1, 2]})]
+    assert await read(connect("127.0.0.1"), listing(loopback)) == [1, 2]
+    assert loopback.requests[0].line == "GET /org-123/users HTTP/1.1"
+
+
+async def test_the_answer_itself_may_be_the_list(loopback, connect):
+    loopback.replies = [page([1])]
+    assert await read(connect("127.0.0.1"), listing(loopback, data_from="")) == [1]
+
+
+@pytest.mark.parametrize("end", [{}, {"next": {"uri": None}}, {"next": {"uri": ""}}, {"next": None}])
+async def test_whole_next_urls(loopback, connect, end):
+    loopback.replies = [
+        page({"data": [1], "next": {"uri": f"{loopback.url}/second?offset=a%2Bb c"}}),
+        page({"data": [2], "next": {"uri": "third"}}),
+        page({"data": [3], **end}),
+    ]
+    call = listing(loopback, next_page_from="next.uri")
+    assert await read(connect("127.0.0.1"), call) == [1, 2, 3]
+    assert [raw.target for raw in loopback.requests] == ["/org-123/users", "/second?offset=a%2Bb%20c", "/third"]
+    assert {raw.fields["x-api-key"] for raw in loopback.requests} == {b"s3cret-key"}
+
+
+async def test_tokens(loopback, connect):
+    loopback.replies = [page({"data": [1], "n": "a/b="}), page({"data": [2], "n": 5}), page({"data": [3], "n": ""})]
+    call = listing(
+        loopback, next_page_token_from="n", next_page=f"{loopback.url}/{{{{ORG}}}}/users?token={{{{NEXT_PAGE_TOKEN}}}}"
+    )
+    assert await read(connect("127.0.0.1"), call) == [1, 2, 3]
+    assert [raw.target for raw in loopback.requests[1:]] == ["/org-123/users?token=a%2Fb%3D", "/org-123/users?token=5"]
+
+
+async def test_a_page_never_takes_the_headers_to_a_host_that_is_not_allowed(loopback, connect):
+    loopback.replies = [page({"data": [1], "next": f"http://localhost:{loopback.port}/steal"})]
+    call = listing(loopback, next_page_from="next")
+    with pytest.raises(RequestFailed, match=r"page 2: manifests/acme.yaml: host localhost:\d+ is not allowed"):
+        await read(connect("127.0.0.1"), call)
+    assert len(loopback.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (page({"data": []}, 500), "page 1 answered 500"),
+        (page({"data": []}, 404), "page 1 answered 404"),
+        (reply(body=b"<html>"), "page 1 is not JSON"),
+        (reply(body=b"null"), "page 1 is not JSON"),
+        (reply(body=b"[" + b"1," * (1 << 20)), "page 1 is longer than 1 MiB"),
+        (page({"data": {"a": 1}}), "page 1 has no list at data"),
+        (page({"other": []}), "page 1 has no list at data"),
+        (page([1]), "page 1 has no list at data"),
+        (page({"data": [], "next": {"deep": 1}}), "page 1 has no text at next"),
+        (page({"data": [], "next": "http://[bad/"}), "page 1 has no URL at next"),
+        (page({"data": [], "next": "javascript:x"}), "page 2: manifests/acme.yaml: a URL does not start"),
+        (page({"data": []}, 302, Location="/elsewhere-not-json-at-all"), "is not followed"),
+    ],
+)
+async def test_a_page_that_fails(loopback, connect, answer, says):
+    loopback.replies = [answer]
+    with pytest.raises(RequestFailed, match=says) as raised:
+        await read(connect("127.0.0.1"), listing(loopback, next_page_from="next"))
+    assert "org-123" not in str(raised.value)
+    assert "s3cret" not in str(raised.value)
+
+
+async def test_a_circle_is_an_error(loopback, connect):
+    loopback.replies = [
+        page({"data": [1], "next": "/a"}),
+        page({"data": [2], "next": "/b"}),
+        page({"data": [3], "next": "/a"}),
+    ]
+    with pytest.raises(RequestFailed, match="page 4 is one that was read before"):
+        await read(connect("127.0.0.1"), listing(loopback, next_page_from="next"))
+    assert len(loopback.requests) == 3
+
+
+async def test_a_listing_that_never_ends_is_an_error(loopback, connect, monkeypatch):
+    async def script(raw, writer):
+        return page({"data": [1], "next": f"/{len(loopback.requests)}"})
+
+    monkeypatch.setattr(pages, "MOST_PAGES", 5)
+    loopback.script = script
+    with pytest.raises(RequestFailed, match="more than 5 pages"):
+        await read(connect("127.0.0.1"), listing(loopback, next_page_from="next"))
+
+
+async def test_a_first_page_that_cannot_be_asked_for_is_blocked(loopback, connect):
+    with pytest.raises(MissingVariable):
+        await read(connect("127.0.0.1"), listing(loopback), Scope())
+    with pytest.raises(HostNotAllowed):
+        await read(connect("other.example"), listing(loopback))
+
+
+def field(loopback, **more) -> FormField:
+    return FormField.model_validate({"id": "TEAM", "type": "choice", "url": f"{loopback.url}/teams", **more})
+
+
+async def test_options_and_what_they_are_called_by_default(loopback, connect):
+    loopback.replies = [page([{"id": 1, "name": "Design"}, {"id": 2}, {"id": 3, "name": ""}])]
+    made = await options(connect("127.0.0.1"), field(loopback), SCOPE, MANIFEST)
+    assert made == [Option(1, "Design"), Option(2, "2"), Option(3, "3")]
+    assert loopback.requests[0].line == "POST /teams HTTP/1.1"
+
+
+async def test_options_with_dotted_names_over_pages(loopback, connect):
+    call = field(
+        loopback, method="GET", data_from="d.teams", choice_value="t.gid", choice_name="t.label.en", next_page_from="n"
+    )
+    loopback.replies = [
+        page({"d": {"teams": [{"t": {"gid": "1", "label": {"en": "One"}}}]}, "n": "/more"}),
+        page({"d": {"teams": [{"t": {"gid": "2"}}]}}),
+    ]
+    assert await options(connect("127.0.0.1"), call, SCOPE, MANIFEST) == [Option("1", "One"), Option("2", "2")]
+
+
+async def test_an_option_without_a_value_is_an_error(loopback, connect):
+    loopback.replies = [page([{"id": 1}, {"gid": 2}])]
+    with pytest.raises(RequestFailed, match="form TEAM: option 2 has no id"):
+        await options(connect("127.0.0.1"), field(loopback), SCOPE, MANIFEST)

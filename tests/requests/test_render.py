@@ -1,0 +1,252 @@
+from __future__ import annotations
+
+import json
+from datetime import date
+from email import message_from_bytes
+from typing import Any
+from urllib.parse import parse_qs
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reconciler.model.errors import Blocked, MissingVariable
+from reconciler.model.manifest import Exists, FormField, Manifest, Request
+from reconciler.model.scope import Layer, Scope
+from reconciler.requests.render import canonical, expected, outline, render
+
+MANIFEST = Manifest.model_validate(
+    {
+        "headers": {"Accept": "application/json", "Authorization": "Bearer {{TOKEN}}"},
+        "initial_data_form": [{"id": "PASSWORD", "name": "generate"}],
+        "execute": [{"url": "https://x.example", "store_data": {"account": "id"}}],
+    }
+)
+HIRE = Layer("hires/ada.yaml", {"email": "ada@example.com", "start": date(2026, 12, 1), "TEAMS": ["1", "2"], "N": 3,
+                                "Q": 'a"b\\\n&=', "NAME": "Zoë"})  # fmt: skip
+SECRETS = Layer("initial data", {"TOKEN": "t0ken-1", "USER": "me", "KEY": "s3cret-key", "BAD": "a\r\nX-Evil: 1"},
+                frozenset({"TOKEN", "USER", "KEY", "BAD"}))  # fmt: skip
+SCOPE = Scope((HIRE, SECRETS), frozenset({"oauth", "responses", "PASSWORD", "account", "redirect_url"}))
+FORM = "application/x-www-form-urlencoded"
+
+
+def call(**more) -> Request:
+    return Request.model_validate({"url": "https://x.example/{{email}}", **more})
+
+
+def headers(**given: str) -> dict[str, str]:
+    wire = render(call(headers={name.replace("_", "-"): value for name, value in given.items()}), SCOPE, MANIFEST)
+    return dict(wire.headers)
+
+
+def test_default_headers_and_a_requests_own():
+    assert dict(render(call(), SCOPE, MANIFEST).headers) == {
+        "Accept": "application/json",
+        "Authorization": "Bearer t0ken-1",
+    }
+    assert headers(X="1") == {"X": "1"}
+    assert "Accept" in dict(render(call(headers={}), SCOPE, MANIFEST).headers)
+
+
+@pytest.mark.parametrize(
+    ("template", "value"),
+    [
+        ("Basic {{USER}}:{{KEY}}", "Basic bWU6czNjcmV0LWtleQ=="),
+        ("basic {{ USER }}:{{ KEY }}", "basic bWU6czNjcmV0LWtleQ=="),
+        ("Basic {{NAME}}:", "Basic Wm/Dqzo="),
+        ("Basic {{USER}}", "Basic bWU="),
+        ("Basic user:pass", "Basic dXNlcjpwYXNz"),
+        ("Basic dXNlcjpwYXNz", "Basic dXNlcjpwYXNz"),
+        ("Bearer {{USER}}:{{KEY}}", "Bearer me:s3cret-key"),
+        ("{{KEY}}", "s3cret-key"),
+    ],
+)
+def test_authorization(template, value):
+    assert headers(Authorization=template) == {"Authorization": value}
+
+
+def test_headers_may_have_placeholders_in_their_names():
+    assert render(call(headers={"X-{{USER}}": "{{NAME}}"}), SCOPE, MANIFEST).headers == (("X-me", "Zoë"),)
+
+
+@pytest.mark.parametrize("given", [{"X": "{{BAD}}"}, {"X-{{BAD}}": "1"}, {"": "1"}, {"X Y": "1"}, {"X": "a\0b"}])
+def test_a_header_that_would_end_early_is_blocked(given):
+    with pytest.raises(Blocked) as raised:
+        render(call(headers=given), SCOPE, MANIFEST)
+    assert "Evil" not in str(raised.value)
+
+
+def test_framing_headers_are_the_clients():
+    assert headers(Host="evil.example", Content_Length="3", Transfer_Encoding="chunked", Accept_Encoding="br") == {}
+
+
+# Data
+
+
+@pytest.mark.parametrize(
+    ("given", "data", "content", "content_type"),
+    [
+        ({}, {"u": "{{email}}", "t": "{{TEAMS}}"}, b'{"u": "ada@example.com", "t": ["1", "2"]}', "application/json"),
+        ({}, {}, b"{}", "application/json"),
+        ({}, ["{{Q}}"], b'["a\\"b\\\\\\n&="]', "application/json"),
+        ({"Content-Type": "application/scim+json"}, {"n": "{{N}}"}, b'{"n": 3}', "application/scim+json"),
+        ({"content-type": "text/plain"}, "Hi {{email}}", b"Hi ada@example.com", "text/plain"),
+        ({"Content-Type": "text/xml"}, "<a>{{NAME}}</a>", "<a>Zoë</a>".encode(), "text/xml"),
+        ({"Content-Type": FORM}, {"u": "{{Q}}", "t": "{{TEAMS}}", "n": None, "b": True},
+         b"u=a%22b%5C%0A%26%3D&t=1&t=2&b=true", FORM),
+        ({"Content-Type": FORM}, "u={{Q}}&plain=x y", b"u=a%22b%5C%0A%26%3D&plain=x y", FORM),
+        ({"Content-Type": f"{FORM}; charset=utf-8"}, {"a": "{{NAME}}"}, b"a=Zo%C3%AB", f"{FORM}; charset=utf-8"),
+        ({}, '{"u": "<{{Q}}>", "n": {{N}}, "t": {{ TEAMS }}}', b'{"u": "<a\\"b\\\\\\n&=>", "n": 3, "t": ["1", "2"]}',
+         "application/json"),
+        ({}, "{{TEAMS}}", b'["1", "2"]', "application/json"),
+        ({}, "{{email}}", b"ada@example.com", "application/json"),
+        ({}, '{"as": "written" , "x":1}', b'{"as": "written" , "x":1}', "application/json"),
+        ({}, "no {json} for {{email}}", b"no {json} for ada@example.com", "application/json"),
+        ({"Content-Type": "text/plain"}, '{"u": "{{NAME}}"}', '{"u": "Zoë"}'.encode(), "text/plain"),
+    ],
+)  # fmt: skip
+def test_data_is_sent_as_the_content_type_says(given, data, content, content_type):
+    wire = render(call(headers={"X": "1", **given}, data=data), SCOPE, MANIFEST)
+    assert wire.content == content
+    assert dict(wire.headers)["Content-Type"] == content_type
+
+
+def test_no_data_is_no_body():
+    wire = render(call(), SCOPE, MANIFEST)
+    assert wire.content is None
+    assert "Content-Type" not in dict(wire.headers)
+
+
+@pytest.mark.parametrize(
+    ("content_type", "data", "says"),
+    [
+        (FORM, {"a": {"b": 1}}, "a holds a map"),
+        (FORM, {"a": [["b"]]}, "a holds a map"),
+        (FORM, ["a"], "map of fields"),
+        ("multipart/form-data", "text", "map of fields"),
+        ("application/json", {"a": float("nan")}, "JSON does not have"),
+    ],
+)
+def test_data_that_does_not_fit_is_blocked(content_type, data, says):
+    with pytest.raises(Blocked, match=says):
+        render(call(headers={"Content-Type": content_type}, data=data), SCOPE, MANIFEST)
+
+
+def parts(wire) -> list[tuple[dict[str, str], Any]]:
+    head = f"Content-Type: {dict(wire.headers)['Content-Type']}\r\n\r\n".encode()
+    message = message_from_bytes(head + wire.content)
+    assert message.is_multipart()
+    inner: Any = message.get_payload()
+    return [(dict(part.items()), part.get_payload(decode=True)) for part in inner]
+
+
+@pytest.mark.parametrize("given", ["multipart/form-data", "multipart/form-data; boundary=mine", "application/json"])
+def test_files_travel_as_multipart(given):
+    request = call(headers={"Content-Type": given}, data={"who": "{{NAME}}", "t": "{{TEAMS}}"}, files={"doc": "a.pdf"})
+    made = parts(render(request, SCOPE, MANIFEST, files={"a.pdf": b"%PDF\r\n--mine\0"}))
+    assert made == [
+        ({"Content-Disposition": 'form-data; name="who"'}, "Zoë".encode()),
+        ({"Content-Disposition": 'form-data; name="t"'}, b"1"),
+        ({"Content-Disposition": 'form-data; name="t"'}, b"2"),
+        (
+            {"Content-Disposition": 'form-data; name="doc"; filename="a.pdf"', "Content-Type": "application/pdf"},
+            b"%PDF\r\n--mine\0",
+        ),
+    ]
+
+
+def test_a_name_cannot_break_out_of_a_parts_header():
+    wire = render(call(headers={"Content-Type": "multipart/form-data"}, data={"{{Q}}": "x"}), SCOPE, MANIFEST)
+    assert parts(wire) == [({"Content-Disposition": 'form-data; name="a%22b\\%0A&="'}, b"x")]
+
+
+def test_a_file_that_was_not_saved_is_blocked():
+    with pytest.raises(Blocked, match=r"no earlier request saved a file named 'a.pdf'"):
+        render(call(files={"doc": "a.pdf"}), SCOPE, MANIFEST)
+
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]))
+
+
+@given(TEXT)
+def test_no_value_breaks_out_of_the_data(value):
+    scope = Scope((Layer("x", {"email": "a", "v": value}),))
+    for template in ({"k": "<{{v}}>"}, '{"k": "<{{v}}>"}'):
+        content = render(call(headers={"X": "1"}, data=template), scope, MANIFEST).content or b""
+        assert json.loads(content) == {"k": f"<{value}>"}
+    for template in ({"k": "<{{v}}>"}, "k=<{{v}}>"):
+        content = render(call(headers={"Content-Type": FORM}, data=template), scope, MANIFEST).content or b""
+        assert parse_qs(content.decode()) == {"k": [f"<{value}>"]}
+
+
+# What is known later
+
+
+@pytest.mark.parametrize("where", [{"url": "https://x.example/{{responses.0.id}}"}, {"data": ["{{PASSWORD}}"]},
+                                   {"headers": {"X": "{{oauth.access_token}}"}}])  # fmt: skip
+def test_a_request_with_a_value_that_is_not_known_yet_is_not_rendered(where):
+    with pytest.raises(MissingVariable, match="has a value only while"):
+        render(call(**where), SCOPE, MANIFEST)
+
+
+def test_a_missing_variable_blocks_a_request_that_also_waits_for_others():
+    with pytest.raises(MissingVariable, match="NOPE"):
+        render(call(data=["{{NOPE}}"]), SCOPE, MANIFEST)
+
+
+def test_an_outline_shows_no_secret():
+    made = outline(call(url="https://x.example/{{KEY}}/{{responses.0.id}}/{{email}}"), SCOPE)
+    assert made == {"method": "POST", "url": "https://x.example/***/{{responses.0.id}}/ada%40example.com"}
+
+
+def test_a_canonical_request_is_the_same_before_a_run_and_within_it():
+    request = call(
+        url="https://x.example/{{responses.0.id}}",
+        headers={"A": "Bearer {{oauth.access_token}}", "K": "{{KEY}}"},
+        data={"p": "{{PASSWORD}}", "a": "{{account}}", "r": "{{redirect_url}}", "t": "{{TEAMS}}"},
+    )
+    running = SCOPE.over(
+        Layer(
+            "run", {"responses": [{"id": 1}], "PASSWORD": "x" * 16, "account": 5, "redirect_url": "https://y.example"}
+        ),
+        Layer("oauth", {"oauth": {"access_token": "abc"}}),
+    )
+    made = canonical(request, running, MANIFEST)
+    assert made == canonical(request, SCOPE, MANIFEST)
+    assert json.loads(json.dumps(made))["data"] == {
+        "p": "{{PASSWORD}}", "a": "{{account}}", "r": "{{redirect_url}}", "t": ["1", "2"]
+    }  # fmt: skip
+    changed = running.over(Layer("initial data", {"KEY": "rotated"}))
+    assert canonical(request, changed, MANIFEST) != made
+
+
+def test_a_signed_request_needs_its_token_and_counts_it():
+    request = call(extra_headers="pritunl")
+    with pytest.raises(MissingVariable, match="API_TOKEN"):
+        render(request, SCOPE, MANIFEST)
+    one = SCOPE.over(Layer("initial data", {"API_TOKEN": "t0ken-one", "API_SECRET": "a"}))
+    two = SCOPE.over(Layer("initial data", {"API_TOKEN": "t0ken-one", "API_SECRET": "b"}))
+    wire = render(request, one, MANIFEST)
+    assert wire.signer is not None
+    assert canonical(request, one, MANIFEST) != canonical(request, two, MANIFEST)
+
+
+def test_a_request_shows_no_secret():
+    request = call(url="https://x.example/{{KEY}}", headers={"A": "{{TOKEN}}"}, data="{{KEY}}")
+    shown = repr(render(request, SCOPE, MANIFEST))
+    assert "s3cret" not in shown
+    assert "t0ken" not in shown
+
+
+def test_checks_and_look_ups_are_rendered_alike():
+    exists = Exists.model_validate({"url": "https://x.example/{{email}}", "expected": "x", "status_code": ["200"]})
+    wire = render(exists, SCOPE, MANIFEST)
+    assert (wire.method, wire.url, wire.statuses) == ("GET", "https://x.example/ada%40example.com", frozenset({200}))
+    field = FormField.model_validate({"id": "A", "type": "choice", "url": "https://x.example/", "data": {"n": "{{N}}"}})
+    assert render(field, SCOPE, MANIFEST).content == b'{"n": 3}'
+
+
+def test_expected():
+    assert expected('"email":"{{email}}"', SCOPE) == '"email":"ada@example.com"'
+    with pytest.raises(MissingVariable):
+        expected("{{responses.0.id}}", SCOPE)
