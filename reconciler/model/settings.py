@@ -92,7 +92,7 @@ class Alert(Model):
 def _zone(value: str) -> str:
     try:
         ZoneInfo(value)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError) as error:
         raise ValueError("not an IANA time zone name, such as Europe/Amsterdam") from error
     return value
 

@@ -1,0 +1,134 @@
+"""What types cannot say about one file: ids, names that are taken, placeholders that nothing can ever fill.
+
+A manifest that works in ChiefOnboarding is dropped in unchanged (DESIGN section 2.3), so what still works there is a
+warning in it, and an error only where the manifest has additions of our own (section 5).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from reconciler.model.errors import Problem, Severity
+from reconciler.model.hire import Hire
+from reconciler.model.manifest import Manifest
+from reconciler.model.scope import HIRE_NAMES, KNOWN_NAMES
+from reconciler.model.template import misuse, names
+from reconciler.repository.problems import Path, dotted, near
+from reconciler.repository.yaml import Document
+
+__all__ = ["hire_problems", "manifest_ids", "manifest_problems", "unfilled"]
+
+_ID = re.compile(r"[A-Za-z0-9_]+")
+_DJANGO = re.compile(r"(?!_)\w+")
+"""What ChiefOnboarding's template engine takes for a variable."""
+
+_RULE = "an id has letters A-Z and a-z, digits and underscores only"
+
+
+def hire_problems(hire: Hire, document: Document) -> Iterator[Problem]:
+    """What is wrong with the names under `extra`."""
+    for name in hire.extra:
+        path = ("extra", name)
+        if not _ID.fullmatch(name):
+            yield Problem(document.file, document.line(path), dotted(path, f"{_RULE}; rename it"))
+        elif name in KNOWN_NAMES:
+            yield Problem(document.file, document.line(path), dotted(path, f"{_taken(name)}; rename it"))
+
+
+def manifest_problems(manifest: Manifest, document: Document) -> Iterator[Problem]:
+    """Ids that cannot be used, are taken or stand twice, and what is no variable in `{{ }}`."""
+    for path, message, severity in (*_ids(manifest), *_misuses(document.data)):
+        yield Problem(document.file, document.line(path), dotted(path, message), severity)
+
+
+def _ids(manifest: Manifest) -> Iterator[tuple[Path, str, Severity]]:
+    def severity(*, works_there: bool) -> Severity:
+        return Severity.WARNING if works_there and not manifest.ours else Severity.ERROR
+
+    form = [("form", index, field.id) for index, field in enumerate(manifest.form)]
+    initial = [("initial_data_form", index, field.id) for index, field in enumerate(manifest.initial_data_form)]
+    seen: dict[str, str] = {}
+    for place, index, name in (*form, *initial):
+        path: Path = (place, index, "id")
+        if not _ID.fullmatch(name):
+            works = _DJANGO.fullmatch(name) is not None
+            yield path, f"{name!r}: {_RULE}; rename it", severity(works_there=works)
+        elif name in KNOWN_NAMES:
+            # There, the form's and the initial data's values win over the hire's of the same name.
+            yield path, f"{_taken(name)}; rename it", severity(works_there=name in HIRE_NAMES)
+        if name in seen:
+            message = f"{name!r} stands twice, in {seen[name]} before; rename one"
+            yield path, message, severity(works_there=seen[name] != place)
+        seen.setdefault(name, place)
+    for index, info in enumerate(manifest.extra_user_info):
+        if not _ID.fullmatch(info.id):
+            path = ("extra_user_info", index, "id")
+            yield path, f"{info.id!r}: {_RULE}, so no hire's `extra` can give it; rename it", Severity.ERROR
+
+
+def _taken(name: str) -> str:
+    whose = "the hire's own" if name in HIRE_NAMES else "the program's own"
+    return f"{name!r} means {whose} already"
+
+
+def _misuses(data: Any) -> Iterator[tuple[Path, str, Severity]]:
+    for path, text in _rendered(data):
+        for message in misuse(text):
+            yield path, message, Severity.ERROR
+
+
+def manifest_ids(manifest: Manifest) -> frozenset[str]:
+    """The names that a manifest gives values to, for itself and for the others of its service."""
+    form = {field.id for field in manifest.form}
+    initial = {field.id for field in manifest.initial_data_form}
+    return manifest.stored | form | initial | {field.id for field in manifest.extra_user_info}
+
+
+def unfilled(document: Document, given: Iterable[str]) -> Iterator[Problem]:
+    """A warning for each placeholder that only a hire's `extra` could fill; `given` are the names the service has."""
+    known = {*KNOWN_NAMES, *given}
+    for path, text in _rendered(document.data):
+        for name in sorted(names(text)):
+            if known.isdisjoint({name, name.partition(".")[0]}) and name != _here_only(path):
+                message = f"{{{{{name}}}}}: nothing gives this variable but a hire's `extra`{near(name, known)}"
+                yield Problem(document.file, document.line(path), dotted(path, message), Severity.WARNING)
+
+
+def _here_only(path: Path) -> str | None:
+    """The name that one place knows and no other: the next page's URL, and the request that fetches a token."""
+    if path[-1] == "next_page":
+        return "NEXT_PAGE_TOKEN"
+    return "code" if path[:2] == ("oauth", "access_token") else None
+
+
+_TEXT_ONLY = frozenset({"name", "description", "service", "initial_data_form", "extra_user_info"})
+_FORM_TEXT_ONLY = frozenset({"id", "name", "description", "items", "type"})
+"""What is shown and never sent: braces in it are just braces."""
+
+
+def _rendered(data: Any) -> Iterator[tuple[Path, str]]:
+    """Every text of a manifest that placeholders are replaced in, with its place; a key with its value's place."""
+    for key, value in data.items():
+        if key == "form" and isinstance(value, list):
+            for index, field in enumerate(value):
+                for part, inner in field.items():
+                    if part not in _FORM_TEXT_ONLY:
+                        yield from _texts(inner, (key, index, part))
+        elif key not in _TEXT_ONLY:
+            yield from _texts(value, (key,))
+
+
+def _texts(value: Any, path: Path) -> Iterator[tuple[Path, str]]:
+    if isinstance(value, str):
+        if "{{" in value:
+            yield path, value
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            if "{{" in key:
+                yield (*path, key), key
+            yield from _texts(inner, (*path, key))
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from _texts(inner, (*path, index))

@@ -1,0 +1,262 @@
+"""All files of a revision, parsed: settings, manifests, hires and sequences.
+
+One broken file touches only itself (DESIGN section 3, Source of truth): it stands in `broken` with its problems, and
+everything else is there. What a file said is remembered by the id of its content, so that the next revision parses only
+what is new. What needs several files at once is checked anew each time: stems, addresses, a service's variables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any, Generic, TypeVar, cast
+
+from pydantic import ValidationError
+
+from reconciler.model.base import Model
+from reconciler.model.errors import Problem, RepositoryError, SettingsError, Severity
+from reconciler.model.hire import Hire, Sequence
+from reconciler.model.manifest import Manifest
+from reconciler.model.settings import Settings
+from reconciler.repository.checks import hire_problems, manifest_ids, manifest_problems, unfilled
+from reconciler.repository.problems import explain
+from reconciler.repository.source import File, Tree
+from reconciler.repository.yaml import BrokenFile, Document, read
+
+__all__ = ["SETTINGS", "Files", "Loaded", "Reader"]
+
+SETTINGS = "config/reconciler.yaml"
+
+M = TypeVar("M", bound=Model)
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded(Generic[M]):
+    """A file that is in order. `lines` are those of its access entries, one for each."""
+
+    stem: str
+    path: str
+    blob: str
+    model: M
+    lines: tuple[int, ...]
+    document: Document = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """What a revision says. `broken` has, for each kind and stem, the problems of what could not be used."""
+
+    revision: str
+    settings: Settings
+    manifests: dict[str, Loaded[Manifest]]
+    hires: dict[str, Loaded[Hire]]
+    sequences: dict[str, Loaded[Sequence]]
+    broken: dict[str, dict[str, list[Problem]]]
+    problems: list[Problem]
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind(Generic[M]):
+    """One kind of file: where it is, what it is called, and what is checked beyond its types."""
+
+    name: str
+    folder: str
+    model: type[M]
+    endings: tuple[str, ...]
+    check: Callable[[Any, Document], Iterator[Problem]]
+    many: bool = False
+
+
+def _nothing_more(_model: Model, _document: Document) -> Iterator[Problem]:
+    return iter(())
+
+
+_YAML = (".yaml", ".yml")
+_MANIFESTS = _Kind("manifests", "manifests", Manifest, (*_YAML, ".json"), manifest_problems)
+_HIRES = _Kind("hires", "hires", Hire, _YAML, hire_problems, many=True)
+_SEQUENCES = _Kind("sequences", "config/sequences", Sequence, _YAML, _nothing_more)
+
+
+@dataclass(frozen=True, slots=True)
+class _Parsed:
+    """What one file came to: `loaded` where it is in order. A broken hire's address is kept too, where it has one."""
+
+    blob: str
+    loaded: Loaded[Any] | None
+    problems: tuple[Problem, ...]
+    email: str | None = None
+    email_line: int | None = None
+
+
+class Reader:
+    """Reads revisions, and remembers what it parsed."""
+
+    def __init__(self) -> None:
+        self._parsed: dict[str, _Parsed] = {}
+
+    def settings(self, tree: Tree) -> Settings:
+        """The settings of a revision, all defaults where it has none. Raises SettingsError where they are broken."""
+        file = tree.find(SETTINGS)
+        if file is None:
+            for other in ("config/reconciler.yml", "config/reconciler.json"):
+                if tree.find(other) is not None:
+                    raise SettingsError([Problem(other, None, f"settings are read from {SETTINGS}: rename the file")])
+            return Settings()
+        try:
+            document = read(tree.read(file), file.path)
+        except BrokenFile as error:
+            raise SettingsError([error.problem]) from error
+        try:
+            return Settings.model_validate({} if document.data is None else document.data)
+        except ValidationError as error:
+            raise SettingsError(explain(error, Settings, document)) from None
+
+    def load(self, tree: Tree) -> Files:
+        """Everything that a revision says.
+
+        Raises SettingsError where the settings cannot be read, and RepositoryError where there is no `hires/` or no
+        `manifests/` at all: an emptied repository must not look like one in which nobody should have anything.
+        """
+        settings = self.settings(tree)
+        for folder in ("hires", "manifests"):
+            if not tree.has(folder):
+                raise RepositoryError(
+                    f"there is no {folder}/ folder at {tree.revision}: give the repository's root with --repo, or run "
+                    "`reconcile init` for a new one"
+                )
+        found = _Gathering()
+        manifests = self._folder(tree, _MANIFESTS, found)
+        hires = self._folder(tree, _HIRES, found)
+        sequences = self._folder(tree, _SEQUENCES, found)
+        self._parsed = found.parsed
+        _share_no_address(hires, found)
+        _fill(manifests, found)
+        problems = sorted(
+            set(found.problems), key=lambda each: (each.file, each.line or 0, each.severity, each.message)
+        )
+        return Files(tree.revision, settings, manifests, hires, sequences, found.broken, problems)
+
+    def _folder(self, tree: Tree, kind: _Kind[M], found: _Gathering) -> dict[str, Loaded[M]]:
+        stems: dict[str, list[_Parsed]] = {}
+        paths: dict[str, list[str]] = {}
+        for file in tree.files(kind.folder):
+            path = PurePosixPath(file.path)
+            if path.suffix not in kind.endings:
+                found.problems += _not_read(file.path, path.suffix, kind)
+                continue
+            parsed = self._parsed.get(file.path)
+            if parsed is None or parsed.blob != file.blob:
+                parsed = _parse(tree, file, path.stem, kind)
+            found.parsed[file.path] = parsed
+            found.problems += parsed.problems
+            stems.setdefault(path.stem, []).append(parsed)
+            paths.setdefault(path.stem, []).append(file.path)
+        good: dict[str, Loaded[M]] = {}
+        for stem, several in stems.items():
+            loaded = several[0].loaded
+            if len(several) > 1:
+                twins = _twins(stem, paths[stem], kind)
+                found.problems += twins
+                found.broken[kind.name][stem] = [problem for each in several for problem in each.problems] + twins
+            elif loaded is None:
+                found.broken[kind.name][stem] = list(several[0].problems)
+            else:
+                good[stem] = cast("Loaded[M]", loaded)
+        return good
+
+
+class _Gathering:
+    """What one load comes across, whatever the kind."""
+
+    def __init__(self) -> None:
+        self.parsed: dict[str, _Parsed] = {}
+        self.problems: list[Problem] = []
+        self.broken: dict[str, dict[str, list[Problem]]] = {"manifests": {}, "hires": {}, "sequences": {}}
+
+
+def _parse(tree: Tree, file: File, stem: str, kind: _Kind[M]) -> _Parsed:
+    try:
+        document = read(tree.read(file), file.path)
+    except BrokenFile as error:
+        return _Parsed(file.blob, None, (error.problem,))
+    data = document.data
+    if data is None:
+        problem = Problem(
+            file.path, None, f"the file is empty: `reconcile schema` tells what {kind.folder}/ files have"
+        )
+        return _Parsed(file.blob, None, (problem,))
+    email = data.get("email") if isinstance(data, dict) and isinstance(data.get("email"), str) else None
+    try:
+        model = kind.model.model_validate(data)
+    except ValidationError as error:
+        return _broken(file, document, explain(error, kind.model, document), email)
+    problems = tuple(kind.check(model, document))
+    if any(problem.severity is Severity.ERROR for problem in problems):
+        return _broken(file, document, problems, email)
+    lines = _entry_lines(model, document)
+    loaded = Loaded(stem, file.path, file.blob, model, lines, document.lean() if kind.many else document)
+    return _Parsed(file.blob, loaded, problems, email)
+
+
+def _broken(file: File, document: Document, problems: Iterable[Problem], email: str | None) -> _Parsed:
+    return _Parsed(file.blob, None, tuple(problems), email, document.line(("email",)) if email else None)
+
+
+def _entry_lines(model: Model, document: Document) -> tuple[int, ...]:
+    entries = getattr(model, "access", ())
+    lines = document.item_lines("access")
+    if len(lines) != len(entries):
+        # The list is an alias: its items stand elsewhere, and where it is used is the better place.
+        lines = [document.line(("access",)) or 1] * len(entries)
+    return tuple(lines)
+
+
+def _not_read(path: str, suffix: str, kind: _Kind[Any]) -> list[Problem]:
+    """A word about a file that its author may take for one of ours."""
+    if suffix.lower() not in (*_YAML, ".json"):
+        return []
+    endings = ", ".join(kind.endings)
+    return [Problem(path, None, f"not read: a name in {kind.folder}/ ends in {endings}; rename it", Severity.WARNING)]
+
+
+def _twins(stem: str, paths: list[str], kind: _Kind[Any]) -> list[Problem]:
+    return [
+        Problem(
+            path,
+            None,
+            f"{' and '.join(other for other in paths if other != path)} has the stem {stem!r} too: rename one, for the "
+            f"stem is what names it among the {kind.name}",
+        )
+        for path in paths
+    ]
+
+
+def _share_no_address(hires: dict[str, Loaded[Hire]], found: _Gathering) -> None:
+    """Two hires with one address, compared without case, are an error on both; broken files count."""
+    owners: dict[str, list[str]] = {}
+    for path, parsed in found.parsed.items():
+        if parsed.email is not None and path.startswith("hires/"):
+            owners.setdefault(parsed.email.lower(), []).append(path)
+    for paths in owners.values():
+        if len(paths) < 2:
+            continue
+        for path in paths:
+            stem = PurePosixPath(path).stem
+            others = " and ".join(other for other in paths if other != path)
+            loaded = hires.pop(stem, None)
+            line = found.parsed[path].email_line if loaded is None else loaded.document.line(("email",))
+            problem = Problem(path, line, f"email: {others} has this address too: an address belongs to one hire")
+            found.problems.append(problem)
+            found.broken["hires"].setdefault(stem, []).append(problem)
+
+
+def _fill(manifests: dict[str, Loaded[Manifest]], found: _Gathering) -> None:
+    """Placeholders that nothing gives; the manifests of one service give to each other."""
+    given: dict[str, set[str]] = {}
+    for stem, loaded in manifests.items():
+        given.setdefault(loaded.model.service or stem, set()).update(manifest_ids(loaded.model))
+    for stem, loaded in manifests.items():
+        if loaded.model.service is None or not found.broken["manifests"]:
+            # Else the one that gives it may be the broken one.
+            found.problems += unfilled(loaded.document, given[loaded.model.service or stem])

@@ -1,0 +1,338 @@
+"""Loading a whole revision: what is broken, what is not touched by it, and how it is said."""
+# ruff: noqa: E501  a table reads best with a line for each case
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from reconciler.model.errors import Problem, RepositoryError, SettingsError
+from reconciler.repository import files as module
+from reconciler.repository.files import Files, Reader
+from reconciler.repository.source import Checkout
+from tests.repo import Repo
+
+ADA = "email: ada@example.com\nfirst_name: Ada\nlast_name: Lovelace\n"
+MINIMAL = "execute: [{url: 'https://api.example.com/'}]\n"
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Callable[..., Files]:
+    def load(files: dict[str, str]) -> Files:
+        for path, text in {"hires/.keep": "", "manifests/.keep": "", **files}.items():
+            (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / path).write_text(text)
+        return Reader().load(Checkout.open(tmp_path).head())
+
+    return load
+
+
+def said(files: Files) -> list[str]:
+    return [str(problem) for problem in files.problems]
+
+
+def test_everything_of_a_good_repository(load) -> None:
+    files = load(
+        {
+            "config/reconciler.yaml": "interval: 5m\n",
+            "config/sequences/engineering.yaml": "assign: {department: R&D}\naccess:\n  - asana\n",
+            "config/initial_data/asana.yaml.asc": "not looked at",
+            "manifests/asana.yaml": MINIMAL,
+            "manifests/chat/slack.json": json.dumps({"execute": [{"url": "https://slack.example.com"}]}),
+            "manifests/README.md": "# not ours",
+            "hires/ada.yaml": ADA
+            + "sequences: [engineering]\naccess:\n  - slack\n  - integration: asana\n    at: start-3d\n",
+            "hires/2026/bob.smith.yml": ADA.replace("ada", "bob"),
+        }
+    )
+    assert files.problems == []
+    assert files.broken == {"manifests": {}, "hires": {}, "sequences": {}}
+    assert files.revision == "worktree"
+    assert files.settings.interval.total_seconds() == 300
+    assert set(files.manifests) == {"asana", "slack"}
+    assert set(files.hires) == {"ada", "bob.smith"}
+    assert set(files.sequences) == {"engineering"}
+    ada = files.hires["ada"]
+    assert (ada.stem, ada.path, ada.lines) == ("ada", "hires/ada.yaml", (6, 7))
+    assert ada.document.line(("access", 1, "at")) == 8
+    assert files.sequences["engineering"].lines == (3,)
+
+
+@pytest.mark.parametrize(
+    ("missing", "files"), [("hires", {"manifests/a.yaml": MINIMAL}), ("manifests", {"hires/a.yaml": ADA})]
+)
+def test_a_revision_without_its_folders_is_refused(tmp_path: Path, missing: str, files: dict[str, str]) -> None:
+    for path, text in files.items():
+        (tmp_path / path).parent.mkdir()
+        (tmp_path / path).write_text(text)
+    with pytest.raises(RepositoryError, match=f"no {missing}/ folder"):
+        Reader().load(Checkout.open(tmp_path).head())
+
+
+HIRES = [
+    pytest.param("email: x\n", "hires/a.yaml:1: error: email: not an address", id="address"),
+    pytest.param("email: a b@example.com\n", "email: not an address (no double quotes, backslashes, blanks", id="blank"),
+    pytest.param("emial: x\n", ":4: error: emial: unknown key; allowed: email, first_name, ", id="unknown-key"),
+    pytest.param("emial: x\n", "; did you mean email?", id="did-you-mean"),
+    pytest.param("Email: x\n", "; did you mean email?", id="did-you-mean-without-case"),
+    pytest.param("start: 12\n", ":4: error: start: not a date: write it YYYY-MM-DD", id="date"),
+    pytest.param("manager: [a]\n", "manager: must be text or a map {hire: …}", id="union"),
+    pytest.param("manager: {hier: a}\n", "manager.hier: unknown key; allowed: hire; did you mean hire?", id="union-map"),
+    pytest.param("manager:\n  hire: {a: b}\n", ":5: error: manager.hire: must be text", id="union-inside"),
+    pytest.param("access: slack\n", "access: must be a list: begin each line of it with `- `", id="no-list"),
+    pytest.param("access:\n", "access: is empty: give it a value, or take the key out", id="empty"),
+    pytest.param("access:\n- a\n- 5\n", ":6: error: access.1: must be an integration's name or a map; allowed", id="entry"),
+    pytest.param("access:\n- a\n- {name: b}\n", ":6: error: access.1.integration: required, and not there", id="missing"),
+    pytest.param("access:\n- a\n- b\n- a\n", ":7: error: access.2: 'a' stands twice: give each a name", id="twice"),
+    pytest.param("access:\n- integration: a\n  at: later\n", ":6: error: access.0.at: must be commit, start", id="at"),
+    pytest.param("access:\n- {integration: a, values: {T: {nme: x}}}\n", "values.T.nme: unknown key; allowed: name", id="form"),
+    pytest.param("access:\n- {integration: a, values: {T: [[]]}}\n", "values.T.0: must be true or false, a number,", id="deep"),
+    pytest.param("access:\n- {integration: a, values: [T]}\n", "access.0.values: must be a map of `key: value`", id="values"),
+    pytest.param("extra: {a-b: 1}\n", ":4: error: extra.a-b: an id has letters A-Z", id="extra-id"),
+    pytest.param("extra:\n  X: 1\n  manager: 1\n", ":6: error: extra.manager: 'manager' means the hire's own", id="extra-known"),
+    pytest.param("extra: {oauth: 1}\n", "extra.oauth: 'oauth' means the program's own already", id="extra-oauth"),
+    pytest.param("email: other@example.com\n", ":4: error: duplicate key 'email'", id="duplicate"),
+    pytest.param("x: [\n", "error: not YAML: ", id="no-yaml"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "part"), HIRES)
+def test_a_broken_hire_touches_only_itself(load, text: str, part: str) -> None:
+    raw = text if text.startswith("email: x") or " b@" in text else ADA + text
+    files = load({"hires/a.yaml": raw, "hires/b.yaml": ADA.replace("ada@", "b@"), "manifests/m.yaml": MINIMAL})
+    assert any(part in line for line in said(files)), said(files)
+    assert all(line.startswith("hires/a.yaml") for line in said(files))
+    assert set(files.broken["hires"]) == {"a"}
+    assert files.broken["hires"]["a"] == files.problems
+    assert set(files.hires) == {"b"}
+    assert set(files.manifests) == {"m"}
+
+
+def test_the_message_of_the_contract(load) -> None:
+    files = load({"hires/bob.yaml": "first_name: Bob\nlast_name: B\nemail: nobody\n"})
+    assert [problem.as_json() for problem in files.problems] == [
+        {"file": "hires/bob.yaml", "line": 3, "severity": "error", "message": "email: not an address"}
+    ]
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "- a\n", "text\n", "12\n", "null\n"])
+@pytest.mark.parametrize("path", ["hires/a.yaml", "manifests/a.yaml", "config/sequences/a.yaml"])
+def test_a_file_that_is_no_map(load, path: str, text: str) -> None:
+    (problem,) = load({path: text}).problems
+    assert problem.file == path
+    assert "the file is empty" in problem.message or "must be a map; allowed keys: " in problem.message
+
+
+MANIFESTS = [
+    pytest.param("form: [{id: A-B, type: input}]", "error: form.0.id: 'A-B': an id has letters", id="dash"),
+    pytest.param("form: [{id: größe, type: input}]", "warning: form.0.id: 'größe': an id has", id="unicode"),
+    pytest.param("service: s\nform: [{id: größe, type: input}]", "error: form.0.id: 'größe'", id="unicode-ours"),
+    pytest.param("form: [{id: email, type: input}]", "warning: form.0.id: 'email' means the hire's own", id="known"),
+    pytest.param("service: s\nform: [{id: email, type: input}]", "error: form.0.id: 'email' means", id="known-ours"),
+    pytest.param("form: [{id: oauth, type: input}]", "error: form.0.id: 'oauth' means the program's own", id="oauth"),
+    pytest.param("initial_data_form: [{id: start}]", "warning: initial_data_form.0.id: 'start' means", id="initial"),
+    pytest.param("initial_data_form:\n- {id: T}\n- {id: T}", ":3: error: initial_data_form.1.id: 'T' stands twice", id="twice"),
+    pytest.param("initial_data_form: [{id: T}]\nform: [{id: T, type: input}]", "warning: initial_data_form.0.id", id="both"),
+    pytest.param("service: s\ninitial_data_form: [{id: T}]\nform: [{id: T, type: input}]", "error: initial_data", id="both-ours"),
+    pytest.param("extra_user_info: [{id: 'A B'}]", "error: extra_user_info.0.id: 'A B'", id="extra-info"),
+    pytest.param("form: [{id: T, type: choice}]", "error: form.0: a choice needs items, or a url to fetch", id="choice"),
+    pytest.param("form: [{id: T, type: chioce}]", "'chioce' is not known; allowed: choice, multiple_choice, inp", id="type"),
+    pytest.param("exists: {url: x}", "error: exists: expected is empty", id="expected"),
+    pytest.param("exists:\n  url: x\n  expcted: y", ":3: error: exists.expcted: unknown key; allowed: url, ", id="unknown"),
+    pytest.param("exists: {url: x, expected: y, list: {url: x}}", "exists.list.match: required, and not there", id="alias"),
+    pytest.param("execute:\n- url: x\n- url: y\n  status_code: [99]", ":4: error: execute.1.status_code.0: must be at l", id="least"),
+    pytest.param("execute: [{url: x, polling: {interval: 1, amount: 2}}]", "execute.0: polling needs continue_if", id="polling"),
+    pytest.param("post_execute_notification: {type: sms, to: x, message: y}", "'sms' is not known; allowed: email, text", id="one"),
+    pytest.param("headers: {A: [b]}", "error: headers.A: must be text", id="headers"),
+    pytest.param("execute: [{url: 'x/{{ email|lower }}'}]", "error: execute.0.url: {{ email|lower }}: filters", id="filter"),
+    pytest.param("execute: [{url: x, data: {a: ['{{ {% if %} }}']}}]", "error: execute.0.data.a.0: {{ {% if", id="block"),
+    pytest.param("execute: [{url: x, data: {'{{ a b }}': 1}}]", "error: execute.0.data.{{ a b }}: ", id="key"),
+    pytest.param("execute: [{url: 'x/{{TEAM}}'}]\nform: [{id: TEAM_ID, type: input}]", "warning: execute.0.url: {{TEAM}}: nothing gives this variable but a hire's `extra`; did you mean TEAM_ID?", id="unfilled"),
+    pytest.param("post_execute_notification: {type: text, to: '{{fone}}', message: y}", "warning: post_execute_notification.to: {{fone}}", id="notification"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "part"), MANIFESTS)
+def test_a_manifest_with_a_problem(load, text: str, part: str) -> None:
+    files = load({"manifests/a.yaml": text + "\n", "manifests/b.yaml": MINIMAL})
+    (line,) = said(files)
+    assert part in line
+    broken = ": error: " in line
+    assert set(files.broken["manifests"]) == ({"a"} if broken else set())
+    assert set(files.manifests) == ({"b"} if broken else {"a", "b"})
+
+
+FULL = """
+    form: [{id: TEAM_ID, type: choice, url: 'https://x/{{ORG}}', next_page: 'https://x/{{NEXT_PAGE_TOKEN}}', next_page_token_from: t}]
+    exists: {url: 'https://x/{{email}}', expected: '{{ email }}', store_data: {ACCOUNT: data.id}}
+    execute:
+      - {url: 'https://x/{{TEAM_ID}}/{{ACCOUNT}}', data: {'{{first_name}}': '{{responses.0.id}}', p: '{{PASSWORD}}'}, store_data: {NEW: id}}
+      - {url: 'https://x/{{NEW}}/{{PERSONAL}}/{{access_overview}}'}
+    headers: {Authorization: 'Bearer {{oauth.access_token}}'}
+    oauth: {authenticate_url: 'https://x?redirect_uri={{redirect_url}}', access_token: {url: x, data: {code: '{{code}}'}}}
+    initial_data_form: [{id: ORG, description: 'Found under {{ settings|here }}'}, {id: PASSWORD, name: generate}]
+    extra_user_info: [{id: PERSONAL, name: 'Private {{ mail }}'}]
+    description: '{{ not a | template }}'
+"""
+
+
+def test_every_variable_that_something_gives(load) -> None:
+    assert said(load({"manifests/a.yaml": textwrap.dedent(FULL)})) == []
+
+
+def test_the_manifests_of_a_service_give_to_each_other(load) -> None:
+    files = {
+        "manifests/asana.yaml": MINIMAL + "initial_data_form: [{id: ORG}]\n",
+        "manifests/asana-team.yaml": "service: asana\nexecute: [{url: 'https://x/{{ORG}}'}]\n",
+        "manifests/other.yaml": "service: other\nexecute: [{url: 'https://x/{{ORG}}'}]\n",
+    }
+    (line,) = said(load(files))
+    assert line.startswith("manifests/other.yaml:2: warning: ")
+
+
+def test_a_broken_sibling_may_be_the_one_that_gives_it(load) -> None:
+    files = {
+        "manifests/asana.yaml": "initial_data_form: [{id: ORG}]\nexcute: []\n",
+        "manifests/asana-team.yaml": "service: asana\nexecute: [{url: 'https://x/{{ORG}}'}]\n",
+    }
+    (line,) = said(load(files))
+    assert "excute" in line
+
+
+def test_code_and_next_page_tokens_are_known_in_their_place_only(load) -> None:
+    files = load({"manifests/a.yaml": "execute: [{url: 'https://x/{{code}}/{{NEXT_PAGE_TOKEN}}'}]\n"})
+    assert len(files.problems) == 2
+
+
+SEQUENCES = [
+    pytest.param("assign: {departmnt: x}", "assign.departmnt: unknown key; allowed: email,", id="field"),
+    pytest.param("assign: {departmnt: x}", "did you mean department?", id="near"),
+    pytest.param("assign: {}", "assign: must not be empty", id="empty"),
+    pytest.param("acess: []", "acess: unknown key; allowed: assign, access; did you mean access?", id="unknown"),
+    pytest.param("access: [a, {integration: b, name: a}]", "access.1: 'a' stands twice", id="twice"),
+]
+
+
+@pytest.mark.parametrize(("text", "part"), SEQUENCES)
+def test_a_broken_sequence(load, text: str, part: str) -> None:
+    files = load({"config/sequences/s.yaml": text + "\n"})
+    (line,) = said(files)
+    assert part in line
+    assert set(files.broken["sequences"]) == {"s"}
+
+
+def test_one_stem_for_two_files_is_an_error_on_both(load) -> None:
+    files = load(
+        {
+            "hires/ada.yaml": ADA,
+            "hires/x/ada.yml": ADA.replace("ada@", "a2@"),
+            "hires/b.yaml": ADA.replace("ada@", "b@"),
+        }
+    )
+    assert [problem.file for problem in files.problems] == ["hires/ada.yaml", "hires/x/ada.yml"]
+    assert "hires/x/ada.yml has the stem 'ada' too" in files.problems[0].message
+    assert set(files.hires) == {"b"}
+    assert files.broken["hires"]["ada"] == files.problems
+
+
+def test_a_manifest_in_two_formats_is_one_stem_twice(load) -> None:
+    files = load({"manifests/a.yaml": MINIMAL, "manifests/sub/a.json": '{"execute": []}'})
+    assert set(files.broken["manifests"]) == {"a"}
+    assert len(files.problems) == 2
+
+
+def test_one_address_for_two_hires_is_an_error_on_both(load) -> None:
+    files = load({"hires/a.yaml": ADA, "hires/b.yaml": ADA.replace("ada@example", "ADA@Example")})
+    assert said(files) == [
+        "hires/a.yaml:1: error: email: hires/b.yaml has this address too: an address belongs to one hire",
+        "hires/b.yaml:1: error: email: hires/a.yaml has this address too: an address belongs to one hire",
+    ]
+    assert set(files.broken["hires"]) == {"a", "b"}
+    assert files.hires == {}
+
+
+def test_the_address_of_a_broken_hire_counts(load) -> None:
+    files = load({"hires/a.yaml": ADA, "hires/b.yaml": "x: 1\n" + ADA})
+    assert set(files.broken["hires"]) == {"a", "b"}
+    assert "hires/b.yaml:2: error: email: hires/a.yaml has this address too: an address belongs to one hire" in said(
+        files
+    )
+
+
+def test_a_file_that_looks_like_ours_and_is_not_read_is_told(load) -> None:
+    files = load({"hires/a.json": "{}", "hires/b.YAML": ADA, "hires/notes.txt": "x"})
+    assert said(files) == [
+        "hires/a.json: warning: not read: a name in hires/ ends in .yaml, .yml; rename it",
+        "hires/b.YAML: warning: not read: a name in hires/ ends in .yaml, .yml; rename it",
+    ]
+
+
+def test_access_that_is_an_alias_has_a_line_for_each_entry(load) -> None:
+    files = load({"hires/a.yaml": ADA + "extra: {X: &x [a, b]}\naccess: *x\n"})
+    assert files.hires["a"].lines == (5, 5)
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("intervall: 1\n", [":1: error: intervall: unknown key", "did you mean interval?"]),
+        (
+            "interval: 10x\ndrift: heall\n",
+            [":1: error: interval: not a duration", ":2: error: drift: 'heall'", "heal?"],
+        ),
+        ("timezone: Mars\n", ["timezone: not an IANA time zone"]),
+        ("limits:\n  per_host: 0\n", [":2: error: limits.per_host: must be at least 1"]),
+        ("a: [\n", ["not YAML"]),
+        ("- a\n", ["must be a map; allowed keys: interval, "]),
+        ("state: mysql://x\n", ["state: must be sqlite:///path or postgresql://"]),
+    ],
+)
+def test_broken_settings_refuse_the_whole(load, text: str, parts: list[str]) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load({"config/reconciler.yaml": text})
+    assert all(isinstance(problem, Problem) for problem in caught.value.problems)
+    assert all(part in str(caught.value) for part in parts)
+
+
+def test_settings_under_another_name_are_not_passed_over(load) -> None:
+    with pytest.raises(SettingsError, match="rename the file"):
+        load({"config/reconciler.yml": "interval: 1m\n"})
+    assert load({"config/reconciler.yaml": "# all defaults\n"}).settings.interval.total_seconds() == 600
+
+
+def test_an_unchanged_file_is_not_parsed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    repo = Repo(tmp_path / "repo")
+    repo.write("hires/ada.yaml", ADA)
+    repo.write("hires/broken.yaml", "x: [\n")
+    repo.write("manifests/m.yaml", MINIMAL)
+    repo.commit()
+    parsed: list[str] = []
+    real = module.read
+    monkeypatch.setattr(module, "read", lambda raw, file: (parsed.append(file), real(raw, file))[1])
+    checkout, reader = Checkout.open(repo.root), Reader()
+    first = reader.load(checkout.head())
+    assert sorted(parsed) == ["hires/ada.yaml", "hires/broken.yaml", "manifests/m.yaml"]
+    parsed.clear()
+    assert reader.load(checkout.head()) == first
+    assert reader.load(checkout.worktree()).hires == first.hires
+    assert parsed == []
+    repo.write("hires/ada.yaml", ADA + "position: Engineer\n")
+    repo.commit()
+    assert reader.load(checkout.head()).hires["ada"].model.position == "Engineer"
+    assert parsed == ["hires/ada.yaml"]
+
+
+def test_a_renamed_file_is_called_by_its_new_name(tmp_path: Path) -> None:
+    repo = Repo(tmp_path / "repo")
+    repo.write("hires/ada.yaml", ADA + "emial: x\n")
+    repo.write("manifests/m.yaml", MINIMAL)
+    repo.commit()
+    checkout, reader = Checkout.open(repo.root), Reader()
+    reader.load(checkout.head())
+    repo.git("mv", "hires/ada.yaml", "hires/lovelace.yaml")
+    repo.commit()
+    assert [problem.file for problem in reader.load(checkout.head()).problems] == ["hires/lovelace.yaml"]
