@@ -99,13 +99,26 @@ async def _real(world: World, selection: Selection, *, released: bool) -> Report
     from reconciler.engine.notify import Notifier
     from reconciler.engine.passes import look, reconcile
     from reconciler.engine.session import holding
+    from reconciler.engine.words import hear
 
     settings = world.reader.settings(_tree(world, worktree=False))
     tree = world.checkout.current(settings.source)
     _check(world, tree, selection)
     _tell_ignored(world, settings.source)
     with holding(world, settings, tree, "reconcile") as held:
-        found = await look(world, tree, held.ledger, held.sealing, selection, released=released)
+        words = held.ledger.words()
+        asked = hear(held.ledger, words, world.clock.now())
+        found = await look(
+            world,
+            tree,
+            held.ledger,
+            held.sealing,
+            selection,
+            by_hand=asked.grants,
+            released=released or asked.released,
+        )
+        for word in words:
+            held.ledger.heard(word)
         notifier = Notifier(messenger(world, found.settings, tree), world.clock, world.redactor)
         return await reconcile(world, found, held.ledger, held.sealing, notifier, author=world.author(tree))
 

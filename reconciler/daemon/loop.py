@@ -22,7 +22,7 @@ from reconciler.engine.claims import Claims
 from reconciler.engine.messages import messenger
 from reconciler.engine.notify import Notifier
 from reconciler.engine.observed import Selection
-from reconciler.engine.passes import begin_resync, look, reconcile
+from reconciler.engine.passes import begin_resync, look, reconcile, recover
 from reconciler.engine.plan import Policy
 from reconciler.engine.report import Report
 from reconciler.engine.session import Held
@@ -243,8 +243,10 @@ class Daemon:
         in_hand = self._claims.begin()
         structlog.contextvars.bind_contextvars(pass_id=f"{int(began.timestamp() * 1000):x}")
         try:
+            # An attempt that a full disk cut off has no end in the ledger: it is settled like after a crash.
+            recover(self._held.ledger, self._settings, began, busy=self._claims.busy)
             report = await self._walk(selection, asked, in_hand)
-        except (ReconcilerError, OSError, ExceptionGroup) as error:
+        except (ReconcilerError, OSError) as error:
             self.pulse.problem = _text(error)
             self._tell("pass", _text(error))
         else:
@@ -293,9 +295,7 @@ class Daemon:
             log.error(f"{about}.problem", problem=problem)
 
 
-def _text(error: BaseException) -> str:
-    if isinstance(error, BaseExceptionGroup):
-        return "; ".join(dict.fromkeys(_text(inner) for inner in error.exceptions))
+def _text(error: Exception) -> str:
     return str(error) if isinstance(error, ReconcilerError) else f"{type(error).__name__}: {error}"
 
 

@@ -16,11 +16,12 @@ from typing import Any
 from reconciler.engine.claims import InHand
 from reconciler.engine.integrations import Integration, Prepared
 from reconciler.engine.observe import Checker, Misfit
+from reconciler.engine.together import together
 from reconciler.engine.plan import Policy, differences, judge, judge_orphan, standing
 from reconciler.model.errors import Blocked
 from reconciler.model.grant import Decision, Grant, Key, Phase, Record
 from reconciler.model.status import Action, Status
-from reconciler.model.verdict import NoCheck, Present, Unknown, Verdict
+from reconciler.model.verdict import Missing, NoCheck, Present, Unknown, Verdict
 from reconciler.repository.desired import Desired
 from reconciler.requests.render import canonical
 
@@ -73,7 +74,7 @@ class Planned:
     @property
     def seen(self) -> Mapping[str, Any]:
         """What the check's `store_data` saved."""
-        return self.verdict.stored if isinstance(self.verdict, Present) else {}
+        return self.verdict.stored if isinstance(self.verdict, Present | Missing) else {}
 
 
 class Walk:
@@ -123,9 +124,7 @@ class Walk:
             for hire in queue:
                 results[hire] = [*await self._plan_hire(hire), *await self._leftovers(hire, of_hire.get(hire, ()))]
 
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(AT_ONCE, len(places))):
-                group.create_task(work())
+        await together(work() for _ in range(min(AT_ONCE, len(places))))
         return [planned for hire in places for planned in results[hire]]
 
     async def _plan_hire(self, hire: str) -> list[Planned]:

@@ -25,6 +25,7 @@ from reconciler.engine.observed import Planned, Selection, Walk
 from reconciler.engine.plan import Policy
 from reconciler.engine.report import Report, Row
 from reconciler.engine.sealing import Sealing
+from reconciler.engine.together import together
 from reconciler.engine.world import World, changed_manifests
 from reconciler.ledger.store import Happening, Ledger
 from reconciler.model.clock import Stopped, stamp
@@ -102,7 +103,8 @@ async def look(
     if in_force is not None:
         integrations = _of_branch(integrations, desired, base.manifests)
     found = {record.key: records.remembered(record, now, settings.retry_delay) for record in ledger.records(selection.hires)}
-    found = _interrupted(found, ledger, policy)
+    if ledger.unattended:
+        found = _interrupted(found, ledger, policy)
     renamed = _renamed(found, desired)
     for old, new in renamed.items():
         found[new] = replace(found.pop(old), key=new)
@@ -178,13 +180,12 @@ def _cut_off(
     )
 
 
-def recover(ledger: Ledger, settings: Settings, now: datetime) -> list[Record]:
-    """Settle every attempt that a crash cut off. The caller holds the state. Returns the records."""
+def recover(ledger: Ledger, settings: Settings, now: datetime, *, busy: Callable[[Key], bool] = lambda _key: False) -> None:
+    """Settle every attempt that a crash cut off. The caller holds the state; what is `busy` is under way."""
     policy = Policy.of(settings, now)
-    settled = []
     for attempt in ledger.open_attempts():
         record = ledger.record(attempt.key)
-        if record is None:
+        if record is None or busy(attempt.key):
             continue
         new, lines = _cut_off(record, attempt.total, attempt.alive_at, attempt.kind, policy)
         done = new.phase in (Phase.EXECUTED, Phase.REVOKED)
@@ -196,8 +197,6 @@ def recover(ledger: Ledger, settings: Settings, now: datetime) -> list[Record]:
             error=None if done else new.last_error,
             erase=[run_name(record.key)] if done else (),
         )
-        settled.append(new)
-    return settled
 
 
 def _renamed(found: Mapping[Key, Record], desired: Desired) -> dict[Key, Key]:
@@ -432,9 +431,7 @@ async def _carry_out(
         ledger.save([confirmed], [replace(line, author=author) for line in lines])
         return confirmed
 
-    async with asyncio.TaskGroup() as group:
-        for key, (item, record) in jobs.items():
-            group.create_task(one(key, item, record))
+    await together(one(key, item, record) for key, (item, record) in jobs.items())
     return after
 
 

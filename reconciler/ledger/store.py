@@ -106,8 +106,10 @@ def state_path(url: str, root: Path) -> Path:
 class Ledger:
     """The ledger of one state."""
 
-    def __init__(self, engine: sa.Engine) -> None:
+    def __init__(self, engine: sa.Engine, *, unattended: bool = False) -> None:
         self._engine = engine
+        self.unattended = unattended
+        """Whether it is read while nobody holds it: then an attempt without an end was cut off by a crash."""
 
     @classmethod
     def open(cls, url: str, root: Path) -> Ledger:
@@ -128,7 +130,7 @@ class Ledger:
         """Read the state without changing a byte of it, whether somebody holds it or not."""
         path = state_path(url, root)
         with _readable(path) as source:
-            ledger = cls(_engine(source, writing=False))
+            ledger = cls(_engine(source, writing=False), unattended=holder(path) is None)
             try:
                 if source == "sqlite://":
                     schema.metadata.create_all(ledger._engine)

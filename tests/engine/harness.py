@@ -1,0 +1,163 @@
+"""Passes in this process, on a real repository and real loopback services, with a clock whose hands the test turns."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from reconciler.engine.notify import NotSent, Notifier
+from reconciler.engine.observed import Selection
+from reconciler.engine.passes import dry_report, look, reconcile
+from reconciler.engine.report import Report, Row
+from reconciler.engine.session import holding, reading
+from reconciler.engine.words import hear
+from reconciler.engine.world import World
+from reconciler.ledger.store import Happening, Ledger
+from reconciler.model.grant import Key, Record
+from reconciler.model.secret import Redactor
+from reconciler.model.status import Event
+
+from tests.repo import Repo
+
+__all__ = ["Hands", "Machine", "Outbox"]
+
+
+class Hands:
+    """A clock that stands still until it is turned; a wait turns it by as much as it waits."""
+
+    def __init__(self, now: datetime = datetime(2026, 12, 1, 9, tzinfo=UTC)) -> None:
+        self._now = now
+        self.waits: list[float] = []
+
+    def now(self) -> datetime:
+        return self._now
+
+    async def sleep(self, seconds: float) -> None:
+        if seconds:
+            self.waits.append(seconds)
+            self._now += timedelta(seconds=seconds)
+        await asyncio.sleep(0)
+
+    def turn(self, **span: float) -> None:
+        """Turn the hands: `turn(hours=1)`; backwards too."""
+        self._now += timedelta(**span)
+
+
+@dataclass
+class Outbox:
+    """Takes messages; refuses them while `broken`."""
+
+    sent: list[tuple[str, str, str]] = field(default_factory=list)
+    broken: bool = False
+
+    async def email(self, to: str, subject: str, text: str) -> None:
+        self._take(to, subject, text)
+
+    async def text(self, to: str, text: str) -> None:
+        self._take(to, "", text)
+
+    def _take(self, *message: str) -> None:
+        if self.broken:
+            raise NotSent("the mail server refused it")
+        self.sent.append(message)  # type: ignore[arg-type]
+
+
+class Machine:
+    """The program on one repository, pass by pass. Each pass starts anew, as after a restart."""
+
+    def __init__(self, repo: Repo, clock: Hands | None = None) -> None:
+        self.repo = repo
+        self.clock = clock or Hands()
+        self.outbox = Outbox()
+        self.redactor = Redactor()
+
+    def reconcile(
+        self,
+        *,
+        hires: Iterable[str] | None = None,
+        integrations: Iterable[str] | None = None,
+        released: bool = False,
+        by_hand: dict[Key, str] | None = None,
+    ) -> Report:
+        """One pass."""
+        selection = Selection(
+            None if hires is None else frozenset(hires), None if integrations is None else frozenset(integrations)
+        )
+        return asyncio.run(self._reconcile(selection, released=released, by_hand=by_hand or {}))
+
+    async def _reconcile(self, selection: Selection, *, released: bool, by_hand: dict[Key, str]) -> Report:
+        world = self._world()
+        try:
+            settings = world.reader.settings(world.checkout.head())
+            tree = world.checkout.current(settings.source)
+            with holding(world, settings, tree, "test") as held:
+                words = held.ledger.words()
+                asked = hear(held.ledger, words, self.clock.now())
+                for word in words:
+                    held.ledger.heard(word)
+                found = await look(
+                    world,
+                    tree,
+                    held.ledger,
+                    held.sealing,
+                    selection,
+                    by_hand={**asked.grants, **by_hand},
+                    released=released or asked.released,
+                )
+                notifier = Notifier(self.outbox, self.clock, self.redactor)
+                return await reconcile(world, found, held.ledger, held.sealing, notifier, author=world.author(tree))
+        finally:
+            await world.aclose()
+
+    def plan(self) -> Report:
+        """A dry run."""
+        return asyncio.run(self._plan())
+
+    async def _plan(self) -> Report:
+        world = self._world()
+        try:
+            settings = world.reader.settings(world.checkout.head())
+            tree = world.checkout.current(settings.source)
+            with reading(world, settings) as held:
+                return dry_report(await look(world, tree, held.ledger, held.sealing, Selection()))
+        finally:
+            await world.aclose()
+
+    def word(self, kind: str, hire: str | None = None, access: str | None = None, integration: str | None = None) -> None:
+        """Leave word for the next pass, as `reconcile retry` does."""
+        with self.ledger() as ledger:
+            ledger.leave_word(
+                kind, now=self.clock.now(), by="tester@here", hire=hire, access=access, integration=integration
+            )
+
+    def record(self, hire: str, access: str) -> Record | None:
+        """What the ledger remembers of a grant."""
+        with self.ledger() as ledger:
+            return ledger.record(Key(hire, access))
+
+    def events(self, hire: str | None = None) -> list[Event]:
+        """The history's events, oldest first."""
+        return [line.event for line in self.history(hire)]
+
+    def history(self, hire: str | None = None) -> list[Happening]:
+        """The history, oldest first."""
+        with self.ledger() as ledger:
+            return list(ledger.history(hires=[hire] if hire else []))
+
+    def ledger(self) -> Any:
+        """The ledger, opened for writing beside nobody."""
+        from contextlib import closing
+
+        return closing(Ledger.open(f"sqlite:///{self.repo.state}", self.repo.root))
+
+    def _world(self) -> World:
+        return World(self.repo.root, self.clock, self.redactor)
+
+
+def row(report: Report, hire: str, access: str) -> Row:
+    """One grant of a report."""
+    (found,) = [item for item in report.rows if (item.hire, item.access) == (hire, access)]
+    return found
