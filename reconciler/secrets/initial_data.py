@@ -141,17 +141,19 @@ def _form(path: str) -> _Form:
 
 
 def _by_service(tree: Tree) -> dict[str, list[File]]:
+    """Each service's files, those in the clear first."""
     found: dict[str, list[File]] = {}
     for file in tree.files(FOLDER):
         service = service_of(file.path.removeprefix(f"{FOLDER}/"))
         if service is not None:
             found.setdefault(service, []).append(file)
+    for files in found.values():
+        files.sort(key=lambda file: _form(file.path) is not _Form.CLEAR)
     return found
 
 
 def _objection(service: str, files: list[File]) -> str | None:
-    """What is wrong with a service's files before any of them is opened. A file in the clear is put first."""
-    files.sort(key=lambda file: (_form(file.path) is not _Form.CLEAR, file.path))
+    """What is wrong with a service's files, told of the first, before any of them is opened."""
     if _form(files[0].path) is _Form.CLEAR:
         return (
             "not encrypted, and so known to everyone who can read the repository: rotate every secret in it, delete "

@@ -49,7 +49,11 @@ def metadata(raw: bytes, *, json: bool) -> Mapping[str, Any]:
 
     Raises SecretsError where it has none, for then nothing in the file is encrypted.
     """
-    found = _read(raw, json=json).get("sops")
+    return _info(_read(raw, json=json))
+
+
+def _info(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    found = data.get("sops")
     if not isinstance(found, Mapping):
         raise SecretsError(
             "not encrypted: it has no `sops` part; rotate every secret in it, then encrypt it with `sops encrypt -i`"
@@ -62,9 +66,10 @@ def decrypt(raw: bytes, *, json: bool, gnupg: Gnupg) -> dict[str, Any]:
 
     Raises SecretsError where no key opens it, and where a value, its place or the MAC was altered.
     """
-    info = metadata(raw, json=json)
+    data = _read(raw, json=json)
     try:
-        return _decrypt(raw, info, gnupg, json=json)
+        # Without resolvers a plain scalar keeps the text that was written, which is what the MAC is about.
+        return _decrypt(data, None if json else yaml.compose(raw, Loader=yaml.CBaseLoader), gnupg)
     except Unfamiliar as unfamiliar:
         return _ask_sops(raw, gnupg, str(unfamiliar), json=json)
 
@@ -84,9 +89,8 @@ def _where(error: BrokenFile) -> str:
     return problem.message if problem.line is None else f"line {problem.line}: {problem.message}"
 
 
-def _decrypt(raw: bytes, info: Mapping[str, Any], gnupg: Gnupg, *, json: bool) -> dict[str, Any]:
-    # Without resolvers a plain scalar keeps the text that was written, which is what the MAC is about.
-    tree = leaves(_read(raw, json=json), None if json else yaml.compose(raw, Loader=yaml.CBaseLoader))
+def _decrypt(data: dict[str, Any], node: Any, gnupg: Gnupg) -> dict[str, Any]:
+    info, tree = _info(data), leaves(data, node)
     del tree["sops"]
     secret, mac = _rule(info), info.get("mac")
     if not isinstance(mac, str) or not mac:
@@ -178,7 +182,13 @@ def _ask_sops(raw: bytes, gnupg: Gnupg, why: str, *, json: bool) -> dict[str, An
     environment = dict(os.environ) if gnupg.home is None else {**os.environ, "GNUPGHOME": gnupg.home}
     try:
         done = subprocess.run(  # noqa: S603  its arguments are written here, and the file goes to its standard input
-            args, input=raw, capture_output=True, timeout=TIMEOUT, check=False, env=environment
+            args,
+            input=raw,
+            capture_output=True,
+            timeout=TIMEOUT,
+            check=False,
+            env=environment,
+            start_new_session=True,  # no terminal to ask on
         )
     except subprocess.TimeoutExpired:
         raise SecretsError(f"it has {why}, and the `sops` program did not answer in {TIMEOUT:.0f} seconds") from None

@@ -43,11 +43,10 @@ def encrypt_initial_data(
     )
     if others:
         raise SecretsError(f"{FOLDER}/{others[0]} holds the initial data of {service}: edit that, or delete it first")
+    if any("\ud800" <= char <= "\udfff" for pair in values.items() for text in pair for char in text):
+        raise SecretsError("a value is not text in UTF-8: paste it again, or give it on standard input")
     text = yaml.safe_dump(dict(values), default_style='"', allow_unicode=True, sort_keys=False, width=float("inf"))
-    try:
-        message = gnupg.encrypt(text.encode(), keys, armor=False)
-    except UnicodeEncodeError:
-        raise SecretsError("a value is not text that can be written in UTF-8") from None
+    message = gnupg.encrypt(text.encode(), keys, armor=False)
     try:
         _replace(path, message)
     except OSError as error:

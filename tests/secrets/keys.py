@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from pyrage import x25519  # type: ignore[import-untyped]
 
@@ -108,8 +107,5 @@ class Files:
 
 def said(error: BaseException) -> str:
     """Everything that an error could show of itself: text, repr, and what it was raised from."""
-    chain: list[Any] = []
-    while error is not None and error not in chain:
-        chain.append(error)
-        error = error.__cause__  # type: ignore[assignment]
-    return " ".join(f"{link} {link!r}" for link in chain)
+    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return f"{error} {error!r} {said(cause) if cause else ''}"
