@@ -43,8 +43,8 @@ async def commits(
 ) -> AsyncGenerator[None, None]:
     """Yields whenever HEAD is another commit, or a file was changed where the folder itself counts.
 
-    `poll` is in seconds. What HEAD is at the first step is where it counts from, so begin before HEAD is read. Ends promptly once `stop` is set. Changes in the time that the caller takes are not lost: they
-    are told when it comes back.
+    `poll` is in seconds. It counts from what HEAD is at the first step, so begin before HEAD is read. Changes in the
+    time that the caller takes are not lost: they are told when it comes back. Ends promptly once `stop` is set.
     """
     by_commit = checkout.is_git and source == "commit"
     seen = checkout.head_id()
