@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
+import sys
+from pathlib import Path
 
+import pytest
 import yaml
 
-from tests.repo import GnupgHome, Repo
+from tests.repo import Daemon, GnupgHome, Repo, run_cli
 
 
 def test_what_is_committed(repo: Repo) -> None:
@@ -33,3 +37,59 @@ def test_initial_data_can_be_read_with_the_key(repo: Repo, gnupg_home: GnupgHome
     ).stdout
     assert yaml.safe_load(plain) == {"ORG": "12", "TOKEN": "invented-token"}
     assert repo.initial_data("slack", {"TOKEN": "x"}, armor=True).read_bytes().startswith(b"-----BEGIN PGP MESSAGE")
+
+
+STAND_IN = f"""#!{sys.executable}
+import http.server, signal, sys, yaml
+
+class Page(http.server.BaseHTTPRequestHandler):
+    asked = 0
+    def do_GET(self):
+        Page.asked += 1
+        self.send_response(200 if Page.asked > 2 else 503)
+        self.end_headers()
+
+print("called with", *sys.argv[1:], flush=True)
+if sys.argv[1:] == ["daemon", "--break"]:
+    sys.exit("no settings")
+host, _, port = yaml.safe_load(open("config/reconciler.yaml"))["listen"].rpartition(":")
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+http.server.HTTPServer((host, int(port)), Page).serve_forever()
+"""
+
+
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A program that is not ready at once, in the place of the real one."""
+    program = tmp_path / "stand-in"
+    program.write_text(STAND_IN)
+    program.chmod(0o755)
+    monkeypatch.setattr("tests.repo.PROGRAM", program)
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_a_daemon_is_waited_for_and_ended(repo: Repo) -> None:
+    with Daemon(repo, "-v") as daemon:
+        assert daemon.get("/readyz")[0] == 200
+        assert "called with daemon -v" in daemon.log
+        assert daemon.terminate() == 0
+    assert not daemon.running
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_a_daemon_is_killed(repo: Repo) -> None:
+    with Daemon(repo) as daemon:
+        daemon.kill9()
+        assert daemon.process.returncode == -signal.SIGKILL
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_a_daemon_that_ends_at_once_shows_its_log(repo: Repo) -> None:
+    with pytest.raises(AssertionError, match=r"ended with 1:\n(.|\n)*no settings"), Daemon(repo, "--break"):
+        pass
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_one_call(repo: Repo) -> None:
+    result = run_cli(repo, "daemon", "--break")
+    assert (result.code, result.out, result.err) == (1, "called with daemon --break\n", "no settings\n")
