@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from typing import TYPE_CHECKING
+
 import click
 
 from reconciler.cli.options import Asked, option, shared
+
+if TYPE_CHECKING:
+    from reconciler.engine.review import Host
+    from reconciler.model.errors import Problem
 
 __all__ = ["validate"]
 
@@ -14,38 +21,80 @@ __all__ = ["validate"]
 @option("--rev", metavar="REV", help="Read another commit.")
 @shared
 @click.pass_obj
-def validate(asked: Asked, worktree: bool, rev: str | None) -> int:
+def validate(asked: Asked, worktree: bool, rev: str | None) -> int:  # noqa: FBT001  click passes by name
     """Read every file and report every problem with file, line and what to do; list the hosts requests would go to.
 
-    Offline: asks nobody, needs no key. Exits with 1 where a file has an error.
+    Offline: asks nobody, needs no key. Exits with 1 where a file has an error. On GitHub's runners each problem is
+    written as an annotation too.
     """
     from datetime import UTC, datetime
 
+    from reconciler.cli.logs import tell
     from reconciler.cli.show import emit_json
+    from reconciler.cli.text import annotation, no_csv
     from reconciler.engine.review import hosts_of, problems_of
-    from reconciler.model.errors import Severity, SettingsError
+    from reconciler.model.errors import SettingsError, Severity, UsageError
     from reconciler.repository.files import Reader
     from reconciler.repository.source import Checkout
 
+    no_csv(asked)
+    if rev and worktree:
+        raise UsageError("--rev and --worktree exclude each other")
     checkout, reader = Checkout.open(asked.repo), Reader()
     tree = checkout.worktree() if worktree else checkout.at(rev) if rev else checkout.current("commit")
-    hosts = []
+    if not (rev or worktree) and (edits := checkout.ignored_edits()):
+        tell(
+            f"not committed, and so not looked at: {', '.join(edits[:5])}{' …' if edits[5:] else ''} (--worktree does)"
+        )
+    hosts: list[Host] = []
     try:
         files = reader.load(tree)
     except SettingsError as error:
         problems = error.problems
     else:
-        problems = problems_of(files, datetime.now(UTC))
+        problems = problems_of(files, datetime.now(UTC), tree)
         hosts = hosts_of(files)
-    wrong = sum(problem.severity is Severity.ERROR for problem in problems)
     if asked.output == "json":
-        emit_json({"problems": [problem.as_json() for problem in problems], "hosts": [host.as_json() for host in hosts]})
-        return 1 if wrong else 0
-    story = f"{wrong} error{'s' if wrong != 1 else ''}, {len(problems) - wrong} warnings"
-    click.echo(f"{story if problems else 'all files are in order'}; requests would go to {len(hosts)} hosts")
-    for problem in problems:
-        click.echo(str(problem))
+        emit_json({"problems": [each.as_json() for each in problems], "hosts": [host.as_json() for host in hosts]})
+    else:
+        click.echo("\n".join(_markdown(problems, hosts) if asked.output == "markdown" else _table(problems, hosts)))
+        if os.environ.get("GITHUB_ACTIONS") == "true":
+            for problem in problems:
+                click.echo(annotation(problem))
+    return 1 if any(problem.severity is Severity.ERROR for problem in problems) else 0
+
+
+def _headline(problems: list[Problem], hosts: list[Host]) -> str:
+    """The whole story in one line."""
+    from reconciler.cli.text import count
+    from reconciler.model.errors import Severity
+
+    wrong = sum(problem.severity is Severity.ERROR for problem in problems)
+    warned = len(problems) - wrong
+    told = [text for number, text in ((wrong, count(wrong, "error")), (warned, count(warned, "warning"))) if number]
+    refused = sum(not host.allowed for host in hosts)
+    closing = f", of which {refused} not allowed" if refused else ""
+    return f"{', '.join(told) or 'all files are in order'}; requests would go to {count(len(hosts), 'host')}{closing}"
+
+
+def _table(problems: list[Problem], hosts: list[Host]) -> list[str]:
+    from reconciler.cli.text import printable
+
+    lines = [_headline(problems, hosts), *(printable(str(problem)) for problem in problems)]
     for host in hosts:
-        mark = "" if host.allowed else "  NOT ALLOWED: add it to allowed_hosts in config/reconciler.yaml"
-        click.echo(f"host {host.host}  ({', '.join(host.files)}){mark}")
-    return 1 if wrong else 0
+        mark = "" if host.allowed else "  NOT ALLOWED"
+        lines.append(f"host {host.host}  ({printable(', '.join(host.files))}){mark}")
+    return lines
+
+
+def _markdown(problems: list[Problem], hosts: list[Host]) -> list[str]:
+    from reconciler.cli.text import code
+
+    lines = [f"**{_headline(problems, hosts)}**", ""]
+    for problem in problems:
+        where = problem.file if problem.line is None else f"{problem.file}:{problem.line}"
+        lines.append(f"- {problem.severity} in {code(where)}: {code(problem.message)}")
+    for host in hosts:
+        mark = "" if host.allowed else " **not allowed**"
+        lines.append(f"- host {code(host.host)} from {', '.join(map(code, host.files))}{mark}")
+    return lines

@@ -1,0 +1,94 @@
+"""`reconcile diff`: what a pull request changes, offline and without any secret."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import click
+
+from reconciler.cli.options import Asked, shared
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from reconciler.engine.changes import Side
+    from reconciler.repository.files import Reader
+    from reconciler.repository.source import File, Tree
+
+__all__ = ["diff"]
+
+
+@click.command()
+@click.argument("base")
+@click.argument("head", default="HEAD")
+@shared
+@click.pass_obj
+def diff(asked: Asked, base: str, head: str) -> int:
+    """Show what HEAD changes of BASE: grants added, changed and removed, new hosts, problems.
+
+    BASE and HEAD are revisions; HEAD may be `worktree`, the files as they stand. Offline, and without any key. For a
+    branch that main has moved away from, compare with where it began: `reconcile diff $(git merge-base main HEAD)`.
+    With --output markdown: a comment ready to post. Exits with 1 where a file at HEAD has an error.
+    """
+    from datetime import UTC, datetime
+
+    from reconciler.cli.difference import as_markdown, as_table
+    from reconciler.cli.show import emit_json
+    from reconciler.cli.text import no_csv
+    from reconciler.engine.changes import compare
+    from reconciler.engine.review import today_of
+    from reconciler.model.errors import Severity
+    from reconciler.repository.files import Reader
+    from reconciler.repository.source import WORKTREE, Checkout
+
+    no_csv(asked)
+    checkout, reader, now = Checkout.open(asked.repo), Reader(), datetime.now(UTC)
+    before = _side(reader, checkout.at(base), now, may_be_empty=True)
+    tree = checkout.worktree() if head == WORKTREE else checkout.at(head)
+    after = _side(reader, tree, now)
+    day = today_of(after.files, now) if after.files is not None else now.date()
+    found = compare(before, after, day)
+    match asked.output:
+        case "json":
+            emit_json(found.as_json())
+        case "markdown":
+            click.echo(as_markdown(found))
+        case _:
+            click.echo(as_table(found))
+    return 1 if any(problem.severity is Severity.ERROR for problem in after.problems) else 0
+
+
+def _side(reader: Reader, tree: Tree, now: datetime, *, may_be_empty: bool = False) -> Side:
+    """One revision; with `may_be_empty` also one from before there was anything."""
+    from reconciler.engine.changes import Side
+    from reconciler.engine.review import hosts_of, problems_of
+    from reconciler.model.errors import SettingsError
+
+    if may_be_empty and not (tree.has("hires") and tree.has("manifests")):
+        tree = _Beginning(tree)
+    try:
+        files = reader.load(tree)
+    except SettingsError as error:
+        return Side(tree.revision, None, error.problems, [])
+    return Side(tree.revision, files, problems_of(files, now, tree), hosts_of(files))
+
+
+class _Beginning:
+    """A revision from before there were `hires/` or `manifests/`: as if they were empty."""
+
+    def __init__(self, tree: Tree) -> None:
+        self._tree = tree
+        self.revision = tree.revision
+
+    def files(self, folder: str) -> Iterator[File]:
+        return self._tree.files(folder)
+
+    def find(self, path: str) -> File | None:
+        return self._tree.find(path)
+
+    def has(self, folder: str) -> bool:  # noqa: ARG002  that is the point
+        return True
+
+    def read(self, file: File) -> bytes:
+        return self._tree.read(file)

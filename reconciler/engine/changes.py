@@ -1,0 +1,277 @@
+"""What a pull request changes: two revisions, compared as what they want, not as text.
+
+A file that cannot be read takes nothing away: its grants are held where they are (DESIGN section 3, Source of truth),
+so they are not told as removed; the file's problem is. A hire whose file was renamed is the same person (STATES.md).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from enum import StrEnum
+from typing import Any
+
+from reconciler.engine.review import Host, jsonable, used_names
+from reconciler.model.errors import MissingVariable, Problem
+from reconciler.model.grant import Grant, Key
+from reconciler.model.hire import At, Entry
+from reconciler.model.scope import Scope
+from reconciler.repository.desired import Desired
+from reconciler.repository.files import Files
+
+__all__ = ["Change", "Difference", "Kind", "Side", "changes", "compare"]
+
+_UNITS = ((86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
+
+
+class Kind(StrEnum):
+    """What becomes of a grant."""
+
+    ADDED = "added"
+    CHANGED = "changed"
+    REMOVED = "removed"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One grant that differs. `fields` has what differs, before and after; None where it is not given."""
+
+    key: Key
+    integration: str
+    kind: Kind
+    fields: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
+    who: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """The object of DESIGN section 4.1."""
+        return {
+            "hire": self.key.hire,
+            "access": self.key.access,
+            "integration": self.integration,
+            "change": str(self.kind),
+            "fields": {name: list(pair) for name, pair in self.fields.items()},
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One of the two revisions. `files` is None where its settings cannot be read, and nothing else is."""
+
+    revision: str
+    files: Files | None
+    problems: list[Problem]
+    hosts: list[Host]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Everything that a pull request changes. `manifests` and `settings` are what changes without naming a grant.
+
+    `comparable` is False where the settings of either revision cannot be read: then only problems are known.
+    """
+
+    base: str
+    head: str
+    grants: list[Change]
+    hosts_added: list[Host]
+    hosts_removed: list[Host]
+    problems_added: list[Problem]
+    problems_fixed: list[Problem]
+    manifests: dict[Kind, list[str]]
+    settings: dict[str, tuple[Any, Any]]
+    comparable: bool = True
+
+    def as_json(self) -> dict[str, Any]:
+        """The object of DESIGN section 4.1."""
+        return {
+            "base": self.base,
+            "head": self.head,
+            "grants": [change.as_json() for change in self.grants],
+            "hosts": {
+                "added": [host.host for host in self.hosts_added],
+                "removed": [host.host for host in self.hosts_removed],
+            },
+            "problems": {
+                "added": [problem.as_json() for problem in self.problems_added],
+                "fixed": [problem.as_json() for problem in self.problems_fixed],
+            },
+            "manifests": {str(kind): list(found) for kind, found in self.manifests.items()},
+            "settings": {name: list(pair) for name, pair in self.settings.items()},
+        }
+
+
+def compare(base: Side, head: Side, today: date) -> Difference:
+    """What `head` changes of `base`; `today` decides which entries have reached their `until`."""
+    problems = _beyond(head.problems, base.problems), _beyond(base.problems, head.problems)
+    if base.files is None or head.files is None:
+        return Difference(base.revision, head.revision, [], [], [], *problems, {}, {}, comparable=False)
+    return Difference(
+        base.revision,
+        head.revision,
+        changes(base.files, head.files, today),
+        *_hosts(base, head),
+        *problems,
+        _manifests(base.files, head.files),
+        _settings(base.files, head.files),
+    )
+
+
+def changes(base: Files, head: Files, today: date) -> list[Change]:
+    """The grants that are added, changed and removed, sorted by hire and access."""
+    before, after = Desired(base, today), Desired(head, today)
+    moved = _moved(before, after)
+    old = {Key(moved.get(key.hire, key.hire), key.access): grant for key, grant in _grants(before)}
+    new = dict(_grants(after))
+    found = []
+    for key in sorted(old.keys() | new.keys()):
+        was, now = old.get(key), new.get(key)
+        if now is None and was is not None and not _held(was, after):
+            found.append(_change(was.key, Kind.REMOVED, was, _fields(base, was), {}))
+        elif was is None and now is not None:
+            found.append(_change(key, Kind.ADDED, now, {}, _fields(head, now)))
+        elif was is not None and now is not None:
+            used = _used(base, was) | _used(head, now)
+            then = {**_fields(base, was), **_person(was, used), "hire": was.key.hire}
+            here = {**_fields(head, now), **_person(now, used), "hire": now.key.hire}
+            change = _change(key, Kind.CHANGED, now, then, here)
+            if change.fields:
+                found.append(change)
+    return found
+
+
+def _grants(desired: Desired) -> Iterator[tuple[Key, Grant]]:
+    for hire in desired.hires:
+        for grant in desired.grants(hire):
+            yield grant.key, grant
+
+
+def _moved(before: Desired, after: Desired) -> dict[str, str]:
+    """The hires whose file has another name and the same address: old id → new id."""
+    gone = before.hires.keys() - after.hires.keys() - after.broken_hires.keys()
+    found = {}
+    for hire in gone:
+        now = after.emails.get(before.hires[hire].model.email.lower())
+        if now is not None and now not in before.hires:
+            found[hire] = now
+    return found
+
+
+def _held(grant: Grant, after: Desired) -> bool:
+    """Whether a grant is not there only because a file that it stands in cannot be read."""
+    return grant.key.hire in after.broken_hires or (
+        grant.origin is not None and grant.origin in after.unreadable_sequences
+    )
+
+
+def _change(key: Key, kind: Kind, grant: Grant, then: Mapping[str, Any], now: Mapping[str, Any]) -> Change:
+    names = [*then, *(name for name in now if name not in then)]
+    fields = {name: (then.get(name), now.get(name)) for name in names if then.get(name) != now.get(name)}
+    if kind is not Kind.CHANGED:
+        fields.pop("integration", None)
+    return Change(key, grant.integration, kind, fields, grant.email)
+
+
+def _fields(files: Files, grant: Grant) -> dict[str, Any]:
+    """What an access entry says, as JSON has it; what it leaves out is not there."""
+    entry = _entry(files, grant)
+    fields: dict[str, Any] = {"integration": entry.integration}
+    fields |= {f"values.{name}": jsonable(value) for name, value in entry.values.items() if value is not None}
+    if entry.at.kind != "commit":
+        fields["at"] = _at(entry.at)
+    if entry.until is not None:
+        fields["until"] = entry.until.isoformat()
+    if entry.needs:
+        fields["needs"] = list(entry.needs)
+    return fields
+
+
+def _entry(files: Files, grant: Grant) -> Entry:
+    access = (files.sequences[grant.origin] if grant.origin else files.hires[grant.key.hire]).model.access
+    return next(entry for entry in access if entry.access == grant.key.access)
+
+
+def _at(at: At) -> str:
+    if at.kind == "date":
+        return str(at.day)
+    return f"start{at.offset.days:+d}d" if at.offset else str(at.kind)
+
+
+def _used(files: Files, grant: Grant) -> frozenset[str]:
+    """The hire's variables that matter to a grant: those of its manifest, the address, and the day it counts from."""
+    used = used_names(grant.manifest) if grant.manifest is not None else frozenset()
+    return used | ({"email", "start"} if _entry(files, grant).at.kind == "start" else {"email"})
+
+
+def _person(grant: Grant, used: Iterable[str]) -> dict[str, Any]:
+    """The hire's values by name, those of `extra` as `extra.NAME`; a manager who has a file by name."""
+    found = {}
+    for layer in grant.layers:
+        if layer.origin == grant.source:
+            continue  # the form's values: they are told as the entry writes them
+        scope, prefix = Scope((layer,)), "extra." if layer.origin.endswith("(extra)") else ""
+        for name in sorted(used):
+            try:
+                found[prefix + name] = jsonable(scope.look_up(name).value)
+            except MissingVariable:
+                continue
+    return found
+
+
+def _hosts(base: Side, head: Side) -> tuple[list[Host], list[Host]]:
+    """Hosts that are new, also to a manifest that was there before, and those that nothing goes to any more."""
+    known = {host.host: host.files for host in base.hosts}
+    there = {file for host in base.hosts for file in host.files}
+    added = [
+        host
+        for host in head.hosts
+        if host.host not in known or any(file in there and file not in known[host.host] for file in host.files)
+    ]
+    left = {host.host for host in head.hosts}
+    return added, [host for host in base.hosts if host.host not in left]
+
+
+def _beyond(problems: Iterable[Problem], others: Iterable[Problem]) -> list[Problem]:
+    """The problems that the others are not; a line that only moved makes no other problem."""
+    known = Counter((other.file, other.severity, other.message) for other in others)
+    found = []
+    for problem in problems:
+        what = (problem.file, problem.severity, problem.message)
+        if known[what]:
+            known[what] -= 1
+        else:
+            found.append(problem)
+    return found
+
+
+def _manifests(base: Files, head: Files) -> dict[Kind, list[str]]:
+    """The integrations whose manifest says something else; one that is broken on either side is told as a problem."""
+    old = {name: loaded.model for name, loaded in base.manifests.items()}
+    new = {name: loaded.model for name, loaded in head.manifests.items()}
+    return {
+        Kind.ADDED: sorted(new.keys() - old.keys() - base.broken["manifests"].keys()),
+        Kind.CHANGED: sorted(name for name in new.keys() & old.keys() if new[name] != old[name]),
+        Kind.REMOVED: sorted(old.keys() - new.keys() - head.broken["manifests"].keys()),
+    }
+
+
+def _settings(base: Files, head: Files) -> dict[str, tuple[Any, Any]]:
+    old, new = (dict(_flat(files.settings.model_dump())) for files in (base, head))
+    names = [*old, *(name for name in new if name not in old)]
+    return {name: (old.get(name), new.get(name)) for name in names if old.get(name) != new.get(name)}
+
+
+def _flat(keys: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Settings by their dotted keys, as JSON has them, a duration as it is written in the file."""
+    for key, value in keys.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}", _span(value) if isinstance(value, timedelta) else jsonable(value)
+
+
+def _span(span: timedelta) -> str:
+    seconds = span.total_seconds()
+    length, unit = next(((length, unit) for length, unit in _UNITS if seconds and seconds % length == 0), (1, "s"))
+    return f"{seconds / length:g}{unit}"
