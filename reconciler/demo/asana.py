@@ -1,7 +1,7 @@
 """Asana on loopback: its documented API as far as the sample manifest uses it, in memory.
 
-Bearer token, `data` envelope, Asana's own error bodies. `slow_down` makes the next requests meet its rate limit, so
-that the demo can show a Retry-After being kept.
+Bearer token, `data` envelope, Asana's own error bodies. `slow_down` makes the next requests meet its rate limit, and
+`POST /fail-once`, which is no part of Asana's API, the next `addUser` an internal error, so that the demo can show both.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ class Asana:
     people: dict[str, dict[str, Any]] = field(default_factory=dict)
     members: dict[str, set[str]] = field(default_factory=lambda: {team: set() for team in TEAMS})
     _busy: int = 0
+    _broken: bool = False
     _retry_after: int = 1
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
@@ -66,6 +67,9 @@ class Asana:
         return [body]
 
     def _answer(self, environ: WSGIEnvironment) -> Any:
+        if (environ["REQUEST_METHOD"], environ["PATH_INFO"]) == ("POST", "/fail-once"):
+            self._broken = True
+            return "the next addUser is answered 500"
         if environ.get("HTTP_AUTHORIZATION") != f"Bearer {self.token}":
             raise _Refused(401, "Not Authorized")
         if self._busy:
@@ -75,6 +79,9 @@ class Asana:
                 "You have made too many requests recently. Please, be chill.",
                 {"Retry-After": str(self._retry_after)},
             )
+        if self._broken and environ["PATH_INFO"].endswith("/addUser"):
+            self._broken = False
+            raise _Refused(500, "Server Error")
         found = _ROUTE.fullmatch(environ["PATH_INFO"])
         match (environ["REQUEST_METHOD"], *(found.groups() if found else ())):
             case "GET", "users", who, None:

@@ -120,6 +120,10 @@ class Checkout:
         name, address = (raw.decode(errors="replace") for raw in (commit.author.raw_name, commit.author.raw_email))
         return Commit(str(commit.id), f"{name} <{address}>", datetime.fromtimestamp(commit.commit_time, UTC))
 
+    def has_remote(self, name: str) -> bool:
+        """Whether there is somewhere to fetch from."""
+        return self.repository is not None and name in self.repository.remotes.names()
+
     def fetch(self, git: Git) -> str | None:
         """Fetch and fast-forward the branch; None where that went well, else a sentence that says why not."""
         if self.repository is None:

@@ -1,0 +1,174 @@
+"""The demo's stage: a copy of the sample repository with a throw-away gpg key, and the sample services on loopback.
+
+Everything lies in one temporary folder and is gone when the demo ends; every process started here is ended by its id.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from reconciler.demo import asana, scim
+from reconciler.demo.loopback import Loopback
+from reconciler.model.errors import ReconcilerError
+from reconciler.secrets.gpg import Gnupg
+from reconciler.secrets.write import encrypt_initial_data
+
+__all__ = ["Stage", "staged"]
+
+SAMPLE = Path(__file__).parents[2]
+FOLDERS = ("config", "manifests", "hires")
+QUICKER = {"interval: 1m ": "interval: 5s ", "retry_delay: 1h ": "retry_delay: 5s "}
+"""So that there is something to see within a minute; nobody waits an hour for a demo."""
+
+
+class NoDemo(ReconcilerError):
+    """The demo cannot be set up here; the text says what is missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A repository with services that it fits to, and the environment in which `reconcile` finds its key."""
+
+    root: Path
+    environment: dict[str, str]
+    asana: str
+    listen: str
+
+    def command(self, *arguments: str) -> list[str]:
+        """`reconcile` with these arguments."""
+        return [sys.executable, "-m", "reconciler.cli", *arguments]
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run `reconcile` on the repository, to its end."""
+        return subprocess.run(
+            self.command(*arguments),
+            cwd=self.root,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+
+    def commit(self, message: str) -> None:
+        """Commit everything there is."""
+        _git(self.root, self.environment, "add", "--all")
+        _git(self.root, self.environment, "commit", "--quiet", "--message", message)
+
+
+@contextmanager
+def staged() -> Iterator[Stage]:
+    """Set the stage; it is struck when the block ends. Raises NoDemo."""
+    if not all((SAMPLE / folder).is_dir() for folder in FOLDERS):
+        raise NoDemo(f"the sample repository is not at {SAMPLE}: run the demo from a checkout of this project, `make run`")
+    for program in ("git", "gpg"):
+        if shutil.which(program) is None:
+            raise NoDemo(f"the demo needs {program}: install it (Debian: apt-get install git gnupg)")
+    tokens = {"asana": "demo-" + secrets.token_hex(16), "scim": "demo-" + secrets.token_hex(16)}
+    with ExitStack() as stack:
+        tools = stack.enter_context(_serving(asana.Asana(tokens["asana"]), asana.PORT))
+        people = stack.enter_context(_serving(scim.scim(tokens["scim"]), scim.PORT))
+        # Short, for the path of gpg's socket is limited.
+        home = stack.enter_context(_temporary("rd-"))
+        root = stack.enter_context(_temporary("reconciler-demo-"))
+        environment = _environment(home)
+        stack.callback(_kill_agent, environment)
+        key = _make_key(environment)
+        listen = _copy(root, {asana.PORT: tools.port, scim.PORT: people.port})
+        gnupg = Gnupg(str(home))
+        values = {"asana": {"TOKEN": tokens["asana"], "ORG": asana.ORGANIZATION}, "scim": {"TOKEN": tokens["scim"]}}
+        for service, data in values.items():
+            encrypt_initial_data(root, service, data, [key], gnupg)
+        stage = Stage(root, environment, tools.url, listen)
+        _git(root, environment, "init", "--quiet", "--initial-branch=main")
+        stage.commit("The sample repository")
+        yield stage
+
+
+@contextmanager
+def _temporary(prefix: str) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix=prefix, dir="/tmp", ignore_cleanup_errors=True) as folder:  # noqa: S108
+        yield Path(folder)
+
+
+def _serving(application, port: int) -> Loopback:  # type: ignore[no-untyped-def]
+    try:
+        return Loopback(application, port)
+    except OSError:
+        return Loopback(application)
+
+
+def _environment(home: Path) -> dict[str, str]:
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("RECONCILE_", "GIT_"))}
+    who = {f"GIT_{role}_{what}": value for role in ("AUTHOR", "COMMITTER") for what, value in _ME.items()}
+    return kept | who | {"GNUPGHOME": str(home), "GIT_CONFIG_GLOBAL": os.devnull}
+
+
+_ME = {"NAME": "Demo", "EMAIL": "demo@example.com"}
+
+
+def _make_key(environment: dict[str, str]) -> str:
+    """A key without a passphrase, for this demo only; its fingerprint."""
+    make = ["gpg", "--batch", "--quiet", "--passphrase", "", "--quick-generate-key", "Demo <demo@example.com>"]
+    _run([*make, "future-default", "default", "never"], environment)
+    listed = _run(["gpg", "--batch", "--with-colons", "--list-keys"], environment)
+    return next(line.split(":")[9] for line in listed.splitlines() if line.startswith("fpr:"))
+
+
+def _kill_agent(environment: dict[str, str]) -> None:
+    subprocess.run(["gpgconf", "--kill", "all"], env=environment, capture_output=True, check=False, timeout=20)
+
+
+def _copy(root: Path, ports: dict[int, int]) -> str:
+    """Copy the sample, with the ports that the services really have; gives what the daemon listens on."""
+    for folder in FOLDERS:
+        shutil.copytree(SAMPLE / folder, root / folder)
+    for file in (root / "manifests").iterdir():
+        text = file.read_text()
+        for port, real in ports.items():
+            text = text.replace(f"127.0.0.1:{port}", f"127.0.0.1:{real}")
+        file.write_text(text)
+    settings = root / "config" / "reconciler.yaml"
+    text = settings.read_text()
+    for slow, quick in QUICKER.items():
+        text = text.replace(slow, quick)
+    listen = f"127.0.0.1:{_free_port(8080)}"
+    settings.write_text(text.replace("127.0.0.1:8080", listen))
+    (root / ".gitignore").write_text(".reconciler/\n")
+    return listen
+
+
+def _free_port(wanted: int) -> int:
+    import socket
+
+    for port in (wanted, 0):
+        with socket.socket() as attempt:
+            attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                attempt.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return int(attempt.getsockname()[1])
+    raise NoDemo("no port is free on 127.0.0.1")
+
+
+def _git(root: Path, environment: dict[str, str], *arguments: str) -> None:
+    _run(["git", "-C", str(root), "-c", "commit.gpgsign=false", *arguments], environment)
+
+
+def _run(command: list[str], environment: dict[str, str]) -> str:
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    if done.returncode:
+        raise NoDemo(f"{command[0]} failed: {done.stderr.strip()}")
+    return done.stdout

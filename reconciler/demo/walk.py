@@ -1,0 +1,193 @@
+"""The walk-through: audit, commit, provision, a failure with its retry, audit again; and the daemon to play with."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import click
+
+from reconciler.demo.stage import Stage, staged
+
+__all__ = ["walk"]
+
+PATIENCE = 60.0
+"""Seconds after which something that should have happened is said not to have."""
+
+GRACE = "hires/grace.yaml"
+GRACE_TEXT = """\
+email: grace.mbeki@example.com
+first_name: Grace
+last_name: Mbeki
+department: Design
+access:
+  - scim
+  - integration: asana
+    values: {TEAM_ID: {name: Design}}
+    needs: [scim]
+"""
+
+NEXT = """\
+The daemon goes on. The repository is {root}; in another terminal:
+
+  cd {root}
+  $EDITOR hires/grace.yaml        # another department, another team; or copy it: a new person needs a new address
+  git add -A && git commit -m "What I changed"
+                                  # this window shows what the daemon makes of it, at once
+
+  curl -X POST {asana}/fail-once  # the next change at Asana is answered 500: commit a new person, see the retry
+
+  export GNUPGHOME={home}         # where the demo's own key is
+  {reconcile} status              # the ledger; {reconcile} --dry-run asks the services; both beside the daemon
+  {reconcile} explain grace asana # one grant: where each value comes from, each request, what happens next
+  curl http://{listen}/metrics    # and /healthz, /readyz
+
+Ctrl-C ends the demo and removes everything that it made.
+"""
+
+
+def walk(*, once: bool) -> int:
+    """Run the demo; 0 where all went as it should. With `once` it ends by itself."""
+    with staged() as stage:
+        _say("A copy of the sample repository, with a gpg key made for it, and two services on loopback:")
+        click.echo(f"  {stage.root}\n  Asana's API at {stage.asana}, and a SCIM 2.0 server")
+        _step(stage, "The audit: who should have what, who has it, what would be done. Nothing is changed.", "--dry-run")
+        with _daemon(stage) as log:
+            _say("The daemon, on the same commit:")
+            if not _until(stage, lambda grants: _settled(grants)):
+                return _stuck(log)
+            _show(log)
+            _say(f"A pull request is merged: {GRACE} is new, and Asana fails once, just then.")
+            urllib.request.urlopen(f"{stage.asana}/fail-once", data=b"", timeout=10).close()
+            (stage.root / GRACE).write_text(GRACE_TEXT)
+            click.echo("".join(f"  | {line}\n" for line in GRACE_TEXT.splitlines()), nl=False)
+            stage.commit("Grace starts in Design")
+            if not _until(stage, lambda grants: grants.get("grace/asana", ("",))[0] == "retrying"):
+                return _stuck(log)
+            _show(log)
+            _step(stage, "One attempt failed and is written down. One retry follows (here after 5 s, else 1 h).", "status", "--hire", "grace")
+            if not _until(stage, lambda grants: grants.get("grace/asana", ("",))[0] == "present"):
+                return _stuck(log)
+            _show(log)
+            _step(stage, "The audit again, beside the daemon:", "--dry-run", "--detailed-exitcode")
+            _step(stage, "What happened to Grace's access, and when:", "history", "--hire", "grace")
+            if once:
+                _say("That is the whole of it.")
+                return 0
+            click.echo("\n" + _next(stage))
+            return _play(log)
+
+
+def _next(stage: Stage) -> str:
+    import sys
+    from pathlib import Path
+
+    reconcile = Path(sys.executable).with_name("reconcile")
+    return NEXT.format(
+        root=stage.root, asana=stage.asana, home=stage.environment["GNUPGHOME"], reconcile=reconcile, listen=stage.listen
+    )
+
+
+def _say(text: str) -> None:
+    click.secho(f"\n== {text}", bold=True)
+
+
+def _step(stage: Stage, text: str, *arguments: str) -> None:
+    _say(text)
+    click.echo(f"$ reconcile {' '.join(arguments)}")
+    click.echo(stage.run(*arguments).stdout.rstrip())
+
+
+def _settled(grants: dict[str, tuple[str, str]]) -> bool:
+    return bool(grants) and all(status in ("present", "scheduled") for status, _ in grants.values())
+
+
+def _until(stage: Stage, there: Callable[[dict[str, tuple[str, str]]], bool]) -> bool:
+    """Wait until the ledger says so."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        answer = stage.run("status", "--output", "json")
+        try:
+            grants = json.loads(answer.stdout)["grants"]
+        except (ValueError, KeyError):
+            grants = []
+        if there({f"{grant['hire']}/{grant['access']}": (grant["status"], grant["reason"]) for grant in grants}):
+            return True
+        time.sleep(0.3)
+    return False
+
+
+class _Log:
+    """What the daemon writes, line by line."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self._lines: list[str] = []
+        self._shown = 0
+        self.live = False
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self._lines.append(line)
+            if self.live:
+                self.show()
+
+    def show(self) -> None:
+        """Show what was not shown yet."""
+        while self._shown < len(self._lines):
+            click.echo(f"  {self._lines[self._shown]}", nl=False)
+            self._shown += 1
+
+
+@contextmanager
+def _daemon(stage: Stage) -> Iterator[_Log]:
+    process = subprocess.Popen(
+        stage.command("daemon"),
+        cwd=stage.root,
+        env=stage.environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,  # Ctrl-C is the demo's, which then ends the daemon in order
+    )
+    try:
+        yield _Log(process)
+    finally:
+        process.terminate()
+        try:
+            process.wait(40)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+def _show(log: _Log) -> None:
+    time.sleep(0.2)
+    log.show()
+
+
+def _stuck(log: _Log) -> int:
+    log.show()
+    click.echo(f"\nwhat should have happened did not, within {PATIENCE:g} s", err=True)
+    return 1
+
+
+def _play(log: _Log) -> int:
+    log.live = True
+    log.show()
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
+    while not stopped.wait(0.5):
+        if log.process.poll() is not None:
+            return 1
+    click.echo("\nending the daemon and removing the demo's files")
+    return 0
