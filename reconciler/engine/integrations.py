@@ -138,7 +138,8 @@ class Integration:
                 Scope(grant.layers).look_up(info.id)
             except MissingVariable as error:
                 raise Blocked(f"the hire gives no extra.{info.id}, which {self.file} asks for") from error
-        if self.manifest.oauth is not None and (self.connection is None or self.connection.layer() is None):
+        connected = self.connection is not None and self.connection.layer() is not None
+        if not connected and (self.manifest.oauth is not None or (self.connection is not None and "oauth" in self.used)):
             raise Blocked(f"not connected: run `reconcile oauth connect {self.service}`")
 
     def _renders(self, call: Call, scope: Scope) -> None:
@@ -283,6 +284,10 @@ def integrations_of(
         hosts = AllowedHosts(frozenset(settings.allowed_hosts) or written)
         layer = initial_layer(service, found, redactor) if isinstance(found, dict) else None
         shared = client(service.name, hosts)
+        redirect_url = f"{settings.public}/oauth/callback/{service.name}"
+        base = Scope((Layer("settings", {"redirect_url": redirect_url}), *([layer] if layer is not None else [])))
+        # Manifests of one service share its connection; the first that says how it is come by speaks for those that don't.
+        speaks = next((manifest for _, manifest in service.manifests.values() if manifest.oauth is not None), None)
         for name, (file, manifest) in service.manifests.items():
             yield Integration(
                 name=name,
@@ -293,9 +298,9 @@ def integrations_of(
                 hosts=hosts,
                 initial=layer,
                 fault=_fault(service, manifest, found),
-                redirect_url=f"{settings.public}/oauth/callback/{service.name}",
+                redirect_url=redirect_url,
                 sealer=sealer,
-                connection=connection(service.name, manifest, shared, hosts) if manifest.oauth else None,
+                connection=connection(service.name, manifest if manifest.oauth else speaks, shared, base) if speaks else None,
             )
 
 

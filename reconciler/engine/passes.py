@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 
 from reconciler.engine import record as records
 from reconciler.engine.attempt import Actor, Job
@@ -97,7 +98,7 @@ async def look(
             world.redactor,
             client=lambda service, hosts: world.client(service, hosts, settings.limits),
             sealer=sealing.sealer,
-            connection=sealing.connection,
+            connection=partial(sealing.connection, world),
         )
     }
     if in_force is not None:

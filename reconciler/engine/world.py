@@ -15,6 +15,7 @@ from reconciler.repository.files import Reader
 from reconciler.repository.source import WORKTREE, Checkout, Tree
 from reconciler.requests.client import Client
 from reconciler.requests.hosts import AllowedHosts
+from reconciler.requests.oauth import Turn
 from reconciler.requests.throttle import Throttle
 from reconciler.secrets.gpg import Gnupg
 from reconciler.secrets.initial_data import InitialData
@@ -53,6 +54,7 @@ class World:
         self._gnupg: tuple[str | None, Gnupg, InitialData] | None = None
         self._throttle: tuple[Limits, Throttle] | None = None
         self._clients: dict[str, tuple[Limits, AllowedHosts, Client]] = {}
+        self._turns: dict[str, Turn] = {}
 
     def gnupg(self, settings: Settings) -> Gnupg:
         """gpg with the home that the settings name."""
@@ -79,6 +81,10 @@ class World:
         client = Client(service, limits, hosts, self.clock, self._throttle[1], f"the manifests of {service}")
         self._clients[service] = (limits, hosts, client)
         return client
+
+    def turn(self, service: str) -> Turn:
+        """The turn that a service's token refreshes take, from pass to pass."""
+        return self._turns.setdefault(service, Turn())
 
     def author(self, tree: Tree) -> str | None:
         """By whom a revision was committed; None for files as they stand."""

@@ -1,0 +1,42 @@
+"""`/oauth/callback/<service>`: where a service sends a person back to. It says how it went, and nothing more.
+
+The page loads nothing and passes nothing on: its address holds the code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from html import escape
+
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import Route
+
+__all__ = ["Connect", "callback_route"]
+
+Connect = Callable[[str, Mapping[str, str]], Awaitable[tuple[int, str]]]
+"""Takes the service and the query, and gives an HTTP status and a sentence for the person."""
+
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "no-referrer",
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+def callback_route(connect: Connect) -> Route:
+    """The route of the callback."""
+
+    async def come_back(request: Request) -> Response:
+        if request.method == "HEAD":  # whoever only looks must not use up the authorization
+            return Response(status_code=405, headers=HEADERS | {"Allow": "GET"})
+        status, text = await connect(request.path_params["service"], dict(request.query_params))
+        page = (
+            '<!doctype html><html lang="en"><meta charset="utf-8"><title>Access reconciler</title>'
+            '<body style="font: 1rem/1.5 sans-serif; margin: 4rem auto; max-width: 40rem">'
+            f"<p>{escape(text)}</p></body></html>\n"
+        )
+        return HTMLResponse(page, status_code=status, headers=HEADERS)
+
+    return Route("/oauth/callback/{service}", come_back, methods=["GET"])
