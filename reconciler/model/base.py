@@ -12,7 +12,20 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints
 
-__all__ = ["Day", "Duration", "Email", "Identifier", "Model", "Text", "as_text", "day", "duration"]
+__all__ = [
+    "DAY",
+    "DURATION",
+    "EMAIL",
+    "Day",
+    "Duration",
+    "Email",
+    "Identifier",
+    "Model",
+    "Text",
+    "as_text",
+    "day",
+    "duration",
+]
 
 
 class Model(BaseModel):
@@ -34,7 +47,7 @@ def as_text(value: Any) -> Any:
 
 Text = Annotated[str, BeforeValidator(as_text)]
 
-_EMAIL = re.compile(r"[^@\s\"\\\x00-\x1f\x7f<>(),:;\[\]]+@[^@\s\"\\\x00-\x1f\x7f<>(),:;\[\]/?#%]+")
+EMAIL = re.compile(r"[^@\s\"\\\x00-\x1f\x7f<>(),:;\[\]]+@[^@\s\"\\\x00-\x1f\x7f<>(),:;\[\]/?#%]+")
 
 _PLAIN = re.compile(r"[^\s\"\\\x00-\x1f\x7f]*")
 
@@ -42,7 +55,7 @@ _PLAIN = re.compile(r"[^\s\"\\\x00-\x1f\x7f]*")
 def _email(value: Any) -> Any:
     if not isinstance(value, str):
         raise ValueError("not an address")
-    if not _EMAIL.fullmatch(value):
+    if not EMAIL.fullmatch(value):
         hint = "" if _PLAIN.fullmatch(value) else " (no double quotes, backslashes, blanks or control characters)"
         raise ValueError(f"not an address{hint}")
     return value
@@ -52,7 +65,7 @@ Email = Annotated[str, BeforeValidator(_email)]
 
 Identifier = Annotated[str, BeforeValidator(as_text), StringConstraints(min_length=1)]
 
-_DURATION = re.compile(r"(\d{1,6})(s|m|h|d)")
+DURATION = re.compile(r"(\d{1,6})(s|m|h|d)")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -65,7 +78,7 @@ def duration(value: Any) -> timedelta:
         return value
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e8:
         return timedelta(seconds=value)
-    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    match = DURATION.fullmatch(value) if isinstance(value, str) else None
     if match is None:
         raise ValueError("not a duration: write a number and s, m, h or d, such as 10m")
     return timedelta(**{_UNITS[match[2]]: int(match[1])})
@@ -73,7 +86,7 @@ def duration(value: Any) -> timedelta:
 
 Duration = Annotated[timedelta, BeforeValidator(duration)]
 
-_DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
+DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 
 
 def day(value: Any) -> date:
@@ -83,7 +96,7 @@ def day(value: Any) -> date:
     """
     if isinstance(value, date) and not isinstance(value, datetime):
         return value
-    if isinstance(value, str) and _DAY.fullmatch(value):
+    if isinstance(value, str) and DAY.fullmatch(value):
         try:
             return date.fromisoformat(value)
         except ValueError as error:

@@ -10,9 +10,9 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from reconciler.model.base import Day, Email, Identifier, Model, Text, day
 
-__all__ = ["AccessEntry", "At", "Hire", "HireRef", "NamedChoice", "Sequence"]
+__all__ = ["AT", "AccessEntry", "At", "Hire", "HireRef", "NamedChoice", "Sequence"]
 
-_AT = re.compile(r"start(?:\s*([+-])\s*(\d{1,4})d)?")
+AT = re.compile(r"start(?:\s*([+-])\s*(\d{1,4})d)?")
 
 
 class At(Model):
@@ -41,7 +41,7 @@ def _at(value: Any) -> Any:
         return At(kind="date", day=day(value))
     if value == "commit":
         return At(kind="commit")
-    match = _AT.fullmatch(value) if isinstance(value, str) else None
+    match = AT.fullmatch(value) if isinstance(value, str) else None
     if match is None:
         raise ValueError("at is commit, start, start±Nd or a date, such as start-3d or 2026-12-01")
     days = int(match[2] or 0)
@@ -94,7 +94,11 @@ def _unique(entries: list[Entry]) -> None:
         seen.add(entry.access)
 
 
-Name = Annotated[Text, BeforeValidator(lambda value: "" if value is None else value)]
+def _or_empty(value: Any) -> Any:
+    return "" if value is None else value
+
+
+Name = Annotated[Text, BeforeValidator(_or_empty)]
 """Required, and may be empty: `last_name:` with nothing after it is as good as two quotes."""
 
 

@@ -54,18 +54,18 @@ class Suspension(Model):
         return self
 
 
+def _starttls(value: Any) -> Any:
+    return {True: "always", False: "never"}.get(value, value) if isinstance(value, bool) else value
+
+
 class Smtp(Model):
     """The mail server; its password is `SMTP_PASSWORD` in the reconciler's initial data."""
 
     host: Text = "localhost"
     port: Annotated[int, Field(ge=1, le=65535)] = 25
     sender: Email = "reconciler@localhost"
-    starttls: Annotated[Literal["auto", "always", "never"], BeforeValidator(lambda v: _starttls(v))] = "auto"
+    starttls: Annotated[Literal["auto", "always", "never"], BeforeValidator(_starttls)] = "auto"
     username: Text | None = None
-
-
-def _starttls(value: Any) -> Any:
-    return {True: "always", False: "never"}.get(value, value) if isinstance(value, bool) else value
 
 
 class Twilio(Model):
