@@ -1,0 +1,71 @@
+"""Which initial data somebody has to give: a service's manifests ask for it, and the program itself for its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from reconciler.model.errors import UsageError
+from reconciler.model.manifest import InitialDataField
+from reconciler.model.settings import Settings
+from reconciler.repository.files import Files
+from reconciler.repository.problems import near
+
+__all__ = ["OWN", "Wanted", "everything_wanted", "wanted_of"]
+
+OWN = "reconciler"
+"""The service whose initial data is the program's own (DESIGN section 2.4)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What one service's file should hold. `required` are the ids without which something cannot run."""
+
+    service: str
+    fields: tuple[InitialDataField, ...]
+    required: frozenset[str]
+
+    @property
+    def ids(self) -> list[str]:
+        """The ids of all fields."""
+        return [field.id for field in self.fields]
+
+
+def wanted_of(files: Files, name: str) -> Wanted:
+    """What is wanted where a person names a service, one of its integrations, or `reconciler`.
+
+    Raises UsageError where nothing is called so.
+    """
+    known = everything_wanted(files)
+    service = files.manifests[name].model.service if name in files.manifests else None
+    if name in files.broken["manifests"] and (service or name) not in known:
+        raise UsageError(f"the manifest of {name} has an error, so that nobody knows what it asks for: mend it first")
+    if (service or name) not in known:
+        words = [*known, *files.manifests]
+        raise UsageError(f"there is no integration or service {name}{near(name, words)}")
+    return known[service or name]
+
+
+def everything_wanted(files: Files) -> dict[str, Wanted]:
+    """Every service, by name, whether it asks for anything or not; the program's own last."""
+    found: dict[str, Wanted] = {}
+    for integration, loaded in sorted(files.manifests.items()):
+        service = loaded.model.service or integration
+        before = found.get(service) or Wanted(service, (), frozenset())
+        new = tuple(field for field in loaded.model.asks_for if field.id not in before.ids)
+        found[service] = Wanted(
+            service,
+            before.fields + new,
+            before.required | {field.id for field in loaded.model.asks_for},
+        )
+    found[OWN] = _own(files.settings)
+    return found
+
+
+def _own(settings: Settings) -> Wanted:
+    fields = (
+        InitialDataField(id="SMTP_PASSWORD", description="of smtp.username, at the mail server"),
+        InitialDataField(id="TWILIO_AUTH_TOKEN", description="of twilio.account_sid"),
+        InitialDataField(id="PAGES_TOKEN", description="opens the status pages off loopback; choose a long one"),
+    )
+    required = {"SMTP_PASSWORD"} if settings.smtp.username is not None else set()
+    return Wanted(OWN, fields, frozenset(required | ({"TWILIO_AUTH_TOKEN"} if settings.twilio is not None else set())))

@@ -1,0 +1,236 @@
+"""`reconcile explain`: one grant, in depth and on one screen."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from reconciler.cli.options import Asked, shared
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from reconciler.ledger.store import Attempt, Sent
+    from reconciler.model.grant import Grant, Key, Record
+    from reconciler.model.scope import Layer
+    from reconciler.model.secret import Redactor
+    from reconciler.repository.desired import Desired
+    from reconciler.repository.source import Tree
+
+    Tried = list[tuple[Attempt, list[Sent]]]
+
+__all__ = ["explain"]
+
+VALUES, ATTEMPTS, REQUESTS = 12, 2, 6
+"""So many lines of each fit a screen; --output json has all."""
+
+WIDE = 60
+
+
+@click.command()
+@click.argument("hire")
+@click.argument("access")
+@shared
+@click.pass_obj
+def explain(asked: Asked, hire: str, access: str) -> int:
+    """Show one grant: its status, where each value comes from, the last attempts, what happens next.
+
+    Reads the commit at HEAD and the ledger; sends nothing. Initial data that cannot be opened here is told to be so.
+    """
+    from reconciler.cli.show import emit_json
+    from reconciler.cli.text import no_csv
+    from reconciler.model.grant import Key
+    from reconciler.model.secret import Redactor
+
+    no_csv(asked)
+    redactor = Redactor()
+    told = redactor.redact_all(_told(asked, Key(hire, access), redactor))
+    match asked.output:
+        case "json":
+            emit_json(told)
+        case "markdown":
+            from reconciler.cli.text import code
+
+            first, *rest = _lines(told)
+            click.echo("\n".join([f"**{code(first)}**", "", *(f"    {line}".rstrip() for line in rest)]))
+        case _:
+            click.echo("\n".join(_lines(told)))
+    return 0
+
+
+def _told(asked: Asked, key: Key, redactor: Redactor) -> dict[str, Any]:
+    """Everything there is to say, as JSON has it."""
+    from datetime import UTC, datetime
+
+    from reconciler.engine.explained import explain as explained
+    from reconciler.engine.plan import Policy
+    from reconciler.ledger.store import Ledger
+    from reconciler.model.clock import stamp
+    from reconciler.repository.desired import Desired
+    from reconciler.repository.files import Reader
+    from reconciler.repository.source import Checkout
+
+    checkout, reader = Checkout.open(asked.repo), Reader()
+    settings = reader.settings(checkout.current("commit"))
+    tree = checkout.current(settings.source)
+    files = reader.load(tree)
+    policy = Policy.of(settings, datetime.now(UTC))
+    desired = Desired(files, policy.today)
+    with Ledger.reading(settings.state, asked.repo) as ledger:
+        records = {record.key: record for record in ledger.records([key.hire])}
+        tried = ledger.attempts(key)
+    record = records.get(key)
+    grant = next((each for each in desired.grants(key.hire) if each.key == key), None)
+    if grant is None and record is None:
+        raise _nothing(key, desired, {each.access for each in records})
+    initial = _initial(asked, desired, tree, grant, redactor) if grant is not None else None
+    held = _broken(key, desired, record) if grant is None else None
+    found = explained(grant, record, policy, settings, initial)
+    subject = grant if grant is not None else record
+    assert subject is not None
+    return {
+        "hire": key.hire,
+        "email": subject.email,
+        "access": key.access,
+        "integration": subject.integration,
+        "service": subject.service,
+        "source": subject.source,
+        "sequence": subject.origin,
+        "status": "invalid" if held else None if found.status is None else str(found.status),
+        "reason": held or found.reason,
+        "attempts": record.attempts if record else 0,
+        "retry_at": stamp(record.retry_at) if record else None,
+        "checked_at": stamp(record.checked_at) if record else None,
+        "since": stamp(record.confirmed_at or record.executed_at) if record else None,
+        "last_error": record.last_error if record else None,
+        "revision": record.revision if record else None,
+        "head": tree.revision,
+        "values": [value.as_json() for value in found.values],
+        "last_attempts": [_attempt(attempt, sent) for attempt, sent in tried],
+        "next": ["goes on once the file is mended and committed"] if held else list(found.following),
+    }
+
+
+def _broken(key: Key, desired: Desired, record: Record | None) -> str | None:
+    """Why a grant that git does not show is held, or None: the file that it stands in cannot be read."""
+    if problems := desired.broken_hires.get(key.hire):
+        return str(problems[0])
+    if record is not None and record.origin in desired.unreadable_sequences:
+        return f"config/sequences/{record.origin}.yaml cannot be read"
+    return None
+
+
+def _nothing(key: Key, desired: Desired, remembered: set[str]) -> Exception:
+    """That there is no such grant, and which may have been meant."""
+    from reconciler.model.errors import RepositoryError, UsageError
+    from reconciler.repository.problems import near
+
+    if problems := desired.broken_hires.get(key.hire):
+        return RepositoryError(str(problems[0]))
+    if key.hire not in desired.hires and not remembered:
+        return UsageError(f"there is no hire {key.hire}{near(key.hire, desired.hires)}")
+    names = {*remembered, *(grant.key.access for grant in desired.grants(key.hire))}
+    has = f"it has {', '.join(sorted(names))}" if names else "it has no access entries"
+    return UsageError(f"{key.hire} has no access entry {key.access}: {has}{near(key.access, names)}")
+
+
+def _initial(asked: Asked, desired: Desired, tree: Tree, grant: Grant, redactor: Redactor) -> Layer | None:
+    """The service's initial data, opened where it can be; None where there is none."""
+    from reconciler.engine.explained import sealed_layer
+    from reconciler.engine.integrations import initial_layer
+    from reconciler.engine.world import SystemClock, World
+    from reconciler.model.errors import SecretsError
+
+    service = desired.services.get(grant.service)
+    if service is None:
+        return None
+    ids = tuple(field.id for _, manifest in service.manifests.values() for field in manifest.asks_for)
+    if not ids:
+        return None
+    world = World(asked.repo, SystemClock(), redactor)
+    try:
+        values = world.initial_data(desired.files.settings).read(tree, grant.service)
+    except SecretsError:
+        return sealed_layer(grant.service, ids)
+    given = {name: value for name, value in (values or {}).items() if value}
+    return initial_layer(service, given, redactor) if given else None
+
+
+def _attempt(attempt: Attempt, sent: list[Sent]) -> dict[str, Any]:
+    from reconciler.model.clock import stamp
+
+    return {
+        "kind": attempt.kind,
+        "number": attempt.number,
+        "started_at": stamp(attempt.started_at),
+        "ended_at": stamp(attempt.ended_at),
+        "error": attempt.error,
+        "revision": attempt.revision,
+        "requests_in_all": attempt.total,
+        "requests": [
+            {
+                "place": item.place,
+                "method": item.method,
+                "url": item.url,
+                "sent_at": stamp(item.sent_at),
+                "answered_at": stamp(item.answered_at),
+                "status_code": item.status_code,
+                "outcome": str(item.outcome),
+                "error": item.error,
+            }
+            for item in sent
+        ],
+    }
+
+
+def _lines(told: Mapping[str, Any]) -> Iterator[str]:
+    """The same on one screen."""
+    from reconciler.cli.text import clipped, printable
+
+    yield printable(f"{told['hire']}/{told['access']}: {told['status'] or 'new'}: {told['reason']}")
+    parts = [told["email"], told["source"], f"sequence {told['sequence']}" if told["sequence"] else None]
+    parts += [f"{word} {told[name]}" for word, name in (("checked", "checked_at"), ("since", "since")) if told[name]]
+    if told["revision"]:
+        moved = "" if told["revision"] == told["head"] else f", HEAD is {told['head'][:12]}"
+        parts.append(f"last pass at {told['revision'][:12]}{moved}")
+    yield printable("  " + "  ".join(part for part in parts if part))
+    yield from _table("values", [_value(value) for value in told["values"]], VALUES)
+    tried = told["last_attempts"]
+    for attempt in tried[-ATTEMPTS:]:
+        end = f"failed: {attempt['error']}" if attempt["error"] else "done" if attempt["ended_at"] else "running"
+        yield ""
+        yield clipped(f"attempt {attempt['number']} ({attempt['kind']}) at {attempt['started_at']}: {end}", 200)
+        yield from _table(None, [_request(each, attempt["requests_in_all"]) for each in attempt["requests"]], REQUESTS)
+    if len(tried) > ATTEMPTS:
+        yield f"  and {len(tried) - ATTEMPTS} before"
+    yield ""
+    yield "next"
+    for line in told["next"]:
+        yield printable(f"  {line}")
+
+
+def _value(value: Mapping[str, Any]) -> list[str]:
+    if value["value"] is None:
+        return [value["name"], "NO VALUE", value["origin"]]
+    return [value["name"], value["value"], value["origin"]]
+
+
+def _request(request: Mapping[str, Any], total: int) -> list[str]:
+    when = request["answered_at"] or request["sent_at"]
+    code = "" if request["status_code"] is None else str(request["status_code"])
+    place = f"{request['place'] + 1}/{total}"
+    return [place, f"{request['method']} {request['url']}", code, request["outcome"], when, request["error"] or ""]
+
+
+def _table(title: str | None, rows: list[list[str]], most: int) -> Iterator[str]:
+    from reconciler.cli.show import table
+    from reconciler.cli.text import clipped
+
+    if title is not None and rows:
+        yield ""
+        yield title
+    cells = [[clipped(cell, WIDE) for cell in row] for row in rows[:most]]
+    yield from (f"  {line}" for line in table(cells).splitlines())
+    if len(rows) > most:
+        yield f"  and {len(rows) - most} more: --output json has them all"

@@ -1,0 +1,127 @@
+"""`reconcile history`: what happened, from the ledger alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from reconciler.cli.options import Asked, option, shared
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from reconciler.ledger.store import Happening
+
+__all__ = ["history", "moment"]
+
+COLUMNS = ("at", "hire", "access", "integration", "event", "revision", "author", "detail")
+
+
+@click.command()
+@option("--hire", "hires", multiple=True, metavar="ID", help="Only this one; repeatable.")
+@option("--integration", "integrations", multiple=True, metavar="NAME", help="Only this one; repeatable.")
+@option("--since", metavar="WHEN", help="A date, an ISO time, or how long ago: 7d, 12h, 30m.")
+@shared
+@click.pass_obj
+def history(asked: Asked, hires: tuple[str, ...], integrations: tuple[str, ...], since: str | None) -> int:
+    """Show what happened: when, to whom, at which commit, and by whom that was committed. Oldest first.
+
+    Asks no service and never makes a state.
+    """
+    from datetime import UTC, datetime
+
+    from reconciler.cli.ledger import ledger_of, settings_of
+    from reconciler.cli.logs import tell
+    from reconciler.cli.show import as_csv, emit_json
+    from reconciler.cli.text import code
+
+    begin = None if since is None else moment(since, datetime.now(UTC), settings_of(asked).timezone)
+    with ledger_of(asked) as ledger:
+        rows = [_row(line) for line in ledger.history(hires=hires, integrations=integrations, since=begin)]
+    if not rows and (hires or integrations):
+        tell(f"the ledger tells nothing of {', '.join((*hires, *integrations))}{f' since {since}' if since else ''}")
+    match asked.output:
+        case "json":
+            emit_json(rows)
+        case "csv":
+            click.echo(as_csv(COLUMNS, ([row[name] or "" for name in COLUMNS] for row in rows)), nl=False)
+        case "markdown":
+            click.echo(f"**{_headline(rows)}**")
+            for row in rows:
+                where = " ".join(code(part) for part in (row["hire"], row["access"] or row["integration"]) if part)
+                by = " by ".join(code(part) for part in ((row["revision"] or "")[:12], row["author"] or "") if part)
+                told = [row["event"], *([code(row["detail"])] if row["detail"] else []), *([f"at {by}"] if by else [])]
+                click.echo(f"- {row['at']} {where}: {', '.join(told)}")
+        case _:
+            click.echo(_headline(rows))
+            click.echo(_table(rows))
+    return 0
+
+
+def moment(text: str, now: datetime, timezone: str) -> datetime:
+    """When `--since` begins: a day in the settings' time zone, an ISO time (UTC unless it says), or a span before now.
+
+    Raises UsageError for anything else.
+    """
+    from datetime import UTC, datetime
+    from zoneinfo import ZoneInfo
+
+    from reconciler.model.base import day, duration
+    from reconciler.model.errors import UsageError
+
+    try:
+        return datetime.combine(day(text), datetime.min.time(), ZoneInfo(timezone))
+    except ValueError:
+        pass
+    try:
+        return now - duration(text)
+    except (ValueError, OverflowError):
+        pass
+    try:
+        given = datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError(
+            f"--since {text}: write a date (2026-12-01), a time (2026-12-01T09:00:00Z), or how long ago (7d, 12h)"
+        ) from None
+    return given if given.tzinfo is not None else given.replace(tzinfo=UTC)
+
+
+def _row(line: Happening) -> dict[str, Any]:
+    from reconciler.model.clock import stamp
+
+    return {
+        "at": stamp(line.at),
+        "hire": line.key.hire,
+        "access": line.key.access,
+        "integration": line.integration,
+        "event": str(line.event),
+        "revision": line.revision,
+        "author": line.author,
+        "detail": line.detail,
+    }
+
+
+def _headline(rows: list[dict[str, Any]]) -> str:
+    """The whole story in one line."""
+    from collections import Counter
+
+    from reconciler.cli.text import count
+
+    if not rows:
+        return "nothing happened"
+    kinds = Counter(row["event"] for row in rows)
+    told = ", ".join(f"{number} {kind}" for kind, number in kinds.most_common())
+    return f"{count(len(rows), 'event')} from {rows[0]['at']} to {rows[-1]['at']}: {told}"
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    from reconciler.cli.show import table
+    from reconciler.cli.text import printable
+
+    def cells(row: dict[str, Any]) -> list[str]:
+        who = "/".join(part for part in (row["hire"], row["access"]) if part) or row["integration"]
+        commit = " ".join(part for part in ((row["revision"] or "")[:12], row["author"]) if part)
+        return [printable(cell) for cell in (row["at"], who, row["event"], row["detail"], commit)]
+
+    return table([cells(row) for row in rows])

@@ -1,0 +1,275 @@
+"""`reconcile initial-data set` and `check`: secrets in, and whether they are complete. No value is ever printed.
+
+Both work on the files as they stand, for what is written has yet to be committed.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from reconciler.cli.options import Asked, option, shared
+from reconciler.model.errors import SecretsError, UsageError
+
+if TYPE_CHECKING:
+    from reconciler.cli.asked_for import Wanted
+    from reconciler.model.manifest import InitialDataField
+    from reconciler.repository.files import Files
+    from reconciler.repository.source import Checkout, Tree
+    from reconciler.secrets.gpg import Gnupg
+    from reconciler.secrets.initial_data import InitialData
+
+__all__ = ["initial_data"]
+
+MOST = 1 << 20
+"""So many characters are taken from standard input: a file may not be larger either."""
+
+
+@click.group(name="initial-data")
+def initial_data() -> None:
+    """Write an integration's secrets, encrypted, and see whether they are complete."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """The repository as it stands, and what opens its secrets."""
+
+    checkout: Checkout
+    tree: Tree
+    files: Files
+    gnupg: Gnupg
+    data: InitialData
+
+    @classmethod
+    def of(cls, asked: Asked) -> _Place:
+        from reconciler.cli.text import no_csv
+        from reconciler.engine.world import SystemClock, World
+        from reconciler.model.secret import Redactor
+
+        no_csv(asked)
+        world = World(asked.repo, SystemClock(), Redactor())
+        tree = world.checkout.worktree()
+        files = world.reader.load(tree)
+        return cls(world.checkout, tree, files, world.gnupg(files.settings), world.initial_data(files.settings))
+
+
+@initial_data.command(name="set")
+@click.argument("integration")
+@option("--recipient", "recipients", multiple=True, metavar="KEY", help="Encrypt to this GnuPG key; repeatable.")
+@shared
+@click.pass_obj
+def set_(asked: Asked, integration: str, recipients: tuple[str, ...]) -> int:
+    """Ask for the initial data of INTEGRATION, or take it as YAML on standard input, and encrypt it.
+
+    INTEGRATION is an integration, a service, or `reconciler` for the program's own. What is left empty keeps the value
+    it has. Encrypted to --recipient, or to the keys that the folder's files are encrypted to already. A value of
+    several lines, such as a key file, has to come on standard input.
+    """
+    from reconciler.cli.asked_for import wanted_of
+    from reconciler.cli.logs import tell
+    from reconciler.cli.show import emit_json
+    from reconciler.secrets.write import encrypt_initial_data
+
+    place = _Place.of(asked)
+    wanted = wanted_of(place.files, integration)
+    if not wanted.fields:
+        raise UsageError(f"{integration} asks for no initial data: its manifest has no initial_data_form to fill in")
+    keys = _keys(place, list(recipients))
+    present, unreadable = _present(place, wanted.service)
+    if unreadable is not None:
+        tell(f"the values that are there cannot be kept, so each has to be given: {unreadable}")
+    given = _ask(wanted, present) if sys.stdin.isatty() else _read(wanted)
+    values = {**present, **{name: value for name, value in given.items() if value}}
+    missing = [name for name in wanted.ids if name in wanted.required and not values.get(name)]
+    if unreadable is not None and missing:
+        raise SecretsError(f"nothing was written: {', '.join(missing)} would be lost")
+    if not any(given.values()):
+        raise UsageError("no value was given: nothing was written")
+    path = encrypt_initial_data(place.checkout.root, wanted.service, values, keys, place.gnupg)
+    file = path.relative_to(place.checkout.root).as_posix()
+    if asked.output == "json":
+        changed = [name for name, value in given.items() if value]
+        emit_json({"service": wanted.service, "file": file, "recipients": keys, "set": changed, "missing": missing})
+    else:
+        click.echo(file)
+    tell(f"encrypted to {', '.join(keys)}")
+    if missing:
+        tell(f"still missing: {', '.join(missing)}; run this again for them, the others are kept")
+    if place.checkout.is_git:
+        tell(f'next: git add {file} && git commit -m "Initial data of {wanted.service}"')
+    return 0
+
+
+@initial_data.command()
+@click.argument("integration", required=False)
+@shared
+@click.pass_obj
+def check(asked: Asked, integration: str | None) -> int:
+    """See whether the initial data of INTEGRATION, or of all, is there, can be opened and is complete.
+
+    Exits with 1 when something is missing or cannot be opened.
+    """
+    from reconciler.cli.logs import tell
+    from reconciler.cli.show import emit_json
+    from reconciler.cli.text import code, printable
+    from reconciler.secrets.initial_data import FOLDER
+
+    place = _Place.of(asked)
+    found = _found(place, integration)
+    wrong = [each for each in found if each.wrong]
+    headline = f"{len(found) - len(wrong)} of {len(found)} complete"
+    match asked.output:
+        case "json":
+            emit_json([each.as_json() for each in found])
+        case "markdown":
+            lines = [f"- {code(each.service)}: {code(line)}" for each in found for line in each.lines()]
+            click.echo("\n".join([f"**{headline}**", "", *lines]))
+        case _:
+            click.echo(headline)
+            for each in found:
+                for line in each.lines():
+                    click.echo(printable(f"{each.service}: {line}"))
+    edits = [path for path in place.checkout.ignored_edits() if path.startswith(f"{FOLDER}/")]
+    if edits:
+        tell(f"not committed, and so not used yet: {', '.join(edits)}")
+    for service in sorted({each.service for each in wrong if each.missing}):
+        tell(f"next: `reconcile initial-data set {service}`")
+    return 1 if wrong else 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What one service's file holds, held against what is asked for."""
+
+    service: str
+    file: str | None
+    missing: tuple[str, ...]
+    unknown: tuple[str, ...]
+    error: str | None
+    known: tuple[str, ...]
+
+    @property
+    def wrong(self) -> bool:
+        return bool(self.missing) or self.error is not None
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "service": self.service,
+            "file": self.file,
+            "missing": list(self.missing),
+            "unknown": list(self.unknown),
+            "error": self.error,
+        }
+
+    def lines(self) -> list[str]:
+        from reconciler.repository.problems import near
+
+        if self.error is not None:
+            return [f"cannot be opened: {self.error}"]
+        where = f"in {self.file}" if self.file else "there is no file"
+        lines = [f"missing: {', '.join(self.missing)} ({where})"] if self.missing else []
+        lines += [f"unknown: {name}, which nothing asks for{near(name, self.known)}" for name in self.unknown]
+        return lines or [f"complete{f', {where}' if self.file else ', nothing is asked for'}"]
+
+
+def _found(place: _Place, integration: str | None) -> list[_Found]:
+    from reconciler.cli.asked_for import Wanted, everything_wanted, wanted_of
+    from reconciler.cli.logs import tell
+    from reconciler.secrets.initial_data import FOLDER, service_of
+
+    names = {file.path: service_of(file.path.removeprefix(f"{FOLDER}/")) for file in place.tree.files(FOLDER)}
+    paths = {service: path for path, service in names.items() if service is not None}
+    if integration is not None:
+        wanted = [wanted_of(place.files, integration)]
+    else:
+        known = everything_wanted(place.files)
+        strays = [Wanted(name, (), frozenset()) for name in sorted(paths.keys() - known.keys())]
+        wanted = [each for each in known.values() if each.required or each.service in paths] + strays
+        if unread := sorted(place.files.broken["manifests"]):
+            tell(f"not looked at, for their manifest has an error: {', '.join(unread)}")
+    opened = place.data.read_all(place.tree, [each.service for each in wanted])
+    return [_held_against(each, opened[each.service], paths.get(each.service)) for each in wanted]
+
+
+def _held_against(wanted: Wanted, values: dict[str, str] | SecretsError | None, path: str | None) -> _Found:
+    if isinstance(values, SecretsError):
+        return _Found(wanted.service, path, (), (), str(values), tuple(wanted.ids))
+    there = values or {}
+    missing = tuple(name for name in wanted.ids if name in wanted.required and not there.get(name))
+    unknown = tuple(sorted(there.keys() - set(wanted.ids)))
+    return _Found(wanted.service, path, missing, unknown, None, tuple(wanted.ids))
+
+
+def _keys(place: _Place, given: list[str]) -> list[str]:
+    """Whom to encrypt to. Raises, before anybody types a secret, where that is nobody or one of them cannot be used."""
+    keys = given or place.data.recipients(place.tree)
+    if not keys:
+        raise UsageError(
+            "nothing in config/initial_data tells whom to encrypt to: give --recipient, with the id, fingerprint or "
+            "address of a key that the daemon's machine can open (`gpg --list-keys`)"
+        )
+    for key in keys:
+        if not key.startswith("age1") and (why := place.gnupg.unusable(key)) is not None:
+            raise SecretsError(why)
+    return keys
+
+
+def _present(place: _Place, service: str) -> tuple[Mapping[str, str], str | None]:
+    """The values that are there already, or why they cannot be read."""
+    try:
+        return place.data.read(place.tree, service) or {}, None
+    except SecretsError as error:
+        return {}, str(error)
+
+
+def _ask(wanted: Wanted, present: Mapping[str, str]) -> dict[str, str]:
+    """Ask a person at a terminal, on stderr; secrets without echo."""
+    given = {}
+    for field in wanted.fields:
+        given[field.id] = click.prompt(
+            _question(field, field.id in wanted.required, there=bool(present.get(field.id))),
+            default="",
+            show_default=False,
+            hide_input=field.secret,
+            err=True,
+        ).strip()
+    return given
+
+
+def _question(field: InitialDataField, required: bool, *, there: bool) -> str:  # noqa: FBT001
+    from reconciler.cli.text import printable
+
+    about = "; ".join(printable(text) for text in (field.name, field.description) if text and text != field.id)
+    hint = "empty keeps the value" if there else "" if required else "empty for none"
+    return f"{field.id}{f' ({about})' if about else ''}{f' [{hint}]' if hint else ''}"
+
+
+def _read(wanted: Wanted) -> dict[str, str]:
+    """Read a map of ids to values from standard input; its errors repeat none of it."""
+    from reconciler.model.base import as_text
+    from reconciler.repository.problems import near
+    from reconciler.repository.yaml import BrokenFile, read
+
+    raw = sys.stdin.buffer.read(MOST + 1)
+    if len(raw) > MOST:
+        raise UsageError("standard input: over 1 MiB")
+    try:
+        data = read(raw, "standard input").data
+    except BrokenFile as error:
+        raise UsageError(f"standard input, line {error.problem.line or 1}: not YAML that can be read") from None
+    if not isinstance(data, dict):
+        raise UsageError(f"standard input has to be a map such as `{wanted.ids[0]}: value`, in YAML")
+    given = {}
+    for name, value in data.items():
+        if name not in wanted.ids:
+            asks = f"it asks for {', '.join(wanted.ids)}"
+            raise UsageError(f"{wanted.service} does not ask for {name}: {asks}{near(str(name), wanted.ids)}")
+        text = as_text(value)
+        if text is not None and not isinstance(text, str):
+            raise UsageError(f"{name} has to be one text or number, not a list or a map")
+        given[name] = text or ""
+    return given

@@ -1,0 +1,130 @@
+"""`reconcile options`: what a form's choice can be."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from reconciler.cli.options import Asked, shared
+from reconciler.model.errors import Blocked, RequestFailed, UsageError
+
+if TYPE_CHECKING:
+    from reconciler.engine.world import World
+    from reconciler.model.manifest import FormField
+    from reconciler.model.secret import Redactor
+    from reconciler.repository.files import Files
+    from reconciler.repository.source import Tree
+    from reconciler.requests.pages import Option
+
+__all__ = ["options"]
+
+
+@click.command()
+@click.argument("integration")
+@click.argument("field")
+@shared
+@click.pass_obj
+def options(asked: Asked, integration: str, field: str) -> int:
+    """Show the choices of a form field: its fixed items, or what the service offers now.
+
+    The first column is what goes into a hire's `values`; a choice can be written by its name too: {name: …}.
+    """
+    import asyncio
+
+    from reconciler.cli.logs import set_up
+    from reconciler.cli.show import emit_json, table
+    from reconciler.cli.text import code, count, no_csv, printable
+    from reconciler.model.secret import Redactor
+    from reconciler.requests.template import plain, written
+
+    no_csv(asked)
+    redactor = Redactor()
+    set_up(asked, redactor)
+    found = asyncio.run(_options(asked, redactor, integration, field))
+    if asked.output == "json":
+        emit_json(redactor.redact_all([{"value": plain(option.value), "name": option.name} for option in found]))
+        return 0
+    shown = [[redactor.redact(text) for text in (written(option.value), option.name)] for option in found]
+    headline = f"{integration} {field}: {count(len(found), 'choice')}"
+    if asked.output == "markdown":
+        click.echo("\n".join([f"**{headline}**", "", *(f"- {code(value)} {code(name)}" for value, name in shown)]))
+    else:
+        click.echo(headline)
+        click.echo(table([[printable(cell) for cell in row] for row in shown]))
+    return 0
+
+
+async def _options(asked: Asked, redactor: Redactor, integration: str, field: str) -> list[Option]:
+    from reconciler.engine.world import SystemClock, World
+    from reconciler.requests.pages import Option
+
+    world = World(asked.repo, SystemClock(), redactor)
+    try:
+        settings = world.reader.settings(world.checkout.current("commit"))
+        tree = world.checkout.current(settings.source)
+        files = world.reader.load(tree)
+        meant = _field(files, integration, field)
+        if not meant.fetched:
+            return [Option(item.id, item.name) for item in meant.items or ()]
+        return await _fetched(world, files, tree, integration, field)
+    finally:
+        await world.aclose()
+
+
+def _field(files: Files, integration: str, name: str) -> FormField:
+    """The field that is meant. Raises UsageError for one that is not there, or that has no choices."""
+    from reconciler.model.errors import RepositoryError
+    from reconciler.repository.problems import near
+
+    loaded = files.manifests.get(integration)
+    if loaded is None:
+        if problems := files.broken["manifests"].get(integration):
+            raise RepositoryError(f"the manifest of {integration} has an error: {problems[0]}")
+        raise UsageError(f"there is no manifests/{integration}.yaml{near(integration, files.manifests)}")
+    form = {field.id: field for field in loaded.model.form}
+    if name not in form:
+        has = f"it has {', '.join(form)}" if form else "it has no form"
+        raise UsageError(f"{loaded.path} has no form field {name}: {has}{near(name, form)}")
+    field = form[name]
+    if field.type not in ("choice", "multiple_choice"):
+        what = "any text fits" if field.type == "input" else "its value is made for each run"
+        raise UsageError(f"{name} of {integration} has no choices: its type is {field.type}, {what}")
+    return field
+
+
+async def _fetched(world: World, files: Files, tree: Tree, integration: str, field: str) -> list[Option]:
+    """What the service offers. Raises Blocked and RequestFailed with why it cannot be asked."""
+    from dataclasses import replace
+
+    from reconciler.engine.integrations import integrations_of
+    from reconciler.engine.observe import Checker
+    from reconciler.engine.session import reading
+    from reconciler.model.verdict import Unknown
+    from reconciler.repository.desired import Desired
+
+    def service_of(name: str) -> str:
+        return files.manifests[name].model.service or name
+
+    # Only this service's manifests, so that only its initial data is opened.
+    wanted = service_of(integration)
+    alone = replace(files, manifests={n: item for n, item in files.manifests.items() if service_of(n) == wanted})
+    settings = files.settings
+    with reading(world, settings) as held:
+        found = integrations_of(
+            Desired(alone, world.clock.now().date()),
+            tree,
+            settings,
+            world.initial_data(settings),
+            world.redactor,
+            client=lambda service, hosts: world.client(service, hosts, settings.limits),
+            sealer=held.sealing.sealer,
+            connection=held.sealing.connection,
+        )
+        meant = next(item for item in found if item.name == integration)
+        if meant.fault is not None:
+            raise Blocked(meant.fault)
+        offered = await Checker(world.clock, world.redactor).options(meant, field)
+    if isinstance(offered, Unknown):
+        raise RequestFailed(offered.reason, left=True)
+    return offered
