@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import date, timedelta
+from functools import lru_cache
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -37,11 +38,17 @@ class At(Model):
 def _at(value: Any) -> Any:
     if isinstance(value, date):
         return At(kind="date", day=value)
-    if isinstance(value, str) and value[:1].isdigit():
-        return At(kind="date", day=day(value))
-    if value == "commit":
+    return _at_text(value) if isinstance(value, str) else _at_text("")
+
+
+@lru_cache(maxsize=1024)
+def _at_text(text: str) -> At:
+    """A company writes the same few again and again."""
+    if text == "commit":
         return At(kind="commit")
-    match = AT.fullmatch(value) if isinstance(value, str) else None
+    if text[:1].isdigit():
+        return At(kind="date", day=day(text))
+    match = AT.fullmatch(text)
     if match is None:
         raise ValueError("at is commit, start, start±Nd or a date, such as start-3d or 2026-12-01")
     days = int(match[2] or 0)

@@ -14,6 +14,7 @@ from reconciler.model.errors import Problem, RepositoryError, SettingsError
 from reconciler.repository import files as module
 from reconciler.repository.files import Files, Reader
 from reconciler.repository.source import Checkout
+from reconciler.repository.yaml import Document, read
 from tests.repo import Repo
 
 ADA = "email: ada@example.com\nfirst_name: Ada\nlast_name: Lovelace\n"
@@ -311,8 +312,12 @@ def test_an_unchanged_file_is_not_parsed_again(tmp_path: Path, monkeypatch: pyte
     repo.write("manifests/m.yaml", MINIMAL)
     repo.commit()
     parsed: list[str] = []
-    real = module.read
-    monkeypatch.setattr(module, "read", lambda raw, file: (parsed.append(file), real(raw, file))[1])
+
+    def counted(raw: bytes, file: str) -> Document:
+        parsed.append(file)
+        return read(raw, file)
+
+    monkeypatch.setattr(module, "read", counted)
     checkout, reader = Checkout.open(repo.root), Reader()
     first = reader.load(checkout.head())
     assert sorted(parsed) == ["hires/ada.yaml", "hires/broken.yaml", "manifests/m.yaml"]
