@@ -27,8 +27,9 @@ def value(text: str) -> object:
         ("1.2.3", "1.2.3"), (".inf", ".inf"), (".nan", ".nan"), ("12:30", "12:30"), ("190:20:30", "190:20:30"),
         ("2026-12-01", date(2026, 12, 1)), ("2026-13-01", "2026-13-01"), ("2026-1-1", "2026-1-1"),
         ("2026-12-01T10:00:00Z", "2026-12-01T10:00:00Z"), ("2026-12-01 10:00", "2026-12-01 10:00"), ("=", "="),
-        ('"12"', "12"), ("'true'", "true"), ('"2026-12-01"', "2026-12-01"), ("|\n  12\n", "12\n"), (">-\n  true", "true"),
-        ("٣", "٣"), ("12345678901234567890", 12345678901234567890), ("1234567890.12345678901", "1234567890.12345678901"),
+        ('"12"', "12"), ("'true'", "true"), ('"2026-12-01"', "2026-12-01"), ("|\n  12\n", "12\n"),
+        (">-\n  true", "true"), ("٣", "٣"), ("12345678901234567890", 12345678901234567890),
+        ("1234567890.12345678901", "1234567890.12345678901"),
     ],
 )  # fmt: skip
 def test_only_truth_values_plain_decimals_and_dates_are_not_text(written: str, meant: object) -> None:
@@ -235,7 +236,7 @@ def test_a_lean_document_reads_itself_again() -> None:
 
 
 TREES = st.recursive(
-    st.none() | st.booleans() | st.integers(-(10**9), 10**9) | st.floats(allow_nan=False, allow_infinity=False, width=32)
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False, width=32)
     | st.text(st.characters(exclude_categories=["Cs"])),
     lambda children: st.lists(children) | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), children),
     max_leaves=30,
