@@ -64,11 +64,13 @@ class Builder:
         self._documents = 0
 
     def document(self, event: DocumentStartEvent) -> None:
+        """The beginning of a document; there may be one."""
         self._documents += 1
         if self._documents > 1:
             self._refuse(event, "a second document begins here: one file holds one; take out the `---`")
 
     def scalar(self, event: ScalarEvent) -> None:
+        """A key as it is written, or a value with its meaning."""
         if event.tag is not None:
             self._refuse_tag(event)
         text = event.value
@@ -85,9 +87,11 @@ class Builder:
             self._anchors[event.anchor] = value
 
     def mapping(self, event: MappingStartEvent) -> None:
+        """The beginning of a map."""
         self._open({}, event)
 
     def sequence(self, event: SequenceStartEvent) -> None:
+        """The beginning of a list; one under a key at the top has the lines of its items kept."""
         key = self._key
         items: list[Any] = []
         self._open(items, event)
@@ -96,6 +100,7 @@ class Builder:
             self.lists[key] = self._top_lines
 
     def close(self, _event: MappingEndEvent | SequenceEndEvent) -> None:
+        """The end of a map or a list; only now is it there for aliases."""
         done, (self._into, anchor) = self._into, self._stack.pop()
         if done is self._top:
             self._top = None
@@ -103,6 +108,7 @@ class Builder:
             self._anchors[anchor] = done
 
     def alias(self, event: AliasEvent) -> None:
+        """What an anchor above stands for, within the limits."""
         if event.anchor not in self._anchors:
             self._refuse(event, "an alias to nothing above it: put text that begins with * in quotes")
         if self._into.__class__ is dict and self._key is _NONE:
