@@ -27,7 +27,6 @@ STORED = "stored/"
 TOKENS = "oauth/"
 
 
-
 class Sealing:
     """The sealer, where the state has one, and what is sealed with it."""
 

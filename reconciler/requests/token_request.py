@@ -125,8 +125,7 @@ def _headers(call: Request, manifest: Manifest) -> dict[str, str]:
     kept = {
         key: value
         for key, value in manifest.headers.items()
-        if key.lower() != "content-type"
-        and not any(name.partition(".")[0] == "oauth" for name in names([key, value]))
+        if key.lower() != "content-type" and not any(name.partition(".")[0] == "oauth" for name in names([key, value]))
     }
     return {**kept, "Content-Type": FORM}
 

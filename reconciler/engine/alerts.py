@@ -1,0 +1,100 @@
+"""Alerts: news of a pass on their way to the receivers that the settings name.
+
+What is news, and what was told before, `reconciler.engine.news` decides. What was told is a note in the ledger.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+
+from reconciler.engine.messages import messenger
+from reconciler.engine.news import AlertState, Message, alerts_of
+from reconciler.engine.notify import Messenger, NotSent
+from reconciler.engine.report import Row
+from reconciler.engine.world import World
+from reconciler.ledger.store import Happening, Ledger
+from reconciler.model.errors import Blocked, LedgerError, RequestFailed
+from reconciler.model.settings import Alert, Settings
+from reconciler.repository.source import Tree
+from reconciler.requests.hosts import AllowedHosts
+from reconciler.requests.render import Wire
+from reconciler.requests.url import parse
+
+__all__ = ["Alerter", "alert", "alerts_of"]
+
+log = structlog.get_logger()
+
+NOTE = "alerts"
+
+PATIENCE = 60.0
+"""Seconds that one receiver may take: the pass waits for it."""
+
+
+class Alerter:
+    """Sends messages to every receiver of the settings."""
+
+    def __init__(self, world: World, settings: Settings, post: Messenger) -> None:
+        self._world = world
+        self._settings = settings
+        self._post = post
+
+    async def send(self, message: Message) -> None:
+        """Send a message; a receiver that cannot be reached is logged, and is not tried again."""
+        await asyncio.gather(*(self._send(receiver, message) for receiver in self._settings.alerts))
+
+    async def _send(self, receiver: Alert, message: Message) -> None:
+        redact = self._world.redactor.redact_all
+        kind = "email" if receiver.email is not None else "webhook"
+        try:
+            async with asyncio.timeout(PATIENCE):
+                if receiver.email is not None:
+                    await self._post.email(receiver.email, redact(message.subject), redact(message.text))
+                else:
+                    await self._call(receiver.webhook or "", redact({"text": message.text, "events": message.events}))
+        except (NotSent, RequestFailed, Blocked, TimeoutError) as error:
+            problem = redact(str(error)) or f"took longer than {PATIENCE:g} s"
+        else:
+            return
+        log.error("alert.not_sent", receiver=kind, problem=problem, about=[str(item.kind) for item in message.news])
+
+    async def _call(self, url: str, content: Mapping[str, Any]) -> None:
+        """Post to a webhook. Its URL is often a secret in itself, and only its host is ever shown."""
+        address = parse(url)
+        if address is None:
+            raise NotSent("the webhook is no http or https address")
+        hosts = frozenset(
+            found.name for item in self._settings.alerts if item.webhook and (found := parse(item.webhook)) is not None
+        )
+        client = self._world.client("(alerts)", AllowedHosts(hosts), self._settings.limits)
+        body = json.dumps(content).encode()
+        answer = await client.send(Wire("POST", url, address.name, (("Content-Type", "application/json"),), body))
+        if not 200 <= answer.status < 300:
+            raise NotSent(f"{address.name} answered {answer.status}")
+
+
+async def alert(
+    world: World, settings: Settings, tree: Tree, ledger: Ledger, rows: list[Row], happenings: list[Happening]
+) -> None:
+    """Tell the receivers what a pass has found that is new. Never raises: what goes wrong is logged."""
+    if not settings.alerts:
+        return
+    messages: list[Message] = []
+    problem: str | None = None
+    try:
+        noted = ledger.note(NOTE)
+        messages, after = alerts_of(AlertState.read(noted), rows, happenings, world.clock.now())
+        # Noted before it is sent, and with no wait in between: of two passes side by side only one may tell it.
+        if (written := after.written()) != noted:
+            ledger.put_note(NOTE, written)
+    except LedgerError as error:
+        problem = str(error)
+    if problem is not None:
+        log.error("alert.not_noted", problem=problem)
+        return
+    for message in messages:
+        await Alerter(world, settings, messenger(world, settings, tree)).send(message)
