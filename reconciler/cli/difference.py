@@ -28,6 +28,9 @@ MOST_HOSTS = 50
 LONGEST_HOST = 260
 """A host's name has 253 characters at most, and a port."""
 
+MARK = "<!-- reconcile diff -->"
+"""Ends a comment, unseen, so that a CI job finds the one it wrote before."""
+
 _SIGNS = {Kind.ADDED: "+", Kind.CHANGED: "~", Kind.REMOVED: "-"}
 _VERBS = {Kind.ADDED: "gets", Kind.CHANGED: "keeps", Kind.REMOVED: "loses"}
 
@@ -81,7 +84,7 @@ def as_table(found: Difference) -> str:
 def as_markdown(found: Difference) -> str:
     """One comment, ready to post; the same bytes for the same difference."""
     for level in range(4):
-        text = "\n".join([f"**{headline(found, code)}**", *_body(found, level)])
+        text = "\n".join([f"**{headline(found, code)}**", *_body(found, level), "", MARK])
         if len(text) <= LIMIT:
             return text
     raise AssertionError("numbers alone are short")
@@ -109,14 +112,15 @@ def _body(found: Difference, level: int) -> Iterator[str]:
 
 def _alarm(hosts: list[Host], total: int) -> Iterator[str]:
     yield from ["", "> [!CAUTION]"]
-    for host in hosts:
+    for number, host in enumerate(hosts):
+        if number:
+            yield ">"
         files = ", ".join(map(code, host.files[:NAMED])) + (" and more" if host.files[NAMED:] else "")
         files = files if len(files) < LONGEST_HOST else count(len(host.files), "file")
         where = f"{code(_host(host))} ({files}){_refused(host)}"
         yield f"> Requests, with the secrets in them, would go to a new host: {where}"
-        yield ">"
     if total > len(hosts):
-        yield f"> And {total - len(hosts)} more new hosts."
+        yield from [">", f"> And {total - len(hosts)} more new hosts."]
 
 
 def _unnamed(found: Difference, level: int) -> Iterator[str]:

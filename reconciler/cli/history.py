@@ -54,8 +54,7 @@ def history(asked: Asked, hires: tuple[str, ...], integrations: tuple[str, ...],
                 told = [row["event"], *([code(row["detail"])] if row["detail"] else []), *([f"at {by}"] if by else [])]
                 click.echo(f"- {row['at']} {where}: {', '.join(told)}")
         case _:
-            click.echo(_headline(rows))
-            click.echo(_table(rows))
+            click.echo("\n".join([_headline(rows), *_table(rows)]))
     return 0
 
 
@@ -115,7 +114,7 @@ def _headline(rows: list[dict[str, Any]]) -> str:
     return f"{count(len(rows), 'event')} from {rows[0]['at']} to {rows[-1]['at']}: {told}"
 
 
-def _table(rows: list[dict[str, Any]]) -> str:
+def _table(rows: list[dict[str, Any]]) -> list[str]:
     from reconciler.cli.show import table
     from reconciler.cli.text import printable
 
@@ -124,4 +123,4 @@ def _table(rows: list[dict[str, Any]]) -> str:
         commit = " ".join(part for part in ((row["revision"] or "")[:12], row["author"]) if part)
         return [printable(cell) for cell in (row["at"], who, row["event"], row["detail"], commit)]
 
-    return table([cells(row) for row in rows])
+    return table([cells(row) for row in rows]).splitlines()
