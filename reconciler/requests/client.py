@@ -14,12 +14,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import cache
 from http.cookiejar import CookieJar, DefaultCookiePolicy
+from time import monotonic
 from typing import Any
 from urllib.parse import urljoin
 
@@ -39,9 +41,6 @@ __all__ = ["Answer", "Client", "Leaving"]
 
 Leaving = Callable[[], Awaitable[None]]
 """Awaited right before a request leaves, after all waiting: the place to write it down."""
-
-CONNECTIONS = 20
-"""Of one service; beyond that the pool's search costs more than a connection brings (DESIGN section 7)."""
 
 KEPT_OPEN = 4.0
 """Seconds. Many servers close an idle connection after five: a request sent just then would be lost."""
@@ -72,6 +71,55 @@ class _Progress:
     left: bool = False
 
 
+class _Lines:
+    """Connections of one service, each in an httpx client of its own.
+
+    httpx searches its whole pool at each request, which at twenty connections costs more than the request; a stack of
+    clients with one connection each costs nothing to search. There are as many as were ever needed at once, which the
+    throttle bounds; the one used last is taken first, and those that then lie idle are closed.
+    """
+
+    def __init__(self, timeout: float) -> None:
+        self._timeout = timeout
+        self._idle: list[tuple[float, httpx.AsyncClient]] = []
+        # One at once, to tell right away where the environment's proxy cannot be used.
+        self._idle.append((monotonic(), self._make()))
+
+    @asynccontextmanager
+    async def one(self) -> AsyncIterator[httpx.AsyncClient]:
+        """A connection for one exchange."""
+        client = self._idle.pop()[1] if self._idle else self._make()
+        try:
+            yield client
+        finally:
+            now = monotonic()
+            self._idle.append((now, client))
+            while now - self._idle[0][0] > KEPT_OPEN:
+                await self._idle.pop(0)[1].aclose()
+
+    async def aclose(self) -> None:
+        """Close all that are idle."""
+        while self._idle:
+            await self._idle.pop()[1].aclose()
+
+    def _make(self) -> httpx.AsyncClient:
+        try:
+            return httpx.AsyncClient(
+                verify=_tls(),
+                # `_exchange` bounds the whole, which no sum of these does. Connecting has a shorter limit of its own: a
+                # TLS handshake that is cancelled, instead of timing out by itself, leaves its socket open.
+                timeout=httpx.Timeout(None, connect=CONNECTING * self._timeout),
+                limits=httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=KEPT_OPEN),
+                mounts={f"all://{host}": None for host in LOOPBACK},
+                event_hooks={"response": [_set_location_aside]},
+                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+            )
+        except (ImportError, ValueError, httpx.InvalidURL):
+            raise UsageError(
+                "the proxy in HTTPS_PROXY, HTTP_PROXY or ALL_PROXY cannot be used: give an http:// address"
+            ) from None
+
+
 class Client:
     """Sends the requests of one service. `file` is the manifest that messages name."""
 
@@ -84,24 +132,7 @@ class Client:
         self._throttle = throttle
         self._file = file
         self._timeout = limits.timeout
-        self._connections = asyncio.Semaphore(CONNECTIONS)
-        try:
-            self._http = httpx.AsyncClient(
-                verify=_tls(),
-                # `_exchange` bounds the whole, which no sum of these does. Connecting has a shorter limit of its own: a
-                # TLS handshake that is cancelled, instead of timing out by itself, leaves its socket open.
-                timeout=httpx.Timeout(None, connect=CONNECTING * self._timeout.total_seconds()),
-                limits=httpx.Limits(
-                    max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS, keepalive_expiry=KEPT_OPEN
-                ),
-                mounts={f"all://{host}": None for host in LOOPBACK},
-                event_hooks={"response": [_set_location_aside]},
-                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-            )
-        except (ImportError, ValueError, httpx.InvalidURL):
-            raise UsageError(
-                "the proxy in HTTPS_PROXY, HTTP_PROXY or ALL_PROXY cannot be used: give an http:// address"
-            ) from None
+        self._lines = _Lines(self._timeout.total_seconds())
 
     async def send(self, wire: Wire, *, follow: bool = False, leaving: Leaving | None = None) -> Answer:
         """Send a request; a pause that the service asks for is waited out, three times at most (DESIGN, Execute).
@@ -130,12 +161,12 @@ class Client:
 
     async def aclose(self) -> None:
         """Close all connections."""
-        await self._http.aclose()
+        await self._lines.aclose()
 
     async def _exchange(self, wire: Wire, address: Address, leaving: Leaving | None) -> Answer:
         """One sending and its answer, within the limits."""
         progress = _Progress()
-        async with self._connections, self._throttle.turn(address.name) as departed:
+        async with self._throttle.turn(address.name) as departed, self._lines.one() as line:
             if leaving is not None:
                 await leaving()
 
@@ -147,7 +178,7 @@ class Client:
             what = _what(wire, address)
             try:
                 async with asyncio.timeout(self._timeout.total_seconds()):
-                    answer = await self._speak(self._request(wire, address, trace))
+                    answer = await _speak(line, self._request(wire, address, trace))
             except TimeoutError:
                 why = "no whole answer" if progress.left else "no connection"
                 raise RequestFailed(
@@ -185,20 +216,6 @@ class Client:
             extensions={"target": address.target.encode(), "trace": trace},
         )
 
-    async def _speak(self, request: httpx.Request) -> Answer:
-        """Send, and read up to the limit. Raises Unreadable for an answer that cannot be unpacked."""
-        response = await self._http.send(request, stream=True, follow_redirects=False)
-        try:
-            unpacker = Unpacker(response.headers.get("content-encoding", ""))
-            async for chunk in response.aiter_raw():
-                unpacker.feed(chunk)
-                if unpacker.full:
-                    break
-            headers = {name.lower(): value for name, value in response.headers.items()} | response.extensions[ASIDE]
-            return Answer(response.status_code, headers, unpacker.finish(), unpacker.full)
-        finally:
-            await response.aclose()
-
     def _pause(self, answer: Answer) -> timedelta | None:
         """What a 429 or a 503 asks to wait, where it is at most a minute."""
         asked = answer.headers.get("retry-after", "").strip()
@@ -227,6 +244,21 @@ async def _set_location_aside(response: httpx.Response) -> None:
     """Keep httpx from a redirect: told not to follow, it still reads the next address, and fails where it cannot."""
     location = response.headers.pop("location", None)
     response.extensions[ASIDE] = {} if location is None else {"location": location}
+
+
+async def _speak(line: httpx.AsyncClient, request: httpx.Request) -> Answer:
+    """Send, and read up to the limit. Raises Unreadable for an answer that cannot be unpacked."""
+    response = await line.send(request, stream=True, follow_redirects=False)
+    try:
+        unpacker = Unpacker(response.headers.get("content-encoding", ""))
+        async for chunk in response.aiter_raw():
+            unpacker.feed(chunk)
+            if unpacker.full:
+                break
+        headers = {name.lower(): value for name, value in response.headers.items()} | response.extensions[ASIDE]
+        return Answer(response.status_code, headers, unpacker.finish(), unpacker.full)
+    finally:
+        await response.aclose()
 
 
 def _what(wire: Wire, address: Address) -> str:

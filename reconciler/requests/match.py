@@ -34,6 +34,7 @@ _WEAK = r"'!#$&*^`~"
 _ADDRESS = re.compile(rf"(?:[{_LOCAL}]|(?<=\w)[{_WEAK}])+@[\w-]+(?:\.[\w-]+)*")
 _BEFORE = rf"(?<![{_LOCAL}@])(?<!\w[{_WEAK}])"
 _AFTER = r"(?![\w\-@])(?!\.[\w-])(?!\\u)"
+_BEGINS, _ENDS = re.compile(_BEFORE), re.compile(_AFTER)
 _SEPARATORS = ((", ", ": "), (",", ":"), (", ", ":"), (",", ": "))
 
 
@@ -86,8 +87,24 @@ def condition_holds(condition: Condition, answer: Answer, scope: Scope) -> bool:
 
 def contains(text: str, expected: str) -> bool:
     """Whether a response's text contains what is expected; addresses stand alone and are compared without case."""
+    if text.isascii() and expected.isascii() and _ADDRESS.fullmatch(expected):
+        found = _stands_alone(text, expected)
+        if found or "\\" not in text:
+            return found  # nothing in it is escaped: decoding it would show no other address
     pattern = _pattern(expected)
     return any(pattern.search(form) for form in _forms(text))
+
+
+def _stands_alone(text: str, address: str) -> bool:
+    """`_pattern` for the usual case, an address and nothing else: compiling one for each person costs more than all
+    the rest of a check."""
+    folded, address = text.lower(), address.lower()
+    place = folded.find(address)
+    while place >= 0:
+        if _BEGINS.match(text, place) and _ENDS.match(text, place + len(address)):
+            return True
+        place = folded.find(address, place + 1)
+    return False
 
 
 def _not_an_answer(exists: Exists, answer: Answer) -> str | None:
