@@ -1,0 +1,267 @@
+"""`reconcile diff`: golden outputs, and what a stranger's text must not do to a comment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from reconciler.cli.difference import LIMIT, as_markdown, as_table
+from reconciler.cli.text import code
+from reconciler.engine.changes import Change, Difference, Kind
+from reconciler.engine.review import Host
+from reconciler.model.errors import Problem
+from reconciler.model.grant import Key
+from tests.cli.conftest import Call
+from tests.repo import Repo, run_cli
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Repo:
+    return Repo(tmp_path / "repo")
+
+
+@pytest.fixture
+def branch(repo: Repo) -> tuple[str, str]:
+    """Base and head of a pull request with something of everything."""
+    asana = {
+        "form": [{"id": "TEAM_ID", "type": "input"}],
+        "exists": {"url": "https://app.asana.com/users/{{email}}", "expected": "{{email}}"},
+        "execute": [{"url": "https://app.asana.com/teams/{{TEAM_ID}}"}],
+    }
+    repo.manifest("asana", asana)
+    repo.manifest("old", {"execute": [{"url": "https://old.example.com/"}]})
+    repo.hire("ada", {"integration": "asana", "values": {"TEAM_ID": "1"}}, "old")
+    repo.write("hires/eve.yaml", "email: eve\nfirst_name: Eve\nlast_name: Example\n")
+    base = repo.commit("before")
+    repo.manifest("asana", {**asana, "headers": {"Accept": "application/json"}})
+    repo.manifest("new", {"execute": [{"url": "https://hooks.evil.example/{{email}}"}]})
+    repo.remove("manifests/old.yaml")
+    repo.hire("ada", {"integration": "asana", "values": {"TEAM_ID": "2"}, "needs": ["new"]}, "new")
+    repo.hire("eve")
+    repo.hire("bob", "asna")
+    repo.settings(prune="revoke", state="sqlite:///.reconciler/state.db", listen="127.0.0.1:8080")
+    return base, repo.commit("after")
+
+
+def test_json_has_the_shape_of_the_contract(repo: Repo, branch: tuple[str, str], call: Call) -> None:
+    done = call(repo, "diff", branch[0], "--output", "json")
+    assert done.code == 1, "a file at HEAD has an error"
+    assert done.json == {
+        "base": branch[0],
+        "head": branch[1],
+        "grants": [
+            {
+                "hire": "ada",
+                "access": "asana",
+                "integration": "asana",
+                "change": "changed",
+                "fields": {"values.TEAM_ID": ["1", "2"], "needs": [None, ["new"]]},
+            },
+            {"hire": "ada", "access": "new", "integration": "new", "change": "added", "fields": {}},
+            {"hire": "ada", "access": "old", "integration": "old", "change": "removed", "fields": {}},
+            {"hire": "bob", "access": "asna", "integration": "asna", "change": "added", "fields": {}},
+        ],
+        "hosts": {"added": ["hooks.evil.example"], "removed": ["old.example.com"]},
+        "problems": {
+            "added": [
+                {
+                    "file": "hires/bob.yaml",
+                    "line": 5,
+                    "severity": "error",
+                    "message": "access asna: there is no manifests/asna.yaml: did you mean asana?",
+                }
+            ],
+            "fixed": [{"file": "hires/eve.yaml", "line": 1, "severity": "error", "message": "email: not an address"}],
+        },
+        "manifests": {"added": ["new"], "changed": ["asana"], "removed": ["old"]},
+        "settings": {"prune": ["report", "revoke"]},
+    }
+
+
+MARKDOWN = """\
+**NEW HOST `hooks.evil.example`, 2 grants added, 1 grant changed, 1 grant removed, 1 manifest added, 1 manifest changed, \
+1 manifest removed, 1 setting changed, 1 problem added, 1 problem fixed, 1 host no longer used**
+
+> [!CAUTION]
+> Requests, with the secrets in them, would go to a new host: `hooks.evil.example` (`manifests/new.yaml`)
+
+- error in `hires/bob.yaml:5`: `access asna: there is no manifests/asna.yaml: did you mean asana?`
+
+- manifest `asana` changed: what is sent for every grant of it
+- setting `prune`: `report` → `revoke`
+- host `old.example.com` is no longer used
+
+<details><summary>1 grant removed</summary>
+
+- `ada` loses `old`
+
+</details>
+
+<details><summary>1 grant changed</summary>
+
+- `ada` keeps `asana`: `values.TEAM_ID` `1` → `2`, `needs` nothing → `["new"]`
+
+</details>
+
+<details><summary>2 grants added</summary>
+
+- `ada` gets `new`
+- `bob` gets `asna`
+
+</details>
+
+<details><summary>1 problem fixed</summary>
+
+- error in `hires/eve.yaml:1`: `email: not an address`
+
+</details>
+
+<!-- reconcile diff -->
+"""
+
+
+def test_markdown_is_a_comment_ready_to_post(repo: Repo, branch: tuple[str, str], call: Call) -> None:
+    first = call(repo, "diff", branch[0], "HEAD", "--output", "markdown")
+    assert first.out == MARKDOWN
+    assert call(repo, "diff", branch[0], "worktree", "--output", "markdown").out == MARKDOWN
+
+
+TABLE = """\
+NEW HOST hooks.evil.example, 2 grants added, 1 grant changed, 1 grant removed, 1 manifest added, 1 manifest changed, \
+1 manifest removed, 1 setting changed, 1 problem added, 1 problem fixed, 1 host no longer used
+NEW HOST hooks.evil.example  (manifests/new.yaml)
+host no longer used: old.example.com
+manifest added: new
+manifest changed: asana
+manifest removed: old
+setting prune: report → revoke
+problem added: hires/bob.yaml:5: error: access asna: there is no manifests/asna.yaml: did you mean asana?
+problem fixed: hires/eve.yaml:1: error: email: not an address
+
+ada <ada@example.com>
+  ~ asana  values.TEAM_ID 1 → 2, needs nothing → ["new"]
+  + new
+  - old
+
+bob <bob@example.com>
+  + asna
+"""
+
+
+def test_table(repo: Repo, branch: tuple[str, str], call: Call) -> None:
+    assert call(repo, "diff", branch[0]).out == TABLE
+
+
+def test_the_program_needs_no_key_and_no_network(repo: Repo, branch: tuple[str, str]) -> None:
+    """As a CI runner has it: no GnuPG home, no gpg, nothing in the environment."""
+    done = run_cli(repo, "diff", branch[0], "--output", "markdown", env={"GNUPGHOME": "/nowhere", "PATH": "/nowhere"})
+    assert (done.out, done.err) == (MARKDOWN, "")
+    assert not (repo.root / ".reconciler").exists()
+
+
+def test_nothing_changes(repo: Repo, branch: tuple[str, str], call: Call) -> None:
+    same = call(repo, "diff", branch[1], "HEAD")
+    assert same.out == "no grant, host, manifest or setting changes\n"
+
+
+def test_from_before_there_was_anything(tmp_path: Path, call: Call) -> None:
+    repo = Repo(tmp_path / "new")
+    repo.write("README.md", "soon\n")
+    base = repo.commit("first")
+    repo.manifest("slack", {"execute": [{"url": "https://slack.com/"}]})
+    repo.hire("ada", "slack")
+    repo.commit("second")
+    done = call(repo, "diff", base)
+    assert done.out.startswith("NEW HOST slack.com, 1 grant added, 1 manifest added\n")
+    assert done.code == 0
+
+
+def test_settings_that_cannot_be_read(repo: Repo, branch: tuple[str, str], call: Call) -> None:
+    repo.write("config/reconciler.yaml", "intervall: 10m\n")
+    repo.commit("typo")
+    done = call(repo, "diff", branch[1], "--output", "json")
+    assert done.code == 1
+    assert done.json["grants"] == []
+    assert [problem["file"] for problem in done.json["problems"]["added"]] == ["config/reconciler.yaml"]
+    assert call(repo, "diff", branch[1]).out.startswith("the settings of one revision cannot be read")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code_", "said"),
+    [
+        (("nowhere",), 1, "there is no such branch, tag or commit"),
+        (("HEAD", "HEAD", "--output", "csv"), 64, "csv is for status, history and a pass"),
+        ((), 64, "Missing argument 'BASE'"),
+    ],
+    ids=["no-revision", "csv", "no-base"],
+)
+def test_refusals(
+    repo: Repo, branch: tuple[str, str], call: Call, arguments: tuple[str, ...], code_: int, said: str
+) -> None:
+    done = call(repo, "diff", *arguments)
+    assert (done.code, done.out) == (code_, "")
+    assert said in done.err
+
+
+# --- what a stranger writes --------------------------------------------------------------------------------------------
+
+
+def difference(grants: list[Change], **parts: object) -> Difference:
+    empty: dict = {"hosts_added": [], "hosts_removed": [], "problems_added": [], "problems_fixed": []}
+    return Difference("a", "b", grants, **{**empty, "manifests": {}, "settings": {}, **parts})
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain", "`plain`"),
+        ("@org/team <b>#1</b>", "`@org/team <b>#1</b>`"),
+        ("a`b", "``a`b``"),
+        ("`", "`` ` ``"),
+        ("```", "```` ``` ````"),
+        ("a\n- b", "`a - b`"),
+        ("\x1b[2J\u202ex", "`�[2J�x`"),
+        ("", "(empty)"),
+    ],
+    ids=["plain", "mention", "backtick", "only-one", "fence", "newline", "control", "empty"],
+)
+def test_text_cannot_leave_its_code(text: str, shown: str) -> None:
+    assert code(text) == shown
+
+
+def test_no_line_of_a_stranger_reaches_the_terminal_raw() -> None:
+    change = Change(Key("a\x1b]0;x\x07", "b\nroot"), "c", Kind.ADDED, {"values.\rX": (None, "\x1b[31m")}, "e@x.com")
+    assert all(line.isprintable() for line in as_table(difference([change])).split("\n"))
+
+
+def many(number: int, *, wide: int = 8, value: str = "v") -> list[Change]:
+    return [
+        Change(Key(f"{index:0{wide}}", "slack"), "slack", Kind.ADDED, {"values.X": (None, value)})
+        for index in range(number)
+    ]
+
+
+HOSTS = [Host(f"h{index}.example.com", ("manifests/m.yaml",), allowed=True) for index in range(5000)]
+
+
+@pytest.mark.parametrize(
+    ("found", "says"),
+    [
+        (difference(many(400)), "- `00000399` gets `slack`: `X` `v`"),
+        (difference(many(1500, value="v" * 60)), "- `00001499`: `slack`"),
+        (difference(many(20_000)), "- `slack`: 20000 grants"),
+        (difference([Change(Key("a" * 70_000, "b"), "c" * 70_000, Kind.REMOVED)]), "1 grant removed"),
+        (difference([], hosts_added=HOSTS), "And 4950 more new hosts."),
+        (difference([], hosts_added=[Host("h" * 70_000, ("m",), allowed=False)]), "a name of 70000 characters"),
+        (difference([], problems_added=[Problem("f" * 500, 1, "m" * 900)] * 100), "- 100 problems in `fff"),
+        (difference([], settings={f"k{n}": ("a" * 100, "b") for n in range(900)}), "900 settings changed"),
+    ],
+    ids=["all", "by-hire", "by-integration", "a-name", "hosts", "a-host", "problems", "settings"],
+)
+def test_a_comment_fits_by_telling_less_and_never_by_cutting(found: Difference, says: str) -> None:
+    text = as_markdown(found)
+    assert len(text) <= LIMIT
+    assert says in text
+    assert text.count("<details>") == text.count("</details>")
+    assert text.endswith("<!-- reconcile diff -->")
