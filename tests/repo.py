@@ -25,6 +25,8 @@ from typing import Any, Self
 
 import yaml
 
+from reconciler.ledger.store import Ledger
+from reconciler.model.grant import Key, Record
 from tests.servers import eventually
 
 __all__ = ["Daemon", "GnupgHome", "Repo", "Result", "free_port", "run_cli"]
@@ -122,6 +124,16 @@ class Repo:
         self.git("add", "--all")
         self.git("commit", "--quiet", "--allow-empty", "--message", message)
         return self.git("rev-parse", "HEAD")
+
+    def record(self, hire: str, access: str) -> Record | None:
+        """What the ledger has of a grant, read beside whoever holds it, without a process of its own."""
+        with Ledger.reading(f"sqlite:///{self.state}", self.root) as ledger:
+            return ledger.record(Key(hire, access))
+
+    def has(self, hire: str, access: str, status: str) -> bool:
+        """Whether the ledger has a grant with this status; to be waited for with `eventually`."""
+        record = self.record(hire, access)
+        return record is not None and record.status == status
 
     def git(self, *arguments: str) -> str:
         done = subprocess.run(

@@ -132,7 +132,7 @@ class Service:
     def route(self, method: str, path: str, handler: Handler | Reply | dict[str, Any] | list[Any]) -> None:
         """Answer `method path` with a handler or a fixed answer; `{name}` in the path is a segment, passed by name."""
         pattern = re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(path)))
-        call: Handler = handler if callable(handler) else lambda _received: handler
+        call: Handler = handler if callable(handler) else lambda _received, **_: handler
         self._routes.insert(0, (method, pattern, call))
 
     def on(self, act: Act, *, times: int | None = 1, method: str | None = None, prefix: str = "/") -> None:
