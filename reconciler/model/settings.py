@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from ipaddress import ip_address
 from typing import Annotated, Any, Literal, Self
@@ -13,6 +14,8 @@ from reconciler.model.base import Day, Duration, Email, Model, Text, duration
 
 __all__ = ["Alert", "Git", "Limits", "Settings", "Smtp", "Suspension", "Twilio", "loopback"]
 
+_FULL_ID = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
+
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 
 
@@ -20,14 +23,24 @@ def _never(value: Any) -> Any:
     return None if value in (None, False, "never") else duration(value)
 
 
+def _full_id(value: str) -> str:
+    if not _FULL_ID.fullmatch(value):
+        raise ValueError("not the full id of a commit: 40 hex digits, as `git rev-parse` prints them")
+    return value
+
+
 class Git(Model):
-    """Where commits come from. `fetch: null` never fetches."""
+    """Where commits come from. `fetch: null` never fetches.
+
+    With `verify_signatures`, commits that no trusted key signed are not acted on; `trusted_from` is the commit after
+    which all of them are signed, by its full id, since a name could be made to mean another one.
+    """
 
     remote: Text = "origin"
     branch: Text = "main"
     fetch: Annotated[timedelta | None, BeforeValidator(_never)] = MINUTE
     verify_signatures: bool = False
-    trusted_from: Text | None = None
+    trusted_from: Annotated[Text, AfterValidator(_full_id)] | None = None
 
 
 class Limits(Model):
@@ -131,6 +144,12 @@ class Settings(Model):
     twilio: Twilio | None = None
     timezone: Annotated[Text, AfterValidator(_zone)] = "UTC"
     alerts: list[Alert] = []
+
+    @model_validator(mode="after")
+    def _verifies_commits(self) -> Self:
+        if self.git.verify_signatures and self.source == "worktree":
+            raise ValueError("git.verify_signatures looks at commits, and `source: worktree` acts on files beside them")
+        return self
 
     @property
     def public(self) -> str:

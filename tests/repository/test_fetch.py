@@ -54,6 +54,17 @@ def test_a_local_edit_elsewhere_stays(upstream: Repo, clone: Repo) -> None:
     assert (clone.root / "hires/ada.yaml").read_text() == "mine: 1\n"
 
 
+def test_a_commit_puts_nothing_in_the_place_of_the_state(upstream: Repo, clone: Repo) -> None:
+    (clone.root / ".git/info/exclude").write_text(".reconciler/\n")
+    clone.write(".reconciler/state.db", "mine")
+    before = clone.git("rev-parse", "HEAD")
+    upstream.write(".reconciler/state.db", "theirs")
+    upstream.commit()
+    assert "(.reconciler/state.db)" in str(fetch(clone))
+    assert clone.git("rev-parse", "HEAD") == before
+    assert (clone.root / ".reconciler/state.db").read_text() == "mine"
+
+
 @pytest.mark.parametrize("path", ["hires/ada.yaml", "hires/new.yaml"])
 def test_an_edit_in_the_way_is_never_lost(upstream: Repo, clone: Repo, path: str) -> None:
     before = clone.git("rev-parse", "HEAD")

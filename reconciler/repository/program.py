@@ -1,0 +1,70 @@
+"""The `git` program, called so that it neither asks, nor hangs, nor works on another repository.
+
+There is no terminal and no askpass; a command that takes too long ends with everything that it started. What a git hook
+that started us left in the environment is taken out, for it would lead git elsewhere.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+__all__ = ["CREDENTIALS", "TIMEOUT", "GitFailed", "git"]
+
+TIMEOUT = 60.0
+"""Seconds that one git command may take."""
+
+CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+(?=@)")
+"""What stands before the host of a remote's address."""
+
+_QUIET = {
+    "GIT_TERMINAL_PROMPT": "0",
+    "GIT_ASKPASS": "",
+    "SSH_ASKPASS": "",
+    "SSH_ASKPASS_REQUIRE": "never",
+    "LC_ALL": "C",
+}
+_ELSEWHERE = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX")
+
+
+class GitFailed(Exception):
+    """A git command came to nothing; the text is what it said."""
+
+
+def git(
+    root: Path,
+    *arguments: str,
+    timeout: float = TIMEOUT,
+    ok: tuple[int, ...] = (0,),
+    environment: Mapping[str, str] | None = None,
+) -> str:
+    """What a git command in the checkout at `root` writes to its output, without the blanks around it.
+
+    Raises GitFailed for an exit code that is not `ok`, FileNotFoundError where git is not installed, and
+    subprocess.TimeoutExpired.
+    """
+    inherited = {key: value for key, value in os.environ.items() if key not in _ELSEWHERE}
+    process = subprocess.Popen(  # noqa: S603  no shell; the settings' names stand after `--`
+        ["git", "-C", str(root), *arguments],  # noqa: S607  whichever git the user has
+        env={**inherited, **(environment or {}), **_QUIET},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        text=True,
+        errors="replace",
+    )
+    with process:
+        try:
+            out, said = process.communicate(timeout=timeout)
+        finally:
+            if process.poll() is None:
+                # ssh and helpers of git's would live on, and hold the pipe: the whole group ends.
+                os.killpg(process.pid, signal.SIGKILL)
+    if process.returncode not in ok:
+        raise GitFailed(CREDENTIALS.sub("***", said))
+    return out.strip()

@@ -1,0 +1,212 @@
+"""Whether every commit between two is signed by a trusted key, of OpenPGP or of SSH (DESIGN section 2.4).
+
+Which commits those are is told by the objects themselves, as libgit2 reads them and as the program acts on them; the
+`git` program verifies each signature. Who is trusted must not be for a commit to say: OpenPGP keys are those of a
+GnuPG home, with full or ultimate validity there, SSH keys those of git's own gpg.ssh.allowedSignersFile, and neither
+may be a file that git could write into the work tree, nor be named by one.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pygit2
+from pygit2.enums import SortMode
+
+from reconciler.model.errors import RepositoryError
+from reconciler.repository.program import GitFailed, git
+from reconciler.repository.source import Checkout
+
+__all__ = ["Untrusted", "first_untrusted"]
+
+_TRUSTED = ("-c", "gpg.minTrustLevel=fully")
+"""What git asks of a signature beyond being right; an SSH key among the allowed signers counts as fully trusted."""
+
+_PGP, _SSH = b"-----BEGIN PGP SIGNATURE-----", b"-----BEGIN SSH SIGNATURE-----"
+
+
+@dataclass(frozen=True, slots=True)
+class Untrusted:
+    """The commit at HEAD that is not accepted, and the first commit on the way to it for whose sake, and why."""
+
+    head: str
+    commit: str
+    author: str
+    why: str
+
+    def __str__(self) -> str:
+        whose = f"commit {self.commit[:12]} by {self.author}"
+        if self.commit == self.head:
+            return f"{whose} is not accepted: {self.why}"
+        return f"commit {self.head[:12]} is not accepted: {whose} on the way to it: {self.why}"
+
+
+class _Distrusted(Exception):
+    """A commit is not trusted; the text says why."""
+
+
+def first_untrusted(checkout: Checkout, base: str | None, head: str, home: str | None) -> Untrusted | None:
+    """The first commit that `head` brings beyond `base`, over all parents of its merges, that no trusted key signed.
+
+    None where each is trusted. `base` is None for the whole history; `home` is the GnuPG home, None for GnuPG's own.
+    Raises RepositoryError where the checkout has no git or not these commits.
+    """
+    if checkout.repository is None:
+        raise RepositoryError(
+            f"{checkout.root} is no git checkout: there are no commits whose signatures could be seen"
+        )
+    verifying = _Verifying(checkout, checkout.repository, home)
+    commit = head
+    try:
+        for commit in verifying.between(base, head):
+            verifying.see(commit)
+    except _Distrusted as error:
+        return Untrusted(head, commit, _printable(checkout.commit(commit).author), str(error))
+    return None
+
+
+class _Verifying:
+    def __init__(self, checkout: Checkout, repository: pygit2.Repository, home: str | None) -> None:
+        self._checkout = checkout
+        self._root = checkout.root
+        self._repository = repository
+        self._home = home
+
+    def between(self, base: str | None, head: str) -> Iterator[str]:
+        """The commits, the oldest first. Raises _Distrusted where `head` does not go on from `base`."""
+        tip = self._commit(head)
+        walk = self._repository.walk(tip.id, SortMode.TOPOLOGICAL | SortMode.REVERSE)
+        if base is not None:
+            start = self._commit(base)
+            if start.id != tip.id and not self._repository.descendant_of(tip.id, start.id):
+                raise _Distrusted(f"it does not go on from {base[:12]}, the last one accepted: history was rewritten")
+            walk.hide(start.id)
+        for commit in walk:
+            yield str(commit.id)
+
+    def see(self, revision: str) -> None:
+        """Raises _Distrusted where the commit is not signed by a trusted key."""
+        commit = self._commit(revision)
+        header, _, _ = self._repository.read(commit.id)[1].partition(b"\n\n")
+        if len(commit.parent_ids) != sum(line.startswith(b"parent ") for line in header.splitlines()):
+            raise _Distrusted("the checkout is shallow, and hides what comes before it: run `git fetch --unshallow`")
+        signature, _ = commit.gpg_signature
+        if not signature:
+            raise _Distrusted("it is not signed")
+        if signature.startswith(_PGP):
+            objection = self._objection_to_home
+        elif signature.startswith(_SSH):
+            objection = self._objection_to_signers
+        else:
+            raise _Distrusted("its signature is neither OpenPGP's nor SSH's")
+        if objection is not None:
+            raise _Distrusted(objection)
+        environment = {} if self._home is None else {"GNUPGHOME": self._home}
+        # Replacements and grafts would have git look at another commit than the one that is acted on.
+        environment |= {"GIT_NO_REPLACE_OBJECTS": "1"}
+        try:
+            git(self._root, *_TRUSTED, "verify-commit", "--raw", revision, environment=environment)
+        except GitFailed as error:
+            raise _Distrusted(_why(str(error))) from None
+        except FileNotFoundError:
+            raise _Distrusted("git is not installed, so no signature can be verified") from None
+        except subprocess.TimeoutExpired:
+            raise _Distrusted("its signature could not be verified in time: is gpg waiting for something?") from None
+
+    def _commit(self, revision: str) -> pygit2.Commit:
+        found = self._repository.get(revision)
+        if not isinstance(found, pygit2.Commit):
+            raise RepositoryError(f"{self._root} has no commit {revision}: fetch it (a shallow clone: --unshallow)")
+        return found
+
+    @cached_property
+    def _objection_to_home(self) -> str | None:
+        home = self._home or os.environ.get("GNUPGHOME") or "~/.gnupg"
+        if self._committable(home):
+            return f"the GnuPG home {home} is in the repository, where a commit can add keys: keep it elsewhere"
+        return self._objection_to_settings
+
+    @cached_property
+    def _objection_to_signers(self) -> str | None:
+        if not any(name == "gpg.ssh.allowedsignersfile" for _, name, _ in self._settings):
+            return (
+                "it is signed with an SSH key, and git's gpg.ssh.allowedSignersFile does not say whose is trusted: set "
+                "it with `git config`, to a file outside the repository"
+            )
+        return self._objection_to_settings
+
+    @cached_property
+    def _objection_to_settings(self) -> str | None:
+        """Why git's own settings leave it to a commit who is trusted, or None."""
+        for origin, name, value in self._settings:
+            source = origin.removeprefix("file:")
+            if source != origin and self._committable(source):
+                return f"git takes {name} from {source}, which is in the repository, where a commit can change it"
+            is_path = name.endswith("file") or "/" in value
+            if is_path and self._committable(value):
+                return f"git's {name} is {value}, which is in the repository, where a commit can change it: move it out"
+        return None
+
+    @cached_property
+    def _settings(self) -> list[tuple[str, str, str]]:
+        """Git's settings about signatures: where each is from, its name and its value."""
+        try:
+            said = git(self._root, "config", "--null", "--show-origin", "--get-regexp", r"^gpg\.", ok=(0, 1))
+        except (GitFailed, FileNotFoundError, subprocess.TimeoutExpired):
+            raise _Distrusted(
+                "git cannot say what its settings about signatures are: run `git config --list`"
+            ) from None
+        parts = said.split("\0")
+        pairs = [(origin, *setting.partition("\n")) for origin, setting in zip(parts[::2], parts[1::2], strict=False)]
+        return [(origin, name, value) for origin, name, _, value in pairs]
+
+    def _committable(self, path: str) -> bool:
+        """Whether a commit could put something at this path, by its name or through a link."""
+        lexical = Path(os.path.normpath(self._root / Path(path).expanduser()))
+        for place in (lexical, lexical.resolve()):
+            if place.is_relative_to(self._root) and place.relative_to(self._root).parts[:1] != (".git",):
+                return True
+        return False
+
+
+def _why(said: str) -> str:
+    """What is wrong with a signature, from what git, gpg or ssh-keygen said of it."""
+    statuses = [
+        line.removeprefix("[GNUPG:] ").split(" ", 2) for line in said.splitlines() if line.startswith("[GNUPG:]")
+    ]
+    found = {words[0]: words[1:] for words in statuses}
+
+    def key(status: str) -> str:
+        return _printable(" ".join(found[status]))
+
+    for status, told in _STATUSES.items():
+        if status in found:
+            return told.format(key=key(status), id=key(status).partition(" ")[0])
+    if "GOODSIG" in found:
+        id_, _, owner = key("GOODSIG").partition(" ")
+        return f"its key {id_} ({owner}) is known and not trusted: certify it with `gpg --edit-key {id_}`, if it is"
+    if "No principal matched" in said or 'Good "git" signature with' in said:
+        name = re.search(r"key (\S+)", said)
+        return f"its SSH key {name[1] if name else ''} is not among the allowed signers at that time".replace("  ", " ")
+    lines = [line.strip() for line in said.splitlines() if line.strip() and not line.startswith("[GNUPG:]")]
+    return f"its signature is not valid: {_printable(lines[-1])}" if lines else "its signature is not valid"
+
+
+_STATUSES = {
+    "BADSIG": "its signature by {key} is bad: the commit was altered after it was signed",
+    "REVKEYSIG": "its key {key} is revoked",
+    "EXPKEYSIG": "its key {key} has expired",
+    "EXPSIG": "its signature by {key} has expired",
+    "NO_PUBKEY": "its key {id} is not in the GnuPG home: import it and say that it is trusted, if it is",
+}
+"""What gpg's status lines mean, the gravest first."""
+
+
+def _printable(text: str) -> str:
+    return "".join(char if char.isprintable() else "�" for char in text)[:200]
