@@ -47,7 +47,7 @@ def history(asked: Asked, hires: tuple[str, ...], integrations: tuple[str, ...],
         case "csv":
             click.echo(as_csv(COLUMNS, ([row[name] or "" for name in COLUMNS] for row in rows)), nl=False)
         case "markdown":
-            click.echo(f"**{_headline(rows)}**")
+            click.echo(f"**{_headline(rows)}**\n")
             for row in rows:
                 where = " ".join(code(part) for part in (row["hire"], row["access"] or row["integration"]) if part)
                 by = " by ".join(code(part) for part in ((row["revision"] or "")[:12], row["author"] or "") if part)

@@ -111,6 +111,8 @@ def _value(name: str, scope: Scope, service: str, manifest: Manifest) -> Value:
     except MissingVariable as error:
         if name in {field.id for field in manifest.asks_for}:
             return Value(name, None, f"is missing: `reconcile initial-data set {service}` asks for it")
+        if name in {field.id for field in manifest.form}:
+            return Value(name, None, f"is a form field, and the entry has no values.{name}")
         return Value(name, None, str(error).removeprefix(f"variable {{{{{name}}}}} "))
     if found.value is DEFERRED:
         return Value(name, "made for each run" if name in manifest.generated else "known when it runs", "the run")
@@ -160,6 +162,9 @@ def _following(
     key = " ".join(known.key) if known is not None else ""
     again = f"checked again within {_span(settings.interval)}"
     source = known.source if known is not None else "the file"
+    if record is not None and record.fresh and status in (Status.RETRYING, Status.FAILED):
+        yield "asked for: it starts afresh at the next pass"
+        return
     for sentence in _FOLLOWS.get(status, ()):
         yield sentence.format(key=key, again=again, source=source)
     match status:

@@ -80,8 +80,8 @@ def test_json_has_the_shape_of_the_contract(repo: Repo, branch: tuple[str, str],
 
 
 MARKDOWN = """\
-**NEW HOST `hooks.evil.example`, 2 grants added, 1 grant changed, 1 grant removed, 1 manifest added, 1 manifest changed, \
-1 manifest removed, 1 setting changed, 1 problem added, 1 problem fixed, 1 host no longer used**
+**NEW HOST `hooks.evil.example`, 2 grants added, 1 grant changed, 1 grant removed, 1 manifest added, \
+1 manifest changed, 1 manifest removed, 1 setting changed, 1 problem added, 1 problem fixed, 1 host no longer used**
 
 > [!CAUTION]
 > Requests, with the secrets in them, would go to a new host: `hooks.evil.example` (`manifests/new.yaml`)
@@ -128,8 +128,8 @@ def test_markdown_is_a_comment_ready_to_post(repo: Repo, branch: tuple[str, str]
 
 
 TABLE = """\
-NEW HOST hooks.evil.example, 2 grants added, 1 grant changed, 1 grant removed, 1 manifest added, 1 manifest changed, \
-1 manifest removed, 1 setting changed, 1 problem added, 1 problem fixed, 1 host no longer used
+NEW HOST hooks.evil.example, 2 grants added, 1 grant changed, 1 grant removed, 1 manifest added, \
+1 manifest changed, 1 manifest removed, 1 setting changed, 1 problem added, 1 problem fixed, 1 host no longer used
 NEW HOST hooks.evil.example  (manifests/new.yaml)
 host no longer used: old.example.com
 manifest added: new
@@ -204,7 +204,7 @@ def test_refusals(
     assert said in done.err
 
 
-# --- what a stranger writes --------------------------------------------------------------------------------------------
+# --- what a stranger writes ------------------------------------------------------------------------------------------
 
 
 def difference(grants: list[Change], **parts: object) -> Difference:

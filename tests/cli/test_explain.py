@@ -1,0 +1,221 @@
+"""`reconcile explain`: one screen that answers why, without a request and without a key."""
+
+from __future__ import annotations
+
+import re
+from datetime import date
+
+import pytest
+
+from tests.cli.conftest import Call
+from tests.repo import Repo
+from tests.servers import AccountService
+
+TOKEN = "invented-token"
+
+
+@pytest.fixture
+def accounts() -> AccountService:
+    with AccountService(token=TOKEN) as running:
+        yield running
+
+
+@pytest.fixture
+def saas(repo: Repo, accounts: AccountService) -> Repo:
+    repo.manifest("saas", accounts.manifest(team=True, revoke=True))
+    repo.hire("ada", {"integration": "saas", "values": {"TEAM": "1"}})
+    repo.hire("grace")
+    repo.initial_data("saas", {"TOKEN": TOKEN})
+    repo.commit()
+    return repo
+
+
+def steady(text: str, repo: Repo) -> str:
+    """Without what differs from run to run: times, ports and commit ids."""
+    text = re.sub(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", "TIME", text)
+    text = re.sub(r"127\.0\.0\.1:\d+ *", "HOST", text)
+    return text.replace(repo.git("rev-parse", "HEAD")[:12], "COMMIT")
+
+
+HALF_DONE = """\
+ada/saas: retrying: request 2 of 2 (POST): answered 500
+  ada@example.com  hires/ada.yaml:5  checked TIME  last pass at COMMIT
+
+values
+  email       ada@example.com  hires/ada.yaml
+  first_name  Ada              hires/ada.yaml
+  last_name   Example          hires/ada.yaml
+  TEAM        1                hires/ada.yaml:5
+  TOKEN       ***              config/initial_data/saas
+
+attempt 1 (execute) at TIME: failed: request 2 of 2 (POST): answered 500
+  1/2  POST http://HOST/users            201  done     TIME
+  2/2  POST http://HOST/teams/1/members  500  refused  TIME  answered 500
+
+next
+  runs again at TIME, in 60 min
+  `reconcile retry ada saas` runs it at the next pass, with two attempts before it
+"""
+
+
+def test_a_half_done_attempt_on_one_screen(saas: Repo, accounts: AccountService, call: Call) -> None:
+    accounts.fail_next(1, 500, method="POST", prefix="/teams")
+    assert call(saas).code == 1
+    asked = len(accounts.requests)
+    done = call(saas, "explain", "ada", "saas")
+    assert (done.code, done.err) == (0, "")
+    assert steady(done.out, saas) == HALF_DONE
+    assert len(accounts.requests) == asked, "explain sends nothing"
+
+
+def test_json_has_all_of_it(saas: Repo, accounts: AccountService, call: Call) -> None:
+    accounts.fail_next(1, 500, method="POST", prefix="/teams")
+    call(saas)
+    told = call(saas, "explain", "ada", "saas", "--output", "json").json
+    assert (told["status"], told["attempts"], told["sequence"]) == ("retrying", 1, None)
+    assert {"name": "TOKEN", "value": "***", "origin": "config/initial_data/saas", "secret": True} in told["values"]
+    (attempt,) = told["last_attempts"]
+    assert [(each["status_code"], each["outcome"]) for each in attempt["requests"]] == [(201, "done"), (500, "refused")]
+    assert attempt["error"] == told["last_error"] == "request 2 of 2 (POST): answered 500"
+
+
+def test_markdown_cannot_be_broken_out_of(saas: Repo, call: Call) -> None:
+    done = call(saas, "explain", "ada", "saas", "--output", "markdown")
+    first, _, *rest = done.out.splitlines()
+    assert first.startswith("**`ada/saas: new: ")
+    assert all(not line or line.startswith("    ") for line in rest)
+
+
+def test_before_any_pass(saas: Repo, call: Call) -> None:
+    out = call(saas, "explain", "ada", "saas").out
+    assert out.startswith("ada/saas: new: not looked at yet: the next pass does\n")
+    assert not saas.state.exists(), "explain makes no state"
+
+
+def test_after_a_retry_was_asked_for(saas: Repo, accounts: AccountService, call: Call) -> None:
+    accounts.fail_next(1, 500, method="POST", prefix="/teams")
+    call(saas)
+    call(saas, "retry", "ada", "saas")
+    assert call(saas, "explain", "ada", "saas").out.endswith("next\n  asked for: it starts afresh at the next pass\n")
+
+
+@pytest.mark.parametrize("env", [{"GNUPGHOME": "/nowhere"}, {"PATH": "/nowhere"}], ids=["no-home", "no-gpg"])
+def test_without_gpg(saas: Repo, call: Call, env: dict[str, str]) -> None:
+    done = call(saas, "explain", "ada", "saas", env=env)
+    assert done.code == 0
+    assert re.search(r"^  TOKEN +encrypted in config/initial_data/saas ", done.out, re.MULTILINE)
+
+
+def test_a_field_that_is_no_secret_is_shown(saas: Repo, accounts: AccountService, call: Call) -> None:
+    manifest = accounts.manifest()
+    manifest["initial_data_form"].append({"id": "ORG", "secret": False})
+    manifest["headers"]["X-Org"] = "{{ORG}}"
+    saas.manifest("saas", manifest)
+    saas.hire("ada", "saas")
+    saas.initial_data("saas", {"TOKEN": TOKEN, "ORG": "1200"})
+    saas.commit()
+    out = call(saas, "explain", "ada", "saas").out
+    assert re.search(r"^  ORG +1200 ", out, re.MULTILINE)
+    assert TOKEN not in out
+
+
+@pytest.mark.parametrize(
+    ("entry", "settings", "first", "following"),
+    [
+        (
+            {"integration": "saas", "values": {"TEAM": "1"}, "at": date(2090, 1, 1)},
+            {},
+            "ada/saas: scheduled: begins on 2090-01-01",
+            "begins on 2090-01-01",
+        ),
+        (
+            {"integration": "saas"},
+            {},
+            "ada/saas: blocked: variable {{TEAM}} is a form field, and the entry has no values.TEAM",
+            "ends by itself, with the next pass after that is there",
+        ),
+        (
+            {"integration": "saas", "values": {"TAEM": "1"}},
+            {},
+            "ada/saas: invalid: values.TAEM: the manifest's form has no such field: did you mean TEAM?",
+            "goes on once hires/ada.yaml:5 is mended and committed",
+        ),
+        (
+            {"integration": "saas", "values": {"TEAM": "1"}},
+            {"suspend": [{"integration": "saas", "until": "2090-01-01", "reason": "they move"}]},
+            "ada/saas: suspended: suspended until 2090-01-01: they move",
+            "goes on when the suspension ends",
+        ),
+    ],
+    ids=["scheduled", "blocked", "invalid", "suspended"],
+)
+def test_what_the_files_alone_decide(
+    saas: Repo, call: Call, entry: dict, settings: dict, first: str, following: str
+) -> None:
+    saas.settings(**settings)
+    saas.hire("ada", entry)
+    saas.commit()
+    lines = call(saas, "explain", "ada", "saas").out.splitlines()
+    assert lines[0] == first
+    assert lines[lines.index("next") + 1] == f"  {following}"
+
+
+def test_initial_data_that_is_not_there(saas: Repo, call: Call) -> None:
+    saas.remove("config/initial_data/saas.yaml.gpg")
+    saas.commit()
+    out = call(saas, "explain", "ada", "saas").out
+    assert out.startswith("ada/saas: blocked: ")
+    assert re.search(
+        r"^  TOKEN +NO VALUE +is missing: `reconcile initial-data set saas` asks for it", out, re.MULTILINE
+    )
+
+
+def test_an_orphan_is_explained_from_the_ledger(saas: Repo, call: Call) -> None:
+    call(saas)
+    saas.remove("hires/ada.yaml")
+    saas.commit()
+    call(saas)
+    out = call(saas, "explain", "ada", "saas").out
+    assert out.startswith("ada/saas: orphaned: no longer in git; prune: report\n")
+    assert re.search(r"^  TEAM +1 +the ledger$", out, re.MULTILINE)
+    assert out.endswith("`reconcile revoke ada saas` takes it away\n")
+
+
+def test_a_broken_file_holds_its_grants(saas: Repo, call: Call) -> None:
+    call(saas)
+    saas.write("hires/ada.yaml", "email: [\n")
+    saas.commit()
+    out = call(saas, "explain", "ada", "saas").out
+    assert out.startswith("ada/saas: invalid: hires/ada.yaml:")
+    assert "goes on once the file is mended" in out
+
+
+@pytest.mark.parametrize(
+    ("names", "code", "said"),
+    [
+        (("adda", "saas"), 64, "there is no hire adda; did you mean ada?"),
+        (("ada", "sas"), 64, "ada has no access entry sas: it has saas; did you mean saas?"),
+        (("grace", "saas"), 64, "grace has no access entry saas: it has no access entries"),
+    ],
+    ids=["hire", "access", "none"],
+)
+def test_names_that_are_nowhere(saas: Repo, call: Call, names: tuple[str, str], code: int, said: str) -> None:
+    done = call(saas, "explain", *names)
+    assert (done.code, done.out, done.err) == (code, "", f"error: {said}\n")
+
+
+def test_a_long_form_still_fits(saas: Repo, call: Call) -> None:
+    ids = [f"F{index}" for index in range(40)]
+    saas.manifest(
+        "saas",
+        {
+            "form": [{"id": name, "type": "input"} for name in ids],
+            "execute": [{"url": "https://a.example.com/", "data": {name: f"{{{{{name}}}}}" for name in ids}}],
+        },
+    )
+    saas.hire("ada", {"integration": "saas", "values": dict.fromkeys(ids, "x" * 500)})
+    saas.commit()
+    lines = call(saas, "explain", "ada", "saas").out.splitlines()
+    assert len(lines) <= 24
+    assert max(map(len, lines)) <= 120
+    assert "  and 28 more: --output json has them all" in lines

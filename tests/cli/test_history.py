@@ -1,0 +1,142 @@
+"""`reconcile history`: what happened, in every output, and from when on."""
+
+from __future__ import annotations
+
+import csv
+import io
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from reconciler.cli.history import moment
+from reconciler.ledger.store import Happening, Ledger
+from reconciler.model.errors import UsageError
+from reconciler.model.grant import Key
+from reconciler.model.status import Event
+from tests.cli.conftest import Call
+from tests.repo import Repo
+
+NOW = datetime(2026, 12, 1, 9, tzinfo=UTC)
+COMMIT = "9fceb02d0ae598e95dc970b74767f19372d61af8"
+
+
+@pytest.fixture
+def told(repo: Repo) -> Repo:
+    """A repository whose ledger has four lines, one of them with a detail that a spreadsheet would run."""
+    repo.commit()
+    ledger = Ledger.open(f"sqlite:///{repo.state}", repo.root)
+
+    def line(days: int, hire: str, access: str, integration: str, event: Event, detail: str = "") -> Happening:
+        author = "Ida Admin <ida@example.com>"
+        return Happening(NOW - timedelta(days=days), Key(hire, access), integration, event, detail, COMMIT, author)
+
+    ledger.save(
+        (),
+        [
+            line(9, "ada", "asana", "asana", Event.ATTEMPT_STARTED, "attempt 1"),
+            line(9, "ada", "asana", "asana", Event.ATTEMPT_FAILED, '=HYPERLINK("http://x")'),
+            line(3, "bob", "chat", "slack", Event.ADOPTED),
+            Happening(NOW, Key("", ""), "asana", Event.HELD, "held by the guard: 6 of 8", None, None),
+        ],
+    )
+    ledger.close()
+    return repo
+
+
+def test_table(told: Repo, call: Call) -> None:
+    assert call(told, "history").out == (
+        "4 events from 2026-11-22T09:00:00Z to 2026-12-01T09:00:00Z: 1 attempt_started, 1 attempt_failed, 1 adopted, "
+        "1 held\n"
+        "2026-11-22T09:00:00Z  ada/asana  attempt_started  attempt 1                  9fceb02d0ae5 Ida Admin "
+        "<ida@example.com>\n"
+        '2026-11-22T09:00:00Z  ada/asana  attempt_failed   =HYPERLINK("http://x")     9fceb02d0ae5 Ida Admin '
+        "<ida@example.com>\n"
+        "2026-11-28T09:00:00Z  bob/chat   adopted                                     9fceb02d0ae5 Ida Admin "
+        "<ida@example.com>\n"
+        "2026-12-01T09:00:00Z  asana      held             held by the guard: 6 of 8\n"
+    )
+
+
+def test_json_is_the_list_of_the_contract(told: Repo, call: Call) -> None:
+    rows = call(told, "history", "--output", "json").json
+    assert len(rows) == 4
+    assert rows[2] == {
+        "at": "2026-11-28T09:00:00Z",
+        "hire": "bob",
+        "access": "chat",
+        "integration": "slack",
+        "event": "adopted",
+        "revision": COMMIT,
+        "author": "Ida Admin <ida@example.com>",
+        "detail": "",
+    }
+
+
+def test_csv_runs_nothing(told: Repo, call: Call) -> None:
+    rows = list(csv.DictReader(io.StringIO(call(told, "history", "--output", "csv").out)))
+    assert [row["event"] for row in rows] == ["attempt_started", "attempt_failed", "adopted", "held"]
+    assert rows[1]["detail"] == '\'=HYPERLINK("http://x")'
+    assert rows[3]["revision"] == ""
+
+
+def test_markdown(told: Repo, call: Call) -> None:
+    lines = call(told, "history", "--output", "markdown", "--integration", "asana").out.splitlines()
+    assert lines[0].startswith("**3 events from ")
+    by = "at `9fceb02d0ae5` by `Ida Admin <ida@example.com>`"
+    assert lines[2:] == [
+        f"- 2026-11-22T09:00:00Z `ada` `asana`: attempt_started, `attempt 1`, {by}",
+        f'- 2026-11-22T09:00:00Z `ada` `asana`: attempt_failed, `=HYPERLINK("http://x")`, {by}',
+        "- 2026-12-01T09:00:00Z `asana`: held, `held by the guard: 6 of 8`",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "events"),
+    [
+        (["--hire", "ada"], ["attempt_started", "attempt_failed"]),
+        (["--hire", "ada", "--hire", "bob"], ["attempt_started", "attempt_failed", "adopted"]),
+        (["--integration", "slack"], ["adopted"]),
+        (["--since", "2026-11-28"], ["adopted", "held"]),
+        (["--since", "2026-11-28T09:00:01Z"], ["held"]),
+        (["--since", "2026-11-28T10:00:01+01:00"], ["held"]),
+    ],
+    ids=["hire", "two", "integration", "day", "time", "zone"],
+)
+def test_only_some(told: Repo, call: Call, arguments: list[str], events: list[str]) -> None:
+    assert [row["event"] for row in call(told, "history", "--output", "json", *arguments).json] == events
+
+
+def test_a_name_that_the_ledger_does_not_know(told: Repo, call: Call) -> None:
+    done = call(told, "history", "--hire", "adda")
+    assert (done.code, done.out) == (0, "nothing happened\n")
+    assert done.err == "the ledger tells nothing of adda\n"
+
+
+def test_without_a_state_none_is_made(repo: Repo, call: Call) -> None:
+    repo.commit()
+    assert call(repo, "history", "--output", "json").json == []
+    assert not repo.state.parent.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "begin"),
+    [
+        ("7d", NOW - timedelta(days=7)),
+        ("12h", NOW - timedelta(hours=12)),
+        ("2026-11-30", datetime(2026, 11, 29, 23, tzinfo=UTC)),
+        ("2026-11-30T08:00:00Z", datetime(2026, 11, 30, 8, tzinfo=UTC)),
+        ("2026-11-30T08:00:00", datetime(2026, 11, 30, 8, tzinfo=UTC)),
+    ],
+)
+def test_since(text: str, begin: datetime) -> None:
+    assert moment(text, NOW, "Europe/Amsterdam") == begin
+
+
+@pytest.mark.parametrize("text", ["yesterday", "7w", "2026-13-01", "", "999999d"])
+def test_since_that_says_nothing(text: str) -> None:
+    with pytest.raises(UsageError, match="write a date"):
+        moment(text, NOW, "UTC")
+
+
+def test_since_is_wrong_usage(told: Repo, call: Call) -> None:
+    assert call(told, "history", "--since", "soon").code == 64

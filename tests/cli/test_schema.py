@@ -1,0 +1,46 @@
+"""`reconcile schema`: what editors are given fits the files that there are."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from jsonschema import Draft7Validator
+
+from tests.cli.conftest import Call
+from tests.repo import Repo
+
+ROOT = Path(__file__).parents[2]
+TEMPLATE = ROOT / "reconciler/cli/template"
+
+
+def read(path: Path) -> Any:
+    return json.loads(json.dumps(yaml.safe_load(path.read_text()) or {}, default=str))
+
+
+@pytest.mark.parametrize(
+    ("kind", "pattern"),
+    [
+        ("settings", "config/reconciler.yaml"),
+        ("sequence", "config/sequences/*.yaml"),
+        ("hire", "hires/*.yaml"),
+        ("manifest", "manifests/*.*"),
+    ],
+)
+def test_the_sample_and_the_template_fit(repo: Repo, call: Call, kind: str, pattern: str) -> None:
+    done = call(repo, "schema", kind)
+    assert done.code == 0
+    Draft7Validator.check_schema(done.json)
+    files = [*ROOT.glob(pattern), *TEMPLATE.glob(pattern)]
+    assert len(files) >= 2
+    for file in files:
+        assert list(Draft7Validator(done.json).iter_errors(read(file))) == [], file
+
+
+def test_an_unknown_kind(repo: Repo, call: Call) -> None:
+    done = call(repo, "schema", "hires")
+    assert (done.code, done.out) == (64, "")
+    assert "'manifest', 'hire', 'sequence', 'settings'" in done.err
