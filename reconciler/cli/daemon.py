@@ -33,6 +33,7 @@ async def _serve(asked: Asked, redactor) -> None:  # type: ignore[no-untyped-def
 
     from reconciler.cli.one_pass import until_stopped
     from reconciler.daemon.loop import Daemon
+    from reconciler.engine.accepted import in_force
     from reconciler.engine.session import holding
     from reconciler.engine.world import SystemClock, World
     from reconciler.model.settings import loopback
@@ -44,8 +45,8 @@ async def _serve(asked: Asked, redactor) -> None:  # type: ignore[no-untyped-def
     clock = SystemClock()
     world = World(asked.repo, clock, redactor)
     metrics = Metrics()
-    settings = world.reader.settings(world.checkout.current("commit"))
-    tree = world.checkout.current(settings.source)
+    force = in_force(world)
+    settings, tree = force.settings, force.tree
     try:
         with until_stopped(clock), holding(world, settings, tree, "reconcile daemon") as held:
 

@@ -63,18 +63,18 @@ def _told(asked: Asked, key: Key, redactor: Redactor) -> dict[str, Any]:
     """Everything there is to say, as JSON has it."""
     from datetime import UTC, datetime
 
+    from reconciler.engine.accepted import in_force
     from reconciler.engine.explained import explain as explained
     from reconciler.engine.plan import Policy
+    from reconciler.engine.world import SystemClock, World
     from reconciler.ledger.store import Ledger
     from reconciler.model.clock import stamp
     from reconciler.repository.desired import Desired
-    from reconciler.repository.files import Reader
-    from reconciler.repository.source import Checkout
 
-    checkout, reader = Checkout.open(asked.repo), Reader()
-    settings = reader.settings(checkout.current("commit"))
-    tree = checkout.current(settings.source)
-    files = reader.load(tree)
+    world = World(asked.repo, SystemClock(), redactor)
+    force = in_force(world)
+    settings, tree = force.settings, force.tree
+    files = world.reader.load(tree)
     policy = Policy.of(settings, datetime.now(UTC))
     desired = Desired(files, policy.today)
     with Ledger.reading(settings.state, asked.repo) as ledger:

@@ -16,11 +16,12 @@ __all__ = ["ledger_of", "settings_of"]
 
 
 def settings_of(asked: Asked) -> Settings:
-    """The settings in force: those of HEAD, or of the folder as it stands."""
-    from reconciler.repository.files import Reader
-    from reconciler.repository.source import Checkout
+    """The settings in force: those of the last accepted revision, or of the folder as it stands."""
+    from reconciler.engine.accepted import in_force
+    from reconciler.engine.world import SystemClock, World
+    from reconciler.model.secret import Redactor
 
-    return Reader().settings(Checkout.open(asked.repo).current("commit"))
+    return in_force(World(asked.repo, SystemClock(), Redactor())).settings
 
 
 @contextmanager

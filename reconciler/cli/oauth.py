@@ -67,12 +67,13 @@ async def _connect(asked: Asked, redactor: Any, integration: str, timeout: timed
     import json
 
     from reconciler.cli.logs import tell
+    from reconciler.engine.accepted import in_force
     from reconciler.engine.connect import begin, beside, outcome
     from reconciler.engine.world import SystemClock, World
 
     world = World(asked.repo, SystemClock(), redactor)
-    settings = world.reader.settings(world.checkout.current("commit"))
-    tree = world.checkout.current(settings.source)
+    force = in_force(world)
+    settings, tree = force.settings, force.tree
     try:
         with beside(world, settings, tree) as held:
             authorization = begin(world, settings, tree, held, integration)

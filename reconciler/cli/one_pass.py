@@ -80,32 +80,39 @@ def exit_code(report: Report, *, detailed: bool) -> int:
 
 
 async def _dry(world: World, selection: Selection, rev: str | None, *, worktree: bool) -> Report:
+    from reconciler.engine.accepted import in_force
     from reconciler.engine.passes import dry_report, look
     from reconciler.engine.session import reading
 
-    settings = world.reader.settings(world.checkout.current("commit") if rev else _tree(world, worktree=worktree))
-    head = world.checkout.current(settings.source)
-    tree = world.checkout.at(rev) if rev else (world.checkout.worktree() if worktree else head)
+    force = in_force(world)
+    tree = world.checkout.at(rev) if rev else (world.checkout.worktree() if worktree else force.tree)
+    # Files beside commits that have to be signed are nobody's yet: they are planned as a branch is.
+    branch = rev or force.settings.git.verify_signatures
+    settings = force.settings if branch else world.reader.settings(tree)
     _check(world, tree, selection)
     if not (rev or worktree):
         _tell_ignored(world, settings.source)
     with reading(world, settings) as held:
-        in_force = head if rev and tree.revision != head.revision else None
-        return dry_report(await look(world, tree, held.ledger, held.sealing, selection, in_force=in_force))
+        ours = force.tree if branch and tree.revision != force.tree.revision else None
+        report = dry_report(await look(world, tree, held.ledger, held.sealing, selection, in_force=ours))
+        report.refuse(force.refused)
+        return report
 
 
 async def _real(world: World, selection: Selection, *, released: bool) -> Report:
+    from reconciler.engine.accepted import in_force, keep
     from reconciler.engine.messages import messenger
     from reconciler.engine.notify import Notifier
     from reconciler.engine.passes import look, reconcile
     from reconciler.engine.session import holding
     from reconciler.engine.words import hear
 
-    settings = world.reader.settings(_tree(world, worktree=False))
-    tree = world.checkout.current(settings.source)
+    force = in_force(world)
+    settings, tree = force.settings, force.tree
     _check(world, tree, selection)
     _tell_ignored(world, settings.source)
     with holding(world, settings, tree, "reconcile") as held:
+        keep(world, held.ledger, force)
         words = held.ledger.words()
         asked = hear(held.ledger, words, world.clock.now())
         found = await look(
@@ -120,11 +127,9 @@ async def _real(world: World, selection: Selection, *, released: bool) -> Report
         for word in words:
             held.ledger.heard(word)
         notifier = Notifier(messenger(world, found.settings, tree), world.clock, world.redactor)
-        return await reconcile(world, found, held.ledger, held.sealing, notifier, author=world.author(tree))
-
-
-def _tree(world: World, *, worktree: bool):  # type: ignore[no-untyped-def]
-    return world.checkout.worktree() if worktree else world.checkout.current("commit")
+        report = await reconcile(world, found, held.ledger, held.sealing, notifier, author=world.author(tree))
+        report.refuse(force.refused)
+        return report
 
 
 def _check(world: World, tree, selection: Selection) -> None:  # type: ignore[no-untyped-def]
@@ -140,9 +145,10 @@ def _check(world: World, tree, selection: Selection) -> None:  # type: ignore[no
 
 
 def _in_ledger(world: World, hire: str) -> bool:
+    from reconciler.engine.accepted import in_force
     from reconciler.engine.session import reading
 
-    with reading(world, world.reader.settings(world.checkout.current("commit"))) as held:
+    with reading(world, in_force(world).settings) as held:
         return any(True for _ in held.ledger.records([hire]))
 
 

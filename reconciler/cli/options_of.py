@@ -56,13 +56,13 @@ def options(asked: Asked, integration: str, field: str) -> int:
 
 
 async def _options(asked: Asked, redactor: Redactor, integration: str, field: str) -> list[Option]:
+    from reconciler.engine.accepted import in_force
     from reconciler.engine.world import SystemClock, World
     from reconciler.requests.pages import Option
 
     world = World(asked.repo, SystemClock(), redactor)
     try:
-        settings = world.reader.settings(world.checkout.current("commit"))
-        tree = world.checkout.current(settings.source)
+        tree = in_force(world).tree
         files = world.reader.load(tree)
         meant = _field(files, integration, field)
         if not meant.fetched:

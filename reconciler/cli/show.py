@@ -54,11 +54,12 @@ def headline(report: Report) -> str:
         did = [(report.executed, "executed"), (report.revoked, "revoked"), (report.failures, "failed")]
         told = ", ".join(f"{count} {word}" for count, word in did if count)
         todo = f"; {told} in this pass" if told else ""
-    broken = len(report.problems)
+    broken = len(report.problems) - (report.refused is not None)
     wrong = f"; {broken} problem{'s' if broken != 1 else ''} in files" if broken else ""
     at = f" at {report.revision[:12]}" if report.revision else ""
     kind = "dry run" if report.dry_run else f"{len(report.rows)} grants"
-    return f"{kind}{at}: {counts}{todo}{wrong}"
+    refused = f"; {report.refused}" if report.refused is not None else ""
+    return f"{kind}{at}: {counts}{todo}{wrong}{refused}"
 
 
 def _quiet(row: Row) -> bool:
@@ -100,7 +101,9 @@ def _table(report: Report, by: str) -> None:
     if fold:
         whole = sum(1 for _, rows in _groups(report.rows, by) if all(map(_quiet, rows)))
         if whole:
-            click.echo(f"\n{whole} {'people' if by == 'person' else 'integrations'} with nothing to tell: all as wanted")
+            click.echo(
+                f"\n{whole} {'people' if by == 'person' else 'integrations'} with nothing to tell: all as wanted"
+            )
     for problem in report.problems:
         click.echo(f"\n{problem}")
 
@@ -126,7 +129,11 @@ def _markdown(report: Report, by: str) -> str:
     lines = [f"**{headline(report)}**"]
     for title, rows in _groups(report.rows, by):
         lines += ["", f"### {_escaped(title)}", ""]
-        rest = ("access", "status", "action", "reason", "since") if by == "person" else ("hire", "status", "action", "reason", "since")
+        rest = (
+            ("access", "status", "action", "reason", "since")
+            if by == "person"
+            else ("hire", "status", "action", "reason", "since")
+        )
         lines += ["| " + " | ".join(rest) + " |", "| " + " | ".join("---" for _ in rest) + " |"]
         lines += ["| " + " | ".join(_escaped(_cell(row, name)) for name in rest) + " |" for row in rows]
     if report.problems:
@@ -150,7 +157,9 @@ def as_csv(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     out = io.StringIO()
     writer = csv.writer(out)
     writer.writerow(columns)
-    writer.writerows([f"'{cell}" if cell[:1] in ("=", "+", "-", "@", "\t", "\r") else cell for cell in row] for row in rows)
+    writer.writerows(
+        [f"'{cell}" if cell[:1] in ("=", "+", "-", "@", "\t", "\r") else cell for cell in row] for row in rows
+    )
     return out.getvalue()
 
 
@@ -159,4 +168,6 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     if not rows:
         return ""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )

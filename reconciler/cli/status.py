@@ -25,6 +25,7 @@ def status(asked: Asked, hires: tuple[str, ...], integrations: tuple[str, ...], 
     from reconciler.cli.ledger import ledger_of
     from reconciler.cli.one_pass import exit_code
     from reconciler.cli.show import show_report
+    from reconciler.engine.accepted import refused
     from reconciler.engine.passes import LAST
     from reconciler.engine.report import Report, Row
 
@@ -36,5 +37,6 @@ def status(asked: Asked, hires: tuple[str, ...], integrations: tuple[str, ...], 
             for record in ledger.records(hires or None)
             if not integrations or record.integration in integrations
         ]
+        report.refuse(refused(ledger))
     show_report(report, asked, by=by)
     return exit_code(report, detailed=False)

@@ -41,9 +41,7 @@ def leave(
 
     ledger = Ledger.open(settings_of(asked).state, asked.repo)
     try:
-        ledger.leave_word(
-            kind, now=datetime.now(UTC), by=_me(), hire=hire, access=access, integration=integration
-        )
+        ledger.leave_word(kind, now=datetime.now(UTC), by=_me(), hire=hire, access=access, integration=integration)
     finally:
         ledger.close()
 
@@ -64,11 +62,17 @@ def _known(asked: Asked, hire: str | None, access: str | None, integration: str 
         ]
     if not records:
         what = " ".join(part for part in (hire, access, integration and f"--integration {integration}") if part)
-        raise UsageError(f"the ledger has no grant {what}: `reconcile status` shows what it has" if what else "the ledger has no grants")
+        raise UsageError(
+            f"the ledger has no grant {what}: `reconcile status` shows what it has"
+            if what
+            else "the ledger has no grants"
+        )
     return records
 
 
-def _act(asked: Asked, kind: str, said: str, *, hire: str | None, access: str | None, integration: str | None = None) -> int:
+def _act(
+    asked: Asked, kind: str, said: str, *, hire: str | None, access: str | None, integration: str | None = None
+) -> int:
     """Change the ledger, or leave word for the process that holds it."""
     from datetime import UTC, datetime
 
@@ -113,16 +117,12 @@ def retry(asked: Asked, hire: str | None, access: str | None, integration: str |
     if hire is None and integration is None:
         raise UsageError("retry needs a HIRE, a HIRE and an ACCESS, or --integration NAME")
     meant = [
-        record
-        for record in _known(asked, hire, access, integration)
-        if record.phase in (Phase.RETRYING, Phase.FAILED)
+        record for record in _known(asked, hire, access, integration) if record.phase in (Phase.RETRYING, Phase.FAILED)
     ]
     if not meant:
         raise Refused("nothing to start afresh: none of these grants is retrying or failed")
     names = ", ".join(str(record.key) for record in meant)
-    return _act(
-        asked, "retry", f"at the next pass, afresh: {names}", hire=hire, access=access, integration=integration
-    )
+    return _act(asked, "retry", f"at the next pass, afresh: {names}", hire=hire, access=access, integration=integration)
 
 
 @click.command()
@@ -222,6 +222,7 @@ def _by_hand(asked: Asked, kind: str, key: Key) -> int:
 
 async def _pass_by_hand(asked: Asked, redactor, kind: str, key: Key) -> Report:  # type: ignore[no-untyped-def]
     from reconciler.cli.one_pass import until_stopped
+    from reconciler.engine.accepted import in_force, keep
     from reconciler.engine.messages import messenger
     from reconciler.engine.notify import Notifier
     from reconciler.engine.observed import Selection
@@ -233,22 +234,26 @@ async def _pass_by_hand(asked: Asked, redactor, kind: str, key: Key) -> Report: 
     clock = SystemClock()
     world = World(asked.repo, clock, redactor)
     try:
-        settings = world.reader.settings(world.checkout.current("commit"))
-        tree = world.checkout.current(settings.source)
+        force = in_force(world)
+        settings, tree = force.settings, force.tree
         with until_stopped(clock), holding(world, settings, tree, f"reconcile {kind}") as held:
+            keep(world, held.ledger, force)
             found = await look(
                 world, tree, held.ledger, held.sealing, Selection.of([key]), by_hand={key: kind}, released=True
             )
             _refuse(found.planned, kind, key)
             held.ledger.save((), requested(kind, key, clock.now(), _me()))
             notifier = Notifier(messenger(world, found.settings, tree), clock, redactor)
-            return await reconcile(world, found, held.ledger, held.sealing, notifier, author=world.author(tree))
+            report = await reconcile(world, found, held.ledger, held.sealing, notifier, author=world.author(tree))
+            report.refuse(force.refused)
+            return report
     finally:
         await world.aclose()
 
 
 async def _refuse_in_vain(asked: Asked, redactor, kind: str, key: Key) -> None:  # type: ignore[no-untyped-def]
     """See that what the holder is asked for can be done: a word that is refused there is answered to nobody."""
+    from reconciler.engine.accepted import in_force
     from reconciler.engine.observed import Selection
     from reconciler.engine.passes import look
     from reconciler.engine.session import reading
@@ -256,8 +261,8 @@ async def _refuse_in_vain(asked: Asked, redactor, kind: str, key: Key) -> None: 
 
     world = World(asked.repo, SystemClock(), redactor)
     try:
-        settings = world.reader.settings(world.checkout.current("commit"))
-        tree = world.checkout.current(settings.source)
+        force = in_force(world)
+        settings, tree = force.settings, force.tree
         with reading(world, settings) as held:
             selection = Selection.of([key])
             found = await look(world, tree, held.ledger, held.sealing, selection, by_hand={key: kind}, released=True)

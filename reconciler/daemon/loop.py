@@ -18,6 +18,7 @@ from zlib import crc32
 import structlog
 
 from reconciler.daemon.touched import touched
+from reconciler.engine.accepted import in_force, keep
 from reconciler.engine.claims import Claims
 from reconciler.engine.messages import messenger
 from reconciler.engine.notify import Notifier
@@ -28,10 +29,11 @@ from reconciler.engine.report import Report
 from reconciler.engine.session import Held
 from reconciler.engine.words import ByHand, hear
 from reconciler.engine.world import SystemClock, World
-from reconciler.model.errors import ReconcilerError, RepositoryError, SettingsError
+from reconciler.model.errors import LedgerError, ReconcilerError, RepositoryError, SettingsError
 from reconciler.model.grant import Key
 from reconciler.model.settings import Settings
 from reconciler.repository.desired import Desired
+from reconciler.repository.signatures import VOUCH, Untrusted
 from reconciler.repository.source import Tree
 from reconciler.repository.watch import commits
 
@@ -49,6 +51,9 @@ SIDE_BY_SIDE = 16
 
 GRACE = 30.0
 """Seconds that attempts in flight get to finish after SIGTERM (DESIGN section 4)."""
+
+AGAIN = timedelta(minutes=1)
+"""After so long a commit that was refused is looked at again: its key may have become known."""
 
 STALE = 3
 """Intervals without a recorded check or request, while work is due, after which the daemon is not healthy."""
@@ -87,6 +92,9 @@ class Daemon:
         self._sliced_at: datetime | None = None
         self._fetched_at: datetime | None = None
         self._told: dict[str, str] = {}
+        self._reading = asyncio.Lock()
+        self._looked_at = clock.now()
+        self._refused: Untrusted | None = None
         self.pulse = Pulse()
 
     @property
@@ -122,8 +130,12 @@ class Daemon:
     # When
 
     async def _commit(self) -> None:
-        """Act on the commit at HEAD, where it is another than before: over what it touched."""
-        tree = self._current()
+        """Act on the commit in force, where it is another than before: over what it touched."""
+        async with self._reading:
+            await self._take_over()
+
+    async def _take_over(self) -> None:
+        tree = await self._current()
         if tree is None:
             return
         before, self._tree = self._tree, tree
@@ -139,16 +151,24 @@ class Daemon:
             today = Policy.of(self._settings, self._clock.now()).today
             self._start(touched(paths, Desired(files, today)), "commit")
 
-    def _current(self) -> Tree | None:
+    async def _current(self) -> Tree | None:
         """The tree in force, with its settings taken over; None where it cannot be read, which is told once."""
         try:
-            tree = self._world.checkout.current(self._settings.source)
-            settings = self._world.reader.settings(tree)
-            self._world.reader.load(tree)
-        except (RepositoryError, SettingsError) as error:
+            if self._settings.git.verify_signatures:
+                # Many new commits take gpg a while to look at; nothing else waits for that.
+                found = await asyncio.to_thread(in_force, self._world)
+            else:
+                found = in_force(self._world, self._held.ledger)
+            self._world.reader.load(found.tree)
+        except (RepositoryError, SettingsError, LedgerError) as error:
             self._tell("repository", str(error))
             return None
         self._tell("repository", None)
+        keep(self._world, self._held.ledger, found)
+        tree, settings, self._refused = found.tree, found.settings, found.refused
+        refused = f"{found.refused}; acting on {tree.revision[:12]}; {VOUCH}" if found.refused is not None else None
+        self._tell("signatures", refused)
+        self._looked_at = self._clock.now()
         for name in ("state", "listen"):
             changed = getattr(settings, name) != getattr(self._settings, name)
             self._tell(name, f"{name} was changed: restart the daemon to take it over" if changed else None)
@@ -162,6 +182,8 @@ class Daemon:
         if self._tree is None:
             await self._commit()
             return
+        if self._refused is not None and now - self._looked_at >= AGAIN:
+            await self._commit()
         asked = self._listen(now)
         if asked is not None:
             self._start_asked(asked)
@@ -246,6 +268,7 @@ class Daemon:
             # An attempt that a full disk cut off has no end in the ledger: it is settled like after a crash.
             recover(self._held.ledger, self._settings, began, busy=self._claims.busy)
             report = await self._walk(selection, asked, in_hand)
+            report.refuse(self._refused)
         except (ReconcilerError, OSError) as error:
             self.pulse.problem = _text(error)
             self._tell("pass", _text(error))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -12,6 +12,7 @@ from reconciler.model.clock import stamp
 from reconciler.model.errors import Problem, Severity
 from reconciler.model.grant import Record
 from reconciler.model.status import FAULTS, Action, Status
+from reconciler.repository.signatures import VOUCH, Untrusted
 
 __all__ = ["Report", "Row"]
 
@@ -95,6 +96,13 @@ class Report:
     failures: int = 0
     executed: int = 0
     revoked: int = 0
+    refused: Untrusted | None = None
+
+    def refuse(self, untrusted: Untrusted | None) -> None:
+        """Say that HEAD is not what was acted on, and why; None where it is."""
+        if untrusted is not None:
+            self.refused = untrusted
+            self.problems = [Problem("HEAD", None, f"{untrusted}: {VOUCH}"), *self.problems]
 
     @property
     def summary(self) -> dict[str, int]:
@@ -121,4 +129,5 @@ class Report:
             "summary": self.summary,
             "grants": [row.as_json() for row in self.rows],
             "problems": [problem.as_json() for problem in self.problems],
+            "refused": None if self.refused is None else asdict(self.refused),
         }

@@ -23,7 +23,12 @@ from reconciler.model.errors import RepositoryError
 from reconciler.repository.program import GitFailed, git
 from reconciler.repository.source import Checkout
 
-__all__ = ["Untrusted", "first_untrusted"]
+__all__ = ["REF", "VOUCH", "Untrusted", "first_untrusted"]
+
+REF = "refs/reconciler/accepted"
+"""Where a checkout keeps the revision that was accepted last; no commit and no fetch of ours reaches it."""
+
+VOUCH = f"have it signed, or vouch for it on this machine: `git update-ref {REF} COMMIT`"
 
 _TRUSTED = ("-c", "gpg.minTrustLevel=fully")
 """What git asks of a signature beyond being right; an SSH key among the allowed signers counts as fully trusted."""

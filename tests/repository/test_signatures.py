@@ -16,6 +16,12 @@ from tests.repo import Repo
 from tests.repository.signing import PgpSigner, SshSigner, signed, unsigned
 
 
+class Pinned(Repo):
+    """A repository whose history up to `base` is vouched for."""
+
+    base = ""
+
+
 @pytest.fixture(scope="module")
 def ida() -> Iterator[PgpSigner]:
     """Her home is the one that the checkout is verified with; her own key is ultimately trusted there."""
@@ -39,44 +45,44 @@ def sam() -> Iterator[SshSigner]:
 
 
 @pytest.fixture
-def repo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repo:
+def repo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pinned:
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
-    made = Repo(tmp_path / "repo")
+    made = Pinned(tmp_path / "repo")
     made.write("hires/ada.yaml", "x: 1\n")
-    made.base = made.commit("the pinned one")  # type: ignore[attr-defined]
+    made.base = made.commit("the pinned one")
     return made
 
 
-def look(repo: Repo, by: PgpSigner, base: str | None = "") -> Untrusted | None:
-    start = repo.base if base == "" else base  # type: ignore[attr-defined]
+def look(repo: Pinned, by: PgpSigner, base: str | None = "") -> Untrusted | None:
+    start = repo.base if base == "" else base
     return first_untrusted(Checkout.open(repo.root), start, repo.git("rev-parse", "HEAD"), by.home.path)
 
 
-def allow(repo: Repo, *lines: str) -> Path:
+def allow(repo: Pinned, *lines: str) -> Path:
     file = repo.root.parent / "allowed_signers"
     file.write_text("".join(lines))
     repo.git("config", "gpg.ssh.allowedSignersFile", str(file))
     return file
 
 
-def test_nothing_new_is_nothing_to_object_to(repo: Repo, ida: PgpSigner) -> None:
+def test_nothing_new_is_nothing_to_object_to(repo: Pinned, ida: PgpSigner) -> None:
     assert look(repo, ida) is None
 
 
-def test_an_openpgp_key_that_is_trusted(repo: Repo, ida: PgpSigner) -> None:
+def test_an_openpgp_key_that_is_trusted(repo: Pinned, ida: PgpSigner) -> None:
     signed(repo, ida)
     signed(repo, ida)
     assert look(repo, ida) is None
 
 
-def test_an_ssh_key_among_the_allowed_signers(repo: Repo, ida: PgpSigner, sam: SshSigner) -> None:
+def test_an_ssh_key_among_the_allowed_signers(repo: Pinned, ida: PgpSigner, sam: SshSigner) -> None:
     allow(repo, sam.allowed())
     signed(repo, sam)
     assert look(repo, ida) is None
 
 
-def test_one_that_is_not_signed_is_named_with_its_author(repo: Repo, ida: PgpSigner) -> None:
+def test_one_that_is_not_signed_is_named_with_its_author(repo: Pinned, ida: PgpSigner) -> None:
     signed(repo, ida)
     bad = unsigned(repo)
     head = signed(repo, ida)
@@ -88,7 +94,7 @@ def test_one_that_is_not_signed_is_named_with_its_author(repo: Repo, ida: PgpSig
     )
 
 
-def test_a_merge_answers_for_all_that_it_brings(repo: Repo, ida: PgpSigner) -> None:
+def test_a_merge_answers_for_all_that_it_brings(repo: Pinned, ida: PgpSigner) -> None:
     repo.git("checkout", "-q", "-b", "feature")
     bad = unsigned(repo)
     repo.git("checkout", "-q", "main")
@@ -99,7 +105,7 @@ def test_a_merge_answers_for_all_that_it_brings(repo: Repo, ida: PgpSigner) -> N
     assert found.commit == bad
 
 
-def test_a_merge_of_signed_commits_that_is_signed_itself(repo: Repo, ida: PgpSigner) -> None:
+def test_a_merge_of_signed_commits_that_is_signed_itself(repo: Pinned, ida: PgpSigner) -> None:
     repo.git("checkout", "-q", "-b", "feature")
     signed(repo, ida)
     repo.git("checkout", "-q", "main")
@@ -108,23 +114,23 @@ def test_a_merge_of_signed_commits_that_is_signed_itself(repo: Repo, ida: PgpSig
     assert look(repo, ida) is None
 
 
-def test_without_a_pinned_commit_the_whole_history_counts(repo: Repo, ida: PgpSigner) -> None:
+def test_without_a_pinned_commit_the_whole_history_counts(repo: Pinned, ida: PgpSigner) -> None:
     signed(repo, ida)
     found = look(repo, ida, None)
     assert found is not None
-    assert found.commit == repo.base  # type: ignore[attr-defined]
+    assert found.commit == repo.base
 
 
-def nobodys(repo: Repo, ida: PgpSigner, eve: PgpSigner) -> None:
+def nobodys(repo: Pinned, ida: PgpSigner, eve: PgpSigner) -> None:
     signed(repo, eve)
 
 
-def merely_imported(repo: Repo, ida: PgpSigner, eve: PgpSigner) -> None:
+def merely_imported(repo: Pinned, ida: PgpSigner, eve: PgpSigner) -> None:
     signed(repo, eve)
     ida.trust(eve, level=1)
 
 
-def altered(repo: Repo, ida: PgpSigner, eve: PgpSigner) -> None:
+def altered(repo: Pinned, ida: PgpSigner, eve: PgpSigner) -> None:
     head = signed(repo, ida)
     raw = subprocess.run(["git", "cat-file", "commit", head], cwd=repo.root, check=True, capture_output=True).stdout
     forged = subprocess.run(
@@ -137,7 +143,7 @@ def altered(repo: Repo, ida: PgpSigner, eve: PgpSigner) -> None:
     repo.git("update-ref", "refs/heads/main", forged.strip())
 
 
-def x509(repo: Repo, ida: PgpSigner, eve: PgpSigner) -> None:
+def x509(repo: Pinned, ida: PgpSigner, eve: PgpSigner) -> None:
     head = signed(repo, ida)
     raw = subprocess.run(["git", "cat-file", "commit", head], cwd=repo.root, check=True, capture_output=True).stdout
     forged = subprocess.run(
@@ -150,24 +156,24 @@ def x509(repo: Repo, ida: PgpSigner, eve: PgpSigner) -> None:
     repo.git("update-ref", "refs/heads/main", forged.strip())
 
 
-def another_history(repo: Repo, ida: PgpSigner, eve: PgpSigner) -> None:
+def another_history(repo: Pinned, ida: PgpSigner, eve: PgpSigner) -> None:
     repo.git("checkout", "-q", "--orphan", "other")
     signed(repo, ida)
     repo.git("branch", "-f", "main")
 
 
-def moved_back(repo: Repo, ida: PgpSigner, eve: PgpSigner) -> None:
-    repo.base = signed(repo, ida)  # type: ignore[attr-defined]
+def moved_back(repo: Pinned, ida: PgpSigner, eve: PgpSigner) -> None:
+    repo.base = signed(repo, ida)
     repo.git("reset", "-q", "--hard", "HEAD~1")
 
 
-def replaced(repo: Repo, ida: PgpSigner, eve: PgpSigner) -> None:
+def replaced(repo: Pinned, ida: PgpSigner, eve: PgpSigner) -> None:
     good = signed(repo, ida)
     repo.git("reset", "-q", "--hard", "HEAD~1")
     repo.git("replace", unsigned(repo), good)
 
 
-REFUSED: dict[str, tuple[Callable[[Repo, PgpSigner, PgpSigner], None], str]] = {
+REFUSED: dict[str, tuple[Callable[[Pinned, PgpSigner, PgpSigner], None], str]] = {
     "a key that nobody knows": (nobodys, "not in the GnuPG home"),
     "altered": (altered, "altered after it was signed"),
     "x509": (x509, "neither OpenPGP's nor SSH's"),
@@ -181,7 +187,7 @@ REFUSED: dict[str, tuple[Callable[[Repo, PgpSigner, PgpSigner], None], str]] = {
 
 @pytest.mark.parametrize(("how", "why"), REFUSED.values(), ids=REFUSED.keys())
 def test_refused(
-    repo: Repo, ida: PgpSigner, eve: PgpSigner, how: Callable[[Repo, PgpSigner, PgpSigner], None], why: str
+    repo: Pinned, ida: PgpSigner, eve: PgpSigner, how: Callable[[Pinned, PgpSigner, PgpSigner], None], why: str
 ) -> None:
     how(repo, ida, eve)
     found = look(repo, ida)
@@ -190,7 +196,7 @@ def test_refused(
     assert "\n" not in str(found)
 
 
-def test_a_key_that_somebody_trusted_certified(repo: Repo, ida: PgpSigner) -> None:
+def test_a_key_that_somebody_trusted_certified(repo: Pinned, ida: PgpSigner) -> None:
     bob = PgpSigner("Bob")
     try:
         signed(repo, bob)
@@ -200,7 +206,7 @@ def test_a_key_that_somebody_trusted_certified(repo: Repo, ida: PgpSigner) -> No
         bob.close()
 
 
-def test_a_key_that_has_expired(repo: Repo, ida: PgpSigner) -> None:
+def test_a_key_that_has_expired(repo: Pinned, ida: PgpSigner) -> None:
     bob = PgpSigner("Bob")
     try:
         signed(repo, bob)
@@ -210,7 +216,7 @@ def test_a_key_that_has_expired(repo: Repo, ida: PgpSigner) -> None:
             Checkout.open(repo.root),
             repo.base,
             repo.git("rev-parse", "HEAD"),
-            expired_home(ida),  # type: ignore[attr-defined]
+            expired_home(ida),
         )
         assert found is not None
         assert "has expired" in found.why
@@ -230,7 +236,7 @@ def _present(ida: PgpSigner) -> Iterator[None]:
     (Path(ida.home.path) / "gpg.conf").unlink(missing_ok=True)
 
 
-def test_a_shallow_clone_hides_what_has_to_be_seen(repo: Repo, ida: PgpSigner, tmp_path: Path) -> None:
+def test_a_shallow_clone_hides_what_has_to_be_seen(repo: Pinned, ida: PgpSigner, tmp_path: Path) -> None:
     unsigned(repo)
     head = signed(repo, ida)
     repo.git("clone", "-q", "--depth", "1", repo.root.as_uri(), str(tmp_path / "clone"))
@@ -239,10 +245,10 @@ def test_a_shallow_clone_hides_what_has_to_be_seen(repo: Repo, ida: PgpSigner, t
     assert found is not None
     assert "--unshallow" in found.why
     with pytest.raises(RepositoryError, match="has no commit"):
-        first_untrusted(checkout, repo.base, head, ida.home.path)  # type: ignore[attr-defined]
+        first_untrusted(checkout, repo.base, head, ida.home.path)
 
 
-def test_an_ssh_key_that_is_not_among_them(repo: Repo, ida: PgpSigner, sam: SshSigner) -> None:
+def test_an_ssh_key_that_is_not_among_them(repo: Pinned, ida: PgpSigner, sam: SshSigner) -> None:
     other = SshSigner.make("Other")
     allow(repo, other.allowed())
     other.close()
@@ -253,7 +259,7 @@ def test_an_ssh_key_that_is_not_among_them(repo: Repo, ida: PgpSigner, sam: SshS
     assert "SHA256:" in found.why
 
 
-def test_an_ssh_key_whose_time_is_over(repo: Repo, ida: PgpSigner, sam: SshSigner) -> None:
+def test_an_ssh_key_whose_time_is_over(repo: Pinned, ida: PgpSigner, sam: SshSigner) -> None:
     allow(repo, sam.allowed('valid-before="20200101"'))
     signed(repo, sam)
     found = look(repo, ida)
@@ -261,7 +267,7 @@ def test_an_ssh_key_whose_time_is_over(repo: Repo, ida: PgpSigner, sam: SshSigne
     assert "at that time" in found.why
 
 
-def test_an_ssh_key_and_nobody_who_is_allowed(repo: Repo, ida: PgpSigner, sam: SshSigner) -> None:
+def test_an_ssh_key_and_nobody_who_is_allowed(repo: Pinned, ida: PgpSigner, sam: SshSigner) -> None:
     signed(repo, sam)
     found = look(repo, ida)
     assert found is not None
@@ -271,32 +277,32 @@ def test_an_ssh_key_and_nobody_who_is_allowed(repo: Repo, ida: PgpSigner, sam: S
 # Who is trusted is not for a commit to say.
 
 
-def signers_in_the_tree(repo: Repo, sam: SshSigner) -> None:
+def signers_in_the_tree(repo: Pinned, sam: SshSigner) -> None:
     repo.write("allowed_signers", sam.allowed())
     repo.git("config", "gpg.ssh.allowedSignersFile", "allowed_signers")
 
 
-def signers_through_a_link_in_the_tree(repo: Repo, sam: SshSigner) -> None:
+def signers_through_a_link_in_the_tree(repo: Pinned, sam: SshSigner) -> None:
     file = allow(repo, sam.allowed())
     (repo.root / "link").symlink_to(file)
     repo.git("config", "gpg.ssh.allowedSignersFile", str(repo.root / "link"))
 
 
-def signers_through_a_link_into_the_tree(repo: Repo, sam: SshSigner) -> None:
+def signers_through_a_link_into_the_tree(repo: Pinned, sam: SshSigner) -> None:
     inside = repo.write("allowed_signers", sam.allowed())
     link = repo.root.parent / "link"
     link.symlink_to(inside)
     repo.git("config", "gpg.ssh.allowedSignersFile", str(link))
 
 
-def settings_included_from_the_tree(repo: Repo, sam: SshSigner) -> None:
+def settings_included_from_the_tree(repo: Pinned, sam: SshSigner) -> None:
     file = allow(repo, sam.allowed())
     repo.git("config", "--unset", "gpg.ssh.allowedSignersFile")
     repo.write("gitconfig", f'[gpg "ssh"]\n\tallowedSignersFile = {file}\n')
     repo.git("config", "include.path", "../gitconfig")
 
 
-def a_program_in_the_tree(repo: Repo, sam: SshSigner) -> None:
+def a_program_in_the_tree(repo: Pinned, sam: SshSigner) -> None:
     allow(repo, sam.allowed())
     repo.write("bin/verify", "#!/bin/sh\nexit 0\n").chmod(0o755)
     repo.git("config", "gpg.ssh.program", "bin/verify")
@@ -313,7 +319,7 @@ FROM_THE_TREE = [
 
 @pytest.mark.parametrize("how", FROM_THE_TREE, ids=lambda how: how.__name__)
 def test_a_commit_cannot_say_whose_ssh_key_is_trusted(
-    repo: Repo, ida: PgpSigner, sam: SshSigner, how: Callable[[Repo, SshSigner], None]
+    repo: Pinned, ida: PgpSigner, sam: SshSigner, how: Callable[[Pinned, SshSigner], None]
 ) -> None:
     program = repo.root / "bin/verify"
     signed(repo, sam)
@@ -325,7 +331,7 @@ def test_a_commit_cannot_say_whose_ssh_key_is_trusted(
 
 
 def test_signers_in_the_git_folder_are_fine_for_nothing_commits_there(
-    repo: Repo, ida: PgpSigner, sam: SshSigner
+    repo: Pinned, ida: PgpSigner, sam: SshSigner
 ) -> None:
     signed(repo, sam)
     repo.write(".git/allowed_signers", sam.allowed())
@@ -333,13 +339,13 @@ def test_signers_in_the_git_folder_are_fine_for_nothing_commits_there(
     assert look(repo, ida) is None
 
 
-def test_a_commit_cannot_bring_a_keyring(repo: Repo, ida: PgpSigner) -> None:
+def test_a_commit_cannot_bring_a_keyring(repo: Pinned, ida: PgpSigner) -> None:
     signed(repo, ida)
     found = first_untrusted(
         Checkout.open(repo.root),
         repo.base,
         repo.git("rev-parse", "HEAD"),
-        str(repo.root / "keys"),  # type: ignore[attr-defined]
+        str(repo.root / "keys"),
     )
     assert found is not None
     assert "is in the repository, where a commit can add keys" in found.why
@@ -350,9 +356,9 @@ def test_a_folder_has_no_commits(tmp_path: Path, ida: PgpSigner) -> None:
         first_untrusted(Checkout.open(tmp_path), None, "0" * 40, ida.home.path)
 
 
-def test_without_the_git_program(repo: Repo, ida: PgpSigner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_the_git_program(repo: Pinned, ida: PgpSigner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     head = signed(repo, ida)
     monkeypatch.setenv("PATH", str(tmp_path))
-    found = first_untrusted(Checkout.open(repo.root), repo.base, head, ida.home.path)  # type: ignore[attr-defined]
+    found = first_untrusted(Checkout.open(repo.root), repo.base, head, ida.home.path)
     assert found is not None
     assert "git" in found.why

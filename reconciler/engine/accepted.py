@@ -1,0 +1,138 @@
+"""Which revision is in force: HEAD, or with `git.verify_signatures` the last one whose every new commit is trusted.
+
+Whether to verify, who is trusted and where the state is, is what the last accepted revision says, never what the commit
+under judgement says (DESIGN section 2.4). That revision has to be known before any setting of HEAD's is believed, so it
+is kept where no commit reaches: under the checkout's own ref `refs/reconciler/accepted`, which also keeps git from
+clearing it away. The ledger's note `accepted` says the same, with what is refused, for `status` to show; a fresh clone
+on an old state goes on from it. Without either it is the first run, which takes HEAD's settings at their word and
+trusts from their `trusted_from` on.
+
+A person who means a history that was rewritten, or a commit that nobody signed, vouches for it on this machine:
+`git update-ref refs/reconciler/accepted COMMIT`.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pygit2
+
+from reconciler.engine.world import World
+from reconciler.ledger.store import Ledger
+from reconciler.model.errors import RepositoryError
+from reconciler.model.settings import Settings
+from reconciler.repository.signatures import REF, VOUCH, Untrusted, first_untrusted
+from reconciler.repository.source import WORKTREE, Tree
+
+__all__ = ["NOTE", "InForce", "in_force", "keep", "refused"]
+
+NOTE = "accepted"
+
+
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """The tree that is acted on, with its own settings; `refused` is HEAD where that is another, and why."""
+
+    tree: Tree
+    settings: Settings
+    refused: Untrusted | None = None
+
+
+def in_force(world: World, ledger: Ledger | None = None) -> InForce:
+    """What is in force now; changes nothing. `ledger` is the state where it is open already.
+
+    Raises RepositoryError where HEAD is refused and nothing was accepted before it, and SettingsError.
+    """
+    head = world.checkout.current("commit")
+    accepted = _ref(world)
+    if accepted is None:
+        settings = world.reader.settings(head)
+        accepted = _noted(world, settings, ledger)
+        if accepted is None:
+            return _first(world, head, settings)
+    tree = world.checkout.at(accepted)
+    settings = world.reader.settings(tree)
+    if not settings.git.verify_signatures:
+        return _as_head_says(world, head)
+    if tree.revision == head.revision:
+        return InForce(tree, settings)
+    untrusted = first_untrusted(world.checkout, tree.revision, head.revision, _home(world, settings))
+    return _as_head_says(world, head) if untrusted is None else InForce(tree, settings, untrusted)
+
+
+def keep(world: World, ledger: Ledger, found: InForce) -> None:
+    """Remember what is in force for the next time. The caller holds the state."""
+    verified = found.settings.git.verify_signatures
+    note = {"revision": found.tree.revision, "refused": found.refused and asdict(found.refused)} if verified else None
+    content = json.dumps(note).encode()
+    if (ledger.note(NOTE) or b"null") != content:
+        ledger.put_note(NOTE, content)
+    repository = world.checkout.repository
+    if repository is None:
+        return
+    with suppress(pygit2.GitError, OSError):  # a checkout that cannot be written to leaves it to the note
+        if verified:
+            repository.references.create(REF, found.tree.revision, force=True)
+        elif REF in repository.references:
+            repository.references.delete(REF)
+
+
+def refused(ledger: Ledger) -> Untrusted | None:
+    """What the last pass refused, as the ledger has it."""
+    told = _note(ledger).get("refused")
+    return Untrusted(**told) if told else None
+
+
+def _first(world: World, head: Tree, settings: Settings) -> InForce:
+    """The first run: HEAD, where its commits since `trusted_from` are signed or do not have to be."""
+    if settings.git.verify_signatures:
+        if head.revision == WORKTREE:
+            raise RepositoryError(f"{world.root} is no git checkout: git.verify_signatures has no commits to look at")
+        base = settings.git.trusted_from
+        untrusted = first_untrusted(world.checkout, base, head.revision, _home(world, settings))
+        if untrusted is not None:
+            since = (
+                f"since git.trusted_from, {base[:12]}" if base else "of the whole history, for want of git.trusted_from"
+            )
+            raise RepositoryError(
+                f"{untrusted}. All commits {since} have to be signed, and none is accepted yet: {VOUCH}"
+            )
+    return _as_head_says(world, head, settings)
+
+
+def _as_head_says(world: World, head: Tree, settings: Settings | None = None) -> InForce:
+    """HEAD in force; where its settings say so, the files as they stand."""
+    settings = settings or world.reader.settings(head)
+    return InForce(head if settings.source == "commit" else world.checkout.worktree(), settings)
+
+
+def _ref(world: World) -> str | None:
+    repository = world.checkout.repository
+    with suppress(KeyError, pygit2.GitError):
+        return None if repository is None else str(repository.references[REF].peel(pygit2.Commit).id)
+    return None
+
+
+def _noted(world: World, settings: Settings, ledger: Ledger | None) -> str | None:
+    """The revision that a state has as accepted. Raises RepositoryError where this checkout does not have it."""
+    if world.checkout.repository is None:
+        return None
+    if ledger is None:
+        with Ledger.reading(settings.state, world.root) as reading:
+            revision = _note(reading).get("revision")
+    else:
+        revision = _note(ledger).get("revision")
+    return revision
+
+
+def _note(ledger: Ledger) -> dict[str, Any]:
+    noted: dict[str, Any] | None = json.loads(ledger.note(NOTE) or b"null")
+    return noted or {}
+
+
+def _home(world: World, settings: Settings) -> str | None:
+    return None if settings.gnupg_home is None else str(world.root / Path(settings.gnupg_home).expanduser())
