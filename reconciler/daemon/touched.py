@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 
 from reconciler.engine.observed import Selection
-from reconciler.model.hire import HireRef
 from reconciler.repository.desired import Desired
 
 __all__ = ["touched"]
@@ -35,7 +34,7 @@ def touched(paths: frozenset[str], desired: Desired) -> Selection:
         return Selection()
     if integrations:
         return Selection(integrations=frozenset(integrations))
-    hires |= {name for name, loaded in desired.hires.items() if _knows(loaded.model.manager, loaded.model.buddy) & hires}
+    hires |= desired.files.hires.index.known_by(hires)
     return Selection(hires=frozenset(hires))
 
 
@@ -45,7 +44,3 @@ def _siblings(integration: str, desired: Desired) -> set[str]:
         if integration in service.manifests:
             return set(service.manifests)
     return {integration}
-
-
-def _knows(*people: object) -> set[str]:
-    return {person.hire for person in people if isinstance(person, HireRef)}

@@ -152,7 +152,7 @@ def _moved(before: Desired, after: Desired) -> dict[str, str]:
     gone = before.hires.keys() - after.hires.keys() - after.broken_hires.keys()
     found = {}
     for hire in gone:
-        now = after.emails.get(before.hires[hire].model.email.lower())
+        now = after.owner(before.hires[hire].model.email)
         if now is not None and now not in before.hires:
             found[hire] = now
     return found

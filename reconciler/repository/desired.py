@@ -8,7 +8,7 @@ knew of it, which is for the engine to say, for here those grants cannot be know
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
@@ -66,10 +66,10 @@ class Desired:
         """The hires whose file cannot be read: what the ledger has of them is held."""
         return self.files.broken["hires"]
 
-    @cached_property
-    def emails(self) -> Mapping[str, str]:
+    def owner(self, email: str) -> str | None:
         """Whose hire's id an address is, without regard to case."""
-        return {loaded.model.email.lower(): hire for hire, loaded in self.hires.items()}
+        hire = self.files.hires.index.owner(email)
+        return hire if hire in self.hires else None
 
     @cached_property
     def services(self) -> Mapping[str, Service]:
@@ -83,13 +83,16 @@ class Desired:
     @cached_property
     def unreadable_sequences(self) -> frozenset[str]:
         """Sequences that are broken, or named by a hire and not there: what was last derived from them is held."""
-        named = {name for loaded in self.hires.values() for name in loaded.model.sequences}
+        named = self.files.hires.index.sequences
         return frozenset(self.files.broken["sequences"].keys() | (named - self.files.sequences.keys()))
 
-    def problems(self) -> list[Problem]:
-        """What is wrong where files meet: entries that do not fit, sequences that are not there."""
+    def problems(self, hires: Iterable[str] | None = None) -> list[Problem]:
+        """What is wrong where files meet, of some hires or of all: entries that do not fit, sequences that are not
+        there."""
         found = []
-        for loaded in self.hires.values():
+        for hire in self.hires if hires is None else hires:
+            if (loaded := self.hires.get(hire)) is None:
+                continue
             for index, name in enumerate(loaded.model.sequences):
                 if name not in self.files.sequences and name not in self.files.broken["sequences"]:
                     line = loaded.document.line(("sequences", index))
@@ -109,10 +112,10 @@ class Desired:
         if loaded is None:
             return []
         wanted = self._wanted(loaded)
-        layer = self._hire_layer(loaded)
+        layer, absent = self._hire_layer(loaded), self._absent(loaded.model)
         circular = _circular({name: item.entry.needs for name, item in wanted.items()})
         grants = [
-            self._grant(loaded, name, item, layer, wanted.keys(), name in circular)
+            self._grant(loaded, name, item, layer, absent, wanted.keys(), circular=name in circular)
             for name, item in wanted.items()
             if item.entry.until is None or item.entry.until > self.today or self._backwards(loaded, item)
         ]
@@ -174,13 +177,25 @@ class Desired:
             layers.append(Layer(f"{loaded.path} (extra)", hire.extra))
         return tuple(layers)
 
+    def _absent(self, hire: Hire) -> dict[str, str]:
+        """Why a manager or a buddy who is named by file gives no values (STATES.md)."""
+        found: dict[str, str] = {}
+        for role, person in (("manager", hire.manager), ("buddy", hire.buddy)):
+            if isinstance(person, HireRef) and person.hire not in self.hires:
+                broken = self.broken_hires.get(person.hire)
+                why = f"it cannot be read: {broken[0]}" if broken else f"there is no hires/{person.hire}.yaml"
+                found |= {name: f"{role} is {{hire: {person.hire}}}, and {why}" for name in (role, f"{role}_email")}
+        return found
+
     def _grant(
         self,
         loaded: Loaded[Hire],
         access: str,
         item: _Wanted,
         layers: tuple[Layer, ...],
+        absent: Mapping[str, str],
         names: Any,
+        *,
         circular: bool,
     ) -> Grant:
         entry, hire = item.entry, loaded.model
@@ -219,6 +234,7 @@ class Desired:
             manifest=manifest.model if manifest else None,
             manifest_file=manifest.path if manifest else None,
             layers=layers,
+            absent=absent,
             begins=begins,
             needs=tuple(entry.needs),
             origin=item.origin,

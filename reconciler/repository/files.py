@@ -11,24 +11,30 @@ import gc
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import PurePosixPath
+from sys import intern
 from typing import Any, Generic, TypeVar, cast
 
 from pydantic import ValidationError
 
 from reconciler.model.base import Model
 from reconciler.model.errors import Problem, RepositoryError, SettingsError, Severity
-from reconciler.model.hire import Hire, Sequence
+from reconciler.model.hire import Hire, HireRef, Sequence
 from reconciler.model.manifest import Manifest
 from reconciler.model.settings import Settings
 from reconciler.repository.checks import hire_problems, manifest_ids, manifest_problems, unfilled
+from reconciler.repository.people import Index, People, Slim
 from reconciler.repository.problems import explain
-from reconciler.repository.source import File, Tree
+from reconciler.repository.trees import CommitTree, File, Tree
 from reconciler.repository.yaml import BrokenFile, Document, read
 
 __all__ = ["SETTINGS", "Files", "Loaded", "Reader"]
 
 SETTINGS = "config/reconciler.yaml"
+
+MANY = 1000
+"""Changed files from which on a whole walk is no slower than finding each."""
 
 M = TypeVar("M", bound=Model)
 
@@ -42,7 +48,7 @@ class Loaded(Generic[M]):
     blob: str
     model: M
     lines: tuple[int, ...]
-    document: Document = field(repr=False)
+    document: Document = field(repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +58,7 @@ class Files:
     revision: str
     settings: Settings
     manifests: dict[str, Loaded[Manifest]]
-    hires: dict[str, Loaded[Hire]]
+    hires: People
     sequences: dict[str, Loaded[Sequence]]
     broken: dict[str, dict[str, list[Problem]]]
     problems: list[Problem]
@@ -67,7 +73,6 @@ class _Kind(Generic[M]):
     model: type[M]
     endings: tuple[str, ...]
     check: Callable[[Any, Document], Iterator[Problem]]
-    many: bool = False
 
 
 def _nothing_more(_model: Model, _document: Document) -> Iterator[Problem]:
@@ -76,7 +81,7 @@ def _nothing_more(_model: Model, _document: Document) -> Iterator[Problem]:
 
 _YAML = (".yaml", ".yml")
 _MANIFESTS = _Kind("manifests", "manifests", Manifest, (*_YAML, ".json"), manifest_problems)
-_HIRES = _Kind("hires", "hires", Hire, _YAML, hire_problems, many=True)
+_HIRES = _Kind("hires", "hires", Hire, _YAML, hire_problems)
 _SEQUENCES = _Kind("sequences", "config/sequences", Sequence, _YAML, _nothing_more)
 
 
@@ -96,6 +101,10 @@ class Reader:
 
     def __init__(self) -> None:
         self._parsed: dict[str, _Parsed] = {}
+        self._people = Index()
+        self._read: Tree | None = None
+        """The revision that `_people` is the index of."""
+        self._misnamed: list[Problem] = []
 
     def settings(self, tree: Tree) -> Settings:
         """The settings of a revision, all defaults where it has none. Raises SettingsError where they are broken."""
@@ -130,15 +139,39 @@ class Reader:
         found = _Gathering()
         with _no_collection():
             manifests = self._folder(tree, _MANIFESTS, found)
-            hires = self._folder(tree, _HIRES, found)
             sequences = self._folder(tree, _SEQUENCES, found)
-        self._parsed = found.parsed
-        _share_no_address(hires, found)
+            self._people = self._index(tree)
+        self._parsed, self._read = found.parsed, tree
+        _tell(self._people, found, partial(_whole, tree))
+        hires = People(self._people, found.broken["hires"], partial(_whole, tree))
+        found.problems += self._misnamed
         _fill(manifests, found)
         problems = sorted(
             set(found.problems), key=lambda each: (each.file, each.line or 0, each.severity, each.message)
         )
         return Files(tree.revision, settings, manifests, hires, sequences, found.broken, problems)
+
+    def _index(self, tree: Tree) -> Index:
+        """The hires' files: what git says has changed since the revision read before, or all that there is."""
+        paths = None
+        if isinstance(self._read, CommitTree) and isinstance(tree, CommitTree):
+            paths = sorted(path for path in tree.changed(self._read) if path.startswith("hires/"))
+        if paths is None or len(paths) > MANY:
+            self._misnamed = []
+            return Index(self._slims(tree, tree.files("hires")))
+        found = [file for path in paths if (file := tree.find(path)) is not None]
+        self._misnamed = [problem for problem in self._misnamed if problem.file not in paths]
+        gone = [path for path in paths if path in self._people.paths]
+        return self._people.updated(gone, list(self._slims(tree, found)))
+
+    def _slims(self, tree: Tree, files: Iterable[File]) -> Iterator[Slim]:
+        for file in files:
+            path = PurePosixPath(file.path)
+            if path.suffix not in _HIRES.endings:
+                self._misnamed += _not_read(file.path, path.suffix, _HIRES)
+                continue
+            known = self._people.paths.get(file.path)
+            yield known if known is not None and known.blob == file.blob else _slim(tree, file)
 
     def _folder(self, tree: Tree, kind: _Kind[M], found: _Gathering) -> dict[str, Loaded[M]]:
         stems: dict[str, list[_Parsed]] = {}
@@ -150,7 +183,7 @@ class Reader:
                 continue
             parsed = self._parsed.get(file.path)
             if parsed is None or parsed.blob != file.blob:
-                parsed = _parse(tree, file, path.stem, kind)
+                parsed = _read_and_parse(tree, file, path.stem, kind)
             found.parsed[file.path] = parsed
             found.problems += parsed.problems
             stems.setdefault(path.stem, []).append(parsed)
@@ -190,9 +223,9 @@ class _Gathering:
         self.broken: dict[str, dict[str, list[Problem]]] = {"manifests": {}, "hires": {}, "sequences": {}}
 
 
-def _parse(tree: Tree, file: File, stem: str, kind: _Kind[M]) -> _Parsed:
+def _parse(raw: bytes, file: File, stem: str, kind: _Kind[M]) -> _Parsed:
     try:
-        document = read(tree.read(file), file.path)
+        document = read(raw, file.path)
     except BrokenFile as error:
         return _Parsed(file.blob, None, (error.problem,))
     data = document.data
@@ -210,8 +243,15 @@ def _parse(tree: Tree, file: File, stem: str, kind: _Kind[M]) -> _Parsed:
     if any(problem.severity is Severity.ERROR for problem in problems):
         return _broken(file, document, problems, email)
     lines = _entry_lines(model, document)
-    loaded = Loaded(stem, file.path, file.blob, model, lines, document.lean() if kind.many else document)
+    loaded = Loaded(stem, file.path, file.blob, model, lines, document)
     return _Parsed(file.blob, loaded, problems, email)
+
+
+def _read_and_parse(tree: Tree, file: File, stem: str, kind: _Kind[M]) -> _Parsed:
+    try:
+        return _parse(tree.read(file), file, stem, kind)
+    except BrokenFile as error:
+        return _Parsed(file.blob, None, (error.problem,))
 
 
 def _broken(file: File, document: Document, problems: Iterable[Problem], email: str | None) -> _Parsed:
@@ -247,23 +287,60 @@ def _twins(stem: str, paths: list[str], kind: _Kind[Any]) -> list[Problem]:
     ]
 
 
-def _share_no_address(hires: dict[str, Loaded[Hire]], found: _Gathering) -> None:
-    """Two hires with one address, compared without case, are an error on both; broken files count."""
-    owners: dict[str, list[str]] = {}
-    for path, parsed in found.parsed.items():
-        if parsed.email is not None and path.startswith("hires/"):
-            owners.setdefault(parsed.email.lower(), []).append(path)
-    for paths in owners.values():
-        if len(paths) < 2:
-            continue
+def _slim(tree: Tree, file: File) -> Slim:
+    """Parse a hire's file for what is remembered of it."""
+    stem = PurePosixPath(file.path).stem
+    try:
+        raw = tree.read(file)
+    except BrokenFile as error:
+        return Slim(file.path, file.blob, sound=False, problems=(error.problem,))
+    parsed = _parse(raw, file, stem, _HIRES)
+    kept = None if isinstance(tree, CommitTree) else raw
+    if parsed.loaded is None:
+        return Slim(file.path, file.blob, False, parsed.email, parsed.email_line, problems=parsed.problems, raw=kept)
+    hire: Hire = parsed.loaded.model
+    knows = tuple(person.hire for person in (hire.manager, hire.buddy) if isinstance(person, HireRef))
+    return Slim(
+        file.path,
+        file.blob,
+        True,
+        hire.email,
+        sequences=tuple(map(intern, hire.sequences)),
+        knows=tuple(map(intern, knows)),
+        problems=parsed.problems,
+        raw=kept,
+    )
+
+
+def _whole(tree: Tree, slim: Slim) -> Loaded[Hire]:
+    """A hire whose file is known to be in order."""
+    file = File(slim.path, slim.blob)
+    loaded = _parse(slim.raw if slim.raw is not None else tree.read(file), file, slim.stem, _HIRES).loaded
+    assert loaded is not None
+    return loaded
+
+
+def _tell(people: Index, found: _Gathering, whole: Callable[[Slim], Loaded[Hire]]) -> None:
+    """What is wrong with hires' files: each by itself, two with one stem, two with one address (compared without case;
+    broken files count), which is an error on both."""
+    broken = found.broken["hires"]
+    for slim in people.troubled():
+        found.problems += slim.problems
+        if not slim.sound:
+            broken[slim.stem] = list(slim.problems)
+    for stem, paths in people.twins().items():
+        twins = _twins(stem, list(paths), _HIRES)
+        found.problems += twins
+        broken[stem] = [problem for path in paths for problem in people.paths[path].problems] + twins
+    for paths in people.shared():
         for path in paths:
-            stem = PurePosixPath(path).stem
             others = " and ".join(other for other in paths if other != path)
-            loaded = hires.pop(stem, None)
-            line = found.parsed[path].email_line if loaded is None else loaded.document.line(("email",))
-            problem = Problem(path, line, f"email: {others} has this address too: an address belongs to one hire")
+            slim = people.paths[path]
+            what = f"email: {others} has this address too: an address belongs to one hire"
+            line = whole(slim).document.line(("email",)) if slim.sound else slim.email_line
+            problem = Problem(path, line, what)
             found.problems.append(problem)
-            found.broken["hires"].setdefault(stem, []).append(problem)
+            broken.setdefault(slim.stem, []).append(problem)
 
 
 def _fill(manifests: dict[str, Loaded[Manifest]], found: _Gathering) -> None:

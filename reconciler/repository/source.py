@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal, Self
 
 import pygit2
-from pygit2.enums import DeltaStatus, FileMode, FileStatus, RepositoryOpenFlag
+from pygit2.enums import FileStatus, RepositoryOpenFlag
 
 from reconciler.model.errors import RepositoryError
 from reconciler.model.settings import Git
@@ -23,8 +23,6 @@ __all__ = ["FOLDERS", "WORKTREE", "Checkout", "Commit", "File", "Tree"]
 
 FOLDERS = ("config", "hires", "manifests")
 """Where a repository's files are; nothing else in it is looked at."""
-
-_PLAIN = (FileMode.BLOB, FileMode.BLOB_EXECUTABLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,13 +100,7 @@ class Checkout:
     def changed(self, old: Tree, new: Tree) -> frozenset[str]:
         """The paths of the files that are not the same in both; folders with one id are not looked into."""
         if isinstance(old, CommitTree) and isinstance(new, CommitTree):
-            found: set[str] = set()
-            for delta in old.root.diff_to_tree(new.root).deltas:
-                if delta.status is not DeltaStatus.ADDED and delta.old_file.mode in _PLAIN:
-                    found.add(delta.old_file.path)
-                if delta.status is not DeltaStatus.DELETED and delta.new_file.mode in _PLAIN:
-                    found.add(delta.new_file.path)
-            return frozenset(found)
+            return new.changed(old)
         before, after = ({file for folder in FOLDERS for file in tree.files(folder)} for tree in (old, new))
         return frozenset(file.path for file in before ^ after)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 import pygit2
-from pygit2.enums import FileMode
+from pygit2.enums import DeltaStatus, FileMode
 
 from reconciler.model.errors import RepositoryError
 from reconciler.repository.broken import MAX_BYTES, broken, too_large
@@ -106,6 +106,16 @@ class CommitTree:
                 f"git has no content for {file.path} at {self.revision}: a partial or damaged clone; run `git fsck`, "
                 f"or clone again ({error})"
             ) from error
+
+    def changed(self, other: CommitTree) -> frozenset[str]:
+        """The paths of the files that are not the same in both; folders with one id are not looked into."""
+        found: set[str] = set()
+        for delta in other.root.diff_to_tree(self.root).deltas:
+            if delta.status is not DeltaStatus.ADDED and delta.old_file.mode in _FILES:
+                found.add(delta.old_file.path)
+            if delta.status is not DeltaStatus.DELETED and delta.new_file.mode in _FILES:
+                found.add(delta.new_file.path)
+        return frozenset(found)
 
     def _at(self, path: str) -> pygit2.Object | None:
         try:

@@ -322,13 +322,17 @@ def test_an_unchanged_file_is_not_parsed_again(tmp_path: Path, monkeypatch: pyte
     first = reader.load(checkout.head())
     assert sorted(parsed) == ["hires/ada.yaml", "hires/broken.yaml", "manifests/m.yaml"]
     parsed.clear()
-    assert reader.load(checkout.head()) == first
-    assert reader.load(checkout.worktree()).hires == first.hires
+    again, folder = reader.load(checkout.head()), reader.load(checkout.worktree())
     assert parsed == []
+    assert again == first
+    assert folder.hires == first.hires
     repo.write("hires/ada.yaml", ADA + "position: Engineer\n")
     repo.commit()
-    assert reader.load(checkout.head()).hires["ada"].model.position == "Engineer"
+    parsed.clear()
+    changed = reader.load(checkout.head())
     assert parsed == ["hires/ada.yaml"]
+    assert changed.hires["ada"].model.position == "Engineer"
+    assert first.hires["ada"].model.position is None
 
 
 def test_a_renamed_file_is_called_by_its_new_name(tmp_path: Path) -> None:
