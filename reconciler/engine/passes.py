@@ -125,7 +125,7 @@ async def look(
     result = Look(
         tree, settings, desired, integrations, checker, policy, selection, planned, walk.dropped, renamed=renamed
     )
-    result.problems = sorted({*files.problems, *desired.problems()})
+    result.problems = sorted({*files.problems, *desired.problems(selection.hires)})
     if not released:
         result.held = _guarded(result, ledger)
         result.planned = [_suspended(item, result.held) for item in planned]
@@ -206,7 +206,7 @@ def _renamed(found: Mapping[Key, Record], desired: Desired) -> dict[Key, Key]:
     for key, record in found.items():
         if key.hire in desired.hires or key.hire in desired.broken_hires:
             continue
-        hire = desired.emails.get(record.email.lower())
+        hire = desired.owner(record.email)
         if hire is not None and Key(hire, key.access) not in found:
             moves[key] = Key(hire, key.access)
     return moves
