@@ -26,12 +26,15 @@ class At(Model):
     def on(self, start: date | None) -> date | None:
         """The first day on which the entry counts; None for at once.
 
-        Raises ValueError where it is relative to a start that the hire does not give.
+        Raises ValueError where it is relative to a start that the hire does not give, or beyond the calendar.
         """
         if self.kind == "start":
             if start is None:
                 raise ValueError("at: start needs the hire's start date")
-            return start + self.offset
+            try:
+                return start + self.offset
+            except OverflowError as error:
+                raise ValueError(f"at: {self.offset.days:+d} days from {start} is no day that there is") from error
         return self.day
 
 
@@ -79,10 +82,10 @@ class Entry(Model):
 
     integration: Identifier
     name: Identifier | None = None
-    values: dict[Text, FormValue] = {}
+    values: dict[Text, FormValue] = Field(default_factory=dict)
     at: Annotated[At, BeforeValidator(_at)] = At(kind="commit")
     until: Day | None = None
-    needs: list[Identifier] = []
+    needs: list[Identifier] = Field(default_factory=list)
 
     @property
     def access(self) -> str:
@@ -123,9 +126,9 @@ class Hire(Model):
     manager_email: Email | None = None
     buddy: HireRef | Text | None = None
     buddy_email: Email | None = None
-    extra: dict[Text, Any] = {}
-    sequences: list[Identifier] = []
-    access: list[AccessEntry] = []
+    extra: dict[Text, Any] = Field(default_factory=dict)
+    sequences: list[Identifier] = Field(default_factory=list)
+    access: list[AccessEntry] = Field(default_factory=list)
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
@@ -163,7 +166,7 @@ class Sequence(Model):
     assign: Annotated[dict[AssignField, Annotated[list[Text], BeforeValidator(_many)]], Field(min_length=1)] | None = (
         None
     )
-    access: list[AccessEntry] = []
+    access: list[AccessEntry] = Field(default_factory=list)
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:

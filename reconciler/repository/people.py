@@ -82,7 +82,7 @@ class Index:
         if slim.email is not None:
             _join(self._owners, slim.email.lower(), slim.path, self._shared)
         for other in slim.knows:
-            self._known_by[other] = self._known_by.get(other, frozenset()) | {slim.stem}
+            self._known_by[other] = self._known_by.get(other, frozenset()) | {slim.path}
         if slim.problems:
             self._troubled.add(slim.path)
 
@@ -94,7 +94,7 @@ class Index:
         if slim.email is not None:
             _part(self._owners, slim.email.lower(), path, self._shared)
         for other in slim.knows:
-            self._known_by[other] = self._known_by.get(other, frozenset()) - {slim.stem}
+            self._known_by[other] = self._known_by.get(other, frozenset()) - {path}
         self._troubled.discard(path)
 
     def __iter__(self) -> Iterator[str]:
@@ -112,7 +112,7 @@ class Index:
 
     def known_by(self, hires: Iterable[str]) -> set[str]:
         """Everybody who names one of these as manager or buddy."""
-        return {name for hire in hires for name in self._known_by.get(hire, ())}
+        return {self.paths[path].stem for hire in hires for path in self._known_by.get(hire, ())}
 
     def owner(self, email: str) -> str | None:
         """Whose address this is, without regard to case."""
