@@ -184,6 +184,7 @@ _AFTER: dict[str, _Rule] = {
     "_not_empty": _with(),
     "_zone": _with(pattern=r"^[A-Za-z][A-Za-z0-9_+/-]*$"),
     "_listen": _with(pattern=r"^.+:\d{1,5}$"),
+    "_full_id": _with(pattern=r"^[0-9a-f]{40}([0-9a-f]{24})?$"),
     "_state": _with(pattern=r"^(sqlite:///|postgresql://|postgresql\+)"),
     "_polling_has_an_end": _all_of(_needs("polling", "continue_if")),
     "_one_way_on": _all_of(
@@ -212,5 +213,16 @@ _AFTER: dict[str, _Rule] = {
         }
     ),
     "_holds_something": _all_of({"anyOf": [{"required": ["integration"]}, {"required": ["hire"]}]}),
+    "_verifies_commits": _all_of(
+        {
+            "not": {
+                "required": ["source", "git"],
+                "properties": {
+                    "source": {"const": "worktree"},
+                    "git": {"required": ["verify_signatures"], "properties": {"verify_signatures": {"const": True}}},
+                },
+            }
+        }
+    ),
     "_one_receiver": _all_of({"oneOf": [{"required": ["email"]}, {"required": ["webhook"]}]}),
 }
