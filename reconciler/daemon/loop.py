@@ -106,6 +106,7 @@ class Daemon:
         """Run until the clock is told to stop; then let the attempts in flight finish."""
         watching = asyncio.create_task(self._watch())
         try:
+            await asyncio.sleep(0)  # the watch counts from HEAD as it is at its first step: before it is read here
             await self._commit()
             while not self._clock.stopping.is_set():
                 await self._tick()
@@ -116,7 +117,7 @@ class Daemon:
             await self._finish()
 
     async def _watch(self) -> None:
-        async for _ in commits(self._world.checkout, self._clock.stopping):
+        async for _ in commits(self._world.checkout, self._clock.stopping, source=self._settings.source):
             await self._commit()
 
     async def _finish(self) -> None:
