@@ -11,15 +11,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from enum import StrEnum
+from pathlib import PurePosixPath
 from typing import Any
 
 from reconciler.engine.review import Host, jsonable, used_names
 from reconciler.model.errors import MissingVariable, Problem
 from reconciler.model.grant import Grant, Key
 from reconciler.model.hire import At, Entry
+from reconciler.model.manifest import Manifest
 from reconciler.model.scope import Scope
 from reconciler.repository.desired import Desired
-from reconciler.repository.files import Files
+from reconciler.repository.files import Files, Loaded
 
 __all__ = ["Change", "Difference", "Kind", "Side", "changes", "compare"]
 
@@ -120,31 +122,48 @@ def compare(base: Side, head: Side, today: date) -> Difference:
 
 def changes(base: Files, head: Files, today: date) -> list[Change]:
     """The grants that are added, changed and removed, sorted by hire and access."""
-    before, after = Desired(base, today), Desired(head, today)
+    before, after, used = Desired(base, today), Desired(head, today), _Used()
     moved = _moved(before, after)
-    old = {Key(moved.get(key.hire, key.hire), key.access): grant for key, grant in _grants(before)}
-    new = dict(_grants(after))
+    came_from = {new: old for old, new in moved.items()}
     found = []
-    for key in sorted(old.keys() | new.keys()):
-        was, now = old.get(key), new.get(key)
-        if now is None and was is not None and not _held(was, after):
-            found.append(_change(was.key, Kind.REMOVED, was, _fields(base, was), {}))
-        elif was is None and now is not None:
-            found.append(_change(key, Kind.ADDED, now, {}, _fields(head, now)))
-        elif was is not None and now is not None:
-            used = _used(base, was) | _used(head, now)
-            then = {**_fields(base, was), **_person(was, used), "hire": was.key.hire}
-            here = {**_fields(head, now), **_person(now, used), "hire": now.key.hire}
-            change = _change(key, Kind.CHANGED, now, then, here)
-            if change.fields:
-                found.append(change)
+    for hire in _touched(base, head):
+        if hire in moved:
+            continue
+        old = {grant.key.access: grant for grant in before.grants(came_from.get(hire, hire))}
+        new = {grant.key.access: grant for grant in after.grants(hire)}
+        for access in sorted(old.keys() | new.keys()):
+            was, now = old.get(access), new.get(access)
+            if now is None and was is not None and not _held(was, after):
+                found.append(_change(Kind.REMOVED, was, _fields(base, was), {}))
+            elif was is None and now is not None:
+                found.append(_change(Kind.ADDED, now, {}, _fields(head, now)))
+            elif was is not None and now is not None and not _same(was, now, _entry(base, was), _entry(head, now)):
+                names = used(was) | used(now)
+                then = {**_fields(base, was), **_person(base, was, names), "hire": was.key.hire}
+                here = {**_fields(head, now), **_person(head, now, names), "hire": now.key.hire}
+                change = _change(Kind.CHANGED, now, then, here)
+                if change.fields:
+                    found.append(change)
     return found
 
 
-def _grants(desired: Desired) -> Iterator[tuple[Key, Grant]]:
-    for hire in desired.hires:
-        for grant in desired.grants(hire):
-            yield grant.key, grant
+def _touched(base: Files, head: Files) -> list[str]:
+    """The hires of which something may differ, sorted.
+
+    Those whose file does, or that of their manager or buddy; all, where a sequence does. What a manifest says changes
+    no grant: it is told on its own.
+    """
+    old, new = base.hires.index, head.hires.index
+    if _contents(base.sequences) != _contents(head.sequences) or base.broken["sequences"] != head.broken["sequences"]:
+        return sorted({*old, *new})
+    before, after = ({(slim.path, slim.blob) for slim in index.paths.values()} for index in (old, new))
+    hires = {PurePosixPath(path).stem for path, _ in before ^ after}
+    hires |= base.broken["hires"].keys() ^ head.broken["hires"].keys()
+    return sorted(hires | old.known_by(hires) | new.known_by(hires))
+
+
+def _contents(files: Mapping[str, Loaded[Any]]) -> dict[str, str]:
+    return {name: loaded.blob for name, loaded in files.items()}
 
 
 def _moved(before: Desired, after: Desired) -> dict[str, str]:
@@ -165,12 +184,12 @@ def _held(grant: Grant, after: Desired) -> bool:
     )
 
 
-def _change(key: Key, kind: Kind, grant: Grant, then: Mapping[str, Any], now: Mapping[str, Any]) -> Change:
+def _change(kind: Kind, grant: Grant, then: Mapping[str, Any], now: Mapping[str, Any]) -> Change:
     names = [*then, *(name for name in now if name not in then)]
     fields = {name: (then.get(name), now.get(name)) for name in names if then.get(name) != now.get(name)}
     if kind is not Kind.CHANGED:
         fields.pop("integration", None)
-    return Change(key, grant.integration, kind, fields, grant.email)
+    return Change(grant.key, grant.integration, kind, fields, grant.email)
 
 
 def _fields(files: Files, grant: Grant) -> dict[str, Any]:
@@ -198,20 +217,39 @@ def _at(at: At) -> str:
     return f"start{at.offset.days:+d}d" if at.offset else str(at.kind)
 
 
-def _used(files: Files, grant: Grant) -> frozenset[str]:
-    """The hire's variables that matter to a grant: those of its manifest, the address, and the day it counts from."""
-    used = used_names(grant.manifest) if grant.manifest is not None else frozenset()
-    return used | ({"email", "start"} if _entry(files, grant).at.kind == "start" else {"email"})
+def _same(was: Grant, now: Grant, then: Entry, here: Entry) -> bool:
+    """Whether nothing at all differs, which is quick to see and holds for nearly everybody."""
+    layers = ([layer.values for layer in grant.layers] for grant in (was, now))
+    return was.key == now.key and (then is here or then == here) and next(layers) == next(layers)
 
 
-def _person(grant: Grant, used: Iterable[str]) -> dict[str, Any]:
-    """The hire's values by name, those of `extra` as `extra.NAME`; a manager who has a file by name."""
+class _Used:
+    """The variables that a grant's manifest uses, looked up once a manifest."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[Manifest, frozenset[str]]] = {}
+
+    def __call__(self, grant: Grant) -> frozenset[str]:
+        if grant.manifest is None:
+            return frozenset()
+        known = self._known.get(id(grant.manifest))
+        if known is None:
+            known = self._known[id(grant.manifest)] = (grant.manifest, used_names(grant.manifest))
+        return known[1]
+
+
+def _person(files: Files, grant: Grant, used: frozenset[str]) -> dict[str, Any]:
+    """The hire's values that matter to a grant, those of `extra` as `extra.NAME`; a manager who has a file by name.
+
+    That is what its manifest uses, the address, and the first day where the entry counts from it.
+    """
+    names = used | ({"email", "start"} if _entry(files, grant).at.kind == "start" else {"email"})
     found = {}
     for layer in grant.layers:
         if layer.origin == grant.source:
             continue  # the form's values: they are told as the entry writes them
         scope, prefix = Scope((layer,)), "extra." if layer.origin.endswith("(extra)") else ""
-        for name in sorted(used):
+        for name in sorted(names):
             try:
                 found[prefix + name] = jsonable(scope.look_up(name).value)
             except MissingVariable:

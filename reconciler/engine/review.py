@@ -118,10 +118,14 @@ def _urls(manifest: Manifest) -> Iterator[tuple[Path, str]]:
 
 def _twins(desired: Desired) -> Iterator[Problem]:
     """Two entries of a hire whose checks ask the same cannot be told apart (STATES.md, `present`)."""
+    used: dict[str, frozenset[str]] = {}
     for hire in desired.hires:
         seen: dict[str, Grant] = {}
         for grant in _several(desired.grants(hire)):
-            question = _question(grant)
+            assert grant.manifest is not None
+            if grant.integration not in used:
+                used[grant.integration] = used_names(grant.manifest)
+            question = _question(grant, grant.manifest, used[grant.integration])
             if question is None:
                 continue
             first = seen.setdefault(question, grant)
@@ -143,16 +147,13 @@ def _several(grants: list[Grant]) -> list[Grant]:
     return [grant for several in of_service.values() if len(several) > 1 for grant in several]
 
 
-def _question(grant: Grant) -> str | None:
+def _question(grant: Grant, manifest: Manifest, used: frozenset[str]) -> str | None:
     """What a grant's check would ask and expect, without initial data; None where a value is missing."""
-    manifest = grant.manifest
-    if manifest is None or manifest.exists is None:
+    if manifest.exists is None:
         return None
-    layers = tuple(
-        Layer(layer.origin, {name: jsonable(layer.values[name]) for name in layer.values}) for layer in grant.layers
-    )
+    layers = tuple(Layer(layer.origin, jsonable(layer.values)) for layer in grant.layers)
     known = {name for layer in layers for name, value in layer.values.items() if value is not None}
-    scope = Scope(layers, frozenset(name.partition(".")[0] for name in used_names(manifest)) - known)
+    scope = Scope(layers, frozenset(name.partition(".")[0] for name in used) - known)
     try:
         asked = canonical(manifest.exists, scope, manifest)
         wanted = render_text(manifest.exists.expected or "", scope).text

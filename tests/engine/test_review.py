@@ -98,10 +98,11 @@ def test_a_host_that_is_not_allowed_is_an_error_at_its_line(repo: Repo) -> None:
         "exists:\n  url: https://api.example.com/{{email}}\n  expected: x\n"
         "execute:\n  - url: https://api.example.com/a\n  - url: https://evil.example.com/?next={{email}}\n",
     )
-    assert problems(repo) == [
+    (found,) = problems(repo)
+    assert found == (
         "manifests/evil.yaml:6: error: execute.1.url: host evil.example.com is not allowed: add it to allowed_hosts in "
         "config/reconciler.yaml"
-    ]
+    )
 
 
 def test_http_is_for_loopback(repo: Repo) -> None:
@@ -115,9 +116,8 @@ def test_http_is_for_loopback(repo: Repo) -> None:
 @pytest.mark.parametrize("url", ["api.example.com/users", "ftp://api.example.com/", "https:///users"])
 def test_a_url_that_leads_nowhere(repo: Repo, url: str) -> None:
     repo.manifest("odd", {"execute": [{"url": url}]})
-    assert problems(repo) == [
-        "manifests/odd.yaml:2: error: execute.0.url: a URL does not start with https:// and a host, with or without a port"
-    ]
+    (found,) = problems(repo)
+    assert found.startswith("manifests/odd.yaml:2: error: execute.0.url: a URL does not start with https:// and a host")
 
 
 @pytest.mark.parametrize("url", ["{{BASE}}/users", "https://{{HOST}}/users"])
@@ -137,10 +137,11 @@ def test_entries_that_ask_the_same_cannot_be_told_apart(repo: Repo) -> None:
         "  - {integration: slack, name: design, values: {CHANNEL: design}}\n"
         "  - {integration: slack, name: sales, values: {CHANNEL: sales}}\n",
     )
-    assert problems(repo) == [
+    (found,) = problems(repo)
+    assert found == (
         "hires/ada.yaml:6: warning: access sales: its exists check asks the same as that of design, so the two cannot "
         "be told apart: use a form value in `exists`, or make them one entry"
-    ]
+    )
 
 
 @pytest.mark.parametrize("part", ["url", "expected", "headers"])
@@ -242,7 +243,9 @@ TEAMS = {"integration": "teams", "values": {"TEAM": "1"}}
         ]),
         (["slack", TEAMS], {"position": "Lead"}, []),
         (["slack", TEAMS], {"department": "Design"}, [("ada/vpn", "removed", {})]),
-        (["slack", TEAMS, "vpn"], {"department": "Design"}, [("ada/vpn", "changed", {"department": ["R&D", "Design"]})]),
+        (["slack", TEAMS, "vpn"], {"department": "Design"}, [
+            ("ada/vpn", "changed", {"department": ["R&D", "Design"]})
+        ]),
         (["slack", TEAMS, "vpn"], {}, []),
         (["slack", TEAMS], {"email": "ada@b.example"}, [
             (f"ada/{access}", "changed", {"email": ["ada@example.com", "ada@b.example"]})
