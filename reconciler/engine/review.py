@@ -79,7 +79,10 @@ def problems_of(files: Files, now: datetime, tree: Tree | None = None) -> list[P
     With its `tree` the files of initial data are looked at too, from outside.
     """
     desired = Desired(files, today_of(files, now))
-    found = {*files.problems, *desired.problems(), *_twins(desired)}
+    found = set(files.problems)
+    used: dict[str, frozenset[str]] = {}
+    for hire in desired.hires:  # one after the other, so that each file is parsed once
+        found.update(desired.problems((hire,)), _twins(desired.grants(hire), used))
     for loaded in files.manifests.values():
         found |= {
             Problem(loaded.path, loaded.document.line(place), f"{'.'.join(map(str, place))}: {message}")
@@ -116,26 +119,25 @@ def _urls(manifest: Manifest) -> Iterator[tuple[Path, str]]:
             yield (*path, "next_page"), call.next_page
 
 
-def _twins(desired: Desired) -> Iterator[Problem]:
-    """Two entries of a hire whose checks ask the same cannot be told apart (STATES.md, `present`)."""
-    used: dict[str, frozenset[str]] = {}
-    for hire in desired.hires:
-        seen: dict[str, Grant] = {}
-        for grant in _several(desired.grants(hire)):
-            assert grant.manifest is not None
-            if grant.integration not in used:
-                used[grant.integration] = used_names(grant.manifest)
-            question = _question(grant, grant.manifest, used[grant.integration])
-            if question is None:
-                continue
-            first = seen.setdefault(question, grant)
-            if first is not grant:
-                file, _, line = grant.source.rpartition(":")
-                message = (
-                    f"access {grant.key.access}: its exists check asks the same as that of {first.key.access}, so the "
-                    "two cannot be told apart: use a form value in `exists`, or make them one entry"
-                )
-                yield Problem(file, int(line), message, Severity.WARNING)
+def _twins(grants: list[Grant], used: dict[str, frozenset[str]]) -> Iterator[Problem]:
+    """Two entries of a hire whose checks ask the same cannot be told apart (STATES.md, `present`).
+
+    `used` remembers the names that each integration's manifest uses.
+    """
+    seen: dict[str, Grant] = {}
+    for grant in _several(grants):
+        assert grant.manifest is not None
+        if grant.integration not in used:
+            used[grant.integration] = used_names(grant.manifest)
+        question = _question(grant, grant.manifest, used[grant.integration])
+        first = grant if question is None else seen.setdefault(question, grant)
+        if first is not grant:
+            file, _, line = grant.source.rpartition(":")
+            message = (
+                f"access {grant.key.access}: its exists check asks the same as that of {first.key.access}, so the "
+                "two cannot be told apart: use a form value in `exists`, or make them one entry"
+            )
+            yield Problem(file, int(line), message, Severity.WARNING)
 
 
 def _several(grants: list[Grant]) -> list[Grant]:

@@ -6,6 +6,7 @@ import os
 import pty
 import select
 import subprocess
+import sys
 import time
 from typing import Any
 
@@ -144,28 +145,35 @@ def test_what_is_refused_writes_nothing_and_repeats_no_value(
     assert not (asana.root / "config/initial_data").exists()
 
 
+AT_TERMINAL = (
+    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
+)
+
+
 def at_a_terminal(repo: Repo, arguments: list[str], answers: dict[str, str]) -> tuple[int, str]:
-    """Run the program at a terminal of its own, answering each question when it stands there; all that was shown."""
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.chdir(repo.root)
-        os.execve(PROGRAM, [str(PROGRAM), *arguments], repo.environment())
+    """Run the program at a terminal of its own, answering each question once it stands there; all that was shown."""
+    terminal, end = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", AT_TERMINAL, PROGRAM, *arguments],
+        cwd=repo.root,
+        env=repo.environment(),
+        stdin=end,
+        stdout=end,
+        stderr=end,
+        start_new_session=True,
+    )
+    os.close(end)
     shown, waiting, until = "", dict(answers), time.monotonic() + 30
-    while time.monotonic() < until:
-        if not select.select([terminal], [], [], 1)[0]:
-            continue
+    while time.monotonic() < until and select.select([terminal], [], [], 30)[0]:
         try:
-            piece = os.read(terminal, 4096)
-        except OSError:  # the other end is closed
+            shown += os.read(terminal, 4096).decode()
+        except OSError:  # the program is gone, and its end of the terminal with it
             break
-        shown += piece.decode()
-        for question, answer in list(waiting.items()):
-            if question in shown and shown.rstrip(" ").endswith(":"):
-                os.write(terminal, f"{waiting.pop(question)}\n".encode())
-                assert answer is not None
-                break
+        asked = next((question for question in waiting if shown.endswith(question)), None)
+        if asked is not None:
+            os.write(terminal, f"{waiting.pop(asked)}\n".encode())
     os.close(terminal)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), shown.replace("\r\n", "\n")
+    return process.wait(30), shown.replace("\r\n", "\n")
 
 
 def test_at_a_terminal_secrets_are_not_shown(asana: Repo, gnupg_home: GnupgHome) -> None:

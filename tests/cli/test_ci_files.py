@@ -1,0 +1,170 @@
+"""The CI jobs and the hook that are ready to copy: what is in them is run here, as a runner would."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.repo import PROGRAM, Repo, run_cli
+from tests.servers import Received, Service
+
+ROOT = Path(__file__).parents[2]
+
+
+def read(path: str) -> Any:
+    return yaml.safe_load((ROOT / path).read_text())
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Repo:
+    """main and a branch with a broken file and a new host, merged as a pull request is for its checks."""
+    made = Repo(tmp_path / "repo")
+    made.manifest("slack", {"execute": [{"url": "https://slack.com/"}]})
+    made.hire("ada", "slack")
+    made.commit("main")
+    made.git("switch", "--quiet", "--create", "branch")
+    made.manifest("evil", {"execute": [{"url": "https://evil.example/"}]})
+    made.hire("bob", "evil", "slak")
+    made.commit("branch")
+    made.git("switch", "--quiet", "main")
+    made.git("merge", "--quiet", "--no-ff", "--message", "merge", "branch")
+    return made
+
+
+def shell(repo: Repo, script: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """A step as runners run it: bash, and the first command that fails ends it."""
+    path = os.pathsep.join([str(PROGRAM.parent), os.environ["PATH"]])
+    return subprocess.run(
+        ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", script],
+        cwd=repo.root,
+        env=repo.environment({"PATH": path, "GNUPGHOME": "/nowhere", **env}),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def test_the_hook(repo: Repo) -> None:
+    (hook,) = read(".pre-commit-hooks.yaml")
+    assert (hook["id"], hook["language"], hook["pass_filenames"]) == ("reconcile-validate", "python", False)
+    program, *arguments = shlex.split(hook["entry"])
+    assert program == "reconcile"
+    done = run_cli(repo, *arguments)
+    assert done.code == 1
+    assert "did you mean slack?" in done.out
+
+
+def github(name: str) -> str:
+    steps = read("docs/ci/github.yml")["jobs"]["review"]["steps"]
+    script: str = next(step["run"] for step in steps if step.get("name") == name)
+    return script
+
+
+def test_github_validates_with_annotations(repo: Repo) -> None:
+    done = shell(repo, github("Validate"), GITHUB_ACTIONS="true")
+    assert done.returncode == 1
+    assert "\n::error file=hires/bob.yaml,line=6::access slak: " in done.stdout
+
+
+def test_github_writes_the_comment_although_a_file_has_an_error(repo: Repo) -> None:
+    summary = repo.root / "summary"
+    done = shell(repo, github("Diff"), GITHUB_STEP_SUMMARY=str(summary))
+    assert done.returncode == 0, done.stderr
+    text = (repo.root / "comment.md").read_text()
+    assert text.startswith("**NEW HOST `evil.example`, 2 grants added, 1 manifest added, 1 problem added**\n")
+    assert summary.read_text() == text
+
+
+def test_github_fails_where_there_is_nothing_to_post(repo: Repo) -> None:
+    repo.git("checkout", "--quiet", "--orphan", "alone")
+    repo.commit("without a parent")
+    assert shell(repo, github("Diff"), GITHUB_STEP_SUMMARY="/dev/null").returncode != 0
+
+
+@pytest.mark.parametrize("known", ["", "17"], ids=["first", "again"])
+def test_github_keeps_one_comment(repo: Repo, tmp_path: Path, known: str) -> None:
+    """With a `gh` that writes down what it is asked."""
+    stand_in = tmp_path / "bin" / "gh"
+    stand_in.parent.mkdir()
+    stand_in.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\ncase "$*" in *--paginate*) echo {known};; esac\n')
+    stand_in.chmod(0o755)
+    path = os.pathsep.join([str(stand_in.parent), os.environ["PATH"]])
+    done = shell(repo, github("Comment"), PATH=path, GITHUB_REPOSITORY="o/r", PULL="5")
+    assert done.returncode == 0, done.stderr
+    last = (tmp_path / "asked").read_text().splitlines()[-1]
+    sent = "--method PATCH repos/o/r/issues/comments/17" if known else "--method POST repos/o/r/issues/5/comments"
+    assert last == f"api --silent {sent} -F body=@comment.md"
+
+
+def test_no_github_job_is_given_a_secret() -> None:
+    text = (ROOT / "docs/ci/github.yml").read_text()
+    assert "secrets." not in text
+    assert "pull_request_target" not in text
+
+
+def gitlab(job: str) -> str:
+    lines = [line for line in read("docs/ci/gitlab.yml")[job]["script"] if not line.startswith("pip install")]
+    return "\n".join(lines)
+
+
+def test_gitlab_reviews(repo: Repo) -> None:
+    base = repo.git("rev-parse", "HEAD^1")
+    done = shell(repo, gitlab("review"), CI_MERGE_REQUEST_DIFF_BASE_SHA=base)
+    assert done.returncode == 1, "validate is the gate"
+    assert done.stdout.startswith("**NEW HOST `evil.example`")
+    assert (repo.root / "comment.md").read_text().endswith("<!-- reconcile diff -->\n")
+
+
+class GitLab(Service):
+    """The notes of one merge request, in pages of 100 as the real one has them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.notes = [{"id": number, "body": "a person's"} for number in range(150)]
+        self.route("GET", "/api/v4/projects/7/merge_requests/5/notes", self._list)
+        self.route("POST", "/api/v4/projects/7/merge_requests/5/notes", self._create)
+        self.route("PUT", "/api/v4/projects/7/merge_requests/5/notes/{number}", self._change)
+
+    def _list(self, received: Received) -> Any:
+        page = int(received.query["page"][0])
+        return self.notes[100 * (page - 1) : 100 * page]
+
+    def _create(self, received: Received) -> Any:
+        self.notes.append({"id": len(self.notes), **received.json()})
+        return 201, self.notes[-1]
+
+    def _change(self, received: Received, number: str) -> Any:
+        self.notes[int(number)] = {"id": int(number), **received.json()}
+        return self.notes[int(number)]
+
+
+def test_gitlab_keeps_one_comment(repo: Repo) -> None:
+    with GitLab() as server:
+        for text in ("first", "second"):
+            repo.write("comment.md", f"{text}\n\n<!-- reconcile diff -->\n")
+            done = shell(
+                repo,
+                gitlab("comment"),
+                CI_API_V4_URL=f"{server.url}/api/v4",
+                CI_PROJECT_ID="7",
+                CI_MERGE_REQUEST_IID="5",
+                ACCESS_COMMENT_TOKEN="invented",
+            )
+            assert done.returncode == 0, done.stderr
+            assert json.dumps(server.notes).count("<!-- reconcile diff -->") == 1
+            assert server.notes[-1]["body"] == f"{text}\n\n<!-- reconcile diff -->"
+        assert {request.headers["PRIVATE-TOKEN"] for request in server.requests} == {"invented"}
+
+
+def test_gitlabs_token_is_in_a_job_without_the_branchs_code() -> None:
+    jobs = read("docs/ci/gitlab.yml")
+    assert jobs["comment"]["variables"]["GIT_STRATEGY"] == "none"
+    assert "ACCESS_COMMENT_TOKEN" not in json.dumps(jobs["review"])
