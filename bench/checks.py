@@ -10,7 +10,6 @@ from pathlib import Path
 
 import httpx
 
-from bench.server import serving
 from bench.world import folder, reconcile_once, seed
 
 PEOPLE = 3000

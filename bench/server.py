@@ -1,4 +1,4 @@
-"""A loopback server that is quicker than anything that asks it: raw asyncio, one answer for all, in a process of its own.
+"""A loopback server that is quicker than anything that asks it: raw asyncio, in a process of its own.
 
 Every path ends with the address that is asked for; the answer repeats it, as a service's would.
 """
@@ -29,7 +29,10 @@ class _Protocol(asyncio.Protocol):
             path = head.split(b" ", 2)[1]
             who = path.rpartition(b"/")[2].replace(b"%40", b"@")
             body = b'{"data": {"email": "' + who + b'", "gid": "1"}}'
-            reply = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+            reply = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (
+                len(body),
+                body,
+            )
             if self.delay:
                 asyncio.get_running_loop().call_later(self.delay, self._write, reply)
             else:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import click
 
-from reconciler.cli.options import pass_options, Asked, shared
+from reconciler.cli.options import Asked, pass_options, shared
 
 __all__ = ["main", "run"]
 
@@ -64,17 +64,13 @@ class _Commands(click.Group):
 @pass_options
 @shared
 @click.pass_context
-def reconcile(ctx: click.Context, **wanted: object) -> None:
+def reconcile(ctx: click.Context, /, **wanted: object) -> None:
     """Make the accounts that the files in git ask for exist.
 
     Without a command: one pass over the committed state, then exit. With --dry-run it only observes and plans.
     """
     if ctx.invoked_subcommand is not None:
-        given = [
-            name
-            for name in wanted
-            if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
-        ]
+        given = [name for name in wanted if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE]
         if given:
             options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
             raise click.UsageError(f"{options} belongs to a pass: leave it out, or leave out {ctx.invoked_subcommand}")

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from reconciler.cli.options import Asked, shared
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import timedelta
+
+    from reconciler.engine.report import Report
+    from reconciler.model.secret import Redactor
 
 __all__ = ["daemon"]
 
@@ -28,16 +37,18 @@ def daemon(asked: Asked) -> int:
     return 0
 
 
-async def _serve(asked: Asked, redactor) -> None:  # type: ignore[no-untyped-def]
+async def _serve(asked: Asked, redactor: Redactor) -> None:
     import structlog
 
     from reconciler.cli.one_pass import until_stopped
     from reconciler.daemon.loop import Daemon
     from reconciler.engine.accepted import in_force
+    from reconciler.engine.connect import callback
     from reconciler.engine.session import holding
     from reconciler.engine.world import SystemClock, World
     from reconciler.model.settings import loopback
     from reconciler.web.app import app
+    from reconciler.web.callback import callback_route
     from reconciler.web.metrics import Metrics
     from reconciler.web.serve import serving
 
@@ -50,7 +61,7 @@ async def _serve(asked: Asked, redactor) -> None:  # type: ignore[no-untyped-def
     try:
         with until_stopped(clock), holding(world, settings, tree, "reconcile daemon") as held:
 
-            def on_pass(report, took, why):  # type: ignore[no-untyped-def]
+            def on_pass(report: Report, took: timedelta, why: str) -> None:
                 now = clock.now().timestamp()
                 metrics.passed(report, took, why, running.settings.interval, now)
 
@@ -61,12 +72,16 @@ async def _serve(asked: Asked, redactor) -> None:  # type: ignore[no-untyped-def
             def ready() -> tuple[bool, str]:
                 return running.pulse.ready, "ok" if running.pulse.ready else "the repository cannot be read yet"
 
+            async def come_back(service: str, query: Mapping[str, str]) -> tuple[int, str]:
+                return await callback(world, running.settings, running.tree or tree, held, service, query)
+
             running = Daemon(world, clock, held, settings, on_pass)
             local = loopback(settings.listen.rpartition(":")[0])
             pages = app(
                 healthy=healthy,
                 ready=ready,
                 metrics=(lambda: metrics.text(held.ledger.counts())) if local else None,
+                more=[callback_route(come_back)],
             )
             async with serving(pages, settings.listen) as address:
                 log.info("daemon.started", repo=str(asked.repo), listen=address, revision=tree.revision)

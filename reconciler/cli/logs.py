@@ -45,9 +45,7 @@ def set_up(asked: Asked, redactor: Redactor) -> None:
         cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(foreign_pre_chain=steps, processors=[_plain, renderer])
-    )
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=steps, processors=[_plain, renderer]))
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from reconciler.engine.observed import Selection
     from reconciler.engine.report import Report
     from reconciler.engine.world import SystemClock, World
+    from reconciler.repository.source import Tree
 
 __all__ = ["exit_code", "one_pass", "until_stopped"]
 
@@ -80,6 +81,7 @@ def exit_code(report: Report, *, detailed: bool) -> int:
 
 
 async def _dry(world: World, selection: Selection, rev: str | None, *, worktree: bool) -> Report:
+    from reconciler.cli.progress import Progress
     from reconciler.engine.accepted import in_force
     from reconciler.engine.passes import dry_report, look
     from reconciler.engine.session import reading
@@ -94,12 +96,14 @@ async def _dry(world: World, selection: Selection, rev: str | None, *, worktree:
         _tell_ignored(world, settings.source)
     with reading(world, settings) as held:
         ours = force.tree if branch and tree.revision != force.tree.revision else None
-        report = dry_report(await look(world, tree, held.ledger, held.sealing, selection, in_force=ours))
+        found = await look(world, tree, held.ledger, held.sealing, selection, in_force=ours, progressed=Progress())
+        report = dry_report(found)
         report.refuse(force.refused)
         return report
 
 
 async def _real(world: World, selection: Selection, *, released: bool) -> Report:
+    from reconciler.cli.progress import Progress
     from reconciler.engine.accepted import in_force, keep
     from reconciler.engine.messages import messenger
     from reconciler.engine.notify import Notifier
@@ -123,6 +127,7 @@ async def _real(world: World, selection: Selection, *, released: bool) -> Report
             selection,
             by_hand=asked.grants,
             released=released or asked.released,
+            progressed=Progress(),
         )
         for word in words:
             held.ledger.heard(word)
@@ -132,7 +137,7 @@ async def _real(world: World, selection: Selection, *, released: bool) -> Report
         return report
 
 
-def _check(world: World, tree, selection: Selection) -> None:  # type: ignore[no-untyped-def]
+def _check(world: World, tree: Tree, selection: Selection) -> None:
     """Refuse names that are nowhere: a misspelt --hire must not look like a clean pass."""
     files = world.reader.load(tree)
     for hire in selection.hires or ():
@@ -156,7 +161,7 @@ def _tell_ignored(world: World, source: str) -> None:
     from reconciler.cli.logs import tell
 
     if source == "commit" and (edits := world.checkout.ignored_edits()):
-        shown = ", ".join(edits[:5]) + (f" and {len(edits) - 5} more" if len(edits) > 5 else "")  # noqa: PLR2004
+        shown = ", ".join(edits[:5]) + (f" and {len(edits) - 5} more" if len(edits) > 5 else "")
         tell(f"not committed, and so not acted on: {shown}")
 
 

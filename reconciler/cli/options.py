@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-__all__ = ["pass_options", "Asked", "option", "shared"]
+__all__ = ["Asked", "option", "pass_options", "shared"]
 
 
 @dataclass(slots=True)
@@ -68,9 +68,7 @@ def shared(function: Any) -> Any:
             expose_value=False,
             help="How logs are written to stderr.",
         ),
-        option(
-            "-v", "--verbose", is_flag=True, callback=_remember, expose_value=False, help="Say more in the log."
-        ),
+        option("-v", "--verbose", is_flag=True, callback=_remember, expose_value=False, help="Say more in the log."),
     ):
         function = add(function)
     return function

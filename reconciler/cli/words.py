@@ -15,8 +15,10 @@ from reconciler.cli.options import Asked, option, shared
 from reconciler.model.errors import HeldError, ReconcilerError, UsageError
 
 if TYPE_CHECKING:
+    from reconciler.engine.observed import Planned
     from reconciler.engine.report import Report
     from reconciler.model.grant import Key, Record
+    from reconciler.model.secret import Redactor
 
 __all__ = ["accept", "forget", "leave", "retry", "revoke", "run"]
 
@@ -220,7 +222,7 @@ def _by_hand(asked: Asked, kind: str, key: Key) -> int:
     return exit_code(report, detailed=False)
 
 
-async def _pass_by_hand(asked: Asked, redactor, kind: str, key: Key) -> Report:  # type: ignore[no-untyped-def]
+async def _pass_by_hand(asked: Asked, redactor: Redactor, kind: str, key: Key) -> Report:
     from reconciler.cli.one_pass import until_stopped
     from reconciler.engine.accepted import in_force, keep
     from reconciler.engine.messages import messenger
@@ -228,8 +230,8 @@ async def _pass_by_hand(asked: Asked, redactor, kind: str, key: Key) -> Report: 
     from reconciler.engine.observed import Selection
     from reconciler.engine.passes import look, reconcile
     from reconciler.engine.session import holding
-    from reconciler.engine.world import SystemClock, World
     from reconciler.engine.words import requested
+    from reconciler.engine.world import SystemClock, World
 
     clock = SystemClock()
     world = World(asked.repo, clock, redactor)
@@ -251,7 +253,7 @@ async def _pass_by_hand(asked: Asked, redactor, kind: str, key: Key) -> Report: 
         await world.aclose()
 
 
-async def _refuse_in_vain(asked: Asked, redactor, kind: str, key: Key) -> None:  # type: ignore[no-untyped-def]
+async def _refuse_in_vain(asked: Asked, redactor: Redactor, kind: str, key: Key) -> None:
     """See that what the holder is asked for can be done: a word that is refused there is answered to nobody."""
     from reconciler.engine.accepted import in_force
     from reconciler.engine.observed import Selection
@@ -271,7 +273,7 @@ async def _refuse_in_vain(asked: Asked, redactor, kind: str, key: Key) -> None: 
         await world.aclose()
 
 
-def _refuse(planned, kind: str, key: Key) -> None:  # type: ignore[no-untyped-def]
+def _refuse(planned: list[Planned], kind: str, key: Key) -> None:
     """Refuse what cannot be done, with the reason."""
     from reconciler.model.status import Action, Status
 

@@ -102,6 +102,11 @@ class Daemon:
         """The settings in force."""
         return self._settings
 
+    @property
+    def tree(self) -> Tree | None:
+        """The revision in force; None before one could be read."""
+        return self._tree
+
     async def run(self) -> None:
         """Run until the clock is told to stop; then let the attempts in flight finish."""
         watching = asyncio.create_task(self._watch())
@@ -313,10 +318,10 @@ class Daemon:
         before = self._told.get(about)
         if problem is None:
             if self._told.pop(about, None) is not None:
-                log.info(f"{about}.recovered")
+                log.info("daemon.recovered", about=about)
         elif problem != before:
             self._told[about] = problem
-            log.error(f"{about}.problem", problem=problem)
+            log.error("daemon.problem", about=about, problem=problem)
 
 
 def _text(error: Exception) -> str:

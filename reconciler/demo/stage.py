@@ -15,12 +15,16 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from reconciler.demo import asana, scim
 from reconciler.demo.loopback import Loopback
 from reconciler.model.errors import ReconcilerError
 from reconciler.secrets.gpg import Gnupg
 from reconciler.secrets.write import encrypt_initial_data
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
 
 __all__ = ["Stage", "staged"]
 
@@ -71,7 +75,9 @@ class Stage:
 def staged() -> Iterator[Stage]:
     """Set the stage; it is struck when the block ends. Raises NoDemo."""
     if not all((SAMPLE / folder).is_dir() for folder in FOLDERS):
-        raise NoDemo(f"the sample repository is not at {SAMPLE}: run the demo from a checkout of this project, `make run`")
+        raise NoDemo(
+            f"the sample repository is not at {SAMPLE}: run the demo from a checkout of this project, `make run`"
+        )
     for program in ("git", "gpg"):
         if shutil.which(program) is None:
             raise NoDemo(f"the demo needs {program}: install it (Debian: apt-get install git gnupg)")
@@ -98,11 +104,11 @@ def staged() -> Iterator[Stage]:
 
 @contextmanager
 def _temporary(prefix: str) -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix=prefix, dir="/tmp", ignore_cleanup_errors=True) as folder:  # noqa: S108
+    with tempfile.TemporaryDirectory(prefix=prefix, dir="/tmp", ignore_cleanup_errors=True) as folder:
         yield Path(folder)
 
 
-def _serving(application, port: int) -> Loopback:  # type: ignore[no-untyped-def]
+def _serving(application: WSGIApplication, port: int) -> Loopback:
     try:
         return Loopback(application, port)
     except OSError:
@@ -127,7 +133,8 @@ def _make_key(environment: dict[str, str]) -> str:
 
 
 def _kill_agent(environment: dict[str, str]) -> None:
-    subprocess.run(["gpgconf", "--kill", "all"], env=environment, capture_output=True, check=False, timeout=20)
+    kill = ["gpgconf", "--kill", "all"]
+    subprocess.run(kill, env=environment, capture_output=True, check=False, timeout=20)
 
 
 def _copy(root: Path, ports: dict[int, int]) -> str:

@@ -57,10 +57,12 @@ def walk(*, once: bool) -> int:
     with staged() as stage:
         _say("A copy of the sample repository, with a gpg key made for it, and two services on loopback:")
         click.echo(f"  {stage.root}\n  Asana's API at {stage.asana}, and a SCIM 2.0 server")
-        _step(stage, "The audit: who should have what, who has it, what would be done. Nothing is changed.", "--dry-run")
+        _step(
+            stage, "The audit: who should have what, who has it, what would be done. Nothing is changed.", "--dry-run"
+        )
         with _daemon(stage) as log:
             _say("The daemon, on the same commit:")
-            if not _until(stage, lambda grants: _settled(grants)):
+            if not _until(stage, _settled):
                 return _stuck(log)
             _show(log)
             _say(f"A pull request is merged: {GRACE} is new, and Asana fails once, just then.")
@@ -71,7 +73,13 @@ def walk(*, once: bool) -> int:
             if not _until(stage, lambda grants: grants.get("grace/asana", ("",))[0] == "retrying"):
                 return _stuck(log)
             _show(log)
-            _step(stage, "One attempt failed and is written down. One retry follows (here after 5 s, else 1 h).", "status", "--hire", "grace")
+            _step(
+                stage,
+                "One attempt failed and is written down. One retry follows (here after 5 s, else 1 h).",
+                "status",
+                "--hire",
+                "grace",
+            )
             if not _until(stage, lambda grants: grants.get("grace/asana", ("",))[0] == "present"):
                 return _stuck(log)
             _show(log)
@@ -90,7 +98,11 @@ def _next(stage: Stage) -> str:
 
     reconcile = Path(sys.executable).with_name("reconcile")
     return NEXT.format(
-        root=stage.root, asana=stage.asana, home=stage.environment["GNUPGHOME"], reconcile=reconcile, listen=stage.listen
+        root=stage.root,
+        asana=stage.asana,
+        home=stage.environment["GNUPGHOME"],
+        reconcile=reconcile,
+        listen=stage.listen,
     )
 
 

@@ -36,6 +36,4 @@ def app(
             return PlainTextResponse("metrics are served on loopback only\n", status_code=403)
         return Response(metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    return Starlette(
-        routes=[Route("/healthz", health), Route("/readyz", readiness), Route("/metrics", scrape), *more]
-    )
+    return Starlette(routes=[Route("/healthz", health), Route("/readyz", readiness), Route("/metrics", scrape), *more])

@@ -47,11 +47,10 @@ async def serving(application: Starlette, listen: str) -> AsyncIterator[str]:
     server = _Server(config)
     task = asyncio.create_task(server.serve(sockets=[bound]))
     try:
-        while not server.started and not task.done():
+        while not server.started and not task.done():  # noqa: ASYNC110  uvicorn has no event for it
             await asyncio.sleep(0.01)
         yield f"{host}:{bound.getsockname()[1]}"
     finally:
         server.should_exit = True
         await task
         bound.close()
-
