@@ -2,21 +2,29 @@
 
 A `Secret` reveals itself only when asked by name, at the wire. A `Redactor` knows every secret of the process and
 takes them, in every encoding in which they travel, out of any text that leaves the program.
+
+Encodings that keep most characters (percent, form, JSON, HTML, Python's `repr`) are not guessed one by one, because who
+encodes decides what: the text is decoded, and whatever stands for a secret in it is masked. Base64 is looked for in
+each of its three alignments, so that `Basic dXNlcjprZXk=` gives away neither part.
 """
 
 from __future__ import annotations
 
 import base64
-import json
-from collections.abc import Iterable
+import re
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator
+from html import unescape
 from typing import Any, NoReturn
-from urllib.parse import quote, quote_plus
 
 __all__ = ["MASK", "Redactor", "Secret"]
 
 MASK = "***"
 SHORTEST = 6
 """Shorter values are masked only where they were put in (DESIGN section 3): they would stand in half of all text."""
+
+NESTED = 2
+"""So many encodings within one another are looked through: JSON in a JSON string, a form's field in a log line."""
 
 
 class Secret:
@@ -51,31 +59,34 @@ class Secret:
 
 
 class Redactor:
-    """Takes every secret it was told of out of text: as it is, URL- and form-encoded, JSON-escaped and in base64."""
+    """Takes every secret it was told of out of text. Any number of threads may redact while one learns."""
 
     def __init__(self, values: Iterable[str] = ()) -> None:
         self._known: set[str] = set()
-        self._needles: list[str] = []
+        self._needles: dict[str, tuple[str, ...]] = {}
+        """By their first characters, so that a text is walked once however many secrets there are."""
         self.learn(values)
 
     def learn(self, values: Iterable[str]) -> None:
         """Add secrets; values of fewer than six characters are left to the place where they are put in."""
-        fresh = {value for value in values if len(value) >= SHORTEST} - self._known
-        if not fresh:
-            return
-        self._known |= fresh
-        needles = set(self._needles)
-        for value in fresh:
-            needles |= _encodings(value)
-        # The longest first, so that no part of a secret is left standing beside the mask.
-        self._needles = sorted(needles, key=lambda needle: (-len(needle), needle))
+        for value in {value for value in values if len(value) >= SHORTEST} - self._known:
+            self._known.add(value)
+            for needle in _needles(value):
+                same = {*self._needles.get(needle[:SHORTEST], ()), needle}
+                # The longest first, so that no part of a secret is left standing beside the mask.
+                self._needles[needle[:SHORTEST]] = tuple(sorted(same, key=lambda each: (-len(each), each)))
 
     def redact(self, text: str) -> str:
         """The text with every known secret replaced by the mask."""
-        for needle in self._needles:
-            if needle in text:
-                text = text.replace(needle, MASK)
-        return text
+        if not self._needles or len(text) < SHORTEST:
+            return text
+        parts: list[str] = []
+        masked = 0
+        for start, end in sorted(self._found(text, NESTED)):
+            if start >= masked:
+                parts += [text[masked:start], MASK]
+            masked = max(masked, end)
+        return "".join([*parts, text[masked:]])
 
     def redact_all(self, value: Any) -> Any:
         """The same structure with every string in it redacted, keys included."""
@@ -87,15 +98,90 @@ class Redactor:
             return [self.redact_all(item) for item in value]
         return value
 
+    def _found(self, text: str, depth: int) -> Iterator[tuple[int, int]]:
+        """Where secrets stand in a text: from and until. They may overlap."""
+        needles = self._needles
+        for start in range(len(text) - SHORTEST + 1):
+            for needle in needles.get(text[start : start + SHORTEST], ()):
+                if text.startswith(needle, start):
+                    yield start, start + len(needle)
+                    break
+        for sign, pattern, decode in _ENCODINGS if depth else ():
+            if sign in text and pattern.search(text) is not None:
+                view = _View(text, pattern, decode)
+                for start, end in self._found(view.text, depth - 1):
+                    yield view.place(start), view.place(end)
 
-def _encodings(value: str) -> set[str]:
-    """Every way in which the value is known to travel, and every line of it where it has several."""
-    lines = {line for line in value.splitlines() if len(line) >= SHORTEST}
-    forms: set[str] = set()
-    for text in {value, *lines}:
-        forms |= {text, quote(text, safe=""), quote(text), quote_plus(text), quote(text, safe="").lower()}
-        forms |= {json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1], repr(text)[1:-1]}
-        forms |= _base64(text.encode())
+
+class _View:
+    """A text decoded, which knows where each of its characters stood before."""
+
+    def __init__(self, text: str, pattern: re.Pattern[str], decode: Callable[[str], str]) -> None:
+        parts, self._here, self._there = [], [0], [0]
+        length = at = 0
+        for match in pattern.finditer(text):
+            char = decode(match[0])
+            parts += [text[at : match.start()], char]
+            length += match.start() - at
+            at = match.end()
+            self._here += [length, length + len(char)]
+            self._there += [match.start(), at]
+            length += len(char)
+        self.text = "".join([*parts, text[at:]])
+
+    def place(self, index: int) -> int:
+        """The index in the text as it was."""
+        mark = bisect_right(self._here, index) - 1
+        return self._there[mark] + index - self._here[mark]
+
+
+def _percent(written: str) -> str:
+    return bytes.fromhex(written.replace("%", "")).decode(errors="replace")
+
+
+def _form(written: str) -> str:
+    return " " if written == "+" else _percent(written)
+
+
+_ESCAPES = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "0": "\0"}
+
+
+def _escape(written: str) -> str:
+    if written[1] not in "xuU":
+        return _ESCAPES.get(written[1], written[1])
+    halves = [int(half, 16) for half in re.split(r"\\[xuU]", written)[1:]]
+    return "".join(map(chr, halves)).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+_BYTE = "%[0-9A-Fa-f]{2}"
+_CHAR = (
+    "(?:%[2-7][0-9A-Fa-f]|%[CcDd][0-9A-Fa-f]%[89ABab][0-9A-Fa-f]|%[Ee][0-9A-Fa-f](?:%[89ABab][0-9A-Fa-f]){2}"
+    f"|%[Ff][0-7](?:%[89ABab][0-9A-Fa-f]){{3}}|{_BYTE})"
+)
+"""One percent-encoded character of UTF-8."""
+
+_ENCODINGS: tuple[tuple[str, re.Pattern[str], Callable[[str], str]], ...] = (
+    ("%", re.compile(_CHAR), _percent),
+    ("+", re.compile(rf"\+|{_CHAR}"), _form),
+    (
+        "\\",
+        re.compile(
+            r"\\(?:u[dD][89ABab][0-9A-Fa-f]{2}\\u[dD][C-Fc-f][0-9A-Fa-f]{2}|u[0-9A-Fa-f]{4}|x[0-9A-Fa-f]{2}"
+            r"|U00[01][0-9A-Fa-f]{5}|[^xuU])"
+        ),
+        _escape,
+    ),
+    ("&", re.compile(r"&(?:#\d{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z]{2,6});"), unescape),
+)
+"""What an encoding cannot do without, one encoded character, and what it stands for."""
+
+
+def _needles(value: str) -> set[str]:
+    """The value, every line of it where it has several, and all of them in base64."""
+    texts = {value, value.strip(), *(line.strip() for line in value.splitlines())}
+    forms = {
+        form for text in texts if len(text) >= SHORTEST for form in (text, *_base64(text.encode(errors="replace")))
+    }
     return {form for form in forms if len(form) >= SHORTEST}
 
 

@@ -1,0 +1,119 @@
+"""Secrets that stay secret, and text that gives none away, whatever it was encoded with on its way."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import html
+import json
+import pickle
+import time
+from collections.abc import Callable
+from urllib.parse import quote, quote_plus
+
+import pytest
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
+
+from reconciler.model.secret import MASK, Redactor, Secret
+
+NASTY = "p/Q+r=s t\"u\\v%41&w<x>'y\u00e9\U0001f600z"
+
+
+def test_a_secret_shows_itself_to_nobody() -> None:
+    secret = Secret(NASTY)
+    assert {str(secret), f"{secret}", f"{secret!s}", "%s" % secret} == {MASK}  # noqa: UP031
+    assert repr(secret) == "Secret(***)"
+    assert NASTY not in f"{secret:>40}"
+    with pytest.raises(TypeError):
+        json.dumps(secret)
+    for take in (pickle.dumps, copy.copy, copy.deepcopy):
+        with pytest.raises(TypeError):
+            take(secret)
+    assert secret.reveal() == NASTY
+    assert secret == Secret(NASTY) != Secret("other")
+    assert hash(secret) == hash(Secret(NASTY)) != hash(NASTY)
+
+
+ENCODINGS: dict[str, Callable[[str], str]] = {
+    "as it is": str,
+    "percent": lambda text: quote(text, safe=""),
+    "percent, slashes left": quote,
+    "percent, much left": lambda text: quote(text, safe="!$&'()*+,;=:@/?"),
+    "percent, lower case": lambda text: "".join(
+        f"%{byte:02x}" if not chr(byte).isalnum() or byte > 127 else chr(byte) for byte in text.encode()
+    ),
+    "percent, all of it": lambda text: "".join(f"%{byte:02X}" for byte in text.encode()),
+    "form": quote_plus,
+    "JSON": lambda text: json.dumps(text)[1:-1],
+    "JSON, not only ASCII": lambda text: json.dumps(text, ensure_ascii=False)[1:-1],
+    "JSON, slashes escaped": lambda text: json.dumps(text)[1:-1].replace("/", "\\/"),
+    "JSON in JSON": lambda text: json.dumps(json.dumps(text)[1:-1])[1:-1],
+    "JSON in a URL": lambda text: quote(json.dumps(text)[1:-1], safe=""),
+    "percent twice": lambda text: quote(quote(text, safe=""), safe=""),
+    "repr": lambda text: repr(text)[1:-1],
+    "ascii": lambda text: ascii(text)[1:-1],
+    "HTML": html.escape,
+    "base64": lambda text: base64.b64encode(text.encode()).decode().rstrip("="),
+    "base64 for URLs": lambda text: base64.urlsafe_b64encode(text.encode()).decode().rstrip("="),
+    "base64 in a form": lambda text: quote_plus(base64.b64encode(text.encode()).decode().rstrip("=")),
+}
+WHOLE = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]), min_size=6, max_size=40)
+
+
+@pytest.mark.parametrize("encode", ENCODINGS.values(), ids=ENCODINGS.keys())
+@given(value=WHOLE)
+@example(value=NASTY)
+def test_whatever_it_is_encoded_with(value: str, encode: Callable[[str], str]) -> None:
+    assume(value == value.strip())
+    assert Redactor([value]).redact(f"before: {encode(value)} :after") == "before: *** :after"
+
+
+@given(user=st.text("abcXYZ/+.\u00e9", min_size=0, max_size=9), key=WHOLE)
+def test_neither_part_of_basic_credentials(user: str, key: str) -> None:
+    sent = base64.b64encode(f"{user}:{key}".encode()).decode()
+    left = Redactor([key]).redact(f"Basic {sent}").replace(MASK, "")
+    # What stays is the user, and at most the few bits of the key that share a sign with what stands before or after.
+    assert len(left) <= len("Basic ") + -(-len(f"{user}:".encode()) * 8 // 6) + 3
+
+
+@given(st.lists(WHOLE, min_size=1, max_size=5), st.text(max_size=60))
+def test_no_secret_is_left_and_nothing_else_is_taken(values: list[str], text: str) -> None:
+    redactor = Redactor(values)
+    shown = redactor.redact(text + "".join(values) + text)
+    assert not any(value in shown for value in values if value not in MASK)
+    assert Redactor(values).redact("plain words") == "plain words" or any(value in "plain words" for value in values)
+
+
+def test_secrets_that_overlap_leave_no_part_of_either() -> None:
+    redactor = Redactor(["abcdefgh", "efghijkl", "abcdef"])
+    assert redactor.redact("<abcdefghijkl>") == "<***>"
+    assert redactor.redact("<abcdefgh><abcdef>") == "<***><***>"
+
+
+def test_every_line_of_a_key_that_has_several() -> None:
+    key = "-----BEGIN KEY-----\r\nMIIabcdefgh\r\nshort\r\n-----END KEY-----\r\n"
+    redactor = Redactor([key])
+    assert redactor.redact("it was MIIabcdefgh, or so") == "it was ***, or so"
+    assert redactor.redact(f"<{key}>") == "<***>"
+    assert redactor.redact(json.dumps({"k": key.strip()})) == '{"k": "***"}'
+
+
+def test_a_short_value_is_left_to_the_place_where_it_is_put_in() -> None:
+    assert Redactor(["admin", ""]).redact("the admin's page") == "the admin's page"
+
+
+def test_structures_are_gone_through() -> None:
+    redactor = Redactor(["s3cr3t!"])
+    assert redactor.redact_all({"s3cr3t!": ["a s3cr3t!", 1, None, ("s3cr3t!",)]}) == {
+        "***": ["a ***", 1, None, ["***"]]
+    }
+
+
+def test_many_secrets_cost_a_walk_over_the_text_and_no_more() -> None:
+    redactor = Redactor(f"secret-number-{number}-{number * 7919}" for number in range(3000))
+    text = "exists check: answered 503; retried at 2026-12-01T09:00:00Z " * 1000
+    began = time.perf_counter()
+    assert redactor.redact(text) == text
+    assert redactor.redact(text + "secret-number-17-134623") == text + MASK
+    assert time.perf_counter() - began < 1
