@@ -120,6 +120,24 @@ def tls(certificate: Path) -> ssl.SSLContext:
     return context
 
 
+class Loop(asyncio.SelectorEventLoop):
+    """A loop that waits for its connections to end: a TLS connection takes leave before it closes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made: list[asyncio.BaseTransport] = []
+
+    async def create_connection(self, *arguments: Any, **keys: Any) -> Any:
+        made = await super().create_connection(*arguments, **keys)
+        self.made.append(made[0])
+        return made
+
+    async def rest(self) -> None:
+        async with asyncio.timeout(10):
+            while not all(transport.is_closing() for transport in self.made):  # noqa: ASYNC110  nothing tells
+                await asyncio.sleep(0.005)
+
+
 class Office:
     """A repository whose messages are sent; `redactor` is the process's."""
 
@@ -139,8 +157,11 @@ class Office:
                 await act(messenger(world, world.reader.settings(tree), tree))
             finally:
                 await world.aclose()
+                await loop.rest()
 
-        asyncio.run(go())
+        loop = Loop()
+        with asyncio.Runner(loop_factory=lambda: loop) as runner:
+            runner.run(go())
 
     def mail(
         self,
