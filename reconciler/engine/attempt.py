@@ -18,13 +18,13 @@ from reconciler.engine.memory import Memory, Vault, generated, notice_name, run_
 from reconciler.ledger.store import Attempt, Happening, Ledger
 from reconciler.model.clock import Clock, Stopped
 from reconciler.model.errors import Blocked, RequestFailed, SecretsError
-from reconciler.model.grant import Decision, Outcome, Phase, Record, Step
-from reconciler.model.manifest import Request, Revoke
+from reconciler.model.grant import Decision, Outcome, Record, Step
+from reconciler.model.manifest import Condition, Notification, Request, Revoke
 from reconciler.model.scope import Layer, Scope, walk
 from reconciler.model.secret import Redactor
 from reconciler.model.status import Event
 from reconciler.requests.client import Answer
-from reconciler.requests.match import condition_holds, contains, failure
+from reconciler.requests.match import condition_holds, failure
 from reconciler.requests.render import expected, outline, render
 from reconciler.requests.template import render_text
 
@@ -62,6 +62,15 @@ class Job:
         return self.integration.revoke_texts if self.revoking else self.integration.texts
 
 
+@dataclass(slots=True)
+class _Run:
+    """An attempt under way, and what it remembers."""
+
+    job: Job
+    attempt: Attempt
+    memory: Memory
+
+
 class _Failed(Exception):
     """The attempt fails; the text says why."""
 
@@ -91,8 +100,8 @@ class Actor:
         """Make one attempt and write down how it ended; the record says whether it succeeded."""
         now = self._clock.now()
         resume = job.decision.resume
-        settled = job.record.phase not in (Phase.RETRYING, Phase.FAILED) or job.record.revoking != job.revoking
-        number = 1 if job.decision.afresh or settled or job.kind == "run" else job.record.attempts + 1
+        again = job.record.phase in records.UNSETTLED and job.record.revoking == job.revoking
+        number = job.record.attempts + 1 if again and not job.decision.afresh and job.kind != "run" else 1
         record = records.begun(
             job.record,
             number=number,
@@ -100,10 +109,22 @@ class Actor:
             snapshot=job.prepared.snapshot,
             resumed=resume > 0,
             revoking=job.revoking,
+            by_hand=job.kind == "run" or (again and job.record.by_hand),
         )
         total = len(job.requests)
         opened = Attempt(
-            0, record.key, record.integration, record.run or 0, job.kind, number, total, now, now, None, None, record.revision
+            id=0,
+            key=record.key,
+            integration=record.integration,
+            run=record.run or 0,
+            kind=job.kind,
+            number=number,
+            total=total,
+            started_at=now,
+            alive_at=now,
+            ended_at=None,
+            error=None,
+            revision=record.revision,
         )
         detail = f"attempt {number}" + (f", from request {resume + 1} of {total}" if resume else "")
         started = self._line(record, Event.ATTEMPT_STARTED, detail)
@@ -112,150 +133,146 @@ class Actor:
         kept = {} if resume else self._vault.remember(record.key, memory)
         attempt = self._ledger.begin(record, opened, [started], kept=kept)
         record = replace(record, run=attempt.run)
+        run = _Run(job, attempt, memory)
         try:
             if resume:
-                memory = self._vault.memory(record.key)
-            self._redactor.learn(memory.generated.values())
-            await self._send_all(job, attempt, memory, resume)
+                run.memory = self._vault.memory(record.key)
+            self._redactor.learn(run.memory.generated.values())
+            await self._send_all(run, resume)
         except (_Failed, Blocked, RequestFailed, SecretsError, Stopped) as error:
             return self._fail(attempt, record, self._redactor.redact(str(error) or "stopped"))
         return self._succeed(job, attempt, record)
 
-    async def _send_all(self, job: Job, attempt: Attempt, memory: Memory, resume: int) -> None:
-        files: dict[str, bytes] = {}
-        requests = job.requests
-        if resume >= len(requests):
-            self._keep_notices(job, memory)
-            return
-        for place, request in enumerate(requests):
-            if place < resume:
-                continue
-            step = Step(place, job.texts[place], request.mutates, Outcome.SENT)
+    async def _send_all(self, run: _Run, resume: int) -> None:
+        requests = run.job.requests
+        if resume >= len(requests) and not run.job.revoking:
+            for name, value in self._notices(run).items():
+                self._ledger.put_sealed(name, value)
+        for place, request in enumerate(requests[resume:], resume):
+            step = Step(place, run.job.texts[place], request.mutates, Outcome.SENT)
             try:
-                await self._send(job, attempt, memory, step, request, files)
+                await self._send(run, step, request)
             except (_Failed, Blocked, RequestFailed) as error:
                 raise _Failed(f"request {place + 1} of {len(requests)} ({request.method}): {error}") from error
 
-    async def _send(
-        self, job: Job, attempt: Attempt, memory: Memory, step: Step, request: Request, files: dict[str, bytes]
-    ) -> None:
+    async def _send(self, run: _Run, step: Step, request: Request) -> None:
         """Send one request, again while it polls, and write down what became of it."""
-        tries = request.polling.amount if request.polling else 1
-        for turn in range(tries):
-            answer = await self._exchange(job, attempt, memory, step, request, files)
-            if request.continue_if is None or condition_holds(request.continue_if, answer, self._scope(job, memory)):
-                break
-            now = self._clock.now()
-            if turn + 1 == tries:
-                self._ledger.answered(attempt, step.index, Outcome.UNMET, now, status_code=answer.status, error="continue_if")
+        answer = await self._until_it_holds(run, step, request)
+        memory = run.memory
+        if request.save_as_file:
+            memory.files[request.save_as_file] = answer.content
+        memory.answered(step.index, answer.json())
+        missing = self._store(run, request, answer)
+        kept = self._vault.remember(run.attempt.key, memory)
+        if step.index == len(run.job.requests) - 1 and missing is None and not run.job.revoking:
+            kept |= self._notices(run)
+        now = self._clock.now()
+        self._ledger.answered(run.attempt, step.index, Outcome.DONE, now, status_code=answer.status, kept=kept)
+        if missing is not None:
+            raise _Failed(f"store_data: the response has nothing at {missing}")
+
+    async def _until_it_holds(self, run: _Run, step: Step, request: Request) -> Answer:
+        """The answer for which `continue_if` holds, after as many tries as `polling` allows."""
+        turn = 1
+        answer = await self._exchange(run, step, request)
+        while request.continue_if is not None and not self._holds(run, step, request.continue_if, answer):
+            if request.polling is None or turn >= request.polling.amount:
                 raise _Failed(f"continue_if does not hold: {request.continue_if.response_notation} is another")
-            assert request.polling is not None
-            self._ledger.answered(attempt, step.index, Outcome.UNMET, now, status_code=answer.status)
             try:
                 await self._clock.sleep(request.polling.interval)
             except Stopped as error:
                 raise _Failed("stopped while polling") from error
-        if request.save_as_file:
-            files[request.save_as_file] = answer.content
-        memory.answered(step.index, answer.json())
-        missing = self._store(job, memory, request, answer)
-        kept = self._vault.remember(attempt.key, memory)
-        if step.index == len(job.requests) - 1 and missing is None and not job.revoking:
-            kept |= self._notices(job, memory)
-        self._ledger.answered(
-            attempt, step.index, Outcome.DONE, self._clock.now(), status_code=answer.status, kept=kept
-        )
-        if missing is not None:
-            raise _Failed(f"store_data: the response has nothing at {missing}")
+            turn += 1
+            answer = await self._exchange(run, step, request, answered_before=True)
+        return answer
 
-    def _store(self, job: Job, memory: Memory, request: Request, answer: Answer) -> str | None:
+    def _holds(self, run: _Run, step: Step, condition: Condition, answer: Answer) -> bool:
+        """Whether a condition holds; where it does not, that is written down."""
+        try:
+            if condition_holds(condition, answer, self._scope(run)):
+                return True
+        except Blocked as error:
+            self._answered(run, step, Outcome.UNMET, f"continue_if: {error}", answer.status)
+            raise
+        self._answered(run, step, Outcome.UNMET, "continue_if does not hold", answer.status)
+        return False
+
+    def _store(self, run: _Run, request: Request, answer: Answer) -> str | None:
         """Save what `store_data` names; gives the path that is not there, or None."""
-        body = answer.json()
+        body, memory, key = answer.json(), run.memory, run.attempt.key
         for name, path in request.store_data.items():
             value = walk(body, path)
             if value is None:
                 return path
             memory.stored[name] = value
         if request.store_data:
-            name = stored_name(job.record.key.hire)
-            self._vault.write(name, {**(self._vault.read(name) or {}), **memory.stored})
+            of_hire = self._vault.read(stored_name(key.hire)) or {}
+            own = {**of_hire.get(key.access, {}), **memory.stored}
+            self._vault.write(stored_name(key.hire), {**of_hire, key.access: own})
         return None
 
-    async def _exchange(
-        self, job: Job, attempt: Attempt, memory: Memory, step: Step, request: Request, files: Mapping[str, bytes]
-    ) -> Answer:
-        """One request and its answer, in the ledger before it leaves and when it is answered."""
-        connection = job.integration.connection
+    async def _exchange(self, run: _Run, step: Step, request: Request, *, answered_before: bool = False) -> Answer:
+        """One request and its answer, in the ledger before it leaves and when it is answered.
+
+        One that was `answered_before` with success, and is sent again while it polls, may have taken effect whatever
+        becomes of this sending.
+        """
+        refused = Outcome.UNMET if answered_before else Outcome.REFUSED
+        wanted = None
+        if isinstance(request, Revoke) and request.expected is not None:
+            wanted = expected(request.expected, self._scope(run))
+        connection = run.job.integration.connection
         if connection is not None:
             await connection.fresh()
-        answer = await self._deliver(job, attempt, memory, step, request, files)
+        answer = await self._deliver(run, step, request, refused)
         if answer.status == UNAUTHORIZED and connection is not None:
             await connection.renewed()
-            answer = await self._deliver(job, attempt, memory, step, request, files)
-        now = self._clock.now()
-        if (reason := failure(request, answer)) is not None:
-            self._ledger.answered(
-                attempt, step.index, Outcome.REFUSED, now, status_code=answer.status, error=self._redactor.redact(reason)
-            )
+            answer = await self._deliver(run, step, request, refused)
+        if (reason := failure(request, answer, wanted)) is not None:
+            outcome = refused if failure(request, answer) is not None else Outcome.UNMET
+            self._answered(run, step, outcome, reason, answer.status)
             raise _Failed(reason)
-        if isinstance(request, Revoke) and request.expected is not None:
-            wanted = expected(request.expected, self._scope(job, memory))
-            if not contains(answer.text, wanted):
-                reason = "the response does not contain what is expected"
-                self._ledger.answered(attempt, step.index, Outcome.UNMET, now, status_code=answer.status, error=reason)
-                raise _Failed(reason)
         return answer
 
-    async def _deliver(
-        self, job: Job, attempt: Attempt, memory: Memory, step: Step, request: Request, files: Mapping[str, bytes]
-    ) -> Answer:
-        scope = self._scope(job, memory)
-        wire = render(request, scope, job.integration.manifest, files=files)
-        shown = outline(request, scope)["url"]
+    async def _deliver(self, run: _Run, step: Step, request: Request, refused: Outcome) -> Answer:
+        integration, scope = run.job.integration, self._scope(run)
+        wire = render(request, scope, integration.manifest, files=run.memory.files)
+        shown = self._redactor.redact(outline(request, scope)["url"])
 
         async def leaving() -> None:
-            now = self._clock.now()
-            self._ledger.sending(attempt, step, request.method, self._redactor.redact(shown), now)
+            self._ledger.sending(run.attempt, step, request.method, shown, self._clock.now())
 
         try:
-            return await job.integration.client.send(wire, leaving=leaving)
+            return await integration.client.send(wire, leaving=leaving)
         except RequestFailed as error:
-            outcome = Outcome.LOST if error.left else Outcome.REFUSED
-            text = self._redactor.redact(str(error))
-            self._ledger.answered(attempt, step.index, outcome, self._clock.now(), error=text)
+            self._answered(run, step, Outcome.LOST if error.left else refused, str(error))
             raise
 
-    def _scope(self, job: Job, memory: Memory) -> Scope:
-        layers = list(memory.layers())
+    def _answered(self, run: _Run, step: Step, outcome: Outcome, error: str, status_code: int | None = None) -> None:
+        """Write down that a request came to nothing."""
+        text, now = self._redactor.redact(error), self._clock.now()
+        self._ledger.answered(run.attempt, step.index, outcome, now, status_code=status_code, error=text)
+
+    def _scope(self, run: _Run) -> Scope:
+        job, connection = run.job, run.job.integration.connection
+        layers = list(run.memory.layers())
         if job.seen:
             layers.append(Layer("store_data of the check", job.seen))
-        if job.integration.connection is not None and (token := job.integration.connection.layer()) is not None:
+        if connection is not None and (token := connection.layer()) is not None:
             layers.append(token)
         if "access_overview" in job.integration.used:
             layers.append(Layer("the last checks", {"access_overview": self._overview(job.record.key.hire)}))
         return replace(job.prepared.scope.over(*layers), deferred=frozenset())
 
-    def _notices(self, job: Job, memory: Memory) -> dict[str, bytes]:
-        """The notifications as they will go out, sealed: they may hold a generated password."""
-        found = []
-        scope = self._scope(job, memory)
-        for item in job.integration.manifest.post_execute_notification:
-            found.append(
-                {
-                    "type": item.type,
-                    "to": render_text(item.to, scope).text,
-                    "subject": render_text(item.subject, scope).text,
-                    "message": render_text(item.message, scope).text,
-                    "sending": False,
-                }
-            )
-        name = notice_name(job.record.key)
-        return {name: self._vault.sealed(name, found)} if found else {}
+    def _notices(self, run: _Run) -> dict[str, bytes]:
+        """The notifications as they will go out, sealed: they may hold a generated password.
 
-    def _keep_notices(self, job: Job, memory: Memory) -> None:
-        if not job.revoking:
-            for name, value in self._notices(job, memory).items():
-                self._ledger.put_sealed(name, value)
+        One that cannot be put into words is no reason to fail what succeeded: it is kept with what is missing.
+        """
+        scope = self._scope(run)
+        found = [_notice(item, scope) for item in run.job.integration.manifest.post_execute_notification]
+        name = notice_name(run.attempt.key)
+        return {name: self._vault.sealed(name, found)} if found else {}
 
     def _fail(self, attempt: Attempt, record: Record, error: str) -> Record:
         now = self._clock.now()
@@ -271,6 +288,8 @@ class Actor:
             webhook = job.integration.manifest.exists is None
             new, lines = records.succeeded(record, webhook=webhook, heals=job.kind == "heal", now=now)
         self._ledger.settle(attempt, new, self._authored(lines), now=now, error=None, erase=[run_name(record.key)])
+        if job.revoking:
+            self._vault.forget_stored(record.key)
         return new
 
     def _as_written(self, record: Record) -> Record:
@@ -286,7 +305,16 @@ class Actor:
         return self._clock.now()
 
     def _line(self, record: Record, event: Event, detail: str) -> Happening:
-        return Happening(self._clock.now(), record.key, record.integration, event, detail, record.revision, self._author)
+        now = self._clock.now()
+        return Happening(now, record.key, record.integration, event, detail, record.revision, self._author)
 
     def _authored(self, lines: list[Happening]) -> list[Happening]:
         return [replace(line, author=self._author) for line in lines]
+
+
+def _notice(item: Notification, scope: Scope) -> dict[str, Any]:
+    try:
+        words = {part: render_text(getattr(item, part), scope).text for part in ("to", "subject", "message")}
+    except Blocked as error:
+        return {"type": item.type, "to": item.to, "error": str(error)}
+    return {"type": item.type, **words, "sending": False}

@@ -38,18 +38,21 @@ class Claims:
         """Whether a pass has the grant in hand."""
         return key in self._taken
 
-    def _take(self, key: Key, since: int) -> bool:
+    def taken(self, key: Key, since: int) -> bool:
+        """For `InHand`: whether a pass that began at `since` gets the grant; else it is postponed."""
         if key in self._taken or self._released.get(key, -1) >= since:
             self._wanted.add(key)
             return False
         self._taken.add(key)
         return True
 
-    def _release(self, key: Key) -> None:
+    def released(self, key: Key) -> None:
+        """For `InHand`: a pass lets go of the grant."""
         self._taken.discard(key)
         self._released[key] = self._time
 
-    def _end(self) -> None:
+    def ended(self) -> None:
+        """For `InHand`: a pass is over."""
         self._passes -= 1
         if not self._passes:
             self._released.clear()
@@ -67,7 +70,7 @@ class InHand:
         """Take a grant in hand; False where it has to be left to another pass."""
         if key in self._mine:
             return True
-        if self._claims._take(key, self._since):
+        if self._claims.taken(key, self._since):
             self._mine.add(key)
             return True
         return False
@@ -76,10 +79,10 @@ class InHand:
         """Let go of a grant: what there was to write down of it is written."""
         if key in self._mine:
             self._mine.discard(key)
-            self._claims._release(key)
+            self._claims.released(key)
 
     def close(self) -> None:
         """The pass is over: let go of all that it still has."""
         for key in tuple(self._mine):
             self.release(key)
-        self._claims._end()
+        self._claims.ended()

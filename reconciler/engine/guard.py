@@ -1,36 +1,46 @@
 """The guard: a pass that would take away or heal too much at once is taken for a mistake (DESIGN section 3).
 
 It counts over an integration's grants since the last full resync, of its confirmed ones, and never counts first-time
-provisioning. It only judges; what it holds, the pass suspends.
+provisioning. What it held in an earlier pass counts on, whatever part of the integration this pass is about: it is held
+until the count falls or somebody releases it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import json
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
 
-from reconciler.model.grant import Key
+from reconciler.engine.observed import Planned
+from reconciler.ledger.store import Happening, Ledger
+from reconciler.model.grant import Decision, Key
+from reconciler.model.status import Action, Event, Status
 
-__all__ = ["judge_changes"]
+__all__ = ["begin_resync", "hold_back", "holds", "judge_changes", "tell"]
 
 FEW = 5
 """So many changes are never too many."""
 
+RESYNC = "resync"
+HELD = "held"
+ACTS = (Action.EXECUTE, Action.RETRY, Action.REVOKE)
+
 
 def judge_changes(
-    planned: Mapping[str, Collection[Key]],
+    wanting: Mapping[str, Collection[Key]],
     done: Mapping[str, Collection[Key]],
     confirmed: Mapping[str, int],
     percent: float,
 ) -> dict[str, str]:
     """Which integrations are held, and the reason with its numbers.
 
-    `planned` are the grants that this pass would revoke or heal, `done` those changed since the last full resync,
-    `confirmed` counts each integration's confirmed grants.
+    `wanting` are the grants that this pass would revoke or heal, and those that wait for it since an earlier one;
+    `done` those changed since the last full resync; `confirmed` counts the grants that were confirmed at it.
     """
     held = {}
-    for integration, grants in planned.items():
+    for integration, grants in wanting.items():
         changes = len(set(grants) | set(done.get(integration, ())))
-        # What was revoked since the resync was confirmed then.
         total = max(confirmed.get(integration, 0), changes)
         if grants and changes > FEW and changes * 100 > percent * total:
             share = f"{changes * 100 / total:.2f} % is over {percent:g} % ({changes}/{total})"
@@ -39,3 +49,77 @@ def judge_changes(
                 "look why, then let it through once with `reconcile --yes-really`"
             )
     return held
+
+
+def holds(
+    planned: Iterable[Planned], ledger: Ledger, percent: float, now: datetime, *, everything: bool
+) -> dict[str, str]:
+    """Which integrations of a plan are held, and why. `everything`: the plan is a full resync's, which counts anew."""
+    wanting: dict[str, set[Key]] = {}
+    met: dict[str, set[Key]] = {}
+    for item in planned:
+        met.setdefault(item.grant.integration, set()).add(item.grant.key)
+        # One that a person asked for by name is no pass gone wrong.
+        if not item.by_hand and (item.decision.heals or (not item.wanted and item.decision.action in ACTS)):
+            wanting.setdefault(item.grant.integration, set()).add(item.grant.key)
+    for integration, keys in ledger.guarded().items():
+        if integration in met and (left := keys - met[integration]):
+            wanting.setdefault(integration, set()).update(left)
+    if not wanting:
+        return {}
+    since = now if everything else _resync(ledger)
+    return judge_changes(wanting, ledger.changes_since(since), ledger.confirmed(since), percent)
+
+
+def hold_back(planned: Iterable[Planned], held: Mapping[str, str]) -> list[Planned]:
+    """The plan with the held integrations' grants suspended, and what needs one of those waiting for it."""
+    found: dict[Key, Planned] = {}
+    for item in planned:
+        reason = held.get(item.grant.integration)
+        revoked_by_hand = item.by_hand and not item.wanted
+        if item.decision.action in ACTS and reason is not None and not revoked_by_hand:
+            suspended = Decision(Status.SUSPENDED, Action.NONE, reason, guarded=True)
+            found[item.grant.key] = replace(item, decision=suspended)
+        elif item.decision.action in ACTS and item.wanted and (why := _waits(item, found)) is not None:
+            found[item.grant.key] = replace(item, decision=Decision(Status.SCHEDULED, Action.WAIT, why))
+        else:
+            found[item.grant.key] = item
+    return list(found.values())
+
+
+def _waits(item: Planned, before: Mapping[Key, Planned]) -> str | None:
+    """Why an entry waits for one that is held back, or waits itself; those that are needed come first in a plan."""
+    if item.record is not None and item.record.settled:
+        return None
+    for need in item.grant.needs:
+        other = before.get(Key(item.grant.key.hire, need))
+        if other is not None and other.decision.status in (Status.SUSPENDED, Status.SCHEDULED):
+            return f"needs {need}, which is {other.decision.status}: {other.decision.reason}"
+    return None
+
+
+def begin_resync(ledger: Ledger, now: datetime) -> None:
+    """A full resync begins: what the guard counts starts again."""
+    ledger.put_note(RESYNC, now.isoformat().encode())
+
+
+def _resync(ledger: Ledger) -> datetime:
+    noted = ledger.note(RESYNC)
+    return datetime.fromisoformat(noted.decode()) if noted else datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def tell(
+    ledger: Ledger, planned: Iterable[Planned], held: Mapping[str, str], now: datetime, revision: str
+) -> list[Happening]:
+    """Lines of the history where the guard begins to hold an integration, or lets go of it."""
+    noted = ledger.note(HELD)
+    before = set(json.loads(noted)) if noted else set()
+    met = {item.grant.integration for item in planned if not item.by_hand}
+    after = {*held, *(before - met)}
+    if after == before:
+        return []
+    ledger.put_note(HELD, json.dumps(sorted(after)).encode())
+    nobody = Key("", "")
+    begun = [Happening(now, nobody, name, Event.HELD, held[name], revision) for name in sorted(after - before)]
+    ended = [Happening(now, nobody, name, Event.RELEASED, "", revision) for name in sorted(before - after)]
+    return begun + ended

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import cached_property
@@ -18,7 +18,7 @@ from typing import Any
 from reconciler.model.errors import Blocked, MissingVariable, SecretsError
 from reconciler.model.grant import Grant, Record
 from reconciler.model.hire import NamedChoice
-from reconciler.model.manifest import Call, Manifest, Request
+from reconciler.model.manifest import Call, Manifest, Notification, Request
 from reconciler.model.scope import DEFERRED, HIRE_NAMES, Layer, Scope
 from reconciler.model.secret import Redactor
 from reconciler.model.settings import Settings
@@ -47,7 +47,7 @@ class Prepared:
     """A grant with everything that is needed to check it and to run it.
 
     `outlines` are the requests as a plan shows them, `digest` the keyed digest of what would be sent, `snapshot` the
-    hire's and the form's values that the manifest uses.
+    hire's and the form's values that the manifest uses, `found_by` those of them that the check asks with.
     """
 
     grant: Grant
@@ -55,6 +55,7 @@ class Prepared:
     snapshot: Mapping[str, Any] = field(repr=False)
     digest: str | None
     outlines: tuple[Mapping[str, str], ...] = ()
+    found_by: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
@@ -91,46 +92,76 @@ class Integration:
     @cached_property
     def used(self) -> frozenset[str]:
         """The names that the manifest's requests and notifications use."""
-        dumped = self.manifest.model_dump(include={"exists", "execute", "revoke", "post_execute_notification", "headers"})
-        return frozenset(name.partition(".")[0] for name in names(dumped)) | {"email"}
+        parts = {"exists", "execute", "revoke", "post_execute_notification", "headers"}
+        return _roots(self.manifest.model_dump(include=parts)) | {"email"}
+
+    @property
+    def checks_store(self) -> bool:
+        """Whether the check's `store_data` saves something that requests may use."""
+        return self.manifest.exists is not None and bool(self.manifest.exists.store_data)
+
+    @cached_property
+    def asked_with(self) -> frozenset[str]:
+        """The names that the check uses: an account that it finds has these values."""
+        exists = self.manifest.exists
+        if exists is None:
+            return frozenset()
+        return _roots([exists.url, exists.expected or "", exists.headers or self.manifest.headers])
 
     def scope(self, layers: tuple[Layer, ...], stored: Mapping[str, Any]) -> Scope:
         """What this integration's placeholders see for one grant, before anything ran."""
-        own = (Layer("settings", {"redirect_url": self.redirect_url}),)
+        own: tuple[Layer, ...] = (Layer("settings", {"redirect_url": self.redirect_url}),)
         if self.connection is not None and (token := self.connection.layer()) is not None:
             own = (*own, token)
         if self.initial is not None:
             own = (*own, self.initial)
         if stored:
             own = (*own, Layer("store_data of an earlier run", stored, frozenset(stored)))
-        return Scope((*own, *layers), self.deferred - ({"oauth", "redirect_url"} if self.connection else {"redirect_url"}))
+        known = {"oauth", "redirect_url"} if self.connection else {"redirect_url"}
+        return Scope((*own, *layers), self.deferred - known)
 
     def prepare(self, grant: Grant, stored: Mapping[str, Any]) -> Prepared:
         """Make a grant ready to be checked and executed.
 
         Raises Blocked with what is missing: initial data, a connection, a variable's value, a host that is not allowed.
         """
-        self._ready(grant)
+        self.ready(grant)
         scope = self.scope(grant.layers, stored)
-        calls: list[Call] = [*self.manifest.execute]
-        if self.manifest.exists is not None:
-            self._renders(self.manifest.exists, scope)
-            if self.manifest.exists.expected and not expected(self.manifest.exists.expected, scope):
+        try:
+            self._renders_all(scope)
+            digest = self.digest(grant, self.manifest.execute, stored, self.manifest.post_execute_notification)
+        except MissingVariable as error:
+            if why := grant.absent.get(error.name):
+                raise Blocked(f"{error}: {why}") from error
+            raise
+        snapshot = self.snapshot(grant)
+        return Prepared(
+            grant=grant,
+            scope=scope,
+            snapshot=snapshot,
+            digest=digest,
+            outlines=tuple(outline(call, scope) for call in self.manifest.execute),
+            found_by={name: snapshot[name] for name in self.asked_with & snapshot.keys()},
+        )
+
+    def _renders_all(self, scope: Scope) -> None:
+        """See that everything that a grant would send can be rendered."""
+        exists = self.manifest.exists
+        if exists is not None:
+            self._renders(exists, scope)
+            if exists.expected and not expected(exists.expected, scope):
                 raise Blocked("exists: expected is empty for this hire: every answer would contain it")
-        for call in calls:
+        for call in self.manifest.execute:
             self._renders(call, scope)
         for notification in self.manifest.post_execute_notification:
             for text in (notification.to, notification.subject, notification.message):
                 render_text(text, scope)
-        return Prepared(
-            grant=grant,
-            scope=scope,
-            snapshot=self.snapshot(grant),
-            digest=self.digest(grant, self.manifest.execute, stored),
-            outlines=tuple(outline(call, scope) for call in calls),
-        )
 
-    def _ready(self, grant: Grant) -> None:
+    def ready(self, grant: Grant) -> None:
+        """See that there is what every request of the integration needs, before anything is asked for.
+
+        Raises Blocked: a manifest that a branch changes, initial data, an `extra` or a connection that is missing.
+        """
         if self.fault is not None:
             raise Blocked(self.fault)
         for info in self.manifest.extra_user_info:
@@ -139,7 +170,8 @@ class Integration:
             except MissingVariable as error:
                 raise Blocked(f"the hire gives no extra.{info.id}, which {self.file} asks for") from error
         connected = self.connection is not None and self.connection.layer() is not None
-        if not connected and (self.manifest.oauth is not None or (self.connection is not None and "oauth" in self.used)):
+        shared = self.connection is not None and "oauth" in self.used
+        if not connected and (self.manifest.oauth is not None or shared):
             raise Blocked(f"not connected: run `reconcile oauth connect {self.service}`")
 
     def _renders(self, call: Call, scope: Scope) -> None:
@@ -150,9 +182,7 @@ class Integration:
     def allow(self, url: str, scope: Scope) -> None:
         """Refuse a URL whose host is not allowed, where its host is known before anything runs."""
         match = _AUTHORITY.match(url)
-        unknown = {
-            name for name in names(match[0] if match else url) if scope.look_up(name).value is DEFERRED
-        }
+        unknown = {name for name in names(match[0] if match else url) if scope.look_up(name).value is DEFERRED}
         if not unknown:
             self.hosts.check(render_url(url, scope).text, self.file)
 
@@ -170,15 +200,22 @@ class Integration:
             values[name] = _jsonable(value)
         return values
 
-    def digest(self, grant: Grant, calls: list[Any], stored: Mapping[str, Any]) -> str | None:
-        """The keyed digest of what these requests and the notifications would send; None before there is a key."""
+    def digest(
+        self,
+        grant: Grant,
+        calls: Sequence[Call],
+        stored: Mapping[str, Any],
+        notifications: Sequence[Notification] = (),
+    ) -> str | None:
+        """The keyed digest of what these requests and notifications would send; None before there is a key."""
         if self.sealer is None:
             return None
         layers = grant.layers if self.initial is None else (self.initial, *grant.layers)
         scope = Scope(layers, self.deferred | frozenset(stored))
         content = [canonical(call, scope, self.manifest) for call in calls]
-        for notification in self.manifest.post_execute_notification:
-            content.append([render_text(text, scope).text for text in (notification.to, notification.subject, notification.message)])
+        content += [
+            [render_text(text, scope).text for text in (item.to, item.subject, item.message)] for item in notifications
+        ]
         return self.sealer.digest(json.dumps(content, sort_keys=True, default=str).encode())
 
     def orphan(self, record: Record) -> Grant:
@@ -211,9 +248,14 @@ class Integration:
             grant=grant,
             scope=scope,
             snapshot=record.snapshot,
-            digest=self.digest(grant, list(self.manifest.revoke), stored),
+            digest=self.digest(grant, self.manifest.revoke, stored),
             outlines=tuple(outline(call, scope) for call in self.manifest.revoke),
         )
+
+
+def _roots(value: Any) -> frozenset[str]:
+    """The names in a structure, without what follows a dot."""
+    return frozenset(name.partition(".")[0] for name in names(value))
 
 
 def _text(request: Request) -> str:
@@ -286,9 +328,10 @@ def integrations_of(
         shared = client(service.name, hosts)
         redirect_url = f"{settings.public}/oauth/callback/{service.name}"
         base = Scope((Layer("settings", {"redirect_url": redirect_url}), *([layer] if layer is not None else [])))
-        # Manifests of one service share its connection; the first that says how it is come by speaks for those that don't.
+        # Manifests of one service share its connection; the first that says how it is come by speaks for the others.
         speaks = next((manifest for _, manifest in service.manifests.values() if manifest.oauth is not None), None)
         for name, (file, manifest) in service.manifests.items():
+            spoken = manifest if manifest.oauth is not None else speaks
             yield Integration(
                 name=name,
                 service=service.name,
@@ -300,7 +343,7 @@ def integrations_of(
                 fault=_fault(service, manifest, found),
                 redirect_url=redirect_url,
                 sealer=sealer,
-                connection=connection(service.name, manifest if manifest.oauth else speaks, shared, base) if speaks else None,
+                connection=connection(service.name, spoken, shared, base) if spoken is not None else None,
             )
 
 

@@ -6,9 +6,10 @@ that the account was made with, and it is erased when the grant settles (DESIGN 
 
 from __future__ import annotations
 
+import base64
 import json
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,11 +32,12 @@ def generated(names: Iterable[str]) -> dict[str, str]:
 
 @dataclass(slots=True)
 class Memory:
-    """The memory of one run."""
+    """The memory of one run. `files` holds what `save_as_file` kept, by name."""
 
     responses: list[Any] = field(default_factory=list)
     stored: dict[str, Any] = field(default_factory=dict)
     generated: dict[str, str] = field(default_factory=dict)
+    files: dict[str, bytes] = field(default_factory=dict)
 
     def layers(self) -> tuple[Layer, ...]:
         """The memory as variables; generated values are secret."""
@@ -49,6 +51,17 @@ class Memory:
         """Remember the response of a request; one whose answer never came leaves a gap."""
         self.responses.extend([None] * (place + 1 - len(self.responses)))
         self.responses[place] = response
+
+    def as_json(self) -> dict[str, Any]:
+        """The memory as JSON can hold it."""
+        files = {name: base64.b64encode(content).decode() for name, content in self.files.items()}
+        return {"responses": self.responses, "stored": self.stored, "generated": self.generated, "files": files}
+
+    @classmethod
+    def of_json(cls, kept: Mapping[str, Any]) -> Memory:
+        """The memory that `as_json` gave."""
+        files = {name: base64.b64decode(content) for name, content in kept["files"].items()}
+        return cls(kept["responses"], kept["stored"], kept["generated"], files)
 
 
 class Vault:
@@ -78,6 +91,16 @@ class Vault:
         """Erase what is kept under this name."""
         self._ledger.erase(name)
 
+    def forget_stored(self, key: Key) -> None:
+        """Erase what `store_data` saved for an access entry that is no more."""
+        of_hire = self.read(stored_name(key.hire)) or {}
+        if of_hire.pop(key.access, None) is None:
+            return
+        if of_hire:
+            self.write(stored_name(key.hire), of_hire)
+        else:
+            self.erase(stored_name(key.hire))
+
     def memory(self, key: Key) -> Memory:
         """What the unsettled run of a grant remembers.
 
@@ -86,12 +109,11 @@ class Vault:
         kept = self.read(run_name(key))
         if kept is None:
             raise SecretsError("what the earlier attempt had received is gone: `reconcile accept` or `reconcile run`")
-        return Memory(**kept)
+        return Memory.of_json(kept)
 
     def remember(self, key: Key, memory: Memory) -> dict[str, bytes]:
         """The run's memory, sealed, by the name that it is kept under."""
-        value = {"responses": memory.responses, "stored": memory.stored, "generated": memory.generated}
-        return {run_name(key): self.sealed(run_name(key), value)}
+        return {run_name(key): self.sealed(run_name(key), memory.as_json())}
 
 
 def run_name(key: Key) -> str:
@@ -105,5 +127,14 @@ def notice_name(key: Key) -> str:
 
 
 def stored_name(hire: str) -> str:
-    """The name that what `store_data` saved for a hire is kept under."""
+    """The name that what `store_data` saved for a hire is kept under, by access entry."""
     return f"stored/{hire}"
+
+
+def stored_for(of_hire: Mapping[str, Mapping[str, Any]], access: str) -> dict[str, Any]:
+    """What `store_data` saved for a hire as one of the hire's entries sees it.
+
+    Its own wins: two services may each have saved a USER_ID, and neither may be asked about the other's.
+    """
+    others = {name: value for entry in sorted(of_hire) for name, value in of_hire[entry].items()}
+    return {**others, **of_hire.get(access, {})}

@@ -6,7 +6,7 @@ to be sent is written down first; one that a crash left in doubt is not sent aga
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -14,7 +14,7 @@ from reconciler.engine.memory import Vault, notice_name
 from reconciler.ledger.store import Happening, Ledger
 from reconciler.model.clock import Clock
 from reconciler.model.errors import ReconcilerError
-from reconciler.model.grant import Key, Record
+from reconciler.model.grant import Key, Phase, Record
 from reconciler.model.secret import Redactor
 from reconciler.model.status import Event
 
@@ -45,13 +45,18 @@ class Notifier:
         self._clock = clock
         self._redactor = redactor
 
-    async def deliver_all(self, ledger: Ledger, vault: Vault, author: str | None) -> None:
-        """Send what an earlier pass left behind."""
-        names = [name for name in ledger.sealed_names() if name.startswith(NOTICE)]
-        for name in names:
+    async def deliver_all(self, ledger: Ledger, vault: Vault, mine: Collection[Key], author: str | None) -> None:
+        """Send what an earlier pass left behind for the grants that this pass has in hand.
+
+        Those of others may be under way at this moment, in a pass beside this one.
+        """
+        for name in ledger.sealed_names():
             hire, _, access = name.removeprefix(NOTICE).partition("/")
-            if (record := ledger.record(Key(hire, access))) is not None:
-                await self.deliver(ledger, vault, record, author)
+            if name.startswith(NOTICE) and Key(hire, access) in mine:
+                record = ledger.record(Key(hire, access))
+                # A run that did not come to its end has nothing to tell of; it puts it into words again when it does.
+                if record is not None and record.phase not in (Phase.RETRYING, Phase.FAILED):
+                    await self.deliver(ledger, vault, record, author)
 
     async def deliver(self, ledger: Ledger, vault: Vault, record: Record, author: str | None) -> None:
         """Send a grant's notifications, and erase each once it is settled."""
@@ -60,7 +65,9 @@ class Notifier:
         while notices:
             notice, *rest = notices
             detail, event = f"{notice['type']} to {notice['to']}", Event.NOTIFIED
-            if notice["sending"]:
+            if "error" in notice:
+                event, detail = Event.NOTIFICATION_FAILED, f"{detail}: {notice['error']}"
+            elif notice["sending"]:
                 event = Event.NOTIFICATION_FAILED
                 detail += ": in doubt: the program ended while it was being sent; it is not sent again"
             else:

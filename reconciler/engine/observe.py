@@ -1,7 +1,7 @@
-"""Asking services who is there. A `Checker` can check and look options up, and nothing else: a dry run is handed one,
-so that it cannot execute by mistake.
+"""Asking services who is there.
 
-A check that fails is `Unknown`, whatever made it fail. Where an integration has a listing and a pass has more than ten
+A `Checker` can check and look options up, and nothing else: a dry run is handed one, so that it cannot execute by
+mistake. A check that fails is `Unknown`, whatever made it fail. Where an integration has a listing and a pass has more than ten
 grants of it, the listing is read once and answers for those that it shows; whoever it does not show gets a check of
 their own (DESIGN section 2.3).
 """
@@ -83,7 +83,7 @@ class Checker:
             return NoCheck()
         try:
             wanted = expected(exists.expected, prepared.scope) if exists.expected else None
-            if listed and wanted and await self._is_listed(integration, prepared, wanted):
+            if listed and wanted and await self._is_listed(integration, wanted):
                 return Present()
             answer = await self._ask(integration, prepared)
         except (Blocked, RequestFailed) as error:
@@ -108,18 +108,18 @@ class Checker:
             answer = await integration.client.send(render(exists, scope, integration.manifest), follow=True)
         return answer
 
-    async def _is_listed(self, integration: Integration, prepared: Prepared, wanted: str) -> bool:
+    async def _is_listed(self, integration: Integration, wanted: str) -> bool:
         exists = integration.manifest.exists
         if exists is None or exists.listing is None or self._counts[integration.name] <= ENOUGH:
             return False
         task = self._listings.get(integration.name)
         if task is None:
-            task = asyncio.create_task(self._read_listing(integration, prepared))
+            task = asyncio.create_task(self._read_listing(integration))
             self._listings[integration.name] = task
         listed = await asyncio.shield(task)
         return listed is not None and _folded(wanted) in listed
 
-    async def _read_listing(self, integration: Integration, prepared: Prepared) -> frozenset[str] | None:
+    async def _read_listing(self, integration: Integration) -> frozenset[str] | None:
         """Everybody that the listing shows; None where it cannot be read, and single checks answer instead."""
         exists = integration.manifest.exists
         assert exists is not None
@@ -157,10 +157,9 @@ class Checker:
             return Unknown(f"the options of {field_id}: {self._redactor.redact(str(error))}")
 
     async def resolved(self, integration: Integration, grant: Grant, *, all_choices: bool) -> Grant | Unknown:
-        """The grant with its named choices replaced by their values, and, with `all_choices`, every choice held against
-        what the service offers.
+        """The grant with its named choices replaced by their values.
 
-        Raises Misfit where a value is not among the options.
+        With `all_choices` every choice is held against what the service offers, those given by value too. Raises Misfit where a value is not among the options.
         """
         values: dict[str, Any] = {}
         for field_id, value in grant.choices:

@@ -7,23 +7,23 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from reconciler.engine.claims import InHand
 from reconciler.engine.integrations import Integration, Prepared
+from reconciler.engine.memory import stored_for
 from reconciler.engine.observe import Checker, Misfit
-from reconciler.engine.together import together
 from reconciler.engine.plan import Policy, differences, judge, judge_orphan, standing
+from reconciler.engine.together import together
+from reconciler.engine.twins import Twins
 from reconciler.model.errors import Blocked
 from reconciler.model.grant import Decision, Grant, Key, Phase, Record
 from reconciler.model.status import Action, Status
 from reconciler.model.verdict import Missing, NoCheck, Present, Unknown, Verdict
 from reconciler.repository.desired import Desired
-from reconciler.requests.render import canonical
 
 __all__ = ["Planned", "Selection", "Walk"]
 
@@ -70,6 +70,9 @@ class Planned:
     prepared: Prepared | None = field(default=None, repr=False)
     wanted: bool = True
     kind: str = "execute"
+    by_hand: bool = False
+    as_it_is: bool = False
+    """Whether what the ledger remembers is left alone, but for how it is shown."""
 
     @property
     def seen(self) -> Mapping[str, Any]:
@@ -102,13 +105,15 @@ class Walk:
         self._stored = stored
         self._by_hand = by_hand
         self._in_hand = in_hand
-        self._twins: dict[str, dict[str, Key]] = {}
+        held = [record for record in records.values() if self._held(record)]
+        self._twins = Twins(desired, integrations, checker, held)
         self.dropped: list[Record] = []
         """Records of what git no longer wants and nothing was ever done for; filled by `plan`."""
 
     async def plan(self) -> list[Planned]:
         """Every grant of the selection, decided on, in the order of hires and entries."""
-        hires = [hire for hire in sorted(self._desired.hires) if self._selection.hires is None or hire in self._selection.hires]
+        chosen = self._selection.hires
+        hires = [hire for hire in sorted(self._desired.hires) if chosen is None or hire in chosen]
         self._checker.expect(
             Counter(grant.integration for hire in hires for grant in self._desired.grants(hire) if grant.hold is None)
         )
@@ -131,11 +136,17 @@ class Walk:
         if self._selection.hires is not None and hire not in self._selection.hires:
             return []
         grants = self._chosen(self._desired.grants(hire))
+        present = {grant.key.access for grant in grants}
         tasks: dict[str, asyncio.Task[Planned]] = {}
 
         async def one(grant: Grant) -> Planned:
-            needed = {need: await tasks[need] if need in tasks else None for need in grant.needs if not grant.hold}
-            return await self._plan_grant(grant, needed)
+            for need in () if grant.hold else grant.needs:
+                if need not in tasks:
+                    why = "is being worked on" if need in present else "has reached its until"
+                    return await self._plan_grant(grant, f"needs {need}, which {why}")
+                if (reason := self._waits(need, await tasks[need])) is not None:
+                    return await self._plan_grant(grant, reason)
+            return await self._plan_grant(grant, None)
 
         for grant in grants:
             if not self._selection.covers(grant.key, grant.integration) or self._in_hand.take(grant.key):
@@ -157,31 +168,43 @@ class Walk:
                 queue.extend(by_name[name].needs)
         return [grant for grant in grants if grant.key.access in names]
 
-    async def _plan_grant(self, grant: Grant, needed: Mapping[str, Planned | None]) -> Planned:
+    async def _plan_grant(self, grant: Grant, waits: str | None) -> Planned:
         record = self._records.get(grant.key)
-        waits = next((reason for need, found in needed.items() if (reason := self._waits(need, found))), None)
         early = standing(grant, record, self._policy, waits=waits)
         if early is not None:
-            return Planned(grant, record, early)
+            return Planned(grant, record, early, as_it_is=early.status is Status.INVALID and record is not None)
+        if (taken := self._taken(grant, record)) is not None:
+            return Planned(grant, record, Decision(Status.BLOCKED, Action.NONE, taken), as_it_is=True)
         integration = self._integrations[grant.integration]
-        stored = self._stored.get(grant.key.hire, {})
+        stored = stored_for(self._stored.get(grant.key.hire, {}), grant.key.access)
         try:
+            integration.ready(grant)
             resolved = await self._checker.resolved(integration, grant, all_choices=False)
             if isinstance(resolved, Unknown):
-                decision = judge(record, resolved, self._policy, texts=integration.texts)
-                return Planned(grant, record, decision, resolved)
+                return Planned(grant, record, judge(record, resolved, self._policy, texts=integration.texts), resolved)
             prepared = integration.prepare(resolved, stored)
         except Misfit as error:
-            return Planned(grant, record, Decision(Status.INVALID, Action.NONE, str(error)))
+            invalid = Decision(Status.INVALID, Action.NONE, str(error))
+            return Planned(grant, record, invalid, as_it_is=record is not None)
         except Blocked as error:
             return Planned(grant, record, Decision(Status.BLOCKED, Action.NONE, str(error)))
+        return await self._plan_prepared(integration, grant, prepared, record)
+
+    async def _plan_prepared(
+        self, integration: Integration, grant: Grant, prepared: Prepared, record: Record | None
+    ) -> Planned:
         verdict = await self._checker.check(integration, prepared, record)
         changes = differences(record.snapshot, prepared.snapshot) if record is not None and record.settled else ()
         decision = judge(
             record, verdict, self._policy, digest=prepared.digest, changes=changes, texts=integration.texts
         )
+        if decision.resume and integration.checks_store and isinstance(verdict, Present) and not verdict.stored:
+            # A listing saw it, and a listing saves nothing: what the requests to come may use, the check itself gives.
+            verdict = await self._checker.check_alone(integration, prepared)
+            decision = judge(record, verdict, self._policy, digest=prepared.digest, texts=integration.texts)
         kind = "heal" if decision.heals else "execute"
-        if self._by_hand.get(grant.key) == "run":
+        by_hand = self._by_hand.get(grant.key) == "run"
+        if by_hand:
             decision, kind = Decision(Status.MISSING, Action.EXECUTE, "run by hand", afresh=True), "run"
         if grant.choices and decision.action in (Action.EXECUTE, Action.RETRY):
             try:
@@ -191,12 +214,21 @@ class Walk:
             else:
                 if isinstance(fitting, Unknown):
                     decision = judge(record, fitting, self._policy, texts=integration.texts)
-        return Planned(grant, record, decision, verdict, prepared, kind=kind)
+        return Planned(grant, record, decision, verdict, prepared, kind=kind, by_hand=by_hand)
 
-    def _waits(self, need: str, found: Planned | None) -> str | None:
+    def _taken(self, grant: Grant, record: Record | None) -> str | None:
+        """Why an entry cannot take up its row, or None: the row is of an account elsewhere, which must not be lost."""
+        if record is None or record.integration == grant.integration or record.integration not in self._integrations:
+            return None
+        if record.phase is Phase.REVOKED or not _leaves_something(record):
+            return None
+        return (
+            f"{grant.key.access} is what this hire's access to {record.integration} is called: give the entry for "
+            f"{grant.integration} another name, and the other is orphaned"
+        )
+
+    def _waits(self, need: str, found: Planned) -> str | None:
         """Why an entry has to wait for one that it needs, or None."""
-        if found is None:
-            return f"needs {need}, which is being worked on or has reached its until"
         decision = found.decision
         if decision.status in (Status.PRESENT, Status.DONE):
             return None
@@ -213,7 +245,7 @@ class Walk:
         for record in records:
             if record.key in wanted or not self._in_hand.take(record.key):
                 continue
-            if self._held(record) is None and not record.settled and not any(s.may_have_effect for s in record.steps):
+            if self._held(record) is None and not _leaves_something(record):
                 self.dropped.append(record)
             else:
                 found.append(await self._leftover(record))
@@ -231,7 +263,7 @@ class Walk:
             origin=record.origin,
         )
         if held := self._held(record):
-            return Planned(bare, record, Decision(Status.INVALID, Action.NONE, held))
+            return Planned(bare, record, Decision(Status.INVALID, Action.NONE, held), as_it_is=True)
         if reason := self._policy.suspended(record.key.hire, record.integration):
             return Planned(bare, record, Decision(Status.SUSPENDED, Action.NONE, reason), wanted=False)
         if record.phase is Phase.REVOKED:
@@ -242,24 +274,28 @@ class Walk:
             decision = Decision(Status.ORPHANED, Action.NONE, f"no longer in git, and {why}")
             return Planned(bare, record, decision, wanted=False)
         try:
-            prepared = integration.prepare_orphan(record, self._stored.get(record.key.hire, {}))
+            stored = stored_for(self._stored.get(record.key.hire, {}), record.key.access)
+            prepared = integration.prepare_orphan(record, stored)
         except Blocked as error:
             decision = Decision(Status.ORPHANED, Action.NONE, f"no longer in git; {error}")
             return Planned(bare, record, decision, wanted=False)
         has_check = integration.manifest.exists is not None
         verdict = await self._checker.check_alone(integration, prepared) if has_check else NoCheck()
+        # Only where something could be taken away does it matter whose else it is.
+        at_stake = record.revoking or not isinstance(verdict, Missing | Unknown)
+        twin = await self._twins.of(integration, prepared.grant) if at_stake else None
         by_hand = self._by_hand.get(record.key) == "revoke"
-        policy = replace(self._policy, prune=True) if by_hand else self._policy
         decision = judge_orphan(
             record,
             verdict,
-            policy,
+            self._policy,
             can_revoke=bool(integration.manifest.revoke),
-            twin=str(twin) if (twin := self._twin(integration, prepared)) else None,
+            by_hand=by_hand,
+            twin=None if twin is None else str(twin),
             digest=prepared.digest,
             texts=integration.revoke_texts,
         )
-        return Planned(prepared.grant, record, decision, verdict, prepared, wanted=False, kind="revoke")
+        return Planned(prepared.grant, record, decision, verdict, prepared, False, "revoke", by_hand)
 
     def _held(self, record: Record) -> str | None:
         """Why a grant whose file cannot be read is held where it is, or None."""
@@ -269,40 +305,7 @@ class Walk:
             return f"config/sequences/{record.origin}.yaml cannot be read"
         return None
 
-    def _twin(self, integration: Integration, orphan: Prepared) -> Key | None:
-        """A grant still wanted whose `exists` or `revoke` renders the same: it is the same account (STATES.md)."""
-        known = self._twins.get(integration.service)
-        if known is None:
-            known = dict(self._fingerprints(integration.service))
-            self._twins[integration.service] = known
-        return next((known[print_] for print_ in _fingerprint(integration, orphan.grant) if print_ in known), None)
 
-    def _fingerprints(self, service: str) -> Iterator[tuple[str, Key]]:
-        for hire in self._desired.hires:
-            for grant in self._desired.grants(hire):
-                integration = self._integrations.get(grant.integration)
-                if grant.service == service and integration is not None:
-                    for print_ in _fingerprint(integration, grant):
-                        yield print_, grant.key
-        for record in self._records.values():
-            integration = self._integrations.get(record.integration)
-            if integration is not None and record.service == service and self._held(record):
-                for print_ in _fingerprint(integration, integration.orphan(record)):
-                    yield print_, record.key
-
-
-def _fingerprint(integration: Integration, grant: Grant) -> Iterator[str]:
-    """What a grant's check, and its revocation, would ask for."""
-    scope = integration.scope(grant.layers, {})
-    manifest = integration.manifest
-    groups: list[list[Any]] = [[manifest.exists]] if manifest.exists is not None else []
-    if manifest.revoke:
-        groups.append(list(manifest.revoke))
-    for calls in groups:
-        try:
-            # With what is known only at run time left open, two accounts could look alike: those do not count.
-            content = json.dumps([canonical(call, scope, manifest) for call in calls], sort_keys=True, default=str)
-        except Blocked:
-            continue
-        if not any(f"{{{{{name}" in content for name in integration.deferred):
-            yield content
+def _leaves_something(record: Record) -> bool:
+    """Whether there can be an account behind a record: then it is never silently dropped."""
+    return record.settled or any(step.may_have_effect for step in record.steps)

@@ -1,8 +1,8 @@
-"""What is to be done about one grant: a pure function of what is wanted, what was observed, what is remembered and when.
+"""What is to be done about one grant: a pure function of what is wanted, observed and remembered, and of the time.
 
 `standing` answers for grants that are not checked at all, `judge` for those that are, `judge_orphan` for what git no
-longer wants. The order of the rules is DESIGN section 3.1's; the cases between them are those of STATES.md. Nothing here
-reads a clock, logs, or sends.
+longer wants. The order of the rules is DESIGN section 3.1's; the cases between them are those of STATES.md. Nothing
+here reads a clock, logs, or sends.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 from reconciler.model.base import as_text
 from reconciler.model.clock import stamp
-from reconciler.model.grant import Decision, Grant, Outcome, Phase, Record, Step
+from reconciler.model.grant import Decision, Grant, Key, Outcome, Phase, Record, Step
 from reconciler.model.settings import Settings, Suspension
 from reconciler.model.status import Action, Status
 from reconciler.model.verdict import Missing, NoCheck, Present, Unknown, Verdict
@@ -66,8 +66,11 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far an unsettled run came: requests done from the first on, whether any can have taken effect, whether the
-    manifest's requests up to there are still the same."""
+    """How far an unsettled run came.
+
+    `done` counts the requests that are done, from the first on; `effect` says whether any can have changed something,
+    `same` whether the manifest's requests up to there are still the same.
+    """
 
     done: int
     total: int
@@ -78,18 +81,24 @@ class Progress:
         return f"{self.done} of {self.total} requests done"
 
 
-def progress(steps: Iterable[Step], texts: tuple[str, ...]) -> Progress:
+MADE = frozenset({Outcome.SENT, Outcome.LOST, Outcome.UNMET})
+TAKEN = frozenset({Outcome.SENT, Outcome.LOST})
+NEITHER: frozenset[Outcome] = frozenset()
+
+
+def progress(steps: Iterable[Step], texts: tuple[str, ...], first: frozenset[Outcome] = MADE) -> Progress:
     """Where a run that was cut off continues (DESIGN section 3, the retry).
 
-    A request whose answer never came counts as done if it was the first that could change anything: once the account
-    is there, that request made it. `texts` are the digests of the manifest's requests as they are now.
+    The first request that could change anything counts as done with one of the outcomes `first` too: once the account
+    is there, that request made it, although its answer never came or said that it is not ready yet. `texts` are the
+    digests of the manifest's requests as they are now.
     """
     ordered = sorted(steps, key=lambda step: step.index)
     first_change = next((step.index for step in ordered if step.mutates), None)
     done = 0
     for step in ordered:
-        unanswered = step.outcome in (Outcome.SENT, Outcome.LOST)
-        if step.index != done or not (step.outcome is Outcome.DONE or (unanswered and step.index == first_change)):
+        counts = step.outcome is Outcome.DONE or (step.index == first_change and step.outcome in first)
+        if step.index != done or not counts:
             break
         done += 1
     same = done <= len(texts) and all(step.text == texts[step.index] for step in ordered[:done])
@@ -97,12 +106,14 @@ def progress(steps: Iterable[Step], texts: tuple[str, ...]) -> Progress:
 
 
 def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, ...]:
-    """Which values differ from what the account was made with, as `TEAM_ID 1 → 2`; names known on one side only are
-    not compared, for it is the manifest that changed then."""
+    """Which values differ from what the account was made with, as `TEAM_ID 1 → 2`.
+
+    Names known on one side only are not compared, for it is the manifest that changed then.
+    """
     return tuple(
         f"{name} {_show(then[name])} → {_show(now[name])}"
         for name in sorted(then.keys() & now.keys())
-        if name != "email" and _show(then[name]) != _show(now[name])
+        if _show(then[name]) != _show(now[name])
     )
 
 
@@ -118,13 +129,13 @@ def standing(
     """The decision for a grant that must not be checked: invalid, suspended, scheduled or blocked; else None.
 
     `waits` says which needed entry it waits for, `blocked` what is missing. Neither a day nor a need that lies ahead
-    counts for what was executed or confirmed once.
+    counts for what was executed or confirmed once; after a revocation it is a new grant.
     """
     if grant.hold is not None and grant.hold.status is Status.INVALID:
         return Decision(Status.INVALID, Action.NONE, grant.hold.reason)
     if reason := policy.suspended(grant.key.hire, grant.integration):
         return Decision(Status.SUSPENDED, Action.NONE, reason)
-    if record is None or not record.settled:
+    if record is None or not record.settled or record.phase is Phase.REVOKED:
         if grant.begins is not None and grant.begins > policy.today:
             return Decision(Status.SCHEDULED, Action.WAIT, f"begins on {grant.begins}")
         if waits is not None:
@@ -150,8 +161,13 @@ def judge(
     `digest` is the keyed digest of what would be sent now, `changes` what differs from the account's own values,
     `texts` the digests of the manifest's requests.
     """
-    if record is None or record.revoking or record.phase in (Phase.NEW, Phase.REVOKED):
+    if record is None or record.phase in (Phase.NEW, Phase.REVOKED):
         return _untried(verdict)
+    if record.revoking:
+        return _wanted_again(record, verdict)
+    if isinstance(verdict, Present) and verdict.under is not None:
+        ways = f"rename it there, or `reconcile run {' '.join(record.key)}`"
+        return Decision(Status.BLOCKED, Action.NONE, f"the account is under {verdict.under}: {ways}")
     match record.phase:
         case Phase.CONFIRMED:
             return _confirmed(record, verdict, policy, changes)
@@ -177,30 +193,40 @@ def _untried(verdict: Verdict) -> Decision:
             assert_never(verdict)
 
 
-def _changed(changes: tuple[str, ...], key: str) -> str:
-    return f"changed since: {', '.join(changes)}; `reconcile run {key}` sends it again"
+def _wanted_again(record: Record, verdict: Verdict) -> Decision:
+    """An entry that is back while its revocation is not settled: as it stands, or a new grant where it is gone."""
+    match verdict:
+        case Present() if any(step.may_have_effect for step in record.steps):
+            again = f"`reconcile run {' '.join(record.key)}` provisions all of it again"
+            return Decision(Status.PRESENT, Action.NONE, f"exists check: found, though partly revoked; {again}")
+        case NoCheck() if record.executed_at is not None:
+            return Decision(Status.DONE, Action.NONE, "it ran")
+        case _:
+            return _untried(verdict)
+
+
+def _changed(changes: tuple[str, ...], key: Key) -> str:
+    return f"changed since: {', '.join(changes)}; `reconcile run {' '.join(key)}` sends it again"
 
 
 def _confirmed(record: Record, verdict: Verdict, policy: Policy, changes: tuple[str, ...]) -> Decision:
-    reason = _changed(changes, " ".join(record.key)) if changes else "exists check: found"
     match verdict:
-        case Present(under=None):
+        case Present():
+            reason = _changed(changes, record.key) if changes else "exists check: found"
             return Decision(Status.PRESENT, Action.NONE, reason, changed=bool(changes))
-        case Present(under=old):
-            way = f"rename it there, or `reconcile run {' '.join(record.key)}`"
-            return Decision(Status.BLOCKED, Action.NONE, f"the account is under {old}: {way}")
         case NoCheck():
-            reason = _changed(changes, " ".join(record.key)) if changes else "it ran"
+            reason = _changed(changes, record.key) if changes else "it ran"
             return Decision(Status.DONE, Action.NONE, reason, changed=bool(changes))
         case Unknown(why):
             return Decision(Status.UNKNOWN, Action.NONE, why)
         case Missing():
+            also = f"; changed since: {', '.join(changes)}" if changes else ""
             if not policy.heal:
-                return Decision(Status.MISSING, Action.NONE, "drift: the account was there and is gone")
+                return Decision(Status.MISSING, Action.NONE, f"drift: the account was there and is gone{also}")
             if record.healed_at is not None and policy.now - record.healed_at < HEAL_PAUSE:
                 ago = _span(policy.now - record.healed_at)
                 return Decision(Status.MISSING, Action.NONE, f"drift, healed {ago} ago: gone again, left to a person")
-            reason = "drift: the account was there and is gone"
+            reason = f"drift: the account was there and is gone{also}"
             return Decision(Status.MISSING, Action.EXECUTE, reason, heals=True, afresh=True)
         case _:
             assert_never(verdict)
@@ -209,11 +235,12 @@ def _confirmed(record: Record, verdict: Verdict, policy: Policy, changes: tuple[
 def _executed(record: Record, verdict: Verdict, changes: tuple[str, ...]) -> Decision:
     match verdict:
         case Present():
-            return Decision(Status.PRESENT, Action.NONE, "exists check: found")
+            reason = _changed(changes, record.key) if changes else "exists check: found"
+            return Decision(Status.PRESENT, Action.NONE, reason, changed=bool(changes))
         case Unknown(why):
             return Decision(Status.UNKNOWN, Action.NONE, why)
         case NoCheck():
-            reason = _changed(changes, " ".join(record.key)) if changes else "it ran"
+            reason = _changed(changes, record.key) if changes else "it ran"
             return Decision(Status.DONE, Action.NONE, reason, changed=bool(changes))
         case Missing():
             if changes and record.phase is Phase.EXECUTED:
@@ -226,7 +253,10 @@ def _executed(record: Record, verdict: Verdict, changes: tuple[str, ...]) -> Dec
 def _unsettled(
     record: Record, verdict: Verdict, policy: Policy, digest: str | None, texts: tuple[str, ...]
 ) -> Decision:
-    """A grant whose attempt failed: once (`retrying`) or twice (`failed`)."""
+    """A grant whose attempt failed: once (`retrying`) or twice (`failed`).
+
+    A run that a person asked for was asked for whatever the check says: its retry is too.
+    """
     far = progress(record.steps, texts)
     resent = digest is not None and record.digest is not None and digest != record.digest
     afresh = record.fresh or resent
@@ -239,7 +269,7 @@ def _unsettled(
     when = f"runs again at {stamp(record.retry_at)}" if waiting else "two attempts failed: nothing more runs on its own"
 
     match verdict:
-        case Present() if not far.effect:
+        case Present() if not far.effect and not record.by_hand:
             return Decision(Status.PRESENT, Action.NONE, "exists check: found; the attempt had taken no effect")
         case Present() if due and far.same:
             return Decision(Status.RETRYING, Action.RETRY, str(far), resume=far.done, afresh=afresh)
@@ -267,6 +297,7 @@ def judge_orphan(
     policy: Policy,
     *,
     can_revoke: bool,
+    by_hand: bool = False,
     twin: str | None = None,
     digest: str | None = None,
     texts: tuple[str, ...] = (),
@@ -274,7 +305,8 @@ def judge_orphan(
     """The decision for what the ledger has and git no longer wants.
 
     `twin` is a grant still wanted for which this is the same account; `can_revoke` says that the manifest has
-    `revoke`; `texts` are the digests of its revoke requests.
+    `revoke`, `by_hand` that a person asks for it: then an invitation that may be open, and what has no check, are
+    revoked too. `texts` are the digests of its revoke requests.
     """
     left = Decision(Status.ORPHANED, Action.NONE, "")
     if record.phase is Phase.REVOKED:
@@ -282,44 +314,49 @@ def judge_orphan(
     if twin is not None:
         return replace(left, reason=f"no longer in git; it is the same account as {twin}, which is")
     if record.revoking and record.phase in (Phase.RETRYING, Phase.FAILED):
-        return _unsettled_revocation(record, verdict, policy, can_revoke, digest, texts)
+        if not can_revoke and not isinstance(verdict, Missing):
+            return _irrevocable(left)
+        asked = replace(record, fresh=True) if by_hand else record
+        return _unsettled_revocation(asked, verdict, policy, digest, texts)
+    unconfirmed = record.confirmed_at is None or record.phase is Phase.EXECUTED
     match verdict:
         case Unknown(reason):
             return replace(left, reason=f"no longer in git; exists check failed: {reason}")
-        case NoCheck():
+        case NoCheck() if not by_hand:
             return replace(left, reason="no longer in git; without an exists check nothing is revoked")
-        case Missing() if record.confirmed_at is None:
+        case Missing() if unconfirmed and not by_hand:
             return replace(left, reason="no longer in git; never confirmed: an invitation may be open")
-        case Missing():
+        case Missing() if not unconfirmed:
             return Decision(Status.REVOKED, Action.NONE, "no longer in git; found gone")
-        case Present():
-            if not policy.prune:
-                return replace(left, reason="no longer in git; prune: report")
-            if not can_revoke:
-                return replace(left, reason="no longer in git; the manifest has no revoke")
-            return replace(left, action=Action.REVOKE, reason="no longer in git")
+        case Present() if not (policy.prune or by_hand):
+            return replace(left, reason="no longer in git; prune: report")
+        case Present() | Missing() | NoCheck():
+            revoke = replace(left, action=Action.REVOKE, reason="no longer in git")
+            return revoke if can_revoke else _irrevocable(left)
         case _:
             assert_never(verdict)
 
 
+def _irrevocable(left: Decision) -> Decision:
+    return replace(left, reason="no longer in git; the manifest has no revoke")
+
+
 def _unsettled_revocation(
-    record: Record, verdict: Verdict, policy: Policy, can_revoke: bool, digest: str | None, texts: tuple[str, ...]
+    record: Record, verdict: Verdict, policy: Policy, digest: str | None, texts: tuple[str, ...]
 ) -> Decision:
-    far = progress(record.steps, texts)
+    """A revocation that failed: once or twice. Its first change counts as done where the account is gone since."""
+    gone = isinstance(verdict, Missing)
+    far = progress(record.steps, texts, TAKEN if gone else NEITHER)
     afresh = record.fresh or (digest is not None and record.digest is not None and digest != record.digest)
     waiting = record.phase is Phase.RETRYING
     due = afresh or (waiting and policy.due(record))
     error = f"revoke: {record.last_error or 'the attempt failed'}"
-    held = Decision(
-        Status.RETRYING if waiting else Status.FAILED, Action.WAIT if waiting else Action.NONE, error
-    )
+    held = Decision(Status.RETRYING if waiting else Status.FAILED, Action.WAIT if waiting else Action.NONE, error)
     half = 0 < far.done < far.total
-    if isinstance(verdict, Missing) and not half:
+    if gone and not half:
         return Decision(Status.REVOKED, Action.NONE, "no longer in git; found gone")
     if isinstance(verdict, Unknown):
         return replace(held, reason=f"{error}; exists check failed: {verdict.reason}")
-    if not can_revoke:
-        return Decision(Status.ORPHANED, Action.NONE, "no longer in git; the manifest has no revoke")
     if not due:
         return held
     return Decision(Status.RETRYING, Action.RETRY, error, resume=far.done if half and far.same else 0, afresh=afresh)
@@ -327,5 +364,4 @@ def _unsettled_revocation(
 
 def _span(span: timedelta) -> str:
     minutes = int(span.total_seconds() // 60)
-    return f"{minutes // 60} h" if minutes >= 60 else f"{minutes} min"  # noqa: PLR2004  an hour
-
+    return f"{minutes // 60} h" if minutes >= 60 else f"{minutes} min"

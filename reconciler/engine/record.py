@@ -6,19 +6,33 @@ history gets. Nothing here decides; `plan` does.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from reconciler.engine.plan import progress
 from reconciler.ledger.store import Happening
-from reconciler.model.grant import Decision, Grant, Outcome, Phase, Record
+from reconciler.model.grant import Decision, Grant, Outcome, Phase, Record, Step
 from reconciler.model.status import Action, Event, Status
 from reconciler.model.verdict import Missing, NoCheck, Present, Unknown, Verdict
 
-__all__ = ["begun", "checked", "failed", "first", "held_where_it_is", "remembered", "revoked", "succeeded"]
+__all__ = [
+    "UNSETTLED",
+    "begun",
+    "checked",
+    "complete",
+    "failed",
+    "first",
+    "held_where_it_is",
+    "remembered",
+    "revoked",
+    "succeeded",
+]
 
 UNSETTLED = (Phase.RETRYING, Phase.FAILED)
+
+Told = list[tuple[Event, str]]
 
 
 def first(grant: Grant, revision: str | None) -> Record:
@@ -50,16 +64,18 @@ def checked(
     *,
     now: datetime,
     snapshot: Mapping[str, Any] | None = None,
+    found_by: Mapping[str, Any] | None = None,
     revision: str | None = None,
     wanted: bool = True,
 ) -> tuple[Record, list[Happening]]:
     """The record after a look at the grant. `verdict` is None where no check was made; `wanted` is False for an orphan.
 
-    `snapshot` is the hire's and the form's values as they are now.
+    `snapshot` is the hire's and the form's values as they are now, `found_by` those of them that the check asks with.
     """
-    lines: list[tuple[Event, str]] = []
+    told = _turns(record, decision, wanted=wanted)
+    new = _back_again(record, verdict, now) if wanted else record
     new = replace(
-        record,
+        new,
         integration=grant.integration,
         service=grant.service,
         source=grant.source,
@@ -70,80 +86,131 @@ def checked(
         action=decision.action,
         reason=decision.reason,
         changed=decision.changed,
+        guarded=decision.guarded,
+        orphaned_at=None if wanted else record.orphaned_at or now,
     )
     if decision.afresh and new.phase in UNSETTLED:
         new = replace(new, attempts=0)
-    if isinstance(verdict, Present | Missing | Unknown):
-        new = replace(new, checked_at=now)
-    if (record.status is Status.BLOCKED) != (decision.status is Status.BLOCKED):
-        blocked = decision.status is Status.BLOCKED
-        lines.append((Event.BLOCKED, decision.reason) if blocked else (Event.UNBLOCKED, str(decision.status)))
-    if wanted and record.phase is Phase.REVOKED and verdict is not None:
-        # After a revocation it is a new grant, never drift (STATES.md).
-        new = replace(new, phase=Phase.NEW, executed_at=None, confirmed_at=None, healed_at=None, attempts=0, lost=False)
-    if wanted and record.revoking:
-        settled = Phase.CONFIRMED if record.confirmed_at else Phase.NEW
-        new = replace(new, revoking=False, phase=settled, run=None, retry_at=None, attempts=0)
-    if wanted != (record.orphaned_at is None):
-        new = replace(new, orphaned_at=None if wanted else now)
-        if not wanted:
-            lines.append((Event.ORPHANED, decision.reason))
     if new.phase is Phase.NEW:
         new = replace(new, email=grant.email, snapshot=snapshot or new.snapshot)
-
     match verdict:
-        case Present(under=None) if decision.status is Status.PRESENT:
-            new, event = _found(new, grant, snapshot, now)
-            lines += [event] if event else []
-        case Present(under=None) if not wanted and new.confirmed_at is None:
-            new = replace(new, confirmed_at=now)
-        case Missing() if decision.status is Status.REVOKED:
-            new = replace(new, phase=Phase.REVOKED, revoking=False, run=None, retry_at=None)
-            lines.append((Event.REVOKED, "found gone"))
-        case Missing() if new.phase is Phase.CONFIRMED and not new.lost:
-            new = replace(new, lost=True)
-            lines.append((Event.LOST, decision.reason))
-        case Unknown(reason) if new.phase not in UNSETTLED:
-            new = replace(new, last_error=reason)
-        case NoCheck() if new.phase is Phase.EXECUTED:
-            new = replace(new, phase=Phase.DONE)
+        case Present(under=None) if wanted and decision.status is Status.PRESENT:
+            new = _found(new, grant, snapshot or {}, found_by or {}, now, told)
+        case Present() if not wanted:
+            new = _still_there(new, now, told)
+        case Present():
+            new = replace(new, checked_at=now)
+        case Missing():
+            new = _not_there(replace(new, checked_at=now), decision, told)
+        case Unknown(reason):
+            new = replace(new, checked_at=now, last_error=new.last_error if new.phase in UNSETTLED else reason)
+        case NoCheck() if wanted:
+            # There is no account that could still be under the old address.
+            phase = Phase.DONE if new.phase is Phase.EXECUTED else new.phase
+            new = replace(new, phase=phase, email=grant.email)
         case _:
             pass
-    return new, [_line(new, event, detail, now) for event, detail in lines]
+    return new, [_line(new, event, detail, now) for event, detail in told]
+
+
+def _turns(record: Record, decision: Decision, *, wanted: bool) -> Told:
+    """What the history tells of a change from one standing to another."""
+    told: Told = []
+    blocked = decision.status is Status.BLOCKED
+    if (record.status is Status.BLOCKED) != blocked:
+        told.append((Event.BLOCKED, decision.reason) if blocked else (Event.UNBLOCKED, f"{decision.status}"))
+    if not wanted and record.orphaned_at is None:
+        told.append((Event.ORPHANED, decision.reason))
+    return told
+
+
+def _back_again(record: Record, verdict: Verdict | None, now: datetime) -> Record:
+    """A record that was revoked, or half so, once its entry is wanted again and that has been looked at.
+
+    After a revocation it is a new grant, never drift (STATES.md); what was not revoked is as it was.
+    """
+    if not (record.phase is Phase.REVOKED or record.revoking) or isinstance(verdict, Unknown | None):
+        return record
+    settled = replace(record, revoking=False, run=None, retry_at=None, attempts=0, last_error=None, fresh=False)
+    if record.revoking and isinstance(verdict, Present):
+        return replace(settled, phase=Phase.CONFIRMED, confirmed_at=record.confirmed_at or now)
+    if record.revoking and isinstance(verdict, NoCheck) and record.executed_at is not None:
+        return replace(settled, phase=Phase.DONE)
+    return replace(settled, phase=Phase.NEW, executed_at=None, confirmed_at=None, healed_at=None, lost=False)
 
 
 def _found(
-    record: Record, grant: Grant, snapshot: Mapping[str, Any] | None, now: datetime
-) -> tuple[Record, tuple[Event, str] | None]:
-    event: tuple[Event, str] | None = None
-    new = replace(record, email=grant.email, last_error=None, lost=False)
+    record: Record,
+    grant: Grant,
+    snapshot: Mapping[str, Any],
+    found_by: Mapping[str, Any],
+    now: datetime,
+    told: Told,
+) -> Record:
+    """A wanted account that is there. What it was found by is what it has: its address, above all."""
+    new = replace(record, checked_at=now, email=grant.email, last_error=None, lost=False)
     match record.phase:
         case Phase.CONFIRMED:
-            event = (Event.CONFIRMED, "found again") if record.lost else None
+            if record.lost:
+                told.append((Event.CONFIRMED, "found again"))
         case Phase.EXECUTED | Phase.DONE:
-            event = (Event.CONFIRMED, "exists check: found")
+            told.append((Event.CONFIRMED, "exists check: found"))
             new = replace(new, phase=Phase.CONFIRMED, confirmed_at=now)
         case _:
-            event = (Event.ADOPTED, "exists check: found")
+            told.append((Event.ADOPTED, "exists check: found"))
             new = replace(
                 new,
                 phase=Phase.CONFIRMED,
                 confirmed_at=now,
-                snapshot=snapshot or record.snapshot,
+                snapshot=snapshot or new.snapshot,
                 run=None,
                 retry_at=None,
                 fresh=False,
+                by_hand=False,
             )
-    return new, event
+    return replace(new, snapshot={**new.snapshot, **found_by})
 
 
-def held_where_it_is(record: Record, status: Status, reason: str) -> Record:
-    """The record of a grant whose file is broken: shown as held, otherwise left as it is."""
-    return replace(record, status=status, action=Action.NONE, reason=reason)
+def _still_there(record: Record, now: datetime, told: Told) -> Record:
+    """An orphan's account that is there: confirmed, where it was not yet."""
+    new = replace(record, checked_at=now, confirmed_at=record.confirmed_at or now)
+    if record.phase is Phase.EXECUTED:
+        told.append((Event.CONFIRMED, "exists check: found"))
+        return replace(new, phase=Phase.CONFIRMED)
+    return new
+
+
+def _not_there(record: Record, decision: Decision, told: Told) -> Record:
+    if decision.status is Status.REVOKED:
+        told.append((Event.REVOKED, "found gone"))
+        return replace(
+            record, phase=Phase.REVOKED, revoking=False, run=None, retry_at=None, last_error=None, fresh=False
+        )
+    if record.phase in UNSETTLED:
+        return record
+    if record.phase is Phase.CONFIRMED and not record.lost:
+        told.append((Event.LOST, decision.reason))
+        return replace(record, lost=True, last_error=None)
+    return replace(record, last_error=None)
+
+
+def held_where_it_is(record: Record, decision: Decision, now: datetime) -> tuple[Record, list[Happening]]:
+    """The record of a grant that cannot be looked at as it stands: shown as held, otherwise left as it is."""
+    new = replace(
+        record, status=decision.status, action=decision.action, reason=decision.reason, changed=False, guarded=False
+    )
+    return new, [_line(new, event, detail, now) for event, detail in _turns(record, decision, wanted=True)]
 
 
 def begun(
-    record: Record, *, number: int, digest: str | None, snapshot: Mapping[str, Any], resumed: bool, revoking: bool
+    record: Record,
+    *,
+    number: int,
+    digest: str | None,
+    snapshot: Mapping[str, Any],
+    resumed: bool,
+    revoking: bool,
+    by_hand: bool,
 ) -> Record:
     """The record once an attempt is about to start; a run that is not continued forgets the one before."""
     return replace(
@@ -154,6 +221,7 @@ def begun(
         run=record.run if resumed else None,
         fresh=False,
         revoking=revoking,
+        by_hand=by_hand,
         retry_at=None,
     )
 
@@ -173,12 +241,13 @@ def succeeded(record: Record, *, webhook: bool, heals: bool, now: datetime) -> t
         lost=False,
         last_error=None,
         retry_at=None,
+        by_hand=False,
         run=None,
     )
-    lines = [_line(new, Event.EXECUTED, f"attempt {record.attempts}", now)]
+    told: Told = [(Event.EXECUTED, f"attempt {record.attempts}")]
     if heals:
-        lines.append(_line(new, Event.HEALED, "drift was provisioned again", now))
-    return new, lines
+        told.append((Event.HEALED, "drift was provisioned again"))
+    return new, [_line(new, event, detail, now) for event, detail in told]
 
 
 def revoked(record: Record, now: datetime) -> tuple[Record, list[Happening]]:
@@ -214,16 +283,20 @@ def failed(
         changed=False,
     )
     event = Event.ATTEMPT_INTERRUPTED if interrupted else Event.ATTEMPT_FAILED
-    lines = [_line(new, event, f"{prefix}attempt {record.attempts}: {error}", now)]
+    told: Told = [(event, f"{prefix}attempt {record.attempts}: {error}")]
     if record.revoking and not again:
-        lines.append(_line(new, Event.REVOKE_FAILED, error, now))
-    return new, lines
+        told.append((Event.REVOKE_FAILED, error))
+    return new, [_line(new, event, detail, now) for event, detail in told]
 
 
-def complete(steps: Any, total: int) -> bool:
-    """Whether every request of a run was answered with success."""
-    done = [step.index for step in steps if step.outcome is Outcome.DONE]
-    return total > 0 and sorted(done) == list(range(total))
+def complete(steps: Iterable[Step], total: int) -> bool:
+    """Whether a run has every request behind it: the last was answered with success, and so were those before it.
+
+    A first change whose answer never came is done as far as the requests after it show (DESIGN section 3, the retry).
+    """
+    known = {step.index: step.outcome for step in steps}
+    done = progress(steps, ()).done
+    return total > 0 and done == total and known[total - 1] is Outcome.DONE
 
 
 def _line(record: Record, event: Event, detail: str, now: datetime) -> Happening:

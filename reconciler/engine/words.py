@@ -79,10 +79,11 @@ def requested(kind: str, key: Key, now: datetime, by: str) -> list[Happening]:
 
 def _accepted(record: Record, now: datetime) -> Record:
     """A person vouches that the grant is complete: confirmed from here on, and checked like any other."""
+    checked = record.checked_at is not None  # what was never checked is a webhook, as far as the ledger knows
     return replace(
         record,
         phase=Phase.CONFIRMED,
-        status=Status.PRESENT,
+        status=Status.PRESENT if checked else Status.DONE,
         action=Action.NONE,
         reason="accepted by hand",
         confirmed_at=record.confirmed_at or now,
@@ -90,6 +91,8 @@ def _accepted(record: Record, now: datetime) -> Record:
         last_error=None,
         fresh=False,
         lost=False,
+        revoking=False,
+        by_hand=False,
         run=None,
     )
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
 from reconciler.model.clock import Clock, Stopped
-from reconciler.model.manifest import Manifest
 from reconciler.model.secret import Redactor
 from reconciler.model.settings import Limits, Settings
 from reconciler.repository.files import Reader
@@ -34,7 +32,9 @@ class SystemClock:
         return datetime.now(UTC)
 
     async def sleep(self, seconds: float) -> None:
-        """Wait; raises `Stopped` at once when the program is told to stop."""
+        """Wait; raises `Stopped` at once when the program is told to stop, for no wait at all too."""
+        if self.stopping.is_set():  # `wait_for` with nothing to wait for does not look
+            raise Stopped
         try:
             await asyncio.wait_for(self.stopping.wait(), seconds)
         except TimeoutError:
@@ -57,7 +57,7 @@ class World:
         self._turns: dict[str, Turn] = {}
 
     def gnupg(self, settings: Settings) -> Gnupg:
-        """gpg with the home that the settings name."""
+        """Gpg with the home that the settings name."""
         return self._secrets(settings)[0]
 
     def initial_data(self, settings: Settings) -> InitialData:
@@ -94,8 +94,3 @@ class World:
         """Close every connection."""
         for _, _, client in self._clients.values():
             await client.aclose()
-
-
-def changed_manifests(ours: Mapping[str, Manifest], theirs: Mapping[str, Manifest]) -> frozenset[str]:
-    """The integrations whose manifest on a branch is not the one that is in force."""
-    return frozenset(name for name, manifest in theirs.items() if ours.get(name) != manifest)

@@ -1,4 +1,4 @@
-"""The ledger's tables. Moments are whole microseconds since 1970 in UTC, so that both databases sort and compare alike.
+"""The ledger's tables. Moments are whole microseconds since 1970 in UTC: both databases sort and compare them alike.
 
 `grants` holds one row a grant, `attempts` and `requests` what was sent for it, `events` its history, `sealed` what must
 stay unreadable while a run is unsettled, `words` what a second process asks of the one that holds the state.
@@ -28,7 +28,7 @@ from sqlalchemy import (
 __all__ = ["HEAD", "Moment", "attempts", "events", "grants", "meta", "metadata", "requests", "sealed", "words"]
 
 HEAD = "0001"
-"""The newest migration; a ledger that is there already needs no alembic, which takes a quarter of a second to import."""
+"""The newest migration. A ledger that has it needs no alembic, which takes a quarter of a second to import."""
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -41,9 +41,11 @@ class Moment(TypeDecorator[datetime]):
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:  # noqa: ARG002
+        """To microseconds."""
         return None if value is None else (value - EPOCH) // MICROSECOND
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        """From microseconds."""
         return None if value is None else EPOCH + value * MICROSECOND
 
 
@@ -79,6 +81,8 @@ grants = Table(
     Column("lost", Boolean, nullable=False),
     Column("fresh", Boolean, nullable=False),
     Column("revoking", Boolean, nullable=False),
+    Column("by_hand", Boolean, nullable=False),
+    Column("guarded", Boolean, nullable=False),
     Column("run", BigInteger),
     Column("revision", Text),
     Index("grants_due", "retry_at"),

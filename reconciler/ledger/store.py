@@ -6,6 +6,7 @@ The caller says what is to be remembered; nothing is decided here. `Ledger.open`
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import tempfile
@@ -48,8 +49,10 @@ class Happening:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One attempt at a grant; `run` is shared by the attempts that continue one another, `total` is how many requests
-    there are in all."""
+    """One attempt at a grant.
+
+    `run` is shared by the attempts that continue one another, `total` is how many requests there are in all.
+    """
 
     id: int
     key: Key
@@ -155,9 +158,11 @@ class Ledger:
     def _migrate(self) -> None:
         with self._writing() as connection:
             known = sa.inspect(connection).get_table_names()
-            version = connection.execute(sa.text("select version_num from alembic_version")).scalar() if (
-                "alembic_version" in known
-            ) else None
+            version = (
+                connection.execute(sa.text("select version_num from alembic_version")).scalar()
+                if ("alembic_version" in known)
+                else None
+            )
             if version == schema.HEAD:
                 return
             if version is not None and version > schema.HEAD:
@@ -172,11 +177,13 @@ class Ledger:
 
     # Grants
 
-    def records(self, hires: Collection[str] | None = None) -> Iterator[Record]:
-        """Every record, or those of some hires; the unsettled ones with the steps of their run."""
-        query = sa.select(schema.grants).order_by(schema.grants.c.hire, schema.grants.c.access)
+    def records(self, hires: Collection[str] | None = None, emails: Collection[str] = ()) -> Iterator[Record]:
+        """Every record, or those of some hires and addresses; the unsettled ones with the steps of their run."""
+        table = schema.grants
+        query = sa.select(table).order_by(table.c.hire, table.c.access)
         if hires is not None:
-            query = query.where(schema.grants.c.hire.in_(sorted(hires)))
+            addresses = sorted(email.lower() for email in emails)
+            query = query.where(table.c.hire.in_(sorted(hires)) | sa.func.lower(table.c.email).in_(addresses))
         with self._looking() as connection:
             steps = self._steps(connection)
             for row in connection.execute(query.execution_options(yield_per=1000)).mappings():
@@ -187,8 +194,10 @@ class Ledger:
         return next((record for record in self.records([key.hire]) if record.key == key), None)
 
     def due(self, now: datetime) -> list[Key]:
-        """The grants whose retry is due and that were not looked at since it is: a check that failed then is not
-        repeated before its turn comes."""
+        """The grants whose retry is due and that were not looked at since.
+
+        A check that failed then is not repeated before its turn comes.
+        """
         table = schema.grants
         query = sa.select(table.c.hire, table.c.access).where(
             table.c.retry_at <= now,
@@ -233,16 +242,24 @@ class Ledger:
                 connection.execute(sa.delete(schema.grants).where(_is(schema.grants, key)))
             _save(connection, (), happenings)
 
-    def rename(self, old: Key, new: Key) -> None:
-        """Let a row and its history follow their person to another hire's id."""
+    def rename(self, moves: Mapping[Key, Key]) -> None:
+        """Let rows and their history follow their person to another hire's id; two people may swap theirs."""
+        tables = (schema.grants, schema.attempts, schema.events)
+        between = {old: Key(f"\0{new.hire}", new.access) for old, new in moves.items()}
+        steps = [*between.items(), *((between[old], new) for old, new in moves.items())]
         with self._writing() as connection:
-            for table in (schema.grants, schema.attempts, schema.events):
-                connection.execute(sa.update(table).where(_is(table, old)).values(hire=new.hire))
+            for (here, there), table in itertools.product(steps, tables):
+                connection.execute(sa.update(table).where(_is(table, here)).values(hire=there.hire))
 
     # Attempts
 
     def begin(
-        self, record: Record, attempt: Attempt, happenings: Iterable[Happening], *, kept: Mapping[str, bytes] | None = None
+        self,
+        record: Record,
+        attempt: Attempt,
+        happenings: Iterable[Happening],
+        *,
+        kept: Mapping[str, bytes] | None = None,
     ) -> Attempt:
         """Write an attempt down before its first request leaves, and what must be remembered of it, sealed.
 
@@ -398,16 +415,33 @@ class Ledger:
 
     # The guard
 
-    def confirmed(self) -> dict[str, int]:
-        """How many grants of each integration were confirmed and are not revoked."""
-        table = schema.grants
+    def confirmed(self, moment: datetime) -> dict[str, int]:
+        """How many grants of each integration were confirmed and not revoked at that moment, or have been since."""
+        table, attempts = schema.grants, schema.attempts
+        since = sa.exists().where(
+            attempts.c.hire == table.c.hire,
+            attempts.c.access == table.c.access,
+            attempts.c.kind == "revoke",
+            attempts.c.started_at >= moment,
+        )
         query = (
             sa.select(table.c.integration, sa.func.count())
-            .where(table.c.confirmed_at.is_not(None), table.c.phase != Phase.REVOKED)
+            .where(table.c.confirmed_at.is_not(None), sa.or_(table.c.phase != Phase.REVOKED, since))
             .group_by(table.c.integration)
         )
         with self._looking() as connection:
-            return {name: count for name, count in connection.execute(query)}
+            return {row.integration: row[1] for row in connection.execute(query)}
+
+    def guarded(self) -> dict[str, set[Key]]:
+        """The grants of each integration that the guard keeps from being revoked or healed."""
+        table = schema.grants
+        lost = sa.or_(table.c.lost, table.c.orphaned_at.is_not(None))
+        query = sa.select(table.c.integration, table.c.hire, table.c.access).where(table.c.guarded, lost)
+        found: dict[str, set[Key]] = {}
+        with self._looking() as connection:
+            for row in connection.execute(query):
+                found.setdefault(row.integration, set()).add(Key(row.hire, row.access))
+        return found
 
     def changes_since(self, moment: datetime) -> dict[str, set[Key]]:
         """The grants of each integration that were healed or revoked since then."""

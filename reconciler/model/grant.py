@@ -41,8 +41,9 @@ class Hold:
 class Grant:
     """One hire × one access entry, as the files want it.
 
-    `layers` are the hire's and the form's variables. `begins` is the first day on which it counts. `origin` is the
-    sequence that it comes from, or None for the hire's own entry. `manifest_file` is None where there is no manifest.
+    `layers` are the hire's and the form's variables; `absent` says of those that are in none why they are not. `begins`
+    is the first day on which it counts. `origin` is the sequence that it comes from, or None for the hire's own entry.
+    `manifest_file` is None where there is no manifest.
     """
 
     key: Key
@@ -53,6 +54,7 @@ class Grant:
     manifest: Manifest | None = field(default=None, repr=False)
     manifest_file: str | None = None
     layers: tuple[Layer, ...] = field(default=(), repr=False)
+    absent: Mapping[str, str] = field(default_factory=dict, repr=False)
     begins: date | None = None
     needs: tuple[str, ...] = ()
     origin: str | None = None
@@ -110,7 +112,8 @@ class Record:
     `attempts` counts since it last started afresh. `digest` is the keyed digest of what the last attempt would send.
     `snapshot` holds the variables of the hire and the form as they were when it was last executed or confirmed; an
     orphan is checked and revoked from it. `steps` are those of an unsettled run. `revoking` tells that `attempts`,
-    `retry_at` and `steps` belong to a revocation. `fresh` asks for a fresh start.
+    `retry_at` and `steps` belong to a revocation, `by_hand` that they belong to a run that a person asked for. `fresh`
+    asks for a fresh start. `guarded` tells that the guard holds it.
     """
 
     key: Key
@@ -138,6 +141,8 @@ class Record:
     lost: bool = False
     fresh: bool = False
     revoking: bool = False
+    by_hand: bool = False
+    guarded: bool = False
     run: int | None = None
     steps: tuple[Step, ...] = ()
     revision: str | None = None

@@ -87,8 +87,10 @@ class Desired:
         return frozenset(self.files.broken["sequences"].keys() | (named - self.files.sequences.keys()))
 
     def problems(self, hires: Iterable[str] | None = None) -> list[Problem]:
-        """What is wrong where files meet, of some hires or of all: entries that do not fit, sequences that are not
-        there."""
+        """What is wrong where files meet, of some hires or of all.
+
+        That is, entries that do not fit and sequences that are not there.
+        """
         found = []
         for hire in self.hires if hires is None else hires:
             if (loaded := self.hires.get(hire)) is None:
@@ -184,7 +186,7 @@ class Desired:
             if isinstance(person, HireRef) and person.hire not in self.hires:
                 broken = self.broken_hires.get(person.hire)
                 why = f"it cannot be read: {broken[0]}" if broken else f"there is no hires/{person.hire}.yaml"
-                found |= {name: f"{role} is {{hire: {person.hire}}}, and {why}" for name in (role, f"{role}_email")}
+                found |= dict.fromkeys((role, f"{role}_email"), f"{role} is {{hire: {person.hire}}}, and {why}")
         return found
 
     def _grant(

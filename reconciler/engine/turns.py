@@ -1,0 +1,132 @@
+"""Carrying a plan out: every attempt in its turn, side by side where none has to wait for another.
+
+A hire's entries come after those that they need, revocations the other way round (DESIGN section 3, Removal). What an
+attempt made is checked once more, and its notifications go out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+
+from reconciler.engine import record as records
+from reconciler.engine.attempt import Actor, Job
+from reconciler.engine.integrations import Integration, Prepared
+from reconciler.engine.memory import Vault
+from reconciler.engine.notify import Notifier
+from reconciler.engine.observe import Checker
+from reconciler.engine.observed import Planned
+from reconciler.engine.report import Report
+from reconciler.engine.together import together
+from reconciler.ledger.store import Ledger
+from reconciler.model.clock import Stopped
+from reconciler.model.grant import Decision, Key, Record
+from reconciler.model.status import Action, Status
+from reconciler.model.verdict import Present
+
+__all__ = ["Turns", "acts"]
+
+Looked = Mapping[Key, tuple[Planned, Record]]
+
+
+def acts(item: Planned) -> bool:
+    """Whether a plan does something about a grant now."""
+    return item.prepared is not None and item.decision.action in (Action.EXECUTE, Action.RETRY, Action.REVOKE)
+
+
+@dataclass(slots=True)
+class Turns:
+    """The attempts of one pass. `looked` is what was planned and written down; `release` lets go of a grant."""
+
+    looked: Looked
+    integrations: Mapping[str, Integration]
+    checker: Checker
+    actor: Actor
+    ledger: Ledger
+    notifier: Notifier
+    vault: Vault
+    report: Report
+    author: str | None
+    release: Callable[[Key], None]
+    after: dict[Key, Record] = field(default_factory=dict)
+    _finished: dict[Key, asyncio.Event] = field(default_factory=dict)
+
+    async def take(self) -> dict[Key, Record]:
+        """Make every attempt that is planned; gives the records as they are after it."""
+        jobs = {key: (item, record) for key, (item, record) in self.looked.items() if acts(item)}
+        self._finished = {key: asyncio.Event() for key in jobs}
+        await together(self._one(key, item, record) for key, (item, record) in jobs.items())
+        return self.after
+
+    async def _one(self, key: Key, item: Planned, record: Record) -> None:
+        """One grant's turn. Told to stop before it came, it is left as it is planned."""
+        try:
+            for other in self._before(key, item):
+                await self._finished[other].wait()
+            with suppress(Stopped):
+                await self.actor.pause()
+                self.after[key] = await self._act(key, item, record)
+        finally:
+            self._finished[key].set()
+            self.release(key)
+
+    def _before(self, key: Key, item: Planned) -> list[Key]:
+        """Whose turns come first."""
+        if item.wanted:
+            others = [Key(key.hire, need) for need in item.grant.needs]
+        else:
+            others = [
+                other
+                for other, (theirs, _) in self.looked.items()
+                if other.hire == key.hire and not theirs.wanted and key.access in theirs.grant.needs
+            ]
+        return [other for other in others if other in self._finished and other != key]
+
+    async def _act(self, key: Key, item: Planned, record: Record) -> Record:
+        if item.wanted and not record.settled and (reason := self._unmet(key, item)) is not None:
+            held = replace(record, status=Status.SCHEDULED, action=Action.WAIT, reason=reason)
+            self.ledger.save([held])
+            return held
+        integration, prepared = self.integrations[item.grant.integration], item.prepared
+        assert prepared is not None
+        new = await self.actor.attempt(Job(item.kind, integration, prepared, record, item.decision, item.seen))
+        if new.phase in records.UNSETTLED:
+            self.report.failures += 1
+            return new
+        if not item.wanted:
+            self.report.revoked += 1
+            return new
+        self.report.executed += 1
+        await self.notifier.deliver(self.ledger, self.vault, new, self.author)
+        return await self._confirmed(integration, prepared, new)
+
+    async def _confirmed(self, integration: Integration, prepared: Prepared, record: Record) -> Record:
+        """The record once the check was asked again: what was executed is `present` if it is seen."""
+        if integration.manifest.exists is None:
+            return record
+        verdict = await self.checker.check_alone(integration, prepared)
+        if not isinstance(verdict, Present):
+            return record
+        seen = Decision(Status.PRESENT, Action.NONE, "executed; exists check: found")
+        confirmed, lines = records.checked(
+            record,
+            prepared.grant,
+            seen,
+            verdict,
+            now=self.actor.now(),
+            snapshot=prepared.snapshot,
+            found_by=prepared.found_by,
+        )
+        self.ledger.save([confirmed], [replace(line, author=self.author) for line in lines])
+        return confirmed
+
+    def _unmet(self, key: Key, item: Planned) -> str | None:
+        """Which needed entry did not come to be in this pass, or None."""
+        for need in item.grant.needs:
+            other = Key(key.hire, need)
+            record = self.after.get(other) or (self.looked[other][1] if other in self.looked else None)
+            if record is not None and record.status not in (Status.PRESENT, Status.DONE):
+                return f"needs {need}, which is {record.status}: {record.reason}"
+        return None
