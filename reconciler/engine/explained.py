@@ -96,7 +96,7 @@ def _values(grant: Grant, settings: Settings, extra: Layer | None) -> Iterator[V
     layers = (own, *((extra,) if extra is not None else ()), *grant.layers)
     scope = Scope(layers, (AT_RUN_TIME | manifest.stored | frozenset(manifest.generated)) - {"redirect_url"})
     origins = [layer.origin for layer in reversed(layers)]
-    found = [_value(name, scope, grant.service, manifest) for name in used - _RUN_TIME_ONLY]
+    found = [_value(name, scope, grant, manifest) for name in used - _RUN_TIME_ONLY]
 
     def place(value: Value) -> tuple[int, str]:
         known = origins.index(value.origin) if value.origin in origins else len(origins)
@@ -105,20 +105,26 @@ def _values(grant: Grant, settings: Settings, extra: Layer | None) -> Iterator[V
     yield from sorted(found, key=place)
 
 
-def _value(name: str, scope: Scope, service: str, manifest: Manifest) -> Value:
+def _value(name: str, scope: Scope, grant: Grant, manifest: Manifest) -> Value:
     try:
         found = scope.look_up(name)
     except MissingVariable as error:
-        if name in {field.id for field in manifest.asks_for}:
-            return Value(name, None, f"is missing: `reconcile initial-data set {service}` asks for it")
-        if name in {field.id for field in manifest.form}:
-            return Value(name, None, f"is a form field, and the entry has no values.{name}")
-        return Value(name, None, str(error).removeprefix(f"variable {{{{{name}}}}} "))
+        return Value(name, None, _why_not(name, grant, manifest, error))
     if found.value is DEFERRED:
         return Value(name, "made for each run" if name in manifest.generated else "known when it runs", "the run")
     if found.value is _SEALED:
         return Value(name, f"encrypted in {found.origin}", found.origin, secret=True)
     return Value(name, MASK if found.secret else _shown(found.value), found.origin, found.secret)
+
+
+def _why_not(name: str, grant: Grant, manifest: Manifest, error: MissingVariable) -> str:
+    """Why a variable has no value, as the words after its name."""
+    if name in {field.id for field in manifest.asks_for}:
+        return f"is missing: `reconcile initial-data set {grant.service}` asks for it"
+    if name in {field.id for field in manifest.form}:
+        return f"is a form field, and the entry has no values.{name}"
+    because = grant.absent.get(name)
+    return str(error).removeprefix(f"variable {{{{{name}}}}} ") + (f": {because}" if because else "")
 
 
 def _shown(value: Any) -> str:

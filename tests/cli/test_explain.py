@@ -170,6 +170,17 @@ def test_initial_data_that_is_not_there(saas: Repo, call: Call) -> None:
     )
 
 
+def test_a_manager_whose_file_is_not_there(saas: Repo, call: Call) -> None:
+    saas.manifest("saas", {"execute": [{"url": "https://a.example.com/", "data": {"boss": "{{manager}}"}}]})
+    saas.hire("ada", "saas", manager={"hire": "nobody"})
+    saas.commit()
+    first = call(saas, "explain", "ada", "saas").out.splitlines()[0]
+    assert first == (
+        "ada/saas: blocked: variable {{manager}} has no value: manager is {hire: nobody}, and there is no "
+        "hires/nobody.yaml"
+    )
+
+
 def test_an_orphan_is_explained_from_the_ledger(saas: Repo, call: Call) -> None:
     call(saas)
     saas.remove("hires/ada.yaml")
