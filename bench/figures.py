@@ -1,0 +1,160 @@
+"""The figures, by name. Each yields rounds of (ours, baseline)."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bench.checks import bare, ours, with_requests
+from bench.server import serving
+from bench.world import folder, reconcile_once, seed
+
+__all__ = ["ALL", "Figure"]
+
+CHECKS = 3000
+
+
+@dataclass(frozen=True)
+class Figure:
+    """How a figure is measured, its unit, and what it is to reach."""
+
+    run: Callable[[], Iterator[tuple[float, float]]]
+    unit: str
+    reach: str
+
+
+def checks_against_bare() -> Iterator[tuple[float, float]]:
+    """Checks a second against a bare httpx loop with ten connections."""
+    with serving() as url:
+        while True:
+            yield ours(url, CHECKS), asyncio.run(bare(url, CHECKS))
+
+
+def checks_against_shared() -> Iterator[tuple[float, float]]:
+    """Checks a second against one shared httpx client with fifty connections."""
+    with serving() as url:
+        while True:
+            yield ours(url, CHECKS), asyncio.run(bare(url, CHECKS // 3, 50))
+
+
+def checks_against_requests() -> Iterator[tuple[float, float]]:
+    """Checks a second against `requests` in 32 threads."""
+    with serving() as url:
+        while True:
+            yield ours(url, CHECKS), with_requests(url, CHECKS)
+
+
+def checks_of_a_slow_service() -> Iterator[tuple[float, float]]:
+    """Checks a second of a service that takes 100 ms, fifty at once, against the ceiling of 500."""
+    with serving(0.1) as url, tempfile.TemporaryDirectory() as name:
+        root = folder(Path(name), url, CHECKS, settings="limits: {per_host: 50, concurrency: 100}\n")
+        seed(root)
+        while True:
+            began = time.perf_counter()
+            reconcile_once(root)
+            yield CHECKS / (time.perf_counter() - began), 500.0
+
+
+def ledger_rows() -> Iterator[tuple[float, float]]:
+    """Results of checks written a second, against sqlite3's own executemany on the same rows."""
+    import sqlite3
+
+    from reconciler.ledger.store import Ledger
+    from reconciler.model.grant import Key, Record
+
+    count = 20_000
+    while True:
+        with tempfile.TemporaryDirectory() as name:
+            ledger = Ledger.open("sqlite:///state.db", Path(name))
+            records = [
+                Record(Key(f"h{n}", "tool"), f"h{n}@example.com", "tool", "tool", f"hires/h{n}.yaml:4")
+                for n in range(count)
+            ]
+            ledger.save(records)
+            began = time.perf_counter()
+            ledger.save(records)
+            mine = count / (time.perf_counter() - began)
+            ledger.close()
+            raw = sqlite3.connect(Path(name, "raw.db"))
+            raw.execute(
+                "create table grants (hire text, access text, status text, reason text, primary key (hire, access))"
+            )
+            rows = [(f"h{n}", "tool", "present", "exists check: found") for n in range(count)]
+            began = time.perf_counter()
+            with raw:
+                raw.executemany("insert or replace into grants values (?, ?, ?, ?)", rows)
+            yield mine, count / (time.perf_counter() - began)
+            raw.close()
+
+
+def intent() -> Iterator[tuple[float, float]]:
+    """Milliseconds until an attempt's intent is on the disk, against a bare fsync of as much."""
+    import os
+
+    from reconciler.ledger.store import Attempt, Ledger
+    from reconciler.model.grant import Key, Record
+
+    now = datetime.now(UTC)
+    with tempfile.TemporaryDirectory() as name:
+        ledger = Ledger.open("sqlite:///state.db", Path(name))
+        descriptor = os.open(Path(name, "raw"), os.O_RDWR | os.O_CREAT)
+        while True:
+            began = time.perf_counter()
+            for number in range(50):
+                key = Key(f"h{number}", "tool")
+                record = Record(key, "h@example.com", "tool", "tool", "hires/h.yaml:4")
+                ledger.begin(record, Attempt(0, key, "tool", 0, "execute", 1, 2, now, now, None, None, None), [])
+            mine = (time.perf_counter() - began) / 50
+            began = time.perf_counter()
+            for _ in range(50):
+                os.write(descriptor, b"x" * 4096)
+                os.fsync(descriptor)
+            yield 1000 * mine, 1000 * (time.perf_counter() - began) / 50
+
+
+def started() -> Iterator[tuple[float, float]]:
+    """Milliseconds for `reconcile --help`, against an empty Python."""
+    program = Path(sys.executable).with_name("reconcile")
+    while True:
+        yield _took([str(program), "--help"]), _took([sys.executable, "-c", "pass"])
+
+
+def validated() -> Iterator[tuple[float, float]]:
+    """Milliseconds for `reconcile validate` over 1,000 files, against PyYAML's own C loader over them."""
+    program = Path(sys.executable).with_name("reconcile")
+    with tempfile.TemporaryDirectory() as name:
+        root = folder(Path(name), "http://127.0.0.1:9", 1000)
+        script = (
+            "import sys,yaml,pathlib\n"
+            "[yaml.load(p.read_bytes(), yaml.CSafeLoader) for p in pathlib.Path(sys.argv[1]).rglob('*.yaml')]"
+        )
+        while True:
+            yield (
+                _took([str(program), "--repo", str(root), "validate"]),
+                _took([sys.executable, "-c", script, str(root)]),
+            )
+
+
+def _took(command: list[str]) -> float:
+    began = time.perf_counter()
+    subprocess.run(command, capture_output=True, check=False)
+    return 1000 * (time.perf_counter() - began)
+
+
+ALL: dict[str, Figure] = {
+    "checks, against bare httpx": Figure(checks_against_bare, "1/s", ">= 0.8"),
+    "checks, against one shared client": Figure(checks_against_shared, "1/s", ">= 5"),
+    "checks, against requests": Figure(checks_against_requests, "1/s", ">= 1"),
+    "checks of a 100 ms service": Figure(checks_of_a_slow_service, "1/s", ">= 0.95"),
+    "ledger rows": Figure(ledger_rows, "1/s", ">= 20000/s"),
+    "ledger intent": Figure(intent, "ms", "<= 2 ms"),
+    "--help": Figure(started, "ms", "<= 120 ms"),
+    "validate 1,000 files": Figure(validated, "ms", "<= 500 ms"),
+}
