@@ -1,9 +1,9 @@
 """Asking services who is there.
 
 A `Checker` can check and look options up, and nothing else: a dry run is handed one, so that it cannot execute by
-mistake. A check that fails is `Unknown`, whatever made it fail. Where an integration has a listing and a pass has more than ten
-grants of it, the listing is read once and answers for those that it shows; whoever it does not show gets a check of
-their own (DESIGN section 2.3).
+mistake. A check that fails is `Unknown`, whatever made it fail. Where an integration has a listing and a pass has more
+than ten grants of it, the listing is read once and answers for those that it shows; whoever it does not show gets a
+check of their own (DESIGN section 2.3).
 """
 
 from __future__ import annotations
@@ -159,7 +159,8 @@ class Checker:
     async def resolved(self, integration: Integration, grant: Grant, *, all_choices: bool) -> Grant | Unknown:
         """The grant with its named choices replaced by their values.
 
-        With `all_choices` every choice is held against what the service offers, those given by value too. Raises Misfit where a value is not among the options.
+        With `all_choices` every choice is held against what the service offers, those given by value too. Raises
+        Misfit where a value is not among the options.
         """
         values: dict[str, Any] = {}
         for field_id, value in grant.choices:
