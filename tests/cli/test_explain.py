@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from datetime import date
 
 import pytest
@@ -15,7 +16,7 @@ TOKEN = "invented-token"
 
 
 @pytest.fixture
-def accounts() -> AccountService:
+def accounts() -> Iterator[AccountService]:
     with AccountService(token=TOKEN) as running:
         yield running
 

@@ -129,7 +129,7 @@ def test_a_url_that_only_initial_data_completes_is_left_alone(repo: Repo, url: s
 
 def test_entries_that_ask_the_same_cannot_be_told_apart(repo: Repo) -> None:
     form = [{"id": "CHANNEL", "type": "input"}]
-    tokens = {"initial_data_form": [{"id": "TOKEN"}], "headers": {"Authorization": "Bearer {{TOKEN}}"}}
+    tokens: dict[str, Any] = {"initial_data_form": [{"id": "TOKEN"}], "headers": {"Authorization": "Bearer {{TOKEN}}"}}
     repo.manifest("slack", service("slack.com", form=form, **tokens))
     repo.write(
         "hires/ada.yaml",
