@@ -28,7 +28,7 @@ from reconciler.repository.source import Tree
 from reconciler.requests.client import Client
 from reconciler.requests.hosts import AllowedHosts, written_hosts
 from reconciler.requests.oauth import Connection
-from reconciler.requests.render import canonical, expected, outline
+from reconciler.requests.render import Wire, canonical, expected, outline, render
 from reconciler.requests.template import render_text, render_url
 from reconciler.secrets.initial_data import InitialData
 from reconciler.secrets.sealed import Sealer
@@ -44,18 +44,21 @@ _HOST = re.compile(r"(?:https?://)?[A-Za-z0-9.-]+(?::\d+)?/?")
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A grant with everything that is needed to check it and to run it.
+    """A grant with everything that is needed to check it, and, where it is `whole`, to run it.
 
-    `outlines` are the requests as a plan shows them, `digest` the keyed digest of what would be sent, `snapshot` the
-    hire's and the form's values that the manifest uses, `found_by` those of them that the check asks with.
+    `snapshot` holds the hire's and the form's values that the manifest uses, `found_by` those of them that the check
+    asks with. `check` is the check as it is sent. Only a whole one has the `outlines` of its requests as a plan shows
+    them, and the keyed `digest` of what would be sent.
     """
 
     grant: Grant
     scope: Scope = field(repr=False)
     snapshot: Mapping[str, Any] = field(repr=False)
-    digest: str | None
+    digest: str | None = None
     outlines: tuple[Mapping[str, str], ...] = ()
     found_by: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    check: Wire | None = field(default=None, repr=False)
+    whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -120,16 +123,20 @@ class Integration:
         known = {"oauth", "redirect_url"} if self.connection else {"redirect_url"}
         return Scope((*own, *layers), self.deferred - known)
 
-    def prepare(self, grant: Grant, stored: Mapping[str, Any]) -> Prepared:
-        """Make a grant ready to be checked and executed.
+    def prepare(self, grant: Grant, stored: Mapping[str, Any], *, whole: bool) -> Prepared:
+        """Make a grant ready to be checked and, where it is to be `whole`, to be executed.
 
-        Raises Blocked with what is missing: initial data, a connection, a variable's value, a host that is not allowed.
+        An account that is there needs only its check: what its requests would be is rendered where they may be sent, and
+        that every variable has a value is seen to in any case. Raises Blocked with what is missing: initial data, a
+        connection, a variable's value, a host that is not allowed.
         """
         self.ready(grant)
         scope = self.scope(grant.layers, stored)
         try:
-            self._renders_all(scope)
-            digest = self.digest(grant, self.manifest.execute, stored, self.manifest.post_execute_notification)
+            for name in self.needed:
+                scope.look_up(name)
+            check = self._check(scope)
+            digest = self._whole(grant, scope, stored) if whole else None
         except MissingVariable as error:
             if why := grant.absent.get(error.name):
                 raise Blocked(f"{error}: {why}") from error
@@ -140,22 +147,40 @@ class Integration:
             scope=scope,
             snapshot=snapshot,
             digest=digest,
-            outlines=tuple(outline(call, scope) for call in self.manifest.execute),
+            outlines=tuple(outline(call, scope) for call in self.manifest.execute) if whole else (),
             found_by={name: snapshot[name] for name in self.asked_with & snapshot.keys()},
+            check=check,
+            whole=whole,
         )
 
-    def _renders_all(self, scope: Scope) -> None:
-        """See that everything that a grant would send can be rendered."""
+    @cached_property
+    def needed(self) -> tuple[str, ...]:
+        """Every variable that the check, the requests and the notifications use."""
+        calls: list[Call] = [*self.manifest.execute, *([self.manifest.exists] if self.manifest.exists else [])]
+        headers = [self.manifest.headers] if any(not call.headers for call in calls) else []
+        parts = [call.model_dump(exclude={"listing"}) for call in calls]
+        told = [item.model_dump() for item in self.manifest.post_execute_notification]
+        return tuple(sorted(names([*parts, *headers, *told])))
+
+    def _check(self, scope: Scope) -> Wire | None:
+        """The check, ready to be sent to a host that is allowed."""
         exists = self.manifest.exists
-        if exists is not None:
-            self._renders(exists, scope)
-            if exists.expected and not expected(exists.expected, scope):
-                raise Blocked("exists: expected is empty for this hire: every answer would contain it")
+        if exists is None:
+            return None
+        if exists.expected and not expected(exists.expected, scope):
+            raise Blocked("exists: expected is empty for this hire: every answer would contain it")
+        wire = render(exists, scope, self.manifest)
+        self.hosts.check(wire.url, self.file)
+        return wire
+
+    def _whole(self, grant: Grant, scope: Scope, stored: Mapping[str, Any]) -> str | None:
+        """See that everything that a grant would send can be rendered, and digest it."""
         for call in self.manifest.execute:
             self._renders(call, scope)
         for notification in self.manifest.post_execute_notification:
             for text in (notification.to, notification.subject, notification.message):
                 render_text(text, scope)
+        return self.digest(grant, self.manifest.execute, stored, self.manifest.post_execute_notification)
 
     def ready(self, grant: Grant) -> None:
         """See that there is what every request of the integration needs, before anything is asked for.
@@ -238,10 +263,10 @@ class Integration:
         grant = self.orphan(record)
         if self.fault is not None:
             raise Blocked(self.fault)
-        scope = self.scope(grant.layers, stored)
+        scope, check = self.scope(grant.layers, stored), None
         if self.manifest.exists is not None:
             scope = replace(scope, deferred=scope.deferred | frozenset(self.manifest.exists.store_data))
-            self._renders(self.manifest.exists, scope)
+            check = self._check(scope)
         for call in self.manifest.revoke:
             self._renders(call, scope)
         return Prepared(
@@ -250,6 +275,8 @@ class Integration:
             snapshot=record.snapshot,
             digest=self.digest(grant, self.manifest.revoke, stored),
             outlines=tuple(outline(call, scope) for call in self.manifest.revoke),
+            check=check,
+            whole=True,
         )
 
 

@@ -63,7 +63,8 @@ class Checker:
         exists = integration.manifest.exists
         if exists is None or record.email.lower() == prepared.grant.email.lower():
             return found
-        before = replace(prepared, scope=prepared.scope.over(Layer("the ledger", {"email": record.email})))
+        scope = prepared.scope.over(Layer("the ledger", {"email": record.email}))
+        before = replace(prepared, scope=scope, check=render(exists, scope, integration.manifest))
         old = await self._check(integration, before, listed=False)
         match old:
             case Present():
@@ -95,17 +96,16 @@ class Checker:
 
     async def _ask(self, integration: Integration, prepared: Prepared) -> Answer:
         """Send the check; once more with a fresh token where the service refuses the one it got."""
-        exists = integration.manifest.exists
+        exists, connection, wire = integration.manifest.exists, integration.connection, prepared.check
         assert exists is not None
-        connection = integration.connection
-        scope = prepared.scope
+        assert wire is not None
         if connection is not None and (fresh := await connection.fresh()) is not None:
-            scope = scope.over(fresh)
+            wire = render(exists, prepared.scope.over(fresh), integration.manifest)
         self._progressed()
-        answer = await integration.client.send(render(exists, scope, integration.manifest), follow=True)
+        answer = await integration.client.send(wire, follow=True)
         if answer.status == UNAUTHORIZED and connection is not None:
-            scope = scope.over(await connection.renewed())
-            answer = await integration.client.send(render(exists, scope, integration.manifest), follow=True)
+            wire = render(exists, prepared.scope.over(await connection.renewed()), integration.manifest)
+            answer = await integration.client.send(wire, follow=True)
         return answer
 
     async def _is_listed(self, integration: Integration, wanted: str) -> bool:

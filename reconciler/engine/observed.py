@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from reconciler.engine.claims import InHand
@@ -182,13 +182,19 @@ class Walk:
             resolved = await self._checker.resolved(integration, grant, all_choices=False)
             if isinstance(resolved, Unknown):
                 return Planned(grant, record, judge(record, resolved, self._policy, texts=integration.texts), resolved)
-            prepared = integration.prepare(resolved, stored)
+            prepared = integration.prepare(resolved, stored, whole=record is None or not record.settled)
         except Misfit as error:
             invalid = Decision(Status.INVALID, Action.NONE, str(error))
             return Planned(grant, record, invalid, as_it_is=record is not None)
         except Blocked as error:
             return Planned(grant, record, Decision(Status.BLOCKED, Action.NONE, str(error)))
-        return await self._plan_prepared(integration, grant, prepared, record)
+        planned = await self._plan_prepared(integration, grant, prepared, record)
+        if planned.decision.action not in (Action.EXECUTE, Action.RETRY) or prepared.whole:
+            return planned
+        try:
+            return replace(planned, prepared=integration.prepare(resolved, stored, whole=True))
+        except Blocked as error:
+            return Planned(grant, record, Decision(Status.BLOCKED, Action.NONE, str(error)))
 
     async def _plan_prepared(
         self, integration: Integration, grant: Grant, prepared: Prepared, record: Record | None
