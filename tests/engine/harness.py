@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
+
+import pytest
 
 from reconciler.engine.notify import NotSent, Notifier
 from reconciler.engine.observed import Selection
@@ -19,10 +22,9 @@ from reconciler.ledger.store import Happening, Ledger
 from reconciler.model.grant import Key, Record
 from reconciler.model.secret import Redactor
 from reconciler.model.status import Event
-
 from tests.repo import Repo
 
-__all__ = ["Hands", "Machine", "Outbox"]
+__all__ = ["Crash", "Hands", "Machine", "Outbox", "dying", "row"]
 
 
 class Hands:
@@ -59,10 +61,52 @@ class Outbox:
     async def text(self, to: str, text: str) -> None:
         self._take(to, "", text)
 
-    def _take(self, *message: str) -> None:
+    def _take(self, to: str, subject: str, text: str) -> None:
         if self.broken:
             raise NotSent("the mail server refused it")
-        self.sent.append(message)  # type: ignore[arg-type]
+        self.sent.append((to, subject, text))
+
+
+class Crash(BaseException):
+    """The program ends here, as if it had been killed: nothing in it may catch this."""
+
+
+@contextmanager
+def dying(owner: Any, name: str, *, nth: int = 1, after: bool = False) -> Iterator[None]:
+    """While the block runs, the nth call of `owner.name` is the program's end: before it is made, or once it is.
+
+    The block is expected to end in that crash.
+    """
+    real, calls = getattr(owner, name), 0
+
+    def due() -> bool:
+        nonlocal calls
+        calls += 1
+        return calls == nth
+
+    def call(*args: Any, **given: Any) -> Any:
+        now = due()
+        if now and not after:
+            raise Crash(name)
+        result = real(*args, **given)
+        if asyncio.iscoroutine(result):
+            return finish(result, now=now)
+        if now:
+            raise Crash(name)
+        return result
+
+    async def finish(result: Any, *, now: bool) -> Any:
+        found = await result
+        if now:
+            raise Crash(name)
+        return found
+
+    setattr(owner, name, call)
+    try:
+        with pytest.raises(Crash):
+            yield
+    finally:
+        setattr(owner, name, real)
 
 
 class Machine:
@@ -80,13 +124,11 @@ class Machine:
         hires: Iterable[str] | None = None,
         integrations: Iterable[str] | None = None,
         released: bool = False,
-        by_hand: dict[Key, str] | None = None,
+        by_hand: Mapping[tuple[str, str], str] | None = None,
     ) -> Report:
-        """One pass."""
-        selection = Selection(
-            None if hires is None else frozenset(hires), None if integrations is None else frozenset(integrations)
-        )
-        return asyncio.run(self._reconcile(selection, released=released, by_hand=by_hand or {}))
+        """One pass. `by_hand` has `run` or `revoke` for single grants."""
+        asked = {Key(*key): kind for key, kind in (by_hand or {}).items()}
+        return asyncio.run(self._reconcile(_selection(hires, integrations), released=released, by_hand=asked))
 
     async def _reconcile(self, selection: Selection, *, released: bool, by_hand: dict[Key, str]) -> Report:
         world = self._world()
@@ -112,21 +154,32 @@ class Machine:
         finally:
             await world.aclose()
 
-    def plan(self) -> Report:
-        """A dry run."""
-        return asyncio.run(self._plan())
+    def plan(
+        self,
+        *,
+        hires: Iterable[str] | None = None,
+        integrations: Iterable[str] | None = None,
+        rev: str | None = None,
+    ) -> Report:
+        """A dry run; of another revision with `rev`, as `--rev` plans a branch."""
+        return asyncio.run(self._plan(_selection(hires, integrations), rev))
 
-    async def _plan(self) -> Report:
+    async def _plan(self, selection: Selection, rev: str | None) -> Report:
         world = self._world()
         try:
             settings = world.reader.settings(world.checkout.head())
-            tree = world.checkout.current(settings.source)
+            head = world.checkout.current(settings.source)
+            tree = head if rev is None else world.checkout.at(rev)
+            in_force = None if rev is None else head
             with reading(world, settings) as held:
-                return dry_report(await look(world, tree, held.ledger, held.sealing, Selection()))
+                found = await look(world, tree, held.ledger, held.sealing, selection, in_force=in_force)
+                return dry_report(found)
         finally:
             await world.aclose()
 
-    def word(self, kind: str, hire: str | None = None, access: str | None = None, integration: str | None = None) -> None:
+    def word(
+        self, kind: str, hire: str | None = None, access: str | None = None, integration: str | None = None
+    ) -> None:
         """Leave word for the next pass, as `reconcile retry` does."""
         with self.ledger() as ledger:
             ledger.leave_word(
@@ -147,14 +200,28 @@ class Machine:
         with self.ledger() as ledger:
             return list(ledger.history(hires=[hire] if hire else []))
 
-    def ledger(self) -> Any:
-        """The ledger, opened for writing beside nobody."""
-        from contextlib import closing
+    def sealed(self) -> list[str]:
+        """The names of what is kept sealed."""
+        with self.ledger() as ledger:
+            return ledger.sealed_names()
 
-        return closing(Ledger.open(f"sqlite:///{self.repo.state}", self.repo.root))
+    @contextmanager
+    def ledger(self) -> Iterator[Ledger]:
+        """The ledger, opened for writing beside nobody."""
+        ledger = Ledger.open(f"sqlite:///{self.repo.state}", self.repo.root)
+        try:
+            yield ledger
+        finally:
+            ledger.close()
 
     def _world(self) -> World:
         return World(self.repo.root, self.clock, self.redactor)
+
+
+def _selection(hires: Iterable[str] | None, integrations: Iterable[str] | None) -> Selection:
+    return Selection(
+        None if hires is None else frozenset(hires), None if integrations is None else frozenset(integrations)
+    )
 
 
 def row(report: Report, hire: str, access: str) -> Row:

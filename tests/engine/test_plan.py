@@ -192,6 +192,7 @@ def test_at_moved_ahead_has_no_effect_on_what_was_confirmed():
 
 def test_needs_wait():
     decision = standing(GRANT, None, POLICY, waits="needs slack, which is blocked: x", blocked="y")
+    assert decision is not None
     assert (decision.status, decision.action) == (Status.SCHEDULED, Action.WAIT)
     assert "slack" in decision.reason
 

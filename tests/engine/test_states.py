@@ -4,23 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-import pytest
-
 from reconciler.model.status import Action, Event, Status
-
-from tests.engine.harness import Hands, Machine, row
-from tests.repo import Repo
-from tests.servers import AccountService
-
-
-@pytest.fixture
-def machine(repo: Repo, accounts: AccountService) -> Machine:
-    """A repository with one hire and one integration of two requests."""
-    repo.settings(gnupg_home=repo.gnupg.path if repo.gnupg else None)
-    repo.manifest("tool", accounts.manifest(team=True, revoke=True))
-    repo.hire("ada", {"integration": "tool", "values": {"TEAM": "7"}})
-    repo.commit()
-    return Machine(repo)
+from tests.engine.harness import Machine, row
 
 
 def test_found_is_adopted(machine, accounts):
