@@ -58,7 +58,7 @@ class Checker:
     async def check(self, integration: Integration, prepared: Prepared, record: Record | None = None) -> Verdict:
         """Whether the account is there; under the hire's old address too, where it was confirmed under that."""
         found = await self._check(integration, prepared, listed=True)
-        if not isinstance(found, Missing) or record is None or not record.settled:
+        if not isinstance(found, Missing) or record is None or not record.leaves_something:
             return found
         exists = integration.manifest.exists
         if exists is None or record.email.lower() == prepared.grant.email.lower():

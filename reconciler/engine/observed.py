@@ -19,7 +19,7 @@ from reconciler.engine.observe import Checker, Misfit
 from reconciler.engine.plan import Policy, differences, judge, judge_orphan, standing
 from reconciler.engine.together import together
 from reconciler.engine.twins import Twins
-from reconciler.model.errors import Blocked
+from reconciler.model.errors import Blocked, Problem
 from reconciler.model.grant import Decision, Grant, Key, Phase, Record
 from reconciler.model.status import Action, Status
 from reconciler.model.verdict import Missing, NoCheck, Present, Unknown, Verdict
@@ -107,6 +107,8 @@ class Walk:
         self._in_hand = in_hand
         held = [record for record in records.values() if self._held(record)]
         self._twins = Twins(desired, integrations, checker, held)
+        self.problems: list[Problem] = []
+        """What is wrong with the entries that the walk came across; filled by `plan`."""
         self.dropped: list[Record] = []
         """Records of what git no longer wants and nothing was ever done for; filled by `plan`."""
 
@@ -114,9 +116,10 @@ class Walk:
         """Every grant of the selection, decided on, in the order of hires and entries."""
         chosen = self._selection.hires
         hires = [hire for hire in sorted(self._desired.hires) if chosen is None or hire in chosen]
-        self._checker.expect(
-            Counter(grant.integration for hire in hires for grant in self._desired.grants(hire) if grant.hold is None)
-        )
+        if any(item.manifest.exists and item.manifest.exists.listing for item in self._integrations.values()):
+            self._checker.expect(
+                Counter(grant.integration for hire in hires for grant in self._desired.grants(hire) if not grant.hold)
+            )
         of_hire: dict[str, list[Record]] = {}
         for record in self._records.values():
             if self._selection.covers(record.key, record.integration):
@@ -127,15 +130,19 @@ class Walk:
 
         async def work() -> None:
             for hire in queue:
-                results[hire] = [*await self._plan_hire(hire), *await self._leftovers(hire, of_hire.get(hire, ()))]
+                grants = self._desired.grants(hire)
+                if chosen is None or hire in chosen:
+                    self.problems += self._desired.problems_of(hire, grants)
+                left = await self._leftovers({grant.key for grant in grants}, of_hire.get(hire, ()))
+                results[hire] = [*await self._plan_hire(hire, grants), *left]
 
         await together(work() for _ in range(min(AT_ONCE, len(places))))
         return [planned for hire in places for planned in results[hire]]
 
-    async def _plan_hire(self, hire: str) -> list[Planned]:
+    async def _plan_hire(self, hire: str, grants: list[Grant]) -> list[Planned]:
         if self._selection.hires is not None and hire not in self._selection.hires:
             return []
-        grants = self._chosen(self._desired.grants(hire))
+        grants = self._chosen(grants)
         present = {grant.key.access for grant in grants}
         tasks: dict[str, asyncio.Task[Planned]] = {}
 
@@ -200,7 +207,10 @@ class Walk:
         self, integration: Integration, grant: Grant, prepared: Prepared, record: Record | None
     ) -> Planned:
         verdict = await self._checker.check(integration, prepared, record)
-        changes = differences(record.snapshot, prepared.snapshot) if record is not None and record.settled else ()
+        changes: tuple[str, ...] = ()
+        if record is not None and record.settled:
+            found = prepared.found_by if isinstance(verdict, Present) and verdict.under is None else {}
+            changes = differences({**record.snapshot, **found}, prepared.snapshot)
         decision = judge(
             record, verdict, self._policy, digest=prepared.digest, changes=changes, texts=integration.texts
         )
@@ -226,7 +236,7 @@ class Walk:
         """Why an entry cannot take up its row, or None: the row is of an account elsewhere, which must not be lost."""
         if record is None or record.integration == grant.integration or record.integration not in self._integrations:
             return None
-        if record.phase is Phase.REVOKED or not _leaves_something(record):
+        if record.phase is Phase.REVOKED or not record.leaves_something:
             return None
         return (
             f"{grant.key.access} is what this hire's access to {record.integration} is called: give the entry for "
@@ -245,13 +255,12 @@ class Walk:
 
     # What the ledger has beyond what git wants
 
-    async def _leftovers(self, hire: str, records: Iterable[Record]) -> list[Planned]:
-        wanted = {grant.key for grant in self._desired.grants(hire)}
+    async def _leftovers(self, wanted: set[Key], records: Iterable[Record]) -> list[Planned]:
         found = []
         for record in records:
             if record.key in wanted or not self._in_hand.take(record.key):
                 continue
-            if self._held(record) is None and not _leaves_something(record):
+            if self._held(record) is None and not record.leaves_something:
                 self.dropped.append(record)
             else:
                 found.append(await self._leftover(record))
@@ -310,8 +319,3 @@ class Walk:
         if record.origin is not None and record.origin in self._desired.unreadable_sequences:
             return f"config/sequences/{record.origin}.yaml cannot be read"
         return None
-
-
-def _leaves_something(record: Record) -> bool:
-    """Whether there can be an account behind a record: then it is never silently dropped."""
-    return record.settled or any(step.may_have_effect for step in record.steps)

@@ -149,8 +149,13 @@ class Record:
 
     @property
     def settled(self) -> bool:
-        """Whether it was ever executed or confirmed: then it is never silently dropped."""
+        """Whether it was ever executed or confirmed."""
         return self.executed_at is not None or self.confirmed_at is not None
+
+    @property
+    def leaves_something(self) -> bool:
+        """Whether there can be an account behind it: then it is never silently dropped."""
+        return self.settled or any(step.may_have_effect for step in self.steps)
 
 
 @dataclass(frozen=True, slots=True)

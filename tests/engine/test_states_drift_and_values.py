@@ -1,0 +1,312 @@
+"""STATES.md: an account that is gone, and values that changed since it was made."""
+
+from __future__ import annotations
+
+import pytest
+
+from reconciler.model.status import Action, Event, Status
+from tests.engine.harness import row
+
+TEAM_8 = {"integration": "tool", "values": {"TEAM": "8"}}
+
+
+def test_drift_that_is_only_reported_says_so_and_sends_nothing(machine, accounts, repo):
+    machine.reconcile()
+    repo.settings(gnupg_home=repo.gnupg.path, drift="report")
+    repo.commit()
+    accounts.people.clear()
+    for _ in range(2):
+        found = row(machine.reconcile(), "ada", "tool")
+        assert (found.status, found.action) == (Status.MISSING, Action.NONE)
+        assert "drift" in found.reason
+    assert len(accounts.calls("POST", "/users")) == 1
+    assert machine.events("ada").count(Event.LOST) == 1
+
+
+def test_a_loss_within_a_day_of_a_healing_is_left_to_a_person_and_ends_when_it_is_found_again(machine, accounts):
+    machine.reconcile()
+    accounts.people.clear()
+    assert row(machine.reconcile(), "ada", "tool").status is Status.PRESENT
+    accounts.people.clear()
+    machine.clock.turn(hours=2)
+    lost = row(machine.reconcile(), "ada", "tool")
+    assert (lost.status, lost.action) == (Status.MISSING, Action.NONE)
+    assert "drift, healed 2 h ago" in lost.reason
+    accounts.add("ada@example.com")
+    assert row(machine.reconcile(), "ada", "tool").status is Status.PRESENT
+    assert machine.history("ada")[-1].detail == "found again"
+    assert accounts.created == {"ada@example.com": 2}
+
+
+def test_an_account_that_was_found_and_never_executed_is_drift_too(machine, accounts):
+    accounts.add("ada@example.com")
+    machine.reconcile()
+    accounts.people.clear()
+    planned = row(machine.plan(), "ada", "tool")
+    assert (planned.status, planned.action) == (Status.MISSING, Action.EXECUTE)
+    assert "drift" in planned.reason
+    assert row(machine.reconcile(), "ada", "tool").status is Status.PRESENT
+    assert Event.HEALED in machine.events("ada")
+
+
+def test_a_healing_that_fails_is_retried_and_still_counts_as_one(machine, accounts):
+    machine.reconcile()
+    accounts.people.clear()
+    accounts.fail_next(1, 500, method="POST", prefix="/users")
+    assert row(machine.reconcile(), "ada", "tool").status is Status.RETRYING
+    machine.clock.turn(hours=1)
+    assert row(machine.reconcile(), "ada", "tool").status is Status.PRESENT
+    assert accounts.created == {"ada@example.com": 2}
+
+
+def test_changed_values_of_a_present_account_are_named_and_not_sent(machine, accounts, repo):
+    machine.reconcile()
+    repo.hire("ada", TEAM_8, last_name="Byron")
+    repo.commit()
+    for report in (machine.plan(), machine.reconcile(), machine.reconcile()):
+        found = row(report, "ada", "tool")
+        assert (found.status, found.action, found.as_json()["changed"]) == (Status.PRESENT, Action.NONE, True)
+        assert "TEAM 7 → 8" in found.reason
+        assert "last_name Example → Byron" in found.reason
+        assert "reconcile run ada tool" in found.reason
+    assert len(accounts.calls("POST")) == 2
+
+
+def test_values_put_back_are_no_change(machine, repo):
+    machine.reconcile()
+    repo.hire("ada", TEAM_8)
+    repo.commit()
+    assert row(machine.reconcile(), "ada", "tool").changed
+    repo.hire("ada", {"integration": "tool", "values": {"TEAM": "7"}})
+    repo.commit()
+    found = row(machine.reconcile(), "ada", "tool")
+    assert (found.changed, found.reason) == (False, "exists check: found")
+
+
+def test_values_that_the_manifest_does_not_use_are_no_change(machine, repo):
+    machine.reconcile()
+    repo.hire("ada", {"integration": "tool", "values": {"TEAM": "7"}}, phone="+31 20 123", department="R&D")
+    repo.commit()
+    assert not row(machine.reconcile(), "ada", "tool").changed
+
+
+def test_changed_values_of_an_adopted_account_are_named_too(machine, accounts, repo):
+    accounts.add("ada@example.com")
+    machine.reconcile()
+    repo.hire("ada", TEAM_8)
+    repo.commit()
+    assert "TEAM 7 → 8" in row(machine.reconcile(), "ada", "tool").reason
+
+
+def test_a_value_that_the_check_asks_with_is_no_change_once_the_account_is_found_by_it(machine, accounts, repo):
+    """What an account is found by, it has: an orphan is later looked for, and revoked, by that."""
+    manifest = accounts.manifest(team=True, revoke=True)
+    manifest["exists"]["url"] = f"{accounts.url}/users/{{{{TEAM}}}}-{{{{email}}}}"
+    manifest["execute"] = [{"url": f"{accounts.url}/users", "data": {"email": "{{TEAM}}-{{email}}"}}]
+    manifest["exists"]["expected"] = "{{TEAM}}-{{email}}"
+    manifest["revoke"][0]["url"] = f"{accounts.url}/users/{{{{TEAM}}}}-{{{{email}}}}"
+    repo.manifest("tool", manifest)
+    repo.commit()
+    machine.reconcile()
+    assert set(accounts.people) == {"7-ada@example.com"}
+    accounts.add("8-ada@example.com")
+    repo.hire("ada", TEAM_8)
+    repo.commit()
+    found = row(machine.reconcile(), "ada", "tool")
+    assert (found.status, found.changed) == (Status.PRESENT, False)
+    repo.settings(gnupg_home=repo.gnupg.path, prune="revoke")
+    repo.hire("ada")
+    repo.commit()
+    machine.reconcile()
+    assert [call.path for call in accounts.calls("DELETE")] == ["/users/8-ada@example.com"]
+
+
+# The address
+
+
+def test_a_changed_address_is_found_under_the_new_one(machine, accounts, repo):
+    machine.reconcile()
+    accounts.people["lovelace@example.com"] = accounts.people.pop("ada@example.com") | {"email": "lovelace@example.com"}
+    repo.hire("ada", {"integration": "tool", "values": {"TEAM": "7"}}, email="lovelace@example.com")
+    repo.commit()
+    found = row(machine.reconcile(), "ada", "tool")
+    assert (found.status, found.changed) == (Status.PRESENT, False)
+    assert machine.record("ada", "tool").email == "lovelace@example.com"
+
+    repo.settings(gnupg_home=repo.gnupg.path, prune="revoke")
+    repo.hire("ada", email="lovelace@example.com")
+    repo.commit()
+    assert row(machine.reconcile(), "ada", "tool").status is Status.REVOKED
+    assert accounts.people == {}, "revoked under the address that it has now"
+
+
+def test_a_changed_address_that_is_still_under_the_old_one_is_blocked(machine, accounts, repo):
+    machine.reconcile()
+    repo.hire("ada", {"integration": "tool", "values": {"TEAM": "7"}}, email="lovelace@example.com")
+    repo.commit()
+    for _ in range(2):
+        found = row(machine.reconcile(), "ada", "tool")
+        assert (found.status, found.action) == (Status.BLOCKED, Action.NONE)
+        assert "the account is under ada@example.com: rename it there, or `reconcile run ada tool`" in found.reason
+    assert machine.events("ada").count(Event.BLOCKED) == 1
+    assert len(accounts.calls("POST")) == 2
+
+    accounts.people["lovelace@example.com"] = accounts.people.pop("ada@example.com") | {"email": "lovelace@example.com"}
+    assert row(machine.reconcile(), "ada", "tool").status is Status.PRESENT
+    assert machine.events("ada")[-1] is Event.UNBLOCKED
+
+
+def test_a_changed_address_can_be_run_by_hand_while_the_account_is_under_the_old_one(machine, accounts, repo):
+    machine.reconcile()
+    repo.hire("ada", {"integration": "tool", "values": {"TEAM": "7"}}, email="lovelace@example.com")
+    repo.commit()
+    machine.reconcile()
+    found = row(machine.reconcile(by_hand={("ada", "tool"): "run"}), "ada", "tool")
+    assert found.status is Status.PRESENT
+    assert accounts.created == {"ada@example.com": 1, "lovelace@example.com": 1}
+    assert not row(machine.reconcile(), "ada", "tool").changed
+
+
+def test_a_changed_address_found_under_neither_is_drift(machine, accounts, repo):
+    machine.reconcile()
+    accounts.people.clear()
+    repo.hire("ada", {"integration": "tool", "values": {"TEAM": "7"}}, email="lovelace@example.com")
+    repo.commit()
+    planned = row(machine.plan(), "ada", "tool")
+    assert (planned.status, planned.action) == (Status.MISSING, Action.EXECUTE)
+    assert "drift" in planned.reason
+    assert "email ada@example.com → lovelace@example.com" in planned.reason
+    assert row(machine.reconcile(), "ada", "tool").status is Status.PRESENT
+    assert set(accounts.people) == {"lovelace@example.com"}
+
+
+def test_a_changed_address_whose_old_one_cannot_be_asked_for_executes_nothing(machine, accounts, repo):
+    machine.reconcile()
+    repo.hire("ada", {"integration": "tool", "values": {"TEAM": "7"}}, email="lovelace@example.com")
+    repo.commit()
+    accounts.fail_next(None, 500, method="GET", prefix="/users/ada@example.com")
+    found = row(machine.reconcile(), "ada", "tool")
+    assert (found.status, found.action) == (Status.UNKNOWN, Action.NONE)
+
+
+def test_a_case_is_no_change_of_address(machine, accounts, repo):
+    machine.reconcile()
+    before = len(accounts.calls())
+    repo.hire("ada", {"integration": "tool", "values": {"TEAM": "7"}}, email="Ada@Example.com")
+    repo.commit()
+    assert row(machine.reconcile(), "ada", "tool").status is Status.PRESENT
+    assert len(accounts.calls()) == before + 1
+
+
+def test_a_changed_address_while_the_attempt_is_half_done_makes_no_second_account(machine, accounts, repo):
+    accounts.fail_next(1, 500, method="POST", prefix="/teams")
+    machine.reconcile()
+    repo.hire("ada", {"integration": "tool", "values": {"TEAM": "7"}}, email="lovelace@example.com")
+    repo.commit()
+    found = row(machine.reconcile(), "ada", "tool")
+    assert (found.status, found.action) == (Status.BLOCKED, Action.NONE)
+    assert "under ada@example.com" in found.reason
+    assert accounts.created == {"ada@example.com": 1}
+
+
+# Unconfirmed, and webhooks
+
+
+@pytest.fixture
+def inviting(machine, accounts, repo):
+    """The tool only invites: the account is there once the invitation is accepted."""
+    accounts.route("POST", "/users", lambda _received: (202, {"invited": True}))
+    return machine
+
+
+def test_unconfirmed_stays_so_however_long_it_takes(inviting, accounts):
+    first = row(inviting.reconcile(), "ada", "tool")
+    assert (first.status, first.action) == (Status.UNCONFIRMED, Action.NONE)
+    inviting.clock.turn(days=30)
+    assert row(inviting.reconcile(), "ada", "tool").status is Status.UNCONFIRMED
+    assert len(accounts.calls("POST", "/users")) == 1
+    accounts.add("ada@example.com")
+    assert row(inviting.reconcile(), "ada", "tool").status is Status.PRESENT
+    assert inviting.events("ada") == [Event.ATTEMPT_STARTED, Event.EXECUTED, Event.CONFIRMED]
+
+
+CHANGES = {
+    "a form value": ({"integration": "tool", "values": {"TEAM": "8"}}, {}, "TEAM 7 → 8"),
+    "a hire's value": ({"integration": "tool", "values": {"TEAM": "7"}}, {"last_name": "Byron"}, "last_name"),
+    "the address": ({"integration": "tool", "values": {"TEAM": "7"}}, {"email": "l@example.com"}, "email"),
+}
+
+
+@pytest.mark.parametrize(("entry", "fields", "named"), CHANGES.values(), ids=CHANGES)
+def test_unconfirmed_with_changed_values_starts_afresh(inviting, accounts, repo, entry, fields, named):
+    inviting.reconcile()
+    repo.hire("ada", entry, **fields)
+    repo.commit()
+    planned = row(inviting.plan(), "ada", "tool")
+    assert (planned.status, planned.action) == (Status.MISSING, Action.EXECUTE)
+    assert named in planned.reason
+    again = row(inviting.reconcile(), "ada", "tool")
+    assert (again.status, again.attempts) == (Status.UNCONFIRMED, 1)
+    assert len(accounts.calls("POST", "/users")) == 2
+    assert row(inviting.reconcile(), "ada", "tool").status is Status.UNCONFIRMED
+    assert len(accounts.calls("POST", "/users")) == 2
+
+
+def test_unconfirmed_with_a_changed_address_that_was_accepted_under_the_old_one_is_blocked(inviting, accounts, repo):
+    inviting.reconcile()
+    accounts.add("ada@example.com")
+    repo.hire("ada", {"integration": "tool", "values": {"TEAM": "7"}}, email="lovelace@example.com")
+    repo.commit()
+    found = row(inviting.reconcile(), "ada", "tool")
+    assert (found.status, found.action) == (Status.BLOCKED, Action.NONE)
+    assert len(accounts.calls("POST", "/users")) == 1
+
+
+def test_unconfirmed_is_not_executed_again_where_only_the_manifest_changed(inviting, accounts, repo):
+    inviting.reconcile()
+    manifest = accounts.manifest(team=True)
+    manifest["execute"][0]["data"]["note"] = "welcome"
+    repo.manifest("tool", manifest)
+    repo.commit()
+    assert row(inviting.reconcile(), "ada", "tool").status is Status.UNCONFIRMED
+    assert len(accounts.calls("POST", "/users")) == 1
+
+
+def test_a_webhook_runs_once_and_names_what_changed(machine, accounts, repo):
+    accounts.route("POST", "/hook", lambda _received: {"ok": True})
+    repo.manifest("hook", {"execute": [{"url": f"{accounts.url}/hook", "data": {"who": "{{email}} {{last_name}}"}}]})
+    repo.hire("bob", "hook")
+    repo.commit()
+    first = row(machine.reconcile(), "bob", "hook")
+    assert (first.status, first.action) == (Status.DONE, Action.NONE)
+    assert row(machine.reconcile(), "bob", "hook").status is Status.DONE
+    repo.hire("bob", "hook", last_name="Builder", email="robert@example.com")
+    repo.commit()
+    for _ in range(2):
+        changed = row(machine.reconcile(), "bob", "hook")
+        assert (changed.status, changed.action, changed.changed) == (Status.DONE, Action.NONE, True)
+        assert "email bob@example.com → robert@example.com" in changed.reason
+        assert "last_name Example → Builder" in changed.reason
+    assert len(accounts.calls("POST", "/hook")) == 1
+    ran = row(machine.reconcile(by_hand={("bob", "hook"): "run"}), "bob", "hook")
+    assert (ran.status, ran.changed) == (Status.DONE, False)
+    assert [call.json()["who"] for call in accounts.calls("POST", "/hook")][-1] == "robert@example.com Builder"
+    assert not row(machine.reconcile(), "bob", "hook").changed
+
+
+def test_an_entry_that_means_another_integration_under_the_same_name_loses_nothing(machine, accounts, repo):
+    repo.hire("ada", {"integration": "tool", "name": "work", "values": {"TEAM": "7"}})
+    repo.commit()
+    machine.reconcile()
+    repo.manifest("other", accounts.manifest())
+    repo.hire("ada", {"integration": "other", "name": "work"})
+    repo.commit()
+    found = row(machine.reconcile(), "ada", "work")
+    assert (found.status, found.integration) == (Status.BLOCKED, "other")
+    assert "give the entry for other another name" in found.reason
+    assert machine.record("ada", "work").integration == "tool"
+    repo.hire("ada", {"integration": "other", "name": "play"})
+    repo.commit()
+    report = machine.reconcile()
+    assert row(report, "ada", "play").status is Status.PRESENT
+    assert row(report, "ada", "work").status is Status.ORPHANED
