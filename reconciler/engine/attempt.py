@@ -226,6 +226,8 @@ class Actor:
             await connection.fresh()
         answer = await self._deliver(run, step, request, refused)
         if answer.status == UNAUTHORIZED and connection is not None:
+            # Written down at once: where there is no other token, or the program ends here, it has taken no effect.
+            self._answered(run, step, refused, "the service refused the token", answer.status)
             await connection.renewed()
             answer = await self._deliver(run, step, request, refused)
         if (reason := failure(request, answer, wanted)) is not None:

@@ -1,0 +1,144 @@
+"""Passes over a service whose token comes from OAuth: who is refused, who is renewed, and what a retry may conclude."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from reconciler.engine.sealing import Sealing, Tokens
+from reconciler.model.grant import Outcome
+from reconciler.model.status import Status
+from reconciler.requests.oauth import stored_record
+from reconciler.secrets.gpg import Gnupg
+from tests.engine.harness import Machine, row
+from tests.repo import Repo
+from tests.servers import AccountService, Received, Reply
+
+
+class Tool(AccountService):
+    """A SaaS tool that wants the newest token it gave out."""
+
+    def __init__(self) -> None:
+        super().__init__("t0ken-1")
+        self.given = 1
+
+    def handle(self, received: Received) -> Reply:
+        if received.path == "/token":
+            self.given += 1
+            self.token = f"t0ken-{self.given}"
+            return Reply(200, {"access_token": self.token, "expires_in": 3600})
+        return super().handle(received)
+
+    def connected(self, *, refresh: bool) -> dict[str, Any]:
+        whole = self.manifest()
+        whole["headers"]["Authorization"] = "Bearer {{oauth.access_token}}"
+        del whole["initial_data_form"]
+        url = {"url": f"{self.url}/token"}
+        whole["oauth"] = {"authenticate_url": "https://tool.example.com/", "access_token": url}
+        if refresh:
+            whole["oauth"]["refresh"] = {**url, "data": {"refresh_token": "{{oauth.refresh_token}}"}}
+        return whole
+
+
+@pytest.fixture
+def tool() -> Iterator[Tool]:
+    with Tool() as running:
+        yield running
+
+
+class Site:
+    def __init__(self, repo: Repo, tool: Tool) -> None:
+        assert repo.gnupg is not None
+        repo.settings(gnupg_home=repo.gnupg.path)
+        repo.hire("ada", "tool")
+        self.repo = repo
+        self.tool = tool
+        self.machine = Machine(repo)
+
+    def manifest(self, *, refresh: bool = True, **more: Any) -> None:
+        self.repo.manifest("tool", {**self.tool.connected(refresh=refresh), **more})
+        self.repo.commit()
+
+    def connect(self, token: str, expires_in: int = 3600) -> None:
+        """As `reconcile oauth connect` leaves it."""
+        assert self.repo.gnupg is not None
+        reply = {"access_token": token, "refresh_token": "r3fresh", "expires_in": expires_in}
+        with self.machine.ledger() as ledger:
+            sealing = Sealing.writing(ledger, Gnupg(self.repo.gnupg.path), [self.repo.gnupg.fingerprint])
+            Tokens(sealing.vault, "tool").save(stored_record(reply, None, self.machine.clock.now()))
+
+    def status(self) -> tuple[Status, str]:
+        found = row(self.machine.reconcile(), "ada", "tool")
+        return found.status, found.reason
+
+    def planned(self) -> tuple[Status, str]:
+        found = row(self.machine.plan(), "ada", "tool")
+        return found.status, found.reason
+
+
+@pytest.fixture
+def site(repo: Repo, tool: Tool) -> Site:
+    return Site(repo, tool)
+
+
+def test_not_connected_is_blocked_before_anything_is_sent(site: Site, tool: Tool) -> None:
+    site.manifest()
+    assert site.status() == (Status.BLOCKED, "not connected: run `reconcile oauth connect tool`")
+    assert tool.requests == []
+    site.connect("t0ken-1")
+    assert site.status()[0] is Status.PRESENT
+
+
+def test_a_refused_token_is_renewed_once_for_a_check(site: Site, tool: Tool) -> None:
+    site.manifest()
+    tool.add("ada@example.com")
+    site.connect("a token that was taken away")
+    assert site.status()[0] is Status.PRESENT
+    assert tool.lines() == ["GET /users/ada@example.com", "POST /token", "GET /users/ada@example.com"]
+
+
+def test_a_refused_token_is_renewed_once_for_an_attempt(site: Site, tool: Tool) -> None:
+    site.manifest()
+    site.connect("t0ken-1")
+    tool.fail_next(1, 401, method="POST", prefix="/users")
+    assert site.status()[0] is Status.PRESENT
+    assert [line for line in tool.lines() if line.startswith("POST")] == ["POST /users", "POST /token", "POST /users"]
+    assert tool.created == {"ada@example.com": 1}
+
+
+def test_a_401_without_refresh_is_unknown_and_executes_nothing(site: Site, tool: Tool) -> None:
+    site.manifest(refresh=False)
+    site.connect("a token that was taken away", expires_in=1)
+    told = (Status.UNKNOWN, "the service refused the token: connect again: `reconcile oauth connect tool`")
+    assert site.status() == told
+    assert site.planned() == told
+    assert tool.lines() == ["GET /users/ada@example.com"] * 2
+
+
+def test_a_dry_run_with_an_expired_token(site: Site, tool: Tool) -> None:
+    site.manifest()
+    site.connect("t0ken-1")
+    site.machine.clock.turn(hours=1)
+    assert site.planned() == (Status.UNKNOWN, "the token has expired: a dry run refreshes none")
+    assert tool.requests == []
+    assert site.status()[0] is Status.PRESENT
+
+
+@pytest.mark.parametrize("refresh", [False, True], ids=["permanent", "the refresh is refused too"])
+def test_a_request_that_was_answered_with_401_has_taken_no_effect(site: Site, tool: Tool, *, refresh: bool) -> None:
+    site.manifest(refresh=refresh)
+    site.connect("t0ken-1")
+    tool.fail_next(1, 401, method="POST", prefix="/users")
+    tool.fail_next(1, 400, method="POST", prefix="/token")
+    status, reason = site.status()
+    assert status is Status.RETRYING
+    assert "connect again: `reconcile oauth connect tool`" in reason
+    record = site.machine.record("ada", "tool")
+    assert record is not None
+    assert [step.outcome for step in record.steps] == [Outcome.REFUSED]
+    # Somebody else makes the account: nothing of the attempt can have, so that it is simply there.
+    tool.add("ada@example.com")
+    assert site.status()[0] is Status.PRESENT
+    assert tool.created == {}
