@@ -231,8 +231,8 @@ class Actor:
             await connection.renewed()
             answer = await self._deliver(run, step, request, refused)
         if (reason := failure(request, answer, wanted)) is not None:
-            outcome = refused if failure(request, answer) is not None else Outcome.UNMET
-            self._answered(run, step, outcome, reason, answer.status)
+            # A success that is not the one that was wanted has taken effect all the same.
+            self._answered(run, step, Outcome.UNMET if 200 <= answer.status < 300 else refused, reason, answer.status)
             raise _Failed(reason)
         return answer
 

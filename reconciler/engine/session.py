@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from reconciler.engine.passes import recover
+from reconciler.engine.recovery import recover
 from reconciler.engine.sealing import Sealing
 from reconciler.engine.world import World
 from reconciler.ledger.hold import hold
 from reconciler.ledger.store import Ledger, state_path
+from reconciler.model.errors import SecretsError
 from reconciler.model.settings import Settings
 from reconciler.repository.source import Tree
 
@@ -36,10 +37,21 @@ def holding(world: World, settings: Settings, tree: Tree, command: str) -> Itera
         ledger = Ledger.open(settings.state, world.root)
         try:
             recover(ledger, settings, now)
-            recipients = world.initial_data(settings).recipients(tree)
-            yield Held(ledger, Sealing.writing(ledger, world.gnupg(settings), recipients))
+            yield Held(ledger, Sealing.writing(ledger, world.gnupg(settings), _recipients(world, settings, tree)))
         finally:
             ledger.close()
+
+
+def _recipients(world: World, settings: Settings, tree: Tree) -> list[str]:
+    """Whom the initial data is encrypted to; nobody where none of it can be read.
+
+    A damaged file blocks its own integration's grants and nothing else (DESIGN section 5): a key that is there stays
+    wrapped as it is, and one that is made now is wrapped as soon as the file is mended.
+    """
+    try:
+        return world.initial_data(settings).recipients(tree)
+    except SecretsError:
+        return []
 
 
 @contextmanager

@@ -87,7 +87,7 @@ class Outcome(StrEnum):
     LOST = "lost"
     """It left, and no answer that can be read came back: it may have taken effect."""
     UNMET = "unmet"
-    """Answered with success, but `continue_if` did not hold."""
+    """Answered with success, but not with what was wanted: another status, a `continue_if` that does not hold."""
 
 
 @dataclass(frozen=True, slots=True)
