@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
-from typing import Any
 
 from reconciler.engine.notify import Notifier
 from reconciler.engine.observed import Selection
@@ -14,7 +14,7 @@ from reconciler.engine.session import holding
 from reconciler.engine.world import SystemClock, World
 from reconciler.model.secret import Redactor
 
-__all__ = ["folder", "reconcile_once", "seed"]
+__all__ = ["folder", "reconcile_twice"]
 
 
 def folder(root: Path, url: str, people: int, *, settings: str = "") -> Path:
@@ -36,31 +36,24 @@ def folder(root: Path, url: str, people: int, *, settings: str = "") -> Path:
     return root
 
 
-def seed(root: Path) -> None:
-    """Make the state, without a pass."""
+def reconcile_twice(root: Path) -> list[tuple[float, Report]]:
+    """Two passes over everything, as a daemon makes them one after the other: seconds and report of each."""
 
-    async def go() -> None:
+    async def go() -> list[tuple[float, Report]]:
         world = World(root, SystemClock(), Redactor())
-        settings = world.reader.settings(world.checkout.head())
-        with holding(world, settings, world.checkout.head(), "bench"):
-            pass
-        await world.aclose()
-
-    asyncio.run(go())
-
-
-def reconcile_once(root: Path, world: Any = None) -> Report:
-    """One pass over everything."""
-
-    async def go() -> Report:
-        mine = world or World(root, SystemClock(), Redactor())
-        tree = mine.checkout.head()
-        settings = mine.reader.settings(tree)
-        with holding(mine, settings, tree, "bench") as held:
-            found = await look(mine, tree, held.ledger, held.sealing, Selection())
-            notifier = Notifier(None, mine.clock, mine.redactor)  # type: ignore[arg-type]
-            report = await reconcile(mine, found, held.ledger, held.sealing, notifier, author=None)
-        await mine.aclose()
-        return report
+        tree = world.checkout.head()
+        settings = world.reader.settings(tree)
+        results = []
+        try:
+            with holding(world, settings, tree, "bench") as held:
+                for _ in range(2):
+                    began = time.perf_counter()
+                    found = await look(world, tree, held.ledger, held.sealing, Selection())
+                    notifier = Notifier(None, world.clock, world.redactor)  # type: ignore[arg-type]
+                    report = await reconcile(world, found, held.ledger, held.sealing, notifier, author=None)
+                    results.append((time.perf_counter() - began, report))
+        finally:
+            await world.aclose()
+        return results
 
     return asyncio.run(go())

@@ -127,7 +127,7 @@ async def look(
     result = Look(
         tree, settings, desired, integrations, checker, policy, selection, planned, walk.dropped, renamed=renamed
     )
-    problems = {*files.problems, *desired.problems(selection.hires)}
+    problems = {*files.problems, *walk.problems}
     result.problems = sorted(problems, key=lambda each: (each.file, each.line or 0, each.severity, each.message))
     result.released = released
     if not released:

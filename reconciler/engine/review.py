@@ -82,7 +82,8 @@ def problems_of(files: Files, now: datetime, tree: Tree | None = None) -> list[P
     found = set(files.problems)
     used: dict[str, frozenset[str]] = {}
     for hire in desired.hires:  # one after the other, so that each file is parsed once
-        found.update(desired.problems((hire,)), _twins(desired.grants(hire), used))
+        grants = desired.grants(hire)
+        found.update(desired.problems_of(hire, grants), _twins(grants, used))
     for loaded in files.manifests.values():
         found |= {
             Problem(loaded.path, loaded.document.line(place), f"{'.'.join(map(str, place))}: {message}")

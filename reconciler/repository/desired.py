@@ -8,7 +8,7 @@ knew of it, which is for the engine to say, for here those grants cannot be know
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
@@ -86,27 +86,25 @@ class Desired:
         named = self.files.hires.index.sequences
         return frozenset(self.files.broken["sequences"].keys() | (named - self.files.sequences.keys()))
 
-    def problems(self, hires: Iterable[str] | None = None) -> list[Problem]:
-        """What is wrong where files meet, of some hires or of all.
-
-        That is, entries that do not fit and sequences that are not there.
-        """
-        found = []
-        for hire in self.hires if hires is None else hires:
-            if (loaded := self.hires.get(hire)) is None:
-                continue
-            for index, name in enumerate(loaded.model.sequences):
-                if name not in self.files.sequences and name not in self.files.broken["sequences"]:
-                    line = loaded.document.line(("sequences", index))
-                    near = _near(name, self.files.sequences)
-                    found.append(
-                        Problem(loaded.path, line, f"sequences: there is no config/sequences/{name}.yaml{near}")
-                    )
-            for grant in self.grants(loaded.stem):
-                if grant.hold is not None and grant.hold.status is Status.INVALID:
-                    file, _, line_text = grant.source.rpartition(":")
-                    found.append(Problem(file, int(line_text), f"access {grant.key.access}: {grant.hold.reason}"))
+    def problems(self) -> list[Problem]:
+        """What is wrong where files meet, of all hires: entries that do not fit, sequences that are not there."""
+        found = [problem for hire in self.hires for problem in self.problems_of(hire, self.grants(hire))]
         return sorted(set(found))
+
+    def problems_of(self, hire: str, grants: Iterable[Grant]) -> Iterator[Problem]:
+        """What is wrong with one hire's entries; `grants` are its own."""
+        loaded = self.hires.get(hire)
+        if loaded is None:
+            return
+        for index, name in enumerate(loaded.model.sequences):
+            if name not in self.files.sequences and name not in self.files.broken["sequences"]:
+                line = loaded.document.line(("sequences", index))
+                near = _near(name, self.files.sequences)
+                yield Problem(loaded.path, line, f"sequences: there is no config/sequences/{name}.yaml{near}")
+        for grant in grants:
+            if grant.hold is not None and grant.hold.status is Status.INVALID:
+                file, _, line_text = grant.source.rpartition(":")
+                yield Problem(file, int(line_text), f"access {grant.key.access}: {grant.hold.reason}")
 
     def grants(self, hire: str) -> list[Grant]:
         """The grants of one hire, needed ones before those that need them; none where its file cannot be read."""
