@@ -82,6 +82,7 @@ def reconcile(ctx: click.Context, /, **wanted: object) -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command line and give its exit code."""
+    from reconciler.cli.logs import shown
     from reconciler.model.errors import ReconcilerError, UsageError
 
     try:
@@ -95,10 +96,10 @@ def run(arguments: Sequence[str]) -> int:
         error.show()
         return WRONG_USAGE
     except UsageError as error:
-        click.echo(f"error: {error}", err=True)
+        click.echo(f"error: {shown(error)}", err=True)
         return WRONG_USAGE
     except ReconcilerError as error:
-        click.echo(f"error: {error}", err=True)
+        click.echo(f"error: {shown(error)}", err=True)
         return 1
     except BrokenPipeError:
         # Whoever read the output went away; there is nobody to tell.
@@ -109,6 +110,9 @@ def run(arguments: Sequence[str]) -> int:
 
 def main() -> None:
     """The console script."""
+    from reconciler.cli.logs import unexpected
+
+    sys.excepthook = unexpected
     sys.exit(run(sys.argv[1:]))
 
 

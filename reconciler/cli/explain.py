@@ -38,6 +38,7 @@ def explain(asked: Asked, hire: str, access: str) -> int:
 
     Reads the commit at HEAD and the ledger; sends nothing. Initial data that cannot be opened here is told to be so.
     """
+    from reconciler.cli.logs import set_up
     from reconciler.cli.show import emit_json
     from reconciler.cli.text import no_csv
     from reconciler.model.grant import Key
@@ -45,6 +46,7 @@ def explain(asked: Asked, hire: str, access: str) -> int:
 
     no_csv(asked)
     redactor = Redactor()
+    set_up(asked, redactor)
     told = redactor.redact_all(_told(asked, Key(hire, access), redactor))
     match asked.output:
         case "json":

@@ -46,12 +46,15 @@ class _Place:
 
     @classmethod
     def of(cls, asked: Asked) -> _Place:
+        from reconciler.cli.logs import set_up
         from reconciler.cli.text import no_csv
         from reconciler.engine.world import SystemClock, World
         from reconciler.model.secret import Redactor
 
         no_csv(asked)
-        world = World(asked.repo, SystemClock(), Redactor())
+        redactor = Redactor()
+        set_up(asked, redactor)
+        world = World(asked.repo, SystemClock(), redactor)
         tree = world.checkout.worktree()
         files = world.reader.load(tree)
         return cls(world.checkout, tree, files, world.gnupg(files.settings), world.initial_data(files.settings))
@@ -196,11 +199,13 @@ def _found(place: _Place, integration: str | None) -> list[_Found]:
 
 
 def _held_against(wanted: Wanted, values: dict[str, str] | SecretsError | None, path: str | None) -> _Found:
+    from reconciler.secrets.initial_data import is_id
+
     if isinstance(values, SecretsError):
         return _Found(wanted.service, path, (), (), str(values), tuple(wanted.ids))
     there = values or {}
     missing = tuple(name for name in wanted.ids if name in wanted.required and not there.get(name))
-    unknown = tuple(sorted(there.keys() - set(wanted.ids)))
+    unknown = tuple(sorted({name if is_id(name) else "(no id)" for name in there.keys() - set(wanted.ids)}))
     return _Found(wanted.service, path, missing, unknown, None, tuple(wanted.ids))
 
 
@@ -253,6 +258,7 @@ def _read(wanted: Wanted) -> dict[str, str]:
     from reconciler.model.base import as_text
     from reconciler.repository.problems import near
     from reconciler.repository.yaml import BrokenFile, read
+    from reconciler.secrets.initial_data import is_id
 
     raw = sys.stdin.buffer.read(MOST + 1)
     if len(raw) > MOST:
@@ -267,7 +273,8 @@ def _read(wanted: Wanted) -> dict[str, str]:
     for name, value in data.items():
         if name not in wanted.ids:
             asks = f"it asks for {', '.join(wanted.ids)}"
-            raise UsageError(f"{wanted.service} does not ask for {name}: {asks}{near(str(name), wanted.ids)}")
+            shown = name if is_id(name) else "one of its keys, which is no id and not repeated here"
+            raise UsageError(f"{wanted.service} does not ask for {shown}: {asks}{near(str(name), wanted.ids)}")
         text = as_text(value)
         if text is not None and not isinstance(text, str):
             raise UsageError(f"{name} has to be one text or number, not a list or a map")

@@ -89,14 +89,16 @@ class Redactor:
         return "".join([*parts, text[masked:]])
 
     def redact_all(self, value: Any) -> Any:
-        """The same structure with every string in it redacted, keys included."""
+        """The same structure with every string in it redacted, keys included; what is no JSON becomes its text."""
         if isinstance(value, str):
             return self.redact(value)
         if isinstance(value, dict):
             return {self.redact_all(key): self.redact_all(item) for key, item in value.items()}
         if isinstance(value, list | tuple):
             return [self.redact_all(item) for item in value]
-        return value
+        if value is None or isinstance(value, bool | int | float):
+            return value
+        return self.redact(str(value))
 
     def _found(self, text: str, depth: int) -> Iterator[tuple[int, int]]:
         """Where secrets stand in a text: from and until. They may overlap."""
@@ -179,6 +181,8 @@ _ENCODINGS: tuple[tuple[str, re.Pattern[str], Callable[[str], str]], ...] = (
 def _needles(value: str) -> set[str]:
     """The value, every line of it where it has several, and all of them in base64."""
     texts = {value, value.strip(), *(line.strip() for line in value.splitlines())}
+    # A header's bytes are mostly read as Latin-1 by whoever repeats them.
+    texts |= {text.encode(errors="replace").decode("latin-1") for text in texts}
     forms = {
         form for text in texts if len(text) >= SHORTEST for form in (text, *_base64(text.encode(errors="replace")))
     }

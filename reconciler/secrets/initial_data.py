@@ -8,6 +8,7 @@ to is kept by blob, so that a pass decrypts what has changed and nothing else; a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
@@ -16,14 +17,16 @@ from typing import Any
 
 from reconciler.model.base import as_text
 from reconciler.model.errors import Problem, SecretsError
+from reconciler.model.secret import Redactor
 from reconciler.repository.source import File, Tree
 from reconciler.repository.yaml import BrokenFile, read
 from reconciler.secrets import sops, sops_keys
 from reconciler.secrets.gpg import Gnupg
 
-__all__ = ["FOLDER", "InitialData", "service_of"]
+__all__ = ["FOLDER", "InitialData", "is_id", "service_of"]
 
 FOLDER = "config/initial_data"
+_ID = re.compile(r"[A-Za-z0-9_]+")
 THREADS = 4
 """The agent opens one message after the other: more than this wait for it."""
 
@@ -112,11 +115,14 @@ class InitialData:
     def _content(self, raw: bytes, path: str) -> Any:
         if _form(path) is _Form.SOPS:
             return sops.decrypt(raw, json=path.endswith(".json"), gnupg=self._gnupg)
+        clear = self._gnupg.decrypt(raw, path)
         try:
-            return read(self._gnupg.decrypt(raw, path), path.rpartition(".")[0]).data
+            return read(clear, path.rpartition(".")[0]).data
         except BrokenFile as error:
             where = "" if error.problem.line is None else f", line {error.problem.line}"
-            raise SecretsError(f"decrypted{where}: {error.problem.message}") from None
+            # Some messages repeat a word of the file; all but its ids may be secrets.
+            words = [word for word in clear.decode(errors="replace").split() if not is_id(word.removesuffix(":"))]
+            raise SecretsError(f"decrypted{where}: {Redactor(words).redact(error.problem.message)}") from None
 
     def _encrypted_to(self, tree: Tree, file: File) -> list[str]:
         key, form = (file.blob, file.path), _form(file.path)
@@ -134,6 +140,11 @@ def service_of(name: str) -> str | None:
     suffix = next((suffix for suffix in _SUFFIXES if name.endswith(suffix)), None)
     # `.sops.yaml` and the like are settings of tools; a file in a folder below is nobody's.
     return None if suffix is None or name.startswith(".") or "/" in name else name.removesuffix(suffix)
+
+
+def is_id(name: object) -> bool:
+    """Whether a key is an id and can be shown; of another nobody can tell whether a secret was put in its place."""
+    return isinstance(name, str) and _ID.fullmatch(name) is not None
 
 
 def _form(path: str) -> _Form:
@@ -183,5 +194,6 @@ def _values(content: Any) -> dict[str, str]:
         if isinstance(text, str):
             values[str(as_text(name))] = text
         elif value is not None:
-            raise SecretsError(f"{as_text(name)} is not one value: initial data is a map of ids to texts or numbers")
+            shown = as_text(name) if is_id(as_text(name)) else "a key that is no id"
+            raise SecretsError(f"{shown} is not one value: initial data is a map of ids to texts or numbers")
     return values
