@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from tests.engine.harness import Machine
@@ -18,3 +20,10 @@ def machine(repo: Repo, accounts: AccountService) -> Machine:
     repo.hire("ada", {"integration": "tool", "values": {"TEAM": "7"}})
     repo.commit()
     return Machine(repo)
+
+
+@pytest.fixture
+def others() -> Iterator[AccountService]:
+    """A second tool, with accounts of its own."""
+    with AccountService() as running:
+        yield running
