@@ -325,7 +325,11 @@ class _Connection(BaseHTTPRequestHandler):
         raise AttributeError(name)
 
     def _serve(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        length = int(self.headers.get("Content-Length") or 0)
+        body = self.rfile.read(length)
+        if len(body) < length:  # whoever sent it died in the middle: that was no request
+            self.drop()
+            return
         parts = urlsplit(self.path)
         received = Received(
             method=self.command,

@@ -1,0 +1,226 @@
+"""kill -9 at random moments: `python -m tests.faults.random_kills --rounds 300`. Not part of the test suite.
+
+A daemon provisions batches of hires in an integration of two requests and is killed again and again, with more
+mischief from the service on demand: answers that get lost after the account was made, failures, pauses. After each kill
+and at the end of each batch the promises of DESIGN section 5 are held against what the service received. Every random
+choice comes from one seed, which is told first; the moments themselves are the machine's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sqlite3
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from reconciler.ledger.store import Ledger
+from reconciler.model.grant import Key, Phase, Record
+from tests.faults.forked import Child, Nursery
+from tests.repo import Repo
+from tests.servers import AccountService, Received
+
+__all__ = ["Trial", "main"]
+
+BATCH = 20
+SETTLED = (Phase.CONFIRMED, Phase.EXECUTED, Phase.DONE)
+
+
+@dataclass
+class Trial:
+    """One repository, one service, and the promises between them."""
+
+    nursery: Nursery
+    repo: Repo
+    accounts: AccountService
+    chance: random.Random
+    mischief: float = 0.0
+    batch: int = BATCH
+    kills: int = 0
+    inside: int = 0
+    """Kills after which an attempt had no end in the ledger."""
+    batches: int = 0
+    retries: int = 0
+    hires: list[str] = field(default_factory=list)
+    _done: dict[Key, int] = field(default_factory=dict)
+
+    def prepare(self) -> None:
+        """Settings, the manifest and nobody yet."""
+        manifest = self.accounts.manifest(team=True)
+        for request in manifest["execute"]:
+            request["data"]["password"] = "{{PASSWORD}}"
+        manifest["initial_data_form"] = [{"id": "PASSWORD", "name": "generate"}]
+        self.repo.manifest("tool", manifest)
+        self.repo.settings(retry_delay="0s", interval="10m", limits={"per_host": 3, "timeout": "5s"})
+        self.accounts.delay = 0.04
+        self.repo.commit()
+
+    def run(self, rounds: int) -> None:
+        """So many kills, over as many batches as it takes; each batch is seen to its end."""
+        while self.kills < rounds:
+            self._hire()
+            while self.kills < rounds and not self._complete():
+                self._round()
+            self._finish()
+
+    def _hire(self) -> None:
+        self.batches += 1
+        for number in range(self.batch):
+            stem = f"b{self.batches}-{number}"
+            self.hires.append(stem)
+            self.repo.hire(stem, {"integration": "tool", "values": {"TEAM": "7"}})
+        self.repo.commit()
+
+    def _round(self) -> None:
+        self._ask_for_retries()
+        if self.chance.random() < self.mischief:
+            self._make_mischief()
+        daemon = self.nursery.start(self.repo, "daemon")
+        if self.chance.random() < 0.8:
+            self._await_posts(self.chance.randint(1, 4))
+            time.sleep(self.chance.uniform(0, 2 * self.accounts.delay))
+        else:
+            time.sleep(self.chance.uniform(0, 0.4))
+        daemon.kill9()
+        assert "Traceback" not in daemon.log, daemon.log
+        self.kills += 1
+        self.accounts.clear()
+        self._still_true()
+
+    def _await_posts(self, count: int) -> None:
+        """Until so many changes arrived, or none is coming any more."""
+        before = seen = len(self.accounts.calls("POST"))
+        until = time.monotonic() + 1
+        while seen < before + count and time.monotonic() < until:
+            time.sleep(0.002)
+            now = len(self.accounts.calls("POST"))
+            if now > seen:
+                seen, until = now, time.monotonic() + 5 * self.accounts.delay
+
+    def _make_mischief(self) -> None:
+        prefix = self.chance.choice(["/users", "/teams"])
+        match self.chance.randrange(4):
+            case 0:
+                self.accounts.drop_after_commit(2, method="POST", prefix=prefix)
+            case 1:
+                self.accounts.fail_next(2, 500, method="POST", prefix=prefix)
+            case 2:
+                self.accounts.fail_next(1, 429, prefix=prefix, headers={"Retry-After": "1"})
+            case _:
+                self.accounts.fail_next(3, 503, method="GET", prefix="/users")
+
+    def _ask_for_retries(self) -> None:
+        if any(record.phase is Phase.FAILED for record in self._records()):
+            asked = self.nursery.start(self.repo, "retry", "--integration", "tool")
+            assert asked.wait() == 0 or "nothing to start afresh" in asked.log, asked.log
+            self.retries += 1
+
+    def _finish(self) -> None:
+        """Leave the daemon alone until everybody is there, with `retry` for what had failed twice."""
+        daemon = self.nursery.start(self.repo, "daemon")
+        try:
+            self._await_everybody(daemon)
+        finally:
+            code = daemon.terminate()
+        assert code == 0, daemon.log
+        self._still_true()
+        wanted = {f"{stem}@example.com" for stem in self.hires}
+        joined = Counter(self.accounts.teams["7"])
+        assert set(self.accounts.people) == wanted
+        assert self.accounts.created == dict.fromkeys(wanted, 1), "somebody was made twice"
+        assert set(joined) == wanted, f"left half done: {wanted - set(joined)}"
+        with Ledger.reading(f"sqlite:///{self.repo.state}", self.repo.root) as ledger:
+            assert ledger.open_attempts() == []
+            left = [name for name in ledger.sealed_names() if name.startswith("run/")]
+            assert left == [], "what a settled run had to remember was not erased"
+        for call in self.accounts.calls("POST", "/teams"):
+            person = self.accounts.people[call.json()["email"].lower()]
+            assert call.json()["password"] == person["password"], "the run went on with another generated value"
+
+    def _await_everybody(self, daemon: Child) -> None:
+        until = time.monotonic() + 60
+        while "daemon.started" not in daemon.log or not self._complete():
+            assert time.monotonic() < until, f"not everybody is there:\n{daemon.log}"
+            self._ask_for_retries()
+            time.sleep(0.2)
+
+    def _complete(self) -> bool:
+        return sum(record.phase is Phase.CONFIRMED for record in self._records()) == len(self.hires)
+
+    def _records(self) -> list[Record]:
+        with Ledger.reading(f"sqlite:///{self.repo.state}", self.repo.root) as ledger:
+            return list(ledger.records())
+
+    # What holds at every moment
+
+    def _still_true(self) -> None:
+        assert max(self.accounts.created.values(), default=1) == 1, "somebody was made twice"
+        posts = Counter(_place(call) for call in self.accounts.calls("POST"))
+        with _copied(self.repo.state) as database:
+            assert database.execute("pragma integrity_check").fetchall() == [("ok",)]
+            written = {}
+            if database.execute("select 1 from sqlite_master where name = 'attempts'").fetchone():
+                query = "select hire, place, count(*) from requests join attempts on attempts.id = attempt group by 1, 2"
+                written = {(hire, place): count for hire, place, count in database.execute(query)}
+                self.inside += bool(database.execute("select 1 from attempts where ended_at is null").fetchone())
+        for (hire, place), count in posts.items():
+            waits = self._pauses()
+            assert count <= written.get((hire, place), 0) + waits, f"{hire}: request {place} left without a word"
+        sent = Counter(hire for hire, _ in posts.elements())
+        for key, before in self._done.items():
+            assert sent[key.hire] == before, f"{key} had succeeded and was sent something again"
+        for record in self._records():
+            if record.phase in SETTLED:
+                self._done.setdefault(record.key, sent[record.key.hire])
+
+    def _pauses(self) -> int:
+        """Requests that were sent again within one attempt, for a Retry-After, share their line in the ledger."""
+        return 0 if not self.mischief else 3
+
+
+def _place(call: Received) -> tuple[str, int]:
+    return call.json()["email"].partition("@")[0], int(call.path.startswith("/teams"))
+
+
+@contextmanager
+def _copied(state: Path) -> Iterator[sqlite3.Connection]:
+    """The ledger as the kill left it, opened in a copy: looking must not mend anything."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name in (state.name, f"{state.name}-wal"):
+            if (state.parent / name).exists():
+                Path(folder, name).write_bytes((state.parent / name).read_bytes())
+        connection = sqlite3.connect(Path(folder, state.name))
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description="Kill the daemon at random moments and see that its promises hold.")
+    parser.add_argument("--rounds", type=int, default=300)
+    parser.add_argument("--seed", type=int, default=time.time_ns() % 2**32)
+    parser.add_argument("--mischief", type=float, default=0.3, help="the share of rounds in which the service errs too")
+    asked: Any = parser.parse_args(arguments)
+    print(f"seed {asked.seed}", flush=True)
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="kills-") as folder, AccountService() as accounts, Nursery() as nursery:
+        trial = Trial(nursery, Repo(Path(folder, "repo")), accounts, random.Random(asked.seed), asked.mischief)
+        trial.prepare()
+        trial.run(asked.rounds)
+    print(
+        f"{trial.kills} kills, {trial.inside} of them inside attempts; {len(trial.hires)} hires in {trial.batches} "
+        f"batches, {trial.retries} retries by hand, {len(accounts.calls('POST'))} changes sent; "
+        f"nobody twice, nobody half done; {time.monotonic() - began:.0f} s"
+    )
+
+
+if __name__ == "__main__":
+    main()
