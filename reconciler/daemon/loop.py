@@ -8,9 +8,9 @@ hires, spread over the interval.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 from zlib import crc32
@@ -19,14 +19,16 @@ import structlog
 
 from reconciler.daemon.touched import touched
 from reconciler.engine.accepted import in_force, keep
-from reconciler.engine.claims import Claims
+from reconciler.engine.claims import Claims, InHand
 from reconciler.engine.messages import messenger
 from reconciler.engine.notify import Notifier
-from reconciler.engine.observed import Selection
+from reconciler.engine.observe import Listings
+from reconciler.engine.observed import Selection, listed_grants
 from reconciler.engine.passes import begin_resync, look, reconcile, recover
 from reconciler.engine.plan import Policy
 from reconciler.engine.report import Report
 from reconciler.engine.session import Held
+from reconciler.engine.together import together
 from reconciler.engine.words import ByHand, hear
 from reconciler.engine.world import SystemClock, World
 from reconciler.model.errors import LedgerError, ReconcilerError, RepositoryError, SettingsError
@@ -46,6 +48,10 @@ TICK = 0.5
 
 SLICES = 60
 SHORTEST_SLICE = timedelta(seconds=1)
+AT_A_TIME = 250
+"""So many hires are in one pass at most, however many there are: what a pass has in memory is bounded."""
+SWEEPS = 4
+"""So many of the passes over everything run side by side: a service that hangs keeps one of them."""
 SIDE_BY_SIDE = 16
 """So many passes at once; a slice beyond that waits for its turn."""
 
@@ -88,7 +94,9 @@ class Daemon:
         self._claims = Claims()
         self._running: set[asyncio.Task[None]] = set()
         self._tree: Tree | None = None
-        self._slice = 0
+        self._slices: list[list[str]] = []
+        self._sliced = 0
+        self._listings = Listings()
         self._sliced_at: datetime | None = None
         self._fetched_at: datetime | None = None
         self._told: dict[str, str] = {}
@@ -146,8 +154,7 @@ class Daemon:
             return
         before, self._tree = self._tree, tree
         if before is None:
-            self._begin_cycle()
-            self._start(Selection(), "start")
+            self._sweep("start")
             return
         if before.revision == tree.revision and before.revision != "worktree":
             return
@@ -155,7 +162,11 @@ class Daemon:
         if paths:
             files = self._world.reader.load(tree)
             today = Policy.of(self._settings, self._clock.now()).today
-            self._start(touched(paths, Desired(files, today)), "commit")
+            selection = touched(paths, Desired(files, today))
+            if selection.hires is None:
+                self._sweep("commit", selection)
+            else:
+                self._start(selection, "commit")
 
     async def _current(self) -> Tree | None:
         """The tree in force, with its settings taken over; None where it cannot be read, which is told once."""
@@ -222,7 +233,7 @@ class Daemon:
 
     def _start_asked(self, asked: ByHand) -> None:
         if asked.released:
-            self._start(Selection(), "released", asked)
+            self._sweep("released", asked=asked)
         elif asked.touched:
             self._start(Selection.of(asked.touched), "asked", asked)
 
@@ -230,39 +241,83 @@ class Daemon:
         """The grants whose retry is due and that no pass has in hand."""
         return {key for key in self._held.ledger.due(now) if not self._claims.busy(key)}
 
-    def _begin_cycle(self) -> None:
-        self._slice = 0
-        self._sliced_at = self._clock.now()
-        begin_resync(self._held.ledger, self._clock.now())
-
-    def _next_slice(self, now: datetime) -> None:
-        """Start the slices whose time has come; the hires of a slice are the same in every interval."""
-        assert self._sliced_at is not None
-        count = max(1, min(SLICES, int(self._settings.interval / SHORTEST_SLICE)))
-        wait = self._settings.interval / count
-        while now - self._sliced_at >= wait and len(self._running) < SIDE_BY_SIDE:
-            self._sliced_at = max(self._sliced_at + wait, now - 2 * wait)
-            number, self._slice = self._slice, (self._slice + 1) % count
-            if number == 0:
-                begin_resync(self._held.ledger, now)
-            hires = self._hires_of_slice(number, count)
-            if hires:
-                self._start(Selection(hires=hires) if count > 1 else Selection(), "interval")
-
-    def _hires_of_slice(self, number: int, count: int) -> frozenset[str]:
+    def _everybody(self) -> list[str]:
+        """Every hire that git or the ledger has."""
         assert self._tree is not None
         files = self._world.reader.load(self._tree)
-        known = {*files.hires, *files.broken["hires"], *self._held.ledger.hires()}
-        return frozenset(hire for hire in known if crc32(hire.encode()) % count == number)
+        return sorted({*files.hires, *files.broken["hires"], *self._held.ledger.hires()})
+
+    def _sweep(self, why: str, selection: Selection | None = None, asked: ByHand | None = None) -> None:
+        """Walk over everything, or over some integrations of everybody, a bounded number of hires at a time."""
+        selection = selection or Selection()
+        if selection.everything:
+            begin_resync(self._held.ledger, self._clock.now())
+        self._sliced_at = self._clock.now()
+        self._slices = []
+        people = self._everybody()
+        if len(people) <= AT_A_TIME:
+            self._start(selection, why, asked)
+            return
+        self._read_listings_anew()
+        parts = iter([people[place : place + AT_A_TIME] for place in range(0, len(people), AT_A_TIME)])
+
+        async def work() -> None:
+            for hires in parts:
+                await self._pass(replace(selection, hires=frozenset(hires)), why, asked or ByHand(), self._listings)
+
+        self._run(together(work() for _ in range(SWEEPS)))
+
+    def _next_slice(self, now: datetime) -> None:
+        """Start the slices whose time has come; together they are everybody, once an interval."""
+        assert self._sliced_at is not None
+        while len(self._running) < SIDE_BY_SIDE:
+            if not self._slices and not self._begin_cycle(now):
+                return
+            wait = self._settings.interval / max(1, len(self._slices) + self._sliced)
+            if now - self._sliced_at < wait:
+                return
+            self._sliced_at = max(self._sliced_at + wait, now - 2 * wait)
+            hires = self._slices.pop()
+            self._sliced += 1
+            if hires:
+                whole = not self._slices and self._sliced == 1
+                self._start(
+                    Selection() if whole else Selection(hires=frozenset(hires)), "interval", None, self._listings
+                )
+
+    def _begin_cycle(self, now: datetime) -> bool:
+        """Cut everybody into the slices of the next interval; False where there is nobody."""
+        people = self._everybody()
+        most = max(1, int(self._settings.interval / SHORTEST_SLICE))
+        count = min(most, max(SLICES, len(people) // AT_A_TIME))
+        self._slices = [[] for _ in range(count)]
+        for hire in people:
+            self._slices[crc32(hire.encode()) % count].append(hire)
+        self._sliced = 0
+        self._read_listings_anew()
+        begin_resync(self._held.ledger, now)
+        return bool(people)
+
+    def _read_listings_anew(self) -> None:
+        """Begin an interval's reading of listings, where they have more than a few grants to serve."""
+        assert self._tree is not None
+        self._listings = Listings()
+        desired = Desired(self._world.reader.load(self._tree), Policy.of(self._settings, self._clock.now()).today)
+        self._listings.expect(listed_grants(desired))
 
     # What
 
-    def _start(self, selection: Selection, why: str, asked: ByHand | None = None) -> None:
-        task = asyncio.create_task(self._pass(selection, why, asked or ByHand()))
+    def _start(
+        self, selection: Selection, why: str, asked: ByHand | None = None, listings: Listings | None = None
+    ) -> None:
+        self._run(self._pass(selection, why, asked or ByHand(), listings))
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
-    async def _pass(self, selection: Selection, why: str, asked: ByHand) -> None:
+    async def _pass(self, selection: Selection, why: str, asked: ByHand, listings: Listings | None = None) -> None:
         """One pass; whatever stops it is told, and the daemon goes on."""
         if self._tree is None or self._clock.stopping.is_set():
             return
@@ -273,7 +328,7 @@ class Daemon:
         try:
             # An attempt that a full disk cut off has no end in the ledger: it is settled like after a crash.
             recover(self._held.ledger, self._settings, began, busy=self._claims.busy)
-            report = await self._walk(selection, asked, in_hand)
+            report = await self._walk(selection, asked, in_hand, listings)
             report.refuse(self._refused)
         except (ReconcilerError, OSError) as error:
             self.pulse.problem = _text(error)
@@ -291,7 +346,7 @@ class Daemon:
             if not self._running - {asyncio.current_task()}:
                 self.pulse.due_since = None if self.pulse.problem is None else self.pulse.due_since
 
-    async def _walk(self, selection: Selection, asked: ByHand, in_hand: Any) -> Report:
+    async def _walk(self, selection: Selection, asked: ByHand, in_hand: InHand, listings: Listings | None) -> Report:
         tree, ledger, sealing = self._tree, self._held.ledger, self._held.sealing
         assert tree is not None
         found = await look(
@@ -304,6 +359,7 @@ class Daemon:
             released=asked.released,
             in_hand=in_hand,
             progressed=self._progressed,
+            listings=listings,
         )
         notifier = Notifier(messenger(self._world, found.settings, tree), self._clock, self._world.redactor)
         return await reconcile(

@@ -62,6 +62,8 @@ class Notifier:
         """Send a grant's notifications, and erase each once it is settled."""
         name = notice_name(record.key)
         notices: list[dict[str, Any]] = vault.read(name) or []
+        for notice in notices:
+            self._redactor.learn(notice.get("secrets", ()))
         while notices:
             notice, *rest = notices
             detail, event = f"{notice['type']} to {notice['to']}", Event.NOTIFIED

@@ -28,7 +28,7 @@ from reconciler.requests.match import verdict
 from reconciler.requests.pages import Option, items, options
 from reconciler.requests.render import expected, render
 
-__all__ = ["Checker", "Misfit"]
+__all__ = ["Checker", "Listings", "Misfit"]
 
 ENOUGH = 10
 """Up to this many grants of an integration are asked for one by one, listing or not."""
@@ -40,20 +40,61 @@ class Misfit(Exception):
     """A form value is not among the options that the service offers."""
 
 
+class Listings:
+    """The listings that were read, each once: for a pass, or for all the slices of an interval."""
+
+    def __init__(self) -> None:
+        self._read: dict[str, asyncio.Task[frozenset[str] | None]] = {}
+        self._counts: Counter[str] = Counter()
+
+    def expect(self, counts: Mapping[str, int]) -> None:
+        """Say how many grants of each integration they are to serve."""
+        self._counts.update(counts)
+
+    async def shows(self, integration: Integration, wanted: str) -> bool:
+        """Whether the integration's listing shows this; never, where too few are asked for or it cannot be read."""
+        exists = integration.manifest.exists
+        if exists is None or exists.listing is None or self._counts[integration.name] <= ENOUGH:
+            return False
+        if integration.name not in self._read:
+            self._read[integration.name] = asyncio.create_task(_everybody(integration))
+        listed = await asyncio.shield(self._read[integration.name])
+        return listed is not None and _folded(wanted) in listed
+
+
+async def _everybody(integration: Integration) -> frozenset[str] | None:
+    """Everybody that the listing shows; None where it cannot be read, and single checks answer instead."""
+    exists, scope = integration.manifest.exists, integration.scope((), {})
+    assert exists is not None
+    assert exists.listing is not None
+    try:
+        if integration.connection is not None and (fresh := await integration.connection.fresh()) is not None:
+            scope = scope.over(fresh)
+        found = set()
+        async for item in items(integration.client, exists.listing, scope, integration.manifest):
+            value = walk(item, exists.listing.match)
+            if isinstance(value, str | int):
+                found.add(_folded(str(as_text(value))))
+    except (Blocked, RequestFailed):
+        return None
+    return frozenset(found)
+
+
 class Checker:
     """Runs exists checks and looks options up, for one pass."""
 
-    def __init__(self, clock: Clock, redactor: Redactor, progressed: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        redactor: Redactor,
+        progressed: Callable[[], None] = lambda: None,
+        listings: Listings | None = None,
+    ) -> None:
         self._clock = clock
         self._redactor = redactor
-        self._counts: Counter[str] = Counter()
-        self._listings: dict[str, asyncio.Task[frozenset[str] | None]] = {}
+        self.listings = listings
         self._options: dict[tuple[str, str], asyncio.Task[list[Option] | Unknown]] = {}
         self._progressed = progressed
-
-    def expect(self, counts: Mapping[str, int]) -> None:
-        """Say how many grants of each integration the pass has, for the listings' sake."""
-        self._counts.update(counts)
 
     async def check(self, integration: Integration, prepared: Prepared, record: Record | None = None) -> Verdict:
         """Whether the account is there; under the hire's old address too, where it was confirmed under that."""
@@ -84,7 +125,7 @@ class Checker:
             return NoCheck()
         try:
             wanted = expected(exists.expected, prepared.scope) if exists.expected else None
-            if listed and wanted and await self._is_listed(integration, wanted):
+            if listed and wanted and self.listings is not None and await self.listings.shows(integration, wanted):
                 return Present()
             answer = await self._ask(integration, prepared)
         except (Blocked, RequestFailed) as error:
@@ -107,35 +148,6 @@ class Checker:
             wire = render(exists, prepared.scope.over(await connection.renewed()), integration.manifest)
             answer = await integration.client.send(wire, follow=True)
         return answer
-
-    async def _is_listed(self, integration: Integration, wanted: str) -> bool:
-        exists = integration.manifest.exists
-        if exists is None or exists.listing is None or self._counts[integration.name] <= ENOUGH:
-            return False
-        task = self._listings.get(integration.name)
-        if task is None:
-            task = asyncio.create_task(self._read_listing(integration))
-            self._listings[integration.name] = task
-        listed = await asyncio.shield(task)
-        return listed is not None and _folded(wanted) in listed
-
-    async def _read_listing(self, integration: Integration) -> frozenset[str] | None:
-        """Everybody that the listing shows; None where it cannot be read, and single checks answer instead."""
-        exists = integration.manifest.exists
-        assert exists is not None
-        assert exists.listing is not None
-        scope = integration.scope((), {})
-        try:
-            if integration.connection is not None and (fresh := await integration.connection.fresh()) is not None:
-                scope = scope.over(fresh)
-            found = set()
-            async for item in items(integration.client, exists.listing, scope, integration.manifest):
-                value = walk(item, exists.listing.match)
-                if isinstance(value, str | int):
-                    found.add(_folded(str(as_text(value))))
-        except (Blocked, RequestFailed):
-            return None
-        return frozenset(found)
 
     async def options(self, integration: Integration, field_id: str) -> list[Option] | Unknown:
         """The options that the service offers for a form field; asked for once a pass."""

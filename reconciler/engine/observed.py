@@ -15,7 +15,7 @@ from typing import Any
 from reconciler.engine.claims import InHand
 from reconciler.engine.integrations import Integration, Prepared
 from reconciler.engine.memory import stored_for
-from reconciler.engine.observe import Checker, Misfit
+from reconciler.engine.observe import ENOUGH, Checker, Listings, Misfit
 from reconciler.engine.plan import Policy, differences, judge, judge_orphan, standing
 from reconciler.engine.together import together
 from reconciler.engine.twins import Twins
@@ -25,7 +25,7 @@ from reconciler.model.status import Action, Status
 from reconciler.model.verdict import Missing, NoCheck, Present, Unknown, Verdict
 from reconciler.repository.desired import Desired
 
-__all__ = ["Planned", "Selection", "Walk"]
+__all__ = ["Planned", "Selection", "Walk", "listed_grants"]
 
 AT_ONCE = 200
 """So many hires are looked at side by side; the services' limits are the throttle's matter."""
@@ -116,10 +116,7 @@ class Walk:
         """Every grant of the selection, decided on, in the order of hires and entries."""
         chosen = self._selection.hires
         hires = [hire for hire in sorted(self._desired.hires) if chosen is None or hire in chosen]
-        if any(item.manifest.exists and item.manifest.exists.listing for item in self._integrations.values()):
-            self._checker.expect(
-                Counter(grant.integration for hire in hires for grant in self._desired.grants(hire) if not grant.hold)
-            )
+        self._expect_listings(hires)
         of_hire: dict[str, list[Record]] = {}
         for record in self._records.values():
             if self._selection.covers(record.key, record.integration):
@@ -138,6 +135,12 @@ class Walk:
 
         await together(work() for _ in range(min(AT_ONCE, len(places))))
         return [planned for hire in places for planned in results[hire]]
+
+    def _expect_listings(self, hires: list[str]) -> None:
+        """Where no reading serves the pass already, one of its own does, if it has enough grants."""
+        if self._checker.listings is None:
+            self._checker.listings = Listings()
+            self._checker.listings.expect(listed_grants(self._desired, hires))
 
     async def _plan_hire(self, hire: str, grants: list[Grant]) -> list[Planned]:
         if self._selection.hires is not None and hire not in self._selection.hires:
@@ -319,3 +322,21 @@ class Walk:
         if record.origin is not None and record.origin in self._desired.unreadable_sequences:
             return f"config/sequences/{record.origin}.yaml cannot be read"
         return None
+
+
+def listed_grants(desired: Desired, hires: Iterable[str] | None = None) -> Counter[str]:
+    """How many grants each integration with a listing has among these hires or all, counted until it is enough."""
+    counts = Counter(
+        {
+            name: 0
+            for name, loaded in desired.files.manifests.items()
+            if loaded.model.exists is not None and loaded.model.exists.listing is not None
+        }
+    )
+    wanted = set(counts)
+    for hire in desired.hires if hires is None else hires:
+        if not wanted:
+            break
+        counts.update(grant.integration for grant in desired.grants(hire) if grant.integration in wanted)
+        wanted = {name for name in wanted if counts[name] <= ENOUGH}
+    return counts

@@ -13,6 +13,7 @@ from functools import partial
 
 from reconciler.engine import guard
 from reconciler.engine import record as records
+from reconciler.engine.alerts import alert
 from reconciler.engine.attempt import Actor
 from reconciler.engine.branch import as_branch_may
 from reconciler.engine.claims import Claims, InHand
@@ -20,7 +21,7 @@ from reconciler.engine.guard import begin_resync
 from reconciler.engine.integrations import Integration, integrations_of
 from reconciler.engine.memory import Vault, run_name
 from reconciler.engine.notify import Notifier
-from reconciler.engine.observe import Checker
+from reconciler.engine.observe import Checker, Listings
 from reconciler.engine.observed import Planned, Selection, Walk
 from reconciler.engine.plan import Policy
 from reconciler.engine.recovery import as_settled, recover
@@ -74,11 +75,13 @@ async def look(
     released: bool = False,
     in_hand: InHand | None = None,
     progressed: Callable[[], None] = lambda: None,
+    listings: Listings | None = None,
 ) -> Look:
     """Observe and plan, and change nothing.
 
     `in_force` is HEAD's tree where `tree` is somebody's branch: then settings and hosts are HEAD's, and a manifest that
-    differs from HEAD's sends nothing (DESIGN section 3, Pull requests).
+    differs from HEAD's sends nothing (DESIGN section 3, Pull requests). `listings` are those that were read for the
+    slices of an interval.
     """
     files = world.reader.load(tree)
     base = world.reader.load(in_force) if in_force is not None else files
@@ -111,7 +114,7 @@ async def look(
         renamed.get(key, key): replace(record, key=renamed[key]) if key in renamed else record
         for key, record in found.items()
     }
-    checker = Checker(world.clock, world.redactor, progressed)
+    checker = Checker(world.clock, world.redactor, progressed, listings)
     walk = Walk(
         desired,
         integrations,
@@ -183,7 +186,8 @@ async def reconcile(
     vault = sealing.vault
     assert vault is not None
     move(ledger, vault, result.renamed)
-    looked = _write_down(result, ledger, vault, author)
+    held = guard.tell(ledger, result.planned, result.held, result.policy.now, result.desired.revision)
+    looked = _write_down(result, ledger, vault, author, held)
     if result.selection.everything:
         guard.begin_resync(ledger, result.policy.now)
     actor = Actor(
@@ -206,13 +210,18 @@ async def reconcile(
         guard.begin_resync(ledger, world.clock.now())  # once: what was let through no longer counts
     report.rows = [_row(item, after.get(key, record)) for key, (item, record) in looked.items()]
     ledger.put_note(LAST, json.dumps({"revision": result.desired.revision, "at": stamp(world.clock.now())}).encode())
+    if result.settings.alerts:
+        lines = [line for line in ledger.history(since=result.policy.now) if line.key in looked]
+        await alert(world, result.settings, result.tree, ledger, report.rows, [*held, *lines])
     return report
 
 
-def _write_down(result: Look, ledger: Ledger, vault: Vault, author: str | None) -> dict[Key, tuple[Planned, Record]]:
+def _write_down(
+    result: Look, ledger: Ledger, vault: Vault, author: str | None, held: list[Happening]
+) -> dict[Key, tuple[Planned, Record]]:
     """Write down what was found and decided, and erase what no longer has to be remembered."""
     now, revision = result.policy.now, result.desired.revision
-    lines = guard.tell(ledger, result.planned, result.held, now, revision)
+    lines = list(held)
     looked: dict[Key, tuple[Planned, Record]] = {}
     for item in result.planned:
         record, told = _record_of(item, result)

@@ -23,6 +23,7 @@ from sqlalchemy import (
     Table,
     Text,
     TypeDecorator,
+    text,
 )
 
 __all__ = ["HEAD", "Moment", "attempts", "events", "grants", "meta", "metadata", "requests", "sealed", "words"]
@@ -86,6 +87,7 @@ grants = Table(
     Column("run", BigInteger),
     Column("revision", Text),
     Index("grants_due", "retry_at"),
+    Index("grants_address", text("lower(email)")),
     Index("grants_integration", "integration", "phase"),
 )
 

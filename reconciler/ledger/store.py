@@ -185,9 +185,10 @@ class Ledger:
             addresses = sorted(email.lower() for email in emails)
             query = query.where(table.c.hire.in_(sorted(hires)) | sa.func.lower(table.c.email).in_(addresses))
         with self._looking() as connection:
-            steps = self._steps(connection)
-            for row in connection.execute(query.execution_options(yield_per=1000)).mappings():
-                yield _record(row, steps.get(row["run"], ()))
+            for rows in connection.execute(query.execution_options(yield_per=1000)).mappings().partitions():
+                steps = self._steps(connection, [row["run"] for row in rows if row["run"] is not None])
+                for row in rows:
+                    yield _record(row, steps.get(row["run"], ()))
 
     def record(self, key: Key) -> Record | None:
         """One grant's record."""
@@ -221,9 +222,10 @@ class Ledger:
         with self._looking() as connection:
             return set(connection.execute(sa.select(schema.grants.c.hire).distinct()).scalars())
 
-    def _steps(self, connection: sa.Connection) -> dict[int | None, tuple[Step, ...]]:
+    def _steps(self, connection: sa.Connection, runs: list[int]) -> dict[int | None, tuple[Step, ...]]:
+        if not runs:
+            return {}
         table = schema.requests
-        runs = sa.select(schema.grants.c.run).where(schema.grants.c.run.is_not(None))
         latest: dict[int | None, dict[int, Step]] = {}
         for row in connection.execute(sa.select(table).where(table.c.run.in_(runs)).order_by(table.c.id)):
             step = Step(row.place, row.text, row.mutates, Outcome(row.outcome))

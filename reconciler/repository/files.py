@@ -105,6 +105,7 @@ class Reader:
         self._read: Tree | None = None
         """The revision that `_people` is the index of."""
         self._misnamed: list[Problem] = []
+        self._files: Files | None = None
 
     def settings(self, tree: Tree) -> Settings:
         """The settings of a revision, all defaults where it has none. Raises SettingsError where they are broken."""
@@ -129,6 +130,8 @@ class Reader:
         Raises SettingsError where the settings cannot be read, and RepositoryError where there is no `hires/` or no
         `manifests/` at all: an emptied repository must not look like one in which nobody should have anything.
         """
+        if isinstance(tree, CommitTree) and self._files is not None and self._files.revision == tree.revision:
+            return self._files
         settings = self.settings(tree)
         for folder in ("hires", "manifests"):
             if not tree.has(folder):
@@ -149,7 +152,8 @@ class Reader:
         problems = sorted(
             set(found.problems), key=lambda each: (each.file, each.line or 0, each.severity, each.message)
         )
-        return Files(tree.revision, settings, manifests, hires, sequences, found.broken, problems)
+        self._files = Files(tree.revision, settings, manifests, hires, sequences, found.broken, problems)
+        return self._files
 
     def _index(self, tree: Tree) -> Index:
         """The hires' files: what git says has changed since the revision read before, or all that there is."""
