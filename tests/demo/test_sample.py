@@ -45,7 +45,7 @@ def test_access_names_manifests_that_are_there() -> None:
         if model in (Hire, Sequence):
             holders.append(model.model_validate(load(path)))
     named = {entry.integration for holder in holders for entry in holder.access}
-    assert named == stems == {"asana", "scim"}
+    assert named == {"asana", "scim"} <= stems, "the demo runs these two services, and no other"
 
 
 @pytest.mark.parametrize(("name", "port"), [("asana.json", asana.PORT), ("scim.yaml", scim.PORT)])
