@@ -43,6 +43,7 @@ c.JupyterHub.authenticator_class = Mortal
 c.Authenticator.allow_all = True
 c.JupyterHub.bind_url = f"http://127.0.0.1:{os.environ['PROXY_PORT']}"
 c.JupyterHub.hub_bind_url = f"http://127.0.0.1:{os.environ['PORT']}"
+c.JupyterHub.api_page_default_limit = 2  # so that three groups come in two pages
 c.JupyterHub.load_groups = {name: {"users": []} for name in ("design", "data-science", "R&D (Wien)")}
 c.JupyterHub.services = [{"name": "reconciler", "api_token": os.environ["TOKEN"]}]
 c.JupyterHub.load_roles = [{"name": "reconciler", "scopes": ["admin:users", "groups"], "services": ["reconciler"]}]

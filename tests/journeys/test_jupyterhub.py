@@ -83,7 +83,7 @@ def test_from_the_first_day_to_the_last(joined: Repo, hub: Hub) -> None:
 
     groups = run_cli(joined, "options", "jupyterhub", "GROUP", "--output", "json")
     assert groups.code == 0, groups.err
-    assert "R&D (Wien)" in groups.out
+    assert "R&D (Wien)" in groups.out, "which is on the second page"
 
     planned = run_cli(joined, "--dry-run", "--output", "json", "--detailed-exitcode")
     assert (planned.code, planned.grant("ada", "jupyterhub")["status"]) == (2, "missing")
