@@ -3,9 +3,9 @@
 A `Secret` reveals itself only when asked by name, at the wire. A `Redactor` knows every secret of the process and
 takes them, in every encoding in which they travel, out of any text that leaves the program.
 
-Encodings that keep most characters (percent, form, JSON, HTML, Python's `repr`) are not guessed one by one, because who
-encodes decides what: the text is decoded, and whatever stands for a secret in it is masked. Base64 is looked for in
-each of its three alignments, so that `Basic dXNlcjprZXk=` gives away neither part.
+Encodings that keep most characters (percent, form, JSON, HTML, an e-mail's quoted-printable, Python's `repr`) are not
+guessed one by one, because who encodes decides what: the text is decoded, and whatever stands for a secret in it is
+masked. Base64 is looked for in each of its three alignments, so that `Basic dXNlcjprZXk=` gives away neither part.
 """
 
 from __future__ import annotations
@@ -141,6 +141,10 @@ def _percent(written: str) -> str:
     return bytes.fromhex(written.replace("%", "")).decode(errors="replace")
 
 
+def _printed(written: str) -> str:
+    return _percent(written.replace("=", "%"))
+
+
 def _form(written: str) -> str:
     return " " if written == "+" else _percent(written)
 
@@ -173,6 +177,8 @@ _ENCODINGS: tuple[tuple[str, re.Pattern[str], Callable[[str], str]], ...] = (
         ),
         _escape,
     ),
+    ("=", re.compile(r"=\r?\n"), lambda _written: ""),
+    ("=", re.compile(_CHAR.replace("%", "=")), _printed),
     ("&", re.compile(r"&(?:#\d{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z]{2,6});"), unescape),
 )
 """What an encoding cannot do without, one encoded character, and what it stands for."""

@@ -108,10 +108,12 @@ class Mail:
                         text = b""
                         while (part := self.rfile.readline()) != b".\r\n":
                             text += part
-                        heard.append(text.replace(b"\r\n", b" "))
                         if b"Subject: Access:" in text:
                             mail.alerts.append(text)
-                        self.wfile.write(b"554 spam: " + b" ".join(heard)[-900:] + b"\r\n")
+                        body = text.partition(b"\r\n\r\n")[2].splitlines()
+                        said = [b"spam:", *body, *b" ".join(heard)[:500].splitlines()]
+                        self.wfile.writelines(b"554-" + line + b"\r\n" for line in said)
+                        self.wfile.write(b"554 end\r\n")
                     elif word == b"QUIT":
                         self.wfile.write(b"221 bye\r\n")
                         return

@@ -47,6 +47,11 @@ class Scene:
         self.keep(name, (out.getvalue() + err.getvalue()).encode())
         return code
 
+    def output(self, *arguments: str) -> str:
+        """What a command writes."""
+        self.call(*arguments)
+        return [*self.written.values()][-1].decode()
+
     def keep(self, name: str, content: bytes) -> None:
         self.written[f"{len(self.written)} {name}"] = content
 
@@ -320,11 +325,48 @@ def what_nobody_expected(scene: Scene) -> None:
 
     scene.patch.setattr(attempt, "render", broken)
     assert scene.call("-v") == 70
-    assert "Bug: ('no '***''" in scene.written["0 -v"].decode()
+    assert "'also': '***'" in scene.written["0 -v"].decode()
     scene.call("-v", "--log-format", "json")
 
 
+def crash_before_the_notification(scene: Scene) -> None:
+    """Another process sends what was left behind, and never saw the password being made."""
+    from reconciler.engine.notify import Notifier
+
+    async def crash(*_arguments: Any) -> None:
+        raise Bug
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Notifier, "deliver", crash)
+        assert scene.call() == 70
+    scene.call()
+    assert "notification_failed" in scene.output("history")
+
+
+def crash_between_two_requests(scene: Scene) -> None:
+    """Another process goes on with the password that the account was made with, and the service repeats it."""
+    from reconciler.engine.attempt import Actor
+
+    sent: list[object] = []
+    original = Actor._deliver
+
+    async def crash(self: Actor, *arguments: Any) -> Any:
+        sent.append(arguments)
+        if len(sent) > 2:
+            raise Bug
+        return await original(self, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Actor, "_deliver", crash)
+        assert scene.call() == 70
+    scene.echo.mode = "exists"
+    scene.call("--output", "json")
+    assert "/form" in str(scene.echo.lines())
+
+
 PATHS = [
+    crash_before_the_notification,
+    crash_between_two_requests,
     success,
     refused(400),
     refused(401),

@@ -7,6 +7,7 @@ import copy
 import html
 import json
 import pickle
+import quopri
 import time
 from collections.abc import Callable
 from urllib.parse import quote, quote_plus
@@ -54,6 +55,7 @@ ENCODINGS: dict[str, Callable[[str], str]] = {
     "repr": lambda text: repr(text)[1:-1],
     "ascii": lambda text: ascii(text)[1:-1],
     "HTML": html.escape,
+    "quoted-printable": lambda text: quopri.encodestring(text.encode()).decode(),
     "base64": lambda text: base64.b64encode(text.encode()).decode().rstrip("="),
     "base64 for URLs": lambda text: base64.urlsafe_b64encode(text.encode()).decode().rstrip("="),
     "base64 in a form": lambda text: quote_plus(base64.b64encode(text.encode()).decode().rstrip("=")),
