@@ -273,6 +273,8 @@ class Actor:
         """
         scope = self._scope(run)
         found = [_notice(item, scope) for item in run.job.integration.manifest.post_execute_notification]
+        # Whoever sends it may be another process, which has to know what a server that repeats it must not give away.
+        found = [{**notice, "secrets": list(run.memory.generated.values())} for notice in found]
         if found:
             # Whoever sends it may be another process, which has to know what a server that repeats it must not tell.
             found[0]["secrets"] = list(run.memory.generated.values())
