@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
 
-.PHONY: help run test check lock clean
+.PHONY: help run test check bench lock clean
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -18,6 +18,9 @@ check: $(READY) ## what a change has to pass before its tests run: lint, format,
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports --no-logo
+
+bench: $(READY) ## the figures, each a ratio against a baseline of the same round
+	$(VENV)/bin/python -m bench
 
 lock: $(READY) ## choose the dependencies' versions anew, within pyproject.toml
 	$(VENV)/bin/python -m pip install --quiet uv

@@ -8,6 +8,9 @@ from typing import Any
 
 __all__ = ["together"]
 
+FAREWELL = 5.0
+"""Seconds."""
+
 
 async def together(work: Iterable[Coroutine[Any, Any, Any]]) -> None:
     """Run all to their end, then raise the first failure, if any.
@@ -18,7 +21,8 @@ async def together(work: Iterable[Coroutine[Any, Any, Any]]) -> None:
     try:
         results = await asyncio.gather(*tasks, return_exceptions=True)
     except asyncio.CancelledError:
-        await asyncio.gather(*tasks, return_exceptions=True)
+        # They are cancelled with this; a moment to put down what they hold, and not for ever.
+        await asyncio.wait(tasks, timeout=FAREWELL)
         raise
     for result in results:
         if isinstance(result, BaseException):
