@@ -1,7 +1,7 @@
 """Carrying a plan out: every attempt in its turn, side by side where none has to wait for another.
 
-A hire's entries come after those that they need, revocations the other way round (DESIGN section 3, Removal). What an
-attempt made is checked once more, and its notifications go out.
+A hire's entries come after those that they need; revocations go the other way round, one after another (DESIGN section
+3, Removal). What an attempt made is checked once more, and its notifications go out.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from reconciler.ledger.store import Ledger
 from reconciler.model.clock import Stopped
 from reconciler.model.grant import Decision, Key, Record
 from reconciler.model.status import Action, Status
-from reconciler.model.verdict import Present
+from reconciler.model.verdict import Missing, Present
 
 __all__ = ["Turns", "acts"]
 
@@ -52,11 +52,16 @@ class Turns:
     release: Callable[[Key], None]
     after: dict[Key, Record] = field(default_factory=dict)
     _finished: dict[Key, asyncio.Event] = field(default_factory=dict)
+    _queues: dict[str, list[Key]] = field(default_factory=dict)
+    """Each hire's revocations, in their order."""
 
     async def take(self) -> dict[Key, Record]:
         """Make every attempt that is planned; gives the records as they are after it."""
         jobs = {key: (item, record) for key, (item, record) in self.looked.items() if acts(item)}
         self._finished = {key: asyncio.Event() for key in jobs}
+        for hire in {key.hire for key, (item, _) in jobs.items() if not item.wanted}:
+            orphans = [item for key, (item, _) in jobs.items() if key.hire == hire and not item.wanted]
+            self._queues[hire] = _backwards(orphans)
         await together(self._one(key, item, record) for key, (item, record) in jobs.items())
         return self.after
 
@@ -74,15 +79,11 @@ class Turns:
 
     def _before(self, key: Key, item: Planned) -> list[Key]:
         """Whose turns come first."""
-        if item.wanted:
-            others = [Key(key.hire, need) for need in item.grant.needs]
-        else:
-            others = [
-                other
-                for other, (theirs, _) in self.looked.items()
-                if other.hire == key.hire and not theirs.wanted and key.access in theirs.grant.needs
-            ]
-        return [other for other in others if other in self._finished and other != key]
+        if not item.wanted:
+            queue = self._queues[key.hire]
+            return queue[: queue.index(key)]
+        needed = (Key(key.hire, need) for need in item.grant.needs)
+        return [other for other in needed if other in self._finished and other != key]
 
     async def _act(self, key: Key, item: Planned, record: Record) -> Record:
         if item.wanted and not record.settled and (reason := self._unmet(key, item)) is not None:
@@ -91,6 +92,10 @@ class Turns:
             return held
         integration, prepared = self.integrations[item.grant.integration], item.prepared
         assert prepared is not None
+        if not item.wanted and item.decision.action is Action.REVOKE and self._revoked_beside(key, item):
+            gone = await self._gone(integration, prepared, record)
+            if gone is not None:
+                return gone
         new = await self.actor.attempt(Job(item.kind, integration, prepared, record, item.decision, item.seen))
         if new.phase in records.UNSETTLED:
             self.report.failures += 1
@@ -122,6 +127,25 @@ class Turns:
         self.ledger.save([confirmed], [replace(line, author=self.author) for line in lines])
         return confirmed
 
+    def _revoked_beside(self, key: Key, item: Planned) -> bool:
+        """Whether another of the hire's accounts at this service was revoked just now: it may have been the same."""
+        return any(
+            record.status is Status.REVOKED and record.service == item.grant.service
+            for other in self._before(key, item)
+            if (record := self.after.get(other)) is not None
+        )
+
+    async def _gone(self, integration: Integration, prepared: Prepared, record: Record) -> Record | None:
+        """The record of an orphan that is no longer there, by a check of this moment; None where it is."""
+        verdict = await self.checker.check_alone(integration, prepared)
+        if not isinstance(verdict, Missing):
+            return None
+        decision = Decision(Status.REVOKED, Action.NONE, "no longer in git; found gone")
+        now = self.actor.now()
+        gone, lines = records.checked(record, prepared.grant, decision, verdict, now=now, wanted=False)
+        self.ledger.save([gone], [replace(line, author=self.author) for line in lines])
+        return gone
+
     def _unmet(self, key: Key, item: Planned) -> str | None:
         """Which needed entry did not come to be in this pass, or None."""
         for need in item.grant.needs:
@@ -130,3 +154,15 @@ class Turns:
             if record is not None and record.status not in (Status.PRESENT, Status.DONE):
                 return f"needs {need}, which is {record.status}: {record.reason}"
         return None
+
+
+def _backwards(orphans: list[Planned]) -> list[Key]:
+    """A hire's orphans, each after those that need it; in a circle, which no rule can order, as they come."""
+    queue: list[Key] = []
+    left = list(orphans)
+    while left:
+        needed = {need for item in left for need in item.grant.needs if need != item.grant.key.access}
+        free = [item for item in left if item.grant.key.access not in needed] or left
+        queue += [item.grant.key for item in free]
+        left = [item for item in left if item.grant.key not in queue]
+    return queue

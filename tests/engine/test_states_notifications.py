@@ -146,9 +146,7 @@ def test_one_that_is_under_way_in_a_pass_beside_is_not_in_doubt(telling, account
         found = await look(world, tree, held.ledger, held.sealing, selection, in_hand=in_hand)
         notifier = Notifier(outbox, telling.clock, telling.redactor)
         try:
-            return await reconcile(
-                world, found, held.ledger, held.sealing, notifier, author=None, in_hand=in_hand
-            )
+            return await reconcile(world, found, held.ledger, held.sealing, notifier, author=None, in_hand=in_hand)
         finally:
             in_hand.close()
 

@@ -74,7 +74,9 @@ def test_a_refused_connection_is_no_effect(machine, accounts, repo):
 
 def test_one_request_in_all_its_answer_lost(machine, accounts, repo):
     manifest = accounts.manifest()
-    manifest["post_execute_notification"] = [{"type": "email", "to": "{{email}}", "subject": "Hi", "message": "Welcome"}]
+    manifest["post_execute_notification"] = [
+        {"type": "email", "to": "{{email}}", "subject": "Hi", "message": "Welcome"}
+    ]
     repo.manifest("tool", manifest)
     repo.hire("ada", "tool")
     repo.commit()

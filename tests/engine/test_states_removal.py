@@ -1,0 +1,504 @@
+"""STATES.md and DESIGN section 3, Removal: what git no longer wants."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from reconciler.model.status import Action, Event, Status
+from tests.engine.harness import row
+
+TOOL = {"integration": "tool", "values": {"TEAM": "7"}}
+
+
+@pytest.fixture
+def pruning(machine, repo):
+    """The machine, whose settings revoke what is no longer wanted."""
+    repo.settings(gnupg_home=repo.gnupg.path, prune="revoke")
+    repo.commit()
+    return machine
+
+
+def without(repo, *access, hire="ada", **fields):
+    repo.hire(hire, *access, **fields)
+    repo.commit()
+
+
+# Dropped
+
+
+def test_what_was_never_executed_nor_confirmed_is_dropped_with_a_line(machine, accounts, repo):
+    accounts.fail_next(None, 500, method="GET")
+    assert row(machine.reconcile(), "ada", "tool").status is Status.UNKNOWN
+    without(repo)
+    assert machine.reconcile().rows == []
+    assert machine.record("ada", "tool") is None
+    (line,) = machine.history("ada")
+    assert (line.event, line.key.access, line.integration) == (Event.DROPPED, "tool", "tool")
+    assert line.author == "Ida Admin <ida@example.com>"
+
+
+def test_a_dry_run_drops_nothing(machine, accounts, repo):
+    accounts.fail_next(None, 500, method="GET")
+    machine.reconcile()
+    without(repo)
+    assert machine.plan().rows == []
+    assert machine.record("ada", "tool") is not None
+
+
+def test_an_attempt_without_effect_is_dropped_too(machine, accounts, repo):
+    accounts.fail_next(1, 500, method="POST", prefix="/users")
+    machine.reconcile()
+    repo.remove("hires/ada.yaml")
+    repo.commit()
+    assert machine.reconcile().rows == []
+    assert machine.events("ada")[-1] is Event.DROPPED
+    machine.clock.turn(hours=2)
+    assert machine.reconcile().rows == []
+    assert len(accounts.calls("POST")) == 1
+
+
+def test_an_attempt_that_may_have_made_the_account_is_never_dropped(pruning, accounts, repo):
+    accounts.drop_after_commit(method="POST", prefix="/users")
+    pruning.reconcile()
+    without(repo)
+    left = row(pruning.reconcile(), "ada", "tool")
+    assert left.status is Status.REVOKED
+    assert accounts.people == {}
+
+
+# Orphaned
+
+
+def test_an_orphan_is_told_once_and_checked_like_others(machine, accounts, repo):
+    machine.reconcile()
+    without(repo)
+    for _ in range(2):
+        left = row(machine.reconcile(), "ada", "tool")
+        assert (left.status, left.action, left.email) == (Status.ORPHANED, Action.NONE, "ada@example.com")
+        assert left.reason == "no longer in git; prune: report"
+    assert machine.events("ada").count(Event.ORPHANED) == 1
+    assert not machine.reconcile().wrong
+    accounts.fail_next(1, 500, method="GET")
+    unknown = row(machine.reconcile(), "ada", "tool")
+    assert (unknown.status, unknown.action) == (Status.ORPHANED, Action.NONE)
+    assert "exists check failed: answered 500" in unknown.reason
+    accounts.people.clear()
+    gone = row(machine.reconcile(), "ada", "tool")
+    assert (gone.status, gone.action) == (Status.REVOKED, Action.NONE)
+    assert machine.history("ada")[-1].detail == "found gone"
+    before = len(accounts.calls())
+    assert row(machine.reconcile(), "ada", "tool").status is Status.REVOKED
+    assert len(accounts.calls()) == before
+
+
+def test_a_revocation_checks_first_and_sends_what_the_manifest_says(pruning, accounts, repo):
+    pruning.reconcile()
+    without(repo)
+    planned = row(pruning.plan(), "ada", "tool")
+    assert (planned.status, planned.action) == (Status.ORPHANED, Action.REVOKE)
+    assert planned.requests == ({"method": "DELETE", "url": f"{accounts.url}/users/ada%40example.com"},)
+    before = len(accounts.calls())
+    report = pruning.reconcile()
+    gone = row(report, "ada", "tool")
+    assert (gone.status, gone.action, report.revoked) == (Status.REVOKED, Action.NONE, 1)
+    assert [call.method for call in accounts.calls()[before:]] == ["GET", "DELETE"]
+    assert pruning.events("ada")[-3:] == [Event.ORPHANED, Event.ATTEMPT_STARTED, Event.REVOKED]
+
+
+UNTOUCHED = {
+    "the check fails": (500, "exists check failed"),
+    "nobody is there": (404, "found gone"),
+}
+
+
+@pytest.mark.parametrize(("answer", "said"), UNTOUCHED.values(), ids=UNTOUCHED)
+def test_nothing_is_revoked_that_the_check_does_not_find(pruning, accounts, repo, answer, said):
+    pruning.reconcile()
+    without(repo)
+    accounts.fail_next(1, answer, method="GET")
+    assert said in row(pruning.reconcile(), "ada", "tool").reason
+    assert accounts.calls("DELETE") == []
+
+
+def test_a_manifest_without_revoke_leaves_it_orphaned(pruning, accounts, repo):
+    repo.manifest("tool", accounts.manifest(team=True))
+    repo.commit()
+    pruning.reconcile()
+    without(repo)
+    left = row(pruning.reconcile(), "ada", "tool")
+    assert (left.status, left.action) == (Status.ORPHANED, Action.NONE)
+    assert "the manifest has no revoke" in left.reason
+
+
+def test_a_webhook_is_orphaned_and_nothing_more(pruning, accounts, repo):
+    accounts.route("POST", "/hook", {"ok": True})
+    accounts.route("POST", "/unhook", {"ok": True})
+    manifest = {"execute": [{"url": f"{accounts.url}/hook"}], "revoke": [{"url": f"{accounts.url}/unhook"}]}
+    repo.manifest("hook", manifest)
+    without(repo, "hook")
+    pruning.reconcile()
+    without(repo)
+    for _ in range(2):
+        left = row(pruning.reconcile(), "ada", "hook")
+        assert (left.status, left.action) == (Status.ORPHANED, Action.NONE)
+    assert accounts.calls("POST", "/unhook") == []
+    without(repo, "hook")
+    assert row(pruning.reconcile(), "ada", "hook").status is Status.DONE, "it takes up its row where it stood"
+    assert len(accounts.calls("POST", "/hook")) == 1
+
+
+def test_an_unconfirmed_one_says_that_an_invitation_may_be_open(pruning, accounts, repo):
+    accounts.route("POST", "/users", lambda _received: 202)
+    pruning.reconcile()
+    without(repo)
+    left = row(pruning.reconcile(), "ada", "tool")
+    assert (left.status, left.action) == (Status.ORPHANED, Action.NONE)
+    assert "an invitation may be open" in left.reason
+    accounts.add("ada@example.com")
+    assert row(pruning.reconcile(), "ada", "tool").status is Status.REVOKED, "accepted after all, and revoked"
+    assert accounts.people == {}
+
+
+def test_the_manifest_breaks_and_nothing_is_revoked(pruning, accounts, repo):
+    pruning.reconcile()
+    repo.write("manifests/tool.yaml", "exists: [")
+    without(repo)
+    before = len(accounts.calls())
+    left = row(pruning.reconcile(), "ada", "tool")
+    assert (left.status, left.action) == (Status.ORPHANED, Action.NONE)
+    assert "manifests/tool.yaml" in left.reason
+    repo.remove("manifests/tool.yaml")
+    repo.commit()
+    assert "its manifest is gone" in row(pruning.reconcile(), "ada", "tool").reason
+    assert len(accounts.calls()) == before
+    repo.manifest("tool", accounts.manifest(team=True, revoke=True))
+    repo.commit()
+    assert row(pruning.reconcile(), "ada", "tool").status is Status.REVOKED
+
+
+def test_it_is_revoked_from_the_ledger_alone(pruning, accounts, repo):
+    """The hire's file is gone, with all values; the manifest learnt to revoke after the account was made."""
+    manifest = accounts.manifest(team=True)
+    repo.manifest("tool", manifest)
+    repo.commit()
+    pruning.reconcile()
+    accounts.route("POST", "/off", {"ok": True})
+    manifest["revoke"] = [{"url": f"{accounts.url}/off", "data": {"who": "{{last_name}}", "from": "{{TEAM}}"}}]
+    repo.manifest("tool", manifest)
+    repo.commit()
+    pruning.reconcile()
+    repo.remove("hires/ada.yaml")
+    repo.commit()
+    assert row(pruning.reconcile(), "ada", "tool").status is Status.REVOKED
+    assert accounts.calls("POST", "/off")[0].json() == {"who": "Example", "from": "7"}
+
+
+def test_what_a_revocation_needs_and_nobody_has_is_said(pruning, accounts, repo):
+    pruning.reconcile()
+    manifest = accounts.manifest(team=True)
+    manifest["revoke"] = [{"url": f"{accounts.url}/users/{{{{phone}}}}", "method": "DELETE"}]
+    repo.manifest("tool", manifest)
+    without(repo)
+    left = row(pruning.reconcile(), "ada", "tool")
+    assert (left.status, left.action) == (Status.ORPHANED, Action.NONE)
+    assert "{{phone}}" in left.reason
+
+
+# The same account
+
+
+def test_an_entry_by_another_name_is_the_same_account(pruning, accounts, repo):
+    pruning.reconcile()
+    without(repo, TOOL | {"name": "renamed"})
+    for _ in range(2):
+        report = pruning.reconcile()
+        left = row(report, "ada", "tool")
+        assert (left.status, left.action) == (Status.ORPHANED, Action.NONE)
+        assert "the same account as ada/renamed" in left.reason
+        assert row(report, "ada", "renamed").status is Status.PRESENT
+    assert accounts.calls("DELETE") == []
+    assert accounts.created == {"ada@example.com": 1}
+    without(repo)
+    report = pruning.reconcile()
+    assert {item.status for item in report.rows} == {Status.REVOKED}
+    assert accounts.people == {}
+
+
+def test_another_manifest_may_mean_the_same_account(pruning, accounts, repo):
+    """The file was renamed, its text is the same: `exists` and `revoke` render as before."""
+    pruning.reconcile()
+    repo.remove("manifests/tool.yaml")
+    repo.manifest("tool", accounts.manifest(team=True, revoke=True))
+    repo.manifest("tool-two", accounts.manifest(team=True, revoke=True))
+    without(repo, TOOL | {"integration": "tool-two"})
+    left = row(pruning.reconcile(), "ada", "tool")
+    assert "the same account as ada/tool-two" in left.reason
+    assert accounts.calls("DELETE") == []
+
+
+def test_the_same_revocation_is_enough_to_be_the_same_account(pruning, accounts, repo):
+    """Two entries that are asked about differently, and whose revocation deletes the one account."""
+    manifest = accounts.manifest(team=True, revoke=True)
+    manifest["exists"]["url"] = f"{accounts.url}/users/{{{{email}}}}?team={{{{TEAM}}}}"
+    repo.manifest("tool", manifest)
+    without(repo, TOOL, {"integration": "tool", "name": "second", "values": {"TEAM": "8"}})
+    accounts.add("ada@example.com")
+    pruning.reconcile()
+    without(repo, TOOL)
+    left = row(pruning.reconcile(), "ada", "second")
+    assert "the same account as ada/tool" in left.reason
+    assert accounts.calls("DELETE") == []
+
+
+def test_two_accounts_are_two(pruning, accounts, repo):
+    manifest = accounts.manifest(team=True, revoke=True)
+    manifest["exists"] |= {"url": f"{accounts.url}/users/{{{{TEAM}}}}-{{{{email}}}}", "expected": "{{TEAM}}-{{email}}"}
+    manifest["execute"] = [{"url": f"{accounts.url}/users", "data": {"email": "{{TEAM}}-{{email}}"}}]
+    manifest["revoke"] = [{"url": f"{accounts.url}/users/{{{{TEAM}}}}-{{{{email}}}}", "method": "DELETE"}]
+    repo.manifest("tool", manifest)
+    without(repo, TOOL, {"integration": "tool", "name": "second", "values": {"TEAM": "8"}})
+    pruning.reconcile()
+    without(repo, TOOL)
+    assert row(pruning.reconcile(), "ada", "second").status is Status.REVOKED
+    assert set(accounts.people) == {"7-ada@example.com"}
+
+
+def test_a_person_who_comes_back_under_another_id_is_not_revoked(pruning, accounts, repo):
+    pruning.reconcile()
+    repo.remove("hires/ada.yaml")
+    repo.hire("lovelace", TOOL, email="ADA@example.com")
+    repo.commit()
+    report = pruning.reconcile()
+    assert [(item.hire, item.status) for item in report.rows] == [("lovelace", Status.PRESENT)]
+    assert accounts.calls("DELETE") == []
+
+
+def test_an_account_is_not_revoked_while_the_twins_file_is_broken(pruning, accounts, repo):
+    without(repo, TOOL, TOOL | {"name": "second"})
+    accounts.add("ada@example.com")
+    pruning.reconcile()
+    repo.write("hires/ada.yaml", "email: [")
+    repo.commit()
+    report = pruning.reconcile()
+    assert {item.status for item in report.rows} == {Status.INVALID}
+    assert accounts.calls("DELETE") == []
+
+
+# A revocation that fails
+
+
+def test_a_failed_revocation_is_retried_and_gives_up(pruning, accounts, repo):
+    pruning.reconcile()
+    without(repo)
+    accounts.fail_next(2, 500, method="DELETE")
+    report = pruning.reconcile()
+    failed = row(report, "ada", "tool")
+    assert (failed.status, failed.action, failed.attempts) == (Status.RETRYING, Action.WAIT, 1)
+    assert failed.reason.startswith("revoke: request 1 of 1 (DELETE): answered 500")
+    assert failed.retry_at == pruning.clock.now() + timedelta(hours=1)
+    assert (report.failures, report.wrong) == (1, True)
+    waiting = row(pruning.reconcile(), "ada", "tool")
+    assert (waiting.status, waiting.action) == (Status.RETRYING, Action.WAIT)
+    pruning.clock.turn(hours=1)
+    assert row(pruning.plan(), "ada", "tool").action is Action.RETRY
+    final = row(pruning.reconcile(), "ada", "tool")
+    assert (final.status, final.action, final.attempts) == (Status.FAILED, Action.NONE, 2)
+    assert final.reason.startswith("revoke: ")
+    pruning.clock.turn(hours=5)
+    assert row(pruning.reconcile(), "ada", "tool").status is Status.FAILED
+    assert len(accounts.calls("DELETE")) == 2
+    assert Event.REVOKE_FAILED in pruning.events("ada")
+    pruning.word("retry", "ada", "tool")
+    done = row(pruning.reconcile(), "ada", "tool")
+    assert (done.status, done.attempts) == (Status.REVOKED, 1)
+
+
+def test_an_unknown_check_does_not_use_the_retry_up(pruning, accounts, repo):
+    pruning.reconcile()
+    without(repo)
+    accounts.fail_next(1, 500, method="DELETE")
+    pruning.reconcile()
+    pruning.clock.turn(hours=1)
+    accounts.fail_next(1, 503, method="GET")
+    waiting = row(pruning.reconcile(), "ada", "tool")
+    assert (waiting.status, waiting.attempts) == (Status.RETRYING, 1)
+    assert "exists check failed: answered 503" in waiting.reason
+    assert row(pruning.reconcile(), "ada", "tool").status is Status.REVOKED
+
+
+def test_a_failed_revocation_of_what_is_gone_since_is_done(pruning, accounts, repo):
+    pruning.reconcile()
+    without(repo)
+    accounts.drop_after_commit(method="DELETE")
+    assert row(pruning.reconcile(), "ada", "tool").status is Status.RETRYING
+    assert row(pruning.reconcile(), "ada", "tool").status is Status.REVOKED
+    assert len(accounts.calls("DELETE")) == 1
+
+
+@pytest.fixture
+def two_steps(pruning, accounts, repo):
+    """Revoking takes two requests: the account, then its archive."""
+    manifest = accounts.manifest(team=True, revoke=True)
+    manifest["revoke"].append({"url": f"{accounts.url}/archive", "data": {"who": "{{email}}"}})
+    accounts.route("POST", "/archive", {"ok": True})
+    repo.manifest("tool", manifest)
+    repo.commit()
+    pruning.reconcile()
+    without(repo)
+    return pruning
+
+
+def test_a_half_done_revocation_continues_though_the_account_is_gone(two_steps, accounts):
+    accounts.fail_next(1, 500, prefix="/archive")
+    assert row(two_steps.reconcile(), "ada", "tool").status is Status.RETRYING
+    assert accounts.people == {}
+    assert row(two_steps.reconcile(), "ada", "tool").status is Status.RETRYING
+    two_steps.clock.turn(hours=1)
+    assert row(two_steps.reconcile(), "ada", "tool").status is Status.REVOKED
+    assert len(accounts.calls("DELETE")) == 1
+    assert len(accounts.calls("POST", "/archive")) == 2
+
+
+def test_a_lost_answer_counts_as_done_where_the_account_is_gone(two_steps, accounts):
+    accounts.drop_after_commit(method="DELETE")
+    two_steps.reconcile()
+    two_steps.clock.turn(hours=1)
+    assert row(two_steps.reconcile(), "ada", "tool").status is Status.REVOKED
+    assert [call.method for call in accounts.calls() if call.path == "/archive" or call.method == "DELETE"] == [
+        "DELETE",
+        "POST",
+    ]
+
+
+def test_a_lost_answer_is_sent_again_where_the_account_is_still_there(two_steps, accounts):
+    accounts.drop(method="DELETE")
+    two_steps.reconcile()
+    two_steps.clock.turn(hours=1)
+    assert row(two_steps.reconcile(), "ada", "tool").status is Status.REVOKED
+    assert accounts.people == {}
+    assert len(accounts.calls("DELETE")) == 2
+
+
+def test_an_answer_without_what_is_expected_fails_it(pruning, accounts, repo):
+    manifest = accounts.manifest(team=True)
+    answers = iter(["pending", "removed"])
+    accounts.route("DELETE", "/members/{email}", lambda _received, email: {"state": next(answers), "who": email})
+    manifest["revoke"] = [
+        {"url": f"{accounts.url}/members/{{{{email}}}}", "method": "DELETE", "expected": "removed"},
+        {"url": f"{accounts.url}/users/{{{{email}}}}", "method": "DELETE"},
+    ]
+    repo.manifest("tool", manifest)
+    repo.commit()
+    pruning.reconcile()
+    without(repo)
+    failed = row(pruning.reconcile(), "ada", "tool")
+    assert "request 1 of 2 (DELETE): answered 200 without what is expected" in failed.reason
+    pruning.clock.turn(hours=1)
+    assert row(pruning.reconcile(), "ada", "tool").status is Status.REVOKED
+    assert len(accounts.calls("DELETE", "/members")) == 2
+    assert accounts.people == {}
+
+
+# Added again
+
+
+def test_an_orphan_that_is_added_again_goes_on_as_if_nothing_had_been(machine, accounts, repo):
+    machine.reconcile()
+    without(repo)
+    machine.reconcile()
+    without(repo, TOOL)
+    found = row(machine.reconcile(), "ada", "tool")
+    assert (found.status, found.attempts) == (Status.PRESENT, 1)
+    assert machine.record("ada", "tool").orphaned_at is None
+    assert accounts.created == {"ada@example.com": 1}
+
+
+def test_after_it_was_revoked_it_is_a_new_grant_and_never_drift(pruning, accounts, repo):
+    pruning.reconcile()
+    without(repo)
+    pruning.reconcile()
+    without(repo, TOOL)
+    planned = row(pruning.plan(), "ada", "tool")
+    assert (planned.status, planned.action, planned.reason) == (
+        Status.MISSING,
+        Action.EXECUTE,
+        "exists check: not found",
+    )
+    assert row(pruning.reconcile(), "ada", "tool").status is Status.PRESENT
+    assert not {Event.LOST, Event.HEALED} & set(pruning.events("ada"))
+    assert accounts.created == {"ada@example.com": 2}
+
+
+def test_after_it_was_revoked_the_day_and_the_needs_count_again(pruning, accounts, repo):
+    pruning.reconcile()
+    without(repo)
+    pruning.reconcile()
+    without(repo, TOOL | {"at": "2026-12-24"})
+    waiting = row(pruning.reconcile(), "ada", "tool")
+    assert (waiting.status, waiting.action) == (Status.SCHEDULED, Action.WAIT)
+    assert len(accounts.calls("POST", "/users")) == 1
+    without(repo)
+    assert row(pruning.reconcile(), "ada", "tool").status is Status.REVOKED
+
+
+def test_added_again_while_its_revocation_is_retrying(pruning, accounts, repo):
+    pruning.reconcile()
+    without(repo)
+    accounts.fail_next(1, 500, method="DELETE")
+    pruning.reconcile()
+    without(repo, TOOL)
+    found = row(pruning.reconcile(), "ada", "tool")
+    assert (found.status, found.action, found.retry_at, found.attempts) == (Status.PRESENT, Action.NONE, None, 0)
+    pruning.clock.turn(hours=2)
+    assert row(pruning.reconcile(), "ada", "tool").status is Status.PRESENT
+    assert len(accounts.calls("DELETE")) == 1
+
+
+def test_added_again_while_a_revocation_that_took_effect_is_retrying(two_steps, accounts, repo):
+    accounts.fail_next(1, 500, prefix="/archive")
+    two_steps.reconcile()
+    without(repo, TOOL)
+    planned = row(two_steps.plan(), "ada", "tool")
+    assert (planned.status, planned.action) == (Status.MISSING, Action.EXECUTE)
+    assert row(two_steps.reconcile(), "ada", "tool").status is Status.PRESENT
+    assert not {Event.LOST, Event.HEALED} & set(two_steps.events("ada"))
+    two_steps.clock.turn(hours=2)
+    two_steps.reconcile()
+    assert len(accounts.calls("POST", "/archive")) == 1
+
+
+def test_added_again_and_not_to_be_checked_keeps_its_revocation_in_mind(pruning, accounts, repo):
+    pruning.reconcile()
+    without(repo)
+    accounts.fail_next(1, 500, method="DELETE")
+    pruning.reconcile()
+    without(repo, TOOL)
+    accounts.fail_next(1, 500, method="GET")
+    assert row(pruning.reconcile(), "ada", "tool").status is Status.UNKNOWN
+    without(repo)
+    pruning.clock.turn(hours=1)
+    done = row(pruning.reconcile(), "ada", "tool")
+    assert (done.status, done.attempts) == (Status.REVOKED, 2)
+
+
+# Order
+
+
+def test_revocations_go_in_the_reverse_order_of_needs(pruning, accounts, others, repo):
+    accounts.route("GET", "/more/{email}", lambda _received, email: {"email": email})
+    accounts.route("DELETE", "/more/{email}", lambda _received, email: 204)
+    accounts.route("GET", "/last/{email}", lambda _received, email: {"email": email})
+    accounts.route("DELETE", "/last/{email}", lambda _received, email: 204)
+    for name in ("more", "last"):
+        url = f"{accounts.url}/{name}/{{{{email}}}}"
+        manifest = {"exists": {"url": url, "expected": "{{email}}"}, "revoke": [{"url": url, "method": "DELETE"}]}
+        repo.manifest(name, manifest)
+    without(repo, {"integration": "last", "needs": ["more"]}, {"integration": "more", "needs": ["tool"]}, TOOL)
+    pruning.reconcile()
+    repo.remove("hires/ada.yaml")
+    repo.commit()
+    report = pruning.reconcile()
+    assert {item.status for item in report.rows} == {Status.REVOKED}
+    assert [call.path.split("/")[1] for call in accounts.calls("DELETE")] == ["last", "more", "users"]
