@@ -67,8 +67,17 @@ class _Run:
     """An attempt under way, and what it remembers."""
 
     job: Job
+    record: Record
     attempt: Attempt
     memory: Memory
+    kept: Mapping[str, bytes]
+    """What the ledger has to keep from the beginning on, sealed."""
+    detail: str
+
+    @property
+    def begun(self) -> bool:
+        """Whether it is written down."""
+        return self.attempt.id != 0
 
 
 class _Failed(Exception):
@@ -127,21 +136,29 @@ class Actor:
             revision=record.revision,
         )
         detail = f"attempt {number}" + (f", from request {resume + 1} of {total}" if resume else "")
-        started = self._line(record, Event.ATTEMPT_STARTED, detail)
         # Whoever continues must know the generated values before anything can have been made with them.
         memory = Memory(generated=generated(job.integration.manifest.generated))
         kept = {} if resume else self._vault.remember(record.key, memory)
-        attempt = self._ledger.begin(record, opened, [started], kept=kept)
-        record = replace(record, run=attempt.run)
-        run = _Run(job, attempt, memory)
+        run = _Run(job, record, opened, memory, kept, detail)
         try:
             if resume:
                 run.memory = self._vault.memory(record.key)
             self._redactor.learn(run.memory.generated.values())
             await self._send_all(run, resume)
         except (_Failed, Blocked, RequestFailed, SecretsError, Stopped) as error:
-            return self._fail(attempt, record, self._redactor.redact(str(error) or "stopped"))
-        return self._succeed(job, attempt, record)
+            if not run.begun:
+                await self._clock.sleep(0)  # told to stop before anything left, it is left as it is planned
+            return self._fail(run, self._redactor.redact(str(error) or "stopped"))
+        return self._succeed(run)
+
+    def _begin(self, run: _Run) -> None:
+        """Write the attempt down, where it is not yet: a request that waits for its place has not begun."""
+        if not run.begun:
+            started = self._line(run.record, Event.ATTEMPT_STARTED, run.detail)
+            now = self._clock.now()
+            opened = replace(run.attempt, started_at=now, alive_at=now)
+            run.attempt = self._ledger.begin(run.record, opened, [started], kept=run.kept)
+            run.record = replace(run.record, run=run.attempt.run)
 
     async def _send_all(self, run: _Run, resume: int) -> None:
         requests = run.job.requests
@@ -242,6 +259,7 @@ class Actor:
         shown = self._redactor.redact(outline(request, scope)["url"])
 
         async def leaving() -> None:
+            self._begin(run)
             self._ledger.sending(run.attempt, step, request.method, shown, self._clock.now())
 
         try:
@@ -275,28 +293,28 @@ class Actor:
         found = [_notice(item, scope) for item in run.job.integration.manifest.post_execute_notification]
         # Whoever sends it may be another process, which has to know what a server that repeats it must not give away.
         found = [{**notice, "secrets": list(run.memory.generated.values())} for notice in found]
-        if found:
-            # Whoever sends it may be another process, which has to know what a server that repeats it must not tell.
-            found[0]["secrets"] = list(run.memory.generated.values())
         name = notice_name(run.attempt.key)
         return {name: self._vault.sealed(name, found)} if found else {}
 
-    def _fail(self, attempt: Attempt, record: Record, error: str) -> Record:
+    def _fail(self, run: _Run, error: str) -> Record:
+        self._begin(run)
         now = self._clock.now()
-        new, lines = records.failed(record, error, now=now, at=now, retry_delay=self._retry_delay)
-        self._ledger.settle(attempt, new, self._authored(lines), now=now, error=error)
+        new, lines = records.failed(run.record, error, now=now, at=now, retry_delay=self._retry_delay)
+        self._ledger.settle(run.attempt, new, self._authored(lines), now=now, error=error)
         return self._as_written(new)
 
-    def _succeed(self, job: Job, attempt: Attempt, record: Record) -> Record:
-        now = self._clock.now()
+    def _succeed(self, run: _Run) -> Record:
+        self._begin(run)
+        now, job = self._clock.now(), run.job
         if job.revoking:
-            new, lines = records.revoked(record, now)
+            new, lines = records.revoked(run.record, now)
         else:
             webhook = job.integration.manifest.exists is None
-            new, lines = records.succeeded(record, webhook=webhook, heals=job.kind == "heal", now=now)
-        self._ledger.settle(attempt, new, self._authored(lines), now=now, error=None, erase=[run_name(record.key)])
+            new, lines = records.succeeded(run.record, webhook=webhook, heals=job.kind == "heal", now=now)
+        erase = [run_name(run.record.key)]
+        self._ledger.settle(run.attempt, new, self._authored(lines), now=now, error=None, erase=erase)
         if job.revoking:
-            self._vault.forget_stored(record.key)
+            self._vault.forget_stored(run.record.key)
         return new
 
     def _as_written(self, record: Record) -> Record:

@@ -83,7 +83,7 @@ class Trial:
             self._make_mischief()
         daemon = self.nursery.start(self.repo, "daemon")
         if self.chance.random() < 0.8:
-            self._await_posts(self.chance.randint(1, 4))
+            self._await_posts(daemon, self.chance.randint(1, 4))
             time.sleep(self.chance.uniform(0, 2 * self.accounts.delay))
         else:
             time.sleep(self.chance.uniform(0, 0.4))
@@ -93,15 +93,17 @@ class Trial:
         self.accounts.clear()
         self._still_true()
 
-    def _await_posts(self, count: int) -> None:
+    def _await_posts(self, daemon: Child, count: int) -> None:
         """Until so many changes arrived, or none is coming any more."""
         before = seen = len(self.accounts.calls("POST"))
-        until = time.monotonic() + 1
-        while seen < before + count and time.monotonic() < until:
+        last = began = time.monotonic()
+        while seen < before + count and time.monotonic() < began + 5:
             time.sleep(0.002)
             now = len(self.accounts.calls("POST"))
             if now > seen:
-                seen, until = now, time.monotonic() + 5 * self.accounts.delay
+                seen, last = now, time.monotonic()
+            elif time.monotonic() > last + 5 * self.accounts.delay and "why=start" in daemon.log:
+                return
 
     def _make_mischief(self) -> None:
         prefix = self.chance.choice(["/users", "/teams"])
