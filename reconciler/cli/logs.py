@@ -37,7 +37,8 @@ def set_up(asked: Asked, redactor: Redactor) -> None:
     logging.raiseExceptions = False  # a line that cannot be formatted would be repeated raw
 
     def redact(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-        return {key: redactor.redact_all(value) for key, value in event.items()}
+        shown: dict[str, Any] = redactor.redact_all(event)
+        return shown
 
     level = logging.DEBUG if asked.verbose else logging.INFO
     steps: list[Any] = [

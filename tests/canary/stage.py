@@ -69,7 +69,7 @@ class Echo(Service):
         said = received.form().get("refresh_token", ["?"])[0]
         if self.token_mode == 200:
             return Reply(200, {**tokens(), "expires_in": 3600})
-        return Reply(self.token_mode, {"error": said[2:26], "error_description": said, "echo": _echoed(received)})
+        return Reply(self.token_mode, {"error": said, "error_description": said, "echo": _echoed(received)})
 
     def _options(self, received: Received) -> Reply:
         options = [{"gid": "7", "name": f"team of {received.target} {received.headers['Authorization']}"}]

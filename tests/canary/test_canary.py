@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import io
+import logging
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -14,6 +17,7 @@ import pytest
 import structlog
 
 from reconciler.cli import run
+from reconciler.model.secret import Redactor
 from tests.canary.canaries import core, leaks, value
 from tests.canary.stage import Echo, Mail, as_text, connect, stage, state_bytes
 from tests.repo import GnupgHome, Repo
@@ -422,3 +426,74 @@ def test_nothing_leaks(scene: Scene, path: Callable[[Scene], None]) -> None:
     path(scene)
     scene.look_everywhere()
     scene.nothing_leaked()
+
+
+def test_what_may_be_shown_is_shown(scene: Scene) -> None:
+    """A host, a field with `secret: false`, and a short value everywhere but where it was put in (DESIGN section 3)."""
+    url = "{{HOST}}/{{OPEN}}/{{SHORT}}/admin/{{LONG}}"
+    fields = [{"id": name, "name": name} for name in ("HOST", "SHORT", "LONG")]
+    manifest = {
+        "execute": [{"url": url}],
+        "initial_data_form": [*fields, {"id": "OPEN", "name": "Open", "secret": False}],
+    }
+    scene.repo.settings(allowed_hosts=["tool.example.com"])
+    scene.repo.manifest("tool", manifest)
+    values = {"HOST": "https://tool.example.com", "SHORT": "admin", "LONG": value("KEY"), "OPEN": "plain-to-see"}
+    scene.repo.initial_data("tool", values)
+    scene.repo.hire("ada", "tool")
+    scene.repo.commit()
+    shown = scene.output("--dry-run", "--output", "json")
+    assert '"url": "https://tool.example.com/plain-to-see/***/admin/***"' in shown
+
+
+@pytest.mark.parametrize("log_format", ["console", "json"])
+def test_whatever_is_logged_passes_the_redactor(log_format: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """Our own lines, libraries' lines, exceptions in both, and what asyncio says of tasks that nobody waited for."""
+    from reconciler.cli.logs import set_up, unexpected
+    from reconciler.cli.options import Asked
+
+    secret = value("KEY")
+    set_up(Asked(verbose=True, log_format=log_format), Redactor([secret]))
+    log, library = structlog.get_logger(), logging.getLogger("some.library")
+    error = KeyError(secret)
+    log.error(secret, about={"deep": [secret.encode(), error]}, error=error, **{secret: 1})
+    library.warning("%s and %r", secret, error)
+    library.warning("cannot be formatted %d", secret)
+    try:
+        raise RuntimeError(secret) from error
+    except RuntimeError:
+        log.exception("caught", what=secret)
+        library.exception("caught %s", secret)
+        unexpected(*sys.exc_info())
+
+    async def forgotten() -> None:
+        async def fail() -> None:
+            raise RuntimeError(secret)
+
+        task = asyncio.create_task(fail())
+        await asyncio.wait([task])
+        del task
+        gc.collect()
+
+    asyncio.run(forgotten())
+    out, err = capfd.readouterr()
+    structlog.reset_defaults()
+    assert list(leaks((out + err).encode())) == []
+    assert "never retrieved" in err
+    assert err.count("***") >= 10
+
+
+def test_before_a_secret_can_be_known_an_exceptions_text_is_left_out(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from reconciler.cli import logs
+
+    monkeypatch.setattr(logs, "_redactor", None)
+    try:
+        raise RuntimeError(value("KEY"))
+    except RuntimeError:
+        logs.unexpected(*sys.exc_info())
+    err = capfd.readouterr().err
+    assert list(leaks(err.encode())) == []
+    assert "RuntimeError" in err
+    assert "test_canary.py" in err
