@@ -179,9 +179,7 @@ def _moved(before: Desired, after: Desired) -> dict[str, str]:
 
 def _held(grant: Grant, after: Desired) -> bool:
     """Whether a grant is not there only because a file that it stands in cannot be read."""
-    return grant.key.hire in after.broken_hires or (
-        grant.origin is not None and grant.origin in after.unreadable_sequences
-    )
+    return grant.key.hire in after.broken_hires or after.unreadable(grant.key.hire, grant.origin)
 
 
 def _change(kind: Kind, grant: Grant, then: Mapping[str, Any], now: Mapping[str, Any]) -> Change:

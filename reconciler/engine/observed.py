@@ -319,7 +319,7 @@ class Walk:
         """Why a grant whose file cannot be read is held where it is, or None."""
         if problems := self._desired.broken_hires.get(record.key.hire):
             return str(problems[0])
-        if record.origin is not None and record.origin in self._desired.unreadable_sequences:
+        if self._desired.unreadable(record.key.hire, record.origin):
             return f"config/sequences/{record.origin}.yaml cannot be read"
         return None
 

@@ -80,11 +80,12 @@ class Desired:
             found.setdefault(service, {})[integration] = (loaded.path, loaded.model)
         return {name: Service(name, manifests) for name, manifests in found.items()}
 
-    @cached_property
-    def unreadable_sequences(self) -> frozenset[str]:
-        """Sequences that are broken, or named by a hire and not there: what was last derived from them is held."""
-        named = self.files.hires.index.sequences
-        return frozenset(self.files.broken["sequences"].keys() | (named - self.files.sequences.keys()))
+    def unreadable(self, hire: str, sequence: str | None) -> bool:
+        """Whether a sequence is broken, or named by this hire and not there: what it last gave the hire is held."""
+        if sequence is None or sequence in self.files.sequences:
+            return False
+        loaded = self.hires.get(hire)
+        return sequence in self.files.broken["sequences"] or (loaded is not None and sequence in loaded.model.sequences)
 
     def problems(self) -> list[Problem]:
         """What is wrong where files meet, of all hires: entries that do not fit, sequences that are not there."""

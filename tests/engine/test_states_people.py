@@ -1,0 +1,347 @@
+"""STATES.md: managers and buddies by file, renamed files, and files that cannot be read."""
+
+from __future__ import annotations
+
+import pytest
+
+from reconciler.model.errors import RepositoryError, SettingsError
+from reconciler.model.status import Action, Event, Status
+from tests.engine.harness import row
+
+TOOL = {"integration": "tool", "values": {"TEAM": "7"}}
+
+
+# Manager and buddy
+
+
+@pytest.fixture
+def managed(machine, accounts, others, repo):
+    """`tool` tells who the manager is; `plain` does not."""
+    manifest = accounts.manifest(team=True, revoke=True)
+    manifest["execute"][0]["data"] |= {"manager": "{{manager}}", "mail": "{{manager_email}}"}
+    repo.manifest("tool", manifest)
+    repo.manifest("plain", others.manifest())
+    repo.hire("ada", TOOL, "plain", manager={"hire": "grace"}, buddy={"hire": "alan"})
+    repo.hire("grace", first_name="Grace", last_name="Hopper")
+    repo.commit()
+    return machine
+
+
+def test_a_manager_by_file_gives_name_and_address(managed, accounts):
+    report = managed.reconcile()
+    assert row(report, "ada", "tool").status is Status.PRESENT
+    sent = accounts.calls("POST", "/users")[0].json()
+    assert (sent["manager"], sent["mail"]) == ("Grace Hopper", "grace@example.com")
+    assert row(report, "ada", "plain").status is Status.PRESENT, "nobody asks for the buddy, who is not there"
+
+
+ABSENT = {
+    "missing": (None, "there is no hires/grace.yaml"),
+    "broken": ("email: nothing", "hires/grace.yaml"),
+}
+
+
+@pytest.mark.parametrize(("content", "said"), ABSENT.values(), ids=ABSENT)
+def test_a_manager_whose_file_is_not_there_blocks_only_where_it_is_used(managed, accounts, repo, content, said):
+    repo.remove("hires/grace.yaml") if content is None else repo.write("hires/grace.yaml", content)
+    repo.commit()
+    report = managed.reconcile()
+    blocked = row(report, "ada", "tool")
+    assert (blocked.status, blocked.action) == (Status.BLOCKED, Action.NONE)
+    assert blocked.reason.startswith("variable {{manager}} has no value: manager is {hire: grace}, and ")
+    assert said in blocked.reason
+    assert row(report, "ada", "plain").status is Status.PRESENT
+    assert accounts.calls() == []
+
+
+def test_an_address_of_its_own_stands_beside_the_managers_file(managed, accounts, repo):
+    repo.hire("ada", TOOL, manager={"hire": "grace"}, manager_email="assistant@example.com")
+    repo.commit()
+    managed.reconcile()
+    assert accounts.calls("POST", "/users")[0].json()["mail"] == "assistant@example.com"
+
+
+def test_a_manager_who_changes_is_a_changed_value(managed, repo):
+    managed.reconcile()
+    repo.hire("grace", first_name="Grace", last_name="Murray")
+    repo.commit()
+    found = row(managed.reconcile(), "ada", "tool")
+    assert (found.status, found.changed) == (Status.PRESENT, True)
+    assert "manager Grace Hopper → Grace Murray" in found.reason
+
+
+# A file that was renamed
+
+
+def test_rows_follow_the_address_to_a_renamed_file(machine, accounts, repo):
+    accounts.route("POST", "/hook", {"ok": True})
+    repo.manifest("hook", {"execute": [{"url": f"{accounts.url}/hook"}], "revoke": [{"url": f"{accounts.url}/un"}]})
+    repo.settings(gnupg_home=repo.gnupg.path, prune="revoke")
+    repo.hire("ada", TOOL, "hook")
+    repo.commit()
+    machine.reconcile()
+    before = len(accounts.calls())
+    repo.remove("hires/ada.yaml")
+    repo.hire("lovelace", TOOL, "hook", email="ada@example.com", first_name="Ada")
+    repo.commit()
+    for report in (machine.plan(), machine.reconcile(), machine.reconcile()):
+        found = {(item.hire, item.access): (item.status, item.action) for item in report.rows}
+        assert found == {
+            ("lovelace", "tool"): (Status.PRESENT, Action.NONE),
+            ("lovelace", "hook"): (Status.DONE, Action.NONE),
+        }
+    assert {call.method for call in accounts.calls()[before:]} == {"GET"}
+    assert machine.events("ada") == []
+    assert Event.EXECUTED in machine.events("lovelace")
+
+
+def test_a_pass_over_the_new_name_alone_finds_its_rows(machine, accounts, repo):
+    accounts.route("POST", "/hook", {"ok": True})
+    repo.manifest("hook", {"execute": [{"url": f"{accounts.url}/hook"}]})
+    repo.hire("ada", "hook")
+    repo.commit()
+    machine.reconcile()
+    repo.remove("hires/ada.yaml")
+    repo.hire("lovelace", "hook", email="Ada@Example.com")
+    repo.commit()
+    report = machine.reconcile(hires=["lovelace"])
+    assert row(report, "lovelace", "hook").status is Status.DONE
+    assert len(accounts.calls("POST", "/hook")) == 1
+
+
+@pytest.mark.parametrize("cut", ["retrying", "crashed"])
+def test_a_renamed_file_with_an_unsettled_run_continues_it(machine, accounts, repo, cut):
+    manifest = accounts.manifest(team=True)
+    manifest["execute"][1]["data"]["member"] = "{{responses.0.id}}"
+    repo.manifest("tool", manifest)
+    repo.commit()
+    accounts.fail_next(1, 500, method="POST", prefix="/teams")
+    machine.reconcile()
+    repo.remove("hires/ada.yaml")
+    repo.hire("lovelace", TOOL, email="ada@example.com", first_name="Ada")
+    repo.commit()
+    assert "1 of 2 requests done" in row(machine.reconcile(), "lovelace", "tool").reason
+    assert [name for name in machine.sealed() if name.startswith("run/")] == ["run/lovelace/tool"]
+    machine.clock.turn(hours=1)
+    assert row(machine.reconcile(), "lovelace", "tool").status is Status.PRESENT
+    assert accounts.created == {"ada@example.com": 1}
+    assert accounts.calls("POST", "/teams")[-1].json()["member"] == "1"
+
+
+def test_what_was_stored_follows_too(machine, accounts, repo):
+    manifest = accounts.manifest()
+    manifest["execute"][0]["store_data"] = {"MEMBER": "id"}
+    accounts.route("DELETE", "/members/{member}", lambda _received, member: {"gone": member})
+    manifest["revoke"] = [{"url": f"{accounts.url}/members/{{{{MEMBER}}}}", "method": "DELETE"}]
+    repo.manifest("tool", manifest)
+    repo.settings(gnupg_home=repo.gnupg.path, prune="revoke")
+    repo.hire("ada", "tool")
+    repo.commit()
+    machine.reconcile()
+    repo.remove("hires/ada.yaml")
+    repo.hire("lovelace", "tool", email="ada@example.com")
+    repo.commit()
+    machine.reconcile()
+    assert [name for name in machine.sealed() if name.startswith("stored/")] == ["stored/lovelace"]
+    repo.hire("lovelace", email="ada@example.com")
+    repo.commit()
+    assert row(machine.reconcile(), "lovelace", "tool").status is Status.REVOKED
+    assert [call.path for call in accounts.calls("DELETE")] == ["/members/1"]
+    assert [name for name in machine.sealed() if name.startswith("stored/")] == []
+
+
+def test_a_name_that_is_given_to_somebody_else_takes_no_rows_along(machine, accounts, repo):
+    machine.reconcile()
+    repo.hire("ada", TOOL, email="newcomer@example.com")
+    repo.hire("lovelace", TOOL, email="ada@example.com", first_name="Ada")
+    repo.commit()
+    report = machine.reconcile()
+    assert {(item.hire, item.email): item.status for item in report.rows} == {
+        ("ada", "newcomer@example.com"): Status.PRESENT,
+        ("lovelace", "ada@example.com"): Status.PRESENT,
+    }
+    assert accounts.created == {"ada@example.com": 1, "newcomer@example.com": 1}
+    assert Event.BLOCKED not in machine.events()
+
+
+def test_two_people_can_swap_their_names(machine, accounts, repo):
+    accounts.route("POST", "/hook", {"ok": True})
+    repo.manifest("hook", {"execute": [{"url": f"{accounts.url}/hook", "data": {"who": "{{email}}"}}]})
+    repo.hire("ada", "hook", email="a@example.com", first_name="A")
+    repo.hire("bob", "hook", email="b@example.com", first_name="B")
+    repo.commit()
+    machine.reconcile()
+    repo.hire("ada", "hook", email="b@example.com", first_name="B")
+    repo.hire("bob", "hook", email="a@example.com", first_name="A")
+    repo.commit()
+    report = machine.reconcile()
+    assert {item.status for item in report.rows} == {Status.DONE}
+    assert not any(item.changed for item in report.rows)
+    assert len(accounts.calls("POST", "/hook")) == 2
+
+
+# Files that break
+
+
+def test_a_broken_hire_is_held_where_it_is_and_goes_on_when_it_is_mended(machine, accounts, repo):
+    repo.settings(gnupg_home=repo.gnupg.path, prune="revoke")
+    repo.hire("bob", TOOL)
+    repo.hire("cleo", TOOL)
+    repo.commit()
+    accounts.fail_next(1, 500, method="POST", prefix="/teams")
+    machine.reconcile(hires=["cleo"])
+    machine.reconcile(hires=["ada"])
+    repo.write("hires/ada.yaml", "email: ada@example.com\nfirst_name: Ada\nlast_nam: Example\n")
+    repo.write("hires/cleo.yaml", "email: [")
+    repo.commit()
+    machine.clock.turn(hours=2)
+    accounts.people.clear()
+    before = len(accounts.calls())
+    for report in (machine.plan(), machine.reconcile(), machine.reconcile()):
+        held = row(report, "ada", "tool")
+        assert (held.status, held.action) == (Status.INVALID, Action.NONE)
+        assert held.reason == "hires/ada.yaml:1: error: last_name: required, and not there"
+        assert row(report, "cleo", "tool").status is Status.INVALID
+        assert report.wrong
+        assert any(item.line == 3 and "did you mean last_name?" in item.message for item in report.problems)
+    assert all("bob" in call.path or "bob" in call.body.decode() for call in accounts.calls()[before:])
+    assert row(report, "bob", "tool").status is Status.PRESENT
+    accounts.add("ada@example.com", "cleo@example.com")
+    repo.hire("ada", TOOL)
+    repo.hire("cleo", TOOL)
+    repo.commit()
+    report = machine.reconcile()
+    assert row(report, "ada", "tool").status is Status.PRESENT
+    assert (row(report, "cleo", "tool").status, row(report, "cleo", "tool").attempts) == (Status.PRESENT, 2)
+    assert accounts.calls("DELETE") == []
+
+
+def test_a_broken_sequence_holds_what_was_last_derived_from_it(machine, accounts, others, repo):
+    repo.settings(gnupg_home=repo.gnupg.path, prune="revoke")
+    repo.manifest("plain", others.manifest(revoke=True))
+    repo.write("config/sequences/team.yaml", {"assign": {"department": ["R&D"]}, "access": [TOOL]})
+    repo.hire("ada", "plain", department="R&D")
+    repo.commit()
+    machine.reconcile()
+    repo.write("config/sequences/team.yaml", "assign: {departmnt: R&D}\naccess: []")
+    repo.commit()
+    before = len(accounts.calls())
+    for report in (machine.plan(), machine.reconcile()):
+        held = row(report, "ada", "tool")
+        assert (held.status, held.action) == (Status.INVALID, Action.NONE)
+        assert "config/sequences/team.yaml cannot be read" in held.reason
+        assert row(report, "ada", "plain").status is Status.PRESENT
+    assert len(accounts.calls()) == before
+    repo.remove("config/sequences/team.yaml")
+    repo.commit()
+    assert row(machine.reconcile(), "ada", "tool").status is Status.REVOKED, "taken out, not broken"
+
+
+def test_a_sequence_that_is_named_and_not_there_holds_its_own(machine, repo):
+    repo.write("config/sequences/team.yaml", {"access": [TOOL]})
+    repo.hire("ada", sequences=["team"])
+    repo.commit()
+    machine.reconcile()
+    repo.hire("ada", sequences=["taem"])
+    repo.commit()
+    report = machine.reconcile()
+    assert any("there is no config/sequences/taem.yaml: did you mean team?" in item.message for item in report.problems)
+    repo.remove("config/sequences/team.yaml")
+    repo.hire("ada", sequences=["team"])
+    repo.commit()
+    held = row(machine.reconcile(), "ada", "tool")
+    assert (held.status, held.action) == (Status.INVALID, Action.NONE)
+
+
+def test_a_sequence_that_is_gone_holds_nobody_who_does_not_name_it(machine, repo):
+    repo.write("config/sequences/team.yaml", {"assign": {"department": ["R&D"]}, "access": [TOOL]})
+    repo.hire("ada", department="R&D")
+    repo.commit()
+    machine.reconcile()
+    repo.remove("config/sequences/team.yaml")
+    repo.hire("bob", sequences=["team"])
+    repo.commit()
+    assert row(machine.reconcile(), "ada", "tool").status is Status.ORPHANED
+
+
+def test_a_broken_manifest_blocks_its_grants_and_nothing_else(machine, accounts, others, repo):
+    repo.settings(gnupg_home=repo.gnupg.path, prune="revoke")
+    repo.manifest("plain", others.manifest())
+    repo.hire("ada", TOOL, "plain")
+    repo.commit()
+    machine.reconcile()
+    repo.manifest("tool", accounts.manifest(team=True) | {"exsts": {}})
+    repo.commit()
+    before = len(accounts.calls())
+    report = machine.reconcile()
+    blocked = row(report, "ada", "tool")
+    assert (blocked.status, blocked.action) == (Status.BLOCKED, Action.NONE)
+    assert "did you mean exists?" in blocked.reason
+    assert row(report, "ada", "plain").status is Status.PRESENT
+    assert len(accounts.calls()) == before
+    repo.manifest("tool", accounts.manifest(team=True))
+    repo.commit()
+    assert row(machine.reconcile(), "ada", "tool").status is Status.PRESENT
+    assert machine.events("ada")[-2:] == [Event.BLOCKED, Event.UNBLOCKED]
+
+
+def test_two_files_that_say_the_same_of_one_file_sort_among_its_other_problems(machine, accounts, repo):
+    """A problem without a line stands beside one with a line."""
+    repo.write("manifests/sub/tool.yaml", {"exsts": {}})
+    repo.commit()
+    report = machine.reconcile()
+    assert row(report, "ada", "tool").status is Status.BLOCKED
+    lines = [problem.line for problem in report.problems if problem.file == "manifests/sub/tool.yaml"]
+    assert None in lines
+    assert any(line is not None for line in lines)
+
+
+def test_broken_settings_refuse_the_pass(machine, accounts, repo):
+    repo.write("config/reconciler.yaml", "drift: mend")
+    repo.commit()
+    with pytest.raises(SettingsError, match=r"config/reconciler\.yaml"):
+        machine.reconcile()
+    with pytest.raises(SettingsError):
+        machine.plan()
+    assert accounts.calls() == []
+
+
+@pytest.mark.parametrize("folder", ["hires", "manifests"])
+def test_a_revision_without_a_folder_refuses_the_pass(machine, accounts, repo, folder):
+    repo.settings(gnupg_home=repo.gnupg.path, prune="revoke")
+    repo.commit()
+    machine.reconcile()
+    before = len(accounts.calls())
+    repo.git("rm", "-r", "--quiet", folder)
+    repo.commit()
+    with pytest.raises(RepositoryError, match=f"no {folder}/ folder"):
+        machine.reconcile()
+    assert len(accounts.calls()) == before
+    assert machine.record("ada", "tool").status is Status.PRESENT
+
+
+def test_settings_are_taken_over_at_the_next_pass(machine, accounts, repo):
+    machine.reconcile()
+    accounts.people.clear()
+    repo.settings(gnupg_home=repo.gnupg.path, drift="report")
+    repo.commit()
+    assert row(machine.reconcile(), "ada", "tool").action is Action.NONE
+    repo.settings(gnupg_home=repo.gnupg.path, drift="heal")
+    repo.commit()
+    assert row(machine.reconcile(), "ada", "tool").status is Status.PRESENT
+
+
+def test_two_hires_of_one_address_are_held(machine, accounts, repo):
+    machine.reconcile()
+    repo.hire("twin", TOOL, email="ADA@example.com")
+    repo.commit()
+    report = machine.reconcile()
+    assert row(report, "ada", "tool").status is Status.INVALID
+    assert {problem.file for problem in report.problems} == {"hires/ada.yaml", "hires/twin.yaml"}
+
+
+def test_uncommitted_edits_are_not_acted_on(machine, accounts, repo):
+    machine.reconcile()
+    repo.hire("bob", TOOL)
+    repo.remove("hires/ada.yaml")
+    assert [(item.hire, item.status) for item in machine.reconcile().rows] == [("ada", Status.PRESENT)]
