@@ -1,0 +1,246 @@
+"""STATES.md: what a person asks for: run, accept, revoke, retry."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from reconciler.model.status import Action, Event, Status
+from tests.engine.harness import row
+
+TOOL = {"integration": "tool", "values": {"TEAM": "7"}}
+RUN = {("ada", "tool"): "run"}
+REVOKE = {("ada", "tool"): "revoke"}
+
+
+@pytest.fixture
+def lenient(machine, accounts):
+    """A service that takes the same account twice, so that a run by hand can succeed."""
+    accounts.route("POST", "/users", lambda received: accounts.add(received.json()["email"]) or 201)
+    return machine
+
+
+# run
+
+
+def test_run_sends_all_from_the_first_request_whatever_the_check_says(lenient, accounts):
+    lenient.reconcile()
+    before = len(accounts.calls("POST"))
+    ran = row(lenient.reconcile(by_hand=RUN), "ada", "tool")
+    assert (ran.status, ran.attempts) == (Status.PRESENT, 1)
+    assert [call.path for call in accounts.calls("POST")[before:]] == ["/users", "/teams/7/members"]
+
+
+def test_run_goes_on_where_the_check_fails(lenient, accounts):
+    accounts.fail_next(1, 500, method="GET")
+    assert row(lenient.reconcile(by_hand=RUN), "ada", "tool").status is Status.PRESENT
+
+
+def test_run_is_recorded_with_who_asked(lenient):
+    lenient.word("run", "ada", "tool")
+    lenient.reconcile()
+    (asked,) = [line for line in lenient.history("ada") if line.event is Event.RUN_REQUESTED]
+    assert asked.detail == "by tester@here"
+
+
+def test_run_of_a_half_done_grant_starts_from_the_first_request(lenient, accounts):
+    accounts.fail_next(1, 500, method="POST", prefix="/teams")
+    lenient.reconcile()
+    ran = row(lenient.reconcile(by_hand=RUN), "ada", "tool")
+    assert (ran.status, ran.attempts) == (Status.PRESENT, 1)
+    assert len(accounts.calls("POST", "/users")) == 2
+
+
+def test_a_run_that_fails_is_retried_though_the_account_is_there(lenient, accounts):
+    """Nobody else made it: it was there before, and a person asked for more."""
+    lenient.reconcile()
+    accounts.fail_next(1, 500, method="POST", prefix="/users")
+    failed = row(lenient.reconcile(by_hand=RUN), "ada", "tool")
+    assert (failed.status, failed.attempts) == (Status.RETRYING, 1)
+    assert failed.retry_at == lenient.clock.now() + timedelta(hours=1)
+    assert row(lenient.reconcile(), "ada", "tool").action is Action.WAIT
+    lenient.clock.turn(hours=1)
+    done = row(lenient.reconcile(), "ada", "tool")
+    assert (done.status, done.attempts) == (Status.PRESENT, 2)
+    assert len(accounts.calls("POST", "/users")) == 3
+
+
+def test_a_run_that_fails_half_way_continues(lenient, accounts):
+    lenient.reconcile()
+    accounts.fail_next(1, 500, method="POST", prefix="/teams")
+    lenient.reconcile(by_hand=RUN)
+    lenient.clock.turn(hours=1)
+    assert row(lenient.reconcile(), "ada", "tool").status is Status.PRESENT
+    assert len(accounts.calls("POST", "/users")) == 2
+
+
+def test_a_run_that_fails_twice_is_failed(lenient, accounts):
+    lenient.reconcile()
+    accounts.fail_next(2, 500, method="POST", prefix="/users")
+    lenient.reconcile(by_hand=RUN)
+    lenient.clock.turn(hours=1)
+    lenient.reconcile()
+    assert row(lenient.reconcile(), "ada", "tool").status is Status.FAILED
+    lenient.word("accept", "ada", "tool")
+    assert row(lenient.reconcile(), "ada", "tool").status is Status.PRESENT
+
+
+REFUSED = {
+    "suspended": ({"suspend": [{"hire": "ada"}]}, TOOL, Status.SUSPENDED),
+    "scheduled": ({}, TOOL | {"at": "2027-01-01"}, Status.SCHEDULED),
+    "invalid": ({}, TOOL | {"needs": ["nothing"]}, Status.INVALID),
+    "blocked": ({}, {"integration": "tool"}, Status.BLOCKED),
+}
+
+
+@pytest.mark.parametrize(("settings", "entry", "status"), REFUSED.values(), ids=REFUSED)
+def test_run_is_refused_with_the_reason(machine, accounts, repo, settings, entry, status):
+    repo.settings(gnupg_home=repo.gnupg.path, **settings)
+    repo.hire("ada", entry)
+    repo.commit()
+    refused = row(machine.reconcile(by_hand=RUN), "ada", "tool")
+    assert (refused.status, refused.reason != "") == (status, True)
+    assert accounts.calls() == []
+
+
+def test_run_repeats_what_is_unconfirmed(machine, accounts):
+    accounts.route("POST", "/users", lambda _received: 202)
+    machine.reconcile()
+    assert row(machine.reconcile(by_hand=RUN), "ada", "tool").status is Status.UNCONFIRMED
+    assert len(accounts.calls("POST", "/users")) == 2
+
+
+def test_run_holds_its_choices_against_the_service(machine, accounts, repo):
+    manifest = accounts.manifest(team=True)
+    manifest["form"] = [{"id": "TEAM", "type": "choice", "url": f"{accounts.url}/teams", "method": "GET"}]
+    manifest["form"][0]["data_from"] = "data"
+    repo.manifest("tool", manifest)
+    repo.commit()
+    refused = row(machine.reconcile(by_hand=RUN), "ada", "tool")
+    assert refused.status is Status.INVALID
+    assert accounts.calls("POST") == []
+
+
+# accept
+
+
+def test_accept_vouches_for_a_half_done_grant_with_who(machine, accounts):
+    accounts.fail_next(2, 500, method="POST", prefix="/teams")
+    machine.reconcile()
+    machine.clock.turn(hours=1)
+    machine.reconcile()
+    machine.word("accept", "ada", "tool")
+    accepted = row(machine.reconcile(), "ada", "tool")
+    assert (accepted.status, accepted.last_error) == (Status.PRESENT, None)
+    (line,) = [line for line in machine.history("ada") if line.event is Event.ACCEPTED]
+    assert line.detail == "by tester@here"
+    assert not [name for name in machine.sealed() if name.startswith("run/")]
+    accounts.people.clear()
+    assert row(machine.reconcile(), "ada", "tool").status is Status.PRESENT, "checked like any other, and healed"
+
+
+def test_accept_of_a_webhook_is_done(machine, accounts, repo):
+    repo.manifest("hook", {"execute": [{"url": f"{accounts.url}/hook"}]})
+    repo.hire("bob", "hook")
+    repo.commit()
+    machine.reconcile()
+    machine.clock.turn(hours=1)
+    assert row(machine.reconcile(), "bob", "hook").status is Status.FAILED
+    machine.word("accept", "bob", "hook")
+    assert row(machine.reconcile(), "bob", "hook").status is Status.DONE
+    assert row(machine.reconcile(), "bob", "hook").status is Status.DONE
+    assert len(accounts.calls("POST", "/hook")) == 2
+
+
+def test_accept_of_a_failed_revocation_lets_the_check_decide(machine, accounts, repo):
+    repo.settings(gnupg_home=repo.gnupg.path, prune="revoke")
+    repo.commit()
+    machine.reconcile()
+    repo.hire("ada")
+    repo.commit()
+    accounts.fail_next(2, 500, method="DELETE")
+    machine.reconcile()
+    machine.clock.turn(hours=1)
+    assert row(machine.reconcile(), "ada", "tool").status is Status.FAILED
+    accounts.people.clear()
+    machine.word("accept", "ada", "tool")
+    assert row(machine.reconcile(), "ada", "tool").status is Status.REVOKED
+    assert len(accounts.calls("DELETE")) == 2
+
+
+# revoke
+
+
+@pytest.fixture
+def orphaned(machine, repo):
+    """Ada has her account, and git no longer wants it; the settings only report that."""
+    machine.reconcile()
+    repo.hire("ada")
+    repo.commit()
+    assert row(machine.reconcile(), "ada", "tool").status is Status.ORPHANED
+    return machine
+
+
+def test_revoke_takes_one_orphan_away(orphaned, accounts):
+    assert row(orphaned.reconcile(by_hand=REVOKE), "ada", "tool").status is Status.REVOKED
+    assert accounts.people == {}
+
+
+def test_revoke_of_what_git_still_wants_does_nothing(machine, accounts):
+    machine.reconcile()
+    assert row(machine.reconcile(by_hand=REVOKE), "ada", "tool").status is Status.PRESENT
+    assert accounts.calls("DELETE") == []
+
+
+def test_revoke_that_fails_is_retried_and_can_be_asked_for_again(orphaned, accounts):
+    accounts.fail_next(2, 500, method="DELETE")
+    assert row(orphaned.reconcile(by_hand=REVOKE), "ada", "tool").status is Status.RETRYING
+    orphaned.clock.turn(hours=1)
+    assert row(orphaned.reconcile(), "ada", "tool").status is Status.FAILED
+    done = row(orphaned.reconcile(by_hand=REVOKE), "ada", "tool")
+    assert (done.status, done.attempts) == (Status.REVOKED, 1)
+
+
+def test_revoke_leaves_what_is_somebody_elses_too(orphaned, accounts, repo):
+    repo.hire("ada", TOOL | {"name": "again"})
+    repo.commit()
+    left = row(orphaned.reconcile(by_hand=REVOKE), "ada", "tool")
+    assert (left.status, left.action) == (Status.ORPHANED, Action.NONE)
+    assert "ada/again" in left.reason
+    assert accounts.calls("DELETE") == []
+
+
+def test_revoke_takes_an_open_invitation_back(machine, accounts, repo):
+    accounts.route("POST", "/users", lambda _received: 202)
+    accounts.route("DELETE", "/users/{email}", lambda _received, email: {"withdrawn": email})
+    machine.reconcile()
+    repo.hire("ada")
+    repo.commit()
+    assert "invitation" in row(machine.reconcile(), "ada", "tool").reason
+    assert row(machine.reconcile(by_hand=REVOKE), "ada", "tool").status is Status.REVOKED
+    assert len(accounts.calls("DELETE")) == 1
+
+
+def test_revoke_undoes_a_webhook_that_can_be_undone(machine, accounts, repo):
+    accounts.route("POST", "/hook", {"ok": True})
+    accounts.route("DELETE", "/hook", {"ok": True})
+    hook = {"execute": [{"url": f"{accounts.url}/hook"}]}
+    repo.manifest("hook", hook)
+    repo.hire("bob", "hook")
+    repo.commit()
+    machine.reconcile()
+    repo.hire("bob")
+    repo.commit()
+    asked = {("bob", "hook"): "revoke"}
+    left = row(machine.reconcile(by_hand=asked), "bob", "hook")
+    assert (left.status, left.reason) == (Status.ORPHANED, "no longer in git; the manifest has no revoke")
+    repo.manifest("hook", hook | {"revoke": [{"url": f"{accounts.url}/hook", "method": "DELETE"}]})
+    repo.commit()
+    assert row(machine.reconcile(by_hand=asked), "bob", "hook").status is Status.REVOKED
+
+
+def test_words_about_nobody_change_nothing(machine, accounts):
+    for kind in ("run", "revoke", "accept", "retry"):
+        machine.word(kind, "nobody", "tool")
+    assert [item.hire for item in machine.reconcile().rows] == ["ada"]

@@ -1,0 +1,228 @@
+"""A kill at any moment (DESIGN section 5), and clocks that jump (STATES.md)."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from reconciler.ledger.store import Ledger
+from reconciler.model.status import Action, Event, Status
+from reconciler.requests.client import Client
+from tests.engine.harness import Machine, dying, row
+from tests.repo import Repo
+from tests.servers import AccountService
+
+TOOL = {"integration": "tool", "values": {"TEAM": "7"}}
+HOUR = timedelta(hours=1)
+
+# A pass of the machine sends: check, account, team, check.
+MOMENTS = {
+    "before the check is asked": (Client, "send", 1, False),
+    "before the plan is written down": (Ledger, "save", 1, False),
+    "once the plan is written down": (Ledger, "save", 1, True),
+    "before the attempt is written down": (Ledger, "begin", 1, False),
+    "once the attempt is written down": (Ledger, "begin", 1, True),
+    "once the first request is written down": (Ledger, "sending", 1, True),
+    "before the account is made": (Client, "send", 2, False),
+    "once the account is made": (Client, "send", 2, True),
+    "before its answer is written down": (Ledger, "answered", 1, False),
+    "once its answer is written down": (Ledger, "answered", 1, True),
+    "once the second request is written down": (Ledger, "sending", 2, True),
+    "before the team is joined": (Client, "send", 3, False),
+    "once the team is joined": (Client, "send", 3, True),
+    "before the last answer is written down": (Ledger, "answered", 2, False),
+    "once the last answer is written down": (Ledger, "answered", 2, True),
+    "before the attempt is settled": (Ledger, "settle", 1, False),
+    "once the attempt is settled": (Ledger, "settle", 1, True),
+    "before it is checked once more": (Client, "send", 4, False),
+    "before it is confirmed": (Ledger, "save", 2, False),
+    "once it is confirmed": (Ledger, "save", 2, True),
+}
+
+
+@pytest.mark.parametrize(("owner", "name", "nth", "after"), MOMENTS.values(), ids=MOMENTS)
+def test_a_crash_makes_nobody_twice_and_leaves_nobody_half_done(
+    machine: Machine, accounts: AccountService, owner: type, name: str, nth: int, after: bool
+) -> None:
+    with dying(owner, name, nth=nth, after=after):
+        machine.reconcile()
+    machine.plan()
+    for _ in range(3):
+        machine.reconcile()
+        machine.clock.turn(hours=1)
+    found = row(machine.reconcile(), "ada", "tool")
+    assert (found.status, found.action) == (Status.PRESENT, Action.NONE)
+    assert accounts.created == {"ada@example.com": 1}
+    assert set(accounts.teams["7"]) == {"ada@example.com"}
+    assert not [entry for entry in machine.sealed() if entry.startswith(("run/", "notice/"))]
+
+
+def test_an_attempt_that_was_cut_off_failed_when_it_was_last_alive(machine, accounts):
+    began = machine.clock.now()
+    with dying(Client, "send", nth=3):
+        machine.reconcile()
+    machine.clock.turn(minutes=20)
+    planned = row(machine.plan(), "ada", "tool")
+    assert (planned.status, planned.action, planned.retry_at) == (Status.RETRYING, Action.WAIT, began + HOUR)
+    found = row(machine.reconcile(), "ada", "tool")
+    assert (found.status, found.retry_at, found.attempts) == (Status.RETRYING, began + HOUR, 1)
+    assert "1 of 2 requests done" in found.reason
+    assert "interrupted" in found.last_error
+    (line,) = [line for line in machine.history("ada") if line.event is Event.ATTEMPT_INTERRUPTED]
+    assert line.detail.startswith("attempt 1: interrupted")
+    machine.clock.turn(minutes=40)
+    assert row(machine.reconcile(), "ada", "tool").status is Status.PRESENT
+
+
+def test_a_second_attempt_that_was_cut_off_is_the_last(machine, accounts):
+    accounts.fail_next(1, 500, method="POST", prefix="/users")
+    machine.reconcile()
+    machine.clock.turn(hours=1)
+    with dying(Ledger, "sending", after=True):
+        machine.reconcile()
+    found = row(machine.reconcile(), "ada", "tool")
+    assert (found.status, found.attempts) == (Status.FAILED, 2)
+
+
+def test_an_attempt_that_was_cut_off_after_its_last_answer_succeeded(machine, accounts):
+    with dying(Ledger, "answered", nth=2, after=True):
+        machine.reconcile()
+    planned = row(machine.plan(), "ada", "tool")
+    assert (planned.status, planned.action, planned.attempts) == (Status.PRESENT, Action.NONE, 1)
+    found = row(machine.reconcile(), "ada", "tool")
+    assert (found.status, found.attempts, found.last_error) == (Status.PRESENT, 1, None)
+    assert machine.events("ada") == [Event.ATTEMPT_STARTED, Event.EXECUTED, Event.CONFIRMED]
+
+
+@pytest.fixture
+def hook(machine: Machine, accounts: AccountService, repo: Repo) -> Machine:
+    """A webhook of two requests, and nothing else."""
+    accounts.route("POST", "/one", {"ok": True})
+    accounts.route("POST", "/two", {"ok": True})
+    repo.manifest("hook", {"execute": [{"url": f"{accounts.url}/one"}, {"url": f"{accounts.url}/two"}]})
+    repo.hire("ada", "hook")
+    repo.commit()
+    return machine
+
+
+@pytest.mark.parametrize(("name", "nth", "after"), [("answered", 2, True), ("settle", 1, False), ("settle", 1, True)])
+def test_a_webhook_that_was_cut_off_after_its_last_answer_is_done(hook, accounts, name, nth, after):
+    with dying(Ledger, name, nth=nth, after=after):
+        hook.reconcile()
+    assert row(hook.plan(), "ada", "hook").status is Status.DONE
+    for _ in range(3):
+        assert row(hook.reconcile(), "ada", "hook").status is Status.DONE
+        hook.clock.turn(hours=1)
+    assert [call.path for call in accounts.calls("POST")] == ["/one", "/two"]
+
+
+def test_a_webhook_that_was_cut_off_before_runs_again_from_the_first_request(hook, accounts):
+    with dying(Client, "send", nth=2):
+        hook.reconcile()
+    assert row(hook.reconcile(), "ada", "hook").status is Status.RETRYING
+    hook.clock.turn(hours=1)
+    assert row(hook.reconcile(), "ada", "hook").status is Status.DONE
+    assert [call.path for call in accounts.calls("POST")] == ["/one", "/one", "/two"]
+
+
+def test_a_continuation_that_was_cut_off_after_its_last_answer_succeeded(machine, accounts):
+    """The account's own answer never came, and the continuation shows that it is there."""
+    accounts.drop_after_commit(method="POST", prefix="/users")
+    machine.reconcile()
+    machine.clock.turn(hours=1)
+    with dying(Ledger, "settle"):
+        machine.reconcile()
+    found = row(machine.reconcile(), "ada", "tool")
+    assert (found.status, found.attempts) == (Status.PRESENT, 2)
+    assert accounts.teams == {"7": ["ada@example.com"]}
+
+
+def test_a_healing_that_was_cut_off_at_its_end_counts_as_one(machine, accounts):
+    machine.reconcile()
+    accounts.people.clear()
+    with dying(Ledger, "settle"):
+        machine.reconcile()
+    machine.reconcile()
+    accounts.people.clear()
+    lost = row(machine.reconcile(), "ada", "tool")
+    assert (lost.status, lost.action) == (Status.MISSING, Action.NONE)
+    assert "healed" in lost.reason
+
+
+REVOCATION = {
+    "before it leaves": ("send", Client, 2, False),
+    "once it is done": ("send", Client, 2, True),
+    "before it is settled": ("settle", Ledger, 1, False),
+}
+
+
+@pytest.mark.parametrize(("name", "owner", "nth", "after"), REVOCATION.values(), ids=REVOCATION)
+def test_a_revocation_that_was_cut_off(machine, accounts, repo, name, owner, nth, after):
+    machine.reconcile()
+    repo.settings(gnupg_home=repo.gnupg.path, prune="revoke")
+    repo.hire("ada")
+    repo.commit()
+    with dying(owner, name, nth=nth, after=after):
+        machine.reconcile()
+    for _ in range(2):
+        machine.reconcile()
+        machine.clock.turn(hours=1)
+    assert row(machine.reconcile(), "ada", "tool").status is Status.REVOKED
+    assert accounts.people == {}
+    assert len(accounts.calls("DELETE")) == 1
+
+
+def test_one_attempt_that_ends_the_program_lets_those_beside_it_finish(machine, accounts, repo):
+    """A task that breaks must not cancel the others in the middle of a request."""
+    for name in ("bob", "cleo"):
+        repo.hire(name, TOOL)
+    repo.commit()
+    with dying(Ledger, "settle", nth=2):
+        machine.reconcile()
+    machine.clock.turn(hours=1)
+    report = machine.reconcile()
+    assert {item.status for item in report.rows} == {Status.PRESENT}
+    assert set(accounts.created.values()) == {1}
+    assert sorted(accounts.teams["7"]) == ["ada@example.com", "bob@example.com", "cleo@example.com"]
+
+
+# The clock
+
+
+def test_a_clock_that_jumped_back_makes_nobody_wait_longer_than_the_delay(machine, accounts):
+    accounts.fail_next(1, 500, method="POST", prefix="/users")
+    machine.reconcile()
+    machine.clock.turn(days=-30)
+    waiting = row(machine.reconcile(), "ada", "tool")
+    assert (waiting.status, waiting.retry_at) == (Status.RETRYING, machine.clock.now() + HOUR)
+    machine.clock.turn(minutes=30)
+    assert row(machine.reconcile(), "ada", "tool").retry_at == machine.clock.now() + HOUR / 2
+    machine.clock.turn(minutes=30)
+    assert row(machine.reconcile(), "ada", "tool").status is Status.PRESENT
+
+
+def test_a_clock_that_jumped_ahead_makes_the_retry_due(machine, accounts):
+    accounts.fail_next(1, 500, method="POST", prefix="/users")
+    machine.reconcile()
+    machine.clock.turn(days=300)
+    assert row(machine.reconcile(), "ada", "tool").status is Status.PRESENT
+
+
+def test_a_healing_in_the_future_is_not_fought_either(machine, accounts):
+    machine.reconcile()
+    accounts.people.clear()
+    machine.reconcile()
+    accounts.people.clear()
+    machine.clock.turn(days=-3)
+    lost = row(machine.reconcile(), "ada", "tool")
+    assert (lost.status, lost.action) == (Status.MISSING, Action.NONE)
+
+
+def test_a_shorter_delay_counts_for_what_waits_already(machine, accounts, repo):
+    accounts.fail_next(1, 500, method="POST", prefix="/users")
+    machine.reconcile()
+    repo.settings(gnupg_home=repo.gnupg.path, retry_delay="10m")
+    repo.commit()
+    waiting = row(machine.reconcile(), "ada", "tool")
+    assert waiting.retry_at == machine.clock.now() + timedelta(minutes=10)
