@@ -27,7 +27,7 @@ from reconciler.engine.observed import Selection, listed_grants
 from reconciler.engine.passes import begin_resync, look, reconcile, recover
 from reconciler.engine.plan import Policy
 from reconciler.engine.report import Report
-from reconciler.engine.session import Held
+from reconciler.engine.session import Held, sealing_of
 from reconciler.engine.together import together
 from reconciler.engine.words import ByHand, hear
 from reconciler.engine.world import SystemClock, World
@@ -38,6 +38,7 @@ from reconciler.repository.desired import Desired
 from reconciler.repository.signatures import VOUCH, Untrusted
 from reconciler.repository.source import Tree
 from reconciler.repository.watch import commits
+from reconciler.secrets.initial_data import FOLDER
 
 __all__ = ["Daemon", "Pulse"]
 
@@ -159,6 +160,10 @@ class Daemon:
         if before.revision == tree.revision and before.revision != "worktree":
             return
         paths = self._world.checkout.changed(before, tree)
+        if any(path.startswith(f"{FOLDER}/") for path in paths):
+            # The keys it is encrypted to may be others now, and the old ones soon gone: the state's is wrapped again.
+            self._held.sealing = sealing_of(self._world, self._settings, tree, self._held.ledger)
+            self._tell("sealed", self._held.sealing.fault)
         if paths:
             files = self._world.reader.load(tree)
             today = Policy.of(self._settings, self._clock.now()).today
@@ -347,8 +352,12 @@ class Daemon:
                 self.pulse.due_since = None if self.pulse.problem is None else self.pulse.due_since
 
     async def _walk(self, selection: Selection, asked: ByHand, in_hand: InHand, listings: Listings | None) -> Report:
-        tree, ledger, sealing = self._tree, self._held.ledger, self._held.sealing
+        tree, ledger = self._tree, self._held.ledger
         assert tree is not None
+        if self._held.sealing.fault is not None:  # its key may be back, or the agent unlocked
+            self._held.sealing = sealing_of(self._world, self._settings, tree, ledger)
+            self._tell("sealed", self._held.sealing.fault)
+        sealing = self._held.sealing
         found = await look(
             self._world,
             tree,

@@ -33,9 +33,9 @@ from reconciler.engine.world import World
 from reconciler.ledger.store import Happening, Ledger
 from reconciler.model.clock import stamp
 from reconciler.model.errors import Problem
-from reconciler.model.grant import Key, Record
+from reconciler.model.grant import Decision, Key, Record
 from reconciler.model.settings import Settings
-from reconciler.model.status import Event, Status
+from reconciler.model.status import Action, Event, Status
 from reconciler.repository.desired import Desired
 from reconciler.repository.source import Tree
 
@@ -103,6 +103,8 @@ async def look(
             connection=partial(sealing.connection, world),
         )
     }
+    if sealing.fault is not None:
+        integrations = {name: _without_tokens(item, sealing.fault) for name, item in integrations.items()}
     if in_force is not None:
         integrations = as_branch_may(integrations, base.manifests, files.manifests, world, settings)
     found = rows_of(ledger, selection.hires, desired)
@@ -137,7 +139,21 @@ async def look(
         percent = settings.max_change_percent
         result.held = guard.holds(planned, ledger, percent, now, everything=selection.everything)
         result.planned = guard.hold_back(planned, result.held)
+    if sealing.fault is not None:
+        result.planned = [_locked(item, sealing.fault) for item in result.planned]
     return result
+
+
+def _without_tokens(item: Integration, fault: str) -> Integration:
+    """An integration whose tokens cannot be read: its grants are blocked for that reason, not for want of tokens."""
+    return item if item.connection is None or item.fault is not None else replace(item, fault=fault)
+
+
+def _locked(item: Planned, fault: str) -> Planned:
+    """A grant for which something was to be done, and nothing can be: an attempt keeps sealed what it has to know."""
+    if item.decision.action not in guard.ACTS:
+        return item
+    return replace(item, decision=Decision(Status.BLOCKED, Action.NONE, fault))
 
 
 def _record_of(item: Planned, result: Look) -> tuple[Record, list[Happening]]:
@@ -199,7 +215,8 @@ async def reconcile(
         author,
         lambda hire: _overview(ledger.records([hire]), result.integrations),
     )
-    await notifier.deliver_all(ledger, vault, looked.keys(), author)
+    if sealing.fault is None:
+        await notifier.deliver_all(ledger, vault, looked.keys(), author)
     release = in_hand.release if in_hand is not None else lambda _key: None
     for key, (item, _) in looked.items():
         if not acts(item):

@@ -15,7 +15,7 @@ from reconciler.model.errors import SecretsError
 from reconciler.model.settings import Settings
 from reconciler.repository.source import Tree
 
-__all__ = ["Held", "holding", "reading"]
+__all__ = ["Held", "holding", "reading", "sealing_of"]
 
 
 @dataclass(slots=True)
@@ -30,16 +30,27 @@ class Held:
 def holding(world: World, settings: Settings, tree: Tree, command: str) -> Iterator[Held]:
     """Hold the state, with every attempt that a crash cut off settled.
 
-    Raises HeldError where another process holds it, LedgerError and SecretsError where it cannot be opened.
+    Raises HeldError where another process holds it, LedgerError where it cannot be opened.
     """
     now = world.clock.now()
     with hold(state_path(settings.state, world.root), command, now):
         ledger = Ledger.open(settings.state, world.root)
         try:
             recover(ledger, settings, now)
-            yield Held(ledger, Sealing.writing(ledger, world.gnupg(settings), _recipients(world, settings, tree)))
+            yield Held(ledger, sealing_of(world, settings, tree, ledger))
         finally:
             ledger.close()
+
+
+def sealing_of(world: World, settings: Settings, tree: Tree, ledger: Ledger) -> Sealing:
+    """The sealed part of a state that is held, wrapped to the keys that this revision's initial data is encrypted to.
+
+    Where it does not open it says why, and the pass goes on without it.
+    """
+    try:
+        return Sealing.writing(ledger, world.gnupg(settings), _recipients(world, settings, tree))
+    except SecretsError as error:
+        return Sealing.locked(ledger, str(error))
 
 
 def _recipients(world: World, settings: Settings, tree: Tree) -> list[str]:

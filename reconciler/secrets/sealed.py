@@ -139,5 +139,5 @@ def _unwrapped(form: str, body: bytes, recipients: list[str], gnupg: Gnupg) -> b
     except SecretsError as error:
         raise SecretsError(
             f"the sealed store's key does not open: {error}. Bring back the secret key that it was wrapped to; where "
-            "that is lost, the OAuth connections of this state are lost too: move the state away and connect again"
+            "that is lost, docs/security.md says how to go on without what was sealed"
         ) from None

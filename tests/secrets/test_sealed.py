@@ -121,7 +121,7 @@ def test_nobody_usable_says_why_of_each(gnupg: Gnupg, office: Office):
 
 def test_a_lost_key_is_a_state_with_a_way_on(gnupg: Gnupg, office: Office, stranger: Home):
     _, wrapped = Sealer.create([office.mine], gnupg)
-    with pytest.raises(SecretsError, match=r"does not open: there is no secret key.*Bring back.*connect again"):
+    with pytest.raises(SecretsError, match=r"does not open: there is no secret key.*Bring back.*docs/security.md"):
         Sealer.unwrap(wrapped, Gnupg(stranger.path))
 
 

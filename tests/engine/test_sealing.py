@@ -1,0 +1,286 @@
+"""The sealed part of a state: keys that change or are lost, what was tampered with, and what is erased."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reconciler.engine.sealing import KEY, Sealing
+from reconciler.ledger.store import Ledger
+from reconciler.model.errors import SecretsError
+from reconciler.model.status import Action, Status
+from reconciler.secrets.gpg import Gnupg
+from tests.engine.harness import Machine, row
+from tests.repo import GnupgHome, Repo
+from tests.servers import AccountService, Reply
+
+
+@pytest.fixture
+def home() -> Iterator[GnupgHome]:
+    """A home of this test's own, whose keys come and go."""
+    made = GnupgHome()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def machine(repo: Repo, home: GnupgHome, accounts: AccountService) -> Machine:
+    repo.gnupg = home
+    repo.settings(gnupg_home=home.path)
+    repo.manifest("tool", tool(accounts))
+    repo.initial_data("tool", {"TOKEN": "the-token"})
+    repo.hire("ada", "tool")
+    repo.commit()
+    return Machine(repo)
+
+
+def tool(accounts: AccountService, **more: Any) -> dict[str, Any]:
+    return {
+        "exists": {
+            "url": f"{accounts.url}/users/{{{{email}}}}",
+            "expected": "{{email}}",
+            "fail_when_4xx_response_code": False,
+        },
+        "execute": [
+            {"url": f"{accounts.url}/users", "data": {"email": "{{email}}", "password": "{{PASSWORD}}"}},
+            {"url": f"{accounts.url}/welcome", "data": {"email": "{{email}}"}},
+        ],
+        "headers": {"X-Token": "{{TOKEN}}"},
+        "initial_data_form": [{"id": "TOKEN", "name": "Token"}, {"id": "PASSWORD", "name": "generate"}],
+        **more,
+    }
+
+
+class Away:
+    """The secret keys of a home, taken away and brought back."""
+
+    def __init__(self, home: GnupgHome, tmp: Path) -> None:
+        self.keys, self.kept = Path(home.path, "private-keys-v1.d"), tmp / "kept"
+        self.home = home
+        self.kill()
+        shutil.move(self.keys, self.kept)
+        self.keys.mkdir(mode=0o700)
+
+    def bring_back(self) -> None:
+        self.kill()
+        shutil.rmtree(self.keys)
+        shutil.move(self.kept, self.keys)
+
+    def kill(self) -> None:
+        import subprocess
+
+        subprocess.run(["gpgconf", "--homedir", self.home.path, "--kill", "all"], check=True)
+
+
+def webhook(machine: Machine, accounts: AccountService) -> None:
+    """One more manifest, which needs no secret at all, and a person whose account is there already."""
+    machine.repo.manifest("hook", {"execute": [{"url": f"{accounts.url}/hook", "data": {"who": "{{email}}"}}]})
+    check = {"exists": tool(accounts)["exists"], "execute": [{"url": f"{accounts.url}/hook"}]}
+    machine.repo.manifest("open", check)
+    machine.repo.hire("ada", "tool", "hook", "open")
+    machine.repo.commit()
+    accounts.people["ada@example.com"] = {"id": "1", "email": "ada@example.com"}
+    for path in ("/hook", "/welcome"):
+        accounts.route("POST", path, Reply(200, {}))
+
+
+def test_without_its_key_checks_go_on_and_nothing_is_attempted(
+    machine: Machine, accounts: AccountService, home: GnupgHome, tmp_path: Path
+) -> None:
+    accounts.fail_next(None, 500, method="POST")
+    assert row(machine.reconcile(), "ada", "tool").status is Status.RETRYING
+    accounts.clear()
+    away = Away(home, tmp_path)
+    webhook(machine, accounts)
+    posts = len(accounts.calls("POST"))
+    for report in (machine.reconcile(), machine.plan()):
+        tool_row, hook, open_ = (row(report, "ada", name) for name in ("tool", "hook", "open"))
+        assert (tool_row.status, hook.status, open_.status) == (Status.BLOCKED, Status.BLOCKED, Status.PRESENT)
+        assert "initial_data/tool" in tool_row.reason
+        assert "there is no secret key" in tool_row.reason
+        assert "the sealed store's key does not open: there is no secret key" in hook.reason
+        assert "docs/security.md" in hook.reason
+        assert hook.action is Action.NONE
+        assert report.wrong
+    assert len(accounts.calls("POST")) == posts
+
+    away.bring_back()
+    machine.clock.turn(hours=1)
+    accounts.people.clear()
+    report = machine.reconcile()
+    assert row(report, "ada", "hook").status is Status.DONE
+    assert row(report, "ada", "tool").status is not Status.BLOCKED
+
+
+def test_tokens_that_cannot_be_read_are_not_taken_for_missing(
+    machine: Machine, accounts: AccountService, home: GnupgHome, tmp_path: Path
+) -> None:
+    machine.reconcile()
+    oauth = {
+        "authenticate_url": f"{accounts.url}/authorize",
+        "access_token": {"url": f"{accounts.url}/token"},
+    }
+    headers = {"Authorization": "Bearer {{oauth.access_token}}"}
+    machine.repo.manifest("cloud", {**tool(accounts), "oauth": oauth, "headers": headers, "initial_data_form": []})
+    machine.repo.hire("ada", "cloud")
+    machine.repo.commit()
+    Away(home, tmp_path)
+    reason = row(machine.reconcile(), "ada", "cloud").reason
+    assert "sealed store's key does not open" in reason
+    assert "oauth connect" not in reason
+
+
+def test_renamed_while_it_does_not_open(
+    machine: Machine, accounts: AccountService, home: GnupgHome, tmp_path: Path
+) -> None:
+    """A row moves; where something is sealed for it, the pass is refused rather than half moved."""
+    accounts.fail_next(None, 500, method="POST")
+    machine.reconcile()
+    accounts.clear()
+    Away(home, tmp_path)
+    machine.repo.remove("hires/ada.yaml")
+    machine.repo.hire("ada-l", "tool", email="ada@example.com")
+    machine.repo.commit()
+    with pytest.raises(SecretsError, match="sealed store's key does not open"):
+        machine.reconcile()
+    record = machine.record("ada", "tool")
+    assert record is not None
+
+
+# Keys that change
+
+
+def second_key(home: GnupgHome) -> str:
+    home._gpg("--quick-generate-key", "Next <next@example.com>", "future-default", "default", "never")
+    listed = home._gpg("--list-keys", "--with-colons", "next@example.com").decode()
+    return next(line.split(":")[9] for line in listed.splitlines() if line.startswith("fpr:"))
+
+
+def wrapped_to(machine: Machine) -> list[str]:
+    with machine.ledger() as ledger:
+        wrapped = ledger.note(KEY)
+    assert wrapped is not None
+    found: list[str] = json.loads(wrapped.partition(b"\n")[0])["recipients"]
+    return found
+
+
+def sealed(machine: Machine) -> dict[str, bytes]:
+    with machine.ledger() as ledger:
+        return {name: ledger.sealed(name) or b"" for name in ledger.sealed_names()}
+
+
+def test_initial_data_for_another_key_has_the_state_wrapped_to_that_key(
+    machine: Machine, accounts: AccountService, home: GnupgHome
+) -> None:
+    accounts.fail_next(1, 500, prefix="/welcome")
+    machine.reconcile()
+    before = wrapped_to(machine)
+    new = second_key(home)
+    old, home.fingerprint = home.fingerprint, new
+    machine.repo.initial_data("tool", {"TOKEN": "the-token"})
+    machine.repo.commit()
+    machine.reconcile()
+    assert wrapped_to(machine) != before
+    home._gpg("--yes", "--delete-secret-and-public-key", old)
+    machine.clock.turn(hours=2)
+    accounts.route("POST", "/welcome", Reply(200, {}))
+    # What was sealed under the same key, however it is wrapped, is there still: it goes on at the second request.
+    assert row(machine.reconcile(), "ada", "tool").status is Status.PRESENT
+    assert accounts.created["ada@example.com"] == 1
+
+
+def test_a_new_key_that_this_machine_does_not_have_leaves_the_old_one_in_its_place(
+    machine: Machine, home: GnupgHome
+) -> None:
+    machine.reconcile()
+    before = wrapped_to(machine)
+    other = GnupgHome()
+    machine.repo.gnupg = other
+    machine.repo.initial_data("tool", {"TOKEN": "the-token"})
+    machine.repo.commit()
+    other.close()
+    report = machine.reconcile()
+    assert row(report, "ada", "tool").status is Status.BLOCKED
+    assert wrapped_to(machine) == before
+
+
+# What was altered, and what is erased
+
+
+def test_what_store_data_saved_and_somebody_altered_blocks_what_needs_it(
+    machine: Machine, accounts: AccountService
+) -> None:
+    manifest = tool(accounts)
+    manifest["execute"] = [{**manifest["execute"][0], "store_data": {"ID": "id"}}]
+    manifest["revoke"] = [{"url": f"{accounts.url}/users/{{{{ID}}}}", "method": "DELETE"}]
+    machine.repo.manifest("tool", manifest)
+    machine.repo.settings(gnupg_home=machine.repo.gnupg.path if machine.repo.gnupg else None, prune="revoke")
+    machine.repo.commit()
+    machine.reconcile()
+    (name,) = [name for name in sealed(machine) if name.startswith("stored/")]
+    with machine.ledger() as ledger:
+        ledger.put_sealed(name, sealed(machine)[name][:-1] + b"\0")
+    machine.repo.hire("bob", "tool")
+    machine.repo.remove("hires/ada.yaml")
+    machine.repo.commit()
+    report = machine.reconcile()
+    assert row(report, "bob", "tool").status is Status.PRESENT
+    assert "{{ID}}" in row(report, "ada", "tool").reason
+    assert not accounts.calls("DELETE")
+
+
+def test_what_is_settled_is_erased_down_to_its_bytes(machine: Machine, accounts: AccountService) -> None:
+    accounts.route("POST", "/welcome", Reply(500))
+    machine.repo.manifest(
+        "tool",
+        tool(
+            accounts,
+            post_execute_notification={"type": "email", "to": "{{email}}", "subject": "Hi", "message": "{{PASSWORD}}"},
+        ),
+    )
+    machine.repo.commit()
+    machine.reconcile()
+    assert list(sealed(machine)) == ["run/ada/tool"]
+    blob = sealed(machine)["run/ada/tool"]
+    assert blob[:40] in state(machine.repo)
+
+    accounts.route("POST", "/welcome", Reply(200, {}))
+    machine.clock.turn(hours=1)
+    assert row(machine.reconcile(), "ada", "tool").status is Status.PRESENT
+    assert sealed(machine) == {}
+    assert machine.outbox.sent
+    found = state(machine.repo)
+    # SQLite keeps what was deleted until its page is used again, unless it is told otherwise: no run of it is left.
+    assert not any(blob[at : at + 12] in found for at in range(len(blob) - 12))
+    assert b"notice/ada" not in found
+
+
+def state(repo: Repo) -> bytes:
+    return b"".join(path.read_bytes() for path in repo.state.parent.iterdir())
+
+
+def test_a_key_that_is_made_while_nothing_can_be_wrapped(machine: Machine, home: GnupgHome, tmp_path: Path) -> None:
+    """The first run on a machine that does not have the secret key: said so, and no key in the clear is left."""
+    Away(home, tmp_path)
+    report = machine.reconcile()
+    assert row(report, "ada", "tool").status is Status.BLOCKED
+    with machine.ledger() as ledger:
+        assert ledger.note(KEY) is None
+
+
+def test_what_needs_the_key_at_once_is_refused_with_the_next_step(
+    machine: Machine, home: GnupgHome, tmp_path: Path
+) -> None:
+    machine.reconcile()
+    Away(home, tmp_path)
+    with (
+        closing(Ledger.open(f"sqlite:///{machine.repo.state}", machine.repo.root)) as ledger,
+        pytest.raises(SecretsError, match="Bring back the secret key"),
+    ):
+        Sealing.writing(ledger, Gnupg(home.path), [home.fingerprint])
