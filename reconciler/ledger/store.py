@@ -17,6 +17,7 @@ from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
@@ -123,8 +124,12 @@ class Ledger:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         except OSError as error:
             raise LedgerError(f"{path}: {error.strerror}: the state's folder has to be writable") from error
-        ledger = cls(_engine(f"sqlite:///{path}", writing=True))
-        ledger._migrate()
+        ledger = cls(_engine(str(path), writing=True))
+        try:
+            ledger._migrate()
+        except BaseException:
+            ledger.close()
+            raise
         return ledger
 
     @classmethod
@@ -135,7 +140,10 @@ class Ledger:
         with _readable(path) as source:
             ledger = cls(_engine(source, writing=False), unattended=holder(path) is None)
             try:
-                if source == "sqlite://":
+                if source and ledger._version() is None:  # its making was cut off: as good as none
+                    ledger.close()
+                    source, ledger = None, cls(_engine(None, writing=False), unattended=ledger.unattended)
+                if source is None:
                     schema.metadata.create_all(ledger._engine)
                 yield ledger
             finally:
@@ -155,18 +163,20 @@ class Ledger:
         with _faults(), self._engine.connect() as connection:
             yield connection
 
+    def _version(self) -> str | None:
+        """The version that the state has; None where its tables were never made. Raises LedgerError for another one."""
+        with self._looking() as connection:
+            if "alembic_version" not in sa.inspect(connection).get_table_names():
+                return None
+            version: str | None = connection.execute(sa.text("select version_num from alembic_version")).scalar()
+        if version is not None and version > schema.HEAD:
+            raise LedgerError(f"the state was written by a newer version ({version}): upgrade this program")
+        return version
+
     def _migrate(self) -> None:
+        if self._version() == schema.HEAD:
+            return
         with self._writing() as connection:
-            known = sa.inspect(connection).get_table_names()
-            version = (
-                connection.execute(sa.text("select version_num from alembic_version")).scalar()
-                if ("alembic_version" in known)
-                else None
-            )
-            if version == schema.HEAD:
-                return
-            if version is not None and version > schema.HEAD:
-                raise LedgerError(f"the state was written by a newer version ({version}): upgrade this program")
             from alembic import command
             from alembic.config import Config
 
@@ -424,7 +434,7 @@ class Ledger:
             attempts.c.hire == table.c.hire,
             attempts.c.access == table.c.access,
             attempts.c.kind == "revoke",
-            attempts.c.started_at >= moment,
+            attempts.c.started_at > moment,
         )
         query = (
             sa.select(table.c.integration, sa.func.count())
@@ -449,7 +459,7 @@ class Ledger:
         """The grants of each integration that were healed or revoked since then."""
         table = schema.attempts
         query = sa.select(table.c.integration, table.c.hire, table.c.access).where(
-            table.c.kind.in_(("heal", "revoke")), table.c.started_at >= moment
+            table.c.kind.in_(("heal", "revoke")), table.c.started_at > moment
         )
         found: dict[str, set[Key]] = {}
         with self._looking() as connection:
@@ -481,7 +491,10 @@ class Ledger:
         with self._writing() as connection:
             runs = sa.select(schema.attempts.c.id).where(schema.attempts.c.hire == hire)
             connection.execute(sa.delete(schema.requests).where(schema.requests.c.attempt.in_(runs)))
-            connection.execute(sa.delete(schema.sealed).where(schema.sealed.c.name.startswith(f"run/{hire}/")))
+            name = schema.sealed.c.name
+            for kind in ("run", "notice", "stored"):
+                theirs = sa.or_(name == f"{kind}/{hire}", name.startswith(f"{kind}/{hire}/", autoescape=True))
+                connection.execute(sa.delete(schema.sealed).where(theirs))
             connection.execute(sa.delete(schema.words).where(schema.words.c.hire == hire))
             count = 0
             for table in (schema.attempts, schema.events, schema.grants):
@@ -623,7 +636,11 @@ def _faults() -> Iterator[None]:
         raise LedgerError(f"the ledger: {cause}: {step}") from error
 
 
-def _engine(url: str, *, writing: bool) -> sa.Engine:
+def _engine(database: str | None, *, writing: bool) -> sa.Engine:
+    """An engine on a file, by its path or as an SQLite URI; in memory for None."""
+    query = {"uri": "true"} if database is not None and database.startswith("file:") else {}
+    # Not put together as text: a path may hold any sign.
+    url = sa.URL.create("sqlite", database=database, query=query)
     # One connection: the ledger has one writer, and readers each open their own.
     engine = sa.create_engine(url, poolclass=sa.pool.StaticPool, connect_args={"check_same_thread": False})
 
@@ -640,20 +657,20 @@ def _engine(url: str, *, writing: bool) -> sa.Engine:
 
 
 @contextmanager
-def _readable(path: Path) -> Iterator[str]:
-    """Where to read a state from so that not even its side files change.
+def _readable(path: Path) -> Iterator[str | None]:
+    """Where to read a state from so that not even its side files change; None where there is no state.
 
     A held state is read beside its holder. One that nobody holds is opened as immutable; where a crash left a
     write-ahead log, both are copied first, since reading it in place would roll it into the file.
     """
     if not path.exists():
-        yield "sqlite://"
+        yield None
     elif holder(path) is not None:
-        yield f"sqlite:///file:{path}?mode=ro&uri=true"
+        yield f"file:{quote(str(path))}?mode=ro"
     elif not path.with_name(path.name + "-wal").exists():
-        yield f"sqlite:///file:{path}?mode=ro&immutable=1&uri=true"
+        yield f"file:{quote(str(path))}?mode=ro&immutable=1"
     else:
         with tempfile.TemporaryDirectory(prefix="reconciler-") as folder:
             for name in (path.name, path.name + "-wal"):
                 shutil.copyfile(path.with_name(name), Path(folder, name))
-            yield f"sqlite:///file:{Path(folder, path.name)}?mode=ro&uri=true"
+            yield f"file:{quote(str(Path(folder, path.name)))}?mode=ro"
