@@ -58,9 +58,11 @@ def holds(
     wanting: dict[str, set[Key]] = {}
     met: dict[str, set[Key]] = {}
     for item in planned:
-        met.setdefault(item.grant.integration, set()).add(item.grant.key)
-        # One that a person asked for by name is no pass gone wrong.
-        if not item.by_hand and (item.decision.heals or (not item.wanted and item.decision.action in ACTS)):
+        seen = met.setdefault(item.grant.integration, set())
+        if item.by_hand:
+            continue  # one that a person asked for by name is no pass gone wrong; what it waited for, it still does
+        seen.add(item.grant.key)
+        if item.decision.heals or (not item.wanted and item.decision.action in ACTS):
             wanting.setdefault(item.grant.integration, set()).add(item.grant.key)
     for integration, keys in ledger.guarded().items():
         if integration in met and (left := keys - met[integration]):

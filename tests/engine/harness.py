@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.engine.notify import NotSent, Notifier
+from reconciler.engine.notify import Notifier, NotSent
 from reconciler.engine.observed import Selection
 from reconciler.engine.passes import dry_report, look, reconcile
 from reconciler.engine.report import Report, Row

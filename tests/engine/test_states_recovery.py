@@ -68,7 +68,7 @@ def test_an_attempt_that_was_cut_off_failed_when_it_was_last_alive(machine, acco
     found = row(machine.reconcile(), "ada", "tool")
     assert (found.status, found.retry_at, found.attempts) == (Status.RETRYING, began + HOUR, 1)
     assert "1 of 2 requests done" in found.reason
-    assert "interrupted" in found.last_error
+    assert found.last_error == "interrupted: the program ended in mid-attempt"
     (line,) = [line for line in machine.history("ada") if line.event is Event.ATTEMPT_INTERRUPTED]
     assert line.detail.startswith("attempt 1: interrupted")
     machine.clock.turn(minutes=40)

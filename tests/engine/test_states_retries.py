@@ -493,7 +493,7 @@ def test_half_done_whose_memory_is_gone_says_so(machine, accounts):
     assert accounts.created == {"ada@example.com": 1}
 
 
-# continue_if
+# Conditions
 
 
 def test_a_creation_that_is_not_ready_in_time_is_not_made_twice(machine, accounts, repo):
@@ -529,9 +529,8 @@ def test_polling_sends_again_until_it_holds(machine, accounts, repo):
     states = iter(["queued", "running", "done"])
     accounts.route("GET", "/job/{job}", lambda _received, job: {"state": next(states), "job": job})
     manifest = accounts.manifest(team=True)
-    job = {"url": f"{accounts.url}/job/{{{{responses.0.id}}}}", "method": "GET"}
-    job |= {"polling": {"interval": 7, "amount": 3}, "continue_if": {"response_notation": "state", "value": "done"}}
-    manifest["execute"].insert(1, job)
+    job = {"url": f"{accounts.url}/job/{{{{responses.0.id}}}}", "method": "GET", "polling": {"interval": 7, "amount": 3}}
+    manifest["execute"].insert(1, job | {"continue_if": {"response_notation": "state", "value": "done"}})
     repo.manifest("tool", manifest)
     repo.commit()
     assert row(machine.reconcile(), "ada", "tool").status is Status.PRESENT

@@ -198,7 +198,13 @@ def chain(machine, accounts, repo):
     manifest["execute"] = [{"url": f"{accounts.url}/more", "data": {"email": "{{email}}"}}]
     more = set()
     accounts.route("GET", "/more/{email}", lambda _received, email: {"email": email} if email in more else 404)
-    accounts.route("POST", "/more", lambda received: more.add(received.json()["email"]) or 201)
+
+
+    def join(received):
+        more.add(received.json()["email"])
+        return 201
+
+    accounts.route("POST", "/more", join)
     repo.manifest("more", manifest)
     repo.hire("ada", {"integration": "more", "needs": ["tool"]}, TOOL)
     repo.commit()

@@ -1,0 +1,197 @@
+"""STATES.md and DESIGN section 3, the guard: what looks like a mistake is held, whatever pass meets it."""
+
+from __future__ import annotations
+
+import pytest
+
+from reconciler.model.status import Action, Event, Status
+from tests.engine.harness import Machine, row
+
+
+@pytest.fixture
+def twenty(repo, accounts) -> Machine:
+    """Twenty hires with an account each, confirmed."""
+    repo.settings(gnupg_home=repo.gnupg.path)
+    repo.manifest("tool", accounts.manifest(revoke=True))
+    for number in range(20):
+        repo.hire(f"h{number:02}", "tool")
+    repo.commit()
+    machine = Machine(repo)
+    machine.reconcile()
+    return machine
+
+
+def lose(accounts, *numbers):
+    for number in numbers:
+        accounts.people.pop(f"h{number:02}@example.com", None)
+
+
+def held(report):
+    return {item.hire for item in report.rows if item.guarded}
+
+
+COUNTS = {
+    "five of twenty are never too many": (5, 25, False),
+    "six are over a quarter": (6, 25, True),
+    "six are not over a third": (6, 33, False),
+    "all are": (20, 99, True),
+    "six where none may": (6, 0, True),
+    "all where all may": (20, 100, False),
+}
+
+
+@pytest.mark.parametrize(("gone", "percent", "holds"), COUNTS.values(), ids=COUNTS)
+def test_how_many_are_too_many(twenty, accounts, repo, gone, percent, holds):
+    repo.settings(gnupg_home=repo.gnupg.path, max_change_percent=percent)
+    repo.commit()
+    lose(accounts, *range(gone))
+    for report in (twenty.plan(), twenty.reconcile()):
+        assert len(held(report)) == (gone if holds else 0)
+        assert report.wrong is holds
+    assert len(accounts.calls("POST")) == 20 + (0 if holds else gone)
+
+
+def test_orphans_and_drift_count_together(twenty, accounts, repo):
+    repo.settings(gnupg_home=repo.gnupg.path, prune="revoke")
+    for number in range(3):
+        repo.remove(f"hires/h{number:02}.yaml")
+    repo.commit()
+    lose(accounts, 10, 11, 12)
+    report = twenty.reconcile()
+    assert held(report) == {"h00", "h01", "h02", "h10", "h11", "h12"}
+    assert "30.00 % is over 25 % (6/20)" in row(report, "h00", "tool").reason
+    assert accounts.calls("DELETE") == []
+
+
+def test_first_time_provisioning_is_never_counted(twenty, accounts, repo):
+    for number in range(20, 60):
+        repo.hire(f"h{number:02}", "tool")
+    repo.commit()
+    report = twenty.reconcile()
+    assert {item.status for item in report.rows} == {Status.PRESENT}
+
+
+def test_an_emptied_folder_revokes_nobody(twenty, accounts, repo):
+    repo.settings(gnupg_home=repo.gnupg.path, prune="revoke")
+    for number in range(20):
+        repo.remove(f"hires/h{number:02}.yaml")
+    repo.commit()
+    report = twenty.reconcile()
+    assert {item.status for item in report.rows} == {Status.SUSPENDED}
+    assert len(accounts.people) == 20
+    (line,) = [line for line in twenty.history() if line.event is Event.HELD]
+    assert "100.00 % is over 25 % (20/20)" in line.detail
+    twenty.reconcile()
+    assert twenty.events().count(Event.HELD) == 1
+
+
+def test_the_integration_is_held_in_every_later_pass_until_the_count_falls(twenty, accounts, repo):
+    repo.manifest("other", accounts.manifest())
+    lose(accounts, *range(6))
+    twenty.reconcile()
+    repo.hire("new", "tool")
+    repo.commit()
+    only = twenty.reconcile(hires=["new"])
+    assert row(only, "new", "tool").status is Status.SUSPENDED, "nothing of it is executed"
+    assert held(twenty.reconcile(hires=["h00"])) == {"h00"}
+    assert held(twenty.plan(hires=["h01"])) == {"h01"}
+    assert row(twenty.reconcile(hires=["h19"]), "h19", "tool").status is Status.PRESENT
+    assert Event.RELEASED not in twenty.events()
+    accounts.add("h00@example.com")
+    report = twenty.reconcile()
+    assert row(report, "h01", "tool").status is Status.PRESENT, "five are not too many"
+    assert row(report, "new", "tool").status is Status.PRESENT
+    assert twenty.events().count(Event.RELEASED) == 1
+
+
+def test_what_was_changed_since_the_last_full_resync_counts(twenty, accounts):
+    """A resync that is cut into slices adds up."""
+    twenty.clock.turn(seconds=1)
+    lose(accounts, *range(8))
+    for number in range(5):
+        assert row(twenty.reconcile(hires=[f"h{number:02}"]), f"h{number:02}", "tool").status is Status.PRESENT
+    stopped = row(twenty.reconcile(hires=["h05"]), "h05", "tool")
+    assert (stopped.status, stopped.guarded) == (Status.SUSPENDED, True)
+    assert "30.00 % is over 25 % (6/20)" in stopped.reason
+
+
+def test_what_was_revoked_since_was_confirmed_then(twenty, accounts, repo):
+    repo.settings(gnupg_home=repo.gnupg.path, prune="revoke", max_change_percent=30)
+    for number in range(7):
+        repo.remove(f"hires/h{number:02}.yaml")
+    repo.commit()
+    twenty.clock.turn(seconds=1)
+    for number in range(6):
+        report = twenty.reconcile(hires=[f"h{number:02}"])
+        assert row(report, f"h{number:02}", "tool").status is Status.REVOKED, "six of twenty are 30 %"
+    assert "35.00 % is over 30 % (7/20)" in row(twenty.reconcile(hires=["h06"]), "h06", "tool").reason
+
+
+def test_a_release_lets_it_through_once(twenty, accounts):
+    lose(accounts, *range(8))
+    twenty.reconcile()
+    twenty.word("release")
+    report = twenty.reconcile()
+    assert {item.status for item in report.rows} == {Status.PRESENT}
+    assert twenty.events().count(Event.RELEASED) == 1
+    lose(accounts, 10)
+    twenty.reconcile(hires=["h10"])
+    assert "h10@example.com" in accounts.people, "what was let through no longer counts"
+    lose(accounts, *range(10, 17))
+    assert len(held(twenty.reconcile())) == 6, "h10 was healed today, and is left to a person"
+
+
+def test_what_needs_a_held_one_waits_for_it(twenty, accounts, others, repo):
+    repo.manifest("more", others.manifest())
+    repo.hire("new", "tool", {"integration": "more", "needs": ["tool"]})
+    repo.commit()
+    lose(accounts, *range(6))
+    for report in (twenty.plan(), twenty.reconcile()):
+        waiting = row(report, "new", "more")
+        assert (waiting.status, waiting.action) == (Status.SCHEDULED, Action.WAIT)
+        assert "needs tool, which is suspended: held by the guard" in waiting.reason
+    assert others.calls("POST") == []
+
+
+def test_other_integrations_go_on(twenty, accounts, others, repo):
+    repo.manifest("more", others.manifest())
+    repo.hire("h19", "tool", "more")
+    repo.commit()
+    lose(accounts, *range(6))
+    assert row(twenty.reconcile(), "h19", "more").status is Status.PRESENT
+
+
+def test_one_that_a_person_revokes_by_name_is_no_pass_gone_wrong(twenty, accounts, repo):
+    repo.settings(gnupg_home=repo.gnupg.path, prune="revoke")
+    for number in range(8):
+        repo.remove(f"hires/h{number:02}.yaml")
+    repo.commit()
+    assert len(held(twenty.reconcile())) == 8
+    report = twenty.reconcile(hires=["h00"], by_hand={("h00", "tool"): "revoke"})
+    assert row(report, "h00", "tool").status is Status.REVOKED
+    assert len(accounts.calls("DELETE")) == 1
+    assert Event.RELEASED not in twenty.events()
+
+
+def test_a_run_by_hand_of_what_is_held_is_refused(twenty, accounts):
+    lose(accounts, *range(6))
+    twenty.reconcile()
+    refused = row(twenty.reconcile(hires=["h00"], by_hand={("h00", "tool"): "run"}), "h00", "tool")
+    assert refused.status is Status.SUSPENDED
+    assert len(accounts.calls("POST")) == 20
+
+
+def test_a_check_that_fails_is_no_loss(twenty, accounts):
+    accounts.fail_next(None, 500, method="GET")
+    report = twenty.reconcile()
+    assert {item.status for item in report.rows} == {Status.UNKNOWN}
+    assert held(report) == set()
+
+
+def test_drift_that_is_only_reported_is_not_counted(twenty, accounts, repo):
+    repo.settings(gnupg_home=repo.gnupg.path, drift="report")
+    repo.commit()
+    lose(accounts, *range(12))
+    report = twenty.reconcile()
+    assert held(report) == set()
+    assert sum(item.status is Status.MISSING for item in report.rows) == 12
