@@ -1,0 +1,309 @@
+"""DESIGN section 3, Variables and Execute: what gets its value only while requests run, and where it is used later."""
+
+from __future__ import annotations
+
+from email.parser import BytesParser
+
+from reconciler.ledger.store import Ledger
+from reconciler.model.status import Status
+from tests.engine.harness import dying, row
+
+TOOL = {"integration": "tool", "values": {"TEAM": "7"}}
+
+
+def parts(received):
+    """A multipart body's parts: name → (file name, content)."""
+    head = f"Content-Type: {received.headers['Content-Type']}\r\n\r\n".encode()
+    message = BytesParser().parsebytes(head + received.body)
+    return {
+        part.get_param("name", header="content-disposition"): (part.get_filename(), part.get_payload(decode=True))
+        for part in message.get_payload()
+    }
+
+
+# responses and store_data
+
+
+def test_responses_count_within_one_list_of_requests(machine, accounts, repo):
+    manifest = accounts.manifest(team=True)
+    accounts.route("GET", "/ids/{email}", lambda _received, email: {"data": [{"id": 42, "who": email}]})
+    accounts.route("DELETE", "/ids/{member}", lambda _received, member: {"gone": member})
+    manifest["execute"][1]["data"] = {"email": "{{email}}", "id": "{{responses.0.id}}", "as": "no {{ responses.0.id }}"}
+    manifest["revoke"] = [
+        {"url": f"{accounts.url}/ids/{{{{email}}}}", "method": "GET"},
+        {"url": f"{accounts.url}/ids/{{{{responses.0.data.0.id}}}}", "method": "DELETE"},
+    ]
+    repo.manifest("tool", manifest)
+    repo.settings(gnupg_home=repo.gnupg.path, prune="revoke")
+    repo.commit()
+    planned = row(machine.plan(), "ada", "tool")
+    assert planned.requests[1]["url"] == f"{accounts.url}/teams/7/members"
+    machine.reconcile()
+    assert accounts.calls("POST", "/teams")[0].json() == {"email": "ada@example.com", "id": "1", "as": "no 1"}
+    repo.hire("ada")
+    repo.commit()
+    assert row(machine.plan(), "ada", "tool").requests[1]["url"] == f"{accounts.url}/ids/{{{{responses.0.data.0.id}}}}"
+    assert row(machine.reconcile(), "ada", "tool").status is Status.REVOKED
+    assert [call.path for call in accounts.calls("DELETE")] == ["/ids/42"]
+
+
+def test_a_response_without_it_fails_the_attempt_before_its_request_leaves(machine, accounts, repo):
+    manifest = accounts.manifest(team=True)
+    manifest["execute"][1]["data"] = {"id": "{{responses.0.number}}"}
+    repo.manifest("tool", manifest)
+    repo.commit()
+    failed = row(machine.reconcile(), "ada", "tool")
+    assert failed.status is Status.RETRYING
+    assert "request 2 of 2 (POST): variable {{responses.0.number}}" in failed.reason
+    assert accounts.calls("POST", "/teams") == []
+
+
+def storing(accounts):
+    manifest = accounts.manifest()
+    manifest["execute"][0]["store_data"] = {"MEMBER": "id"}
+    manifest["execute"].append({"url": f"{accounts.url}/teams/{{{{MEMBER}}}}/members", "data": {"email": "{{email}}"}})
+    manifest["revoke"] = [{"url": f"{accounts.url}/members/{{{{MEMBER}}}}", "method": "DELETE"}]
+    accounts.route("DELETE", "/members/{member}", lambda _received, member: {"gone": member})
+    return manifest
+
+
+def test_what_is_stored_is_used_by_later_requests_runs_and_the_revocation(machine, accounts, repo):
+    repo.manifest("tool", storing(accounts))
+    repo.settings(gnupg_home=repo.gnupg.path, prune="revoke")
+    repo.hire("ada", "tool")
+    repo.commit()
+    machine.reconcile()
+    assert accounts.teams == {"1": ["ada@example.com"]}
+    assert "stored/ada" in machine.sealed()
+    accounts.people["ada@example.com"]["id"] = "another"
+    repo.remove("hires/ada.yaml")
+    repo.commit()
+    assert row(machine.reconcile(), "ada", "tool").status is Status.REVOKED
+    assert [call.path for call in accounts.calls("DELETE")] == ["/members/1"]
+    assert machine.sealed() == []
+
+
+def test_what_is_stored_is_stored_for_each_entry(machine, accounts, others, repo):
+    """Two services may each save a MEMBER: neither is ever asked about the other's."""
+    repo.manifest("tool", storing(accounts))
+    repo.manifest("more", storing(others))
+    others.add("somebody@example.com")
+    repo.settings(gnupg_home=repo.gnupg.path, prune="revoke")
+    repo.hire("ada", "tool", "more")
+    repo.commit()
+    machine.reconcile()
+    assert (accounts.people["ada@example.com"]["id"], others.people["ada@example.com"]["id"]) == ("1", "2")
+    repo.hire("ada")
+    repo.commit()
+    machine.reconcile()
+    assert [call.path for call in accounts.calls("DELETE")] == ["/members/1"]
+    assert [call.path for call in others.calls("DELETE")] == ["/members/2"]
+
+
+def test_what_one_entry_stored_another_can_use(machine, accounts, others, repo):
+    """As in ChiefOnboarding, where it is kept with the person."""
+    repo.manifest("tool", storing(accounts))
+    manifest = others.manifest()
+    manifest["execute"][0]["data"]["external"] = "{{MEMBER}}"
+    repo.manifest("more", manifest)
+    repo.hire("ada", "tool", {"integration": "more", "needs": ["tool"]})
+    repo.commit()
+    machine.reconcile()
+    machine.reconcile()
+    assert others.calls("POST", "/users")[-1].json()["external"] == "1"
+
+
+def test_a_response_without_what_is_to_be_stored_fails_the_attempt(machine, accounts, repo):
+    manifest = storing(accounts)
+    manifest["execute"][0]["store_data"] = {"MEMBER": "person.id"}
+    repo.manifest("tool", manifest)
+    repo.hire("ada", "tool")
+    repo.commit()
+    failed = row(machine.reconcile(), "ada", "tool")
+    assert "request 1 of 2 (POST): store_data: the response has nothing at person.id" in failed.reason
+    assert accounts.created == {"ada@example.com": 1}
+
+
+def checking(accounts):
+    """The check finds out the member's number; a request and the revocation use it."""
+    manifest = accounts.manifest()
+    manifest["exists"]["store_data"] = {"NUMBER": "id"}
+    manifest["revoke"] = [{"url": f"{accounts.url}/members/{{{{NUMBER}}}}", "method": "DELETE"}]
+    accounts.route("DELETE", "/members/{member}", lambda _received, member: {"gone": member})
+    return manifest
+
+
+def test_what_the_check_stores_is_used_in_the_revocation(machine, accounts, repo):
+    repo.manifest("tool", checking(accounts))
+    repo.settings(gnupg_home=repo.gnupg.path, prune="revoke")
+    repo.hire("ada", "tool")
+    repo.commit()
+    machine.reconcile()
+    accounts.people["ada@example.com"]["id"] = "77"
+    repo.hire("ada")
+    repo.commit()
+    assert row(machine.reconcile(), "ada", "tool").status is Status.REVOKED
+    assert [call.path for call in accounts.calls("DELETE")] == ["/members/77"]
+
+
+def test_what_the_check_stores_is_there_for_a_continuation_after_a_listing_saw_the_account(machine, accounts, repo):
+    """A listing saves nothing; the check that does is asked where it matters."""
+    manifest = accounts.manifest(listing=True)
+    manifest["exists"]["store_data"] = {"NUMBER": "id"}
+    manifest["execute"].append({"url": f"{accounts.url}/teams/{{{{NUMBER}}}}/members", "data": {"email": "{{email}}"}})
+    repo.manifest("tool", manifest)
+    for number in range(12):
+        repo.hire(f"h{number:02}", "tool")
+        accounts.add(f"h{number:02}@example.com")
+    repo.hire("ada", "tool")
+    repo.commit()
+    failed = row(machine.reconcile(), "ada", "tool")
+    assert "{{NUMBER}}" in failed.reason, "nobody was there whose number the check could tell"
+    machine.clock.turn(hours=1)
+    assert row(machine.reconcile(), "ada", "tool").status is Status.PRESENT
+    assert accounts.teams == {accounts.people["ada@example.com"]["id"]: ["ada@example.com"]}
+
+
+# Files
+
+
+def test_an_answer_is_saved_as_a_file_and_sent_on(machine, accounts, repo):
+    accounts.route("GET", "/contract", lambda _received: "To whom it may concern")
+    accounts.route("POST", "/upload", {"ok": True})
+    manifest = accounts.manifest()
+    manifest["execute"] += [
+        {"url": f"{accounts.url}/contract", "method": "GET", "save_as_file": "contract.txt"},
+        {"url": f"{accounts.url}/upload", "data": {"for": "{{email}}"}, "files": {"document": "contract.txt"}},
+    ]
+    repo.manifest("tool", manifest)
+    repo.hire("ada", "tool")
+    repo.commit()
+    assert row(machine.reconcile(), "ada", "tool").status is Status.PRESENT
+    assert parts(accounts.calls("POST", "/upload")[0]) == {
+        "for": (None, b"ada@example.com"),
+        "document": ("contract.txt", b"To whom it may concern"),
+    }
+
+
+def test_a_file_is_kept_for_the_continuation(machine, accounts, repo):
+    accounts.route("GET", "/photo", lambda _received: b"\x89PNG\x00\xff")
+    accounts.route("POST", "/upload", {"ok": True})
+    manifest = accounts.manifest()
+    manifest["execute"] += [
+        {"url": f"{accounts.url}/photo", "method": "GET", "save_as_file": "photo.png"},
+        {"url": f"{accounts.url}/upload", "files": {"picture": "photo.png"}},
+    ]
+    repo.manifest("tool", manifest)
+    repo.hire("ada", "tool")
+    repo.commit()
+    accounts.fail_next(1, 500, prefix="/upload")
+    machine.reconcile()
+    machine.clock.turn(hours=1)
+    assert row(machine.reconcile(), "ada", "tool").status is Status.PRESENT
+    assert len(accounts.calls("GET", "/photo")) == 1
+    assert parts(accounts.calls("POST", "/upload")[1]) == {"picture": ("photo.png", b"\x89PNG\x00\xff")}
+
+
+def test_a_file_that_nobody_saved_fails_before_its_request_leaves(machine, accounts, repo):
+    manifest = accounts.manifest()
+    manifest["execute"].append({"url": f"{accounts.url}/upload", "files": {"picture": "photo.png"}})
+    repo.manifest("tool", manifest)
+    repo.hire("ada", "tool")
+    repo.commit()
+    assert "photo.png" in row(machine.reconcile(), "ada", "tool").reason
+    assert accounts.calls("POST", "/upload") == []
+
+
+# What else a request can ask for
+
+
+def test_extra_user_info_has_to_be_given(machine, accounts, repo):
+    manifest = accounts.manifest()
+    manifest["extra_user_info"] = [{"id": "PERSONAL", "name": "Personal address", "description": ""}]
+    manifest["execute"][0]["data"]["personal"] = "{{PERSONAL}}"
+    repo.manifest("tool", manifest)
+    repo.hire("ada", "tool")
+    repo.commit()
+    blocked = row(machine.reconcile(), "ada", "tool")
+    assert blocked.status is Status.BLOCKED
+    assert "the hire gives no extra.PERSONAL, which manifests/tool.yaml asks for" in blocked.reason
+    assert accounts.calls() == []
+    repo.hire("ada", "tool", extra={"PERSONAL": "ada@home.example"})
+    repo.commit()
+    assert row(machine.reconcile(), "ada", "tool").status is Status.PRESENT
+    assert accounts.calls("POST", "/users")[0].json()["personal"] == "ada@home.example"
+
+
+def test_access_overview_says_what_the_last_checks_say(machine, accounts, others, repo):
+    manifest = others.manifest()
+    manifest["execute"][0]["data"]["overview"] = "{{access_overview}}"
+    repo.manifest("more", manifest)
+    repo.manifest("hook", {"execute": [{"url": f"{accounts.url}/hook"}]})
+    accounts.add("ada@example.com")
+    repo.hire("ada", TOOL, "hook", {"integration": "more", "needs": ["tool"]})
+    repo.commit()
+    machine.reconcile(integrations=["tool"])
+    assert row(machine.reconcile(integrations=["more"]), "ada", "more").status is Status.PRESENT
+    assert others.calls("POST", "/users")[0].json()["overview"] == "more (no access), tool (has access)"
+
+
+def test_a_value_is_data_and_never_template(machine, accounts, repo):
+    repo.hire("ada", TOOL, last_name='{{TEAM}}", "admin": "yes')
+    repo.commit()
+    machine.reconcile()
+    assert accounts.calls("POST", "/users")[0].json() == {
+        "email": "ada@example.com",
+        "name": 'Ada {{TEAM}}", "admin": "yes',
+    }
+
+
+def test_a_variable_that_is_unknown_or_empty_blocks_before_any_request(machine, accounts, repo):
+    manifest = accounts.manifest(team=True)
+    manifest["execute"][1]["data"]["where"] = "{{OFFICE}}"
+    repo.manifest("tool", manifest)
+    repo.commit()
+    blocked = row(machine.reconcile(), "ada", "tool")
+    assert (blocked.status, blocked.reason) == (Status.BLOCKED, "variable {{OFFICE}} is not known")
+    manifest["execute"][1]["data"]["where"] = "{{department}}"
+    repo.manifest("tool", manifest)
+    repo.commit()
+    assert row(machine.reconcile(), "ada", "tool").reason == "variable {{department}} has no value"
+    assert accounts.calls() == []
+
+
+def test_a_host_that_is_not_allowed_blocks_before_any_request(machine, accounts, others, repo):
+    repo.settings(gnupg_home=repo.gnupg.path, allowed_hosts=[others.host])
+    repo.commit()
+    blocked = row(machine.reconcile(), "ada", "tool")
+    assert blocked.status is Status.BLOCKED
+    assert accounts.host in blocked.reason
+    assert "manifests/tool.yaml" in blocked.reason
+    assert accounts.calls() == []
+
+
+def test_a_host_out_of_initial_data_has_to_be_listed(machine, accounts, repo):
+    manifest = accounts.manifest()
+    manifest["initial_data_form"] = [{"id": "HOST", "name": "Host"}]
+    manifest["exists"]["url"] = "http://{{HOST}}/users/{{email}}"
+    manifest["execute"][0]["url"] = "http://{{HOST}}/users"
+    repo.manifest("tool", manifest)
+    repo.initial_data("tool", {"HOST": accounts.host})
+    repo.hire("ada", "tool")
+    repo.commit()
+    blocked = row(machine.reconcile(), "ada", "tool")
+    assert (blocked.status, accounts.host in blocked.reason) == (Status.BLOCKED, True)
+    repo.settings(gnupg_home=repo.gnupg.path, allowed_hosts=[accounts.host])
+    repo.commit()
+    assert row(machine.reconcile(), "ada", "tool").status is Status.PRESENT
+
+
+def test_stored_values_survive_a_crash_between_two_requests(machine, accounts, repo):
+    repo.manifest("tool", storing(accounts))
+    repo.hire("ada", "tool")
+    repo.commit()
+    with dying(Ledger, "sending", nth=2):
+        machine.reconcile()
+    machine.reconcile()
+    machine.clock.turn(hours=1)
+    assert row(machine.reconcile(), "ada", "tool").status is Status.PRESENT
+    assert accounts.teams == {"1": ["ada@example.com"]}
