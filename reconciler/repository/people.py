@@ -57,7 +57,9 @@ class Index:
         self.paths: dict[str, Slim] = {}
         self._stems: dict[str, tuple[str, ...]] = {}
         self._owners: dict[str, tuple[str, ...]] = {}
-        self._known_by: dict[str, frozenset[str]] = {}
+        self._known_by: dict[str, set[str]] = {}
+        self._own: set[str] = set()
+        """The keys of `_known_by` whose set is this index's own, and not shared with the one it was made from."""
         self._troubled: set[str] = set()
         self._twins: set[str] = set()
         self._shared: set[str] = set()
@@ -82,7 +84,7 @@ class Index:
         if slim.email is not None:
             _join(self._owners, slim.email.lower(), slim.path, self._shared)
         for other in slim.knows:
-            self._known_by[other] = self._known_by.get(other, frozenset()) | {slim.path}
+            self._known(other).add(slim.path)
         if slim.problems:
             self._troubled.add(slim.path)
 
@@ -94,8 +96,15 @@ class Index:
         if slim.email is not None:
             _part(self._owners, slim.email.lower(), path, self._shared)
         for other in slim.knows:
-            self._known_by[other] = self._known_by.get(other, frozenset()) - {path}
+            self._known(other).discard(path)
         self._troubled.discard(path)
+
+    def _known(self, hire: str) -> set[str]:
+        """The set of those who name a hire, to be changed."""
+        if hire not in self._own:
+            self._own.add(hire)
+            self._known_by[hire] = set(self._known_by.get(hire, ()))
+        return self._known_by[hire]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._stems)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 import pygit2
-from pygit2.enums import DeltaStatus, FileMode
+from pygit2.enums import FileMode
 
 from reconciler.model.errors import RepositoryError
 from reconciler.repository.broken import MAX_BYTES, broken, too_large
@@ -109,19 +109,28 @@ class CommitTree:
 
     def changed(self, other: CommitTree) -> frozenset[str]:
         """The paths of the files that are not the same in both; folders with one id are not looked into."""
-        found: set[str] = set()
-        for delta in other.root.diff_to_tree(self.root).deltas:
-            if delta.status is not DeltaStatus.ADDED and delta.old_file.mode in _FILES:
-                found.add(delta.old_file.path)
-            if delta.status is not DeltaStatus.DELETED and delta.new_file.mode in _FILES:
-                found.add(delta.new_file.path)
-        return frozenset(found)
+        return frozenset(_differing("", other.root, self.root))
 
     def _at(self, path: str) -> pygit2.Object | None:
         try:
             return self.root[path]
         except KeyError:
             return None
+
+
+def _differing(prefix: str, old: pygit2.Tree | None, new: pygit2.Tree | None) -> Iterator[str]:
+    """Folder by folder, by id: in a large repository libgit2's own difference takes fifty times as long."""
+    before = {entry.name: entry for entry in old} if old is not None else {}
+    after = {entry.name: entry for entry in new} if new is not None else {}
+    for name in before.keys() | after.keys():
+        was, now = before.get(name), after.get(name)
+        if was is not None and now is not None and (was.id, was.filemode) == (now.id, now.filemode):
+            continue
+        folders = [entry if isinstance(entry, pygit2.Tree) else None for entry in (was, now)]
+        if any(folder is not None for folder in folders):
+            yield from _differing(f"{prefix}{name}/", *folders)
+        if any(entry is not None and entry.filemode in _FILES for entry in (was, now)):
+            yield f"{prefix}{name}"
 
 
 class FolderTree:
