@@ -529,7 +529,11 @@ def test_polling_sends_again_until_it_holds(machine, accounts, repo):
     states = iter(["queued", "running", "done"])
     accounts.route("GET", "/job/{job}", lambda _received, job: {"state": next(states), "job": job})
     manifest = accounts.manifest(team=True)
-    job = {"url": f"{accounts.url}/job/{{{{responses.0.id}}}}", "method": "GET", "polling": {"interval": 7, "amount": 3}}
+    job = {
+        "url": f"{accounts.url}/job/{{{{responses.0.id}}}}",
+        "method": "GET",
+        "polling": {"interval": 7, "amount": 3},
+    }
     manifest["execute"].insert(1, job | {"continue_if": {"response_notation": "state", "value": "done"}})
     repo.manifest("tool", manifest)
     repo.commit()

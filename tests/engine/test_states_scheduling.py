@@ -199,7 +199,6 @@ def chain(machine, accounts, repo):
     more = set()
     accounts.route("GET", "/more/{email}", lambda _received, email: {"email": email} if email in more else 404)
 
-
     def join(received):
         more.add(received.json()["email"])
         return 201

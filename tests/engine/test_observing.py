@@ -1,0 +1,321 @@
+"""DESIGN sections 2.3 and 3: checks, listings, choices that the service offers, services that share their secrets."""
+
+from __future__ import annotations
+
+import pytest
+
+from reconciler.model.status import Action, Status
+from tests.engine.harness import Machine, row
+
+# Checks
+
+LENIENT = {"fail_when_4xx_response_code": False}
+ANSWERS = {
+    "the text is there": (200, {"email": "ada@example.com"}, {}, Status.PRESENT),
+    "in other case": (200, {"email": "ADA@Example.com"}, {}, Status.PRESENT),
+    "within a longer address": (200, {"email": "nada@example.com"}, {}, Status.MISSING),
+    "a 404 is failed by default": (404, "", {}, Status.UNKNOWN),
+    "a 404 whatever its text repeats": (404, "no ada@example.com", LENIENT, Status.MISSING),
+    "a 404 that is listed": (404, "no ada@example.com", {"status_code": [404]}, Status.PRESENT),
+    "a 410": (410, "", LENIENT, Status.MISSING),
+    "another 4xx is failed by default": (400, "ada@example.com", {}, Status.UNKNOWN),
+    "another 4xx that does not fail": (400, "none", LENIENT, Status.MISSING),
+    "a wrong token is no absent person": (401, "", LENIENT, Status.UNKNOWN),
+    "forbidden": (403, "", LENIENT, Status.UNKNOWN),
+    "too many requests": (429, "", LENIENT, Status.UNKNOWN),
+    "a 5xx": (503, "ada@example.com", {}, Status.UNKNOWN),
+    "a redirect elsewhere": (302, "ada@example.com", {}, Status.UNKNOWN),
+    "a status that is not the listed one": (200, "ada@example.com", {"status_code": [204]}, Status.MISSING),
+}
+
+
+@pytest.mark.parametrize(("status", "body", "keys", "found"), ANSWERS.values(), ids=ANSWERS)
+def test_what_a_check_makes_of_an_answer(machine, accounts, repo, status, body, keys, found):
+    manifest = accounts.manifest(team=True)
+    del manifest["exists"]["fail_when_4xx_response_code"]
+    manifest["exists"] |= keys
+    repo.manifest("tool", manifest)
+    repo.commit()
+    headers = {"Location": "http://127.0.0.1:9/"} if status == 302 else {}
+    accounts.fail_next(1, status, method="GET", body=body, headers=headers)
+    planned = row(machine.plan(), "ada", "tool")
+    assert planned.status is found
+    assert planned.action is (Action.EXECUTE if found is Status.MISSING else Action.NONE)
+    assert accounts.calls("POST") == []
+
+
+def test_a_check_with_a_status_and_no_text(machine, accounts, repo):
+    manifest = accounts.manifest(team=True)
+    manifest["exists"] = {"url": f"{accounts.url}/users/{{{{email}}}}", "status_code": [200]} | LENIENT
+    repo.manifest("tool", manifest)
+    repo.commit()
+    assert row(machine.plan(), "ada", "tool").status is Status.MISSING
+    accounts.add("ada@example.com")
+    assert row(machine.plan(), "ada", "tool").status is Status.PRESENT
+
+
+def test_a_dry_run_sends_checks_and_changes_nothing(machine, accounts, repo):
+    planned = row(machine.plan(), "ada", "tool")
+    assert [request["method"] for request in planned.requests] == ["POST", "POST"]
+    assert accounts.lines() == ["GET /users/ada@example.com"]
+    assert not repo.state.exists()
+
+
+# Listings
+
+
+@pytest.fixture
+def listed(repo, accounts) -> Machine:
+    """Thirty hires; the tool has a listing of a hundred a page, and twenty-eight of them in it among others."""
+    repo.settings(gnupg_home=repo.gnupg.path)
+    repo.manifest("tool", accounts.manifest(listing=True))
+    accounts.add(*(f"someone{number}@example.com" for number in range(180)))
+    for number in range(30):
+        repo.hire(f"h{number:02}", "tool")
+        if number < 28:
+            accounts.add(f"H{number:02}@Example.com")
+    repo.commit()
+    return Machine(repo)
+
+
+def counts(accounts):
+    lists = [call for call in accounts.calls("GET") if call.path == "/users"]
+    return len(lists), len(accounts.calls("GET")) - len(lists)
+
+
+def test_over_ten_grants_are_answered_by_the_listing_and_the_absent_get_a_check_each(listed, accounts):
+    for dry in (True, False):
+        accounts.requests.clear()
+        report = listed.plan() if dry else listed.reconcile()
+        assert counts(accounts) == (3, 2 if dry else 4), "what was executed is checked once more"
+        assert sum(item.status is Status.PRESENT for item in report.rows) == (28 if dry else 30)
+    assert len(accounts.calls("POST")) == 2
+
+
+def test_ten_grants_are_asked_for_one_by_one(listed, accounts):
+    listed.plan(hires=[f"h{number:02}" for number in range(10)])
+    assert counts(accounts) == (0, 10)
+    accounts.requests.clear()
+    listed.plan(hires=[f"h{number:02}" for number in range(11)])
+    assert counts(accounts) == (3, 0)
+
+
+@pytest.mark.parametrize("page", [1, 2])
+def test_a_page_that_fails_gives_way_to_single_checks(listed, accounts, page):
+    def broken(received):
+        if int(received.query.get("page", ["1"])[0]) == page:
+            return 500
+        return accounts._list(received)
+
+    accounts.route("GET", "/users", broken)
+    report = listed.plan()
+    assert counts(accounts) == (page, 30)
+    assert sum(item.status is Status.PRESENT for item in report.rows) == 28
+
+
+def test_absence_in_the_listing_is_never_enough(listed, accounts):
+    """The listing is behind; the check knows better."""
+    accounts.route("GET", "/users", lambda _received: {"users": [], "next_page": None})
+    report = listed.plan()
+    assert counts(accounts) == (1, 30)
+    assert sum(item.status is Status.PRESENT for item in report.rows) == 28
+
+
+def test_a_listing_that_leads_elsewhere_is_not_followed(listed, accounts, others):
+    accounts.route(
+        "GET", "/users", lambda _received: {"users": [], "next_page": {"uri": f"{others.url}/users?limit=100"}}
+    )
+    listed.plan()
+    assert counts(accounts) == (1, 30)
+    assert others.calls() == []
+
+
+def test_pages_by_token(listed, accounts, repo):
+    manifest = accounts.manifest(listing=True)
+    del manifest["exists"]["list"]["next_page_from"]
+    manifest["exists"]["list"] |= {
+        "next_page_token_from": "token",
+        "next_page": f"{accounts.url}/users?limit=100&page={{{{NEXT_PAGE_TOKEN}}}}",
+    }
+
+    def page(received):
+        number = int(received.query.get("page", ["1"])[0])
+        return {**accounts._list(received), "token": number + 1 if number < 3 else None}
+
+    accounts.route("GET", "/users", page)
+    repo.manifest("tool", manifest)
+    repo.commit()
+    listed.plan()
+    assert counts(accounts) == (3, 2)
+
+
+# Choices that the service offers
+
+
+@pytest.fixture
+def choosing(machine, accounts, repo) -> Machine:
+    """The team is a choice, fetched from the service."""
+    accounts.teams |= {"7": [], "8": []}
+    repo.manifest("tool", with_choice(accounts))
+    repo.commit()
+    return machine
+
+
+def with_choice(accounts, **keys):
+    manifest = accounts.manifest(team=True, revoke=True)
+    choice = {"id": "TEAM", "type": "choice", "url": f"{accounts.url}/teams", "method": "GET", "data_from": "data"}
+    manifest["form"] = [choice | keys]
+    return manifest
+
+
+def test_a_choice_by_name_is_its_value(choosing, accounts, repo):
+    repo.hire("ada", {"integration": "tool", "values": {"TEAM": {"name": "Team 8"}}})
+    repo.commit()
+    planned = row(choosing.plan(), "ada", "tool")
+    assert planned.requests[1]["url"] == f"{accounts.url}/teams/8/members"
+    assert row(choosing.reconcile(), "ada", "tool").status is Status.PRESENT
+    assert accounts.teams["8"] == ["ada@example.com"]
+    assert not row(choosing.reconcile(), "ada", "tool").changed
+    repo.hire("ada", {"integration": "tool", "values": {"TEAM": "8"}})
+    repo.commit()
+    assert not row(choosing.reconcile(), "ada", "tool").changed, "the same team, by its value"
+
+
+MISFITS = {
+    "no option of that name": ({"name": "Team 9"}, "no option is named 'Team 9'"),
+    "no option of that value": ("9", "'9' is not among the options"),
+}
+
+
+@pytest.mark.parametrize(("value", "said"), MISFITS.values(), ids=MISFITS)
+def test_a_choice_that_is_not_offered_is_invalid_before_anything_is_executed(choosing, accounts, repo, value, said):
+    repo.hire("ada", {"integration": "tool", "values": {"TEAM": value}})
+    repo.commit()
+    for report in (choosing.plan(), choosing.reconcile(), choosing.reconcile()):
+        found = row(report, "ada", "tool")
+        assert (found.status, found.action) == (Status.INVALID, Action.NONE)
+        assert said in found.reason
+    assert accounts.calls("POST") == []
+    accounts.teams["9"] = []
+    assert row(choosing.reconcile(), "ada", "tool").status is Status.PRESENT
+
+
+def test_two_options_of_one_name_are_none(choosing, accounts, repo):
+    accounts.route("GET", "/teams", {"data": [{"id": "1", "name": "Same"}, {"id": "2", "name": "Same"}]})
+    repo.hire("ada", {"integration": "tool", "values": {"TEAM": {"name": "Same"}}})
+    repo.commit()
+    assert "several options are named 'Same'" in row(choosing.plan(), "ada", "tool").reason
+
+
+def test_options_are_asked_for_once_a_pass_and_only_where_they_matter(choosing, accounts, repo):
+    for name in ("bob", "cleo"):
+        repo.hire(name, {"integration": "tool", "values": {"TEAM": "7"}})
+    repo.commit()
+    choosing.reconcile()
+    assert len(accounts.calls("GET", "/teams")) == 1
+    choosing.reconcile()
+    assert len(accounts.calls("GET", "/teams")) == 1, "all are present: nothing is to be sent"
+
+
+@pytest.mark.parametrize("value", ["7", {"name": "Team 7"}], ids=["by value", "by name"])
+def test_options_that_cannot_be_fetched_execute_nothing(choosing, accounts, repo, value):
+    repo.hire("ada", {"integration": "tool", "values": {"TEAM": value}})
+    repo.commit()
+    accounts.fail_next(1, 500, method="GET", prefix="/teams")
+    unknown = row(choosing.reconcile(), "ada", "tool")
+    assert (unknown.status, unknown.action) == (Status.UNKNOWN, Action.NONE)
+    assert "the options of TEAM" in unknown.reason
+    assert accounts.calls("POST") == []
+    assert row(choosing.reconcile(), "ada", "tool").status is Status.PRESENT
+
+
+def test_several_choices_are_a_list(choosing, accounts, repo):
+    manifest = with_choice(accounts, type="multiple_choice")
+    manifest["execute"] = [{"url": f"{accounts.url}/users", "data": {"email": "{{email}}", "teams": "{{TEAM}}"}}]
+    repo.manifest("tool", manifest)
+    repo.hire("ada", {"integration": "tool", "values": {"TEAM": [{"name": "Team 7"}, "8"]}})
+    repo.commit()
+    assert row(choosing.reconcile(), "ada", "tool").status is Status.PRESENT
+    assert accounts.calls("POST", "/users")[0].json()["teams"] == ["7", "8"]
+
+
+def test_a_choice_by_name_waits_for_initial_data_like_everything_else(choosing, accounts, repo):
+    manifest = with_choice(accounts)
+    manifest["initial_data_form"] = [{"id": "TOKEN", "name": "Token"}]
+    manifest["headers"]["Authorization"] = "Bearer {{TOKEN}}"
+    repo.manifest("tool", manifest)
+    repo.hire("ada", {"integration": "tool", "values": {"TEAM": {"name": "Team 7"}}})
+    repo.commit()
+    blocked = row(choosing.plan(), "ada", "tool")
+    assert (blocked.status, "TOKEN" in blocked.reason) == (Status.BLOCKED, True)
+    assert accounts.calls() == []
+
+
+def test_a_twin_that_is_chosen_by_name_is_recognized(choosing, accounts, repo):
+    """An orphan's team stands in its check's URL; the twin gives the same team by its name."""
+    manifest = with_choice(accounts)
+    manifest["exists"]["url"] = f"{accounts.url}/users/{{{{email}}}}?team={{{{TEAM}}}}"
+    repo.manifest("tool", manifest)
+    repo.settings(gnupg_home=repo.gnupg.path, prune="revoke")
+    repo.hire("ada", {"integration": "tool", "values": {"TEAM": "7"}})
+    repo.commit()
+    choosing.reconcile()
+    repo.hire("ada", {"integration": "tool", "name": "again", "values": {"TEAM": {"name": "Team 7"}}})
+    repo.commit()
+    report = choosing.reconcile()
+    assert "the same account as ada/again" in row(report, "ada", "tool").reason
+    accounts.fail_next(1, 500, method="GET", prefix="/teams")
+    assert row(choosing.reconcile(), "ada", "tool").status is Status.ORPHANED, "who knows whose it is"
+    assert accounts.calls("DELETE") == []
+
+
+def test_fixed_items_fit_or_make_the_entry_invalid(machine, accounts, repo):
+    manifest = accounts.manifest(team=True)
+    items = [{"id": "7", "name": "Design"}, {"id": "8", "name": "Research"}]
+    manifest["form"] = [{"id": "TEAM", "type": "choice", "items": items}]
+    repo.manifest("tool", manifest)
+    repo.hire("ada", {"integration": "tool", "values": {"TEAM": {"name": "Design"}}})
+    repo.hire("bob", {"integration": "tool", "values": {"TEAM": "Design"}})
+    repo.commit()
+    report = machine.reconcile()
+    assert row(report, "ada", "tool").status is Status.PRESENT
+    assert row(report, "bob", "tool").status is Status.INVALID
+    assert "'Design' is not among the items: 7 (Design), 8 (Research)" in row(report, "bob", "tool").reason
+
+
+# Services
+
+
+def test_manifests_of_a_service_share_its_initial_data_and_its_hosts(repo, accounts):
+    repo.settings(gnupg_home=repo.gnupg.path)
+    accounts.token = "shared-token-0"
+    first = accounts.manifest() | {"service": "suite"}
+    second = {
+        "service": "suite",
+        "headers": first["headers"],
+        "exists": {"url": f"{accounts.url}/teams/{{{{email}}}}", "expected": "{{email}}"},
+        "execute": [{"url": f"{accounts.url}/teams/{{{{email}}}}/members", "data": {"email": "{{email}}"}}],
+    }
+    accounts.route("GET", "/teams/{email}", lambda _received, email: {"in": accounts.teams.get(email, [])})
+    repo.manifest("suite-account", first)
+    repo.manifest("suite-team", second)
+    repo.initial_data("suite", {"TOKEN": "shared-token-0"})
+    repo.hire("ada", "suite-account", {"integration": "suite-team", "needs": ["suite-account"]})
+    repo.commit()
+    report = Machine(repo).reconcile()
+    assert [item.status for item in report.rows] == [Status.PRESENT, Status.PRESENT]
+    assert {call.headers["Authorization"] for call in accounts.calls()} == {"Bearer shared-token-0"}
+
+
+def test_one_services_missing_secret_blocks_that_service_only(machine, accounts, others, repo):
+    others.token = "a-token-000"
+    repo.manifest("more", others.manifest())
+    repo.hire("ada", {"integration": "tool", "values": {"TEAM": "7"}}, "more")
+    repo.commit()
+    report = machine.reconcile()
+    assert row(report, "ada", "tool").status is Status.PRESENT
+    blocked = row(report, "ada", "more")
+    assert blocked.status is Status.BLOCKED
+    assert "initial data TOKEN is missing" in blocked.reason
+    assert "reconcile initial-data set more" in blocked.reason
+    assert others.calls() == []
