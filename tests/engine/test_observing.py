@@ -6,6 +6,8 @@ import pytest
 
 from reconciler.model.status import Action, Status
 from tests.engine.harness import Machine, row
+from tests.repo import Repo
+from tests.servers import AccountService
 
 # Checks
 
@@ -153,7 +155,7 @@ def test_pages_by_token(listed, accounts, repo):
 
 
 @pytest.fixture
-def choosing(machine, accounts, repo) -> Machine:
+def choosing(machine: Machine, accounts: AccountService, repo: Repo) -> Machine:
     """The team is a choice, fetched from the service."""
     accounts.teams |= {"7": [], "8": []}
     repo.manifest("tool", with_choice(accounts))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from email.message import EmailMessage
 from email.parser import BytesParser
+from email.policy import default
 
 from reconciler.ledger.store import Ledger
 from reconciler.model.status import Status
@@ -14,10 +16,10 @@ TOOL = {"integration": "tool", "values": {"TEAM": "7"}}
 def parts(received):
     """A multipart body's parts: name → (file name, content)."""
     head = f"Content-Type: {received.headers['Content-Type']}\r\n\r\n".encode()
-    message = BytesParser().parsebytes(head + received.body)
+    message = BytesParser(EmailMessage, policy=default).parsebytes(head + received.body)
     return {
-        part.get_param("name", header="content-disposition"): (part.get_filename(), part.get_payload(decode=True))
-        for part in message.get_payload()
+        part["content-disposition"].params["name"]: (part.get_filename(), part.get_payload(decode=True))
+        for part in message.iter_parts()
     }
 
 
