@@ -8,7 +8,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -28,6 +28,8 @@ def hold(state: Path, command: str, now: datetime) -> Iterator[None]:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        with suppress(PermissionError):  # it names who holds the state, and came from a backup perhaps
+            os.fchmod(descriptor, 0o600)
     except OSError as error:
         raise LedgerError(f"{path}: {error.strerror}: the state's folder has to be writable") from error
     try:

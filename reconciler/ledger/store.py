@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from pathlib import Path
@@ -122,6 +122,10 @@ class Ledger:
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+            # One that came from a backup may be anybody's to read; SQLite gives its side files the same mode.
+            for name in ("", "-wal", "-shm"):
+                with suppress(FileNotFoundError, PermissionError):
+                    path.with_name(path.name + name).chmod(0o600)
         except OSError as error:
             raise LedgerError(f"{path}: {error.strerror}: the state's folder has to be writable") from error
         ledger = cls(_engine(str(path), writing=True))
