@@ -40,6 +40,7 @@ def holding(world: World, settings: Settings, tree: Tree, command: str) -> Itera
             yield Held(ledger, sealing_of(world, settings, tree, ledger))
         finally:
             ledger.close()
+            world.reader.keep()
 
 
 def sealing_of(world: World, settings: Settings, tree: Tree, ledger: Ledger) -> Sealing:

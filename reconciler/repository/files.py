@@ -10,9 +10,9 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from sys import intern
 from typing import Any, Generic, TypeVar, cast
 
@@ -26,6 +26,7 @@ from reconciler.model.settings import Settings
 from reconciler.repository.checks import hire_problems, manifest_ids, manifest_problems, unfilled
 from reconciler.repository.people import Index, People, Slim
 from reconciler.repository.problems import explain
+from reconciler.repository.recall import keep, recall
 from reconciler.repository.trees import CommitTree, File, Tree
 from reconciler.repository.yaml import BrokenFile, Document, read
 
@@ -97,9 +98,13 @@ class _Parsed:
 
 
 class Reader:
-    """Reads revisions, and remembers what it parsed."""
+    """Reads revisions, and remembers what it parsed, in `kept_in` from one start to the next."""
 
-    def __init__(self) -> None:
+    def __init__(self, kept_in: Path | None = None) -> None:
+        self._kept_in = kept_in
+        self._recalled: dict[str, Slim] | None = None
+        self._fresh = 0
+        """How many hires were parsed since they were last kept."""
         self._parsed: dict[str, _Parsed] = {}
         self._people = Index()
         self._read: Tree | None = None
@@ -144,7 +149,7 @@ class Reader:
             manifests = self._folder(tree, _MANIFESTS, found)
             sequences = self._folder(tree, _SEQUENCES, found)
             self._people = self._index(tree)
-        self._parsed, self._read = found.parsed, tree
+        self._parsed, self._read, self._recalled = found.parsed, tree, {}
         _tell(self._people, found, partial(_whole, tree))
         hires = People(self._people, found.broken["hires"], partial(_whole, tree))
         found.problems += self._misnamed
@@ -168,14 +173,28 @@ class Reader:
         gone = [path for path in paths if path in self._people.paths]
         return self._people.updated(gone, list(self._slims(tree, found)))
 
+    def keep(self) -> None:
+        """Keep what was parsed for the next start, where something was. Only who holds the state may call this."""
+        if self._kept_in is not None and self._fresh:
+            keep(self._kept_in, self._people.paths.values())
+            self._fresh = 0
+
     def _slims(self, tree: Tree, files: Iterable[File]) -> Iterator[Slim]:
+        if self._recalled is None:
+            self._recalled = recall(self._kept_in) if self._kept_in is not None else {}
         for file in files:
             path = PurePosixPath(file.path)
             if path.suffix not in _HIRES.endings:
                 self._misnamed += _not_read(file.path, path.suffix, _HIRES)
                 continue
-            known = self._people.paths.get(file.path)
-            yield known if known is not None and known.blob == file.blob else _slim(tree, file)
+            known = self._people.paths.get(file.path) or self._recalled.get(file.path)
+            if known is None or known.blob != file.blob:
+                self._fresh += 1
+                yield _slim(tree, file)
+            elif (known.raw is None) == isinstance(tree, CommitTree):
+                yield known
+            else:
+                yield replace(known, raw=None if isinstance(tree, CommitTree) else tree.read(file))
 
     def _folder(self, tree: Tree, kind: _Kind[M], found: _Gathering) -> dict[str, Loaded[M]]:
         stems: dict[str, list[_Parsed]] = {}

@@ -1,0 +1,91 @@
+"""What was parsed once is not parsed again at the next start, and never where it could be another."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from reconciler.repository import files as module
+from reconciler.repository.files import Reader
+from reconciler.repository.source import Checkout
+from reconciler.repository.yaml import read
+
+
+@pytest.fixture
+def parsed(monkeypatch):
+    """The files that were parsed, in order."""
+    found = []
+
+    def counted(raw, file):
+        found.append(file)
+        return read(raw, file)
+
+    monkeypatch.setattr(module, "read", counted)
+    return found
+
+
+@pytest.fixture
+def people(repo):
+    repo.hire("ada", "tool", manager={"hire": "bob"}, sequences=["eng"])
+    repo.hire("bob", "tool", email="Bob@example.com")
+    repo.write("hires/broken.yaml", "email: [\n")
+    repo.commit()
+    return repo
+
+
+def test_the_next_start_parses_only_what_is_new_or_not_in_order(people, tmp_path, parsed):
+    kept = tmp_path / "hires.cache"
+    first = Reader(kept)
+    before = first.load(Checkout.open(people.root).head())
+    first.keep()
+    parsed.clear()
+    people.hire("cleo", "tool")
+    people.commit()
+    after = Reader(kept).load(Checkout.open(people.root).head())
+    assert [file for file in parsed if file.startswith("hires/")] == ["hires/broken.yaml", "hires/cleo.yaml"]
+    assert sorted(after.hires) == ["ada", "bob", "cleo"]
+    assert after.hires.index.owner("bob@EXAMPLE.com") == "bob"
+    assert after.hires.index.known_by(["bob"]) == {"ada"}
+    assert after.hires["ada"] == before.hires["ada"]
+    assert after.broken["hires"].keys() == {"broken"}
+
+
+DAMAGE = {
+    "not there": None,
+    "not JSON": b"\x00\xff",
+    "of another shape": b"[1, 2]",
+    "written by other code": lambda content: content.replace(content[15:25], "0123456789").encode(),
+    "cut off": lambda content: content[:-10].encode(),
+    "rows of another shape": lambda content: json.dumps({**json.loads(content), "hires": [[1, 2]]}).encode(),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_what_cannot_be_used_counts_as_not_there(people, tmp_path, parsed, damage):
+    kept = tmp_path / "hires.cache"
+    first = Reader(kept)
+    first.load(Checkout.open(people.root).head())
+    first.keep()
+    content = kept.read_text()
+    kept.unlink()
+    if damage is not None:
+        kept.write_bytes(damage(content) if callable(damage) else damage)
+    parsed.clear()
+    again = Reader(kept).load(Checkout.open(people.root).head())
+    assert sorted(again.hires) == ["ada", "bob"]
+    assert "hires/ada.yaml" in parsed
+
+
+def test_it_is_private_and_whole_or_not_there(people, tmp_path):
+    kept = tmp_path / "state" / "hires.cache"
+    reader = Reader(kept)
+    reader.load(Checkout.open(people.root).head())
+    reader.keep()
+    assert not kept.parent.exists(), "no folder is made for it"
+    kept.parent.mkdir()
+    again = Reader(kept)
+    again.load(Checkout.open(people.root).head())
+    again.keep()
+    assert kept.stat().st_mode & 0o777 == 0o600
+    assert [file.name for file in kept.parent.iterdir()] == ["hires.cache"]
