@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from reconciler.ledger.store import Ledger
 from reconciler.model.errors import RepositoryError, SettingsError
 from reconciler.model.status import Action, Event, Status
-from tests.engine.harness import row
+from tests.engine.harness import dying, row
 
 TOOL = {"integration": "tool", "values": {"TEAM": "7"}}
 
@@ -109,17 +110,22 @@ def test_a_pass_over_the_new_name_alone_finds_its_rows(machine, accounts, repo):
     assert len(accounts.calls("POST", "/hook")) == 1
 
 
-@pytest.mark.parametrize("cut", ["retrying", "crashed"])
-def test_a_renamed_file_with_an_unsettled_run_continues_it(machine, accounts, repo, cut):
+@pytest.mark.parametrize("crashed", [False, True], ids=["retrying", "cut off"])
+def test_a_renamed_file_with_an_unsettled_run_continues_it(machine, accounts, repo, crashed):
     manifest = accounts.manifest(team=True)
     manifest["execute"][1]["data"]["member"] = "{{responses.0.id}}"
     repo.manifest("tool", manifest)
     repo.commit()
-    accounts.fail_next(1, 500, method="POST", prefix="/teams")
-    machine.reconcile()
+    if crashed:
+        with dying(Ledger, "sending", nth=2):
+            machine.reconcile()
+    else:
+        accounts.fail_next(1, 500, method="POST", prefix="/teams")
+        machine.reconcile()
     repo.remove("hires/ada.yaml")
     repo.hire("lovelace", TOOL, email="ada@example.com", first_name="Ada")
     repo.commit()
+    assert "1 of 2 requests done" in row(machine.plan(), "lovelace", "tool").reason
     assert "1 of 2 requests done" in row(machine.reconcile(), "lovelace", "tool").reason
     assert [name for name in machine.sealed() if name.startswith("run/")] == ["run/lovelace/tool"]
     machine.clock.turn(hours=1)

@@ -72,6 +72,37 @@ def test_a_refused_connection_is_no_effect(machine, accounts, repo):
     assert row(machine.reconcile(), "ada", "tool").status is Status.PRESENT
 
 
+METHODS = {"POST": True, "PUT": True, "PATCH": True, "DELETE": True, "GET": False, "HEAD": False, "OPTIONS": False}
+
+
+@pytest.mark.parametrize(("method", "changes"), METHODS.items())
+def test_what_can_change_something_is_all_but_get_head_and_options(machine, accounts, repo, method, changes):
+    manifest = accounts.manifest()
+    manifest["execute"] = [{"url": f"{accounts.url}/ensure/{{{{email}}}}", "method": method}]
+    repo.manifest("tool", manifest)
+    repo.hire("ada", "tool")
+    repo.commit()
+    accounts.drop(method=method, prefix="/ensure")
+    machine.reconcile()
+    accounts.add("ada@example.com")
+    found = row(machine.reconcile(), "ada", "tool")
+    assert found.status is (Status.RETRYING if changes else Status.PRESENT)
+    assert ("1 of 1 requests done" in found.reason) is changes
+
+
+def test_many_that_are_due_at_once_are_spread_within_the_limits(machine, accounts, repo):
+    repo.settings(gnupg_home=repo.gnupg.path, limits={"per_host": 3})
+    for number in range(30):
+        repo.hire(f"h{number:02}", {"integration": "tool", "values": {"TEAM": "7"}})
+    repo.commit()
+    accounts.fail_next(31, 500, method="POST", prefix="/users")
+    assert machine.reconcile().failures == 31
+    machine.clock.turn(days=1)
+    accounts.delay, accounts.busiest = 0.002, 0
+    assert {item.status for item in machine.reconcile().rows} == {Status.PRESENT}
+    assert accounts.busiest == 3
+
+
 def test_one_request_in_all_its_answer_lost(machine, accounts, repo):
     manifest = accounts.manifest()
     manifest["post_execute_notification"] = [
