@@ -126,9 +126,9 @@ class Integration:
     def prepare(self, grant: Grant, stored: Mapping[str, Any], *, whole: bool) -> Prepared:
         """Make a grant ready to be checked and, where it is to be `whole`, to be executed.
 
-        An account that is there needs only its check: what its requests would be is rendered where they may be sent, and
-        that every variable has a value is seen to in any case. Raises Blocked with what is missing: initial data, a
-        connection, a variable's value, a host that is not allowed.
+        An account that is there needs only its check: what its requests would be is rendered where they may be sent,
+        and that every variable has a value is seen to in any case. Raises Blocked with what is missing: initial data,
+        a connection, a variable's value, a host that is not allowed.
         """
         self.ready(grant)
         scope = self.scope(grant.layers, stored)

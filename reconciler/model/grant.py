@@ -92,7 +92,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One request of the run that is not settled yet: its place, the digest of its text in the manifest, its outcome."""
+    """One request of a run that is not settled yet: its place, its text in the manifest as a digest, its outcome."""
 
     index: int
     text: str

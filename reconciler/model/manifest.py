@@ -157,7 +157,7 @@ class Exists(Call):
     @model_validator(mode="after")
     def _expects_something(self) -> Self:
         if not self.expected and self.status_code is None:
-            raise ValueError("expected is empty: every answer would contain it; write what an answer says of an account")
+            raise ValueError("expected is empty: any answer would contain it; write what one says of an account")
         if self.listing is not None and not self.expected:
             raise ValueError("list needs expected: what `match` is held against")
         return self

@@ -344,8 +344,10 @@ def _whole(tree: Tree, slim: Slim) -> Loaded[Hire]:
 
 
 def _tell(people: Index, found: _Gathering, whole: Callable[[Slim], Loaded[Hire]]) -> None:
-    """What is wrong with hires' files: each by itself, two with one stem, two with one address (compared without case;
-    broken files count), which is an error on both."""
+    """What is wrong with hires' files: each by itself, two with one stem, two with one address.
+
+    Addresses are compared without case, broken files count, and it is an error on both.
+    """
     broken = found.broken["hires"]
     for slim in people.troubled():
         found.problems += slim.problems

@@ -1,4 +1,4 @@
-"""The hires of a revision, of which there may be a hundred thousand: an index of all, and each file parsed when asked for.
+"""The hires of a revision, of which there may be very many: an index of all, and each file parsed when asked for.
 
 What has to be known of everybody at once (addresses, who names whom, what is broken) stands in the index, a few hundred
 bytes a hire; a whole hire is parsed again from its blob in less time than it takes to ask a service about it. From one
@@ -30,8 +30,8 @@ KEPT = 4096
 class Slim:
     """What is remembered of every hire's file.
 
-    `sound` says that the file itself is in order; `knows` are the hires that it names as manager or buddy. `raw` is kept
-    where the file may be another one when it is read again.
+    `sound` says that the file itself is in order; `knows` are the hires that it names as manager or buddy. `raw` is
+    kept where the file may be another one when it is read again.
     """
 
     path: str

@@ -1,4 +1,4 @@
-"""What was parsed is remembered from one start to the next, by path and blob: a hundred thousand files are not read again.
+"""What was parsed is remembered from one start to the next, by path and blob: files by the thousand are read once.
 
 Only files that are in order and that there is nothing to say about are kept. The file stands in the state's folder; one
 that was written by other code, or cannot be read, counts as not there.

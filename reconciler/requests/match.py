@@ -96,8 +96,10 @@ def contains(text: str, expected: str) -> bool:
 
 
 def _stands_alone(text: str, address: str) -> bool:
-    """`_pattern` for the usual case, an address and nothing else: compiling one for each person costs more than all
-    the rest of a check."""
+    """`_pattern` for the usual case, an address and nothing else.
+
+    Compiling a pattern for each person costs more than all the rest of a check.
+    """
     folded, address = text.lower(), address.lower()
     place = folded.find(address)
     while place >= 0:

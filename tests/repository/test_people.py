@@ -36,7 +36,8 @@ def told(index: Index) -> object:
 
 @given(changes)
 def test_an_updated_index_is_the_one_made_from_everything(steps):
-    index, files = Index(), {}
+    index = Index()
+    files: dict[str, Slim] = {}
     for gone, new in steps:
         before, said = index, told(index)
         index = index.updated(gone, new)
