@@ -134,8 +134,8 @@ async def look(
     )
     problems = {*files.problems, *walk.problems}
     result.problems = sorted(problems, key=lambda each: (each.file, each.line or 0, each.severity, each.message))
-    result.released = released
-    if not released:
+    result.released = released and selection.grants is None  # who names one grant lets nothing else through
+    if not result.released:
         percent = settings.max_change_percent
         result.held = guard.holds(planned, ledger, percent, now, everything=selection.everything)
         result.planned = guard.hold_back(planned, result.held)

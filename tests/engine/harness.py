@@ -123,12 +123,14 @@ class Machine:
         *,
         hires: Iterable[str] | None = None,
         integrations: Iterable[str] | None = None,
+        grants: Iterable[tuple[str, str]] | None = None,
         released: bool = False,
         by_hand: Mapping[tuple[str, str], str] | None = None,
     ) -> Report:
         """One pass. `by_hand` has `run` or `revoke` for single grants."""
         asked = {Key(*key): kind for key, kind in (by_hand or {}).items()}
-        return asyncio.run(self._reconcile(_selection(hires, integrations), released=released, by_hand=asked))
+        chosen = _selection(hires, integrations) if grants is None else Selection.of(Key(*key) for key in grants)
+        return asyncio.run(self._reconcile(chosen, released=released, by_hand=asked))
 
     async def _reconcile(self, selection: Selection, *, released: bool, by_hand: dict[Key, str]) -> Report:
         world = self._world()

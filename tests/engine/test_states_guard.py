@@ -195,3 +195,13 @@ def test_drift_that_is_only_reported_is_not_counted(twenty, accounts, repo):
     report = twenty.reconcile()
     assert held(report) == set()
     assert sum(item.status is Status.MISSING for item in report.rows) == 12
+
+
+def test_who_names_one_grant_lets_nothing_else_through(twenty, accounts):
+    """`reconcile run` of one grant is a pass of its own."""
+    lose(accounts, *range(6))
+    twenty.reconcile()
+    twenty.word("run", "h19", "tool")
+    assert row(twenty.reconcile(grants=[("h19", "tool")], released=True), "h19", "tool").status is Status.SUSPENDED
+    assert held(twenty.reconcile()) == {f"h{number:02}" for number in range(6)}
+    assert Event.RELEASED not in twenty.events()
