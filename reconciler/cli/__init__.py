@@ -83,13 +83,14 @@ def reconcile(ctx: click.Context, /, **wanted: object) -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run the command line and give its exit code."""
     from reconciler.cli.logs import shown
+    from reconciler.model.clock import Stopped
     from reconciler.model.errors import ReconcilerError, UsageError
 
     try:
         code = reconcile.main(list(arguments), prog_name="reconcile", standalone_mode=False)
     except click.exceptions.Exit as leaving:
         return leaving.exit_code
-    except click.Abort:
+    except (click.Abort, Stopped):
         click.echo("interrupted", err=True)
         return 130
     except click.ClickException as error:

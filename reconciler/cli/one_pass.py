@@ -58,8 +58,8 @@ def one_pass(
         try:
             with until_stopped(clock):
                 if dry_run:
-                    return await _dry(world, selection, rev, worktree=worktree)
-                return await _real(world, selection, released=yes_really)
+                    return await clock.unless_stopped(_dry(world, selection, rev, worktree=worktree))
+                return await _real(world, clock, selection, released=yes_really)
         finally:
             await world.aclose()
 
@@ -102,7 +102,7 @@ async def _dry(world: World, selection: Selection, rev: str | None, *, worktree:
         return report
 
 
-async def _real(world: World, selection: Selection, *, released: bool) -> Report:
+async def _real(world: World, clock: SystemClock, selection: Selection, *, released: bool) -> Report:
     from reconciler.cli.progress import Progress
     from reconciler.engine.accepted import in_force, keep
     from reconciler.engine.messages import messenger
@@ -119,7 +119,7 @@ async def _real(world: World, selection: Selection, *, released: bool) -> Report
         keep(world, held.ledger, force)
         words = held.ledger.words()
         asked = hear(held.ledger, words, world.clock.now())
-        found = await look(
+        looking = look(
             world,
             tree,
             held.ledger,
@@ -129,6 +129,7 @@ async def _real(world: World, selection: Selection, *, released: bool) -> Report
             released=released or asked.released,
             progressed=Progress(),
         )
+        found = await clock.unless_stopped(looking)
         for word in words:
             held.ledger.heard(word)
         notifier = Notifier(messenger(world, found.settings, tree), world.clock, world.redactor)

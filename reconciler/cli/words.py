@@ -240,9 +240,10 @@ async def _pass_by_hand(asked: Asked, redactor: Redactor, kind: str, key: Key) -
         settings, tree = force.settings, force.tree
         with until_stopped(clock), holding(world, settings, tree, f"reconcile {kind}") as held:
             keep(world, held.ledger, force)
-            found = await look(
+            looking = look(
                 world, tree, held.ledger, held.sealing, Selection.of([key]), by_hand={key: kind}, released=True
             )
+            found = await clock.unless_stopped(looking)
             _refuse(found.planned, kind, key)
             held.ledger.save((), requested(kind, key, clock.now(), _me()))
             notifier = Notifier(messenger(world, found.settings, tree), clock, redactor)

@@ -1,22 +1,24 @@
 """The daemon: for ever, passes on every commit, on every due retry, every interval, and on what people ask for.
 
-It only decides when, and over which grants. Passes run side by side, each over grants that no other has in hand, so
-that a service that hangs costs its own grants' time and nobody else's. The interval's full resync is cut into slices of
-hires, spread over the interval.
+It only decides when, and over which grants. Passes run side by side, each over one service and over grants that no
+other has in hand, so that a service that hangs costs its own grants' time and nobody else's. The interval's full resync
+is cut into slices of hires, spread over the interval.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 from zlib import crc32
 
 import structlog
 
+from reconciler.daemon.lanes import REST, Lane, cut
 from reconciler.daemon.touched import touched
 from reconciler.engine.accepted import in_force, keep
 from reconciler.engine.claims import Claims, InHand
@@ -28,12 +30,13 @@ from reconciler.engine.passes import begin_resync, look, reconcile, recover
 from reconciler.engine.plan import Policy
 from reconciler.engine.report import Report
 from reconciler.engine.session import Held, sealing_of
-from reconciler.engine.together import together
 from reconciler.engine.words import ByHand, hear
 from reconciler.engine.world import SystemClock, World
+from reconciler.model.clock import Stopped
 from reconciler.model.errors import LedgerError, ReconcilerError, RepositoryError, SettingsError
-from reconciler.model.grant import Key
+from reconciler.model.grant import Key, Phase, Record
 from reconciler.model.settings import Settings
+from reconciler.model.status import Status
 from reconciler.repository.desired import Desired
 from reconciler.repository.signatures import VOUCH, Untrusted
 from reconciler.repository.source import Tree
@@ -51,10 +54,6 @@ SLICES = 60
 SHORTEST_SLICE = timedelta(seconds=1)
 AT_A_TIME = 250
 """So many hires are in one pass at most, however many there are: what a pass has in memory is bounded."""
-SWEEPS = 4
-"""So many of the passes over everything run side by side: a service that hangs keeps one of them."""
-SIDE_BY_SIDE = 16
-"""So many passes at once; a slice beyond that waits for its turn."""
 
 GRACE = 30.0
 """Seconds that attempts in flight get to finish after SIGTERM (DESIGN section 4)."""
@@ -95,6 +94,8 @@ class Daemon:
         self._claims = Claims()
         self._running: set[asyncio.Task[None]] = set()
         self._tree: Tree | None = None
+        self._behind = False
+        self._lanes: dict[str, Lane] = {}
         self._slices: list[list[str]] = []
         self._sliced = 0
         self._listings = Listings()
@@ -145,9 +146,20 @@ class Daemon:
     # When
 
     async def _commit(self) -> None:
-        """Act on the commit in force, where it is another than before: over what it touched."""
+        """Act on the commit in force, where it is another than before: over what it touched.
+
+        Where the ledger cannot be written just now, it is tried again at the next tick.
+        """
         async with self._reading:
-            await self._take_over()
+            before = self._tree
+            try:
+                await self._take_over()
+            except LedgerError as error:
+                self._tree, self._behind = before, True
+                self._stuck("commit", error)
+            else:
+                self._behind = False
+                self._tell("commit", None)
 
     async def _take_over(self) -> None:
         tree = await self._current()
@@ -155,7 +167,7 @@ class Daemon:
             return
         before, self._tree = self._tree, tree
         if before is None:
-            self._sweep("start")
+            self._sweep("start", Selection())
             return
         if before.revision == tree.revision and before.revision != "worktree":
             return
@@ -164,14 +176,12 @@ class Daemon:
             # The keys it is encrypted to may be others now, and the old ones soon gone: the state's is wrapped again.
             self._held.sealing = sealing_of(self._world, self._settings, tree, self._held.ledger)
             self._tell("sealed", self._held.sealing.fault)
-        if paths:
-            files = self._world.reader.load(tree)
-            today = Policy.of(self._settings, self._clock.now()).today
-            selection = touched(paths, Desired(files, today))
-            if selection.hires is None:
-                self._sweep("commit", selection)
-            else:
-                self._start(selection, "commit")
+        for selection in touched(paths, self._desired()):
+            self._sweep("commit", selection)
+
+    def _desired(self) -> Desired:
+        assert self._tree is not None
+        return Desired(self._world.reader.load(self._tree), Policy.of(self._settings, self._clock.now()).today)
 
     async def _current(self) -> Tree | None:
         """The tree in force, with its settings taken over; None where it cannot be read, which is told once."""
@@ -182,7 +192,7 @@ class Daemon:
             else:
                 found = in_force(self._world, self._held.ledger)
             self._world.reader.load(found.tree)
-        except (RepositoryError, SettingsError, LedgerError) as error:
+        except (RepositoryError, SettingsError) as error:
             self._tell("repository", str(error))
             return None
         self._tell("repository", None)
@@ -201,18 +211,29 @@ class Daemon:
     async def _tick(self) -> None:
         now = self._clock.now()
         await self._fetch(now)
+        again = self._refused is not None and now - self._looked_at >= AGAIN
+        if self._tree is None or self._behind or again:
+            await self._commit()
         if self._tree is None:
-            await self._commit()
             return
-        if self._refused is not None and now - self._looked_at >= AGAIN:
-            await self._commit()
-        asked = self._listen(now)
-        if asked is not None:
-            self._start_asked(asked)
-        due = self._due(now) | self._claims.postponed()
-        if due:
-            self._start(Selection.of(due), "due")
-        self._next_slice(now)
+        try:
+            asked = self._listen(now)
+            if asked is not None:
+                self._start_asked(asked)
+            due = self._due(now) | self._claims.postponed()
+            if due:
+                self._start(Selection.of(due), "due")
+            self._next_slice(now)
+        except LedgerError as error:
+            self._stuck("ledger", error)
+        else:
+            self._tell("ledger", None)
+
+    def _stuck(self, about: str, error: LedgerError) -> None:
+        """The ledger cannot be read or written: that is told, work is due from now on; the next tick tries again."""
+        self.pulse.problem = str(error)
+        self.pulse.due_since = self.pulse.due_since or self._clock.now()
+        self._tell(about, str(error))
 
     async def _fetch(self, now: datetime) -> None:
         every = self._settings.git.fetch
@@ -238,7 +259,7 @@ class Daemon:
 
     def _start_asked(self, asked: ByHand) -> None:
         if asked.released:
-            self._sweep("released", asked=asked)
+            self._sweep("released", Selection(), asked)
         elif asked.touched:
             self._start(Selection.of(asked.touched), "asked", asked)
 
@@ -252,46 +273,40 @@ class Daemon:
         files = self._world.reader.load(self._tree)
         return sorted({*files.hires, *files.broken["hires"], *self._held.ledger.hires()})
 
-    def _sweep(self, why: str, selection: Selection | None = None, asked: ByHand | None = None) -> None:
-        """Walk over everything, or over some integrations of everybody, a bounded number of hires at a time."""
-        selection = selection or Selection()
+    def _sweep(self, why: str, selection: Selection, asked: ByHand | None = None) -> None:
+        """Walk over everything, some integrations of everybody, or some hires: a bounded number of hires at a time."""
+        people = self._everybody() if selection.hires is None else sorted(selection.hires)
         if selection.everything:
             begin_resync(self._held.ledger, self._clock.now())
-        self._sliced_at = self._clock.now()
-        self._slices = []
-        people = self._everybody()
+            self._sliced_at = self._clock.now()
+            self._slices = []
+            for lane in self._lanes.values():
+                lane.clear()  # whoever waits there is walked over anew
         if len(people) <= AT_A_TIME:
-            self._start(selection, why, asked)
+            self._start(replace(selection, hires=frozenset(people)), why, asked)
             return
         self._read_listings_anew()
-        parts = iter([people[place : place + AT_A_TIME] for place in range(0, len(people), AT_A_TIME)])
-
-        async def work() -> None:
-            for hires in parts:
-                await self._pass(replace(selection, hires=frozenset(hires)), why, asked or ByHand(), self._listings)
-
-        self._run(together(work() for _ in range(SWEEPS)))
+        for place in range(0, len(people), AT_A_TIME):
+            self._queue(replace(selection, hires=frozenset(people[place : place + AT_A_TIME])), why, asked)
 
     def _next_slice(self, now: datetime) -> None:
-        """Start the slices whose time has come; together they are everybody, once an interval."""
-        assert self._sliced_at is not None
-        while len(self._running) < SIDE_BY_SIDE:
-            if not self._slices and not self._begin_cycle(now):
-                return
-            wait = self._settings.interval / max(1, len(self._slices) + self._sliced)
+        """Queue the slices whose time has come; together they are everybody, once an interval."""
+        if self._sliced_at is None:
+            self._sliced_at = now
+        while True:
+            if not self._slices:
+                self._begin_cycle(now)
+            wait = self._settings.interval / (len(self._slices) + self._sliced)
             if now - self._sliced_at < wait:
                 return
             self._sliced_at = max(self._sliced_at + wait, now - 2 * wait)
             hires = self._slices.pop()
             self._sliced += 1
             if hires:
-                whole = not self._slices and self._sliced == 1
-                self._start(
-                    Selection() if whole else Selection(hires=frozenset(hires)), "interval", None, self._listings
-                )
+                self._queue(Selection(hires=frozenset(hires)), "interval")
 
-    def _begin_cycle(self, now: datetime) -> bool:
-        """Cut everybody into the slices of the next interval; False where there is nobody."""
+    def _begin_cycle(self, now: datetime) -> None:
+        """Cut everybody into the slices of the next interval."""
         people = self._everybody()
         most = max(1, int(self._settings.interval / SHORTEST_SLICE))
         count = min(most, max(SLICES, len(people) // AT_A_TIME))
@@ -301,21 +316,40 @@ class Daemon:
         self._sliced = 0
         self._read_listings_anew()
         begin_resync(self._held.ledger, now)
-        return bool(people)
 
     def _read_listings_anew(self) -> None:
         """Begin an interval's reading of listings, where they have more than a few grants to serve."""
-        assert self._tree is not None
         self._listings = Listings()
-        desired = Desired(self._world.reader.load(self._tree), Policy.of(self._settings, self._clock.now()).today)
-        self._listings.expect(listed_grants(desired))
+        self._listings.expect(listed_grants(self._desired()))
 
     # What
 
-    def _start(
-        self, selection: Selection, why: str, asked: ByHand | None = None, listings: Listings | None = None
-    ) -> None:
-        self._run(self._pass(selection, why, asked or ByHand(), listings))
+    def _start(self, selection: Selection, why: str, asked: ByHand | None = None) -> None:
+        """Passes over a selection that need not queue, one for each service that it meets."""
+        for part in self._cut(selection).values():
+            self._run(self._pass(part, why, asked or ByHand()))
+
+    def _queue(self, selection: Selection, why: str, asked: ByHand | None = None) -> None:
+        """Passes over a selection, each when its service's lane comes to it.
+
+        A lane in which more than an interval's slices wait is left out: whom it looks at is not looked at more often.
+        """
+        for name, part in self._cut(selection).items():
+            lane = self._lanes.setdefault(name, Lane(self._run))
+            if why != "interval" or len(lane) < len(self._slices) + self._sliced:
+                lane.put(partial(self._pass, part, why, asked or ByHand(), self._listings))
+
+    def _cut(self, selection: Selection) -> dict[str, Selection]:
+        desired = self._desired()
+        if selection.hires is None:
+            return cut(selection, desired.services)
+        grants = (grant for hire in selection.hires for grant in desired.grants(hire))
+        involved = {grant.integration for grant in grants if selection.covers(grant.key, grant.integration)}
+        if selection.grants is None:
+            involved |= self._held.ledger.integrations(selection.hires)
+        else:
+            involved |= {record.integration for record in self._records(selection.grants)}
+        return cut(selection, desired.services, involved) or {REST: selection}
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -335,21 +369,51 @@ class Daemon:
             recover(self._held.ledger, self._settings, began, busy=self._claims.busy)
             report = await self._walk(selection, asked, in_hand, listings)
             report.refuse(self._refused)
+            self._passed(report, why, began)
+        except Stopped:
+            pass  # before anything was executed
         except (ReconcilerError, OSError) as error:
             self.pulse.problem = _text(error)
             self._tell("pass", _text(error))
-        else:
-            self.pulse.problem = None
-            self._tell("pass", None)
-            now = self._clock.now()
-            self.pulse.progress = now
-            self._on_pass(report, now - began, why)
-            if why != "interval" or report.executed or report.revoked or report.failures:
-                log.info("pass.finished", why=why, revision=report.revision, **_counts(report))
+        except Exception as error:
+            # The outermost boundary: a fault of this program ends this pass, is told, and shows in the health.
+            self.pulse.problem = f"a fault of this program: {type(error).__name__}"
+            log.exception("pass.broken", why=why)
         finally:
             in_hand.close()
             if not self._running - {asyncio.current_task()}:
                 self.pulse.due_since = None if self.pulse.problem is None else self.pulse.due_since
+
+    def _passed(self, report: Report, why: str, began: datetime) -> None:
+        """A pass came to its end."""
+        now = self._clock.now()
+        self.pulse.problem = None
+        self.pulse.progress = now
+        self._tell("pass", None)
+        self._on_pass(report, now - began, why)
+        if why != "interval" or report.executed or report.revoked or report.failures:
+            log.info("pass.finished", why=why, revision=report.revision, **_counts(report))
+        if report.executed:
+            self._follow_up(report)
+
+    def _follow_up(self, report: Report) -> None:
+        """Look at what waits for an entry that is there now: it may be another service's."""
+        there = {Key(row.hire, row.access) for row in report.rows if row.status in (Status.PRESENT, Status.DONE)}
+        desired = self._desired()
+        waiting = {
+            grant.key
+            for hire in {key.hire for key in there}
+            for grant in desired.grants(hire)
+            if any(Key(hire, need) in there for need in grant.needs)
+        }
+        tried = {record.key for record in self._records(waiting) if record.phase is not Phase.NEW}
+        if waiting - tried:
+            self._start(Selection.of(waiting - tried), "needs")
+
+    def _records(self, keys: Iterable[Key]) -> list[Record]:
+        wanted = set(keys)
+        hires = {key.hire for key in wanted}
+        return [record for record in self._held.ledger.records(hires) if record.key in wanted] if wanted else []
 
     async def _walk(self, selection: Selection, asked: ByHand, in_hand: InHand, listings: Listings | None) -> Report:
         tree, ledger = self._tree, self._held.ledger
@@ -358,7 +422,7 @@ class Daemon:
             self._held.sealing = sealing_of(self._world, self._settings, tree, ledger)
             self._tell("sealed", self._held.sealing.fault)
         sealing = self._held.sealing
-        found = await look(
+        looking = look(
             self._world,
             tree,
             ledger,
@@ -370,6 +434,7 @@ class Daemon:
             progressed=self._progressed,
             listings=listings,
         )
+        found = await self._clock.unless_stopped(looking)
         notifier = Notifier(messenger(self._world, found.settings, tree), self._clock, self._world.redactor)
         return await reconcile(
             self._world, found, ledger, sealing, notifier, author=self._world.author(tree), in_hand=in_hand

@@ -10,8 +10,8 @@ from reconciler.repository.desired import Desired
 __all__ = ["touched"]
 
 
-def touched(paths: frozenset[str], desired: Desired) -> Selection:
-    """The hires, or the integrations, that changed files are about; everything where they are about both or all.
+def touched(paths: frozenset[str], desired: Desired) -> list[Selection]:
+    """The hires and the integrations that changed files are about; everything where one is about all.
 
     A hire who is somebody's manager or buddy touches that somebody too.
     """
@@ -28,14 +28,17 @@ def touched(paths: frozenset[str], desired: Desired) -> Selection:
                 service = path.name.partition(".")[0]
                 known = desired.services.get(service)
                 integrations |= set(known.manifests) if known is not None else set()
+            case ("config", *_):
+                return [Selection()]
             case _:
-                return Selection()
-    if hires and integrations:
-        return Selection()
-    if integrations:
-        return Selection(integrations=frozenset(integrations))
+                pass
     hires |= desired.files.hires.index.known_by(hires)
-    return Selection(hires=frozenset(hires))
+    found = []
+    if hires:
+        found.append(Selection(hires=frozenset(hires)))
+    if integrations:
+        found.append(Selection(integrations=frozenset(integrations)))
+    return found
 
 
 def _siblings(integration: str, desired: Desired) -> set[str]:

@@ -259,6 +259,8 @@ class Actor:
         shown = self._redactor.redact(outline(request, scope)["url"])
 
         async def leaving() -> None:
+            if not run.begun:
+                await self.pause()  # told to stop while it waited for its place
             self._begin(run)
             self._ledger.sending(run.attempt, step, request.method, shown, self._clock.now())
 

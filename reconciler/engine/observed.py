@@ -33,11 +33,15 @@ AT_ONCE = 200
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which part of the desired state a pass walks: hires, integrations, single grants; None for all of them."""
+    """Which part of the desired state a pass walks: hires, integrations, single grants; None for all of them.
+
+    `without` are integrations that it leaves out.
+    """
 
     hires: frozenset[str] | None = None
     integrations: frozenset[str] | None = None
     grants: frozenset[Key] | None = None
+    without: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, keys: Iterable[Key]) -> Selection:
@@ -50,6 +54,7 @@ class Selection:
         return (
             (self.hires is None or key.hire in self.hires)
             and (self.integrations is None or integration in self.integrations)
+            and integration not in self.without
             and (self.grants is None or key in self.grants)
         )
 
@@ -166,7 +171,7 @@ class Walk:
 
     def _chosen(self, grants: list[Grant]) -> list[Grant]:
         """The grants of the selection, and those that they need: those are looked at too."""
-        if self._selection.integrations is None and self._selection.grants is None:
+        if self._selection == Selection(self._selection.hires):
             return grants
         by_name = {grant.key.access: grant for grant in grants}
         names: set[str] = set()

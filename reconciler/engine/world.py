@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, TypeVar
 
 from reconciler.model.clock import Clock, Stopped
 from reconciler.model.secret import Redactor
@@ -19,6 +22,12 @@ from reconciler.secrets.gpg import Gnupg
 from reconciler.secrets.initial_data import InitialData
 
 __all__ = ["SystemClock", "World"]
+
+KEPT = ".reconciler/hires.cache"
+"""Where what was parsed is kept from one start to the next, if the folder is there; deleting it costs a slow start."""
+
+
+T = TypeVar("T")
 
 
 class SystemClock:
@@ -41,6 +50,20 @@ class SystemClock:
             return
         raise Stopped
 
+    async def unless_stopped(self, work: Coroutine[Any, Any, T]) -> T:
+        """What the work gives. It is given up, with `Stopped`, when the program is told to stop meanwhile."""
+        task, stop = asyncio.create_task(work), asyncio.create_task(self.stopping.wait())
+        try:
+            await asyncio.wait((task, stop), return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                return task.result()
+            raise Stopped
+        finally:
+            stop.cancel()
+            task.cancel()
+            with suppress(asyncio.CancelledError, Exception):  # what it came to is told, or nobody waits for it
+                await task
+
 
 class World:
     """One repository and the services that it speaks of."""
@@ -50,7 +73,7 @@ class World:
         self.clock = clock
         self.redactor = redactor
         self.checkout = Checkout.open(root)
-        self.reader = Reader()
+        self.reader = Reader(root / KEPT)
         self._gnupg: tuple[str | None, Gnupg, InitialData] | None = None
         self._throttle: tuple[Limits, Throttle] | None = None
         self._clients: dict[str, tuple[Limits, AllowedHosts, Client]] = {}

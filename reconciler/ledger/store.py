@@ -142,12 +142,12 @@ class Ledger:
         """Read the state without changing a byte of it, whether somebody holds it or not."""
         path = state_path(url, root)
         with _readable(path) as source:
-            ledger = cls(_engine(source, writing=False), unattended=holder(path) is None)
+            unattended = holder(path) is None
+            ledger = cls(_engine(source, writing=False), unattended=unattended)
             try:
-                if source and ledger._version() is None:  # its making was cut off: as good as none
+                if ledger._version() is None:  # there is none, or its making was cut off
                     ledger.close()
-                    source, ledger = None, cls(_engine(None, writing=False), unattended=ledger.unattended)
-                if source is None:
+                    ledger = cls(_engine(None, writing=False), unattended=unattended)
                     schema.metadata.create_all(ledger._engine)
                 yield ledger
             finally:
@@ -235,6 +235,13 @@ class Ledger:
         """Everybody that the ledger knows."""
         with self._looking() as connection:
             return set(connection.execute(sa.select(schema.grants.c.hire).distinct()).scalars())
+
+    def integrations(self, hires: Collection[str]) -> set[str]:
+        """The integrations of which the ledger has grants of these hires."""
+        table = schema.grants
+        query = sa.select(table.c.integration).where(table.c.hire.in_(sorted(hires))).distinct()
+        with self._looking() as connection:
+            return set(connection.execute(query).scalars())
 
     def _steps(self, connection: sa.Connection, runs: list[int]) -> dict[int | None, tuple[Step, ...]]:
         if not runs:
