@@ -14,19 +14,21 @@ A person who means a history that was rewritten, or a commit that nobody signed,
 from __future__ import annotations
 
 import json
+import os
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pygit2
 
 from reconciler.engine.world import World
-from reconciler.ledger.store import Ledger
+from reconciler.ledger.store import Ledger, state_path
 from reconciler.model.errors import RepositoryError
 from reconciler.model.settings import Settings
 from reconciler.repository.signatures import REF, VOUCH, Untrusted, first_untrusted
 from reconciler.repository.source import WORKTREE, Tree
+from reconciler.repository.trees import CommitTree
 
 __all__ = ["NOTE", "InForce", "in_force", "keep", "refused"]
 
@@ -56,6 +58,7 @@ def in_force(world: World, ledger: Ledger | None = None) -> InForce:
             return _first(world, head, settings)
     tree = world.checkout.at(accepted)
     settings = world.reader.settings(tree)
+    _refuse_planted(world, head, settings)
     if not settings.git.verify_signatures:
         return _as_head_says(world, head)
     if tree.revision == head.revision:
@@ -90,6 +93,7 @@ def refused(ledger: Ledger) -> Untrusted | None:
 def _first(world: World, head: Tree, settings: Settings) -> InForce:
     """The first run: HEAD, where its commits since `trusted_from` are signed or do not have to be."""
     if settings.git.verify_signatures:
+        _refuse_planted(world, head, settings)
         if head.revision == WORKTREE:
             raise RepositoryError(f"{world.root} is no git checkout: git.verify_signatures has no commits to look at")
         base = settings.git.trusted_from
@@ -108,6 +112,29 @@ def _as_head_says(world: World, head: Tree, settings: Settings | None = None) ->
     """HEAD in force; where its settings say so, the files as they stand."""
     settings = settings or world.reader.settings(head)
     return InForce(head if settings.source == "commit" else world.checkout.worktree(), settings)
+
+
+def _refuse_planted(world: World, head: Tree, settings: Settings) -> None:
+    """Refuse to open a state that a commit may have put there, before a byte of it is read.
+
+    Git replaces what it ignores without a word, and SQLite takes a log that lies beside a database for its own.
+    """
+    if not isinstance(head, CommitTree):
+        return
+    root = world.checkout.root
+    state = Path(os.path.normpath(state_path(settings.state, root)))  # links as they are: one may be planted, too
+    if not state.is_relative_to(root):
+        return
+    inside = PurePosixPath(state.relative_to(root).as_posix())
+    ours = [inside.with_name(inside.name + ending) for ending in ("", "-wal", "-shm", "-journal", ".lock")]
+    folders = [folder for folder in inside.parents if folder.name]
+    planted = [path for path in ours if path.as_posix() in head.root]
+    planted += [folder for folder in folders if folder.as_posix() in head.root and not head.has(folder.as_posix())]
+    if planted:
+        raise RepositoryError(
+            f"commit {head.revision[:12]} has {planted[0]} in it, where the state is kept: what stands there may be "
+            "that commit's. Take it out of git, and bring the state back from a copy"
+        )
 
 
 def _ref(world: World) -> str | None:

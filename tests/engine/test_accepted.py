@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -158,10 +159,22 @@ def drops_the_settings(repo: Repo, ida: PgpSigner) -> None:
     repo.remove("config/reconciler.yaml")
 
 
-def plants_a_state(repo: Repo, ida: PgpSigner) -> None:
-    verify(repo, ida, on=False)
+def plants_a_state(repo: Repo) -> None:
     repo.state.write_bytes(b"")
     repo.git("add", "--force", str(repo.state))
+
+
+def plants_a_log_beside_it(repo: Repo) -> None:
+    log = repo.state.with_name(repo.state.name + "-wal")
+    log.write_bytes(b"x")
+    repo.git("add", "--force", str(log))
+
+
+def plants_a_link(repo: Repo) -> None:
+    shutil.rmtree(repo.state.parent)
+    repo.write("elsewhere/state.db", "")
+    repo.state.parent.symlink_to("elsewhere")
+    repo.git("add", "--force", ".reconciler")
 
 
 TRIES = [
@@ -171,7 +184,6 @@ TRIES = [
     names_another_home,
     breaks_the_settings,
     drops_the_settings,
-    plants_a_state,
 ]
 
 
@@ -184,6 +196,22 @@ def test_an_unsigned_commit_has_no_say(repo: Repo, ida: PgpSigner, attack: Calla
     found = look(repo)
     assert (found.tree.revision, found.settings) == (before.tree.revision, before.settings)
     assert found.refused is not None
+
+
+@pytest.mark.parametrize(
+    "plant", [plants_a_state, plants_a_log_beside_it, plants_a_link], ids=lambda plant: plant.__name__
+)
+def test_a_commit_that_puts_a_state_in_place_is_refused_unread(
+    repo: Repo, ida: PgpSigner, plant: Callable[[Repo], None]
+) -> None:
+    take(repo)
+    plant(repo)
+    unsigned(repo)
+    with pytest.raises(RepositoryError, match=r"where the state is kept"):
+        look(repo)
+    repo.git("update-ref", "-d", REF)
+    with pytest.raises(RepositoryError, match=r"where the state is kept"):
+        look(repo)
 
 
 @pytest.mark.parametrize("attack", [switches_it_off, pins_itself], ids=lambda attack: attack.__name__)
