@@ -61,6 +61,9 @@ GRACE = 30.0
 AGAIN = timedelta(minutes=1)
 """After so long a commit that was refused is looked at again: its key may have become known."""
 
+SOONEST, LATEST = timedelta(seconds=1), timedelta(minutes=1)
+"""How soon a pass that the ledger ended is made up for; twice as long each time that it fails again."""
+
 STALE = 3
 """Intervals without a recorded check or request, while work is due, after which the daemon is not healthy."""
 
@@ -95,6 +98,9 @@ class Daemon:
         self._running: set[asyncio.Task[None]] = set()
         self._tree: Tree | None = None
         self._behind = False
+        self._owed: dict[Selection, tuple[str, ByHand]] = {}
+        self._owed_from = clock.now()
+        self._patience = SOONEST
         self._lanes: dict[str, Lane] = {}
         self._slices: list[list[str]] = []
         self._sliced = 0
@@ -223,6 +229,10 @@ class Daemon:
             due = self._due(now) | self._claims.postponed()
             if due:
                 self._start(Selection.of(due), "due")
+            if now >= self._owed_from:
+                owed, self._owed = self._owed, {}
+                for selection, (why, by_hand) in owed.items():
+                    self._run(self._pass(selection, why, by_hand))
             self._next_slice(now)
         except LedgerError as error:
             self._stuck("ledger", error)
@@ -375,6 +385,10 @@ class Daemon:
         except (ReconcilerError, OSError) as error:
             self.pulse.problem = _text(error)
             self._tell("pass", _text(error))
+            if isinstance(error, LedgerError):
+                self._owed[selection] = (why, asked)
+                self._owed_from = self._clock.now() + self._patience
+                self._patience = min(2 * self._patience, LATEST)
         except Exception as error:
             # The outermost boundary: a fault of this program ends this pass, is told, and shows in the health.
             self.pulse.problem = f"a fault of this program: {type(error).__name__}"
@@ -389,6 +403,7 @@ class Daemon:
         now = self._clock.now()
         self.pulse.problem = None
         self.pulse.progress = now
+        self._patience = SOONEST
         self._tell("pass", None)
         self._on_pass(report, now - began, why)
         if why != "interval" or report.executed or report.revoked or report.failures:

@@ -1,0 +1,63 @@
+"""The daemon in this process, on a real repository and real services, so that a test can get at its ledger."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from reconciler.daemon.loop import Daemon
+from reconciler.engine.report import Report
+from reconciler.engine.session import Held, holding
+from reconciler.engine.world import SystemClock, World
+from reconciler.model.secret import Redactor
+
+from tests.repo import Repo
+
+__all__ = ["Running", "running", "until"]
+
+
+@dataclass
+class Running:
+    """A daemon at work; `passes` are those that came to their end, with what started them."""
+
+    daemon: Daemon
+    held: Held
+    passes: list[tuple[str, Report]]
+
+    def pragma(self, text: str) -> Any:
+        """Set something on the ledger's own connection."""
+        with self.held.ledger._engine.connect() as connection:
+            found = connection.exec_driver_sql(f"PRAGMA {text}")
+            return found.scalar() if found.returns_rows else None
+
+
+@asynccontextmanager
+async def running(repo: Repo) -> AsyncIterator[Running]:
+    """A daemon for as long as the block runs; it is told to stop at its end, and has to end well."""
+    clock = SystemClock()
+    world = World(repo.root, clock, Redactor())
+    passes: list[tuple[str, Report]] = []
+    tree = world.checkout.head()
+    settings = world.reader.settings(tree)
+    try:
+        with holding(world, settings, tree, "test") as held:
+            daemon = Daemon(world, clock, held, settings, lambda report, _took, why: passes.append((why, report)))
+            task = asyncio.create_task(daemon.run())
+            try:
+                yield Running(daemon, held, passes)
+            finally:
+                clock.stopping.set()
+                await asyncio.wait_for(task, 20)
+    finally:
+        await world.aclose()
+
+
+async def until(condition: Callable[[], Any], seconds: float = 10) -> Any:
+    """Wait until a condition holds."""
+    async with asyncio.timeout(seconds):
+        while not (found := condition()):
+            await asyncio.sleep(0.01)
+        return found

@@ -1,0 +1,171 @@
+"""The disk is full, the ledger is locked, the program errs: nothing leaves without its line, it is said, it passes."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections import Counter
+from contextlib import closing
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from reconciler.engine.observed import Walk
+from tests.daemon.running import Running, running, until
+from tests.repo import Repo
+from tests.servers import AccountService
+
+
+@pytest.fixture
+def tool(repo: Repo, accounts: AccountService) -> Repo:
+    """One hire who is provisioned, of an integration of two requests."""
+    repo.settings(interval="1d", retry_delay="0s")
+    repo.manifest("tool", accounts.manifest(team=True))
+    repo.hire("ada", {"integration": "tool", "values": {"TEAM": "7"}})
+    repo.commit()
+    return repo
+
+
+def fill(now: Running) -> None:
+    """No page more than there is: SQLite itself says from now on that the disk is full."""
+    now.pragma(f"max_page_count = {now.pragma('page_count') + 2}")
+
+
+def make_room(now: Running) -> None:
+    now.pragma("max_page_count = 1000000")
+
+
+def test_a_full_disk(tool: Repo, accounts: AccountService) -> None:
+    """Forty people start, and the ledger takes a few lines more: what has left is what is written, and no one else."""
+
+    async def walk() -> None:
+        async with running(tool) as now:
+            await until(lambda: now.passes)
+            fill(now)
+            for number in range(40):
+                tool.hire(f"h{number}", {"integration": "tool", "values": {"TEAM": "7"}}, last_name="x" * 500)
+            tool.commit()
+            problem = await until(lambda: now.daemon.pulse.problem)
+            assert "make room on the disk" in problem
+            await asyncio.sleep(0.5)
+            sent = Counter(call.json()["email"] for call in accounts.calls("POST"))
+            written = written_requests(tool)
+            assert all(written[email] >= count for email, count in sent.items())
+            assert len(sent) < 41
+            make_room(now)
+            await until(lambda: len(set(accounts.teams["7"])) == 41, 30)
+            await until(lambda: now.daemon.pulse.problem is None)
+        assert set(accounts.created.values()) == {1}
+        assert len(accounts.people) == 41
+
+    asyncio.run(walk())
+
+
+def written_requests(repo: Repo) -> Counter[str]:
+    with closing(sqlite3.connect(repo.state)) as database:
+        query = "select hire, count(*) from requests join attempts on attempts.id = attempt group by 1"
+        return Counter({f"{hire}@example.com": count for hire, count in database.execute(query)})
+
+
+def test_the_disk_fills_up_in_the_middle_of_an_attempt(tool: Repo, accounts: AccountService) -> None:
+    """The first request is under way. Its answer cannot be written down, and so the second does not leave."""
+
+    async def walk() -> None:
+        async with running(tool) as now:
+            await until(lambda: now.passes)
+            release = accounts.hang(1, method="POST", prefix="/users")
+            tool.hire("bob", {"integration": "tool", "values": {"TEAM": "7"}})
+            tool.commit()
+            await until(lambda: len(accounts.calls("POST", "/users")) == 2)
+            with broken_disk(now):
+                release.set()
+                await until(lambda: now.daemon.pulse.problem)
+                await asyncio.sleep(0.3)
+                assert len(accounts.calls("POST", "/teams")) == 1, "only ada's: nothing leaves without its line"
+            await until(lambda: len(accounts.calls("POST", "/teams")) == 2, 20)
+            await until(lambda: now.daemon.pulse.problem is None)
+        assert accounts.created == {"ada@example.com": 1, "bob@example.com": 1}
+        assert accounts.teams == {"7": ["ada@example.com", "bob@example.com"]}
+
+    asyncio.run(walk())
+
+
+class broken_disk:  # noqa: N801  a context manager, used like a function
+    """Every write fails, as SQLite has it when the disk takes no more."""
+
+    def __init__(self, now: Running) -> None:
+        self._now = now
+
+    def __enter__(self) -> None:
+        self._now.pragma("query_only = on")
+
+    def __exit__(self, *_: object) -> None:
+        self._now.pragma("query_only = off")
+
+
+def test_a_ledger_that_somebody_else_locks(tool: Repo, accounts: AccountService) -> None:
+    async def walk() -> None:
+        async with running(tool) as now:
+            await until(lambda: now.passes)
+            now.pragma("busy_timeout = 50")
+            with closing(sqlite3.connect(tool.state, isolation_level=None)) as other:
+                other.execute("begin immediate")
+                before = len(accounts.calls("POST"))
+                with capture_logs() as logs:
+                    tool.hire("bob", {"integration": "tool", "values": {"TEAM": "7"}})
+                    tool.commit()
+                    problem = await until(lambda: now.daemon.pulse.problem)
+                    await asyncio.sleep(1.2)
+                assert "another program has it open" in problem
+                told = [line for line in logs if line["event"] == "daemon.problem"]
+                assert 1 <= len(told) <= 2, "said once, not at every try"
+                assert len(accounts.calls("POST")) == before
+                other.execute("rollback")
+            await until(lambda: accounts.created["bob@example.com"])
+            await until(lambda: now.daemon.pulse.problem is None)
+
+    asyncio.run(walk())
+
+
+def test_locked_from_the_start(tool: Repo, accounts: AccountService) -> None:
+    """The first pass of all cannot be begun: it is made up for."""
+
+    async def walk() -> None:
+        async with running(tool) as now:
+            now.pragma("busy_timeout = 50")
+            with closing(sqlite3.connect(tool.state, isolation_level=None)) as other:
+                other.execute("begin immediate")
+                await until(lambda: now.daemon.pulse.problem)
+                assert not now.daemon.pulse.healthy(now.daemon._clock.now() + timedelta(days=4), timedelta(days=1))
+                other.execute("rollback")
+            await until(lambda: accounts.created["ada@example.com"])
+            await until(lambda: now.daemon.pulse.problem is None and now.daemon.pulse.due_since is None)
+
+    asyncio.run(walk())
+
+
+def test_a_fault_of_the_program_ends_a_pass_and_not_the_daemon(
+    tool: Repo, accounts: AccountService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def walk() -> None:
+        async with running(tool) as now:
+            await until(lambda: now.passes)
+
+            def broken(*_: Any, **__: Any) -> None:
+                raise ZeroDivisionError("nobody thought of this")
+
+            with capture_logs() as logs:
+                monkeypatch.setattr(Walk, "plan", broken)
+                tool.hire("bob", {"integration": "tool", "values": {"TEAM": "7"}})
+                tool.commit()
+                assert "ZeroDivisionError" in await until(lambda: now.daemon.pulse.problem)
+                monkeypatch.undo()
+            assert [line["event"] for line in logs if line["log_level"] == "error"] == ["pass.broken"]
+            tool.hire("cy", {"integration": "tool", "values": {"TEAM": "7"}})
+            tool.commit()
+            await until(lambda: accounts.created["cy@example.com"])
+            await until(lambda: now.daemon.pulse.problem is None)
+
+    asyncio.run(walk())
