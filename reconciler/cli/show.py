@@ -6,16 +6,18 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
 import click
 
 from reconciler.cli.options import Asked
+from reconciler.cli.text import count, printable
 from reconciler.engine.report import Report, Row
 from reconciler.model.clock import stamp
 from reconciler.model.status import Action, Status
+from reconciler.repository.source import WORKTREE
 
 __all__ = ["as_csv", "emit_json", "show_report", "table"]
 
@@ -23,7 +25,22 @@ QUIET = frozenset({Status.PRESENT, Status.DONE, Status.REVOKED})
 MANY = 12
 """From so many unchanged rows on, they are folded into one line a group."""
 
-COLUMNS = ("hire", "email", "access", "integration", "status", "action", "since", "revision", "checked_at", "reason")
+GRANTED = frozenset({Status.PRESENT, Status.DONE})
+"""What a table dates: since when it has been so."""
+
+COLUMNS = (
+    "hire",
+    "email",
+    "access",
+    "integration",
+    "status",
+    "action",
+    "since",
+    "revision",
+    "author",
+    "checked_at",
+    "reason",
+)
 
 
 def show_report(report: Report, asked: Asked, *, by: str = "person") -> None:
@@ -32,11 +49,32 @@ def show_report(report: Report, asked: Asked, *, by: str = "person") -> None:
         case "json":
             emit_json(report.as_json())
         case "markdown":
-            click.echo(_markdown(report, by))
+            click.echo(_markdown(report, by, _authors(report, asked)))
         case "csv":
-            click.echo(as_csv(COLUMNS, ([_cell(row, name) for name in COLUMNS] for row in report.rows)), nl=False)
+            authors = _authors(report, asked)
+            rows = ([_cell(row, name, authors) for name in COLUMNS] for row in report.rows)
+            click.echo(as_csv(COLUMNS, rows), nl=False)
         case _:
             _table(report, by)
+
+
+def _authors(report: Report, asked: Asked) -> dict[str, str]:
+    """By whom each row's revision was committed: as git has it, and where it has not (a shallow clone), the ledger."""
+    from reconciler.cli.ledger import ledger_of
+    from reconciler.model.errors import RepositoryError
+    from reconciler.repository.source import Checkout
+
+    checkout, found, unknown = Checkout.open(asked.repo), dict[str, str](), set[str]()
+    for revision in {row.revision for row in report.rows if row.revision} - {WORKTREE}:
+        try:
+            found[revision] = checkout.commit(revision).author
+        except RepositoryError:
+            unknown.add(revision)
+    if unknown:
+        with ledger_of(asked) as ledger:
+            lines = ((line.revision, line.author) for line in ledger.history())
+            found |= {revision: author for revision, author in lines if author and revision in unknown}
+    return found
 
 
 def emit_json(value: Any) -> None:
@@ -46,18 +84,18 @@ def emit_json(value: Any) -> None:
 
 def headline(report: Report) -> str:
     """The whole story in one line."""
-    counts = ", ".join(f"{count} {status}" for status, count in report.summary.items()) or "no grants"
+    counts = ", ".join(f"{number} {status}" for status, number in report.summary.items()) or "no grants"
     if report.dry_run:
         pending = len(report.pending)
         todo = f"; {pending} to do" if pending else "; nothing to do"
     else:
         did = [(report.executed, "executed"), (report.revoked, "revoked"), (report.failures, "failed")]
-        told = ", ".join(f"{count} {word}" for count, word in did if count)
+        told = ", ".join(f"{number} {word}" for number, word in did if number)
         todo = f"; {told} in this pass" if told else ""
     broken = len(report.problems) - (report.refused is not None)
-    wrong = f"; {broken} problem{'s' if broken != 1 else ''} in files" if broken else ""
+    wrong = f"; {count(broken, 'problem')} in files" if broken else ""
     at = f" at {report.revision[:12]}" if report.revision else ""
-    kind = "dry run" if report.dry_run else f"{len(report.rows)} grants"
+    kind = "dry run" if report.dry_run else count(len(report.rows), "grant")
     refused = f"; {report.refused}" if report.refused is not None else ""
     return f"{kind}{at}: {counts}{todo}{wrong}{refused}"
 
@@ -77,7 +115,15 @@ def _groups(rows: Iterable[Row], by: str) -> list[tuple[str, list[Row]]]:
 def _detail(row: Row) -> str:
     when = f" at {stamp(row.retry_at)}" if row.retry_at and row.action is Action.WAIT else ""
     action = f" → {row.action}{when}" if row.action is not Action.NONE else ""
-    return f"{row.status}{action}"
+    since = f" since {row.since:%Y-%m-%d}" if row.since and row.status in GRANTED else ""
+    return f"{row.status}{since}{action}"
+
+
+def _name(row: Row, by: str) -> str:
+    """What tells a row from the others of its group."""
+    if by == "person":
+        return row.access
+    return row.hire if row.access == row.integration else f"{row.hire}/{row.access}"
 
 
 def _table(report: Report, by: str) -> None:
@@ -88,8 +134,8 @@ def _table(report: Report, by: str) -> None:
         quiet = len(rows) - len(loud)
         if not loud:
             continue
-        click.echo(f"\n{title}")
-        shown = [(row.access if by == "person" else row.hire, _detail(row), row.reason, row) for row in loud]
+        click.echo(f"\n{printable(title)}")
+        shown = [(printable(_name(row, by)), _detail(row), printable(row.reason), row) for row in loud]
         width = max(len(name) for name, *_ in shown)
         middle = max(len(detail) for _, detail, *_ in shown)
         for name, detail, reason, row in shown:
@@ -99,13 +145,12 @@ def _table(report: Report, by: str) -> None:
         if quiet:
             click.echo(f"  and {quiet} as wanted")
     if fold:
-        whole = sum(1 for _, rows in _groups(report.rows, by) if all(map(_quiet, rows)))
+        whole = [len(rows) for _, rows in _groups(report.rows, by) if all(map(_quiet, rows))]
         if whole:
-            click.echo(
-                f"\n{whole} {'people' if by == 'person' else 'integrations'} with nothing to tell: all as wanted"
-            )
+            who = count(len(whole), *(("person", "people") if by == "person" else ("integration",)))
+            click.echo(f"\n{who} with nothing to tell: {count(sum(whole), 'grant')}, all as wanted")
     for problem in report.problems:
-        click.echo(f"\n{problem}")
+        click.echo(f"\n{printable(str(problem))}")
 
 
 def _styled(detail: str, row: Row) -> str:
@@ -125,31 +170,29 @@ def _colours() -> bool:
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
 
-def _markdown(report: Report, by: str) -> str:
+def _markdown(report: Report, by: str, authors: Mapping[str, str]) -> str:
     lines = [f"**{headline(report)}**"]
+    names = ("access" if by == "person" else "hire", "status", "action", "since", "revision", "author", "reason")
     for title, rows in _groups(report.rows, by):
         lines += ["", f"### {_escaped(title)}", ""]
-        rest = (
-            ("access", "status", "action", "reason", "since")
-            if by == "person"
-            else ("hire", "status", "action", "reason", "since")
-        )
-        lines += ["| " + " | ".join(rest) + " |", "| " + " | ".join("---" for _ in rest) + " |"]
-        lines += ["| " + " | ".join(_escaped(_cell(row, name)) for name in rest) + " |" for row in rows]
+        lines += ["| " + " | ".join(names) + " |", "| " + " | ".join("---" for _ in names) + " |"]
+        for row in rows:
+            rest = [_cell(row, name, authors)[: 12 if name == "revision" else None] for name in names[1:]]
+            lines.append("| " + " | ".join(map(_escaped, [_name(row, by), *rest])) + " |")
     if report.problems:
         lines += ["", "### problems", "", *(f"- {_escaped(str(problem))}" for problem in report.problems)]
     return "\n".join(lines)
 
 
-def _cell(row: Row, name: str) -> str:
-    value = row.as_json()[name]
+def _cell(row: Row, name: str, authors: Mapping[str, str]) -> str:
+    value = authors.get(row.revision or "") if name == "author" else row.as_json()[name]
     return "" if value is None else str(value)
 
 
 def _escaped(text: str) -> str:
     for sign in "\\`*_{}[]<>|":
         text = text.replace(sign, f"\\{sign}")
-    return text.replace("\n", " ")
+    return printable(text)
 
 
 def as_csv(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -158,7 +201,7 @@ def as_csv(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     writer = csv.writer(out)
     writer.writerow(columns)
     writer.writerows(
-        [f"'{cell}" if cell[:1] in ("=", "+", "-", "@", "\t", "\r") else cell for cell in row] for row in rows
+        [f"'{cell}" if cell[:1] in ("=", "+", "-", "@", "\t", "\r", "\n") else cell for cell in row] for row in rows
     )
     return out.getvalue()
 

@@ -1,0 +1,233 @@
+"""What a terminal, a narrow one, a pipe and a spreadsheet get: golden files for help, errors and tables."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import pty
+import subprocess
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+import pytest
+
+from reconciler.cli import reconcile
+from reconciler.cli.options import Asked
+from reconciler.cli.show import show_report
+from reconciler.engine.report import Report, Row
+from reconciler.model.status import Action, Status
+from tests.cli.conftest import Call
+from tests.cli.goldens import same, steady
+from tests.repo import PROGRAM, Repo
+from tests.servers import AccountService
+
+
+def commands() -> Iterator[tuple[str, ...]]:
+    """Every command's words, `reconcile` itself first."""
+
+    def below(command: click.Command, words: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+        yield words
+        if isinstance(command, click.Group):
+            context = click.Context(command)
+            for name in command.list_commands(context):
+                inner = command.get_command(context, name)
+                assert inner is not None
+                yield from below(inner, (*words, name))
+
+    yield from below(reconcile, ())
+
+
+COMMANDS = list(commands())
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=lambda words: "-".join(words) or "reconcile")
+def test_help(repo: Repo, call: Call, words: tuple[str, ...]) -> None:
+    done = call(repo, *words, "--help", env={"COLUMNS": "80"})
+    assert (done.code, done.err) == (0, "")
+    assert max(map(len, done.out.splitlines())) <= 80
+    same(f"help/{'-'.join(words) or 'reconcile'}.txt", done.out)
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=lambda words: "-".join(words) or "reconcile")
+def test_help_in_a_narrow_terminal(repo: Repo, call: Call, words: tuple[str, ...]) -> None:
+    """Nothing is wider than the terminal but a word, or the line of usage's one bracket, that cannot be broken."""
+    out = call(repo, *words, "--help", env={"COLUMNS": "60"}).out
+    assert [line for line in out.splitlines() if len(line) > 60 and len(line.split()[-1]) < 40] == []
+
+
+WRONG = {
+    "no-such-command": ["stauts"],
+    "no-such-option": ["--dry-rum"],
+    "no-such-output": ["status", "--output", "xml"],
+    "option-of-a-pass": ["--dry-run", "status"],
+    "rev-without-dry-run": ["--rev", "HEAD"],
+    "rev-and-worktree": ["--dry-run", "--rev", "HEAD", "--worktree"],
+    "yes-really-in-a-dry-run": ["--dry-run", "--yes-really"],
+    "no-such-hire": ["--dry-run", "--hire", "nobody"],
+    "no-such-integration": ["--dry-run", "--integration", "nowhere"],
+    "argument-missing": ["explain", "ada"],
+    "no-grant": ["accept", "nobody", "saas"],
+    "retry-of-nothing": ["retry"],
+    "since": ["history", "--since", "yesterday"],
+    "no-such-schema": ["schema", "hires"],
+    "folder-not-empty": ["init", "."],
+    "csv-of-a-diff": ["diff", "HEAD", "--output", "csv"],
+    "no-such-service": ["initial-data", "check", "nowhere"],
+}
+
+FAILING = {
+    "no-such-revision": ["diff", "nowhere"],
+    "no-repository": ["--repo", "nowhere", "validate"],
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_usage(repo: Repo, call: Call, name: str) -> None:
+    repo.commit()
+    done = call(repo, *WRONG[name], env={"COLUMNS": "80"})
+    assert (done.code, done.out) == (64, "")
+    same(f"errors/{name}.txt", steady(done.err, repo))
+
+
+@pytest.mark.parametrize("name", FAILING)
+def test_errors(repo: Repo, call: Call, name: str) -> None:
+    repo.commit()
+    done = call(repo, *FAILING[name], env={"COLUMNS": "80"})
+    assert (done.code, done.out) == (1, "")
+    same(f"errors/{name}.txt", steady(done.err, repo))
+
+
+@pytest.fixture
+def team(repo: Repo, accounts: AccountService) -> Repo:
+    """Somebody who has it, somebody who lacks it, somebody later, and a file with an error."""
+    repo.manifest("saas", accounts.manifest(team=True))
+    repo.hire("ada", {"integration": "saas", "values": {"TEAM": "1"}})
+    repo.hire(
+        "bob",
+        {"integration": "saas", "values": {"TEAM": "1"}},
+        {"integration": "saas", "name": "saas-ops", "values": {"TEAM": "2"}, "needs": ["saas"]},
+    )
+    repo.hire("cyd", {"integration": "saas", "values": {"TEAM": "1"}, "at": "2999-01-01"})
+    repo.write("hires/dan.yaml", "email: dan\nfirst_name: Dan\nlast_name: Example\n")
+    repo.commit()
+    return repo
+
+
+@pytest.mark.parametrize("output", ["table", "markdown", "csv"])
+@pytest.mark.parametrize("by", ["person", "integration"])
+def test_a_dry_run_and_the_ledger(team: Repo, call: Call, output: str, by: str) -> None:
+    before = call(team, "--dry-run", "--by", by, "--output", output)
+    same(f"tables/dry-run-by-{by}.{output}", steady(before.out, team))
+    assert call(team).code == 1, "a file has an error"
+    after = call(team, "status", "--by", by, "--output", output)
+    same(f"tables/status-by-{by}.{output}", steady(after.out, team))
+
+
+SINCE = datetime(2026, 11, 3, 9, tzinfo=UTC)
+
+
+def row(hire: str, status: Status = Status.PRESENT, **more: Any) -> Row:
+    given: dict[str, Any] = {"email": f"{hire}@example.com", "access": "saas", "integration": "saas", "reason": ""}
+    given |= {"action": Action.NONE, "attempts": 0, "retry_at": None, "checked_at": None, "last_error": None}
+    return Row(hire=hire, status=status, **{**given, "source": f"hires/{hire}.yaml:5", "since": SINCE, **more})
+
+
+@pytest.mark.parametrize("by", ["person", "integration"])
+def test_what_is_as_wanted_is_counted_and_not_told(repo: Repo, capsys: pytest.CaptureFixture[str], by: str) -> None:
+    report = Report(None, dry_run=True)
+    report.rows = [row(f"h{number:02}", access=access) for number in range(20) for access in ("saas", "saas-ops")]
+    report.rows += [row("h07", integration="chat", access="chat", status=Status.MISSING, action=Action.EXECUTE)]
+    report.rows += [row("h08", integration="mail", access="mail")]
+    show_report(report, Asked(repo=repo.root), by=by)
+    same(f"tables/folded-by-{by}.table", capsys.readouterr().out)
+
+
+def test_csv_runs_nothing_in_a_spreadsheet(repo: Repo, capsys: pytest.CaptureFixture[str]) -> None:
+    bad = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1"]
+    report = Report(None, dry_run=True)
+    report.rows = [row("ada", reason=text) for text in bad] + [row("ada", access="=cmd|' /C calc'!A0")]
+    show_report(report, Asked(repo=repo.root, output="csv"))
+    read = list(csv.DictReader(io.StringIO(capsys.readouterr().out, newline="")))
+    assert [line["reason"] for line in read[:-1]] == [f"'{text}" for text in bad]
+    assert read[-1]["access"] == "'=cmd|' /C calc'!A0"
+
+
+@pytest.mark.parametrize("output", ["table", "markdown"])
+def test_text_from_files_moves_no_cursor_and_ends_no_row(
+    repo: Repo, capsys: pytest.CaptureFixture[str], output: str
+) -> None:
+    report = Report(None, dry_run=True)
+    report.rows = [row("ada", reason="\x1b[2Jgone\n| a row | of its own |", access="\x1b[31msaas")]
+    show_report(report, Asked(repo=repo.root, output=output))
+    out = capsys.readouterr().out
+    assert "\x1b" not in out
+    assert not any(line.startswith("| a row") for line in out.splitlines())
+
+
+def test_the_author_is_told_from_the_ledger_where_git_has_forgotten_the_commit(team: Repo, call: Call) -> None:
+    call(team)
+    who = team.git("log", "-1", "--format=%an <%ae>")
+    for line in csv.DictReader(io.StringIO(call(team, "status", "--output", "csv").out)):
+        assert line["author"] == who
+    team.git("checkout", "--quiet", "--orphan", "other")
+    team.commit("a history rewritten")
+    team.git("branch", "-D", "main")
+    team.git("reflog", "expire", "--expire=now", "--all")
+    team.git("gc", "--quiet", "--prune=now")
+    lines = list(csv.DictReader(io.StringIO(call(team, "status", "--output", "csv").out)))
+    assert {line["author"] for line in lines if line["hire"] in ("ada", "bob")} == {who}
+
+
+def in_a_terminal(repo: Repo, *arguments: str, **env: str) -> str:
+    """What the program writes to a terminal of its own."""
+    ours, theirs = pty.openpty()
+    environment = repo.environment(env)
+    if not env.get("NO_COLOR"):
+        del environment["NO_COLOR"]
+    process = subprocess.Popen([PROGRAM, *arguments], cwd=repo.root, env=environment, stdout=theirs)
+    os.close(theirs)
+    text = b""
+    while True:
+        try:
+            part = os.read(ours, 4096)
+        except OSError:
+            break  # Linux ends a terminal whose last writer has gone with EIO
+        if not part:
+            break
+        text += part
+    os.close(ours)
+    process.wait(30)
+    return text.decode()
+
+
+def test_colours_are_for_terminals_that_want_them(team: Repo, call: Call) -> None:
+    call(team)
+    assert "\x1b[" in in_a_terminal(team, "status")
+    assert "\x1b[" not in in_a_terminal(team, "status", NO_COLOR="1")
+    assert "\x1b[" not in call(team, "status").out
+
+
+@pytest.mark.parametrize(
+    "arguments", ["status", "--dry-run", "history", "validate", "status --output json", "schema manifest", "--help"]
+)
+def test_a_reader_that_leaves_is_no_fault(team: Repo, call: Call, arguments: str) -> None:
+    call(team)
+    for number in range(300):  # more than a pipe holds
+        team.hire(f"p{number:03}", {"integration": "saas", "values": {"TEAM": "none"}})
+    team.commit()
+    done = subprocess.run(
+        ["bash", "-c", f"{PROGRAM} {arguments} | head -n 1"],
+        cwd=team.root,
+        env=team.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert len(done.stdout.splitlines()) == 1
+    assert "Traceback" not in done.stderr
+    assert "Broken pipe" not in done.stderr
+    assert "BrokenPipe" not in done.stderr
