@@ -81,7 +81,8 @@ class Repo:
             self.git("config", key, value)
         self.listen = f"127.0.0.1:{free_port()}"
         self.state = root / ".reconciler" / "state.db"
-        self.write(".gitignore", ".reconciler/\n")
+        (root / ".git" / "info").mkdir(exist_ok=True)
+        (root / ".git" / "info" / "exclude").write_text(".reconciler/\n")
 
     def write(self, path: str, content: str | bytes | Mapping[str, Any] | list[Any]) -> Path:
         """Write a file: text and bytes as they are, data as YAML (as JSON where the name ends so)."""
