@@ -136,7 +136,7 @@ def _remembered(record: Record | None) -> tuple[Value, ...]:
     """The values that the account was made with, where git has them no longer."""
     if record is None:
         return ()
-    values = {name: value for name, value in record.snapshot.items() if value is not None}
+    values = {name: value for name, value in record.values.items() if value is not None}
     order = sorted(values, key=lambda name: (name in HIRE_NAMES, name))
     return tuple(Value(name, written(values[name]), "the ledger") for name in order)
 

@@ -253,7 +253,7 @@ class Integration:
             source=record.source,
             manifest=self.manifest,
             manifest_file=self.file,
-            layers=(Layer("the ledger", record.snapshot),),
+            layers=(Layer("the ledger", record.values),),
             needs=record.needs,
             origin=record.origin,
         )
@@ -272,7 +272,7 @@ class Integration:
         return Prepared(
             grant=grant,
             scope=scope,
-            snapshot=record.snapshot,
+            snapshot=record.values,
             digest=self.digest(grant, self.manifest.revoke, stored),
             outlines=tuple(outline(call, scope) for call in self.manifest.revoke),
             check=check,

@@ -16,7 +16,7 @@ from reconciler.engine.claims import InHand
 from reconciler.engine.integrations import Integration, Prepared
 from reconciler.engine.memory import stored_for
 from reconciler.engine.observe import ENOUGH, Checker, Listings, Misfit
-from reconciler.engine.plan import Policy, differences, judge, judge_orphan, standing
+from reconciler.engine.plan import TAKEN_BY_HAND, Policy, differences, judge, judge_orphan, standing
 from reconciler.engine.together import together
 from reconciler.engine.twins import Twins
 from reconciler.model.errors import Blocked, Problem
@@ -293,6 +293,9 @@ class Walk:
             return Planned(bare, record, Decision(Status.REVOKED, Action.NONE, record.reason), wanted=False)
         if integration is None:
             problems = self._desired.files.broken["manifests"].get(record.integration)
+            if not problems and self._by_hand.get(record.key) == "revoke":
+                taken = Decision(Status.REVOKED, Action.NONE, TAKEN_BY_HAND)
+                return Planned(bare, record, taken, wanted=False, by_hand=True)
             why = f"the manifest has an error: {problems[0]}" if problems else "its manifest is gone"
             decision = Decision(Status.ORPHANED, Action.NONE, f"no longer in git, and {why}")
             return Planned(bare, record, decision, wanted=False)

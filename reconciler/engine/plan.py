@@ -20,7 +20,7 @@ from reconciler.model.settings import Settings, Suspension
 from reconciler.model.status import Action, Status
 from reconciler.model.verdict import Missing, NoCheck, Present, Unknown, Verdict
 
-__all__ = ["Policy", "Progress", "differences", "judge", "judge_orphan", "progress", "standing"]
+__all__ = ["TAKEN_BY_HAND", "Policy", "Progress", "differences", "judge", "judge_orphan", "progress", "standing"]
 
 HEAL_PAUSE = timedelta(hours=24)
 """A loss within this time of a healing is an admin's deliberate deletion, and is not fought (STATES.md)."""
@@ -80,6 +80,9 @@ class Progress:
     def __str__(self) -> str:
         return f"{self.done} of {self.total} requests done"
 
+
+TAKEN_BY_HAND = "no longer in git; taken away by hand: there is no request for it"
+"""A person's word for what no check and no request can tell."""
 
 MADE = frozenset({Outcome.SENT, Outcome.LOST, Outcome.UNMET})
 TAKEN = frozenset({Outcome.SENT, Outcome.LOST})
@@ -306,7 +309,7 @@ def judge_orphan(
 
     `twin` is a grant still wanted for which this is the same account; `can_revoke` says that the manifest has
     `revoke`, `by_hand` that a person asks for it: then an invitation that may be open, and what has no check, are
-    revoked too. `texts` are the digests of its revoke requests.
+    revoked too, or taken for revoked where there is nothing to send. `texts` are the digests of its revoke requests.
     """
     left = Decision(Status.ORPHANED, Action.NONE, "")
     if record.phase is Phase.REVOKED:
@@ -331,8 +334,10 @@ def judge_orphan(
         case Present() if not (policy.prune or by_hand):
             return replace(left, reason="no longer in git; prune: report")
         case Present() | Missing() | NoCheck():
-            revoke = replace(left, action=Action.REVOKE, reason="no longer in git")
-            return revoke if can_revoke else _irrevocable(left)
+            if can_revoke:
+                return replace(left, action=Action.REVOKE, reason="no longer in git")
+            there = isinstance(verdict, Present)
+            return _irrevocable(left) if there else Decision(Status.REVOKED, Action.NONE, TAKEN_BY_HAND)
         case _:
             assert_never(verdict)
 

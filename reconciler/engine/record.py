@@ -94,6 +94,8 @@ def checked(
     if new.phase is Phase.NEW:
         new = replace(new, email=grant.email, snapshot=snapshot or new.snapshot)
     match verdict:
+        case _ if decision.status is Status.REVOKED and record.phase is not Phase.REVOKED:
+            new = _taken_away(new, verdict, decision, now, told)
         case Present(under=None) if wanted and decision.status is Status.PRESENT:
             new = _found(new, grant, snapshot or {}, found_by or {}, now, told)
         case Present() if not wanted:
@@ -163,6 +165,7 @@ def _found(
                 phase=Phase.CONFIRMED,
                 confirmed_at=now,
                 snapshot=snapshot or new.snapshot,
+                attempted={},
                 run=None,
                 retry_at=None,
                 fresh=False,
@@ -180,12 +183,22 @@ def _still_there(record: Record, now: datetime, told: Told) -> Record:
     return new
 
 
+def _taken_away(record: Record, verdict: Verdict | None, decision: Decision, now: datetime, told: Told) -> Record:
+    """An orphan that is no more without a request of ours: found gone, or taken away by a person who says so."""
+    told.append((Event.REVOKED, decision.reason.removeprefix("no longer in git; ")))
+    return replace(
+        record,
+        phase=Phase.REVOKED,
+        checked_at=now if isinstance(verdict, Missing) else record.checked_at,
+        revoking=False,
+        run=None,
+        retry_at=None,
+        last_error=None,
+        fresh=False,
+    )
+
+
 def _not_there(record: Record, decision: Decision, told: Told) -> Record:
-    if decision.status is Status.REVOKED:
-        told.append((Event.REVOKED, "found gone"))
-        return replace(
-            record, phase=Phase.REVOKED, revoking=False, run=None, retry_at=None, last_error=None, fresh=False
-        )
     if record.phase in UNSETTLED:
         return record
     if record.phase is Phase.CONFIRMED and not record.lost:
@@ -212,12 +225,16 @@ def begun(
     revoking: bool,
     by_hand: bool,
 ) -> Record:
-    """The record once an attempt is about to start; a run that is not continued forgets the one before."""
+    """The record once an attempt is about to start; a run that is not continued forgets the one before.
+
+    `snapshot` is what the attempt is made with: the account's own values from when it succeeds.
+    """
     return replace(
         record,
         attempts=number,
         digest=digest,
-        snapshot=snapshot,
+        snapshot=snapshot if revoking else record.snapshot,
+        attempted={} if revoking else snapshot,
         run=record.run if resumed else None,
         fresh=False,
         revoking=revoking,
@@ -235,7 +252,9 @@ def succeeded(record: Record, *, webhook: bool, heals: bool, now: datetime) -> t
         action=Action.NONE,
         reason="it ran" if webhook else "executed; the exists check does not see it yet",
         changed=False,
-        email=str(record.snapshot.get("email", record.email)),
+        email=str(record.attempted.get("email", record.email)),
+        snapshot=record.attempted or record.snapshot,
+        attempted={},
         executed_at=now,
         healed_at=now if heals else record.healed_at,
         lost=False,

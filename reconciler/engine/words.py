@@ -86,6 +86,8 @@ def _accepted(record: Record, now: datetime) -> Record:
         status=Status.PRESENT if checked else Status.DONE,
         action=Action.NONE,
         reason="accepted by hand",
+        snapshot=record.values,
+        attempted={},
         confirmed_at=record.confirmed_at or now,
         retry_at=None,
         last_error=None,

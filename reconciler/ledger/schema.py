@@ -74,6 +74,7 @@ grants = Table(
     Column("last_error", Text),
     Column("digest", Text),
     Column("snapshot", JSON, nullable=False),
+    Column("attempted", JSON, nullable=False),
     Column("needs", JSON, nullable=False),
     Column("executed_at", Moment),
     Column("confirmed_at", Moment),

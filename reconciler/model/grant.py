@@ -110,8 +110,8 @@ class Record:
     """What the ledger remembers of a grant.
 
     `attempts` counts since it last started afresh. `digest` is the keyed digest of what the last attempt would send.
-    `snapshot` holds the variables of the hire and the form as they were when it was last executed or confirmed; an
-    orphan is checked and revoked from it. `steps` are those of an unsettled run. `revoking` tells that `attempts`,
+    `snapshot` holds the variables of the hire and the form as they were when it was last executed or confirmed,
+    `attempted` as they were at the attempt that is under way or failed. `steps` are those of an unsettled run. `revoking` tells that `attempts`,
     `retry_at` and `steps` belong to a revocation, `by_hand` that they belong to a run that a person asked for. `fresh`
     asks for a fresh start. `guarded` tells that the guard holds it.
     """
@@ -132,6 +132,7 @@ class Record:
     last_error: str | None = None
     digest: str | None = None
     snapshot: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    attempted: Mapping[str, Any] = field(default_factory=dict, repr=False)
     origin: str | None = None
     needs: tuple[str, ...] = ()
     executed_at: datetime | None = None
@@ -156,6 +157,14 @@ class Record:
     def leaves_something(self) -> bool:
         """Whether there can be an account behind it: then it is never silently dropped."""
         return self.settled or any(step.may_have_effect for step in self.steps)
+
+    @property
+    def values(self) -> Mapping[str, Any]:
+        """What the account has, as far as it is known: an orphan is checked and revoked from this."""
+        halfway = self.phase in (Phase.RETRYING, Phase.FAILED) and not self.revoking
+        if halfway and self.attempted and any(step.may_have_effect for step in self.steps):
+            return self.attempted
+        return self.snapshot
 
 
 @dataclass(frozen=True, slots=True)

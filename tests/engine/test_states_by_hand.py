@@ -232,12 +232,66 @@ def test_revoke_undoes_a_webhook_that_can_be_undone(machine, accounts, repo):
     machine.reconcile()
     repo.hire("bob")
     repo.commit()
-    asked = {("bob", "hook"): "revoke"}
-    left = row(machine.reconcile(by_hand=asked), "bob", "hook")
-    assert (left.status, left.reason) == (Status.ORPHANED, "no longer in git; the manifest has no revoke")
     repo.manifest("hook", hook | {"revoke": [{"url": f"{accounts.url}/hook", "method": "DELETE"}]})
     repo.commit()
-    assert row(machine.reconcile(by_hand=asked), "bob", "hook").status is Status.REVOKED
+    assert row(machine.reconcile(), "bob", "hook").status is Status.ORPHANED
+    assert row(machine.reconcile(by_hand={("bob", "hook"): "revoke"}), "bob", "hook").status is Status.REVOKED
+    assert len(accounts.calls("DELETE", "/hook")) == 1
+
+
+@pytest.mark.parametrize("manifest", ["without revoke", "gone"])
+def test_revoke_of_what_nothing_can_be_sent_for_takes_a_persons_word(machine, accounts, repo, manifest):
+    """Else such a person could never be forgotten."""
+    accounts.route("POST", "/hook", {"ok": True})
+    repo.manifest("hook", {"execute": [{"url": f"{accounts.url}/hook"}]})
+    repo.hire("bob", "hook")
+    repo.commit()
+    machine.reconcile()
+    repo.remove("hires/bob.yaml")
+    if manifest == "gone":
+        repo.remove("manifests/hook.yaml")
+    repo.commit()
+    assert row(machine.reconcile(), "bob", "hook").status is Status.ORPHANED
+    assert row(machine.reconcile(by_hand={("bob", "hook"): "revoke"}), "bob", "hook").status is Status.REVOKED
+    assert "taken away by hand" in machine.history("bob")[-1].detail
+    assert row(machine.reconcile(), "bob", "hook").status is Status.REVOKED
+
+
+def test_revoke_of_an_account_that_is_there_takes_more_than_a_persons_word(orphaned, accounts, repo):
+    repo.manifest("tool", accounts.manifest(team=True))
+    repo.commit()
+    left = row(orphaned.reconcile(by_hand=REVOKE), "ada", "tool")
+    assert (left.status, left.reason) == (Status.ORPHANED, "no longer in git; the manifest has no revoke")
+
+
+def test_a_run_by_hand_that_took_no_effect_leaves_the_accounts_own_values(machine, accounts, repo):
+    """The account is in team 7 until a request for team 8 succeeded: an orphan is revoked from what it has."""
+    manifest = accounts.manifest(team=True)
+    accounts.route("DELETE", "/teams/{team}", lambda _received, team: {"left": team})
+    manifest["revoke"] = [{"url": f"{accounts.url}/teams/{{{{TEAM}}}}", "method": "DELETE"}]
+    repo.manifest("tool", manifest)
+    repo.settings(gnupg_home=repo.gnupg.path, prune="revoke")
+    repo.commit()
+    machine.reconcile()
+    repo.hire("ada", {"integration": "tool", "values": {"TEAM": "8"}})
+    repo.commit()
+    accounts.fail_next(1, 500, method="POST")
+    assert row(machine.reconcile(by_hand=RUN), "ada", "tool").status is Status.RETRYING
+    repo.hire("ada")
+    repo.commit()
+    assert row(machine.reconcile(), "ada", "tool").status is Status.REVOKED
+    assert [call.path for call in accounts.calls("DELETE")] == ["/teams/7"]
+
+
+def test_a_run_by_hand_that_took_effect_leaves_the_new_values(lenient, accounts, repo):
+    lenient.reconcile()
+    repo.hire("ada", {"integration": "tool", "values": {"TEAM": "8"}})
+    repo.commit()
+    accounts.drop_after_commit(method="POST", prefix="/teams")
+    lenient.reconcile(by_hand=RUN)
+    lenient.word("accept", "ada", "tool")
+    accepted = row(lenient.reconcile(), "ada", "tool")
+    assert (accepted.status, accepted.changed) == (Status.PRESENT, False)
 
 
 def test_words_about_nobody_change_nothing(machine, accounts):
