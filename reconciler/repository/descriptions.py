@@ -153,8 +153,8 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "remote": "The remote's name.",
         "branch": "The branch that is fast-forwarded.",
         "fetch": "How often; null: never.",
-        "verify_signatures": "Act only on commits with a good signature.",
-        "trusted_from": "The commit from which on signatures are asked for.",
+        "verify_signatures": "Act only on commits that a trusted key signed.",
+        "trusted_from": "At the first run: the full id of the commit after which all are signed.",
     },
     "Limits": {
         "concurrency": "Requests at one time, to all hosts.",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -260,6 +262,28 @@ def test_what_is_settled_is_erased_down_to_its_bytes(machine: Machine, accounts:
     # SQLite keeps what was deleted until its page is used again, unless it is told otherwise: no run of it is left.
     assert not any(blob[at : at + 12] in found for at in range(len(blob) - 12))
     assert b"notice/ada" not in found
+
+
+def test_a_lost_key_can_be_let_go_of_and_the_ledger_stays(
+    machine: Machine, accounts: AccountService, home: GnupgHome, tmp_path: Path
+) -> None:
+    """What docs/security.md says to do."""
+    text = Path(__file__, "../../../docs/security.md").resolve().read_text()
+    (statements,) = re.findall(r'sqlite3 \.reconciler/state\.db "(.*)"', text)
+    accounts.fail_next(1, 500, prefix="/welcome")
+    machine.reconcile()
+    Away(home, tmp_path)
+    assert row(machine.reconcile(), "ada", "tool").status is Status.BLOCKED
+    with closing(sqlite3.connect(machine.repo.state)) as state_db:
+        state_db.executescript(statements)
+    home.fingerprint = second_key(home)
+    machine.repo.initial_data("tool", {"TOKEN": "the-token"})
+    machine.repo.commit()
+    machine.clock.turn(hours=2)
+    found = row(machine.reconcile(), "ada", "tool")
+    assert found.status in (Status.RETRYING, Status.FAILED)
+    assert "what the earlier attempt had received is gone: `reconcile accept` or `reconcile run`" in found.reason
+    assert accounts.created["ada@example.com"] == 1
 
 
 def state(repo: Repo) -> bytes:
