@@ -3,11 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
 
-.PHONY: help run test check bench lock clean
+.PHONY: help run test check bench docs lock clean
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-run: $(READY) ## the whole thing on this machine: sample repository, sample services, daemon, status page
+run: $(READY) ## the whole thing on this machine: sample repository, sample services, daemon
 	$(VENV)/bin/reconcile demo
 
 test: $(READY) ## every test, with branch coverage and its gate
@@ -22,13 +22,17 @@ check: $(READY) ## what a change has to pass before its tests run: lint, format,
 bench: $(READY) ## the figures, each a ratio against a baseline of the same round
 	$(VENV)/bin/python -m bench
 
+docs: $(READY) ## the documentation as a site, site/index.html
+	$(VENV)/bin/python -m website.reference
+	$(VENV)/bin/mkdocs build --quiet --strict
+
 lock: $(READY) ## choose the dependencies' versions anew, within pyproject.toml
 	$(VENV)/bin/python -m pip install --quiet uv
 	$(VENV)/bin/uv pip compile --quiet --universal --generate-hashes --no-header --all-extras --upgrade \
 		--output-file requirements.lock pyproject.toml
 
 clean: ## remove what these commands made, but for .reconciler/
-	rm -rf $(VENV) build dist *.egg-info .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis \
+	rm -rf $(VENV) site build dist *.egg-info .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis \
 		.import_linter_cache
 
 # The lock holds what builds the project too, so that the second line asks nobody for anything.
