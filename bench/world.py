@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 import time
 from pathlib import Path
 
+from reconciler.cli.one_pass import many_objects
 from reconciler.engine.notify import Notifier
 from reconciler.engine.observed import Selection
 from reconciler.engine.passes import look, reconcile
@@ -18,7 +20,7 @@ __all__ = ["folder", "reconcile_twice"]
 
 
 def folder(root: Path, url: str, people: int, *, settings: str = "") -> Path:
-    """A plain folder with one integration and so many hires that have it."""
+    """A repository with one integration and so many hires that have it, committed."""
     for name in ("hires", "manifests", "config"):
         (root / name).mkdir(parents=True, exist_ok=True)
     (root / "manifests" / "tool.yaml").write_text(
@@ -33,11 +35,16 @@ def folder(root: Path, url: str, people: int, *, settings: str = "") -> Path:
         (shard / f"p{number}.yaml").write_text(
             f"email: p{number}@example.com\nfirst_name: P{number}\nlast_name: Example\naccess: [tool]\n"
         )
+    for arguments in (("init", "--quiet"), ("add", "--all"), ("commit", "--quiet", "--message", "bench")):
+        who = ("-c", "user.name=Bench", "-c", "user.email=bench@example.com", "-c", "gc.auto=0")
+        subprocess.run(["git", "-C", str(root), *who, *arguments], check=True, capture_output=True)
     return root
 
 
 def reconcile_twice(root: Path) -> list[tuple[float, Report]]:
     """Two passes over everything, as a daemon makes them one after the other: seconds and report of each."""
+
+    many_objects()
 
     async def go() -> list[tuple[float, Report]]:
         world = World(root, SystemClock(), Redactor())

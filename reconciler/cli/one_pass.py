@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 from typing import TYPE_CHECKING
 
@@ -47,6 +48,7 @@ def one_pass(
         raise UsageError("--yes-really lets something through, a dry run lets nothing: leave one out")
     redactor = Redactor()
     set_up(asked, redactor)
+    many_objects()
     selection = Selection(
         hires=frozenset(hires) if hires else None,
         integrations=frozenset(integrations) if integrations else None,
@@ -173,6 +175,14 @@ def _leave_word(asked: Asked, error: HeldError) -> int:
     leave(asked, "release")
     tell(f"{error}; it was asked to let the held integrations through, once")
     return 0
+
+
+def many_objects() -> None:
+    """Let the garbage collector look less often: a pass makes many objects that live as long as it does.
+
+    With Python's own thresholds it takes a fifth of a pass's time.
+    """
+    gc.set_threshold(50_000, 20, 100)
 
 
 class until_stopped:  # noqa: N801  a context manager, used like a function

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo
@@ -157,6 +158,7 @@ class Settings(Model):
         return (self.public_url or f"http://{self.listen}").rstrip("/")
 
 
+@lru_cache(maxsize=256)
 def loopback(host: str) -> bool:
     """Whether a host name or address is this machine's own."""
     if host == "localhost" or host.endswith(".localhost"):

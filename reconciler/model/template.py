@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
-__all__ = ["PLACEHOLDER", "misuse", "names", "texts"]
+__all__ = ["PLACEHOLDER", "misuse", "names", "split", "texts"]
 
 PLACEHOLDER = re.compile(r"\{\{\s*([\w.]+)\s*\}\}")
 """A variable; group 1 is its name, dots included."""
@@ -35,7 +36,17 @@ def texts(value: Any) -> Iterator[str]:
 
 def names(value: Any) -> frozenset[str]:
     """The names of all placeholders in a string or a structure, keys included, with their dots."""
-    return frozenset(name for text in texts(value) if "{{" in text for name in PLACEHOLDER.findall(text))
+    return frozenset(name for text in texts(value) if "{{" in text for name in _split(text)[1::2])
+
+
+def split(text: str) -> tuple[str, ...]:
+    """A text cut at its placeholders: literal, name, literal, … ; a manifest's texts are cut once."""
+    return _split(text) if "{{" in text else (text,)
+
+
+@lru_cache(maxsize=4096)
+def _split(text: str) -> tuple[str, ...]:
+    return tuple(PLACEHOLDER.split(text))
 
 
 def misuse(value: Any) -> list[str]:

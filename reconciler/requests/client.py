@@ -19,7 +19,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from functools import cache
+from functools import cache, lru_cache
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from time import monotonic
 from typing import Any
@@ -62,6 +62,12 @@ for _name in ("httpx", "httpcore"):  # they write whole URLs and headers into th
 def _tls() -> ssl.SSLContext:
     """One for all clients: making it takes longer than making a client. SSL_CERT_FILE and SSL_CERT_DIR are kept."""
     return httpx.create_ssl_context()
+
+
+@lru_cache(maxsize=1024)
+def _origin(scheme: str, host: str, port: int) -> httpx.URL:
+    """Where to connect to; what is asked for there is the target, which httpx need not read again."""
+    return httpx.URL(f"{scheme}://{host}:{port}/")
 
 
 @dataclass(slots=True)
@@ -210,7 +216,7 @@ class Client:
         headers = [*(header for header in headers if header[0].lower() not in names), *given]
         return httpx.Request(
             wire.method,
-            wire.url,
+            _origin(*address.origin),
             headers=[(name.encode(), value.encode(errors="replace")) for name, value in headers],
             content=wire.content,
             extensions={"target": address.target.encode(), "trace": trace},

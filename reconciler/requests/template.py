@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from reconciler.model.errors import MissingVariable
 from reconciler.model.scope import DEFERRED, Scope
 from reconciler.model.secret import MASK, Secret
-from reconciler.model.template import PLACEHOLDER
+from reconciler.model.template import PLACEHOLDER, split
 from reconciler.requests.url import Builder
 
 __all__ = ["Shown", "plain", "render_data", "render_text", "render_url", "substitute", "written"]
@@ -58,7 +58,7 @@ def written(value: Any) -> str:
 
 def render_text(text: str, scope: Scope) -> Shown:
     """A text with its placeholders replaced. Raises MissingVariable."""
-    parts = PLACEHOLDER.split(text)
+    parts = split(text)
     rendered, shown = [parts[0]], [parts[0]]
     for name, literal in zip(parts[1::2], parts[2::2], strict=True):
         put = _put(name, scope)
@@ -78,7 +78,7 @@ def render_url(text: str, scope: Scope) -> Shown:
     White space around the text is none of the URL. Raises MissingVariable, and Blocked for a value that would change
     the host or climb in the path.
     """
-    parts = PLACEHOLDER.split(text.strip())
+    parts = split(text.strip())
     url = Builder()
     url.add_text(parts[0])
     for name, literal in zip(parts[1::2], parts[2::2], strict=True):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from ipaddress import IPv6Address
 from urllib.parse import quote, unquote
 
@@ -52,6 +53,7 @@ class Address:
         return self.target.partition("?")[0]
 
 
+@lru_cache(maxsize=1024)
 def parse(url: str) -> Address | None:
     """The address of an http or https URL; None for anything else, a user name before the host included."""
     match = _ADDRESS.fullmatch(url)
