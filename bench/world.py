@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -17,6 +18,8 @@ from reconciler.engine.world import SystemClock, World
 from reconciler.model.secret import Redactor
 
 __all__ = ["folder", "reconcile_twice"]
+
+GIT = shutil.which("git") or "git"
 
 
 def folder(root: Path, url: str, people: int, *, settings: str = "") -> Path:
@@ -37,13 +40,12 @@ def folder(root: Path, url: str, people: int, *, settings: str = "") -> Path:
         )
     for arguments in (("init", "--quiet"), ("add", "--all"), ("commit", "--quiet", "--message", "bench")):
         who = ("-c", "user.name=Bench", "-c", "user.email=bench@example.com", "-c", "gc.auto=0")
-        subprocess.run(["git", "-C", str(root), *who, *arguments], check=True, capture_output=True)
+        subprocess.run([GIT, "-C", str(root), *who, *arguments], check=True, capture_output=True)
     return root
 
 
 def reconcile_twice(root: Path) -> list[tuple[float, Report]]:
     """Two passes over everything, as a daemon makes them one after the other: seconds and report of each."""
-
     many_objects()
 
     async def go() -> list[tuple[float, Report]]:

@@ -111,9 +111,9 @@ class Record:
 
     `attempts` counts since it last started afresh. `digest` is the keyed digest of what the last attempt would send.
     `snapshot` holds the variables of the hire and the form as they were when it was last executed or confirmed,
-    `attempted` as they were at the attempt that is under way or failed. `steps` are those of an unsettled run. `revoking` tells that `attempts`,
-    `retry_at` and `steps` belong to a revocation, `by_hand` that they belong to a run that a person asked for. `fresh`
-    asks for a fresh start. `guarded` tells that the guard holds it.
+    `attempted` as they were at the attempt that is under way or failed. `steps` are those of an unsettled run.
+    `revoking` tells that `attempts`, `retry_at` and `steps` belong to a revocation, `by_hand` that they belong to a run
+    that a person asked for. `fresh` asks for a fresh start. `guarded` tells that the guard holds it.
     """
 
     key: Key
