@@ -59,6 +59,7 @@ def test_a_commit_puts_nothing_in_the_place_of_the_state(upstream: Repo, clone: 
     clone.write(".reconciler/state.db", "mine")
     before = clone.git("rev-parse", "HEAD")
     upstream.write(".reconciler/state.db", "theirs")
+    upstream.git("add", "--force", ".reconciler/state.db")
     upstream.commit()
     assert "(.reconciler/state.db)" in str(fetch(clone))
     assert clone.git("rev-parse", "HEAD") == before
