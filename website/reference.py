@@ -1,6 +1,6 @@
 """Writes docs/options.md from the command line's own definitions: `python -m website.reference`, as `make docs` does.
 
-The page is committed, so that it can be read in the repository too; a test sees that it is what this module would write.
+The page is committed, so that it can be read in the repository too; a test sees that it is what this would write.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import click
 from reconciler.cli import reconcile
 from reconciler.cli.options import shared
 
-__all__ = ["PAGE", "commands", "text"]
+__all__ = ["PAGE", "commands", "options_of", "text"]
 
 PAGE = Path(__file__).parents[1] / "docs" / "options.md"
 
@@ -51,16 +51,19 @@ def commands() -> Iterator[tuple[str, click.Command]]:
 
 def text() -> str:
     """The page."""
-    common = _shared()
-    parts = [BEGINNING, *_table(common)]
-    names = {option.name for option in common}
+    parts = [BEGINNING, *_table(_shared())]
     for name, command in commands():
         usage = " ".join(command.collect_usage_pieces(click.Context(command)))
         parts += ["", f"## {name}", "", "```", f"{name} {usage}", "```", "", _prose(command)]
-        own = [each for each in command.params if isinstance(each, click.Option) and each.name not in names]
-        if own:
+        if own := options_of(command):
             parts += ["", *_table(own)]
     return "\n".join(parts) + "\n"
+
+
+def options_of(command: click.Command) -> list[click.Option]:
+    """The options that a command has beside the shared ones."""
+    names = {option.name for option in _shared()}
+    return [each for each in command.params if isinstance(each, click.Option) and each.name not in names]
 
 
 def _shared() -> list[click.Option]:

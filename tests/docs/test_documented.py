@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
+import click
 import pytest
+from prometheus_client import Counter
+from prometheus_client.metrics import MetricWrapperBase
 from pydantic import BaseModel
 
+from reconciler import cli
+from reconciler.cli.asked_for import _own
+from reconciler.cli.show import COLUMNS
+from reconciler.daemon import loop
 from reconciler.model import hire, manifest, settings
 from reconciler.model.status import Action, Event, Status
+from reconciler.web.metrics import Metrics
+from website import reference
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -48,13 +58,14 @@ WRITTEN_OTHERWISE = {"At"}
 """Models that no file spells out: `at` is one word, and a table of its own says which."""
 
 
-def rows(page: str, heading: str) -> set[str]:
-    """What the first cells of the tables under a heading name as code."""
+def rows(page: str, heading: str, cell: int = 1) -> set[str]:
+    """What the first cells of the tables under a heading name as code, or all of their cells of another place."""
     text = (DOCS / page).read_text()
     parts = re.split(r"^#+ (.+)$", text, flags=re.MULTILINE)
     under = dict(zip(parts[1::2], parts[2::2], strict=True))
     assert heading in under, f"docs/{page} has no heading {heading!r}"
-    cells = re.findall(r"^\| ([^|]*) \|", under[heading], flags=re.MULTILINE)
+    lines = re.findall(r"^\|.*\|$", under[heading].replace(r"\|", "/"), flags=re.MULTILINE)
+    cells = [line.split("|")[cell] for line in lines]
     return {name for cell in cells for name in re.findall(r"`([^`]+)`", cell)}
 
 
@@ -114,10 +125,56 @@ def test_every_exit_code_is_documented(code: str) -> None:
     assert code in rows("commands.md", "Exit codes")
 
 
-@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: str(page.name))
+def test_the_page_of_commands_is_what_the_program_says() -> None:
+    assert reference.PAGE.read_text() == reference.text(), "run `make docs`, and commit docs/options.md"
+
+
+def test_every_command_is_told_of() -> None:
+    told = [words for name in rows("commands.md", "All commands") if (words := name.split())[0] == "reconcile"]
+    names = [name.split() for name, command in reference.commands() if not isinstance(command, click.Group)]
+    assert [name for name in names if not any(words[: len(name)] == name for words in told)] == []
+
+
+def test_every_option_of_a_pass_is_told_of() -> None:
+    told = {name.partition(" ")[0] for name in rows("commands.md", "Options of a pass")}
+    here = {max(option.opts, key=len) for option in reference.options_of(cli.reconcile)}
+    assert here - told == {"--version"}
+
+
+def test_every_command_is_in_the_readme() -> None:
+    text = (DOCS.parent / "README.md").read_text()
+    table = text.partition("## Commands")[2].partition("\n## ")[0]
+    named = set(re.findall(r"[a-z-]+", table))
+    assert cli.COMMANDS.keys() - named == set()
+
+
+def test_every_metric_is_documented() -> None:
+    metrics = [each for each in vars(Metrics()).values() if isinstance(each, MetricWrapperBase)]
+    names = {f"{each._name}_total" if isinstance(each, Counter) else each._name for each in metrics}
+    labels = {label for each in metrics for label in each._labelnames}
+    assert rows("operations.md", "Metrics") == names
+    assert labels <= rows("operations.md", "Metrics", cell=2)
+
+
+def test_every_reason_of_a_pass_is_documented() -> None:
+    source = inspect.getsource(loop)
+    whys = set(re.findall(r"self\._(?:sweep|start|queue)\([^\n]*\"(\w+)\"", source))
+    assert len(whys) >= 6
+    assert whys <= rows("operations.md", "Metrics", cell=3)
+
+
+def test_every_key_of_the_programs_own_initial_data_is_documented() -> None:
+    assert rows("operations.md", "Secrets") == set(_own(settings.Settings()).ids)
+
+
+def test_every_column_of_an_audit_is_documented() -> None:
+    assert rows("how-to/audit.md", "A file for the auditor") == set(COLUMNS)
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda page: str(page.name))
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)]+)\)", page.read_text()):
         file, _, anchor = target.partition("#")
-        text = (DOCS / file if file else page).read_text()
+        text = (page.parent / file if file else page).read_text()
         headings = {heading.lower().replace(" ", "-") for heading in re.findall(r"^#+ (.+)$", text, re.MULTILINE)}
         assert not anchor or anchor in headings, f"{page.name} links to {target}"

@@ -1,0 +1,65 @@
+"""What the tutorial and the README tell people to type is typed here, word for word, in an empty folder."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.repo import PROGRAM, free_port
+
+ROOT = Path(__file__).parents[2]
+
+
+def typed(page: str) -> str:
+    """The blocks of a page that are marked as a shell's, in order."""
+    return "".join(re.findall(r"^```sh\n(.*?)^```$", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL))
+
+
+def shell(folder: Path, script: str, home: str) -> str:
+    """What bash writes; the first command that fails ends it, and the test."""
+    who = {f"GIT_{role}_{part}": "ida@example.com" for role in ("AUTHOR", "COMMITTER") for part in ("NAME", "EMAIL")}
+    path = os.pathsep.join([str(PROGRAM.parent), os.environ["PATH"]])
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", f"trap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n{script}"],
+        cwd=folder,
+        env={"PATH": path, "HOME": str(folder), "GNUPGHOME": home, "GIT_CONFIG_NOSYSTEM": "1", **who},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def home() -> Iterator[str]:
+    """An empty GnuPG home, under a short path as its agent wants it."""
+    path = tempfile.mkdtemp(prefix="g-", dir="/tmp")
+    yield path
+    subprocess.run(["gpgconf", "--homedir", path, "--kill", "all"], check=True, capture_output=True)
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def test_the_tutorial(tmp_path: Path, home: str) -> None:
+    out = shell(tmp_path, typed("docs/tutorial.md").replace("8900", str(free_port())), home)
+    assert (
+        "all files are in order; requests would go to 1 host\nhost api.example.com  (manifests/example.yaml)\n" in out
+    )
+    assert "  phonebook  missing → execute  exists check: not found\n" in out
+    assert re.search(r"^1 grant at .{12}: 1 present; 1 executed in this pass$", out, re.MULTILINE)
+    assert re.search(r"^  phonebook  present since \d{4}-\d\d-\d\d  executed; exists check: found$", out, re.MULTILINE)
+    assert len(re.findall(r"^\S+Z +grace/phonebook  (?:attempt_started|executed|confirmed) ", out, re.MULTILINE)) == 3
+
+
+def test_the_readme(tmp_path: Path, home: str) -> None:
+    out = shell(tmp_path, typed("README.md"), home)
+    assert "all files are in order" in out
+    assert re.search(r"^dry run at .{12}: 1 scheduled; nothing to do$", out, re.MULTILINE)
