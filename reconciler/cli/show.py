@@ -84,7 +84,7 @@ def emit_json(value: Any) -> None:
 
 def headline(report: Report) -> str:
     """The whole story in one line."""
-    counts = ", ".join(f"{number} {status}" for status, number in report.summary.items()) or "no grants"
+    counts = ", ".join(f"{number} {status}" for status, number in report.summary.items())
     if report.dry_run:
         pending = len(report.pending)
         todo = f"; {pending} to do" if pending else "; nothing to do"
@@ -95,9 +95,10 @@ def headline(report: Report) -> str:
     broken = len(report.problems) - (report.refused is not None)
     wrong = f"; {count(broken, 'problem')} in files" if broken else ""
     at = f" at {report.revision[:12]}" if report.revision else ""
-    kind = "dry run" if report.dry_run else count(len(report.rows), "grant")
+    grants = count(len(report.rows), "grant") if report.rows else "no grants"
+    kind, counts = ("dry run", counts or grants) if report.dry_run else (grants, counts)
     refused = f"; {report.refused}" if report.refused is not None else ""
-    return f"{kind}{at}: {counts}{todo}{wrong}{refused}"
+    return f"{kind}{at}{counts and ': '}{counts}{todo}{wrong}{refused}"
 
 
 def _quiet(row: Row) -> bool:

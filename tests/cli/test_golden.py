@@ -18,6 +18,7 @@ from reconciler.cli import reconcile
 from reconciler.cli.options import Asked
 from reconciler.cli.show import show_report
 from reconciler.engine.report import Report, Row
+from reconciler.model.errors import Problem
 from reconciler.model.status import Action, Status
 from tests.cli.conftest import Call
 from tests.cli.goldens import same, steady
@@ -231,3 +232,31 @@ def test_a_reader_that_leaves_is_no_fault(team: Repo, call: Call, arguments: str
     assert "Traceback" not in done.stderr
     assert "Broken pipe" not in done.stderr
     assert "BrokenPipe" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("report", "line"),
+    [
+        (Report(None, dry_run=False), "no grants"),
+        (Report("a" * 40, dry_run=True), "dry run at aaaaaaaaaaaa: no grants; nothing to do"),
+        (Report("a" * 40, dry_run=False, rows=[row("ada")]), "1 grant at aaaaaaaaaaaa: 1 present"),
+        (
+            Report(
+                "a" * 40,
+                dry_run=False,
+                rows=[row("ada"), row("bob", Status.RETRYING, action=Action.WAIT)],
+                problems=[Problem("hires/dan.yaml", 1, "email: not an address")],
+                failures=1,
+                executed=1,
+            ),
+            "2 grants at aaaaaaaaaaaa: 1 present, 1 retrying; 1 executed, 1 failed in this pass; 1 problem in files",
+        ),
+    ],
+    ids=["nothing", "nothing planned", "one", "a pass"],
+)
+@pytest.mark.parametrize("output", ["table", "markdown"])
+def test_the_first_line_is_the_whole_story(
+    repo: Repo, capsys: pytest.CaptureFixture[str], report: Report, line: str, output: str
+) -> None:
+    show_report(report, Asked(repo=repo.root, output=output))
+    assert capsys.readouterr().out.splitlines()[0].strip("*") == line
