@@ -325,6 +325,7 @@ class Daemon:
             self._slices[crc32(hire.encode()) % count].append(hire)
         self._sliced = 0
         self._read_listings_anew()
+        self._world.reader.keep()
         begin_resync(self._held.ledger, now)
 
     def _read_listings_anew(self) -> None:

@@ -12,11 +12,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+import structlog
+
 from reconciler.engine import record as records
 from reconciler.engine.integrations import Integration, Prepared
 from reconciler.engine.memory import Memory, Vault, generated, notice_name, run_name, stored_name
 from reconciler.ledger.store import Attempt, Happening, Ledger
-from reconciler.model.clock import Clock, Stopped
+from reconciler.model.clock import Clock, Stopped, stamp
 from reconciler.model.errors import Blocked, RequestFailed, SecretsError
 from reconciler.model.grant import Decision, Outcome, Record, Step
 from reconciler.model.manifest import Condition, Notification, Request, Revoke
@@ -29,6 +31,8 @@ from reconciler.requests.render import expected, outline, render
 from reconciler.requests.template import render_text
 
 __all__ = ["Actor", "Job"]
+
+log = structlog.get_logger()
 
 UNAUTHORIZED = 401
 
@@ -303,6 +307,8 @@ class Actor:
         now = self._clock.now()
         new, lines = records.failed(run.record, error, now=now, at=now, retry_delay=self._retry_delay)
         self._ledger.settle(run.attempt, new, self._authored(lines), now=now, error=error)
+        when = stamp(new.retry_at)
+        log.warning("attempt.failed", grant=str(new.key), attempt=new.attempts, problem=error, retry_at=when)
         return self._as_written(new)
 
     def _succeed(self, run: _Run) -> Record:
