@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import re
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from reconciler import cli
 from reconciler.cli.asked_for import _own
 from reconciler.cli.show import COLUMNS
 from reconciler.daemon import loop
+from reconciler.engine.report import Report, Row
 from reconciler.model import hire, manifest, settings
 from reconciler.model.status import Action, Event, Status
 from reconciler.web.metrics import Metrics
@@ -165,6 +167,12 @@ def test_every_reason_of_a_pass_is_documented() -> None:
 
 def test_every_key_of_the_programs_own_initial_data_is_documented() -> None:
     assert rows("operations.md", "Secrets") == set(_own(settings.Settings()).ids)
+
+
+def test_every_field_of_the_json_is_documented() -> None:
+    told = (DOCS / "commands.md").read_text().partition("\n## JSON\n")[2]
+    fields = Report(None, dry_run=True).as_json().keys() | {field.name for field in dataclasses.fields(Row)}
+    assert [name for name in fields if f'"{name}"' not in told and f"`{name}`" not in told] == []
 
 
 def test_every_column_of_an_audit_is_documented() -> None:
