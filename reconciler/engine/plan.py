@@ -317,8 +317,9 @@ def judge_orphan(
     if twin is not None:
         return replace(left, reason=f"no longer in git; it is the same account as {twin}, which is")
     if record.revoking and record.phase in (Phase.RETRYING, Phase.FAILED):
-        if not can_revoke and not isinstance(verdict, Missing):
-            return _irrevocable(left)
+        if not can_revoke:
+            gone = Decision(Status.REVOKED, Action.NONE, "no longer in git; found gone")
+            return gone if isinstance(verdict, Missing) else _irrevocable(left)
         asked = replace(record, fresh=True) if by_hand else record
         return _unsettled_revocation(asked, verdict, policy, digest, texts)
     unconfirmed = record.confirmed_at is None or record.phase is Phase.EXECUTED

@@ -286,6 +286,26 @@ def test_an_account_is_not_revoked_while_the_twins_file_is_broken(pruning, accou
     assert accounts.calls("DELETE") == []
 
 
+def test_an_account_is_not_revoked_while_somebody_whose_file_is_broken_may_have_it(pruning, accounts, repo):
+    """A room's key: the check asks for the room, whoever is to have it."""
+    manifest = accounts.manifest(team=True)
+    room = f"{accounts.url}/users/room-{{{{TEAM}}}}@example.com"
+    manifest["exists"] |= {"url": room, "expected": "room-{{TEAM}}@example.com"}
+    manifest["revoke"] = [{"url": room, "method": "DELETE"}]
+    accounts.add("room-7@example.com")
+    repo.manifest("tool", manifest)
+    repo.hire("bob", TOOL)
+    repo.commit()
+    pruning.reconcile()
+    repo.remove("hires/bob.yaml")
+    repo.write("hires/ada.yaml", "email: [")
+    repo.commit()
+    left = row(pruning.reconcile(), "bob", "tool")
+    assert (left.status, left.action) == (Status.ORPHANED, Action.NONE)
+    assert "the same account as ada/tool" in left.reason
+    assert accounts.calls("DELETE") == []
+
+
 # A revocation that fails
 
 
