@@ -18,6 +18,9 @@ ROOT = Path(__file__).parents[1]
 
 _UP = re.compile(r"\]\((?:\.\./)+(manifests/[^)#]+|CHANGELOG\.md)\)")
 
+_ROW = re.compile(r"^\|.*\|$", re.MULTILINE)
+_CODE = re.compile(r"`[^`]*`")
+
 
 def on_files(files: Files, /, *, config: MkDocsConfig) -> Files:
     """Add the copies."""
@@ -28,6 +31,7 @@ def on_files(files: Files, /, *, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, /, *, page: Page, config: MkDocsConfig, files: Files) -> str:  # noqa: ARG001
-    """Lead links that leave docs/ to the copies."""
+    """Lead links that leave docs/ to the copies, and write bars within code as this Markdown wants them in a table."""
     up = "../" * page.file.src_uri.count("/")
-    return _UP.sub(rf"]({up}\1)", markdown)
+    markdown = _UP.sub(rf"]({up}\1)", markdown)
+    return _ROW.sub(lambda row: _CODE.sub(lambda code: code[0].replace(r"\|", "|"), row[0]), markdown)
