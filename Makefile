@@ -11,7 +11,7 @@ run: $(READY) ## the whole thing on this machine: sample repository, sample serv
 	$(VENV)/bin/reconcile demo
 
 test: $(READY) ## every test, with branch coverage and its gate
-	$(VENV)/bin/python -m pytest --cov --cov-report=term:skip-covered
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered
 
 check: $(READY) ## what a change has to pass before its tests run: lint, format, types, layers
 	$(VENV)/bin/ruff check .

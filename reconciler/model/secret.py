@@ -69,12 +69,15 @@ class Redactor:
 
     def learn(self, values: Iterable[str]) -> None:
         """Add secrets; values of fewer than six characters are left to the place where they are put in."""
-        for value in {value for value in values if len(value) >= SHORTEST} - self._known:
-            self._known.add(value)
-            for needle in _needles(value):
-                same = {*self._needles.get(needle[:SHORTEST], ()), needle}
-                # The longest first, so that no part of a secret is left standing beside the mask.
-                self._needles[needle[:SHORTEST]] = tuple(sorted(same, key=lambda each: (-len(each), each)))
+        fresh = {value for value in values if len(value) >= SHORTEST} - self._known
+        self._known |= fresh
+        grown: dict[str, set[str]] = {}
+        for needle in (needle for value in fresh for needle in _needles(value)):
+            begins = needle[:SHORTEST]
+            grown.setdefault(begins, set(self._needles.get(begins, ()))).add(needle)
+        for begins, same in grown.items():
+            # The longest first, so that no part of a secret is left standing beside the mask.
+            self._needles[begins] = tuple(sorted(same, key=lambda each: (-len(each), each)))
 
     def redact(self, text: str) -> str:
         """The text with every known secret replaced by the mask."""
