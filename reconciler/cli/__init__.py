@@ -5,6 +5,7 @@ Each command lives in a module of its own that imports what it needs when it run
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -104,6 +105,13 @@ def run(arguments: Sequence[str]) -> int:
         return 1
     except BrokenPipeError:
         # Whoever read the output went away; there is nobody to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            raise
+        # Most likely the output; what is still to be written of it would fail once more at the end.
+        click.echo(f"error: {os.strerror(error.errno)}: what was to be written is not complete", err=True)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return code if isinstance(code, int) else 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -39,6 +39,24 @@ def daemon(asked: Asked) -> int:
     return 0
 
 
+class _Told:
+    """The problems in files that the log has: a person whose file is set aside is in no row of the ledger."""
+
+    def __init__(self) -> None:
+        self._revision: str | None = None
+        self._problems = set[str]()
+
+    def new(self, log: Any, report: Report) -> None:
+        """Tell of those that were not there before; what another commit mended is told of when it comes back."""
+        problems = {str(problem) for problem in report.problems}
+        if report.revision != self._revision:
+            self._revision = report.revision
+            self._problems &= problems
+        if added := sorted(problems - self._problems):
+            self._problems |= problems
+            log.warning("daemon.file_problems", problems=added[:10], count=len(added))
+
+
 async def _serve(asked: Asked, redactor: Redactor) -> None:
     import structlog
 
@@ -57,7 +75,7 @@ async def _serve(asked: Asked, redactor: Redactor) -> None:
     log = structlog.get_logger()
     clock = SystemClock()
     world = World(asked.repo, clock, redactor)
-    metrics = Metrics()
+    metrics, told = Metrics(), _Told()
     force = in_force(world)
     settings, tree = force.settings, force.tree
     try:
@@ -66,6 +84,7 @@ async def _serve(asked: Asked, redactor: Redactor) -> None:
             def on_pass(report: Report, took: timedelta, why: str) -> None:
                 now = clock.now().timestamp()
                 metrics.passed(report, took, why, running.settings.interval, now)
+                told.new(log, report)
 
             def healthy() -> tuple[bool, str]:
                 well = running.pulse.healthy(clock.now(), running.settings.interval)

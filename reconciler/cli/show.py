@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from reconciler.cli.logs import tell
 from reconciler.cli.options import Asked
 from reconciler.cli.text import count, printable
 from reconciler.engine.report import Report, Row
@@ -54,6 +55,8 @@ def show_report(report: Report, asked: Asked, *, by: str = "person") -> None:
             authors = _authors(report, asked)
             rows = ([_cell(row, name, authors) for name in COLUMNS] for row in report.rows)
             click.echo(as_csv(COLUMNS, rows), nl=False)
+            for problem in report.problems:  # whoever's file is set aside may be in no row
+                tell(printable(str(problem)))
         case _:
             _table(report, by)
 
@@ -150,8 +153,8 @@ def _table(report: Report, by: str) -> None:
         if whole:
             who = count(len(whole), *(("person", "people") if by == "person" else ("integration",)))
             click.echo(f"\n{who} with nothing to tell: {count(sum(whole), 'grant')}, all as wanted")
-    for problem in report.problems:
-        click.echo(f"\n{printable(str(problem))}")
+    if report.problems:
+        click.echo("\n" + "\n".join(printable(str(problem)) for problem in report.problems))
 
 
 def _styled(detail: str, row: Row) -> str:

@@ -23,6 +23,7 @@ def status(asked: Asked, hires: tuple[str, ...], integrations: tuple[str, ...], 
     import json
 
     from reconciler.cli.ledger import ledger_of
+    from reconciler.cli.logs import tell
     from reconciler.cli.one_pass import exit_code
     from reconciler.cli.show import show_report
     from reconciler.engine.accepted import refused
@@ -38,5 +39,7 @@ def status(asked: Asked, hires: tuple[str, ...], integrations: tuple[str, ...], 
             if not integrations or record.integration in integrations
         ]
         report.refuse(refused(ledger))
+    if not report.rows and (hires or integrations):
+        tell(f"the ledger has no grant of {', '.join((*hires, *integrations))}; `reconcile validate` reads the files")
     show_report(report, asked, by=by)
     return exit_code(report, detailed=False)

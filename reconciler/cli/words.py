@@ -63,7 +63,7 @@ def _known(asked: Asked, hire: str | None, access: str | None, integration: str 
             if access in (None, record.key.access) and integration in (None, record.integration)
         ]
     if not records:
-        what = " ".join(part for part in (hire, access, integration and f"--integration {integration}") if part)
+        what = " ".join(part for part in (hire, access, integration and f"of --integration {integration}") if part)
         raise UsageError(
             f"the ledger has no grant {what}: `reconcile status` shows what it has"
             if what
@@ -196,7 +196,7 @@ def forget(asked: Asked, hire: str) -> int:
             count = ledger.forget(hire, now)
         finally:
             ledger.close()
-    click.echo(f"forgotten: a person with {count} grants")
+    click.echo(f"forgotten: a person with {count} {'grant' if count == 1 else 'grants'}")
     return 0
 
 

@@ -1,0 +1,68 @@
+"""A person whose file is set aside is in no row, so that the files' problems are told beside the rows."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import pytest
+import structlog
+from structlog.testing import capture_logs
+
+from reconciler import cli
+from reconciler.cli.daemon import _Told
+from reconciler.cli.options import Asked
+from reconciler.cli.show import show_report
+from reconciler.engine.report import Report
+from reconciler.model.errors import Problem
+from tests.cli.conftest import Call
+from tests.repo import Repo
+
+BROKEN = Problem("hires/eve.yaml", 1, "last_name: required, and not there")
+
+
+def told(*passes: tuple[str, list[Problem]]) -> list[int]:
+    """How many problems the daemon's log tells of after each pass, passes that it says nothing about left out."""
+    memory = _Told()
+    with capture_logs() as lines:
+        for revision, problems in passes:
+            memory.new(structlog.get_logger(), Report(revision, dry_run=False, problems=problems))
+    return [line["count"] for line in lines if line["event"] == "daemon.file_problems"]
+
+
+def test_the_log_tells_of_a_problem_once() -> None:
+    assert told(("a", [BROKEN]), ("a", []), ("a", [BROKEN]), ("b", [BROKEN])) == [1]
+
+
+def test_the_log_tells_of_a_problem_that_comes_back() -> None:
+    assert told(("a", [BROKEN]), ("b", []), ("c", [BROKEN])) == [1, 1]
+
+
+def test_csv_keeps_problems_out_of_the_columns(repo: Repo, capsys: pytest.CaptureFixture[str]) -> None:
+    show_report(Report("a" * 40, dry_run=True, problems=[BROKEN]), Asked(repo=repo.root, output="csv"))
+    out, err = capsys.readouterr()
+    assert (len(out.splitlines()), err) == (1, f"{BROKEN}\n")
+
+
+def test_a_status_of_nobody_says_so(repo: Repo, call: Call) -> None:
+    repo.commit()
+    done = call(repo, "status", "--hire", "eve")
+    assert done.code == 0
+    assert done.err == "the ledger has no grant of eve; `reconcile validate` reads the files\n"
+
+
+@pytest.mark.parametrize(("number", "code"), [(errno.ENOSPC, 1), (errno.ENOENT, None)])
+def test_a_full_disk_is_no_fault_of_the_program(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], number: int, code: int | None
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(cli.reconcile, "main", fail)
+    monkeypatch.setattr(os, "dup2", lambda *_: None)
+    if code is None:
+        with pytest.raises(OSError, match=os.strerror(number)):
+            cli.run(["status"])
+        return
+    assert cli.run(["status"]) == code
+    assert "No space left on device" in capfd.readouterr().err
