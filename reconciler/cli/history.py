@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["history", "moment"]
 
-COLUMNS = ("at", "hire", "access", "integration", "event", "revision", "author", "detail")
+COLUMNS = ("at", "hire", "access", "integration", "event", "revision", "author", "signer", "detail")
 
 
 @click.command()
@@ -27,7 +27,7 @@ COLUMNS = ("at", "hire", "access", "integration", "event", "revision", "author",
 def history(asked: Asked, hires: tuple[str, ...], integrations: tuple[str, ...], since: str | None) -> int:
     """Show what happened: when, to whom, at which commit, and by whom that was committed. Oldest first.
 
-    Asks no service and never makes a state.
+    Asks no service and never makes a state. JSON and CSV name the signer of a signed commit too.
     """
     from datetime import UTC, datetime
 
@@ -39,6 +39,8 @@ def history(asked: Asked, hires: tuple[str, ...], integrations: tuple[str, ...],
     begin = None if since is None else moment(since, datetime.now(UTC), settings_of(asked).timezone)
     with ledger_of(asked) as ledger:
         rows = [_row(line) for line in ledger.history(hires=hires, integrations=integrations, since=begin)]
+    if asked.output in ("json", "csv"):
+        _name_signers(asked, rows)
     if not rows and (hires or integrations):
         tell(f"the ledger tells nothing of {', '.join((*hires, *integrations))}{f' since {since}' if since else ''}")
     match asked.output:
@@ -97,8 +99,26 @@ def _row(line: Happening) -> dict[str, Any]:
         "event": str(line.event),
         "revision": line.revision,
         "author": line.author,
+        "signer": None,
         "detail": line.detail,
     }
+
+
+def _name_signers(asked: Asked, rows: list[dict[str, Any]]) -> None:
+    """Say of each row who signed its commit: git is asked once a commit, and only of those that are signed."""
+    from pathlib import Path
+
+    from reconciler.cli.ledger import settings_of
+    from reconciler.repository.signatures import signer
+    from reconciler.repository.source import Checkout
+
+    home = settings_of(asked).gnupg_home
+    place = None if home is None else str(asked.repo.resolve() / Path(home).expanduser())
+    checkout = Checkout.open(asked.repo)
+    revisions = {row["revision"] for row in rows if row["revision"] and row["revision"] != "worktree"}
+    known = {revision: signer(checkout, revision, place) for revision in revisions}
+    for row in rows:
+        row["signer"] = known.get(row["revision"])
 
 
 def _headline(rows: list[dict[str, Any]]) -> str:

@@ -23,7 +23,7 @@ from reconciler.model.errors import RepositoryError
 from reconciler.repository.program import GitFailed, git
 from reconciler.repository.source import Checkout
 
-__all__ = ["REF", "VOUCH", "Untrusted", "first_untrusted"]
+__all__ = ["REF", "VOUCH", "Untrusted", "first_untrusted", "signer"]
 
 REF = "refs/reconciler/accepted"
 """Where a checkout keeps the revision that was accepted last; no commit and no fetch of ours reaches it."""
@@ -74,6 +74,25 @@ def first_untrusted(checkout: Checkout, base: str | None, head: str, home: str |
     except _Distrusted as error:
         return Untrusted(head, commit, _printable(checkout.commit(commit).author), str(error))
     return None
+
+
+def signer(checkout: Checkout, revision: str, home: str | None) -> str | None:
+    """Whose good signature a commit carries, as git names the key's owner; None where there is none, or no commit.
+
+    That it is good says that the commit is unchanged since it was signed; whom to trust is `first_untrusted`'s matter.
+    """
+    if checkout.repository is None:
+        return None
+    try:
+        commit = checkout.repository.get(revision)
+        if not isinstance(commit, pygit2.Commit) or not commit.gpg_signature[0]:
+            return None
+        environment = {"GIT_NO_REPLACE_OBJECTS": "1", **({} if home is None else {"GNUPGHOME": home})}
+        told = git(checkout.root, "show", "--no-patch", "--format=%G? %GS", revision, environment=environment)
+    except (GitFailed, OSError, ValueError, subprocess.TimeoutExpired):
+        return None
+    quality, _, name = told.partition(" ")
+    return _printable(name) if quality in ("G", "U") and name else None
 
 
 class _Verifying:

@@ -68,6 +68,7 @@ def test_json_is_the_list_of_the_contract(told: Repo, call: Call) -> None:
         "event": "adopted",
         "revision": COMMIT,
         "author": "Ida Admin <ida@example.com>",
+        "signer": None,
         "detail": "",
     }
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.model.errors import RepositoryError
-from reconciler.repository.signatures import Untrusted, first_untrusted
+from reconciler.repository.signatures import Untrusted, first_untrusted, signer
 from reconciler.repository.source import Checkout
 from tests.repo import Repo
 from tests.repository.signing import PgpSigner, SshSigner, signed, unsigned
@@ -80,6 +80,19 @@ def test_an_ssh_key_among_the_allowed_signers(repo: Pinned, ida: PgpSigner, sam:
     allow(repo, sam.allowed())
     signed(repo, sam)
     assert look(repo, ida) is None
+
+
+def test_whose_signature_it_is(repo: Pinned, ida: PgpSigner, eve: PgpSigner, sam: SshSigner) -> None:
+    allow(repo, sam.allowed())
+    checkout = Checkout.open(repo.root)
+    assert signer(checkout, repo.base, ida.home.path) is None, "it is not signed"
+    by_ida = signed(repo, ida)
+    assert signer(checkout, by_ida, ida.home.path) == ida.home.uid
+    by_eve = signed(repo, eve)
+    assert signer(checkout, by_eve, ida.home.path) is None, "nobody here knows her key"
+    by_sam = signed(repo, sam)
+    assert signer(checkout, by_sam, ida.home.path) is not None
+    assert signer(checkout, "0" * 40, ida.home.path) is None, "no such commit"
 
 
 def test_one_that_is_not_signed_is_named_with_its_author(repo: Pinned, ida: PgpSigner) -> None:
