@@ -53,7 +53,9 @@ def text() -> str:
     """The page."""
     parts = [BEGINNING, *_table(_shared())]
     for name, command in commands():
-        usage = " ".join(command.collect_usage_pieces(click.Context(command)))
+        # A command keeps the help option of the first context that asks for it, so let it be the program's own.
+        context = click.Context(command, **reconcile.context_settings)
+        usage = " ".join(command.collect_usage_pieces(context))
         parts += ["", f"## {name}", "", "```", f"{name} {usage}", "```", "", _prose(command)]
         if own := options_of(command):
             parts += ["", *_table(own)]
