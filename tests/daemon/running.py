@@ -13,7 +13,6 @@ from reconciler.engine.report import Report
 from reconciler.engine.session import Held, holding
 from reconciler.engine.world import SystemClock, World
 from reconciler.model.secret import Redactor
-
 from tests.repo import Repo
 
 __all__ = ["Running", "running", "until"]
@@ -58,6 +57,6 @@ async def running(repo: Repo) -> AsyncIterator[Running]:
 async def until(condition: Callable[[], Any], seconds: float = 10) -> Any:
     """Wait until a condition holds."""
     async with asyncio.timeout(seconds):
-        while not (found := condition()):
+        while not (found := condition()):  # noqa: ASYNC110  it waits for anything that can be looked at
             await asyncio.sleep(0.01)
         return found

@@ -168,7 +168,9 @@ class Trial:
             assert database.execute("pragma integrity_check").fetchall() == [("ok",)]
             written = {}
             if database.execute("select 1 from sqlite_master where name = 'attempts'").fetchone():
-                query = "select hire, place, count(*) from requests join attempts on attempts.id = attempt group by 1, 2"
+                query = (
+                    "select hire, place, count(*) from requests join attempts on attempts.id = attempt group by 1, 2"
+                )
                 written = {(hire, place): count for hire, place, count in database.execute(query)}
                 self.inside += bool(database.execute("select 1 from attempts where ended_at is null").fetchone())
         for (hire, place), count in posts.items():

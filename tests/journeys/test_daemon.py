@@ -44,7 +44,9 @@ def test_a_commit_is_acted_on_at_once_and_only_what_it_touches_is_asked_for(
         [made] = accounts.calls("POST")
         assert made.at - committed < 2, "a commit is seen within milliseconds, not at the next poll"
         started(daemon, why="commit")
-        assert {call.path for call in accounts.calls("GET")} == {"/users/dan@example.com"}, daemon.log + str(accounts.lines())
+        assert {call.path for call in accounts.calls("GET")} == {"/users/dan@example.com"}, daemon.log + str(
+            accounts.lines()
+        )
 
         tool.write("README.md", "what a commit changes elsewhere concerns nobody")
         tool.write("config/initial_data/.gitkeep", "")

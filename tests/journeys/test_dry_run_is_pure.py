@@ -1,4 +1,4 @@
-"""A dry run changes nothing, here or there: not a byte under the repository, and services see checks and look-ups only."""
+"""A dry run changes nothing, here or there: not a byte in the repository, and services see checks and look-ups only."""
 
 from __future__ import annotations
 
@@ -16,7 +16,15 @@ from tests.engine.harness import Machine
 from tests.repo import Daemon, Repo, run_cli
 from tests.servers import AccountService, eventually
 
-FLAGS = ["--hire=ada", "--integration=tool", "--detailed-exitcode", "--output=json", "--by=integration", "--worktree", "-v"]
+FLAGS = [
+    "--hire=ada",
+    "--integration=tool",
+    "--detailed-exitcode",
+    "--output=json",
+    "--by=integration",
+    "--worktree",
+    "-v",
+]
 
 
 def bytes_under(root: Path, *without: str) -> dict[str, str]:
@@ -36,7 +44,14 @@ def used(repo: Repo, accounts: AccountService) -> Repo:
     accounts.route("GET", "/teams", {"data": [{"id": "7", "name": "Team 7"}]})
     manifest = accounts.manifest(team=True, revoke=True, listing=True)
     manifest["form"] = [
-        {"id": "TEAM", "name": "Team", "type": "choice", "url": f"{accounts.url}/teams", "method": "GET", "data_from": "data"}
+        {
+            "id": "TEAM",
+            "name": "Team",
+            "type": "choice",
+            "url": f"{accounts.url}/teams",
+            "method": "GET",
+            "data_from": "data",
+        }
     ]
     repo.manifest("tool", manifest)
     repo.settings(prune="revoke")
@@ -60,7 +75,11 @@ def only_looked(accounts: AccountService) -> bool:
 
 def test_every_flag_alone_and_in_pairs(used: Repo, accounts: AccountService) -> None:
     before = bytes_under(used.root)
-    for flags in [(), *((flag,) for flag in FLAGS[:3]), *itertools.islice(itertools.combinations(FLAGS, 2), 0, None, 7)]:
+    for flags in [
+        (),
+        *((flag,) for flag in FLAGS[:3]),
+        *itertools.islice(itertools.combinations(FLAGS, 2), 0, None, 7),
+    ]:
         result = run_cli(used, "--dry-run", *flags)
         assert result.code in {0, 1, 2}, result.err
         assert bytes_under(used.root) == before, flags
@@ -178,4 +197,6 @@ def test_whatever_stands_in_the_repository(
         planned = machine.plan(**flags)
         assert bytes_under(repo.root) == before
         assert only_looked(accounts)
-        assert machine.plan(**flags).as_json()["grants"] == planned.as_json()["grants"], "twice the same question, two answers"
+        assert machine.plan(**flags).as_json()["grants"] == planned.as_json()["grants"], (
+            "twice the same question, two answers"
+        )

@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+
 from reconciler.demo.asana import Asana
 from reconciler.demo.loopback import Loopback
 from reconciler.demo.scim import scim
@@ -166,7 +167,8 @@ def test_scim_from_the_first_day_to_the_last(repo: Repo) -> None:
         repo.commit()
 
         def users() -> list[Any]:
-            return json.loads(ask(service.url, "GET", "/v2/Users", headers=token)[2]).get("Resources", [])
+            answer: dict[str, list[Any]] = json.loads(ask(service.url, "GET", "/v2/Users", headers=token)[2])
+            return answer.get("Resources", [])
 
         assert run_cli(repo).code == 0
         [made] = users()

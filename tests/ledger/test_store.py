@@ -22,7 +22,9 @@ from reconciler.model.grant import Key, Outcome, Phase, Record, Step
 from reconciler.model.status import Action, Event, Status
 
 NOW = datetime(2026, 12, 1, 9, 0, 0, 123456, tzinfo=UTC)
-ADA = Record(key=Key("ada", "tool"), email="ada@example.com", integration="tool", service="suite", source="hires/ada.yaml:9")
+ADA = Record(
+    key=Key("ada", "tool"), email="ada@example.com", integration="tool", service="suite", source="hires/ada.yaml:9"
+)
 STATE = "sqlite:///.reconciler/state.db"
 
 
@@ -64,7 +66,9 @@ RECORDS = st.builds(
     orphaned_at=MOMENTS,
     last_error=st.none() | TEXTS,
     digest=st.none() | TEXTS,
-    snapshot=st.dictionaries(TEXTS, TEXTS | st.integers() | st.booleans() | st.none() | st.lists(TEXTS, max_size=3), max_size=4),
+    snapshot=st.dictionaries(
+        TEXTS, TEXTS | st.integers() | st.booleans() | st.none() | st.lists(TEXTS, max_size=3), max_size=4
+    ),
     needs=st.lists(TEXTS, max_size=3).map(tuple),
     lost=st.booleans(),
     fresh=st.booleans(),
@@ -83,7 +87,9 @@ def test_what_is_saved_is_read(ledger: Ledger, first: Record, second: Record) ->
 
 def test_an_attempt_step_by_step(ledger: Ledger) -> None:
     """Written before the first request, at each request and answer, and at the end; what is kept goes with it."""
-    begun = ledger.begin(ADA, attempt(), [Happening(NOW, ADA.key, "tool", Event.ATTEMPT_STARTED)], kept={"run/ada/tool": b"1"})
+    begun = ledger.begin(
+        ADA, attempt(), [Happening(NOW, ADA.key, "tool", Event.ATTEMPT_STARTED)], kept={"run/ada/tool": b"1"}
+    )
     assert begun.run == begun.id > 0
     assert [item.id for item in ledger.open_attempts()] == [begun.id]
     record = ledger.record(ADA.key)
@@ -132,10 +138,14 @@ def steps(ledger: Ledger) -> tuple[Step, ...]:
         pytest.param({"retry_at": NOW, "status": Status.RETRYING}, True, id="now"),
         pytest.param({"retry_at": NOW + timedelta(seconds=1), "status": Status.RETRYING}, False, id="a second early"),
         pytest.param(
-            {"retry_at": NOW, "status": Status.RETRYING, "checked_at": NOW}, False, id="checked since: waits for its turn"
+            {"retry_at": NOW, "status": Status.RETRYING, "checked_at": NOW},
+            False,
+            id="checked since: waits for its turn",
         ),
         pytest.param(
-            {"retry_at": NOW, "status": Status.RETRYING, "checked_at": NOW - timedelta(hours=1)}, True, id="checked before"
+            {"retry_at": NOW, "status": Status.RETRYING, "checked_at": NOW - timedelta(hours=1)},
+            True,
+            id="checked before",
         ),
         pytest.param({"retry_at": NOW, "status": Status.SUSPENDED}, False, id="suspended"),
         pytest.param({"status": Status.FAILED}, False, id="failed"),
@@ -290,7 +300,11 @@ def test_who_is_forgotten_is_in_no_byte_of_the_state(tmp_path: Path) -> None:
         assert mark.encode() not in file.read_bytes().lower(), file.name
     with closing(Ledger.open(STATE, tmp_path)) as ledger:
         assert {record.key.hire for record in ledger.records()} == {"ada", "zebed_e"}
-        assert {name for name in ledger.sealed_names() if "ada" in name} == {"notice/ada/tool", "run/ada/tool", "stored/ada"}
+        assert {name for name in ledger.sealed_names() if "ada" in name} == {
+            "notice/ada/tool",
+            "run/ada/tool",
+            "stored/ada",
+        }
         assert len(ledger.sealed_names()) == 6, "a name with a sign that SQL takes for a wildcard took another along"
         events = list(ledger.history())
         assert [line.event for line in events] == [Event.ADOPTED, Event.ADOPTED, Event.FORGOTTEN]
