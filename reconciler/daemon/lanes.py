@@ -7,7 +7,7 @@ time; what people, commits and due retries ask for does not queue.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from reconciler.repository.desired import Service
 
 __all__ = ["REST", "Lane", "cut"]
 
-AT_ONCE = 4
+AT_ONCE = 2
 """So many of a lane's passes run side by side."""
 
 REST = ""
@@ -26,25 +26,36 @@ Work = Callable[[], Awaitable[None]]
 
 
 def cut(
-    selection: Selection, services: Mapping[str, Service], involved: Collection[str] | None = None
+    selection: Selection, services: Mapping[str, Service], met: Iterable[tuple[str, str]] | None = None
 ) -> dict[str, Selection]:
     """A selection, cut into those of single services; what it has of none is the `REST`.
 
-    `involved` are the integrations that it can meet, where that is known: there are no others' lanes then.
+    `met` says which hire has to do with which integration, where that is known: each part then has its own hires only,
+    and whoever has to do with none is in the rest.
     """
     manifests = {name: frozenset(service.manifests) for name, service in services.items()}
-    known = frozenset().union(*manifests.values())
-    wanted = selection.integrations
-    if involved is not None:
-        wanted = frozenset(involved) if wanted is None else wanted & frozenset(involved)
-    found = {
-        name: replace(selection, integrations=own if selection.integrations is None else own & selection.integrations)
-        for name, own in manifests.items()
-        if wanted is None or own & wanted
-    }
-    if wanted is None or not wanted <= known:
-        found[REST] = replace(selection, without=known)
-    return found
+    home = {integration: name for name, own in manifests.items() for integration in own}
+    if met is None:
+        names = {home.get(item, REST) for item in selection.integrations or ()} if selection.integrations else None
+        return {name: _part(selection, name, manifests, selection.hires) for name in names or {*manifests, REST}}
+    hires: dict[str, set[str]] = {}
+    for hire, integration in met:
+        hires.setdefault(home.get(integration, REST), set()).add(hire)
+    idle = (selection.hires or frozenset()).difference(*hires.values())
+    if idle:
+        hires.setdefault(REST, set()).update(idle)
+    return {name: _part(selection, name, manifests, frozenset(theirs)) for name, theirs in hires.items()}
+
+
+def _part(
+    selection: Selection, name: str, manifests: Mapping[str, frozenset[str]], hires: frozenset[str] | None
+) -> Selection:
+    if name == REST:
+        return replace(selection, hires=hires, without=frozenset().union(*manifests.values()))
+    own = manifests[name]
+    return replace(
+        selection, hires=hires, integrations=own if selection.integrations is None else own & selection.integrations
+    )
 
 
 class Lane:

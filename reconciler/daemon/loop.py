@@ -18,7 +18,7 @@ from zlib import crc32
 
 import structlog
 
-from reconciler.daemon.lanes import REST, Lane, cut
+from reconciler.daemon.lanes import Lane, cut
 from reconciler.daemon.touched import touched
 from reconciler.engine.accepted import in_force, keep
 from reconciler.engine.claims import Claims, InHand
@@ -354,13 +354,17 @@ class Daemon:
         desired = self._desired()
         if selection.hires is None:
             return cut(selection, desired.services)
-        grants = (grant for hire in selection.hires for grant in desired.grants(hire))
-        involved = {grant.integration for grant in grants if selection.covers(grant.key, grant.integration)}
+        met = [
+            (hire, grant.integration)
+            for hire in selection.hires
+            for grant in desired.grants(hire)
+            if selection.covers(grant.key, grant.integration)
+        ]
         if selection.grants is None:
-            involved |= self._held.ledger.integrations(selection.hires)
+            met += self._held.ledger.integrations(selection.hires)
         else:
-            involved |= {record.integration for record in self._records(selection.grants)}
-        return cut(selection, desired.services, involved) or {REST: selection}
+            met += [(record.key.hire, record.integration) for record in self._records(selection.grants)]
+        return cut(selection, desired.services, met)
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -55,14 +54,14 @@ class SystemClock:
         task, stop = asyncio.create_task(work), asyncio.create_task(self.stopping.wait())
         try:
             await asyncio.wait((task, stop), return_when=asyncio.FIRST_COMPLETED)
-            if task.done():
-                return task.result()
-            raise Stopped
         finally:
             stop.cancel()
-            task.cancel()
-            with suppress(asyncio.CancelledError, Exception):  # what it came to is told, or nobody waits for it
-                await task
+            if not task.done():
+                task.cancel()
+                await asyncio.wait((task,))
+        if task.cancelled():
+            raise Stopped
+        return task.result()
 
 
 class World:

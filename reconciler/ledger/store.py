@@ -236,12 +236,12 @@ class Ledger:
         with self._looking() as connection:
             return set(connection.execute(sa.select(schema.grants.c.hire).distinct()).scalars())
 
-    def integrations(self, hires: Collection[str]) -> set[str]:
-        """The integrations of which the ledger has grants of these hires."""
+    def integrations(self, hires: Collection[str]) -> Iterator[tuple[str, str]]:
+        """Which hire has grants of which integration, among these hires."""
         table = schema.grants
-        query = sa.select(table.c.integration).where(table.c.hire.in_(sorted(hires))).distinct()
+        query = sa.select(table.c.hire, table.c.integration).where(table.c.hire.in_(sorted(hires))).distinct()
         with self._looking() as connection:
-            return set(connection.execute(query).scalars())
+            yield from ((row.hire, row.integration) for row in connection.execute(query))
 
     def _steps(self, connection: sa.Connection, runs: list[int]) -> dict[int | None, tuple[Step, ...]]:
         if not runs:

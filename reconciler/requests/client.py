@@ -100,7 +100,7 @@ class _Lines:
         finally:
             now = monotonic()
             self._idle.append((now, client))
-            while now - self._idle[0][0] > KEPT_OPEN:
+            while self._idle and now - self._idle[0][0] > KEPT_OPEN:  # others take some while one is closed
                 await self._idle.pop(0)[1].aclose()
 
     async def aclose(self) -> None:

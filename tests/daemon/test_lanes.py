@@ -20,24 +20,37 @@ SERVICES = {
 ADA = frozenset({"ada"})
 
 
+BOTH = frozenset({"ada", "bob"})
+
+
 @pytest.mark.parametrize(
-    ("selection", "involved", "lanes"),
+    ("selection", "met", "lanes"),
     [
-        pytest.param(Selection(), None, {"suite", "tool", REST}, id="everything"),
-        pytest.param(Selection(ADA), {"tool"}, {"tool"}, id="a hire of one service"),
-        pytest.param(Selection(ADA), {"mail", "tool"}, {"suite", "tool"}, id="a hire of two"),
-        pytest.param(Selection(ADA), {"mail", "gone"}, {"suite", REST}, id="an entry that names no service"),
-        pytest.param(Selection(integrations=frozenset({"chat"})), None, {"suite"}, id="an integration"),
-        pytest.param(Selection(integrations=frozenset({"broken"})), None, {REST}, id="a manifest that is broken"),
-        pytest.param(Selection(ADA), set(), set(), id="a hire without anything"),
+        pytest.param(Selection(), None, {"suite": None, "tool": None, REST: None}, id="everything"),
+        pytest.param(Selection(ADA), [("ada", "tool")], {"tool": ADA}, id="a hire of one service"),
+        pytest.param(
+            Selection(ADA), [("ada", "mail"), ("ada", "tool")], {"suite": ADA, "tool": ADA}, id="a hire of two"
+        ),
+        pytest.param(
+            Selection(BOTH), [("ada", "mail"), ("bob", "tool")], {"suite": ADA, "tool": {"bob"}}, id="each has another"
+        ),
+        pytest.param(
+            Selection(ADA), [("ada", "mail"), ("ada", "gone")], {"suite": ADA, REST: ADA}, id="an entry that names none"
+        ),
+        pytest.param(Selection(integrations=frozenset({"chat"})), None, {"suite": None}, id="an integration"),
+        pytest.param(Selection(integrations=frozenset({"broken"})), None, {REST: None}, id="a manifest that is broken"),
+        pytest.param(Selection(BOTH), [("bob", "tool")], {"tool": {"bob"}, REST: ADA}, id="a hire without anything"),
+        pytest.param(Selection(frozenset()), [], {}, id="nobody"),
     ],
 )
-def test_cut(selection: Selection, involved: set[str] | None, lanes: set[str]) -> None:
-    parts = cut(selection, SERVICES, involved)
-    assert set(parts) == lanes
-    for integration in ("mail", "chat", "tool", "gone", "broken"):
-        key = Key("ada", integration)
-        if selection.covers(key, integration) and (involved is None or integration in involved):
+def test_cut(selection: Selection, met: list[tuple[str, str]] | None, lanes: dict[str, Any]) -> None:
+    parts = cut(selection, SERVICES, met)
+    assert {name: part.hires for name, part in parts.items()} == lanes
+    for hire, integration in met or [
+        (hire, item) for hire in BOTH for item in ("mail", "chat", "tool", "gone", "broken")
+    ]:
+        key = Key(hire, integration)
+        if selection.covers(key, integration):
             assert [name for name, part in parts.items() if part.covers(key, integration)] == [home(integration)]
 
 

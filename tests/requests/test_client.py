@@ -96,6 +96,16 @@ async def test_a_host_that_is_not_allowed_is_not_connected_to(loopback, connect)
     assert loopback.connections == 0
 
 
+async def test_while_idle_connections_are_closed_others_may_take_them(loopback, connect, monkeypatch):
+    """The answer is there: that a connection was idle for too long must not lose it."""
+    client = connect("127.0.0.1")
+    await asyncio.gather(*(client.send(get(f"{loopback.url}/{number}")) for number in range(20)))
+    monkeypatch.setattr("reconciler.requests.client.KEPT_OPEN", -1)  # every idle one is too old
+    for _ in range(5):
+        answers = await asyncio.gather(*(client.send(get(f"{loopback.url}/x")) for _ in range(30)))
+        assert {answer.status for answer in answers} == {200}
+
+
 async def test_urls_are_not_logged(loopback, connect, caplog):
     caplog.set_level(logging.DEBUG)
     await connect("127.0.0.1").send(get(f"{loopback.url}/secret-path", headers=(("Authorization", "Bearer abcdefg"),)))
