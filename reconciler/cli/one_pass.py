@@ -173,7 +173,7 @@ def _leave_word(asked: Asked, error: HeldError) -> int:
     from reconciler.cli.words import leave
 
     leave(asked, "release")
-    tell(f"{error}; it was asked to let the held integrations through, once")
+    tell(f"{error.who}, which was asked to let the held integrations through, once")
     return 0
 
 

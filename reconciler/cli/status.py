@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from reconciler.cli.options import Asked, option, shared
@@ -18,7 +20,8 @@ __all__ = ["status"]
 def status(asked: Asked, hires: tuple[str, ...], integrations: tuple[str, ...], by: str) -> int:
     """Show the ledger: every grant, its status, attempts, retry time and last error.
 
-    Asks no service and never makes a state; exits with 1 where a grant failed, is unknown, blocked or invalid.
+    Asks no service and never makes a state. Exits with 1 where a grant failed, is unknown, blocked or invalid, and
+    where the last pass found an error in a file.
     """
     import json
 
@@ -29,12 +32,15 @@ def status(asked: Asked, hires: tuple[str, ...], integrations: tuple[str, ...], 
     from reconciler.engine.accepted import refused
     from reconciler.engine.passes import LAST
     from reconciler.engine.report import Report, Row
+    from reconciler.model.errors import Problem
 
     with ledger_of(asked) as ledger:
         noted = ledger.note(LAST)
-        report = Report(json.loads(noted)["revision"] if noted else None, dry_run=False)
+        last: dict[str, Any] = json.loads(noted) if noted else {"revision": None}
+        report = Report(last["revision"], dry_run=False)
+        report.problems = [Problem.from_json(problem) for problem in last.get("problems") or ()]
         report.rows = [
-            Row.of(record, guarded=record.reason.startswith("held by the guard"))
+            Row.of(record, guarded=record.guarded)
             for record in ledger.records(hires or None)
             if not integrations or record.integration in integrations
         ]

@@ -216,7 +216,7 @@ def _by_hand(asked: Asked, kind: str, key: Key) -> int:
     except HeldError as error:
         asyncio.run(_refuse_in_vain(asked, redactor, kind, key))
         leave(asked, kind, hire=key.hire, access=key.access)
-        tell(f"{error}; it was asked to {kind} {key}")
+        tell(f"{error.who}, which was asked to {kind} {key}")
         return 0
     show_report(report, asked)
     return exit_code(report, detailed=False)

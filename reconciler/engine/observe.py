@@ -165,7 +165,7 @@ class Checker:
             if integration.connection is not None and (fresh := await integration.connection.fresh()) is not None:
                 scope = scope.over(fresh)
             return await options(integration.client, field, scope, integration.manifest)
-        except (Blocked, RequestFailed) as error:
+        except RequestFailed as error:
             return Unknown(f"the options of {field_id}: {self._redactor.redact(str(error))}")
 
     async def resolved(self, integration: Integration, grant: Grant, *, all_choices: bool) -> Grant | Unknown:
@@ -182,7 +182,8 @@ class Checker:
             offered = await self.options(integration, field_id)
             if isinstance(offered, Unknown):
                 return offered
-            chosen = [_chosen(field_id, item, offered) for item in wanted]
+            where = f"`reconcile options {integration.name} {field_id}` shows them"
+            chosen = [_chosen(field_id, item, offered, where) for item in wanted]
             values[field_id] = chosen if isinstance(value, list) else chosen[0]
         if not values:
             return grant
@@ -190,16 +191,16 @@ class Checker:
         return replace(grant, layers=(Layer(first.origin, {**first.values, **values}, first.secret), *rest))
 
 
-def _chosen(field_id: str, wanted: Any, offered: Iterable[Option]) -> Any:
+def _chosen(field_id: str, wanted: Any, offered: Iterable[Option], where: str) -> Any:
     if isinstance(wanted, NamedChoice):
         matching = [option.value for option in offered if option.name == wanted.name]
         if len(matching) == 1:
             return matching[0]
         how = "several options are" if matching else "no option is"
-        raise Misfit(f"values.{field_id}: {how} named {wanted.name!r}: `reconcile options` shows them")
+        raise Misfit(f"values.{field_id}: {how} named {wanted.name!r}: {where}")
     if any(as_text(option.value) == as_text(wanted) for option in offered):
         return wanted
-    raise Misfit(f"values.{field_id}: {as_text(wanted)!r} is not among the options: `reconcile options` shows them")
+    raise Misfit(f"values.{field_id}: {as_text(wanted)!r} is not among the options: {where}")
 
 
 def _folded(text: str) -> str:

@@ -235,6 +235,8 @@ class Walk:
                 fitting = await self._checker.resolved(integration, grant, all_choices=True)
             except Misfit as error:
                 decision = Decision(Status.INVALID, Action.NONE, str(error))
+            except Blocked as error:
+                decision = Decision(Status.BLOCKED, Action.NONE, str(error))
             else:
                 if isinstance(fitting, Unknown):
                     decision = judge(record, fitting, self._policy, texts=integration.texts)

@@ -42,6 +42,8 @@ from reconciler.repository.source import Tree
 __all__ = ["LAST", "Look", "begin_resync", "dry_report", "look", "reconcile", "recover"]
 
 LAST = "last_pass"
+TOLD = 100
+"""So many problems of files are noted; `reconcile validate` tells all."""
 
 
 @dataclass(slots=True)
@@ -226,11 +228,18 @@ async def reconcile(
     if result.released:
         guard.begin_resync(ledger, world.clock.now())  # once: what was let through no longer counts
     report.rows = [_row(item, after.get(key, record)) for key, (item, record) in looked.items()]
-    ledger.put_note(LAST, json.dumps({"revision": result.desired.revision, "at": stamp(world.clock.now())}).encode())
+    _note(result, ledger, stamp(world.clock.now()))
     if result.settings.alerts:
         lines = [line for line in ledger.history(since=result.policy.now) if line.key in looked]
         await alert(world, result.settings, result.tree, ledger, report.rows, [*held, *lines])
     return report
+
+
+def _note(result: Look, ledger: Ledger, at: str | None) -> None:
+    """Note what `status` tells of the last pass: its revision, and what is wrong with that revision's files."""
+    problems = [problem.as_json() for problem in result.desired.files.problems[:TOLD]]
+    noted = {"revision": result.desired.revision, "at": at, "problems": problems}
+    ledger.put_note(LAST, json.dumps(noted).encode())
 
 
 def _write_down(

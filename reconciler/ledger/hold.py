@@ -34,7 +34,7 @@ def hold(state: Path, command: str, now: datetime) -> Iterator[None]:
         raise LedgerError(f"{path}: {error.strerror}: the state's folder has to be writable") from error
     try:
         if not _take(descriptor):
-            raise HeldError(f"the state {state} is held by {_who(path)}: stop it, or leave it to its work")
+            raise HeldError(f"the state {state} is held by {_who(path)}")
         who = {"pid": os.getpid(), "host": socket.gethostname(), "command": command, "since": stamp(now)}
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, json.dumps(who).encode(), 0)

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 __all__ = [
     "Blocked",
@@ -50,7 +51,11 @@ class RepositoryError(ReconcilerError):
 
 
 class HeldError(ReconcilerError):
-    """Another process holds the state; the text says who."""
+    """Another process holds the state; `who` says which."""
+
+    def __init__(self, who: str) -> None:
+        super().__init__(f"{who}: stop it, or leave it to its work")
+        self.who = who
 
 
 class LedgerError(ReconcilerError):
@@ -108,6 +113,11 @@ class Problem:
     def __str__(self) -> str:
         where = self.file if self.line is None else f"{self.file}:{self.line}"
         return f"{where}: {self.severity}: {self.message}"
+
+    @classmethod
+    def from_json(cls, told: dict[str, Any]) -> Problem:
+        """What `as_json` gave."""
+        return cls(told["file"], told["line"], told["message"], Severity(told["severity"]))
 
     def as_json(self) -> dict[str, object]:
         """The object of DESIGN section 4.1."""
