@@ -55,6 +55,9 @@ SHORTEST_SLICE = timedelta(seconds=1)
 AT_A_TIME = 250
 """So many hires are in one pass at most, however many there are: what a pass has in memory is bounded."""
 
+ANSWERED = frozenset({Status.PRESENT, Status.MISSING, Status.UNCONFIRMED})
+"""What a grant is whose check was answered."""
+
 GRACE = 30.0
 """Seconds that attempts in flight get to finish after SIGTERM (DESIGN section 4)."""
 
@@ -413,8 +416,20 @@ class Daemon:
         self._on_pass(report, now - began, why)
         if why != "interval" or report.executed or report.revoked or report.failures:
             log.info("pass.finished", why=why, revision=report.revision, **_counts(report))
+        self._tell_outages(report)
         if report.executed:
             self._follow_up(report)
+
+    def _tell_outages(self, report: Report) -> None:
+        """Say when no check of an integration is answered any more, and when one is again."""
+        for name in {row.integration for row in report.rows}:
+            rows = [row for row in report.rows if row.integration == name]
+            unknown = [row.reason for row in rows if row.status is Status.UNKNOWN]
+            if any(row.status in ANSWERED for row in rows):
+                if not unknown:
+                    self._tell(f"checks of {name}", None)
+            elif unknown:
+                self._tell(f"checks of {name}", unknown[0])
 
     def _follow_up(self, report: Report) -> None:
         """Look at what waits for an entry that is there now: it may be another service's."""

@@ -320,7 +320,12 @@ async def test_a_small_answer_cannot_unpack_to_a_huge_one(loopback, connect):
 
 @pytest.mark.parametrize(
     ("encoding", "content"),
-    [("br", b"x"), ("gzip", b"not gzip at all"), ("gzip", gzip.compress(b"x" * 99, mtime=0)[:-9]), ("gzip, gzip", b"x")],
+    [
+        ("br", b"x"),
+        ("gzip", b"not gzip at all"),
+        ("gzip", gzip.compress(b"x" * 99, mtime=0)[:-9]),
+        ("gzip, gzip", b"x"),
+    ],
 )
 async def test_an_answer_that_cannot_be_unpacked_fails(loopback, connect, encoding, content):
     loopback.replies = [reply(body=content, Content_Encoding=encoding)]
