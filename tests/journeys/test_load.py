@@ -1,0 +1,120 @@
+"""Many retries due at once, after a restart: the services are spared all the same, as they see it themselves."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from reconciler.ledger.store import Ledger
+from reconciler.model.grant import Key, Phase, Record
+from reconciler.model.status import Action, Status
+from tests.repo import Daemon, Repo
+from tests.servers import AccountService, Received, Reply, eventually
+
+PER_HOST, CONCURRENCY = 8, 12
+ACCOUNTS, HOOKS = 600, 1400
+
+
+class Counted(AccountService):
+    """Counts what is under way at all such services together."""
+
+    under_way = most = 0
+    counting = threading.Lock()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.route("POST", "/hooks", Reply(202))
+
+    def handle(self, received: Received) -> Reply:
+        with Counted.counting:
+            Counted.under_way += 1
+            Counted.most = max(Counted.most, Counted.under_way)
+        try:
+            return super().handle(received)
+        finally:
+            with Counted.counting:
+                Counted.under_way -= 1
+
+
+@pytest.fixture
+def services() -> Iterator[list[Counted]]:
+    Counted.under_way = Counted.most = 0
+    with ExitStack() as stack:
+        yield [stack.enter_context(Counted()) for _ in range(2)]
+
+
+def due(repo: Repo, integration: str, stems: list[str]) -> None:
+    """As if each had failed an hour ago, and the daemon had been down since."""
+    now = datetime.now(UTC)
+    records = [
+        Record(
+            key=Key(stem, integration),
+            email=f"{stem}@example.com",
+            integration=integration,
+            service=integration,
+            source=f"hires/{stem}.yaml:5",
+            phase=Phase.RETRYING,
+            status=Status.RETRYING,
+            action=Action.WAIT,
+            attempts=1,
+            retry_at=now - timedelta(seconds=1),
+            checked_at=now - timedelta(hours=1),
+            last_error="answered 500",
+        )
+        for stem in stems
+    ]
+    with closing(Ledger.open(f"sqlite:///{repo.state}", repo.root)) as ledger:
+        ledger.save(records)
+
+
+def test_two_thousand_at_once(repo: Repo, services: list[Counted]) -> None:
+    people, hooks = services
+    repo.settings(interval="1d", limits={"per_host": PER_HOST, "concurrency": CONCURRENCY})
+    repo.manifest("tool", people.manifest())
+    repo.manifest("hook", {"execute": [{"url": f"{hooks.url}/hooks", "data": {"email": "{{email}}"}}]})
+    stems = {"tool": [f"a{number}" for number in range(ACCOUNTS)], "hook": [f"h{number}" for number in range(HOOKS)]}
+    for integration, theirs in stems.items():
+        for stem in theirs:
+            repo.hire(stem, integration)
+        due(repo, integration, theirs)
+    repo.commit()
+    people.delay = hooks.delay = 0.005
+    with Daemon(repo) as daemon:
+        eventually(lambda: len(people.created) >= ACCOUNTS / 4 and len(hooks.calls("POST")) >= HOOKS / 4, 60)
+        assert daemon.get("/healthz")[0] == 200
+        began = time.monotonic()
+        assert daemon.terminate() == 0
+        assert time.monotonic() - began < 10, "those that only wait for their turn are not begun"
+    with Ledger.reading(f"sqlite:///{repo.state}", repo.root) as ledger:
+        assert ledger.open_attempts() == []
+        assert {record.phase for record in ledger.records()} <= {Phase.RETRYING, Phase.EXECUTED, Phase.CONFIRMED, Phase.DONE}
+    assert people.busiest <= PER_HOST
+    assert hooks.busiest <= PER_HOST
+    assert Counted.most <= CONCURRENCY
+    assert Counted.most > PER_HOST, "one host's limit was all that was met: the test shows too little"
+    assert set(people.created.values()) == {1}
+    assert set(Counter(call.json()["email"] for call in hooks.calls("POST")).values()) == {1}
+
+
+def test_the_rate_is_kept(repo: Repo, services: list[Counted]) -> None:
+    """In no second more than so many, measured at the server; the clock of the network may be a little off."""
+    rate, number = 40, 50
+    people, _ = services
+    repo.settings(interval="1d", limits={"rate": rate})
+    repo.manifest("tool", people.manifest())
+    stems = [f"a{number}" for number in range(number)]
+    for stem in stems:
+        repo.hire(stem, "tool")
+    due(repo, "tool", stems)
+    repo.commit()
+    with Daemon(repo):
+        eventually(lambda: len(people.created) == number and len(people.requests) >= 3 * number, 30)
+    times = [call.at for call in people.requests]
+    for begin in times:
+        assert sum(begin <= at < begin + 1 for at in times) <= rate + 1
