@@ -38,7 +38,7 @@ class Gossip(Service):
             self.route(method, "/{status}/{rest}", self._tell)
 
     def _tell(self, received: Any, status: str, rest: str) -> Reply:
-        heard = dict(received.headers.items())
+        heard: dict[str, Any] = dict(received.headers.items())
         said = {"target": received.target, "headers": heard, "body": received.body.decode(), "token": TOKEN}
         where = {"Location": f"http://127.0.0.1:9/?token={quote(TOKEN, safe='')}"} if status.startswith("3") else {}
         return Reply(int(status), said, where)
