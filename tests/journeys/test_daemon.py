@@ -218,6 +218,30 @@ def test_a_hung_service_delays_only_its_own_grants(tool: Repo, accounts: Account
         release.set()
 
 
+def test_what_needs_another_services_account_follows_at_once(
+    tool: Repo, accounts: AccountService, service: Service
+) -> None:
+    """After the needed one was made, and after it was made only at its retry."""
+    service.route("POST", "/hook", Reply(202))
+    tool.settings(interval="1d", retry_delay="1s")
+    tool.manifest("hook", {"execute": [{"url": f"{service.url}/hook", "data": {"email": "{{email}}"}}]})
+    tool.hire("dan", {"integration": "hook", "needs": ["tool"]}, "tool")
+    tool.commit()
+    with Daemon(tool):
+        eventually(lambda: service.calls("POST"), 5)
+        made = next(call for call in accounts.calls("POST") if call.json()["email"] == "dan@example.com")
+        assert made.at < service.calls("POST")[0].at
+
+        accounts.fail_next(1, 500, method="POST")
+        tool.hire("eve", {"integration": "hook", "needs": ["tool"]}, "tool")
+        tool.commit()
+        eventually(lambda: tool.has("eve", "tool", "retrying"))
+        assert len(service.calls("POST")) == 1
+        eventually(lambda: len(service.calls("POST")) == 2, 8)
+        assert accounts.created["eve@example.com"] == 1
+        eventually(lambda: tool.has("eve", "hook", "done"))
+
+
 def test_a_pause_that_a_service_asks_for_is_kept(tool: Repo, accounts: AccountService) -> None:
     """Measured at the server: between the 429 and the next request to the host, by whomever, lies the pause."""
     accounts.fail_next(1, 429, method="POST", headers={"Retry-After": "2"})
