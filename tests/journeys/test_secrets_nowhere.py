@@ -54,7 +54,7 @@ def gossip() -> Iterator[Gossip]:
 def staged(repo: Repo, gossip: Gossip, accounts: AccountService) -> Repo:
     closed = f"http://127.0.0.1:{free_port()}"
     headers = {"Authorization": "Bearer {{TOKEN}}", "X-Basic": "{{TOKEN}}", "Content-Type": "application/json"}
-    missing = {"url": f"{accounts.url}/users/{{{{email}}}}", "expected": "{{email}}"}
+    missing: dict[str, Any] = {"url": f"{accounts.url}/users/{{{{email}}}}", "expected": "{{email}}"}
     missing["fail_when_4xx_response_code"] = False
 
     def integration(name: str, execute: list[Any], exists: Any = missing) -> None:
