@@ -174,28 +174,35 @@ def forget(asked: Asked, hire: str) -> int:
     """
     from datetime import UTC, datetime
 
-    from reconciler.cli.ledger import settings_of
+    from reconciler.cli.ledger import ledger_of, settings_of
+    from reconciler.engine import alerts
+    from reconciler.engine.world import KEPT
     from reconciler.ledger.hold import hold
     from reconciler.ledger.store import Ledger, state_path
     from reconciler.model.grant import Phase
     from reconciler.repository.files import Reader
     from reconciler.repository.source import Checkout
 
-    records = _known(asked, hire, None)
+    with ledger_of(asked) as ledger:
+        records = list(ledger.records([hire]))
+        if not records and not any(True for _ in ledger.history(hires=[hire])):
+            raise UsageError(f"the ledger knows nobody of the id {hire}: `reconcile status` shows whom it knows")
     settings = settings_of(asked)
     files = Reader().load(Checkout.open(asked.repo).current(settings.source))
     if hire in files.hires or hire in files.broken["hires"]:
         raise Refused(f"{hire} is still in git: remove the hire's file first")
-    left = [str(record.key) for record in records if record.settled and record.phase is not Phase.REVOKED]
+    left = [str(record.key) for record in records if record.leaves_something and record.phase is not Phase.REVOKED]
     if left:
         raise Refused(f"still orphaned: {', '.join(left)}: revoke them first (`reconcile revoke`)")
     now = datetime.now(UTC)
     with hold(state_path(settings.state, asked.repo), "reconcile forget", now):
         ledger = Ledger.open(settings.state, asked.repo)
         try:
+            alerts.forget(ledger, hire)
             count = ledger.forget(hire, now)
         finally:
             ledger.close()
+        (asked.repo / KEPT).unlink(missing_ok=True)  # of what git has, it is made anew
     click.echo(f"forgotten: a person with {count} {'grant' if count == 1 else 'grants'}")
     return 0
 

@@ -25,7 +25,7 @@ from reconciler.requests.hosts import AllowedHosts
 from reconciler.requests.render import Wire
 from reconciler.requests.url import parse
 
-__all__ = ["Alerter", "alert", "alerts_of"]
+__all__ = ["Alerter", "alert", "alerts_of", "forget"]
 
 log = structlog.get_logger()
 
@@ -75,6 +75,12 @@ class Alerter:
         answer = await client.send(Wire("POST", url, address.name, (("Content-Type", "application/json"),), body))
         if not 200 <= answer.status < 300:
             raise NotSent(f"{address.name} answered {answer.status}")
+
+
+def forget(ledger: Ledger, hire: str) -> None:
+    """Erase a person from what is remembered of alerts."""
+    if (noted := ledger.note(NOTE)) is not None:
+        ledger.put_note(NOTE, AlertState.read(noted).without(hire).written())
 
 
 async def alert(

@@ -154,6 +154,19 @@ class AlertState:
         except (ValueError, KeyError, TypeError, AttributeError):
             return cls()
 
+    def without(self, hire: str) -> Self:
+        """The state without a person who is forgotten."""
+        theirs = f"{hire}/"
+
+        def others(grants: Iterable[str]) -> list[str]:
+            return [grant for grant in grants if not grant.startswith(theirs)]
+
+        watches = {name: replace(watch, silent=set(others(watch.silent))) for name, watch in self.watches.items()}
+        waiting = {name: replace(news, grants=tuple(others(news.grants))) for name, news in self.waiting.items()}
+        return replace(
+            self, watches=watches, waiting=waiting, failed=set(others(self.failed)), blocked=set(others(self.blocked))
+        )
+
     def written(self) -> bytes:
         """The state as it is noted."""
         return json.dumps(asdict(self), default=sorted).encode()

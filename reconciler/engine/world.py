@@ -20,7 +20,7 @@ from reconciler.requests.throttle import Throttle
 from reconciler.secrets.gpg import Gnupg
 from reconciler.secrets.initial_data import InitialData
 
-__all__ = ["SystemClock", "World"]
+__all__ = ["KEPT", "SystemClock", "World"]
 
 KEPT = ".reconciler/hires.cache"
 """Where what was parsed is kept from one start to the next, if the folder is there; deleting it costs a slow start."""
