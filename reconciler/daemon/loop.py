@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Iterable, Mapping
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -39,7 +39,7 @@ from reconciler.model.settings import Settings
 from reconciler.model.status import Status
 from reconciler.repository.desired import Desired
 from reconciler.repository.signatures import VOUCH, Untrusted
-from reconciler.repository.source import Tree
+from reconciler.repository.source import FOLDERS, WORKTREE, File, Tree
 from reconciler.repository.watch import commits
 from reconciler.secrets.initial_data import FOLDER
 
@@ -100,6 +100,7 @@ class Daemon:
         self._claims = Claims()
         self._running: set[asyncio.Task[None]] = set()
         self._tree: Tree | None = None
+        self._stood: frozenset[File] | None = None
         self._behind = False
         self._owed: dict[Selection, tuple[str, ByHand]] = {}
         self._owed_from = clock.now()
@@ -141,8 +142,13 @@ class Daemon:
             await self._finish()
 
     async def _watch(self) -> None:
-        async for _ in commits(self._world.checkout, self._clock.stopping, source=self._settings.source):
-            await self._commit()
+        while not self._clock.stopping.is_set():
+            source = self._settings.source
+            async with aclosing(commits(self._world.checkout, self._clock.stopping, source=source)) as told:
+                async for _ in told:
+                    await self._commit()
+                    if self._settings.source != source:
+                        break
 
     async def _finish(self) -> None:
         if self._running:
@@ -175,18 +181,25 @@ class Daemon:
         if tree is None:
             return
         before, self._tree = self._tree, tree
+        seen, stands = self._stood, _as_it_stands(tree)
         if before is None:
             self._sweep("start", Selection())
+            self._stood = stands
             return
-        if before.revision == tree.revision and before.revision != "worktree":
+        if before.revision == tree.revision and stands is None:
             return
-        paths = self._world.checkout.changed(before, tree)
+        # A folder tells only how it is now: how it was has to be remembered.
+        if seen is not None and stands is not None:
+            paths = frozenset(file.path for file in seen ^ stands)
+        else:
+            paths = self._world.checkout.changed(before, tree)
         if any(path.startswith(f"{FOLDER}/") for path in paths):
             # The keys it is encrypted to may be others now, and the old ones soon gone: the state's is wrapped again.
             self._held.sealing = sealing_of(self._world, self._settings, tree, self._held.ledger)
             self._tell("sealed", self._held.sealing.fault)
         for selection in touched(paths, self._desired()):
             self._sweep("commit", selection)
+        self._stood = stands
 
     def _desired(self) -> Desired:
         assert self._tree is not None
@@ -487,6 +500,13 @@ class Daemon:
         elif problem != before:
             self._told[about] = problem
             log.error("daemon.problem", about=about, problem=problem)
+
+
+def _as_it_stands(tree: Tree) -> frozenset[File] | None:
+    """The files of a folder that counts as it stands; None for a commit."""
+    if tree.revision != WORKTREE:
+        return None
+    return frozenset(file for folder in FOLDERS for file in tree.files(folder))
 
 
 def _text(error: Exception) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -297,6 +299,31 @@ def test_a_folder_that_vanished_is_no_empty_folder(tool: Repo, accounts: Account
         eventually(lambda: len(accounts.requests) > before, 5)
     assert accounts.calls("DELETE") == []
     assert len(accounts.people) == 3
+
+
+@pytest.mark.parametrize("git", [True, False], ids=["source: worktree", "no git at all"])
+def test_a_folder_is_acted_on_as_it_stands(tool: Repo, accounts: AccountService, git: bool) -> None:
+    tool.settings(interval="1d", source="worktree" if git else "commit")
+    if git:
+        tool.commit()
+    else:
+        shutil.rmtree(tool.root / ".git")
+    with Daemon(tool) as daemon:
+        started(daemon)
+        tool.hire("dan", "tool")
+        eventually(lambda: accounts.created["dan@example.com"])
+        tool.write("hires/broken.yaml", "nonsense")
+        tool.hire("eve", "tool")
+        eventually(lambda: accounts.created["eve@example.com"])
+        assert accounts.created == {"dan@example.com": 1, "eve@example.com": 1}
+
+
+def test_a_port_that_is_taken(tool: Repo) -> None:
+    host, _, port = tool.listen.partition(":")
+    with socket.create_server((host, int(port))):
+        refused = run_cli(tool, "daemon")
+    assert (refused.code, refused.out) == (1, "")
+    assert f"listen {tool.listen}" in refused.err
 
 
 def test_the_log_as_json(tool: Repo) -> None:
