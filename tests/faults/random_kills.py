@@ -68,6 +68,14 @@ class Trial:
             while self.kills < rounds and not self._complete():
                 self._round()
             self._finish()
+            print(self.tally(), flush=True)
+
+    def tally(self) -> str:
+        """How far it came."""
+        return (
+            f"{self.kills} kills, {self.inside} of them inside attempts; {len(self.hires)} hires in {self.batches} "
+            f"batches, {self.retries} retries by hand, {len(self.accounts.calls('POST'))} changes sent"
+        )
 
     def _hire(self) -> None:
         self.batches += 1
@@ -219,11 +227,7 @@ def main(arguments: list[str] | None = None) -> None:
         trial = Trial(nursery, Repo(Path(folder, "repo")), accounts, random.Random(asked.seed), asked.mischief)
         trial.prepare()
         trial.run(asked.rounds)
-    print(
-        f"{trial.kills} kills, {trial.inside} of them inside attempts; {len(trial.hires)} hires in {trial.batches} "
-        f"batches, {trial.retries} retries by hand, {len(accounts.calls('POST'))} changes sent; "
-        f"nobody twice, nobody half done; {time.monotonic() - began:.0f} s"
-    )
+    print(f"nobody twice, nobody half done; {time.monotonic() - began:.0f} s")
 
 
 if __name__ == "__main__":
