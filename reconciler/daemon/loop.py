@@ -312,8 +312,24 @@ class Daemon:
             self._start(replace(selection, hires=frozenset(people)), why, asked)
             return
         self._read_listings_anew()
-        for place in range(0, len(people), AT_A_TIME):
-            self._queue(replace(selection, hires=frozenset(people[place : place + AT_A_TIME])), why, asked)
+        parts = (people[place : place + AT_A_TIME] for place in range(0, len(people), AT_A_TIME))
+        self._run(self._queue_all((replace(selection, hires=frozenset(hires)) for hires in parts), why, asked))
+
+    async def _queue_all(self, selections: Iterable[Selection], why: str, asked: ByHand | None) -> None:
+        """Queue one after the other: to say whose each is takes a while, in which others have their turn."""
+        with suppress(Stopped):
+            for selection in selections:
+                while not self._queued(selection, why, asked):
+                    await self._clock.sleep(SOONEST.total_seconds())
+                await self._clock.sleep(0)
+
+    def _queued(self, selection: Selection, why: str, asked: ByHand | None) -> bool:
+        try:
+            self._queue(selection, why, asked)
+        except LedgerError as error:
+            self._stuck("ledger", error)
+            return False
+        return True
 
     def _next_slice(self, now: datetime) -> None:
         """Queue the slices whose time has come; together they are everybody, once an interval."""
