@@ -24,11 +24,24 @@ from reconciler.ledger.store import Ledger
 from reconciler.model.grant import Key, Phase, Record
 from tests.faults.forked import Child, Nursery
 from tests.repo import Repo
-from tests.servers import AccountService, Received
+from tests.servers import AccountService, Received, Reply
 
-__all__ = ["Trial", "main"]
+__all__ = ["Slow", "Trial", "main"]
 
 BATCH = 20
+PAUSE = 0.04
+"""Seconds that every change takes at the service: long enough to be killed in."""
+
+
+class Slow(AccountService):
+    """Answers questions at once, and takes its time for changes."""
+
+    def handle(self, received: Received) -> Reply:
+        if received.method == "POST":
+            time.sleep(PAUSE)
+        return super().handle(received)
+
+
 SETTLED = (Phase.CONFIRMED, Phase.EXECUTED, Phase.DONE)
 
 
@@ -58,7 +71,6 @@ class Trial:
         manifest["initial_data_form"] = [{"id": "PASSWORD", "name": "generate"}]
         self.repo.manifest("tool", manifest)
         self.repo.settings(retry_delay="0s", interval="10m", limits={"per_host": 3, "timeout": "5s"})
-        self.accounts.delay = 0.04
         self.repo.commit()
 
     def run(self, rounds: int) -> None:
@@ -92,7 +104,7 @@ class Trial:
         daemon = self.nursery.start(self.repo, "daemon")
         if self.chance.random() < 0.8:
             self._await_posts(daemon, self.chance.randint(1, 4))
-            time.sleep(self.chance.uniform(0, 2 * self.accounts.delay))
+            time.sleep(self.chance.uniform(0, 2 * PAUSE))
         else:
             time.sleep(self.chance.uniform(0, 0.4))
         daemon.kill9()
@@ -102,15 +114,15 @@ class Trial:
         self._still_true()
 
     def _await_posts(self, daemon: Child, count: int) -> None:
-        """Until so many changes arrived, or none is coming any more."""
-        before = seen = len(self.accounts.calls("POST"))
-        last = began = time.monotonic()
-        while seen < before + count and time.monotonic() < began + 5:
+        """Until so many changes arrived, or the service is left in peace."""
+        wanted = len(self.accounts.calls("POST")) + count
+        heard, last = len(self.accounts.requests), time.monotonic()
+        until = last + 10
+        while len(self.accounts.calls("POST")) < wanted and time.monotonic() < until:
             time.sleep(0.002)
-            now = len(self.accounts.calls("POST"))
-            if now > seen:
-                seen, last = now, time.monotonic()
-            elif time.monotonic() > last + 5 * self.accounts.delay and "why=start" in daemon.log:
+            if len(self.accounts.requests) > heard:
+                heard, last = len(self.accounts.requests), time.monotonic()
+            elif time.monotonic() > last + 5 * PAUSE and "why=start" in daemon.log:
                 return
 
     def _make_mischief(self) -> None:
@@ -223,7 +235,7 @@ def main(arguments: list[str] | None = None) -> None:
     asked: Any = parser.parse_args(arguments)
     print(f"seed {asked.seed}", flush=True)
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="kills-") as folder, AccountService() as accounts, Nursery() as nursery:
+    with tempfile.TemporaryDirectory(prefix="kills-") as folder, Slow() as accounts, Nursery() as nursery:
         trial = Trial(nursery, Repo(Path(folder, "repo")), accounts, random.Random(asked.seed), asked.mischief)
         trial.prepare()
         trial.run(asked.rounds)

@@ -10,17 +10,16 @@ import random
 import time
 
 from tests.faults.forked import Nursery
-from tests.faults.random_kills import Trial
+from tests.faults.random_kills import Slow, Trial
 from tests.repo import Repo
-from tests.servers import AccountService
 
 KILLS = 50
 
 
-def test_fifty_kills_over_twenty_hires(repo: Repo, accounts: AccountService) -> None:
+def test_fifty_kills_over_twenty_hires(repo: Repo) -> None:
     seed = int(os.environ.get("RANDOM_KILLS_SEED") or time.time_ns() % 2**32)
     print(f"RANDOM_KILLS_SEED={seed}")  # shown where the test fails
-    with Nursery() as nursery:
+    with Nursery() as nursery, Slow() as accounts:
         trial = Trial(nursery, repo, accounts, random.Random(seed))
         trial.prepare()
         trial.run(KILLS)
