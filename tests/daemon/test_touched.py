@@ -1,0 +1,62 @@
+"""What a commit touches, from the paths that it changed."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import pytest
+
+from reconciler.daemon.touched import touched
+from reconciler.engine.observed import Selection
+from reconciler.repository.desired import Desired
+from reconciler.repository.files import Reader
+from reconciler.repository.source import Checkout
+from tests.repo import Repo
+
+EVERYTHING = Selection()
+
+
+def hires(*names: str) -> Selection:
+    return Selection(hires=frozenset(names))
+
+
+def integrations(*names: str) -> Selection:
+    return Selection(integrations=frozenset(names))
+
+
+@pytest.fixture
+def desired(repo: Repo) -> Desired:
+    manifest = {"execute": [{"url": "https://example.com/"}]}
+    repo.manifest("tool", manifest)
+    repo.manifest("mail", {"service": "suite", **manifest})
+    repo.manifest("chat", {"service": "suite", **manifest})
+    repo.write("manifests/broken.yaml", "nonsense")
+    repo.hire("ada", "tool", manager={"hire": "grace"})
+    repo.hire("grace", "tool")
+    repo.commit()
+    return Desired(Reader().load(Checkout.open(repo.root).head()), date(2026, 12, 1))
+
+
+@pytest.mark.parametrize(
+    ("paths", "found"),
+    [
+        pytest.param(["hires/ada.yaml"], [hires("ada")], id="a hire"),
+        pytest.param(["hires/team/ada.yaml", "hires/bob.yaml"], [hires("ada", "bob")], id="in a folder, and gone"),
+        pytest.param(["hires/grace.yaml"], [hires("grace", "ada")], id="somebody's manager"),
+        pytest.param(["manifests/tool.yaml"], [integrations("tool")], id="a manifest"),
+        pytest.param(
+            ["manifests/mail.yaml"], [integrations("mail", "chat")], id="one of a service: its hosts are shared"
+        ),
+        pytest.param(["manifests/broken.yaml"], [integrations("broken")], id="a manifest that is broken"),
+        pytest.param(
+            ["config/initial_data/suite.yaml.gpg"], [integrations("mail", "chat")], id="a service's initial data"
+        ),
+        pytest.param(["config/initial_data/nobody.yaml.gpg"], [], id="initial data of no service"),
+        pytest.param(["manifests/tool.yaml", "hires/ada.yaml"], [hires("ada"), integrations("tool")], id="both"),
+        pytest.param(["config/reconciler.yaml", "hires/ada.yaml"], [EVERYTHING], id="the settings"),
+        pytest.param(["config/sequences/ops.yaml"], [EVERYTHING], id="a sequence"),
+        pytest.param(["README.md", ".github/workflows/ci.yml"], [], id="nothing of ours"),
+    ],
+)
+def test_touched(desired: Desired, paths: list[str], found: list[Selection]) -> None:
+    assert touched(frozenset(paths), desired) == found
