@@ -6,6 +6,7 @@ A `Nursery` is one process that has everything imported and does nothing but for
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
@@ -19,6 +20,8 @@ from typing import Any, Self
 from tests.repo import Repo
 
 __all__ = ["Child", "Nursery"]
+
+PR_SET_PDEATHSIG = 1
 
 
 @dataclass
@@ -117,6 +120,7 @@ def _become(wish: dict[str, Any]) -> None:
     from reconciler.cli import run
 
     code = 70
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # nobody is left behind where the trial is cut off
     try:
         log = os.open(wish["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
