@@ -139,6 +139,8 @@ def check(asked: Asked, integration: str | None) -> int:
     edits = [path for path in place.checkout.ignored_edits() if path.startswith(f"{FOLDER}/")]
     if edits:
         tell(f"not committed, and so not used yet: {', '.join(edits)}")
+    for key in place.gnupg.expired:
+        tell(f"key {key} has expired: it still opens files; extend it before something is to be encrypted to it")
     for service in sorted({each.service for each in wrong if each.missing}):
         tell(f"next: `reconcile initial-data set {service}`")
     return 1 if wrong else 0

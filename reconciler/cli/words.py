@@ -247,9 +247,7 @@ async def _pass_by_hand(asked: Asked, redactor: Redactor, kind: str, key: Key) -
         settings, tree = force.settings, force.tree
         with until_stopped(clock), holding(world, settings, tree, f"reconcile {kind}") as held:
             keep(world, held.ledger, force)
-            looking = look(
-                world, tree, held.ledger, held.sealing, Selection.of([key]), by_hand={key: kind}, released=True
-            )
+            looking = look(world, tree, held.ledger, held.sealing, Selection.of([key]), by_hand={key: kind})
             found = await clock.unless_stopped(looking)
             _refuse(found.planned, kind, key)
             held.ledger.save((), requested(kind, key, clock.now(), _me()))
@@ -275,7 +273,7 @@ async def _refuse_in_vain(asked: Asked, redactor: Redactor, kind: str, key: Key)
         settings, tree = force.settings, force.tree
         with reading(world, settings) as held:
             selection = Selection.of([key])
-            found = await look(world, tree, held.ledger, held.sealing, selection, by_hand={key: kind}, released=True)
+            found = await look(world, tree, held.ledger, held.sealing, selection, by_hand={key: kind})
             _refuse(found.planned, kind, key)
     finally:
         await world.aclose()

@@ -1,7 +1,7 @@
 """Asana on loopback: its documented API as far as the sample manifest uses it, in memory.
 
 Bearer token, `data` envelope, Asana's own error bodies. `slow_down` makes the next requests meet its rate limit, and
-`POST /fail-once`, which is no part of Asana's API, the next `addUser` an internal error: the demo can show both.
+`POST /fail-once`, which is no part of Asana's API and which the demo uses, the next `addUser` an internal error.
 """
 
 from __future__ import annotations

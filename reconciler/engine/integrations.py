@@ -20,7 +20,7 @@ from reconciler.model.grant import Grant, Record
 from reconciler.model.hire import NamedChoice
 from reconciler.model.manifest import Call, Manifest, Notification, Request
 from reconciler.model.scope import DEFERRED, HIRE_NAMES, Layer, Scope
-from reconciler.model.secret import Redactor
+from reconciler.model.secret import Redactor, Secret
 from reconciler.model.settings import Settings
 from reconciler.model.template import names
 from reconciler.repository.desired import Desired, Service
@@ -252,7 +252,6 @@ class Integration:
             service=record.service,
             source=record.source,
             manifest=self.manifest,
-            manifest_file=self.file,
             layers=(Layer("the ledger", record.values),),
             needs=record.needs,
             origin=record.origin,
@@ -316,7 +315,8 @@ def initial_layer(service: Service, values: Mapping[str, str], redactor: Redacto
             shown |= {name for name in places if _HOST.fullmatch(values.get(name, ""))}
     secret = frozenset(values) - shown
     redactor.learn(values[name] for name in secret)
-    return Layer(f"config/initial_data/{service.name}", dict(values), secret)
+    held = {name: Secret(value) if name in secret else value for name, value in values.items()}
+    return Layer(f"config/initial_data/{service.name}", held, secret)
 
 
 def _fault(service: Service, manifest: Manifest, found: Mapping[str, str] | SecretsError | None) -> str | None:

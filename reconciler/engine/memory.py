@@ -17,6 +17,7 @@ from reconciler.ledger.store import Ledger
 from reconciler.model.errors import SecretsError
 from reconciler.model.grant import Key
 from reconciler.model.scope import Layer
+from reconciler.model.secret import Secret
 from reconciler.secrets.sealed import Sealer
 
 __all__ = ["Memory", "Vault", "generated"]
@@ -41,8 +42,9 @@ class Memory:
 
     def layers(self) -> tuple[Layer, ...]:
         """The memory as variables; generated values are secret."""
+        held = {name: Secret(value) for name, value in self.generated.items()}
         return (
-            Layer("generated", self.generated, frozenset(self.generated)),
+            Layer("generated", held, frozenset(held)),
             Layer("store_data", self.stored),
             Layer("responses", {"responses": self.responses}),
         )

@@ -27,11 +27,6 @@ class ByHand:
     released: bool = False
     touched: set[Key] = field(default_factory=set)
 
-    @property
-    def empty(self) -> bool:
-        """Whether nothing was asked for."""
-        return not (self.grants or self.released or self.touched)
-
 
 def matching(records: Iterable[Record], word: Word) -> list[Record]:
     """The records that a word is about."""

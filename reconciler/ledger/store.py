@@ -360,11 +360,6 @@ class Ledger:
             for name, value in (kept or {}).items():
                 _put(connection, schema.sealed, name, value)
 
-    def alive(self, attempt: Attempt, now: datetime) -> None:
-        """Write down that an attempt still runs, while it waits."""
-        with self._writing() as connection:
-            self._alive(connection, attempt, now)
-
     @staticmethod
     def _alive(connection: sa.Connection, attempt: Attempt, now: datetime) -> None:
         table = schema.attempts

@@ -43,7 +43,6 @@ class Grant:
 
     `layers` are the hire's and the form's variables; `absent` says of those that are in none why they are not. `begins`
     is the first day on which it counts. `origin` is the sequence that it comes from, or None for the hire's own entry.
-    `manifest_file` is None where there is no manifest.
     """
 
     key: Key
@@ -52,7 +51,6 @@ class Grant:
     service: str
     source: str
     manifest: Manifest | None = field(default=None, repr=False)
-    manifest_file: str | None = None
     layers: tuple[Layer, ...] = field(default=(), repr=False)
     absent: Mapping[str, str] = field(default_factory=dict, repr=False)
     begins: date | None = None

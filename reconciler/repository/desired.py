@@ -233,7 +233,6 @@ class Desired:
             service=(manifest.model.service if manifest else None) or entry.integration,
             source=item.source,
             manifest=manifest.model if manifest else None,
-            manifest_file=manifest.path if manifest else None,
             layers=layers,
             absent=absent,
             begins=begins,

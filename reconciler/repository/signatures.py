@@ -97,7 +97,6 @@ def signer(checkout: Checkout, revision: str, home: str | None) -> str | None:
 
 class _Verifying:
     def __init__(self, checkout: Checkout, repository: pygit2.Repository, home: str | None) -> None:
-        self._checkout = checkout
         self._root = checkout.root
         self._repository = repository
         self._home = home

@@ -41,11 +41,7 @@ class Document:
     @property
     def data(self) -> Any:
         """Maps, lists, text, numbers, truth values, dates and None."""
-        return self._data if self._data is not _GONE else read(self._raw, self.file).data
-
-    def lean(self) -> Document:
-        """The same document without its data in memory: it is read again if someone asks. For a great many files."""
-        return Document(self._raw, self.file, _GONE, self._lists)
+        return self._data
 
     def line(self, path: tuple[str | int, ...]) -> int | None:
         """The line, from 1, of what stands at a path, or of the nearest thing around it; None for an empty file."""
@@ -65,9 +61,6 @@ class Document:
         top = self._marks.children if self._marks is not None else None
         items = top[key].children if isinstance(top, dict) and key in top else None
         return [item.line for item in items] if isinstance(items, list) else []
-
-
-_GONE = object()
 
 
 def read(raw: bytes, file: str) -> Document:

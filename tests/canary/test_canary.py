@@ -324,7 +324,7 @@ def what_nobody_expected(scene: Scene) -> None:
     from reconciler.engine import attempt
 
     def broken(_call: Any, scope: Any, *_rest: Any, **_named: Any) -> Any:
-        secret = scope.look_up("KEY").value
+        secret = scope.look_up("KEY").value.reveal()
         raise Bug(f"no {secret!r}", {"also": secret})
 
     scene.patch.setattr(attempt, "render", broken)

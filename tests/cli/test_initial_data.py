@@ -227,6 +227,21 @@ def test_check_says_for_which_key(asana: Repo, call: Call) -> None:
     assert "there is no secret key for it: it is encrypted to " in found["error"]
 
 
+def test_check_says_which_key_has_expired(asana: Repo, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = GnupgHome()
+    try:
+        past = ("--faked-system-time", "20200101T000000")
+        home._gpg(*past, "--quick-generate-key", "old@example.com", "future-default", "default", "1d")
+        message = home._gpg(*past, "--encrypt", "--recipient", "old@example.com", given=b"TOKEN: a-token\nORG: '1'\n")
+        asana.write(FILE, message)
+        monkeypatch.setattr(asana, "gnupg", home)
+        done = call(asana, "initial-data", "check", "asana")
+        assert (done.code, done.out) == (0, f"1 of 1 complete\nasana: complete, in {FILE}\n")
+        assert "has expired: it still opens files" in done.err
+    finally:
+        home.close()
+
+
 def test_check_of_what_the_settings_need(asana: Repo, call: Call) -> None:
     asana.initial_data("asana", {"TOKEN": TOKEN, "ORG": "1"})
     assert call(asana, "initial-data", "check").code == 0

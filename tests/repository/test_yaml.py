@@ -227,14 +227,6 @@ def test_item_lines_know_only_the_list_itself() -> None:
     assert read(b"access: [[a,\n b], &x c,\n *x]\nother: {access: [\n1]}\n", "a.yaml").item_lines("other") == []
 
 
-def test_a_lean_document_reads_itself_again() -> None:
-    lean = read(HIRE, "a.yaml").lean()
-    assert lean.data == read(HIRE, "a.yaml").data
-    assert lean.item_lines("access") == [7, 8, 11]
-    assert lean.line(("extra", "B")) == 5
-    assert "ada" not in repr(lean)
-
-
 TREES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False, width=32)
     | st.text(st.characters(exclude_categories=["Cs"])),
