@@ -150,28 +150,29 @@ def _found(
     told: Told,
 ) -> Record:
     """A wanted account that is there. What it was found by is what it has: its address, above all."""
-    new = replace(record, checked_at=now, email=grant.email, last_error=None, lost=False)
+    has, turned = record.snapshot, dict[str, Any]()
     match record.phase:
         case Phase.CONFIRMED:
             if record.lost:
                 told.append((Event.CONFIRMED, "found again"))
         case Phase.EXECUTED | Phase.DONE:
             told.append((Event.CONFIRMED, "exists check: found"))
-            new = replace(new, phase=Phase.CONFIRMED, confirmed_at=now)
+            turned = {"confirmed_at": now}
         case _:
             told.append((Event.ADOPTED, "exists check: found"))
-            new = replace(
-                new,
-                phase=Phase.CONFIRMED,
-                confirmed_at=now,
-                snapshot=snapshot or new.snapshot,
-                attempted={},
-                run=None,
-                retry_at=None,
-                fresh=False,
-                by_hand=False,
-            )
-    return replace(new, snapshot={**new.snapshot, **found_by})
+            has = snapshot or has
+            turned = {"confirmed_at": now, "attempted": {}, "run": None, "retry_at": None}
+            turned |= {"fresh": False, "by_hand": False}
+    return replace(
+        record,
+        phase=Phase.CONFIRMED,
+        checked_at=now,
+        email=grant.email,
+        last_error=None,
+        lost=False,
+        snapshot={**has, **found_by},
+        **turned,
+    )
 
 
 def _still_there(record: Record, now: datetime, told: Told) -> Record:

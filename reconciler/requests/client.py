@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -69,6 +69,22 @@ def _tls() -> ssl.SSLContext:
 def _origin(scheme: str, host: str, port: int) -> httpx.URL:
     """Where to connect to; what is asked for there is the target, which httpx need not read again."""
     return httpx.URL(f"{scheme}://{host}:{port}/")
+
+
+class _Url(httpx.URL):
+    """A URL whose path and query leave as they are, past httpx's normalising.
+
+    Its `target` extension would do the same, but puts the path into a proxy's CONNECT too, for the proxy to read.
+    """
+
+    def __init__(self, origin: httpx.URL, target: str) -> None:
+        super().__init__(origin)
+        self._target = target.encode()
+
+    @property
+    def raw_path(self) -> bytes:
+        """What the request line holds."""
+        return self._target
 
 
 @dataclass(slots=True)
@@ -188,8 +204,8 @@ class Client:
             if leaving is not None:
                 await leaving()
 
-            async def trace(event: str, _info: Mapping[str, Any]) -> None:
-                if event.endswith("send_request_headers.started"):
+            async def trace(event: str, info: Mapping[str, Any]) -> None:
+                if event.endswith("send_request_headers.started") and info["request"].method != b"CONNECT":
                     progress.left = True
                     await departed()
 
@@ -226,19 +242,21 @@ class Client:
             given += wire.signer.headers(wire.method, address.path, self._clock.now())
         names = {name.lower() for name, _ in given}
         headers = [*(header for header in headers if header[0].lower() not in names), *given]
-        return httpx.Request(
+        origin = _origin(*address.origin)
+        request = httpx.Request(
             wire.method,
-            _origin(*address.origin),
+            origin,
             headers=[(name.encode(), value.encode(errors="replace")) for name, value in headers],
             content=wire.content,
             extensions={
-                "target": address.target.encode(),
                 "trace": trace,
                 # `_exchange` bounds the whole, which no sum of parts does. Connecting has a shorter limit of its own: a
                 # TLS handshake that is cancelled, instead of timing out by itself, leaves its socket open.
                 "timeout": {"connect": CONNECTING * self._timeout.total_seconds()},
             },
         )
+        request.url = _Url(origin, address.target)
+        return request
 
     def _pause(self, answer: Answer) -> timedelta | None:
         """What a 429 or a 503 asks to wait, where it is at most a minute."""
@@ -268,15 +286,31 @@ async def _speak(line: httpx.AsyncHTTPTransport, request: httpx.Request) -> Answ
     """Send, and read up to the limit. Raises Unreadable for an answer that cannot be unpacked."""
     response = await line.handle_async_request(request)
     try:
-        unpacker = Unpacker(response.headers.get("content-encoding", ""))
-        async for chunk in response.aiter_raw():
+        headers = _headers(response.headers.raw)
+        unpacker = Unpacker(headers.get("content-encoding", ""))
+        async for chunk in response.stream:  # type: ignore[union-attr]  # an asynchronous transport's
             unpacker.feed(chunk)
             if unpacker.full:
                 break
-        headers = {name.lower(): value for name, value in response.headers.items()}
         return Answer(response.status_code, headers, unpacker.finish(), unpacker.full)
     finally:
         await response.aclose()
+
+
+def _headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """An answer's headers by their lower-case names; one that comes several times is comma-joined."""
+    found: dict[str, str] = {}
+    for key, value in raw:
+        name, text = key.decode("latin-1").lower(), _text(value)
+        found[name] = f"{found[name]}, {text}" if name in found else text
+    return found
+
+
+def _text(value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
 
 
 def _what(wire: Wire, address: Address) -> str:

@@ -16,9 +16,11 @@ import respx
 from reconciler.model.errors import HostNotAllowed, RequestFailed, UsageError
 from reconciler.model.settings import Limits
 from reconciler.requests.answer import LIMIT
+from reconciler.requests.client import _tls
 from reconciler.requests.render import Wire
 from reconciler.requests.sign import Pritunl
 from reconciler.requests.throttle import Throttle
+from tests.certificates import self_signed
 from tests.requests.conftest import FakeClock, Loopback, Raw, reply
 
 pytestmark = pytest.mark.anyio
@@ -82,6 +84,14 @@ async def test_an_answer_has_status_headers_and_content(loopback, connect):
     assert "7" not in repr(answer)
 
 
+async def test_headers_that_come_twice_or_not_in_ascii(loopback, connect):
+    lines = "Link: <a>\r\nlink: <b>\r\nX-Utf: \u00e9\r\n".encode() + b"X-Latin: \xe9\r\n"
+    loopback.replies = [b"HTTP/1.1 200 X\r\nContent-Length: 0\r\n" + lines + b"\r\n"]
+    answer = await connect("127.0.0.1").send(get(loopback.url))
+    wanted = {"content-length": "0", "link": "<a>, <b>", "x-utf": "\u00e9", "x-latin": "\u00e9"}
+    assert answer.headers == wanted
+
+
 async def test_cookies_are_not_carried_from_one_request_to_the_next(loopback, connect):
     loopback.replies = [reply(Set_Cookie="session=1; Path=/")]
     client = connect("127.0.0.1")
@@ -118,6 +128,26 @@ async def test_loopback_goes_past_the_environments_proxy(loopback, connect, monk
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     await connect("127.0.0.1").send(get(loopback.url))
     assert len(loopback.requests) == 1
+
+
+async def test_other_hosts_are_reached_through_the_environments_proxy(loopback, connect, monkeypatch):
+    """In a tunnel, and not those that NO_PROXY names."""
+    loopback.replies = [reply(403)]
+    monkeypatch.setenv("HTTPS_PROXY", loopback.host)
+    monkeypatch.setenv("NO_PROXY", "also.invalid")
+    failed = await fail(connect("tool.invalid"), post("https://tool.invalid/x?token=hidden"))
+    assert not failed.left
+    assert [request.line for request in loopback.requests] == ["CONNECT tool.invalid:443 HTTP/1.1"]
+    await fail(connect("also.invalid"), post("https://also.invalid/"))
+    assert len(loopback.requests) == 1
+
+
+async def test_two_hosts_of_a_service_keep_their_connections(loopback, connect):
+    client = connect("127.0.0.1", "localhost")
+    for _ in range(3):
+        await client.send(get(loopback.url))
+        await client.send(get(f"http://localhost:{loopback.port}/"))
+    assert loopback.connections == 2
 
 
 async def test_a_proxy_that_cannot_be_used_is_named_without_its_password(connect, monkeypatch):
@@ -574,3 +604,46 @@ async def test_a_clock_that_is_set_back_holds_nobody_for_long(clock: FakeClock):
     async with throttle.turn("a.example"):
         pass
     assert sum(clock.slept) <= 61
+
+
+async def test_through_the_proxys_tunnel_the_request_arrives_as_it_was_rendered(
+    loopback, connect, monkeypatch, tmp_path
+):
+    """And the proxy learns the host, and neither the path nor a header."""
+    file = self_signed(tmp_path, "tool.invalid")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(file)
+    behind = await asyncio.start_server(loopback.serve, "127.0.0.1", 0, ssl=context)
+    seen: list[bytes] = []
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+        writer.close()
+
+    async def tunnel(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        there = await asyncio.open_connection("127.0.0.1", behind.sockets[0].getsockname()[1])
+        await asyncio.gather(pump(reader, there[1]), pump(there[0], writer), return_exceptions=True)
+
+    proxy = await asyncio.start_server(tunnel, "127.0.0.1", 0)
+    monkeypatch.setenv("HTTPS_PROXY", f"127.0.0.1:{proxy.sockets[0].getsockname()[1]}")
+    monkeypatch.setenv("SSL_CERT_FILE", str(file))
+    _tls.cache_clear()
+    try:
+        client = connect("tool.invalid")
+        for _ in range(2):
+            wire = post("https://tool.invalid/x/../a%2Fb?token=hidden", headers=(("Authorization", "Bearer hidden"),))
+            assert (await client.send(wire)).status == 200
+        await client.aclose()
+    finally:
+        _tls.cache_clear()
+        behind.close()
+        proxy.close()
+    assert [request.target for request in loopback.requests] == ["/x/../a%2Fb?token=hidden"] * 2
+    assert loopback.requests[0].fields["authorization"] == b"Bearer hidden"
+    assert len(seen) == 1
+    assert seen[0].startswith(b"CONNECT tool.invalid:443 HTTP/1.1\r\n")
+    assert b"hidden" not in seen[0]
