@@ -47,8 +47,8 @@ class Prepared:
     """A grant with everything that is needed to check it, and, where it is `whole`, to run it.
 
     `snapshot` holds the hire's and the form's values that the manifest uses, `found_by` those of them that the check
-    asks with. `check` is the check as it is sent. Only a whole one has the `outlines` of its requests as a plan shows
-    them, and the keyed `digest` of what would be sent.
+    asks with. `check` is the check as it is sent, `wanted` what its answer is to contain. Only a whole one has the
+    `outlines` of its requests as a plan shows them, and the keyed `digest` of what would be sent.
     """
 
     grant: Grant
@@ -58,7 +58,14 @@ class Prepared:
     outlines: tuple[Mapping[str, str], ...] = ()
     found_by: Mapping[str, Any] = field(default_factory=dict, repr=False)
     check: Wire | None = field(default=None, repr=False)
+    wanted: str | None = field(default=None, repr=False)
     whole: bool = False
+
+    def under(self, integration: Integration, email: str) -> Prepared:
+        """The same account's check under another address. Raises Blocked like `Integration.prepare`."""
+        scope = self.scope.over(Layer("the ledger", {"email": email}))
+        check, wanted = integration.check(scope)
+        return replace(self, scope=scope, check=check, wanted=wanted)
 
 
 @dataclass(frozen=True)
@@ -135,7 +142,7 @@ class Integration:
         try:
             for name in self.needed:
                 scope.look_up(name)
-            check = self._check(scope)
+            check, wanted = self.check(scope)
             digest = self._whole(grant, scope, stored) if whole else None
         except MissingVariable as error:
             if why := grant.absent.get(error.name):
@@ -150,6 +157,7 @@ class Integration:
             outlines=tuple(outline(call, scope) for call in self.manifest.execute) if whole else (),
             found_by={name: snapshot[name] for name in self.asked_with & snapshot.keys()},
             check=check,
+            wanted=wanted,
             whole=whole,
         )
 
@@ -162,16 +170,17 @@ class Integration:
         told = [item.model_dump() for item in self.manifest.post_execute_notification]
         return tuple(sorted(names([*parts, *headers, *told])))
 
-    def _check(self, scope: Scope) -> Wire | None:
-        """The check, ready to be sent to a host that is allowed."""
+    def check(self, scope: Scope) -> tuple[Wire | None, str | None]:
+        """The check, ready to be sent to a host that is allowed, and what its answer is to contain. Raises Blocked."""
         exists = self.manifest.exists
         if exists is None:
-            return None
-        if exists.expected and not expected(exists.expected, scope):
+            return None, None
+        wanted = expected(exists.expected, scope) if exists.expected else None
+        if wanted == "":
             raise Blocked("exists: expected is empty for this hire: every answer would contain it")
         wire = render(exists, scope, self.manifest)
         self.hosts.check(wire.url, self.file)
-        return wire
+        return wire, wanted
 
     def _whole(self, grant: Grant, scope: Scope, stored: Mapping[str, Any]) -> str | None:
         """See that everything that a grant would send can be rendered, and digest it."""
@@ -262,10 +271,10 @@ class Integration:
         grant = self.orphan(record)
         if self.fault is not None:
             raise Blocked(self.fault)
-        scope, check = self.scope(grant.layers, stored), None
+        scope = self.scope(grant.layers, stored)
         if self.manifest.exists is not None:
             scope = replace(scope, deferred=scope.deferred | frozenset(self.manifest.exists.store_data))
-            check = self._check(scope)
+        check, wanted = self.check(scope)
         for call in self.manifest.revoke:
             self._renders(call, scope)
         return Prepared(
@@ -275,6 +284,7 @@ class Integration:
             digest=self.digest(grant, self.manifest.revoke, stored),
             outlines=tuple(outline(call, scope) for call in self.manifest.revoke),
             check=check,
+            wanted=wanted,
             whole=True,
         )
 

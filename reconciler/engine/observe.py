@@ -26,7 +26,7 @@ from reconciler.model.verdict import Missing, NoCheck, Present, Unknown, Verdict
 from reconciler.requests.client import Answer
 from reconciler.requests.match import verdict
 from reconciler.requests.pages import Option, items, options
-from reconciler.requests.render import expected, render
+from reconciler.requests.render import render
 
 __all__ = ["Checker", "Listings", "Misfit"]
 
@@ -101,12 +101,9 @@ class Checker:
         found = await self._check(integration, prepared, listed=True)
         if not isinstance(found, Missing) or record is None or not record.leaves_something:
             return found
-        exists = integration.manifest.exists
-        if exists is None or record.email.lower() == prepared.grant.email.lower():
+        if record.email.lower() == prepared.grant.email.lower():
             return found
-        scope = prepared.scope.over(Layer("the ledger", {"email": record.email}))
-        before = replace(prepared, scope=scope, check=render(exists, scope, integration.manifest))
-        old = await self._check(integration, before, listed=False)
+        old = await self._check(integration, prepared.under(integration, record.email), listed=False)
         match old:
             case Present():
                 return replace(old, under=record.email)
@@ -123,8 +120,8 @@ class Checker:
         exists = integration.manifest.exists
         if exists is None:
             return NoCheck()
+        wanted = prepared.wanted
         try:
-            wanted = expected(exists.expected, prepared.scope) if exists.expected else None
             if listed and wanted and self.listings is not None and await self.listings.shows(integration, wanted):
                 return Present()
             answer = await self._ask(integration, prepared)

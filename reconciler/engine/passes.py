@@ -178,8 +178,7 @@ def _record_of(item: Planned, result: Look) -> tuple[Record, list[Happening]]:
 def _row(item: Planned, record: Record) -> Row:
     acting = record.action in guard.ACTS
     outlines = item.prepared.outlines[item.decision.resume :] if item.prepared is not None and acting else ()
-    row = Row.of(record, guarded=item.decision.guarded, requests=outlines)
-    return replace(row, email=item.grant.email, source=item.grant.source, integration=item.grant.integration)
+    return Row.of(record, grant=item.grant, guarded=item.decision.guarded, requests=outlines)
 
 
 def dry_report(result: Look) -> Report:

@@ -10,7 +10,7 @@ from typing import Any
 
 from reconciler.model.clock import stamp
 from reconciler.model.errors import Problem, Severity
-from reconciler.model.grant import Record
+from reconciler.model.grant import Grant, Record
 from reconciler.model.status import FAULTS, Action, Status
 from reconciler.repository.signatures import VOUCH, Untrusted
 
@@ -40,13 +40,21 @@ class Row:
     requests: tuple[Mapping[str, str], ...] = ()
 
     @classmethod
-    def of(cls, record: Record, *, guarded: bool = False, requests: tuple[Mapping[str, str], ...] = ()) -> Row:
-        """The row of a record."""
+    def of(
+        cls,
+        record: Record,
+        *,
+        grant: Grant | None = None,
+        guarded: bool = False,
+        requests: tuple[Mapping[str, str], ...] = (),
+    ) -> Row:
+        """The row of a record; whose it is and where it stands as the `grant` has it, where there is one."""
+        named = grant or record
         return cls(
             hire=record.key.hire,
-            email=record.email,
+            email=named.email,
             access=record.key.access,
-            integration=record.integration,
+            integration=named.integration,
             status=record.status,
             action=record.action,
             reason=record.reason,
@@ -54,7 +62,7 @@ class Row:
             retry_at=record.retry_at,
             checked_at=record.checked_at,
             last_error=record.last_error,
-            source=record.source,
+            source=named.source,
             changed=record.changed,
             guarded=guarded,
             since=record.confirmed_at or record.executed_at,

@@ -63,14 +63,19 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What a placeholder can see."""
+    """What a placeholder can see. `waits` is False where what only a running attempt knows counts as missing."""
 
     layers: tuple[Layer, ...] = ()
     deferred: frozenset[str] = frozenset()
+    waits: bool = True
 
     def over(self, *layers: Layer) -> Scope:
         """A scope in which these layers are looked at first."""
         return replace(self, layers=(*layers, *self.layers))
+
+    def now(self) -> Scope:
+        """A scope for a request that leaves now: it waits for no value."""
+        return Scope(self.layers, self.deferred, waits=False)
 
     def look_up(self, name: str) -> Found:
         """The value of a variable; `DEFERRED` as value where only a running attempt knows it.
@@ -88,6 +93,8 @@ class Scope:
                 if value is not None:
                     return Found(value, key in layer.secret, layer.origin)
         if root in self.deferred:
+            if not self.waits:
+                raise MissingVariable(name, "has a value only while the requests before it run")
             return Found(DEFERRED, False, "known when it runs")
         raise MissingVariable(name, "has no value" if known or root in KNOWN_NAMES else "is not known")
 

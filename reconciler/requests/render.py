@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from reconciler.model.errors import Blocked, MissingVariable
+from reconciler.model.errors import Blocked
 from reconciler.model.manifest import Call, FormField, Listing, Manifest, Request
-from reconciler.model.scope import DEFERRED, Scope
-from reconciler.model.template import PLACEHOLDER, names
+from reconciler.model.scope import Scope
+from reconciler.model.template import PLACEHOLDER
 from reconciler.requests.encode import body
 from reconciler.requests.sign import SIGNED_WITH, Pritunl
 from reconciler.requests.template import render_data, render_text, render_url
@@ -57,13 +57,11 @@ def render(call: AnyCall, scope: Scope, manifest: Manifest, *, files: Mapping[st
     Raises Blocked, before anything is sent: MissingVariable for a value that is not there (yet), and where a value
     cannot stand where it should.
     """
-    templates = _headers(call, manifest)
-    data = _data(call)
-    _refuse_deferred([call.url, templates, data], scope)
+    scope = scope.now()
     url = render_url(call.url or "", scope)
-    headers = _render_headers(templates, scope)
+    headers = _render_headers(_headers(call, manifest), scope)
     given = headers["content-type"][1] if "content-type" in headers else None
-    content, content_type = body(data, given, scope, _attached(call, files or {}))
+    content, content_type = body(_data(call), given, scope, _attached(call, files or {}))
     if content_type is not None:
         headers["content-type"] = ("Content-Type", content_type)
     return Wire(
@@ -105,8 +103,7 @@ def canonical(call: AnyCall, scope: Scope, manifest: Manifest) -> Any:
 
 def expected(text: str, scope: Scope) -> str:
     """What a check's `expected` comes to. Raises MissingVariable."""
-    _refuse_deferred(text, scope)
-    return render_text(text, scope).text
+    return render_text(text, scope.now()).text
 
 
 def _headers(call: AnyCall, manifest: Manifest) -> dict[str, str]:
@@ -128,12 +125,6 @@ def _attached(call: AnyCall, files: Mapping[str, bytes]) -> dict[str, tuple[str,
         if name not in files:
             raise Blocked(f"no earlier request saved a file named {name!r}")
     return {key: (name, files[name]) for key, name in wanted.items()}
-
-
-def _refuse_deferred(templates: Any, scope: Scope) -> None:
-    for name in sorted(names(templates)):
-        if scope.look_up(name).value is DEFERRED:
-            raise MissingVariable(name, "has a value only while the requests before it run")
 
 
 def _without(scope: Scope, hidden: frozenset[str] | set[str]) -> Scope:
