@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from bench.audits import asked, audited
 from bench.checks import bare, ours, passed, with_requests
+from bench.daemons import acted, grown, idle, weight, widened
 from bench.server import serving
 from bench.world import folder
 
@@ -151,6 +153,13 @@ ALL: dict[str, Figure] = {
     "checks, against one shared client": Figure(checks_against_shared, "1/s", ">= 5"),
     "checks, against requests": Figure(checks_against_requests, "1/s", ">= 1"),
     "checks of a 100 ms service": Figure(checks_of_a_slow_service, "1/s", ">= 0.95"),
+    "audit of 1,000, requests": Figure(asked, "", "<= 1"),
+    "audit of 1,000, against an aiohttp script": Figure(audited, "ms", "< 1"),
+    "commit to first request, 100,000 hires": Figure(acted, "ms", "<= 25 ms"),
+    "no-op commit, 10,000 hires": Figure(idle, "ms", "<= 100 ms"),
+    "time a hire, x10 hires": Figure(grown, "us", "<= 1.05"),
+    "memory a hire, x10 hires": Figure(widened, "KiB", "<= 1.05"),
+    "memory, 100,000 hires x 20 entries": Figure(weight, "MiB", "<= 350 MiB"),
     "ledger rows": Figure(ledger_rows, "1/s", ">= 20000/s"),
     "ledger intent": Figure(intent, "ms", "<= 2 ms"),
     "--help": Figure(started, "ms", "<= 120 ms"),

@@ -1,20 +1,37 @@
 """A loopback server that is quicker than anything that asks it: raw asyncio, in a process of its own.
 
-Every path ends with the address that is asked for; the answer repeats it, as a service's would.
+A path under `/users/` ends with the address that is asked for; the answer repeats it, as a service's would.
+`/everybody/<people>/<page>` is a listing in pages of a hundred. `/heard` tells how many requests came, without those of
+its own, and at which moment the last one did.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import multiprocessing
+import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 
-__all__ = ["serving"]
+__all__ = ["PAGE", "heard", "serving"]
+
+PAGE = 100
+
+
+def heard(url: str) -> tuple[int, float]:
+    """How many requests came, and when the last one did, in seconds since the epoch."""
+    with urllib.request.urlopen(f"{url}/heard") as answer:
+        count, last = json.load(answer)
+    return count, last
 
 
 class _Protocol(asyncio.Protocol):
+    count = 0
+    last = 0.0
+
     def __init__(self, delay: float) -> None:
         self.delay = delay
         self.rest = b""
@@ -26,9 +43,7 @@ class _Protocol(asyncio.Protocol):
         self.rest += data
         while (end := self.rest.find(b"\r\n\r\n")) >= 0:
             head, self.rest = self.rest[:end], self.rest[end + 4 :]
-            path = head.split(b" ", 2)[1]
-            who = path.rpartition(b"/")[2].replace(b"%40", b"@")
-            body = b'{"data": {"email": "' + who + b'", "gid": "1"}}'
+            body = self._body(head.split(b" ", 2)[1], head)
             reply = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (
                 len(body),
                 body,
@@ -38,9 +53,27 @@ class _Protocol(asyncio.Protocol):
             else:
                 self._write(reply)
 
+    def _body(self, path: bytes, head: bytes) -> bytes:
+        if path == b"/heard":
+            return json.dumps([_Protocol.count, _Protocol.last]).encode()
+        _Protocol.count += 1
+        _Protocol.last = time.time()
+        if path.startswith(b"/everybody/"):
+            return _page(
+                *map(int, path.split(b"/")[2:]), host=head.partition(b"Host: ")[2].partition(b"\r\n")[0].decode()
+            )
+        who = path.rpartition(b"/")[2].replace(b"%40", b"@")
+        return b'{"data": {"email": "' + who + b'", "gid": "1"}}'
+
     def _write(self, reply: bytes) -> None:
         if not self.transport.is_closing():
             self.transport.write(reply)  # type: ignore[attr-defined]
+
+
+def _page(people: int, number: int, *, host: str) -> bytes:
+    members = range(number * PAGE, min((number + 1) * PAGE, people))
+    more = f"http://{host}/everybody/{people}/{number + 1}" if members.stop < people else None
+    return json.dumps({"data": [{"email": f"p{who}@example.com"} for who in members], "next": more}).encode()
 
 
 async def _serve(delay: float, pipe: Connection) -> None:

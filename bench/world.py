@@ -17,31 +17,52 @@ from reconciler.engine.session import holding
 from reconciler.engine.world import SystemClock, World
 from reconciler.model.secret import Redactor
 
-__all__ = ["folder", "reconcile_twice"]
+__all__ = ["commit", "folder", "hire", "reconcile_twice"]
 
 GIT = shutil.which("git") or "git"
 
 
-def folder(root: Path, url: str, people: int, *, settings: str = "") -> Path:
-    """A repository with one integration and so many hires that have it, committed."""
+def folder(
+    root: Path, url: str, people: int, *, settings: str = "", integrations: int = 1, listing: bool = False
+) -> Path:
+    """A repository with so many hires who have each of so many integrations, committed."""
     for name in ("hires", "manifests", "config"):
         (root / name).mkdir(parents=True, exist_ok=True)
-    (root / "manifests" / "tool.yaml").write_text(
-        f"exists: {{url: '{url}/users/{{{{email}}}}', expected: '{{{{email}}}}'}}\n"
-        f"execute: [{{url: '{url}/users', data: {{email: '{{{{email}}}}'}}}}]\n"
-        "headers: {Accept: application/json}\n"
-    )
+    listed = f", list: {{url: '{url}/everybody/{people}/0', data_from: data, match: email, next_page_from: next}}"
+    names = ["tool", *(f"tool{number}" for number in range(1, integrations))]
+    for name in names:
+        (root / "manifests" / f"{name}.yaml").write_text(
+            f"exists: {{url: '{url}/users/{{{{email}}}}', expected: '{{{{email}}}}'{listed if listing else ''}}}\n"
+            f"execute: [{{url: '{url}/users', data: {{email: '{{{{email}}}}'}}}}]\n"
+            "headers: {Accept: application/json}\n"
+        )
     (root / "config" / "reconciler.yaml").write_text("state: sqlite:///.reconciler/state.db\n" + settings)
     for number in range(people):
         shard = root / "hires" / f"{number % 256:02x}"
         shard.mkdir(exist_ok=True)
-        (shard / f"p{number}.yaml").write_text(
-            f"email: p{number}@example.com\nfirst_name: P{number}\nlast_name: Example\naccess: [tool]\n"
-        )
-    for arguments in (("init", "--quiet"), ("add", "--all"), ("commit", "--quiet", "--message", "bench")):
-        who = ("-c", "user.name=Bench", "-c", "user.email=bench@example.com", "-c", "gc.auto=0")
-        subprocess.run([GIT, "-C", str(root), *who, *arguments], check=True, capture_output=True)
+        (shard / f"p{number}.yaml").write_text(hire(number, names))
+    (root / ".gitignore").write_text(".reconciler/\n")
+    git(root, "init", "--quiet")
+    commit(root)
     return root
+
+
+def hire(number: int, names: list[str]) -> str:
+    """A hire's file."""
+    access = "".join(f"  - {name}\n" for name in names)
+    return f"email: p{number}@example.com\nfirst_name: P{number}\nlast_name: Example\naccess:\n{access}"
+
+
+def git(root: Path, *arguments: str) -> None:
+    """Run git."""
+    who = ("-c", "user.name=Bench", "-c", "user.email=bench@example.com", "-c", "gc.auto=0")
+    subprocess.run([GIT, "-C", str(root), *who, *arguments], check=True, capture_output=True)
+
+
+def commit(root: Path) -> None:
+    """Commit what there is."""
+    git(root, "add", "--all")
+    git(root, "commit", "--quiet", "--message", "bench")
 
 
 def reconcile_twice(root: Path) -> list[tuple[float, Report]]:

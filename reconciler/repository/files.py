@@ -24,7 +24,7 @@ from reconciler.model.hire import Hire, HireRef, Sequence
 from reconciler.model.manifest import Manifest
 from reconciler.model.settings import Settings
 from reconciler.repository.checks import hire_problems, manifest_ids, manifest_problems, unfilled
-from reconciler.repository.people import Index, People, Slim
+from reconciler.repository.people import KEPT, Index, People, Slim
 from reconciler.repository.problems import explain
 from reconciler.repository.recall import keep, recall
 from reconciler.repository.trees import CommitTree, File, Tree
@@ -105,6 +105,8 @@ class Reader:
         self._recalled: dict[str, Slim] | None = None
         self._fresh = 0
         """How many hires were parsed since they were last kept."""
+        self._just_parsed: dict[str, Loaded[Hire]] = {}
+        """The hires that a load parsed for what is remembered of them, as far as they may be kept whole."""
         self._parsed: dict[str, _Parsed] = {}
         self._people = Index()
         self._read: Tree | None = None
@@ -151,7 +153,8 @@ class Reader:
             self._people = self._index(tree)
         self._parsed, self._read, self._recalled = found.parsed, tree, {}
         _tell(self._people, found, partial(_whole, tree))
-        hires = People(self._people, found.broken["hires"], partial(_whole, tree))
+        hires = People(self._people, found.broken["hires"], partial(_whole, tree), self._just_parsed)
+        self._just_parsed = {}
         found.problems += self._misnamed
         _fill(manifests, found)
         problems = sorted(
@@ -190,7 +193,10 @@ class Reader:
             known = self._people.paths.get(file.path) or self._recalled.get(file.path)
             if known is None or known.blob != file.blob:
                 self._fresh += 1
-                yield _slim(tree, file)
+                slim, whole = _slim(tree, file)
+                if whole is not None and len(self._just_parsed) < KEPT:
+                    self._just_parsed[whole.stem] = whole
+                yield slim
             elif (known.raw is None) == isinstance(tree, CommitTree):
                 yield known
             else:
@@ -310,20 +316,21 @@ def _twins(stem: str, paths: list[str], kind: _Kind[Any]) -> list[Problem]:
     ]
 
 
-def _slim(tree: Tree, file: File) -> Slim:
-    """Parse a hire's file for what is remembered of it."""
+def _slim(tree: Tree, file: File) -> tuple[Slim, Loaded[Hire] | None]:
+    """Parse a hire's file for what is remembered of it; the hire too, where the file is in order."""
     stem = PurePosixPath(file.path).stem
     try:
         raw = tree.read(file)
     except BrokenFile as error:
-        return Slim(file.path, file.blob, sound=False, problems=(error.problem,))
+        return Slim(file.path, file.blob, sound=False, problems=(error.problem,)), None
     parsed = _parse(raw, file, stem, _HIRES)
     kept = None if isinstance(tree, CommitTree) else raw
     if parsed.loaded is None:
-        return Slim(file.path, file.blob, False, parsed.email, parsed.email_line, problems=parsed.problems, raw=kept)
+        broken = Slim(file.path, file.blob, False, parsed.email, parsed.email_line, problems=parsed.problems, raw=kept)
+        return broken, None
     hire: Hire = parsed.loaded.model
     knows = tuple(person.hire for person in (hire.manager, hire.buddy) if isinstance(person, HireRef))
-    return Slim(
+    slim = Slim(
         file.path,
         file.blob,
         True,
@@ -333,6 +340,7 @@ def _slim(tree: Tree, file: File) -> Slim:
         problems=parsed.problems,
         raw=kept,
     )
+    return slim, parsed.loaded
 
 
 def _whole(tree: Tree, slim: Slim) -> Loaded[Hire]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from reconciler.model.hire import Hire
     from reconciler.repository.files import Loaded
 
-__all__ = ["Index", "People", "Slim"]
+__all__ = ["KEPT", "Index", "People", "Slim"]
 
 KEPT = 4096
 """So many whole hires are kept at hand."""
@@ -164,11 +164,17 @@ def _part(groups: dict[str, tuple[str, ...]], key: str, path: str, several: set[
 class People(Mapping[str, "Loaded[Hire]"]):
     """The hires whose file is in order, by id; each parsed when it is asked for."""
 
-    def __init__(self, index: Index, broken: Mapping[str, object], parse: Callable[[Slim], Loaded[Hire]]) -> None:
+    def __init__(
+        self,
+        index: Index,
+        broken: Mapping[str, object],
+        parse: Callable[[Slim], Loaded[Hire]],
+        kept: dict[str, Loaded[Hire]],
+    ) -> None:
         self.index = index
         self._broken = broken
         self._parse = parse
-        self._kept: dict[str, Loaded[Hire]] = {}
+        self._kept = kept
 
     def __getitem__(self, stem: str) -> Loaded[Hire]:
         kept = self._kept.get(stem)

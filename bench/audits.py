@@ -1,0 +1,63 @@
+"""Audits of a thousand people as whole processes: what the service is asked, and how long it takes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from bench.server import PAGE, heard, serving
+from bench.world import folder
+
+__all__ = ["asked", "audited"]
+
+PEOPLE = 1000
+
+SCRIPT = """
+import asyncio, pathlib, sys
+import aiohttp, yaml
+
+async def main(root, url):
+    people = [yaml.load(file.read_bytes(), yaml.CSafeLoader) for file in pathlib.Path(root, "hires").rglob("*.yaml")]
+    async with aiohttp.ClientSession() as session:
+        async def there(email):
+            async with session.get(f"{url}/users/{email}") as answer:
+                return email in await answer.text()
+        found = await asyncio.gather(*(there(person["email"]) for person in people))
+    for person, there in zip(people, found):
+        print(person["email"], "present" if there else "missing")
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+"""What somebody writes in ten minutes."""
+
+
+def asked() -> Iterator[tuple[float, float]]:
+    """Requests of an audit of people who are all in a listing in pages of a hundred; its pages and one."""
+    with serving() as url, tempfile.TemporaryDirectory() as name:
+        root = folder(Path(name), url, PEOPLE, listing=True)
+        while True:
+            before = heard(url)[0]
+            _audit(root)
+            yield heard(url)[0] - before, PEOPLE / PAGE + 1
+
+
+def audited() -> Iterator[tuple[float, float]]:
+    """Milliseconds of the same audit, against a script that asks for each."""
+    with serving() as url, tempfile.TemporaryDirectory() as name:
+        root = folder(Path(name), url, PEOPLE, listing=True)
+        while True:
+            began = time.perf_counter()
+            _audit(root)
+            mine = time.perf_counter() - began
+            began = time.perf_counter()
+            subprocess.run([sys.executable, "-c", SCRIPT, str(root), url], check=True, capture_output=True)
+            yield 1000 * mine, 1000 * (time.perf_counter() - began)
+
+
+def _audit(root: Path) -> None:
+    program = Path(sys.executable).with_name("reconcile")
+    subprocess.run([str(program), "--repo", str(root), "--dry-run"], check=True, capture_output=True)

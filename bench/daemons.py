@@ -1,0 +1,139 @@
+"""The daemon as a process of its own: what it costs as its repository grows, and how soon it acts."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+
+from bench.server import PAGE, heard, serving
+from bench.world import commit, folder, hire
+
+__all__ = ["acted", "grown", "idle", "weight", "widened"]
+
+MANY = 100_000
+SETTINGS = "interval: 1d\nlisten: 127.0.0.1:0\nlimits: {per_host: 20, timeout: 60s}\n"
+TICKS = os.sysconf("SC_CLK_TCK")
+QUIET = 3.0
+"""Seconds without a request and with hardly any work, after which a pass is taken to be over."""
+
+LONGEST = 3600.0
+
+
+class Daemon:
+    """A daemon at work."""
+
+    def __init__(self, root: Path, url: str) -> None:
+        self._url = url
+        program = Path(sys.executable).with_name("reconcile")
+        self._process = subprocess.Popen(
+            [str(program), "--repo", str(root), "daemon"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+
+    def cpu(self) -> float:
+        """Seconds of processor time so far."""
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / TICKS
+
+    def memory(self) -> float:
+        """Resident memory, in MiB."""
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        return int(status.partition("VmRSS:")[2].split()[0]) / 1024
+
+    def settle(self, requests: int) -> None:
+        """Wait until at least so many requests came and the daemon has nothing left to do."""
+        until = time.monotonic() + LONGEST
+        while time.monotonic() < until:
+            count, cpu = heard(self._url)[0], self.cpu()
+            time.sleep(QUIET)
+            if count >= requests and heard(self._url)[0] == count and self.cpu() - cpu < QUIET / 10:
+                return
+        raise TimeoutError(f"not at rest after {LONGEST:g} s")
+
+    def stop(self) -> None:
+        """Stop it."""
+        self._process.send_signal(signal.SIGTERM)
+        self._process.wait(60)
+
+
+@contextmanager
+def daemon(people: int, *, integrations: int = 1, listing: bool = False) -> Iterator[tuple[Daemon, Path, str]]:
+    """A daemon whose first pass is over, its repository and its service."""
+    with serving() as url, tempfile.TemporaryDirectory() as name:
+        root = folder(Path(name), url, people, settings=SETTINGS, integrations=integrations, listing=listing)
+        running = Daemon(root, url)
+        try:
+            running.settle(integrations * (people // PAGE if listing else people))
+            yield running, root, url
+        finally:
+            running.stop()
+
+
+def acted() -> Iterator[tuple[float, float]]:
+    """Milliseconds from the moment the branch points to a commit of one hire to its first request; git's own time."""
+    with daemon(MANY) as (_, root, url):
+        number = MANY
+        while True:
+            number += 1
+            (root / "hires" / "00" / f"p{number}.yaml").write_text(hire(number, ["tool"]))
+            before, began = heard(url)[0], time.time()
+            commit(root)
+            took = time.time() - began
+            pointed = max((root / ".git" / "refs" / "heads").iterdir(), key=lambda path: path.stat().st_mtime)
+            while (asked := heard(url))[0] == before:
+                time.sleep(0.005)
+            yield 1000 * (asked[1] - pointed.stat().st_mtime), 1000 * took
+
+
+def idle() -> Iterator[tuple[float, float]]:
+    """Milliseconds of processor time for a commit that concerns none of 10,000 hires, and for a second of rest."""
+    with daemon(10_000) as (running, root, url):
+        while True:
+            before, cpu = heard(url)[0], running.cpu()
+            time.sleep(5)
+            rest = (running.cpu() - cpu) / 5
+            (root / "README.md").write_text(f"{time.time()}\n")
+            cpu = running.cpu()
+            commit(root)
+            time.sleep(5)
+            if heard(url)[0] != before:
+                raise AssertionError("a commit that concerns nobody made the daemon ask somebody")
+            yield 1000 * (running.cpu() - cpu - 5 * rest), 1000 * rest
+
+
+@cache
+def _costs() -> list[tuple[float, float]]:
+    """Microseconds of processor time, and KiB, that a hire's first pass takes: for a hundredth, a tenth, and all."""
+    with daemon(0) as (running, _, _):
+        cpu, memory = running.cpu(), running.memory()
+    found = []
+    for people in (MANY // 100, MANY // 10, MANY):
+        with daemon(people) as (running, _, _):
+            found.append((1e6 * (running.cpu() - cpu) / people, 1024 * (running.memory() - memory) / people))
+    return found
+
+
+def grown() -> Iterator[tuple[float, float]]:
+    """Microseconds of a first pass a hire, each step against the one before, ten times smaller."""
+    yield from ((larger[0], smaller[0]) for smaller, larger in pairwise(_costs()))
+
+
+def widened() -> Iterator[tuple[float, float]]:
+    """KiB a hire after a first pass, likewise."""
+    yield from ((larger[1], smaller[1]) for smaller, larger in pairwise(_costs()))
+
+
+def weight() -> Iterator[tuple[float, float]]:
+    """MiB of a daemon over 100,000 hires with twenty entries each, after a full pass; of one with nobody."""
+    with daemon(0) as (running, _, _):
+        empty = running.memory()
+    with daemon(MANY, integrations=20, listing=True) as (running, _, _):
+        yield running.memory(), empty
