@@ -19,7 +19,7 @@ from typing import Any, Self
 
 from tests.repo import Repo
 
-__all__ = ["Child", "Nursery"]
+__all__ = ["Child", "Nursery", "die_with_parent"]
 
 PR_SET_PDEATHSIG = 1
 
@@ -38,9 +38,10 @@ class Child:
         return self._log.read_text(errors="replace")
 
     def kill9(self) -> None:
-        """SIGKILL, as a power cut would be; it is gone when this returns."""
+        """SIGKILL, as a power cut would be; it is gone when this returns. One that ended before by itself is told of."""
         os.kill(self.pid, signal.SIGKILL)
-        self.wait()
+        code = self.wait()
+        assert code == -signal.SIGKILL, f"it had ended by itself, with {code}:\n{self.log}"
 
     def terminate(self) -> int:
         """SIGTERM; the exit code."""
@@ -90,7 +91,15 @@ class Nursery:
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(wish).encode() + b"\n")
         self._process.stdin.flush()
-        return json.loads(self._process.stdout.readline())
+        answer = self._process.stdout.readline()
+        if not answer:
+            raise RuntimeError(f"the nursery ended with {self._process.wait(10)}")
+        return json.loads(answer)
+
+
+def die_with_parent() -> None:
+    """Be killed when the process that made this one ends: nobody is left behind where a trial is cut off."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def serve() -> None:
@@ -120,7 +129,7 @@ def _become(wish: dict[str, Any]) -> None:
     from reconciler.cli import run
 
     code = 70
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # nobody is left behind where the trial is cut off
+    die_with_parent()
     try:
         log = os.open(wish["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)

@@ -9,20 +9,25 @@ choice comes from one seed, which is told first; the moments themselves are the 
 from __future__ import annotations
 
 import argparse
+import faulthandler
+import os
 import random
+import signal
 import sqlite3
+import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from reconciler.ledger.store import Ledger
 from reconciler.model.grant import Key, Phase, Record
-from tests.faults.forked import Child, Nursery
+from tests.faults.forked import Child, Nursery, die_with_parent
 from tests.repo import Repo
 from tests.servers import AccountService, Received, Reply
 
@@ -229,14 +234,50 @@ def _copied(state: Path) -> Iterator[sqlite3.Connection]:
             connection.close()
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """The command."""
+def main(arguments: list[str] | None = None) -> int:
+    """The command. The trial runs in a process of its own, so that whatever ends it is told; gives its exit code."""
     parser = argparse.ArgumentParser(description="Kill the daemon at random moments and see that its promises hold.")
     parser.add_argument("--rounds", type=int, default=300)
     parser.add_argument("--seed", type=int, default=time.time_ns() % 2**32)
     parser.add_argument("--mischief", type=float, default=0.3, help="the share of rounds in which the service errs too")
     asked: Any = parser.parse_args(arguments)
     print(f"seed {asked.seed}", flush=True)
+    began = time.monotonic()
+    pid = os.fork()
+    if pid == 0:
+        _become_the_trial(asked)
+
+    def pass_on(number: int, _frame: Any) -> None:
+        print(f"told to end by {signal.Signals(number).name}", flush=True)
+        os.kill(pid, signal.SIGTERM)
+
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, pass_on)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if code != 0:
+        how = f"by {signal.Signals(-code).name}" if code < 0 else f"with {code}"
+        print(f"the trial ended {how} after {time.monotonic() - began:.0f} s", flush=True)
+    return abs(code)
+
+
+def _become_the_trial(asked: Any) -> NoReturn:
+    """The trial, and never back."""
+    code = 1
+    faulthandler.enable()
+    die_with_parent()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what it made is taken down on the way out
+    try:
+        _try(asked)
+        code = 0
+    except Exception:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _try(asked: Any) -> None:
     began, left, inside = time.monotonic(), asked.rounds, 0
     chance = random.Random(asked.seed)
     with Nursery() as nursery:
@@ -249,9 +290,10 @@ def main(arguments: list[str] | None = None) -> None:
             inside += trial.inside
     print(
         f"{asked.rounds} kills, {inside} of them inside attempts: nobody twice, nobody half done; "
-        f"{time.monotonic() - began:.0f} s"
+        f"{time.monotonic() - began:.0f} s",
+        flush=True,
     )
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
