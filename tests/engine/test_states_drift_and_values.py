@@ -57,6 +57,11 @@ def test_a_healing_that_fails_is_retried_and_still_counts_as_one(machine, accoun
     machine.clock.turn(hours=1)
     assert row(machine.reconcile(), "ada", "tool").status is Status.PRESENT
     assert accounts.created == {"ada@example.com": 2}
+    assert machine.events("ada").count(Event.HEALED) == 1
+    accounts.people.clear()
+    lost = row(machine.reconcile(), "ada", "tool")
+    assert (lost.status, lost.action) == (Status.MISSING, Action.NONE)
+    assert "drift, healed 0 min ago" in lost.reason
 
 
 def test_changed_values_of_a_present_account_are_named_and_not_sent(machine, accounts, repo):
