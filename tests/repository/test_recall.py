@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 
 import pytest
 
@@ -54,11 +54,17 @@ def test_the_next_start_parses_only_what_is_new_or_not_in_order(people, tmp_path
 DAMAGE = {
     "not there": None,
     "not JSON": b"\x00\xff",
+    "empty": b"",
     "of another shape": b"[1, 2]",
-    "written by other code": lambda content: content.replace(content[15:25], "0123456789").encode(),
+    "written by other code": lambda content: _digested("an older program", content.partition("\n")[2]),
     "cut off": lambda content: content[:-10].encode(),
-    "rows of another shape": lambda content: json.dumps({**json.loads(content), "hires": [[1, 2]]}).encode(),
+    "somebody else's address in it": lambda content: content.replace("Bob@", "Rob@").encode(),
 }
+
+
+def _digested(code: str, rows: str) -> bytes:
+    digest = hashlib.sha256(hashlib.sha256(code.encode()).digest() + rows.encode())
+    return f"{digest.hexdigest()}\n{rows}".encode()
 
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
