@@ -111,7 +111,7 @@ async def _real(world: World, clock: SystemClock, selection: Selection, *, relea
     from reconciler.engine.notify import Notifier
     from reconciler.engine.passes import look, reconcile
     from reconciler.engine.session import holding
-    from reconciler.engine.words import hear
+    from reconciler.engine.words import hear, waiting
 
     force = in_force(world)
     settings, tree = force.settings, force.tree
@@ -127,13 +127,11 @@ async def _real(world: World, clock: SystemClock, selection: Selection, *, relea
             held.ledger,
             held.sealing,
             selection,
-            by_hand=asked.grants,
+            words=waiting(words),
             released=released or asked.released,
             progressed=Progress(),
         )
         found = await clock.unless_stopped(looking)
-        for word in words:
-            held.ledger.heard(word)
         notifier = Notifier(messenger(world, found.settings, tree), world.clock, world.redactor)
         report = await reconcile(world, found, held.ledger, held.sealing, notifier, author=world.author(tree))
         report.refuse(force.refused)

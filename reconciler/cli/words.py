@@ -90,11 +90,7 @@ def _act(
         with hold(state_path(state, asked.repo), f"reconcile {kind}", now):
             ledger = Ledger.open(state, asked.repo)
             try:
-                words = ledger.words()
-                hear(ledger, [word for word in words if word.kind in ("retry", "accept")], now)
-                for word in words:
-                    if word.kind in ("retry", "accept"):
-                        ledger.heard(word)
+                hear(ledger, [word for word in ledger.words() if word.kind in ("retry", "accept")], now)
             finally:
                 ledger.close()
     except HeldError:

@@ -30,7 +30,7 @@ from reconciler.engine.passes import begin_resync, look, reconcile, recover
 from reconciler.engine.plan import Policy
 from reconciler.engine.report import Report
 from reconciler.engine.session import Held, sealing_of
-from reconciler.engine.words import ByHand, hear
+from reconciler.engine.words import ByHand, hear, waiting
 from reconciler.engine.world import SystemClock, World
 from reconciler.model.clock import Stopped
 from reconciler.model.errors import LedgerError, ReconcilerError, RepositoryError, SettingsError
@@ -102,7 +102,9 @@ class Daemon:
         self._tree: Tree | None = None
         self._stood: frozenset[File] | None = None
         self._behind = False
-        self._owed: dict[Selection, tuple[str, ByHand]] = {}
+        self._owed: dict[Selection, tuple[str, bool]] = {}
+        self._in_mind: set[int] = set()
+        """The words on the list that a pass was started for."""
         self._owed_from = clock.now()
         self._patience = SOONEST
         self._lanes: dict[str, Lane] = {}
@@ -247,8 +249,8 @@ class Daemon:
                 self._start(Selection.of(due), "due")
             if now >= self._owed_from:
                 owed, self._owed = self._owed, {}
-                for selection, (why, by_hand) in owed.items():
-                    self._run(self._pass(selection, why, by_hand))
+                for selection, (why, released) in owed.items():
+                    self._run(self._pass(selection, why, released=released))
             self._next_slice(now)
         except LedgerError as error:
             self._stuck("ledger", error)
@@ -274,20 +276,18 @@ class Daemon:
             await self._commit()
 
     def _listen(self, now: datetime) -> ByHand | None:
-        """What people ask for, taken off the list."""
+        """What people ask for that was not heard yet; what waits for a pass stays on the list until that acts on it."""
         words = self._held.ledger.words()
-        if not words:
-            return None
-        asked = hear(self._held.ledger, words, now)
-        for word in words:
-            self._held.ledger.heard(word)
+        new = [word for word in words if word.id not in self._in_mind]
+        asked = hear(self._held.ledger, new, now) if new else None
+        self._in_mind = {word.id for word in words}
         return asked
 
     def _start_asked(self, asked: ByHand) -> None:
         if asked.released:
-            self._sweep("released", Selection(), asked)
+            self._sweep("released", Selection(), released=True)
         elif asked.touched:
-            self._start(Selection.of(asked.touched), "asked", asked)
+            self._start(Selection.of(asked.touched), "asked")
 
     def _due(self, now: datetime) -> set[Key]:
         """The grants whose retry is due and that no pass has in hand."""
@@ -299,7 +299,7 @@ class Daemon:
         files = self._world.reader.load(self._tree)
         return sorted({*files.hires, *files.broken["hires"], *self._held.ledger.hires()})
 
-    def _sweep(self, why: str, selection: Selection, asked: ByHand | None = None) -> None:
+    def _sweep(self, why: str, selection: Selection, *, released: bool = False) -> None:
         """Walk over everything, some integrations of everybody, or some hires: a bounded number of hires at a time."""
         people = self._everybody() if selection.hires is None else sorted(selection.hires)
         if selection.everything:
@@ -309,23 +309,25 @@ class Daemon:
             for lane in self._lanes.values():
                 lane.clear()  # whoever waits there is walked over anew
         if len(people) <= AT_A_TIME:
-            self._start(replace(selection, hires=frozenset(people)), why, asked)
+            self._start(replace(selection, hires=frozenset(people)), why, released=released)
             return
         self._read_listings_anew()
         parts = (people[place : place + AT_A_TIME] for place in range(0, len(people), AT_A_TIME))
-        self._run(self._queue_all((replace(selection, hires=frozenset(hires)) for hires in parts), why, asked))
+        self._run(
+            self._queue_all((replace(selection, hires=frozenset(hires)) for hires in parts), why, released=released)
+        )
 
-    async def _queue_all(self, selections: Iterable[Selection], why: str, asked: ByHand | None) -> None:
+    async def _queue_all(self, selections: Iterable[Selection], why: str, *, released: bool) -> None:
         """Queue one after the other: to say whose each is takes a while, in which others have their turn."""
         with suppress(Stopped):
             for selection in selections:
-                while not self._queued(selection, why, asked):
+                while not self._queued(selection, why, released=released):
                     await self._clock.sleep(SOONEST.total_seconds())
                 await self._clock.sleep(0)
 
-    def _queued(self, selection: Selection, why: str, asked: ByHand | None) -> bool:
+    def _queued(self, selection: Selection, why: str, *, released: bool) -> bool:
         try:
-            self._queue(selection, why, asked)
+            self._queue(selection, why, released=released)
         except LedgerError as error:
             self._stuck("ledger", error)
             return False
@@ -367,12 +369,12 @@ class Daemon:
 
     # What
 
-    def _start(self, selection: Selection, why: str, asked: ByHand | None = None) -> None:
+    def _start(self, selection: Selection, why: str, *, released: bool = False) -> None:
         """Passes over a selection that need not queue, one for each service that it meets."""
         for part in self._cut(selection).values():
-            self._run(self._pass(part, why, asked or ByHand()))
+            self._run(self._pass(part, why, released=released))
 
-    def _queue(self, selection: Selection, why: str, asked: ByHand | None = None) -> None:
+    def _queue(self, selection: Selection, why: str, *, released: bool = False) -> None:
         """Passes over a selection, each when its service's lane comes to it.
 
         A lane in which more than an interval's slices wait is left out: whom it looks at is not looked at more often.
@@ -380,7 +382,7 @@ class Daemon:
         for name, part in self._cut(selection).items():
             lane = self._lanes.setdefault(name, Lane(self._run))
             if why != "interval" or len(lane) < len(self._slices) + self._sliced:
-                lane.put(partial(self._pass, part, why, asked or ByHand(), self._listings))
+                lane.put(partial(self._pass, part, why, self._listings, released=released))
 
     def _cut(self, selection: Selection) -> dict[str, Selection]:
         desired = self._desired()
@@ -403,7 +405,9 @@ class Daemon:
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
-    async def _pass(self, selection: Selection, why: str, asked: ByHand, listings: Listings | None = None) -> None:
+    async def _pass(
+        self, selection: Selection, why: str, listings: Listings | None = None, *, released: bool = False
+    ) -> None:
         """One pass; whatever stops it is told, and the daemon goes on."""
         if self._tree is None or self._clock.stopping.is_set():
             return
@@ -414,7 +418,7 @@ class Daemon:
         try:
             # An attempt that a full disk cut off has no end in the ledger: it is settled like after a crash.
             recover(self._held.ledger, self._settings, began, busy=self._claims.busy)
-            report = await self._walk(selection, asked, in_hand, listings)
+            report = await self._walk(selection, in_hand, listings, released=released)
             report.refuse(self._refused)
             self._passed(report, why, began)
         except Stopped:
@@ -423,7 +427,7 @@ class Daemon:
             self.pulse.problem = _text(error)
             self._tell("pass", _text(error))
             if isinstance(error, LedgerError):
-                self._owed[selection] = (why, asked)
+                self._owed[selection] = (why, released)
                 self._owed_from = self._clock.now() + self._patience
                 self._patience = min(2 * self._patience, LATEST)
         except Exception as error:
@@ -479,7 +483,9 @@ class Daemon:
         hires = {key.hire for key in wanted}
         return [record for record in self._held.ledger.records(hires) if record.key in wanted] if wanted else []
 
-    async def _walk(self, selection: Selection, asked: ByHand, in_hand: InHand, listings: Listings | None) -> Report:
+    async def _walk(
+        self, selection: Selection, in_hand: InHand, listings: Listings | None, *, released: bool
+    ) -> Report:
         tree, ledger = self._tree, self._held.ledger
         assert tree is not None
         if self._held.sealing.fault is not None:  # its key may be back, or the agent unlocked
@@ -492,8 +498,8 @@ class Daemon:
             ledger,
             sealing,
             selection,
-            by_hand=asked.grants,
-            released=asked.released,
+            words=waiting(ledger.words()),
+            released=released,
             in_hand=in_hand,
             progressed=self._progressed,
             listings=listings,

@@ -25,7 +25,9 @@ import pygit2
 from reconciler.engine.world import World
 from reconciler.ledger.store import Ledger, state_path
 from reconciler.model.errors import RepositoryError
+from reconciler.model.failpoints import Failpoint
 from reconciler.model.settings import Settings
+from reconciler.repository.program import GitFailed, git
 from reconciler.repository.signatures import REF, VOUCH, Untrusted, first_untrusted
 from reconciler.repository.source import WORKTREE, Tree
 from reconciler.repository.trees import CommitTree
@@ -77,11 +79,23 @@ def keep(world: World, ledger: Ledger, found: InForce) -> None:
     repository = world.checkout.repository
     if repository is None:
         return
-    with suppress(pygit2.GitError, OSError):  # a checkout that cannot be written to leaves it to the note
+    with suppress(pygit2.GitError, GitFailed, OSError):  # a checkout that cannot be written to leaves it to the note
+        there = _there(world, repository)
         if verified:
+            world.reached(Failpoint.ACCEPTED, done=False)
             repository.references.create(REF, found.tree.revision, force=True)
-        elif REF in repository.references:
+            world.reached(Failpoint.ACCEPTED, done=True)
+        elif there:
             repository.references.delete(REF)
+
+
+def _there(world: World, repository: pygit2.Repository) -> bool:
+    """Whether the ref is there. One that a power cut left torn, which git writes no other over, is taken away."""
+    try:
+        return REF in repository.references
+    except pygit2.GitError:
+        (world.root / git(world.root, "rev-parse", "--git-path", REF)).unlink()
+        return False
 
 
 def refused(ledger: Ledger) -> Untrusted | None:

@@ -7,7 +7,7 @@ next one how far it came.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -17,7 +17,8 @@ import structlog
 from reconciler.engine import record as records
 from reconciler.engine.integrations import Integration, Prepared
 from reconciler.engine.memory import Memory, Vault, generated, notice_name, run_name, stored_name
-from reconciler.ledger.store import Attempt, Happening, Ledger
+from reconciler.engine.words import told
+from reconciler.ledger.store import Attempt, Happening, Ledger, Word
 from reconciler.model.clock import Clock, Stopped, stamp
 from reconciler.model.errors import Blocked, RequestFailed, SecretsError
 from reconciler.model.grant import Decision, Outcome, Record, Step
@@ -48,6 +49,8 @@ class Job:
     decision: Decision
     seen: Mapping[str, Any]
     """What the check's `store_data` saved."""
+    words: Sequence[Word] = ()
+    """Who asked for it, where somebody did."""
 
     @property
     def revoking(self) -> bool:
@@ -159,9 +162,10 @@ class Actor:
         """Write the attempt down, where it is not yet: a request that waits for its place has not begun."""
         if not run.begun:
             started = self._line(run.record, Event.ATTEMPT_STARTED, run.detail)
-            now = self._clock.now()
+            now, words = self._clock.now(), run.job.words
             opened = replace(run.attempt, started_at=now, alive_at=now)
-            run.attempt = self._ledger.begin(run.record, opened, [started], kept=run.kept)
+            lines = [*told(words, now), started]
+            run.attempt = self._ledger.begin(run.record, opened, lines, kept=run.kept, heard=words)
             run.record = replace(run.record, run=run.attempt.run)
 
     async def _send_all(self, run: _Run, resume: int) -> None:
@@ -319,10 +323,10 @@ class Actor:
         else:
             webhook = job.integration.manifest.exists is None
             new, lines = records.succeeded(run.record, webhook=webhook, heals=job.kind == "heal", now=now)
-        erase = [run_name(run.record.key)]
-        self._ledger.settle(run.attempt, new, self._authored(lines), now=now, error=None, erase=erase)
+        kept: dict[str, bytes | None] = {run_name(new.key): None}
         if job.revoking:
-            self._vault.forget_stored(run.record.key)
+            kept |= self._vault.without_stored({new.key})
+        self._ledger.settle(run.attempt, new, self._authored(lines), now=now, error=None, kept=kept)
         return new
 
     def _as_written(self, record: Record) -> Record:

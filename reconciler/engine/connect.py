@@ -58,7 +58,7 @@ class Connects:
 @contextmanager
 def beside(world: World, settings: Settings, tree: Tree) -> Iterator[Held]:
     """The state, to be written to beside whoever holds it. Raises LedgerError and SecretsError."""
-    ledger = Ledger.open(settings.state, world.root)
+    ledger = Ledger.open(settings.state, world.root, world.reached)
     try:
         recipients = world.initial_data(settings).recipients(tree)
         try:

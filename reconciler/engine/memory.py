@@ -9,12 +9,13 @@ from __future__ import annotations
 import base64
 import json
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from reconciler.ledger.store import Ledger
 from reconciler.model.errors import SecretsError
+from reconciler.model.failpoints import Failpoint
 from reconciler.model.grant import Key
 from reconciler.model.scope import Layer
 from reconciler.model.secret import Secret
@@ -85,23 +86,24 @@ class Vault:
         """A value sealed for this name, to be written along with what it belongs to."""
         return self._sealer.seal(json.dumps(value).encode(), f"sealed/value/{name}")
 
-    def write(self, name: str, value: Any) -> None:
+    def write(self, name: str, value: Any, point: Failpoint = Failpoint.SEALED) -> None:
         """Keep a value under this name."""
-        self._ledger.put_sealed(name, self.sealed(name, value))
+        self._ledger.put_sealed(name, self.sealed(name, value), point)
 
     def erase(self, name: str) -> None:
         """Erase what is kept under this name."""
         self._ledger.erase(name)
 
-    def forget_stored(self, key: Key) -> None:
-        """Erase what `store_data` saved for an access entry that is no more."""
-        of_hire = self.read(stored_name(key.hire)) or {}
-        if of_hire.pop(key.access, None) is None:
-            return
-        if of_hire:
-            self.write(stored_name(key.hire), of_hire)
-        else:
-            self.erase(stored_name(key.hire))
+    def without_stored(self, keys: Collection[Key]) -> dict[str, bytes | None]:
+        """What is kept of what `store_data` saved, once these access entries are no more."""
+        kept: dict[str, bytes | None] = {}
+        for hire in {key.hire for key in keys}:
+            name = stored_name(hire)
+            of_hire = self.read(name) or {}
+            left = {access: values for access, values in of_hire.items() if Key(hire, access) not in keys}
+            if left != of_hire:
+                kept[name] = self.sealed(name, left) if left else None
+        return kept
 
     def memory(self, key: Key) -> Memory:
         """What the unsettled run of a grant remembers.

@@ -20,6 +20,7 @@ import aiosmtplib
 from reconciler.engine.notify import Messenger, NotSent
 from reconciler.engine.world import World
 from reconciler.model.errors import Blocked, RequestFailed, SecretsError
+from reconciler.model.failpoints import Failpoint
 from reconciler.model.settings import Settings, loopback
 from reconciler.repository.source import Tree
 from reconciler.requests.client import Answer
@@ -66,6 +67,7 @@ class _Post:
         implicit = smtp.port == TLS_FROM_THE_START
         where = f"{smtp.host}:{smtp.port}"
         seconds = self._settings.limits.timeout.total_seconds()
+        self._world.reached(Failpoint.MESSAGE, done=False)
         try:
             async with asyncio.timeout(seconds):
                 refused, _ = await aiosmtplib.send(
@@ -88,6 +90,7 @@ class _Post:
             raise NotSent(f"{where}: {self._said(_answered(error))}") from None
         except (aiosmtplib.SMTPException, ssl.SSLError, OSError, ValueError) as error:
             raise NotSent(f"{where}: {self._said(error)}") from None
+        self._world.reached(Failpoint.MESSAGE, done=True)
         if refused:
             raise NotSent(f"{where} refused {self._said(', '.join(refused))}")
 

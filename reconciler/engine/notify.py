@@ -6,7 +6,7 @@ to be sent is written down first; one that a crash left in doubt is not sent aga
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -14,6 +14,7 @@ from reconciler.engine.memory import Vault, notice_name
 from reconciler.ledger.store import Happening, Ledger
 from reconciler.model.clock import Clock
 from reconciler.model.errors import ReconcilerError
+from reconciler.model.failpoints import Failpoint
 from reconciler.model.grant import Key, Phase, Record
 from reconciler.model.secret import Redactor
 from reconciler.model.status import Event
@@ -73,23 +74,14 @@ class Notifier:
                 event = Event.NOTIFICATION_FAILED
                 detail += ": in doubt: the program ended while it was being sent; it is not sent again"
             else:
-                vault.write(name, [{**notice, "sending": True}, *rest])
+                vault.write(name, [{**notice, "sending": True}, *rest], Failpoint.NOTICE)
                 try:
                     await self._send(notice)
                 except NotSent as error:
                     event, detail = Event.NOTIFICATION_FAILED, f"{detail}: {error}"
-            self._settle(ledger, vault, name, rest)
             line = _line(record, event, self._redactor.redact(detail), self._clock.now(), author)
-            ledger.save((), [line])
+            ledger.save((), [line], Failpoint.NOTIFIED, kept={name: vault.sealed(name, rest) if rest else None})
             notices = rest
-
-    @staticmethod
-    def _settle(ledger: Ledger, vault: Vault, name: str, rest: Iterable[dict[str, Any]]) -> None:
-        left = list(rest)
-        if left:
-            vault.write(name, left)
-        else:
-            ledger.erase(name)
 
     async def _send(self, notice: dict[str, Any]) -> None:
         match notice["type"]:

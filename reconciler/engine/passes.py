@@ -29,10 +29,13 @@ from reconciler.engine.renames import follow, move, rows_of
 from reconciler.engine.report import Report, Row
 from reconciler.engine.sealing import Sealing
 from reconciler.engine.turns import Turns, acts
+from reconciler.engine.words import Waiting
+from reconciler.engine.words import told as asked_for
 from reconciler.engine.world import World
 from reconciler.ledger.store import Happening, Ledger
 from reconciler.model.clock import stamp
 from reconciler.model.errors import Problem
+from reconciler.model.failpoints import Failpoint
 from reconciler.model.grant import Decision, Key, Record
 from reconciler.model.settings import Settings
 from reconciler.model.status import Action, Event, Status
@@ -61,6 +64,7 @@ class Look:
     dropped: list[Record] = field(default_factory=list)
     held: dict[str, str] = field(default_factory=dict)
     released: bool = False
+    words: Waiting = field(default_factory=dict)
     renamed: dict[Key, Key] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
 
@@ -74,6 +78,7 @@ async def look(
     *,
     in_force: Tree | None = None,
     by_hand: Mapping[Key, str] | None = None,
+    words: Waiting | None = None,
     released: bool = False,
     in_hand: InHand | None = None,
     progressed: Callable[[], None] = lambda: None,
@@ -82,8 +87,9 @@ async def look(
     """Observe and plan, and change nothing.
 
     `in_force` is HEAD's tree where `tree` is somebody's branch: then settings and hosts are HEAD's, and a manifest that
-    differs from HEAD's sends nothing (DESIGN section 3, Pull requests). `listings` are those that were read for the
-    slices of an interval.
+    differs from HEAD's sends nothing (DESIGN section 3, Pull requests). `by_hand` has `run` or `revoke` for what
+    somebody asks of this pass, `words` what was left for any pass that comes to those grants. `listings` are those that
+    were read for the slices of an interval.
     """
     files = world.reader.load(tree)
     base = world.reader.load(in_force) if in_force is not None else files
@@ -118,6 +124,7 @@ async def look(
         renamed.get(key, key): replace(record, key=renamed[key]) if key in renamed else record
         for key, record in found.items()
     }
+    words = words or {}
     checker = Checker(world.clock, world.redactor, progressed, listings)
     walk = Walk(
         desired,
@@ -127,13 +134,14 @@ async def look(
         policy,
         selection,
         stored=sealing.stored(),
-        by_hand=by_hand or {},
+        by_hand={**{key: theirs[-1].kind for key, theirs in words.items()}, **(by_hand or {})},
         in_hand=in_hand or Claims().begin(),
     )
     planned = await walk.plan()
     result = Look(
         tree, settings, desired, integrations, checker, policy, selection, planned, walk.dropped, renamed=renamed
     )
+    result.words = words
     problems = {*files.problems, *walk.problems}
     result.problems = sorted(problems, key=lambda each: (each.file, each.line or 0, each.severity, each.message))
     result.released = released and selection.grants is None  # who names one grant lets nothing else through
@@ -222,7 +230,19 @@ async def reconcile(
     for key, (item, _) in looked.items():
         if not acts(item):
             release(key)
-    turns = Turns(looked, result.integrations, result.checker, actor, ledger, notifier, vault, report, author, release)
+    turns = Turns(
+        looked,
+        result.integrations,
+        result.checker,
+        actor,
+        ledger,
+        notifier,
+        vault,
+        report,
+        author,
+        result.words,
+        release,
+    )
     after = await turns.take()
     if result.released:
         guard.begin_resync(ledger, world.clock.now())  # once: what was let through no longer counts
@@ -247,25 +267,34 @@ def _write_down(
     """Write down what was found and decided, and erase what no longer has to be remembered."""
     now, revision = result.policy.now, result.desired.revision
     lines = list(held)
+    answered = [word for key, words in result.words.items() if _is_nobodys(key, result, ledger) for word in words]
     looked: dict[Key, tuple[Planned, Record]] = {}
     for item in result.planned:
         record, told = _record_of(item, result)
         looked[item.grant.key] = (item, record)
         lines += told
+        if not acts(item):
+            answered += result.words.get(item.grant.key, ())
     gone = [record.key for record in result.dropped]
     ends = [Happening(now, item.key, item.integration, Event.DROPPED, "", revision, author) for item in result.dropped]
-    ledger.drop(gone, ends)
-    ledger.save([record for _, record in looked.values()], [replace(line, author=author) for line in lines])
-    settled = [
-        record.key
+    ledger.drop(gone, ends, kept={**{run_name(key): None for key in gone}, **vault.without_stored(gone)})
+    settled = {
+        run_name(record.key): None
         for item, record in looked.values()
         if record.run is None and item.record is not None and item.record.run is not None
-    ]
-    for key in (*settled, *gone):
-        ledger.erase(run_name(key))
-    for key in gone:
-        vault.forget_stored(key)
+    }
+    found = [record for _, record in looked.values()]
+    lines = [*asked_for(answered, now), *(replace(line, author=author) for line in lines)]
+    ledger.save(found, lines, Failpoint.PLAN, kept=settled, heard=answered)
     return looked
+
+
+def _is_nobodys(key: Key, result: Look, ledger: Ledger) -> bool:
+    """Whether neither git nor the ledger has a grant that a word names: no pass will ever come to it."""
+    hires = result.selection.hires
+    if hires is not None and key.hire not in hires:
+        return False
+    return ledger.record(key) is None and all(grant.key != key for grant in result.desired.grants(key.hire))
 
 
 def _overview(found: Iterable[Record], integrations: Mapping[str, Integration]) -> str:

@@ -36,7 +36,7 @@ def recover(
             lines,
             now=attempt.alive_at,
             error=None if done else new.last_error,
-            erase=[run_name(record.key)] if done else (),
+            kept={run_name(record.key): None} if done else None,
         )
 
 

@@ -48,17 +48,17 @@ def follow(found: Mapping[Key, Record], desired: Desired) -> dict[Key, Key]:
 
 
 def move(ledger: Ledger, vault: Vault, moves: Mapping[Key, Key]) -> None:
-    """Move rows, their history and what is sealed for them. Cut off half-way, it is done again by the next pass."""
+    """Move rows, their history and what is sealed for them, all or none."""
     if not moves:
         return
     sealed: dict[str, Any] = {}
     stored: dict[str, dict[str, Any]] = {}
-    left: set[str] = set()
+    left: dict[str, None] = {}
     for old, new in moves.items():
         for name in (run_name, notice_name):
-            if (kept := vault.read(name(old))) is not None:
-                sealed[name(new)] = kept
-                left.add(name(old))
+            if (known := vault.read(name(old))) is not None:
+                sealed[name(new)] = known
+                left[name(old)] = None
         of_hire = vault.read(stored_name(old.hire)) or {}
         if old.access in of_hire:
             stored.setdefault(new.hire, {})[old.access] = of_hire[old.access]
@@ -66,11 +66,5 @@ def move(ledger: Ledger, vault: Vault, moves: Mapping[Key, Key]) -> None:
         moving = {old.access for old in moves if old.hire == hire}
         stay = vault.read(stored_name(hire)) or {}
         sealed[stored_name(hire)] = {name: stay[name] for name in stay if name not in moving} | values
-    for place, value in sealed.items():
-        vault.write(place, value)
-    ledger.rename(moves)
-    for place in left - sealed.keys():
-        vault.erase(place)
-    for old in moves:
-        if stored_name(old.hire) not in sealed:
-            vault.forget_stored(old)
+    kept = {place: vault.sealed(place, value) for place, value in sealed.items()}
+    ledger.rename(moves, {**vault.without_stored(moves.keys()), **left, **kept})

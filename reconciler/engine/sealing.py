@@ -9,7 +9,7 @@ made: `fault` says why, and whatever has to be kept sealed, an attempt or a toke
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from typing import Any, NoReturn
 
@@ -17,6 +17,7 @@ from reconciler.engine.memory import Vault
 from reconciler.engine.world import World
 from reconciler.ledger.store import Ledger
 from reconciler.model.errors import SecretsError
+from reconciler.model.failpoints import Failpoint
 from reconciler.model.grant import Key
 from reconciler.model.manifest import Manifest
 from reconciler.model.scope import Scope
@@ -67,13 +68,13 @@ class Sealing:
         wrapped = ledger.note(KEY)
         if wrapped is None:
             sealer, wrapped = Sealer.create(recipients, gnupg)
-            ledger.put_note(KEY, wrapped)
+            ledger.put_note(KEY, wrapped, Failpoint.SEALING_KEY)
             return cls(ledger, sealer, renewing=True)
         sealer = Sealer.unwrap(wrapped, gnupg)
         if recipients and sealer.recipients != tuple(recipients):
             # Where this machine has none of the new keys, its initial data does not open either, and says so.
             with suppress(SecretsError):
-                ledger.put_note(KEY, sealer.rewrap(recipients))
+                ledger.put_note(KEY, sealer.rewrap(recipients), Failpoint.SEALING_KEY)
         return cls(ledger, sealer, renewing=True)
 
     def stored(self) -> Mapping[str, Mapping[str, Any]]:
@@ -119,8 +120,9 @@ class _Locked(Vault):
         """Raises SecretsError."""
         raise SecretsError(self._fault)
 
-    def forget_stored(self, key: Key) -> None:
-        """Leave it as it is: it is nobody's any more, and nobody can read it."""
+    def without_stored(self, keys: Collection[Key]) -> dict[str, bytes | None]:  # noqa: ARG002
+        """It is left as it is: it is nobody's any more, and nobody can read it."""
+        return {}
 
 
 class Tokens:
@@ -143,4 +145,4 @@ class Tokens:
     def save(self, record: dict[str, Any]) -> None:
         """Store, on the disk before the call returns. Only a state that is written to can be given tokens."""
         assert self._vault is not None
-        self._vault.write(self._name, record)
+        self._vault.write(self._name, record, Failpoint.TOKEN)

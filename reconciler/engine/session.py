@@ -33,8 +33,8 @@ def holding(world: World, settings: Settings, tree: Tree, command: str) -> Itera
     Raises HeldError where another process holds it, LedgerError where it cannot be opened.
     """
     now = world.clock.now()
-    with hold(state_path(settings.state, world.root), command, now):
-        ledger = Ledger.open(settings.state, world.root)
+    with hold(state_path(settings.state, world.root), command, now, world.reached):
+        ledger = Ledger.open(settings.state, world.root, world.reached)
         try:
             recover(ledger, settings, now)
             yield Held(ledger, sealing_of(world, settings, tree, ledger))

@@ -20,6 +20,7 @@ from reconciler.engine.observe import Checker
 from reconciler.engine.observed import Planned
 from reconciler.engine.report import Report
 from reconciler.engine.together import together
+from reconciler.engine.words import Waiting, told
 from reconciler.ledger.store import Ledger
 from reconciler.model.clock import Stopped
 from reconciler.model.grant import Decision, Key, Record
@@ -38,7 +39,10 @@ def acts(item: Planned) -> bool:
 
 @dataclass(slots=True)
 class Turns:
-    """The attempts of one pass. `looked` is what was planned and written down; `release` lets go of a grant."""
+    """The attempts of one pass.
+
+    `looked` is what was planned and written down, `words` who asked for some of it; `release` lets go of a grant.
+    """
 
     looked: Looked
     integrations: Mapping[str, Integration]
@@ -49,6 +53,7 @@ class Turns:
     vault: Vault
     report: Report
     author: str | None
+    words: Waiting
     release: Callable[[Key], None]
     after: dict[Key, Record] = field(default_factory=dict)
     _finished: dict[Key, asyncio.Event] = field(default_factory=dict)
@@ -86,17 +91,19 @@ class Turns:
         return [other for other in needed if other in self._finished and other != key]
 
     async def _act(self, key: Key, item: Planned, record: Record) -> Record:
+        words = self.words.get(key, ())
         if item.wanted and not record.settled and (reason := self._unmet(key, item)) is not None:
             held = replace(record, status=Status.SCHEDULED, action=Action.WAIT, reason=reason)
-            self.ledger.save([held])
+            self.ledger.save([held], told(words, self.actor.now()), heard=words)
             return held
         integration, prepared = self.integrations[item.grant.integration], item.prepared
         assert prepared is not None
         if not item.wanted and item.decision.action is Action.REVOKE and self._revoked_beside(key, item):
-            gone = await self._gone(integration, prepared, record)
+            gone = await self._gone(key, integration, prepared, record)
             if gone is not None:
                 return gone
-        new = await self.actor.attempt(Job(item.kind, integration, prepared, record, item.decision, item.seen))
+        job = Job(item.kind, integration, prepared, record, item.decision, item.seen, words)
+        new = await self.actor.attempt(job)
         if new.phase in records.UNSETTLED:
             self.report.failures += 1
             return new
@@ -135,7 +142,7 @@ class Turns:
             if (record := self.after.get(other)) is not None
         )
 
-    async def _gone(self, integration: Integration, prepared: Prepared, record: Record) -> Record | None:
+    async def _gone(self, key: Key, integration: Integration, prepared: Prepared, record: Record) -> Record | None:
         """The record of an orphan that is no longer there, by a check of this moment; None where it is."""
         verdict = await self.checker.check_alone(integration, prepared)
         if not isinstance(verdict, Missing):
@@ -143,7 +150,9 @@ class Turns:
         decision = Decision(Status.REVOKED, Action.NONE, "no longer in git; found gone")
         now = self.actor.now()
         gone, lines = records.checked(record, prepared.grant, decision, verdict, now=now, wanted=False)
-        self.ledger.save([gone], [replace(line, author=self.author) for line in lines])
+        words = self.words.get(key, ())
+        lines = [*told(words, now), *(replace(line, author=self.author) for line in lines)]
+        self.ledger.save([gone], lines, heard=words)
         return gone
 
     def _unmet(self, key: Key, item: Planned) -> str | None:

@@ -6,24 +6,29 @@ another process holds the state they are left as words, which the holder takes u
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from reconciler.engine.memory import run_name
 from reconciler.ledger.store import Happening, Ledger, Word
+from reconciler.model.failpoints import Failpoint
 from reconciler.model.grant import Key, Phase, Record
 from reconciler.model.status import Action, Event, Status
 
-__all__ = ["ByHand", "hear", "matching", "requested"]
+__all__ = ["ByHand", "Waiting", "hear", "matching", "requested", "told", "waiting"]
 
 UNSETTLED = (Phase.RETRYING, Phase.FAILED)
 
 
+Waiting = Mapping[Key, Sequence[Word]]
+"""The words that wait for a pass to act on them, by the grant that they name, oldest first."""
+
+
 @dataclass(slots=True)
 class ByHand:
-    """What the next pass is asked to do beyond the plan."""
+    """What became of words: `touched` are grants that a pass is to look at, `released` the guard's holds."""
 
-    grants: dict[Key, str] = field(default_factory=dict)
     released: bool = False
     touched: set[Key] = field(default_factory=set)
 
@@ -40,31 +45,50 @@ def matching(records: Iterable[Record], word: Word) -> list[Record]:
 
 
 def hear(ledger: Ledger, words: Iterable[Word], now: datetime) -> ByHand:
-    """Act on words as far as the ledger alone can, and give back what is left for the next pass."""
+    """Act on words as far as the ledger alone can, each taken off the list with what it changes.
+
+    A `run` or `revoke` stays on the list until a pass writes down what it makes of it: the beginning of an attempt, or
+    that there is to be none. Until then no crash loses it, and from then on none repeats it.
+    """
     asked = ByHand()
     for word in words:
         records = matching(ledger.records([word.hire] if word.hire else None), word)
+        lines: list[Happening] = []
+        kept: dict[str, None] = {}
         match word.kind:
             case "retry":
-                again = [replace(record, fresh=True) for record in records if record.phase in UNSETTLED]
-                ledger.save(again, [_line(record, Event.RETRY_REQUESTED, word, now) for record in again])
-                asked.touched |= {record.key for record in again}
+                records = [replace(record, fresh=True) for record in records if record.phase in UNSETTLED]
+                lines = [_line(record, Event.RETRY_REQUESTED, word, now) for record in records]
             case "accept":
-                done = [_accepted(record, now) for record in records]
-                ledger.save(done, [_line(record, Event.ACCEPTED, word, now) for record in done])
-                for record in done:
-                    ledger.erase(f"run/{record.key}")
-                asked.touched |= {record.key for record in done}
+                records = [_accepted(record, now) for record in records]
+                lines = [_line(record, Event.ACCEPTED, word, now) for record in records]
+                kept = {run_name(record.key): None for record in records}
             case "run" | "revoke" if word.hire and word.access:
-                key = Key(word.hire, word.access)
-                asked.grants[key] = word.kind
-                asked.touched.add(key)
-                ledger.save((), requested(word.kind, key, now, word.by))
+                asked.touched.add(Key(word.hire, word.access))
+                continue
             case "release":
-                asked.released = True
+                records, asked.released = [], True
             case _:
-                pass
+                records = []
+        ledger.save(records, lines, Failpoint.HEARD, kept=kept, heard=[word])
+        asked.touched |= {record.key for record in records}
     return asked
+
+
+def waiting(words: Iterable[Word]) -> dict[Key, list[Word]]:
+    """The words that a pass acts on."""
+    found: dict[Key, list[Word]] = {}
+    for word in words:
+        if word.kind in ("run", "revoke") and word.hire and word.access:
+            found.setdefault(Key(word.hire, word.access), []).append(word)
+    return found
+
+
+def told(words: Iterable[Word], now: datetime) -> list[Happening]:
+    """The lines of the history for words that are taken off the list."""
+    return [
+        line for word in words for line in requested(word.kind, Key(word.hire or "", word.access or ""), now, word.by)
+    ]
 
 
 def requested(kind: str, key: Key, now: datetime, by: str) -> list[Happening]:

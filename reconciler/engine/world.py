@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from reconciler.model.clock import Clock, Stopped
+from reconciler.model.failpoints import Reached, unwatched
 from reconciler.model.secret import Redactor
 from reconciler.model.settings import Limits, Settings
 from reconciler.repository.files import Reader
@@ -65,14 +66,15 @@ class SystemClock:
 
 
 class World:
-    """One repository and the services that it speaks of."""
+    """One repository and the services that it speaks of. `reached` is told of every write and every sending."""
 
-    def __init__(self, root: Path, clock: Clock, redactor: Redactor) -> None:
+    def __init__(self, root: Path, clock: Clock, redactor: Redactor, reached: Reached = unwatched) -> None:
         self.root = root
         self.clock = clock
         self.redactor = redactor
-        self.checkout = Checkout.open(root)
-        self.reader = Reader(root / KEPT)
+        self.reached = reached
+        self.checkout = Checkout.open(root, reached)
+        self.reader = Reader(root / KEPT, reached)
         self._gnupg: tuple[str | None, Gnupg, InitialData] | None = None
         self._throttle: tuple[Limits, Throttle] | None = None
         self._clients: dict[str, tuple[Limits, AllowedHosts, Client]] = {}
@@ -100,7 +102,8 @@ class World:
         known = self._clients.get(service)
         if known is not None and known[:2] == (limits, hosts):
             return known[2]
-        client = Client(service, limits, hosts, self.clock, self._throttle[1], f"the manifests of {service}")
+        file = f"the manifests of {service}"
+        client = Client(service, limits, hosts, self.clock, self._throttle[1], file, self.reached)
         self._clients[service] = (limits, hosts, client)
         return client
 

@@ -14,12 +14,13 @@ from pathlib import Path
 
 from reconciler.model.clock import stamp
 from reconciler.model.errors import HeldError, LedgerError
+from reconciler.model.failpoints import Failpoint, Reached, unwatched
 
 __all__ = ["hold", "holder"]
 
 
 @contextmanager
-def hold(state: Path, command: str, now: datetime) -> Iterator[None]:
+def hold(state: Path, command: str, now: datetime, reached: Reached = unwatched) -> Iterator[None]:
     """Hold the state for as long as the block runs.
 
     Raises HeldError at once, with who holds it, where another process does.
@@ -35,9 +36,12 @@ def hold(state: Path, command: str, now: datetime) -> Iterator[None]:
     try:
         if not _take(descriptor):
             raise HeldError(f"the state {state} is held by {_who(path)}")
+        reached(Failpoint.LOCK, done=False)
         who = {"pid": os.getpid(), "host": socket.gethostname(), "command": command, "since": stamp(now)}
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(who).encode(), 0)
+        with suppress(OSError):  # the lock is the kernel's: a full disk only keeps who has it from being told
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, json.dumps(who).encode(), 0)
+        reached(Failpoint.LOCK, done=True)
         yield
     finally:
         os.close(descriptor)

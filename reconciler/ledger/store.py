@@ -26,10 +26,14 @@ from sqlalchemy.exc import DBAPIError
 from reconciler.ledger import schema
 from reconciler.ledger.hold import holder
 from reconciler.model.errors import LedgerError
+from reconciler.model.failpoints import Failpoint, Reached, unwatched
 from reconciler.model.grant import Key, Outcome, Phase, Record, Step
 from reconciler.model.status import Action, Event, Status
 
-__all__ = ["Attempt", "Happening", "Ledger", "Sent", "Word", "state_path"]
+__all__ = ["Attempt", "Happening", "Kept", "Ledger", "Sent", "Word", "state_path"]
+
+Kept = Mapping[str, bytes | None]
+"""What is kept sealed from now on, by its name; erased where there is None."""
 
 COLUMNS = tuple(column.name for column in schema.grants.columns)
 UNSETTLED = (Phase.RETRYING, Phase.FAILED)
@@ -110,13 +114,14 @@ def state_path(url: str, root: Path) -> Path:
 class Ledger:
     """The ledger of one state."""
 
-    def __init__(self, engine: sa.Engine, *, unattended: bool = False) -> None:
+    def __init__(self, engine: sa.Engine, *, unattended: bool = False, reached: Reached = unwatched) -> None:
         self._engine = engine
+        self._reached = reached
         self.unattended = unattended
         """Whether it is read while nobody holds it: then an attempt without an end was cut off by a crash."""
 
     @classmethod
-    def open(cls, url: str, root: Path) -> Ledger:
+    def open(cls, url: str, root: Path, reached: Reached = unwatched) -> Ledger:
         """Open the state for writing; make it, private to its owner, where it is not there. The caller holds it."""
         path = state_path(url, root)
         try:
@@ -128,7 +133,7 @@ class Ledger:
                     path.with_name(path.name + name).chmod(0o600)
         except OSError as error:
             raise LedgerError(f"{path}: {error.strerror}: the state's folder has to be writable") from error
-        ledger = cls(_engine(str(path), writing=True))
+        ledger = cls(_engine(str(path), writing=True), reached=reached)
         try:
             ledger._migrate()
         except BaseException:
@@ -158,9 +163,11 @@ class Ledger:
         self._engine.dispose()
 
     @contextmanager
-    def _writing(self) -> Iterator[sa.Connection]:
+    def _writing(self, point: Failpoint) -> Iterator[sa.Connection]:
+        self._reached(point, done=False)
         with _faults(), self._engine.begin() as connection:
             yield connection
+        self._reached(point, done=True)
 
     @contextmanager
     def _looking(self) -> Iterator[sa.Connection]:
@@ -180,10 +187,12 @@ class Ledger:
     def _migrate(self) -> None:
         if self._version() == schema.HEAD:
             return
-        with self._writing() as connection:
+        with self._writing(Failpoint.MIGRATION) as connection:
             from alembic import command
             from alembic.config import Config
 
+            # Python begins a transaction before rows change, but not before tables do.
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
             config = Config()
             config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
             config.attributes["connection"] = connection
@@ -253,26 +262,35 @@ class Ledger:
             latest.setdefault(row.run, {})[row.place] = step
         return {run: tuple(steps[place] for place in sorted(steps)) for run, steps in latest.items()}
 
-    def save(self, records: Iterable[Record], happenings: Iterable[Happening] = ()) -> None:
-        """Write records and lines of the history, all or none."""
-        with self._writing() as connection:
-            _save(connection, records, happenings)
+    def save(
+        self,
+        records: Iterable[Record],
+        happenings: Iterable[Happening] = (),
+        point: Failpoint = Failpoint.CHECKED,
+        *,
+        kept: Kept | None = None,
+        heard: Iterable[Word] = (),
+    ) -> None:
+        """Write records and lines of the history, what is kept sealed with them, and words off the list."""
+        with self._writing(point) as connection:
+            _save(connection, records, happenings, kept, heard)
 
-    def drop(self, keys: Iterable[Key], happenings: Iterable[Happening] = ()) -> None:
+    def drop(self, keys: Iterable[Key], happenings: Iterable[Happening] = (), *, kept: Kept | None = None) -> None:
         """Take grants out that were never executed nor confirmed."""
-        with self._writing() as connection:
+        with self._writing(Failpoint.DROPPED) as connection:
             for key in keys:
                 connection.execute(sa.delete(schema.grants).where(_is(schema.grants, key)))
-            _save(connection, (), happenings)
+            _save(connection, (), happenings, kept)
 
-    def rename(self, moves: Mapping[Key, Key]) -> None:
+    def rename(self, moves: Mapping[Key, Key], kept: Kept | None = None) -> None:
         """Let rows and their history follow their person to another hire's id; two people may swap theirs."""
         tables = (schema.grants, schema.attempts, schema.events)
         between = {old: Key(f"\0{new.hire}", new.access) for old, new in moves.items()}
         steps = [*between.items(), *((between[old], new) for old, new in moves.items())]
-        with self._writing() as connection:
+        with self._writing(Failpoint.RENAMED) as connection:
             for (here, there), table in itertools.product(steps, tables):
                 connection.execute(sa.update(table).where(_is(table, here)).values(hire=there.hire))
+            _save(connection, (), (), kept)
 
     # Attempts
 
@@ -282,13 +300,14 @@ class Ledger:
         attempt: Attempt,
         happenings: Iterable[Happening],
         *,
-        kept: Mapping[str, bytes] | None = None,
+        kept: Kept | None = None,
+        heard: Iterable[Word] = (),
     ) -> Attempt:
         """Write an attempt down before its first request leaves, and what must be remembered of it, sealed.
 
-        A `run` of 0 starts a run of its own.
+        A `run` of 0 starts a run of its own. The words that asked for it have been heard with that.
         """
-        with self._writing() as connection:
+        with self._writing(Failpoint.INTENT) as connection:
             values = {
                 "hire": attempt.key.hire,
                 "access": attempt.key.access,
@@ -305,9 +324,7 @@ class Ledger:
             assert new is not None
             run = attempt.run or new[0]
             connection.execute(sa.update(schema.attempts).where(schema.attempts.c.id == new[0]).values(run=run))
-            _save(connection, [replace(record, run=run)], happenings)
-            for name, value in (kept or {}).items():
-                _put(connection, schema.sealed, name, value)
+            _save(connection, [replace(record, run=run)], happenings, kept, heard)
         return replace(attempt, id=new[0], run=run)
 
     def sending(self, attempt: Attempt, step: Step, method: str, url: str, now: datetime) -> None:
@@ -328,7 +345,7 @@ class Ledger:
             "error": None,
         }
         statement = sqlite.insert(table).values(values)
-        with self._writing() as connection:
+        with self._writing(Failpoint.LEAVING) as connection:
             connection.execute(
                 statement.on_conflict_do_update(
                     index_elements=["attempt", "place"],
@@ -346,19 +363,18 @@ class Ledger:
         *,
         status_code: int | None = None,
         error: str | None = None,
-        kept: Mapping[str, bytes] | None = None,
+        kept: Kept | None = None,
     ) -> None:
         """Write down what became of a request, and with it what the run has to remember, sealed."""
         table = schema.requests
-        with self._writing() as connection:
+        with self._writing(Failpoint.ANSWER) as connection:
             connection.execute(
                 sa.update(table)
                 .where(table.c.attempt == attempt.id, table.c.place == place)
                 .values(answered_at=now, outcome=outcome, status_code=status_code, error=error)
             )
             self._alive(connection, attempt, now)
-            for name, value in (kept or {}).items():
-                _put(connection, schema.sealed, name, value)
+            _save(connection, (), (), kept)
 
     @staticmethod
     def _alive(connection: sa.Connection, attempt: Attempt, now: datetime) -> None:
@@ -373,15 +389,13 @@ class Ledger:
         *,
         now: datetime,
         error: str | None,
-        erase: Iterable[str] = (),
+        kept: Kept | None = None,
     ) -> None:
         """Write down how an attempt ended, and erase what no longer has to be remembered."""
-        with self._writing() as connection:
+        with self._writing(Failpoint.OUTCOME) as connection:
             table = schema.attempts
             connection.execute(sa.update(table).where(table.c.id == attempt.id).values(ended_at=now, error=error))
-            _save(connection, [record], happenings)
-            for name in erase:
-                connection.execute(sa.delete(schema.sealed).where(schema.sealed.c.name == name))
+            _save(connection, [record], happenings, kept)
 
     def open_attempts(self) -> list[Attempt]:
         """The attempts that have no end: they run now, or a crash cut them off."""
@@ -494,7 +508,7 @@ class Ledger:
 
     def forget(self, hire: str, now: datetime) -> int:
         """Erase a person; what stays is that somebody was forgotten. Returns how many grants that were."""
-        with self._writing() as connection:
+        with self._writing(Failpoint.FORGOTTEN) as connection:
             runs = sa.select(schema.attempts.c.id).where(schema.attempts.c.hire == hire)
             connection.execute(sa.delete(schema.requests).where(schema.requests.c.attempt.in_(runs)))
             name = schema.sealed.c.name
@@ -507,9 +521,11 @@ class Ledger:
                 count = connection.execute(sa.delete(table).where(table.c.hire == hire)).rowcount
             gone = Happening(now, Key("", ""), "", Event.FORGOTTEN, f"a person with {count} grants")
             _save(connection, (), [gone])
+        self._reached(Failpoint.WIPED, done=False)
         with _faults(), self._engine.connect() as connection:
             # What was deleted must not be read back from the file's free pages.
             connection.execution_options(isolation_level="AUTOCOMMIT").execute(sa.text("VACUUM"))
+        self._reached(Failpoint.WIPED, done=True)
         return count
 
     # What is sealed, what is noted, what was asked for
@@ -518,9 +534,9 @@ class Ledger:
         """A sealed value."""
         return self._get(schema.sealed, name)
 
-    def put_sealed(self, name: str, value: bytes) -> None:
+    def put_sealed(self, name: str, value: bytes, point: Failpoint = Failpoint.SEALED) -> None:
         """Keep a sealed value."""
-        with self._writing() as connection:
+        with self._writing(point) as connection:
             _put(connection, schema.sealed, name, value)
 
     def sealed_names(self) -> list[str]:
@@ -530,16 +546,16 @@ class Ledger:
 
     def erase(self, name: str) -> None:
         """Erase a sealed value."""
-        with self._writing() as connection:
+        with self._writing(Failpoint.SEALED) as connection:
             connection.execute(sa.delete(schema.sealed).where(schema.sealed.c.name == name))
 
     def note(self, name: str) -> bytes | None:
         """A note that the program made for itself."""
         return self._get(schema.meta, name)
 
-    def put_note(self, name: str, value: bytes) -> None:
+    def put_note(self, name: str, value: bytes, point: Failpoint = Failpoint.NOTE) -> None:
         """Make a note."""
-        with self._writing() as connection:
+        with self._writing(point) as connection:
             _put(connection, schema.meta, name, value)
 
     def _get(self, table: sa.Table, name: str) -> bytes | None:
@@ -559,7 +575,7 @@ class Ledger:
     ) -> None:
         """Ask something of whoever holds the state."""
         values = {"at": now, "kind": kind, "hire": hire, "access": access, "integration": integration, "by": by}
-        with self._writing() as connection:
+        with self._writing(Failpoint.WORD) as connection:
             connection.execute(sa.insert(schema.words).values(values))
 
     def words(self) -> list[Word]:
@@ -567,11 +583,6 @@ class Ledger:
         with self._looking() as connection:
             rows = connection.execute(sa.select(schema.words).order_by(schema.words.c.id))
             return [Word(row.id, row.at, row.kind, row.hire, row.access, row.integration, row.by) for row in rows]
-
-    def heard(self, word: Word) -> None:
-        """Take a word off the list once it was acted on."""
-        with self._writing() as connection:
-            connection.execute(sa.delete(schema.words).where(schema.words.c.id == word.id))
 
 
 def _is(table: sa.Table, key: Key) -> sa.ColumnElement[bool]:
@@ -595,7 +606,13 @@ def _row(record: Record) -> dict[str, Any]:
     return {**row, "hire": record.key.hire, "access": record.key.access, "needs": list(record.needs)}
 
 
-def _save(connection: sa.Connection, records: Iterable[Record], happenings: Iterable[Happening]) -> None:
+def _save(
+    connection: sa.Connection,
+    records: Iterable[Record],
+    happenings: Iterable[Happening],
+    kept: Kept | None = None,
+    heard: Iterable[Word] = (),
+) -> None:
     rows = [_row(record) for record in records]
     if rows:
         statement = sqlite.insert(schema.grants)
@@ -616,6 +633,13 @@ def _save(connection: sa.Connection, records: Iterable[Record], happenings: Iter
     ]
     if lines:
         connection.execute(sa.insert(schema.events), lines)
+    for name, value in (kept or {}).items():
+        if value is None:
+            connection.execute(sa.delete(schema.sealed).where(schema.sealed.c.name == name))
+        else:
+            _put(connection, schema.sealed, name, value)
+    for word in heard:
+        connection.execute(sa.delete(schema.words).where(schema.words.c.id == word.id))
 
 
 def _put(connection: sa.Connection, table: sa.Table, name: str, value: bytes) -> None:

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 
 from reconciler.model.base import Model
 from reconciler.model.errors import Problem, RepositoryError, SettingsError, Severity
+from reconciler.model.failpoints import Failpoint, Reached, unwatched
 from reconciler.model.hire import Hire, HireRef, Sequence
 from reconciler.model.manifest import Manifest
 from reconciler.model.settings import Settings
@@ -100,8 +101,9 @@ class _Parsed:
 class Reader:
     """Reads revisions, and remembers what it parsed, in `kept_in` from one start to the next."""
 
-    def __init__(self, kept_in: Path | None = None) -> None:
+    def __init__(self, kept_in: Path | None = None, reached: Reached = unwatched) -> None:
         self._kept_in = kept_in
+        self._reached = reached
         self._recalled: dict[str, Slim] | None = None
         self._fresh = 0
         """How many hires were parsed since they were last kept."""
@@ -179,7 +181,9 @@ class Reader:
     def keep(self) -> None:
         """Keep what was parsed for the next start, where something was. Only who holds the state may call this."""
         if self._kept_in is not None and self._fresh:
+            self._reached(Failpoint.CACHE, done=False)
             keep(self._kept_in, self._people.paths.values())
+            self._reached(Failpoint.CACHE, done=True)
             self._fresh = 0
 
     def _slims(self, tree: Tree, files: Iterable[File]) -> Iterator[Slim]:

@@ -15,6 +15,7 @@ import pygit2
 from pygit2.enums import FileStatus, RepositoryOpenFlag
 
 from reconciler.model.errors import RepositoryError
+from reconciler.model.failpoints import Failpoint, Reached, unwatched
 from reconciler.model.settings import Git
 from reconciler.repository.fetch import fetch
 from reconciler.repository.trees import WORKTREE, CommitTree, File, FolderTree, Tree
@@ -37,12 +38,13 @@ class Commit:
 class Checkout:
     """A user's repository: a git checkout, or a plain folder."""
 
-    def __init__(self, root: Path, repository: pygit2.Repository | None) -> None:
+    def __init__(self, root: Path, repository: pygit2.Repository | None, reached: Reached) -> None:
         self.root = root
         self.repository = repository
+        self._reached = reached
 
     @classmethod
-    def open(cls, path: Path) -> Self:
+    def open(cls, path: Path, reached: Reached = unwatched) -> Self:
         """The checkout at a path, which is its root. Raises RepositoryError with the next step."""
         root = path.resolve()
         if not root.is_dir():
@@ -50,9 +52,9 @@ class Checkout:
                 f"{path} is no folder: give the repository's root with --repo, or run `reconcile init`"
             )
         if (root / ".git").exists():
-            return cls(root, _open(root))
+            return cls(root, _open(root), reached)
         _refuse_inside(root)
-        return cls(root, None)
+        return cls(root, None, reached)
 
     @property
     def is_git(self) -> bool:
@@ -120,7 +122,10 @@ class Checkout:
         """Fetch and fast-forward the branch; None where that went well, else a sentence that says why not."""
         if self.repository is None:
             return f"{self.root} is no git checkout: there is nothing to fetch"
-        return fetch(self.root, git)
+        self._reached(Failpoint.CHECKOUT, done=False)
+        problem = fetch(self.root, git)
+        self._reached(Failpoint.CHECKOUT, done=True)
+        return problem
 
     def _head_commit(self, repository: pygit2.Repository) -> pygit2.Commit:
         try:

@@ -29,6 +29,7 @@ import httpx
 
 from reconciler.model.clock import Clock
 from reconciler.model.errors import RequestFailed, UsageError
+from reconciler.model.failpoints import Failpoint, Reached, unwatched
 from reconciler.model.manifest import SAFE_METHODS
 from reconciler.model.settings import Limits, loopback
 from reconciler.requests.answer import Answer, Unpacker, Unreadable
@@ -158,13 +159,21 @@ class Client:
     """Sends the requests of one service. `file` is the manifest that messages name."""
 
     def __init__(
-        self, service: str, limits: Limits, hosts: AllowedHosts, clock: Clock, throttle: Throttle, file: str
+        self,
+        service: str,
+        limits: Limits,
+        hosts: AllowedHosts,
+        clock: Clock,
+        throttle: Throttle,
+        file: str,
+        reached: Reached = unwatched,
     ) -> None:
         self.service = service
         self._hosts = hosts
         self._clock = clock
         self._throttle = throttle
         self._file = file
+        self._reached = reached
         self._timeout = limits.timeout
         self._lines = _Lines()
 
@@ -206,8 +215,11 @@ class Client:
 
             async def trace(event: str, info: Mapping[str, Any]) -> None:
                 if event.endswith("send_request_headers.started") and info["request"].method != b"CONNECT":
+                    self._reached(Failpoint.REQUEST, done=False)
                     progress.left = True
                     await departed()
+                elif progress.left and event.endswith("send_request_body.complete"):
+                    self._reached(Failpoint.REQUEST, done=True)
 
             what = _what(wire, address)
             try:
@@ -231,6 +243,7 @@ class Client:
                 raise RequestFailed(f"{what}: the connection broke before a whole answer came", left=True) from None
             except Unreadable as error:
                 raise RequestFailed(f"{what}: the answer is {error}", left=True) from None
+        self._reached(Failpoint.RESPONSE, done=True)
         return answer
 
     def _request(

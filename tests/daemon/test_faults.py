@@ -6,7 +6,7 @@ import asyncio
 import sqlite3
 from collections import Counter
 from contextlib import closing
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 from reconciler.engine.observed import Walk
 from tests.daemon.running import Running, running, until
 from tests.repo import Repo
-from tests.servers import AccountService
+from tests.servers import AccountService, Received
 
 
 @pytest.fixture
@@ -88,6 +88,62 @@ def test_the_disk_fills_up_in_the_middle_of_an_attempt(tool: Repo, accounts: Acc
             await until(lambda: now.daemon.pulse.problem is None)
         assert accounts.created == {"ada@example.com": 1, "bob@example.com": 1}
         assert accounts.teams == {"7": ["ada@example.com", "bob@example.com"]}
+
+    asyncio.run(walk())
+
+
+def twice_over(accounts: AccountService) -> None:
+    """The service takes the same account twice, so that a run by hand can succeed."""
+
+    def make(received: Received) -> int:
+        accounts.add(received.json()["email"])
+        return 201
+
+    accounts.route("POST", "/users", make)
+
+
+def test_what_somebody_asked_for_is_begun_once_though_the_disk_fails_meanwhile(
+    tool: Repo, accounts: AccountService
+) -> None:
+    """A run by hand is under way. Its word is off the list with its beginning: what is made up for is its retry."""
+    twice_over(accounts)
+
+    async def walk() -> None:
+        async with running(tool) as now:
+            await until(lambda: now.passes)
+            release = accounts.hang(1, method="POST", prefix="/users")
+            now.held.ledger.leave_word("run", now=datetime.now(UTC), by="ida@here", hire="ada", access="tool")
+            await until(lambda: len(accounts.calls("POST", "/users")) == 2)
+            with broken_disk(now):
+                release.set()
+                await until(lambda: now.daemon.pulse.problem)
+            await until(lambda: len(accounts.calls("POST", "/teams")) == 2, 20)
+            await until(lambda: now.daemon.pulse.problem is None)
+        assert len(accounts.calls("POST", "/users")) == 2
+
+    asyncio.run(walk())
+
+
+def test_what_somebody_asks_for_waits_for_the_pass_that_has_the_grant_in_hand(
+    tool: Repo, accounts: AccountService
+) -> None:
+    twice_over(accounts)
+
+    async def walk() -> None:
+        async with running(tool) as now:
+            await until(lambda: now.passes)
+            release = accounts.hang(1, method="GET", prefix="/users")
+            tool.hire("ada", {"integration": "tool", "values": {"TEAM": "8"}})
+            tool.commit()
+            asked = len(accounts.calls("GET", "/users"))
+            await until(lambda: len(accounts.calls("GET", "/users")) > asked)
+            now.held.ledger.leave_word("run", now=datetime.now(UTC), by="ida@here", hire="ada", access="tool")
+            await until(lambda: now.daemon._in_mind)
+            await asyncio.sleep(0.1)
+            release.set()
+            await until(lambda: accounts.teams.get("8") == ["ada@example.com"])
+            await until(lambda: now.held.ledger.words() == [])
+        assert len(accounts.calls("POST", "/users")) == 2
 
     asyncio.run(walk())
 

@@ -16,7 +16,7 @@ from reconciler.engine.observed import Selection
 from reconciler.engine.passes import dry_report, look, reconcile
 from reconciler.engine.report import Report, Row
 from reconciler.engine.session import holding, reading
-from reconciler.engine.words import hear
+from reconciler.engine.words import hear, waiting
 from reconciler.engine.world import World
 from reconciler.ledger.store import Happening, Ledger
 from reconciler.model.grant import Key, Record
@@ -140,15 +140,14 @@ class Machine:
             with holding(world, settings, tree, "test") as held:
                 words = held.ledger.words()
                 asked = hear(held.ledger, words, self.clock.now())
-                for word in words:
-                    held.ledger.heard(word)
                 found = await look(
                     world,
                     tree,
                     held.ledger,
                     held.sealing,
                     selection,
-                    by_hand={**asked.grants, **by_hand},
+                    by_hand=by_hand,
+                    words=waiting(words),
                     released=released or asked.released,
                 )
                 notifier = Notifier(self.outbox, self.clock, self.redactor)
@@ -187,6 +186,11 @@ class Machine:
             ledger.leave_word(
                 kind, now=self.clock.now(), by="tester@here", hire=hire, access=access, integration=integration
             )
+
+    def words(self) -> int:
+        """How many words nobody has acted on yet."""
+        with self.ledger() as ledger:
+            return len(ledger.words())
 
     def record(self, hire: str, access: str) -> Record | None:
         """What the ledger remembers of a grant."""

@@ -75,6 +75,26 @@ def test_the_first_run_trusts_from_the_pinned_commit(repo: Repo) -> None:
     assert repo.git("rev-parse", REF) == head(repo)
 
 
+TORN = {
+    "empty": b"",
+    "half an id": b"0123456789abcdef\n",
+    "zeros": bytes(41),
+    "no commit": b"f" * 40 + b"\n",
+    "not text": b"\xff\xfe\x00ref\n",
+}
+
+
+@pytest.mark.parametrize("content", TORN.values(), ids=TORN)
+def test_a_ref_that_a_power_cut_left_torn_gives_way_to_the_note(repo: Repo, content: bytes) -> None:
+    accepted = take(repo).tree.revision
+    unsigned(repo)
+    (repo.root / ".git" / REF).write_bytes(content)
+    found = take(repo)
+    assert found.tree.revision == accepted
+    assert found.refused is not None
+    assert repo.git("rev-parse", REF) == accepted, "it is mended"
+
+
 def test_looking_changes_nothing(repo: Repo) -> None:
     assert look(repo).tree.revision == head(repo)
     assert not repo.state.exists()

@@ -44,6 +44,27 @@ def test_run_is_recorded_with_who_asked(lenient):
     assert asked.detail == "by tester@here"
 
 
+def test_a_word_waits_for_a_pass_that_comes_to_its_grant(lenient, accounts, repo):
+    lenient.reconcile()
+    repo.hire("bob")
+    repo.commit()
+    lenient.word("run", "ada", "tool")
+    before = len(accounts.calls("POST", "/users"))
+    lenient.reconcile(hires=["bob"])
+    assert len(accounts.calls("POST", "/users")) == before
+    for _ in range(2):
+        lenient.reconcile()
+        assert len(accounts.calls("POST", "/users")) == before + 1, "not lost, and not heard twice"
+
+
+def test_a_word_for_a_grant_that_nobody_has_does_not_wait_for_ever(machine):
+    machine.word("run", "nobody", "tool")
+    machine.reconcile(hires=["ada"])
+    assert machine.words() == 1
+    machine.reconcile()
+    assert machine.words() == 0
+
+
 def test_run_of_a_half_done_grant_starts_from_the_first_request(lenient, accounts):
     accounts.fail_next(1, 500, method="POST", prefix="/teams")
     lenient.reconcile()
@@ -101,6 +122,9 @@ def test_run_is_refused_with_the_reason(machine, accounts, repo, settings, entry
     repo.commit()
     refused = row(machine.reconcile(by_hand=RUN), "ada", "tool")
     assert (refused.status, refused.reason != "") == (status, True)
+    machine.word("run", "ada", "tool")
+    assert row(machine.reconcile(), "ada", "tool").status is status
+    assert (machine.words(), machine.events("ada").count(Event.RUN_REQUESTED)) == (0, 1), "a word is refused likewise"
     assert accounts.calls() == []
 
 

@@ -1,4 +1,7 @@
-"""A kill at any moment (DESIGN section 5), and clocks that jump (STATES.md)."""
+"""What a kill leaves behind (DESIGN section 5), and clocks that jump (STATES.md).
+
+A kill at each point, and what may not come of it, is in `tests/faults/test_kill_points.py`.
+"""
 
 from __future__ import annotations
 
@@ -15,47 +18,6 @@ from tests.servers import AccountService
 
 TOOL = {"integration": "tool", "values": {"TEAM": "7"}}
 HOUR = timedelta(hours=1)
-
-# A pass of the machine sends: check, account, team, check.
-MOMENTS = {
-    "before the check is asked": (Client, "send", 1, False),
-    "before the plan is written down": (Ledger, "save", 1, False),
-    "once the plan is written down": (Ledger, "save", 1, True),
-    "before the attempt is written down": (Ledger, "begin", 1, False),
-    "once the attempt is written down": (Ledger, "begin", 1, True),
-    "once the first request is written down": (Ledger, "sending", 1, True),
-    "before the account is made": (Client, "send", 2, False),
-    "once the account is made": (Client, "send", 2, True),
-    "before its answer is written down": (Ledger, "answered", 1, False),
-    "once its answer is written down": (Ledger, "answered", 1, True),
-    "once the second request is written down": (Ledger, "sending", 2, True),
-    "before the team is joined": (Client, "send", 3, False),
-    "once the team is joined": (Client, "send", 3, True),
-    "before the last answer is written down": (Ledger, "answered", 2, False),
-    "once the last answer is written down": (Ledger, "answered", 2, True),
-    "before the attempt is settled": (Ledger, "settle", 1, False),
-    "once the attempt is settled": (Ledger, "settle", 1, True),
-    "before it is checked once more": (Client, "send", 4, False),
-    "before it is confirmed": (Ledger, "save", 2, False),
-    "once it is confirmed": (Ledger, "save", 2, True),
-}
-
-
-@pytest.mark.parametrize(("owner", "name", "nth", "after"), MOMENTS.values(), ids=MOMENTS)
-def test_a_crash_makes_nobody_twice_and_leaves_nobody_half_done(
-    machine: Machine, accounts: AccountService, owner: type, name: str, nth: int, after: bool
-) -> None:
-    with dying(owner, name, nth=nth, after=after):
-        machine.reconcile()
-    machine.plan()
-    for _ in range(3):
-        machine.reconcile()
-        machine.clock.turn(hours=1)
-    found = row(machine.reconcile(), "ada", "tool")
-    assert (found.status, found.action) == (Status.PRESENT, Action.NONE)
-    assert accounts.created == {"ada@example.com": 1}
-    assert set(accounts.teams["7"]) == {"ada@example.com"}
-    assert not [entry for entry in machine.sealed() if entry.startswith(("run/", "notice/"))]
 
 
 def test_an_attempt_that_was_cut_off_failed_when_it_was_last_alive(machine, accounts):

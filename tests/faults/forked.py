@@ -7,12 +7,14 @@ A `Nursery` is one process that has everything imported and does nothing but for
 from __future__ import annotations
 
 import ctypes
+import importlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -38,7 +40,7 @@ class Child:
         return self._log.read_text(errors="replace")
 
     def kill9(self) -> None:
-        """SIGKILL, as a power cut would be; it is gone when this returns. One that ended before by itself is told of."""
+        """SIGKILL, as a power cut would be; it is gone when this returns. One that ended by itself before is told."""
         os.kill(self.pid, signal.SIGKILL)
         code = self.wait()
         assert code == -signal.SIGKILL, f"it had ended by itself, with {code}:\n{self.log}"
@@ -57,11 +59,15 @@ class Child:
 class Nursery:
     """Where the children come from; use it as a context manager."""
 
+    def __init__(self, *modules: str) -> None:
+        """`modules` are imported too: those of the functions that are called."""
+        self._modules = modules
+
     def __enter__(self) -> Self:
         self._folder = tempfile.TemporaryDirectory(prefix="nursery-")
         self._count = 0
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.forked"],
+            [sys.executable, "-m", "tests.faults.forked", *self._modules],
             cwd=Path(__file__).parents[2],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -81,8 +87,14 @@ class Nursery:
         self._count += 1
         log = Path(self._folder.name, str(self._count))
         log.touch()
-        environment = repo.environment()
-        pid = self.ask(start=arguments, cwd=str(repo.root), environment=environment, log=str(log))
+        return self._born(repo, log, start=arguments)
+
+    def call(self, repo: Repo, function: Callable[..., int], log: Path, **given: Any) -> Child:
+        """A function of a test's own in the repository, with arguments that JSON can hold; it gives the exit code."""
+        return self._born(repo, log, call=f"{function.__module__}:{function.__qualname__}", given=given)
+
+    def _born(self, repo: Repo, log: Path, **wish: Any) -> Child:
+        pid = self.ask(**wish, cwd=str(repo.root), environment=repo.environment(), log=str(log))
         return Child(self, pid, log)
 
     def ask(self, **wish: Any) -> Any:
@@ -104,14 +116,22 @@ def die_with_parent() -> None:
 
 def serve() -> None:
     """Import what a daemon and a pass import, then fork for as long as somebody asks."""
+    import sqlite3  # noqa: F401
+
+    import httpcore  # noqa: F401
     import uvicorn  # noqa: F401
     from alembic import command, config  # noqa: F401
 
     import reconciler.cli.daemon
+    import reconciler.cli.progress
     import reconciler.cli.words
     import reconciler.daemon.loop
     import reconciler.web.serve  # noqa: F401
+    from reconciler.requests.client import _tls
 
+    _tls()  # the certificates of half the world: read once
+    for module in sys.argv[1:]:
+        importlib.import_module(module)
     for line in sys.stdin.buffer:
         wish = json.loads(line)
         if "wait" in wish:
@@ -138,7 +158,11 @@ def _become(wish: dict[str, Any]) -> None:
         os.environ.clear()
         os.environ.update(wish["environment"])
         os.chdir(wish["cwd"])
-        code = run(wish["start"])
+        if "call" in wish:
+            module, _, name = wish["call"].partition(":")
+            code = getattr(importlib.import_module(module), name)(**wish["given"])
+        else:
+            code = run(wish["start"])
         sys.stdout.flush()
         sys.stderr.flush()
     finally:

@@ -269,7 +269,7 @@ def _become_the_trial(asked: Any) -> NoReturn:
     try:
         _try(asked)
         code = 0
-    except Exception:
+    except Exception:  # noqa: BLE001  whatever it is, it is told
         traceback.print_exc()
     finally:
         sys.stdout.flush()

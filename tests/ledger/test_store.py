@@ -117,7 +117,7 @@ def test_an_attempt_step_by_step(ledger: Ledger) -> None:
     ledger.sending(again, step(1), "POST", "https://example.com/2", later)
     ledger.answered(again, 1, Outcome.DONE, later, status_code=200)
     assert steps(ledger) == (step(0, Outcome.DONE), step(1, Outcome.DONE))
-    ledger.settle(again, replace(ADA, phase=Phase.EXECUTED), [], now=later, error=None, erase=["run/ada/tool"])
+    ledger.settle(again, replace(ADA, phase=Phase.EXECUTED), [], now=later, error=None, kept={"run/ada/tool": None})
     assert ledger.sealed("run/ada/tool") is None
     assert [(item.number, [sent.status_code for sent in sents]) for item, sents in ledger.attempts(ADA.key)] == [
         (1, [201, 500]),
@@ -161,7 +161,7 @@ def test_words_notes_and_sealed_values(ledger: Ledger) -> None:
     ledger.leave_word("run", now=NOW, by="ida@here", hire="ada", access="tool")
     first, second = ledger.words()
     assert (first.kind, first.hire, first.access, second.access) == ("retry", "ada", None, "tool")
-    ledger.heard(first)
+    ledger.save((), heard=[first])
     assert ledger.words() == [second]
     ledger.put_note("n", b"1")
     ledger.put_note("n", b"2")

@@ -16,9 +16,9 @@ __all__ = ["PgpSigner", "Signer", "Ssh", "SshSigner", "signed", "unsigned"]
 class PgpSigner:
     """A person with an OpenPGP key in a home of their own."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, home: GnupgHome | None = None) -> None:
         self.name = name
-        self.home = GnupgHome()
+        self.home = home or GnupgHome()
         self.config = ["-c", f"user.signingkey={self.home.fingerprint}", "-c", "gpg.format=openpgp"]
         self.environment = {"GNUPGHOME": self.home.path}
 

@@ -1,0 +1,62 @@
+"""The points at which a kill or a broken disk could cost something: every durable write, and all that leaves.
+
+The program tells of each right before and right after it. Nothing listens but a test that hands in a `Reached` of its
+own, to end the program there or to break the disk under it (`tests/faults`); no setting and no variable of the
+environment gets at it.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Protocol
+
+__all__ = ["Failpoint", "Reached", "unwatched"]
+
+
+class Failpoint(StrEnum):
+    """What is about to be written or sent, or was just now."""
+
+    # The state, and who holds it
+    LOCK = "lock taken"
+    MIGRATION = "migration"
+    SEALING_KEY = "sealing key written"
+
+    # A pass
+    CHECKOUT = "checkout updated"
+    ACCEPTED = "accepted revision kept"
+    PLAN = "plan written down"
+    DROPPED = "dropped"
+    RENAMED = "renamed"
+    NOTE = "note written"
+    CACHE = "parse cache kept"
+
+    # An attempt
+    INTENT = "intent written"
+    LEAVING = "request recorded"
+    REQUEST = "request sent"
+    RESPONSE = "response received"
+    ANSWER = "answer recorded"
+    TOKEN = "token saved"  # noqa: S105  what is said of it
+    SEALED = "kept sealed"
+    OUTCOME = "outcome recorded"
+    CHECKED = "checked once more"
+
+    # What is told to people, and what they ask for
+    NOTICE = "notification marked"
+    MESSAGE = "message sent"
+    NOTIFIED = "notification recorded"
+    WORD = "word left"
+    HEARD = "word heard"
+    FORGOTTEN = "person forgotten"
+    WIPED = "free pages wiped"
+
+
+class Reached(Protocol):
+    """Told of a point: right before it, and with `done` right after."""
+
+    def __call__(self, point: Failpoint, *, done: bool) -> None:
+        """Come to a point."""
+
+
+def unwatched(point: Failpoint, *, done: bool) -> None:
+    """Go on: nobody watches."""

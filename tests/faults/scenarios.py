@@ -1,0 +1,548 @@
+"""What the program is in the middle of when a fault meets it, and what has to be true in the end.
+
+A `Stage` is one repository with the service, the mail server and the ledger that belong to it, put back to where a
+scenario begins as often as it is played.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email import message_from_bytes
+from pathlib import Path
+from typing import Any
+
+from aiosmtpd.controller import Controller
+
+from reconciler.engine.sealing import Sealing, Tokens
+from reconciler.ledger.store import Ledger
+from reconciler.model.grant import Key, Phase, Record
+from reconciler.model.status import Event, Status
+from reconciler.repository.signatures import REF
+from reconciler.secrets.gpg import Gnupg
+from tests.faults.forked import Nursery
+from tests.faults.injected import FILLER, Action, play
+from tests.repo import GnupgHome, Repo, free_port
+from tests.repository.signing import PgpSigner, signed
+from tests.servers import AccountService, Received, Reply, ask
+
+__all__ = ["SCENARIOS", "Scenario", "Stage", "stage"]
+
+SETTLED = (Phase.CONFIRMED, Phase.EXECUTED, Phase.DONE)
+WELCOME = {"type": "email", "to": "{{email}}", "subject": "Welcome", "message": "Your password: {{PASSWORD}}"}
+TOOL = {"integration": "tool", "values": {"TEAM": "7"}}
+
+
+class Tool(AccountService):
+    """People and teams; a webhook; tokens that a refresh replaces, and that are refused from then on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.access_token = "acc3ss-0"
+        self.route("POST", "/hook", self._hook)
+        self.route("POST", "/token", self._refresh)
+        self.refused = 0
+
+    def _hook(self, _received: Received) -> Any:
+        return {"ok": True}
+
+    def _refresh(self, _received: Received) -> Any:
+        self.access_token = f"acc3ss-{int(self.access_token.rpartition('-')[2]) + 1}"
+        return {"access_token": self.access_token, "expires_in": 3600}
+
+    def handle(self, received: Received) -> Reply:
+        given = received.headers.get("Authorization")
+        if given is not None and given != f"Bearer {self.access_token}":
+            self.refused += 1
+            return Reply(401, {"error": "that token was replaced"})
+        return super().handle(received)
+
+    def state(self) -> Any:
+        """What it knows, to be put back with `put_back`."""
+        return copy.deepcopy((self.people, self.created, self.teams, self.access_token))
+
+    def put_back(self, state: Any) -> None:
+        """Know that again, and nothing of what was asked since."""
+        self.people, self.created, self.teams, self.access_token = copy.deepcopy(state)
+        self.requests.clear()
+        self.refused = 0
+
+    def settle(self) -> None:
+        """See the requests that a process left behind to their end: what was sent before it was killed is handled."""
+        ask(self.url, "GET", "/")  # whoever connected before this was accepted before this
+        until = time.monotonic() + 5
+        while self._server._open and time.monotonic() < until:
+            time.sleep(0.001)
+
+
+class Mailbox:
+    """Takes mail; each message's address and text."""
+
+    def __init__(self) -> None:
+        self.messages: list[tuple[str, str]] = []
+
+    async def handle_DATA(self, _server: Any, _session: Any, envelope: Any) -> str:  # noqa: N802
+        text = message_from_bytes(envelope.content).get_payload()
+        self.messages.append((envelope.rcpt_tos[0], str(text).strip()))
+        return "250 OK"
+
+
+class Stage:
+    """One scenario's repository, and all around it."""
+
+    def __init__(self, nursery: Nursery, folder: Path, gnupg: GnupgHome, tool: Tool, mailbox: Mailbox) -> None:
+        self.nursery = nursery
+        self.folder = folder
+        self.tool = tool
+        self.mailbox = mailbox
+        self.repo = Repo(folder / "repo", gnupg)
+        self.repo.state = self.repo.root / ".reconciler" / "state.db"
+        self._known: Any = None
+        self.before: Counter[str] = Counter()
+        """The messages that had gone out where the scenario begins."""
+
+    def settings(self, **more: Any) -> None:
+        """The repository's settings: retries at once, and mail to this stage's own server."""
+        smtp = {"host": "127.0.0.1", "port": self.smtp_port, "sender": "it@example.com", "starttls": "never"}
+        self.repo.settings(retry_delay="0s", smtp=smtp, gnupg_home=self.repo.gnupg and self.repo.gnupg.path, **more)
+
+    smtp_port = 0
+
+    def manifest(self, **more: Any) -> dict[str, Any]:
+        """An account, then a place in a team, both with a generated password; a message to the person."""
+        whole = self.tool.manifest(team=True, revoke=True)
+        for request in whole["execute"]:
+            request["data"]["password"] = "{{PASSWORD}}"
+        whole["execute"][0]["store_data"] = {"USER_ID": "id"}
+        whole["initial_data_form"] = [{"id": "PASSWORD", "name": "generate"}]
+        return {**whole, "post_execute_notification": [WELCOME], **more}
+
+    def act(self, action: Action = Action.PASS, times: int = 1, **fault: Any) -> tuple[int, str]:
+        """Let a child do something: its exit code, and all that it wrote."""
+        with tempfile.TemporaryDirectory() as folder:
+            log = Path(folder, "log")
+            # A pipe: what is written there is no file that could be kept from growing.
+            with _pipe(log) as read:
+                child = self.nursery.call(self.repo, play, log, action=action, times=times, **fault)
+                code = child.wait()
+                self.tool.settle()
+                return code, read()
+
+    def settled(self) -> None:
+        """One pass that goes well."""
+        code, log = self.act()
+        assert code == 0, log
+
+    def word(self, kind: str, access: str = "tool") -> None:
+        """Leave word of ada's for the next pass."""
+        with closing(Ledger.open(f"sqlite:///{self.repo.state}", self.repo.root)) as ledger:
+            hire = next(key.hire for key in (record.key for record in ledger.records()) if key.access == access)
+            ledger.leave_word(kind, now=datetime.now(UTC), by="ida@here", hire=hire, access=access)
+
+    def remember(self) -> None:
+        """Here the scenario begins."""
+        self._known = self.tool.state()
+        shutil.copytree(self.repo.root, self.folder / "template", symlinks=True)
+        self.before = Counter(address for address, _ in self.mailbox.messages)
+
+    def put_back(self) -> None:
+        """Back to where the scenario begins."""
+        (self.folder / FILLER).unlink(missing_ok=True)
+        shutil.rmtree(self.repo.root)
+        shutil.copytree(self.folder / "template", self.repo.root, symlinks=True)
+        self.tool.put_back(self._known)
+        self.mailbox.messages.clear()
+
+    # What is looked at
+
+    @contextmanager
+    def ledger(self) -> Iterator[Ledger]:
+        """The ledger as it is, read and not changed."""
+        with Ledger.reading(f"sqlite:///{self.repo.state}", self.repo.root) as ledger:
+            yield ledger
+
+    def records(self) -> dict[Key, Record]:
+        with self.ledger() as ledger:
+            return {record.key: record for record in ledger.records()}
+
+    def status(self, hire: str, access: str = "tool") -> Status:
+        return self.records()[Key(hire, access)].status
+
+    def events(self, hire: str) -> Counter[Event]:
+        with self.ledger() as ledger:
+            return Counter(line.event for line in ledger.history(hires=[hire]))
+
+    def changes(self) -> Counter[tuple[str, str]]:
+        """How often each change was asked for: whose, and where."""
+        posts = [call for call in self.tool.calls() if call.method in ("POST", "DELETE") and call.path != "/token"]
+        return Counter((_whose(call), call.path.split("/")[1]) for call in posts)
+
+
+@contextmanager
+def _pipe(path: Path) -> Iterator[Callable[[], str]]:
+    os.mkfifo(path)
+    end = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+
+    def read() -> str:
+        found = b""
+        while True:
+            try:
+                found += os.read(end, 1 << 16)
+            except BlockingIOError:
+                return found.decode()
+
+    try:
+        yield read
+    finally:
+        os.close(end)
+
+
+def _whose(call: Received) -> str:
+    if call.method == "DELETE":
+        return call.path.rpartition("/")[2].partition("@")[0]
+    return str(json.loads(call.body)["email"]).partition("@")[0]
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """`prepare` leads to where it begins, `holds` says what has to be true in the end.
+
+    In most, what had succeeded when the fault came must not run again; `repeats` where that is what it is about.
+    """
+
+    prepare: Callable[[Stage], None]
+    holds: Callable[[Stage], None]
+    action: Action = Action.PASS
+    repeats: bool = False
+
+
+@contextmanager
+def stage(nursery: Nursery, folder: Path, gnupg: GnupgHome, scenario: Scenario) -> Iterator[Stage]:
+    """The stage of a scenario, where it begins."""
+    mailbox, port = Mailbox(), free_port()
+    controller = Controller(mailbox, hostname="127.0.0.1", port=port)
+    controller.start()
+    try:
+        with Tool() as tool:
+            made = Stage(nursery, folder, gnupg, tool, mailbox)
+            made.smtp_port = port
+            made.settings()
+            made.repo.manifest("tool", made.manifest())
+            made.repo.write("hires/.gitkeep", "")
+            scenario.prepare(made)
+            made.remember()
+            made.put_back()
+            yield made
+    finally:
+        controller.stop()
+
+
+# Once ada is there
+
+
+def _complete(stage: Stage, hire: str = "ada", times: int = 1) -> None:
+    """A person has everything once, made with one password, which is the one that was told; it was told once at most,
+    and what became of telling it is in the history."""
+    address = f"{hire}@example.com"
+    assert stage.status(hire) is Status.PRESENT
+    assert stage.tool.created[address] == times, "made twice"
+    assert set(stage.tool.teams["7"]) >= {address}, "left half done"
+    person = stage.tool.people[address]
+    for call in stage.tool.calls("POST", "/teams"):
+        if call.json()["email"] == address and times == 1:
+            assert call.json()["password"] == person["password"], "the run went on with another password"
+    _told_once(stage, hire, person["password"])
+
+
+def _told_once(stage: Stage, hire: str, password: str) -> None:
+    texts = [text for to, text in stage.mailbox.messages if to == f"{hire}@example.com"]
+    assert len(texts) <= 1, "told twice"
+    assert texts in ([], [f"Your password: {password}"])
+    events = stage.events(hire)
+    told, failed = events[Event.NOTIFIED], events[Event.NOTIFICATION_FAILED]
+    runs = 1 + stage.before[f"{hire}@example.com"]
+    assert told + failed == runs, f"of {runs} notifications {told} were told of as sent and {failed} as in doubt"
+    assert len(texts) + stage.before[f"{hire}@example.com"] >= told, "told of as sent, and it was not"
+
+
+def _hire_ada(stage: Stage) -> None:
+    stage.repo.hire("ada", TOOL)
+    stage.repo.commit()
+
+
+def _provisioned(stage: Stage) -> None:
+    """Ada is new in a state that there is already."""
+    stage.repo.commit()
+    stage.settled()
+    _hire_ada(stage)
+
+
+def _first_start(stage: Stage) -> None:
+    """Nothing is there yet, not even a state, and there is somebody to wrap its key to."""
+    stage.repo.initial_data("tool", {"SPARE": "for a field that nobody asks for"})
+    _hire_ada(stage)
+
+
+def _complete_when_asked(stage: Stage) -> None:
+    """As above; a second attempt that was cut off was the last, until somebody asks for another."""
+    if stage.status("ada") is Status.FAILED:
+        assert stage.events("ada")[Event.ATTEMPT_INTERRUPTED] == 1
+        stage.word("retry")
+        stage.act()
+    _complete(stage)
+
+
+def _continued(stage: Stage) -> None:
+    """The account was made, the team failed: the second attempt goes on."""
+    _hire_ada(stage)
+    stage.tool.fail_next(1, 500, method="POST", prefix="/teams")
+    stage.act()
+    assert stage.status("ada") is Status.RETRYING
+
+
+def _given_up(stage: Stage) -> None:
+    """The team fails for ever, and somebody is to be told of it."""
+    stage.settings(alerts=[{"email": "it@example.com"}])
+    _hire_ada(stage)
+    stage.tool.route("POST", "/teams/{team}/members", lambda _received, **_: 500)
+
+
+def _failed_for_good(stage: Stage) -> None:
+    assert stage.status("ada") is Status.FAILED
+    assert stage.tool.created == {"ada@example.com": 1}
+    assert stage.changes()["ada", "teams"] <= 2, "two attempts, no more"
+    assert len([to for to, _ in stage.mailbox.messages if to == "it@example.com"]) <= 2
+
+
+def _revoked(stage: Stage) -> None:
+    """Ada's entry was taken out of git, and revocations are on."""
+    _hire_ada(stage)
+    stage.settled()
+    stage.settings(prune="revoke")
+    stage.repo.hire("ada")
+    stage.repo.commit()
+
+
+def _gone(stage: Stage) -> None:
+    assert stage.status("ada") is Status.REVOKED
+    assert stage.tool.people == {}
+    assert stage.changes() == {("ada", "users"): 1}, "taken away once"
+
+
+def _healed(stage: Stage) -> None:
+    """Ada's account is lost."""
+    _hire_ada(stage)
+    stage.settled()
+    stage.tool.people.clear()
+
+
+def _there_again(stage: Stage) -> None:
+    _complete(stage, times=2)
+    assert stage.events("ada")[Event.HEALED] == 1
+
+
+def _renamed(stage: Stage) -> None:
+    """Ada's file has another name, in the middle of a run that is to go on, with a message of bob's waiting."""
+    _continued(stage)
+    stage.repo.remove("hires/ada.yaml")
+    stage.repo.hire("lovelace", TOOL, email="ada@example.com")
+    stage.repo.commit()
+
+
+def _under_the_new_name(stage: Stage) -> None:
+    assert set(stage.records()) == {Key("lovelace", "tool")}
+    if stage.status("lovelace") is Status.FAILED:
+        stage.word("retry")
+        stage.act()
+    assert stage.status("lovelace") is Status.PRESENT
+    assert stage.tool.created == {"ada@example.com": 1}
+    person = stage.tool.people["ada@example.com"]
+    (join,) = {call.json()["password"] for call in stage.tool.calls("POST", "/teams")}
+    assert join == person["password"], "the run went on with another password"
+    with stage.ledger() as ledger:
+        assert [name for name in ledger.sealed_names() if "ada" in name] == []
+
+
+def _dropped(stage: Stage) -> None:
+    """Ada is waited for, and then is not wanted any more."""
+    stage.repo.hire("ada", {**TOOL, "at": "2999-01-01"})
+    stage.repo.hire("bob")
+    stage.repo.commit()
+    stage.settled()
+    stage.repo.remove("hires/ada.yaml")
+    stage.repo.commit()
+
+
+def _nobody(stage: Stage) -> None:
+    assert stage.records() == {}
+    assert stage.changes() == {}
+    assert stage.events("ada") == {Event.DROPPED: 1}
+
+
+def _refreshed(stage: Stage) -> None:
+    """The token has run out: it is replaced, and the service refuses the old one."""
+    tool = stage.tool
+    whole = stage.manifest()
+    whole["headers"]["Authorization"] = "Bearer {{oauth.access_token}}"
+    data = {"grant_type": "refresh_token", "refresh_token": "{{oauth.refresh_token}}"}
+    whole["oauth"] = {
+        "authenticate_url": f"{tool.url}/authorize",
+        "access_token": {"url": f"{tool.url}/token"},
+        "refresh": {"url": f"{tool.url}/token", "data": data},
+    }
+    stage.repo.manifest("tool", whole)
+    _hire_ada(stage)
+    with closing(Ledger.open(f"sqlite:///{stage.repo.state}", stage.repo.root)) as ledger:
+        assert stage.repo.gnupg is not None
+        sealing = Sealing.writing(ledger, Gnupg(stage.repo.gnupg.path), [])
+        assert sealing.vault is not None
+        reply = {"access_token": "acc3ss-0", "refresh_token": "refr3sh-0", "expires_in": 1}
+        stored = {"reply": reply, "expires_in": 1, "obtained_at": "2020-01-01T00:00:00+00:00"}
+        Tokens(sealing.vault, "tool").save(stored)
+
+
+def _with_the_stored_token(stage: Stage) -> None:
+    _complete(stage)
+    with closing(Ledger.open(f"sqlite:///{stage.repo.state}", stage.repo.root)) as ledger:
+        assert stage.repo.gnupg is not None
+        sealing = Sealing.writing(ledger, Gnupg(stage.repo.gnupg.path), [])
+        kept = Tokens(sealing.vault, "tool").load()
+        assert kept is not None
+        assert kept["reply"]["access_token"] == stage.tool.access_token, "what is stored is the newest"
+    assert stage.tool.refused == 0, "a token was used that had been replaced"
+
+
+HOOK: dict[str, Any] = {"integration": "hook"}
+
+
+def _hooked(stage: Stage) -> None:
+    """A webhook, for which there is no check."""
+    data = {"email": "{{email}}"}
+    stage.repo.manifest("hook", {"execute": [{"url": f"{stage.tool.url}/hook", "data": data}]})
+    stage.repo.hire("ada", HOOK)
+    stage.repo.commit()
+
+
+def _ran(stage: Stage) -> None:
+    assert stage.status("ada", "hook") is Status.DONE
+    events = stage.events("ada")
+    assert events[Event.EXECUTED] == 1
+    # One that was cut off before its answer was written down is in doubt, and there is nothing to ask.
+    assert stage.changes()["ada", "hook"] == 1 + events[Event.ATTEMPT_INTERRUPTED] - _never_left(stage)
+
+
+def _never_left(stage: Stage) -> int:
+    """The attempts whose request did not reach the service."""
+    with stage.ledger() as ledger:
+        return len(ledger.attempts(Key("ada", "hook"))) - stage.changes()["ada", "hook"]
+
+
+def _asked_to_run(stage: Stage) -> None:
+    """A webhook that ran, and is to run again because somebody says so."""
+    _hooked(stage)
+    stage.settled()
+    stage.word("run", "hook")
+
+
+def _ran_again(stage: Stage) -> None:
+    assert stage.status("ada", "hook") is Status.DONE
+    events = stage.events("ada")
+    assert events[Event.RUN_REQUESTED] == 1, "the word is lost, or was heard twice"
+    assert events[Event.EXECUTED] == 2, "once before, and once as asked"
+    with stage.ledger() as ledger:
+        assert ledger.words() == []
+
+
+def _asked_to_retry(stage: Stage) -> None:
+    """Given up, and somebody asks for it to be started afresh."""
+    _hire_ada(stage)
+    stage.tool.fail_next(2, 500, method="POST", prefix="/teams")
+    for _ in range(2):
+        stage.act()
+    assert stage.status("ada") is Status.FAILED
+    stage.word("retry")
+
+
+def _tried_again(stage: Stage) -> None:
+    asked = stage.events("ada")[Event.RETRY_REQUESTED]
+    _complete_when_asked(stage)
+    assert asked == 1
+
+
+def _fetched(stage: Stage) -> None:
+    """Ada's commit, which is signed as all have to be, waits at the remote."""
+    repo = stage.repo
+    assert repo.gnupg is not None
+    ida = PgpSigner("Ida", repo.gnupg)
+    first = repo.commit()
+    stage.settings(git={"verify_signatures": True, "trusted_from": first})
+    signed(repo, ida)
+    repo.git("clone", "--quiet", "--bare", ".", str(stage.folder / "origin"))
+    repo.git("remote", "add", "origin", str(stage.folder / "origin"))
+    stage.settled()
+    repo.hire("ada", TOOL)
+    signed(repo, ida)
+    repo.git("push", "--quiet", "origin", "main")
+    repo.git("reset", "--quiet", "--hard", "HEAD~1")
+
+
+def _taken_over(stage: Stage) -> None:
+    _complete(stage)
+    newest = stage.repo.git("--git-dir", str(stage.folder / "origin"), "rev-parse", "main")
+    assert stage.repo.git("rev-parse", "HEAD", REF).split() == [newest, newest]
+    assert stage.repo.git("status", "--porcelain") == ""
+
+
+def _word_due(stage: Stage) -> None:
+    """A webhook that ran."""
+    _hooked(stage)
+    stage.act()
+
+
+def _heard(stage: Stage) -> None:
+    """The word was left once, however often that was tried; the pass after it acted on it, once."""
+    assert stage.events("ada")[Event.RUN_REQUESTED] == 1
+    assert stage.changes() == {("ada", "hook"): 1}
+
+
+def _forgotten(stage: Stage) -> None:
+    """Ada was there and is nowhere any more."""
+    _revoked(stage)
+    stage.settled()
+    stage.repo.remove("hires/ada.yaml")
+    stage.repo.commit()
+
+
+def _not_known(stage: Stage) -> None:
+    assert stage.records() == {}
+    assert stage.events("ada") == {}
+    with stage.ledger() as ledger:
+        assert not any("ada" in name for name in ledger.sealed_names())
+
+
+SCENARIOS = {
+    "first start": Scenario(_first_start, _complete),
+    "provisioned": Scenario(_provisioned, _complete),
+    "continued": Scenario(_continued, _complete_when_asked),
+    "given up": Scenario(_given_up, _failed_for_good),
+    "revoked": Scenario(_revoked, _gone, repeats=True),
+    "healed": Scenario(_healed, _there_again, repeats=True),
+    "renamed": Scenario(_renamed, _under_the_new_name),
+    "dropped": Scenario(_dropped, _nobody),
+    "token refreshed": Scenario(_refreshed, _with_the_stored_token),
+    "webhook": Scenario(_hooked, _ran),
+    "asked to run": Scenario(_asked_to_run, _ran_again, repeats=True),
+    "asked to retry": Scenario(_asked_to_retry, _tried_again),
+    "fetched": Scenario(_fetched, _taken_over, Action.FETCH),
+    "word left": Scenario(_word_due, _heard, Action.WORD, repeats=True),
+    "forgotten": Scenario(_forgotten, _not_known, Action.FORGET),
+}
