@@ -112,16 +112,15 @@ def _resync(ledger: Ledger) -> datetime:
 
 def tell(
     ledger: Ledger, planned: Iterable[Planned], held: Mapping[str, str], now: datetime, revision: str
-) -> list[Happening]:
-    """Lines of the history where the guard begins to hold an integration, or lets go of it."""
+) -> tuple[list[Happening], dict[str, bytes]]:
+    """Lines of the history where the guard begins to hold an integration, or lets go of it, and what is noted then."""
     noted = ledger.note(HELD)
     before = set(json.loads(noted)) if noted else set()
     met = {item.grant.integration for item in planned if not item.by_hand}
     after = {*held, *(before - met)}
     if after == before:
-        return []
-    ledger.put_note(HELD, json.dumps(sorted(after)).encode())
+        return [], {}
     nobody = Key("", "")
     begun = [Happening(now, nobody, name, Event.HELD, held[name], revision) for name in sorted(after - before)]
     ended = [Happening(now, nobody, name, Event.RELEASED, "", revision) for name in sorted(before - after)]
-    return begun + ended
+    return begun + ended, {HELD: json.dumps(sorted(after)).encode()}

@@ -211,8 +211,8 @@ async def reconcile(
     vault = sealing.vault
     assert vault is not None
     move(ledger, vault, result.renamed)
-    held = guard.tell(ledger, result.planned, result.held, result.policy.now, result.desired.revision)
-    looked = _write_down(result, ledger, vault, author, held)
+    held, noted = guard.tell(ledger, result.planned, result.held, result.policy.now, result.desired.revision)
+    looked = _write_down(result, ledger, vault, author, held, noted)
     if result.selection.everything:
         guard.begin_resync(ledger, result.policy.now)
     actor = Actor(
@@ -262,7 +262,12 @@ def _note(result: Look, ledger: Ledger, at: str | None) -> None:
 
 
 def _write_down(
-    result: Look, ledger: Ledger, vault: Vault, author: str | None, held: list[Happening]
+    result: Look,
+    ledger: Ledger,
+    vault: Vault,
+    author: str | None,
+    held: list[Happening],
+    noted: Mapping[str, bytes],
 ) -> dict[Key, tuple[Planned, Record]]:
     """Write down what was found and decided, and erase what no longer has to be remembered."""
     now, revision = result.policy.now, result.desired.revision
@@ -285,7 +290,7 @@ def _write_down(
     }
     found = [record for _, record in looked.values()]
     lines = [*asked_for(answered, now), *(replace(line, author=author) for line in lines)]
-    ledger.save(found, lines, Failpoint.PLAN, kept=settled, heard=answered)
+    ledger.save(found, lines, Failpoint.PLAN, kept=settled, noted=noted, heard=answered)
     return looked
 
 

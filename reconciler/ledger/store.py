@@ -269,11 +269,14 @@ class Ledger:
         point: Failpoint = Failpoint.CHECKED,
         *,
         kept: Kept | None = None,
+        noted: Mapping[str, bytes] | None = None,
         heard: Iterable[Word] = (),
     ) -> None:
-        """Write records and lines of the history, what is kept sealed with them, and words off the list."""
+        """Write records and lines of the history; with them what is kept sealed, notes, and words off the list."""
         with self._writing(point) as connection:
             _save(connection, records, happenings, kept, heard)
+            for name, value in (noted or {}).items():
+                _put(connection, schema.meta, name, value)
 
     def drop(self, keys: Iterable[Key], happenings: Iterable[Happening] = (), *, kept: Kept | None = None) -> None:
         """Take grants out that were never executed nor confirmed."""
@@ -661,6 +664,8 @@ def _faults() -> Iterator[None]:
             step = "make room on the disk"
         elif "locked" in cause or "busy" in cause:
             step = "another program has it open: stop that, then try again"
+        elif "I/O" in cause:
+            step = "see to the disk, or to the quota; then try again"
         elif "unable to open" in cause or "readonly" in cause:
             step = "check its folder and permissions"
         raise LedgerError(f"the ledger: {cause}: {step}") from error

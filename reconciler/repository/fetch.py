@@ -7,6 +7,7 @@ anything but a fast-forward and for a branch that another worktree has checked o
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -17,6 +18,9 @@ from reconciler.repository.program import CREDENTIALS, TIMEOUT, GitFailed
 from reconciler.repository.program import git as run
 
 __all__ = ["TIMEOUT", "fetch"]
+
+
+_LOCK = re.compile(r"nable to create '([^']+\.lock)': File exists")
 
 
 def fetch(root: Path, git: Git, timeout: float = TIMEOUT) -> str | None:
@@ -54,6 +58,8 @@ def _why(said: str, git: Git) -> str:
             f"the local branch {git.branch} has commits that {git.remote} does not have: push them, or "
             f"`git reset` the branch to {git.remote}/{git.branch}"
         )
+    if (lock := _LOCK.search(said)) is not None:
+        return f"git's lock {lock[1]} is in the way: where no git is running there, a power cut left it: delete it"
     if "couldn't find remote ref" in said:
         return f"the remote has no branch {git.branch}: mend git.branch in config/reconciler.yaml"
     if "checked out at" in said:

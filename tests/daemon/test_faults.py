@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import sqlite3
 from collections import Counter
 from contextlib import closing
@@ -79,7 +80,7 @@ def test_the_disk_fills_up_in_the_middle_of_an_attempt(tool: Repo, accounts: Acc
             tool.hire("bob", {"integration": "tool", "values": {"TEAM": "7"}})
             tool.commit()
             await until(lambda: len(accounts.calls("POST", "/users")) == 2)
-            with broken_disk(now):
+            with broken_disk(tool):
                 release.set()
                 await until(lambda: now.daemon.pulse.problem)
                 await asyncio.sleep(0.3)
@@ -114,7 +115,7 @@ def test_what_somebody_asked_for_is_begun_once_though_the_disk_fails_meanwhile(
             release = accounts.hang(1, method="POST", prefix="/users")
             now.held.ledger.leave_word("run", now=datetime.now(UTC), by="ida@here", hire="ada", access="tool")
             await until(lambda: len(accounts.calls("POST", "/users")) == 2)
-            with broken_disk(now):
+            with broken_disk(tool):
                 release.set()
                 await until(lambda: now.daemon.pulse.problem)
             await until(lambda: len(accounts.calls("POST", "/teams")) == 2, 20)
@@ -149,16 +150,18 @@ def test_what_somebody_asks_for_waits_for_the_pass_that_has_the_grant_in_hand(
 
 
 class broken_disk:  # noqa: N801  a context manager, used like a function
-    """Every write fails, as SQLite has it when the disk takes no more."""
+    """The disk takes no more than a part of a page: SQLite learns it from the kernel, in the middle of its write."""
 
-    def __init__(self, now: Running) -> None:
-        self._now = now
+    def __init__(self, repo: Repo) -> None:
+        self._state = repo.state
 
     def __enter__(self) -> None:
-        self._now.pragma("query_only = on")
+        log = self._state.with_name(f"{self._state.name}-wal")
+        self._before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (log.stat().st_size + 1000, self._before[1]))
 
     def __exit__(self, *_: object) -> None:
-        self._now.pragma("query_only = off")
+        resource.setrlimit(resource.RLIMIT_FSIZE, self._before)
 
 
 def test_a_ledger_that_somebody_else_locks(tool: Repo, accounts: AccountService) -> None:

@@ -130,6 +130,7 @@ def verify(on: Stage, case: Case) -> None:
         case _:
             assert code == 1, log
             assert "error: the ledger: " in log, log
+            assert ("make room on" if case.fault is Fault.FULL else "see to") + " the disk" in log, log
     (on.folder / FILLER).unlink(missing_ok=True)
     if case.fault is Fault.POWER:
         _cut_the_power(on, case, next(step.log for step in met if step.place == case.step.place - 1))

@@ -421,6 +421,25 @@ def _with_the_stored_token(stage: Stage) -> None:
     assert stage.tool.refused == 0, "a token was used that had been replaced"
 
 
+CREW = [f"h{number}" for number in range(8)]
+
+
+def _lost_by_many(stage: Stage) -> None:
+    """The accounts of so many people are gone that it is taken for a mistake."""
+    for name in CREW:
+        stage.repo.hire(name, TOOL)
+    stage.repo.commit()
+    stage.settled()
+    stage.tool.people.clear()
+
+
+def _held_back(stage: Stage) -> None:
+    assert {stage.status(name) for name in CREW} == {Status.SUSPENDED}
+    assert stage.changes() == {}
+    with stage.ledger() as ledger:
+        assert [line.event for line in ledger.history()].count(Event.HELD) == 1
+
+
 HOOK: dict[str, Any] = {"integration": "hook"}
 
 
@@ -536,6 +555,7 @@ SCENARIOS = {
     "given up": Scenario(_given_up, _failed_for_good),
     "revoked": Scenario(_revoked, _gone, repeats=True),
     "healed": Scenario(_healed, _there_again, repeats=True),
+    "lost by many": Scenario(_lost_by_many, _held_back),
     "renamed": Scenario(_renamed, _under_the_new_name),
     "dropped": Scenario(_dropped, _nobody),
     "token refreshed": Scenario(_refreshed, _with_the_stored_token),

@@ -134,6 +134,24 @@ def test_what_cannot_be_fetched(clone: Repo, git: dict[str, str], part: str) -> 
     assert not (clone.root / "x").exists()
 
 
+@pytest.mark.parametrize("lock", ["index.lock", "refs/heads/main.lock"])
+def test_a_lock_that_a_power_cut_left_is_told_with_what_to_do(upstream: Repo, clone: Repo, lock: str) -> None:
+    before = clone.git("rev-parse", "HEAD")
+    upstream.write("hires/bob.yaml", "x: 1\n")
+    new = upstream.commit()
+    file = clone.root / ".git" / lock
+    file.touch()
+    said = fetch(clone)
+    assert f"{file} is in the way" in str(said)
+    assert "delete it" in str(said)
+    assert clone.git("rev-parse", "HEAD") == before
+    file.unlink()
+    if (left := clone.root / "hires/bob.yaml").exists():
+        left.unlink()  # git had begun with the files
+    assert fetch(clone) is None
+    assert clone.git("rev-parse", "HEAD") == new
+
+
 def running(pid: int) -> bool:
     """Whether a process is more than a name that nobody has waited for."""
     try:
