@@ -93,7 +93,9 @@ def _there(world: World, repository: pygit2.Repository) -> bool:
     """Whether the ref is there. One that a power cut left torn, which git writes no other over, is taken away."""
     try:
         return REF in repository.references
-    except pygit2.GitError:
+    except pygit2.GitError as error:
+        if "corrupted" not in str(error):
+            raise
         (world.root / git(world.root, "rev-parse", "--git-path", REF)).unlink()
         return False
 

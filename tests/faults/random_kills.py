@@ -288,6 +288,7 @@ def _try(asked: Any) -> None:
                 trial.run(min(left, AT_ONE_STATE))
             left -= trial.kills
             inside += trial.inside
+            print(f"{asked.rounds - left} kills in all, after {time.monotonic() - began:.0f} s", flush=True)
     print(
         f"{asked.rounds} kills, {inside} of them inside attempts: nobody twice, nobody half done; "
         f"{time.monotonic() - began:.0f} s",

@@ -338,6 +338,22 @@ def _gone(stage: Stage) -> None:
     assert stage.changes() == {("ada", "users"): 1}, "taken away once"
 
 
+def _asked_to_revoke(stage: Stage) -> None:
+    """Ada's entry was taken out of git, and somebody asks for it to be revoked."""
+    _hire_ada(stage)
+    stage.settled()
+    stage.repo.hire("ada")
+    stage.repo.commit()
+    stage.settled()
+    stage.word("revoke")
+
+
+def _gone_as_asked(stage: Stage) -> None:
+    _gone(stage)
+    with stage.ledger() as ledger:
+        assert ledger.words() == []
+
+
 def _healed(stage: Stage) -> None:
     """Ada's account is lost."""
     _hire_ada(stage)
@@ -562,6 +578,7 @@ SCENARIOS = {
     "webhook": Scenario(_hooked, _ran),
     "asked to run": Scenario(_asked_to_run, _ran_again, repeats=True),
     "asked to retry": Scenario(_asked_to_retry, _tried_again),
+    "asked to revoke": Scenario(_asked_to_revoke, _gone_as_asked, repeats=True),
     "fetched": Scenario(_fetched, _taken_over, Action.FETCH),
     "word left": Scenario(_word_due, _heard, Action.WORD, repeats=True),
     "forgotten": Scenario(_forgotten, _not_known, Action.FORGET),

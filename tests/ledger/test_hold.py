@@ -83,6 +83,21 @@ def test_one_at_a_time_and_who_it_is(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.parametrize("content", [b"", b'{"pid": 12, "ho', b"\x00" * 64, b"[]", b"\xff"])
+def test_a_torn_line_of_who_holds_it_neither_lets_a_second_in_nor_stops_the_next(
+    tmp_path: Path, content: bytes
+) -> None:
+    state = tmp_path / ".reconciler" / "state.db"
+    with other_process(tmp_path):
+        state.with_name("state.db.lock").write_bytes(content)
+        assert holder(state) == "another process"
+        with pytest.raises(HeldError, match="held by another process"), hold(state, "second", NOW):
+            pytest.fail("two hold it")
+    assert holder(state) is None
+    with hold(state, "next", NOW):
+        assert f"(process {os.getpid()} on" in str(holder(state))
+
+
 def test_the_kernel_frees_it_when_the_holder_dies(tmp_path: Path) -> None:
     with other_process(tmp_path) as process:
         process.send_signal(signal.SIGKILL)
