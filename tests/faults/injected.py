@@ -25,7 +25,10 @@ from reconciler.model.errors import ReconcilerError
 from reconciler.model.failpoints import Failpoint
 from reconciler.model.secret import Redactor
 
-__all__ = ["FILLER", "MARK", "Action", "Fault", "play"]
+__all__ = ["BESIDE", "FILLER", "MARK", "Action", "Fault", "play"]
+
+BESIDE = frozenset({Failpoint.LOCK, Failpoint.CACHE, Failpoint.CHECKOUT, Failpoint.ACCEPTED})
+"""What is written beside the ledger: where it cannot be, the pass goes on."""
 
 FILLER = "filler"
 """What takes up all room of the disk that the repository stands on, beside it."""
@@ -76,8 +79,7 @@ class Injector:
             case Fault.KILL | Fault.POWER:
                 os.kill(os.getpid(), signal.SIGKILL)
             case Fault.ERROR | Fault.TORN:
-                beside = point in (Failpoint.LOCK, Failpoint.CACHE, Failpoint.CHECKOUT, Failpoint.ACCEPTED)
-                limit = self._room if beside else log + self._room
+                limit = self._room if point in BESIDE else log + self._room
                 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
             case _:
                 fill(self._state.parents[2] / FILLER)

@@ -24,18 +24,15 @@ from typing import Any
 
 from reconciler.model.failpoints import Failpoint
 from tests.faults.forked import Nursery
-from tests.faults.injected import FILLER, MARK, Action, Fault, play
+from tests.faults.injected import BESIDE, FILLER, MARK, Action, Fault, play
 from tests.faults.scenarios import SCENARIOS, SETTLED, Stage, stage
 from tests.repo import GnupgHome
 
-__all__ = ["Case", "Step", "cases", "disk", "main", "steps", "verify"]
+__all__ = ["Case", "Step", "cases", "disk", "main", "steps", "undisturbed", "verify"]
 
 HEADER = 32
 FRAME = 24 + 4096
 """How SQLite's write-ahead log is cut: a header, then frames of a header and a page each."""
-
-BESIDE = frozenset({Failpoint.LOCK, Failpoint.CACHE, Failpoint.CHECKOUT, Failpoint.ACCEPTED})
-"""What is written beside the ledger: where it cannot be, the pass goes on."""
 
 LEAVES = frozenset({Failpoint.REQUEST, Failpoint.RESPONSE, Failpoint.MESSAGE})
 """What is no write."""

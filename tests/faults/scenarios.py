@@ -99,23 +99,25 @@ class Mailbox:
 class Stage:
     """One scenario's repository, and all around it."""
 
-    def __init__(self, nursery: Nursery, folder: Path, gnupg: GnupgHome, tool: Tool, mailbox: Mailbox) -> None:
+    def __init__(
+        self, nursery: Nursery, folder: Path, gnupg: GnupgHome, tool: Tool, mailbox: Mailbox, smtp_port: int
+    ) -> None:
         self.nursery = nursery
         self.folder = folder
         self.tool = tool
         self.mailbox = mailbox
+        self.smtp_port = smtp_port
         self.repo = Repo(folder / "repo", gnupg)
-        self.repo.state = self.repo.root / ".reconciler" / "state.db"
         self._known: Any = None
         self.before: Counter[str] = Counter()
         """The messages that had gone out where the scenario begins."""
 
     def settings(self, **more: Any) -> None:
-        """The repository's settings: retries at once, and mail to this stage's own server."""
+        """The repository's settings: retries at once, one request at a time, and mail to this stage's own server."""
         smtp = {"host": "127.0.0.1", "port": self.smtp_port, "sender": "it@example.com", "starttls": "never"}
-        self.repo.settings(retry_delay="0s", smtp=smtp, gnupg_home=self.repo.gnupg and self.repo.gnupg.path, **more)
-
-    smtp_port = 0
+        keys: dict[str, Any] = {"retry_delay": "0s", "limits": {"per_host": 1, "concurrency": 1}, "smtp": smtp}
+        assert self.repo.gnupg is not None
+        self.repo.settings(**keys, gnupg_home=self.repo.gnupg.path, **more)
 
     def manifest(self, **more: Any) -> dict[str, Any]:
         """An account, then a place in a team, both with a generated password; a message to the person."""
@@ -233,8 +235,7 @@ def stage(nursery: Nursery, folder: Path, gnupg: GnupgHome, scenario: Scenario) 
     controller.start()
     try:
         with Tool() as tool:
-            made = Stage(nursery, folder, gnupg, tool, mailbox)
-            made.smtp_port = port
+            made = Stage(nursery, folder, gnupg, tool, mailbox, port)
             made.settings()
             made.repo.manifest("tool", made.manifest())
             made.repo.write("hires/.gitkeep", "")

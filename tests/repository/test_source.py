@@ -158,6 +158,19 @@ def test_a_part_of_a_checkout_is_refused_where_a_commit_holds_it(repo: Repo) -> 
     assert not Checkout.open(repo.root / "untracked").is_git
 
 
+@pytest.mark.parametrize("content", [b"", b"0123456789abcdef", bytes(41), b"f" * 40 + b"\n"])
+@pytest.mark.parametrize("ref", ["refs/heads/main", "HEAD"])
+def test_a_ref_that_a_power_cut_left_torn_is_no_revision(repo: Repo, ref: str, content: bytes) -> None:
+    repo.commit()
+    checkout = Checkout.open(repo.root)
+    (repo.root / ".git" / ref).write_bytes(content)
+    assert checkout.head_id() is None
+    with pytest.raises(RepositoryError, match="git status"):
+        checkout.head()
+    with pytest.raises(RepositoryError):
+        Checkout.open(repo.root).head()
+
+
 def test_a_damaged_checkout(repo: Repo) -> None:
     (repo.root / ".git/HEAD").write_text("nonsense\n")
     with pytest.raises(RepositoryError, match="git status"):
