@@ -44,7 +44,12 @@ def cut(
     idle = (selection.hires or frozenset()).difference(*hires.values())
     if idle:
         hires.setdefault(REST, set()).update(idle)
-    return {name: _part(selection, name, manifests, frozenset(theirs)) for name, theirs in hires.items()}
+    # Where everybody has to do with a service, the parts share one set: thousands of them may wait in their lanes.
+    everybody = selection.hires or frozenset()
+    return {
+        name: _part(selection, name, manifests, everybody if theirs == everybody else frozenset(theirs))
+        for name, theirs in hires.items()
+    }
 
 
 def _part(

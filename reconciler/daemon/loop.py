@@ -205,7 +205,8 @@ class Daemon:
 
     def _desired(self) -> Desired:
         assert self._tree is not None
-        return Desired(self._world.reader.load(self._tree), Policy.of(self._settings, self._clock.now()).today)
+        files, today = self._world.reader.load(self._tree), Policy.of(self._settings, self._clock.now()).today
+        return self._world.desired(files, today)
 
     async def _current(self) -> Tree | None:
         """The tree in force, with its settings taken over; None where it cannot be read, which is told once."""

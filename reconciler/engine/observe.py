@@ -12,6 +12,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from sys import intern
 from typing import Any
 
 from reconciler.engine.integrations import Integration, Prepared
@@ -74,7 +75,7 @@ async def _everybody(integration: Integration) -> frozenset[str] | None:
         async for item in items(integration.client, exists.listing, scope, integration.manifest):
             value = walk(item, exists.listing.match)
             if isinstance(value, str | int):
-                found.add(_folded(str(as_text(value))))
+                found.add(intern(_folded(str(as_text(value)))))  # the same people are in every service's listing
     except (Blocked, RequestFailed):
         return None
     return frozenset(found)

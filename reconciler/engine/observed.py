@@ -120,7 +120,8 @@ class Walk:
     async def plan(self) -> list[Planned]:
         """Every grant of the selection, decided on, in the order of hires and entries."""
         chosen = self._selection.hires
-        hires = [hire for hire in sorted(self._desired.hires) if chosen is None or hire in chosen]
+        known = self._desired.hires
+        hires = sorted(known) if chosen is None else sorted(hire for hire in chosen if hire in known)
         self._expect_listings(hires)
         of_hire: dict[str, list[Record]] = {}
         for record in self._records.values():
@@ -147,7 +148,7 @@ class Walk:
             self._checker.listings = Listings()
             self._checker.listings.expect(listed_grants(self._desired, hires))
 
-    async def _plan_hire(self, hire: str, grants: list[Grant]) -> list[Planned]:
+    async def _plan_hire(self, hire: str, grants: Iterable[Grant]) -> list[Planned]:
         if self._selection.hires is not None and hire not in self._selection.hires:
             return []
         grants = self._chosen(grants)
@@ -169,10 +170,10 @@ class Walk:
         found = await asyncio.gather(*tasks.values())
         return [planned for planned in found if self._selection.covers(planned.grant.key, planned.grant.integration)]
 
-    def _chosen(self, grants: list[Grant]) -> list[Grant]:
+    def _chosen(self, grants: Iterable[Grant]) -> list[Grant]:
         """The grants of the selection, and those that they need: those are looked at too."""
         if self._selection == Selection(self._selection.hires):
-            return grants
+            return list(grants)
         by_name = {grant.key.access: grant for grant in grants}
         names: set[str] = set()
         queue = [grant.key.access for grant in grants if self._selection.covers(grant.key, grant.integration)]

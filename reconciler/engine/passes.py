@@ -96,7 +96,7 @@ async def look(
     settings = base.settings
     now = world.clock.now()
     policy = Policy.of(settings, now)
-    desired = Desired(files, policy.today)
+    desired = world.desired(files, policy.today)
     trusted = desired if in_force is None else Desired(base, policy.today)
     integrations = {
         item.name: item
@@ -115,7 +115,7 @@ async def look(
         integrations = {name: _without_tokens(item, sealing.fault) for name, item in integrations.items()}
     if in_force is not None:
         integrations = as_branch_may(integrations, base.manifests, files.manifests, world, settings)
-    found = rows_of(ledger, selection.hires, desired)
+    found = rows_of(ledger, selection, desired)
     found = {key: records.remembered(record, now, settings.retry_delay) for key, record in found.items()}
     if ledger.unattended:
         found = as_settled(found, ledger, policy)

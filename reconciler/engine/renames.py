@@ -6,30 +6,59 @@ the name that has the address now.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from reconciler.engine.memory import Vault, notice_name, run_name, stored_name
-from reconciler.ledger.store import Ledger
+from reconciler.engine.observed import Selection
+from reconciler.ledger.store import Ledger, Part
 from reconciler.model.grant import Key, Record
 from reconciler.repository.desired import Desired
 
 __all__ = ["follow", "move", "rows_of"]
 
 
-def rows_of(ledger: Ledger, hires: frozenset[str] | None, desired: Desired) -> dict[Key, Record]:
-    """The rows of these hires, or all, and those under other names that may have to follow to one of them."""
-    if hires is None:
+def rows_of(ledger: Ledger, selection: Selection, desired: Desired) -> dict[Key, Record]:
+    """The rows of a selection's hires, or all, and those under other names that may have to follow to one of them.
+
+    A pass over one service reads that service's rows, those of the entries that these need, and any that stand where
+    one of its entries does; everything, where a row has to follow or a hire's file cannot be read.
+    """
+    if selection.hires is None:
         return {record.key: record for record in ledger.records()}
-    known = set(hires)
+    known = set(selection.hires)
+    if selection.integrations is not None and not known & desired.broken_hires.keys():
+        found = {
+            record.key: record
+            for record in ledger.records(known, _addresses(known, desired), _part(selection, desired))
+        }
+        if all(desired.owner(record.email) in (None, key.hire) for key, record in found.items()):
+            return found
     while True:
-        people = [loaded.model.email for hire in known if (loaded := desired.hires.get(hire)) is not None]
-        found = {record.key: record for record in ledger.records(known, people)}
+        found = {record.key: record for record in ledger.records(known, _addresses(known, desired))}
         owners = {desired.owner(record.email) for record in found.values()}
         more = ({key.hire for key in found} | {owner for owner in owners if owner is not None}) - known
         if not more:
             return found
         known |= more
+
+
+def _addresses(hires: Iterable[str], desired: Desired) -> list[str]:
+    return [loaded.model.email for hire in hires if (loaded := desired.hires.get(hire)) is not None]
+
+
+def _part(selection: Selection, desired: Desired) -> Part:
+    """Which rows a selection of integrations meets."""
+    assert selection.integrations is not None
+    integrations, names = set(selection.integrations), set[str]()
+    for hire in selection.hires or ():
+        grants = desired.grants(hire)
+        own = [grant for grant in grants if grant.integration in selection.integrations]
+        names.update(grant.key.access for grant in own)
+        if any(grant.needs for grant in own):
+            integrations.update(grant.integration for grant in grants)
+            names.update(grant.key.access for grant in grants)
+    return Part(frozenset(integrations), frozenset(names))
 
 
 def follow(found: Mapping[Key, Record], desired: Desired) -> dict[Key, Key]:

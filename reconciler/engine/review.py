@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
@@ -120,7 +120,7 @@ def _urls(manifest: Manifest) -> Iterator[tuple[Path, str]]:
             yield (*path, "next_page"), call.next_page
 
 
-def _twins(grants: list[Grant], used: dict[str, frozenset[str]]) -> Iterator[Problem]:
+def _twins(grants: Iterable[Grant], used: dict[str, frozenset[str]]) -> Iterator[Problem]:
     """Two entries of a hire whose checks ask the same cannot be told apart (STATES.md, `present`).
 
     `used` remembers the names that each integration's manifest uses.
@@ -141,7 +141,7 @@ def _twins(grants: list[Grant], used: dict[str, frozenset[str]]) -> Iterator[Pro
             yield Problem(file, int(line), message, Severity.WARNING)
 
 
-def _several(grants: list[Grant]) -> list[Grant]:
+def _several(grants: Iterable[Grant]) -> list[Grant]:
     """The grants of a service that the hire has more than one of; only those can be alike."""
     of_service: dict[str, list[Grant]] = defaultdict(list)
     for grant in grants:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,7 +12,8 @@ from reconciler.model.clock import Clock, Stopped
 from reconciler.model.failpoints import Reached, unwatched
 from reconciler.model.secret import Redactor
 from reconciler.model.settings import Limits, Settings
-from reconciler.repository.files import Reader
+from reconciler.repository.desired import Desired
+from reconciler.repository.files import Files, Reader
 from reconciler.repository.source import WORKTREE, Checkout, Tree
 from reconciler.requests.client import Client
 from reconciler.requests.hosts import AllowedHosts
@@ -79,6 +80,13 @@ class World:
         self._throttle: tuple[Limits, Throttle] | None = None
         self._clients: dict[str, tuple[Limits, AllowedHosts, Client]] = {}
         self._turns: dict[str, Turn] = {}
+        self._desired: Desired | None = None
+
+    def desired(self, files: Files, today: date) -> Desired:
+        """What a revision wants; from pass to pass the same, with what it remembers, for as long as that is so."""
+        if self._desired is None or self._desired.files is not files or self._desired.today != today:
+            self._desired = Desired(files, today)
+        return self._desired
 
     def gnupg(self, settings: Settings) -> Gnupg:
         """Gpg with the home that the settings name."""

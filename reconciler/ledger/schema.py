@@ -28,7 +28,7 @@ from sqlalchemy import (
 
 __all__ = ["HEAD", "Moment", "attempts", "events", "grants", "meta", "metadata", "requests", "sealed", "words"]
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest migration. A ledger that has it needs no alembic, which takes a quarter of a second to import."""
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -90,6 +90,7 @@ grants = Table(
     Index("grants_due", "retry_at"),
     Index("grants_address", text("lower(email)")),
     Index("grants_integration", "integration", "phase"),
+    Index("grants_guarded", "integration", sqlite_where=text("guarded IS 1")),
 )
 
 attempts = Table(

@@ -30,7 +30,7 @@ from reconciler.model.failpoints import Failpoint, Reached, unwatched
 from reconciler.model.grant import Key, Outcome, Phase, Record, Step
 from reconciler.model.status import Action, Event, Status
 
-__all__ = ["Attempt", "Happening", "Kept", "Ledger", "Sent", "Word", "state_path"]
+__all__ = ["Attempt", "Happening", "Kept", "Ledger", "Part", "Sent", "Word", "state_path"]
 
 Kept = Mapping[str, bytes | None]
 """What is kept sealed from now on, by its name; erased where there is None."""
@@ -99,6 +99,14 @@ class Word:
     access: str | None
     integration: str | None
     by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some grants of everybody: those of these integrations, and those of these names whatever they are of."""
+
+    integrations: frozenset[str]
+    names: frozenset[str]
 
 
 def state_path(url: str, root: Path) -> Path:
@@ -200,13 +208,19 @@ class Ledger:
 
     # Grants
 
-    def records(self, hires: Collection[str] | None = None, emails: Collection[str] = ()) -> Iterator[Record]:
+    def records(
+        self, hires: Collection[str] | None = None, emails: Collection[str] = (), part: Part | None = None
+    ) -> Iterator[Record]:
         """Every record, or those of some hires and addresses; the unsettled ones with the steps of their run."""
         table = schema.grants
         query = sa.select(table).order_by(table.c.hire, table.c.access)
         if hires is not None:
             addresses = sorted(email.lower() for email in emails)
             query = query.where(table.c.hire.in_(sorted(hires)) | sa.func.lower(table.c.email).in_(addresses))
+        if part is not None:
+            # As expressions, for which there is no index: the hires' own rows are far fewer than an integration's.
+            integration, access = (sa.func.coalesce(column, "") for column in (table.c.integration, table.c.access))
+            query = query.where(integration.in_(sorted(part.integrations)) | access.in_(sorted(part.names)))
         with self._looking() as connection:
             for rows in connection.execute(query.execution_options(yield_per=1000)).mappings().partitions():
                 steps = self._steps(connection, [row["run"] for row in rows if row["run"] is not None])
@@ -471,7 +485,7 @@ class Ledger:
         """The grants of each integration that the guard keeps from being revoked or healed."""
         table = schema.grants
         lost = sa.or_(table.c.lost, table.c.orphaned_at.is_not(None))
-        query = sa.select(table.c.integration, table.c.hire, table.c.access).where(table.c.guarded, lost)
+        query = sa.select(table.c.integration, table.c.hire, table.c.access).where(table.c.guarded.is_(True), lost)
         found: dict[str, set[Key]] = {}
         with self._looking() as connection:
             for row in connection.execute(query):

@@ -1,6 +1,7 @@
 """Who should have what: hires × access entries × manifests, joined into grants.
 
-Grants are made hire by hire as they are asked for, never all at once. What does not fit holds one grant, with the
+Grants are made hire by hire as they are asked for, never all at once; those asked for last are remembered, since every
+service's pass asks for the same hires. What does not fit holds one grant, with the
 reason; a broken manifest holds the grants that use it; a hire's or a sequence's broken file holds what the ledger last
 knew of it, which is for the engine to say, for here those grants cannot be known.
 """
@@ -24,6 +25,10 @@ from reconciler.model.status import Status
 from reconciler.repository.files import Files, Loaded
 
 __all__ = ["Desired", "Service"]
+
+
+REMEMBERED = 1024
+"""So many hires' grants are remembered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,7 @@ class Desired:
     def __init__(self, files: Files, today: date) -> None:
         self.files = files
         self.today = today
+        self._remembered: dict[str, tuple[Grant, ...]] = {}
 
     @property
     def revision(self) -> str:
@@ -107,11 +113,19 @@ class Desired:
                 file, _, line_text = grant.source.rpartition(":")
                 yield Problem(file, int(line_text), f"access {grant.key.access}: {grant.hold.reason}")
 
-    def grants(self, hire: str) -> list[Grant]:
+    def grants(self, hire: str) -> tuple[Grant, ...]:
         """The grants of one hire, needed ones before those that need them; none where its file cannot be read."""
-        loaded = self.hires.get(hire)
-        if loaded is None:
-            return []
+        known = self._remembered.get(hire)
+        if known is None:
+            loaded = self.hires.get(hire)
+            known = tuple(self._joined(loaded)) if loaded is not None else ()
+            if len(self._remembered) >= REMEMBERED:
+                self._remembered.pop(next(iter(self._remembered)))
+            self._remembered[hire] = known
+        return known
+
+    def _joined(self, loaded: Loaded[Hire]) -> list[Grant]:
+        """A hire's entries, its own and those of its sequences, joined with their manifests."""
         wanted = self._wanted(loaded)
         layer, absent = self._hire_layer(loaded), self._absent(loaded.model)
         circular = _circular({name: item.entry.needs for name, item in wanted.items()})

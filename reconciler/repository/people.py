@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["KEPT", "Index", "People", "Slim"]
 
-KEPT = 4096
+KEPT = 1024
 """So many whole hires are kept at hand."""
 
 

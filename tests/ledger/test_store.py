@@ -205,6 +205,20 @@ def test_from_nothing_to_the_newest_schema_and_again(tmp_path: Path) -> None:
     assert file.read_bytes() == before, "a ledger that is up to date is left as it is"
 
 
+def test_an_older_state_is_brought_up_to_date(tmp_path: Path) -> None:
+    with closing(Ledger.open(STATE, tmp_path)) as ledger:
+        ledger.save([ADA])
+    with closing(sqlite3.connect(state_path(STATE, tmp_path))) as database, database:
+        database.execute("drop index grants_guarded")
+        database.execute("update alembic_version set version_num = '0001'")
+    assert read_all(tmp_path) == [ADA], "what only reads takes it as it is"
+    Ledger.open(STATE, tmp_path).close()
+    with closing(sqlite3.connect(state_path(STATE, tmp_path))) as database:
+        assert database.execute("select version_num from alembic_version").fetchall() == [(schema.HEAD,)]
+        assert database.execute("select 1 from sqlite_master where name = 'grants_guarded'").fetchall() == [(1,)]
+    assert read_all(tmp_path) == [ADA]
+
+
 def test_a_state_whose_making_was_cut_off_is_as_good_as_none(tmp_path: Path) -> None:
     file = state_path(STATE, tmp_path)
     file.parent.mkdir()
