@@ -60,6 +60,8 @@ class Look:
     checker: Checker
     policy: Policy
     selection: Selection
+    rows: Mapping[Key, Record]
+    """What was read of the ledger, as it stood there."""
     planned: list[Planned] = field(default_factory=list)
     dropped: list[Record] = field(default_factory=list)
     held: dict[str, str] = field(default_factory=dict)
@@ -115,8 +117,8 @@ async def look(
         integrations = {name: _without_tokens(item, sealing.fault) for name, item in integrations.items()}
     if in_force is not None:
         integrations = as_branch_may(integrations, base.manifests, files.manifests, world, settings)
-    found = rows_of(ledger, selection, desired)
-    found = {key: records.remembered(record, now, settings.retry_delay) for key, record in found.items()}
+    rows = rows_of(ledger, selection, desired)
+    found = {key: records.remembered(record, now, settings.retry_delay) for key, record in rows.items()}
     if ledger.unattended:
         found = as_settled(found, ledger, policy)
     renamed = follow(found, desired)
@@ -139,7 +141,7 @@ async def look(
     )
     planned = await walk.plan()
     result = Look(
-        tree, settings, desired, integrations, checker, policy, selection, planned, walk.dropped, renamed=renamed
+        tree, settings, desired, integrations, checker, policy, selection, rows, planned, walk.dropped, renamed=renamed
     )
     result.words = words
     problems = {*files.problems, *walk.problems}
@@ -290,7 +292,8 @@ def _write_down(
     }
     found = [record for _, record in looked.values()]
     lines = [*asked_for(answered, now), *(replace(line, author=author) for line in lines)]
-    ledger.save(found, lines, Failpoint.PLAN, kept=settled, noted=noted, heard=answered)
+    before = {} if result.renamed else result.rows
+    ledger.save(found, lines, Failpoint.PLAN, before=before, kept=settled, noted=noted, heard=answered)
     return looked
 
 

@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -282,13 +283,20 @@ class Ledger:
         happenings: Iterable[Happening] = (),
         point: Failpoint = Failpoint.CHECKED,
         *,
+        before: Mapping[Key, Record] | None = None,
         kept: Kept | None = None,
         noted: Mapping[str, bytes] | None = None,
         heard: Iterable[Word] = (),
     ) -> None:
-        """Write records and lines of the history; with them what is kept sealed, notes, and words off the list."""
+        """Write records and lines of the history; with them what is kept sealed, notes, and words off the list.
+
+        Where a record is as the ledger had it `before`, but for the time of the check, only that is written.
+        """
+        changed, checked = _apart(records, before or {})
         with self._writing(point) as connection:
-            _save(connection, records, happenings, kept, heard)
+            _save(connection, changed, happenings, kept, heard)
+            if checked:
+                connection.execute(_CHECKED, checked)
             for name, value in (noted or {}).items():
                 _put(connection, schema.meta, name, value)
 
@@ -621,6 +629,26 @@ def _record(row: sa.RowMapping, steps: tuple[Step, ...]) -> Record:
 def _row(record: Record) -> dict[str, Any]:
     row = {name: getattr(record, name) for name in _RECORD_FIELDS}
     return {**row, "hire": record.key.hire, "access": record.key.access, "needs": list(record.needs)}
+
+
+_BUT_WHEN_CHECKED = attrgetter("key", *(name for name in _RECORD_FIELDS if name != "checked_at"))
+_CHECKED = (
+    sa.update(schema.grants)
+    .where(schema.grants.c.hire == sa.bindparam("whose"), schema.grants.c.access == sa.bindparam("which"))
+    .values(checked_at=sa.bindparam("moment"))
+)
+
+
+def _apart(records: Iterable[Record], before: Mapping[Key, Record]) -> tuple[list[Record], list[dict[str, Any]]]:
+    """The records that have changed, and the parameters of `_CHECKED` for those that were only looked at again."""
+    changed, checked = [], []
+    for record in records:
+        known = before.get(record.key)
+        if known is None or _BUT_WHEN_CHECKED(known) != _BUT_WHEN_CHECKED(record):
+            changed.append(record)
+        elif known.checked_at != record.checked_at:
+            checked.append({"whose": record.key.hire, "which": record.key.access, "moment": record.checked_at})
+    return changed, checked
 
 
 def _save(

@@ -10,6 +10,7 @@ from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -83,6 +84,21 @@ def test_what_is_saved_is_read(ledger: Ledger, first: Record, second: Record) ->
     for record in (first, second):
         ledger.save([record])
         assert ledger.record(record.key) == record
+
+
+@pytest.mark.parametrize("again", [{}, {"checked_at": NOW}, {"checked_at": NOW, "reason": "seen"}, {"lost": True}])
+def test_what_was_looked_at_again_is_written_as_far_as_it_changed(ledger: Ledger, again: dict[str, Any]) -> None:
+    """Somebody else's word in between stays, where the look found nothing but the time to write."""
+    ledger.save([ADA])
+    ledger.save([replace(ADA, fresh=True)])
+    ledger.save([replace(ADA, **again)], before={ADA.key: ADA})
+    looked = again.keys() <= {"checked_at"}
+    assert list(ledger.records()) == [replace(ADA, **again, fresh=looked)]
+
+
+def test_what_is_not_there_any_more_is_not_made_again_by_a_look(ledger: Ledger) -> None:
+    ledger.save([replace(ADA, checked_at=NOW)], before={ADA.key: ADA})
+    assert list(ledger.records()) == []
 
 
 def test_an_attempt_step_by_step(ledger: Ledger) -> None:
