@@ -1,6 +1,6 @@
-"""Sends requests, one service's through one client. The only module that imports httpx.
+"""Sends requests, one service's through one client. The only module that imports httpx, and httpcore under it.
 
-What leaves is exactly what was rendered: the request line's target is given to the transport as bytes, past httpx's own
+What leaves is exactly what was rendered: the request line's target is given to httpcore as bytes, past httpx's own
 normalising. Every address is checked against the allowed hosts right before it is connected to, redirects and further
 pages included. The environment's proxies are used, as a company's network may let nothing else out (https goes through
 them in a tunnel), but never for this machine's own addresses.
@@ -20,11 +20,11 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import cache, lru_cache
-from time import monotonic
 from typing import Any
 from urllib.parse import urljoin
 from urllib.request import getproxies, proxy_bypass
 
+import httpcore
 import httpx
 
 from reconciler.model.clock import Clock
@@ -54,6 +54,9 @@ CONNECTING = 0.8
 
 REDIRECTS = 5
 WAITS = 3
+BODIES = frozenset({"POST", "PUT", "PATCH"})
+"""Methods whose request says that it has no body, where it has none."""
+
 MOVED = frozenset({301, 302, 303, 307, 308})
 
 for _name in ("httpx", "httpcore"):  # they write whole URLs and headers into the log
@@ -68,24 +71,8 @@ def _tls() -> ssl.SSLContext:
 
 @lru_cache(maxsize=1024)
 def _origin(scheme: str, host: str, port: int) -> httpx.URL:
-    """Where to connect to; what is asked for there is the target, which httpx need not read again."""
+    """Where to connect to, with the host as DNS and the Host header have it."""
     return httpx.URL(f"{scheme}://{host}:{port}/")
-
-
-class _Url(httpx.URL):
-    """A URL whose path and query leave as they are, past httpx's normalising.
-
-    Its `target` extension would do the same, but puts the path into a proxy's CONNECT too, for the proxy to read.
-    """
-
-    def __init__(self, origin: httpx.URL, target: str) -> None:
-        super().__init__(origin)
-        self._target = target.encode()
-
-    @property
-    def raw_path(self) -> bytes:
-        """What the request line holds."""
-        return self._target
 
 
 @dataclass(slots=True)
@@ -96,41 +83,52 @@ class _Progress:
 
 
 class _Lines:
-    """Connections of one service, each in a transport of its own.
+    """Connections of one service.
 
-    httpx searches its whole pool at each request, which at twenty connections costs more than the request; a stack of
-    transports with one connection each costs nothing to search. There are as many as were ever needed at once, which
-    the throttle bounds; the one used last is taken first, and those that then lie idle are closed. What httpx's client
-    adds to its transport (redirects, cookies, authentication) nobody here wants, and it costs a fifth of a request.
+    A pool searches itself at each request, which at twenty connections costs more than the request; a stack costs
+    nothing to search. There are as many as were ever needed at once, which the throttle bounds; the one used last is
+    taken first, and those that then lie idle are closed. What httpx adds to its httpcore (redirects, cookies, models
+    of requests and responses) nobody here wants, and it costs two fifths of a request.
     """
 
     def __init__(self) -> None:
-        self._idle: list[tuple[float, Origin, httpx.AsyncHTTPTransport]] = []
+        self._idle: list[tuple[Origin, httpcore.AsyncConnectionInterface]] = []
         for scheme in ("http", "https"):
-            _transport(_proxy(scheme, ""))  # to tell right away where the environment's proxy cannot be used
+            _maker(_proxy(scheme, ""))  # to tell right away where the environment's proxy cannot be used
 
     @asynccontextmanager
-    async def one(self, origin: Origin) -> AsyncIterator[httpx.AsyncHTTPTransport]:
+    async def one(self, origin: Origin) -> AsyncIterator[httpcore.AsyncConnectionInterface]:
         """A connection for one exchange."""
-        transport = self._take(origin) or _transport(_proxy(origin[0], origin[1]))
+        line = await self._take(origin) or self._new(origin)
         try:
-            yield transport
+            yield line
         finally:
-            now = monotonic()
-            self._idle.append((now, origin, transport))
-            while self._idle and now - self._idle[0][0] > KEPT_OPEN:  # others take some while one is closed
-                await self._idle.pop(0)[2].aclose()
+            if line.is_idle():
+                self._idle.append((origin, line))
+            else:
+                await line.aclose()
+            while self._idle and self._idle[0][1].has_expired():  # others take some while one is closed
+                await self._idle.pop(0)[1].aclose()
 
-    def _take(self, origin: Origin) -> httpx.AsyncHTTPTransport | None:
+    async def _take(self, origin: Origin) -> httpcore.AsyncConnectionInterface | None:
         for place in reversed(range(len(self._idle))):
-            if self._idle[place][1] == origin:
-                return self._idle.pop(place)[2]
+            if self._idle[place][0] == origin:
+                line = self._idle.pop(place)[1]
+                if not line.has_expired():
+                    return line
+                await line.aclose()
+                return None
         return None
+
+    def _new(self, origin: Origin) -> httpcore.AsyncConnectionInterface:
+        url = _origin(*origin)
+        maker = _maker(_proxy(origin[0], origin[1]))
+        return maker.create_connection(httpcore.Origin(url.raw_scheme, url.raw_host, origin[2]))
 
     async def aclose(self) -> None:
         """Close all that are idle."""
         while self._idle:
-            await self._idle.pop()[2].aclose()
+            await self._idle.pop()[1].aclose()
 
 
 def _proxy(scheme: str, host: str) -> str | None:
@@ -142,17 +140,25 @@ def _proxy(scheme: str, host: str) -> str | None:
     return found if "://" in found else f"http://{found}"
 
 
-def _transport(proxy: str | None) -> httpx.AsyncHTTPTransport:
+@lru_cache(maxsize=16)
+def _maker(proxy: str | None) -> httpcore.AsyncConnectionPool:
+    """What makes connections, through a proxy or not; it keeps none. Raises UsageError."""
+    if proxy is None:
+        return httpcore.AsyncConnectionPool(ssl_context=_tls(), keepalive_expiry=KEPT_OPEN)
     try:
-        return httpx.AsyncHTTPTransport(
-            verify=_tls(),
-            limits=httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=KEPT_OPEN),
-            proxy=proxy,
-        )
-    except (ImportError, ValueError, httpx.InvalidURL):
+        way = httpx.Proxy(proxy)
+        if way.url.scheme not in ("http", "https"):
+            raise ValueError(way.url.scheme)
+    except (ValueError, httpx.InvalidURL):
         raise UsageError(
             "the proxy in HTTPS_PROXY, HTTP_PROXY or ALL_PROXY cannot be used: give an http:// address"
         ) from None
+    return httpcore.AsyncHTTPProxy(
+        httpcore.URL(scheme=way.url.raw_scheme, host=way.url.raw_host, port=way.url.port, target=b"/"),
+        proxy_auth=way.raw_auth,
+        ssl_context=_tls(),
+        keepalive_expiry=KEPT_OPEN,
+    )
 
 
 class Client:
@@ -230,16 +236,16 @@ class Client:
                 raise RequestFailed(
                     f"{what}: {why} within {self._timeout.total_seconds():g} s", left=progress.left
                 ) from None
-            except (httpx.ConnectError, httpx.ProxyError) as error:
+            except (httpcore.ConnectError, httpcore.ProxyError) as error:
                 # These texts come from the operating system and from TLS; those of the errors below can hold headers.
                 raise RequestFailed(f"{what}: no connection: {error}", left=False) from None
-            except (httpx.ConnectTimeout, httpx.PoolTimeout):
+            except httpcore.ConnectTimeout:
                 raise RequestFailed(f"{what}: no connection in time", left=False) from None
-            except (httpx.UnsupportedProtocol, httpx.InvalidURL):
+            except httpx.InvalidURL:
                 raise RequestFailed(f"{what}: not an address that can be asked", left=progress.left) from None
-            except httpx.LocalProtocolError:
+            except httpcore.LocalProtocolError:
                 raise RequestFailed(f"{what}: the request is none that HTTP allows", left=progress.left) from None
-            except (httpx.TransportError, OSError):
+            except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, OSError):
                 raise RequestFailed(f"{what}: the connection broke before a whole answer came", left=True) from None
             except Unreadable as error:
                 raise RequestFailed(f"{what}: the answer is {error}", left=True) from None
@@ -248,19 +254,25 @@ class Client:
 
     def _request(
         self, wire: Wire, address: Address, trace: Callable[[str, Mapping[str, Any]], Awaitable[None]]
-    ) -> httpx.Request:
-        headers = [("User-Agent", "access-reconciler"), ("Accept", "*/*"), ("Accept-Encoding", "gzip")]
+    ) -> httpcore.Request:
+        url = _origin(*address.origin)
+        body = wire.content or b""
+        headers = [("Host", url.netloc.decode())]
+        if body or wire.method in BODIES:
+            headers.append(("Content-Length", str(len(body))))
+        headers += [("User-Agent", "access-reconciler"), ("Accept", "*/*"), ("Accept-Encoding", "gzip")]
         given = [*wire.headers]
         if wire.signer is not None:
             given += wire.signer.headers(wire.method, address.path, self._clock.now())
         names = {name.lower() for name, _ in given}
         headers = [*(header for header in headers if header[0].lower() not in names), *given]
-        origin = _origin(*address.origin)
-        request = httpx.Request(
+        return httpcore.Request(
             wire.method,
-            origin,
+            httpcore.URL(
+                scheme=url.raw_scheme, host=url.raw_host, port=address.origin[2], target=address.target.encode()
+            ),
             headers=[(name.encode(), value.encode(errors="replace")) for name, value in headers],
-            content=wire.content,
+            content=body,
             extensions={
                 "trace": trace,
                 # `_exchange` bounds the whole, which no sum of parts does. Connecting has a shorter limit of its own: a
@@ -268,8 +280,6 @@ class Client:
                 "timeout": {"connect": CONNECTING * self._timeout.total_seconds()},
             },
         )
-        request.url = _Url(origin, address.target)
-        return request
 
     def _pause(self, answer: Answer) -> timedelta | None:
         """What a 429 or a 503 asks to wait, where it is at most a minute."""
@@ -295,17 +305,17 @@ class Client:
         return replace(wire, url=url, method="GET", content=None, headers=headers)
 
 
-async def _speak(line: httpx.AsyncHTTPTransport, request: httpx.Request) -> Answer:
+async def _speak(line: httpcore.AsyncConnectionInterface, request: httpcore.Request) -> Answer:
     """Send, and read up to the limit. Raises Unreadable for an answer that cannot be unpacked."""
     response = await line.handle_async_request(request)
     try:
-        headers = _headers(response.headers.raw)
+        headers = _headers(response.headers)
         unpacker = Unpacker(headers.get("content-encoding", ""))
-        async for chunk in response.stream:  # type: ignore[union-attr]  # an asynchronous transport's
+        async for chunk in response.aiter_stream():
             unpacker.feed(chunk)
             if unpacker.full:
                 break
-        return Answer(response.status_code, headers, unpacker.finish(), unpacker.full)
+        return Answer(response.status, headers, unpacker.finish(), unpacker.full)
     finally:
         await response.aclose()
 

@@ -9,7 +9,7 @@ import zlib
 from datetime import UTC, timedelta
 from email.utils import format_datetime
 
-import httpx
+import httpcore
 import pytest
 import respx
 
@@ -253,7 +253,7 @@ async def drip(raw: Raw, writer: asyncio.StreamWriter) -> None:
 )
 async def test_whatever_fails_later_has_left(loopback, connect, script, says):
     loopback.script = script
-    failed = await fail(connect("127.0.0.1", timeout=0.1), post(f"{loopback.url}/x?token=hidden"))
+    failed = await fail(connect("127.0.0.1", timeout=0.5), post(f"{loopback.url}/x?token=hidden"))
     assert failed.left
     assert says in str(failed)
     assert "hidden" not in str(failed)
@@ -263,11 +263,11 @@ async def test_whatever_fails_later_has_left(loopback, connect, script, says):
 async def test_the_transports_exceptions_are_told_apart(connect):
     with respx.mock as router:
         for error, left in [
-            (httpx.ConnectError("x"), False),
-            (httpx.ConnectTimeout("x"), False),
-            (httpx.PoolTimeout("x"), False),
-            (httpx.ReadTimeout("x"), True),
-            (httpx.WriteError("x"), True),
+            (httpcore.ConnectError("x"), False),
+            (httpcore.ConnectTimeout("x"), False),
+            (httpcore.ProxyError("x"), False),
+            (httpcore.ReadTimeout("x"), True),
+            (httpcore.WriteError("x"), True),
             (ssl.SSLError("x"), True),
         ]:
             router.post("https://example.com/").mock(side_effect=error)
