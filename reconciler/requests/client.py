@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import cache, lru_cache
+from time import monotonic
 from typing import Any
 from urllib.parse import urljoin
 from urllib.request import getproxies, proxy_bypass
@@ -92,7 +93,7 @@ class _Lines:
     """
 
     def __init__(self) -> None:
-        self._idle: list[tuple[Origin, httpcore.AsyncConnectionInterface]] = []
+        self._idle: list[tuple[float, Origin, httpcore.AsyncConnectionInterface]] = []
         for scheme in ("http", "https"):
             _maker(_proxy(scheme, ""))  # to tell right away where the environment's proxy cannot be used
 
@@ -103,17 +104,18 @@ class _Lines:
         try:
             yield line
         finally:
+            now = monotonic()
             if line.is_idle():
-                self._idle.append((origin, line))
+                self._idle.append((now, origin, line))
             else:
                 await line.aclose()
-            while self._idle and self._idle[0][1].has_expired():  # others take some while one is closed
-                await self._idle.pop(0)[1].aclose()
+            while self._idle and now - self._idle[0][0] > KEPT_OPEN:  # others take some while one is closed
+                await self._idle.pop(0)[2].aclose()
 
     async def _take(self, origin: Origin) -> httpcore.AsyncConnectionInterface | None:
         for place in reversed(range(len(self._idle))):
-            if self._idle[place][0] == origin:
-                line = self._idle.pop(place)[1]
+            if self._idle[place][1] == origin:
+                line = self._idle.pop(place)[2]
                 if not line.has_expired():
                     return line
                 await line.aclose()
@@ -128,7 +130,7 @@ class _Lines:
     async def aclose(self) -> None:
         """Close all that are idle."""
         while self._idle:
-            await self._idle.pop()[1].aclose()
+            await self._idle.pop()[2].aclose()
 
 
 def _proxy(scheme: str, host: str) -> str | None:
