@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from reconciler.engine.report import Report
+    from reconciler.model.failpoints import Reached
     from reconciler.model.secret import Redactor
 
 __all__ = ["daemon"]
@@ -30,12 +31,13 @@ def daemon(asked: Asked) -> int:
 
     from reconciler.cli.logs import set_up
     from reconciler.cli.one_pass import many_objects
+    from reconciler.model.failpoints import unwatched
     from reconciler.model.secret import Redactor
 
     redactor = Redactor()
     set_up(asked, redactor)
     many_objects()
-    asyncio.run(_serve(asked, redactor))
+    asyncio.run(_serve(asked, redactor, unwatched))
     return 0
 
 
@@ -57,11 +59,16 @@ class _Told:
             log.warning("daemon.file_problems", problems=added[:10], count=len(added))
 
 
-async def _serve(asked: Asked, redactor: Redactor) -> None:
+async def _serve(asked: Asked, redactor: Redactor, reached: Reached) -> None:
+    import asyncio
+    import os
+    from time import monotonic
+
     import structlog
 
     from reconciler.cli.one_pass import until_stopped
     from reconciler.daemon.loop import Daemon
+    from reconciler.daemon.systemd import Systemd
     from reconciler.engine.accepted import in_force
     from reconciler.engine.connect import callback
     from reconciler.engine.session import holding
@@ -70,11 +77,11 @@ async def _serve(asked: Asked, redactor: Redactor) -> None:
     from reconciler.web.app import app
     from reconciler.web.callback import callback_route
     from reconciler.web.metrics import Metrics
-    from reconciler.web.serve import serving
+    from reconciler.web.serve import here, serving
 
     log = structlog.get_logger()
     clock = SystemClock()
-    world = World(asked.repo, clock, redactor)
+    world = World(asked.repo, clock, redactor, reached)
     metrics, told = Metrics(), _Told()
     force = in_force(world)
     settings, tree = force.settings, force.tree
@@ -87,11 +94,14 @@ async def _serve(asked: Asked, redactor: Redactor) -> None:
                 told.new(log, report)
 
             def healthy() -> tuple[bool, str]:
-                well = running.pulse.healthy(clock.now(), running.settings.interval)
+                well = running.pulse.healthy(monotonic(), running.settings.interval)
                 return well, running.pulse.problem or ("ok" if well else "work is due and nothing gets done")
 
             def ready() -> tuple[bool, str]:
                 return running.pulse.ready, "ok" if running.pulse.ready else "the repository cannot be read yet"
+
+            async def counted() -> bytes:
+                return metrics.text(held.ledger.counts())
 
             async def come_back(service: str, query: Mapping[str, str]) -> tuple[int, str]:
                 return await callback(world, running.settings, running.tree or tree, held, service, query)
@@ -101,14 +111,18 @@ async def _serve(asked: Asked, redactor: Redactor) -> None:
             pages = app(
                 healthy=healthy,
                 ready=ready,
-                metrics=(lambda: metrics.text(held.ledger.counts())) if local else None,
-                more=[callback_route(come_back)],
+                metrics=here(counted) if local else None,
+                more=[callback_route(here(come_back))],
             )
             async with serving(pages, settings.listen) as address:
                 log.info("daemon.started", repo=str(asked.repo), listen=address, revision=tree.revision)
                 if settings.source == "commit" and (edits := world.checkout.ignored_edits()):
                     log.warning("daemon.edits_ignored", paths=edits[:10], count=len(edits))
-                await running.run()
+                telling = asyncio.create_task(Systemd.of(os.environ).keep_told(clock.stopping, healthy))
+                try:
+                    await running.run()
+                finally:
+                    telling.cancel()
         log.info("daemon.stopped")
     finally:
         await world.aclose()

@@ -102,12 +102,12 @@ def _served(world: World, settings: Settings, tree: Tree, held: Held) -> Any:
 
     from reconciler.engine.connect import callback
     from reconciler.web.callback import callback_route
-    from reconciler.web.serve import serving
+    from reconciler.web.serve import here, serving
 
     async def come_back(service: str, query: Any) -> tuple[int, str]:
         return await callback(world, settings, tree, held, service, query)
 
-    return serving(Starlette(routes=[callback_route(come_back)]), settings.listen)
+    return serving(Starlette(routes=[callback_route(here(come_back))]), settings.listen)
 
 
 async def _taken(listen: str) -> bool:

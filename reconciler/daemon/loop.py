@@ -13,6 +13,7 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
+from time import monotonic
 from typing import Any
 from zlib import crc32
 
@@ -73,19 +74,21 @@ STALE = 3
 
 @dataclass(slots=True)
 class Pulse:
-    """What health and readiness are told from."""
+    """What health and readiness are told from; moments are seconds of a clock that nobody sets, `time.monotonic`.
 
+    `looked` is when the loop last looked at what is due. While it does not look, nobody knows that nothing is.
+    """
+
+    looked: float
     ready: bool = False
-    progress: datetime | None = None
-    due_since: datetime | None = None
+    progress: float | None = None
+    due_since: float | None = None
     problem: str | None = None
 
-    def healthy(self, now: datetime, interval: timedelta) -> bool:
+    def healthy(self, now: float, interval: timedelta) -> bool:
         """Whether work that is due gets done (DESIGN section 5)."""
-        if self.due_since is None:
-            return True
-        latest = max(self.due_since, self.progress) if self.progress else self.due_since
-        return now - latest <= STALE * interval
+        since = self.looked if self.due_since is None else max(self.due_since, self.progress or self.due_since)
+        return now - since <= STALE * interval.total_seconds()
 
 
 class Daemon:
@@ -117,7 +120,7 @@ class Daemon:
         self._reading = asyncio.Lock()
         self._looked_at = clock.now()
         self._refused: Untrusted | None = None
-        self.pulse = Pulse()
+        self.pulse = Pulse(monotonic())
 
     @property
     def settings(self) -> Settings:
@@ -234,6 +237,7 @@ class Daemon:
         return tree
 
     async def _tick(self) -> None:
+        self.pulse.looked = monotonic()
         now = self._clock.now()
         await self._fetch(now)
         again = self._refused is not None and now - self._looked_at >= AGAIN
@@ -261,7 +265,7 @@ class Daemon:
     def _stuck(self, about: str, error: LedgerError) -> None:
         """The ledger cannot be read or written: that is told, work is due from now on; the next tick tries again."""
         self.pulse.problem = str(error)
-        self.pulse.due_since = self.pulse.due_since or self._clock.now()
+        self.pulse.due_since = self.pulse.due_since or monotonic()
         self._tell(about, str(error))
 
     async def _fetch(self, now: datetime) -> None:
@@ -413,7 +417,7 @@ class Daemon:
         if self._tree is None or self._clock.stopping.is_set():
             return
         began = self._clock.now()
-        self.pulse.due_since = self.pulse.due_since or began
+        self.pulse.due_since = self.pulse.due_since or monotonic()
         in_hand = self._claims.begin()
         structlog.contextvars.bind_contextvars(pass_id=f"{int(began.timestamp() * 1000):x}")
         try:
@@ -444,7 +448,7 @@ class Daemon:
         """A pass came to its end."""
         now = self._clock.now()
         self.pulse.problem = None
-        self.pulse.progress = now
+        self._progressed()
         self._patience = SOONEST
         self._tell("pass", None)
         self._on_pass(report, now - began, why)
@@ -508,11 +512,18 @@ class Daemon:
         found = await self._clock.unless_stopped(looking)
         notifier = Notifier(messenger(self._world, found.settings, tree), self._clock, self._world.redactor)
         return await reconcile(
-            self._world, found, ledger, sealing, notifier, author=self._world.author(tree), in_hand=in_hand
+            self._world,
+            found,
+            ledger,
+            sealing,
+            notifier,
+            author=self._world.author(tree),
+            in_hand=in_hand,
+            progressed=self._progressed,
         )
 
     def _progressed(self) -> None:
-        self.pulse.progress = self._clock.now()
+        self.pulse.progress = monotonic()
 
     def _tell(self, about: str, problem: str | None) -> None:
         """Say what is wrong when it begins, and when it is over; not every time in between."""

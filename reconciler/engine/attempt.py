@@ -103,6 +103,7 @@ class Actor:
         retry_delay: timedelta,
         author: str | None,
         overview: Callable[[str], str],
+        progressed: Callable[[], None] = lambda: None,
     ) -> None:
         self._ledger = ledger
         self._vault = vault
@@ -111,6 +112,7 @@ class Actor:
         self._retry_delay = retry_delay
         self._author = author
         self._overview = overview
+        self._progressed = progressed
 
     async def attempt(self, job: Job) -> Record:
         """Make one attempt and write down how it ended; the record says whether it succeeded."""
@@ -271,6 +273,7 @@ class Actor:
                 await self.pause()  # told to stop while it waited for its place
             self._begin(run)
             self._ledger.sending(run.attempt, step, request.method, shown, self._clock.now())
+            self._progressed()
 
         try:
             return await integration.client.send(wire, leaving=leaving)

@@ -207,8 +207,12 @@ async def reconcile(
     *,
     author: str | None,
     in_hand: InHand | None = None,
+    progressed: Callable[[], None] = lambda: None,
 ) -> Report:
-    """Carry a plan out. The caller holds the state, and everything planned is written down before anything is sent."""
+    """Carry a plan out. The caller holds the state, and everything planned is written down before anything is sent.
+
+    `progressed` is told of each request that is written down.
+    """
     report = Report(result.desired.revision, dry_run=False, problems=result.problems)
     vault = sealing.vault
     assert vault is not None
@@ -225,6 +229,7 @@ async def reconcile(
         result.settings.retry_delay,
         author,
         lambda hire: _overview(ledger.records([hire]), result.integrations),
+        progressed,
     )
     if sealing.fault is None:
         await notifier.deliver_all(ledger, vault, looked.keys(), author)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -16,7 +16,7 @@ def app(
     *,
     healthy: Callable[[], tuple[bool, str]],
     ready: Callable[[], tuple[bool, str]],
-    metrics: Callable[[], bytes] | None,
+    metrics: Callable[[], Awaitable[bytes]] | None,
     more: Iterable[BaseRoute] = (),
 ) -> Starlette:
     """The application. `healthy` and `ready` tell whether, and why not; `metrics` is None where they are not served."""
@@ -34,6 +34,6 @@ def app(
     async def scrape(_request: Request) -> Response:
         if metrics is None:
             return PlainTextResponse("metrics are served on loopback only\n", status_code=403)
-        return Response(metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        return Response(await metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     return Starlette(routes=[Route("/healthz", health), Route("/readyz", readiness), Route("/metrics", scrape), *more])

@@ -1,18 +1,27 @@
-"""Serving an application inside a program that has a loop of its own and its own way to stop."""
+"""Serving an application beside a program that has a loop of its own and its own way to stop.
+
+The server has a thread of its own, and a loop in it: whoever asks for the health is answered also where the program's
+loop stands still, which is when it matters. What a route does with the program's own things it does `here`.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from threading import Thread
+from typing import Any, ParamSpec, TypeVar
 
 import uvicorn
 from starlette.applications import Starlette
 
 from reconciler.model.errors import ReconcilerError
 
-__all__ = ["CannotListen", "serving"]
+__all__ = ["CannotListen", "here", "serving"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class CannotListen(ReconcilerError):
@@ -25,6 +34,16 @@ class _Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+
+def here(work: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+    """Work to be awaited in the server's loop that is done in the loop that calls this."""
+    loop = asyncio.get_running_loop()
+
+    async def from_there(*args: P.args, **given: P.kwargs) -> T:
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work(*args, **given), loop))
+
+    return from_there
 
 
 @asynccontextmanager
@@ -45,12 +64,13 @@ async def serving(application: Starlette, listen: str) -> AsyncIterator[str]:
         raise CannotListen(f"listen {listen}: {error.strerror}: free it, or set another `listen`") from error
     config = uvicorn.Config(application, log_config=None, access_log=False, lifespan="off")
     server = _Server(config)
-    task = asyncio.create_task(server.serve(sockets=[bound]))
+    thread = Thread(target=server.run, args=([bound],), name="web", daemon=True)
+    thread.start()
     try:
-        while not server.started and not task.done():  # noqa: ASYNC110  uvicorn has no event for it
+        while not server.started and thread.is_alive():  # noqa: ASYNC110  uvicorn has no event for it
             await asyncio.sleep(0.01)
         yield f"{host}:{bound.getsockname()[1]}"
     finally:
         server.should_exit = True
-        await task
+        await asyncio.to_thread(thread.join)
         bound.close()

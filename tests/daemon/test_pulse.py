@@ -2,31 +2,58 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+import asyncio
+from datetime import timedelta
 
 import pytest
 
 from reconciler.daemon.loop import Pulse
+from tests.daemon.running import running, until
+from tests.repo import Repo
+from tests.servers import Reply, Service
 
-NOW = datetime(2026, 12, 1, 9, tzinfo=UTC)
+NOW = 1_000_000.0
 INTERVAL = timedelta(minutes=10)
 
 
-def ago(**span: float) -> datetime:
-    return NOW - timedelta(**span)
+def ago(**span: float) -> float:
+    return NOW - timedelta(**span).total_seconds()
 
 
 @pytest.mark.parametrize(
-    ("due_since", "progress", "healthy"),
+    ("due_since", "progress", "looked", "healthy"),
     [
-        pytest.param(None, None, True, id="nothing to do yet"),
-        pytest.param(None, ago(days=9), True, id="nothing to do for days"),
-        pytest.param(ago(minutes=30), None, True, id="due for three intervals"),
-        pytest.param(ago(minutes=31), None, False, id="due for longer, nothing done"),
-        pytest.param(ago(hours=5), ago(minutes=1), True, id="a long resync that goes on"),
-        pytest.param(ago(hours=5), ago(minutes=31), False, id="a long resync that stands still"),
-        pytest.param(ago(minutes=1), ago(days=1), True, id="due only now"),
+        pytest.param(None, None, NOW, True, id="nothing to do yet"),
+        pytest.param(None, ago(days=9), NOW, True, id="nothing to do for days"),
+        pytest.param(ago(minutes=30), None, NOW, True, id="due for three intervals"),
+        pytest.param(ago(minutes=31), None, NOW, False, id="due for longer, nothing done"),
+        pytest.param(ago(hours=5), ago(minutes=1), NOW, True, id="a long resync that goes on"),
+        pytest.param(ago(hours=5), ago(minutes=31), NOW, False, id="a long resync that stands still"),
+        pytest.param(ago(minutes=1), ago(days=1), NOW, True, id="due only now"),
+        pytest.param(None, ago(minutes=1), ago(minutes=30), True, id="nobody looked for three intervals"),
+        pytest.param(None, ago(minutes=1), ago(minutes=31), False, id="nobody looks at what is due any more"),
+        pytest.param(ago(hours=5), ago(minutes=1), ago(hours=5), True, id="nobody looks, what was begun goes on"),
     ],
 )
-def test_healthy(due_since: datetime | None, progress: datetime | None, healthy: bool) -> None:
-    assert Pulse(due_since=due_since, progress=progress).healthy(NOW, INTERVAL) is healthy
+def test_healthy(due_since: float | None, progress: float | None, looked: float, healthy: bool) -> None:
+    assert Pulse(looked, due_since=due_since, progress=progress).healthy(NOW, INTERVAL) is healthy
+
+
+def test_requests_without_checks_are_progress(repo: Repo, service: Service) -> None:
+    """A pass over webhooks alone makes no check, and may go on for longer than three intervals."""
+    service.route("POST", "/hook", Reply(202))
+    repo.settings(interval="1d", limits={"per_host": 1})
+    repo.manifest("hook", {"execute": [{"url": f"{service.url}/hook", "data": {"email": "{{email}}"}}]})
+    repo.hire("ada", "hook")
+    repo.commit()
+    release = service.hang()
+
+    async def walk() -> None:
+        async with running(repo) as now:
+            await until(lambda: service.calls("POST"))
+            assert now.daemon.pulse.due_since is not None
+            assert now.daemon.pulse.progress is not None
+            assert now.passes == []
+            release.set()
+
+    asyncio.run(walk())

@@ -1,0 +1,109 @@
+"""A daemon that stands still is found out: /healthz says so, and systemd no longer hears that it gets on."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from reconciler.model.failpoints import Failpoint
+from tests.faults.forked import Nursery
+from tests.faults.wedged import play
+from tests.repo import Daemon, Repo, run_cli
+from tests.servers import AccountService, ask, eventually
+
+PATIENCE = 0.4
+"""Seconds in which systemd wants to hear something: WatchdogSec."""
+
+INTERVAL = 0.5
+
+
+class Manager:
+    """The service manager's end of the socket: what the daemon told it, and when."""
+
+    def __init__(self, address: str) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(address)
+        self._socket.setblocking(False)
+        self._told: list[tuple[float, str]] = []
+        self.environment = {"NOTIFY_SOCKET": address, "WATCHDOG_USEC": str(round(PATIENCE * 1e6))}
+
+    def told(self) -> list[str]:
+        """The messages so far."""
+        with suppress(BlockingIOError):
+            while True:
+                self._told.append((time.monotonic(), self._socket.recv(4096).decode()))
+        return [text for _, text in self._told]
+
+    def pings(self) -> int:
+        return sum("WATCHDOG=1" in text.split("\n") for text in self.told())
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+@pytest.fixture
+def manager(tmp_path: Path) -> Iterator[Manager]:
+    manager = Manager(str(tmp_path / "notify"))
+    yield manager
+    manager.close()
+
+
+@pytest.fixture
+def tool(repo: Repo, accounts: AccountService) -> Repo:
+    repo.settings(interval=INTERVAL)
+    repo.manifest("tool", accounts.manifest())
+    repo.hire("ada", "tool")
+    repo.commit()
+    return repo
+
+
+def test_systemd_hears_when_it_is_ready_that_it_gets_on_and_that_it_stops(
+    tool: Repo, accounts: AccountService, manager: Manager
+) -> None:
+    with Daemon(tool, env=manager.environment) as daemon:
+        began = time.monotonic()
+        eventually(lambda: manager.pings() >= 5)
+        assert time.monotonic() - began > PATIENCE, "twice in its time is often enough"
+        assert daemon.terminate() == 0
+    first, *between, last = manager.told()
+    assert (first, last) == ("READY=1", "STOPPING=1")
+    assert set(between) == {"WATCHDOG=1\nSTATUS=ok"}
+
+
+@pytest.fixture(scope="module")
+def nursery() -> Iterator[Nursery]:
+    with Nursery(play.__module__) as nursery:
+        yield nursery
+
+
+@pytest.mark.parametrize("point", [Failpoint.PLAN, Failpoint.HEARD], ids=["in a pass", "between passes"])
+def test_a_loop_that_stands_still(
+    tool: Repo, accounts: AccountService, manager: Manager, nursery: Nursery, tmp_path: Path, point: Failpoint
+) -> None:
+    once, log = tmp_path / "wedge", tmp_path / "log"
+    child = nursery.call(tool, play, log, at=point.name, once=str(once), environment=manager.environment)
+    try:
+        eventually(lambda: accounts.created["ada@example.com"] and manager.pings() >= 4)
+        eventually(lambda: health(tool) == (200, "ok"))
+        once.touch()
+        if point is Failpoint.HEARD:
+            assert run_cli(tool, "accept", "ada", "tool").code == 0
+        eventually(lambda: health(tool)[0] == 503)
+        assert health(tool) == (503, "work is due and nothing gets done")
+        silent = manager.pings()
+        time.sleep(PATIENCE)
+        assert manager.pings() == silent, "systemd must not take it for well"
+    finally:
+        child.kill9()
+    assert "STOPPING=1" not in manager.told()
+
+
+def health(repo: Repo) -> tuple[int, str]:
+    status, _, body = ask(f"http://{repo.listen}", "GET", "/healthz", timeout=2)
+    return status, json.loads(body)["detail"]
