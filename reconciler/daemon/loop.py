@@ -116,6 +116,7 @@ class Daemon:
         self._listings = Listings()
         self._sliced_at: datetime | None = None
         self._fetched_at: datetime | None = None
+        self._fetching: asyncio.Task[None] | None = None
         self._told: dict[str, str] = {}
         self._reading = asyncio.Lock()
         self._looked_at = clock.now()
@@ -138,12 +139,15 @@ class Daemon:
         try:
             await asyncio.sleep(0)  # the watch counts from HEAD as it is at its first step: before it is read here
             await self._commit()
-            while not self._clock.stopping.is_set():
-                await self._tick()
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._clock.stopping.wait(), TICK)
+            with suppress(Stopped):
+                while not watching.done():
+                    await self._tick()
+                    await self._clock.sleep(TICK)
+                watching.result()  # it ends of itself only by a fault: nobody would hear of commits any more
         finally:
             watching.cancel()
+            if self._fetching is not None:
+                self._fetching.cancel()
             await self._finish()
 
     async def _watch(self) -> None:
@@ -239,8 +243,8 @@ class Daemon:
     async def _tick(self) -> None:
         self.pulse.looked = monotonic()
         now = self._clock.now()
-        await self._fetch(now)
-        again = self._refused is not None and now - self._looked_at >= AGAIN
+        self._begin_fetch(now)
+        again = self._refused is not None and abs(now - self._looked_at) >= AGAIN
         if self._tree is None or self._behind or again:
             await self._commit()
         if self._tree is None:
@@ -252,7 +256,7 @@ class Daemon:
             due = self._due(now) | self._claims.postponed()
             if due:
                 self._start(Selection.of(due), "due")
-            if now >= self._owed_from:
+            if not timedelta() < self._owed_from - now <= LATEST:  # its time has come, or the clock was set back
                 owed, self._owed = self._owed, {}
                 for selection, (why, released) in owed.items():
                     self._run(self._pass(selection, why, released=released))
@@ -268,17 +272,25 @@ class Daemon:
         self.pulse.due_since = self.pulse.due_since or monotonic()
         self._tell(about, str(error))
 
-    async def _fetch(self, now: datetime) -> None:
+    def _begin_fetch(self, now: datetime) -> None:
+        """Fetch, where that is due; beside everything else, for a remote may hang."""
         every = self._settings.git.fetch
         if every is None or not self._world.checkout.is_git or self._settings.source != "commit":
             return
-        if self._fetched_at is not None and now - self._fetched_at < every:
+        if self._fetching is not None:
+            if not self._fetching.done():
+                return
+            self._fetching.result()
+        if self._fetched_at is not None and timedelta() <= now - self._fetched_at < every:
             return
         self._fetched_at = now
         if self._world.checkout.has_remote(self._settings.git.remote):
-            problem = await asyncio.to_thread(self._world.checkout.fetch, self._settings.git)
-            self._tell("fetch", problem and f"{problem}; acting on HEAD as it is")
-            await self._commit()
+            self._fetching = asyncio.create_task(self._fetch())
+
+    async def _fetch(self) -> None:
+        problem = await asyncio.to_thread(self._world.checkout.fetch, self._settings.git)
+        self._tell("fetch", problem and f"{problem}; acting on HEAD as it is")
+        await self._commit()
 
     def _listen(self, now: datetime) -> ByHand | None:
         """What people ask for that was not heard yet; what waits for a pass stays on the list until that acts on it."""
@@ -340,7 +352,7 @@ class Daemon:
 
     def _next_slice(self, now: datetime) -> None:
         """Queue the slices whose time has come; together they are everybody, once an interval."""
-        if self._sliced_at is None:
+        if self._sliced_at is None or self._sliced_at > now:  # the first of all, or the clock was set back
             self._sliced_at = now
         while True:
             if not self._slices:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 from reconciler.daemon.loop import Daemon
@@ -15,7 +16,22 @@ from reconciler.engine.world import SystemClock, World
 from reconciler.model.secret import Redactor
 from tests.repo import Repo
 
-__all__ = ["Running", "running", "until"]
+__all__ = ["Running", "Turned", "running", "until"]
+
+
+class Turned(SystemClock):
+    """The machine's clock, whose hands a test can turn."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._turned = timedelta()
+
+    def now(self) -> datetime:
+        return super().now() + self._turned
+
+    def turn(self, **span: float) -> None:
+        """Turn the hands: `turn(hours=1)`; backwards too."""
+        self._turned += timedelta(**span)
 
 
 @dataclass
@@ -25,6 +41,7 @@ class Running:
     daemon: Daemon
     held: Held
     passes: list[tuple[str, Report]]
+    task: asyncio.Task[None]
 
     def pragma(self, text: str) -> Any:
         """Set something on the ledger's own connection."""
@@ -34,9 +51,9 @@ class Running:
 
 
 @asynccontextmanager
-async def running(repo: Repo) -> AsyncIterator[Running]:
+async def running(repo: Repo, clock: SystemClock | None = None) -> AsyncIterator[Running]:
     """A daemon for as long as the block runs; it is told to stop at its end, and has to end well."""
-    clock = SystemClock()
+    clock = clock or SystemClock()
     world = World(repo.root, clock, Redactor())
     passes: list[tuple[str, Report]] = []
     tree = world.checkout.head()
@@ -46,7 +63,7 @@ async def running(repo: Repo) -> AsyncIterator[Running]:
             daemon = Daemon(world, clock, held, settings, lambda report, _took, why: passes.append((why, report)))
             task = asyncio.create_task(daemon.run())
             try:
-                yield Running(daemon, held, passes)
+                yield Running(daemon, held, passes, task)
             finally:
                 clock.stopping.set()
                 await asyncio.wait_for(task, 20)

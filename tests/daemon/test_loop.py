@@ -1,0 +1,73 @@
+"""What the loop does whatever happens beside it: a remote that hangs, a clock that is set, a watch that ends."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import pytest
+
+from reconciler.daemon import loop
+from tests.daemon.running import Turned, running, until
+from tests.repo import Repo
+from tests.servers import AccountService
+
+
+@pytest.fixture
+def tool(repo: Repo, accounts: AccountService) -> Repo:
+    repo.settings(interval="1d", retry_delay="1s")
+    repo.manifest("tool", accounts.manifest())
+    repo.hire("ada", "tool")
+    repo.commit()
+    return repo
+
+
+def test_a_remote_that_hangs_keeps_no_retry_waiting(tool: Repo, accounts: AccountService) -> None:
+    tool.settings(interval="1d", retry_delay="1s", git={"fetch": "1s"})
+    accounts.fail_next(1, 500, method="POST")
+
+    async def walk() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as remote:  # it never says a word
+            tool.git("remote", "add", "origin", f"git://127.0.0.1:{remote.getsockname()[1]}/access.git")
+            tool.commit()
+            async with running(tool) as now:
+                await until(lambda: accounts.created["ada@example.com"])
+                assert now.daemon._fetching is not None
+                assert not now.daemon._fetching.done()
+                remote.close()
+
+    asyncio.run(walk())
+
+
+def test_a_clock_that_is_set_back_stops_nothing(tool: Repo, accounts: AccountService) -> None:
+    tool.settings(interval="1s")
+    tool.commit()
+
+    async def walk() -> None:
+        clock = Turned()
+        async with running(tool, clock) as now:
+            await until(lambda: [why for why, _ in now.passes].count("interval") >= 1)
+            clock.turn(days=-1)
+            before = len(accounts.calls("GET"))
+            await until(lambda: len(accounts.calls("GET")) >= before + 2, 5)
+
+    asyncio.run(walk())
+
+
+def test_a_daemon_that_would_hear_of_no_commit_ends(tool: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that whatever runs it starts it again: it would look well, and act on an old commit for ever."""
+
+    async def broken(*_: Any, **_given: Any) -> AsyncGenerator[None, None]:
+        raise RuntimeError("no watch")
+        yield
+
+    monkeypatch.setattr(loop, "commits", broken)
+
+    async def walk() -> None:
+        async with running(tool) as now:
+            await asyncio.wait({now.task}, timeout=10)
+
+    with pytest.raises(RuntimeError, match="no watch"):
+        asyncio.run(walk())
