@@ -19,6 +19,7 @@ import subprocess
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import re2
 import yaml
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -40,6 +41,9 @@ _ENCRYPTED_ONLY = hashlib.sha256(b"sops").digest()
 _VALUE = re.compile(r"ENC\[AES256_GCM,data:([^,]*),iv:([^,]+),tag:([^,]+),type:(\w+)\]")
 _RULES = ("unencrypted_suffix", "encrypted_suffix", "unencrypted_regex", "encrypted_regex")
 _COMMENT_RULES = ("unencrypted_comment_regex", "encrypted_comment_regex")
+
+LONGEST_PATTERN = 1000
+"""Characters of a rule's pattern: a match is always quick, but to compile a deep pattern takes seconds."""
 
 _RESTORE = "restore the file from git's history"
 
@@ -165,12 +169,26 @@ def _rule(info: Mapping[str, Any]) -> Callable[[tuple[str, ...]], bool]:
     if len(given) > 1:
         raise SecretsError(f"it has more than one rule ({', '.join(given)}): {_RESTORE}")
     ((name, pattern),) = given.items()
-    try:
-        search = re.compile(rf"{re.escape(pattern)}\Z" if name.endswith("_suffix") else pattern).search
-    except re.error:
-        raise Unfamiliar(f"a regular expression of Go's own ({name})") from None
+    meets = _ends_with(pattern) if name.endswith("_suffix") else _found_by(pattern, name)
     wanted = name.startswith("encrypted")
-    return lambda path: any(search(key) for key in path) == wanted
+    return lambda path: any(map(meets, path)) == wanted
+
+
+def _ends_with(suffix: str) -> Callable[[str], bool]:
+    return lambda key: key.endswith(suffix)
+
+
+def _found_by(pattern: str, name: str) -> Callable[[str], bool]:
+    """A pattern as Go reads it, which never takes long: Python's own engine can be made to think for years."""
+    options = re2.Options()
+    options.log_errors = False
+    try:
+        if len(pattern) > LONGEST_PATTERN:
+            raise Unfamiliar(f"a regular expression of more than {LONGEST_PATTERN:,} characters ({name})")
+        search = re2.compile(pattern, options).search
+    except re2.error:
+        raise Unfamiliar(f"a regular expression that is none of Go's ({name})") from None
+    return lambda key: search(key) is not None
 
 
 def _ask_sops(raw: bytes, gnupg: Gnupg, why: str, *, json: bool) -> dict[str, Any]:

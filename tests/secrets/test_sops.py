@@ -103,6 +103,7 @@ RULES = {
     "encrypted-suffix": {"encrypted_suffix": "en"},
     "encrypted-regex": {"encrypted_regex": "^(token|nested)$"},
     "unencrypted-regex": {"unencrypted_regex": "^n"},
+    "gos-regex": {"encrypted_regex": r"^\pL{5}\z"},
     "mac-only-encrypted": {"mac_only_encrypted": True, "encrypted_regex": "token"},
 }
 
@@ -317,7 +318,8 @@ FOREIGN = [
     ("vault", lambda data: data["sops"].update(age=[], hc_vault=[{"vault_address": "x", "enc": "x"}])),
     ("ssh", lambda data: data["sops"]["age"][0].update(recipient="ssh-ed25519 AAAA", enc="x")),
     ("comment-rule", lambda data: data["sops"].update(encrypted_comment_regex="x", unencrypted_suffix="")),
-    ("gos-regex", lambda data: data["sops"].update(encrypted_regex=r"\pL", unencrypted_suffix="")),
+    ("pythons-regex", lambda data: data["sops"].update(encrypted_regex="(?=a)", unencrypted_suffix="")),
+    ("endless-regex", lambda data: data["sops"].update(encrypted_regex="(" * 9000 + ")" * 9000, unencrypted_suffix="")),
 ]
 
 
@@ -332,6 +334,13 @@ def test_what_the_reader_does_not_know_goes_to_sops(
     with pytest.raises(SecretsError, match=says) as refused:
         sops.decrypt(raw, json=False, gnupg=gnupg)
     assert SECRET not in said(refused.value)
+
+
+@pytest.mark.timeout(20)
+def test_a_pattern_that_never_comes_to_an_end_elsewhere(age: str, gnupg: Gnupg, sops_program: Sops, rules):
+    key = "a" * 60 + "!"
+    raw = sops_program.encrypt(f"{key}: {SECRET}\n".encode(), rules=rules(age=age, unencrypted_regex="^(a+)+$"))
+    assert sops.decrypt(raw, json=False, gnupg=gnupg) == {key: SECRET}
 
 
 @pytest.mark.parametrize("rule", ["encrypted_comment_regex", "unencrypted_comment_regex"])
