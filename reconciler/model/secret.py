@@ -176,7 +176,7 @@ _ENCODINGS: tuple[tuple[str, re.Pattern[str], Callable[[str], str]], ...] = (
         "\\",
         re.compile(
             r"\\(?:u[dD][89ABab][0-9A-Fa-f]{2}\\u[dD][C-Fc-f][0-9A-Fa-f]{2}|u[0-9A-Fa-f]{4}|x[0-9A-Fa-f]{2}"
-            r"|U00[01][0-9A-Fa-f]{5}|[^xuU])"
+            r"|U00(?:0[0-9A-Fa-f]|10)[0-9A-Fa-f]{4}|[^xuU])"
         ),
         _escape,
     ),

@@ -101,6 +101,11 @@ def test_every_line_of_a_key_that_has_several() -> None:
     assert redactor.redact(json.dumps({"k": key.strip()})) == '{"k": "***"}'
 
 
+@pytest.mark.parametrize("sign", [r"\U00110000", r"\U001fffff", r"\ud800", r"\xff", "&#9999999;", "&#xd800;", "%ff%f8"])
+def test_what_looks_like_an_escape_and_is_none_is_left_as_it_is(sign: str) -> None:
+    assert Redactor(["s3cr3t!"]).redact(f"{sign} and s3cr3t!") == f"{sign} and ***"
+
+
 def test_a_short_value_is_left_to_the_place_where_it_is_put_in() -> None:
     assert Redactor(["admin", ""]).redact("the admin's page") == "the admin's page"
 
