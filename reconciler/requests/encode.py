@@ -26,7 +26,8 @@ JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
 MULTIPART = "multipart/form-data"
 
-_STRING_OR_PLACEHOLDER = re.compile(rf'"(?:[^"\\]|\\.)*"|(?P<bare>{PLACEHOLDER.pattern})', re.DOTALL)
+# A string that is not closed takes all that follows: looked for again at each quote in it, it would take for ever.
+_STRING_OR_PLACEHOLDER = re.compile(rf'"(?:[^"\\]|\\.)*+"?|(?P<bare>{PLACEHOLDER.pattern})', re.DOTALL)
 
 
 def body(

@@ -31,7 +31,10 @@ GONE = frozenset({404, 410})
 
 _LOCAL = r"\w.+%\-\u0300-\u036f"
 _WEAK = r"'!#$&*^`~"
-_ADDRESS = re.compile(rf"(?:[{_LOCAL}]|(?<=\w)[{_WEAK}])+@[\w-]+(?:\.[\w-]+)*")
+_NAME, _HOST = rf"(?:[{_LOCAL}]|(?<=\w)[{_WEAK}])++", r"@[\w-]+(?:\.[\w-]+)*"
+_ADDRESS = re.compile(_NAME + _HOST)
+_MAYBE_ADDRESS = re.compile(f"{_NAME}(?P<host>{_HOST})?")
+"""An address, or what could be the name of one: where no host follows, all of it is passed over in one go."""
 _BEFORE = rf"(?<![{_LOCAL}@])(?<!\w[{_WEAK}])"
 _AFTER = r"(?![\w\-@])(?!\.[\w-])(?!\\u)"
 _BEGINS, _ENDS = re.compile(_BEFORE), re.compile(_AFTER)
@@ -133,9 +136,10 @@ def _stored(paths: Mapping[str, str], answer: Answer) -> dict[str, Any]:
 def _pattern(expected: str) -> re.Pattern[str]:
     """The expected text as a pattern: an address within it alone and without case, the rest to the letter."""
     parts, end = [], 0
-    for match in _ADDRESS.finditer(expected):
-        parts += [re.escape(expected[end : match.start()]), _alone(match[0])]
-        end = match.end()
+    for match in _MAYBE_ADDRESS.finditer(expected):
+        if match["host"]:
+            parts += [re.escape(expected[end : match.start()]), _alone(match[0])]
+            end = match.end()
     return re.compile("".join(parts) + re.escape(expected[end:]))
 
 

@@ -250,3 +250,12 @@ def test_a_condition_on_what_is_no_json_does_not_hold():
 def test_a_conditions_value_must_be_there():
     with pytest.raises(MissingVariable):
         condition_holds(Condition(response_notation="a", value="{{NOPE}}"), answer(200, {"a": 1}), Scope())
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    "expected", ["a" * 500_000, "a" * 500_000 + "@", "a'" * 250_000], ids=["word", "sign", "quotes"]
+)
+def test_a_long_word_that_is_no_address_is_looked_at_once(expected):
+    assert contains(f"<{expected}>", expected)
+    assert not contains("<a>", expected)

@@ -132,6 +132,12 @@ def test_data_that_does_not_fit_is_blocked(content_type, data, says):
         render(call(headers={"Content-Type": content_type}, data=data), SCOPE, MANIFEST)
 
 
+@pytest.mark.timeout(20)
+def test_text_that_is_full_of_quotes_is_looked_at_once():
+    data = '"' + '\\"' * 400_000 + "{{NAME}}"
+    assert render(call(data=data), SCOPE, MANIFEST).content == data.replace("{{NAME}}", "Zoë").encode()
+
+
 def parts(wire) -> list[tuple[dict[str, str], Any]]:
     head = f"Content-Type: {dict(wire.headers)['Content-Type']}\r\n\r\n".encode()
     message = message_from_bytes(head + wire.content)
