@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 import zlib
@@ -14,7 +15,12 @@ __all__ = ["LIMIT", "Answer", "Unpacker", "Unreadable"]
 LIMIT = 1024 * 1024
 """Bytes that are read of an answer, counted after unpacking (DESIGN section 5)."""
 
+DEEPEST = 100
+"""So deep may an answer's JSON be nested: what walks through it later calls itself, and Python ends that at a depth."""
+
 _CHARSET = re.compile(r"charset\s*=\s*\"?([\w.:-]+)", re.IGNORECASE)
+_PYTHONS_OWN = frozenset({"idna", "punycode", "raw-unicode-escape", "undefined", "unicode-escape"})
+"""Codecs that are no charset: they know no replacement characters, or take years over a mebibyte."""
 
 
 class Unreadable(Exception):
@@ -44,18 +50,35 @@ class Answer:
             return False
 
     def json(self) -> Any | None:
-        """The content as JSON; None where it is none."""
+        """The content as JSON; None where it is none, or nested over 100 deep."""
         try:
-            return json.loads(self.content)
+            content = json.loads(self.content)
         except (ValueError, RecursionError):
             return None
+        return None if _deeper(content, DEEPEST) else content
 
     def _decode(self, errors: str) -> str:
         charset = _CHARSET.search(self.headers.get("content-type", ""))
         try:
-            return self.content.decode(charset[1] if charset else "utf-8", errors)
-        except LookupError:  # a charset that nobody knows
+            name = codecs.lookup(charset[1]).name if charset else "utf-8"
+            return self.content.decode("utf-8" if name in _PYTHONS_OWN else name, errors)
+        except LookupError:  # a charset that nobody knows, or a codec that makes no text
             return self.content.decode("utf-8", errors)
+
+
+def _deeper(content: Any, most: int) -> bool:
+    """Whether a structure is nested deeper than that; one level after the other, for nothing here may call itself."""
+    level = [content]
+    for _ in range(most + 1):
+        level = [
+            below
+            for item in level
+            if isinstance(item, dict | list)
+            for below in (item.values() if isinstance(item, dict) else item)
+        ]
+        if not level:
+            return False
+    return True
 
 
 class Unpacker:

@@ -358,7 +358,7 @@ def _until(asked: str, now: datetime) -> timedelta | None:
     """The span until an HTTP date; none for a date that is past. None for what is no date."""
     try:
         moment = parsedate_to_datetime(asked)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
     return max(moment - now, timedelta())

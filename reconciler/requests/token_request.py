@@ -26,6 +26,9 @@ from reconciler.requests.url import parse
 
 __all__ = ["TokenRefused", "ask_for_token", "secrets_of", "with_code", "with_query"]
 
+LONGEST = 64 * 1024
+"""Bytes of a reply. It is merged into what is stored, and every secret in it is looked for in all that is written."""
+
 CODE, VERIFIER = "code", "code_verifier"
 
 PLAIN = frozenset({"token_type", "scope", "scopes", "expires_in", "expires_at", "expires", "grant_type"})
@@ -58,6 +61,8 @@ async def ask_for_token(client: Client, call: Request, scope: Scope, manifest: M
     if (reason := failure(call, answer)) is not None:
         kind = TokenRefused if answer.status in (400, 401, 403) else RequestFailed
         raise kind(f"{what}: {reason}{f' ({said})' if said else ''}", left=True)
+    if len(answer.content) > LONGEST:
+        raise RequestFailed(f"{what}: answered {answer.status} with more than 64 KiB: that is no token", left=True)
     if reply is None:
         raise RequestFailed(f"{what}: answered {answer.status} with neither JSON nor form fields", left=True)
     if said and "access_token" not in reply:

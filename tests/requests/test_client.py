@@ -471,6 +471,8 @@ async def test_a_pause_may_be_a_date(loopback, connect, clock):
         (429, {"Retry_After": "soon"}),
         (429, {"Retry_After": "Tue, 01 Dec 2026 09:02:00 GMT"}),
         (429, {"Retry_After": "Tue, 99 Dec 2026 09:02:00 GMT"}),
+        (429, {"Retry_After": "Tue, 01 Dec 99999999999999999999 09:02:00 GMT"}),
+        (429, {"Retry_After": "Tue, 01 Dec 2026 09:02:00 +99999999999999999999"}),
         (429, {}),
         (500, {"Retry_After": "1"}),
         (200, {"Retry_After": "1"}),

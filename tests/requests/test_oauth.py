@@ -307,6 +307,19 @@ class TestFailures:
         assert all(isinstance(item, RequestFailed) for item in found)
         assert provider.asked == 1
 
+    async def test_a_reply_that_is_no_token_is_not_stored(
+        self, make: Make, clock: FakeClock, provider: Provider
+    ) -> None:
+        store = stored(clock)
+        connection = make(store)
+        clock.moment += 3600 * SECOND
+        provider.route("POST", "/token", lambda _: reply(2, more="x" * 64 * 1024))
+        with pytest.raises(RequestFailed, match=r"it cannot be refreshed now: .* answered 200 with more than 64 KiB"):
+            await connection.fresh()
+        assert store.saves == 0
+        provider.route("POST", "/token", lambda _: reply(2, more="x" * 60 * 1024))
+        assert access(await connection.fresh()) == "access-2"
+
     @pytest.mark.parametrize(
         ("answer", "said"),
         [

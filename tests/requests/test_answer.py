@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import pytest
+
+from reconciler.requests.answer import DEEPEST, LIMIT, Answer
+
+
+@pytest.mark.parametrize(
+    "charset", ["idna", "punycode", "undefined", "unicode_escape", "raw-unicode-escape", "zlib", "rot13", "of-nobody"]
+)
+@pytest.mark.timeout(20)
+def test_what_is_no_charset_is_read_as_utf_8(charset: str) -> None:
+    content = b"\\x41" * (LIMIT // 8) + "é-".encode() + b"a1" * (LIMIT // 4)
+    answer = Answer(200, {"content-type": f"text/plain; charset={charset}"}, content)
+    assert answer.text == content.decode()
+    assert answer.is_text
+
+
+def test_a_charset_is_kept() -> None:
+    answer = Answer(200, {"content-type": 'text/plain; charset="ISO-8859-1"'}, b"Zo\xeb")
+    assert answer.text == "Zoë"
+
+
+@pytest.mark.parametrize(
+    ("opens", "closes"), [("[", "]"), ('{"a":', "}"), ('[{"a":', "}]")], ids=["list", "map", "both"]
+)
+def test_json_that_is_nested_too_deep_is_none(opens: str, closes: str) -> None:
+    times = DEEPEST // len(closes)
+    assert Answer(200, {}, f"{opens * times}1{closes * times}".encode()).json() is not None
+    assert Answer(200, {}, f"[{opens * times}1{closes * times}]".encode()).json() is None
+    assert Answer(200, {}, f"{opens * 100_000}1{closes * 100_000}".encode()).json() is None
