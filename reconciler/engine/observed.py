@@ -156,7 +156,8 @@ class Walk:
         tasks: dict[str, asyncio.Task[Planned]] = {}
 
         async def one(grant: Grant) -> Planned:
-            for need in () if grant.hold else grant.needs:
+            invalid = grant.hold is not None and grant.hold.status is Status.INVALID  # its needs may go in a circle
+            for need in () if invalid else grant.needs:
                 if need not in tasks:
                     why = "is being worked on" if need in present else "has reached its until"
                     return await self._plan_grant(grant, f"needs {need}, which {why}")

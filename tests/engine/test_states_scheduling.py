@@ -63,6 +63,21 @@ def test_at_moved_ahead_changes_nothing_for_what_was_executed_or_confirmed(machi
     assert row(machine.reconcile(), "ada", "tool").status is Status.PRESENT, "it is healed like any other"
 
 
+def test_what_has_to_wait_is_scheduled_before_it_is_blocked(machine, accounts, repo):
+    """DESIGN section 3.1, the order of the statuses: an entry that waits for another, and a broken manifest."""
+    repo.write("manifests/other.yaml", "execute: {}\n")
+    repo.hire("ada", {**TOOL, "at": "2026-12-03"}, {"integration": "other", "needs": ["tool"]})
+    repo.commit()
+    for report in (machine.plan(), machine.reconcile()):
+        found = row(report, "ada", "other")
+        assert (found.status, found.reason) == (
+            Status.SCHEDULED,
+            "needs tool, which is scheduled: begins on 2026-12-03",
+        )
+    machine.clock.turn(days=2)
+    assert statuses(machine.reconcile()) == {"tool": Status.PRESENT, "other": Status.BLOCKED}
+
+
 INVALID = {
     "at start without a start": (TOOL | {"at": "start"}, {}, "at: start needs the hire's start date"),
     "a day beyond the calendar": (TOOL | {"at": "start-900d"}, {"start": "0001-02-01"}, "no day that there is"),
