@@ -199,7 +199,7 @@ class Walk:
             resolved = await self._checker.resolved(integration, grant, all_choices=False)
             if isinstance(resolved, Unknown):
                 return Planned(grant, record, judge(record, resolved, self._policy, texts=integration.texts), resolved)
-            prepared = integration.prepare(resolved, stored, whole=record is None or not record.settled)
+            prepared = integration.prepare(resolved, stored, whole=record is None or record.may_run)
         except Misfit as error:
             invalid = Decision(Status.INVALID, Action.NONE, str(error))
             return Planned(grant, record, invalid, as_it_is=record is not None)

@@ -152,6 +152,11 @@ class Record:
         return self.executed_at is not None or self.confirmed_at is not None
 
     @property
+    def may_run(self) -> bool:
+        """Whether more than its check may be sent, whatever that finds: then what would be sent is asked for."""
+        return not self.settled or self.phase in (Phase.RETRYING, Phase.FAILED)
+
+    @property
     def leaves_something(self) -> bool:
         """Whether there can be an account behind it: then it is never silently dropped."""
         return self.settled or any(step.may_have_effect for step in self.steps)

@@ -64,6 +64,23 @@ def test_a_healing_that_fails_is_retried_and_still_counts_as_one(machine, accoun
     assert "drift, healed 0 min ago" in lost.reason
 
 
+@pytest.mark.parametrize("attempts", [1, 2])
+def test_a_healing_that_failed_starts_afresh_once_what_it_would_send_changes(machine, accounts, repo, attempts):
+    machine.reconcile()
+    accounts.people.clear()
+    accounts.fail_next(None, 500, method="POST", prefix="/users")
+    for _ in range(attempts):
+        machine.reconcile()
+        machine.clock.turn(hours=1)
+    machine.clock.turn(minutes=-30)
+    accounts.clear()
+    repo.hire("ada", TEAM_8)
+    repo.commit()
+    assert row(machine.reconcile(), "ada", "tool").status is Status.PRESENT
+    assert machine.history("ada")[-2].event is Event.HEALED
+    assert accounts.teams == {"7": ["ada@example.com"], "8": ["ada@example.com"]}
+
+
 def test_changed_values_of_a_present_account_are_named_and_not_sent(machine, accounts, repo):
     machine.reconcile()
     repo.hire("ada", TEAM_8, last_name="Byron")
