@@ -50,9 +50,14 @@ def first(grant: Grant, revision: str | None) -> Record:
 
 
 def remembered(record: Record, now: datetime, retry_delay: timedelta) -> Record:
-    """The record as it counts now: a retry further ahead than the delay comes from a clock that jumped (STATES.md)."""
+    """The record as it counts now: a retry further ahead than the delay comes from a clock that jumped (STATES.md).
+
+    So does a healing that is still to come: its 24 hours count from now.
+    """
     if record.retry_at is not None and record.retry_at > now + retry_delay:
-        return replace(record, retry_at=now + retry_delay)
+        record = replace(record, retry_at=now + retry_delay)
+    if record.healed_at is not None and record.healed_at > now:
+        record = replace(record, healed_at=now)
     return record
 
 

@@ -64,6 +64,17 @@ def test_a_healing_that_fails_is_retried_and_still_counts_as_one(machine, accoun
     assert "drift, healed 0 min ago" in lost.reason
 
 
+def test_the_pause_after_a_healing_is_no_longer_for_a_clock_that_went_back(machine, accounts):
+    machine.reconcile()
+    accounts.people.clear()
+    machine.reconcile()
+    accounts.people.clear()
+    machine.clock.turn(days=-3)
+    assert "drift, healed 0 min ago" in row(machine.reconcile(), "ada", "tool").reason
+    machine.clock.turn(hours=24)
+    assert row(machine.reconcile(), "ada", "tool").status is Status.PRESENT
+
+
 @pytest.mark.parametrize("attempts", [1, 2])
 def test_a_healing_that_failed_starts_afresh_once_what_it_would_send_changes(machine, accounts, repo, attempts):
     machine.reconcile()
