@@ -27,7 +27,7 @@ from reconciler.engine.messages import messenger
 from reconciler.engine.notify import Notifier
 from reconciler.engine.observe import Listings
 from reconciler.engine.observed import Selection, listed_grants
-from reconciler.engine.passes import begin_resync, look, reconcile, recover
+from reconciler.engine.passes import look, reconcile, recover
 from reconciler.engine.plan import Policy
 from reconciler.engine.report import Report
 from reconciler.engine.session import Held, sealing_of
@@ -320,7 +320,7 @@ class Daemon:
         """Walk over everything, some integrations of everybody, or some hires: a bounded number of hires at a time."""
         people = self._everybody() if selection.hires is None else sorted(selection.hires)
         if selection.everything:
-            begin_resync(self._held.ledger, self._clock.now())
+            self._held.ledger.begin_resync()
             self._sliced_at = self._clock.now()
             self._slices = []
             for lane in self._lanes.values():
@@ -356,7 +356,7 @@ class Daemon:
             self._sliced_at = now
         while True:
             if not self._slices:
-                self._begin_cycle(now)
+                self._begin_cycle()
             wait = self._settings.interval / (len(self._slices) + self._sliced)
             if now - self._sliced_at < wait:
                 return
@@ -366,7 +366,7 @@ class Daemon:
             if hires:
                 self._queue(Selection(hires=frozenset(hires)), "interval")
 
-    def _begin_cycle(self, now: datetime) -> None:
+    def _begin_cycle(self) -> None:
         """Cut everybody into the slices of the next interval."""
         people = self._everybody()
         most = max(1, int(self._settings.interval / SHORTEST_SLICE))
@@ -377,7 +377,7 @@ class Daemon:
         self._sliced = 0
         self._read_listings_anew()
         self._world.reader.keep()
-        begin_resync(self._held.ledger, now)
+        self._held.ledger.begin_resync()
 
     def _read_listings_anew(self) -> None:
         """Begin an interval's reading of listings, where they have more than a few grants to serve."""

@@ -10,19 +10,18 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 
 from reconciler.engine.observed import Planned
 from reconciler.ledger.store import Happening, Ledger
 from reconciler.model.grant import Decision, Key
 from reconciler.model.status import Action, Event, Status
 
-__all__ = ["begin_resync", "hold_back", "holds", "judge_changes", "tell"]
+__all__ = ["hold_back", "holds", "judge_changes", "tell"]
 
 FEW = 5
 """So many changes are never too many."""
 
-RESYNC = "resync"
 HELD = "held"
 ACTS = (Action.EXECUTE, Action.RETRY, Action.REVOKE)
 
@@ -51,9 +50,7 @@ def judge_changes(
     return held
 
 
-def holds(
-    planned: Iterable[Planned], ledger: Ledger, percent: float, now: datetime, *, everything: bool
-) -> dict[str, str]:
+def holds(planned: Iterable[Planned], ledger: Ledger, percent: float, *, everything: bool) -> dict[str, str]:
     """Which integrations of a plan are held, and why. `everything`: the plan is a full resync's, which counts anew."""
     wanting: dict[str, set[Key]] = {}
     met: dict[str, set[Key]] = {}
@@ -62,14 +59,15 @@ def holds(
         if item.by_hand:
             continue  # one that a person asked for by name is no pass gone wrong; what it waited for, it still does
         seen.add(item.grant.key)
-        if item.decision.heals or (not item.wanted and item.decision.action in ACTS):
+        # What a healing that failed began, its retry goes on with.
+        if item.kind in ("heal", "revoke") and item.decision.action in ACTS:
             wanting.setdefault(item.grant.integration, set()).add(item.grant.key)
     for integration, keys in ledger.guarded().items():
         if integration in met and (left := keys - met[integration]):
             wanting.setdefault(integration, set()).update(left)
     if not wanting:
         return {}
-    since = now if everything else _resync(ledger)
+    since = ledger.newest_attempt() if everything else ledger.resync()
     return judge_changes(wanting, ledger.changes_since(since), ledger.confirmed(since), percent)
 
 
@@ -98,16 +96,6 @@ def _waits(item: Planned, before: Mapping[Key, Planned]) -> str | None:
         if other is not None and other.decision.status in (Status.SUSPENDED, Status.SCHEDULED):
             return f"needs {need}, which is {other.decision.status}: {other.decision.reason}"
     return None
-
-
-def begin_resync(ledger: Ledger, now: datetime) -> None:
-    """A full resync begins: what the guard counts starts again."""
-    ledger.put_note(RESYNC, now.isoformat().encode())
-
-
-def _resync(ledger: Ledger) -> datetime:
-    noted = ledger.note(RESYNC)
-    return datetime.fromisoformat(noted.decode()) if noted else datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def tell(

@@ -17,7 +17,6 @@ from reconciler.engine.alerts import alert
 from reconciler.engine.attempt import Actor
 from reconciler.engine.branch import as_branch_may
 from reconciler.engine.claims import Claims, InHand
-from reconciler.engine.guard import begin_resync
 from reconciler.engine.integrations import Integration, integrations_of
 from reconciler.engine.memory import Vault, run_name
 from reconciler.engine.notify import Notifier
@@ -42,7 +41,7 @@ from reconciler.model.status import Action, Event, Status
 from reconciler.repository.desired import Desired
 from reconciler.repository.source import Tree
 
-__all__ = ["LAST", "Look", "begin_resync", "dry_report", "look", "reconcile", "recover"]
+__all__ = ["LAST", "Look", "dry_report", "look", "reconcile", "recover"]
 
 LAST = "last_pass"
 TOLD = 100
@@ -149,7 +148,7 @@ async def look(
     result.released = released and selection.grants is None  # who names one grant lets nothing else through
     if not result.released:
         percent = settings.max_change_percent
-        result.held = guard.holds(planned, ledger, percent, now, everything=selection.everything)
+        result.held = guard.holds(planned, ledger, percent, everything=selection.everything)
         result.planned = guard.hold_back(planned, result.held)
     if sealing.fault is not None:
         result.planned = [_locked(item, sealing.fault) for item in result.planned]
@@ -220,7 +219,7 @@ async def reconcile(
     held, noted = guard.tell(ledger, result.planned, result.held, result.policy.now, result.desired.revision)
     looked = _write_down(result, ledger, vault, author, held, noted)
     if result.selection.everything:
-        guard.begin_resync(ledger, result.policy.now)
+        ledger.begin_resync()
     actor = Actor(
         ledger,
         vault,
@@ -252,7 +251,7 @@ async def reconcile(
     )
     after = await turns.take()
     if result.released:
-        guard.begin_resync(ledger, world.clock.now())  # once: what was let through no longer counts
+        ledger.begin_resync()  # once: what was let through no longer counts
     report.rows = [_row(item, after.get(key, record)) for key, (item, record) in looked.items()]
     _note(result, ledger, stamp(world.clock.now()))
     if result.settings.alerts:

@@ -38,6 +38,7 @@ Kept = Mapping[str, bytes | None]
 
 COLUMNS = tuple(column.name for column in schema.grants.columns)
 UNSETTLED = (Phase.RETRYING, Phase.FAILED)
+RESYNC = "resync_attempt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -472,14 +473,30 @@ class Ledger:
 
     # The guard
 
-    def confirmed(self, moment: datetime) -> dict[str, int]:
-        """How many grants of each integration were confirmed and not revoked at that moment, or have been since."""
+    def begin_resync(self) -> None:
+        """A full resync begins: what the guard counts starts again, with the attempts to come.
+
+        They are counted in the order in which they were written down, which no clock that jumps moves.
+        """
+        self.put_note(RESYNC, str(self.newest_attempt()).encode())
+
+    def resync(self) -> int:
+        """The newest attempt when the last full resync began; 0 where there was none."""
+        return int(self.note(RESYNC) or 0)
+
+    def newest_attempt(self) -> int:
+        """The number of the attempt that was written down last; 0 where there was none."""
+        with self._looking() as connection:
+            return _newest(connection)
+
+    def confirmed(self, attempt: int) -> dict[str, int]:
+        """How many grants of each integration were confirmed and not revoked at that attempt, or have been since."""
         table, attempts = schema.grants, schema.attempts
         since = sa.exists().where(
             attempts.c.hire == table.c.hire,
             attempts.c.access == table.c.access,
             attempts.c.kind == "revoke",
-            attempts.c.started_at > moment,
+            attempts.c.id > attempt,
         )
         query = (
             sa.select(table.c.integration, sa.func.count())
@@ -500,11 +517,11 @@ class Ledger:
                 found.setdefault(row.integration, set()).add(Key(row.hire, row.access))
         return found
 
-    def changes_since(self, moment: datetime) -> dict[str, set[Key]]:
-        """The grants of each integration that were healed or revoked since then."""
+    def changes_since(self, attempt: int) -> dict[str, set[Key]]:
+        """The grants of each integration that were healed or revoked after that attempt."""
         table = schema.attempts
         query = sa.select(table.c.integration, table.c.hire, table.c.access).where(
-            table.c.kind.in_(("heal", "revoke")), table.c.started_at > moment
+            table.c.kind.in_(("heal", "revoke")), table.c.id > attempt
         )
         found: dict[str, set[Key]] = {}
         with self._looking() as connection:
@@ -533,6 +550,7 @@ class Ledger:
 
     def forget(self, hire: str, now: datetime) -> int:
         """Erase a person; what stays is that somebody was forgotten. Returns how many grants that were."""
+        resync = self.resync()
         with self._writing(Failpoint.FORGOTTEN) as connection:
             runs = sa.select(schema.attempts.c.id).where(schema.attempts.c.hire == hire)
             connection.execute(sa.delete(schema.requests).where(schema.requests.c.attempt.in_(runs)))
@@ -544,6 +562,8 @@ class Ledger:
             count = 0
             for table in (schema.attempts, schema.events, schema.grants):
                 count = connection.execute(sa.delete(table).where(table.c.hire == hire)).rowcount
+            if (newest := _newest(connection)) < resync:  # the numbers above it are given again
+                _put(connection, schema.meta, RESYNC, str(newest).encode())
             gone = Happening(now, Key("", ""), "", Event.FORGOTTEN, f"a person with {count} grants")
             _save(connection, (), [gone])
         self._reached(Failpoint.WIPED, done=False)
@@ -608,6 +628,10 @@ class Ledger:
         with self._looking() as connection:
             rows = connection.execute(sa.select(schema.words).order_by(schema.words.c.id))
             return [Word(row.id, row.at, row.kind, row.hire, row.access, row.integration, row.by) for row in rows]
+
+
+def _newest(connection: sa.Connection) -> int:
+    return int(connection.execute(sa.select(sa.func.max(schema.attempts.c.id))).scalar() or 0)
 
 
 def _is(table: sa.Table, key: Key) -> sa.ColumnElement[bool]:

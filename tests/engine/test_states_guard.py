@@ -115,6 +115,41 @@ def test_what_was_changed_since_the_last_full_resync_counts(twenty, accounts):
     assert "30.00 % is over 25 % (6/20)" in stopped.reason
 
 
+@pytest.mark.parametrize("days", [-1, 1])
+def test_a_clock_that_jumps_moves_nothing_of_what_the_guard_counts(twenty, accounts, days):
+    lose(accounts, *range(8))
+    twenty.clock.turn(days=days)
+    for number in range(5):
+        assert row(twenty.reconcile(hires=[f"h{number:02}"]), f"h{number:02}", "tool").status is Status.PRESENT
+        twenty.clock.turn(days=days)
+    assert "30.00 % is over 25 % (6/20)" in row(twenty.reconcile(hires=["h05"]), "h05", "tool").reason
+
+
+def test_what_is_counted_since_a_resync_outlives_those_who_are_forgotten(twenty, accounts):
+    """The ledger numbers its attempts anew from the last that it still has."""
+    twenty.reconcile()
+    with twenty.ledger() as ledger:
+        for number in range(10, 20):
+            ledger.forget(f"h{number:02}", twenty.clock.now())
+    lose(accounts, *range(10))
+    for number in range(5):
+        assert row(twenty.reconcile(hires=[f"h{number:02}"]), f"h{number:02}", "tool").status is Status.PRESENT
+    assert "60.00 % is over 25 % (6/10)" in row(twenty.reconcile(hires=["h05"]), "h05", "tool").reason
+
+
+def test_the_retries_of_healings_that_failed_are_healings_too(twenty, accounts):
+    accounts.fail_next(8, 500, method="POST")
+    for number in range(8):
+        lose(accounts, number)
+        twenty.reconcile()
+    assert len(accounts.calls("POST")) == 28
+    twenty.clock.turn(hours=1)
+    report = twenty.reconcile()
+    assert held(report) == {f"h{number:02}" for number in range(8)}
+    assert "40.00 % is over 25 % (8/20)" in row(report, "h00", "tool").reason
+    assert len(accounts.calls("POST")) == 28
+
+
 def test_what_was_revoked_since_was_confirmed_then(twenty, accounts, repo):
     repo.settings(gnupg_home=repo.gnupg.path, prune="revoke", max_change_percent=30)
     for number in range(7):
