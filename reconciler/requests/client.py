@@ -225,7 +225,7 @@ class Client:
                 if event.endswith("send_request_headers.started") and info["request"].method != b"CONNECT":
                     self._reached(Failpoint.REQUEST, done=False)
                     progress.left = True
-                    await departed()
+                    departed()
                 elif progress.left and event.endswith("send_request_body.complete"):
                     self._reached(Failpoint.REQUEST, done=True)
 

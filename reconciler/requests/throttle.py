@@ -11,8 +11,8 @@ the server, however long a connection took to open.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
 from reconciler.model.clock import Clock, Stopped
@@ -62,31 +62,33 @@ class Throttle:
         lane.held = max(lane.held, self._clock.now() + min(pause, LONGEST))
 
     @asynccontextmanager
-    async def turn(self, host: str) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    async def turn(self, host: str) -> AsyncIterator[Callable[[], None]]:
         """A place in which one request may be under way; what it gives is to be called when the request has left.
 
         Raises RequestFailed (nothing left) where the program is told to stop during a wait.
         """
         lane = self._lane(host)
-        async with lane.places, AsyncExitStack() as gate:
-            await gate.enter_async_context(lane.gate)
-            await self._take_place(host, lane)
-            waiting = True
+        async with lane.places:
+            await lane.gate.acquire()
+            shut = True
 
-            async def departed() -> None:
-                nonlocal waiting
-                if waiting:
-                    waiting = False
+            def departed() -> None:
+                nonlocal shut
+                if shut:
+                    shut = False
                     lane.last = self._clock.now()
-                    await gate.aclose()
+                    lane.gate.release()
 
             try:
-                if not lane.spacing:
-                    await departed()
-                yield departed
+                await self._take_place(host, lane)
+                try:
+                    if not lane.spacing:
+                        departed()
+                    yield departed
+                finally:
+                    self._everyone.release()
             finally:
-                await departed()  # it may have left without a word: at a transport that does not tell
-                self._everyone.release()
+                departed()  # it may have left without a word, or not at all
 
     async def _take_place(self, host: str, lane: _Lane) -> None:
         """Waits until the host may be asked, and comes back with one of everybody's places."""
