@@ -49,6 +49,9 @@ def measure(name: str, figure: Callable[[], Iterator[tuple[float, float]]], unit
 
 def main(names: list[str]) -> None:
     """Measure the figures of these names, or all: rows to stderr, a JSON object a line to stdout."""
+    unknown = [name for name in names if name not in figures.ALL]
+    if unknown:
+        sys.exit(f"no figure of that name: {', '.join(unknown)}; there are: {'; '.join(figures.ALL)}")
     for name, figure in figures.ALL.items():
         if names and name not in names:
             continue
