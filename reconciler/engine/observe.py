@@ -9,6 +9,7 @@ check of their own (DESIGN section 2.3).
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -45,7 +46,7 @@ class Listings:
     """The listings that were read, each once: for a pass, or for all the slices of an interval."""
 
     def __init__(self) -> None:
-        self._read: dict[str, asyncio.Task[frozenset[str] | None]] = {}
+        self._read: dict[str, asyncio.Task[list[str] | None]] = {}
         self._counts: Counter[str] = Counter()
 
     def expect(self, counts: Mapping[str, int]) -> None:
@@ -60,25 +61,33 @@ class Listings:
         if integration.name not in self._read:
             self._read[integration.name] = asyncio.create_task(_everybody(integration))
         listed = await asyncio.shield(self._read[integration.name])
-        return listed is not None and _folded(wanted) in listed
+        if listed is None:
+            return False
+        who = _folded(wanted)
+        place = bisect_left(listed, who)
+        return place < len(listed) and listed[place] == who
 
 
-async def _everybody(integration: Integration) -> frozenset[str] | None:
-    """Everybody that the listing shows; None where it cannot be read, and single checks answer instead."""
+async def _everybody(integration: Integration) -> list[str] | None:
+    """Everybody that the listing shows; None where it cannot be read, and single checks answer instead.
+
+    Sorted: a set would take five times the memory, and there are as many of them as services.
+    """
     exists, scope = integration.manifest.exists, integration.scope((), {})
     assert exists is not None
     assert exists.listing is not None
     try:
         if integration.connection is not None and (fresh := await integration.connection.fresh()) is not None:
             scope = scope.over(fresh)
-        found = set()
+        found = []
         async for item in items(integration.client, exists.listing, scope, integration.manifest):
             value = walk(item, exists.listing.match)
             if isinstance(value, str | int):
-                found.add(intern(_folded(str(as_text(value)))))  # the same people are in every service's listing
+                found.append(intern(_folded(str(as_text(value)))))  # the same people are in every service's listing
     except (Blocked, RequestFailed):
         return None
-    return frozenset(found)
+    found.sort()
+    return found
 
 
 class Checker:
