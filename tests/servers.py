@@ -191,7 +191,7 @@ class Service:
         self.on(act, times=times, method=method, prefix=prefix)
         return release
 
-    def drip(self, pause: float = 0.05, *, times: int | None = 1, prefix: str = "/") -> None:
+    def drip(self, pause: float = 0.05, *, times: int | None = 1, method: str | None = None, prefix: str = "/") -> None:
         """Answer byte by byte and never come to an end: `pause` seconds between two."""
 
         def act(connection: _Connection, _received: Received) -> None:
@@ -200,9 +200,11 @@ class Service:
                 connection.send(b".")
             connection.drop()
 
-        self.on(act, times=times, prefix=prefix)
+        self.on(act, times=times, method=method, prefix=prefix)
 
-    def flood(self, size: int = 64 << 20, *, times: int | None = 1, prefix: str = "/") -> None:
+    def flood(
+        self, size: int = 64 << 20, *, times: int | None = 1, method: str | None = None, prefix: str = "/"
+    ) -> None:
         """Answer with `size` bytes, 64 KiB at a time, for as long as somebody reads them."""
 
         def act(connection: _Connection, _received: Received) -> None:
@@ -214,7 +216,7 @@ class Service:
                 connection.send(piece)
             connection.drop()
 
-        self.on(act, times=times, prefix=prefix)
+        self.on(act, times=times, method=method, prefix=prefix)
 
     # What happened
 
