@@ -17,8 +17,9 @@ import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -26,7 +27,8 @@ from typing import Any, Self
 import yaml
 
 from reconciler.ledger.store import Ledger
-from reconciler.model.grant import Key, Record
+from reconciler.model.grant import Key, Phase, Record
+from reconciler.model.status import Action, Status
 from tests.servers import eventually
 
 __all__ = ["Daemon", "GnupgHome", "Repo", "Result", "free_port", "run_cli"]
@@ -136,6 +138,29 @@ class Repo:
         """Whether the ledger has a grant with this status; to be waited for with `eventually`."""
         record = self.record(hire, access)
         return record is not None and record.status == status
+
+    def retrying(self, integration: str, stems: Iterable[str], in_: timedelta = timedelta(seconds=-1)) -> None:
+        """As if each had failed an hour before it is due, and no daemon had run since: write that into the ledger."""
+        due = datetime.now(UTC) + in_
+        records = [
+            Record(
+                key=Key(stem, integration),
+                email=f"{stem}@example.com",
+                integration=integration,
+                service=integration,
+                source=f"hires/{stem}.yaml:5",
+                phase=Phase.RETRYING,
+                status=Status.RETRYING,
+                action=Action.WAIT,
+                attempts=1,
+                retry_at=due,
+                checked_at=due - timedelta(hours=1),
+                last_error="answered 500",
+            )
+            for stem in stems
+        ]
+        with closing(Ledger.open(f"sqlite:///{self.state}", self.root)) as ledger:
+            ledger.save(records)
 
     def git(self, *arguments: str) -> str:
         done = subprocess.run(

@@ -7,14 +7,15 @@ time; what people, commits and due retries ask for does not queue.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 from reconciler.engine.observed import Selection
+from reconciler.model.grant import Key
 from reconciler.repository.desired import Service
 
-__all__ = ["REST", "Lane", "cut"]
+__all__ = ["REST", "Lane", "cut", "in_parts"]
 
 AT_ONCE = 2
 """So many of a lane's passes run side by side."""
@@ -61,6 +62,18 @@ def _part(
     return replace(
         selection, hires=hires, integrations=own if selection.integrations is None else own & selection.integrations
     )
+
+
+def in_parts(selection: Selection, most: int) -> Iterator[Selection]:
+    """A selection of hires as several, each of so many hires at most and of their grants."""
+    hires = sorted(selection.hires or ())
+    grants: dict[str, list[Key]] = {}
+    for key in selection.grants or ():
+        grants.setdefault(key.hire, []).append(key)
+    for place in range(0, len(hires), most):
+        some = hires[place : place + most]
+        theirs = None if selection.grants is None else frozenset(key for hire in some for key in grants.get(hire, ()))
+        yield replace(selection, hires=frozenset(some), grants=theirs)
 
 
 class Lane:

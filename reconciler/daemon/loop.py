@@ -19,7 +19,7 @@ from zlib import crc32
 
 import structlog
 
-from reconciler.daemon.lanes import Lane, cut
+from reconciler.daemon.lanes import REST, Lane, cut, in_parts
 from reconciler.daemon.touched import touched
 from reconciler.engine.accepted import in_force, keep
 from reconciler.engine.claims import Claims, InHand
@@ -111,6 +111,9 @@ class Daemon:
         self._owed_from = clock.now()
         self._patience = SOONEST
         self._lanes: dict[str, Lane] = {}
+        self._due_lanes: dict[str, Lane] = {}
+        self._in_line: set[Key] = set()
+        """What is due and waits in one of these, or has its turn."""
         self._slices: list[list[str]] = []
         self._sliced = 0
         self._listings = Listings()
@@ -255,7 +258,7 @@ class Daemon:
                 self._start_asked(asked)
             due = self._due(now) | self._claims.postponed()
             if due:
-                self._start(Selection.of(due), "due")
+                self._start(Selection.of(due), "due", lanes=self._due_lanes)
             if not timedelta() < self._owed_from - now <= LATEST:  # its time has come, or the clock was set back
                 owed, self._owed = self._owed, {}
                 for selection, (why, released) in owed.items():
@@ -307,8 +310,8 @@ class Daemon:
             self._start(Selection.of(asked.touched), "asked")
 
     def _due(self, now: datetime) -> set[Key]:
-        """The grants whose retry is due and that no pass has in hand."""
-        return {key for key in self._held.ledger.due(now) if not self._claims.busy(key)}
+        """The grants whose retry is due and that no pass has in hand, or will have."""
+        return {key for key in self._held.ledger.due(now) if not self._claims.busy(key)} - self._in_line
 
     def _everybody(self) -> list[str]:
         """Every hire that git or the ledger has."""
@@ -329,10 +332,8 @@ class Daemon:
             self._start(replace(selection, hires=frozenset(people)), why, released=released)
             return
         self._read_listings_anew()
-        parts = (people[place : place + AT_A_TIME] for place in range(0, len(people), AT_A_TIME))
-        self._run(
-            self._queue_all((replace(selection, hires=frozenset(hires)) for hires in parts), why, released=released)
-        )
+        parts = in_parts(replace(selection, hires=frozenset(people)), AT_A_TIME)
+        self._run(self._queue_all(parts, why, released=released))
 
     async def _queue_all(self, selections: Iterable[Selection], why: str, *, released: bool) -> None:
         """Queue one after the other: to say whose each is takes a while, in which others have their turn."""
@@ -386,10 +387,18 @@ class Daemon:
 
     # What
 
-    def _start(self, selection: Selection, why: str, *, released: bool = False) -> None:
-        """Passes over a selection that need not queue, one for each service that it meets."""
-        for part in self._cut(selection).values():
-            self._run(self._pass(part, why, released=released))
+    def _start(
+        self, selection: Selection, why: str, *, released: bool = False, lanes: dict[str, Lane] | None = None
+    ) -> None:
+        """Passes over some hires or grants, those of each service it meets, a bounded number of hires at a time.
+
+        They wait for nobody but each other, unless they are given `lanes` to wait in, by service.
+        """
+        for name, whole in self._cut(selection).items():
+            lane = Lane(self._run) if lanes is None else lanes.setdefault(name, Lane(self._run))
+            for part in in_parts(whole, AT_A_TIME):
+                self._in_line |= part.grants or frozenset()
+                lane.put(partial(self._pass, part, why, released=released))
 
     def _queue(self, selection: Selection, why: str, *, released: bool = False) -> None:
         """Passes over a selection, each when its service's lane comes to it.
@@ -402,20 +411,26 @@ class Daemon:
                 lane.put(partial(self._pass, part, why, self._listings, released=released))
 
     def _cut(self, selection: Selection) -> dict[str, Selection]:
+        """A selection, cut by service; each part has its own hires only, and of single grants its own."""
         desired = self._desired()
         if selection.hires is None:
             return cut(selection, desired.services)
-        met = [
-            (hire, grant.integration)
+        found = [
+            (grant.key, grant.integration)
             for hire in selection.hires
             for grant in desired.grants(hire)
             if selection.covers(grant.key, grant.integration)
         ]
         if selection.grants is None:
-            met += self._held.ledger.integrations(selection.hires)
-        else:
-            met += [(record.key.hire, record.integration) for record in self._records(selection.grants)]
-        return cut(selection, desired.services, met)
+            met = [(key.hire, integration) for key, integration in found]
+            return cut(selection, desired.services, [*met, *self._held.ledger.integrations(selection.hires)])
+        found += [(record.key, record.integration) for record in self._records(selection.grants)]
+        home = {integration: name for name, service in desired.services.items() for integration in service.manifests}
+        own: dict[str, set[Key]] = {}
+        for key, integration in found:
+            own.setdefault(home.get(integration, REST), set()).add(key)
+        parts = cut(selection, desired.services, [(key.hire, integration) for key, integration in found])
+        return {name: replace(part, grants=frozenset(own.get(name, ()))) for name, part in parts.items()}
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -453,6 +468,7 @@ class Daemon:
             log.exception("pass.broken", why=why)
         finally:
             in_hand.close()
+            self._in_line -= selection.grants or frozenset()
             if not self._running - {asyncio.current_task()}:
                 self.pulse.due_since = None if self.pulse.problem is None else self.pulse.due_since
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections import Counter
 from collections.abc import AsyncGenerator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -13,6 +15,9 @@ from reconciler.daemon import loop
 from tests.daemon.running import Turned, running, until
 from tests.repo import Repo
 from tests.servers import AccountService
+
+DUE = 300
+"""More than are in one pass."""
 
 
 @pytest.fixture
@@ -71,3 +76,30 @@ def test_a_daemon_that_would_hear_of_no_commit_ends(tool: Repo, monkeypatch: pyt
 
     with pytest.raises(RuntimeError, match="no watch"):
         asyncio.run(walk())
+
+
+def test_many_that_are_due_at_once_are_taken_in_parts_and_each_once(repo: Repo, accounts: AccountService) -> None:
+    """Over many looks at what is due: nobody is asked for again and again while the others wait for their turn."""
+    stems = [f"h{number}" for number in range(DUE)]
+    repo.settings(interval="100d")
+    repo.manifest("tool", accounts.manifest())
+    for stem in stems:
+        repo.hire(stem, "tool")
+    repo.retrying("tool", stems, in_=timedelta(hours=1))
+    repo.commit()
+
+    async def walk() -> None:
+        clock = Turned()
+        async with running(repo, clock) as now:
+            await until(lambda: sum(len(report.rows) for _, report in now.passes) == DUE)
+            accounts.requests.clear()
+            now.passes.clear()
+            accounts.add(*(f"{stem}@example.com" for stem in stems))  # there is nothing left to make
+            accounts.delay = 0.1
+            clock.turn(hours=2)
+            await until(lambda: sum(len(report.rows) for _, report in now.passes) >= DUE, 30)
+            parts = sorted((len(report.rows), why) for why, report in now.passes)
+            assert parts == [(DUE - loop.AT_A_TIME, "due"), (loop.AT_A_TIME, "due")]
+
+    asyncio.run(walk())
+    assert set(Counter(accounts.lines()).values()) == {1}

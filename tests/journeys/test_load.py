@@ -6,14 +6,12 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
-from datetime import UTC, datetime, timedelta
+from contextlib import ExitStack
 
 import pytest
 
 from reconciler.ledger.store import Ledger
-from reconciler.model.grant import Key, Phase, Record
-from reconciler.model.status import Action, Status
+from reconciler.model.grant import Phase
 from tests.repo import Daemon, Repo
 from tests.servers import AccountService, Received, Reply, eventually
 
@@ -49,30 +47,6 @@ def services() -> Iterator[list[Counted]]:
         yield [stack.enter_context(Counted()) for _ in range(2)]
 
 
-def due(repo: Repo, integration: str, stems: list[str]) -> None:
-    """As if each had failed an hour ago, and the daemon had been down since."""
-    now = datetime.now(UTC)
-    records = [
-        Record(
-            key=Key(stem, integration),
-            email=f"{stem}@example.com",
-            integration=integration,
-            service=integration,
-            source=f"hires/{stem}.yaml:5",
-            phase=Phase.RETRYING,
-            status=Status.RETRYING,
-            action=Action.WAIT,
-            attempts=1,
-            retry_at=now - timedelta(seconds=1),
-            checked_at=now - timedelta(hours=1),
-            last_error="answered 500",
-        )
-        for stem in stems
-    ]
-    with closing(Ledger.open(f"sqlite:///{repo.state}", repo.root)) as ledger:
-        ledger.save(records)
-
-
 def test_a_thousand_at_once(repo: Repo, services: list[Counted]) -> None:
     people, hooks = services
     repo.settings(interval="1d", limits={"per_host": PER_HOST, "concurrency": CONCURRENCY})
@@ -82,7 +56,7 @@ def test_a_thousand_at_once(repo: Repo, services: list[Counted]) -> None:
     for integration, theirs in stems.items():
         for stem in theirs:
             repo.hire(stem, integration)
-        due(repo, integration, theirs)
+        repo.retrying(integration, theirs)
     repo.commit()
     people.delay = hooks.delay = 0.03
     with Daemon(repo) as daemon:
@@ -112,7 +86,7 @@ def test_the_rate_is_kept(repo: Repo, services: list[Counted]) -> None:
     stems = [f"a{number}" for number in range(number)]
     for stem in stems:
         repo.hire(stem, "tool")
-    due(repo, "tool", stems)
+    repo.retrying("tool", stems)
     repo.commit()
     with Daemon(repo):
         eventually(lambda: len(people.created) == number and len(people.requests) >= 3 * number, 30)
