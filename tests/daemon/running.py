@@ -20,11 +20,12 @@ __all__ = ["Running", "Turned", "running", "until"]
 
 
 class Turned(SystemClock):
-    """The machine's clock, whose hands a test can turn."""
+    """The machine's clock, whose hands a test can turn. With a `pace`, they turn by that much at each wait instead."""
 
     def __init__(self) -> None:
         super().__init__()
         self._turned = timedelta()
+        self.pace: timedelta | None = None
 
     def now(self) -> datetime:
         return super().now() + self._turned
@@ -32,6 +33,13 @@ class Turned(SystemClock):
     def turn(self, **span: float) -> None:
         """Turn the hands: `turn(hours=1)`; backwards too."""
         self._turned += timedelta(**span)
+
+    async def sleep(self, seconds: float) -> None:
+        if self.pace is None:
+            await super().sleep(seconds)
+        else:
+            self._turned += self.pace
+            await super().sleep(0.01)
 
 
 @dataclass

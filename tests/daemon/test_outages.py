@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from datetime import timedelta
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from typing import Any
 
 import pytest
 import structlog
+from aiosmtpd.controller import Controller
 
-from tests.daemon.running import running, until
-from tests.repo import Repo
-from tests.servers import AccountService
+from tests.daemon.running import Turned, running, until
+from tests.repo import Repo, free_port
+from tests.servers import AccountService, Service
 
 
 @pytest.fixture
@@ -38,3 +44,68 @@ def test_an_outage_is_told_when_it_begins_and_when_it_is_over(tool: Repo, accoun
         assert "answered 503" in told[0]["problem"]
 
     asyncio.run(walk())
+
+
+class Mailbox:
+    """A mail server that keeps what it gets."""
+
+    def __init__(self) -> None:
+        self.messages: list[EmailMessage] = []
+        self.port = free_port()
+
+    async def handle_DATA(self, _server: Any, _session: Any, envelope: Any) -> str:  # noqa: N802
+        self.messages.append(message_from_bytes(envelope.content, policy=policy.default))
+        return "250 OK"
+
+
+@pytest.fixture
+def mailbox() -> Iterator[Mailbox]:
+    mailbox = Mailbox()
+    controller = Controller(mailbox, hostname="127.0.0.1", port=mailbox.port)
+    controller.start()
+    yield mailbox
+    controller.stop()
+
+
+def test_an_hour_over_500_hires_is_two_messages(
+    repo: Repo, accounts: AccountService, service: Service, mailbox: Mailbox
+) -> None:
+    """By e-mail and by webhook, through a daemon that looks at everybody once an hour, a few at a time."""
+    stems = [f"h{number}" for number in range(500)]
+    service.route("POST", "/hook", {})
+    repo.settings(
+        interval="1h",
+        alerts=[{"email": "it@example.com"}, {"webhook": f"{service.url}/hook"}],
+        smtp={"host": "127.0.0.1", "port": mailbox.port, "sender": "access@example.com"},
+    )
+    repo.manifest("tool", accounts.manifest())
+    for stem in stems:
+        repo.hire(stem, "tool")
+    repo.commit()
+    accounts.add(*(f"{stem}@example.com" for stem in stems))
+
+    async def walk() -> None:
+        clock = Turned()
+        async with running(repo, clock) as now:
+            await until(lambda: sum(len(report.rows) for _, report in now.passes) == len(stems), 30)
+            accounts.requests.clear()
+            accounts.fail_next(None, 503)
+            down = clock.now()
+            clock.pace = timedelta(minutes=1)
+            await until(lambda: clock.now() - down >= timedelta(hours=1), 30)
+            assert len({call.path for call in accounts.requests}) > 450
+            accounts.clear()
+            await until(lambda: len(service.requests) == 2)
+            await until(lambda: clock.now() - down >= timedelta(hours=1, minutes=30))
+
+    asyncio.run(walk())
+    first, second = (call.json()["events"] for call in service.requests)
+    assert [(event["kind"], event["integration"]) for event in (*first, *second)] == [
+        ("outage", "tool"),
+        ("recovered", "tool"),
+    ]
+    assert [message["Subject"] for message in mailbox.messages] == [
+        "Access: tool checks fail",
+        "Access: tool checks are answered again",
+    ]
+    assert "answered 503" in mailbox.messages[0].get_content()
