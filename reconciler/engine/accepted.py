@@ -144,8 +144,8 @@ def _refuse_planted(world: World, head: Tree, settings: Settings) -> None:
     inside = PurePosixPath(state.relative_to(root).as_posix())
     ours = [inside.with_name(inside.name + ending) for ending in ("", "-wal", "-shm", "-journal", ".lock")]
     folders = [folder for folder in inside.parents if folder.name]
-    planted = [path for path in ours if path.as_posix() in head.root]
-    planted += [folder for folder in folders if folder.as_posix() in head.root and not head.has(folder.as_posix())]
+    planted = [path for path in ours if head.holds(path.as_posix())]
+    planted += [folder for folder in folders if head.holds(folder.as_posix()) and not head.has(folder.as_posix())]
     if planted:
         raise RepositoryError(
             f"commit {head.revision[:12]} has {planted[0]} in it, where the state is kept: what stands there may be "

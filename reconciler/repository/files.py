@@ -174,7 +174,8 @@ class Reader:
             self._misnamed = []
             return Index(self._slims(tree, tree.files("hires")))
         found = [file for path in paths if (file := tree.find(path)) is not None]
-        self._misnamed = [problem for problem in self._misnamed if problem.file not in paths]
+        shown = {_shown(path) for path in paths}
+        self._misnamed = [problem for problem in self._misnamed if problem.file not in shown]
         gone = [path for path in paths if path in self._people.paths]
         return self._people.updated(gone, list(self._slims(tree, found)))
 
@@ -190,9 +191,9 @@ class Reader:
         if self._recalled is None:
             self._recalled = recall(self._kept_in) if self._kept_in is not None else {}
         for file in files:
-            path = PurePosixPath(file.path)
-            if path.suffix not in _HIRES.endings:
-                self._misnamed += _not_read(file.path, path.suffix, _HIRES)
+            unread = _not_read(file.path, _HIRES)
+            if unread is not None:
+                self._misnamed += unread
                 continue
             known = self._people.paths.get(file.path) or self._recalled.get(file.path)
             if known is None or known.blob != file.blob:
@@ -210,9 +211,9 @@ class Reader:
         stems: dict[str, list[_Parsed]] = {}
         paths: dict[str, list[str]] = {}
         for file in tree.files(kind.folder):
-            path = PurePosixPath(file.path)
-            if path.suffix not in kind.endings:
-                found.problems += _not_read(file.path, path.suffix, kind)
+            path, unread = PurePosixPath(file.path), _not_read(file.path, kind)
+            if unread is not None:
+                found.problems += unread
                 continue
             parsed = self._parsed.get(file.path)
             if parsed is None or parsed.blob != file.blob:
@@ -300,12 +301,23 @@ def _entry_lines(model: Model, document: Document) -> tuple[int, ...]:
     return tuple(lines)
 
 
-def _not_read(path: str, suffix: str, kind: _Kind[Any]) -> list[Problem]:
-    """A word about a file that its author may take for one of ours."""
+def _not_read(path: str, kind: _Kind[Any]) -> list[Problem] | None:
+    """A word about a file that is not read, where its author may take it for one of ours; None for one that is read."""
+    suffix = PurePosixPath(path).suffix
+    ours, shown = suffix in kind.endings, _shown(path)
+    if ours and shown == path:
+        return None
+    if ours:
+        return [Problem(shown, None, "not read: its name is not UTF-8; rename it")]
     if suffix.lower() not in (*_YAML, ".json"):
         return []
     endings = ", ".join(kind.endings)
-    return [Problem(path, None, f"not read: a name in {kind.folder}/ ends in {endings}; rename it", Severity.WARNING)]
+    return [Problem(shown, None, f"not read: a name in {kind.folder}/ ends in {endings}; rename it", Severity.WARNING)]
+
+
+def _shown(path: str) -> str:
+    """A path as text: a name that is not UTF-8 has its odd bytes written out."""
+    return path.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
 def _twins(stem: str, paths: list[str], kind: _Kind[Any]) -> list[Problem]:

@@ -7,7 +7,6 @@ Source of truth). Objects are read through libgit2; only fetching needs the `git
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, Self
 
@@ -28,11 +27,10 @@ FOLDERS = ("config", "hires", "manifests")
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """Who made a revision, and when it was committed, in UTC."""
+    """Who made a revision."""
 
     revision: str
     author: str
-    at: datetime
 
 
 class Checkout:
@@ -107,12 +105,12 @@ class Checkout:
         return frozenset(file.path for file in before ^ after)
 
     def commit(self, revision: str) -> Commit:
-        """By whom a revision was made, as `Name <address>`, and when it was committed."""
+        """By whom a revision was made, as `Name <address>`."""
         if self.repository is None:
             raise RepositoryError(f"{self.root} is no git checkout: it has no commit {revision!r}")
         commit = self._commit(self.repository, revision)
         name, address = (raw.decode(errors="replace") for raw in (commit.author.raw_name, commit.author.raw_email))
-        return Commit(str(commit.id), f"{name} <{address}>", datetime.fromtimestamp(commit.commit_time, UTC))
+        return Commit(str(commit.id), f"{name} <{address}>")
 
     def has_remote(self, name: str) -> bool:
         """Whether there is somewhere to fetch from."""

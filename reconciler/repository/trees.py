@@ -10,7 +10,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -21,10 +21,16 @@ from pygit2.enums import FileMode
 from reconciler.model.errors import RepositoryError
 from reconciler.repository.broken import MAX_BYTES, broken, too_large
 
-__all__ = ["WORKTREE", "CommitTree", "File", "FolderTree", "Tree"]
+__all__ = ["MOST", "WORKTREE", "CommitTree", "File", "FolderTree", "Tree"]
 
 WORKTREE = "worktree"
 """The revision of a folder that is read as it stands."""
+
+MOST = 250_000
+"""Files and folders of a commit that are looked at: a few objects of git can spell a tree that is walked for years."""
+
+DEEPEST = 100
+"""Folders within one another."""
 
 _FILES = (FileMode.BLOB, FileMode.BLOB_EXECUTABLE)
 
@@ -58,19 +64,60 @@ class Tree(Protocol):
 
 
 class CommitTree:
-    """A commit's tree."""
+    """A commit's tree. Whatever is asked of it raises RepositoryError where git's objects are damaged or not there."""
 
     def __init__(self, repository: pygit2.Repository, commit: pygit2.Commit) -> None:
         self._repository = repository
-        self.root = commit.tree
         self.revision = str(commit.id)
+        with self._whole("tree"):
+            self._root = commit.tree
 
     def files(self, folder: str) -> Iterator[File]:
-        """Every file under a folder, sorted by path."""
-        top = self._at(folder)
-        if not isinstance(top, pygit2.Tree):
-            return
-        waiting = [(f"{folder}/", iter(top))]
+        """Every file under a folder, sorted by path; all of them are known to be there before the first is given."""
+        with self._whole(folder):
+            top = self._at(folder)
+            return iter(list(self._walk(f"{folder}/", top)) if isinstance(top, pygit2.Tree) else [])
+
+    def find(self, path: str) -> File | None:
+        """The file at a path."""
+        with self._whole(path):
+            entry = self._at(path)
+            return File(path, str(entry.id)) if entry is not None and entry.filemode in _FILES else None
+
+    def has(self, folder: str) -> bool:
+        """Whether there is such a folder."""
+        with self._whole(folder):
+            return isinstance(self._at(folder), pygit2.Tree)
+
+    def holds(self, path: str) -> bool:
+        """Whether anything at all stands at a path."""
+        with self._whole(path):
+            return self._at(path) is not None
+
+    def read(self, file: File) -> bytes:
+        """A file's content."""
+        with self._whole(file.path):
+            _kind, size = self._repository.odb.read_header(file.blob)
+            if size > MAX_BYTES:
+                raise too_large(file.path, size)
+            return self._repository.odb.read(file.blob)[1]
+
+    def changed(self, other: CommitTree) -> frozenset[str]:
+        """The paths of the files that are not the same in both; folders with one id are not looked into."""
+        with self._whole("tree"):
+            return frozenset(_differing(other._root, self._root))
+
+    def _at(self, path: str) -> pygit2.Object | None:
+        here: pygit2.Object = self._root
+        for name in path.split("/"):
+            if not isinstance(here, pygit2.Tree) or name not in here:
+                return None
+            here = here[name]  # a KeyError from here on: it stands in the tree, and git has no such object
+        return here
+
+    def _walk(self, folder: str, top: pygit2.Tree) -> Iterator[File]:
+        looked_at = 0
+        waiting = [(folder, iter(top))]
         while waiting:
             prefix, entries = waiting[-1]
             entry = next(entries, None)
@@ -80,57 +127,51 @@ class CommitTree:
             name = entry.name or ""
             if name.startswith("."):
                 continue
+            looked_at += 1
+            _refuse_endless(looked_at, len(waiting))
             if isinstance(entry, pygit2.Tree):
                 waiting.append((f"{prefix}{name}/", iter(entry)))
             elif entry.filemode in _FILES:
                 yield File(prefix + name, str(entry.id))
 
-    def find(self, path: str) -> File | None:
-        """The file at a path."""
-        entry = self._at(path)
-        return File(path, str(entry.id)) if entry is not None and entry.filemode in _FILES else None
-
-    def has(self, folder: str) -> bool:
-        """Whether there is such a folder."""
-        return isinstance(self._at(folder), pygit2.Tree)
-
-    def read(self, file: File) -> bytes:
-        """A file's content; raises RepositoryError where the object is not there (a partial or damaged clone)."""
+    @contextmanager
+    def _whole(self, what: str) -> Iterator[None]:
         try:
-            _kind, size = self._repository.odb.read_header(file.blob)
-            if size > MAX_BYTES:
-                raise too_large(file.path, size)
-            return self._repository.odb.read(file.blob)[1]
+            yield
         except (KeyError, pygit2.GitError) as error:
             raise RepositoryError(
-                f"git has no content for {file.path} at {self.revision}: a partial or damaged clone; run `git fsck`, "
+                f"git has no content for {what} at {self.revision}: a partial or damaged clone; run `git fsck`, "
                 f"or clone again ({error})"
             ) from error
 
-    def changed(self, other: CommitTree) -> frozenset[str]:
-        """The paths of the files that are not the same in both; folders with one id are not looked into."""
-        return frozenset(_differing("", other.root, self.root))
 
-    def _at(self, path: str) -> pygit2.Object | None:
-        try:
-            return self.root[path]
-        except KeyError:
-            return None
-
-
-def _differing(prefix: str, old: pygit2.Tree | None, new: pygit2.Tree | None) -> Iterator[str]:
+def _differing(old: pygit2.Tree, new: pygit2.Tree) -> Iterator[str]:
     """Folder by folder, by id: in a large repository libgit2's own difference takes fifty times as long."""
-    before = {entry.name: entry for entry in old} if old is not None else {}
-    after = {entry.name: entry for entry in new} if new is not None else {}
-    for name in before.keys() | after.keys():
-        was, now = before.get(name), after.get(name)
-        if was is not None and now is not None and (was.id, was.filemode) == (now.id, now.filemode):
-            continue
-        folders = [entry if isinstance(entry, pygit2.Tree) else None for entry in (was, now)]
-        if any(folder is not None for folder in folders):
-            yield from _differing(f"{prefix}{name}/", *folders)
-        if any(entry is not None and entry.filemode in _FILES for entry in (was, now)):
-            yield f"{prefix}{name}"
+    looked_at = 0
+    waiting: list[tuple[str, pygit2.Tree | None, pygit2.Tree | None]] = [("", old, new)]
+    while waiting:
+        prefix, was_tree, now_tree = waiting.pop()
+        before = {entry.name: entry for entry in was_tree} if was_tree is not None else {}
+        after = {entry.name: entry for entry in now_tree} if now_tree is not None else {}
+        for name in before.keys() | after.keys():
+            was, now = before.get(name), after.get(name)
+            if was is not None and now is not None and (was.id, was.filemode) == (now.id, now.filemode):
+                continue
+            looked_at += 1
+            _refuse_endless(looked_at, prefix.count("/"))
+            left, right = (entry if isinstance(entry, pygit2.Tree) else None for entry in (was, now))
+            if left is not None or right is not None:
+                waiting.append((f"{prefix}{name}/", left, right))
+            if any(entry is not None and entry.filemode in _FILES for entry in (was, now)):
+                yield f"{prefix}{name}"
+
+
+def _refuse_endless(looked_at: int, depth: int) -> None:
+    if looked_at > MOST or depth > DEEPEST:
+        raise RepositoryError(
+            f"the commit has more than {MOST:,} files and folders, or {DEEPEST} folders within one another: that is no "
+            "repository of hires; take out what does not belong here"
+        )
 
 
 class FolderTree:

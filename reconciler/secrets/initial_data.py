@@ -138,8 +138,10 @@ class InitialData:
 def service_of(name: str) -> str | None:
     """The service that a file of this name in the folder is for; None where it is no initial data."""
     suffix = next((suffix for suffix in _SUFFIXES if name.endswith(suffix)), None)
-    # `.sops.yaml` and the like are settings of tools; a file in a folder below is nobody's.
-    return None if suffix is None or name.startswith(".") or "/" in name else name.removesuffix(suffix)
+    # `.sops.yaml` and the like are settings of tools; a file in a folder below, or with signs that no service has in
+    # its name, is nobody's.
+    ours = suffix is not None and not name.startswith(".") and "/" not in name and name.isprintable()
+    return name.removesuffix(suffix) if suffix is not None and ours else None
 
 
 def is_id(name: object) -> bool:

@@ -272,6 +272,26 @@ def test_a_file_that_looks_like_ours_and_is_not_read_is_told(load) -> None:
     ]
 
 
+def test_a_name_that_is_not_utf_8_is_told_in_letters_that_can_be_written(tmp_path: Path) -> None:
+    repo, reader = Repo(tmp_path / "repo"), Reader()
+    repo.write("hires/Zo\udceb.yaml", ADA)
+    repo.write("manifests/\udcff.json", "{}")
+    repo.commit()
+    checkout = Checkout.open(repo.root)
+    told = [
+        "hires/Zo\\xeb.yaml: error: not read: its name is not UTF-8; rename it",
+        "manifests/\\xff.json: error: not read: its name is not UTF-8; rename it",
+    ]
+    for tree in (checkout.worktree(), checkout.head()):
+        files = reader.load(tree)
+        assert said(files) == told
+        assert list(files.hires) == []
+    repo.git("mv", "hires/Zo\udceb.yaml", "hires/zoe.yaml")
+    repo.commit()
+    assert said(files := reader.load(checkout.head())) == told[1:]
+    assert list(files.hires) == ["zoe"]
+
+
 def test_access_that_is_an_alias_has_a_line_for_each_entry(load) -> None:
     files = load({"hires/a.yaml": ADA + "extra: {X: &x [a, b]}\naccess: *x\n"})
     assert files.hires["a"].lines == (5, 5)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from reconciler.model.errors import RepositoryError
 from reconciler.repository.source import Checkout, File
 from reconciler.repository.yaml import BrokenFile
 from tests.repo import Repo
+from tests.repository.objects import Objects
 
 
 @pytest.fixture
@@ -264,8 +264,47 @@ def test_submodules_are_skipped(repo: Repo, tmp_path: Path) -> None:
     assert not checkout.head().has("hires/sub")
 
 
-def test_who_committed_and_when(repo: Repo) -> None:
+def test_who_committed(repo: Repo) -> None:
     commit = Checkout.open(repo.root).commit("HEAD")
     assert commit.revision == repo.git("rev-parse", "HEAD")
     assert commit.author == "Ida Admin <ida@example.com>"
-    assert commit.at == datetime.fromtimestamp(int(repo.git("show", "-s", "--format=%ct")), UTC)
+
+
+@pytest.mark.parametrize("when", [b"99999999999999999 +0000", b"-99999999999 +0000", b"1 +999999"])
+def test_a_commit_from_beyond_the_calendar(repo: Repo, when: bytes) -> None:
+    objects = Objects(repo.root)
+    commit = objects.commit(objects.root(objects.tree()), when)
+    assert Checkout.open(repo.root).commit(commit).author == "Ida Admin <ida@example.com>"
+
+
+DAMAGE = {
+    "no object": lambda objects: objects.root(b"\1" * 20),
+    "no tree": lambda objects: objects.root(objects.put("tree", b"100644 x")),
+    "a mode that is none": lambda objects: objects.root(objects.put("tree", b"x y\0" + b"\1" * 20)),
+    "no object below": lambda objects: objects.root(objects.tree((0o40000, b"x", b"\1" * 20))),
+    "no root": lambda objects: b"\1" * 20,
+    "a root that is no tree": lambda objects: objects.put("tree", b"100644 x"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_damaged_objects_name_the_next_step(repo: Repo, damage) -> None:
+    objects, checkout = Objects(repo.root), Checkout.open(repo.root)
+    commit = objects.commit(damage(objects))
+    with pytest.raises(RepositoryError, match="a partial or damaged clone; run `git fsck`"):
+        list(checkout.at(commit).files("hires"))
+    with pytest.raises(RepositoryError, match="a partial or damaged clone; run `git fsck`"):
+        checkout.changed(checkout.head(), checkout.at(commit))
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize(("wide", "deep"), [(10, 30), (1, 3000)], ids=["a tree of the same tree", "folders in folders"])
+def test_a_tree_that_is_walked_for_years(repo: Repo, wide: int, deep: int) -> None:
+    objects, checkout = Objects(repo.root), Checkout.open(repo.root)
+    tree = objects.tree((0o100644, b"x.yaml", objects.put("blob", b"x")))
+    for _ in range(deep):
+        tree = objects.tree(*((0o40000, b"%d" % number, tree) for number in range(wide)))
+    bomb = checkout.at(objects.commit(objects.root(tree)))
+    for walk in (lambda: bomb.files("hires"), lambda: checkout.changed(checkout.head(), bomb)):
+        with pytest.raises(RepositoryError, match="more than 250,000 files and folders, or 100 folders within"):
+            walk()
