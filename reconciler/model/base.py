@@ -65,7 +65,7 @@ Email = Annotated[str, BeforeValidator(_email)]
 
 Identifier = Annotated[str, BeforeValidator(as_text), StringConstraints(min_length=1)]
 
-DURATION = re.compile(r"(\d{1,6})(s|m|h|d)")
+DURATION = re.compile(r"([0-9]{1,6})(s|m|h|d)")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 

@@ -6,6 +6,7 @@ import re
 from datetime import timedelta
 from functools import lru_cache
 from ipaddress import ip_address
+from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo
 
@@ -17,11 +18,27 @@ __all__ = ["Alert", "Git", "Limits", "Settings", "Smtp", "Suspension", "Twilio",
 
 _FULL_ID = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
-MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
+SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
+
+
+def _one_line(value: str) -> str:
+    if not value.isprintable():
+        raise ValueError("control characters cannot stand in it")
+    return value
+
+
+Line = Annotated[Text, StringConstraints(min_length=1), AfterValidator(_one_line)]
+"""A name, a path or an address: what another program, or the operating system, is given as one argument."""
 
 
 def _never(value: Any) -> Any:
     return None if value in (None, False, "never") else duration(value)
+
+
+def _a_second(value: timedelta) -> timedelta:
+    if value < SECOND:
+        raise ValueError("an interval of less than 1s would be over before its first check")
+    return value
 
 
 def _full_id(value: str) -> str:
@@ -37,19 +54,22 @@ class Git(Model):
     which all of them are signed, by its full id, since a name could be made to mean another one.
     """
 
-    remote: Text = "origin"
-    branch: Text = "main"
+    remote: Line = "origin"
+    branch: Line = "main"
     fetch: Annotated[timedelta | None, BeforeValidator(_never)] = MINUTE
     verify_signatures: bool = False
     trusted_from: Annotated[Text, AfterValidator(_full_id)] | None = None
 
 
 class Limits(Model):
-    """What the services are spared. `rate` counts requests a second to one host; null sets no limit."""
+    """What the services are spared. `rate` counts requests a second to one host; null sets no limit.
+
+    A rate that lets nothing leave for hours would look like a service that hangs.
+    """
 
     concurrency: Annotated[int, Field(ge=1, le=10_000)] = 100
     per_host: Annotated[int, Field(ge=1, le=1_000)] = 20
-    rate: Annotated[float, Field(gt=0)] | None = None
+    rate: Annotated[float, Field(ge=0.01, le=10_000)] | None = None
     timeout: Annotated[Duration, Field(gt=timedelta())] = timedelta(seconds=30)
 
 
@@ -75,26 +95,26 @@ def _starttls(value: Any) -> Any:
 class Smtp(Model):
     """The mail server; its password is `SMTP_PASSWORD` in the reconciler's initial data."""
 
-    host: Text = "localhost"
+    host: Line = "localhost"
     port: Annotated[int, Field(ge=1, le=65535)] = 25
     sender: Email = "reconciler@localhost"
     starttls: Annotated[Literal["auto", "always", "never"], BeforeValidator(_starttls)] = "auto"
-    username: Text | None = None
+    username: Line | None = None
 
 
 class Twilio(Model):
     """Where texts are sent; its token is `TWILIO_AUTH_TOKEN` in the reconciler's initial data."""
 
-    account_sid: Text
-    from_number: Text
-    url: Text = "https://api.twilio.com"
+    account_sid: Line
+    from_number: Line
+    url: Line = "https://api.twilio.com"
 
 
 class Alert(Model):
     """One receiver of alerts: an address or a webhook's URL."""
 
     email: Email | None = None
-    webhook: Text | None = None
+    webhook: Line | None = None
 
     @model_validator(mode="after")
     def _one_receiver(self) -> Self:
@@ -111,9 +131,12 @@ def _zone(value: str) -> str:
     return value
 
 
+_LISTEN = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*):([0-9]{1,5})")
+
+
 def _listen(value: str) -> str:
-    host, _, port = value.rpartition(":")
-    if not host or not port.isdigit() or int(port) > 65535:
+    match = _LISTEN.fullmatch(value)
+    if match is None or int(match[2]) > 65535:
         raise ValueError("listen is host:port, such as 127.0.0.1:8080")
     return value
 
@@ -121,26 +144,42 @@ def _listen(value: str) -> str:
 def _state(value: str) -> str:
     if not value.startswith(("sqlite:///", "postgresql://", "postgresql+")):
         raise ValueError("state is sqlite:///path or postgresql://…")
+    if value.startswith("sqlite") and PurePosixPath(value.removeprefix("sqlite:///")).name in {"", ".."}:
+        raise ValueError("state names no file: write sqlite:///path, such as sqlite:///.reconciler/state.db")
+    return value
+
+
+def _home(value: str) -> str:
+    if value.startswith("~") and value != "~" and not value.startswith("~/"):
+        raise ValueError("only ~/ stands for a home, that of whoever runs the program: write the path out")
+    return value
+
+
+def _host(value: str) -> str:
+    try:
+        value.encode("idna" if not value.isascii() else "ascii")
+    except UnicodeError as error:
+        raise ValueError("not a name that a host can have") from error
     return value
 
 
 class Settings(Model):
     """All settings, with what holds where a key is left out."""
 
-    interval: Annotated[Duration, Field(gt=timedelta())] = timedelta(minutes=10)
+    interval: Annotated[Duration, AfterValidator(_a_second)] = timedelta(minutes=10)
     retry_delay: Duration = HOUR
-    state: Annotated[Text, AfterValidator(_state)] = "sqlite:///.reconciler/state.db"
+    state: Annotated[Line, AfterValidator(_state)] = "sqlite:///.reconciler/state.db"
     source: Literal["commit", "worktree"] = "commit"
     git: Git = Git()
-    gnupg_home: Text | None = None
-    allowed_hosts: list[Annotated[Text, StringConstraints(min_length=1, to_lower=True)]] = []
+    gnupg_home: Annotated[Line, AfterValidator(_home)] | None = None
+    allowed_hosts: list[Annotated[Line, StringConstraints(to_lower=True), AfterValidator(_host)]] = []
     limits: Limits = Limits()
     drift: Literal["heal", "report"] = "heal"
     prune: Literal["report", "revoke"] = "report"
     max_change_percent: Annotated[float, Field(ge=0, le=100)] = 25
     suspend: list[Suspension] = []
-    listen: Annotated[Text, AfterValidator(_listen)] = "127.0.0.1:8080"
-    public_url: Text | None = None
+    listen: Annotated[Line, AfterValidator(_listen)] = "127.0.0.1:8080"
+    public_url: Line | None = None
     smtp: Smtp = Smtp()
     twilio: Twilio | None = None
     timezone: Annotated[Text, AfterValidator(_zone)] = "UTC"

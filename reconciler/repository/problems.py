@@ -142,9 +142,9 @@ def _sentence(details: ErrorDetails, kind: Any) -> str:
             first = "an integration's name or a map" if kind is Entry else "a map"
             return f"must be {first}; allowed keys: {', '.join(_keys(kind))}"
         case "greater_than_equal":
-            return f"must be at least {context['ge']}"
+            return f"must be at least {context['ge']:g}"
         case "less_than_equal":
-            return f"must be at most {context['le']}"
+            return f"must be at most {context['le']:g}"
         case "greater_than":
             return "must be more than 0"
         case _:
