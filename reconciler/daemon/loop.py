@@ -63,7 +63,8 @@ GRACE = 30.0
 """Seconds that attempts in flight get to finish after SIGTERM (DESIGN section 4)."""
 
 AGAIN = timedelta(minutes=1)
-"""After so long a commit that was refused is looked at again: its key may have become known."""
+"""After so long a commit that was refused is looked at again: its key may have become known. So is one over which this
+program erred: what it erred over may have been something else."""
 
 SOONEST, LATEST = timedelta(seconds=1), timedelta(minutes=1)
 """How soon a pass that the ledger ended is made up for; twice as long each time that it fails again."""
@@ -124,6 +125,8 @@ class Daemon:
         self._reading = asyncio.Lock()
         self._looked_at = clock.now()
         self._refused: Untrusted | None = None
+        self._fault: str | None = None
+        """What came of the newest commit, where this program erred over it."""
         self.pulse = Pulse(monotonic())
 
     @property
@@ -175,17 +178,27 @@ class Daemon:
     async def _commit(self) -> None:
         """Act on the commit in force, where it is another than before: over what it touched.
 
-        Where the ledger cannot be written just now, it is tried again at the next tick.
+        Where the ledger cannot be written just now, it is tried again at the next tick. A commit over which this
+        program errs leaves the revision and the settings before it in force, and is looked at again after a while.
         """
         async with self._reading:
-            before = self._tree
+            before = self._tree, self._settings
             try:
                 await self._take_over()
             except LedgerError as error:
-                self._tree, self._behind = before, True
-                self._stuck("commit", error)
+                self._tree, self._behind = before[0], True
+                self._stuck("commit", str(error))
+            except Exception as error:
+                # The boundary for commits, as `_pass` has it for passes.
+                self._tree, self._settings = before
+                acting = f"acting on {self._tree.revision[:12]}" if self._tree is not None else "acting on none"
+                fault = f"a fault of this program over the newest commit: {type(error).__name__}; {acting}"
+                if self._fault != fault:
+                    log.exception("commit.broken")
+                self._behind, self._fault, self._looked_at = False, fault, self._clock.now()
+                self._stuck("commit", fault)
             else:
-                self._behind = False
+                self._behind, self._fault = False, None
                 self._tell("commit", None)
 
     async def _take_over(self) -> None:
@@ -247,7 +260,7 @@ class Daemon:
         self.pulse.looked = monotonic()
         now = self._clock.now()
         self._begin_fetch(now)
-        again = self._refused is not None and abs(now - self._looked_at) >= AGAIN
+        again = (self._refused is not None or self._fault is not None) and abs(now - self._looked_at) >= AGAIN
         if self._tree is None or self._behind or again:
             await self._commit()
         if self._tree is None:
@@ -265,15 +278,15 @@ class Daemon:
                     self._run(self._pass(selection, why, released=released))
             self._next_slice(now)
         except LedgerError as error:
-            self._stuck("ledger", error)
+            self._stuck("ledger", str(error))
         else:
             self._tell("ledger", None)
 
-    def _stuck(self, about: str, error: LedgerError) -> None:
-        """The ledger cannot be read or written: that is told, work is due from now on; the next tick tries again."""
-        self.pulse.problem = str(error)
+    def _stuck(self, about: str, problem: str) -> None:
+        """What is due cannot even be begun: that is told, work is due from now on; it is tried again later."""
+        self.pulse.problem = problem
         self.pulse.due_since = self.pulse.due_since or monotonic()
-        self._tell(about, str(error))
+        self._tell(about, problem)
 
     def _begin_fetch(self, now: datetime) -> None:
         """Fetch, where that is due; beside everything else, for a remote may hang."""
@@ -347,7 +360,7 @@ class Daemon:
         try:
             self._queue(selection, why, released=released)
         except LedgerError as error:
-            self._stuck("ledger", error)
+            self._stuck("ledger", str(error))
             return False
         return True
 
@@ -475,7 +488,7 @@ class Daemon:
     def _passed(self, report: Report, why: str, began: datetime) -> None:
         """A pass came to its end."""
         now = self._clock.now()
-        self.pulse.problem = None
+        self.pulse.problem = self._fault
         self._progressed()
         self._patience = SOONEST
         self._tell("pass", None)

@@ -15,7 +15,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from reconciler.engine.observed import Walk
-from tests.daemon.running import Running, running, until
+from reconciler.repository.files import Reader
+from reconciler.repository.source import Tree
+from tests.daemon.running import Running, Turned, running, until
 from tests.repo import Repo
 from tests.servers import AccountService, Received
 
@@ -227,5 +229,47 @@ def test_a_fault_of_the_program_ends_a_pass_and_not_the_daemon(
             tool.commit()
             await until(lambda: accounts.created["cy@example.com"])
             await until(lambda: now.daemon.pulse.problem is None)
+
+    asyncio.run(walk())
+
+
+def test_a_fault_of_the_program_over_a_commit_leaves_the_one_before_in_force(
+    tool: Repo, accounts: AccountService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def walk() -> None:
+        clock = Turned()
+        async with running(tool, clock) as now:
+            await until(lambda: now.passes)
+            assert now.daemon.tree is not None
+            good = now.daemon.tree.revision
+            load = Reader.load
+
+            def broken(reader: Reader, tree: Tree) -> Any:
+                if tree.revision != good:
+                    raise ZeroDivisionError("nobody thought of this")
+                return load(reader, tree)
+
+            with capture_logs() as logs:
+                monkeypatch.setattr(Reader, "load", broken)
+                tool.hire("bob", {"integration": "tool", "values": {"TEAM": "7"}})
+                tool.settings(interval="2d", retry_delay="0s")
+                tool.commit()
+                problem = await until(lambda: now.daemon.pulse.problem)
+                told = f"a fault of this program over the newest commit: ZeroDivisionError; acting on {good[:12]}"
+                assert problem == told
+                passes = len(now.passes)
+                now.held.ledger.leave_word("run", now=clock.now(), by="ida@here", hire="ada", access="tool")
+                await until(lambda: len(now.passes) > passes)  # what is asked for is done, by the revision before
+                assert now.passes[-1][1].revision == good
+                assert now.daemon.pulse.problem == told, "a pass over the old one does not make it good"
+                assert now.daemon.settings.interval == timedelta(days=1)
+            errors = [line["event"] for line in logs if line["log_level"] == "error"]
+            assert errors == ["commit.broken", "daemon.problem"], "told once, not at every look"
+            monkeypatch.undo()
+            assert "bob@example.com" not in accounts.created
+            clock.turn(minutes=1)
+            await until(lambda: accounts.created["bob@example.com"])
+            await until(lambda: now.daemon.pulse.problem is None)
+            assert now.daemon.settings.interval == timedelta(days=2)
 
     asyncio.run(walk())
