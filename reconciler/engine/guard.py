@@ -50,8 +50,13 @@ def judge_changes(
     return held
 
 
-def holds(planned: Iterable[Planned], ledger: Ledger, percent: float, *, everything: bool) -> dict[str, str]:
-    """Which integrations of a plan are held, and why. `everything`: the plan is a full resync's, which counts anew."""
+def holds(
+    planned: Iterable[Planned], ledger: Ledger, percent: float, *, everything: bool, renamed: Mapping[Key, Key]
+) -> dict[str, str]:
+    """Which integrations of a plan are held, and why. `everything`: the plan is a full resync's, which counts anew.
+
+    The ledger has rows that are to follow a renamed file under their old name, a plan under the new one.
+    """
     wanting: dict[str, set[Key]] = {}
     met: dict[str, set[Key]] = {}
     for item in planned:
@@ -59,16 +64,20 @@ def holds(planned: Iterable[Planned], ledger: Ledger, percent: float, *, everyth
         if item.by_hand:
             continue  # one that a person asked for by name is no pass gone wrong; what it waited for, it still does
         seen.add(item.grant.key)
-        # What a healing that failed began, its retry goes on with.
-        if item.kind in ("heal", "revoke") and item.decision.action in ACTS:
+        if item.decision.heals or (not item.wanted and item.decision.action in ACTS):
             wanting.setdefault(item.grant.integration, set()).add(item.grant.key)
-    for integration, keys in ledger.guarded().items():
+    for integration, keys in _followed(ledger.guarded(), renamed).items():
         if integration in met and (left := keys - met[integration]):
             wanting.setdefault(integration, set()).update(left)
     if not wanting:
         return {}
     since = ledger.newest_attempt() if everything else ledger.resync()
-    return judge_changes(wanting, ledger.changes_since(since), ledger.confirmed(since), percent)
+    done = _followed(ledger.changes_since(since), renamed)
+    return judge_changes(wanting, done, ledger.confirmed(since), percent)
+
+
+def _followed(found: Mapping[str, set[Key]], renamed: Mapping[Key, Key]) -> dict[str, set[Key]]:
+    return {integration: {renamed.get(key, key) for key in keys} for integration, keys in found.items()}
 
 
 def hold_back(planned: Iterable[Planned], held: Mapping[str, str]) -> list[Planned]:

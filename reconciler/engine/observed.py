@@ -228,9 +228,7 @@ class Walk:
             # A listing saw it, and a listing saves nothing: what the requests to come may use, the check itself gives.
             verdict = await self._checker.check_alone(integration, prepared)
             decision = judge(record, verdict, self._policy, digest=prepared.digest, texts=integration.texts)
-        # What a healing that failed left is still lost: its retry heals, and counts as that for the next 24 hours.
-        heals = decision.heals or (record is not None and record.lost and not record.by_hand)
-        kind = "heal" if heals else "execute"
+        kind = "heal" if decision.heals else "execute"
         by_hand = self._by_hand.get(grant.key) == "run"
         if by_hand:
             decision, kind = Decision(Status.MISSING, Action.EXECUTE, "run by hand", afresh=True), "run"

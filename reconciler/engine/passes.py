@@ -148,7 +148,8 @@ async def look(
     result.released = released and selection.grants is None  # who names one grant lets nothing else through
     if not result.released:
         percent = settings.max_change_percent
-        result.held = guard.holds(planned, ledger, percent, everything=selection.everything)
+        everything = selection.everything
+        result.held = guard.holds(planned, ledger, percent, everything=everything, renamed=renamed)
         result.planned = guard.hold_back(planned, result.held)
     if sealing.fault is not None:
         result.planned = [_locked(item, sealing.fault) for item in result.planned]

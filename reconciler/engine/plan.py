@@ -258,7 +258,8 @@ def _unsettled(
 ) -> Decision:
     """A grant whose attempt failed: once (`retrying`) or twice (`failed`).
 
-    A run that a person asked for was asked for whatever the check says: its retry is too.
+    A run that a person asked for was asked for whatever the check says: its retry is too. What a healing that failed
+    left is still lost: whichever attempt makes it again heals it.
     """
     far = progress(record.steps, texts)
     resent = digest is not None and record.digest is not None and digest != record.digest
@@ -269,13 +270,14 @@ def _unsettled(
     held = Decision(status, Action.WAIT if waiting else Action.NONE, "")
     error = record.last_error or "the attempt failed"
     due = afresh or (waiting and policy.due(record))
+    heals = record.lost and not record.by_hand
     when = f"runs again at {stamp(record.retry_at)}" if waiting else "two attempts failed: nothing more runs on its own"
 
     match verdict:
         case Present() if not far.effect and not record.by_hand:
             return Decision(Status.PRESENT, Action.NONE, "exists check: found; the attempt had taken no effect")
         case Present() if due and far.same:
-            return Decision(Status.RETRYING, Action.RETRY, str(far), resume=far.done, afresh=afresh)
+            return Decision(Status.RETRYING, Action.RETRY, str(far), resume=far.done, afresh=afresh, heals=heals)
         case Present() if due:
             ways = " or ".join(f"`reconcile {verb} {' '.join(record.key)}`" for verb in ("accept", "run"))
             reason = f"{far}, and the manifest's requests up to there are no longer the same: {ways}"
@@ -283,9 +285,9 @@ def _unsettled(
         case Present():
             return replace(held, reason=f"{far}; {when}; {error}")
         case Missing() | NoCheck() if afresh:
-            return Decision(Status.MISSING, Action.EXECUTE, f"{why}: starts afresh", afresh=True)
+            return Decision(Status.MISSING, Action.EXECUTE, f"{why}: starts afresh", afresh=True, heals=heals)
         case Missing() | NoCheck() if due:
-            return Decision(Status.RETRYING, Action.RETRY, error)
+            return Decision(Status.RETRYING, Action.RETRY, error, heals=heals)
         case Missing() | NoCheck():
             return replace(held, reason=f"{when}; {error}")
         case Unknown(reason):

@@ -125,6 +125,29 @@ def test_a_clock_that_jumps_moves_nothing_of_what_the_guard_counts(twenty, accou
     assert "30.00 % is over 25 % (6/20)" in row(twenty.reconcile(hires=["h05"]), "h05", "tool").reason
 
 
+def rename(repo, old, new):
+    repo.remove(f"hires/{old}.yaml")
+    repo.hire(new, "tool", email=f"{old}@example.com")
+    repo.commit()
+
+
+def test_whoever_is_held_and_renamed_counts_once(twenty, accounts, repo):
+    lose(accounts, *range(6))
+    assert len(held(twenty.reconcile())) == 6
+    accounts.add("h05@example.com")
+    rename(repo, "h00", "other")
+    assert row(twenty.reconcile(), "other", "tool").status is Status.PRESENT, "five are not too many"
+
+
+def test_whoever_was_healed_and_is_renamed_counts_once(twenty, accounts, repo):
+    lose(accounts, *range(5))
+    twenty.reconcile(hires=[f"h{number:02}" for number in range(5)])
+    twenty.clock.turn(hours=25)
+    lose(accounts, 0)
+    rename(repo, "h00", "other")
+    assert row(twenty.reconcile(hires=["other"]), "other", "tool").status is Status.PRESENT, "the same five"
+
+
 def test_what_is_counted_since_a_resync_outlives_those_who_are_forgotten(twenty, accounts):
     """The ledger numbers its attempts anew from the last that it still has."""
     twenty.reconcile()

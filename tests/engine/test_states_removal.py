@@ -451,6 +451,19 @@ def test_after_it_was_revoked_it_is_a_new_grant_and_never_drift(pruning, account
     assert accounts.created == {"ada@example.com": 2}
 
 
+def test_what_was_lost_before_it_was_revoked_is_a_new_grant_too_and_no_healing(machine, accounts, repo):
+    machine.reconcile()
+    repo.settings(gnupg_home=repo.gnupg.path, drift="report")
+    repo.commit()
+    accounts.people.clear()
+    assert row(machine.reconcile(), "ada", "tool").reason.startswith("drift")
+    without(repo)
+    assert row(machine.reconcile(), "ada", "tool").status is Status.REVOKED
+    without(repo, TOOL)
+    assert row(machine.reconcile(), "ada", "tool").status is Status.PRESENT
+    assert Event.HEALED not in machine.events("ada")
+
+
 def test_after_it_was_revoked_the_day_and_the_needs_count_again(pruning, accounts, repo):
     pruning.reconcile()
     without(repo)
