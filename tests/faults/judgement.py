@@ -1,0 +1,574 @@
+"""What ought to happen, said a second time and as simply as it can be: the model that the engine is held against.
+
+Written from DESIGN section 3 and STATES.md, not from the engine, with none of its code. What a service does is not
+guessed here: a pass is judged in two halves, first what has to be tried, then, from what reached the service, what has
+to be remembered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime, timedelta
+from enum import Enum, StrEnum
+from typing import NamedTuple
+
+__all__ = [
+    "DELAY",
+    "REQUESTS",
+    "Came",
+    "Duty",
+    "Entry",
+    "Git",
+    "Grant",
+    "Judgement",
+    "Person",
+    "Row",
+    "Scope",
+    "Seen",
+    "Tried",
+    "needs_tool",
+]
+
+DELAY = timedelta(hours=1)
+PAUSE = timedelta(hours=24)
+FEW = 5
+
+REQUESTS = {"tool": 2, "mail": 1, "hook": 1}
+"""How many requests each integration's `execute` has. `hook` has no check; only `tool` can be revoked, by one."""
+
+Grant = tuple[str, str]
+"""A person and an integration: each person has each integration once at most, and its name is the entry's."""
+
+
+class Seen(Enum):
+    """What a check finds."""
+
+    THERE = "there"
+    AWAY = "away"
+    NOTHING_KNOWN = "nothing known"
+    NOT_ASKED = "there is no check"
+
+
+class Came(Enum):
+    """What the ledger can know of a request that was about to leave."""
+
+    DONE = "answered with success"
+    REFUSED = "answered with a failure, or never left"
+    IN_DOUBT = "no answer came"
+
+
+class Phase(StrEnum):
+    NEW = "new"
+    CONFIRMED = "confirmed"
+    EXECUTED = "executed"
+    DONE = "done"
+    RETRYING = "retrying"
+    FAILED = "failed"
+    REVOKED = "revoked"
+
+
+OPEN = (Phase.RETRYING, Phase.FAILED)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An access entry: its form's value, its days, and whether it needs the hire's `tool`."""
+
+    value: str
+    begins: date | None = None
+    until: date | None = None
+    needs: bool = False
+
+
+@dataclass(frozen=True)
+class Person:
+    """A hire's file. `mail` and `tool` use the department."""
+
+    stem: str
+    file: str = "gone"
+    department: str | None = "R&D"
+    access: Mapping[str, Entry] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Git:
+    """What the commit at HEAD says."""
+
+    people: Mapping[str, Person]
+    broken: frozenset[str] = frozenset()
+    edition: Mapping[str, int] = field(default_factory=lambda: dict.fromkeys(REQUESTS, 0))
+    """Each manifest's requests are of an edition; another one is another text and sends something else."""
+    heal: bool = True
+    prune: bool = False
+    percent: int = 25
+    suspended: tuple[tuple[str, date | None], ...] = ()
+    """People and integrations, and the day until which."""
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What a pass is about; None for all."""
+
+    people: frozenset[str] | None = None
+    integrations: frozenset[str] | None = None
+    grants: frozenset[Grant] | None = None
+
+    def covers(self, grant: Grant) -> bool:
+        return (
+            (self.people is None or grant[0] in self.people)
+            and (self.integrations is None or grant[1] in self.integrations)
+            and (self.grants is None or grant in self.grants)
+        )
+
+    @property
+    def everything(self) -> bool:
+        return self == Scope()
+
+
+class Values(NamedTuple):
+    """What an account is made with."""
+
+    value: str
+    department: str | None
+
+
+@dataclass(frozen=True)
+class Row:
+    """What has to be remembered of a grant."""
+
+    phase: Phase = Phase.NEW
+    attempts: int = 0
+    retry_at: datetime | None = None
+    healed_at: datetime | None = None
+    executed: bool = False
+    confirmed: bool = False
+    lost: bool = False
+    fresh: bool = False
+    revoking: bool = False
+    by_hand: bool = False
+    orphan: bool = False
+    guarded: bool = False
+    status: str = "missing"
+    made: Values | None = None
+    """What the account was made with."""
+    tried: Values | None = None
+    """What the attempt that failed was made with."""
+    sent: object = None
+    """What that attempt would have sent in all."""
+    run: Mapping[int, tuple[Came, int]] = field(default_factory=dict)
+    """What came of each request of the open run, and of which edition it was."""
+
+    @property
+    def settled(self) -> bool:
+        return self.executed or self.confirmed
+
+    @property
+    def effect(self) -> bool:
+        return any(came is not Came.REFUSED for came, _ in self.run.values())
+
+    @property
+    def something_left(self) -> bool:
+        return self.settled or self.effect
+
+    @property
+    def has(self) -> Values | None:
+        return self.tried if self.phase in OPEN and not self.revoking and self.effect else self.made
+
+
+@dataclass(frozen=True)
+class Duty:
+    """What a pass has to make of a grant. `act` is what it has to try: execute, heal, run or revoke; None: nothing."""
+
+    status: str
+    act: str | None = None
+    resume: int = 0
+    afresh: bool = False
+    wanted: bool = True
+    by_hand: bool = False
+    seen: Seen | None = None
+    guarded: bool = False
+    untouched: bool = False
+
+
+@dataclass(frozen=True)
+class Tried:
+    """An attempt that was made: what came of its requests by their place, and whether the account was seen then."""
+
+    came: Mapping[int, Came]
+    seen: bool = False
+    cut_off: bool = False
+    """Whether the program ended in the middle of it."""
+
+
+class Judgement:
+    """The rows, and what has to become of them."""
+
+    def __init__(self) -> None:
+        self.rows: dict[Grant, Row] = {}
+        self.counted: dict[str, set[Grant]] = {}
+        """What was healed or revoked since the last full resync."""
+        self.revoked: set[Grant] = set()
+        """What a revocation was tried of since then."""
+        self.words: dict[Grant, str] = {}
+
+    def resync(self) -> None:
+        """A full resync begins."""
+        self.counted.clear()
+        self.revoked.clear()
+
+    def forget(self, grants: Collection[Grant]) -> None:
+        """There was nobody."""
+        for grant in grants:
+            del self.rows[grant]
+            self.words.pop(grant, None)
+            self.revoked.discard(grant)
+            self.counted.get(grant[1], set()).discard(grant)
+
+    # What people ask for
+
+    def hear(self, kind: str, grant: Grant) -> None:
+        """A word that the ledger alone answers, as soon as a pass begins."""
+        row = self.rows.get(grant)
+        if row is None:
+            return
+        if kind == "retry" and row.phase in OPEN:
+            self.rows[grant] = replace(row, fresh=True)
+        elif kind == "accept":
+            self.rows[grant] = replace(
+                row,
+                phase=Phase.CONFIRMED,
+                confirmed=True,
+                made=row.has,
+                tried=None,
+                retry_at=None,
+                fresh=False,
+                lost=False,
+                revoking=False,
+                by_hand=False,
+                run={},
+            )
+
+    # What a pass has to do
+
+    def duties(
+        self, git: Git, scope: Scope, now: datetime, look: Callable[[Grant], Seen], *, released: bool
+    ) -> tuple[dict[Grant, Duty], set[Grant]]:
+        """What has to become of every grant that the pass is about; and the rows that have to go."""
+        found: dict[Grant, Duty] = {}
+        gone = set()
+        for name, person in git.people.items():
+            if scope.people is not None and name not in scope.people:
+                continue
+            wanted = _wanted(person, now.date())
+            whole: dict[str, Duty] = {}
+            for integration in REQUESTS:
+                grant = (name, integration)
+                if integration in wanted:
+                    whole[integration] = self._wanted(git, scope, now, look, grant, whole)
+                    if scope.covers(grant):
+                        found[grant] = whole[integration]
+                elif grant in self.rows and scope.covers(grant):
+                    if person.file != "broken" and not self.rows[grant].something_left:
+                        gone.add(grant)
+                    else:
+                        found[grant] = self._left(git, person, now, look, grant)
+        if not released:
+            found = self._guarded(git, found, anew=scope.everything)
+        return found, gone
+
+    def _wanted(
+        self,
+        git: Git,
+        scope: Scope,
+        now: datetime,
+        look: Callable[[Grant], Seen],
+        grant: Grant,
+        others: Mapping[str, Duty],
+    ) -> Duty:
+        (name, integration), person = grant, git.people[grant[0]]
+        entry, row = person.access[integration], self._now(grant, now)
+        if entry.needs and "tool" not in person.access:
+            return Duty("invalid", untouched=grant in self.rows)
+        if _suspended(git, grant, now.date()):
+            return Duty("suspended")
+        if not row.settled or row.phase is Phase.REVOKED:
+            if entry.begins is not None and entry.begins > now.date():
+                return Duty("scheduled")
+            if entry.needs and not _provided(others.get("tool"), covered=scope.covers((name, "tool"))):
+                return Duty("scheduled")
+        if integration in git.broken or (person.department is None and integration != "hook"):
+            return Duty("blocked")
+        seen = look(grant)
+        if self.words.get(grant) == "run":
+            return Duty("missing", "run", afresh=True, by_hand=True, seen=seen)
+        return replace(self._judged(git, row, grant, seen, now), seen=seen)
+
+    def _judged(self, git: Git, row: Row, grant: Grant, seen: Seen, now: datetime) -> Duty:
+        values = Values(git.people[grant[0]].access[grant[1]].value, git.people[grant[0]].department)
+        if row.phase in (Phase.NEW, Phase.REVOKED):
+            return _untried(seen)
+        if row.revoking:
+            return Duty("present") if seen is Seen.THERE else _untried(seen)
+        if row.phase in OPEN:
+            return self._open(git, row, grant, seen, now)
+        match seen:
+            case Seen.THERE:
+                return Duty("present")
+            case Seen.NOTHING_KNOWN:
+                return Duty("unknown")
+            case Seen.NOT_ASKED:
+                return Duty("done")
+        if row.phase is Phase.CONFIRMED:
+            paused = row.healed_at is not None and now - row.healed_at < PAUSE
+            return Duty("missing", "heal", afresh=True) if git.heal and not paused else Duty("missing")
+        if _differ(grant, row.made, values):
+            return Duty("missing", "execute", afresh=True)
+        return Duty("unconfirmed")
+
+    def _open(self, git: Git, row: Row, grant: Grant, seen: Seen, now: datetime) -> Duty:
+        """An attempt failed, or two did."""
+        edition = git.edition[grant[1]]
+        stands = Duty(str(row.phase))
+        afresh = row.fresh or row.sent != self._sends(git, grant)
+        due = afresh or (row.phase is Phase.RETRYING and (row.retry_at is None or row.retry_at <= now))
+        act = "heal" if row.lost and not row.by_hand else "execute"
+        if seen is Seen.NOTHING_KNOWN:
+            return stands
+        if seen is not Seen.THERE:
+            return Duty("retrying", act, afresh=afresh) if due else stands
+        if not row.effect and not row.by_hand:
+            return Duty("present")
+        if not due:
+            return stands
+        done = _done(row)
+        if any(row.run[place][1] != edition for place in range(done)):
+            return Duty("failed")
+        return Duty("retrying", act, done, afresh)
+
+    def _left(self, git: Git, person: Person, now: datetime, look: Callable[[Grant], Seen], grant: Grant) -> Duty:
+        """What the ledger has beyond what git wants."""
+        row, asked = self._now(grant, now), self.words.get(grant) == "revoke"
+        if person.file == "broken":
+            return Duty("invalid", untouched=True)
+        if _suspended(git, grant, now.date()):
+            return Duty("suspended", wanted=False)
+        if row.phase is Phase.REVOKED:
+            return Duty("revoked", wanted=False)
+        orphaned = Duty("orphaned", wanted=False, by_hand=asked)
+        if grant[1] in git.broken:
+            return Duty("orphaned", wanted=False)
+        seen, can = look(grant), grant[1] == "tool"
+        orphaned, gone = replace(orphaned, seen=seen), Duty("revoked", wanted=False, by_hand=asked, seen=seen)
+        if row.revoking and row.phase in OPEN:
+            due = (
+                asked or row.fresh or (row.phase is Phase.RETRYING and row.retry_at is not None and row.retry_at <= now)
+            )
+            if seen is Seen.AWAY:
+                return gone
+            stands = replace(orphaned, status=str(row.phase))
+            if seen is Seen.NOTHING_KNOWN or not due:
+                return stands
+            return replace(stands, status="retrying", act="revoke", afresh=asked or row.fresh)
+        invited = not row.confirmed or row.phase is Phase.EXECUTED
+        if seen is Seen.AWAY and not invited:
+            return gone
+        if seen is Seen.NOTHING_KNOWN or not (asked or (seen is Seen.THERE and git.prune)):
+            return orphaned
+        if can:
+            return replace(orphaned, act="revoke")
+        return orphaned if seen is Seen.THERE else gone
+
+    def _guarded(self, git: Git, duties: Mapping[Grant, Duty], *, anew: bool) -> dict[Grant, Duty]:
+        """The duties with those of the integrations that the guard holds put off, and what needs one of those."""
+        held = set()
+        for integration in {grant[1] for grant in duties}:
+            met = {grant for grant, duty in duties.items() if grant[1] == integration and not duty.by_hand}
+            wanting = {grant for grant in met if duties[grant].act in ("heal", "revoke")}
+            wanting |= {
+                grant
+                for grant, row in self.rows.items()
+                if grant[1] == integration and grant not in met and row.guarded and (row.lost or row.orphan)
+            }
+            changes = len(wanting | (set() if anew else self.counted.get(integration, set())))
+            confirmed = sum(
+                row.confirmed and (row.phase is not Phase.REVOKED or (not anew and grant in self.revoked))
+                for grant, row in self.rows.items()
+                if grant[1] == integration
+            )
+            if wanting and changes > FEW and changes * 100 > git.percent * max(confirmed, changes):
+                held.add(integration)
+        found = dict(duties)
+        for grant, duty in duties.items():
+            if duty.act is None:
+                continue
+            if grant[1] in held and not (duty.by_hand and not duty.wanted):
+                found[grant] = replace(duty, status="suspended", act=None, afresh=False, guarded=True)
+        for grant, duty in found.items():
+            tool = found.get((grant[0], "tool"))
+            waits = tool is not None and tool.status in ("suspended", "scheduled")
+            if duty.act and duty.wanted and waits and needs_tool(git, grant) and not self.settled(grant):
+                found[grant] = replace(duty, status="scheduled", act=None, afresh=False)
+        return found
+
+    def settled(self, grant: Grant) -> bool:
+        """Whether it was ever executed or confirmed."""
+        return self.rows.get(grant, Row()).settled
+
+    # What has to be remembered
+
+    def looked(self, git: Git, duties: Mapping[Grant, Duty], gone: Collection[Grant], now: datetime) -> None:
+        """The pass looked, and wrote down what it is about to do."""
+        for grant in gone:
+            del self.rows[grant]
+        for grant, duty in duties.items():
+            self.rows[grant] = self._looked(git, self._now(grant, now), grant, duty)
+
+    def _looked(self, git: Git, row: Row, grant: Grant, duty: Duty) -> Row:
+        if duty.untouched:
+            return replace(row, status=duty.status, guarded=False)
+        seen, values = duty.seen, self._values(git, grant) if duty.wanted else None
+        if duty.wanted and seen not in (None, Seen.NOTHING_KNOWN) and (row.revoking or row.phase is Phase.REVOKED):
+            was, row = row, replace(row, revoking=False, run={}, retry_at=None, attempts=0, fresh=False)
+            if was.revoking and seen is Seen.THERE:
+                row = replace(row, phase=Phase.CONFIRMED, confirmed=True)
+            else:
+                row = replace(row, phase=Phase.NEW, executed=False, confirmed=False, healed_at=None, lost=False)
+        row = replace(row, status=duty.status, guarded=duty.guarded, orphan=not duty.wanted)
+        if duty.afresh and row.phase in OPEN:
+            row = replace(row, attempts=0)
+        if row.phase is Phase.NEW and seen is not None:
+            row = replace(row, made=values)
+        if duty.status == "revoked" and row.phase is not Phase.REVOKED:
+            return replace(row, phase=Phase.REVOKED, revoking=False, run={}, retry_at=None, fresh=False)
+        if seen is Seen.THERE and duty.wanted and duty.status == "present":
+            if row.phase in (Phase.NEW, *OPEN):
+                row = replace(row, made=values, tried=None, run={}, retry_at=None, fresh=False, by_hand=False)
+            return replace(row, phase=Phase.CONFIRMED, confirmed=True, lost=False)
+        if seen is Seen.THERE and not duty.wanted:
+            phase = Phase.CONFIRMED if row.phase is Phase.EXECUTED else row.phase
+            return replace(row, confirmed=True, phase=phase)
+        if seen is Seen.AWAY and row.phase is Phase.CONFIRMED:
+            return replace(row, lost=True)
+        if seen is Seen.NOT_ASKED and duty.wanted and row.phase is Phase.EXECUTED:
+            return replace(row, phase=Phase.DONE)
+        return row
+
+    def tried(self, git: Git, grant: Grant, duty: Duty, now: datetime, made: Tried) -> None:
+        """An attempt was made."""
+        row, revoking = self.rows[grant], duty.act == "revoke"
+        again = row.phase in OPEN and row.revoking == revoking and not duty.afresh and duty.act != "run"
+        number = row.attempts + 1 if again else 1
+        values = row.has if revoking else self._values(git, grant)
+        sent = ("revoke", grant) if revoking else self._sends(git, grant)
+        if duty.act in ("heal", "revoke"):
+            self.counted.setdefault(grant[1], set()).add(grant)
+        if revoking:
+            self.revoked.add(grant)
+        kept = dict(row.run) if duty.resume else {}
+        by_hand = duty.act == "run" or (row.by_hand and row.phase in OPEN and row.revoking == revoking)
+        row = replace(
+            row,
+            attempts=number,
+            made=values if revoking else row.made,
+            tried=None if revoking else values,
+            sent=sent,
+            run={**kept, **{place: (came, git.edition[grant[1]]) for place, came in made.came.items()}},
+            fresh=False,
+            revoking=revoking,
+            by_hand=by_hand,
+            retry_at=None,
+        )
+        total = 1 if revoking else REQUESTS[grant[1]]
+        whole = all(made.came.get(place) is Came.DONE for place in range(duty.resume, total))
+        whole = whole and not (made.cut_off and duty.resume == total)
+        self.rows[grant] = self._ended(row, duty, now, whole=whole, made=made)
+
+    def _ended(self, row: Row, duty: Duty, now: datetime, *, whole: bool, made: Tried) -> Row:
+        if not whole:
+            again = row.attempts <= 1
+            phase = Phase.RETRYING if again else Phase.FAILED
+            return replace(row, phase=phase, status=str(phase), retry_at=now + DELAY if again else None)
+        if row.revoking:
+            return replace(row, phase=Phase.REVOKED, status="revoked", revoking=False, run={})
+        # Without the manifest, nobody can say of one that was cut off that it is a webhook's: the next pass does.
+        done = duty.seen is Seen.NOT_ASKED and not made.cut_off
+        row = replace(
+            row,
+            phase=Phase.DONE if done else Phase.EXECUTED,
+            status="done" if done else "unconfirmed",
+            made=row.tried,
+            tried=None,
+            executed=True,
+            healed_at=now if duty.act == "heal" else row.healed_at,
+            lost=False,
+            by_hand=False,
+            run={},
+        )
+        return replace(row, phase=Phase.CONFIRMED, confirmed=True, status="present") if made.seen else row
+
+    def put_off(self, grant: Grant) -> None:
+        """What it needs did not come to be."""
+        self.rows[grant] = replace(self.rows[grant], status="scheduled")
+
+    def _now(self, grant: Grant, now: datetime) -> Row:
+        """The row as it counts now: what lies further ahead than it can comes from a clock that jumped."""
+        row = self.rows.get(grant, Row())
+        if row.retry_at is not None:
+            row = replace(row, retry_at=min(row.retry_at, now + DELAY))
+        if row.healed_at is not None:
+            row = replace(row, healed_at=min(row.healed_at, now))
+        return row
+
+    def _values(self, git: Git, grant: Grant) -> Values | None:
+        entry = git.people[grant[0]].access.get(grant[1])
+        return None if entry is None else Values(entry.value, git.people[grant[0]].department)
+
+    def _sends(self, git: Git, grant: Grant) -> object:
+        values = self._values(git, grant)
+        assert values is not None
+        department = None if grant[1] == "hook" else values.department
+        return git.edition[grant[1]], values.value, department
+
+
+def _wanted(person: Person, today: date) -> set[str]:
+    if person.file != "there":
+        return set()
+    return {name for name, entry in person.access.items() if entry.until is None or entry.until > today}
+
+
+def _suspended(git: Git, grant: Grant, today: date) -> bool:
+    return any(name in grant and (until is None or until > today) for name, until in git.suspended)
+
+
+def _provided(tool: Duty | None, *, covered: bool) -> bool:
+    if tool is None:
+        return False
+    return tool.status in ("present", "done") or (tool.act is not None and covered)
+
+
+def _untried(seen: Seen) -> Duty:
+    match seen:
+        case Seen.THERE:
+            return Duty("present", afresh=True)
+        case Seen.NOTHING_KNOWN:
+            return Duty("unknown")
+    return Duty("missing", "execute", afresh=True)
+
+
+def _done(row: Row) -> int:
+    """How many requests are done, once the account is there: the first made it, whatever was heard of it."""
+    done = 0
+    while done in row.run and (row.run[done][0] is Came.DONE or (done == 0 and row.run[0][0] is Came.IN_DOUBT)):
+        done += 1
+    return done
+
+
+def _differ(grant: Grant, then: Values | None, now: Values) -> bool:
+    assert then is not None
+    return then.value != now.value or (grant[1] != "hook" and then.department != now.department)
+
+
+def needs_tool(git: Git, grant: Grant) -> bool:
+    """Whether an entry waits for the hire's `tool`."""
+    return git.people[grant[0]].access[grant[1]].needs

@@ -1,0 +1,872 @@
+"""The engine held against `judgement`, step by step, over whatever may happen to a repository and its services.
+
+`python -m tests.faults.model --examples 1000 --steps 100` is the large run; the suite plays a few. Planning, the ledger
+on its disk and the attempts are the real ones; the services are in this process, in the place of the HTTP client, so
+that they can break anywhere, and the clock is the test's. With TMPDIR on a disk in memory it is several times as fast.
+
+After every pass the rows of the ledger have to be those of the model, the attempts that were made those that it asks
+for; and what no model is needed for is seen at the services and in the ledger's own list of attempts: nobody whom a
+check finds is made again, nothing is sent for what is unknown, blocked, suspended or held, no grant has two attempts at
+once, no third one comes by itself, and no retry before its time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pygit2
+import structlog
+from hypothesis import HealthCheck, Phase, seed, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
+
+from reconciler.engine.notify import Notifier
+from reconciler.engine.observed import Selection
+from reconciler.engine.passes import look, reconcile
+from reconciler.engine.session import Held, holding
+from reconciler.engine.words import hear, waiting
+from reconciler.engine.world import World
+from reconciler.ledger.store import Attempt, Ledger, Sent
+from reconciler.model.errors import RequestFailed
+from reconciler.model.failpoints import Failpoint
+from reconciler.model.grant import Key, Record
+from reconciler.model.secret import Redactor
+from reconciler.model.settings import Limits
+from reconciler.requests.client import Answer, Client, Leaving
+from reconciler.requests.hosts import AllowedHosts
+from reconciler.requests.render import Wire
+from tests.engine.harness import Crash, Hands, Outbox
+from tests.faults.judgement import (
+    REQUESTS,
+    Came,
+    Duty,
+    Entry,
+    Git,
+    Grant,
+    Judgement,
+    Person,
+    Row,
+    Scope,
+    Seen,
+    Tried,
+    needs_tool,
+)
+
+__all__ = ["Model", "play"]
+
+PEOPLE = ("ada", "bob", "cy", "dan", "eve", "flo", "gus", "hal")
+HOST = "127.0.0.1:1"
+
+POINTS = frozenset(
+    {
+        Failpoint.INTENT,
+        Failpoint.LEAVING,
+        Failpoint.REQUEST,
+        Failpoint.RESPONSE,
+        Failpoint.ANSWER,
+        Failpoint.OUTCOME,
+        Failpoint.CHECKED,
+    }
+)
+"""Where the program may end in the middle of attempts."""
+
+
+# The services
+
+
+@dataclass
+class Call:
+    """A request that was about to leave for a service, and what the ledger can know of it."""
+
+    grant: Grant
+    place: int
+    came: Came
+
+
+class Services(Client):
+    """All services, in the place of the client that speaks HTTP.
+
+    `checks` says how an integration answers checks, `answers` what becomes of a request, by integration and place.
+    """
+
+    def __init__(self) -> None:
+        self.there: dict[str, set[str]] = {"tool": set(), "mail": set(), "hook": set()}
+        self.invited: dict[str, set[str]] = {"tool": set(), "mail": set(), "hook": set()}
+        """Who was made and is not seen yet."""
+        self.invites = False
+        self.checks = dict.fromkeys(REQUESTS, "answered")
+        self.answers: dict[str, str] = {}
+        self.calls: list[Call] = []
+        self.confirmed: set[Grant] = set()
+        """Who was seen since `calls` began."""
+        self.repeated: list[Grant] = []
+        """Who was to be made while a check would have found them."""
+        self.fuse: int | None = None
+        """How many points are left until the program ends."""
+        self.dead = False
+        self._last: tuple[Failpoint, bool] | None = None
+        self._confirming: Grant | None = None
+
+    async def aclose(self) -> None:
+        """There is nothing to close."""
+
+    def begin(self, fuse: int | None) -> None:
+        """The attempts of a pass begin."""
+        self.calls, self.confirmed, self.repeated = [], set(), []
+        self.fuse = fuse
+
+    def reached(self, point: Failpoint, *, done: bool) -> None:
+        """The program comes to a point; where the fuse is burnt down, it ends there, and writes nothing any more."""
+        if self.dead:
+            raise Crash(point)
+        if self.fuse is not None and point in POINTS:
+            self.fuse -= 1
+            if self.fuse < 0:
+                self._end(point, done=done)
+        self._last = (point, done)
+        if point is Failpoint.CHECKED:
+            self._confirming = None
+
+    def _end(self, point: Failpoint, *, done: bool) -> None:
+        self.dead = True
+        if point in (Failpoint.RESPONSE, Failpoint.ANSWER) and not (point is Failpoint.ANSWER and done):
+            self.calls[-1].came = Came.IN_DOUBT  # what came of it was heard, and not written down
+        if point is Failpoint.CHECKED and not done and self._confirming is not None:
+            self.confirmed.discard(self._confirming)
+        self._last = (point, done)
+        raise Crash(point)
+
+    def seen(self, grant: Grant) -> Seen:
+        """What a check finds now."""
+        if grant[1] == "hook":
+            return Seen.NOT_ASKED
+        if self.checks[grant[1]] != "answered":
+            return Seen.NOTHING_KNOWN
+        return Seen.THERE if grant[0] in self.there[grant[1]] else Seen.AWAY
+
+    async def send(self, wire: Wire, *, follow: bool = False, leaving: Leaving | None = None) -> Answer:
+        """Take a request; hang up where that is what comes of it."""
+        await asyncio.sleep(0)
+        if self.dead:
+            raise Crash
+        _, _, path = wire.url.removeprefix("http://").partition("/")
+        integration, address, *more = path.split("/")
+        grant = (address.partition("%40")[0], integration)
+        if leaving is None:
+            return self._check(grant)
+        return await self._change(grant, wire.method, int(bool(more)), leaving)
+
+    def _check(self, grant: Grant) -> Answer:
+        found = self.seen(grant)
+        self._confirming = None
+        match self.checks[grant[1]]:
+            case "down":
+                return Answer(500)
+            case "refused":
+                return Answer(401)
+            case "cut":
+                raise RequestFailed("hung up", left=True)
+        if found is Seen.AWAY:
+            return Answer(404)
+        self.confirmed.add(grant)
+        self._confirming = grant
+        return Answer(200, {"content-type": "application/json"}, json.dumps({"email": address_of(grant[0])}).encode())
+
+    async def _change(self, grant: Grant, method: str, place: int, leaving: Leaving) -> Answer:
+        try:
+            await leaving()
+        except Crash:
+            if self._last == (Failpoint.LEAVING, True):
+                self.calls.append(Call(grant, place, Came.IN_DOUBT))
+            raise
+        call = Call(grant, place, Came.IN_DOUBT)
+        self.calls.append(call)
+        self.reached(Failpoint.REQUEST, done=False)
+        weather = self.answers.get(f"{method} {grant[1]} {place}", "answered")
+        if weather in ("answered", "lost"):
+            weather = self._happens(grant, method, place) or weather
+        match weather:
+            case "answered":
+                call.came = Came.DONE
+            case "refused" | "never left":
+                call.came = Came.REFUSED
+        self.reached(Failpoint.RESPONSE, done=True)
+        if weather in ("lost", "cut", "never left"):
+            raise RequestFailed("hung up", left=weather != "never left")
+        return Answer(200 if weather == "answered" else 500, {}, b"{}")
+
+    def _happens(self, grant: Grant, method: str, place: int) -> str | None:
+        name, integration = grant
+        there, invited = self.there[integration], self.invited[integration]
+        if method == "DELETE":
+            there.discard(name)
+            invited.discard(name)
+        elif place == 0 and integration != "hook":
+            if name in there:
+                self.repeated.append(grant)
+                return "refused"
+            (invited if self.invites else there).add(name)
+        return None
+
+
+def address_of(name: str) -> str:
+    """The address of a person."""
+    return f"{name}@example.com"
+
+
+# The program
+
+
+class StagedWorld(World):
+    """The world, with all its services in this process."""
+
+    services: Services
+
+    def client(self, service: str, hosts: AllowedHosts, limits: Limits) -> Client:
+        """Whichever it is."""
+        return self.services
+
+
+class Program:
+    """The program on a repository: started, ended, and told to make passes."""
+
+    def __init__(self, root: Path, services: Services, clock: Hands) -> None:
+        self.root, self.services, self.clock = root, services, clock
+        self._git = pygit2.init_repository(str(root), initial_head="main")
+        self._began = ExitStack()
+        self.held: Held | None = None
+        self.cut_off: set[int] = set()
+        """The attempts of the last pass that were under way where the program ended."""
+
+    @property
+    def ledger(self) -> Ledger:
+        assert self.held is not None
+        return self.held.ledger
+
+    def commit(self, files: Mapping[str, Any]) -> None:
+        """Make a commit of these files and nothing else."""
+        folders: dict[str, dict[str, pygit2.Oid]] = {}
+        for path, content in files.items():
+            folder, _, name = path.partition("/")
+            text = content if isinstance(content, str) else json.dumps(content)
+            folders.setdefault(folder, {})[name] = self._git.create_blob(text.encode())
+        top = self._git.TreeBuilder()
+        for folder, blobs in folders.items():
+            below = self._git.TreeBuilder()
+            for name, blob in blobs.items():
+                below.insert(name, blob, pygit2.enums.FileMode.BLOB)
+            top.insert(folder, below.write(), pygit2.enums.FileMode.TREE)
+        who = pygit2.Signature("Ida Admin", "ida@example.com", int(time.time()), 0)
+        parents = [] if self._git.head_is_unborn else [self._git.head.target]
+        self._git.create_commit("refs/heads/main", who, who, "change", top.write(), parents)
+
+    def start(self) -> None:
+        """Take up the state."""
+        self.services.dead, self.services.fuse = False, None
+        self.redactor = Redactor()
+        self.world = StagedWorld(self.root, self.clock, self.redactor, self.services.reached)
+        self.world.services = self.services
+        tree = self.world.checkout.head()
+        self.held = self._began.enter_context(holding(self.world, self.world.reader.settings(tree), tree, "model"))
+
+    def end(self) -> None:
+        """End as the program ends, or, where it is dead already, as its process would."""
+        with suppress(Crash):
+            self._began.close()
+        self.held = None
+
+    def reconcile(self, selection: Selection, *, released: bool, fuse: int | None) -> bool:
+        """One pass. Whether it came to its end."""
+        try:
+            asyncio.run(self._reconcile(selection, released=released, fuse=fuse))
+        except Crash:
+            self.cut_off = {attempt.id for attempt in self.ledger.open_attempts()}
+            return False
+        finally:
+            self.services.fuse = None
+        self.cut_off = set()
+        assert not self.ledger.open_attempts(), "an attempt has no end"
+        return True
+
+    async def _reconcile(self, selection: Selection, *, released: bool, fuse: int | None) -> None:
+        held = self.held
+        assert held is not None
+        tree = self.world.checkout.head()
+        hear(held.ledger, held.ledger.words(), self.clock.now())
+        words = waiting(held.ledger.words())
+        found = await look(self.world, tree, held.ledger, held.sealing, selection, words=words, released=released)
+        self.services.begin(fuse)
+        notifier = Notifier(Outbox(), self.clock, self.redactor)
+        await reconcile(self.world, found, held.ledger, held.sealing, notifier, author=self.world.author(tree))
+
+
+# The files
+
+
+def manifest(integration: str, edition: int) -> dict[str, Any]:
+    """An integration's manifest, of an edition."""
+    url, values = f"http://{HOST}/{integration}", {"value": "{{VALUE}}", "edition": edition}
+    whole: dict[str, Any] = {"form": [{"id": "VALUE", "name": "Value", "type": "input"}]}
+    if integration == "hook":
+        return {**whole, "execute": [{"url": f"{url}/{{{{email}}}}", "data": values}]}
+    values["department"] = "{{department}}"
+    whole["exists"] = {"url": f"{url}/{{{{email}}}}", "expected": "{{email}}", "fail_when_4xx_response_code": False}
+    whole["execute"] = [{"url": f"{url}/{{{{email}}}}", "data": values}]
+    if integration == "tool":
+        whole["execute"].append({"url": f"{url}/{{{{email}}}}/team", "data": {"edition": edition}})
+        whole["revoke"] = [{"url": f"{url}/{{{{email}}}}", "method": "DELETE"}]
+    return whole
+
+
+def files(git: Git) -> dict[str, Any]:
+    """What a commit holds."""
+    suspended = [
+        {
+            **({"hire": git.people[name].stem} if name in git.people else {"integration": name}),
+            **({"until": str(until)} if until else {}),
+        }
+        for name, until in git.suspended
+    ]
+    found: dict[str, Any] = {
+        "config/reconciler.yaml": {
+            "drift": "heal" if git.heal else "report",
+            "prune": "revoke" if git.prune else "report",
+            "max_change_percent": git.percent,
+            "suspend": suspended,
+        },
+        "hires/.gitkeep": "",
+    }
+    for integration in REQUESTS:
+        broken = integration in git.broken
+        whole = "execute: {}\n" if broken else manifest(integration, git.edition[integration])
+        found[f"manifests/{integration}.yaml"] = whole
+    for name, person in git.people.items():
+        if person.file != "gone":
+            found[f"hires/{person.stem}.yaml"] = hire(name, person)
+    return found
+
+
+def hire(name: str, person: Person) -> Any:
+    """A hire's file."""
+    if person.file == "broken":
+        return f"email: {address_of(name)}\nfirst_name: [\n"
+    entries = []
+    for integration, entry in person.access.items():
+        whole: dict[str, Any] = {"integration": integration, "values": {"VALUE": entry.value}}
+        if entry.begins is not None:
+            whole["at"] = str(entry.begins)
+        if entry.until is not None:
+            whole["until"] = str(entry.until)
+        if entry.needs:
+            whole["needs"] = ["tool"]
+        entries.append(whole)
+    fields = {"department": person.department} if person.department else {}
+    return {"email": address_of(name), "first_name": name.title(), "last_name": "", **fields, "access": entries}
+
+
+@cache
+def template() -> Path:
+    """A state that was just made: to make one takes longer than a hundred steps."""
+    folder = Path(tempfile.mkdtemp(prefix="model-"))
+    program = Program(folder / "repo", Services(), Hands())
+    program.commit(files(Git({})))
+    program.start()
+    program.end()
+    return folder / "repo" / ".reconciler"
+
+
+# What may happen
+
+people = st.integers(1, 2 ** len(PEOPLE) - 1).map(
+    lambda mask: frozenset(name for place, name in enumerate(PEOPLE) if mask >> place & 1)
+)
+somebody = st.sampled_from(PEOPLE)
+integrations = st.sampled_from(tuple(REQUESTS))
+fuses = st.none() | st.integers(0, 12)
+everybody = st.just(frozenset(PEOPLE))
+many_or_all = people | everybody
+changes = st.sampled_from(["POST tool 0", "POST tool 1", "POST mail 0", "POST hook 0", "DELETE tool 0"])
+failures = st.sampled_from(["refused", "never left", "lost", "cut"])
+days = st.none() | st.integers(-2, 3)
+
+
+class Model(RuleBasedStateMachine):
+    """One repository, its services and its clock, and the model beside them."""
+
+    ended: Callable[[int], None] = staticmethod(lambda _steps: None)
+    """Told of how many steps an example had."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = tempfile.TemporaryDirectory(prefix="model-")
+        self.services, self.clock = Services(), Hands()
+        root = Path(self.folder.name, "repo")
+        self.program = Program(root, self.services, self.clock)
+        shutil.copytree(template(), root / ".reconciler")
+        self.git = Git({name: Person(name) for name in PEOPLE})
+        self.judgement = Judgement()
+        self.asked: list[tuple[str, Grant]] = []
+        """Words that the ledger alone answers, once a pass begins."""
+        self.steps = 0
+
+    def teardown(self) -> None:
+        self.program.end()
+        self.folder.cleanup()
+        self.ended(self.steps)
+
+    @invariant()
+    def count(self) -> None:
+        self.steps += 1
+
+    @initialize(
+        many=many_or_all,
+        whole=st.booleans(),
+        needs=st.booleans(),
+        prune=st.booleans(),
+        invites=st.booleans(),
+        answers=st.dictionaries(changes, failures, max_size=3),
+    )
+    def start(
+        self, many: frozenset[str], answers: dict[str, str], *, whole: bool, needs: bool, prune: bool, invites: bool
+    ) -> None:
+        self.services.answers, self.services.invites = answers, invites
+        access = {"tool": Entry("1")} | ({"mail": Entry("1", needs=needs), "hook": Entry("1")} if whole else {})
+        self._commit(prune=prune)
+        self._people(dict.fromkeys(many, access))
+        self.program.start()
+        self._pass(Scope())
+
+    # Commits
+
+    def _commit(self, **changes: Any) -> None:
+        self.git = replace(self.git, **changes)
+        self.program.commit(files(self.git))
+
+    def _people(self, wanted: Mapping[str, Mapping[str, Entry]]) -> None:
+        changed = {name: replace(self.git.people[name], file="there", access=access) for name, access in wanted.items()}
+        self._commit(people={**self.git.people, **changed})
+
+    @rule(
+        name=somebody,
+        integration=integrations,
+        value=st.sampled_from("12"),
+        begins=days,
+        until=days,
+        needs=st.booleans(),
+    )
+    def give(
+        self, name: str, integration: str, value: str, begins: int | None, until: int | None, *, needs: bool
+    ) -> None:
+        """A grant is new, or changes."""
+        today = self.clock.now().date()
+        entry = Entry(
+            value,
+            begins=None if begins is None else today + timedelta(begins),
+            until=today + timedelta(until) if until is not None and begins is None else None,
+            needs=needs and integration == "mail",
+        )
+        self._people({name: {**self.git.people[name].access, integration: entry}})
+
+    @rule(name=somebody, integration=integrations, value=st.sampled_from("12"))
+    def edit(self, name: str, integration: str, value: str) -> None:
+        """A value changes."""
+        access = self.git.people[name].access
+        if integration in access:
+            self._people({name: {**access, integration: replace(access[integration], value=value)}})
+
+    @rule(name=somebody, integration=integrations)
+    def take(self, name: str, integration: str) -> None:
+        """A grant is removed."""
+        access = self.git.people[name].access
+        self._people({name: {other: entry for other, entry in access.items() if other != integration}})
+
+    @rule(many=many_or_all, file=st.sampled_from(["there", "there", "gone"]))
+    def move(self, many: frozenset[str], file: str) -> None:
+        """Hires come and go."""
+        self._commit(people={**self.git.people, **{name: replace(self.git.people[name], file=file) for name in many}})
+
+    @rule(name=somebody, department=st.sampled_from(["R&D", "Design", None]))
+    def transfer(self, name: str, department: str | None) -> None:
+        """Somebody's department changes, or is nowhere: then what uses it is blocked."""
+        person = replace(self.git.people[name], department=department)
+        self._commit(people={**self.git.people, name: person})
+
+    @rule(name=somebody)
+    def break_a_file(self, name: str) -> None:
+        if self.git.people[name].file == "there":
+            self._commit(people={**self.git.people, name: replace(self.git.people[name], file="broken")})
+
+    @rule(name=somebody)
+    def rename(self, name: str) -> None:
+        """A hire's file gets another name, and a pass follows."""
+        person = self.git.people[name]
+        if person.file == "there" and not self.asked and not self.judgement.words:
+            stem = person.stem.swapcase() if person.stem == name else name
+            self._commit(people={**self.git.people, name: replace(person, stem=stem)})
+            self._pass(Scope())
+
+    @rule(integration=integrations, broken=st.booleans())
+    def break_a_manifest(self, integration: str, *, broken: bool) -> None:
+        self._commit(broken=self.git.broken | {integration} if broken else frozenset[str]())
+
+    @rule(integration=integrations)
+    def edit_a_manifest(self, integration: str) -> None:
+        self._commit(edition={**self.git.edition, integration: self.git.edition[integration] + 1})
+
+    @rule(heal=st.sampled_from([True, True, False]), prune=st.booleans(), percent=st.sampled_from([0, 25, 60, 100]))
+    def set(self, percent: int, *, heal: bool, prune: bool) -> None:
+        self._commit(heal=heal, prune=prune, percent=percent)
+
+    @rule(who=st.none() | somebody | integrations, until=st.none() | st.integers(1, 2))
+    def suspend(self, who: str | None, until: int | None) -> None:
+        """Somebody or an integration is suspended, or nothing is any more."""
+        day = None if until is None else self.clock.now().date() + timedelta(until)
+        self._commit(suspended=() if who is None else (*self.git.suspended[-1:], (who, day)))
+
+    # The services
+
+    @rule(integration=integrations, how=st.sampled_from(["down", "refused", "cut"]))
+    def checks_fail(self, integration: str, how: str) -> None:
+        self.services.checks[integration] = how
+
+    @rule()
+    def checks_recover(self) -> None:
+        self.services.checks = dict.fromkeys(REQUESTS, "answered")
+
+    @rule(what=changes, how=failures)
+    def requests_fail(self, what: str, how: str) -> None:
+        self.services.answers[what] = how
+
+    @rule()
+    def requests_recover(self) -> None:
+        self.services.answers.clear()
+
+    @rule(many=many_or_all, integration=st.sampled_from(["tool", "mail"]))
+    def vanish(self, many: frozenset[str], integration: str) -> None:
+        """Somebody deletes accounts."""
+        self.services.there[integration] -= many
+
+    @rule(name=somebody, integration=st.sampled_from(["tool", "mail"]))
+    def appear(self, name: str, integration: str) -> None:
+        """Somebody makes an account by hand."""
+        self.services.there[integration].add(name)
+
+    @rule(invites=st.booleans())
+    def invite(self, *, invites: bool) -> None:
+        """The services invite from now on, or do not; who was invited accepts."""
+        self.services.invites = invites
+        for integration, names in self.services.invited.items():
+            self.services.there[integration] |= names
+            names.clear()
+
+    @rule()
+    def calm(self) -> None:
+        """All is well again: what is broken is mended, nothing is suspended, every service answers."""
+        self.checks_recover()
+        self.requests_recover()
+        mended = {
+            name: replace(person, file="there" if person.file == "broken" else person.file, department="R&D")
+            for name, person in self.git.people.items()
+        }
+        self._commit(people=mended, broken=frozenset[str](), suspended=())
+
+    # Time
+
+    @rule(minutes=st.sampled_from([1, 10, 29, 30, 59, 60, 61]))
+    def wait(self, minutes: int) -> None:
+        self.clock.turn(minutes=minutes)
+
+    @rule(hours=st.integers(1, 30))
+    def wait_long(self, hours: int) -> None:
+        self.clock.turn(hours=hours)
+
+    @rule(days=st.sampled_from([-1, 1]))
+    def jump(self, days: int) -> None:
+        """The clock jumps by a day."""
+        self.clock.turn(days=days)
+
+    # People
+
+    @rule(kind=st.sampled_from(["retry", "accept", "run", "revoke"]), name=somebody, integration=integrations)
+    def ask(self, kind: str, name: str, integration: str) -> None:
+        """Somebody asks for something by hand, of what the ledger has."""
+        grant = (name, integration)
+        row = self.judgement.rows.get(grant)
+        if row is None or (kind == "accept" and row.phase not in ("retrying", "failed")):
+            return
+        stem = self.git.people[name].stem
+        now = self.clock.now()
+        self.program.ledger.leave_word(kind, now=now, by="ida@here", hire=stem, access=integration)
+        if kind in ("retry", "accept"):
+            self.asked.append((kind, grant))
+        else:
+            self.judgement.words[grant] = kind
+
+    @rule()
+    def forget(self) -> None:
+        """Whoever is in git no more, and has nothing any more, is erased; and may come again as somebody new."""
+        judgement = self.judgement
+        for name, person in self.git.people.items():
+            rows = {grant: row for grant, row in judgement.rows.items() if grant[0] == name}
+            if person.file == "gone" and all(row.phase == "revoked" for row in rows.values()):
+                self.program.ledger.forget(person.stem, self.clock.now())
+                judgement.forget(rows)
+
+    @rule()
+    def restart(self) -> None:
+        self.program.end()
+        self.program.start()
+
+    # Passes
+
+    @rule(fuse=fuses, released=st.sampled_from([False, False, True]))
+    def whole_pass(self, fuse: int | None, *, released: bool) -> None:
+        self._pass(Scope(), fuse=fuse, released=released)
+
+    @rule(minutes=st.sampled_from([0, 59, 60, 90]))
+    def pass_after_a_while(self, minutes: int) -> None:
+        self.clock.turn(minutes=minutes)
+        self._pass(Scope())
+
+    @rule(many=many_or_all, integration=st.sampled_from(["tool", "mail"]), minutes=st.sampled_from([0, 1440]))
+    def pass_after_a_loss(self, many: frozenset[str], integration: str, minutes: int) -> None:
+        self.vanish(many, integration)
+        self.clock.turn(minutes=minutes)
+        self._pass(Scope())
+
+    @rule(many=people, fuse=fuses)
+    def pass_over_people(self, many: frozenset[str], fuse: int | None) -> None:
+        self._pass(Scope(people=many), fuse=fuse)
+
+    @rule(integration=integrations)
+    def pass_over_an_integration(self, integration: str) -> None:
+        self._pass(Scope(integrations=frozenset({integration})))
+
+    @rule()
+    def resync_in_slices(self) -> None:
+        """As the daemon's interval goes over everybody."""
+        self.program.ledger.begin_resync()
+        self.judgement.resync()
+        for name in PEOPLE:
+            self._pass(Scope(people=frozenset({name})))
+
+    @rule(fuse=fuses)
+    def due(self, fuse: int | None) -> None:
+        """What is due has its turn, as in the daemon."""
+        names = {person.stem: name for name, person in self.git.people.items()}
+        keys = self.program.ledger.due(self.clock.now())
+        grants = frozenset((names[key.hire], key.access) for key in keys)
+        for grant in grants:
+            row = self.judgement.rows[grant]
+            assert row.phase == "retrying", f"{grant} is {row.phase}, and is due"
+            assert row.retry_at is not None
+            assert row.retry_at <= self.clock.now(), f"{grant} is due before its time"
+        if grants:
+            self._pass(Scope(people=frozenset(name for name, _ in grants), grants=grants), fuse=fuse)
+
+    def _pass(self, scope: Scope, *, fuse: int | None = None, released: bool = False) -> None:
+        """One pass, and the model's word on it."""
+        now, judgement, git = self.clock.now(), self.judgement, self.git
+        for kind, grant in self.asked:
+            judgement.hear(kind, grant)
+        self.asked = []
+        duties, gone = judgement.duties(git, scope, now, self.services.seen, released=released)
+        before, rows = self.program.ledger.newest_attempt(), dict(judgement.rows)
+        whole = self.program.reconcile(self._selection(scope), released=released, fuse=fuse)
+        if not whole:
+            self.restart()
+        made = self._attempts(before)
+        judgement.looked(git, duties, gone, now)
+        if scope.everything:
+            judgement.resync()
+        self._carried_out(duties, made, whole=whole)
+        if released and whole:
+            judgement.resync()
+        self._hold_in_any_case(made, rows)
+        self._compare(duties if whole else {})
+        self._words(duties, whole=whole)
+
+    def _selection(self, scope: Scope) -> Selection:
+        stems = {name: person.stem for name, person in self.git.people.items()}
+        return Selection(
+            hires=None if scope.people is None else frozenset(stems[name] for name in scope.people),
+            integrations=scope.integrations,
+            grants=None if scope.grants is None else frozenset(Key(stems[name], one) for name, one in scope.grants),
+        )
+
+    def _attempts(self, before: int) -> dict[Grant, tuple[Attempt, list[Sent]]]:
+        """The attempts of the pass, as the ledger has them."""
+        found: dict[Grant, tuple[Attempt, list[Sent]]] = {}
+        ledger = self.program.ledger
+        count = ledger.newest_attempt() - before
+        for grant, key in self._keys():
+            if count == len(found):
+                break
+            new = [(attempt, sent) for attempt, sent in ledger.attempts(key) if attempt.id > before]
+            assert len(new) <= 1, f"{grant} had two attempts in one pass"
+            if new:
+                found[grant] = new[0]
+        assert len(found) == count
+        return found
+
+    def _keys(self) -> Iterator[tuple[Grant, Key]]:
+        for name, person in self.git.people.items():
+            yield from (((name, integration), Key(person.stem, integration)) for integration in REQUESTS)
+
+    def _carried_out(
+        self, duties: Mapping[Grant, Duty], made: Mapping[Grant, tuple[Attempt, list[Sent]]], *, whole: bool
+    ) -> None:
+        """What was tried is what had to be, each from the request at which it had to go on; it is remembered."""
+        now, judgement = self.clock.now(), self.judgement
+        for grant, duty in duties.items():
+            if duty.act is None:
+                continue
+            if grant in made:
+                calls = [call for call in self.services.calls if call.grant == grant]
+                places = [call.place for call in calls]
+                assert places == [duty.resume + turn for turn in range(len(calls))], f"{grant}: {places}, {duty}"
+                attempt = made[grant][0]
+                assert attempt.kind == duty.act, f"{grant}: {attempt.kind}, not {duty.act}"
+                tried = Tried(
+                    {call.place: call.came for call in calls},
+                    seen=grant in self.services.confirmed,
+                    cut_off=attempt.id in self.program.cut_off,
+                )
+                judgement.tried(self.git, grant, duty, now, tried)
+                assert judgement.rows[grant].attempts == attempt.number, f"{grant}: attempt {attempt.number}"
+            elif whole:
+                tool = judgement.rows.get((grant[0], "tool"))
+                put_off = duty.wanted and needs_tool(self.git, grant) and not judgement.settled(grant)
+                assert put_off, f"{grant} was not tried: {duty}"
+                assert tool is not None
+                assert tool.status not in ("present", "done"), f"{grant} was not tried: {duty}"
+                judgement.put_off(grant)
+        tried_all = {grant for grant, duty in duties.items() if duty.act is not None}
+        assert made.keys() <= tried_all, f"tried, and not to be: {made.keys() - tried_all}, {duties}"
+
+    def _hold_in_any_case(
+        self,
+        made: Mapping[Grant, tuple[Attempt, list[Sent]]],
+        before: Mapping[Grant, Row],
+    ) -> None:
+        """What needs no model."""
+        now, today = self.clock.now(), self.clock.now().date()
+        for grant, (attempt, _) in made.items():
+            name, integration = grant
+            assert attempt.number <= 2, f"{grant}: attempt {attempt.number}"
+            if attempt.kind != "run":
+                assert self.services.checks[integration] == "answered" or integration == "hook", f"{grant} is unknown"
+            assert integration not in self.git.broken, f"{grant} is blocked"
+            assert self.git.people[name].file != "broken", f"{grant} is invalid"
+            for who, until in self.git.suspended:
+                assert who not in grant or (until is not None and until <= today), f"{grant} is suspended"
+            if attempt.number == 2:
+                at = before[grant].retry_at
+                assert at is not None
+                assert at <= now, f"{grant}: a retry before its time"
+        for grant in self.services.repeated:
+            assert made[grant][0].kind == "run" or before[grant].by_hand, f"{grant} was there, and was made again"
+
+    def _compare(self, covered: Mapping[Grant, Duty]) -> None:
+        """The ledger's rows are the model's; the standing of those that a pass was about, too."""
+        found = {record.key: record for record in self.program.ledger.records()}
+        ours = {key: self.judgement.rows[grant] for grant, key in self._keys() if grant in self.judgement.rows}
+        assert found.keys() == ours.keys()
+        for grant, key in self._keys():
+            if key in found:
+                assert _of(found[key]) == _ours(ours[key]), f"{grant}: {found[key].status}: {found[key].reason}"
+                if grant in covered:
+                    assert found[key].status == ours[key].status, f"{grant}: {found[key].reason}"
+
+    def _words(self, covered: Mapping[Grant, Duty], *, whole: bool) -> None:
+        """Words are heard by the pass that comes to their grant."""
+        names = {person.stem: name for name, person in self.git.people.items()}
+        left = {(names[word.hire or ""], word.access or ""): word.kind for word in self.program.ledger.words()}
+        assert left.items() <= self.judgement.words.items()
+        assert not whole or not left.keys() & covered.keys(), "a word was not heard"
+        self.judgement.words = left
+
+
+def _of(record: Record) -> dict[str, Any]:
+    return {
+        "phase": record.phase,
+        "attempts": record.attempts if record.phase in ("retrying", "failed") else None,
+        "retry_at": record.retry_at,
+        "healed_at": record.healed_at,
+        "executed": record.executed_at is not None,
+        "confirmed": record.confirmed_at is not None,
+        "lost": record.lost,
+        "fresh": record.fresh,
+        "revoking": record.revoking,
+        "by_hand": record.by_hand,
+        "orphan": record.orphaned_at is not None,
+        "guarded": record.guarded,
+    }
+
+
+def _ours(row: Row) -> dict[str, Any]:
+    kept = ("phase", "retry_at", "healed_at", "executed", "confirmed", "lost", "fresh", "revoking", "by_hand")
+    attempts = row.attempts if row.phase in ("retrying", "failed") else None
+    return {name: getattr(row, name) for name in (*kept, "orphan", "guarded")} | {"attempts": attempts}
+
+
+def play(examples: int, steps: int, number: int | None, ended: Callable[[int], None] = lambda _steps: None) -> None:
+    """Play this many examples of this many steps; raises where the engine and the model do not agree."""
+
+    class Watched(Model):
+        pass
+
+    Watched.ended = staticmethod(ended)
+    how = settings(
+        max_examples=examples,
+        stateful_step_count=steps,
+        deadline=None,
+        database=None,
+        derandomize=number is None,
+        suppress_health_check=list(HealthCheck),
+        phases=[Phase.generate] if number is not None else [Phase.generate, Phase.shrink],
+    )
+    run_state_machine_as_test(Watched if number is None else seed(number)(Watched), settings=how)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """As many examples as are asked for."""
+    parser = argparse.ArgumentParser(prog="python -m tests.faults.model", description=__doc__)
+    parser.add_argument("--examples", type=int, default=1000)
+    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=1, help="another number plays other examples")
+    asked = parser.parse_args(arguments)
+    structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
+    began, played = time.monotonic(), list[int]()
+
+    def ended(steps: int) -> None:
+        played.append(steps)
+        if len(played) % 20 == 0:
+            print(f"{len(played)} examples, {sum(played)} steps, {time.monotonic() - began:.0f} s", flush=True)
+
+    play(asked.examples, asked.steps, asked.seed, ended)
+    print(f"{len(played)} examples, {sum(played)} steps: nothing disagreed; {time.monotonic() - began:.0f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
