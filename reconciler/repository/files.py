@@ -350,7 +350,7 @@ def _slim(tree: Tree, file: File) -> tuple[Slim, Loaded[Hire] | None]:
         file.path,
         file.blob,
         True,
-        hire.email,
+        intern(hire.email),
         sequences=tuple(map(intern, hire.sequences)),
         knows=tuple(map(intern, knows)),
         problems=parsed.problems,

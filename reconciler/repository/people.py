@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from sys import intern
 from typing import TYPE_CHECKING
 
 from reconciler.model.errors import Problem
@@ -54,21 +55,19 @@ class Index:
 
     def __init__(self, files: Iterable[Slim] = ()) -> None:
         self.paths: dict[str, Slim] = {}
-        self._stems: dict[str, tuple[str, ...]] = {}
-        self._owners: dict[str, tuple[str, ...]] = {}
+        self._stems = _Groups()
+        self._owners = _Groups()
         self._known_by: dict[str, set[str]] = {}
         self._own: set[str] = set()
         """The keys of `_known_by` whose set is this index's own, and not shared with the one it was made from."""
         self._troubled: set[str] = set()
-        self._twins: set[str] = set()
-        self._shared: set[str] = set()
         for slim in files:
             self._add(slim)
 
     def updated(self, gone: Iterable[str], new: Iterable[Slim]) -> Index:
         """Another index, in which these paths are gone and these files are there."""
         index = Index()
-        for name in ("paths", "_stems", "_owners", "_known_by", "_troubled", "_twins", "_shared"):
+        for name in ("paths", "_stems", "_owners", "_known_by", "_troubled"):
             setattr(index, name, getattr(self, name).copy())
         for path in gone:
             index._remove(path)
@@ -79,9 +78,9 @@ class Index:
 
     def _add(self, slim: Slim) -> None:
         self.paths[slim.path] = slim
-        _join(self._stems, slim.stem, slim.path, self._twins)
+        self._stems.join(slim.stem, slim.path)
         if slim.email is not None:
-            _join(self._owners, slim.email.lower(), slim.path, self._shared)
+            self._owners.join(intern(slim.email.lower()), slim.path)
         for other in slim.knows:
             self._known(other).add(slim.path)
         if slim.problems:
@@ -91,9 +90,9 @@ class Index:
         slim = self.paths.pop(path, None)
         if slim is None:
             return
-        _part(self._stems, slim.stem, path, self._twins)
+        self._stems.part(slim.stem, path)
         if slim.email is not None:
-            _part(self._owners, slim.email.lower(), path, self._shared)
+            self._owners.part(slim.email.lower(), path)
         for other in slim.knows:
             self._known(other).discard(path)
         self._troubled.discard(path)
@@ -106,17 +105,17 @@ class Index:
         return self._known_by[hire]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._stems)
+        return iter(self._stems.first)
 
     def __contains__(self, stem: object) -> bool:
-        return stem in self._stems
+        return stem in self._stems.first
 
     def __len__(self) -> int:
-        return len(self._stems)
+        return len(self._stems.first)
 
     def file(self, stem: str) -> Slim:
         """The file of a hire. Raises KeyError."""
-        return self.paths[self._stems[stem][0]]
+        return self.paths[self._stems.first[stem]]
 
     def known_by(self, hires: Iterable[str]) -> set[str]:
         """Everybody who names one of these as manager or buddy."""
@@ -124,8 +123,8 @@ class Index:
 
     def owner(self, email: str) -> str | None:
         """Whose address this is, without regard to case."""
-        paths = self._owners.get(email.lower())
-        return self.paths[paths[0]].stem if paths else None
+        path = self._owners.first.get(email.lower())
+        return None if path is None else self.paths[path].stem
 
     def troubled(self) -> list[Slim]:
         """The files that there is something to say about."""
@@ -133,11 +132,11 @@ class Index:
 
     def twins(self) -> dict[str, tuple[str, ...]]:
         """Stems that several files have."""
-        return {stem: self._stems[stem] for stem in sorted(self._twins)}
+        return dict(sorted(self._stems.several.items()))
 
     def shared(self) -> list[tuple[str, ...]]:
         """Files that have one address between them."""
-        return [self._owners[email] for email in sorted(self._shared)]
+        return [paths for _, paths in sorted(self._owners.several.items())]
 
     @cached_property
     def sequences(self) -> frozenset[str]:
@@ -145,20 +144,41 @@ class Index:
         return frozenset(name for slim in self.paths.values() for name in slim.sequences)
 
 
-def _join(groups: dict[str, tuple[str, ...]], key: str, path: str, several: set[str]) -> None:
-    groups[key] = tuple(sorted({*groups.get(key, ()), path}))
-    if len(groups[key]) > 1:
-        several.add(key)
+class _Groups:
+    """Paths by what they have in common, which is nearly always one path's own; `several` has the others, sorted."""
 
+    def __init__(self) -> None:
+        self.first: dict[str, str] = {}
+        self.several: dict[str, tuple[str, ...]] = {}
 
-def _part(groups: dict[str, tuple[str, ...]], key: str, path: str, several: set[str]) -> None:
-    left = tuple(other for other in groups[key] if other != path)
-    if left:
-        groups[key] = left
-    else:
-        del groups[key]
-    if len(left) < 2:
-        several.discard(key)
+    def copy(self) -> _Groups:
+        """Another one, to be changed."""
+        groups = _Groups()
+        groups.first, groups.several = self.first.copy(), self.several.copy()
+        return groups
+
+    def join(self, key: str, path: str) -> None:
+        """Add a path."""
+        if key in self.first:
+            self._set(key, {*self._of(key), path})
+        else:
+            self.first[key] = path
+
+    def part(self, key: str, path: str) -> None:
+        """Take a path away that is there."""
+        self._set(key, {*self._of(key)} - {path})
+
+    def _of(self, key: str) -> tuple[str, ...]:
+        return self.several.get(key) or (self.first[key],)
+
+    def _set(self, key: str, paths: set[str]) -> None:
+        self.several.pop(key, None)
+        if not paths:
+            del self.first[key]
+            return
+        self.first[key] = min(paths)
+        if len(paths) > 1:
+            self.several[key] = tuple(sorted(paths))
 
 
 class People(Mapping[str, "Loaded[Hire]"]):

@@ -40,7 +40,7 @@ def recall(file: Path) -> dict[str, Slim]:
     if digest != _digest(content):
         return {}
     return {
-        path: Slim(path, blob, True, email, None, tuple(map(intern, sequences)), tuple(map(intern, knows)))
+        path: Slim(path, blob, True, intern(email), None, tuple(map(intern, sequences)), tuple(map(intern, knows)))
         for path, blob, email, sequences, knows in json.loads(content)
     }
 
