@@ -1,11 +1,12 @@
 """A user's repository in a temporary folder, and the real program run on it.
 
-`Repo` writes files and commits them; `run_cli` is one call of `reconcile`; `Daemon` is a running one. Every process
-started here is ended by its own id.
+`Repo` writes files and commits them; `run_cli` is one call of `reconcile`, `call_cli` one in this process; `Daemon` is
+a running one. Every process started here is ended by its own id.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -17,21 +18,24 @@ import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Iterable, Mapping
-from contextlib import closing, suppress
+from contextlib import closing, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import pytest
+import structlog
 import yaml
 
+from reconciler.cli import run
 from reconciler.ledger.store import Ledger
 from reconciler.model.grant import Key, Phase, Record
 from reconciler.model.status import Action, Status
 from tests.servers import eventually
 
-__all__ = ["Daemon", "GnupgHome", "Repo", "Result", "free_port", "run_cli"]
+__all__ = ["Daemon", "GnupgHome", "Repo", "Result", "call_cli", "free_port", "run_cli"]
 
 PROGRAM = Path(sys.executable).with_name("reconcile")
 
@@ -216,6 +220,23 @@ def run_cli(
         timeout=timeout,
     )
     return Result(done.returncode, done.stdout, done.stderr)
+
+
+def call_cli(repo: Repo, *arguments: str, given: str = "", env: Mapping[str, str] | None = None) -> Result:
+    """`reconcile <arguments>` in the repository, in this process: the same code, without half a second to start it."""
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        for name in ("GITHUB_ACTIONS", "GNUPGHOME"):
+            patch.delenv(name, raising=False)
+        for name, value in repo.environment(env).items():
+            patch.setenv(name, value)
+        patch.chdir(repo.root)
+        patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given.encode())))
+        try:
+            code = run(arguments)
+        finally:
+            structlog.reset_defaults()
+    return Result(code, out.getvalue(), err.getvalue())
 
 
 class Daemon:

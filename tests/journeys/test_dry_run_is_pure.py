@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import re
+import shutil
 import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,29 +18,69 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.engine.harness import Machine
-from tests.repo import Daemon, Repo, run_cli
+from reconciler.cli import reconcile
+from reconciler.ledger.hold import hold
+from reconciler.ledger.store import Ledger
+from tests.repo import Daemon, Repo, call_cli, run_cli
 from tests.servers import AccountService, eventually
 
-FLAGS = [
-    "--hire=ada",
-    "--integration=tool",
-    "--detailed-exitcode",
-    "--output=json",
-    "--by=integration",
-    "--worktree",
-    "-v",
+FLAGS = {
+    "dry_run": [],
+    "rev": ["--rev=HEAD", "--rev=HEAD~1", "--rev=nowhere"],
+    "worktree": ["--worktree"],
+    "by": ["--by=integration"],
+    "hires": ["--hire=ada", "--hire=dan", "--hire=nobody"],
+    "integrations": ["--integration=tool", "--integration=nowhere"],
+    "detailed_exitcode": ["--detailed-exitcode"],
+    "yes_really": ["--yes-really"],
+    "verbose": ["-v"],
+    "log_format": ["--log-format=json"],
+    "output": ["--output=json", "--output=markdown", "--output=csv"],
+    "repo": ["--repo=."],
+    "version": [],
+}
+"""The options of a pass, by their parameters' names, as they are tried beside `--dry-run`."""
+
+READERS = [
+    ("status", ["hires", "integrations", "by", "output", "verbose", "log_format"]),
+    ("history", ["hires", "integrations", "output", "verbose", "log_format"]),
+    ("history --since=1d", ["hires", "integrations", "output", "verbose", "log_format"]),
+    ("explain ada tool", ["output", "verbose", "log_format"]),
+    ("explain dan tool", ["output", "verbose", "log_format"]),
+    ("validate", ["rev", "worktree", "output", "verbose", "log_format"]),
+    ("diff HEAD~1", ["output", "verbose", "log_format"]),
+    ("diff HEAD~1 worktree", ["output", "verbose", "log_format"]),
+    ("options tool TEAM", ["output", "verbose", "log_format"]),
+    ("initial-data check tool", ["output", "verbose", "log_format"]),
+    ("schema manifest", ["output", "verbose", "log_format"]),
 ]
+"""What only reads besides, with the options that each takes."""
+
+
+def alone(names: Iterable[str]) -> list[tuple[str, ...]]:
+    """No flag, and each of them."""
+    return [(), *((flag,) for name in names for flag in FLAGS[name])]
+
+
+def in_pairs(names: Iterable[str]) -> list[tuple[str, ...]]:
+    """Every pair of flags."""
+    return list(itertools.combinations((flag for name in names for flag in FLAGS[name]), 2))
+
+
+PLANS = [("--dry-run", *flags) for flags in (*alone(FLAGS), *in_pairs(FLAGS))]
+READS = [(*command.split(), *flags) for command, names in READERS for flags in alone(names)]
+IN_PAIRS = [(*command.split(), *flags) for command, names in READERS for flags in in_pairs(names)]
 
 
 def bytes_under(root: Path, *without: str) -> dict[str, str]:
-    """Every file's path, mode and content; a folder's path and mode."""
+    """Every file's path, mode, content, and when it was written; a folder's path, mode, and when it changed."""
     found = {}
     for path in sorted(root.rglob("*")):
         if path.name in without:
             continue
         content = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "folder"
-        found[str(path.relative_to(root))] = f"{path.stat().st_mode:o} {content}"
+        known = path.lstat()
+        found[str(path.relative_to(root))] = f"{known.st_mode:o} {known.st_mtime_ns} {content}"
     return found
 
 
@@ -70,19 +116,21 @@ def used(repo: Repo, accounts: AccountService) -> Repo:
 
 
 def only_looked(accounts: AccountService) -> bool:
-    return {call.method for call in accounts.requests} <= {"GET"}
+    """Whether all that was asked for is checks, the listing and look-ups; these may be a POST, as a form's are."""
+    looks = re.compile(r"GET /users(/[^/]+)?|GET /teams|POST /search")
+    return all(looks.fullmatch(line) for line in accounts.lines())
+
+
+def test_no_option_is_left_out() -> None:
+    assert {parameter.name for parameter in reconcile.params} == FLAGS.keys()
 
 
 def test_every_flag_alone_and_in_pairs(used: Repo, accounts: AccountService) -> None:
     before = bytes_under(used.root)
-    for flags in [
-        (),
-        *((flag,) for flag in FLAGS[:3]),
-        *itertools.islice(itertools.combinations(FLAGS, 2), 0, None, 7),
-    ]:
-        result = run_cli(used, "--dry-run", *flags)
-        assert result.code in {0, 1, 2}, result.err
-        assert bytes_under(used.root) == before, flags
+    for arguments in (*PLANS, *READS):
+        result = call_cli(used, *arguments)
+        assert result.code in {0, 1, 2, 64}, result.err
+        assert bytes_under(used.root) == before, arguments
     assert only_looked(accounts)
     assert accounts.calls("GET", "/users/ada@example.com")
     assert accounts.calls("GET", "/teams"), "the options were looked up"
@@ -136,67 +184,181 @@ def test_beside_a_running_daemon(used: Repo, accounts: AccountService) -> None:
         assert len(accounts.calls("POST")) == sent
 
 
-ACCESS = st.sampled_from(["tool", "hook", "bad", "nowhere", {"integration": "tool", "name": "again"}])
-HIRES = st.dictionaries(st.sampled_from(["ada", "bob", "cy"]), st.lists(ACCESS, max_size=3), max_size=3)
+# Any repository
 
-
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    first=HIRES,
-    second=HIRES,
-    there=st.sets(st.sampled_from(["ada@example.com", "bob@example.com"])),
-    executed=st.booleans(),
-    failing=st.booleans(),
-    chosen=st.sampled_from([{}, {"prune": "revoke"}, {"drift": "report"}]),
-    flags=st.fixed_dictionaries(
-        {},
-        optional={
-            "hires": st.sets(st.sampled_from(["ada", "bob"]), min_size=1),
-            "integrations": st.just(["tool"]),
-            "rev": st.sampled_from(["HEAD", "HEAD~1"]),
-        },
+TOOL = {"integration": "tool", "values": {"TEAM": "7"}}
+ACCESS = [
+    TOOL,
+    {**TOOL, "values": {"TEAM": {"name": "Team 7"}}},
+    {**TOOL, "values": {"TEAM": "no such team"}},
+    {**TOOL, "name": "again"},
+    {**TOOL, "at": "2030-01-01"},
+    {**TOOL, "until": "2020-01-01"},
+    {"integration": "two", "values": {"COLOUR": "red"}},
+    {"integration": "two", "values": {"COLOUR": "red"}, "needs": ["hook"]},
+    "hook",
+    "secret",
+    "bad",
+    "nowhere",
+]
+HIRES = st.dictionaries(
+    st.sampled_from(["ada", "bob", "cy", "dan"]), st.lists(st.sampled_from(ACCESS), max_size=3), max_size=4
+)
+SETTINGS = st.fixed_dictionaries(
+    {"retry_delay": st.sampled_from(["0s", "1h"])},
+    optional={
+        "prune": st.just("revoke"),
+        "drift": st.just("report"),
+        "source": st.just("worktree"),
+        "max_change_percent": st.just(0),
+        "suspend": st.sampled_from([[{"integration": "tool"}], [{"hire": "ada", "until": "2020-01-01"}]]),
+        "git": st.just({"verify_signatures": True}),
+        "alerts": st.just(True),
+    },
+)
+BROKEN = st.dictionaries(
+    st.sampled_from(
+        [
+            "hires/bob.yaml",
+            "hires/eve.yaml",
+            "manifests/tool.yaml",
+            "config/sequences/all.yaml",
+            "config/reconciler.yaml",
+            "config/initial_data/secret.yaml.gpg",
+        ]
     ),
+    st.sampled_from(["", "- [", "email: 1\nemail: 2\n"]),
+    max_size=1,
+)
+TROUBLE = st.sampled_from([None, ("GET", "/users"), ("POST", "/users"), ("POST", "/teams"), ("DELETE", "/users")])
+LEFT = st.sampled_from(["nothing", "no git", "a write-ahead log", "a holder", "no state"])
+
+
+@dataclass(frozen=True)
+class Past:
+    """A commit, and the pass that acted on it."""
+
+    hires: dict[str, list[Any]]
+    broken: dict[str, str]
+    settings: dict[str, Any]
+    trouble: tuple[str, str] | None
+    acted: bool
+
+    def commit(self, repo: Repo, accounts: AccountService) -> None:
+        """Make the files what they were, and the pass over them."""
+        for folder in ("hires", "config", "manifests"):
+            shutil.rmtree(repo.root / folder, ignore_errors=True)
+        chosen = dict(self.settings)
+        if chosen.get("alerts"):
+            chosen["alerts"] = [{"webhook": f"{accounts.url}/alert"}]
+        repo.settings(**chosen)
+        repo.write("hires/.gitkeep", "")
+        for stem, content in manifests(accounts).items():
+            repo.manifest(stem, content)
+        repo.write("manifests/bad.yaml", "execute: {}\n")
+        repo.write("config/sequences/all.yaml", {"assign": {"department": ["R&D"]}, "access": ["hook"]})
+        for stem, access in self.hires.items():
+            repo.hire(stem, *access, **({"department": "R&D"} if stem < "c" else {}))
+        for path, content in self.broken.items():
+            repo.write(path, content)
+        repo.commit()
+        if self.acted:
+            if self.trouble is not None:
+                method, prefix = self.trouble
+                accounts.fail_next(None, 500, method=method, prefix=prefix)
+            call_cli(repo)
+            accounts.clear()
+
+
+def manifests(accounts: AccountService) -> dict[str, Any]:
+    """Accounts with a listing and options that are looked up, a second tool, a webhook, one without its secret."""
+    choice = {"id": "TEAM", "name": "Team", "type": "choice", "url": f"{accounts.url}/teams", "data_from": "data"}
+    tool = accounts.manifest(team=True, revoke=True, listing=True)
+    tool["post_execute_notification"] = [{"type": "email", "to": "{{email}}", "subject": "Welcome", "message": "Hello"}]
+    tool["form"] = [{**choice, "method": "GET"}]
+    two = accounts.manifest(revoke=True)
+    two["form"] = [{"id": "COLOUR", "name": "Colour", "type": "choice", "url": f"{accounts.url}/search"}]
+    secret = accounts.manifest()
+    secret["initial_data_form"] = [{"id": "KEY", "name": "Key", "description": "From the settings page"}]
+    hook = {"execute": [{"url": f"{accounts.url}/hook", "data": {"email": "{{email}}"}}]}
+    return {"tool": tool, "two": two, "hook": hook, "secret": secret}
+
+
+PAST = st.builds(Past, HIRES, BROKEN, SETTINGS, TROUBLE, st.booleans())
+
+
+def asked_for_by_hand(ledger: Ledger) -> None:
+    """Words that nobody has heard yet, as `retry`, `run` and `--yes-really` leave them."""
+    for kind in ("retry", "run", "release"):
+        ledger.leave_word(kind, now=datetime.now(UTC), by="ida@here", hire="ada", access="tool")
+
+
+@contextmanager
+def as_left(repo: Repo, left: str) -> Iterator[tuple[str, ...]]:
+    """The repository as something left it; gives the names of the files that readers may share with a holder."""
+    match left:
+        case "no git":
+            shutil.rmtree(repo.root / ".git")
+        case "no state":
+            shutil.rmtree(repo.state.parent, ignore_errors=True)
+        case "a write-ahead log":
+            with closing(Ledger.open(f"sqlite:///{repo.state}", repo.root)) as ledger:
+                asked_for_by_hand(ledger)
+                kept = {name: repo.state.with_name(name).read_bytes() for name in ("state.db", "state.db-wal")}
+            for name, content in kept.items():
+                repo.state.with_name(name).write_bytes(content)
+        case "a holder":
+            with (
+                hold(repo.state, "test", datetime.now(UTC)),
+                closing(Ledger.open(f"sqlite:///{repo.state}", repo.root)) as ledger,
+            ):
+                asked_for_by_hand(ledger)
+                yield ("state.db-shm",)
+            return
+    yield ()
+
+
+EXAMPLES = settings().max_examples // 10
+"""Ten in the suite; a hundred with HYPOTHESIS_PROFILE=explore."""
+
+
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    past=st.lists(PAST, min_size=1, max_size=2),
+    there=st.sets(st.sampled_from(["ada@example.com", "bob@example.com", "dan@example.com"])),
+    edits=BROKEN,
+    left=LEFT,
+    asked=st.lists(st.sampled_from([*PLANS, *PLANS, *READS, *IN_PAIRS]), min_size=8, max_size=8),
 )
 def test_whatever_stands_in_the_repository(
     accounts: AccountService,
-    first: dict[str, list[Any]],
-    second: dict[str, list[Any]],
+    past: list[Past],
     there: set[str],
-    executed: bool,
-    failing: bool,
-    chosen: dict[str, Any],
-    flags: dict[str, Any],
+    edits: dict[str, str],
+    left: str,
+    asked: list[tuple[str, ...]],
 ) -> None:
-    """Any two commits, executed in between or not, with failures or not: a plan of either changes nothing."""
-    accounts.clear()
+    """Any commits, executed or not, with failures or not; whatever was left behind: to ask changes nothing."""
+    accounts.route("GET", "/teams", {"data": [{"id": "7", "name": "Team 7"}]})
+    accounts.route("POST", "/search", [{"id": "red", "name": "Red"}])
+    accounts.route("POST", "/hook", {})
     accounts.people.clear()
-    accounts.add(*there)
     with tempfile.TemporaryDirectory() as folder:
         repo = Repo(Path(folder, "repo"))
-        repo.settings(**chosen)
-        repo.manifest("tool", accounts.manifest(revoke=True))
-        repo.manifest("hook", {"execute": [{"url": f"{accounts.url}/teams/9/members", "data": {"email": "{{email}}"}}]})
-        repo.write("manifests/bad.yaml", "execute: {}\n")
-        repo.write("hires/.gitkeep", "")
-        machine = Machine(repo)
-        for stem, access in first.items():
-            repo.hire(stem, *access)
-        repo.commit()
-        if executed:
-            if failing:
-                accounts.fail_next(2, 500, method="POST")
-            machine.reconcile()
-        for stem in first:
-            repo.remove(f"hires/{stem}.yaml")
-        for stem, access in second.items():
-            repo.hire(stem, *access)
-        repo.commit()
-        machine.clock.turn(hours=2)
-        accounts.requests.clear()
-        before = bytes_under(repo.root)
-        planned = machine.plan(**flags)
-        assert bytes_under(repo.root) == before
-        assert only_looked(accounts)
-        assert machine.plan(**flags).as_json()["grants"] == planned.as_json()["grants"], (
-            "twice the same question, two answers"
-        )
+        for one in past:
+            one.commit(repo, accounts)
+        accounts.people.clear()
+        accounts.add(*there)
+        for path, content in edits.items():
+            repo.write(path, content)
+        with as_left(repo, left) as shared:
+            accounts.requests.clear()
+            before = bytes_under(repo.root, *shared)
+            for arguments in asked:
+                result = call_cli(repo, *arguments)
+                assert result.code in {0, 1, 2, 64}, result.err
+                assert bytes_under(repo.root, *shared) == before, arguments
+                assert only_looked(accounts), (arguments, accounts.lines())
+                if arguments[0] not in ("--dry-run", "options"):
+                    assert not accounts.requests, f"{arguments} asks nobody"
+                accounts.requests.clear()
