@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -12,46 +11,30 @@ import pytest
 
 from reconciler.ledger.store import Ledger
 from reconciler.model.grant import Phase
+from tests.faults.load import Counted, Together, most_within
 from tests.repo import Daemon, Repo
-from tests.servers import AccountService, Received, Reply, eventually
+from tests.servers import eventually
 
 PER_HOST, CONCURRENCY = 8, 12
 ACCOUNTS, HOOKS = 300, 700
 
 
-class Counted(AccountService):
-    """Counts what is under way at all such services together."""
-
-    under_way = most = 0
-    counting = threading.Lock()
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.route("POST", "/hooks", Reply(202))
-
-    def handle(self, received: Received) -> Reply:
-        with Counted.counting:
-            Counted.under_way += 1
-            Counted.most = max(Counted.most, Counted.under_way)
-        try:
-            return super().handle(received)
-        finally:
-            with Counted.counting:
-                Counted.under_way -= 1
+@pytest.fixture
+def together() -> Together:
+    return Together()
 
 
 @pytest.fixture
-def services() -> Iterator[list[Counted]]:
-    Counted.under_way = Counted.most = 0
+def services(together: Together) -> Iterator[list[Counted]]:
     with ExitStack() as stack:
-        yield [stack.enter_context(Counted()) for _ in range(2)]
+        yield [stack.enter_context(Counted(together)) for _ in range(2)]
 
 
-def test_a_thousand_at_once(repo: Repo, services: list[Counted]) -> None:
+def test_a_thousand_at_once(repo: Repo, services: list[Counted], together: Together) -> None:
     people, hooks = services
     repo.settings(interval="1d", limits={"per_host": PER_HOST, "concurrency": CONCURRENCY})
     repo.manifest("tool", people.manifest())
-    repo.manifest("hook", {"execute": [{"url": f"{hooks.url}/hooks", "data": {"email": "{{email}}"}}]})
+    repo.manifest("hook", hooks.hook())
     stems = {"tool": [f"a{number}" for number in range(ACCOUNTS)], "hook": [f"h{number}" for number in range(HOOKS)]}
     for integration, theirs in stems.items():
         for stem in theirs:
@@ -69,10 +52,10 @@ def test_a_thousand_at_once(repo: Repo, services: list[Counted]) -> None:
         assert ledger.open_attempts() == []
         left = {record.phase for record in ledger.records()}
     assert left <= {Phase.RETRYING, Phase.EXECUTED, Phase.CONFIRMED, Phase.DONE}
-    assert people.busiest <= PER_HOST
-    assert hooks.busiest <= PER_HOST
-    assert Counted.most <= CONCURRENCY
-    assert Counted.most > PER_HOST, "one host's limit was all that was met: the test shows too little"
+    assert people.own.most <= PER_HOST
+    assert hooks.own.most <= PER_HOST
+    assert together.most <= CONCURRENCY
+    assert together.most > PER_HOST, "one host's limit was all that was met: the test shows too little"
     assert set(people.created.values()) == {1}
     assert set(Counter(call.json()["email"] for call in hooks.calls("POST")).values()) == {1}
 
@@ -91,5 +74,4 @@ def test_the_rate_is_kept(repo: Repo, services: list[Counted]) -> None:
     with Daemon(repo):
         eventually(lambda: len(people.created) == number and len(people.requests) >= 3 * number, 30)
     times = [call.at for call in people.requests]
-    for begin in times:
-        assert sum(begin <= at < begin + 1 for at in times) <= rate + 1
+    assert most_within(times, 1) <= rate + 1
