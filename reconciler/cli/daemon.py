@@ -90,7 +90,7 @@ async def _serve(asked: Asked, redactor: Redactor, reached: Reached) -> None:
 
             def on_pass(report: Report, took: timedelta, why: str) -> None:
                 now = clock.now().timestamp()
-                metrics.passed(report, took, why, running.settings.interval, now)
+                metrics.passed(report, took, why, now)
                 told.new(log, report)
 
             def healthy() -> tuple[bool, str]:
@@ -101,7 +101,7 @@ async def _serve(asked: Asked, redactor: Redactor, reached: Reached) -> None:
                 return running.pulse.ready, "ok" if running.pulse.ready else "the repository cannot be read yet"
 
             async def counted() -> bytes:
-                return metrics.text(held.ledger.counts())
+                return metrics.text(held.ledger.counts(), running.pulse.overrun)
 
             async def come_back(service: str, query: Mapping[str, str]) -> tuple[int, str]:
                 return await callback(world, running.settings, running.tree or tree, held, service, query)

@@ -78,6 +78,7 @@ class Pulse:
     """What health and readiness are told from; moments are seconds of a clock that nobody sets, `time.monotonic`.
 
     `looked` is when the loop last looked at what is due. While it does not look, nobody knows that nothing is.
+    `overrun` is by how much the slowest part of a resync overran the interval, from its turn until it was done.
     """
 
     looked: float
@@ -85,6 +86,7 @@ class Pulse:
     progress: float | None = None
     due_since: float | None = None
     problem: str | None = None
+    overrun: timedelta = timedelta()
 
     def healthy(self, now: float, interval: timedelta) -> bool:
         """Whether work that is due gets done (DESIGN section 5)."""
@@ -421,7 +423,15 @@ class Daemon:
         for name, part in self._cut(selection).items():
             lane = self._lanes.setdefault(name, Lane(self._run))
             if why != "interval" or len(lane) < len(self._slices) + self._sliced:
-                lane.put(partial(self._pass, part, why, self._listings, released=released))
+                lane.put(partial(self._in_turn, part, why, self._clock.now(), self._listings, released=released))
+
+    async def _in_turn(
+        self, selection: Selection, why: str, queued: datetime, listings: Listings, *, released: bool
+    ) -> None:
+        await self._pass(selection, why, listings, released=released)
+        late = self._clock.now() - queued - self._settings.interval
+        if why == "interval":
+            self.pulse.overrun = max(self.pulse.overrun, late)
 
     def _cut(self, selection: Selection) -> dict[str, Selection]:
         """A selection, cut by service; each part has its own hires only, and of single grants its own."""

@@ -37,11 +37,11 @@ class Metrics:
         )
         self._resync = Gauge(
             "reconciler_resync_overrun_seconds",
-            "By how much the slowest pass since the start overran the interval.",
+            "By how much the slowest part of a resync since the start overran the interval.",
             registry=self.registry,
         )
 
-    def passed(self, report: Report, took: timedelta, why: str, interval: timedelta, now: float) -> None:
+    def passed(self, report: Report, took: timedelta, why: str, now: float) -> None:
         """Count a pass."""
         self._attempts.labels("executed").inc(report.executed)
         self._attempts.labels("revoked").inc(report.revoked)
@@ -49,11 +49,10 @@ class Metrics:
         self._passes.labels(why).observe(took.total_seconds())
         self._problems.set(len(report.problems))
         self._last.set(now)
-        if took > interval:
-            self._resync.set((took - interval).total_seconds())
 
-    def text(self, grants: Count[tuple[str, Status]]) -> bytes:
+    def text(self, grants: Count[tuple[str, Status]], overrun: timedelta) -> bytes:
         """Everything, in Prometheus' text format; `grants` are counted when they are asked for."""
+        self._resync.set(overrun.total_seconds())
         self._grants.clear()
         for (integration, status), count in grants.items():
             self._grants.labels(integration, status).set(count)

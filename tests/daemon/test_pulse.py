@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from time import monotonic
 
 import pytest
 
 from reconciler.daemon.loop import Pulse
-from tests.daemon.running import running, until
+from tests.daemon.running import Turned, running, until
 from tests.repo import Repo
-from tests.servers import Reply, Service
+from tests.servers import AccountService, Reply, Service
 
 NOW = 1_000_000.0
 INTERVAL = timedelta(minutes=10)
@@ -55,5 +56,30 @@ def test_requests_without_checks_are_progress(repo: Repo, service: Service) -> N
             assert now.daemon.pulse.progress is not None
             assert now.passes == []
             release.set()
+
+    asyncio.run(walk())
+
+
+def test_a_resync_that_overruns_its_interval_is_a_metric_and_no_ill_health(
+    repo: Repo, accounts: AccountService
+) -> None:
+    """A person's turn comes every minute, and takes the service five: each pass is short, and more and more wait."""
+    stems = [f"h{number}" for number in range(60)]
+    repo.settings(interval="1h", limits={"per_host": 1})
+    repo.manifest("tool", accounts.manifest())
+    for stem in stems:
+        repo.hire(stem, "tool")
+    repo.commit()
+    accounts.add(*(f"{stem}@example.com" for stem in stems))
+
+    async def walk() -> None:
+        clock = Turned()
+        async with running(repo, clock) as now:
+            await until(lambda: sum(len(report.rows) for _, report in now.passes) == len(stems))
+            assert now.daemon.pulse.overrun == timedelta()
+            accounts.delay = 0.05
+            clock.pace = timedelta(minutes=1)
+            await until(lambda: now.daemon.pulse.overrun > timedelta(minutes=5), 30)
+            assert now.daemon.pulse.healthy(monotonic(), timedelta(seconds=1))
 
     asyncio.run(walk())

@@ -198,6 +198,7 @@ def test_what_it_serves(tool: Repo, accounts: AccountService) -> None:
         assert 'reconciler_grants{integration="tool",status="present"} 2.0' in metrics
         assert 'reconciler_grants{integration="tool",status="retrying"} 1.0' in metrics
         assert 'reconciler_attempts_total{outcome="failed"} 1.0' in metrics
+        assert "reconciler_resync_overrun_seconds 0.0" in metrics
         assert not re.search(r"ada|bob|cy@|example\.com|Example", metrics)
 
 
