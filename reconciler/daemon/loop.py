@@ -306,7 +306,7 @@ class Daemon:
             self._fetching = asyncio.create_task(self._fetch())
 
     async def _fetch(self) -> None:
-        problem = await asyncio.to_thread(self._world.checkout.fetch, self._settings.git)
+        problem = await asyncio.to_thread(self._world.checkout.fetch, self._settings.git, self._clock.stopping.is_set)
         self._tell("fetch", problem and f"{problem}; acting on HEAD as it is")
         await self._commit()
 

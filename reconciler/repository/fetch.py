@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pygit2
@@ -23,10 +24,11 @@ __all__ = ["TIMEOUT", "fetch"]
 _LOCK = re.compile(r"nable to create '([^']+\.lock)': File exists")
 
 
-def fetch(root: Path, git: Git, timeout: float = TIMEOUT) -> str | None:
+def fetch(root: Path, git: Git, timeout: float = TIMEOUT, stopped: Callable[[], bool] | None = None) -> str | None:
     """Fetch `git.branch` of `git.remote` and fast-forward the branch of that name.
 
-    Gives None where it went well, also where there was nothing new; else a sentence that says why not.
+    Gives None where it went well, also where there was nothing new; else a sentence that says why not. The remote is no
+    longer waited for once `stopped` says so.
     """
     branch = f"refs/heads/{git.branch}"
     if not pygit2.reference_is_valid_name(branch):
@@ -35,7 +37,8 @@ def fetch(root: Path, git: Git, timeout: float = TIMEOUT) -> str | None:
     try:
         checked_out = run(root, "symbolic-ref", "--quiet", "HEAD", timeout=timeout, ok=(0, 1)) == branch
         target = "" if checked_out else f":{branch}"
-        run(root, "fetch", "--no-recurse-submodules", "--", git.remote, f"{branch}{target}", timeout=timeout)
+        what = ("fetch", "--no-recurse-submodules", "--", git.remote, f"{branch}{target}")
+        run(root, *what, timeout=timeout, stopped=stopped)
         if checked_out:
             # What git ignores may be the state itself: a commit must not put another in its place.
             run(root, "merge", "--quiet", "--ff-only", "--no-overwrite-ignore", "FETCH_HEAD", timeout=timeout)

@@ -10,13 +10,17 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from time import monotonic
 
 __all__ = ["CREDENTIALS", "TIMEOUT", "GitFailed", "git"]
 
 TIMEOUT = 60.0
 """Seconds that one git command may take."""
+
+OFTEN, FAREWELL = 0.2, 2.0
+"""Seconds between two looks at whether to stop, and those that a command then gets to take its locks away."""
 
 CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+(?=@)")
 """What stands before the host of a remote's address."""
@@ -41,11 +45,12 @@ def git(
     timeout: float = TIMEOUT,
     ok: tuple[int, ...] = (0,),
     environment: Mapping[str, str] | None = None,
+    stopped: Callable[[], bool] | None = None,
 ) -> str:
     """What a git command in the checkout at `root` writes to its output, without the blanks around it.
 
-    Raises GitFailed for an exit code that is not `ok`, FileNotFoundError where git is not installed, and
-    subprocess.TimeoutExpired.
+    It is told to end once `stopped` says so, and has failed then. Raises GitFailed for an exit code that is not `ok`,
+    FileNotFoundError where git is not installed, and subprocess.TimeoutExpired.
     """
     inherited = {key: value for key, value in os.environ.items() if key not in _ELSEWHERE}
     process = subprocess.Popen(  # noqa: S603  no shell; the settings' names stand after `--`
@@ -60,7 +65,7 @@ def git(
     )
     with process:
         try:
-            out, said = process.communicate(timeout=timeout)
+            out, said = _said(process, timeout, stopped)
         finally:
             if process.poll() is None:
                 # ssh and helpers of git's would live on, and hold the pipe: the whole group ends.
@@ -68,3 +73,17 @@ def git(
     if process.returncode not in ok:
         raise GitFailed(CREDENTIALS.sub("***", said))
     return out.strip()
+
+
+def _said(process: subprocess.Popen[str], timeout: float, stopped: Callable[[], bool] | None) -> tuple[str, str]:
+    if stopped is None:
+        return process.communicate(timeout=timeout)
+    until = monotonic() + timeout
+    while not stopped():
+        try:
+            return process.communicate(timeout=min(OFTEN, max(0.0, until - monotonic())))
+        except subprocess.TimeoutExpired:
+            if monotonic() >= until:
+                raise
+    os.killpg(process.pid, signal.SIGTERM)
+    return process.communicate(timeout=FAREWELL)

@@ -6,6 +6,7 @@ Source of truth). Objects are read through libgit2; only fetching needs the `git
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
@@ -116,12 +117,15 @@ class Checkout:
         """Whether there is somewhere to fetch from."""
         return self.repository is not None and name in self.repository.remotes.names()
 
-    def fetch(self, git: Git) -> str | None:
-        """Fetch and fast-forward the branch; None where that went well, else a sentence that says why not."""
+    def fetch(self, git: Git, stopped: Callable[[], bool] | None = None) -> str | None:
+        """Fetch and fast-forward the branch; None where that went well, else a sentence that says why not.
+
+        A remote is no longer waited for once `stopped` says so.
+        """
         if self.repository is None:
             return f"{self.root} is no git checkout: there is nothing to fetch"
         self._reached(Failpoint.CHECKOUT, done=False)
-        problem = fetch(self.root, git)
+        problem = fetch(self.root, git, stopped=stopped)
         self._reached(Failpoint.CHECKOUT, done=True)
         return problem
 

@@ -7,6 +7,7 @@ import socket
 from collections import Counter
 from collections.abc import AsyncGenerator
 from datetime import timedelta
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -29,21 +30,22 @@ def tool(repo: Repo, accounts: AccountService) -> Repo:
     return repo
 
 
-def test_a_remote_that_hangs_keeps_no_retry_waiting(tool: Repo, accounts: AccountService) -> None:
+def test_a_remote_that_hangs_keeps_no_retry_waiting_and_no_end(tool: Repo, accounts: AccountService) -> None:
     tool.settings(interval="1d", retry_delay="1s", git={"fetch": "1s"})
+    tool.commit()
     accounts.fail_next(1, 500, method="POST")
 
-    async def walk() -> None:
-        with socket.create_server(("127.0.0.1", 0)) as remote:  # it never says a word
-            tool.git("remote", "add", "origin", f"git://127.0.0.1:{remote.getsockname()[1]}/access.git")
-            tool.commit()
-            async with running(tool) as now:
-                await until(lambda: accounts.created["ada@example.com"])
-                assert now.daemon._fetching is not None
-                assert not now.daemon._fetching.done()
-                remote.close()
+    async def walk() -> float:
+        async with running(tool) as now:
+            await until(lambda: accounts.created["ada@example.com"])
+            assert now.daemon._fetching is not None
+            assert not now.daemon._fetching.done()
+            return monotonic()
 
-    asyncio.run(walk())
+    with socket.create_server(("127.0.0.1", 0)) as remote:  # it never says a word
+        tool.git("remote", "add", "origin", f"git://127.0.0.1:{remote.getsockname()[1]}/access.git")
+        told_to_stop = asyncio.run(walk())
+        assert monotonic() - told_to_stop < 5
 
 
 def test_a_clock_that_is_set_back_stops_nothing(tool: Repo, accounts: AccountService) -> None:
