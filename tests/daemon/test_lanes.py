@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from reconciler.daemon.lanes import AT_ONCE, REST, Lane, cut
+from reconciler.daemon.lanes import AT_ONCE, REST, Lane, cut, in_parts
 from reconciler.engine.observed import Selection
 from reconciler.model.grant import Key
 from reconciler.repository.desired import Service
@@ -56,6 +57,19 @@ def test_cut(selection: Selection, met: list[tuple[str, str]] | None, lanes: dic
 
 def home(integration: str) -> str:
     return {"mail": "suite", "chat": "suite", "tool": "tool"}.get(integration, REST)
+
+
+def test_parts_are_the_whole_a_few_hires_at_a_time() -> None:
+    hires = [f"h{number}" for number in range(7)]
+    keys = {Key(hire, access) for hire in hires for access in ("mail", "chat")}
+    whole = replace(Selection.of(keys), integrations=frozenset({"mail", "chat"}))
+    parts = list(in_parts(whole, 3))
+    assert [len(part.hires or ()) for part in parts] == [3, 3, 1]
+    assert all(frozenset(key.hire for key in part.grants or ()) == part.hires for part in parts)
+    assert {key for part in parts for key in part.grants or ()} == keys
+    assert {part.integrations for part in parts} == {whole.integrations}
+    assert [part.grants for part in in_parts(Selection(frozenset(hires)), 4)] == [None, None]
+    assert list(in_parts(Selection(frozenset()), 4)) == []
 
 
 def test_a_lane_does_a_few_at_a_time_and_all_in_turn() -> None:
