@@ -20,7 +20,7 @@ from tests.servers import AccountService, ask, eventually
 PATIENCE = 0.4
 """Seconds in which systemd wants to hear something: WatchdogSec."""
 
-INTERVAL = 0.5
+INTERVAL = "1s"
 
 
 class Manager:
