@@ -225,8 +225,8 @@ class Client:
                 if event.endswith("send_request_headers.started") and info["request"].method != b"CONNECT":
                     self._reached(Failpoint.REQUEST, done=False)
                     progress.left = True
-                    departed()
                 elif progress.left and event.endswith("send_request_body.complete"):
+                    departed()
                     self._reached(Failpoint.REQUEST, done=True)
 
             what = _what(wire, address)

@@ -5,18 +5,22 @@ import gzip
 import logging
 import socket
 import ssl
+import time
 import zlib
 from datetime import UTC, timedelta
 from email.utils import format_datetime
+from itertools import pairwise
 
 import httpcore
 import pytest
 import respx
 
+from reconciler.engine.world import SystemClock
 from reconciler.model.errors import HostNotAllowed, RequestFailed, UsageError
 from reconciler.model.settings import Limits
 from reconciler.requests.answer import LIMIT
-from reconciler.requests.client import _tls
+from reconciler.requests.client import Client, _tls
+from reconciler.requests.hosts import AllowedHosts
 from reconciler.requests.render import Wire
 from reconciler.requests.sign import Pritunl
 from reconciler.requests.throttle import Throttle
@@ -529,6 +533,34 @@ async def test_a_rate_is_not_slowed_by_answers_that_take_their_time(loopback, co
     client = connect("127.0.0.1", rate=10)
     await asyncio.gather(*(client.send(get(loopback.url)) for _ in range(20)))
     assert loopback.requests[-1].at - loopback.requests[0].at <= timedelta(seconds=19 * 0.106)
+
+
+async def test_a_rate_counts_from_when_a_request_has_left_whole() -> None:
+    """The first goes to a server that does not read on for a while; the others follow it, and do not overtake it."""
+    whole: list[float] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        if not beginning.is_set():
+            beginning.set()
+            await asyncio.sleep(0.35)
+        await reader.readexactly(len(body))
+        whole.append(time.monotonic())
+        writer.write(reply())
+        await writer.drain()
+        writer.close()
+
+    beginning, body, rules = asyncio.Event(), bytes(8 << 20), Limits(rate=10)
+    server = await asyncio.start_server(serve, "127.0.0.1")
+    host = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    clock = SystemClock()
+    client = Client(
+        "acme", rules, AllowedHosts(frozenset({host})), clock, Throttle(rules, clock), "manifests/acme.yaml"
+    )
+    await asyncio.gather(*(client.send(post(f"http://{host}/", content=body)) for _ in range(5)))
+    await client.aclose()
+    server.close()
+    assert all(later - earlier > 0.08 for earlier, later in pairwise(sorted(whole)))
 
 
 async def busiest(loopback: Loopback, sending) -> int:
