@@ -216,6 +216,11 @@ class Client:
 
     async def _exchange(self, wire: Wire, address: Address, leaving: Leaving | None) -> Answer:
         """One sending and its answer, within the limits."""
+        what = _what(wire, address)
+        try:
+            _origin(*address.origin)
+        except httpx.InvalidURL:
+            raise RequestFailed(f"{what}: not an address that can be asked", left=False) from None
         progress = _Progress()
         async with self._throttle.turn(address.name) as departed, self._lines.one(address.origin) as line:
             if leaving is not None:
@@ -229,7 +234,6 @@ class Client:
                     departed()
                     self._reached(Failpoint.REQUEST, done=True)
 
-            what = _what(wire, address)
             try:
                 async with asyncio.timeout(self._timeout.total_seconds()):
                     answer = await _speak(line, self._request(wire, address, trace))
@@ -243,8 +247,6 @@ class Client:
                 raise RequestFailed(f"{what}: no connection: {error}", left=False) from None
             except httpcore.ConnectTimeout:
                 raise RequestFailed(f"{what}: no connection in time", left=False) from None
-            except httpx.InvalidURL:
-                raise RequestFailed(f"{what}: not an address that can be asked", left=progress.left) from None
             except httpcore.LocalProtocolError:
                 raise RequestFailed(f"{what}: the request is none that HTTP allows", left=progress.left) from None
             except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, OSError):

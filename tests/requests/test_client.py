@@ -264,6 +264,12 @@ async def test_whatever_fails_later_has_left(loopback, connect, script, says):
     assert "nonsense" not in str(failed)
 
 
+async def test_what_no_host_can_be_called_is_not_asked(connect):
+    failed = await fail(connect("1.2.3.999"), post("https://1.2.3.999/x"))
+    assert not failed.left
+    assert str(failed) == "POST 1.2.3.999: not an address that can be asked"
+
+
 async def test_the_transports_exceptions_are_told_apart(connect):
     with respx.mock as router:
         for error, left in [
