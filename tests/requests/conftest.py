@@ -84,6 +84,7 @@ class Loopback:
     script: Script | None = None
     port: int = 0
     connections: int = 0
+    serving: set[asyncio.Task[None]] = field(default_factory=set)
 
     @property
     def host(self) -> str:
@@ -95,6 +96,9 @@ class Loopback:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        task = asyncio.current_task()
+        assert task is not None
+        self.serving.add(task)
         try:
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n"))[:-2]
@@ -113,6 +117,21 @@ class Loopback:
             pass
         finally:
             writer.close()
+            self.serving.discard(task)
+
+    async def hang_up(self) -> None:
+        """End every connection, those too that were accepted just now."""
+        await _turns()
+        for task in self.serving:
+            task.cancel()
+        await asyncio.gather(*self.serving, return_exceptions=True)
+        await _turns()
+
+
+async def _turns() -> None:
+    """Let the loop do what stands in line."""
+    for _ in range(5):
+        await asyncio.sleep(0)
 
 
 @pytest.fixture
@@ -127,6 +146,7 @@ async def loopback(clock: FakeClock) -> AsyncIterator[Loopback]:
     made.port = server.sockets[0].getsockname()[1]
     yield made
     server.close()
+    await made.hang_up()
 
 
 @pytest.fixture
