@@ -66,6 +66,8 @@ def tool(repo: Repo, accounts: AccountService) -> Repo:
 def test_systemd_hears_when_it_is_ready_that_it_gets_on_and_that_it_stops(
     tool: Repo, accounts: AccountService, manager: Manager
 ) -> None:
+    tool.settings(interval="1d")
+    tool.commit()
     with Daemon(tool, env=manager.environment) as daemon:
         began = time.monotonic()
         eventually(lambda: manager.pings() >= 5)
