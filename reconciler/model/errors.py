@@ -35,6 +35,7 @@ __all__ = [
     "SettingsError",
     "Severity",
     "UsageError",
+    "shortened",
 ]
 
 
@@ -94,6 +95,15 @@ class RequestFailed(ReconcilerError):
         self.left = left
 
 
+LONGEST = 2000
+"""Characters of a problem's message."""
+
+
+def shortened(text: str) -> str:
+    """A text of at most about 2,000 characters: of a longer one what stands between both ends is left out."""
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} … {text[-LONGEST // 2 :]}"
+
+
 class Severity(StrEnum):
     """How bad a problem in a file is."""
 
@@ -109,6 +119,10 @@ class Problem:
     line: int | None
     message: str
     severity: Severity = Severity.ERROR
+
+    def __post_init__(self) -> None:
+        """Whatever a message repeats of a file may be as long as the file."""
+        object.__setattr__(self, "message", shortened(self.message))
 
     def __str__(self) -> str:
         where = self.file if self.line is None else f"{self.file}:{self.line}"

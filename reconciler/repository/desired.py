@@ -8,27 +8,34 @@ knew of it, which is for the engine to say, for here those grants cannot be know
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
 from reconciler.model.base import as_text
-from reconciler.model.errors import Problem
+from reconciler.model.errors import Problem, shortened
 from reconciler.model.grant import Grant, Hold, Key
 from reconciler.model.hire import Entry, Hire, HireRef, NamedChoice, Sequence
 from reconciler.model.manifest import FormField, Manifest
 from reconciler.model.scope import Layer
 from reconciler.model.status import Status
 from reconciler.repository.files import Files, Loaded
+from reconciler.repository.problems import near
 
 __all__ = ["Desired", "Service"]
 
 
 REMEMBERED = 1024
 """So many hires' grants are remembered."""
+
+BEFORE = ": "
+"""What stands before a suggestion in a grant's reason, where no sentence follows."""
+
+SEVERAL = 30
+"""So many of a choice's items are named where a value is none of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +113,8 @@ class Desired:
         for index, name in enumerate(loaded.model.sequences):
             if name not in self.files.sequences and name not in self.files.broken["sequences"]:
                 line = loaded.document.line(("sequences", index))
-                near = _near(name, self.files.sequences)
-                yield Problem(loaded.path, line, f"sequences: there is no config/sequences/{name}.yaml{near}")
+                meant = near(name, self.files.sequences, BEFORE)
+                yield Problem(loaded.path, line, f"sequences: there is no config/sequences/{name}.yaml{meant}")
         for grant in grants:
             if grant.hold is not None and grant.hold.status is Status.INVALID:
                 file, _, line_text = grant.source.rpartition(":")
@@ -230,14 +237,14 @@ class Desired:
                 if need == access:
                     raise ValueError("it needs itself")
                 if need not in names:
-                    raise ValueError(f"needs {need}, which this hire does not have{_near(need, names)}")
+                    raise ValueError(f"needs {need}, which this hire does not have{near(need, names, BEFORE)}")
             if circular:
                 raise ValueError(f"needs go in a circle: {', '.join(entry.needs)}")
             hold = self._no_manifest(entry.integration)
             if manifest is not None:
                 values, choices = _filled(manifest.model, entry)
         except ValueError as error:
-            hold = Hold(Status.INVALID, str(error))
+            hold = Hold(Status.INVALID, shortened(str(error)))
         if values:
             layers = (Layer(item.source, values), *layers)
         return Grant(
@@ -261,8 +268,8 @@ class Desired:
             return None
         if problems := self.files.broken["manifests"].get(integration):
             return Hold(Status.BLOCKED, f"the manifest has an error: {problems[0]}")
-        near = _near(integration, self.files.manifests)
-        raise ValueError(f"there is no manifests/{integration}.yaml{near}")
+        meant = near(integration, self.files.manifests, BEFORE)
+        raise ValueError(f"there is no manifests/{integration}.yaml{meant}")
 
 
 def _assigned(sequence: Sequence, hire: Hire) -> bool:
@@ -275,23 +282,44 @@ def _plain(value: Any) -> Any:
     return value.hire if isinstance(value, HireRef) else as_text(value)
 
 
-def _near(name: str, names: Any) -> str:
-    close = difflib.get_close_matches(name, list(names), 1)
-    return f": did you mean {close[0]}?" if close else ""
-
-
-def _circular(needs: Mapping[str, list[str]]) -> frozenset[str]:
-    """The entries that, needing on and on, come back to themselves."""
-    found = set()
+def _needed_first(needs: Mapping[str, Collection[str]]) -> list[str]:
+    """Each after those that it needs, otherwise in their order. It goes as deep as entries need each other."""
+    done: dict[str, None] = {}
     for start in needs:
-        reached, queue = set(), list(needs[start])
-        while queue:
-            name = queue.pop()
-            if name not in reached:
-                reached.add(name)
-                queue.extend(needs.get(name, ()))
-        if start in reached:
-            found.add(start)
+        path = {} if start in done else {start: iter(needs[start])}
+        while path:
+            name = next(reversed(path))
+            need = next((need for need in path[name] if need in needs and need not in done and need not in path), None)
+            if need is None:
+                del path[name]
+                done[name] = None
+            else:
+                path[need] = iter(needs[need])
+    return list(done)
+
+
+def _circular(needs: Mapping[str, Collection[str]]) -> frozenset[str]:
+    """The entries that, needing on and on, come back to themselves.
+
+    Kosaraju's way, for a long list takes for ever if each entry is followed on its own: walked backwards from those
+    that need most, who can be reached is who can be reached both ways.
+    """
+    needed_by: dict[str, list[str]] = {}
+    for name, theirs in needs.items():
+        for need in theirs:
+            needed_by.setdefault(need, []).append(name)
+    found: set[str] = set()
+    seen: set[str] = set()
+    for start in reversed(_needed_first(needs)):
+        together, waiting = [], [start]
+        while waiting:
+            name = waiting.pop()
+            if name not in seen:
+                seen.add(name)
+                together.append(name)
+                waiting.extend(needed_by.get(name, ()))
+        if len(together) > 1 or start in needs[start]:
+            found.update(together)
     return frozenset(found)
 
 
@@ -300,20 +328,7 @@ def _ordered(grants: list[Grant]) -> list[Grant]:
     if not any(grant.needs for grant in grants):
         return grants
     by_name = {grant.key.access: grant for grant in grants}
-    placed: dict[str, Grant] = {}
-
-    def place(grant: Grant, above: frozenset[str]) -> None:
-        name = grant.key.access
-        if name in placed or name in above:
-            return
-        for need in grant.needs:
-            if need in by_name:
-                place(by_name[need], above | {name})
-        placed[name] = grant
-
-    for grant in grants:
-        place(grant, frozenset())
-    return list(placed.values())
+    return [by_name[name] for name in _needed_first({name: grant.needs for name, grant in by_name.items()})]
 
 
 def _filled(manifest: Manifest, entry: Entry) -> tuple[dict[str, Any], tuple[tuple[str, Any], ...]]:
@@ -327,7 +342,7 @@ def _filled(manifest: Manifest, entry: Entry) -> tuple[dict[str, Any], tuple[tup
     for name, value in entry.values.items():
         field = form.get(name)
         if field is None:
-            raise ValueError(f"values.{name}: the manifest's form has no such field{_near(name, form)}")
+            raise ValueError(f"values.{name}: the manifest's form has no such field{near(name, form, BEFORE)}")
         if value is None:
             continue
         values[name] = _fitted(field, value)
@@ -354,6 +369,12 @@ def _fitted(field: FormField, value: Any) -> Any:
             return _chosen(field, value, where)
 
 
+def _several(words: Iterable[str]) -> str:
+    """The first of them, where there are many."""
+    first = list(islice(words, SEVERAL + 1))
+    return ", ".join(first[:SEVERAL]) + (" and others" if len(first) > SEVERAL else "")
+
+
 def _chosen(field: FormField, value: Any, where: str) -> Any:
     if field.fetched:
         return value
@@ -362,12 +383,11 @@ def _chosen(field: FormField, value: Any, where: str) -> Any:
         matching = [item.id for item in items if item.name == value.name]
         if len(matching) == 1:
             return matching[0]
-        allowed = ", ".join(item.name for item in items)
+        allowed = _several(item.name for item in items)
         many = "names several" if matching else "is not"
-        raise ValueError(
-            f"{where}: {value.name!r} {many} among the items: {allowed}{_near(value.name, [i.name for i in items])}"
-        )
+        meant = near(value.name, [item.name for item in items], BEFORE)
+        raise ValueError(f"{where}: {value.name!r} {many} among the items: {allowed}{meant}")
     if as_text(value) not in {item.id for item in items}:
-        allowed = ", ".join(f"{item.id} ({item.name})" for item in items)
+        allowed = _several(f"{item.id} ({item.name})" for item in items)
         raise ValueError(f"{where}: {as_text(value)!r} is not among the items: {allowed}")
     return value

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from sys import intern
 from typing import Any, Generic, TypeVar, cast
@@ -26,7 +27,7 @@ from reconciler.model.manifest import Manifest
 from reconciler.model.settings import Settings
 from reconciler.repository.checks import hire_problems, manifest_ids, manifest_problems, unfilled
 from reconciler.repository.people import KEPT, Index, People, Slim
-from reconciler.repository.problems import explain
+from reconciler.repository.problems import MOST, explain, few
 from reconciler.repository.recall import keep, recall
 from reconciler.repository.trees import CommitTree, File, Tree
 from reconciler.repository.yaml import BrokenFile, Document, read
@@ -273,7 +274,7 @@ def _parse(raw: bytes, file: File, stem: str, kind: _Kind[M]) -> _Parsed:
         model = kind.model.model_validate(data)
     except ValidationError as error:
         return _broken(file, document, explain(error, kind.model, document), email)
-    problems = tuple(kind.check(model, document))
+    problems = tuple(few(kind.check(model, document)))
     if any(problem.severity is Severity.ERROR for problem in problems):
         return _broken(file, document, problems, email)
     lines = _entry_lines(model, document)
@@ -400,4 +401,4 @@ def _fill(manifests: dict[str, Loaded[Manifest]], found: _Gathering) -> None:
     for stem, loaded in manifests.items():
         if loaded.model.service is None or not found.broken["manifests"]:
             # Else the one that gives it may be the broken one.
-            found.problems += unfilled(loaded.document, given[loaded.model.service or stem])
+            found.problems += few(islice(unfilled(loaded.document, given[loaded.model.service or stem]), MOST + 1))

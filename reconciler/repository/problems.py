@@ -8,19 +8,27 @@ together with the model's types, so that each becomes one sentence of the form `
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import date
+from itertools import islice
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from reconciler.model.errors import Problem
+from reconciler.model.errors import Problem, Severity
 from reconciler.model.hire import Entry
 from reconciler.repository.yaml import Document
 
-__all__ = ["dotted", "explain", "near", "unknown"]
+__all__ = ["MOST", "dotted", "explain", "few", "near", "unknown"]
+
+MOST = 100
+"""So many problems of one file, and severity, are told."""
+
+KNOWN, LONGEST = 1000, 100
+"""So many words are compared with one that is not known, and so many letters of it: each pair takes a while."""
 
 Path = tuple[str | int, ...]
 _Errors = list[tuple[Path, ErrorDetails]]
@@ -30,8 +38,24 @@ def explain(error: ValidationError, model: type[BaseModel], document: Document) 
     """A problem for each thing that is wrong, with its line."""
     errors: _Errors = [(details["loc"], details) for details in error.errors(include_url=False)]
     found = _walk(errors, model, (), document.data)
-    problems = [Problem(document.file, document.line(path), message) for path, message in found]
+    problems = list(few(Problem(document.file, document.line(path), message) for path, message in found))
     return sorted(problems, key=lambda problem: (problem.line or 0, problem.message))
+
+
+def few(problems: Iterable[Problem]) -> Iterator[Problem]:
+    """The first hundred of each severity, and then that there are more: a file can have as many as it has lines.
+
+    Nothing is looked at after a hundred errors; after as many warnings there may still be an error.
+    """
+    told: Counter[Severity] = Counter()
+    for problem in problems:
+        told[problem.severity] += 1
+        if told[problem.severity] <= MOST:
+            yield problem
+        elif told[problem.severity] == MOST + 1:
+            yield Problem(problem.file, None, f"there are more than {MOST}: mend these first", problem.severity)
+            if problem.severity is Severity.ERROR:
+                return
 
 
 def dotted(path: Path, message: str) -> str:
@@ -41,7 +65,7 @@ def dotted(path: Path, message: str) -> str:
 
 def near(word: str, known: Iterable[str], before: str = "; ") -> str:
     """`; did you mean X?` where one of the known words is close, whatever its case; else nothing."""
-    by_lower = {name.lower(): name for name in known}
+    by_lower = {name.lower(): name for name in islice(known, KNOWN)} if len(word) <= LONGEST else {}
     close = difflib.get_close_matches(word.lower(), by_lower, n=1)
     return f"{before}did you mean {by_lower[close[0]]}?" if close else ""
 

@@ -292,6 +292,35 @@ def test_a_name_that_is_not_utf_8_is_told_in_letters_that_can_be_written(tmp_pat
     assert list(files.hires) == ["zoe"]
 
 
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("hires/a.yaml", ADA + "".join(f"k{number}: 1\n" for number in range(90_000))),
+        ("hires/a.yaml", f"{ADA}access:\n" + "- []\n" * 150_000),
+        ("hires/a.yaml", f"{ADA}extra:\n" + "".join(f"  a {number}: 1\n" for number in range(70_000))),
+        ("manifests/a.yaml", "execute:\n" + "- {urll: 1}\n" * 80_000),
+        (
+            "manifests/a.yaml",
+            "form:\n"
+            + "".join(f"- {{id: a{number}, type: input}}\n" for number in range(10_000))
+            + f"execute:\n- url: https://{''.join(f'{{{{ba{number}}}}}' for number in range(20_000))}\n",
+        ),
+    ],
+    ids=["keys", "entries", "extra", "requests", "placeholders"],
+)
+def test_of_very_many_problems_a_hundred_are_told(load, path: str, text: str) -> None:
+    told = said(load({path: text}))
+    assert len(told) == 101
+    assert sum("there are more than 100: mend these first" in line for line in told) == 1
+
+
+def test_a_name_as_long_as_a_file_is_not_repeated_whole(load) -> None:
+    (told,) = said(load({"hires/a.yaml": f"{ADA}? {'k' * 300_000}\n: 1\n"}))
+    assert len(told) < 2100
+    assert "did you mean" not in told
+
+
 def test_access_that_is_an_alias_has_a_line_for_each_entry(load) -> None:
     files = load({"hires/a.yaml": ADA + "extra: {X: &x [a, b]}\naccess: *x\n"})
     assert files.hires["a"].lines == (5, 5)

@@ -1,0 +1,91 @@
+"""Long and tangled lists of access: what needs what, and how much is said of what does not fit."""
+
+from __future__ import annotations
+
+import time
+from datetime import date
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reconciler.model.errors import LONGEST
+from reconciler.model.status import Status
+from reconciler.repository.desired import Desired, _circular, _needed_first
+from reconciler.repository.files import Reader
+from tests.secrets.keys import Files
+
+NAMES = "abcdef"
+NEEDS = st.dictionaries(st.sampled_from(NAMES), st.lists(st.sampled_from(NAMES + "x"), max_size=3))
+
+
+def reached(needs: dict[str, list[str]], start: str) -> set[str]:
+    """Everything that an entry needs, and that in turn."""
+    found: set[str] = set()
+    waiting = list(needs[start])
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting += needs.get(name, [])
+    return found
+
+
+@given(NEEDS)
+def test_who_comes_back_to_themselves_is_in_a_circle(needs: dict[str, list[str]]) -> None:
+    assert _circular(needs) == {name for name in needs if name in reached(needs, name)}
+
+
+@given(NEEDS)
+def test_what_is_needed_comes_first_and_else_the_order_stays(needs: dict[str, list[str]]) -> None:
+    order = _needed_first(needs)
+    assert sorted(order) == sorted(needs)
+    circular = _circular(needs)
+    for place, name in enumerate(order):
+        if name not in circular:
+            assert set(order[:place]) >= {need for need in needs[name] if need in needs and need not in circular}
+    if not any(set(theirs) & set(needs) for theirs in needs.values()):
+        assert order == list(needs)
+
+
+ADA = "email: ada@example.com\nfirst_name: Ada\nlast_name: Lovelace\naccess:\n"
+MANIFEST = "execute: [{url: 'https://api.example.com/'}]\n"
+
+
+def desired(hire: str, manifest: str = MANIFEST) -> Desired:
+    files = Files({"hires/ada.yaml": hire.encode(), "manifests/tool.yaml": manifest.encode()})
+    return Desired(Reader().load(files), date(2026, 12, 1))
+
+
+@pytest.mark.parametrize("circle", [False, True], ids=["chain", "circle"])
+def test_ten_thousand_entries_that_need_each_other(circle: bool) -> None:
+    last = "e0" if circle else "e10000"
+    entries = [
+        f"- {{integration: tool, name: e{number}, needs: [{last if number == 9999 else f'e{number + 1}'}]}}\n"
+        for number in range(10_000)
+    ]
+    if not circle:
+        entries.append("- {integration: tool, name: e10000}\n")
+    began = time.process_time()
+    grants = desired(ADA + "".join(entries)).grants("ada")
+    assert time.process_time() - began < 20
+    if circle:
+        assert all(grant.hold is not None and grant.hold.status is Status.INVALID for grant in grants)
+    else:
+        assert [grant.key.access for grant in grants] == [f"e{number}" for number in range(10_000, -1, -1)]
+        assert not any(grant.hold for grant in grants)
+
+
+def test_a_reason_names_a_few_of_many_items() -> None:
+    items = "".join(f"  - {{id: '{number}', name: Team {number}}}\n" for number in range(5000))
+    manifest = f"{MANIFEST}form:\n- id: TEAM\n  type: choice\n  items:\n{items}"
+    (grant,) = desired(f"{ADA}- {{integration: tool, values: {{TEAM: {{name: Team 12x}}}}}}\n", manifest).grants("ada")
+    assert grant.hold is not None
+    assert grant.hold.reason.startswith("values.TEAM: 'Team 12x' is not among the items: Team 0, Team 1, ")
+    assert grant.hold.reason.endswith("Team 29 and others: did you mean Team 12?")
+
+
+def test_a_reason_is_no_longer_than_it_can_be_read() -> None:
+    (grant,) = desired(f"{ADA}- {'x' * 200_000}\n").grants("ada")
+    assert grant.hold is not None
+    assert len(grant.hold.reason) <= LONGEST + 10
