@@ -50,12 +50,17 @@ class Answer:
             return False
 
     def json(self) -> Any | None:
-        """The content as JSON; None where it is none, or nested over 100 deep."""
+        """The content as JSON; None where it is none, or nested over 100 deep.
+
+        Half a character, as services leave it where they cut a text, becomes the replacement character.
+        """
         try:
             content = json.loads(self.content)
         except (ValueError, RecursionError):
             return None
-        return None if _deeper(content, DEEPEST) else content
+        if _deeper(content, DEEPEST):
+            return None
+        return _whole(content) if b"\\u" in self.content or not self.content.isascii() else content
 
     def _decode(self, errors: str) -> str:
         charset = _CHARSET.search(self.headers.get("content-type", ""))
@@ -64,6 +69,16 @@ class Answer:
             return self.content.decode("utf-8" if name in _PYTHONS_OWN else name, errors)
         except LookupError:  # a charset that nobody knows, or a codec that makes no text
             return self.content.decode("utf-8", errors)
+
+
+def _whole(content: Any) -> Any:
+    """Decoded JSON in which every text can be written down."""
+    text = json.dumps(content, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.loads(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
+    return content
 
 
 def _deeper(content: Any, most: int) -> bool:

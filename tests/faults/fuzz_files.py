@@ -24,7 +24,7 @@ from reconciler.repository.desired import Desired
 from reconciler.repository.files import Reader
 from reconciler.repository.yaml import BrokenFile, read
 from tests.engine.harness import Hands, Outbox
-from tests.faults.fuzz_samples import ANY, KEYS, SETTINGS, SOUND, one_of
+from tests.faults.fuzz_samples import ANY, KEYS, SETTINGS, SOUND, long, one_of
 from tests.faults.fuzz_target import Target, can_be_written, names_its_place
 from tests.faults.hostile import altered, bombs, spelled, spoiled, structures, written
 from tests.secrets.keys import Files
@@ -71,12 +71,12 @@ class Revision(Target):
     what = "settings, manifests, hires and sequences of one revision, joined into grants"
     examples = st.fixed_dictionaries(
         {
-            "config/reconciler.yaml": spelled(one_of("settings"), as_json=False) | st.just(b""),
+            "config/reconciler.yaml": spelled(one_of("settings"), as_json=False) | st.just(b"") | long(),
             "config/sequences/engineering.yaml": spelled(one_of("sequences"), as_json=False),
             "manifests/asana.json": spelled(one_of("manifests"), as_json=True),
-            "manifests/slack.yaml": spelled(one_of("manifests"), as_json=False),
-            "hires/ada.yaml": spelled(one_of("hires"), as_json=False),
-            "hires/bob.yml": spelled(one_of("hires"), as_json=False),
+            "manifests/slack.yaml": spelled(one_of("manifests"), as_json=False) | long(),
+            "hires/ada.yaml": spelled(one_of("hires"), as_json=False) | long(),
+            "hires/bob.yml": spelled(one_of("hires"), as_json=False) | spoiled(bombs()),
         }
     )
 
@@ -84,7 +84,8 @@ class Revision(Target):
         try:
             files = Reader().load(Files(example))
         except SettingsError as error:
-            can_be_written(str(error))
+            for problem in error.problems:
+                names_its_place(problem, "config/reconciler.yaml", example["config/reconciler.yaml"])
             return
         for problem in files.problems:
             names_its_place(problem, problem.file, example[problem.file])

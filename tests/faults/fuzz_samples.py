@@ -6,6 +6,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from reconciler.model.base import Model
@@ -15,7 +16,7 @@ from reconciler.model.settings import Settings
 from reconciler.repository.yaml import read
 from tests.faults.hostile import altered
 
-__all__ = ["ANY", "HIRE", "KEYS", "SETTINGS", "SOUND", "one_of"]
+__all__ = ["ANY", "HIRE", "KEYS", "SETTINGS", "SOUND", "long", "one_of"]
 
 ROOT = Path(__file__).parents[2]
 
@@ -100,3 +101,28 @@ SOUND = {
 
 ANY = [sample for samples, _ in KINDS.values() for sample in samples]
 KEYS = [key for _, keys in KINDS.values() for key in keys]
+
+PERSON = "email: ada@example.com\nfirst_name: Ada\nlast_name: Lovelace\n"
+LONG = (
+    (PERSON + "access:\n", "- {integration: slack, name: e%d, needs: [e%d]}\n"),
+    (PERSON + "access:\n", "- {integration: slack, name: e%d, needs: [e0, e1, e2, e%d]}\n"),
+    (PERSON + "access:\n", "- {integration: asana, name: e%d, values: {TEAM_ID: {name: T%d}}}\n"),
+    (PERSON + "access:\n", "- slackk%d%d\n"),
+    (PERSON + "extra:\n", "  X%d: %d\n"),
+    (PERSON + "sequences:\n", "- engineerin%d%d\n"),
+    (PERSON, "emai%d: %d\n"),
+    ("form:\n", "- {id: A%d, type: input, name: B%d}\n"),
+    ("execute:\n", "- {url: 'https://{{A%d}}/{{B%d}}'}\n"),
+    ("suspend:\n", "- {hire: h%d, integratio: %d}\n"),
+    ("allowed_hosts:\n", "- h%d.example.com:%d\n"),
+)
+"""How a file begins, and what it then has very often."""
+
+
+def long() -> SearchStrategy[bytes]:
+    """A file that is in order, or nearly so, and has very many of one thing."""
+    return st.builds(
+        lambda begins, times: (begins[0] + "".join(begins[1] % (each, each + 1) for each in range(times))).encode(),
+        st.sampled_from(LONG),
+        st.sampled_from([20, 1000, 3000]),
+    )

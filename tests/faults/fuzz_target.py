@@ -36,7 +36,7 @@ def can_be_written(text: str, *, without: str | None = None) -> None:
     assert text.strip(), "says nothing"
     assert without is None or without not in text
     text.encode()
-    assert len(text) < 30_000, f"says too much: {text[:200]}"
+    assert len(text) < 5_000, f"says too much: {text[:200]}"
 
 
 def names_its_place(problem: Problem, file: str, raw: bytes) -> None:

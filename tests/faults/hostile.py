@@ -202,6 +202,7 @@ BOMBS: tuple[Callable[[int], bytes], ...] = (
     lambda size: b"{" + b",".join(b'"k%d": "secret-%040d"' % (each, each) for each in range(min(size, 15_000))) + b"}",
     lambda size: b'{"a": 1e' + b"9" * size + b"}",
     lambda size: b"k" * size + b": 1",
+    lambda size: (b'"' + b"k" * min(size, 99_999) + b'": 1\n') * 2,
     lambda size: b"? " * size,
     lambda size: b"".join(b"k%d: 1\n" % number for number in range(size)),
     lambda size: b"a: 1\n" * size,

@@ -29,3 +29,18 @@ def test_json_that_is_nested_too_deep_is_none(opens: str, closes: str) -> None:
     assert Answer(200, {}, f"{opens * times}1{closes * times}".encode()).json() is not None
     assert Answer(200, {}, f"[{opens * times}1{closes * times}]".encode()).json() is None
     assert Answer(200, {}, f"{opens * 100_000}1{closes * 100_000}".encode()).json() is None
+
+
+@pytest.mark.parametrize(
+    ("content", "read"),
+    [
+        (rb'{"name": "Zo\u00eb \ud83d\ude00"}', {"name": "Zoë 😀"}),
+        (rb'{"name": "cut \ud83d"}', {"name": "cut \ufffd"}),
+        (rb'{"\ude00": ["\ud83d", 1.5, null]}', {"\ufffd": ["\ufffd", 1.5, None]}),
+        (b'{"name": "cut \xed\xa0\xbd"}', {"name": "cut \ufffd"}),
+        (rb'{"name": "\\ud83d"}', {"name": r"\ud83d"}),
+    ],
+    ids=["whole", "cut", "key and list", "bytes", "no escape"],
+)
+def test_half_a_character_can_be_written_down(content: bytes, read: object) -> None:
+    assert Answer(200, {}, content).json() == read
