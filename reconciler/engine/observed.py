@@ -27,9 +27,6 @@ from reconciler.repository.desired import Desired
 
 __all__ = ["Planned", "Selection", "Walk", "listed_grants"]
 
-AT_ONCE = 200
-"""So many hires are looked at side by side; the services' limits are the throttle's matter."""
-
 
 @dataclass(frozen=True, slots=True)
 class Selection:
@@ -139,8 +136,13 @@ class Walk:
                 left = await self._leftovers({grant.key for grant in grants}, of_hire.get(hire, ()))
                 results[hire] = [*await self._plan_hire(hire, grants), *left]
 
-        await together(work() for _ in range(min(AT_ONCE, len(places))))
+        await together(work() for _ in range(min(self._at_once(), len(places))))
         return [planned for hire in places for planned in results[hire]]
+
+    def _at_once(self) -> int:
+        """So many hires are looked at side by side: each place that the limits allow is taken, and one waits for it."""
+        limits, chosen = self._desired.files.settings.limits, self._selection.integrations
+        return 2 * (limits.concurrency if chosen is None else min(limits.concurrency, limits.per_host * len(chosen)))
 
     def _expect_listings(self, hires: list[str]) -> None:
         """Where no reading serves the pass already, one of its own does, if it has enough grants."""
@@ -165,10 +167,17 @@ class Walk:
                     return await self._plan_grant(grant, reason)
             return await self._plan_grant(grant, None)
 
-        for grant in grants:
-            if not self._selection.covers(grant.key, grant.integration) or self._in_hand.take(grant.key):
+        taken = [
+            grant
+            for grant in grants
+            if not self._selection.covers(grant.key, grant.integration) or self._in_hand.take(grant.key)
+        ]
+        if len(taken) == 1:  # nearly always, in a pass over one service: a task costs as much as a template
+            found = [await one(taken[0])]
+        else:
+            for grant in taken:
                 tasks[grant.key.access] = asyncio.create_task(one(grant))
-        found = await asyncio.gather(*tasks.values())
+            found = await asyncio.gather(*tasks.values())
         return [planned for planned in found if self._selection.covers(planned.grant.key, planned.grant.integration)]
 
     def _chosen(self, grants: Iterable[Grant]) -> list[Grant]:
