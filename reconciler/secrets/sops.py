@@ -72,8 +72,7 @@ def decrypt(raw: bytes, *, json: bool, gnupg: Gnupg) -> dict[str, Any]:
     """
     data = _read(raw, json=json)
     try:
-        # Without resolvers a plain scalar keeps the text that was written, which is what the MAC is about.
-        return _decrypt(data, None if json else yaml.compose(raw, Loader=yaml.CBaseLoader), gnupg)
+        return _decrypt(data, None if json else _composed(raw), gnupg)
     except Unfamiliar as unfamiliar:
         return _ask_sops(raw, gnupg, str(unfamiliar), json=json)
 
@@ -86,6 +85,14 @@ def _read(raw: bytes, *, json: bool) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise SecretsError("it is not a map of keys to values")
     return data
+
+
+def _composed(raw: bytes) -> Any:
+    """What the values were made from: without resolvers a plain one keeps its text, which is what the MAC is about."""
+    try:
+        return yaml.compose(raw, Loader=yaml.CBaseLoader)
+    except yaml.YAMLError:
+        raise Unfamiliar("an anchor that stands twice") from None
 
 
 def _where(error: BrokenFile) -> str:

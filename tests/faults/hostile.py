@@ -147,7 +147,8 @@ def written(data: Any, *, as_json: bool) -> bytes:
 
 
 _PIECES = (
-    b"&a ", b"*a", b"&a [*a]", b"<<: ", b"- ", b"? ", b": ", b"|\n", b">-\n", b"{", b"}", b"[", b"]", b'"', b"'", b"\\",
+    b"&a ", b"*a", b"&a [*a]",
+    b"x: &a 1\ny: &a 2\n", b"<<: ", b"- ", b"? ", b": ", b"|\n", b">-\n", b"{", b"}", b"[", b"]", b'"', b"'", b"\\",
     b"#", b"%YAML 1.1\n", b"---\n", b"...\n", b"!!python/object:os.system ", b"!a", b"\t", b"\0", b"\x1b", b"\xff",
     b"\xef\xbb\xbf", b"\xff\xfe", b"\xed\xa0\x80", b"\xc2\x85", b"\r", b"\r\n", b"\\ud800", b'"\\u0000"', b"NaN",
     b"Infinity", b"-", b"e999", b",", b"ENC[", b"9" * 5000, b"a: 1\na: 2\n",

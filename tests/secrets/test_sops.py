@@ -336,6 +336,12 @@ def test_what_the_reader_does_not_know_goes_to_sops(
     assert SECRET not in said(refused.value)
 
 
+def test_an_anchor_that_stands_twice_is_left_to_sops(gnupg: Gnupg, monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(SecretsError, match="an anchor that stands twice; that needs the `sops` program"):
+        sops.decrypt(b"a: &x b\nc: &x d\nsops: {mac: x}\n", json=False, gnupg=gnupg)
+
+
 @pytest.mark.timeout(20)
 def test_a_pattern_that_never_comes_to_an_end_elsewhere(age: str, gnupg: Gnupg, sops_program: Sops, rules):
     key = "a" * 60 + "!"
