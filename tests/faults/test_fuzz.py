@@ -11,7 +11,7 @@ from tests.faults import fuzz
 from tests.faults.fuzz import TARGETS, play
 from tests.faults.fuzz_target import Target
 
-EXAMPLES = {"pass": 5, "gpg": 8, "revision": 12, "git": 20}
+EXAMPLES = {"pass": 5, "gpg": 8, "revision": 12, "git": 12}
 
 
 @pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
