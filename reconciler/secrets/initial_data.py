@@ -16,7 +16,7 @@ from itertools import chain
 from typing import Any
 
 from reconciler.model.base import as_text
-from reconciler.model.errors import Problem, SecretsError
+from reconciler.model.errors import Problem, SecretsError, shortened
 from reconciler.model.secret import Redactor
 from reconciler.repository.source import File, Tree
 from reconciler.repository.yaml import BrokenFile, read
@@ -108,7 +108,7 @@ class InitialData:
             try:
                 known = _values(self._content(_raw(tree, file), file.path))
             except SecretsError as error:
-                raise SecretsError(f"{file.path}: {error}") from None
+                raise SecretsError(shortened(f"{file.path}: {error}")) from None
             self._values[file.blob, file.path] = known
         return dict(known)
 

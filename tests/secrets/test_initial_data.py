@@ -135,6 +135,13 @@ def test_a_file_over_the_limit(initial_data: InitialData):
         initial_data.read(Large({f"{FOLDER}/asana.yaml.gpg": b""}), "asana")
 
 
+def test_an_error_is_no_longer_than_it_can_be_read(initial_data: InitialData):
+    raw = b"a: b\nsops: {mac: x, age: [{recipient: age1%s, enc: x}]}\n" % (b"9" * 200_000)
+    with pytest.raises(SecretsError, match=r"config/initial_data/asana\.sops\.yaml: age age1999") as refused:
+        initial_data.read(tree({"asana.sops.yaml": raw}), "asana")
+    assert len(str(refused.value)) < 2100
+
+
 def test_what_was_decrypted_is_kept_by_blob(initial_data: InitialData, office: Office):
     files = tree({"asana.yaml.gpg": office.home.encrypt(b"A: b")})
     first = initial_data.read(files, "asana")
