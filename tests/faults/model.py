@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -656,20 +656,27 @@ class Model(RuleBasedStateMachine):
 
     # Passes
 
-    @rule(fuse=fuses, released=st.sampled_from([False, False, True]))
-    def whole_pass(self, fuse: int | None, *, released: bool) -> None:
-        self._pass(Scope(), fuse=fuse, released=released)
+    @rule(fuse=fuses, down=st.sampled_from([0, 10, 90]), released=st.sampled_from([False, False, True]))
+    def whole_pass(self, fuse: int | None, down: int, *, released: bool) -> None:
+        self._pass(Scope(), fuse=fuse, down=down, released=released)
 
     @rule(minutes=st.sampled_from([0, 59, 60, 90]))
     def pass_after_a_while(self, minutes: int) -> None:
         self.clock.turn(minutes=minutes)
         self._pass(Scope())
 
-    @rule(many=many_or_all, integration=st.sampled_from(["tool", "mail"]), minutes=st.sampled_from([0, 1440]))
-    def pass_after_a_loss(self, many: frozenset[str], integration: str, minutes: int) -> None:
+    @rule(
+        many=many_or_all,
+        integration=st.sampled_from(["tool", "mail"]),
+        minutes=st.sampled_from([0, 1440]),
+        whole=st.booleans(),
+    )
+    def pass_after_a_loss(self, many: frozenset[str], integration: str, minutes: int, *, whole: bool) -> None:
+        """Accounts are gone; one pass, or several that count together, meet that."""
         self.vanish(many, integration)
         self.clock.turn(minutes=minutes)
-        self._pass(Scope())
+        for scope in [Scope()] if whole else [Scope(people=frozenset({name})) for name in PEOPLE]:
+            self._pass(scope)
 
     @rule(many=people, fuse=fuses)
     def pass_over_people(self, many: frozenset[str], fuse: int | None) -> None:
@@ -701,8 +708,8 @@ class Model(RuleBasedStateMachine):
         if grants:
             self._pass(Scope(people=frozenset(name for name, _ in grants), grants=grants), fuse=fuse)
 
-    def _pass(self, scope: Scope, *, fuse: int | None = None, released: bool = False) -> None:
-        """One pass, and the model's word on it."""
+    def _pass(self, scope: Scope, *, fuse: int | None = None, down: int = 0, released: bool = False) -> None:
+        """One pass, and the model's word on it. Where the program ended in it, it is down for some minutes."""
         now, judgement, git = self.clock.now(), self.judgement, self.git
         for kind, grant in self.asked:
             judgement.hear(kind, grant)
@@ -711,15 +718,16 @@ class Model(RuleBasedStateMachine):
         before, rows = self.program.ledger.newest_attempt(), dict(judgement.rows)
         whole = self.program.reconcile(self._selection(scope), released=released, fuse=fuse)
         if not whole:
+            self.clock.turn(minutes=down)
             self.restart()
         made = self._attempts(before)
         judgement.looked(git, duties, gone, now)
         if scope.everything:
             judgement.resync()
-        self._carried_out(duties, made, whole=whole)
+        self._carried_out(duties, made, now, whole=whole)
         if released and whole:
             judgement.resync()
-        self._hold_in_any_case(made, rows)
+        self._hold_in_any_case(made, rows, now)
         self._compare(duties if whole else {})
         self._words(duties, whole=whole)
 
@@ -751,10 +759,15 @@ class Model(RuleBasedStateMachine):
             yield from (((name, integration), Key(person.stem, integration)) for integration in REQUESTS)
 
     def _carried_out(
-        self, duties: Mapping[Grant, Duty], made: Mapping[Grant, tuple[Attempt, list[Sent]]], *, whole: bool
+        self,
+        duties: Mapping[Grant, Duty],
+        made: Mapping[Grant, tuple[Attempt, list[Sent]]],
+        now: datetime,
+        *,
+        whole: bool,
     ) -> None:
         """What was tried is what had to be, each from the request at which it had to go on; it is remembered."""
-        now, judgement = self.clock.now(), self.judgement
+        judgement = self.judgement
         for grant, duty in duties.items():
             if duty.act is None:
                 continue
@@ -785,9 +798,10 @@ class Model(RuleBasedStateMachine):
         self,
         made: Mapping[Grant, tuple[Attempt, list[Sent]]],
         before: Mapping[Grant, Row],
+        now: datetime,
     ) -> None:
         """What needs no model."""
-        now, today = self.clock.now(), self.clock.now().date()
+        today = now.date()
         for grant, (attempt, _) in made.items():
             name, integration = grant
             assert attempt.number <= 2, f"{grant}: attempt {attempt.number}"
