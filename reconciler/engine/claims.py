@@ -7,6 +7,8 @@ what this pass knows of it may be old. It is looked at again by a pass of its ow
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 from reconciler.model.grant import Key
 
 __all__ = ["Claims", "InHand"]
@@ -18,14 +20,16 @@ class Claims:
     def __init__(self) -> None:
         self._taken: set[Key] = set()
         self._wanted: set[Key] = set()
-        self._released: dict[Key, int] = {}
-        self._passes = 0
+        self._released: OrderedDict[Key, int] = OrderedDict()
+        """When a grant was let go of, the longest ago first; no more of them than a pass under way may have to know."""
+        self._running: dict[int, None] = {}
+        """When the passes under way began, the oldest first."""
         self._time = 0
 
     def begin(self) -> InHand:
         """A pass begins; to be called before it reads the ledger."""
-        self._passes += 1
         self._time += 1
+        self._running[self._time] = None
         return InHand(self, self._time)
 
     def postponed(self) -> set[Key]:
@@ -50,12 +54,14 @@ class Claims:
         """For `InHand`: a pass lets go of the grant."""
         self._taken.discard(key)
         self._released[key] = self._time
+        self._released.move_to_end(key)
 
-    def ended(self) -> None:
-        """For `InHand`: a pass is over."""
-        self._passes -= 1
-        if not self._passes:
-            self._released.clear()
+    def ended(self, since: int) -> None:
+        """For `InHand`: the pass that began at `since` is over."""
+        del self._running[since]
+        oldest = next(iter(self._running), self._time + 1)
+        while self._released and self._released[next(iter(self._released))] < oldest:
+            self._released.popitem(last=False)
 
 
 class InHand:
@@ -85,4 +91,4 @@ class InHand:
         """The pass is over: let go of all that it still has."""
         for key in tuple(self._mine):
             self.release(key)
-        self._claims.ended()
+        self._claims.ended(self._since)

@@ -1,0 +1,60 @@
+"""Which pass gets a grant, where passes run side by side."""
+
+import tracemalloc
+
+from reconciler.engine.claims import Claims, InHand
+from reconciler.model.grant import Key
+
+ADA = Key("ada", "tool")
+
+
+def test_a_grant_that_another_pass_had_since_this_one_began_is_postponed():
+    claims = Claims()
+    early, other = claims.begin(), claims.begin()
+    assert other.take(ADA)
+    assert not early.take(ADA)
+    assert claims.postponed() == set()
+    other.close()
+    assert not early.take(ADA)
+    assert claims.begin().take(ADA)
+
+
+def test_what_is_free_again_is_given_once():
+    claims = Claims()
+    first, second = claims.begin(), claims.begin()
+    assert first.take(ADA)
+    assert not second.take(ADA)
+    first.close()
+    assert claims.postponed() == {ADA}
+    assert claims.postponed() == set()
+
+
+def test_a_pass_that_ends_lets_older_ones_know_still():
+    claims = Claims()
+    oldest, younger, last = claims.begin(), claims.begin(), claims.begin()
+    assert younger.take(ADA)
+    younger.close()
+    last.close()
+    assert not oldest.take(ADA)
+
+
+def test_passes_that_overlap_for_ever_take_no_more_and_more_memory():
+    claims = Claims()
+
+    def overlapping(passes: range) -> None:
+        before: InHand = claims.begin()
+        for number in passes:
+            following = claims.begin()
+            for grant in range(100):
+                assert before.take(Key(f"h{number}", str(grant)))
+            before.close()
+            before = following
+        before.close()
+
+    overlapping(range(10))
+    tracemalloc.start()
+    try:
+        overlapping(range(10, 500))
+        assert tracemalloc.get_traced_memory()[1] < 200 * 1024
+    finally:
+        tracemalloc.stop()
