@@ -39,6 +39,15 @@ __all__ = [
 ]
 
 
+LONGEST = 2000
+"""Characters of a message about a file, a grant or a request: each can repeat a name that is as long as a file."""
+
+
+def shortened(text: str) -> str:
+    """A text of at most about 2,000 characters: of a longer one what stands between both ends is left out."""
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} … {text[-LONGEST // 2 :]}"
+
+
 class ReconcilerError(Exception):
     """The root of the tree; its text is fit to be shown."""
 
@@ -70,6 +79,9 @@ class SecretsError(ReconcilerError):
 class Blocked(ReconcilerError):
     """A grant cannot run; the text says what is missing, and the grant's reason is that text."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(shortened(message))
+
 
 class MissingVariable(Blocked):
     """A placeholder names a variable that is unknown or has no value."""
@@ -91,17 +103,8 @@ class RequestFailed(ReconcilerError):
     """
 
     def __init__(self, message: str, *, left: bool) -> None:
-        super().__init__(message)
+        super().__init__(shortened(message))
         self.left = left
-
-
-LONGEST = 2000
-"""Characters of a problem's message."""
-
-
-def shortened(text: str) -> str:
-    """A text of at most about 2,000 characters: of a longer one what stands between both ends is left out."""
-    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} … {text[-LONGEST // 2 :]}"
 
 
 class Severity(StrEnum):
@@ -121,7 +124,7 @@ class Problem:
     severity: Severity = Severity.ERROR
 
     def __post_init__(self) -> None:
-        """Whatever a message repeats of a file may be as long as the file."""
+        """The message is one that can be read."""
         object.__setattr__(self, "message", shortened(self.message))
 
     def __str__(self) -> str:

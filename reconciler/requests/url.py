@@ -19,7 +19,7 @@ __all__ = ["Address", "Builder", "ascii_host", "escape", "parse"]
 
 _PORTS = {"http": 80, "https": 443}
 _ADDRESS = re.compile(
-    r"(?P<scheme>https?)://(?P<host>\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::(?P<port>\d{0,5}))?"
+    r"(?P<scheme>https?)://(?P<host>\[[0-9a-f:.]+\]|[a-z0-9._-]{1,253})(?::(?P<port>\d{0,5}))?"
     r"(?P<target>[/?][\x21\x22\x24-\x7e]*)?(?:#[\x21-\x7e]*)?",
     re.IGNORECASE | re.ASCII,
 )

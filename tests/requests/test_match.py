@@ -254,7 +254,7 @@ def test_a_conditions_value_must_be_there():
 
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize(
-    "expected", ["a" * 500_000, "a" * 500_000 + "@", "a'" * 250_000], ids=["word", "sign", "quotes"]
+    "expected", ["a" * 100_000, "a" * 100_000 + "@", "a'" * 50_000], ids=["word", "sign", "quotes"]
 )
 def test_a_long_word_that_is_no_address_is_looked_at_once(expected):
     assert contains(f"<{expected}>", expected)

@@ -113,3 +113,9 @@ def test_a_value_never_changes_the_structure(value, other):
     scope = Scope((Layer("x", {"a": value, "b": other}),))
     made = render_data({"k": ["{{a}}", "<{{a}}{{b}}>"], "{{a}}!": 1}, scope)
     assert made == {"k": [value, f"<{value}{other}>"], f"{value}!": 1}
+
+
+def test_a_name_as_long_as_a_file_is_not_repeated_whole():
+    with pytest.raises(MissingVariable, match=r"^variable \{\{aaa.* … a+\}\} is not known$") as missing:
+        render_text(f"{{{{{'a' * 500_000}}}}}", Scope())
+    assert len(str(missing.value)) < 2100

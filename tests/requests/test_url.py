@@ -141,6 +141,7 @@ def test_what_may_be_shown(text, shown):
         "https://x.example\r\n/",
         "javascript:alert(1)",
         "",
+        f"https://{'a' * 254}/",
     ],
 )
 def test_what_is_no_address(url):
