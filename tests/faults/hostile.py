@@ -131,7 +131,7 @@ def altered(draw: DrawFn, samples: Sequence[Any], keys: Sequence[str] = ()) -> A
             case 5:
                 into.append(copy.deepcopy(into[step]))
             case _:
-                for _ in range(draw(st.sampled_from([1, 60, 300]))):
+                for _ in range(draw(st.sampled_from([1, 40, 60]))):
                     into[step] = [into[step]] if isinstance(into, list) else {"a": into[step]}
     return data
 
