@@ -113,13 +113,13 @@ def altered(draw: DrawFn, samples: Sequence[Any], keys: Sequence[str] = ()) -> A
     for _ in range(draw(st.integers(0, 4))):
         places = _places(data)
         if not places:
-            return draw(structures(keys))
+            return copy.deepcopy(draw(structures(keys)))
         into, step = draw(st.sampled_from(places))
         match draw(st.integers(0, 6)):
             case 0 | 1:
-                into[step] = draw(odd())
+                into[step] = copy.deepcopy(draw(odd()))  # it may be altered next
             case 2:
-                into[step] = draw(structures(keys))
+                into[step] = copy.deepcopy(draw(structures(keys)))
             case 3:
                 del into[step]
             case 4:
