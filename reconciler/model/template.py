@@ -17,6 +17,9 @@ PLACEHOLDER = re.compile(r"\{\{\s*([\w.]+)\s*\}\}")
 """A variable; group 1 is its name, dots included."""
 
 _BRACES = re.compile(r"\{\{((?:(?!\{\{|\}\}).)*)\}\}", re.DOTALL)
+KEPT = 10_000
+"""Characters of a text that is kept cut: longer ones would fill the memory."""
+
 _STOOD = "\0"
 """Takes a placeholder's place while the rest is looked at; it cannot close or open a pair of braces."""
 
@@ -44,8 +47,12 @@ def split(text: str) -> tuple[str, ...]:
     return _split(text) if "{{" in text else (text,)
 
 
-@lru_cache(maxsize=4096)
 def _split(text: str) -> tuple[str, ...]:
+    return _kept_split(text) if len(text) <= KEPT else tuple(PLACEHOLDER.split(text))
+
+
+@lru_cache(maxsize=4096)
+def _kept_split(text: str) -> tuple[str, ...]:
     return tuple(PLACEHOLDER.split(text))
 
 

@@ -13,7 +13,7 @@ from functools import cached_property
 from reconciler.model.errors import Blocked, HostNotAllowed
 from reconciler.model.manifest import FormField, Listing, Manifest
 from reconciler.model.settings import loopback
-from reconciler.requests.url import Address, ascii_host, parse
+from reconciler.requests.url import LONGEST, Address, ascii_host, parse
 
 __all__ = ["AllowedHosts", "written_hosts"]
 
@@ -60,6 +60,8 @@ class AllowedHosts:
         Raises HostNotAllowed, which names host and file, never more of the URL.
         """
         address = parse(url)
+        if len(url) > LONGEST:
+            raise HostNotAllowed(f"{file}: a URL of {len(url):,} characters: no server takes more than {LONGEST:,}")
         if address is None:
             raise HostNotAllowed(f"{file}: a URL does not start with https:// and a host, with or without a port")
         if self._spelled.isdisjoint((address.host, f"{address.host}:{address.port}")):

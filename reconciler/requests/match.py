@@ -29,6 +29,9 @@ REFUSED = frozenset({401, 403, 407, 408, 425, 429})
 
 GONE = frozenset({404, 410})
 
+KEPT = 1000
+"""Characters of an expectation whose pattern is kept: of a longer one it takes megabytes."""
+
 _LOCAL = r"\w.+%\-\u0300-\u036f"
 _WEAK = r"'!#$&*^`~"
 _NAME, _HOST = rf"(?:[{_LOCAL}]|(?<=\w)[{_WEAK}])++", r"@[\w-]+(?:\.[\w-]+)*"
@@ -94,7 +97,7 @@ def contains(text: str, expected: str) -> bool:
         found = _stands_alone(text, expected)
         if found or "\\" not in text:
             return found  # nothing in it is escaped: decoding it would show no other address
-    pattern = _pattern(expected)
+    pattern = (_kept_pattern if len(expected) <= KEPT else _pattern)(expected)
     return any(pattern.search(form) for form in _forms(text))
 
 
@@ -132,7 +135,6 @@ def _stored(paths: Mapping[str, str], answer: Answer) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-@lru_cache(maxsize=256)
 def _pattern(expected: str) -> re.Pattern[str]:
     """The expected text as a pattern: an address within it alone and without case, the rest to the letter."""
     parts, end = [], 0
@@ -141,6 +143,9 @@ def _pattern(expected: str) -> re.Pattern[str]:
             parts += [re.escape(expected[end : match.start()]), _alone(match[0])]
             end = match.end()
     return re.compile("".join(parts) + re.escape(expected[end:]))
+
+
+_kept_pattern = lru_cache(maxsize=256)(_pattern)
 
 
 def _alone(address: str) -> str:

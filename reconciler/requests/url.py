@@ -15,7 +15,9 @@ from urllib.parse import quote, unquote
 
 from reconciler.model.errors import Blocked
 
-__all__ = ["Address", "Builder", "ascii_host", "escape", "parse"]
+__all__ = ["LONGEST", "Address", "Builder", "ascii_host", "escape", "parse"]
+
+LONGEST = 16_384
 
 _PORTS = {"http": 80, "https": 443}
 _ADDRESS = re.compile(
@@ -53,9 +55,17 @@ class Address:
         return self.target.partition("?")[0]
 
 
-@lru_cache(maxsize=1024)
 def parse(url: str) -> Address | None:
-    """The address of an http or https URL; None for anything else, a user name before the host included."""
+    """The address of an http or https URL; None for anything else, a user name before the host included.
+
+    None for one of more than 16,384 characters, too: no server takes it, and a service that names one on each of its
+    pages could fill the memory.
+    """
+    return _parsed(url) if len(url) <= LONGEST else None
+
+
+@lru_cache(maxsize=1024)
+def _parsed(url: str) -> Address | None:
     match = _ADDRESS.fullmatch(url)
     if match is None:
         return None

@@ -77,3 +77,11 @@ def test_not_allowed(url, says):
     with pytest.raises(HostNotAllowed, match=says) as raised:
         AllowedHosts(frozenset({"api.example", "ported.example:8443"})).check(url, "manifests/a.yaml")
     assert "t0p-secret" not in str(raised.value)
+
+
+def test_a_url_that_no_server_takes_is_told_as_one() -> None:
+    url = f"https://api.example.com/{'a' * 20_000}"
+    with pytest.raises(
+        HostNotAllowed, match=r"^m\.yaml: a URL of 20,024 characters: no server takes more than 16,384$"
+    ):
+        AllowedHosts(frozenset({"api.example.com"})).check(url, "m.yaml")
