@@ -83,6 +83,7 @@ class Repo:
             "user.name": "Ida Admin",
             "user.email": "ida@example.com",
             "commit.gpgsign": "false",
+            "maintenance.auto": "false",  # git would go on in the background, in files that a test looks at
         }.items():
             self.git("config", key, value)
         self.listen = f"127.0.0.1:{free_port()}"

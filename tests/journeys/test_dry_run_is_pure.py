@@ -322,6 +322,7 @@ EXAMPLES = settings().max_examples // 10
 """Ten in the suite; a hundred with HYPOTHESIS_PROFILE=explore."""
 
 
+@pytest.mark.timeout(900)  # a hundred examples take minutes
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     past=st.lists(PAST, min_size=1, max_size=2),
