@@ -214,7 +214,7 @@ async def test_a_handshake_that_hangs_ends_and_has_not_left(connect):
 
     server = await asyncio.start_server(silent, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    failed = await fail(connect("127.0.0.1", timeout=0.05), post(f"https://127.0.0.1:{port}/x"))
+    failed = await fail(connect("127.0.0.1", timeout=0.5), post(f"https://127.0.0.1:{port}/x"))
     server.close()
     assert not failed.left
     assert str(failed) == f"POST 127.0.0.1:{port}: no connection in time"
