@@ -10,9 +10,8 @@ help: ## show this list
 run: $(READY) ## the whole thing on this machine: sample repository, sample services, daemon
 	$(VENV)/bin/reconcile demo
 
-# Three side by side also where there are two cores: a third of a test's time it waits for processes and services.
 test: $(READY) ## every test, with branch coverage and its gate
-	$(VENV)/bin/python -m pytest -n 3 --dist loadfile --cov --cov-report=term:skip-covered
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered
 
 check: $(READY) ## what a change has to pass before its tests run: lint, format, types, layers
 	$(VENV)/bin/ruff check .

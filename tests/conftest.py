@@ -13,7 +13,7 @@ from tests.repo import GnupgHome, Repo
 from tests.servers import AccountService, Service
 
 # The suite gives the same result for the same code; HYPOTHESIS_PROFILE=explore looks for what it has not met yet.
-settings.register_profile("suite", deadline=None, derandomize=True)
+settings.register_profile("suite", deadline=None, derandomize=True, max_examples=60)
 settings.register_profile("explore", deadline=None, max_examples=1000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
 
