@@ -33,6 +33,7 @@ from reconciler.engine.report import Report
 from reconciler.engine.session import Held, sealing_of
 from reconciler.engine.words import ByHand, hear, waiting
 from reconciler.engine.world import SystemClock, World
+from reconciler.ledger.store import Word
 from reconciler.model.clock import Stopped
 from reconciler.model.errors import LedgerError, ReconcilerError, RepositoryError, SettingsError
 from reconciler.model.grant import Key, Phase, Record
@@ -109,7 +110,7 @@ class Daemon:
         self._stood: frozenset[File] | None = None
         self._behind = False
         self._owed: dict[Selection, tuple[str, bool]] = {}
-        self._in_mind: set[int] = set()
+        self._in_mind: set[Word] = set()
         """The words on the list that a pass was started for."""
         self._owed_from = clock.now()
         self._patience = SOONEST
@@ -313,9 +314,9 @@ class Daemon:
     def _listen(self, now: datetime) -> ByHand | None:
         """What people ask for that was not heard yet; what waits for a pass stays on the list until that acts on it."""
         words = self._held.ledger.words()
-        new = [word for word in words if word.id not in self._in_mind]
+        new = [word for word in words if word not in self._in_mind]
         asked = hear(self._held.ledger, new, now) if new else None
-        self._in_mind = {word.id for word in words}
+        self._in_mind = set(words)  # not their ids alone: the next word may get that of one that was heard
         return asked
 
     def _start_asked(self, asked: ByHand) -> None:

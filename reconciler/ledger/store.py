@@ -707,8 +707,8 @@ def _save(
             connection.execute(sa.delete(schema.sealed).where(schema.sealed.c.name == name))
         else:
             _put(connection, schema.sealed, name, value)
-    for word in heard:
-        connection.execute(sa.delete(schema.words).where(schema.words.c.id == word.id))
+    for word in heard:  # its number may be another's by now
+        connection.execute(sa.delete(schema.words).where(schema.words.c.id == word.id, schema.words.c.at == word.at))
 
 
 def _put(connection: sa.Connection, table: sa.Table, name: str, value: bytes) -> None:
