@@ -101,6 +101,15 @@ def test_what_is_not_there_any_more_is_not_made_again_by_a_look(ledger: Ledger) 
     assert list(ledger.records()) == []
 
 
+def test_a_word_that_was_heard_takes_none_away_that_got_its_number(ledger: Ledger) -> None:
+    ledger.leave_word("run", now=NOW, by="ida@here", hire="ada", access="tool")
+    heard = ledger.words()
+    ledger.save([], [], heard=heard)
+    ledger.leave_word("accept", now=NOW + timedelta(seconds=1), by="ida@here", hire="bob", access="tool")
+    ledger.save([], [], heard=heard)
+    assert [(word.id, word.kind) for word in ledger.words()] == [(heard[0].id, "accept")]
+
+
 def test_an_attempt_step_by_step(ledger: Ledger) -> None:
     """Written before the first request, at each request and answer, and at the end; what is kept goes with it."""
     begun = ledger.begin(
