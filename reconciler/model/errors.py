@@ -44,8 +44,14 @@ LONGEST = 2000
 
 
 def shortened(text: str) -> str:
-    """A text of at most about 2,000 characters: of a longer one what stands between both ends is left out."""
-    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} … {text[-LONGEST // 2 :]}"
+    """A text of at most about 2,000 characters: of a longer one what stands between both ends is left out.
+
+    It is cut between words: a secret of which half is left would not be known again where texts are redacted.
+    """
+    if len(text) <= LONGEST:
+        return text
+    half = LONGEST // 2
+    return f"{text[:half].rpartition(' ')[0]} … {text[-half:].partition(' ')[2]}"
 
 
 class ReconcilerError(Exception):

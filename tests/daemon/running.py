@@ -15,8 +15,9 @@ from reconciler.engine.session import Held, holding
 from reconciler.engine.world import SystemClock, World
 from reconciler.model.secret import Redactor
 from tests.repo import Repo
+from tests.servers import AccountService
 
-__all__ = ["Running", "Turned", "running", "until"]
+__all__ = ["Running", "Turned", "peopled", "running", "until"]
 
 
 class Turned(SystemClock):
@@ -56,6 +57,17 @@ class Running:
         with self.held.ledger._engine.connect() as connection:
             found = connection.exec_driver_sql(f"PRAGMA {text}")
             return found.scalar() if found.returns_rows else None
+
+
+def peopled(repo: Repo, accounts: AccountService, count: int) -> list[str]:
+    """Commit so many hires of one tool, where all of them have their account; gives their ids."""
+    stems = [f"h{number}" for number in range(count)]
+    repo.manifest("tool", accounts.manifest())
+    for stem in stems:
+        repo.hire(stem, "tool")
+    repo.commit()
+    accounts.add(*(f"{stem}@example.com" for stem in stems))
+    return stems
 
 
 @asynccontextmanager

@@ -13,7 +13,7 @@ import pytest
 import structlog
 from aiosmtpd.controller import Controller
 
-from tests.daemon.running import Turned, running, until
+from tests.daemon.running import Turned, peopled, running, until
 from tests.repo import Repo, free_port
 from tests.servers import AccountService, Service
 
@@ -71,18 +71,13 @@ def test_an_hour_over_500_hires_is_two_messages(
     repo: Repo, accounts: AccountService, service: Service, mailbox: Mailbox
 ) -> None:
     """By e-mail and by webhook, through a daemon that looks at everybody once an hour, a few at a time."""
-    stems = [f"h{number}" for number in range(500)]
     service.route("POST", "/hook", {})
     repo.settings(
         interval="1h",
         alerts=[{"email": "it@example.com"}, {"webhook": f"{service.url}/hook"}],
         smtp={"host": "127.0.0.1", "port": mailbox.port, "sender": "access@example.com"},
     )
-    repo.manifest("tool", accounts.manifest())
-    for stem in stems:
-        repo.hire(stem, "tool")
-    repo.commit()
-    accounts.add(*(f"{stem}@example.com" for stem in stems))
+    stems = peopled(repo, accounts, 500)
 
     async def walk() -> None:
         clock = Turned()

@@ -9,7 +9,7 @@ from time import monotonic
 import pytest
 
 from reconciler.daemon.loop import Pulse
-from tests.daemon.running import Turned, running, until
+from tests.daemon.running import Turned, peopled, running, until
 from tests.repo import Repo
 from tests.servers import AccountService, Reply, Service
 
@@ -64,13 +64,8 @@ def test_a_resync_that_overruns_its_interval_is_a_metric_and_no_ill_health(
     repo: Repo, accounts: AccountService
 ) -> None:
     """A person's turn comes every minute, and takes the service five: each pass is short, and more and more wait."""
-    stems = [f"h{number}" for number in range(60)]
     repo.settings(interval="1h", limits={"per_host": 1})
-    repo.manifest("tool", accounts.manifest())
-    for stem in stems:
-        repo.hire(stem, "tool")
-    repo.commit()
-    accounts.add(*(f"{stem}@example.com" for stem in stems))
+    stems = peopled(repo, accounts, 60)
 
     async def walk() -> None:
         clock = Turned()

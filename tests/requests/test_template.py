@@ -116,6 +116,6 @@ def test_a_value_never_changes_the_structure(value, other):
 
 
 def test_a_name_as_long_as_a_file_is_not_repeated_whole():
-    with pytest.raises(MissingVariable, match=r"^variable \{\{aaa.* … a+\}\} is not known$") as missing:
+    with pytest.raises(MissingVariable, match=r"^variable … is not known$") as missing:
         render_text(f"{{{{{'a' * 500_000}}}}}", Scope())
     assert len(str(missing.value)) < 2100
