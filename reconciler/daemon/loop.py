@@ -439,15 +439,20 @@ class Daemon:
         desired = self._desired()
         if selection.hires is None:
             return cut(selection, desired.services)
+        if selection.grants is None:
+            met = [
+                (hire, integration)
+                for hire in selection.hires
+                for integration in desired.integrations(hire)
+                if selection.integrations is None or integration in selection.integrations
+            ]
+            return cut(selection, desired.services, [*met, *self._held.ledger.integrations(selection.hires)])
         found = [
             (grant.key, grant.integration)
             for hire in selection.hires
             for grant in desired.grants(hire)
             if selection.covers(grant.key, grant.integration)
         ]
-        if selection.grants is None:
-            met = [(key.hire, integration) for key, integration in found]
-            return cut(selection, desired.services, [*met, *self._held.ledger.integrations(selection.hires)])
         found += [(record.key, record.integration) for record in self._records(selection.grants)]
         home = {integration: name for name, service in desired.services.items() for integration in service.manifests}
         own: dict[str, set[Key]] = {}

@@ -44,7 +44,7 @@ def rows_of(ledger: Ledger, selection: Selection, desired: Desired) -> dict[Key,
 
 
 def _addresses(hires: Iterable[str], desired: Desired) -> list[str]:
-    return [loaded.model.email for hire in hires if (loaded := desired.hires.get(hire)) is not None]
+    return [file.email for hire in hires if (file := desired.hires.file(hire)) is not None and file.email is not None]
 
 
 def _part(selection: Selection, desired: Desired) -> Part:

@@ -73,10 +73,6 @@ class NamedChoice(Model):
 FormValue = NamedChoice | list[NamedChoice | bool | int | float | date | str] | bool | int | float | date | str | None
 
 
-def _entry(value: Any) -> Any:
-    return {"integration": value} if isinstance(value, str) else value
-
-
 class Entry(Model):
     """One line of an access list."""
 
@@ -91,6 +87,18 @@ class Entry(Model):
     def access(self) -> str:
         """The entry's name within the hire; by default the integration's."""
         return self.name or self.integration
+
+
+def _entry(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    return _plain_entry(value) if value else {"integration": value}
+
+
+@lru_cache(maxsize=1024)
+def _plain_entry(integration: str) -> Entry:
+    """An entry that is no more than an integration's name: all hires share it."""
+    return Entry(integration=integration)
 
 
 AccessEntry = Annotated[Entry, BeforeValidator(_entry)]

@@ -23,13 +23,14 @@ from reconciler.model.manifest import FormField, Manifest
 from reconciler.model.scope import Layer
 from reconciler.model.status import Status
 from reconciler.repository.files import Files, Loaded
+from reconciler.repository.people import People
 from reconciler.repository.problems import near
 
 __all__ = ["Desired", "Service"]
 
 
-REMEMBERED = 1024
-"""So many hires' grants are remembered."""
+REMEMBERED = 16_384
+"""So many hires and grants are remembered."""
 
 BEFORE = ": "
 """What stands before a suggestion in a grant's reason, where no sentence follows."""
@@ -63,6 +64,7 @@ class Desired:
         self.files = files
         self.today = today
         self._remembered: dict[str, tuple[Grant, ...]] = {}
+        self._room = REMEMBERED
 
     @property
     def revision(self) -> str:
@@ -70,7 +72,7 @@ class Desired:
         return self.files.revision
 
     @property
-    def hires(self) -> Mapping[str, Loaded[Hire]]:
+    def hires(self) -> People:
         """Every hire whose file can be read."""
         return self.files.hires
 
@@ -97,8 +99,8 @@ class Desired:
         """Whether a sequence is broken, or named by this hire and not there: what it last gave the hire is held."""
         if sequence is None or sequence in self.files.sequences:
             return False
-        loaded = self.hires.get(hire)
-        return sequence in self.files.broken["sequences"] or (loaded is not None and sequence in loaded.model.sequences)
+        file = self.hires.file(hire)
+        return sequence in self.files.broken["sequences"] or (file is not None and sequence in file.sequences)
 
     def problems(self) -> list[Problem]:
         """What is wrong where files meet, of all hires: entries that do not fit, sequences that are not there."""
@@ -107,18 +109,38 @@ class Desired:
 
     def problems_of(self, hire: str, grants: Iterable[Grant]) -> Iterator[Problem]:
         """What is wrong with one hire's entries; `grants` are its own."""
-        loaded = self.hires.get(hire)
-        if loaded is None:
+        read = self.hires.file(hire)
+        if read is None:
             return
-        for index, name in enumerate(loaded.model.sequences):
+        for index, name in enumerate(read.sequences):
             if name not in self.files.sequences and name not in self.files.broken["sequences"]:
-                line = loaded.document.line(("sequences", index))
+                line = self.hires[hire].document.line(("sequences", index))
                 meant = near(name, self.files.sequences, BEFORE)
-                yield Problem(loaded.path, line, f"sequences: there is no config/sequences/{name}.yaml{meant}")
+                yield Problem(read.path, line, f"sequences: there is no config/sequences/{name}.yaml{meant}")
         for grant in grants:
             if grant.hold is not None and grant.hold.status is Status.INVALID:
                 file, _, line_text = grant.source.rpartition(":")
                 yield Problem(file, int(line_text), f"access {grant.key.access}: {grant.hold.reason}")
+
+    def integrations(self, hire: str) -> Collection[str]:
+        """The integrations that a hire has to do with, those of entries that are over included.
+
+        Nearly always this is known without the hire's file being parsed.
+        """
+        file = self.hires.file(hire)
+        if file is None:
+            return ()
+        if self._assigns:
+            return {grant.integration for grant in self.grants(hire)}
+        named = [self.files.sequences[name] for name in file.sequences if name in self.files.sequences]
+        if not named:
+            return file.integrations
+        return {*file.integrations, *(entry.integration for sequence in named for entry in sequence.model.access)}
+
+    @cached_property
+    def _assigns(self) -> bool:
+        """Whether a sequence is given by what hires' files say, and not by name."""
+        return any(sequence.model.assign is not None for sequence in self.files.sequences.values())
 
     def grants(self, hire: str) -> tuple[Grant, ...]:
         """The grants of one hire, needed ones before those that need them; none where its file cannot be read."""
@@ -126,9 +148,10 @@ class Desired:
         if known is None:
             loaded = self.hires.get(hire)
             known = tuple(self._joined(loaded)) if loaded is not None else ()
-            if len(self._remembered) >= REMEMBERED:
-                self._remembered.pop(next(iter(self._remembered)))
             self._remembered[hire] = known
+            self._room -= 1 + len(known)
+            while self._room < 0 and len(self._remembered) > 1:
+                self._room += 1 + len(self._remembered.pop(next(iter(self._remembered))))
         return known
 
     def _joined(self, loaded: Loaded[Hire]) -> list[Grant]:

@@ -11,7 +11,7 @@ import gc
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from sys import intern
@@ -26,7 +26,7 @@ from reconciler.model.hire import Hire, HireRef, Sequence
 from reconciler.model.manifest import Manifest
 from reconciler.model.settings import Settings
 from reconciler.repository.checks import hire_problems, manifest_ids, manifest_problems, unfilled
-from reconciler.repository.people import KEPT, Index, People, Slim
+from reconciler.repository.people import Index, People, Slim, Whole
 from reconciler.repository.problems import MOST, explain, few
 from reconciler.repository.recall import keep, recall
 from reconciler.repository.trees import CommitTree, File, Tree
@@ -108,8 +108,8 @@ class Reader:
         self._recalled: dict[str, Slim] | None = None
         self._fresh = 0
         """How many hires were parsed since they were last kept."""
-        self._just_parsed: dict[str, Loaded[Hire]] = {}
-        """The hires that a load parsed for what is remembered of them, as far as they may be kept whole."""
+        self._just_parsed = Whole()
+        """The hires that a load parsed for what is remembered of them."""
         self._parsed: dict[str, _Parsed] = {}
         self._people = Index()
         self._read: Tree | None = None
@@ -157,7 +157,7 @@ class Reader:
         self._parsed, self._read, self._recalled = found.parsed, tree, {}
         _tell(self._people, found, partial(_whole, tree))
         hires = People(self._people, found.broken["hires"], partial(_whole, tree), self._just_parsed)
-        self._just_parsed = {}
+        self._just_parsed = Whole()
         found.problems += self._misnamed
         _fill(manifests, found)
         problems = sorted(
@@ -200,8 +200,8 @@ class Reader:
             if known is None or known.blob != file.blob:
                 self._fresh += 1
                 slim, whole = _slim(tree, file)
-                if whole is not None and len(self._just_parsed) < KEPT:
-                    self._just_parsed[whole.stem] = whole
+                if whole is not None:
+                    self._just_parsed.keep(whole)
                 yield slim
             elif (known.raw is None) == isinstance(tree, CommitTree):
                 yield known
@@ -354,10 +354,17 @@ def _slim(tree: Tree, file: File) -> tuple[Slim, Loaded[Hire] | None]:
         intern(hire.email),
         sequences=tuple(map(intern, hire.sequences)),
         knows=tuple(map(intern, knows)),
+        integrations=_shared(tuple(intern(entry.integration) for entry in hire.access)),
         problems=parsed.problems,
         raw=kept,
     )
     return slim, parsed.loaded
+
+
+@lru_cache(maxsize=4096)
+def _shared(names: tuple[str, ...]) -> tuple[str, ...]:
+    """One tuple for all that hold the same."""
+    return names
 
 
 def _whole(tree: Tree, slim: Slim) -> Loaded[Hire]:

@@ -20,18 +20,23 @@ if TYPE_CHECKING:
     from reconciler.model.hire import Hire
     from reconciler.repository.files import Loaded
 
-__all__ = ["KEPT", "Index", "People", "Slim"]
+__all__ = ["Index", "People", "Slim", "Whole"]
 
-KEPT = 1024
-"""So many whole hires are kept at hand."""
+KEPT = 16_384
+"""So many whole hires and access entries are kept at hand; the files of all others are parsed when they are asked for.
+
+The first ones that come stay: passes go over everybody in turn, and whoever made room for the next would be missed in
+the next round, everybody in every round.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Slim:
     """What is remembered of every hire's file.
 
-    `sound` says that the file itself is in order; `knows` are the hires that it names as manager or buddy. `raw` is
-    kept where the file may be another one when it is read again.
+    `sound` says that the file itself is in order; `knows` are the hires that it names as manager or buddy,
+    `integrations` those of its own entries, shared by all who have the same. `raw` is kept where the file may be
+    another one when it is read again.
     """
 
     path: str
@@ -41,6 +46,7 @@ class Slim:
     email_line: int | None = None
     sequences: tuple[str, ...] = ()
     knows: tuple[str, ...] = ()
+    integrations: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
     raw: bytes | None = field(default=None, repr=False)
 
@@ -181,6 +187,24 @@ class _Groups:
             self.several[key] = tuple(sorted(paths))
 
 
+class Whole:
+    """Whole hires by id, as far as there is room for them."""
+
+    def __init__(self) -> None:
+        self._hires: dict[str, Loaded[Hire]] = {}
+        self._room = KEPT
+
+    def get(self, stem: str) -> Loaded[Hire] | None:
+        """A hire that is kept."""
+        return self._hires.get(stem)
+
+    def keep(self, loaded: Loaded[Hire]) -> None:
+        """Keep a hire, where there is room."""
+        if self._room > 0:
+            self._hires[loaded.stem] = loaded
+            self._room -= 1 + len(loaded.model.access)
+
+
 class People(Mapping[str, "Loaded[Hire]"]):
     """The hires whose file is in order, by id; each parsed when it is asked for."""
 
@@ -189,7 +213,7 @@ class People(Mapping[str, "Loaded[Hire]"]):
         index: Index,
         broken: Mapping[str, object],
         parse: Callable[[Slim], Loaded[Hire]],
-        kept: dict[str, Loaded[Hire]],
+        kept: Whole,
     ) -> None:
         self.index = index
         self._broken = broken
@@ -197,15 +221,17 @@ class People(Mapping[str, "Loaded[Hire]"]):
         self._kept = kept
 
     def __getitem__(self, stem: str) -> Loaded[Hire]:
+        if stem not in self:
+            raise KeyError(stem)
         kept = self._kept.get(stem)
         if kept is None:
-            if stem not in self:
-                raise KeyError(stem)
             kept = self._parse(self.index.file(stem))
-            if len(self._kept) >= KEPT:
-                self._kept.pop(next(iter(self._kept)))
-            self._kept[stem] = kept
+            self._kept.keep(kept)
         return kept
+
+    def file(self, stem: str) -> Slim | None:
+        """What is remembered of a hire's file, where it is in order."""
+        return self.index.file(stem) if stem in self else None
 
     def __contains__(self, stem: object) -> bool:
         return stem in self.index and stem not in self._broken

@@ -39,9 +39,20 @@ def recall(file: Path) -> dict[str, Slim]:
         return {}
     if digest != _digest(content):
         return {}
+    lists, rows = json.loads(content)
+    integrations = [tuple(map(intern, names)) for names in lists]
     return {
-        path: Slim(path, blob, True, intern(email), None, tuple(map(intern, sequences)), tuple(map(intern, knows)))
-        for path, blob, email, sequences, knows in json.loads(content)
+        path: Slim(
+            path,
+            blob,
+            True,
+            intern(email),
+            None,
+            tuple(map(intern, sequences)),
+            tuple(map(intern, knows)),
+            integrations[place],
+        )
+        for path, blob, email, sequences, knows, place in rows
     }
 
 
@@ -50,12 +61,20 @@ def keep(file: Path, hires: Iterable[Slim]) -> None:
 
     One at a time: the new file has a name of its own until it is whole, the same at each try, so that none is left.
     """
+    lists: dict[tuple[str, ...], int] = {}  # few, and many hires have the same
     rows = [
-        (slim.path, slim.blob, slim.email, slim.sequences, slim.knows)
+        (
+            slim.path,
+            slim.blob,
+            slim.email,
+            slim.sequences,
+            slim.knows,
+            lists.setdefault(slim.integrations, len(lists)),
+        )
         for slim in hires
         if slim.sound and not slim.problems and slim.raw is None
     ]
-    content = json.dumps(rows, separators=(",", ":")).encode()
+    content = json.dumps([list(lists), rows], separators=(",", ":")).encode()
     new = file.with_name(f"{file.name}.new")
     with suppress(OSError):
         new.unlink(missing_ok=True)

@@ -339,10 +339,14 @@ def test_settings_are_taken_over_at_the_next_pass(machine, accounts, repo):
 
 def test_two_hires_of_one_address_are_held(machine, accounts, repo):
     machine.reconcile()
+    repo.hire("ada", TOOL, position="Engineer")
     repo.hire("twin", TOOL, email="ADA@example.com")
     repo.commit()
+    accounts.people.clear()
+    before = len(accounts.calls())
     report = machine.reconcile()
     assert row(report, "ada", "tool").status is Status.INVALID
+    assert accounts.calls()[before:] == []
     assert {problem.file for problem in report.problems} == {"hires/ada.yaml", "hires/twin.yaml"}
 
 

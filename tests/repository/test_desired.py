@@ -89,3 +89,33 @@ def test_a_reason_is_no_longer_than_it_can_be_read() -> None:
     (grant,) = desired(f"{ADA}- {'x' * 200_000}\n").grants("ada")
     assert grant.hold is not None
     assert len(grant.hold.reason) <= LONGEST + 10
+
+
+ASSIGNED = b"assign: {department: [sales]}\naccess: [crm]\n"
+NAMED = b"access: [chat, {integration: tool, name: second}]\n"
+PEOPLE = {
+    "plain": "access: [tool, {integration: wiki, name: notes, until: 2020-01-01}]",
+    "in-sales": "department: sales\naccess: [tool]",
+    "named": "sequences: [named, gone]\naccess: [wiki]",
+    "nothing": "department: none",
+    "broken": "access: 5",
+}
+
+
+@pytest.mark.parametrize("sequences", [{}, {"named": NAMED}, {"named": NAMED, "given": ASSIGNED}], ids=len)
+def test_the_integrations_of_a_hire_are_those_of_its_grants_and_of_entries_that_are_over(
+    sequences: dict[str, bytes],
+) -> None:
+    files = {
+        f"hires/{name}.yaml": f"email: {name}@example.com\nfirst_name: A\nlast_name: B\n{text}\n".encode()
+        for name, text in PEOPLE.items()
+    }
+    files |= {f"manifests/{name}.yaml": MANIFEST.encode() for name in ("tool", "chat", "crm")}
+    files |= {f"config/sequences/{name}.yaml": text for name, text in sequences.items()}
+    known = Desired(Reader().load(Files(files)), date(2026, 12, 1))
+    for hire in PEOPLE:
+        wanted = {grant.integration for grant in known.grants(hire)}
+        over = {"wiki"} if hire == "plain" and "given" not in sequences else set()
+        assert set(known.integrations(hire)) == wanted | over, hire
+    assert set(known.integrations("in-sales")) == ({"tool", "crm"} if "given" in sequences else {"tool"})
+    assert set(known.integrations("named")) == ({"wiki", "chat", "tool"} if sequences else {"wiki"})

@@ -12,6 +12,7 @@ import pytest
 
 from reconciler.model.errors import Problem, RepositoryError, SettingsError
 from reconciler.repository import files as module
+from reconciler.repository import people
 from reconciler.repository.files import Files, Reader
 from reconciler.repository.source import Checkout
 from reconciler.repository.yaml import Document, read
@@ -30,6 +31,19 @@ def load(tmp_path: Path) -> Callable[..., Files]:
         return Reader().load(Checkout.open(tmp_path).head())
 
     return load
+
+
+@pytest.fixture
+def parsed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The files that are parsed, in order."""
+    found: list[str] = []
+
+    def counted(raw: bytes, file: str) -> Document:
+        found.append(file)
+        return read(raw, file)
+
+    monkeypatch.setattr(module, "read", counted)
+    return found
 
 
 def said(files: Files) -> list[str]:
@@ -368,19 +382,12 @@ def test_settings_under_another_name_are_not_passed_over(load) -> None:
     assert load({"config/reconciler.yaml": "# all defaults\n"}).settings.interval.total_seconds() == 600
 
 
-def test_an_unchanged_file_is_not_parsed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unchanged_file_is_not_parsed_again(tmp_path: Path, parsed: list[str]) -> None:
     repo = Repo(tmp_path / "repo")
     repo.write("hires/ada.yaml", ADA)
     repo.write("hires/broken.yaml", "x: [\n")
     repo.write("manifests/m.yaml", MINIMAL)
     repo.commit()
-    parsed: list[str] = []
-
-    def counted(raw: bytes, file: str) -> Document:
-        parsed.append(file)
-        return read(raw, file)
-
-    monkeypatch.setattr(module, "read", counted)
     checkout, reader = Checkout.open(repo.root), Reader()
     first = reader.load(checkout.head())
     assert sorted(parsed) == ["hires/ada.yaml", "hires/broken.yaml", "manifests/m.yaml"]
@@ -408,3 +415,20 @@ def test_a_renamed_file_is_called_by_its_new_name(tmp_path: Path) -> None:
     repo.git("mv", "hires/ada.yaml", "hires/lovelace.yaml")
     repo.commit()
     assert [problem.file for problem in reader.load(checkout.head()).problems] == ["hires/lovelace.yaml"]
+
+
+def test_as_many_whole_hires_are_kept_as_there_is_room_for(load, parsed: list[str], monkeypatch) -> None:
+    monkeypatch.setattr(people, "KEPT", 1 + 2 + 3)
+    access = {f"h{number}": [f"tool{place}" for place in range(number)] for number in range(6)}
+    loaded = load(
+        {
+            f"hires/{hire}.yaml": f"email: {hire}@example.com\nfirst_name: A\nlast_name: B\naccess: {names}\n"
+            for hire, names in access.items()
+        }
+    )
+    parsed.clear()
+    for _ in range(2):
+        found = {hire: [entry.access for entry in loaded.hires[hire].model.access] for hire in access}
+        assert found == access
+    assert parsed == 2 * ["hires/h3.yaml", "hires/h4.yaml", "hires/h5.yaml"]
+    assert loaded.hires["h5"].model.access[0] is loaded.hires["h1"].model.access[0]  # all who have it share it
