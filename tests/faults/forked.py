@@ -127,7 +127,7 @@ def serve() -> None:
     import reconciler.cli.words
     import reconciler.daemon.loop
     import reconciler.web.serve  # noqa: F401
-    from reconciler.requests.client import _tls
+    from reconciler.requests.connections import _tls
 
     _tls()  # the certificates of half the world: read once
     for module in sys.argv[1:]:

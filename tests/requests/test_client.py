@@ -18,7 +18,8 @@ from reconciler.engine.world import SystemClock
 from reconciler.model.errors import HostNotAllowed, RequestFailed, UsageError
 from reconciler.model.settings import Limits
 from reconciler.requests.answer import LIMIT
-from reconciler.requests.client import Client, _tls
+from reconciler.requests.client import Client
+from reconciler.requests.connections import _tls
 from reconciler.requests.hosts import AllowedHosts
 from reconciler.requests.render import Wire
 from reconciler.requests.sign import Pritunl
@@ -113,7 +114,7 @@ async def test_while_idle_connections_are_closed_others_may_take_them(loopback, 
     """The answer is there: that a connection was idle for too long must not lose it."""
     client = connect("127.0.0.1")
     await asyncio.gather(*(client.send(get(f"{loopback.url}/{number}")) for number in range(20)))
-    monkeypatch.setattr("reconciler.requests.client.KEPT_OPEN", -1)  # every idle one is too old
+    monkeypatch.setattr("reconciler.requests.connections.KEPT_OPEN", -1)  # every idle one is too old
     for _ in range(5):
         answers = await asyncio.gather(*(client.send(get(f"{loopback.url}/x")) for _ in range(30)))
         assert {answer.status for answer in answers} == {200}

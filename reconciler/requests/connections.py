@@ -1,0 +1,362 @@
+"""One exchange over a connection. The only module that imports httpx, and httpcore under it.
+
+httpx knows URLs, proxies and TLS, and its httpcore speaks HTTP. Past them goes what costs more than it is worth here: a
+pool searches itself at each request, and httpx's models, redirects and cookies nobody wants. The network is asyncio's
+own: httpcore's way through anyio takes a third more time a request, and does not tell when a request begins to leave.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import select
+import ssl
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from functools import cache, lru_cache
+from time import monotonic
+from typing import Any, Protocol
+from urllib.request import getproxies, proxy_bypass
+
+import httpcore
+import httpx
+
+from reconciler.model.errors import UsageError
+from reconciler.model.settings import loopback
+from reconciler.requests.answer import Answer, Unpacker, Unreadable
+
+__all__ = ["Connections", "NoAnswer", "Origin", "Watch", "can_be_asked"]
+
+Origin = tuple[str, str, int]
+"""Scheme, host and port."""
+
+KEPT_OPEN = 4.0
+"""Seconds. Many servers close an idle connection after five: a request sent just then would be lost."""
+
+EYEBALLS = 0.25
+"""Seconds after which a host's next address is tried beside the one that does not answer (RFC 8305)."""
+
+for _name in ("httpx", "httpcore"):  # they write whole URLs and headers into the log
+    logging.getLogger(_name).setLevel(logging.WARNING)
+
+
+class NoAnswer(Exception):
+    """An exchange brought no whole answer: why, and whether the request can have taken effect."""
+
+    def __init__(self, why: str, *, left: bool) -> None:
+        super().__init__(why)
+        self.left = left
+
+
+class Watch(Protocol):
+    """Told how far a request got."""
+
+    left: bool
+    """Whether it began to leave."""
+
+    def leaves(self) -> None:
+        """Its next bytes are about to leave."""
+
+    def has_left(self) -> None:
+        """Nothing of it is left to send: an answer is waited for."""
+
+
+class _Nobody:
+    left = False
+
+    def leaves(self) -> None:
+        pass
+
+    def has_left(self) -> None:
+        pass
+
+
+class _Reader(asyncio.StreamReader):
+    """Knows whether there is something that nobody asked for."""
+
+    unread = 0
+
+    def feed_data(self, data: Any) -> None:
+        """More bytes came."""
+        self.unread += len(data)
+        super().feed_data(data)
+
+    async def read(self, n: int = -1) -> bytes:
+        """Some of what came."""
+        data = await super().read(n)
+        self.unread -= len(data)
+        return data
+
+
+class _Stream(httpcore.AsyncNetworkStream):
+    """The bytes of a connection. The only time limits are those of connecting: the client bounds the whole."""
+
+    def __init__(self, network: _Network, reader: _Reader, writer: asyncio.StreamWriter) -> None:
+        self._network = network
+        self._reader = reader
+        self._writer = writer
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        """What came, at least a byte; nothing at the end."""
+        self._network.watch.has_left()
+        try:
+            return await self._reader.read(max_bytes)
+        except OSError as error:
+            raise httpcore.ReadError(str(error)) from error
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        """Send; what asks a proxy for a tunnel is none of a request."""
+        if not buffer:
+            return
+        if not buffer.startswith(b"CONNECT "):
+            self._network.watch.leaves()
+        try:
+            self._writer.write(buffer)
+            await self._writer.drain()
+        except OSError as error:
+            raise httpcore.WriteError(str(error)) from error
+
+    async def aclose(self) -> None:
+        """Close at once, whatever the other side does."""
+        self._writer.transport.abort()
+
+    async def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        """The same connection, encrypted from here on."""
+        async with _in_time(timeout):
+            await self._writer.start_tls(ssl_context, server_hostname=server_hostname)
+        return self
+
+    def get_extra_info(self, info: str) -> Any:
+        """What httpcore asks of a connection; one that is `is_readable` while it is idle was closed, or spoiled."""
+        if info != "is_readable":
+            return self._writer.get_extra_info(info)
+        if self._reader.unread or self._reader.at_eof() or self._writer.is_closing():
+            return True
+        socket = self._writer.get_extra_info("socket")
+        poll = select.poll()
+        poll.register(socket.fileno(), select.POLLIN)
+        return bool(poll.poll(0))
+
+
+class _Network(httpcore.AsyncNetworkBackend):
+    """The network as one connection sees it: `watch` follows the request that it carries."""
+
+    def __init__(self) -> None:
+        self.watch: Watch = _Nobody()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        """Connect to a host, at whichever of its addresses answers first."""
+        loop = asyncio.get_running_loop()
+        reader = _Reader(loop=loop)
+        protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+        async with _in_time(timeout):
+            transport, _ = await loop.create_connection(lambda: protocol, host, port, happy_eyeballs_delay=EYEBALLS)
+        return _Stream(self, reader, asyncio.StreamWriter(transport, protocol, reader, loop))
+
+
+@asynccontextmanager
+async def _in_time(seconds: float | None) -> AsyncIterator[None]:
+    """Connecting. Raises httpcore's errors of it."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError as error:
+        raise httpcore.ConnectTimeout from error
+    except (OSError, ValueError) as error:  # TLS too, and names that none can be
+        raise httpcore.ConnectError(str(error)) from error
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    """One for all: making it takes longer than making a connection. SSL_CERT_FILE and SSL_CERT_DIR are kept."""
+    return httpx.create_ssl_context()
+
+
+@lru_cache(maxsize=1024)
+def _origin(scheme: str, host: str, port: int) -> httpx.URL:
+    """Where to connect to, with the host as DNS and the Host header have it. Raises httpx.InvalidURL."""
+    return httpx.URL(f"{scheme}://{host}:{port}/")
+
+
+def can_be_asked(origin: Origin) -> bool:
+    """Whether this is something that can be connected to."""
+    try:
+        _origin(*origin)
+    except httpx.InvalidURL:
+        return False
+    return True
+
+
+def _proxy(scheme: str, host: str) -> httpx.Proxy | None:
+    """The proxy that the environment has for a host; none for this machine's own addresses. Raises UsageError."""
+    known = getproxies()
+    found = known.get(scheme) or known.get("all")
+    if not found or loopback(host) or (host and proxy_bypass(host)):
+        return None
+    return _way(found if "://" in found else f"http://{found}")
+
+
+@lru_cache(maxsize=16)
+def _way(proxy: str) -> httpx.Proxy:
+    try:
+        way = httpx.Proxy(proxy)
+        if way.url.scheme not in ("http", "https"):
+            raise ValueError(way.url.scheme)
+    except (ValueError, httpx.InvalidURL):
+        raise UsageError(
+            "the proxy in HTTPS_PROXY, HTTP_PROXY or ALL_PROXY cannot be used: give an http:// address"
+        ) from None
+    return way
+
+
+class _Line:
+    """A connection, and the network as it sees it."""
+
+    def __init__(self, origin: Origin) -> None:
+        self.origin = origin
+        self.network = _Network()
+        self.since = 0.0
+        """Since when it is idle, in seconds of `time.monotonic`."""
+        url, way = _origin(*origin), _proxy(origin[0], origin[1])
+        # A pool knows how to make connections; it keeps none.
+        if way is None:
+            pool = httpcore.AsyncConnectionPool(
+                ssl_context=_tls(), keepalive_expiry=KEPT_OPEN, network_backend=self.network
+            )
+        else:
+            pool = httpcore.AsyncHTTPProxy(
+                httpcore.URL(scheme=way.url.raw_scheme, host=way.url.raw_host, port=way.url.port, target=b"/"),
+                proxy_auth=way.raw_auth,
+                ssl_context=_tls(),
+                keepalive_expiry=KEPT_OPEN,
+                network_backend=self.network,
+            )
+        self.http = pool.create_connection(httpcore.Origin(url.raw_scheme, url.raw_host, origin[2]))
+
+
+class Connections:
+    """The connections of one service: as many as were ever needed at once, which the throttle bounds.
+
+    The one used last is taken first, and those that then lie idle are closed.
+    """
+
+    def __init__(self) -> None:
+        """Raises UsageError where the environment's proxy cannot be used."""
+        self._idle: list[_Line] = []
+        for scheme in ("http", "https"):
+            _proxy(scheme, "")
+
+    async def exchange(
+        self,
+        origin: Origin,
+        method: str,
+        target: str,
+        headers: Iterable[tuple[str, str]],
+        content: bytes,
+        watch: Watch,
+        connecting: float,
+    ) -> Answer:
+        """Send a request, and read its answer up to the limit; `connecting` bounds making a connection, in seconds.
+
+        `headers` are sent beside Host. Raises NoAnswer.
+        """
+        url = _origin(*origin)
+        request = httpcore.Request(
+            method,
+            httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=origin[2], target=target.encode()),
+            headers=[(b"Host", url.netloc), *((name.encode(), _bytes(value)) for name, value in headers)],
+            content=content,
+            extensions={"timeout": {"connect": connecting}},
+        )
+        try:
+            async with self._one(origin) as line:
+                line.network.watch = watch
+                return await _speak(line.http, request)
+        except (httpcore.ConnectError, httpcore.ProxyError) as error:
+            # These texts come from the operating system and from TLS; those of the errors below can hold headers.
+            raise NoAnswer(f"no connection: {error}", left=False) from None
+        except httpcore.ConnectTimeout:
+            raise NoAnswer("no connection in time", left=False) from None
+        except httpcore.LocalProtocolError:
+            raise NoAnswer("the request is none that HTTP allows", left=watch.left) from None
+        except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, OSError):
+            raise NoAnswer("the connection broke before a whole answer came", left=True) from None
+        except Unreadable as error:
+            raise NoAnswer(f"the answer is {error}", left=True) from None
+
+    @asynccontextmanager
+    async def _one(self, origin: Origin) -> AsyncIterator[_Line]:
+        """A connection for one exchange."""
+        line = await self._take(origin) or _Line(origin)
+        try:
+            yield line
+        finally:
+            line.since = monotonic()
+            if line.http.is_idle():
+                self._idle.append(line)
+            else:
+                await line.http.aclose()
+            while self._idle and line.since - self._idle[0].since > KEPT_OPEN:  # others take some while one is closed
+                await self._idle.pop(0).http.aclose()
+
+    async def _take(self, origin: Origin) -> _Line | None:
+        for place in reversed(range(len(self._idle))):
+            if self._idle[place].origin == origin:
+                line = self._idle.pop(place)
+                if not line.http.has_expired():
+                    return line
+                await line.http.aclose()
+                return None
+        return None
+
+    async def aclose(self) -> None:
+        """Close all that are idle."""
+        while self._idle:
+            await self._idle.pop().http.aclose()
+
+
+async def _speak(line: httpcore.AsyncConnectionInterface, request: httpcore.Request) -> Answer:
+    """Send, and read up to the limit. Raises Unreadable for an answer that cannot be unpacked."""
+    response = await line.handle_async_request(request)
+    try:
+        headers = _headers(response.headers)
+        unpacker = Unpacker(headers.get("content-encoding", ""))
+        async for chunk in response.aiter_stream():
+            unpacker.feed(chunk)
+            if unpacker.full:
+                break
+        return Answer(response.status, headers, unpacker.finish(), unpacker.full)
+    finally:
+        await response.aclose()
+
+
+def _headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """An answer's headers by their lower-case names; one that comes several times is comma-joined."""
+    found: dict[str, str] = {}
+    for key, value in raw:
+        name, text = key.decode("latin-1").lower(), _text(value)
+        found[name] = f"{found[name]}, {text}" if name in found else text
+    return found
+
+
+def _text(value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
+
+
+def _bytes(value: str) -> bytes:
+    return value.encode(errors="replace")
