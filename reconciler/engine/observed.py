@@ -142,7 +142,8 @@ class Walk:
     def _at_once(self) -> int:
         """So many hires are looked at side by side: each place that the limits allow is taken, and one waits for it."""
         limits, chosen = self._desired.files.settings.limits, self._selection.integrations
-        return 2 * (limits.concurrency if chosen is None else min(limits.concurrency, limits.per_host * len(chosen)))
+        hosts = len(self._integrations if chosen is None else chosen)
+        return 2 * min(limits.concurrency, limits.per_host * max(1, hosts))
 
     def _expect_listings(self, hires: list[str]) -> None:
         """Where no reading serves the pass already, one of its own does, if it has enough grants."""

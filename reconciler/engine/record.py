@@ -79,44 +79,43 @@ def checked(
     """
     told = _turns(record, decision, wanted=wanted)
     new = _back_again(record, verdict, now) if wanted else record
-    new = replace(
-        new,
-        integration=grant.integration,
-        service=grant.service,
-        source=grant.source,
-        origin=grant.origin,
-        needs=grant.needs,
-        revision=revision or record.revision,
-        status=decision.status,
-        action=decision.action,
-        reason=decision.reason,
-        changed=decision.changed,
-        guarded=decision.guarded,
-        orphaned_at=None if wanted else record.orphaned_at or now,
-    )
+    turned: dict[str, Any] = {
+        "integration": grant.integration,
+        "service": grant.service,
+        "source": grant.source,
+        "origin": grant.origin,
+        "needs": grant.needs,
+        "revision": revision or record.revision,
+        "status": decision.status,
+        "action": decision.action,
+        "reason": decision.reason,
+        "changed": decision.changed,
+        "guarded": decision.guarded,
+        "orphaned_at": None if wanted else record.orphaned_at or now,
+    }
     if decision.afresh and new.phase in UNSETTLED:
-        new = replace(new, attempts=0)
+        turned["attempts"] = 0
     if new.phase is Phase.NEW:
-        new = replace(new, email=grant.email, snapshot=snapshot or new.snapshot)
+        turned |= {"email": grant.email, "snapshot": snapshot or new.snapshot}
     match verdict:
         case _ if decision.status is Status.REVOKED and record.phase is not Phase.REVOKED:
-            new = _taken_away(new, verdict, decision, now, told)
+            turned |= _taken_away(new, verdict, decision, now, told)
         case Present(under=None) if wanted and decision.status is Status.PRESENT:
-            new = _found(new, grant, snapshot or {}, found_by or {}, now, told)
+            turned |= _found(new, grant, snapshot or {}, found_by or {}, now, told)
         case Present() if not wanted:
-            new = _still_there(new, now, told)
+            turned |= _still_there(new, now, told)
         case Present():
-            new = replace(new, checked_at=now)
+            turned["checked_at"] = now
         case Missing():
-            new = _not_there(replace(new, checked_at=now), decision, told)
+            turned |= _not_there(new, decision, now, told)
         case Unknown(reason):
-            new = replace(new, checked_at=now, last_error=new.last_error if new.phase in UNSETTLED else reason)
+            turned |= {"checked_at": now, "last_error": new.last_error if new.phase in UNSETTLED else reason}
         case NoCheck() if wanted:
             # There is no account that could still be under the old address.
-            phase = Phase.DONE if new.phase is Phase.EXECUTED else new.phase
-            new = replace(new, phase=phase, email=grant.email)
+            turned |= {"phase": Phase.DONE if new.phase is Phase.EXECUTED else new.phase, "email": grant.email}
         case _:
             pass
+    new = replace(new, **turned)
     return new, [_line(new, event, detail, now) for event, detail in told]
 
 
@@ -153,8 +152,8 @@ def _found(
     found_by: Mapping[str, Any],
     now: datetime,
     told: Told,
-) -> Record:
-    """A wanted account that is there. What it was found by is what it has: its address, above all."""
+) -> dict[str, Any]:
+    """What changes with a wanted account that is there. What it was found by is what it has: its address, above all."""
     has, turned = record.snapshot, dict[str, Any]()
     match record.phase:
         case Phase.CONFIRMED:
@@ -168,49 +167,50 @@ def _found(
             has = snapshot or has
             turned = {"confirmed_at": now, "attempted": {}, "run": None, "retry_at": None}
             turned |= {"fresh": False, "by_hand": False}
-    return replace(
-        record,
-        phase=Phase.CONFIRMED,
-        checked_at=now,
-        email=grant.email,
-        last_error=None,
-        lost=False,
-        snapshot={**has, **found_by},
+    return {
+        "phase": Phase.CONFIRMED,
+        "checked_at": now,
+        "email": grant.email,
+        "last_error": None,
+        "lost": False,
+        "snapshot": {**has, **found_by},
         **turned,
-    )
+    }
 
 
-def _still_there(record: Record, now: datetime, told: Told) -> Record:
-    """An orphan's account that is there: confirmed, where it was not yet."""
-    new = replace(record, checked_at=now, confirmed_at=record.confirmed_at or now)
-    if record.phase is Phase.EXECUTED:
-        told.append((Event.CONFIRMED, "exists check: found"))
-        return replace(new, phase=Phase.CONFIRMED)
-    return new
+def _still_there(record: Record, now: datetime, told: Told) -> dict[str, Any]:
+    """What changes with an orphan's account that is there: it is confirmed, where it was not yet."""
+    turned = {"checked_at": now, "confirmed_at": record.confirmed_at or now}
+    if record.phase is not Phase.EXECUTED:
+        return turned
+    told.append((Event.CONFIRMED, "exists check: found"))
+    return {**turned, "phase": Phase.CONFIRMED}
 
 
-def _taken_away(record: Record, verdict: Verdict | None, decision: Decision, now: datetime, told: Told) -> Record:
-    """An orphan that is no more without a request of ours: found gone, or taken away by a person who says so."""
+def _taken_away(
+    record: Record, verdict: Verdict | None, decision: Decision, now: datetime, told: Told
+) -> dict[str, Any]:
+    """What changes with an orphan that is no more without a request of ours: found gone, or taken away by a person."""
     told.append((Event.REVOKED, decision.reason.removeprefix("no longer in git; ")))
-    return replace(
-        record,
-        phase=Phase.REVOKED,
-        checked_at=now if isinstance(verdict, Missing) else record.checked_at,
-        revoking=False,
-        run=None,
-        retry_at=None,
-        last_error=None,
-        fresh=False,
-    )
+    return {
+        "phase": Phase.REVOKED,
+        "checked_at": now if isinstance(verdict, Missing) else record.checked_at,
+        "revoking": False,
+        "run": None,
+        "retry_at": None,
+        "last_error": None,
+        "fresh": False,
+    }
 
 
-def _not_there(record: Record, decision: Decision, told: Told) -> Record:
+def _not_there(record: Record, decision: Decision, now: datetime, told: Told) -> dict[str, Any]:
     if record.phase in UNSETTLED:
-        return record
+        return {"checked_at": now}
+    turned = {"checked_at": now, "last_error": None}
     if record.phase is Phase.CONFIRMED and not record.lost:
         told.append((Event.LOST, decision.reason))
-        return replace(record, lost=True, last_error=None)
-    return replace(record, last_error=None)
+        return {**turned, "lost": True}
+    return turned
 
 
 def held_where_it_is(record: Record, decision: Decision, now: datetime) -> tuple[Record, list[Happening]]:
