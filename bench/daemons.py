@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from pathlib import Path
 from bench.server import PAGE, heard, serving
 from bench.world import commit, folder, hire
 
-__all__ = ["acted", "grown", "idle", "weight", "widened"]
+__all__ = ["acted", "grown", "idle", "started", "started_again", "weight", "widened"]
 
 MANY = 100_000
 SETTINGS = "interval: 1d\nlisten: 127.0.0.1:0\nlimits: {per_host: 20, timeout: 60s}\n"
@@ -26,6 +27,22 @@ QUIET = 3.0
 """Seconds without a request and with hardly any work, after which a pass is taken to be over."""
 
 LONGEST = 3600.0
+
+PARSED = """
+import sys, pygit2, yaml
+repository = pygit2.Repository(sys.argv[1])
+def walk(tree):
+    for entry in tree:
+        if isinstance(entry, pygit2.Tree):
+            walk(entry)
+        else:
+            yaml.load(entry.data, yaml.CSafeLoader)
+walk(repository.head.peel(pygit2.Tree)["hires"])
+"""
+"""The hires' files read and parsed, and nothing made of them."""
+
+WALKED = PARSED.replace("yaml.load(entry.data, yaml.CSafeLoader)", "str(entry.id)")
+"""Their names and ids."""
 
 
 class Daemon:
@@ -75,6 +92,46 @@ def daemon(people: int, *, integrations: int = 1, listing: bool = False) -> Iter
             yield running, root, url
         finally:
             running.stop()
+
+
+def started() -> Iterator[tuple[float, float]]:
+    """Seconds from a first start over 100,000 hires to its first request; to read and parse their files."""
+    with serving() as url, tempfile.TemporaryDirectory() as name:
+        root = folder(Path(name), url, MANY, settings=SETTINGS)
+        while True:
+            shutil.rmtree(root / ".reconciler", ignore_errors=True)
+            yield _first_request(root, url), _took([sys.executable, "-c", PARSED, str(root)])
+
+
+def started_again() -> Iterator[tuple[float, float]]:
+    """Seconds from a later start to its first request; to walk over the files' names and ids."""
+    with serving() as url, tempfile.TemporaryDirectory() as name:
+        root = folder(Path(name), url, MANY, settings=SETTINGS)
+        running = Daemon(root, url)
+        try:
+            running.settle(MANY)
+        finally:
+            running.stop()
+        while True:
+            yield _first_request(root, url), _took([sys.executable, "-c", WALKED, str(root)])
+
+
+def _first_request(root: Path, url: str) -> float:
+    before, began = heard(url)[0], time.time()
+    running = Daemon(root, url)
+    try:
+        while heard(url)[0] == before:
+            time.sleep(0.01)
+        first = time.time()
+    finally:
+        running.stop()
+    return first - began
+
+
+def _took(command: list[str]) -> float:
+    began = time.perf_counter()
+    subprocess.run(command, check=True)
+    return time.perf_counter() - began
 
 
 def acted() -> Iterator[tuple[float, float]]:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from bench.audits import asked, audited
 from bench.checks import bare, ours, passed, with_requests
-from bench.daemons import acted, grown, idle, weight, widened
+from bench.daemons import acted, grown, idle, started, started_again, weight, widened
 from bench.server import serving
 from bench.world import folder
 
@@ -134,7 +134,7 @@ def intent() -> Iterator[tuple[float, float]]:
             yield 1000 * mine, 1000 * (time.perf_counter() - began) / 50
 
 
-def started() -> Iterator[tuple[float, float]]:
+def helped() -> Iterator[tuple[float, float]]:
     """Milliseconds for `reconcile --help`, against an empty Python."""
     program = Path(sys.executable).with_name("reconcile")
     while True:
@@ -171,12 +171,14 @@ ALL: dict[str, Figure] = {
     "audit of 1,000, requests": Figure(asked, "", "<= 1"),
     "audit of 1,000, against an aiohttp script": Figure(audited, "ms", "< 1"),
     "commit to first request, 100,000 hires": Figure(acted, "ms", "<= 25 ms"),
+    "cold start, 100,000 hires": Figure(started, "s", "<= 12 s"),
+    "warm start, 100,000 hires": Figure(started_again, "s", "<= 2.5 s"),
     "no-op commit, 10,000 hires": Figure(idle, "ms", "<= 100 ms"),
     "time a hire, x10 hires": Figure(grown, "us", "<= 1.05"),
     "memory a hire, x10 hires": Figure(widened, "KiB", "<= 1.05"),
     "memory, 100,000 hires x 20 entries": Figure(weight, "MiB", "<= 350 MiB"),
     "ledger rows": Figure(ledger_rows, "1/s", ">= 20000/s"),
     "ledger intent": Figure(intent, "ms", "<= 2 ms"),
-    "--help": Figure(started, "ms", "<= 120 ms"),
+    "--help": Figure(helped, "ms", "<= 120 ms"),
     "validate 1,000 files": Figure(validated, "ms", "<= 500 ms"),
 }

@@ -69,6 +69,7 @@ class CommitTree:
     def __init__(self, repository: pygit2.Repository, commit: pygit2.Commit) -> None:
         self._repository = repository
         self.revision = str(commit.id)
+        self._changed: tuple[str, frozenset[str]] | None = None
         with self._whole("tree"):
             self._root = commit.tree
 
@@ -103,9 +104,14 @@ class CommitTree:
             return self._repository.odb.read(file.blob)[1]
 
     def changed(self, other: CommitTree) -> frozenset[str]:
-        """The paths of the files that are not the same in both; folders with one id are not looked into."""
-        with self._whole("tree"):
-            return frozenset(_differing(other._root, self._root))
+        """The paths of the files that are not the same in both; folders with one id are not looked into.
+
+        The last answer is kept: who reads a new commit and who acts on it both ask.
+        """
+        if self._changed is None or self._changed[0] != other.revision:
+            with self._whole("tree"):
+                self._changed = other.revision, frozenset(_differing(other._root, self._root))
+        return self._changed[1]
 
     def _at(self, path: str) -> pygit2.Object | None:
         here: pygit2.Object = self._root

@@ -21,8 +21,9 @@ from reconciler.repository.source import FOLDERS, Checkout
 
 __all__ = ["commits"]
 
-STEP = 5
-"""Milliseconds between two looks at what the system has told; the library's own 50 would be most of the delay."""
+STEP = 2
+"""Milliseconds between two looks at what the system has told. The library's own 50 would be most of the delay; looking
+takes 1.6 % of a processor at 2, and 2.7 % at 1."""
 DEBOUNCE = 20
 """Milliseconds that changes which follow on each other are gathered for."""
 
