@@ -116,6 +116,8 @@ class Client:
                 continue
             if answer.truncated and answer.status < 400 and wire.method not in SAFE_METHODS:
                 raise RequestFailed(f"{_what(wire, address)}: answered {answer.status} with more than 1 MiB", left=True)
+            for _ in range(AFTER_YOU):  # not before: a pause that was asked for counts from when the place is free
+                await asyncio.sleep(0)
             return answer
 
     async def aclose(self) -> None:
@@ -149,8 +151,6 @@ class Client:
             except NoAnswer as error:
                 raise RequestFailed(f"{what}: {error}", left=error.left) from None
         self._reached(Failpoint.RESPONSE, done=True)
-        for _ in range(AFTER_YOU):
-            await asyncio.sleep(0)
         return answer
 
     def _headers(self, wire: Wire, address: Address) -> list[tuple[str, str]]:

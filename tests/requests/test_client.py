@@ -504,6 +504,14 @@ async def test_a_pause_holds_every_request_to_that_host(loopback, connect, clock
     assert [raw.at - began for raw in loopback.requests] == [timedelta(0), *[timedelta(seconds=20)] * 3]
 
 
+async def test_a_pause_holds_those_who_wait_for_the_place_of_the_one_that_was_refused(loopback, connect, clock):
+    began = clock.now()
+    loopback.replies = [reply(429, Retry_After="20"), reply()]
+    client = connect("127.0.0.1", throttle=Throttle(Limits(per_host=1), clock))
+    await asyncio.gather(*(client.send(get(f"{loopback.url}/{name}")) for name in "abc"))
+    assert [raw.at - began for raw in loopback.requests] == [timedelta(0), *[timedelta(seconds=20)] * 3]
+
+
 async def test_a_pause_holds_no_other_host(loopback, connect, clock):
     throttle = Throttle(Limits(), clock)
     throttle.hold(loopback.host, timedelta(seconds=20))
