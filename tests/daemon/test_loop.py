@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.daemon import loop
+from reconciler.daemon import loop, work
 from tests.daemon.running import Turned, running, until
 from tests.repo import Repo
 from tests.servers import AccountService
@@ -101,7 +101,7 @@ def test_many_that_are_due_at_once_are_taken_in_parts_and_each_once(repo: Repo, 
             clock.turn(hours=2)
             await until(lambda: sum(len(report.rows) for _, report in now.passes) >= DUE, 30)
             parts = sorted((len(report.rows), why) for why, report in now.passes)
-            assert parts == [(DUE - loop.AT_A_TIME, "due"), (loop.AT_A_TIME, "due")]
+            assert parts == [(DUE - work.AT_A_TIME, "due"), (work.AT_A_TIME, "due")]
 
     asyncio.run(walk())
     assert set(Counter(accounts.lines()).values()) == {1}

@@ -8,7 +8,7 @@ from time import monotonic
 
 import pytest
 
-from reconciler.daemon.loop import Pulse
+from reconciler.daemon.pulse import Pulse
 from tests.daemon.running import Turned, peopled, running, until
 from tests.repo import Repo
 from tests.servers import AccountService, Reply, Service

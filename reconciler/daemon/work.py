@@ -1,0 +1,337 @@
+"""What the daemon does: passes, side by side, each over one service and over grants that no other has in hand.
+
+A service that hangs costs its own grants' time and nobody else's. When there is something to do, and over whom, is the
+loop's to say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from functools import partial
+from time import monotonic
+from typing import Any
+
+import structlog
+
+from reconciler.daemon.lanes import REST, Lane, cut, in_parts
+from reconciler.daemon.pulse import Pulse, Troubles
+from reconciler.engine.claims import Claims, InHand
+from reconciler.engine.messages import messenger
+from reconciler.engine.notify import Notifier
+from reconciler.engine.observe import Listings
+from reconciler.engine.observed import Selection
+from reconciler.engine.passes import look, reconcile, recover
+from reconciler.engine.plan import Policy
+from reconciler.engine.report import Report
+from reconciler.engine.session import Held, sealing_of
+from reconciler.engine.words import waiting
+from reconciler.engine.world import SystemClock, World
+from reconciler.model.clock import Stopped
+from reconciler.model.errors import LedgerError, ReconcilerError
+from reconciler.model.grant import Key, Phase, Record
+from reconciler.model.settings import Settings
+from reconciler.model.status import Status
+from reconciler.repository.desired import Desired
+from reconciler.repository.signatures import Untrusted
+from reconciler.repository.source import Tree
+
+__all__ = ["AT_A_TIME", "SOONEST", "Acting", "OnPass", "Work"]
+
+log = structlog.get_logger()
+
+OnPass = Callable[[Report, timedelta, str], None]
+"""Told of each pass that came to its end: its report, how long it took, and what it was for."""
+
+AT_A_TIME = 250
+"""So many hires are in one pass at most, however many there are: what a pass has in memory is bounded."""
+
+ANSWERED = frozenset({Status.PRESENT, Status.MISSING, Status.UNCONFIRMED})
+"""What a grant is whose check was answered."""
+
+GRACE = 30.0
+"""Seconds that attempts in flight get to finish after SIGTERM (DESIGN section 4)."""
+
+SOONEST, LATEST = timedelta(seconds=1), timedelta(minutes=1)
+"""How soon a pass that the ledger ended is made up for; twice as long each time that it fails again."""
+
+
+@dataclass(slots=True)
+class Acting:
+    """What the daemon acts on: the revision in force, none before one could be read, and its settings.
+
+    `refused` and `fault` say why the newest commit is not it: nobody vouches for it, or this program errs over it.
+    """
+
+    settings: Settings
+    tree: Tree | None = None
+    refused: Untrusted | None = None
+    fault: str | None = None
+
+
+class Work:
+    """Passes under way, and those that wait for their turn."""
+
+    def __init__(
+        self,
+        world: World,
+        clock: SystemClock,
+        held: Held,
+        acting: Acting,
+        pulse: Pulse,
+        troubles: Troubles,
+        on_pass: OnPass,
+    ) -> None:
+        self._world = world
+        self._clock = clock
+        self._held = held
+        self._acting = acting
+        self._pulse = pulse
+        self._troubles = troubles
+        self._on_pass = on_pass
+        self._claims = Claims()
+        self._running: set[asyncio.Task[None]] = set()
+        self._lanes: dict[str, Lane] = {}
+        self._due_lanes: dict[str, Lane] = {}
+        self._in_line: set[Key] = set()
+        """What is due and waits in one of these, or has its turn."""
+        self._owed: dict[Selection, tuple[str, bool]] = {}
+        self._owed_from = clock.now()
+        self._patience = SOONEST
+
+    def desired(self) -> Desired:
+        """What the revision in force wants today."""
+        assert self._acting.tree is not None
+        files, today = (
+            self._world.reader.load(self._acting.tree),
+            Policy.of(self._acting.settings, self._clock.now()).today,
+        )
+        return self._world.desired(files, today)
+
+    def start(
+        self, selection: Selection, why: str, *, released: bool = False, lanes: dict[str, Lane] | None = None
+    ) -> None:
+        """Passes over some hires or grants, those of each service it meets, a bounded number of hires at a time.
+
+        They wait for nobody but each other, unless they are given `lanes` to wait in, by service.
+        """
+        for name, whole in self._cut(selection).items():
+            lane = Lane(self.run) if lanes is None else lanes.setdefault(name, Lane(self.run))
+            for part in in_parts(whole, AT_A_TIME):
+                self._in_line |= part.grants or frozenset()
+                lane.put(partial(self._pass, part, why, released=released))
+
+    def start_due(self, now: datetime) -> None:
+        """Passes over the grants whose retry is due and those that a pass had to leave out; in lanes of their own."""
+        due = {key for key in self._held.ledger.due(now) if not self._claims.busy(key)} - self._in_line
+        due |= self._claims.postponed()
+        if due:
+            self.start(Selection.of(due), "due", lanes=self._due_lanes)
+
+    def make_up(self, now: datetime) -> None:
+        """Begin again the passes that the ledger ended, once their time has come, or where the clock was set back."""
+        if timedelta() < self._owed_from - now <= LATEST:
+            return
+        owed, self._owed = self._owed, {}
+        for selection, (why, released) in owed.items():
+            self.run(self._pass(selection, why, released=released))
+
+    def queue(
+        self,
+        selection: Selection,
+        why: str,
+        listings: Listings,
+        *,
+        released: bool = False,
+        at_most: int | None = None,
+    ) -> None:
+        """Passes over a selection, each when its service's lane comes to it.
+
+        A lane in which `at_most` wait is left out: whom it looks at is not looked at more often.
+        """
+        for name, part in self._cut(selection).items():
+            lane = self._lanes.setdefault(name, Lane(self.run))
+            if at_most is None or len(lane) < at_most:
+                lane.put(partial(self._in_turn, part, why, self._clock.now(), listings, released=released))
+
+    def clear(self) -> None:
+        """Forget what waits in the services' lanes."""
+        for lane in self._lanes.values():
+            lane.clear()
+
+    def run(self, work: Coroutine[Any, Any, None]) -> None:
+        """Begin something, and see to its end."""
+        task = asyncio.create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    async def finish(self) -> None:
+        """Let what is under way come to its end, for as long as it is given."""
+        if self._running:
+            log.info("daemon.stopping", passes=len(self._running))
+            _, late = await asyncio.wait(self._running, timeout=GRACE)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+
+    async def _in_turn(
+        self, selection: Selection, why: str, queued: datetime, listings: Listings, *, released: bool
+    ) -> None:
+        await self._pass(selection, why, listings, released=released)
+        late = self._clock.now() - queued - self._acting.settings.interval
+        if why == "interval":
+            self._pulse.overrun = max(self._pulse.overrun, late)
+
+    def _cut(self, selection: Selection) -> dict[str, Selection]:
+        """A selection, cut by service; each part has its own hires only, and of single grants its own."""
+        desired = self.desired()
+        if selection.hires is None:
+            return cut(selection, desired.services)
+        if selection.grants is None:
+            met = [
+                (hire, integration)
+                for hire in selection.hires
+                for integration in desired.integrations(hire)
+                if selection.integrations is None or integration in selection.integrations
+            ]
+            return cut(selection, desired.services, [*met, *self._held.ledger.integrations(selection.hires)])
+        found = [
+            (grant.key, grant.integration)
+            for hire in selection.hires
+            for grant in desired.grants(hire)
+            if selection.covers(grant.key, grant.integration)
+        ]
+        found += [(record.key, record.integration) for record in self._records(selection.grants)]
+        home = {integration: name for name, service in desired.services.items() for integration in service.manifests}
+        own: dict[str, set[Key]] = {}
+        for key, integration in found:
+            own.setdefault(home.get(integration, REST), set()).add(key)
+        parts = cut(selection, desired.services, [(key.hire, integration) for key, integration in found])
+        return {name: replace(part, grants=frozenset(own.get(name, ()))) for name, part in parts.items()}
+
+    async def _pass(
+        self, selection: Selection, why: str, listings: Listings | None = None, *, released: bool = False
+    ) -> None:
+        """One pass; whatever stops it is told, and the daemon goes on."""
+        if self._acting.tree is None or self._clock.stopping.is_set():
+            return
+        began = self._clock.now()
+        self._pulse.due()
+        in_hand = self._claims.begin()
+        structlog.contextvars.bind_contextvars(pass_id=f"{int(began.timestamp() * 1000):x}")
+        try:
+            # An attempt that a full disk cut off has no end in the ledger: it is settled like after a crash.
+            recover(self._held.ledger, self._acting.settings, began, busy=self._claims.busy)
+            report = await self._walk(selection, in_hand, listings, released=released)
+            report.refuse(self._acting.refused)
+            self._passed(report, why, began)
+        except Stopped:
+            pass  # before anything was executed
+        except (ReconcilerError, OSError) as error:
+            self._pulse.problem = _text(error)
+            self._troubles.tell("pass", _text(error))
+            if isinstance(error, LedgerError):
+                self._owed[selection] = (why, released)
+                self._owed_from = self._clock.now() + self._patience
+                self._patience = min(2 * self._patience, LATEST)
+        except Exception as error:
+            # The outermost boundary: a fault of this program ends this pass, is told, and shows in the health.
+            self._pulse.problem = f"a fault of this program: {type(error).__name__}"
+            log.exception("pass.broken", why=why)
+        finally:
+            in_hand.close()
+            self._in_line -= selection.grants or frozenset()
+            if not self._running - {asyncio.current_task()}:
+                self._pulse.idle()
+
+    def _passed(self, report: Report, why: str, began: datetime) -> None:
+        """A pass came to its end."""
+        now = self._clock.now()
+        self._pulse.problem = self._acting.fault
+        self._progressed()
+        self._patience = SOONEST
+        self._troubles.tell("pass", None)
+        self._on_pass(report, now - began, why)
+        if why != "interval" or report.executed or report.revoked or report.failures:
+            log.info("pass.finished", why=why, revision=report.revision, **_counts(report))
+        self._tell_outages(report)
+        if report.executed:
+            self._follow_up(report)
+
+    def _tell_outages(self, report: Report) -> None:
+        """Say when no check of an integration is answered any more, and when one is again."""
+        for name in {row.integration for row in report.rows}:
+            rows = [row for row in report.rows if row.integration == name]
+            unknown = [row.reason for row in rows if row.status is Status.UNKNOWN]
+            if any(row.status in ANSWERED for row in rows):
+                if not unknown:
+                    self._troubles.tell(f"checks of {name}", None)
+            elif unknown:
+                self._troubles.tell(f"checks of {name}", unknown[0])
+
+    def _follow_up(self, report: Report) -> None:
+        """Look at what waits for an entry that is there now: it may be another service's."""
+        there = {Key(row.hire, row.access) for row in report.rows if row.status in (Status.PRESENT, Status.DONE)}
+        desired = self.desired()
+        waiting = {
+            grant.key
+            for hire in {key.hire for key in there}
+            for grant in desired.grants(hire)
+            if any(Key(hire, need) in there for need in grant.needs)
+        }
+        tried = {record.key for record in self._records(waiting) if record.phase is not Phase.NEW}
+        if waiting - tried:
+            self.start(Selection.of(waiting - tried), "needs")
+
+    def _records(self, keys: Iterable[Key]) -> list[Record]:
+        wanted = set(keys)
+        hires = {key.hire for key in wanted}
+        return [record for record in self._held.ledger.records(hires) if record.key in wanted] if wanted else []
+
+    async def _walk(
+        self, selection: Selection, in_hand: InHand, listings: Listings | None, *, released: bool
+    ) -> Report:
+        tree, ledger = self._acting.tree, self._held.ledger
+        assert tree is not None
+        if self._held.sealing.fault is not None:  # its key may be back, or the agent unlocked
+            self._held.sealing = sealing_of(self._world, self._acting.settings, tree, ledger)
+            self._troubles.tell("sealed", self._held.sealing.fault)
+        sealing = self._held.sealing
+        looking = look(
+            self._world,
+            tree,
+            ledger,
+            sealing,
+            selection,
+            words=waiting(ledger.words()),
+            released=released,
+            in_hand=in_hand,
+            progressed=self._progressed,
+            listings=listings,
+        )
+        found = await self._clock.unless_stopped(looking)
+        notifier = Notifier(messenger(self._world, found.settings, tree), self._clock, self._world.redactor)
+        return await reconcile(
+            self._world,
+            found,
+            ledger,
+            sealing,
+            notifier,
+            author=self._world.author(tree),
+            in_hand=in_hand,
+            progressed=self._progressed,
+        )
+
+    def _progressed(self) -> None:
+        self._pulse.progress = monotonic()
+
+
+def _text(error: Exception) -> str:
+    return str(error) if isinstance(error, ReconcilerError) else f"{type(error).__name__}: {error}"
+
+
+def _counts(report: Report) -> Mapping[str, int]:
+    did = {"executed": report.executed, "revoked": report.revoked, "failed": report.failures}
+    return {**{name: count for name, count in did.items() if count}, **report.summary}
