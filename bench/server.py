@@ -32,8 +32,9 @@ class _Protocol(asyncio.Protocol):
     count = 0
     last = 0.0
 
-    def __init__(self, delay: float) -> None:
+    def __init__(self, delay: float, busy: float) -> None:
         self.delay = delay
+        self.busy = busy
         self.rest = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -43,6 +44,8 @@ class _Protocol(asyncio.Protocol):
         self.rest += data
         while (end := self.rest.find(b"\r\n\r\n")) >= 0:
             head, self.rest = self.rest[:end], self.rest[end + 4 :]
+            if self.busy:
+                time.sleep(self.busy)
             body = self._body(head.split(b" ", 2)[1], head)
             reply = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (
                 len(body),
@@ -76,23 +79,26 @@ def _page(people: int, number: int, *, host: str) -> bytes:
     return json.dumps({"data": [{"email": f"p{who}@example.com"} for who in members], "next": more}).encode()
 
 
-async def _serve(delay: float, pipe: Connection) -> None:
+async def _serve(delay: float, busy: float, pipe: Connection) -> None:
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: _Protocol(delay), "127.0.0.1", 0, backlog=512)
+    server = await loop.create_server(lambda: _Protocol(delay, busy), "127.0.0.1", 0, backlog=512)
     pipe.send(server.sockets[0].getsockname()[1])
     async with server:
         await server.serve_forever()
 
 
-def _main(delay: float, pipe: Connection) -> None:
-    asyncio.run(_serve(delay, pipe))
+def _main(delay: float, busy: float, pipe: Connection) -> None:
+    asyncio.run(_serve(delay, busy, pipe))
 
 
 @contextmanager
-def serving(delay: float = 0.0) -> Iterator[str]:
-    """The server's URL while the block runs; `delay` is in seconds."""
+def serving(delay: float = 0.0, busy: float = 0.0) -> Iterator[str]:
+    """The server's URL while the block runs.
+
+    An answer comes `delay` seconds after its request; `busy` seconds of them the server does nothing else.
+    """
     ours, theirs = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=_main, args=(delay, theirs), daemon=True)
+    process = multiprocessing.get_context("spawn").Process(target=_main, args=(delay, busy, theirs), daemon=True)
     process.start()
     try:
         yield f"http://127.0.0.1:{ours.recv()}"

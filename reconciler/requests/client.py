@@ -24,7 +24,7 @@ from reconciler.model.failpoints import Failpoint, Reached, unwatched
 from reconciler.model.manifest import SAFE_METHODS
 from reconciler.model.settings import Limits
 from reconciler.requests.answer import Answer
-from reconciler.requests.connections import Connections, NoAnswer, can_be_asked
+from reconciler.requests.connections import Connections, NoAnswer
 from reconciler.requests.hosts import AllowedHosts
 from reconciler.requests.render import Wire
 from reconciler.requests.throttle import LONGEST, Throttle
@@ -127,8 +127,6 @@ class Client:
     async def _exchange(self, wire: Wire, address: Address, leaving: Leaving | None) -> Answer:
         """One sending and its answer, within the limits."""
         what = _what(wire, address)
-        if not can_be_asked(address.origin):
-            raise RequestFailed(f"{what}: not an address that can be asked", left=False)
         seconds = self._timeout.total_seconds()
         async with self._throttle.turn(address.name) as departed:
             if leaving is not None:
@@ -137,9 +135,8 @@ class Client:
             try:
                 async with asyncio.timeout(seconds):
                     answer = await self._connections.exchange(
-                        address.origin,
+                        address,
                         wire.method,
-                        address.target,
                         self._headers(wire, address),
                         wire.content or b"",
                         progress,

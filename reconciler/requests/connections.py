@@ -1,8 +1,9 @@
 """One exchange over a connection. The only module that imports httpx, and httpcore under it.
 
-httpx knows URLs, proxies and TLS, and its httpcore speaks HTTP. Past them goes what costs more than it is worth here: a
-pool searches itself at each request, and httpx's models, redirects and cookies nobody wants. The network is asyncio's
-own: httpcore's way through anyio takes a third more time a request, and does not tell when a request begins to leave.
+httpx knows proxies and whom TLS trusts, and its httpcore speaks HTTP; importing httpx takes as long as a hundred
+requests, so it waits until it is needed. Past them goes what costs more than it is worth here: a pool searches itself
+at each request, and httpx's models, redirects and cookies nobody wants. The network is asyncio's own: httpcore's way
+through anyio takes a third more time a request, and does not tell when a request begins to leave.
 """
 
 from __future__ import annotations
@@ -15,20 +16,20 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from functools import cache, lru_cache
 from time import monotonic
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.request import getproxies, proxy_bypass
 
 import httpcore
-import httpx
 
 from reconciler.model.errors import UsageError
 from reconciler.model.settings import loopback
 from reconciler.requests.answer import Answer, Unpacker, Unreadable
+from reconciler.requests.url import Address, Origin
 
-__all__ = ["Connections", "NoAnswer", "Origin", "Watch", "can_be_asked"]
+if TYPE_CHECKING:
+    import httpx
 
-Origin = tuple[str, str, int]
-"""Scheme, host and port."""
+__all__ = ["Connections", "NoAnswer", "Watch"]
 
 KEPT_OPEN = 4.0
 """Seconds. Many servers close an idle connection after five: a request sent just then would be lost."""
@@ -181,22 +182,9 @@ async def _in_time(seconds: float | None) -> AsyncIterator[None]:
 @cache
 def _tls() -> ssl.SSLContext:
     """One for all: making it takes longer than making a connection. SSL_CERT_FILE and SSL_CERT_DIR are kept."""
+    import httpx
+
     return httpx.create_ssl_context()
-
-
-@lru_cache(maxsize=1024)
-def _origin(scheme: str, host: str, port: int) -> httpx.URL:
-    """Where to connect to, with the host as DNS and the Host header have it. Raises httpx.InvalidURL."""
-    return httpx.URL(f"{scheme}://{host}:{port}/")
-
-
-def can_be_asked(origin: Origin) -> bool:
-    """Whether this is something that can be connected to."""
-    try:
-        _origin(*origin)
-    except httpx.InvalidURL:
-        return False
-    return True
 
 
 def _proxy(scheme: str, host: str) -> httpx.Proxy | None:
@@ -210,6 +198,8 @@ def _proxy(scheme: str, host: str) -> httpx.Proxy | None:
 
 @lru_cache(maxsize=16)
 def _way(proxy: str) -> httpx.Proxy:
+    import httpx
+
     try:
         way = httpx.Proxy(proxy)
         if way.url.scheme not in ("http", "https"):
@@ -229,21 +219,23 @@ class _Line:
         self.network = _Network()
         self.since = 0.0
         """Since when it is idle, in seconds of `time.monotonic`."""
-        url, way = _origin(*origin), _proxy(origin[0], origin[1])
+        scheme, host, port = origin
+        way = _proxy(scheme, host)
+        tls = _tls() if scheme == "https" or way is not None else None
         # A pool knows how to make connections; it keeps none.
         if way is None:
             pool = httpcore.AsyncConnectionPool(
-                ssl_context=_tls(), keepalive_expiry=KEPT_OPEN, network_backend=self.network
+                ssl_context=tls, keepalive_expiry=KEPT_OPEN, network_backend=self.network
             )
         else:
             pool = httpcore.AsyncHTTPProxy(
                 httpcore.URL(scheme=way.url.raw_scheme, host=way.url.raw_host, port=way.url.port, target=b"/"),
                 proxy_auth=way.raw_auth,
-                ssl_context=_tls(),
+                ssl_context=tls,
                 keepalive_expiry=KEPT_OPEN,
                 network_backend=self.network,
             )
-        self.http = pool.create_connection(httpcore.Origin(url.raw_scheme, url.raw_host, origin[2]))
+        self.http = pool.create_connection(httpcore.Origin(scheme.encode(), _bare(host), port))
 
 
 class Connections:
@@ -260,9 +252,8 @@ class Connections:
 
     async def exchange(
         self,
-        origin: Origin,
+        address: Address,
         method: str,
-        target: str,
         headers: Iterable[tuple[str, str]],
         content: bytes,
         watch: Watch,
@@ -272,16 +263,20 @@ class Connections:
 
         `headers` are sent beside Host. Raises NoAnswer.
         """
-        url = _origin(*origin)
         request = httpcore.Request(
             method,
-            httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=origin[2], target=target.encode()),
-            headers=[(b"Host", url.netloc), *((name.encode(), _bytes(value)) for name, value in headers)],
+            httpcore.URL(
+                scheme=address.scheme.encode(),
+                host=_bare(address.host),
+                port=address.port,
+                target=address.target.encode(),
+            ),
+            headers=[(b"Host", address.name.encode()), *((name.encode(), _bytes(value)) for name, value in headers)],
             content=content,
             extensions={"timeout": {"connect": connecting}},
         )
         try:
-            async with self._one(origin) as line:
+            async with self._one(address.origin) as line:
                 line.network.watch = watch
                 return await _speak(line.http, request)
         except (httpcore.ConnectError, httpcore.ProxyError) as error:
@@ -356,6 +351,11 @@ def _text(value: bytes) -> str:
         return value.decode()
     except UnicodeDecodeError:
         return value.decode("latin-1")
+
+
+def _bare(host: str) -> bytes:
+    """A host as it is looked up: an IPv6 address without its brackets."""
+    return host.strip("[]").encode()
 
 
 def _bytes(value: str) -> bytes:

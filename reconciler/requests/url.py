@@ -15,7 +15,10 @@ from urllib.parse import quote, unquote
 
 from reconciler.model.errors import Blocked
 
-__all__ = ["LONGEST", "Address", "Builder", "ascii_host", "escape", "parse"]
+__all__ = ["LONGEST", "Address", "Builder", "Origin", "ascii_host", "escape", "parse"]
+
+Origin = tuple[str, str, int]
+"""Scheme, host and port."""
 
 LONGEST = 16_384
 
@@ -40,8 +43,8 @@ class Address:
     target: str = field(repr=False)
 
     @property
-    def origin(self) -> tuple[str, str, int]:
-        """Scheme, host and port: what a redirect may not change."""
+    def origin(self) -> Origin:
+        """What a redirect may not change."""
         return self.scheme, self.host, self.port
 
     @property

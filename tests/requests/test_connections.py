@@ -15,6 +15,7 @@ import pytest
 
 from reconciler.requests.answer import LIMIT, Answer
 from reconciler.requests.connections import Connections, NoAnswer, _tls
+from reconciler.requests.url import Address
 from tests.certificates import self_signed
 
 HOST = "127.0.0.1"
@@ -45,6 +46,7 @@ class Server:
     scheme: str
     port: int = 0
     connections: int = 0
+    heads: list[bytes] = field(default_factory=list)
     length: int = 0
     after: bytes = b""
 
@@ -52,6 +54,7 @@ class Server:
         self.connections += 1
         try:
             while head := await reader.readuntil(b"\r\n\r\n"):
+                self.heads.append(head)
                 lower = head.lower()
                 size = int(lower.partition(b"content-length:")[2].split()[0]) if b"content-length:" in lower else 0
                 await reader.readexactly(size)
@@ -98,10 +101,10 @@ async def connected() -> AsyncIterator[Connections]:
 
 
 async def ask(connections: Connections, server: Server, content: bytes = b"", seen: Seen | None = None) -> Answer:
-    origin = (server.scheme, HOST, server.port)
+    address = Address(server.scheme, HOST, server.port, "/x")
     headers = [("Content-Length", str(len(content)))] if content else []
     async with asyncio.timeout(20):
-        return await connections.exchange(origin, "POST", "/x", headers, content, seen or Seen(), 10.0)
+        return await connections.exchange(address, "POST", headers, content, seen or Seen(), 10.0)
 
 
 async def test_a_connection_is_used_again(server: Server) -> None:
@@ -159,6 +162,21 @@ async def test_an_end_that_only_the_system_knows_of_is_noticed() -> None:
     assert accepted == 2
 
 
+async def test_an_address_of_ipv6() -> None:
+    """In brackets where it is written, without them where it is connected to."""
+    server = Server("http")
+    try:
+        listening = await asyncio.start_server(server.serve, "::1", 0)
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    address = Address("http", "[::1]", listening.sockets[0].getsockname()[1], "/x")
+    async with connected() as connections:
+        answer = await connections.exchange(address, "GET", [], b"", Seen(), 10.0)
+    listening.close()
+    assert answer.text == "0"
+    assert f"Host: [::1]:{address.port}".encode() in server.heads[0]
+
+
 async def test_a_large_answer_is_read_up_to_the_limit(server: Server) -> None:
     server.length = 8 * LIMIT
     async with connected() as connections:
@@ -192,7 +210,7 @@ async def test_a_certificate_that_nobody_vouches_for_is_refused_in_words(server:
 async def test_a_name_that_none_can_have_is_no_connection(host: str) -> None:
     async with connected() as connections:
         with pytest.raises(NoAnswer, match="no connection") as raised:
-            await connections.exchange(("https", host, 443), "GET", "/", [], b"", Seen(), 1.0)
+            await connections.exchange(Address("https", host, 443, "/"), "GET", [], b"", Seen(), 1.0)
     assert not raised.value.left
 
 
