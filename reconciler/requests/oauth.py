@@ -11,6 +11,7 @@ A connection that may not renew is a dry run's: it reads what is stored and asks
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -23,14 +24,14 @@ from reconciler.model.manifest import Manifest
 from reconciler.model.scope import Layer, Scope
 from reconciler.model.secret import Redactor
 from reconciler.requests.client import Client
-from reconciler.requests.token_request import TokenRefused, ask_for_token, secrets_of
+from reconciler.requests.token_request import LONGEST, TokenRefused, ask_for_token, secrets_of
 
 __all__ = ["Connection", "TokenStore", "Turn", "connect_again", "stored_record", "token_layer"]
 
 ENOUGH = timedelta(minutes=1)
 """A token with less than this left is refreshed."""
 
-LONGEST = timedelta(days=3650)
+FOREVER = timedelta(days=3650)
 """A token that lasts longer is as good as one that lasts this long; dates do not go on for ever."""
 
 Stored = Mapping[str, Any]
@@ -65,8 +66,15 @@ def connect_again(service: str) -> str:
 
 
 def stored_record(reply: Mapping[str, Any], before: Stored | None, now: datetime) -> dict[str, Any]:
-    """What to store of a reply: merged into the reply that was stored before, with its lifetime and its moment."""
-    merged = {**(before["reply"] if before else {}), **reply}
+    """What to store of a reply: merged into the reply that was stored before, with its lifetime and its moment.
+
+    Where both are more than a reply may be, only the refresh token is kept of the one before: names that are others at
+    each refresh would make what is stored grow for ever.
+    """
+    known = before["reply"] if before else {}
+    merged = {**known, **reply}
+    if len(json.dumps(merged)) > LONGEST:
+        merged = {**{name: value for name, value in known.items() if name == "refresh_token"}, **reply}
     return {"reply": merged, "expires_in": _seconds(merged.get("expires_in")), "obtained_at": now.isoformat()}
 
 
@@ -202,7 +210,7 @@ class Connection:
         record = self._record
         if record is None or record["expires_in"] is None or oauth is None or oauth.refresh is None:
             return None
-        lifetime = min(timedelta(seconds=record["expires_in"]), LONGEST)
+        lifetime = min(timedelta(seconds=record["expires_in"]), FOREVER)
         return datetime.fromisoformat(record["obtained_at"]) + lifetime - self._clock.now()
 
 
@@ -211,6 +219,6 @@ def _seconds(value: Any) -> int | None:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
     try:
-        return max(0, min(int(float(value)), int(LONGEST.total_seconds())))
+        return max(0, min(int(float(value)), int(FOREVER.total_seconds())))
     except (ValueError, OverflowError):
         return None

@@ -24,7 +24,7 @@ from reconciler.requests.match import condition_holds, failure
 from reconciler.requests.render import render
 from reconciler.requests.url import parse
 
-__all__ = ["TokenRefused", "ask_for_token", "secrets_of", "with_code", "with_query"]
+__all__ = ["LONGEST", "TokenRefused", "ask_for_token", "secrets_of", "with_code", "with_query"]
 
 LONGEST = 64 * 1024
 """Bytes of a reply. It is merged into what is stored, and every secret in it is looked for in all that is written."""

@@ -471,3 +471,13 @@ def test_what_of_a_reply_is_secret() -> None:
         "expires_in": 3600,
     }
     assert set(secrets_of(found)) == {"xoxb-1", "xoxp-2", "k-1", "eyJhbGciOiJIUzI1NiJ9.e30.ZRrHA1JJJW8opsbCGfG"}
+
+
+def test_what_is_stored_does_not_grow_from_refresh_to_refresh(clock: FakeClock) -> None:
+    kept = stored_record(reply(1, instance="eu"), None, clock.now())
+    for number in range(2, 20):
+        odd = {"access_token": f"access-{number}", f"odd-{number}": "x" * 20_000}
+        kept = stored_record(odd, kept, clock.now())
+        assert len(json.dumps(kept)) < 100_000
+    assert kept["reply"]["access_token"] == "access-19"
+    assert kept["reply"]["refresh_token"] == "refresh-1"
