@@ -142,6 +142,7 @@ class Reader:
         """
         if isinstance(tree, CommitTree) and self._files is not None and self._files.revision == tree.revision:
             return self._files
+        self._just_parsed = Whole()  # a load that failed may have left some of another revision
         settings = self.settings(tree)
         for folder in ("hires", "manifests"):
             if not tree.has(folder):
@@ -157,7 +158,6 @@ class Reader:
         self._parsed, self._read, self._recalled = found.parsed, tree, {}
         _tell(self._people, found, partial(_whole, tree))
         hires = People(self._people, found.broken["hires"], partial(_whole, tree), self._just_parsed)
-        self._just_parsed = Whole()
         found.problems += self._misnamed
         _fill(manifests, found)
         problems = sorted(

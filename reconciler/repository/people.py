@@ -221,11 +221,12 @@ class People(Mapping[str, "Loaded[Hire]"]):
         self._kept = kept
 
     def __getitem__(self, stem: str) -> Loaded[Hire]:
-        if stem not in self:
+        file = self.file(stem)
+        if file is None:
             raise KeyError(stem)
         kept = self._kept.get(stem)
-        if kept is None:
-            kept = self._parse(self.index.file(stem))
+        if kept is None or (kept.path, kept.blob) != (file.path, file.blob):
+            kept = self._parse(file)
             self._kept.keep(kept)
         return kept
 

@@ -34,6 +34,11 @@ __all__ = ["Connections", "NoAnswer", "Watch"]
 KEPT_OPEN = 4.0
 """Seconds. Many servers close an idle connection after five: a request sent just then would be lost."""
 
+AHEAD = 256 * 1024
+"""Bytes that may have come and wait to be read, before no more are taken from the system."""
+
+CLOSED = "the other side closed it"
+
 EYEBALLS = 0.25
 """Seconds after which a host's next address is tried beside the one that does not answer (RFC 8305)."""
 
@@ -72,54 +77,84 @@ class _Nobody:
         pass
 
 
-class _Reader(asyncio.StreamReader):
-    """Knows whether there is something that nobody asked for."""
+class _Pipe(asyncio.Protocol):
+    """What comes over a connection, and whether more may be sent. The loop calls it; the rest is for `_Stream`."""
 
-    unread = 0
+    transport: asyncio.Transport
 
-    def feed_data(self, data: Any) -> None:
-        """More bytes came."""
-        self.unread += len(data)
-        super().feed_data(data)
+    def __init__(self) -> None:
+        self.unread = bytearray()
+        self.over = False
+        self._room = asyncio.Event()
+        self._room.set()
+        self._news = asyncio.Event()
 
-    async def read(self, n: int = -1) -> bytes:
-        """Some of what came."""
-        data = await super().read(n)
-        self.unread -= len(data)
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.unread += data
+        self._news.set()
+        if len(self.unread) > AHEAD:
+            self.transport.pause_reading()
+
+    def eof_received(self) -> None:
+        self.over = True
+        self._news.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.eof_received()
+        self._room.set()
+
+    def pause_writing(self) -> None:
+        self._room.clear()
+
+    def resume_writing(self) -> None:
+        self._room.set()
+
+    async def read(self, most: int) -> bytes:
+        """What came, so many bytes at most; nothing once it is over."""
+        if not self.unread and not self.over:
+            self._news.clear()
+            await self._news.wait()
+        data = bytes(self.unread[:most])
+        del self.unread[:most]
+        if len(self.unread) <= AHEAD:
+            self.transport.resume_reading()
         return data
+
+    async def write(self, data: bytes) -> None:
+        """Send, and wait until there is room for more."""
+        self.transport.write(data)
+        await self._room.wait()
 
 
 class _Stream(httpcore.AsyncNetworkStream):
     """The bytes of a connection. The only time limits are those of connecting: the client bounds the whole."""
 
-    def __init__(self, network: _Network, reader: _Reader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, network: _Network, pipe: _Pipe) -> None:
         self._network = network
-        self._reader = reader
-        self._writer = writer
+        self._pipe = pipe
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """What came, at least a byte; nothing at the end."""
         self._network.watch.has_left()
-        try:
-            return await self._reader.read(max_bytes)
-        except OSError as error:
-            raise httpcore.ReadError(str(error)) from error
+        return await self._pipe.read(max_bytes)
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
         """Send; what asks a proxy for a tunnel is none of a request."""
         if not buffer:
             return
+        if self._pipe.over:
+            raise httpcore.WriteError(CLOSED)
         if not buffer.startswith(b"CONNECT "):
             self._network.watch.leaves()
-        try:
-            self._writer.write(buffer)
-            await self._writer.drain()
-        except OSError as error:
-            raise httpcore.WriteError(str(error)) from error
+        await self._pipe.write(buffer)
 
     async def aclose(self) -> None:
         """Close at once, whatever the other side does."""
-        self._writer.transport.abort()
+        self._pipe.transport.abort()
 
     async def start_tls(
         self,
@@ -128,19 +163,29 @@ class _Stream(httpcore.AsyncNetworkStream):
         timeout: float | None = None,
     ) -> httpcore.AsyncNetworkStream:
         """The same connection, encrypted from here on."""
-        async with _in_time(timeout):
-            await self._writer.start_tls(ssl_context, server_hostname=server_hostname)
+        pipe, loop = self._pipe, asyncio.get_running_loop()
+        try:
+            async with _in_time(timeout):
+                if pipe.unread:  # it would be read later on as if it had come encrypted
+                    raise ConnectionError("something came that was not asked for, before anything was encrypted")
+                encrypted = await loop.start_tls(pipe.transport, pipe, ssl_context, server_hostname=server_hostname)
+                if encrypted is None:
+                    raise ConnectionError(CLOSED)
+        except BaseException:
+            pipe.transport.abort()
+            raise
+        pipe.transport = encrypted
         return self
 
     def get_extra_info(self, info: str) -> Any:
         """What httpcore asks of a connection; one that is `is_readable` while it is idle was closed, or spoiled."""
+        transport = self._pipe.transport
         if info != "is_readable":
-            return self._writer.get_extra_info(info)
-        if self._reader.unread or self._reader.at_eof() or self._writer.is_closing():
+            return transport.get_extra_info(info)
+        if self._pipe.unread or self._pipe.over or transport.is_closing():
             return True
-        socket = self._writer.get_extra_info("socket")
         poll = select.poll()
-        poll.register(socket.fileno(), select.POLLIN)
+        poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
         return bool(poll.poll(0))
 
 
@@ -159,12 +204,12 @@ class _Network(httpcore.AsyncNetworkBackend):
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
         """Connect to a host, at whichever of its addresses answers first."""
-        loop = asyncio.get_running_loop()
-        reader = _Reader(loop=loop)
-        protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+        literal = host[-1:].isdigit() or ":" in host
         async with _in_time(timeout):
-            transport, _ = await loop.create_connection(lambda: protocol, host, port, happy_eyeballs_delay=EYEBALLS)
-        return _Stream(self, reader, asyncio.StreamWriter(transport, protocol, reader, loop))
+            _, pipe = await asyncio.get_running_loop().create_connection(
+                _Pipe, host, port, happy_eyeballs_delay=None if literal else EYEBALLS
+            )
+        return _Stream(self, pipe)
 
 
 @asynccontextmanager
@@ -176,7 +221,9 @@ async def _in_time(seconds: float | None) -> AsyncIterator[None]:
     except TimeoutError as error:
         raise httpcore.ConnectTimeout from error
     except (OSError, ValueError) as error:  # TLS too, and names that none can be
-        raise httpcore.ConnectError(str(error)) from error
+        raise httpcore.ConnectError(str(error) or CLOSED) from error
+    except Exception as error:  # asyncio itself errs where TLS that runs within a proxy's TLS breaks
+        raise httpcore.ConnectError(CLOSED) from error
 
 
 @cache
@@ -231,6 +278,7 @@ class _Line:
             pool = httpcore.AsyncHTTPProxy(
                 httpcore.URL(scheme=way.url.raw_scheme, host=way.url.raw_host, port=way.url.port, target=b"/"),
                 proxy_auth=way.raw_auth,
+                proxy_ssl_context=tls if way.url.scheme == "https" else None,
                 ssl_context=tls,
                 keepalive_expiry=KEPT_OPEN,
                 network_backend=self.network,
@@ -276,9 +324,12 @@ class Connections:
             extensions={"timeout": {"connect": connecting}},
         )
         try:
-            async with self._one(address.origin) as line:
-                line.network.watch = watch
+            line = await self._take(address.origin) or _Line(address.origin)
+            line.network.watch = watch
+            try:
                 return await _speak(line.http, request)
+            finally:
+                await self._give_back(line)
         except (httpcore.ConnectError, httpcore.ProxyError) as error:
             # These texts come from the operating system and from TLS; those of the errors below can hold headers.
             raise NoAnswer(f"no connection: {error}", left=False) from None
@@ -287,24 +338,9 @@ class Connections:
         except httpcore.LocalProtocolError:
             raise NoAnswer("the request is none that HTTP allows", left=watch.left) from None
         except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, OSError):
-            raise NoAnswer("the connection broke before a whole answer came", left=True) from None
+            raise NoAnswer("the connection broke before a whole answer came", left=watch.left) from None
         except Unreadable as error:
             raise NoAnswer(f"the answer is {error}", left=True) from None
-
-    @asynccontextmanager
-    async def _one(self, origin: Origin) -> AsyncIterator[_Line]:
-        """A connection for one exchange."""
-        line = await self._take(origin) or _Line(origin)
-        try:
-            yield line
-        finally:
-            line.since = monotonic()
-            if line.http.is_idle():
-                self._idle.append(line)
-            else:
-                await line.http.aclose()
-            while self._idle and line.since - self._idle[0].since > KEPT_OPEN:  # others take some while one is closed
-                await self._idle.pop(0).http.aclose()
 
     async def _take(self, origin: Origin) -> _Line | None:
         for place in reversed(range(len(self._idle))):
@@ -316,10 +352,30 @@ class Connections:
                 return None
         return None
 
+    async def _give_back(self, line: _Line) -> None:
+        line.since = monotonic()
+        if line.http.is_idle() and not _spoiled(line.http):
+            self._idle.append(line)
+        else:
+            await line.http.aclose()
+        while self._idle and line.since - self._idle[0].since > KEPT_OPEN:  # others take some while one is closed
+            await self._idle.pop(0).http.aclose()
+
     async def aclose(self) -> None:
         """Close all that are idle."""
         while self._idle:
             await self._idle.pop().http.aclose()
+
+
+def _spoiled(http: Any) -> bool:
+    """Whether a connection never came about, or more came over it with an answer than belongs to it.
+
+    httpcore would take what is left over for the next request's answer, and says nowhere that there is something.
+    """
+    while (inner := getattr(http, "_connection", None)) is not None:
+        http = inner
+    state = getattr(http, "_h11_state", None)
+    return state is None or bool(state.trailing_data[0])
 
 
 async def _speak(line: httpcore.AsyncConnectionInterface, request: httpcore.Request) -> Answer:

@@ -162,7 +162,7 @@ class Builder:
         path = re.split(r"[?#]", self._text[start:], maxsplit=1)[0]
         for segment in path.split("/"):
             end = start + len(segment)
-            if unquote(segment) in {".", ".."}:
+            if len(segment) <= len("%2e%2e") and unquote(segment) in {".", ".."}:
                 for first, last, name in self._values:
                     if first <= end and last >= start:
                         raise Blocked(

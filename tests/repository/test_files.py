@@ -432,3 +432,26 @@ def test_as_many_whole_hires_are_kept_as_there_is_room_for(load, parsed: list[st
         assert found == access
     assert parsed == 2 * ["hires/h3.yaml", "hires/h4.yaml", "hires/h5.yaml"]
     assert loaded.hires["h5"].model.access[0] is loaded.hires["h1"].model.access[0]  # all who have it share it
+
+
+def test_nothing_of_a_revision_that_could_not_be_read_is_in_the_next(repo: Repo) -> None:
+    """Of a damaged or partial clone, say: what of it was parsed before that was found out."""
+    repo.write("hires/ada.yaml", ADA)
+    repo.write("hires/bob.yaml", ADA.replace("ada@", "bob@"))
+    repo.write("manifests/m.yaml", MINIMAL)
+    repo.commit()
+    checkout, reader = Checkout.open(repo.root), Reader()
+    assert reader.load(checkout.head()).hires["ada"].model.email == "ada@example.com"
+    repo.write("hires/ada.yaml", ADA.replace("ada@", "somebody-else@"))
+    repo.write("hires/bob.yaml", ADA.replace("ada@", "robert@"))
+    repo.commit()
+    blob = repo.git("rev-parse", "HEAD:hires/bob.yaml").strip()
+    (repo.root / ".git" / "objects" / blob[:2] / blob[2:]).unlink()
+    with pytest.raises(RepositoryError, match=r"no content for hires/bob.yaml"):
+        reader.load(checkout.head())
+    repo.git("reset", "--soft", "HEAD~1")
+    repo.write("hires/ada.yaml", ADA)
+    repo.write("hires/bob.yaml", ADA.replace("ada@", "bob@"))
+    repo.write("README.md", "mended\n")
+    repo.commit()
+    assert reader.load(checkout.head()).hires["ada"].model.email == "ada@example.com"

@@ -270,19 +270,20 @@ async def test_what_no_host_can_be_called_is_not_asked(connect):
     assert str(failed).startswith("POST 1.2.3.999: no connection: ")
 
 
-async def test_the_transports_exceptions_are_told_apart(connect):
+async def test_whatever_fails_before_a_byte_was_written_has_not_left(connect):
     with respx.mock as router:
-        for error, left in [
-            (httpcore.ConnectError("x"), False),
-            (httpcore.ConnectTimeout("x"), False),
-            (httpcore.ProxyError("x"), False),
-            (httpcore.ReadTimeout("x"), True),
-            (httpcore.WriteError("x"), True),
-            (ssl.SSLError("x"), True),
+        for error, says in [
+            (httpcore.ConnectError("x"), "no connection: x"),
+            (httpcore.ConnectTimeout("x"), "no connection in time"),
+            (httpcore.ProxyError("x"), "no connection: x"),
+            (httpcore.ReadTimeout("x"), "the connection broke"),
+            (httpcore.WriteError("x"), "the connection broke"),
+            (ssl.SSLError("x"), "the connection broke"),
         ]:
             router.post("https://example.com/").mock(side_effect=error)
             failed = await fail(connect("example.com"), post("https://example.com/"))
-            assert failed.left is left, error
+            assert not failed.left
+            assert says in str(failed)
 
 
 async def test_leaving_is_awaited_once_a_sending_and_before_it(loopback, connect):

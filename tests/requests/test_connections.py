@@ -7,7 +7,7 @@ import socket
 import ssl
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -47,27 +47,54 @@ class Server:
     port: int = 0
     connections: int = 0
     heads: list[bytes] = field(default_factory=list)
+    instead: list[bytes] = field(default_factory=list)
     length: int = 0
     after: bytes = b""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        try:
-            while head := await reader.readuntil(b"\r\n\r\n"):
-                self.heads.append(head)
-                lower = head.lower()
-                size = int(lower.partition(b"content-length:")[2].split()[0]) if b"content-length:" in lower else 0
-                await reader.readexactly(size)
-                body = str(size).encode().ljust(self.length, b".")
-                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
-                await writer.drain()
-                if self.after:
-                    await asyncio.sleep(0.01)
-                    writer.write(self.after)
-        except (asyncio.IncompleteReadError, OSError):
-            pass
-        finally:
-            writer.close()
+        while head := await reader.readuntil(b"\r\n\r\n"):
+            self.heads.append(head)
+            lower = head.lower()
+            size = int(lower.partition(b"content-length:")[2].split()[0]) if b"content-length:" in lower else 0
+            await reader.readexactly(size)
+            if self.instead:
+                writer.write(self.instead.pop(0))
+                continue
+            body = str(size).encode().ljust(self.length, b".")
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+            await writer.drain()
+            if self.after:
+                await asyncio.sleep(0.01)
+                writer.write(self.after)
+
+
+@asynccontextmanager
+async def listening(serve: Serve, certificate: Path | None = None, host: str = HOST) -> AsyncIterator[int]:
+    """The port on which somebody is served; encrypted, where there is a certificate."""
+    under_way: set[asyncio.Task[None] | None] = set()
+
+    async def served(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        under_way.add(asyncio.current_task())
+        with suppress(asyncio.IncompleteReadError, asyncio.CancelledError, OSError):
+            await serve(reader, writer)
+        writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
+
+    context = None
+    if certificate is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+    server = await asyncio.start_server(served, host, 0, ssl=context)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        for task in under_way:
+            if task is not None:
+                task.cancel()
+                await asyncio.wait([task], timeout=5)
 
 
 @pytest.fixture
@@ -83,14 +110,8 @@ def certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pat
 @pytest.fixture(params=["http", "https"])
 async def server(request: pytest.FixtureRequest, certificate: Path) -> AsyncIterator[Server]:
     made = Server(request.param)
-    context = None
-    if made.scheme == "https":
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificate)
-    listening = await asyncio.start_server(made.serve, HOST, 0, ssl=context)
-    made.port = listening.sockets[0].getsockname()[1]
-    yield made
-    listening.close()
+    async with listening(made.serve, certificate if made.scheme == "https" else None) as made.port:
+        yield made
 
 
 @asynccontextmanager
@@ -100,11 +121,24 @@ async def connected() -> AsyncIterator[Connections]:
     await connections.aclose()
 
 
-async def ask(connections: Connections, server: Server, content: bytes = b"", seen: Seen | None = None) -> Answer:
+async def fail(connections: Connections, server: Server) -> NoAnswer:
+    with pytest.raises(NoAnswer) as raised:
+        await ask(connections, server)
+    return raised.value
+
+
+async def ask(
+    connections: Connections,
+    server: Server,
+    content: bytes = b"",
+    seen: Seen | None = None,
+    *,
+    method: str = "POST",
+) -> Answer:
     address = Address(server.scheme, HOST, server.port, "/x")
     headers = [("Content-Length", str(len(content)))] if content else []
     async with asyncio.timeout(20):
-        return await connections.exchange(address, "POST", headers, content, seen or Seen(), 10.0)
+        return await connections.exchange(address, method, headers, content, seen or Seen(), 10.0)
 
 
 async def test_a_connection_is_used_again(server: Server) -> None:
@@ -166,15 +200,13 @@ async def test_an_address_of_ipv6() -> None:
     """In brackets where it is written, without them where it is connected to."""
     server = Server("http")
     try:
-        listening = await asyncio.start_server(server.serve, "::1", 0)
+        async with listening(server.serve, host="::1") as port, connected() as connections:
+            address = Address("http", "[::1]", port, "/x")
+            answer = await connections.exchange(address, "GET", [], b"", Seen(), 10.0)
     except OSError:
         pytest.skip("this machine has no IPv6")
-    address = Address("http", "[::1]", listening.sockets[0].getsockname()[1], "/x")
-    async with connected() as connections:
-        answer = await connections.exchange(address, "GET", [], b"", Seen(), 10.0)
-    listening.close()
     assert answer.text == "0"
-    assert f"Host: [::1]:{address.port}".encode() in server.heads[0]
+    assert f"Host: [::1]:{port}".encode() in server.heads[0]
 
 
 async def test_a_large_answer_is_read_up_to_the_limit(server: Server) -> None:
@@ -215,22 +247,138 @@ async def test_a_name_that_none_can_have_is_no_connection(host: str) -> None:
 
 
 async def test_a_handshake_that_is_given_up_leaves_nothing_open(certificate: Path) -> None:
-    ended = asyncio.Event()
+    begun, ended = asyncio.Event(), asyncio.Event()
 
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(100_000)
+        begun.set()
         await reader.read()  # nothing more, once the other side is gone
         ended.set()
-        writer.close()
 
-    listening = await asyncio.start_server(silent, HOST, 0)
-    silence = Server("https", listening.sockets[0].getsockname()[1])
-    async with connected() as connections:
-        asking = asyncio.create_task(ask(connections, silence))
-        await asyncio.sleep(0.1)
+    async with listening(silent) as port, connected() as connections:
+        asking = asyncio.create_task(ask(connections, Server("https", port)))
+        await begun.wait()
         asking.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asking
         async with asyncio.timeout(5):
             await ended.wait()
-    listening.close()
+
+
+# What does not belong to an answer
+
+
+@pytest.mark.parametrize("status", ["200 OK", "204 No Content"])
+async def test_what_comes_with_an_answer_beyond_its_end_is_not_the_next_ones(server: Server, status: str) -> None:
+    length = "" if status.startswith("204") else "Content-Length: 0\r\n"
+    stale = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nstale"
+    server.instead = [f"HTTP/1.1 {status}\r\n{length}\r\n{stale}".encode()]
+    async with connected() as connections:
+        assert (await ask(connections, server)).content == b""
+        assert (await ask(connections, server)).text == "0"
+    assert server.connections == 2
+
+
+async def test_a_body_after_the_answer_to_head_is_not_the_next_ones(server: Server) -> None:
+    server.instead = [b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nstale"]
+    async with connected() as connections:
+        assert (await ask(connections, server, method="HEAD")).content == b""
+        assert (await ask(connections, server)).text == "0"
+
+
+# Proxies
+
+OPEN = b"HTTP/1.1 200 Connection established\r\n"
+
+
+@dataclass
+class Proxy:
+    """A proxy that says `first` to whoever wants a tunnel, and then opens one, or hangs up where it leads nowhere."""
+
+    first: bytes = OPEN + b"\r\n"
+    to: int | None = None
+    damage: bool = False
+    asked: list[bytes] = field(default_factory=list)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.asked.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(self.first)
+        await writer.drain()
+        if self.to is not None:
+            there = await asyncio.open_connection(HOST, self.to)
+            sending = asyncio.create_task(pump(reader, there[1]))
+            try:
+                await pump(there[0], writer, damage=self.damage)
+            finally:
+                sending.cancel()
+                there[1].close()
+
+
+async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, damage: bool = False) -> None:
+    """Hand on what comes; with `damage`, not what comes after the handshake."""
+    passed = 0
+    while data := await reader.read(65536):
+        if damage and passed and data[:1] == b"\x17":
+            data = data[:5] + bytes(len(data) - 5)
+        passed += 1
+        writer.write(data)
+        await writer.drain()
+    writer.close()
+
+
+@pytest.fixture(params=["http", "https"])
+async def proxy(
+    request: pytest.FixtureRequest, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Proxy]:
+    """One that the environment names, for all hosts; in front of `behind`, unless that is changed."""
+    made = Proxy()
+    monkeypatch.setattr("reconciler.requests.connections.loopback", lambda host: False)
+    async with listening(made.serve, certificate if request.param == "https" else None) as port:
+        monkeypatch.setenv("HTTPS_PROXY", f"{request.param}://{HOST}:{port}")
+        yield made
+
+
+@pytest.fixture
+async def behind(proxy: Proxy, certificate: Path) -> AsyncIterator[Server]:
+    """A server that is reached through the proxy."""
+    made = Server("https")
+    async with listening(made.serve, certificate) as made.port:
+        proxy.to = made.port
+        yield made
+
+
+async def test_through_a_proxy(proxy: Proxy, behind: Server) -> None:
+    async with connected() as connections:
+        for _ in range(3):
+            assert (await ask(connections, behind, b"x")).text == "1"
+    assert behind.connections == len(proxy.asked) == 1
+
+
+async def test_a_proxy_cannot_answer_for_the_service(proxy: Proxy, behind: Server) -> None:
+    """However its answer is cut into pieces: httpcore reads 65,536 bytes at a time."""
+    forged = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged"
+    padding = b"".join(b"X-%04d: %s\r\n" % (number, b"a" * 990) for number in range(65))
+    rest = 65536 - len(OPEN + padding) - len(b"X: \r\n\r\n")
+    proxy.first = OPEN + padding + b"X: " + b"b" * rest + b"\r\n\r\n" + forged
+    async with connected() as connections:
+        failed = await fail(connections, behind)
+    assert not failed.left
+    assert behind.heads == []
+
+
+@pytest.mark.parametrize("first", [b"", OPEN + b"\r\n", b"HTTP/1.1 407 Who is there\r\n\r\n", b"SSH-2.0\r\n\r\n"])
+async def test_a_proxy_that_opens_no_tunnel_has_let_nothing_out(proxy: Proxy, behind: Server, first: bytes) -> None:
+    proxy.first, proxy.to = first, None
+    async with connected() as connections:
+        failed = await fail(connections, behind)
+    assert not failed.left
+    assert "argument" not in str(failed)
+
+
+async def test_a_tunnel_that_breaks_later_may_have_let_it_out(proxy: Proxy, behind: Server) -> None:
+    proxy.damage = True
+    asyncio.get_running_loop().set_exception_handler(lambda *_: None)  # asyncio errs over TLS that breaks within TLS
+    async with connected() as connections:
+        failed = await fail(connections, behind)
+    assert failed.left
+    assert len(behind.heads) == 1
