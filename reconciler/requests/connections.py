@@ -84,7 +84,7 @@ class _Pipe(asyncio.Protocol):
 
     def __init__(self) -> None:
         self.unread = bytearray()
-        self.over = False
+        self.over = self.broke = False
         self._room = asyncio.Event()
         self._room.set()
         self._news = asyncio.Event()
@@ -104,6 +104,7 @@ class _Pipe(asyncio.Protocol):
         self._news.set()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.broke = exc is not None
         self.eof_received()
         self._room.set()
 
@@ -114,12 +115,14 @@ class _Pipe(asyncio.Protocol):
         self._room.set()
 
     async def read(self, most: int) -> bytes:
-        """What came, so many bytes at most; nothing once it is over."""
+        """What came, so many bytes at most; nothing at the end. Raises httpcore.ReadError where it is none."""
         if not self.unread and not self.over:
             self._news.clear()
             await self._news.wait()
         data = bytes(self.unread[:most])
         del self.unread[:most]
+        if not data and self.broke:
+            raise httpcore.ReadError(CLOSED)
         if len(self.unread) <= AHEAD:
             self.transport.resume_reading()
         return data

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import struct
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
@@ -284,6 +285,31 @@ async def test_a_body_after_the_answer_to_head_is_not_the_next_ones(server: Serv
     async with connected() as connections:
         assert (await ask(connections, server, method="HEAD")).content == b""
         assert (await ask(connections, server)).text == "0"
+
+
+async def test_an_answer_that_only_the_end_ends_is_not_whole_where_the_connection_breaks() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\nhalf")
+        await writer.drain()
+        await more.wait()
+        if b"/breaks" in head:
+            end = writer.get_extra_info("socket")
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # it is reset at its close
+
+    more = asyncio.Event()
+    async with listening(serve) as port, connected() as connections:
+        asking = [
+            asyncio.create_task(connections.exchange(Address("http", HOST, port, path), "GET", [], b"", Seen(), 10.0))
+            for path in ("/ends", "/breaks")
+        ]
+        await asyncio.sleep(0.05)
+        more.set()
+        whole, broken = await asyncio.gather(*asking, return_exceptions=True)
+    assert isinstance(whole, Answer)
+    assert whole.text == "half"
+    assert isinstance(broken, NoAnswer)
+    assert broken.left
 
 
 # Proxies
