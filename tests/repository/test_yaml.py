@@ -119,7 +119,7 @@ def test_refused_yaml(text: str, line: int, part: str) -> None:
 BROKEN_JSON = [
     pytest.param('{"a": 1,\n "b": {"c": 1,\n "c": 2}}', 3, "duplicate key 'c', first on line 2", id="duplicate"),
     pytest.param('{"a": 1, "\\u0061": 2}', 1, "duplicate key 'a'", id="duplicate-escaped"),
-    pytest.param('{"a": 1,\n}', 2, "not JSON", id="comma"),
+    pytest.param('\n{"a": 1,}', 2, "not JSON", id="comma"),
     pytest.param("{'a': 1}", 1, "double quotes", id="quotes"),
     pytest.param('{"a": NaN}', None, "NaN", id="nan"),
     pytest.param('{"a": -Infinity}', None, "NaN", id="infinity"),
