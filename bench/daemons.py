@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from itertools import pairwise
 from pathlib import Path
 
 from bench.server import PAGE, heard, serving
@@ -178,14 +177,16 @@ def _costs() -> list[tuple[float, float]]:
     return found
 
 
-def grown() -> Iterator[tuple[float, float]]:
-    """Microseconds of a first pass a hire, each step against the one before, ten times smaller."""
-    yield from ((larger[0], smaller[0]) for smaller, larger in pairwise(_costs()))
+def grown(step: int) -> Iterator[tuple[float, float]]:
+    """Microseconds of a first pass a hire, after a step to ten times as many and before it; measured once."""
+    before, after = _costs()[step - 1 : step + 1]
+    yield after[0], before[0]
 
 
-def widened() -> Iterator[tuple[float, float]]:
+def widened(step: int) -> Iterator[tuple[float, float]]:
     """KiB a hire after a first pass, likewise."""
-    yield from ((larger[1], smaller[1]) for smaller, larger in pairwise(_costs()))
+    before, after = _costs()[step - 1 : step + 1]
+    yield after[1], before[1]
 
 
 def weight() -> Iterator[tuple[float, float]]:
