@@ -100,12 +100,22 @@ class _Pipe(asyncio.Protocol):
             self.transport.pause_reading()
 
     def eof_received(self) -> None:
-        self.over = True
-        self._news.set()
+        encrypted = self.transport.get_extra_info("ssl_object")
+        if encrypted is not None:
+            try:
+                self.unread += encrypted.read(1)
+            except ssl.SSLError:  # somebody ended the connection, and not the other side its stream: RFC 8446, 6.1
+                self.broke = True
+        self._end()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.broke = exc is not None
-        self.eof_received()
+        if not self.over:
+            self.broke = exc is not None
+        self._end()
+
+    def _end(self) -> None:
+        self.over = True
+        self._news.set()
         self._room.set()
 
     def pause_writing(self) -> None:
@@ -129,7 +139,10 @@ class _Pipe(asyncio.Protocol):
 
     async def write(self, data: bytes) -> None:
         """Send, and wait until there is room for more."""
-        self.transport.write(data)
+        try:
+            self.transport.write(data)
+        except Exception as error:  # asyncio itself errs where TLS that runs within a proxy's TLS breaks
+            raise httpcore.WriteError(CLOSED) from error
         await self._room.wait()
 
 
@@ -149,6 +162,9 @@ class _Stream(httpcore.AsyncNetworkStream):
         """Send; what asks a proxy for a tunnel is none of a request."""
         if not buffer:
             return
+        if not self._network.watch.left and (self._pipe.over or self._pipe.unread):
+            # A WriteError would make httpcore read on, and what came unasked would be the answer.
+            raise httpcore.ConnectError(CLOSED)
         if self._pipe.over:
             raise httpcore.WriteError(CLOSED)
         if not buffer.startswith(b"CONNECT "):
@@ -187,8 +203,11 @@ class _Stream(httpcore.AsyncNetworkStream):
             return transport.get_extra_info(info)
         if self._pipe.unread or self._pipe.over or transport.is_closing():
             return True
+        socket = transport.get_extra_info("socket")
+        if socket is None or socket.fileno() < 0:
+            return True
         poll = select.poll()
-        poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+        poll.register(socket.fileno(), select.POLLIN)
         return bool(poll.poll(0))
 
 

@@ -11,11 +11,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
+import httpcore
 import pytest
 
 from reconciler.requests.answer import LIMIT, Answer
-from reconciler.requests.connections import Connections, NoAnswer, _tls
+from reconciler.requests.connections import Connections, NoAnswer, _Network, _Pipe, _Stream, _tls
 from reconciler.requests.url import Address
 from tests.certificates import self_signed
 
@@ -49,11 +51,13 @@ class Server:
     connections: int = 0
     heads: list[bytes] = field(default_factory=list)
     instead: list[bytes] = field(default_factory=list)
+    writers: list[asyncio.StreamWriter] = field(default_factory=list)
     length: int = 0
     after: bytes = b""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        self.writers.append(writer)
         while head := await reader.readuntil(b"\r\n\r\n"):
             self.heads.append(head)
             lower = head.lower()
@@ -287,6 +291,76 @@ async def test_a_body_after_the_answer_to_head_is_not_the_next_ones(server: Serv
         assert (await ask(connections, server)).text == "0"
 
 
+@pytest.mark.parametrize("ends", [True, False])
+async def test_what_comes_just_before_a_request_leaves_is_not_its_answer(
+    server: Server, monkeypatch: pytest.MonkeyPatch, *, ends: bool
+) -> None:
+    """The connection was looked at, and httpcore's locks give the loop a turn or two before anything is sent."""
+    take = Connections._take
+
+    async def taken(self: Connections, origin: tuple[str, str, int]) -> object:
+        line = await take(self, origin)
+        if line is not None:
+            server.writers[0].write(b"HTTP/1.1 201 Created\r\nContent-Length: 7\r\n\r\nforeign")
+            if ends:
+                server.writers[0].close()
+        return line
+
+    monkeypatch.setattr(Connections, "_take", taken)
+    async with connected() as connections:
+        assert (await ask(connections, server)).text == "0"
+        await asyncio.sleep(0.02)
+        failed = await fail(connections, server)
+        assert not failed.left
+        await asyncio.sleep(0.02)
+    assert len(server.heads) == 1
+
+
+async def test_a_refusal_before_the_request_was_read_is_heard() -> None:
+    """And not waited for until the server takes the rest, which it never does."""
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        cast("asyncio.Transport", writer.transport).pause_reading()
+        writer.write(b"HTTP/1.1 413 Too much\r\nContent-Length: 2\r\n\r\nno")
+        writer.write_eof()
+        await refused.wait()
+
+    refused = asyncio.Event()
+    async with listening(refuse) as port, connected() as connections:
+        answer = await ask(connections, Server("http", port), bytes(20_000_000))
+        refused.set()
+    assert answer.status == 413
+
+
+@pytest.mark.parametrize("goodbye", [True, False])
+async def test_an_encrypted_answer_that_only_the_end_ends_wants_a_goodbye(certificate: Path, *, goodbye: bool) -> None:
+    """Without TLS's own, anybody on the way could have cut it off."""
+
+    def serve(listening: socket.socket) -> None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        with listening.accept()[0] as plain:
+            line = context.wrap_socket(plain, server_side=True)
+            line.recv(65536)
+            line.sendall(b"HTTP/1.1 200 OK\r\n\r\nhalf")
+            if goodbye:
+                with suppress(OSError):
+                    line.unwrap()
+            line.close()
+
+    with socket.create_server((HOST, 0)) as waiting:
+        thread = threading.Thread(target=serve, args=(waiting,), daemon=True)
+        thread.start()
+        server = Server("https", waiting.getsockname()[1])
+        async with connected() as connections:
+            if goodbye:
+                assert (await ask(connections, server)).text == "half"
+            else:
+                assert (await fail(connections, server)).left
+        await asyncio.to_thread(thread.join, 5)
+
+
 async def test_an_answer_that_only_the_end_ends_is_not_whole_where_the_connection_breaks() -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
@@ -408,3 +482,22 @@ async def test_a_tunnel_that_breaks_later_may_have_let_it_out(proxy: Proxy, behi
         failed = await fail(connections, behind)
     assert failed.left
     assert len(behind.heads) == 1
+
+
+class Lost(asyncio.Transport):
+    """What asyncio has for a turn of the loop where TLS runs within a proxy's TLS, and the outer one is gone."""
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        raise TypeError("SSLProtocol._abort() takes 1 positional argument but 2 were given")
+
+    def is_closing(self) -> bool:
+        return False
+
+
+async def test_a_connection_that_is_lost_within_a_proxys_is_not_used_and_breaks_in_words() -> None:
+    pipe = _Pipe()
+    pipe.connection_made(Lost())
+    stream = _Stream(_Network(), pipe)
+    assert stream.get_extra_info("is_readable")
+    with pytest.raises(httpcore.WriteError):
+        await stream.write(b"GET / HTTP/1.1\r\n\r\n")
