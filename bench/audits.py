@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from bench.server import PAGE, heard, serving
-from bench.world import folder
+from bench.world import folder, took
 
 __all__ = ["asked", "audited"]
 
@@ -41,7 +39,7 @@ def asked() -> Iterator[tuple[float, float]]:
         root = folder(Path(name), url, PEOPLE, listing=True)
         while True:
             before = heard(url)[0]
-            _audit(root)
+            took(_audit(root))
             yield heard(url)[0] - before, PEOPLE / PAGE + 1
 
 
@@ -50,14 +48,9 @@ def audited(busy: float = 0.0) -> Iterator[tuple[float, float]]:
     with serving(busy=busy) as url, tempfile.TemporaryDirectory() as name:
         root = folder(Path(name), url, PEOPLE, listing=True)
         while True:
-            began = time.perf_counter()
-            _audit(root)
-            mine = time.perf_counter() - began
-            began = time.perf_counter()
-            subprocess.run([sys.executable, "-c", SCRIPT, str(root), url], check=True, capture_output=True)
-            yield 1000 * mine, 1000 * (time.perf_counter() - began)
+            yield 1000 * took(_audit(root)), 1000 * took([sys.executable, "-c", SCRIPT, str(root), url])
 
 
-def _audit(root: Path) -> None:
+def _audit(root: Path) -> list[str]:
     program = Path(sys.executable).with_name("reconcile")
-    subprocess.run([str(program), "--repo", str(root), "--dry-run"], check=True, capture_output=True)
+    return [str(program), "--repo", str(root), "--dry-run"]

@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 
 from bench.server import PAGE, heard, serving
-from bench.world import commit, folder, hire
+from bench.world import commit, folder, hire, took
 
 __all__ = ["acted", "grown", "idle", "started", "started_again", "weight", "widened"]
 
@@ -99,7 +99,7 @@ def started() -> Iterator[tuple[float, float]]:
         root = folder(Path(name), url, MANY, settings=SETTINGS)
         while True:
             shutil.rmtree(root / ".reconciler", ignore_errors=True)
-            yield _first_request(root, url), _took([sys.executable, "-c", PARSED, str(root)])
+            yield _first_request(root, url), took([sys.executable, "-c", PARSED, str(root)])
 
 
 def started_again() -> Iterator[tuple[float, float]]:
@@ -112,7 +112,7 @@ def started_again() -> Iterator[tuple[float, float]]:
         finally:
             running.stop()
         while True:
-            yield _first_request(root, url), _took([sys.executable, "-c", WALKED, str(root)])
+            yield _first_request(root, url), took([sys.executable, "-c", WALKED, str(root)])
 
 
 def _first_request(root: Path, url: str) -> float:
@@ -125,12 +125,6 @@ def _first_request(root: Path, url: str) -> float:
     finally:
         running.stop()
     return first - began
-
-
-def _took(command: list[str]) -> float:
-    began = time.perf_counter()
-    subprocess.run(command, check=True)
-    return time.perf_counter() - began
 
 
 def acted() -> Iterator[tuple[float, float]]:

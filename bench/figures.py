@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -19,7 +18,7 @@ from bench.audits import asked, audited
 from bench.checks import bare, ours, passed, with_requests
 from bench.daemons import acted, grown, idle, started, started_again, weight, widened
 from bench.server import serving
-from bench.world import folder
+from bench.world import folder, took
 
 __all__ = ["ALL", "Figure"]
 
@@ -139,7 +138,7 @@ def helped() -> Iterator[tuple[float, float]]:
     """Milliseconds for `reconcile --help`, against an empty Python."""
     program = Path(sys.executable).with_name("reconcile")
     while True:
-        yield _took([str(program), "--help"]), _took([sys.executable, "-c", "pass"])
+        yield 1000 * took([str(program), "--help"]), 1000 * took([sys.executable, "-c", "pass"])
 
 
 def validated() -> Iterator[tuple[float, float]]:
@@ -153,15 +152,9 @@ def validated() -> Iterator[tuple[float, float]]:
         )
         while True:
             yield (
-                _took([str(program), "--repo", str(root), "validate"]),
-                _took([sys.executable, "-c", script, str(root)]),
+                1000 * took([str(program), "--repo", str(root), "validate"]),
+                1000 * took([sys.executable, "-c", script, str(root)]),
             )
-
-
-def _took(command: list[str]) -> float:
-    began = time.perf_counter()
-    subprocess.run(command, capture_output=True, check=False)
-    return 1000 * (time.perf_counter() - began)
 
 
 ALL: dict[str, Figure] = {

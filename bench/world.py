@@ -17,7 +17,7 @@ from reconciler.engine.session import holding
 from reconciler.engine.world import SystemClock, World
 from reconciler.model.secret import Redactor
 
-__all__ = ["commit", "folder", "hire", "reconcile_twice"]
+__all__ = ["commit", "folder", "hire", "reconcile_twice", "took"]
 
 GIT = shutil.which("git") or "git"
 
@@ -64,6 +64,13 @@ def commit(root: Path) -> None:
     """Commit what there is."""
     git(root, "add", "--all")
     git(root, "commit", "--quiet", "--message", "bench")
+
+
+def took(command: list[str]) -> float:
+    """Seconds that a command takes. Raises CalledProcessError where it fails."""
+    began = time.perf_counter()
+    subprocess.run(command, check=True, capture_output=True)
+    return time.perf_counter() - began
 
 
 def reconcile_twice(root: Path) -> list[tuple[float, Report]]:

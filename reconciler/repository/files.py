@@ -108,8 +108,6 @@ class Reader:
         self._recalled: dict[str, Slim] | None = None
         self._fresh = 0
         """How many hires were parsed since they were last kept."""
-        self._just_parsed = Whole()
-        """The hires that a load parsed for what is remembered of them."""
         self._parsed: dict[str, _Parsed] = {}
         self._people = Index()
         self._read: Tree | None = None
@@ -142,7 +140,6 @@ class Reader:
         """
         if isinstance(tree, CommitTree) and self._files is not None and self._files.revision == tree.revision:
             return self._files
-        self._just_parsed = Whole()  # a load that failed may have left some of another revision
         settings = self.settings(tree)
         for folder in ("hires", "manifests"):
             if not tree.has(folder):
@@ -154,11 +151,11 @@ class Reader:
         with _no_collection():
             manifests = self._folder(tree, _MANIFESTS, found)
             sequences = self._folder(tree, _SEQUENCES, found)
-            self._people = self._index(tree)
-        self._parsed, self._read, self._recalled = found.parsed, tree, {}
+            self._people = self._index(tree, found)
+        self._parsed, self._read, self._recalled, self._misnamed = found.parsed, tree, {}, found.misnamed
         _tell(self._people, found, partial(_whole, tree))
-        hires = People(self._people, found.broken["hires"], partial(_whole, tree), self._just_parsed)
-        found.problems += self._misnamed
+        hires = People(self._people, found.broken["hires"], partial(_whole, tree), found.whole)
+        found.problems += found.misnamed
         _fill(manifests, found)
         problems = sorted(
             set(found.problems), key=lambda each: (each.file, each.line or 0, each.severity, each.message)
@@ -166,19 +163,18 @@ class Reader:
         self._files = Files(tree.revision, settings, manifests, hires, sequences, found.broken, problems)
         return self._files
 
-    def _index(self, tree: Tree) -> Index:
+    def _index(self, tree: Tree, found: _Gathering) -> Index:
         """The hires' files: what git says has changed since the revision read before, or all that there is."""
         paths = None
         if isinstance(self._read, CommitTree) and isinstance(tree, CommitTree):
             paths = sorted(path for path in tree.changed(self._read) if path.startswith("hires/"))
         if paths is None or len(paths) > MANY:
-            self._misnamed = []
-            return Index(self._slims(tree, tree.files("hires")))
-        found = [file for path in paths if (file := tree.find(path)) is not None]
+            return Index(self._slims(tree, tree.files("hires"), found))
+        files = [file for path in paths if (file := tree.find(path)) is not None]
         shown = {_shown(path) for path in paths}
-        self._misnamed = [problem for problem in self._misnamed if problem.file not in shown]
+        found.misnamed = [problem for problem in self._misnamed if problem.file not in shown]
         gone = [path for path in paths if path in self._people.paths]
-        return self._people.updated(gone, list(self._slims(tree, found)))
+        return self._people.updated(gone, list(self._slims(tree, files, found)))
 
     def keep(self) -> None:
         """Keep what was parsed for the next start, where something was. Only who holds the state may call this."""
@@ -188,20 +184,20 @@ class Reader:
             self._reached(Failpoint.CACHE, done=True)
             self._fresh = 0
 
-    def _slims(self, tree: Tree, files: Iterable[File]) -> Iterator[Slim]:
+    def _slims(self, tree: Tree, files: Iterable[File], found: _Gathering) -> Iterator[Slim]:
         if self._recalled is None:
             self._recalled = recall(self._kept_in) if self._kept_in is not None else {}
         for file in files:
             unread = _not_read(file.path, _HIRES)
             if unread is not None:
-                self._misnamed += unread
+                found.misnamed += unread
                 continue
             known = self._people.paths.get(file.path) or self._recalled.get(file.path)
             if known is None or known.blob != file.blob:
                 self._fresh += 1
                 slim, whole = _slim(tree, file)
                 if whole is not None:
-                    self._just_parsed.keep(whole)
+                    found.whole.keep(whole)
                 yield slim
             elif (known.raw is None) == isinstance(tree, CommitTree):
                 yield known
@@ -250,9 +246,14 @@ def _no_collection() -> Iterator[None]:
 
 
 class _Gathering:
-    """What one load comes across, whatever the kind."""
+    """What one load comes across; of one that fails nothing is left.
+
+    `misnamed` tells of the files in hires/ that are not read, `whole` keeps the hires that were parsed.
+    """
 
     def __init__(self) -> None:
+        self.misnamed: list[Problem] = []
+        self.whole = Whole()
         self.parsed: dict[str, _Parsed] = {}
         self.problems: list[Problem] = []
         self.broken: dict[str, dict[str, list[Problem]]] = {"manifests": {}, "hires": {}, "sequences": {}}

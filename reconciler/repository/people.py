@@ -225,7 +225,7 @@ class People(Mapping[str, "Loaded[Hire]"]):
         if file is None:
             raise KeyError(stem)
         kept = self._kept.get(stem)
-        if kept is None or (kept.path, kept.blob) != (file.path, file.blob):
+        if kept is None:
             kept = self._parse(file)
             self._kept.keep(kept)
         return kept

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import select
 import ssl
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -24,6 +23,7 @@ import httpcore
 from reconciler.model.errors import UsageError
 from reconciler.model.settings import loopback
 from reconciler.requests.answer import Answer, Unpacker, Unreadable
+from reconciler.requests.pipe import CLOSED, Pipe
 from reconciler.requests.url import Address, Origin
 
 if TYPE_CHECKING:
@@ -33,14 +33,6 @@ __all__ = ["Connections", "NoAnswer", "Watch"]
 
 KEPT_OPEN = 4.0
 """Seconds. Many servers close an idle connection after five: a request sent just then would be lost."""
-
-AHEAD = 256 * 1024
-"""Bytes that may have come and wait to be read, before no more are taken from the system."""
-
-CLOSED = "the other side closed it"
-
-EYEBALLS = 0.25
-"""Seconds after which a host's next address is tried beside the one that does not answer (RFC 8305)."""
 
 for _name in ("httpx", "httpcore"):  # they write whole URLs and headers into the log
     logging.getLogger(_name).setLevel(logging.WARNING)
@@ -77,103 +69,39 @@ class _Nobody:
         pass
 
 
-class _Pipe(asyncio.Protocol):
-    """What comes over a connection, and whether more may be sent. The loop calls it; the rest is for `_Stream`."""
-
-    transport: asyncio.Transport
-
-    def __init__(self) -> None:
-        self.unread = bytearray()
-        self.over = self.broke = False
-        self._room = asyncio.Event()
-        self._room.set()
-        self._news = asyncio.Event()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        self.unread += data
-        self._news.set()
-        if len(self.unread) > AHEAD:
-            self.transport.pause_reading()
-
-    def eof_received(self) -> None:
-        encrypted = self.transport.get_extra_info("ssl_object")
-        if encrypted is not None:
-            try:
-                self.unread += encrypted.read(1)
-            except ssl.SSLError:  # somebody ended the connection, and not the other side its stream: RFC 8446, 6.1
-                self.broke = True
-        self._end()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if not self.over:
-            self.broke = exc is not None
-        self._end()
-
-    def _end(self) -> None:
-        self.over = True
-        self._news.set()
-        self._room.set()
-
-    def pause_writing(self) -> None:
-        self._room.clear()
-
-    def resume_writing(self) -> None:
-        self._room.set()
-
-    async def read(self, most: int) -> bytes:
-        """What came, so many bytes at most; nothing at the end. Raises httpcore.ReadError where it is none."""
-        if not self.unread and not self.over:
-            self._news.clear()
-            await self._news.wait()
-        data = bytes(self.unread[:most])
-        del self.unread[:most]
-        if not data and self.broke:
-            raise httpcore.ReadError(CLOSED)
-        if len(self.unread) <= AHEAD:
-            self.transport.resume_reading()
-        return data
-
-    async def write(self, data: bytes) -> None:
-        """Send, and wait until there is room for more."""
-        try:
-            self.transport.write(data)
-        except Exception as error:  # asyncio itself errs where TLS that runs within a proxy's TLS breaks
-            raise httpcore.WriteError(CLOSED) from error
-        await self._room.wait()
-
-
 class _Stream(httpcore.AsyncNetworkStream):
-    """The bytes of a connection. The only time limits are those of connecting: the client bounds the whole."""
+    """A connection's bytes, as httpcore wants them. Only connecting has a time limit: the client bounds the whole."""
 
-    def __init__(self, network: _Network, pipe: _Pipe) -> None:
+    def __init__(self, network: _Network, pipe: Pipe) -> None:
         self._network = network
         self._pipe = pipe
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """What came, at least a byte; nothing at the end."""
         self._network.watch.has_left()
-        return await self._pipe.read(max_bytes)
+        try:
+            return await self._pipe.read(max_bytes)
+        except OSError as error:
+            raise httpcore.ReadError(str(error)) from error
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
         """Send; what asks a proxy for a tunnel is none of a request."""
         if not buffer:
             return
-        if not self._network.watch.left and (self._pipe.over or self._pipe.unread):
+        watch = self._network.watch
+        if not watch.left and (self._pipe.over or self._pipe.unread):
             # A WriteError would make httpcore read on, and what came unasked would be the answer.
             raise httpcore.ConnectError(CLOSED)
-        if self._pipe.over:
-            raise httpcore.WriteError(CLOSED)
-        if not buffer.startswith(b"CONNECT "):
-            self._network.watch.leaves()
-        await self._pipe.write(buffer)
+        if not self._pipe.over and not buffer.startswith(b"CONNECT "):
+            watch.leaves()
+        try:
+            await self._pipe.write(buffer)
+        except OSError as error:
+            raise httpcore.WriteError(str(error)) from error
 
     async def aclose(self) -> None:
         """Close at once, whatever the other side does."""
-        self._pipe.transport.abort()
+        self._pipe.close()
 
     async def start_tls(
         self,
@@ -182,33 +110,13 @@ class _Stream(httpcore.AsyncNetworkStream):
         timeout: float | None = None,
     ) -> httpcore.AsyncNetworkStream:
         """The same connection, encrypted from here on."""
-        pipe, loop = self._pipe, asyncio.get_running_loop()
-        try:
-            async with _in_time(timeout):
-                if pipe.unread:  # it would be read later on as if it had come encrypted
-                    raise ConnectionError("something came that was not asked for, before anything was encrypted")
-                encrypted = await loop.start_tls(pipe.transport, pipe, ssl_context, server_hostname=server_hostname)
-                if encrypted is None:
-                    raise ConnectionError(CLOSED)
-        except BaseException:
-            pipe.transport.abort()
-            raise
-        pipe.transport = encrypted
+        async with _in_time(timeout):
+            await self._pipe.encrypt(ssl_context, server_hostname)
         return self
 
     def get_extra_info(self, info: str) -> Any:
-        """What httpcore asks of a connection; one that is `is_readable` while it is idle was closed, or spoiled."""
-        transport = self._pipe.transport
-        if info != "is_readable":
-            return transport.get_extra_info(info)
-        if self._pipe.unread or self._pipe.over or transport.is_closing():
-            return True
-        socket = transport.get_extra_info("socket")
-        if socket is None or socket.fileno() < 0:
-            return True
-        poll = select.poll()
-        poll.register(socket.fileno(), select.POLLIN)
-        return bool(poll.poll(0))
+        """What httpcore asks of a connection; it is not used again where it is `is_readable` while it is idle."""
+        return self._pipe.spoiled if info == "is_readable" else self._pipe.transport.get_extra_info(info)
 
 
 class _Network(httpcore.AsyncNetworkBackend):
@@ -225,13 +133,9 @@ class _Network(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        """Connect to a host, at whichever of its addresses answers first."""
-        literal = host[-1:].isdigit() or ":" in host
+        """Connect to a host."""
         async with _in_time(timeout):
-            _, pipe = await asyncio.get_running_loop().create_connection(
-                _Pipe, host, port, happy_eyeballs_delay=None if literal else EYEBALLS
-            )
-        return _Stream(self, pipe)
+            return _Stream(self, await Pipe.connect(host, port))
 
 
 @asynccontextmanager
@@ -242,10 +146,8 @@ async def _in_time(seconds: float | None) -> AsyncIterator[None]:
             yield
     except TimeoutError as error:
         raise httpcore.ConnectTimeout from error
-    except (OSError, ValueError) as error:  # TLS too, and names that none can be
-        raise httpcore.ConnectError(str(error) or CLOSED) from error
-    except Exception as error:  # asyncio itself errs where TLS that runs within a proxy's TLS breaks
-        raise httpcore.ConnectError(CLOSED) from error
+    except OSError as error:
+        raise httpcore.ConnectError(str(error)) from error
 
 
 @cache

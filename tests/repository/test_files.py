@@ -444,6 +444,7 @@ def test_nothing_of_a_revision_that_could_not_be_read_is_in_the_next(repo: Repo)
     assert reader.load(checkout.head()).hires["ada"].model.email == "ada@example.com"
     repo.write("hires/ada.yaml", ADA.replace("ada@", "somebody-else@"))
     repo.write("hires/bob.yaml", ADA.replace("ada@", "robert@"))
+    repo.write("hires/aaa.yml.YAML", ADA)
     repo.commit()
     blob = repo.git("rev-parse", "HEAD:hires/bob.yaml").strip()
     (repo.root / ".git" / "objects" / blob[:2] / blob[2:]).unlink()
@@ -452,6 +453,9 @@ def test_nothing_of_a_revision_that_could_not_be_read_is_in_the_next(repo: Repo)
     repo.git("reset", "--soft", "HEAD~1")
     repo.write("hires/ada.yaml", ADA)
     repo.write("hires/bob.yaml", ADA.replace("ada@", "bob@"))
+    repo.remove("hires/aaa.yml.YAML")
     repo.write("README.md", "mended\n")
     repo.commit()
-    assert reader.load(checkout.head()).hires["ada"].model.email == "ada@example.com"
+    mended = reader.load(checkout.head())
+    assert mended.hires["ada"].model.email == "ada@example.com"
+    assert mended.problems == []

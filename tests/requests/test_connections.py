@@ -17,7 +17,8 @@ import httpcore
 import pytest
 
 from reconciler.requests.answer import LIMIT, Answer
-from reconciler.requests.connections import Connections, NoAnswer, _Network, _Pipe, _Stream, _tls
+from reconciler.requests.connections import Connections, NoAnswer, _Network, _Stream, _tls
+from reconciler.requests.pipe import Pipe
 from reconciler.requests.url import Address
 from tests.certificates import self_signed
 
@@ -100,6 +101,16 @@ async def listening(serve: Serve, certificate: Path | None = None, host: str = H
             if task is not None:
                 task.cancel()
                 await asyncio.wait([task], timeout=5)
+
+
+@asynccontextmanager
+async def in_a_thread(serve: Callable[[socket.socket], None]) -> AsyncIterator[int]:
+    """The port of a server that goes on while this loop stands still."""
+    with socket.create_server((HOST, 0)) as waiting:
+        thread = threading.Thread(target=serve, args=(waiting,), daemon=True)
+        thread.start()
+        yield waiting.getsockname()[1]
+        await asyncio.to_thread(thread.join, 5)
 
 
 @pytest.fixture
@@ -186,18 +197,13 @@ async def test_an_end_that_only_the_system_knows_of_is_noticed() -> None:
                 go.wait(5)
             over.set()
 
-    with socket.create_server((HOST, 0)) as listening:
-        thread = threading.Thread(target=serve, args=(listening,), daemon=True)
-        thread.start()
-        server = Server("http", listening.getsockname()[1])
-        async with connected() as connections:
-            for _ in range(2):
-                go.clear()
-                over.clear()
-                assert (await ask(connections, server)).text == "0"
-                go.set()
-                assert over.wait(5)  # without the loop
-        thread.join(5)
+    async with in_a_thread(serve) as port, connected() as connections:
+        for _ in range(2):
+            go.clear()
+            over.clear()
+            assert (await ask(connections, Server("http", port))).text == "0"
+            go.set()
+            assert over.wait(5)  # without the loop
     assert accepted == 2
 
 
@@ -349,16 +355,11 @@ async def test_an_encrypted_answer_that_only_the_end_ends_wants_a_goodbye(certif
                     line.unwrap()
             line.close()
 
-    with socket.create_server((HOST, 0)) as waiting:
-        thread = threading.Thread(target=serve, args=(waiting,), daemon=True)
-        thread.start()
-        server = Server("https", waiting.getsockname()[1])
-        async with connected() as connections:
-            if goodbye:
-                assert (await ask(connections, server)).text == "half"
-            else:
-                assert (await fail(connections, server)).left
-        await asyncio.to_thread(thread.join, 5)
+    async with in_a_thread(serve) as port, connected() as connections:
+        if goodbye:
+            assert (await ask(connections, Server("https", port))).text == "half"
+        else:
+            assert (await fail(connections, Server("https", port))).left
 
 
 async def test_an_answer_that_only_the_end_ends_is_not_whole_where_the_connection_breaks() -> None:
@@ -495,7 +496,7 @@ class Lost(asyncio.Transport):
 
 
 async def test_a_connection_that_is_lost_within_a_proxys_is_not_used_and_breaks_in_words() -> None:
-    pipe = _Pipe()
+    pipe = Pipe()
     pipe.connection_made(Lost())
     stream = _Stream(_Network(), pipe)
     assert stream.get_extra_info("is_readable")

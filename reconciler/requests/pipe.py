@@ -1,0 +1,155 @@
+"""The bytes of one connection, on asyncio's own transports: made, encrypted, read and sent, and thrown away.
+
+Whatever goes wrong is an OSError in words: asyncio itself errs where TLS that runs within a proxy's TLS breaks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import select
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+__all__ = ["CLOSED", "Pipe"]
+
+AHEAD = 256 * 1024
+"""Bytes that may have come and wait to be read, before no more are taken from the system."""
+
+EYEBALLS = 0.25
+"""Seconds after which a host's next address is tried beside the one that does not answer (RFC 8305)."""
+
+CLOSED = "the other side closed it"
+
+
+class Pipe(asyncio.Protocol):
+    """A connection. `unread` is what came and was not read yet; once it is `over`, no more will."""
+
+    transport: asyncio.Transport
+
+    def __init__(self) -> None:
+        self.unread = bytearray()
+        self.over = False
+        self._broke = False
+        self._room = asyncio.Event()
+        self._room.set()
+        self._news = asyncio.Event()
+
+    @classmethod
+    async def connect(cls, host: str, port: int) -> Pipe:
+        """Connect to a host, at whichever of its addresses answers first. Raises OSError."""
+        literal = host[-1:].isdigit() or ":" in host
+        with _in_words():
+            _, pipe = await asyncio.get_running_loop().create_connection(
+                cls, host, port, happy_eyeballs_delay=None if literal else EYEBALLS
+            )
+        return pipe
+
+    async def encrypt(self, context: ssl.SSLContext, name: str | None) -> None:
+        """Encrypt from here on; `name` is whose certificate is wanted. Raises OSError."""
+        try:
+            with _in_words():
+                if self.unread:  # it would be read later on as if it had come encrypted
+                    raise ConnectionError("something came that was not asked for, before anything was encrypted")
+                loop = asyncio.get_running_loop()
+                encrypted = await loop.start_tls(self.transport, self, context, server_hostname=name)
+                if encrypted is None:
+                    raise ConnectionError(CLOSED)
+        except BaseException:
+            self.close()
+            raise
+        self.transport = encrypted
+
+    async def read(self, most: int) -> bytes:
+        """What came, so many bytes at most; nothing at the end. Raises OSError where the end is none."""
+        if not self.unread and not self.over:
+            self._news.clear()
+            await self._news.wait()
+        data = bytes(self.unread[:most])
+        del self.unread[:most]
+        if not data and self._broke:
+            raise ConnectionError(CLOSED)
+        if len(self.unread) <= AHEAD:
+            self.transport.resume_reading()
+        return data
+
+    async def write(self, data: bytes) -> None:
+        """Send, and wait until there is room for more. Raises OSError."""
+        with _in_words():
+            if self.over:
+                raise ConnectionError(CLOSED)
+            self.transport.write(data)
+        await self._room.wait()
+
+    @property
+    def spoiled(self) -> bool:
+        """Whether something came that nobody asked for, the end included; the system may know of it already."""
+        if self.unread or self.over or self.transport.is_closing():
+            return True
+        socket = self.transport.get_extra_info("socket")
+        if socket is None or socket.fileno() < 0:
+            return True
+        poll = select.poll()
+        poll.register(socket.fileno(), select.POLLIN)
+        return bool(poll.poll(0))
+
+    def close(self) -> None:
+        """Close at once, whatever the other side does."""
+        self.transport.abort()
+
+    # What the loop calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """It stands."""
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Something came."""
+        self.unread += data
+        self._news.set()
+        if len(self.unread) > AHEAD:
+            self.transport.pause_reading()
+
+    def eof_received(self) -> None:
+        """Nothing more will come."""
+        encrypted = self.transport.get_extra_info("ssl_object")
+        if encrypted is not None:
+            try:
+                self.unread += encrypted.read(1)
+            except ssl.SSLError:  # somebody ended the connection, and not the other side its stream: RFC 8446, 6.1
+                self._broke = True
+        self._end()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It is gone."""
+        if not self.over:
+            self._broke = exc is not None
+        self._end()
+
+    def _end(self) -> None:
+        self.over = True
+        self._news.set()
+        self._room.set()
+
+    def pause_writing(self) -> None:
+        """The other side takes no more for now."""
+        self._room.clear()
+
+    def resume_writing(self) -> None:
+        """It takes more again."""
+        self._room.set()
+
+
+@contextmanager
+def _in_words() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if str(error):
+            raise
+        raise ConnectionError(CLOSED) from error
+    except ValueError as error:  # a name that none can be
+        raise ConnectionError(str(error)) from error
+    except Exception as error:
+        raise ConnectionError(CLOSED) from error
