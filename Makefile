@@ -35,9 +35,10 @@ clean: ## remove what these commands made, but for .reconciler/
 	rm -rf $(VENV) site build dist *.egg-info .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis \
 		.import_linter_cache
 
-# The lock holds what builds the project too, so that the second line asks nobody for anything.
+# The lock names every package, those that build the project too: nothing is left to resolve, which older versions of pip
+# fail at where a newer release of a package with extras is out.
 $(READY): requirements.lock pyproject.toml
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --require-hashes --requirement requirements.lock
+	$(VENV)/bin/python -m pip install --quiet --no-deps --require-hashes --requirement requirements.lock
 	$(VENV)/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $(READY)
