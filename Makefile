@@ -13,11 +13,12 @@ run: $(READY) ## the whole thing on this machine: sample repository, sample serv
 test: $(READY) ## every test, with branch coverage and its gate
 	$(VENV)/bin/python -m pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered
 
-check: $(READY) ## what a change has to pass before its tests run: lint, format, types, layers
+check: $(READY) ## what a change has to pass before its tests run: lint, format, types, layers, dead code
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports --no-logo
+	$(VENV)/bin/vulture
 
 bench: $(READY) ## the figures, each a ratio against a baseline of the same round
 	$(VENV)/bin/python -m bench

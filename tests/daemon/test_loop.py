@@ -67,8 +67,9 @@ def test_a_daemon_that_would_hear_of_no_commit_ends(tool: Repo, monkeypatch: pyt
     """So that whatever runs it starts it again: it would look well, and act on an old commit for ever."""
 
     async def broken(*_: Any, **_given: Any) -> AsyncGenerator[None, None]:
+        for nothing in list[None]():
+            yield nothing
         raise RuntimeError("no watch")
-        yield
 
     monkeypatch.setattr(loop, "commits", broken)
 

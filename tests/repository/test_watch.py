@@ -193,8 +193,9 @@ def test_the_files_of_a_checkout_where_the_settings_say_so(repo: Repo) -> None:
 
 def test_without_watches_the_poll_finds_it(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
     async def none_left(*_paths: Path, **_options: Any) -> AsyncGenerator[set[Any], None]:
+        for nothing in list[set[Any]]():
+            yield nothing
         raise OSError("OS file watch limit reached")
-        yield set()
 
     monkeypatch.setattr(watch, "awatch", none_left)
 
