@@ -17,6 +17,9 @@ PLACEHOLDER = re.compile(r"\{\{\s*([\w.]+)\s*\}\}")
 """A variable; group 1 is its name, dots included."""
 
 _BRACES = re.compile(r"\{\{((?:(?!\{\{|\}\}).)*)\}\}", re.DOTALL)
+_TAG = re.compile(r"\{%.*?%\}|\{#.*?#\}", re.DOTALL)
+"""What ChiefOnboarding's template engine acts on beside variables."""
+
 KEPT = 10_000
 """Characters of a text that is kept cut: longer ones would fill the memory."""
 
@@ -57,18 +60,21 @@ def _kept_split(text: str) -> tuple[str, ...]:
 
 
 def misuse(value: Any) -> list[str]:
-    """What stands in `{{ }}` and is no variable, one sentence each: filters, blocks, quotes, names that are none."""
+    """What is template language and no variable, one sentence each: tags, comments, filters, names that are none."""
     found: dict[str, None] = {}
     for text in texts(value):
-        if "{{" not in text:
-            continue
-        for inside in _BRACES.findall(PLACEHOLDER.sub(_STOOD, text)):
-            found[_explain(inside.replace(_STOOD, "{{…}}").strip())] = None
+        if "{{" in text:
+            for inside in _BRACES.findall(PLACEHOLDER.sub(_STOOD, text)):
+                found[_explain(inside.replace(_STOOD, "{{…}}").strip())] = None
+        if "{%" in text or "{#" in text:
+            for tag in _TAG.findall(_BRACES.sub(_STOOD, text)):
+                what = "template blocks" if tag[1] == "%" else "template comments"
+                found[f"{_cut(tag)}: {what} are not supported; only variables are, as {{{{ name }}}}"] = None
     return list(found)
 
 
 def _explain(inside: str) -> str:
-    shown = f"{{{{ {inside} }}}}" if len(inside) <= 60 else f"{{{{ {inside[:57]}… }}}}"
+    shown = f"{{{{ {_cut(inside)} }}}}"
     first, bar, _ = inside.partition("|")
     if not inside:
         return "{{ }} is empty: write the name of a variable in it"
@@ -77,3 +83,7 @@ def _explain(inside: str) -> str:
     if "%" in inside:
         return f"{shown}: template blocks are not supported; only names of variables stand in {{{{ }}}}"
     return f"{shown} is no variable: a name has letters, digits, underscores and dots only"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:57]}…"

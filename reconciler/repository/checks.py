@@ -24,6 +24,9 @@ _ID = re.compile(r"[A-Za-z0-9_]+")
 _DJANGO = re.compile(r"(?!_)\w+")
 """What ChiefOnboarding's template engine takes for a variable."""
 
+_OPENS = re.compile(r"\{[{%#]")
+"""Where a variable begins, or what is mistaken for one."""
+
 _RULE = "an id has letters A-Z and a-z, digits and underscores only"
 
 
@@ -38,7 +41,7 @@ def hire_problems(hire: Hire, document: Document) -> Iterator[Problem]:
 
 
 def manifest_problems(manifest: Manifest, document: Document) -> Iterator[Problem]:
-    """Ids that cannot be used, are taken or stand twice, and what is no variable in `{{ }}`."""
+    """Ids that cannot be used, are taken or stand twice, and what of a template language is no variable."""
     for path, message, severity in (*_ids(manifest), *_misuses(document.data)):
         yield Problem(document.file, document.line(path), dotted(path, message), severity)
 
@@ -122,11 +125,11 @@ def _rendered(data: Any) -> Iterator[tuple[Path, str]]:
 
 def _texts(value: Any, path: Path) -> Iterator[tuple[Path, str]]:
     if isinstance(value, str):
-        if "{{" in value:
+        if _OPENS.search(value):
             yield path, value
     elif isinstance(value, dict):
         for key, inner in value.items():
-            if "{{" in key:
+            if _OPENS.search(key):
                 yield (*path, key), key
             yield from _texts(inner, (*path, key))
     elif isinstance(value, list):

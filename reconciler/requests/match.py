@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -53,7 +53,7 @@ def verdict(exists: Exists, expected: str | None, answer: Answer) -> Verdict:
     if expected is not None and not expected.strip():
         return Unknown("expected came out empty: every answer would contain it")
     stored = _stored(exists.store_data, answer)
-    if (answer.status in GONE and answer.status not in listed) or (listed and answer.status not in listed):
+    if answer.status in GONE and answer.status not in listed:
         return Missing(stored)
     if expected is None:
         return Present(stored)
@@ -70,8 +70,7 @@ def failure(call: Request, answer: Answer, expected: str | None = None) -> str |
     """
     if call.status_code is not None:
         if answer.status not in call.status_code:
-            listed = ", ".join(str(status) for status in call.status_code)
-            return f"answered {answer.status}, expected {listed}"
+            return unlisted(answer.status, call.status_code)
     elif not 200 <= answer.status < 300:
         return f"answered {answer.status}"
     if answer.truncated:
@@ -79,6 +78,11 @@ def failure(call: Request, answer: Answer, expected: str | None = None) -> str |
     if expected is not None and not (expected.strip() and answer.is_text and contains(answer.text, expected)):
         return f"answered {answer.status} without what is expected"
     return None
+
+
+def unlisted(status: int, listed: Iterable[int]) -> str:
+    """Why a status that `status_code` does not list is a failure."""
+    return f"answered {status}, expected {', '.join(map(str, listed))}"
 
 
 def condition_holds(condition: Condition, answer: Answer, scope: Scope) -> bool:
@@ -118,10 +122,11 @@ def _stands_alone(text: str, address: str) -> bool:
 def _not_an_answer(exists: Exists, answer: Answer) -> str | None:
     """Why the check failed, where it did."""
     status, listed = answer.status, exists.status_code or []
-    if status in REFUSED or status >= 500:
-        return f"answered {status}"
     if status not in listed:
-        if status < 200 or 300 <= status < 400:
+        answers_no = status in GONE and not exists.fail_when_4xx_response_code
+        if listed and not answers_no:
+            return unlisted(status, listed)
+        if status in REFUSED or status < 200 or 300 <= status < 400 or status >= 500:
             return f"answered {status}"
         if status >= 400 and exists.fail_when_4xx_response_code:
             return f"answered {status}"

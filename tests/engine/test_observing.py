@@ -27,7 +27,10 @@ ANSWERS = {
     "too many requests": (429, "", LENIENT, Status.UNKNOWN),
     "a 5xx": (503, "ada@example.com", {}, Status.UNKNOWN),
     "a redirect elsewhere": (302, "ada@example.com", {}, Status.UNKNOWN),
-    "a status that is not the listed one": (200, "ada@example.com", {"status_code": [204]}, Status.MISSING),
+    "a status that is not the listed one": (202, "index is being built", {"status_code": [200]}, Status.UNKNOWN),
+    "not even where a 4xx does not fail": (202, "building", {"status_code": [200]} | LENIENT, Status.UNKNOWN),
+    "a 404 that does not fail, and is not listed": (404, "", {"status_code": [200]} | LENIENT, Status.MISSING),
+    "a listed 401": (401, "ada@example.com", {"status_code": [200, 401]}, Status.PRESENT),
 }
 
 

@@ -34,6 +34,11 @@ def test_names(value: object, expected: set[str]) -> None:
         pytest.param("{{ a-b }}", ["{{ a-b }}", "no variable"], id="dash"),
         pytest.param("{{}}", ["empty"], id="empty"),
         pytest.param({"k": ["{{ok}}", {"{{ no! }}": 1}]}, ["no!"], id="inside-a-structure"),
+        pytest.param("a{% if x %}b", ["{% if x %}", "blocks"], id="tag"),
+        pytest.param("a{# why #}b", ["{# why #}", "comments"], id="comment"),
+        pytest.param("{%\n endif\n%}", ["blocks"], id="tag-over-lines"),
+        pytest.param({"{% now 'Y' %}": 1}, ["{% now 'Y' %}"], id="tag-as-key"),
+        pytest.param("{% " + "x " * 100 + "%}", ["…"], id="long-tags-are-cut"),
         pytest.param("{{ " + "x " * 100 + "}}", ["…"], id="long-ones-are-cut"),
     ],
 )
@@ -43,7 +48,10 @@ def test_misuse(value: object, parts: list[str]) -> None:
     assert len(message) < 200
 
 
-@pytest.mark.parametrize("text", ["{% if x %}", "{{", "}} {{", "{{a}}", "{{{a}}}", '{"a": {"b": "{{c}}"}}', "{ {a} }"])
+@pytest.mark.parametrize(
+    "text",
+    ["{% if x", "{#", "100%}", "{{", "}} {{", "{{a}}", "{{{a}}}", '{"a": {"b": "{{c}}"}}', "{ {a} }"],
+)
 def test_ordinary_text_is_no_misuse(text: str) -> None:
     assert misuse(text) == []
 
@@ -52,4 +60,6 @@ def test_ordinary_text_is_no_misuse(text: str) -> None:
 def test_every_closed_pair_is_a_name_or_reported(text: str) -> None:
     left = PLACEHOLDER.sub("X", text)
     opened = left.find("{{")
-    assert bool(misuse(text)) == (opened >= 0 and "}}" in left[opened + 2 :])
+    pair = opened >= 0 and "}}" in left[opened + 2 :]
+    assert bool(misuse(text)) >= pair
+    assert pair or bool(misuse(text)) == ("{%" in left and "%}" in left[left.find("{%") + 2 :])
