@@ -23,10 +23,10 @@ BEGINNING = """\
 # Every command and option
 
 Written from the program's own definitions by `make docs`. What the commands are for, statuses, events and exit codes
-are told under [commands](commands.md).
+are on the page about [commands](commands.md).
 
-Every option has the environment variable beside it; one that is repeatable takes several values there, separated by
-blanks. `-h` and `--help` are for every command.
+Every option has the environment variable beside it; a repeatable option takes several values there, separated by
+blanks. Every command has `-h` and `--help`.
 
 ## Shared options
 
