@@ -65,6 +65,8 @@ class Daemon:
         self._looked_at = clock.now()
         self._stood: frozenset[File] | None = None
         self._behind = False
+        self._unread = False
+        """Whether HEAD, or what it holds, could not be read when it was last looked at."""
         self._in_mind: set[Word] = set()
         """The words on the list that a pass was started for."""
         self._slices: list[list[str]] = []
@@ -172,7 +174,9 @@ class Daemon:
             self._world.reader.load(found.tree)
         except (RepositoryError, SettingsError) as error:
             self._troubles.tell("repository", str(error))
+            self._unread, self._looked_at = True, self._clock.now()
             return None
+        self._unread = False
         self._troubles.tell("repository", None)
         keep(self._world, self._held.ledger, found)
         tree, settings, self._acting.refused = found.tree, found.settings, found.refused
@@ -190,7 +194,7 @@ class Daemon:
         self.pulse.looked = monotonic()
         now = self._clock.now()
         self._begin_fetch(now)
-        set_aside = self._acting.refused is not None or self._acting.fault is not None
+        set_aside = self._unread or self._acting.refused is not None or self._acting.fault is not None
         again = set_aside and abs(now - self._looked_at) >= AGAIN
         if self._acting.tree is None or self._behind or again:
             await self._commit()
@@ -205,8 +209,11 @@ class Daemon:
             self._next_slice(now)
         except LedgerError as error:
             self._stuck("ledger", str(error))
+        except RepositoryError as error:
+            self._stuck("files", str(error))
         else:
             self._troubles.tell("ledger", None)
+            self._troubles.tell("files", None)
 
     def _stuck(self, about: str, problem: str) -> None:
         """What is due cannot even be begun: that is told, work is due from now on; it is tried again later."""

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -51,8 +52,13 @@ def in_force(world: World, ledger: Ledger | None = None) -> InForce:
 
     Raises RepositoryError where HEAD is refused and nothing was accepted before it, and SettingsError.
     """
-    head = world.checkout.current("commit")
     accepted = _ref(world)
+    try:
+        head = world.checkout.current("commit")
+    except RepositoryError as error:
+        if accepted is None:
+            raise
+        return _unreadable(world, accepted, error)
     if accepted is None:
         settings = world.reader.settings(head)
         accepted = _noted(world, settings, ledger)
@@ -67,6 +73,19 @@ def in_force(world: World, ledger: Ledger | None = None) -> InForce:
         return InForce(tree, settings)
     untrusted = first_untrusted(world.checkout, tree.revision, head.revision, _home(world, settings))
     return _as_head_says(world, head) if untrusted is None else InForce(tree, settings, untrusted)
+
+
+def _unreadable(world: World, accepted: str, error: RepositoryError) -> InForce:
+    """A HEAD that cannot be read has no signature to show: the last accepted revision stays in force.
+
+    Raises the error where that one says that commits do not have to be signed.
+    """
+    tree = world.checkout.at(accepted)
+    settings = world.reader.settings(tree)
+    if not settings.git.verify_signatures:
+        raise error
+    name = world.checkout.head_name()
+    return InForce(tree, settings, Untrusted(name, name, "", str(error)))
 
 
 def keep(world: World, ledger: Ledger, found: InForce) -> None:
@@ -154,10 +173,22 @@ def _refuse_planted(world: World, head: Tree, settings: Settings) -> None:
 
 
 def _ref(world: World) -> str | None:
+    """The accepted revision as the checkout has it; None where it has none, or a torn one.
+
+    Raises RepositoryError where that cannot be told just now: to go on without would be to believe HEAD.
+    """
     repository = world.checkout.repository
-    with suppress(KeyError, pygit2.GitError):
+    with suppress(KeyError, ValueError, pygit2.GitError), _readable(world):
         return None if repository is None else str(repository.references[REF].peel(pygit2.Commit).id)
     return None
+
+
+@contextmanager
+def _readable(world: World) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise RepositoryError(f"{REF} of {world.root} cannot be read just now ({error}): it is tried again") from error
 
 
 def _noted(world: World, settings: Settings, ledger: Ledger | None) -> str | None:

@@ -17,6 +17,7 @@ import pygit2
 from reconciler.model.settings import Git
 from reconciler.repository.program import CREDENTIALS, TIMEOUT, GitFailed
 from reconciler.repository.program import git as run
+from reconciler.repository.reach import helper_of_a_commit
 
 __all__ = ["TIMEOUT", "fetch"]
 
@@ -35,6 +36,8 @@ def fetch(root: Path, git: Git, timeout: float = TIMEOUT, stopped: Callable[[], 
         return f"git.branch {git.branch!r} is no name of a branch: mend it in config/reconciler.yaml"
     where = CREDENTIALS.sub("***", f"{git.branch} from {git.remote}")
     try:
+        if (objection := helper_of_a_commit(root)) is not None:
+            return f"{where} is not fetched: {objection}"
         checked_out = run(root, "symbolic-ref", "--quiet", "HEAD", timeout=timeout, ok=(0, 1)) == branch
         target = "" if checked_out else f":{branch}"
         what = ("fetch", "--no-recurse-submodules", "--", git.remote, f"{branch}{target}")
@@ -44,6 +47,8 @@ def fetch(root: Path, git: Git, timeout: float = TIMEOUT, stopped: Callable[[], 
             run(root, "merge", "--quiet", "--ff-only", "--no-overwrite-ignore", "FETCH_HEAD", timeout=timeout)
     except FileNotFoundError:
         return "git is not installed, so nothing can be fetched: install it, or set git.fetch to null"
+    except OSError as error:
+        return f"git does not start: {error.strerror}; it is tried again"
     except subprocess.TimeoutExpired:
         return f"fetching {where} took longer than {timeout:g} s and was given up"
     except GitFailed as error:

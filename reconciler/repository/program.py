@@ -1,7 +1,9 @@
-"""The `git` program, called so that it neither asks, nor hangs, nor works on another repository.
+"""The `git` program, called so that it neither asks, nor hangs, nor works on another repository, nor runs a hook.
 
 There is no terminal and no askpass; a command that takes too long ends with everything that it started. What a git hook
-that started us left in the environment is taken out, for it would lead git elsewhere.
+that started us left in the environment is taken out, for it would lead git elsewhere. Hooks and core.fsmonitor are
+programs that may stand in the checkout, where a commit can change them, and replacements are other commits than the
+ones that are acted on: all are off.
 """
 
 from __future__ import annotations
@@ -25,14 +27,24 @@ OFTEN, FAREWELL = 0.2, 2.0
 CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+(?=@)")
 """What stands before the host of a remote's address."""
 
+_OFF = (
+    *("-c", f"core.hooksPath={os.devnull}"),
+    *("-c", "core.fsmonitor=false"),
+    *("-c", "protocol.ext.allow=never"),
+    *("-c", "submodule.recurse=false"),
+)
 _QUIET = {
+    "GIT_NO_REPLACE_OBJECTS": "1",
     "GIT_TERMINAL_PROMPT": "0",
     "GIT_ASKPASS": "",
     "SSH_ASKPASS": "",
     "SSH_ASKPASS_REQUIRE": "never",
     "LC_ALL": "C",
 }
-_ELSEWHERE = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX")
+_ELSEWHERE = (
+    *("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX"),
+    *("GIT_GRAFT_FILE", "GIT_SHALLOW_FILE", "GIT_REPLACE_REF_BASE"),
+)
 
 
 class GitFailed(Exception):
@@ -54,7 +66,7 @@ def git(
     """
     inherited = {key: value for key, value in os.environ.items() if key not in _ELSEWHERE}
     process = subprocess.Popen(  # noqa: S603  no shell; the settings' names stand after `--`
-        ["git", "-C", str(root), *arguments],  # noqa: S607  whichever git the user has
+        ["git", "-C", str(root), *_OFF, *arguments],  # noqa: S607  whichever git the user has
         env={**inherited, **(environment or {}), **_QUIET},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

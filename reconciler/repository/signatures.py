@@ -8,19 +8,18 @@ may be a file that git could write into the work tree, nor be named by one.
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import pygit2
-from pygit2.enums import SortMode
 
 from reconciler.model.errors import RepositoryError
 from reconciler.repository.program import GitFailed, git
+from reconciler.repository.reach import helper_of_a_commit, objection_to_home, settings
 from reconciler.repository.source import Checkout
 
 __all__ = ["REF", "VOUCH", "Untrusted", "first_untrusted", "signer"]
@@ -46,7 +45,7 @@ class Untrusted:
     why: str
 
     def __str__(self) -> str:
-        whose = f"commit {self.commit[:12]} by {self.author}"
+        whose = f"commit {self.commit[:12]} by {self.author}" if self.author else f"commit {self.commit[:12]}"
         if self.commit == self.head:
             return f"{whose} is not accepted: {self.why}"
         return f"commit {self.head[:12]} is not accepted: {whose} on the way to it: {self.why}"
@@ -73,6 +72,8 @@ def first_untrusted(checkout: Checkout, base: str | None, head: str, home: str |
             verifying.see(commit)
     except _Distrusted as error:
         return Untrusted(head, commit, _printable(checkout.commit(commit).author), str(error))
+    except (pygit2.GitError, OSError, KeyError, ValueError) as error:
+        raise RepositoryError(f"the commits up to {head[:12]} cannot be read just now ({error})") from error
     return None
 
 
@@ -87,7 +88,9 @@ def signer(checkout: Checkout, revision: str, home: str | None) -> str | None:
         commit = checkout.repository.get(revision)
         if not isinstance(commit, pygit2.Commit) or not commit.gpg_signature[0]:
             return None
-        environment = {"GIT_NO_REPLACE_OBJECTS": "1", **({} if home is None else {"GNUPGHOME": home})}
+        if objection_to_home(checkout.root, home) or helper_of_a_commit(checkout.root):
+            return None
+        environment = {} if home is None else {"GNUPGHOME": home}
         told = git(checkout.root, "show", "--no-patch", "--format=%G? %GS", revision, environment=environment)
     except (GitFailed, OSError, ValueError, subprocess.TimeoutExpired):
         return None
@@ -101,24 +104,60 @@ class _Verifying:
         self._repository = repository
         self._home = home
 
-    def between(self, base: str | None, head: str) -> Iterator[str]:
-        """The commits, the oldest first. Raises _Distrusted where `head` does not go on from `base`."""
-        tip = self._commit(head)
-        walk = self._repository.walk(tip.id, SortMode.TOPOLOGICAL | SortMode.REVERSE)
-        if base is not None:
-            start = self._commit(base)
-            if start.id != tip.id and not self._repository.descendant_of(tip.id, start.id):
+    def between(self, base: str | None, head: str) -> list[str]:
+        """The commits, parents first. Raises _Distrusted where `head` does not go on from `base`.
+
+        The parents are those that each commit itself names. What libgit2 and git take for them comes out of a graft, a
+        shallow file, a replacement or a commit graph too, and each of those could hide one.
+        """
+        if base is None:
+            new = self._history(head)
+        else:
+            self._commit(base)
+            new = self._history(head, base)
+            if base not in new:
                 raise _Distrusted(f"it does not go on from {base[:12]}, the last one accepted: history was rewritten")
-            walk.hide(start.id)
-        for commit in walk:
-            yield str(commit.id)
+            if any(not parents for commit, parents in new.items() if commit != base):
+                # A merge brought a branch that began before the last accepted one: what that had is accepted with it.
+                accepted = self._history(base)
+                new = {commit: parents for commit, parents in new.items() if commit not in accepted}
+            new.pop(base, None)
+        hidden = next((commit for commit in new if not isinstance(self._repository.get(commit), pygit2.Commit)), None)
+        if hidden is not None:
+            raise _Distrusted(
+                f"the checkout is shallow or damaged, and hides {hidden[:12]}, which comes before it: run "
+                "`git fetch --unshallow`"
+            )
+        return list(new)
+
+    def _history(self, tip: str, end: str | None = None) -> dict[str, tuple[str, ...]]:
+        """What a commit goes back to, parents first and `end` last of its line; with the parents of each."""
+        found: dict[str, tuple[str, ...]] = {}
+        entered: set[str] = set()
+        waiting: list[tuple[str, tuple[str, ...] | None]] = [(tip, None)]
+        while waiting:
+            commit, parents = waiting.pop()
+            if parents is not None:
+                found[commit] = parents
+            elif commit not in entered:
+                entered.add(commit)
+                named = () if commit == end else self._parents(commit)
+                waiting.append((commit, named))
+                waiting += [(parent, None) for parent in named]
+        return found
+
+    def _parents(self, commit: str) -> tuple[str, ...]:
+        """The parents that a commit names in its own bytes; none where the checkout does not have it."""
+        try:
+            header, _, _ = self._repository.read(commit)[1].partition(b"\n\n")
+        except KeyError:
+            return ()
+        lines = (line.split(b" ") for line in header.splitlines())
+        return tuple(words[1].decode("ascii", "replace") for words in lines if words[0] == b"parent" and words[1:])
 
     def see(self, revision: str) -> None:
         """Raises _Distrusted where the commit is not signed by a trusted key."""
         commit = self._commit(revision)
-        header, _, _ = self._repository.read(commit.id)[1].partition(b"\n\n")
-        if len(commit.parent_ids) != sum(line.startswith(b"parent ") for line in header.splitlines()):
-            raise _Distrusted("the checkout is shallow, and hides what comes before it: run `git fetch --unshallow`")
         signature, _ = commit.gpg_signature
         if not signature:
             raise _Distrusted("it is not signed")
@@ -131,8 +170,6 @@ class _Verifying:
         if objection is not None:
             raise _Distrusted(objection)
         environment = {} if self._home is None else {"GNUPGHOME": self._home}
-        # Replacements and grafts would have git look at another commit than the one that is acted on.
-        environment |= {"GIT_NO_REPLACE_OBJECTS": "1"}
         try:
             git(self._root, *_TRUSTED, "verify-commit", "--raw", revision, environment=environment)
         except GitFailed as error:
@@ -150,14 +187,13 @@ class _Verifying:
 
     @cached_property
     def _objection_to_home(self) -> str | None:
-        home = self._home or os.environ.get("GNUPGHOME") or "~/.gnupg"
-        if self._committable(home):
-            return f"the GnuPG home {home} is in the repository, where a commit can add keys: keep it elsewhere"
-        return self._objection_to_settings
+        return objection_to_home(self._root, self._home) or self._objection_to_settings
 
     @cached_property
     def _objection_to_signers(self) -> str | None:
-        if not any(name == "gpg.ssh.allowedsignersfile" for _, name, _ in self._settings):
+        with _asking_git():
+            known = any(name == "gpg.ssh.allowedsignersfile" for _, name, _ in settings(self._root))
+        if not known:
             return (
                 "it is signed with an SSH key, and git's gpg.ssh.allowedSignersFile does not say whose is trusted: set "
                 "it with `git config`, to a file outside the repository"
@@ -167,35 +203,16 @@ class _Verifying:
     @cached_property
     def _objection_to_settings(self) -> str | None:
         """Why git's own settings leave it to a commit who is trusted, or None."""
-        for origin, name, value in self._settings:
-            source = origin.removeprefix("file:")
-            if source != origin and self._committable(source):
-                return f"git takes {name} from {source}, which is in the repository, where a commit can change it"
-            is_path = name.endswith("file") or "/" in value
-            if is_path and self._committable(value):
-                return f"git's {name} is {value}, which is in the repository, where a commit can change it: move it out"
-        return None
+        with _asking_git():
+            return helper_of_a_commit(self._root)
 
-    @cached_property
-    def _settings(self) -> list[tuple[str, str, str]]:
-        """Git's settings about signatures: where each is from, its name and its value."""
-        try:
-            said = git(self._root, "config", "--null", "--show-origin", "--get-regexp", r"^gpg\.", ok=(0, 1))
-        except (GitFailed, FileNotFoundError, subprocess.TimeoutExpired):
-            raise _Distrusted(
-                "git cannot say what its settings about signatures are: run `git config --list`"
-            ) from None
-        parts = said.split("\0")
-        pairs = [(origin, *setting.partition("\n")) for origin, setting in zip(parts[::2], parts[1::2], strict=False)]
-        return [(origin, name, value) for origin, name, _, value in pairs]
 
-    def _committable(self, path: str) -> bool:
-        """Whether a commit could put something at this path, by its name or through a link."""
-        lexical = Path(os.path.normpath(self._root / Path(path).expanduser()))
-        for place in (lexical, lexical.resolve()):
-            if place.is_relative_to(self._root) and place.relative_to(self._root).parts[:1] != (".git",):
-                return True
-        return False
+@contextmanager
+def _asking_git() -> Iterator[None]:
+    try:
+        yield
+    except (GitFailed, OSError, subprocess.TimeoutExpired):
+        raise _Distrusted("git cannot say what its settings about signatures are: run `git config --list`") from None
 
 
 def _why(said: str) -> str:

@@ -6,6 +6,7 @@ Source of truth). Objects are read through libgit2; only fetching needs the `git
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,10 @@ from reconciler.model.settings import Git
 from reconciler.repository.fetch import fetch
 from reconciler.repository.trees import WORKTREE, CommitTree, File, FolderTree, Tree
 
-__all__ = ["FOLDERS", "WORKTREE", "Checkout", "Commit", "File", "Tree"]
+__all__ = ["FOLDERS", "UNREADABLE", "WORKTREE", "Checkout", "Commit", "File", "Tree"]
+
+UNREADABLE = (pygit2.GitError, KeyError, ValueError, OSError)
+"""What libgit2 raises where something of a repository cannot be read: it is damaged, or the system says no just now."""
 
 FOLDERS = ("config", "hires", "manifests")
 """Where a repository's files are; nothing else in it is looked at."""
@@ -73,6 +77,14 @@ class Checkout:
         except RepositoryError:
             return None
 
+    def head_name(self) -> str:
+        """What HEAD names, though the commit itself may not be there to be read: its id, or else `HEAD`."""
+        try:
+            target = "" if self.repository is None else self.repository.lookup_reference("HEAD").resolve().target
+        except UNREADABLE:
+            return "HEAD"
+        return str(target) or "HEAD"
+
     def at(self, rev: str) -> Tree:
         """A branch, a tag, an id or a part of one. Raises RepositoryError where there is no such commit."""
         if self.repository is None:
@@ -93,7 +105,7 @@ class Checkout:
             return []
         try:
             status = self.repository.status(untracked_files="all", ignored=False)
-        except pygit2.GitError as error:
+        except UNREADABLE as error:
             raise RepositoryError(f"git cannot tell what is uncommitted in {self.root}: {error}") from error
         settled = (FileStatus.CURRENT, FileStatus.IGNORED)
         return sorted(path for path, flags in status.items() if flags not in settled and _ours(path))
@@ -114,8 +126,11 @@ class Checkout:
         return Commit(str(commit.id), f"{name} <{address}>")
 
     def has_remote(self, name: str) -> bool:
-        """Whether there is somewhere to fetch from."""
-        return self.repository is not None and name in self.repository.remotes.names()
+        """Whether there is somewhere to fetch from, as far as git's settings can be read."""
+        try:
+            return self.repository is not None and name in self.repository.remotes.names()
+        except UNREADABLE:
+            return False
 
     def fetch(self, git: Git, stopped: Callable[[], bool] | None = None) -> str | None:
         """Fetch and fast-forward the branch; None where that went well, else a sentence that says why not.
@@ -137,19 +152,37 @@ class Checkout:
                     "with --dry-run --worktree"
                 )
             return repository.head.peel(pygit2.Commit)
-        except (pygit2.GitError, KeyError) as error:
+        except UNREADABLE as error:
             raise RepositoryError(f"HEAD of {self.root} cannot be read ({error}): run `git status` there") from error
+
+    def _refuse_ambiguous(self, repository: pygit2.Repository, rev: str) -> None:
+        """Git takes a tag over a branch of the same name, and whoever can push a tag would choose what is planned."""
+        name = _NAME.split(rev, maxsplit=1)[0]
+        if name in ("", "HEAD", "@") or _FULL_ID.fullmatch(name):
+            return
+        named = [f"{place}{name}" for place in ("refs/heads/", "refs/tags/", "refs/remotes/", "refs/")]
+        found = [ref for ref in named if pygit2.reference_is_valid_name(ref) and ref in repository.references]
+        if len(found) > 1:
+            raise RepositoryError(
+                f"revision {rev!r}: {name} is the name of {len(found)} things: write {' or '.join(found)} in full"
+            )
 
     def _commit(self, repository: pygit2.Repository, rev: str) -> pygit2.Commit:
         try:
+            self._refuse_ambiguous(repository, rev)
             return repository.revparse_single(rev).peel(pygit2.Commit)
         except KeyError:
             reason = "there is no such branch, tag or commit; fetch it first"
         except ValueError:
             reason = "it can mean several commits, or none; give more of the id"
-        except pygit2.GitError as error:
+        except (pygit2.GitError, OSError) as error:
             reason = f"it names no commit: {error}"
         raise RepositoryError(f"revision {rev!r}: {reason} (a remote's branch is written origin/NAME)")
+
+
+_FULL_ID = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
+_NAME = re.compile(r"[~^:]|@\{")
+"""What ends the name of a branch or a tag within a revision."""
 
 
 def _ours(path: str) -> bool:
@@ -160,7 +193,7 @@ def _ours(path: str) -> bool:
 def _open(root: Path) -> pygit2.Repository:
     try:
         return pygit2.Repository(str(root), RepositoryOpenFlag.NO_SEARCH)
-    except (pygit2.GitError, KeyError) as error:
+    except UNREADABLE as error:
         if "owned by" in str(error):
             raise RepositoryError(
                 f"{root} belongs to another user, so git does not trust it: run as that user, or "

@@ -144,7 +144,7 @@ class CommitTree:
     def _whole(self, what: str) -> Iterator[None]:
         try:
             yield
-        except (KeyError, pygit2.GitError) as error:
+        except (KeyError, pygit2.GitError, OSError) as error:
             raise RepositoryError(
                 f"git has no content for {what} at {self.revision}: a partial or damaged clone; run `git fsck`, "
                 f"or clone again ({error})"

@@ -14,10 +14,9 @@ from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Literal
 
-import pygit2
 from watchfiles import Change, awatch
 
-from reconciler.repository.source import FOLDERS, Checkout
+from reconciler.repository.source import FOLDERS, UNREADABLE, Checkout
 
 __all__ = ["commits"]
 
@@ -110,7 +109,7 @@ def _git_folders(checkout: Checkout) -> frozenset[Path]:
         # A linked worktree has a folder of its own, which says where the rest is.
         common = (own / (own / "commondir").read_text().strip()).resolve()
     branch = common
-    with suppress(KeyError, pygit2.GitError):
+    with suppress(*UNREADABLE):
         target = repository.lookup_reference("HEAD").target
         branch = (common / target).parent if isinstance(target, str) else common
     while not branch.is_dir():

@@ -273,3 +273,30 @@ def test_a_fault_of_the_program_over_a_commit_leaves_the_one_before_in_force(
             assert now.daemon.settings.interval == timedelta(days=2)
 
     asyncio.run(walk())
+
+
+def test_a_head_that_the_system_does_not_let_be_read_ends_nothing(tool: Repo, accounts: AccountService) -> None:
+    """Told once; the next commit that can be read is acted on, also where only the clock says to look again."""
+    main = tool.root / ".git/refs/heads/main"
+
+    async def walk() -> list[Any]:
+        async with running(tool, Turned()) as now:
+            await until(lambda: now.passes)
+            with capture_logs() as logs:
+                main.unlink()
+                main.symlink_to("main")  # ELOOP: a system's error like EMFILE and EIO
+                await until(lambda: [line for line in logs if line.get("about") == "repository"])
+                await asyncio.sleep(0.3)
+                assert not now.task.done()
+                main.unlink()
+                tool.hire("bob", {"integration": "tool", "values": {"TEAM": "7"}})
+                main.write_text(before + "\n")
+                tool.commit()
+                await until(lambda: [call for call in accounts.calls("POST") if b"bob" in call.body])
+            return logs
+
+    before = tool.git("rev-parse", "HEAD")
+    logs = asyncio.run(walk())
+    told = [line for line in logs if line.get("about") == "repository" and line["event"] == "daemon.problem"]
+    assert len(told) == 1, told
+    assert "cannot be read" in told[0]["problem"]

@@ -262,6 +262,31 @@ def test_history_that_was_rewritten_or_moved_back_is_refused_and_kept(repo: Repo
     assert found.tree.find("hires/bob.yaml") is not None
 
 
+def test_a_head_that_cannot_be_read_is_not_trusted(repo: Repo) -> None:
+    accepted = take(repo).tree.revision
+    repo.hire("eve")
+    repo.git("add", "--all")
+    bad = unsigned(repo)
+    (repo.root / ".git/objects" / bad[:2] / bad[2:]).unlink()
+    found = take(repo)
+    assert found.tree.revision == accepted
+    assert found.refused is not None
+    assert found.refused.head == bad
+    assert "cannot be read" in str(found.refused)
+
+
+def test_where_the_accepted_revision_cannot_be_told_just_now_head_is_not_believed(repo: Repo, ida: PgpSigner) -> None:
+    take(repo)
+    switches_it_off(repo, ida)
+    repo.git("add", "--all")
+    unsigned(repo)
+    ref = repo.root / ".git" / REF
+    ref.unlink()
+    ref.symlink_to(ref.name)
+    with pytest.raises(RepositoryError, match="cannot be read just now"):
+        look(repo)
+
+
 def test_a_signed_commit_may_switch_it_off(repo: Repo, ida: PgpSigner) -> None:
     take(repo)
     verify(repo, ida, on=False)

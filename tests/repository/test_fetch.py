@@ -170,7 +170,7 @@ def test_without_the_program(clone: Repo, monkeypatch: pytest.MonkeyPatch, tmp_p
 
 
 def test_a_remote_that_never_answers_is_given_up_with_all_its_processes(clone: Repo) -> None:
-    script = clone.root / "hang.sh"
+    script = clone.root.parent / "hang.sh"
     script.write_text(f"#!/bin/sh\necho $$ > {clone.root}/pid\nsleep 600\n")
     script.chmod(0o755)
     clone.git("remote", "add", "slow", "ssh://example.com/x")

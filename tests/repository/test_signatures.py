@@ -261,6 +261,46 @@ def test_a_shallow_clone_hides_what_has_to_be_seen(repo: Pinned, ida: PgpSigner,
         first_untrusted(checkout, repo.base, head, ida.home.path)
 
 
+@pytest.mark.parametrize("file", ["info/grafts", "shallow"])
+@pytest.mark.parametrize("hidden_in", ["what is new", "what was accepted"])
+def test_no_graft_hides_a_parent(repo: Pinned, ida: PgpSigner, file: str, hidden_in: str) -> None:
+    """The git folder says that a commit has another parent than it names, as many as it has."""
+    start = repo.base
+    good = signed(repo, ida)
+    bad = unsigned(repo)
+    head = signed(repo, ida)
+    place = repo.root / ".git" / file
+    place.parent.mkdir(exist_ok=True)
+    if hidden_in == "what is new":
+        place.write_text(f"{head} {good}\n")
+    else:
+        repo.base = good
+        place.write_text(f"{good} {bad}\n{bad} {start}\n")
+    found = first_untrusted(Checkout.open(repo.root), repo.base, head, ida.home.path)
+    assert found is not None
+    assert (found.commit, found.why) == (bad, "it is not signed")
+
+
+def test_a_branch_that_began_before_the_accepted_commit_answers_for_its_own_commits(
+    repo: Pinned, ida: PgpSigner
+) -> None:
+    """What came before it was accepted with it, signed or not."""
+    unsigned(repo)
+    repo.git("checkout", "-q", "-b", "feature")
+    signed(repo, ida)
+    repo.git("checkout", "-q", "main")
+    repo.base = unsigned(repo)
+    signed(repo, ida, "merge", "merge", "--quiet", "--no-ff", "feature")
+    assert look(repo, ida) is None
+    repo.git("checkout", "-q", "feature")
+    bad = unsigned(repo)
+    repo.git("checkout", "-q", "main")
+    signed(repo, ida, "merge", "merge", "--quiet", "--no-ff", "feature")
+    found = look(repo, ida)
+    assert found is not None
+    assert found.commit == bad
+
+
 def test_an_ssh_key_that_is_not_among_them(repo: Pinned, ida: PgpSigner, sam: SshSigner) -> None:
     other = SshSigner.make("Other")
     allow(repo, other.allowed())

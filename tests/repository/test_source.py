@@ -308,3 +308,28 @@ def test_a_tree_that_is_walked_for_years(repo: Repo, wide: int, deep: int) -> No
     for walk in (lambda: bomb.files("hires"), lambda: checkout.changed(checkout.head(), bomb)):
         with pytest.raises(RepositoryError, match="more than 250,000 files and folders, or 100 folders within"):
             walk()
+
+
+@pytest.mark.parametrize("rev", ["topic", "topic~0", "topic^{commit}", "origin/main"])
+def test_a_name_of_two_things_is_refused_with_both_full_names(repo: Repo, rev: str) -> None:
+    """Git itself takes the tag, which whoever may push one chooses."""
+    name, kind = ("origin/main", "remotes") if rev == "origin/main" else ("topic", "heads")
+    repo.git("update-ref", f"refs/{kind}/{name}", "HEAD")
+    checkout = Checkout.open(repo.root)
+    assert checkout.at(rev).revision == repo.git("rev-parse", "HEAD")
+    repo.git("tag", name)
+    with pytest.raises(RepositoryError, match=rf"refs/{kind}/{name} or refs/tags/{name} in full|refs/tags/.* or refs/"):
+        checkout.at(rev)
+    assert checkout.at(f"refs/{kind}/{name}").revision == repo.git("rev-parse", "HEAD")
+
+
+def test_what_the_system_does_not_let_be_read_is_an_error_in_words(repo: Repo) -> None:
+    checkout = Checkout.open(repo.root)
+    main = repo.root / ".git/refs/heads/main"
+    main.unlink()
+    main.symlink_to("main")  # the system says ELOOP, as it would say EMFILE or EIO
+    with pytest.raises(RepositoryError, match=r"HEAD of .* cannot be read"):
+        checkout.head()
+    assert checkout.head_id() is None
+    with pytest.raises(RepositoryError, match="names no commit"):
+        checkout.at("main")

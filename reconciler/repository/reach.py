@@ -1,0 +1,111 @@
+"""What a commit can reach: the checkout's files, and what git's own settings would run or read among them.
+
+A commit writes any path of the work tree but `.git`. A program, a key or a setting that stands there, or is reached
+through a link that stands there, is the committer's and not the machine's: it is never run and never believed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+from reconciler.repository.program import git
+
+__all__ = ["committable", "helper_of_a_commit", "objection_to_home", "settings"]
+
+MOST_LINKS = 40
+"""Links on one path, as the kernel has it."""
+
+_RUN = re.compile(
+    r"core\.(sshcommand|gitproxy|alternaterefscommand|editor|pager|askpass)|gpg(\..+)?\.(program|defaultkeycommand)"
+    r"|credential\.(.+\.)?helper|filter\..+\.(clean|smudge|process)|merge\..+\.driver|diff\.external"
+    r"|diff\..+\.(command|textconv)|remote\..+\.(uploadpack|receivepack|vcs)"
+)
+"""Settings of git whose value is run. `git` itself switches hooks and core.fsmonitor off (`program`)."""
+
+
+def committable(root: Path, path: str | Path) -> bool:
+    """Whether a commit could put something at this path: by its name, or through a link on the way to it."""
+    given = root / Path(path).expanduser()
+    return _inside(root, Path(os.path.normpath(given))) or any(_inside(root, place) for place in _steps(given))
+
+
+def _inside(root: Path, place: Path) -> bool:
+    return place.is_relative_to(root) and place != root and place.relative_to(root).parts[0] != ".git"
+
+
+def _steps(path: Path) -> Iterator[Path]:
+    """Every place that the kernel passes on the way to a path, those that links lead to included."""
+    here, waiting, links = Path("/"), list(reversed(path.parts[1:])), 0
+    while waiting:
+        part = waiting.pop()
+        if part == "..":
+            here = here.parent
+            continue
+        here /= part
+        yield here
+        try:
+            target = here.readlink()
+        except OSError:
+            continue  # no link, or nothing there
+        links += 1
+        if links > MOST_LINKS:
+            return
+        here = here.parent
+        if target.is_absolute():
+            here, target = Path("/"), target.relative_to("/")
+        waiting += reversed(target.parts)
+
+
+def objection_to_home(root: Path, home: str | None) -> str | None:
+    """Why a GnuPG home, None for GnuPG's own, is not to be used; None where it may be.
+
+    Its settings name programs that gpg and its agent run, and its keyring says who is trusted.
+    """
+    found = home or os.environ.get("GNUPGHOME") or "~/.gnupg"
+    if not committable(root, found):
+        return None
+    return (
+        f"the GnuPG home {found} is in the repository, where a commit can add keys and name programs that are run: "
+        "move it out, and set gnupg_home"
+    )
+
+
+def helper_of_a_commit(root: Path) -> str | None:
+    """Why git is not to be started on a remote or a work tree: its settings lead to a file that a commit can change.
+
+    None where none does. Raises GitFailed, OSError and subprocess.TimeoutExpired.
+    """
+    mend = "which is in the repository, where a commit can change it: move it out"
+    for origin, name, value in settings(root):
+        source = origin.removeprefix("file:")
+        if source != origin and committable(root, source):
+            return f"git takes {name} from {source}, {mend}"
+        trusts = name.startswith("gpg.") and (name.endswith("file") or "/" in value)
+        if (trusts and committable(root, value)) or (_RUN.fullmatch(name) and _runs_committed(root, value)):
+            return f"git's {name} is {value}, {mend}"
+    return None
+
+
+def settings(root: Path) -> list[tuple[str, str, str]]:
+    """Git's settings for a checkout: where each is from, its name and its value; raises as `helper_of_a_commit`."""
+    parts = git(root, "config", "--null", "--show-origin", "--includes", "--list").split("\0")
+    pairs = [(origin, *setting.partition("\n")) for origin, setting in zip(parts[::2], parts[1::2], strict=False)]
+    return [(origin, name, value) for origin, name, _, value in pairs]
+
+
+def _runs_committed(root: Path, command: str) -> bool:
+    """Whether a command line names a file that a commit can change."""
+    try:
+        words = shlex.split(command.removeprefix("!"))
+    except ValueError:
+        words = command.split()
+    for place, word in enumerate(words):
+        path = os.path.expandvars(word.rpartition("=")[2] if word.startswith("-") or place else word)
+        named = "/" in path or (place > 0 and path not in ("", ".") and os.path.lexists(root / path))
+        if named and not path.startswith(("$", "-")) and committable(root, path):
+            return True
+    return False
