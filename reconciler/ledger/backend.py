@@ -1,0 +1,36 @@
+"""What a ledger needs of its database, whichever it is."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+import sqlalchemy as sa
+
+__all__ = ["Backend"]
+
+
+class Backend(Protocol):
+    """A database that is open, to be read or to be written to. What goes wrong in it is a LedgerError."""
+
+    @property
+    def unattended(self) -> bool:
+        """Whether it was opened to be read while no process held the state."""
+
+    def reading(self) -> AbstractContextManager[sa.Connection]:
+        """Give a connection to read from."""
+
+    def writing(self) -> AbstractContextManager[sa.Connection]:
+        """Give a connection in a transaction that is on the disk, or undone, when the block ends."""
+
+    def upsert(
+        self, connection: sa.Connection, table: sa.Table, key: Collection[str], rows: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """Insert rows, or update those that have the same key; all of them name the same columns."""
+
+    def scrub(self) -> None:
+        """Make what was deleted unreadable in the database's files."""
+
+    def close(self) -> None:
+        """Let go of the database."""

@@ -1,0 +1,88 @@
+"""What the ledger remembers, a row each: lines of the history, attempts and their requests, what somebody asked for.
+
+A grant's own row is `reconciler.model.grant.Record`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from reconciler.model.grant import Key, Outcome
+from reconciler.model.status import Event
+
+__all__ = ["Attempt", "Happening", "Kept", "Part", "Sent", "Word"]
+
+Kept = Mapping[str, bytes | None]
+"""What is kept sealed from now on, by its name; erased where there is None."""
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """One line of the history."""
+
+    at: datetime
+    key: Key
+    integration: str
+    event: Event
+    detail: str = ""
+    revision: str | None = None
+    author: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One attempt at a grant.
+
+    `run` is shared by the attempts that continue one another, `total` is how many requests there are in all.
+    """
+
+    id: int
+    key: Key
+    integration: str
+    run: int
+    kind: str
+    number: int
+    total: int
+    started_at: datetime
+    alive_at: datetime
+    ended_at: datetime | None
+    error: str | None
+    revision: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """One request of an attempt, as it was sent and answered; the URL is masked."""
+
+    attempt: int
+    place: int
+    method: str
+    url: str
+    sent_at: datetime
+    answered_at: datetime | None
+    status_code: int | None
+    outcome: Outcome
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """What somebody asks of the holder of the state."""
+
+    id: int
+    at: datetime
+    kind: str
+    hire: str | None
+    access: str | None
+    integration: str | None
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some grants of everybody: those of these integrations, and those of these names whatever they are of."""
+
+    integrations: frozenset[str]
+    names: frozenset[str]

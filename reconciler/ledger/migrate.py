@@ -1,0 +1,33 @@
+"""The version of a state's tables, and bringing it up to date."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from reconciler.ledger import schema
+from reconciler.model.errors import LedgerError
+
+__all__ = ["upgrade", "version_of"]
+
+
+def version_of(connection: sa.Connection) -> str | None:
+    """The version that the state has; None where its tables were never made. Raises LedgerError for a newer one."""
+    if "alembic_version" not in sa.inspect(connection).get_table_names():
+        return None
+    version: str | None = connection.execute(sa.text("select version_num from alembic_version")).scalar()
+    if version is not None and version > schema.HEAD:
+        raise LedgerError(f"the state was written by a newer version ({version}): upgrade this program")
+    return version
+
+
+def upgrade(connection: sa.Connection) -> None:
+    """Bring the tables up to date, in this connection's transaction."""
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")

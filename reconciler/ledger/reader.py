@@ -1,0 +1,225 @@
+"""Reading the ledger."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterator
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from reconciler.ledger import schema
+from reconciler.ledger.backend import Backend
+from reconciler.ledger.entries import Attempt, Happening, Part, Sent, Word
+from reconciler.ledger.rows import attempt_of, happening_of, is_of, record_of, sent_of, word_of
+from reconciler.model.grant import Key, Outcome, Phase, Record, Step
+from reconciler.model.status import Status
+
+__all__ = ["RESYNC", "LedgerReader"]
+
+RESYNC = "resync_attempt"
+"""The note that has the newest attempt when the last full resync began."""
+
+
+class LedgerReader:
+    """The ledger of one state, to be read. Nothing of it can be written through this."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    @property
+    def unattended(self) -> bool:
+        """Whether it is read while nobody holds it: then an attempt without an end was cut off by a crash."""
+        return self._backend.unattended
+
+    # Grants
+
+    def records(
+        self, hires: Collection[str] | None = None, emails: Collection[str] = (), part: Part | None = None
+    ) -> Iterator[Record]:
+        """Every record, or those of some hires and addresses; the unsettled ones with the steps of their run."""
+        table = schema.grants
+        query = sa.select(table).order_by(table.c.hire, table.c.access)
+        if hires is not None:
+            addresses = sorted(email.lower() for email in emails)
+            query = query.where(table.c.hire.in_(sorted(hires)) | sa.func.lower(table.c.email).in_(addresses))
+        if part is not None:
+            # As expressions, for which there is no index: the hires' own rows are far fewer than an integration's.
+            integration, access = (sa.func.coalesce(column, "") for column in (table.c.integration, table.c.access))
+            query = query.where(integration.in_(sorted(part.integrations)) | access.in_(sorted(part.names)))
+        with self._backend.reading() as connection:
+            for rows in connection.execute(query.execution_options(yield_per=1000)).mappings().partitions():
+                steps = self._steps(connection, [row["run"] for row in rows if row["run"] is not None])
+                for row in rows:
+                    yield record_of(row, steps.get(row["run"], ()))
+
+    def record(self, key: Key) -> Record | None:
+        """One grant's record."""
+        return next((record for record in self.records([key.hire]) if record.key == key), None)
+
+    def due(self, now: datetime) -> list[Key]:
+        """The grants whose retry is due and that were not looked at since.
+
+        A check that failed then is not repeated before its turn comes.
+        """
+        table = schema.grants
+        query = sa.select(table.c.hire, table.c.access).where(
+            table.c.retry_at <= now,
+            table.c.status == Status.RETRYING,
+            sa.or_(table.c.checked_at.is_(None), table.c.checked_at < table.c.retry_at),
+        )
+        with self._backend.reading() as connection:
+            return [Key(row.hire, row.access) for row in connection.execute(query)]
+
+    def counts(self) -> Counter[tuple[str, Status]]:
+        """How many grants each integration has of each status."""
+        table = schema.grants
+        query = sa.select(table.c.integration, table.c.status, sa.func.count()).group_by(
+            table.c.integration, table.c.status
+        )
+        with self._backend.reading() as connection:
+            return Counter({(name, Status(status)): count for name, status, count in connection.execute(query)})
+
+    def hires(self) -> set[str]:
+        """Everybody that the ledger knows."""
+        with self._backend.reading() as connection:
+            return set(connection.execute(sa.select(schema.grants.c.hire).distinct()).scalars())
+
+    def integrations(self, hires: Collection[str]) -> Iterator[tuple[str, str]]:
+        """Which hire has grants of which integration, among these hires."""
+        table = schema.grants
+        query = sa.select(table.c.hire, table.c.integration).where(table.c.hire.in_(sorted(hires))).distinct()
+        with self._backend.reading() as connection:
+            yield from ((row.hire, row.integration) for row in connection.execute(query))
+
+    @staticmethod
+    def _steps(connection: sa.Connection, runs: list[int]) -> dict[int | None, tuple[Step, ...]]:
+        if not runs:
+            return {}
+        table = schema.requests
+        latest: dict[int | None, dict[int, Step]] = {}
+        for row in connection.execute(sa.select(table).where(table.c.run.in_(runs)).order_by(table.c.id)):
+            step = Step(row.place, row.text, row.mutates, Outcome(row.outcome))
+            latest.setdefault(row.run, {})[row.place] = step
+        return {run: tuple(steps[place] for place in sorted(steps)) for run, steps in latest.items()}
+
+    # Attempts
+
+    def open_attempts(self) -> list[Attempt]:
+        """The attempts that have no end: they run now, or a crash cut them off."""
+        return self._attempts(schema.attempts.c.ended_at.is_(None))
+
+    def attempts(self, key: Key) -> list[tuple[Attempt, list[Sent]]]:
+        """The attempts at one grant, oldest first, with their requests."""
+        attempts = self._attempts(is_of(schema.attempts, key))
+        table = schema.requests
+        query = sa.select(table).where(table.c.attempt.in_([attempt.id for attempt in attempts])).order_by(table.c.id)
+        sent: dict[int, list[Sent]] = {}
+        with self._backend.reading() as connection:
+            for row in connection.execute(query):
+                sent.setdefault(row.attempt, []).append(sent_of(row))
+        return [(attempt, sent.get(attempt.id, [])) for attempt in attempts]
+
+    def _attempts(self, where: sa.ColumnElement[bool]) -> list[Attempt]:
+        query = sa.select(schema.attempts).where(where).order_by(schema.attempts.c.id)
+        with self._backend.reading() as connection:
+            return [attempt_of(row) for row in connection.execute(query)]
+
+    # The guard
+
+    def resync(self) -> int:
+        """The newest attempt when the last full resync began; 0 where there was none."""
+        return int(self.note(RESYNC) or 0)
+
+    def newest_attempt(self) -> int:
+        """The number of the attempt that was written down last; 0 where there was none."""
+        with self._backend.reading() as connection:
+            return self._newest(connection)
+
+    @staticmethod
+    def _newest(connection: sa.Connection) -> int:
+        return int(connection.execute(sa.select(sa.func.max(schema.attempts.c.id))).scalar() or 0)
+
+    def confirmed(self, attempt: int) -> dict[str, int]:
+        """How many grants of each integration were confirmed and not revoked at that attempt, or have been since."""
+        table, attempts = schema.grants, schema.attempts
+        since = sa.exists().where(
+            attempts.c.hire == table.c.hire,
+            attempts.c.access == table.c.access,
+            attempts.c.kind == "revoke",
+            attempts.c.id > attempt,
+        )
+        query = (
+            sa.select(table.c.integration, sa.func.count())
+            .where(table.c.confirmed_at.is_not(None), sa.or_(table.c.phase != Phase.REVOKED, since))
+            .group_by(table.c.integration)
+        )
+        with self._backend.reading() as connection:
+            return {row.integration: row[1] for row in connection.execute(query)}
+
+    def guarded(self) -> dict[str, set[Key]]:
+        """The grants of each integration that the guard keeps from being revoked or healed."""
+        table = schema.grants
+        lost = sa.or_(table.c.lost, table.c.orphaned_at.is_not(None))
+        query = sa.select(table.c.integration, table.c.hire, table.c.access).where(table.c.guarded.is_(True), lost)
+        found: dict[str, set[Key]] = {}
+        with self._backend.reading() as connection:
+            for row in connection.execute(query):
+                found.setdefault(row.integration, set()).add(Key(row.hire, row.access))
+        return found
+
+    def changes_since(self, attempt: int) -> dict[str, set[Key]]:
+        """The grants of each integration that were healed or revoked after that attempt."""
+        table = schema.attempts
+        query = sa.select(table.c.integration, table.c.hire, table.c.access).where(
+            table.c.kind.in_(("heal", "revoke")), table.c.id > attempt
+        )
+        found: dict[str, set[Key]] = {}
+        with self._backend.reading() as connection:
+            for row in connection.execute(query):
+                found.setdefault(row.integration, set()).add(Key(row.hire, row.access))
+        return found
+
+    # History
+
+    def history(
+        self, *, hires: Collection[str] = (), integrations: Collection[str] = (), since: datetime | None = None
+    ) -> Iterator[Happening]:
+        """What happened, oldest first."""
+        table = schema.events
+        query = sa.select(table).order_by(table.c.id)
+        if hires:
+            query = query.where(table.c.hire.in_(sorted(hires)))
+        if integrations:
+            query = query.where(table.c.integration.in_(sorted(integrations)))
+        if since is not None:
+            query = query.where(table.c.at >= since)
+        with self._backend.reading() as connection:
+            for row in connection.execute(query.execution_options(yield_per=1000)):
+                yield happening_of(row)
+
+    # What is sealed, what is noted, what was asked for
+
+    def sealed(self, name: str) -> bytes | None:
+        """A sealed value."""
+        return self._get(schema.sealed, name)
+
+    def sealed_names(self) -> list[str]:
+        """The names of everything that is kept sealed."""
+        with self._backend.reading() as connection:
+            return list(connection.execute(sa.select(schema.sealed.c.name)).scalars())
+
+    def note(self, name: str) -> bytes | None:
+        """A note that the program made for itself."""
+        return self._get(schema.meta, name)
+
+    def _get(self, table: sa.Table, name: str) -> bytes | None:
+        with self._backend.reading() as connection:
+            found = connection.execute(sa.select(table.c.value).where(table.c.name == name)).scalar()
+        return None if found is None else bytes(found)
+
+    def words(self) -> list[Word]:
+        """What was asked and not yet answered, oldest first."""
+        with self._backend.reading() as connection:
+            rows = connection.execute(sa.select(schema.words).order_by(schema.words.c.id))
+            return [word_of(row) for row in rows]

@@ -1,0 +1,159 @@
+"""Rows of the tables as entries, and entries as rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from datetime import datetime
+from operator import attrgetter
+from typing import Any
+
+import sqlalchemy as sa
+
+from reconciler.ledger.entries import Attempt, Happening, Sent, Word
+from reconciler.model.grant import Key, Outcome, Phase, Record, Step
+from reconciler.model.status import Action, Event, Status
+
+__all__ = [
+    "attempt_of",
+    "attempt_row",
+    "changed_and_checked",
+    "grant_row",
+    "happening_of",
+    "happening_row",
+    "is_of",
+    "record_of",
+    "request_row",
+    "sent_of",
+    "word_of",
+]
+
+_RECORD_FIELDS = tuple(item.name for item in fields(Record) if item.name not in ("key", "steps"))
+_BUT_WHEN_CHECKED = attrgetter("key", *(name for name in _RECORD_FIELDS if name != "checked_at"))
+
+
+def is_of(table: sa.Table, key: Key) -> sa.ColumnElement[bool]:
+    """Whether a row is of this grant."""
+    return sa.and_(table.c.hire == key.hire, table.c.access == key.access)
+
+
+def record_of(row: sa.RowMapping, steps: tuple[Step, ...]) -> Record:
+    """A grant's record."""
+    values = {name: row[name] for name in _RECORD_FIELDS}
+    values["phase"] = Phase(row["phase"])
+    values["status"] = Status(row["status"])
+    values["action"] = Action(row["action"])
+    values["needs"] = tuple(row["needs"])
+    return Record(key=Key(row["hire"], row["access"]), steps=steps, **values)
+
+
+def grant_row(record: Record) -> dict[str, Any]:
+    """A record as a row."""
+    row = {name: getattr(record, name) for name in _RECORD_FIELDS}
+    return {**row, "hire": record.key.hire, "access": record.key.access, "needs": list(record.needs)}
+
+
+def changed_and_checked(
+    records: Iterable[Record], before: Mapping[Key, Record]
+) -> tuple[list[Record], list[dict[str, Any]]]:
+    """The records that have changed, and the time of the check of those that were only looked at again."""
+    changed, checked = [], []
+    for record in records:
+        known = before.get(record.key)
+        if known is None or _BUT_WHEN_CHECKED(known) != _BUT_WHEN_CHECKED(record):
+            changed.append(record)
+        elif known.checked_at != record.checked_at:
+            checked.append({"whose": record.key.hire, "which": record.key.access, "moment": record.checked_at})
+    return changed, checked
+
+
+def attempt_of(row: sa.Row[Any]) -> Attempt:
+    """An attempt."""
+    return Attempt(
+        row.id,
+        Key(row.hire, row.access),
+        row.integration,
+        row.run,
+        row.kind,
+        row.number,
+        row.total,
+        row.started_at,
+        row.alive_at,
+        row.ended_at,
+        row.error,
+        row.revision,
+    )
+
+
+def attempt_row(attempt: Attempt) -> dict[str, Any]:
+    """An attempt that begins, as a row; its id is given when it is written."""
+    return {
+        "hire": attempt.key.hire,
+        "access": attempt.key.access,
+        "integration": attempt.integration,
+        "run": attempt.run,
+        "kind": attempt.kind,
+        "number": attempt.number,
+        "total": attempt.total,
+        "started_at": attempt.started_at,
+        "alive_at": attempt.alive_at,
+        "revision": attempt.revision,
+    }
+
+
+def sent_of(row: sa.Row[Any]) -> Sent:
+    """A request."""
+    return Sent(
+        row.attempt,
+        row.place,
+        row.method,
+        row.url,
+        row.sent_at,
+        row.answered_at,
+        row.status_code,
+        Outcome(row.outcome),
+        row.error,
+    )
+
+
+def request_row(attempt: Attempt, step: Step, method: str, url: str, now: datetime) -> dict[str, Any]:
+    """A request that is about to leave, as a row."""
+    return {
+        "attempt": attempt.id,
+        "run": attempt.run,
+        "place": step.index,
+        "text": step.text,
+        "method": method,
+        "url": url,
+        "mutates": step.mutates,
+        "sent_at": now,
+        "answered_at": None,
+        "status_code": None,
+        "outcome": step.outcome,
+        "error": None,
+    }
+
+
+def happening_of(row: sa.Row[Any]) -> Happening:
+    """A line of the history."""
+    key = Key(row.hire, row.access)
+    return Happening(row.at, key, row.integration, Event(row.event), row.detail, row.revision, row.author)
+
+
+def happening_row(item: Happening) -> dict[str, Any]:
+    """A line of the history as a row."""
+    return {
+        "at": item.at,
+        "hire": item.key.hire,
+        "access": item.key.access,
+        "integration": item.integration,
+        "event": item.event,
+        "revision": item.revision,
+        "author": item.author,
+        "detail": item.detail,
+    }
+
+
+def word_of(row: sa.Row[Any]) -> Word:
+    """What somebody asks."""
+    return Word(row.id, row.at, row.kind, row.hire, row.access, row.integration, row.by)

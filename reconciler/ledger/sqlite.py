@@ -1,0 +1,170 @@
+"""A state in a SQLite file: one process writes, others read beside it without changing a byte."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.exc import DBAPIError
+
+from reconciler.ledger import schema
+from reconciler.ledger.hold import holder
+from reconciler.ledger.migrate import upgrade, version_of
+from reconciler.model.errors import LedgerError
+from reconciler.model.failpoints import Failpoint, Reached
+
+__all__ = ["SqliteBackend"]
+
+
+class SqliteBackend:
+    """A SQLite file, or an empty ledger in memory where there is none to read."""
+
+    def __init__(self, engine: sa.Engine, *, unattended: bool = False) -> None:
+        self._engine = engine
+        self.unattended = unattended
+
+    @classmethod
+    def open(cls, path: Path, reached: Reached) -> SqliteBackend:
+        """Open a state for writing; make it, private to its owner, where it is not there, and migrate it."""
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+            # One that came from a backup may be anybody's to read; SQLite gives its side files the same mode.
+            for name in ("", "-wal", "-shm"):
+                with suppress(FileNotFoundError, PermissionError):
+                    path.with_name(path.name + name).chmod(0o600)
+        except OSError as error:
+            raise LedgerError(f"{path}: {error.strerror}: the state's folder has to be writable") from error
+        backend = cls(_engine(str(path), writing=True))
+        try:
+            backend._migrate(reached)
+        except BaseException:
+            backend.close()
+            raise
+        return backend
+
+    @classmethod
+    @contextmanager
+    def beside(cls, path: Path) -> Iterator[SqliteBackend]:
+        """Open a state for reading without changing a byte of it; an empty one where there is none."""
+        with _readable(path) as source:
+            unattended = holder(path) is None
+            backend = cls(_engine(source, writing=False), unattended=unattended)
+            try:
+                if backend._version() is None:  # there is none, or its making was cut off
+                    backend.close()
+                    backend = cls(_engine(None, writing=False), unattended=unattended)
+                    schema.metadata.create_all(backend._engine)
+                yield backend
+            finally:
+                backend.close()
+
+    @contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        """Give a connection to read from."""
+        with _faults(), self._engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[sa.Connection]:
+        """Give a connection in a transaction."""
+        with _faults(), self._engine.begin() as connection:
+            yield connection
+
+    def upsert(
+        self, connection: sa.Connection, table: sa.Table, key: Collection[str], rows: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """Insert rows, or update those that have the same key."""
+        statement = sqlite.insert(table)
+        update = {name: statement.excluded[name] for name in rows[0] if name not in key}
+        connection.execute(statement.on_conflict_do_update(index_elements=list(key), set_=update), rows)
+
+    def scrub(self) -> None:
+        """Rewrite the file without its free pages, from which what was deleted could be read back."""
+        with self.reading() as connection:
+            connection.execution_options(isolation_level="AUTOCOMMIT").execute(sa.text("VACUUM"))
+
+    def close(self) -> None:
+        """Close the file."""
+        self._engine.dispose()
+
+    def _version(self) -> str | None:
+        with self.reading() as connection:
+            return version_of(connection)
+
+    def _migrate(self, reached: Reached) -> None:
+        if self._version() == schema.HEAD:
+            return
+        reached(Failpoint.MIGRATION, done=False)
+        with self.writing() as connection:
+            # Python begins a transaction before rows change, but not before tables do.
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            upgrade(connection)
+        reached(Failpoint.MIGRATION, done=True)
+
+
+@contextmanager
+def _faults() -> Iterator[None]:
+    """A full disk, a locked or a damaged file, as one clear error."""
+    try:
+        yield
+    except DBAPIError as error:
+        cause = str(error.orig)
+        step = "restore the state from a copy, or move it away: accounts that exist are then adopted"
+        if "full" in cause:
+            step = "make room on the disk"
+        elif "locked" in cause or "busy" in cause:
+            step = "another program has it open: stop that, then try again"
+        elif "I/O" in cause:
+            step = "see to the disk, or to the quota; then try again"
+        elif "unable to open" in cause or "readonly" in cause:
+            step = "check its folder and permissions"
+        raise LedgerError(f"the ledger: {cause}: {step}") from error
+
+
+def _engine(database: str | None, *, writing: bool) -> sa.Engine:
+    """An engine on a file, by its path or as an SQLite URI; in memory for None."""
+    query = {"uri": "true"} if database is not None and database.startswith("file:") else {}
+    # Not put together as text: a path may hold any sign.
+    url = sa.URL.create("sqlite", database=database, query=query)
+    # One connection: the ledger has one writer, and readers each open their own.
+    engine = sa.create_engine(url, poolclass=sa.pool.StaticPool, connect_args={"check_same_thread": False})
+
+    def prepare(connection: Any, _record: Any) -> None:
+        connection.execute("PRAGMA busy_timeout = 5000")
+        if writing:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA foreign_keys = ON")
+            connection.execute("PRAGMA secure_delete = ON")
+
+    sa.event.listen(engine, "connect", prepare)
+    return engine
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[str | None]:
+    """Where to read a state from so that not even its side files change; None where there is no state.
+
+    A held state is read beside its holder. One that nobody holds is opened as immutable; where a crash left a
+    write-ahead log, both are copied first, since reading it in place would roll it into the file.
+    """
+    if not path.exists():
+        yield None
+    elif holder(path) is not None:
+        yield f"file:{quote(str(path))}?mode=ro"
+    elif not path.with_name(path.name + "-wal").exists():
+        yield f"file:{quote(str(path))}?mode=ro&immutable=1"
+    else:
+        with tempfile.TemporaryDirectory(prefix="reconciler-") as folder:
+            for name in (path.name, path.name + "-wal"):
+                shutil.copyfile(path.with_name(name), Path(folder, name))
+            yield f"file:{quote(str(Path(folder, path.name)))}?mode=ro"

@@ -1,0 +1,255 @@
+"""Writing the ledger. Every write is one transaction, on the disk before the call returns.
+
+The caller says what is to be remembered; nothing is decided here.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from reconciler.ledger import schema
+from reconciler.ledger.backend import Backend
+from reconciler.ledger.entries import Attempt, Happening, Kept, Word
+from reconciler.ledger.reader import RESYNC, LedgerReader
+from reconciler.ledger.rows import attempt_row, changed_and_checked, grant_row, happening_row, is_of, request_row
+from reconciler.model.failpoints import Failpoint, Reached, unwatched
+from reconciler.model.grant import Key, Outcome, Record, Step
+from reconciler.model.status import Event
+
+__all__ = ["LedgerWriter"]
+
+_CHECKED = (
+    sa.update(schema.grants)
+    .where(schema.grants.c.hire == sa.bindparam("whose"), schema.grants.c.access == sa.bindparam("which"))
+    .values(checked_at=sa.bindparam("moment"))
+)
+
+
+class LedgerWriter(LedgerReader):
+    """The ledger of one state, to be read and written to by the process that holds the state."""
+
+    def __init__(self, backend: Backend, reached: Reached = unwatched) -> None:
+        super().__init__(backend)
+        self._reached = reached
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self._backend.close()
+
+    @contextmanager
+    def _writing(self, point: Failpoint) -> Iterator[sa.Connection]:
+        self._reached(point, done=False)
+        with self._backend.writing() as connection:
+            yield connection
+        self._reached(point, done=True)
+
+    # Grants
+
+    def save(
+        self,
+        records: Iterable[Record],
+        happenings: Iterable[Happening] = (),
+        point: Failpoint = Failpoint.CHECKED,
+        *,
+        before: Mapping[Key, Record] | None = None,
+        kept: Kept | None = None,
+        noted: Mapping[str, bytes] | None = None,
+        heard: Iterable[Word] = (),
+    ) -> None:
+        """Write records and lines of the history; with them what is kept sealed, notes, and words off the list.
+
+        Where a record is as the ledger had it `before`, but for the time of the check, only that is written.
+        """
+        changed, checked = changed_and_checked(records, before or {})
+        with self._writing(point) as connection:
+            self._save(connection, changed, happenings, kept, heard)
+            if checked:
+                connection.execute(_CHECKED, checked)
+            for name, value in (noted or {}).items():
+                self._put(connection, schema.meta, name, value)
+
+    def drop(self, keys: Iterable[Key], happenings: Iterable[Happening] = (), *, kept: Kept | None = None) -> None:
+        """Take grants out that were never executed nor confirmed."""
+        with self._writing(Failpoint.DROPPED) as connection:
+            for key in keys:
+                connection.execute(sa.delete(schema.grants).where(is_of(schema.grants, key)))
+            self._save(connection, (), happenings, kept)
+
+    def rename(self, moves: Mapping[Key, Key], kept: Kept | None = None) -> None:
+        """Let rows and their history follow their person to another hire's id; two people may swap theirs."""
+        tables = (schema.grants, schema.attempts, schema.events)
+        between = {old: Key(f"\0{new.hire}", new.access) for old, new in moves.items()}
+        steps = [*between.items(), *((between[old], new) for old, new in moves.items())]
+        with self._writing(Failpoint.RENAMED) as connection:
+            for (here, there), table in itertools.product(steps, tables):
+                connection.execute(sa.update(table).where(is_of(table, here)).values(hire=there.hire))
+            self._save(connection, (), (), kept)
+
+    # Attempts
+
+    def begin(
+        self,
+        record: Record,
+        attempt: Attempt,
+        happenings: Iterable[Happening],
+        *,
+        kept: Kept | None = None,
+        heard: Iterable[Word] = (),
+    ) -> Attempt:
+        """Write an attempt down before its first request leaves, and what must be remembered of it, sealed.
+
+        A `run` of 0 starts a run of its own. The words that asked for it have been heard with that.
+        """
+        with self._writing(Failpoint.INTENT) as connection:
+            values = attempt_row(attempt)
+            new = connection.execute(sa.insert(schema.attempts).values(values)).inserted_primary_key
+            assert new is not None
+            run = attempt.run or new[0]
+            connection.execute(sa.update(schema.attempts).where(schema.attempts.c.id == new[0]).values(run=run))
+            self._save(connection, [replace(record, run=run)], happenings, kept, heard)
+        return replace(attempt, id=new[0], run=run)
+
+    def sending(self, attempt: Attempt, step: Step, method: str, url: str, now: datetime) -> None:
+        """Write down that a request is about to leave; again where it is sent again."""
+        with self._writing(Failpoint.LEAVING) as connection:
+            row = request_row(attempt, step, method, url, now)
+            self._backend.upsert(connection, schema.requests, ("attempt", "place"), [row])
+            self._alive(connection, attempt, now)
+
+    def answered(
+        self,
+        attempt: Attempt,
+        place: int,
+        outcome: Outcome,
+        now: datetime,
+        *,
+        status_code: int | None = None,
+        error: str | None = None,
+        kept: Kept | None = None,
+    ) -> None:
+        """Write down what became of a request, and with it what the run has to remember, sealed."""
+        table = schema.requests
+        with self._writing(Failpoint.ANSWER) as connection:
+            connection.execute(
+                sa.update(table)
+                .where(table.c.attempt == attempt.id, table.c.place == place)
+                .values(answered_at=now, outcome=outcome, status_code=status_code, error=error)
+            )
+            self._alive(connection, attempt, now)
+            self._save(connection, (), (), kept)
+
+    @staticmethod
+    def _alive(connection: sa.Connection, attempt: Attempt, now: datetime) -> None:
+        table = schema.attempts
+        connection.execute(sa.update(table).where(table.c.id == attempt.id).values(alive_at=now))
+
+    def settle(
+        self,
+        attempt: Attempt,
+        record: Record,
+        happenings: Iterable[Happening],
+        *,
+        now: datetime,
+        error: str | None,
+        kept: Kept | None = None,
+    ) -> None:
+        """Write down how an attempt ended, and erase what no longer has to be remembered."""
+        with self._writing(Failpoint.OUTCOME) as connection:
+            table = schema.attempts
+            connection.execute(sa.update(table).where(table.c.id == attempt.id).values(ended_at=now, error=error))
+            self._save(connection, [record], happenings, kept)
+
+    def begin_resync(self) -> None:
+        """A full resync begins: what the guard counts starts again, with the attempts to come.
+
+        They are counted in the order in which they were written down, which no clock that jumps moves.
+        """
+        self.put_note(RESYNC, str(self.newest_attempt()).encode())
+
+    def forget(self, hire: str, now: datetime) -> int:
+        """Erase a person; what stays is that somebody was forgotten. Returns how many grants that were."""
+        resync = self.resync()
+        with self._writing(Failpoint.FORGOTTEN) as connection:
+            runs = sa.select(schema.attempts.c.id).where(schema.attempts.c.hire == hire)
+            connection.execute(sa.delete(schema.requests).where(schema.requests.c.attempt.in_(runs)))
+            name = schema.sealed.c.name
+            for kind in ("run", "notice", "stored"):
+                theirs = sa.or_(name == f"{kind}/{hire}", name.startswith(f"{kind}/{hire}/", autoescape=True))
+                connection.execute(sa.delete(schema.sealed).where(theirs))
+            connection.execute(sa.delete(schema.words).where(schema.words.c.hire == hire))
+            count = 0
+            for table in (schema.attempts, schema.events, schema.grants):
+                count = connection.execute(sa.delete(table).where(table.c.hire == hire)).rowcount
+            if (newest := self._newest(connection)) < resync:  # the numbers above it are given again
+                self._put(connection, schema.meta, RESYNC, str(newest).encode())
+            gone = Happening(now, Key("", ""), "", Event.FORGOTTEN, f"a person with {count} grants")
+            self._save(connection, (), [gone])
+        self._reached(Failpoint.WIPED, done=False)
+        self._backend.scrub()
+        self._reached(Failpoint.WIPED, done=True)
+        return count
+
+    # What is sealed, what is noted, what is asked for
+
+    def put_sealed(self, name: str, value: bytes, point: Failpoint = Failpoint.SEALED) -> None:
+        """Keep a sealed value."""
+        with self._writing(point) as connection:
+            self._put(connection, schema.sealed, name, value)
+
+    def erase(self, name: str) -> None:
+        """Erase a sealed value."""
+        with self._writing(Failpoint.SEALED) as connection:
+            connection.execute(sa.delete(schema.sealed).where(schema.sealed.c.name == name))
+
+    def put_note(self, name: str, value: bytes, point: Failpoint = Failpoint.NOTE) -> None:
+        """Make a note."""
+        with self._writing(point) as connection:
+            self._put(connection, schema.meta, name, value)
+
+    def leave_word(
+        self,
+        kind: str,
+        *,
+        now: datetime,
+        by: str,
+        hire: str | None = None,
+        access: str | None = None,
+        integration: str | None = None,
+    ) -> None:
+        """Ask something of whoever holds the state."""
+        values = {"at": now, "kind": kind, "hire": hire, "access": access, "integration": integration, "by": by}
+        with self._writing(Failpoint.WORD) as connection:
+            connection.execute(sa.insert(schema.words).values(values))
+
+    def _save(
+        self,
+        connection: sa.Connection,
+        records: Iterable[Record],
+        happenings: Iterable[Happening],
+        kept: Kept | None = None,
+        heard: Iterable[Word] = (),
+    ) -> None:
+        rows = [grant_row(record) for record in records]
+        if rows:
+            self._backend.upsert(connection, schema.grants, ("hire", "access"), rows)
+        lines = [happening_row(item) for item in happenings]
+        if lines:
+            connection.execute(sa.insert(schema.events), lines)
+        for name, value in (kept or {}).items():
+            if value is None:
+                connection.execute(sa.delete(schema.sealed).where(schema.sealed.c.name == name))
+            else:
+                self._put(connection, schema.sealed, name, value)
+        for word in heard:  # its number may be another's by now
+            connection.execute(
+                sa.delete(schema.words).where(schema.words.c.id == word.id, schema.words.c.at == word.at)
+            )
+
+    def _put(self, connection: sa.Connection, table: sa.Table, name: str, value: bytes) -> None:
+        self._backend.upsert(connection, table, ("name",), [{"name": name, "value": value}])
