@@ -12,9 +12,16 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import timedelta
 
+    from starlette.applications import Starlette
+
+    from reconciler.daemon.loop import Daemon
+    from reconciler.engine.accepted import InForce
     from reconciler.engine.report import Report
+    from reconciler.engine.session import Held
+    from reconciler.engine.world import World
     from reconciler.model.failpoints import Reached
     from reconciler.model.secret import Redactor
+    from reconciler.web.metrics import Metrics
 
 __all__ = ["daemon"]
 
@@ -62,7 +69,6 @@ class _Told:
 async def _serve(asked: Asked, redactor: Redactor, reached: Reached) -> None:
     import asyncio
     import os
-    from time import monotonic
 
     import structlog
 
@@ -70,14 +76,10 @@ async def _serve(asked: Asked, redactor: Redactor, reached: Reached) -> None:
     from reconciler.daemon.loop import Daemon
     from reconciler.daemon.systemd import Systemd
     from reconciler.engine.accepted import in_force
-    from reconciler.engine.connect import callback
     from reconciler.engine.session import holding
     from reconciler.engine.world import SystemClock, World
-    from reconciler.model.settings import loopback
-    from reconciler.web.app import app
-    from reconciler.web.callback import callback_route
     from reconciler.web.metrics import Metrics
-    from reconciler.web.serve import here, serving
+    from reconciler.web.serve import serving
 
     log = structlog.get_logger()
     clock = SystemClock()
@@ -93,32 +95,13 @@ async def _serve(asked: Asked, redactor: Redactor, reached: Reached) -> None:
                 metrics.passed(report, took, why, now)
                 told.new(log, report)
 
-            def healthy() -> tuple[bool, str]:
-                well = running.pulse.healthy(monotonic(), running.settings.interval)
-                return well, running.pulse.problem or ("ok" if well else "work is due and nothing gets done")
-
-            def ready() -> tuple[bool, str]:
-                return running.pulse.ready, "ok" if running.pulse.ready else "the repository cannot be read yet"
-
-            async def counted() -> bytes:
-                return metrics.text(held.ledger.counts(), running.pulse.overrun)
-
-            async def come_back(service: str, query: Mapping[str, str]) -> tuple[int, str]:
-                return await callback(world, running.settings, running.tree or tree, held, service, query)
-
             running = Daemon(world, clock, held, settings, on_pass)
-            local = loopback(settings.listen.rpartition(":")[0])
-            pages = app(
-                healthy=healthy,
-                ready=ready,
-                metrics=here(counted) if local else None,
-                more=[callback_route(here(come_back))],
-            )
+            pages = _pages(world, running, held, metrics, force)
             async with serving(pages, settings.listen) as address:
                 log.info("daemon.started", repo=str(asked.repo), listen=address, revision=tree.revision)
                 if settings.source == "commit" and (edits := world.checkout.ignored_edits()):
                     log.warning("daemon.edits_ignored", paths=edits[:10], count=len(edits))
-                telling = asyncio.create_task(Systemd.of(os.environ).keep_told(clock.stopping, healthy))
+                telling = asyncio.create_task(Systemd.of(os.environ).keep_told(clock.stopping, running.gets_on))
                 try:
                     await running.run()
                 finally:
@@ -126,3 +109,36 @@ async def _serve(asked: Asked, redactor: Redactor, reached: Reached) -> None:
         log.info("daemon.stopped")
     finally:
         await world.aclose()
+
+
+def _pages(world: World, running: Daemon, held: Held, metrics: Metrics, began_with: InForce) -> Starlette:
+    """What is served on `listen`, which is as the daemon began with it."""
+    from reconciler.engine.connect import callback
+    from reconciler.model.settings import loopback
+    from reconciler.web.app import app
+    from reconciler.web.callback import callback_route
+    from reconciler.web.hosts import host_of
+    from reconciler.web.serve import here
+
+    listen = began_with.settings.listen
+
+    def ready() -> tuple[bool, str]:
+        return running.pulse.ready, "ok" if running.pulse.ready else "the repository cannot be read yet"
+
+    async def counted() -> bytes:
+        return metrics.text(held.ledger.counts(), running.pulse.overrun)
+
+    async def come_back(service: str, query: Mapping[str, str]) -> tuple[int, str]:
+        tree = running.tree or began_with.tree
+        return await callback(world, running.settings, tree, held, service, query)
+
+    def hosts() -> frozenset[str]:
+        return frozenset({host_of(listen), host_of(running.settings.public.partition("://")[2])})
+
+    return app(
+        healthy=running.gets_on,
+        ready=ready,
+        metrics=here(counted) if loopback(listen.rpartition(":")[0]) else None,
+        hosts=hosts,
+        more=[callback_route(here(come_back))],
+    )

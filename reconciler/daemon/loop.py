@@ -86,6 +86,11 @@ class Daemon:
         """The revision in force; None before one could be read."""
         return self._acting.tree
 
+    def gets_on(self) -> tuple[bool, str]:
+        """Whether work that is due gets done, and if not, why."""
+        well = self.pulse.healthy(monotonic(), self.settings.interval)
+        return well, self.pulse.problem or ("ok" if well else "work is due and nothing gets done")
+
     async def run(self) -> None:
         """Run until the clock is told to stop; then let the attempts in flight finish."""
         watching = asyncio.create_task(self._watch())

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable
 
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
+
+from reconciler.web.hosts import KnownHosts
 
 __all__ = ["app"]
 
@@ -17,9 +20,13 @@ def app(
     healthy: Callable[[], tuple[bool, str]],
     ready: Callable[[], tuple[bool, str]],
     metrics: Callable[[], Awaitable[bytes]] | None,
+    hosts: Callable[[], frozenset[str]],
     more: Iterable[BaseRoute] = (),
 ) -> Starlette:
-    """The application. `healthy` and `ready` tell whether, and why not; `metrics` is None where they are not served."""
+    """The application. `healthy` and `ready` tell whether, and why not; `metrics` is None where they are not served.
+
+    `hosts` gives the names that it answers to, beside loopback's.
+    """
 
     def answer(told: tuple[bool, str]) -> Response:
         well, why = told
@@ -36,4 +43,7 @@ def app(
             return PlainTextResponse("metrics are served on loopback only\n", status_code=403)
         return Response(await metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    return Starlette(routes=[Route("/healthz", health), Route("/readyz", readiness), Route("/metrics", scrape), *more])
+    return Starlette(
+        routes=[Route("/healthz", health), Route("/readyz", readiness), Route("/metrics", scrape), *more],
+        middleware=[Middleware(KnownHosts, names=hosts)],
+    )

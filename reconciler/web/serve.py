@@ -17,6 +17,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from reconciler.model.errors import ReconcilerError
+from reconciler.web.bounds import bounded
 
 __all__ = ["CannotListen", "here", "serving"]
 
@@ -62,8 +63,7 @@ async def serving(application: Starlette, listen: str) -> AsyncIterator[str]:
     except OSError as error:
         bound.close()
         raise CannotListen(f"listen {listen}: {error.strerror}: free it, or set another `listen`") from error
-    config = uvicorn.Config(application, log_config=None, access_log=False, lifespan="off")
-    server = _Server(config)
+    server = _Server(bounded(application))
     thread = Thread(target=server.run, args=([bound],), name="web", daemon=True)
     thread.start()
     try:

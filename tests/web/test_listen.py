@@ -1,0 +1,135 @@
+"""What strangers may do to `listen`: open connections and leave them, drip, ask under a foreign name."""
+
+from __future__ import annotations
+
+import json
+import resource
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+
+import pytest
+
+from tests.repo import Daemon, Repo
+from tests.servers import ask, eventually
+
+ATTACKERS = 300
+DESCRIPTORS = 160
+"""What the daemon may have open: its own, the connections that it bounds, and fewer than the attackers'."""
+
+
+@pytest.fixture
+def daemon(repo: Repo) -> Iterator[Daemon]:
+    repo.settings(interval="1d", public_url="https://access.example.com")
+    repo.commit()
+    with Daemon(repo, "--log-format", "json") as running:
+        yield running
+
+
+def address(daemon: Daemon) -> tuple[str, int]:
+    host, _, port = daemon.repo.listen.rpartition(":")
+    return host, int(port)
+
+
+def exchange(daemon: Daemon, request: bytes) -> bytes:
+    """All that is answered, up to the end of the connection."""
+    with socket.create_connection(address(daemon), timeout=20) as line:
+        line.sendall(request)
+        return b"".join(iter(lambda: line.recv(65536), b""))
+
+
+@pytest.mark.parametrize("said", [b"", b"GET /healthz HTTP/1.1\r\nHost: loc"], ids=["nothing", "half a request"])
+def test_connections_that_are_opened_and_left_do_not_use_up_descriptors(daemon: Daemon, said: bytes) -> None:
+    resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE, (DESCRIPTORS, DESCRIPTORS))
+    with ExitStack() as open_lines:
+        lines = []
+        for _ in range(ATTACKERS):
+            line = open_lines.enter_context(socket.socket())
+            line.settimeout(20)
+            line.connect(address(daemon))
+            line.setblocking(False)
+            lines.append(line)
+            with suppress(OSError):  # one over the number is closed already
+                line.send(said)
+        # The attackers stay: those that were let in are closed when their time is over.
+        eventually(lambda: healthy(daemon), 20)
+        eventually(lambda: all(closed(line) for line in lines), 20)
+    assert daemon.running
+    assert daemon.get("/healthz")[0] == 200
+    assert "out of system resource" not in daemon.log
+    assert "Too many open files" not in daemon.log
+
+
+def healthy(daemon: Daemon) -> bool:
+    try:
+        return daemon.get("/healthz")[0] == 200
+    except OSError:
+        return False
+
+
+def closed(line: socket.socket) -> bool:
+    try:
+        return line.recv(1) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
+def test_a_request_that_drips_is_closed(daemon: Daemon) -> None:
+    with socket.create_connection(address(daemon), timeout=30) as line:
+        line.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-A: ")
+        line.setblocking(False)
+
+        def dripped() -> bool:
+            try:
+                line.send(b"a")
+            except OSError:
+                return True
+            return closed(line)
+
+        eventually(dripped, 20)
+
+
+def test_a_connection_carries_one_request(daemon: Daemon) -> None:
+    request = b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    answer = exchange(daemon, request + request)
+    assert answer.count(b"HTTP/1.1 200") == 1
+    assert b"connection: close" in answer.lower()
+
+
+def test_an_unknown_host_is_refused_on_every_path_and_its_own_names_are_answered(daemon: Daemon) -> None:
+    def asked(path: str, host: str) -> bytes:
+        return exchange(daemon, f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+
+    for path in ("/healthz", "/readyz", "/metrics", "/oauth/callback/tool", "/", "/nowhere"):
+        for host in ("evil.example.com", "evil.example.com:80", "127.0.0.1.evil.example.com", "", "["):
+            answer = asked(path, host)
+            assert answer.startswith(b"HTTP/1.1 421 "), (path, host, answer)
+    for path in ("/healthz", "/readyz", "/metrics"):
+        for host in ("localhost", "LOCALHOST:1", "127.0.0.1", "127.9.9.9", "[::1]:80", "access.example.com"):
+            answer = asked(path, host)
+            assert answer.startswith(b"HTTP/1.1 200 "), (path, host, answer)
+
+
+def test_off_loopback_a_health_check_by_address_is_answered(repo: Repo) -> None:
+    """As from Kubernetes, which asks the address that it knows, whatever `listen` says."""
+    repo.settings(interval="1d", listen=f"0.0.0.0:{repo.listen.rpartition(':')[2]}")
+    repo.commit()
+    with Daemon(repo) as running:
+        for host, status in (("127.0.0.1", 200), ("10.9.8.7", 421), ("0.0.0.0", 200)):
+            answer = exchange(running, f"GET /healthz HTTP/1.1\r\nHost: {host}:80\r\n\r\n".encode())
+            assert answer.startswith(f"HTTP/1.1 {status} ".encode()), answer
+
+
+def test_all_that_is_logged_is_json_where_that_was_asked_for(daemon: Daemon) -> None:
+    for request in (b"\x16\x03\x01\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n", b"GET /\x00 HTTP/9\r\n\r\n"):
+        exchange(daemon, request)
+    upgrade = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
+    exchange(daemon, b"GET / HTTP/1.1\r\nHost: localhost\r\n" + upgrade + b"\r\n")
+    assert ask(daemon.url, "GET", "/healthz")[0] == 200
+    daemon.process.terminate()
+    daemon.process.wait(40)
+    lines = daemon.log.splitlines()
+    assert next(json.loads(line)["event"] for line in lines) == "daemon.started"
+    assert all(json.loads(line) for line in lines)
