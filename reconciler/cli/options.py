@@ -16,10 +16,17 @@ __all__ = ["Asked", "option", "pass_options", "shared"]
 class Asked:
     """What the shared options say."""
 
-    repo: Path = Path()
+    path: Path | None = None
     output: str = "table"
     log_format: str = "console"
     verbose: bool = False
+
+    @property
+    def repo(self) -> Path:
+        """The repository's root; what needs none never asks. Raises RepositoryError where there is none."""
+        from reconciler.repository.place import repository
+
+        return repository(self.path)
 
 
 def option(*names: str, **settings: Any) -> Callable[[Any], Any]:
@@ -46,11 +53,11 @@ def shared(function: Any) -> Any:
     for add in (
         option(
             "--repo",
+            "path",
             type=click.Path(path_type=Path, file_okay=False),
-            default=Path(),
             callback=_remember,
             expose_value=False,
-            help="The repository's root.  [default: here]",
+            help="The repository's root.  [default: the one that the current folder is in]",
         ),
         option(
             "--output",

@@ -17,35 +17,27 @@ __all__ = ["validate"]
 
 
 @click.command()
-@option("--worktree", is_flag=True, help="Read the uncommitted files instead of the commit.")
-@option("--rev", metavar="REV", help="Read another commit.")
+@option("--rev", metavar="REV", help="Read a commit instead of the files as they stand.")
 @shared
 @click.pass_obj
-def validate(asked: Asked, worktree: bool, rev: str | None) -> int:  # noqa: FBT001  click passes by name
+def validate(asked: Asked, rev: str | None) -> int:
     """Read every file and report every problem with file, line and what to do; list the hosts requests would go to.
 
-    Offline: asks nobody, needs no key. Exits with 1 where a file has an error. On GitHub's runners each problem is
-    written as an annotation too.
+    Reads the files as they stand, committed or not. Offline: asks nobody, needs no key. Exits with 1 where a file has
+    an error. On GitHub's runners each problem is written as an annotation too.
     """
     from datetime import UTC, datetime
 
-    from reconciler.cli.logs import tell
     from reconciler.cli.show import emit_json
     from reconciler.cli.text import annotation, no_csv
     from reconciler.engine.review import hosts_of, problems_of
-    from reconciler.model.errors import SettingsError, Severity, UsageError
+    from reconciler.model.errors import SettingsError, Severity
     from reconciler.repository.files import Reader
     from reconciler.repository.source import Checkout
 
     no_csv(asked)
-    if rev and worktree:
-        raise UsageError("--rev and --worktree exclude each other")
     checkout, reader = Checkout.open(asked.repo), Reader()
-    tree = checkout.worktree() if worktree else checkout.at(rev) if rev else checkout.current("commit")
-    if not (rev or worktree) and (edits := checkout.ignored_edits()):
-        tell(
-            f"not committed, and so not looked at: {', '.join(edits[:5])}{' …' if edits[5:] else ''} (--worktree does)"
-        )
+    tree = checkout.at(rev) if rev else checkout.worktree()
     hosts: list[Host] = []
     try:
         files = reader.load(tree)

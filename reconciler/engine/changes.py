@@ -304,7 +304,14 @@ def _flat(keys: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]
         if isinstance(value, dict):
             yield from _flat(value, f"{above}{key}.")
         else:
-            yield f"{above}{key}", _span(value) if isinstance(value, timedelta) else jsonable(value)
+            yield f"{above}{key}", _as_written(value)
+
+
+def _as_written(value: Any) -> Any:
+    """A duration with its unit; a number without the fraction that it does not have."""
+    if isinstance(value, timedelta):
+        return _span(value)
+    return int(value) if isinstance(value, float) and value.is_integer() else jsonable(value)
 
 
 def _span(span: timedelta) -> str:

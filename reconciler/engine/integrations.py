@@ -15,6 +15,7 @@ from datetime import date
 from functools import cached_property
 from typing import Any
 
+from reconciler.engine.lacking import needed_names
 from reconciler.model.errors import Blocked, MissingVariable, SecretsError
 from reconciler.model.grant import Grant, Record
 from reconciler.model.hire import NamedChoice
@@ -164,11 +165,7 @@ class Integration:
     @cached_property
     def needed(self) -> tuple[str, ...]:
         """Every variable that the check, the requests and the notifications use."""
-        calls: list[Call] = [*self.manifest.execute, *([self.manifest.exists] if self.manifest.exists else [])]
-        headers = [self.manifest.headers] if any(not call.headers for call in calls) else []
-        parts = [call.model_dump(exclude={"listing"}) for call in calls]
-        told = [item.model_dump() for item in self.manifest.post_execute_notification]
-        return tuple(sorted(names([*parts, *headers, *told])))
+        return tuple(sorted(needed_names(self.manifest)))
 
     def check(self, scope: Scope) -> tuple[Wire | None, str | None]:
         """The check, ready to be sent to a host that is allowed, and what its answer is to contain. Raises Blocked."""

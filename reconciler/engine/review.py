@@ -7,6 +7,7 @@ machine that holds no key (DESIGN section 3, Pull requests).
 from __future__ import annotations
 
 import json
+import pathlib
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,7 +16,8 @@ from datetime import date, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from reconciler.model.errors import Blocked, Problem, Severity
+from reconciler.engine.lacking import Lacking
+from reconciler.model.errors import Blocked, LedgerError, Problem, Severity
 from reconciler.model.grant import Grant
 from reconciler.model.hire import NamedChoice
 from reconciler.model.manifest import FormField, Listing, Manifest
@@ -25,6 +27,7 @@ from reconciler.model.template import names
 from reconciler.repository.desired import Desired
 from reconciler.repository.files import SETTINGS, Files, Loaded
 from reconciler.repository.source import Tree
+from reconciler.repository.yaml import read
 from reconciler.requests.hosts import AllowedHosts, written_hosts
 from reconciler.requests.render import canonical
 from reconciler.requests.template import render_text
@@ -76,14 +79,16 @@ def _own_urls(settings: Settings) -> list[str]:
 def problems_of(files: Files, now: datetime, tree: Tree | None = None) -> list[Problem]:
     """Every problem of a revision: of single files, of how they fit together, and of where requests would go.
 
-    With its `tree` the files of initial data are looked at too, from outside.
+    With its `tree` the files of initial data and the settings' lines are looked at too.
     """
     desired = Desired(files, today_of(files, now))
     found = set(files.problems)
     used: dict[str, frozenset[str]] = {}
+    lacking = Lacking(desired, tree)
     for hire in desired.hires:  # one after the other, so that each file is parsed once
         grants = desired.grants(hire)
-        found.update(desired.problems_of(hire, grants), _twins(grants, used))
+        found.update(desired.problems_of(hire, grants), _twins(grants, used), lacking.of(hire, grants))
+    found |= {*desired.unassigned(), *_state(files, tree)}
     for loaded in files.manifests.values():
         found |= {
             Problem(loaded.path, loaded.document.line(place), f"{'.'.join(map(str, place))}: {message}")
@@ -92,6 +97,20 @@ def problems_of(files: Files, now: datetime, tree: Tree | None = None) -> list[P
     if tree is not None:
         found.update(InitialData(Gnupg(None)).problems(tree))
     return sorted(found, key=lambda each: (each.file, each.line or 0, each.severity, each.message))
+
+
+def _state(files: Files, tree: Tree | None) -> Iterator[Problem]:
+    """A `state` that no pass could open, whatever else is right."""
+    if files.settings.state == Settings().state:
+        return
+    from reconciler.ledger.store import state_path
+
+    try:
+        state_path(files.settings.state, pathlib.Path())
+    except LedgerError as error:
+        file = tree.find(SETTINGS) if tree is not None else None
+        line = read(tree.read(file), SETTINGS).line(("state",)) if tree is not None and file is not None else None
+        yield Problem(SETTINGS, line, f"{error}: write sqlite:///PATH, or leave the key out")
 
 
 def today_of(files: Files, now: datetime) -> date:

@@ -16,7 +16,7 @@ from itertools import islice
 from typing import Any
 
 from reconciler.model.base import as_text
-from reconciler.model.errors import Problem, shortened
+from reconciler.model.errors import Problem, Severity, shortened
 from reconciler.model.grant import Grant, Hold, Key
 from reconciler.model.hire import Entry, Hire, HireRef, NamedChoice, Sequence
 from reconciler.model.manifest import FormField, Manifest
@@ -121,6 +121,19 @@ class Desired:
             if grant.hold is not None and grant.hold.status is Status.INVALID:
                 file, _, line_text = grant.source.rpartition(":")
                 yield Problem(file, int(line_text), f"access {grant.key.access}: {grant.hold.reason}")
+
+    def unassigned(self) -> Iterator[Problem]:
+        """The sequences whose `assign` matches no hire; where a hire cannot be read, nobody can tell."""
+        left = {name: each for name, each in self.files.sequences.items() if each.model.assign is not None}
+        if not left or self.broken_hires:
+            return
+        for hire in self.hires.values():
+            left = {name: each for name, each in left.items() if not _assigned(each.model, hire.model)}
+            if not left:
+                return
+        for loaded in left.values():
+            line = loaded.document.line(("assign",))
+            yield Problem(loaded.path, line, "assign: it matches no hire, so nobody is given it", Severity.WARNING)
 
     def integrations(self, hire: str) -> Collection[str]:
         """The integrations that a hire has to do with, those of entries that are over included.

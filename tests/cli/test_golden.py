@@ -142,7 +142,7 @@ def test_what_is_as_wanted_is_counted_and_not_told(repo: Repo, capsys: pytest.Ca
     report.rows = [row(f"h{number:02}", access=access) for number in range(20) for access in ("saas", "saas-ops")]
     report.rows += [row("h07", integration="chat", access="chat", status=Status.MISSING, action=Action.EXECUTE)]
     report.rows += [row("h08", integration="mail", access="mail")]
-    show_report(report, Asked(repo=repo.root), by=by)
+    show_report(report, Asked(path=repo.root), by=by)
     same(f"tables/folded-by-{by}.table", capsys.readouterr().out)
 
 
@@ -150,7 +150,7 @@ def test_csv_runs_nothing_in_a_spreadsheet(repo: Repo, capsys: pytest.CaptureFix
     bad = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1"]
     report = Report(None, dry_run=True)
     report.rows = [row("ada", reason=text) for text in bad] + [row("ada", access="=cmd|' /C calc'!A0")]
-    show_report(report, Asked(repo=repo.root, output="csv"))
+    show_report(report, Asked(path=repo.root, output="csv"))
     read = list(csv.DictReader(io.StringIO(capsys.readouterr().out, newline="")))
     assert [line["reason"] for line in read[:-1]] == [f"'{text}" for text in bad]
     assert read[-1]["access"] == "'=cmd|' /C calc'!A0"
@@ -162,7 +162,7 @@ def test_text_from_files_moves_no_cursor_and_ends_no_row(
 ) -> None:
     report = Report(None, dry_run=True)
     report.rows = [row("ada", reason="\x1b[2Jgone\n| a row | of its own |", access="\x1b[31msaas")]
-    show_report(report, Asked(repo=repo.root, output=output))
+    show_report(report, Asked(path=repo.root, output=output))
     out = capsys.readouterr().out
     assert "\x1b" not in out
     assert not any(line.startswith("| a row") for line in out.splitlines())
@@ -258,5 +258,5 @@ def test_a_reader_that_leaves_is_no_fault(team: Repo, call: Call, arguments: str
 def test_the_first_line_is_the_whole_story(
     repo: Repo, capsys: pytest.CaptureFixture[str], report: Report, line: str, output: str
 ) -> None:
-    show_report(report, Asked(repo=repo.root, output=output))
+    show_report(report, Asked(path=repo.root, output=output))
     assert capsys.readouterr().out.splitlines()[0].strip("*") == line

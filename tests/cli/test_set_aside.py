@@ -39,7 +39,7 @@ def test_the_log_tells_of_a_problem_that_comes_back() -> None:
 
 
 def test_csv_keeps_problems_out_of_the_columns(repo: Repo, capsys: pytest.CaptureFixture[str]) -> None:
-    show_report(Report("a" * 40, dry_run=True, problems=[BROKEN]), Asked(repo=repo.root, output="csv"))
+    show_report(Report("a" * 40, dry_run=True, problems=[BROKEN]), Asked(path=repo.root, output="csv"))
     out, err = capsys.readouterr()
     assert (len(out.splitlines()), err) == (1, f"{BROKEN}\n")
 

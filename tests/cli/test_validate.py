@@ -72,17 +72,21 @@ def test_markdown(repo: Repo, call: Call) -> None:
     )
 
 
-def test_what_is_not_committed_is_looked_at_on_demand(repo: Repo, call: Call) -> None:
+def test_files_are_read_as_they_stand(repo: Repo, call: Call) -> None:
     repo.remove("manifests/evil.yaml")
     repo.remove("hires/bob.yaml")
-    committed = call(repo, "validate")
-    assert committed.code == 1
-    assert committed.err == (
-        "not committed, and so not looked at: hires/bob.yaml, manifests/evil.yaml (--worktree does)\n"
-    )
-    here = call(repo, "validate", "--worktree")
+    here = call(repo, "validate")
     assert (here.code, here.err) == (0, "")
     assert here.out.startswith("all files are in order; requests would go to 1 host\n")
+    assert call(repo, "validate", "--rev", "HEAD").code == 1
+
+
+def test_a_repository_without_a_commit_is_read(tmp_path: Path, call: Call) -> None:
+    fresh = Repo(tmp_path / "fresh")
+    fresh.manifest("slack", {"execute": [{"url": "https://slack.com/"}]})
+    fresh.hire("ada", "slack")
+    done = call(fresh, "validate")
+    assert (done.code, done.err) == (0, "")
 
 
 def test_settings_that_cannot_be_read(repo: Repo, call: Call) -> None:
@@ -92,3 +96,98 @@ def test_settings_that_cannot_be_read(repo: Repo, call: Call) -> None:
     assert done.code == 1
     assert [(each["file"], each["line"]) for each in done.json["problems"]] == [("config/reconciler.yaml", 1)]
     assert done.json["hosts"] == []
+
+
+TEAM_IS_MISSING = "values.TEAM is missing: manifests/slack.yaml has it in its form and uses it"
+
+NEEDY = {
+    "form": [{"id": "TEAM", "name": "Team", "type": "input"}],
+    "extra_user_info": [{"id": "LOGIN"}],
+    "initial_data_form": [{"id": "TOKEN"}, {"id": "PASSWORD", "name": "generate"}],
+    "headers": {"Authorization": "Bearer {{TOKEN}}"},
+    "execute": [
+        {
+            "url": "https://slack.com/{{TEAM}}",
+            "data": {
+                "x": "{{LOGIN}} {{start}} {{department}} {{manager}} {{COLOUR}} {{PASSWORD}} {{SAVED}}",
+                "y": "{{responses.0.id}} {{redirect_url}}",
+            },
+            "store_data": {"SAVED": "id"},
+        }
+    ],
+}
+
+
+@pytest.fixture
+def needy(tmp_path: Path) -> Repo:
+    made = Repo(tmp_path / "needy")
+    made.manifest("slack", NEEDY)
+    return made
+
+
+def errors(repo: Repo, call: Call) -> list[str]:
+    return [
+        f"{each['file']}:{each['line']}: {each['severity']}: {each['message']}"
+        for each in call(repo, "validate", "--output", "json").json["problems"]
+        if "nothing gives this variable" not in each["message"]
+    ]
+
+
+def test_what_an_entry_needs_and_nobody_gives_is_an_error(needy: Repo, call: Call) -> None:
+    needy.hire("ada", "slack", manager={"hire": "grace"})
+    whose = "hires/ada.yaml:7: error: access slack of ada: "
+    assert errors(needy, call) == [
+        f"{whose}manager has no value: manager is {{hire: grace}}, and there is no hires/grace.yaml",
+        f"{whose}the hire gives no department, which manifests/slack.yaml uses",
+        f"{whose}the hire gives no extra.COLOUR, which manifests/slack.yaml uses",
+        f"{whose}the hire gives no extra.LOGIN, which manifests/slack.yaml uses",
+        f"{whose}the hire gives no start, which manifests/slack.yaml uses",
+        f"{whose}{TEAM_IS_MISSING}",
+    ]
+    assert call(needy, "validate").code == 1
+
+
+GIVEN = {"start": "2026-12-01", "department": "R&D", "manager": "Grace", "extra": {"LOGIN": "a", "COLOUR": "red"}}
+
+
+def test_an_entry_that_is_given_everything_is_in_order(needy: Repo, call: Call) -> None:
+    needy.hire("ada", {"integration": "slack", "values": {"TEAM": "1"}}, **GIVEN)
+    assert errors(needy, call) == []
+
+
+def test_what_a_sequence_leaves_out_is_told_there(needy: Repo, call: Call) -> None:
+    needy.write("config/sequences/all.yaml", "access:\n  - slack\n")
+    needy.hire("ada", sequences=["all"], **{**GIVEN, "start": None})
+    assert errors(needy, call) == [
+        f"config/sequences/all.yaml:2: error: access slack of ada: {TEAM_IS_MISSING}",
+        "hires/ada.yaml:4: error: access slack of ada: the hire gives no start, which manifests/slack.yaml uses",
+    ]
+
+
+def test_a_name_that_initial_data_may_hold_is_not_told(needy: Repo, call: Call) -> None:
+    needy.hire("ada", {"integration": "slack", "values": {"TEAM": "1"}}, **{**GIVEN, "extra": {"LOGIN": "a"}})
+    assert [each.rpartition(": ")[2] for each in errors(needy, call)] == [
+        "the hire gives no extra.COLOUR, which manifests/slack.yaml uses"
+    ]
+    needy.write("config/initial_data/slack.yaml.gpg", b"sealed")
+    assert errors(needy, call) == []
+
+
+def test_an_assign_that_matches_nobody_is_a_warning(repo: Repo, call: Call) -> None:
+    repo.remove("manifests/evil.yaml")
+    repo.remove("hires/bob.yaml")
+    repo.write("config/sequences/design.yaml", "access: [slack]\nassign: {department: Desing}\n")
+    done = call(repo, "validate")
+    assert done.code == 0
+    assert "config/sequences/design.yaml:2: warning: assign: it matches no hire, so nobody is given it\n" in done.out
+    repo.hire("cyd", department="Desing")
+    assert "warning" not in call(repo, "validate").out
+
+
+def test_a_state_that_cannot_be_served_is_an_error(repo: Repo, call: Call) -> None:
+    repo.remove("manifests/evil.yaml")
+    repo.remove("hires/bob.yaml")
+    repo.write("config/reconciler.yaml", "interval: 10m\nstate: postgresql://me@db.example.com/x\n")
+    done = call(repo, "validate")
+    assert done.code == 1
+    assert "config/reconciler.yaml:2: error: state postgresql: only sqlite:/// is served" in done.out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -340,3 +341,12 @@ def test_a_second_manifest_for_a_known_host_is_no_new_host(main: Branch) -> None
     base = side(main.repo)
     main.repo.manifest("slack-channel", service("slack.com"))
     assert compare(base, side(main.repo), TODAY).hosts_added == []
+
+
+def test_a_number_of_the_settings_is_told_as_it_is_written(repo: Repo) -> None:
+    sides = []
+    for percent in (25, 100):
+        repo.write("config/reconciler.yaml", {"max_change_percent": percent})
+        files = files_of(repo)
+        sides.append(Side(files.revision, files, [], []))
+    assert json.dumps(compare(*sides, TODAY).as_json()["settings"]) == '{"max_change_percent": [25, 100]}'

@@ -36,7 +36,7 @@ FLAGS = {
     "verbose": ["-v"],
     "log_format": ["--log-format=json"],
     "output": ["--output=json", "--output=markdown", "--output=csv"],
-    "repo": ["--repo=."],
+    "path": ["--repo=."],
     "version": [],
 }
 """The options of a pass, by their parameters' names, as they are tried beside `--dry-run`."""
@@ -47,7 +47,7 @@ READERS = [
     ("history --since=1d", ["hires", "integrations", "output", "verbose", "log_format"]),
     ("explain ada tool", ["output", "verbose", "log_format"]),
     ("explain dan tool", ["output", "verbose", "log_format"]),
-    ("validate", ["rev", "worktree", "output", "verbose", "log_format"]),
+    ("validate", ["rev", "output", "verbose", "log_format"]),
     ("diff HEAD~1", ["output", "verbose", "log_format"]),
     ("diff HEAD~1 worktree", ["output", "verbose", "log_format"]),
     ("options tool TEAM", ["output", "verbose", "log_format"]),

@@ -1,0 +1,53 @@
+"""Where the repository is that a command is about.
+
+The folder that `--repo` names; without it the nearest one, from the current folder upwards, that is a git checkout or
+holds a repository's folders. No other command guesses: what is no repository has no grants to tell of.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from reconciler.model.errors import RepositoryError
+from reconciler.repository.source import FOLDERS, Checkout
+
+__all__ = ["repository"]
+
+NEXT = "give the repository's root with --repo, or run `reconcile init` for a new one"
+
+
+def repository(given: Path | None) -> Path:
+    """The root that is meant. Raises RepositoryError with the next step where there is none."""
+    if given is not None:
+        root = given
+        if root.is_dir() and not any((root / folder).is_dir() for folder in FOLDERS) and not _committed(root):
+            raise RepositoryError(f"{given} is no repository: it has no hires/ and no manifests/; {NEXT}")
+        return root
+    here = Path.cwd()
+    for root in (here, *here.parents):
+        if _holds(root):
+            return root
+        if (root / ".git").exists():
+            if _committed(root):
+                return root
+            raise RepositoryError(f"the git checkout {root} has no hires/ and no manifests/: {NEXT}")
+    raise RepositoryError(f"there is no repository in {here} or above it: {NEXT}")
+
+
+def _holds(root: Path) -> bool:
+    """Whether a folder has on the disk what a repository consists of; of a checkout, any of it."""
+    has = [folder for folder in FOLDERS if (root / folder).is_dir()]
+    if (root / ".git").exists():
+        return bool(has)
+    return ("hires" in has and len(has) > 1) or (root / "config" / "reconciler.yaml").is_file()
+
+
+def _committed(root: Path) -> bool:
+    """Whether the commit of a checkout has the folders, although they are not on the disk."""
+    if not (root / ".git").exists():
+        return False
+    checkout = Checkout.open(root)
+    if checkout.head_id() is None:
+        return False
+    head = checkout.head()
+    return any(head.has(folder) for folder in FOLDERS)
