@@ -349,4 +349,5 @@ def test_a_number_of_the_settings_is_told_as_it_is_written(repo: Repo) -> None:
         repo.write("config/reconciler.yaml", {"max_change_percent": percent})
         files = files_of(repo)
         sides.append(Side(files.revision, files, [], []))
-    assert json.dumps(compare(*sides, TODAY).as_json()["settings"]) == '{"max_change_percent": [25, 100]}'
+    before, after = sides
+    assert json.dumps(compare(before, after, TODAY).as_json()["settings"]) == '{"max_change_percent": [25, 100]}'
