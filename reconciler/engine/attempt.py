@@ -15,8 +15,8 @@ from typing import Any
 import structlog
 
 from reconciler.engine import record as records
-from reconciler.engine.integrations import Integration, Prepared
-from reconciler.engine.memory import Memory, Vault, generated, notice_name, run_name, stored_name
+from reconciler.engine.integrations import Integration, Prepared, saved
+from reconciler.engine.memory import Memory, Vault, generated, notice_name, run_name, stored_for, stored_name
 from reconciler.engine.words import told
 from reconciler.ledger.store import Attempt, Happening, Ledger, Word
 from reconciler.model.clock import Clock, Stopped, stamp
@@ -289,13 +289,20 @@ class Actor:
     def _scope(self, run: _Run) -> Scope:
         job, connection = run.job, run.job.integration.connection
         layers = list(run.memory.layers())
-        if job.seen:
-            layers.append(Layer("store_data of the check", job.seen))
         if connection is not None and (token := connection.layer()) is not None:
             layers.append(token)
         if "access_overview" in job.integration.used:
             layers.append(Layer("the last checks", {"access_overview": self._overview(job.record.key.hire)}))
-        return replace(job.prepared.scope.over(*layers), deferred=frozenset())
+        stored = (Layer("store_data", run.memory.stored), Layer("store_data of the check", job.seen))
+        scope = job.prepared.scope.over(*layers)
+        return replace(scope, deferred=frozenset(), saved=(*stored, *self._earlier(run)))
+
+    def _earlier(self, run: _Run) -> tuple[Layer, ...]:
+        """What earlier runs stored; a lender may have stored anew since this was planned."""
+        prepared, key = run.job.prepared, run.attempt.key
+        if not prepared.lenders:
+            return prepared.scope.saved
+        return saved(stored_for(self._vault.read(stored_name(key.hire)) or {}, key.access, prepared.lenders))
 
     def _notices(self, run: _Run) -> dict[str, bytes]:
         """The notifications as they will go out, sealed: they may hold a generated password.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import cached_property
@@ -34,13 +34,27 @@ from reconciler.requests.template import render_text, render_url
 from reconciler.secrets.initial_data import InitialData
 from reconciler.secrets.sealed import Sealer
 
-__all__ = ["Integration", "Prepared", "initial_layer", "integrations_of"]
+__all__ = ["Integration", "Lending", "Prepared", "initial_layer", "integrations_of", "saved"]
 
 AT_RUN_TIME = frozenset({"responses", "oauth", "access_overview", "redirect_url"})
 """What is known only at run time, and what a digest therefore does not count (STATES.md)."""
 
 _AUTHORITY = re.compile(r"^(?:[A-Za-z][A-Za-z0-9+.-]*://)?([^/?#]*)")
 _HOST = re.compile(r"(?:https?://)?[A-Za-z0-9.-]+(?::\d+)?/?")
+
+
+@dataclass(frozen=True, slots=True)
+class Lending:
+    """What entries of the same service that a grant needs let it know: the entries, the nearest first.
+
+    `names` are those that they store in this very pass.
+    """
+
+    entries: tuple[str, ...] = ()
+    names: frozenset[str] = frozenset()
+
+
+NOTHING = Lending()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +75,8 @@ class Prepared:
     check: Wire | None = field(default=None, repr=False)
     wanted: str | None = field(default=None, repr=False)
     whole: bool = False
+    lenders: tuple[str, ...] = ()
+    """The hire's entries whose `store_data` this one may use, the nearest first."""
 
     def under(self, integration: Integration, email: str) -> Prepared:
         """The same account's check under another address. Raises Blocked like `Integration.prepare`."""
@@ -119,19 +135,20 @@ class Integration:
             return frozenset()
         return _roots([exists.url, exists.expected or "", exists.headers or self.manifest.headers])
 
-    def scope(self, layers: tuple[Layer, ...], stored: Mapping[str, Any]) -> Scope:
-        """What this integration's placeholders see for one grant, before anything ran."""
+    def scope(self, layers: tuple[Layer, ...], stored: Mapping[str, Any], lent: frozenset[str] = frozenset()) -> Scope:
+        """What this integration's placeholders see for one grant, before anything ran.
+
+        `lent` are the names that an entry which this one needs stores in this very pass.
+        """
         own: tuple[Layer, ...] = (Layer("settings", {"redirect_url": self.redirect_url}),)
         if self.connection is not None and (token := self.connection.layer()) is not None:
             own = (*own, token)
         if self.initial is not None:
             own = (*own, self.initial)
-        if stored:
-            own = (*own, Layer("store_data of an earlier run", stored, frozenset(stored)))
         known = {"oauth", "redirect_url"} if self.connection else {"redirect_url"}
-        return Scope((*own, *layers), self.deferred - known)
+        return Scope((*own, *layers), (self.deferred - known) | lent, saved=saved(stored))
 
-    def prepare(self, grant: Grant, stored: Mapping[str, Any], *, whole: bool) -> Prepared:
+    def prepare(self, grant: Grant, stored: Mapping[str, Any], *, whole: bool, lending: Lending = NOTHING) -> Prepared:
         """Make a grant ready to be checked and, where it is to be `whole`, to be executed.
 
         An account that is there needs only its check: what its requests would be is rendered where they may be sent,
@@ -139,12 +156,12 @@ class Integration:
         a connection, a variable's value, a host that is not allowed.
         """
         self.ready(grant)
-        scope = self.scope(grant.layers, stored)
+        scope = self.scope(grant.layers, stored, lending.names)
         try:
             for name in self.needed:
                 scope.look_up(name)
             check, wanted = self.check(scope)
-            digest = self._whole(grant, scope, stored) if whole else None
+            digest = self._whole(grant, scope, lending.names | stored.keys()) if whole else None
         except MissingVariable as error:
             if why := grant.absent.get(error.name):
                 raise Blocked(f"{error}: {why}") from error
@@ -160,6 +177,7 @@ class Integration:
             check=check,
             wanted=wanted,
             whole=whole,
+            lenders=lending.entries,
         )
 
     @cached_property
@@ -179,7 +197,7 @@ class Integration:
         self.hosts.check(wire.url, self.file)
         return wire, wanted
 
-    def _whole(self, grant: Grant, scope: Scope, stored: Mapping[str, Any]) -> str | None:
+    def _whole(self, grant: Grant, scope: Scope, stored: Iterable[str]) -> str | None:
         """See that everything that a grant would send can be rendered, and digest it."""
         for call in self.manifest.execute:
             self._renders(call, scope)
@@ -235,10 +253,13 @@ class Integration:
         self,
         grant: Grant,
         calls: Sequence[Call],
-        stored: Mapping[str, Any],
+        stored: Iterable[str],
         notifications: Sequence[Notification] = (),
     ) -> str | None:
-        """The keyed digest of what these requests and notifications would send; None before there is a key."""
+        """The keyed digest of what these requests and notifications would send; None before there is a key.
+
+        `stored` are the names that `store_data` saves here or in a lender.
+        """
         if self.sealer is None:
             return None
         layers = grant.layers if self.initial is None else (self.initial, *grant.layers)
@@ -263,7 +284,7 @@ class Integration:
             origin=record.origin,
         )
 
-    def prepare_orphan(self, record: Record, stored: Mapping[str, Any]) -> Prepared:
+    def prepare_orphan(self, record: Record, stored: Mapping[str, Any], lenders: tuple[str, ...] = ()) -> Prepared:
         """Make an orphan ready to be checked and revoked. Raises Blocked like `prepare`."""
         grant = self.orphan(record)
         if self.fault is not None:
@@ -283,7 +304,13 @@ class Integration:
             check=check,
             wanted=wanted,
             whole=True,
+            lenders=lenders,
         )
+
+
+def saved(stored: Mapping[str, Any]) -> tuple[Layer, ...]:
+    """What earlier runs stored, as the layer that is looked at last."""
+    return (Layer("store_data of an earlier run", stored, frozenset(stored)),) if stored else ()
 
 
 def _roots(value: Any) -> frozenset[str]:

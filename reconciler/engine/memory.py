@@ -42,13 +42,9 @@ class Memory:
     files: dict[str, bytes] = field(default_factory=dict)
 
     def layers(self) -> tuple[Layer, ...]:
-        """The memory as variables; generated values are secret."""
+        """The memory as variables, but for what was stored; generated values are secret."""
         held = {name: Secret(value) for name, value in self.generated.items()}
-        return (
-            Layer("generated", held, frozenset(held)),
-            Layer("store_data", self.stored),
-            Layer("responses", {"responses": self.responses}),
-        )
+        return Layer("generated", held, frozenset(held)), Layer("responses", {"responses": self.responses})
 
     def answered(self, place: int, response: Any) -> None:
         """Remember the response of a request; one whose answer never came leaves a gap."""
@@ -135,10 +131,9 @@ def stored_name(hire: str) -> str:
     return f"stored/{hire}"
 
 
-def stored_for(of_hire: Mapping[str, Mapping[str, Any]], access: str) -> dict[str, Any]:
-    """What `store_data` saved for a hire as one of the hire's entries sees it.
-
-    Its own wins: two services may each have saved a USER_ID, and neither may be asked about the other's.
-    """
-    others = {name: value for entry in sorted(of_hire) for name, value in of_hire[entry].items()}
-    return {**others, **of_hire.get(access, {})}
+def stored_for(of_hire: Mapping[str, Mapping[str, Any]], own: str, lenders: Iterable[str]) -> dict[str, Any]:
+    """What one of a hire's entries sees of what `store_data` saved for the hire: its own, then that of its lenders."""
+    found: dict[str, Any] = {}
+    for entry in (own, *lenders):
+        found = {**of_hire.get(entry, {}), **found}
+    return found

@@ -13,13 +13,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from reconciler.engine.claims import InHand
-from reconciler.engine.integrations import Integration, Prepared
+from reconciler.engine.integrations import Integration, Lending, Prepared
 from reconciler.engine.memory import stored_for
 from reconciler.engine.observe import ENOUGH, Checker, Listings, Misfit
 from reconciler.engine.plan import TAKEN_BY_HAND, Policy, differences, judge, judge_orphan, standing
 from reconciler.engine.together import together
 from reconciler.engine.twins import Twins
-from reconciler.model.errors import Blocked, Problem
+from reconciler.model.errors import Blocked, MissingVariable, Problem
 from reconciler.model.grant import Decision, Grant, Key, Phase, Record
 from reconciler.model.status import Action, Status
 from reconciler.model.verdict import Missing, NoCheck, Present, Unknown, Verdict
@@ -75,6 +75,11 @@ class Planned:
     by_hand: bool = False
     as_it_is: bool = False
     """Whether what the ledger remembers is left alone, but for how it is shown."""
+
+    @property
+    def moved(self) -> bool:
+        """Whether the row was another service's before."""
+        return not self.as_it_is and self.record is not None and self.record.service != self.grant.service
 
     @property
     def seen(self) -> Mapping[str, Any]:
@@ -157,6 +162,7 @@ class Walk:
         grants = self._chosen(grants)
         present = {grant.key.access for grant in grants}
         tasks: dict[str, asyncio.Task[Planned]] = {}
+        needed: dict[str, Planned] = {}
 
         async def one(grant: Grant) -> Planned:
             invalid = grant.hold is not None and grant.hold.status is Status.INVALID  # its needs may go in a circle
@@ -164,9 +170,10 @@ class Walk:
                 if need not in tasks:
                     why = "is being worked on" if need in present else "has reached its until"
                     return await self._plan_grant(grant, f"needs {need}, which {why}")
-                if (reason := self._waits(need, await tasks[need])) is not None:
+                needed[need] = await tasks[need]
+                if (reason := self._waits(need, needed[need])) is not None:
                     return await self._plan_grant(grant, reason)
-            return await self._plan_grant(grant, None)
+            return await self._plan_grant(grant, None, needed)
 
         taken = [
             grant
@@ -195,7 +202,7 @@ class Walk:
                 queue.extend(by_name[name].needs)
         return [grant for grant in grants if grant.key.access in names]
 
-    async def _plan_grant(self, grant: Grant, waits: str | None) -> Planned:
+    async def _plan_grant(self, grant: Grant, waits: str | None, needed: Mapping[str, Planned] = {}) -> Planned:
         record = self._records.get(grant.key)
         early = standing(grant, record, self._policy, waits=waits)
         if early is not None:
@@ -203,23 +210,26 @@ class Walk:
         if (taken := self._taken(grant, record)) is not None:
             return Planned(grant, record, Decision(Status.BLOCKED, Action.NONE, taken), as_it_is=True)
         integration = self._integrations[grant.integration]
-        stored = stored_for(self._stored.get(grant.key.hire, {}), grant.key.access)
+        lending = self._lending(grant.key, grant.service, grant.needs, needed)
+        stored = self._stored_of(grant.key, grant.service, lending)
         try:
             integration.ready(grant)
             resolved = await self._checker.resolved(integration, grant, all_choices=False)
             if isinstance(resolved, Unknown):
                 return Planned(grant, record, judge(record, resolved, self._policy, texts=integration.texts), resolved)
-            prepared = integration.prepare(resolved, stored, whole=record is None or record.may_run)
+            prepared = integration.prepare(resolved, stored, whole=record is None or record.may_run, lending=lending)
         except Misfit as error:
             invalid = Decision(Status.INVALID, Action.NONE, str(error))
             return Planned(grant, record, invalid, as_it_is=record is not None)
+        except MissingVariable as error:
+            return Planned(grant, record, _without(error, lending))
         except Blocked as error:
             return Planned(grant, record, Decision(Status.BLOCKED, Action.NONE, str(error)))
         planned = await self._plan_prepared(integration, grant, prepared, record)
         if planned.decision.action not in (Action.EXECUTE, Action.RETRY) or prepared.whole:
             return planned
         try:
-            return replace(planned, prepared=integration.prepare(resolved, stored, whole=True))
+            return replace(planned, prepared=integration.prepare(resolved, stored, whole=True, lending=lending))
         except Blocked as error:
             return Planned(grant, record, Decision(Status.BLOCKED, Action.NONE, str(error)))
 
@@ -253,6 +263,34 @@ class Walk:
                 if isinstance(fitting, Unknown):
                     decision = judge(record, fitting, self._policy, texts=integration.texts)
         return Planned(grant, record, decision, verdict, prepared, kind=kind, by_hand=by_hand)
+
+    def _lending(self, key: Key, service: str, needs: Iterable[str], needed: Mapping[str, Planned] = {}) -> Lending:
+        """What the entries of the same service that an entry needs, directly or not, let it know."""
+        entries: dict[str, None] = {}
+        names: set[str] = set()
+        queue = list(dict.fromkeys(needs))
+        for entry in queue:
+            planned, record = needed.get(entry), self._records.get(Key(key.hire, entry))
+            other = planned.grant if planned is not None else record
+            if other is None or entry == key.access:
+                continue
+            queue += [need for need in other.needs if need not in queue]
+            if other.service != service:
+                continue
+            entries[entry] = None
+            if planned is not None and planned.decision.action in (Action.EXECUTE, Action.RETRY):
+                manifest = planned.grant.manifest
+                names |= {name for call in (manifest.execute if manifest else ()) for name in call.store_data}
+        return Lending(tuple(entries), frozenset(names))
+
+    def _stored_of(self, key: Key, service: str, lending: Lending) -> dict[str, Any]:
+        """What `store_data` saved for an entry and its lenders; nothing that another service answered."""
+        of_hire = {
+            access: values
+            for access, values in self._stored.get(key.hire, {}).items()
+            if (record := self._records.get(Key(key.hire, access))) is not None and record.service == service
+        }
+        return stored_for(of_hire, key.access, lending.entries)
 
     def _taken(self, grant: Grant, record: Record | None) -> str | None:
         """Why an entry cannot take up its row, or None: the row is of an account elsewhere, which must not be lost."""
@@ -314,8 +352,9 @@ class Walk:
             decision = Decision(Status.ORPHANED, Action.NONE, f"no longer in git, and {why}")
             return Planned(bare, record, decision, wanted=False)
         try:
-            stored = stored_for(self._stored.get(record.key.hire, {}), record.key.access)
-            prepared = integration.prepare_orphan(record, stored)
+            lending = self._lending(record.key, record.service, record.needs)
+            stored = self._stored_of(record.key, record.service, lending)
+            prepared = integration.prepare_orphan(record, stored, lending.entries)
         except Blocked as error:
             decision = Decision(Status.ORPHANED, Action.NONE, f"no longer in git; {error}")
             return Planned(bare, record, decision, wanted=False)
@@ -344,6 +383,14 @@ class Walk:
         if self._desired.unreadable(record.key.hire, record.origin):
             return f"config/sequences/{record.origin}.yaml cannot be read"
         return None
+
+
+def _without(error: MissingVariable, lending: Lending) -> Decision:
+    """What a check that cannot be asked yet leads to: it waits for what an entry before it is about to store."""
+    if error.name.partition(".")[0] in lending.names:
+        reason = f"its check asks with {{{{{error.name}}}}}, which {lending.entries[0]} is about to store"
+        return Decision(Status.SCHEDULED, Action.WAIT, reason)
+    return Decision(Status.BLOCKED, Action.NONE, str(error))
 
 
 def listed_grants(desired: Desired, hires: Iterable[str] | None = None) -> Counter[str]:

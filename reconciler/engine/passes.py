@@ -290,11 +290,14 @@ def _write_down(
     gone = [record.key for record in result.dropped]
     ends = [Happening(now, item.key, item.integration, Event.DROPPED, "", revision, author) for item in result.dropped]
     ledger.drop(gone, ends, kept={**{run_name(key): None for key in gone}, **vault.without_stored(gone)})
-    settled = {
+    # What a row's former service answered is nothing that its new one may be asked with.
+    moved = [item.grant.key for item, _ in looked.values() if item.moved]
+    settled: dict[str, bytes | None] = {
         run_name(record.key): None
         for item, record in looked.values()
         if record.run is None and item.record is not None and item.record.run is not None
     }
+    settled |= vault.without_stored(moved) if moved else {}
     found = [record for _, record in looked.values()]
     lines = [*asked_for(answered, now), *(replace(line, author=author) for line in lines)]
     before = {} if result.renamed else result.rows

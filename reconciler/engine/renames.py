@@ -32,6 +32,9 @@ def rows_of(ledger: Ledger, selection: Selection, desired: Desired) -> dict[Key,
             record.key: record
             for record in ledger.records(known, _addresses(known, desired), _part(selection, desired))
         }
+        if absent := _needed(found) - found.keys():
+            names = frozenset(key.access for key in absent)
+            found |= {record.key: record for record in ledger.records(known, (), Part(frozenset(), names))}
         if all(desired.owner(record.email) in (None, key.hire) for key, record in found.items()):
             return found
     while True:
@@ -41,6 +44,11 @@ def rows_of(ledger: Ledger, selection: Selection, desired: Desired) -> dict[Key,
         if not more:
             return found
         known |= more
+
+
+def _needed(found: Mapping[Key, Record]) -> set[Key]:
+    """The entries that these rows need: what they stored may be asked with, to revoke what needed them."""
+    return {Key(record.key.hire, need) for record in found.values() for need in record.needs}
 
 
 def _addresses(hires: Iterable[str], desired: Desired) -> list[str]:

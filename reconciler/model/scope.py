@@ -63,11 +63,15 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What a placeholder can see. `waits` is False where what only a running attempt knows counts as missing."""
+    """What a placeholder can see. `waits` is False where what only a running attempt knows counts as missing.
+
+    `saved` is what `store_data` saved: it is looked at last, so that no answer of a service replaces what git gives.
+    """
 
     layers: tuple[Layer, ...] = ()
     deferred: frozenset[str] = frozenset()
     waits: bool = True
+    saved: tuple[Layer, ...] = ()
 
     def over(self, *layers: Layer) -> Scope:
         """A scope in which these layers are looked at first."""
@@ -75,7 +79,7 @@ class Scope:
 
     def now(self) -> Scope:
         """A scope for a request that leaves now: it waits for no value."""
-        return Scope(self.layers, self.deferred, waits=False)
+        return replace(self, waits=False)
 
     def look_up(self, name: str) -> Found:
         """The value of a variable; `DEFERRED` as value where only a running attempt knows it.
@@ -84,7 +88,7 @@ class Scope:
         """
         root, _, path = name.partition(".")
         known = False
-        for layer in self.layers:
+        for layer in (*self.layers, *self.saved):
             for key, rest in ((name, ""), (root, path)):
                 if key not in layer.values:
                     continue
@@ -100,7 +104,7 @@ class Scope:
 
     def __iter__(self) -> Iterator[str]:
         seen: set[str] = set()
-        for layer in self.layers:
+        for layer in (*self.layers, *self.saved):
             for name in layer.values:
                 if name not in seen:
                     seen.add(name)

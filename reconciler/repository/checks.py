@@ -65,10 +65,23 @@ def _ids(manifest: Manifest) -> Iterator[tuple[Path, str, Severity]]:
             message = f"{name!r} stands twice, in {seen[name]} before; rename one"
             yield path, message, severity(works_there=seen[name] != place)
         seen.setdefault(name, place)
+    for path in _stores(manifest):
+        name = str(path[-1])
+        if name in KNOWN_NAMES:
+            yield path, f"{_taken(name)}; store it under another name", Severity.ERROR
+        elif name in seen:
+            yield path, f"{name!r} is an id of {seen[name]} already; store it under another name", Severity.ERROR
     for index, info in enumerate(manifest.extra_user_info):
         if not _ID.fullmatch(info.id):
             path = ("extra_user_info", index, "id")
             yield path, f"{info.id!r}: {_RULE}, so no hire's `extra` can give it; rename it", Severity.ERROR
+
+
+def _stores(manifest: Manifest) -> Iterator[Path]:
+    """The places that name what an answer is stored under: no answer may replace what git gives."""
+    for place, call in manifest.calls():
+        for name in getattr(call, "store_data", ()):
+            yield (*(int(step) if step.isdigit() else step for step in place.split(".")), "store_data", name)
 
 
 def _taken(name: str) -> str:

@@ -135,7 +135,7 @@ def _without(scope: Scope, hidden: frozenset[str] | set[str]) -> Scope:
         )
         for layer in scope.layers
     )
-    return Scope(layers, scope.deferred | hidden)
+    return Scope(layers, scope.deferred | hidden | {name for layer in scope.saved for name in layer.values})
 
 
 def _render_headers(templates: dict[str, str], scope: Scope) -> dict[str, tuple[str, str]]:

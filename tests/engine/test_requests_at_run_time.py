@@ -6,8 +6,10 @@ from email.message import EmailMessage
 from email.parser import BytesParser
 from email.policy import default
 
+import pytest
+
 from reconciler.ledger.store import Ledger
-from reconciler.model.status import Status
+from reconciler.model.status import Action, Status
 from tests.engine.harness import dying, row
 
 TOOL = {"integration": "tool", "values": {"TEAM": "7"}}
@@ -102,17 +104,109 @@ def test_what_is_stored_is_stored_for_each_entry(machine, accounts, others, repo
     assert [call.path for call in others.calls("DELETE")] == ["/members/2"]
 
 
-def test_what_one_entry_stored_another_can_use(machine, accounts, others, repo):
-    """As in ChiefOnboarding, where it is kept with the person."""
+def badge(accounts, **keys):
+    """A second manifest at the same service, for which the first has to have stored a MEMBER."""
+    badges = {}
+    accounts.route("GET", "/badges/{email}", lambda _received, email: {"badge": email} if email in badges else 404)
+    accounts.route("POST", "/badges", lambda received: badges.update({received.json()["email"]: 1}) or {"ok": True})
+    accounts.route("DELETE", "/badges/{member}", lambda _received, member: badges.clear() or {"gone": member})
+    check = {"url": f"{accounts.url}/badges/{{{{email}}}}", "expected": "{{email}}"}
+    return {
+        "service": "tool",
+        "exists": {**check, "fail_when_4xx_response_code": False},
+        "execute": [{"url": f"{accounts.url}/badges", "data": {"email": "{{email}}", "member": "{{MEMBER}}"}}],
+        "revoke": [{"url": f"{accounts.url}/badges/{{{{MEMBER}}}}", "method": "DELETE"}],
+        **keys,
+    }
+
+
+NEEDS_TOOL = {"integration": "badge", "needs": ["tool"]}
+
+
+def test_what_a_needed_entry_stored_is_known_in_the_same_pass(machine, accounts, repo):
     repo.manifest("tool", storing(accounts))
-    manifest = others.manifest()
-    manifest["execute"][0]["data"]["external"] = "{{MEMBER}}"
-    repo.manifest("more", manifest)
-    repo.hire("ada", "tool", {"integration": "more", "needs": ["tool"]})
+    repo.manifest("badge", badge(accounts))
+    repo.settings(gnupg_home=repo.gnupg.path, prune="revoke")
+    repo.hire("ada", NEEDS_TOOL, "tool")
+    repo.commit()
+    report = machine.reconcile()
+    assert (report.executed, report.failures) == (2, 0)
+    assert accounts.calls("POST", "/badges")[0].json() == {"email": "ada@example.com", "member": "1"}
+    repo.hire("ada", "tool")
+    repo.commit()
+    assert row(machine.reconcile(integrations=["badge"]), "ada", "badge").status is Status.REVOKED
+    assert [call.path for call in accounts.calls("DELETE")] == ["/badges/1"]
+
+
+def test_a_needed_entry_that_runs_again_lends_what_it_stored_last(machine, accounts, repo):
+    repo.manifest("tool", storing(accounts))
+    repo.manifest("badge", badge(accounts))
+    repo.hire("ada", "tool")
     repo.commit()
     machine.reconcile()
+    accounts.people.clear()
+    repo.hire("ada", "tool", NEEDS_TOOL)
+    repo.commit()
+    assert machine.reconcile().executed == 2, "healed, and the badge after it"
+    assert accounts.calls("POST", "/badges")[0].json()["member"] == "2"
+
+
+def test_a_check_that_asks_with_what_is_about_to_be_stored_waits_for_it(machine, accounts, repo):
+    manifest = badge(accounts)
+    accounts.route("GET", "/badges/of/{member}", lambda _received, member: {"member": member})
+    manifest["exists"] |= {"url": f"{accounts.url}/badges/of/{{{{MEMBER}}}}", "expected": '"member": "{{MEMBER}}"'}
+    repo.manifest("tool", storing(accounts))
+    repo.manifest("badge", manifest)
+    repo.hire("ada", "tool", NEEDS_TOOL)
+    repo.commit()
+    waiting = row(machine.reconcile(), "ada", "badge")
+    assert (waiting.status, waiting.action) == (Status.SCHEDULED, Action.WAIT)
+    assert waiting.reason == "its check asks with {{MEMBER}}, which tool is about to store"
+    assert row(machine.reconcile(), "ada", "badge").status is Status.PRESENT
+
+
+@pytest.mark.parametrize("needs", [[], ["tool"]], ids=["the same service, not needed", "another service"])
+def test_what_an_entry_stored_is_known_to_no_other(machine, accounts, others, repo, needs):
+    repo.manifest("tool", storing(accounts))
+    repo.manifest("badge", badge(others, service="elsewhere") if needs else badge(accounts))
+    repo.hire("ada", "tool", {"integration": "badge", "needs": needs})
+    repo.commit()
     machine.reconcile()
-    assert others.calls("POST", "/users")[-1].json()["external"] == "1"
+    blocked = row(machine.reconcile(), "ada", "badge")
+    assert (blocked.status, blocked.reason) == (Status.BLOCKED, "variable {{MEMBER}} is not known")
+    assert accounts.calls("POST", "/badges") == others.calls("POST") == []
+
+
+def test_nothing_stored_stands_above_what_git_gives(machine, accounts, repo):
+    """The stored name is the form's in the second manifest, and the hire's own `extra` in the first."""
+    accounts.add("somebody@example.com")
+    repo.manifest("tool", storing(accounts))
+    repo.manifest("badge", badge(accounts, form=[{"id": "MEMBER", "type": "input"}]))
+    entry = {**NEEDS_TOOL, "values": {"MEMBER": "from the form"}}
+    repo.hire("ada", "tool", entry, extra={"MEMBER": "from extra"})
+    repo.commit()
+    machine.reconcile()
+    assert accounts.calls("POST", "/badges")[0].json()["member"] == "from the form"
+    assert [call.path for call in accounts.calls("POST", "/teams")] == ["/teams/from extra/members"]
+
+
+def test_a_row_that_another_service_takes_up_brings_nothing_stored(machine, accounts, others, repo):
+    repo.manifest("tool", storing(accounts))
+    repo.hire("ada", "tool")
+    repo.commit()
+    machine.reconcile()
+    repo.remove("manifests/tool.yaml")
+    repo.manifest("new", others.manifest() | {"revoke": badge(others)["revoke"]})
+    others.route("DELETE", "/badges/{member}", lambda _received, member: {"gone": member})
+    repo.hire("ada", {"integration": "new", "name": "tool"})
+    repo.settings(gnupg_home=repo.gnupg.path, prune="revoke")
+    repo.commit()
+    machine.reconcile()
+    assert [name for name in machine.sealed() if name.startswith("stored/")] == []
+    repo.hire("ada")
+    repo.commit()
+    machine.reconcile()
+    assert others.calls("DELETE") == []
 
 
 def test_a_response_without_what_is_to_be_stored_fails_the_attempt(machine, accounts, repo):
