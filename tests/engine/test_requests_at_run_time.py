@@ -106,10 +106,19 @@ def test_what_is_stored_is_stored_for_each_entry(machine, accounts, others, repo
 
 def badge(accounts, **keys):
     """A second manifest at the same service, for which the first has to have stored a MEMBER."""
-    badges = {}
+    badges: list[str] = []
+
+    def give(received):
+        badges.append(received.json()["email"])
+        return {"ok": True}
+
+    def take(_received, member):
+        badges.clear()
+        return {"gone": member}
+
     accounts.route("GET", "/badges/{email}", lambda _received, email: {"badge": email} if email in badges else 404)
-    accounts.route("POST", "/badges", lambda received: badges.update({received.json()["email"]: 1}) or {"ok": True})
-    accounts.route("DELETE", "/badges/{member}", lambda _received, member: badges.clear() or {"gone": member})
+    accounts.route("POST", "/badges", give)
+    accounts.route("DELETE", "/badges/{member}", take)
     check = {"url": f"{accounts.url}/badges/{{{{email}}}}", "expected": "{{email}}"}
     return {
         "service": "tool",
