@@ -119,7 +119,7 @@ class Integration:
     @cached_property
     def used(self) -> frozenset[str]:
         """The names that the manifest's requests and notifications use."""
-        parts = {"exists", "execute", "revoke", "post_execute_notification", "headers"}
+        parts = {"exists", "execute", "update", "revoke", "withdraw", "post_execute_notification", "headers"}
         return _roots(self.manifest.model_dump(include=parts)) | {"email"}
 
     @property
@@ -133,7 +133,8 @@ class Integration:
         exists = self.manifest.exists
         if exists is None:
             return frozenset()
-        return _roots([exists.url, exists.expected or "", exists.headers or self.manifest.headers])
+        own = exists.model_dump(include={"url", "expected", "data"})
+        return _roots([own, exists.headers or self.manifest.headers])
 
     def scope(self, layers: tuple[Layer, ...], stored: Mapping[str, Any], lent: frozenset[str] = frozenset()) -> Scope:
         """What this integration's placeholders see for one grant, before anything ran.
@@ -319,7 +320,9 @@ def _roots(value: Any) -> frozenset[str]:
 
 
 def _text(request: Request) -> str:
-    dumped = json.dumps(request.model_dump(mode="json"), sort_keys=True)
+    # What a request did not have when the first digests were made counts only where it says something.
+    later = {key for key in ("quote", "fail_when_4xx_response_code") if key not in request.model_fields_set}
+    dumped = json.dumps(request.model_dump(mode="json", exclude=later), sort_keys=True)
     return hashlib.sha256(dumped.encode()).hexdigest()[:32]
 
 

@@ -26,7 +26,7 @@ def needed_names(manifest: Manifest) -> frozenset[str]:
     """Every variable, with its dots, that the check, the requests and the notifications use."""
     calls: list[Call] = [*manifest.execute, *([manifest.exists] if manifest.exists else [])]
     headers = [manifest.headers] if any(not call.headers for call in calls) else []
-    parts = [call.model_dump(exclude={"listing"}) for call in calls]
+    parts = [call.model_dump(exclude={"listing", "pending"}) for call in calls]
     told = [item.model_dump() for item in manifest.post_execute_notification]
     return names([*parts, *headers, *told])
 

@@ -20,7 +20,7 @@ from reconciler.engine.lacking import Lacking
 from reconciler.model.errors import Blocked, LedgerError, Problem, Severity
 from reconciler.model.grant import Grant
 from reconciler.model.hire import NamedChoice
-from reconciler.model.manifest import FormField, Listing, Manifest
+from reconciler.model.manifest import Manifest, Paged
 from reconciler.model.scope import Layer, Scope
 from reconciler.model.settings import Settings
 from reconciler.model.template import names
@@ -135,7 +135,7 @@ def _urls(manifest: Manifest) -> Iterator[tuple[Path, str]]:
     for place, call in manifest.calls():
         path: Path = tuple(int(step) if step.isdigit() else step for step in place.split("."))
         yield (*path, "url"), call.url or ""
-        if isinstance(call, Listing | FormField) and call.next_page is not None:
+        if isinstance(call, Paged) and call.next_page is not None:
             yield (*path, "next_page"), call.next_page
 
 

@@ -1,191 +1,98 @@
 """A manifest: how one integration is asked and told, in ChiefOnboarding's format (the seed, DESIGN section 2.3).
 
-The models take what ChiefOnboarding takes and nothing else; `service` and a check's `list` are our own additions, as
-are the paging keys on a form field. What one file can decide alone is decided here; what needs the hire's values or the
-other manifests is for the repository.
+The models take what ChiefOnboarding takes and our own additions, and nothing else. What one file can decide alone is
+decided here; what needs the hire's values or the other manifests is for the repository. Requests are in
+`model.request`, the check in `model.exists`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from datetime import date
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, StringConstraints, field_validator, model_validator
+from pydantic import BeforeValidator, StringConstraints, model_validator
 
-from reconciler.model.base import Identifier, Model, Text, as_text
+from reconciler.model.base import EMAIL, Duration, Identifier, Model, as_text
+from reconciler.model.exists import Exists, Listing, Pending, Ready
+from reconciler.model.request import (
+    SAFE_METHODS,
+    Call,
+    Condition,
+    Headers,
+    Method,
+    NonEmpty,
+    Paged,
+    Polling,
+    Request,
+    Revoke,
+    Text,
+    WholeNumber,
+    empty_is_none,
+)
 
 __all__ = [
+    "SAFE_METHODS",
+    "AnyCall",
+    "AnyPaged",
+    "Call",
     "Condition",
     "Exists",
     "ExtraUserInfo",
     "FormField",
     "InitialDataField",
+    "Invitation",
     "Item",
     "Listing",
     "Manifest",
     "Notification",
     "OAuth",
+    "Paged",
+    "Pending",
     "Polling",
+    "Ready",
     "Request",
     "Revoke",
 ]
 
-SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
-
-def _upper(value: Any) -> Any:
-    return value.upper() if isinstance(value, str) else value
-
-
-Method = Annotated[
-    Literal["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"],
-    BeforeValidator(_upper),
-]
-
-
-def _headers(value: Any) -> Any:
-    """A map, or ChiefOnboarding's stored form: a list of `{key, value}`."""
-    if isinstance(value, list) and all(isinstance(item, dict) and set(item) == {"key", "value"} for item in value):
-        return {as_text(item["key"]): item["value"] for item in value}
-    return value
-
-
-Headers = Annotated[dict[Text, Text], BeforeValidator(_headers)]
-
-
-def _number(value: Any) -> Any:
-    return int(value) if isinstance(value, str) and value.isascii() and value.isdigit() else value
-
-
-StatusCode = Annotated[int, BeforeValidator(_number), Field(ge=100, le=599)]
-NonEmpty = Annotated[str, BeforeValidator(as_text), StringConstraints(min_length=1)]
-
-
-class Condition(Model):
-    """`continue_if`: the attempt goes on only where the response has this value at this path."""
-
-    response_notation: NonEmpty
-    value: Text
-
-
-class Polling(Model):
-    """`polling`: the request is sent up to `amount` times, `interval` seconds apart, until `continue_if` holds."""
-
-    interval: Annotated[int, BeforeValidator(_number), Field(ge=1, le=3600)]
-    amount: Annotated[int, BeforeValidator(_number), Field(ge=1, le=100)]
-
-
-class Call(Model):
-    """What every request has. `headers`, where given, replace the manifest's default ones whole."""
-
-    url: NonEmpty
-    method: Method = "POST"
-    headers: Headers | None = None
-    status_code: list[StatusCode] | None = None
-    extra_headers: Literal["pritunl"] | None = None
-
-    @property
-    def mutates(self) -> bool:
-        """Whether the request can change something: all but GET, HEAD and OPTIONS (STATES.md)."""
-        return self.method not in SAFE_METHODS
-
-    @field_validator("status_code")
-    @classmethod
-    def _not_empty(cls, value: list[int] | None) -> list[int] | None:
-        return value or None
-
-
-class Request(Call):
-    """One of the `execute` requests, or of OAuth's."""
-
-    data: Any = None
-    cast_data_to_json: bool = False
-    store_data: dict[Identifier, NonEmpty] = {}
-    continue_if: Condition | None = None
-    polling: Polling | None = None
-    save_as_file: NonEmpty | None = None
-    files: dict[Identifier, NonEmpty] = {}
-
-    @model_validator(mode="after")
-    def _polling_has_an_end(self) -> Self:
-        if self.polling is not None and self.continue_if is None:
-            raise ValueError("polling needs continue_if: without it there is nothing to wait for")
-        return self
-
-
-class Revoke(Request):
-    """One of the `revoke` requests; `expected` is text that the response must contain."""
-
-    expected: Text | None = None
-
-
-class Paged(Model):
-    """The paging keys of a listing and of a form field's `url`: the whole next URL, or a token and where it goes."""
-
-    next_page_from: NonEmpty | None = None
-    next_page_token_from: NonEmpty | None = None
-    next_page: NonEmpty | None = None
-
-    @model_validator(mode="after")
-    def _one_way_on(self) -> Self:
-        if (self.next_page is None) != (self.next_page_token_from is None):
-            raise ValueError("next_page and next_page_token_from belong together")
-        if self.next_page_from is not None and self.next_page is not None:
-            raise ValueError("next_page_from gives the whole next URL: leave next_page and next_page_token_from out")
-        return self
-
-
-class Listing(Paged):
-    """`exists.list`: a paged listing that answers for everybody."""
-
-    url: NonEmpty
-    method: Method = "GET"
-    headers: Headers | None = None
-    data_from: Text = ""
-    match: NonEmpty
-
-
-class Exists(Call):
-    """The check: the account is there when the response contains `expected`."""
-
-    method: Method = "GET"
-    expected: Text | None = None
-    fail_when_4xx_response_code: bool = True
-    store_data: dict[Identifier, NonEmpty] = {}
-    listing: Annotated[Listing | None, Field(alias="list")] = None
-
-    @model_validator(mode="after")
-    def _expects_something(self) -> Self:
-        if not self.expected and self.status_code is None:
-            raise ValueError("expected is empty: any answer would contain it; write what one says of an account")
-        if self.listing is not None and not self.expected:
-            raise ValueError("list needs expected: what `match` is held against")
-        return self
+def _dated(value: Any) -> Any:
+    return as_text(value) if isinstance(value, date) else value
 
 
 class Item(Model):
-    """One of a choice's fixed items."""
+    """One of a choice's fixed items. The `id` keeps its type in `data`; a hire's value is held against it as text."""
 
-    id: Text
+    id: Annotated[bool | int | float | str, BeforeValidator(_dated)]
     name: Text
 
 
 class FormField(Paged):
-    """What can differ from one access entry to the next."""
+    """What can differ from one access entry to the next. With `identity` it says which thing an entry is about."""
 
     id: Identifier
     name: Text = ""
     description: Text = ""
     type: Literal["choice", "multiple_choice", "input", "generate"]
+    identity: bool = False
     items: list[Item] | None = None
     options_source: Literal["fixed list", "fetch url"] | None = None
-    url: NonEmpty | None = None
+    url: Annotated[NonEmpty | None, empty_is_none] = None
     method: Method = "POST"
-    headers: Headers | None = None
-    data: Any = None
     data_from: Text = ""
     choice_value: NonEmpty = "id"
     choice_name: NonEmpty = "name"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _items_by_their_keys(cls, value: Any) -> Any:
+        """Items as `id` and `name`, whatever `choice_value` and `choice_name` call these."""
+        if not isinstance(value, dict) or not isinstance(value.get("items"), list):
+            return value
+        calls = {str(value.get("choice_value") or "id"): "id", str(value.get("choice_name") or "name"): "name"}
+        if len(calls) == 1:  # one key is both
+            return {**value, "items": [_both(item, *calls) for item in value["items"]]}
+        return {**value, "items": [_renamed(item, calls) for item in value["items"]]}
 
     @model_validator(mode="after")
     def _has_options(self) -> Self:
@@ -199,6 +106,17 @@ class FormField(Paged):
         if self.type not in ("choice", "multiple_choice") or self.url is None:
             return False
         return self.options_source == "fetch url" or (self.options_source is None and not self.items)
+
+
+def _renamed(item: Any, calls: dict[str, str]) -> Any:
+    if not isinstance(item, dict):
+        return item
+    named = {key: item[name] for name, key in calls.items() if name in item}
+    return {**{key: value for key, value in item.items() if key not in calls and key not in named}, **named}
+
+
+def _both(item: Any, key: str) -> Any:
+    return {"id": item[key], "name": item[key]} if isinstance(item, dict) and key in item else item
 
 
 class InitialDataField(Model):
@@ -223,31 +141,74 @@ class ExtraUserInfo(Model):
     description: Text = ""
 
 
+PHONE = "{{phone}}"
+_ADDRESSES = frozenset({"{{email}}", "{{ email }}", "{{manager_email}}", "{{buddy_email}}"})
+
+
+def is_address(text: str) -> bool:
+    """Whether a text is an e-mail address, where no text message can go."""
+    return EMAIL.fullmatch(text.strip()) is not None
+
+
 class Notification(Model):
     """A message that goes out after the integration has run."""
 
     type: Literal["email", "text"]
-    to: NonEmpty
+    to: Text = ""
     subject: Text = ""
     message: Text
 
+    @model_validator(mode="after")
+    def _has_a_receiver(self) -> Self:
+        if self.type == "email" and not self.to.strip():
+            raise ValueError("an email needs to: the address that it goes to, or a placeholder such as {{email}}")
+        return self
+
+    @property
+    def receiver(self) -> str:
+        """Where it goes, as a template: a `text` that has nowhere to go, or only an address, to the hire's phone."""
+        if self.type == "text" and (not self.to.strip() or self.to.strip() in _ADDRESSES or is_address(self.to)):
+            return PHONE
+        return self.to
+
 
 class OAuth(Model):
-    """How a token is come by, kept fresh, and where a person is sent to allow it."""
+    """How a token is come by and kept fresh: by a person who allows it, or with `grant: client_credentials` without."""
 
-    authenticate_url: NonEmpty
+    grant: Literal["client_credentials"] | None = None
+    authenticate_url: Annotated[NonEmpty | None, empty_is_none] = None
     access_token: Request
-    refresh: Request | None = None
+    refresh: Annotated[Request | None, empty_is_none] = None
     without_code: bool = False
 
-    @field_validator("refresh", mode="before")
-    @classmethod
-    def _empty_is_none(cls, value: Any) -> Any:
-        return None if value == {} else value
+    @model_validator(mode="after")
+    def _somebody_allows_it(self) -> Self:
+        if self.grant is None and self.authenticate_url is None:
+            raise ValueError(
+                "authenticate_url is where a person allows it; without a person, grant: client_credentials"
+            )
+        if self.grant is not None and self.refresh is not None:
+            raise ValueError("with grant: client_credentials access_token is its own refresh: leave refresh out")
+        return self
+
+    @property
+    def renewal(self) -> Request | None:
+        """The request for a new token; None where the token is permanent."""
+        return self.access_token if self.grant is not None else self.refresh
+
+
+class Invitation(Model):
+    """How long an invitation stays open, and how often it is sent again."""
+
+    expires: Duration
+    resend: WholeNumber = 1
 
 
 def _one_or_many(value: Any) -> Any:
     return [value] if isinstance(value, dict) else value
+
+
+_IMPORTS = ("data_structure", "action", "schedule", "amount_pages_to_fetch")
 
 
 class Manifest(Model):
@@ -257,14 +218,34 @@ class Manifest(Model):
     name: Text = ""
     description: Text = ""
     form: list[FormField] = []
-    exists: Exists | None = None
+    exists: Annotated[Exists | None, empty_is_none] = None
     execute: list[Request] = []
+    update: list[Request] | Literal["execute"] = []
     revoke: list[Revoke] = []
+    withdraw: list[Revoke] = []
+    invitation: Invitation | None = None
     headers: Headers = {}
-    oauth: OAuth | None = None
+    oauth: Annotated[OAuth | None, empty_is_none] = None
     initial_data_form: list[InitialDataField] = []
     extra_user_info: list[ExtraUserInfo] = []
     post_execute_notification: Annotated[list[Notification], BeforeValidator(_one_or_many)] = []
+
+    @model_validator(mode="before")
+    @classmethod
+    def _provisions_accounts(cls, value: Any) -> Any:
+        if isinstance(value, dict) and (value.get("type") == "import_users" or any(key in value for key in _IMPORTS)):
+            raise ValueError("this manifest imports people instead of making accounts: move it to config/imports/")
+        return value
+
+    @property
+    def updates(self) -> list[Request]:
+        """The requests that make an account that is there as git wants it."""
+        return self.execute if self.update == "execute" else list(self.update)
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """The ids of the form fields that say which thing an entry is about."""
+        return tuple(item.id for item in self.form if item.identity)
 
     @property
     def generated(self) -> tuple[str, ...]:
@@ -280,31 +261,60 @@ class Manifest(Model):
     @property
     def stored(self) -> frozenset[str]:
         """The names that `store_data` saves while requests run."""
-        calls: list[Request | Exists] = [*self.execute, *self.revoke]
+        saving: list[Request | Exists | Pending] = [*self.execute, *self.updates, *self.revoke, *self.withdraw]
         if self.exists is not None:
-            calls.append(self.exists)
-        return frozenset(name for call in calls for name in call.store_data)
+            saving.append(self.exists)
+            if self.exists.pending is not None:
+                saving.append(self.exists.pending)
+        return frozenset(name for each in saving for name in each.store_data)
 
     @property
     def ours(self) -> bool:
         """Whether it uses an addition that ChiefOnboarding does not know, and so is no unchanged manifest of its."""
-        paged = any(item.next_page_from or item.next_page for item in self.form)
-        return self.service is not None or paged or (self.exists is not None and self.exists.listing is not None)
+        whole = (
+            self.service,
+            self.update,
+            self.withdraw,
+            self.invitation,
+            self.identity,
+            self.oauth and self.oauth.grant,
+        )
+        checks = self.exists is not None and self.exists.ours
+        parts = any(call.quote or (isinstance(call, FormField) and call.pages) for _, call in self.calls())
+        return any(whole) or checks or parts
 
-    def calls(self) -> Iterator[tuple[str, Call | Listing | FormField]]:
+    def calls(self) -> Iterator[tuple[str, AnyCall]]:
         """Every request that the manifest can make, with its place in the file."""
         for index, field in enumerate(self.form):
             if field.fetched:
                 yield f"form.{index}", field
         if self.exists is not None:
             yield "exists", self.exists
-            if self.exists.listing is not None:
-                yield "exists.list", self.exists.listing
-        for index, request in enumerate(self.execute):
-            yield f"execute.{index}", request
-        for index, revoke in enumerate(self.revoke):
-            yield f"revoke.{index}", revoke
+            for name, part in (
+                ("ready", self.exists.ready),
+                ("pending", self.exists.pending),
+                ("list", self.exists.listing),
+            ):
+                if part is not None:
+                    yield f"exists.{name}", part
+        lists: dict[str, Sequence[Request]] = {
+            "execute": self.execute,
+            "revoke": self.revoke,
+            "withdraw": self.withdraw,
+        }
+        if self.update != "execute":
+            lists["update"] = self.updates
+        for name, requests in lists.items():
+            for index, request in enumerate(requests):
+                yield f"{name}.{index}", request
         if self.oauth is not None:
             yield "oauth.access_token", self.oauth.access_token
             if self.oauth.refresh is not None:
                 yield "oauth.refresh", self.oauth.refresh
+
+
+AnyPaged = Listing | Pending | FormField
+"""Whatever is read page by page."""
+
+AnyCall = Call | AnyPaged
+"""Whatever asks a service for something."""

@@ -13,8 +13,10 @@ from typing import Any
 from reconciler.model.errors import Problem, Severity
 from reconciler.model.hire import Hire
 from reconciler.model.manifest import Manifest
+from reconciler.model.request import PAGE_TOKEN
 from reconciler.model.scope import HIRE_NAMES, KNOWN_NAMES
 from reconciler.model.template import misuse, names
+from reconciler.repository.language import language_problems
 from reconciler.repository.problems import Path, dotted, near
 from reconciler.repository.yaml import Document
 
@@ -42,7 +44,7 @@ def hire_problems(hire: Hire, document: Document) -> Iterator[Problem]:
 
 def manifest_problems(manifest: Manifest, document: Document) -> Iterator[Problem]:
     """Ids that cannot be used, are taken or stand twice, and what of a template language is no variable."""
-    for path, message, severity in (*_ids(manifest), *_misuses(document.data)):
+    for path, message, severity in (*_ids(manifest), *_misuses(document.data), *language_problems(manifest)):
         yield Problem(document.file, document.line(path), dotted(path, message), severity)
 
 
@@ -114,8 +116,8 @@ def unfilled(document: Document, given: Iterable[str]) -> Iterator[Problem]:
 
 def _here_only(path: Path) -> str | None:
     """The name that one place knows and no other: the next page's URL, and the request that fetches a token."""
-    if path[-1] == "next_page":
-        return "NEXT_PAGE_TOKEN"
+    if path[-1] == "next_page" or (path[0] in ("form", "exists") and "data" in path):
+        return PAGE_TOKEN
     return "code" if path[:2] == ("oauth", "access_token") else None
 
 

@@ -423,7 +423,8 @@ def _chosen(field: FormField, value: Any, where: str) -> Any:
         many = "names several" if matching else "is not"
         meant = near(value.name, [item.name for item in items], BEFORE)
         raise ValueError(f"{where}: {value.name!r} {many} among the items: {allowed}{meant}")
-    if as_text(value) not in {item.id for item in items}:
-        allowed = _several(f"{item.id} ({item.name})" for item in items)
-        raise ValueError(f"{where}: {as_text(value)!r} is not among the items: {allowed}")
-    return value
+    for item in items:
+        if as_text(item.id) == as_text(value):
+            return item.id  # with the type that it has in the manifest
+    allowed = _several(f"{as_text(item.id)} ({item.name})" for item in items)
+    raise ValueError(f"{where}: {as_text(value)!r} is not among the items: {allowed}")

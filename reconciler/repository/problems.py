@@ -237,6 +237,8 @@ def _name(kind: Any) -> str:
         return f"a map {{{', '.join(f'{key}: …' for key in _keys(kind))}}}"
     if get_origin(kind) is list:
         return "a list of these"
+    if get_origin(kind) is Literal:
+        return f"the word {' or '.join(map(str, get_args(kind)))}"
     return _SCALARS.get(kind, "a value")
 
 

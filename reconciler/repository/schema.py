@@ -152,6 +152,17 @@ def _needs(key: str, *others: str) -> dict[str, Any]:
     return {"if": {"required": [key]}, "then": {"required": list(others)}}
 
 
+def _items_of_any_keys(inner: dict[str, Any]) -> dict[str, Any]:
+    inner["properties"]["items"] = _each_a_map(inner["properties"]["items"])
+    return inner
+
+
+def _each_a_map(items: dict[str, Any]) -> dict[str, Any]:
+    each = {"type": "object", "description": "An option: `id` and `name`, or what choice_value and choice_name say."}
+    described = {"description": items["description"]} if "description" in items else {}
+    return {"type": ["array", "null"], "items": each, **described}
+
+
 _BEFORE: dict[str, _Rule] = {
     "as_text": _with(**_TEXT),
     "_email": _instead({"type": "string", "pattern": f"^{EMAIL.pattern}$"}),
@@ -177,7 +188,10 @@ _BEFORE: dict[str, _Rule] = {
     "_number": _either({"type": "string", "pattern": r"^\d+$"}),
     "_one_or_many": _or_one,
     "_starttls": _either({"type": "boolean"}),
-    "_empty_is_none": _either({"type": "object", "maxProperties": 0}),
+    "_empty_is_none": _either({"enum": [{}, [], "", None]}),
+    "_dated": _with(),
+    "_items_by_their_keys": _items_of_any_keys,
+    "_provisions_accounts": _with(),
 }
 _AFTER: dict[str, _Rule] = {
     "_names_are_unique": _no_entry_twice,
@@ -193,8 +207,13 @@ _AFTER: dict[str, _Rule] = {
     "_polling_has_an_end": _all_of(_needs("polling", "continue_if")),
     "_one_way_on": _all_of(
         _needs("next_page", "next_page_token_from"),
-        _needs("next_page_token_from", "next_page"),
-        {"not": {"required": ["next_page_from", "next_page"]}},
+        {
+            "if": {"required": ["next_page_token_from"]},
+            "then": {"anyOf": [{"required": ["next_page"]}, {"required": ["data"]}]},
+        },
+        {"not": {"required": ["next_page_from", "next_page_token_from"]}},
+        {"not": {"required": ["count_up", "next_page_from"]}},
+        {"not": {"required": ["count_up", "next_page_token_from"]}},
     ),
     "_expects_something": _all_of(
         {
@@ -203,7 +222,7 @@ _AFTER: dict[str, _Rule] = {
                 {"required": ["status_code"], "properties": {"status_code": {"type": "array", "minItems": 1}}},
             ]
         },
-        _needs("list", "expected"),
+        *(_needs(key, "expected") for key in ("list", "match", "pending", "absent")),
     ),
     "_has_options": _all_of(
         {
@@ -216,6 +235,13 @@ _AFTER: dict[str, _Rule] = {
             },
         }
     ),
+    "_comparable": _with(),
+    "_fills_a_hire": _with(),
+    "_expects_an_answer": _all_of({"anyOf": [{"required": ["expected"]}, {"required": ["status_code"]}]}),
+    "_has_a_receiver": _all_of(
+        {"if": {"required": ["type"], "properties": {"type": {"const": "email"}}}, "then": {"required": ["to"]}}
+    ),
+    "_somebody_allows_it": _all_of({"anyOf": [{"required": ["grant"]}, {"required": ["authenticate_url"]}]}),
     "_holds_something": _all_of({"anyOf": [{"required": ["integration"]}, {"required": ["hire"]}]}),
     "_verifies_commits": _all_of(
         {

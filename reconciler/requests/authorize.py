@@ -123,7 +123,7 @@ class Authorizer:
 
         Raises Blocked where `authenticate_url` needs a value that is not there, or does not come out as an address.
         """
-        url = render_url(self._oauth.authenticate_url, self._scope).text
+        url = render_url(self._oauth.authenticate_url or "", self._scope).text
         if parse(url) is None:
             raise Blocked("oauth.authenticate_url does not come out as an http or https address")
         self._sweep()

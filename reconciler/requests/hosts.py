@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from reconciler.model.errors import Blocked, HostNotAllowed
-from reconciler.model.manifest import FormField, Listing, Manifest
+from reconciler.model.manifest import Manifest, Paged
 from reconciler.model.settings import loopback
 from reconciler.requests.url import LONGEST, Address, ascii_host, parse
 
@@ -28,7 +28,7 @@ def written_hosts(manifest: Manifest) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for place, call in manifest.calls():
         urls = [call.url]
-        if isinstance(call, Listing | FormField):
+        if isinstance(call, Paged):
             urls.append(call.next_page)
         for url in urls:
             host = _written(url or "")

@@ -174,14 +174,14 @@ class Connection:
 
     async def _refresh(self, used: Stored) -> RequestFailed | None:
         oauth = self._manifest.oauth
-        if oauth is None or oauth.refresh is None:
+        if oauth is None or oauth.renewal is None:
             return RequestFailed(connect_again(self.service), left=False)
         if not self._renewing:
             return RequestFailed("a dry run refreshes none", left=False)
         scope = self._scope.over(token_layer(self.service, used["reply"]))
         asked_at = self._clock.now()  # a lifetime counts from before the answer was on its way
         try:
-            reply = await ask_for_token(self._client, oauth.refresh, scope, self._manifest)
+            reply = await ask_for_token(self._client, oauth.renewal, scope, self._manifest)
         except (TokenRefused, Blocked) as error:
             return RequestFailed(f"it cannot be refreshed: {error}; {connect_again(self.service)}", left=False)
         except RequestFailed as error:
@@ -208,7 +208,7 @@ class Connection:
         """How long the token lasts; None where it is permanent, or where nobody said."""
         oauth = self._manifest.oauth
         record = self._record
-        if record is None or record["expires_in"] is None or oauth is None or oauth.refresh is None:
+        if record is None or record["expires_in"] is None or oauth is None or oauth.renewal is None:
             return None
         lifetime = min(timedelta(seconds=record["expires_in"]), FOREVER)
         return datetime.fromisoformat(record["obtained_at"]) + lifetime - self._clock.now()

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urljoin
 
 from reconciler.model.errors import Blocked, RequestFailed
-from reconciler.model.manifest import FormField, Listing, Manifest
+from reconciler.model.manifest import AnyPaged, FormField, Manifest
 from reconciler.model.scope import Layer, Scope, walk
 from reconciler.requests.answer import Answer
 from reconciler.requests.client import Client
@@ -25,8 +25,6 @@ __all__ = ["MOST_PAGES", "Option", "items", "options"]
 
 MOST_PAGES = 10_000
 
-Paged = Listing | FormField
-
 
 @dataclass(frozen=True, slots=True)
 class Option:
@@ -36,7 +34,7 @@ class Option:
     name: str
 
 
-async def items(client: Client, call: Paged, scope: Scope, manifest: Manifest) -> AsyncIterator[Any]:
+async def items(client: Client, call: AnyPaged, scope: Scope, manifest: Manifest) -> AsyncIterator[Any]:
     """Every item of every page.
 
     Raises Blocked where the first page cannot be asked for, and RequestFailed for a page that fails, is not JSON, has
@@ -73,7 +71,7 @@ async def options(client: Client, field: FormField, scope: Scope, manifest: Mani
     return found
 
 
-async def _page(client: Client, call: Paged, wire: Wire, number: int) -> Any:
+async def _page(client: Client, call: AnyPaged, wire: Wire, number: int) -> Any:
     """One page's content."""
     try:
         answer = await client.send(wire, follow=True)
@@ -95,7 +93,7 @@ def _problem(answer: Answer) -> str | None:
     return "is not JSON" if answer.json() is None else None
 
 
-def _next(call: Paged, wire: Wire, scope: Scope, manifest: Manifest, content: Any, number: int) -> Wire | None:
+def _next(call: AnyPaged, wire: Wire, scope: Scope, manifest: Manifest, content: Any, number: int) -> Wire | None:
     """The next page's request; None after the last. What may be shown of it is the first page's URL."""
     path = call.next_page_from or call.next_page_token_from
     found = walk(content, path) if path else None

@@ -13,16 +13,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from reconciler.model.errors import Blocked
-from reconciler.model.manifest import Call, FormField, Listing, Manifest, Request
+from reconciler.model.manifest import AnyCall, Call, Manifest, Request
 from reconciler.model.scope import Scope
 from reconciler.model.template import PLACEHOLDER
-from reconciler.requests.encode import body
+from reconciler.requests.encode import FORM, body
 from reconciler.requests.sign import SIGNED_WITH, Pritunl
 from reconciler.requests.template import render_data, render_text, render_url
 
-__all__ = ["AnyCall", "Wire", "canonical", "expected", "outline", "render"]
-
-AnyCall = Call | Listing | FormField
+__all__ = ["Wire", "canonical", "expected", "outline", "render"]
 
 UNCOUNTED = frozenset({"oauth", "responses", "redirect_url", "access_overview"})
 """What may differ between two renderings of the same request (STATES.md)."""
@@ -60,8 +58,8 @@ def render(call: AnyCall, scope: Scope, manifest: Manifest, *, files: Mapping[st
     scope = scope.now()
     url = render_url(call.url or "", scope)
     headers = _render_headers(_headers(call, manifest), scope)
-    given = headers["content-type"][1] if "content-type" in headers else None
-    content, content_type = body(_data(call), given, scope, _attached(call, files or {}))
+    given = headers["content-type"][1] if "content-type" in headers else FORM if call.cast_data_to_json else None
+    content, content_type = body(call.data, given, scope, _attached(call, files or {}))
     if content_type is not None:
         headers["content-type"] = ("Content-Type", content_type)
     return Wire(
@@ -95,7 +93,7 @@ def canonical(call: AnyCall, scope: Scope, manifest: Manifest) -> Any:
         "method": call.method,
         "url": render_url(call.url or "", steady).text,
         "headers": render_data(_headers(call, manifest), steady),
-        "data": render_data(_data(call), steady),
+        "data": render_data(call.data, steady),
         "files": dict(call.files) if isinstance(call, Request) else {},
         "signed": signed,
     }
@@ -109,10 +107,6 @@ def expected(text: str, scope: Scope) -> str:
 def _headers(call: AnyCall, manifest: Manifest) -> dict[str, str]:
     """The request's own headers replace the default ones whole; ChiefOnboarding writes `{}` where there are none."""
     return call.headers or manifest.headers
-
-
-def _data(call: AnyCall) -> Any:
-    return call.data if isinstance(call, Request | FormField) else None
 
 
 def _signed(call: AnyCall) -> bool:

@@ -29,14 +29,17 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 PLACES: dict[str, tuple[str, tuple[str, ...]]] = {
     "Manifest": ("manifest.md", ("The manifest",)),
-    "FormField": ("manifest.md", ("form",)),
-    "Item": ("manifest.md", ("items",)),
-    "Exists": ("manifest.md", ("exists",)),
-    "Listing": ("manifest.md", ("list",)),
-    "Request": ("manifest.md", ("Requests",)),
+    "FormField": ("manifest.md", ("form", "Paging", "Sent along")),
+        "Exists": ("manifest.md", ("exists", "The record", "Sent along")),
+    "Listing": ("manifest.md", ("list", "Paging", "Sent along")),
+    "Pending": ("manifest.md", ("pending", "list", "Paging", "Sent along")),
+    "Ready": ("manifest.md", ("ready", "exists", "Sent along")),
+    "CountUp": ("manifest.md", ("count_up",)),
+    "Invitation": ("manifest.md", ("invitation",)),
+    "Request": ("manifest.md", ("Requests", "Sent along")),
     "Condition": ("manifest.md", ("continue_if",)),
     "Polling": ("manifest.md", ("polling",)),
-    "Revoke": ("manifest.md", ("Requests", "revoke")),
+    "Revoke": ("manifest.md", ("Requests", "revoke", "Sent along")),
     "InitialDataField": ("manifest.md", ("initial_data_form",)),
     "ExtraUserInfo": ("manifest.md", ("extra_user_info",)),
     "OAuth": ("manifest.md", ("oauth",)),
@@ -56,8 +59,8 @@ PLACES: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 """Where each model's table is: the page, and the headings over it."""
 
-WRITTEN_OTHERWISE = {"At"}
-"""Models that no file spells out: `at` is one word, and a table of its own says which."""
+WRITTEN_OTHERWISE = {"At", "Item"}
+"""Models without a table: `at` is one word, and an item's keys are what `choice_value` and `choice_name` name."""
 
 
 def rows(page: str, heading: str, cell: int = 1) -> set[str]:

@@ -1,0 +1,145 @@
+"""`exists`: how a service is asked for an account, one at a time or for everybody.
+
+Where a value is compared, `path → value` is a map from a dotted path to what has to stand there; the values are
+templates.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from reconciler.model.base import Identifier
+from reconciler.model.request import Call, Method, NonEmpty, Paged, Text
+
+__all__ = ["FILLED", "Compared", "Exists", "Listing", "Pending", "Ready"]
+
+FILLED = (
+    "email",
+    "first_name",
+    "last_name",
+    "position",
+    "department",
+    "start",
+    "end",
+    "phone",
+    "manager",
+    "manager_email",
+    "buddy",
+    "buddy_email",
+)
+"""The keys of a hire that a listing may fill, beside `extra.NAME`."""
+
+_EXTRA = "extra."
+
+
+def _comparable(value: dict[str, Any]) -> dict[str, Any]:
+    for path, wanted in value.items():
+        if wanted is None:
+            raise ValueError(f"{path}: nothing equals null; write the text that stands there, or take the path out")
+        if isinstance(wanted, dict) or (isinstance(wanted, list) and any(isinstance(it, dict | list) for it in wanted)):
+            raise ValueError(f"{path}: a map is not compared; write a path for each value in it, such as {path}.KEY")
+    return value
+
+
+Compared = Annotated[dict[NonEmpty, Any], AfterValidator(_comparable)]
+"""path → value."""
+
+
+def _fills_a_hire(value: dict[str, str]) -> dict[str, str]:
+    for key in value:
+        if key not in FILLED and not (key.startswith(_EXTRA) and len(key) > len(_EXTRA)):
+            raise ValueError(f"{key} is no key of a hire; allowed: {', '.join(FILLED)}, extra.NAME")
+    return value
+
+
+class Ready(Call):
+    """`exists.ready`: asked once a pass before an absence counts."""
+
+    method: Method = "GET"
+    expected: Text | None = None
+
+    @model_validator(mode="after")
+    def _expects_an_answer(self) -> Self:
+        if not self.expected and self.status_code is None:
+            raise ValueError("expected is empty: any answer would contain it; write what one says of a service that is")
+        return self
+
+
+class Everybody(Paged):
+    """A paged listing in which people are found by `match`."""
+
+    url: NonEmpty
+    method: Method = "GET"
+    data_from: Text = ""
+    match: NonEmpty
+
+
+class Listing(Everybody):
+    """`exists.list`: a paged listing that answers for everybody, and shows who else is there."""
+
+    account: NonEmpty | None = None
+    fields: Annotated[dict[NonEmpty, NonEmpty], AfterValidator(_fills_a_hire)] = {}
+    only: Compared = {}
+
+
+class Pending(Everybody):
+    """`exists.pending`: a paged listing of the invitations that are open."""
+
+    store_data: dict[Identifier, NonEmpty] = {}
+
+
+class Exists(Call):
+    """The check: the account is there when the response contains `expected`.
+
+    `record` and `match` say what of the answer the account is, `invited`, `where` and `inactive` what stands in it,
+    `absent` what an answer says where there is none.
+    """
+
+    method: Method = "GET"
+    expected: Text | None = None
+    store_data: dict[Identifier, NonEmpty] = {}
+    record: Text | None = None
+    match: NonEmpty | None = None
+    invited: Compared = {}
+    where: Compared = {}
+    inactive: Compared = {}
+    absent: Compared = {}
+    ready: Ready | None = None
+    pending: Pending | None = None
+    listing: Annotated[Listing | None, Field(alias="list")] = None
+
+    @property
+    def compares(self) -> bool:
+        """Whether a record is looked for in the answer."""
+        return bool(self.record is not None or self.match or self.invited or self.where or self.inactive)
+
+    @property
+    def ours(self) -> bool:
+        """Whether it uses an addition that ChiefOnboarding does not know."""
+        others = (self.absent, self.ready, self.pending, self.listing)
+        return self.compares or any(others)
+
+    @model_validator(mode="after")
+    def _expects_something(self) -> Self:
+        if not self.expected and self.status_code is None:
+            raise ValueError("expected is empty: any answer would contain it; write what one says of an account")
+        if not self.expected:
+            for key, what in (
+                ("list", self.listing),
+                ("match", self.match),
+                ("pending", self.pending),
+                ("absent", self.absent),
+            ):
+                if what:
+                    raise ValueError(f"{key} needs expected: {_NEEDED[key]}")
+        return self
+
+
+_NEEDED = {
+    "list": "what `match` is held against",
+    "match": "what it is held against",
+    "pending": "what `match` is held against",
+    "absent": "what an answer says of an account that is there",
+}

@@ -1,0 +1,182 @@
+"""What every request of a manifest has, whether it checks, executes, revokes, lists or fetches a token.
+
+ChiefOnboarding's builder leaves properties empty instead of out; `{}`, `[]` and `""` count as not there wherever its
+builder writes them (DESIGN section 2.3).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, StringConstraints, field_validator, model_validator
+
+from reconciler.model.base import Identifier, Model, as_text
+from reconciler.model.template import names
+
+__all__ = [
+    "PAGE_TOKEN",
+    "SAFE_METHODS",
+    "Call",
+    "Condition",
+    "CountUp",
+    "Headers",
+    "Method",
+    "NonEmpty",
+    "Paged",
+    "Polling",
+    "Request",
+    "Revoke",
+    "Sent",
+    "Text",
+    "WholeNumber",
+    "empty_is_none",
+]
+
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+PAGE_TOKEN = "NEXT_PAGE_TOKEN"  # noqa: S105  the name of a variable
+
+
+def _upper(value: Any) -> Any:
+    return value.upper() if isinstance(value, str) else value
+
+
+Method = Annotated[
+    Literal["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"],
+    BeforeValidator(_upper),
+]
+
+
+def _headers(value: Any) -> Any:
+    """A map, or ChiefOnboarding's stored form: a list of `{key, value}`."""
+    if isinstance(value, list) and all(isinstance(item, dict) and set(item) == {"key", "value"} for item in value):
+        return {as_text(item["key"]): item["value"] for item in value}
+    return value
+
+
+Text = Annotated[str, BeforeValidator(as_text)]
+Headers = Annotated[dict[Text, Text], BeforeValidator(_headers)]
+
+
+def _number(value: Any) -> Any:
+    return int(value) if isinstance(value, str) and value.isascii() and value.isdigit() else value
+
+
+def _empty_is_none(value: Any) -> Any:
+    return None if value in ({}, [], "") else value
+
+
+empty_is_none = BeforeValidator(_empty_is_none)
+"""For a property that ChiefOnboarding's builder may leave empty."""
+
+StatusCode = Annotated[int, BeforeValidator(_number), Field(ge=100, le=599)]
+WholeNumber = Annotated[int, BeforeValidator(_number), Field(ge=0)]
+NonEmpty = Annotated[str, BeforeValidator(as_text), StringConstraints(min_length=1)]
+
+
+class Condition(Model):
+    """`continue_if`: the attempt goes on only where the response has this value at this path."""
+
+    response_notation: NonEmpty
+    value: Text
+
+
+class Polling(Model):
+    """`polling`: the request is sent up to `amount` times, `interval` seconds apart, until `continue_if` holds."""
+
+    interval: Annotated[int, BeforeValidator(_number), Field(ge=1, le=3600)]
+    amount: Annotated[int, BeforeValidator(_number), Field(ge=1, le=100)]
+
+
+class Sent(Model):
+    """What is sent along with a URL. `headers`, where given and not empty, replace the manifest's default ones whole.
+
+    `quote: odata` doubles `'` in the values that are put into the URL.
+    """
+
+    headers: Headers | None = None
+    data: Annotated[Any, empty_is_none] = None
+    cast_data_to_json: bool = False
+    quote: Literal["odata"] | None = None
+
+
+class Call(Sent):
+    """A single request, and which of its answers are a success."""
+
+    url: NonEmpty
+    method: Method = "POST"
+    status_code: list[StatusCode] | None = None
+    fail_when_4xx_response_code: bool = True
+    extra_headers: Literal["pritunl"] | None = None
+
+    @property
+    def mutates(self) -> bool:
+        """Whether the request can change something: all but GET, HEAD and OPTIONS (STATES.md)."""
+        return self.method not in SAFE_METHODS
+
+    @field_validator("status_code")
+    @classmethod
+    def _not_empty(cls, value: list[int] | None) -> list[int] | None:
+        return value or None
+
+
+class Request(Call):
+    """One of the `execute` or `update` requests, or of OAuth's."""
+
+    store_data: dict[Identifier, NonEmpty] = {}
+    continue_if: Annotated[Condition | None, empty_is_none] = None
+    polling: Annotated[Polling | None, empty_is_none] = None
+    save_as_file: Annotated[NonEmpty | None, empty_is_none] = None
+    files: dict[Identifier, NonEmpty] = {}
+
+    @model_validator(mode="after")
+    def _polling_has_an_end(self) -> Self:
+        if self.polling is not None and self.continue_if is None:
+            raise ValueError("polling needs continue_if: without it there is nothing to wait for")
+        return self
+
+
+class Revoke(Request):
+    """One of the `revoke` or `withdraw` requests; `expected` is text that the response must contain."""
+
+    expected: Text | None = None
+
+
+class CountUp(Model):
+    """`count_up`: a query parameter that counts pages or items, from the first page on.
+
+    Reading ends when as many items were read as `total_from` says, or on an empty page.
+    """
+
+    parameter: NonEmpty
+    first: WholeNumber = 1
+    step: Annotated[int, BeforeValidator(_number), Field(ge=1)] = 1
+    total_from: NonEmpty | None = None
+
+
+class Paged(Sent):
+    """The paging keys of a listing and of a form field's `url`: the next URL, a token and where it goes, or a count."""
+
+    next_page_from: NonEmpty | None = None
+    next_page_token_from: NonEmpty | None = None
+    next_page: NonEmpty | None = None
+    count_up: CountUp | None = None
+
+    @property
+    def pages(self) -> bool:
+        """Whether it says how to come to further pages."""
+        return bool(self.next_page_from or self.next_page_token_from or self.count_up)
+
+    @model_validator(mode="after")
+    def _one_way_on(self) -> Self:
+        if self.next_page is not None and self.next_page_token_from is None:
+            raise ValueError("next_page and next_page_token_from belong together")
+        if self.next_page_token_from is not None and self.next_page is None and PAGE_TOKEN not in names(self.data):
+            raise ValueError(
+                "next_page and next_page_token_from belong together, but where data has {{NEXT_PAGE_TOKEN}} in it"
+            )
+        if self.next_page_from is not None and self.next_page_token_from is not None:
+            raise ValueError("next_page_from gives the whole next URL: leave next_page and next_page_token_from out")
+        if self.count_up is not None and (self.next_page_from or self.next_page_token_from):
+            raise ValueError("count_up is a way to page of its own: leave the other paging keys out")
+        return self

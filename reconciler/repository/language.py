@@ -1,0 +1,93 @@
+"""What a manifest's keys need of each other, where one key alone is right: a rule that nothing could ever meet."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from reconciler.model.errors import Severity
+from reconciler.model.manifest import Exists, Manifest
+from reconciler.model.scope import HIRE_NAMES
+from reconciler.model.template import PLACEHOLDER, names
+from reconciler.repository.problems import Path
+
+__all__ = ["language_problems"]
+
+Found = tuple[Path, str, Severity]
+
+_SEVERAL = re.compile(r"[\s\"'{}\[\]:,;<>=]")
+"""What stands between two values, or around one: no account is called like that."""
+
+
+def language_problems(manifest: Manifest) -> Iterator[Found]:
+    """Each with its place in the file, a sentence that says what to do, and its severity."""
+    for path, message in (*_updates(manifest), *_invitations(manifest), *_identities(manifest)):
+        yield path, message, Severity.ERROR
+    if manifest.exists is not None:
+        for path, message in _unread(manifest.exists):
+            yield path, message, Severity.ERROR
+        for path, message in _several(manifest.exists):
+            yield path, message, Severity.WARNING
+
+
+def _updates(manifest: Manifest) -> Iterator[tuple[Path, str]]:
+    if not manifest.update:
+        return
+    if manifest.update == "execute" and not manifest.execute:
+        yield ("update",), "there is nothing to execute; write the requests that update an account"
+        return
+    exists = manifest.exists
+    if exists is not None and (exists.where or exists.inactive):
+        return
+    given = {*HIRE_NAMES, *(field.id for field in manifest.form), *(info.id for info in manifest.extra_user_info)}
+    used = names([request.model_dump() for request in (*manifest.execute, *manifest.updates)])
+    if given.isdisjoint(name.partition(".")[0] for name in used):
+        yield (
+            ("update",),
+            "nothing tells that an account differs: give exists a `where` or an `inactive`, or use a value of the hire "
+            "or the form in a request",
+        )
+
+
+def _invitations(manifest: Manifest) -> Iterator[tuple[Path, str]]:
+    if manifest.exists is not None and manifest.exists.pending is not None:
+        return
+    for key, there in (("invitation", manifest.invitation is not None), ("withdraw", bool(manifest.withdraw))):
+        if there:
+            yield (key,), "nothing tells that an invitation is open: give exists a `pending`, or take this out"
+
+
+def _identities(manifest: Manifest) -> Iterator[tuple[Path, str]]:
+    exists = manifest.exists
+    asked = frozenset[str]()
+    if exists is not None:
+        asked = names([exists.model_dump(exclude={"listing", "pending", "ready"}), exists.headers or manifest.headers])
+    for index, field in enumerate(manifest.form):
+        if field.identity and field.id not in asked:
+            message = f"exists does not use {{{{{field.id}}}}}, so one thing could not be told from another"
+            yield ("form", index, "identity"), f"{message}; use it there, or take identity out"
+
+
+def _unread(exists: Exists) -> Iterator[tuple[Path, str]]:
+    for key in ("record", "match", "invited", "where", "inactive", "absent"):
+        if exists.method == "HEAD" and getattr(exists, key):
+            yield ("exists", key), "the answer to a HEAD has nothing in it that could be compared; ask with GET"
+
+
+def _several(exists: Exists) -> Iterator[tuple[Path, str]]:
+    """Where `expected` is more than one value, and a single one is held against it."""
+    held = [key for key, there in _held(exists) if there]
+    if held and exists.expected and _SEVERAL.search(PLACEHOLDER.sub("", exists.expected).strip()):
+        yield (
+            ("exists", "expected"),
+            f"is more than one value, and {' and '.join(held)} can equal only one: write the value alone, such as "
+            "{{email}}",
+        )
+
+
+def _held(exists: Exists) -> tuple[tuple[str, bool], ...]:
+    return (
+        ("match", exists.match is not None),
+        ("list", exists.listing is not None),
+        ("pending", exists.pending is not None),
+    )
