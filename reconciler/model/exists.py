@@ -36,6 +36,8 @@ _EXTRA = "extra."
 
 def _comparable(value: dict[str, Any]) -> dict[str, Any]:
     for path, wanted in value.items():
+        if not path:
+            raise ValueError("a path is empty; write where the value stands, such as user.role")
         if wanted is None:
             raise ValueError(f"{path}: nothing equals null; write the text that stands there, or take the path out")
         if isinstance(wanted, dict) or (isinstance(wanted, list) and any(isinstance(it, dict | list) for it in wanted)):
@@ -43,7 +45,7 @@ def _comparable(value: dict[str, Any]) -> dict[str, Any]:
     return value
 
 
-Compared = Annotated[dict[NonEmpty, Any], AfterValidator(_comparable)]
+Compared = Annotated[dict[Text, Any], AfterValidator(_comparable)]
 """path → value."""
 
 

@@ -42,11 +42,10 @@ def _updates(manifest: Manifest) -> Iterator[tuple[Path, str]]:
     given = {*HIRE_NAMES, *(field.id for field in manifest.form), *(info.id for info in manifest.extra_user_info)}
     used = names([request.model_dump() for request in (*manifest.execute, *manifest.updates)])
     if given.isdisjoint(name.partition(".")[0] for name in used):
-        yield (
-            ("update",),
-            "nothing tells that an account differs: give exists a `where` or an `inactive`, or use a value of the hire "
-            "or the form in a request",
+        message = (
+            "nothing tells that an account differs: give exists a `where` or an `inactive`, or use a value of a grant"
         )
+        yield ("update",), message
 
 
 def _invitations(manifest: Manifest) -> Iterator[tuple[Path, str]]:
@@ -78,11 +77,8 @@ def _several(exists: Exists) -> Iterator[tuple[Path, str]]:
     """Where `expected` is more than one value, and a single one is held against it."""
     held = [key for key, there in _held(exists) if there]
     if held and exists.expected and _SEVERAL.search(PLACEHOLDER.sub("", exists.expected).strip()):
-        yield (
-            ("exists", "expected"),
-            f"is more than one value, and {' and '.join(held)} can equal only one: write the value alone, such as "
-            "{{email}}",
-        )
+        what = f"is more than one value, and {' and '.join(held)} can equal only one"
+        yield ("exists", "expected"), f"{what}: write the value alone, such as {{{{email}}}}"
 
 
 def _held(exists: Exists) -> tuple[tuple[str, bool], ...]:

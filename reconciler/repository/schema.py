@@ -190,6 +190,7 @@ _BEFORE: dict[str, _Rule] = {
     "_starttls": _either({"type": "boolean"}),
     "_empty_is_none": _either({"enum": [{}, [], "", None]}),
     "_dated": _with(),
+    "_no_fields": _with(),
     "_items_by_their_keys": _items_of_any_keys,
     "_provisions_accounts": _with(),
 }
@@ -235,7 +236,7 @@ _AFTER: dict[str, _Rule] = {
             },
         }
     ),
-    "_comparable": _with(),
+    "_comparable": _with(propertyNames={"minLength": 1}),
     "_fills_a_hire": _with(),
     "_expects_an_answer": _all_of({"anyOf": [{"required": ["expected"]}, {"required": ["status_code"]}]}),
     "_has_a_receiver": _all_of(

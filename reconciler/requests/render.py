@@ -22,6 +22,8 @@ from reconciler.requests.template import render_data, render_text, render_url
 
 __all__ = ["Wire", "canonical", "expected", "outline", "render"]
 
+BODILESS = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
+
 UNCOUNTED = frozenset({"oauth", "responses", "redirect_url", "access_overview"})
 """What may differ between two renderings of the same request (STATES.md)."""
 
@@ -59,7 +61,7 @@ def render(call: AnyCall, scope: Scope, manifest: Manifest, *, files: Mapping[st
     url = render_url(call.url or "", scope)
     headers = _render_headers(_headers(call, manifest), scope)
     given = headers["content-type"][1] if "content-type" in headers else FORM if call.cast_data_to_json else None
-    content, content_type = body(call.data, given, scope, _attached(call, files or {}))
+    content, content_type = body(_data(call), given, scope, _attached(call, files or {}))
     if content_type is not None:
         headers["content-type"] = ("Content-Type", content_type)
     return Wire(
@@ -107,6 +109,11 @@ def expected(text: str, scope: Scope) -> str:
 def _headers(call: AnyCall, manifest: Manifest) -> dict[str, str]:
     """The request's own headers replace the default ones whole; ChiefOnboarding writes `{}` where there are none."""
     return call.headers or manifest.headers
+
+
+def _data(call: AnyCall) -> Any:
+    """ChiefOnboarding writes `data: {}` where a request has none: no service expects a body with these methods."""
+    return None if call.data == {} and call.method in BODILESS else call.data
 
 
 def _signed(call: AnyCall) -> bool:

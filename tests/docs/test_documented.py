@@ -30,7 +30,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 PLACES: dict[str, tuple[str, tuple[str, ...]]] = {
     "Manifest": ("manifest.md", ("The manifest",)),
     "FormField": ("manifest.md", ("form", "Paging", "Sent along")),
-        "Exists": ("manifest.md", ("exists", "The record", "Sent along")),
+    "Exists": ("manifest.md", ("exists", "The record", "Sent along")),
     "Listing": ("manifest.md", ("list", "Paging", "Sent along")),
     "Pending": ("manifest.md", ("pending", "list", "Paging", "Sent along")),
     "Ready": ("manifest.md", ("ready", "exists", "Sent along")),

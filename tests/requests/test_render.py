@@ -256,3 +256,24 @@ def test_expected():
     assert expected('"email":"{{email}}"', SCOPE) == '"email":"ada@example.com"'
     with pytest.raises(MissingVariable):
         expected("{{responses.0.id}}", SCOPE)
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE"])
+def test_empty_data_is_no_body_with_methods_that_have_none(method: str) -> None:
+    wire = render(Request(url="https://x.example", method=method, data={}), Scope(), Manifest())
+    assert wire.content is None
+    assert not [name for name, _ in wire.headers if name.lower() == "content-type"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "content", "kind"),
+    [
+        ({}, b"user=ann%40x.com", "application/x-www-form-urlencoded"),
+        ({"Content-Type": "application/json"}, b'{"user": "ann@x.com"}', "application/json"),
+    ],
+)
+def test_cast_data_to_json_sends_a_form_only_without_a_content_type(headers, content: bytes, kind: str) -> None:
+    call = Request(url="https://x.example", data={"user": "ann@x.com"}, cast_data_to_json=True, headers=headers)
+    wire = render(call, Scope(), Manifest())
+    assert wire.content == content
+    assert dict(wire.headers)["Content-Type"] == kind
