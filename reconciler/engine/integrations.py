@@ -34,10 +34,13 @@ from reconciler.requests.template import render_text, render_url
 from reconciler.secrets.initial_data import InitialData
 from reconciler.secrets.sealed import Sealer
 
-__all__ = ["Integration", "Lending", "Prepared", "initial_layer", "integrations_of", "saved"]
+__all__ = ["LEDGER", "Integration", "Lending", "Prepared", "initial_layer", "integrations_of", "saved"]
 
 AT_RUN_TIME = frozenset({"responses", "oauth", "access_overview", "redirect_url"})
 """What is known only at run time, and what a digest therefore does not count (STATES.md)."""
+
+LEDGER = "the ledger"
+"""Where an orphan's values come from: git has it no longer."""
 
 _AUTHORITY = re.compile(r"^(?:[A-Za-z][A-Za-z0-9+.-]*://)?([^/?#]*)")
 _HOST = re.compile(r"(?:https?://)?[A-Za-z0-9.-]+(?::\d+)?/?")
@@ -80,7 +83,7 @@ class Prepared:
 
     def under(self, integration: Integration, email: str) -> Prepared:
         """The same account's check under another address. Raises Blocked like `Integration.prepare`."""
-        scope = self.scope.over(Layer("the ledger", {"email": email}))
+        scope = self.scope.over(Layer(LEDGER, {"email": email}))
         check, wanted = integration.check(scope)
         return replace(self, scope=scope, check=check, wanted=wanted)
 
@@ -280,7 +283,7 @@ class Integration:
             service=record.service,
             source=record.source,
             manifest=self.manifest,
-            layers=(Layer("the ledger", record.values),),
+            layers=(Layer(LEDGER, record.values),),
             needs=record.needs,
             origin=record.origin,
         )

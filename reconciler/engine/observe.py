@@ -101,7 +101,7 @@ class Checker:
         listings: Listings | None = None,
     ) -> None:
         self._clock = clock
-        self._redactor = redactor
+        self.redactor = redactor
         self.listings = listings
         self._options: dict[tuple[str, str], asyncio.Task[list[Option] | Unknown]] = {}
         self._progressed = progressed
@@ -136,10 +136,10 @@ class Checker:
                 return Present()
             answer = await self._ask(integration, prepared)
         except (Blocked, RequestFailed) as error:
-            return Unknown(self._redactor.redact(str(error)))
+            return Unknown(self.redactor.redact(str(error)))
         found = verdict(exists, wanted, answer)
         if isinstance(found, Unknown):
-            return Unknown(self._redactor.redact(found.reason))
+            return Unknown(self.redactor.redact(found.reason))
         return found
 
     async def _ask(self, integration: Integration, prepared: Prepared) -> Answer:
@@ -173,7 +173,7 @@ class Checker:
                 scope = scope.over(fresh)
             return await options(integration.client, field, scope, integration.manifest)
         except RequestFailed as error:
-            return Unknown(f"the options of {field_id}: {self._redactor.redact(str(error))}")
+            return Unknown(f"the options of {field_id}: {self.redactor.redact(str(error))}")
 
     async def resolved(self, integration: Integration, grant: Grant, *, all_choices: bool) -> Grant | Unknown:
         """The grant with its named choices replaced by their values.

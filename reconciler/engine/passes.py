@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 from reconciler.engine import guard
 from reconciler.engine import record as records
@@ -40,6 +41,7 @@ from reconciler.model.settings import Settings
 from reconciler.model.status import Action, Event, Status
 from reconciler.repository.desired import Desired
 from reconciler.repository.source import Tree
+from reconciler.requests.shown import shown_body
 
 __all__ = ["LAST", "Look", "dry_report", "look", "reconcile", "recover"]
 
@@ -185,16 +187,26 @@ def _record_of(item: Planned, result: Look) -> tuple[Record, list[Happening]]:
     )
 
 
-def _row(item: Planned, record: Record) -> Row:
-    acting = record.action in guard.ACTS
-    outlines = item.prepared.outlines[item.decision.resume :] if item.prepared is not None and acting else ()
-    return Row.of(record, grant=item.grant, guarded=item.decision.guarded, requests=outlines)
+def _row(item: Planned, record: Record, result: Look) -> Row:
+    integration = result.integrations.get(item.grant.integration)
+    form = () if integration is None else [field.id for field in integration.manifest.form]
+    asks = partial(_asks, item, result) if record.action in guard.ACTS and item.prepared is not None else tuple
+    return Row.of(record, grant=item.grant, guarded=item.decision.guarded, form=form, asks=asks)
+
+
+def _asks(item: Planned, result: Look) -> tuple[Mapping[str, Any], ...]:
+    """What a plan would send for a grant, from the request on at which it would begin."""
+    prepared, manifest = item.prepared, result.integrations[item.grant.integration].manifest
+    assert prepared is not None
+    calls = list(zip(prepared.outlines, manifest.execute if item.wanted else manifest.revoke, strict=False))
+    bodies = ((outline, shown_body(call, prepared.scope, manifest)) for outline, call in calls[item.decision.resume :])
+    return tuple({**outline, "body": result.checker.redactor.redact_all(body)} for outline, body in bodies)
 
 
 def dry_report(result: Look) -> Report:
     """What a dry run shows."""
     report = Report(result.desired.revision, dry_run=True, problems=result.problems)
-    report.rows = [_row(item, _record_of(item, result)[0]) for item in result.planned]
+    report.rows = [_row(item, _record_of(item, result)[0], result) for item in result.planned]
     return report
 
 
@@ -253,7 +265,7 @@ async def reconcile(
     after = await turns.take()
     if result.released:
         ledger.begin_resync()  # once: what was let through no longer counts
-    report.rows = [_row(item, after.get(key, record)) for key, (item, record) in looked.items()]
+    report.rows = [_row(item, after.get(key, record), result) for key, (item, record) in looked.items()]
     _note(result, ledger, stamp(world.clock.now()))
     if result.settings.alerts:
         lines = [line for line in ledger.history(since=result.policy.now) if line.key in looked]

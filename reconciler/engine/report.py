@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
+from reconciler.engine.integrations import LEDGER
+from reconciler.engine.review import jsonable
 from reconciler.model.clock import stamp
 from reconciler.model.errors import Problem, Severity
 from reconciler.model.grant import Grant, Record
@@ -37,7 +39,15 @@ class Row:
     guarded: bool = False
     since: datetime | None = None
     revision: str | None = None
-    requests: tuple[Mapping[str, str], ...] = ()
+    name: str = ""
+    values: Mapping[str, Any] = field(default_factory=dict)
+    asks: Callable[[], tuple[Mapping[str, Any], ...]] = field(default=tuple, repr=False, compare=False)
+    """Makes `requests`, which few rows are asked for."""
+
+    @property
+    def requests(self) -> tuple[Mapping[str, Any], ...]:
+        """What would be sent: method, URL and body of each request."""
+        return self.asks()
 
     @classmethod
     def of(
@@ -46,10 +56,17 @@ class Row:
         *,
         grant: Grant | None = None,
         guarded: bool = False,
-        requests: tuple[Mapping[str, str], ...] = (),
+        form: Iterable[str] = (),
+        asks: Callable[[], tuple[Mapping[str, Any], ...]] = tuple,
     ) -> Row:
-        """The row of a record; whose it is and where it stands as the `grant` has it, where there is one."""
+        """The row of a record; whose it is and where it stands as the `grant` has it, where there is one.
+
+        Without a grant that git wants, its values are those the ledger has for the fields of the `form`.
+        """
         named = grant or record
+        values = _given(grant) if grant is not None else None
+        if values is None:
+            values = {name: record.values[name] for name in form if record.values.get(name) is not None}
         return cls(
             hire=record.key.hire,
             email=named.email,
@@ -67,7 +84,9 @@ class Row:
             guarded=guarded,
             since=record.confirmed_at or record.executed_at,
             revision=record.revision,
-            requests=requests,
+            name=_name(record, grant),
+            values=values,
+            asks=asks,
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -85,12 +104,32 @@ class Row:
             "checked_at": stamp(self.checked_at),
             "last_error": self.last_error,
             "source": self.source,
+            "values": dict(self.values),
+            "differs": {},
+            "granted_in": None,
+            "author": None,
+            "approved_by": [],
             "changed": self.changed,
             "guarded": self.guarded,
             "since": stamp(self.since),
             "revision": self.revision,
             "requests": [dict(request) for request in self.requests],
         }
+
+
+def _given(grant: Grant) -> dict[str, Any] | None:
+    """The form as the entry fills it in; None for an orphan, which has no entry."""
+    if grant.layers and grant.layers[0].origin == LEDGER:
+        return None
+    entry = next((layer.values for layer in grant.layers if layer.origin == grant.source), {})
+    return {name: jsonable(value) for name, value in entry.items()}
+
+
+def _name(record: Record, grant: Grant | None) -> str:
+    """The hire's full name, as far as git or the ledger has it."""
+    layers = grant.layers if grant is not None else ()
+    found = [record.values, *(layer.values for layer in layers if "first_name" in layer.values)]
+    return " ".join(str(part) for part in (found[-1].get("first_name"), found[-1].get("last_name")) if part)
 
 
 @dataclass(slots=True)

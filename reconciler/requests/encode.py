@@ -20,7 +20,7 @@ from reconciler.model.scope import Scope
 from reconciler.model.template import PLACEHOLDER
 from reconciler.requests.template import render_data, render_text, substitute, written
 
-__all__ = ["FORM", "JSON", "MULTIPART", "body"]
+__all__ = ["FORM", "JSON", "MULTIPART", "body", "structure"]
 
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
@@ -43,7 +43,7 @@ def body(
         return _multipart(_fields(render_data(data, scope), MULTIPART), files)
     if data is None:
         return None, content_type
-    rendered = _render_string(data, kind, scope) if isinstance(data, str) else render_data(data, scope)
+    rendered = structure(data, kind, scope)
     if isinstance(rendered, str):
         return rendered.encode(errors="replace"), content_type or JSON
     if kind == FORM:
@@ -52,6 +52,11 @@ def body(
         return json.dumps(rendered, allow_nan=False).encode(), content_type or JSON
     except ValueError:
         raise Blocked("data holds a number that JSON does not have") from None
+
+
+def structure(data: Any, kind: str, scope: Scope) -> Any:
+    """Data with its values put in, before it is encoded as its type `kind` wants it. Raises MissingVariable."""
+    return _render_string(data, kind, scope) if isinstance(data, str) else render_data(data, scope)
 
 
 def _render_string(data: str, kind: str, scope: Scope) -> Any:

@@ -98,7 +98,7 @@ def test_a_revocation_checks_first_and_sends_what_the_manifest_says(pruning, acc
     without(repo)
     planned = row(pruning.plan(), "ada", "tool")
     assert (planned.status, planned.action) == (Status.ORPHANED, Action.REVOKE)
-    assert planned.requests == ({"method": "DELETE", "url": f"{accounts.url}/users/ada%40example.com"},)
+    assert planned.requests == ({"method": "DELETE", "url": f"{accounts.url}/users/ada%40example.com", "body": None},)
     before = len(accounts.calls())
     report = pruning.reconcile()
     gone = row(report, "ada", "tool")

@@ -103,8 +103,8 @@ def test_the_seeds_manifest_unchanged(repo: Repo, workplace: Workplace) -> None:
     assert planned.code == 2, planned.err
     assert planned.json["summary"] == {"present": 1, "missing": 2}
     assert planned.grant("ada", "asana")["requests"] == [
-        {"method": "POST", "url": f"{workplace.url}/api/1.0/workspaces/***/addUser"},
-        {"method": "POST", "url": f"{workplace.url}/api/1.0/teams/501/addUser"},
+        {"method": "POST", "url": f"{workplace.url}/api/1.0/{path}", "body": {"data": {"user": "ada@example.com"}}}
+        for path in ("workspaces/***/addUser", "teams/501/addUser")
     ]
     assert workplace.calls("POST", "/api/1.0/workspaces") == []
 
@@ -204,6 +204,11 @@ GRANT = {
     "checked_at",
     "last_error",
     "source",
+    "values",
+    "differs",
+    "granted_in",
+    "author",
+    "approved_by",
     "requests",
 }
 """DESIGN section 4.1: fields may be added, never renamed."""
@@ -230,10 +235,11 @@ def test_json_exit_codes_and_selection(repo: Repo, accounts: AccountService) -> 
     assert all(set(grant) >= GRANT for grant in whole["grants"])
     assert [(g["hire"], g["access"]) for g in whole["grants"]] == [("ada", "tool"), ("ada", "other"), ("bob", "tool")]
     ada = planned.grant("ada", "tool")
-    assert ada["requests"] == [
-        {"method": "POST", "url": f"{accounts.url}/users"},
-        {"method": "POST", "url": f"{accounts.url}/teams/7/members"},
+    assert [(request["method"], request["url"]) for request in ada["requests"]] == [
+        ("POST", f"{accounts.url}/users"),
+        ("POST", f"{accounts.url}/teams/7/members"),
     ]
+    assert (ada["values"], ada["differs"], ada["granted_in"]) == ({"TEAM": "7"}, {}, None)
     assert (ada["status"], ada["action"], ada["attempts"], ada["retry_at"]) == ("missing", "execute", 0, None)
     assert ada["reason"] == "exists check: not found"
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", ada["checked_at"])

@@ -1,0 +1,61 @@
+"""What a request would send, as a plan shows it: its data with the values put in, no secret among them.
+
+Nothing here is sent. Secrets are `***`, a value that is made for the run says so, and what only a run can know stays
+`{{name}}`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from reconciler.model.errors import Blocked, MissingVariable
+from reconciler.model.manifest import Call, Manifest, Request
+from reconciler.model.scope import DEFERRED, Found, Scope
+from reconciler.model.secret import MASK, Secret
+from reconciler.requests.encode import FORM, structure
+from reconciler.requests.template import render_text
+
+__all__ = ["GENERATED", "shown_body"]
+
+GENERATED = "(generated)"
+
+
+@dataclass(frozen=True)
+class _Masked(Scope):
+    """A scope whose secrets are masked already, and in which nothing is missing."""
+
+    generated: frozenset[str] = frozenset()
+
+    def look_up(self, name: str) -> Found:
+        try:
+            found = super().look_up(name)
+        except MissingVariable:
+            return Found(DEFERRED, False, "nobody knows yet")
+        if name in self.generated:
+            return replace(found, value=GENERATED)
+        secret = found.secret or isinstance(found.value, Secret)
+        return replace(found, value=MASK, secret=False) if secret else found
+
+
+def shown_body(call: Call, scope: Scope, manifest: Manifest) -> Any:
+    """The data of a request, as a structure where it has one; None for a request without a body."""
+    if not isinstance(call, Request) or (call.data is None and not call.files):
+        return None
+    masked = _Masked(scope.layers, scope.deferred, generated=frozenset(manifest.generated))
+    kind = _kind(call, manifest)
+    try:
+        text = isinstance(call.data, str) and kind == FORM
+        body = render_text(call.data, masked).text if text else structure(call.data, kind, masked)
+    except Blocked as error:
+        return f"({error})"
+    if not call.files:
+        return body
+    attached = {field: f"(the file {name})" for field, name in call.files.items()}
+    return {**(body if isinstance(body, dict) else {}), **attached}
+
+
+def _kind(call: Call, manifest: Manifest) -> str:
+    """The media type that the headers name, as far as they are plain text."""
+    headers = {name.lower(): value for name, value in (call.headers or manifest.headers).items()}
+    return headers.get("content-type", "application/json").partition(";")[0].strip().lower()
