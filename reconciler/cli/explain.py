@@ -116,11 +116,7 @@ def _told(asked: Asked, key: Key, redactor: Redactor) -> dict[str, Any]:
 
 def _broken(key: Key, desired: Desired, record: Record | None) -> str | None:
     """Why a grant that git does not show is held, or None: the file that it stands in cannot be read."""
-    if problems := desired.broken_hires.get(key.hire):
-        return str(problems[0])
-    if record is not None and desired.unreadable(key.hire, record.origin):
-        return f"config/sequences/{record.origin}.yaml cannot be read"
-    return None
+    return desired.held(key.hire, record.email if record else "", record.origin if record else None)
 
 
 def _nothing(key: Key, desired: Desired, remembered: set[str]) -> Exception:

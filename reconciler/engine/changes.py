@@ -179,7 +179,7 @@ def _moved(before: Desired, after: Desired) -> dict[str, str]:
 
 def _held(grant: Grant, after: Desired) -> bool:
     """Whether a grant is not there only because a file that it stands in cannot be read."""
-    return grant.key.hire in after.broken_hires or after.unreadable(grant.key.hire, grant.origin)
+    return after.held(grant.key.hire, grant.email, grant.origin) is not None
 
 
 def _change(kind: Kind, grant: Grant, then: Mapping[str, Any], now: Mapping[str, Any]) -> Change:
@@ -199,6 +199,8 @@ def _fields(files: Files, grant: Grant) -> dict[str, Any]:
         fields["at"] = _at(entry.at)
     if entry.until is not None:
         fields["until"] = entry.until.isoformat()
+    if entry.keep:
+        fields["keep"] = True
     if entry.needs:
         fields["needs"] = list(entry.needs)
     return fields

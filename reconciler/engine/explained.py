@@ -187,7 +187,8 @@ def _following(
             begins = grant is not None and grant.begins is not None and grant.begins > policy.today
             yield reason if begins else "goes on as soon as what it needs is there"
         case Status.ORPHANED:
-            yield again if settings.prune == "revoke" else "nothing on its own: the settings say prune: report"
+            pruned = record is not None and policy.prunes(record.integration)
+            yield again if pruned else "nothing on its own: the settings say prune: report"
             yield f"`reconcile revoke {key}` takes it away"
         case Status.SUSPENDED:
             guarded = reason.startswith("held by the guard")

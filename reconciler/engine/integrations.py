@@ -286,6 +286,7 @@ class Integration:
             layers=(Layer(LEDGER, record.values),),
             needs=record.needs,
             origin=record.origin,
+            keep=record.keep,
         )
 
     def prepare_orphan(self, record: Record, stored: Mapping[str, Any], lenders: tuple[str, ...] = ()) -> Prepared:

@@ -112,6 +112,8 @@ class Walk:
         self._stored = stored
         self._by_hand = by_hand
         self._in_hand = in_hand
+        self._misfits: dict[str, str] = {}
+        """The hires of whom an entry was found not to fit, and why."""
         held = [record for record in records.values() if self._held(record)]
         self._twins = Twins(desired, integrations, checker, held)
         self.problems: list[Problem] = []
@@ -138,8 +140,12 @@ class Walk:
                 grants = self._desired.grants(hire)
                 if chosen is None or hire in chosen:
                     self.problems += self._desired.problems_of(hire, grants)
+                planned = await self._plan_hire(hire, grants)
+                for item in planned:
+                    if item.decision.status is Status.INVALID:
+                        self._misfits[hire] = _misfit(item.grant, item.decision.reason)
                 left = await self._leftovers({grant.key for grant in grants}, of_hire.get(hire, ()))
-                results[hire] = [*await self._plan_hire(hire, grants), *left]
+                results[hire] = [*planned, *left]
 
         await together(work() for _ in range(min(self._at_once(), len(places))))
         return [planned for hire in places for planned in results[hire]]
@@ -336,13 +342,15 @@ class Walk:
             source=record.source,
             needs=record.needs,
             origin=record.origin,
+            keep=record.keep,
         )
         if held := self._held(record):
             return Planned(bare, record, Decision(Status.INVALID, Action.NONE, held), as_it_is=True)
+        if record.phase is Phase.REVOKED:
+            why = record.reason if record.status is Status.REVOKED else "revoked"
+            return Planned(bare, record, Decision(Status.REVOKED, Action.NONE, why), wanted=False)
         if reason := self._policy.suspended(record.key.hire, record.integration):
             return Planned(bare, record, Decision(Status.SUSPENDED, Action.NONE, reason), wanted=False)
-        if record.phase is Phase.REVOKED:
-            return Planned(bare, record, Decision(Status.REVOKED, Action.NONE, record.reason), wanted=False)
         if integration is None:
             problems = self._desired.files.broken["manifests"].get(record.integration)
             if not problems and self._by_hand.get(record.key) == "revoke":
@@ -371,6 +379,7 @@ class Walk:
             can_revoke=bool(integration.manifest.revoke),
             by_hand=by_hand,
             twin=None if twin is None else str(twin),
+            slip=await self._slip(record.key.hire) if at_stake else None,
             digest=prepared.digest,
             texts=integration.revoke_texts,
         )
@@ -378,10 +387,27 @@ class Walk:
 
     def _held(self, record: Record) -> str | None:
         """Why a grant whose file cannot be read is held where it is, or None."""
-        if problems := self._desired.broken_hires.get(record.key.hire):
-            return str(problems[0])
-        if self._desired.unreadable(record.key.hire, record.origin):
-            return f"config/sequences/{record.origin}.yaml cannot be read"
+        return self._desired.held(record.key.hire, record.email, record.origin)
+
+    async def _slip(self, hire: str) -> str | None:
+        """An error in a hire's files, because of which nothing of the hire is revoked on its own, or None.
+
+        A choice by name is held against what the service offers, also where this pass is about another service.
+        """
+        known = self._desired.slip(hire) or self._misfits.get(hire)
+        if known is not None:
+            return known
+        for grant in self._desired.grants(hire):
+            integration = self._integrations.get(grant.integration)
+            if not grant.choices or integration is None:
+                continue
+            try:
+                integration.ready(grant)
+                await self._checker.resolved(integration, grant, all_choices=False)
+            except Misfit as error:
+                return _misfit(grant, str(error))
+            except Blocked:
+                continue
         return None
 
 
@@ -391,6 +417,10 @@ def _without(error: MissingVariable, lending: Lending) -> Decision:
         reason = f"its check asks with {{{{{error.name}}}}}, which {lending.entries[0]} is about to store"
         return Decision(Status.SCHEDULED, Action.WAIT, reason)
     return Decision(Status.BLOCKED, Action.NONE, str(error))
+
+
+def _misfit(grant: Grant, reason: str) -> str:
+    return f"{grant.source}: access {grant.key.access}: {reason}"
 
 
 def listed_grants(desired: Desired, hires: Iterable[str] | None = None) -> Counter[str]:

@@ -8,7 +8,7 @@ here reads a clock, logs, or sends.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from typing import Any, assert_never
 from zoneinfo import ZoneInfo
@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 from reconciler.model.base import as_text
 from reconciler.model.clock import stamp
 from reconciler.model.grant import Decision, Grant, Key, Outcome, Phase, Record, Step
-from reconciler.model.settings import Settings, Suspension
+from reconciler.model.settings import DEFAULT, Settings, Suspension
 from reconciler.model.status import Action, Status
 from reconciler.model.verdict import Missing, NoCheck, Present, Unknown, Verdict
 
@@ -35,17 +35,25 @@ class Policy:
     retry_delay: timedelta
     heal: bool = True
     prune: bool = False
+    prune_of: Mapping[str, bool] = field(default_factory=dict)
+    removals: bool = True
     suspensions: tuple[Suspension, ...] = ()
 
     @classmethod
-    def of(cls, settings: Settings, now: datetime) -> Policy:
-        """The settings' policy at this moment; days are those of the settings' time zone."""
+    def of(cls, settings: Settings, now: datetime, *, removals: bool = True) -> Policy:
+        """The settings' policy at this moment; days are those of the settings' time zone.
+
+        `removals` is False for a pass that revokes nothing.
+        """
+        prune = settings.prune if isinstance(settings.prune, Mapping) else {DEFAULT: settings.prune}
         return cls(
             now=now,
             today=now.astimezone(ZoneInfo(settings.timezone)).date(),
             retry_delay=settings.retry_delay,
             heal=settings.drift == "heal",
-            prune=settings.prune == "revoke",
+            prune=prune.get(DEFAULT) == "revoke",
+            prune_of={name: said == "revoke" for name, said in prune.items() if name != DEFAULT},
+            removals=removals,
             suspensions=tuple(settings.suspend),
         )
 
@@ -58,6 +66,10 @@ class Policy:
                 until = f" until {item.until}" if item.until else ""
                 return f"suspended{until}{': ' + item.reason if item.reason else ''}"
         return None
+
+    def prunes(self, integration: str) -> bool:
+        """Whether what git no longer wants of an integration is revoked."""
+        return self.prune_of.get(integration, self.prune)
 
     def due(self, record: Record) -> bool:
         """Whether a retry is due. A time further ahead than the delay is a clock that jumped: it counts from now."""
@@ -83,6 +95,8 @@ class Progress:
 
 TAKEN_BY_HAND = "no longer in git; taken away by hand: there is no request for it"
 """A person's word for what no check and no request can tell."""
+
+GONE = Decision(Status.REVOKED, Action.NONE, "no longer in git; found gone")
 
 MADE = frozenset({Outcome.SENT, Outcome.LOST, Outcome.UNMET})
 TAKEN = frozenset({Outcome.SENT, Outcome.LOST})
@@ -304,15 +318,18 @@ def judge_orphan(
     can_revoke: bool,
     by_hand: bool = False,
     twin: str | None = None,
+    slip: str | None = None,
     digest: str | None = None,
     texts: tuple[str, ...] = (),
 ) -> Decision:
     """The decision for what the ledger has and git no longer wants.
 
-    `twin` is a grant still wanted for which this is the same account; `can_revoke` says that the manifest has
-    `revoke`, `by_hand` that a person asks for it: then an invitation that may be open, and what has no check, are
-    revoked too, or taken for revoked where there is nothing to send. `texts` are the digests of its revoke requests.
+    `twin` is a grant still wanted for which this is the same account, `slip` an error in the hire's files, which may be
+    why it is no longer wanted; `can_revoke` says that the manifest has `revoke`, `by_hand` that a person asks for it:
+    then an invitation that may be open, and what has no check, are revoked too, or taken for revoked where there is
+    nothing to send. `texts` are the digests of its revoke requests.
     """
+    spared = _spared(record, policy, slip, by_hand=by_hand)
     left = Decision(Status.ORPHANED, Action.NONE, "")
     if record.phase is Phase.REVOKED:
         return Decision(Status.REVOKED, Action.NONE, record.reason)
@@ -320,21 +337,27 @@ def judge_orphan(
         return replace(left, reason=f"no longer in git; it is the same account as {twin}, which is")
     if record.revoking and record.phase in (Phase.RETRYING, Phase.FAILED):
         if not can_revoke:
-            gone = Decision(Status.REVOKED, Action.NONE, "no longer in git; found gone")
-            return gone if isinstance(verdict, Missing) else _irrevocable(left)
+            return GONE if isinstance(verdict, Missing) else _irrevocable(left)
         asked = replace(record, fresh=True) if by_hand else record
-        return _unsettled_revocation(asked, verdict, policy, digest, texts)
+        return _wait_spared(_unsettled_revocation(asked, verdict, policy, digest, texts), spared)
     unconfirmed = record.confirmed_at is None or record.phase is Phase.EXECUTED
+    if isinstance(verdict, Missing) and not unconfirmed:
+        return GONE
+    if spared is not None and not isinstance(verdict, Unknown):
+        return replace(left, reason=f"no longer in git; {spared}")
+    return _unwanted(verdict, left, can_revoke=can_revoke, asked=by_hand, prune=policy.prunes(record.integration))
+
+
+def _unwanted(verdict: Verdict, left: Decision, *, can_revoke: bool, asked: bool, prune: bool) -> Decision:
+    """The decision for an orphan that may be taken away; one that is not there was never confirmed."""
     match verdict:
         case Unknown(reason):
             return replace(left, reason=f"no longer in git; exists check failed: {reason}")
-        case NoCheck() if not by_hand:
+        case NoCheck() if not asked:
             return replace(left, reason="no longer in git; without an exists check nothing is revoked")
-        case Missing() if unconfirmed and not by_hand:
+        case Missing() if not asked:
             return replace(left, reason="no longer in git; never confirmed: an invitation may be open")
-        case Missing() if not unconfirmed:
-            return Decision(Status.REVOKED, Action.NONE, "no longer in git; found gone")
-        case Present() if not (policy.prune or by_hand):
+        case Present() if not (prune or asked):
             return replace(left, reason="no longer in git; prune: report")
         case Present() | Missing() | NoCheck():
             if can_revoke:
@@ -343,6 +366,24 @@ def judge_orphan(
             return _irrevocable(left) if there else Decision(Status.REVOKED, Action.NONE, TAKEN_BY_HAND)
         case _:
             assert_never(verdict)
+
+
+def _spared(record: Record, policy: Policy, slip: str | None, *, by_hand: bool) -> str | None:
+    """Why an orphan is not revoked, whatever `prune` says, or None; what a person asked for is."""
+    if not policy.removals:
+        return "--no-removals: this pass revokes nothing"
+    if by_hand or record.by_hand:
+        return None
+    if record.keep:
+        return "kept"
+    return f"nothing of {record.key.hire} is revoked until this is mended: {slip}" if slip is not None else None
+
+
+def _wait_spared(decision: Decision, spared: str | None) -> Decision:
+    """A revocation that failed and would be tried again waits for as long as nothing is to be revoked."""
+    if spared is None or decision.action is not Action.RETRY:
+        return decision
+    return replace(decision, action=Action.WAIT, resume=0, afresh=False, reason=f"{spared}; {decision.reason}")
 
 
 def _irrevocable(left: Decision) -> Decision:
@@ -362,7 +403,7 @@ def _unsettled_revocation(
     held = Decision(Status.RETRYING if waiting else Status.FAILED, Action.WAIT if waiting else Action.NONE, error)
     half = 0 < far.done < far.total
     if gone and not half:
-        return Decision(Status.REVOKED, Action.NONE, "no longer in git; found gone")
+        return GONE
     if isinstance(verdict, Unknown):
         return replace(held, reason=f"{error}; exists check failed: {verdict.reason}")
     if not due:

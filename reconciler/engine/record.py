@@ -45,6 +45,7 @@ def first(grant: Grant, revision: str | None) -> Record:
         source=grant.source,
         origin=grant.origin,
         needs=grant.needs,
+        keep=grant.keep,
         revision=revision,
     )
 
@@ -85,6 +86,7 @@ def checked(
         "source": grant.source,
         "origin": grant.origin,
         "needs": grant.needs,
+        "keep": grant.keep,
         "revision": revision or record.revision,
         "status": decision.status,
         "action": decision.action,

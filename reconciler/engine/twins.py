@@ -1,7 +1,7 @@
 """Whether an orphan is the same account as a grant that is still wanted: then it is not revoked (STATES.md).
 
-The two are the same where their `exists` or their `revoke` renders the same, whichever entries and manifests they come
-from. All that is wanted is rendered once, and only in a pass that has an orphan to revoke.
+The two are the same where their `exists`, with what it expects, or their `revoke` renders the same, whichever entries
+and manifests they come from. All that is wanted is rendered once, and only in a pass that has an orphan to revoke.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ from reconciler.engine.integrations import Integration
 from reconciler.engine.observe import Checker, Misfit
 from reconciler.model.errors import Blocked
 from reconciler.model.grant import Grant, Key, Record
-from reconciler.model.manifest import Call
+from reconciler.model.manifest import Call, Exists
+from reconciler.model.scope import Scope
 from reconciler.model.template import names
 from reconciler.model.verdict import Unknown
 from reconciler.repository.desired import Desired
 from reconciler.requests.render import canonical
+from reconciler.requests.template import render_text
 
 __all__ = ["Twins"]
 
@@ -75,6 +77,14 @@ def _unsure(grant: Grant) -> str:
     return f"{grant.key.hire} at {grant.service}"
 
 
+def _expected(call: Call, scope: Scope) -> str:
+    """What a check's answer has to contain, an address without case: a group's page is asked alike for two people."""
+    if not isinstance(call, Exists):
+        return ""
+    text = render_text(call.expected or "", scope).text
+    return text.casefold() if "@" in text else text
+
+
 def _prints(integration: Integration, grant: Grant) -> Iterator[str]:
     """What a grant's check, and its revocation, would ask for."""
     manifest = integration.manifest
@@ -84,9 +94,10 @@ def _prints(integration: Integration, grant: Grant) -> Iterator[str]:
         groups.append(manifest.revoke)
     for calls in groups:
         try:
-            content = json.dumps([canonical(call, scope, manifest) for call in calls], sort_keys=True, default=str)
+            asked = [(canonical(call, scope, manifest), _expected(call, scope)) for call in calls]
         except Blocked:
             continue
+        content = json.dumps(asked, sort_keys=True, default=str)
         left_open = {name.partition(".")[0] for name in names(content)}
         if left_open - OF_SERVICE:
             content = f"{grant.key.hire}: {content}"

@@ -23,12 +23,13 @@ from sqlalchemy import (
     Table,
     Text,
     TypeDecorator,
+    false,
     text,
 )
 
 __all__ = ["HEAD", "Moment", "attempts", "events", "grants", "meta", "metadata", "requests", "sealed", "words"]
 
-HEAD = "0002"
+HEAD = "0003"
 """The newest migration. A ledger that has it needs no alembic, which takes a quarter of a second to import."""
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -85,6 +86,7 @@ grants = Table(
     Column("revoking", Boolean, nullable=False),
     Column("by_hand", Boolean, nullable=False),
     Column("guarded", Boolean, nullable=False),
+    Column("keep", Boolean, nullable=False, server_default=false()),
     Column("run", BigInteger),
     Column("revision", Text),
     Index("grants_due", "retry_at"),

@@ -19,7 +19,7 @@ from reconciler.ledger import schema
 from reconciler.ledger.hold import holder
 from reconciler.ledger.migrate import upgrade, version_of
 from reconciler.model.errors import LedgerError
-from reconciler.model.failpoints import Failpoint, Reached
+from reconciler.model.failpoints import Failpoint, Reached, unwatched
 
 __all__ = ["SqliteBackend"]
 
@@ -59,13 +59,25 @@ class SqliteBackend:
             unattended = holder(path) is None
             backend = cls(_engine(source, writing=False), unattended=unattended)
             try:
-                if backend._version() is None:  # there is none, or its making was cut off
+                version = backend._version()
+                if version is None:  # there is none, or its making was cut off
                     backend.close()
                     backend = cls(_engine(None, writing=False), unattended=unattended)
                     schema.metadata.create_all(backend._engine)
+                elif version < schema.HEAD:
+                    backend = backend._migrated_copy()
                 yield backend
             finally:
                 backend.close()
+
+    def _migrated_copy(self) -> SqliteBackend:
+        """The same state in memory, brought up to date: what only reads must not migrate the file."""
+        copy = SqliteBackend(_engine(None, writing=False), unattended=self.unattended)
+        with self.reading() as source, copy.reading() as target:
+            source.connection.driver_connection.backup(target.connection.driver_connection)  # type: ignore[union-attr]
+        self.close()
+        copy._migrate(unwatched)
+        return copy
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:

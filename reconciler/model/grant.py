@@ -43,6 +43,7 @@ class Grant:
 
     `layers` are the hire's and the form's variables; `absent` says of those that are in none why they are not. `begins`
     is the first day on which it counts. `origin` is the sequence that it comes from, or None for the hire's own entry.
+    `keep` says that it is never revoked on its own.
     """
 
     key: Key
@@ -56,6 +57,7 @@ class Grant:
     begins: date | None = None
     needs: tuple[str, ...] = ()
     origin: str | None = None
+    keep: bool = False
     hold: Hold | None = None
     choices: tuple[tuple[str, Any], ...] = ()
     """Form values that have to be held against the service's own options: (field id, value or NamedChoice)."""
@@ -111,7 +113,8 @@ class Record:
     `snapshot` holds the variables of the hire and the form as they were when it was last executed or confirmed,
     `attempted` as they were at the attempt that is under way or failed. `steps` are those of an unsettled run.
     `revoking` tells that `attempts`, `retry_at` and `steps` belong to a revocation, `by_hand` that they belong to a run
-    that a person asked for. `fresh` asks for a fresh start. `guarded` tells that the guard holds it.
+    that a person asked for. `fresh` asks for a fresh start. `guarded` tells that the guard holds it, `keep` that
+    its last known entry said so.
     """
 
     key: Key
@@ -142,6 +145,7 @@ class Record:
     revoking: bool = False
     by_hand: bool = False
     guarded: bool = False
+    keep: bool = False
     run: int | None = None
     steps: tuple[Step, ...] = ()
     revision: str | None = None

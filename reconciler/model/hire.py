@@ -81,6 +81,7 @@ class Entry(Model):
     values: dict[Text, FormValue] = Field(default_factory=dict)
     at: Annotated[At, BeforeValidator(_at)] = At(kind="commit")
     until: Day | None = None
+    keep: bool = False
     needs: list[Identifier] = Field(default_factory=list)
 
     @property

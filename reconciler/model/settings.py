@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, 
 
 from reconciler.model.base import Day, Duration, Email, Model, Text, duration
 
-__all__ = ["Alert", "Git", "Limits", "Settings", "Smtp", "Suspension", "Twilio", "loopback"]
+__all__ = ["DEFAULT", "Alert", "Git", "Limits", "Settings", "Smtp", "Suspension", "Twilio", "loopback"]
 
 _FULL_ID = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
@@ -123,6 +123,12 @@ class Alert(Model):
         return self
 
 
+Prune = Literal["report", "revoke"]
+
+DEFAULT = "default"
+"""What `prune` says of the integrations that it does not name."""
+
+
 def _zone(value: str) -> str:
     try:
         ZoneInfo(value)
@@ -175,7 +181,7 @@ class Settings(Model):
     allowed_hosts: list[Annotated[Line, StringConstraints(to_lower=True), AfterValidator(_host)]] = []
     limits: Limits = Limits()
     drift: Literal["heal", "report"] = "heal"
-    prune: Literal["report", "revoke"] = "report"
+    prune: Prune | dict[Text, Prune] = "report"
     max_change_percent: Annotated[float, Field(ge=0, le=100)] = 25
     suspend: list[Suspension] = []
     listen: Annotated[Line, AfterValidator(_listen)] = "127.0.0.1:8080"

@@ -73,6 +73,7 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "values": "The manifest's form, filled in; a choice by its value or as {name: …}.",
         "at": "When it begins: commit, start, start±Nd (start-3d), or a date.",
         "until": "From this day on the entry counts as removed.",
+        "keep": "Reported, and never revoked on its own, once it leaves git.",
         "needs": "Entries of the same hire that have to be there before.",
     },
     "Sequence": {

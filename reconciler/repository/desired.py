@@ -95,12 +95,44 @@ class Desired:
             found.setdefault(service, {})[integration] = (loaded.path, loaded.model)
         return {name: Service(name, manifests) for name, manifests in found.items()}
 
-    def unreadable(self, hire: str, sequence: str | None) -> bool:
-        """Whether a sequence is broken, or named by this hire and not there: what it last gave the hire is held."""
-        if sequence is None or sequence in self.files.sequences:
-            return False
+    def held(self, hire: str, email: str, sequence: str | None) -> str | None:
+        """Why what a hire once had from a sequence, or of its own, is held where it is, or None.
+
+        The hire's file cannot be read, or stands broken under another name; the sequence is broken, or somebody names
+        it and it is not there. Where the hire names one that is not there, that may be any sequence that it had.
+        """
+        named = hire if hire in self.hires.index else self.hires.index.owner(email)
+        if named is not None and (problems := self.broken_hires.get(named)):
+            return str(problems[0])
+        if sequence is None:
+            return None
+        if problems := self.files.broken["sequences"].get(sequence):
+            return f"config/sequences/{sequence}.yaml cannot be read: {problems[0]}"
+        missing = next(self._missing_sequences(hire), None)
+        if missing is not None and sequence not in self._sequences(self.hires[hire].model):
+            return str(missing)
+        if sequence not in self.files.sequences and sequence in self.hires.index.sequences:
+            return f"there is no config/sequences/{sequence}.yaml, and hires name it"
+        return None
+
+    def slip(self, hire: str) -> str | None:
+        """An error in a hire's files, because of which nothing of the hire is revoked on its own, or None."""
         file = self.hires.file(hire)
-        return sequence in self.files.broken["sequences"] or (file is not None and sequence in file.sequences)
+        for name in file.sequences if file is not None else ():
+            if broken := self.files.broken["sequences"].get(name):
+                return str(broken[0])
+        return next((str(problem) for problem in self.problems_of(hire, self.grants(hire))), None)
+
+    def _missing_sequences(self, hire: str) -> Iterator[Problem]:
+        """The sequences that a hire names and that are not there."""
+        file = self.hires.file(hire)
+        for index, name in enumerate(file.sequences if file is not None else ()):
+            if name not in self.files.sequences and name not in self.files.broken["sequences"]:
+                line = self.hires[hire].document.line(("sequences", index))
+                meant = near(name, self.files.sequences, BEFORE)
+                yield Problem(
+                    self.hires[hire].path, line, f"sequences: there is no config/sequences/{name}.yaml{meant}"
+                )
 
     def problems(self) -> list[Problem]:
         """What is wrong where files meet, of all hires: entries that do not fit, sequences that are not there."""
@@ -109,14 +141,7 @@ class Desired:
 
     def problems_of(self, hire: str, grants: Iterable[Grant]) -> Iterator[Problem]:
         """What is wrong with one hire's entries; `grants` are its own."""
-        read = self.hires.file(hire)
-        if read is None:
-            return
-        for index, name in enumerate(read.sequences):
-            if name not in self.files.sequences and name not in self.files.broken["sequences"]:
-                line = self.hires[hire].document.line(("sequences", index))
-                meant = near(name, self.files.sequences, BEFORE)
-                yield Problem(read.path, line, f"sequences: there is no config/sequences/{name}.yaml{meant}")
+        yield from self._missing_sequences(hire)
         for grant in grants:
             if grant.hold is not None and grant.hold.status is Status.INVALID:
                 file, _, line_text = grant.source.rpartition(":")
@@ -295,6 +320,7 @@ class Desired:
             begins=begins,
             needs=tuple(entry.needs),
             origin=item.origin,
+            keep=entry.keep,
             hold=hold,
             choices=choices,
         )

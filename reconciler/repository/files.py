@@ -24,10 +24,10 @@ from reconciler.model.errors import Problem, RepositoryError, SettingsError, Sev
 from reconciler.model.failpoints import Failpoint, Reached, unwatched
 from reconciler.model.hire import Hire, HireRef, Sequence
 from reconciler.model.manifest import Manifest
-from reconciler.model.settings import Settings
+from reconciler.model.settings import DEFAULT, Settings
 from reconciler.repository.checks import hire_problems, manifest_ids, manifest_problems, unfilled
 from reconciler.repository.people import Index, People, Slim, Whole
-from reconciler.repository.problems import MOST, explain, few
+from reconciler.repository.problems import MOST, explain, few, near
 from reconciler.repository.recall import keep, recall
 from reconciler.repository.trees import CommitTree, File, Tree
 from reconciler.repository.yaml import BrokenFile, Document, read
@@ -157,6 +157,9 @@ class Reader:
         hires = People(self._people, found.broken["hires"], partial(_whole, tree), found.whole)
         found.problems += found.misnamed
         _fill(manifests, found)
+        if isinstance(settings.prune, dict):
+            known = [DEFAULT, *manifests, *found.broken["manifests"]]
+            found.problems += _unknown_pruned(tree, settings.prune, known)
         problems = sorted(
             set(found.problems), key=lambda each: (each.file, each.line or 0, each.severity, each.message)
         )
@@ -399,6 +402,24 @@ def _tell(people: Index, found: _Gathering, whole: Callable[[Slim], Loaded[Hire]
             problem = Problem(path, line, what)
             found.problems.append(problem)
             broken.setdefault(slim.stem, []).append(problem)
+
+
+def _unknown_pruned(tree: Tree, prune: Iterable[str], known: list[str]) -> list[Problem]:
+    """A warning for each integration that `prune` names and that is not there."""
+    file = tree.find(SETTINGS)
+    unknown = [name for name in prune if name not in known]
+    if file is None or not unknown:
+        return []
+    document = read(tree.read(file), file.path)
+    return [
+        Problem(
+            file.path,
+            document.line(("prune", name)),
+            f"prune.{name}: there is no integration of that name{near(name, known)}",
+            Severity.WARNING,
+        )
+        for name in unknown
+    ]
 
 
 def _fill(manifests: dict[str, Loaded[Manifest]], found: _Gathering) -> None:

@@ -244,6 +244,21 @@ def test_an_older_state_is_brought_up_to_date(tmp_path: Path) -> None:
     assert read_all(tmp_path) == [ADA]
 
 
+def test_a_state_from_before_entries_could_be_kept_is_read_and_brought_up_to_date(tmp_path: Path) -> None:
+    with closing(Ledger.open(STATE, tmp_path)) as ledger:
+        ledger.save([ADA])
+    file = state_path(STATE, tmp_path)
+    with closing(sqlite3.connect(file)) as database, database:
+        database.execute("alter table grants drop column keep")
+        database.execute("update alembic_version set version_num = '0002'")
+    before = file.read_bytes()
+    assert read_all(tmp_path) == [ADA]
+    assert file.read_bytes() == before, "what only reads changes nothing"
+    with closing(Ledger.open(STATE, tmp_path)) as ledger:
+        ledger.save([replace(ADA, keep=True)])
+    assert read_all(tmp_path) == [replace(ADA, keep=True)]
+
+
 def test_a_state_whose_making_was_cut_off_is_as_good_as_none(tmp_path: Path) -> None:
     file = state_path(STATE, tmp_path)
     file.parent.mkdir()

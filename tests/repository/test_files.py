@@ -491,3 +491,11 @@ def test_nothing_of_a_revision_that_could_not_be_read_is_in_the_next(repo: Repo)
     mended = reader.load(checkout.head())
     assert mended.hires["ada"].model.email == "ada@example.com"
     assert mended.problems == []
+
+
+def test_prune_names_integrations_that_are_there(load) -> None:
+    settings = "prune:\n  default: report\n  asana: revoke\n  salck: revoke\n"
+    files = load({"config/reconciler.yaml": settings, "manifests/asana.yaml": MINIMAL, "manifests/slack.yaml": "{"})
+    (problem,) = [problem for problem in files.problems if problem.file == "config/reconciler.yaml"]
+    assert (problem.line, problem.severity) == (4, "warning")
+    assert problem.message == "prune.salck: there is no integration of that name; did you mean slack?"

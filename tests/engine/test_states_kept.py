@@ -1,0 +1,150 @@
+"""What is not revoked although git wants it no longer: `keep`, `prune` by integration, a group's other members."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from reconciler.model.status import Action, Status
+from tests.engine.harness import row
+
+TOOL = {"integration": "tool", "values": {"TEAM": "7"}}
+
+
+@pytest.fixture
+def pruning(machine, repo):
+    """The machine, whose settings revoke what is no longer wanted."""
+    repo.settings(gnupg_home=repo.gnupg.path, prune="revoke")
+    repo.commit()
+    return machine
+
+
+@pytest.mark.parametrize("of", ["hire", "sequence"])
+def test_a_kept_entry_is_reported_and_never_revoked_on_its_own(pruning, accounts, repo, of):
+    kept = TOOL | {"keep": True}
+    if of == "sequence":
+        repo.write("config/sequences/team.yaml", {"access": [kept]})
+        repo.hire("ada", sequences=["team"])
+    else:
+        repo.hire("ada", kept)
+    repo.commit()
+    pruning.reconcile()
+    repo.remove("hires/ada.yaml")
+    repo.commit()
+    for report in (pruning.plan(), pruning.reconcile(), pruning.reconcile()):
+        left = row(report, "ada", "tool")
+        assert (left.status, left.action, left.reason) == (Status.ORPHANED, Action.NONE, "no longer in git; kept")
+        assert not report.wrong
+    assert accounts.calls("DELETE") == []
+    by_hand = pruning.reconcile(grants=[("ada", "tool")], by_hand={("ada", "tool"): "revoke"})
+    assert row(by_hand, "ada", "tool").status is Status.REVOKED
+
+
+def test_what_is_kept_no_longer_is_revoked(pruning, accounts, repo):
+    """The last known entry counts."""
+    repo.hire("ada", TOOL | {"keep": True})
+    repo.commit()
+    pruning.reconcile()
+    repo.hire("ada", TOOL)
+    repo.commit()
+    pruning.reconcile()
+    repo.hire("ada")
+    repo.commit()
+    assert row(pruning.reconcile(), "ada", "tool").status is Status.REVOKED
+
+
+PRUNE = {
+    "the default reports": ({"default": "report", "other": "revoke"}, False, True),
+    "the default revokes": ({"default": "revoke", "other": "report"}, True, False),
+    "without a default, report": ({"other": "revoke"}, False, True),
+    "one word for all": ("revoke", True, True),
+}
+
+
+@pytest.mark.parametrize(("prune", "tool", "other"), PRUNE.values(), ids=PRUNE)
+def test_prune_by_integration(machine, accounts, others, repo, prune, tool, other):
+    repo.settings(gnupg_home=repo.gnupg.path, prune=prune)
+    repo.manifest("other", others.manifest(revoke=True))
+    repo.hire("ada", TOOL, "other")
+    repo.commit()
+    machine.reconcile()
+    repo.remove("hires/ada.yaml")
+    repo.commit()
+    report = machine.reconcile()
+    for name, gone in (("tool", tool), ("other", other)):
+        left = row(report, "ada", name)
+        assert left.status is (Status.REVOKED if gone else Status.ORPHANED)
+        assert left.reason == ("revoked" if gone else "no longer in git; prune: report")
+    assert (len(accounts.calls("DELETE")), len(others.calls("DELETE"))) == (tool, other)
+
+
+@pytest.fixture
+def group(pruning, accounts, repo):
+    """A group's page names its members; it is asked alike for everybody."""
+    members = {"ada@example.com", "bob@example.com", "cleo@example.com"}
+
+    def remove(received):
+        members.discard(received.json()["member"])
+        return 204
+
+    accounts.route("GET", "/groups/7", lambda _received: [{"email": member} for member in sorted(members)])
+    accounts.route("POST", "/groups/7/remove", remove)
+    group = f"{accounts.url}/groups/{{{{GROUP}}}}"
+    manifest = {
+        "form": [{"id": "GROUP", "name": "Group", "type": "input"}],
+        "exists": {"url": group, "expected": "{{email}}"},
+        "revoke": [{"url": f"{group}/remove", "data": {"member": "{{email}}"}}],
+    }
+    repo.manifest("group", manifest)
+    for name in ("ada", "bob", "cleo"):
+        repo.hire(name, {"integration": "group", "values": {"GROUP": "7"}})
+    repo.commit()
+    pruning.reconcile()
+    return pruning, members
+
+
+def test_somebody_is_revoked_from_a_group_while_others_are_in_it(group, repo):
+    machine, members = group
+    repo.remove("hires/bob.yaml")
+    repo.commit()
+    assert row(machine.reconcile(), "bob", "group").status is Status.REVOKED
+    assert members == {"ada@example.com", "cleo@example.com"}
+
+
+def test_the_same_person_twice_in_a_group_is_one_account(group, repo):
+    machine, members = group
+    repo.hire("bob", {"integration": "group", "name": "again", "values": {"GROUP": "7"}}, email="BOB@example.com")
+    repo.commit()
+    left = row(machine.reconcile(), "bob", "group")
+    assert "the same account as bob/again" in left.reason
+    assert "bob@example.com" in members
+
+
+def test_what_was_revoked_is_never_suspended(pruning, accounts, repo):
+    pruning.reconcile()
+    repo.hire("ada")
+    repo.commit()
+    assert row(pruning.reconcile(), "ada", "tool").status is Status.REVOKED
+    held = [{"hire": "ada", "until": "2026-12-02"}]
+    repo.settings(gnupg_home=repo.gnupg.path, prune="revoke", suspend=held)
+    repo.commit()
+    for _ in range(2):
+        gone = row(pruning.reconcile(), "ada", "tool")
+        assert (gone.status, gone.reason) == (Status.REVOKED, "revoked")
+        pruning.clock.turn(hours=24)
+
+
+def test_a_revoked_row_that_was_noted_as_suspended_says_so_no_longer(pruning, accounts, repo):
+    pruning.reconcile()
+    repo.hire("ada")
+    repo.commit()
+    pruning.reconcile()
+    with pruning.ledger() as ledger:
+        ledger.save([noted_as_suspended(pruning.record("ada", "tool"))])
+    gone = row(pruning.reconcile(), "ada", "tool")
+    assert (gone.status, gone.reason) == (Status.REVOKED, "revoked")
+
+
+def noted_as_suspended(record):
+    return replace(record, status=Status.SUSPENDED, reason="suspended until 2026-12-02")

@@ -1,0 +1,187 @@
+"""A slip of the pen takes nothing away: as long as a hire's files have an error, nothing of the hire is revoked."""
+
+from __future__ import annotations
+
+import pytest
+
+from reconciler.model.status import Action, Status
+from tests.engine.harness import row
+
+TOOL = {"integration": "tool", "values": {"TEAM": "7"}}
+SECOND = {"integration": "other", "name": "second"}
+
+
+@pytest.fixture
+def pruning(machine, accounts, others, repo):
+    """Ada has `tool` of her own and `second`, of another service, from a sequence; settings revoke what has to go."""
+    repo.settings(gnupg_home=repo.gnupg.path, prune="revoke")
+    repo.manifest("other", others.manifest(revoke=True))
+    repo.write("config/sequences/engineering.yaml", {"access": [SECOND]})
+    repo.hire("ada", TOOL, sequences=["engineering"])
+    repo.commit()
+    report = machine.reconcile()
+    assert {item.status for item in report.rows} == {Status.PRESENT}
+    return machine
+
+
+def nothing_was_revoked(accounts, others):
+    return accounts.calls("DELETE") == [] and others.calls("DELETE") == []
+
+
+def test_a_typo_in_a_sequences_name_holds_what_the_sequence_had_given(pruning, accounts, others, repo):
+    repo.hire("ada", TOOL, sequences=["enginering"])
+    repo.commit()
+    for report in (pruning.plan(), pruning.reconcile(), pruning.reconcile(hires=["ada"], integrations=["other"])):
+        left = row(report, "ada", "second")
+        assert (left.status, left.action) == (Status.INVALID, Action.NONE)
+        assert "there is no config/sequences/enginering.yaml: did you mean engineering?" in left.reason
+        assert any("did you mean engineering?" in problem.message for problem in report.problems)
+    assert row(pruning.reconcile(), "ada", "tool").status is Status.PRESENT, "the hire's own entries go on"
+    assert nothing_was_revoked(accounts, others)
+    repo.hire("ada", TOOL, sequences=["engineering"])
+    repo.commit()
+    assert row(pruning.reconcile(), "ada", "second").status is Status.PRESENT
+
+
+@pytest.mark.parametrize("change", ["deleted", "broken"])
+def test_a_sequence_that_is_not_there_takes_nothing_else_away_either(pruning, accounts, others, repo, change):
+    if change == "deleted":
+        repo.remove("config/sequences/engineering.yaml")
+    else:
+        repo.write("config/sequences/engineering.yaml", "access: [")
+    repo.hire("ada", sequences=["engineering"])
+    repo.commit()
+    report = pruning.reconcile()
+    left = row(report, "ada", "tool")
+    assert (left.status, left.action) == (Status.ORPHANED, Action.NONE)
+    assert "nothing of ada is revoked until this is mended" in left.reason
+    assert "engineering" in left.reason
+    assert row(report, "ada", "second").status is Status.INVALID
+    assert nothing_was_revoked(accounts, others)
+
+
+def test_a_sequence_that_somebody_else_names_is_missed_by_all_who_had_it(pruning, accounts, others, repo):
+    repo.write("config/sequences/engineering.yaml", {"assign": {"department": "R&D"}, "access": [SECOND]})
+    repo.hire("ada", TOOL, department="R&D")
+    repo.hire("bob", sequences=["engineering"])
+    repo.commit()
+    pruning.reconcile()
+    repo.remove("config/sequences/engineering.yaml")
+    repo.commit()
+    assert row(pruning.reconcile(), "ada", "second").status is Status.INVALID
+    assert nothing_was_revoked(accounts, others)
+
+
+def test_a_sequence_that_nobody_names_any_more_is_revoked(pruning, accounts, others, repo):
+    repo.remove("config/sequences/engineering.yaml")
+    repo.hire("ada", TOOL)
+    repo.commit()
+    assert row(pruning.reconcile(), "ada", "second").status is Status.REVOKED
+
+
+BROKEN_ENTRIES = {
+    "an integration that is not there": [{"integration": "toool", "values": {"TEAM": "7"}}],
+    "a value that no form has": [{"integration": "other", "values": {"TAEM": "7"}}],
+    "a need that is not there": [{"integration": "other", "needs": ["tol"]}],
+    "a need of itself": [{"integration": "other", "needs": ["other"]}],
+    "a day that does not come": [{"integration": "other", "at": "start"}],
+}
+
+
+@pytest.mark.parametrize("access", BROKEN_ENTRIES.values(), ids=BROKEN_ENTRIES)
+def test_an_entry_that_does_not_fit_takes_nothing_away(pruning, accounts, others, repo, access):
+    """Its name was the integration's, so that the account stands in the ledger under a name that git has no longer."""
+    repo.hire("ada", *access, sequences=["engineering"])
+    repo.commit()
+    for report in (pruning.plan(), pruning.reconcile(), pruning.reconcile(hires=["ada"], integrations=["tool"])):
+        left = row(report, "ada", "tool")
+        assert (left.status, left.action) == (Status.ORPHANED, Action.NONE)
+        assert left.reason.startswith(
+            "no longer in git; nothing of ada is revoked until this is mended: hires/ada.yaml:"
+        )
+    assert nothing_was_revoked(accounts, others)
+    repo.hire("ada", sequences=["engineering"])
+    repo.commit()
+    assert row(pruning.reconcile(), "ada", "tool").status is Status.REVOKED, "mended, and really gone"
+
+
+def test_an_entry_under_its_own_name_with_a_mistyped_integration_is_held(pruning, accounts, others, repo):
+    repo.hire("ada", TOOL, {"integration": "othr", "name": "second"})
+    repo.commit()
+    left = row(pruning.reconcile(), "ada", "second")
+    assert (left.status, left.action) == (Status.INVALID, Action.NONE)
+    assert "did you mean other?" in left.reason
+    assert nothing_was_revoked(accounts, others)
+
+
+def test_two_sequences_in_conflict_take_nothing_away(pruning, accounts, others, repo):
+    for name, team in (("one", "7"), ("two", "8")):
+        given = {"integration": "tool", "name": "t", "values": {"TEAM": team}}
+        repo.write(f"config/sequences/{name}.yaml", {"access": [given]})
+    repo.hire("ada", sequences=["one", "two"])
+    repo.commit()
+    report = pruning.reconcile()
+    assert row(report, "ada", "t").status is Status.INVALID
+    assert row(report, "ada", "tool").action is Action.NONE
+    assert row(report, "ada", "second").action is Action.NONE
+    assert nothing_was_revoked(accounts, others)
+
+
+def test_a_choice_that_the_service_does_not_offer_takes_nothing_away(pruning, accounts, others, repo):
+    """Also in a pass over the orphan's service alone, which is not about the entry that does not fit."""
+    accounts.route("GET", "/teams", [{"id": "7", "name": "Red"}])
+    manifest = others.manifest(revoke=True)
+    field = {"id": "TEAM", "name": "Team", "type": "choice", "url": f"{accounts.url}/teams", "method": "GET"}
+    repo.manifest("picky", {**manifest, "form": [field]})
+    repo.hire("ada", {"integration": "picky", "values": {"TEAM": {"name": "Rde"}}}, sequences=["engineering"])
+    repo.commit()
+    for report in (pruning.plan(hires=["ada"], integrations=["tool"]), pruning.reconcile()):
+        left = row(report, "ada", "tool")
+        assert (left.status, left.action) == (Status.ORPHANED, Action.NONE)
+        assert "no option is named 'Rde'" in left.reason
+    assert accounts.calls("DELETE") == []
+
+
+def test_a_renamed_file_with_an_error_is_still_the_hires(pruning, accounts, others, repo):
+    repo.remove("hires/ada.yaml")
+    repo.write("hires/lovelace.yaml", "email: ada@example.com\nfirst_name: Ada\nlast_nam: Lovelace\n")
+    repo.commit()
+    report = pruning.reconcile()
+    assert {item.status for item in report.rows} == {Status.INVALID}
+    assert nothing_was_revoked(accounts, others)
+
+
+def test_what_git_does_not_want_is_revoked_by_hand_all_the_same(pruning, accounts, others, repo):
+    repo.hire("ada", "toool", sequences=["engineering"])
+    repo.commit()
+    pruning.reconcile()
+    report = pruning.reconcile(grants=[("ada", "tool")], by_hand={("ada", "tool"): "revoke"})
+    assert row(report, "ada", "tool").status is Status.REVOKED
+    assert others.calls("DELETE") == []
+
+
+def test_another_hire_is_revoked_as_ever(pruning, accounts, others, repo):
+    repo.hire("bob", TOOL)
+    repo.commit()
+    pruning.reconcile()
+    repo.remove("hires/bob.yaml")
+    repo.hire("ada", "toool", sequences=["engineering"])
+    repo.commit()
+    assert row(pruning.reconcile(), "bob", "tool").status is Status.REVOKED
+
+
+def test_a_failed_revocation_waits_while_a_file_has_an_error(pruning, accounts, others, repo):
+    repo.hire("ada", sequences=["engineering"])
+    repo.commit()
+    accounts.fail_next(1, 500, method="DELETE")
+    assert row(pruning.reconcile(), "ada", "tool").status is Status.RETRYING
+    repo.hire("ada", "toool", sequences=["engineering"])
+    repo.commit()
+    pruning.clock.turn(hours=2)
+    left = row(pruning.reconcile(), "ada", "tool")
+    assert (left.status, left.action) == (Status.RETRYING, Action.WAIT)
+    assert "until this is mended" in left.reason
+    assert len(accounts.calls("DELETE")) == 1
+    repo.hire("ada", sequences=["engineering"])
+    repo.commit()
+    assert row(pruning.reconcile(), "ada", "tool").status is Status.REVOKED
