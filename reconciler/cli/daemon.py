@@ -126,7 +126,7 @@ def _pages(world: World, running: Daemon, held: Held, metrics: Metrics, began_wi
         return running.pulse.ready, "ok" if running.pulse.ready else "the repository cannot be read yet"
 
     async def counted() -> bytes:
-        return metrics.text(held.ledger.counts(), running.pulse.overrun)
+        return metrics.text(held.ledger.counts(), running.pulse.overrun, running.freshness.fetched_at)
 
     async def come_back(service: str, query: Mapping[str, str]) -> tuple[int, str]:
         tree = running.tree or began_with.tree
@@ -136,7 +136,7 @@ def _pages(world: World, running: Daemon, held: Held, metrics: Metrics, began_wi
         return frozenset({host_of(listen), host_of(running.settings.public.partition("://")[2])})
 
     return app(
-        healthy=running.gets_on,
+        healthy=running.healthy,
         ready=ready,
         metrics=here(counted) if loopback(listen.rpartition(":")[0]) else None,
         hosts=hosts,

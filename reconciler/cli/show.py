@@ -95,13 +95,14 @@ def headline(report: Report) -> str:
         did = [(report.executed, "executed"), (report.revoked, "revoked"), (report.failures, "failed")]
         told = ", ".join(f"{number} {word}" for number, word in did if number)
         todo = f"; {told} in this pass" if told else ""
-    broken = len(report.problems) - (report.refused is not None)
+    broken = len(report.problems) - (report.refused is not None) - (report.stale is not None)
     wrong = f"; {count(broken, 'problem')} in files" if broken else ""
     at = f" at {report.revision[:12]}" if report.revision else ""
     grants = count(len(report.rows), "grant") if report.rows else "no grants"
     kind, counts = ("dry run", counts or grants) if report.dry_run else (grants, counts)
     refused = f"; {report.refused}" if report.refused is not None else ""
-    return f"{kind}{at}{counts and ': '}{counts}{todo}{wrong}{refused}"
+    stale = f"; {report.stale}" if report.stale is not None else ""
+    return f"{kind}{at}{counts and ': '}{counts}{todo}{wrong}{refused}{stale}"
 
 
 def _quiet(row: Row) -> bool:

@@ -20,8 +20,8 @@ __all__ = ["status"]
 def status(asked: Asked, hires: tuple[str, ...], integrations: tuple[str, ...], by: str) -> int:
     """Show the ledger: every grant, its status, attempts, retry time and last error.
 
-    Asks no service and never makes a state. Exits with 1 where a grant failed, is unknown, blocked or invalid, and
-    where the last pass found an error in a file.
+    Asks no service and never makes a state. Exits with 1 where a grant failed, is unknown, blocked or invalid,
+    where the last pass found an error in a file, and where git's commits are not taken over for `fail_stale`.
     """
     import json
 
@@ -30,6 +30,7 @@ def status(asked: Asked, hires: tuple[str, ...], integrations: tuple[str, ...], 
     from reconciler.cli.one_pass import exit_code
     from reconciler.cli.show import show_report
     from reconciler.engine.accepted import refused
+    from reconciler.engine.freshness import stale
     from reconciler.engine.passes import LAST
     from reconciler.engine.report import Report, Row
     from reconciler.model.errors import Problem
@@ -45,6 +46,7 @@ def status(asked: Asked, hires: tuple[str, ...], integrations: tuple[str, ...], 
             if not integrations or record.integration in integrations
         ]
         report.refuse(refused(ledger))
+        report.outdate(stale(ledger))
     if not report.rows and (hires or integrations):
         tell(f"the ledger has no grant of {', '.join((*hires, *integrations))}; `reconcile validate` reads the files")
     show_report(report, asked, by=by)

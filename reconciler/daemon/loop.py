@@ -21,6 +21,8 @@ from reconciler.daemon.pulse import Pulse, Troubles
 from reconciler.daemon.touched import touched
 from reconciler.daemon.work import AT_A_TIME, SOONEST, Acting, OnPass, Work
 from reconciler.engine.accepted import in_force, keep
+from reconciler.engine.alerts import tell_of_git
+from reconciler.engine.freshness import NOTE, Freshness
 from reconciler.engine.observe import Listings
 from reconciler.engine.observed import Selection, listed_grants
 from reconciler.engine.session import Held, sealing_of
@@ -75,6 +77,8 @@ class Daemon:
         self._listings = Listings()
         self._fetched_at: datetime | None = None
         self._fetching: asyncio.Task[None] | None = None
+        self.freshness = Freshness.read(held.ledger.note(NOTE), clock.now())
+        self._noted = self.freshness.written()
 
     @property
     def settings(self) -> Settings:
@@ -90,6 +94,12 @@ class Daemon:
         """Whether work that is due gets done, and if not, why."""
         well = self.pulse.healthy(monotonic(), self.settings.interval)
         return well, self.pulse.problem or ("ok" if well else "work is due and nothing gets done")
+
+    def healthy(self) -> tuple[bool, str]:
+        """Whether it gets on and takes over git's commits, and if not, why. A restart only helps with the former."""
+        well, why = self.gets_on()
+        stale = self.freshness.stale
+        return (False, str(stale)) if well and stale is not None else (well, why)
 
     async def run(self) -> None:
         """Run until the clock is told to stop; then let the attempts in flight finish."""
@@ -187,6 +197,7 @@ class Daemon:
         tree, settings, self._acting.refused = found.tree, found.settings, found.refused
         refused = f"{found.refused}; acting on {tree.revision[:12]}; {VOUCH}" if found.refused is not None else None
         self._troubles.tell("signatures", refused)
+        self.freshness.refuse(self._clock.now(), None if found.refused is None else str(found.refused))
         self._looked_at = self._clock.now()
         for name in ("state", "listen"):
             changed = getattr(settings, name) != getattr(self._acting.settings, name)
@@ -212,6 +223,7 @@ class Daemon:
             self._work.start_due(now)
             self._work.make_up(now)
             self._next_slice(now)
+            self._judge_freshness(now)
         except LedgerError as error:
             self._stuck("ledger", str(error))
         except RepositoryError as error:
@@ -225,10 +237,23 @@ class Daemon:
         self.pulse.stuck(problem)
         self._troubles.tell(about, problem)
 
+    def _judge_freshness(self, now: datetime) -> None:
+        """Note how new the revision in force is, and tell where it begins or ceases to be too old."""
+        assert self._acting.tree is not None
+        settings, before = self._acting.settings, self.freshness.stale
+        changed = self.freshness.judge(now, settings.fail_stale)
+        if (written := self.freshness.written()) != self._noted:
+            self._held.ledger.put_note(NOTE, written)
+            self._noted = written
+        if changed:
+            telling = tell_of_git(self._world, settings, self._acting.tree, before, self.freshness.stale)
+            self._work.run(telling)
+
     def _begin_fetch(self, now: datetime) -> None:
         """Fetch, where that is due; beside everything else, for a remote may hang."""
         every = self._acting.settings.git.fetch
         if every is None or not self._world.checkout.is_git or self._acting.settings.source != "commit":
+            self.freshness.not_fetching()
             return
         if self._fetching is not None:
             if not self._fetching.done():
@@ -239,10 +264,13 @@ class Daemon:
         self._fetched_at = now
         if self._world.checkout.has_remote(self._acting.settings.git.remote):
             self._fetching = asyncio.create_task(self._fetch())
+        else:
+            self.freshness.not_fetching()
 
     async def _fetch(self) -> None:
         stopped = self._clock.stopping.is_set
         problem = await asyncio.to_thread(self._world.checkout.fetch, self._acting.settings.git, stopped)
+        self.freshness.fetched(self._clock.now(), problem)
         self._troubles.tell("fetch", problem and f"{problem}; acting on HEAD as it is")
         await self._commit()
 

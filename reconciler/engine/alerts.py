@@ -12,8 +12,9 @@ from typing import Any
 
 import structlog
 
+from reconciler.engine.freshness import Stale
 from reconciler.engine.messages import messenger
-from reconciler.engine.news import AlertState, Message, alerts_of
+from reconciler.engine.news import AlertState, Kind, Message, News, alerts_of
 from reconciler.engine.notify import Messenger, NotSent
 from reconciler.engine.report import Row
 from reconciler.engine.world import World
@@ -25,7 +26,7 @@ from reconciler.requests.hosts import AllowedHosts
 from reconciler.requests.render import Wire
 from reconciler.requests.url import parse
 
-__all__ = ["Alerter", "alert", "alerts_of", "forget"]
+__all__ = ["Alerter", "alert", "alerts_of", "forget", "tell_of_git"]
 
 log = structlog.get_logger()
 
@@ -81,6 +82,16 @@ def forget(ledger: Ledger, hire: str) -> None:
     """Erase a person from what is remembered of alerts."""
     if (noted := ledger.note(NOTE)) is not None:
         ledger.put_note(NOTE, AlertState.read(noted).without(hire).written())
+
+
+async def tell_of_git(world: World, settings: Settings, tree: Tree, before: Stale | None, now: Stale | None) -> None:
+    """Tell the receivers that git's commits are not taken over, or that they are again. Never raises."""
+    if now is not None:
+        news = News(Kind.STALE, "", 0, f"{now.reason}; acting on {tree.revision[:12]}", since=now.since)
+    else:
+        since = None if before is None else before.since
+        news = News(Kind.CAUGHT_UP, "", 0, f"they had not been since {since}", since=since)
+    await Alerter(world, settings, messenger(world, settings, tree)).send(Message((news,)))
 
 
 async def alert(

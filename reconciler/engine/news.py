@@ -50,6 +50,8 @@ class Kind(StrEnum):
     DRIFT = "drift"
     HELD = "held"
     IN_DOUBT = "notification_in_doubt"
+    STALE = "stale"
+    CAUGHT_UP = "caught_up"
 
 
 HEADLINES = {
@@ -60,6 +62,8 @@ HEADLINES = {
     Kind.DRIFT: "an account that was there is gone",
     Kind.HELD: "held by the guard",
     Kind.IN_DOUBT: "a notification may or may not have been sent",
+    Kind.STALE: "git's commits are not taken over",
+    Kind.CAUGHT_UP: "git's commits are taken over again",
 }
 
 
@@ -101,7 +105,7 @@ class Message:
         """What an e-mail is headed with."""
         first = self.news[0]
         more = f", and {len(self.news) - 1} more" if len(self.news) > 1 else ""
-        return f"Access: {first.integration} {HEADLINES[first.kind]}{more}"
+        return f"Access: {first.integration and f'{first.integration} '}{HEADLINES[first.kind]}{more}"
 
     @property
     def text(self) -> str:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
+from reconciler.engine.freshness import Stale
 from reconciler.engine.integrations import LEDGER
 from reconciler.engine.review import jsonable
 from reconciler.model.clock import stamp
@@ -144,12 +145,19 @@ class Report:
     executed: int = 0
     revoked: int = 0
     refused: Untrusted | None = None
+    stale: Stale | None = None
 
     def refuse(self, untrusted: Untrusted | None) -> None:
         """Say that HEAD is not what was acted on, and why; None where it is."""
         if untrusted is not None:
             self.refused = untrusted
             self.problems = [Problem("HEAD", None, f"{untrusted}: {VOUCH}"), *self.problems]
+
+    def outdate(self, stale: Stale | None) -> None:
+        """Say that git's newest commits are not taken over, since when and why; None where they are."""
+        if stale is not None:
+            self.stale = stale
+            self.problems = [Problem("git", None, str(stale)), *self.problems]
 
     @property
     def summary(self) -> dict[str, int]:
@@ -177,4 +185,5 @@ class Report:
             "grants": [row.as_json() for row in self.rows],
             "problems": [problem.as_json() for problem in self.problems],
             "refused": None if self.refused is None else asdict(self.refused),
+            "stale": None if self.stale is None else asdict(self.stale),
         }

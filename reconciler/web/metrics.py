@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter as Count
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -41,6 +42,12 @@ class Metrics:
             registry=self.registry,
         )
 
+        self._fetched = Gauge(
+            "reconciler_git_last_fetch_timestamp_seconds",
+            "When a fetch from git last succeeded; NaN where none ever did.",
+            registry=self.registry,
+        )
+
     def passed(self, report: Report, took: timedelta, why: str, now: float) -> None:
         """Count a pass."""
         self._attempts.labels("executed").inc(report.executed)
@@ -50,9 +57,10 @@ class Metrics:
         self._problems.set(len(report.problems))
         self._last.set(now)
 
-    def text(self, grants: Count[tuple[str, Status]], overrun: timedelta) -> bytes:
+    def text(self, grants: Count[tuple[str, Status]], overrun: timedelta, fetched_at: datetime | None) -> bytes:
         """Everything, in Prometheus' text format; `grants` are counted when they are asked for."""
         self._resync.set(overrun.total_seconds())
+        self._fetched.set(math.nan if fetched_at is None else fetched_at.timestamp())
         self._grants.clear()
         for (integration, status), count in grants.items():
             self._grants.labels(integration, status).set(count)
