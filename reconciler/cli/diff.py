@@ -43,7 +43,8 @@ def diff(asked: Asked, base: str, head: str) -> int:
     from reconciler.repository.source import WORKTREE, Checkout
 
     no_csv(asked)
-    checkout, reader, now = Checkout.open(asked.repo), Reader(), datetime.now(UTC)
+    checkout, now = Checkout.open(asked.repo), datetime.now(UTC)
+    reader = Reader(root=checkout.root)
     before = _side(reader, checkout.at(base), now, may_be_empty=True)
     tree = checkout.worktree() if head == WORKTREE else checkout.at(head)
     after = _side(reader, tree, now)
@@ -71,7 +72,7 @@ def _side(reader: Reader, tree: Tree, now: datetime, *, may_be_empty: bool = Fal
         files = reader.load(tree)
     except SettingsError as error:
         return Side(tree.revision, None, error.problems, [])
-    return Side(tree.revision, files, problems_of(files, now, tree), hosts_of(files))
+    return Side(tree.revision, files, problems_of(files, now, tree), hosts_of(files, tree))
 
 
 class _Beginning:

@@ -106,14 +106,12 @@ def _row(line: Happening) -> dict[str, Any]:
 
 def _name_signers(asked: Asked, rows: list[dict[str, Any]]) -> None:
     """Say of each row who signed its commit: git is asked once a commit, and only of those that are signed."""
-    from pathlib import Path
-
     from reconciler.cli.ledger import settings_of
+    from reconciler.engine.world import home_of
     from reconciler.repository.signatures import signer
     from reconciler.repository.source import Checkout
 
-    home = settings_of(asked).gnupg_home
-    place = None if home is None else str(asked.repo.resolve() / Path(home).expanduser())
+    place = home_of(asked.repo.resolve(), settings_of(asked))
     checkout = Checkout.open(asked.repo)
     revisions = {row["revision"] for row in rows if row["revision"] and row["revision"] != "worktree"}
     known = {revision: signer(checkout, revision, place) for revision in revisions}

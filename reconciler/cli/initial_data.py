@@ -17,7 +17,9 @@ from reconciler.model.errors import SecretsError, UsageError
 
 if TYPE_CHECKING:
     from reconciler.cli.asked_for import Wanted
+    from reconciler.engine.world import World
     from reconciler.model.manifest import InitialDataField
+    from reconciler.model.settings import Settings
     from reconciler.repository.files import Files
     from reconciler.repository.source import Checkout, Tree
     from reconciler.secrets.gpg import Gnupg
@@ -57,7 +59,25 @@ class _Place:
         world = World(asked.repo, SystemClock(), redactor)
         tree = world.checkout.worktree()
         files = world.reader.load(tree)
-        return cls(world.checkout, tree, files, world.gnupg(files.settings), world.initial_data(files.settings))
+        settings = _trusted(world, files.settings)
+        return cls(world.checkout, tree, files, world.gnupg(settings), world.initial_data(settings))
+
+
+def _trusted(world: World, settings: Settings) -> Settings:
+    """The settings that say where keys are and which key service may be asked.
+
+    Files beside commits that have to be signed are nobody's yet: then it is those in force that count.
+    """
+    from reconciler.engine.accepted import in_force
+    from reconciler.model.errors import SettingsError
+
+    if world.checkout.head_id() is None:
+        return settings
+    try:
+        force = in_force(world).settings
+    except SettingsError:  # HEAD's, which the files as they stand may mend; no commit was accepted yet
+        return settings
+    return force if force.git.verify_signatures else settings
 
 
 @initial_data.command(name="set")

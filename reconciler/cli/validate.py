@@ -36,7 +36,8 @@ def validate(asked: Asked, rev: str | None) -> int:
     from reconciler.repository.source import Checkout
 
     no_csv(asked)
-    checkout, reader = Checkout.open(asked.repo), Reader()
+    checkout = Checkout.open(asked.repo)
+    reader = Reader(root=checkout.root)
     tree = checkout.at(rev) if rev else checkout.worktree()
     hosts: list[Host] = []
     try:
@@ -45,7 +46,7 @@ def validate(asked: Asked, rev: str | None) -> int:
         problems = error.problems
     else:
         problems = problems_of(files, datetime.now(UTC), tree)
-        hosts = hosts_of(files)
+        hosts = hosts_of(files, tree)
     if asked.output == "json":
         emit_json({"problems": [each.as_json() for each in problems], "hosts": [host.as_json() for host in hosts]})
     else:

@@ -23,7 +23,7 @@ from typing import Any
 
 import pygit2
 
-from reconciler.engine.world import World
+from reconciler.engine.world import World, home_of
 from reconciler.ledger.store import Ledger, state_path
 from reconciler.model.errors import RepositoryError
 from reconciler.model.failpoints import Failpoint
@@ -71,7 +71,7 @@ def in_force(world: World, ledger: Ledger | None = None) -> InForce:
         return _as_head_says(world, head)
     if tree.revision == head.revision:
         return InForce(tree, settings)
-    untrusted = first_untrusted(world.checkout, tree.revision, head.revision, _home(world, settings))
+    untrusted = first_untrusted(world.checkout, tree.revision, head.revision, home_of(world.root, settings))
     return _as_head_says(world, head) if untrusted is None else InForce(tree, settings, untrusted)
 
 
@@ -132,7 +132,7 @@ def _first(world: World, head: Tree, settings: Settings) -> InForce:
         if head.revision == WORKTREE:
             raise RepositoryError(f"{world.root} is no git checkout: git.verify_signatures has no commits to look at")
         base = settings.git.trusted_from
-        untrusted = first_untrusted(world.checkout, base, head.revision, _home(world, settings))
+        untrusted = first_untrusted(world.checkout, base, head.revision, home_of(world.root, settings))
         if untrusted is not None:
             since = (
                 f"since git.trusted_from, {base[:12]}" if base else "of the whole history, for want of git.trusted_from"
@@ -206,7 +206,3 @@ def _noted(world: World, settings: Settings, ledger: Ledger | None) -> str | Non
 def _note(ledger: Ledger) -> dict[str, Any]:
     noted: dict[str, Any] | None = json.loads(ledger.note(NOTE) or b"null")
     return noted or {}
-
-
-def _home(world: World, settings: Settings) -> str | None:
-    return None if settings.gnupg_home is None else str(world.root / Path(settings.gnupg_home).expanduser())

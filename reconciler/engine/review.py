@@ -56,8 +56,11 @@ class Host:
         return {"host": self.host, "files": list(self.files), "allowed": self.allowed}
 
 
-def hosts_of(files: Files) -> list[Host]:
-    """Every host that is written out, sorted; one with a placeholder in it is known only to the initial data."""
+def hosts_of(files: Files, tree: Tree) -> list[Host]:
+    """Every host that is written out, sorted; one with a placeholder in it is known only to the initial data.
+
+    Those of key services, which the `sops` program would ask, stand in the files of initial data.
+    """
     places: dict[str, set[str]] = defaultdict(set)
     refused: set[str] = set()
     for loaded in files.manifests.values():
@@ -67,6 +70,12 @@ def hosts_of(files: Files) -> list[Host]:
     for url in _own_urls(files.settings):
         if address := parse(url):
             places[address.name].add(SETTINGS)
+    listed = AllowedHosts(frozenset(files.settings.allowed_hosts))
+    for path, urls in InitialData(Gnupg(None), listed.check).key_services(tree).items():
+        for address in filter(None, map(parse, urls)):
+            places[address.name].add(path)
+            if not listed.allow(address):
+                refused.add(address.name)
     return [Host(host, tuple(sorted(places[host])), host not in refused) for host in sorted(places)]
 
 
@@ -95,7 +104,8 @@ def problems_of(files: Files, now: datetime, tree: Tree | None = None) -> list[P
             for _, place, message in _refused(loaded, files.settings)
         }
     if tree is not None:
-        found.update(InitialData(Gnupg(None)).problems(tree))
+        listed = AllowedHosts(frozenset(files.settings.allowed_hosts))
+        found.update(InitialData(Gnupg(None), listed.check).problems(tree))
     return sorted(found, key=lambda each: (each.file, each.line or 0, each.severity, each.message))
 
 

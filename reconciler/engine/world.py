@@ -22,13 +22,18 @@ from reconciler.requests.throttle import Throttle
 from reconciler.secrets.gpg import Gnupg
 from reconciler.secrets.initial_data import InitialData
 
-__all__ = ["KEPT", "SystemClock", "World"]
+__all__ = ["KEPT", "SystemClock", "World", "home_of"]
 
 KEPT = ".reconciler/hires.cache"
 """Where what was parsed is kept from one start to the next, if the folder is there; deleting it costs a slow start."""
 
 
 T = TypeVar("T")
+
+
+def home_of(root: Path, settings: Settings) -> str | None:
+    """The GnuPG home that the settings name, from the repository's root; None for GnuPG's own."""
+    return None if settings.gnupg_home is None else str(root / Path(settings.gnupg_home).expanduser())
 
 
 class SystemClock:
@@ -75,8 +80,8 @@ class World:
         self.redactor = redactor
         self.reached = reached
         self.checkout = Checkout.open(root, reached)
-        self.reader = Reader(root / KEPT, reached)
-        self._gnupg: tuple[str | None, Gnupg, InitialData] | None = None
+        self.reader = Reader(root / KEPT, reached, root=self.checkout.root)
+        self._gnupg: tuple[tuple[str | None, frozenset[str]], Gnupg, InitialData] | None = None
         self._throttle: tuple[Limits, Throttle] | None = None
         self._clients: dict[str, tuple[Limits, AllowedHosts, Client]] = {}
         self._turns: dict[str, Turn] = {}
@@ -97,10 +102,10 @@ class World:
         return self._secrets(settings)[1]
 
     def _secrets(self, settings: Settings) -> tuple[Gnupg, InitialData]:
-        if self._gnupg is None or self._gnupg[0] != settings.gnupg_home:
-            home = None if settings.gnupg_home is None else str(self.root / Path(settings.gnupg_home).expanduser())
-            gnupg = Gnupg(home)
-            self._gnupg = (settings.gnupg_home, gnupg, InitialData(gnupg))
+        by = (settings.gnupg_home, frozenset(settings.allowed_hosts))
+        if self._gnupg is None or self._gnupg[0] != by:
+            gnupg = Gnupg(home_of(self.root, settings), self.checkout.root)
+            self._gnupg = (by, gnupg, InitialData(gnupg, AllowedHosts(by[1]).check))
         return self._gnupg[1], self._gnupg[2]
 
     def client(self, service: str, hosts: AllowedHosts, limits: Limits) -> Client:

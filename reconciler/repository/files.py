@@ -28,6 +28,7 @@ from reconciler.model.settings import DEFAULT, Settings
 from reconciler.repository.checks import hire_problems, manifest_ids, manifest_problems, unfilled
 from reconciler.repository.people import Index, People, Slim, Whole
 from reconciler.repository.problems import MOST, explain, few, near
+from reconciler.repository.reach import objection_to_home
 from reconciler.repository.recall import keep, recall
 from reconciler.repository.trees import CommitTree, File, Tree
 from reconciler.repository.yaml import BrokenFile, Document, read
@@ -102,8 +103,10 @@ class _Parsed:
 class Reader:
     """Reads revisions, and remembers what it parsed, in `kept_in` from one start to the next."""
 
-    def __init__(self, kept_in: Path | None = None, reached: Reached = unwatched) -> None:
+    def __init__(self, kept_in: Path | None = None, reached: Reached = unwatched, *, root: Path | None = None) -> None:
+        """`root` is the checkout's, for settings that must not lead into it."""
         self._kept_in = kept_in
+        self._root = root
         self._reached = reached
         self._recalled: dict[str, Slim] | None = None
         self._fresh = 0
@@ -128,9 +131,18 @@ class Reader:
         except BrokenFile as error:
             raise SettingsError([error.problem]) from error
         try:
-            return Settings.model_validate({} if document.data is None else document.data)
+            settings = Settings.model_validate({} if document.data is None else document.data)
         except ValidationError as error:
             raise SettingsError(explain(error, Settings, document)) from None
+        objection = (
+            None
+            if self._root is None or settings.gnupg_home is None
+            else objection_to_home(self._root, settings.gnupg_home)
+        )
+        if objection is not None:
+            line = document.line(("gnupg_home",))
+            raise SettingsError([Problem(SETTINGS, line, f"gnupg_home: {objection}")])
+        return settings
 
     def load(self, tree: Tree) -> Files:
         """Everything that a revision says.

@@ -64,13 +64,17 @@ class AllowedHosts:
             raise HostNotAllowed(f"{file}: a URL of {len(url):,} characters: no server takes more than {LONGEST:,}")
         if address is None:
             raise HostNotAllowed(f"{file}: a URL does not start with https:// and a host, with or without a port")
-        if self._spelled.isdisjoint((address.host, f"{address.host}:{address.port}")):
+        if not self.allow(address):
             raise HostNotAllowed(
                 f"{file}: host {address.name} is not allowed: add it to allowed_hosts in config/reconciler.yaml"
             )
         if address.scheme != "https" and not loopback(address.host):
             raise HostNotAllowed(f"{file}: host {address.name} is to be asked over http: only https is allowed")
         return address
+
+    def allow(self, address: Address) -> bool:
+        """Whether the host is on the list."""
+        return not self._spelled.isdisjoint((address.host, f"{address.host}:{address.port}"))
 
     @cached_property
     def _spelled(self) -> frozenset[str]:

@@ -20,6 +20,7 @@ from typing import Any
 import gnupg
 
 from reconciler.model.errors import SecretsError
+from reconciler.repository.reach import objection_to_home
 
 __all__ = ["LIMIT", "Gnupg"]
 
@@ -90,9 +91,13 @@ class _Program(gnupg.GPG):  # type: ignore[misc]
 
 
 class Gnupg:
-    """GnuPG in one home directory; None is GnuPG's own. Any number of threads may call it at once."""
+    """GnuPG in one home directory; None is GnuPG's own. Any number of threads may call it at once.
 
-    def __init__(self, home: str | None) -> None:
+    A home within `checkout` is refused: its settings name programs that gpg runs, and a commit can write them.
+    """
+
+    def __init__(self, home: str | None, checkout: Path | None = None) -> None:
+        self._checkout = checkout
         self.home = None if home is None else str(Path(home).expanduser())
         self._program: _Program | None = None
         self._expired: set[str] = set()
@@ -186,7 +191,14 @@ class Gnupg:
             )
         return answer
 
+    def refuse_checkout(self) -> None:
+        """Raise SecretsError where the home is one that a commit can reach."""
+        objection = None if self._checkout is None else objection_to_home(self._checkout, self.home)
+        if objection is not None:
+            raise SecretsError(objection)
+
     def _start(self) -> _Program:
+        self.refuse_checkout()
         home = self.home or os.environ.get("GNUPGHOME")
         if home and not Path(home).is_dir():
             raise SecretsError(f"the GnuPG home {home} is not there: set gnupg_home, or make it with `mkdir -m 700`")

@@ -9,14 +9,15 @@ to is kept by blob, so that a pass decrypts what has changed and nothing else; a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
+from functools import partial
 from itertools import chain
 from typing import Any
 
 from reconciler.model.base import as_text
-from reconciler.model.errors import Problem, SecretsError, shortened
+from reconciler.model.errors import Blocked, Problem, SecretsError, Severity, shortened
 from reconciler.model.secret import Redactor
 from reconciler.repository.source import File, Tree
 from reconciler.repository.yaml import BrokenFile, read
@@ -48,8 +49,13 @@ _SUFFIXES = {
 class InitialData:
     """The initial data of a repository's revisions. Any number of threads may read at once."""
 
-    def __init__(self, gnupg: Gnupg) -> None:
+    def __init__(self, gnupg: Gnupg, check: Callable[[str, str], object] | None = None) -> None:
+        """`check` is given an address and a file, and raises Blocked where that file's key service is not to be asked.
+
+        Without it none is.
+        """
         self._gnupg = gnupg
+        self._check = check
         self._values: dict[tuple[str, str], Mapping[str, str]] = {}
         self._recipients: dict[tuple[str, str], list[str]] = {}
 
@@ -78,7 +84,50 @@ class InitialData:
     def problems(self, tree: Tree) -> list[Problem]:
         """What is wrong with the folder that can be told without any key: files in the clear, two for one service."""
         wrong = ((files[0], _objection(service, files)) for service, files in _by_service(tree).items())
-        return [Problem(file.path, None, message) for file, message in wrong if message is not None]
+        found = [Problem(file.path, None, message) for file, message in wrong if message is not None]
+        return [*found, *self._unasked(tree)]
+
+    def key_services(self, tree: Tree) -> dict[str, list[str]]:
+        """The addresses of the key services that SOPS files name, by file; one whose cannot be told is left out."""
+        return {file.path: urls for file, urls, _ in self._named(tree) if urls}
+
+    def _unasked(self, tree: Tree) -> Iterator[Problem]:
+        """The files whose key service would not be asked; a warning where another key of theirs may open them."""
+        for file, urls, why in self._named(tree):
+            refused = [message for url in urls if (message := self._refusal(url, file.path)) is not None]
+            for message in [why] if why else refused:
+                others = bool(self._encrypted_to(tree, file))
+                yield Problem(file.path, None, message, Severity.WARNING if others else Severity.ERROR)
+
+    def _named(self, tree: Tree) -> Iterator[tuple[File, list[str], str | None]]:
+        """Each SOPS file that can be read: where its key services are, or why that cannot be told."""
+        files = _by_service(tree)
+        for service, (file, *_) in files.items():
+            if _form(file.path) is _Form.SOPS and _objection(service, files[service]) is None:
+                try:
+                    raw = _raw(tree, file)
+                    sops.metadata(raw, json=file.path.endswith(".json"))
+                except SecretsError:
+                    continue
+                try:
+                    yield file, sops.hosts(raw, json=file.path.endswith(".json")), None
+                except SecretsError as error:
+                    yield file, [], str(error)
+
+    def _refusal(self, url: str, path: str) -> str | None:
+        """Why a file's key service is not asked; None where it may be."""
+        if self._check is None:
+            return "its key service is not to be asked"
+        try:
+            self._check(url, path)
+        except Blocked as error:
+            return f"its key service: {str(error).removeprefix(f'{path}: ')}"
+        return None
+
+    def _allow(self, path: str, url: str) -> None:
+        refusal = self._refusal(url, path)
+        if refusal is not None:
+            raise SecretsError(f"sops was not called: {refusal}")
 
     def recipients(self, tree: Tree) -> list[str]:
         """The keys that the folder's files are encrypted to, sorted: PGP key ids, fingerprints, and age recipients.
@@ -114,7 +163,8 @@ class InitialData:
 
     def _content(self, raw: bytes, path: str) -> Any:
         if _form(path) is _Form.SOPS:
-            return sops.decrypt(raw, json=path.endswith(".json"), gnupg=self._gnupg)
+            allow = partial(self._allow, path)
+            return sops.decrypt(raw, json=path.endswith(".json"), gnupg=self._gnupg, allow=allow)
         clear = self._gnupg.decrypt(raw, path)
         try:
             return read(clear, path.rpartition(".")[0]).data

@@ -17,7 +17,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import re2
 import yaml
@@ -27,10 +27,11 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from reconciler.model.errors import SecretsError
 from reconciler.repository.yaml import BrokenFile, read
 from reconciler.secrets.gpg import Gnupg
+from reconciler.secrets.sops_hosts import key_services
 from reconciler.secrets.sops_keys import Unfamiliar, data_key
 from reconciler.secrets.sops_values import counted, leaves, typed
 
-__all__ = ["decrypt", "metadata"]
+__all__ = ["decrypt", "hosts", "metadata"]
 
 TIMEOUT = 60.0
 """Seconds for the `sops` program, which may have to ask a key service on the network."""
@@ -65,15 +66,32 @@ def _info(data: Mapping[str, Any]) -> Mapping[str, Any]:
     return found
 
 
-def decrypt(raw: bytes, *, json: bool, gnupg: Gnupg) -> dict[str, Any]:
+def _nowhere(url: str) -> NoReturn:  # noqa: ARG001
+    raise SecretsError("sops was not called: no key service may be asked")
+
+
+def hosts(raw: bytes, *, json: bool) -> list[str]:
+    """The addresses that the `sops` program may ask for the file's data key, by what the file says.
+
+    Raises SecretsError where that cannot be told.
+    """
+    data = _read(raw, json=json)
+    _info(data)
+    return key_services(data)
+
+
+def decrypt(raw: bytes, *, json: bool, gnupg: Gnupg, allow: Callable[[str], None] = _nowhere) -> dict[str, Any]:
     """The decrypted content of a SOPS file, without its `sops` part.
 
-    Raises SecretsError where no key opens it, and where a value, its place or the MAC was altered.
+    `allow` raises SecretsError for an address that the `sops` program may not ask. Raises SecretsError where no key
+    opens the file, and where a value, its place or the MAC was altered.
     """
     data = _read(raw, json=json)
     try:
         return _decrypt(data, None if json else _composed(raw), gnupg)
     except Unfamiliar as unfamiliar:
+        for url in hosts(raw, json=json):
+            allow(url)
         return _ask_sops(raw, gnupg, str(unfamiliar), json=json)
 
 
@@ -203,6 +221,7 @@ def _ask_sops(raw: bytes, gnupg: Gnupg, why: str, *, json: bool) -> dict[str, An
     program = shutil.which("sops")
     if program is None:
         raise SecretsError(f"it has {why}; that needs the `sops` program, which is not installed here")
+    gnupg.refuse_checkout()
     args = [program, "--decrypt", "--input-type", "json" if json else "yaml", "--output-type", "json", "/dev/stdin"]
     environment = dict(os.environ) if gnupg.home is None else {**os.environ, "GNUPGHOME": gnupg.home}
     try:
@@ -213,6 +232,7 @@ def _ask_sops(raw: bytes, gnupg: Gnupg, why: str, *, json: bool) -> dict[str, An
             timeout=TIMEOUT,
             check=False,
             env=environment,
+            cwd="/",  # where no .sops.yaml of a commit lies
             start_new_session=True,  # no terminal to ask on
         )
     except subprocess.TimeoutExpired:

@@ -53,7 +53,7 @@ def test_hosts_are_those_that_are_written_out(repo: Repo) -> None:
     repo.manifest("asana", service("app.asana.com"))
     repo.manifest("asana-team", service("APP.asana.com"))
     repo.manifest("okta", service("{{TENANT}}.okta.com", initial_data_form=[{"id": "TENANT"}]))
-    assert [host.as_json() for host in hosts_of(files_of(repo))] == [
+    assert [host.as_json() for host in hosts_of(files_of(repo), tree_of(repo))] == [
         {"host": "app.asana.com", "files": ["manifests/asana-team.yaml", "manifests/asana.yaml"], "allowed": True}
     ]
 
@@ -63,7 +63,7 @@ def test_hosts_of_the_settings_are_hosts_too(repo: Repo) -> None:
         "config/reconciler.yaml",
         {"alerts": [{"webhook": "https://chat.example.com/T/x"}], "twilio": {"account_sid": "A", "from_number": "+1"}},
     )
-    assert [(host.host, host.files) for host in hosts_of(files_of(repo))] == [
+    assert [(host.host, host.files) for host in hosts_of(files_of(repo), tree_of(repo))] == [
         ("api.twilio.com", ("config/reconciler.yaml",)),
         ("chat.example.com", ("config/reconciler.yaml",)),
     ]
@@ -85,7 +85,7 @@ def test_hosts_of_the_settings_are_hosts_too(repo: Repo) -> None:
 def test_what_is_allowed(repo: Repo, listed: list[str], host: str, scheme: str, allowed: bool) -> None:
     repo.write("config/reconciler.yaml", {"allowed_hosts": listed})
     repo.manifest("one", service(host, scheme=scheme))
-    assert [(each.host, each.allowed) for each in hosts_of(files_of(repo))] == [(host, allowed)]
+    assert [(each.host, each.allowed) for each in hosts_of(files_of(repo), tree_of(repo))] == [(host, allowed)]
     assert bool(problems(repo)) is not allowed
 
 
@@ -306,7 +306,7 @@ def test_a_managers_new_name_reaches_who_uses_it(repo: Repo) -> None:
 def side(repo: Repo) -> Side:
     tree = tree_of(repo)
     files = Reader().load(tree)
-    return Side(tree.revision, files, problems_of(files, NOW, tree), hosts_of(files))
+    return Side(tree.revision, files, problems_of(files, NOW, tree), hosts_of(files, tree))
 
 
 def test_a_problem_that_only_moved_is_neither_added_nor_fixed(main: Branch) -> None:

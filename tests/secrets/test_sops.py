@@ -314,7 +314,10 @@ def test_where_identities_are_found(
 
 
 FOREIGN = [
-    ("kms", lambda data: data["sops"].update(age=[], kms=[{"arn": "arn:aws:kms:x", "enc": "x", "created_at": "x"}])),
+    (
+        "kms",
+        lambda data: data["sops"].update(age=[], kms=[{"arn": "arn:aws:kms:x:1:key/2", "enc": "x", "created_at": "x"}]),
+    ),
     ("vault", lambda data: data["sops"].update(age=[], hc_vault=[{"vault_address": "x", "enc": "x"}])),
     ("ssh", lambda data: data["sops"]["age"][0].update(recipient="ssh-ed25519 AAAA", enc="x")),
     ("comment-rule", lambda data: data["sops"].update(encrypted_comment_regex="x", unencrypted_suffix="")),
@@ -332,7 +335,7 @@ def test_what_the_reader_does_not_know_goes_to_sops(
     monkeypatch.setenv("PATH", f"{SOPS.parent}:/usr/bin:/bin" if installed else "/usr/bin:/bin")
     says = "program refuses it" if installed else "which is not installed"
     with pytest.raises(SecretsError, match=says) as refused:
-        sops.decrypt(raw, json=False, gnupg=gnupg)
+        sops.decrypt(raw, json=False, gnupg=gnupg, allow=lambda _url: None)
     assert SECRET not in said(refused.value)
 
 
