@@ -11,7 +11,7 @@ from reconciler.cli.options import Asked, shared
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from reconciler.ledger.store import Attempt, Sent
+    from reconciler.ledger.entries import Attempt, Sent
     from reconciler.model.grant import Grant, Key, Record
     from reconciler.model.scope import Layer
     from reconciler.model.secret import Redactor

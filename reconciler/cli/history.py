@@ -11,7 +11,7 @@ from reconciler.cli.options import Asked, option, shared
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from reconciler.ledger.store import Happening
+    from reconciler.ledger.entries import Happening
 
 __all__ = ["history", "moment"]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from reconciler.cli.options import Asked
 
 if TYPE_CHECKING:
-    from reconciler.ledger.store import Ledger
+    from reconciler.ledger.reader import LedgerReader
     from reconciler.model.settings import Settings
 
 __all__ = ["ledger_of", "settings_of"]
@@ -25,7 +25,7 @@ def settings_of(asked: Asked) -> Settings:
 
 
 @contextmanager
-def ledger_of(asked: Asked) -> Iterator[Ledger]:
+def ledger_of(asked: Asked) -> Iterator[LedgerReader]:
     """The ledger, to be read; an empty one where there is none."""
     from reconciler.ledger.store import Ledger
 

@@ -28,7 +28,7 @@ from reconciler.engine.observed import Selection, listed_grants
 from reconciler.engine.session import Held, sealing_of
 from reconciler.engine.words import ByHand, hear
 from reconciler.engine.world import SystemClock, World
-from reconciler.ledger.store import Word
+from reconciler.ledger.entries import Word
 from reconciler.model.clock import Stopped
 from reconciler.model.errors import LedgerError, RepositoryError, SettingsError
 from reconciler.model.settings import Settings

@@ -24,7 +24,9 @@ from typing import Any
 import pygit2
 
 from reconciler.engine.world import World, home_of
+from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.store import Ledger, state_path
+from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.errors import RepositoryError
 from reconciler.model.failpoints import Failpoint
 from reconciler.model.settings import Settings
@@ -47,7 +49,7 @@ class InForce:
     refused: Untrusted | None = None
 
 
-def in_force(world: World, ledger: Ledger | None = None) -> InForce:
+def in_force(world: World, ledger: LedgerReader | None = None) -> InForce:
     """What is in force now; changes nothing. `ledger` is the state where it is open already.
 
     Raises RepositoryError where HEAD is refused and nothing was accepted before it, and SettingsError.
@@ -88,7 +90,7 @@ def _unreadable(world: World, accepted: str, error: RepositoryError) -> InForce:
     return InForce(tree, settings, Untrusted(name, name, "", str(error)))
 
 
-def keep(world: World, ledger: Ledger, found: InForce) -> None:
+def keep(world: World, ledger: LedgerWriter, found: InForce) -> None:
     """Remember what is in force for the next time. The caller holds the state."""
     verified = found.settings.git.verify_signatures
     note = {"revision": found.tree.revision, "refused": found.refused and asdict(found.refused)} if verified else None
@@ -119,7 +121,7 @@ def _there(world: World, repository: pygit2.Repository) -> bool:
         return False
 
 
-def refused(ledger: Ledger) -> Untrusted | None:
+def refused(ledger: LedgerReader) -> Untrusted | None:
     """What the last pass refused, as the ledger has it."""
     told = _note(ledger).get("refused")
     return Untrusted(**told) if told else None
@@ -191,7 +193,7 @@ def _readable(world: World) -> Iterator[None]:
         raise RepositoryError(f"{REF} of {world.root} cannot be read just now ({error}): it is tried again") from error
 
 
-def _noted(world: World, settings: Settings, ledger: Ledger | None) -> str | None:
+def _noted(world: World, settings: Settings, ledger: LedgerReader | None) -> str | None:
     """The revision that a state has as accepted. Raises RepositoryError where this checkout does not have it."""
     if world.checkout.repository is None:
         return None
@@ -203,6 +205,6 @@ def _noted(world: World, settings: Settings, ledger: Ledger | None) -> str | Non
     return revision
 
 
-def _note(ledger: Ledger) -> dict[str, Any]:
+def _note(ledger: LedgerReader) -> dict[str, Any]:
     noted: dict[str, Any] | None = json.loads(ledger.note(NOTE) or b"null")
     return noted or {}

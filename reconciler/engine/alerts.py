@@ -18,7 +18,8 @@ from reconciler.engine.news import AlertState, Kind, Message, News, alerts_of
 from reconciler.engine.notify import Messenger, NotSent
 from reconciler.engine.report import Row
 from reconciler.engine.world import World
-from reconciler.ledger.store import Happening, Ledger
+from reconciler.ledger.entries import Happening
+from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.errors import Blocked, LedgerError, RequestFailed
 from reconciler.model.settings import Alert, Settings
 from reconciler.repository.source import Tree
@@ -78,7 +79,7 @@ class Alerter:
             raise NotSent(f"{address.name} answered {answer.status}")
 
 
-def forget(ledger: Ledger, hire: str) -> None:
+def forget(ledger: LedgerWriter, hire: str) -> None:
     """Erase a person from what is remembered of alerts."""
     if (noted := ledger.note(NOTE)) is not None:
         ledger.put_note(NOTE, AlertState.read(noted).without(hire).written())
@@ -95,7 +96,7 @@ async def tell_of_git(world: World, settings: Settings, tree: Tree, before: Stal
 
 
 async def alert(
-    world: World, settings: Settings, tree: Tree, ledger: Ledger, rows: list[Row], happenings: list[Happening]
+    world: World, settings: Settings, tree: Tree, ledger: LedgerWriter, rows: list[Row], happenings: list[Happening]
 ) -> None:
     """Tell the receivers what a pass has found that is new. Never raises: what goes wrong is logged."""
     if not settings.alerts:

@@ -16,9 +16,10 @@ import structlog
 
 from reconciler.engine import record as records
 from reconciler.engine.integrations import Integration, Prepared, saved
-from reconciler.engine.memory import Memory, Vault, generated, notice_name, run_name, stored_for, stored_name
+from reconciler.engine.memory import Memory, WritableVault, generated, notice_name, run_name, stored_for, stored_name
 from reconciler.engine.words import told
-from reconciler.ledger.store import Attempt, Happening, Ledger, Word
+from reconciler.ledger.entries import Attempt, Happening, Word
+from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.clock import Clock, Stopped, stamp
 from reconciler.model.errors import Blocked, RequestFailed, SecretsError
 from reconciler.model.grant import Decision, Outcome, Record, Step
@@ -96,8 +97,8 @@ class Actor:
 
     def __init__(
         self,
-        ledger: Ledger,
-        vault: Vault,
+        ledger: LedgerWriter,
+        vault: WritableVault,
         clock: Clock,
         redactor: Redactor,
         retry_delay: timedelta,

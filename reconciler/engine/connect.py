@@ -11,12 +11,13 @@ from contextlib import contextmanager
 from typing import Any
 
 from reconciler.engine.integrations import Integration, integrations_of
-from reconciler.engine.memory import Vault
+from reconciler.engine.memory import WritableVault
 from reconciler.engine.plan import Policy
-from reconciler.engine.sealing import Sealing, Tokens
+from reconciler.engine.sealing import Tokens, WritableSealing
 from reconciler.engine.session import Held
 from reconciler.engine.world import World
 from reconciler.ledger.hold import hold
+from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.store import Ledger, state_path
 from reconciler.model.errors import HeldError, ReconcilerError, UsageError
 from reconciler.model.settings import Settings
@@ -32,7 +33,7 @@ CONNECTS = "connect/"
 class Connects:
     """Authorizations that were begun, in the vault under `connect/<digest of the state>`."""
 
-    def __init__(self, ledger: Ledger, vault: Vault) -> None:
+    def __init__(self, ledger: LedgerReader, vault: WritableVault) -> None:
         self._ledger = ledger
         self._vault = vault
 
@@ -64,9 +65,9 @@ def beside(world: World, settings: Settings, tree: Tree) -> Iterator[Held]:
         try:
             # Nobody else may make the state's key at the same moment; whoever holds the state has made it already.
             with hold(state_path(settings.state, world.root), "reconcile oauth connect", world.clock.now()):
-                sealing = Sealing.writing(ledger, world.gnupg(settings), recipients)
+                sealing = WritableSealing.writing(ledger, world.gnupg(settings), recipients)
         except HeldError:
-            sealing = Sealing.writing(ledger, world.gnupg(settings), recipients)
+            sealing = WritableSealing.writing(ledger, world.gnupg(settings), recipients)
         yield Held(ledger, sealing)
     finally:
         ledger.close()
@@ -82,7 +83,6 @@ def begin(world: World, settings: Settings, tree: Tree, held: Held, name: str) -
 
 def outcome(held: Held, authorization: Authorization) -> str | None:
     """What became of an authorization: None while nothing has, empty for a connection, else why there is none."""
-    assert held.sealing.vault is not None
     found = Connects(held.ledger, held.sealing.vault).read(authorization.digest)
     told = found["outcome"] if found is not None else "it was forgotten"
     return None if told in (OPEN, TAKEN) else "" if told == CONNECTED else str(told)
@@ -92,7 +92,6 @@ async def callback(
     world: World, settings: Settings, tree: Tree, held: Held, service: str, query: Mapping[str, str]
 ) -> tuple[int, str]:
     """Answer a call of `/oauth/callback/<service>`: the HTTP status, and the text for the person who came back."""
-    assert held.sealing.vault is not None
     connects = Connects(held.ledger, held.sealing.vault)
     try:
         name = _begun(connects, service, query.get("state", ""))
@@ -121,7 +120,6 @@ def _begun(connects: Connects, service: str, state: str) -> str:
 
 def _authorizer(world: World, settings: Settings, tree: Tree, held: Held, name: str) -> Authorizer:
     vault = held.sealing.vault
-    assert vault is not None
     integration = _named(world, settings, tree, held, name)
     scope = integration.scope((), {})
     return Authorizer(

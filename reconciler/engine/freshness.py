@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from reconciler.ledger.store import Ledger
+from reconciler.ledger.reader import LedgerReader
 from reconciler.model.clock import stamp
 
 __all__ = ["NOTE", "Freshness", "Stale", "stale"]
@@ -90,7 +90,7 @@ class Freshness:
         return (before is None) != (self.stale is None)
 
 
-def stale(ledger: Ledger) -> Stale | None:
+def stale(ledger: LedgerReader) -> Stale | None:
     """Whether git's commits are not taken over, as the ledger has it."""
     noted = ledger.note(NOTE)
     told = json.loads(noted)["stale"] if noted else None

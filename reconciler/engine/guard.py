@@ -13,7 +13,8 @@ from dataclasses import replace
 from datetime import datetime
 
 from reconciler.engine.observed import Planned
-from reconciler.ledger.store import Happening, Ledger
+from reconciler.ledger.entries import Happening
+from reconciler.ledger.reader import LedgerReader
 from reconciler.model.grant import Decision, Key
 from reconciler.model.status import Action, Event, Status
 
@@ -51,7 +52,7 @@ def judge_changes(
 
 
 def holds(
-    planned: Iterable[Planned], ledger: Ledger, percent: float, *, everything: bool, renamed: Mapping[Key, Key]
+    planned: Iterable[Planned], ledger: LedgerReader, percent: float, *, everything: bool, renamed: Mapping[Key, Key]
 ) -> dict[str, str]:
     """Which integrations of a plan are held, and why. `everything`: the plan is a full resync's, which counts anew.
 
@@ -108,7 +109,7 @@ def _waits(item: Planned, before: Mapping[Key, Planned]) -> str | None:
 
 
 def tell(
-    ledger: Ledger, planned: Iterable[Planned], held: Mapping[str, str], now: datetime, revision: str
+    ledger: LedgerReader, planned: Iterable[Planned], held: Mapping[str, str], now: datetime, revision: str
 ) -> tuple[list[Happening], dict[str, bytes]]:
     """Lines of the history where the guard begins to hold an integration, or lets go of it, and what is noted then."""
     noted = ledger.note(HELD)

@@ -13,7 +13,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from reconciler.ledger.store import Ledger
+from reconciler.ledger.reader import LedgerReader
+from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.errors import SecretsError
 from reconciler.model.failpoints import Failpoint
 from reconciler.model.grant import Key
@@ -21,7 +22,7 @@ from reconciler.model.scope import Layer
 from reconciler.model.secret import Secret
 from reconciler.secrets.sealed import Sealer
 
-__all__ = ["Memory", "Vault", "generated"]
+__all__ = ["Memory", "Vault", "WritableVault", "generated"]
 
 GENERATED_BYTES = 18
 """24 characters of URL-safe base64; DESIGN asks for at least 16 from a cryptographic source."""
@@ -64,9 +65,13 @@ class Memory:
 
 
 class Vault:
-    """The sealed part of the ledger."""
+    """The sealed part of the ledger, to be read.
 
-    def __init__(self, ledger: Ledger, sealer: Sealer) -> None:
+    A key that does not open leaves nothing that can be read from it, or sealed for it: then there is a fault in the
+    sealer's place.
+    """
+
+    def __init__(self, ledger: LedgerReader, sealer: Sealer | SecretsError) -> None:
         self._ledger = ledger
         self._sealer = sealer
 
@@ -76,23 +81,20 @@ class Vault:
         Raises SecretsError where it cannot be opened: it was tampered with, or sealed with a key that is gone.
         """
         blob = self._ledger.sealed(name)
-        return None if blob is None else json.loads(self._sealer.open(blob, f"sealed/value/{name}"))
+        return None if blob is None else json.loads(self._opened().open(blob, f"sealed/value/{name}"))
 
     def sealed(self, name: str, value: Any) -> bytes:
-        """A value sealed for this name, to be written along with what it belongs to."""
-        return self._sealer.seal(json.dumps(value).encode(), f"sealed/value/{name}")
-
-    def write(self, name: str, value: Any, point: Failpoint = Failpoint.SEALED) -> None:
-        """Keep a value under this name."""
-        self._ledger.put_sealed(name, self.sealed(name, value), point)
-
-    def erase(self, name: str) -> None:
-        """Erase what is kept under this name."""
-        self._ledger.erase(name)
+        """A value sealed for this name, to be written along with what it belongs to. Raises SecretsError."""
+        return self._opened().seal(json.dumps(value).encode(), f"sealed/value/{name}")
 
     def without_stored(self, keys: Collection[Key]) -> dict[str, bytes | None]:
-        """What is kept of what `store_data` saved, once these access entries are no more."""
+        """What is kept of what `store_data` saved, once these access entries are no more.
+
+        What does not open is left as it is: it is nobody's any more, and nobody can read it.
+        """
         kept: dict[str, bytes | None] = {}
+        if isinstance(self._sealer, SecretsError):
+            return kept
         for hire in {key.hire for key in keys}:
             name = stored_name(hire)
             of_hire = self.read(name) or {}
@@ -114,6 +116,27 @@ class Vault:
     def remember(self, key: Key, memory: Memory) -> dict[str, bytes]:
         """The run's memory, sealed, by the name that it is kept under."""
         return {run_name(key): self.sealed(run_name(key), memory.as_json())}
+
+    def _opened(self) -> Sealer:
+        if isinstance(self._sealer, SecretsError):
+            raise SecretsError(str(self._sealer))
+        return self._sealer
+
+
+class WritableVault(Vault):
+    """The sealed part of the ledger, to be read and written to."""
+
+    def __init__(self, ledger: LedgerWriter, sealer: Sealer | SecretsError) -> None:
+        super().__init__(ledger, sealer)
+        self._writer = ledger
+
+    def write(self, name: str, value: Any, point: Failpoint = Failpoint.SEALED) -> None:
+        """Keep a value under this name."""
+        self._writer.put_sealed(name, self.sealed(name, value), point)
+
+    def erase(self, name: str) -> None:
+        """Erase what is kept under this name."""
+        self._writer.erase(name)
 
 
 def run_name(key: Key) -> str:

@@ -19,7 +19,7 @@ from enum import StrEnum
 from typing import Any, Self
 
 from reconciler.engine.report import Row
-from reconciler.ledger.store import Happening
+from reconciler.ledger.entries import Happening
 from reconciler.model.clock import stamp
 from reconciler.model.status import Event, Status
 

@@ -10,8 +10,9 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Any, Protocol
 
-from reconciler.engine.memory import Vault, notice_name
-from reconciler.ledger.store import Happening, Ledger
+from reconciler.engine.memory import WritableVault, notice_name
+from reconciler.ledger.entries import Happening
+from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.clock import Clock
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.failpoints import Failpoint
@@ -46,7 +47,9 @@ class Notifier:
         self._clock = clock
         self._redactor = redactor
 
-    async def deliver_all(self, ledger: Ledger, vault: Vault, mine: Collection[Key], author: str | None) -> None:
+    async def deliver_all(
+        self, ledger: LedgerWriter, vault: WritableVault, mine: Collection[Key], author: str | None
+    ) -> None:
         """Send what an earlier pass left behind for the grants that this pass has in hand.
 
         Those of others may be under way at this moment, in a pass beside this one.
@@ -59,7 +62,7 @@ class Notifier:
                 if record is not None and record.phase not in (Phase.RETRYING, Phase.FAILED):
                     await self.deliver(ledger, vault, record, author)
 
-    async def deliver(self, ledger: Ledger, vault: Vault, record: Record, author: str | None) -> None:
+    async def deliver(self, ledger: LedgerWriter, vault: WritableVault, record: Record, author: str | None) -> None:
         """Send a grant's notifications, and erase each once it is settled."""
         name = notice_name(record.key)
         notices: list[dict[str, Any]] = vault.read(name) or []

@@ -19,7 +19,7 @@ from reconciler.engine.attempt import Actor
 from reconciler.engine.branch import as_branch_may
 from reconciler.engine.claims import Claims, InHand
 from reconciler.engine.integrations import Integration, integrations_of
-from reconciler.engine.memory import Vault, run_name
+from reconciler.engine.memory import WritableVault, run_name
 from reconciler.engine.notify import Notifier
 from reconciler.engine.observe import Checker, Listings
 from reconciler.engine.observed import Planned, Selection, Walk
@@ -27,12 +27,14 @@ from reconciler.engine.plan import Policy
 from reconciler.engine.recovery import as_settled, recover
 from reconciler.engine.renames import follow, move, rows_of
 from reconciler.engine.report import Report, Row
-from reconciler.engine.sealing import Sealing
+from reconciler.engine.sealing import Sealing, WritableSealing
 from reconciler.engine.turns import Turns, acts
 from reconciler.engine.words import Waiting
 from reconciler.engine.words import told as asked_for
 from reconciler.engine.world import World
-from reconciler.ledger.store import Happening, Ledger
+from reconciler.ledger.entries import Happening
+from reconciler.ledger.reader import LedgerReader
+from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.clock import stamp
 from reconciler.model.errors import Problem
 from reconciler.model.failpoints import Failpoint
@@ -75,7 +77,7 @@ class Look:
 async def look(
     world: World,
     tree: Tree,
-    ledger: Ledger,
+    ledger: LedgerReader,
     sealing: Sealing,
     selection: Selection,
     *,
@@ -213,8 +215,8 @@ def dry_report(result: Look) -> Report:
 async def reconcile(
     world: World,
     result: Look,
-    ledger: Ledger,
-    sealing: Sealing,
+    ledger: LedgerWriter,
+    sealing: WritableSealing,
     notifier: Notifier,
     *,
     author: str | None,
@@ -227,7 +229,6 @@ async def reconcile(
     """
     report = Report(result.desired.revision, dry_run=False, problems=result.problems)
     vault = sealing.vault
-    assert vault is not None
     move(ledger, vault, result.renamed)
     held, noted = guard.tell(ledger, result.planned, result.held, result.policy.now, result.desired.revision)
     looked = _write_down(result, ledger, vault, author, held, noted)
@@ -273,7 +274,7 @@ async def reconcile(
     return report
 
 
-def _note(result: Look, ledger: Ledger, at: str | None) -> None:
+def _note(result: Look, ledger: LedgerWriter, at: str | None) -> None:
     """Note what `status` tells of the last pass: its revision, and what is wrong with that revision's files."""
     problems = [problem.as_json() for problem in result.desired.files.problems[:TOLD]]
     noted = {"revision": result.desired.revision, "at": at, "problems": problems}
@@ -282,8 +283,8 @@ def _note(result: Look, ledger: Ledger, at: str | None) -> None:
 
 def _write_down(
     result: Look,
-    ledger: Ledger,
-    vault: Vault,
+    ledger: LedgerWriter,
+    vault: WritableVault,
     author: str | None,
     held: list[Happening],
     noted: Mapping[str, bytes],
@@ -317,7 +318,7 @@ def _write_down(
     return looked
 
 
-def _is_nobodys(key: Key, result: Look, ledger: Ledger) -> bool:
+def _is_nobodys(key: Key, result: Look, ledger: LedgerReader) -> bool:
     """Whether neither git nor the ledger has a grant that a word names: no pass will ever come to it."""
     hires = result.selection.hires
     if hires is not None and key.hire not in hires:

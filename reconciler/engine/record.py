@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from reconciler.engine.plan import progress
-from reconciler.ledger.store import Happening
+from reconciler.ledger.entries import Happening
 from reconciler.model.grant import Decision, Grant, Outcome, Phase, Record, Step
 from reconciler.model.status import Action, Event, Status
 from reconciler.model.verdict import Missing, NoCheck, Present, Unknown, Verdict

@@ -12,7 +12,9 @@ from datetime import datetime
 from reconciler.engine import record as records
 from reconciler.engine.memory import run_name
 from reconciler.engine.plan import Policy
-from reconciler.ledger.store import Attempt, Happening, Ledger
+from reconciler.ledger.entries import Attempt, Happening
+from reconciler.ledger.reader import LedgerReader
+from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.grant import Key, Record
 from reconciler.model.settings import Settings
 
@@ -20,7 +22,7 @@ __all__ = ["as_settled", "recover"]
 
 
 def recover(
-    ledger: Ledger, settings: Settings, now: datetime, *, busy: Callable[[Key], bool] = lambda _key: False
+    ledger: LedgerWriter, settings: Settings, now: datetime, *, busy: Callable[[Key], bool] = lambda _key: False
 ) -> None:
     """Settle every attempt that a crash cut off. The caller holds the state; what is `busy` is under way."""
     policy = Policy.of(settings, now)
@@ -40,7 +42,7 @@ def recover(
         )
 
 
-def as_settled(found: Mapping[Key, Record], ledger: Ledger, policy: Policy) -> dict[Key, Record]:
+def as_settled(found: Mapping[Key, Record], ledger: LedgerReader, policy: Policy) -> dict[Key, Record]:
     """The records as they will count once `recover` has run: for who only reads."""
     settled = dict(found)
     for attempt in ledger.open_attempts():

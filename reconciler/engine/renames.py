@@ -11,14 +11,16 @@ from typing import Any
 
 from reconciler.engine.memory import Vault, notice_name, run_name, stored_name
 from reconciler.engine.observed import Selection
-from reconciler.ledger.store import Ledger, Part
+from reconciler.ledger.entries import Part
+from reconciler.ledger.reader import LedgerReader
+from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.grant import Key, Record
 from reconciler.repository.desired import Desired
 
 __all__ = ["follow", "move", "rows_of"]
 
 
-def rows_of(ledger: Ledger, selection: Selection, desired: Desired) -> dict[Key, Record]:
+def rows_of(ledger: LedgerReader, selection: Selection, desired: Desired) -> dict[Key, Record]:
     """The rows of a selection's hires, or all, and those under other names that may have to follow to one of them.
 
     A pass over one service reads that service's rows, those of the entries that these need, and any that stand where
@@ -84,7 +86,7 @@ def follow(found: Mapping[Key, Record], desired: Desired) -> dict[Key, Key]:
     return moves
 
 
-def move(ledger: Ledger, vault: Vault, moves: Mapping[Key, Key]) -> None:
+def move(ledger: LedgerWriter, vault: Vault, moves: Mapping[Key, Key]) -> None:
     """Move rows, their history and what is sealed for them, all or none."""
     if not moves:
         return

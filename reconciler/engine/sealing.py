@@ -9,16 +9,16 @@ made: `fault` says why, and whatever has to be kept sealed, an attempt or a toke
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any, NoReturn
+from typing import Any
 
-from reconciler.engine.memory import Vault
+from reconciler.engine.memory import Vault, WritableVault
 from reconciler.engine.world import World
-from reconciler.ledger.store import Ledger
+from reconciler.ledger.reader import LedgerReader
+from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.errors import SecretsError
 from reconciler.model.failpoints import Failpoint
-from reconciler.model.grant import Key
 from reconciler.model.manifest import Manifest
 from reconciler.model.scope import Scope
 from reconciler.requests.client import Client
@@ -26,7 +26,7 @@ from reconciler.requests.oauth import Connection
 from reconciler.secrets.gpg import Gnupg
 from reconciler.secrets.sealed import Sealer
 
-__all__ = ["Sealing", "Tokens"]
+__all__ = ["Sealing", "Tokens", "WritableSealing"]
 
 KEY = "sealing_key"
 STORED = "stored/"
@@ -34,48 +34,40 @@ TOKENS = "oauth/"
 
 
 class Sealing:
-    """The sealer, where the state has one, and what is sealed with it."""
+    """The sealed part of a state that is read: the sealer, where the state has one, and what is sealed with it."""
 
-    def __init__(self, ledger: Ledger, sealer: Sealer | None, *, renewing: bool, fault: str | None = None) -> None:
+    def __init__(self, ledger: LedgerReader, sealer: Sealer | SecretsError | None) -> None:
         self._ledger = ledger
-        self._renewing = renewing
-        self.sealer = sealer
-        self.fault = fault
-        """Why the key does not open; None where it does, or where there is none."""
-        self.vault: Vault | None = None
-        if sealer is not None:
-            self.vault = Vault(ledger, sealer)
-        elif fault is not None:
-            self.vault = _Locked(ledger, fault)
+        self._sealer = sealer
 
     @classmethod
-    def reading(cls, ledger: Ledger, gnupg: Gnupg) -> Sealing:
+    def reading(cls, ledger: LedgerReader, gnupg: Gnupg) -> Sealing:
         """What is there, changing nothing."""
         wrapped = ledger.note(KEY)
         try:
-            return cls(ledger, Sealer.unwrap(wrapped, gnupg) if wrapped is not None else None, renewing=False)
+            return Sealing(ledger, None if wrapped is None else Sealer.unwrap(wrapped, gnupg))
         except SecretsError as error:
-            return cls.locked(ledger, str(error))
+            return Sealing(ledger, error)
 
-    @classmethod
-    def locked(cls, ledger: Ledger, fault: str) -> Sealing:
-        """What does not open, and why."""
-        return cls(ledger, None, renewing=False, fault=fault)
+    @property
+    def sealer(self) -> Sealer | None:
+        """The sealer; None where there is none, or its key does not open."""
+        return None if isinstance(self._sealer, SecretsError) else self._sealer
 
-    @classmethod
-    def writing(cls, ledger: Ledger, gnupg: Gnupg, recipients: list[str]) -> Sealing:
-        """Ready to be written to: with a key, wrapped to these recipients. Raises SecretsError."""
-        wrapped = ledger.note(KEY)
-        if wrapped is None:
-            sealer, wrapped = Sealer.create(recipients, gnupg)
-            ledger.put_note(KEY, wrapped, Failpoint.SEALING_KEY)
-            return cls(ledger, sealer, renewing=True)
-        sealer = Sealer.unwrap(wrapped, gnupg)
-        if recipients and sealer.recipients != tuple(recipients):
-            # Where this machine has none of the new keys, its initial data does not open either, and says so.
-            with suppress(SecretsError):
-                ledger.put_note(KEY, sealer.rewrap(recipients), Failpoint.SEALING_KEY)
-        return cls(ledger, sealer, renewing=True)
+    @property
+    def fault(self) -> str | None:
+        """Why the key does not open; None where it does, or where there is none."""
+        return str(self._sealer) if isinstance(self._sealer, SecretsError) else None
+
+    @property
+    def vault(self) -> Vault | None:
+        """What is kept sealed; None where there is no key."""
+        return None if self._sealer is None else Vault(self._ledger, self._sealer)
+
+    @property
+    def renewing(self) -> bool:
+        """Whether tokens can be renewed, and kept."""
+        return False
 
     def stored(self) -> Mapping[str, Mapping[str, Any]]:
         """What `store_data` saved, by hire."""
@@ -100,29 +92,41 @@ class Sealing:
             world.turn(service),
             world.clock,
             world.redactor,
-            renewing=self._renewing,
+            renewing=self.renewing,
         )
 
 
-class _Locked(Vault):
-    """The sealed part of a state whose key does not open: nothing can be read from it, nothing put into it."""
+class WritableSealing(Sealing):
+    """The sealed part of a state that is written to."""
 
-    def __init__(self, ledger: Ledger, fault: str) -> None:
-        self._ledger = ledger
-        self._fault = fault
+    def __init__(self, ledger: LedgerWriter, sealer: Sealer | SecretsError) -> None:
+        super().__init__(ledger, sealer)
+        self._vault = WritableVault(ledger, sealer)
 
-    def read(self, name: str) -> None:
-        """Nothing, where nothing is kept under this name. Raises SecretsError where something is."""
-        if self._ledger.sealed(name) is not None:
-            raise SecretsError(self._fault)
+    @classmethod
+    def writing(cls, ledger: LedgerWriter, gnupg: Gnupg, recipients: list[str]) -> WritableSealing:
+        """Ready to be written to: with a key, wrapped to these recipients. Raises SecretsError."""
+        wrapped = ledger.note(KEY)
+        if wrapped is None:
+            sealer, wrapped = Sealer.create(recipients, gnupg)
+            ledger.put_note(KEY, wrapped, Failpoint.SEALING_KEY)
+            return cls(ledger, sealer)
+        sealer = Sealer.unwrap(wrapped, gnupg)
+        if recipients and sealer.recipients != tuple(recipients):
+            # Where this machine has none of the new keys, its initial data does not open either, and says so.
+            with suppress(SecretsError):
+                ledger.put_note(KEY, sealer.rewrap(recipients), Failpoint.SEALING_KEY)
+        return cls(ledger, sealer)
 
-    def sealed(self, name: str, value: Any) -> NoReturn:  # noqa: ARG002
-        """Raises SecretsError."""
-        raise SecretsError(self._fault)
+    @property
+    def vault(self) -> WritableVault:
+        """What is kept sealed."""
+        return self._vault
 
-    def without_stored(self, keys: Collection[Key]) -> dict[str, bytes | None]:  # noqa: ARG002
-        """It is left as it is: it is nobody's any more, and nobody can read it."""
-        return {}
+    @property
+    def renewing(self) -> bool:
+        """Whether tokens can be renewed, and kept."""
+        return self.fault is None
 
 
 class Tokens:
@@ -144,5 +148,5 @@ class Tokens:
 
     def save(self, record: dict[str, Any]) -> None:
         """Store, on the disk before the call returns. Only a state that is written to can be given tokens."""
-        assert self._vault is not None
+        assert isinstance(self._vault, WritableVault)
         self._vault.write(self._name, record, Failpoint.TOKEN)

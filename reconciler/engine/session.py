@@ -7,22 +7,32 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from reconciler.engine.recovery import recover
-from reconciler.engine.sealing import Sealing
+from reconciler.engine.sealing import Sealing, WritableSealing
 from reconciler.engine.world import World
 from reconciler.ledger.hold import hold
+from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.store import Ledger, state_path
+from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.errors import SecretsError
 from reconciler.model.settings import Settings
 from reconciler.repository.source import Tree
 
-__all__ = ["Held", "holding", "reading", "sealing_of"]
+__all__ = ["Beside", "Held", "holding", "reading", "sealing_of"]
 
 
 @dataclass(slots=True)
 class Held:
     """A state that this process holds."""
 
-    ledger: Ledger
+    ledger: LedgerWriter
+    sealing: WritableSealing
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """A state that is read, whether a process holds it or not."""
+
+    ledger: LedgerReader
     sealing: Sealing
 
 
@@ -43,15 +53,15 @@ def holding(world: World, settings: Settings, tree: Tree, command: str) -> Itera
             world.reader.keep()
 
 
-def sealing_of(world: World, settings: Settings, tree: Tree, ledger: Ledger) -> Sealing:
+def sealing_of(world: World, settings: Settings, tree: Tree, ledger: LedgerWriter) -> WritableSealing:
     """The sealed part of a state that is held, wrapped to the keys that this revision's initial data is encrypted to.
 
     Where it does not open it says why, and the pass goes on without it.
     """
     try:
-        return Sealing.writing(ledger, world.gnupg(settings), _recipients(world, settings, tree))
+        return WritableSealing.writing(ledger, world.gnupg(settings), _recipients(world, settings, tree))
     except SecretsError as error:
-        return Sealing.locked(ledger, str(error))
+        return WritableSealing(ledger, error)
 
 
 def _recipients(world: World, settings: Settings, tree: Tree) -> list[str]:
@@ -67,7 +77,7 @@ def _recipients(world: World, settings: Settings, tree: Tree) -> list[str]:
 
 
 @contextmanager
-def reading(world: World, settings: Settings) -> Iterator[Held]:
+def reading(world: World, settings: Settings) -> Iterator[Beside]:
     """Read the state, changing nothing of it."""
     with Ledger.reading(settings.state, world.root) as ledger:
-        yield Held(ledger, Sealing.reading(ledger, world.gnupg(settings)))
+        yield Beside(ledger, Sealing.reading(ledger, world.gnupg(settings)))

@@ -14,14 +14,14 @@ from dataclasses import dataclass, field, replace
 from reconciler.engine import record as records
 from reconciler.engine.attempt import Actor, Job
 from reconciler.engine.integrations import Integration, Prepared
-from reconciler.engine.memory import Vault
+from reconciler.engine.memory import WritableVault
 from reconciler.engine.notify import Notifier
 from reconciler.engine.observe import Checker
 from reconciler.engine.observed import Planned
 from reconciler.engine.report import Report
 from reconciler.engine.together import together
 from reconciler.engine.words import Waiting, told
-from reconciler.ledger.store import Ledger
+from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.clock import Stopped
 from reconciler.model.grant import Decision, Key, Record
 from reconciler.model.status import Action, Status
@@ -48,9 +48,9 @@ class Turns:
     integrations: Mapping[str, Integration]
     checker: Checker
     actor: Actor
-    ledger: Ledger
+    ledger: LedgerWriter
     notifier: Notifier
-    vault: Vault
+    vault: WritableVault
     report: Report
     author: str | None
     words: Waiting

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from reconciler.engine.memory import run_name
-from reconciler.ledger.store import Happening, Ledger, Word
+from reconciler.ledger.entries import Happening, Word
+from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.failpoints import Failpoint
 from reconciler.model.grant import Key, Phase, Record
 from reconciler.model.status import Action, Event, Status
@@ -44,7 +45,7 @@ def matching(records: Iterable[Record], word: Word) -> list[Record]:
     ]
 
 
-def hear(ledger: Ledger, words: Iterable[Word], now: datetime) -> ByHand:
+def hear(ledger: LedgerWriter, words: Iterable[Word], now: datetime) -> ByHand:
     """Act on words as far as the ledger alone can, each taken off the list with what it changes.
 
     A `run` or `revoke` stays on the list until a pass writes down what it makes of it: the beginning of an attempt, or

@@ -66,6 +66,8 @@ class SqliteBackend:
                     schema.metadata.create_all(backend._engine)
                 elif version < schema.HEAD:
                     backend = backend._migrated_copy()
+                with backend.reading() as connection:  # in memory, too, whatever the file's mode lets through
+                    connection.exec_driver_sql("PRAGMA query_only = ON")
                 yield backend
             finally:
                 backend.close()

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from reconciler.ledger.entries import Attempt, Happening, Kept, Part, Sent, Word
+from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.sqlite import SqliteBackend
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.errors import LedgerError
@@ -35,7 +36,7 @@ class Ledger(LedgerWriter):
 
     @classmethod
     @contextmanager
-    def reading(cls, url: str, root: Path) -> Iterator[Ledger]:
+    def reading(cls, url: str, root: Path) -> Iterator[LedgerReader]:
         """Read the state without changing a byte of it, whether somebody holds it or not."""
         with SqliteBackend.beside(state_path(url, root)) as backend:
-            yield cls(backend)
+            yield LedgerReader(backend)

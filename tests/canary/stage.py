@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from reconciler.engine.sealing import Sealing, Tokens
+from reconciler.engine.sealing import Tokens, WritableSealing
 from reconciler.ledger.store import Ledger
 from reconciler.requests.oauth import stored_record
 from reconciler.secrets.gpg import Gnupg
@@ -246,7 +246,7 @@ def connect(repo: Repo, *, expired: bool = False) -> None:
     gnupg = Gnupg(repo.gnupg.path)
     ledger = Ledger.open(f"sqlite:///{repo.state}", repo.root)
     try:
-        sealing = Sealing.writing(ledger, gnupg, [repo.gnupg.fingerprint])
+        sealing = WritableSealing.writing(ledger, gnupg, [repo.gnupg.fingerprint])
         lifetime = {"expires_in": 1 if expired else 10**8}
         Tokens(sealing.vault, "cloud").save(stored_record({**tokens(), **lifetime}, None, Hands().now()))
     finally:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.engine.sealing import Sealing, Tokens
+from reconciler.engine.sealing import Tokens, WritableSealing
 from reconciler.ledger.store import Ledger
 from reconciler.requests.oauth import stored_record
 from reconciler.secrets.gpg import Gnupg
@@ -49,7 +49,7 @@ def head(repo: Repo, ours: AccountService) -> Repo:
     repo.commit()
     assert repo.gnupg is not None
     ledger = Ledger.open(f"sqlite:///{repo.state}", repo.root)
-    sealing = Sealing.writing(ledger, Gnupg(repo.gnupg.path), [repo.gnupg.fingerprint])
+    sealing = WritableSealing.writing(ledger, Gnupg(repo.gnupg.path), [repo.gnupg.fingerprint])
     reply = {"access_token": "the-access-token", "refresh_token": "the-refresh-token", "expires_in": 1}
     Tokens(sealing.vault, "cloud").save(stored_record(reply, None, Hands().now()))
     ledger.close()

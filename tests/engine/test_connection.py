@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.engine.sealing import Sealing, Tokens
+from reconciler.engine.sealing import Tokens, WritableSealing
 from reconciler.model.grant import Outcome
 from reconciler.model.status import Status
 from reconciler.requests.oauth import stored_record
@@ -66,7 +66,7 @@ class Site:
         assert self.repo.gnupg is not None
         reply = {"access_token": token, "refresh_token": "r3fresh", "expires_in": expires_in}
         with self.machine.ledger() as ledger:
-            sealing = Sealing.writing(ledger, Gnupg(self.repo.gnupg.path), [self.repo.gnupg.fingerprint])
+            sealing = WritableSealing.writing(ledger, Gnupg(self.repo.gnupg.path), [self.repo.gnupg.fingerprint])
             Tokens(sealing.vault, "tool").save(stored_record(reply, None, self.machine.clock.now()))
 
     def status(self) -> tuple[Status, str]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.engine.sealing import KEY, Sealing
+from reconciler.engine.sealing import KEY, WritableSealing
 from reconciler.ledger.store import Ledger
 from reconciler.model.errors import SecretsError
 from reconciler.model.status import Action, Status
@@ -308,4 +308,4 @@ def test_what_needs_the_key_at_once_is_refused_with_the_next_step(
         closing(Ledger.open(f"sqlite:///{machine.repo.state}", machine.repo.root)) as ledger,
         pytest.raises(SecretsError, match="Bring back the secret key"),
     ):
-        Sealing.writing(ledger, Gnupg(home.path), [home.fingerprint])
+        WritableSealing.writing(ledger, Gnupg(home.path), [home.fingerprint])

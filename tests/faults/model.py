@@ -45,7 +45,8 @@ from reconciler.engine.passes import look, reconcile
 from reconciler.engine.session import Held, holding
 from reconciler.engine.words import hear, waiting
 from reconciler.engine.world import World
-from reconciler.ledger.store import Attempt, Ledger, Sent
+from reconciler.ledger.entries import Attempt, Sent
+from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.errors import RequestFailed
 from reconciler.model.failpoints import Failpoint
 from reconciler.model.grant import Key, Record
@@ -264,7 +265,7 @@ class Program:
         """The attempts of the last pass that were under way where the program ended."""
 
     @property
-    def ledger(self) -> Ledger:
+    def ledger(self) -> LedgerWriter:
         assert self.held is not None
         return self.held.ledger
 

@@ -23,7 +23,8 @@ from typing import Any
 
 from aiosmtpd.controller import Controller
 
-from reconciler.engine.sealing import Sealing, Tokens
+from reconciler.engine.sealing import Tokens, WritableSealing
+from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.store import Ledger
 from reconciler.model.grant import Key, Phase, Record
 from reconciler.model.status import Event, Status
@@ -167,7 +168,7 @@ class Stage:
     # What is looked at
 
     @contextmanager
-    def ledger(self) -> Iterator[Ledger]:
+    def ledger(self) -> Iterator[LedgerReader]:
         """The ledger as it is, read and not changed."""
         with Ledger.reading(f"sqlite:///{self.repo.state}", self.repo.root) as ledger:
             yield ledger
@@ -420,7 +421,7 @@ def _refreshed(stage: Stage) -> None:
     _hire_ada(stage)
     with closing(Ledger.open(f"sqlite:///{stage.repo.state}", stage.repo.root)) as ledger:
         assert stage.repo.gnupg is not None
-        sealing = Sealing.writing(ledger, Gnupg(stage.repo.gnupg.path), [])
+        sealing = WritableSealing.writing(ledger, Gnupg(stage.repo.gnupg.path), [])
         assert sealing.vault is not None
         reply = {"access_token": "acc3ss-0", "refresh_token": "refr3sh-0", "expires_in": 1}
         stored = {"reply": reply, "expires_in": 1, "obtained_at": "2020-01-01T00:00:00+00:00"}
@@ -431,7 +432,7 @@ def _with_the_stored_token(stage: Stage) -> None:
     _complete(stage)
     with closing(Ledger.open(f"sqlite:///{stage.repo.state}", stage.repo.root)) as ledger:
         assert stage.repo.gnupg is not None
-        sealing = Sealing.writing(ledger, Gnupg(stage.repo.gnupg.path), [])
+        sealing = WritableSealing.writing(ledger, Gnupg(stage.repo.gnupg.path), [])
         kept = Tokens(sealing.vault, "tool").load()
         assert kept is not None
         assert kept["reply"]["access_token"] == stage.tool.access_token, "what is stored is the newest"

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from reconciler.ledger import schema
+from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.store import Attempt, Happening, Ledger, state_path
 from reconciler.model.errors import LedgerError
 from reconciler.model.grant import Key, Outcome, Phase, Record, Step
@@ -302,6 +304,24 @@ def test_a_damaged_file_is_said_to_be(tmp_path: Path, damage: object) -> None:
 def read_all(root: Path) -> list[Record]:
     with Ledger.reading(STATE, root) as ledger:
         return list(ledger.records())
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["a state", "no state"])
+def test_reader_has_no_way_to_write(tmp_path: Path, *, there: bool) -> None:
+    """mypy wants the `type: ignore`, since a reader has no such method, and SQLite refuses what goes past the type."""
+    if there:
+        with closing(Ledger.open(STATE, tmp_path)) as writer:
+            writer.save([ADA])
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    with Ledger.reading(STATE, tmp_path) as reader:
+        assert type(reader) is LedgerReader
+        with pytest.raises(AttributeError):
+            reader.save([ADA])  # type: ignore[attr-defined]
+        for statement in (sa.insert(schema.meta).values(name="n", value=b""), sa.delete(schema.grants)):
+            with pytest.raises(LedgerError, match="readonly"), reader._backend.writing() as connection:
+                connection.execute(statement)
+        assert list(reader.records()) == ([ADA] if there else [])
+    assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == before
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
