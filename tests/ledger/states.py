@@ -1,0 +1,73 @@
+"""States for the tests of the ledger, and another process that holds one."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from reconciler.ledger.entries import Attempt
+from reconciler.ledger.store import Ledger
+from reconciler.model.grant import Key, Outcome, Record, Step
+
+NOW = datetime(2026, 12, 1, 9, 0, 0, 123456, tzinfo=UTC)
+ADA = Record(
+    key=Key("ada", "tool"), email="ada@example.com", integration="tool", service="suite", source="hires/ada.yaml:9"
+)
+STATE = "sqlite:///.reconciler/state.db"
+
+
+def attempt(record: Record = ADA, *, run: int = 0, number: int = 1) -> Attempt:
+    return Attempt(0, record.key, record.integration, run, "execute", number, 2, NOW, NOW, None, None, "abc")
+
+
+def step(index: int, outcome: Outcome = Outcome.SENT) -> Step:
+    return Step(index, f"text{index}", mutates=True, outcome=outcome)
+
+
+@contextmanager
+def other_process(root: Path) -> Iterator[subprocess.Popen[str]]:
+    """Holds the state, has written ada and leaves her in the write-ahead log, until it is told to end."""
+    program = f"""
+        import sys
+        from datetime import UTC, datetime
+        from pathlib import Path
+        from reconciler.ledger.hold import hold
+        from reconciler.ledger.store import Ledger
+        from reconciler.model.grant import Key, Record
+
+        root = Path({str(root)!r})
+        with hold(root / ".reconciler" / "state.db", "reconcile daemon", datetime.now(UTC)):
+            ledger = Ledger.open({STATE!r}, root)
+            ledger.save([Record(Key("ada", "tool"), "ada@example.com", "tool", "tool", "x:1")])
+            print("held", flush=True)
+            sys.stdin.readline()
+            ledger.close()
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(program)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        assert process.stdout.readline() == "held\n"
+        yield process
+    finally:
+        process.stdin.close()
+        process.wait(20)
+        process.stdout.close()
+
+
+def bytes_in(folder: Path) -> dict[str, str]:
+    """The index of the log is left out where somebody writes: it is where SQLite's processes meet, not the ledger."""
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(folder.iterdir())}
+
+
+def read_all(root: Path) -> list[Record]:
+    with Ledger.reading(STATE, root) as ledger:
+        return list(ledger.records())

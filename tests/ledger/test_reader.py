@@ -1,0 +1,60 @@
+"""The ledger that can only be read."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from reconciler.ledger import schema
+from reconciler.ledger.reader import LedgerReader
+from reconciler.ledger.store import Ledger
+from reconciler.model.errors import LedgerError
+from reconciler.model.status import Status
+from tests.ledger.states import ADA, NOW, STATE
+
+
+@pytest.mark.parametrize(
+    ("record", "due"),
+    [
+        pytest.param({"retry_at": NOW, "status": Status.RETRYING}, True, id="now"),
+        pytest.param({"retry_at": NOW + timedelta(seconds=1), "status": Status.RETRYING}, False, id="a second early"),
+        pytest.param(
+            {"retry_at": NOW, "status": Status.RETRYING, "checked_at": NOW},
+            False,
+            id="checked since: waits for its turn",
+        ),
+        pytest.param(
+            {"retry_at": NOW, "status": Status.RETRYING, "checked_at": NOW - timedelta(hours=1)},
+            True,
+            id="checked before",
+        ),
+        pytest.param({"retry_at": NOW, "status": Status.SUSPENDED}, False, id="suspended"),
+        pytest.param({"status": Status.FAILED}, False, id="failed"),
+    ],
+)
+def test_what_is_due(ledger: Ledger, record: dict[str, object], due: bool) -> None:
+    ledger.save([replace(ADA, **record)])  # type: ignore[arg-type]
+    assert ledger.due(NOW) == ([ADA.key] if due else [])
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["a state", "no state"])
+def test_reader_has_no_way_to_write(tmp_path: Path, *, there: bool) -> None:
+    """mypy wants the `type: ignore`, since a reader has no such method, and SQLite refuses what goes past the type."""
+    if there:
+        with closing(Ledger.open(STATE, tmp_path)) as writer:
+            writer.save([ADA])
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    with Ledger.reading(STATE, tmp_path) as reader:
+        assert type(reader) is LedgerReader
+        with pytest.raises(AttributeError):
+            reader.save([ADA])  # type: ignore[attr-defined]
+        for statement in (sa.insert(schema.meta).values(name="n", value=b""), sa.delete(schema.grants)):
+            with pytest.raises(LedgerError, match="readonly"), reader._backend.writing() as connection:
+                connection.execute(statement)
+        assert list(reader.records()) == ([ADA] if there else [])
+    assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == before

@@ -1,0 +1,174 @@
+"""A state in a SQLite file: made, migrated, damaged, and read without changing a byte."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import stat
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from reconciler.ledger import schema
+from reconciler.ledger.store import Ledger, state_path
+from reconciler.model.errors import LedgerError
+from reconciler.model.grant import Key
+from tests.ledger.states import ADA, STATE, bytes_in, other_process, read_all
+
+
+def test_the_state_is_its_owners_alone(ledger: Ledger, tmp_path: Path) -> None:
+    folder = tmp_path / ".reconciler"
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    ledger.save([ADA])
+    assert {stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()} == {0o600}
+
+
+def test_from_nothing_to_the_newest_schema_and_again(tmp_path: Path) -> None:
+    Ledger.open(STATE, tmp_path).close()
+    file = state_path(STATE, tmp_path)
+    with closing(sqlite3.connect(file)) as database:
+        assert database.execute("select version_num from alembic_version").fetchall() == [(schema.HEAD,)]
+        made = {name for (name,) in database.execute("select name from sqlite_master where type = 'table'")}
+        for table in schema.metadata.sorted_tables:
+            columns = {row[1] for row in database.execute(f"pragma table_info({table.name})")}
+            assert columns == {column.name for column in table.columns}, table.name
+    assert made - {"alembic_version"} == set(schema.metadata.tables)
+    before = file.read_bytes()
+    Ledger.open(STATE, tmp_path).close()
+    assert file.read_bytes() == before, "a ledger that is up to date is left as it is"
+
+
+def test_an_older_state_is_brought_up_to_date(tmp_path: Path) -> None:
+    with closing(Ledger.open(STATE, tmp_path)) as ledger:
+        ledger.save([ADA])
+    with closing(sqlite3.connect(state_path(STATE, tmp_path))) as database, database:
+        database.execute("drop index grants_guarded")
+        database.execute("update alembic_version set version_num = '0001'")
+    assert read_all(tmp_path) == [ADA], "what only reads takes it as it is"
+    Ledger.open(STATE, tmp_path).close()
+    with closing(sqlite3.connect(state_path(STATE, tmp_path))) as database:
+        assert database.execute("select version_num from alembic_version").fetchall() == [(schema.HEAD,)]
+        assert database.execute("select 1 from sqlite_master where name = 'grants_guarded'").fetchall() == [(1,)]
+    assert read_all(tmp_path) == [ADA]
+
+
+def test_a_state_from_before_entries_could_be_kept_is_read_and_brought_up_to_date(tmp_path: Path) -> None:
+    with closing(Ledger.open(STATE, tmp_path)) as ledger:
+        ledger.save([ADA])
+    file = state_path(STATE, tmp_path)
+    with closing(sqlite3.connect(file)) as database, database:
+        database.execute("alter table grants drop column keep")
+        database.execute("update alembic_version set version_num = '0002'")
+    before = file.read_bytes()
+    assert read_all(tmp_path) == [ADA]
+    assert file.read_bytes() == before, "what only reads changes nothing"
+    with closing(Ledger.open(STATE, tmp_path)) as ledger:
+        ledger.save([replace(ADA, keep=True)])
+    assert read_all(tmp_path) == [replace(ADA, keep=True)]
+
+
+def test_a_state_whose_making_was_cut_off_is_as_good_as_none(tmp_path: Path) -> None:
+    file = state_path(STATE, tmp_path)
+    file.parent.mkdir()
+    file.touch()
+    assert read_all(tmp_path) == []
+    assert file.stat().st_size == 0
+    with closing(Ledger.open(STATE, tmp_path)) as ledger:
+        ledger.save([ADA])
+    assert read_all(tmp_path) == [ADA]
+
+
+def test_a_newer_version_is_refused(tmp_path: Path) -> None:
+    Ledger.open(STATE, tmp_path).close()
+    with closing(sqlite3.connect(state_path(STATE, tmp_path))) as database, database:
+        database.execute("update alembic_version set version_num = '9999'")
+    with pytest.raises(LedgerError, match="newer version"):
+        Ledger.open(STATE, tmp_path)
+    with pytest.raises(LedgerError, match="newer version"), Ledger.reading(STATE, tmp_path):
+        pass
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(lambda raw: b"no database at all" * 300, id="another file"),
+        pytest.param(lambda raw: raw[: len(raw) // 2], id="cut in half"),
+        pytest.param(lambda raw: raw[:100] + os.urandom(4096) + raw[4196:], id="overwritten"),
+    ],
+)
+def test_a_damaged_file_is_said_to_be(tmp_path: Path, damage: object) -> None:
+    with closing(Ledger.open(STATE, tmp_path)) as ledger:
+        ledger.save([replace(ADA, key=Key(f"h{number}", "tool")) for number in range(500)])
+    file = state_path(STATE, tmp_path)
+    file.write_bytes(damage(file.read_bytes()))  # type: ignore[operator]
+    for read in (lambda: list(Ledger.open(STATE, tmp_path).records()), lambda: read_all(tmp_path)):
+        with pytest.raises(LedgerError, match=r"restore the state|newer") as told:
+            read()
+        assert "Traceback" not in str(told.value)
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / ".reconciler").write_text("a file where the folder should be")
+    with pytest.raises(LedgerError, match="has to be writable"):
+        Ledger.open(STATE, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["plain", "with blank", "per%20cent", "question?mark", "hash#tag", "ümläut", "a'b"])
+def test_any_path_will_do(tmp_path: Path, name: str) -> None:
+    root = tmp_path / name
+    root.mkdir()
+    with closing(Ledger.open(STATE, root)) as ledger:
+        ledger.save([ADA])
+    assert [path.name for path in (root / ".reconciler").iterdir()] == ["state.db"]
+    assert read_all(root) == [ADA]
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_another_kind_of_database() -> None:
+    with pytest.raises(LedgerError, match="postgresql"):
+        state_path("postgresql://user:secret-word@db/state", Path())
+
+
+def test_reading_beside_a_holder(tmp_path: Path) -> None:
+    with other_process(tmp_path):
+        before = bytes_in(tmp_path / ".reconciler")
+        assert (tmp_path / ".reconciler" / "state.db-wal").stat().st_size > 0
+        assert [found.key.hire for found in read_all(tmp_path)] == ["ada"], "what stands in the log counts"
+        after = bytes_in(tmp_path / ".reconciler")
+        assert {**after, "state.db-shm": ""} == {**before, "state.db-shm": ""}
+
+
+def test_reading_what_was_closed(tmp_path: Path) -> None:
+    with other_process(tmp_path):
+        pass
+    before = bytes_in(tmp_path / ".reconciler")
+    assert set(before) == {"state.db", "state.db.lock"}
+    assert [found.key.hire for found in read_all(tmp_path)] == ["ada"]
+    assert bytes_in(tmp_path / ".reconciler") == before
+
+
+def test_reading_what_a_crash_left(tmp_path: Path) -> None:
+    with other_process(tmp_path) as process:
+        process.send_signal(signal.SIGKILL)
+        process.wait(10)
+    before = bytes_in(tmp_path / ".reconciler")
+    assert "state.db-wal" in before
+    assert [found.key.hire for found in read_all(tmp_path)] == ["ada"]
+    assert bytes_in(tmp_path / ".reconciler") == before
+    with closing(Ledger.open(STATE, tmp_path)) as ledger:
+        assert [found.key.hire for found in ledger.records()] == ["ada"]
+
+
+def test_reading_where_there_is_nothing(tmp_path: Path) -> None:
+    assert read_all(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_reading_says_whether_somebody_is_at_it(tmp_path: Path) -> None:
+    with other_process(tmp_path), Ledger.reading(STATE, tmp_path) as ledger:
+        assert not ledger.unattended
+    with Ledger.reading(STATE, tmp_path) as ledger:
+        assert ledger.unattended

@@ -1,0 +1,193 @@
+"""The ledger that writes: what is written is read again, all or nothing."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from reconciler.ledger.entries import Happening
+from reconciler.ledger.store import Ledger
+from reconciler.model.errors import LedgerError
+from reconciler.model.grant import Key, Outcome, Phase, Record, Step
+from reconciler.model.status import Action, Event, Status
+from tests.ledger.states import ADA, NOW, STATE, attempt, step
+
+MOMENTS = st.none() | st.datetimes(datetime(1970, 1, 2), datetime(2200, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
+TEXTS = st.text(st.characters(exclude_categories=["C"]), max_size=20)
+RECORDS = st.builds(
+    Record,
+    key=st.just(Key("ada", "tool")),
+    email=TEXTS,
+    integration=TEXTS,
+    service=TEXTS,
+    source=TEXTS,
+    origin=st.none() | TEXTS,
+    phase=st.sampled_from(Phase),
+    status=st.sampled_from(Status),
+    action=st.sampled_from(Action),
+    reason=TEXTS,
+    changed=st.booleans(),
+    attempts=st.integers(0, 9),
+    retry_at=MOMENTS,
+    checked_at=MOMENTS,
+    executed_at=MOMENTS,
+    confirmed_at=MOMENTS,
+    healed_at=MOMENTS,
+    orphaned_at=MOMENTS,
+    last_error=st.none() | TEXTS,
+    digest=st.none() | TEXTS,
+    snapshot=st.dictionaries(
+        TEXTS, TEXTS | st.integers() | st.booleans() | st.none() | st.lists(TEXTS, max_size=3), max_size=4
+    ),
+    needs=st.lists(TEXTS, max_size=3).map(tuple),
+    lost=st.booleans(),
+    fresh=st.booleans(),
+    revoking=st.booleans(),
+    revision=st.none() | TEXTS,
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(first=RECORDS, second=RECORDS)
+def test_what_is_saved_is_read(ledger: Ledger, first: Record, second: Record) -> None:
+    for record in (first, second):
+        ledger.save([record])
+        assert ledger.record(record.key) == record
+
+
+@pytest.mark.parametrize("again", [{}, {"checked_at": NOW}, {"checked_at": NOW, "reason": "seen"}, {"lost": True}])
+def test_what_was_looked_at_again_is_written_as_far_as_it_changed(ledger: Ledger, again: dict[str, Any]) -> None:
+    """Somebody else's word in between stays, where the look found nothing but the time to write."""
+    ledger.save([ADA])
+    ledger.save([replace(ADA, fresh=True)])
+    ledger.save([replace(ADA, **again)], before={ADA.key: ADA})
+    looked = again.keys() <= {"checked_at"}
+    assert list(ledger.records()) == [replace(ADA, **again, fresh=looked)]
+
+
+def test_what_is_not_there_any_more_is_not_made_again_by_a_look(ledger: Ledger) -> None:
+    ledger.save([replace(ADA, checked_at=NOW)], before={ADA.key: ADA})
+    assert list(ledger.records()) == []
+
+
+def test_a_word_that_was_heard_takes_none_away_that_got_its_number(ledger: Ledger) -> None:
+    ledger.leave_word("run", now=NOW, by="ida@here", hire="ada", access="tool")
+    heard = ledger.words()
+    ledger.save([], [], heard=heard)
+    ledger.leave_word("accept", now=NOW + timedelta(seconds=1), by="ida@here", hire="bob", access="tool")
+    ledger.save([], [], heard=heard)
+    assert [(word.id, word.kind) for word in ledger.words()] == [(heard[0].id, "accept")]
+
+
+def test_an_attempt_step_by_step(ledger: Ledger) -> None:
+    """Written before the first request, at each request and answer, and at the end; what is kept goes with it."""
+    begun = ledger.begin(
+        ADA, attempt(), [Happening(NOW, ADA.key, "tool", Event.ATTEMPT_STARTED)], kept={"run/ada/tool": b"1"}
+    )
+    assert begun.run == begun.id > 0
+    assert [item.id for item in ledger.open_attempts()] == [begun.id]
+    record = ledger.record(ADA.key)
+    assert record is not None
+    assert record.run == begun.run
+
+    ledger.sending(begun, step(0), "POST", "https://example.com/***", NOW)
+    retrying = replace(ADA, run=begun.run, phase=Phase.RETRYING)
+    ledger.save([retrying])
+    assert steps(ledger) == (step(0),)
+    later = NOW + timedelta(seconds=5)
+    ledger.answered(begun, 0, Outcome.DONE, later, status_code=201, kept={"run/ada/tool": b"2"})
+    ledger.sending(begun, step(1), "POST", "https://example.com/2", later)
+    ledger.answered(begun, 1, Outcome.REFUSED, later, status_code=500, error="500")
+    assert steps(ledger) == (step(0, Outcome.DONE), step(1, Outcome.REFUSED))
+    assert ledger.sealed("run/ada/tool") == b"2"
+    [open_one] = ledger.open_attempts()
+    assert open_one.alive_at == later
+
+    ledger.settle(begun, retrying, [], now=later, error="500")
+    assert ledger.open_attempts() == []
+
+    # The attempt that continues it shares its run: what it sends again takes the place of what failed.
+    again = ledger.begin(retrying, attempt(retrying, run=begun.run, number=2), [])
+    ledger.sending(again, step(1), "POST", "https://example.com/2", later)
+    ledger.answered(again, 1, Outcome.DONE, later, status_code=200)
+    assert steps(ledger) == (step(0, Outcome.DONE), step(1, Outcome.DONE))
+    ledger.settle(again, replace(ADA, phase=Phase.EXECUTED), [], now=later, error=None, kept={"run/ada/tool": None})
+    assert ledger.sealed("run/ada/tool") is None
+    assert [(item.number, [sent.status_code for sent in sents]) for item, sents in ledger.attempts(ADA.key)] == [
+        (1, [201, 500]),
+        (2, [200]),
+    ]
+    assert [line.event for line in ledger.history()] == [Event.ATTEMPT_STARTED]
+
+
+def steps(ledger: Ledger) -> tuple[Step, ...]:
+    record = ledger.record(ADA.key)
+    assert record is not None
+    return record.steps
+
+
+def test_words_notes_and_sealed_values(ledger: Ledger) -> None:
+    ledger.leave_word("retry", now=NOW, by="ida@here", hire="ada")
+    ledger.leave_word("run", now=NOW, by="ida@here", hire="ada", access="tool")
+    first, second = ledger.words()
+    assert (first.kind, first.hire, first.access, second.access) == ("retry", "ada", None, "tool")
+    ledger.save((), heard=[first])
+    assert ledger.words() == [second]
+    ledger.put_note("n", b"1")
+    ledger.put_note("n", b"2")
+    assert (ledger.note("n"), ledger.note("other")) == (b"2", None)
+    ledger.put_sealed("s", b"1")
+    assert ledger.sealed_names() == ["s"]
+    ledger.erase("s")
+    assert ledger.sealed("s") is None
+
+
+def test_all_or_nothing(ledger: Ledger) -> None:
+    broken = replace(ADA, key=Key("bob", "tool"), email=None)  # type: ignore[arg-type]
+    with pytest.raises(LedgerError, match="NOT NULL"):
+        ledger.save([ADA, broken], [Happening(NOW, ADA.key, "tool", Event.ADOPTED)])
+    assert list(ledger.records()) == []
+    assert list(ledger.history()) == []
+
+
+def test_who_is_forgotten_is_in_no_byte_of_the_state(tmp_path: Path) -> None:
+    mark = "zebedee"
+    with closing(Ledger.open(STATE, tmp_path)) as ledger:
+        for stem in (mark, "zebed_e", "ada"):
+            record = replace(
+                ADA,
+                key=Key(stem, "tool"),
+                email=f"{stem}@example.com",
+                source=f"hires/{stem}.yaml:3",
+                snapshot={"first_name": stem, "manager": mark if stem == mark else "Grace"},
+                reason=f"about {stem}",
+            )
+            ledger.save([record], [Happening(NOW, record.key, "tool", Event.ADOPTED, f"{stem} was found")])
+            begun = ledger.begin(record, attempt(record), [], kept={f"run/{stem}/tool": stem.encode()})
+            ledger.sending(begun, step(0), "POST", f"https://example.com/{stem}", NOW)
+            ledger.answered(begun, 0, Outcome.REFUSED, NOW, error=f"no {stem}")
+            ledger.settle(begun, record, [], now=NOW, error=f"no {stem}")
+            for kind in ("stored", "notice"):
+                ledger.put_sealed(f"{kind}/{stem}" + ("/tool" if kind == "notice" else ""), stem.encode())
+            ledger.leave_word("retry", now=NOW, by="ida@here", hire=stem)
+        assert ledger.forget(mark, NOW) == 1
+    for file in (tmp_path / ".reconciler").iterdir():
+        assert mark.encode() not in file.read_bytes().lower(), file.name
+    with closing(Ledger.open(STATE, tmp_path)) as ledger:
+        assert {record.key.hire for record in ledger.records()} == {"ada", "zebed_e"}
+        assert {name for name in ledger.sealed_names() if "ada" in name} == {
+            "notice/ada/tool",
+            "run/ada/tool",
+            "stored/ada",
+        }
+        assert len(ledger.sealed_names()) == 6, "a name with a sign that SQL takes for a wildcard took another along"
+        events = list(ledger.history())
+        assert [line.event for line in events] == [Event.ADOPTED, Event.ADOPTED, Event.FORGOTTEN]
+        assert "1" in events[-1].detail
