@@ -1,13 +1,16 @@
 # Everything a person or a machine does with this folder. Needs Python 3.11 or newer, git, gnupg and make.
 PYTHON ?= python3
 VENV := .venv
+RUN := $(VENV)/.run
 READY := $(VENV)/.ready
+COMPILE := $(VENV)/bin/uv pip compile --quiet --universal --generate-hashes --no-header
+PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: help run test check bench docs lock clean
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-run: $(READY) ## the whole thing on this machine: sample repository, sample services, daemon
+run: $(RUN) ## the whole thing on this machine: sample repository, sample services, daemon
 	$(VENV)/bin/reconcile demo
 
 test: $(READY) ## every test, with branch coverage and its gate
@@ -28,18 +31,24 @@ docs: $(READY) ## the documentation as a site, site/index.html
 	$(VENV)/bin/mkdocs build --quiet --strict
 
 lock: $(READY) ## choose the dependencies' versions anew, within pyproject.toml
-	$(VENV)/bin/python -m pip install --quiet uv
-	$(VENV)/bin/uv pip compile --quiet --universal --generate-hashes --no-header --all-extras --upgrade \
-		--output-file requirements.lock pyproject.toml
+	$(PIP) uv
+	$(COMPILE) --all-extras --upgrade --output-file requirements-dev.lock pyproject.toml
+	$(COMPILE) --extra demo --extra build --constraint requirements-dev.lock --output-file requirements.lock pyproject.toml
 
 clean: ## remove what these commands made, but for .reconciler/
 	rm -rf $(VENV) site build dist *.egg-info .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis \
 		.import_linter_cache
 
-# The lock names every package, those that build the project too: nothing is left to resolve, which older versions of pip
+# A lock names every package, those that build the project too: nothing is left to resolve, which older versions of pip
 # fail at where a newer release of a package with extras is out.
-$(READY): requirements.lock pyproject.toml
-	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --no-deps --require-hashes --requirement requirements.lock
-	$(VENV)/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
-	touch $(READY)
+$(RUN): requirements.lock pyproject.toml
+	@echo "Installing what the program and its demo need into $(VENV), once."
+	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) --no-deps --require-hashes --requirement requirements.lock
+	@$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $(RUN)
+
+$(READY): $(RUN) requirements-dev.lock
+	@echo "Installing what tests, checks and documentation need into $(VENV), once. It takes about a minute."
+	@$(PIP) --no-deps --require-hashes --requirement requirements-dev.lock
+	@touch $(READY)
