@@ -36,7 +36,9 @@ def folder(
             f"execute: [{{url: '{url}/users', data: {{email: '{{{{email}}}}'}}}}]\n"
             "headers: {Accept: application/json}\n"
         )
-    (root / "config" / "reconciler.yaml").write_text("state: sqlite:///.reconciler/state.db\n" + settings)
+    (root / "config" / "reconciler.yaml").write_text(
+        "state: sqlite:///.reconciler/state.db\nmax_new: null\n" + settings
+    )
     for number in range(people):
         shard = root / "hires" / f"{number % 256:02x}"
         shard.mkdir(exist_ok=True)

@@ -1,24 +1,25 @@
-"""The guard: a pass that would take away or heal too much at once is taken for a mistake (DESIGN section 3).
+"""The guard: a pass that would take away, heal or make too much at once is taken for a mistake (DESIGN section 3).
 
-It counts over an integration's grants since the last full resync, of its confirmed ones, and never counts first-time
-provisioning. What it held in an earlier pass counts on, whatever part of the integration this pass is about: it is held
-until the count falls or somebody releases it.
+It counts over an integration's grants since the last full resync: what is taken away or healed against its confirmed
+ones, what is made or, by a commit, updated against `max_new`. What it held in an earlier pass counts on, whatever part
+of the integration this pass is about: it is held until the count falls or somebody releases it.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from reconciler.engine.observed import Planned
 from reconciler.ledger.entries import Happening
 from reconciler.ledger.reader import LedgerReader
 from reconciler.model.grant import Decision, Key
+from reconciler.model.settings import Settings
 from reconciler.model.status import Action, Event, Status
 
-__all__ = ["hold_back", "holds", "judge_changes", "tell"]
+__all__ = ["hold_back", "holds", "judge_changes", "judge_new", "tell"]
 
 FEW = 5
 """So many changes are never too many."""
@@ -51,14 +52,35 @@ def judge_changes(
     return held
 
 
+def judge_new(making: Mapping[str, Collection[Key]], done: Mapping[str, Collection[Key]], most: int) -> dict[str, str]:
+    """Which integrations are held since more than `most` accounts would be made or updated, and the reason.
+
+    `making` and `done` are as `wanting` and `done` of `judge_changes`.
+    """
+    held = {}
+    for integration, grants in making.items():
+        count = len(set(grants) | set(done.get(integration, ())))
+        if grants and count > most:
+            held[integration] = (
+                f"held by the guard: {count} accounts would be made or updated, max_new is {most}; "
+                "look why, then let it through once with `reconcile --yes-really`"
+            )
+    return held
+
+
 def holds(
-    planned: Iterable[Planned], ledger: LedgerReader, percent: float, *, everything: bool, renamed: Mapping[Key, Key]
+    planned: Iterable[Planned],
+    ledger: LedgerReader,
+    settings: Settings,
+    *,
+    everything: bool,
+    renamed: Mapping[Key, Key],
 ) -> dict[str, str]:
     """Which integrations of a plan are held, and why. `everything`: the plan is a full resync's, which counts anew.
 
     The ledger has rows that are to follow a renamed file under their old name, a plan under the new one.
     """
-    wanting: dict[str, set[Key]] = {}
+    taken, made = _Count(), _Count()
     met: dict[str, set[Key]] = {}
     for item in planned:
         seen = met.setdefault(item.grant.integration, set())
@@ -66,15 +88,42 @@ def holds(
             continue  # one that a person asked for by name is no pass gone wrong; what it waited for, it still does
         seen.add(item.grant.key)
         if item.decision.heals or (not item.wanted and item.decision.action in ACTS):
-            wanting.setdefault(item.grant.integration, set()).add(item.grant.key)
-    for integration, keys in _followed(ledger.guarded(), renamed).items():
-        if integration in met and (left := keys - met[integration]):
-            wanting.setdefault(integration, set()).update(left)
-    if not wanting:
-        return {}
+            taken.add(item)
+        elif _makes(item):
+            made.add(item)
+    taken.wait(_followed(ledger.guarded(), renamed), met)
+    made.wait(_followed(ledger.guarded_new(), renamed), met)
     since = ledger.newest_attempt() if everything else ledger.resync()
-    done = _followed(ledger.changes_since(since), renamed)
-    return judge_changes(wanting, done, ledger.confirmed(since), percent)
+    held: dict[str, str] = {}
+    if made.grants and settings.max_new is not None:
+        held |= judge_new(made.grants, _followed(ledger.made_since(since), renamed), settings.max_new)
+    if taken.grants:
+        done = _followed(ledger.changes_since(since), renamed)
+        held |= judge_changes(taken.grants, done, ledger.confirmed(since), settings.max_change_percent)
+    return held
+
+
+def _makes(item: Planned) -> bool:
+    """Whether an account is made that git asks for; a retry, and what a person started afresh, were let through."""
+    asked_again = item.record is not None and item.record.fresh
+    return item.wanted and item.decision.action is Action.EXECUTE and not asked_again
+
+
+@dataclass(frozen=True, slots=True)
+class _Count:
+    """Grants by their integration."""
+
+    grants: dict[str, set[Key]] = field(default_factory=dict)
+
+    def add(self, item: Planned) -> None:
+        """Count a grant of this pass."""
+        self.grants.setdefault(item.grant.integration, set()).add(item.grant.key)
+
+    def wait(self, waiting: Mapping[str, set[Key]], met: Mapping[str, set[Key]]) -> None:
+        """Count those that wait since an earlier pass, of the integrations that were `met`, but for the grants met."""
+        for integration, keys in waiting.items():
+            if integration in met and (left := keys - met[integration]):
+                self.grants.setdefault(integration, set()).update(left)
 
 
 def _followed(found: Mapping[str, set[Key]], renamed: Mapping[Key, Key]) -> dict[str, set[Key]]:

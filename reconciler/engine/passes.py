@@ -151,9 +151,8 @@ async def look(
     result.problems = sorted(problems, key=lambda each: (each.file, each.line or 0, each.severity, each.message))
     result.released = released and selection.grants is None  # who names one grant lets nothing else through
     if not result.released:
-        percent = settings.max_change_percent
         everything = selection.everything
-        result.held = guard.holds(planned, ledger, percent, everything=everything, renamed=renamed)
+        result.held = guard.holds(planned, ledger, settings, everything=everything, renamed=renamed)
         result.planned = guard.hold_back(planned, result.held)
     if sealing.fault is not None:
         result.planned = [_locked(item, sealing.fault) for item in result.planned]

@@ -159,21 +159,28 @@ class LedgerReader:
 
     def guarded(self) -> dict[str, set[Key]]:
         """The grants of each integration that the guard keeps from being revoked or healed."""
+        lost = sa.or_(schema.grants.c.lost, schema.grants.c.orphaned_at.is_not(None))
+        return self._by_integration(schema.grants, schema.grants.c.guarded.is_(True), lost)
+
+    def guarded_new(self) -> dict[str, set[Key]]:
+        """The grants of each integration that the guard keeps from being made or updated."""
         table = schema.grants
-        lost = sa.or_(table.c.lost, table.c.orphaned_at.is_not(None))
-        query = sa.select(table.c.integration, table.c.hire, table.c.access).where(table.c.guarded.is_(True), lost)
-        found: dict[str, set[Key]] = {}
-        with self._backend.reading() as connection:
-            for row in connection.execute(query):
-                found.setdefault(row.integration, set()).add(Key(row.hire, row.access))
-        return found
+        kept = table.c.lost.is_(False), table.c.orphaned_at.is_(None)
+        return self._by_integration(table, table.c.guarded.is_(True), *kept)
 
     def changes_since(self, attempt: int) -> dict[str, set[Key]]:
         """The grants of each integration that were healed or revoked after that attempt."""
         table = schema.attempts
-        query = sa.select(table.c.integration, table.c.hire, table.c.access).where(
-            table.c.kind.in_(("heal", "revoke")), table.c.id > attempt
-        )
+        return self._by_integration(table, table.c.kind.in_(("heal", "revoke")), table.c.id > attempt)
+
+    def made_since(self, attempt: int) -> dict[str, set[Key]]:
+        """The grants of each integration that were made or updated after that attempt, their retries not counted."""
+        table = schema.attempts
+        first = table.c.kind.in_(("execute", "update")), table.c.number == 1
+        return self._by_integration(table, *first, table.c.id > attempt)
+
+    def _by_integration(self, table: sa.Table, *where: sa.ColumnElement[bool]) -> dict[str, set[Key]]:
+        query = sa.select(table.c.integration, table.c.hire, table.c.access).where(*where)
         found: dict[str, set[Key]] = {}
         with self._backend.reading() as connection:
             for row in connection.execute(query):

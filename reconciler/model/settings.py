@@ -184,6 +184,7 @@ class Settings(Model):
     prune: Prune | dict[Text, Prune] = "report"
     max_change_percent: Annotated[float, Field(ge=0, le=100)] = 25
     fail_stale: Annotated[Duration, Field(gt=timedelta())] = timedelta(minutes=15)
+    max_new: Annotated[int, Field(ge=0)] | None = 100
     suspend: list[Suspension] = []
     listen: Annotated[Line, AfterValidator(_listen)] = "127.0.0.1:8080"
     public_url: Line | None = None

@@ -176,6 +176,7 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "drift": "What to do when a confirmed account is gone.",
         "prune": "What to do with access that git no longer wants.",
         "max_change_percent": "A pass that would revoke or heal more than this is held.",
+        "max_new": "A pass that would make, or by a commit update, more accounts of an integration is held; null: any.",
         "suspend": "Integrations or hires that are held for a while.",
         "listen": "host:port of the status pages, health, metrics and the OAuth callback.",
         "public_url": "What redirect_url starts with.",

@@ -63,7 +63,7 @@ def test_orphans_and_drift_count_together(twenty, accounts, repo):
     assert accounts.calls("DELETE") == []
 
 
-def test_first_time_provisioning_is_never_counted(twenty, accounts, repo):
+def test_first_time_provisioning_is_no_change_of_what_is_there(twenty, accounts, repo):
     for number in range(20, 60):
         repo.hire(f"h{number:02}", "tool")
     repo.commit()
@@ -113,6 +113,84 @@ def test_what_was_changed_since_the_last_full_resync_counts(twenty, accounts):
     stopped = row(twenty.reconcile(hires=["h05"]), "h05", "tool")
     assert (stopped.status, stopped.guarded) == (Status.SUSPENDED, True)
     assert "30.00 % is over 25 % (6/20)" in stopped.reason
+
+
+# max_new
+
+
+@pytest.fixture
+def few(twenty, repo):
+    """The twenty, with settings that let a pass make five accounts."""
+    repo.settings(gnupg_home=repo.gnupg.path, max_new=5)
+    repo.commit()
+    twenty.reconcile()
+    return twenty
+
+
+def join(repo, *numbers):
+    for number in numbers:
+        repo.hire(f"n{number}", "tool")
+    repo.commit()
+
+
+def test_as_many_accounts_as_are_allowed_are_made(few, accounts, repo):
+    join(repo, *range(5))
+    report = few.reconcile()
+    assert held(report) == set()
+    assert len(accounts.people) == 25
+
+
+def test_more_new_accounts_than_are_allowed_are_held(few, accounts, repo):
+    join(repo, *range(6))
+    for report in (few.plan(), few.reconcile(), few.reconcile()):
+        stopped = row(report, "n0", "tool")
+        assert (stopped.status, stopped.action, stopped.guarded) == (Status.SUSPENDED, Action.NONE, True)
+        assert "6 accounts would be made or updated, max_new is 5" in stopped.reason
+        assert held(report) == {f"n{number}" for number in range(6)}
+        assert report.wrong
+        assert row(report, "h00", "tool").status is Status.PRESENT
+    assert len(accounts.people) == 20
+    (line,) = [line for line in few.history() if line.event is Event.HELD]
+    assert "max_new is 5" in line.detail
+
+
+def test_new_accounts_are_let_through_once(few, accounts, repo):
+    join(repo, *range(6))
+    few.reconcile()
+    few.word("release")
+    assert {item.status for item in few.reconcile().rows} == {Status.PRESENT}
+    assert few.events().count(Event.RELEASED) == 1
+    join(repo, *range(6, 12))
+    assert len(held(few.reconcile())) == 6
+
+
+def test_the_slices_of_a_resync_add_up_to_max_new(few, accounts, repo):
+    join(repo, *range(8))
+    made = [row(few.reconcile(hires=[f"n{number}"]), f"n{number}", "tool").status for number in range(8)]
+    assert made == [Status.PRESENT] * 5 + [Status.SUSPENDED] * 3
+    assert len(accounts.people) == 25
+    assert {item.status for item in few.reconcile().rows} == {Status.PRESENT}, "a full resync counts anew"
+
+
+def test_retries_and_accounts_that_are_found_are_no_new_ones(few, accounts, repo):
+    accounts.fail_next(5, 500, method="POST")
+    join(repo, *range(5))
+    few.reconcile()
+    accounts.add(*(f"n{number}@example.com" for number in range(5, 20)))
+    join(repo, *range(5, 20))
+    few.clock.turn(hours=1)
+    report = few.reconcile()
+    assert {item.status for item in report.rows} == {Status.PRESENT}
+
+
+def test_none_sets_no_limit_and_zero_lets_nobody_in(few, accounts, repo):
+    repo.settings(gnupg_home=repo.gnupg.path, max_new=0)
+    join(repo, 0)
+    assert held(few.reconcile()) == {"n0"}
+    repo.settings(gnupg_home=repo.gnupg.path, max_new=None)
+    join(repo, *range(120))
+    assert held(few.reconcile()) == set()
+    assert len(accounts.people) == 140
 
 
 @pytest.mark.parametrize("days", [-1, 1])

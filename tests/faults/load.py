@@ -157,7 +157,7 @@ class Trial:
     def prepare(self) -> None:
         """Everybody is committed, and due."""
         limits = {"per_host": PER_HOST, "concurrency": CONCURRENCY, "rate": self.rate}
-        self.repo.settings(interval="1d", limits=limits)
+        self.repo.settings(interval="1d", limits=limits, max_new=None)
         for name, service in self.services.items():
             self.repo.manifest(name, service.hook() if name.startswith("hook") else service.manifest())
         for stem in self.hires:

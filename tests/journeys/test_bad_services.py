@@ -28,7 +28,9 @@ def services() -> Iterator[dict[str, AccountService]]:
 @pytest.fixture
 def company(repo: Repo, services: dict[str, AccountService]) -> Repo:
     """Everybody is to have an account at each: the three bad ones could use more places than there are."""
-    repo.settings(interval="1d", limits={"per_host": PER_HOST, "concurrency": CONCURRENCY, "timeout": f"{TIMEOUT}s"})
+    repo.settings(
+        interval="1d", max_new=None, limits={"per_host": PER_HOST, "concurrency": CONCURRENCY, "timeout": f"{TIMEOUT}s"}
+    )
     for name, service in services.items():
         repo.manifest(name, service.manifest())
     for stem in PEOPLE:

@@ -32,7 +32,7 @@ def services(together: Together) -> Iterator[list[Counted]]:
 
 def test_a_thousand_at_once(repo: Repo, services: list[Counted], together: Together) -> None:
     people, hooks = services
-    repo.settings(interval="1d", limits={"per_host": PER_HOST, "concurrency": CONCURRENCY})
+    repo.settings(interval="1d", max_new=None, limits={"per_host": PER_HOST, "concurrency": CONCURRENCY})
     repo.manifest("tool", people.manifest())
     repo.manifest("hook", hooks.hook())
     stems = {"tool": [f"a{number}" for number in range(ACCOUNTS)], "hook": [f"h{number}" for number in range(HOOKS)]}
@@ -64,7 +64,7 @@ def test_the_rate_is_kept(repo: Repo, services: list[Counted]) -> None:
     """In no second more than so many, measured at the server; the clock of the network may be a little off."""
     rate, number = 40, 30
     people, _ = services
-    repo.settings(interval="1d", limits={"rate": rate})
+    repo.settings(interval="1d", max_new=None, limits={"rate": rate})
     repo.manifest("tool", people.manifest())
     stems = [f"a{number}" for number in range(number)]
     for stem in stems:
