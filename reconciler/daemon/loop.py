@@ -22,8 +22,8 @@ from reconciler.daemon.touched import touched
 from reconciler.daemon.work import AT_A_TIME, SOONEST, Acting, OnPass, Work
 from reconciler.engine.accepted import in_force, keep
 from reconciler.engine.alerts import tell_of_git
+from reconciler.engine.everybody import Listings
 from reconciler.engine.freshness import NOTE, Freshness
-from reconciler.engine.observe import Listings
 from reconciler.engine.observed import Selection, listed_grants
 from reconciler.engine.session import Held, sealing_of
 from reconciler.engine.words import ByHand, hear

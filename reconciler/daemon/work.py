@@ -19,9 +19,9 @@ import structlog
 from reconciler.daemon.lanes import REST, Lane, cut, in_parts
 from reconciler.daemon.pulse import Pulse, Troubles
 from reconciler.engine.claims import Claims, InHand
+from reconciler.engine.everybody import Listings
 from reconciler.engine.messages import messenger
 from reconciler.engine.notify import Notifier
-from reconciler.engine.observe import Listings
 from reconciler.engine.observed import Selection
 from reconciler.engine.passes import look, reconcile, recover
 from reconciler.engine.plan import Policy

@@ -29,6 +29,8 @@ from reconciler.repository.source import Tree
 from reconciler.requests.client import Client
 from reconciler.requests.hosts import AllowedHosts, written_hosts
 from reconciler.requests.oauth import Connection
+from reconciler.requests.record import NOTHING as NOTHING_COMPARED
+from reconciler.requests.record import Compared
 from reconciler.requests.render import Wire, canonical, expected, outline, render
 from reconciler.requests.template import render_text, render_url
 from reconciler.secrets.initial_data import InitialData
@@ -61,11 +63,20 @@ NOTHING = Lending()
 
 
 @dataclass(frozen=True, slots=True)
+class Check:
+    """The check as it is sent, what its answer is to contain, and what is compared in it."""
+
+    wire: Wire = field(repr=False)
+    wanted: str | None = field(repr=False)
+    compared: Compared = NOTHING_COMPARED
+
+
+@dataclass(frozen=True, slots=True)
 class Prepared:
     """A grant with everything that is needed to check it, and, where it is `whole`, to run it.
 
     `snapshot` holds the hire's and the form's values that the manifest uses, `found_by` those of them that the check
-    asks with. `check` is the check as it is sent, `wanted` what its answer is to contain. Only a whole one has the
+    asks with. Only a whole one has the
     `outlines` of its requests as a plan shows them, and the keyed `digest` of what would be sent.
     """
 
@@ -75,8 +86,7 @@ class Prepared:
     digest: str | None = None
     outlines: tuple[Mapping[str, str], ...] = ()
     found_by: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    check: Wire | None = field(default=None, repr=False)
-    wanted: str | None = field(default=None, repr=False)
+    check: Check | None = None
     whole: bool = False
     lenders: tuple[str, ...] = ()
     """The hire's entries whose `store_data` this one may use, the nearest first."""
@@ -84,8 +94,7 @@ class Prepared:
     def under(self, integration: Integration, email: str) -> Prepared:
         """The same account's check under another address. Raises Blocked like `Integration.prepare`."""
         scope = self.scope.over(Layer(LEDGER, {"email": email}))
-        check, wanted = integration.check(scope)
-        return replace(self, scope=scope, check=check, wanted=wanted)
+        return replace(self, scope=scope, check=integration.check(scope))
 
 
 @dataclass(frozen=True)
@@ -164,7 +173,7 @@ class Integration:
         try:
             for name in self.needed:
                 scope.look_up(name)
-            check, wanted = self.check(scope)
+            check = self.check(scope)
             digest = self._whole(grant, scope, lending.names | stored.keys()) if whole else None
         except MissingVariable as error:
             if why := grant.absent.get(error.name):
@@ -179,7 +188,6 @@ class Integration:
             outlines=tuple(outline(call, scope) for call in self.manifest.execute) if whole else (),
             found_by={name: snapshot[name] for name in self.asked_with & snapshot.keys()},
             check=check,
-            wanted=wanted,
             whole=whole,
             lenders=lending.entries,
         )
@@ -189,17 +197,23 @@ class Integration:
         """Every variable that the check, the requests and the notifications use."""
         return tuple(sorted(needed_names(self.manifest)))
 
-    def check(self, scope: Scope) -> tuple[Wire | None, str | None]:
-        """The check, ready to be sent to a host that is allowed, and what its answer is to contain. Raises Blocked."""
+    def check(self, scope: Scope, *, orphan: bool = False) -> Check | None:
+        """The check, ready to be sent to a host that is allowed; None without `exists`. Raises Blocked.
+
+        For an orphan `where` does not count: the values that git wanted may be gone.
+        """
         exists = self.manifest.exists
         if exists is None:
-            return None, None
+            return None
         wanted = expected(exists.expected, scope) if exists.expected else None
         if wanted == "":
             raise Blocked("exists: expected is empty for this hire: every answer would contain it")
         wire = render(exists, scope, self.manifest)
         self.hosts.check(wire.url, self.file)
-        return wire, wanted
+        if not (exists.compares or exists.absent):
+            return Check(wire, wanted)
+        compared = exists.model_copy(update={"where": {}}) if orphan else exists
+        return Check(wire, wanted, Compared.of(compared, scope))
 
     def _whole(self, grant: Grant, scope: Scope, stored: Iterable[str]) -> str | None:
         """See that everything that a grant would send can be rendered, and digest it."""
@@ -297,7 +311,7 @@ class Integration:
         scope = self.scope(grant.layers, stored)
         if self.manifest.exists is not None:
             scope = replace(scope, deferred=scope.deferred | frozenset(self.manifest.exists.store_data))
-        check, wanted = self.check(scope)
+        check = self.check(scope, orphan=True)
         for call in self.manifest.revoke:
             self._renders(call, scope)
         return Prepared(
@@ -307,7 +321,6 @@ class Integration:
             digest=self.digest(grant, self.manifest.revoke, stored),
             outlines=tuple(outline(call, scope) for call in self.manifest.revoke),
             check=check,
-            wanted=wanted,
             whole=True,
             lenders=lenders,
         )

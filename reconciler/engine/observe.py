@@ -9,85 +9,30 @@ check of their own (DESIGN section 2.3).
 from __future__ import annotations
 
 import asyncio
-from bisect import bisect_left
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import replace
-from sys import intern
 from typing import Any
 
+from reconciler.engine.everybody import UNAUTHORIZED, Listings, connected
 from reconciler.engine.integrations import Integration, Prepared
 from reconciler.model.base import as_text
 from reconciler.model.clock import Clock
 from reconciler.model.errors import Blocked, RequestFailed
 from reconciler.model.grant import Grant, Record
 from reconciler.model.hire import NamedChoice
-from reconciler.model.scope import Layer, walk
+from reconciler.model.scope import Layer
 from reconciler.model.secret import Redactor
-from reconciler.model.verdict import Missing, NoCheck, Present, Unknown, Verdict
+from reconciler.model.verdict import Invited, Missing, NoCheck, Present, Unknown, Verdict
 from reconciler.requests.client import Answer
 from reconciler.requests.match import verdict
-from reconciler.requests.pages import Option, items, options
+from reconciler.requests.pages import Option, options
 from reconciler.requests.render import render
 
-__all__ = ["Checker", "Listings", "Misfit"]
-
-ENOUGH = 10
-"""Up to this many grants of an integration are asked for one by one, listing or not."""
-
-UNAUTHORIZED = 401
+__all__ = ["Checker", "Misfit"]
 
 
 class Misfit(Exception):
     """A form value is not among the options that the service offers."""
-
-
-class Listings:
-    """The listings that were read, each once: for a pass, or for all the slices of an interval."""
-
-    def __init__(self) -> None:
-        self._read: dict[str, asyncio.Task[list[str] | None]] = {}
-        self._counts: Counter[str] = Counter()
-
-    def expect(self, counts: Mapping[str, int]) -> None:
-        """Say how many grants of each integration they are to serve."""
-        self._counts.update(counts)
-
-    async def shows(self, integration: Integration, wanted: str) -> bool:
-        """Whether the integration's listing shows this; never, where too few are asked for or it cannot be read."""
-        exists = integration.manifest.exists
-        if exists is None or exists.listing is None or self._counts[integration.name] <= ENOUGH:
-            return False
-        if integration.name not in self._read:
-            self._read[integration.name] = asyncio.create_task(_everybody(integration))
-        listed = await asyncio.shield(self._read[integration.name])
-        if listed is None:
-            return False
-        who = _folded(wanted)
-        place = bisect_left(listed, who)
-        return place < len(listed) and listed[place] == who
-
-
-async def _everybody(integration: Integration) -> list[str] | None:
-    """Everybody that the listing shows; None where it cannot be read, and single checks answer instead.
-
-    Sorted: a set would take five times the memory, and there are as many of them as services.
-    """
-    exists, scope = integration.manifest.exists, integration.scope((), {})
-    assert exists is not None
-    assert exists.listing is not None
-    try:
-        if integration.connection is not None and (fresh := await integration.connection.fresh()) is not None:
-            scope = scope.over(fresh)
-        found = []
-        async for item in items(integration.client, exists.listing, scope, integration.manifest):
-            value = walk(item, exists.listing.match)
-            if isinstance(value, str | int):
-                found.append(intern(_folded(str(as_text(value)))))  # the same people are in every service's listing
-    except (Blocked, RequestFailed):
-        return None
-    found.sort()
-    return found
 
 
 class Checker:
@@ -130,23 +75,30 @@ class Checker:
         exists = integration.manifest.exists
         if exists is None:
             return NoCheck()
-        wanted = prepared.wanted
+        if self.listings is None:
+            self.listings = Listings()
+        check = prepared.check
+        assert check is not None
+        wanted = check.wanted
         try:
-            if listed and wanted and self.listings is not None and await self.listings.shows(integration, wanted):
+            if listed and wanted and await self.listings.shows(integration, prepared, wanted):
                 return Present()
             answer = await self._ask(integration, prepared)
         except (Blocked, RequestFailed) as error:
             return Unknown(self.redactor.redact(str(error)))
-        found = verdict(exists, wanted, answer)
+        found = verdict(exists, wanted, answer, check.compared)
+        if isinstance(found, Missing) and (why := await self.listings.unready(integration)) is not None:
+            found = Unknown(f"not found, but ready: {why}")
         if isinstance(found, Unknown):
             return Unknown(self.redactor.redact(found.reason))
         return found
 
     async def _ask(self, integration: Integration, prepared: Prepared) -> Answer:
         """Send the check; once more with a fresh token where the service refuses the one it got."""
-        exists, connection, wire = integration.manifest.exists, integration.connection, prepared.check
+        exists, connection = integration.manifest.exists, integration.connection
         assert exists is not None
-        assert wire is not None
+        assert prepared.check is not None
+        wire = prepared.check.wire
         if connection is not None and (fresh := await connection.fresh()) is not None:
             wire = render(exists, prepared.scope.over(fresh), integration.manifest)
         self._progressed()
@@ -155,6 +107,18 @@ class Checker:
             wire = render(exists, prepared.scope.over(await connection.renewed()), integration.manifest)
             answer = await integration.client.send(wire, follow=True)
         return answer
+
+    async def invitation(self, integration: Integration, prepared: Prepared) -> Invited | Unknown | None:
+        """The open invitation of somebody whom the check did not find, with what `pending` stores of it.
+
+        None where there is none, or the manifest has no `pending`; Unknown where open invitations cannot be read.
+        """
+        if self.listings is None:
+            self.listings = Listings()
+        if prepared.check is None or not prepared.check.wanted:
+            return None
+        found = await self.listings.invitation(integration, prepared, prepared.check.wanted)
+        return Unknown(self.redactor.redact(found.reason)) if isinstance(found, Unknown) else found
 
     async def options(self, integration: Integration, field_id: str) -> list[Option] | Unknown:
         """The options that the service offers for a form field; asked for once a pass."""
@@ -169,8 +133,7 @@ class Checker:
         field = next(item for item in integration.manifest.form if item.id == field_id)
         scope = integration.scope((), {})
         try:
-            if integration.connection is not None and (fresh := await integration.connection.fresh()) is not None:
-                scope = scope.over(fresh)
+            scope = await connected(integration, scope)
             return await options(integration.client, field, scope, integration.manifest)
         except RequestFailed as error:
             return Unknown(f"the options of {field_id}: {self.redactor.redact(str(error))}")
@@ -208,8 +171,3 @@ def _chosen(field_id: str, wanted: Any, offered: Iterable[Option], where: str) -
     if any(as_text(option.value) == as_text(wanted) for option in offered):
         return wanted
     raise Misfit(f"values.{field_id}: {as_text(wanted)!r} is not among the options: {where}")
-
-
-def _folded(text: str) -> str:
-    """An address is the same in either case; anything else is compared as it is."""
-    return text.casefold() if "@" in text else text

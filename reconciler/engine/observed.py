@@ -13,9 +13,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from reconciler.engine.claims import InHand
+from reconciler.engine.everybody import ENOUGH, Listings
 from reconciler.engine.integrations import Integration, Lending, Prepared
 from reconciler.engine.memory import stored_for
-from reconciler.engine.observe import ENOUGH, Checker, Listings, Misfit
+from reconciler.engine.observe import Checker, Misfit
 from reconciler.engine.plan import TAKEN_BY_HAND, Policy, differences, judge, judge_orphan, standing
 from reconciler.engine.together import together
 from reconciler.engine.twins import Twins

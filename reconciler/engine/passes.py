@@ -18,10 +18,11 @@ from reconciler.engine.alerts import alert
 from reconciler.engine.attempt import Actor
 from reconciler.engine.branch import as_branch_may
 from reconciler.engine.claims import Claims, InHand
+from reconciler.engine.everybody import Listings
 from reconciler.engine.integrations import Integration, integrations_of
 from reconciler.engine.memory import WritableVault, run_name
 from reconciler.engine.notify import Notifier
-from reconciler.engine.observe import Checker, Listings
+from reconciler.engine.observe import Checker
 from reconciler.engine.observed import Planned, Selection, Walk
 from reconciler.engine.plan import Policy
 from reconciler.engine.recovery import as_settled, recover

@@ -8,13 +8,13 @@ layer that has it; a value of None counts as not given. Names that get their val
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from reconciler.model.errors import MissingVariable
 
-__all__ = ["DEFERRED", "HIRE_NAMES", "KNOWN_NAMES", "Found", "Layer", "Scope", "walk"]
+__all__ = ["DEFERRED", "HIRE_NAMES", "KNOWN_NAMES", "Found", "Layer", "Scope", "follow", "steps", "walk"]
 
 HIRE_NAMES = (
     "email",
@@ -114,9 +114,24 @@ class Scope:
 _INDEX = re.compile(r"\d{1,6}")
 
 
+_DOT = re.compile(r"(?<!\\)\.")
+
+
+def steps(path: str) -> list[str]:
+    """The keys of a dotted path; a backslash before a dot makes it part of its key."""
+    if "\\" not in path:
+        return path.split(".") if path else []
+    return [step.replace("\\.", ".") for step in _DOT.split(path)]
+
+
 def walk(value: Any, path: str) -> Any:
     """What stands at a dotted path (`data.0.id`) in decoded JSON; None where there is nothing."""
-    for step in path.split(".") if path else ():
+    return follow(value, steps(path))
+
+
+def follow(value: Any, keys: Iterable[str]) -> Any:
+    """What stands where these keys lead; None where there is nothing."""
+    for step in keys:
         if isinstance(value, Mapping):
             value = value.get(step)
         elif isinstance(value, list) and _INDEX.fullmatch(step) and int(step) < len(value):

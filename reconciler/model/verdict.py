@@ -4,25 +4,48 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
-__all__ = ["Missing", "NoCheck", "Present", "Unknown", "Verdict"]
+__all__ = ["Account", "Difference", "Invited", "Missing", "NoCheck", "Present", "Unknown", "Verdict"]
+
+Difference = tuple[Any, Any]
+"""What stands there, or None, and what is wanted."""
+
+
+class Account(StrEnum):
+    """What an account that is there is."""
+
+    ACTIVE = "active"
+    INACTIVE = "inactive"
+    INVITED = "invited"
 
 
 @dataclass(frozen=True, slots=True)
 class Present:
     """The check found the account; `stored` is what the check's `store_data` saved.
 
-    `under` is the address it was found under, where that is the hire's old one.
+    `under` is the address it was found under, where that is the hire's old one. `record` is the account in the answer,
+    `differs` what of it is not as git wants it, path by path.
     """
 
     stored: Mapping[str, Any] = field(default_factory=dict, repr=False)
     under: str | None = None
+    account: Account = Account.ACTIVE
+    differs: Mapping[str, Difference] = field(default_factory=dict, repr=False)
+    record: Any = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Missing:
     """The check was answered and did not find the account."""
+
+    stored: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Invited:
+    """Somebody whom the check does not find has an open invitation; `stored` is what `pending` saves of it."""
 
     stored: Mapping[str, Any] = field(default_factory=dict, repr=False)
 

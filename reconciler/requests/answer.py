@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from reconciler.model.scope import walk
+
 __all__ = ["LIMIT", "Answer", "Unpacker", "Unreadable"]
 
 LIMIT = 1024 * 1024
@@ -61,6 +63,13 @@ class Answer:
         if _deeper(content, DEEPEST):
             return None
         return _whole(content) if b"\\u" in self.content or not self.content.isascii() else content
+
+    def at(self, path: str) -> Any:
+        """What stands at a dotted path of the content, or in a header (`header:Location`); None where nothing does."""
+        kind, colon, name = path.partition(":")
+        if colon and kind == "header":
+            return self.headers.get(name.strip().lower())
+        return walk(self.json(), path)
 
     def _decode(self, errors: str) -> str:
         charset = _CHARSET.search(self.headers.get("content-type", ""))

@@ -16,13 +16,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
-from reconciler.model.manifest import Condition, Exists, Request
-from reconciler.model.scope import Scope, walk
-from reconciler.model.verdict import Missing, Present, Unknown, Verdict
+from reconciler.model.manifest import Condition, Exists, Ready, Request
+from reconciler.model.scope import Scope, follow, steps, walk
+from reconciler.model.verdict import Account, Missing, Present, Unknown, Verdict
 from reconciler.requests.answer import Answer
+from reconciler.requests.record import NOTHING, Compared, all_there, differences, find
 from reconciler.requests.template import render_text, written
 
-__all__ = ["condition_holds", "contains", "failure", "verdict"]
+__all__ = ["condition_holds", "contains", "failure", "unready", "verdict"]
 
 REFUSED = frozenset({401, 403, 407, 408, 425, 429})
 """These say nothing about a person, whatever a manifest says: a wrong token is not an absent person."""
@@ -44,22 +45,70 @@ _BEGINS, _ENDS = re.compile(_BEFORE), re.compile(_AFTER)
 _SEPARATORS = ((", ", ": "), (",", ":"), (", ", ":"), (",", ": "))
 
 
-def verdict(exists: Exists, expected: str | None, answer: Answer) -> Verdict:
-    """What a check's answer says of the account; `expected` is rendered, None where the manifest has none."""
+def verdict(exists: Exists, expected: str | None, answer: Answer, compared: Compared = NOTHING) -> Verdict:
+    """What a check's answer says of the account; `expected` is rendered, None where the manifest has none.
+
+    `compared` are the values of `where`, `inactive`, `invited` and `absent`, rendered.
+    """
     listed = exists.status_code or []
     reason = _not_an_answer(exists, answer)
     if reason is not None:
         return Unknown(reason)
     if expected is not None and not expected.strip():
         return Unknown("expected came out empty: every answer would contain it")
-    stored = _stored(exists.store_data, answer)
+    if compared.absent and all_there(answer.json(), compared.absent):
+        return Missing(_stored(exists, answer, None))
     if answer.status in GONE and answer.status not in listed:
-        return Missing(stored)
-    if expected is None:
-        return Present(stored)
-    if not answer.is_text:
+        return _absent(exists, answer, compared)
+    if expected is not None and not answer.is_text:
         return Unknown("the answer is not text")
-    return Present(stored) if contains(answer.text, expected) else Missing(stored)
+    found = expected is None or contains(answer.text, expected)
+    if exists.compares:
+        return _of_record(exists, expected, answer, compared, found=found)
+    return Present(_stored(exists, answer, None)) if found else _absent(exists, answer, compared)
+
+
+def _of_record(
+    exists: Exists, expected: str | None, answer: Answer, compared: Compared, *, found: bool
+) -> Present | Missing | Unknown:
+    """What the record in an answer says, where the check has one; `found` is what its text says."""
+    content = answer.json()
+    at = walk(content, exists.record or "")
+    if at == []:
+        return Missing(_stored(exists, answer, None))
+    if at is None:
+        if not found:
+            return _absent(exists, answer, compared)
+        what = f"nothing at record {exists.record}" if content is not None else "no JSON, where record is to be read"
+        return Unknown(f"answered {answer.status} with what is expected, but {what}")
+    account = find(at, exists.match, expected, contains)
+    if account is None or not (found or exists.match):
+        return _absent(exists, answer, compared)
+    if all_there(account, compared.inactive):
+        state = Account.INACTIVE
+    else:
+        state = Account.INVITED if all_there(account, compared.invited) else Account.ACTIVE
+    differs = differences(account, compared.where)
+    return Present(_stored(exists, answer, account), account=state, differs=differs, record=account)
+
+
+def _absent(exists: Exists, answer: Answer, compared: Compared) -> Missing | Unknown:
+    """An answer without the account. With `absent` only an answer that says so counts, and this one does not."""
+    if compared.absent:
+        return Unknown(f"answered {answer.status} without the account, and not as absent says")
+    return Missing(_stored(exists, answer, None))
+
+
+def unready(ready: Ready, expected: str | None, answer: Answer) -> str | None:
+    """Why a service is not ready to say that somebody is absent; None where it is answered as `ready` says."""
+    reason = _not_an_answer(ready, answer)
+    if reason is not None:
+        return reason
+    if answer.status in GONE and answer.status not in (ready.status_code or []):
+        return f"answered {answer.status}"
+    if expected is not None and not (expected.strip() and answer.is_text and contains(answer.text, expected)):
+        return f"answered {answer.status} without what is expected"
+    return None
 
 
 def failure(call: Request, answer: Answer, expected: str | None = None) -> str | None:
@@ -87,9 +136,9 @@ def unlisted(status: int, listed: Iterable[int]) -> str:
 
 def condition_holds(condition: Condition, answer: Answer, scope: Scope) -> bool:
     """Whether `continue_if` holds: the value, as text, is what stands at the path. Raises MissingVariable."""
-    parent, _, last = condition.response_notation.rpartition(".")
-    holder = walk(answer.json(), parent)
-    found = walk(holder, last)
+    *parents, last = steps(condition.response_notation)
+    holder = follow(answer.json(), parents)
+    found = follow(holder, [last])
     if found is None and not (isinstance(holder, Mapping) and last in holder):
         return False
     return written(found) == render_text(condition.value, scope).text
@@ -119,7 +168,7 @@ def _stands_alone(text: str, address: str) -> bool:
     return False
 
 
-def _not_an_answer(exists: Exists, answer: Answer) -> str | None:
+def _not_an_answer(exists: Exists | Ready, answer: Answer) -> str | None:
     """Why the check failed, where it did."""
     status, listed = answer.status, exists.status_code or []
     if status not in listed:
@@ -133,10 +182,20 @@ def _not_an_answer(exists: Exists, answer: Answer) -> str | None:
     return "the answer is longer than 1 MiB" if answer.truncated else None
 
 
-def _stored(paths: Mapping[str, str], answer: Answer) -> dict[str, Any]:
-    """What `store_data` saves of an answer; what is not there is left out."""
-    content = answer.json() if paths else None
-    found = {name: walk(content, path) for name, path in paths.items()}
+_RECORD = "record."
+
+
+def _stored(exists: Exists, answer: Answer, record: Any) -> dict[str, Any]:
+    """What `store_data` saves of an answer; what is not there is left out.
+
+    `record.PATH` starts at the record only where the check has one: ChiefOnboarding's manifests may mean a key.
+    """
+    found = {
+        name: walk(record, path.removeprefix(_RECORD))
+        if exists.compares and path.startswith(_RECORD)
+        else answer.at(path)
+        for name, path in exists.store_data.items()
+    }
     return {name: value for name, value in found.items() if value is not None}
 
 

@@ -1,0 +1,164 @@
+"""What is asked of a service once for everybody: listings, open invitations, whether it is ready.
+
+For a pass, or for all the slices of an interval. A listing that cannot be read gives way to single checks; open
+invitations that cannot be read, and a service that is not ready, make a failed check of an absence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import suppress
+from sys import intern
+from typing import Any
+
+from reconciler.engine.integrations import Integration, Prepared
+from reconciler.model.base import as_text
+from reconciler.model.errors import Blocked, MissingVariable, RequestFailed
+from reconciler.model.manifest import Listing, Pending, Ready
+from reconciler.model.scope import Layer, Scope, walk
+from reconciler.model.template import names
+from reconciler.model.verdict import Invited, Unknown
+from reconciler.requests.match import unready
+from reconciler.requests.pages import items
+from reconciler.requests.record import all_there
+from reconciler.requests.render import expected, render
+from reconciler.requests.template import render_data, written
+
+__all__ = ["ENOUGH", "UNAUTHORIZED", "Listings", "connected"]
+
+ENOUGH = 10
+"""Up to this many grants of an integration are asked for one by one, listing or not."""
+
+UNAUTHORIZED = 401
+
+_Place = tuple[str, tuple[str, ...]]
+"""An integration, and the values of the form that a listing's URL uses: it is read once for each of them."""
+
+
+class Listings:
+    """What is asked once for everybody: listings, open invitations, whether a service is ready.
+
+    For a pass, or for all the slices of an interval.
+    """
+
+    def __init__(self) -> None:
+        self._read: dict[_Place, asyncio.Task[list[str] | None]] = {}
+        self._open: dict[_Place, asyncio.Task[dict[str, Invited] | str]] = {}
+        self._ready: dict[str, asyncio.Task[str | None]] = {}
+        self._counts: Counter[str] = Counter()
+
+    def expect(self, counts: Mapping[str, int]) -> None:
+        """Say how many grants of each integration they are to serve."""
+        self._counts.update(counts)
+
+    async def shows(self, integration: Integration, prepared: Prepared, wanted: str) -> bool:
+        """Whether the integration's listing shows this; never, where too few are asked for or it cannot be read."""
+        exists = integration.manifest.exists
+        if exists is None or exists.listing is None or self._counts[integration.name] <= ENOUGH:
+            return False
+        place, scope = _place(integration, exists.listing, prepared)
+        if place not in self._read:
+            self._read[place] = asyncio.create_task(_everybody(integration, exists.listing, scope))
+        listed = await asyncio.shield(self._read[place])
+        if listed is None:
+            return False
+        who = _folded(wanted)
+        at = bisect_left(listed, who)
+        return at < len(listed) and listed[at] == who
+
+    async def unready(self, integration: Integration) -> str | None:
+        """Why an absence at this service does not count; None where it does."""
+        if integration.manifest.exists is None or integration.manifest.exists.ready is None:
+            return None
+        if integration.name not in self._ready:
+            self._ready[integration.name] = asyncio.create_task(
+                _unready(integration, integration.manifest.exists.ready)
+            )
+        return await asyncio.shield(self._ready[integration.name])
+
+    async def invitation(self, integration: Integration, prepared: Prepared, wanted: str) -> Invited | Unknown | None:
+        """The open invitation of somebody who is absent; Unknown where open invitations cannot be read."""
+        pending = integration.manifest.exists.pending if integration.manifest.exists is not None else None
+        if pending is None:
+            return None
+        place, scope = _place(integration, pending, prepared)
+        if place not in self._open:
+            self._open[place] = asyncio.create_task(_invitations(integration, pending, scope))
+        found = await asyncio.shield(self._open[place])
+        return Unknown(f"open invitations: {found}") if isinstance(found, str) else found.get(wanted.casefold())
+
+
+def _place(integration: Integration, listing: Listing | Pending, prepared: Prepared) -> tuple[_Place, Scope]:
+    """Which reading of a listing serves a grant, and what its placeholders see."""
+    used = {name.partition(".")[0] for name in names([listing.url, listing.data, listing.next_page])}
+    values: dict[str, Any] = {}
+    for field in integration.manifest.form:
+        if field.id in used:
+            with suppress(MissingVariable):  # then it cannot be read, and single checks answer
+                values[field.id] = prepared.scope.look_up(field.id).value
+    key = tuple(f"{name}={written(value)}" for name, value in sorted(values.items()))
+    return (integration.name, key), integration.scope((Layer("form", values),) if values else (), {})
+
+
+async def _invitations(integration: Integration, pending: Pending, scope: Scope) -> dict[str, Invited] | str:
+    """Every open invitation by who is invited, in lower case; or why they cannot be read."""
+    found: dict[str, Invited] = {}
+    try:
+        scope = await connected(integration, scope)
+        async for item in items(integration.client, pending, scope, integration.manifest):
+            value = walk(item, pending.match)
+            if isinstance(value, str | int):
+                stored = {name: walk(item, path) for name, path in pending.store_data.items()}
+                kept = {name: value for name, value in stored.items() if value is not None}
+                found[str(as_text(value)).casefold()] = Invited(kept)
+    except (Blocked, RequestFailed) as error:
+        return str(error)
+    return found
+
+
+async def _unready(integration: Integration, ready: Ready) -> str | None:
+    """Why the service is not ready, or None."""
+    try:
+        scope = await connected(integration, integration.scope((), {}))
+        wanted = expected(ready.expected, scope) if ready.expected else None
+        answer = await integration.client.send(render(ready, scope, integration.manifest), follow=True)
+        if answer.status == UNAUTHORIZED and integration.connection is not None:
+            scope = scope.over(await integration.connection.renewed())
+            answer = await integration.client.send(render(ready, scope, integration.manifest), follow=True)
+    except (Blocked, RequestFailed) as error:
+        return str(error)
+    return unready(ready, wanted, answer)
+
+
+async def connected(integration: Integration, scope: Scope) -> Scope:
+    """The scope with a token that is fresh, where the service has a connection. Raises RequestFailed."""
+    if integration.connection is not None and (fresh := await integration.connection.fresh()) is not None:
+        return scope.over(fresh)
+    return scope
+
+
+async def _everybody(integration: Integration, listing: Listing, scope: Scope) -> list[str] | None:
+    """Everybody that the listing shows; None where it cannot be read, and single checks answer instead.
+
+    Sorted: a set would take five times the memory, and there are as many of them as services.
+    """
+    try:
+        scope = await connected(integration, scope)
+        only = {path: render_data(value, scope) for path, value in listing.only.items()}
+        found = []
+        async for item in items(integration.client, listing, scope, integration.manifest):
+            value = walk(item, listing.match)
+            if isinstance(value, str | int) and (not only or all_there(item, only)):
+                found.append(intern(_folded(str(as_text(value)))))  # the same people are in every service's listing
+    except (Blocked, RequestFailed):
+        return None
+    found.sort()
+    return found
+
+
+def _folded(text: str) -> str:
+    """An address is the same in either case; anything else is compared as it is."""
+    return text.casefold() if "@" in text else text

@@ -1,0 +1,86 @@
+"""The account in an answer: which part of it is the record, and whether it is as git wants it.
+
+Values are compared as text, exactly and with case, lists without regard to order. What is missing or null equals
+nothing (DESIGN section 2.3). Everything here is pure; what a manifest writes as templates comes rendered.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from reconciler.model.manifest import Exists
+from reconciler.model.scope import Scope, walk
+from reconciler.model.verdict import Difference
+from reconciler.requests.template import render_data, written
+
+__all__ = ["NOTHING", "Compared", "all_there", "differences", "find", "is_whole", "same"]
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """What a check compares, path by path, for one grant."""
+
+    where: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    inactive: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    invited: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    absent: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of(cls, exists: Exists, scope: Scope) -> Compared:
+        """The values for a grant. Raises MissingVariable."""
+        scope = scope.now()
+        return cls(*(_rendered(part, scope) for part in (exists.where, exists.inactive, exists.invited, exists.absent)))
+
+
+NOTHING = Compared()
+
+
+def _rendered(templates: Mapping[str, Any], scope: Scope) -> dict[str, Any]:
+    return {path: render_data(value, scope) for path, value in templates.items()}
+
+
+def same(there: Any, wanted: Any) -> bool:
+    """Whether what stands there is what is wanted."""
+    if there is None:
+        return False
+    if isinstance(there, list) or isinstance(wanted, list):
+        both = isinstance(there, list) and isinstance(wanted, list)
+        return both and sorted(map(written, there)) == sorted(map(written, wanted))
+    return written(there) == written(wanted)
+
+
+def is_whole(there: Any, expected: str) -> bool:
+    """Whether a value is `expected` as a whole, without case: what `match` asks."""
+    if there is None or isinstance(there, dict | list):
+        return False
+    return written(there).casefold() == expected.casefold()
+
+
+def all_there(content: Any, wanted: Mapping[str, Any]) -> bool:
+    """Whether all of it stands in the content; never, where nothing is asked for."""
+    return bool(wanted) and all(same(walk(content, path), value) for path, value in wanted.items())
+
+
+def differences(record: Any, where: Mapping[str, Any]) -> dict[str, Difference]:
+    """Path by path what stands there, None where nothing does, and what is wanted, of what is not as git wants it."""
+    found = {path: (walk(record, path), wanted) for path, wanted in where.items()}
+    return {path: (there, wanted) for path, (there, wanted) in found.items() if not same(there, wanted)}
+
+
+def find(at: Any, match: str | None, expected: str | None, contains: Callable[[str, str], bool]) -> Any | None:
+    """The account in what stands at `record`; None where it is not there.
+
+    Of a list it is the item that holds `expected`, with `match` the one whose `match` equals it. `contains` says
+    whether a text holds it. What is no list is the account itself, with `match` only where that equals `expected`.
+    """
+    if expected is None:
+        return (at[0] if len(at) == 1 else None) if isinstance(at, list) else at
+    if match is not None:
+        items = at if isinstance(at, list) else [at]
+        return next((item for item in items if is_whole(walk(item, match), expected)), None)
+    if isinstance(at, list):
+        return next((item for item in at if contains(json.dumps(item, ensure_ascii=False), expected)), None)
+    return at
