@@ -69,7 +69,7 @@ def _told(asked: Asked, key: Key, redactor: Redactor) -> dict[str, Any]:
     from reconciler.engine.explained import explain as explained
     from reconciler.engine.plan import Policy
     from reconciler.engine.world import SystemClock, World
-    from reconciler.ledger.store import Ledger
+    from reconciler.ledger.opening import open_reader
     from reconciler.model.clock import stamp
     from reconciler.repository.desired import Desired
 
@@ -79,7 +79,7 @@ def _told(asked: Asked, key: Key, redactor: Redactor) -> dict[str, Any]:
     files = world.reader.load(tree)
     policy = Policy.of(settings, datetime.now(UTC))
     desired = Desired(files, policy.today)
-    with Ledger.reading(settings.state, asked.repo) as ledger:
+    with open_reader(settings.state, asked.repo) as ledger:
         records = {record.key: record for record in ledger.records([key.hire])}
         tried = ledger.attempts(key)
     record = records.get(key)

@@ -27,7 +27,7 @@ def settings_of(asked: Asked) -> Settings:
 @contextmanager
 def ledger_of(asked: Asked) -> Iterator[LedgerReader]:
     """The ledger, to be read; an empty one where there is none."""
-    from reconciler.ledger.store import Ledger
+    from reconciler.ledger.opening import open_reader
 
-    with Ledger.reading(settings_of(asked).state, asked.repo) as ledger:
+    with open_reader(settings_of(asked).state, asked.repo) as ledger:
         yield ledger

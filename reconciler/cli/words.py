@@ -39,9 +39,9 @@ def leave(
     from datetime import UTC, datetime
 
     from reconciler.cli.ledger import settings_of
-    from reconciler.ledger.store import Ledger
+    from reconciler.ledger.opening import open_writer
 
-    ledger = Ledger.open(settings_of(asked).state, asked.repo)
+    ledger = open_writer(settings_of(asked).state, asked.repo)
     try:
         ledger.leave_word(kind, now=datetime.now(UTC), by=_me(), hire=hire, access=access, integration=integration)
     finally:
@@ -82,13 +82,13 @@ def _act(
     from reconciler.cli.logs import tell
     from reconciler.engine.words import hear
     from reconciler.ledger.hold import hold
-    from reconciler.ledger.store import Ledger, state_path
+    from reconciler.ledger.opening import open_writer, state_path
 
     state, now = settings_of(asked).state, datetime.now(UTC)
     leave(asked, kind, hire=hire, access=access, integration=integration)
     try:
         with hold(state_path(state, asked.repo), f"reconcile {kind}", now):
-            ledger = Ledger.open(state, asked.repo)
+            ledger = open_writer(state, asked.repo)
             try:
                 hear(ledger, [word for word in ledger.words() if word.kind in ("retry", "accept")], now)
             finally:
@@ -174,7 +174,7 @@ def forget(asked: Asked, hire: str) -> int:
     from reconciler.engine import alerts
     from reconciler.engine.world import KEPT
     from reconciler.ledger.hold import hold
-    from reconciler.ledger.store import Ledger, state_path
+    from reconciler.ledger.opening import open_writer, state_path
     from reconciler.model.grant import Phase
     from reconciler.repository.files import Reader
     from reconciler.repository.source import Checkout
@@ -192,7 +192,7 @@ def forget(asked: Asked, hire: str) -> int:
         raise Refused(f"still orphaned: {', '.join(left)}: revoke them first (`reconcile revoke`)")
     now = datetime.now(UTC)
     with hold(state_path(settings.state, asked.repo), "reconcile forget", now):
-        ledger = Ledger.open(settings.state, asked.repo)
+        ledger = open_writer(settings.state, asked.repo)
         try:
             alerts.forget(ledger, hire)
             count = ledger.forget(hire, now)

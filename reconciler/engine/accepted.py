@@ -24,8 +24,8 @@ from typing import Any
 import pygit2
 
 from reconciler.engine.world import World, home_of
+from reconciler.ledger.opening import open_reader, state_path
 from reconciler.ledger.reader import LedgerReader
-from reconciler.ledger.store import Ledger, state_path
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.errors import RepositoryError
 from reconciler.model.failpoints import Failpoint
@@ -198,7 +198,7 @@ def _noted(world: World, settings: Settings, ledger: LedgerReader | None) -> str
     if world.checkout.repository is None:
         return None
     if ledger is None:
-        with Ledger.reading(settings.state, world.root) as reading:
+        with open_reader(settings.state, world.root) as reading:
             revision = _note(reading).get("revision")
     else:
         revision = _note(ledger).get("revision")

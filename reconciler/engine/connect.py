@@ -17,8 +17,8 @@ from reconciler.engine.sealing import Tokens, WritableSealing
 from reconciler.engine.session import Held
 from reconciler.engine.world import World
 from reconciler.ledger.hold import hold
+from reconciler.ledger.opening import open_writer, state_path
 from reconciler.ledger.reader import LedgerReader
-from reconciler.ledger.store import Ledger, state_path
 from reconciler.model.errors import HeldError, ReconcilerError, UsageError
 from reconciler.model.settings import Settings
 from reconciler.repository.desired import Desired
@@ -59,7 +59,7 @@ class Connects:
 @contextmanager
 def beside(world: World, settings: Settings, tree: Tree) -> Iterator[Held]:
     """The state, to be written to beside whoever holds it. Raises LedgerError and SecretsError."""
-    ledger = Ledger.open(settings.state, world.root, world.reached)
+    ledger = open_writer(settings.state, world.root, world.reached)
     try:
         recipients = world.initial_data(settings).recipients(tree)
         try:

@@ -113,7 +113,7 @@ def _state(files: Files, tree: Tree | None) -> Iterator[Problem]:
     """A `state` that no pass could open, whatever else is right."""
     if files.settings.state == Settings().state:
         return
-    from reconciler.ledger.store import state_path
+    from reconciler.ledger.opening import state_path
 
     try:
         state_path(files.settings.state, pathlib.Path())

@@ -10,8 +10,8 @@ from reconciler.engine.recovery import recover
 from reconciler.engine.sealing import Sealing, WritableSealing
 from reconciler.engine.world import World
 from reconciler.ledger.hold import hold
+from reconciler.ledger.opening import open_reader, open_writer, state_path
 from reconciler.ledger.reader import LedgerReader
-from reconciler.ledger.store import Ledger, state_path
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.errors import SecretsError
 from reconciler.model.settings import Settings
@@ -44,7 +44,7 @@ def holding(world: World, settings: Settings, tree: Tree, command: str) -> Itera
     """
     now = world.clock.now()
     with hold(state_path(settings.state, world.root), command, now, world.reached):
-        ledger = Ledger.open(settings.state, world.root, world.reached)
+        ledger = open_writer(settings.state, world.root, world.reached)
         try:
             recover(ledger, settings, now)
             yield Held(ledger, sealing_of(world, settings, tree, ledger))
@@ -79,5 +79,5 @@ def _recipients(world: World, settings: Settings, tree: Tree) -> list[str]:
 @contextmanager
 def reading(world: World, settings: Settings) -> Iterator[Beside]:
     """Read the state, changing nothing of it."""
-    with Ledger.reading(settings.state, world.root) as ledger:
+    with open_reader(settings.state, world.root) as ledger:
         yield Beside(ledger, Sealing.reading(ledger, world.gnupg(settings)))

@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Any
 
 from reconciler.engine.sealing import Tokens, WritableSealing
-from reconciler.ledger.store import Ledger
+from reconciler.ledger.opening import open_writer
 from reconciler.requests.oauth import stored_record
 from reconciler.secrets.gpg import Gnupg
 from tests.canary.canaries import INITIAL, value
@@ -244,7 +244,7 @@ def connect(repo: Repo, *, expired: bool = False) -> None:
     """Have tokens in the state, as after `oauth connect`."""
     assert repo.gnupg is not None
     gnupg = Gnupg(repo.gnupg.path)
-    ledger = Ledger.open(f"sqlite:///{repo.state}", repo.root)
+    ledger = open_writer(f"sqlite:///{repo.state}", repo.root)
     try:
         sealing = WritableSealing.writing(ledger, gnupg, [repo.gnupg.fingerprint])
         lifetime = {"expires_in": 1 if expired else 10**8}

@@ -9,7 +9,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from reconciler.cli.history import moment
-from reconciler.ledger.store import Happening, Ledger
+from reconciler.ledger.entries import Happening
+from reconciler.ledger.opening import open_writer
 from reconciler.model.errors import UsageError
 from reconciler.model.grant import Key
 from reconciler.model.status import Event
@@ -24,7 +25,7 @@ COMMIT = "9fceb02d0ae598e95dc970b74767f19372d61af8"
 def told(repo: Repo) -> Repo:
     """A repository whose ledger has four lines, one of them with a detail that a spreadsheet would run."""
     repo.commit()
-    ledger = Ledger.open(f"sqlite:///{repo.state}", repo.root)
+    ledger = open_writer(f"sqlite:///{repo.state}", repo.root)
 
     def line(days: int, hire: str, access: str, integration: str, event: Event, detail: str = "") -> Happening:
         author = "Ida Admin <ida@example.com>"

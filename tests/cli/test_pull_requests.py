@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from reconciler.engine.sealing import Tokens, WritableSealing
-from reconciler.ledger.store import Ledger
+from reconciler.ledger.opening import open_writer
 from reconciler.requests.oauth import stored_record
 from reconciler.secrets.gpg import Gnupg
 from tests.cli.conftest import Call
@@ -48,7 +48,7 @@ def head(repo: Repo, ours: AccountService) -> Repo:
         repo.hire(f"h{number}", hosted(ours), "cloud")
     repo.commit()
     assert repo.gnupg is not None
-    ledger = Ledger.open(f"sqlite:///{repo.state}", repo.root)
+    ledger = open_writer(f"sqlite:///{repo.state}", repo.root)
     sealing = WritableSealing.writing(ledger, Gnupg(repo.gnupg.path), [repo.gnupg.fingerprint])
     reply = {"access_token": "the-access-token", "refresh_token": "the-refresh-token", "expires_in": 1}
     Tokens(sealing.vault, "cloud").save(stored_record(reply, None, Hands().now()))

@@ -18,7 +18,9 @@ from reconciler.engine.report import Report, Row
 from reconciler.engine.session import holding, reading
 from reconciler.engine.words import hear, waiting
 from reconciler.engine.world import World
-from reconciler.ledger.store import Happening, Ledger
+from reconciler.ledger.entries import Happening
+from reconciler.ledger.opening import open_writer
+from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.grant import Key, Record
 from reconciler.model.secret import Redactor
 from reconciler.model.status import Event
@@ -212,9 +214,9 @@ class Machine:
             return ledger.sealed_names()
 
     @contextmanager
-    def ledger(self) -> Iterator[Ledger]:
+    def ledger(self) -> Iterator[LedgerWriter]:
         """The ledger, opened for writing beside nobody."""
-        ledger = Ledger.open(f"sqlite:///{self.repo.state}", self.repo.root)
+        ledger = open_writer(f"sqlite:///{self.repo.state}", self.repo.root)
         try:
             yield ledger
         finally:

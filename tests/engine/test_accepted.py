@@ -12,7 +12,7 @@ import pytest
 
 from reconciler.engine.accepted import InForce, in_force, keep, refused
 from reconciler.engine.world import World
-from reconciler.ledger.store import Ledger
+from reconciler.ledger.opening import open_writer
 from reconciler.model.errors import RepositoryError, SettingsError
 from reconciler.model.secret import Redactor
 from reconciler.repository.signatures import REF
@@ -55,7 +55,7 @@ def take(repo: Repo) -> InForce:
     """As a pass does: look, and remember."""
     world = World(repo.root, Hands(), Redactor())
     found = in_force(world)
-    ledger = Ledger.open(found.settings.state, repo.root)
+    ledger = open_writer(found.settings.state, repo.root)
     try:
         keep(world, ledger, found)
         assert refused(ledger) == found.refused

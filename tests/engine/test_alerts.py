@@ -15,7 +15,9 @@ from reconciler.engine.alerts import alert
 from reconciler.engine.news import AlertState, Kind, Message, alerts_of
 from reconciler.engine.report import Row
 from reconciler.engine.world import World
-from reconciler.ledger.store import Happening, Ledger
+from reconciler.ledger.entries import Happening
+from reconciler.ledger.opening import open_reader, open_writer
+from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.errors import LedgerError
 from reconciler.model.grant import Key
 from reconciler.model.secret import Redactor
@@ -271,7 +273,7 @@ class Site:
             world = World(self.repo.root, self.clock, self.redactor)
             tree = world.checkout.head()
             settings = world.reader.settings(tree)
-            ledger = Ledger.open(settings.state, world.root)
+            ledger = open_writer(settings.state, world.root)
             try:
                 await alert(world, settings, tree, ledger, found, list(happenings))
             finally:
@@ -335,7 +337,7 @@ class TestSending:
 
     def test_no_receiver_no_note(self, site: Site) -> None:
         site.tells([row("ada", Status.FAILED, "no")])
-        with Ledger.reading(f"sqlite:///{site.repo.state}", site.repo.root) as ledger:
+        with open_reader(f"sqlite:///{site.repo.state}", site.repo.root) as ledger:
             assert ledger.note("alerts") is None
 
     def test_what_was_told_survives_the_process(self, site: Site, service: Service) -> None:
@@ -354,7 +356,7 @@ class TestSending:
             raise LedgerError("the ledger: disk full: make room on the disk")
 
         site.repo.settings(alerts=[{"webhook": f"{service.url}/hook"}])
-        monkeypatch.setattr(Ledger, "put_note", full)
+        monkeypatch.setattr(LedgerWriter, "put_note", full)
         site.tells([row("ada", Status.FAILED, "no")])
         assert service.requests == []
         assert "disk full" in capsys.readouterr().out

@@ -8,7 +8,7 @@ from email.policy import default
 
 import pytest
 
-from reconciler.ledger.store import Ledger
+from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.status import Action, Status
 from tests.engine.harness import dying, row
 
@@ -406,7 +406,7 @@ def test_stored_values_survive_a_crash_between_two_requests(machine, accounts, r
     repo.manifest("tool", storing(accounts))
     repo.hire("ada", "tool")
     repo.commit()
-    with dying(Ledger, "sending", nth=2):
+    with dying(LedgerWriter, "sending", nth=2):
         machine.reconcile()
     machine.reconcile()
     machine.clock.turn(hours=1)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from reconciler.engine.sealing import KEY, WritableSealing
-from reconciler.ledger.store import Ledger
+from reconciler.ledger.opening import open_writer
 from reconciler.model.errors import SecretsError
 from reconciler.model.status import Action, Status
 from reconciler.secrets.gpg import Gnupg
@@ -305,7 +305,7 @@ def test_what_needs_the_key_at_once_is_refused_with_the_next_step(
     machine.reconcile()
     Away(home, tmp_path)
     with (
-        closing(Ledger.open(f"sqlite:///{machine.repo.state}", machine.repo.root)) as ledger,
+        closing(open_writer(f"sqlite:///{machine.repo.state}", machine.repo.root)) as ledger,
         pytest.raises(SecretsError, match="Bring back the secret key"),
     ):
         WritableSealing.writing(ledger, Gnupg(home.path), [home.fingerprint])

@@ -12,7 +12,7 @@ from reconciler.engine.notify import Notifier
 from reconciler.engine.observed import Selection
 from reconciler.engine.passes import look, reconcile
 from reconciler.engine.session import holding
-from reconciler.ledger.store import Ledger
+from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.status import Event, Status
 from tests.engine.harness import Outbox, dying, row
 
@@ -108,7 +108,7 @@ def test_a_variable_that_only_a_notification_uses_blocks_before_anything_is_sent
 
 
 def test_a_crash_before_they_are_sent_loses_none(telling, accounts):
-    with dying(Ledger, "settle"):
+    with dying(LedgerWriter, "settle"):
         telling.reconcile()
     assert telling.outbox.sent == []
     assert row(telling.reconcile(), "ada", "tool").status is Status.PRESENT
@@ -239,7 +239,7 @@ def test_it_is_fresh_whenever_it_runs_from_the_first_request(generating, account
 
 
 def test_it_survives_a_crash_before_its_notification(generating, accounts, repo):
-    with dying(Ledger, "settle"):
+    with dying(LedgerWriter, "settle"):
         generating.reconcile()
     (password,) = passwords(accounts)
     assert password.encode() not in everything(repo)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.ledger.store import Ledger
+from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.errors import RepositoryError, SettingsError
 from reconciler.model.status import Action, Event, Status
 from tests.engine.harness import dying, row
@@ -117,7 +117,7 @@ def test_a_renamed_file_with_an_unsettled_run_continues_it(machine, accounts, re
     repo.manifest("tool", manifest)
     repo.commit()
     if crashed:
-        with dying(Ledger, "sending", nth=2):
+        with dying(LedgerWriter, "sending", nth=2):
             machine.reconcile()
     else:
         accounts.fail_next(1, 500, method="POST", prefix="/teams")

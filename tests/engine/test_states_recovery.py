@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import pytest
 
-from reconciler.ledger.store import Ledger
+from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.status import Action, Event, Status
 from reconciler.requests.client import Client
 from tests.engine.harness import Machine, dying, row
@@ -41,14 +41,14 @@ def test_a_second_attempt_that_was_cut_off_is_the_last(machine, accounts):
     accounts.fail_next(1, 500, method="POST", prefix="/users")
     machine.reconcile()
     machine.clock.turn(hours=1)
-    with dying(Ledger, "sending", after=True):
+    with dying(LedgerWriter, "sending", after=True):
         machine.reconcile()
     found = row(machine.reconcile(), "ada", "tool")
     assert (found.status, found.attempts) == (Status.FAILED, 2)
 
 
 def test_an_attempt_that_was_cut_off_after_its_last_answer_succeeded(machine, accounts):
-    with dying(Ledger, "answered", nth=2, after=True):
+    with dying(LedgerWriter, "answered", nth=2, after=True):
         machine.reconcile()
     planned = row(machine.plan(), "ada", "tool")
     assert (planned.status, planned.action, planned.attempts) == (Status.PRESENT, Action.NONE, 1)
@@ -70,7 +70,7 @@ def hook(machine: Machine, accounts: AccountService, repo: Repo) -> Machine:
 
 @pytest.mark.parametrize(("name", "nth", "after"), [("answered", 2, True), ("settle", 1, False), ("settle", 1, True)])
 def test_a_webhook_that_was_cut_off_after_its_last_answer_is_done(hook, accounts, name, nth, after):
-    with dying(Ledger, name, nth=nth, after=after):
+    with dying(LedgerWriter, name, nth=nth, after=after):
         hook.reconcile()
     assert row(hook.plan(), "ada", "hook").status is Status.DONE
     for _ in range(3):
@@ -93,7 +93,7 @@ def test_a_continuation_that_was_cut_off_after_its_last_answer_succeeded(machine
     accounts.drop_after_commit(method="POST", prefix="/users")
     machine.reconcile()
     machine.clock.turn(hours=1)
-    with dying(Ledger, "settle"):
+    with dying(LedgerWriter, "settle"):
         machine.reconcile()
     found = row(machine.reconcile(), "ada", "tool")
     assert (found.status, found.attempts) == (Status.PRESENT, 2)
@@ -103,7 +103,7 @@ def test_a_continuation_that_was_cut_off_after_its_last_answer_succeeded(machine
 def test_a_healing_that_was_cut_off_at_its_end_counts_as_one(machine, accounts):
     machine.reconcile()
     accounts.people.clear()
-    with dying(Ledger, "settle"):
+    with dying(LedgerWriter, "settle"):
         machine.reconcile()
     machine.reconcile()
     accounts.people.clear()
@@ -115,7 +115,7 @@ def test_a_healing_that_was_cut_off_at_its_end_counts_as_one(machine, accounts):
 REVOCATION = {
     "before it leaves": ("send", Client, 2, False),
     "once it is done": ("send", Client, 2, True),
-    "before it is settled": ("settle", Ledger, 1, False),
+    "before it is settled": ("settle", LedgerWriter, 1, False),
 }
 
 
@@ -140,7 +140,7 @@ def test_one_attempt_that_ends_the_program_lets_those_beside_it_finish(machine, 
     for name in ("bob", "cleo"):
         repo.hire(name, TOOL)
     repo.commit()
-    with dying(Ledger, "settle", nth=2):
+    with dying(LedgerWriter, "settle", nth=2):
         machine.reconcile()
     machine.clock.turn(hours=1)
     report = machine.reconcile()

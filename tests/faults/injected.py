@@ -20,7 +20,7 @@ from reconciler.engine.accepted import in_force
 from reconciler.engine.observed import Selection
 from reconciler.engine.world import SystemClock, World
 from reconciler.ledger.hold import hold
-from reconciler.ledger.store import Ledger
+from reconciler.ledger.opening import open_writer
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.failpoints import Failpoint
 from reconciler.model.secret import Redactor
@@ -135,7 +135,7 @@ async def _act(action: Action, root: Path, reached: Injector) -> None:
             case Action.WORD | Action.FORGET:
                 state = root / ".reconciler" / "state.db"
                 with hold(state, "test", clock.now(), reached):
-                    ledger = Ledger.open(settings.state, root, reached)
+                    ledger = open_writer(settings.state, root, reached)
                     try:
                         if action is Action.FORGET:
                             ledger.forget("ada", clock.now())

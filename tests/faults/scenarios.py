@@ -24,8 +24,8 @@ from typing import Any
 from aiosmtpd.controller import Controller
 
 from reconciler.engine.sealing import Tokens, WritableSealing
+from reconciler.ledger.opening import open_reader, open_writer
 from reconciler.ledger.reader import LedgerReader
-from reconciler.ledger.store import Ledger
 from reconciler.model.grant import Key, Phase, Record
 from reconciler.model.status import Event, Status
 from reconciler.repository.signatures import REF
@@ -147,7 +147,7 @@ class Stage:
 
     def word(self, kind: str, access: str = "tool") -> None:
         """Leave word of ada's for the next pass."""
-        with closing(Ledger.open(f"sqlite:///{self.repo.state}", self.repo.root)) as ledger:
+        with closing(open_writer(f"sqlite:///{self.repo.state}", self.repo.root)) as ledger:
             hire = next(key.hire for key in (record.key for record in ledger.records()) if key.access == access)
             ledger.leave_word(kind, now=datetime.now(UTC), by="ida@here", hire=hire, access=access)
 
@@ -170,7 +170,7 @@ class Stage:
     @contextmanager
     def ledger(self) -> Iterator[LedgerReader]:
         """The ledger as it is, read and not changed."""
-        with Ledger.reading(f"sqlite:///{self.repo.state}", self.repo.root) as ledger:
+        with open_reader(f"sqlite:///{self.repo.state}", self.repo.root) as ledger:
             yield ledger
 
     def records(self) -> dict[Key, Record]:
@@ -419,7 +419,7 @@ def _refreshed(stage: Stage) -> None:
     }
     stage.repo.manifest("tool", whole)
     _hire_ada(stage)
-    with closing(Ledger.open(f"sqlite:///{stage.repo.state}", stage.repo.root)) as ledger:
+    with closing(open_writer(f"sqlite:///{stage.repo.state}", stage.repo.root)) as ledger:
         assert stage.repo.gnupg is not None
         sealing = WritableSealing.writing(ledger, Gnupg(stage.repo.gnupg.path), [])
         assert sealing.vault is not None
@@ -430,7 +430,7 @@ def _refreshed(stage: Stage) -> None:
 
 def _with_the_stored_token(stage: Stage) -> None:
     _complete(stage)
-    with closing(Ledger.open(f"sqlite:///{stage.repo.state}", stage.repo.root)) as ledger:
+    with closing(open_writer(f"sqlite:///{stage.repo.state}", stage.repo.root)) as ledger:
         assert stage.repo.gnupg is not None
         sealing = WritableSealing.writing(ledger, Gnupg(stage.repo.gnupg.path), [])
         kept = Tokens(sealing.vault, "tool").load()

@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 
 from reconciler.cli import reconcile
 from reconciler.ledger.hold import hold
-from reconciler.ledger.store import Ledger
+from reconciler.ledger.opening import open_writer
+from reconciler.ledger.writer import LedgerWriter
 from tests.repo import Daemon, Repo, call_cli, run_cli
 from tests.servers import AccountService, eventually
 
@@ -287,7 +288,7 @@ def manifests(accounts: AccountService) -> dict[str, Any]:
 PAST = st.builds(Past, HIRES, BROKEN, SETTINGS, TROUBLE, st.booleans())
 
 
-def asked_for_by_hand(ledger: Ledger) -> None:
+def asked_for_by_hand(ledger: LedgerWriter) -> None:
     """Words that nobody has heard yet, as `retry`, `run` and `--yes-really` leave them."""
     for kind in ("retry", "run", "release"):
         ledger.leave_word(kind, now=datetime.now(UTC), by="ida@here", hire="ada", access="tool")
@@ -302,7 +303,7 @@ def as_left(repo: Repo, left: str) -> Iterator[tuple[str, ...]]:
         case "no state":
             shutil.rmtree(repo.state.parent, ignore_errors=True)
         case "a write-ahead log":
-            with closing(Ledger.open(f"sqlite:///{repo.state}", repo.root)) as ledger:
+            with closing(open_writer(f"sqlite:///{repo.state}", repo.root)) as ledger:
                 asked_for_by_hand(ledger)
                 kept = {name: repo.state.with_name(name).read_bytes() for name in ("state.db", "state.db-wal")}
             for name, content in kept.items():
@@ -310,7 +311,7 @@ def as_left(repo: Repo, left: str) -> Iterator[tuple[str, ...]]:
         case "a holder":
             with (
                 hold(repo.state, "test", datetime.now(UTC)),
-                closing(Ledger.open(f"sqlite:///{repo.state}", repo.root)) as ledger,
+                closing(open_writer(f"sqlite:///{repo.state}", repo.root)) as ledger,
             ):
                 asked_for_by_hand(ledger)
                 yield ("state.db-shm",)

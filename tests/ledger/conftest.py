@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.ledger.store import Ledger
+from reconciler.ledger.opening import open_writer
+from reconciler.ledger.writer import LedgerWriter
 from tests.ledger.states import STATE
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    with closing(Ledger.open(STATE, tmp_path)) as opened:
+def ledger(tmp_path: Path) -> Iterator[LedgerWriter]:
+    with closing(open_writer(STATE, tmp_path)) as opened:
         yield opened

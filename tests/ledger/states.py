@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from reconciler.ledger.entries import Attempt
-from reconciler.ledger.store import Ledger
+from reconciler.ledger.opening import open_reader
 from reconciler.model.grant import Key, Outcome, Record, Step
 
 NOW = datetime(2026, 12, 1, 9, 0, 0, 123456, tzinfo=UTC)
@@ -38,12 +38,12 @@ def other_process(root: Path) -> Iterator[subprocess.Popen[str]]:
         from datetime import UTC, datetime
         from pathlib import Path
         from reconciler.ledger.hold import hold
-        from reconciler.ledger.store import Ledger
+        from reconciler.ledger.opening import open_writer
         from reconciler.model.grant import Key, Record
 
         root = Path({str(root)!r})
         with hold(root / ".reconciler" / "state.db", "reconcile daemon", datetime.now(UTC)):
-            ledger = Ledger.open({STATE!r}, root)
+            ledger = open_writer({STATE!r}, root)
             ledger.save([Record(Key("ada", "tool"), "ada@example.com", "tool", "tool", "x:1")])
             print("held", flush=True)
             sys.stdin.readline()
@@ -69,5 +69,5 @@ def bytes_in(folder: Path) -> dict[str, str]:
 
 
 def read_all(root: Path) -> list[Record]:
-    with Ledger.reading(STATE, root) as ledger:
+    with open_reader(STATE, root) as ledger:
         return list(ledger.records())

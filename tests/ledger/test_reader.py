@@ -11,8 +11,9 @@ import pytest
 import sqlalchemy as sa
 
 from reconciler.ledger import schema
+from reconciler.ledger.opening import open_reader, open_writer
 from reconciler.ledger.reader import LedgerReader
-from reconciler.ledger.store import Ledger
+from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.errors import LedgerError
 from reconciler.model.status import Status
 from tests.ledger.states import ADA, NOW, STATE
@@ -37,7 +38,7 @@ from tests.ledger.states import ADA, NOW, STATE
         pytest.param({"status": Status.FAILED}, False, id="failed"),
     ],
 )
-def test_what_is_due(ledger: Ledger, record: dict[str, object], due: bool) -> None:
+def test_what_is_due(ledger: LedgerWriter, record: dict[str, object], due: bool) -> None:
     ledger.save([replace(ADA, **record)])  # type: ignore[arg-type]
     assert ledger.due(NOW) == ([ADA.key] if due else [])
 
@@ -46,10 +47,10 @@ def test_what_is_due(ledger: Ledger, record: dict[str, object], due: bool) -> No
 def test_reader_has_no_way_to_write(tmp_path: Path, *, there: bool) -> None:
     """mypy wants the `type: ignore`, since a reader has no such method, and SQLite refuses what goes past the type."""
     if there:
-        with closing(Ledger.open(STATE, tmp_path)) as writer:
+        with closing(open_writer(STATE, tmp_path)) as writer:
             writer.save([ADA])
     before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
-    with Ledger.reading(STATE, tmp_path) as reader:
+    with open_reader(STATE, tmp_path) as reader:
         assert type(reader) is LedgerReader
         with pytest.raises(AttributeError):
             reader.save([ADA])  # type: ignore[attr-defined]

@@ -13,13 +13,14 @@ from pathlib import Path
 import pytest
 
 from reconciler.ledger import schema
-from reconciler.ledger.store import Ledger, state_path
+from reconciler.ledger.opening import open_reader, open_writer, state_path
+from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.errors import LedgerError
 from reconciler.model.grant import Key
 from tests.ledger.states import ADA, STATE, bytes_in, other_process, read_all
 
 
-def test_the_state_is_its_owners_alone(ledger: Ledger, tmp_path: Path) -> None:
+def test_the_state_is_its_owners_alone(ledger: LedgerWriter, tmp_path: Path) -> None:
     folder = tmp_path / ".reconciler"
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     ledger.save([ADA])
@@ -27,7 +28,7 @@ def test_the_state_is_its_owners_alone(ledger: Ledger, tmp_path: Path) -> None:
 
 
 def test_from_nothing_to_the_newest_schema_and_again(tmp_path: Path) -> None:
-    Ledger.open(STATE, tmp_path).close()
+    open_writer(STATE, tmp_path).close()
     file = state_path(STATE, tmp_path)
     with closing(sqlite3.connect(file)) as database:
         assert database.execute("select version_num from alembic_version").fetchall() == [(schema.HEAD,)]
@@ -37,18 +38,18 @@ def test_from_nothing_to_the_newest_schema_and_again(tmp_path: Path) -> None:
             assert columns == {column.name for column in table.columns}, table.name
     assert made - {"alembic_version"} == set(schema.metadata.tables)
     before = file.read_bytes()
-    Ledger.open(STATE, tmp_path).close()
+    open_writer(STATE, tmp_path).close()
     assert file.read_bytes() == before, "a ledger that is up to date is left as it is"
 
 
 def test_an_older_state_is_brought_up_to_date(tmp_path: Path) -> None:
-    with closing(Ledger.open(STATE, tmp_path)) as ledger:
+    with closing(open_writer(STATE, tmp_path)) as ledger:
         ledger.save([ADA])
     with closing(sqlite3.connect(state_path(STATE, tmp_path))) as database, database:
         database.execute("drop index grants_guarded")
         database.execute("update alembic_version set version_num = '0001'")
     assert read_all(tmp_path) == [ADA], "what only reads takes it as it is"
-    Ledger.open(STATE, tmp_path).close()
+    open_writer(STATE, tmp_path).close()
     with closing(sqlite3.connect(state_path(STATE, tmp_path))) as database:
         assert database.execute("select version_num from alembic_version").fetchall() == [(schema.HEAD,)]
         assert database.execute("select 1 from sqlite_master where name = 'grants_guarded'").fetchall() == [(1,)]
@@ -56,7 +57,7 @@ def test_an_older_state_is_brought_up_to_date(tmp_path: Path) -> None:
 
 
 def test_a_state_from_before_entries_could_be_kept_is_read_and_brought_up_to_date(tmp_path: Path) -> None:
-    with closing(Ledger.open(STATE, tmp_path)) as ledger:
+    with closing(open_writer(STATE, tmp_path)) as ledger:
         ledger.save([ADA])
     file = state_path(STATE, tmp_path)
     with closing(sqlite3.connect(file)) as database, database:
@@ -65,7 +66,7 @@ def test_a_state_from_before_entries_could_be_kept_is_read_and_brought_up_to_dat
     before = file.read_bytes()
     assert read_all(tmp_path) == [ADA]
     assert file.read_bytes() == before, "what only reads changes nothing"
-    with closing(Ledger.open(STATE, tmp_path)) as ledger:
+    with closing(open_writer(STATE, tmp_path)) as ledger:
         ledger.save([replace(ADA, keep=True)])
     assert read_all(tmp_path) == [replace(ADA, keep=True)]
 
@@ -76,18 +77,18 @@ def test_a_state_whose_making_was_cut_off_is_as_good_as_none(tmp_path: Path) -> 
     file.touch()
     assert read_all(tmp_path) == []
     assert file.stat().st_size == 0
-    with closing(Ledger.open(STATE, tmp_path)) as ledger:
+    with closing(open_writer(STATE, tmp_path)) as ledger:
         ledger.save([ADA])
     assert read_all(tmp_path) == [ADA]
 
 
 def test_a_newer_version_is_refused(tmp_path: Path) -> None:
-    Ledger.open(STATE, tmp_path).close()
+    open_writer(STATE, tmp_path).close()
     with closing(sqlite3.connect(state_path(STATE, tmp_path))) as database, database:
         database.execute("update alembic_version set version_num = '9999'")
     with pytest.raises(LedgerError, match="newer version"):
-        Ledger.open(STATE, tmp_path)
-    with pytest.raises(LedgerError, match="newer version"), Ledger.reading(STATE, tmp_path):
+        open_writer(STATE, tmp_path)
+    with pytest.raises(LedgerError, match="newer version"), open_reader(STATE, tmp_path):
         pass
 
 
@@ -100,11 +101,11 @@ def test_a_newer_version_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_a_damaged_file_is_said_to_be(tmp_path: Path, damage: object) -> None:
-    with closing(Ledger.open(STATE, tmp_path)) as ledger:
+    with closing(open_writer(STATE, tmp_path)) as ledger:
         ledger.save([replace(ADA, key=Key(f"h{number}", "tool")) for number in range(500)])
     file = state_path(STATE, tmp_path)
     file.write_bytes(damage(file.read_bytes()))  # type: ignore[operator]
-    for read in (lambda: list(Ledger.open(STATE, tmp_path).records()), lambda: read_all(tmp_path)):
+    for read in (lambda: list(open_writer(STATE, tmp_path).records()), lambda: read_all(tmp_path)):
         with pytest.raises(LedgerError, match=r"restore the state|newer") as told:
             read()
         assert "Traceback" not in str(told.value)
@@ -113,14 +114,14 @@ def test_a_damaged_file_is_said_to_be(tmp_path: Path, damage: object) -> None:
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / ".reconciler").write_text("a file where the folder should be")
     with pytest.raises(LedgerError, match="has to be writable"):
-        Ledger.open(STATE, tmp_path)
+        open_writer(STATE, tmp_path)
 
 
 @pytest.mark.parametrize("name", ["plain", "with blank", "per%20cent", "question?mark", "hash#tag", "ümläut", "a'b"])
 def test_any_path_will_do(tmp_path: Path, name: str) -> None:
     root = tmp_path / name
     root.mkdir()
-    with closing(Ledger.open(STATE, root)) as ledger:
+    with closing(open_writer(STATE, root)) as ledger:
         ledger.save([ADA])
     assert [path.name for path in (root / ".reconciler").iterdir()] == ["state.db"]
     assert read_all(root) == [ADA]
@@ -158,7 +159,7 @@ def test_reading_what_a_crash_left(tmp_path: Path) -> None:
     assert "state.db-wal" in before
     assert [found.key.hire for found in read_all(tmp_path)] == ["ada"]
     assert bytes_in(tmp_path / ".reconciler") == before
-    with closing(Ledger.open(STATE, tmp_path)) as ledger:
+    with closing(open_writer(STATE, tmp_path)) as ledger:
         assert [found.key.hire for found in ledger.records()] == ["ada"]
 
 
@@ -168,7 +169,7 @@ def test_reading_where_there_is_nothing(tmp_path: Path) -> None:
 
 
 def test_reading_says_whether_somebody_is_at_it(tmp_path: Path) -> None:
-    with other_process(tmp_path), Ledger.reading(STATE, tmp_path) as ledger:
+    with other_process(tmp_path), open_reader(STATE, tmp_path) as ledger:
         assert not ledger.unattended
-    with Ledger.reading(STATE, tmp_path) as ledger:
+    with open_reader(STATE, tmp_path) as ledger:
         assert ledger.unattended

@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from reconciler.ledger.entries import Happening
-from reconciler.ledger.store import Ledger
+from reconciler.ledger.opening import open_writer
+from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.errors import LedgerError
 from reconciler.model.grant import Key, Outcome, Phase, Record, Step
 from reconciler.model.status import Action, Event, Status
@@ -56,14 +57,14 @@ RECORDS = st.builds(
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(first=RECORDS, second=RECORDS)
-def test_what_is_saved_is_read(ledger: Ledger, first: Record, second: Record) -> None:
+def test_what_is_saved_is_read(ledger: LedgerWriter, first: Record, second: Record) -> None:
     for record in (first, second):
         ledger.save([record])
         assert ledger.record(record.key) == record
 
 
 @pytest.mark.parametrize("again", [{}, {"checked_at": NOW}, {"checked_at": NOW, "reason": "seen"}, {"lost": True}])
-def test_what_was_looked_at_again_is_written_as_far_as_it_changed(ledger: Ledger, again: dict[str, Any]) -> None:
+def test_what_was_looked_at_again_is_written_as_far_as_it_changed(ledger: LedgerWriter, again: dict[str, Any]) -> None:
     """Somebody else's word in between stays, where the look found nothing but the time to write."""
     ledger.save([ADA])
     ledger.save([replace(ADA, fresh=True)])
@@ -72,12 +73,12 @@ def test_what_was_looked_at_again_is_written_as_far_as_it_changed(ledger: Ledger
     assert list(ledger.records()) == [replace(ADA, **again, fresh=looked)]
 
 
-def test_what_is_not_there_any_more_is_not_made_again_by_a_look(ledger: Ledger) -> None:
+def test_what_is_not_there_any_more_is_not_made_again_by_a_look(ledger: LedgerWriter) -> None:
     ledger.save([replace(ADA, checked_at=NOW)], before={ADA.key: ADA})
     assert list(ledger.records()) == []
 
 
-def test_a_word_that_was_heard_takes_none_away_that_got_its_number(ledger: Ledger) -> None:
+def test_a_word_that_was_heard_takes_none_away_that_got_its_number(ledger: LedgerWriter) -> None:
     ledger.leave_word("run", now=NOW, by="ida@here", hire="ada", access="tool")
     heard = ledger.words()
     ledger.save([], [], heard=heard)
@@ -86,7 +87,7 @@ def test_a_word_that_was_heard_takes_none_away_that_got_its_number(ledger: Ledge
     assert [(word.id, word.kind) for word in ledger.words()] == [(heard[0].id, "accept")]
 
 
-def test_an_attempt_step_by_step(ledger: Ledger) -> None:
+def test_an_attempt_step_by_step(ledger: LedgerWriter) -> None:
     """Written before the first request, at each request and answer, and at the end; what is kept goes with it."""
     begun = ledger.begin(
         ADA, attempt(), [Happening(NOW, ADA.key, "tool", Event.ATTEMPT_STARTED)], kept={"run/ada/tool": b"1"}
@@ -127,13 +128,13 @@ def test_an_attempt_step_by_step(ledger: Ledger) -> None:
     assert [line.event for line in ledger.history()] == [Event.ATTEMPT_STARTED]
 
 
-def steps(ledger: Ledger) -> tuple[Step, ...]:
+def steps(ledger: LedgerWriter) -> tuple[Step, ...]:
     record = ledger.record(ADA.key)
     assert record is not None
     return record.steps
 
 
-def test_words_notes_and_sealed_values(ledger: Ledger) -> None:
+def test_words_notes_and_sealed_values(ledger: LedgerWriter) -> None:
     ledger.leave_word("retry", now=NOW, by="ida@here", hire="ada")
     ledger.leave_word("run", now=NOW, by="ida@here", hire="ada", access="tool")
     first, second = ledger.words()
@@ -149,7 +150,7 @@ def test_words_notes_and_sealed_values(ledger: Ledger) -> None:
     assert ledger.sealed("s") is None
 
 
-def test_all_or_nothing(ledger: Ledger) -> None:
+def test_all_or_nothing(ledger: LedgerWriter) -> None:
     broken = replace(ADA, key=Key("bob", "tool"), email=None)  # type: ignore[arg-type]
     with pytest.raises(LedgerError, match="NOT NULL"):
         ledger.save([ADA, broken], [Happening(NOW, ADA.key, "tool", Event.ADOPTED)])
@@ -159,7 +160,7 @@ def test_all_or_nothing(ledger: Ledger) -> None:
 
 def test_who_is_forgotten_is_in_no_byte_of_the_state(tmp_path: Path) -> None:
     mark = "zebedee"
-    with closing(Ledger.open(STATE, tmp_path)) as ledger:
+    with closing(open_writer(STATE, tmp_path)) as ledger:
         for stem in (mark, "zebed_e", "ada"):
             record = replace(
                 ADA,
@@ -180,7 +181,7 @@ def test_who_is_forgotten_is_in_no_byte_of_the_state(tmp_path: Path) -> None:
         assert ledger.forget(mark, NOW) == 1
     for file in (tmp_path / ".reconciler").iterdir():
         assert mark.encode() not in file.read_bytes().lower(), file.name
-    with closing(Ledger.open(STATE, tmp_path)) as ledger:
+    with closing(open_writer(STATE, tmp_path)) as ledger:
         assert {record.key.hire for record in ledger.records()} == {"ada", "zebed_e"}
         assert {name for name in ledger.sealed_names() if "ada" in name} == {
             "notice/ada/tool",
