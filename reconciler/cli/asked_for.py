@@ -13,7 +13,7 @@ from reconciler.repository.problems import near
 __all__ = ["OWN", "Wanted", "everything_wanted", "wanted_of"]
 
 OWN = "reconciler"
-"""The service whose initial data is the program's own (DESIGN section 2.4)."""
+"""The service whose initial data is the program's own (docs/settings.md)."""
 
 
 @dataclass(frozen=True, slots=True)

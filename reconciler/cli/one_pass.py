@@ -76,7 +76,7 @@ def one_pass(
 
 
 def exit_code(report: Report, *, detailed: bool) -> int:
-    """The exit code of a pass (DESIGN section 4)."""
+    """The exit code of a pass (docs/commands.md, "Exit codes")."""
     if report.wrong:
         return 1
     return PENDING if detailed and report.pending else 0

@@ -32,7 +32,7 @@ class Pulse:
     overrun: timedelta = timedelta()
 
     def healthy(self, now: float, interval: timedelta) -> bool:
-        """Whether work that is due gets done (DESIGN section 5)."""
+        """Whether work that is due gets done (docs/design/rules.md, "Faults and load")."""
         since = self.looked if self.due_since is None else max(self.due_since, self.progress or self.due_since)
         return now - since <= STALE * interval.total_seconds()
 

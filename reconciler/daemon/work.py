@@ -52,7 +52,7 @@ ANSWERED = frozenset({Status.PRESENT, Status.MISSING, Status.UNCONFIRMED})
 """What a grant is whose check was answered."""
 
 GRACE = 30.0
-"""Seconds that attempts in flight get to finish after SIGTERM (DESIGN section 4)."""
+"""Seconds that attempts in flight get to finish after SIGTERM (docs/operations.md)."""
 
 SOONEST, LATEST = timedelta(seconds=1), timedelta(minutes=1)
 """How soon a pass that the ledger ended is made up for; twice as long each time that it fails again."""

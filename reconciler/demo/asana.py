@@ -86,7 +86,7 @@ class Asana:
         match (environ["REQUEST_METHOD"], *(found.groups() if found else ())):
             case "GET", "users", who, None:
                 return self._person(who)
-            # Its documentation has GET; the seed's manifest leaves the method to its default, which is POST.
+            # Its documentation has GET; the original manifest leaves the method to its default, which is POST.
             case "GET" | "POST", "organizations", gid, "teams":
                 self._organization(gid)
                 return [{"gid": team, "name": name, "resource_type": "team"} for team, name in TEAMS.items()]

@@ -1,7 +1,7 @@
 """Which revision is in force: HEAD, or with `git.verify_signatures` the last one whose every new commit is trusted.
 
 Whether to verify, who is trusted and where the state is, is what the last accepted revision says, never what the commit
-under judgement says (DESIGN section 2.4). That revision has to be known before any setting of HEAD's is believed, so it
+under judgement says (docs/settings.md). That revision has to be known before any setting of HEAD's is believed, so it
 is kept where no commit reaches: under the checkout's own ref `refs/reconciler/accepted`, which also keeps git from
 clearing it away. The ledger's note `accepted` says the same, with what is refused, for `status` to show; a fresh clone
 on an old state goes on from it. Without either it is the first run, which takes HEAD's settings at their word and

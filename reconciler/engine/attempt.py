@@ -1,8 +1,8 @@
 """Executing: the only part of the program that changes anything at a service.
 
 An attempt is in the ledger before its first request leaves, each request before it leaves and when it is answered, and
-the attempt is settled after its last (DESIGN section 3). Whatever moment the program dies at, what is written tells the
-next one how far it came.
+the attempt is settled after its last (docs/design/rules.md, "The ledger and the retry"). Whatever moment the program
+dies at, what is written tells the next one how far it came.
 """
 
 from __future__ import annotations

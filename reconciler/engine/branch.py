@@ -1,4 +1,4 @@
-"""Somebody's branch, planned without handing it the tokens (DESIGN section 3, Pull requests).
+"""Somebody's branch, planned without handing it the tokens (docs/design/rules.md, "Pull requests").
 
 A manifest that differs from the one in force gets a client that may go nowhere, no initial data and no connection: even
 a mistake in what is planned with it could not send anything.

@@ -1,7 +1,8 @@
 """What a pull request changes: two revisions, compared as what they want, not as text.
 
-A file that cannot be read takes nothing away: its grants are held where they are (DESIGN section 3, Source of truth),
-so they are not told as removed; the file's problem is. A hire whose file was renamed is the same person (STATES.md).
+A file that cannot be read takes nothing away: its grants are held where they are (docs/design/rules.md, "Source of
+truth"), so they are not told as removed; the file's problem is. A hire whose file was renamed is the same person
+(docs/design/states.md).
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class Change:
     who: str = ""
 
     def as_json(self) -> dict[str, Any]:
-        """The object of DESIGN section 4.1."""
+        """The object of docs/commands.md, "JSON"."""
         return {
             "hire": self.key.hire,
             "access": self.key.access,
@@ -86,7 +87,7 @@ class Difference:
     comparable: bool = True
 
     def as_json(self) -> dict[str, Any]:
-        """The object of DESIGN section 4.1."""
+        """The object of docs/commands.md, "JSON"."""
         return {
             "base": self.base,
             "head": self.head,

@@ -1,4 +1,6 @@
-"""The guard: a pass that would take away, heal or make too much at once is taken for a mistake (DESIGN section 3).
+"""The guard: a pass that would take away, heal or make too much at once is taken for a mistake.
+
+See docs/design/rules.md, "The guard".
 
 It counts over an integration's grants since the last full resync: what is taken away or healed against its confirmed
 ones, what is made or, by a commit, updated against `max_new`. What it held in an earlier pass counts on, whatever part

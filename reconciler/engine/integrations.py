@@ -1,7 +1,8 @@
 """Each integration as a pass meets it: manifest, initial data, allowed hosts, client; and grants made ready for it.
 
 `Integration.prepare` renders everything a grant would send before anything is sent, so that a variable without a value,
-a host that is not allowed or initial data that is not there blocks the grant in time (DESIGN section 3, Variables).
+a host that is not allowed or initial data that is not there blocks the grant in time (docs/design/rules.md,
+"Variables").
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from reconciler.secrets.sealed import Sealer
 __all__ = ["LEDGER", "Integration", "Lending", "Prepared", "initial_layer", "integrations_of", "saved"]
 
 AT_RUN_TIME = frozenset({"responses", "oauth", "access_overview", "redirect_url"})
-"""What is known only at run time, and what a digest therefore does not count (STATES.md)."""
+"""What is known only at run time, and what a digest therefore does not count (docs/design/states.md)."""
 
 LEDGER = "the ledger"
 """Where an orphan's values come from: git has it no longer."""
@@ -358,7 +359,8 @@ def _jsonable(value: Any) -> Any:
 def initial_layer(service: Service, values: Mapping[str, str], redactor: Redactor) -> Layer:
     """A service's initial data as a layer; its secret values are made known to the redactor.
 
-    A field with `secret: false` is shown, and so is one that only says where requests go (DESIGN section 3, Secrets).
+    A field with `secret: false` is shown, and so is one that only says where requests go (docs/design/rules.md,
+    "Secrets").
     """
     shown: set[str] = set()
     for _, manifest in service.manifests.values():

@@ -1,7 +1,8 @@
 """What a run has to remember until its grant is settled: responses, what `store_data` saved, generated values.
 
 It is kept sealed in the ledger from one request to the next, so that a run that was cut off continues with the values
-that the account was made with, and it is erased when the grant settles (DESIGN section 3, the retry).
+that the account was made with, and it is erased when the grant settles (docs/design/rules.md, "The ledger and the
+retry").
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from reconciler.secrets.sealed import Sealer
 __all__ = ["Memory", "Vault", "WritableVault", "generated"]
 
 GENERATED_BYTES = 18
-"""24 characters of URL-safe base64; DESIGN asks for at least 16 from a cryptographic source."""
+"""24 characters of URL-safe base64; at least 16 are promised (docs/design/rules.md, "Generated values")."""
 
 
 def generated(names: Iterable[str]) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Notifications after an attempt: once each, and never a reason to run anything again.
 
 They are rendered and sealed together with the last answer of the attempt, so that a crash loses none. That one is about
-to be sent is written down first; one that a crash left in doubt is not sent again, but told of (STATES.md).
+to be sent is written down first; one that a crash left in doubt is not sent again, but told of (docs/design/states.md).
 """
 
 from __future__ import annotations

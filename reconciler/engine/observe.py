@@ -3,7 +3,7 @@
 A `Checker` can check and look options up, and nothing else: a dry run is handed one, so that it cannot execute by
 mistake. A check that fails is `Unknown`, whatever made it fail. Where an integration has a listing and a pass has more
 than ten grants of it, the listing is read once and answers for those that it shows; whoever it does not show gets a
-check of their own (DESIGN section 2.3).
+check of their own (docs/manifest.md).
 """
 
 from __future__ import annotations

@@ -93,7 +93,7 @@ async def look(
     """Observe and plan, and change nothing.
 
     `in_force` is HEAD's tree where `tree` is somebody's branch: then settings and hosts are HEAD's, and a manifest that
-    differs from HEAD's sends nothing (DESIGN section 3, Pull requests). `by_hand` has `run` or `revoke` for what
+    differs from HEAD's sends nothing (docs/design/rules.md, "Pull requests"). `by_hand` has `run` or `revoke` for what
     somebody asks of this pass, `words` what was left for any pass that comes to those grants. `listings` are those that
     were read for the slices of an interval.
     """
@@ -327,7 +327,7 @@ def _is_nobodys(key: Key, result: Look, ledger: LedgerReader) -> bool:
 
 
 def _overview(found: Iterable[Record], integrations: Mapping[str, Integration]) -> str:
-    """The seed's `access_overview`: what the last checks say of a hire's accounts."""
+    """`access_overview` of the original format: what the last checks say of a hire's accounts."""
     words = {Status.PRESENT: "has access", Status.UNKNOWN: "could not be checked"}
     return ", ".join(
         f"{record.key.access} ({words.get(record.status, 'no access')})"

@@ -1,7 +1,7 @@
 """What is to be done about one grant: a pure function of what is wanted, observed and remembered, and of the time.
 
 `standing` answers for grants that are not checked at all, `judge` for those that are, `judge_orphan` for what git no
-longer wants. The order of the rules is DESIGN section 3.1's; the cases between them are those of STATES.md. Nothing
+longer wants. The order of the rules and the cases between them are those of docs/design/states.md. Nothing
 here reads a clock, logs, or sends.
 """
 
@@ -23,7 +23,7 @@ from reconciler.model.verdict import Missing, NoCheck, Present, Unknown, Verdict
 __all__ = ["TAKEN_BY_HAND", "Policy", "Progress", "differences", "judge", "judge_orphan", "progress", "standing"]
 
 HEAL_PAUSE = timedelta(hours=24)
-"""A loss within this time of a healing is an admin's deliberate deletion, and is not fought (STATES.md)."""
+"""A loss within this time of a healing is an admin's deliberate deletion, and is not fought (docs/design/states.md)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ NEITHER: frozenset[Outcome] = frozenset()
 
 
 def progress(steps: Iterable[Step], texts: tuple[str, ...], first: frozenset[Outcome] = MADE) -> Progress:
-    """Where a run that was cut off continues (DESIGN section 3, the retry).
+    """Where a run that was cut off continues (docs/design/rules.md, "The ledger and the retry").
 
     The first request that could change anything counts as done with one of the outcomes `first` too: once the account
     is there, that request made it, although its answer never came or said that it is not ready yet. `texts` are the

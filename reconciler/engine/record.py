@@ -51,7 +51,9 @@ def first(grant: Grant, revision: str | None) -> Record:
 
 
 def remembered(record: Record, now: datetime, retry_delay: timedelta) -> Record:
-    """The record as it counts now: a retry further ahead than the delay comes from a clock that jumped (STATES.md).
+    """The record as it counts now: a retry further ahead than the delay comes from a clock that jumped.
+
+    See docs/design/states.md.
 
     So does a healing that is still to come: its 24 hours count from now.
     """
@@ -135,7 +137,7 @@ def _turns(record: Record, decision: Decision, *, wanted: bool) -> Told:
 def _back_again(record: Record, verdict: Verdict | None, now: datetime) -> Record:
     """A record that was revoked, or half so, once its entry is wanted again and that has been looked at.
 
-    After a revocation it is a new grant, never drift (STATES.md); what was not revoked is as it was.
+    After a revocation it is a new grant, never drift (docs/design/states.md); what was not revoked is as it was.
     """
     if not (record.phase is Phase.REVOKED or record.revoking) or isinstance(verdict, Unknown | None):
         return record
@@ -296,7 +298,10 @@ def revoked(record: Record, now: datetime) -> tuple[Record, list[Happening]]:
 def failed(
     record: Record, error: str, *, now: datetime, at: datetime, retry_delay: timedelta, interrupted: bool = False
 ) -> tuple[Record, list[Happening]]:
-    """The record after an attempt that failed at `at`: one retry, then nothing more on its own (DESIGN section 3)."""
+    """The record after an attempt that failed at `at`: one retry, then nothing more on its own.
+
+    See docs/design/rules.md, "The ledger and the retry".
+    """
     again = record.attempts <= 1
     prefix = "revoke: " if record.revoking else ""
     new = replace(
@@ -319,7 +324,8 @@ def failed(
 def complete(steps: Iterable[Step], total: int) -> bool:
     """Whether a run has every request behind it: the last was answered with success, and so were those before it.
 
-    A first change whose answer never came is done as far as the requests after it show (DESIGN section 3, the retry).
+    A first change whose answer never came is done as far as the requests after it show (docs/design/rules.md, "The
+    ledger and the retry").
     """
     known = {step.index: step.outcome for step in steps}
     done = progress(steps, ()).done

@@ -1,7 +1,7 @@
 """Attempts without an end: what becomes of a run that a crash cut off.
 
 It succeeded if every request was answered with success; else it failed, at the last moment at which the ledger shows it
-alive (DESIGN section 3, the ledger and the retry).
+alive (docs/design/rules.md, "The ledger and the retry").
 """
 
 from __future__ import annotations

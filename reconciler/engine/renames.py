@@ -1,4 +1,6 @@
-"""A hire's file that was renamed, the address still the same: the person's rows follow the address (STATES.md).
+"""A hire's file that was renamed, the address still the same: the person's rows follow the address.
+
+See docs/design/states.md.
 
 Where the old name is given to somebody else at the same time, even where two people swap names, each one's rows go to
 the name that has the address now.

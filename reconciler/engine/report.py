@@ -1,4 +1,4 @@
-"""What a pass found and did: one row a grant, in the words of DESIGN section 4.1."""
+"""What a pass found and did: one row a grant, in the words of docs/commands.md, "JSON"."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class Row:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """The object of DESIGN section 4.1."""
+        """The object of docs/commands.md, "JSON"."""
         return {
             "hire": self.hire,
             "email": self.email,
@@ -172,12 +172,12 @@ class Report:
 
     @property
     def wrong(self) -> bool:
-        """Whether the exit code is 1 (DESIGN section 4)."""
+        """Whether the exit code is 1 (docs/commands.md, "Exit codes")."""
         broken = any(problem.severity is Severity.ERROR for problem in self.problems)
         return bool(self.failures) or broken or any(row.status in FAULTS or row.guarded for row in self.rows)
 
     def as_json(self) -> dict[str, Any]:
-        """The object of DESIGN section 4.1."""
+        """The object of docs/commands.md, "JSON"."""
         return {
             "revision": self.revision,
             "dry_run": self.dry_run,

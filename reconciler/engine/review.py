@@ -1,7 +1,7 @@
 """What a reviewer wants to know of a revision before anybody acts on it: what is wrong in it, and where it would send.
 
 Nothing here asks anybody or opens a secret: initial data stays `{{NAME}}`, so that a pull request can be judged on a
-machine that holds no key (DESIGN section 3, Pull requests).
+machine that holds no key (docs/design/rules.md, "Pull requests").
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Host:
     allowed: bool
 
     def as_json(self) -> dict[str, Any]:
-        """The object of DESIGN section 4.1."""
+        """The object of docs/commands.md, "JSON"."""
         return {"host": self.host, "files": list(self.files), "allowed": self.allowed}
 
 
@@ -129,7 +129,7 @@ def today_of(files: Files, now: datetime) -> date:
 
 
 def _refused(loaded: Loaded[Manifest], settings: Settings) -> Iterator[tuple[str, Path, str]]:
-    """The written-out URLs that no request would be sent to (DESIGN section 3, Hosts): host, place, why not."""
+    """The written-out URLs that no request would be sent to (docs/design/rules.md, "Hosts"): host, place, why not."""
     hosts = AllowedHosts(frozenset(settings.allowed_hosts or written_hosts(loaded.model)))
     for place, url in _urls(loaded.model):
         origin = _ORIGIN.match(url.strip())
@@ -150,7 +150,7 @@ def _urls(manifest: Manifest) -> Iterator[tuple[Path, str]]:
 
 
 def _twins(grants: Iterable[Grant], used: dict[str, frozenset[str]]) -> Iterator[Problem]:
-    """Two entries of a hire whose checks ask the same cannot be told apart (STATES.md, `present`).
+    """Two entries of a hire whose checks ask the same cannot be told apart (docs/design/states.md, `present`).
 
     `used` remembers the names that each integration's manifest uses.
     """

@@ -1,7 +1,7 @@
 """The sealed part of a state as a pass meets it: read as it is, or opened for writing and made where it is not there.
 
 The key is wrapped to the GnuPG keys that the initial data is encrypted to, so that gpg stays the only root of trust,
-and wrapped again when those change (DESIGN section 7).
+and wrapped again when those change (docs/design/architecture.md).
 
 A key that does not open (its secret key is gone, the agent is locked) leaves the state to be read and checks to be
 made: `fault` says why, and whatever has to be kept sealed, an attempt or a token, is blocked for that reason.

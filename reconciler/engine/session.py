@@ -67,8 +67,8 @@ def sealing_of(world: World, settings: Settings, tree: Tree, ledger: LedgerWrite
 def _recipients(world: World, settings: Settings, tree: Tree) -> list[str]:
     """Whom the initial data is encrypted to; nobody where none of it can be read.
 
-    A damaged file blocks its own integration's grants and nothing else (DESIGN section 5): a key that is there stays
-    wrapped as it is, and one that is made now is wrapped as soon as the file is mended.
+    A damaged file blocks its own integration's grants and nothing else (docs/design/rules.md, "Faults and load"): a key
+    that is there stays wrapped as it is, and one that is made now is wrapped as soon as the file is mended.
     """
     try:
         return world.initial_data(settings).recipients(tree)

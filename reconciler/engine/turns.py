@@ -1,7 +1,7 @@
 """Carrying a plan out: every attempt in its turn, side by side where none has to wait for another.
 
-A hire's entries come after those that they need; revocations go the other way round, one after another (DESIGN section
-3, Removal). What an attempt made is checked once more, and its notifications go out.
+A hire's entries come after those that they need; revocations go the other way round, one after another
+(docs/design/rules.md, "Removal"). What an attempt made is checked once more, and its notifications go out.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Whether an orphan is the same account as a grant that is still wanted: then it is not revoked (STATES.md).
+"""Whether an orphan is the same account as a grant that is still wanted: then it is not revoked.
+
+See docs/design/states.md.
 
 The two are the same where their `exists`, with what it expects, or their `revoke` renders the same, whichever entries
 and manifests they come from. All that is wanted is rendered once, and only in a pass that has an orphan to revoke.

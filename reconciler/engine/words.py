@@ -1,7 +1,8 @@
 """What a person asks of the state: retry, accept, run, revoke, release.
 
 `retry` and `accept` only change the ledger; `run`, `revoke` and `release` (`--yes-really`) go into the next pass. Where
-another process holds the state they are left as words, which the holder takes up (DESIGN section 3).
+another process holds the state they are left as words, which the holder takes up (docs/design/rules.md, "The ledger and
+the retry").
 """
 
 from __future__ import annotations

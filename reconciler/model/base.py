@@ -1,7 +1,8 @@
 """What all models of users' files share: unknown keys are errors, models are frozen, text is text.
 
-The YAML reader leaves quotes-less `NO` or `012345` as the text that was written (DESIGN section 5); what it does read
-as a number, a truth value or a date is turned back into text here wherever a property wants text.
+The YAML reader leaves quotes-less `NO` or `012345` as the text that was written (docs/design/rules.md, "Limits of
+input"); what it does read as a number, a truth value or a date is turned back into text here wherever a property wants
+text.
 """
 
 from __future__ import annotations

@@ -143,7 +143,7 @@ class Problem:
         return cls(told["file"], told["line"], told["message"], Severity(told["severity"]))
 
     def as_json(self) -> dict[str, object]:
-        """The object of DESIGN section 4.1."""
+        """The object of docs/commands.md, "JSON"."""
         return {"file": self.file, "line": self.line, "severity": str(self.severity), "message": self.message}
 
 

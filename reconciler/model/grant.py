@@ -101,7 +101,7 @@ class Step:
 
     @property
     def may_have_effect(self) -> bool:
-        """Whether it can have changed something (DESIGN section 3, the retry)."""
+        """Whether it can have changed something (docs/design/rules.md, "The ledger and the retry")."""
         return self.mutates and self.outcome is not Outcome.REFUSED
 
 

@@ -1,4 +1,4 @@
-"""A hire and a sequence: who should have what (DESIGN sections 2.1 and 2.2)."""
+"""A hire and a sequence: who should have what (docs/hires.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A manifest: how one integration is asked and told, in ChiefOnboarding's format (the seed, DESIGN section 2.3).
+"""A manifest: how one integration is asked and told, in ChiefOnboarding's format (docs/manifest.md).
 
 The models take what ChiefOnboarding takes and our own additions, and nothing else. What one file can decide alone is
 decided here; what needs the hire's values or the other manifests is for the repository. Requests are in

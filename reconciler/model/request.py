@@ -1,7 +1,7 @@
 """What every request of a manifest has, whether it checks, executes, revokes, lists or fetches a token.
 
 ChiefOnboarding's builder leaves properties empty instead of out; `{}`, `[]` and `""` count as not there wherever its
-builder writes them (DESIGN section 2.3).
+builder writes them (docs/manifest.md).
 """
 
 from __future__ import annotations
@@ -117,7 +117,10 @@ class Call(Sent):
 
     @property
     def mutates(self) -> bool:
-        """Whether the request can change something: all but GET, HEAD and OPTIONS (STATES.md)."""
+        """Whether the request can change something: all but GET, HEAD and OPTIONS.
+
+        See docs/design/rules.md, "The ledger and the retry".
+        """
         return self.method not in SAFE_METHODS
 
     @field_validator("status_code")

@@ -28,7 +28,7 @@ HIRE_NAMES = (
     "last_name",
     "start",
 )
-"""The seed's ten."""
+"""Those of the original format."""
 
 KNOWN_NAMES = frozenset({*HIRE_NAMES, "oauth", "redirect_url", "responses", "access_overview"})
 """Names that mean something already; a form's, initial data's or an `extra`'s id may not repeat one."""
@@ -84,7 +84,7 @@ class Scope:
     def look_up(self, name: str) -> Found:
         """The value of a variable; `DEFERRED` as value where only a running attempt knows it.
 
-        Raises MissingVariable where it is unknown or has no value (DESIGN section 3, Variables).
+        Raises MissingVariable where it is unknown or has no value (docs/design/rules.md, "Variables").
         """
         root, _, path = name.partition(".")
         known = False

@@ -21,7 +21,10 @@ __all__ = ["MASK", "Redactor", "Secret"]
 
 MASK = "***"
 SHORTEST = 6
-"""Shorter values are masked only where they were put in (DESIGN section 3): they would stand in half of all text."""
+"""Shorter values are masked only where they were put in: they would stand in half of all text.
+
+See docs/design/rules.md, "Secrets".
+"""
 
 NESTED = 2
 """So many encodings within one another are looked through: JSON in a JSON string, a form's field in a log line."""

@@ -1,4 +1,4 @@
-"""`config/reconciler.yaml` (DESIGN section 2.4). Every key is optional; this file is where the defaults stand."""
+"""`config/reconciler.yaml` (docs/settings.md). Every key is optional; this file is where the defaults stand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The closed sets of DESIGN section 3.1: what a grant is found to be, and what is to be done about it."""
+"""The closed sets: what a grant is found to be, and what is to be done about it.
+
+See docs/design/states.md, "Precedence".
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ class Status(StrEnum):
 
 
 FAULTS = frozenset({Status.FAILED, Status.UNKNOWN, Status.BLOCKED, Status.INVALID})
-"""The statuses that make the exit code 1 (DESIGN section 4); a grant that the guard holds is one more."""
+"""The statuses that make the exit code 1 (docs/commands.md, "Exit codes"); a grant that the guard holds is one more."""
 
 
 class Action(StrEnum):
@@ -40,7 +43,7 @@ class Action(StrEnum):
 
 
 class Event(StrEnum):
-    """What `history` tells of (STATES.md)."""
+    """What `history` tells of (docs/commands.md, "Events")."""
 
     ADOPTED = "adopted"
     ATTEMPT_STARTED = "attempt_started"

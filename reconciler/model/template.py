@@ -1,4 +1,6 @@
-"""The one thing that a manifest's text may hold: `{{name}}`, spaces optional, dots allowed (DESIGN section 3).
+"""The one thing that a manifest's text may hold: `{{name}}`, spaces optional, dots allowed.
+
+See docs/design/rules.md, "Variables".
 
 There is no other template language, and no code. `PLACEHOLDER` is what a rendered text replaces; `misuse` finds what
 looks like a placeholder and would be left standing. `{{` without `}}`, and `{% … %}` on its own, are ordinary text.

@@ -1,4 +1,7 @@
-"""What is raised where one file cannot be used, and the limits of DESIGN section 5 that every reader keeps."""
+"""What is raised where one file cannot be used, and the limits that every reader keeps.
+
+See docs/design/rules.md, "Limits of input".
+"""
 
 from __future__ import annotations
 

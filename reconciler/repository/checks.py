@@ -1,6 +1,6 @@
 """What types cannot say about one file: ids, names that are taken, placeholders that nothing can ever fill.
 
-A manifest that works in ChiefOnboarding is dropped in unchanged (DESIGN section 2.3), so what still works there is a
+A manifest that works in ChiefOnboarding is dropped in unchanged (docs/manifest.md), so what still works there is a
 warning in it, and an error only where the manifest has additions of our own (section 5).
 """
 

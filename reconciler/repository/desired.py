@@ -261,7 +261,7 @@ class Desired:
         return tuple(layers)
 
     def _absent(self, hire: Hire) -> dict[str, str]:
-        """Why a manager or a buddy who is named by file gives no values (STATES.md)."""
+        """Why a manager or a buddy who is named by file gives no values (docs/design/states.md)."""
         found: dict[str, str] = {}
         for role, person in (("manager", hire.manager), ("buddy", hire.buddy)):
             if isinstance(person, HireRef) and person.hire not in self.hires:

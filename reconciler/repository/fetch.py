@@ -1,4 +1,4 @@
-"""Fetch and fast-forward with the `git` program (DESIGN section 3, Source of truth; `program`).
+"""Fetch and fast-forward with the `git` program (docs/design/rules.md, "Source of truth"; `program`).
 
 Nothing that a person has at hand is ever lost: where the branch is checked out git merges with `--ff-only`, which
 refuses to touch an edited file or an ignored one; elsewhere the fetch moves the branch itself, which git refuses for

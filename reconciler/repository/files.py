@@ -1,8 +1,8 @@
 """All files of a revision, parsed: settings, manifests, hires and sequences.
 
-One broken file touches only itself (DESIGN section 3, Source of truth): it stands in `broken` with its problems, and
-everything else is there. What a file said is remembered by the id of its content, so that the next revision parses only
-what is new. What needs several files at once is checked anew each time: stems, addresses, a service's variables.
+One broken file touches only itself (docs/design/rules.md, "Source of truth"): it stands in `broken` with its problems,
+and everything else is there. What a file said is remembered by the id of its content, so that the next revision parses
+only what is new. What needs several files at once is checked anew each time: stems, addresses, a service's variables.
 """
 
 from __future__ import annotations

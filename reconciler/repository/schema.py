@@ -36,7 +36,7 @@ KINDS: dict[Kind, tuple[type[Model], str]] = {
 
 
 def json_schema(kind: Kind) -> dict[str, Any]:
-    """The schema of one kind of file (DESIGN section 4, `reconcile schema`)."""
+    """The schema of one kind of file (`reconcile schema`, docs/commands.md)."""
     model, title = KINDS[kind]
     schema = _bounded(model.model_json_schema(by_alias=True, schema_generator=_Generator))
     return {"$schema": "http://json-schema.org/draft-07/schema#", **schema, "title": title}

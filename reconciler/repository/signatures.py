@@ -1,4 +1,4 @@
-"""Whether every commit between two is signed by a trusted key, of OpenPGP or of SSH (DESIGN section 2.4).
+"""Whether every commit between two is signed by a trusted key, of OpenPGP or of SSH (docs/settings.md).
 
 Which commits those are is told by the objects themselves, as libgit2 reads them and as the program acts on them; the
 `git` program verifies each signature. Who is trusted must not be for a commit to say: OpenPGP keys are those of a

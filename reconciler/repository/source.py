@@ -1,7 +1,7 @@
 """The checkout that `--repo` names: which revision counts, what it holds, what changed since another.
 
-What the daemon acts on is the commit at HEAD, or the folder as it stands where there is no git (DESIGN section 3,
-Source of truth). Objects are read through libgit2; only fetching needs the `git` program (`fetch`).
+What the daemon acts on is the commit at HEAD, or the folder as it stands where there is no git (docs/design/rules.md,
+"Source of truth"). Objects are read through libgit2; only fetching needs the `git` program (`fetch`).
 """
 
 from __future__ import annotations

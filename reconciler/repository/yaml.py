@@ -1,4 +1,4 @@
-"""YAML and JSON as users write them, cut down to what cannot surprise (DESIGN section 5).
+"""YAML and JSON as users write them, cut down to what cannot surprise (docs/design/rules.md, "Limits of input").
 
 Only `true`/`false`, plain decimal numbers and dates are anything but text; everything that YAML can do and a person
 would not expect (tags, merge keys, second documents, duplicate keys, deep or exploding structures) is refused with the

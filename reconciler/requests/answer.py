@@ -15,7 +15,7 @@ from reconciler.model.scope import walk
 __all__ = ["LIMIT", "Answer", "Unpacker", "Unreadable"]
 
 LIMIT = 1024 * 1024
-"""Bytes that are read of an answer, counted after unpacking (DESIGN section 5)."""
+"""Bytes that are read of an answer, counted after unpacking (docs/design/rules.md, "Limits of input")."""
 
 DEEPEST = 100
 """So deep may an answer's JSON be nested: what walks through it later calls itself, and Python ends that at a depth."""

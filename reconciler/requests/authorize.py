@@ -1,8 +1,8 @@
 """The authorization: a person is sent to the service with `authenticate_url`, and comes back to the callback.
 
 `state` is random, serves once and for ten minutes; with the PKCE verifier it is kept sealed, so that the daemon's
-callback and a `reconcile oauth connect` that waits beside it both know it (DESIGN section 3, OAuth). It stays for a day
-after it was answered or ran out, so that a callback that comes late or twice is told which of the two it is.
+callback and a `reconcile oauth connect` that waits beside it both know it (docs/design/rules.md, "OAuth"). It stays for
+a day after it was answered or ran out, so that a callback that comes late or twice is told which of the two it is.
 
 `authenticate_url` is opened by the person's browser. It is no request of ours, and allowed hosts say nothing of it.
 """

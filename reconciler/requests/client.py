@@ -94,7 +94,9 @@ class Client:
         self._connections = Connections()
 
     async def send(self, wire: Wire, *, follow: bool = False, leaving: Leaving | None = None) -> Answer:
-        """Send a request; a pause that the service asks for is waited out, three times at most (DESIGN, Execute).
+        """Send a request; a pause that the service asks for is waited out, three times at most.
+
+        See docs/design/rules.md, "Execute".
 
         `follow` allows redirects within the same scheme, host and port; it is for checks and look-ups. `leaving` is
         awaited before each sending. Raises HostNotAllowed, and RequestFailed for whatever brings no whole answer: no

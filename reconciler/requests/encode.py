@@ -1,4 +1,4 @@
-"""A request's body, as its Content-Type wants it (DESIGN section 3, Execute).
+"""A request's body, as its Content-Type wants it (docs/design/rules.md, "Execute").
 
 JSON unless the header says otherwise. Data is substituted in its structure and encoded afterwards. Data that the
 manifest gives as a string keeps to this where the string has a structure that is known: JSON text is parsed with its

@@ -1,4 +1,4 @@
-"""Where requests may go: to allowed hosts, over https, or over http to this machine (DESIGN section 3, Hosts).
+"""Where requests may go: to allowed hosts, over https, or over http to this machine (docs/design/rules.md, "Hosts").
 
 What a manifest writes out is the default list; a host that comes out of a value is never on it and has to be listed.
 The same strict reading of a URL (`reconciler.requests.url.parse`) decides here and connects in the client.

@@ -1,11 +1,11 @@
 """What an answer says: of an account (`verdict`), of a request (`failure`), of a condition (`condition_holds`).
 
-DESIGN section 3, Exists, is this module's text. The answer is searched as it came, and where it is JSON also decoded,
-written with and without blanks, and string by string: neither an escape nor spacing hides what is there. An e-mail
-address has to stand alone. Letters, digits and `. + - _ %` always belong to an address; the other characters that RFC
-5322 allows belong to it only where a letter stands before them: `o'brien@x.com` is one address, and in
-`'brien@x.com'` the quotes stand around it. `/ = ? | { }` always part: they do in URLs, and in no address that a
-service hands out.
+docs/design/rules.md, "Exists", is this module's text. The answer is searched as it came, and where it is JSON also
+decoded, written with and without blanks, and string by string: neither an escape nor spacing hides what is there. An
+e-mail address has to stand alone. Letters, digits and `. + - _ %` always belong to an address; the other characters
+that RFC 5322 allows belong to it only where a letter stands before them: `o'brien@x.com` is one address, and in
+`'brien@x.com'` the quotes stand around it. `/ = ? | { }` always part: they do in URLs, and in no address that a service
+hands out.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def unready(ready: Ready, expected: str | None, answer: Answer) -> str | None:
 
 
 def failure(call: Request, answer: Answer, expected: str | None = None) -> str | None:
-    """Why an answer is no success of the request; None where it is one (DESIGN section 3, Execute).
+    """Why an answer is no success of the request; None where it is one (docs/design/rules.md, "Execute").
 
     `expected` is a revocation's, rendered. A change that succeeded with an answer over the limit is not told here:
     the client raises, because such a request may have taken effect.

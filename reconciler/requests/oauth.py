@@ -2,8 +2,8 @@
 
 What is stored is the service's reply, merged into what was there, with the moment at which it came. A token is
 refreshed with less than a minute left, and once after the service refused it; one refresh at a time, whichever pass
-asks, and the new token is stored before anybody uses it (DESIGN section 3, OAuth). Everybody who waited for a refresh
-shares what came of it, so that a token endpoint that hangs is asked once and not once a check.
+asks, and the new token is stored before anybody uses it (docs/design/rules.md, "OAuth"). Everybody who waited for a
+refresh shares what came of it, so that a token endpoint that hangs is asked once and not once a check.
 
 A connection that may not renew is a dry run's: it reads what is stored and asks for nothing.
 """

@@ -1,6 +1,6 @@
 """Listings that come in pages, and a choice's options, which are one.
 
-Both ways of paging (DESIGN section 2.3): the answer holds the whole next URL, or a token that `next_page` takes. Either
+Both ways of paging (docs/manifest.md): the answer holds the whole next URL, or a token that `next_page` takes. Either
 way the next URL is checked against the allowed hosts before anything is sent to it, and a service that leads round in a
 circle or on for ever is stopped.
 """

@@ -1,7 +1,7 @@
 """The account in an answer: which part of it is the record, and whether it is as git wants it.
 
 Values are compared as text, exactly and with case, lists without regard to order. What is missing or null equals
-nothing (DESIGN section 2.3). Everything here is pure; what a manifest writes as templates comes rendered.
+nothing (docs/manifest.md). Everything here is pure; what a manifest writes as templates comes rendered.
 """
 
 from __future__ import annotations

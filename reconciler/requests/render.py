@@ -25,7 +25,7 @@ __all__ = ["Wire", "canonical", "expected", "outline", "render"]
 BODILESS = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
 
 UNCOUNTED = frozenset({"oauth", "responses", "redirect_url", "access_overview"})
-"""What may differ between two renderings of the same request (STATES.md)."""
+"""What may differ between two renderings of the same request (docs/design/states.md)."""
 
 OURS = frozenset({"host", "content-length", "transfer-encoding", "connection", "accept-encoding"})
 """Headers that say where a message goes, where it ends and how it is packed: the client's, never a manifest's."""
@@ -86,8 +86,8 @@ def outline(call: AnyCall, scope: Scope) -> dict[str, str]:
 def canonical(call: AnyCall, scope: Scope, manifest: Manifest) -> Any:
     """What the request would send, as JSON can hold it; it holds secrets, and is for a keyed digest only.
 
-    What differs from run to run (STATES.md: tokens, generated values, responses and what is stored of them) stays
-    `{{name}}`. Raises Blocked, like `render`.
+    What differs from run to run (docs/design/states.md: tokens, generated values, responses and what is stored of them)
+    stays `{{name}}`. Raises Blocked, like `render`.
     """
     steady = _without(scope, UNCOUNTED | set(manifest.generated) | manifest.stored)
     signed = [render_data(f"{{{{{name}}}}}", steady) for name in SIGNED_WITH] if _signed(call) else []

@@ -26,7 +26,7 @@ from reconciler.model.settings import Limits
 __all__ = ["LONGEST", "Throttle"]
 
 LONGEST = timedelta(seconds=60)
-"""The longest pause that a host may ask for (DESIGN section 3, Execute)."""
+"""The longest pause that a host may ask for (docs/design/rules.md, "Execute")."""
 
 MARGIN = 1.05
 """The network shifts requests against each other: a twentieth of a second in every second is left free for that."""
@@ -109,7 +109,7 @@ class _Places:
 
 
 class Throttle:
-    """The limits of DESIGN section 2.4, kept over all services."""
+    """The limits of docs/settings.md, kept over all services."""
 
     def __init__(self, limits: Limits, clock: Clock) -> None:
         self._limits = limits

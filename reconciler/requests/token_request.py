@@ -2,7 +2,7 @@
 
 It is form-encoded unless its own headers say otherwise, and default headers that use `oauth.*` are left off it, for
 they would send the token that is being replaced. `code` and PKCE's `code_verifier` go where a code goes: into `data`
-where there is some, else into the URL, unless the manifest places them itself (DESIGN section 3, OAuth).
+where there is some, else into the URL, unless the manifest places them itself (docs/design/rules.md, "OAuth").
 """
 
 from __future__ import annotations

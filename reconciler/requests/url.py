@@ -99,7 +99,7 @@ def ascii_host(host: str) -> str:
 
 
 class Builder:
-    """A URL under construction, with beside it the text that may be shown (DESIGN section 3, Variables)."""
+    """A URL under construction, with beside it the text that may be shown (docs/design/rules.md, "Variables")."""
 
     def __init__(self) -> None:
         self._text = ""
@@ -126,7 +126,7 @@ class Builder:
             if not _HOST_VALUE.fullmatch(value):
                 raise Blocked(f"variable {{{{{name}}}}} stands in the host part of a URL and is not a host")
             self._text += value
-            self._shown += value  # a host name is no secret (DESIGN section 3, Secrets)
+            self._shown += value  # a host name is no secret (docs/design/rules.md, "Secrets")
         else:
             self._text += quote(value, safe="")
             self._shown += "***" if secret else self._text[before:]

@@ -25,7 +25,7 @@ from reconciler.repository.reach import objection_to_home
 __all__ = ["LIMIT", "Gnupg"]
 
 LIMIT = 1 << 20
-"""The most that a message may hold, in bytes: DESIGN section 5's limit of a file, which compression must not evade."""
+"""The most that a message may hold, in bytes: the limit of a file, which compression must not evade."""
 
 TIMEOUT = 30.0
 """Seconds after which gpg counts as hung: a smartcard that waits for a touch, an agent that does not answer."""
@@ -105,7 +105,7 @@ class Gnupg:
     def decrypt(self, raw: bytes, file: str = "FILE") -> bytes:
         """The clear text of a PGP message, binary or armored. `file` is what the next step in an error calls it.
 
-        Raises SecretsError, with a message for each reason (DESIGN section 5).
+        Raises SecretsError, with a message for each reason (docs/design/rules.md, "Limits of input").
         """
         answer = self._ask(["--max-output", str(LIMIT + 1), "--decrypt"], raw)
         whole = "DECRYPTION_OKAY" in answer and "GOODMDC" in answer and answer.returncode in {0, 2}

@@ -1,8 +1,8 @@
 """What a value of a SOPS file is, and what it counts as in the MAC.
 
 The MAC is taken over Go's spelling of each value: `True`, `1.5`, `100000`, never an exponent. An encrypted value says
-its type; one that a rule leaves in the clear has the type that Go's YAML reads in it, which is another than DESIGN
-section 5's where numbers and dates are meant to stay the text that was written. Where the two are hard to bring
+its type; one that a rule leaves in the clear has the type that Go's YAML reads in it, which is not the one that our own
+files have, where numbers and dates are meant to stay the text that was written. Where the two are hard to bring
 together, `Unfamiliar` leaves the file to the `sops` program.
 """
 

@@ -1,4 +1,7 @@
-"""The routes on `listen`. Off loopback only health and the OAuth callback are served (DESIGN section 6)."""
+"""The routes on `listen`. Off loopback only health and the OAuth callback are served.
+
+See docs/operations.md, "Pages, health and metrics".
+"""
 
 from __future__ import annotations
 

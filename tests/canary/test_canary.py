@@ -429,7 +429,10 @@ def test_nothing_leaks(scene: Scene, path: Callable[[Scene], None]) -> None:
 
 
 def test_what_may_be_shown_is_shown(scene: Scene) -> None:
-    """A host, a field with `secret: false`, and a short value everywhere but where it was put in (DESIGN section 3)."""
+    """A host, a field with `secret: false`, and a short value everywhere but where it was put in.
+
+    See docs/design/rules.md, "Secrets".
+    """
     url = "{{HOST}}/{{OPEN}}/{{SHORT}}/admin/{{LONG}}"
     fields = [{"id": name, "name": name} for name in ("HOST", "SHORT", "LONG")]
     manifest = {

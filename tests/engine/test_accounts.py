@@ -1,4 +1,4 @@
-"""DESIGN sections 2.3 and 3: absences that count, and open invitations, asked once for everybody."""
+"""docs/design/rules.md, "Exists": absences that count, and open invitations, asked once for everybody."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DESIGN section 3, Pull requests: planning somebody's branch must not hand them the tokens."""
+"""docs/design/rules.md, "Pull requests": planning somebody's branch must not hand them the tokens."""
 
 from __future__ import annotations
 

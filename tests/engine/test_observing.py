@@ -1,4 +1,5 @@
-"""DESIGN sections 2.3 and 3: checks, listings, choices that the service offers, services that share their secrets."""
+"""docs/design/rules.md, "Exists": checks, listings, choices that the service offers, services that share their
+secrets."""
 
 from __future__ import annotations
 

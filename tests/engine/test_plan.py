@@ -1,4 +1,4 @@
-"""The plan, rule by rule: DESIGN section 3.1's order and the cases of STATES.md."""
+"""The plan, rule by rule: the order and the cases of docs/design/states.md."""
 
 from __future__ import annotations
 

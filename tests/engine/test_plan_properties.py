@@ -27,7 +27,7 @@ ACTIONS = {
     Status.ORPHANED: {Action.NONE, Action.REVOKE},
     Status.REVOKED: {Action.NONE},
 }
-"""DESIGN section 3.1, the third column."""
+"""docs/design/states.md, "Precedence"."""
 
 moments = st.none() | st.integers(-48, 48).map(lambda hours: NOW + timedelta(hours=hours))
 policies = st.builds(

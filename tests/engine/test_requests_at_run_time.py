@@ -1,4 +1,5 @@
-"""DESIGN section 3, Variables and Execute: what gets its value only while requests run, and where it is used later."""
+"""docs/design/rules.md, "Variables" and "Execute": what gets its value only while requests run, and where it is used
+later."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What happens to a grant: STATES.md, row by row, on real services with a clock that is turned by hand."""
+"""What happens to a grant: docs/design/states.md, row by row, on real services with a clock that is turned by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""STATES.md: what a person asks for: run, accept, revoke, retry."""
+"""docs/design/states.md: what a person asks for: run, accept, revoke, retry."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""STATES.md: an account that is gone, and values that changed since it was made."""
+"""docs/design/states.md: an account that is gone, and values that changed since it was made."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""STATES.md and DESIGN section 3, the guard: what looks like a mistake is held, whatever pass meets it."""
+"""docs/design/rules.md, "The guard": what looks like a mistake is held, whatever pass meets it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""STATES.md: notifications, and the generated values that they hand on (DESIGN section 3)."""
+"""docs/design/states.md: notifications, and the generated values that they hand on.
+
+See docs/design/rules.md, "Generated values".
+"""
 
 from __future__ import annotations
 

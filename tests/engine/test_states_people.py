@@ -1,4 +1,4 @@
-"""STATES.md: managers and buddies by file, renamed files, and files that cannot be read."""
+"""docs/design/states.md: managers and buddies by file, renamed files, and files that cannot be read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a kill leaves behind (DESIGN section 5), and clocks that jump (STATES.md).
+"""What a kill leaves behind (docs/design/rules.md, "Faults and load"), and clocks that jump (docs/design/states.md).
 
 A kill at each point, and what may not come of it, is in `tests/faults/test_kill_points.py`.
 """

@@ -1,4 +1,4 @@
-"""STATES.md and DESIGN section 3, Removal: what git no longer wants."""
+"""docs/design/rules.md, "Removal", and docs/design/states.md, "Removed": what git no longer wants."""
 
 from __future__ import annotations
 

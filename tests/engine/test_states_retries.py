@@ -1,4 +1,4 @@
-"""STATES.md and DESIGN section 3, the retry: what a failed attempt leaves behind, and what is sent after it."""
+"""docs/design/rules.md, "The ledger and the retry": what a failed attempt leaves behind, and what is sent after it."""
 
 from __future__ import annotations
 

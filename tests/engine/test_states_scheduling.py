@@ -1,4 +1,5 @@
-"""STATES.md and DESIGN sections 2 and 3: `at`, `until`, `needs`, `suspend`, sequences; what does not fit is invalid."""
+"""docs/design/states.md, "Not able to run": `at`, `until`, `needs`, `suspend`, sequences; what does not fit is
+invalid."""
 
 from __future__ import annotations
 
@@ -64,7 +65,7 @@ def test_at_moved_ahead_changes_nothing_for_what_was_executed_or_confirmed(machi
 
 
 def test_what_has_to_wait_is_scheduled_before_it_is_blocked(machine, accounts, repo):
-    """DESIGN section 3.1, the order of the statuses: an entry that waits for another, and a broken manifest."""
+    """docs/design/states.md, "Precedence": an entry that waits for another, and a broken manifest."""
     repo.write("manifests/other.yaml", "execute: {}\n")
     repo.hire("ada", {**TOOL, "at": "2026-12-03"}, {"integration": "other", "needs": ["tool"]})
     repo.commit()

@@ -1,8 +1,8 @@
 """What ought to happen, said a second time and as simply as it can be: the model that the engine is held against.
 
-Written from DESIGN section 3 and STATES.md, not from the engine, with none of its code. What a service does is not
-guessed here: a pass is judged in two halves, first what has to be tried, then, from what reached the service, what has
-to be remembered.
+Written from docs/design/rules.md and docs/design/states.md, not from the engine, with none of its code. What a service
+does is not guessed here: a pass is judged in two halves, first what has to be tried, then, from what reached the
+service, what has to be remembered.
 """
 
 from __future__ import annotations

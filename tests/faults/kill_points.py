@@ -1,8 +1,8 @@
 """Every fault at every point: `python -m tests.faults.kill_points`. The suite has a part of it (`test_kill_points.py`).
 
 Each scenario is played once undisturbed, which gives its points in their order, and then once for each of them and each
-fault that can be there. After it, the program starts again on what was left, and the promises of DESIGN section 5 are
-held against the ledger, the service and the mail server.
+fault that can be there. After it, the program starts again on what was left, and the promises of docs/design/rules.md,
+"Faults and load" are held against the ledger, the service and the mail server.
 """
 
 from __future__ import annotations

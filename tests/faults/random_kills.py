@@ -1,9 +1,9 @@
 """kill -9 at random moments: `python -m tests.faults.random_kills --rounds 300`. Not part of the test suite.
 
-A daemon provisions batches of hires in an integration of two requests and is killed again and again, with more
-mischief from the service on demand: answers that get lost after the account was made, failures, pauses. After each kill
-and at the end of each batch the promises of DESIGN section 5 are held against what the service received. Every random
-choice comes from one seed, which is told first; the moments themselves are the machine's.
+A daemon provisions batches of hires in an integration of two requests and is killed again and again, with more mischief
+from the service on demand: answers that get lost after the account was made, failures, pauses. After each kill and at
+the end of each batch the promises of docs/design/rules.md, "Faults and load" are held against what the service
+received. Every random choice comes from one seed, which is told first; the moments themselves are the machine's.
 """
 
 from __future__ import annotations

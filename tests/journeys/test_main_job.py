@@ -61,13 +61,13 @@ SEED = """
   ]
 }
 """
-"""The seed's own example, word for word."""
+"""The original format's own example, word for word."""
 
 
 class Workplace(Service):
-    """What the seed's manifest takes Asana for: asked for somebody it has not, it answers, and names nobody."""
+    """What the original manifest takes Asana for: asked for somebody it has not, it answers, and names nobody."""
 
-    token = "seed-token-0123456789"
+    token = "asana-token-0123456789"
 
     def __init__(self, *emails: str) -> None:
         self.people = set(emails)
@@ -211,7 +211,7 @@ GRANT = {
     "approved_by",
     "requests",
 }
-"""DESIGN section 4.1: fields may be added, never renamed."""
+"""docs/commands.md, "JSON": fields may be added, never renamed."""
 
 
 def test_json_exit_codes_and_selection(repo: Repo, accounts: AccountService) -> None:

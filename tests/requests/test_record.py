@@ -1,4 +1,4 @@
-"""What of an answer the account is, and what stands in it: DESIGN sections 2.3 and 3, Exists."""
+"""What of an answer the account is, and what stands in it: docs/design/rules.md, "Exists"."""
 
 from __future__ import annotations
 
