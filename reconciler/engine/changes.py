@@ -18,7 +18,7 @@ from typing import Any
 from reconciler.engine.review import Host, jsonable, used_names
 from reconciler.model.errors import MissingVariable, Problem
 from reconciler.model.grant import Grant, Key
-from reconciler.model.hire import At, Entry
+from reconciler.model.hire import Entry
 from reconciler.model.manifest import Manifest
 from reconciler.model.scope import Scope
 from reconciler.repository.desired import Desired
@@ -197,9 +197,11 @@ def _fields(files: Files, grant: Grant) -> dict[str, Any]:
     fields: dict[str, Any] = {"integration": entry.integration}
     fields |= {f"values.{name}": jsonable(value) for name, value in entry.values.items() if value is not None}
     if entry.at.kind != "commit":
-        fields["at"] = _at(entry.at)
+        fields["at"] = str(entry.at)
     if entry.until is not None:
-        fields["until"] = entry.until.isoformat()
+        fields["until"] = str(entry.until)
+    if (end := files.hires[grant.key.hire].model.end) is not None:
+        fields["end"] = end.isoformat()
     if entry.keep:
         fields["keep"] = True
     if entry.needs:
@@ -212,16 +214,12 @@ def _entry(files: Files, grant: Grant) -> Entry:
     return next(entry for entry in access if entry.access == grant.key.access)
 
 
-def _at(at: At) -> str:
-    if at.kind == "date":
-        return str(at.day)
-    return f"start{at.offset.days:+d}d" if at.offset else str(at.kind)
-
-
 def _same(was: Grant, now: Grant, then: Entry, here: Entry) -> bool:
     """Whether nothing at all differs, which is quick to see and holds for nearly everybody."""
     layers = ([layer.values for layer in grant.layers] for grant in (was, now))
-    return was.key == now.key and (then is here or then == here) and next(layers) == next(layers)
+    return (
+        was.key == now.key and was.ends == now.ends and (then is here or then == here) and next(layers) == next(layers)
+    )
 
 
 class _Used:

@@ -42,8 +42,8 @@ class Grant:
     """One hire × one access entry, as the files want it.
 
     `layers` are the hire's and the form's variables; `absent` says of those that are in none why they are not. `begins`
-    is the first day on which it counts. `origin` is the sequence that it comes from, or None for the hire's own entry.
-    `keep` says that it is never revoked on its own.
+    is the first day on which it counts, `ends` the hire's last day. `origin` is the sequence that it comes from, or
+    None for the hire's own entry. `keep` says that it is never revoked on its own.
     """
 
     key: Key
@@ -55,6 +55,7 @@ class Grant:
     layers: tuple[Layer, ...] = field(default=(), repr=False)
     absent: Mapping[str, str] = field(default_factory=dict, repr=False)
     begins: date | None = None
+    ends: date | None = None
     needs: tuple[str, ...] = ()
     origin: str | None = None
     keep: bool = False

@@ -11,31 +11,39 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from reconciler.model.base import Day, Email, Identifier, Model, Text, day
 
-__all__ = ["AT", "AccessEntry", "At", "Hire", "HireRef", "NamedChoice", "Sequence"]
+__all__ = ["AT", "UNTIL", "AccessEntry", "At", "Hire", "HireRef", "NamedChoice", "Sequence"]
 
-AT = re.compile(r"start(?:\s*([+-])\s*(\d{1,4})d)?")
+_DAYS = r"(?:\s*([+-])\s*(\d{1,4})d)?"
+AT = re.compile(rf"(start){_DAYS}")
+UNTIL = re.compile(rf"(start|end){_DAYS}")
 
 
 class At(Model):
-    """When an entry begins: on commit, relative to the hire's start, or on a date."""
+    """When an entry begins or ends: on commit, relative to the hire's start or end, or on a date."""
 
-    kind: Literal["commit", "start", "date"]
+    kind: Literal["commit", "start", "end", "date"]
     offset: timedelta = timedelta()
     day: date | None = None
 
-    def on(self, start: date | None) -> date | None:
-        """The first day on which the entry counts; None for at once.
+    def on(self, start: date | None, end: date | None = None, *, key: str = "at") -> date | None:
+        """The day; None for at once. `key` is what the entry calls it.
 
-        Raises ValueError where it is relative to a start that the hire does not give, or beyond the calendar.
+        Raises ValueError where it is relative to a day that the hire does not give, or beyond the calendar.
         """
-        if self.kind == "start":
-            if start is None:
-                raise ValueError("at: start needs the hire's start date")
-            try:
-                return start + self.offset
-            except OverflowError as error:
-                raise ValueError(f"at: {self.offset.days:+d} days from {start} is no day that there is") from error
-        return self.day
+        if self.kind not in ("start", "end"):
+            return self.day
+        base = start if self.kind == "start" else end
+        if base is None:
+            raise ValueError(f"{key}: {self.kind} needs the hire's {self.kind} date")
+        try:
+            return base + self.offset
+        except OverflowError as error:
+            raise ValueError(f"{key}: {self.offset.days:+d} days from {base} is no day that there is") from error
+
+    def __str__(self) -> str:
+        if self.kind == "date":
+            return str(self.day)
+        return f"{self.kind}{self.offset.days:+d}d" if self.offset else self.kind
 
 
 def _at(value: Any) -> Any:
@@ -54,8 +62,30 @@ def _at_text(text: str) -> At:
     match = AT.fullmatch(text)
     if match is None:
         raise ValueError("at is commit, start, start±Nd or a date, such as start-3d or 2026-12-01")
-    days = int(match[2] or 0)
-    return At(kind="start", offset=timedelta(days=-days if match[1] == "-" else days))
+    return _relative(match)
+
+
+def _relative(match: re.Match[str]) -> At:
+    days = int(match[3] or 0)
+    return At(kind="start" if match[1] == "start" else "end", offset=timedelta(days=-days if match[2] == "-" else days))
+
+
+def _until(value: Any) -> Any:
+    if value is None:
+        return None
+    if isinstance(value, date):
+        return At(kind="date", day=value)
+    return _until_text(value if isinstance(value, str) else "")
+
+
+@lru_cache(maxsize=1024)
+def _until_text(text: str) -> At:
+    if text[:1].isdigit():
+        return At(kind="date", day=day(text))
+    match = UNTIL.fullmatch(text)
+    if match is None:
+        raise ValueError("until is start, end, start±Nd, end±Nd or a date, such as end+30d or 2027-06-30")
+    return _relative(match)
 
 
 class HireRef(Model):
@@ -80,7 +110,7 @@ class Entry(Model):
     name: Identifier | None = None
     values: dict[Text, FormValue] = Field(default_factory=dict)
     at: Annotated[At, BeforeValidator(_at)] = At(kind="commit")
-    until: Day | None = None
+    until: Annotated[At | None, BeforeValidator(_until)] = None
     keep: bool = False
     needs: list[Identifier] = Field(default_factory=list)
 
@@ -130,6 +160,7 @@ class Hire(Model):
     position: Text | None = None
     department: Text | None = None
     start: Day | None = None
+    end: Day | None = None
     phone: Text | None = None
     manager: HireRef | Text | None = None
     manager_email: Email | None = None
@@ -142,6 +173,12 @@ class Hire(Model):
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
         _unique(self.access)
+        return self
+
+    @model_validator(mode="after")
+    def _ends_after_its_start(self) -> Self:
+        if self.start is not None and self.end is not None and self.end < self.start:
+            raise ValueError(f"end {self.end} is before start {self.start}: the last day cannot come first")
         return self
 
     @property

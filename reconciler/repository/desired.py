@@ -23,6 +23,7 @@ from reconciler.model.manifest import FormField, Manifest
 from reconciler.model.scope import Layer
 from reconciler.model.status import Status
 from reconciler.repository.files import Files, Loaded
+from reconciler.repository.needs import circular_among, needed_first
 from reconciler.repository.people import People
 from reconciler.repository.problems import near
 
@@ -196,11 +197,11 @@ class Desired:
         """A hire's entries, its own and those of its sequences, joined with their manifests."""
         wanted = self._wanted(loaded)
         layer, absent = self._hire_layer(loaded), self._absent(loaded.model)
-        circular = _circular({name: item.entry.needs for name, item in wanted.items()})
+        circular = circular_among({name: item.entry.needs for name, item in wanted.items()})
         grants = [
             self._grant(loaded, name, item, layer, absent, wanted.keys(), circular=name in circular)
             for name, item in wanted.items()
-            if item.entry.until is None or item.entry.until > self.today or self._backwards(loaded, item)
+            if not self._over(loaded.model, item.entry)
         ]
         return _ordered(grants)
 
@@ -228,13 +229,23 @@ class Desired:
         ]
         return list(dict.fromkeys(named + given))
 
-    @staticmethod
-    def _backwards(loaded: Loaded[Hire], item: _Wanted) -> bool:
+    def _over(self, hire: Hire, entry: Entry) -> bool:
+        """Whether an entry counts as removed: its `until` is reached, or the day after the hire's `end` is.
+
+        An `until` that is given by the end takes its place. One that is not after `at` is an error, and never reached.
+        """
         try:
-            begins = item.entry.at.on(loaded.model.start)
+            begins = entry.at.on(hire.start)
+            until = None if entry.until is None else entry.until.on(hire.start, hire.end, key="until")
         except ValueError:
-            return False
-        return begins is not None and item.entry.until is not None and item.entry.until <= begins
+            return self._ended(hire)
+        if until is not None and until <= self.today and (begins is None or begins < until):
+            return True
+        by_end = entry.until is not None and entry.until.kind == "end"
+        return not by_end and self._ended(hire)
+
+    def _ended(self, hire: Hire) -> bool:
+        return hire.end is not None and hire.end < self.today
 
     def _hire_layer(self, loaded: Loaded[Hire]) -> tuple[Layer, ...]:
         hire = loaded.model
@@ -288,8 +299,9 @@ class Desired:
         choices: tuple[tuple[str, Any], ...] = ()
         try:
             begins = entry.at.on(hire.start)
-            if entry.until is not None and begins is not None and entry.until <= begins:
-                raise ValueError(f"until {entry.until} is not after at ({begins})")
+            over = None if entry.until is None else entry.until.on(hire.start, hire.end, key="until")
+            if over is not None and begins is not None and over <= begins:
+                raise ValueError(f"until {over} is not after at ({begins})")
             if item.rivals:
                 raise ValueError(
                     f"the sequences {', '.join(item.rivals)} give it different values: name it in the hire"
@@ -318,6 +330,7 @@ class Desired:
             layers=layers,
             absent=absent,
             begins=begins,
+            ends=hire.end,
             needs=tuple(entry.needs),
             origin=item.origin,
             keep=entry.keep,
@@ -344,53 +357,12 @@ def _plain(value: Any) -> Any:
     return value.hire if isinstance(value, HireRef) else as_text(value)
 
 
-def _needed_first(needs: Mapping[str, Collection[str]]) -> list[str]:
-    """Each after those that it needs, otherwise in their order. It goes as deep as entries need each other."""
-    done: dict[str, None] = {}
-    for start in needs:
-        path = {} if start in done else {start: iter(needs[start])}
-        while path:
-            name = next(reversed(path))
-            need = next((need for need in path[name] if need in needs and need not in done and need not in path), None)
-            if need is None:
-                del path[name]
-                done[name] = None
-            else:
-                path[need] = iter(needs[need])
-    return list(done)
-
-
-def _circular(needs: Mapping[str, Collection[str]]) -> frozenset[str]:
-    """The entries that, needing on and on, come back to themselves.
-
-    Kosaraju's way, for a long list takes for ever if each entry is followed on its own: walked backwards from those
-    that need most, who can be reached is who can be reached both ways.
-    """
-    needed_by: dict[str, list[str]] = {}
-    for name, theirs in needs.items():
-        for need in theirs:
-            needed_by.setdefault(need, []).append(name)
-    found: set[str] = set()
-    seen: set[str] = set()
-    for start in reversed(_needed_first(needs)):
-        together, waiting = [], [start]
-        while waiting:
-            name = waiting.pop()
-            if name not in seen:
-                seen.add(name)
-                together.append(name)
-                waiting.extend(needed_by.get(name, ()))
-        if len(together) > 1 or start in needs[start]:
-            found.update(together)
-    return frozenset(found)
-
-
 def _ordered(grants: list[Grant]) -> list[Grant]:
     """Each after those that it needs, otherwise in the files' order. Circles are held, so their order is no matter."""
     if not any(grant.needs for grant in grants):
         return grants
     by_name = {grant.key.access: grant for grant in grants}
-    return [by_name[name] for name in _needed_first({name: grant.needs for name, grant in by_name.items()})]
+    return [by_name[name] for name in needed_first({name: grant.needs for name, grant in by_name.items()})]
 
 
 def _filled(manifest: Manifest, entry: Entry) -> tuple[dict[str, Any], tuple[tuple[str, Any], ...]]:

@@ -18,7 +18,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
 from reconciler.model.base import DAY, DURATION, EMAIL, Model
-from reconciler.model.hire import AT, At, Hire, Sequence
+from reconciler.model.hire import AT, UNTIL, At, Hire, Sequence
 from reconciler.model.manifest import Manifest
 from reconciler.model.scope import KNOWN_NAMES
 from reconciler.model.settings import Settings
@@ -170,6 +170,7 @@ _BEFORE: dict[str, _Rule] = {
     "day": _instead(_DAY),
     "_never": _instead({"anyOf": [_DURATION, {"enum": [None, False, "never"]}]}),
     "_at": _instead({"anyOf": [{"enum": ["commit", "start"]}, {"type": "string", "pattern": f"^{AT.pattern}$"}, _DAY]}),
+    "_until": _instead({"anyOf": [{"type": "string", "pattern": f"^{UNTIL.pattern}$"}, _DAY, {"type": "null"}]}),
     "_entry": _either({"type": "string", "minLength": 1, "description": "Short for {integration: NAME}."}),
     "_or_empty": _either({"type": "null"}),
     "_many": _or_one,
@@ -243,6 +244,7 @@ _AFTER: dict[str, _Rule] = {
         {"if": {"required": ["type"], "properties": {"type": {"const": "email"}}}, "then": {"required": ["to"]}}
     ),
     "_somebody_allows_it": _all_of({"anyOf": [{"required": ["grant"]}, {"required": ["authenticate_url"]}]}),
+    "_ends_after_its_start": _with(),
     "_holds_something": _all_of({"anyOf": [{"required": ["integration"]}, {"required": ["hire"]}]}),
     "_verifies_commits": _all_of(
         {

@@ -92,6 +92,17 @@ INVALID = {
         {"start": "2026-11-01"},
         "until 2026-11-01 is not after at (2026-11-01)",
     ),
+    "until before at, both by the start": (
+        TOOL | {"at": "start+5d", "until": "start+5d"},
+        {"start": "2027-01-01"},
+        "until 2027-01-06 is not after at (2027-01-06)",
+    ),
+    "until the end of a hire without one": (TOOL | {"until": "end-3d"}, {}, "until: end needs the hire's end date"),
+    "until the start of a hire without one": (
+        TOOL | {"until": "start"},
+        {},
+        "until: start needs the hire's start date",
+    ),
     "needs nobody knows": (TOOL | {"needs": ["tol"]}, {}, "needs tol, which this hire does not have"),
     "needs itself": (TOOL | {"needs": ["tool"]}, {}, "needs itself"),
     "an integration that is not there": ({"integration": "tol"}, {}, "did you mean tool?"),
@@ -404,3 +415,66 @@ def test_days_count_from_a_clock_in_utc_too(repo, machine):
     assert row(late.reconcile(), "ada", "tool").status is Status.SCHEDULED
     late.clock.turn(seconds=1)
     assert row(late.reconcile(), "ada", "tool").status is Status.PRESENT
+
+
+# The end
+
+
+def at_the_end_of(machine, day):
+    """Turn the clock to a minute before midnight of a day in December, then past it; gives both passes."""
+    machine.clock.turn(days=day - 1, hours=14, minutes=59)
+    before = machine.reconcile()
+    machine.clock.turn(minutes=1)
+    return before, machine.reconcile()
+
+
+ENDS = {
+    "the hire's end is the last day": ({}, 3),
+    "a later date does not outlast it": ({"until": "2026-12-20"}, 3),
+    "an earlier date comes first": ({"until": "2026-12-03"}, 2),
+    "days before the end": ({"until": "end-1d"}, 1),
+    "days after the end take its place": ({"until": "end+2d"}, 4),
+    "days after the start": ({"until": "start+2d"}, 2),
+}
+
+
+@pytest.mark.parametrize(("entry", "day"), ENDS.values(), ids=ENDS)
+def test_an_entry_ends_with_the_hire_or_before(machine, accounts, repo, entry, day):
+    """`day` is the last one in December 2026 with access."""
+    repo.settings(gnupg_home=repo.gnupg.path, prune="revoke")
+    repo.hire("ada", TOOL | entry, start="2026-12-01", end="2026-12-03")
+    repo.commit()
+    assert statuses(machine.reconcile()) == {"tool": Status.PRESENT}
+    before, after = at_the_end_of(machine, day)
+    assert statuses(before) == {"tool": Status.PRESENT}
+    assert statuses(after) == {"tool": Status.REVOKED}
+    assert len(accounts.calls("DELETE")) == 1
+
+
+def test_what_a_sequence_gives_ends_with_the_hire_too(machine, accounts, repo):
+    repo.write("config/sequences/team.yaml", {"access": [TOOL]})
+    repo.hire("ada", sequences=["team"], end="2026-12-01")
+    repo.commit()
+    before, after = at_the_end_of(machine, 1)
+    assert statuses(before) == {"tool": Status.PRESENT}
+    assert statuses(after) == {"tool": Status.ORPHANED}
+
+
+def test_what_would_begin_after_the_end_keeps_nothing_else_from_being_revoked(machine, accounts, repo):
+    repo.settings(gnupg_home=repo.gnupg.path, prune="revoke")
+    repo.manifest("later", accounts.manifest())
+    repo.hire("ada", TOOL, {"integration": "later", "at": "start+90d"}, start="2026-12-01", end="2026-12-01")
+    repo.commit()
+    before, after = at_the_end_of(machine, 1)
+    assert statuses(before) == {"tool": Status.PRESENT, "later": Status.SCHEDULED}
+    assert statuses(after) == {"tool": Status.REVOKED}
+
+
+def test_an_end_before_the_start_is_an_error_of_the_file(machine, repo):
+    repo.hire("ada", TOOL, start="2026-12-02", end="2026-12-01")
+    repo.commit()
+    report = machine.reconcile()
+    assert report.wrong
+    (problem,) = report.problems
+    assert problem.file == "hires/ada.yaml"
+    assert "end 2026-12-01 is before start 2026-12-02" in problem.message

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from reconciler.model.errors import LONGEST
 from reconciler.model.status import Status
-from reconciler.repository.desired import Desired, _circular, _needed_first
+from reconciler.repository.desired import Desired
 from reconciler.repository.files import Reader
+from reconciler.repository.needs import circular_among, needed_first
 from tests.secrets.keys import Files
 
 NAMES = "abcdef"
@@ -33,14 +34,14 @@ def reached(needs: dict[str, list[str]], start: str) -> set[str]:
 
 @given(NEEDS)
 def test_who_comes_back_to_themselves_is_in_a_circle(needs: dict[str, list[str]]) -> None:
-    assert _circular(needs) == {name for name in needs if name in reached(needs, name)}
+    assert circular_among(needs) == {name for name in needs if name in reached(needs, name)}
 
 
 @given(NEEDS)
 def test_what_is_needed_comes_first_and_else_the_order_stays(needs: dict[str, list[str]]) -> None:
-    order = _needed_first(needs)
+    order = needed_first(needs)
     assert sorted(order) == sorted(needs)
-    circular = _circular(needs)
+    circular = circular_among(needs)
     for place, name in enumerate(order):
         if name not in circular:
             assert set(order[:place]) >= {need for need in needs[name] if need in needs and need not in circular}
