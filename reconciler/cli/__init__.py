@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -72,9 +73,9 @@ def reconcile(ctx: click.Context, /, **wanted: object) -> None:
     Without a command: one pass over the committed state, then exit. With --dry-run it only observes and plans.
     """
     if ctx.invoked_subcommand is not None:
-        given = [name for name in wanted if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE]
+        given = [each for each in ctx.command.params if each.name in wanted and _typed(ctx, each.name)]
         if given:
-            options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+            options = ", ".join(each.opts[-1] for each in given)
             raise click.UsageError(f"{options} belongs to a pass: leave it out, or leave out {ctx.invoked_subcommand}")
         return
     from reconciler.cli.one_pass import one_pass
@@ -82,27 +83,34 @@ def reconcile(ctx: click.Context, /, **wanted: object) -> None:
     ctx.exit(one_pass(ctx.ensure_object(Asked), **wanted))  # type: ignore[arg-type]
 
 
+def _typed(ctx: click.Context, name: str) -> bool:
+    return ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+
+
 def run(arguments: Sequence[str]) -> int:
     """Run the command line and give its exit code."""
-    from reconciler.cli.logs import shown
+    from reconciler.cli.logs import begin, shown, tell
     from reconciler.model.clock import Stopped
     from reconciler.model.errors import ReconcilerError, UsageError
 
+    begin(arguments)
     try:
         code = reconcile.main(list(arguments), prog_name="reconcile", standalone_mode=False)
     except click.exceptions.Exit as leaving:
         return leaving.exit_code
     except (click.Abort, Stopped):
-        click.echo("interrupted", err=True)
+        tell("interrupted")
         return 130
     except click.ClickException as error:
-        error.show()
+        told = io.StringIO()
+        error.show(told)
+        tell(told.getvalue().removesuffix("\n"), "error")
         return WRONG_USAGE
     except UsageError as error:
-        click.echo(f"error: {shown(error)}", err=True)
+        tell(f"error: {shown(error)}", "error")
         return WRONG_USAGE
     except ReconcilerError as error:
-        click.echo(f"error: {shown(error)}", err=True)
+        tell(f"error: {shown(error)}", "error")
         return 1
     except BrokenPipeError:
         # Whoever read the output went away; there is nobody to tell.
@@ -112,7 +120,7 @@ def run(arguments: Sequence[str]) -> int:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
             raise
         # Most likely the output; what is still to be written of it would fail once more at the end.
-        click.echo(f"error: {os.strerror(error.errno)}: what was to be written is not complete", err=True)
+        tell(f"error: {os.strerror(error.errno)}: what was to be written is not complete", "error")
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return code if isinstance(code, int) else 0
@@ -120,9 +128,6 @@ def run(arguments: Sequence[str]) -> int:
 
 def main() -> None:
     """The console script."""
-    from reconciler.cli.logs import unexpected
-
-    sys.excepthook = unexpected
     code = run(sys.argv[1:])
     gc.freeze()  # a fifth of a thousand people's audit would go into looking through what is left, for nothing
     sys.exit(code)

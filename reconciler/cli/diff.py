@@ -34,8 +34,7 @@ def diff(asked: Asked, base: str, head: str) -> int:
     from datetime import UTC, datetime
 
     from reconciler.cli.difference import as_markdown, as_table
-    from reconciler.cli.show import emit_json
-    from reconciler.cli.text import no_csv
+    from reconciler.cli.text import emit_json, no_csv, say
     from reconciler.engine.changes import compare
     from reconciler.engine.review import today_of
     from reconciler.model.errors import Severity
@@ -54,9 +53,9 @@ def diff(asked: Asked, base: str, head: str) -> int:
         case "json":
             emit_json(found.as_json())
         case "markdown":
-            click.echo(as_markdown(found))
+            say(as_markdown(found))
         case _:
-            click.echo(as_table(found))
+            say(as_table(found))
     return 1 if any(problem.severity is Severity.ERROR for problem in after.problems) else 0
 
 

@@ -39,8 +39,7 @@ def explain(asked: Asked, hire: str, access: str) -> int:
     Reads the commit at HEAD and the ledger; sends nothing. Initial data that cannot be opened here is told to be so.
     """
     from reconciler.cli.logs import set_up
-    from reconciler.cli.show import emit_json
-    from reconciler.cli.text import no_csv
+    from reconciler.cli.text import emit_json, no_csv, say
     from reconciler.model.grant import Key
     from reconciler.model.secret import Redactor
 
@@ -55,9 +54,9 @@ def explain(asked: Asked, hire: str, access: str) -> int:
             from reconciler.cli.text import code
 
             first, *rest = _lines(told)
-            click.echo("\n".join([f"**{code(first)}**", "", *(f"    {line}".rstrip() for line in rest)]))
+            say("\n".join([f"**{code(first)}**", "", *(f"    {line}".rstrip() for line in rest)]))
         case _:
-            click.echo("\n".join(_lines(told)))
+            say("\n".join(_lines(told)))
     return 0
 
 
@@ -222,13 +221,13 @@ def _request(request: Mapping[str, Any], total: int) -> list[str]:
 
 
 def _table(title: str | None, rows: list[list[str]], most: int) -> Iterator[str]:
-    from reconciler.cli.show import table
+    from reconciler.cli.table import columns
     from reconciler.cli.text import clipped
 
     if title is not None and rows:
         yield ""
         yield title
     cells = [[clipped(cell, WIDE) for cell in row] for row in rows[:most]]
-    yield from (f"  {line}" for line in table(cells).splitlines())
+    yield from (f"  {line}" for line in columns(cells))
     if len(rows) > most:
         yield f"  and {len(rows) - most} more: --output json has them all"

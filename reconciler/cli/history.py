@@ -33,8 +33,8 @@ def history(asked: Asked, hires: tuple[str, ...], integrations: tuple[str, ...],
 
     from reconciler.cli.ledger import ledger_of, settings_of
     from reconciler.cli.logs import tell
-    from reconciler.cli.show import as_csv, emit_json
-    from reconciler.cli.text import code
+    from reconciler.cli.table import page
+    from reconciler.cli.text import as_csv, code, emit_json, say
 
     begin = None if since is None else moment(since, datetime.now(UTC), settings_of(asked).timezone)
     with ledger_of(asked) as ledger:
@@ -49,14 +49,14 @@ def history(asked: Asked, hires: tuple[str, ...], integrations: tuple[str, ...],
         case "csv":
             click.echo(as_csv(COLUMNS, ([row[name] or "" for name in COLUMNS] for row in rows)), nl=False)
         case "markdown":
-            click.echo(f"**{_headline(rows)}**\n")
+            say(f"**{_headline(rows)}**\n")
             for row in rows:
                 where = " ".join(code(part) for part in (row["hire"], row["access"] or row["integration"]) if part)
                 by = " by ".join(code(part) for part in ((row["revision"] or "")[:12], row["author"] or "") if part)
                 told = [row["event"], *([code(row["detail"])] if row["detail"] else []), *([f"at {by}"] if by else [])]
-                click.echo(f"- {row['at']} {where}: {', '.join(told)}")
+                say(f"- {row['at']} {where}: {', '.join(told)}")
         case _:
-            click.echo("\n".join([_headline(rows), *_table(rows)]))
+            page([_headline(rows), *_table(rows)])
     return 0
 
 
@@ -133,7 +133,7 @@ def _headline(rows: list[dict[str, Any]]) -> str:
 
 
 def _table(rows: list[dict[str, Any]]) -> list[str]:
-    from reconciler.cli.show import table
+    from reconciler.cli.table import columns
     from reconciler.cli.text import printable
 
     def cells(row: dict[str, Any]) -> list[str]:
@@ -141,4 +141,4 @@ def _table(rows: list[dict[str, Any]]) -> list[str]:
         commit = " ".join(part for part in ((row["revision"] or "")[:12], row["author"]) if part)
         return [printable(cell) for cell in (row["at"], who, row["event"], row["detail"], commit)]
 
-    return table([cells(row) for row in rows]).splitlines()
+    return columns([cells(row) for row in rows])

@@ -31,7 +31,7 @@ def init(asked: Asked, folder: Path) -> int:
     from importlib.resources import files
 
     from reconciler.cli.logs import tell
-    from reconciler.cli.show import emit_json
+    from reconciler.cli.text import emit_json, say
 
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} is not empty: give the name of a new folder")
@@ -44,7 +44,7 @@ def init(asked: Asked, folder: Path) -> int:
     if asked.output == "json":
         emit_json({"folder": str(folder), "files": written, "git": in_git})
     else:
-        click.echo("\n".join(str(folder / name) for name in written))
+        say("\n".join(str(folder / name) for name in written))
     steps = ["" if in_git else "git init", 'git add . && git commit -m "Access as files"', "reconcile validate"]
     tell(f"next, in {folder}:")
     for step in filter(None, steps):

@@ -94,7 +94,7 @@ def set_(asked: Asked, integration: str, recipients: tuple[str, ...]) -> int:
     """
     from reconciler.cli.asked_for import wanted_of
     from reconciler.cli.logs import tell
-    from reconciler.cli.show import emit_json
+    from reconciler.cli.text import emit_json, say
     from reconciler.secrets.write import encrypt_initial_data
 
     place = _Place.of(asked)
@@ -118,7 +118,7 @@ def set_(asked: Asked, integration: str, recipients: tuple[str, ...]) -> int:
         changed = [name for name, value in given.items() if value]
         emit_json({"service": wanted.service, "file": file, "recipients": keys, "set": changed, "missing": missing})
     else:
-        click.echo(file)
+        say(file)
     tell(f"encrypted to {', '.join(keys)}")
     if missing:
         tell(f"still missing: {', '.join(missing)}; run this again for them, the others are kept")
@@ -137,8 +137,7 @@ def check(asked: Asked, integration: str | None) -> int:
     Exits with 1 when something is missing or cannot be opened.
     """
     from reconciler.cli.logs import tell
-    from reconciler.cli.show import emit_json
-    from reconciler.cli.text import code, printable
+    from reconciler.cli.text import code, emit_json, printable, say
     from reconciler.secrets.initial_data import FOLDER
 
     place = _Place.of(asked)
@@ -150,12 +149,12 @@ def check(asked: Asked, integration: str | None) -> int:
             emit_json([each.as_json() for each in found])
         case "markdown":
             lines = [f"- {code(each.service)}: {code(line)}" for each in found for line in each.lines()]
-            click.echo("\n".join([f"**{headline}**", "", *lines]))
+            say("\n".join([f"**{headline}**", "", *lines]))
         case _:
-            click.echo(headline)
+            say(headline)
             for each in found:
                 for line in each.lines():
-                    click.echo(printable(f"{each.service}: {line}"))
+                    say(printable(f"{each.service}: {line}"))
     edits = [path for path in place.checkout.ignored_edits() if path.startswith(f"{FOLDER}/")]
     if edits:
         tell(f"not committed, and so not used yet: {', '.join(edits)}")

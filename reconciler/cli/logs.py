@@ -7,24 +7,46 @@ texts, which may hold anything, pass the redactor. Before a command has one, the
 from __future__ import annotations
 
 import logging
+import os
 import sys
+import threading
 import traceback
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from reconciler.cli.options import Asked
+from reconciler.cli.text import as_json, fit, printable
 
 if TYPE_CHECKING:
-    from collections.abc import MutableMapping
+    from collections.abc import MutableMapping, Sequence
     from types import TracebackType
 
     from reconciler.model.secret import Redactor
 
-__all__ = ["set_up", "shown", "tell", "unexpected"]
+__all__ = ["begin", "set_up", "shown", "tell", "unexpected"]
 
 _redactor: Redactor | None = None
 """What knows the secrets of this process, once a command has one."""
+
+_json = False
+"""Whether every line on standard error is JSON."""
+
+
+def begin(arguments: Sequence[str]) -> None:
+    """Take the log's format from the command line before it is parsed: what is wrong with it is a line too."""
+    global _json, _redactor  # noqa: PLW0603  a process has one standard error
+    _redactor = None
+    chosen = os.environ.get("RECONCILE_LOG_FORMAT")
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=False):
+        name, _, value = argument.partition("=")
+        if name == "--log-format":
+            chosen = value or following
+    _json = chosen == "json"
+    sys.excepthook = unexpected
+    threading.excepthook = lambda told: unexpected(told.exc_type, told.exc_value or told.exc_type(), told.exc_traceback)
+    logging.captureWarnings(True)
 
 
 def set_up(asked: Asked, redactor: Redactor) -> None:
@@ -33,12 +55,13 @@ def set_up(asked: Asked, redactor: Redactor) -> None:
 
     global _redactor  # noqa: PLW0603  a process has one, and an exception that ends it carries none
     _redactor = redactor
-    sys.excepthook = unexpected
     logging.raiseExceptions = False  # a line that cannot be formatted would be repeated raw
 
     def redact(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         shown: dict[str, Any] = redactor.redact_all(event)
-        return shown
+        if asked.log_format == "json":
+            return shown
+        return {key: _one_line(key, value) for key, value in shown.items()}
 
     level = logging.DEBUG if asked.verbose else logging.INFO
     steps: list[Any] = [
@@ -73,9 +96,24 @@ def _plain(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mutab
     return event
 
 
-def tell(text: str) -> None:
+def _one_line(key: str, value: Any) -> Any:
+    """A value as a terminal may show it; only a traceback has lines."""
+    if isinstance(value, list | tuple):
+        return [_one_line(key, item) for item in value]
+    return value if not isinstance(value, str) else fit(value) if key == "exception" else printable(value)
+
+
+def tell(text: str, level: str = "info") -> None:
     """Say something to the person, beside the results."""
-    click.echo(text, err=True)
+    _write("command.error" if level == "error" else "command.note", level, "text", text)
+
+
+def _write(event: str, level: str, key: str, text: str) -> None:
+    if not _json:
+        click.echo(fit(text), err=True)
+        return
+    now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+    click.echo(as_json({key: text, "event": event, "level": level, "timestamp": now}), err=True)
 
 
 def shown(error: Exception) -> str:
@@ -86,11 +124,12 @@ def shown(error: Exception) -> str:
 def unexpected(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """What takes the place of the interpreter's own word on an exception that nobody caught."""
     if issubclass(kind, KeyboardInterrupt):
-        sys.stderr.write("interrupted\n")
+        tell("interrupted")
         return
     if _redactor is None:
         lines = ["Traceback (most recent call last):\n", *traceback.format_tb(trace), f"{kind.__qualname__}\n"]
         text = "".join(lines)
     else:
         text = _redactor.redact("".join(traceback.format_exception(kind, error, trace)))
-    sys.stderr.write(f"{text}this is a fault of the program: please report it with the lines above\n")
+    report = "this is a fault of the program: please report it with the lines above"
+    _write("program.fault", "critical", "exception", text if _json else f"{text}{report}")

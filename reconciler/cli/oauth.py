@@ -49,24 +49,24 @@ def connect(asked: Asked, integration: str, timeout: timedelta) -> int:
     name of a service.
     """
     from reconciler.cli.logs import set_up, tell
+    from reconciler.cli.text import say
     from reconciler.model.secret import Redactor
 
     redactor = Redactor()
     set_up(asked, redactor)
     why = asyncio.run(_connect(asked, redactor, integration, timeout))
     if why:
-        tell(f"error: {integration} is not connected: {redactor.redact(why)}")
+        tell(f"error: {integration} is not connected: {redactor.redact(why)}", "error")
         return 1
     if asked.output != "json":
-        click.echo(f"{integration} is connected")
+        say(f"{integration} is connected")
     return 0
 
 
 async def _connect(asked: Asked, redactor: Any, integration: str, timeout: timedelta) -> str:  # noqa: ASYNC109
     """Begin, and wait; gives why it is not connected, or nothing."""
-    import json
-
     from reconciler.cli.logs import tell
+    from reconciler.cli.text import as_json, say
     from reconciler.engine.accepted import in_force
     from reconciler.engine.connect import begin, beside, outcome
     from reconciler.engine.world import SystemClock, World
@@ -84,7 +84,7 @@ async def _connect(asked: Asked, redactor: Any, integration: str, timeout: timed
                     await stack.enter_async_context(_served(world, settings, tree, held))
                     tell(f"waiting on {settings.listen} to be called back")
                 # The one place where the URL is shown whole: it is the person's to open, client id and state included.
-                click.echo(json.dumps({"url": authorization.url}) if asked.output == "json" else authorization.url)
+                say(as_json({"url": authorization.url}) if asked.output == "json" else authorization.url)
                 with suppress(TimeoutError):
                     async with asyncio.timeout(timeout.total_seconds()):
                         # What happens may happen in another process: there is nothing to wait for but the ledger.

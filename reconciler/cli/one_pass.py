@@ -7,7 +7,7 @@ import gc
 import signal
 from typing import TYPE_CHECKING
 
-from reconciler.cli.options import Asked
+from reconciler.cli.options import Asked, Filter
 from reconciler.model.errors import HeldError, UsageError
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ def one_pass(
     detailed_exitcode: bool,
     yes_really: bool,
     by: str,
+    statuses: tuple[str, ...],
+    only_changes: bool,
 ) -> int:
     """Run one pass, show it, and give its exit code."""
     from reconciler.cli.logs import set_up
@@ -71,7 +73,7 @@ def one_pass(
         if not yes_really:
             raise
         return _leave_word(asked, error)
-    show_report(report, asked, by=by)
+    show_report(report, asked, by=by, only=Filter(frozenset(statuses), only_changes))
     return exit_code(report, detailed=detailed_exitcode)
 
 

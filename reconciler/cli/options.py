@@ -9,7 +9,9 @@ from typing import Any
 
 import click
 
-__all__ = ["Asked", "option", "pass_options", "shared"]
+from reconciler.model.status import Status
+
+__all__ = ["Asked", "Filter", "filters", "option", "pass_options", "shared"]
 
 
 @dataclass(slots=True)
@@ -29,6 +31,19 @@ class Asked:
         return repository(self.path)
 
 
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which grants are shown: of these statuses, where any is named; only those that something is to be done about."""
+
+    statuses: frozenset[str] = frozenset()
+    only_changes: bool = False
+
+    def shows(self, status: str, action: str) -> bool:
+        """Whether a grant is shown."""
+        pending = action not in ("none", "wait")
+        return (not self.statuses or status in self.statuses) and (pending or not self.only_changes)
+
+
 def option(*names: str, **settings: Any) -> Callable[[Any], Any]:
     """An option with its environment variable: RECONCILE_ and the option's long name."""
     long = next(name for name in names if name.startswith("--"))
@@ -45,6 +60,7 @@ def _remember(ctx: click.Context, parameter: click.Parameter, value: Any) -> Non
         setattr(asked, parameter.name or "", value)
 
 
+STATUSES = [str(status) for status in Status]
 OUTPUTS = ("table", "json", "markdown", "csv")
 
 
@@ -81,9 +97,19 @@ def shared(function: Any) -> Any:
     return function
 
 
+def filters(function: Any) -> Any:
+    """Add --status and --only-changes: what is shown, whatever the output."""
+    changes = option("--only-changes", is_flag=True, help="Show only what something is to be done about.")
+    statuses = option(
+        "--status", "statuses", multiple=True, type=click.Choice(STATUSES), metavar="S", help="Show these; repeatable."
+    )
+    return statuses(changes(function))
+
+
 def pass_options(function: Any) -> Any:
     """Add the options of a pass."""
     for add in (
+        filters,
         option("--yes-really", is_flag=True, help="Let a held integration through the guard, once."),
         option("--detailed-exitcode", is_flag=True, help="Exit with 2 when something is to be done."),
         option("--integration", "integrations", multiple=True, metavar="NAME", help="Only this one; repeatable."),

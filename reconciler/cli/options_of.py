@@ -33,8 +33,8 @@ def options(asked: Asked, integration: str, field: str) -> int:
     import asyncio
 
     from reconciler.cli.logs import set_up
-    from reconciler.cli.show import emit_json, table
-    from reconciler.cli.text import code, count, no_csv, printable
+    from reconciler.cli.table import columns
+    from reconciler.cli.text import code, count, emit_json, no_csv, printable, say
     from reconciler.model.secret import Redactor
     from reconciler.requests.template import plain, written
 
@@ -48,10 +48,10 @@ def options(asked: Asked, integration: str, field: str) -> int:
     shown = [[redactor.redact(text) for text in (written(option.value), option.name)] for option in found]
     headline = f"{integration} {field}: {count(len(found), 'choice')}"
     if asked.output == "markdown":
-        click.echo("\n".join([f"**{headline}**", "", *(f"- {code(value)} {code(name)}" for value, name in shown)]))
+        say("\n".join([f"**{headline}**", "", *(f"- {code(value)} {code(name)}" for value, name in shown)]))
     else:
-        click.echo(headline)
-        click.echo(table([[printable(cell) for cell in row] for row in shown]))
+        say(headline)
+        say("\n".join(columns([[printable(cell) for cell in row] for row in shown])))
     return 0
 
 

@@ -21,7 +21,7 @@ def schema(asked: Asked, kind: Literal["manifest", "hire", "sequence", "settings
     For an editor that speaks YAML's language server, as the file's first line:
     `# yaml-language-server: $schema=../.schemas/hire.json`
     """
-    from reconciler.cli.show import emit_json
+    from reconciler.cli.text import emit_json
     from reconciler.repository.schema import json_schema
 
     emit_json(json_schema(kind))

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from reconciler.cli.options import Asked, option, shared
+from reconciler.cli.options import Asked, Filter, filters, option, shared
+
+if TYPE_CHECKING:
+    from reconciler.model.grant import Record
+    from reconciler.repository.files import Files
 
 __all__ = ["status"]
 
@@ -15,9 +19,18 @@ __all__ = ["status"]
 @option("--hire", "hires", multiple=True, metavar="ID", help="Only this one; repeatable.")
 @option("--integration", "integrations", multiple=True, metavar="NAME", help="Only this one; repeatable.")
 @option("--by", type=click.Choice(["person", "integration"]), default="person", help="How rows are grouped.")
+@filters
 @shared
 @click.pass_obj
-def status(asked: Asked, hires: tuple[str, ...], integrations: tuple[str, ...], by: str) -> int:
+def status(
+    asked: Asked,
+    *,
+    hires: tuple[str, ...],
+    integrations: tuple[str, ...],
+    by: str,
+    statuses: tuple[str, ...],
+    only_changes: bool,
+) -> int:
     """Show the ledger: every grant, its status, attempts, retry time and last error.
 
     Asks no service and never makes a state. Exits with 1 where a grant failed, is unknown, blocked or invalid,
@@ -40,8 +53,9 @@ def status(asked: Asked, hires: tuple[str, ...], integrations: tuple[str, ...], 
         last: dict[str, Any] = json.loads(noted) if noted else {"revision": None}
         report = Report(last["revision"], dry_run=False)
         report.problems = [Problem.from_json(problem) for problem in last.get("problems") or ()]
+        files = _files(asked)
         report.rows = [
-            Row.of(record, guarded=record.guarded)
+            Row.of(record, guarded=record.guarded, form=_form(files, record.integration), person=_person(files, record))
             for record in ledger.records(hires or None)
             if not integrations or record.integration in integrations
         ]
@@ -49,5 +63,29 @@ def status(asked: Asked, hires: tuple[str, ...], integrations: tuple[str, ...], 
         report.outdate(stale(ledger))
     if not report.rows and (hires or integrations):
         tell(f"the ledger has no grant of {', '.join((*hires, *integrations))}; `reconcile validate` reads the files")
-    show_report(report, asked, by=by)
+    show_report(report, asked, by=by, only=Filter(frozenset(statuses), only_changes))
     return exit_code(report, detailed=False)
+
+
+def _files(asked: Asked) -> Files | None:
+    """The files in force, for what the ledger does not have: which values are the form's, and names; None for none."""
+    from reconciler.engine.accepted import in_force
+    from reconciler.engine.world import SystemClock, World
+    from reconciler.model.errors import RepositoryError, SettingsError
+    from reconciler.model.secret import Redactor
+
+    world = World(asked.repo, SystemClock(), Redactor())
+    try:
+        return world.reader.load(in_force(world).tree)
+    except (RepositoryError, SettingsError):
+        return None
+
+
+def _form(files: Files | None, integration: str) -> list[str]:
+    loaded = files.manifests.get(integration) if files is not None else None
+    return [field.id for field in loaded.model.form] if loaded is not None else []
+
+
+def _person(files: Files | None, record: Record) -> str:
+    loaded = files.hires.get(record.key.hire) if files is not None else None
+    return loaded.model.full_name if loaded is not None else ""

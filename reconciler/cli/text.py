@@ -1,25 +1,124 @@
-"""Text that came out of files, made fit for a terminal, for Markdown and for a CI log.
+"""Text that came out of files, made fit for the medium it leaves to: a terminal, JSON, CSV, Markdown, a CI log.
 
-Whoever opens a pull request chooses names and values. None of them may move a cursor, close a list, call somebody with
-`@`, or pass for a command of the CI system.
+Whoever opens a pull request chooses names and values. None of them may move a cursor, turn the direction of a line,
+close a list, call somebody with `@`, be a formula, or pass for a command of the CI system. Everything that a command
+writes leaves through `say`, `emit_json`, `as_csv` or `logs.tell`; Markdown is made of `code` and `cell`.
 """
 
 from __future__ import annotations
 
+import csv
+import io
+import json
+import os
 import re
-from collections.abc import Iterable
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import click
 
 from reconciler.cli.options import Asked
 from reconciler.model.errors import Problem, UsageError
 
-__all__ = ["annotation", "clipped", "code", "count", "fold", "no_csv", "printable"]
+__all__ = [
+    "annotation",
+    "as_csv",
+    "as_json",
+    "cell",
+    "clipped",
+    "code",
+    "count",
+    "emit_json",
+    "fit",
+    "fold",
+    "no_csv",
+    "printable",
+    "say",
+    "wrapped",
+]
 
 _TICKS = re.compile(r"`+")
+_COMMAND = re.compile(r"^(\s*)::")
+_UNSHOWN = re.compile(r"[^ -~]")
+"""What may be unfit to be printed; all else is plain ASCII."""
+_FORMULA = frozenset("=+-@\t\r\n")
 
 
 def printable(text: str) -> str:
     """One line without anything that a terminal would act on: what cannot be printed becomes a blank or `�`."""
+    if text.isprintable():
+        return text
     return "".join(char if char.isprintable() else " " if char in "\n\t" else "�" for char in text)
+
+
+def fit(text: str) -> str:
+    """Lines that a terminal or a CI log takes for nothing but text."""
+    lines = map(printable, text.split("\n"))
+    return "\n".join(map(_no_command, lines) if os.environ.get("GITHUB_ACTIONS") == "true" else lines)
+
+
+def _no_command(line: str) -> str:
+    """GitHub's runners take a line that begins with `::`, and `##[` anywhere, for a command to them."""
+    return _COMMAND.sub(r"\1: :", line).replace("##[", "# #[")
+
+
+def say(text: str) -> None:
+    """Write results that people read to standard output."""
+    click.echo("\n".join(part for line in fit(text).split("\n") for part in wrapped(line)))
+
+
+def wrapped(line: str, before: str = "", below: str | None = None) -> list[str]:
+    """A line as wide as the terminal, broken between words only; into a pipe as it is.
+
+    `before` stands on the first line, and what follows stands `below`, by default a little further in.
+    """
+    width = shutil.get_terminal_size().columns
+    if not sys.stdout.isatty() or len(before) + len(line) <= width:
+        return [f"{before}{line}".rstrip()]
+    if below is None:
+        below = " " * (len(line) - len(line.lstrip()) + 4)
+    return textwrap.wrap(
+        line,
+        max(width, len(before) + 1, len(below) + 1),
+        initial_indent=before,
+        subsequent_indent=below,
+        break_long_words=False,
+        break_on_hyphens=False,
+    ) or [before.rstrip()]
+
+
+def as_json(value: Any, indent: int | None = None) -> str:
+    """JSON in which everything that cannot be printed is escaped, as a terminal may show it."""
+    return _UNSHOWN.sub(_escape, json.dumps(value, indent=indent, ensure_ascii=False))
+
+
+def _escape(match: re.Match[str]) -> str:
+    return match[0] if match[0] == "\n" or match[0].isprintable() else json.dumps(match[0])[1:-1]
+
+
+def emit_json(value: Any) -> None:
+    """Write one JSON document."""
+    click.echo(as_json(value, indent=2))
+
+
+def as_csv(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """CSV that a spreadsheet opens without running anything: what looks like a formula is quoted as text.
+
+    Line breaks stay, for a cell may have them; what else cannot be printed does not.
+    """
+    out = io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow(columns)
+    writer.writerows([_cell(text) for text in row] for row in rows)
+    return out.getvalue()
+
+
+def _cell(text: str) -> str:
+    clean = _UNSHOWN.sub(lambda match: match[0] if match[0] in "\t\r\n" or match[0].isprintable() else "�", text)
+    return f"'{clean}" if clean[:1] in _FORMULA or clean.lstrip()[:1] in _FORMULA else clean
 
 
 def clipped(text: str, width: int) -> str:
@@ -36,6 +135,11 @@ def code(text: str) -> str:
     ticks = "`" * (1 + max((len(run) for run in _TICKS.findall(text)), default=0))
     pad = " " if text[0] in "` " or text[-1] in "` " else ""
     return f"{ticks}{pad}{text}{pad}{ticks}"
+
+
+def cell(text: str) -> str:
+    """Inline code within a table, which no `|` in it can end; nothing where there is nothing."""
+    return code(text).replace("|", "\\|") if text else ""
 
 
 def fold(title: str, lines: Iterable[str]) -> list[str]:
@@ -56,7 +160,8 @@ def annotation(problem: Problem) -> str:
 
 
 def _escaped(text: str, signs: str = "") -> str:
-    for sign in f"%\r\n{signs}":
+    text = printable(text)
+    for sign in f"%{signs}":
         text = text.replace(sign, f"%{ord(sign):02X}")
     return text
 

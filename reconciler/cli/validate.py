@@ -28,8 +28,7 @@ def validate(asked: Asked, rev: str | None) -> int:
     """
     from datetime import UTC, datetime
 
-    from reconciler.cli.show import emit_json
-    from reconciler.cli.text import annotation, no_csv
+    from reconciler.cli.text import annotation, emit_json, no_csv, say
     from reconciler.engine.review import hosts_of, problems_of
     from reconciler.model.errors import SettingsError, Severity
     from reconciler.repository.files import Reader
@@ -50,7 +49,7 @@ def validate(asked: Asked, rev: str | None) -> int:
     if asked.output == "json":
         emit_json({"problems": [each.as_json() for each in problems], "hosts": [host.as_json() for host in hosts]})
     else:
-        click.echo("\n".join(_markdown(problems, hosts) if asked.output == "markdown" else _table(problems, hosts)))
+        say("\n".join(_markdown(problems, hosts) if asked.output == "markdown" else _table(problems, hosts)))
         if os.environ.get("GITHUB_ACTIONS") == "true":
             for problem in problems:
                 click.echo(annotation(problem))

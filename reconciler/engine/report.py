@@ -58,6 +58,7 @@ class Row:
         grant: Grant | None = None,
         guarded: bool = False,
         form: Iterable[str] = (),
+        person: str = "",
         asks: Callable[[], tuple[Mapping[str, Any], ...]] = tuple,
     ) -> Row:
         """The row of a record; whose it is and where it stands as the `grant` has it, where there is one.
@@ -85,7 +86,7 @@ class Row:
             guarded=guarded,
             since=record.confirmed_at or record.executed_at,
             revision=record.revision,
-            name=_name(record, grant),
+            name=person or _name(record, grant),
             values=values,
             asks=asks,
         )
@@ -176,13 +177,13 @@ class Report:
         broken = any(problem.severity is Severity.ERROR for problem in self.problems)
         return bool(self.failures) or broken or any(row.status in FAULTS or row.guarded for row in self.rows)
 
-    def as_json(self) -> dict[str, Any]:
-        """The object of docs/commands.md, "JSON"."""
+    def as_json(self, shown: Iterable[Row] | None = None) -> dict[str, Any]:
+        """The object of docs/commands.md, "JSON"; with `shown` the grants are those, and the counts are of all."""
         return {
             "revision": self.revision,
             "dry_run": self.dry_run,
             "summary": self.summary,
-            "grants": [row.as_json() for row in self.rows],
+            "grants": [row.as_json() for row in (self.rows if shown is None else shown)],
             "problems": [problem.as_json() for problem in self.problems],
             "refused": None if self.refused is None else asdict(self.refused),
             "stale": None if self.stale is None else asdict(self.stale),

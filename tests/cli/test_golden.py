@@ -168,20 +168,6 @@ def test_text_from_files_moves_no_cursor_and_ends_no_row(
     assert not any(line.startswith("| a row") for line in out.splitlines())
 
 
-def test_the_author_is_told_from_the_ledger_where_git_has_forgotten_the_commit(team: Repo, call: Call) -> None:
-    call(team)
-    who = team.git("log", "-1", "--format=%an <%ae>")
-    for line in csv.DictReader(io.StringIO(call(team, "status", "--output", "csv").out)):
-        assert line["author"] == who
-    team.git("checkout", "--quiet", "--orphan", "other")
-    team.commit("a history rewritten")
-    team.git("branch", "-D", "main")
-    team.git("reflog", "expire", "--expire=now", "--all")
-    team.git("gc", "--quiet", "--prune=now")
-    lines = list(csv.DictReader(io.StringIO(call(team, "status", "--output", "csv").out)))
-    assert {line["author"] for line in lines if line["hire"] in ("ada", "bob")} == {who}
-
-
 def in_a_terminal(repo: Repo, *arguments: str, **env: str) -> str:
     """What the program writes to a terminal of its own."""
     ours, theirs = pty.openpty()
@@ -247,9 +233,8 @@ def test_a_reader_that_leaves_is_no_fault(team: Repo, call: Call, arguments: str
                 rows=[row("ada"), row("bob", Status.RETRYING, action=Action.WAIT)],
                 problems=[Problem("hires/dan.yaml", 1, "email: not an address")],
                 failures=1,
-                executed=1,
             ),
-            "2 grants at aaaaaaaaaaaa: 1 present, 1 retrying; 1 executed, 1 failed in this pass; 1 problem in files",
+            "2 grants at aaaaaaaaaaaa: 1 present, 1 retrying; 1 attempt failed in this pass; 1 problem in files",
         ),
     ],
     ids=["nothing", "nothing planned", "one", "a pass"],

@@ -34,6 +34,8 @@ FLAGS = {
     "integrations": ["--integration=tool", "--integration=nowhere"],
     "detailed_exitcode": ["--detailed-exitcode"],
     "yes_really": ["--yes-really"],
+    "statuses": ["--status=missing", "--status=gone"],
+    "only_changes": ["--only-changes"],
     "verbose": ["-v"],
     "log_format": ["--log-format=json"],
     "output": ["--output=json", "--output=markdown", "--output=csv"],
@@ -43,7 +45,7 @@ FLAGS = {
 """The options of a pass, by their parameters' names, as they are tried beside `--dry-run`."""
 
 READERS = [
-    ("status", ["hires", "integrations", "by", "output", "verbose", "log_format"]),
+    ("status", ["hires", "integrations", "by", "statuses", "only_changes", "output", "verbose", "log_format"]),
     ("history", ["hires", "integrations", "output", "verbose", "log_format"]),
     ("history --since=1d", ["hires", "integrations", "output", "verbose", "log_format"]),
     ("explain ada tool", ["output", "verbose", "log_format"]),

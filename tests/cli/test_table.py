@@ -1,0 +1,163 @@
+"""A long report: the summary first, then what is to be done or needs a person; the rest as a count."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import pty
+import struct
+import termios
+from fcntl import ioctl
+from pathlib import Path
+from subprocess import Popen
+
+import pytest
+
+from reconciler.cli.options import Asked, Filter
+from reconciler.cli.show import COLUMNS, show_report
+from reconciler.engine.report import Report
+from reconciler.model.status import Action, Status
+from tests.cli.conftest import Call
+from tests.cli.test_golden import row
+from tests.repo import PROGRAM, Repo
+
+
+def report(*, dry_run: bool = True) -> Report:
+    found = Report("a" * 40, dry_run=dry_run)
+    found.rows = [row(f"h{number:04}") for number in range(2000)]
+    found.rows += [
+        row("late", Status.SCHEDULED, action=Action.WAIT),
+        row("new", Status.MISSING, action=Action.EXECUTE, reason="exists check: not found"),
+        row("gone", Status.MISSING, reason="drift: the account was there and is gone"),
+        row("left", Status.ORPHANED, reason="no longer in git"),
+        row("bad", Status.FAILED, integration="chat", access="chat", reason="answered 500"),
+        row("stuck", Status.SUSPENDED, integration="chat", access="chat", guarded=True, reason="held by the guard"),
+    ]
+    return found
+
+
+def test_two_thousand_people_are_a_summary_and_what_is_to_be_done(
+    repo: Repo, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show_report(report(), Asked(path=repo.root))
+    assert capsys.readouterr().out.splitlines() == [
+        "dry run at aaaaaaaaaaaa: 2000 present, 2 missing, 1 failed, 1 scheduled, 1 orphaned, 1 suspended; 1 to do",
+        "needs a person: 1 gone at the service (left as it is), 1 orphaned (no longer in git, still there), 1 failed",
+        "held by the guard: 1 of chat",
+        "chat: 1 failed, 1 suspended",
+        "saas: 2000 present, 2 missing, 1 scheduled, 1 orphaned",
+        "",
+        "bad <bad@example.com>",
+        "  chat  failed  answered 500",
+        "",
+        "gone <gone@example.com>",
+        "  saas  missing  drift: the account was there and is gone",
+        "",
+        "left <left@example.com>",
+        "  saas  orphaned  no longer in git",
+        "",
+        "new <new@example.com>",
+        "  saas  missing → execute  exists check: not found",
+        "",
+        "stuck <stuck@example.com>",
+        "  chat  suspended  held by the guard",
+        "",
+        "nothing to do or to decide about 2001 grants: 2000 present, 1 scheduled",
+    ]
+
+
+def test_many_things_to_do_have_a_line_each(repo: Repo, capsys: pytest.CaptureFixture[str]) -> None:
+    found = Report("a" * 40, dry_run=True)
+    found.rows = [row(f"h{number:02}", Status.MISSING, action=Action.EXECUTE) for number in range(20)]
+    show_report(found, Asked(path=repo.root))
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 22
+    assert lines[2] == "h00/saas  missing → execute"
+
+
+@pytest.mark.parametrize("output", ["table", "json", "markdown", "csv"])
+@pytest.mark.parametrize(
+    ("only", "shown"),
+    [
+        (Filter(frozenset({"failed", "orphaned"})), {"left", "bad"}),
+        (Filter(only_changes=True), {"new"}),
+        (Filter(frozenset({"failed"}), only_changes=True), set()),
+    ],
+    ids=["statuses", "changes", "both"],
+)
+def test_only_what_was_asked_for_is_shown(
+    repo: Repo, capsys: pytest.CaptureFixture[str], output: str, only: Filter, shown: set[str]
+) -> None:
+    show_report(report(), Asked(path=repo.root, output=output), only=only)
+    out = capsys.readouterr().out
+    assert {
+        name for name in ("late", "new", "gone", "left", "bad", "stuck", "h0001") if f"{name}@example.com" in out
+    } == shown
+    if output != "csv":
+        assert "2000" in out, "the counts are of all"
+
+
+def test_a_status_that_there_is_not_is_wrong_usage(repo: Repo, call: Call) -> None:
+    repo.hire("ada")
+    done = call(repo, "status", "--status", "gone")
+    assert done.code == 64
+    assert "'gone' is not one of 'present'" in done.err
+
+
+def test_the_columns_of_csv(repo: Repo, capsys: pytest.CaptureFixture[str]) -> None:
+    found = Report("a" * 40, dry_run=True, rows=[row("ada", name="Ada L", values={"TEAM": "1"}, revision="b" * 40)])
+    show_report(found, Asked(path=repo.root, output="csv"))
+    (line,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
+    assert tuple(line) == COLUMNS == (
+        "hire", "name", "email", "access", "integration", "values", "status", "action", "since",
+        "granted_in", "author", "approved_by", "checked_at", "reason", "source",
+    )  # fmt: skip
+    assert (line["name"], line["values"], line["source"]) == ("Ada L", '{"TEAM": "1"}', "hires/ada.yaml:5")
+    assert (line["granted_in"], line["author"], line["approved_by"]) == ("", "", "")
+
+
+def at_a_terminal(repo: Repo, *arguments: str, columns: int = 60, lines: int = 24, **env: str) -> str:
+    """What a program writes to a terminal of this size, its standard input too."""
+    ours, theirs = pty.openpty()
+    ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+    environment = {name: value for name, value in repo.environment(env).items() if name not in ("COLUMNS", "LINES")}
+    process = Popen([PROGRAM, *arguments], cwd=repo.root, env=environment, stdin=theirs, stdout=theirs)
+    os.close(theirs)
+    text = b""
+    while True:
+        try:
+            part = os.read(ours, 4096)
+        except OSError:
+            break
+        text += part
+    os.close(ours)
+    process.wait(30)
+    return text.decode().replace("\r\n", "\n")
+
+
+@pytest.fixture
+def wordy(repo: Repo) -> Repo:
+    repo.manifest("saas", {"execute": [{"url": "https://saas.example.com/"}]})
+    for number in range(40):
+        repo.hire(f"p{number:02}", {"integration": "saas", "needs": [f"a-name-that-this-hire-does-not-have-{number}"]})
+    repo.commit()
+    return repo
+
+
+def test_a_terminal_breaks_lines_between_words(wordy: Repo, call: Call) -> None:
+    piped = call(wordy, "--dry-run").out
+    shown = at_a_terminal(wordy, "--dry-run", PAGER="cat", TERM="dumb")
+    assert shown.split() == piped.split(), "every word is whole"
+    assert max(map(len, piped.splitlines())) > 100
+    assert [line for line in shown.splitlines() if len(line) > 60 and len(line.split()) > 1] == []
+
+
+def test_long_output_goes_through_the_pager(wordy: Repo, tmp_path: Path) -> None:
+    pager = tmp_path / "pager"
+    pager.write_text("#!/bin/sh\necho PAGED; cat\n")
+    pager.chmod(0o755)
+    for words in (["--dry-run"], ["history"]):
+        long = at_a_terminal(wordy, *words, PAGER=str(pager), TERM="xterm")
+        assert ("PAGED" in long) == (words == ["--dry-run"]), long
+    assert "PAGED" not in at_a_terminal(wordy, "--dry-run", lines=500, PAGER=str(pager), TERM="xterm")

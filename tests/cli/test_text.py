@@ -1,0 +1,99 @@
+"""Text leaves fit for its medium: a terminal, JSON, CSV, Markdown, a CI log."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from reconciler.cli.text import annotation, as_csv, as_json, cell, code, fit
+from reconciler.model.errors import Problem
+from tests.cli.conftest import Call
+from tests.repo import Repo
+
+WILD = {
+    "escape": "\x1b[2J",
+    "C1": "\x9b31m",
+    "bidi": "\u202eevil",
+    "isolate": "\u2066x\u2069",
+    "line separator": "a\u2028b",
+    "bell": "\x07",
+    "half a character": "\ud800",
+}
+
+
+@pytest.mark.parametrize("text", WILD.values(), ids=WILD)
+def test_a_terminal_gets_nothing_to_act_on(text: str) -> None:
+    assert fit(f"a {text}\nb").replace("\n", "").isprintable()
+    assert as_json({text: [text]}, indent=2).replace("\n", "").isprintable()
+    assert json.loads(as_json({text: [text]})) == {text: [text]}
+    assert as_csv(["a"], [[text]]).replace("\r\n", "").isprintable()
+    assert annotation(Problem("f", 1, text)).isprintable()
+
+
+def test_json_leaves_letters_alone() -> None:
+    assert as_json({"name": "Zoë 李 🙂"}) == '{"name": "Zoë 李 🙂"}'
+
+
+@pytest.mark.parametrize("text", ["=1", " =1", "+1", "-1", "\t=1"])
+def test_a_cell_is_no_formula(text: str) -> None:
+    assert as_csv(["a"], [[text]]).splitlines()[1].lstrip('"').startswith("'")
+
+
+def test_markdown_calls_nobody_and_ends_nothing() -> None:
+    assert code("@team <b> [x](y)") == "`@team <b> [x](y)`"
+    assert code("``` @team") == "```` ``` @team````".replace("@team````", "@team ````")
+    assert cell("a | b\n| c") == "`a \\| b \\| c`"
+    assert cell("") == ""
+
+
+@pytest.mark.parametrize("line", ["::error::x", "  ::set-output name=a::b", "x ##[error]y"])
+def test_a_line_is_no_command_to_githubs_runners(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert fit(line) == line
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    assert not fit(line).lstrip().startswith("::")
+    assert "##[" not in fit(line)
+
+
+@pytest.fixture
+def wild(repo: Repo) -> Repo:
+    """A branch whose setting has a key that would clear the screen."""
+    repo.manifest("saas", {"execute": [{"url": "https://saas.example.com/"}]})
+    repo.hire("ada", "saas")
+    repo.write("config/reconciler.yaml", '"in\\e[2Jterval\\u202e": 1m\n')
+    repo.commit()
+    return repo
+
+
+@pytest.mark.parametrize("words", [["validate"], ["--dry-run"], ["status"], ["explain", "ada", "saas"]])
+@pytest.mark.parametrize("form", ["console", "json"])
+def test_a_settings_key_moves_no_cursor(wild: Repo, call: Call, words: list[str], form: str) -> None:
+    for github in ("", "true"):
+        done = call(wild, *words, "--log-format", form, env={"GITHUB_ACTIONS": github})
+        assert done.code == 1
+        assert "terval" in done.out + done.err
+        assert (done.out + done.err).replace("\n", "").isprintable()
+
+
+LINES = {
+    "usage": ["stauts"],
+    "no such option": ["--dry-rum"],
+    "error": ["--repo", "nowhere", "status"],
+    "ignored edits": ["--dry-run"],
+    "no grant": ["status", "--hire", "nobody"],
+    "settings": ["--dry-run", "--worktree"],
+}
+
+
+@pytest.mark.parametrize("words", LINES.values(), ids=LINES)
+@pytest.mark.parametrize("how", ["option", "joined", "environment"])
+def test_every_line_of_the_log_is_json(repo: Repo, call: Call, words: list[str], how: str) -> None:
+    repo.manifest("saas", {"execute": [{"url": "https://saas.example.com/"}]})
+    repo.hire("ada", {"integration": "saas", "at": "2999-01-01"})
+    repo.commit()
+    repo.write("config/reconciler.yaml", "intervall: 1m\n")
+    option = {"option": ["--log-format", "json"], "joined": ["--log-format=json"], "environment": []}[how]
+    done = call(repo, *option, *words, env={"RECONCILE_LOG_FORMAT": "json"} if how == "environment" else None)
+    assert done.err
+    for line in done.err.splitlines():
+        assert json.loads(line).keys() >= {"event", "level", "timestamp"}
