@@ -24,7 +24,7 @@ from reconciler.model.clock import Clock, Stopped, stamp
 from reconciler.model.errors import Blocked, RequestFailed, SecretsError
 from reconciler.model.grant import Decision, Outcome, Record, Step
 from reconciler.model.manifest import Condition, Notification, Request, Revoke
-from reconciler.model.scope import Layer, Scope, walk
+from reconciler.model.scope import Layer, Scope
 from reconciler.model.secret import Redactor
 from reconciler.model.status import Event
 from reconciler.requests.client import Answer
@@ -227,9 +227,9 @@ class Actor:
 
     def _store(self, run: _Run, request: Request, answer: Answer) -> str | None:
         """Save what `store_data` names; gives the path that is not there, or None."""
-        body, memory, key = answer.json(), run.memory, run.attempt.key
+        memory, key = run.memory, run.attempt.key
         for name, path in request.store_data.items():
-            value = walk(body, path)
+            value = answer.at(path)
             if value is None:
                 return path
             memory.stored[name] = value

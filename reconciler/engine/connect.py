@@ -121,6 +121,8 @@ def _begun(connects: Connects, service: str, state: str) -> str:
 def _authorizer(world: World, settings: Settings, tree: Tree, held: Held, name: str) -> Authorizer:
     vault = held.sealing.vault
     integration = _named(world, settings, tree, held, name)
+    if integration.connection is not None and integration.connection.fetches:
+        raise UsageError(f"{name} needs no connection: with grant: client_credentials its token is fetched when needed")
     scope = integration.scope((), {})
     return Authorizer(
         integration.service,

@@ -159,7 +159,7 @@ class Integration:
             own = (*own, token)
         if self.initial is not None:
             own = (*own, self.initial)
-        known = {"oauth", "redirect_url"} if self.connection else {"redirect_url"}
+        known = {"redirect_url"} if self.connection is None or self.connection.fetches else {"oauth", "redirect_url"}
         return Scope((*own, *layers), (self.deferred - known) | lent, saved=saved(stored))
 
     def prepare(self, grant: Grant, stored: Mapping[str, Any], *, whole: bool, lending: Lending = NOTHING) -> Prepared:
@@ -237,7 +237,7 @@ class Integration:
                 Scope(grant.layers).look_up(info.id)
             except MissingVariable as error:
                 raise Blocked(f"the hire gives no extra.{info.id}, which {self.file} asks for") from error
-        connected = self.connection is not None and self.connection.layer() is not None
+        connected = self.connection is not None and (self.connection.fetches or self.connection.layer() is not None)
         shared = self.connection is not None and "oauth" in self.used
         if not connected and (self.manifest.oauth is not None or shared):
             raise Blocked(f"not connected: run `reconcile oauth connect {self.service}`")

@@ -120,6 +120,17 @@ class Checker:
         found = await self.listings.invitation(integration, prepared, prepared.check.wanted)
         return Unknown(self.redactor.redact(found.reason)) if isinstance(found, Unknown) else found
 
+    async def token(self, integration: Integration) -> Unknown | None:
+        """Fetch the token of a service that is connected without a person, where none is stored; why there is none."""
+        connection = integration.connection
+        if connection is None or not connection.fetches or connection.layer() is not None:
+            return None
+        try:
+            await connection.fresh()
+        except (Blocked, RequestFailed) as error:
+            return Unknown(self.redactor.redact(str(error)))
+        return None
+
     async def options(self, integration: Integration, field_id: str) -> list[Option] | Unknown:
         """The options that the service offers for a form field; asked for once a pass."""
         key = (integration.name, field_id)

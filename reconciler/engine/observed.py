@@ -221,7 +221,9 @@ class Walk:
         stored = self._stored_of(grant.key, grant.service, lending)
         try:
             integration.ready(grant)
-            resolved = await self._checker.resolved(integration, grant, all_choices=False)
+            resolved = await self._checker.token(integration) or await self._checker.resolved(
+                integration, grant, all_choices=False
+            )
             if isinstance(resolved, Unknown):
                 return Planned(grant, record, judge(record, resolved, self._policy, texts=integration.texts), resolved)
             prepared = integration.prepare(resolved, stored, whole=record is None or record.may_run, lending=lending)
@@ -361,6 +363,8 @@ class Walk:
             decision = Decision(Status.ORPHANED, Action.NONE, f"no longer in git, and {why}")
             return Planned(bare, record, decision, wanted=False)
         try:
+            if (lacking := await self._checker.token(integration)) is not None:
+                raise Blocked(lacking.reason)
             lending = self._lending(record.key, record.service, record.needs)
             stored = self._stored_of(record.key, record.service, lending)
             prepared = integration.prepare_orphan(record, stored, lending.entries)

@@ -47,6 +47,9 @@ WAITS = 3
 BODIES = frozenset({"POST", "PUT", "PATCH"})
 """Methods whose request says that it has no body, where it has none."""
 
+PAUSES = frozenset({403, 429, 503})
+"""Statuses with which services ask for a pause; a 403 is one where it has a Retry-After (docs/manifest.md)."""
+
 MOVED = frozenset({301, 302, 303, 307, 308})
 
 
@@ -163,9 +166,9 @@ class Client:
         return [*(header for header in headers if header[0].lower() not in names), *given]
 
     def _pause(self, answer: Answer) -> timedelta | None:
-        """What a 429 or a 503 asks to wait, where it is at most a minute."""
+        """What an answer asks to wait, where it is at most a minute."""
         asked = answer.headers.get("retry-after", "").strip()
-        if answer.status not in (429, 503) or not asked:
+        if answer.status not in PAUSES or not asked:
             return None
         if asked.isascii() and asked.isdigit():
             pause: timedelta | None = timedelta(seconds=int(asked[:6]))

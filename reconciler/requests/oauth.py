@@ -24,7 +24,7 @@ from reconciler.model.manifest import Manifest
 from reconciler.model.scope import Layer, Scope
 from reconciler.model.secret import Redactor
 from reconciler.requests.client import Client
-from reconciler.requests.token_request import LONGEST, TokenRefused, ask_for_token, secrets_of
+from reconciler.requests.token_request import LONGEST, TokenRefused, ask_for_token, secrets_of, with_grant
 
 __all__ = ["Connection", "TokenStore", "Turn", "connect_again", "stored_record", "token_layer"]
 
@@ -125,7 +125,11 @@ class Connection:
         Raises RequestFailed where the token has expired and is not refreshed: it cannot be, or this is a dry run.
         """
         record, left = self._record, self._left()
-        if record is not None and left is not None and left < ENOUGH:
+        if record is None and self.fetches:
+            failure = await self._renew(None)
+            if failure is not None:
+                raise failure
+        elif left is not None and left < ENOUGH:
             failure = await self._renew(record)
             left = self._left()
             if failure is not None and left is not None and left <= timedelta():
@@ -139,7 +143,7 @@ class Connection:
         """
         task = asyncio.current_task()
         refused = self._given.get(task, self._record) if task is not None else self._record
-        if refused is None:
+        if refused is None and not self.fetches:
             raise RequestFailed(f"not connected: {connect_again(self.service)}", left=False)
         failure = await self._renew(refused)
         if failure is not None:
@@ -149,7 +153,12 @@ class Connection:
             raise RequestFailed(f"not connected: {connect_again(self.service)}", left=False)
         return layer
 
-    async def _renew(self, used: Stored) -> RequestFailed | None:
+    @property
+    def fetches(self) -> bool:
+        """Whether the token is fetched when it is needed, without a person who connects."""
+        return self._manifest.oauth is not None and self._manifest.oauth.grant is not None
+
+    async def _renew(self, used: Stored | None) -> RequestFailed | None:
         """See to a newer token than the one that was used; gives why there is none.
 
         A caller that is cancelled leaves the refresh to end by itself: a service that hands out a new refresh token
@@ -160,7 +169,7 @@ class Connection:
         task.add_done_callback(self._turn.running.discard)
         return await asyncio.shield(task)
 
-    async def _take_turn(self, used: Stored, made: int) -> RequestFailed | None:
+    async def _take_turn(self, used: Stored | None, made: int) -> RequestFailed | None:
         async with self._turn.lock:
             self._load()
             if self._record != used:
@@ -172,25 +181,33 @@ class Connection:
             self._turn.failure = failure
             return failure
 
-    async def _refresh(self, used: Stored) -> RequestFailed | None:
+    async def _refresh(self, used: Stored | None) -> RequestFailed | None:
         oauth = self._manifest.oauth
         if oauth is None or oauth.renewal is None:
             return RequestFailed(connect_again(self.service), left=False)
         if not self._renewing:
-            return RequestFailed("a dry run refreshes none", left=False)
-        scope = self._scope.over(token_layer(self.service, used["reply"]))
+            why = "a dry run fetches none" if used is None else "a dry run refreshes none"
+            return RequestFailed(f"no token is stored, and {why}" if used is None else why, left=False)
+        scope = self._scope if used is None else self._scope.over(token_layer(self.service, used["reply"]))
+        call = with_grant(oauth.renewal, oauth.grant) if oauth.grant is not None else oauth.renewal
         asked_at = self._clock.now()  # a lifetime counts from before the answer was on its way
         try:
-            reply = await ask_for_token(self._client, oauth.renewal, scope, self._manifest)
-        except (TokenRefused, Blocked) as error:
-            return RequestFailed(f"it cannot be refreshed: {error}; {connect_again(self.service)}", left=False)
-        except RequestFailed as error:
-            return RequestFailed(f"it cannot be refreshed now: {error}", left=False)
+            reply = await ask_for_token(self._client, call, scope, self._manifest)
+        except (TokenRefused, Blocked, RequestFailed) as error:
+            return self._no_token(error)
         self._redactor.learn(secrets_of(reply))
         if self._tokens.load() == used:  # whoever connected anew in the meantime wants that one
             self._tokens.save(stored_record(reply, used, asked_at))
         self._load()
         return None
+
+    def _no_token(self, error: RequestFailed | Blocked) -> RequestFailed:
+        """Why there is no newer token, and what to do where a person has to do something."""
+        if self.fetches:
+            return RequestFailed(f"no token could be fetched: {error}", left=False)
+        if isinstance(error, TokenRefused | Blocked):
+            return RequestFailed(f"it cannot be refreshed: {error}; {connect_again(self.service)}", left=False)
+        return RequestFailed(f"it cannot be refreshed now: {error}", left=False)
 
     def _give(self) -> Layer | None:
         """The layer, remembered as what this task uses: who is refused knows then whether it was the token of now."""

@@ -1,20 +1,23 @@
 """Listings that come in pages, and a choice's options, which are one.
 
-Both ways of paging (docs/manifest.md): the answer holds the whole next URL, or a token that `next_page` takes. Either
-way the next URL is checked against the allowed hosts before anything is sent to it, and a service that leads round in a
-circle or on for ever is stopped.
+The ways of paging (docs/manifest.md): the answer holds the whole next URL, in its content or its Link header, or a
+token that `next_page` or `data` takes; or a parameter of the URL counts up. The next URL is checked against the allowed
+hosts before anything is sent to it, and a service that leads round in a circle or on for ever is stopped.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import urljoin
+from urllib.parse import quote, unquote, urljoin
 
 from reconciler.model.errors import Blocked, RequestFailed
 from reconciler.model.manifest import AnyPaged, FormField, Manifest
+from reconciler.model.request import PAGE_TOKEN, CountUp
 from reconciler.model.scope import Layer, Scope, walk
+from reconciler.model.template import PLACEHOLDER, names
 from reconciler.requests.answer import Answer
 from reconciler.requests.client import Client
 from reconciler.requests.render import Wire, render
@@ -40,20 +43,28 @@ async def items(client: Client, call: AnyPaged, scope: Scope, manifest: Manifest
     Raises Blocked where the first page cannot be asked for, and RequestFailed for a page that fails, is not JSON, has
     no list at `data_from`, or leads to where it must not lead.
     """
-    wire = render(call, scope, manifest)
-    seen: set[str] = set()
+    wire = _first(call, scope, manifest)
+    seen: set[tuple[str, bytes | None]] = set()
+    before: list[Any] = []
+    read = 0
     for number in range(1, MOST_PAGES + 1):
-        if wire.url in seen:
+        if (wire.url, wire.content) in seen:
             raise RequestFailed(f"{wire.shown_url}: page {number} is one that was read before", left=True)
-        seen.add(wire.url)
-        content = await _page(client, call, wire, number)
-        found = walk(content, call.data_from)
+        seen.add((wire.url, wire.content))
+        answer = await _page(client, call, wire, number)
+        found = walk(answer.json(), call.data_from)
         if not isinstance(found, list):
             where = f"at {call.data_from}" if call.data_from else "in the answer"
             raise RequestFailed(f"{wire.shown_url}: page {number} has no list {where}", left=True)
+        if call.count_up is not None and found and found == before:
+            raise RequestFailed(f"{wire.shown_url}: page {number} equals the one before", left=True)
         for item in found:
             yield item
-        following = _next(call, wire, scope, manifest, content, number)
+        read, before = read + len(found), found
+        if call.count_up is not None:
+            following = _counted_on(call.count_up, wire, answer, number, read) if found else None
+        else:
+            following = _next(call, wire, scope, manifest, answer, number)
         if following is None:
             return
         wire = following
@@ -71,8 +82,52 @@ async def options(client: Client, field: FormField, scope: Scope, manifest: Mani
     return found
 
 
-async def _page(client: Client, call: AnyPaged, wire: Wire, number: int) -> Any:
-    """One page's content."""
+def _first(call: AnyPaged, scope: Scope, manifest: Manifest) -> Wire:
+    """The first page's request: a token in its data is null, and a count begins."""
+    if PAGE_TOKEN in names(call.data):
+        call = call.model_copy(update={"data": _without_token(call.data)})
+    wire = render(call, scope, manifest)
+    return wire if call.count_up is None else replace(wire, url=_counted(wire.url, call.count_up, call.count_up.first))
+
+
+def _without_token(data: Any) -> Any:
+    match data:
+        case str():
+            whole = PLACEHOLDER.fullmatch(data)
+            if whole is not None and whole[1] == PAGE_TOKEN:
+                return None
+            return PLACEHOLDER.sub(lambda found: "null" if found[1] == PAGE_TOKEN else found[0], data)
+        case dict():
+            return {key: _without_token(value) for key, value in data.items()}
+        case list():
+            return [_without_token(value) for value in data]
+        case _:
+            return data
+
+
+def _counted(url: str, count: CountUp, value: int) -> str:
+    """The URL with the parameter at this value, instead of any that it has."""
+    before, hash_mark, fragment = url.partition("#")
+    path, _, query = before.partition("?")
+    name = quote(count.parameter, safe="")
+    others = [part for part in query.split("&") if part and unquote(part.partition("=")[0]) != count.parameter]
+    return f"{path}?{'&'.join([*others, f'{name}={value}'])}{hash_mark}{fragment}"
+
+
+def _counted_on(count: CountUp, wire: Wire, answer: Answer, number: int, read: int) -> Wire | None:
+    """The request for the page after this one; None where as many items were read as there are."""
+    if count.total_from is not None:
+        total = walk(answer.json(), count.total_from)
+        total = int(total) if isinstance(total, str) and total.isascii() and total.isdigit() else total
+        if not isinstance(total, int) or isinstance(total, bool):
+            raise RequestFailed(f"{wire.shown_url}: page {number} has no number at {count.total_from}", left=True)
+        if read >= total:
+            return None
+    return replace(wire, url=_counted(wire.url, count, count.first + number * count.step))
+
+
+async def _page(client: Client, call: AnyPaged, wire: Wire, number: int) -> Answer:
+    """One page."""
     try:
         answer = await client.send(wire, follow=True)
     except Blocked as error:
@@ -82,7 +137,7 @@ async def _page(client: Client, call: AnyPaged, wire: Wire, number: int) -> Any:
     problem = _problem(answer)
     if problem is not None:
         raise RequestFailed(f"{call.method} {wire.shown_url}: page {number} {problem}", left=True)
-    return answer.json()
+    return answer
 
 
 def _problem(answer: Answer) -> str | None:
@@ -93,23 +148,37 @@ def _problem(answer: Answer) -> str | None:
     return "is not JSON" if answer.json() is None else None
 
 
-def _next(call: AnyPaged, wire: Wire, scope: Scope, manifest: Manifest, content: Any, number: int) -> Wire | None:
+def _next(call: AnyPaged, wire: Wire, scope: Scope, manifest: Manifest, answer: Answer, number: int) -> Wire | None:
     """The next page's request; None after the last. What may be shown of it is the first page's URL."""
     path = call.next_page_from or call.next_page_token_from
-    found = walk(content, path) if path else None
+    found = _next_link(answer.at(path)) if path and _LINKS.fullmatch(path) else answer.at(path) if path else None
     if found in (None, "", False):
         return None
     if not isinstance(found, str | int):
         raise RequestFailed(f"{wire.shown_url}: page {number} has no text at {path}", left=True)
-    if call.next_page is None:
+    if call.next_page_from is not None:
         try:
             url = urljoin(wire.url, escape(str(found).strip()))
         except ValueError:
             raise RequestFailed(f"{wire.shown_url}: page {number} has no URL at {path}", left=True) from None
         return replace(wire, url=url)
     token = Layer("the page before", {"NEXT_PAGE_TOKEN": found})
-    following = call.model_copy(update={"url": call.next_page})
+    following = call if call.next_page is None else call.model_copy(update={"url": call.next_page})
     try:
         return replace(render(following, scope.over(token), manifest), shown_url=wire.shown_url)
     except Blocked as error:
         raise RequestFailed(f"{wire.shown_url}: page {number + 1}: {error}", left=False) from None
+
+
+_LINKS = re.compile(r"header:\s*link", re.IGNORECASE)
+_LINK = re.compile(r"<([^>]*+)>((?:\s*+;\s*+[^\s\"=,;]++\s*+(?:=\s*+(?:\"[^\"]*+\"|[^\s\",;]*+))?)*+)")
+_PARAMETER = re.compile(r";\s*+([^\s\"=,;]++)\s*+(?:=\s*+(?:\"([^\"]*+)\"|([^\s\",;]*+)))?")
+
+
+def _next_link(header: Any) -> str | None:
+    """The URL that a Link header (RFC 8288) calls `next`; None where it has none."""
+    for url, parameters in _LINK.findall(header or ""):
+        relations = [quoted or bare for name, quoted, bare in _PARAMETER.findall(parameters) if name.lower() == "rel"]
+        if relations and "next" in relations[0].lower().split():
+            return str(url)
+    return None

@@ -58,7 +58,7 @@ def render(call: AnyCall, scope: Scope, manifest: Manifest, *, files: Mapping[st
     cannot stand where it should.
     """
     scope = scope.now()
-    url = render_url(call.url or "", scope)
+    url = render_url(call.url or "", scope, call.quote)
     headers = _render_headers(_headers(call, manifest), scope)
     given = headers["content-type"][1] if "content-type" in headers else FORM if call.cast_data_to_json else None
     content, content_type = body(_data(call), given, scope, _attached(call, files or {}))
@@ -80,7 +80,7 @@ def outline(call: AnyCall, scope: Scope) -> dict[str, str]:
 
     Raises Blocked, like `render`, for what is known to be missing.
     """
-    return {"method": call.method, "url": render_url(call.url or "", scope).shown}
+    return {"method": call.method, "url": render_url(call.url or "", scope, call.quote).shown}
 
 
 def canonical(call: AnyCall, scope: Scope, manifest: Manifest) -> Any:
@@ -93,7 +93,7 @@ def canonical(call: AnyCall, scope: Scope, manifest: Manifest) -> Any:
     signed = [render_data(f"{{{{{name}}}}}", steady) for name in SIGNED_WITH] if _signed(call) else []
     return {
         "method": call.method,
-        "url": render_url(call.url or "", steady).text,
+        "url": render_url(call.url or "", steady, call.quote).text,
         "headers": render_data(_headers(call, manifest), steady),
         "data": render_data(call.data, steady),
         "files": dict(call.files) if isinstance(call, Request) else {},

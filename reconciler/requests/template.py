@@ -72,10 +72,11 @@ def substitute(text: str, scope: Scope, encode: Callable[[str], str]) -> str:
     return PLACEHOLDER.sub(lambda match: encode(_put(match[1], scope).text), text)
 
 
-def render_url(text: str, scope: Scope) -> Shown:
+def render_url(text: str, scope: Scope, quoting: str | None = None) -> Shown:
     """A URL with its placeholders replaced and encoded for the place where they stand.
 
-    White space around the text is none of the URL. Raises MissingVariable, and Blocked for a value that would change
+    White space around the text is none of the URL. With the `quoting` of `odata` each `'` of a value is doubled, so
+    that none ends a string of a filter early. Raises MissingVariable, and Blocked for a value that would change
     the host or climb in the path.
     """
     parts = split(text.strip())
@@ -86,7 +87,8 @@ def render_url(text: str, scope: Scope) -> Shown:
         if put.deferred:
             url.add_deferred(put.text)
         else:
-            url.add_value(name, put.text, secret=put.secret)
+            value = put.text.replace("'", "''") if quoting == "odata" else put.text
+            url.add_value(name, value, secret=put.secret)
         url.add_text(literal)
     return Shown(*url.finish())
 

@@ -24,7 +24,7 @@ from reconciler.requests.match import condition_holds, failure
 from reconciler.requests.render import render
 from reconciler.requests.url import parse
 
-__all__ = ["LONGEST", "TokenRefused", "ask_for_token", "secrets_of", "with_code", "with_query"]
+__all__ = ["LONGEST", "TokenRefused", "ask_for_token", "secrets_of", "with_code", "with_grant", "with_query"]
 
 LONGEST = 64 * 1024
 """Bytes of a reply. It is merged into what is stored, and every secret in it is looked for in all that is written."""
@@ -82,6 +82,31 @@ def with_code(call: Request) -> Request:
     if data is not None:
         return call.model_copy(update={"data": data})
     return call.model_copy(update={"url": with_query(call.url, {name: f"{{{{{name}}}}}" for name in absent})})
+
+
+def with_grant(call: Request, grant: str) -> Request:
+    """The request with a `grant_type`, where its data has none."""
+    field = {"grant_type": grant}
+    match call.data:
+        case dict():
+            return call.model_copy(update={"data": {**field, **call.data}})
+        case str() if "grant_type" not in call.data:
+            parsed = _parsed(call.data)
+            data: Any = {**field, **parsed} if parsed is not None else f"{call.data}&grant_type={grant}"
+            return call.model_copy(update={"data": data})
+        case None:
+            return call.model_copy(update={"data": field})
+        case _:
+            return call
+
+
+def _parsed(data: str) -> dict[str, Any] | None:
+    """The map that JSON text holds; None where it is something else."""
+    try:
+        parsed = json.loads(data, strict=False)
+    except ValueError:
+        return None
+    return parsed if isinstance(parsed, dict) else None
 
 
 def with_query(url: str, fields: Mapping[str, str]) -> str:

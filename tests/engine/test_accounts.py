@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from reconciler.model.status import Action, Status
 from tests.engine.harness import Machine, row
 from tests.repo import Repo
-from tests.servers import AccountService
+from tests.servers import AccountService, Received
 
 OK = {"expected": '"ok":true'}
 
@@ -81,3 +83,53 @@ def test_a_check_may_be_a_post_with_a_body(machine, accounts, repo):
     repo.commit()
     assert row(machine.plan(), "ada", "tool").status is Status.PRESENT
     assert [call.json() for call in accounts.calls("POST", "/search")] == [{"query": "ada@example.com"}]
+
+
+# Listings
+
+
+def test_a_listing_that_uses_the_form_is_read_once_for_each_value(repo, accounts):
+    assert repo.gnupg is not None
+    repo.settings(gnupg_home=repo.gnupg.path)
+    manifest = accounts.manifest()
+    manifest["form"] = [{"id": "GROUP", "type": "input"}]
+    manifest["exists"]["list"] = {"url": f"{accounts.url}/groups/{{{{GROUP}}}}", "match": "email"}
+    repo.manifest("tool", manifest)
+    people = [f"h{number:02}" for number in range(12)]
+    for number, name in enumerate(people):
+        repo.hire(name, {"integration": "tool", "values": {"GROUP": str(number % 2)}})
+    for group in (0, 1):
+        members = [{"email": f"{name}@example.com"} for name in people[group::2]]
+        accounts.route("GET", f"/groups/{group}", members)
+    repo.commit()
+    report = Machine(repo).plan()
+    assert {item.status for item in report.rows} == {Status.PRESENT}
+    assert sorted(accounts.lines()) == ["GET /groups/0", "GET /groups/1"]
+
+
+# A token without a person
+
+
+def test_a_token_is_fetched_without_a_person_and_never_by_a_dry_run(repo, accounts):
+    assert repo.gnupg is not None
+    repo.settings(gnupg_home=repo.gnupg.path)
+
+    def fetch(_received: Received) -> Any:
+        accounts.token = "t0ken-fetched"
+        return {"access_token": accounts.token, "expires_in": 3600}
+
+    accounts.route("POST", "/token", fetch)
+    manifest = accounts.manifest()
+    manifest["headers"] = {"Authorization": "Bearer {{oauth.access_token}}"}
+    manifest["oauth"] = {"grant": "client_credentials", "access_token": {"url": f"{accounts.url}/token"}}
+    repo.manifest("tool", manifest)
+    repo.hire("ada", "tool")
+    repo.commit()
+    machine = Machine(repo)
+    planned = row(machine.plan(), "ada", "tool")
+    assert planned.status is Status.UNKNOWN
+    assert "a dry run fetches none" in planned.reason
+    assert accounts.lines() == []
+    assert row(machine.reconcile(), "ada", "tool").status is Status.PRESENT
+    assert len(accounts.calls("POST", "/token")) == 1
+    assert row(machine.plan(), "ada", "tool").status is Status.PRESENT

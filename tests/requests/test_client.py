@@ -452,7 +452,7 @@ async def test_redirects_come_to_an_end(loopback, connect):
 # Retry-After
 
 
-@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("status", [403, 429, 503])
 async def test_a_pause_is_waited_out(loopback, connect, clock, status):
     loopback.replies = [reply(status, Retry_After="7"), reply(body=b"ok")]
     answer = await connect("127.0.0.1").send(post(loopback.url))
@@ -485,6 +485,7 @@ async def test_a_pause_may_be_a_date(loopback, connect, clock):
         (429, {"Retry_After": "Tue, 01 Dec 99999999999999999999 09:02:00 GMT"}),
         (429, {"Retry_After": "Tue, 01 Dec 2026 09:02:00 +99999999999999999999"}),
         (429, {}),
+        (403, {}),
         (500, {"Retry_After": "1"}),
         (200, {"Retry_After": "1"}),
     ],

@@ -264,3 +264,12 @@ def test_a_conditions_value_must_be_there():
 def test_a_long_word_that_is_no_address_is_looked_at_once(expected):
     assert contains(f"<{expected}>", expected)
     assert not contains("<a>", expected)
+
+
+@pytest.mark.parametrize(
+    ("status", "fails"), [(404, False), (409, False), (401, True), (403, True), (429, True), (500, True)]
+)
+def test_a_4xx_that_does_not_fail_a_request(status: int, fails: bool) -> None:
+    call = Request(url="x", fail_when_4xx_response_code=False)
+    assert (failure(call, Answer(status)) is not None) is fails
+    assert failure(Request(url="x"), Answer(status)) is not None

@@ -481,3 +481,67 @@ def test_what_is_stored_does_not_grow_from_refresh_to_refresh(clock: FakeClock) 
         assert len(json.dumps(kept)) < 100_000
     assert kept["reply"]["access_token"] == "access-19"
     assert kept["reply"]["refresh_token"] == "refresh-1"
+
+
+# client_credentials
+
+
+def by_itself(provider: Provider, **keys: Any) -> Manifest:
+    call = {"url": f"{provider.url}/fetch", "data": {"client_id": "{{CLIENT}}"}, **keys}
+    return Manifest.model_validate({"oauth": {"grant": "client_credentials", "access_token": call}})
+
+
+@pytest.fixture
+def fetched(provider: Provider) -> list[dict[str, list[str]]]:
+    asked: list[dict[str, list[str]]] = []
+
+    def fetch(received: Received) -> Any:
+        asked.append(received.form())
+        return {"access_token": f"fetched-{len(asked)}", "expires_in": 3600}
+
+    provider.route("POST", "/fetch", fetch)
+    return asked
+
+
+async def test_a_token_is_fetched_once_when_it_is_needed(provider, make, fetched) -> None:
+    store, by = Store(), by_itself(provider)
+    first, second = make(store, by), make(store, by)
+    assert first.fetches
+    assert {access(layer) for layer in await asyncio.gather(first.fresh(), second.fresh(), first.fresh())} == {
+        "fetched-1"
+    }
+    assert fetched == [{"grant_type": ["client_credentials"], "client_id": ["client-7"]}]
+    assert access(await make(store, by).fresh()) == "fetched-1"
+    assert len(fetched) == 1
+
+
+async def test_a_grant_type_of_the_manifest_stays(provider, make, fetched) -> None:
+    await make(Store(), by_itself(provider, data={"grant_type": "custom"})).fresh()
+    await make(Store(), by_itself(provider, data="client_id={{CLIENT}}")).fresh()
+    assert fetched == [
+        {"grant_type": ["custom"]},
+        {"client_id": ["client-7"], "grant_type": ["client_credentials"]},
+    ]
+
+
+async def test_a_token_is_fetched_again_before_it_ends_and_when_it_is_refused(provider, make, fetched, clock) -> None:
+    connection = make(Store(), by_itself(provider))
+    await connection.fresh()
+    clock.moment += timedelta(minutes=59, seconds=1)
+    assert access(await connection.fresh()) == "fetched-2"
+    assert access(await connection.renewed()) == "fetched-3"
+
+
+async def test_a_dry_run_uses_a_stored_token_and_fetches_none(provider, make, fetched, clock) -> None:
+    store, by = Store(), by_itself(provider)
+    with pytest.raises(RequestFailed, match="no token is stored, and a dry run fetches none"):
+        await make(store, by, renewing=False).fresh()
+    await make(store, by).fresh()
+    assert access(await make(store, by, renewing=False).fresh()) == "fetched-1"
+    assert len(fetched) == 1
+
+
+async def test_a_token_that_cannot_be_had_says_what_was_answered(provider, make) -> None:
+    provider.route("POST", "/fetch", lambda _received: (401, {"error": "invalid_client"}))
+    with pytest.raises(RequestFailed, match=r"no token could be fetched: POST .*answered 401 \(invalid_client\)"):
+        await make(Store(), by_itself(provider)).fresh()

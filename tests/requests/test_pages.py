@@ -150,3 +150,82 @@ async def test_an_option_without_a_value_is_an_error(loopback, connect):
     loopback.replies = [page([{"id": 1}, {"gid": 2}])]
     with pytest.raises(RequestFailed, match="form TEAM: option 2 has no id"):
         await options(connect("127.0.0.1"), field(loopback), SCOPE, MANIFEST)
+
+
+# A Link header, a parameter that counts, a token in the data
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        '<{}>; rel="next", </last>; rel="last"',
+        '</first>; rel=first, <{}>; title="a, b; rel=x"; rel="prefetch next"',
+        "<{}>;REL=Next",
+    ],
+)
+async def test_a_link_header_leads_on(loopback, connect, link):
+    target = f"{loopback.url}/elsewhere?a=1"
+    loopback.replies = [page([1], link=link.format(target)), page([2], link="</first>; rel=first")]
+    call = listing(loopback, data_from="", next_page_from="header:Link")
+    assert await read(connect("127.0.0.1"), call) == [1, 2]
+    assert [raw.target for raw in loopback.requests] == ["/org-123/users", "/elsewhere?a=1"]
+
+
+async def test_a_link_header_leads_to_no_other_host(loopback, connect):
+    loopback.replies = [page([1], link='<http://127.0.0.2:9/>; rel="next"')]
+    with pytest.raises(RequestFailed, match=r"page 2: .*not allowed"):
+        await read(connect("127.0.0.1"), listing(loopback, data_from="", next_page_from="header:Link"))
+
+
+def counting(loopback, **count):
+    return listing(loopback, count_up={"parameter": "startIndex", **count})
+
+
+async def test_an_offset_counts_from_the_first_page_on_up_to_the_total(loopback, connect):
+    loopback.replies = [page({"data": [1, 2], "total": 3}), page({"data": [3], "total": "3"})]
+    call = counting(loopback, first=1, step=2, total_from="total")
+    assert await read(connect("127.0.0.1"), call) == [1, 2, 3]
+    assert [raw.target for raw in loopback.requests] == [f"/org-123/users?startIndex={at}" for at in (1, 3)]
+
+
+async def test_pages_count_up_to_an_empty_one(loopback, connect):
+    loopback.replies = [page({"data": [1]}), page({"data": [2]}), page({"data": []})]
+    call = listing(loopback, url=f"{loopback.url}/users?a=b&page=9", count_up={"parameter": "page", "first": 0})
+    assert await read(connect("127.0.0.1"), call) == [1, 2]
+    assert [raw.target for raw in loopback.requests] == [f"/users?a=b&page={at}" for at in (0, 1, 2)]
+
+
+async def test_a_page_that_equals_the_one_before_is_a_failed_page(loopback, connect):
+    loopback.replies = [page({"data": [1]})]
+    with pytest.raises(RequestFailed, match="page 2 equals the one before"):
+        await read(connect("127.0.0.1"), counting(loopback))
+    assert len(loopback.requests) == 2
+
+
+async def test_a_total_that_is_no_number_is_a_failed_page(loopback, connect):
+    loopback.replies = [page({"data": [1], "total": None})]
+    with pytest.raises(RequestFailed, match="no number at total"):
+        await read(connect("127.0.0.1"), counting(loopback, total_from="total"))
+
+
+async def test_a_token_in_the_data_is_null_on_the_first_page(loopback, connect):
+    loopback.replies = [page({"data": [1], "next": "c2"}), page({"data": [2], "next": None})]
+    call = listing(
+        loopback,
+        method="POST",
+        data={"query": "users", "variables": {"after": "{{NEXT_PAGE_TOKEN}}", "org": "{{ORG}}"}},
+        next_page_token_from="next",
+    )
+    assert await read(connect("127.0.0.1"), call) == [1, 2]
+    bodies = [json.loads(raw.body) for raw in loopback.requests]
+    assert [body["variables"] for body in bodies] == [
+        {"after": None, "org": "org-123"},
+        {"after": "c2", "org": "org-123"},
+    ]
+
+
+async def test_a_token_that_does_not_change_is_a_page_that_was_read_before(loopback, connect):
+    loopback.replies = [page({"data": [1], "next": "c2"})]
+    call = listing(loopback, method="POST", data={"after": "{{NEXT_PAGE_TOKEN}}"}, next_page_token_from="next")
+    with pytest.raises(RequestFailed, match="read before"):
+        await read(connect("127.0.0.1"), call)

@@ -278,3 +278,12 @@ def test_cast_data_to_json_sends_a_form_only_without_a_content_type(headers, con
     wire = render(call, Scope(), Manifest())
     assert wire.content == content
     assert dict(wire.headers)["Content-Type"] == kind
+
+
+def test_odata_quotes_are_doubled_in_values_of_the_url_only() -> None:
+    scope = Scope((Layer("hire", {"email": "o'brien@x.com"}),))
+    text = "https://x.example/users?$filter=mail eq '{{email}}'"
+    wire = render(Request(url=text, data={"mail": "{{email}}"}, quote="odata"), scope, Manifest())
+    assert wire.url == "https://x.example/users?$filter=mail%20eq%20'o%27%27brien%40x.com'"
+    assert wire.content == b'{"mail": "o\'brien@x.com"}'
+    assert "%27%27" not in render(Request(url=text), scope, Manifest()).url
