@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.ledger.writer import LedgerWriter
+from reconciler.ledger.reader import LedgerReader
 from reconciler.model.grant import Key
 from reconciler.model.status import Action, Status
 from tests.engine.harness import Machine, row
@@ -29,14 +29,14 @@ def hook(machine: Machine, repo: Repo, accounts: AccountService) -> Machine:
 def test_it_reads_its_own_rows(hook: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     hook.reconcile()
     read: list[Key] = []
-    records = LedgerWriter.records
+    records = LedgerReader.records
 
-    def counted(self: LedgerWriter, *asked: Any) -> Any:
+    def counted(self: LedgerReader, *asked: Any) -> Any:
         for record in records(self, *asked):
             read.append(record.key)
             yield record
 
-    monkeypatch.setattr(LedgerWriter, "records", counted)
+    monkeypatch.setattr(LedgerReader, "records", counted)
     report = hook.plan(hires=["ada"], integrations=["tool"])
     assert [(each.access, each.status) for each in report.rows] == [("tool", Status.PRESENT)]
     assert read == [Key("ada", "tool")]
