@@ -39,9 +39,13 @@ def leave(
     from datetime import UTC, datetime
 
     from reconciler.cli.ledger import settings_of
+    from reconciler.engine.trace import refuse_fresh_start
     from reconciler.ledger.opening import open_writer
+    from reconciler.repository.source import Checkout
 
-    ledger = open_writer(settings_of(asked).state, asked.repo)
+    settings = settings_of(asked)
+    refuse_fresh_start(Checkout.open(asked.repo), settings)
+    ledger = open_writer(settings.state, asked.repo)
     try:
         ledger.leave_word(kind, now=datetime.now(UTC), by=_me(), hire=hire, access=access, integration=integration)
     finally:

@@ -23,8 +23,9 @@ from typing import Any
 
 import pygit2
 
-from reconciler.engine.world import World, home_of
+from reconciler.engine.world import KEPT, World, home_of
 from reconciler.ledger.opening import open_reader, state_path
+from reconciler.ledger.place import FILES
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.errors import RepositoryError
@@ -38,6 +39,9 @@ from reconciler.repository.trees import CommitTree
 __all__ = ["NOTE", "InForce", "in_force", "keep", "refused"]
 
 NOTE = "accepted"
+
+_HARMLESS = (".gitignore", ".gitkeep")
+"""What a commit may have in the state's folder: it keeps the folder there, and its files out of git."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,7 @@ def in_force(world: World, ledger: LedgerReader | None = None) -> InForce:
         return _unreadable(world, accepted, error)
     if accepted is None:
         settings = world.reader.settings(head)
+        _refuse_planted(world, head, settings)
         accepted = _noted(world, settings, ledger)
         if accepted is None:
             return _first(world, head, settings)
@@ -130,7 +135,6 @@ def refused(ledger: LedgerReader) -> Untrusted | None:
 def _first(world: World, head: Tree, settings: Settings) -> InForce:
     """The first run: HEAD, where its commits since `trusted_from` are signed or do not have to be."""
     if settings.git.verify_signatures:
-        _refuse_planted(world, head, settings)
         if head.revision == WORKTREE:
             raise RepositoryError(f"{world.root} is no git checkout: git.verify_signatures has no commits to look at")
         base = settings.git.trusted_from
@@ -154,19 +158,21 @@ def _as_head_says(world: World, head: Tree, settings: Settings | None = None) ->
 def _refuse_planted(world: World, head: Tree, settings: Settings) -> None:
     """Refuse to open a state that a commit may have put there, before a byte of it is read.
 
-    Git replaces what it ignores without a word, and SQLite takes a log that lies beside a database for its own.
+    Git replaces what it ignores without a word, SQLite takes a log that lies beside a database for its own, and a cache
+    says what is in files that nobody reads again.
     """
     if not isinstance(head, CommitTree):
         return
     root = world.checkout.root
     state = Path(os.path.normpath(state_path(settings.state, root)))  # links as they are: one may be planted, too
-    if not state.is_relative_to(root):
-        return
-    inside = PurePosixPath(state.relative_to(root).as_posix())
-    ours = [inside.with_name(inside.name + ending) for ending in ("", "-wal", "-shm", "-journal", ".lock")]
-    folders = [folder for folder in inside.parents if folder.name]
-    planted = [path for path in ours if head.holds(path.as_posix())]
-    planted += [folder for folder in folders if head.holds(folder.as_posix()) and not head.has(folder.as_posix())]
+    planted = [*head.below(PurePosixPath(KEPT).parent.as_posix())]
+    if state.is_relative_to(root):
+        inside = PurePosixPath(state.relative_to(root).as_posix())
+        folders = [folder.as_posix() for folder in inside.parents if folder.name]
+        ours = folders[:1] or [inside.with_name(inside.name + ending).as_posix() for ending in FILES]
+        planted += [path for place in ours for path in head.below(place)]
+        planted += [folder for folder in folders if head.holds(folder) and not head.has(folder)]
+    planted = [path for path in planted if PurePosixPath(path).name not in _HARMLESS]
     if planted:
         raise RepositoryError(
             f"commit {head.revision[:12]} has {planted[0]} in it, where the state is kept: what stands there may be "

@@ -15,6 +15,7 @@ from reconciler.engine.memory import WritableVault
 from reconciler.engine.plan import Policy
 from reconciler.engine.sealing import Tokens, WritableSealing
 from reconciler.engine.session import Held
+from reconciler.engine.trace import refuse_fresh_start
 from reconciler.engine.world import World
 from reconciler.ledger.hold import hold
 from reconciler.ledger.opening import open_writer, state_path
@@ -59,6 +60,7 @@ class Connects:
 @contextmanager
 def beside(world: World, settings: Settings, tree: Tree) -> Iterator[Held]:
     """The state, to be written to beside whoever holds it. Raises LedgerError and SecretsError."""
+    refuse_fresh_start(world.checkout, settings)
     ledger = open_writer(settings.state, world.root, world.reached)
     try:
         recipients = world.initial_data(settings).recipients(tree)

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
+from reconciler.ledger.place import refuse_unsafe
 from reconciler.model.clock import stamp
 from reconciler.model.errors import HeldError, LedgerError
 from reconciler.model.failpoints import Failpoint, Reached, unwatched
@@ -26,9 +27,10 @@ def hold(state: Path, command: str, now: datetime, reached: Reached = unwatched)
     Raises HeldError at once, with who holds it, where another process does.
     """
     path = _lock(state)
+    refuse_unsafe(state)
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         with suppress(PermissionError):  # it names who holds the state, and came from a backup perhaps
             os.fchmod(descriptor, 0o600)
     except OSError as error:
@@ -63,7 +65,7 @@ def holder(state: Path) -> str | None:
     """Who holds the state now; None where nobody does. Changes nothing."""
     path = _lock(state)
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:
         return None
     try:

@@ -18,6 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from reconciler.ledger import schema
 from reconciler.ledger.hold import holder
 from reconciler.ledger.migrate import upgrade, version_of
+from reconciler.ledger.place import refuse_unsafe
 from reconciler.model.errors import LedgerError
 from reconciler.model.failpoints import Failpoint, Reached, unwatched
 
@@ -34,9 +35,10 @@ class SqliteBackend:
     @classmethod
     def open(cls, path: Path, reached: Reached) -> SqliteBackend:
         """Open a state for writing; make it, private to its owner, where it is not there, and migrate it."""
+        refuse_unsafe(path)
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600))
             # One that came from a backup may be anybody's to read; SQLite gives its side files the same mode.
             for name in ("", "-wal", "-shm"):
                 with suppress(FileNotFoundError, PermissionError):
@@ -55,6 +57,7 @@ class SqliteBackend:
     @contextmanager
     def beside(cls, path: Path) -> Iterator[SqliteBackend]:
         """Open a state for reading without changing a byte of it; an empty one where there is none."""
+        refuse_unsafe(path)
         with _readable(path) as source:
             unattended = holder(path) is None
             backend = cls(_engine(source, writing=False), unattended=unattended)

@@ -1,14 +1,18 @@
 """What was parsed is remembered from one start to the next, by path and blob: files by the thousand are read once.
 
-Only files that are in order and that there is nothing to say about are kept. The file stands in the state's folder; one
-that other code wrote, or that a power cut or a full disk left damaged, counts as not there: its first line tells.
+Only files that are in order and that there is nothing to say about are kept. The file stands in the state's folder. One
+that other code or another machine wrote, or that a power cut or a full disk left damaged, counts as not there: its
+first line is a MAC under a key that stands beside it, private to this user.
 """
 
 from __future__ import annotations
 
 import hashlib
+import hmac
 import json
 import os
+import secrets
+import stat
 from collections.abc import Iterable
 from contextlib import suppress
 from functools import cache
@@ -18,6 +22,9 @@ from sys import intern
 from reconciler.repository.people import Slim
 
 __all__ = ["keep", "recall"]
+
+KEY = 32
+"""Bytes of the key."""
 
 
 @cache
@@ -33,11 +40,11 @@ def _written_by() -> bytes:
 
 def recall(file: Path) -> dict[str, Slim]:
     """What was kept, by path; nothing where there is nothing to be had."""
-    try:
-        digest, _, content = file.read_bytes().partition(b"\n")
-    except OSError:
+    key, raw = _private(_key_of(file)), _private(file)
+    if key is None or raw is None or len(key) != KEY:
         return {}
-    if digest != _digest(content):
+    mac, _, content = raw.partition(b"\n")
+    if not hmac.compare_digest(mac, _mac(key, content)):
         return {}
     lists, rows = json.loads(content)
     integrations = [tuple(map(intern, names)) for names in lists]
@@ -77,12 +84,40 @@ def keep(file: Path, hires: Iterable[Slim]) -> None:
     content = json.dumps([list(lists), rows], separators=(",", ":")).encode()
     new = file.with_name(f"{file.name}.new")
     with suppress(OSError):
-        new.unlink(missing_ok=True)
-        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as opened:
-            opened.write(_digest(content) + b"\n" + content)
+        key = _private(_key_of(file))
+        if key is None or len(key) != KEY:
+            key = secrets.token_bytes(KEY)
+            _write(_key_of(file), key)
+        _write(new, _mac(key, content) + b"\n" + content)
         new.replace(file)
 
 
-def _digest(content: bytes) -> bytes:
-    """What tells that a content is whole and was written by this code."""
-    return hashlib.sha256(_written_by() + content).hexdigest().encode()
+def _key_of(file: Path) -> Path:
+    return file.with_name(f"{file.name}.key")
+
+
+def _write(file: Path, content: bytes) -> None:
+    """Write a new file in the place of one that is there."""
+    file.unlink(missing_ok=True)
+    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as opened:
+        opened.write(content)
+
+
+def _private(file: Path) -> bytes | None:
+    """What stands in a file that is this user's alone; None where it is a link, anybody else's, or not there."""
+    try:
+        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        return None
+    with os.fdopen(descriptor, "rb") as opened:
+        found = os.fstat(opened.fileno())
+        if not stat.S_ISREG(found.st_mode) or found.st_mode & 0o077 or found.st_uid != os.geteuid():
+            return None
+        with suppress(OSError):
+            return opened.read()
+    return None
+
+
+def _mac(key: bytes, content: bytes) -> bytes:
+    """What tells that a content is whole, and was written here by this code."""
+    return hmac.new(key, _written_by() + content, hashlib.sha256).hexdigest().encode()

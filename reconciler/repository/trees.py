@@ -95,6 +95,17 @@ class CommitTree:
         with self._whole(path):
             return self._at(path) is not None
 
+    def below(self, path: str) -> Iterator[str]:
+        """The path itself where it is no folder, and else every path in it, hidden ones too."""
+        with self._whole(path):
+            waiting = [(path, found)] if (found := self._at(path)) is not None else []
+            while waiting:
+                here, entry = waiting.pop()
+                if isinstance(entry, pygit2.Tree):
+                    waiting += [(f"{here}/{each.name}", each) for each in entry]
+                else:
+                    yield here
+
     def read(self, file: File) -> bytes:
         """A file's content."""
         with self._whole(file.path):

@@ -218,8 +218,34 @@ def test_an_unsigned_commit_has_no_say(repo: Repo, ida: PgpSigner, attack: Calla
     assert found.refused is not None
 
 
+def plants_a_cache(repo: Repo) -> None:
+    repo.write(".reconciler/hires.cache", "x")
+    repo.git("add", "--force", ".reconciler/hires.cache")
+
+
+def plants_a_key(repo: Repo) -> None:
+    repo.write(".reconciler/deep/in/it", "x")
+    repo.git("add", "--force", ".reconciler/deep/in/it")
+
+
+@pytest.mark.parametrize("signed_only", [True, False], ids=["signed", "unsigned"])
+def test_nobody_plants_where_the_state_is_kept(repo: Repo, ida: PgpSigner, *, signed_only: bool) -> None:
+    """Whether commits have to be signed or not; what only keeps the folder there may stand in it."""
+    verify(repo, ida, on=signed_only)
+    repo.write(".reconciler/.gitignore", "*\n")
+    repo.git("add", "--force", ".reconciler/.gitignore")
+    repo.git("update-ref", REF, signed(repo, ida))
+    take(repo)
+    plants_a_cache(repo)
+    signed(repo, ida)
+    with pytest.raises(RepositoryError, match=r"has .reconciler/hires.cache in it, where the state is kept"):
+        look(repo)
+
+
 @pytest.mark.parametrize(
-    "plant", [plants_a_state, plants_a_log_beside_it, plants_a_link], ids=lambda plant: plant.__name__
+    "plant",
+    [plants_a_state, plants_a_log_beside_it, plants_a_link, plants_a_cache, plants_a_key],
+    ids=lambda plant: plant.__name__,
 )
 def test_a_commit_that_puts_a_state_in_place_is_refused_unread(
     repo: Repo, ida: PgpSigner, plant: Callable[[Repo], None]

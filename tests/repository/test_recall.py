@@ -7,6 +7,7 @@ import hashlib
 import pytest
 
 from reconciler.repository import files as module
+from reconciler.repository import recall
 from reconciler.repository.files import Reader
 from reconciler.repository.source import Checkout
 from reconciler.repository.yaml import read
@@ -93,5 +94,42 @@ def test_it_is_private_and_whole_or_not_there(people, tmp_path):
     again = Reader(kept)
     again.load(Checkout.open(people.root).head())
     again.keep()
-    assert kept.stat().st_mode & 0o777 == 0o600
-    assert [file.name for file in kept.parent.iterdir()] == ["hires.cache"]
+    files = sorted(kept.parent.iterdir())
+    assert [file.name for file in files] == ["hires.cache", "hires.cache.key"]
+    assert {file.stat().st_mode & 0o777 for file in files} == {0o600}
+
+
+def _planted(kept, content: str) -> None:
+    """What a commit could write: all that is needed but the key."""
+    _, _, rows = content.partition("\n")
+    written = hashlib.sha256(recall._written_by() + rows.replace("Bob@", "Rob@").encode()).hexdigest()
+    kept.write_text(f"{written}\n{rows.replace('Bob@', 'Rob@')}")
+
+
+def _planted_with_a_key(kept, content: str) -> None:
+    """Git writes files that others can read."""
+    key = kept.with_name("hires.cache.key")
+    key.unlink()
+    key.write_bytes(bytes(32))
+    key.chmod(0o644)
+    rows = content.partition("\n")[2].replace("Bob@", "Rob@").encode()
+    kept.write_bytes(recall._mac(bytes(32), rows) + b"\n" + rows)
+
+
+def _linked(kept, content: str) -> None:
+    kept.rename(kept.with_name("elsewhere"))
+    kept.symlink_to("elsewhere")
+
+
+@pytest.mark.parametrize("plant", [_planted, _planted_with_a_key, _linked], ids=lambda plant: plant.__name__)
+def test_one_that_this_user_did_not_write_is_not_believed(people, tmp_path, parsed, plant):
+    kept = tmp_path / "hires.cache"
+    first = Reader(kept)
+    first.load(Checkout.open(people.root).head())
+    first.keep()
+    plant(kept, kept.read_text())
+    kept.chmod(0o600)
+    parsed.clear()
+    again = Reader(kept).load(Checkout.open(people.root).head())
+    assert again.hires.index.owner("bob@example.com") == "bob"
+    assert "hires/bob.yaml" in parsed

@@ -1,0 +1,83 @@
+"""A state that was lost: nothing runs again before somebody has said so."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any
+
+import pytest
+
+from tests.repo import Daemon, Repo, run_cli
+from tests.servers import AccountService
+
+
+@pytest.fixture
+def hooked(repo: Repo, accounts: AccountService) -> Repo:
+    """A webhook that ran for one hire."""
+    manifest: dict[str, Any] = accounts.manifest()
+    del manifest["exists"]
+    repo.manifest("hook", manifest)
+    repo.hire("ada", "hook")
+    repo.commit()
+    assert run_cli(repo).code == 0
+    assert len(accounts.calls("POST")) == 1
+    return repo
+
+
+def emptied(repo: Repo) -> None:
+    repo.state.write_bytes(b"")
+
+
+def removed(repo: Repo) -> None:
+    shutil.rmtree(repo.state.parent)
+
+
+def named_elsewhere(repo: Repo) -> None:
+    repo.settings(state=f"sqlite:///{repo.root.parent}/elsewhere/state.db")
+    repo.commit()
+
+
+@pytest.mark.parametrize("lose", [removed, emptied, named_elsewhere])
+def test_a_pass_stops_and_asks(hooked: Repo, accounts: AccountService, lose: Any) -> None:
+    lose(hooked)
+    for _ in range(2):
+        done = run_cli(hooked)
+        assert done.code == 1
+        assert "is not there, and this checkout was acted on with one before" in done.err
+        assert "Restore it from a backup" in done.err
+        assert "`git update-ref -d refs/reconciler/state`" in done.err
+    run_cli(hooked, "retry")
+    assert run_cli(hooked).code == 1, "what people ask for makes no state either"
+    assert len(accounts.calls("POST")) == 1
+
+
+def test_a_daemon_does_not_start(hooked: Repo, accounts: AccountService) -> None:
+    removed(hooked)
+    with Daemon(hooked, ready=False) as daemon:
+        assert daemon.process.wait(20) == 1
+        assert "is not there, and this checkout was acted on" in daemon.log
+    assert len(accounts.calls("POST")) == 1
+
+
+def test_both_ways_on(hooked: Repo, accounts: AccountService) -> None:
+    backup = hooked.root.parent / "backup"
+    shutil.copytree(hooked.state.parent, backup)
+    removed(hooked)
+    assert run_cli(hooked).code == 1
+    shutil.copytree(backup, hooked.state.parent)
+    assert run_cli(hooked).code == 0
+    assert len(accounts.calls("POST")) == 1
+    removed(hooked)
+    hooked.git("update-ref", "-d", "refs/reconciler/state")
+    run_cli(hooked)
+    assert len(accounts.calls("POST")) == 2
+
+
+def test_a_fresh_clone_begins_with_none(hooked: Repo, accounts: AccountService) -> None:
+    clone = hooked.root.parent / "clone"
+    hooked.git("clone", "--quiet", str(hooked.root), str(clone))
+    hooked.root, hooked.state = clone, clone / ".reconciler/state.db"
+    hooked.settings()
+    hooked.git("-c", "user.name=I", "-c", "user.email=i@example.com", "commit", "-qam", "its own state")
+    run_cli(hooked)
+    assert len(accounts.calls("POST")) == 2
