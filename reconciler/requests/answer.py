@@ -6,16 +6,19 @@ import codecs
 import json
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from reconciler.model.scope import walk
 
-__all__ = ["LIMIT", "Answer", "Unpacker", "Unreadable"]
+__all__ = ["LIMIT", "Answer", "Padding", "Unpacker", "Unreadable", "joined"]
 
 LIMIT = 1024 * 1024
 """Bytes that are read of an answer, counted after unpacking (docs/design/rules.md, "Limits of input")."""
+
+PADDING = 128 * 1024
+"""Bytes that may come beside an answer's content, and then twice as many as the content has."""
 
 DEEPEST = 100
 """So deep may an answer's JSON be nested: what walks through it later calls itself, and Python ends that at a depth."""
@@ -105,6 +108,36 @@ def _deeper(content: Any, most: int) -> bool:
     return True
 
 
+class Padding:
+    """Bounds what comes over the wire beside an answer's content: chunks of a byte each, their extensions, trailers."""
+
+    def __init__(self, came: int = 0) -> None:
+        """`came` counts the bytes that came before the content."""
+        self._room = PADDING - came
+
+    def check(self, came: int, content: int) -> None:
+        """So many more bytes came, with so many of the content. Raises Unreadable where it is too much."""
+        self._room += 3 * content - came
+        if self._room < 0:
+            raise Unreadable("padded: most of it is no content")
+
+
+def joined(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """An answer's headers by their lower-case names; one that comes several times is comma-joined."""
+    found: dict[str, str] = {}
+    for key, value in raw:
+        name, text = key.decode("latin-1").lower(), _text(value)
+        found[name] = f"{found[name]}, {text}" if name in found else text
+    return found
+
+
+def _text(value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
+
+
 class Unpacker:
     """Takes the bytes of an answer as they come and keeps at most `LIMIT` of what they unpack to."""
 
@@ -116,11 +149,15 @@ class Unpacker:
         self._packed = kind != "identity"
         self._zlib = zlib.decompressobj(zlib.MAX_WBITS | 32)
         self._kept = bytearray()
+        self._fed = 0
         self.full = False
 
     def feed(self, data: bytes) -> None:
         """More bytes. Sets `full` once the limit is passed. Raises Unreadable where they cannot be unpacked."""
         room = LIMIT + 1 - len(self._kept)
+        self._fed += len(data)
+        if self._packed and self._fed > LIMIT + PADDING:
+            raise Unreadable("packed into more than it can have in it")
         try:
             self._kept += self._zlib.decompress(data, room) if self._packed else data[:room]
         except zlib.error:

@@ -1,9 +1,8 @@
-"""One exchange over a connection. The only module that imports httpx, and httpcore under it.
+"""The connections of a service: our own, or httpcore's where a proxy stands between.
 
-httpx knows proxies and whom TLS trusts, and its httpcore speaks HTTP; importing httpx takes as long as a hundred
-requests, so it waits until it is needed. Past them goes what costs more than it is worth here: a pool searches itself
-at each request, and httpx's models, redirects and cookies nobody wants. The network is asyncio's own: httpcore's way
-through anyio takes a third more time a request, and does not tell when a request begins to leave.
+The only module that imports httpx and httpcore. httpx knows the environment's proxies and whom TLS trusts; importing it
+takes as long as a hundred requests, so it waits until it is needed. httpcore knows tunnels. Its network is asyncio's
+own, as ours is: its way through anyio does not tell when a request begins to leave.
 """
 
 from __future__ import annotations
@@ -13,23 +12,29 @@ import logging
 import ssl
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from functools import cache, lru_cache
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 from urllib.request import getproxies, proxy_bypass
 
 import httpcore
 
 from reconciler.model.errors import UsageError
 from reconciler.model.settings import loopback
-from reconciler.requests.answer import Answer, Unpacker, Unreadable
+from reconciler.requests.answer import Answer, Padding, Unpacker, Unreadable, joined
+from reconciler.requests.direct import Direct, NotAllowed, NotSent
 from reconciler.requests.pipe import CLOSED, Pipe
 from reconciler.requests.url import Address, Origin
+from reconciler.requests.watch import Watch
 
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["Connections", "NoAnswer", "Watch"]
+__all__ = ["Connections", "NoAnswer"]
+
+PIECE = 4096
+"""Bytes that h11, which is slow over many small pieces, is given before others have their turn."""
 
 KEPT_OPEN = 4.0
 """Seconds. Many servers close an idle connection after five: a request sent just then would be lost."""
@@ -44,19 +49,6 @@ class NoAnswer(Exception):
     def __init__(self, why: str, *, left: bool) -> None:
         super().__init__(why)
         self.left = left
-
-
-class Watch(Protocol):
-    """Told how far a request got."""
-
-    left: bool
-    """Whether it began to leave."""
-
-    def leaves(self) -> None:
-        """Its next bytes are about to leave."""
-
-    def has_left(self) -> None:
-        """Nothing of it is left to send: an answer is waited for."""
 
 
 class _Nobody:
@@ -80,9 +72,11 @@ class _Stream(httpcore.AsyncNetworkStream):
         """What came, at least a byte; nothing at the end."""
         self._network.watch.has_left()
         try:
-            return await self._pipe.read(max_bytes)
+            data = await self._pipe.read(min(max_bytes, PIECE))
         except OSError as error:
             raise httpcore.ReadError(str(error)) from error
+        self._network.padding.check(len(data), 0)
+        return data
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
         """Send; what asks a proxy for a tunnel is none of a request."""
@@ -120,10 +114,11 @@ class _Stream(httpcore.AsyncNetworkStream):
 
 
 class _Network(httpcore.AsyncNetworkBackend):
-    """The network as one connection sees it: `watch` follows the request that it carries."""
+    """The network as one connection sees it: `watch` follows the request that it carries, `padding` its answer."""
 
     def __init__(self) -> None:
         self.watch: Watch = _Nobody()
+        self.padding = Padding()
 
     async def connect_tcp(
         self,
@@ -155,7 +150,9 @@ def _tls() -> ssl.SSLContext:
     """One for all: making it takes longer than making a connection. SSL_CERT_FILE and SSL_CERT_DIR are kept."""
     import httpx
 
-    return httpx.create_ssl_context()
+    context = httpx.create_ssl_context()
+    context.set_alpn_protocols(["http/1.1"])
+    return context
 
 
 def _proxy(scheme: str, host: str) -> httpx.Proxy | None:
@@ -182,32 +179,96 @@ def _way(proxy: str) -> httpx.Proxy:
     return way
 
 
-class _Line:
-    """A connection, and the network as it sees it."""
+class _Proxied:
+    """A connection through a proxy."""
 
-    def __init__(self, origin: Origin) -> None:
-        self.origin = origin
-        self.network = _Network()
-        self.since = 0.0
-        """Since when it is idle, in seconds of `time.monotonic`."""
+    def __init__(self, origin: Origin, way: httpx.Proxy, connecting: float) -> None:
+        self._network = _Network()
+        self._connecting = connecting
         scheme, host, port = origin
-        way = _proxy(scheme, host)
-        tls = _tls() if scheme == "https" or way is not None else None
         # A pool knows how to make connections; it keeps none.
-        if way is None:
-            pool = httpcore.AsyncConnectionPool(
-                ssl_context=tls, keepalive_expiry=KEPT_OPEN, network_backend=self.network
-            )
-        else:
-            pool = httpcore.AsyncHTTPProxy(
-                httpcore.URL(scheme=way.url.raw_scheme, host=way.url.raw_host, port=way.url.port, target=b"/"),
-                proxy_auth=way.raw_auth,
-                proxy_ssl_context=tls if way.url.scheme == "https" else None,
-                ssl_context=tls,
-                keepalive_expiry=KEPT_OPEN,
-                network_backend=self.network,
-            )
-        self.http = pool.create_connection(httpcore.Origin(scheme.encode(), _bare(host), port))
+        pool = httpcore.AsyncHTTPProxy(
+            httpcore.URL(scheme=way.url.raw_scheme, host=way.url.raw_host, port=way.url.port, target=b"/"),
+            proxy_auth=way.raw_auth,
+            proxy_ssl_context=_tls() if way.url.scheme == "https" else None,
+            ssl_context=_tls(),
+            keepalive_expiry=KEPT_OPEN,
+            network_backend=self._network,
+        )
+        self._origin = httpcore.Origin(scheme.encode(), _bare(host).encode(), port)
+        self._http = pool.create_connection(self._origin)
+
+    @property
+    def usable(self) -> bool:
+        """Whether another exchange can follow.
+
+        None can where more came with an answer than belongs to it: httpcore would take what is left over for the next
+        answer, and says nowhere that there is something.
+        """
+        http: Any = self._http
+        while (inner := getattr(http, "_connection", None)) is not None:
+            http = inner
+        state = getattr(http, "_h11_state", None)
+        return self._http.is_idle() and state is not None and not state.trailing_data[0]
+
+    @property
+    def spoiled(self) -> bool:
+        """Whether something came while it was idle."""
+        return self._http.has_expired()
+
+    async def aclose(self) -> None:
+        """Close at once."""
+        await self._http.aclose()
+
+    async def exchange(
+        self, method: str, target: bytes, headers: list[tuple[bytes, bytes]], content: bytes, watch: Watch
+    ) -> Answer:
+        """Send a request, and read its answer up to the limit. Raises httpcore's errors, and Unreadable."""
+        origin = self._origin
+        self._network.watch, self._network.padding = watch, Padding()
+        request = httpcore.Request(
+            method,
+            httpcore.URL(scheme=origin.scheme, host=origin.host, port=origin.port, target=target),
+            headers=headers,
+            content=content,
+            extensions={"timeout": {"connect": self._connecting}},
+        )
+        response = await self._http.handle_async_request(request)
+        try:
+            received = joined(response.headers)
+            unpacker = Unpacker(received.get("content-encoding", ""))
+            async for chunk in response.aiter_stream():
+                self._network.padding.check(0, len(chunk))
+                unpacker.feed(chunk)
+                if unpacker.full:
+                    break
+            return Answer(response.status, received, unpacker.finish(), unpacker.full)
+        finally:
+            await response.aclose()
+
+
+async def _direct(origin: Origin, connecting: float) -> Direct:
+    """A connection of our own. Raises NoAnswer."""
+    scheme, host, port = origin
+    try:
+        async with asyncio.timeout(connecting):
+            pipe = await Pipe.connect(_bare(host), port)
+            if scheme == "https":
+                await pipe.encrypt(_tls(), _bare(host))
+    except TimeoutError:
+        raise NoAnswer("no connection in time", left=False) from None
+    except OSError as error:
+        raise NoAnswer(f"no connection: {error}", left=False) from None
+    return Direct(pipe)
+
+
+@dataclass(slots=True)
+class _Line:
+    """A connection that is kept, and since when it is idle, in seconds of `time.monotonic`."""
+
+    origin: Origin
+    way: Direct | _Proxied
+    since: float = 0.0
 
 
 class Connections:
@@ -235,108 +296,58 @@ class Connections:
 
         `headers` are sent beside Host. Raises NoAnswer.
         """
-        request = httpcore.Request(
-            method,
-            httpcore.URL(
-                scheme=address.scheme.encode(),
-                host=_bare(address.host),
-                port=address.port,
-                target=address.target.encode(),
-            ),
-            headers=[(b"Host", address.name.encode()), *((name.encode(), _bytes(value)) for name, value in headers)],
-            content=content,
-            extensions={"timeout": {"connect": connecting}},
-        )
+        given = [(name.encode(), value.encode(errors="replace")) for name, value in headers]
         try:
-            line = await self._take(address.origin) or _Line(address.origin)
-            line.network.watch = watch
+            line = await self._take(address.origin) or await self._made(address.origin, connecting)
             try:
-                return await _speak(line.http, request)
+                return await line.way.exchange(
+                    method, address.target.encode(), [(b"Host", address.name.encode()), *given], content, watch
+                )
             finally:
                 await self._give_back(line)
-        except (httpcore.ConnectError, httpcore.ProxyError) as error:
+        except (httpcore.ConnectError, httpcore.ProxyError, NotSent) as error:
             # These texts come from the operating system and from TLS; those of the errors below can hold headers.
             raise NoAnswer(f"no connection: {error}", left=False) from None
         except httpcore.ConnectTimeout:
             raise NoAnswer("no connection in time", left=False) from None
-        except httpcore.LocalProtocolError:
+        except (httpcore.LocalProtocolError, NotAllowed):
             raise NoAnswer("the request is none that HTTP allows", left=watch.left) from None
         except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, OSError):
             raise NoAnswer("the connection broke before a whole answer came", left=watch.left) from None
         except Unreadable as error:
-            raise NoAnswer(f"the answer is {error}", left=True) from None
+            raise NoAnswer(f"the answer is {error}", left=watch.left) from None
+
+    async def _made(self, origin: Origin, connecting: float) -> _Line:
+        proxy = _proxy(origin[0], origin[1])
+        if proxy is None:
+            return _Line(origin, await _direct(origin, connecting))
+        return _Line(origin, _Proxied(origin, proxy, connecting))
 
     async def _take(self, origin: Origin) -> _Line | None:
         for place in reversed(range(len(self._idle))):
             if self._idle[place].origin == origin:
                 line = self._idle.pop(place)
-                if not line.http.has_expired():
+                if monotonic() - line.since <= KEPT_OPEN and not line.way.spoiled:
                     return line
-                await line.http.aclose()
+                await line.way.aclose()
                 return None
         return None
 
     async def _give_back(self, line: _Line) -> None:
         line.since = monotonic()
-        if line.http.is_idle() and not _spoiled(line.http):
+        if line.way.usable:
             self._idle.append(line)
         else:
-            await line.http.aclose()
+            await line.way.aclose()
         while self._idle and line.since - self._idle[0].since > KEPT_OPEN:  # others take some while one is closed
-            await self._idle.pop(0).http.aclose()
+            await self._idle.pop(0).way.aclose()
 
     async def aclose(self) -> None:
         """Close all that are idle."""
         while self._idle:
-            await self._idle.pop().http.aclose()
+            await self._idle.pop().way.aclose()
 
 
-def _spoiled(http: Any) -> bool:
-    """Whether a connection never came about, or more came over it with an answer than belongs to it.
-
-    httpcore would take what is left over for the next request's answer, and says nowhere that there is something.
-    """
-    while (inner := getattr(http, "_connection", None)) is not None:
-        http = inner
-    state = getattr(http, "_h11_state", None)
-    return state is None or bool(state.trailing_data[0])
-
-
-async def _speak(line: httpcore.AsyncConnectionInterface, request: httpcore.Request) -> Answer:
-    """Send, and read up to the limit. Raises Unreadable for an answer that cannot be unpacked."""
-    response = await line.handle_async_request(request)
-    try:
-        headers = _headers(response.headers)
-        unpacker = Unpacker(headers.get("content-encoding", ""))
-        async for chunk in response.aiter_stream():
-            unpacker.feed(chunk)
-            if unpacker.full:
-                break
-        return Answer(response.status, headers, unpacker.finish(), unpacker.full)
-    finally:
-        await response.aclose()
-
-
-def _headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-    """An answer's headers by their lower-case names; one that comes several times is comma-joined."""
-    found: dict[str, str] = {}
-    for key, value in raw:
-        name, text = key.decode("latin-1").lower(), _text(value)
-        found[name] = f"{found[name]}, {text}" if name in found else text
-    return found
-
-
-def _text(value: bytes) -> str:
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return value.decode("latin-1")
-
-
-def _bare(host: str) -> bytes:
+def _bare(host: str) -> str:
     """A host as it is looked up: an IPv6 address without its brackets."""
-    return host.strip("[]").encode()
-
-
-def _bytes(value: str) -> bytes:
-    return value.encode(errors="replace")
+    return host.strip("[]")

@@ -62,16 +62,26 @@ class Pipe(asyncio.Protocol):
 
     async def read(self, most: int) -> bytes:
         """What came, so many bytes at most; nothing at the end. Raises OSError where the end is none."""
-        if not self.unread and not self.over:
-            self._news.clear()
-            await self._news.wait()
+        if self.unread:
+            await asyncio.sleep(0)  # who has much to read lets others have their turn
+        elif not self.over:
+            await self.more()
         data = bytes(self.unread[:most])
-        del self.unread[:most]
+        self.take(len(data))
         if not data and self._broke:
             raise ConnectionError(CLOSED)
+        return data
+
+    async def more(self) -> None:
+        """Wait until more has come than is unread, or the end."""
+        self._news.clear()
+        await self._news.wait()
+
+    def take(self, count: int) -> None:
+        """So many bytes of what is unread are read."""
+        del self.unread[:count]
         if len(self.unread) <= AHEAD:
             self.transport.resume_reading()
-        return data
 
     async def write(self, data: bytes) -> None:
         """Send, and wait until there is room for more. Raises OSError."""

@@ -12,7 +12,6 @@ from email.utils import format_datetime
 
 import httpcore
 import pytest
-import respx
 
 from reconciler.engine.world import SystemClock
 from reconciler.model.errors import HostNotAllowed, RequestFailed, UsageError
@@ -252,7 +251,7 @@ async def drip(raw: Raw, writer: asyncio.StreamWriter) -> None:
         (drip, "no whole answer within"),
         (hang_up, "the connection broke"),
         (break_off, "the connection broke"),
-        (babble, "the connection broke"),
+        (babble, "the answer is headed by a status line that is none"),
     ],
 )
 async def test_whatever_fails_later_has_left(loopback, connect, script, says):
@@ -270,20 +269,41 @@ async def test_what_no_host_can_be_called_is_not_asked(connect):
     assert str(failed).startswith("POST 1.2.3.999: no connection: ")
 
 
-async def test_whatever_fails_before_a_byte_was_written_has_not_left(connect):
-    with respx.mock as router:
-        for error, says in [
-            (httpcore.ConnectError("x"), "no connection: x"),
-            (httpcore.ConnectTimeout("x"), "no connection in time"),
-            (httpcore.ProxyError("x"), "no connection: x"),
-            (httpcore.ReadTimeout("x"), "the connection broke"),
-            (httpcore.WriteError("x"), "the connection broke"),
-            (ssl.SSLError("x"), "the connection broke"),
-        ]:
-            router.post("https://example.com/").mock(side_effect=error)
-            failed = await fail(connect("example.com"), post("https://example.com/"))
-            assert not failed.left
-            assert says in str(failed)
+class Broken:
+    """A connection of httpcore's that fails with an error before anything is written."""
+
+    _connection = None
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    async def handle_async_request(self, request: httpcore.Request) -> httpcore.Response:
+        raise self.error
+
+    def is_idle(self) -> bool:
+        return False
+
+    async def aclose(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (httpcore.ConnectError("x"), "no connection: x"),
+        (httpcore.ConnectTimeout("x"), "no connection in time"),
+        (httpcore.ProxyError("x"), "no connection: x"),
+        (httpcore.ReadTimeout("x"), "the connection broke"),
+        (httpcore.WriteError("x"), "the connection broke"),
+        (ssl.SSLError("x"), "the connection broke"),
+    ],
+)
+async def test_whatever_fails_behind_a_proxy_before_a_byte_was_written_has_not_left(connect, monkeypatch, error, says):
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example.com:3128")
+    monkeypatch.setattr(httpcore.AsyncHTTPProxy, "create_connection", lambda _pool, _origin: Broken(error))
+    failed = await fail(connect("example.com"), post("https://example.com/"))
+    assert not failed.left
+    assert says in str(failed)
 
 
 async def test_leaving_is_awaited_once_a_sending_and_before_it(loopback, connect):

@@ -1,0 +1,251 @@
+"""HTTP/1.1 over a connection of our own, plain or encrypted. The only module that imports httptools.
+
+httptools parses in C and is more lenient than h11. So the strictness is here: each head is cut out and checked before
+it is parsed, and bytes beyond an answer's end are noticed. What is not exactly one answer is refused.
+
+What an answer may take is bounded: the bytes of its head with all interim ones, the bytes beside its content, and the
+work that is done on it before others have their turn.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from contextlib import suppress
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
+
+from reconciler.requests.answer import Answer, Padding, Unpacker, Unreadable, joined
+from reconciler.requests.pipe import CLOSED, Pipe
+from reconciler.requests.watch import Watch
+
+__all__ = ["Direct", "NotAllowed", "NotSent"]
+
+HEAD = 100 * 1024
+"""Bytes that come before an answer's content, interim answers and all."""
+
+INTERIM = 16
+"""Answers of 100 to 199 before the one that counts."""
+
+PIECE = 16 * 1024
+"""Bytes that are parsed before others have their turn."""
+
+_TOKEN = re.compile(rb"[-!#$%&'*+.^_`|~0-9a-zA-Z]+")
+_TARGET = re.compile(rb"[\x21-\x7e]+")
+_VALUE = re.compile(rb"(?:[^\x00\s]+(?:[ \t]+[^\x00\s]+)*)?")
+_STATUS = re.compile(rb"HTTP/1\.[01] [1-9][0-9]{2}(?: [^\x00-\x08\x0a-\x1f\x7f]*)?")
+
+
+class NotSent(Exception):
+    """The connection was no longer fit to send on; nothing left."""
+
+
+class NotAllowed(Exception):
+    """The request is none that HTTP allows; nothing left."""
+
+
+class Direct:
+    """A connection, and one exchange after the other over it."""
+
+    def __init__(self, pipe: Pipe) -> None:
+        self._pipe = pipe
+        self._keep = True
+        self._used = False
+
+    @property
+    def usable(self) -> bool:
+        """Whether another exchange can follow, as far as this side knows."""
+        return self._keep and not self._pipe.unread and not self._pipe.over
+
+    @property
+    def spoiled(self) -> bool:
+        """Whether something came while it was idle; the system may know of it already."""
+        return self._pipe.spoiled
+
+    async def aclose(self) -> None:
+        """Close at once."""
+        self._pipe.close()
+
+    async def exchange(
+        self, method: str, target: bytes, headers: list[tuple[bytes, bytes]], content: bytes, watch: Watch
+    ) -> Answer:
+        """Send a request, and read its answer up to the limit.
+
+        Raises NotAllowed, NotSent, OSError where the connection breaks, and Unreadable for what is no answer.
+        """
+        request = _request(method.encode(), target, headers, content)
+        # What came unasked would be the answer. The system may know of it; of a new connection's it would be TLS's own.
+        if self._pipe.over or self._pipe.unread or (self._used and self._pipe.spoiled):
+            raise NotSent(CLOSED)
+        self._used, self._keep = True, False
+        watch.leaves()
+        with suppress(OSError):  # a server may refuse, and close, before it has read all: what it says is the answer
+            await self._pipe.write(request)
+        watch.has_left()
+        answer = _Reading(method)
+        sizes = 0
+        for _ in range(INTERIM + 1):
+            head = await self._head(HEAD - sizes)
+            sizes += len(head)
+            answer.begin(head)
+            if answer.status >= 200:
+                break
+        else:
+            raise Unreadable(f"preceded by more than {INTERIM} interim ones")
+        await self._content(answer, sizes)
+        self._keep = answer.keep and not self._pipe.unread
+        return answer.finish()
+
+    async def _head(self, most: int) -> bytes:
+        """The next head, with the empty line that ends it."""
+        unread, looked = self._pipe.unread, 0
+        while (end := unread.find(b"\r\n\r\n", max(0, looked - 3), most)) < 0:
+            if not b"HTTP/1.".startswith(unread[:7]):
+                raise Unreadable("no HTTP/1.1")
+            looked = len(unread)
+            if looked >= most:
+                raise Unreadable(f"headed by more than {HEAD // 1024} KiB")
+            if self._pipe.over:
+                raise ConnectionError(CLOSED)
+            await self._pipe.more()
+        head = bytes(unread[: end + 4])
+        self._pipe.take(len(head))
+        return head
+
+    async def _content(self, answer: _Reading, came: int) -> None:
+        """Read until the answer is whole, or its limit is passed."""
+        padding = Padding(came)
+        while not answer.whole and not answer.full:
+            data = await self._pipe.read(PIECE if answer.remaining is None else min(PIECE, answer.remaining))
+            if not data:
+                answer.end()
+                return
+            padding.check(len(data), answer.feed(data))
+
+
+class _Reading:
+    """An answer as it comes. httptools calls the methods whose names begin with `on_`."""
+
+    def __init__(self, method: str) -> None:
+        self._bodiless = method == "HEAD"
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._pieces: list[bytes] = []
+        self._last = b""
+        self._unpacker: Unpacker | None = None
+        self.status = 0
+        self.whole = self.keep = False
+        self.remaining: int | None = None
+        """Bytes of content to come; None where the content says where it ends."""
+
+    @property
+    def full(self) -> bool:
+        """Whether more came than is kept."""
+        return self._unpacker is not None and self._unpacker.full
+
+    def begin(self, head: bytes) -> None:
+        """A head came: of an interim answer, or of the one that counts."""
+        line, *lines = head[:-4].split(b"\r\n")
+        if not _STATUS.fullmatch(line):
+            raise Unreadable("headed by a status line that is none")
+        self.status = int(line[9:12])
+        if self.status == 101:
+            raise Unreadable("a switch to a protocol that was not asked for")
+        self._headers, self.whole, self.keep = [], False, False
+        self._parser = HttpResponseParser(self)
+        self._parse(head)
+        if len(self._headers) != len(lines):
+            raise Unreadable("headed by a line that is no header")
+        if self.status < 200:
+            return
+        headers = self.headers = joined(self._headers)
+        self._frame(headers)
+        self._unpacker = Unpacker(headers.get("content-encoding", ""))
+
+    def _frame(self, headers: dict[str, str]) -> None:
+        """Find out where the content ends."""
+        length, coding = headers.get("content-length"), headers.get("transfer-encoding")
+        if coding is not None and (coding.lower() != "chunked" or length is not None):
+            raise Unreadable("transferred in a way that is not clear")
+        if length is not None and not (length.isascii() and length.isdigit() and len(length) <= 20):
+            raise Unreadable("of a length that is none")
+        if self._bodiless or self.status in (204, 304):
+            self.keep &= self.whole
+            self.whole = True
+        elif length is not None:
+            self.remaining = int(length)
+        self._chunked = coding is not None
+
+    def feed(self, data: bytes) -> int:
+        """More of the content; gives how many bytes of it these are, without the framing."""
+        if self.remaining is not None:
+            self.remaining -= len(data)
+        self._parse(data)
+        self._last = (self._last + data[-5:])[-5:]
+        if self._chunked and self.whole and (self._last[-4:] != b"\r\n\r\n" or self._last[:1] == b"\n"):
+            self.keep = False  # more line ends than its own, which the parser skips
+        body, self._pieces = b"".join(self._pieces), []
+        if body and self._unpacker is not None:
+            self._unpacker.feed(body)
+        return len(body)
+
+    def end(self) -> None:
+        """The connection ended. Raises OSError where that is not how the answer ends."""
+        if self._chunked or self.remaining is not None:
+            raise ConnectionError(CLOSED)
+        self.whole = True
+
+    def finish(self) -> Answer:
+        """The answer."""
+        assert self._unpacker is not None
+        return Answer(self.status, self.headers, self._unpacker.finish(), self.full)
+
+    def _parse(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except (HttpParserError, HttpParserUpgrade):
+            if not self.whole:
+                raise Unreadable("none that HTTP allows") from None
+            self.keep = False  # what came beyond the end is no answer either
+
+    def on_message_begin(self) -> None:
+        """Another answer begins."""
+        if self.whole:
+            self.keep = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header, or one that follows chunks."""
+        if not _TOKEN.fullmatch(name) or not _VALUE.fullmatch(value.strip(b" \t")):
+            raise Unreadable("headed by a line that is no header")
+        if self._unpacker is None:
+            self._headers.append((name, value.strip(b" \t")))
+
+    def on_body(self, body: bytes) -> None:
+        """Some content."""
+        if not self.whole:
+            self._pieces.append(body)
+
+    def on_message_complete(self) -> None:
+        """It is whole. Whether the connection can be kept is known only here."""
+        if not self.whole:
+            self.whole, self.keep = True, self._parser.should_keep_alive()
+
+
+def _request(method: bytes, target: bytes, headers: Iterable[tuple[bytes, bytes]], content: bytes) -> bytes:
+    """A request's bytes. Raises NotAllowed where it could be read as another one, or as two."""
+    lengths, hosts = [], 0
+    if not _TOKEN.fullmatch(method) or not _TARGET.fullmatch(target):
+        raise NotAllowed
+    lines = [b"%b %b HTTP/1.1\r\n" % (method, target)]
+    for name, value in headers:
+        if not _TOKEN.fullmatch(name) or not _VALUE.fullmatch(value):
+            raise NotAllowed
+        lower = name.lower()
+        if lower == b"content-length":
+            lengths.append(value)
+        elif lower == b"transfer-encoding":
+            raise NotAllowed
+        hosts += lower == b"host"
+        lines.append(b"%b: %b\r\n" % (name, value))
+    if hosts != 1 or (lengths != [b"%d" % len(content)] and (lengths or content)):
+        raise NotAllowed
+    return b"".join((*lines, b"\r\n", content))
