@@ -208,9 +208,13 @@ def _lines(told: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _value(value: Mapping[str, Any]) -> list[str]:
+    """A value as JSON writes it, so that a text differs from a number; in words where it is not to be shown."""
+    from reconciler.cli.text import as_json
+
     if value["value"] is None:
         return [value["name"], "NO VALUE", value["origin"]]
-    return [value["name"], value["value"], value["origin"]]
+    words = value["secret"] or value["origin"] == "the run"
+    return [value["name"], value["value"] if words else as_json(value["value"]), value["origin"]]
 
 
 def _request(request: Mapping[str, Any], total: int) -> list[str]:

@@ -100,7 +100,7 @@ async def _dry(world: World, selection: Selection, rev: str | None, *, worktree:
         _tell_ignored(world, settings.source)
     with reading(world, settings) as held:
         ours = force.tree if branch and tree.revision != force.tree.revision else None
-        found = await look(world, tree, held.ledger, held.sealing, selection, in_force=ours, progressed=Progress())
+        found = await look(world, tree, held.ledger, held.sealing, selection, in_force=ours, watched=Progress())
         report = dry_report(found)
         report.refuse(force.refused)
         return report
@@ -131,7 +131,7 @@ async def _real(world: World, clock: SystemClock, selection: Selection, *, relea
             selection,
             words=waiting(words),
             released=released or asked.released,
-            progressed=Progress(),
+            watched=Progress(),
         )
         found = await clock.unless_stopped(looking)
         notifier = Notifier(messenger(world, found.settings, tree), world.clock, world.redactor)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from reconciler.cli.logs import tell
+from reconciler.cli.text import count
 
 __all__ = ["Progress"]
 
@@ -13,16 +14,14 @@ QUIET = 5.0
 
 
 class Progress:
-    """Counts checks as they are sent, and tells of them every five seconds."""
+    """Tells every five seconds how far a pass has looked."""
 
     def __init__(self) -> None:
         self._began = self._told = time.monotonic()
-        self._checks = 0
 
-    def __call__(self) -> None:
-        """One more check."""
-        self._checks += 1
+    def __call__(self, done: int, total: int) -> None:
+        """So many hires of so many are looked at."""
         now = time.monotonic()
         if now - self._told >= QUIET:
             self._told = now
-            tell(f"{self._checks} checks sent, {now - self._began:.0f} s")
+            tell(f"looked at {done} of {count(total, 'hire')}, {now - self._began:.0f} s")

@@ -333,5 +333,5 @@ def _text(error: Exception) -> str:
 
 
 def _counts(report: Report) -> Mapping[str, int]:
-    did = {"executed": report.executed, "revoked": report.revoked, "failed": report.failures}
+    did = {"executed": report.executed, "revoked": report.revoked, "attempts_failed": report.failures}
     return {**{name: count for name, count in did.items() if count}, **report.summary}

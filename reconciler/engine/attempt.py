@@ -22,7 +22,7 @@ from reconciler.ledger.entries import Attempt, Happening, Word
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.clock import Clock, Stopped, stamp
 from reconciler.model.errors import Blocked, RequestFailed, SecretsError
-from reconciler.model.grant import Decision, Outcome, Record, Step
+from reconciler.model.grant import Decision, Outcome, Phase, Record, Step
 from reconciler.model.manifest import Condition, Notification, Request, Revoke
 from reconciler.model.scope import Layer, Scope
 from reconciler.model.secret import Redactor
@@ -323,7 +323,9 @@ class Actor:
         new, lines = records.failed(run.record, error, now=now, at=now, retry_delay=self._retry_delay)
         self._ledger.settle(run.attempt, new, self._authored(lines), now=now, error=error)
         when = stamp(new.retry_at)
-        log.warning("attempt.failed", grant=str(new.key), attempt=new.attempts, problem=error, retry_at=when)
+        # What nothing more is done about on its own is an error; what is tried again is not one yet.
+        tell = log.warning if new.phase is Phase.RETRYING else log.error
+        tell("attempt.failed", **_named(run), attempt=new.attempts, problem=error, retry_at=when)
         return self._as_written(new)
 
     def _succeed(self, run: _Run) -> Record:
@@ -338,6 +340,7 @@ class Actor:
         if job.revoking:
             kept |= self._vault.without_stored({new.key})
         self._ledger.settle(run.attempt, new, self._authored(lines), now=now, error=None, kept=kept)
+        log.info("attempt.succeeded", **_named(run), attempt=new.attempts)
         return new
 
     def _as_written(self, record: Record) -> Record:
@@ -358,6 +361,13 @@ class Actor:
 
     def _authored(self, lines: list[Happening]) -> list[Happening]:
         return [replace(line, author=self._author) for line in lines]
+
+
+def _named(run: _Run) -> dict[str, str]:
+    """Whose attempt it is, at what, and of which kind, as the log has it."""
+    record = run.record
+    named = {"hire": record.key.hire, "access": record.key.access, "integration": record.integration}
+    return {**named, "kind": run.job.kind}
 
 
 def _notice(item: Notification, scope: Scope) -> dict[str, Any]:

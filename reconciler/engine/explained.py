@@ -22,7 +22,6 @@ from reconciler.model.scope import DEFERRED, HIRE_NAMES, Layer, Scope
 from reconciler.model.secret import MASK
 from reconciler.model.settings import Settings
 from reconciler.model.status import Action, Status
-from reconciler.requests.template import written
 
 __all__ = ["Explained", "Value", "explain", "sealed_layer"]
 
@@ -33,10 +32,10 @@ _RUN_TIME_ONLY = frozenset({"NEXT_PAGE_TOKEN"})
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """A variable that the manifest uses. `value` is None where it has none, and `***` where it is secret."""
+    """A variable that the manifest uses. `value` is None where it has none, `***` where it is secret."""
 
     name: str
-    value: str | None
+    value: Any
     origin: str
     secret: bool = False
 
@@ -114,7 +113,7 @@ def _value(name: str, scope: Scope, grant: Grant, manifest: Manifest) -> Value:
         return Value(name, "made for each run" if name in manifest.generated else "known when it runs", "the run")
     if found.value is _SEALED:
         return Value(name, f"encrypted in {found.origin}", found.origin, secret=True)
-    return Value(name, MASK if found.secret else _shown(found.value), found.origin, found.secret)
+    return Value(name, MASK if found.secret else jsonable(found.value), found.origin, found.secret)
 
 
 def _why_not(name: str, grant: Grant, manifest: Manifest, error: MissingVariable) -> str:
@@ -127,18 +126,13 @@ def _why_not(name: str, grant: Grant, manifest: Manifest, error: MissingVariable
     return str(error).removeprefix(f"variable {{{{{name}}}}} ") + (f": {because}" if because else "")
 
 
-def _shown(value: Any) -> str:
-    plain = jsonable(value)
-    return f"{plain['name']} (by name)" if isinstance(plain, dict) and plain.keys() == {"name"} else written(plain)
-
-
 def _remembered(record: Record | None) -> tuple[Value, ...]:
     """The values that the account was made with, where git has them no longer."""
     if record is None:
         return ()
     values = {name: value for name, value in record.values.items() if value is not None}
     order = sorted(values, key=lambda name: (name in HIRE_NAMES, name))
-    return tuple(Value(name, written(values[name]), "the ledger") for name in order)
+    return tuple(Value(name, values[name], "the ledger") for name in order)
 
 
 _FOLLOWS = {

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -26,7 +26,14 @@ from reconciler.model.status import Action, Status
 from reconciler.model.verdict import Missing, NoCheck, Present, Unknown, Verdict
 from reconciler.repository.desired import Desired
 
-__all__ = ["Planned", "Selection", "Walk", "listed_grants"]
+__all__ = ["Planned", "Selection", "Walk", "Watched", "listed_grants", "unwatched"]
+
+
+Watched = Callable[[int, int], None]
+
+
+def unwatched(_done: int, _total: int) -> None:
+    """For a walk that nobody waits for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +129,11 @@ class Walk:
         self.dropped: list[Record] = []
         """Records of what git no longer wants and nothing was ever done for; filled by `plan`."""
 
-    async def plan(self) -> list[Planned]:
-        """Every grant of the selection, decided on, in the order of hires and entries."""
+    async def plan(self, watched: Watched = unwatched) -> list[Planned]:
+        """Every grant of the selection, decided on, in the order of hires and entries.
+
+        `watched` is told how many hires of how many are looked at.
+        """
         chosen = self._selection.hires
         known = self._desired.hires
         hires = sorted(known) if chosen is None else sorted(hire for hire in chosen if hire in known)
@@ -147,6 +157,7 @@ class Walk:
                         self._misfits[hire] = _misfit(item.grant, item.decision.reason)
                 left = await self._leftovers({grant.key for grant in grants}, of_hire.get(hire, ()))
                 results[hire] = [*planned, *left]
+                watched(len(results), len(places))
 
         await together(work() for _ in range(min(self._at_once(), len(places))))
         return [planned for hire in places for planned in results[hire]]

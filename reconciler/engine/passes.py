@@ -23,7 +23,7 @@ from reconciler.engine.integrations import Integration, integrations_of
 from reconciler.engine.memory import WritableVault, run_name
 from reconciler.engine.notify import Notifier
 from reconciler.engine.observe import Checker
-from reconciler.engine.observed import Planned, Selection, Walk
+from reconciler.engine.observed import Planned, Selection, Walk, Watched, unwatched
 from reconciler.engine.plan import Policy
 from reconciler.engine.recovery import as_settled, recover
 from reconciler.engine.renames import follow, move, rows_of
@@ -89,6 +89,7 @@ async def look(
     in_hand: InHand | None = None,
     progressed: Callable[[], None] = lambda: None,
     listings: Listings | None = None,
+    watched: Watched = unwatched,
 ) -> Look:
     """Observe and plan, and change nothing.
 
@@ -143,7 +144,7 @@ async def look(
         by_hand={**{key: theirs[-1].kind for key, theirs in words.items()}, **(by_hand or {})},
         in_hand=in_hand or Claims().begin(),
     )
-    planned = await walk.plan()
+    planned = await walk.plan(watched)
     result = Look(
         tree, settings, desired, integrations, checker, policy, selection, rows, planned, walk.dropped, renamed=renamed
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from datetime import date
+from typing import Any
 
 import pytest
 
@@ -43,11 +44,11 @@ ada/saas: retrying: request 2 of 2 (POST): answered 500
   ada@example.com  hires/ada.yaml:5  checked TIME  last pass at COMMIT
 
 values
-  email       ada@example.com  hires/ada.yaml
-  first_name  Ada              hires/ada.yaml
-  last_name   Example          hires/ada.yaml
-  TEAM        1                hires/ada.yaml:5
-  TOKEN       ***              config/initial_data/saas
+  email       "ada@example.com"  hires/ada.yaml
+  first_name  "Ada"              hires/ada.yaml
+  last_name   "Example"          hires/ada.yaml
+  TEAM        "1"                hires/ada.yaml:5
+  TOKEN       ***                config/initial_data/saas
 
 attempt 1 (execute) at TIME: failed: request 2 of 2 (POST): answered 500
   1/2  POST http://HOST/users            201  done     TIME
@@ -116,7 +117,7 @@ def test_a_field_that_is_no_secret_is_shown(saas: Repo, accounts: AccountService
     saas.initial_data("saas", {"TOKEN": TOKEN, "ORG": "1200"})
     saas.commit()
     out = call(saas, "explain", "ada", "saas").out
-    assert re.search(r"^  ORG +1200 ", out, re.MULTILINE)
+    assert re.search(r'^  ORG +"1200" ', out, re.MULTILINE)
     assert TOKEN not in out
 
 
@@ -189,7 +190,7 @@ def test_an_orphan_is_explained_from_the_ledger(saas: Repo, call: Call) -> None:
     call(saas)
     out = call(saas, "explain", "ada", "saas").out
     assert out.startswith("ada/saas: orphaned: no longer in git; prune: report\n")
-    assert re.search(r"^  TEAM +1 +the ledger$", out, re.MULTILINE)
+    assert re.search(r'^  TEAM +"1" +the ledger$', out, re.MULTILINE)
     assert out.endswith("`reconcile revoke ada saas` takes it away\n")
 
 
@@ -231,3 +232,17 @@ def test_a_long_form_still_fits(saas: Repo, call: Call) -> None:
     assert len(lines) <= 24
     assert max(map(len, lines)) <= 120
     assert "  and 28 more: --output json has them all" in lines
+
+
+@pytest.mark.parametrize(("given", "shown"), [(30, "30"), ("30", '"30"'), (True, "true"), ("true", '"true"')])
+def test_a_number_is_told_from_a_text(repo: Repo, call: Call, given: Any, shown: str) -> None:
+    manifest = {
+        "form": [{"id": "SEATS", "type": "input"}],
+        "execute": [{"url": "https://saas.example.com/", "data": {"seats": "{{SEATS}}"}}],
+    }
+    repo.manifest("saas", manifest)
+    repo.hire("ada", {"integration": "saas", "values": {"SEATS": given}})
+    repo.commit()
+    assert f"  SEATS  {shown}  hires/ada.yaml:5\n" in call(repo, "explain", "ada", "saas").out
+    (value,) = call(repo, "explain", "ada", "saas", "--output", "json").json["values"]
+    assert (value["value"], type(value["value"])) == (given, type(given))
