@@ -47,6 +47,14 @@ def begin(arguments: Sequence[str]) -> None:
     sys.excepthook = unexpected
     threading.excepthook = lambda told: unexpected(told.exc_type, told.exc_value or told.exc_type(), told.exc_traceback)
     logging.captureWarnings(True)
+    logging.basicConfig(handlers=[_Line()], level=logging.WARNING, force=True)
+
+
+class _Line(logging.Handler):
+    """What a library has to say before a command has set up the log."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        _write("library.note", record.levelname.lower(), "text", self.format(record).rstrip())
 
 
 def set_up(asked: Asked, redactor: Redactor) -> None:

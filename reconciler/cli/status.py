@@ -53,9 +53,12 @@ def status(
         last: dict[str, Any] = json.loads(noted) if noted else {"revision": None}
         report = Report(last["revision"], dry_run=False)
         report.problems = [Problem.from_json(problem) for problem in last.get("problems") or ()]
-        files = _files(asked)
+        files = _files(asked) if asked.output != "table" else None
+        people = files if asked.output == "csv" else None
         report.rows = [
-            Row.of(record, guarded=record.guarded, form=_form(files, record.integration), person=_person(files, record))
+            Row.of(
+                record, guarded=record.guarded, form=_form(files, record.integration), person=_person(people, record)
+            )
             for record in ledger.records(hires or None)
             if not integrations or record.integration in integrations
         ]

@@ -21,7 +21,7 @@ from reconciler.model.errors import Blocked, MissingVariable, SecretsError
 from reconciler.model.grant import Grant, Record
 from reconciler.model.hire import NamedChoice
 from reconciler.model.manifest import Call, Manifest, Notification, Request
-from reconciler.model.scope import DEFERRED, HIRE_NAMES, Layer, Scope
+from reconciler.model.scope import DEFERRED, HIRE_NAMES, LEDGER, Layer, Scope
 from reconciler.model.secret import Redactor, Secret
 from reconciler.model.settings import Settings
 from reconciler.model.template import names
@@ -37,13 +37,10 @@ from reconciler.requests.template import render_text, render_url
 from reconciler.secrets.initial_data import InitialData
 from reconciler.secrets.sealed import Sealer
 
-__all__ = ["LEDGER", "Integration", "Lending", "Prepared", "initial_layer", "integrations_of", "saved"]
+__all__ = ["Integration", "Lending", "Prepared", "initial_layer", "integrations_of", "saved"]
 
 AT_RUN_TIME = frozenset({"responses", "oauth", "access_overview", "redirect_url"})
 """What is known only at run time, and what a digest therefore does not count (docs/design/states.md)."""
-
-LEDGER = "the ledger"
-"""Where an orphan's values come from: git has it no longer."""
 
 _AUTHORITY = re.compile(r"^(?:[A-Za-z][A-Za-z0-9+.-]*://)?([^/?#]*)")
 _HOST = re.compile(r"(?:https?://)?[A-Za-z0-9.-]+(?::\d+)?/?")

@@ -9,11 +9,10 @@ from datetime import datetime
 from typing import Any
 
 from reconciler.engine.freshness import Stale
-from reconciler.engine.integrations import LEDGER
-from reconciler.engine.review import jsonable
 from reconciler.model.clock import stamp
 from reconciler.model.errors import Problem, Severity
 from reconciler.model.grant import Grant, Record
+from reconciler.model.scope import LEDGER
 from reconciler.model.status import FAULTS, Action, Status
 from reconciler.repository.signatures import VOUCH, Untrusted
 
@@ -121,6 +120,8 @@ class Row:
 
 def _given(grant: Grant) -> dict[str, Any] | None:
     """The form as the entry fills it in; None for an orphan, which has no entry."""
+    from reconciler.engine.review import jsonable  # whoever has a grant has it loaded; `status` does without
+
     if grant.layers and grant.layers[0].origin == LEDGER:
         return None
     entry = next((layer.values for layer in grant.layers if layer.origin == grant.source), {})

@@ -14,7 +14,7 @@ from typing import Any
 
 from reconciler.model.errors import MissingVariable
 
-__all__ = ["DEFERRED", "HIRE_NAMES", "KNOWN_NAMES", "Found", "Layer", "Scope", "follow", "steps", "walk"]
+__all__ = ["DEFERRED", "HIRE_NAMES", "KNOWN_NAMES", "LEDGER", "Found", "Layer", "Scope", "follow", "steps", "walk"]
 
 HIRE_NAMES = (
     "email",
@@ -32,6 +32,10 @@ HIRE_NAMES = (
 
 KNOWN_NAMES = frozenset({*HIRE_NAMES, "oauth", "redirect_url", "responses", "access_overview"})
 """Names that mean something already; a form's, initial data's or an `extra`'s id may not repeat one."""
+
+
+LEDGER = "the ledger"
+"""The origin of an orphan's values: git has it no longer."""
 
 
 class _Deferred:

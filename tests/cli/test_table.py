@@ -21,6 +21,7 @@ from reconciler.model.status import Action, Status
 from tests.cli.conftest import Call
 from tests.cli.test_golden import row
 from tests.repo import PROGRAM, Repo
+from tests.servers import AccountService
 
 
 def report(*, dry_run: bool = True) -> Report:
@@ -115,6 +116,17 @@ def test_the_columns_of_csv(repo: Repo, capsys: pytest.CaptureFixture[str]) -> N
     )  # fmt: skip
     assert (line["name"], line["values"], line["source"]) == ("Ada L", '{"TEAM": "1"}', "hires/ada.yaml:5")
     assert (line["granted_in"], line["author"], line["approved_by"]) == ("", "", "")
+
+
+def test_the_ledger_is_shown_with_values_and_names(repo: Repo, accounts: AccountService, call: Call) -> None:
+    repo.manifest("saas", accounts.manifest(team=True))
+    repo.hire("ada", {"integration": "saas", "values": {"TEAM": "1"}}, extra={"LOGIN": "al"})
+    repo.commit()
+    accounts.add("ada@example.com")
+    assert call(repo).code == 0
+    assert call(repo, "status", "--output", "json").grant("ada", "saas")["values"] == {"TEAM": "1"}
+    (line,) = csv.DictReader(io.StringIO(call(repo, "status", "--output", "csv").out))
+    assert (line["name"], line["values"]) == ("Ada Example", '{"TEAM": "1"}')
 
 
 def at_a_terminal(repo: Repo, *arguments: str, columns: int = 60, lines: int = 24, **env: str) -> str:

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import json
+import logging
+import threading
+from collections.abc import Iterator
 
 import pytest
 
+from reconciler.cli import logs
+from reconciler.cli.options import Asked
+from reconciler.cli.show import show_report
 from reconciler.cli.text import annotation, as_csv, as_json, cell, code, fit
+from reconciler.engine.report import Report
 from reconciler.model.errors import Problem
+from reconciler.repository.signatures import Untrusted
 from tests.cli.conftest import Call
 from tests.repo import Repo
 
@@ -73,6 +81,47 @@ def test_a_settings_key_moves_no_cursor(wild: Repo, call: Call, words: list[str]
         assert done.code == 1
         assert "terval" in done.out + done.err
         assert (done.out + done.err).replace("\n", "").isprintable()
+
+
+@pytest.fixture
+def json_log() -> Iterator[None]:
+    logs.begin(["--log-format", "json"])
+    yield
+    logs.begin([])
+
+
+@pytest.mark.usefixtures("json_log")
+def test_a_fault_of_the_program_is_a_line_too(capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        int("x" * 9)
+    except ValueError as error:
+        logs.unexpected(ValueError, error, error.__traceback__)
+    (line,) = capsys.readouterr().err.splitlines()
+    told = json.loads(line)
+    assert (told["event"], told["level"]) == ("program.fault", "critical")
+    assert "test_text.py" in told["exception"]
+    assert "xxxxxxxxx" not in told["exception"]
+
+
+@pytest.mark.usefixtures("json_log")
+def test_what_a_library_says_is_a_line_too(capsys: pytest.CaptureFixture[str]) -> None:
+    logging.getLogger("somebody").warning("two\nlines \x1b[2J")
+    thread = threading.Thread(target=lambda: 1 // 0)
+    thread.start()
+    thread.join()
+    lines = capsys.readouterr().err.splitlines()
+    assert [json.loads(line)["event"] for line in lines] == ["library.note", "program.fault"]
+    assert all(line.isprintable() for line in lines)
+
+
+def test_the_author_of_a_refused_commit_calls_nobody(repo: Repo, capsys: pytest.CaptureFixture[str]) -> None:
+    author = "@everyone <b>![x](http://x.example.com)"
+    found = Report("a" * 40, dry_run=True, refused=Untrusted("b" * 40, "c" * 40, author, "is not signed"))
+    show_report(found, Asked(path=repo.root, output="markdown"))
+    line = capsys.readouterr().out.splitlines()[0]
+    before, inside, _ = line.split("`")
+    assert author in inside
+    assert "@" not in before
 
 
 LINES = {
