@@ -18,7 +18,7 @@ from typing import Any
 from reconciler.engine.review import Host, jsonable, used_names
 from reconciler.model.errors import MissingVariable, Problem
 from reconciler.model.grant import Grant, Key
-from reconciler.model.hire import Entry
+from reconciler.model.hire import Entry, Hire
 from reconciler.model.manifest import Manifest
 from reconciler.model.scope import Scope
 from reconciler.repository.desired import Desired
@@ -124,6 +124,7 @@ def compare(base: Side, head: Side, today: date) -> Difference:
 def changes(base: Files, head: Files, today: date) -> list[Change]:
     """The grants that are added, changed and removed, sorted by hire and access."""
     before, after, used = Desired(base, today), Desired(head, today), _Used()
+    olds, news = _Entries(base), _Entries(head)
     moved = _moved(before, after)
     came_from = {new: old for old, new in moved.items()}
     found = []
@@ -135,13 +136,13 @@ def changes(base: Files, head: Files, today: date) -> list[Change]:
         for access in sorted(old.keys() | new.keys()):
             was, now = old.get(access), new.get(access)
             if now is None and was is not None and not _held(was, after):
-                found.append(_change(Kind.REMOVED, was, _fields(base, was), {}))
+                found.append(_change(Kind.REMOVED, was, _fields(olds, was), {}))
             elif was is None and now is not None:
-                found.append(_change(Kind.ADDED, now, {}, _fields(head, now)))
-            elif was is not None and now is not None and not _same(was, now, _entry(base, was), _entry(head, now)):
+                found.append(_change(Kind.ADDED, now, {}, _fields(news, now)))
+            elif was is not None and now is not None and not _same(was, now, olds.of(was), news.of(now)):
                 names = used(was) | used(now)
-                then = {**_fields(base, was), **_person(base, was, names), "hire": was.key.hire}
-                here = {**_fields(head, now), **_person(head, now, names), "hire": now.key.hire}
+                then = {**_fields(olds, was), **_person(olds, was, names), "hire": was.key.hire}
+                here = {**_fields(news, now), **_person(news, now, names), "hire": now.key.hire}
                 change = _change(Kind.CHANGED, now, then, here)
                 if change.fields:
                     found.append(change)
@@ -191,16 +192,16 @@ def _change(kind: Kind, grant: Grant, then: Mapping[str, Any], now: Mapping[str,
     return Change(grant.key, grant.integration, kind, fields, grant.email)
 
 
-def _fields(files: Files, grant: Grant) -> dict[str, Any]:
+def _fields(entries: _Entries, grant: Grant) -> dict[str, Any]:
     """What an access entry says, as JSON has it; what it leaves out is not there."""
-    entry = _entry(files, grant)
+    entry = entries.of(grant)
     fields: dict[str, Any] = {"integration": entry.integration}
     fields |= {f"values.{name}": jsonable(value) for name, value in entry.values.items() if value is not None}
     if entry.at.kind != "commit":
         fields["at"] = str(entry.at)
     if entry.until is not None:
         fields["until"] = str(entry.until)
-    if (end := files.hires[grant.key.hire].model.end) is not None:
+    if (end := entries.hire(grant.key.hire).end) is not None:
         fields["end"] = end.isoformat()
     if entry.keep:
         fields["keep"] = True
@@ -209,9 +210,39 @@ def _fields(files: Files, grant: Grant) -> dict[str, Any]:
     return fields
 
 
-def _entry(files: Files, grant: Grant) -> Entry:
-    access = (files.sequences[grant.origin] if grant.origin else files.hires[grant.key.hire]).model.access
-    return next(entry for entry in access if entry.access == grant.key.access)
+class _Entries:
+    """The access entries of one side by name, and the hire that was asked for last: a hire may have thousands."""
+
+    def __init__(self, files: Files) -> None:
+        self._files = files
+        self._of_sequences: dict[str, dict[str, Entry]] = {}
+        self._stem, self._of_hire = "", dict[str, Entry]()
+        self._hire: Hire | None = None
+
+    def hire(self, stem: str) -> Hire:
+        """A hire's file."""
+        if self._hire is None or self._stem != stem:
+            self._hire, self._stem = self._files.hires[stem].model, stem
+            self._of_hire = _by_name(self._hire.access)
+        return self._hire
+
+    def of(self, grant: Grant) -> Entry:
+        """The entry that a grant comes from."""
+        name = grant.origin
+        if name is None:
+            self.hire(grant.key.hire)
+            return self._of_hire[grant.key.access]
+        if name not in self._of_sequences:
+            self._of_sequences[name] = _by_name(self._files.sequences[name].model.access)
+        return self._of_sequences[name][grant.key.access]
+
+
+def _by_name(entries: Iterable[Entry]) -> dict[str, Entry]:
+    """The first entry of each name."""
+    found: dict[str, Entry] = {}
+    for entry in entries:
+        found.setdefault(entry.access, entry)
+    return found
 
 
 def _same(was: Grant, now: Grant, then: Entry, here: Entry) -> bool:
@@ -237,12 +268,12 @@ class _Used:
         return known[1]
 
 
-def _person(files: Files, grant: Grant, used: frozenset[str]) -> dict[str, Any]:
+def _person(entries: _Entries, grant: Grant, used: frozenset[str]) -> dict[str, Any]:
     """The hire's values that matter to a grant, those of `extra` as `extra.NAME`; a manager who has a file by name.
 
     That is what its manifest uses, the address, and the first day where the entry counts from it.
     """
-    names = used | ({"email", "start"} if _entry(files, grant).at.kind == "start" else {"email"})
+    names = used | ({"email", "start"} if entries.of(grant).at.kind == "start" else {"email"})
     found = {}
     for layer in grant.layers:
         if layer.origin == grant.source:

@@ -17,6 +17,7 @@ from reconciler.model.request import PAGE_TOKEN
 from reconciler.model.scope import HIRE_NAMES, KNOWN_NAMES
 from reconciler.model.template import misuse, names
 from reconciler.repository.language import language_problems
+from reconciler.repository.lookalikes import suspicious
 from reconciler.repository.problems import Path, dotted, near
 from reconciler.repository.yaml import Document
 
@@ -33,7 +34,13 @@ _RULE = "an id has letters A-Z and a-z, digits and underscores only"
 
 
 def hire_problems(hire: Hire, document: Document) -> Iterator[Problem]:
-    """What is wrong with the names under `extra`."""
+    """What is wrong with the names under `extra`, and addresses that look like another's."""
+    for key in ("email", "manager_email", "buddy_email"):
+        address = getattr(hire, key)
+        if (address and not address.isascii()) or "xn--" in (address or "").lower():
+            message = suspicious(address)
+            if message is not None:
+                yield Problem(document.file, document.line((key,)), f"{key}: {message}", Severity.WARNING)
     for name in hire.extra:
         path = ("extra", name)
         if not _ID.fullmatch(name):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import timeit
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -351,3 +352,23 @@ def test_a_number_of_the_settings_is_told_as_it_is_written(repo: Repo) -> None:
         sides.append(Side(files.revision, files, [], []))
     before, after = sides
     assert json.dumps(compare(before, after, TODAY).as_json()["settings"]) == '{"max_change_percent": [25, 100]}'
+
+
+def test_a_hire_of_thousands_of_entries_is_compared_entry_by_entry(repo: Repo) -> None:
+    """Each entry is looked up by its name: the time grows with the entries, not with their square."""
+
+    def compared(count: int) -> tuple[int, float]:
+        def entries(value: str) -> list[dict[str, Any]]:
+            return [{"integration": "tool", "name": f"t{n}", "values": {"TEAM": value}} for n in range(count)]
+
+        repo.manifest("tool", {"execute": [], "form": [{"id": "TEAM", "name": "Team", "type": "input"}]})
+        repo.hire("ada", *entries("1"))
+        before = files_of(repo)
+        repo.hire("ada", *entries("2"))
+        after = files_of(repo)
+        best = min(timeit.repeat(lambda: changes(before, after, NOW.date()), number=1, repeat=3))
+        return len(changes(before, after, NOW.date())), best
+
+    (few, quick), (many, slow) = compared(400), compared(3200)
+    assert (few, many) == (400, 3200)
+    assert slow < quick * 8 * 4

@@ -1,0 +1,80 @@
+"""Addresses that look like another's: letters of another script, characters that show as nothing.
+
+A pull request is read by a person, to whom Ada's address with a Cyrillic letter in it reads as Ada's. This is a small
+part of Unicode's rules for identifiers (UTS 39): scripts that are mixed within a part of an address, a part wholly of
+letters that are drawn as Latin ones, and what compatibility folding changes.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterator
+
+__all__ = ["suspicious"]
+
+_LIKE_LATIN = frozenset("аеорсухіјѕһԁԛԝӏвкмнтгпАВЕКМНОРСТУХІЈЅονρυαικτχγωηΑΒΕΖΗΙΚΜΝΟΡΤΥΧօսոհցզ")
+"""Cyrillic, Greek and Armenian letters that are drawn as Latin ones, or nearly so."""
+
+_NEARLY = frozenset("ıȷɑɡɩʏʟɴǃ")
+"""Latin letters that are drawn as others of Latin."""
+
+_WITH_LATIN = frozenset({"CJK", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA", "HANGUL", "BOPOMOFO", "IDEOGRAPHIC"})
+"""Scripts that are written beside Latin letters, and look like none."""
+
+_MOST = 3
+"""So many characters are named."""
+
+
+def suspicious(address: str) -> str | None:
+    """What in an address a reader may take for something else, with the characters named; None where nothing is."""
+    local, _, domain = address.rpartition("@")
+    labels = domain.split(".")
+    shown = [_decoded(label) for label in labels]
+    odd = dict.fromkeys(char for part in (local, *shown) for char in _odd(part))
+    if not odd:
+        return None
+    reads = "" if shown == labels else f"; its domain reads {_visible('.'.join(shown))}"
+    return f"it can be taken for another address: {_list(list(odd))}{reads}; write it anew, or see that it is meant"
+
+
+def _decoded(label: str) -> str:
+    if not label.lower().startswith("xn--"):
+        return label
+    try:
+        return label[4:].encode("ascii").decode("punycode")
+    except (UnicodeError, ValueError):
+        return label
+
+
+def _odd(part: str) -> Iterator[str]:
+    """The characters of one part of an address that are not what they seem."""
+    scripts = {char: _script(char) for char in part if char.isalpha()}
+    others = {char for char, script in scripts.items() if script != "LATIN" and script not in _WITH_LATIN}
+    mixed = len({scripts[char] for char in others}) > 1 or (others and "LATIN" in scripts.values())
+    for char in part:
+        if char.isascii():
+            continue
+        category = unicodedata.category(char)
+        hidden = category in ("Cf", "Zs", "Me", "Co", "Cn") or (category == "Mn" and not others)
+        folded = unicodedata.normalize("NFKC", char) != char
+        if hidden or folded or char in _NEARLY or (char in others and (mixed or others <= _LIKE_LATIN)):
+            yield char
+
+
+def _script(char: str) -> str:
+    return unicodedata.name(char, "").partition(" ")[0]
+
+
+def _list(odd: list[str]) -> str:
+    more = f" and {len(odd) - _MOST} more" if len(odd) > _MOST else ""
+    return ", ".join(map(_named, odd[:_MOST])) + more
+
+
+def _named(char: str) -> str:
+    return f"{_visible(char)} is {unicodedata.name(char, f'U+{ord(char):04X}')}"
+
+
+def _visible(text: str) -> str:
+    """A text with what shows as nothing written out."""
+    shown = (char if char.isprintable() and not unicodedata.combining(char) else f"\\u{ord(char):04x}" for char in text)
+    return f"'{''.join(shown)}'"
