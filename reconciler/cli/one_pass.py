@@ -8,7 +8,7 @@ import signal
 from typing import TYPE_CHECKING
 
 from reconciler.cli.options import Asked, Filter
-from reconciler.model.errors import HeldError, UsageError
+from reconciler.model.errors import StateLockedError, UsageError
 
 if TYPE_CHECKING:
     from reconciler.engine.observed import Selection
@@ -69,7 +69,7 @@ def one_pass(
 
     try:
         report = asyncio.run(go())
-    except HeldError as error:
+    except StateLockedError as error:
         if not yes_really:
             raise
         return _leave_word(asked, error)
@@ -168,7 +168,7 @@ def _tell_ignored(world: World, source: str) -> None:
         tell(f"not committed, and so not acted on: {shown}")
 
 
-def _leave_word(asked: Asked, error: HeldError) -> int:
+def _leave_word(asked: Asked, error: StateLockedError) -> int:
     from reconciler.cli.logs import tell
     from reconciler.cli.words import leave
 

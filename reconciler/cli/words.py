@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from reconciler.cli.options import Asked, option, shared
-from reconciler.model.errors import HeldError, ReconcilerError, UsageError
+from reconciler.model.errors import ReconcilerError, StateLockedError, UsageError
 
 if TYPE_CHECKING:
     from reconciler.engine.observed import Planned
@@ -85,19 +85,19 @@ def _act(
     from reconciler.cli.ledger import settings_of
     from reconciler.cli.logs import tell
     from reconciler.engine.words import hear
-    from reconciler.ledger.hold import hold
+    from reconciler.ledger.lock import StateLock
     from reconciler.ledger.opening import open_writer, state_path
 
     state, now = settings_of(asked).state, datetime.now(UTC)
     leave(asked, kind, hire=hire, access=access, integration=integration)
     try:
-        with hold(state_path(state, asked.repo), f"reconcile {kind}", now):
+        with StateLock(state_path(state, asked.repo)).hold(f"reconcile {kind}", now):
             ledger = open_writer(state, asked.repo)
             try:
                 hear(ledger, [word for word in ledger.words() if word.kind in ("retry", "accept")], now)
             finally:
                 ledger.close()
-    except HeldError:
+    except StateLockedError:
         tell("the state is held by another process, which was asked to do it")
     click.echo(said)
     return 0
@@ -177,7 +177,7 @@ def forget(asked: Asked, hire: str) -> int:
     from reconciler.cli.ledger import ledger_of, settings_of
     from reconciler.engine import alerts
     from reconciler.engine.world import KEPT
-    from reconciler.ledger.hold import hold
+    from reconciler.ledger.lock import StateLock
     from reconciler.ledger.opening import open_writer, state_path
     from reconciler.model.grant import Phase
     from reconciler.repository.files import Reader
@@ -195,7 +195,7 @@ def forget(asked: Asked, hire: str) -> int:
     if left:
         raise Refused(f"still orphaned: {', '.join(left)}: revoke them first (`reconcile revoke`)")
     now = datetime.now(UTC)
-    with hold(state_path(settings.state, asked.repo), "reconcile forget", now):
+    with StateLock(state_path(settings.state, asked.repo)).hold("reconcile forget", now):
         ledger = open_writer(settings.state, asked.repo)
         try:
             alerts.forget(ledger, hire)
@@ -220,7 +220,7 @@ def _by_hand(asked: Asked, kind: str, key: Key) -> int:
     set_up(asked, redactor)
     try:
         report = asyncio.run(_pass_by_hand(asked, redactor, kind, key))
-    except HeldError as error:
+    except StateLockedError as error:
         asyncio.run(_refuse_in_vain(asked, redactor, kind, key))
         leave(asked, kind, hire=key.hire, access=key.access)
         tell(f"{error.who}, which was asked to {kind} {key}")

@@ -17,10 +17,10 @@ from reconciler.engine.sealing import Tokens, WritableSealing
 from reconciler.engine.session import Held
 from reconciler.engine.trace import refuse_fresh_start
 from reconciler.engine.world import World
-from reconciler.ledger.hold import hold
+from reconciler.ledger.lock import StateLock
 from reconciler.ledger.opening import open_writer, state_path
 from reconciler.ledger.reader import LedgerReader
-from reconciler.model.errors import HeldError, ReconcilerError, UsageError
+from reconciler.model.errors import ReconcilerError, StateLockedError, UsageError
 from reconciler.model.settings import Settings
 from reconciler.repository.desired import Desired
 from reconciler.repository.source import Tree
@@ -66,9 +66,9 @@ def beside(world: World, settings: Settings, tree: Tree) -> Iterator[Held]:
         recipients = world.initial_data(settings).recipients(tree)
         try:
             # Nobody else may make the state's key at the same moment; whoever holds the state has made it already.
-            with hold(state_path(settings.state, world.root), "reconcile oauth connect", world.clock.now()):
+            with StateLock(state_path(settings.state, world.root)).hold("reconcile oauth connect", world.clock.now()):
                 sealing = WritableSealing.writing(ledger, world.gnupg(settings), recipients)
-        except HeldError:
+        except StateLockedError:
             sealing = WritableSealing.writing(ledger, world.gnupg(settings), recipients)
         yield Held(ledger, sealing)
     finally:

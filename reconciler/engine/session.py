@@ -10,7 +10,7 @@ from reconciler.engine.recovery import recover
 from reconciler.engine.sealing import Sealing, WritableSealing
 from reconciler.engine.trace import leave_trace, refuse_fresh_start
 from reconciler.engine.world import World
-from reconciler.ledger.hold import hold
+from reconciler.ledger.lock import StateLock
 from reconciler.ledger.opening import open_reader, open_writer, state_path
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.writer import LedgerWriter
@@ -41,11 +41,11 @@ class Beside:
 def holding(world: World, settings: Settings, tree: Tree, command: str) -> Iterator[Held]:
     """Hold the state, with every attempt that a crash cut off settled.
 
-    Raises HeldError where another process holds it, LedgerError where it cannot be opened or was lost.
+    Raises StateLockedError where another process holds it, LedgerError where it cannot be opened or was lost.
     """
     now = world.clock.now()
     refuse_fresh_start(world.checkout, settings)
-    with hold(state_path(settings.state, world.root), command, now, world.reached):
+    with StateLock(state_path(settings.state, world.root)).hold(command, now, world.reached):
         ledger = open_writer(settings.state, world.root, world.reached)
         try:
             leave_trace(world.checkout)

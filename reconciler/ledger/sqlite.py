@@ -16,7 +16,7 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DBAPIError
 
 from reconciler.ledger import schema
-from reconciler.ledger.hold import holder
+from reconciler.ledger.lock import StateLock
 from reconciler.ledger.migrate import upgrade, version_of
 from reconciler.ledger.place import refuse_unsafe
 from reconciler.model.errors import LedgerError
@@ -59,7 +59,7 @@ class SqliteBackend:
         """Open a state for reading without changing a byte of it; an empty one where there is none."""
         refuse_unsafe(path)
         with _readable(path) as source:
-            unattended = holder(path) is None
+            unattended = StateLock(path).holder() is None
             backend = cls(_engine(source, writing=False), unattended=unattended)
             try:
                 version = backend._version()
@@ -176,7 +176,7 @@ def _readable(path: Path) -> Iterator[str | None]:
     """
     if not path.exists():
         yield None
-    elif holder(path) is not None:
+    elif StateLock(path).holder() is not None:
         yield f"file:{quote(str(path))}?mode=ro"
     elif not path.with_name(path.name + "-wal").exists():
         yield f"file:{quote(str(path))}?mode=ro&immutable=1"

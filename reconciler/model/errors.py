@@ -4,7 +4,7 @@ ReconcilerError
 ├── UsageError             the command was called wrongly (exit 64)
 ├── SettingsError          the settings cannot be read; the pass is refused
 ├── RepositoryError        the checkout cannot be read, or a revision is not there
-├── HeldError              somebody else holds the state
+├── StateLockedError       somebody else holds the state
 ├── LedgerError            the ledger cannot be opened, read or written
 ├── SecretsError           initial data or the sealed store cannot be read
 ├── Blocked                a grant cannot run: the message says what is missing
@@ -23,7 +23,6 @@ from typing import Any
 
 __all__ = [
     "Blocked",
-    "HeldError",
     "HostNotAllowed",
     "LedgerError",
     "MissingVariable",
@@ -34,6 +33,7 @@ __all__ = [
     "SecretsError",
     "SettingsError",
     "Severity",
+    "StateLockedError",
     "UsageError",
     "shortened",
 ]
@@ -66,7 +66,7 @@ class RepositoryError(ReconcilerError):
     """The checkout cannot be read, or a revision is not there."""
 
 
-class HeldError(ReconcilerError):
+class StateLockedError(ReconcilerError):
     """Another process holds the state; `who` says which."""
 
     def __init__(self, who: str) -> None:

@@ -19,7 +19,7 @@ from reconciler.cli.one_pass import _real
 from reconciler.engine.accepted import in_force
 from reconciler.engine.observed import Selection
 from reconciler.engine.world import SystemClock, World
-from reconciler.ledger.hold import hold
+from reconciler.ledger.lock import StateLock
 from reconciler.ledger.opening import open_writer
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.failpoints import Failpoint
@@ -134,7 +134,7 @@ async def _act(action: Action, root: Path, reached: Injector) -> None:
                 await _real(world, clock, Selection(), released=False)
             case Action.WORD | Action.FORGET:
                 state = root / ".reconciler" / "state.db"
-                with hold(state, "test", clock.now(), reached):
+                with StateLock(state).hold("test", clock.now(), reached):
                     ledger = open_writer(settings.state, root, reached)
                     try:
                         if action is Action.FORGET:

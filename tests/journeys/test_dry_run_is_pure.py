@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from reconciler.cli import reconcile
-from reconciler.ledger.hold import hold
+from reconciler.ledger.lock import StateLock
 from reconciler.ledger.opening import open_writer
 from reconciler.ledger.writer import LedgerWriter
 from tests.repo import Daemon, Repo, call_cli, run_cli
@@ -312,7 +312,7 @@ def as_left(repo: Repo, left: str) -> Iterator[tuple[str, ...]]:
                 repo.state.with_name(name).write_bytes(content)
         case "a holder":
             with (
-                hold(repo.state, "test", datetime.now(UTC)),
+                StateLock(repo.state).hold("test", datetime.now(UTC)),
                 closing(open_writer(f"sqlite:///{repo.state}", repo.root)) as ledger,
             ):
                 asked_for_by_hand(ledger)

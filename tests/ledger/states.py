@@ -37,12 +37,12 @@ def other_process(root: Path) -> Iterator[subprocess.Popen[str]]:
         import sys
         from datetime import UTC, datetime
         from pathlib import Path
-        from reconciler.ledger.hold import hold
+        from reconciler.ledger.lock import StateLock
         from reconciler.ledger.opening import open_writer
         from reconciler.model.grant import Key, Record
 
         root = Path({str(root)!r})
-        with hold(root / ".reconciler" / "state.db", "reconcile daemon", datetime.now(UTC)):
+        with StateLock(root / ".reconciler" / "state.db").hold("reconcile daemon", datetime.now(UTC)):
             ledger = open_writer({STATE!r}, root)
             ledger.save([Record(Key("ada", "tool"), "ada@example.com", "tool", "tool", "x:1")])
             print("held", flush=True)

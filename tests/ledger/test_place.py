@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.ledger.hold import hold, holder
+from reconciler.ledger.lock import StateLock
 from reconciler.ledger.opening import open_reader, open_writer
 from reconciler.model.errors import LedgerError
 
@@ -18,7 +18,7 @@ from reconciler.model.errors import LedgerError
 def state(tmp_path: Path) -> Path:
     path = tmp_path / "state" / "state.db"
     open_writer(f"sqlite:///{path}", tmp_path).close()
-    with hold(path, "test", datetime.now(UTC)):
+    with StateLock(path).hold("test", datetime.now(UTC)):
         pass
     return path
 
@@ -33,7 +33,7 @@ def read(state: Path) -> None:
 
 
 def take(state: Path) -> None:
-    with hold(state, "test", datetime.now(UTC)):
+    with StateLock(state).hold("test", datetime.now(UTC)):
         pass
 
 
@@ -94,7 +94,7 @@ def test_a_state_that_others_can_reach_is_refused_with_how_to_mend_it(
 
 def test_a_linked_lock_tells_nothing_of_who_holds_the_state(state: Path) -> None:
     a_linked_lock(state)
-    assert holder(state) is None
+    assert StateLock(state).holder() is None
 
 
 def test_a_folder_that_others_read_is_only_read_by_them(state: Path) -> None:

@@ -1,0 +1,91 @@
+"""Who holds a SQLite state: one process at a time, by a lock that the kernel frees when that process dies."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from pathlib import Path
+
+from reconciler.ledger.place import refuse_unsafe
+from reconciler.model.clock import stamp
+from reconciler.model.errors import LedgerError, StateLockedError
+from reconciler.model.failpoints import Failpoint, Reached, unwatched
+
+__all__ = ["StateLock"]
+
+
+class StateLock:
+    """The lock of one state, in a file beside it."""
+
+    def __init__(self, state: Path) -> None:
+        self._state = state
+        self._path = state.with_name(state.name + ".lock")
+
+    @contextmanager
+    def hold(self, command: str, now: datetime, reached: Reached = unwatched) -> Iterator[None]:
+        """Hold the state for as long as the block runs.
+
+        Raises StateLockedError at once, with who holds it, where another process does.
+        """
+        path = self._path
+        refuse_unsafe(self._state)
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            with suppress(PermissionError):  # it names who holds the state, and came from a backup perhaps
+                os.fchmod(descriptor, 0o600)
+        except OSError as error:
+            raise LedgerError(f"{path}: {error.strerror}: the state's folder has to be writable") from error
+        try:
+            if not _take(descriptor):
+                raise StateLockedError(f"the state {self._state} is held by {_who(path)}")
+            reached(Failpoint.LOCK, done=False)
+            who = {"pid": os.getpid(), "host": socket.gethostname(), "command": command, "since": stamp(now)}
+            with suppress(OSError):  # the lock is the kernel's: a full disk only keeps who has it from being told
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, json.dumps(who).encode(), 0)
+            reached(Failpoint.LOCK, done=True)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def holder(self) -> str | None:
+        """Who holds the state now; None where nobody does. Changes nothing."""
+        path = self._path
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError:
+            return None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return _who(path)
+        finally:
+            os.close(descriptor)
+        return None
+
+
+def _take(descriptor: int) -> bool:
+    """Take the lock; a few tries, since `holder` has it for an instant whenever somebody looks."""
+    for _ in range(5):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.02)
+        else:
+            return True
+    return False
+
+
+def _who(path: Path) -> str:
+    try:
+        who = json.loads(path.read_text())
+        return f"`{who['command']}` (process {who['pid']} on {who['host']}, since {who['since']})"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"
