@@ -121,7 +121,7 @@ async def _real(world: World, clock: SystemClock, selection: Selection, *, relea
     _tell_ignored(world, settings.source)
     with holding(world, settings, tree, "reconcile") as held:
         keep(world, held.ledger, force)
-        words = held.ledger.words()
+        words = held.ledger.commands()
         asked = hear(held.ledger, words, world.clock.now())
         looking = look(
             world,
@@ -129,7 +129,7 @@ async def _real(world: World, clock: SystemClock, selection: Selection, *, relea
             held.ledger,
             held.sealing,
             selection,
-            words=waiting(words),
+            commands=waiting(words),
             released=released or asked.released,
             watched=Progress(),
         )

@@ -47,7 +47,7 @@ def leave(
     refuse_fresh_start(Checkout.open(asked.repo), settings)
     ledger = open_writer(settings.state, asked.repo)
     try:
-        ledger.leave_word(kind, now=datetime.now(UTC), by=_me(), hire=hire, access=access, integration=integration)
+        ledger.enqueue(kind, now=datetime.now(UTC), by=_me(), hire=hire, access=access, integration=integration)
     finally:
         ledger.close()
 
@@ -94,7 +94,7 @@ def _act(
         with StateLock(state_path(state, asked.repo)).hold(f"reconcile {kind}", now):
             ledger = open_writer(state, asked.repo)
             try:
-                hear(ledger, [word for word in ledger.words() if word.kind in ("retry", "accept")], now)
+                hear(ledger, [word for word in ledger.commands() if word.kind in ("retry", "accept")], now)
             finally:
                 ledger.close()
     except StateLockedError:

@@ -28,7 +28,7 @@ from reconciler.engine.observed import Selection, listed_grants
 from reconciler.engine.session import Held, sealing_of
 from reconciler.engine.words import ByHand, hear
 from reconciler.engine.world import SystemClock, World
-from reconciler.ledger.entries import Word
+from reconciler.ledger.entries import Command
 from reconciler.model.clock import Stopped
 from reconciler.model.errors import LedgerError, RepositoryError, SettingsError
 from reconciler.model.settings import Settings
@@ -69,8 +69,8 @@ class Daemon:
         self._behind = False
         self._unread = False
         """Whether HEAD, or what it holds, could not be read when it was last looked at."""
-        self._in_mind: set[Word] = set()
-        """The words on the list that a pass was started for."""
+        self._in_mind: set[Command] = set()
+        """The commands on the list that a pass was started for."""
         self._slices: list[list[str]] = []
         self._sliced = 0
         self._sliced_at: datetime | None = None
@@ -276,10 +276,10 @@ class Daemon:
 
     def _listen(self, now: datetime) -> ByHand | None:
         """What people ask for that was not heard yet; what waits for a pass stays on the list until that acts on it."""
-        words = self._held.ledger.words()
-        new = [word for word in words if word not in self._in_mind]
+        commands = self._held.ledger.commands()
+        new = [command for command in commands if command not in self._in_mind]
         asked = hear(self._held.ledger, new, now) if new else None
-        self._in_mind = set(words)  # not their ids alone: the next word may get that of one that was heard
+        self._in_mind = set(commands)  # not their ids alone: the next command may get that of one that was heard
         return asked
 
     def _start_asked(self, asked: ByHand) -> None:

@@ -305,7 +305,7 @@ class Work:
             ledger,
             sealing,
             selection,
-            words=waiting(ledger.words()),
+            commands=waiting(ledger.commands()),
             released=released,
             in_hand=in_hand,
             progressed=self._progressed,

@@ -18,7 +18,7 @@ from reconciler.engine import record as records
 from reconciler.engine.integrations import Integration, Prepared, saved
 from reconciler.engine.memory import Memory, WritableVault, generated, notice_name, run_name, stored_for, stored_name
 from reconciler.engine.words import told
-from reconciler.ledger.entries import Attempt, Happening, Word
+from reconciler.ledger.entries import Attempt, Command, Happening
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.clock import Clock, Stopped, stamp
 from reconciler.model.errors import Blocked, RequestFailed, SecretsError
@@ -50,7 +50,7 @@ class Job:
     decision: Decision
     seen: Mapping[str, Any]
     """What the check's `store_data` saved."""
-    words: Sequence[Word] = ()
+    commands: Sequence[Command] = ()
     """Who asked for it, where somebody did."""
 
     @property
@@ -165,10 +165,10 @@ class Actor:
         """Write the attempt down, where it is not yet: a request that waits for its place has not begun."""
         if not run.begun:
             started = self._line(run.record, Event.ATTEMPT_STARTED, run.detail)
-            now, words = self._clock.now(), run.job.words
+            now, commands = self._clock.now(), run.job.commands
             opened = replace(run.attempt, started_at=now, alive_at=now)
-            lines = [*told(words, now), started]
-            run.attempt = self._ledger.begin(run.record, opened, lines, kept=run.kept, heard=words)
+            lines = [*told(commands, now), started]
+            run.attempt = self._ledger.begin(run.record, opened, lines, kept=run.kept, heard=commands)
             run.record = replace(run.record, run=run.attempt.run)
 
     async def _send_all(self, run: _Run, resume: int) -> None:

@@ -70,7 +70,7 @@ class Look:
     dropped: list[Record] = field(default_factory=list)
     held: dict[str, str] = field(default_factory=dict)
     released: bool = False
-    words: Waiting = field(default_factory=dict)
+    commands: Waiting = field(default_factory=dict)
     renamed: dict[Key, Key] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
 
@@ -84,7 +84,7 @@ async def look(
     *,
     in_force: Tree | None = None,
     by_hand: Mapping[Key, str] | None = None,
-    words: Waiting | None = None,
+    commands: Waiting | None = None,
     released: bool = False,
     in_hand: InHand | None = None,
     progressed: Callable[[], None] = lambda: None,
@@ -95,8 +95,8 @@ async def look(
 
     `in_force` is HEAD's tree where `tree` is somebody's branch: then settings and hosts are HEAD's, and a manifest that
     differs from HEAD's sends nothing (docs/design/rules.md, "Pull requests"). `by_hand` has `run` or `revoke` for what
-    somebody asks of this pass, `words` what was left for any pass that comes to those grants. `listings` are those that
-    were read for the slices of an interval.
+    somebody asks of this pass, `commands` what was left for any pass that comes to those grants. `listings` are those
+    that were read for the slices of an interval.
     """
     files = world.reader.load(tree)
     base = world.reader.load(in_force) if in_force is not None else files
@@ -131,7 +131,7 @@ async def look(
         renamed.get(key, key): replace(record, key=renamed[key]) if key in renamed else record
         for key, record in found.items()
     }
-    words = words or {}
+    commands = commands or {}
     checker = Checker(world.clock, world.redactor, progressed, listings)
     walk = Walk(
         desired,
@@ -141,14 +141,14 @@ async def look(
         policy,
         selection,
         stored=sealing.stored(),
-        by_hand={**{key: theirs[-1].kind for key, theirs in words.items()}, **(by_hand or {})},
+        by_hand={**{key: theirs[-1].kind for key, theirs in commands.items()}, **(by_hand or {})},
         in_hand=in_hand or Claims().begin(),
     )
     planned = await walk.plan(watched)
     result = Look(
         tree, settings, desired, integrations, checker, policy, selection, rows, planned, walk.dropped, renamed=renamed
     )
-    result.words = words
+    result.commands = commands
     problems = {*files.problems, *walk.problems}
     result.problems = sorted(problems, key=lambda each: (each.file, each.line or 0, each.severity, each.message))
     result.released = released and selection.grants is None  # who names one grant lets nothing else through
@@ -261,7 +261,7 @@ async def reconcile(
         vault,
         report,
         author,
-        result.words,
+        result.commands,
         release,
     )
     after = await turns.take()
@@ -293,14 +293,16 @@ def _write_down(
     """Write down what was found and decided, and erase what no longer has to be remembered."""
     now, revision = result.policy.now, result.desired.revision
     lines = list(held)
-    answered = [word for key, words in result.words.items() if _is_nobodys(key, result, ledger) for word in words]
+    answered = [
+        command for key, commands in result.commands.items() if _is_nobodys(key, result, ledger) for command in commands
+    ]
     looked: dict[Key, tuple[Planned, Record]] = {}
     for item in result.planned:
         record, told = _record_of(item, result)
         looked[item.grant.key] = (item, record)
         lines += told
         if not acts(item):
-            answered += result.words.get(item.grant.key, ())
+            answered += result.commands.get(item.grant.key, ())
     gone = [record.key for record in result.dropped]
     ends = [Happening(now, item.key, item.integration, Event.DROPPED, "", revision, author) for item in result.dropped]
     ledger.drop(gone, ends, kept={**{run_name(key): None for key in gone}, **vault.without_stored(gone)})
@@ -320,7 +322,7 @@ def _write_down(
 
 
 def _is_nobodys(key: Key, result: Look, ledger: LedgerReader) -> bool:
-    """Whether neither git nor the ledger has a grant that a word names: no pass will ever come to it."""
+    """Whether neither git nor the ledger has a grant that a command names: no pass will ever come to it."""
     hires = result.selection.hires
     if hires is not None and key.hire not in hires:
         return False

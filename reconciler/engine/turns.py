@@ -41,7 +41,7 @@ def acts(item: Planned) -> bool:
 class Turns:
     """The attempts of one pass.
 
-    `looked` is what was planned and written down, `words` who asked for some of it; `release` lets go of a grant.
+    `looked` is what was planned and written down, `commands` who asked for some of it; `release` lets go of a grant.
     """
 
     looked: Looked
@@ -53,7 +53,7 @@ class Turns:
     vault: WritableVault
     report: Report
     author: str | None
-    words: Waiting
+    commands: Waiting
     release: Callable[[Key], None]
     after: dict[Key, Record] = field(default_factory=dict)
     _finished: dict[Key, asyncio.Event] = field(default_factory=dict)
@@ -91,10 +91,10 @@ class Turns:
         return [other for other in needed if other in self._finished and other != key]
 
     async def _act(self, key: Key, item: Planned, record: Record) -> Record:
-        words = self.words.get(key, ())
+        commands = self.commands.get(key, ())
         if item.wanted and not record.settled and (reason := self._unmet(key, item)) is not None:
             held = replace(record, status=Status.SCHEDULED, action=Action.WAIT, reason=reason)
-            self.ledger.save([held], told(words, self.actor.now()), heard=words)
+            self.ledger.save([held], told(commands, self.actor.now()), heard=commands)
             return held
         integration, prepared = self.integrations[item.grant.integration], item.prepared
         assert prepared is not None
@@ -102,7 +102,7 @@ class Turns:
             gone = await self._gone(key, integration, prepared, record)
             if gone is not None:
                 return gone
-        job = Job(item.kind, integration, prepared, record, item.decision, item.seen, words)
+        job = Job(item.kind, integration, prepared, record, item.decision, item.seen, commands)
         new = await self.actor.attempt(job)
         if new.phase in records.UNSETTLED:
             self.report.failures += 1
@@ -150,9 +150,9 @@ class Turns:
         decision = Decision(Status.REVOKED, Action.NONE, "no longer in git; found gone")
         now = self.actor.now()
         gone, lines = records.checked(record, prepared.grant, decision, verdict, now=now, wanted=False)
-        words = self.words.get(key, ())
-        lines = [*told(words, now), *(replace(line, author=self.author) for line in lines)]
-        self.ledger.save([gone], lines, heard=words)
+        commands = self.commands.get(key, ())
+        lines = [*told(commands, now), *(replace(line, author=self.author) for line in lines)]
+        self.ledger.save([gone], lines, heard=commands)
         return gone
 
     def _unmet(self, key: Key, item: Planned) -> str | None:

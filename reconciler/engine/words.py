@@ -1,8 +1,8 @@
 """What a person asks of the state: retry, accept, run, revoke, release.
 
 `retry` and `accept` only change the ledger; `run`, `revoke` and `release` (`--yes-really`) go into the next pass. Where
-another process holds the state they are left as words, which the holder takes up (docs/design/rules.md, "The ledger and
-the retry").
+another process holds the state they are left as commands, which the holder takes up (docs/design/rules.md, "The ledger
+and the retry").
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from reconciler.engine.memory import run_name
-from reconciler.ledger.entries import Happening, Word
+from reconciler.ledger.entries import Command, Happening
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.failpoints import Failpoint
 from reconciler.model.grant import Key, Phase, Record
@@ -23,73 +23,75 @@ __all__ = ["ByHand", "Waiting", "hear", "matching", "requested", "told", "waitin
 UNSETTLED = (Phase.RETRYING, Phase.FAILED)
 
 
-Waiting = Mapping[Key, Sequence[Word]]
-"""The words that wait for a pass to act on them, by the grant that they name, oldest first."""
+Waiting = Mapping[Key, Sequence[Command]]
+"""The commands that wait for a pass to act on them, by the grant that they name, oldest first."""
 
 
 @dataclass(slots=True)
 class ByHand:
-    """What became of words: `touched` are grants that a pass is to look at, `released` the guard's holds."""
+    """What became of commands: `touched` are grants that a pass is to look at, `released` the guard's holds."""
 
     released: bool = False
     touched: set[Key] = field(default_factory=set)
 
 
-def matching(records: Iterable[Record], word: Word) -> list[Record]:
-    """The records that a word is about."""
+def matching(records: Iterable[Record], command: Command) -> list[Record]:
+    """The records that a command is about."""
     return [
         record
         for record in records
-        if word.hire in (None, record.key.hire)
-        and word.access in (None, record.key.access)
-        and word.integration in (None, record.integration)
+        if command.hire in (None, record.key.hire)
+        and command.access in (None, record.key.access)
+        and command.integration in (None, record.integration)
     ]
 
 
-def hear(ledger: LedgerWriter, words: Iterable[Word], now: datetime) -> ByHand:
-    """Act on words as far as the ledger alone can, each taken off the list with what it changes.
+def hear(ledger: LedgerWriter, commands: Iterable[Command], now: datetime) -> ByHand:
+    """Act on commands as far as the ledger alone can, each taken off the list with what it changes.
 
     A `run` or `revoke` stays on the list until a pass writes down what it makes of it: the beginning of an attempt, or
     that there is to be none. Until then no crash loses it, and from then on none repeats it.
     """
     asked = ByHand()
-    for word in words:
-        records = matching(ledger.records([word.hire] if word.hire else None), word)
+    for command in commands:
+        records = matching(ledger.records([command.hire] if command.hire else None), command)
         lines: list[Happening] = []
         kept: dict[str, None] = {}
-        match word.kind:
+        match command.kind:
             case "retry":
                 records = [replace(record, fresh=True) for record in records if record.phase in UNSETTLED]
-                lines = [_line(record, Event.RETRY_REQUESTED, word, now) for record in records]
+                lines = [_line(record, Event.RETRY_REQUESTED, command, now) for record in records]
             case "accept":
                 records = [_accepted(record, now) for record in records]
-                lines = [_line(record, Event.ACCEPTED, word, now) for record in records]
+                lines = [_line(record, Event.ACCEPTED, command, now) for record in records]
                 kept = {run_name(record.key): None for record in records}
-            case "run" | "revoke" if word.hire and word.access:
-                asked.touched.add(Key(word.hire, word.access))
+            case "run" | "revoke" if command.hire and command.access:
+                asked.touched.add(Key(command.hire, command.access))
                 continue
             case "release":
                 records, asked.released = [], True
             case _:
                 records = []
-        ledger.save(records, lines, Failpoint.HEARD, kept=kept, heard=[word])
+        ledger.save(records, lines, Failpoint.HEARD, kept=kept, heard=[command])
         asked.touched |= {record.key for record in records}
     return asked
 
 
-def waiting(words: Iterable[Word]) -> dict[Key, list[Word]]:
-    """The words that a pass acts on."""
-    found: dict[Key, list[Word]] = {}
-    for word in words:
-        if word.kind in ("run", "revoke") and word.hire and word.access:
-            found.setdefault(Key(word.hire, word.access), []).append(word)
+def waiting(commands: Iterable[Command]) -> dict[Key, list[Command]]:
+    """The commands that a pass acts on."""
+    found: dict[Key, list[Command]] = {}
+    for command in commands:
+        if command.kind in ("run", "revoke") and command.hire and command.access:
+            found.setdefault(Key(command.hire, command.access), []).append(command)
     return found
 
 
-def told(words: Iterable[Word], now: datetime) -> list[Happening]:
-    """The lines of the history for words that are taken off the list."""
+def told(commands: Iterable[Command], now: datetime) -> list[Happening]:
+    """The lines of the history for commands that are taken off the list."""
     return [
-        line for word in words for line in requested(word.kind, Key(word.hire or "", word.access or ""), now, word.by)
+        line
+        for command in commands
+        for line in requested(command.kind, Key(command.hire or "", command.access or ""), now, command.by)
     ]
 
 
@@ -120,5 +122,5 @@ def _accepted(record: Record, now: datetime) -> Record:
     )
 
 
-def _line(record: Record, event: Event, word: Word, now: datetime) -> Happening:
-    return Happening(now, record.key, record.integration, event, f"by {word.by}", record.revision)
+def _line(record: Record, event: Event, command: Command, now: datetime) -> Happening:
+    return Happening(now, record.key, record.integration, event, f"by {command.by}", record.revision)

@@ -12,7 +12,7 @@ from datetime import datetime
 from reconciler.model.grant import Key, Outcome
 from reconciler.model.status import Event
 
-__all__ = ["Attempt", "Happening", "Kept", "Part", "Sent", "Word"]
+__all__ = ["Attempt", "Command", "Happening", "Kept", "Part", "Sent"]
 
 Kept = Mapping[str, bytes | None]
 """What is kept sealed from now on, by its name; erased where there is None."""
@@ -68,7 +68,7 @@ class Sent:
 
 
 @dataclass(frozen=True, slots=True)
-class Word:
+class Command:
     """What somebody asks of the holder of the state."""
 
     id: int

@@ -10,8 +10,8 @@ import sqlalchemy as sa
 
 from reconciler.ledger import schema
 from reconciler.ledger.backend import Backend
-from reconciler.ledger.entries import Attempt, Happening, Part, Sent, Word
-from reconciler.ledger.rows import attempt_of, happening_of, is_of, record_of, sent_of, word_of
+from reconciler.ledger.entries import Attempt, Command, Happening, Part, Sent
+from reconciler.ledger.rows import attempt_of, command_of, happening_of, is_of, record_of, sent_of
 from reconciler.model.grant import Key, Outcome, Phase, Record, Step
 from reconciler.model.status import Status
 
@@ -225,8 +225,8 @@ class LedgerReader:
             found = connection.execute(sa.select(table.c.value).where(table.c.name == name)).scalar()
         return None if found is None else bytes(found)
 
-    def words(self) -> list[Word]:
+    def commands(self) -> list[Command]:
         """What was asked and not yet answered, oldest first."""
         with self._backend.reading() as connection:
-            rows = connection.execute(sa.select(schema.words).order_by(schema.words.c.id))
-            return [word_of(row) for row in rows]
+            rows = connection.execute(sa.select(schema.commands).order_by(schema.commands.c.id))
+            return [command_of(row) for row in rows]

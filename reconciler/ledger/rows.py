@@ -10,7 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from reconciler.ledger.entries import Attempt, Happening, Sent, Word
+from reconciler.ledger.entries import Attempt, Command, Happening, Sent
 from reconciler.model.grant import Key, Outcome, Phase, Record, Step
 from reconciler.model.status import Action, Event, Status
 
@@ -18,6 +18,7 @@ __all__ = [
     "attempt_of",
     "attempt_row",
     "changed_and_checked",
+    "command_of",
     "grant_row",
     "happening_of",
     "happening_row",
@@ -25,7 +26,6 @@ __all__ = [
     "record_of",
     "request_row",
     "sent_of",
-    "word_of",
 ]
 
 _RECORD_FIELDS = tuple(item.name for item in fields(Record) if item.name not in ("key", "steps"))
@@ -154,6 +154,6 @@ def happening_row(item: Happening) -> dict[str, Any]:
     }
 
 
-def word_of(row: sa.Row[Any]) -> Word:
+def command_of(row: sa.Row[Any]) -> Command:
     """What somebody asks."""
-    return Word(row.id, row.at, row.kind, row.hire, row.access, row.integration, row.by)
+    return Command(row.id, row.at, row.kind, row.hire, row.access, row.integration, row.by)

@@ -27,7 +27,7 @@ from sqlalchemy import (
     text,
 )
 
-__all__ = ["HEAD", "Moment", "attempts", "events", "grants", "meta", "metadata", "requests", "sealed", "words"]
+__all__ = ["HEAD", "Moment", "attempts", "commands", "events", "grants", "meta", "metadata", "requests", "sealed"]
 
 HEAD = "0003"
 """The newest migration. A ledger that has it needs no alembic, which takes a quarter of a second to import."""
@@ -158,8 +158,8 @@ sealed = Table(
     Column("value", LargeBinary, nullable=False),
 )
 
-words = Table(
-    "words",
+commands = Table(
+    "words",  # as the first migration made it
     metadata,
     Column("id", Serial, primary_key=True),
     Column("at", Moment, nullable=False),

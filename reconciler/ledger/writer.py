@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from reconciler.ledger import schema
 from reconciler.ledger.backend import Backend
-from reconciler.ledger.entries import Attempt, Happening, Kept, Word
+from reconciler.ledger.entries import Attempt, Command, Happening, Kept
 from reconciler.ledger.reader import RESYNC, LedgerReader
 from reconciler.ledger.rows import attempt_row, changed_and_checked, grant_row, happening_row, is_of, request_row
 from reconciler.model.failpoints import Failpoint, Reached, unwatched
@@ -60,9 +60,9 @@ class LedgerWriter(LedgerReader):
         before: Mapping[Key, Record] | None = None,
         kept: Kept | None = None,
         noted: Mapping[str, bytes] | None = None,
-        heard: Iterable[Word] = (),
+        heard: Iterable[Command] = (),
     ) -> None:
-        """Write records and lines of the history; with them what is kept sealed, notes, and words off the list.
+        """Write records and lines of the history; with them what is kept sealed, notes, and commands off the list.
 
         Where a record is as the ledger had it `before`, but for the time of the check, only that is written.
         """
@@ -100,11 +100,11 @@ class LedgerWriter(LedgerReader):
         happenings: Iterable[Happening],
         *,
         kept: Kept | None = None,
-        heard: Iterable[Word] = (),
+        heard: Iterable[Command] = (),
     ) -> Attempt:
         """Write an attempt down before its first request leaves, and what must be remembered of it, sealed.
 
-        A `run` of 0 starts a run of its own. The words that asked for it have been heard with that.
+        A `run` of 0 starts a run of its own. The commands that asked for it have been heard with that.
         """
         with self._writing(Failpoint.INTENT) as connection:
             values = attempt_row(attempt)
@@ -182,7 +182,7 @@ class LedgerWriter(LedgerReader):
             for kind in ("run", "notice", "stored"):
                 theirs = sa.or_(name == f"{kind}/{hire}", name.startswith(f"{kind}/{hire}/", autoescape=True))
                 connection.execute(sa.delete(schema.sealed).where(theirs))
-            connection.execute(sa.delete(schema.words).where(schema.words.c.hire == hire))
+            connection.execute(sa.delete(schema.commands).where(schema.commands.c.hire == hire))
             count = 0
             for table in (schema.attempts, schema.events, schema.grants):
                 count = connection.execute(sa.delete(table).where(table.c.hire == hire)).rowcount
@@ -212,7 +212,7 @@ class LedgerWriter(LedgerReader):
         with self._writing(point) as connection:
             self._put(connection, schema.meta, name, value)
 
-    def leave_word(
+    def enqueue(
         self,
         kind: str,
         *,
@@ -225,7 +225,7 @@ class LedgerWriter(LedgerReader):
         """Ask something of whoever holds the state."""
         values = {"at": now, "kind": kind, "hire": hire, "access": access, "integration": integration, "by": by}
         with self._writing(Failpoint.WORD) as connection:
-            connection.execute(sa.insert(schema.words).values(values))
+            connection.execute(sa.insert(schema.commands).values(values))
 
     def _save(
         self,
@@ -233,7 +233,7 @@ class LedgerWriter(LedgerReader):
         records: Iterable[Record],
         happenings: Iterable[Happening],
         kept: Kept | None = None,
-        heard: Iterable[Word] = (),
+        heard: Iterable[Command] = (),
     ) -> None:
         rows = [grant_row(record) for record in records]
         if rows:
@@ -246,9 +246,9 @@ class LedgerWriter(LedgerReader):
                 connection.execute(sa.delete(schema.sealed).where(schema.sealed.c.name == name))
             else:
                 self._put(connection, schema.sealed, name, value)
-        for word in heard:  # its number may be another's by now
+        for command in heard:  # its number may be another's by now
             connection.execute(
-                sa.delete(schema.words).where(schema.words.c.id == word.id, schema.words.c.at == word.at)
+                sa.delete(schema.commands).where(schema.commands.c.id == command.id, schema.commands.c.at == command.at)
             )
 
     def _put(self, connection: sa.Connection, table: sa.Table, name: str, value: bytes) -> None:

@@ -140,7 +140,7 @@ class Machine:
             settings = world.reader.settings(world.checkout.head())
             tree = world.checkout.current(settings.source)
             with holding(world, settings, tree, "test") as held:
-                words = held.ledger.words()
+                words = held.ledger.commands()
                 asked = hear(held.ledger, words, self.clock.now())
                 found = await look(
                     world,
@@ -149,7 +149,7 @@ class Machine:
                     held.sealing,
                     selection,
                     by_hand=by_hand,
-                    words=waiting(words),
+                    commands=waiting(words),
                     released=released or asked.released,
                 )
                 notifier = Notifier(self.outbox, self.clock, self.redactor)
@@ -185,14 +185,14 @@ class Machine:
     ) -> None:
         """Leave word for the next pass, as `reconcile retry` does."""
         with self.ledger() as ledger:
-            ledger.leave_word(
+            ledger.enqueue(
                 kind, now=self.clock.now(), by="tester@here", hire=hire, access=access, integration=integration
             )
 
     def words(self) -> int:
         """How many words nobody has acted on yet."""
         with self.ledger() as ledger:
-            return len(ledger.words())
+            return len(ledger.commands())
 
     def record(self, hire: str, access: str) -> Record | None:
         """What the ledger remembers of a grant."""

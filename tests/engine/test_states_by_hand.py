@@ -124,7 +124,7 @@ def test_run_is_refused_with_the_reason(machine, accounts, repo, settings, entry
     assert (refused.status, refused.reason != "") == (status, True)
     machine.word("run", "ada", "tool")
     assert row(machine.reconcile(), "ada", "tool").status is status
-    assert (machine.words(), machine.events("ada").count(Event.RUN_REQUESTED)) == (0, 1), "a word is refused likewise"
+    assert (machine.words(), machine.events("ada").count(Event.RUN_REQUESTED)) == (0, 1), "it is refused likewise"
     assert accounts.calls() == []
 
 

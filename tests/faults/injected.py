@@ -139,8 +139,8 @@ async def _act(action: Action, root: Path, reached: Injector) -> None:
                     try:
                         if action is Action.FORGET:
                             ledger.forget("ada", clock.now())
-                        elif not ledger.words():
-                            ledger.leave_word("run", now=clock.now(), by="ida@here", hire="ada", access="hook")
+                        elif not ledger.commands():
+                            ledger.enqueue("run", now=clock.now(), by="ida@here", hire="ada", access="hook")
                     finally:
                         ledger.close()
     finally:

@@ -318,9 +318,9 @@ class Program:
         held = self.held
         assert held is not None
         tree = self.world.checkout.head()
-        hear(held.ledger, held.ledger.words(), self.clock.now())
-        words = waiting(held.ledger.words())
-        found = await look(self.world, tree, held.ledger, held.sealing, selection, words=words, released=released)
+        hear(held.ledger, held.ledger.commands(), self.clock.now())
+        words = waiting(held.ledger.commands())
+        found = await look(self.world, tree, held.ledger, held.sealing, selection, commands=words, released=released)
         self.services.begin(fuse)
         notifier = Notifier(Outbox(), self.clock, self.redactor)
         await reconcile(self.world, found, held.ledger, held.sealing, notifier, author=self.world.author(tree))
@@ -634,7 +634,7 @@ class Model(RuleBasedStateMachine):
             return
         stem = self.git.people[name].stem
         now = self.clock.now()
-        self.program.ledger.leave_word(kind, now=now, by="ida@here", hire=stem, access=integration)
+        self.program.ledger.enqueue(kind, now=now, by="ida@here", hire=stem, access=integration)
         if kind in ("retry", "accept"):
             self.asked.append((kind, grant))
         else:
@@ -833,7 +833,7 @@ class Model(RuleBasedStateMachine):
     def _words(self, covered: Mapping[Grant, Duty], *, whole: bool) -> None:
         """Words are heard by the pass that comes to their grant."""
         names = {person.stem: name for name, person in self.git.people.items()}
-        left = {(names[word.hire or ""], word.access or ""): word.kind for word in self.program.ledger.words()}
+        left = {(names[word.hire or ""], word.access or ""): word.kind for word in self.program.ledger.commands()}
         assert left.items() <= self.judgement.words.items()
         assert not whole or not left.keys() & covered.keys(), "a word was not heard"
         self.judgement.words = left

@@ -149,7 +149,7 @@ class Stage:
         """Leave word of ada's for the next pass."""
         with closing(open_writer(f"sqlite:///{self.repo.state}", self.repo.root)) as ledger:
             hire = next(key.hire for key in (record.key for record in ledger.records()) if key.access == access)
-            ledger.leave_word(kind, now=datetime.now(UTC), by="ida@here", hire=hire, access=access)
+            ledger.enqueue(kind, now=datetime.now(UTC), by="ida@here", hire=hire, access=access)
 
     def remember(self) -> None:
         """Here the scenario begins."""
@@ -353,7 +353,7 @@ def _asked_to_revoke(stage: Stage) -> None:
 def _gone_as_asked(stage: Stage) -> None:
     _gone(stage)
     with stage.ledger() as ledger:
-        assert ledger.words() == []
+        assert ledger.commands() == []
 
 
 def _healed(stage: Stage) -> None:
@@ -496,7 +496,7 @@ def _ran_again(stage: Stage) -> None:
     assert events[Event.RUN_REQUESTED] == 1, "the word is lost, or was heard twice"
     assert events[Event.EXECUTED] == 2, "once before, and once as asked"
     with stage.ledger() as ledger:
-        assert ledger.words() == []
+        assert ledger.commands() == []
 
 
 def _asked_to_retry(stage: Stage) -> None:

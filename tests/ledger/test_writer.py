@@ -79,12 +79,12 @@ def test_what_is_not_there_any_more_is_not_made_again_by_a_look(ledger: LedgerWr
 
 
 def test_a_word_that_was_heard_takes_none_away_that_got_its_number(ledger: LedgerWriter) -> None:
-    ledger.leave_word("run", now=NOW, by="ida@here", hire="ada", access="tool")
-    heard = ledger.words()
+    ledger.enqueue("run", now=NOW, by="ida@here", hire="ada", access="tool")
+    heard = ledger.commands()
     ledger.save([], [], heard=heard)
-    ledger.leave_word("accept", now=NOW + timedelta(seconds=1), by="ida@here", hire="bob", access="tool")
+    ledger.enqueue("accept", now=NOW + timedelta(seconds=1), by="ida@here", hire="bob", access="tool")
     ledger.save([], [], heard=heard)
-    assert [(word.id, word.kind) for word in ledger.words()] == [(heard[0].id, "accept")]
+    assert [(word.id, word.kind) for word in ledger.commands()] == [(heard[0].id, "accept")]
 
 
 def test_an_attempt_step_by_step(ledger: LedgerWriter) -> None:
@@ -135,12 +135,12 @@ def steps(ledger: LedgerWriter) -> tuple[Step, ...]:
 
 
 def test_words_notes_and_sealed_values(ledger: LedgerWriter) -> None:
-    ledger.leave_word("retry", now=NOW, by="ida@here", hire="ada")
-    ledger.leave_word("run", now=NOW, by="ida@here", hire="ada", access="tool")
-    first, second = ledger.words()
+    ledger.enqueue("retry", now=NOW, by="ida@here", hire="ada")
+    ledger.enqueue("run", now=NOW, by="ida@here", hire="ada", access="tool")
+    first, second = ledger.commands()
     assert (first.kind, first.hire, first.access, second.access) == ("retry", "ada", None, "tool")
     ledger.save((), heard=[first])
-    assert ledger.words() == [second]
+    assert ledger.commands() == [second]
     ledger.put_note("n", b"1")
     ledger.put_note("n", b"2")
     assert (ledger.note("n"), ledger.note("other")) == (b"2", None)
@@ -177,7 +177,7 @@ def test_who_is_forgotten_is_in_no_byte_of_the_state(tmp_path: Path) -> None:
             ledger.settle(begun, record, [], now=NOW, error=f"no {stem}")
             for kind in ("stored", "notice"):
                 ledger.put_sealed(f"{kind}/{stem}" + ("/tool" if kind == "notice" else ""), stem.encode())
-            ledger.leave_word("retry", now=NOW, by="ida@here", hire=stem)
+            ledger.enqueue("retry", now=NOW, by="ida@here", hire=stem)
         assert ledger.forget(mark, NOW) == 1
     for file in (tmp_path / ".reconciler").iterdir():
         assert mark.encode() not in file.read_bytes().lower(), file.name
