@@ -11,7 +11,7 @@ from reconciler.cli.options import Asked, option, shared
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from reconciler.ledger.entries import Happening
+    from reconciler.ledger.entries import Event
 
 __all__ = ["history", "moment"]
 
@@ -88,7 +88,7 @@ def moment(text: str, now: datetime, timezone: str) -> datetime:
     return given if given.tzinfo is not None else given.replace(tzinfo=UTC)
 
 
-def _row(line: Happening) -> dict[str, Any]:
+def _row(line: Event) -> dict[str, Any]:
     from reconciler.model.clock import stamp
 
     return {

@@ -18,7 +18,7 @@ from reconciler.engine.news import AlertState, Kind, Message, News, alerts_of
 from reconciler.engine.notify import Messenger, NotSent
 from reconciler.engine.report import Row
 from reconciler.engine.world import World
-from reconciler.ledger.entries import Happening
+from reconciler.ledger.entries import Event
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.errors import Blocked, LedgerError, RequestFailed
 from reconciler.model.settings import Alert, Settings
@@ -96,7 +96,7 @@ async def tell_of_git(world: World, settings: Settings, tree: Tree, before: Stal
 
 
 async def alert(
-    world: World, settings: Settings, tree: Tree, ledger: LedgerWriter, rows: list[Row], happenings: list[Happening]
+    world: World, settings: Settings, tree: Tree, ledger: LedgerWriter, rows: list[Row], events: list[Event]
 ) -> None:
     """Tell the receivers what a pass has found that is new. Never raises: what goes wrong is logged."""
     if not settings.alerts:
@@ -105,7 +105,7 @@ async def alert(
     problem: str | None = None
     try:
         noted = ledger.note(NOTE)
-        messages, after = alerts_of(AlertState.read(noted), rows, happenings, world.clock.now())
+        messages, after = alerts_of(AlertState.read(noted), rows, events, world.clock.now())
         # Noted before it is sent, and with no wait in between: of two passes side by side only one may tell it.
         if (written := after.written()) != noted:
             ledger.put_note(NOTE, written)

@@ -18,7 +18,7 @@ from reconciler.engine import record as records
 from reconciler.engine.integrations import Integration, Prepared, saved
 from reconciler.engine.memory import Memory, WritableVault, generated, notice_name, run_name, stored_for, stored_name
 from reconciler.engine.words import told
-from reconciler.ledger.entries import Attempt, Command, Happening
+from reconciler.ledger.entries import Attempt, Command, Event
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.clock import Clock, Stopped, stamp
 from reconciler.model.errors import Blocked, RequestFailed, SecretsError
@@ -26,7 +26,7 @@ from reconciler.model.grant import Decision, Outcome, Phase, Record, Step
 from reconciler.model.manifest import Condition, Notification, Request, Revoke
 from reconciler.model.scope import Layer, Scope
 from reconciler.model.secret import Redactor
-from reconciler.model.status import Event
+from reconciler.model.status import EventType
 from reconciler.requests.client import Answer
 from reconciler.requests.match import condition_holds, failure
 from reconciler.requests.render import expected, outline, render
@@ -164,7 +164,7 @@ class Actor:
     def _begin(self, run: _Run) -> None:
         """Write the attempt down, where it is not yet: a request that waits for its place has not begun."""
         if not run.begun:
-            started = self._line(run.record, Event.ATTEMPT_STARTED, run.detail)
+            started = self._line(run.record, EventType.ATTEMPT_STARTED, run.detail)
             now, commands = self._clock.now(), run.job.commands
             opened = replace(run.attempt, started_at=now, alive_at=now)
             lines = [*told(commands, now), started]
@@ -355,11 +355,11 @@ class Actor:
         """The moment, as the attempts see it."""
         return self._clock.now()
 
-    def _line(self, record: Record, event: Event, detail: str) -> Happening:
+    def _line(self, record: Record, event: EventType, detail: str) -> Event:
         now = self._clock.now()
-        return Happening(now, record.key, record.integration, event, detail, record.revision, self._author)
+        return Event(now, record.key, record.integration, event, detail, record.revision, self._author)
 
-    def _authored(self, lines: list[Happening]) -> list[Happening]:
+    def _authored(self, lines: list[Event]) -> list[Event]:
         return [replace(line, author=self._author) for line in lines]
 
 

@@ -15,11 +15,11 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from reconciler.engine.observed import Planned
-from reconciler.ledger.entries import Happening
+from reconciler.ledger.entries import Event
 from reconciler.ledger.reader import LedgerReader
 from reconciler.model.grant import Decision, Key
 from reconciler.model.settings import Settings
-from reconciler.model.status import Action, Event, Status
+from reconciler.model.status import Action, EventType, Status
 
 __all__ = ["hold_back", "holds", "judge_changes", "judge_new", "tell"]
 
@@ -161,7 +161,7 @@ def _waits(item: Planned, before: Mapping[Key, Planned]) -> str | None:
 
 def tell(
     ledger: LedgerReader, planned: Iterable[Planned], held: Mapping[str, str], now: datetime, revision: str
-) -> tuple[list[Happening], dict[str, bytes]]:
+) -> tuple[list[Event], dict[str, bytes]]:
     """Lines of the history where the guard begins to hold an integration, or lets go of it, and what is noted then."""
     noted = ledger.note(HELD)
     before = set(json.loads(noted)) if noted else set()
@@ -170,6 +170,6 @@ def tell(
     if after == before:
         return [], {}
     nobody = Key("", "")
-    begun = [Happening(now, nobody, name, Event.HELD, held[name], revision) for name in sorted(after - before)]
-    ended = [Happening(now, nobody, name, Event.RELEASED, "", revision) for name in sorted(before - after)]
+    begun = [Event(now, nobody, name, EventType.HELD, held[name], revision) for name in sorted(after - before)]
+    ended = [Event(now, nobody, name, EventType.RELEASED, "", revision) for name in sorted(before - after)]
     return begun + ended, {HELD: json.dumps(sorted(after)).encode()}

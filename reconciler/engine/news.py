@@ -19,9 +19,9 @@ from enum import StrEnum
 from typing import Any, Self
 
 from reconciler.engine.report import Row
-from reconciler.ledger.entries import Happening
+from reconciler.ledger.entries import Event
 from reconciler.model.clock import stamp
-from reconciler.model.status import Event, Status
+from reconciler.model.status import EventType, Status
 
 __all__ = ["AlertState", "Kind", "Message", "News", "alerts_of"]
 
@@ -177,7 +177,7 @@ class AlertState:
 
 
 def alerts_of(
-    before: AlertState, rows: Iterable[Row], happenings: Iterable[Happening], now: datetime
+    before: AlertState, rows: Iterable[Row], events: Iterable[Event], now: datetime
 ) -> tuple[list[Message], AlertState]:
     """What to tell of a pass, and what to remember of it; `before` is left as it is."""
     state = AlertState.read(before.written())
@@ -186,7 +186,7 @@ def alerts_of(
         *_outages(state, rows, now),
         *_grown(state.failed, rows, Kind.FAILED, Status.FAILED, HELD_BACK),
         *_grown(state.blocked, rows, Kind.BLOCKED, Status.BLOCKED, HELD_BACK - {Status.FAILED}),
-        *_happened(happenings),
+        *_happened(events),
     ]
     news = _spared(state, news, now)
     return ([Message(tuple(news))] if news else []), state
@@ -232,16 +232,16 @@ def _grown(known: set[str], rows: Iterable[Row], kind: Kind, status: Status, sta
     return [_news(kind, name, [(f"{row.hire}/{row.access}", row.reason) for row in new]) for name, new in found.items()]
 
 
-def _happened(happenings: Iterable[Happening]) -> list[News]:
+def _happened(events: Iterable[Event]) -> list[News]:
     """What the history tells and no status does."""
     found: dict[tuple[Kind, str], list[tuple[str, str]]] = defaultdict(list)
-    for line in happenings:
+    for line in events:
         match line.event:
-            case Event.LOST:
+            case EventType.LOST:
                 kind = Kind.DRIFT
-            case Event.HELD:
+            case EventType.HELD:
                 kind = Kind.HELD
-            case Event.NOTIFICATION_FAILED if "in doubt" in line.detail:
+            case EventType.NOTIFICATION_FAILED if "in doubt" in line.detail:
                 kind = Kind.IN_DOUBT
             case _:
                 continue

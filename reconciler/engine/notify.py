@@ -11,14 +11,14 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from reconciler.engine.memory import WritableVault, notice_name
-from reconciler.ledger.entries import Happening
+from reconciler.ledger.entries import Event
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.clock import Clock
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.failpoints import Failpoint
 from reconciler.model.grant import Key, Phase, Record
 from reconciler.model.secret import Redactor
-from reconciler.model.status import Event
+from reconciler.model.status import EventType
 
 __all__ = ["Messenger", "NotSent", "Notifier"]
 
@@ -70,18 +70,18 @@ class Notifier:
             self._redactor.learn(notice.get("secrets", ()))
         while notices:
             notice, *rest = notices
-            detail, event = f"{notice['type']} to {notice['to']}", Event.NOTIFIED
+            detail, event = f"{notice['type']} to {notice['to']}", EventType.NOTIFIED
             if "error" in notice:
-                event, detail = Event.NOTIFICATION_FAILED, f"{detail}: {notice['error']}"
+                event, detail = EventType.NOTIFICATION_FAILED, f"{detail}: {notice['error']}"
             elif notice["sending"]:
-                event = Event.NOTIFICATION_FAILED
+                event = EventType.NOTIFICATION_FAILED
                 detail += ": in doubt: the program ended while it was being sent; it is not sent again"
             else:
                 vault.write(name, [{**notice, "sending": True}, *rest], Failpoint.NOTICE)
                 try:
                     await self._send(notice)
                 except NotSent as error:
-                    event, detail = Event.NOTIFICATION_FAILED, f"{detail}: {error}"
+                    event, detail = EventType.NOTIFICATION_FAILED, f"{detail}: {error}"
             line = _line(record, event, self._redactor.redact(detail), self._clock.now(), author)
             ledger.save((), [line], Failpoint.NOTIFIED, kept={name: vault.sealed(name, rest) if rest else None})
             notices = rest
@@ -94,5 +94,5 @@ class Notifier:
                 await self._messenger.text(notice["to"], notice["message"])
 
 
-def _line(record: Record, event: Event, detail: str, at: datetime, author: str | None) -> Happening:
-    return Happening(at, record.key, record.integration, event, detail, record.revision, author)
+def _line(record: Record, event: EventType, detail: str, at: datetime, author: str | None) -> Event:
+    return Event(at, record.key, record.integration, event, detail, record.revision, author)

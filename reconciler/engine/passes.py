@@ -33,7 +33,7 @@ from reconciler.engine.turns import Turns, acts
 from reconciler.engine.words import Waiting
 from reconciler.engine.words import told as asked_for
 from reconciler.engine.world import World
-from reconciler.ledger.entries import Happening
+from reconciler.ledger.entries import Event
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.clock import stamp
@@ -41,7 +41,7 @@ from reconciler.model.errors import Problem
 from reconciler.model.failpoints import Failpoint
 from reconciler.model.grant import Decision, Key, Record
 from reconciler.model.settings import Settings
-from reconciler.model.status import Action, Event, Status
+from reconciler.model.status import Action, EventType, Status
 from reconciler.repository.desired import Desired
 from reconciler.repository.source import Tree
 from reconciler.requests.shown import shown_body
@@ -173,7 +173,7 @@ def _locked(item: Planned, fault: str) -> Planned:
     return replace(item, decision=Decision(Status.BLOCKED, Action.NONE, fault))
 
 
-def _record_of(item: Planned, result: Look) -> tuple[Record, list[Happening]]:
+def _record_of(item: Planned, result: Look) -> tuple[Record, list[Event]]:
     record = item.record or records.first(item.grant, result.desired.revision)
     if item.as_it_is:
         return records.held_where_it_is(record, item.decision, result.policy.now)
@@ -287,7 +287,7 @@ def _write_down(
     ledger: LedgerWriter,
     vault: WritableVault,
     author: str | None,
-    held: list[Happening],
+    held: list[Event],
     noted: Mapping[str, bytes],
 ) -> dict[Key, tuple[Planned, Record]]:
     """Write down what was found and decided, and erase what no longer has to be remembered."""
@@ -304,7 +304,7 @@ def _write_down(
         if not acts(item):
             answered += result.commands.get(item.grant.key, ())
     gone = [record.key for record in result.dropped]
-    ends = [Happening(now, item.key, item.integration, Event.DROPPED, "", revision, author) for item in result.dropped]
+    ends = [Event(now, item.key, item.integration, EventType.DROPPED, "", revision, author) for item in result.dropped]
     ledger.drop(gone, ends, kept={**{run_name(key): None for key in gone}, **vault.without_stored(gone)})
     # What a row's former service answered is nothing that its new one may be asked with.
     moved = [item.grant.key for item, _ in looked.values() if item.moved]

@@ -12,9 +12,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from reconciler.engine.plan import progress
-from reconciler.ledger.entries import Happening
+from reconciler.ledger.entries import Event
 from reconciler.model.grant import Decision, Grant, Outcome, Phase, Record, Step
-from reconciler.model.status import Action, Event, Status
+from reconciler.model.status import Action, EventType, Status
 from reconciler.model.verdict import Missing, NoCheck, Present, Unknown, Verdict
 
 __all__ = [
@@ -32,7 +32,7 @@ __all__ = [
 
 UNSETTLED = (Phase.RETRYING, Phase.FAILED)
 
-Told = list[tuple[Event, str]]
+Told = list[tuple[EventType, str]]
 
 
 def first(grant: Grant, revision: str | None) -> Record:
@@ -75,7 +75,7 @@ def checked(
     found_by: Mapping[str, Any] | None = None,
     revision: str | None = None,
     wanted: bool = True,
-) -> tuple[Record, list[Happening]]:
+) -> tuple[Record, list[Event]]:
     """The record after a look at the grant. `verdict` is None where no check was made; `wanted` is False for an orphan.
 
     `snapshot` is the hire's and the form's values as they are now, `found_by` those of them that the check asks with.
@@ -128,9 +128,9 @@ def _turns(record: Record, decision: Decision, *, wanted: bool) -> Told:
     told: Told = []
     blocked = decision.status is Status.BLOCKED
     if (record.status is Status.BLOCKED) != blocked:
-        told.append((Event.BLOCKED, decision.reason) if blocked else (Event.UNBLOCKED, f"{decision.status}"))
+        told.append((EventType.BLOCKED, decision.reason) if blocked else (EventType.UNBLOCKED, f"{decision.status}"))
     if not wanted and record.orphaned_at is None:
-        told.append((Event.ORPHANED, decision.reason))
+        told.append((EventType.ORPHANED, decision.reason))
     return told
 
 
@@ -162,12 +162,12 @@ def _found(
     match record.phase:
         case Phase.CONFIRMED:
             if record.lost:
-                told.append((Event.CONFIRMED, "found again"))
+                told.append((EventType.CONFIRMED, "found again"))
         case Phase.EXECUTED | Phase.DONE:
-            told.append((Event.CONFIRMED, "exists check: found"))
+            told.append((EventType.CONFIRMED, "exists check: found"))
             turned = {"confirmed_at": now}
         case _:
-            told.append((Event.ADOPTED, "exists check: found"))
+            told.append((EventType.ADOPTED, "exists check: found"))
             has = snapshot or has
             turned = {"confirmed_at": now, "attempted": {}, "run": None, "retry_at": None}
             turned |= {"fresh": False, "by_hand": False}
@@ -187,7 +187,7 @@ def _still_there(record: Record, now: datetime, told: Told) -> dict[str, Any]:
     turned = {"checked_at": now, "confirmed_at": record.confirmed_at or now}
     if record.phase is not Phase.EXECUTED:
         return turned
-    told.append((Event.CONFIRMED, "exists check: found"))
+    told.append((EventType.CONFIRMED, "exists check: found"))
     return {**turned, "phase": Phase.CONFIRMED}
 
 
@@ -195,7 +195,7 @@ def _taken_away(
     record: Record, verdict: Verdict | None, decision: Decision, now: datetime, told: Told
 ) -> dict[str, Any]:
     """What changes with an orphan that is no more without a request of ours: found gone, or taken away by a person."""
-    told.append((Event.REVOKED, decision.reason.removeprefix("no longer in git; ")))
+    told.append((EventType.REVOKED, decision.reason.removeprefix("no longer in git; ")))
     return {
         "phase": Phase.REVOKED,
         "checked_at": now if isinstance(verdict, Missing) else record.checked_at,
@@ -212,12 +212,12 @@ def _not_there(record: Record, decision: Decision, now: datetime, told: Told) ->
         return {"checked_at": now}
     turned = {"checked_at": now, "last_error": None}
     if record.phase is Phase.CONFIRMED and not record.lost:
-        told.append((Event.LOST, decision.reason))
+        told.append((EventType.LOST, decision.reason))
         return {**turned, "lost": True}
     return turned
 
 
-def held_where_it_is(record: Record, decision: Decision, now: datetime) -> tuple[Record, list[Happening]]:
+def held_where_it_is(record: Record, decision: Decision, now: datetime) -> tuple[Record, list[Event]]:
     """The record of a grant that cannot be looked at as it stands: shown as held, otherwise left as it is."""
     new = replace(
         record, status=decision.status, action=decision.action, reason=decision.reason, changed=False, guarded=False
@@ -253,7 +253,7 @@ def begun(
     )
 
 
-def succeeded(record: Record, *, webhook: bool, heals: bool, now: datetime) -> tuple[Record, list[Happening]]:
+def succeeded(record: Record, *, webhook: bool, heals: bool, now: datetime) -> tuple[Record, list[Event]]:
     """The record after an attempt whose requests all succeeded."""
     new = replace(
         record,
@@ -273,13 +273,13 @@ def succeeded(record: Record, *, webhook: bool, heals: bool, now: datetime) -> t
         by_hand=False,
         run=None,
     )
-    told: Told = [(Event.EXECUTED, f"attempt {record.attempts}")]
+    told: Told = [(EventType.EXECUTED, f"attempt {record.attempts}")]
     if heals:
-        told.append((Event.HEALED, "drift was provisioned again"))
+        told.append((EventType.HEALED, "drift was provisioned again"))
     return new, [_line(new, event, detail, now) for event, detail in told]
 
 
-def revoked(record: Record, now: datetime) -> tuple[Record, list[Happening]]:
+def revoked(record: Record, now: datetime) -> tuple[Record, list[Event]]:
     """The record after a revocation."""
     new = replace(
         record,
@@ -292,12 +292,12 @@ def revoked(record: Record, now: datetime) -> tuple[Record, list[Happening]]:
         retry_at=None,
         run=None,
     )
-    return new, [_line(new, Event.REVOKED, f"attempt {record.attempts}", now)]
+    return new, [_line(new, EventType.REVOKED, f"attempt {record.attempts}", now)]
 
 
 def failed(
     record: Record, error: str, *, now: datetime, at: datetime, retry_delay: timedelta, interrupted: bool = False
-) -> tuple[Record, list[Happening]]:
+) -> tuple[Record, list[Event]]:
     """The record after an attempt that failed at `at`: one retry, then nothing more on its own.
 
     See docs/design/rules.md, "The ledger and the retry".
@@ -314,10 +314,10 @@ def failed(
         last_error=error,
         changed=False,
     )
-    event = Event.ATTEMPT_INTERRUPTED if interrupted else Event.ATTEMPT_FAILED
+    event = EventType.ATTEMPT_INTERRUPTED if interrupted else EventType.ATTEMPT_FAILED
     told: Told = [(event, f"{prefix}attempt {record.attempts}: {error}")]
     if record.revoking and not again:
-        told.append((Event.REVOKE_FAILED, error))
+        told.append((EventType.REVOKE_FAILED, error))
     return new, [_line(new, event, detail, now) for event, detail in told]
 
 
@@ -332,5 +332,5 @@ def complete(steps: Iterable[Step], total: int) -> bool:
     return total > 0 and done == total and known[total - 1] is Outcome.DONE
 
 
-def _line(record: Record, event: Event, detail: str, now: datetime) -> Happening:
-    return Happening(now, record.key, record.integration, event, detail, record.revision)
+def _line(record: Record, event: EventType, detail: str, now: datetime) -> Event:
+    return Event(now, record.key, record.integration, event, detail, record.revision)

@@ -12,7 +12,7 @@ from datetime import datetime
 from reconciler.engine import record as records
 from reconciler.engine.memory import run_name
 from reconciler.engine.plan import Policy
-from reconciler.ledger.entries import Attempt, Happening
+from reconciler.ledger.entries import Attempt, Event
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.grant import Key, Record
@@ -51,7 +51,7 @@ def as_settled(found: Mapping[Key, Record], ledger: LedgerReader, policy: Policy
     return settled
 
 
-def _cut_off(record: Record, attempt: Attempt, policy: Policy) -> tuple[Record, list[Happening]]:
+def _cut_off(record: Record, attempt: Attempt, policy: Policy) -> tuple[Record, list[Event]]:
     if records.complete(record.steps, attempt.total):
         if record.revoking:
             return records.revoked(record, attempt.alive_at)

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from reconciler.engine.memory import run_name
-from reconciler.ledger.entries import Command, Happening
+from reconciler.ledger.entries import Command, Event
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.failpoints import Failpoint
 from reconciler.model.grant import Key, Phase, Record
-from reconciler.model.status import Action, Event, Status
+from reconciler.model.status import Action, EventType, Status
 
 __all__ = ["ByHand", "Waiting", "hear", "matching", "requested", "told", "waiting"]
 
@@ -55,15 +55,15 @@ def hear(ledger: LedgerWriter, commands: Iterable[Command], now: datetime) -> By
     asked = ByHand()
     for command in commands:
         records = matching(ledger.records([command.hire] if command.hire else None), command)
-        lines: list[Happening] = []
+        lines: list[Event] = []
         kept: dict[str, None] = {}
         match command.kind:
             case "retry":
                 records = [replace(record, fresh=True) for record in records if record.phase in UNSETTLED]
-                lines = [_line(record, Event.RETRY_REQUESTED, command, now) for record in records]
+                lines = [_line(record, EventType.RETRY_REQUESTED, command, now) for record in records]
             case "accept":
                 records = [_accepted(record, now) for record in records]
-                lines = [_line(record, Event.ACCEPTED, command, now) for record in records]
+                lines = [_line(record, EventType.ACCEPTED, command, now) for record in records]
                 kept = {run_name(record.key): None for record in records}
             case "run" | "revoke" if command.hire and command.access:
                 asked.touched.add(Key(command.hire, command.access))
@@ -86,7 +86,7 @@ def waiting(commands: Iterable[Command]) -> dict[Key, list[Command]]:
     return found
 
 
-def told(commands: Iterable[Command], now: datetime) -> list[Happening]:
+def told(commands: Iterable[Command], now: datetime) -> list[Event]:
     """The lines of the history for commands that are taken off the list."""
     return [
         line
@@ -95,9 +95,9 @@ def told(commands: Iterable[Command], now: datetime) -> list[Happening]:
     ]
 
 
-def requested(kind: str, key: Key, now: datetime, by: str) -> list[Happening]:
+def requested(kind: str, key: Key, now: datetime, by: str) -> list[Event]:
     """The line of the history for a run by hand."""
-    return [Happening(now, key, "", Event.RUN_REQUESTED, f"by {by}")] if kind == "run" else []
+    return [Event(now, key, "", EventType.RUN_REQUESTED, f"by {by}")] if kind == "run" else []
 
 
 def _accepted(record: Record, now: datetime) -> Record:
@@ -122,5 +122,5 @@ def _accepted(record: Record, now: datetime) -> Record:
     )
 
 
-def _line(record: Record, event: Event, command: Command, now: datetime) -> Happening:
-    return Happening(now, record.key, record.integration, event, f"by {command.by}", record.revision)
+def _line(record: Record, event: EventType, command: Command, now: datetime) -> Event:
+    return Event(now, record.key, record.integration, event, f"by {command.by}", record.revision)

@@ -10,22 +10,22 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from reconciler.model.grant import Key, Outcome
-from reconciler.model.status import Event
+from reconciler.model.status import EventType
 
-__all__ = ["Attempt", "Command", "Happening", "Kept", "Part", "Sent"]
+__all__ = ["Attempt", "Command", "Event", "Kept", "Part", "Sent"]
 
 Kept = Mapping[str, bytes | None]
 """What is kept sealed from now on, by its name; erased where there is None."""
 
 
 @dataclass(frozen=True, slots=True)
-class Happening:
+class Event:
     """One line of the history."""
 
     at: datetime
     key: Key
     integration: str
-    event: Event
+    event: EventType
     detail: str = ""
     revision: str | None = None
     author: str | None = None

@@ -10,8 +10,8 @@ import sqlalchemy as sa
 
 from reconciler.ledger import schema
 from reconciler.ledger.backend import Backend
-from reconciler.ledger.entries import Attempt, Command, Happening, Part, Sent
-from reconciler.ledger.rows import attempt_of, command_of, happening_of, is_of, record_of, sent_of
+from reconciler.ledger.entries import Attempt, Command, Event, Part, Sent
+from reconciler.ledger.rows import attempt_of, command_of, event_of, is_of, record_of, sent_of
 from reconciler.model.grant import Key, Outcome, Phase, Record, Step
 from reconciler.model.status import Status
 
@@ -191,7 +191,7 @@ class LedgerReader:
 
     def history(
         self, *, hires: Collection[str] = (), integrations: Collection[str] = (), since: datetime | None = None
-    ) -> Iterator[Happening]:
+    ) -> Iterator[Event]:
         """What happened, oldest first."""
         table = schema.events
         query = sa.select(table).order_by(table.c.id)
@@ -203,7 +203,7 @@ class LedgerReader:
             query = query.where(table.c.at >= since)
         with self._backend.reading() as connection:
             for row in connection.execute(query.execution_options(yield_per=1000)):
-                yield happening_of(row)
+                yield event_of(row)
 
     # What is sealed, what is noted, what was asked for
 

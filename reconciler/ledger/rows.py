@@ -10,18 +10,18 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from reconciler.ledger.entries import Attempt, Command, Happening, Sent
+from reconciler.ledger.entries import Attempt, Command, Event, Sent
 from reconciler.model.grant import Key, Outcome, Phase, Record, Step
-from reconciler.model.status import Action, Event, Status
+from reconciler.model.status import Action, EventType, Status
 
 __all__ = [
     "attempt_of",
     "attempt_row",
     "changed_and_checked",
     "command_of",
+    "event_of",
+    "event_row",
     "grant_row",
-    "happening_of",
-    "happening_row",
     "is_of",
     "record_of",
     "request_row",
@@ -134,13 +134,13 @@ def request_row(attempt: Attempt, step: Step, method: str, url: str, now: dateti
     }
 
 
-def happening_of(row: sa.Row[Any]) -> Happening:
+def event_of(row: sa.Row[Any]) -> Event:
     """A line of the history."""
     key = Key(row.hire, row.access)
-    return Happening(row.at, key, row.integration, Event(row.event), row.detail, row.revision, row.author)
+    return Event(row.at, key, row.integration, EventType(row.event), row.detail, row.revision, row.author)
 
 
-def happening_row(item: Happening) -> dict[str, Any]:
+def event_row(item: Event) -> dict[str, Any]:
     """A line of the history as a row."""
     return {
         "at": item.at,

@@ -15,12 +15,12 @@ import sqlalchemy as sa
 
 from reconciler.ledger import schema
 from reconciler.ledger.backend import Backend
-from reconciler.ledger.entries import Attempt, Command, Happening, Kept
+from reconciler.ledger.entries import Attempt, Command, Event, Kept
 from reconciler.ledger.reader import RESYNC, LedgerReader
-from reconciler.ledger.rows import attempt_row, changed_and_checked, grant_row, happening_row, is_of, request_row
+from reconciler.ledger.rows import attempt_row, changed_and_checked, event_row, grant_row, is_of, request_row
 from reconciler.model.failpoints import Failpoint, Reached, unwatched
 from reconciler.model.grant import Key, Outcome, Record, Step
-from reconciler.model.status import Event
+from reconciler.model.status import EventType
 
 __all__ = ["LedgerWriter"]
 
@@ -54,7 +54,7 @@ class LedgerWriter(LedgerReader):
     def save(
         self,
         records: Iterable[Record],
-        happenings: Iterable[Happening] = (),
+        events: Iterable[Event] = (),
         point: Failpoint = Failpoint.CHECKED,
         *,
         before: Mapping[Key, Record] | None = None,
@@ -68,18 +68,18 @@ class LedgerWriter(LedgerReader):
         """
         changed, checked = changed_and_checked(records, before or {})
         with self._writing(point) as connection:
-            self._save(connection, changed, happenings, kept, heard)
+            self._save(connection, changed, events, kept, heard)
             if checked:
                 connection.execute(_CHECKED, checked)
             for name, value in (noted or {}).items():
                 self._put(connection, schema.meta, name, value)
 
-    def drop(self, keys: Iterable[Key], happenings: Iterable[Happening] = (), *, kept: Kept | None = None) -> None:
+    def drop(self, keys: Iterable[Key], events: Iterable[Event] = (), *, kept: Kept | None = None) -> None:
         """Take grants out that were never executed nor confirmed."""
         with self._writing(Failpoint.DROPPED) as connection:
             for key in keys:
                 connection.execute(sa.delete(schema.grants).where(is_of(schema.grants, key)))
-            self._save(connection, (), happenings, kept)
+            self._save(connection, (), events, kept)
 
     def rename(self, moves: Mapping[Key, Key], kept: Kept | None = None) -> None:
         """Let rows and their history follow their person to another hire's id; two people may swap theirs."""
@@ -97,7 +97,7 @@ class LedgerWriter(LedgerReader):
         self,
         record: Record,
         attempt: Attempt,
-        happenings: Iterable[Happening],
+        events: Iterable[Event],
         *,
         kept: Kept | None = None,
         heard: Iterable[Command] = (),
@@ -112,7 +112,7 @@ class LedgerWriter(LedgerReader):
             assert new is not None
             run = attempt.run or new[0]
             connection.execute(sa.update(schema.attempts).where(schema.attempts.c.id == new[0]).values(run=run))
-            self._save(connection, [replace(record, run=run)], happenings, kept, heard)
+            self._save(connection, [replace(record, run=run)], events, kept, heard)
         return replace(attempt, id=new[0], run=run)
 
     def sending(self, attempt: Attempt, step: Step, method: str, url: str, now: datetime) -> None:
@@ -153,7 +153,7 @@ class LedgerWriter(LedgerReader):
         self,
         attempt: Attempt,
         record: Record,
-        happenings: Iterable[Happening],
+        events: Iterable[Event],
         *,
         now: datetime,
         error: str | None,
@@ -163,7 +163,7 @@ class LedgerWriter(LedgerReader):
         with self._writing(Failpoint.OUTCOME) as connection:
             table = schema.attempts
             connection.execute(sa.update(table).where(table.c.id == attempt.id).values(ended_at=now, error=error))
-            self._save(connection, [record], happenings, kept)
+            self._save(connection, [record], events, kept)
 
     def begin_resync(self) -> None:
         """A full resync begins: what the guard counts starts again, with the attempts to come.
@@ -188,7 +188,7 @@ class LedgerWriter(LedgerReader):
                 count = connection.execute(sa.delete(table).where(table.c.hire == hire)).rowcount
             if (newest := self._newest(connection)) < resync:  # the numbers above it are given again
                 self._put(connection, schema.meta, RESYNC, str(newest).encode())
-            gone = Happening(now, Key("", ""), "", Event.FORGOTTEN, f"a person with {count} grants")
+            gone = Event(now, Key("", ""), "", EventType.FORGOTTEN, f"a person with {count} grants")
             self._save(connection, (), [gone])
         self._reached(Failpoint.WIPED, done=False)
         self._backend.scrub()
@@ -231,14 +231,14 @@ class LedgerWriter(LedgerReader):
         self,
         connection: sa.Connection,
         records: Iterable[Record],
-        happenings: Iterable[Happening],
+        events: Iterable[Event],
         kept: Kept | None = None,
         heard: Iterable[Command] = (),
     ) -> None:
         rows = [grant_row(record) for record in records]
         if rows:
             self._backend.upsert(connection, schema.grants, ("hire", "access"), rows)
-        lines = [happening_row(item) for item in happenings]
+        lines = [event_row(item) for item in events]
         if lines:
             connection.execute(sa.insert(schema.events), lines)
         for name, value in (kept or {}).items():

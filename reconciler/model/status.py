@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-__all__ = ["FAULTS", "Action", "Event", "Status"]
+__all__ = ["FAULTS", "Action", "EventType", "Status"]
 
 
 class Status(StrEnum):
@@ -42,7 +42,7 @@ class Action(StrEnum):
     REVOKE = "revoke"
 
 
-class Event(StrEnum):
+class EventType(StrEnum):
     """What `history` tells of (docs/commands.md, "Events")."""
 
     ADOPTED = "adopted"

@@ -9,11 +9,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from reconciler.cli.history import moment
-from reconciler.ledger.entries import Happening
+from reconciler.ledger.entries import Event
 from reconciler.ledger.opening import open_writer
 from reconciler.model.errors import UsageError
 from reconciler.model.grant import Key
-from reconciler.model.status import Event
+from reconciler.model.status import EventType
 from tests.cli.conftest import Call
 from tests.repo import Repo
 
@@ -27,17 +27,17 @@ def told(repo: Repo) -> Repo:
     repo.commit()
     ledger = open_writer(f"sqlite:///{repo.state}", repo.root)
 
-    def line(days: int, hire: str, access: str, integration: str, event: Event, detail: str = "") -> Happening:
+    def line(days: int, hire: str, access: str, integration: str, event: EventType, detail: str = "") -> Event:
         author = "Ida Admin <ida@example.com>"
-        return Happening(NOW - timedelta(days=days), Key(hire, access), integration, event, detail, COMMIT, author)
+        return Event(NOW - timedelta(days=days), Key(hire, access), integration, event, detail, COMMIT, author)
 
     ledger.save(
         (),
         [
-            line(9, "ada", "asana", "asana", Event.ATTEMPT_STARTED, "attempt 1"),
-            line(9, "ada", "asana", "asana", Event.ATTEMPT_FAILED, '=HYPERLINK("http://x")'),
-            line(3, "bob", "chat", "slack", Event.ADOPTED),
-            Happening(NOW, Key("", ""), "asana", Event.HELD, "held by the guard: 6 of 8", None, None),
+            line(9, "ada", "asana", "asana", EventType.ATTEMPT_STARTED, "attempt 1"),
+            line(9, "ada", "asana", "asana", EventType.ATTEMPT_FAILED, '=HYPERLINK("http://x")'),
+            line(3, "bob", "chat", "slack", EventType.ADOPTED),
+            Event(NOW, Key("", ""), "asana", EventType.HELD, "held by the guard: 6 of 8", None, None),
         ],
     )
     ledger.close()

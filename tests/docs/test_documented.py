@@ -21,7 +21,7 @@ from reconciler.daemon import loop, work
 from reconciler.engine.report import Report, Row
 from reconciler.model import hire, manifest, settings
 from reconciler.model.grant import Key, Record
-from reconciler.model.status import Action, Event, Status
+from reconciler.model.status import Action, EventType, Status
 from reconciler.web.metrics import Metrics
 from website import reference
 
@@ -118,10 +118,10 @@ def test_nothing_is_documented_that_is_not_there(model: type[BaseModel]) -> None
 
 @pytest.mark.parametrize(
     ("heading", "words"),
-    [("Statuses", Status), ("Actions", Action), ("Events", Event)],
+    [("Statuses", Status), ("Actions", Action), ("Events", EventType)],
     ids=["statuses", "actions", "events"],
 )
-def test_every_word_of_a_closed_set_is_documented(heading: str, words: type[Status | Action | Event]) -> None:
+def test_every_word_of_a_closed_set_is_documented(heading: str, words: type[Status | Action | EventType]) -> None:
     assert rows("commands.md", heading) == {str(word) for word in words}
 
 

@@ -18,12 +18,12 @@ from reconciler.engine.report import Report, Row
 from reconciler.engine.session import holding, reading
 from reconciler.engine.words import hear, waiting
 from reconciler.engine.world import World
-from reconciler.ledger.entries import Happening
+from reconciler.ledger.entries import Event
 from reconciler.ledger.opening import open_writer
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.grant import Key, Record
 from reconciler.model.secret import Redactor
-from reconciler.model.status import Event
+from reconciler.model.status import EventType
 from tests.repo import Repo
 
 __all__ = ["Crash", "Hands", "Machine", "Outbox", "dying", "row"]
@@ -199,11 +199,11 @@ class Machine:
         with self.ledger() as ledger:
             return ledger.record(Key(hire, access))
 
-    def events(self, hire: str | None = None) -> list[Event]:
+    def events(self, hire: str | None = None) -> list[EventType]:
         """The history's events, oldest first."""
         return [line.event for line in self.history(hire)]
 
-    def history(self, hire: str | None = None) -> list[Happening]:
+    def history(self, hire: str | None = None) -> list[Event]:
         """The history, oldest first."""
         with self.ledger() as ledger:
             return list(ledger.history(hires=[hire] if hire else []))

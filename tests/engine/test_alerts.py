@@ -15,13 +15,13 @@ from reconciler.engine.alerts import alert
 from reconciler.engine.news import AlertState, Kind, Message, alerts_of
 from reconciler.engine.report import Row
 from reconciler.engine.world import World
-from reconciler.ledger.entries import Happening
+from reconciler.ledger.entries import Event
 from reconciler.ledger.opening import open_reader, open_writer
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.errors import LedgerError
 from reconciler.model.grant import Key
 from reconciler.model.secret import Redactor
-from reconciler.model.status import Action, Event, Status
+from reconciler.model.status import Action, EventType, Status
 from tests.engine.harness import Hands
 from tests.repo import Repo, free_port
 from tests.servers import Service
@@ -59,11 +59,9 @@ class Office:
         self.now = START
         self.told: list[Message] = []
 
-    def finds(
-        self, found: Iterable[Row], *happenings: Happening, after: timedelta = timedelta(minutes=10)
-    ) -> list[Kind]:
+    def finds(self, found: Iterable[Row], *events: Event, after: timedelta = timedelta(minutes=10)) -> list[Kind]:
         """One pass; gives the kinds of news that it made."""
-        messages, state = alerts_of(self.state, found, happenings, self.now)
+        messages, state = alerts_of(self.state, found, events, self.now)
         self.state = AlertState.read(state.written())
         assert self.state == state
         self.now += after
@@ -77,8 +75,8 @@ def office() -> Office:
     return Office()
 
 
-def lost(hire: str, integration: str = "asana") -> Happening:
-    return Happening(START, Key(hire, integration), integration, Event.LOST, "drift: the account is gone")
+def lost(hire: str, integration: str = "asana") -> Event:
+    return Event(START, Key(hire, integration), integration, EventType.LOST, "drift: the account is gone")
 
 
 class TestOutage:
@@ -209,23 +207,23 @@ class TestHistory:
         assert office.told[1].events[0]["grants"] == ("ada/asana", "bob/asana")
 
     def test_the_guard(self, office: Office) -> None:
-        line = Happening(START, Key("", ""), "asana", Event.HELD, "50 of 100 would be revoked")
+        line = Event(START, Key("", ""), "asana", EventType.HELD, "50 of 100 would be revoked")
         assert office.finds([], line) == [Kind.HELD]
         assert office.told[0].text == "asana: held by the guard: 50 of 100 would be revoked"
 
     @pytest.mark.parametrize(
         ("event", "detail", "told"),
         [
-            (Event.NOTIFICATION_FAILED, "email to ada@example.com: in doubt: the program ended …", [Kind.IN_DOUBT]),
-            (Event.NOTIFICATION_FAILED, "email to ada@example.com: localhost:25: answered 550", []),
-            (Event.NOTIFIED, "email to ada@example.com", []),
-            (Event.ATTEMPT_FAILED, "attempt 1: answered 500", []),
-            (Event.EXECUTED, "attempt 1", []),
+            (EventType.NOTIFICATION_FAILED, "email to ada@example.com: in doubt: the program ended …", [Kind.IN_DOUBT]),
+            (EventType.NOTIFICATION_FAILED, "email to ada@example.com: localhost:25: answered 550", []),
+            (EventType.NOTIFIED, "email to ada@example.com", []),
+            (EventType.ATTEMPT_FAILED, "attempt 1: answered 500", []),
+            (EventType.EXECUTED, "attempt 1", []),
         ],
         ids=["in doubt", "failed", "sent", "first failure", "success"],
     )
-    def test_what_else_happens(self, office: Office, event: Event, detail: str, told: list[Kind]) -> None:
-        assert office.finds([], Happening(START, Key("ada", "asana"), "asana", event, detail)) == told
+    def test_what_else_happens(self, office: Office, event: EventType, detail: str, told: list[Kind]) -> None:
+        assert office.finds([], Event(START, Key("ada", "asana"), "asana", event, detail)) == told
 
 
 @given(
@@ -268,14 +266,14 @@ class Site:
         self.redactor = Redactor(["s3cret-value"])
         self.clock = Hands(START)
 
-    def tells(self, found: list[Row], *happenings: Happening) -> None:
+    def tells(self, found: list[Row], *events: Event) -> None:
         async def go() -> None:
             world = World(self.repo.root, self.clock, self.redactor)
             tree = world.checkout.head()
             settings = world.reader.settings(tree)
             ledger = open_writer(settings.state, world.root)
             try:
-                await alert(world, settings, tree, ledger, found, list(happenings))
+                await alert(world, settings, tree, ledger, found, list(events))
             finally:
                 ledger.close()
                 await world.aclose()

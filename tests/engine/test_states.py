@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from reconciler.model.status import Action, Event, Status
+from reconciler.model.status import Action, EventType, Status
 from tests.engine.harness import Machine, row
 
 
@@ -12,7 +12,7 @@ def test_found_is_adopted(machine, accounts):
     accounts.add("ada@example.com")
     found = row(machine.reconcile(), "ada", "tool")
     assert (found.status, found.action, found.attempts) == (Status.PRESENT, Action.NONE, 0)
-    assert machine.events("ada") == [Event.ADOPTED]
+    assert machine.events("ada") == [EventType.ADOPTED]
     assert accounts.calls("POST") == []
 
 
@@ -22,7 +22,7 @@ def test_not_found_is_executed_and_confirmed(machine, accounts):
     assert report.executed == 1
     assert accounts.created == {"ada@example.com": 1}
     assert accounts.teams == {"7": ["ada@example.com"]}
-    assert machine.events("ada") == [Event.ATTEMPT_STARTED, Event.EXECUTED, Event.CONFIRMED]
+    assert machine.events("ada") == [EventType.ATTEMPT_STARTED, EventType.EXECUTED, EventType.CONFIRMED]
 
 
 def test_a_failure_is_retried_an_hour_later_to_the_second(machine, accounts):
@@ -92,7 +92,7 @@ def test_retry_by_hand_starts_afresh(machine, accounts):
     machine.word("retry", "ada", "tool")
     done = row(machine.reconcile(), "ada", "tool")
     assert (done.status, done.attempts) == (Status.PRESENT, 1)
-    assert Event.RETRY_REQUESTED in machine.events("ada")
+    assert EventType.RETRY_REQUESTED in machine.events("ada")
 
 
 def test_a_failed_check_executes_nothing(machine, accounts):
@@ -115,8 +115,8 @@ def test_drift_is_healed_once_a_day(machine, accounts):
     assert "drift, healed 23 h ago" in again.reason
     machine.clock.turn(hours=2)
     assert row(machine.reconcile(), "ada", "tool").status is Status.PRESENT
-    assert machine.events("ada").count(Event.HEALED) == 2
-    assert machine.events("ada").count(Event.LOST) == 2
+    assert machine.events("ada").count(EventType.HEALED) == 2
+    assert machine.events("ada").count(EventType.LOST) == 2
 
 
 def test_an_orphan_is_reported_then_revoked_where_settings_say_so(machine, accounts, repo):
@@ -156,6 +156,6 @@ def test_the_guard_holds_an_integration_that_lost_too_many_at_once(repo, account
     assert row(report, "new", "tool").status is Status.SUSPENDED
     assert report.wrong
     assert len(accounts.calls("POST")) == 10
-    assert Event.HELD in machine.events()
+    assert EventType.HELD in machine.events()
     assert row(machine.reconcile(released=True), "h0", "tool").status is Status.PRESENT
-    assert Event.RELEASED in machine.events()
+    assert EventType.RELEASED in machine.events()

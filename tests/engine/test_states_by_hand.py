@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from reconciler.model.status import Action, Event, Status
+from reconciler.model.status import Action, EventType, Status
 from tests.engine.harness import row
 
 TOOL = {"integration": "tool", "values": {"TEAM": "7"}}
@@ -40,7 +40,7 @@ def test_run_goes_on_where_the_check_fails(lenient, accounts):
 def test_run_is_recorded_with_who_asked(lenient):
     lenient.word("run", "ada", "tool")
     lenient.reconcile()
-    (asked,) = [line for line in lenient.history("ada") if line.event is Event.RUN_REQUESTED]
+    (asked,) = [line for line in lenient.history("ada") if line.event is EventType.RUN_REQUESTED]
     assert asked.detail == "by tester@here"
 
 
@@ -124,7 +124,7 @@ def test_run_is_refused_with_the_reason(machine, accounts, repo, settings, entry
     assert (refused.status, refused.reason != "") == (status, True)
     machine.word("run", "ada", "tool")
     assert row(machine.reconcile(), "ada", "tool").status is status
-    assert (machine.words(), machine.events("ada").count(Event.RUN_REQUESTED)) == (0, 1), "it is refused likewise"
+    assert (machine.words(), machine.events("ada").count(EventType.RUN_REQUESTED)) == (0, 1), "it is refused likewise"
     assert accounts.calls() == []
 
 
@@ -157,7 +157,7 @@ def test_accept_vouches_for_a_half_done_grant_with_who(machine, accounts):
     machine.word("accept", "ada", "tool")
     accepted = row(machine.reconcile(), "ada", "tool")
     assert (accepted.status, accepted.last_error) == (Status.PRESENT, None)
-    (line,) = [line for line in machine.history("ada") if line.event is Event.ACCEPTED]
+    (line,) = [line for line in machine.history("ada") if line.event is EventType.ACCEPTED]
     assert line.detail == "by tester@here"
     assert not [name for name in machine.sealed() if name.startswith("run/")]
     accounts.people.clear()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.model.status import Action, Event, Status
+from reconciler.model.status import Action, EventType, Status
 from tests.engine.harness import row
 
 TEAM_8 = {"integration": "tool", "values": {"TEAM": "8"}}
@@ -20,7 +20,7 @@ def test_drift_that_is_only_reported_says_so_and_sends_nothing(machine, accounts
         assert (found.status, found.action) == (Status.MISSING, Action.NONE)
         assert "drift" in found.reason
     assert len(accounts.calls("POST", "/users")) == 1
-    assert machine.events("ada").count(Event.LOST) == 1
+    assert machine.events("ada").count(EventType.LOST) == 1
 
 
 def test_a_loss_within_a_day_of_a_healing_is_left_to_a_person_and_ends_when_it_is_found_again(machine, accounts):
@@ -46,7 +46,7 @@ def test_an_account_that_was_found_and_never_executed_is_drift_too(machine, acco
     assert (planned.status, planned.action) == (Status.MISSING, Action.EXECUTE)
     assert "drift" in planned.reason
     assert row(machine.reconcile(), "ada", "tool").status is Status.PRESENT
-    assert Event.HEALED in machine.events("ada")
+    assert EventType.HEALED in machine.events("ada")
 
 
 def test_a_healing_that_fails_is_retried_and_still_counts_as_one(machine, accounts):
@@ -57,7 +57,7 @@ def test_a_healing_that_fails_is_retried_and_still_counts_as_one(machine, accoun
     machine.clock.turn(hours=1)
     assert row(machine.reconcile(), "ada", "tool").status is Status.PRESENT
     assert accounts.created == {"ada@example.com": 2}
-    assert machine.events("ada").count(Event.HEALED) == 1
+    assert machine.events("ada").count(EventType.HEALED) == 1
     accounts.people.clear()
     lost = row(machine.reconcile(), "ada", "tool")
     assert (lost.status, lost.action) == (Status.MISSING, Action.NONE)
@@ -88,7 +88,7 @@ def test_a_healing_that_failed_starts_afresh_once_what_it_would_send_changes(mac
     repo.hire("ada", TEAM_8)
     repo.commit()
     assert row(machine.reconcile(), "ada", "tool").status is Status.PRESENT
-    assert machine.history("ada")[-2].event is Event.HEALED
+    assert machine.history("ada")[-2].event is EventType.HEALED
     assert accounts.teams == {"7": ["ada@example.com"], "8": ["ada@example.com"]}
 
 
@@ -181,12 +181,12 @@ def test_a_changed_address_that_is_still_under_the_old_one_is_blocked(machine, a
         found = row(machine.reconcile(), "ada", "tool")
         assert (found.status, found.action) == (Status.BLOCKED, Action.NONE)
         assert "the account is under ada@example.com: rename it there, or `reconcile run ada tool`" in found.reason
-    assert machine.events("ada").count(Event.BLOCKED) == 1
+    assert machine.events("ada").count(EventType.BLOCKED) == 1
     assert len(accounts.calls("POST")) == 2
 
     accounts.people["lovelace@example.com"] = accounts.people.pop("ada@example.com") | {"email": "lovelace@example.com"}
     assert row(machine.reconcile(), "ada", "tool").status is Status.PRESENT
-    assert machine.events("ada")[-1] is Event.UNBLOCKED
+    assert machine.events("ada")[-1] is EventType.UNBLOCKED
 
 
 def test_a_changed_address_can_be_run_by_hand_while_the_account_is_under_the_old_one(machine, accounts, repo):
@@ -260,7 +260,7 @@ def test_unconfirmed_stays_so_however_long_it_takes(inviting, accounts):
     assert len(accounts.calls("POST", "/users")) == 1
     accounts.add("ada@example.com")
     assert row(inviting.reconcile(), "ada", "tool").status is Status.PRESENT
-    assert inviting.events("ada") == [Event.ATTEMPT_STARTED, Event.EXECUTED, Event.CONFIRMED]
+    assert inviting.events("ada") == [EventType.ATTEMPT_STARTED, EventType.EXECUTED, EventType.CONFIRMED]
 
 
 CHANGES = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.model.status import Action, Event, Status
+from reconciler.model.status import Action, EventType, Status
 from tests.engine.harness import Machine, row
 
 
@@ -79,10 +79,10 @@ def test_an_emptied_folder_revokes_nobody(twenty, accounts, repo):
     report = twenty.reconcile()
     assert {item.status for item in report.rows} == {Status.SUSPENDED}
     assert len(accounts.people) == 20
-    (line,) = [line for line in twenty.history() if line.event is Event.HELD]
+    (line,) = [line for line in twenty.history() if line.event is EventType.HELD]
     assert "100.00 % is over 25 % (20/20)" in line.detail
     twenty.reconcile()
-    assert twenty.events().count(Event.HELD) == 1
+    assert twenty.events().count(EventType.HELD) == 1
 
 
 def test_the_integration_is_held_in_every_later_pass_until_the_count_falls(twenty, accounts, repo):
@@ -96,12 +96,12 @@ def test_the_integration_is_held_in_every_later_pass_until_the_count_falls(twent
     assert held(twenty.reconcile(hires=["h00"])) == {"h00"}
     assert held(twenty.plan(hires=["h01"])) == {"h01"}
     assert row(twenty.reconcile(hires=["h19"]), "h19", "tool").status is Status.PRESENT
-    assert Event.RELEASED not in twenty.events()
+    assert EventType.RELEASED not in twenty.events()
     accounts.add("h00@example.com")
     report = twenty.reconcile()
     assert row(report, "h01", "tool").status is Status.PRESENT, "five are not too many"
     assert row(report, "new", "tool").status is Status.PRESENT
-    assert twenty.events().count(Event.RELEASED) == 1
+    assert twenty.events().count(EventType.RELEASED) == 1
 
 
 def test_what_was_changed_since_the_last_full_resync_counts(twenty, accounts):
@@ -150,7 +150,7 @@ def test_more_new_accounts_than_are_allowed_are_held(few, accounts, repo):
         assert report.wrong
         assert row(report, "h00", "tool").status is Status.PRESENT
     assert len(accounts.people) == 20
-    (line,) = [line for line in few.history() if line.event is Event.HELD]
+    (line,) = [line for line in few.history() if line.event is EventType.HELD]
     assert "max_new is 5" in line.detail
 
 
@@ -159,7 +159,7 @@ def test_new_accounts_are_let_through_once(few, accounts, repo):
     few.reconcile()
     few.word("release")
     assert {item.status for item in few.reconcile().rows} == {Status.PRESENT}
-    assert few.events().count(Event.RELEASED) == 1
+    assert few.events().count(EventType.RELEASED) == 1
     join(repo, *range(6, 12))
     assert len(held(few.reconcile())) == 6
 
@@ -269,7 +269,7 @@ def test_a_release_lets_it_through_once(twenty, accounts):
     twenty.word("release")
     report = twenty.reconcile()
     assert {item.status for item in report.rows} == {Status.PRESENT}
-    assert twenty.events().count(Event.RELEASED) == 1
+    assert twenty.events().count(EventType.RELEASED) == 1
     lose(accounts, 10)
     twenty.reconcile(hires=["h10"])
     assert "h10@example.com" in accounts.people, "what was let through no longer counts"
@@ -306,7 +306,7 @@ def test_one_that_a_person_revokes_by_name_is_no_pass_gone_wrong(twenty, account
     report = twenty.reconcile(hires=["h00"], by_hand={("h00", "tool"): "revoke"})
     assert row(report, "h00", "tool").status is Status.REVOKED
     assert len(accounts.calls("DELETE")) == 1
-    assert Event.RELEASED not in twenty.events()
+    assert EventType.RELEASED not in twenty.events()
 
 
 def test_a_run_by_hand_of_what_is_held_is_refused(twenty, accounts):
@@ -340,4 +340,4 @@ def test_who_names_one_grant_lets_nothing_else_through(twenty, accounts):
     twenty.word("run", "h19", "tool")
     assert row(twenty.reconcile(grants=[("h19", "tool")], released=True), "h19", "tool").status is Status.SUSPENDED
     assert held(twenty.reconcile()) == {f"h{number:02}" for number in range(6)}
-    assert Event.RELEASED not in twenty.events()
+    assert EventType.RELEASED not in twenty.events()

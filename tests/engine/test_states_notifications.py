@@ -16,7 +16,7 @@ from reconciler.engine.observed import Selection
 from reconciler.engine.passes import look, reconcile
 from reconciler.engine.session import holding
 from reconciler.ledger.writer import LedgerWriter
-from reconciler.model.status import Event, Status
+from reconciler.model.status import EventType, Status
 from tests.engine.harness import Outbox, dying, row
 
 TOOL = {"integration": "tool", "values": {"TEAM": "7"}}
@@ -41,7 +41,7 @@ def test_they_go_out_once_after_a_success(telling):
     assert telling.outbox.sent == BOTH
     telling.reconcile()
     assert telling.outbox.sent == BOTH
-    told = [line.detail for line in telling.history("ada") if line.event is Event.NOTIFIED]
+    told = [line.detail for line in telling.history("ada") if line.event is EventType.NOTIFIED]
     assert told == ["email to ada@example.com", "text to +31201234567"]
     assert not [name for name in telling.sealed() if name.startswith(("run/", "notice/"))]
 
@@ -65,7 +65,7 @@ def test_one_that_fails_is_recorded_and_runs_nothing_again(telling, accounts):
     telling.outbox.broken = True
     found = row(telling.reconcile(), "ada", "tool")
     assert (found.status, found.last_error) == (Status.PRESENT, None)
-    failed = [line.detail for line in telling.history("ada") if line.event is Event.NOTIFICATION_FAILED]
+    failed = [line.detail for line in telling.history("ada") if line.event is EventType.NOTIFICATION_FAILED]
     assert failed == [
         "email to ada@example.com: the mail server refused it",
         "text to +31201234567: the mail server refused it",
@@ -84,7 +84,7 @@ def test_one_that_cannot_be_put_into_words_fails_nothing_else(machine, accounts,
     found = row(machine.reconcile(), "ada", "tool")
     assert (found.status, found.attempts) == (Status.PRESENT, 1)
     assert machine.outbox.sent == BOTH[:1]
-    (failed,) = [line.detail for line in machine.history("ada") if line.event is Event.NOTIFICATION_FAILED]
+    (failed,) = [line.detail for line in machine.history("ada") if line.event is EventType.NOTIFICATION_FAILED]
     assert "responses.0.number" in failed
     machine.clock.turn(hours=2)
     machine.reconcile()
@@ -127,7 +127,7 @@ def test_one_in_doubt_is_not_sent_again_but_recorded(telling, after):
     assert sent == (BOTH[:1] if after else [])
     telling.reconcile()
     assert telling.outbox.sent == [*sent, BOTH[1]], "the other was never begun"
-    (doubt,) = [line.detail for line in telling.history("ada") if line.event is Event.NOTIFICATION_FAILED]
+    (doubt,) = [line.detail for line in telling.history("ada") if line.event is EventType.NOTIFICATION_FAILED]
     assert "email to ada@example.com: in doubt" in doubt
     assert not [name for name in telling.sealed() if name.startswith("notice/")]
 
@@ -168,7 +168,7 @@ def test_one_that_is_under_way_in_a_pass_beside_is_not_in_doubt(telling, account
     repo.commit()
     accounts.add("bob@example.com")  # so that his pass has nothing of its own to tell
     asyncio.run(asyncio.wait_for(both(), 20))
-    assert Event.NOTIFICATION_FAILED not in telling.events()
+    assert EventType.NOTIFICATION_FAILED not in telling.events()
     assert [to for to, _, _ in outbox.sent if "@" in to].count("ada@example.com") == 1
 
 

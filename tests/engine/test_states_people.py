@@ -6,7 +6,7 @@ import pytest
 
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.errors import RepositoryError, SettingsError
-from reconciler.model.status import Action, Event, Status
+from reconciler.model.status import Action, EventType, Status
 from tests.engine.harness import dying, row
 
 TOOL = {"integration": "tool", "values": {"TEAM": "7"}}
@@ -93,7 +93,7 @@ def test_rows_follow_the_address_to_a_renamed_file(machine, accounts, repo):
         }
     assert {call.method for call in accounts.calls()[before:]} == {"GET"}
     assert machine.events("ada") == []
-    assert Event.EXECUTED in machine.events("lovelace")
+    assert EventType.EXECUTED in machine.events("lovelace")
 
 
 def test_a_pass_over_the_new_name_alone_finds_its_rows(machine, accounts, repo):
@@ -167,7 +167,7 @@ def test_a_name_that_is_given_to_somebody_else_takes_no_rows_along(machine, acco
         ("lovelace", "ada@example.com"): Status.PRESENT,
     }
     assert accounts.created == {"ada@example.com": 1, "newcomer@example.com": 1}
-    assert Event.BLOCKED not in machine.events()
+    assert EventType.BLOCKED not in machine.events()
 
 
 def test_two_people_can_swap_their_names(machine, accounts, repo):
@@ -288,7 +288,7 @@ def test_a_broken_manifest_blocks_its_grants_and_nothing_else(machine, accounts,
     repo.manifest("tool", accounts.manifest(team=True))
     repo.commit()
     assert row(machine.reconcile(), "ada", "tool").status is Status.PRESENT
-    assert machine.events("ada")[-2:] == [Event.BLOCKED, Event.UNBLOCKED]
+    assert machine.events("ada")[-2:] == [EventType.BLOCKED, EventType.UNBLOCKED]
 
 
 def test_two_files_that_say_the_same_of_one_file_sort_among_its_other_problems(machine, accounts, repo):

@@ -10,7 +10,7 @@ from datetime import timedelta
 import pytest
 
 from reconciler.ledger.writer import LedgerWriter
-from reconciler.model.status import Action, Event, Status
+from reconciler.model.status import Action, EventType, Status
 from reconciler.requests.client import Client
 from tests.engine.harness import Machine, dying, row
 from tests.repo import Repo
@@ -31,7 +31,7 @@ def test_an_attempt_that_was_cut_off_failed_when_it_was_last_alive(machine, acco
     assert (found.status, found.retry_at, found.attempts) == (Status.RETRYING, began + HOUR, 1)
     assert "1 of 2 requests done" in found.reason
     assert found.last_error == "interrupted: the program ended in mid-attempt"
-    (line,) = [line for line in machine.history("ada") if line.event is Event.ATTEMPT_INTERRUPTED]
+    (line,) = [line for line in machine.history("ada") if line.event is EventType.ATTEMPT_INTERRUPTED]
     assert line.detail.startswith("attempt 1: interrupted")
     machine.clock.turn(minutes=40)
     assert row(machine.reconcile(), "ada", "tool").status is Status.PRESENT
@@ -54,7 +54,7 @@ def test_an_attempt_that_was_cut_off_after_its_last_answer_succeeded(machine, ac
     assert (planned.status, planned.action, planned.attempts) == (Status.PRESENT, Action.NONE, 1)
     found = row(machine.reconcile(), "ada", "tool")
     assert (found.status, found.attempts, found.last_error) == (Status.PRESENT, 1, None)
-    assert machine.events("ada") == [Event.ATTEMPT_STARTED, Event.EXECUTED, Event.CONFIRMED]
+    assert machine.events("ada") == [EventType.ATTEMPT_STARTED, EventType.EXECUTED, EventType.CONFIRMED]
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from reconciler.model.status import Action, Event, Status
+from reconciler.model.status import Action, EventType, Status
 from tests.engine.harness import row
 
 TOOL = {"integration": "tool", "values": {"TEAM": "7"}}
@@ -35,7 +35,7 @@ def test_what_was_never_executed_nor_confirmed_is_dropped_with_a_line(machine, a
     assert machine.reconcile().rows == []
     assert machine.record("ada", "tool") is None
     (line,) = machine.history("ada")
-    assert (line.event, line.key.access, line.integration) == (Event.DROPPED, "tool", "tool")
+    assert (line.event, line.key.access, line.integration) == (EventType.DROPPED, "tool", "tool")
     assert line.author == "Ida Admin <ida@example.com>"
 
 
@@ -53,7 +53,7 @@ def test_an_attempt_without_effect_is_dropped_too(machine, accounts, repo):
     repo.remove("hires/ada.yaml")
     repo.commit()
     assert machine.reconcile().rows == []
-    assert machine.events("ada")[-1] is Event.DROPPED
+    assert machine.events("ada")[-1] is EventType.DROPPED
     machine.clock.turn(hours=2)
     assert machine.reconcile().rows == []
     assert len(accounts.calls("POST")) == 1
@@ -78,7 +78,7 @@ def test_an_orphan_is_told_once_and_checked_like_others(machine, accounts, repo)
         left = row(machine.reconcile(), "ada", "tool")
         assert (left.status, left.action, left.email) == (Status.ORPHANED, Action.NONE, "ada@example.com")
         assert left.reason == "no longer in git; prune: report"
-    assert machine.events("ada").count(Event.ORPHANED) == 1
+    assert machine.events("ada").count(EventType.ORPHANED) == 1
     assert not machine.reconcile().wrong
     accounts.fail_next(1, 500, method="GET")
     unknown = row(machine.reconcile(), "ada", "tool")
@@ -104,7 +104,7 @@ def test_a_revocation_checks_first_and_sends_what_the_manifest_says(pruning, acc
     gone = row(report, "ada", "tool")
     assert (gone.status, gone.action, report.revoked) == (Status.REVOKED, Action.NONE, 1)
     assert [call.method for call in accounts.calls()[before:]] == ["GET", "DELETE"]
-    assert pruning.events("ada")[-3:] == [Event.ORPHANED, Event.ATTEMPT_STARTED, Event.REVOKED]
+    assert pruning.events("ada")[-3:] == [EventType.ORPHANED, EventType.ATTEMPT_STARTED, EventType.REVOKED]
 
 
 UNTOUCHED = {
@@ -329,7 +329,7 @@ def test_a_failed_revocation_is_retried_and_gives_up(pruning, accounts, repo):
     pruning.clock.turn(hours=5)
     assert row(pruning.reconcile(), "ada", "tool").status is Status.FAILED
     assert len(accounts.calls("DELETE")) == 2
-    assert Event.REVOKE_FAILED in pruning.events("ada")
+    assert EventType.REVOKE_FAILED in pruning.events("ada")
     pruning.word("retry", "ada", "tool")
     done = row(pruning.reconcile(), "ada", "tool")
     assert (done.status, done.attempts) == (Status.REVOKED, 1)
@@ -447,7 +447,7 @@ def test_after_it_was_revoked_it_is_a_new_grant_and_never_drift(pruning, account
         "exists check: not found",
     )
     assert row(pruning.reconcile(), "ada", "tool").status is Status.PRESENT
-    assert not {Event.LOST, Event.HEALED} & set(pruning.events("ada"))
+    assert not {EventType.LOST, EventType.HEALED} & set(pruning.events("ada"))
     assert accounts.created == {"ada@example.com": 2}
 
 
@@ -461,7 +461,7 @@ def test_what_was_lost_before_it_was_revoked_is_a_new_grant_too_and_no_healing(m
     assert row(machine.reconcile(), "ada", "tool").status is Status.REVOKED
     without(repo, TOOL)
     assert row(machine.reconcile(), "ada", "tool").status is Status.PRESENT
-    assert Event.HEALED not in machine.events("ada")
+    assert EventType.HEALED not in machine.events("ada")
 
 
 def test_after_it_was_revoked_the_day_and_the_needs_count_again(pruning, accounts, repo):
@@ -496,7 +496,7 @@ def test_added_again_while_a_revocation_that_took_effect_is_retrying(two_steps, 
     planned = row(two_steps.plan(), "ada", "tool")
     assert (planned.status, planned.action) == (Status.MISSING, Action.EXECUTE)
     assert row(two_steps.reconcile(), "ada", "tool").status is Status.PRESENT
-    assert not {Event.LOST, Event.HEALED} & set(two_steps.events("ada"))
+    assert not {EventType.LOST, EventType.HEALED} & set(two_steps.events("ada"))
     two_steps.clock.turn(hours=2)
     two_steps.reconcile()
     assert len(accounts.calls("POST", "/archive")) == 1

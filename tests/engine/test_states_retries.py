@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from reconciler.model.clock import Stopped
-from reconciler.model.status import Action, Event, Status
+from reconciler.model.status import Action, EventType, Status
 from tests.engine.harness import Hands, Machine, row
 
 HOUR = timedelta(hours=1)
@@ -47,7 +47,7 @@ def test_where_nothing_took_effect_somebody_else_made_it(machine, accounts, fail
     accounts.add("ada@example.com")
     found = row(machine.reconcile(), "ada", "tool")
     assert (found.status, found.action, found.retry_at) == (Status.PRESENT, Action.NONE, None)
-    assert machine.events("ada")[-1] is Event.ADOPTED
+    assert machine.events("ada")[-1] is EventType.ADOPTED
     assert len(accounts.calls("POST")) == failures
     assert not [name for name in machine.sealed() if name.startswith("run/")]
 
@@ -306,8 +306,8 @@ def test_initial_data_that_appears_ends_blocked(machine, accounts, repo):
     repo.initial_data("tool", {"KEY": "first-key-0", "OTHER": "other-0000"})
     repo.commit()
     assert row(machine.reconcile(), "ada", "tool").status is Status.PRESENT
-    assert machine.events("ada")[:2] == [Event.BLOCKED, Event.UNBLOCKED]
-    assert machine.events("ada").count(Event.BLOCKED) == 1
+    assert machine.events("ada")[:2] == [EventType.BLOCKED, EventType.UNBLOCKED]
+    assert machine.events("ada").count(EventType.BLOCKED) == 1
 
 
 def test_the_text_of_a_notification_counts_as_what_would_be_sent(machine, accounts, repo):
@@ -359,7 +359,7 @@ def test_retry_by_hand_of_a_person_and_of_a_service(machine, accounts, repo):
     assert [item.status for item in report.rows] == [Status.PRESENT, Status.FAILED]
     machine.word("retry", integration="tool")
     assert [item.status for item in machine.reconcile().rows] == [Status.PRESENT, Status.PRESENT]
-    asked = [line for line in machine.history() if line.event is Event.RETRY_REQUESTED]
+    asked = [line for line in machine.history() if line.event is EventType.RETRY_REQUESTED]
     assert [(line.key.hire, line.detail) for line in asked] == [("ada", "by tester@here"), ("bob", "by tester@here")]
 
 
@@ -640,6 +640,6 @@ def test_every_attempt_and_request_is_in_the_ledger(machine, accounts):
         (1, [(0, "POST", 201, "done"), (1, "POST", 500, "refused")]),
         (2, [(1, "POST", 200, "done")]),
     ]
-    started = [line.detail for line in machine.history("ada") if line.event is Event.ATTEMPT_STARTED]
+    started = [line.detail for line in machine.history("ada") if line.event is EventType.ATTEMPT_STARTED]
     assert started == ["attempt 1", "attempt 2, from request 2 of 2"]
     assert all(line.author == "Ida Admin <ida@example.com>" for line in machine.history("ada"))

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from reconciler.model.status import Action, Event, Status
+from reconciler.model.status import Action, EventType, Status
 from tests.engine.harness import Hands, Machine, row
 
 TOOL = {"integration": "tool", "values": {"TEAM": "7"}}
@@ -175,7 +175,7 @@ def test_a_new_invalid_entry_is_kept_and_dropped_when_it_is_taken_out(machine, r
     repo.commit()
     assert machine.reconcile().rows == []
     assert machine.record("ada", "tool") is None
-    assert machine.events("ada") == [Event.DROPPED]
+    assert machine.events("ada") == [EventType.DROPPED]
 
 
 # until
@@ -191,7 +191,7 @@ def test_until_is_the_first_day_on_which_it_counts_as_removed(machine, repo):
     machine.clock.turn(minutes=1)
     left = row(machine.reconcile(), "ada", "tool")
     assert (left.status, left.action) == (Status.ORPHANED, Action.NONE)
-    assert machine.events("ada")[-1] is Event.ORPHANED
+    assert machine.events("ada")[-1] is EventType.ORPHANED
 
 
 def test_until_reached_for_what_was_never_executed(machine, accounts, repo):
@@ -200,9 +200,9 @@ def test_until_reached_for_what_was_never_executed(machine, accounts, repo):
     assert row(machine.reconcile(), "ada", "tool").status is Status.SCHEDULED
     machine.clock.turn(days=3)
     assert machine.reconcile().rows == []
-    assert machine.events("ada") == [Event.DROPPED]
+    assert machine.events("ada") == [EventType.DROPPED]
     assert machine.reconcile().rows == []
-    assert machine.events("ada") == [Event.DROPPED]
+    assert machine.events("ada") == [EventType.DROPPED]
     assert accounts.calls() == []
 
 

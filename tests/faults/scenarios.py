@@ -27,7 +27,7 @@ from reconciler.engine.sealing import Tokens, WritableSealing
 from reconciler.ledger.opening import open_reader, open_writer
 from reconciler.ledger.reader import LedgerReader
 from reconciler.model.grant import Key, Phase, Record
-from reconciler.model.status import Event, Status
+from reconciler.model.status import EventType, Status
 from reconciler.repository.signatures import REF
 from reconciler.secrets.gpg import Gnupg
 from tests.faults.forked import Nursery
@@ -180,7 +180,7 @@ class Stage:
     def status(self, hire: str, access: str = "tool") -> Status:
         return self.records()[Key(hire, access)].status
 
-    def events(self, hire: str) -> Counter[Event]:
+    def events(self, hire: str) -> Counter[EventType]:
         with self.ledger() as ledger:
             return Counter(line.event for line in ledger.history(hires=[hire]))
 
@@ -270,7 +270,7 @@ def _told_once(stage: Stage, hire: str, password: str) -> None:
     assert len(texts) <= 1, "told twice"
     assert texts in ([], [f"Your password: {password}"])
     events = stage.events(hire)
-    told, failed = events[Event.NOTIFIED], events[Event.NOTIFICATION_FAILED]
+    told, failed = events[EventType.NOTIFIED], events[EventType.NOTIFICATION_FAILED]
     runs = 1 + stage.before[f"{hire}@example.com"]
     assert told + failed == runs, f"of {runs} notifications {told} were told of as sent and {failed} as in doubt"
     assert len(texts) + stage.before[f"{hire}@example.com"] >= told, "told of as sent, and it was not"
@@ -297,7 +297,7 @@ def _first_start(stage: Stage) -> None:
 def _complete_when_asked(stage: Stage) -> None:
     """As above; a second attempt that was cut off was the last, until somebody asks for another."""
     if stage.status("ada") is Status.FAILED:
-        assert stage.events("ada")[Event.ATTEMPT_INTERRUPTED] == 1
+        assert stage.events("ada")[EventType.ATTEMPT_INTERRUPTED] == 1
         stage.word("retry")
         stage.act()
     _complete(stage)
@@ -365,7 +365,7 @@ def _healed(stage: Stage) -> None:
 
 def _there_again(stage: Stage) -> None:
     _complete(stage, times=2)
-    assert stage.events("ada")[Event.HEALED] == 1
+    assert stage.events("ada")[EventType.HEALED] == 1
 
 
 def _renamed(stage: Stage) -> None:
@@ -403,7 +403,7 @@ def _dropped(stage: Stage) -> None:
 def _nobody(stage: Stage) -> None:
     assert stage.records() == {}
     assert stage.changes() == {}
-    assert stage.events("ada") == {Event.DROPPED: 1}
+    assert stage.events("ada") == {EventType.DROPPED: 1}
 
 
 def _refreshed(stage: Stage) -> None:
@@ -455,7 +455,7 @@ def _held_back(stage: Stage) -> None:
     assert {stage.status(name) for name in CREW} == {Status.SUSPENDED}
     assert stage.changes() == {}
     with stage.ledger() as ledger:
-        assert [line.event for line in ledger.history()].count(Event.HELD) == 1
+        assert [line.event for line in ledger.history()].count(EventType.HELD) == 1
 
 
 HOOK: dict[str, Any] = {"integration": "hook"}
@@ -472,9 +472,9 @@ def _hooked(stage: Stage) -> None:
 def _ran(stage: Stage) -> None:
     assert stage.status("ada", "hook") is Status.DONE
     events = stage.events("ada")
-    assert events[Event.EXECUTED] == 1
+    assert events[EventType.EXECUTED] == 1
     # One that was cut off before its answer was written down is in doubt, and there is nothing to ask.
-    assert stage.changes()["ada", "hook"] == 1 + events[Event.ATTEMPT_INTERRUPTED] - _never_left(stage)
+    assert stage.changes()["ada", "hook"] == 1 + events[EventType.ATTEMPT_INTERRUPTED] - _never_left(stage)
 
 
 def _never_left(stage: Stage) -> int:
@@ -493,8 +493,8 @@ def _asked_to_run(stage: Stage) -> None:
 def _ran_again(stage: Stage) -> None:
     assert stage.status("ada", "hook") is Status.DONE
     events = stage.events("ada")
-    assert events[Event.RUN_REQUESTED] == 1, "the word is lost, or was heard twice"
-    assert events[Event.EXECUTED] == 2, "once before, and once as asked"
+    assert events[EventType.RUN_REQUESTED] == 1, "the word is lost, or was heard twice"
+    assert events[EventType.EXECUTED] == 2, "once before, and once as asked"
     with stage.ledger() as ledger:
         assert ledger.commands() == []
 
@@ -510,7 +510,7 @@ def _asked_to_retry(stage: Stage) -> None:
 
 
 def _tried_again(stage: Stage) -> None:
-    asked = stage.events("ada")[Event.RETRY_REQUESTED]
+    asked = stage.events("ada")[EventType.RETRY_REQUESTED]
     _complete_when_asked(stage)
     assert asked == 1
 
@@ -547,7 +547,7 @@ def _word_due(stage: Stage) -> None:
 
 def _heard(stage: Stage) -> None:
     """The word was left once, however often that was tried; the pass after it acted on it, once."""
-    assert stage.events("ada")[Event.RUN_REQUESTED] == 1
+    assert stage.events("ada")[EventType.RUN_REQUESTED] == 1
     assert stage.changes() == {("ada", "hook"): 1}
 
 

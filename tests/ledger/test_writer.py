@@ -12,12 +12,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from reconciler.ledger.entries import Happening
+from reconciler.ledger.entries import Event
 from reconciler.ledger.opening import open_writer
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.errors import LedgerError
 from reconciler.model.grant import Key, Outcome, Phase, Record, Step
-from reconciler.model.status import Action, Event, Status
+from reconciler.model.status import Action, EventType, Status
 from tests.ledger.states import ADA, NOW, STATE, attempt, step
 
 MOMENTS = st.none() | st.datetimes(datetime(1970, 1, 2), datetime(2200, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
@@ -90,7 +90,7 @@ def test_a_word_that_was_heard_takes_none_away_that_got_its_number(ledger: Ledge
 def test_an_attempt_step_by_step(ledger: LedgerWriter) -> None:
     """Written before the first request, at each request and answer, and at the end; what is kept goes with it."""
     begun = ledger.begin(
-        ADA, attempt(), [Happening(NOW, ADA.key, "tool", Event.ATTEMPT_STARTED)], kept={"run/ada/tool": b"1"}
+        ADA, attempt(), [Event(NOW, ADA.key, "tool", EventType.ATTEMPT_STARTED)], kept={"run/ada/tool": b"1"}
     )
     assert begun.run == begun.id > 0
     assert [item.id for item in ledger.open_attempts()] == [begun.id]
@@ -125,7 +125,7 @@ def test_an_attempt_step_by_step(ledger: LedgerWriter) -> None:
         (1, [201, 500]),
         (2, [200]),
     ]
-    assert [line.event for line in ledger.history()] == [Event.ATTEMPT_STARTED]
+    assert [line.event for line in ledger.history()] == [EventType.ATTEMPT_STARTED]
 
 
 def steps(ledger: LedgerWriter) -> tuple[Step, ...]:
@@ -153,7 +153,7 @@ def test_words_notes_and_sealed_values(ledger: LedgerWriter) -> None:
 def test_all_or_nothing(ledger: LedgerWriter) -> None:
     broken = replace(ADA, key=Key("bob", "tool"), email=None)  # type: ignore[arg-type]
     with pytest.raises(LedgerError, match="NOT NULL"):
-        ledger.save([ADA, broken], [Happening(NOW, ADA.key, "tool", Event.ADOPTED)])
+        ledger.save([ADA, broken], [Event(NOW, ADA.key, "tool", EventType.ADOPTED)])
     assert list(ledger.records()) == []
     assert list(ledger.history()) == []
 
@@ -170,7 +170,7 @@ def test_who_is_forgotten_is_in_no_byte_of_the_state(tmp_path: Path) -> None:
                 snapshot={"first_name": stem, "manager": mark if stem == mark else "Grace"},
                 reason=f"about {stem}",
             )
-            ledger.save([record], [Happening(NOW, record.key, "tool", Event.ADOPTED, f"{stem} was found")])
+            ledger.save([record], [Event(NOW, record.key, "tool", EventType.ADOPTED, f"{stem} was found")])
             begun = ledger.begin(record, attempt(record), [], kept={f"run/{stem}/tool": stem.encode()})
             ledger.sending(begun, step(0), "POST", f"https://example.com/{stem}", NOW)
             ledger.answered(begun, 0, Outcome.REFUSED, NOW, error=f"no {stem}")
@@ -190,5 +190,5 @@ def test_who_is_forgotten_is_in_no_byte_of_the_state(tmp_path: Path) -> None:
         }
         assert len(ledger.sealed_names()) == 6, "a name with a sign that SQL takes for a wildcard took another along"
         events = list(ledger.history())
-        assert [line.event for line in events] == [Event.ADOPTED, Event.ADOPTED, Event.FORGOTTEN]
+        assert [line.event for line in events] == [EventType.ADOPTED, EventType.ADOPTED, EventType.FORGOTTEN]
         assert "1" in events[-1].detail
