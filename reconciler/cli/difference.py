@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from reconciler.cli.text import code, count, fold, printable
+from reconciler.cli.text import code, count, fold, printable, problem_line
 from reconciler.engine.changes import Change, Difference, Kind
 from reconciler.engine.review import Host
 from reconciler.model.errors import Problem
@@ -141,9 +141,7 @@ def _unnamed(found: Difference, level: int) -> Iterator[str]:
 
 def _problems(problems: list[Problem], what: str, level: int) -> Iterator[str]:
     if level == 0:
-        for problem in problems:
-            where = problem.file if problem.line is None else f"{problem.file}:{problem.line}"
-            yield f"- {problem.severity} in {code(where)}: {code(problem.message)}"
+        yield from map(problem_line, problems)
         return
     files = Counter(problem.file for problem in problems)
     if level == 1:

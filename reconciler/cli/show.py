@@ -9,11 +9,10 @@ import click
 from reconciler.cli.logs import tell
 from reconciler.cli.options import Asked, Filter
 from reconciler.cli.table import grouped, headline, name_in, page, table_of
-from reconciler.cli.text import as_csv, as_json, cell, code, emit_json, say
+from reconciler.cli.text import as_csv, as_json, cell, code, emit_json, problem_line, say
 from reconciler.engine.report import Report, Row
-from reconciler.model.errors import Problem
 
-__all__ = ["problem_line", "show_report"]
+__all__ = ["show_report"]
 
 COLUMNS = (
     "hire",
@@ -75,9 +74,3 @@ def _markdown(report: Report, rows: list[Row], by: str) -> Iterator[str]:
             yield "| " + " | ".join([cell(name_in(row, by)), *ours]) + " |"
     if report.problems:
         yield from ("", "### problems", "", *map(problem_line, report.problems))
-
-
-def problem_line(problem: Problem) -> str:
-    """A problem as an item of a Markdown list."""
-    where = problem.file if problem.line is None else f"{problem.file}:{problem.line}"
-    return f"- {problem.severity} in {code(where)}: {code(problem.message)}"

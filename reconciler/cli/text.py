@@ -36,6 +36,7 @@ __all__ = [
     "fold",
     "no_csv",
     "printable",
+    "problem_line",
     "say",
     "wrapped",
 ]
@@ -150,6 +151,12 @@ def fold(title: str, lines: Iterable[str]) -> list[str]:
 def count(number: int, one: str, many: str | None = None) -> str:
     """`1 host`, `2 hosts`."""
     return f"{number} {one if number == 1 else many or f'{one}s'}"
+
+
+def problem_line(problem: Problem) -> str:
+    """A problem as an item of a Markdown list."""
+    where = problem.file if problem.line is None else f"{problem.file}:{problem.line}"
+    return f"- {problem.severity} in {code(where)}: {code(problem.message)}"
 
 
 def annotation(problem: Problem) -> str:

@@ -80,12 +80,9 @@ def _table(problems: list[Problem], hosts: list[Host]) -> list[str]:
 
 
 def _markdown(problems: list[Problem], hosts: list[Host]) -> list[str]:
-    from reconciler.cli.text import code
+    from reconciler.cli.text import code, problem_line
 
-    lines = [f"**{_headline(problems, hosts)}**", ""]
-    for problem in problems:
-        where = problem.file if problem.line is None else f"{problem.file}:{problem.line}"
-        lines.append(f"- {problem.severity} in {code(where)}: {code(problem.message)}")
+    lines = [f"**{_headline(problems, hosts)}**", "", *map(problem_line, problems)]
     for host in hosts:
         mark = "" if host.allowed else " **not allowed**"
         lines.append(f"- host {code(host.host)} from {', '.join(map(code, host.files))}{mark}")
