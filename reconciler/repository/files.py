@@ -8,6 +8,7 @@ only what is new. What needs several files at once is checked anew each time: st
 from __future__ import annotations
 
 import gc
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -26,6 +27,7 @@ from reconciler.model.hire import Hire, HireRef, Sequence
 from reconciler.model.manifest import Manifest
 from reconciler.model.settings import DEFAULT, Settings
 from reconciler.repository.checks import hire_problems, manifest_ids, manifest_problems, unfilled
+from reconciler.repository.naming import YAML, others, shown, twins, unread
 from reconciler.repository.people import Index, People, Slim, Whole
 from reconciler.repository.problems import MOST, explain, few, near
 from reconciler.repository.reach import objection_to_home
@@ -83,10 +85,9 @@ def _nothing_more(_model: Model, _document: Document) -> Iterator[Problem]:
     return iter(())
 
 
-_YAML = (".yaml", ".yml")
-_MANIFESTS = _Kind("manifests", "manifests", Manifest, (*_YAML, ".json"), manifest_problems)
-_HIRES = _Kind("hires", "hires", Hire, _YAML, hire_problems)
-_SEQUENCES = _Kind("sequences", "config/sequences", Sequence, _YAML, _nothing_more)
+_MANIFESTS = _Kind("manifests", "manifests", Manifest, (*YAML, ".json"), manifest_problems)
+_HIRES = _Kind("hires", "hires", Hire, YAML, hire_problems)
+_SEQUENCES = _Kind("sequences", "config/sequences", Sequence, YAML, _nothing_more)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,8 +187,8 @@ class Reader:
         if paths is None or len(paths) > MANY:
             return Index(self._slims(tree, tree.files("hires"), found))
         files = [file for path in paths if (file := tree.find(path)) is not None]
-        shown = {_shown(path) for path in paths}
-        found.misnamed = [problem for problem in self._misnamed if problem.file not in shown]
+        names = {shown(path) for path in paths}
+        found.misnamed = [problem for problem in self._misnamed if problem.file not in names]
         gone = [path for path in paths if path in self._people.paths]
         return self._people.updated(gone, list(self._slims(tree, files, found)))
 
@@ -202,17 +203,24 @@ class Reader:
     def _slims(self, tree: Tree, files: Iterable[File], found: _Gathering) -> Iterator[Slim]:
         if self._recalled is None:
             self._recalled = recall(self._kept_in) if self._kept_in is not None else {}
+        files = list(files)
+        often = Counter(file.blob for file in files)
         for file in files:
-            unread = _not_read(file.path, _HIRES)
-            if unread is not None:
-                found.misnamed += unread
+            skipped = unread(file.path, _HIRES.folder, _HIRES.endings)
+            if skipped is not None:
+                found.misnamed += skipped
                 continue
             known = self._people.paths.get(file.path) or self._recalled.get(file.path)
             if known is None or known.blob != file.blob:
                 self._fresh += 1
+                if (first := found.slims.get(file.blob)) is not None:
+                    yield _as_named(first, file.path)
+                    continue
                 slim, whole = _slim(tree, file)
                 if whole is not None:
                     found.whole.keep(whole)
+                if often[file.blob] > 1:
+                    found.slims[file.blob] = slim
                 yield slim
             elif (known.raw is None) == isinstance(tree, CommitTree):
                 yield known
@@ -223,13 +231,15 @@ class Reader:
         stems: dict[str, list[_Parsed]] = {}
         paths: dict[str, list[str]] = {}
         for file in tree.files(kind.folder):
-            path, unread = PurePosixPath(file.path), _not_read(file.path, kind)
-            if unread is not None:
-                found.problems += unread
+            path, skipped = PurePosixPath(file.path), unread(file.path, kind.folder, kind.endings)
+            if skipped is not None:
+                found.problems += skipped
                 continue
             parsed = self._parsed.get(file.path)
             if parsed is None or parsed.blob != file.blob:
-                parsed = _read_and_parse(tree, file, path.stem, kind)
+                first = found.files.get((file.blob, path.suffix))
+                parsed = _read_and_parse(tree, file, path.stem, kind) if first is None else _renamed(first, file.path)
+            found.files[file.blob, path.suffix] = parsed
             found.parsed[file.path] = parsed
             found.problems += parsed.problems
             stems.setdefault(path.stem, []).append(parsed)
@@ -238,9 +248,9 @@ class Reader:
         for stem, several in stems.items():
             loaded = several[0].loaded
             if len(several) > 1:
-                twins = _twins(stem, paths[stem], kind)
-                found.problems += twins
-                found.broken[kind.name][stem] = [problem for each in several for problem in each.problems] + twins
+                alike = twins(stem, paths[stem], kind.name)
+                found.problems += alike
+                found.broken[kind.name][stem] = [problem for each in several for problem in each.problems] + alike
             elif loaded is None:
                 found.broken[kind.name][stem] = list(several[0].problems)
             else:
@@ -263,13 +273,16 @@ def _no_collection() -> Iterator[None]:
 class _Gathering:
     """What one load comes across; of one that fails nothing is left.
 
-    `misnamed` tells of the files in hires/ that are not read, `whole` keeps the hires that were parsed.
+    `misnamed` tells of the files in hires/ that are not read, `whole` keeps the hires that were parsed. `files` and
+    `slims` have what one content came to, which may stand under many names.
     """
 
     def __init__(self) -> None:
         self.misnamed: list[Problem] = []
         self.whole = Whole()
         self.parsed: dict[str, _Parsed] = {}
+        self.files: dict[tuple[str, str], _Parsed] = {}
+        self.slims: dict[str, Slim] = {}
         self.problems: list[Problem] = []
         self.broken: dict[str, dict[str, list[Problem]]] = {"manifests": {}, "hires": {}, "sequences": {}}
 
@@ -305,6 +318,20 @@ def _read_and_parse(tree: Tree, file: File, stem: str, kind: _Kind[M]) -> _Parse
         return _Parsed(file.blob, None, (error.problem,))
 
 
+def _as_named(slim: Slim, path: str) -> Slim:
+    """The same content under another name."""
+    return replace(slim, path=path, problems=tuple(replace(problem, file=path) for problem in slim.problems))
+
+
+def _renamed(parsed: _Parsed, path: str) -> _Parsed:
+    """The same content under another name."""
+    loaded = parsed.loaded
+    if loaded is not None:
+        document = loaded.document.called(path)
+        loaded = replace(loaded, stem=PurePosixPath(path).stem, path=path, document=document)
+    return replace(parsed, loaded=loaded, problems=tuple(replace(problem, file=path) for problem in parsed.problems))
+
+
 def _broken(file: File, document: Document, problems: Iterable[Problem], email: str | None) -> _Parsed:
     return _Parsed(file.blob, None, tuple(problems), email, document.line(("email",)) if email else None)
 
@@ -316,37 +343,6 @@ def _entry_lines(model: Model, document: Document) -> tuple[int, ...]:
         # The list is an alias: its items stand elsewhere, and where it is used is the better place.
         lines = [document.line(("access",)) or 1] * len(entries)
     return tuple(lines)
-
-
-def _not_read(path: str, kind: _Kind[Any]) -> list[Problem] | None:
-    """A word about a file that is not read, where its author may take it for one of ours; None for one that is read."""
-    suffix = PurePosixPath(path).suffix
-    ours, shown = suffix in kind.endings, _shown(path)
-    if ours and shown == path:
-        return None
-    if ours:
-        return [Problem(shown, None, "not read: its name is not UTF-8; rename it")]
-    if suffix.lower() not in (*_YAML, ".json"):
-        return []
-    endings = ", ".join(kind.endings)
-    return [Problem(shown, None, f"not read: a name in {kind.folder}/ ends in {endings}; rename it", Severity.WARNING)]
-
-
-def _shown(path: str) -> str:
-    """A path as text: a name that is not UTF-8 has its odd bytes written out."""
-    return path.encode(errors="surrogateescape").decode(errors="backslashreplace")
-
-
-def _twins(stem: str, paths: list[str], kind: _Kind[Any]) -> list[Problem]:
-    return [
-        Problem(
-            path,
-            None,
-            f"{' and '.join(other for other in paths if other != path)} has the stem {stem!r} too: rename one, for the "
-            f"stem is what names it among the {kind.name}",
-        )
-        for path in paths
-    ]
 
 
 def _slim(tree: Tree, file: File) -> tuple[Slim, Loaded[Hire] | None]:
@@ -402,15 +398,17 @@ def _tell(people: Index, found: _Gathering, whole: Callable[[Slim], Loaded[Hire]
         if not slim.sound:
             broken[slim.stem] = list(slim.problems)
     for stem, paths in people.twins().items():
-        twins = _twins(stem, list(paths), _HIRES)
-        found.problems += twins
-        broken[stem] = [problem for path in paths for problem in people.paths[path].problems] + twins
+        alike = twins(stem, paths, _HIRES.name)
+        found.problems += alike
+        broken[stem] = [problem for path in paths for problem in people.paths[path].problems] + alike
+    lines: dict[str, int | None] = {}
     for paths in people.shared():
         for path in paths:
-            others = " and ".join(other for other in paths if other != path)
             slim = people.paths[path]
-            what = f"email: {others} has this address too: an address belongs to one hire"
-            line = whole(slim).document.line(("email",)) if slim.sound else slim.email_line
+            what = f"email: {others(path, paths)} has this address too: an address belongs to one hire"
+            if slim.blob not in lines:
+                lines[slim.blob] = whole(slim).document.line(("email",)) if slim.sound else slim.email_line
+            line = lines[slim.blob]
             problem = Problem(path, line, what)
             found.problems.append(problem)
             broken.setdefault(slim.stem, []).append(problem)

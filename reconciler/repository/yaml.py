@@ -8,6 +8,7 @@ no file can make it recurse. Messages never quote a value, for initial data is r
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from typing import Any, NoReturn
@@ -42,6 +43,13 @@ class Document:
     def data(self) -> Any:
         """Maps, lists, text, numbers, truth values, dates and None."""
         return self._data
+
+    def called(self, file: str) -> Document:
+        """The same content under another name, with the lines that are known by now."""
+        self.line(())
+        other = copy.copy(self)
+        other.file = file
+        return other
 
     def line(self, path: tuple[str | int, ...]) -> int | None:
         """The line, from 1, of what stands at a path, or of the nearest thing around it; None for an empty file."""

@@ -133,3 +133,26 @@ def test_one_that_this_user_did_not_write_is_not_believed(people, tmp_path, pars
     again = Reader(kept).load(Checkout.open(people.root).head())
     assert again.hires.index.owner("bob@example.com") == "bob"
     assert "hires/bob.yaml" in parsed
+
+
+def test_one_content_under_many_names_is_parsed_once(repo, parsed):
+    """A commit spells any number of files with one object; each is told of under its own name all the same."""
+    for number in range(30):
+        repo.write(f"hires/h{number:02}.yaml", "first_name: Ada\nlast_name: L\nemail: ada@example.com\n")
+        repo.write(f"hires/broken{number:02}.yaml", "first_name: Ada\nlast_name: L\nemail: nobody\n")
+        repo.write(f"manifests/m{number:02}.yaml", "name: M\nexecute:\n- url: https://x.example.com/{{WHAT}}\n")
+        repo.write(f"config/sequences/s{number:02}.yaml", "access:\n- no-such-one\n")
+    repo.commit()
+    parsed.clear()
+    files = Reader().load(Checkout.open(repo.root).head())
+    read_of = [file for file in parsed if not file.startswith("config/reconciler")]
+    assert len(read_of) == 5, "each content, and the good hire's once more for its line"
+    told = {(each.file, each.line, each.message) for each in files.problems}
+    for number in range(30):
+        assert (f"hires/broken{number:02}.yaml", 3) in {each[:2] for each in told}
+        assert (f"manifests/m{number:02}.yaml", 3) in {each[:2] for each in told}
+        assert files.manifests[f"m{number:02}"].path == f"manifests/m{number:02}.yaml"
+        assert files.sequences[f"s{number:02}"].stem == f"s{number:02}"
+    several = "email: hires/h00.yaml and hires/h01.yaml and hires/h02.yaml and 26 more has this address too: "
+    assert ("hires/h07.yaml", 3, f"{several}an address belongs to one hire") in told
+    assert files.broken["hires"].keys() == {f"{name}{number:02}" for name in ("h", "broken") for number in range(30)}

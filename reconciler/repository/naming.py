@@ -1,0 +1,54 @@
+"""What files are called: which names are read, and several files under one stem."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+
+from reconciler.model.errors import Problem, Severity
+
+__all__ = ["YAML", "others", "shown", "twins", "unread"]
+
+YAML = (".yaml", ".yml")
+
+_NAMED = 3
+"""So many files are named in one message: a commit may have one content under any number of names."""
+
+
+def unread(path: str, folder: str, endings: tuple[str, ...]) -> list[Problem] | None:
+    """A word about a file that is not read, where its author may take it for one of ours; None for one that is read."""
+    suffix = PurePosixPath(path).suffix
+    ours, name = suffix in endings, shown(path)
+    if ours and name == path:
+        return None
+    if ours:
+        return [Problem(name, None, "not read: its name is not UTF-8; rename it")]
+    if suffix.lower() not in (*YAML, ".json"):
+        return []
+    allowed = ", ".join(endings)
+    return [Problem(name, None, f"not read: a name in {folder}/ ends in {allowed}; rename it", Severity.WARNING)]
+
+
+def shown(path: str) -> str:
+    """A path as text: a name that is not UTF-8 has its odd bytes written out."""
+    return path.encode(errors="surrogateescape").decode(errors="backslashreplace")
+
+
+def twins(stem: str, paths: Sequence[str], kind: str) -> list[Problem]:
+    """An error of each file that has the stem."""
+    return [
+        Problem(
+            path,
+            None,
+            f"{others(path, paths)} has the stem {stem!r} too: rename one, for the stem is what names it among the "
+            f"{kind}",
+        )
+        for path in paths
+    ]
+
+
+def others(path: str, paths: Sequence[str]) -> str:
+    """The other files than this one, a few by name."""
+    named = [other for other in paths[: _NAMED + 1] if other != path][:_NAMED]
+    more = len(paths) - 1 - len(named)
+    return " and ".join(named) + (f" and {more} more" if more else "")
