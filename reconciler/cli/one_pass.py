@@ -73,7 +73,7 @@ def one_pass(
         if not yes_really:
             raise
         return _leave_word(asked, error)
-    show_report(report, asked, by=by, only=Filter(frozenset(statuses), only_changes))
+    show_report(report, asked, by=by, only=Filter(frozenset(statuses), only_changes), paged=dry_run)
     return exit_code(report, detailed=detailed_exitcode)
 
 

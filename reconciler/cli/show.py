@@ -39,8 +39,13 @@ TOLD = ("values", "status", "action", "since", "reason")
 EVERYTHING = Filter()
 
 
-def show_report(report: Report, asked: Asked, *, by: str = "person", only: Filter = EVERYTHING) -> None:
-    """Write a report in the format that was asked for; `only` says which rows, for counts are of all."""
+def show_report(
+    report: Report, asked: Asked, *, by: str = "person", only: Filter = EVERYTHING, paged: bool = False
+) -> None:
+    """Write a report in the format that was asked for; `only` says which rows, for counts are of all.
+
+    What somebody asks to see is `paged` at a terminal; what is told of a pass that ran is not.
+    """
     rows = [row for row in report.rows if only.shows(row.status, row.action)]
     match asked.output:
         case "json":
@@ -52,7 +57,7 @@ def show_report(report: Report, asked: Asked, *, by: str = "person", only: Filte
             for problem in report.problems:  # the hire whose file is set aside may be in no row
                 tell(str(problem), str(problem.severity))
         case _:
-            page(table_of(report, rows, by=by, verbose=asked.verbose, folds=not only.statuses))
+            page(table_of(report, rows, by=by, verbose=asked.verbose, folds=not only.statuses), paged=paged)
 
 
 def _cells(row: Row) -> list[str]:

@@ -66,7 +66,7 @@ def status(
         report.outdate(stale(ledger))
     if not report.rows and (hires or integrations):
         tell(f"the ledger has no grant of {', '.join((*hires, *integrations))}; `reconcile validate` reads the files")
-    show_report(report, asked, by=by, only=Filter(frozenset(statuses), only_changes))
+    show_report(report, asked, by=by, only=Filter(frozenset(statuses), only_changes), paged=True)
     return exit_code(report, detailed=False)
 
 

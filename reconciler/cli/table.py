@@ -164,11 +164,11 @@ def _colour(row: Row) -> str | None:
     return "red" if bad else colours.get(row.status)
 
 
-def page(lines: Iterable[str]) -> None:
-    """Write lines; at a terminal that they do not fit in, through the pager."""
+def page(lines: Iterable[str], *, paged: bool = True) -> None:
+    """Write lines; at a terminal that they do not fit in, through the pager where they are `paged`."""
     written = [part for line in lines for part in (wrapped(line) if "\x1b" not in line else [line])]
     text = "\n".join(written) + "\n"
-    if sys.stdout.isatty() and sys.stdin.isatty() and len(written) >= shutil.get_terminal_size().lines:
+    if paged and sys.stdout.isatty() and sys.stdin.isatty() and len(written) >= shutil.get_terminal_size().lines:
         os.environ.setdefault("LESS", "FRX")  # as git has it
         click.echo_via_pager(text)
     else:
