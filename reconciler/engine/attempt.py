@@ -23,7 +23,7 @@ from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.clock import Clock, Stopped, stamp
 from reconciler.model.errors import Blocked, RequestFailed, SecretsError
 from reconciler.model.grant import Decision, Outcome, Phase, Record, Step
-from reconciler.model.manifest import Condition, Notification, Request, Revoke
+from reconciler.model.manifest import PHONE, Condition, Notification, Request, Revoke, is_address
 from reconciler.model.scope import Layer, Scope
 from reconciler.model.secret import Redactor
 from reconciler.model.status import EventType
@@ -372,7 +372,10 @@ def _named(run: _Run) -> dict[str, str]:
 
 def _notice(item: Notification, scope: Scope) -> dict[str, Any]:
     try:
-        words = {part: render_text(getattr(item, part), scope).text for part in ("to", "subject", "message")}
+        templates = {"to": item.receiver, "subject": item.subject, "message": item.message}
+        words = {part: render_text(text, scope).text for part, text in templates.items()}
+        if item.type == "text" and is_address(words["to"]):
+            words["to"] = render_text(PHONE, scope).text
     except Blocked as error:
-        return {"type": item.type, "to": item.to, "error": str(error)}
+        return {"type": item.type, "to": item.receiver, "error": str(error)}
     return {"type": item.type, **words, "sending": False}

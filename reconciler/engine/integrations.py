@@ -133,6 +133,11 @@ class Integration:
         return _roots(self.manifest.model_dump(include=parts)) | {"email"}
 
     @property
+    def only_watches(self) -> bool:
+        """Whether there is a check and nothing to execute."""
+        return self.manifest.exists is not None and not self.manifest.execute
+
+    @property
     def checks_store(self) -> bool:
         """Whether the check's `store_data` saves something that requests may use."""
         return self.manifest.exists is not None and bool(self.manifest.exists.store_data)
@@ -218,7 +223,7 @@ class Integration:
         for call in self.manifest.execute:
             self._renders(call, scope)
         for notification in self.manifest.post_execute_notification:
-            for text in (notification.to, notification.subject, notification.message):
+            for text in notification.texts:
                 render_text(text, scope)
         return self.digest(grant, self.manifest.execute, stored, self.manifest.post_execute_notification)
 
@@ -281,9 +286,7 @@ class Integration:
         layers = grant.layers if self.initial is None else (self.initial, *grant.layers)
         scope = Scope(layers, self.deferred | frozenset(stored))
         content = [canonical(call, scope, self.manifest) for call in calls]
-        content += [
-            [render_text(text, scope).text for text in (item.to, item.subject, item.message)] for item in notifications
-        ]
+        content += [[render_text(text, scope).text for text in item.texts] for item in notifications]
         return self.sealer.digest(json.dumps(content, sort_keys=True, default=str).encode())
 
     def orphan(self, record: Record) -> Grant:
@@ -356,12 +359,19 @@ def _jsonable(value: Any) -> Any:
 def initial_layer(service: Service, values: Mapping[str, str], redactor: Redactor) -> Layer:
     """A service's initial data as a layer; its secret values are made known to the redactor.
 
-    A field with `secret: false` is shown, and so is one that only says where requests go (docs/design/rules.md,
+    A field with `secret: false` is shown, but where a request puts it into a URL or a header anybody who sees it could
+    use it. One that only says where requests go is shown too (docs/design/rules.md,
     "Secrets").
     """
     shown: set[str] = set()
+    sent: set[str] = set()
     for _, manifest in service.manifests.values():
         shown |= {item.id for item in manifest.initial_data_form if not item.secret}
+        sent |= names(manifest.headers)
+        for _, call in manifest.calls():
+            sent |= names([call.url, call.headers, getattr(call, "next_page", None)])
+    shown -= sent
+    for _, manifest in service.manifests.values():
         for _, call in manifest.calls():
             match = _AUTHORITY.match(call.url or "")
             places = names(match[0]) if match else frozenset()

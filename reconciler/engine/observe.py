@@ -15,7 +15,6 @@ from typing import Any
 
 from reconciler.engine.everybody import UNAUTHORIZED, Listings, connected
 from reconciler.engine.integrations import Integration, Prepared
-from reconciler.model.base import as_text
 from reconciler.model.clock import Clock
 from reconciler.model.errors import Blocked, RequestFailed
 from reconciler.model.grant import Grant, Record
@@ -32,7 +31,7 @@ __all__ = ["Checker", "Misfit"]
 
 
 class Misfit(Exception):
-    """A form value is not among the options that the service offers."""
+    """A choice's name is not that of one option that the service offers."""
 
 
 class Checker:
@@ -149,16 +148,15 @@ class Checker:
         except RequestFailed as error:
             return Unknown(f"the options of {field_id}: {self.redactor.redact(str(error))}")
 
-    async def resolved(self, integration: Integration, grant: Grant, *, all_choices: bool) -> Grant | Unknown:
-        """The grant with its named choices replaced by their values.
+    async def resolved(self, integration: Integration, grant: Grant) -> Grant | Unknown:
+        """The grant with its named choices replaced by their values; a value that stands in the file is sent as it is.
 
-        With `all_choices` every choice is held against what the service offers, those given by value too. Raises
-        Misfit where a value is not among the options.
+        Raises Misfit where no option, or more than one, has the name.
         """
         values: dict[str, Any] = {}
         for field_id, value in grant.choices:
             wanted = value if isinstance(value, list) else [value]
-            if not all_choices and not any(isinstance(item, NamedChoice) for item in wanted):
+            if not any(isinstance(item, NamedChoice) for item in wanted):
                 continue
             offered = await self.options(integration, field_id)
             if isinstance(offered, Unknown):
@@ -173,12 +171,10 @@ class Checker:
 
 
 def _chosen(field_id: str, wanted: Any, offered: Iterable[Option], where: str) -> Any:
-    if isinstance(wanted, NamedChoice):
-        matching = [option.value for option in offered if option.name == wanted.name]
-        if len(matching) == 1:
-            return matching[0]
-        how = "several options are" if matching else "no option is"
-        raise Misfit(f"values.{field_id}: {how} named {wanted.name!r}: {where}")
-    if any(as_text(option.value) == as_text(wanted) for option in offered):
+    if not isinstance(wanted, NamedChoice):
         return wanted
-    raise Misfit(f"values.{field_id}: {as_text(wanted)!r} is not among the options: {where}")
+    matching = [option.value for option in offered if option.name == wanted.name]
+    if len(matching) == 1:
+        return matching[0]
+    how = "several options are" if matching else "no option is"
+    raise Misfit(f"values.{field_id}: {how} named {wanted.name!r}: {where}")

@@ -95,6 +95,9 @@ class Planned:
         return self.verdict.stored if isinstance(self.verdict, Present | Missing) else {}
 
 
+NOTHING_TO_EXECUTE = "the manifest has nothing to execute"
+
+
 class Walk:
     """One walk: what is wanted, what is remembered, how to ask, and what the settings say about deciding."""
 
@@ -232,9 +235,7 @@ class Walk:
         stored = self._stored_of(grant.key, grant.service, lending)
         try:
             integration.ready(grant)
-            resolved = await self._checker.token(integration) or await self._checker.resolved(
-                integration, grant, all_choices=False
-            )
+            resolved = await self._checker.token(integration) or await self._checker.resolved(integration, grant)
             if isinstance(resolved, Unknown):
                 return Planned(grant, record, judge(record, resolved, self._policy, texts=integration.texts), resolved)
             prepared = integration.prepare(resolved, stored, whole=record is None or record.may_run, lending=lending)
@@ -272,16 +273,8 @@ class Walk:
         by_hand = self._by_hand.get(grant.key) == "run"
         if by_hand:
             decision, kind = Decision(Status.MISSING, Action.EXECUTE, "run by hand", afresh=True), "run"
-        if grant.choices and decision.action in (Action.EXECUTE, Action.RETRY):
-            try:
-                fitting = await self._checker.resolved(integration, grant, all_choices=True)
-            except Misfit as error:
-                decision = Decision(Status.INVALID, Action.NONE, str(error))
-            except Blocked as error:
-                decision = Decision(Status.BLOCKED, Action.NONE, str(error))
-            else:
-                if isinstance(fitting, Unknown):
-                    decision = judge(record, fitting, self._policy, texts=integration.texts)
+        if decision.action is Action.EXECUTE and integration.only_watches:
+            decision = replace(decision, action=Action.NONE, reason=f"{decision.reason}; {NOTHING_TO_EXECUTE}")
         return Planned(grant, record, decision, verdict, prepared, kind=kind, by_hand=by_hand)
 
     def _lending(self, key: Key, service: str, needs: Iterable[str], needed: Mapping[str, Planned] = {}) -> Lending:
@@ -419,7 +412,7 @@ class Walk:
                 continue
             try:
                 integration.ready(grant)
-                await self._checker.resolved(integration, grant, all_choices=False)
+                await self._checker.resolved(integration, grant)
             except Misfit as error:
                 return _misfit(grant, str(error))
             except Blocked:

@@ -68,7 +68,7 @@ class Twins:
             return _prints(integration, grant)
         try:
             integration.ready(grant)
-            resolved = await self._checker.resolved(integration, grant, all_choices=False)
+            resolved = await self._checker.resolved(integration, grant)
         except (Blocked, Misfit):
             return [_unsure(grant)]
         return [_unsure(grant)] if isinstance(resolved, Unknown) else _prints(integration, resolved)

@@ -32,6 +32,7 @@ from reconciler.model.request import (
 )
 
 __all__ = [
+    "PHONE",
     "SAFE_METHODS",
     "AnyCall",
     "AnyPaged",
@@ -53,6 +54,7 @@ __all__ = [
     "Ready",
     "Request",
     "Revoke",
+    "is_address",
 ]
 
 
@@ -142,6 +144,8 @@ class ExtraUserInfo(Model):
 
 
 PHONE = "{{phone}}"
+"""Where a text goes that has no number of its own."""
+
 _ADDRESSES = frozenset({"{{email}}", "{{ email }}", "{{manager_email}}", "{{buddy_email}}"})
 
 
@@ -163,6 +167,11 @@ class Notification(Model):
         if self.type == "email" and not self.to.strip():
             raise ValueError("an email needs to: the address that it goes to, or a placeholder such as {{email}}")
         return self
+
+    @property
+    def texts(self) -> tuple[str, str, str]:
+        """What is rendered of it."""
+        return self.receiver, self.subject, self.message
 
     @property
     def receiver(self) -> str:

@@ -173,6 +173,12 @@ def _stands_alone(text: str, address: str) -> bool:
     return False
 
 
+_WAYS_OUT = (
+    "where that means that nobody is there, write `fail_when_4xx_response_code: false`; where the text of the answer "
+    "decides, add {status} to `status_code`"
+)
+
+
 def _not_an_answer(exists: Exists | Ready, answer: Answer) -> str | None:
     """Why the check failed, where it did."""
     status, listed = answer.status, exists.status_code or []
@@ -183,7 +189,7 @@ def _not_an_answer(exists: Exists | Ready, answer: Answer) -> str | None:
         if status in REFUSED or status < 200 or 300 <= status < 400 or status >= 500:
             return f"answered {status}"
         if status >= 400 and exists.fail_when_4xx_response_code:
-            return f"answered {status}"
+            return f"answered {status}" + (f"; {_WAYS_OUT.format(status=status)}" if status in GONE else "")
     return "the answer is longer than 1 MiB" if answer.truncated else None
 
 

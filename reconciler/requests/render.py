@@ -17,7 +17,7 @@ from reconciler.model.manifest import AnyCall, Call, Manifest, Request
 from reconciler.model.scope import Scope
 from reconciler.model.template import PLACEHOLDER
 from reconciler.requests.encode import FORM, body
-from reconciler.requests.sign import SIGNED_WITH, Pritunl
+from reconciler.requests.sign import Pritunl, credentials
 from reconciler.requests.template import render_data, render_text, render_url
 
 __all__ = ["Wire", "canonical", "expected", "outline", "render"]
@@ -90,7 +90,7 @@ def canonical(call: AnyCall, scope: Scope, manifest: Manifest) -> Any:
     stays `{{name}}`. Raises Blocked, like `render`.
     """
     steady = _without(scope, UNCOUNTED | set(manifest.generated) | manifest.stored)
-    signed = [render_data(f"{{{{{name}}}}}", steady) for name in SIGNED_WITH] if _signed(call) else []
+    signed = credentials(steady) if _signed(call) else []
     return {
         "method": call.method,
         "url": render_url(call.url or "", steady, call.quote).text,

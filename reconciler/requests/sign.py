@@ -10,16 +10,34 @@ import base64
 import hashlib
 import hmac
 import secrets
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
+from urllib.parse import unquote
 
+from reconciler.model.errors import MissingVariable
 from reconciler.model.scope import Scope
 from reconciler.requests.template import written
 
-__all__ = ["SIGNED_WITH", "Pritunl"]
+__all__ = ["Pritunl", "credentials"]
 
-SIGNED_WITH = ("API_TOKEN", "API_SECRET")
-"""The initial data that the signature is made of, by ChiefOnboarding's names."""
+SIGNED_WITH = (("API_TOKEN", "PRITUNL_API_TOKEN"), ("API_SECRET", "PRITUNL_API_SECRET"))
+"""The initial data that the signature is made of, by either of ChiefOnboarding's names."""
+
+
+def credentials(scope: Scope) -> list[str]:
+    """The token and the secret that requests are signed with. Raises MissingVariable."""
+    return [written(_first(scope, *known)) for known in SIGNED_WITH]
+
+
+def _first(scope: Scope, name: str, other: str) -> Any:
+    try:
+        return scope.look_up(name).value
+    except MissingVariable:
+        with suppress(MissingVariable):
+            return scope.look_up(other).value
+        raise
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +50,15 @@ class Pritunl:
     @classmethod
     def of(cls, scope: Scope) -> Pritunl:
         """The signer with the token and the secret that the scope holds. Raises MissingVariable."""
-        token, secret = (written(scope.look_up(name).value) for name in SIGNED_WITH)
+        token, secret = credentials(scope)
         return cls(token, secret)
 
     def headers(self, method: str, path: str, now: datetime) -> list[tuple[str, str]]:
-        """The four headers for a request that leaves now; `path` as it is sent, without the query."""
+        """The four headers for a request that leaves now; `path` as it is sent, without the query.
+
+        The server signs the path that it reads, which is decoded.
+        """
+        path = unquote(path)
         timestamp, nonce = str(int(now.timestamp())), secrets.token_hex(16)
         signed = f"{self.token}&{timestamp}&{nonce}&{method}&{path}"
         digest = hmac.new(self.secret.encode(), signed.encode(), hashlib.sha256).digest()

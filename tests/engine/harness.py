@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,7 +13,7 @@ import pytest
 
 from reconciler.engine.notify import Notifier, NotSent
 from reconciler.engine.observed import Selection
-from reconciler.engine.passes import dry_report, look, reconcile
+from reconciler.engine.passes import Look, dry_report, look, reconcile
 from reconciler.engine.report import Report, Row
 from reconciler.engine.session import holding, reading
 from reconciler.engine.words import hear, waiting
@@ -168,6 +168,12 @@ class Machine:
         return asyncio.run(self._plan(_selection(hires, integrations), rev))
 
     async def _plan(self, selection: Selection, rev: str | None) -> Report:
+        async with self.looking(selection, rev) as found:
+            return dry_report(found)
+
+    @asynccontextmanager
+    async def looking(self, selection: Selection, rev: str | None = None) -> AsyncIterator[Look]:
+        """What a dry run finds, while its services can still be asked."""
         world = self._world()
         try:
             settings = world.reader.settings(world.checkout.head())
@@ -175,8 +181,7 @@ class Machine:
             tree = head if rev is None else world.checkout.at(rev)
             in_force = None if rev is None else head
             with reading(world, settings) as held:
-                found = await look(world, tree, held.ledger, held.sealing, selection, in_force=in_force)
-                return dry_report(found)
+                yield await look(world, tree, held.ledger, held.sealing, selection, in_force=in_force)
         finally:
             await world.aclose()
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
+from reconciler.engine.observed import Selection
 from reconciler.model.status import Action, Status
+from reconciler.model.verdict import Invited, Unknown
 from tests.engine.harness import Machine, row
 from tests.repo import Repo
 from tests.servers import AccountService, Received
@@ -133,3 +136,79 @@ def test_a_token_is_fetched_without_a_person_and_never_by_a_dry_run(repo, accoun
     assert row(machine.reconcile(), "ada", "tool").status is Status.PRESENT
     assert len(accounts.calls("POST", "/token")) == 1
     assert row(machine.plan(), "ada", "tool").status is Status.PRESENT
+
+
+# What a manifest leaves out
+
+
+def test_a_manifest_with_nothing_to_execute_only_watches(repo, accounts):
+    assert repo.gnupg is not None
+    repo.settings(gnupg_home=repo.gnupg.path)
+    manifest = accounts.manifest()
+    manifest["execute"] = []
+    repo.manifest("tool", manifest)
+    repo.hire("ada", "tool")
+    repo.commit()
+    machine = Machine(repo)
+    for report in (machine.plan(), machine.reconcile()):
+        found = row(report, "ada", "tool")
+        assert (found.status, found.action) == (Status.MISSING, Action.NONE)
+        assert "the manifest has nothing to execute" in found.reason
+    accounts.add("ada@example.com")
+    assert row(machine.reconcile(), "ada", "tool").status is Status.PRESENT
+
+
+@pytest.mark.parametrize("to", ["", "ada@example.com", "{{email}}", "{{first_name}}@example.com"])
+def test_a_text_without_a_number_goes_to_the_phone_of_the_hire(machine, accounts, repo, to):
+    manifest = accounts.manifest(team=True)
+    manifest["post_execute_notification"] = [{"type": "text", "to": to, "message": "Welcome"}]
+    repo.manifest("tool", manifest)
+    repo.hire("ada", {"integration": "tool", "values": {"TEAM": "7"}}, phone="+31600000000")
+    repo.commit()
+    assert row(machine.reconcile(), "ada", "tool").status is Status.PRESENT
+    assert [sent[0] for sent in machine.outbox.sent] == ["+31600000000"]
+
+
+def test_a_404_names_both_ways_out(machine, accounts, repo):
+    manifest = accounts.manifest(team=True)
+    manifest["exists"]["fail_when_4xx_response_code"] = True
+    repo.manifest("tool", manifest)
+    repo.commit()
+    reason = row(machine.plan(), "ada", "tool").reason
+    assert "answered 404" in reason
+    assert "fail_when_4xx_response_code: false" in reason
+    assert "status_code" in reason
+
+
+# Open invitations
+
+
+def test_open_invitations_are_read_once_and_found_without_case(repo, accounts):
+    assert repo.gnupg is not None
+    repo.settings(gnupg_home=repo.gnupg.path)
+    manifest = accounts.manifest()
+    manifest["exists"]["pending"] = {"url": f"{accounts.url}/invites", "match": "email", "store_data": {"INVITE": "id"}}
+    accounts.route("GET", "/invites", [{"email": "ADA@example.com", "id": 7}])
+    repo.manifest("tool", manifest)
+    for name in ("ada", "bob"):
+        repo.hire(name, "tool")
+    repo.commit()
+    found = asyncio.run(_invitations(Machine(repo), ["ada", "bob", "ada"]))
+    assert found == [Invited({"INVITE": 7}), None, Invited({"INVITE": 7})]
+    assert len(accounts.calls("GET", "/invites")) == 1
+    accounts.fail_next(1, 500, method="GET", prefix="/invites")
+    (unread,) = asyncio.run(_invitations(Machine(repo), ["ada"]))
+    assert isinstance(unread, Unknown)
+    assert "open invitations: " in unread.reason
+    assert "answered 500" in unread.reason
+
+
+async def _invitations(machine: Machine, hires: list[str]) -> list[Invited | Unknown | None]:
+    async with machine.looking(Selection()) as result:
+        prepared = {item.grant.key.hire: item.prepared for item in result.planned}
+        found = []
+        for hire in hires:
+            ready = prepared[hire]
+            assert ready is not None
+            found.append(await result.checker.invitation(result.integrations["tool"], ready))
+        return found

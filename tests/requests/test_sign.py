@@ -5,14 +5,18 @@ import hashlib
 import hmac
 from datetime import UTC, datetime
 
+import pytest
+
 from reconciler.model.scope import Layer, Scope
 from reconciler.requests.sign import Pritunl
 
 
-def test_the_signature_is_the_one_that_the_server_computes():
-    signer = Pritunl.of(Scope((Layer("x", {"API_TOKEN": "token-1", "API_SECRET": "secret-1"}),)))
-    headers = dict(signer.headers("PUT", "/user/1", datetime(2026, 12, 1, tzinfo=UTC)))
-    said = "&".join([headers["Auth-Token"], headers["Auth-Timestamp"], headers["Auth-Nonce"], "PUT", "/user/1"])
+@pytest.mark.parametrize("prefix", ["", "PRITUNL_"])
+def test_the_signature_is_the_one_that_the_server_computes(prefix):
+    """Over the path as the server reads it, decoded."""
+    signer = Pritunl.of(Scope((Layer("x", {f"{prefix}API_TOKEN": "token-1", f"{prefix}API_SECRET": "secret-1"}),)))
+    headers = dict(signer.headers("PUT", "/user/ada%40x.com", datetime(2026, 12, 1, tzinfo=UTC)))
+    said = "&".join([headers["Auth-Token"], headers["Auth-Timestamp"], headers["Auth-Nonce"], "PUT", "/user/ada@x.com"])
     assert said.startswith("token-1&1796083200&")
     digest = hmac.new(b"secret-1", said.encode(), hashlib.sha256).digest()
     assert base64.b64decode(headers["Auth-Signature"]) == digest
