@@ -429,24 +429,33 @@ def test_nothing_leaks(scene: Scene, path: Callable[[Scene], None]) -> None:
 
 
 def test_what_may_be_shown_is_shown(scene: Scene) -> None:
-    """A host, a field with `secret: false`, and a short value everywhere but where it was put in.
+    """A host, and a short value everywhere but where it was put in.
+
+    A field with `secret: false` only while no request puts it into a URL or a header.
 
     See docs/design/rules.md, "Secrets".
     """
     url = "{{HOST}}/{{OPEN}}/{{SHORT}}/admin/{{LONG}}"
     fields = [{"id": name, "name": name} for name in ("HOST", "SHORT", "LONG")]
     manifest = {
-        "execute": [{"url": url}],
-        "initial_data_form": [*fields, {"id": "OPEN", "name": "Open", "secret": False}],
+        "execute": [{"url": url, "data": {"org": "{{ORG}}"}}],
+        "initial_data_form": [*fields, *({"id": name, "name": name, "secret": False} for name in ("OPEN", "ORG"))],
     }
     scene.repo.settings(allowed_hosts=["tool.example.com"])
     scene.repo.manifest("tool", manifest)
-    values = {"HOST": "https://tool.example.com", "SHORT": "admin", "LONG": value("KEY"), "OPEN": "plain-to-see"}
+    values = {
+        "HOST": "https://tool.example.com",
+        "SHORT": "admin",
+        "LONG": value("KEY"),
+        "OPEN": "not-to-see",
+        "ORG": "to-be-seen",
+    }
     scene.repo.initial_data("tool", values)
     scene.repo.hire("ada", "tool")
     scene.repo.commit()
     shown = scene.output("--dry-run", "--output", "json")
-    assert '"url": "https://tool.example.com/plain-to-see/***/admin/***"' in shown
+    assert '"url": "https://tool.example.com/***/***/admin/***"' in shown
+    assert '"org": "to-be-seen"' in shown
 
 
 @pytest.mark.parametrize("log_format", ["console", "json"])

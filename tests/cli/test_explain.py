@@ -111,7 +111,7 @@ def test_without_gpg(saas: Repo, call: Call, env: dict[str, str]) -> None:
 def test_a_field_that_is_no_secret_is_shown(saas: Repo, accounts: AccountService, call: Call) -> None:
     manifest = accounts.manifest()
     manifest["initial_data_form"].append({"id": "ORG", "secret": False})
-    manifest["headers"]["X-Org"] = "{{ORG}}"
+    manifest["execute"][0]["data"]["org"] = "{{ORG}}"
     saas.manifest("saas", manifest)
     saas.hire("ada", "saas")
     saas.initial_data("saas", {"TOKEN": TOKEN, "ORG": "1200"})
