@@ -485,6 +485,22 @@ async def test_a_tunnel_that_breaks_later_may_have_let_it_out(proxy: Proxy, behi
     assert len(behind.heads) == 1
 
 
+@pytest.mark.parametrize(
+    "flood",
+    [
+        b"HTTP/1.1 100 Continue\r\n\r\n" * 20_000,
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 100_000 + b"0\r\n\r\n",
+    ],
+    ids=["interim answers", "chunks of a byte"],
+)
+async def test_a_flood_through_a_proxy_is_cut_off(proxy: Proxy, behind: Server, flood: bytes) -> None:
+    behind.instead = [flood]
+    async with connected() as connections:
+        failed = await fail(connections, behind)
+    assert failed.left
+    assert "padded" in str(failed)
+
+
 class Lost(asyncio.Transport):
     """What asyncio has for a turn of the loop where TLS runs within a proxy's TLS, and the outer one is gone."""
 
