@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from reconciler.cli.options import Asked, shared
-from reconciler.model.errors import Blocked, RequestFailed, UsageError
+from reconciler.model.errors import RequestFailed, UsageError
 
 if TYPE_CHECKING:
     from reconciler.engine.world import World
@@ -111,19 +111,10 @@ async def _fetched(world: World, files: Files, tree: Tree, integration: str, fie
     alone = replace(files, manifests={n: item for n, item in files.manifests.items() if service_of(n) == wanted})
     settings = files.settings
     with reading(world, settings) as held:
-        found = integrations_of(
-            Desired(alone, world.clock.now().date()),
-            tree,
-            settings,
-            world.initial_data(settings),
-            world.redactor,
-            client=lambda service, hosts: world.client(service, hosts, settings.limits),
-            sealer=held.sealing.sealer,
-            connection=held.sealing.connection,
-        )
+        desired = Desired(alone, world.clock.now().date())
+        found = integrations_of(world, desired, tree, settings, held.sealing)
         meant = next(item for item in found if item.name == integration)
-        if meant.fault is not None:
-            raise Blocked(meant.fault)
+        meant.reachable()
         offered = await Checker(world.clock, world.redactor).options(meant, field)
     if isinstance(offered, Unknown):
         raise RequestFailed(offered.reason, left=True)

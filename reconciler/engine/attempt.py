@@ -205,7 +205,8 @@ class Actor:
         answer = await self._exchange(run, step, request)
         while request.continue_if is not None and not self._holds(run, step, request.continue_if, answer):
             if request.polling is None or turn >= request.polling.amount:
-                raise _Failed(f"continue_if does not hold: {request.continue_if.response_notation} is another")
+                where = f"continue_if does not hold: {request.continue_if.response_notation} is another"
+                raise _Failed(where + run.job.integration.client.said(answer))
             try:
                 await self._clock.sleep(request.polling.interval)
             except Stopped as error:
@@ -259,6 +260,7 @@ class Actor:
             await connection.renewed()
             answer = await self._deliver(run, step, request, refused)
         if (reason := failure(request, answer, wanted)) is not None:
+            reason += run.job.integration.client.said(answer)
             # A success that is not the one that was wanted has taken effect all the same.
             self._answered(run, step, Outcome.UNMET if 200 <= answer.status < 300 else refused, reason, answer.status)
             raise _Failed(reason)

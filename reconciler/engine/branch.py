@@ -13,7 +13,7 @@ from reconciler.engine.world import World
 from reconciler.model.manifest import Manifest
 from reconciler.model.settings import Settings
 from reconciler.repository.files import Loaded
-from reconciler.requests.hosts import AllowedHosts, written_hosts
+from reconciler.requests.hosts import AllowedHosts, named_hosts
 
 __all__ = ["as_branch_may"]
 
@@ -39,8 +39,8 @@ def as_branch_may(
 def _changed(
     name: str, loaded: Loaded[Manifest], ours: Loaded[Manifest] | None, world: World, settings: Settings
 ) -> Integration:
-    known = set(written_hosts(ours.model)) if ours is not None else set()
-    new = sorted(set(written_hosts(loaded.model)) - known)
+    known = named_hosts(ours.model) if ours is not None else frozenset()
+    new = sorted(named_hosts(loaded.model) - known)
     hosts = f"; new host {', '.join(new)}" if new else ""
     return Integration(
         name=name,

@@ -144,16 +144,7 @@ def _named(world: World, settings: Settings, tree: Tree, held: Held, name: str) 
     desired = Desired(world.reader.load(tree), Policy.of(settings, world.clock.now()).today)
     found = [
         item
-        for item in integrations_of(
-            desired,
-            tree,
-            settings,
-            world.initial_data(settings),
-            world.redactor,
-            client=lambda service, hosts: world.client(service, hosts, settings.limits),
-            sealer=held.sealing.sealer,
-            connection=lambda *parts: held.sealing.connection(world, *parts),
-        )
+        for item in integrations_of(world, desired, tree, settings, held.sealing)
         if name in (item.name, item.service)
     ]
     if not found:

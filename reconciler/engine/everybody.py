@@ -130,7 +130,8 @@ async def _unready(integration: Integration, ready: Ready) -> str | None:
             answer = await integration.client.send(render(ready, scope, integration.manifest), follow=True)
     except (Blocked, RequestFailed) as error:
         return str(error)
-    return unready(ready, wanted, answer)
+    reason = unready(ready, wanted, answer)
+    return None if reason is None else f"{reason}{integration.client.said(answer)}"
 
 
 async def connected(integration: Integration, scope: Scope) -> Scope:

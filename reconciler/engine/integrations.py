@@ -17,10 +17,12 @@ from functools import cached_property
 from typing import Any
 
 from reconciler.engine.lacking import needed_names
+from reconciler.engine.sealing import Sealing
+from reconciler.engine.world import World
 from reconciler.model.errors import Blocked, MissingVariable, SecretsError
 from reconciler.model.grant import Grant, Record
 from reconciler.model.hire import NamedChoice
-from reconciler.model.manifest import Call, Manifest, Notification, Request
+from reconciler.model.manifest import Call, Manifest, Notification, Paged, Request
 from reconciler.model.scope import DEFERRED, HIRE_NAMES, LEDGER, Layer, Scope
 from reconciler.model.secret import Redactor, Secret
 from reconciler.model.settings import Settings
@@ -33,8 +35,8 @@ from reconciler.requests.oauth import Connection
 from reconciler.requests.record import NOTHING as NOTHING_COMPARED
 from reconciler.requests.record import Compared
 from reconciler.requests.render import Wire, canonical, expected, outline, render
+from reconciler.requests.sign import SIGNED_WITH
 from reconciler.requests.template import render_text, render_url
-from reconciler.secrets.initial_data import InitialData
 from reconciler.secrets.sealed import Sealer
 
 __all__ = ["Integration", "Lending", "Prepared", "initial_layer", "integrations_of", "saved"]
@@ -232,13 +234,17 @@ class Integration:
 
         Raises Blocked: a manifest that a branch changes, initial data, an `extra` or a connection that is missing.
         """
-        if self.fault is not None:
-            raise Blocked(self.fault)
+        self.reachable()
         for info in self.manifest.extra_user_info:
             try:
                 Scope(grant.layers).look_up(info.id)
             except MissingVariable as error:
                 raise Blocked(f"the hire gives no extra.{info.id}, which {self.file} asks for") from error
+
+    def reachable(self) -> None:
+        """See that the service may be asked at all. Raises Blocked: initial data or a connection that is missing."""
+        if self.fault is not None:
+            raise Blocked(self.fault)
         connected = self.connection is not None and (self.connection.fetches or self.connection.layer() is not None)
         shared = self.connection is not None and "oauth" in self.used
         if not connected and (self.manifest.oauth is not None or shared):
@@ -359,18 +365,14 @@ def _jsonable(value: Any) -> Any:
 def initial_layer(service: Service, values: Mapping[str, str], redactor: Redactor) -> Layer:
     """A service's initial data as a layer; its secret values are made known to the redactor.
 
-    A field with `secret: false` is shown, but where a request puts it into a URL or a header anybody who sees it could
-    use it. One that only says where requests go is shown too (docs/design/rules.md,
-    "Secrets").
+    A field with `secret: false` is shown, unless a request puts it into a URL or a header, and so is one that only says
+    where requests go (docs/design/rules.md, "Secrets").
     """
     shown: set[str] = set()
-    sent: set[str] = set()
     for _, manifest in service.manifests.values():
         shown |= {item.id for item in manifest.initial_data_form if not item.secret}
-        sent |= names(manifest.headers)
-        for _, call in manifest.calls():
-            sent |= names([call.url, call.headers, getattr(call, "next_page", None)])
-    shown -= sent
+    for _, manifest in service.manifests.values():
+        shown -= _sent_openly(manifest)
     for _, manifest in service.manifests.values():
         for _, call in manifest.calls():
             match = _AUTHORITY.match(call.url or "")
@@ -380,6 +382,16 @@ def initial_layer(service: Service, values: Mapping[str, str], redactor: Redacto
     redactor.learn(values[name] for name in secret)
     held = {name: Secret(value) if name in secret else value for name, value in values.items()}
     return Layer(f"config/initial_data/{service.name}", held, secret)
+
+
+def _sent_openly(manifest: Manifest) -> frozenset[str]:
+    """The names that requests put into a URL or a header, where services expect what gives access."""
+    parts: list[Any] = [manifest.headers]
+    for _, call in manifest.calls():
+        parts += [call.url, call.headers, call.next_page if isinstance(call, Paged) else None]
+        if isinstance(call, Call) and call.extra_headers == "pritunl":
+            parts += [f"{{{{{name}}}}}" for name in SIGNED_WITH]
+    return names(parts)
 
 
 def _fault(service: Service, manifest: Manifest, found: Mapping[str, str] | SecretsError | None) -> str | None:
@@ -397,25 +409,17 @@ def _fault(service: Service, manifest: Manifest, found: Mapping[str, str] | Secr
 
 
 def integrations_of(
-    desired: Desired,
-    tree: Tree,
-    settings: Settings,
-    initial_data: InitialData,
-    redactor: Redactor,
-    *,
-    client: Any,
-    sealer: Sealer | None,
-    connection: Any,
+    world: World, desired: Desired, tree: Tree, settings: Settings, sealing: Sealing
 ) -> Iterator[Integration]:
-    """Every integration of a revision. `client` makes a service's client, `connection` its OAuth connection."""
+    """Every integration of a revision, with its client and its OAuth connection."""
     wanted = [name for name, service in desired.services.items() if _needs_data(service)]
-    data = initial_data.read_all(tree, wanted)
+    data = world.initial_data(settings).read_all(tree, wanted)
     for service in desired.services.values():
         found = data.get(service.name)
         written = frozenset(host for _, manifest in service.manifests.values() for host in written_hosts(manifest))
         hosts = AllowedHosts(frozenset(settings.allowed_hosts) or written)
-        layer = initial_layer(service, found, redactor) if isinstance(found, dict) else None
-        shared = client(service.name, hosts)
+        layer = initial_layer(service, found, world.redactor) if isinstance(found, dict) else None
+        shared = world.client(service.name, hosts, settings.limits)
         redirect_url = f"{settings.public}/oauth/callback/{service.name}"
         base = Scope((Layer("settings", {"redirect_url": redirect_url}), *([layer] if layer is not None else [])))
         # Manifests of one service share its connection; the first that says how it is come by speaks for the others.
@@ -432,8 +436,8 @@ def integrations_of(
                 initial=layer,
                 fault=_fault(service, manifest, found),
                 redirect_url=redirect_url,
-                sealer=sealer,
-                connection=connection(service.name, spoken, shared, base) if spoken is not None else None,
+                sealer=sealing.sealer,
+                connection=sealing.connection(world, service.name, spoken, shared, base) if spoken else None,
             )
 
 

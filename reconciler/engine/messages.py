@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import re
 import ssl
 from email.message import EmailMessage
 from email.policy import SMTP
@@ -23,10 +22,10 @@ from reconciler.model.errors import Blocked, RequestFailed, SecretsError
 from reconciler.model.failpoints import Failpoint
 from reconciler.model.settings import Settings, loopback
 from reconciler.repository.source import Tree
-from reconciler.requests.client import Answer
 from reconciler.requests.encode import FORM
 from reconciler.requests.hosts import AllowedHosts
 from reconciler.requests.render import Wire
+from reconciler.requests.said import one_line
 from reconciler.requests.url import parse
 
 __all__ = ["messenger"]
@@ -35,11 +34,6 @@ OWN = "reconciler"
 """The initial data that the settings' own secrets come from: `config/initial_data/reconciler.*`."""
 
 TLS_FROM_THE_START = 465
-
-LONGEST = 300
-"""So much of what a server said is repeated."""
-
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 
 
 def messenger(world: World, settings: Settings, tree: Tree) -> Messenger:
@@ -118,7 +112,7 @@ class _Post:
         except (RequestFailed, Blocked) as error:
             raise NotSent(self._said(error)) from None
         if not 200 <= answer.status < 300:
-            raise NotSent(self._said(f"Twilio answered {answer.status}{_reason(answer)}"))
+            raise NotSent(f"Twilio answered {answer.status}{client.said(answer)}")
 
     def _message(self, to: str, subject: str, text: str) -> EmailMessage:
         """The message. Raises NotSent for what cannot stand in one: a second line in the address, half a character."""
@@ -154,16 +148,8 @@ class _Post:
     def _said(self, what: object) -> str:
         """What went wrong as it can be shown: on one line, not too long, without secrets."""
         text = str(what) if str(what).strip() else type(what).__name__
-        line = _CONTROL.sub(" ", self._world.redactor.redact(text)).strip()
-        return line if len(line) <= LONGEST else f"{line[:LONGEST]}…"
+        return one_line(text, self._world.redactor)
 
 
 def _answered(error: aiosmtplib.SMTPResponseException) -> str:
     return f"answered {error.code} {error.message}"
-
-
-def _reason(answer: Answer) -> str:
-    """Twilio's own words for what is wrong."""
-    content = answer.json()
-    said = content.get("message") if isinstance(content, dict) else None
-    return f": {said}" if isinstance(said, str) else ""

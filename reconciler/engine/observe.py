@@ -86,10 +86,10 @@ class Checker:
         except (Blocked, RequestFailed) as error:
             return Unknown(self.redactor.redact(str(error)))
         found = verdict(exists, wanted, answer, check.compared)
-        if isinstance(found, Missing) and (why := await self.listings.unready(integration)) is not None:
-            found = Unknown(f"not found, but ready: {why}")
         if isinstance(found, Unknown):
-            return Unknown(self.redactor.redact(found.reason))
+            return Unknown(f"{self.redactor.redact(found.reason)}{integration.client.said(answer)}")
+        if isinstance(found, Missing) and (why := await self.listings.unready(integration)) is not None:
+            return Unknown(self.redactor.redact(f"not found, but ready: {why}"))
         return found
 
     async def _ask(self, integration: Integration, prepared: Prepared) -> Answer:

@@ -105,19 +105,7 @@ async def look(
     policy = Policy.of(settings, now)
     desired = world.desired(files, policy.today)
     trusted = desired if in_force is None else Desired(base, policy.today)
-    integrations = {
-        item.name: item
-        for item in integrations_of(
-            trusted,
-            in_force or tree,
-            settings,
-            world.initial_data(settings),
-            world.redactor,
-            client=lambda service, hosts: world.client(service, hosts, settings.limits),
-            sealer=sealing.sealer,
-            connection=partial(sealing.connection, world),
-        )
-    }
+    integrations = {item.name: item for item in integrations_of(world, trusted, in_force or tree, settings, sealing)}
     if sealing.fault is not None:
         integrations = {name: _without_tokens(item, sealing.fault) for name, item in integrations.items()}
     if in_force is not None:

@@ -7,6 +7,7 @@ here reads a clock, logs, or sends.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
@@ -210,6 +211,17 @@ def _untried(verdict: Verdict) -> Decision:
             assert_never(verdict)
 
 
+_SEEN = re.compile(r"; last seen present on \S+\Z")
+
+
+def _last_seen(record: Record) -> str:
+    """Until when an account that cannot be checked now was known to be there; it stays so from check to check."""
+    if record.status is Status.PRESENT and record.checked_at is not None:
+        return f"; last seen present on {stamp(record.checked_at)}"
+    before = _SEEN.search(record.reason) if record.status is Status.UNKNOWN else None
+    return before[0] if before else ""
+
+
 def _wanted_again(record: Record, verdict: Verdict) -> Decision:
     """An entry that is back while its revocation is not settled: as it stands, or a new grant where it is gone."""
     match verdict:
@@ -235,7 +247,7 @@ def _confirmed(record: Record, verdict: Verdict, policy: Policy, changes: tuple[
             reason = _changed(changes, record.key) if changes else "it ran"
             return Decision(Status.DONE, Action.NONE, reason, changed=bool(changes))
         case Unknown(why):
-            return Decision(Status.UNKNOWN, Action.NONE, why)
+            return Decision(Status.UNKNOWN, Action.NONE, f"{why}{_last_seen(record)}")
         case Missing():
             also = f"; changed since: {', '.join(changes)}" if changes else ""
             if not policy.heal:

@@ -28,7 +28,7 @@ from reconciler.repository.desired import Desired
 from reconciler.repository.files import SETTINGS, Files, Loaded
 from reconciler.repository.source import Tree
 from reconciler.repository.yaml import read
-from reconciler.requests.hosts import AllowedHosts, written_hosts
+from reconciler.requests.hosts import AllowedHosts, named_hosts, written_hosts
 from reconciler.requests.render import canonical
 from reconciler.requests.template import render_text
 from reconciler.requests.url import parse
@@ -45,7 +45,7 @@ _ORIGIN = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*://)?(?P<host>[^/?#]*)")
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """A host that requests would go to, the files that send them there, and whether every one of them may."""
+    """A host that requests, or a person's browser, would go to, the files that say so, and whether each of them may."""
 
     host: str
     files: tuple[str, ...]
@@ -57,14 +57,14 @@ class Host:
 
 
 def hosts_of(files: Files, tree: Tree) -> list[Host]:
-    """Every host that is written out, sorted; one with a placeholder in it is known only to the initial data.
+    """Every host that is written out, a browser's too, sorted; one with a placeholder only the initial data knows.
 
     Those of key services, which the `sops` program would ask, stand in the files of initial data.
     """
     places: dict[str, set[str]] = defaultdict(set)
     refused: set[str] = set()
     for loaded in files.manifests.values():
-        for host in written_hosts(loaded.model):
+        for host in named_hosts(loaded.model):
             places[host].add(loaded.path)
         refused |= {host for host, _, _ in _refused(loaded, files.settings)}
     for url in _own_urls(files.settings):

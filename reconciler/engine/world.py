@@ -116,7 +116,8 @@ class World:
         if known is not None and known[:2] == (limits, hosts):
             return known[2]
         file = f"the manifests of {service}"
-        client = Client(service, limits, hosts, self.clock, self._throttle[1], file, self.reached)
+        throttle = self._throttle[1]
+        client = Client(service, limits, hosts, self.clock, throttle, file, self.reached, redactor=self.redactor)
         self._clients[service] = (limits, hosts, client)
         return client
 

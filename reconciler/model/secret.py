@@ -30,6 +30,13 @@ NESTED = 2
 """So many encodings within one another are looked through: JSON in a JSON string, a form's field in a log line."""
 
 
+_OWN_KEY = re.compile(r"[a-z]+(?:_[a-z]+)*")
+_NAMES = frozenset({"hire", "access", "integration", "service", "grant", "grants"})
+_CLOSED = frozenset({"status", "action", "event", "kind", "level", "severity", "outcome"})
+_WORD = re.compile(r"[a-z]+(?:[._][a-z]+)*")
+"""An event (`attempt.failed`), a status, an action."""
+
+
 class Secret:
     """A string that never shows itself: `str`, `repr`, `format`, JSON and pickle give the mask or refuse."""
 
@@ -95,16 +102,27 @@ class Redactor:
         return "".join([*parts, text[masked:]])
 
     def redact_all(self, value: Any) -> Any:
-        """The same structure with every string in it redacted, keys included; what is no JSON becomes its text."""
+        """The same structure with every string in it redacted, but for our own words; what is no JSON becomes its text.
+
+        Our own are keys that look like ours, names (of a hire, an access entry, an integration) and the words of closed
+        sets: a secret that is spelled like one of these must not make a log unreadable.
+        """
         if isinstance(value, str):
             return self.redact(value)
         if isinstance(value, dict):
-            return {self.redact_all(key): self.redact_all(item) for key, item in value.items()}
+            return dict(self._field(key, item) for key, item in value.items())
         if isinstance(value, list | tuple):
             return [self.redact_all(item) for item in value]
         if value is None or isinstance(value, bool | int | float):
             return value
         return self.redact(str(value))
+
+    def _field(self, key: Any, value: Any) -> tuple[Any, Any]:
+        """A key and its value; those that are our own words stay."""
+        ours = isinstance(key, str) and _OWN_KEY.fullmatch(key) is not None
+        if ours and (key in _NAMES or (key in _CLOSED and isinstance(value, str) and _WORD.fullmatch(value))):
+            return key, value
+        return (key if ours else self.redact_all(key)), self.redact_all(value)
 
     def _found(self, text: str, depth: int) -> Iterator[tuple[int, int]]:
         """Where secrets stand in a text: from and until. They may overlap."""

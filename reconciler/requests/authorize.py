@@ -26,7 +26,8 @@ from reconciler.model.secret import Redactor
 from reconciler.requests.client import Client
 from reconciler.requests.oauth import TokenStore, stored_record
 from reconciler.requests.template import render_url
-from reconciler.requests.token_request import ask_for_token, secrets_of, with_code, with_query
+from reconciler.requests.token_fields import secrets_of
+from reconciler.requests.token_request import ask_for_token, with_code, with_query
 from reconciler.requests.url import parse
 
 __all__ = [
@@ -181,7 +182,7 @@ class Authorizer:
         """The authorization that a callback answers. Raises NotConnected."""
         state = query.get("state")
         if not state:
-            return self._without_state()
+            return self._without_state(with_code=bool(query.get("code")))
         digest = digest_of(state)
         connect = self._connects.read(digest)
         if connect is None or connect["service"] != self._service:
@@ -193,10 +194,12 @@ class Authorizer:
             raise NotConnected(f"this authorization, begun at {begun}, has run out: {ANEW}")
         return digest, connect
 
-    def _without_state(self) -> tuple[str, dict[str, Any]]:
+    def _without_state(self, *, with_code: bool) -> tuple[str, dict[str, Any]]:
         """The newest open authorization, for a service that sends neither code nor state back."""
         if not self._oauth.without_code:
             raise NotConnected(f"the callback came without a state: {ANEW}")
+        if with_code:
+            raise NotConnected(f"the callback came with a code and without a state: {ANEW}")
         found = []
         for digest in self._connects.digests():
             connect = self._connects.read(digest)

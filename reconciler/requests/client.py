@@ -16,17 +16,19 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from urllib.parse import urljoin
+from urllib.parse import quote, urljoin, urlsplit
 
 from reconciler.model.clock import Clock
 from reconciler.model.errors import RequestFailed
 from reconciler.model.failpoints import Failpoint, Reached, unwatched
 from reconciler.model.manifest import SAFE_METHODS
+from reconciler.model.secret import Redactor
 from reconciler.model.settings import Limits
 from reconciler.requests.answer import Answer
 from reconciler.requests.connections import Connections, NoAnswer
 from reconciler.requests.hosts import AllowedHosts
 from reconciler.requests.render import Wire
+from reconciler.requests.said import said
 from reconciler.requests.throttle import LONGEST, Throttle
 from reconciler.requests.url import Address, escape, parse
 
@@ -42,6 +44,7 @@ AFTER_YOU = 4
 """Turns of the loop that an answer waits for: so many does a request take to leave, once it has a place. Who waited for
 this one's place sends before anything is made of the answer: the service is kept busy meanwhile."""
 
+LONGEST_HOST = 253
 REDIRECTS = 5
 WAITS = 3
 BODIES = frozenset({"POST", "PUT", "PATCH"})
@@ -86,6 +89,8 @@ class Client:
         throttle: Throttle,
         file: str,
         reached: Reached = unwatched,
+        *,
+        redactor: Redactor,
     ) -> None:
         self.service = service
         self._hosts = hosts
@@ -93,6 +98,7 @@ class Client:
         self._throttle = throttle
         self._file = file
         self._reached = reached
+        self._redactor = redactor
         self._timeout = limits.timeout
         self._connections = Connections()
 
@@ -124,6 +130,10 @@ class Client:
             for _ in range(AFTER_YOU):  # not before: a pause that was asked for counts from when the place is free
                 await asyncio.sleep(0)
             return answer
+
+    def said(self, answer: Answer) -> str:
+        """What the service said, to be put after why an answer is no success."""
+        return said(answer, self._redactor)
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -180,8 +190,11 @@ class Client:
         """The request that a redirect asks for. Raises RequestFailed where it is not followed."""
         target = _location(wire, answer)
         if target is None or target[1].origin != address.origin or not follow or answer.status not in MOVED:
-            where = f", a redirect to {target[1].name} that is not followed" if target else ""
-            raise RequestFailed(f"{_what(wire, address)}: answered {answer.status}{where}", left=True)
+            host = target[1].name if target is not None else _elsewhere(answer)
+            where = f", a redirect to {host} that is not followed" if host else ""
+            raise RequestFailed(
+                f"{_what(wire, address)}: answered {answer.status}{where}{self.said(answer)}", left=True
+            )
         url = target[0]
         if wire.method in SAFE_METHODS or answer.status in (307, 308):
             return replace(wire, url=url)
@@ -203,6 +216,15 @@ def _location(wire: Wire, answer: Answer) -> tuple[str, Address] | None:
         return None
     address = parse(url)
     return None if address is None else (url, address)
+
+
+def _elsewhere(answer: Answer) -> str:
+    """The host of a redirect that leads to no http or https address, as it can be shown; empty where it has none."""
+    try:
+        host = urlsplit(answer.headers.get("location", "").strip()).hostname
+    except ValueError:
+        return ""
+    return quote(host or "", safe="[]:")[:LONGEST_HOST]
 
 
 def _until(asked: str, now: datetime) -> timedelta | None:

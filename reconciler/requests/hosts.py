@@ -15,7 +15,7 @@ from reconciler.model.manifest import Manifest, Paged
 from reconciler.model.settings import loopback
 from reconciler.requests.url import LONGEST, Address, ascii_host, parse
 
-__all__ = ["AllowedHosts", "written_hosts"]
+__all__ = ["AllowedHosts", "named_hosts", "written_hosts"]
 
 _AUTHORITY = re.compile(r"https?://([^/?#\\\s]*)", re.IGNORECASE)
 
@@ -35,6 +35,12 @@ def written_hosts(manifest: Manifest) -> dict[str, list[str]]:
             if host is not None and place not in found.setdefault(host, []):
                 found[host].append(place)
     return found
+
+
+def named_hosts(manifest: Manifest) -> frozenset[str]:
+    """The hosts that requests go to, and the one that a browser is sent to, as the manifest writes them out."""
+    browser = _written(manifest.oauth.authenticate_url or "") if manifest.oauth is not None else None
+    return frozenset({*written_hosts(manifest), *([browser] if browser is not None else [])})
 
 
 def _written(url: str) -> str | None:

@@ -24,7 +24,8 @@ from reconciler.model.manifest import Manifest
 from reconciler.model.scope import Layer, Scope
 from reconciler.model.secret import Redactor
 from reconciler.requests.client import Client
-from reconciler.requests.token_request import LONGEST, TokenRefused, ask_for_token, secrets_of, with_grant
+from reconciler.requests.token_fields import secrets_of
+from reconciler.requests.token_request import LONGEST, TokenRefused, ask_for_token, with_grant
 
 __all__ = ["Connection", "TokenStore", "Turn", "connect_again", "stored_record", "token_layer"]
 

@@ -134,18 +134,18 @@ async def _page(client: Client, call: AnyPaged, wire: Wire, number: int) -> Answ
         if number == 1:
             raise
         raise RequestFailed(f"page {number}: {error}", left=False) from None
-    problem = _problem(answer)
+    problem = _problem(client, answer)
     if problem is not None:
         raise RequestFailed(f"{call.method} {wire.shown_url}: page {number} {problem}", left=True)
     return answer
 
 
-def _problem(answer: Answer) -> str | None:
+def _problem(client: Client, answer: Answer) -> str | None:
     if not 200 <= answer.status < 300:
-        return f"answered {answer.status}"
+        return f"answered {answer.status}{client.said(answer)}"
     if answer.truncated:
         return "is longer than 1 MiB"
-    return "is not JSON" if answer.json() is None else None
+    return f"is not JSON{client.said(answer)}" if answer.json() is None else None
 
 
 def _next(call: AnyPaged, wire: Wire, scope: Scope, manifest: Manifest, answer: Answer, number: int) -> Wire | None:

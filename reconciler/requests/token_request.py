@@ -1,15 +1,15 @@
 """The request that brings a token: how it differs from an integration's other requests, and what its answer is read as.
 
 It is form-encoded unless its own headers say otherwise, and default headers that use `oauth.*` are left off it, for
-they would send the token that is being replaced. `code` and PKCE's `code_verifier` go where a code goes: into `data`
-where there is some, else into the URL, unless the manifest places them itself (docs/design/rules.md, "OAuth").
+they would send the token that is being replaced. `code` goes into `data` where there is some, else into the URL, and
+PKCE's `code_verifier` always into the body, unless the manifest places them itself (docs/design/rules.md, "OAuth").
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -24,19 +24,13 @@ from reconciler.requests.match import condition_holds, failure
 from reconciler.requests.render import render
 from reconciler.requests.url import parse
 
-__all__ = ["LONGEST", "TokenRefused", "ask_for_token", "secrets_of", "with_code", "with_grant", "with_query"]
+__all__ = ["LONGEST", "TokenRefused", "ask_for_token", "with_code", "with_grant", "with_query"]
 
 LONGEST = 64 * 1024
 """Bytes of a reply. It is merged into what is stored, and every secret in it is looked for in all that is written."""
 
 CODE, VERIFIER = "code", "code_verifier"
 
-PLAIN = frozenset({"token_type", "scope", "scopes", "expires_in", "expires_at", "expires", "grant_type"})
-"""What a reply says of a token; `Bearer` is no secret, and would otherwise be masked wherever it stands."""
-
-_TELLING = re.compile(r"token|secret|password|passwd|key|jwt|assertion|cookie|session|code", re.IGNORECASE)
-_OPAQUE = re.compile(r"(?!https?://|[a-z0-9-]+(?:\.[a-z0-9-]+)+$)[^\s@]{20,}")
-"""Long and without blanks, and neither a URL, a host name nor an address."""
 _ERROR = re.compile(r"[\w .:/-]{1,80}", re.ASCII)
 
 
@@ -60,7 +54,9 @@ async def ask_for_token(client: Client, call: Request, scope: Scope, manifest: M
     said = _error(reply)
     if (reason := failure(call, answer)) is not None:
         kind = TokenRefused if answer.status in (400, 401, 403) else RequestFailed
-        raise kind(f"{what}: {reason}{f' ({said})' if said else ''}", left=True)
+        # What came with success may be a token.
+        why = client.said(answer) if not 200 <= answer.status < 300 else f" ({said})" if said else ""
+        raise kind(f"{what}: {reason}{why}", left=True)
     if len(answer.content) > LONGEST:
         raise RequestFailed(f"{what}: answered {answer.status} with more than 64 KiB: that is no token", left=True)
     if reply is None:
@@ -77,11 +73,13 @@ def with_code(call: Request) -> Request:
     """The request with `{{code}}` and `{{code_verifier}}` placed where the manifest has not placed them itself."""
     placed = {name for part in (call.url, call.data, call.headers) for name in names(part)}
     absent = [name for name in (CODE, VERIFIER) if name not in placed]
-    # Where the manifest places the code in its URL, the verifier goes with it.
-    data = None if CODE in names(call.url) else _with_fields(call.data, absent)
+    data = _with_fields(call.data, absent)
     if data is not None:
         return call.model_copy(update={"data": data})
-    return call.model_copy(update={"url": with_query(call.url, {name: f"{{{{{name}}}}}" for name in absent})})
+    # The verifier proves who asked: it goes into no URL, which servers and proxies write down.
+    code = {CODE: f"{{{{{CODE}}}}}"} if CODE in absent else {}
+    proof = {VERIFIER: f"{{{{{VERIFIER}}}}}"} if VERIFIER in absent else call.data
+    return call.model_copy(update={"url": with_query(call.url, code), "data": proof})
 
 
 def with_grant(call: Request, grant: str) -> Request:
@@ -116,21 +114,6 @@ def with_query(url: str, fields: Mapping[str, str]) -> str:
     before, hash_mark, fragment = url.partition("#")
     joint = "" if before.endswith(("?", "&")) else "&" if "?" in before else "?"
     return before + joint + "&".join(f"{key}={value}" for key, value in fields.items()) + hash_mark + fragment
-
-
-def secrets_of(reply: Any, name: str = "") -> Iterator[str]:
-    """What of a reply must not be seen: what is named like a secret, and whatever looks like one."""
-    match reply:
-        case dict():
-            for key, value in reply.items():
-                yield from secrets_of(value, str(key))
-        case list():
-            for item in reply:
-                yield from secrets_of(item, name)
-        case str() if name.lower() not in PLAIN and (_TELLING.search(name) or _OPAQUE.fullmatch(reply)):
-            yield reply
-        case _:
-            return
 
 
 def _with_fields(data: Any, absent: list[str]) -> Any:

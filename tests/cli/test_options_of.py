@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 
+from reconciler.engine.sealing import Tokens, WritableSealing
+from reconciler.ledger.opening import open_writer
+from reconciler.requests.oauth import stored_record
+from reconciler.secrets.gpg import Gnupg
 from tests.cli.conftest import Call
 from tests.repo import Repo
 from tests.servers import AccountService, Service
@@ -115,3 +121,37 @@ def test_a_broken_manifest(teams: Repo, accounts: AccountService, call: Call) ->
     done = call(teams, "options", "asana", "TEAM_ID")
     assert done.code == 1
     assert "did you mean exists?" in done.err
+
+
+def oauth(service: Service) -> dict[str, object]:
+    return {
+        "oauth": {"authenticate_url": f"{service.url}/authorize", "access_token": {"url": f"{service.url}/token"}},
+        "headers": {"Authorization": "Bearer {{oauth.access_token}}"},
+        "form": [{"id": "TEAM", "type": "choice", "url": f"{service.url}/teams", "method": "GET"}],
+    }
+
+
+def test_of_a_service_that_is_not_connected(repo: Repo, service: Service, call: Call) -> None:
+    repo.manifest("cloud", oauth(service))
+    repo.commit()
+    done = call(repo, "options", "cloud", "TEAM")
+    assert (done.code, done.out) == (1, "")
+    assert "not connected: run `reconcile oauth connect cloud`" in done.err
+    assert service.requests == []
+
+
+def test_of_a_service_that_is_connected(repo: Repo, service: Service, call: Call) -> None:
+    assert repo.gnupg is not None
+    repo.settings(gnupg_home=repo.gnupg.path)
+    repo.manifest("cloud", oauth(service))
+    repo.commit()
+    service.route("GET", "/teams", [{"id": "7", "name": "Design"}])
+    ledger = open_writer(f"sqlite:///{repo.state}", repo.root)
+    try:
+        sealing = WritableSealing.writing(ledger, Gnupg(repo.gnupg.path), [repo.gnupg.fingerprint])
+        reply = {"access_token": "a-token-of-the-cloud"}
+        Tokens(sealing.vault, "cloud").save(stored_record(reply, None, datetime.now(UTC)))
+    finally:
+        ledger.close()
+    assert call(repo, "options", "cloud", "TEAM").out == "cloud TEAM: 1 choice\n7  Design\n"
+    assert service.requests[-1].headers["Authorization"] == "Bearer a-token-of-the-cloud"

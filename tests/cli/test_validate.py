@@ -191,3 +191,18 @@ def test_a_state_that_cannot_be_served_is_an_error(repo: Repo, call: Call) -> No
     done = call(repo, "validate")
     assert done.code == 1
     assert "config/reconciler.yaml:2: error: state postgresql: only sqlite:/// is served" in done.out
+
+
+def test_the_host_that_a_persons_browser_is_sent_to_is_listed(tmp_path: Path, call: Call) -> None:
+    made = Repo(tmp_path / "cloud")
+    oauth = {"authenticate_url": "https://login.example.com/a", "access_token": {"url": "https://api.example.com/t"}}
+    made.manifest("cloud", {"oauth": oauth})
+    made.hire("ada")
+    before = made.commit()
+    names = ("api.example.com", "login.example.com")
+    hosts = [{"host": name, "files": ["manifests/cloud.yaml"], "allowed": True} for name in names]
+    assert call(made, "validate", "--output", "json").json["hosts"] == hosts
+    made.manifest("cloud", {"oauth": oauth | {"authenticate_url": "https://evil.example/a"}})
+    made.commit()
+    changed = call(made, "diff", before, "--output", "json").json["hosts"]
+    assert changed == {"added": ["evil.example"], "removed": ["login.example.com"]}

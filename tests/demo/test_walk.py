@@ -15,6 +15,7 @@ from reconciler.demo.loopback import Loopback
 from reconciler.demo.scim import scim
 from reconciler.model.manifest import Call, Manifest
 from reconciler.model.scope import Layer, Scope
+from reconciler.model.secret import Redactor
 from reconciler.model.settings import Limits
 from reconciler.model.verdict import Missing, Present, Verdict
 from reconciler.requests.client import Answer, Client
@@ -52,7 +53,9 @@ class Talk:
         self.clock = Turned()
         hosts = AllowedHosts(frozenset({f"127.0.0.1:{service.port}"}))
         throttle = Throttle(Limits(), self.clock)
-        self.client = Client("sample", Limits(), hosts, self.clock, throttle, "manifests/sample.yaml")
+        self.client = Client(
+            "sample", Limits(), hosts, self.clock, throttle, "manifests/sample.yaml", redactor=Redactor()
+        )
 
     async def send(self, call: Call, scope: Scope | None = None) -> Answer:
         return await self.client.send(render(call, scope or self.scope, self.manifest))

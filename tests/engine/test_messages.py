@@ -322,7 +322,8 @@ class TestText:
     def test_a_refusal(self, office: Office, twilio: Service) -> None:
         office.secrets(TWILIO_AUTH_TOKEN=TOKEN)
         twilio.fail_next(1, 400, body={"code": 21211, "message": f"The 'To' number\nis not valid, {TOKEN}"})
-        assert self.refused(office, twilio.url) == "Twilio answered 400: The 'To' number is not valid, ***"
+        said = """Twilio answered 400: {"code": 21211, "message": "The 'To' number\\nis not valid, ***"}"""
+        assert self.refused(office, twilio.url) == said
 
     def test_it_is_down(self, office: Office) -> None:
         office.secrets(TWILIO_AUTH_TOKEN=TOKEN)

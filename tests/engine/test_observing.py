@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pytest
 
+from reconciler.model.grant import Key
 from reconciler.model.status import Action, Status
 from tests.engine.harness import Machine, row
 from tests.repo import Repo
@@ -325,3 +326,60 @@ def test_one_services_missing_secret_blocks_that_service_only(machine, accounts,
     assert "initial data TOKEN is missing" in blocked.reason
     assert "reconcile initial-data set more" in blocked.reason
     assert others.calls() == []
+
+
+@pytest.mark.parametrize(
+    ("place", "shown"),
+    [
+        ({"execute": [{"url": "{url}/users", "data": {"plan": "{{PLAN}}"}}]}, True),
+        ({"execute": [{"url": "{url}/users?plan={{PLAN}}"}]}, False),
+        ({"headers": {"X-Plan": "{{PLAN}}"}}, False),
+    ],
+    ids=["in data only", "in a URL", "in a header"],
+)
+def test_a_value_that_is_no_secret_is_one_where_a_url_or_a_header_has_it(machine, accounts, repo, place, shown):
+    manifest = accounts.manifest() | {"initial_data_form": [{"id": "PLAN", "secret": False}]} | place
+    for request in manifest["execute"]:
+        request["url"] = request["url"].replace("{url}", accounts.url)
+    repo.manifest("tool", manifest)
+    repo.initial_data("tool", {"PLAN": "enterprise"})
+    repo.hire("ada", "tool")
+    repo.commit()
+    accounts.fail_next(1, 500, method="GET", body="the enterprise plan has no such user")
+    said = row(machine.plan(), "ada", "tool").reason
+    assert said.endswith(f"answered 500: the {'enterprise' if shown else '***'} plan has no such user")
+
+
+def test_what_the_service_said_is_in_the_reason_and_in_the_history(machine, accounts, repo):
+    repo.manifest("tool", accounts.manifest())
+    repo.initial_data("tool", {"TOKEN": "s3cret-of-the-tool"})
+    repo.manifest("tool", accounts.manifest() | {"initial_data_form": [{"id": "TOKEN"}]})
+    repo.hire("ada", "tool")
+    repo.commit()
+    said = "No seats left\n for \x1b[1ms3cret-of-the-tool\u202e" + "!" * 600
+    accounts.fail_next(1, 422, method="POST", body=said)
+    failed = row(machine.reconcile(), "ada", "tool")
+    assert failed.last_error is not None
+    assert "answered 422: No seats left for [1m***!!!" in failed.last_error
+    assert failed.last_error.endswith("!…")
+    assert len(failed.last_error) < 600
+    assert failed.last_error in [line.detail for line in machine.history()][-1]
+    with machine.ledger() as ledger:
+        (attempt,) = ledger.attempts(Key("ada", "tool"))
+        _, (sent,) = attempt
+    assert sent.error is not None
+    assert sent.error.startswith("answered 422: No seats left for [1m***")
+
+
+def test_a_failed_check_of_an_account_that_was_there_says_when_it_was_last_seen(machine, accounts):
+    accounts.add("ada@example.com")
+    machine.reconcile()
+    machine.clock.turn(minutes=10)
+    accounts.fail_next(2, 503, method="GET", body="maintenance")
+    for _ in range(2):
+        unknown = row(machine.reconcile(), "ada", "tool")
+        assert unknown.reason == "answered 503: maintenance; last seen present on 2026-12-01T09:00:00Z"
+        machine.clock.turn(minutes=10)
+    assert row(machine.reconcile(), "ada", "tool").status is Status.PRESENT
+    accounts.fail_next(1, 503, method="GET")
+    assert row(machine.plan(), "ada", "tool").reason == "answered 503; last seen present on 2026-12-01T09:30:00Z"

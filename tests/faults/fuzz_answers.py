@@ -31,7 +31,8 @@ from reconciler.requests.pages import items, options
 from reconciler.requests.render import canonical, expected, outline, render
 from reconciler.requests.template import render_data, render_text, render_url, written
 from reconciler.requests.throttle import Throttle
-from reconciler.requests.token_request import ask_for_token, secrets_of
+from reconciler.requests.token_fields import secrets_of
+from reconciler.requests.token_request import ask_for_token
 from reconciler.requests.url import parse
 from tests.faults.fuzz_target import Target, can_be_written
 from tests.faults.hostile import ODD, altered, bombs, odd, repeated, spelled, spoiled, structures
@@ -253,7 +254,13 @@ class Wired(Target):
         loopback.port = server.sockets[0].getsockname()[1]
         limits = Limits.model_validate({"timeout": "1s"})
         client = Client(
-            "acme", limits, AllowedHosts(frozenset({loopback.host})), clock, Throttle(limits, clock), "m.yaml"
+            "acme",
+            limits,
+            AllowedHosts(frozenset({loopback.host})),
+            clock,
+            Throttle(limits, clock),
+            "m.yaml",
+            redactor=Redactor(),
         )
         try:
             yield client, loopback.url

@@ -123,3 +123,11 @@ def test_many_secrets_that_begin_alike_are_all_found() -> None:
     text = "exists check: answered 503; retried at 2026-12-01T09:00:00Z "
     assert redactor.redact(text) == text
     assert redactor.redact(text + " ".join(secrets)) == text + " ".join([MASK] * 300)
+
+
+def test_our_own_words_stay_as_they_are() -> None:
+    redactor = Redactor(["failed", "status", "present", "attempt.failed", "ada/asana"])
+    line = {"event": "attempt.failed", "status": "present", "grant": "ada/asana", "hire": "present", "kind": "failed"}
+    assert redactor.redact_all(line) == line
+    told = {"problem": "it failed", "source": "it is present", "event": "GET /?q=failed"}
+    assert redactor.redact_all(told) == {"problem": "it ***", "source": "it is ***", "event": "GET /?q=***"}

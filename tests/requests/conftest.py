@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from reconciler.model.clock import Stopped
+from reconciler.model.secret import Redactor
 from reconciler.model.settings import Limits
 from reconciler.requests.client import Client
 from reconciler.requests.hosts import AllowedHosts
@@ -150,7 +151,12 @@ async def loopback(clock: FakeClock) -> AsyncIterator[Loopback]:
 
 
 @pytest.fixture
-async def connect(clock: FakeClock) -> AsyncIterator[Callable[..., Client]]:
+def redactor() -> Redactor:
+    return Redactor()
+
+
+@pytest.fixture
+async def connect(clock: FakeClock, redactor: Redactor) -> AsyncIterator[Callable[..., Client]]:
     """Makes clients; those of one test share a throttle unless they are given another."""
     made: list[Client] = []
     shared: list[Throttle] = []
@@ -160,7 +166,7 @@ async def connect(clock: FakeClock) -> AsyncIterator[Callable[..., Client]]:
         if not shared:
             shared.append(Throttle(rules, clock))
         allowed = AllowedHosts(frozenset(hosts))
-        client = Client("acme", rules, allowed, clock, throttle or shared[0], "manifests/acme.yaml")
+        client = Client("acme", rules, allowed, clock, throttle or shared[0], "manifests/acme.yaml", redactor=redactor)
         made.append(client)
         return client
 

@@ -60,13 +60,13 @@ class Tokens:
 class Desk:
     """One service's authorizations. `authorizer` is made anew each time, as in another process."""
 
-    def __init__(self, service: Service, client: Client, clock: FakeClock) -> None:
+    def __init__(self, service: Service, client: Client, clock: FakeClock, redactor: Redactor) -> None:
         self.service = service
         self.client = client
         self.clock = clock
         self.connects = Connects()
         self.tokens = Tokens()
-        self.redactor = Redactor()
+        self.redactor = redactor
         self.oauth: dict[str, Any] = {
             "authenticate_url": AUTHORIZE,
             "access_token": {"url": f"{service.url}/token", "data": {"grant_type": "authorization_code"}},
@@ -97,8 +97,8 @@ class Desk:
 
 
 @pytest.fixture
-def desk(service: Service, connect: Callable[..., Client], clock: FakeClock) -> Desk:
-    return Desk(service, connect(service.host), clock)
+def desk(service: Service, connect: Callable[..., Client], clock: FakeClock, redactor: Redactor) -> Desk:
+    return Desk(service, connect(service.host), clock, redactor)
 
 
 async def test_where_a_person_is_sent(desk: Desk) -> None:
@@ -230,7 +230,7 @@ class TestRefused:
     async def test_the_code_is_not_taken(self, desk: Desk) -> None:
         authorization = desk.begin()
         desk.service.fail_next(1, 400, body={"error": "invalid_grant"})
-        told = f"POST {desk.service.host}: answered 400 (invalid_grant)"
+        told = f'POST {desk.service.host}: answered 400: {{"error": "invalid_grant"}}'
         assert await desk.refused(state=authorization.state, code="c") == told
         assert desk.outcome(authorization) == told
 
@@ -267,6 +267,11 @@ class TestWithoutCode:
         desk.tokens.record = None
         assert "nobody is connecting this service now" in await desk.refused()
 
+    async def test_a_code_without_a_state_is_refused(self, desk: Desk) -> None:
+        desk.begin()
+        assert "with a code and without a state" in await desk.refused(code="of somebody else")
+        assert desk.service.requests == []
+
     async def test_another_services_connect_opens_nothing(self, desk: Desk) -> None:
         desk.begin()
         assert "nobody is connecting this service now" in await desk.refused("other")
@@ -277,30 +282,31 @@ class TestWithoutCode:
 
 
 CODE, BOTH = "{{code}}", "code={{code}}&code_verifier={{code_verifier}}"
+PROOF = {"code_verifier": "{{code_verifier}}"}
 
 
 @pytest.mark.parametrize(
     ("written", "url", "data"),
     [
         ({"data": {"a": "1"}}, "https://p/t", {"a": "1", "code": CODE, "code_verifier": "{{code_verifier}}"}),
-        ({}, f"https://p/t?{BOTH}", None),
-        ({"data": {}}, f"https://p/t?{BOTH}", {}),
-        ({"url": "https://p/t?a=1"}, f"https://p/t?a=1&{BOTH}", None),
+        ({}, "https://p/t?code={{code}}", PROOF),
+        ({"data": {}}, "https://p/t?code={{code}}", PROOF),
+        ({"url": "https://p/t?a=1"}, "https://p/t?a=1&code={{code}}", PROOF),
         ({"data": "a=1"}, "https://p/t", f"a=1&{BOTH}"),
         ({"data": '{"a": 1}'}, "https://p/t", {"a": 1, "code": CODE, "code_verifier": "{{code_verifier}}"}),
         ({"data": {"auth": CODE}}, "https://p/t", {"auth": CODE, "code_verifier": "{{code_verifier}}"}),
         ({"data": {"code": "x"}}, "https://p/t", {"code": CODE, "code_verifier": "{{code_verifier}}"}),
         (
             {"url": "https://p/t?c={{code}}", "data": {"a": "1"}},
-            "https://p/t?c={{code}}&code_verifier={{code_verifier}}",
-            {"a": "1"},
+            "https://p/t?c={{code}}",
+            {"a": "1", **PROOF},
         ),
         (
             {"data": {"c": CODE, "v": "{{ code_verifier }}"}},
             "https://p/t",
             {"c": CODE, "v": "{{ code_verifier }}"},
         ),
-        ({"headers": {"X-Code": CODE}}, "https://p/t?code_verifier={{code_verifier}}", None),
+        ({"headers": {"X-Code": CODE}}, "https://p/t", PROOF),
     ],
     ids=[
         "data",

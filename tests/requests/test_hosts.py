@@ -4,7 +4,7 @@ import pytest
 
 from reconciler.model.errors import HostNotAllowed
 from reconciler.model.manifest import Manifest
-from reconciler.requests.hosts import AllowedHosts, written_hosts
+from reconciler.requests.hosts import AllowedHosts, named_hosts, written_hosts
 
 
 def test_what_a_manifest_writes_out():
@@ -85,3 +85,13 @@ def test_a_url_that_no_server_takes_is_told_as_one() -> None:
         HostNotAllowed, match=r"^m\.yaml: a URL of 20,024 characters: no server takes more than 16,384$"
     ):
         AllowedHosts(frozenset({"api.example.com"})).check(url, "m.yaml")
+
+
+def test_the_host_that_a_browser_is_sent_to_is_named_and_takes_no_requests() -> None:
+    oauth = {
+        "authenticate_url": "https://login.example.com/authorize?x={{y}}",
+        "access_token": {"url": "https://api.example.com/token"},
+    }
+    manifest = Manifest.model_validate({"oauth": oauth})
+    assert named_hosts(manifest) == {"login.example.com", "api.example.com"}
+    assert set(written_hosts(manifest)) == {"api.example.com"}

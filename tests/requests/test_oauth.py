@@ -16,7 +16,7 @@ from reconciler.model.scope import Layer, Scope
 from reconciler.model.secret import Redactor
 from reconciler.requests.client import Client
 from reconciler.requests.oauth import Connection, Turn, stored_record
-from reconciler.requests.token_request import secrets_of
+from reconciler.requests.token_fields import secrets_of
 from tests.requests.conftest import FakeClock
 from tests.servers import Received, Service, eventually
 
@@ -100,7 +100,7 @@ def turn() -> Turn:
 
 
 @pytest.fixture
-def make(provider: Provider, connect: Callable[..., Client], clock: FakeClock, turn: Turn) -> Make:
+def make(provider: Provider, connect: Callable[..., Client], clock: FakeClock, turn: Turn, redactor: Redactor) -> Make:
     """Makes connections as passes do: each anew, with one turn for all."""
     client = connect(provider.host)
 
@@ -109,14 +109,12 @@ def make(provider: Provider, connect: Callable[..., Client], clock: FakeClock, t
         by: Manifest | None = None,
         *,
         renewing: bool = True,
-        redactor: Redactor | None = None,
+        redactor: Redactor = redactor,
         own: Any = None,
     ) -> Connection:
         scope = Scope((Layer("initial data", {"CLIENT": "client-7", "SECRET": "s3cret-value"}, frozenset({"SECRET"})),))
         by = by or manifest(provider)
-        return Connection(
-            "acme", by, own or client, scope, store, turn, clock, redactor or Redactor(), renewing=renewing
-        )
+        return Connection("acme", by, own or client, scope, store, turn, clock, redactor, renewing=renewing)
 
     return make
 
@@ -323,10 +321,10 @@ class TestFailures:
     @pytest.mark.parametrize(
         ("answer", "said"),
         [
-            ((400, {"error": "invalid_grant"}), "answered 400 (invalid_grant)"),
-            ((401, "no"), "answered 401"),
+            ((400, {"error": "invalid_grant"}), 'answered 400: {"error": "invalid_grant"}'),
+            ((401, "no"), "answered 401: no"),
             ((200, {"ok": False, "error": "token_revoked"}), "answered 200 with the error token_revoked"),
-            ((400, {"error": "refresh-1 is\nno good"}), "answered 400 (an error that cannot be shown)"),
+            ((400, "refresh-1 is\nno good"), "answered 400: *** is no good"),
         ],
         ids=["invalid_grant", "401", "an error with status 200", "an error that is a text"],
     )
@@ -466,11 +464,15 @@ def test_what_of_a_reply_is_secret() -> None:
         "team": {"name": "Example Company", "url": "https://example-company.example.com/path"},
         "api_domain": "a-rather-long-name.example.com",
         "authed_user": {"id": "U012345", "access_token": "xoxp-2", "email": "a-rather-long-address@example.com"},
-        "keys": ["k-1", {"value": "k-2"}],
+        "id_token": ["k-1", {"value": "k-2"}],
+        "b_token": "failed",
+        "key": "blocked",
+        "state": "waiting_for_administrator_approval",
+        "opaque": "d41d8cd98f00b204e9800998ecf8427e",
         "bearer": "eyJhbGciOiJIUzI1NiJ9.e30.ZRrHA1JJJW8opsbCGfG",
         "expires_in": 3600,
     }
-    assert set(secrets_of(found)) == {"xoxb-1", "xoxp-2", "k-1", "eyJhbGciOiJIUzI1NiJ9.e30.ZRrHA1JJJW8opsbCGfG"}
+    assert set(secrets_of(found)) == {"xoxb-1", "xoxp-2", "k-1", found["bearer"], found["opaque"]}
 
 
 def test_what_is_stored_does_not_grow_from_refresh_to_refresh(clock: FakeClock) -> None:
@@ -543,5 +545,5 @@ async def test_a_dry_run_uses_a_stored_token_and_fetches_none(provider, make, fe
 
 async def test_a_token_that_cannot_be_had_says_what_was_answered(provider, make) -> None:
     provider.route("POST", "/fetch", lambda _received: (401, {"error": "invalid_client"}))
-    with pytest.raises(RequestFailed, match=r"no token could be fetched: POST .*answered 401 \(invalid_client\)"):
+    with pytest.raises(RequestFailed, match=r"no token could be fetched: POST .*answered 401: .*invalid_client"):
         await make(Store(), by_itself(provider)).fresh()

@@ -1,0 +1,45 @@
+"""What a service said, as it can be repeated: its beginning, on one line, without secrets.
+
+Secrets are replaced before anything is cut, so that no half of one is left, and both before and after the characters
+that nobody sees are taken out: they may have stood within one.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+
+from reconciler.model.secret import Redactor
+from reconciler.requests.answer import Answer
+from reconciler.requests.token_fields import secrets_of
+
+__all__ = ["CHARACTERS", "one_line", "said"]
+
+CHARACTERS = 500
+"""So much of an answer's text is repeated (DESIGN section 3, What a service says)."""
+
+LOOKED_AT = 64 * 1024
+"""So much of it is gone through: a secret that begins within what is repeated ends long before."""
+
+
+def said(answer: Answer, redactor: Redactor) -> str:
+    """The words to put after why an answer is no success: `: ` and its text; nothing where it has none."""
+    if not answer.content or not answer.is_text:
+        return ""
+    text = answer.text[:LOOKED_AT]
+    if answer.status < 400:  # it may hold a token that nobody knows yet
+        text = Redactor(secrets_of(answer.json())).redact(text)
+    text = one_line(text, redactor)
+    return f": {text}" if text else ""
+
+
+def one_line(text: str, redactor: Redactor) -> str:
+    """The beginning of a text, on one line, without control characters and secrets."""
+    line = redactor.redact(" ".join("".join(map(_seen, redactor.redact(text))).split()))
+    return line if len(line) <= CHARACTERS else f"{line[:CHARACTERS]}…"
+
+
+def _seen(char: str) -> str:
+    """A character, a blank for one that ends a line, nothing for one that nobody sees."""
+    if char.isspace():
+        return " "
+    return "" if unicodedata.category(char) in {"Cc", "Cf", "Cs", "Co", "Cn"} else char

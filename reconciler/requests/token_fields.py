@@ -1,0 +1,67 @@
+"""What of a service's reply must not be seen: the fields that hold tokens, and whatever looks like one.
+
+A service names its fields as it likes, and a word like `failed` under `b_token` is none: taken for a secret it would
+be masked in every text of the program. So only the standard's own names say that a value is one (RFC 6749, 7591, 7636,
+8628, OpenID Connect), and else its looks.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+__all__ = ["secrets_of"]
+
+FIELDS = frozenset(
+    {
+        "access_token",
+        "refresh_token",
+        "id_token",
+        "code",
+        "code_verifier",
+        "client_secret",
+        "registration_access_token",
+        "device_code",
+        "assertion",
+        "client_assertion",
+        "password",
+    }
+)
+
+_TELLING = re.compile(r"token|secret|password|passwd|key|jwt|assertion|cookie|session|code", re.IGNORECASE)
+TELLS = 16
+"""From so many characters on, what is random is a secret under a name that tells, blanks or not."""
+
+_OPAQUE = re.compile(r"(?!https?://|[a-z0-9-]+(?:\.[a-z0-9-]+)+$)[^\s@]{20,}")
+"""Long and without blanks, and neither a URL, a host name nor an address."""
+
+
+def secrets_of(reply: Any, name: str = "") -> Iterator[str]:
+    """The secrets of a reply, whatever it is nested in."""
+    match reply:
+        case dict():
+            for key, value in reply.items():
+                yield from secrets_of(value, str(key))
+        case list():
+            for item in reply:
+                yield from secrets_of(item, name)
+        case str() if name.lower() in FIELDS or _looks_secret(name, reply):
+            yield reply
+        case _:
+            return
+
+
+def _looks_secret(name: str, value: str) -> bool:
+    """Whether a value is long and random."""
+    long = _OPAQUE.fullmatch(value) or (len(value) >= TELLS and _TELLING.search(name))
+    return bool(long) and _random(value)
+
+
+def _random(value: str) -> bool:
+    """Whether it has letters and digits, or changes its case again and again: no word that anybody would write."""
+    if any(map(str.isalpha, value)) and sum(map(str.isdigit, value)) >= 2:
+        return True
+    pairs = pairwise(value)
+    return sum(one.islower() and other.isupper() for one, other in pairs) >= 3

@@ -1,0 +1,57 @@
+"""DESIGN section 3, What a service says."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from reconciler.model.secret import Redactor
+from reconciler.requests.answer import Answer
+from reconciler.requests.said import CHARACTERS, said
+
+SECRET = "s3cr3t-token-of-ours"
+
+
+def repeated(text: str | bytes, status: int = 400, *secrets: str) -> str:
+    content = text if isinstance(text, bytes) else text.encode()
+    return said(Answer(status, {}, content), Redactor(secrets))
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("no such team", ": no such team"),
+        ('{"error": "no such team"}', ': {"error": "no such team"}'),
+        ("a\r\n  b\tc\u2028d\u2029", ": a b c d"),
+        ("a\x1b[31mred\x00", ""),
+        ("a\x1b[31mred\x07\x9b", ": a[31mred"),
+        ("\u202egpj.exe\u2066x\u200f\ufeff", ": gpj.exex"),
+        ("", ""),
+        (" \n ", ""),
+        (b"\xff\xfe\x01", ""),
+    ],
+)
+def test_what_is_repeated(text: str, shown: str) -> None:
+    assert repeated(text) == shown
+
+
+def test_the_beginning_only() -> None:
+    assert repeated("x" * (CHARACTERS + 1)) == f": {'x' * CHARACTERS}…"
+    assert repeated("x" * CHARACTERS) == f": {'x' * CHARACTERS}"
+
+
+@pytest.mark.parametrize("place", range(CHARACTERS - len(SECRET) - 2, CHARACTERS + 2))
+def test_no_half_of_a_secret_is_left_at_the_end(place: int) -> None:
+    shown = repeated("x" * place + SECRET, 400, SECRET)
+    assert SECRET[:4] not in shown
+
+
+@pytest.mark.parametrize("between", ["\u200b", "\x07", "\u202e"])
+def test_a_secret_with_what_nobody_sees_in_it(between: str) -> None:
+    assert repeated(f"token {between.join(SECRET)}", 400, SECRET) == ": token ***"
+
+
+def test_a_token_in_an_answer_that_is_a_success_is_no_words() -> None:
+    body = json.dumps({"access_token": "new-one", "state": "pending", "x": "Zm9vYmFyYmF6MTIzNDU2Nzg5MA"})
+    assert repeated(body, 200) == ': {"access_token": "***", "state": "pending", "x": "***"}'
