@@ -15,7 +15,7 @@ from reconciler.requests.token_fields import secrets_of
 __all__ = ["CHARACTERS", "one_line", "said"]
 
 CHARACTERS = 500
-"""So much of an answer's text is repeated (DESIGN section 3, What a service says)."""
+"""So much of an answer's text is repeated (docs/design/rules.md, "What a service says")."""
 
 LOOKED_AT = 64 * 1024
 """So much of it is gone through: a secret that begins within what is repeated ends long before."""

@@ -1,4 +1,4 @@
-"""DESIGN section 3, What a service says."""
+"""docs/design/rules.md, "What a service says"."""
 
 from __future__ import annotations
 
