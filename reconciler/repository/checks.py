@@ -113,7 +113,7 @@ def manifest_ids(manifest: Manifest) -> frozenset[str]:
 
 def unfilled(document: Document, given: Iterable[str]) -> Iterator[Problem]:
     """A warning for each placeholder that only a hire's `extra` could fill; `given` are the names the service has."""
-    known = {*KNOWN_NAMES, *given}
+    known = {*KNOWN_NAMES, "phone", *given}
     for path, text in _rendered(document.data):
         for name in sorted(names(text)):
             if known.isdisjoint({name, name.partition(".")[0]}) and name != _here_only(path):

@@ -66,6 +66,8 @@ def test_an_answer_that_absent_does_not_describe_executes_nothing(machine, accou
     accounts.fail_next(1, 200, method="GET", body={"error": "ratelimited"})
     report = machine.reconcile()
     assert row(report, "ada", "tool").status is Status.UNKNOWN
+    assert "not as absent says" in row(report, "ada", "tool").reason
+    assert "ratelimited" in row(report, "ada", "tool").reason
     assert accounts.calls("POST") == []
     accounts.fail_next(1, 200, method="GET", body={"error": "users_not_found", "user": "ada@example.com"})
     assert row(machine.plan(), "ada", "tool").status is Status.MISSING

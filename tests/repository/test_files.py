@@ -499,3 +499,30 @@ def test_prune_names_integrations_that_are_there(load) -> None:
     (problem,) = [problem for problem in files.problems if problem.file == "config/reconciler.yaml"]
     assert (problem.line, problem.severity) == (4, "warning")
     assert problem.message == "prune.salck: there is no integration of that name; did you mean slack?"
+
+
+def test_the_phone_of_a_hire_is_a_variable(load) -> None:
+    text = "post_execute_notification: {type: text, to: '{{phone}}', message: Hello}"
+    assert said(load({"manifests/a.yaml": text + "\n"})) == []
+
+
+UNCHANGED = """
+oauth: {}
+exists: []
+form:
+- {id: TEAM, type: choice, url: "", choice_value: gid, choice_name: title, items: [{gid: 1, title: One}]}
+execute:
+- {url: "https://a.example.com", data: "", continue_if: {}, polling: [], save_as_file: "", headers: {}}
+"""
+
+
+def test_what_the_builder_leaves_empty_counts_as_not_there(load) -> None:
+    files = load({"manifests/a.yaml": UNCHANGED})
+    assert said(files) == []
+    manifest = files.manifests["a"].model
+    (request,) = manifest.execute
+    left_out = (request.data, request.continue_if, request.polling, request.save_as_file)
+    assert left_out == (None, None, None, None)
+    assert (manifest.oauth, manifest.exists) == (None, None)
+    assert [(item.id, item.name) for item in manifest.form[0].items or ()] == [(1, "One")]
+    assert not manifest.form[0].fetched
