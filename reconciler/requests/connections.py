@@ -39,6 +39,8 @@ PIECE = 4096
 KEPT_OPEN = 4.0
 """Seconds. Many servers close an idle connection after five: a request sent just then would be lost."""
 
+BROKE = "the connection broke before a whole answer came"
+
 for _name in ("httpx", "httpcore"):  # they write whole URLs and headers into the log
     logging.getLogger(_name).setLevel(logging.WARNING)
 
@@ -312,8 +314,10 @@ class Connections:
             raise NoAnswer("no connection in time", left=False) from None
         except (httpcore.LocalProtocolError, NotAllowed):
             raise NoAnswer("the request is none that HTTP allows", left=watch.left) from None
-        except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, OSError):
-            raise NoAnswer("the connection broke before a whole answer came", left=watch.left) from None
+        except (httpcore.NetworkError, OSError) as error:  # the words of the operating system, or of TLS
+            raise NoAnswer(f"{BROKE}: {error}" if str(error) else BROKE, left=watch.left) from None
+        except (httpcore.ProtocolError, httpcore.TimeoutException):
+            raise NoAnswer(BROKE, left=watch.left) from None
         except Unreadable as error:
             raise NoAnswer(f"the answer is {error}", left=watch.left) from None
 

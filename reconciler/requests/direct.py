@@ -106,7 +106,7 @@ class Direct:
             if looked >= most:
                 raise Unreadable(f"headed by more than {HEAD // 1024} KiB")
             if self._pipe.over:
-                raise ConnectionError(CLOSED)
+                raise ConnectionError(self._pipe.ended)
             await self._pipe.more()
         head = bytes(unread[: end + 4])
         self._pipe.take(len(head))

@@ -5,6 +5,7 @@ import gzip
 import logging
 import socket
 import ssl
+import struct
 import time
 import zlib
 from datetime import UTC, timedelta
@@ -720,3 +721,16 @@ async def test_through_the_proxys_tunnel_the_request_arrives_as_it_was_rendered(
     assert len(seen) == 1
     assert seen[0].startswith(b"CONNECT tool.invalid:443 HTTP/1.1\r\n")
     assert b"hidden" not in seen[0]
+
+
+async def test_a_connection_that_is_reset_is_told_in_the_systems_words(loopback, connect):
+    async def script(_raw, writer):
+        linger = struct.pack("ii", 1, 0)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        writer.transport.abort()
+
+    loopback.script = script
+    failed = await fail(connect("127.0.0.1"), get(loopback.url))
+    assert str(failed).startswith(f"GET {loopback.host}: the connection broke before a whole answer came: ")
+    assert "reset" in str(failed)
+    assert failed.left

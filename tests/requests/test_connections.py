@@ -518,3 +518,22 @@ async def test_a_connection_that_is_lost_within_a_proxys_is_not_used_and_breaks_
     assert stream.get_extra_info("is_readable")
     with pytest.raises(httpcore.WriteError):
         await stream.write(b"GET / HTTP/1.1\r\n\r\n")
+
+
+async def test_a_fault_of_the_program_is_none_of_the_connections() -> None:
+    class Standing(Lost):
+        def is_closing(self) -> bool:
+            return False
+
+        def get_extra_info(self, name: str, default: object = None) -> object:
+            return ends[0] if name == "socket" else None
+
+    ends = socket.socketpair()
+    pipe = Pipe()
+    pipe.connection_made(Standing())
+    try:
+        with pytest.raises(TypeError):
+            await pipe.write(b"GET / HTTP/1.1\r\n\r\n")
+    finally:
+        for end in ends:
+            end.close()
