@@ -5,14 +5,22 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
-from typing import TYPE_CHECKING
+import sys
+from contextlib import redirect_stdout
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Self
+
+import click
 
 from reconciler.cli.options import Asked, Filter
-from reconciler.model.errors import StateLockedError, UsageError
+from reconciler.model.errors import ReconcilerError, StateLockedError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from reconciler.engine.observed import Selection
-    from reconciler.engine.report import Report
+    from reconciler.engine.report import Report, Row
     from reconciler.engine.world import SystemClock, World
     from reconciler.repository.source import Tree
 
@@ -31,6 +39,8 @@ def one_pass(
     integrations: tuple[str, ...],
     detailed_exitcode: bool,
     yes_really: bool,
+    no_removals: bool,
+    yes: bool,
     by: str,
     statuses: tuple[str, ...],
     only_changes: bool,
@@ -60,10 +70,12 @@ def one_pass(
         clock = SystemClock()
         world = World(asked.repo, clock, redactor)
         try:
-            with until_stopped(clock):
+            with until_stopped(clock) as stops:
+                ask = None if yes or not at_terminal() else partial(_ask, asked, stops, by)
                 if dry_run:
-                    return await clock.unless_stopped(_dry(world, selection, rev, worktree=worktree))
-                return await _real(world, clock, selection, released=yes_really)
+                    dry = _dry(world, selection, rev, worktree=worktree, removals=not no_removals)
+                    return await clock.unless_stopped(dry)
+                return await _real(world, clock, selection, ask, released=yes_really, removals=not no_removals)
         finally:
             await world.aclose()
 
@@ -81,10 +93,33 @@ def exit_code(report: Report, *, detailed: bool) -> int:
     """The exit code of a pass (docs/commands.md, "Exit codes")."""
     if report.wrong:
         return 1
-    return PENDING if detailed and report.pending else 0
+    return PENDING if detailed and report.unfinished else 0
 
 
-async def _dry(world: World, selection: Selection, rev: str | None, *, worktree: bool) -> Report:
+def at_terminal() -> bool:
+    """Whether somebody can be shown a plan and asked about it."""
+    return sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def _ask(asked: Asked, stops: until_stopped, by: str, plan: Report) -> None:
+    """Show a plan and ask whether to carry it out. Raises Declined where not."""
+    from reconciler.cli.show import show_report
+
+    with redirect_stdout(sys.stderr):  # the report of what was done is the result
+        show_report(plan, replace(asked, output="table"), by=by)
+    stops.__exit__()  # Ctrl-C ends the question
+    try:
+        if not click.confirm(f"Carry out {len(plan.pending)} of these?", default=False, err=True):
+            raise Declined("nothing was carried out")
+    finally:
+        stops.__enter__()
+
+
+class Declined(ReconcilerError):
+    """Whoever was shown the plan does not want it carried out."""
+
+
+async def _dry(world: World, selection: Selection, rev: str | None, *, worktree: bool, removals: bool) -> Report:
     from reconciler.cli.progress import Progress
     from reconciler.engine.accepted import in_force
     from reconciler.engine.passes import dry_report, look
@@ -100,18 +135,36 @@ async def _dry(world: World, selection: Selection, rev: str | None, *, worktree:
         _tell_ignored(world, settings.source)
     with reading(world, settings) as held:
         ours = force.tree if branch and tree.revision != force.tree.revision else None
-        found = await look(world, tree, held.ledger, held.sealing, selection, in_force=ours, watched=Progress())
+        found = await look(
+            world,
+            tree,
+            held.ledger,
+            held.sealing,
+            selection,
+            in_force=ours,
+            removals=removals,
+            watched=Progress(),
+        )
         report = dry_report(found)
         report.refuse(force.refused)
         return report
 
 
-async def _real(world: World, clock: SystemClock, selection: Selection, *, released: bool) -> Report:
+async def _real(
+    world: World,
+    clock: SystemClock,
+    selection: Selection,
+    ask: Callable[[Report], None] | None,
+    *,
+    released: bool,
+    removals: bool,
+) -> Report:
+    """Plan and carry out; with `ask`, only what was shown and agreed to, as it still is when it is looked at again."""
     from reconciler.cli.progress import Progress
     from reconciler.engine.accepted import in_force, keep
     from reconciler.engine.messages import messenger
     from reconciler.engine.notify import Notifier
-    from reconciler.engine.passes import look, reconcile
+    from reconciler.engine.passes import dry_report, look, reconcile
     from reconciler.engine.session import holding
     from reconciler.engine.words import hear, waiting
 
@@ -123,21 +176,35 @@ async def _real(world: World, clock: SystemClock, selection: Selection, *, relea
         keep(world, held.ledger, force)
         words = held.ledger.commands()
         asked = hear(held.ledger, words, world.clock.now())
-        looking = look(
-            world,
-            tree,
-            held.ledger,
-            held.sealing,
-            selection,
-            commands=waiting(words),
-            released=released or asked.released,
-            watched=Progress(),
-        )
-        found = await clock.unless_stopped(looking)
+        words = [word for word in words if removals or word.kind != "revoke"]  # the next pass comes to those
+        agreed: list[object] = []
+        while True:
+            looking = look(
+                world,
+                tree,
+                held.ledger,
+                held.sealing,
+                selection,
+                commands=waiting(words),
+                released=released or asked.released,
+                removals=removals,
+                watched=Progress(),
+            )
+            found = await clock.unless_stopped(looking)
+            plan = dry_report(found)
+            if ask is None or agreed == (planned := [_agreed(row) for row in plan.pending]):
+                break
+            ask(plan)
+            agreed = planned
         notifier = Notifier(messenger(world, found.settings, tree), world.clock, world.redactor)
         report = await reconcile(world, found, held.ledger, held.sealing, notifier, author=world.author(tree))
         report.refuse(force.refused)
         return report
+
+
+def _agreed(row: Row) -> object:
+    """What somebody agrees to who is shown a row."""
+    return row.hire, row.access, row.action, row.requests
 
 
 def _check(world: World, tree: Tree, selection: Selection) -> None:
@@ -191,10 +258,11 @@ class until_stopped:  # noqa: N801  a context manager, used like a function
     def __init__(self, clock: SystemClock) -> None:
         self._clock = clock
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Self:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._clock.stopping.set)
+        return self
 
     def __exit__(self, *_: object) -> None:
         loop = asyncio.get_running_loop()

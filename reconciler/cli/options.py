@@ -110,6 +110,8 @@ def pass_options(function: Any) -> Any:
     """Add the options of a pass."""
     for add in (
         filters,
+        option("--yes", is_flag=True, help="At a terminal: do not ask before the plan is carried out."),
+        option("--no-removals", is_flag=True, help="Revoke nothing in this pass; orphans are reported."),
         option("--yes-really", is_flag=True, help="Let a held integration through the guard, once."),
         option("--detailed-exitcode", is_flag=True, help="Exit with 2 when something is to be done."),
         option("--integration", "integrations", multiple=True, metavar="NAME", help="Only this one; repeatable."),

@@ -56,8 +56,15 @@ def _me() -> str:
     return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
-def _known(asked: Asked, hire: str | None, access: str | None, integration: str | None = None) -> list[Record]:
-    """The records that are meant. Raises UsageError where there are none."""
+def _known(
+    asked: Asked,
+    hire: str | None,
+    access: str | None,
+    integration: str | None = None,
+    *,
+    none: type[ReconcilerError] | None = UsageError,
+) -> list[Record]:
+    """The records that are meant. Raises `none`, if that is an error, where there are none."""
     from reconciler.cli.ledger import ledger_of
 
     with ledger_of(asked) as ledger:
@@ -66,13 +73,9 @@ def _known(asked: Asked, hire: str | None, access: str | None, integration: str 
             for record in ledger.records([hire] if hire else None)
             if access in (None, record.key.access) and integration in (None, record.integration)
         ]
-    if not records:
+    if none is not None and not records:
         what = " ".join(part for part in (hire, access, integration and f"of --integration {integration}") if part)
-        raise UsageError(
-            f"the ledger has no grant {what}: `reconcile status` shows what it has"
-            if what
-            else "the ledger has no grants"
-        )
+        raise none(f"the ledger has no grant {what}: `reconcile status` shows what it has")
     return records
 
 
@@ -110,19 +113,18 @@ def _act(
 @shared
 @click.pass_obj
 def retry(asked: Asked, hire: str | None, access: str | None, integration: str | None) -> int:
-    """Start failed grants afresh at the next pass: one, a person's, or all of a service.
+    """Start failed grants afresh at the next pass: one, a person's, all of a service, or every one.
 
     The next pass asks the exists check first; nobody is created twice.
     """
     from reconciler.model.grant import Phase
 
-    if hire is None and integration is None:
-        raise UsageError("retry needs a HIRE, a HIRE and an ACCESS, or --integration NAME")
-    meant = [
-        record for record in _known(asked, hire, access, integration) if record.phase in (Phase.RETRYING, Phase.FAILED)
-    ]
+    everybody = hire is None and integration is None
+    known = _known(asked, hire, access, integration, none=None if everybody else Refused)
+    meant = [record for record in known if record.phase in (Phase.RETRYING, Phase.FAILED)]
     if not meant:
-        raise Refused("nothing to start afresh: none of these grants is retrying or failed")
+        click.echo("nothing to start afresh: no grant is retrying or failed")
+        return 0
     names = ", ".join(str(record.key) for record in meant)
     return _act(asked, "retry", f"at the next pass, afresh: {names}", hire=hire, access=access, integration=integration)
 
@@ -147,20 +149,44 @@ def run(asked: Asked, hire: str, access: str) -> int:
     """Trigger one access entry now, whatever the check says; a failure is retried like any other."""
     from reconciler.model.grant import Key
 
-    return _by_hand(asked, "run", Key(hire, access))
+    return _by_hand(asked, "run", [Key(hire, access)])
 
 
 @click.command()
 @click.argument("hire")
-@click.argument("access")
+@click.argument("access", required=False)
 @shared
 @click.pass_obj
-def revoke(asked: Asked, hire: str, access: str) -> int:
-    """Revoke an orphan by hand: access that is in the ledger and no longer in git."""
-    from reconciler.model.grant import Key
+def revoke(asked: Asked, hire: str, access: str | None) -> int:
+    """Revoke by hand what is in the ledger and no longer in git: one orphan, or all of a person's."""
+    known = _known(asked, hire, access)
+    keys = [record.key for record in known] if access is not None else _orphans(asked, hire, known)
+    if not keys:
+        raise Refused(f"nothing of {hire} is left to revoke: git wants the rest, or it was revoked before")
+    return _by_hand(asked, "revoke", keys)
 
-    _known(asked, hire, access)
-    return _by_hand(asked, "revoke", Key(hire, access))
+
+def _orphans(asked: Asked, hire: str, known: list[Record]) -> list[Key]:
+    """A person's grants that git no longer wants and that were not revoked yet."""
+    from reconciler.engine.accepted import in_force
+    from reconciler.engine.plan import Policy
+    from reconciler.engine.world import SystemClock, World
+    from reconciler.model.grant import Phase
+    from reconciler.model.secret import Redactor
+
+    world = World(asked.repo, SystemClock(), Redactor())
+    force = in_force(world)
+    today = Policy.of(force.settings, world.clock.now()).today
+    desired = world.desired(world.reader.load(force.tree), today)
+    wanted = {grant.key for grant in desired.grants(hire)}
+    return [
+        record.key
+        for record in known
+        if record.key not in wanted
+        and record.phase is not Phase.REVOKED
+        and record.leaves_something
+        and desired.held(hire, record.email, record.origin) is None
+    ]
 
 
 @click.command()
@@ -207,29 +233,32 @@ def forget(asked: Asked, hire: str) -> int:
     return 0
 
 
-def _by_hand(asked: Asked, kind: str, key: Key) -> int:
-    """Run or revoke one grant in a pass of its own, or leave word for the process that holds the state."""
+def _by_hand(asked: Asked, kind: str, keys: list[Key]) -> int:
+    """Run or revoke grants in a pass of their own, or leave word for the process that holds the state."""
     import asyncio
 
     from reconciler.cli.logs import set_up, tell
     from reconciler.cli.one_pass import exit_code
     from reconciler.cli.show import show_report
     from reconciler.model.secret import Redactor
+    from reconciler.model.status import Status
 
     redactor = Redactor()
     set_up(asked, redactor)
     try:
-        report = asyncio.run(_pass_by_hand(asked, redactor, kind, key))
+        report = asyncio.run(_pass_by_hand(asked, redactor, kind, keys))
     except StateLockedError as error:
-        asyncio.run(_refuse_in_vain(asked, redactor, kind, key))
-        leave(asked, kind, hire=key.hire, access=key.access)
-        tell(f"{error.who}, which was asked to {kind} {key}")
+        asyncio.run(_refuse_in_vain(asked, redactor, kind, keys))
+        for key in keys:
+            leave(asked, kind, hire=key.hire, access=key.access)
+        tell(f"{error.who}, which was asked to {kind} {', '.join(map(str, keys))}")
         return 0
     show_report(report, asked)
-    return exit_code(report, detailed=False)
+    left = kind == "revoke" and any(row.status is Status.ORPHANED for row in report.rows)
+    return 1 if left else exit_code(report, detailed=False)
 
 
-async def _pass_by_hand(asked: Asked, redactor: Redactor, kind: str, key: Key) -> Report:
+async def _pass_by_hand(asked: Asked, redactor: Redactor, kind: str, keys: list[Key]) -> Report:
     from reconciler.cli.one_pass import until_stopped
     from reconciler.engine.accepted import in_force, keep
     from reconciler.engine.messages import messenger
@@ -247,10 +276,11 @@ async def _pass_by_hand(asked: Asked, redactor: Redactor, kind: str, key: Key) -
         settings, tree = force.settings, force.tree
         with until_stopped(clock), holding(world, settings, tree, f"reconcile {kind}") as held:
             keep(world, held.ledger, force)
-            looking = look(world, tree, held.ledger, held.sealing, Selection.of([key]), by_hand={key: kind})
+            by_hand = dict.fromkeys(keys, kind)
+            looking = look(world, tree, held.ledger, held.sealing, Selection.of(keys), by_hand=by_hand)
             found = await clock.unless_stopped(looking)
-            _refuse(found.planned, kind, key)
-            held.ledger.save((), requested(kind, key, clock.now(), _me()))
+            _refuse(found.planned, kind, keys)
+            held.ledger.save((), [line for key in keys for line in requested(kind, key, clock.now(), _me())])
             notifier = Notifier(messenger(world, found.settings, tree), clock, redactor)
             report = await reconcile(world, found, held.ledger, held.sealing, notifier, author=world.author(tree))
             report.refuse(force.refused)
@@ -259,7 +289,7 @@ async def _pass_by_hand(asked: Asked, redactor: Redactor, kind: str, key: Key) -
         await world.aclose()
 
 
-async def _refuse_in_vain(asked: Asked, redactor: Redactor, kind: str, key: Key) -> None:
+async def _refuse_in_vain(asked: Asked, redactor: Redactor, kind: str, keys: list[Key]) -> None:
     """See that what the holder is asked for can be done: a word that is refused there is answered to nobody."""
     from reconciler.engine.accepted import in_force
     from reconciler.engine.observed import Selection
@@ -272,24 +302,32 @@ async def _refuse_in_vain(asked: Asked, redactor: Redactor, kind: str, key: Key)
         force = in_force(world)
         settings, tree = force.settings, force.tree
         with reading(world, settings) as held:
-            selection = Selection.of([key])
-            found = await look(world, tree, held.ledger, held.sealing, selection, by_hand={key: kind})
-            _refuse(found.planned, kind, key)
+            selection, by_hand = Selection.of(keys), dict.fromkeys(keys, kind)
+            found = await look(world, tree, held.ledger, held.sealing, selection, by_hand=by_hand)
+            _refuse(found.planned, kind, keys)
     finally:
         await world.aclose()
 
 
-def _refuse(planned: list[Planned], kind: str, key: Key) -> None:
-    """Refuse what cannot be done, with the reason."""
+def _refuse(planned: list[Planned], kind: str, keys: list[Key]) -> None:
+    """Refuse what cannot be done, with the reason; of several grants only where none of them can."""
+    faults = [fault for key in keys if (fault := _fault(planned, kind, key)) is not None]
+    if len(faults) == len(keys):
+        raise faults[0]
+
+
+def _fault(planned: list[Planned], kind: str, key: Key) -> Exception | None:
+    """Why what is asked cannot be done for a grant, or None."""
     from reconciler.model.status import Action, Status
 
     item = next((item for item in planned if item.grant.key == key), None)
     if item is None:
-        raise UsageError(f"there is no grant {key}: neither git nor the ledger has it")
+        return UsageError(f"there is no grant {key}: neither git nor the ledger has it")
     decision = item.decision
     if kind == "revoke" and item.wanted:
-        raise Refused(f"{key} is still wanted in git: remove it there first")
+        return Refused(f"{key} is still wanted in git: remove it there first")
     if kind == "run" and not item.wanted:
-        raise Refused(f"{key} is no longer wanted in git: {decision.status}")
+        return Refused(f"{key} is no longer wanted in git: {decision.status}")
     if decision.action not in (Action.EXECUTE, Action.RETRY, Action.REVOKE) and decision.status is not Status.REVOKED:
-        raise Refused(f"{key} is {decision.status}: {decision.reason}")
+        return Refused(f"{key} is {decision.status}: {decision.reason}")
+    return None

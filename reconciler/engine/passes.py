@@ -86,6 +86,7 @@ async def look(
     by_hand: Mapping[Key, str] | None = None,
     commands: Waiting | None = None,
     released: bool = False,
+    removals: bool = True,
     in_hand: InHand | None = None,
     progressed: Callable[[], None] = lambda: None,
     listings: Listings | None = None,
@@ -96,13 +97,13 @@ async def look(
     `in_force` is HEAD's tree where `tree` is somebody's branch: then settings and hosts are HEAD's, and a manifest that
     differs from HEAD's sends nothing (docs/design/rules.md, "Pull requests"). `by_hand` has `run` or `revoke` for what
     somebody asks of this pass, `commands` what was left for any pass that comes to those grants. `listings` are those
-    that were read for the slices of an interval.
+    that were read for the slices of an interval. With `removals` false nothing is revoked.
     """
     files = world.reader.load(tree)
     base = world.reader.load(in_force) if in_force is not None else files
     settings = base.settings
     now = world.clock.now()
-    policy = Policy.of(settings, now)
+    policy = Policy.of(settings, now, removals=removals)
     desired = world.desired(files, policy.today)
     trusted = desired if in_force is None else Desired(base, policy.today)
     integrations = {item.name: item for item in integrations_of(world, trusted, in_force or tree, settings, sealing)}

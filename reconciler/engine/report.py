@@ -37,6 +37,7 @@ class Row:
     source: str
     changed: bool = False
     guarded: bool = False
+    drifted: bool = False
     since: datetime | None = None
     revision: str | None = None
     name: str = ""
@@ -83,6 +84,7 @@ class Row:
             source=named.source,
             changed=record.changed,
             guarded=guarded,
+            drifted=record.lost and record.status is Status.MISSING and record.action is Action.NONE,
             since=record.confirmed_at or record.executed_at,
             revision=record.revision,
             name=person or _name(record, grant),
@@ -112,6 +114,7 @@ class Row:
             "approved_by": [],
             "changed": self.changed,
             "guarded": self.guarded,
+            "drifted": self.drifted,
             "since": stamp(self.since),
             "revision": self.revision,
             "requests": [dict(request) for request in self.requests],
@@ -173,10 +176,16 @@ class Report:
         return [row for row in self.rows if row.action in (Action.EXECUTE, Action.RETRY, Action.REVOKE)]
 
     @property
+    def unfinished(self) -> bool:
+        """Whether something is to be done now, or somebody has access that git no longer wants."""
+        return bool(self.pending) or any(row.status is Status.ORPHANED for row in self.rows)
+
+    @property
     def wrong(self) -> bool:
         """Whether the exit code is 1 (docs/commands.md, "Exit codes")."""
         broken = any(problem.severity is Severity.ERROR for problem in self.problems)
-        return bool(self.failures) or broken or any(row.status in FAULTS or row.guarded for row in self.rows)
+        faults = any(row.status in FAULTS or row.guarded or row.drifted for row in self.rows)
+        return bool(self.failures) or broken or faults
 
     def as_json(self, shown: Iterable[Row] | None = None) -> dict[str, Any]:
         """The object of docs/commands.md, "JSON"; with `shown` the grants are those, and the counts are of all."""

@@ -71,7 +71,6 @@ WRONG = {
     "no-such-integration": ["--dry-run", "--integration", "nowhere"],
     "argument-missing": ["explain", "ada"],
     "no-grant": ["accept", "nobody", "saas"],
-    "retry-of-nothing": ["retry"],
     "since": ["history", "--since", "yesterday"],
     "no-such-schema": ["schema", "hires"],
     "folder-not-empty": ["init", "."],

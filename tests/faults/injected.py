@@ -129,9 +129,9 @@ async def _act(action: Action, root: Path, reached: Injector) -> None:
             case Action.FETCH:
                 if (problem := world.checkout.fetch(settings.git)) is not None:
                     print(f"not fetched: {problem}", file=sys.stderr)
-                await _real(world, clock, Selection(), released=False)
+                await _real(world, clock, Selection(), None, released=False, removals=True)
             case Action.PASS:
-                await _real(world, clock, Selection(), released=False)
+                await _real(world, clock, Selection(), None, released=False, removals=True)
             case Action.WORD | Action.FORGET:
                 state = root / ".reconciler" / "state.db"
                 with StateLock(state).hold("test", clock.now(), reached):

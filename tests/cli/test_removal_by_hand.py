@@ -1,0 +1,132 @@
+"""`revoke`, `retry`, `--no-removals`, and what drift and orphans make of the exit code."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.repo import Daemon, Repo, call_cli
+from tests.servers import AccountService, eventually
+
+
+@pytest.fixture
+def two(repo: Repo, accounts: AccountService) -> Repo:
+    """Ada and Bob have `tool` and `more`, confirmed."""
+    for name in ("tool", "more"):
+        manifest = accounts.manifest(revoke=True)
+        manifest["exists"] |= {"url": f"{accounts.url}/users/{name}-{{{{email}}}}", "expected": f"{name}-{{{{email}}}}"}
+        manifest["execute"] = [{"url": f"{accounts.url}/users", "data": {"email": f"{name}-{{{{email}}}}"}}]
+        manifest["revoke"] = [{"url": f"{accounts.url}/users/{name}-{{{{email}}}}", "method": "DELETE"}]
+        repo.manifest(name, manifest)
+    for hire in ("ada", "bob"):
+        repo.hire(hire, "tool", "more")
+    repo.commit()
+    assert call_cli(repo).code == 0
+    assert len(accounts.people) == 4
+    return repo
+
+
+def test_all_of_a_persons_orphans_are_revoked_by_hand(two: Repo, accounts: AccountService) -> None:
+    two.remove("hires/ada.yaml")
+    two.commit()
+    done = call_cli(two, "revoke", "ada", "--output", "json")
+    assert done.code == 0, done.err
+    assert {grant["status"] for grant in done.json["grants"]} == {"revoked"}
+    assert set(accounts.people) == {"tool-bob@example.com", "more-bob@example.com"}
+    again = call_cli(two, "revoke", "ada")
+    assert (again.code, "nothing of ada is left to revoke" in again.err) == (1, True)
+
+
+def test_what_git_still_wants_is_not_revoked(two: Repo, accounts: AccountService) -> None:
+    two.hire("ada", "tool")
+    two.commit()
+    refused = call_cli(two, "revoke", "ada", "tool")
+    assert (refused.code, "still wanted in git" in refused.err) == (1, True)
+    assert call_cli(two, "revoke", "ada").code == 0
+    assert "tool-ada@example.com" in accounts.people
+    assert "more-ada@example.com" not in accounts.people
+    assert call_cli(two, "revoke", "ada").code == 1
+
+
+def test_a_persons_orphans_are_left_for_the_daemon(two: Repo, accounts: AccountService) -> None:
+    two.remove("hires/ada.yaml")
+    two.settings(interval="1d")
+    two.commit()
+    with Daemon(two):
+        asked = call_cli(two, "revoke", "ada")
+        assert asked.code == 0, asked.err
+        assert "ada/more" in asked.err
+        assert "ada/tool" in asked.err
+        eventually(lambda: len(accounts.people) == 2, 30)
+
+
+def test_no_removals_revokes_nothing_in_this_pass(two: Repo, accounts: AccountService) -> None:
+    two.settings(prune="revoke")
+    two.remove("hires/ada.yaml")
+    two.commit()
+    for arguments, env in (
+        (["--dry-run", "--no-removals"], {}),
+        (["--no-removals"], {}),
+        ([], {"RECONCILE_NO_REMOVALS": "1"}),
+    ):
+        done = call_cli(two, *arguments, "--output", "json", env=env)
+        assert done.code == 0
+        for access in ("tool", "more"):
+            left = done.grant("ada", access)
+            assert (left["status"], left["action"]) == ("orphaned", "none")
+            assert "--no-removals" in left["reason"]
+    assert len(accounts.people) == 4
+    assert call_cli(two).code == 0
+    assert len(accounts.people) == 2
+
+
+def test_orphans_are_told_by_the_detailed_exit_code_only(two: Repo, accounts: AccountService) -> None:
+    two.remove("hires/ada.yaml")
+    two.commit()
+    assert call_cli(two).code == 0
+    assert call_cli(two, "--dry-run", "--detailed-exitcode").code == 2
+    assert call_cli(two, "--detailed-exitcode").code == 2
+    assert call_cli(two, "status").code == 0
+
+
+def test_drift_that_is_left_to_a_person_is_an_error(two: Repo, accounts: AccountService) -> None:
+    two.settings(drift="report")
+    two.commit()
+    accounts.people.pop("tool-ada@example.com")
+    for arguments in (["--dry-run"], [], ["status"]):
+        done = call_cli(two, *arguments, "--output", "json")
+        assert done.code == 1, arguments
+        assert (done.grant("ada", "tool")["action"], done.grant("ada", "tool")["drifted"]) == ("none", True)
+        assert done.grant("ada", "more")["drifted"] is False
+    two.settings(drift="heal")
+    two.commit()
+    assert call_cli(two, "--dry-run", "--detailed-exitcode").code == 2
+    assert call_cli(two).code == 0
+
+
+RETRIES = {
+    "everybody's": ([], 0),
+    "a person's": (["ada"], 0),
+    "one": (["ada", "tool"], 0),
+    "a service's": (["--integration", "tool"], 0),
+    "nobody's": (["eve"], 1),
+    "no such entry": (["ada", "toool"], 1),
+    "no such service": (["--integration", "toool"], 1),
+}
+
+
+@pytest.mark.parametrize(("arguments", "code"), RETRIES.values(), ids=RETRIES)
+def test_a_retry_of_what_has_not_failed_is_no_error(two: Repo, arguments: list[str], code: int) -> None:
+    done = call_cli(two, "retry", *arguments)
+    assert done.code == code, done.err
+    assert ("nothing to start afresh" in done.out) is (code == 0)
+
+
+def test_a_retry_without_arguments_starts_every_failed_one_afresh(two: Repo, accounts: AccountService) -> None:
+    two.hire("cleo", "tool", "more")
+    two.commit()
+    accounts.fail_next(2, 500, method="POST")
+    assert call_cli(two).code == 1
+    asked = call_cli(two, "retry")
+    assert (asked.code, "cleo/more" in asked.out, "cleo/tool" in asked.out) == (0, True, True)
+    assert call_cli(two).code == 0
+    assert len(accounts.people) == 6
