@@ -2,25 +2,24 @@
 
 The models take what ChiefOnboarding takes and our own additions, and nothing else. What one file can decide alone is
 decided here; what needs the hire's values or the other manifests is for the repository. Requests are in
-`model.request`, the check in `model.exists`.
+`model.request`, the check in `model.exists`, the form in `model.form`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import date
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, StringConstraints, model_validator
 
-from reconciler.model.base import EMAIL, Duration, Identifier, Model, as_text
+from reconciler.model.base import EMAIL, Duration, Identifier, Model
 from reconciler.model.exists import Exists, Listing, Pending, Ready
+from reconciler.model.form import FormField, Item
 from reconciler.model.request import (
     SAFE_METHODS,
     Call,
     Condition,
     Headers,
-    Method,
     NonEmpty,
     Paged,
     Polling,
@@ -56,69 +55,6 @@ __all__ = [
     "Revoke",
     "is_address",
 ]
-
-
-def _dated(value: Any) -> Any:
-    return as_text(value) if isinstance(value, date) else value
-
-
-class Item(Model):
-    """One of a choice's fixed items. The `id` keeps its type in `data`; a hire's value is held against it as text."""
-
-    id: Annotated[bool | int | float | str, BeforeValidator(_dated)]
-    name: Text
-
-
-class FormField(Paged):
-    """What can differ from one access entry to the next. With `identity` it says which thing an entry is about."""
-
-    id: Identifier
-    name: Text = ""
-    description: Text = ""
-    type: Literal["choice", "multiple_choice", "input", "generate"]
-    identity: bool = False
-    items: list[Item] | None = None
-    options_source: Literal["fixed list", "fetch url"] | None = None
-    url: Annotated[NonEmpty | None, empty_is_none] = None
-    method: Method = "POST"
-    data_from: Text = ""
-    choice_value: NonEmpty = "id"
-    choice_name: NonEmpty = "name"
-
-    @model_validator(mode="before")
-    @classmethod
-    def _items_by_their_keys(cls, value: Any) -> Any:
-        """Items as `id` and `name`, whatever `choice_value` and `choice_name` call these."""
-        if not isinstance(value, dict) or not isinstance(value.get("items"), list):
-            return value
-        calls = {str(value.get("choice_value") or "id"): "id", str(value.get("choice_name") or "name"): "name"}
-        if len(calls) == 1:  # one key is both
-            return {**value, "items": [_both(item, *calls) for item in value["items"]]}
-        return {**value, "items": [_renamed(item, calls) for item in value["items"]]}
-
-    @model_validator(mode="after")
-    def _has_options(self) -> Self:
-        if self.type in ("choice", "multiple_choice") and not self.items and self.url is None:
-            raise ValueError(f"a {self.type} needs items, or a url to fetch them from")
-        return self
-
-    @property
-    def fetched(self) -> bool:
-        """Whether the options come from the service; fixed items win, as in ChiefOnboarding's builder."""
-        if self.type not in ("choice", "multiple_choice") or self.url is None:
-            return False
-        return self.options_source == "fetch url" or (self.options_source is None and not self.items)
-
-
-def _renamed(item: Any, calls: dict[str, str]) -> Any:
-    if not isinstance(item, dict):
-        return item
-    named = {key: item[name] for name, key in calls.items() if name in item}
-    return {**{key: value for key, value in item.items() if key not in calls and key not in named}, **named}
-
-
-def _both(item: Any, key: str) -> Any:
-    return {"id": item[key], "name": item[key]} if isinstance(item, dict) and key in item else item
 
 
 class InitialDataField(Model):

@@ -214,3 +214,15 @@ async def _invitations(machine: Machine, hires: list[str]) -> list[Invited | Unk
             assert ready is not None
             found.append(await result.checker.invitation(result.integrations["tool"], ready))
         return found
+
+
+def test_the_id_of_a_choice_keeps_its_type_in_data(machine, accounts, repo):
+    manifest = accounts.manifest(team=True)
+    manifest["form"] = [{"id": "TEAM", "type": "choice", "items": [{"id": 7, "name": "Seven"}]}]
+    manifest["execute"][0]["data"]["team"] = "{{TEAM}}"
+    repo.manifest("tool", manifest)
+    for value in ("7", {"name": "Seven"}):
+        repo.hire("ada", {"integration": "tool", "values": {"TEAM": value}})
+        repo.commit()
+        (created, *_) = row(machine.plan(), "ada", "tool").requests
+        assert created["body"]["team"] == 7

@@ -1,0 +1,76 @@
+"""A manifest's form: what can differ from one access entry to the next."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, model_validator
+
+from reconciler.model.base import Identifier, Model, as_text
+from reconciler.model.request import Method, NonEmpty, Paged, Text, empty_is_none
+
+__all__ = ["FormField", "Item"]
+
+
+def _dated(value: Any) -> Any:
+    return as_text(value) if isinstance(value, date) else value
+
+
+class Item(Model):
+    """One of a choice's fixed items. The `id` keeps its type in `data`; a hire's value is held against it as text."""
+
+    id: Annotated[bool | int | float | str, BeforeValidator(_dated)]
+    name: Text
+
+
+class FormField(Paged):
+    """What can differ from one access entry to the next. With `identity` it says which thing an entry is about."""
+
+    id: Identifier
+    name: Text = ""
+    description: Text = ""
+    type: Literal["choice", "multiple_choice", "input", "generate"]
+    identity: bool = False
+    items: list[Item] | None = None
+    options_source: Literal["fixed list", "fetch url"] | None = None
+    url: Annotated[NonEmpty | None, empty_is_none] = None
+    method: Method = "POST"
+    data_from: Text = ""
+    choice_value: NonEmpty = "id"
+    choice_name: NonEmpty = "name"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _items_by_their_keys(cls, value: Any) -> Any:
+        """Items as `id` and `name`, whatever `choice_value` and `choice_name` call these."""
+        if not isinstance(value, dict) or not isinstance(value.get("items"), list):
+            return value
+        calls = {str(value.get("choice_value") or "id"): "id", str(value.get("choice_name") or "name"): "name"}
+        if len(calls) == 1:  # one key is both
+            return {**value, "items": [_both(item, *calls) for item in value["items"]]}
+        return {**value, "items": [_renamed(item, calls) for item in value["items"]]}
+
+    @model_validator(mode="after")
+    def _has_options(self) -> Self:
+        if self.type in ("choice", "multiple_choice") and not self.items and self.url is None:
+            raise ValueError(f"a {self.type} needs items, or a url to fetch them from")
+        return self
+
+    @property
+    def fetched(self) -> bool:
+        """Whether the options come from the service; fixed items win, as in ChiefOnboarding's builder."""
+        if self.type not in ("choice", "multiple_choice") or self.url is None:
+            return False
+        return self.options_source == "fetch url" or (self.options_source is None and not self.items)
+
+
+def _renamed(item: Any, calls: dict[str, str]) -> Any:
+    if not isinstance(item, dict):
+        return item
+    named = {key: item[name] for name, key in calls.items() if name in item}
+    return {**{key: value for key, value in item.items() if key not in calls and key not in named}, **named}
+
+
+def _both(item: Any, key: str) -> Any:
+    return {"id": item[key], "name": item[key]} if isinstance(item, dict) and key in item else item
