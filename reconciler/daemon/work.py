@@ -21,6 +21,7 @@ from reconciler.daemon.pulse import Pulse, Troubles
 from reconciler.engine.claims import Claims, InHand
 from reconciler.engine.everybody import Listings
 from reconciler.engine.messages import messenger
+from reconciler.engine.news import Kind, Watch, outages
 from reconciler.engine.notify import Notifier
 from reconciler.engine.observed import Selection
 from reconciler.engine.passes import look, reconcile, recover
@@ -47,9 +48,6 @@ OnPass = Callable[[Report, timedelta, str], None]
 
 AT_A_TIME = 250
 """So many hires are in one pass at most, however many there are: what a pass has in memory is bounded."""
-
-ANSWERED = frozenset({Status.PRESENT, Status.MISSING, Status.UNCONFIRMED})
-"""What a grant is whose check was answered."""
 
 GRACE = 30.0
 """Seconds that attempts in flight get to finish after SIGTERM (docs/operations.md)."""
@@ -90,6 +88,7 @@ class Work:
         self._acting = acting
         self._pulse = pulse
         self._troubles = troubles
+        self._watches: dict[str, Watch] = {}
         self._on_pass = on_pass
         self._claims = Claims()
         self._running: set[asyncio.Task[None]] = set()
@@ -261,15 +260,9 @@ class Work:
             self._follow_up(report)
 
     def _tell_outages(self, report: Report) -> None:
-        """Say when no check of an integration is answered any more, and when one is again."""
-        for name in {row.integration for row in report.rows}:
-            rows = [row for row in report.rows if row.integration == name]
-            unknown = [row.reason for row in rows if row.status is Status.UNKNOWN]
-            if any(row.status in ANSWERED for row in rows):
-                if not unknown:
-                    self._troubles.tell(f"checks of {name}", None)
-            elif unknown:
-                self._troubles.tell(f"checks of {name}", unknown[0])
+        """Say when the checks of an integration begin to fail, and when they are answered again."""
+        for news in outages(self._watches, report.rows, self._clock.now()):
+            self._troubles.tell(f"checks of {news.integration}", news.reason if news.kind is Kind.OUTAGE else None)
 
     def _follow_up(self, report: Report) -> None:
         """Look at what waits for an entry that is there now: it may be another service's."""

@@ -23,7 +23,7 @@ from reconciler.ledger.entries import Event
 from reconciler.model.clock import stamp
 from reconciler.model.status import EventType, Status
 
-__all__ = ["AlertState", "Kind", "Message", "News", "alerts_of"]
+__all__ = ["AlertState", "Kind", "Message", "News", "Watch", "alerts_of", "outages"]
 
 IN_A_ROW = 3
 """So many checks that fail one after the other are an outage, and so is more than half of as many in one pass."""
@@ -183,7 +183,7 @@ def alerts_of(
     state = AlertState.read(before.written())
     rows = list(rows)
     news = [
-        *_outages(state, rows, now),
+        *outages(state.watches, rows, now),
         *_grown(state.failed, rows, Kind.FAILED, Status.FAILED, HELD_BACK),
         *_grown(state.blocked, rows, Kind.BLOCKED, Status.BLOCKED, HELD_BACK - {Status.FAILED}),
         *_happened(events),
@@ -192,15 +192,18 @@ def alerts_of(
     return ([Message(tuple(news))] if news else []), state
 
 
-def _outages(state: AlertState, rows: Iterable[Row], now: datetime) -> list[News]:
-    """Integrations whose checks begin to fail, and those whose checks are answered again."""
+def outages(watches: dict[str, Watch], rows: Iterable[Row], now: datetime) -> list[News]:
+    """Integrations whose checks begin to fail, and those whose checks are answered again.
+
+    The one rule of what an outage is, for alerts and for the daemon's log. `watches` is brought up to date.
+    """
     checked: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         if row.status in ANSWERED or row.status is Status.UNKNOWN:
             checked[row.integration].append(row)
     found = []
     for name, looked_at in sorted(checked.items()):
-        watch = state.watches.setdefault(name, Watch())
+        watch = watches.setdefault(name, Watch())
         unknown = [row for row in looked_at if row.status is Status.UNKNOWN]
         answered = len(looked_at) - len(unknown)
         watch.failing = 0 if answered else min(watch.failing + len(unknown), IN_A_ROW)

@@ -46,6 +46,23 @@ def test_an_outage_is_told_when_it_begins_and_when_it_is_over(tool: Repo, accoun
     asyncio.run(walk())
 
 
+def test_one_failed_check_alone_is_no_outage(tool: Repo, accounts: AccountService) -> None:
+    """The log judges as the alerts do."""
+    tool.remove("hires/bob.yaml")
+    tool.commit()
+
+    async def walk() -> None:
+        with structlog.testing.capture_logs() as lines:
+            async with running(tool) as now:
+                await until(lambda: len(accounts.people) == 1)
+                accounts.fail_next(1, 503, method="GET", prefix="/users")
+                before = len(now.passes)
+                await until(lambda: len(now.passes) > before + 2)
+        assert [line for line in lines if line.get("about") == "checks of tool"] == []
+
+    asyncio.run(walk())
+
+
 class Mailbox:
     """A mail server that keeps what it gets."""
 
