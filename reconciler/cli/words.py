@@ -318,7 +318,7 @@ def _refuse(planned: list[Planned], kind: str, keys: list[Key]) -> None:
 
 def _fault(planned: list[Planned], kind: str, key: Key) -> Exception | None:
     """Why what is asked cannot be done for a grant, or None."""
-    from reconciler.model.status import Action, Status
+    from reconciler.model.status import Status
 
     item = next((item for item in planned if item.grant.key == key), None)
     if item is None:
@@ -328,6 +328,6 @@ def _fault(planned: list[Planned], kind: str, key: Key) -> Exception | None:
         return Refused(f"{key} is still wanted in git: remove it there first")
     if kind == "run" and not item.wanted:
         return Refused(f"{key} is no longer wanted in git: {decision.status}")
-    if decision.action not in (Action.EXECUTE, Action.RETRY, Action.REVOKE) and decision.status is not Status.REVOKED:
+    if not decision.action.acts and decision.status is not Status.REVOKED:
         return Refused(f"{key} is {decision.status}: {decision.reason}")
     return None

@@ -22,7 +22,7 @@ from reconciler.ledger.entries import Attempt, Command, Event
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.clock import Clock, Stopped, stamp
 from reconciler.model.errors import Blocked, RequestFailed, SecretsError
-from reconciler.model.grant import Decision, Outcome, Phase, Record, Step
+from reconciler.model.grant import Decision, Kind, Outcome, Phase, Record, Step
 from reconciler.model.manifest import PHONE, Condition, Notification, Request, Revoke, is_address
 from reconciler.model.scope import Layer, Scope
 from reconciler.model.secret import Redactor
@@ -37,13 +37,14 @@ __all__ = ["Actor", "Job"]
 log = structlog.get_logger()
 
 UNAUTHORIZED = 401
+GONE = (404, 410)
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One attempt to make: `kind` is execute, heal, run or revoke; `resume` the request at which it continues."""
+    """One attempt to make."""
 
-    kind: str
+    kind: Kind
     integration: Integration
     prepared: Prepared
     record: Record
@@ -54,20 +55,26 @@ class Job:
     """Who asked for it, where somebody did."""
 
     @property
-    def revoking(self) -> bool:
-        """Whether it takes access away."""
-        return self.kind == "revoke"
-
-    @property
-    def requests(self) -> list[Request]:
+    def requests(self) -> tuple[Request, ...]:
         """The requests, in order."""
-        manifest = self.integration.manifest
-        return list(manifest.revoke) if self.revoking else list(manifest.execute)
+        return self.integration.requests(self.kind)
 
     @property
     def texts(self) -> tuple[str, ...]:
         """A digest of each request as the manifest writes it."""
-        return self.integration.revoke_texts if self.revoking else self.integration.texts
+        return self.integration.texts(self.kind)
+
+    @property
+    def continues(self) -> bool:
+        """Whether the attempt before it, of the same sort, is not settled."""
+        kind = self.record.kind
+        same = kind.takes_away == self.kind.takes_away and kind.updates == self.kind.updates
+        return self.record.phase in records.UNSETTLED and same
+
+    @property
+    def tells(self) -> bool:
+        """Whether notifications go out after it, and generated values are made for it."""
+        return not (self.kind.takes_away or self.kind.updates)
 
 
 @dataclass(slots=True)
@@ -119,16 +126,17 @@ class Actor:
         """Make one attempt and write down how it ended; the record says whether it succeeded."""
         now = self._clock.now()
         resume = job.decision.resume
-        again = job.record.phase in records.UNSETTLED and job.record.revoking == job.revoking
-        number = job.record.attempts + 1 if again and not job.decision.afresh and job.kind != "run" else 1
+        again = job.continues
+        number = job.record.attempts + 1 if again and not job.decision.afresh and job.kind is not Kind.RUN else 1
         record = records.begun(
             job.record,
             number=number,
             digest=job.prepared.digest,
             snapshot=job.prepared.snapshot,
             resumed=resume > 0,
-            revoking=job.revoking,
-            by_hand=job.kind == "run" or (again and job.record.by_hand),
+            wants=job.prepared.wants,
+            kind=job.kind,
+            by_hand=job.kind is Kind.RUN or (again and job.record.by_hand),
         )
         total = len(job.requests)
         opened = Attempt(
@@ -147,7 +155,7 @@ class Actor:
         )
         detail = f"attempt {number}" + (f", from request {resume + 1} of {total}" if resume else "")
         # Whoever continues must know the generated values before anything can have been made with them.
-        memory = Memory(generated=generated(job.integration.manifest.generated))
+        memory = Memory(generated=generated(job.integration.manifest.generated if job.tells else ()))
         kept = {} if resume else self._vault.remember(record.key, memory)
         run = _Run(job, record, opened, memory, kept, detail)
         try:
@@ -173,7 +181,7 @@ class Actor:
 
     async def _send_all(self, run: _Run, resume: int) -> None:
         requests = run.job.requests
-        if resume >= len(requests) and not run.job.revoking:
+        if resume >= len(requests) and run.job.tells:
             for name, value in self._notices(run).items():
                 self._ledger.put_sealed(name, value)
         for place, request in enumerate(requests[resume:], resume):
@@ -192,7 +200,7 @@ class Actor:
         memory.answered(step.index, answer.json())
         missing = self._store(run, request, answer)
         kept = self._vault.remember(run.attempt.key, memory)
-        if step.index == len(run.job.requests) - 1 and missing is None and not run.job.revoking:
+        if step.index == len(run.job.requests) - 1 and missing is None and run.job.tells:
             kept |= self._notices(run)
         now = self._clock.now()
         self._ledger.answered(run.attempt, step.index, Outcome.DONE, now, status_code=answer.status, kept=kept)
@@ -259,12 +267,19 @@ class Actor:
             self._answered(run, step, refused, "the service refused the token", answer.status)
             await connection.renewed()
             answer = await self._deliver(run, step, request, refused)
-        if (reason := failure(request, answer, wanted)) is not None:
+        reason = failure(request, answer, wanted)
+        if reason is not None and not self._withdrawn(run, step, answer):
             reason += run.job.integration.client.said(answer)
             # A success that is not the one that was wanted has taken effect all the same.
             self._answered(run, step, Outcome.UNMET if 200 <= answer.status < 300 else refused, reason, answer.status)
             raise _Failed(reason)
         return answer
+
+    def _withdrawn(self, run: _Run, step: Step, answer: Answer) -> bool:
+        """Whether an invitation that was to be taken back is not there any more."""
+        withdraw = run.job.integration.manifest.withdraw
+        takes_back = run.job.kind is Kind.WITHDRAW or (run.job.kind is Kind.REINVITE and step.index < len(withdraw))
+        return takes_back and answer.status in GONE
 
     async def _deliver(self, run: _Run, step: Step, request: Request, refused: Outcome) -> Answer:
         integration, scope = run.job.integration, self._scope(run)
@@ -333,13 +348,15 @@ class Actor:
     def _succeed(self, run: _Run) -> Record:
         self._begin(run)
         now, job = self._clock.now(), run.job
-        if job.revoking:
+        webhook = job.integration.manifest.exists is None
+        if job.kind.takes_away:
             new, lines = records.revoked(run.record, now)
+        elif job.kind.updates:
+            new, lines = records.updated(run.record, webhook=webhook, now=now)
         else:
-            webhook = job.integration.manifest.exists is None
-            new, lines = records.succeeded(run.record, webhook=webhook, heals=job.kind == "heal", now=now)
+            new, lines = records.succeeded(run.record, webhook=webhook, heals=job.kind is Kind.HEAL, now=now)
         kept: dict[str, bytes | None] = {run_name(new.key): None}
-        if job.revoking:
+        if job.kind.takes_away:
             kept |= self._vault.without_stored({new.key})
         self._ledger.settle(run.attempt, new, self._authored(lines), now=now, error=None, kept=kept)
         log.info("attempt.succeeded", **_named(run), attempt=new.attempts)

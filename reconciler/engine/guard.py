@@ -27,7 +27,6 @@ FEW = 5
 """So many changes are never too many."""
 
 HELD = "held"
-ACTS = (Action.EXECUTE, Action.RETRY, Action.REVOKE)
 
 
 def judge_changes(
@@ -89,7 +88,7 @@ def holds(
         if item.by_hand:
             continue  # one that a person asked for by name is no pass gone wrong; what it waited for, it still does
         seen.add(item.grant.key)
-        if item.decision.heals or (not item.wanted and item.decision.action in ACTS):
+        if item.decision.heals or (not item.wanted and item.decision.action.acts):
             taken.add(item)
         elif _makes(item):
             made.add(item)
@@ -108,7 +107,7 @@ def holds(
 def _makes(item: Planned) -> bool:
     """Whether an account is made that git asks for; a retry, and what a person started afresh, were let through."""
     asked_again = item.record is not None and item.record.fresh
-    return item.wanted and item.decision.action is Action.EXECUTE and not asked_again
+    return item.wanted and item.decision.action in (Action.EXECUTE, Action.UPDATE) and not asked_again
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,10 +137,10 @@ def hold_back(planned: Iterable[Planned], held: Mapping[str, str]) -> list[Plann
     for item in planned:
         reason = held.get(item.grant.integration)
         revoked_by_hand = item.by_hand and not item.wanted
-        if item.decision.action in ACTS and reason is not None and not revoked_by_hand:
+        if item.decision.action.acts and reason is not None and not revoked_by_hand:
             suspended = Decision(Status.SUSPENDED, Action.NONE, reason, guarded=True)
             found[item.grant.key] = replace(item, decision=suspended)
-        elif item.decision.action in ACTS and item.wanted and (why := _waits(item, found)) is not None:
+        elif item.decision.action.acts and item.wanted and (why := _waits(item, found)) is not None:
             found[item.grant.key] = replace(item, decision=Decision(Status.SCHEDULED, Action.WAIT, why))
         else:
             found[item.grant.key] = item

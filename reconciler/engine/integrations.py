@@ -14,13 +14,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import cached_property
-from typing import Any
+from typing import Any, assert_never
 
 from reconciler.engine.lacking import needed_names
 from reconciler.engine.sealing import Sealing
+from reconciler.engine.wanted import Means
 from reconciler.engine.world import World
 from reconciler.model.errors import Blocked, MissingVariable, SecretsError
-from reconciler.model.grant import Grant, Record
+from reconciler.model.grant import Grant, Kind, Record
 from reconciler.model.hire import NamedChoice
 from reconciler.model.manifest import Call, Manifest, Notification, Paged, Request
 from reconciler.model.scope import DEFERRED, HIRE_NAMES, LEDGER, Layer, Scope
@@ -73,10 +74,10 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A grant with everything that is needed to check it, and, where it is `whole`, to run it.
+    """A grant with everything that is needed to check it, and, where it has a `kind`, for an attempt of that kind.
 
     `snapshot` holds the hire's and the form's values that the manifest uses, `found_by` those of them that the check
-    asks with. Only a whole one has the
+    asks with. Only one with a kind has the
     `outlines` of its requests as a plan shows them, and the keyed `digest` of what would be sent.
     """
 
@@ -87,9 +88,14 @@ class Prepared:
     outlines: tuple[Mapping[str, str], ...] = ()
     found_by: Mapping[str, Any] = field(default_factory=dict, repr=False)
     check: Check | None = None
-    whole: bool = False
+    kind: Kind | None = None
     lenders: tuple[str, ...] = ()
     """The hire's entries whose `store_data` this one may use, the nearest first."""
+
+    @property
+    def wants(self) -> Mapping[str, Any]:
+        """What `where` asks for."""
+        return {} if self.check is None else self.check.compared.where
 
     def under(self, integration: Integration, email: str) -> Prepared:
         """The same account's check under another address. Raises Blocked like `Integration.prepare`."""
@@ -114,14 +120,43 @@ class Integration:
     connection: Connection | None = field(repr=False, default=None)
 
     @cached_property
-    def texts(self) -> tuple[str, ...]:
-        """A digest of each execute request as the manifest writes it."""
-        return tuple(_text(request) for request in self.manifest.execute)
+    def means(self) -> Means:
+        """What the manifest can do about an account."""
+        return Means.of(self.manifest)
+
+    def requests(self, kind: Kind) -> tuple[Request, ...]:
+        """The requests of an attempt of a kind, in order."""
+        manifest = self.manifest
+        match kind:
+            case Kind.EXECUTE | Kind.HEAL | Kind.RUN:
+                return tuple(manifest.execute)
+            case Kind.UPDATE | Kind.MEND:
+                return tuple(manifest.updates)
+            case Kind.REINVITE:
+                return (*manifest.withdraw, *manifest.execute)
+            case Kind.REVOKE:
+                return tuple(manifest.revoke)
+            case Kind.WITHDRAW:
+                return tuple(manifest.withdraw)
+            case _:
+                assert_never(kind)
+
+    def texts(self, kind: Kind) -> tuple[str, ...]:
+        """A digest of each request of an attempt of a kind, as the manifest writes it."""
+        known = self._texts.get(kind)
+        if known is None:
+            known = self._texts[kind] = tuple(_text(request) for request in self.requests(kind))
+        return known
 
     @cached_property
-    def revoke_texts(self) -> tuple[str, ...]:
-        """A digest of each revoke request as the manifest writes it."""
-        return tuple(_text(request) for request in self.manifest.revoke)
+    def _texts(self) -> dict[Kind, tuple[str, ...]]:
+        return {}
+
+    @cached_property
+    def sent_with(self) -> frozenset[str]:
+        """The form's and the hire's names that `execute` and `update` use: the account is made with their values."""
+        parts = self.manifest.model_dump(include={"execute", "update", "headers"})
+        return _roots(parts) - frozenset(self.manifest.identity)
 
     @cached_property
     def deferred(self) -> frozenset[str]:
@@ -166,8 +201,10 @@ class Integration:
         known = {"redirect_url"} if self.connection is None or self.connection.fetches else {"oauth", "redirect_url"}
         return Scope((*own, *layers), (self.deferred - known) | lent, saved=saved(stored))
 
-    def prepare(self, grant: Grant, stored: Mapping[str, Any], *, whole: bool, lending: Lending = NOTHING) -> Prepared:
-        """Make a grant ready to be checked and, where it is to be `whole`, to be executed.
+    def prepare(
+        self, grant: Grant, stored: Mapping[str, Any], *, kind: Kind | None, lending: Lending = NOTHING
+    ) -> Prepared:
+        """Make a grant ready to be checked and, with a `kind`, for an attempt of that kind.
 
         An account that is there needs only its check: what its requests would be is rendered where they may be sent,
         and that every variable has a value is seen to in any case. Raises Blocked with what is missing: initial data,
@@ -179,7 +216,7 @@ class Integration:
             for name in self.needed:
                 scope.look_up(name)
             check = self.check(scope)
-            digest = self._whole(grant, scope, lending.names | stored.keys()) if whole else None
+            digest = None if kind is None else self._whole(grant, scope, lending.names | stored.keys(), kind)
         except MissingVariable as error:
             if why := grant.absent.get(error.name):
                 raise Blocked(f"{error}: {why}") from error
@@ -190,10 +227,10 @@ class Integration:
             scope=scope,
             snapshot=snapshot,
             digest=digest,
-            outlines=tuple(outline(call, scope) for call in self.manifest.execute) if whole else (),
+            outlines=() if kind is None else tuple(outline(call, scope) for call in self.requests(kind)),
             found_by={name: snapshot[name] for name in self.asked_with & snapshot.keys()},
             check=check,
-            whole=whole,
+            kind=kind,
             lenders=lending.entries,
         )
 
@@ -220,10 +257,17 @@ class Integration:
         compared = exists.model_copy(update={"where": {}}) if orphan else exists
         return Check(wire, wanted, Compared.of(compared, scope))
 
-    def _whole(self, grant: Grant, scope: Scope, stored: Iterable[str]) -> str | None:
-        """See that everything that a grant would send can be rendered, and digest it."""
-        for call in self.manifest.execute:
+    def _whole(self, grant: Grant, scope: Scope, stored: Iterable[str], kind: Kind) -> str | None:
+        """See that everything that an attempt would send can be rendered, and digest it.
+
+        What takes an invitation back does not count: whether there is one may be another answer at the retry.
+        """
+        if kind.updates:
+            scope = replace(scope, deferred=scope.deferred - frozenset(self.manifest.generated))
+        for call in self.requests(kind):
             self._renders(call, scope)
+        if kind.updates:
+            return self.digest(grant, self.requests(kind), stored)
         for notification in self.manifest.post_execute_notification:
             for text in notification.texts:
                 render_text(text, scope)
@@ -310,7 +354,9 @@ class Integration:
             keep=record.keep,
         )
 
-    def prepare_orphan(self, record: Record, stored: Mapping[str, Any], lenders: tuple[str, ...] = ()) -> Prepared:
+    def prepare_orphan(
+        self, record: Record, stored: Mapping[str, Any], *, kind: Kind, lenders: tuple[str, ...] = ()
+    ) -> Prepared:
         """Make an orphan ready to be checked and revoked. Raises Blocked like `prepare`."""
         grant = self.orphan(record)
         if self.fault is not None:
@@ -319,16 +365,17 @@ class Integration:
         if self.manifest.exists is not None:
             scope = replace(scope, deferred=scope.deferred | frozenset(self.manifest.exists.store_data))
         check = self.check(scope, orphan=True)
-        for call in self.manifest.revoke:
+        requests = self.requests(kind)
+        for call in requests:
             self._renders(call, scope)
         return Prepared(
             grant=grant,
             scope=scope,
             snapshot=record.values,
-            digest=self.digest(grant, self.manifest.revoke, stored),
-            outlines=tuple(outline(call, scope) for call in self.manifest.revoke),
+            digest=self.digest(grant, requests, stored),
+            outlines=tuple(outline(call, scope) for call in requests),
             check=check,
-            whole=True,
+            kind=kind,
             lenders=lenders,
         )
 

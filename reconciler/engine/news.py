@@ -33,7 +33,7 @@ QUIET = timedelta(minutes=10)
 SHOWN = 20
 """So many grants are named; the rest are counted."""
 
-ANSWERED = frozenset({Status.PRESENT, Status.MISSING, Status.UNCONFIRMED})
+ANSWERED = frozenset({Status.PRESENT, Status.DIFFERS, Status.MISSING, Status.UNCONFIRMED})
 """The statuses that a check was answered for; of the others it cannot be told whether one was made."""
 
 HELD_BACK = frozenset({Status.SUSPENDED, Status.SCHEDULED, Status.INVALID, Status.BLOCKED, Status.FAILED})

@@ -10,6 +10,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from reconciler.engine.claims import InHand
@@ -17,13 +18,14 @@ from reconciler.engine.everybody import ENOUGH, Listings
 from reconciler.engine.integrations import Integration, Lending, Prepared
 from reconciler.engine.memory import stored_for
 from reconciler.engine.observe import Checker, Misfit
-from reconciler.engine.plan import TAKEN_BY_HAND, Policy, differences, judge, judge_orphan, standing
+from reconciler.engine.plan import TAKEN_BY_HAND, Policy, judge, judge_orphan, standing
 from reconciler.engine.together import together
 from reconciler.engine.twins import Twins
+from reconciler.engine.wanted import changed_values
 from reconciler.model.errors import Blocked, MissingVariable, Problem
-from reconciler.model.grant import Decision, Grant, Key, Phase, Record
+from reconciler.model.grant import Decision, Differences, Grant, Key, Kind, Phase, Record
 from reconciler.model.status import Action, Status
-from reconciler.model.verdict import Missing, NoCheck, Present, Unknown, Verdict
+from reconciler.model.verdict import Invited, Missing, NoCheck, Present, Unknown, Verdict
 from reconciler.repository.desired import Desired
 
 __all__ = ["Planned", "Selection", "Walk", "Watched", "listed_grants", "unwatched"]
@@ -79,8 +81,9 @@ class Planned:
     verdict: Verdict | None = None
     prepared: Prepared | None = field(default=None, repr=False)
     wanted: bool = True
-    kind: str = "execute"
+    kind: Kind = Kind.EXECUTE
     by_hand: bool = False
+    invitation: Invited | None = None
     as_it_is: bool = False
     """Whether what the ledger remembers is left alone, but for how it is shown."""
 
@@ -91,8 +94,9 @@ class Planned:
 
     @property
     def seen(self) -> Mapping[str, Any]:
-        """What the check's `store_data` saved."""
-        return self.verdict.stored if isinstance(self.verdict, Present | Missing) else {}
+        """What the `store_data` of the check and of the open invitations saved."""
+        seen = self.verdict.stored if isinstance(self.verdict, Present | Missing) else {}
+        return {**seen, **self.invitation.stored} if self.invitation is not None else seen
 
 
 NOTHING_TO_EXECUTE = "the manifest has nothing to execute"
@@ -237,8 +241,9 @@ class Walk:
             integration.ready(grant)
             resolved = await self._checker.token(integration) or await self._checker.resolved(integration, grant)
             if isinstance(resolved, Unknown):
-                return Planned(grant, record, judge(record, resolved, self._policy, texts=integration.texts), resolved)
-            prepared = integration.prepare(resolved, stored, whole=record is None or record.may_run, lending=lending)
+                return Planned(grant, record, self._unanswered(integration, record, resolved), resolved)
+            kind = _prepared_for(record)
+            prepared = integration.prepare(resolved, stored, kind=kind, lending=lending)
         except Misfit as error:
             invalid = Decision(Status.INVALID, Action.NONE, str(error))
             return Planned(grant, record, invalid, as_it_is=record is not None)
@@ -247,35 +252,65 @@ class Walk:
         except Blocked as error:
             return Planned(grant, record, Decision(Status.BLOCKED, Action.NONE, str(error)))
         planned = await self._plan_prepared(integration, grant, prepared, record)
-        if planned.decision.action not in (Action.EXECUTE, Action.RETRY) or prepared.whole:
+        if not planned.decision.action.provides or planned.kind is prepared.kind:
             return planned
         try:
-            return replace(planned, prepared=integration.prepare(resolved, stored, whole=True, lending=lending))
+            whole = integration.prepare(resolved, stored, kind=planned.kind, lending=lending)
+            return replace(planned, prepared=whole)
         except Blocked as error:
             return Planned(grant, record, Decision(Status.BLOCKED, Action.NONE, str(error)))
 
     async def _plan_prepared(
         self, integration: Integration, grant: Grant, prepared: Prepared, record: Record | None
     ) -> Planned:
-        verdict = await self._checker.check(integration, prepared, record)
-        changes: tuple[str, ...] = ()
+        verdict, invitation = await self._asked(
+            integration, prepared, await self._checker.check(integration, prepared, record)
+        )
+        changes: Differences = {}
         if record is not None and record.settled:
             found = prepared.found_by if isinstance(verdict, Present) and verdict.under is None else {}
-            changes = differences({**record.snapshot, **found}, prepared.snapshot)
-        decision = judge(
-            record, verdict, self._policy, digest=prepared.digest, changes=changes, texts=integration.texts
+            now = {name: prepared.snapshot[name] for name in self._sent(integration, prepared)}
+            changes = changed_values({**record.snapshot, **found}, now)
+        decide = partial(
+            judge,
+            record,
+            policy=self._policy,
+            digest=prepared.digest,
+            changes=changes,
+            texts=_texts(integration, record),
+            means=integration.means,
+            invitation=invitation,
         )
+        decision = decide(verdict=verdict)
         if decision.resume and integration.checks_store and isinstance(verdict, Present) and not verdict.stored:
             # A listing saw it, and a listing saves nothing: what the requests to come may use, the check itself gives.
             verdict = await self._checker.check_alone(integration, prepared)
-            decision = judge(record, verdict, self._policy, digest=prepared.digest, texts=integration.texts)
-        kind = "heal" if decision.heals else "execute"
+            decision = decide(verdict=verdict)
         by_hand = self._by_hand.get(grant.key) == "run"
         if by_hand:
-            decision, kind = Decision(Status.MISSING, Action.EXECUTE, "run by hand", afresh=True), "run"
+            decision = Decision(Status.MISSING, Action.EXECUTE, "run by hand", afresh=True)
         if decision.action is Action.EXECUTE and integration.only_watches:
             decision = replace(decision, action=Action.NONE, reason=f"{decision.reason}; {NOTHING_TO_EXECUTE}")
-        return Planned(grant, record, decision, verdict, prepared, kind=kind, by_hand=by_hand)
+        kind = Kind.RUN if by_hand else _kind(decision, record)
+        return Planned(grant, record, decision, verdict, prepared, kind=kind, by_hand=by_hand, invitation=invitation)
+
+    async def _asked(
+        self, integration: Integration, prepared: Prepared, verdict: Verdict
+    ) -> tuple[Verdict, Invited | None]:
+        """The verdict with the open invitation of somebody who is not there, where there is one."""
+        if not isinstance(verdict, Missing):
+            return verdict, None
+        invitation = await self._checker.invitation(integration, prepared)
+        return (invitation, None) if isinstance(invitation, Unknown) else (verdict, invitation)
+
+    def _unanswered(self, integration: Integration, record: Record | None, unknown: Unknown) -> Decision:
+        """The decision where the service could not be asked."""
+        return judge(record, unknown, self._policy, texts=_texts(integration, record), means=integration.means)
+
+    @staticmethod
+    def _sent(integration: Integration, prepared: Prepared) -> Iterable[str]:
+        """The names whose values an account is made with, or found by."""
+        return prepared.snapshot.keys() & (integration.sent_with | prepared.found_by.keys())
 
     def _lending(self, key: Key, service: str, needs: Iterable[str], needed: Mapping[str, Planned] = {}) -> Lending:
         """What the entries of the same service that an entry needs, directly or not, let it know."""
@@ -291,7 +326,7 @@ class Walk:
             if other.service != service:
                 continue
             entries[entry] = None
-            if planned is not None and planned.decision.action in (Action.EXECUTE, Action.RETRY):
+            if planned is not None and planned.decision.action.provides:
                 manifest = planned.grant.manifest
                 names |= {name for call in (manifest.execute if manifest else ()) for name in call.store_data}
         return Lending(tuple(entries), frozenset(names))
@@ -321,7 +356,7 @@ class Walk:
         decision = found.decision
         if decision.status in (Status.PRESENT, Status.DONE):
             return None
-        provides = decision.action in (Action.EXECUTE, Action.RETRY)
+        provides = decision.action.provides
         if provides and self._selection.covers(found.grant.key, found.grant.integration):
             return None
         return f"needs {need}, which is {decision.status}: {decision.reason}"
@@ -371,14 +406,16 @@ class Walk:
                 raise Blocked(lacking.reason)
             lending = self._lending(record.key, record.service, record.needs)
             stored = self._stored_of(record.key, record.service, lending)
-            prepared = integration.prepare_orphan(record, stored, lending.entries)
+            kind = record.kind if record.revoking else Kind.REVOKE
+            prepared = integration.prepare_orphan(record, stored, kind=kind, lenders=lending.entries)
         except Blocked as error:
             decision = Decision(Status.ORPHANED, Action.NONE, f"no longer in git; {error}")
             return Planned(bare, record, decision, wanted=False)
         has_check = integration.manifest.exists is not None
         verdict = await self._checker.check_alone(integration, prepared) if has_check else NoCheck()
+        verdict, invitation = await self._asked(integration, prepared, verdict)
         # Only where something could be taken away does it matter whose else it is.
-        at_stake = record.revoking or not isinstance(verdict, Missing | Unknown)
+        at_stake = record.revoking or invitation is not None or not isinstance(verdict, Missing | Unknown)
         twin = await self._twins.of(integration, prepared.grant) if at_stake else None
         by_hand = self._by_hand.get(record.key) == "revoke"
         decision = judge_orphan(
@@ -390,9 +427,27 @@ class Walk:
             twin=None if twin is None else str(twin),
             slip=await self._slip(record.key.hire) if at_stake else None,
             digest=prepared.digest,
-            texts=integration.revoke_texts,
+            means=integration.means,
+            invitation=invitation,
+            texts=integration.texts(kind),
         )
-        return Planned(prepared.grant, record, decision, verdict, prepared, False, "revoke", by_hand)
+        wanted_kind = Kind.WITHDRAW if decision.withdraws else Kind.REVOKE
+        if decision.action in (Action.REVOKE, Action.RETRY) and wanted_kind is not kind:
+            try:
+                prepared = integration.prepare_orphan(record, stored, kind=wanted_kind, lenders=lending.entries)
+            except Blocked as error:
+                decision = Decision(Status.ORPHANED, Action.NONE, f"no longer in git; {error}")
+        return Planned(
+            prepared.grant,
+            record,
+            decision,
+            verdict,
+            prepared,
+            wanted=False,
+            kind=wanted_kind,
+            by_hand=by_hand,
+            invitation=invitation,
+        )
 
     def _held(self, record: Record) -> str | None:
         """Why a grant whose file cannot be read is held where it is, or None."""
@@ -418,6 +473,29 @@ class Walk:
             except Blocked:
                 continue
         return None
+
+
+def _prepared_for(record: Record | None) -> Kind | None:
+    """For which kind of attempt a grant is made ready before it is checked; None where only the check may be sent."""
+    if record is None or (record.may_run and not record.kind.updates):
+        return Kind.EXECUTE
+    return Kind.UPDATE if record.may_run else None
+
+
+def _texts(integration: Integration, record: Record | None) -> tuple[str, ...]:
+    """The digests of the requests of the attempt that is open."""
+    return integration.texts(record.kind if record is not None and not record.revoking else Kind.EXECUTE)
+
+
+def _kind(decision: Decision, record: Record | None) -> Kind:
+    """The kind of the attempt that a decision leads to."""
+    if decision.action is Action.UPDATE:
+        return Kind.MEND if decision.heals else Kind.UPDATE
+    if decision.action is Action.RETRY and record is not None and (record.kind.updates or decision.resume):
+        return record.kind if record.kind is not Kind.RUN else Kind.EXECUTE
+    if decision.withdraws:
+        return Kind.REINVITE
+    return Kind.HEAL if decision.heals else Kind.EXECUTE
 
 
 def _without(error: MissingVariable, lending: Lending) -> Decision:

@@ -157,7 +157,7 @@ def _without_tokens(item: Integration, fault: str) -> Integration:
 
 def _locked(item: Planned, fault: str) -> Planned:
     """A grant for which something was to be done, and nothing can be: an attempt keeps sealed what it has to know."""
-    if item.decision.action not in guard.ACTS:
+    if not item.decision.action.acts:
         return item
     return replace(item, decision=Decision(Status.BLOCKED, Action.NONE, fault))
 
@@ -175,6 +175,7 @@ def _record_of(item: Planned, result: Look) -> tuple[Record, list[Event]]:
         snapshot=item.prepared.snapshot if item.prepared else None,
         found_by=item.prepared.found_by if item.prepared else None,
         revision=result.desired.revision,
+        wants=item.prepared.wants if item.prepared else None,
         wanted=item.wanted,
     )
 
@@ -182,15 +183,16 @@ def _record_of(item: Planned, result: Look) -> tuple[Record, list[Event]]:
 def _row(item: Planned, record: Record, result: Look) -> Row:
     integration = result.integrations.get(item.grant.integration)
     form = () if integration is None else [field.id for field in integration.manifest.form]
-    asks = partial(_asks, item, result) if record.action in guard.ACTS and item.prepared is not None else tuple
+    asks = partial(_asks, item, result) if record.action.acts and item.prepared is not None else tuple
     return Row.of(record, grant=item.grant, guarded=item.decision.guarded, form=form, asks=asks)
 
 
 def _asks(item: Planned, result: Look) -> tuple[Mapping[str, Any], ...]:
     """What a plan would send for a grant, from the request on at which it would begin."""
-    prepared, manifest = item.prepared, result.integrations[item.grant.integration].manifest
+    prepared, integration = item.prepared, result.integrations[item.grant.integration]
     assert prepared is not None
-    calls = list(zip(prepared.outlines, manifest.execute if item.wanted else manifest.revoke, strict=False))
+    manifest = integration.manifest
+    calls = list(zip(prepared.outlines, integration.requests(item.kind), strict=False))
     bodies = ((outline, shown_body(call, prepared.scope, manifest)) for outline, call in calls[item.decision.resume :])
     return tuple({**outline, "body": result.checker.redactor.redact_all(body)} for outline, body in bodies)
 

@@ -11,20 +11,19 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
-from typing import Any, assert_never
+from typing import assert_never
 from zoneinfo import ZoneInfo
 
-from reconciler.model.base import as_text
+from reconciler.engine.wanted import NO_MEANS, Means, found, invited, paused, shown, webhook
 from reconciler.model.clock import stamp
-from reconciler.model.grant import Decision, Grant, Key, Outcome, Phase, Record, Step
+from reconciler.model.grant import Decision, Differences, Grant, Kind, Outcome, Phase, Record, Step
 from reconciler.model.settings import DEFAULT, Settings, Suspension
 from reconciler.model.status import Action, Status
-from reconciler.model.verdict import Missing, NoCheck, Present, Unknown, Verdict
+from reconciler.model.verdict import Account, Invited, Missing, NoCheck, Present, Unknown, Verdict
 
-__all__ = ["TAKEN_BY_HAND", "Policy", "Progress", "differences", "judge", "judge_orphan", "progress", "standing"]
+__all__ = ["TAKEN_BY_HAND", "Policy", "Progress", "judge", "judge_orphan", "progress", "standing"]
 
-HEAL_PAUSE = timedelta(hours=24)
-"""A loss within this time of a healing is an admin's deliberate deletion, and is not fought (docs/design/states.md)."""
+NOTHING_CHANGED: Differences = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,24 +122,6 @@ def progress(steps: Iterable[Step], texts: tuple[str, ...], first: frozenset[Out
     return Progress(done, len(texts), any(step.may_have_effect for step in ordered), same)
 
 
-def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, ...]:
-    """Which values differ from what the account was made with, as `TEAM_ID 1 → 2`.
-
-    Names known on one side only are not compared, for it is the manifest that changed then.
-    """
-    return tuple(
-        f"{name} {_show(then[name])} → {_show(now[name])}"
-        for name in sorted(then.keys() & now.keys())
-        if _show(then[name]) != _show(now[name])
-    )
-
-
-def _show(value: Any) -> str:
-    if isinstance(value, list):
-        return ",".join(_show(item) for item in value)
-    return "nothing" if value is None else str(as_text(value))
-
-
 def standing(
     grant: Grant, record: Record | None, policy: Policy, *, waits: str | None = None, blocked: str | None = None
 ) -> Decision | None:
@@ -171,37 +152,47 @@ def judge(
     policy: Policy,
     *,
     digest: str | None = None,
-    changes: tuple[str, ...] = (),
+    changes: Differences = NOTHING_CHANGED,
     texts: tuple[str, ...] = (),
+    means: Means = NO_MEANS,
+    invitation: Invited | None = None,
 ) -> Decision:
     """The decision for a grant that was checked, or that has no check.
 
     `digest` is the keyed digest of what would be sent now, `changes` what differs from the account's own values,
-    `texts` the digests of the manifest's requests.
+    `texts` the digests of the requests of the attempt that is open, or of a first one. `means` says what the manifest
+    can do about an account, `invitation` is the open one of somebody who is not there.
     """
     if record is None or record.phase in (Phase.NEW, Phase.REVOKED):
-        return _untried(verdict)
-    if record.revoking:
-        return _wanted_again(record, verdict)
+        return _untried(verdict, policy, means, invitation)
+    if record.revoking and record.phase in (Phase.RETRYING, Phase.FAILED):
+        return _wanted_again(record, verdict, policy, means)
     if isinstance(verdict, Present) and verdict.under is not None:
         ways = f"rename it there, or `reconcile run {' '.join(record.key)}`"
         return Decision(Status.BLOCKED, Action.NONE, f"the account is under {verdict.under}: {ways}")
     match record.phase:
-        case Phase.CONFIRMED:
-            return _confirmed(record, verdict, policy, changes)
-        case Phase.EXECUTED | Phase.DONE:
-            return _executed(record, verdict, changes)
+        case Phase.CONFIRMED | Phase.EXECUTED | Phase.DONE:
+            return _settled(record, verdict, policy, changes, means, invitation)
+        case Phase.RETRYING | Phase.FAILED if record.kind.updates:
+            return _unsettled_update(record, verdict, policy, digest=digest, changes=changes, texts=texts, means=means)
         case Phase.RETRYING | Phase.FAILED:
-            return _unsettled(record, verdict, policy, digest, texts)
+            decision = _unsettled(record, verdict, policy, digest, texts)
+            if decision.status is Status.PRESENT:  # the attempt had taken no effect
+                other = _untried(verdict, policy, means, None)
+                return decision if other.status is Status.PRESENT else other
+            withdraws = invitation is not None and means.withdraws and isinstance(verdict, Missing)
+            return replace(decision, withdraws=withdraws and decision.action in (Action.EXECUTE, Action.RETRY))
         case _:
             assert_never(record.phase)
 
 
-def _untried(verdict: Verdict) -> Decision:
+def _untried(verdict: Verdict, policy: Policy, means: Means, invitation: Invited | None) -> Decision:
     match verdict:
         case Present():
-            return Decision(Status.PRESENT, Action.NONE, "exists check: found", afresh=True)
+            return found(None, verdict, NOTHING_CHANGED, means, heal=policy.heal, now=policy.now)
         case Missing():
+            if (open_one := invited(None, invitation, NOTHING_CHANGED, means, now=policy.now)) is not None:
+                return open_one
             return Decision(Status.MISSING, Action.EXECUTE, "exists check: not found", afresh=True)
         case NoCheck():
             return Decision(Status.MISSING, Action.EXECUTE, "no exists check: runs once", afresh=True)
@@ -222,61 +213,107 @@ def _last_seen(record: Record) -> str:
     return before[0] if before else ""
 
 
-def _wanted_again(record: Record, verdict: Verdict) -> Decision:
+def _wanted_again(record: Record, verdict: Verdict, policy: Policy, means: Means) -> Decision:
     """An entry that is back while its revocation is not settled: as it stands, or a new grant where it is gone."""
     match verdict:
-        case Present() if any(step.may_have_effect for step in record.steps):
+        case Present(account=Account.ACTIVE) if any(step.may_have_effect for step in record.steps):
             again = f"`reconcile run {' '.join(record.key)}` provisions all of it again"
             return Decision(Status.PRESENT, Action.NONE, f"exists check: found, though partly revoked; {again}")
         case NoCheck() if record.executed_at is not None:
             return Decision(Status.DONE, Action.NONE, "it ran")
         case _:
-            return _untried(verdict)
+            return _untried(verdict, policy, means, None)
 
 
-def _changed(changes: tuple[str, ...], key: Key) -> str:
-    return f"changed since: {', '.join(changes)}; `reconcile run {' '.join(key)}` sends it again"
-
-
-def _confirmed(record: Record, verdict: Verdict, policy: Policy, changes: tuple[str, ...]) -> Decision:
+def _settled(
+    record: Record,
+    verdict: Verdict,
+    policy: Policy,
+    changes: Differences,
+    means: Means,
+    invitation: Invited | None,
+) -> Decision:
+    """A grant that was executed without error, or confirmed."""
     match verdict:
         case Present():
-            reason = _changed(changes, record.key) if changes else "exists check: found"
-            return Decision(Status.PRESENT, Action.NONE, reason, changed=bool(changes))
+            return found(record, verdict, changes, means, heal=policy.heal, now=policy.now)
         case NoCheck():
-            reason = _changed(changes, record.key) if changes else "it ran"
-            return Decision(Status.DONE, Action.NONE, reason, changed=bool(changes))
+            return webhook(record, changes, means)
         case Unknown(why):
             return Decision(Status.UNKNOWN, Action.NONE, f"{why}{_last_seen(record)}")
         case Missing():
-            also = f"; changed since: {', '.join(changes)}" if changes else ""
-            if not policy.heal:
-                return Decision(Status.MISSING, Action.NONE, f"drift: the account was there and is gone{also}")
-            if record.healed_at is not None and policy.now - record.healed_at < HEAL_PAUSE:
-                ago = _span(policy.now - record.healed_at)
-                return Decision(Status.MISSING, Action.NONE, f"drift, healed {ago} ago: gone again, left to a person")
-            reason = f"drift: the account was there and is gone{also}"
-            return Decision(Status.MISSING, Action.EXECUTE, reason, heals=True, afresh=True)
+            decision = invited(record, invitation, changes, means, now=policy.now)
+            return decision if decision is not None else _lost(record, policy, changes)
         case _:
             assert_never(verdict)
 
 
-def _executed(record: Record, verdict: Verdict, changes: tuple[str, ...]) -> Decision:
+def _lost(record: Record, policy: Policy, changes: Differences) -> Decision:
+    """The account was there and is gone: drift."""
+    reason = "drift: the account was there and is gone"
+    if changes:
+        reason = f"{reason}; changed since: {shown(changes)}"
+    if not policy.heal:
+        return Decision(Status.MISSING, Action.NONE, reason)
+    if (ago := paused(record, policy.now)) is not None:
+        return Decision(Status.MISSING, Action.NONE, f"drift, healed {ago} ago: gone again, left to a person")
+    return Decision(Status.MISSING, Action.EXECUTE, reason, heals=True, afresh=True)
+
+
+def _unsettled_update(
+    record: Record,
+    verdict: Verdict,
+    policy: Policy,
+    *,
+    digest: str | None,
+    changes: Differences,
+    texts: tuple[str, ...],
+    means: Means,
+) -> Decision:
+    """An update that failed: once or twice. It continues after the account's change, where that was done."""
+    far = progress(record.steps, texts, NEITHER)
+    resent = digest is not None and record.digest is not None and digest != record.digest
+    afresh = record.fresh or resent
+    waiting = record.phase is Phase.RETRYING
+    due = afresh or (waiting and policy.due(record))
+    error = record.last_error or "the attempt failed"
+    left = Decision(Status.RETRYING if waiting else Status.FAILED, Action.WAIT if waiting else Action.NONE, error)
+    settled = replace(record, phase=Phase.CONFIRMED, as_wanted_at=None, updated_at=None)
     match verdict:
-        case Present():
-            reason = _changed(changes, record.key) if changes else "exists check: found"
-            return Decision(Status.PRESENT, Action.NONE, reason, changed=bool(changes))
-        case Unknown(why):
-            return Decision(Status.UNKNOWN, Action.NONE, why)
-        case NoCheck():
-            reason = _changed(changes, record.key) if changes else "it ran"
-            return Decision(Status.DONE, Action.NONE, reason, changed=bool(changes))
+        case Unknown(reason):
+            return replace(left, reason=f"{'due; ' if due else ''}exists check failed: {reason}; {error}")
         case Missing():
-            if changes and record.phase is Phase.EXECUTED:
-                return Decision(Status.MISSING, Action.EXECUTE, f"changed: {', '.join(changes)}", afresh=True)
-            return Decision(Status.UNCONFIRMED, Action.NONE, "executed; the exists check does not see it yet")
+            return _lost(record, policy, changes)
+        case Present():
+            now = found(settled, verdict, changes, means, heal=policy.heal, now=policy.now)
+        case NoCheck():
+            now = webhook(settled, changes, means)
         case _:
             assert_never(verdict)
+    blind = not means.compares and far.effect  # nothing but what was sent says how the account is
+    if now.status in (Status.PRESENT, Status.DONE) and not blind:
+        return now
+    if not due:
+        return replace(left, reason=f"{far}; {error}", differs=now.differs, changed=now.changed)
+    if not means.updates:
+        return now
+    half = 0 < far.done < far.total and far.same and _account_changed(record.steps)
+    return Decision(
+        Status.RETRYING,
+        Action.RETRY,
+        f"{far}; {now.reason}",
+        resume=far.done if half else 0,
+        afresh=afresh,
+        heals=record.kind is Kind.MEND,
+        differs=now.differs,
+        changed=now.changed,
+    )
+
+
+def _account_changed(steps: Iterable[Step]) -> bool:
+    """Whether the first request that changes anything was answered with success."""
+    changing = [step for step in sorted(steps, key=lambda step: step.index) if step.mutates]
+    return bool(changing) and changing[0].outcome is Outcome.DONE
 
 
 def _unsettled(
@@ -331,6 +368,8 @@ def judge_orphan(
     by_hand: bool = False,
     twin: str | None = None,
     slip: str | None = None,
+    means: Means = NO_MEANS,
+    invitation: Invited | None = None,
     digest: str | None = None,
     texts: tuple[str, ...] = (),
 ) -> Decision:
@@ -339,25 +378,46 @@ def judge_orphan(
     `twin` is a grant still wanted for which this is the same account, `slip` an error in the hire's files, which may be
     why it is no longer wanted; `can_revoke` says that the manifest has `revoke`, `by_hand` that a person asks for it:
     then an invitation that may be open, and what has no check, are revoked too, or taken for revoked where there is
-    nothing to send. `texts` are the digests of its revoke requests.
+    nothing to send. `invitation` is an open one of somebody who is not there. `texts` are the digests of the requests
+    that take it away.
     """
     spared = _spared(record, policy, slip, by_hand=by_hand)
     left = Decision(Status.ORPHANED, Action.NONE, "")
     if record.phase is Phase.REVOKED:
         return Decision(Status.REVOKED, Action.NONE, record.reason)
+    off = isinstance(verdict, Present) and verdict.account is Account.INACTIVE
+    if off:  # a switched-off account is gone, and so is whatever a revocation of ours left of it
+        verdict = Missing()
+    open_one = invitation is not None or (isinstance(verdict, Present) and verdict.account is Account.INVITED)
     if twin is not None:
         return replace(left, reason=f"no longer in git; it is the same account as {twin}, which is")
     if record.revoking and record.phase in (Phase.RETRYING, Phase.FAILED):
         if not can_revoke:
             return GONE if isinstance(verdict, Missing) else _irrevocable(left)
         asked = replace(record, fresh=True) if by_hand else record
-        return _wait_spared(_unsettled_revocation(asked, verdict, policy, digest, texts), spared)
+        there = open_one and record.kind is Kind.WITHDRAW
+        decision = _unsettled_revocation(asked, verdict, policy, digest=digest, texts=texts, there=there)
+        return _wait_spared(replace(decision, withdraws=record.kind is Kind.WITHDRAW), spared)
+    if open_one and not isinstance(verdict, Unknown):
+        return _invited_orphan(left, spared, means, asked=by_hand, prune=policy.prunes(record.integration))
     unconfirmed = record.confirmed_at is None or record.phase is Phase.EXECUTED
-    if isinstance(verdict, Missing) and not unconfirmed:
+    if isinstance(verdict, Missing) and (off or not unconfirmed):
         return GONE
     if spared is not None and not isinstance(verdict, Unknown):
         return replace(left, reason=f"no longer in git; {spared}")
     return _unwanted(verdict, left, can_revoke=can_revoke, asked=by_hand, prune=policy.prunes(record.integration))
+
+
+def _invited_orphan(left: Decision, spared: str | None, means: Means, *, asked: bool, prune: bool) -> Decision:
+    """The decision for an orphan that is only invited: its invitation is taken back, where that can be done."""
+    reason = "no longer in git; an invitation is open"
+    if spared is not None:
+        return replace(left, reason=f"{reason}; {spared}")
+    if not means.withdraws:
+        return replace(left, reason=f"{reason}, and the manifest has no withdraw")
+    if not (prune or asked):
+        return replace(left, reason=f"{reason}; prune: report")
+    return replace(left, action=Action.REVOKE, reason=reason, withdraws=True)
 
 
 def _unwanted(verdict: Verdict, left: Decision, *, can_revoke: bool, asked: bool, prune: bool) -> Decision:
@@ -403,10 +463,13 @@ def _irrevocable(left: Decision) -> Decision:
 
 
 def _unsettled_revocation(
-    record: Record, verdict: Verdict, policy: Policy, digest: str | None, texts: tuple[str, ...]
+    record: Record, verdict: Verdict, policy: Policy, *, digest: str | None, texts: tuple[str, ...], there: bool
 ) -> Decision:
-    """A revocation that failed: once or twice. Its first change counts as done where the account is gone since."""
-    gone = isinstance(verdict, Missing)
+    """A revocation that failed: once or twice. Its first change counts as done where the account is gone since.
+
+    `there` says that the invitation that is to be taken back is still open.
+    """
+    gone = isinstance(verdict, Missing) and not there
     far = progress(record.steps, texts, TAKEN if gone else NEITHER)
     afresh = record.fresh or (digest is not None and record.digest is not None and digest != record.digest)
     waiting = record.phase is Phase.RETRYING
@@ -421,8 +484,3 @@ def _unsettled_revocation(
     if not due:
         return held
     return Decision(Status.RETRYING, Action.RETRY, error, resume=far.done if half and far.same else 0, afresh=afresh)
-
-
-def _span(span: timedelta) -> str:
-    minutes = int(span.total_seconds() // 60)
-    return f"{minutes // 60} h" if minutes >= 60 else f"{minutes} min"

@@ -13,7 +13,7 @@ from typing import Any
 
 from reconciler.engine.plan import progress
 from reconciler.ledger.entries import Event
-from reconciler.model.grant import Decision, Grant, Outcome, Phase, Record, Step
+from reconciler.model.grant import Decision, Grant, Kind, Outcome, Phase, Record, Step
 from reconciler.model.status import Action, EventType, Status
 from reconciler.model.verdict import Missing, NoCheck, Present, Unknown, Verdict
 
@@ -28,11 +28,31 @@ __all__ = [
     "remembered",
     "revoked",
     "succeeded",
+    "updated",
 ]
 
 UNSETTLED = (Phase.RETRYING, Phase.FAILED)
 
 Told = list[tuple[EventType, str]]
+
+SETTLED: Mapping[str, Any] = {
+    "kind": Kind.EXECUTE,
+    "attempted": {},
+    "run": None,
+    "retry_at": None,
+    "fresh": False,
+    "by_hand": False,
+}
+"""What a record has of an attempt once none is open."""
+
+NOT_AS_WANTED: Mapping[str, Any] = {
+    "as_wanted_at": None,
+    "updated_at": None,
+    "wants": {},
+    "accepted": {},
+    "differs": {},
+}
+"""What a record has of an account that was not yet found as git wants it."""
 
 
 def first(grant: Grant, revision: str | None) -> Record:
@@ -74,11 +94,13 @@ def checked(
     snapshot: Mapping[str, Any] | None = None,
     found_by: Mapping[str, Any] | None = None,
     revision: str | None = None,
+    wants: Mapping[str, Any] | None = None,
     wanted: bool = True,
 ) -> tuple[Record, list[Event]]:
     """The record after a look at the grant. `verdict` is None where no check was made; `wanted` is False for an orphan.
 
-    `snapshot` is the hire's and the form's values as they are now, `found_by` those of them that the check asks with.
+    `snapshot` is the hire's and the form's values as they are now, `found_by` those of them that the check asks with,
+    `wants` what `where` asks for.
     """
     told = _turns(record, decision, wanted=wanted)
     new = _back_again(record, verdict, now) if wanted else record
@@ -94,6 +116,7 @@ def checked(
         "action": decision.action,
         "reason": decision.reason,
         "changed": decision.changed,
+        "differs": {name: list(pair) for name, pair in decision.differs.items()},
         "guarded": decision.guarded,
         "orphaned_at": None if wanted else record.orphaned_at or now,
     }
@@ -104,8 +127,12 @@ def checked(
     match verdict:
         case _ if decision.status is Status.REVOKED and record.phase is not Phase.REVOKED:
             turned |= _taken_away(new, verdict, decision, now, told)
-        case Present(under=None) if wanted and decision.status is Status.PRESENT:
-            turned |= _found(new, grant, snapshot or {}, found_by or {}, now, told)
+        case Present() | Missing() if wanted and decision.status is Status.UNCONFIRMED:
+            turned |= _invited(new, grant, snapshot or {}, now, told)
+        case Present(under=None) if wanted and decision.status in (Status.PRESENT, Status.DIFFERS):
+            turned |= _found(new, grant, decision, snapshot=snapshot or {}, found_by=found_by or {}, now=now, told=told)
+            if decision.status is Status.PRESENT:
+                turned |= _as_wanted(new, decision, wants or {}, now)
         case Present() if not wanted:
             turned |= _still_there(new, now, told)
         case Present():
@@ -131,6 +158,8 @@ def _turns(record: Record, decision: Decision, *, wanted: bool) -> Told:
         told.append((EventType.BLOCKED, decision.reason) if blocked else (EventType.UNBLOCKED, f"{decision.status}"))
     if not wanted and record.orphaned_at is None:
         told.append((EventType.ORPHANED, decision.reason))
+    if decision.status is Status.DIFFERS and (record.status is not Status.DIFFERS or record.reason != decision.reason):
+        told.append((EventType.DIFFERED, decision.reason))
     return told
 
 
@@ -141,7 +170,17 @@ def _back_again(record: Record, verdict: Verdict | None, now: datetime) -> Recor
     """
     if not (record.phase is Phase.REVOKED or record.revoking) or isinstance(verdict, Unknown | None):
         return record
-    settled = replace(record, revoking=False, run=None, retry_at=None, attempts=0, last_error=None, fresh=False)
+    settled = replace(
+        record,
+        kind=Kind.EXECUTE,
+        run=None,
+        retry_at=None,
+        attempts=0,
+        last_error=None,
+        fresh=False,
+        invitations=0,
+        **NOT_AS_WANTED,
+    )
     if record.revoking and isinstance(verdict, Present):
         return replace(settled, phase=Phase.CONFIRMED, confirmed_at=record.confirmed_at or now)
     if record.revoking and isinstance(verdict, NoCheck) and record.executed_at is not None:
@@ -152,6 +191,8 @@ def _back_again(record: Record, verdict: Verdict | None, now: datetime) -> Recor
 def _found(
     record: Record,
     grant: Grant,
+    decision: Decision,
+    *,
     snapshot: Mapping[str, Any],
     found_by: Mapping[str, Any],
     now: datetime,
@@ -163,14 +204,18 @@ def _found(
         case Phase.CONFIRMED:
             if record.lost:
                 told.append((EventType.CONFIRMED, "found again"))
+            elif record.unseen and decision.status is Status.PRESENT:
+                told.append((EventType.CONFIRMED, "found as git wants it"))
         case Phase.EXECUTED | Phase.DONE:
             told.append((EventType.CONFIRMED, "exists check: found"))
             turned = {"confirmed_at": now}
+        case Phase.RETRYING | Phase.FAILED if record.kind.updates:
+            told.append((EventType.CONFIRMED, "found as git wants it"))
+            has, turned = snapshot or has, dict(SETTLED)
         case _:
             told.append((EventType.ADOPTED, "exists check: found"))
             has = snapshot or has
-            turned = {"confirmed_at": now, "attempted": {}, "run": None, "retry_at": None}
-            turned |= {"fresh": False, "by_hand": False}
+            turned = {"confirmed_at": now, **SETTLED}
     return {
         "phase": Phase.CONFIRMED,
         "checked_at": now,
@@ -178,7 +223,36 @@ def _found(
         "last_error": None,
         "lost": False,
         "snapshot": {**has, **found_by},
+        "invitations": 0,
         **turned,
+    }
+
+
+def _as_wanted(record: Record, decision: Decision, wants: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+    """What changes with an account that nothing differs of, or whose difference a person accepted."""
+    if decision.accepted:
+        return {"fresh": False}
+    turned: dict[str, Any] = {"wants": dict(wants), "accepted": {}, "fresh": False}
+    return {**turned, "as_wanted_at": now} if record.as_wanted_at is None else turned
+
+
+def _invited(record: Record, grant: Grant, snapshot: Mapping[str, Any], now: datetime, told: Told) -> dict[str, Any]:
+    """What changes with somebody who is only invited: by us, or, seen for the first time, by somebody else."""
+    if record.phase is Phase.EXECUTED and record.executed_at is not None:
+        return {"checked_at": now, "last_error": None}
+    told.append((EventType.ADOPTED, "an invitation is open"))
+    return {
+        "phase": Phase.EXECUTED,
+        "checked_at": now,
+        "executed_at": now,
+        "confirmed_at": None,
+        "email": grant.email,
+        "last_error": None,
+        "lost": False,
+        "snapshot": snapshot or record.snapshot,
+        "invitations": max(1, record.invitations),
+        **NOT_AS_WANTED,
+        **SETTLED,
     }
 
 
@@ -199,11 +273,12 @@ def _taken_away(
     return {
         "phase": Phase.REVOKED,
         "checked_at": now if isinstance(verdict, Missing) else record.checked_at,
-        "revoking": False,
+        "kind": Kind.EXECUTE,
         "run": None,
         "retry_at": None,
         "last_error": None,
         "fresh": False,
+        **NOT_AS_WANTED,
     }
 
 
@@ -231,8 +306,9 @@ def begun(
     number: int,
     digest: str | None,
     snapshot: Mapping[str, Any],
+    wants: Mapping[str, Any],
     resumed: bool,
-    revoking: bool,
+    kind: Kind,
     by_hand: bool,
 ) -> Record:
     """The record once an attempt is about to start; a run that is not continued forgets the one before.
@@ -243,11 +319,12 @@ def begun(
         record,
         attempts=number,
         digest=digest,
-        snapshot=snapshot if revoking else record.snapshot,
-        attempted={} if revoking else snapshot,
+        snapshot=snapshot if kind.takes_away else record.snapshot,
+        attempted={} if kind.takes_away else snapshot,
+        wants=record.wants if kind.takes_away else dict(wants),
         run=record.run if resumed else None,
         fresh=False,
-        revoking=revoking,
+        kind=kind,
         by_hand=by_hand,
         retry_at=None,
     )
@@ -262,20 +339,49 @@ def succeeded(record: Record, *, webhook: bool, heals: bool, now: datetime) -> t
         action=Action.NONE,
         reason="it ran" if webhook else "executed; the exists check does not see it yet",
         changed=False,
+        differs={},
         email=str(record.attempted.get("email", record.email)),
         snapshot=record.attempted or record.snapshot,
-        attempted={},
         executed_at=now,
         healed_at=now if heals else record.healed_at,
         lost=False,
         last_error=None,
-        retry_at=None,
-        by_hand=False,
-        run=None,
+        as_wanted_at=None,
+        updated_at=None,
+        accepted={},
+        invitations=record.invitations + 1,
+        **SETTLED,
     )
-    told: Told = [(EventType.EXECUTED, f"attempt {record.attempts}")]
+    told: Told = [(EventType.WITHDRAWN, "before another invitation")] if record.kind is Kind.REINVITE else []
+    told.append((EventType.EXECUTED, f"attempt {record.attempts}"))
     if heals:
         told.append((EventType.HEALED, "drift was provisioned again"))
+    return new, [_line(new, event, detail, now) for event, detail in told]
+
+
+def updated(record: Record, *, webhook: bool, now: datetime) -> tuple[Record, list[Event]]:
+    """The record after an update whose requests all succeeded; the check has not seen it yet."""
+    heals = record.kind is Kind.MEND
+    new = replace(
+        record,
+        phase=Phase.DONE if webhook else Phase.CONFIRMED,
+        status=Status.DONE if webhook else Status.DIFFERS,
+        action=Action.NONE,
+        reason="it ran" if webhook else "updated; the check does not see it yet",
+        changed=False,
+        differs={} if webhook else record.differs,
+        snapshot={**record.snapshot, **record.attempted},
+        updated_at=None if webhook else now,
+        as_wanted_at=None,
+        healed_at=now if heals else record.healed_at,
+        lost=False,
+        last_error=None,
+        accepted={},
+        **SETTLED,
+    )
+    told: Told = [(EventType.UPDATED, f"attempt {record.attempts}")]
+    if heals:
+        told.append((EventType.HEALED, "drift was updated"))
     return new, [_line(new, event, detail, now) for event, detail in told]
 
 
@@ -287,12 +393,16 @@ def revoked(record: Record, now: datetime) -> tuple[Record, list[Event]]:
         status=Status.REVOKED,
         action=Action.NONE,
         reason="revoked",
-        revoking=False,
+        kind=Kind.EXECUTE,
         last_error=None,
         retry_at=None,
         run=None,
+        **NOT_AS_WANTED,
     )
-    return new, [_line(new, EventType.REVOKED, f"attempt {record.attempts}", now)]
+    told: Told = [(EventType.REVOKED, f"attempt {record.attempts}")]
+    if record.kind is Kind.WITHDRAW:
+        told.insert(0, (EventType.WITHDRAWN, "the open invitation"))
+    return new, [_line(new, event, detail, now) for event, detail in told]
 
 
 def failed(

@@ -15,7 +15,7 @@ from reconciler.engine.plan import Policy
 from reconciler.ledger.entries import Attempt, Event
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.writer import LedgerWriter
-from reconciler.model.grant import Key, Record
+from reconciler.model.grant import Key, Kind, Record
 from reconciler.model.settings import Settings
 
 __all__ = ["as_settled", "recover"]
@@ -55,8 +55,10 @@ def _cut_off(record: Record, attempt: Attempt, policy: Policy) -> tuple[Record, 
     if records.complete(record.steps, attempt.total):
         if record.revoking:
             return records.revoked(record, attempt.alive_at)
+        if record.kind.updates:
+            return records.updated(record, webhook=False, now=attempt.alive_at)
         # Whether it is a webhook's the ledger does not know: the next pass, which has the manifest, says `done` of it.
-        return records.succeeded(record, webhook=False, heals=attempt.kind == "heal", now=attempt.alive_at)
+        return records.succeeded(record, webhook=False, heals=record.kind is Kind.HEAL, now=attempt.alive_at)
     error = "interrupted: the program ended in mid-attempt"
     return records.failed(
         record, error, now=policy.now, at=attempt.alive_at, retry_delay=policy.retry_delay, interrupted=True

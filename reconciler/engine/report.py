@@ -11,7 +11,7 @@ from typing import Any
 from reconciler.engine.freshness import Stale
 from reconciler.model.clock import stamp
 from reconciler.model.errors import Problem, Severity
-from reconciler.model.grant import Grant, Record
+from reconciler.model.grant import Differences, Grant, Record
 from reconciler.model.scope import LEDGER
 from reconciler.model.status import FAULTS, Action, Status
 from reconciler.repository.signatures import VOUCH, Untrusted
@@ -42,6 +42,9 @@ class Row:
     revision: str | None = None
     name: str = ""
     values: Mapping[str, Any] = field(default_factory=dict)
+    differs: Differences = field(default_factory=dict)
+    unseen: bool = False
+    """Whether it was updated and the check does not see it yet."""
     asks: Callable[[], tuple[Mapping[str, Any], ...]] = field(default=tuple, repr=False, compare=False)
     """Makes `requests`, which few rows are asked for."""
 
@@ -49,6 +52,11 @@ class Row:
     def requests(self) -> tuple[Mapping[str, Any], ...]:
         """What would be sent: method, URL and body of each request."""
         return self.asks()
+
+    @property
+    def waits_for_person(self) -> bool:
+        """Whether it is not as git wants it, and only a person can do something about that."""
+        return self.status is Status.DIFFERS and self.action is Action.NONE and not self.unseen
 
     @classmethod
     def of(
@@ -89,6 +97,8 @@ class Row:
             revision=record.revision,
             name=person or _name(record, grant),
             values=values,
+            differs={name: (there, wanted) for name, (there, wanted) in record.differs.items()},
+            unseen=record.unseen,
             asks=asks,
         )
 
@@ -108,7 +118,7 @@ class Row:
             "last_error": self.last_error,
             "source": self.source,
             "values": dict(self.values),
-            "differs": {},
+            "differs": {name: list(pair) for name, pair in self.differs.items()},
             "granted_in": None,
             "author": None,
             "approved_by": [],
@@ -173,18 +183,18 @@ class Report:
     @property
     def pending(self) -> list[Row]:
         """The grants for which something is to be done now."""
-        return [row for row in self.rows if row.action in (Action.EXECUTE, Action.RETRY, Action.REVOKE)]
+        return [row for row in self.rows if row.action.acts]
 
     @property
     def unfinished(self) -> bool:
         """Whether something is to be done now, or somebody has access that git no longer wants."""
-        return bool(self.pending) or any(row.status is Status.ORPHANED for row in self.rows)
+        return bool(self.pending) or any(row.status in (Status.ORPHANED, Status.DIFFERS) for row in self.rows)
 
     @property
     def wrong(self) -> bool:
         """Whether the exit code is 1 (docs/commands.md, "Exit codes")."""
         broken = any(problem.severity is Severity.ERROR for problem in self.problems)
-        faults = any(row.status in FAULTS or row.guarded or row.drifted for row in self.rows)
+        faults = any(row.status in FAULTS or row.guarded or row.drifted or row.waits_for_person for row in self.rows)
         return bool(self.failures) or broken or faults
 
     def as_json(self, shown: Iterable[Row] | None = None) -> dict[str, Any]:

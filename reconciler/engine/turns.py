@@ -20,12 +20,13 @@ from reconciler.engine.observe import Checker
 from reconciler.engine.observed import Planned
 from reconciler.engine.report import Report
 from reconciler.engine.together import together
+from reconciler.engine.wanted import found
 from reconciler.engine.words import Waiting, told
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.clock import Stopped
 from reconciler.model.grant import Decision, Key, Record
 from reconciler.model.status import Action, Status
-from reconciler.model.verdict import Missing, Present
+from reconciler.model.verdict import Account, Missing, Present
 
 __all__ = ["Turns", "acts"]
 
@@ -34,7 +35,7 @@ Looked = Mapping[Key, tuple[Planned, Record]]
 
 def acts(item: Planned) -> bool:
     """Whether a plan does something about a grant now."""
-    return item.prepared is not None and item.decision.action in (Action.EXECUTE, Action.RETRY, Action.REVOKE)
+    return item.prepared is not None and item.decision.action.acts
 
 
 @dataclass(slots=True)
@@ -115,21 +116,25 @@ class Turns:
         return await self._confirmed(integration, prepared, new)
 
     async def _confirmed(self, integration: Integration, prepared: Prepared, record: Record) -> Record:
-        """The record once the check was asked again: what was executed is `present` if it is seen."""
+        """The record once the check was asked again: what was executed or updated is `present` if it is seen so."""
         if integration.manifest.exists is None:
             return record
         verdict = await self.checker.check_alone(integration, prepared)
         if not isinstance(verdict, Present):
             return record
-        seen = Decision(Status.PRESENT, Action.NONE, "executed; exists check: found")
+        now, did = self.actor.now(), "updated" if record.unseen else "executed"
+        seen = found(record, verdict, {}, integration.means, heal=True, now=now)
+        if seen.status is Status.PRESENT:
+            seen = replace(seen, reason=f"{did}; {seen.reason}")
         confirmed, lines = records.checked(
             record,
             prepared.grant,
             seen,
             verdict,
-            now=self.actor.now(),
+            now=now,
             snapshot=prepared.snapshot,
             found_by=prepared.found_by,
+            wants=prepared.wants,
         )
         self.ledger.save([confirmed], [replace(line, author=self.author) for line in lines])
         return confirmed
@@ -145,7 +150,7 @@ class Turns:
     async def _gone(self, key: Key, integration: Integration, prepared: Prepared, record: Record) -> Record | None:
         """The record of an orphan that is no longer there, by a check of this moment; None where it is."""
         verdict = await self.checker.check_alone(integration, prepared)
-        if not isinstance(verdict, Missing):
+        if not (isinstance(verdict, Missing) or (isinstance(verdict, Present) and verdict.account is Account.INACTIVE)):
             return None
         decision = Decision(Status.REVOKED, Action.NONE, "no longer in git; found gone")
         now = self.actor.now()

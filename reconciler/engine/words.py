@@ -15,10 +15,10 @@ from reconciler.engine.memory import run_name
 from reconciler.ledger.entries import Command, Event
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.failpoints import Failpoint
-from reconciler.model.grant import Key, Phase, Record
+from reconciler.model.grant import Key, Kind, Phase, Record
 from reconciler.model.status import Action, EventType, Status
 
-__all__ = ["ByHand", "Waiting", "hear", "matching", "requested", "told", "waiting"]
+__all__ = ["ByHand", "Waiting", "hear", "matching", "may_retry", "requested", "told", "waiting"]
 
 UNSETTLED = (Phase.RETRYING, Phase.FAILED)
 
@@ -59,7 +59,7 @@ def hear(ledger: LedgerWriter, commands: Iterable[Command], now: datetime) -> By
         kept: dict[str, None] = {}
         match command.kind:
             case "retry":
-                records = [replace(record, fresh=True) for record in records if record.phase in UNSETTLED]
+                records = [replace(record, fresh=True) for record in records if may_retry(record)]
                 lines = [_line(record, EventType.RETRY_REQUESTED, command, now) for record in records]
             case "accept":
                 records = [_accepted(record, now) for record in records]
@@ -100,8 +100,18 @@ def requested(kind: str, key: Key, now: datetime, by: str) -> list[Event]:
     return [Event(now, key, "", EventType.RUN_REQUESTED, f"by {by}")] if kind == "run" else []
 
 
+def may_retry(record: Record) -> bool:
+    """Whether `retry` means something to a grant: it failed, or was updated or invited to no avail."""
+    return record.phase in UNSETTLED or record.unseen or record.status is Status.FAILED
+
+
 def _accepted(record: Record, now: datetime) -> Record:
-    """A person vouches that the grant is complete: confirmed from here on, and checked like any other."""
+    """A person vouches that the grant is complete: confirmed from here on, and checked like any other.
+
+    Values that differ count as sent; what else differs is accepted as it is until either side changes.
+    """
+    sent = {name: pair[1] for name, pair in record.differs.items()} if record.changed else {}
+    differs = {} if record.changed else record.differs
     checked = record.checked_at is not None  # what was never checked is a webhook, as far as the ledger knows
     return replace(
         record,
@@ -109,14 +119,18 @@ def _accepted(record: Record, now: datetime) -> Record:
         status=Status.PRESENT if checked else Status.DONE,
         action=Action.NONE,
         reason="accepted by hand",
-        snapshot=record.values,
+        snapshot={**record.values, **sent},
+        accepted=differs,
+        wants={**record.wants, **{path: pair[1] for path, pair in differs.items()}},
+        differs={},
+        changed=False,
         attempted={},
         confirmed_at=record.confirmed_at or now,
         retry_at=None,
         last_error=None,
         fresh=False,
         lost=False,
-        revoking=False,
+        kind=Kind.EXECUTE,
         by_hand=False,
         run=None,
     )

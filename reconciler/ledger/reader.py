@@ -146,7 +146,7 @@ class LedgerReader:
         since = sa.exists().where(
             attempts.c.hire == table.c.hire,
             attempts.c.access == table.c.access,
-            attempts.c.kind == "revoke",
+            attempts.c.kind.in_(("revoke", "withdraw")),
             attempts.c.id > attempt,
         )
         query = (
@@ -171,12 +171,14 @@ class LedgerReader:
     def changes_since(self, attempt: int) -> dict[str, set[Key]]:
         """The grants of each integration that were healed or revoked after that attempt."""
         table = schema.attempts
-        return self._by_integration(table, table.c.kind.in_(("heal", "revoke")), table.c.id > attempt)
+        return self._by_integration(
+            table, table.c.kind.in_(("heal", "mend", "revoke", "withdraw")), table.c.id > attempt
+        )
 
     def made_since(self, attempt: int) -> dict[str, set[Key]]:
         """The grants of each integration that were made or updated after that attempt, their retries not counted."""
         table = schema.attempts
-        first = table.c.kind.in_(("execute", "update")), table.c.number == 1
+        first = table.c.kind.in_(("execute", "reinvite", "update")), table.c.number == 1
         return self._by_integration(table, *first, table.c.id > attempt)
 
     def _by_integration(self, table: sa.Table, *where: sa.ColumnElement[bool]) -> dict[str, set[Key]]:

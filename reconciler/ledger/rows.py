@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from reconciler.ledger.entries import Attempt, Command, Event, Sent
-from reconciler.model.grant import Key, Outcome, Phase, Record, Step
+from reconciler.model.grant import Key, Kind, Outcome, Phase, Record, Step
 from reconciler.model.status import Action, EventType, Status
 
 __all__ = [
@@ -41,6 +41,7 @@ def record_of(row: sa.RowMapping, steps: tuple[Step, ...]) -> Record:
     """A grant's record."""
     values = {name: row[name] for name in _RECORD_FIELDS}
     values["phase"] = Phase(row["phase"])
+    values["kind"] = Kind(row["kind"])
     values["status"] = Status(row["status"])
     values["action"] = Action(row["action"])
     values["needs"] = tuple(row["needs"])

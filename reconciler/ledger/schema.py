@@ -29,7 +29,7 @@ from sqlalchemy import (
 
 __all__ = ["HEAD", "Moment", "attempts", "commands", "events", "grants", "meta", "metadata", "requests", "sealed"]
 
-HEAD = "0003"
+HEAD = "0004"
 """The newest migration. A ledger that has it needs no alembic, which takes a quarter of a second to import."""
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -83,12 +83,18 @@ grants = Table(
     Column("orphaned_at", Moment),
     Column("lost", Boolean, nullable=False),
     Column("fresh", Boolean, nullable=False),
-    Column("revoking", Boolean, nullable=False),
     Column("by_hand", Boolean, nullable=False),
     Column("guarded", Boolean, nullable=False),
     Column("keep", Boolean, nullable=False, server_default=false()),
     Column("run", BigInteger),
     Column("revision", Text),
+    Column("kind", Text, nullable=False, server_default="execute"),
+    Column("as_wanted_at", Moment),
+    Column("updated_at", Moment),
+    Column("wants", JSON, nullable=False, server_default="{}"),
+    Column("differs", JSON, nullable=False, server_default="{}"),
+    Column("accepted", JSON, nullable=False, server_default="{}"),
+    Column("invitations", Integer, nullable=False, server_default="0"),
     Index("grants_due", "retry_at"),
     Index("grants_address", text("lower(email)")),
     Index("grants_integration", "integration", "phase"),

@@ -16,7 +16,10 @@ from reconciler.model.manifest import Manifest
 from reconciler.model.scope import Layer
 from reconciler.model.status import Action, Status
 
-__all__ = ["Decision", "Grant", "Hold", "Key", "Outcome", "Phase", "Record", "Step"]
+__all__ = ["Decision", "Differences", "Grant", "Hold", "Key", "Kind", "Outcome", "Phase", "Record", "Step"]
+
+Differences = Mapping[str, tuple[Any, Any]]
+"""A path in the account's record, or a value's name → what stands there and what git wants."""
 
 
 class Key(NamedTuple):
@@ -76,6 +79,33 @@ class Phase(StrEnum):
     REVOKED = "revoked"
 
 
+class Kind(StrEnum):
+    """What an attempt is for."""
+
+    EXECUTE = "execute"
+    HEAL = "heal"
+    RUN = "run"
+    """Somebody asked for it by hand."""
+    UPDATE = "update"
+    MEND = "mend"
+    """An update of what somebody changed at the service."""
+    REINVITE = "reinvite"
+    """The open invitation is withdrawn, and another one sent."""
+    REVOKE = "revoke"
+    WITHDRAW = "withdraw"
+    """An orphan's open invitation is taken back."""
+
+    @property
+    def updates(self) -> bool:
+        """Whether it makes an account that is there as git wants it."""
+        return self in (Kind.UPDATE, Kind.MEND)
+
+    @property
+    def takes_away(self) -> bool:
+        """Whether it takes access away."""
+        return self in (Kind.REVOKE, Kind.WITHDRAW)
+
+
 class Outcome(StrEnum):
     """What became of one request of an attempt."""
 
@@ -111,11 +141,10 @@ class Record:
     """What the ledger remembers of a grant.
 
     `attempts` counts since it last started afresh. `digest` is the keyed digest of what the last attempt would send.
-    `snapshot` holds the variables of the hire and the form as they were when it was last executed or confirmed,
-    `attempted` as they were at the attempt that is under way or failed. `steps` are those of an unsettled run.
-    `revoking` tells that `attempts`, `retry_at` and `steps` belong to a revocation, `by_hand` that they belong to a run
-    that a person asked for. `fresh` asks for a fresh start. `guarded` tells that the guard holds it, `keep` that
-    its last known entry said so.
+    `snapshot` holds the variables of the hire and the form as they were when it was last executed, updated or
+    confirmed, `attempted` as they were at the attempt that is under way or failed. `steps` are those of an unsettled
+    run. `kind` says what `attempts`, `retry_at` and `steps` belong to, `by_hand` that a person asked for it. `fresh`
+    asks for a fresh start. `guarded` tells that the guard holds it, `keep` that it is never revoked on its own.
     """
 
     key: Key
@@ -143,13 +172,34 @@ class Record:
     orphaned_at: datetime | None = None
     lost: bool = False
     fresh: bool = False
-    revoking: bool = False
+    kind: Kind = Kind.EXECUTE
     by_hand: bool = False
     guarded: bool = False
     keep: bool = False
     run: int | None = None
     steps: tuple[Step, ...] = ()
     revision: str | None = None
+    as_wanted_at: datetime | None = None
+    """Since when the check finds the account as git wants it; kept when it no longer does, for that is drift."""
+    updated_at: datetime | None = None
+    wants: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """What `where` asked for when the account was last found so, updated or accepted."""
+    differs: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """What of the account is not as git wants it: path or name → [there, wanted]."""
+    accepted: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """What of that a person accepted as it is."""
+    invitations: int = 0
+    """How many were sent since the account was last there."""
+
+    @property
+    def revoking(self) -> bool:
+        """Whether the attempt under way, or the last one, takes access away."""
+        return self.kind.takes_away
+
+    @property
+    def unseen(self) -> bool:
+        """Whether it was updated and the check has not found it as git wants it since."""
+        return self.updated_at is not None and self.as_wanted_at is None
 
     @property
     def settled(self) -> bool:
@@ -180,7 +230,9 @@ class Decision:
     """What is to be done about one grant, and why.
 
     `resume` is the index of the request at which an attempt continues, 0 for a whole run. `afresh` says that the count
-    of attempts starts again. `heals` says that executing mends drift, which the guard counts.
+    of attempts starts again. `heals` says that it mends drift, which the guard counts. `withdraws` says that an open
+    invitation is taken back, before another is sent or for good. `differs` says what of the account is not as git wants
+    it, `accepted` that a person accepted it so.
     """
 
     status: Status
@@ -191,3 +243,6 @@ class Decision:
     afresh: bool = False
     heals: bool = False
     guarded: bool = False
+    withdraws: bool = False
+    differs: Differences = field(default_factory=dict)
+    accepted: bool = False

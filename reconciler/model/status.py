@@ -14,6 +14,7 @@ class Status(StrEnum):
     """What a grant is."""
 
     PRESENT = "present"
+    DIFFERS = "differs"
     MISSING = "missing"
     UNCONFIRMED = "unconfirmed"
     DONE = "done"
@@ -40,9 +41,20 @@ class Action(StrEnum):
 
     NONE = "none"
     EXECUTE = "execute"
+    UPDATE = "update"
     WAIT = "wait"
     RETRY = "retry"
     REVOKE = "revoke"
+
+    @property
+    def acts(self) -> bool:
+        """Whether something is sent for it now."""
+        return self.provides or self is Action.REVOKE
+
+    @property
+    def provides(self) -> bool:
+        """Whether the account is there, as git wants it, once what is sent for it succeeds."""
+        return self in (Action.EXECUTE, Action.UPDATE, Action.RETRY)
 
 
 class EventType(StrEnum):
@@ -63,6 +75,9 @@ class EventType(StrEnum):
     ACCEPTED = "accepted"
     NOTIFIED = "notified"
     NOTIFICATION_FAILED = "notification_failed"
+    DIFFERED = "differed"
+    UPDATED = "updated"
+    WITHDRAWN = "withdrawn"
     ORPHANED = "orphaned"
     REVOKED = "revoked"
     REVOKE_FAILED = "revoke_failed"

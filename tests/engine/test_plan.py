@@ -7,9 +7,10 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from reconciler.engine.plan import Policy, differences, judge, judge_orphan, progress, standing
+from reconciler.engine.plan import Policy, judge, judge_orphan, progress, standing
 from reconciler.engine.record import remembered
-from reconciler.model.grant import Grant, Hold, Key, Outcome, Phase, Record, Step
+from reconciler.engine.wanted import changed_values
+from reconciler.model.grant import Grant, Hold, Key, Kind, Outcome, Phase, Record, Step
 from reconciler.model.settings import Suspension
 from reconciler.model.status import Action, Status
 from reconciler.model.verdict import Missing, NoCheck, Present, Unknown
@@ -128,15 +129,15 @@ def test_drift_that_is_reported_is_not_healed():
 
 
 def test_changed_values_of_a_present_account_are_reported():
-    changes = differences({"TEAM_ID": "1", "email": "a"}, {"TEAM_ID": "2", "email": "b"})
+    changes = changed_values({"TEAM_ID": "1", "email": "a"}, {"TEAM_ID": "2", "email": "b"})
     decision = judge(CONFIRMED, Present(), POLICY, changes=changes)
-    assert (decision.status, decision.action, decision.changed) == (Status.PRESENT, Action.NONE, True)
+    assert (decision.status, decision.action, decision.changed) == (Status.DIFFERS, Action.NONE, True)
     assert "TEAM_ID 1 → 2" in decision.reason
     assert "reconcile run ada asana" in decision.reason
 
 
 def test_changed_values_of_an_unconfirmed_account_start_it_afresh():
-    decision = judge(EXECUTED, Missing(), POLICY, changes=("TEAM_ID 1 → 2",))
+    decision = judge(EXECUTED, Missing(), POLICY, changes={"TEAM_ID": ("1", "2")})
     assert (decision.status, decision.action, decision.afresh) == (Status.MISSING, Action.EXECUTE, True)
 
 
@@ -214,7 +215,7 @@ ORPHANS = {
     "an invitation may be open": (EXECUTED, Missing(), PRUNE, True, None, Status.ORPHANED, Action.NONE),
     "the same account as one still wanted": (CONFIRMED, Present(), PRUNE, True, "ada/x", Status.ORPHANED, Action.NONE),
     "revocation failed once": (
-        replace(WAITING, revoking=True, confirmed_at=NOW),
+        replace(WAITING, kind=Kind.REVOKE, confirmed_at=NOW),
         Present(),
         PRUNE,
         True,
@@ -223,7 +224,7 @@ ORPHANS = {
         Action.WAIT,
     ),
     "revocation due": (
-        replace(DUE, revoking=True, confirmed_at=NOW),
+        replace(DUE, kind=Kind.REVOKE, confirmed_at=NOW),
         Present(),
         PRUNE,
         True,
@@ -232,7 +233,7 @@ ORPHANS = {
         Action.RETRY,
     ),
     "revocation failed twice": (
-        replace(FAILED, revoking=True, confirmed_at=NOW),
+        replace(FAILED, kind=Kind.REVOKE, confirmed_at=NOW),
         Present(),
         PRUNE,
         True,
@@ -241,7 +242,7 @@ ORPHANS = {
         Action.NONE,
     ),
     "half a revocation continues though the account is gone": (
-        replace(DUE, revoking=True, confirmed_at=NOW, steps=HALF),
+        replace(DUE, kind=Kind.REVOKE, confirmed_at=NOW, steps=HALF),
         Missing(),
         PRUNE,
         True,
@@ -261,6 +262,6 @@ def test_orphans(known, verdict, policy, can, twin, status, action):
 
 
 def test_a_failed_revocation_says_so():
-    known = replace(FAILED, revoking=True, confirmed_at=NOW)
+    known = replace(FAILED, kind=Kind.REVOKE, confirmed_at=NOW)
     decision = judge_orphan(known, Present(), PRUNE, can_revoke=True, digest="d", texts=TEXTS)
     assert decision.reason.startswith("revoke: answered 500")

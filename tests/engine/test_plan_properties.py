@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.engine.plan import Policy, judge, judge_orphan
-from reconciler.model.grant import Key, Outcome, Phase, Record, Step
+from reconciler.model.grant import Key, Kind, Outcome, Phase, Record, Step
 from reconciler.model.status import Action, Status
 from reconciler.model.verdict import Missing, NoCheck, Present, Unknown
 
@@ -17,6 +17,7 @@ NOW = datetime(2026, 12, 1, 9, tzinfo=UTC)
 TEXTS = ("a", "b", "c")
 ACTIONS = {
     Status.PRESENT: {Action.NONE},
+    Status.DIFFERS: {Action.NONE, Action.UPDATE},
     Status.MISSING: {Action.EXECUTE, Action.NONE},
     Status.UNCONFIRMED: {Action.NONE},
     Status.DONE: {Action.NONE},
@@ -75,13 +76,13 @@ def records(draw: st.DrawFn) -> Record:
         healed_at=draw(moments),
         lost=draw(st.booleans()),
         fresh=draw(st.booleans()) if unsettled else False,
-        revoking=draw(st.booleans()) if unsettled else False,
+        kind=draw(st.sampled_from(Kind)) if unsettled else Kind.EXECUTE,
         by_hand=draw(st.booleans()) if unsettled else False,
         steps=draw(runs()) if unsettled else (),
     )
 
 
-changes = st.sampled_from([(), ("TEAM 7 → 8",)])
+changes = st.sampled_from([{}, {"TEAM": ("7", "8")}])
 
 
 @given(records() | st.none(), verdicts, policies, changes)
@@ -140,6 +141,6 @@ def test_time_alone_starts_nothing_once_two_attempts_failed(record, policy):
         if not record.revoking:
             assert judge(record, verdict, later, digest="d", texts=TEXTS).action is Action.NONE
         decision = judge_orphan(
-            replace(record, revoking=True), verdict, later, can_revoke=True, digest="d", texts=TEXTS
+            replace(record, kind=Kind.REVOKE), verdict, later, can_revoke=True, digest="d", texts=TEXTS
         )
         assert decision.action is Action.NONE

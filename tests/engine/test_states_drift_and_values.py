@@ -98,7 +98,8 @@ def test_changed_values_of_a_present_account_are_named_and_not_sent(machine, acc
     repo.commit()
     for report in (machine.plan(), machine.reconcile(), machine.reconcile()):
         found = row(report, "ada", "tool")
-        assert (found.status, found.action, found.as_json()["changed"]) == (Status.PRESENT, Action.NONE, True)
+        assert (found.status, found.action, found.as_json()["changed"]) == (Status.DIFFERS, Action.NONE, True)
+        assert found.as_json()["differs"] == {"TEAM": ["7", "8"], "last_name": ["Example", "Byron"]}
         assert "TEAM 7 → 8" in found.reason
         assert "last_name Example → Byron" in found.reason
         assert "reconcile run ada tool" in found.reason
@@ -317,7 +318,7 @@ def test_a_webhook_runs_once_and_names_what_changed(machine, accounts, repo):
     repo.commit()
     for _ in range(2):
         changed = row(machine.reconcile(), "bob", "hook")
-        assert (changed.status, changed.action, changed.changed) == (Status.DONE, Action.NONE, True)
+        assert (changed.status, changed.action, changed.changed) == (Status.DIFFERS, Action.NONE, True)
         assert "email bob@example.com → robert@example.com" in changed.reason
         assert "last_name Example → Builder" in changed.reason
     assert len(accounts.calls("POST", "/hook")) == 1

@@ -67,7 +67,7 @@ def test_a_manager_who_changes_is_a_changed_value(managed, repo):
     repo.hire("grace", first_name="Grace", last_name="Murray")
     repo.commit()
     found = row(managed.reconcile(), "ada", "tool")
-    assert (found.status, found.changed) == (Status.PRESENT, True)
+    assert (found.status, found.changed) == (Status.DIFFERS, True)
     assert "manager Grace Hopper → Grace Murray" in found.reason
 
 
@@ -259,13 +259,16 @@ def test_a_sequence_that_is_named_and_not_there_holds_its_own(machine, repo):
     assert (held.status, held.action) == (Status.INVALID, Action.NONE)
 
 
-def test_a_sequence_that_is_gone_holds_nobody_who_does_not_name_it(machine, repo):
+def test_what_a_sequence_gave_is_kept_where_it_is_while_somebody_names_it(machine, repo):
     repo.write("config/sequences/team.yaml", {"assign": {"department": ["R&D"]}, "access": [TOOL]})
     repo.hire("ada", department="R&D")
     repo.commit()
     machine.reconcile()
     repo.remove("config/sequences/team.yaml")
     repo.hire("bob", sequences=["team"])
+    repo.commit()
+    assert row(machine.reconcile(), "ada", "tool").status is Status.INVALID
+    repo.remove("hires/bob.yaml")
     repo.commit()
     assert row(machine.reconcile(), "ada", "tool").status is Status.ORPHANED
 

@@ -16,7 +16,7 @@ from reconciler.ledger.entries import Event
 from reconciler.ledger.opening import open_writer
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.errors import LedgerError
-from reconciler.model.grant import Key, Outcome, Phase, Record, Step
+from reconciler.model.grant import Key, Kind, Outcome, Phase, Record, Step
 from reconciler.model.status import Action, EventType, Status
 from tests.ledger.states import ADA, NOW, STATE, attempt, step
 
@@ -50,7 +50,7 @@ RECORDS = st.builds(
     needs=st.lists(TEXTS, max_size=3).map(tuple),
     lost=st.booleans(),
     fresh=st.booleans(),
-    revoking=st.booleans(),
+    kind=st.sampled_from(Kind),
     revision=st.none() | TEXTS,
 )
 

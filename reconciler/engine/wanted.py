@@ -1,0 +1,200 @@
+"""There, and as git wants it: what is to be done about an account that is there, or that is only invited. Pure.
+
+An account is `present` only where nothing of it differs. What differs by a commit, or since the account was found, is
+updated; what somebody changed at the service is drift, and `drift` says what becomes of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from reconciler.model.base import as_text
+from reconciler.model.grant import Decision, Differences, Phase, Record
+from reconciler.model.manifest import Invitation, Manifest
+from reconciler.model.status import Action, Status
+from reconciler.model.verdict import Account, Invited, Present
+
+__all__ = ["NO_MEANS", "Means", "as_shown", "changed_values", "found", "invited", "paused", "shown", "webhook"]
+
+HEAL_PAUSE = timedelta(hours=24)
+"""A loss or a change within this time of a healing is an admin's decision, and is not fought."""
+
+FOUND = "exists check: found"
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What a manifest can say and do about an account that is there."""
+
+    updates: bool = False
+    compares: bool = False
+    """Whether it has `where`: then that alone says whether the account is as git wants it."""
+    withdraws: bool = False
+    invitation: Invitation | None = None
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> Means:
+        """The means of a manifest."""
+        return cls(
+            updates=bool(manifest.updates),
+            compares=manifest.exists is not None and bool(manifest.exists.where),
+            withdraws=bool(manifest.withdraw),
+            invitation=manifest.invitation,
+        )
+
+
+NO_MEANS = Means()
+
+
+def changed_values(then: Mapping[str, Any], now: Mapping[str, Any]) -> Differences:
+    """Which values differ from what was last sent or accepted.
+
+    Names known on one side only are not compared, for it is the manifest that changed then.
+    """
+    return {
+        name: (then[name], now[name])
+        for name in sorted(then.keys() & now.keys())
+        if not _same(as_shown(then[name]), as_shown(now[name]))
+    }
+
+
+def _same(one: str, other: str) -> bool:
+    """Whether two values are the same; an address is, in either case."""
+    return one == other or ("@" in one and one.casefold() == other.casefold())
+
+
+def as_shown(value: Any) -> str:
+    """A value as a reason shows it."""
+    if isinstance(value, list):
+        return ",".join(as_shown(item) for item in value)
+    return "nothing" if value is None else str(as_text(value))
+
+
+def shown(changes: Differences) -> str:
+    """Values that changed in git, as `TEAM_ID 1 → 2`."""
+    return ", ".join(f"{name} {as_shown(then)} → {as_shown(now)}" for name, (then, now) in changes.items())
+
+
+def _compared(differs: Differences) -> str:
+    """What is not as git wants it, as `role: member, git wants maintainer`."""
+    return "; ".join(
+        f"{path}: {as_shown(there)}, git wants {as_shown(wanted)}" for path, (there, wanted) in differs.items()
+    )
+
+
+def found(
+    record: Record | None, verdict: Present, changes: Differences, means: Means, *, heal: bool, now: datetime
+) -> Decision:
+    """The decision for an account that the check finds and that no attempt is open for.
+
+    `record` is None for a grant that was never confirmed nor executed; `changes` are the values that changed in git.
+    """
+    if verdict.account is Account.INVITED:
+        return Decision(Status.UNCONFIRMED, Action.NONE, _invited_on(record), afresh=record is None)
+    off = verdict.account is Account.INACTIVE
+    by_values = not means.compares and bool(changes)
+    differs = changes if by_values and not off else verdict.differs
+    if not off and not differs:
+        return Decision(Status.PRESENT, Action.NONE, FOUND, afresh=record is None)
+    if record is not None and not off and not by_values and _accepted(record, differs):
+        reason = f"{FOUND}; accepted as it is: {_compared(differs)}"
+        return Decision(Status.PRESENT, Action.NONE, reason, accepted=True)
+    what = "switched off" if off else _compared(differs)
+    if by_values:
+        what = f"changed since: {shown(changes)}"
+    decision = Decision(Status.DIFFERS, Action.UPDATE, what, changed=by_values, differs=differs, afresh=True)
+    if record is not None and record.unseen and not by_values and not record.fresh and not _by_commit(record, differs):
+        return replace(decision, action=Action.NONE, reason=f"updated; the check does not see it yet: {what}")
+    if not means.updates:
+        return replace(decision, action=Action.NONE, reason=f"{what}; {_ways(record, off=off)}")
+    if record is None or record.as_wanted_at is None or by_values or changes or _by_commit(record, differs):
+        return decision
+    return _drift(record, decision, heal=heal, now=now)
+
+
+def _by_commit(record: Record, differs: Differences) -> bool:
+    """Whether git wants something else of what differs than when it was last found so, sent or accepted."""
+    return any(as_shown(record.wants.get(path)) != as_shown(wanted) for path, (_, wanted) in differs.items())
+
+
+def _accepted(record: Record, differs: Differences) -> bool:
+    """Whether a person accepted the account as it is, and neither side has changed since."""
+    accepted = {path: tuple(map(as_shown, pair)) for path, pair in record.accepted.items()}
+    return bool(accepted) and accepted == {path: tuple(map(as_shown, pair)) for path, pair in differs.items()}
+
+
+def _ways(record: Record | None, *, off: bool) -> str:
+    """What a person can do about it where the manifest cannot."""
+    if off:
+        return "switch it on there"
+    key = "" if record is None else f" {' '.join(record.key)}"
+    return f"change it there, or `reconcile accept{key}` or `reconcile run{key}`"
+
+
+def _drift(record: Record, decision: Decision, *, heal: bool, now: datetime) -> Decision:
+    """What becomes of a difference that somebody made at the service."""
+    reason = f"drift: {decision.reason}"
+    if not heal:
+        return replace(decision, action=Action.NONE, reason=reason)
+    if (ago := paused(record, now)) is not None:
+        reason = f"drift, healed {ago} ago: {decision.reason} again, left to a person"
+        return replace(decision, action=Action.NONE, reason=reason)
+    return replace(decision, reason=reason, heals=True)
+
+
+def paused(record: Record, now: datetime) -> str | None:
+    """How long ago the grant was healed, where that is too short a time to heal it again; else None."""
+    if record.healed_at is None or now - record.healed_at >= HEAL_PAUSE:
+        return None
+    minutes = int((now - record.healed_at).total_seconds() // 60)
+    return f"{minutes // 60} h" if minutes >= 60 else f"{minutes} min"
+
+
+def webhook(record: Record, changes: Differences, means: Means) -> Decision:
+    """The decision for a webhook that ran: nothing can be checked, so only what changed in git can differ."""
+    if not changes:
+        return Decision(Status.DONE, Action.NONE, "it ran")
+    reason = f"changed since: {shown(changes)}"
+    decision = Decision(Status.DIFFERS, Action.UPDATE, reason, changed=True, differs=changes, afresh=True)
+    if means.updates:
+        return decision
+    key = " ".join(record.key)
+    ways = f"`reconcile run {key}` sends it again, `reconcile accept {key}` takes it as sent"
+    return replace(decision, action=Action.NONE, reason=f"{reason}; {ways}")
+
+
+def _invited_on(record: Record | None) -> str:
+    if record is None or record.executed_at is None:
+        return "an invitation is open"
+    return f"invited on {record.executed_at.date()}"
+
+
+def invited(
+    record: Record | None, invitation: Invited | None, changes: Differences, means: Means, *, now: datetime
+) -> Decision | None:
+    """The decision for somebody who is not there and was invited, by us or by someone else; None for all others.
+
+    `record` is None for a grant that was never confirmed nor executed.
+    """
+    if record is None:
+        return None if invitation is None else Decision(Status.UNCONFIRMED, Action.NONE, _invited_on(None), afresh=True)
+    if record.executed_at is None or record.phase is Phase.CONFIRMED:
+        return None if invitation is None else Decision(Status.UNCONFIRMED, Action.NONE, _invited_on(None))
+    withdraws = invitation is not None and means.withdraws
+    again = Decision(Status.MISSING, Action.EXECUTE, "", afresh=True, withdraws=withdraws)
+    if changes:
+        return replace(again, reason=f"changed: {shown(changes)}")
+    if means.invitation is not None and now >= record.executed_at + means.invitation.expires:
+        sent = max(1, record.invitations)
+        if record.fresh:
+            return replace(again, reason="retry asked for: invited again")
+        if sent > means.invitation.resend:
+            times = "once" if sent == 1 else f"{sent} times"
+            return Decision(Status.FAILED, Action.NONE, f"invited {times}, not accepted")
+        return replace(again, reason=f"{_invited_on(record)}, not accepted: invited again")
+    if invitation is not None:
+        return Decision(Status.UNCONFIRMED, Action.NONE, _invited_on(record))
+    return Decision(Status.UNCONFIRMED, Action.NONE, "executed; the exists check does not see it yet")

@@ -1,0 +1,504 @@
+"""docs/design/states.md: accounts that are there and not as git wants them, and people who are only invited."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from reconciler.model.status import Action, EventType, Status
+from tests.engine.harness import Machine, row
+from tests.repo import Repo
+from tests.servers import AccountService, Received
+
+
+class Roles:
+    """Changes of accounts and invitations, on top of an account service."""
+
+    def __init__(self, accounts: AccountService) -> None:
+        self.accounts = accounts
+        self.invitations: dict[str, str] = {}
+        accounts.route("PATCH", "/users/{email}", self._change)
+        accounts.route("GET", "/invitations", lambda _received: self._open())
+        accounts.route("POST", "/invitations", self._invite)
+        accounts.route("DELETE", "/invitations/{id}", self._withdraw)
+
+    @property
+    def changes(self) -> list[Any]:
+        """What was asked to be changed, in order."""
+        return [call.json() for call in self.accounts.calls("PATCH")]
+
+    def _change(self, received: Received, email: str) -> Any:
+        self.accounts.people[email.lower()].update(received.json())
+        return {"ok": True}
+
+    def _open(self) -> Any:
+        return [{"email": email, "id": name} for email, name in self.invitations.items()]
+
+    def _invite(self, received: Received) -> Any:
+        email = received.json()["email"]
+        if email in self.invitations:
+            return 409, {"error": "already invited"}
+        self.invitations[email] = f"i{len(self.accounts.calls('POST', '/invitations'))}"
+        return 201, {"id": self.invitations[email]}
+
+    def _withdraw(self, _received: Received, id: str) -> Any:  # noqa: A002  the name in the path
+        for email, name in list(self.invitations.items()):
+            if name == id:
+                del self.invitations[email]
+                return 204
+        return 404, {"error": "no such invitation"}
+
+
+@pytest.fixture
+def roles(accounts: AccountService) -> Roles:
+    return Roles(accounts)
+
+
+def with_role(accounts: AccountService, **more: Any) -> dict[str, Any]:
+    manifest = accounts.manifest(revoke=True)
+    manifest["form"] = [{"id": "ROLE", "name": "Role", "type": "input"}]
+    manifest["execute"][0]["data"] = {"email": "{{email}}", "role": "{{ROLE}}", "active": True}
+    manifest["exists"] |= {"where": {"role": "{{ROLE}}"}, "inactive": {"active": False}}
+    change = {
+        "url": f"{accounts.url}/users/{{{{email}}}}",
+        "method": "PATCH",
+        "data": {"role": "{{ROLE}}", "active": True},
+    }
+    return {**manifest, "update": [change], **more}
+
+
+def wanting(role: str) -> dict[str, Any]:
+    return {"integration": "tool", "values": {"ROLE": role}}
+
+
+@pytest.fixture
+def team(repo: Repo, accounts: AccountService, roles: Roles) -> Machine:
+    """Ada is to be a member of `tool`."""
+    assert repo.gnupg is not None
+    repo.settings(gnupg_home=repo.gnupg.path)
+    repo.manifest("tool", with_role(accounts))
+    repo.hire("ada", wanting("member"))
+    repo.commit()
+    return Machine(repo)
+
+
+def settings(repo: Repo, **values: Any) -> None:
+    assert repo.gnupg is not None
+    repo.settings(gnupg_home=repo.gnupg.path, **values)
+
+
+# There, and as git wants it
+
+
+def test_a_role_that_changes_in_git_reaches_the_service_once(team, roles, repo):
+    assert row(team.reconcile(), "ada", "tool").status is Status.PRESENT
+    repo.hire("ada", wanting("maintainer"))
+    repo.commit()
+    planned = row(team.plan(), "ada", "tool")
+    assert (planned.status, planned.action) == (Status.DIFFERS, Action.UPDATE)
+    assert planned.reason == "role: member, git wants maintainer"
+    assert planned.as_json()["differs"] == {"role": ["member", "maintainer"]}
+    assert planned.as_json()["requests"][0]["body"] == {"role": "maintainer", "active": True}
+    for _ in range(2):
+        assert row(team.reconcile(), "ada", "tool").status is Status.PRESENT
+    assert roles.changes == [{"role": "maintainer", "active": True}]
+    assert team.events("ada")[-4:] == [
+        EventType.DIFFERED,
+        EventType.ATTEMPT_STARTED,
+        EventType.UPDATED,
+        EventType.CONFIRMED,
+    ]
+    assert not team.outbox.sent
+
+
+def test_a_second_change_within_a_day_is_no_drift(team, roles, repo):
+    team.reconcile()
+    for role in ("maintainer", "owner", "member"):
+        repo.hire("ada", wanting(role))
+        repo.commit()
+        assert row(team.reconcile(), "ada", "tool").status is Status.PRESENT
+    assert [change["role"] for change in roles.changes] == ["maintainer", "owner", "member"]
+
+
+def test_an_account_found_with_another_role_is_updated(team, accounts, roles, repo):
+    settings(repo, drift="report")
+    repo.commit()
+    accounts.add("ada@example.com")
+    accounts.people["ada@example.com"]["role"] = "owner"
+    assert row(team.reconcile(), "ada", "tool").status is Status.PRESENT
+    assert roles.changes == [{"role": "member", "active": True}]
+    assert accounts.created == {}
+
+
+def test_a_role_changed_at_the_service_is_drift_and_healed_once_a_day(team, accounts, roles):
+    team.reconcile()
+    accounts.people["ada@example.com"]["role"] = "owner"
+    planned = row(team.plan(), "ada", "tool")
+    assert (planned.status, planned.action, planned.reason) == (
+        Status.DIFFERS,
+        Action.UPDATE,
+        "drift: role: owner, git wants member",
+    )
+    assert row(team.reconcile(), "ada", "tool").status is Status.PRESENT
+    assert EventType.HEALED in team.events("ada")
+    accounts.people["ada@example.com"]["role"] = "owner"
+    team.clock.turn(hours=2)
+    report = team.reconcile()
+    again = row(report, "ada", "tool")
+    assert (again.status, again.action) == (Status.DIFFERS, Action.NONE)
+    assert again.reason.startswith("drift, healed 2 h ago")
+    assert report.wrong
+    assert len(roles.changes) == 1
+
+
+def test_drift_of_a_role_is_only_reported_where_the_settings_say_so(team, accounts, roles, repo):
+    settings(repo, drift="report")
+    repo.commit()
+    team.reconcile()
+    accounts.people["ada@example.com"]["role"] = "owner"
+    found = row(team.reconcile(), "ada", "tool")
+    assert (found.status, found.action) == (Status.DIFFERS, Action.NONE)
+    assert found.reason == "drift: role: owner, git wants member"
+    assert roles.changes == []
+
+
+def test_without_update_a_difference_waits_for_a_person_who_may_accept_it(repo, accounts, roles):
+    settings(repo)
+    repo.manifest("tool", {key: value for key, value in with_role(accounts).items() if key != "update"})
+    repo.hire("ada", wanting("member"))
+    repo.commit()
+    machine = Machine(repo)
+    accounts.add("ada@example.com")
+    accounts.people["ada@example.com"]["role"] = "owner"
+    report = machine.reconcile()
+    found = row(report, "ada", "tool")
+    assert (found.status, found.action) == (Status.DIFFERS, Action.NONE)
+    assert "reconcile accept" in found.reason
+    assert report.wrong
+    machine.word("accept", "ada", "tool")
+    for _ in range(2):
+        report = machine.reconcile()
+        assert row(report, "ada", "tool").status is Status.PRESENT
+        assert "accepted as it is" in row(report, "ada", "tool").reason
+        assert not report.wrong
+    accounts.people["ada@example.com"]["role"] = "guest"
+    assert row(machine.reconcile(), "ada", "tool").status is Status.DIFFERS
+    assert accounts.calls("POST") == []
+
+
+def test_values_without_where_are_sent_by_update_and_not_looked_for(repo, accounts, roles):
+    settings(repo)
+    manifest = with_role(accounts)
+    del manifest["exists"]["where"]
+    repo.manifest("tool", manifest)
+    repo.hire("ada", wanting("member"))
+    repo.commit()
+    machine = Machine(repo)
+    machine.reconcile()
+    repo.hire("ada", wanting("maintainer"))
+    repo.commit()
+    planned = row(machine.plan(), "ada", "tool")
+    assert (planned.status, planned.action, planned.changed) == (Status.DIFFERS, Action.UPDATE, True)
+    assert planned.as_json()["differs"] == {"ROLE": ["member", "maintainer"]}
+    assert row(machine.reconcile(), "ada", "tool").status is Status.PRESENT
+    assert row(machine.reconcile(), "ada", "tool").status is Status.PRESENT
+    assert [change["role"] for change in roles.changes] == ["maintainer"]
+
+
+def test_an_update_that_is_not_seen_is_sent_once_until_values_change_or_it_is_asked_for(team, accounts, roles, repo):
+    team.reconcile()
+    accounts.route("PATCH", "/users/{email}", lambda _received, email: {"ok": True, "later": email})
+    repo.hire("ada", wanting("maintainer"))
+    repo.commit()
+    for _ in range(3):
+        report = team.reconcile()
+        found = row(report, "ada", "tool")
+        assert (found.status, found.action) == (Status.DIFFERS, Action.NONE)
+        assert found.reason.startswith("updated; the check does not see it yet")
+        assert not report.wrong
+    assert len(accounts.calls("PATCH")) == 1
+    team.word("retry", "ada", "tool")
+    team.reconcile()
+    assert len(accounts.calls("PATCH")) == 2
+    repo.hire("ada", wanting("owner"))
+    repo.commit()
+    team.reconcile()
+    assert len(accounts.calls("PATCH")) == 3
+
+
+def test_an_update_that_fails_is_retried_and_then_left(team, accounts, roles, repo):
+    team.reconcile()
+    repo.hire("ada", wanting("maintainer"))
+    repo.commit()
+    accounts.fail_next(2, 500, method="PATCH")
+    first = row(team.reconcile(), "ada", "tool")
+    assert (first.status, first.action, first.attempts) == (Status.RETRYING, Action.WAIT, 1)
+    assert row(team.reconcile(), "ada", "tool").status is Status.RETRYING
+    assert len(accounts.calls("PATCH")) == 1
+    team.clock.turn(hours=1)
+    assert row(team.reconcile(), "ada", "tool").status is Status.FAILED
+    team.clock.turn(hours=1)
+    team.reconcile()
+    assert len(accounts.calls("PATCH")) == 2
+    repo.hire("ada", wanting("owner"))
+    repo.commit()
+    assert row(team.reconcile(), "ada", "tool").status is Status.PRESENT
+    assert accounts.people["ada@example.com"]["role"] == "owner"
+    assert accounts.created == {"ada@example.com": 1}
+
+
+def test_an_update_whose_answer_was_lost_sends_nothing_where_the_account_is_as_wanted(team, accounts, roles, repo):
+    team.reconcile()
+    repo.hire("ada", wanting("maintainer"))
+    repo.commit()
+    accounts.fail_next(1, 500, method="PATCH")
+    team.reconcile()
+    accounts.people["ada@example.com"]["role"] = "maintainer"
+    assert row(team.reconcile(), "ada", "tool").status is Status.PRESENT
+    assert len(accounts.calls("PATCH")) == 1
+
+
+def test_an_update_continues_after_the_change_of_the_account(team, accounts, roles, repo):
+    manifest = with_role(accounts)
+    manifest["exists"]["where"] = {"role": "{{ROLE}}", "team": "red"}
+    manifest["update"].append(
+        {"url": f"{accounts.url}/users/{{{{email}}}}/team", "method": "PUT", "data": {"team": "red"}}
+    )
+    manifest["execute"][0]["data"]["team"] = "red"
+    accounts.route(
+        "PUT", "/users/{email}/team", lambda got, email: accounts.people[email].update(got.json()) or {"ok": True}
+    )
+    repo.manifest("tool", manifest)
+    repo.commit()
+    team.reconcile()
+    accounts.people["ada@example.com"]["team"] = "blue"
+    repo.hire("ada", wanting("maintainer"))
+    repo.commit()
+    accounts.fail_next(1, 500, method="PUT")
+    assert row(team.reconcile(), "ada", "tool").status is Status.RETRYING
+    team.clock.turn(hours=1)
+    assert row(team.reconcile(), "ada", "tool").status is Status.PRESENT
+    assert (len(accounts.calls("PATCH")), len(accounts.calls("PUT"))) == (1, 2)
+
+
+def test_update_may_be_what_executes(repo, accounts):
+    settings(repo)
+    accounts.route(
+        "POST", "/members", lambda got: accounts.people.update({got.json()["email"]: got.json()}) or {"ok": 1}
+    )
+    manifest = with_role(accounts, update="execute")
+    manifest["execute"] = [{"url": f"{accounts.url}/members", "data": {"email": "{{email}}", "role": "{{ROLE}}"}}]
+    repo.manifest("tool", manifest)
+    repo.hire("ada", wanting("member"))
+    repo.commit()
+    machine = Machine(repo)
+    machine.reconcile()
+    repo.hire("ada", wanting("owner"))
+    repo.commit()
+    assert row(machine.reconcile(), "ada", "tool").status is Status.PRESENT
+    assert [call.json()["role"] for call in accounts.calls("POST", "/members")] == ["member", "owner"]
+
+
+# Switched off
+
+
+def test_somebody_who_is_hired_again_is_switched_on_and_not_made_again(team, accounts, roles, repo):
+    settings(repo, prune="revoke")
+    repo.commit()
+    team.reconcile()
+    repo.remove("hires/ada.yaml")
+    repo.commit()
+    manifest = with_role(accounts)
+    manifest["revoke"] = [{"url": f"{accounts.url}/users/{{{{email}}}}", "method": "PATCH", "data": {"active": False}}]
+    repo.manifest("tool", manifest)
+    repo.commit()
+    assert row(team.reconcile(), "ada", "tool").status is Status.REVOKED
+    assert accounts.people["ada@example.com"]["active"] is False
+    repo.hire("ada", wanting("member"))
+    repo.commit()
+    planned = row(team.plan(), "ada", "tool")
+    assert (planned.status, planned.action, planned.reason) == (Status.DIFFERS, Action.UPDATE, "switched off")
+    assert row(team.reconcile(), "ada", "tool").status is Status.PRESENT
+    assert accounts.people["ada@example.com"]["active"] is True
+    assert accounts.created == {"ada@example.com": 1}
+
+
+def test_a_switched_off_account_is_never_executed_where_nothing_can_switch_it_on(repo, accounts):
+    settings(repo)
+    repo.manifest("tool", {key: value for key, value in with_role(accounts).items() if key != "update"})
+    repo.hire("ada", wanting("member"))
+    repo.commit()
+    accounts.add("ada@example.com")
+    accounts.people["ada@example.com"].update(role="member", active=False)
+    found = row(Machine(repo).reconcile(), "ada", "tool")
+    assert (found.status, found.action, found.reason) == (
+        Status.DIFFERS,
+        Action.NONE,
+        "switched off; switch it on there",
+    )
+    assert accounts.calls("POST") == []
+
+
+def test_an_orphan_that_is_switched_off_is_gone_and_one_with_another_role_is_not(team, accounts, roles, repo):
+    settings(repo, prune="revoke")
+    repo.hire("bob", wanting("member"))
+    repo.commit()
+    team.reconcile()
+    accounts.people["ada@example.com"]["role"] = "owner"
+    accounts.people["bob@example.com"]["active"] = False
+    repo.remove("hires/ada.yaml")
+    repo.remove("hires/bob.yaml")
+    repo.commit()
+    report = team.reconcile()
+    assert {item.hire: item.status for item in report.rows} == {"ada": Status.REVOKED, "bob": Status.REVOKED}
+    assert [call.path for call in accounts.calls("DELETE")] == ["/users/ada@example.com"]
+
+
+# Invitations
+
+
+def inviting(accounts: AccountService, **more: Any) -> dict[str, Any]:
+    manifest = accounts.manifest(revoke=True)
+    manifest["exists"]["pending"] = {
+        "url": f"{accounts.url}/invitations",
+        "match": "email",
+        "store_data": {"INVITE": "id"},
+    }
+    manifest["execute"] = [{"url": f"{accounts.url}/invitations", "data": {"email": "{{email}}"}}]
+    manifest["withdraw"] = [{"url": f"{accounts.url}/invitations/{{{{INVITE}}}}", "method": "DELETE"}]
+    return {**manifest, "invitation": {"expires": "7d", "resend": 1}, **more}
+
+
+@pytest.fixture
+def invited(repo: Repo, accounts: AccountService, roles: Roles) -> Machine:
+    """Ada is to be invited to `tool`."""
+    settings(repo)
+    repo.manifest("tool", inviting(accounts))
+    repo.hire("ada", "tool")
+    repo.commit()
+    return Machine(repo)
+
+
+def test_somebody_who_was_invited_by_others_is_not_invited_again(invited, accounts, roles):
+    roles.invitations["ada@example.com"] = "i9"
+    first = row(invited.reconcile(), "ada", "tool")
+    assert (first.status, first.action, first.reason) == (Status.UNCONFIRMED, Action.NONE, "an invitation is open")
+    assert row(invited.reconcile(), "ada", "tool").reason == "invited on 2026-12-01"
+    assert accounts.calls("POST", "/invitations") == []
+    assert invited.events("ada") == [EventType.ADOPTED]
+
+
+def test_an_invitation_that_is_not_accepted_is_withdrawn_and_sent_again_once(invited, accounts, roles):
+    assert row(invited.reconcile(), "ada", "tool").status is Status.UNCONFIRMED
+    invited.clock.turn(days=6)
+    assert row(invited.reconcile(), "ada", "tool").reason == "invited on 2026-12-01"
+    invited.clock.turn(days=1)
+    planned = row(invited.plan(), "ada", "tool")
+    assert planned.action is Action.EXECUTE
+    assert [request["method"] for request in planned.as_json()["requests"]] == ["DELETE", "POST"]
+    assert row(invited.reconcile(), "ada", "tool").status is Status.UNCONFIRMED
+    assert [call.method for call in accounts.calls() if "/invitations" in call.path and call.method != "GET"] == [
+        "POST",
+        "DELETE",
+        "POST",
+    ]
+    assert EventType.WITHDRAWN in invited.events("ada")
+    invited.clock.turn(days=7)
+    report = invited.reconcile()
+    failed = row(report, "ada", "tool")
+    assert (failed.status, failed.reason) == (Status.FAILED, "invited 2 times, not accepted")
+    assert report.wrong
+    assert roles.invitations == {"ada@example.com": "i2"}
+    accounts.add("ada@example.com")
+    assert row(invited.reconcile(), "ada", "tool").status is Status.PRESENT
+
+
+def test_an_invitation_that_is_gone_already_counts_as_withdrawn(invited, accounts, roles):
+    invited.reconcile()
+    invited.clock.turn(days=7)
+    accounts.fail_next(1, 404, method="DELETE")
+    roles_before = dict(roles.invitations)
+    accounts.route("POST", "/invitations", {"id": "again"})
+    assert row(invited.reconcile(), "ada", "tool").status is Status.UNCONFIRMED
+    assert roles.invitations == roles_before
+    assert len(accounts.calls("POST", "/invitations")) == 2
+
+
+def test_an_orphan_that_is_only_invited_is_withdrawn(invited, accounts, roles, repo):
+    invited.reconcile()
+    repo.remove("hires/ada.yaml")
+    repo.commit()
+    kept = row(invited.reconcile(), "ada", "tool")
+    assert (kept.status, kept.action) == (Status.ORPHANED, Action.NONE)
+    assert "an invitation is open" in kept.reason
+    settings(repo, prune="revoke")
+    repo.commit()
+    assert row(invited.reconcile(), "ada", "tool").status is Status.REVOKED
+    assert roles.invitations == {}
+    assert [call.method for call in accounts.calls() if call.method == "DELETE"] == ["DELETE"]
+    assert EventType.WITHDRAWN in invited.events("ada")
+
+
+def test_open_invitations_that_cannot_be_read_are_a_failed_check(invited, accounts):
+    accounts.fail_next(1, 500, method="GET", prefix="/invitations")
+    found = row(invited.reconcile(), "ada", "tool")
+    assert (found.status, found.action) == (Status.UNKNOWN, Action.NONE)
+    assert accounts.calls("POST") == []
+
+
+def test_somebody_whose_record_says_invited_is_not_present(repo, accounts):
+    settings(repo)
+    manifest = accounts.manifest()
+    manifest["exists"]["invited"] = {"state": "pending"}
+    repo.manifest("tool", manifest)
+    repo.hire("ada", "tool")
+    repo.commit()
+    accounts.add("ada@example.com")
+    accounts.people["ada@example.com"]["state"] = "pending"
+    machine = Machine(repo)
+    assert row(machine.reconcile(), "ada", "tool").status is Status.UNCONFIRMED
+    accounts.people["ada@example.com"]["state"] = "active"
+    assert row(machine.reconcile(), "ada", "tool").status is Status.PRESENT
+    assert accounts.calls("POST") == []
+
+
+# Webhooks, the guard
+
+
+def test_a_webhook_with_update_sends_what_changed(repo, accounts):
+    settings(repo)
+    accounts.route("POST", "/hook", {"ok": True})
+    accounts.route("PUT", "/hook", {"ok": True})
+    data = {"who": "{{email}}", "role": "{{ROLE}}"}
+    form = [{"id": "ROLE", "type": "input"}]
+    update = [{"url": f"{accounts.url}/hook", "method": "PUT", "data": data}]
+    repo.manifest("tool", {"form": form, "execute": [{"url": f"{accounts.url}/hook", "data": data}], "update": update})
+    repo.hire("ada", wanting("member"))
+    repo.commit()
+    machine = Machine(repo)
+    machine.reconcile()
+    repo.hire("ada", wanting("owner"))
+    repo.commit()
+    assert row(machine.plan(), "ada", "tool").action is Action.UPDATE
+    for _ in range(2):
+        assert row(machine.reconcile(), "ada", "tool").status is Status.DONE
+    assert [call.json()["role"] for call in accounts.calls("PUT", "/hook")] == ["owner"]
+    assert len(accounts.calls("POST", "/hook")) == 1
+
+
+def test_a_commit_that_would_update_more_than_max_new_is_held(repo, accounts, roles):
+    settings(repo, max_new=2)
+    repo.manifest("tool", with_role(accounts))
+    for number in range(3):
+        repo.hire(f"h{number}", wanting("member"))
+        accounts.add(f"h{number}@example.com")
+        accounts.people[f"h{number}@example.com"]["role"] = "guest"
+    repo.commit()
+    machine = Machine(repo)
+    report = machine.reconcile()
+    assert {item.status for item in report.rows} == {Status.SUSPENDED}
+    assert "3 accounts would be made or updated, max_new is 2" in report.rows[0].reason
+    assert roles.changes == []
+    assert {item.status for item in machine.reconcile(released=True).rows} == {Status.PRESENT}
+    assert len(roles.changes) == 3
