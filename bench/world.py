@@ -9,13 +9,13 @@ import time
 from pathlib import Path
 
 from reconciler.cli.one_pass import many_objects
-from reconciler.engine.notify import Notifier
-from reconciler.engine.observed import Selection
-from reconciler.engine.passes import look, reconcile
-from reconciler.engine.report import Report
-from reconciler.engine.session import holding
-from reconciler.engine.world import SystemClock, World
+from reconciler.engine.context import Context, SystemClock
+from reconciler.engine.planner import Selection
+from reconciler.engine.reconciler import look, reconcile
+from reconciler.engine.state import holding
+from reconciler.model.report import Report
 from reconciler.model.secret import Redactor
+from reconciler.notify.notifications import Notifier
 
 __all__ = ["commit", "folder", "hire", "reconcile_twice", "took"]
 
@@ -80,7 +80,7 @@ def reconcile_twice(root: Path) -> list[tuple[float, Report]]:
     many_objects()
 
     async def go() -> list[tuple[float, Report]]:
-        world = World(root, SystemClock(), Redactor())
+        world = Context(root, SystemClock(), Redactor())
         tree = world.checkout.head()
         settings = world.reader.settings(tree)
         results = []

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from reconciler.model.errors import UsageError
 from reconciler.model.manifest import InitialDataField
 from reconciler.model.settings import Settings
+from reconciler.repository.documents.problems import near
 from reconciler.repository.files import Files
-from reconciler.repository.problems import near
 
 __all__ = ["OWN", "Wanted", "everything_wanted", "wanted_of"]
 

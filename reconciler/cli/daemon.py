@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
     from reconciler.daemon.loop import Daemon
     from reconciler.engine.accepted import InForce
-    from reconciler.engine.report import Report
-    from reconciler.engine.session import Held
-    from reconciler.engine.world import World
+    from reconciler.engine.context import Context
+    from reconciler.engine.state import OpenState
     from reconciler.model.failpoints import Reached
+    from reconciler.model.report import Report
     from reconciler.model.secret import Redactor
     from reconciler.web.metrics import Metrics
 
@@ -76,30 +76,30 @@ async def _serve(asked: Asked, redactor: Redactor, reached: Reached) -> None:
     from reconciler.daemon.loop import Daemon
     from reconciler.daemon.systemd import Systemd
     from reconciler.engine.accepted import in_force
-    from reconciler.engine.session import holding
-    from reconciler.engine.world import SystemClock, World
+    from reconciler.engine.context import Context, SystemClock
+    from reconciler.engine.state import holding
     from reconciler.web.metrics import Metrics
     from reconciler.web.serve import serving
 
     log = structlog.get_logger()
     clock = SystemClock()
-    world = World(asked.repo, clock, redactor, reached)
+    context = Context(asked.repo, clock, redactor, reached)
     metrics, told = Metrics(), _Told()
-    force = in_force(world)
+    force = in_force(context)
     settings, tree = force.settings, force.tree
     try:
-        with until_stopped(clock), holding(world, settings, tree, "reconcile daemon") as held:
+        with until_stopped(clock), holding(context, settings, tree, "reconcile daemon") as held:
 
             def on_pass(report: Report, took: timedelta, why: str) -> None:
                 now = clock.now().timestamp()
                 metrics.passed(report, took, why, now)
                 told.new(log, report)
 
-            running = Daemon(world, clock, held, settings, on_pass)
-            pages = _pages(world, running, held, metrics, force)
+            running = Daemon(context, clock, held, settings, on_pass)
+            pages = _pages(context, running, held, metrics, force)
             async with serving(pages, settings.listen) as address:
                 log.info("daemon.started", repo=str(asked.repo), listen=address, revision=tree.revision)
-                if settings.source == "commit" and (edits := world.checkout.ignored_edits()):
+                if settings.source == "commit" and (edits := context.checkout.ignored_edits()):
                     log.warning("daemon.edits_ignored", paths=edits[:10], count=len(edits))
                 telling = asyncio.create_task(Systemd.of(os.environ).keep_told(clock.stopping, running.gets_on))
                 try:
@@ -108,12 +108,12 @@ async def _serve(asked: Asked, redactor: Redactor, reached: Reached) -> None:
                     telling.cancel()
         log.info("daemon.stopped")
     finally:
-        await world.aclose()
+        await context.aclose()
 
 
-def _pages(world: World, running: Daemon, held: Held, metrics: Metrics, began_with: InForce) -> Starlette:
+def _pages(context: Context, running: Daemon, held: OpenState, metrics: Metrics, began_with: InForce) -> Starlette:
     """What is served on `listen`, which is as the daemon began with it."""
-    from reconciler.engine.connect import callback
+    from reconciler.daemon.authorize import callback
     from reconciler.model.settings import loopback
     from reconciler.web.app import app
     from reconciler.web.callback import callback_route
@@ -123,14 +123,14 @@ def _pages(world: World, running: Daemon, held: Held, metrics: Metrics, began_wi
     listen = began_with.settings.listen
 
     def ready() -> tuple[bool, str]:
-        return running.pulse.ready, "ok" if running.pulse.ready else "the repository cannot be read yet"
+        return running.health.ready, "ok" if running.health.ready else "the repository cannot be read yet"
 
     async def counted() -> bytes:
-        return metrics.text(held.ledger.counts(), running.pulse.overrun, running.freshness.fetched_at)
+        return metrics.text(held.ledger.counts(), running.health.overrun, running.freshness.fetched_at)
 
     async def come_back(service: str, query: Mapping[str, str]) -> tuple[int, str]:
         tree = running.tree or began_with.tree
-        return await callback(world, running.settings, tree, held, service, query)
+        return await callback(context, running.settings, tree, held, service, query)
 
     def hosts() -> frozenset[str]:
         return frozenset({host_of(listen), host_of(running.settings.public.partition("://")[2])})

@@ -12,9 +12,9 @@ from reconciler.cli.options import Asked, shared
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from reconciler.engine.changes import Side
     from reconciler.repository.files import Reader
-    from reconciler.repository.source import File, Tree
+    from reconciler.repository.git.checkout import File, Tree
+    from reconciler.review.difference import Side
 
 __all__ = ["diff"]
 
@@ -35,11 +35,11 @@ def diff(asked: Asked, base: str, head: str) -> int:
 
     from reconciler.cli.difference import as_markdown, as_table
     from reconciler.cli.text import emit_json, no_csv, say
-    from reconciler.engine.changes import compare
-    from reconciler.engine.review import today_of
     from reconciler.model.errors import Severity
     from reconciler.repository.files import Reader
-    from reconciler.repository.source import WORKTREE, Checkout
+    from reconciler.repository.git.checkout import WORKTREE, Checkout
+    from reconciler.review.difference import compare
+    from reconciler.review.problems import today_of
 
     no_csv(asked)
     checkout, now = Checkout.open(asked.repo), datetime.now(UTC)
@@ -61,9 +61,9 @@ def diff(asked: Asked, base: str, head: str) -> int:
 
 def _side(reader: Reader, tree: Tree, now: datetime, *, may_be_empty: bool = False) -> Side:
     """One revision; with `may_be_empty` also one from before there was anything."""
-    from reconciler.engine.changes import Side
-    from reconciler.engine.review import hosts_of, problems_of
     from reconciler.model.errors import SettingsError
+    from reconciler.review.difference import Side
+    from reconciler.review.problems import hosts_of, problems_of
 
     if may_be_empty and not (tree.has("hires") and tree.has("manifests")):
         tree = _Beginning(tree)

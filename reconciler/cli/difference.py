@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from reconciler.cli.text import code, count, fold, printable, problem_line
-from reconciler.engine.changes import Change, Difference, Kind
-from reconciler.engine.review import Host
 from reconciler.model.errors import Problem
+from reconciler.review.difference import Change, Difference, Kind
+from reconciler.review.problems import Host
 
 __all__ = ["LIMIT", "as_markdown", "as_table", "headline"]
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from reconciler.model.scope import Layer
     from reconciler.model.secret import Redactor
     from reconciler.repository.desired import Desired
-    from reconciler.repository.source import Tree
+    from reconciler.repository.git.checkout import Tree
 
     Tried = list[tuple[Attempt, list[Sent]]]
 
@@ -65,17 +65,17 @@ def _told(asked: Asked, key: Key, redactor: Redactor) -> dict[str, Any]:
     from datetime import UTC, datetime
 
     from reconciler.engine.accepted import in_force
-    from reconciler.engine.explained import explain as explained
-    from reconciler.engine.plan import Policy
-    from reconciler.engine.world import SystemClock, World
+    from reconciler.engine.context import Context, SystemClock
+    from reconciler.engine.decide import Policy
     from reconciler.ledger.opening import open_reader
     from reconciler.model.clock import stamp
     from reconciler.repository.desired import Desired
+    from reconciler.review.explain import explain as explained
 
-    world = World(asked.repo, SystemClock(), redactor)
-    force = in_force(world)
+    context = Context(asked.repo, SystemClock(), redactor)
+    force = in_force(context)
     settings, tree = force.settings, force.tree
-    files = world.reader.load(tree)
+    files = context.reader.load(tree)
     policy = Policy.of(settings, datetime.now(UTC))
     desired = Desired(files, policy.today)
     with open_reader(settings.state, asked.repo) as ledger:
@@ -121,7 +121,7 @@ def _broken(key: Key, desired: Desired, record: Record | None) -> str | None:
 def _nothing(key: Key, desired: Desired, remembered: set[str]) -> Exception:
     """That there is no such grant, and which may have been meant."""
     from reconciler.model.errors import RepositoryError, UsageError
-    from reconciler.repository.problems import near
+    from reconciler.repository.documents.problems import near
 
     if problems := desired.broken_hires.get(key.hire):
         return RepositoryError(str(problems[0]))
@@ -134,10 +134,10 @@ def _nothing(key: Key, desired: Desired, remembered: set[str]) -> Exception:
 
 def _initial(asked: Asked, desired: Desired, tree: Tree, grant: Grant, redactor: Redactor) -> Layer | None:
     """The service's initial data, opened where it can be; None where there is none."""
-    from reconciler.engine.explained import sealed_layer
-    from reconciler.engine.integrations import initial_layer
-    from reconciler.engine.world import SystemClock, World
+    from reconciler.engine.context import Context, SystemClock
+    from reconciler.engine.wiring import initial_layer
     from reconciler.model.errors import SecretsError
+    from reconciler.review.explain import sealed_layer
 
     service = desired.services.get(grant.service)
     if service is None:
@@ -145,9 +145,9 @@ def _initial(asked: Asked, desired: Desired, tree: Tree, grant: Grant, redactor:
     ids = tuple(field.id for _, manifest in service.manifests.values() for field in manifest.asks_for)
     if not ids:
         return None
-    world = World(asked.repo, SystemClock(), redactor)
+    context = Context(asked.repo, SystemClock(), redactor)
     try:
-        values = world.initial_data(desired.files.settings).read(tree, grant.service)
+        values = context.initial_data(desired.files.settings).read(tree, grant.service)
     except SecretsError:
         return sealed_layer(grant.service, ids)
     given = {name: value for name, value in (values or {}).items() if value}

@@ -107,9 +107,9 @@ def _row(line: Event) -> dict[str, Any]:
 def _name_signers(asked: Asked, rows: list[dict[str, Any]]) -> None:
     """Say of each row who signed its commit: git is asked once a commit, and only of those that are signed."""
     from reconciler.cli.ledger import settings_of
-    from reconciler.engine.world import home_of
-    from reconciler.repository.signatures import signer
-    from reconciler.repository.source import Checkout
+    from reconciler.engine.context import home_of
+    from reconciler.repository.git.checkout import Checkout
+    from reconciler.repository.git.signatures import signer
 
     place = home_of(asked.repo.resolve(), settings_of(asked))
     checkout = Checkout.open(asked.repo)

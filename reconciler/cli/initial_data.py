@@ -17,11 +17,11 @@ from reconciler.model.errors import SecretsError, UsageError
 
 if TYPE_CHECKING:
     from reconciler.cli.asked_for import Wanted
-    from reconciler.engine.world import World
+    from reconciler.engine.context import Context
     from reconciler.model.manifest import InitialDataField
     from reconciler.model.settings import Settings
     from reconciler.repository.files import Files
-    from reconciler.repository.source import Checkout, Tree
+    from reconciler.repository.git.checkout import Checkout, Tree
     from reconciler.secrets.gpg import Gnupg
     from reconciler.secrets.initial_data import InitialData
 
@@ -50,20 +50,20 @@ class _Place:
     def of(cls, asked: Asked) -> _Place:
         from reconciler.cli.logs import set_up
         from reconciler.cli.text import no_csv
-        from reconciler.engine.world import SystemClock, World
+        from reconciler.engine.context import Context, SystemClock
         from reconciler.model.secret import Redactor
 
         no_csv(asked)
         redactor = Redactor()
         set_up(asked, redactor)
-        world = World(asked.repo, SystemClock(), redactor)
-        tree = world.checkout.worktree()
-        files = world.reader.load(tree)
-        settings = _trusted(world, files.settings)
-        return cls(world.checkout, tree, files, world.gnupg(settings), world.initial_data(settings))
+        context = Context(asked.repo, SystemClock(), redactor)
+        tree = context.checkout.worktree()
+        files = context.reader.load(tree)
+        settings = _trusted(context, files.settings)
+        return cls(context.checkout, tree, files, context.gnupg(settings), context.initial_data(settings))
 
 
-def _trusted(world: World, settings: Settings) -> Settings:
+def _trusted(context: Context, settings: Settings) -> Settings:
     """The settings that say where keys are and which key service may be asked.
 
     Files beside commits that have to be signed are nobody's yet: then it is those in force that count.
@@ -71,10 +71,10 @@ def _trusted(world: World, settings: Settings) -> Settings:
     from reconciler.engine.accepted import in_force
     from reconciler.model.errors import SettingsError
 
-    if world.checkout.head_id() is None:
+    if context.checkout.head_id() is None:
         return settings
     try:
-        force = in_force(world).settings
+        force = in_force(context).settings
     except SettingsError:  # HEAD's, which the files as they stand may mend; no commit was accepted yet
         return settings
     return force if force.git.verify_signatures else settings
@@ -190,7 +190,7 @@ class _Found:
         }
 
     def lines(self) -> list[str]:
-        from reconciler.repository.problems import near
+        from reconciler.repository.documents.problems import near
 
         if self.error is not None:
             return [f"cannot be opened: {self.error}"]
@@ -277,8 +277,8 @@ def _question(field: InitialDataField, required: bool, *, there: bool) -> str:  
 def _read(wanted: Wanted) -> dict[str, str]:
     """Read a map of ids to values from standard input; its errors repeat none of it."""
     from reconciler.model.base import as_text
-    from reconciler.repository.problems import near
-    from reconciler.repository.yaml import BrokenFile, read
+    from reconciler.repository.documents.problems import near
+    from reconciler.repository.documents.yaml import BrokenFile, read
     from reconciler.secrets.initial_data import is_id
 
     raw = sys.stdin.buffer.read(MOST + 1)

@@ -18,10 +18,10 @@ __all__ = ["ledger_of", "settings_of"]
 def settings_of(asked: Asked) -> Settings:
     """The settings in force: those of the last accepted revision, or of the folder as it stands."""
     from reconciler.engine.accepted import in_force
-    from reconciler.engine.world import SystemClock, World
+    from reconciler.engine.context import Context, SystemClock
     from reconciler.model.secret import Redactor
 
-    return in_force(World(asked.repo, SystemClock(), Redactor())).settings
+    return in_force(Context(asked.repo, SystemClock(), Redactor())).settings
 
 
 @contextmanager

@@ -12,10 +12,10 @@ import click
 from reconciler.cli.options import Asked, option, shared
 
 if TYPE_CHECKING:
-    from reconciler.engine.session import Held
-    from reconciler.engine.world import World
+    from reconciler.engine.context import Context
+    from reconciler.engine.state import OpenState
     from reconciler.model.settings import Settings
-    from reconciler.repository.source import Tree
+    from reconciler.repository.git.checkout import Tree
 
 __all__ = ["oauth"]
 
@@ -67,21 +67,21 @@ async def _connect(asked: Asked, redactor: Any, integration: str, timeout: timed
     """Begin, and wait; gives why it is not connected, or nothing."""
     from reconciler.cli.logs import tell
     from reconciler.cli.text import as_json, say
+    from reconciler.daemon.authorize import begin, beside, outcome
     from reconciler.engine.accepted import in_force
-    from reconciler.engine.connect import begin, beside, outcome
-    from reconciler.engine.world import SystemClock, World
+    from reconciler.engine.context import Context, SystemClock
 
-    world = World(asked.repo, SystemClock(), redactor)
-    force = in_force(world)
+    context = Context(asked.repo, SystemClock(), redactor)
+    force = in_force(context)
     settings, tree = force.settings, force.tree
     try:
-        with beside(world, settings, tree) as held:
-            authorization = begin(world, settings, tree, held, integration)
+        with beside(context, settings, tree) as held:
+            authorization = begin(context, settings, tree, held, integration)
             async with AsyncExitStack() as stack:
                 if await _taken(settings.listen):
                     tell(f"waiting for the daemon that listens on {settings.listen} to be called back")
                 else:
-                    await stack.enter_async_context(_served(world, settings, tree, held))
+                    await stack.enter_async_context(_served(context, settings, tree, held))
                     tell(f"waiting on {settings.listen} to be called back")
                 # The one place where the URL is shown whole: it is the person's to open, client id and state included.
                 say(as_json({"url": authorization.url}) if asked.output == "json" else authorization.url)
@@ -93,19 +93,19 @@ async def _connect(asked: Asked, redactor: Any, integration: str, timeout: timed
                         return told
             return f"nobody came back within {timeout.total_seconds():g} s"
     finally:
-        await world.aclose()
+        await context.aclose()
 
 
-def _served(world: World, settings: Settings, tree: Tree, held: Held) -> Any:
+def _served(context: Context, settings: Settings, tree: Tree, held: OpenState) -> Any:
     """The callback, served by this process."""
     from starlette.applications import Starlette
 
-    from reconciler.engine.connect import callback
+    from reconciler.daemon.authorize import callback
     from reconciler.web.callback import callback_route
     from reconciler.web.serve import here, serving
 
     async def come_back(service: str, query: Any) -> tuple[int, str]:
-        return await callback(world, settings, tree, held, service, query)
+        return await callback(context, settings, tree, held, service, query)
 
     return serving(Starlette(routes=[callback_route(here(come_back))]), settings.listen)
 

@@ -19,10 +19,10 @@ from reconciler.model.errors import ReconcilerError, StateLockedError, UsageErro
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from reconciler.engine.observed import Selection
-    from reconciler.engine.report import Report, Row
-    from reconciler.engine.world import SystemClock, World
-    from reconciler.repository.source import Tree
+    from reconciler.engine.context import Context, SystemClock
+    from reconciler.engine.planner import Selection
+    from reconciler.model.report import Report, Row
+    from reconciler.repository.git.checkout import Tree
 
 __all__ = ["exit_code", "one_pass", "until_stopped"]
 
@@ -48,8 +48,8 @@ def one_pass(
     """Run one pass, show it, and give its exit code."""
     from reconciler.cli.logs import set_up
     from reconciler.cli.show import show_report
-    from reconciler.engine.observed import Selection
-    from reconciler.engine.world import SystemClock, World
+    from reconciler.engine.context import Context, SystemClock
+    from reconciler.engine.planner import Selection
     from reconciler.model.secret import Redactor
 
     if (rev or worktree) and not dry_run:
@@ -68,16 +68,16 @@ def one_pass(
 
     async def go() -> Report:
         clock = SystemClock()
-        world = World(asked.repo, clock, redactor)
+        context = Context(asked.repo, clock, redactor)
         try:
             with until_stopped(clock) as stops:
                 ask = None if yes or not at_terminal() else partial(_ask, asked, stops, by)
                 if dry_run:
-                    dry = _dry(world, selection, rev, worktree=worktree, removals=not no_removals)
+                    dry = _dry(context, selection, rev, worktree=worktree, removals=not no_removals)
                     return await clock.unless_stopped(dry)
-                return await _real(world, clock, selection, ask, released=yes_really, removals=not no_removals)
+                return await _real(context, clock, selection, ask, released=yes_really, removals=not no_removals)
         finally:
-            await world.aclose()
+            await context.aclose()
 
     try:
         report = asyncio.run(go())
@@ -119,24 +119,24 @@ class Declined(ReconcilerError):
     """Whoever was shown the plan does not want it carried out."""
 
 
-async def _dry(world: World, selection: Selection, rev: str | None, *, worktree: bool, removals: bool) -> Report:
+async def _dry(context: Context, selection: Selection, rev: str | None, *, worktree: bool, removals: bool) -> Report:
     from reconciler.cli.progress import Progress
     from reconciler.engine.accepted import in_force
-    from reconciler.engine.passes import dry_report, look
-    from reconciler.engine.session import reading
+    from reconciler.engine.reconciler import dry_report, look
+    from reconciler.engine.state import reading
 
-    force = in_force(world)
-    tree = world.checkout.at(rev) if rev else (world.checkout.worktree() if worktree else force.tree)
+    force = in_force(context)
+    tree = context.checkout.at(rev) if rev else (context.checkout.worktree() if worktree else force.tree)
     # Files beside commits that have to be signed are nobody's yet: they are planned as a branch is.
     branch = rev or force.settings.git.verify_signatures
-    settings = force.settings if branch else world.reader.settings(tree)
-    _check(world, tree, selection)
+    settings = force.settings if branch else context.reader.settings(tree)
+    _check(context, tree, selection)
     if not (rev or worktree):
-        _tell_ignored(world, settings.source)
-    with reading(world, settings) as held:
+        _tell_ignored(context, settings.source)
+    with reading(context, settings) as held:
         ours = force.tree if branch and tree.revision != force.tree.revision else None
         found = await look(
-            world,
+            context,
             tree,
             held.ledger,
             held.sealing,
@@ -151,7 +151,7 @@ async def _dry(world: World, selection: Selection, rev: str | None, *, worktree:
 
 
 async def _real(
-    world: World,
+    context: Context,
     clock: SystemClock,
     selection: Selection,
     ask: Callable[[Report], None] | None,
@@ -162,25 +162,25 @@ async def _real(
     """Plan and carry out; with `ask`, only what was shown and agreed to, as it still is when it is looked at again."""
     from reconciler.cli.progress import Progress
     from reconciler.engine.accepted import in_force, keep
-    from reconciler.engine.messages import messenger
-    from reconciler.engine.notify import Notifier
-    from reconciler.engine.passes import dry_report, look, reconcile
-    from reconciler.engine.session import holding
-    from reconciler.engine.words import hear, waiting
+    from reconciler.engine.commands import hear, waiting
+    from reconciler.engine.reconciler import dry_report, look, reconcile
+    from reconciler.engine.state import holding
+    from reconciler.notify.delivery import messenger
+    from reconciler.notify.notifications import Notifier
 
-    force = in_force(world)
+    force = in_force(context)
     settings, tree = force.settings, force.tree
-    _check(world, tree, selection)
-    _tell_ignored(world, settings.source)
-    with holding(world, settings, tree, "reconcile") as held:
-        keep(world, held.ledger, force)
+    _check(context, tree, selection)
+    _tell_ignored(context, settings.source)
+    with holding(context, settings, tree, "reconcile") as held:
+        keep(context, held.ledger, force)
         words = held.ledger.commands()
-        asked = hear(held.ledger, words, world.clock.now())
+        asked = hear(held.ledger, words, context.clock.now())
         words = [word for word in words if removals or word.kind != "revoke"]  # the next pass comes to those
         agreed: list[object] = []
         while True:
             looking = look(
-                world,
+                context,
                 tree,
                 held.ledger,
                 held.sealing,
@@ -196,8 +196,8 @@ async def _real(
                 break
             ask(plan)
             agreed = planned
-        notifier = Notifier(messenger(world, found.settings, tree), world.clock, world.redactor)
-        report = await reconcile(world, found, held.ledger, held.sealing, notifier, author=world.author(tree))
+        notifier = Notifier(messenger(context, found.settings, tree), context.clock, context.redactor)
+        report = await reconcile(context, found, held.ledger, held.sealing, notifier, author=context.author(tree))
         report.refuse(force.refused)
         return report
 
@@ -207,30 +207,30 @@ def _agreed(row: Row) -> object:
     return row.hire, row.access, row.action, row.requests
 
 
-def _check(world: World, tree: Tree, selection: Selection) -> None:
+def _check(context: Context, tree: Tree, selection: Selection) -> None:
     """Refuse names that are nowhere: a misspelt --hire must not look like a clean pass."""
-    files = world.reader.load(tree)
+    files = context.reader.load(tree)
     for hire in selection.hires or ():
         known = files.hires.keys() | files.broken["hires"].keys()
-        if hire not in known and not _in_ledger(world, hire):
+        if hire not in known and not _in_ledger(context, hire):
             raise UsageError(f"--hire {hire}: there is no hires/{hire}.yaml, and the ledger knows nobody of that id")
     for name in selection.integrations or ():
         if name not in files.manifests.keys() | files.broken["manifests"].keys():
             raise UsageError(f"--integration {name}: there is no manifests/{name}.yaml")
 
 
-def _in_ledger(world: World, hire: str) -> bool:
+def _in_ledger(context: Context, hire: str) -> bool:
     from reconciler.engine.accepted import in_force
-    from reconciler.engine.session import reading
+    from reconciler.engine.state import reading
 
-    with reading(world, in_force(world).settings) as held:
+    with reading(context, in_force(context).settings) as held:
         return any(True for _ in held.ledger.records([hire]))
 
 
-def _tell_ignored(world: World, source: str) -> None:
+def _tell_ignored(context: Context, source: str) -> None:
     from reconciler.cli.logs import tell
 
-    if source == "commit" and (edits := world.checkout.ignored_edits()):
+    if source == "commit" and (edits := context.checkout.ignored_edits()):
         shown = ", ".join(edits[:5]) + (f" and {len(edits) - 5} more" if len(edits) > 5 else "")
         tell(f"not committed, and so not acted on: {shown}")
 

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 import click
 
 from reconciler.cli.options import Asked, shared
-from reconciler.model.errors import RequestFailed, UsageError
+from reconciler.model.errors import TransportError, UsageError
 
 if TYPE_CHECKING:
-    from reconciler.engine.world import World
+    from reconciler.engine.context import Context
     from reconciler.model.manifest import FormField
     from reconciler.model.secret import Redactor
     from reconciler.repository.files import Files
-    from reconciler.repository.source import Tree
+    from reconciler.repository.git.checkout import Tree
     from reconciler.requests.pages import Option
 
 __all__ = ["options"]
@@ -57,25 +57,25 @@ def options(asked: Asked, integration: str, field: str) -> int:
 
 async def _options(asked: Asked, redactor: Redactor, integration: str, field: str) -> list[Option]:
     from reconciler.engine.accepted import in_force
-    from reconciler.engine.world import SystemClock, World
+    from reconciler.engine.context import Context, SystemClock
     from reconciler.requests.pages import Option
 
-    world = World(asked.repo, SystemClock(), redactor)
+    context = Context(asked.repo, SystemClock(), redactor)
     try:
-        tree = in_force(world).tree
-        files = world.reader.load(tree)
+        tree = in_force(context).tree
+        files = context.reader.load(tree)
         meant = _field(files, integration, field)
         if not meant.fetched:
             return [Option(item.id, item.name) for item in meant.items or ()]
-        return await _fetched(world, files, tree, integration, field)
+        return await _fetched(context, files, tree, integration, field)
     finally:
-        await world.aclose()
+        await context.aclose()
 
 
 def _field(files: Files, integration: str, name: str) -> FormField:
     """The field that is meant. Raises UsageError for one that is not there, or that has no choices."""
     from reconciler.model.errors import RepositoryError
-    from reconciler.repository.problems import near
+    from reconciler.repository.documents.problems import near
 
     loaded = files.manifests.get(integration)
     if loaded is None:
@@ -93,13 +93,13 @@ def _field(files: Files, integration: str, name: str) -> FormField:
     return field
 
 
-async def _fetched(world: World, files: Files, tree: Tree, integration: str, field: str) -> list[Option]:
-    """What the service offers. Raises Blocked and RequestFailed with why it cannot be asked."""
+async def _fetched(context: Context, files: Files, tree: Tree, integration: str, field: str) -> list[Option]:
+    """What the service offers. Raises Blocked and TransportError with why it cannot be asked."""
     from dataclasses import replace
 
-    from reconciler.engine.integrations import integrations_of
-    from reconciler.engine.observe import Checker
-    from reconciler.engine.session import reading
+    from reconciler.engine.checker import Checker
+    from reconciler.engine.state import reading
+    from reconciler.engine.wiring import integrations_of
     from reconciler.model.verdict import Unknown
     from reconciler.repository.desired import Desired
 
@@ -110,12 +110,12 @@ async def _fetched(world: World, files: Files, tree: Tree, integration: str, fie
     wanted = service_of(integration)
     alone = replace(files, manifests={n: item for n, item in files.manifests.items() if service_of(n) == wanted})
     settings = files.settings
-    with reading(world, settings) as held:
-        desired = Desired(alone, world.clock.now().date())
-        found = integrations_of(world, desired, tree, settings, held.sealing)
+    with reading(context, settings) as held:
+        desired = Desired(alone, context.clock.now().date())
+        found = integrations_of(context, desired, tree, settings, held.sealing)
         meant = next(item for item in found if item.name == integration)
         meant.reachable()
-        offered = await Checker(world.clock, world.redactor).options(meant, field)
+        offered = await Checker(context.clock, context.redactor).options(meant, field)
     if isinstance(offered, Unknown):
-        raise RequestFailed(offered.reason, left=True)
+        raise TransportError(offered.reason, left=True)
     return offered

@@ -22,7 +22,7 @@ def schema(asked: Asked, kind: Literal["manifest", "hire", "sequence", "settings
     `# yaml-language-server: $schema=../.schemas/hire.json`
     """
     from reconciler.cli.text import emit_json
-    from reconciler.repository.schema import json_schema
+    from reconciler.repository.documents.schema import json_schema
 
     emit_json(json_schema(kind))
     return 0

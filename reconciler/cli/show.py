@@ -10,7 +10,7 @@ from reconciler.cli.logs import tell
 from reconciler.cli.options import Asked, Filter
 from reconciler.cli.table import grouped, headline, name_in, page, table_of
 from reconciler.cli.text import as_csv, as_json, cell, code, emit_json, problem_line, say
-from reconciler.engine.report import Report, Row
+from reconciler.model.report import Report, Row
 
 __all__ = ["show_report"]
 

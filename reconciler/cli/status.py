@@ -42,11 +42,11 @@ def status(
     from reconciler.cli.logs import tell
     from reconciler.cli.one_pass import exit_code
     from reconciler.cli.show import show_report
+    from reconciler.daemon.freshness import stale
     from reconciler.engine.accepted import refused
-    from reconciler.engine.freshness import stale
-    from reconciler.engine.passes import LAST
-    from reconciler.engine.report import Report, Row
+    from reconciler.engine.reconciler import LAST
     from reconciler.model.errors import Problem
+    from reconciler.model.report import Report, Row
 
     with ledger_of(asked) as ledger:
         noted = ledger.note(LAST)
@@ -73,13 +73,13 @@ def status(
 def _files(asked: Asked) -> Files | None:
     """The files in force, for what the ledger does not have: which values are the form's, and names; None for none."""
     from reconciler.engine.accepted import in_force
-    from reconciler.engine.world import SystemClock, World
+    from reconciler.engine.context import Context, SystemClock
     from reconciler.model.errors import RepositoryError, SettingsError
     from reconciler.model.secret import Redactor
 
-    world = World(asked.repo, SystemClock(), Redactor())
+    context = Context(asked.repo, SystemClock(), Redactor())
     try:
-        return world.reader.load(in_force(world).tree)
+        return context.reader.load(in_force(context).tree)
     except (RepositoryError, SettingsError):
         return None
 

@@ -12,8 +12,8 @@ from itertools import groupby
 import click
 
 from reconciler.cli.text import as_json, count, fit, printable, wrapped
-from reconciler.engine.report import Report, Row
 from reconciler.model.clock import stamp
+from reconciler.model.report import Report, Row
 from reconciler.model.status import FAULTS, Action, Status
 
 __all__ = ["columns", "grouped", "headline", "name_in", "page", "table_of"]

@@ -10,8 +10,8 @@ import click
 from reconciler.cli.options import Asked, option, shared
 
 if TYPE_CHECKING:
-    from reconciler.engine.review import Host
     from reconciler.model.errors import Problem
+    from reconciler.review.problems import Host
 
 __all__ = ["validate"]
 
@@ -29,10 +29,10 @@ def validate(asked: Asked, rev: str | None) -> int:
     from datetime import UTC, datetime
 
     from reconciler.cli.text import annotation, emit_json, no_csv, say
-    from reconciler.engine.review import hosts_of, problems_of
     from reconciler.model.errors import SettingsError, Severity
     from reconciler.repository.files import Reader
-    from reconciler.repository.source import Checkout
+    from reconciler.repository.git.checkout import Checkout
+    from reconciler.review.problems import hosts_of, problems_of
 
     no_csv(asked)
     checkout = Checkout.open(asked.repo)

@@ -15,9 +15,9 @@ from reconciler.cli.options import Asked, option, shared
 from reconciler.model.errors import ReconcilerError, StateLockedError, UsageError
 
 if TYPE_CHECKING:
-    from reconciler.engine.observed import Planned
-    from reconciler.engine.report import Report
+    from reconciler.engine.planner import PlannedGrant
     from reconciler.model.grant import Key, Record
+    from reconciler.model.report import Report
     from reconciler.model.secret import Redactor
 
 __all__ = ["accept", "forget", "leave", "retry", "revoke", "run"]
@@ -41,7 +41,7 @@ def leave(
     from reconciler.cli.ledger import settings_of
     from reconciler.engine.trace import refuse_fresh_start
     from reconciler.ledger.opening import open_writer
-    from reconciler.repository.source import Checkout
+    from reconciler.repository.git.checkout import Checkout
 
     settings = settings_of(asked)
     refuse_fresh_start(Checkout.open(asked.repo), settings)
@@ -87,7 +87,7 @@ def _act(
 
     from reconciler.cli.ledger import settings_of
     from reconciler.cli.logs import tell
-    from reconciler.engine.words import hear
+    from reconciler.engine.commands import hear
     from reconciler.ledger.lock import StateLock
     from reconciler.ledger.opening import open_writer, state_path
 
@@ -169,15 +169,15 @@ def revoke(asked: Asked, hire: str, access: str | None) -> int:
 def _orphans(asked: Asked, hire: str, known: list[Record]) -> list[Key]:
     """A person's grants that git no longer wants and that were not revoked yet."""
     from reconciler.engine.accepted import in_force
-    from reconciler.engine.plan import Policy
-    from reconciler.engine.world import SystemClock, World
+    from reconciler.engine.context import Context, SystemClock
+    from reconciler.engine.decide import Policy
     from reconciler.model.grant import Phase
     from reconciler.model.secret import Redactor
 
-    world = World(asked.repo, SystemClock(), Redactor())
-    force = in_force(world)
-    today = Policy.of(force.settings, world.clock.now()).today
-    desired = world.desired(world.reader.load(force.tree), today)
+    context = Context(asked.repo, SystemClock(), Redactor())
+    force = in_force(context)
+    today = Policy.of(force.settings, context.clock.now()).today
+    desired = context.desired(context.reader.load(force.tree), today)
     wanted = {grant.key for grant in desired.grants(hire)}
     return [
         record.key
@@ -201,13 +201,13 @@ def forget(asked: Asked, hire: str) -> int:
     from datetime import UTC, datetime
 
     from reconciler.cli.ledger import ledger_of, settings_of
-    from reconciler.engine import alerts
-    from reconciler.engine.world import KEPT
+    from reconciler.engine.context import KEPT
     from reconciler.ledger.lock import StateLock
     from reconciler.ledger.opening import open_writer, state_path
     from reconciler.model.grant import Phase
+    from reconciler.notify import alerts
     from reconciler.repository.files import Reader
-    from reconciler.repository.source import Checkout
+    from reconciler.repository.git.checkout import Checkout
 
     with ledger_of(asked) as ledger:
         records = list(ledger.records([hire]))
@@ -261,62 +261,62 @@ def _by_hand(asked: Asked, kind: str, keys: list[Key]) -> int:
 async def _pass_by_hand(asked: Asked, redactor: Redactor, kind: str, keys: list[Key]) -> Report:
     from reconciler.cli.one_pass import until_stopped
     from reconciler.engine.accepted import in_force, keep
-    from reconciler.engine.messages import messenger
-    from reconciler.engine.notify import Notifier
-    from reconciler.engine.observed import Selection
-    from reconciler.engine.passes import look, reconcile
-    from reconciler.engine.session import holding
-    from reconciler.engine.words import requested
-    from reconciler.engine.world import SystemClock, World
+    from reconciler.engine.commands import requested
+    from reconciler.engine.context import Context, SystemClock
+    from reconciler.engine.planner import Selection
+    from reconciler.engine.reconciler import look, reconcile
+    from reconciler.engine.state import holding
+    from reconciler.notify.delivery import messenger
+    from reconciler.notify.notifications import Notifier
 
     clock = SystemClock()
-    world = World(asked.repo, clock, redactor)
+    context = Context(asked.repo, clock, redactor)
     try:
-        force = in_force(world)
+        force = in_force(context)
         settings, tree = force.settings, force.tree
-        with until_stopped(clock), holding(world, settings, tree, f"reconcile {kind}") as held:
-            keep(world, held.ledger, force)
+        with until_stopped(clock), holding(context, settings, tree, f"reconcile {kind}") as held:
+            keep(context, held.ledger, force)
             by_hand = dict.fromkeys(keys, kind)
-            looking = look(world, tree, held.ledger, held.sealing, Selection.of(keys), by_hand=by_hand)
+            looking = look(context, tree, held.ledger, held.sealing, Selection.of(keys), by_hand=by_hand)
             found = await clock.unless_stopped(looking)
             _refuse(found.planned, kind, keys)
             held.ledger.save((), [line for key in keys for line in requested(kind, key, clock.now(), _me())])
-            notifier = Notifier(messenger(world, found.settings, tree), clock, redactor)
-            report = await reconcile(world, found, held.ledger, held.sealing, notifier, author=world.author(tree))
+            notifier = Notifier(messenger(context, found.settings, tree), clock, redactor)
+            report = await reconcile(context, found, held.ledger, held.sealing, notifier, author=context.author(tree))
             report.refuse(force.refused)
             return report
     finally:
-        await world.aclose()
+        await context.aclose()
 
 
 async def _refuse_in_vain(asked: Asked, redactor: Redactor, kind: str, keys: list[Key]) -> None:
     """See that what the holder is asked for can be done: a word that is refused there is answered to nobody."""
     from reconciler.engine.accepted import in_force
-    from reconciler.engine.observed import Selection
-    from reconciler.engine.passes import look
-    from reconciler.engine.session import reading
-    from reconciler.engine.world import SystemClock, World
+    from reconciler.engine.context import Context, SystemClock
+    from reconciler.engine.planner import Selection
+    from reconciler.engine.reconciler import look
+    from reconciler.engine.state import reading
 
-    world = World(asked.repo, SystemClock(), redactor)
+    context = Context(asked.repo, SystemClock(), redactor)
     try:
-        force = in_force(world)
+        force = in_force(context)
         settings, tree = force.settings, force.tree
-        with reading(world, settings) as held:
+        with reading(context, settings) as held:
             selection, by_hand = Selection.of(keys), dict.fromkeys(keys, kind)
-            found = await look(world, tree, held.ledger, held.sealing, selection, by_hand=by_hand)
+            found = await look(context, tree, held.ledger, held.sealing, selection, by_hand=by_hand)
             _refuse(found.planned, kind, keys)
     finally:
-        await world.aclose()
+        await context.aclose()
 
 
-def _refuse(planned: list[Planned], kind: str, keys: list[Key]) -> None:
+def _refuse(planned: list[PlannedGrant], kind: str, keys: list[Key]) -> None:
     """Refuse what cannot be done, with the reason; of several grants only where none of them can."""
     faults = [fault for key in keys if (fault := _fault(planned, kind, key)) is not None]
     if len(faults) == len(keys):
         raise faults[0]
 
 
-def _fault(planned: list[Planned], kind: str, key: Key) -> Exception | None:
+def _fault(planned: list[PlannedGrant], kind: str, key: Key) -> Exception | None:
     """Why what is asked cannot be done for a grant, or None."""
     from reconciler.model.status import Status
 

@@ -1,7 +1,7 @@
 """The daemon: for ever, passes on every commit, on every due retry, every interval, and on what people ask for.
 
-It only decides when, and over which grants; `reconciler.daemon.work` does it. The interval's full resync is cut into
-slices of hires, spread over the interval.
+It only decides when, and over which grants; `reconciler.daemon.dispatcher` does it. The interval's full resync is
+cut into slices of hires, spread over the interval.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from zlib import crc32
 
 import structlog
 
-from reconciler.daemon.lanes import in_parts
-from reconciler.daemon.pulse import Pulse, Troubles
+from reconciler.daemon.dispatcher import AT_A_TIME, SOONEST, Acting, Dispatcher, OnPass
+from reconciler.daemon.freshness import NOTE, Freshness
+from reconciler.daemon.health import Health, ProblemLog
+from reconciler.daemon.queues import in_parts
 from reconciler.daemon.touched import touched
-from reconciler.daemon.work import AT_A_TIME, SOONEST, Acting, OnPass, Work
 from reconciler.engine.accepted import in_force, keep
-from reconciler.engine.alerts import tell_of_git
+from reconciler.engine.commands import ByHand, hear
+from reconciler.engine.context import Context, SystemClock
 from reconciler.engine.everybody import Listings
-from reconciler.engine.freshness import NOTE, Freshness
-from reconciler.engine.observed import Selection, listed_grants
-from reconciler.engine.session import Held, sealing_of
-from reconciler.engine.words import ByHand, hear
-from reconciler.engine.world import SystemClock, World
+from reconciler.engine.planner import Selection, listed_grants
+from reconciler.engine.state import OpenState, sealing_of
 from reconciler.ledger.entries import Command
 from reconciler.model.clock import Stopped
 from reconciler.model.errors import LedgerError, RepositoryError, SettingsError
+from reconciler.model.not_taken_over import VOUCH
 from reconciler.model.settings import Settings
-from reconciler.repository.signatures import VOUCH
-from reconciler.repository.source import FOLDERS, WORKTREE, File, Tree
-from reconciler.repository.watch import commits
+from reconciler.notify.alerts import tell_of_git
+from reconciler.repository.git.checkout import FOLDERS, WORKTREE, File, Tree
+from reconciler.repository.git.watch import commits
 from reconciler.secrets.initial_data import FOLDER
 
 __all__ = ["Daemon"]
@@ -55,14 +55,16 @@ program erred: what it erred over may have been something else."""
 class Daemon:
     """Runs passes over one repository for as long as it is not told to stop."""
 
-    def __init__(self, world: World, clock: SystemClock, held: Held, settings: Settings, on_pass: OnPass) -> None:
-        self._world = world
+    def __init__(
+        self, context: Context, clock: SystemClock, held: OpenState, settings: Settings, on_pass: OnPass
+    ) -> None:
+        self._context = context
         self._clock = clock
         self._held = held
-        self.pulse = Pulse(monotonic())
-        self._troubles = Troubles()
+        self.health = Health(monotonic())
+        self._problem_log = ProblemLog()
         self._acting = Acting(settings)
-        self._work = Work(world, clock, held, self._acting, self.pulse, self._troubles, on_pass)
+        self._dispatcher = Dispatcher(context, clock, held, self._acting, self.health, self._problem_log, on_pass)
         self._reading = asyncio.Lock()
         self._looked_at = clock.now()
         self._stood: frozenset[File] | None = None
@@ -92,8 +94,8 @@ class Daemon:
 
     def gets_on(self) -> tuple[bool, str]:
         """Whether work that is due gets done, and if not, why."""
-        well = self.pulse.healthy(monotonic(), self.settings.interval)
-        return well, self.pulse.problem or ("ok" if well else "work is due and nothing gets done")
+        well = self.health.healthy(monotonic(), self.settings.interval)
+        return well, self.health.problem or ("ok" if well else "work is due and nothing gets done")
 
     def healthy(self) -> tuple[bool, str]:
         """Whether it gets on and takes over git's commits, and if not, why. A restart only helps with the former."""
@@ -116,12 +118,12 @@ class Daemon:
             watching.cancel()
             if self._fetching is not None:
                 self._fetching.cancel()
-            await self._work.finish()
+            await self._dispatcher.finish()
 
     async def _watch(self) -> None:
         while not self._clock.stopping.is_set():
             source = self._acting.settings.source
-            async with aclosing(commits(self._world.checkout, self._clock.stopping, source=source)) as told:
+            async with aclosing(commits(self._context.checkout, self._clock.stopping, source=source)) as told:
                 async for _ in told:
                     await self._commit()
                     if self._acting.settings.source != source:
@@ -151,7 +153,7 @@ class Daemon:
                 self._stuck("commit", fault)
             else:
                 self._behind, self._acting.fault = False, None
-                self._troubles.tell("commit", None)
+                self._problem_log.tell("commit", None)
 
     async def _take_over(self) -> None:
         tree = await self._current()
@@ -169,12 +171,12 @@ class Daemon:
         if seen is not None and stands is not None:
             paths = frozenset(file.path for file in seen ^ stands)
         else:
-            paths = self._world.checkout.changed(before, tree)
+            paths = self._context.checkout.changed(before, tree)
         if any(path.startswith(f"{FOLDER}/") for path in paths):
             # The keys it is encrypted to may be others now, and the old ones soon gone: the state's is wrapped again.
-            self._held.sealing = sealing_of(self._world, self._acting.settings, tree, self._held.ledger)
-            self._troubles.tell("sealed", self._held.sealing.fault)
-        for selection in touched(paths, self._work.desired()):
+            self._held.sealing = sealing_of(self._context, self._acting.settings, tree, self._held.ledger)
+            self._problem_log.tell("sealed", self._held.sealing.fault)
+        for selection in touched(paths, self._dispatcher.desired()):
             self._sweep("commit", selection)
         self._stood = stands
 
@@ -183,31 +185,31 @@ class Daemon:
         try:
             if self._acting.settings.git.verify_signatures:
                 # Many new commits take gpg a while to look at; nothing else waits for that.
-                found = await asyncio.to_thread(in_force, self._world)
+                found = await asyncio.to_thread(in_force, self._context)
             else:
-                found = in_force(self._world, self._held.ledger)
-            self._world.reader.load(found.tree)
+                found = in_force(self._context, self._held.ledger)
+            self._context.reader.load(found.tree)
         except (RepositoryError, SettingsError) as error:
-            self._troubles.tell("repository", str(error))
+            self._problem_log.tell("repository", str(error))
             self._unread, self._looked_at = True, self._clock.now()
             return None
         self._unread = False
-        self._troubles.tell("repository", None)
-        keep(self._world, self._held.ledger, found)
+        self._problem_log.tell("repository", None)
+        keep(self._context, self._held.ledger, found)
         tree, settings, self._acting.refused = found.tree, found.settings, found.refused
         refused = f"{found.refused}; acting on {tree.revision[:12]}; {VOUCH}" if found.refused is not None else None
-        self._troubles.tell("signatures", refused)
+        self._problem_log.tell("signatures", refused)
         self.freshness.refuse(self._clock.now(), None if found.refused is None else str(found.refused))
         self._looked_at = self._clock.now()
         for name in ("state", "listen"):
             changed = getattr(settings, name) != getattr(self._acting.settings, name)
-            self._troubles.tell(name, f"{name} was changed: restart the daemon to take it over" if changed else None)
+            self._problem_log.tell(name, f"{name} was changed: restart the daemon to take it over" if changed else None)
         self._acting.settings = settings
-        self.pulse.ready = True
+        self.health.ready = True
         return tree
 
     async def _tick(self) -> None:
-        self.pulse.looked = monotonic()
+        self.health.looked = monotonic()
         now = self._clock.now()
         self._begin_fetch(now)
         set_aside = self._unread or self._acting.refused is not None or self._acting.fault is not None
@@ -220,8 +222,8 @@ class Daemon:
             asked = self._listen(now)
             if asked is not None:
                 self._start_asked(asked)
-            self._work.start_due(now)
-            self._work.make_up(now)
+            self._dispatcher.start_due(now)
+            self._dispatcher.make_up(now)
             self._next_slice(now)
             self._judge_freshness(now)
         except LedgerError as error:
@@ -229,13 +231,13 @@ class Daemon:
         except RepositoryError as error:
             self._stuck("files", str(error))
         else:
-            self._troubles.tell("ledger", None)
-            self._troubles.tell("files", None)
+            self._problem_log.tell("ledger", None)
+            self._problem_log.tell("files", None)
 
     def _stuck(self, about: str, problem: str) -> None:
         """What is due cannot even be begun: that is told, work is due from now on; it is tried again later."""
-        self.pulse.stuck(problem)
-        self._troubles.tell(about, problem)
+        self.health.stuck(problem)
+        self._problem_log.tell(about, problem)
 
     def _judge_freshness(self, now: datetime) -> None:
         """Note how new the revision in force is, and tell where it begins or ceases to be too old."""
@@ -246,13 +248,13 @@ class Daemon:
             self._held.ledger.put_note(NOTE, written)
             self._noted = written
         if changed:
-            telling = tell_of_git(self._world, settings, self._acting.tree, before, self.freshness.stale)
-            self._work.run(telling)
+            telling = tell_of_git(self._context, settings, self._acting.tree, before, self.freshness.stale)
+            self._dispatcher.run(telling)
 
     def _begin_fetch(self, now: datetime) -> None:
         """Fetch, where that is due; beside everything else, for a remote may hang."""
         every = self._acting.settings.git.fetch
-        if every is None or not self._world.checkout.is_git or self._acting.settings.source != "commit":
+        if every is None or not self._context.checkout.is_git or self._acting.settings.source != "commit":
             self.freshness.not_fetching()
             return
         if self._fetching is not None:
@@ -262,16 +264,16 @@ class Daemon:
         if self._fetched_at is not None and timedelta() <= now - self._fetched_at < every:
             return
         self._fetched_at = now
-        if self._world.checkout.has_remote(self._acting.settings.git.remote):
+        if self._context.checkout.has_remote(self._acting.settings.git.remote):
             self._fetching = asyncio.create_task(self._fetch())
         else:
             self.freshness.not_fetching()
 
     async def _fetch(self) -> None:
         stopped = self._clock.stopping.is_set
-        problem = await asyncio.to_thread(self._world.checkout.fetch, self._acting.settings.git, stopped)
+        problem = await asyncio.to_thread(self._context.checkout.fetch, self._acting.settings.git, stopped)
         self.freshness.fetched(self._clock.now(), problem)
-        self._troubles.tell("fetch", problem and f"{problem}; acting on HEAD as it is")
+        self._problem_log.tell("fetch", problem and f"{problem}; acting on HEAD as it is")
         await self._commit()
 
     def _listen(self, now: datetime) -> ByHand | None:
@@ -286,12 +288,12 @@ class Daemon:
         if asked.released:
             self._sweep("released", Selection(), released=True)
         elif asked.touched:
-            self._work.start(Selection.of(asked.touched), "asked")
+            self._dispatcher.start(Selection.of(asked.touched), "asked")
 
     def _everybody(self) -> list[str]:
         """Every hire that git or the ledger has."""
         assert self._acting.tree is not None
-        files = self._world.reader.load(self._acting.tree)
+        files = self._context.reader.load(self._acting.tree)
         return sorted({*files.hires, *files.broken["hires"], *self._held.ledger.hires()})
 
     def _sweep(self, why: str, selection: Selection, *, released: bool = False) -> None:
@@ -301,13 +303,13 @@ class Daemon:
             self._held.ledger.begin_resync()
             self._sliced_at = self._clock.now()
             self._slices = []
-            self._work.clear()  # whoever waits there is walked over anew
+            self._dispatcher.clear()  # whoever waits there is walked over anew
         if len(people) <= AT_A_TIME:
-            self._work.start(replace(selection, hires=frozenset(people)), why, released=released)
+            self._dispatcher.start(replace(selection, hires=frozenset(people)), why, released=released)
             return
         self._read_listings_anew()
         parts = in_parts(replace(selection, hires=frozenset(people)), AT_A_TIME)
-        self._work.run(self._queue_all(parts, why, released=released))
+        self._dispatcher.run(self._queue_all(parts, why, released=released))
 
     async def _queue_all(self, selections: Iterable[Selection], why: str, *, released: bool) -> None:
         """Queue one after the other: to say whose each is takes a while, in which others have their turn."""
@@ -319,7 +321,7 @@ class Daemon:
 
     def _queued(self, selection: Selection, why: str, *, released: bool) -> bool:
         try:
-            self._work.queue(selection, why, self._listings, released=released)
+            self._dispatcher.queue(selection, why, self._listings, released=released)
         except LedgerError as error:
             self._stuck("ledger", str(error))
             return False
@@ -340,7 +342,7 @@ class Daemon:
             self._sliced += 1
             if hires:
                 selection, most = Selection(hires=frozenset(hires)), len(self._slices) + self._sliced
-                self._work.queue(selection, "interval", self._listings, at_most=most)
+                self._dispatcher.queue(selection, "interval", self._listings, at_most=most)
 
     def _begin_cycle(self) -> None:
         """Cut everybody into the slices of the next interval."""
@@ -352,13 +354,13 @@ class Daemon:
             self._slices[crc32(hire.encode()) % count].append(hire)
         self._sliced = 0
         self._read_listings_anew()
-        self._world.reader.keep()
+        self._context.reader.keep()
         self._held.ledger.begin_resync()
 
     def _read_listings_anew(self) -> None:
         """Begin an interval's reading of listings, where they have more than a few grants to serve."""
         self._listings = Listings()
-        self._listings.expect(listed_grants(self._work.desired()))
+        self._listings.expect(listed_grants(self._dispatcher.desired()))
 
 
 def _as_it_stands(tree: Tree) -> frozenset[File] | None:

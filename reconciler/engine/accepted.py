@@ -23,18 +23,19 @@ from typing import Any
 
 import pygit2
 
-from reconciler.engine.world import KEPT, World, home_of
+from reconciler.engine.context import KEPT, Context, home_of
 from reconciler.ledger.opening import open_reader, state_path
 from reconciler.ledger.place import FILES
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.errors import RepositoryError
 from reconciler.model.failpoints import Failpoint
+from reconciler.model.not_taken_over import REF, VOUCH, Untrusted
 from reconciler.model.settings import Settings
-from reconciler.repository.program import GitFailed, git
-from reconciler.repository.signatures import REF, VOUCH, Untrusted, first_untrusted
-from reconciler.repository.source import WORKTREE, Tree
-from reconciler.repository.trees import CommitTree
+from reconciler.repository.git.checkout import WORKTREE, Tree
+from reconciler.repository.git.program import GitFailed, git
+from reconciler.repository.git.signatures import first_untrusted
+from reconciler.repository.git.trees import CommitTree
 
 __all__ = ["NOTE", "InForce", "in_force", "keep", "refused"]
 
@@ -53,76 +54,76 @@ class InForce:
     refused: Untrusted | None = None
 
 
-def in_force(world: World, ledger: LedgerReader | None = None) -> InForce:
+def in_force(context: Context, ledger: LedgerReader | None = None) -> InForce:
     """What is in force now; changes nothing. `ledger` is the state where it is open already.
 
     Raises RepositoryError where HEAD is refused and nothing was accepted before it, and SettingsError.
     """
-    accepted = _ref(world)
+    accepted = _ref(context)
     try:
-        head = world.checkout.current("commit")
+        head = context.checkout.current("commit")
     except RepositoryError as error:
         if accepted is None:
             raise
-        return _unreadable(world, accepted, error)
+        return _unreadable(context, accepted, error)
     if accepted is None:
-        settings = world.reader.settings(head)
-        _refuse_planted(world, head, settings)
-        accepted = _noted(world, settings, ledger)
+        settings = context.reader.settings(head)
+        _refuse_planted(context, head, settings)
+        accepted = _noted(context, settings, ledger)
         if accepted is None:
-            return _first(world, head, settings)
-    tree = world.checkout.at(accepted)
-    settings = world.reader.settings(tree)
-    _refuse_planted(world, head, settings)
+            return _first(context, head, settings)
+    tree = context.checkout.at(accepted)
+    settings = context.reader.settings(tree)
+    _refuse_planted(context, head, settings)
     if not settings.git.verify_signatures:
-        return _as_head_says(world, head)
+        return _as_head_says(context, head)
     if tree.revision == head.revision:
         return InForce(tree, settings)
-    untrusted = first_untrusted(world.checkout, tree.revision, head.revision, home_of(world.root, settings))
-    return _as_head_says(world, head) if untrusted is None else InForce(tree, settings, untrusted)
+    untrusted = first_untrusted(context.checkout, tree.revision, head.revision, home_of(context.root, settings))
+    return _as_head_says(context, head) if untrusted is None else InForce(tree, settings, untrusted)
 
 
-def _unreadable(world: World, accepted: str, error: RepositoryError) -> InForce:
+def _unreadable(context: Context, accepted: str, error: RepositoryError) -> InForce:
     """A HEAD that cannot be read has no signature to show: the last accepted revision stays in force.
 
     Raises the error where that one says that commits do not have to be signed.
     """
-    tree = world.checkout.at(accepted)
-    settings = world.reader.settings(tree)
+    tree = context.checkout.at(accepted)
+    settings = context.reader.settings(tree)
     if not settings.git.verify_signatures:
         raise error
-    name = world.checkout.head_name()
+    name = context.checkout.head_name()
     return InForce(tree, settings, Untrusted(name, name, "", str(error)))
 
 
-def keep(world: World, ledger: LedgerWriter, found: InForce) -> None:
+def keep(context: Context, ledger: LedgerWriter, found: InForce) -> None:
     """Remember what is in force for the next time. The caller holds the state."""
     verified = found.settings.git.verify_signatures
     note = {"revision": found.tree.revision, "refused": found.refused and asdict(found.refused)} if verified else None
     content = json.dumps(note).encode()
     if (ledger.note(NOTE) or b"null") != content:
         ledger.put_note(NOTE, content)
-    repository = world.checkout.repository
+    repository = context.checkout.repository
     if repository is None:
         return
     with suppress(pygit2.GitError, GitFailed, OSError):  # a checkout that cannot be written to leaves it to the note
-        there = _there(world, repository)
+        there = _there(context, repository)
         if verified:
-            world.reached(Failpoint.ACCEPTED, done=False)
+            context.reached(Failpoint.ACCEPTED, done=False)
             repository.references.create(REF, found.tree.revision, force=True)
-            world.reached(Failpoint.ACCEPTED, done=True)
+            context.reached(Failpoint.ACCEPTED, done=True)
         elif there:
             repository.references.delete(REF)
 
 
-def _there(world: World, repository: pygit2.Repository) -> bool:
+def _there(context: Context, repository: pygit2.Repository) -> bool:
     """Whether the ref is there. One that a power cut left torn, which git writes no other over, is taken away."""
     try:
         return REF in repository.references
     except pygit2.GitError as error:
         if "corrupted" not in str(error):
             raise
-        (world.root / git(world.root, "rev-parse", "--git-path", REF)).unlink()
+        (context.root / git(context.root, "rev-parse", "--git-path", REF)).unlink()
         return False
 
 
@@ -132,13 +133,13 @@ def refused(ledger: LedgerReader) -> Untrusted | None:
     return Untrusted(**told) if told else None
 
 
-def _first(world: World, head: Tree, settings: Settings) -> InForce:
+def _first(context: Context, head: Tree, settings: Settings) -> InForce:
     """The first run: HEAD, where its commits since `trusted_from` are signed or do not have to be."""
     if settings.git.verify_signatures:
         if head.revision == WORKTREE:
-            raise RepositoryError(f"{world.root} is no git checkout: git.verify_signatures has no commits to look at")
+            raise RepositoryError(f"{context.root} is no git checkout: git.verify_signatures has no commits to look at")
         base = settings.git.trusted_from
-        untrusted = first_untrusted(world.checkout, base, head.revision, home_of(world.root, settings))
+        untrusted = first_untrusted(context.checkout, base, head.revision, home_of(context.root, settings))
         if untrusted is not None:
             since = (
                 f"since git.trusted_from, {base[:12]}" if base else "of the whole history, for want of git.trusted_from"
@@ -146,16 +147,16 @@ def _first(world: World, head: Tree, settings: Settings) -> InForce:
             raise RepositoryError(
                 f"{untrusted}. All commits {since} have to be signed, and none is accepted yet: {VOUCH}"
             )
-    return _as_head_says(world, head, settings)
+    return _as_head_says(context, head, settings)
 
 
-def _as_head_says(world: World, head: Tree, settings: Settings | None = None) -> InForce:
+def _as_head_says(context: Context, head: Tree, settings: Settings | None = None) -> InForce:
     """HEAD in force; where its settings say so, the files as they stand."""
-    settings = settings or world.reader.settings(head)
-    return InForce(head if settings.source == "commit" else world.checkout.worktree(), settings)
+    settings = settings or context.reader.settings(head)
+    return InForce(head if settings.source == "commit" else context.checkout.worktree(), settings)
 
 
-def _refuse_planted(world: World, head: Tree, settings: Settings) -> None:
+def _refuse_planted(context: Context, head: Tree, settings: Settings) -> None:
     """Refuse to open a state that a commit may have put there, before a byte of it is read.
 
     Git replaces what it ignores without a word, SQLite takes a log that lies beside a database for its own, and a cache
@@ -163,7 +164,7 @@ def _refuse_planted(world: World, head: Tree, settings: Settings) -> None:
     """
     if not isinstance(head, CommitTree):
         return
-    root = world.checkout.root
+    root = context.checkout.root
     state = Path(os.path.normpath(state_path(settings.state, root)))  # links as they are: one may be planted, too
     planted = [*head.below(PurePosixPath(KEPT).parent.as_posix())]
     if state.is_relative_to(root):
@@ -180,31 +181,33 @@ def _refuse_planted(world: World, head: Tree, settings: Settings) -> None:
         )
 
 
-def _ref(world: World) -> str | None:
+def _ref(context: Context) -> str | None:
     """The accepted revision as the checkout has it; None where it has none, or a torn one.
 
     Raises RepositoryError where that cannot be told just now: to go on without would be to believe HEAD.
     """
-    repository = world.checkout.repository
-    with suppress(KeyError, ValueError, pygit2.GitError), _readable(world):
+    repository = context.checkout.repository
+    with suppress(KeyError, ValueError, pygit2.GitError), _readable(context):
         return None if repository is None else str(repository.references[REF].peel(pygit2.Commit).id)
     return None
 
 
 @contextmanager
-def _readable(world: World) -> Iterator[None]:
+def _readable(context: Context) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise RepositoryError(f"{REF} of {world.root} cannot be read just now ({error}): it is tried again") from error
+        raise RepositoryError(
+            f"{REF} of {context.root} cannot be read just now ({error}): it is tried again"
+        ) from error
 
 
-def _noted(world: World, settings: Settings, ledger: LedgerReader | None) -> str | None:
+def _noted(context: Context, settings: Settings, ledger: LedgerReader | None) -> str | None:
     """The revision that a state has as accepted. Raises RepositoryError where this checkout does not have it."""
-    if world.checkout.repository is None:
+    if context.checkout.repository is None:
         return None
     if ledger is None:
-        with open_reader(settings.state, world.root) as reading:
+        with open_reader(settings.state, context.root) as reading:
             revision = _note(reading).get("revision")
     else:
         revision = _note(ledger).get("revision")

@@ -11,7 +11,7 @@ from collections import OrderedDict
 
 from reconciler.model.grant import Key
 
-__all__ = ["Claims", "InHand"]
+__all__ = ["ClaimSet", "Claims"]
 
 
 class Claims:
@@ -26,11 +26,11 @@ class Claims:
         """When the passes under way began, the oldest first."""
         self._time = 0
 
-    def begin(self) -> InHand:
+    def begin(self) -> ClaimSet:
         """A pass begins; to be called before it reads the ledger."""
         self._time += 1
         self._running[self._time] = None
-        return InHand(self, self._time)
+        return ClaimSet(self, self._time)
 
     def postponed(self) -> set[Key]:
         """The grants that a pass had to leave out and that are free again; each is given once."""
@@ -43,7 +43,7 @@ class Claims:
         return key in self._taken
 
     def taken(self, key: Key, since: int) -> bool:
-        """For `InHand`: whether a pass that began at `since` gets the grant; else it is postponed."""
+        """For `ClaimSet`: whether a pass that began at `since` gets the grant; else it is postponed."""
         if key in self._taken or self._released.get(key, -1) >= since:
             self._wanted.add(key)
             return False
@@ -51,20 +51,20 @@ class Claims:
         return True
 
     def released(self, key: Key) -> None:
-        """For `InHand`: a pass lets go of the grant."""
+        """For `ClaimSet`: a pass lets go of the grant."""
         self._taken.discard(key)
         self._released[key] = self._time
         self._released.move_to_end(key)
 
     def ended(self, since: int) -> None:
-        """For `InHand`: the pass that began at `since` is over."""
+        """For `ClaimSet`: the pass that began at `since` is over."""
         del self._running[since]
         oldest = next(iter(self._running), self._time + 1)
         while self._released and self._released[next(iter(self._released))] < oldest:
             self._released.popitem(last=False)
 
 
-class InHand:
+class ClaimSet:
     """What one pass has in hand."""
 
     def __init__(self, claims: Claims, since: int) -> None:

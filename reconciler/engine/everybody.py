@@ -16,7 +16,7 @@ from typing import Any
 
 from reconciler.engine.integrations import Integration, Prepared
 from reconciler.model.base import as_text
-from reconciler.model.errors import Blocked, MissingVariable, RequestFailed
+from reconciler.model.errors import Blocked, MissingVariable, TransportError
 from reconciler.model.manifest import Listing, Pending, Ready
 from reconciler.model.scope import Layer, Scope, walk
 from reconciler.model.template import names
@@ -114,7 +114,7 @@ async def _invitations(integration: Integration, pending: Pending, scope: Scope)
                 stored = {name: walk(item, path) for name, path in pending.store_data.items()}
                 kept = {name: value for name, value in stored.items() if value is not None}
                 found[str(as_text(value)).casefold()] = Invited(kept)
-    except (Blocked, RequestFailed) as error:
+    except (Blocked, TransportError) as error:
         return str(error)
     return found
 
@@ -128,14 +128,14 @@ async def _unready(integration: Integration, ready: Ready) -> str | None:
         if answer.status == UNAUTHORIZED and integration.connection is not None:
             scope = scope.over(await integration.connection.renewed())
             answer = await integration.client.send(render(ready, scope, integration.manifest), follow=True)
-    except (Blocked, RequestFailed) as error:
+    except (Blocked, TransportError) as error:
         return str(error)
     reason = unready(ready, wanted, answer)
     return None if reason is None else f"{reason}{integration.client.said(answer)}"
 
 
 async def connected(integration: Integration, scope: Scope) -> Scope:
-    """The scope with a token that is fresh, where the service has a connection. Raises RequestFailed."""
+    """The scope with a token that is fresh, where the service has a connection. Raises TransportError."""
     if integration.connection is not None and (fresh := await integration.connection.fresh()) is not None:
         return scope.over(fresh)
     return scope
@@ -154,7 +154,7 @@ async def _everybody(integration: Integration, listing: Listing, scope: Scope) -
             value = walk(item, listing.match)
             if isinstance(value, str | int) and (not only or all_there(item, only)):
                 found.append(intern(_folded(str(as_text(value)))))  # the same people are in every service's listing
-    except (Blocked, RequestFailed):
+    except (Blocked, TransportError):
         return None
     found.sort()
     return found

@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from reconciler.engine.observed import Planned
+from reconciler.engine.planner import PlannedGrant
 from reconciler.ledger.entries import Event
 from reconciler.ledger.reader import LedgerReader
 from reconciler.model.grant import Decision, Key
@@ -70,7 +70,7 @@ def judge_new(making: Mapping[str, Collection[Key]], done: Mapping[str, Collecti
 
 
 def holds(
-    planned: Iterable[Planned],
+    planned: Iterable[PlannedGrant],
     ledger: LedgerReader,
     settings: Settings,
     *,
@@ -104,7 +104,7 @@ def holds(
     return held
 
 
-def _makes(item: Planned) -> bool:
+def _makes(item: PlannedGrant) -> bool:
     """Whether an account is made that git asks for; a retry, and what a person started afresh, were let through."""
     asked_again = item.record is not None and item.record.fresh
     return item.wanted and item.decision.action in (Action.EXECUTE, Action.UPDATE) and not asked_again
@@ -116,7 +116,7 @@ class _Count:
 
     grants: dict[str, set[Key]] = field(default_factory=dict)
 
-    def add(self, item: Planned) -> None:
+    def add(self, item: PlannedGrant) -> None:
         """Count a grant of this pass."""
         self.grants.setdefault(item.grant.integration, set()).add(item.grant.key)
 
@@ -131,9 +131,9 @@ def _followed(found: Mapping[str, set[Key]], renamed: Mapping[Key, Key]) -> dict
     return {integration: {renamed.get(key, key) for key in keys} for integration, keys in found.items()}
 
 
-def hold_back(planned: Iterable[Planned], held: Mapping[str, str]) -> list[Planned]:
+def hold_back(planned: Iterable[PlannedGrant], held: Mapping[str, str]) -> list[PlannedGrant]:
     """The plan with the held integrations' grants suspended, and what needs one of those waiting for it."""
-    found: dict[Key, Planned] = {}
+    found: dict[Key, PlannedGrant] = {}
     for item in planned:
         reason = held.get(item.grant.integration)
         revoked_by_hand = item.by_hand and not item.wanted
@@ -147,7 +147,7 @@ def hold_back(planned: Iterable[Planned], held: Mapping[str, str]) -> list[Plann
     return list(found.values())
 
 
-def _waits(item: Planned, before: Mapping[Key, Planned]) -> str | None:
+def _waits(item: PlannedGrant, before: Mapping[Key, PlannedGrant]) -> str | None:
     """Why an entry waits for one that is held back, or waits itself; those that are needed come first in a plan."""
     if item.record is not None and item.record.settled:
         return None
@@ -159,7 +159,7 @@ def _waits(item: Planned, before: Mapping[Key, Planned]) -> str | None:
 
 
 def tell(
-    ledger: LedgerReader, planned: Iterable[Planned], held: Mapping[str, str], now: datetime, revision: str
+    ledger: LedgerReader, planned: Iterable[PlannedGrant], held: Mapping[str, str], now: datetime, revision: str
 ) -> tuple[list[Event], dict[str, bytes]]:
     """Lines of the history where the guard begins to hold an integration, or lets go of it, and what is noted then."""
     noted = ledger.note(HELD)

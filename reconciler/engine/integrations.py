@@ -10,43 +10,34 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import cached_property
 from typing import Any, assert_never
 
-from reconciler.engine.lacking import needed_names
-from reconciler.engine.sealing import Sealing
 from reconciler.engine.wanted import Means
-from reconciler.engine.world import World
-from reconciler.model.errors import Blocked, MissingVariable, SecretsError
+from reconciler.model.errors import Blocked, MissingVariable
 from reconciler.model.grant import Grant, Kind, Record
 from reconciler.model.hire import NamedChoice
-from reconciler.model.manifest import Call, Manifest, Notification, Paged, Request
+from reconciler.model.manifest import Call, Manifest, Notification, Request
 from reconciler.model.scope import DEFERRED, HIRE_NAMES, LEDGER, Layer, Scope
-from reconciler.model.secret import Redactor, Secret
-from reconciler.model.settings import Settings
 from reconciler.model.template import names
-from reconciler.repository.desired import Desired, Service
-from reconciler.repository.source import Tree
+from reconciler.oauth.connection import Connection
 from reconciler.requests.client import Client
-from reconciler.requests.hosts import AllowedHosts, written_hosts
-from reconciler.requests.oauth import Connection
+from reconciler.requests.hosts import AllowedHosts
 from reconciler.requests.record import NOTHING as NOTHING_COMPARED
 from reconciler.requests.record import Compared
-from reconciler.requests.render import Wire, canonical, expected, outline, render
-from reconciler.requests.sign import SIGNED_WITH
+from reconciler.requests.render import RenderedRequest, canonical, expected, outline, render
 from reconciler.requests.template import render_text, render_url
 from reconciler.secrets.sealed import Sealer
 
-__all__ = ["Integration", "Lending", "Prepared", "initial_layer", "integrations_of", "saved"]
+__all__ = ["AUTHORITY", "Integration", "Lending", "Prepared", "needed_names", "saved"]
 
 AT_RUN_TIME = frozenset({"responses", "oauth", "access_overview", "redirect_url"})
 """What is known only at run time, and what a digest therefore does not count (docs/design/states.md)."""
 
-_AUTHORITY = re.compile(r"^(?:[A-Za-z][A-Za-z0-9+.-]*://)?([^/?#]*)")
-_HOST = re.compile(r"(?:https?://)?[A-Za-z0-9.-]+(?::\d+)?/?")
+AUTHORITY = re.compile(r"^(?:[A-Za-z][A-Za-z0-9+.-]*://)?([^/?#]*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +58,7 @@ NOTHING = Lending()
 class Check:
     """The check as it is sent, what its answer is to contain, and what is compared in it."""
 
-    wire: Wire = field(repr=False)
+    wire: RenderedRequest = field(repr=False)
     wanted: str | None = field(repr=False)
     compared: Compared = NOTHING_COMPARED
 
@@ -301,7 +292,7 @@ class Integration:
 
     def allow(self, url: str, scope: Scope) -> None:
         """Refuse a URL whose host is not allowed, where its host is known before anything runs."""
-        match = _AUTHORITY.match(url)
+        match = AUTHORITY.match(url)
         unknown = {name for name in names(match[0] if match else url) if scope.look_up(name).value is DEFERRED}
         if not unknown:
             self.hosts.check(render_url(url, scope).text, self.file)
@@ -380,6 +371,15 @@ class Integration:
         )
 
 
+def needed_names(manifest: Manifest) -> frozenset[str]:
+    """Every variable, with its dots, that the check, the requests and the notifications use."""
+    calls: list[Call] = [*manifest.execute, *([manifest.exists] if manifest.exists else [])]
+    headers = [manifest.headers] if any(not call.headers for call in calls) else []
+    parts = [call.model_dump(exclude={"listing", "pending"}) for call in calls]
+    told = [item.texts for item in manifest.post_execute_notification]
+    return names([*parts, *headers, *told])
+
+
 def saved(stored: Mapping[str, Any]) -> tuple[Layer, ...]:
     """What earlier runs stored, as the layer that is looked at last."""
     return (Layer("store_data of an earlier run", stored, frozenset(stored)),) if stored else ()
@@ -407,87 +407,3 @@ def _jsonable(value: Any) -> Any:
     if isinstance(value, dict):
         return {str(key): _jsonable(item) for key, item in value.items()}
     return value
-
-
-def initial_layer(service: Service, values: Mapping[str, str], redactor: Redactor) -> Layer:
-    """A service's initial data as a layer; its secret values are made known to the redactor.
-
-    A field with `secret: false` is shown, unless a request puts it into a URL or a header, and so is one that only says
-    where requests go (docs/design/rules.md, "Secrets").
-    """
-    shown: set[str] = set()
-    for _, manifest in service.manifests.values():
-        shown |= {item.id for item in manifest.initial_data_form if not item.secret}
-    for _, manifest in service.manifests.values():
-        shown -= _sent_openly(manifest)
-    for _, manifest in service.manifests.values():
-        for _, call in manifest.calls():
-            match = _AUTHORITY.match(call.url or "")
-            places = names(match[0]) if match else frozenset()
-            shown |= {name for name in places if _HOST.fullmatch(values.get(name, ""))}
-    secret = frozenset(values) - shown
-    redactor.learn(values[name] for name in secret)
-    held = {name: Secret(value) if name in secret else value for name, value in values.items()}
-    return Layer(f"config/initial_data/{service.name}", held, secret)
-
-
-def _sent_openly(manifest: Manifest) -> frozenset[str]:
-    """The names that requests put into a URL or a header, where services expect what gives access."""
-    parts: list[Any] = [manifest.headers]
-    for _, call in manifest.calls():
-        parts += [call.url, call.headers, call.next_page if isinstance(call, Paged) else None]
-        if isinstance(call, Call) and call.extra_headers == "pritunl":
-            parts += [f"{{{{{name}}}}}" for name in SIGNED_WITH]
-    return names(parts)
-
-
-def _fault(service: Service, manifest: Manifest, found: Mapping[str, str] | SecretsError | None) -> str | None:
-    """Why the initial data does not serve this manifest, or None."""
-    if isinstance(found, SecretsError):
-        return str(found)
-    asked = [item.id for item in manifest.asks_for]
-    absent = [name for name in asked if not found or not found.get(name)]
-    if not absent:
-        return None
-    where = f"config/initial_data/{service.name}"
-    what = f"initial data {', '.join(absent)} is missing"
-    there = "has no value for it" if found is not None else "is not there"
-    return f"{what}: {where} {there}; `reconcile initial-data set {service.name}` asks for it"
-
-
-def integrations_of(
-    world: World, desired: Desired, tree: Tree, settings: Settings, sealing: Sealing
-) -> Iterator[Integration]:
-    """Every integration of a revision, with its client and its OAuth connection."""
-    wanted = [name for name, service in desired.services.items() if _needs_data(service)]
-    data = world.initial_data(settings).read_all(tree, wanted)
-    for service in desired.services.values():
-        found = data.get(service.name)
-        written = frozenset(host for _, manifest in service.manifests.values() for host in written_hosts(manifest))
-        hosts = AllowedHosts(frozenset(settings.allowed_hosts) or written)
-        layer = initial_layer(service, found, world.redactor) if isinstance(found, dict) else None
-        shared = world.client(service.name, hosts, settings.limits)
-        redirect_url = f"{settings.public}/oauth/callback/{service.name}"
-        base = Scope((Layer("settings", {"redirect_url": redirect_url}), *([layer] if layer is not None else [])))
-        # Manifests of one service share its connection; the first that says how it is come by speaks for the others.
-        speaks = next((manifest for _, manifest in service.manifests.values() if manifest.oauth is not None), None)
-        for name, (file, manifest) in service.manifests.items():
-            spoken = manifest if manifest.oauth is not None else speaks
-            yield Integration(
-                name=name,
-                service=service.name,
-                file=file,
-                manifest=manifest,
-                client=shared,
-                hosts=hosts,
-                initial=layer,
-                fault=_fault(service, manifest, found),
-                redirect_url=redirect_url,
-                sealer=sealing.sealer,
-                connection=sealing.connection(world, service.name, spoken, shared, base) if spoken else None,
-            )
-
-
-def _needs_data(service: Service) -> bool:
-    """Whether any manifest of the service asks for initial data."""
-    return any(manifest.asks_for for _, manifest in service.manifests.values())

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
-from reconciler.engine import record as records
-from reconciler.engine.memory import run_name
-from reconciler.engine.plan import Policy
+from reconciler.engine import transitions as records
+from reconciler.engine.decide import Policy
 from reconciler.ledger.entries import Attempt, Event
 from reconciler.ledger.reader import LedgerReader
+from reconciler.ledger.vault import run_name
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.grant import Key, Kind, Record
 from reconciler.model.settings import Settings

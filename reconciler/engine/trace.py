@@ -13,7 +13,7 @@ import pygit2
 from reconciler.ledger.opening import state_path
 from reconciler.model.errors import LedgerError
 from reconciler.model.settings import Settings
-from reconciler.repository.source import Checkout
+from reconciler.repository.git.checkout import Checkout
 
 __all__ = ["TRACE", "leave_trace", "refuse_fresh_start"]
 

@@ -29,11 +29,11 @@ __all__ = [
     "Problem",
     "ReconcilerError",
     "RepositoryError",
-    "RequestFailed",
     "SecretsError",
     "SettingsError",
     "Severity",
     "StateLockedError",
+    "TransportError",
     "UsageError",
     "shortened",
 ]
@@ -101,7 +101,7 @@ class HostNotAllowed(Blocked):
     """A request would go to a host that is not allowed."""
 
 
-class RequestFailed(ReconcilerError):
+class TransportError(ReconcilerError):
     """A request came to nothing.
 
     `left` says whether any of it can have reached the server: False for a refused connection, True for an answer

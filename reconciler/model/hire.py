@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import date, timedelta
 from functools import lru_cache
 from typing import Annotated, Any, Literal, Self
@@ -11,7 +12,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from reconciler.model.base import Day, Email, Identifier, Model, Text, day
 
-__all__ = ["AT", "UNTIL", "AccessEntry", "At", "Hire", "HireRef", "NamedChoice", "Sequence"]
+__all__ = ["AT", "UNTIL", "AccessEntry", "At", "Hire", "HireRef", "NamedChoice", "Sequence", "jsonable"]
 
 _DAYS = r"(?:\s*([+-])\s*(\d{1,4})d)?"
 AT = re.compile(rf"(start){_DAYS}")
@@ -218,3 +219,18 @@ class Sequence(Model):
     def _names_are_unique(self) -> Self:
         _unique(self.access)
         return self
+
+
+def jsonable(value: Any) -> Any:
+    """A value of a hire's file as JSON has it: a date as text, a choice by name as `{name: …}`."""
+    match value:
+        case NamedChoice():
+            return {"name": value.name}
+        case date():
+            return value.isoformat()
+        case list() | tuple():
+            return [jsonable(item) for item in value]
+        case Mapping():
+            return {str(key): jsonable(item) for key, item in value.items()}
+        case _:
+            return value

@@ -22,10 +22,10 @@ from reconciler.model.hire import Entry, Hire, HireRef, NamedChoice, Sequence
 from reconciler.model.manifest import FormField, Manifest
 from reconciler.model.scope import Layer
 from reconciler.model.status import Status
+from reconciler.repository.documents.problems import near
 from reconciler.repository.files import Files, Loaded
+from reconciler.repository.hires import Hires
 from reconciler.repository.needs import circular_among, needed_first
-from reconciler.repository.people import People
-from reconciler.repository.problems import near
 
 __all__ = ["Desired", "Service"]
 
@@ -73,7 +73,7 @@ class Desired:
         return self.files.revision
 
     @property
-    def hires(self) -> People:
+    def hires(self) -> Hires:
         """Every hire whose file can be read."""
         return self.files.hires
 

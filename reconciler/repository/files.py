@@ -26,14 +26,14 @@ from reconciler.model.failpoints import Failpoint, Reached, unwatched
 from reconciler.model.hire import Hire, HireRef, Sequence
 from reconciler.model.manifest import Manifest
 from reconciler.model.settings import DEFAULT, Settings
-from reconciler.repository.checks import hire_problems, manifest_ids, manifest_problems, unfilled
+from reconciler.repository.documents.checks import hire_problems, manifest_ids, manifest_problems, unfilled
+from reconciler.repository.documents.problems import MOST, explain, few, near
+from reconciler.repository.documents.yaml import BrokenFile, Document, read
+from reconciler.repository.git.trees import CommitTree, File, Tree
+from reconciler.repository.hire_cache import keep, recall
+from reconciler.repository.hires import Hires, HireSummary, Index, Whole
 from reconciler.repository.naming import YAML, others, shown, twins, unread
-from reconciler.repository.people import Index, People, Slim, Whole
-from reconciler.repository.problems import MOST, explain, few, near
 from reconciler.repository.reach import objection_to_home
-from reconciler.repository.recall import keep, recall
-from reconciler.repository.trees import CommitTree, File, Tree
-from reconciler.repository.yaml import BrokenFile, Document, read
 
 __all__ = ["SETTINGS", "Files", "Loaded", "Reader"]
 
@@ -64,7 +64,7 @@ class Files:
     revision: str
     settings: Settings
     manifests: dict[str, Loaded[Manifest]]
-    hires: People
+    hires: Hires
     sequences: dict[str, Loaded[Sequence]]
     broken: dict[str, dict[str, list[Problem]]]
     problems: list[Problem]
@@ -109,7 +109,7 @@ class Reader:
         self._kept_in = kept_in
         self._root = root
         self._reached = reached
-        self._recalled: dict[str, Slim] | None = None
+        self._recalled: dict[str, HireSummary] | None = None
         self._fresh = 0
         """How many hires were parsed since they were last kept."""
         self._parsed: dict[str, _Parsed] = {}
@@ -167,7 +167,7 @@ class Reader:
             self._people = self._index(tree, found)
         self._parsed, self._read, self._recalled, self._misnamed = found.parsed, tree, {}, found.misnamed
         _tell(self._people, found, partial(_whole, tree))
-        hires = People(self._people, found.broken["hires"], partial(_whole, tree), found.whole)
+        hires = Hires(self._people, found.broken["hires"], partial(_whole, tree), found.whole)
         found.problems += found.misnamed
         _fill(manifests, found)
         if isinstance(settings.prune, dict):
@@ -200,7 +200,7 @@ class Reader:
             self._reached(Failpoint.CACHE, done=True)
             self._fresh = 0
 
-    def _slims(self, tree: Tree, files: Iterable[File], found: _Gathering) -> Iterator[Slim]:
+    def _slims(self, tree: Tree, files: Iterable[File], found: _Gathering) -> Iterator[HireSummary]:
         if self._recalled is None:
             self._recalled = recall(self._kept_in) if self._kept_in is not None else {}
         files = list(files)
@@ -216,12 +216,12 @@ class Reader:
                 if (first := found.slims.get(file.blob)) is not None:
                     yield _as_named(first, file.path)
                     continue
-                slim, whole = _slim(tree, file)
+                summary, whole = _slim(tree, file)
                 if whole is not None:
                     found.whole.keep(whole)
                 if often[file.blob] > 1:
-                    found.slims[file.blob] = slim
-                yield slim
+                    found.slims[file.blob] = summary
+                yield summary
             elif (known.raw is None) == isinstance(tree, CommitTree):
                 yield known
             else:
@@ -282,7 +282,7 @@ class _Gathering:
         self.whole = Whole()
         self.parsed: dict[str, _Parsed] = {}
         self.files: dict[tuple[str, str], _Parsed] = {}
-        self.slims: dict[str, Slim] = {}
+        self.slims: dict[str, HireSummary] = {}
         self.problems: list[Problem] = []
         self.broken: dict[str, dict[str, list[Problem]]] = {"manifests": {}, "hires": {}, "sequences": {}}
 
@@ -318,9 +318,9 @@ def _read_and_parse(tree: Tree, file: File, stem: str, kind: _Kind[M]) -> _Parse
         return _Parsed(file.blob, None, (error.problem,))
 
 
-def _as_named(slim: Slim, path: str) -> Slim:
+def _as_named(summary: HireSummary, path: str) -> HireSummary:
     """The same content under another name."""
-    return replace(slim, path=path, problems=tuple(replace(problem, file=path) for problem in slim.problems))
+    return replace(summary, path=path, problems=tuple(replace(problem, file=path) for problem in summary.problems))
 
 
 def _renamed(parsed: _Parsed, path: str) -> _Parsed:
@@ -345,21 +345,23 @@ def _entry_lines(model: Model, document: Document) -> tuple[int, ...]:
     return tuple(lines)
 
 
-def _slim(tree: Tree, file: File) -> tuple[Slim, Loaded[Hire] | None]:
+def _slim(tree: Tree, file: File) -> tuple[HireSummary, Loaded[Hire] | None]:
     """Parse a hire's file for what is remembered of it; the hire too, where the file is in order."""
     stem = PurePosixPath(file.path).stem
     try:
         raw = tree.read(file)
     except BrokenFile as error:
-        return Slim(file.path, file.blob, sound=False, problems=(error.problem,)), None
+        return HireSummary(file.path, file.blob, sound=False, problems=(error.problem,)), None
     parsed = _parse(raw, file, stem, _HIRES)
     kept = None if isinstance(tree, CommitTree) else raw
     if parsed.loaded is None:
-        broken = Slim(file.path, file.blob, False, parsed.email, parsed.email_line, problems=parsed.problems, raw=kept)
+        broken = HireSummary(
+            file.path, file.blob, False, parsed.email, parsed.email_line, problems=parsed.problems, raw=kept
+        )
         return broken, None
     hire: Hire = parsed.loaded.model
     knows = tuple(person.hire for person in (hire.manager, hire.buddy) if isinstance(person, HireRef))
-    slim = Slim(
+    summary = HireSummary(
         file.path,
         file.blob,
         True,
@@ -370,7 +372,7 @@ def _slim(tree: Tree, file: File) -> tuple[Slim, Loaded[Hire] | None]:
         problems=parsed.problems,
         raw=kept,
     )
-    return slim, parsed.loaded
+    return summary, parsed.loaded
 
 
 @lru_cache(maxsize=4096)
@@ -379,24 +381,24 @@ def _shared(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
-def _whole(tree: Tree, slim: Slim) -> Loaded[Hire]:
+def _whole(tree: Tree, summary: HireSummary) -> Loaded[Hire]:
     """A hire whose file is known to be in order."""
-    file = File(slim.path, slim.blob)
-    loaded = _parse(slim.raw if slim.raw is not None else tree.read(file), file, slim.stem, _HIRES).loaded
+    file = File(summary.path, summary.blob)
+    loaded = _parse(summary.raw if summary.raw is not None else tree.read(file), file, summary.stem, _HIRES).loaded
     assert loaded is not None
     return loaded
 
 
-def _tell(people: Index, found: _Gathering, whole: Callable[[Slim], Loaded[Hire]]) -> None:
+def _tell(people: Index, found: _Gathering, whole: Callable[[HireSummary], Loaded[Hire]]) -> None:
     """What is wrong with hires' files: each by itself, two with one stem, two with one address.
 
     Addresses are compared without case, broken files count, and it is an error on both.
     """
     broken = found.broken["hires"]
-    for slim in people.troubled():
-        found.problems += slim.problems
-        if not slim.sound:
-            broken[slim.stem] = list(slim.problems)
+    for summary in people.troubled():
+        found.problems += summary.problems
+        if not summary.sound:
+            broken[summary.stem] = list(summary.problems)
     for stem, paths in people.twins().items():
         alike = twins(stem, paths, _HIRES.name)
         found.problems += alike
@@ -404,14 +406,14 @@ def _tell(people: Index, found: _Gathering, whole: Callable[[Slim], Loaded[Hire]
     lines: dict[str, int | None] = {}
     for paths in people.shared():
         for path in paths:
-            slim = people.paths[path]
+            summary = people.paths[path]
             what = f"email: {others(path, paths)} has this address too: an address belongs to one hire"
-            if slim.blob not in lines:
-                lines[slim.blob] = whole(slim).document.line(("email",)) if slim.sound else slim.email_line
-            line = lines[slim.blob]
+            if summary.blob not in lines:
+                lines[summary.blob] = whole(summary).document.line(("email",)) if summary.sound else summary.email_line
+            line = lines[summary.blob]
             problem = Problem(path, line, what)
             found.problems.append(problem)
-            broken.setdefault(slim.stem, []).append(problem)
+            broken.setdefault(summary.stem, []).append(problem)
 
 
 def _unknown_pruned(tree: Tree, prune: Iterable[str], known: list[str]) -> list[Problem]:

@@ -9,7 +9,7 @@ from reconciler.model.errors import Severity
 from reconciler.model.manifest import Exists, Manifest
 from reconciler.model.scope import HIRE_NAMES
 from reconciler.model.template import PLACEHOLDER, names
-from reconciler.repository.problems import Path
+from reconciler.repository.documents.problems import Path
 
 __all__ = ["language_problems"]
 

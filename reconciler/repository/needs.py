@@ -36,13 +36,13 @@ def circular_among(needs: Mapping[str, Collection[str]]) -> frozenset[str]:
     found: set[str] = set()
     seen: set[str] = set()
     for start in reversed(needed_first(needs)):
-        together, waiting = [], [start]
+        run_all, waiting = [], [start]
         while waiting:
             name = waiting.pop()
             if name not in seen:
                 seen.add(name)
-                together.append(name)
+                run_all.append(name)
                 waiting.extend(needed_by.get(name, ()))
-        if len(together) > 1 or start in needs[start]:
-            found.update(together)
+        if len(run_all) > 1 or start in needs[start]:
+            found.update(run_all)
     return frozenset(found)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from reconciler.model.errors import RepositoryError
-from reconciler.repository.source import FOLDERS, Checkout
+from reconciler.repository.git.checkout import FOLDERS, Checkout
 
 __all__ = ["repository"]
 

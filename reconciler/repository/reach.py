@@ -12,7 +12,7 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
-from reconciler.repository.program import git
+from reconciler.repository.git.program import git
 
 __all__ = ["committable", "helper_of_a_commit", "objection_to_home", "settings"]
 

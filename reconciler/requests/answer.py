@@ -12,7 +12,7 @@ from typing import Any
 
 from reconciler.model.scope import walk
 
-__all__ = ["LIMIT", "Answer", "Padding", "Unpacker", "Unreadable", "joined"]
+__all__ = ["LIMIT", "Padding", "Response", "Unpacker", "Unreadable", "joined"]
 
 LIMIT = 1024 * 1024
 """Bytes that are read of an answer, counted after unpacking (docs/design/rules.md, "Limits of input")."""
@@ -33,7 +33,7 @@ class Unreadable(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Response:
     """An answer. `headers` have lower-case names; `truncated` says that the content was cut off at the limit."""
 
     status: int

@@ -19,20 +19,20 @@ from email.utils import parsedate_to_datetime
 from urllib.parse import quote, urljoin, urlsplit
 
 from reconciler.model.clock import Clock
-from reconciler.model.errors import RequestFailed
+from reconciler.model.errors import TransportError
 from reconciler.model.failpoints import Failpoint, Reached, unwatched
 from reconciler.model.manifest import SAFE_METHODS
 from reconciler.model.secret import Redactor
 from reconciler.model.settings import Limits
-from reconciler.requests.answer import Answer
+from reconciler.requests.answer import Response
 from reconciler.requests.connections import Connections, NoAnswer
 from reconciler.requests.hosts import AllowedHosts
-from reconciler.requests.render import Wire
+from reconciler.requests.render import RenderedRequest
 from reconciler.requests.said import said
 from reconciler.requests.throttle import LONGEST, Throttle
 from reconciler.requests.url import Address, escape, parse
 
-__all__ = ["Answer", "Client", "Leaving"]
+__all__ = ["Client", "Leaving", "Response"]
 
 Leaving = Callable[[], Awaitable[None]]
 """Awaited right before a request leaves, after all waiting: the place to write it down."""
@@ -102,7 +102,7 @@ class Client:
         self._timeout = limits.timeout
         self._connections = Connections()
 
-    async def send(self, wire: Wire, *, follow: bool = False, leaving: Leaving | None = None) -> Answer:
+    async def send(self, wire: RenderedRequest, *, follow: bool = False, leaving: Leaving | None = None) -> Response:
         """Send a request; a pause that the service asks for is waited out, three times at most.
 
         See docs/design/rules.md, "Execute".
@@ -126,12 +126,14 @@ class Client:
                 redirects += 1
                 continue
             if answer.truncated and answer.status < 400 and wire.method not in SAFE_METHODS:
-                raise RequestFailed(f"{_what(wire, address)}: answered {answer.status} with more than 1 MiB", left=True)
+                raise TransportError(
+                    f"{_what(wire, address)}: answered {answer.status} with more than 1 MiB", left=True
+                )
             for _ in range(AFTER_YOU):  # not before: a pause that was asked for counts from when the place is free
                 await asyncio.sleep(0)
             return answer
 
-    def said(self, answer: Answer) -> str:
+    def said(self, answer: Response) -> str:
         """What the service said, to be put after why an answer is no success."""
         return said(answer, self._redactor)
 
@@ -139,7 +141,7 @@ class Client:
         """Close all connections."""
         await self._connections.aclose()
 
-    async def _exchange(self, wire: Wire, address: Address, leaving: Leaving | None) -> Answer:
+    async def _exchange(self, wire: RenderedRequest, address: Address, leaving: Leaving | None) -> Response:
         """One sending and its answer, within the limits."""
         what = _what(wire, address)
         seconds = self._timeout.total_seconds()
@@ -159,13 +161,13 @@ class Client:
                     )
             except TimeoutError:
                 why = "no whole answer" if progress.left else "no connection"
-                raise RequestFailed(f"{what}: {why} within {seconds:g} s", left=progress.left) from None
+                raise TransportError(f"{what}: {why} within {seconds:g} s", left=progress.left) from None
             except NoAnswer as error:
-                raise RequestFailed(f"{what}: {error}", left=error.left) from None
+                raise TransportError(f"{what}: {error}", left=error.left) from None
         self._reached(Failpoint.RESPONSE, done=True)
         return answer
 
-    def _headers(self, wire: Wire, address: Address) -> list[tuple[str, str]]:
+    def _headers(self, wire: RenderedRequest, address: Address) -> list[tuple[str, str]]:
         headers = [("User-Agent", "access-reconciler"), ("Accept", "*/*"), ("Accept-Encoding", "gzip")]
         if wire.content or wire.method in BODIES:
             headers.append(("Content-Length", str(len(wire.content or b""))))
@@ -175,7 +177,7 @@ class Client:
         names = {name.lower() for name, _ in given}
         return [*(header for header in headers if header[0].lower() not in names), *given]
 
-    def _pause(self, answer: Answer) -> timedelta | None:
+    def _pause(self, answer: Response) -> timedelta | None:
         """What an answer asks to wait, where it is at most a minute."""
         asked = answer.headers.get("retry-after", "").strip()
         if answer.status not in PAUSES or not asked:
@@ -186,13 +188,15 @@ class Client:
             pause = _until(asked, self._clock.now())
         return pause if pause is not None and pause <= LONGEST else None
 
-    def _redirected(self, wire: Wire, address: Address, answer: Answer, *, follow: bool) -> Wire:
-        """The request that a redirect asks for. Raises RequestFailed where it is not followed."""
+    def _redirected(
+        self, wire: RenderedRequest, address: Address, answer: Response, *, follow: bool
+    ) -> RenderedRequest:
+        """The request that a redirect asks for. Raises TransportError where it is not followed."""
         target = _location(wire, answer)
         if target is None or target[1].origin != address.origin or not follow or answer.status not in MOVED:
             host = target[1].name if target is not None else _elsewhere(answer)
             where = f", a redirect to {host} that is not followed" if host else ""
-            raise RequestFailed(
+            raise TransportError(
                 f"{_what(wire, address)}: answered {answer.status}{where}{self.said(answer)}", left=True
             )
         url = target[0]
@@ -202,11 +206,11 @@ class Client:
         return replace(wire, url=url, method="GET", content=None, headers=headers)
 
 
-def _what(wire: Wire, address: Address) -> str:
+def _what(wire: RenderedRequest, address: Address) -> str:
     return f"{wire.method} {address.name}"
 
 
-def _location(wire: Wire, answer: Answer) -> tuple[str, Address] | None:
+def _location(wire: RenderedRequest, answer: Response) -> tuple[str, Address] | None:
     location = answer.headers.get("location")
     if not location:
         return None
@@ -218,7 +222,7 @@ def _location(wire: Wire, answer: Answer) -> tuple[str, Address] | None:
     return None if address is None else (url, address)
 
 
-def _elsewhere(answer: Answer) -> str:
+def _elsewhere(answer: Response) -> str:
     """The host of a redirect that leads to no http or https address, as it can be shown; empty where it has none."""
     try:
         host = urlsplit(answer.headers.get("location", "").strip()).hostname

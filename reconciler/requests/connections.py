@@ -22,7 +22,7 @@ import httpcore
 
 from reconciler.model.errors import UsageError
 from reconciler.model.settings import loopback
-from reconciler.requests.answer import Answer, Padding, Unpacker, Unreadable, joined
+from reconciler.requests.answer import Padding, Response, Unpacker, Unreadable, joined
 from reconciler.requests.direct import Direct, NotAllowed, NotSent
 from reconciler.requests.pipe import CLOSED, Pipe
 from reconciler.requests.url import Address, Origin
@@ -224,7 +224,7 @@ class _Proxied:
 
     async def exchange(
         self, method: str, target: bytes, headers: list[tuple[bytes, bytes]], content: bytes, watch: Watch
-    ) -> Answer:
+    ) -> Response:
         """Send a request, and read its answer up to the limit. Raises httpcore's errors, and Unreadable."""
         origin = self._origin
         self._network.watch, self._network.padding = watch, Padding()
@@ -244,7 +244,7 @@ class _Proxied:
                 unpacker.feed(chunk)
                 if unpacker.full:
                     break
-            return Answer(response.status, received, unpacker.finish(), unpacker.full)
+            return Response(response.status, received, unpacker.finish(), unpacker.full)
         finally:
             await response.aclose()
 
@@ -293,7 +293,7 @@ class Connections:
         content: bytes,
         watch: Watch,
         connecting: float,
-    ) -> Answer:
+    ) -> Response:
         """Send a request, and read its answer up to the limit; `connecting` bounds making a connection, in seconds.
 
         `headers` are sent beside Host. Raises NoAnswer.

@@ -15,7 +15,7 @@ from contextlib import suppress
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-from reconciler.requests.answer import Answer, Padding, Unpacker, Unreadable, joined
+from reconciler.requests.answer import Padding, Response, Unpacker, Unreadable, joined
 from reconciler.requests.pipe import CLOSED, Pipe
 from reconciler.requests.watch import Watch
 
@@ -68,7 +68,7 @@ class Direct:
 
     async def exchange(
         self, method: str, target: bytes, headers: list[tuple[bytes, bytes]], content: bytes, watch: Watch
-    ) -> Answer:
+    ) -> Response:
         """Send a request, and read its answer up to the limit.
 
         Raises NotAllowed, NotSent, OSError where the connection breaks, and Unreadable for what is no answer.
@@ -194,10 +194,10 @@ class _Reading:
             raise ConnectionError(CLOSED)
         self.whole = True
 
-    def finish(self) -> Answer:
+    def finish(self) -> Response:
         """The answer."""
         assert self._unpacker is not None
-        return Answer(self.status, self.headers, self._unpacker.finish(), self.full)
+        return Response(self.status, self.headers, self._unpacker.finish(), self.full)
 
     def _parse(self, data: bytes) -> None:
         try:

@@ -19,7 +19,7 @@ from typing import Any
 from reconciler.model.manifest import Condition, Exists, Ready, Request
 from reconciler.model.scope import Scope, follow, steps, walk
 from reconciler.model.verdict import Account, Missing, Present, Unknown, Verdict
-from reconciler.requests.answer import Answer
+from reconciler.requests.answer import Response
 from reconciler.requests.record import NOTHING, Compared, all_there, differences, find
 from reconciler.requests.template import render_text, written
 
@@ -45,7 +45,7 @@ _BEGINS, _ENDS = re.compile(_BEFORE), re.compile(_AFTER)
 _SEPARATORS = ((", ", ": "), (",", ":"), (", ", ":"), (",", ": "))
 
 
-def verdict(exists: Exists, expected: str | None, answer: Answer, compared: Compared = NOTHING) -> Verdict:
+def verdict(exists: Exists, expected: str | None, answer: Response, compared: Compared = NOTHING) -> Verdict:
     """What a check's answer says of the account; `expected` is rendered, None where the manifest has none.
 
     `compared` are the values of `where`, `inactive`, `invited` and `absent`, rendered.
@@ -69,7 +69,7 @@ def verdict(exists: Exists, expected: str | None, answer: Answer, compared: Comp
 
 
 def _of_record(
-    exists: Exists, expected: str | None, answer: Answer, compared: Compared, *, found: bool
+    exists: Exists, expected: str | None, answer: Response, compared: Compared, *, found: bool
 ) -> Present | Missing | Unknown:
     """What the record in an answer says, where the check has one; `found` is what its text says."""
     content = answer.json()
@@ -92,14 +92,14 @@ def _of_record(
     return Present(_stored(exists, answer, account), account=state, differs=differs, record=account)
 
 
-def _absent(exists: Exists, answer: Answer, compared: Compared) -> Missing | Unknown:
+def _absent(exists: Exists, answer: Response, compared: Compared) -> Missing | Unknown:
     """An answer without the account. With `absent` only an answer that says so counts, and this one does not."""
     if compared.absent:
         return Unknown(f"answered {answer.status} without the account, and not as absent says")
     return Missing(_stored(exists, answer, None))
 
 
-def unready(ready: Ready, expected: str | None, answer: Answer) -> str | None:
+def unready(ready: Ready, expected: str | None, answer: Response) -> str | None:
     """Why a service is not ready to say that somebody is absent; None where it is answered as `ready` says."""
     reason = _not_an_answer(ready, answer)
     if reason is not None:
@@ -111,7 +111,7 @@ def unready(ready: Ready, expected: str | None, answer: Answer) -> str | None:
     return None
 
 
-def failure(call: Request, answer: Answer, expected: str | None = None) -> str | None:
+def failure(call: Request, answer: Response, expected: str | None = None) -> str | None:
     """Why an answer is no success of the request; None where it is one (docs/design/rules.md, "Execute").
 
     `expected` is a revocation's, rendered. A change that succeeded with an answer over the limit is not told here:
@@ -139,7 +139,7 @@ def unlisted(status: int, listed: Iterable[int]) -> str:
     return f"answered {status}, expected {', '.join(map(str, listed))}"
 
 
-def condition_holds(condition: Condition, answer: Answer, scope: Scope) -> bool:
+def condition_holds(condition: Condition, answer: Response, scope: Scope) -> bool:
     """Whether `continue_if` holds: the value, as text, is what stands at the path. Raises MissingVariable."""
     *parents, last = steps(condition.response_notation)
     holder = follow(answer.json(), parents)
@@ -179,7 +179,7 @@ _WAYS_OUT = (
 )
 
 
-def _not_an_answer(exists: Exists | Ready, answer: Answer) -> str | None:
+def _not_an_answer(exists: Exists | Ready, answer: Response) -> str | None:
     """Why the check failed, where it did."""
     status, listed = answer.status, exists.status_code or []
     if status not in listed:
@@ -196,7 +196,7 @@ def _not_an_answer(exists: Exists | Ready, answer: Answer) -> str | None:
 _RECORD = "record."
 
 
-def _stored(exists: Exists, answer: Answer, record: Any) -> dict[str, Any]:
+def _stored(exists: Exists, answer: Response, record: Any) -> dict[str, Any]:
     """What `store_data` saves of an answer; what is not there is left out.
 
     `record.PATH` starts at the record only where the check has one: ChiefOnboarding's manifests may mean a key.

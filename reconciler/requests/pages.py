@@ -13,14 +13,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote, unquote, urljoin
 
-from reconciler.model.errors import Blocked, RequestFailed
+from reconciler.model.errors import Blocked, TransportError
 from reconciler.model.manifest import AnyPaged, FormField, Manifest
 from reconciler.model.request import PAGE_TOKEN, CountUp
 from reconciler.model.scope import Layer, Scope, walk
 from reconciler.model.template import PLACEHOLDER, names
-from reconciler.requests.answer import Answer
+from reconciler.requests.answer import Response
 from reconciler.requests.client import Client
-from reconciler.requests.render import Wire, render
+from reconciler.requests.render import RenderedRequest, render
 from reconciler.requests.template import written
 from reconciler.requests.url import escape
 
@@ -49,15 +49,15 @@ async def items(client: Client, call: AnyPaged, scope: Scope, manifest: Manifest
     read = 0
     for number in range(1, MOST_PAGES + 1):
         if (wire.url, wire.content) in seen:
-            raise RequestFailed(f"{wire.shown_url}: page {number} is one that was read before", left=True)
+            raise TransportError(f"{wire.shown_url}: page {number} is one that was read before", left=True)
         seen.add((wire.url, wire.content))
         answer = await _page(client, call, wire, number)
         found = walk(answer.json(), call.data_from)
         if not isinstance(found, list):
             where = f"at {call.data_from}" if call.data_from else "in the answer"
-            raise RequestFailed(f"{wire.shown_url}: page {number} has no list {where}", left=True)
+            raise TransportError(f"{wire.shown_url}: page {number} has no list {where}", left=True)
         if call.count_up is not None and found and found == before:
-            raise RequestFailed(f"{wire.shown_url}: page {number} equals the one before", left=True)
+            raise TransportError(f"{wire.shown_url}: page {number} equals the one before", left=True)
         for item in found:
             yield item
         read, before = read + len(found), found
@@ -68,7 +68,7 @@ async def items(client: Client, call: AnyPaged, scope: Scope, manifest: Manifest
         if following is None:
             return
         wire = following
-    raise RequestFailed(f"{wire.shown_url}: more than {MOST_PAGES} pages", left=True)
+    raise TransportError(f"{wire.shown_url}: more than {MOST_PAGES} pages", left=True)
 
 
 async def options(client: Client, field: FormField, scope: Scope, manifest: Manifest) -> list[Option]:
@@ -77,12 +77,12 @@ async def options(client: Client, field: FormField, scope: Scope, manifest: Mani
     async for item in items(client, field, scope, manifest):
         value = walk(item, field.choice_value)
         if value is None:
-            raise RequestFailed(f"form {field.id}: option {len(found) + 1} has no {field.choice_value}", left=True)
+            raise TransportError(f"form {field.id}: option {len(found) + 1} has no {field.choice_value}", left=True)
         found.append(Option(value, written(walk(item, field.choice_name) or value)))
     return found
 
 
-def _first(call: AnyPaged, scope: Scope, manifest: Manifest) -> Wire:
+def _first(call: AnyPaged, scope: Scope, manifest: Manifest) -> RenderedRequest:
     """The first page's request: a token in its data is null, and a count begins."""
     if PAGE_TOKEN in names(call.data):
         call = call.model_copy(update={"data": _without_token(call.data)})
@@ -114,33 +114,35 @@ def _counted(url: str, count: CountUp, value: int) -> str:
     return f"{path}?{'&'.join([*others, f'{name}={value}'])}{hash_mark}{fragment}"
 
 
-def _counted_on(count: CountUp, wire: Wire, answer: Answer, number: int, read: int) -> Wire | None:
+def _counted_on(
+    count: CountUp, wire: RenderedRequest, answer: Response, number: int, read: int
+) -> RenderedRequest | None:
     """The request for the page after this one; None where as many items were read as there are."""
     if count.total_from is not None:
         total = walk(answer.json(), count.total_from)
         total = int(total) if isinstance(total, str) and total.isascii() and total.isdigit() else total
         if not isinstance(total, int) or isinstance(total, bool):
-            raise RequestFailed(f"{wire.shown_url}: page {number} has no number at {count.total_from}", left=True)
+            raise TransportError(f"{wire.shown_url}: page {number} has no number at {count.total_from}", left=True)
         if read >= total:
             return None
     return replace(wire, url=_counted(wire.url, count, count.first + number * count.step))
 
 
-async def _page(client: Client, call: AnyPaged, wire: Wire, number: int) -> Answer:
+async def _page(client: Client, call: AnyPaged, wire: RenderedRequest, number: int) -> Response:
     """One page."""
     try:
         answer = await client.send(wire, follow=True)
     except Blocked as error:
         if number == 1:
             raise
-        raise RequestFailed(f"page {number}: {error}", left=False) from None
+        raise TransportError(f"page {number}: {error}", left=False) from None
     problem = _problem(client, answer)
     if problem is not None:
-        raise RequestFailed(f"{call.method} {wire.shown_url}: page {number} {problem}", left=True)
+        raise TransportError(f"{call.method} {wire.shown_url}: page {number} {problem}", left=True)
     return answer
 
 
-def _problem(client: Client, answer: Answer) -> str | None:
+def _problem(client: Client, answer: Response) -> str | None:
     if not 200 <= answer.status < 300:
         return f"answered {answer.status}{client.said(answer)}"
     if answer.truncated:
@@ -148,26 +150,28 @@ def _problem(client: Client, answer: Answer) -> str | None:
     return f"is not JSON{client.said(answer)}" if answer.json() is None else None
 
 
-def _next(call: AnyPaged, wire: Wire, scope: Scope, manifest: Manifest, answer: Answer, number: int) -> Wire | None:
+def _next(
+    call: AnyPaged, wire: RenderedRequest, scope: Scope, manifest: Manifest, answer: Response, number: int
+) -> RenderedRequest | None:
     """The next page's request; None after the last. What may be shown of it is the first page's URL."""
     path = call.next_page_from or call.next_page_token_from
     found = _next_link(answer.at(path)) if path and _LINKS.fullmatch(path) else answer.at(path) if path else None
     if found in (None, "", False):
         return None
     if not isinstance(found, str | int):
-        raise RequestFailed(f"{wire.shown_url}: page {number} has no text at {path}", left=True)
+        raise TransportError(f"{wire.shown_url}: page {number} has no text at {path}", left=True)
     if call.next_page_from is not None:
         try:
             url = urljoin(wire.url, escape(str(found).strip()))
         except ValueError:
-            raise RequestFailed(f"{wire.shown_url}: page {number} has no URL at {path}", left=True) from None
+            raise TransportError(f"{wire.shown_url}: page {number} has no URL at {path}", left=True) from None
         return replace(wire, url=url)
     token = Layer("the page before", {"NEXT_PAGE_TOKEN": found})
     following = call if call.next_page is None else call.model_copy(update={"url": call.next_page})
     try:
         return replace(render(following, scope.over(token), manifest), shown_url=wire.shown_url)
     except Blocked as error:
-        raise RequestFailed(f"{wire.shown_url}: page {number + 1}: {error}", left=False) from None
+        raise TransportError(f"{wire.shown_url}: page {number + 1}: {error}", left=False) from None
 
 
 _LINKS = re.compile(r"header:\s*link", re.IGNORECASE)

@@ -20,7 +20,7 @@ from reconciler.requests.encode import FORM, body
 from reconciler.requests.sign import Pritunl, credentials
 from reconciler.requests.template import render_data, render_text, render_url
 
-__all__ = ["Wire", "canonical", "expected", "outline", "render"]
+__all__ = ["RenderedRequest", "canonical", "expected", "outline", "render"]
 
 BODILESS = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
 
@@ -35,7 +35,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 @dataclass(frozen=True, slots=True)
-class Wire:
+class RenderedRequest:
     """A request, ready to be sent. Only `method` and `shown_url` may be shown.
 
     `statuses` are those that the manifest lists: the client hands a redirect among them back as an answer. `signer`
@@ -51,7 +51,9 @@ class Wire:
     signer: Pritunl | None = field(default=None, repr=False)
 
 
-def render(call: AnyCall, scope: Scope, manifest: Manifest, *, files: Mapping[str, bytes] | None = None) -> Wire:
+def render(
+    call: AnyCall, scope: Scope, manifest: Manifest, *, files: Mapping[str, bytes] | None = None
+) -> RenderedRequest:
     """The request; `files` holds what earlier requests saved, by name.
 
     Raises Blocked, before anything is sent: MissingVariable for a value that is not there (yet), and where a value
@@ -64,7 +66,7 @@ def render(call: AnyCall, scope: Scope, manifest: Manifest, *, files: Mapping[st
     content, content_type = body(_data(call), given, scope, _attached(call, files or {}))
     if content_type is not None:
         headers["content-type"] = ("Content-Type", content_type)
-    return Wire(
+    return RenderedRequest(
         method=call.method,
         url=url.text,
         shown_url=url.shown,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import unicodedata
 
 from reconciler.model.secret import Redactor
-from reconciler.requests.answer import Answer
+from reconciler.requests.answer import Response
 from reconciler.requests.token_fields import secrets_of
 
 __all__ = ["CHARACTERS", "one_line", "said"]
@@ -21,7 +21,7 @@ LOOKED_AT = 64 * 1024
 """So much of it is gone through: a secret that begins within what is repeated ends long before."""
 
 
-def said(answer: Answer, redactor: Redactor) -> str:
+def said(answer: Response, redactor: Redactor) -> str:
     """The words to put after why an answer is no success: `: ` and its text; nothing where it has none."""
     if not answer.content or not answer.is_text:
         return ""

@@ -20,7 +20,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
 from reconciler.model.clock import Clock, Stopped
-from reconciler.model.errors import RequestFailed
+from reconciler.model.errors import TransportError
 from reconciler.model.settings import Limits
 
 __all__ = ["LONGEST", "Throttle"]
@@ -164,7 +164,7 @@ class Throttle:
                 try:
                     await self._clock.sleep(delay)
                 except Stopped:
-                    raise RequestFailed(f"{host}: stopped while waiting until it may be asked", left=False) from None
+                    raise TransportError(f"{host}: stopped while waiting until it may be asked", left=False) from None
             await self._everyone.take(lane)
             if not lane.delay(self._clock.now()):
                 return

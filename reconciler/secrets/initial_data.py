@@ -19,8 +19,8 @@ from typing import Any
 from reconciler.model.base import as_text
 from reconciler.model.errors import Blocked, Problem, SecretsError, Severity, shortened
 from reconciler.model.secret import Redactor
-from reconciler.repository.source import File, Tree
-from reconciler.repository.yaml import BrokenFile, read
+from reconciler.repository.documents.yaml import BrokenFile, read
+from reconciler.repository.git.checkout import File, Tree
 from reconciler.secrets import sops, sops_keys
 from reconciler.secrets.gpg import Gnupg
 

@@ -25,7 +25,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from reconciler.model.errors import SecretsError
-from reconciler.repository.yaml import BrokenFile, read
+from reconciler.repository.documents.yaml import BrokenFile, read
 from reconciler.secrets.gpg import Gnupg
 from reconciler.secrets.sops_hosts import key_services
 from reconciler.secrets.sops_keys import Unfamiliar, data_key

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from reconciler.engine.report import Report
+from reconciler.model.report import Report
 from reconciler.model.status import Status
 
 __all__ = ["Metrics"]

@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from reconciler.engine.sealing import Tokens, WritableSealing
 from reconciler.ledger.opening import open_writer
-from reconciler.requests.oauth import stored_record
+from reconciler.ledger.sealing import Tokens, WritableSealing
+from reconciler.oauth.connection import stored_record
 from reconciler.secrets.gpg import Gnupg
 from tests.canary.canaries import INITIAL, value
 from tests.engine.harness import Hands

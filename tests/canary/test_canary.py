@@ -321,7 +321,7 @@ def initial_data_typed_wrongly(scene: Scene) -> None:
 
 def what_nobody_expected(scene: Scene) -> None:
     """A bug, with a secret in the exception and in the locals of every frame."""
-    from reconciler.engine import attempt
+    from reconciler.engine import executor as attempt
 
     def broken(_call: Any, scope: Any, *_rest: Any, **_named: Any) -> Any:
         secret = scope.look_up("KEY").value.reveal()
@@ -335,7 +335,7 @@ def what_nobody_expected(scene: Scene) -> None:
 
 def crash_before_the_notification(scene: Scene) -> None:
     """Another process sends what was left behind, and never saw the password being made."""
-    from reconciler.engine.notify import Notifier
+    from reconciler.notify.notifications import Notifier
 
     async def crash(*_arguments: Any) -> None:
         raise Bug
@@ -349,19 +349,19 @@ def crash_before_the_notification(scene: Scene) -> None:
 
 def crash_between_two_requests(scene: Scene) -> None:
     """Another process goes on with the password that the account was made with, and the service repeats it."""
-    from reconciler.engine.attempt import Actor
+    from reconciler.engine.executor import Executor
 
     sent: list[object] = []
-    original = Actor._deliver
+    original = Executor._deliver
 
-    async def crash(self: Actor, *arguments: Any) -> Any:
+    async def crash(self: Executor, *arguments: Any) -> Any:
         sent.append(arguments)
         if len(sent) > 2:
             raise Bug
         return await original(self, *arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Actor, "_deliver", crash)
+        patch.setattr(Executor, "_deliver", crash)
         assert scene.call() == 70
     scene.echo.mode = "exists"
     scene.call("--output", "json")

@@ -8,10 +8,10 @@ import pytest
 
 from reconciler.cli.difference import LIMIT, as_markdown, as_table
 from reconciler.cli.text import code
-from reconciler.engine.changes import Change, Difference, Kind
-from reconciler.engine.review import Host
 from reconciler.model.errors import Problem
 from reconciler.model.grant import Key
+from reconciler.review.difference import Change, Difference, Kind
+from reconciler.review.problems import Host
 from tests.cli.conftest import Call
 from tests.repo import Repo, run_cli
 

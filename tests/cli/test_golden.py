@@ -17,8 +17,8 @@ import pytest
 from reconciler.cli import reconcile
 from reconciler.cli.options import Asked
 from reconciler.cli.show import show_report
-from reconciler.engine.report import Report, Row
 from reconciler.model.errors import Problem
+from reconciler.model.report import Report, Row
 from reconciler.model.status import Action, Status
 from tests.cli.conftest import Call
 from tests.cli.goldens import same, steady

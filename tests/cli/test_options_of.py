@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from reconciler.engine.sealing import Tokens, WritableSealing
 from reconciler.ledger.opening import open_writer
-from reconciler.requests.oauth import stored_record
+from reconciler.ledger.sealing import Tokens, WritableSealing
+from reconciler.oauth.connection import stored_record
 from reconciler.secrets.gpg import Gnupg
 from tests.cli.conftest import Call
 from tests.repo import Repo

@@ -13,8 +13,8 @@ from reconciler import cli
 from reconciler.cli.daemon import _Told
 from reconciler.cli.options import Asked
 from reconciler.cli.show import show_report
-from reconciler.engine.report import Report
 from reconciler.model.errors import Problem
+from reconciler.model.report import Report
 from tests.cli.conftest import Call
 from tests.repo import Repo
 

@@ -16,7 +16,7 @@ import pytest
 
 from reconciler.cli.options import Asked, Filter
 from reconciler.cli.show import COLUMNS, show_report
-from reconciler.engine.report import Report
+from reconciler.model.report import Report
 from reconciler.model.status import Action, Status
 from tests.cli.conftest import Call
 from tests.cli.test_golden import row

@@ -13,9 +13,9 @@ from reconciler.cli import logs
 from reconciler.cli.options import Asked
 from reconciler.cli.show import show_report
 from reconciler.cli.text import annotation, as_csv, as_json, cell, code, fit
-from reconciler.engine.report import Report
 from reconciler.model.errors import Problem
-from reconciler.repository.signatures import Untrusted
+from reconciler.model.not_taken_over import Untrusted
+from reconciler.model.report import Report
 from tests.cli.conftest import Call
 from tests.repo import Repo
 

@@ -10,9 +10,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from reconciler.daemon.loop import Daemon
-from reconciler.engine.report import Report
-from reconciler.engine.session import Held, holding
-from reconciler.engine.world import SystemClock, World
+from reconciler.engine.context import Context, SystemClock
+from reconciler.engine.state import OpenState, holding
+from reconciler.model.report import Report
 from reconciler.model.secret import Redactor
 from tests.repo import Repo
 from tests.servers import AccountService
@@ -48,7 +48,7 @@ class Running:
     """A daemon at work; `passes` are those that came to their end, with what started them."""
 
     daemon: Daemon
-    held: Held
+    held: OpenState
     passes: list[tuple[str, Report]]
     task: asyncio.Task[None]
 
@@ -74,13 +74,13 @@ def peopled(repo: Repo, accounts: AccountService, count: int) -> list[str]:
 async def running(repo: Repo, clock: SystemClock | None = None) -> AsyncIterator[Running]:
     """A daemon for as long as the block runs; it is told to stop at its end, and has to end well."""
     clock = clock or SystemClock()
-    world = World(repo.root, clock, Redactor())
+    context = Context(repo.root, clock, Redactor())
     passes: list[tuple[str, Report]] = []
-    tree = world.checkout.head()
-    settings = world.reader.settings(tree)
+    tree = context.checkout.head()
+    settings = context.reader.settings(tree)
     try:
-        with holding(world, settings, tree, "test") as held:
-            daemon = Daemon(world, clock, held, settings, lambda report, _took, why: passes.append((why, report)))
+        with holding(context, settings, tree, "test") as held:
+            daemon = Daemon(context, clock, held, settings, lambda report, _took, why: passes.append((why, report)))
             task = asyncio.create_task(daemon.run())
             try:
                 yield Running(daemon, held, passes, task)
@@ -88,7 +88,7 @@ async def running(repo: Repo, clock: SystemClock | None = None) -> AsyncIterator
                 clock.stopping.set()
                 await asyncio.wait_for(task, 20)
     finally:
-        await world.aclose()
+        await context.aclose()
 
 
 async def until(condition: Callable[[], Any], seconds: float = 10) -> Any:

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from reconciler.engine.observed import Walk
+from reconciler.engine.planner import Planner
 from reconciler.repository.files import Reader
-from reconciler.repository.source import Tree
+from reconciler.repository.git.checkout import Tree
 from tests.daemon.running import Running, Turned, running, until
 from tests.repo import Repo
 from tests.servers import AccountService, Received
@@ -51,7 +51,7 @@ def test_a_full_disk(tool: Repo, accounts: AccountService) -> None:
             for number in range(40):
                 tool.hire(f"h{number}", {"integration": "tool", "values": {"TEAM": "7"}}, last_name="x" * 500)
             tool.commit()
-            problem = await until(lambda: now.daemon.pulse.problem)
+            problem = await until(lambda: now.daemon.health.problem)
             assert "make room on the disk" in problem
             await asyncio.sleep(0.5)
             sent = Counter(call.json()["email"] for call in accounts.calls("POST"))
@@ -60,7 +60,7 @@ def test_a_full_disk(tool: Repo, accounts: AccountService) -> None:
             assert len(sent) < 41
             make_room(now)
             await until(lambda: len(set(accounts.teams["7"])) == 41, 30)
-            await until(lambda: now.daemon.pulse.problem is None)
+            await until(lambda: now.daemon.health.problem is None)
         assert set(accounts.created.values()) == {1}
         assert len(accounts.people) == 41
 
@@ -85,11 +85,11 @@ def test_the_disk_fills_up_in_the_middle_of_an_attempt(tool: Repo, accounts: Acc
             await until(lambda: len(accounts.calls("POST", "/users")) == 2)
             with broken_disk(tool):
                 release.set()
-                await until(lambda: now.daemon.pulse.problem)
+                await until(lambda: now.daemon.health.problem)
                 await asyncio.sleep(0.3)
                 assert len(accounts.calls("POST", "/teams")) == 1, "only ada's: nothing leaves without its line"
             await until(lambda: len(accounts.calls("POST", "/teams")) == 2, 20)
-            await until(lambda: now.daemon.pulse.problem is None)
+            await until(lambda: now.daemon.health.problem is None)
         assert accounts.created == {"ada@example.com": 1, "bob@example.com": 1}
         assert accounts.teams == {"7": ["ada@example.com", "bob@example.com"]}
 
@@ -120,9 +120,9 @@ def test_what_somebody_asked_for_is_begun_once_though_the_disk_fails_meanwhile(
             await until(lambda: len(accounts.calls("POST", "/users")) == 2)
             with broken_disk(tool):
                 release.set()
-                await until(lambda: now.daemon.pulse.problem)
+                await until(lambda: now.daemon.health.problem)
             await until(lambda: len(accounts.calls("POST", "/teams")) == 2, 20)
-            await until(lambda: now.daemon.pulse.problem is None)
+            await until(lambda: now.daemon.health.problem is None)
         assert len(accounts.calls("POST", "/users")) == 2
 
     asyncio.run(walk())
@@ -178,7 +178,7 @@ def test_a_ledger_that_somebody_else_locks(tool: Repo, accounts: AccountService)
                 with capture_logs() as logs:
                     tool.hire("bob", {"integration": "tool", "values": {"TEAM": "7"}})
                     tool.commit()
-                    problem = await until(lambda: now.daemon.pulse.problem)
+                    problem = await until(lambda: now.daemon.health.problem)
                     await asyncio.sleep(1.2)
                 assert "another program has it open" in problem
                 told = [line for line in logs if line["event"] == "daemon.problem"]
@@ -186,7 +186,7 @@ def test_a_ledger_that_somebody_else_locks(tool: Repo, accounts: AccountService)
                 assert len(accounts.calls("POST")) == before
                 other.execute("rollback")
             await until(lambda: accounts.created["bob@example.com"])
-            await until(lambda: now.daemon.pulse.problem is None)
+            await until(lambda: now.daemon.health.problem is None)
 
     asyncio.run(walk())
 
@@ -199,11 +199,11 @@ def test_locked_from_the_start(tool: Repo, accounts: AccountService) -> None:
             now.pragma("busy_timeout = 50")
             with closing(sqlite3.connect(tool.state, isolation_level=None)) as other:
                 other.execute("begin immediate")
-                await until(lambda: now.daemon.pulse.problem)
-                assert not now.daemon.pulse.healthy(monotonic() + 4, timedelta(seconds=1))
+                await until(lambda: now.daemon.health.problem)
+                assert not now.daemon.health.healthy(monotonic() + 4, timedelta(seconds=1))
                 other.execute("rollback")
             await until(lambda: accounts.created["ada@example.com"])
-            await until(lambda: now.daemon.pulse.problem is None and now.daemon.pulse.due_since is None)
+            await until(lambda: now.daemon.health.problem is None and now.daemon.health.due_since is None)
 
     asyncio.run(walk())
 
@@ -219,16 +219,16 @@ def test_a_fault_of_the_program_ends_a_pass_and_not_the_daemon(
                 raise ZeroDivisionError("nobody thought of this")
 
             with capture_logs() as logs:
-                monkeypatch.setattr(Walk, "plan", broken)
+                monkeypatch.setattr(Planner, "plan", broken)
                 tool.hire("bob", {"integration": "tool", "values": {"TEAM": "7"}})
                 tool.commit()
-                assert "ZeroDivisionError" in await until(lambda: now.daemon.pulse.problem)
+                assert "ZeroDivisionError" in await until(lambda: now.daemon.health.problem)
                 monkeypatch.undo()
             assert [line["event"] for line in logs if line["log_level"] == "error"] == ["pass.broken"]
             tool.hire("cy", {"integration": "tool", "values": {"TEAM": "7"}})
             tool.commit()
             await until(lambda: accounts.created["cy@example.com"])
-            await until(lambda: now.daemon.pulse.problem is None)
+            await until(lambda: now.daemon.health.problem is None)
 
     asyncio.run(walk())
 
@@ -254,14 +254,14 @@ def test_a_fault_of_the_program_over_a_commit_leaves_the_one_before_in_force(
                 tool.hire("bob", {"integration": "tool", "values": {"TEAM": "7"}})
                 tool.settings(interval="2d", retry_delay="0s")
                 tool.commit()
-                problem = await until(lambda: now.daemon.pulse.problem)
+                problem = await until(lambda: now.daemon.health.problem)
                 told = f"a fault of this program over the newest commit: ZeroDivisionError; acting on {good[:12]}"
                 assert problem == told
                 passes = len(now.passes)
                 now.held.ledger.enqueue("run", now=clock.now(), by="ida@here", hire="ada", access="tool")
                 await until(lambda: len(now.passes) > passes)  # what is asked for is done, by the revision before
                 assert now.passes[-1][1].revision == good
-                assert now.daemon.pulse.problem == told, "a pass over the old one does not make it good"
+                assert now.daemon.health.problem == told, "a pass over the old one does not make it good"
                 assert now.daemon.settings.interval == timedelta(days=1)
             errors = [line["event"] for line in logs if line["log_level"] == "error"]
             assert errors == ["commit.broken", "daemon.problem"], "told once, not at every look"
@@ -269,7 +269,7 @@ def test_a_fault_of_the_program_over_a_commit_leaves_the_one_before_in_force(
             assert "bob@example.com" not in accounts.created
             clock.turn(minutes=1)
             await until(lambda: accounts.created["bob@example.com"])
-            await until(lambda: now.daemon.pulse.problem is None)
+            await until(lambda: now.daemon.health.problem is None)
             assert now.daemon.settings.interval == timedelta(days=2)
 
     asyncio.run(walk())

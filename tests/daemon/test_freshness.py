@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.engine.freshness import Freshness
+from reconciler.daemon.freshness import Freshness
 from tests.daemon.running import Turned, running, until
 from tests.repo import Repo, run_cli
 from tests.repository.signing import PgpSigner, signed, unsigned
@@ -104,7 +104,7 @@ def test_a_commit_that_is_refused_for_long_is_ill_health_too(tmp_path: Path, ida
     async def walk() -> None:
         clock = Turned()
         async with running(repo, clock) as now:
-            await until(lambda: now.daemon.pulse.ready)
+            await until(lambda: now.daemon.health.ready)
             refused = unsigned(repo)
             await until(lambda: now.daemon.freshness.refused)
             assert now.daemon.healthy()[0]

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from reconciler.daemon import loop, work
+from reconciler.daemon import dispatcher as work
+from reconciler.daemon import loop
 from tests.daemon.running import Turned, running, until
 from tests.repo import Repo
 from tests.servers import AccountService

@@ -7,10 +7,10 @@ from datetime import date
 import pytest
 
 from reconciler.daemon.touched import touched
-from reconciler.engine.observed import Selection
+from reconciler.engine.planner import Selection
 from reconciler.repository.desired import Desired
 from reconciler.repository.files import Reader
-from reconciler.repository.source import Checkout
+from reconciler.repository.git.checkout import Checkout
 from tests.repo import Repo
 
 EVERYTHING = Selection()

@@ -18,7 +18,7 @@ from reconciler.model.scope import Layer, Scope
 from reconciler.model.secret import Redactor
 from reconciler.model.settings import Limits
 from reconciler.model.verdict import Missing, Present, Verdict
-from reconciler.requests.client import Answer, Client
+from reconciler.requests.client import Client, Response
 from reconciler.requests.hosts import AllowedHosts
 from reconciler.requests.match import verdict
 from reconciler.requests.pages import options
@@ -57,7 +57,7 @@ class Talk:
             "sample", Limits(), hosts, self.clock, throttle, "manifests/sample.yaml", redactor=Redactor()
         )
 
-    async def send(self, call: Call, scope: Scope | None = None) -> Answer:
+    async def send(self, call: Call, scope: Scope | None = None) -> Response:
         return await self.client.send(render(call, scope or self.scope, self.manifest))
 
     async def check(self) -> Verdict:

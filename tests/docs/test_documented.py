@@ -17,10 +17,11 @@ from pydantic import BaseModel
 from reconciler import cli
 from reconciler.cli.asked_for import _own
 from reconciler.cli.show import COLUMNS
-from reconciler.daemon import loop, work
-from reconciler.engine.report import Report, Row
+from reconciler.daemon import dispatcher as work
+from reconciler.daemon import loop
 from reconciler.model import hire, manifest, settings
 from reconciler.model.grant import Key, Record
+from reconciler.model.report import Report, Row
 from reconciler.model.status import Action, EventType, Status
 from reconciler.web.metrics import Metrics
 from website import reference
@@ -163,7 +164,7 @@ def test_every_metric_is_documented() -> None:
 
 def test_every_reason_of_a_pass_is_documented() -> None:
     source = inspect.getsource(loop) + inspect.getsource(work)
-    whys = set(re.findall(r"self\.(?:_work\.)?_?(?:sweep|start|queue)\([^\n]*\"(\w+)\"", source))
+    whys = set(re.findall(r"self\.(?:_dispatcher\.)?_?(?:sweep|start|queue)\([^\n]*\"(\w+)\"", source))
     assert len(whys) >= 6
     assert whys <= rows("operations.md", "Metrics", cell=3)
 

@@ -11,19 +11,20 @@ from typing import Any
 
 import pytest
 
-from reconciler.engine.notify import Notifier, NotSent
-from reconciler.engine.observed import Selection
-from reconciler.engine.passes import Look, dry_report, look, reconcile
-from reconciler.engine.report import Report, Row
-from reconciler.engine.session import holding, reading
-from reconciler.engine.words import hear, waiting
-from reconciler.engine.world import World
+from reconciler.engine.commands import hear, waiting
+from reconciler.engine.context import Context
+from reconciler.engine.planner import Selection
+from reconciler.engine.reconciler import Plan, dry_report, look, reconcile
+from reconciler.engine.state import holding, reading
 from reconciler.ledger.entries import Event
 from reconciler.ledger.opening import open_writer
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.grant import Key, Record
+from reconciler.model.report import Report, Row
 from reconciler.model.secret import Redactor
 from reconciler.model.status import EventType
+from reconciler.notify.messenger import NotSent
+from reconciler.notify.notifications import Notifier
 from tests.repo import Repo
 
 __all__ = ["Crash", "Hands", "Machine", "Outbox", "dying", "row"]
@@ -135,15 +136,15 @@ class Machine:
         return asyncio.run(self._reconcile(chosen, released=released, by_hand=asked))
 
     async def _reconcile(self, selection: Selection, *, released: bool, by_hand: dict[Key, str]) -> Report:
-        world = self._world()
+        context = self._context()
         try:
-            settings = world.reader.settings(world.checkout.head())
-            tree = world.checkout.current(settings.source)
-            with holding(world, settings, tree, "test") as held:
+            settings = context.reader.settings(context.checkout.head())
+            tree = context.checkout.current(settings.source)
+            with holding(context, settings, tree, "test") as held:
                 words = held.ledger.commands()
                 asked = hear(held.ledger, words, self.clock.now())
                 found = await look(
-                    world,
+                    context,
                     tree,
                     held.ledger,
                     held.sealing,
@@ -153,9 +154,9 @@ class Machine:
                     released=released or asked.released,
                 )
                 notifier = Notifier(self.outbox, self.clock, self.redactor)
-                return await reconcile(world, found, held.ledger, held.sealing, notifier, author=world.author(tree))
+                return await reconcile(context, found, held.ledger, held.sealing, notifier, author=context.author(tree))
         finally:
-            await world.aclose()
+            await context.aclose()
 
     def plan(
         self,
@@ -172,18 +173,18 @@ class Machine:
             return dry_report(found)
 
     @asynccontextmanager
-    async def looking(self, selection: Selection, rev: str | None = None) -> AsyncIterator[Look]:
+    async def looking(self, selection: Selection, rev: str | None = None) -> AsyncIterator[Plan]:
         """What a dry run finds, while its services can still be asked."""
-        world = self._world()
+        context = self._context()
         try:
-            settings = world.reader.settings(world.checkout.head())
-            head = world.checkout.current(settings.source)
-            tree = head if rev is None else world.checkout.at(rev)
+            settings = context.reader.settings(context.checkout.head())
+            head = context.checkout.current(settings.source)
+            tree = head if rev is None else context.checkout.at(rev)
             in_force = None if rev is None else head
-            with reading(world, settings) as held:
-                yield await look(world, tree, held.ledger, held.sealing, selection, in_force=in_force)
+            with reading(context, settings) as held:
+                yield await look(context, tree, held.ledger, held.sealing, selection, in_force=in_force)
         finally:
-            await world.aclose()
+            await context.aclose()
 
     def word(
         self, kind: str, hire: str | None = None, access: str | None = None, integration: str | None = None
@@ -227,8 +228,8 @@ class Machine:
         finally:
             ledger.close()
 
-    def _world(self) -> World:
-        return World(self.repo.root, self.clock, self.redactor)
+    def _context(self) -> Context:
+        return Context(self.repo.root, self.clock, self.redactor)
 
 
 def _selection(hires: Iterable[str] | None, integrations: Iterable[str] | None) -> Selection:

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from reconciler.engine.accepted import InForce, in_force, keep, refused
-from reconciler.engine.world import World
+from reconciler.engine.context import Context
 from reconciler.ledger.opening import open_writer
 from reconciler.model.errors import RepositoryError, SettingsError
+from reconciler.model.not_taken_over import REF
 from reconciler.model.secret import Redactor
-from reconciler.repository.signatures import REF
 from tests.engine.harness import Hands
 from tests.repo import Repo
 from tests.repository.signing import PgpSigner, signed, unsigned
@@ -48,16 +48,16 @@ def verify(repo: Repo, ida: PgpSigner, *, on: bool = True, trusted_from: str | N
 
 
 def look(repo: Repo) -> InForce:
-    return in_force(World(repo.root, Hands(), Redactor()))
+    return in_force(Context(repo.root, Hands(), Redactor()))
 
 
 def take(repo: Repo) -> InForce:
     """As a pass does: look, and remember."""
-    world = World(repo.root, Hands(), Redactor())
-    found = in_force(world)
+    context = Context(repo.root, Hands(), Redactor())
+    found = in_force(context)
     ledger = open_writer(found.settings.state, repo.root)
     try:
-        keep(world, ledger, found)
+        keep(context, ledger, found)
         assert refused(ledger) == found.refused
     finally:
         ledger.close()
@@ -354,4 +354,4 @@ def test_files_beside_commits_cannot_be_verified(repo: Repo, ida: PgpSigner, tmp
         (folder / name).mkdir(parents=True)
     (folder / "config/reconciler.yaml").write_text("git: {verify_signatures: true}\n")
     with pytest.raises(RepositoryError, match="no git checkout"):
-        in_force(World(folder, Hands(), Redactor()))
+        in_force(Context(folder, Hands(), Redactor()))

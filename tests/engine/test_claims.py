@@ -2,7 +2,7 @@
 
 import tracemalloc
 
-from reconciler.engine.claims import Claims, InHand
+from reconciler.engine.claims import Claims, ClaimSet
 from reconciler.model.grant import Key
 
 ADA = Key("ada", "tool")
@@ -42,7 +42,7 @@ def test_passes_that_overlap_for_ever_take_no_more_and_more_memory():
     claims = Claims()
 
     def overlapping(passes: range) -> None:
-        before: InHand = claims.begin()
+        before: ClaimSet = claims.begin()
         for number in passes:
             following = claims.begin()
             for grant in range(100):

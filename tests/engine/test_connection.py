@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from reconciler.engine.sealing import Tokens, WritableSealing
+from reconciler.ledger.sealing import Tokens, WritableSealing
 from reconciler.model.grant import Outcome
 from reconciler.model.status import Status
-from reconciler.requests.oauth import stored_record
+from reconciler.oauth.connection import stored_record
 from reconciler.secrets.gpg import Gnupg
 from tests.engine.harness import Machine, row
 from tests.repo import Repo

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from reconciler.engine.sealing import KEY, WritableSealing
 from reconciler.ledger.opening import open_writer
+from reconciler.ledger.sealing import KEY, WritableSealing
 from reconciler.model.errors import SecretsError
 from reconciler.model.status import Action, Status
 from reconciler.secrets.gpg import Gnupg

@@ -11,17 +11,17 @@ import json
 import pytest
 
 from reconciler.engine.claims import Claims
-from reconciler.engine.notify import Notifier
-from reconciler.engine.observed import Selection
-from reconciler.engine.passes import look, reconcile
-from reconciler.engine.session import holding
+from reconciler.engine.planner import Selection
+from reconciler.engine.reconciler import look, reconcile
+from reconciler.engine.state import holding
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.status import EventType, Status
+from reconciler.notify.notifications import Notifier
 from tests.engine.harness import Outbox, dying, row
 
 TOOL = {"integration": "tool", "values": {"TEAM": "7"}}
 WELCOME = {"type": "email", "to": "{{email}}", "subject": "Team {{TEAM}}", "message": "Welcome, {{first_name}}"}
-TEXT = {"type": "text", "to": "+31{{PHONE}}", "message": "Look into your mail"}
+TEXT = {"type": "text", "to": "+31{{PHONE}}", "message": "Plan into your mail"}
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def telling(machine, accounts, repo):
     return machine
 
 
-BOTH = [("ada@example.com", "Team 7", "Welcome, Ada"), ("+31201234567", "", "Look into your mail")]
+BOTH = [("ada@example.com", "Team 7", "Welcome, Ada"), ("+31201234567", "", "Plan into your mail")]
 
 
 def test_they_go_out_once_after_a_success(telling):
@@ -144,25 +144,27 @@ def test_one_that_is_under_way_in_a_pass_beside_is_not_in_doubt(telling, account
 
     outbox, claims = Slow(), Claims()
 
-    async def one_pass(world, held, selection):
-        tree, in_hand = world.checkout.head(), claims.begin()
-        found = await look(world, tree, held.ledger, held.sealing, selection, in_hand=in_hand)
+    async def one_pass(context, held, selection):
+        tree, claim_set = context.checkout.head(), claims.begin()
+        found = await look(context, tree, held.ledger, held.sealing, selection, claim_set=claim_set)
         notifier = Notifier(outbox, telling.clock, telling.redactor)
         try:
-            return await reconcile(world, found, held.ledger, held.sealing, notifier, author=None, in_hand=in_hand)
+            return await reconcile(
+                context, found, held.ledger, held.sealing, notifier, author=None, claim_set=claim_set
+            )
         finally:
-            in_hand.close()
+            claim_set.close()
 
     async def both():
-        world = telling._world()
-        tree = world.checkout.head()
-        with holding(world, world.reader.settings(tree), tree, "test") as held:
-            first = asyncio.create_task(one_pass(world, held, Selection(hires=frozenset({"ada"}))))
+        context = telling._context()
+        tree = context.checkout.head()
+        with holding(context, context.reader.settings(tree), tree, "test") as held:
+            first = asyncio.create_task(one_pass(context, held, Selection(hires=frozenset({"ada"}))))
             await asyncio.wait_for(sending.wait(), 10)
-            await one_pass(world, held, Selection(hires=frozenset({"bob"})))
+            await one_pass(context, held, Selection(hires=frozenset({"bob"})))
             go_on.set()
             await first
-        await world.aclose()
+        await context.aclose()
 
     repo.hire("bob", TOOL, extra={"PHONE": "1"})
     repo.commit()

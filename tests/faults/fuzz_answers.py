@@ -14,25 +14,25 @@ from urllib.parse import urlencode
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
 
-from reconciler.model.errors import Blocked, RequestFailed
+from reconciler.model.errors import Blocked, TransportError
 from reconciler.model.manifest import Condition, Exists, FormField, Listing, Manifest, Request
 from reconciler.model.scope import Layer, Scope, walk
 from reconciler.model.secret import Redactor, Secret
 from reconciler.model.settings import Limits
 from reconciler.model.template import misuse, names
-from reconciler.repository.yaml import BrokenFile, read
-from reconciler.requests.answer import Answer
+from reconciler.oauth.connection import Connection, Turn, stored_record, token_layer
+from reconciler.oauth.token_request import ask_for_token
+from reconciler.repository.documents.yaml import BrokenFile, read
+from reconciler.requests.answer import Response
 from reconciler.requests.client import Client
 from reconciler.requests.encode import FORM, JSON, MULTIPART, body
 from reconciler.requests.hosts import AllowedHosts, written_hosts
 from reconciler.requests.match import condition_holds, failure, verdict
-from reconciler.requests.oauth import Connection, Turn, stored_record, token_layer
 from reconciler.requests.pages import items, options
 from reconciler.requests.render import canonical, expected, outline, render
 from reconciler.requests.template import render_data, render_text, render_url, written
 from reconciler.requests.throttle import Throttle
 from reconciler.requests.token_fields import secrets_of
-from reconciler.requests.token_request import ask_for_token
 from reconciler.requests.url import parse
 from tests.faults.fuzz_target import Target, can_be_written
 from tests.faults.hostile import ODD, altered, bombs, odd, repeated, spelled, spoiled, structures
@@ -167,7 +167,7 @@ class Paths(Target):
 
     def play(self, example: tuple[bytes, str, str, int, str, str]) -> None:
         content, path, text, status, kind, charset = example
-        answer = Answer(status, {"content-type": kind and kind + charset}, content[: 1 << 20], len(content) > 1 << 20)
+        answer = Response(status, {"content-type": kind and kind + charset}, content[: 1 << 20], len(content) > 1 << 20)
         found = walk(answer.json(), path)
         written(found)
         list(secrets_of(found))
@@ -290,7 +290,7 @@ class Responses(Wired):
             call = Request.model_validate({"url": f"{url}/a?b=c", "method": method, "data": {"a": 1}})
             try:
                 answer = await client.send(render(call, Scope(), Manifest()), follow=follow)
-            except (RequestFailed, Blocked) as error:
+            except (TransportError, Blocked) as error:
                 told(error)
                 return
         assert len(answer.content) <= 1 << 20
@@ -340,7 +340,7 @@ class Tokens(Wired):
             try:
                 reply = await ask_for_token(client, manifest.oauth.access_token, Scope(), manifest)
                 written(reply)
-            except (RequestFailed, Blocked) as error:
+            except (TransportError, Blocked) as error:
                 told(error)
                 reply = stored
             store.save(stored_record(reply, None, clock.now()))
@@ -350,7 +350,7 @@ class Tokens(Wired):
                     layer = await step()
                     if layer is not None:
                         render_text("{{oauth.access_token}}", Scope((layer,)))
-                except (RequestFailed, Blocked) as error:
+                except (TransportError, Blocked) as error:
                     told(error)
                 clock.moment += timedelta(days=1)
             token_layer("acme", store.kept["reply"])
@@ -409,12 +409,12 @@ class Listings(Wired):
             try:
                 async for item in items(client, listing, Scope(), Manifest()):
                     written(walk(item, "email"))
-            except (RequestFailed, Blocked) as error:
+            except (TransportError, Blocked) as error:
                 told(error)
             try:
                 for option in await options(client, field, Scope(), Manifest()):
                     option.name.encode()
-            except (RequestFailed, Blocked) as error:
+            except (TransportError, Blocked) as error:
                 told(error)
 
 

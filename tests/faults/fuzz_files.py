@@ -13,16 +13,16 @@ from typing import Any
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from reconciler.engine.notify import Notifier
-from reconciler.engine.observed import Selection
-from reconciler.engine.passes import look, reconcile
-from reconciler.engine.session import holding
-from reconciler.engine.world import World
+from reconciler.engine.context import Context
+from reconciler.engine.planner import Selection
+from reconciler.engine.reconciler import look, reconcile
+from reconciler.engine.state import holding
 from reconciler.model.errors import LedgerError, RepositoryError, SettingsError
 from reconciler.model.secret import Redactor
+from reconciler.notify.notifications import Notifier
 from reconciler.repository.desired import Desired
+from reconciler.repository.documents.yaml import BrokenFile, read
 from reconciler.repository.files import Reader
-from reconciler.repository.yaml import BrokenFile, read
 from tests.engine.harness import Hands, Outbox
 from tests.faults.fuzz_samples import ANY, KEYS, SETTINGS, SOUND, long, one_of
 from tests.faults.fuzz_target import Target, can_be_written, names_its_place
@@ -164,22 +164,22 @@ class Pass(Target):
 
     async def _pass(self, root: Path) -> None:
         clock, redactor = Hands(), Redactor()
-        world = World(root, clock, redactor)
+        context = Context(root, clock, redactor)
         try:
-            tree = world.checkout.head()
-            settings = world.reader.settings(tree)
+            tree = context.checkout.head()
+            settings = context.reader.settings(tree)
             if not settings.state.startswith("sqlite:///.reconciler/"):
                 return  # it would write where it likes
-            with holding(world, settings, tree, "fuzz") as held:
+            with holding(context, settings, tree, "fuzz") as held:
                 for _ in range(2):
-                    found = await look(world, tree, held.ledger, held.sealing, Selection())
+                    found = await look(context, tree, held.ledger, held.sealing, Selection())
                     notifier = Notifier(Outbox(), clock, redactor)
-                    report = await reconcile(world, found, held.ledger, held.sealing, notifier, author=None)
+                    report = await reconcile(context, found, held.ledger, held.sealing, notifier, author=None)
                     for row in report.rows:
                         can_be_written(json.dumps(row.as_json(), ensure_ascii=False))
                     clock.turn(hours=1)
         finally:
-            await world.aclose()
+            await context.aclose()
 
 
 TARGETS: tuple[Target, ...] = (OneFile("yaml"), OneFile("json"), Revision(), Pass())

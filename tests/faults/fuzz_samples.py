@@ -13,7 +13,7 @@ from reconciler.model.base import Model
 from reconciler.model.hire import Hire, Sequence
 from reconciler.model.manifest import Manifest
 from reconciler.model.settings import Settings
-from reconciler.repository.yaml import read
+from reconciler.repository.documents.yaml import read
 from tests.faults.hostile import altered
 
 __all__ = ["ANY", "HIRE", "KEYS", "SETTINGS", "SOUND", "long", "one_of"]

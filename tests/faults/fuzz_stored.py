@@ -15,11 +15,11 @@ import yaml
 from hypothesis import strategies as st
 
 from reconciler.model.errors import RepositoryError, SecretsError, SettingsError
-from reconciler.repository import trees
 from reconciler.repository.files import Reader
-from reconciler.repository.people import Slim
-from reconciler.repository.recall import keep, recall
-from reconciler.repository.source import Checkout, Tree
+from reconciler.repository.git import trees
+from reconciler.repository.git.checkout import Checkout, Tree
+from reconciler.repository.hire_cache import keep, recall
+from reconciler.repository.hires import HireSummary
 from reconciler.secrets.gpg import Gnupg
 from reconciler.secrets.initial_data import InitialData
 from tests.faults.fuzz_samples import HIRE
@@ -223,7 +223,9 @@ class Commits(Target):
 
 
 KEPT = [
-    Slim(f"hires/h{number}.yaml", f"{number:040}", True, f"h{number}@example.com", None, ("engineering",), ("bob",))
+    HireSummary(
+        f"hires/h{number}.yaml", f"{number:040}", True, f"h{number}@example.com", None, ("engineering",), ("bob",)
+    )
     for number in range(3)
 ]
 
@@ -252,7 +254,7 @@ class Cache(Target):
     def play(self, example: bytes) -> None:
         self._file.write_bytes(example)
         found = recall(self._file)
-        assert found == ({slim.path: slim for slim in KEPT} if example == self._whole else {})
+        assert found == ({summary.path: summary for summary in KEPT} if example == self._whole else {})
 
 
 TARGETS: tuple[Target, ...] = (Sealed(), Encrypted(), Commits(), Cache())

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from reconciler.cli.one_pass import _real
 from reconciler.engine.accepted import in_force
-from reconciler.engine.observed import Selection
-from reconciler.engine.world import SystemClock, World
+from reconciler.engine.context import Context, SystemClock
+from reconciler.engine.planner import Selection
 from reconciler.ledger.lock import StateLock
 from reconciler.ledger.opening import open_writer
 from reconciler.model.errors import ReconcilerError
@@ -122,16 +122,16 @@ def play(action: str, times: int = 1, at: int = -1, fault: str | None = None, ro
 
 async def _act(action: Action, root: Path, reached: Injector) -> None:
     clock = SystemClock()
-    world = World(root, clock, Redactor(), reached)
+    context = Context(root, clock, Redactor(), reached)
     try:
-        settings = in_force(world).settings
+        settings = in_force(context).settings
         match action:
             case Action.FETCH:
-                if (problem := world.checkout.fetch(settings.git)) is not None:
+                if (problem := context.checkout.fetch(settings.git)) is not None:
                     print(f"not fetched: {problem}", file=sys.stderr)
-                await _real(world, clock, Selection(), None, released=False, removals=True)
+                await _real(context, clock, Selection(), None, released=False, removals=True)
             case Action.PASS:
-                await _real(world, clock, Selection(), None, released=False, removals=True)
+                await _real(context, clock, Selection(), None, released=False, removals=True)
             case Action.WORD | Action.FORGET:
                 state = root / ".reconciler" / "state.db"
                 with StateLock(state).hold("test", clock.now(), reached):
@@ -144,4 +144,4 @@ async def _act(action: Action, root: Path, reached: Injector) -> None:
                     finally:
                         ledger.close()
     finally:
-        await world.aclose()
+        await context.aclose()

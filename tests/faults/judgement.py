@@ -103,7 +103,7 @@ class Git:
     prune: bool = False
     percent: int = 25
     suspended: tuple[tuple[str, date | None], ...] = ()
-    """People and integrations, and the day until which."""
+    """Hires and integrations, and the day until which."""
 
 
 @dataclass(frozen=True)

@@ -39,22 +39,22 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from reconciler.engine.notify import Notifier
-from reconciler.engine.observed import Selection
-from reconciler.engine.passes import look, reconcile
-from reconciler.engine.session import Held, holding
-from reconciler.engine.words import hear, waiting
-from reconciler.engine.world import World
+from reconciler.engine.commands import hear, waiting
+from reconciler.engine.context import Context
+from reconciler.engine.planner import Selection
+from reconciler.engine.reconciler import look, reconcile
+from reconciler.engine.state import OpenState, holding
 from reconciler.ledger.entries import Attempt, Sent
 from reconciler.ledger.writer import LedgerWriter
-from reconciler.model.errors import RequestFailed
+from reconciler.model.errors import TransportError
 from reconciler.model.failpoints import Failpoint
 from reconciler.model.grant import Key, Record
 from reconciler.model.secret import Redactor
 from reconciler.model.settings import Limits
-from reconciler.requests.client import Answer, Client, Leaving
+from reconciler.notify.notifications import Notifier
+from reconciler.requests.client import Client, Leaving, Response
 from reconciler.requests.hosts import AllowedHosts
-from reconciler.requests.render import Wire
+from reconciler.requests.render import RenderedRequest
 from tests.engine.harness import Crash, Hands, Outbox
 from tests.faults.judgement import (
     REQUESTS,
@@ -170,7 +170,7 @@ class Services(Client):
             return Seen.NOTHING_KNOWN
         return Seen.THERE if grant[0] in self.there[grant[1]] else Seen.AWAY
 
-    async def send(self, wire: Wire, *, follow: bool = False, leaving: Leaving | None = None) -> Answer:
+    async def send(self, wire: RenderedRequest, *, follow: bool = False, leaving: Leaving | None = None) -> Response:
         """Take a request; hang up where that is what comes of it."""
         await asyncio.sleep(0)
         if self.dead:
@@ -182,23 +182,23 @@ class Services(Client):
             return self._check(grant)
         return await self._change(grant, wire.method, int(bool(more)), leaving)
 
-    def _check(self, grant: Grant) -> Answer:
+    def _check(self, grant: Grant) -> Response:
         found = self.seen(grant)
         self._confirming = None
         match self.checks[grant[1]]:
             case "down":
-                return Answer(500)
+                return Response(500)
             case "refused":
-                return Answer(401)
+                return Response(401)
             case "cut":
-                raise RequestFailed("hung up", left=True)
+                raise TransportError("hung up", left=True)
         if found is Seen.AWAY:
-            return Answer(404)
+            return Response(404)
         self.confirmed.add(grant)
         self._confirming = grant
-        return Answer(200, {"content-type": "application/json"}, json.dumps({"email": address_of(grant[0])}).encode())
+        return Response(200, {"content-type": "application/json"}, json.dumps({"email": address_of(grant[0])}).encode())
 
-    async def _change(self, grant: Grant, method: str, place: int, leaving: Leaving) -> Answer:
+    async def _change(self, grant: Grant, method: str, place: int, leaving: Leaving) -> Response:
         try:
             await leaving()
         except Crash:
@@ -218,8 +218,8 @@ class Services(Client):
                 call.came = Came.REFUSED
         self.reached(Failpoint.RESPONSE, done=True)
         if weather in ("lost", "cut", "never left"):
-            raise RequestFailed("hung up", left=weather != "never left")
-        return Answer(200 if weather == "answered" else 500, {}, b"{}")
+            raise TransportError("hung up", left=weather != "never left")
+        return Response(200 if weather == "answered" else 500, {}, b"{}")
 
     def _happens(self, grant: Grant, method: str, place: int) -> str | None:
         name, integration = grant
@@ -243,8 +243,8 @@ def address_of(name: str) -> str:
 # The program
 
 
-class StagedWorld(World):
-    """The world, with all its services in this process."""
+class StagedWorld(Context):
+    """The context, with all its services in this process."""
 
     services: Services
 
@@ -260,7 +260,7 @@ class Program:
         self.root, self.services, self.clock = root, services, clock
         self._git = pygit2.init_repository(str(root), initial_head="main")
         self._began = ExitStack()
-        self.held: Held | None = None
+        self.held: OpenState | None = None
         self.cut_off: set[int] = set()
         """The attempts of the last pass that were under way where the program ended."""
 
@@ -290,10 +290,10 @@ class Program:
         """Take up the state."""
         self.services.dead, self.services.fuse = False, None
         self.redactor = Redactor()
-        self.world = StagedWorld(self.root, self.clock, self.redactor, self.services.reached)
-        self.world.services = self.services
-        tree = self.world.checkout.head()
-        self.held = self._began.enter_context(holding(self.world, self.world.reader.settings(tree), tree, "model"))
+        self.context = StagedWorld(self.root, self.clock, self.redactor, self.services.reached)
+        self.context.services = self.services
+        tree = self.context.checkout.head()
+        self.held = self._began.enter_context(holding(self.context, self.context.reader.settings(tree), tree, "model"))
 
     def end(self) -> None:
         """End as the program ends, or, where it is dead already, as its process would."""
@@ -317,13 +317,13 @@ class Program:
     async def _reconcile(self, selection: Selection, *, released: bool, fuse: int | None) -> None:
         held = self.held
         assert held is not None
-        tree = self.world.checkout.head()
+        tree = self.context.checkout.head()
         hear(held.ledger, held.ledger.commands(), self.clock.now())
         words = waiting(held.ledger.commands())
-        found = await look(self.world, tree, held.ledger, held.sealing, selection, commands=words, released=released)
+        found = await look(self.context, tree, held.ledger, held.sealing, selection, commands=words, released=released)
         self.services.begin(fuse)
         notifier = Notifier(Outbox(), self.clock, self.redactor)
-        await reconcile(self.world, found, held.ledger, held.sealing, notifier, author=self.world.author(tree))
+        await reconcile(self.context, found, held.ledger, held.sealing, notifier, author=self.context.author(tree))
 
 
 # The files

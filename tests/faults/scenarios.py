@@ -23,12 +23,12 @@ from typing import Any
 
 from aiosmtpd.controller import Controller
 
-from reconciler.engine.sealing import Tokens, WritableSealing
 from reconciler.ledger.opening import open_reader, open_writer
 from reconciler.ledger.reader import LedgerReader
+from reconciler.ledger.sealing import Tokens, WritableSealing
 from reconciler.model.grant import Key, Phase, Record
+from reconciler.model.not_taken_over import REF
 from reconciler.model.status import EventType, Status
-from reconciler.repository.signatures import REF
 from reconciler.secrets.gpg import Gnupg
 from tests.faults.forked import Nursery
 from tests.faults.injected import FILLER, Action, play

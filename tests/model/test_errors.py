@@ -2,7 +2,7 @@
 
 import pytest
 
-from reconciler.model.errors import LONGEST, RequestFailed
+from reconciler.model.errors import LONGEST, TransportError
 from reconciler.model.secret import Redactor
 
 SECRET = "s3cr3t-0123456789-abcdefghij"
@@ -14,7 +14,7 @@ def test_no_half_of_a_secret_is_left_where_a_message_is_cut(before: int) -> None
     redactor.learn([SECRET])
     words = "x" * (before - 1) + f" {SECRET} " + "y " * LONGEST
     for text in (words, words[::-1].replace(SECRET[::-1], SECRET)):
-        shown = redactor.redact(str(RequestFailed(text, left=False)))
+        shown = redactor.redact(str(TransportError(text, left=False)))
         assert len(shown) <= LONGEST + 3
         assert SECRET[:8] not in shown
         assert SECRET[-8:] not in shown

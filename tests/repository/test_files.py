@@ -12,10 +12,10 @@ import pytest
 
 from reconciler.model.errors import Problem, RepositoryError, SettingsError
 from reconciler.repository import files as module
-from reconciler.repository import people
+from reconciler.repository import hires as people
+from reconciler.repository.documents.yaml import Document, read
 from reconciler.repository.files import Files, Reader
-from reconciler.repository.source import Checkout
-from reconciler.repository.yaml import Document, read
+from reconciler.repository.git.checkout import Checkout
 from tests.repo import Repo
 
 ADA = "email: ada@example.com\nfirst_name: Ada\nlast_name: Lovelace\n"

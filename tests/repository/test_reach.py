@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from reconciler.model.settings import Git
-from reconciler.repository.fetch import fetch
-from reconciler.repository.program import git
+from reconciler.repository.git.fetch import fetch
+from reconciler.repository.git.program import git
 from reconciler.repository.reach import committable, helper_of_a_commit
 from tests.repo import Repo
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.requests.answer import DEEPEST, LIMIT, Answer
+from reconciler.requests.answer import DEEPEST, LIMIT, Response
 
 
 @pytest.mark.parametrize(
@@ -11,13 +11,13 @@ from reconciler.requests.answer import DEEPEST, LIMIT, Answer
 @pytest.mark.timeout(20)
 def test_what_is_no_charset_is_read_as_utf_8(charset: str) -> None:
     content = b"\\x41" * (LIMIT // 8) + "é-".encode() + b"a1" * (LIMIT // 4)
-    answer = Answer(200, {"content-type": f"text/plain; charset={charset}"}, content)
+    answer = Response(200, {"content-type": f"text/plain; charset={charset}"}, content)
     assert answer.text == content.decode()
     assert answer.is_text
 
 
 def test_a_charset_is_kept() -> None:
-    answer = Answer(200, {"content-type": 'text/plain; charset="ISO-8859-1"'}, b"Zo\xeb")
+    answer = Response(200, {"content-type": 'text/plain; charset="ISO-8859-1"'}, b"Zo\xeb")
     assert answer.text == "Zoë"
 
 
@@ -26,9 +26,9 @@ def test_a_charset_is_kept() -> None:
 )
 def test_json_that_is_nested_too_deep_is_none(opens: str, closes: str) -> None:
     times = DEEPEST // len(closes)
-    assert Answer(200, {}, f"{opens * times}1{closes * times}".encode()).json() is not None
-    assert Answer(200, {}, f"[{opens * times}1{closes * times}]".encode()).json() is None
-    assert Answer(200, {}, f"{opens * 100_000}1{closes * 100_000}".encode()).json() is None
+    assert Response(200, {}, f"{opens * times}1{closes * times}".encode()).json() is not None
+    assert Response(200, {}, f"[{opens * times}1{closes * times}]".encode()).json() is None
+    assert Response(200, {}, f"{opens * 100_000}1{closes * 100_000}".encode()).json() is None
 
 
 @pytest.mark.parametrize(
@@ -43,4 +43,4 @@ def test_json_that_is_nested_too_deep_is_none(opens: str, closes: str) -> None:
     ids=["whole", "cut", "key and list", "bytes", "no escape"],
 )
 def test_half_a_character_can_be_written_down(content: bytes, read: object) -> None:
-    assert Answer(200, {}, content).json() == read
+    assert Response(200, {}, content).json() == read

@@ -14,15 +14,15 @@ from email.utils import format_datetime
 import httpcore
 import pytest
 
-from reconciler.engine.world import SystemClock
-from reconciler.model.errors import HostNotAllowed, RequestFailed, UsageError
+from reconciler.engine.context import SystemClock
+from reconciler.model.errors import HostNotAllowed, TransportError, UsageError
 from reconciler.model.secret import Redactor
 from reconciler.model.settings import Limits
 from reconciler.requests.answer import LIMIT
 from reconciler.requests.client import Client
 from reconciler.requests.connections import _tls
 from reconciler.requests.hosts import AllowedHosts
-from reconciler.requests.render import Wire
+from reconciler.requests.render import RenderedRequest
 from reconciler.requests.sign import Pritunl
 from reconciler.requests.throttle import Throttle
 from tests.certificates import self_signed
@@ -31,12 +31,12 @@ from tests.requests.conftest import FakeClock, Loopback, Raw, reply
 pytestmark = pytest.mark.anyio
 
 
-def get(url: str, **more) -> Wire:
-    return Wire("GET", url, url, **more)
+def get(url: str, **more) -> RenderedRequest:
+    return RenderedRequest("GET", url, url, **more)
 
 
-def post(url: str, **more) -> Wire:
-    return Wire("POST", url, url, **more)
+def post(url: str, **more) -> RenderedRequest:
+    return RenderedRequest("POST", url, url, **more)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ async def test_headers_and_body_reach_the_server_byte_by_byte(loopback, connect)
 
 @pytest.mark.parametrize(("method", "length"), [("POST", b"0"), ("GET", None)])
 async def test_no_data_is_no_body(loopback, connect, method, length):
-    await connect("127.0.0.1").send(Wire(method, loopback.url, ""))
+    await connect("127.0.0.1").send(RenderedRequest(method, loopback.url, ""))
     assert loopback.requests[0].fields.get("content-length") == length
 
 
@@ -176,8 +176,8 @@ async def test_pritunl_requests_are_signed_anew_at_each_sending(loopback, connec
 # What left, and what did not
 
 
-async def fail(client, wire: Wire, **more) -> RequestFailed:
-    with pytest.raises(RequestFailed) as raised:
+async def fail(client, wire: RenderedRequest, **more) -> TransportError:
+    with pytest.raises(TransportError) as raised:
         await client.send(wire, **more)
     return raised.value
 

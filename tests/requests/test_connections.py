@@ -16,7 +16,7 @@ from typing import cast
 import httpcore
 import pytest
 
-from reconciler.requests.answer import LIMIT, Answer
+from reconciler.requests.answer import LIMIT, Response
 from reconciler.requests.connections import Connections, NoAnswer, _Network, _Stream, _tls
 from reconciler.requests.pipe import Pipe
 from reconciler.requests.url import Address
@@ -150,7 +150,7 @@ async def ask(
     seen: Seen | None = None,
     *,
     method: str = "POST",
-) -> Answer:
+) -> Response:
     address = Address(server.scheme, HOST, server.port, "/x")
     headers = [("Content-Length", str(len(content)))] if content else []
     async with asyncio.timeout(20):
@@ -381,7 +381,7 @@ async def test_an_answer_that_only_the_end_ends_is_not_whole_where_the_connectio
         await asyncio.sleep(0.05)
         more.set()
         whole, broken = await asyncio.gather(*asking, return_exceptions=True)
-    assert isinstance(whole, Answer)
+    assert isinstance(whole, Response)
     assert whole.text == "half"
     assert isinstance(broken, NoAnswer)
     assert broken.left

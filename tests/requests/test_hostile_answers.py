@@ -10,7 +10,7 @@ from time import monotonic
 import h11
 import pytest
 
-from reconciler.requests.answer import LIMIT, Answer
+from reconciler.requests.answer import LIMIT, Response
 from reconciler.requests.connections import Connections, NoAnswer
 from reconciler.requests.url import Address
 from tests.requests.test_connections import HOST, Seen, connected, listening
@@ -126,7 +126,7 @@ def by_h11(raw: bytes) -> bytes:
             raise h11.RemoteProtocolError("closed")
 
 
-async def by_us(raw: bytes, *, piece: int = 0) -> Answer:
+async def by_us(raw: bytes, *, piece: int = 0) -> Response:
     """The same bytes over a connection; with `piece`, so many at a time. Raises NoAnswer."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -263,7 +263,7 @@ async def test_nobody_waits_for_a_flood_that_goes_on(first: bytes, again: bytes)
         while await reader.readuntil(b"\r\n\r\n"):
             writer.write(ACCEPTED["a length"])
 
-    async def ask(connections: Connections, port: int) -> Answer:
+    async def ask(connections: Connections, port: int) -> Response:
         return await connections.exchange(Address("http", HOST, port, "/"), "GET", [], b"", Seen(), 10.0)
 
     async def be_flooded(connections: Connections, port: int) -> None:

@@ -8,7 +8,7 @@ from reconciler.model.errors import MissingVariable
 from reconciler.model.manifest import Condition, Exists, Request, Revoke
 from reconciler.model.scope import Layer, Scope
 from reconciler.model.verdict import Missing, Present, Unknown
-from reconciler.requests.answer import LIMIT, Answer
+from reconciler.requests.answer import LIMIT, Response
 from reconciler.requests.match import condition_holds, contains, failure, verdict
 
 ANN = "ann@x.com"
@@ -101,7 +101,7 @@ def exists(**more) -> Exists:
     return Exists.model_validate({"url": "https://x.example", "expected": "{{email}}", **more})
 
 
-def answer(status: int, content: object = "", **more) -> Answer:
+def answer(status: int, content: object = "", **more) -> Response:
     raw = (
         content
         if isinstance(content, bytes)
@@ -109,7 +109,7 @@ def answer(status: int, content: object = "", **more) -> Answer:
         if isinstance(content, str)
         else json.dumps(content).encode()
     )
-    return Answer(status, more.pop("headers", {}), raw, **more)
+    return Response(status, more.pop("headers", {}), raw, **more)
 
 
 def charset(name: str) -> dict[str, str]:
@@ -271,5 +271,5 @@ def test_a_long_word_that_is_no_address_is_looked_at_once(expected):
 )
 def test_a_4xx_that_does_not_fail_a_request(status: int, fails: bool) -> None:
     call = Request(url="x", fail_when_4xx_response_code=False)
-    assert (failure(call, Answer(status)) is not None) is fails
-    assert failure(Request(url="x"), Answer(status)) is not None
+    assert (failure(call, Response(status)) is not None) is fails
+    assert failure(Request(url="x"), Response(status)) is not None

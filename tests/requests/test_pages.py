@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from reconciler.model.errors import HostNotAllowed, MissingVariable, RequestFailed
+from reconciler.model.errors import HostNotAllowed, MissingVariable, TransportError
 from reconciler.model.manifest import FormField, Listing, Manifest
 from reconciler.model.scope import Layer, Scope
 from reconciler.requests import pages
@@ -66,7 +66,7 @@ async def test_tokens(loopback, connect):
 async def test_a_page_never_takes_the_headers_to_a_host_that_is_not_allowed(loopback, connect):
     loopback.replies = [page({"data": [1], "next": f"http://localhost:{loopback.port}/steal"})]
     call = listing(loopback, next_page_from="next")
-    with pytest.raises(RequestFailed, match=r"page 2: manifests/acme.yaml: host localhost:\d+ is not allowed"):
+    with pytest.raises(TransportError, match=r"page 2: manifests/acme.yaml: host localhost:\d+ is not allowed"):
         await read(connect("127.0.0.1"), call)
     assert len(loopback.requests) == 1
 
@@ -90,7 +90,7 @@ async def test_a_page_never_takes_the_headers_to_a_host_that_is_not_allowed(loop
 )
 async def test_a_page_that_fails(loopback, connect, answer, says):
     loopback.replies = [answer]
-    with pytest.raises(RequestFailed, match=says) as raised:
+    with pytest.raises(TransportError, match=says) as raised:
         await read(connect("127.0.0.1"), listing(loopback, next_page_from="next"))
     assert "org-123" not in str(raised.value)
     assert "s3cret" not in str(raised.value)
@@ -102,7 +102,7 @@ async def test_a_circle_is_an_error(loopback, connect):
         page({"data": [2], "next": "/b"}),
         page({"data": [3], "next": "/a"}),
     ]
-    with pytest.raises(RequestFailed, match="page 4 is one that was read before"):
+    with pytest.raises(TransportError, match="page 4 is one that was read before"):
         await read(connect("127.0.0.1"), listing(loopback, next_page_from="next"))
     assert len(loopback.requests) == 3
 
@@ -113,7 +113,7 @@ async def test_a_listing_that_never_ends_is_an_error(loopback, connect, monkeypa
 
     monkeypatch.setattr(pages, "MOST_PAGES", 5)
     loopback.script = script
-    with pytest.raises(RequestFailed, match="more than 5 pages"):
+    with pytest.raises(TransportError, match="more than 5 pages"):
         await read(connect("127.0.0.1"), listing(loopback, next_page_from="next"))
 
 
@@ -148,7 +148,7 @@ async def test_options_with_dotted_names_over_pages(loopback, connect):
 
 async def test_an_option_without_a_value_is_an_error(loopback, connect):
     loopback.replies = [page([{"id": 1}, {"gid": 2}])]
-    with pytest.raises(RequestFailed, match="form TEAM: option 2 has no id"):
+    with pytest.raises(TransportError, match="form TEAM: option 2 has no id"):
         await options(connect("127.0.0.1"), field(loopback), SCOPE, MANIFEST)
 
 
@@ -173,7 +173,7 @@ async def test_a_link_header_leads_on(loopback, connect, link):
 
 async def test_a_link_header_leads_to_no_other_host(loopback, connect):
     loopback.replies = [page([1], link='<http://127.0.0.2:9/>; rel="next"')]
-    with pytest.raises(RequestFailed, match=r"page 2: .*not allowed"):
+    with pytest.raises(TransportError, match=r"page 2: .*not allowed"):
         await read(connect("127.0.0.1"), listing(loopback, data_from="", next_page_from="header:Link"))
 
 
@@ -197,14 +197,14 @@ async def test_pages_count_up_to_an_empty_one(loopback, connect):
 
 async def test_a_page_that_equals_the_one_before_is_a_failed_page(loopback, connect):
     loopback.replies = [page({"data": [1]})]
-    with pytest.raises(RequestFailed, match="page 2 equals the one before"):
+    with pytest.raises(TransportError, match="page 2 equals the one before"):
         await read(connect("127.0.0.1"), counting(loopback))
     assert len(loopback.requests) == 2
 
 
 async def test_a_total_that_is_no_number_is_a_failed_page(loopback, connect):
     loopback.replies = [page({"data": [1], "total": None})]
-    with pytest.raises(RequestFailed, match="no number at total"):
+    with pytest.raises(TransportError, match="no number at total"):
         await read(connect("127.0.0.1"), counting(loopback, total_from="total"))
 
 
@@ -227,5 +227,5 @@ async def test_a_token_in_the_data_is_null_on_the_first_page(loopback, connect):
 async def test_a_token_that_does_not_change_is_a_page_that_was_read_before(loopback, connect):
     loopback.replies = [page({"data": [1], "next": "c2"})]
     call = listing(loopback, method="POST", data={"after": "{{NEXT_PAGE_TOKEN}}"}, next_page_token_from="next")
-    with pytest.raises(RequestFailed, match="read before"):
+    with pytest.raises(TransportError, match="read before"):
         await read(connect("127.0.0.1"), call)

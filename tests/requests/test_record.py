@@ -11,7 +11,7 @@ from reconciler.model.errors import MissingVariable
 from reconciler.model.manifest import Exists, Ready
 from reconciler.model.scope import Layer, Scope, walk
 from reconciler.model.verdict import Account, Missing, Present, Unknown, Verdict
-from reconciler.requests.answer import Answer
+from reconciler.requests.answer import Response
 from reconciler.requests.match import unready, verdict
 from reconciler.requests.record import Compared, all_there, differences, is_whole, same
 
@@ -22,7 +22,7 @@ def judged(answer: Any, status: int = 200, **keys: Any) -> Verdict:
     exists = Exists.model_validate({"url": "x", "expected": ANN, **keys})
     content = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
     compared = Compared.of(exists, Scope((Layer("form", {"ROLE": "admin", "TEAMS": ["b", "a"]}),)))
-    return verdict(exists, exists.expected, Answer(status, content=content), compared)
+    return verdict(exists, exists.expected, Response(status, content=content), compared)
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_store_data_from_a_header() -> None:
     exists = Exists.model_validate(
         {"url": "x", "expected": "ok", "store_data": {"ID": "header:Location", "N": "header:X"}}
     )
-    found = verdict(exists, "ok", Answer(200, {"location": "/users/7"}, b"ok"))
+    found = verdict(exists, "ok", Response(200, {"location": "/users/7"}, b"ok"))
     assert isinstance(found, Present)
     assert found.stored == {"ID": "/users/7"}
 
@@ -181,5 +181,5 @@ def test_store_data_from_a_header() -> None:
 )
 def test_a_service_that_is_ready(status: int, text: bytes, keys: dict[str, Any], reason: str | None) -> None:
     ready = Ready.model_validate({"url": "x", **keys})
-    found = unready(ready, ready.expected, Answer(status, content=text))
+    found = unready(ready, ready.expected, Response(status, content=text))
     assert (found is None) if reason is None else (found is not None and reason in found)

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from reconciler.model.secret import Redactor
-from reconciler.requests.answer import Answer
+from reconciler.requests.answer import Response
 from reconciler.requests.said import CHARACTERS, said
 
 SECRET = "s3cr3t-token-of-ours"
@@ -15,7 +15,7 @@ SECRET = "s3cr3t-token-of-ours"
 
 def repeated(text: str | bytes, status: int = 400, *secrets: str) -> str:
     content = text if isinstance(text, bytes) else text.encode()
-    return said(Answer(status, {}, content), Redactor(secrets))
+    return said(Response(status, {}, content), Redactor(secrets))
 
 
 @pytest.mark.parametrize(

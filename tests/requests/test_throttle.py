@@ -12,7 +12,7 @@ from datetime import timedelta
 
 import pytest
 
-from reconciler.model.errors import RequestFailed
+from reconciler.model.errors import TransportError
 from reconciler.model.settings import Limits
 from reconciler.requests.throttle import Throttle
 from tests.engine.harness import Hands
@@ -38,7 +38,7 @@ class Site:
         await settled()
 
     async def _request(self, host: str) -> None:
-        with suppress(RequestFailed):
+        with suppress(TransportError):
             async with self.throttle.turn(host):
                 end = asyncio.get_running_loop().create_future()
                 self.under_way.setdefault(host, []).append(end)
@@ -58,7 +58,7 @@ class Site:
         """Whatever is under way at these hosts fails, all at once."""
         for host in hosts:
             for end in self.under_way.pop(host, []):
-                end.set_exception(RequestFailed("no whole answer in time", left=True))
+                end.set_exception(TransportError("no whole answer in time", left=True))
         await settled()
 
     async def leave(self) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pyrage import x25519  # type: ignore[import-untyped]
 
-from reconciler.repository.source import File
+from reconciler.repository.git.checkout import File
 from tests.repo import GnupgHome
 
 SOPS = Path(sys.executable).parent / "sops"

@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from reconciler.model.errors import SecretsError
-from reconciler.repository.broken import too_large
-from reconciler.repository.source import File
+from reconciler.repository.documents.broken import too_large
+from reconciler.repository.git.checkout import File
 from reconciler.secrets.gpg import Gnupg
 from reconciler.secrets.initial_data import FOLDER, InitialData
 from tests.secrets.conftest import Office

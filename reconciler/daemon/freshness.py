@@ -1,0 +1,87 @@
+"""Whether the revision in force is as new as git's: a daemon that is cut off from git goes on, and has to say so.
+
+It is stale after `fail_stale` without a successful fetch, or with the newest commit refused. What is known of it is a
+note in the ledger, so that `status` can show it and a restart neither forgets it nor tells of it again.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from reconciler.ledger.reader import LedgerReader
+from reconciler.model.clock import stamp
+from reconciler.model.not_taken_over import Stale
+
+__all__ = ["NOTE", "Freshness", "stale"]
+
+NOTE = "freshness"
+
+
+@dataclass(slots=True)
+class Freshness:
+    """What the daemon knows. `counted_from` is when a fetch last succeeded, or the start where none ever did."""
+
+    counted_from: datetime
+    fetched_at: datetime | None = None
+    refused_since: datetime | None = None
+    stale: Stale | None = None
+    problem: str | None = None
+    refused: str | None = None
+    heard: bool = False
+    """Whether this process knows yet how fetching goes."""
+
+    @classmethod
+    def read(cls, noted: bytes | None, now: datetime) -> Freshness:
+        """As it was noted, by a daemon that starts now."""
+        kept: dict[str, Any] = json.loads(noted or b"{}")
+        fetched_at, refused_since = (
+            datetime.fromisoformat(kept[name]) if kept.get(name) else None for name in ("fetched_at", "refused_since")
+        )
+        told = Stale(**kept["stale"]) if kept.get("stale") else None
+        return cls(fetched_at or now, fetched_at, refused_since, told)
+
+    def written(self) -> bytes:
+        """As it is noted."""
+        told = self.stale and {"since": self.stale.since, "reason": self.stale.reason}
+        moments = {"fetched_at": self.fetched_at, "refused_since": self.refused_since}
+        return json.dumps({**{name: at and at.isoformat() for name, at in moments.items()}, "stale": told}).encode()
+
+    def fetched(self, now: datetime, problem: str | None) -> None:
+        """A fetch ended; `problem` is None where it succeeded."""
+        self.heard, self.problem = True, problem
+        if problem is None:
+            self.counted_from = self.fetched_at = now
+        self.counted_from = min(self.counted_from, now)  # the clock was set back
+
+    def not_fetching(self) -> None:
+        """Nothing is to be fetched: only what is refused counts."""
+        self.heard, self.problem = True, None
+
+    def refuse(self, now: datetime, refused: str | None) -> None:
+        """The newest commit is refused, and why; None where it is in force."""
+        self.refused = refused
+        self.refused_since = None if refused is None else min(self.refused_since or now, now)
+
+    def judge(self, now: datetime, limit: timedelta) -> bool:
+        """Decide whether it is stale; gives whether that changed."""
+        if not self.heard:
+            return False
+        found = [
+            (since, reason)
+            for since, reason in ((self.counted_from, self.problem), (self.refused_since, self.refused))
+            if since is not None and reason is not None and now - since >= limit
+        ]
+        before = self.stale
+        since, reason = min(found, default=(None, ""))
+        self.stale = None if since is None else Stale(stamp(since) or "", reason)
+        return (before is None) != (self.stale is None)
+
+
+def stale(ledger: LedgerReader) -> Stale | None:
+    """Whether git's commits are not taken over, as the ledger has it."""
+    noted = ledger.note(NOTE)
+    told = json.loads(noted)["stale"] if noted else None
+    return Stale(**told) if told else None

@@ -1,0 +1,180 @@
+"""Asking services who is there.
+
+A `Checker` can check and look options up, and nothing else: a dry run is handed one, so that it cannot execute by
+mistake. A check that fails is `Unknown`, whatever made it fail. Where an integration has a listing and a pass has more
+than ten grants of it, the listing is read once and answers for those that it shows; whoever it does not show gets a
+check of their own (docs/manifest.md).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any
+
+from reconciler.engine.everybody import UNAUTHORIZED, Listings, connected
+from reconciler.engine.integrations import Integration, Prepared
+from reconciler.model.clock import Clock
+from reconciler.model.errors import Blocked, TransportError
+from reconciler.model.grant import Grant, Record
+from reconciler.model.hire import NamedChoice
+from reconciler.model.scope import Layer
+from reconciler.model.secret import Redactor
+from reconciler.model.verdict import Invited, Missing, NoCheck, Present, Unknown, Verdict
+from reconciler.requests.client import Response
+from reconciler.requests.match import verdict
+from reconciler.requests.pages import Option, options
+from reconciler.requests.render import render
+
+__all__ = ["Checker", "NotOffered"]
+
+
+class NotOffered(Exception):
+    """A choice's name is not that of one option that the service offers."""
+
+
+class Checker:
+    """Runs exists checks and looks options up, for one pass."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        redactor: Redactor,
+        progressed: Callable[[], None] = lambda: None,
+        listings: Listings | None = None,
+    ) -> None:
+        self._clock = clock
+        self.redactor = redactor
+        self.listings = listings
+        self._options: dict[tuple[str, str], asyncio.Task[list[Option] | Unknown]] = {}
+        self._progressed = progressed
+
+    async def check(self, integration: Integration, prepared: Prepared, record: Record | None = None) -> Verdict:
+        """Whether the account is there; under the hire's old address too, where it was confirmed under that."""
+        found = await self._check(integration, prepared, listed=True)
+        if not isinstance(found, Missing) or record is None or not record.leaves_something:
+            return found
+        if record.email.lower() == prepared.grant.email.lower():
+            return found
+        old = await self._check(integration, prepared.under(integration, record.email), listed=False)
+        match old:
+            case Present():
+                return replace(old, under=record.email)
+            case Unknown():
+                return old
+            case _:
+                return found
+
+    async def check_alone(self, integration: Integration, prepared: Prepared) -> Verdict:
+        """Whether the account is there, by a check of its own: before a revocation, and after an attempt."""
+        return await self._check(integration, prepared, listed=False)
+
+    async def _check(self, integration: Integration, prepared: Prepared, *, listed: bool) -> Verdict:
+        exists = integration.manifest.exists
+        if exists is None:
+            return NoCheck()
+        if self.listings is None:
+            self.listings = Listings()
+        check = prepared.check
+        assert check is not None
+        wanted = check.wanted
+        try:
+            if listed and wanted and await self.listings.shows(integration, prepared, wanted):
+                return Present()
+            answer = await self._ask(integration, prepared)
+        except (Blocked, TransportError) as error:
+            return Unknown(self.redactor.redact(str(error)))
+        found = verdict(exists, wanted, answer, check.compared)
+        if isinstance(found, Unknown):
+            return Unknown(f"{self.redactor.redact(found.reason)}{integration.client.said(answer)}")
+        if isinstance(found, Missing) and (why := await self.listings.unready(integration)) is not None:
+            return Unknown(self.redactor.redact(f"not found, but ready: {why}"))
+        return found
+
+    async def _ask(self, integration: Integration, prepared: Prepared) -> Response:
+        """Send the check; once more with a fresh token where the service refuses the one it got."""
+        exists, connection = integration.manifest.exists, integration.connection
+        assert exists is not None
+        assert prepared.check is not None
+        wire = prepared.check.wire
+        if connection is not None and (fresh := await connection.fresh()) is not None:
+            wire = render(exists, prepared.scope.over(fresh), integration.manifest)
+        self._progressed()
+        answer = await integration.client.send(wire, follow=True)
+        if answer.status == UNAUTHORIZED and connection is not None:
+            wire = render(exists, prepared.scope.over(await connection.renewed()), integration.manifest)
+            answer = await integration.client.send(wire, follow=True)
+        return answer
+
+    async def invitation(self, integration: Integration, prepared: Prepared) -> Invited | Unknown | None:
+        """The open invitation of somebody whom the check did not find, with what `pending` stores of it.
+
+        None where there is none, or the manifest has no `pending`; Unknown where open invitations cannot be read.
+        """
+        if self.listings is None:
+            self.listings = Listings()
+        if prepared.check is None or not prepared.check.wanted:
+            return None
+        found = await self.listings.invitation(integration, prepared, prepared.check.wanted)
+        return Unknown(self.redactor.redact(found.reason)) if isinstance(found, Unknown) else found
+
+    async def token(self, integration: Integration) -> Unknown | None:
+        """Fetch the token of a service that is connected without a person, where none is stored; why there is none."""
+        connection = integration.connection
+        if connection is None or not connection.fetches or connection.layer() is not None:
+            return None
+        try:
+            await connection.fresh()
+        except (Blocked, TransportError) as error:
+            return Unknown(self.redactor.redact(str(error)))
+        return None
+
+    async def options(self, integration: Integration, field_id: str) -> list[Option] | Unknown:
+        """The options that the service offers for a form field; asked for once a pass."""
+        key = (integration.name, field_id)
+        task = self._options.get(key)
+        if task is None:
+            task = asyncio.create_task(self._look_up(integration, field_id))
+            self._options[key] = task
+        return await asyncio.shield(task)
+
+    async def _look_up(self, integration: Integration, field_id: str) -> list[Option] | Unknown:
+        field = next(item for item in integration.manifest.form if item.id == field_id)
+        scope = integration.scope((), {})
+        try:
+            scope = await connected(integration, scope)
+            return await options(integration.client, field, scope, integration.manifest)
+        except TransportError as error:
+            return Unknown(f"the options of {field_id}: {self.redactor.redact(str(error))}")
+
+    async def resolved(self, integration: Integration, grant: Grant) -> Grant | Unknown:
+        """The grant with its named choices replaced by their values; a value that stands in the file is sent as it is.
+
+        Raises Misfit where no option, or more than one, has the name.
+        """
+        values: dict[str, Any] = {}
+        for field_id, value in grant.choices:
+            wanted = value if isinstance(value, list) else [value]
+            if not any(isinstance(item, NamedChoice) for item in wanted):
+                continue
+            offered = await self.options(integration, field_id)
+            if isinstance(offered, Unknown):
+                return offered
+            where = f"`reconcile options {integration.name} {field_id}` shows them"
+            chosen = [_chosen(field_id, item, offered, where) for item in wanted]
+            values[field_id] = chosen if isinstance(value, list) else chosen[0]
+        if not values:
+            return grant
+        first, *rest = grant.layers
+        return replace(grant, layers=(Layer(first.origin, {**first.values, **values}, first.secret), *rest))
+
+
+def _chosen(field_id: str, wanted: Any, offered: Iterable[Option], where: str) -> Any:
+    if not isinstance(wanted, NamedChoice):
+        return wanted
+    matching = [option.value for option in offered if option.name == wanted.name]
+    if len(matching) == 1:
+        return matching[0]
+    how = "several options are" if matching else "no option is"
+    raise NotOffered(f"values.{field_id}: {how} named {wanted.name!r}: {where}")

@@ -1,0 +1,140 @@
+"""What a person asks of the state: retry, accept, run, revoke, release.
+
+`retry` and `accept` only change the ledger; `run`, `revoke` and `release` (`--yes-really`) go into the next pass. Where
+another process holds the state they are left as commands, which the holder takes up (docs/design/rules.md, "The ledger
+and the retry").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from reconciler.ledger.entries import Command, Event
+from reconciler.ledger.vault import run_name
+from reconciler.ledger.writer import LedgerWriter
+from reconciler.model.failpoints import Failpoint
+from reconciler.model.grant import Key, Kind, Phase, Record
+from reconciler.model.status import Action, EventType, Status
+
+__all__ = ["ByHand", "Waiting", "hear", "matching", "may_retry", "requested", "told", "waiting"]
+
+UNSETTLED = (Phase.RETRYING, Phase.FAILED)
+
+
+Waiting = Mapping[Key, Sequence[Command]]
+"""The commands that wait for a pass to act on them, by the grant that they name, oldest first."""
+
+
+@dataclass(slots=True)
+class ByHand:
+    """What became of commands: `touched` are grants that a pass is to look at, `released` the guard's holds."""
+
+    released: bool = False
+    touched: set[Key] = field(default_factory=set)
+
+
+def matching(records: Iterable[Record], command: Command) -> list[Record]:
+    """The records that a command is about."""
+    return [
+        record
+        for record in records
+        if command.hire in (None, record.key.hire)
+        and command.access in (None, record.key.access)
+        and command.integration in (None, record.integration)
+    ]
+
+
+def hear(ledger: LedgerWriter, commands: Iterable[Command], now: datetime) -> ByHand:
+    """Act on commands as far as the ledger alone can, each taken off the list with what it changes.
+
+    A `run` or `revoke` stays on the list until a pass writes down what it makes of it: the beginning of an attempt, or
+    that there is to be none. Until then no crash loses it, and from then on none repeats it.
+    """
+    asked = ByHand()
+    for command in commands:
+        records = matching(ledger.records([command.hire] if command.hire else None), command)
+        lines: list[Event] = []
+        kept: dict[str, None] = {}
+        match command.kind:
+            case "retry":
+                records = [replace(record, fresh=True) for record in records if may_retry(record)]
+                lines = [_line(record, EventType.RETRY_REQUESTED, command, now) for record in records]
+            case "accept":
+                records = [_accepted(record, now) for record in records]
+                lines = [_line(record, EventType.ACCEPTED, command, now) for record in records]
+                kept = {run_name(record.key): None for record in records}
+            case "run" | "revoke" if command.hire and command.access:
+                asked.touched.add(Key(command.hire, command.access))
+                continue
+            case "release":
+                records, asked.released = [], True
+            case _:
+                records = []
+        ledger.save(records, lines, Failpoint.HEARD, kept=kept, heard=[command])
+        asked.touched |= {record.key for record in records}
+    return asked
+
+
+def waiting(commands: Iterable[Command]) -> dict[Key, list[Command]]:
+    """The commands that a pass acts on."""
+    found: dict[Key, list[Command]] = {}
+    for command in commands:
+        if command.kind in ("run", "revoke") and command.hire and command.access:
+            found.setdefault(Key(command.hire, command.access), []).append(command)
+    return found
+
+
+def told(commands: Iterable[Command], now: datetime) -> list[Event]:
+    """The lines of the history for commands that are taken off the list."""
+    return [
+        line
+        for command in commands
+        for line in requested(command.kind, Key(command.hire or "", command.access or ""), now, command.by)
+    ]
+
+
+def requested(kind: str, key: Key, now: datetime, by: str) -> list[Event]:
+    """The line of the history for a run by hand."""
+    return [Event(now, key, "", EventType.RUN_REQUESTED, f"by {by}")] if kind == "run" else []
+
+
+def may_retry(record: Record) -> bool:
+    """Whether `retry` means something to a grant: it failed, or was updated or invited to no avail."""
+    return record.phase in UNSETTLED or record.unseen or record.status is Status.FAILED
+
+
+def _accepted(record: Record, now: datetime) -> Record:
+    """A person vouches that the grant is complete: confirmed from here on, and checked like any other.
+
+    Values that differ count as sent; what else differs is accepted as it is until either side changes.
+    """
+    sent = {name: pair[1] for name, pair in record.differs.items()} if record.changed else {}
+    differs = {} if record.changed else record.differs
+    checked = record.checked_at is not None  # what was never checked is a webhook, as far as the ledger knows
+    return replace(
+        record,
+        phase=Phase.CONFIRMED,
+        status=Status.PRESENT if checked else Status.DONE,
+        action=Action.NONE,
+        reason="accepted by hand",
+        snapshot={**record.values, **sent},
+        accepted=differs,
+        wants={**record.wants, **{path: pair[1] for path, pair in differs.items()}},
+        differs={},
+        changed=False,
+        attempted={},
+        confirmed_at=record.confirmed_at or now,
+        retry_at=None,
+        last_error=None,
+        fresh=False,
+        lost=False,
+        kind=Kind.EXECUTE,
+        by_hand=False,
+        run=None,
+    )
+
+
+def _line(record: Record, event: EventType, command: Command, now: datetime) -> Event:
+    return Event(now, record.key, record.integration, event, f"by {command.by}", record.revision)

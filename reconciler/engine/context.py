@@ -1,0 +1,135 @@
+"""What lives longer than a pass: the checkout, the parse cache, gpg, the clients with their limits, the redactor."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from reconciler.model.clock import Clock, Stopped
+from reconciler.model.failpoints import Reached, unwatched
+from reconciler.model.secret import Redactor
+from reconciler.model.settings import Limits, Settings
+from reconciler.oauth.connection import Turn
+from reconciler.repository.desired import Desired
+from reconciler.repository.files import Files, Reader
+from reconciler.repository.git.checkout import WORKTREE, Checkout, Tree
+from reconciler.requests.client import Client
+from reconciler.requests.hosts import AllowedHosts
+from reconciler.requests.throttle import Throttle
+from reconciler.secrets.gpg import Gnupg
+from reconciler.secrets.initial_data import InitialData
+
+__all__ = ["KEPT", "Context", "SystemClock", "home_of"]
+
+KEPT = ".reconciler/hires.cache"
+"""Where what was parsed is kept from one start to the next, if the folder is there; deleting it costs a slow start."""
+
+
+T = TypeVar("T")
+
+
+def home_of(root: Path, settings: Settings) -> str | None:
+    """The GnuPG home that the settings name, from the repository's root; None for GnuPG's own."""
+    return None if settings.gnupg_home is None else str(root / Path(settings.gnupg_home).expanduser())
+
+
+class SystemClock:
+    """The machine's clock; `stop` cuts every wait short."""
+
+    def __init__(self) -> None:
+        self.stopping = asyncio.Event()
+
+    def now(self) -> datetime:
+        """The wall clock's time, in UTC."""
+        return datetime.now(UTC)
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait; raises `Stopped` at once when the program is told to stop, for no wait at all too."""
+        if self.stopping.is_set():  # `wait_for` with nothing to wait for does not look
+            raise Stopped
+        try:
+            await asyncio.wait_for(self.stopping.wait(), seconds)
+        except TimeoutError:
+            return
+        raise Stopped
+
+    async def unless_stopped(self, work: Coroutine[Any, Any, T]) -> T:
+        """What the work gives. It is given up, with `Stopped`, when the program is told to stop meanwhile."""
+        task, stop = asyncio.create_task(work), asyncio.create_task(self.stopping.wait())
+        try:
+            await asyncio.wait((task, stop), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stop.cancel()
+            if not task.done():
+                task.cancel()
+                await asyncio.wait((task,))
+        if task.cancelled():
+            raise Stopped
+        return task.result()
+
+
+class Context:
+    """One repository and the services that it speaks of. `reached` is told of every write and every sending."""
+
+    def __init__(self, root: Path, clock: Clock, redactor: Redactor, reached: Reached = unwatched) -> None:
+        self.root = root
+        self.clock = clock
+        self.redactor = redactor
+        self.reached = reached
+        self.checkout = Checkout.open(root, reached)
+        self.reader = Reader(root / KEPT, reached, root=self.checkout.root)
+        self._gnupg: tuple[tuple[str | None, frozenset[str]], Gnupg, InitialData] | None = None
+        self._throttle: tuple[Limits, Throttle] | None = None
+        self._clients: dict[str, tuple[Limits, AllowedHosts, Client]] = {}
+        self._turns: dict[str, Turn] = {}
+        self._desired: Desired | None = None
+
+    def desired(self, files: Files, today: date) -> Desired:
+        """What a revision wants; from pass to pass the same, with what it remembers, for as long as that is so."""
+        if self._desired is None or self._desired.files is not files or self._desired.today != today:
+            self._desired = Desired(files, today)
+        return self._desired
+
+    def gnupg(self, settings: Settings) -> Gnupg:
+        """Gpg with the home that the settings name."""
+        return self._secrets(settings)[0]
+
+    def initial_data(self, settings: Settings) -> InitialData:
+        """The reader of encrypted files."""
+        return self._secrets(settings)[1]
+
+    def _secrets(self, settings: Settings) -> tuple[Gnupg, InitialData]:
+        by = (settings.gnupg_home, frozenset(settings.allowed_hosts))
+        if self._gnupg is None or self._gnupg[0] != by:
+            gnupg = Gnupg(home_of(self.root, settings), self.checkout.root)
+            self._gnupg = (by, gnupg, InitialData(gnupg, AllowedHosts(by[1]).check))
+        return self._gnupg[1], self._gnupg[2]
+
+    def client(self, service: str, hosts: AllowedHosts, limits: Limits) -> Client:
+        """A service's client; the same one from pass to pass, for as long as what it is allowed stays the same."""
+        if self._throttle is None or self._throttle[0] != limits:
+            self._throttle = (limits, Throttle(limits, self.clock))
+        known = self._clients.get(service)
+        if known is not None and known[:2] == (limits, hosts):
+            return known[2]
+        file = f"the manifests of {service}"
+        throttle = self._throttle[1]
+        client = Client(service, limits, hosts, self.clock, throttle, file, self.reached, redactor=self.redactor)
+        self._clients[service] = (limits, hosts, client)
+        return client
+
+    def turn(self, service: str) -> Turn:
+        """The turn that a service's token refreshes take, from pass to pass."""
+        return self._turns.setdefault(service, Turn())
+
+    def author(self, tree: Tree) -> str | None:
+        """By whom a revision was committed; None for files as they stand."""
+        return None if tree.revision == WORKTREE else self.checkout.commit(tree.revision).author
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        for _, _, client in self._clients.values():
+            await client.aclose()

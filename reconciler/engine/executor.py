@@ -1,0 +1,400 @@
+"""Executing: the only part of the program that changes anything at a service.
+
+An attempt is in the ledger before its first request leaves, each request before it leaves and when it is answered, and
+the attempt is settled after its last (docs/design/rules.md, "The ledger and the retry"). Whatever moment the program
+dies at, what is written tells the next one how far it came.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import structlog
+
+from reconciler.engine import transitions as records
+from reconciler.engine.commands import told
+from reconciler.engine.integrations import Integration, Prepared, saved
+from reconciler.ledger.entries import Attempt, Command, Event
+from reconciler.ledger.vault import Memory, WritableVault, generated, notice_name, run_name, stored_for, stored_name
+from reconciler.ledger.writer import LedgerWriter
+from reconciler.model.clock import Clock, Stopped, stamp
+from reconciler.model.errors import Blocked, SecretsError, TransportError
+from reconciler.model.grant import Decision, Kind, Outcome, Phase, Record, Step
+from reconciler.model.manifest import PHONE, Condition, Notification, Request, Revoke, is_address
+from reconciler.model.scope import Layer, Scope
+from reconciler.model.secret import Redactor
+from reconciler.model.status import EventType
+from reconciler.requests.client import Response
+from reconciler.requests.match import condition_holds, failure
+from reconciler.requests.render import expected, outline, render
+from reconciler.requests.template import render_text
+
+__all__ = ["AttemptRequest", "Executor"]
+
+log = structlog.get_logger()
+
+UNAUTHORIZED = 401
+GONE = (404, 410)
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRequest:
+    """One attempt to make."""
+
+    kind: Kind
+    integration: Integration
+    prepared: Prepared
+    record: Record
+    decision: Decision
+    seen: Mapping[str, Any]
+    """What the check's `store_data` saved."""
+    commands: Sequence[Command] = ()
+    """Who asked for it, where somebody did."""
+
+    @property
+    def requests(self) -> tuple[Request, ...]:
+        """The requests, in order."""
+        return self.integration.requests(self.kind)
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """A digest of each request as the manifest writes it."""
+        return self.integration.texts(self.kind)
+
+    @property
+    def continues(self) -> bool:
+        """Whether the attempt before it, of the same sort, is not settled."""
+        kind = self.record.kind
+        same = kind.takes_away == self.kind.takes_away and kind.updates == self.kind.updates
+        return self.record.phase in records.UNSETTLED and same
+
+    @property
+    def tells(self) -> bool:
+        """Whether notifications go out after it, and generated values are made for it."""
+        return not (self.kind.takes_away or self.kind.updates)
+
+
+@dataclass(slots=True)
+class _Run:
+    """An attempt under way, and what it remembers."""
+
+    job: AttemptRequest
+    record: Record
+    attempt: Attempt
+    memory: Memory
+    kept: Mapping[str, bytes]
+    """What the ledger has to keep from the beginning on, sealed."""
+    detail: str
+
+    @property
+    def begun(self) -> bool:
+        """Whether it is written down."""
+        return self.attempt.id != 0
+
+
+class _Failed(Exception):
+    """The attempt fails; the text says why."""
+
+
+class Executor:
+    """Carries attempts out and settles them."""
+
+    def __init__(
+        self,
+        ledger: LedgerWriter,
+        vault: WritableVault,
+        clock: Clock,
+        redactor: Redactor,
+        retry_delay: timedelta,
+        author: str | None,
+        overview: Callable[[str], str],
+        progressed: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._ledger = ledger
+        self._vault = vault
+        self._clock = clock
+        self._redactor = redactor
+        self._retry_delay = retry_delay
+        self._author = author
+        self._overview = overview
+        self._progressed = progressed
+
+    async def attempt(self, job: AttemptRequest) -> Record:
+        """Make one attempt and write down how it ended; the record says whether it succeeded."""
+        now = self._clock.now()
+        resume = job.decision.resume
+        again = job.continues
+        number = job.record.attempts + 1 if again and not job.decision.afresh and job.kind is not Kind.RUN else 1
+        record = records.begun(
+            job.record,
+            number=number,
+            digest=job.prepared.digest,
+            snapshot=job.prepared.snapshot,
+            resumed=resume > 0,
+            wants=job.prepared.wants,
+            kind=job.kind,
+            by_hand=job.kind is Kind.RUN or (again and job.record.by_hand),
+        )
+        total = len(job.requests)
+        opened = Attempt(
+            id=0,
+            key=record.key,
+            integration=record.integration,
+            run=record.run or 0,
+            kind=job.kind,
+            number=number,
+            total=total,
+            started_at=now,
+            alive_at=now,
+            ended_at=None,
+            error=None,
+            revision=record.revision,
+        )
+        detail = f"attempt {number}" + (f", from request {resume + 1} of {total}" if resume else "")
+        # Whoever continues must know the generated values before anything can have been made with them.
+        memory = Memory(generated=generated(job.integration.manifest.generated if job.tells else ()))
+        kept = {} if resume else self._vault.remember(record.key, memory)
+        run = _Run(job, record, opened, memory, kept, detail)
+        try:
+            if resume:
+                run.memory = self._vault.memory(record.key)
+            self._redactor.learn(run.memory.generated.values())
+            await self._send_all(run, resume)
+        except (_Failed, Blocked, TransportError, SecretsError, Stopped) as error:
+            if not run.begun:
+                await self._clock.sleep(0)  # told to stop before anything left, it is left as it is planned
+            return self._fail(run, self._redactor.redact(str(error) or "stopped"))
+        return self._succeed(run)
+
+    def _begin(self, run: _Run) -> None:
+        """Write the attempt down, where it is not yet: a request that waits for its place has not begun."""
+        if not run.begun:
+            started = self._line(run.record, EventType.ATTEMPT_STARTED, run.detail)
+            now, commands = self._clock.now(), run.job.commands
+            opened = replace(run.attempt, started_at=now, alive_at=now)
+            lines = [*told(commands, now), started]
+            run.attempt = self._ledger.begin(run.record, opened, lines, kept=run.kept, heard=commands)
+            run.record = replace(run.record, run=run.attempt.run)
+
+    async def _send_all(self, run: _Run, resume: int) -> None:
+        requests = run.job.requests
+        if resume >= len(requests) and run.job.tells:
+            for name, value in self._notices(run).items():
+                self._ledger.put_sealed(name, value)
+        for place, request in enumerate(requests[resume:], resume):
+            step = Step(place, run.job.texts[place], request.mutates, Outcome.SENT)
+            try:
+                await self._send(run, step, request)
+            except (_Failed, Blocked, TransportError) as error:
+                raise _Failed(f"request {place + 1} of {len(requests)} ({request.method}): {error}") from error
+
+    async def _send(self, run: _Run, step: Step, request: Request) -> None:
+        """Send one request, again while it polls, and write down what became of it."""
+        answer = await self._until_it_holds(run, step, request)
+        memory = run.memory
+        if request.save_as_file:
+            memory.files[request.save_as_file] = answer.content
+        memory.answered(step.index, answer.json())
+        missing = self._store(run, request, answer)
+        kept = self._vault.remember(run.attempt.key, memory)
+        if step.index == len(run.job.requests) - 1 and missing is None and run.job.tells:
+            kept |= self._notices(run)
+        now = self._clock.now()
+        self._ledger.answered(run.attempt, step.index, Outcome.DONE, now, status_code=answer.status, kept=kept)
+        if missing is not None:
+            raise _Failed(f"store_data: the response has nothing at {missing}")
+
+    async def _until_it_holds(self, run: _Run, step: Step, request: Request) -> Response:
+        """The answer for which `continue_if` holds, after as many tries as `polling` allows."""
+        turn = 1
+        answer = await self._exchange(run, step, request)
+        while request.continue_if is not None and not self._holds(run, step, request.continue_if, answer):
+            if request.polling is None or turn >= request.polling.amount:
+                where = f"continue_if does not hold: {request.continue_if.response_notation} is another"
+                raise _Failed(where + run.job.integration.client.said(answer))
+            try:
+                await self._clock.sleep(request.polling.interval)
+            except Stopped as error:
+                raise _Failed("stopped while polling") from error
+            turn += 1
+            answer = await self._exchange(run, step, request, answered_before=True)
+        return answer
+
+    def _holds(self, run: _Run, step: Step, condition: Condition, answer: Response) -> bool:
+        """Whether a condition holds; where it does not, that is written down."""
+        try:
+            if condition_holds(condition, answer, self._scope(run)):
+                return True
+        except Blocked as error:
+            self._answered(run, step, Outcome.UNMET, f"continue_if: {error}", answer.status)
+            raise
+        self._answered(run, step, Outcome.UNMET, "continue_if does not hold", answer.status)
+        return False
+
+    def _store(self, run: _Run, request: Request, answer: Response) -> str | None:
+        """Save what `store_data` names; gives the path that is not there, or None."""
+        memory, key = run.memory, run.attempt.key
+        for name, path in request.store_data.items():
+            value = answer.at(path)
+            if value is None:
+                return path
+            memory.stored[name] = value
+        if request.store_data:
+            of_hire = self._vault.read(stored_name(key.hire)) or {}
+            own = {**of_hire.get(key.access, {}), **memory.stored}
+            self._vault.write(stored_name(key.hire), {**of_hire, key.access: own})
+        return None
+
+    async def _exchange(self, run: _Run, step: Step, request: Request, *, answered_before: bool = False) -> Response:
+        """One request and its answer, in the ledger before it leaves and when it is answered.
+
+        One that was `answered_before` with success, and is sent again while it polls, may have taken effect whatever
+        becomes of this sending.
+        """
+        refused = Outcome.UNMET if answered_before else Outcome.REFUSED
+        wanted = None
+        if isinstance(request, Revoke) and request.expected is not None:
+            wanted = expected(request.expected, self._scope(run))
+        connection = run.job.integration.connection
+        if connection is not None:
+            await connection.fresh()
+        answer = await self._deliver(run, step, request, refused)
+        if answer.status == UNAUTHORIZED and connection is not None:
+            # Written down at once: where there is no other token, or the program ends here, it has taken no effect.
+            self._answered(run, step, refused, "the service refused the token", answer.status)
+            await connection.renewed()
+            answer = await self._deliver(run, step, request, refused)
+        reason = failure(request, answer, wanted)
+        if reason is not None and not self._withdrawn(run, step, answer):
+            reason += run.job.integration.client.said(answer)
+            # A success that is not the one that was wanted has taken effect all the same.
+            self._answered(run, step, Outcome.UNMET if 200 <= answer.status < 300 else refused, reason, answer.status)
+            raise _Failed(reason)
+        return answer
+
+    def _withdrawn(self, run: _Run, step: Step, answer: Response) -> bool:
+        """Whether an invitation that was to be taken back is not there any more."""
+        withdraw = run.job.integration.manifest.withdraw
+        takes_back = run.job.kind is Kind.WITHDRAW or (run.job.kind is Kind.REINVITE and step.index < len(withdraw))
+        return takes_back and answer.status in GONE
+
+    async def _deliver(self, run: _Run, step: Step, request: Request, refused: Outcome) -> Response:
+        integration, scope = run.job.integration, self._scope(run)
+        wire = render(request, scope, integration.manifest, files=run.memory.files)
+        shown = self._redactor.redact(outline(request, scope)["url"])
+
+        async def leaving() -> None:
+            if not run.begun:
+                await self.pause()  # told to stop while it waited for its place
+            self._begin(run)
+            self._ledger.sending(run.attempt, step, request.method, shown, self._clock.now())
+            self._progressed()
+
+        try:
+            return await integration.client.send(wire, leaving=leaving)
+        except TransportError as error:
+            self._answered(run, step, Outcome.LOST if error.left else refused, str(error))
+            raise
+
+    def _answered(self, run: _Run, step: Step, outcome: Outcome, error: str, status_code: int | None = None) -> None:
+        """Write down that a request came to nothing."""
+        text, now = self._redactor.redact(error), self._clock.now()
+        self._ledger.answered(run.attempt, step.index, outcome, now, status_code=status_code, error=text)
+
+    def _scope(self, run: _Run) -> Scope:
+        job, connection = run.job, run.job.integration.connection
+        layers = list(run.memory.layers())
+        if connection is not None and (token := connection.layer()) is not None:
+            layers.append(token)
+        if "access_overview" in job.integration.used:
+            layers.append(Layer("the last checks", {"access_overview": self._overview(job.record.key.hire)}))
+        stored = (Layer("store_data", run.memory.stored), Layer("store_data of the check", job.seen))
+        scope = job.prepared.scope.over(*layers)
+        return replace(scope, deferred=frozenset(), saved=(*stored, *self._earlier(run)))
+
+    def _earlier(self, run: _Run) -> tuple[Layer, ...]:
+        """What earlier runs stored; a lender may have stored anew since this was planned."""
+        prepared, key = run.job.prepared, run.attempt.key
+        if not prepared.lenders:
+            return prepared.scope.saved
+        return saved(stored_for(self._vault.read(stored_name(key.hire)) or {}, key.access, prepared.lenders))
+
+    def _notices(self, run: _Run) -> dict[str, bytes]:
+        """The notifications as they will go out, sealed: they may hold a generated password.
+
+        One that cannot be put into words is no reason to fail what succeeded: it is kept with what is missing.
+        """
+        scope = self._scope(run)
+        found = [_notice(item, scope) for item in run.job.integration.manifest.post_execute_notification]
+        # Whoever sends it may be another process, which has to know what a server that repeats it must not give away.
+        found = [{**notice, "secrets": list(run.memory.generated.values())} for notice in found]
+        name = notice_name(run.attempt.key)
+        return {name: self._vault.sealed(name, found)} if found else {}
+
+    def _fail(self, run: _Run, error: str) -> Record:
+        self._begin(run)
+        now = self._clock.now()
+        new, lines = records.failed(run.record, error, now=now, at=now, retry_delay=self._retry_delay)
+        self._ledger.settle(run.attempt, new, self._authored(lines), now=now, error=error)
+        when = stamp(new.retry_at)
+        # What nothing more is done about on its own is an error; what is tried again is not one yet.
+        tell = log.warning if new.phase is Phase.RETRYING else log.error
+        tell("attempt.failed", **_named(run), attempt=new.attempts, problem=error, retry_at=when)
+        return self._as_written(new)
+
+    def _succeed(self, run: _Run) -> Record:
+        self._begin(run)
+        now, job = self._clock.now(), run.job
+        webhook = job.integration.manifest.exists is None
+        if job.kind.takes_away:
+            new, lines = records.revoked(run.record, now)
+        elif job.kind.updates:
+            new, lines = records.updated(run.record, webhook=webhook, now=now)
+        else:
+            new, lines = records.succeeded(run.record, webhook=webhook, heals=job.kind is Kind.HEAL, now=now)
+        kept: dict[str, bytes | None] = {run_name(new.key): None}
+        if job.kind.takes_away:
+            kept |= self._vault.without_stored({new.key})
+        self._ledger.settle(run.attempt, new, self._authored(lines), now=now, error=None, kept=kept)
+        log.info("attempt.succeeded", **_named(run), attempt=new.attempts)
+        return new
+
+    def _as_written(self, record: Record) -> Record:
+        """The record as the ledger has it now, with the steps of its run."""
+        return self._ledger.record(record.key) or record
+
+    async def pause(self) -> None:
+        """Let others have their turn before an attempt; raises Stopped where nothing new may start."""
+        await self._clock.sleep(0)
+
+    def now(self) -> datetime:
+        """The moment, as the attempts see it."""
+        return self._clock.now()
+
+    def _line(self, record: Record, event: EventType, detail: str) -> Event:
+        now = self._clock.now()
+        return Event(now, record.key, record.integration, event, detail, record.revision, self._author)
+
+    def _authored(self, lines: list[Event]) -> list[Event]:
+        return [replace(line, author=self._author) for line in lines]
+
+
+def _named(run: _Run) -> dict[str, str]:
+    """Whose attempt it is, at what, and of which kind, as the log has it."""
+    record = run.record
+    named = {"hire": record.key.hire, "access": record.key.access, "integration": record.integration}
+    return {**named, "kind": run.job.kind}
+
+
+def _notice(item: Notification, scope: Scope) -> dict[str, Any]:
+    try:
+        templates = {"to": item.receiver, "subject": item.subject, "message": item.message}
+        words = {part: render_text(text, scope).text for part, text in templates.items()}
+        if item.type == "text" and is_address(words["to"]):
+            words["to"] = render_text(PHONE, scope).text
+    except Blocked as error:
+        return {"type": item.type, "to": item.receiver, "error": str(error)}
+    return {"type": item.type, **words, "sending": False}

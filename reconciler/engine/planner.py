@@ -1,0 +1,534 @@
+"""The walk over the desired state: every grant checked as far as it may be, and decided on.
+
+`Planner.plan` changes nothing, here or there. It is handed a `Checker` and records that were read before, and gives one
+`PlannedGrant` for each grant that git wants and each that the ledger has beyond those.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+from reconciler.engine.checker import Checker, NotOffered
+from reconciler.engine.claims import ClaimSet
+from reconciler.engine.decide import TAKEN_BY_HAND, Policy, judge, judge_orphan, standing
+from reconciler.engine.everybody import ENOUGH, Listings
+from reconciler.engine.integrations import Integration, Lending, Prepared
+from reconciler.engine.same_account import Twins
+from reconciler.engine.wanted import changed_values
+from reconciler.ledger.vault import stored_for
+from reconciler.model.errors import Blocked, MissingVariable, Problem
+from reconciler.model.grant import Decision, Differences, Grant, Key, Kind, Phase, Record
+from reconciler.model.status import Action, Status
+from reconciler.model.verdict import Invited, Missing, NoCheck, Present, Unknown, Verdict
+from reconciler.repository.desired import Desired
+from reconciler.requests.tasks import run_all
+
+__all__ = ["PlannedGrant", "Planner", "Selection", "Watched", "listed_grants", "unwatched"]
+
+
+Watched = Callable[[int, int], None]
+
+
+def unwatched(_done: int, _total: int) -> None:
+    """For a walk that nobody waits for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which part of the desired state a pass walks: hires, integrations, single grants; None for all of them.
+
+    `without` are integrations that it leaves out.
+    """
+
+    hires: frozenset[str] | None = None
+    integrations: frozenset[str] | None = None
+    grants: frozenset[Key] | None = None
+    without: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, keys: Iterable[Key]) -> Selection:
+        """Single grants."""
+        grants = frozenset(keys)
+        return cls(hires=frozenset(key.hire for key in grants), grants=grants)
+
+    def covers(self, key: Key, integration: str) -> bool:
+        """Whether a grant is part of the pass."""
+        return (
+            (self.hires is None or key.hire in self.hires)
+            and (self.integrations is None or integration in self.integrations)
+            and integration not in self.without
+            and (self.grants is None or key in self.grants)
+        )
+
+    @property
+    def everything(self) -> bool:
+        """Whether the pass walks over all there is."""
+        return self == Selection()
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedGrant:
+    """A grant, what was seen of it, and what is to be done. `wanted` is False for what git no longer wants."""
+
+    grant: Grant
+    record: Record | None
+    decision: Decision
+    verdict: Verdict | None = None
+    prepared: Prepared | None = field(default=None, repr=False)
+    wanted: bool = True
+    kind: Kind = Kind.EXECUTE
+    by_hand: bool = False
+    invitation: Invited | None = None
+    as_it_is: bool = False
+    """Whether what the ledger remembers is left alone, but for how it is shown."""
+
+    @property
+    def moved(self) -> bool:
+        """Whether the row was another service's before."""
+        return not self.as_it_is and self.record is not None and self.record.service != self.grant.service
+
+    @property
+    def seen(self) -> Mapping[str, Any]:
+        """What the `store_data` of the check and of the open invitations saved."""
+        seen = self.verdict.stored if isinstance(self.verdict, Present | Missing) else {}
+        return {**seen, **self.invitation.stored} if self.invitation is not None else seen
+
+
+NOTHING_TO_EXECUTE = "the manifest has nothing to execute"
+
+
+class Planner:
+    """One walk: what is wanted, what is remembered, how to ask, and what the settings say about deciding."""
+
+    def __init__(
+        self,
+        desired: Desired,
+        integrations: Mapping[str, Integration],
+        records: Mapping[Key, Record],
+        checker: Checker,
+        policy: Policy,
+        selection: Selection,
+        *,
+        stored: Mapping[str, Mapping[str, Any]],
+        by_hand: Mapping[Key, str],
+        claim_set: ClaimSet,
+    ) -> None:
+        self._desired = desired
+        self._integrations = integrations
+        self._records = records
+        self._checker = checker
+        self._policy = policy
+        self._selection = selection
+        self._stored = stored
+        self._by_hand = by_hand
+        self._claim_set = claim_set
+        self._misfits: dict[str, str] = {}
+        """The hires of whom an entry was found not to fit, and why."""
+        held = [record for record in records.values() if self._held(record)]
+        self._twins = Twins(desired, integrations, checker, held)
+        self.problems: list[Problem] = []
+        """What is wrong with the entries that the walk came across; filled by `plan`."""
+        self.dropped: list[Record] = []
+        """Records of what git no longer wants and nothing was ever done for; filled by `plan`."""
+
+    async def plan(self, watched: Watched = unwatched) -> list[PlannedGrant]:
+        """Every grant of the selection, decided on, in the order of hires and entries.
+
+        `watched` is told how many hires of how many are looked at.
+        """
+        chosen = self._selection.hires
+        known = self._desired.hires
+        hires = sorted(known) if chosen is None else sorted(hire for hire in chosen if hire in known)
+        self._expect_listings(hires)
+        of_hire: dict[str, list[Record]] = {}
+        for record in self._records.values():
+            if self._selection.covers(record.key, record.integration):
+                of_hire.setdefault(record.key.hire, []).append(record)
+        places = sorted({*hires, *of_hire})
+        results: dict[str, list[PlannedGrant]] = {}
+        queue = iter(places)
+
+        async def work() -> None:
+            for hire in queue:
+                grants = self._desired.grants(hire)
+                if chosen is None or hire in chosen:
+                    self.problems += self._desired.problems_of(hire, grants)
+                planned = await self._plan_hire(hire, grants)
+                for item in planned:
+                    if item.decision.status is Status.INVALID:
+                        self._misfits[hire] = _misfit(item.grant, item.decision.reason)
+                left = await self._leftovers({grant.key for grant in grants}, of_hire.get(hire, ()))
+                results[hire] = [*planned, *left]
+                watched(len(results), len(places))
+
+        await run_all(work() for _ in range(min(self._at_once(), len(places))))
+        return [planned for hire in places for planned in results[hire]]
+
+    def _at_once(self) -> int:
+        """So many hires are looked at side by side: each place that the limits allow is taken, and one waits for it."""
+        limits, chosen = self._desired.files.settings.limits, self._selection.integrations
+        hosts = len(self._integrations if chosen is None else chosen)
+        return 2 * min(limits.concurrency, limits.per_host * max(1, hosts))
+
+    def _expect_listings(self, hires: list[str]) -> None:
+        """Where no reading serves the pass already, one of its own does, if it has enough grants."""
+        if self._checker.listings is None:
+            self._checker.listings = Listings()
+            self._checker.listings.expect(listed_grants(self._desired, hires))
+
+    async def _plan_hire(self, hire: str, grants: Iterable[Grant]) -> list[PlannedGrant]:
+        if self._selection.hires is not None and hire not in self._selection.hires:
+            return []
+        grants = self._chosen(grants)
+        present = {grant.key.access for grant in grants}
+        tasks: dict[str, asyncio.Task[PlannedGrant]] = {}
+        needed: dict[str, PlannedGrant] = {}
+
+        async def one(grant: Grant) -> PlannedGrant:
+            invalid = grant.hold is not None and grant.hold.status is Status.INVALID  # its needs may go in a circle
+            for need in () if invalid else grant.needs:
+                if need not in tasks:
+                    why = "is being worked on" if need in present else "has reached its until"
+                    return await self._plan_grant(grant, f"needs {need}, which {why}")
+                needed[need] = await tasks[need]
+                if (reason := self._waits(need, needed[need])) is not None:
+                    return await self._plan_grant(grant, reason)
+            return await self._plan_grant(grant, None, needed)
+
+        taken = [
+            grant
+            for grant in grants
+            if not self._selection.covers(grant.key, grant.integration) or self._claim_set.take(grant.key)
+        ]
+        if len(taken) == 1:  # nearly always, in a pass over one service: a task costs as much as a template
+            found = [await one(taken[0])]
+        else:
+            for grant in taken:
+                tasks[grant.key.access] = asyncio.create_task(one(grant))
+            found = await asyncio.gather(*tasks.values())
+        return [planned for planned in found if self._selection.covers(planned.grant.key, planned.grant.integration)]
+
+    def _chosen(self, grants: Iterable[Grant]) -> list[Grant]:
+        """The grants of the selection, and those that they need: those are looked at too."""
+        if self._selection == Selection(self._selection.hires):
+            return list(grants)
+        by_name = {grant.key.access: grant for grant in grants}
+        names: set[str] = set()
+        queue = [grant.key.access for grant in grants if self._selection.covers(grant.key, grant.integration)]
+        while queue:
+            name = queue.pop()
+            if name in by_name and name not in names:
+                names.add(name)
+                queue.extend(by_name[name].needs)
+        return [grant for grant in grants if grant.key.access in names]
+
+    async def _plan_grant(
+        self, grant: Grant, waits: str | None, needed: Mapping[str, PlannedGrant] = {}
+    ) -> PlannedGrant:
+        record = self._records.get(grant.key)
+        early = standing(grant, record, self._policy, waits=waits)
+        if early is not None:
+            return PlannedGrant(grant, record, early, as_it_is=early.status is Status.INVALID and record is not None)
+        if (taken := self._taken(grant, record)) is not None:
+            return PlannedGrant(grant, record, Decision(Status.BLOCKED, Action.NONE, taken), as_it_is=True)
+        integration = self._integrations[grant.integration]
+        lending = self._lending(grant.key, grant.service, grant.needs, needed)
+        stored = self._stored_of(grant.key, grant.service, lending)
+        try:
+            integration.ready(grant)
+            resolved = await self._checker.token(integration) or await self._checker.resolved(integration, grant)
+            if isinstance(resolved, Unknown):
+                return PlannedGrant(grant, record, self._unanswered(integration, record, resolved), resolved)
+            kind = _prepared_for(record)
+            prepared = integration.prepare(resolved, stored, kind=kind, lending=lending)
+        except NotOffered as error:
+            invalid = Decision(Status.INVALID, Action.NONE, str(error))
+            return PlannedGrant(grant, record, invalid, as_it_is=record is not None)
+        except MissingVariable as error:
+            return PlannedGrant(grant, record, _without(error, lending))
+        except Blocked as error:
+            return PlannedGrant(grant, record, Decision(Status.BLOCKED, Action.NONE, str(error)))
+        planned = await self._plan_prepared(integration, grant, prepared, record)
+        if not planned.decision.action.provides or planned.kind is prepared.kind:
+            return planned
+        try:
+            whole = integration.prepare(resolved, stored, kind=planned.kind, lending=lending)
+            return replace(planned, prepared=whole)
+        except Blocked as error:
+            return PlannedGrant(grant, record, Decision(Status.BLOCKED, Action.NONE, str(error)))
+
+    async def _plan_prepared(
+        self, integration: Integration, grant: Grant, prepared: Prepared, record: Record | None
+    ) -> PlannedGrant:
+        verdict, invitation = await self._asked(
+            integration, prepared, await self._checker.check(integration, prepared, record)
+        )
+        changes: Differences = {}
+        if record is not None and record.settled:
+            found = prepared.found_by if isinstance(verdict, Present) and verdict.under is None else {}
+            now = {name: prepared.snapshot[name] for name in self._sent(integration, prepared)}
+            changes = changed_values({**record.snapshot, **found}, now)
+        decide = partial(
+            judge,
+            record,
+            policy=self._policy,
+            digest=prepared.digest,
+            changes=changes,
+            texts=_texts(integration, record),
+            means=integration.means,
+            invitation=invitation,
+        )
+        decision = decide(verdict=verdict)
+        if decision.resume and integration.checks_store and isinstance(verdict, Present) and not verdict.stored:
+            # A listing saw it, and a listing saves nothing: what the requests to come may use, the check itself gives.
+            verdict = await self._checker.check_alone(integration, prepared)
+            decision = decide(verdict=verdict)
+        by_hand = self._by_hand.get(grant.key) == "run"
+        if by_hand:
+            decision = Decision(Status.MISSING, Action.EXECUTE, "run by hand", afresh=True)
+        if decision.action is Action.EXECUTE and integration.only_watches:
+            decision = replace(decision, action=Action.NONE, reason=f"{decision.reason}; {NOTHING_TO_EXECUTE}")
+        kind = Kind.RUN if by_hand else _kind(decision, record)
+        return PlannedGrant(
+            grant, record, decision, verdict, prepared, kind=kind, by_hand=by_hand, invitation=invitation
+        )
+
+    async def _asked(
+        self, integration: Integration, prepared: Prepared, verdict: Verdict
+    ) -> tuple[Verdict, Invited | None]:
+        """The verdict with the open invitation of somebody who is not there, where there is one."""
+        if not isinstance(verdict, Missing):
+            return verdict, None
+        invitation = await self._checker.invitation(integration, prepared)
+        return (invitation, None) if isinstance(invitation, Unknown) else (verdict, invitation)
+
+    def _unanswered(self, integration: Integration, record: Record | None, unknown: Unknown) -> Decision:
+        """The decision where the service could not be asked."""
+        return judge(record, unknown, self._policy, texts=_texts(integration, record), means=integration.means)
+
+    @staticmethod
+    def _sent(integration: Integration, prepared: Prepared) -> Iterable[str]:
+        """The names whose values an account is made with, or found by."""
+        return prepared.snapshot.keys() & (integration.sent_with | prepared.found_by.keys())
+
+    def _lending(
+        self, key: Key, service: str, needs: Iterable[str], needed: Mapping[str, PlannedGrant] = {}
+    ) -> Lending:
+        """What the entries of the same service that an entry needs, directly or not, let it know."""
+        entries: dict[str, None] = {}
+        names: set[str] = set()
+        queue = list(dict.fromkeys(needs))
+        for entry in queue:
+            planned, record = needed.get(entry), self._records.get(Key(key.hire, entry))
+            other = planned.grant if planned is not None else record
+            if other is None or entry == key.access:
+                continue
+            queue += [need for need in other.needs if need not in queue]
+            if other.service != service:
+                continue
+            entries[entry] = None
+            if planned is not None and planned.decision.action.provides:
+                manifest = planned.grant.manifest
+                names |= {name for call in (manifest.execute if manifest else ()) for name in call.store_data}
+        return Lending(tuple(entries), frozenset(names))
+
+    def _stored_of(self, key: Key, service: str, lending: Lending) -> dict[str, Any]:
+        """What `store_data` saved for an entry and its lenders; nothing that another service answered."""
+        of_hire = {
+            access: values
+            for access, values in self._stored.get(key.hire, {}).items()
+            if (record := self._records.get(Key(key.hire, access))) is not None and record.service == service
+        }
+        return stored_for(of_hire, key.access, lending.entries)
+
+    def _taken(self, grant: Grant, record: Record | None) -> str | None:
+        """Why an entry cannot take up its row, or None: the row is of an account elsewhere, which must not be lost."""
+        if record is None or record.integration == grant.integration or record.integration not in self._integrations:
+            return None
+        if record.phase is Phase.REVOKED or not record.leaves_something:
+            return None
+        return (
+            f"{grant.key.access} is what this hire's access to {record.integration} is called: give the entry for "
+            f"{grant.integration} another name, and the other is orphaned"
+        )
+
+    def _waits(self, need: str, found: PlannedGrant) -> str | None:
+        """Why an entry has to wait for one that it needs, or None."""
+        decision = found.decision
+        if decision.status in (Status.PRESENT, Status.DONE):
+            return None
+        provides = decision.action.provides
+        if provides and self._selection.covers(found.grant.key, found.grant.integration):
+            return None
+        return f"needs {need}, which is {decision.status}: {decision.reason}"
+
+    # What the ledger has beyond what git wants
+
+    async def _leftovers(self, wanted: set[Key], records: Iterable[Record]) -> list[PlannedGrant]:
+        found = []
+        for record in records:
+            if record.key in wanted or not self._claim_set.take(record.key):
+                continue
+            if self._held(record) is None and not record.leaves_something:
+                self.dropped.append(record)
+            else:
+                found.append(await self._leftover(record))
+        return found
+
+    async def _leftover(self, record: Record) -> PlannedGrant:
+        integration = self._integrations.get(record.integration)
+        bare = Grant(
+            key=record.key,
+            email=record.email,
+            integration=record.integration,
+            service=record.service,
+            source=record.source,
+            needs=record.needs,
+            origin=record.origin,
+            keep=record.keep,
+        )
+        if held := self._held(record):
+            return PlannedGrant(bare, record, Decision(Status.INVALID, Action.NONE, held), as_it_is=True)
+        if record.phase is Phase.REVOKED:
+            why = record.reason if record.status is Status.REVOKED else "revoked"
+            return PlannedGrant(bare, record, Decision(Status.REVOKED, Action.NONE, why), wanted=False)
+        if reason := self._policy.suspended(record.key.hire, record.integration):
+            return PlannedGrant(bare, record, Decision(Status.SUSPENDED, Action.NONE, reason), wanted=False)
+        if integration is None:
+            problems = self._desired.files.broken["manifests"].get(record.integration)
+            if not problems and self._by_hand.get(record.key) == "revoke":
+                taken = Decision(Status.REVOKED, Action.NONE, TAKEN_BY_HAND)
+                return PlannedGrant(bare, record, taken, wanted=False, by_hand=True)
+            why = f"the manifest has an error: {problems[0]}" if problems else "its manifest is gone"
+            decision = Decision(Status.ORPHANED, Action.NONE, f"no longer in git, and {why}")
+            return PlannedGrant(bare, record, decision, wanted=False)
+        try:
+            if (lacking := await self._checker.token(integration)) is not None:
+                raise Blocked(lacking.reason)
+            lending = self._lending(record.key, record.service, record.needs)
+            stored = self._stored_of(record.key, record.service, lending)
+            kind = record.kind if record.revoking else Kind.REVOKE
+            prepared = integration.prepare_orphan(record, stored, kind=kind, lenders=lending.entries)
+        except Blocked as error:
+            decision = Decision(Status.ORPHANED, Action.NONE, f"no longer in git; {error}")
+            return PlannedGrant(bare, record, decision, wanted=False)
+        has_check = integration.manifest.exists is not None
+        verdict = await self._checker.check_alone(integration, prepared) if has_check else NoCheck()
+        verdict, invitation = await self._asked(integration, prepared, verdict)
+        # Only where something could be taken away does it matter whose else it is.
+        at_stake = record.revoking or invitation is not None or not isinstance(verdict, Missing | Unknown)
+        twin = await self._twins.of(integration, prepared.grant) if at_stake else None
+        by_hand = self._by_hand.get(record.key) == "revoke"
+        decision = judge_orphan(
+            record,
+            verdict,
+            self._policy,
+            can_revoke=bool(integration.manifest.revoke),
+            by_hand=by_hand,
+            twin=None if twin is None else str(twin),
+            slip=await self._slip(record.key.hire) if at_stake else None,
+            digest=prepared.digest,
+            means=integration.means,
+            invitation=invitation,
+            texts=integration.texts(kind),
+        )
+        wanted_kind = Kind.WITHDRAW if decision.withdraws else Kind.REVOKE
+        if decision.action in (Action.REVOKE, Action.RETRY) and wanted_kind is not kind:
+            try:
+                prepared = integration.prepare_orphan(record, stored, kind=wanted_kind, lenders=lending.entries)
+            except Blocked as error:
+                decision = Decision(Status.ORPHANED, Action.NONE, f"no longer in git; {error}")
+        return PlannedGrant(
+            prepared.grant,
+            record,
+            decision,
+            verdict,
+            prepared,
+            wanted=False,
+            kind=wanted_kind,
+            by_hand=by_hand,
+            invitation=invitation,
+        )
+
+    def _held(self, record: Record) -> str | None:
+        """Why a grant whose file cannot be read is held where it is, or None."""
+        return self._desired.held(record.key.hire, record.email, record.origin)
+
+    async def _slip(self, hire: str) -> str | None:
+        """An error in a hire's files, because of which nothing of the hire is revoked on its own, or None.
+
+        A choice by name is held against what the service offers, also where this pass is about another service.
+        """
+        known = self._desired.slip(hire) or self._misfits.get(hire)
+        if known is not None:
+            return known
+        for grant in self._desired.grants(hire):
+            integration = self._integrations.get(grant.integration)
+            if not grant.choices or integration is None:
+                continue
+            try:
+                integration.ready(grant)
+                await self._checker.resolved(integration, grant)
+            except NotOffered as error:
+                return _misfit(grant, str(error))
+            except Blocked:
+                continue
+        return None
+
+
+def _prepared_for(record: Record | None) -> Kind | None:
+    """For which kind of attempt a grant is made ready before it is checked; None where only the check may be sent."""
+    if record is None or (record.may_run and not record.kind.updates):
+        return Kind.EXECUTE
+    return Kind.UPDATE if record.may_run else None
+
+
+def _texts(integration: Integration, record: Record | None) -> tuple[str, ...]:
+    """The digests of the requests of the attempt that is open."""
+    return integration.texts(record.kind if record is not None and not record.revoking else Kind.EXECUTE)
+
+
+def _kind(decision: Decision, record: Record | None) -> Kind:
+    """The kind of the attempt that a decision leads to."""
+    if decision.action is Action.UPDATE:
+        return Kind.MEND if decision.heals else Kind.UPDATE
+    if decision.action is Action.RETRY and record is not None and (record.kind.updates or decision.resume):
+        return record.kind if record.kind is not Kind.RUN else Kind.EXECUTE
+    if decision.withdraws:
+        return Kind.REINVITE
+    return Kind.HEAL if decision.heals else Kind.EXECUTE
+
+
+def _without(error: MissingVariable, lending: Lending) -> Decision:
+    """What a check that cannot be asked yet leads to: it waits for what an entry before it is about to store."""
+    if error.name.partition(".")[0] in lending.names:
+        reason = f"its check asks with {{{{{error.name}}}}}, which {lending.entries[0]} is about to store"
+        return Decision(Status.SCHEDULED, Action.WAIT, reason)
+    return Decision(Status.BLOCKED, Action.NONE, str(error))
+
+
+def _misfit(grant: Grant, reason: str) -> str:
+    return f"{grant.source}: access {grant.key.access}: {reason}"
+
+
+def listed_grants(desired: Desired, hires: Iterable[str] | None = None) -> Counter[str]:
+    """How many grants each integration with a listing has among these hires or all, counted until it is enough."""
+    counts = Counter(
+        {
+            name: 0
+            for name, loaded in desired.files.manifests.items()
+            if loaded.model.exists is not None and loaded.model.exists.listing is not None
+        }
+    )
+    wanted = set(counts)
+    for hire in desired.hires if hires is None else hires:
+        if not wanted:
+            break
+        counts.update(grant.integration for grant in desired.grants(hire) if grant.integration in wanted)
+        wanted = {name for name in wanted if counts[name] <= ENOUGH}
+    return counts

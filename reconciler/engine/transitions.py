@@ -1,0 +1,446 @@
+"""How a record changes: the only place where statuses and phases are written.
+
+Each function takes what the ledger remembers and what has happened, and gives the new record with the lines that the
+history gets. Nothing here decides; `plan` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from reconciler.engine.decide import progress
+from reconciler.ledger.entries import Event
+from reconciler.model.grant import Decision, Grant, Kind, Outcome, Phase, Record, Step
+from reconciler.model.status import Action, EventType, Status
+from reconciler.model.verdict import Missing, NoCheck, Present, Unknown, Verdict
+
+__all__ = [
+    "UNSETTLED",
+    "begun",
+    "checked",
+    "complete",
+    "failed",
+    "first",
+    "held_where_it_is",
+    "remembered",
+    "revoked",
+    "succeeded",
+    "updated",
+]
+
+UNSETTLED = (Phase.RETRYING, Phase.FAILED)
+
+Told = list[tuple[EventType, str]]
+
+SETTLED: Mapping[str, Any] = {
+    "kind": Kind.EXECUTE,
+    "attempted": {},
+    "run": None,
+    "retry_at": None,
+    "fresh": False,
+    "by_hand": False,
+}
+"""What a record has of an attempt once none is open."""
+
+NOT_AS_WANTED: Mapping[str, Any] = {
+    "as_wanted_at": None,
+    "updated_at": None,
+    "wants": {},
+    "accepted": {},
+    "differs": {},
+}
+"""What a record has of an account that was not yet found as git wants it."""
+
+
+def first(grant: Grant, revision: str | None) -> Record:
+    """The record of a grant that the ledger does not know yet."""
+    return Record(
+        key=grant.key,
+        email=grant.email,
+        integration=grant.integration,
+        service=grant.service,
+        source=grant.source,
+        origin=grant.origin,
+        needs=grant.needs,
+        keep=grant.keep,
+        revision=revision,
+    )
+
+
+def remembered(record: Record, now: datetime, retry_delay: timedelta) -> Record:
+    """The record as it counts now: a retry further ahead than the delay comes from a clock that jumped.
+
+    See docs/design/states.md.
+
+    So does a healing that is still to come: its 24 hours count from now.
+    """
+    if record.retry_at is not None and record.retry_at > now + retry_delay:
+        record = replace(record, retry_at=now + retry_delay)
+    if record.healed_at is not None and record.healed_at > now:
+        record = replace(record, healed_at=now)
+    return record
+
+
+def checked(
+    record: Record,
+    grant: Grant,
+    decision: Decision,
+    verdict: Verdict | None,
+    *,
+    now: datetime,
+    snapshot: Mapping[str, Any] | None = None,
+    found_by: Mapping[str, Any] | None = None,
+    revision: str | None = None,
+    wants: Mapping[str, Any] | None = None,
+    wanted: bool = True,
+) -> tuple[Record, list[Event]]:
+    """The record after a look at the grant. `verdict` is None where no check was made; `wanted` is False for an orphan.
+
+    `snapshot` is the hire's and the form's values as they are now, `found_by` those of them that the check asks with,
+    `wants` what `where` asks for.
+    """
+    told = _turns(record, decision, wanted=wanted)
+    new = _back_again(record, verdict, now) if wanted else record
+    turned: dict[str, Any] = {
+        "integration": grant.integration,
+        "service": grant.service,
+        "source": grant.source,
+        "origin": grant.origin,
+        "needs": grant.needs,
+        "keep": grant.keep,
+        "revision": revision or record.revision,
+        "status": decision.status,
+        "action": decision.action,
+        "reason": decision.reason,
+        "changed": decision.changed,
+        "differs": {name: list(pair) for name, pair in decision.differs.items()},
+        "guarded": decision.guarded,
+        "orphaned_at": None if wanted else record.orphaned_at or now,
+    }
+    if decision.afresh and new.phase in UNSETTLED:
+        turned["attempts"] = 0
+    if new.phase is Phase.NEW:
+        turned |= {"email": grant.email, "snapshot": snapshot or new.snapshot}
+    match verdict:
+        case _ if decision.status is Status.REVOKED and record.phase is not Phase.REVOKED:
+            turned |= _taken_away(new, verdict, decision, now, told)
+        case Present() | Missing() if wanted and decision.status is Status.UNCONFIRMED:
+            turned |= _invited(new, grant, snapshot or {}, now, told)
+        case Present(under=None) if wanted and decision.status in (Status.PRESENT, Status.DIFFERS):
+            turned |= _found(new, grant, decision, snapshot=snapshot or {}, found_by=found_by or {}, now=now, told=told)
+            if decision.status is Status.PRESENT:
+                turned |= _as_wanted(new, decision, wants or {}, now)
+        case Present() if not wanted:
+            turned |= _still_there(new, now, told)
+        case Present():
+            turned["checked_at"] = now
+        case Missing():
+            turned |= _not_there(new, decision, now, told)
+        case Unknown(reason):
+            turned |= {"checked_at": now, "last_error": new.last_error if new.phase in UNSETTLED else reason}
+        case NoCheck() if wanted:
+            # There is no account that could still be under the old address.
+            turned |= {"phase": Phase.DONE if new.phase is Phase.EXECUTED else new.phase, "email": grant.email}
+        case _:
+            pass
+    new = replace(new, **turned)
+    return new, [_line(new, event, detail, now) for event, detail in told]
+
+
+def _turns(record: Record, decision: Decision, *, wanted: bool) -> Told:
+    """What the history tells of a change from one standing to another."""
+    told: Told = []
+    blocked = decision.status is Status.BLOCKED
+    if (record.status is Status.BLOCKED) != blocked:
+        told.append((EventType.BLOCKED, decision.reason) if blocked else (EventType.UNBLOCKED, f"{decision.status}"))
+    if not wanted and record.orphaned_at is None:
+        told.append((EventType.ORPHANED, decision.reason))
+    if decision.status is Status.DIFFERS and (record.status is not Status.DIFFERS or record.reason != decision.reason):
+        told.append((EventType.DIFFERED, decision.reason))
+    return told
+
+
+def _back_again(record: Record, verdict: Verdict | None, now: datetime) -> Record:
+    """A record that was revoked, or half so, once its entry is wanted again and that has been looked at.
+
+    After a revocation it is a new grant, never drift (docs/design/states.md); what was not revoked is as it was.
+    """
+    if not (record.phase is Phase.REVOKED or record.revoking) or isinstance(verdict, Unknown | None):
+        return record
+    settled = replace(
+        record,
+        kind=Kind.EXECUTE,
+        run=None,
+        retry_at=None,
+        attempts=0,
+        last_error=None,
+        fresh=False,
+        invitations=0,
+        **NOT_AS_WANTED,
+    )
+    if record.revoking and isinstance(verdict, Present):
+        return replace(settled, phase=Phase.CONFIRMED, confirmed_at=record.confirmed_at or now)
+    if record.revoking and isinstance(verdict, NoCheck) and record.executed_at is not None:
+        return replace(settled, phase=Phase.DONE)
+    return replace(settled, phase=Phase.NEW, executed_at=None, confirmed_at=None, healed_at=None, lost=False)
+
+
+def _found(
+    record: Record,
+    grant: Grant,
+    decision: Decision,
+    *,
+    snapshot: Mapping[str, Any],
+    found_by: Mapping[str, Any],
+    now: datetime,
+    told: Told,
+) -> dict[str, Any]:
+    """What changes with a wanted account that is there. What it was found by is what it has: its address, above all."""
+    has, turned = record.snapshot, dict[str, Any]()
+    match record.phase:
+        case Phase.CONFIRMED:
+            if record.lost:
+                told.append((EventType.CONFIRMED, "found again"))
+            elif record.unseen and decision.status is Status.PRESENT:
+                told.append((EventType.CONFIRMED, "found as git wants it"))
+        case Phase.EXECUTED | Phase.DONE:
+            told.append((EventType.CONFIRMED, "exists check: found"))
+            turned = {"confirmed_at": now}
+        case Phase.RETRYING | Phase.FAILED if record.kind.updates:
+            told.append((EventType.CONFIRMED, "found as git wants it"))
+            has, turned = snapshot or has, dict(SETTLED)
+        case _:
+            told.append((EventType.ADOPTED, "exists check: found"))
+            has = snapshot or has
+            turned = {"confirmed_at": now, **SETTLED}
+    return {
+        "phase": Phase.CONFIRMED,
+        "checked_at": now,
+        "email": grant.email,
+        "last_error": None,
+        "lost": False,
+        "snapshot": {**has, **found_by},
+        "invitations": 0,
+        **turned,
+    }
+
+
+def _as_wanted(record: Record, decision: Decision, wants: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+    """What changes with an account that nothing differs of, or whose difference a person accepted."""
+    if decision.accepted:
+        return {"fresh": False}
+    turned: dict[str, Any] = {"wants": dict(wants), "accepted": {}, "fresh": False}
+    return {**turned, "as_wanted_at": now} if record.as_wanted_at is None else turned
+
+
+def _invited(record: Record, grant: Grant, snapshot: Mapping[str, Any], now: datetime, told: Told) -> dict[str, Any]:
+    """What changes with somebody who is only invited: by us, or, seen for the first time, by somebody else."""
+    if record.phase is Phase.EXECUTED and record.executed_at is not None:
+        return {"checked_at": now, "last_error": None}
+    told.append((EventType.ADOPTED, "an invitation is open"))
+    return {
+        "phase": Phase.EXECUTED,
+        "checked_at": now,
+        "executed_at": now,
+        "confirmed_at": None,
+        "email": grant.email,
+        "last_error": None,
+        "lost": False,
+        "snapshot": snapshot or record.snapshot,
+        "invitations": max(1, record.invitations),
+        **NOT_AS_WANTED,
+        **SETTLED,
+    }
+
+
+def _still_there(record: Record, now: datetime, told: Told) -> dict[str, Any]:
+    """What changes with an orphan's account that is there: it is confirmed, where it was not yet."""
+    turned = {"checked_at": now, "confirmed_at": record.confirmed_at or now}
+    if record.phase is not Phase.EXECUTED:
+        return turned
+    told.append((EventType.CONFIRMED, "exists check: found"))
+    return {**turned, "phase": Phase.CONFIRMED}
+
+
+def _taken_away(
+    record: Record, verdict: Verdict | None, decision: Decision, now: datetime, told: Told
+) -> dict[str, Any]:
+    """What changes with an orphan that is no more without a request of ours: found gone, or taken away by a person."""
+    told.append((EventType.REVOKED, decision.reason.removeprefix("no longer in git; ")))
+    return {
+        "phase": Phase.REVOKED,
+        "checked_at": now if isinstance(verdict, Missing) else record.checked_at,
+        "kind": Kind.EXECUTE,
+        "run": None,
+        "retry_at": None,
+        "last_error": None,
+        "fresh": False,
+        **NOT_AS_WANTED,
+    }
+
+
+def _not_there(record: Record, decision: Decision, now: datetime, told: Told) -> dict[str, Any]:
+    if record.phase in UNSETTLED:
+        return {"checked_at": now}
+    turned = {"checked_at": now, "last_error": None}
+    if record.phase is Phase.CONFIRMED and not record.lost:
+        told.append((EventType.LOST, decision.reason))
+        return {**turned, "lost": True}
+    return turned
+
+
+def held_where_it_is(record: Record, decision: Decision, now: datetime) -> tuple[Record, list[Event]]:
+    """The record of a grant that cannot be looked at as it stands: shown as held, otherwise left as it is."""
+    new = replace(
+        record, status=decision.status, action=decision.action, reason=decision.reason, changed=False, guarded=False
+    )
+    return new, [_line(new, event, detail, now) for event, detail in _turns(record, decision, wanted=True)]
+
+
+def begun(
+    record: Record,
+    *,
+    number: int,
+    digest: str | None,
+    snapshot: Mapping[str, Any],
+    wants: Mapping[str, Any],
+    resumed: bool,
+    kind: Kind,
+    by_hand: bool,
+) -> Record:
+    """The record once an attempt is about to start; a run that is not continued forgets the one before.
+
+    `snapshot` is what the attempt is made with: the account's own values from when it succeeds.
+    """
+    return replace(
+        record,
+        attempts=number,
+        digest=digest,
+        snapshot=snapshot if kind.takes_away else record.snapshot,
+        attempted={} if kind.takes_away else snapshot,
+        wants=record.wants if kind.takes_away else dict(wants),
+        run=record.run if resumed else None,
+        fresh=False,
+        kind=kind,
+        by_hand=by_hand,
+        retry_at=None,
+    )
+
+
+def succeeded(record: Record, *, webhook: bool, heals: bool, now: datetime) -> tuple[Record, list[Event]]:
+    """The record after an attempt whose requests all succeeded."""
+    new = replace(
+        record,
+        phase=Phase.DONE if webhook else Phase.EXECUTED,
+        status=Status.DONE if webhook else Status.UNCONFIRMED,
+        action=Action.NONE,
+        reason="it ran" if webhook else "executed; the exists check does not see it yet",
+        changed=False,
+        differs={},
+        email=str(record.attempted.get("email", record.email)),
+        snapshot=record.attempted or record.snapshot,
+        executed_at=now,
+        healed_at=now if heals else record.healed_at,
+        lost=False,
+        last_error=None,
+        as_wanted_at=None,
+        updated_at=None,
+        accepted={},
+        invitations=record.invitations + 1,
+        **SETTLED,
+    )
+    told: Told = [(EventType.WITHDRAWN, "before another invitation")] if record.kind is Kind.REINVITE else []
+    told.append((EventType.EXECUTED, f"attempt {record.attempts}"))
+    if heals:
+        told.append((EventType.HEALED, "drift was provisioned again"))
+    return new, [_line(new, event, detail, now) for event, detail in told]
+
+
+def updated(record: Record, *, webhook: bool, now: datetime) -> tuple[Record, list[Event]]:
+    """The record after an update whose requests all succeeded; the check has not seen it yet."""
+    heals = record.kind is Kind.MEND
+    new = replace(
+        record,
+        phase=Phase.DONE if webhook else Phase.CONFIRMED,
+        status=Status.DONE if webhook else Status.DIFFERS,
+        action=Action.NONE,
+        reason="it ran" if webhook else "updated; the check does not see it yet",
+        changed=False,
+        differs={} if webhook else record.differs,
+        snapshot={**record.snapshot, **record.attempted},
+        updated_at=None if webhook else now,
+        as_wanted_at=None,
+        healed_at=now if heals else record.healed_at,
+        lost=False,
+        last_error=None,
+        accepted={},
+        **SETTLED,
+    )
+    told: Told = [(EventType.UPDATED, f"attempt {record.attempts}")]
+    if heals:
+        told.append((EventType.HEALED, "drift was updated"))
+    return new, [_line(new, event, detail, now) for event, detail in told]
+
+
+def revoked(record: Record, now: datetime) -> tuple[Record, list[Event]]:
+    """The record after a revocation."""
+    new = replace(
+        record,
+        phase=Phase.REVOKED,
+        status=Status.REVOKED,
+        action=Action.NONE,
+        reason="revoked",
+        kind=Kind.EXECUTE,
+        last_error=None,
+        retry_at=None,
+        run=None,
+        **NOT_AS_WANTED,
+    )
+    told: Told = [(EventType.REVOKED, f"attempt {record.attempts}")]
+    if record.kind is Kind.WITHDRAW:
+        told.insert(0, (EventType.WITHDRAWN, "the open invitation"))
+    return new, [_line(new, event, detail, now) for event, detail in told]
+
+
+def failed(
+    record: Record, error: str, *, now: datetime, at: datetime, retry_delay: timedelta, interrupted: bool = False
+) -> tuple[Record, list[Event]]:
+    """The record after an attempt that failed at `at`: one retry, then nothing more on its own.
+
+    See docs/design/rules.md, "The ledger and the retry".
+    """
+    again = record.attempts <= 1
+    prefix = "revoke: " if record.revoking else ""
+    new = replace(
+        record,
+        phase=Phase.RETRYING if again else Phase.FAILED,
+        status=Status.RETRYING if again else Status.FAILED,
+        action=Action.WAIT if again else Action.NONE,
+        reason=f"{prefix}{error}",
+        retry_at=at + retry_delay if again else None,
+        last_error=error,
+        changed=False,
+    )
+    event = EventType.ATTEMPT_INTERRUPTED if interrupted else EventType.ATTEMPT_FAILED
+    told: Told = [(event, f"{prefix}attempt {record.attempts}: {error}")]
+    if record.revoking and not again:
+        told.append((EventType.REVOKE_FAILED, error))
+    return new, [_line(new, event, detail, now) for event, detail in told]
+
+
+def complete(steps: Iterable[Step], total: int) -> bool:
+    """Whether a run has every request behind it: the last was answered with success, and so were those before it.
+
+    A first change whose answer never came is done as far as the requests after it show (docs/design/rules.md, "The
+    ledger and the retry").
+    """
+    known = {step.index: step.outcome for step in steps}
+    done = progress(steps, ()).done
+    return total > 0 and done == total and known[total - 1] is Outcome.DONE
+
+
+def _line(record: Record, event: EventType, detail: str, now: datetime) -> Event:
+    return Event(now, record.key, record.integration, event, detail, record.revision)

@@ -1,0 +1,133 @@
+"""The sealed part of a state as a pass meets it: read as it is, or opened for writing and made where it is not there.
+
+The key is wrapped to the GnuPG keys that the initial data is encrypted to, so that gpg stays the only root of trust,
+and wrapped again when those change (docs/design/architecture.md).
+
+A key that does not open (its secret key is gone, the agent is locked) leaves the state to be read and checks to be
+made: `fault` says why, and whatever has to be kept sealed, an attempt or a token, is blocked for that reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from reconciler.ledger.reader import LedgerReader
+from reconciler.ledger.vault import Vault, WritableVault
+from reconciler.ledger.writer import LedgerWriter
+from reconciler.model.errors import SecretsError
+from reconciler.model.failpoints import Failpoint
+from reconciler.secrets.gpg import Gnupg
+from reconciler.secrets.sealed import Sealer
+
+__all__ = ["Sealing", "Tokens", "WritableSealing"]
+
+KEY = "sealing_key"
+STORED = "stored/"
+TOKENS = "oauth/"
+
+
+class Sealing:
+    """The sealed part of a state that is read: the sealer, where the state has one, and what is sealed with it."""
+
+    def __init__(self, ledger: LedgerReader, sealer: Sealer | SecretsError | None) -> None:
+        self._ledger = ledger
+        self._sealer = sealer
+
+    @classmethod
+    def reading(cls, ledger: LedgerReader, gnupg: Gnupg) -> Sealing:
+        """What is there, changing nothing."""
+        wrapped = ledger.note(KEY)
+        try:
+            return Sealing(ledger, None if wrapped is None else Sealer.unwrap(wrapped, gnupg))
+        except SecretsError as error:
+            return Sealing(ledger, error)
+
+    @property
+    def sealer(self) -> Sealer | None:
+        """The sealer; None where there is none, or its key does not open."""
+        return None if isinstance(self._sealer, SecretsError) else self._sealer
+
+    @property
+    def fault(self) -> str | None:
+        """Why the key does not open; None where it does, or where there is none."""
+        return str(self._sealer) if isinstance(self._sealer, SecretsError) else None
+
+    @property
+    def vault(self) -> Vault | None:
+        """What is kept sealed; None where there is no key."""
+        return None if self._sealer is None else Vault(self._ledger, self._sealer)
+
+    @property
+    def renewing(self) -> bool:
+        """Whether tokens can be renewed, and kept."""
+        return False
+
+    def stored(self) -> Mapping[str, Mapping[str, Any]]:
+        """What `store_data` saved, by hire."""
+        if self.vault is None:
+            return {}
+        found: dict[str, Mapping[str, Any]] = {}
+        for name in self._ledger.sealed_names():
+            if name.startswith(STORED):
+                # What was tampered with is as good as not there: the grants that need it are blocked by name.
+                with suppress(SecretsError):
+                    found[name.removeprefix(STORED)] = self.vault.read(name)
+        return found
+
+
+class WritableSealing(Sealing):
+    """The sealed part of a state that is written to."""
+
+    def __init__(self, ledger: LedgerWriter, sealer: Sealer | SecretsError) -> None:
+        super().__init__(ledger, sealer)
+        self._vault = WritableVault(ledger, sealer)
+
+    @classmethod
+    def writing(cls, ledger: LedgerWriter, gnupg: Gnupg, recipients: list[str]) -> WritableSealing:
+        """Ready to be written to: with a key, wrapped to these recipients. Raises SecretsError."""
+        wrapped = ledger.note(KEY)
+        if wrapped is None:
+            sealer, wrapped = Sealer.create(recipients, gnupg)
+            ledger.put_note(KEY, wrapped, Failpoint.SEALING_KEY)
+            return cls(ledger, sealer)
+        sealer = Sealer.unwrap(wrapped, gnupg)
+        if recipients and sealer.recipients != tuple(recipients):
+            # Where this machine has none of the new keys, its initial data does not open either, and says so.
+            with suppress(SecretsError):
+                ledger.put_note(KEY, sealer.rewrap(recipients), Failpoint.SEALING_KEY)
+        return cls(ledger, sealer)
+
+    @property
+    def vault(self) -> WritableVault:
+        """What is kept sealed."""
+        return self._vault
+
+    @property
+    def renewing(self) -> bool:
+        """Whether tokens can be renewed, and kept."""
+        return self.fault is None
+
+
+class Tokens:
+    """A service's tokens in the vault, where there is one."""
+
+    def __init__(self, vault: Vault | None, service: str) -> None:
+        self._vault = vault
+        self._name = f"{TOKENS}{service}"
+
+    def load(self) -> dict[str, Any] | None:
+        """What is stored; tokens that do not open are as good as none, and the next step is the same: connect."""
+        if self._vault is None:
+            return None
+        try:
+            found: dict[str, Any] | None = self._vault.read(self._name)
+        except SecretsError:
+            return None
+        return found
+
+    def save(self, record: dict[str, Any]) -> None:
+        """Store, on the disk before the call returns. Only a state that is written to can be given tokens."""
+        assert isinstance(self._vault, WritableVault)
+        self._vault.write(self._name, record, Failpoint.TOKEN)

@@ -1,0 +1,39 @@
+"""Why the newest commit is not acted on: nobody trusted signed it, or git cannot be reached."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["REF", "VOUCH", "Stale", "Untrusted"]
+
+REF = "refs/reconciler/accepted"
+"""Where a checkout keeps the revision that was accepted last; no commit and no fetch of ours reaches it."""
+
+VOUCH = f"have it signed, or vouch for it on this machine: `git update-ref {REF} COMMIT`"
+
+
+@dataclass(frozen=True, slots=True)
+class Untrusted:
+    """The commit at HEAD that is not accepted, and the first commit on the way to it for whose sake, and why."""
+
+    head: str
+    commit: str
+    author: str
+    why: str
+
+    def __str__(self) -> str:
+        whose = f"commit {self.commit[:12]} by {self.author}" if self.author else f"commit {self.commit[:12]}"
+        if self.commit == self.head:
+            return f"{whose} is not accepted: {self.why}"
+        return f"commit {self.head[:12]} is not accepted: {whose} on the way to it: {self.why}"
+
+
+@dataclass(frozen=True, slots=True)
+class Stale:
+    """Since when, in UTC, git's commits are not taken over, and why."""
+
+    since: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"no new commit is taken over since {self.since}: {self.reason}"

@@ -1,0 +1,208 @@
+"""What a pass found and did: one row a grant, in the words of docs/commands.md, "JSON"."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import Any
+
+from reconciler.model.clock import stamp
+from reconciler.model.errors import Problem, Severity
+from reconciler.model.grant import Differences, Grant, Record
+from reconciler.model.hire import jsonable
+from reconciler.model.not_taken_over import VOUCH, Stale, Untrusted
+from reconciler.model.scope import LEDGER
+from reconciler.model.status import FAULTS, Action, Status
+
+__all__ = ["Report", "Row"]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One grant as it is shown."""
+
+    hire: str
+    email: str
+    access: str
+    integration: str
+    status: Status
+    action: Action
+    reason: str
+    attempts: int
+    retry_at: datetime | None
+    checked_at: datetime | None
+    last_error: str | None
+    source: str
+    changed: bool = False
+    guarded: bool = False
+    drifted: bool = False
+    since: datetime | None = None
+    revision: str | None = None
+    name: str = ""
+    values: Mapping[str, Any] = field(default_factory=dict)
+    differs: Differences = field(default_factory=dict)
+    unseen: bool = False
+    """Whether it was updated and the check does not see it yet."""
+    asks: Callable[[], tuple[Mapping[str, Any], ...]] = field(default=tuple, repr=False, compare=False)
+    """Makes `requests`, which few rows are asked for."""
+
+    @property
+    def requests(self) -> tuple[Mapping[str, Any], ...]:
+        """What would be sent: method, URL and body of each request."""
+        return self.asks()
+
+    @property
+    def waits_for_person(self) -> bool:
+        """Whether it is not as git wants it, and only a person can do something about that."""
+        return self.status is Status.DIFFERS and self.action is Action.NONE and not self.unseen
+
+    @classmethod
+    def of(
+        cls,
+        record: Record,
+        *,
+        grant: Grant | None = None,
+        guarded: bool = False,
+        form: Iterable[str] = (),
+        person: str = "",
+        asks: Callable[[], tuple[Mapping[str, Any], ...]] = tuple,
+    ) -> Row:
+        """The row of a record; whose it is and where it stands as the `grant` has it, where there is one.
+
+        Without a grant that git wants, its values are those the ledger has for the fields of the `form`.
+        """
+        named = grant or record
+        values = _given(grant) if grant is not None else None
+        if values is None:
+            values = {name: record.values[name] for name in form if record.values.get(name) is not None}
+        return cls(
+            hire=record.key.hire,
+            email=named.email,
+            access=record.key.access,
+            integration=named.integration,
+            status=record.status,
+            action=record.action,
+            reason=record.reason,
+            attempts=record.attempts,
+            retry_at=record.retry_at,
+            checked_at=record.checked_at,
+            last_error=record.last_error,
+            source=named.source,
+            changed=record.changed,
+            guarded=guarded,
+            drifted=record.lost and record.status is Status.MISSING and record.action is Action.NONE,
+            since=record.confirmed_at or record.executed_at,
+            revision=record.revision,
+            name=person or _name(record, grant),
+            values=values,
+            differs={name: (there, wanted) for name, (there, wanted) in record.differs.items()},
+            unseen=record.unseen,
+            asks=asks,
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """The object of docs/commands.md, "JSON"."""
+        return {
+            "hire": self.hire,
+            "email": self.email,
+            "access": self.access,
+            "integration": self.integration,
+            "status": str(self.status),
+            "action": str(self.action),
+            "reason": self.reason,
+            "attempts": self.attempts,
+            "retry_at": stamp(self.retry_at),
+            "checked_at": stamp(self.checked_at),
+            "last_error": self.last_error,
+            "source": self.source,
+            "values": dict(self.values),
+            "differs": {name: list(pair) for name, pair in self.differs.items()},
+            "granted_in": None,
+            "author": None,
+            "approved_by": [],
+            "changed": self.changed,
+            "guarded": self.guarded,
+            "drifted": self.drifted,
+            "since": stamp(self.since),
+            "revision": self.revision,
+            "requests": [dict(request) for request in self.requests],
+        }
+
+
+def _given(grant: Grant) -> dict[str, Any] | None:
+    """The form as the entry fills it in; None for an orphan, which has no entry."""
+    if grant.layers and grant.layers[0].origin == LEDGER:
+        return None
+    entry = next((layer.values for layer in grant.layers if layer.origin == grant.source), {})
+    return {name: jsonable(value) for name, value in entry.items()}
+
+
+def _name(record: Record, grant: Grant | None) -> str:
+    """The hire's full name, as far as git or the ledger has it."""
+    layers = grant.layers if grant is not None else ()
+    found = [record.values, *(layer.values for layer in layers if "first_name" in layer.values)]
+    return " ".join(str(part) for part in (found[-1].get("first_name"), found[-1].get("last_name")) if part)
+
+
+@dataclass(slots=True)
+class Report:
+    """A pass, or the ledger, as it is shown. `failures` counts attempts and revocations that failed in this pass."""
+
+    revision: str | None
+    dry_run: bool
+    rows: list[Row] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    failures: int = 0
+    executed: int = 0
+    revoked: int = 0
+    refused: Untrusted | None = None
+    stale: Stale | None = None
+
+    def refuse(self, untrusted: Untrusted | None) -> None:
+        """Say that HEAD is not what was acted on, and why; None where it is."""
+        if untrusted is not None:
+            self.refused = untrusted
+            self.problems = [Problem("HEAD", None, f"{untrusted}: {VOUCH}"), *self.problems]
+
+    def outdate(self, stale: Stale | None) -> None:
+        """Say that git's newest commits are not taken over, since when and why; None where they are."""
+        if stale is not None:
+            self.stale = stale
+            self.problems = [Problem("git", None, str(stale)), *self.problems]
+
+    @property
+    def summary(self) -> dict[str, int]:
+        """How many grants have each status."""
+        counts = Counter(row.status for row in self.rows)
+        return {str(status): counts[status] for status in Status if counts[status]}
+
+    @property
+    def pending(self) -> list[Row]:
+        """The grants for which something is to be done now."""
+        return [row for row in self.rows if row.action.acts]
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether something is to be done now, or somebody has access that git no longer wants."""
+        return bool(self.pending) or any(row.status in (Status.ORPHANED, Status.DIFFERS) for row in self.rows)
+
+    @property
+    def wrong(self) -> bool:
+        """Whether the exit code is 1 (docs/commands.md, "Exit codes")."""
+        broken = any(problem.severity is Severity.ERROR for problem in self.problems)
+        faults = any(row.status in FAULTS or row.guarded or row.drifted or row.waits_for_person for row in self.rows)
+        return bool(self.failures) or broken or faults
+
+    def as_json(self, shown: Iterable[Row] | None = None) -> dict[str, Any]:
+        """The object of docs/commands.md, "JSON"; with `shown` the grants are those, and the counts are of all."""
+        return {
+            "revision": self.revision,
+            "dry_run": self.dry_run,
+            "summary": self.summary,
+            "grants": [row.as_json() for row in (self.rows if shown is None else shown)],
+            "problems": [problem.as_json() for problem in self.problems],
+            "refused": None if self.refused is None else asdict(self.refused),
+            "stale": None if self.stale is None else asdict(self.stale),
+        }

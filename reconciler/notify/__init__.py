@@ -1,0 +1,1 @@
+"""What is told to whom: notifications, alerts, their rules and their delivery."""

@@ -1,0 +1,121 @@
+"""Alerts: news of a pass on their way to the receivers that the settings name.
+
+What is news, and what was told before, `reconciler.notify.rules` decides. What was told is a note in the ledger.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+
+from reconciler.ledger.entries import Event
+from reconciler.ledger.writer import LedgerWriter
+from reconciler.model.errors import Blocked, LedgerError, TransportError
+from reconciler.model.not_taken_over import Stale
+from reconciler.model.report import Row
+from reconciler.model.settings import Alert, Settings
+from reconciler.notify.delivery import DeliveryContext, messenger
+from reconciler.notify.messenger import Messenger, NotSent
+from reconciler.notify.rules import AlertState, Kind, Message, News, alerts_of
+from reconciler.repository.git.checkout import Tree
+from reconciler.requests.hosts import AllowedHosts
+from reconciler.requests.render import RenderedRequest
+from reconciler.requests.url import parse
+
+__all__ = ["Alerter", "alert", "alerts_of", "forget", "tell_of_git"]
+
+log = structlog.get_logger()
+
+NOTE = "alerts"
+
+PATIENCE = 60.0
+"""Seconds that one receiver may take: the pass waits for it."""
+
+
+class Alerter:
+    """Sends messages to every receiver of the settings."""
+
+    def __init__(self, context: DeliveryContext, settings: Settings, post: Messenger) -> None:
+        self._context = context
+        self._settings = settings
+        self._post = post
+
+    async def send(self, message: Message) -> None:
+        """Send a message; a receiver that cannot be reached is logged, and is not tried again."""
+        await asyncio.gather(*(self._send(receiver, message) for receiver in self._settings.alerts))
+
+    async def _send(self, receiver: Alert, message: Message) -> None:
+        redact = self._context.redactor.redact_all
+        kind = "email" if receiver.email is not None else "webhook"
+        try:
+            async with asyncio.timeout(PATIENCE):
+                if receiver.email is not None:
+                    await self._post.email(receiver.email, redact(message.subject), redact(message.text))
+                else:
+                    await self._call(receiver.webhook or "", redact({"text": message.text, "events": message.events}))
+        except (NotSent, TransportError, Blocked, TimeoutError) as error:
+            problem = redact(str(error)) or f"took longer than {PATIENCE:g} s"
+        else:
+            return
+        log.error("alert.not_sent", receiver=kind, problem=problem, about=[str(item.kind) for item in message.news])
+
+    async def _call(self, url: str, content: Mapping[str, Any]) -> None:
+        """Post to a webhook. Its URL is often a secret in itself, and only its host is ever shown."""
+        address = parse(url)
+        if address is None:
+            raise NotSent("the webhook is no http or https address")
+        hosts = frozenset(
+            found.name for item in self._settings.alerts if item.webhook and (found := parse(item.webhook)) is not None
+        )
+        client = self._context.client("(alerts)", AllowedHosts(hosts), self._settings.limits)
+        body = json.dumps(content).encode()
+        answer = await client.send(
+            RenderedRequest("POST", url, address.name, (("Content-Type", "application/json"),), body)
+        )
+        if not 200 <= answer.status < 300:
+            raise NotSent(f"{address.name} answered {answer.status}")
+
+
+def forget(ledger: LedgerWriter, hire: str) -> None:
+    """Erase a person from what is remembered of alerts."""
+    if (noted := ledger.note(NOTE)) is not None:
+        ledger.put_note(NOTE, AlertState.read(noted).without(hire).written())
+
+
+async def tell_of_git(
+    context: DeliveryContext, settings: Settings, tree: Tree, before: Stale | None, now: Stale | None
+) -> None:
+    """Tell the receivers that git's commits are not taken over, or that they are again. Never raises."""
+    if now is not None:
+        news = News(Kind.STALE, "", 0, f"{now.reason}; acting on {tree.revision[:12]}", since=now.since)
+    else:
+        since = None if before is None else before.since
+        news = News(Kind.CAUGHT_UP, "", 0, f"they had not been since {since}", since=since)
+    await Alerter(context, settings, messenger(context, settings, tree)).send(Message((news,)))
+
+
+async def alert(
+    context: DeliveryContext, settings: Settings, tree: Tree, ledger: LedgerWriter, rows: list[Row], events: list[Event]
+) -> None:
+    """Tell the receivers what a pass has found that is new. Never raises: what goes wrong is logged."""
+    if not settings.alerts:
+        return
+    messages: list[Message] = []
+    problem: str | None = None
+    try:
+        noted = ledger.note(NOTE)
+        messages, after = alerts_of(AlertState.read(noted), rows, events, context.clock.now())
+        # Noted before it is sent, and with no wait in between: of two passes side by side only one may tell it.
+        if (written := after.written()) != noted:
+            ledger.put_note(NOTE, written)
+    except LedgerError as error:
+        problem = str(error)
+    if problem is not None:
+        log.error("alert.not_noted", problem=problem)
+        return
+    for message in messages:
+        await Alerter(context, settings, messenger(context, settings, tree)).send(message)

@@ -1,0 +1,84 @@
+"""Notifications after an attempt: once each, and never a reason to run anything again.
+
+They are rendered and sealed together with the last answer of the attempt, so that a crash loses none. That one is about
+to be sent is written down first; one that a crash left in doubt is not sent again, but told of (docs/design/states.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime
+from typing import Any
+
+from reconciler.ledger.entries import Event
+from reconciler.ledger.vault import WritableVault, notice_name
+from reconciler.ledger.writer import LedgerWriter
+from reconciler.model.clock import Clock
+from reconciler.model.failpoints import Failpoint
+from reconciler.model.grant import Key, Phase, Record
+from reconciler.model.secret import Redactor
+from reconciler.model.status import EventType
+from reconciler.notify.messenger import Messenger, NotSent
+
+__all__ = ["Notifier"]
+
+NOTICE = "notice/"
+
+
+class Notifier:
+    """Sends what attempts left to be sent."""
+
+    def __init__(self, messenger: Messenger, clock: Clock, redactor: Redactor) -> None:
+        self._messenger = messenger
+        self._clock = clock
+        self._redactor = redactor
+
+    async def deliver_all(
+        self, ledger: LedgerWriter, vault: WritableVault, mine: Collection[Key], author: str | None
+    ) -> None:
+        """Send what an earlier pass left behind for the grants that this pass has in hand.
+
+        Those of others may be under way at this moment, in a pass beside this one.
+        """
+        for name in ledger.sealed_names():
+            hire, _, access = name.removeprefix(NOTICE).partition("/")
+            if name.startswith(NOTICE) and Key(hire, access) in mine:
+                record = ledger.record(Key(hire, access))
+                # A run that did not come to its end has nothing to tell of; it puts it into words again when it does.
+                if record is not None and record.phase not in (Phase.RETRYING, Phase.FAILED):
+                    await self.deliver(ledger, vault, record, author)
+
+    async def deliver(self, ledger: LedgerWriter, vault: WritableVault, record: Record, author: str | None) -> None:
+        """Send a grant's notifications, and erase each once it is settled."""
+        name = notice_name(record.key)
+        notices: list[dict[str, Any]] = vault.read(name) or []
+        for notice in notices:
+            self._redactor.learn(notice.get("secrets", ()))
+        while notices:
+            notice, *rest = notices
+            detail, event = f"{notice['type']} to {notice['to']}", EventType.NOTIFIED
+            if "error" in notice:
+                event, detail = EventType.NOTIFICATION_FAILED, f"{detail}: {notice['error']}"
+            elif notice["sending"]:
+                event = EventType.NOTIFICATION_FAILED
+                detail += ": in doubt: the program ended while it was being sent; it is not sent again"
+            else:
+                vault.write(name, [{**notice, "sending": True}, *rest], Failpoint.NOTICE)
+                try:
+                    await self._send(notice)
+                except NotSent as error:
+                    event, detail = EventType.NOTIFICATION_FAILED, f"{detail}: {error}"
+            line = _line(record, event, self._redactor.redact(detail), self._clock.now(), author)
+            ledger.save((), [line], Failpoint.NOTIFIED, kept={name: vault.sealed(name, rest) if rest else None})
+            notices = rest
+
+    async def _send(self, notice: dict[str, Any]) -> None:
+        match notice["type"]:
+            case "email":
+                await self._messenger.email(notice["to"], notice["subject"], notice["message"])
+            case _:
+                await self._messenger.text(notice["to"], notice["message"])
+
+
+def _line(record: Record, event: EventType, detail: str, at: datetime, author: str | None) -> Event:
+    return Event(at, record.key, record.integration, event, detail, record.revision, author)

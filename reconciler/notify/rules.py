@@ -1,0 +1,279 @@
+"""What is news: from what was told before and what a pass found, what to tell people unasked.
+
+Pure. Something is told on a change and on a recovery, never again while it lasts. A pass makes one message at most,
+whatever it found, and news of one kind about one integration is told three times in ten minutes at most: what comes
+beyond that waits and goes out together. So an hour's outage over 500 hires is two messages.
+
+`AlertState` remembers what was told. Grants stand in it as digests, so that forgetting a person leaves no name here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, Self
+
+from reconciler.ledger.entries import Event
+from reconciler.model.clock import stamp
+from reconciler.model.report import Row
+from reconciler.model.status import EventType, Status
+
+__all__ = ["AlertState", "Kind", "Message", "News", "Watch", "alerts_of", "outages"]
+
+IN_A_ROW = 3
+"""So many checks that fail one after the other are an outage, and so is more than half of as many in one pass."""
+
+OFTEN = 3
+QUIET = timedelta(minutes=10)
+SHOWN = 20
+"""So many grants are named; the rest are counted."""
+
+ANSWERED = frozenset({Status.PRESENT, Status.DIFFERS, Status.MISSING, Status.UNCONFIRMED})
+"""The statuses that a check was answered for; of the others it cannot be told whether one was made."""
+
+HELD_BACK = frozenset({Status.SUSPENDED, Status.SCHEDULED, Status.INVALID, Status.BLOCKED, Status.FAILED})
+"""The statuses in which a grant that had failed has not come further."""
+
+
+class Kind(StrEnum):
+    """What is told of."""
+
+    OUTAGE = "outage"
+    RECOVERED = "recovered"
+    FAILED = "failed"
+    BLOCKED = "blocked"
+    DRIFT = "drift"
+    HELD = "held"
+    IN_DOUBT = "notification_in_doubt"
+    STALE = "stale"
+    CAUGHT_UP = "caught_up"
+
+
+HEADLINES = {
+    Kind.OUTAGE: "checks fail",
+    Kind.RECOVERED: "checks are answered again",
+    Kind.FAILED: "failed, and nothing more runs on its own",
+    Kind.BLOCKED: "cannot run",
+    Kind.DRIFT: "an account that was there is gone",
+    Kind.HELD: "held by the guard",
+    Kind.IN_DOUBT: "a notification may or may not have been sent",
+    Kind.STALE: "git's commits are not taken over",
+    Kind.CAUGHT_UP: "git's commits are taken over again",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """One kind of thing that happened to one integration; `grants` names some of the `count` that it happened to.
+
+    `since` is when an outage began.
+    """
+
+    kind: Kind
+    integration: str
+    count: int
+    reason: str
+    grants: tuple[str, ...] = ()
+    since: str | None = None
+
+    def __str__(self) -> str:
+        about = f"{self.integration}: " if self.integration else ""
+        named = ", ".join(self.grants)
+        more = f" and {self.count - len(self.grants)} more" if self.grants and self.count > len(self.grants) else ""
+        whom = f"\n  {named}{more}" if named else ""
+        return f"{about}{HEADLINES[self.kind]}: {self.reason}{whom}"
+
+    def joined(self, other: News) -> News:
+        """Both as one: the reason is the later one's."""
+        grants = tuple(dict.fromkeys((*self.grants, *other.grants)))
+        return replace(other, count=self.count + other.count, grants=grants[:SHOWN], since=self.since or other.since)
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message: everything that a pass has to tell."""
+
+    news: tuple[News, ...]
+
+    @property
+    def subject(self) -> str:
+        """What an e-mail is headed with."""
+        first = self.news[0]
+        more = f", and {len(self.news) - 1} more" if len(self.news) > 1 else ""
+        return f"Access: {first.integration and f'{first.integration} '}{HEADLINES[first.kind]}{more}"
+
+    @property
+    def text(self) -> str:
+        """The news, one after the other."""
+        return "\n".join(str(item) for item in self.news)
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """The news as a webhook gets them."""
+        return [asdict(item) for item in self.news]
+
+
+@dataclass(slots=True)
+class Watch:
+    """An integration's checks: how many failed, and how many were answered, in a row, up to what matters.
+
+    `down_since` is set while an outage is told of; `silent` are the grants whose last check failed.
+    """
+
+    failing: int = 0
+    answering: int = 0
+    down_since: str | None = None
+    silent: set[str] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class AlertState:
+    """What was told, and what has to be known to tell what is new."""
+
+    watches: dict[str, Watch] = field(default_factory=dict)
+    failed: set[str] = field(default_factory=set)
+    blocked: set[str] = field(default_factory=set)
+    told: dict[str, list[str]] = field(default_factory=dict)
+    """When news of a kind about an integration were told, of late."""
+    waiting: dict[str, News] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, raw: bytes | None) -> Self:
+        """The state as it was noted. A note that this version cannot read counts as none."""
+        try:
+            noted = json.loads(raw or b"{}")
+            watches = {
+                name: Watch(**{**item, "silent": set(item["silent"])}) for name, item in noted["watches"].items()
+            }
+            waiting = {
+                name: News(**{**item, "kind": Kind(item["kind"]), "grants": tuple(item["grants"])})
+                for name, item in noted["waiting"].items()
+            }
+            return cls(watches, set(noted["failed"]), set(noted["blocked"]), noted["told"], waiting)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return cls()
+
+    def without(self, hire: str) -> Self:
+        """The state without a person who is forgotten."""
+        theirs = f"{hire}/"
+
+        def others(grants: Iterable[str]) -> list[str]:
+            return [grant for grant in grants if not grant.startswith(theirs)]
+
+        watches = {name: replace(watch, silent=set(others(watch.silent))) for name, watch in self.watches.items()}
+        waiting = {name: replace(news, grants=tuple(others(news.grants))) for name, news in self.waiting.items()}
+        return replace(
+            self, watches=watches, waiting=waiting, failed=set(others(self.failed)), blocked=set(others(self.blocked))
+        )
+
+    def written(self) -> bytes:
+        """The state as it is noted."""
+        return json.dumps(asdict(self), default=sorted).encode()
+
+
+def alerts_of(
+    before: AlertState, rows: Iterable[Row], events: Iterable[Event], now: datetime
+) -> tuple[list[Message], AlertState]:
+    """What to tell of a pass, and what to remember of it; `before` is left as it is."""
+    state = AlertState.read(before.written())
+    rows = list(rows)
+    news = [
+        *outages(state.watches, rows, now),
+        *_grown(state.failed, rows, Kind.FAILED, Status.FAILED, HELD_BACK),
+        *_grown(state.blocked, rows, Kind.BLOCKED, Status.BLOCKED, HELD_BACK - {Status.FAILED}),
+        *_happened(events),
+    ]
+    news = _spared(state, news, now)
+    return ([Message(tuple(news))] if news else []), state
+
+
+def outages(watches: dict[str, Watch], rows: Iterable[Row], now: datetime) -> list[News]:
+    """Integrations whose checks begin to fail, and those whose checks are answered again.
+
+    The one rule of what an outage is, for alerts and for the daemon's log. `watches` is brought up to date.
+    """
+    checked: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        if row.status in ANSWERED or row.status is Status.UNKNOWN:
+            checked[row.integration].append(row)
+    found = []
+    for name, looked_at in sorted(checked.items()):
+        watch = watches.setdefault(name, Watch())
+        unknown = [row for row in looked_at if row.status is Status.UNKNOWN]
+        answered = len(looked_at) - len(unknown)
+        watch.failing = 0 if answered else min(watch.failing + len(unknown), IN_A_ROW)
+        watch.answering = 0 if unknown else min(watch.answering + answered, IN_A_ROW)
+        watch.silent -= {_mark(row) for row in looked_at}
+        watch.silent |= {_mark(row) for row in unknown}
+        most = len(looked_at) >= IN_A_ROW and len(unknown) * 2 > len(looked_at)
+        if watch.down_since is None and (most or watch.failing >= IN_A_ROW):
+            watch.down_since = stamp(now)
+            reason = f"{unknown[0].reason} ({len(unknown)} of {len(looked_at)} checks)"
+            found.append(News(Kind.OUTAGE, name, len(unknown), reason, since=watch.down_since))
+        elif watch.down_since is not None and not unknown and (watch.answering >= IN_A_ROW or not watch.silent):
+            reason = f"they had failed since {watch.down_since}"
+            found.append(News(Kind.RECOVERED, name, answered, reason, since=watch.down_since))
+            watch.down_since = None
+    return found
+
+
+def _grown(known: set[str], rows: Iterable[Row], kind: Kind, status: Status, stays: frozenset[Status]) -> list[News]:
+    """The grants that have come to a status, one piece of news for each integration."""
+    found: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        mark = _mark(row)
+        if row.status is status and mark not in known:
+            known.add(mark)
+            found[row.integration].append(row)
+        elif row.status not in {status, *stays}:
+            known.discard(mark)
+    return [_news(kind, name, [(f"{row.hire}/{row.access}", row.reason) for row in new]) for name, new in found.items()]
+
+
+def _happened(events: Iterable[Event]) -> list[News]:
+    """What the history tells and no status does."""
+    found: dict[tuple[Kind, str], list[tuple[str, str]]] = defaultdict(list)
+    for line in events:
+        match line.event:
+            case EventType.LOST:
+                kind = Kind.DRIFT
+            case EventType.HELD:
+                kind = Kind.HELD
+            case EventType.NOTIFICATION_FAILED if "in doubt" in line.detail:
+                kind = Kind.IN_DOUBT
+            case _:
+                continue
+        found[kind, line.integration].append((str(line.key) if line.key.hire else "", line.detail))
+    return [_news(kind, name, lines) for (kind, name), lines in found.items()]
+
+
+def _news(kind: Kind, integration: str, lines: list[tuple[str, str]]) -> News:
+    reasons = list(dict.fromkeys(reason for _, reason in lines))
+    more = f" (and {len(reasons) - 1} other reasons)" if len(reasons) > 1 else ""
+    grants = tuple(grant for grant, _ in lines if grant)
+    return News(kind, integration, len(lines), f"{reasons[0]}{more}", grants[:SHOWN])
+
+
+def _spared(state: AlertState, news: Iterable[News], now: datetime) -> list[News]:
+    """The news that go out now; what was told often enough of late waits, and what has waited enough goes out."""
+    for item in news:
+        name = f"{item.kind} {item.integration}"
+        if item.kind is Kind.RECOVERED and state.waiting.pop(f"{Kind.OUTAGE} {item.integration}", None) is not None:
+            continue  # nobody was told of the outage yet
+        state.waiting[name] = state.waiting[name].joined(item) if name in state.waiting else item
+    since = (now - QUIET).isoformat()
+    state.told = {name: recent for name, told in state.told.items() if (recent := [at for at in told if at > since])}
+    out = [name for name in state.waiting if len(state.told.get(name, ())) < OFTEN]
+    for name in out:
+        state.told.setdefault(name, []).append(now.isoformat())
+    return [state.waiting.pop(name) for name in out]
+
+
+def _mark(row: Row) -> str:
+    """A grant as the note has it."""
+    return hashlib.sha256(f"{row.hire}/{row.access}".encode()).hexdigest()[:16]

@@ -1,0 +1,1 @@
+"""OAuth: a service's connection, its authorization, its tokens."""

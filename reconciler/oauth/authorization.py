@@ -1,0 +1,221 @@
+"""The authorization: a person is sent to the service with `authenticate_url`, and comes back to the callback.
+
+`state` is random, serves once and for ten minutes; with the PKCE verifier it is kept sealed, so that the daemon's
+callback and a `reconcile oauth connect` that waits beside it both know it (docs/design/rules.md, "OAuth"). It stays for
+a day after it was answered or ran out, so that a callback that comes late or twice is told which of the two it is.
+
+`authenticate_url` is opened by the person's browser. It is no request of ours, and allowed hosts say nothing of it.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+from reconciler.model.clock import Clock, stamp
+from reconciler.model.errors import Blocked, ReconcilerError, TransportError
+from reconciler.model.manifest import Manifest
+from reconciler.model.scope import Layer, Scope
+from reconciler.model.secret import Redactor
+from reconciler.oauth.connection import TokenStore, stored_record
+from reconciler.oauth.token_request import ask_for_token, with_code, with_query
+from reconciler.requests.client import Client
+from reconciler.requests.template import render_url
+from reconciler.requests.token_fields import secrets_of
+from reconciler.requests.url import parse
+
+__all__ = [
+    "CONNECTED",
+    "LIFETIME",
+    "OPEN",
+    "TAKEN",
+    "Authorization",
+    "Authorizer",
+    "NotConnected",
+    "OpenConnects",
+    "digest_of",
+]
+
+LIFETIME = timedelta(minutes=10)
+KEPT = timedelta(days=1)
+
+OPEN, TAKEN, CONNECTED = "open", "taken", "connected"
+"""The outcomes of an authorization; anything else is why it was refused."""
+
+ANEW = "begin anew with `reconcile oauth connect`"
+
+_OURS = re.compile(r"(?<=[?&])(?:state|code_challenge|code_challenge_method)=[^&#]*&?")
+_ERROR = re.compile(r"[\w .-]{1,60}", re.ASCII)
+
+
+class NotConnected(ReconcilerError):
+    """A callback that is not accepted, or that led to no token; the text says why."""
+
+
+class OpenConnects(Protocol):
+    """Authorizations that were begun, kept sealed by the digest of their state."""
+
+    def read(self, digest: str) -> dict[str, Any] | None:
+        """One of them; None where there is no such."""
+
+    def write(self, digest: str, value: dict[str, Any]) -> None:
+        """Keep one."""
+
+    def erase(self, digest: str) -> None:
+        """Forget one."""
+
+    def digests(self) -> Iterable[str]:
+        """All that are kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Authorization:
+    """Where the person has to go, and the state that they come back with."""
+
+    url: str = field(repr=False)
+    state: str = field(repr=False)
+
+    @property
+    def digest(self) -> str:
+        """The name that the authorization is kept under."""
+        return digest_of(self.state)
+
+
+def digest_of(state: str) -> str:
+    """What a state is known by where it is not to be read."""
+    return hashlib.sha256(state.encode(errors="replace")).hexdigest()
+
+
+class Authorizer:
+    """Authorizations of one service, by one integration's manifest; `scope` has initial data and `redirect_url`."""
+
+    def __init__(
+        self,
+        service: str,
+        integration: str,
+        manifest: Manifest,
+        client: Client,
+        scope: Scope,
+        tokens: TokenStore,
+        connects: OpenConnects,
+        clock: Clock,
+        redactor: Redactor,
+    ) -> None:
+        assert manifest.oauth is not None
+        self._service = service
+        self._integration = integration
+        self._manifest = manifest
+        self._oauth = manifest.oauth
+        self._client = client
+        self._scope = scope
+        self._tokens = tokens
+        self._connects = connects
+        self._clock = clock
+        self._redactor = redactor
+
+    def begin(self) -> Authorization:
+        """A new authorization, open for ten minutes.
+
+        Raises Blocked where `authenticate_url` needs a value that is not there, or does not come out as an address.
+        """
+        url = render_url(self._oauth.authenticate_url or "", self._scope).text
+        if parse(url) is None:
+            raise Blocked("oauth.authenticate_url does not come out as an http or https address")
+        self._sweep()
+        state, verifier = secrets.token_urlsafe(32), secrets.token_urlsafe(64)
+        hashed = hashlib.sha256(verifier.encode()).digest()
+        challenge = base64.urlsafe_b64encode(hashed).rstrip(b"=").decode()
+        ours = {"state": state, "code_challenge": challenge, "code_challenge_method": "S256"}
+        authorization = Authorization(with_query(_OURS.sub("", url), ours), state)
+        self._connects.write(
+            authorization.digest,
+            {
+                "service": self._service,
+                "integration": self._integration,
+                "verifier": verifier,
+                "begun_at": self._clock.now().isoformat(),
+                "outcome": OPEN,
+            },
+        )
+        return authorization
+
+    async def complete(self, query: Mapping[str, str]) -> None:
+        """Take what the callback was called with, and store the tokens that it leads to.
+
+        Raises NotConnected: another's state, one that ran out or was used, a refusal, no code, no token.
+        """
+        digest, connect = self._opened(query)
+        try:
+            self._connects.write(digest, {**connect, "verifier": None, "outcome": TAKEN})
+            await self._trade(query, str(connect["verifier"]))
+        except (NotConnected, Blocked, TransportError) as error:
+            reason = self._redactor.redact(str(error))
+            self._connects.write(digest, {**connect, "verifier": None, "outcome": reason})
+            raise NotConnected(reason) from None
+        self._connects.write(digest, {**connect, "verifier": None, "outcome": CONNECTED})
+
+    async def _trade(self, query: Mapping[str, str], verifier: str) -> None:
+        """Trade the code for tokens, and store them."""
+        if refusal := query.get("error"):
+            shown = refusal if _ERROR.fullmatch(refusal) else "an error that cannot be shown"
+            raise NotConnected(f"the service did not allow it: {shown}")
+        code = query.get("code", "")
+        if not code and not self._oauth.without_code:
+            raise NotConnected(f"the callback came without a code: {ANEW}")
+        values = {"code": code, "code_verifier": verifier} if code else {}
+        call = with_code(self._oauth.access_token) if code else self._oauth.access_token
+        self._redactor.learn(values.values())
+        asked_at = self._clock.now()
+        scope = self._scope.over(Layer("the callback", values, frozenset(values)))
+        reply = await ask_for_token(self._client, call, scope, self._manifest)
+        self._redactor.learn(secrets_of(reply))
+        # Merged, as a refresh is: some services hand a refresh token out with the first authorization only.
+        self._tokens.save(stored_record(reply, self._tokens.load(), asked_at))
+
+    def _opened(self, query: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
+        """The authorization that a callback answers. Raises NotConnected."""
+        state = query.get("state")
+        if not state:
+            return self._without_state(with_code=bool(query.get("code")))
+        digest = digest_of(state)
+        connect = self._connects.read(digest)
+        if connect is None or connect["service"] != self._service:
+            raise NotConnected(f"the state is not one that was given out here: {ANEW}")
+        if connect["outcome"] != OPEN:
+            raise NotConnected(f"this authorization was answered already: {ANEW}")
+        if not self._in_time(connect):
+            begun = stamp(datetime.fromisoformat(connect["begun_at"]))
+            raise NotConnected(f"this authorization, begun at {begun}, has run out: {ANEW}")
+        return digest, connect
+
+    def _without_state(self, *, with_code: bool) -> tuple[str, dict[str, Any]]:
+        """The newest open authorization, for a service that sends neither code nor state back."""
+        if not self._oauth.without_code:
+            raise NotConnected(f"the callback came without a state: {ANEW}")
+        if with_code:
+            raise NotConnected(f"the callback came with a code and without a state: {ANEW}")
+        found = []
+        for digest in self._connects.digests():
+            connect = self._connects.read(digest)
+            if connect and (connect["service"], connect["outcome"]) == (self._service, OPEN) and self._in_time(connect):
+                found.append((connect["begun_at"], digest, connect))
+        if not found:
+            raise NotConnected("nobody is connecting this service now: begin with `reconcile oauth connect`")
+        _, digest, connect = max(found, key=lambda item: item[0])
+        return digest, connect
+
+    def _in_time(self, connect: Mapping[str, Any], span: timedelta = LIFETIME) -> bool:
+        return timedelta() <= self._clock.now() - datetime.fromisoformat(connect["begun_at"]) <= span
+
+    def _sweep(self) -> None:
+        """Forget what has been over for a day."""
+        for digest in list(self._connects.digests()):
+            connect = self._connects.read(digest)
+            if connect is None or not self._in_time(connect, KEPT):
+                self._connects.erase(digest)

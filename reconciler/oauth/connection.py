@@ -1,0 +1,242 @@
+"""A service's OAuth connection, as checks and attempts use it: its tokens, kept fresh.
+
+What is stored is the service's reply, merged into what was there, with the moment at which it came. A token is
+refreshed with less than a minute left, and once after the service refused it; one refresh at a time, whichever pass
+asks, and the new token is stored before anybody uses it (docs/design/rules.md, "OAuth"). Everybody who waited for a
+refresh shares what came of it, so that a token endpoint that hangs is asked once and not once a check.
+
+A connection that may not renew is a dry run's: it reads what is stored and asks for nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+from weakref import WeakKeyDictionary
+
+from reconciler.model.clock import Clock
+from reconciler.model.errors import Blocked, TransportError
+from reconciler.model.manifest import Manifest
+from reconciler.model.scope import Layer, Scope
+from reconciler.model.secret import Redactor
+from reconciler.oauth.token_request import LONGEST, TokenRefused, ask_for_token, with_grant
+from reconciler.requests.client import Client
+from reconciler.requests.token_fields import secrets_of
+
+__all__ = ["Connection", "TokenStore", "Turn", "connect_again", "stored_record", "token_layer"]
+
+ENOUGH = timedelta(minutes=1)
+"""A token with less than this left is refreshed."""
+
+FOREVER = timedelta(days=3650)
+"""A token that lasts longer is as good as one that lasts this long; dates do not go on for ever."""
+
+Stored = Mapping[str, Any]
+"""`reply`, `expires_in` (seconds, or None where it is not known) and `obtained_at` (ISO 8601)."""
+
+
+class TokenStore(Protocol):
+    """Where a service's tokens are kept, sealed."""
+
+    def load(self) -> dict[str, Any] | None:
+        """What is stored; None where the service is not connected."""
+
+    def save(self, record: dict[str, Any]) -> None:
+        """Store, on the disk before the call returns."""
+
+
+@dataclass(slots=True)
+class Turn:
+    """One service's refreshes, of all passes: one at a time. It has to outlive the connections, which share it."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    made: int = 0
+    """How many refreshes were tried, so that who waited knows whether one was."""
+    failure: TransportError | None = None
+    """What became of the last one."""
+    running: set[asyncio.Task[TransportError | None]] = field(default_factory=set)
+
+
+def connect_again(service: str) -> str:
+    """The next step where a token cannot be mended by the program."""
+    return f"connect again: `reconcile oauth connect {service}`"
+
+
+def stored_record(reply: Mapping[str, Any], before: Stored | None, now: datetime) -> dict[str, Any]:
+    """What to store of a reply: merged into the reply that was stored before, with its lifetime and its moment.
+
+    Where both are more than a reply may be, only the refresh token is kept of the one before: names that are others at
+    each refresh would make what is stored grow for ever.
+    """
+    known = before["reply"] if before else {}
+    merged = {**known, **reply}
+    if len(json.dumps(merged)) > LONGEST:
+        merged = {**{name: value for name, value in known.items() if name == "refresh_token"}, **reply}
+    return {"reply": merged, "expires_in": _seconds(merged.get("expires_in")), "obtained_at": now.isoformat()}
+
+
+def token_layer(service: str, reply: Mapping[str, Any]) -> Layer:
+    """A reply as the variables `oauth.*`, all of them secret."""
+    return Layer(f"the OAuth connection of {service}", {"oauth": reply}, frozenset({"oauth"}))
+
+
+class Connection:
+    """One service's tokens during a pass.
+
+    `scope` holds initial data and `redirect_url`; `renewing` is False for a dry run, which refreshes nothing.
+    """
+
+    def __init__(
+        self,
+        service: str,
+        manifest: Manifest,
+        client: Client,
+        scope: Scope,
+        tokens: TokenStore,
+        turn: Turn,
+        clock: Clock,
+        redactor: Redactor,
+        *,
+        renewing: bool,
+    ) -> None:
+        self.service = service
+        self._manifest = manifest
+        self._client = client
+        self._scope = scope
+        self._tokens = tokens
+        self._turn = turn
+        self._clock = clock
+        self._redactor = redactor
+        self._renewing = renewing
+        self._given: WeakKeyDictionary[asyncio.Task[Any], Stored] = WeakKeyDictionary()
+        self._record: Stored | None = None
+        self._load()
+
+    def layer(self) -> Layer | None:
+        """The stored reply as the variables `oauth.*`; None where the service is not connected."""
+        return None if self._record is None else token_layer(self.service, self._record["reply"])
+
+    async def fresh(self) -> Layer | None:
+        """The layer, after a refresh where less than a minute is left; None where the service is not connected.
+
+        Raises RequestFailed where the token has expired and is not refreshed: it cannot be, or this is a dry run.
+        """
+        record, left = self._record, self._left()
+        if record is None and self.fetches:
+            failure = await self._renew(None)
+            if failure is not None:
+                raise failure
+        elif left is not None and left < ENOUGH:
+            failure = await self._renew(record)
+            left = self._left()
+            if failure is not None and left is not None and left <= timedelta():
+                raise TransportError(f"the token has expired: {failure}", left=False)
+        return self._give()
+
+    async def renewed(self) -> Layer:
+        """The layer after the service refused the token: refreshed once, unless somebody did so in the meantime.
+
+        Raises RequestFailed, with what to do, where it cannot be.
+        """
+        task = asyncio.current_task()
+        refused = self._given.get(task, self._record) if task is not None else self._record
+        if refused is None and not self.fetches:
+            raise TransportError(f"not connected: {connect_again(self.service)}", left=False)
+        failure = await self._renew(refused)
+        if failure is not None:
+            raise TransportError(f"the service refused the token: {failure}", left=False)
+        layer = self._give()
+        if layer is None:
+            raise TransportError(f"not connected: {connect_again(self.service)}", left=False)
+        return layer
+
+    @property
+    def fetches(self) -> bool:
+        """Whether the token is fetched when it is needed, without a person who connects."""
+        return self._manifest.oauth is not None and self._manifest.oauth.grant is not None
+
+    async def _renew(self, used: Stored | None) -> TransportError | None:
+        """See to a newer token than the one that was used; gives why there is none.
+
+        A caller that is cancelled leaves the refresh to end by itself: a service that hands out a new refresh token
+        with each answer has made the old one void by then.
+        """
+        task = asyncio.create_task(self._take_turn(used, self._turn.made))
+        self._turn.running.add(task)
+        task.add_done_callback(self._turn.running.discard)
+        return await asyncio.shield(task)
+
+    async def _take_turn(self, used: Stored | None, made: int) -> TransportError | None:
+        async with self._turn.lock:
+            self._load()
+            if self._record != used:
+                return None  # another pass, another check or `oauth connect` stored a newer one
+            if self._turn.made != made:
+                return self._turn.failure
+            failure = await self._refresh(used)
+            self._turn.made += 1
+            self._turn.failure = failure
+            return failure
+
+    async def _refresh(self, used: Stored | None) -> TransportError | None:
+        oauth = self._manifest.oauth
+        if oauth is None or oauth.renewal is None:
+            return TransportError(connect_again(self.service), left=False)
+        if not self._renewing:
+            why = "a dry run fetches none" if used is None else "a dry run refreshes none"
+            return TransportError(f"no token is stored, and {why}" if used is None else why, left=False)
+        scope = self._scope if used is None else self._scope.over(token_layer(self.service, used["reply"]))
+        call = with_grant(oauth.renewal, oauth.grant) if oauth.grant is not None else oauth.renewal
+        asked_at = self._clock.now()  # a lifetime counts from before the answer was on its way
+        try:
+            reply = await ask_for_token(self._client, call, scope, self._manifest)
+        except (TokenRefused, Blocked, TransportError) as error:
+            return self._no_token(error)
+        self._redactor.learn(secrets_of(reply))
+        if self._tokens.load() == used:  # whoever connected anew in the meantime wants that one
+            self._tokens.save(stored_record(reply, used, asked_at))
+        self._load()
+        return None
+
+    def _no_token(self, error: TransportError | Blocked) -> TransportError:
+        """Why there is no newer token, and what to do where a person has to do something."""
+        if self.fetches:
+            return TransportError(f"no token could be fetched: {error}", left=False)
+        if isinstance(error, TokenRefused | Blocked):
+            return TransportError(f"it cannot be refreshed: {error}; {connect_again(self.service)}", left=False)
+        return TransportError(f"it cannot be refreshed now: {error}", left=False)
+
+    def _give(self) -> Layer | None:
+        """The layer, remembered as what this task uses: who is refused knows then whether it was the token of now."""
+        task = asyncio.current_task()
+        if task is not None and self._record is not None:
+            self._given[task] = self._record
+        return self.layer()
+
+    def _load(self) -> None:
+        self._record = self._tokens.load()
+        if self._record is not None:
+            self._redactor.learn(secrets_of(self._record["reply"]))
+
+    def _left(self) -> timedelta | None:
+        """How long the token lasts; None where it is permanent, or where nobody said."""
+        oauth = self._manifest.oauth
+        record = self._record
+        if record is None or record["expires_in"] is None or oauth is None or oauth.renewal is None:
+            return None
+        lifetime = min(timedelta(seconds=record["expires_in"]), FOREVER)
+        return datetime.fromisoformat(record["obtained_at"]) + lifetime - self._clock.now()
+
+
+def _seconds(value: Any) -> int | None:
+    """`expires_in` as services write it, a number or its text; None for what is neither."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    try:
+        return max(0, min(int(float(value)), int(FOREVER.total_seconds())))
+    except (ValueError, OverflowError):
+        return None

@@ -1,0 +1,163 @@
+"""The request that brings a token: how it differs from an integration's other requests, and what its answer is read as.
+
+It is form-encoded unless its own headers say otherwise, and default headers that use `oauth.*` are left off it, for
+they would send the token that is being replaced. `code` goes into `data` where there is some, else into the URL, and
+PKCE's `code_verifier` always into the body, unless the manifest places them itself (docs/design/rules.md, "OAuth").
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import parse_qsl
+
+from reconciler.model.errors import TransportError
+from reconciler.model.manifest import Manifest, Request
+from reconciler.model.scope import Scope
+from reconciler.model.template import names
+from reconciler.requests.answer import Response
+from reconciler.requests.client import Client
+from reconciler.requests.encode import FORM
+from reconciler.requests.match import condition_holds, failure
+from reconciler.requests.render import render
+from reconciler.requests.url import parse
+
+__all__ = ["LONGEST", "TokenRefused", "ask_for_token", "with_code", "with_grant", "with_query"]
+
+LONGEST = 64 * 1024
+"""Bytes of a reply. It is merged into what is stored, and every secret in it is looked for in all that is written."""
+
+CODE, VERIFIER = "code", "code_verifier"
+
+_ERROR = re.compile(r"[\w .:/-]{1,80}", re.ASCII)
+
+
+class TokenRefused(TransportError):
+    """The service answered, and gives no token for what it was shown."""
+
+
+async def ask_for_token(client: Client, call: Request, scope: Scope, manifest: Manifest) -> dict[str, Any]:
+    """Send a token request and give its reply.
+
+    Raises TokenRefused where the service says no, RequestFailed where it says nothing that can be used, and Blocked
+    where a value or the permission to ask its host is missing.
+    """
+    sent = call.model_copy(update={"headers": _headers(call, manifest)})
+    wire = render(sent, scope, manifest)
+    answer = await client.send(wire)
+    address = parse(wire.url)
+    assert address is not None  # else the client had refused to send it
+    what = f"{wire.method} {address.name}"
+    reply = _reply(answer)
+    said = _error(reply)
+    if (reason := failure(call, answer)) is not None:
+        kind = TokenRefused if answer.status in (400, 401, 403) else TransportError
+        # What came with success may be a token.
+        why = client.said(answer) if not 200 <= answer.status < 300 else f" ({said})" if said else ""
+        raise kind(f"{what}: {reason}{why}", left=True)
+    if len(answer.content) > LONGEST:
+        raise TransportError(f"{what}: answered {answer.status} with more than 64 KiB: that is no token", left=True)
+    if reply is None:
+        raise TransportError(f"{what}: answered {answer.status} with neither JSON nor form fields", left=True)
+    if said and "access_token" not in reply:
+        raise TokenRefused(f"{what}: answered {answer.status} with the error {said}", left=True)
+    if call.continue_if is not None and not condition_holds(call.continue_if, answer, scope):
+        where = call.continue_if.response_notation
+        raise TokenRefused(f"{what}: continue_if does not hold: {where} is another", left=True)
+    return reply
+
+
+def with_code(call: Request) -> Request:
+    """The request with `{{code}}` and `{{code_verifier}}` placed where the manifest has not placed them itself."""
+    placed = {name for part in (call.url, call.data, call.headers) for name in names(part)}
+    absent = [name for name in (CODE, VERIFIER) if name not in placed]
+    data = _with_fields(call.data, absent)
+    if data is not None:
+        return call.model_copy(update={"data": data})
+    # The verifier proves who asked: it goes into no URL, which servers and proxies write down.
+    code = {CODE: f"{{{{{CODE}}}}}"} if CODE in absent else {}
+    proof = {VERIFIER: f"{{{{{VERIFIER}}}}}"} if VERIFIER in absent else call.data
+    return call.model_copy(update={"url": with_query(call.url, code), "data": proof})
+
+
+def with_grant(call: Request, grant: str) -> Request:
+    """The request with a `grant_type`, where its data has none."""
+    field = {"grant_type": grant}
+    match call.data:
+        case dict():
+            return call.model_copy(update={"data": {**field, **call.data}})
+        case str() if "grant_type" not in call.data:
+            parsed = _parsed(call.data)
+            data: Any = {**field, **parsed} if parsed is not None else f"{call.data}&grant_type={grant}"
+            return call.model_copy(update={"data": data})
+        case None:
+            return call.model_copy(update={"data": field})
+        case _:
+            return call
+
+
+def _parsed(data: str) -> dict[str, Any] | None:
+    """The map that JSON text holds; None where it is something else."""
+    try:
+        parsed = json.loads(data, strict=False)
+    except ValueError:
+        return None
+    return parsed if isinstance(parsed, dict) else None
+
+
+def with_query(url: str, fields: Mapping[str, str]) -> str:
+    """The URL with more in its query; what is added has to be encoded, or a placeholder."""
+    if not fields:
+        return url
+    before, hash_mark, fragment = url.partition("#")
+    joint = "" if before.endswith(("?", "&")) else "&" if "?" in before else "?"
+    return before + joint + "&".join(f"{key}={value}" for key, value in fields.items()) + hash_mark + fragment
+
+
+def _with_fields(data: Any, absent: list[str]) -> Any:
+    """The data with placeholders for these names; None where there is none that could take them."""
+    fields = {name: f"{{{{{name}}}}}" for name in absent}
+    if isinstance(data, dict) and data:
+        return {**data, **fields}
+    if not isinstance(data, str) or not data.strip():
+        return None
+    try:
+        parsed = json.loads(data, strict=False)
+    except ValueError:
+        return "&".join([data, *(f"{key}={value}" for key, value in fields.items())]) if "=" in data else None
+    return {**parsed, **fields} if isinstance(parsed, dict) and parsed else None
+
+
+def _headers(call: Request, manifest: Manifest) -> dict[str, str]:
+    own = dict(call.headers or {})
+    if own:
+        typed = any(key.lower() == "content-type" for key in own)
+        return own if typed else {**own, "Content-Type": FORM}
+    kept = {
+        key: value
+        for key, value in manifest.headers.items()
+        if key.lower() != "content-type" and not any(name.partition(".")[0] == "oauth" for name in names([key, value]))
+    }
+    return {**kept, "Content-Type": FORM}
+
+
+def _reply(answer: Response) -> dict[str, Any] | None:
+    """The answer's fields: JSON, or the form fields that some services still answer with."""
+    content = answer.json()
+    if isinstance(content, dict):
+        return content
+    if content is None and answer.headers.get("content-type", "").lower().startswith((FORM, "text/plain")):
+        return dict(parse_qsl(answer.text)) or None
+    return None
+
+
+def _error(reply: Mapping[str, Any] | None) -> str | None:
+    """The error's name, where the reply has one that can be shown: `invalid_grant`."""
+    found = reply.get("error") if reply else None
+    if isinstance(found, dict):
+        found = found.get("code") or found.get("message") or found.get("type")
+    if not isinstance(found, str | int) or isinstance(found, bool) or not found:
+        return None
+    return str(found) if _ERROR.fullmatch(str(found)) else "an error that cannot be shown"

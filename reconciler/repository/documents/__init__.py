@@ -1,0 +1,1 @@
+"""Files as users write them: YAML with line numbers, schemas, problems."""

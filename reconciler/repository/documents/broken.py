@@ -1,0 +1,34 @@
+"""What is raised where one file cannot be used, and the limits that every reader keeps.
+
+See docs/design/rules.md, "Limits of input".
+"""
+
+from __future__ import annotations
+
+from reconciler.model.errors import Problem, ReconcilerError
+
+__all__ = ["MAX_BYTES", "MAX_DEPTH", "MAX_EXPANDED", "TOO_DEEP", "BrokenFile", "broken", "too_large"]
+
+MAX_BYTES = 1024 * 1024
+MAX_DEPTH = 50
+TOO_DEEP = f"nested more than {MAX_DEPTH} deep: nothing here needs that, flatten it"
+MAX_EXPANDED = 10_000
+"""How many values all aliases of a file run_all may stand for."""
+
+
+class BrokenFile(ReconcilerError):
+    """One file cannot be used; its problem says where and what to do."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(str(problem))
+        self.problem = problem
+
+
+def broken(file: str, line: int | None, message: str) -> BrokenFile:
+    """A file that cannot be used, for one reason."""
+    return BrokenFile(Problem(file, line, message))
+
+
+def too_large(file: str, size: int) -> BrokenFile:
+    """A file over 1 MiB; `size` counts bytes."""
+    return broken(file, None, f"{size:,} bytes: a file may have 1 MiB at most; take out what does not belong here")

@@ -1,0 +1,159 @@
+"""What types cannot say about one file: ids, names that are taken, placeholders that nothing can ever fill.
+
+A manifest that works in ChiefOnboarding is dropped in unchanged (docs/manifest.md), so what still works there is a
+warning in it, and an error only where the manifest has additions of our own (section 5).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from reconciler.model.errors import Problem, Severity
+from reconciler.model.hire import Hire
+from reconciler.model.manifest import Manifest
+from reconciler.model.request import PAGE_TOKEN
+from reconciler.model.scope import HIRE_NAMES, KNOWN_NAMES
+from reconciler.model.template import misuse, names
+from reconciler.repository.documents.problems import Path, dotted, near
+from reconciler.repository.documents.yaml import Document
+from reconciler.repository.language import language_problems
+from reconciler.repository.lookalikes import suspicious
+
+__all__ = ["hire_problems", "manifest_ids", "manifest_problems", "unfilled"]
+
+_ID = re.compile(r"[A-Za-z0-9_]+")
+_DJANGO = re.compile(r"(?!_)\w+")
+"""What ChiefOnboarding's template engine takes for a variable."""
+
+_OPENS = re.compile(r"\{[{%#]")
+"""Where a variable begins, or what is mistaken for one."""
+
+_RULE = "an id has letters A-Z and a-z, digits and underscores only"
+
+
+def hire_problems(hire: Hire, document: Document) -> Iterator[Problem]:
+    """What is wrong with the names under `extra`, and addresses that look like another's."""
+    for key in ("email", "manager_email", "buddy_email"):
+        address = getattr(hire, key)
+        if (address and not address.isascii()) or "xn--" in (address or "").lower():
+            message = suspicious(address)
+            if message is not None:
+                yield Problem(document.file, document.line((key,)), f"{key}: {message}", Severity.WARNING)
+    for name in hire.extra:
+        path = ("extra", name)
+        if not _ID.fullmatch(name):
+            yield Problem(document.file, document.line(path), dotted(path, f"{_RULE}; rename it"))
+        elif name in KNOWN_NAMES:
+            yield Problem(document.file, document.line(path), dotted(path, f"{_taken(name)}; rename it"))
+
+
+def manifest_problems(manifest: Manifest, document: Document) -> Iterator[Problem]:
+    """Ids that cannot be used, are taken or stand twice, and what of a template language is no variable."""
+    for path, message, severity in (*_ids(manifest), *_misuses(document.data), *language_problems(manifest)):
+        yield Problem(document.file, document.line(path), dotted(path, message), severity)
+
+
+def _ids(manifest: Manifest) -> Iterator[tuple[Path, str, Severity]]:
+    def severity(*, works_there: bool) -> Severity:
+        return Severity.WARNING if works_there and not manifest.ours else Severity.ERROR
+
+    form = [("form", index, field.id) for index, field in enumerate(manifest.form)]
+    initial = [("initial_data_form", index, field.id) for index, field in enumerate(manifest.initial_data_form)]
+    seen: dict[str, str] = {}
+    for place, index, name in (*form, *initial):
+        path: Path = (place, index, "id")
+        if not _ID.fullmatch(name):
+            works = _DJANGO.fullmatch(name) is not None
+            yield path, f"{name!r}: {_RULE}; rename it", severity(works_there=works)
+        elif name in KNOWN_NAMES:
+            # There, the form's and the initial data's values win over the hire's of the same name.
+            yield path, f"{_taken(name)}; rename it", severity(works_there=name in HIRE_NAMES)
+        if name in seen:
+            message = f"{name!r} stands twice, in {seen[name]} before; rename one"
+            yield path, message, severity(works_there=seen[name] != place)
+        seen.setdefault(name, place)
+    for path in _stores(manifest):
+        name = str(path[-1])
+        if name in KNOWN_NAMES:
+            yield path, f"{_taken(name)}; store it under another name", Severity.ERROR
+        elif name in seen:
+            yield path, f"{name!r} is an id of {seen[name]} already; store it under another name", Severity.ERROR
+    for index, info in enumerate(manifest.extra_user_info):
+        if not _ID.fullmatch(info.id):
+            path = ("extra_user_info", index, "id")
+            yield path, f"{info.id!r}: {_RULE}, so no hire's `extra` can give it; rename it", Severity.ERROR
+
+
+def _stores(manifest: Manifest) -> Iterator[Path]:
+    """The places that name what an answer is stored under: no answer may replace what git gives."""
+    for place, call in manifest.calls():
+        for name in getattr(call, "store_data", ()):
+            yield (*(int(step) if step.isdigit() else step for step in place.split(".")), "store_data", name)
+
+
+def _taken(name: str) -> str:
+    whose = "the hire's own" if name in HIRE_NAMES else "the program's own"
+    return f"{name!r} means {whose} already"
+
+
+def _misuses(data: Any) -> Iterator[tuple[Path, str, Severity]]:
+    for path, text in _rendered(data):
+        for message in misuse(text):
+            yield path, message, Severity.ERROR
+
+
+def manifest_ids(manifest: Manifest) -> frozenset[str]:
+    """The names that a manifest gives values to, for itself and for the others of its service."""
+    form = {field.id for field in manifest.form}
+    initial = {field.id for field in manifest.initial_data_form}
+    return manifest.stored | form | initial | {field.id for field in manifest.extra_user_info}
+
+
+def unfilled(document: Document, given: Iterable[str]) -> Iterator[Problem]:
+    """A warning for each placeholder that only a hire's `extra` could fill; `given` are the names the service has."""
+    known = {*KNOWN_NAMES, "phone", *given}
+    for path, text in _rendered(document.data):
+        for name in sorted(names(text)):
+            if known.isdisjoint({name, name.partition(".")[0]}) and name != _here_only(path):
+                message = f"{{{{{name}}}}}: nothing gives this variable but a hire's `extra`{near(name, known)}"
+                yield Problem(document.file, document.line(path), dotted(path, message), Severity.WARNING)
+
+
+def _here_only(path: Path) -> str | None:
+    """The name that one place knows and no other: the next page's URL, and the request that fetches a token."""
+    if path[-1] == "next_page" or (path[0] in ("form", "exists") and "data" in path):
+        return PAGE_TOKEN
+    return "code" if path[:2] == ("oauth", "access_token") else None
+
+
+_TEXT_ONLY = frozenset({"name", "description", "service", "initial_data_form", "extra_user_info"})
+_FORM_TEXT_ONLY = frozenset({"id", "name", "description", "items", "type"})
+"""What is shown and never sent: braces in it are just braces."""
+
+
+def _rendered(data: Any) -> Iterator[tuple[Path, str]]:
+    """Every text of a manifest that placeholders are replaced in, with its place; a key with its value's place."""
+    for key, value in data.items():
+        if key == "form" and isinstance(value, list):
+            for index, field in enumerate(value):
+                for part, inner in field.items():
+                    if part not in _FORM_TEXT_ONLY:
+                        yield from _texts(inner, (key, index, part))
+        elif key not in _TEXT_ONLY:
+            yield from _texts(value, (key,))
+
+
+def _texts(value: Any, path: Path) -> Iterator[tuple[Path, str]]:
+    if isinstance(value, str):
+        if _OPENS.search(value):
+            yield path, value
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            if _OPENS.search(key):
+                yield (*path, key), key
+            yield from _texts(inner, (*path, key))
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from _texts(inner, (*path, index))

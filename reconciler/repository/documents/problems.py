@@ -1,0 +1,259 @@
+"""What is wrong in a file, in words that its author can act on.
+
+Pydantic reports an error for every branch of a union and names types of the program. Here its errors are walked
+together with the model's types, so that each becomes one sentence of the form `key.path: what; allowed …; did you mean
+…?`, and an error in a union becomes the sentence of the branch that was meant.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from datetime import date
+from itertools import islice
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from reconciler.model.errors import Problem, Severity
+from reconciler.model.hire import Entry
+from reconciler.repository.documents.yaml import Document
+
+__all__ = ["MOST", "dotted", "explain", "few", "near", "unknown"]
+
+MOST = 100
+"""So many problems of one file, and severity, are told."""
+
+KNOWN, LONGEST = 1000, 100
+"""So many words are compared with one that is not known, and so many letters of it: each pair takes a while."""
+
+Path = tuple[str | int, ...]
+_Errors = list[tuple[Path, ErrorDetails]]
+
+
+def explain(error: ValidationError, model: type[BaseModel], document: Document) -> list[Problem]:
+    """A problem for each thing that is wrong, with its line."""
+    errors: _Errors = [(details["loc"], details) for details in error.errors(include_url=False)]
+    found = _walk(errors, model, (), document.data)
+    problems = list(few(Problem(document.file, document.line(path), message) for path, message in found))
+    return sorted(problems, key=lambda problem: (problem.line or 0, problem.message))
+
+
+def few(problems: Iterable[Problem]) -> Iterator[Problem]:
+    """The first hundred of each severity, and then that there are more: a file can have as many as it has lines.
+
+    Nothing is looked at after a hundred errors; after as many warnings there may still be an error.
+    """
+    told: Counter[Severity] = Counter()
+    for problem in problems:
+        told[problem.severity] += 1
+        if told[problem.severity] <= MOST:
+            yield problem
+        elif told[problem.severity] == MOST + 1:
+            yield Problem(problem.file, None, f"there are more than {MOST}: mend these first", problem.severity)
+            if problem.severity is Severity.ERROR:
+                return
+
+
+def dotted(path: Path, message: str) -> str:
+    """A message that begins with the place it speaks of."""
+    return f"{'.'.join(map(str, path))}: {message}" if path else message
+
+
+def near(word: str, known: Iterable[str], before: str = "; ") -> str:
+    """`; did you mean X?` where one of the known words is close, whatever its case; else nothing."""
+    by_lower = {name.lower(): name for name in islice(known, KNOWN)} if len(word) <= LONGEST else {}
+    close = difflib.get_close_matches(word.lower(), by_lower, n=1)
+    return f"{before}did you mean {by_lower[close[0]]}?" if close else ""
+
+
+def unknown(word: str, known: Iterable[str], what: str = "unknown key") -> str:
+    """That a word is none of a closed set, which one it may have been, and the set."""
+    known = list(known)
+    return f"{what}; allowed: {', '.join(known)}{near(word, known)}"
+
+
+# --- the walk --------------------------------------------------------------------------------------------------------
+
+
+def _walk(errors: _Errors, kind: Any, path: Path, data: Any) -> Iterator[tuple[Path, str]]:
+    """The errors at and under one place; `kind` is the type that is wanted there, `data` what the file has."""
+    kind = _bare(kind)
+    if get_origin(kind) in (Union, UnionType):
+        yield from _union(errors, kind, path, data)
+        return
+    groups: dict[str | int, _Errors] = {}
+    for place, details in errors:
+        if not place:
+            yield _leaf(details, kind, path, data)
+        elif place == ("[key]",):
+            yield path, _literal(details, kind)
+        else:
+            groups.setdefault(place[0], []).append((place[1:], details))
+    for step, under in groups.items():
+        wanted = _wanted(kind, step)
+        if wanted is None:
+            yield (*path, step), dotted((*path, step), unknown(str(step), _keys(kind)))
+        elif get_origin(kind) is dict and under[0][0] == ("[key]",):
+            yield (*path, step), dotted((*path, step), unknown(str(step), _literals(get_args(kind)[0])))
+        else:
+            yield from _walk(under, wanted, (*path, step), _inside(data, step))
+
+
+def _union(errors: _Errors, kind: Any, path: Path, data: Any) -> Iterator[tuple[Path, str]]:
+    """Errors of a union come once for each branch, the branch's name first: only the branch that was meant speaks."""
+    branches = [_bare(branch) for branch in get_args(kind) if branch is not NoneType]
+    for branch in branches:
+        meant = (_is_model(branch) and isinstance(data, dict)) or (
+            get_origin(branch) is list and isinstance(data, list)
+        )
+        if meant:
+            name = branch.__name__ if _is_model(branch) else "list["
+            under = [(place[1:], details) for place, details in errors if place and str(place[0]).startswith(name)]
+            yield from _walk(under, branch, path, data)
+            return
+    if data is None:
+        yield path, dotted(path, _EMPTY)
+        return
+    names = list(dict.fromkeys(_name(branch) for branch in sorted(branches, key=_is_composed)))
+    yield path, dotted(path, f"must be {', '.join(names[:-1])} or {names[-1]}")
+
+
+def _leaf(details: ErrorDetails, kind: Any, path: Path, data: Any) -> tuple[Path, str]:
+    if details["type"] == "value_error" and not path and isinstance(data, dict):
+        twice = _twice(data.get("access"))
+        if twice is not None:
+            index, name = twice
+            return ("access", index), f"access.{index}: {name!r} stands twice: give each a name of its own"
+    sentence = _sentence(details, kind)
+    if path and sentence.startswith(f"{path[-1]} is "):
+        sentence = sentence.replace(f"{path[-1]} is", "must be", 1)
+    return path, dotted(path, sentence)
+
+
+_EMPTY = "is empty: give it a value, or take the key out"
+_SENTENCES = {
+    "missing": "required, and not there",
+    "string_type": "must be text",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "list_type": "must be a list: begin each line of it with `- `, or write it in [ ]",
+    "dict_type": "must be a map of `key: value` lines",
+    "string_too_short": "must not be empty",
+    "too_short": "must not be empty",
+    "string_pattern_mismatch": "must begin with a letter or a digit, and have letters, digits, `.`, `_` and `-` only",
+}
+
+
+def _sentence(details: ErrorDetails, kind: Any) -> str:
+    what, context = details["type"], details.get("ctx", {})
+    if details["input"] is None and what not in ("missing", "value_error"):
+        return _EMPTY
+    match what:
+        case "value_error":
+            return str(context["error"])
+        case "literal_error":
+            return _literal(details, kind)
+        case "model_type" | "model_attributes_type":
+            first = "an integration's name or a map" if kind is Entry else "a map"
+            return f"must be {first}; allowed keys: {', '.join(_keys(kind))}"
+        case "greater_than_equal":
+            return f"must be at least {context['ge']:g}"
+        case "less_than_equal":
+            return f"must be at most {context['le']:g}"
+        case "greater_than":
+            return "must be more than 0"
+        case _:
+            message = details["msg"]
+            return _SENTENCES.get(what, message[:1].lower() + message[1:])
+
+
+def _literal(details: ErrorDetails, kind: Any) -> str:
+    given = details["input"]
+    word = given if isinstance(given, str) else ""
+    return unknown(word, _literals(kind), f"{word!r} is not known" if word else "not known")
+
+
+# --- types -----------------------------------------------------------------------------------------------------------
+
+
+def _bare(kind: Any) -> Any:
+    """A type without its annotations, and without `| None`."""
+    while True:
+        if get_origin(kind) is Annotated:
+            kind = get_args(kind)[0]
+            continue
+        if get_origin(kind) in (Union, UnionType):
+            left = [branch for branch in get_args(kind) if branch is not NoneType]
+            if len(left) == 1:
+                kind = left[0]
+                continue
+        return kind
+
+
+def _is_composed(kind: Any) -> bool:
+    return kind not in _SCALARS
+
+
+_SCALARS = {str: "text", int: "a number", float: "a number", bool: "true or false", date: "a date"}
+
+
+def _is_model(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
+def _fields(kind: Any) -> dict[str, Any]:
+    fields = kind.model_fields.items() if _is_model(kind) else ()
+    return {field.alias or name: field.annotation for name, field in fields}
+
+
+def _keys(kind: Any) -> list[str]:
+    return list(_fields(kind))
+
+
+def _wanted(kind: Any, step: str | int) -> Any:
+    """The type at one step inwards; None where a model has no such key."""
+    if _is_model(kind):
+        return _fields(kind).get(str(step))
+    arguments = get_args(kind)
+    return arguments[-1] if arguments else Any
+
+
+def _literals(kind: Any) -> list[str]:
+    kind = _bare(kind)
+    return [str(value) for value in get_args(kind)] if get_origin(kind) is Literal else []
+
+
+def _name(kind: Any) -> str:
+    if _is_model(kind):
+        return f"a map {{{', '.join(f'{key}: …' for key in _keys(kind))}}}"
+    if get_origin(kind) is list:
+        return "a list of these"
+    if get_origin(kind) is Literal:
+        return f"the word {' or '.join(map(str, get_args(kind)))}"
+    return _SCALARS.get(kind, "a value")
+
+
+def _inside(data: Any, step: str | int) -> Any:
+    if isinstance(data, dict):
+        return data.get(step)
+    return data[step] if isinstance(data, list) and isinstance(step, int) and step < len(data) else None
+
+
+def _twice(entries: Any) -> tuple[int, str] | None:
+    """The place and the name of the first access entry whose name an earlier one has."""
+    seen: set[str] = set()
+    for index, entry in enumerate(entries if isinstance(entries, list) else []):
+        name = str(entry.get("name") or entry.get("integration")) if isinstance(entry, dict) else str(entry)
+        if name in seen:
+            return index, name
+        seen.add(name)
+    return None

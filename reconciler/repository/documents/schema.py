@@ -1,0 +1,261 @@
+"""JSON Schema of users' files, for editors: from the models, with what the models' validators admit put in words.
+
+A validator is code, which pydantic leaves out of a schema. Each one that a file's model has is named here with what it
+means for the schema; one that is not named stops the generation, so that none can be forgotten. The keywords are those
+of draft 7, which every editor knows. What a schema cannot say (an unknown zone, a name that stands twice) is left to
+`reconcile validate`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from functools import partial
+from typing import Any, Literal
+
+from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core import core_schema
+
+from reconciler.model.base import DAY, DURATION, EMAIL, Model
+from reconciler.model.hire import AT, UNTIL, At, Hire, Sequence
+from reconciler.model.manifest import Manifest
+from reconciler.model.scope import KNOWN_NAMES
+from reconciler.model.settings import Settings
+from reconciler.repository.documents.descriptions import DESCRIPTIONS
+
+__all__ = ["KINDS", "json_schema"]
+
+Kind = Literal["manifest", "hire", "sequence", "settings"]
+KINDS: dict[Kind, tuple[type[Model], str]] = {
+    "manifest": (Manifest, "Access reconciler: manifests/<integration>.yaml"),
+    "hire": (Hire, "Access reconciler: hires/<hire>.yaml"),
+    "sequence": (Sequence, "Access reconciler: config/sequences/<name>.yaml"),
+    "settings": (Settings, "Access reconciler: config/reconciler.yaml"),
+}
+
+
+def json_schema(kind: Kind) -> dict[str, Any]:
+    """The schema of one kind of file (`reconcile schema`, docs/commands.md)."""
+    model, title = KINDS[kind]
+    schema = _bounded(model.model_json_schema(by_alias=True, schema_generator=_Generator))
+    return {"$schema": "http://json-schema.org/draft-07/schema#", **schema, "title": title}
+
+
+_BOUNDS = {"ge": "minimum", "le": "maximum", "gt": "exclusiveMinimum"}
+
+
+def _bounded(schema: Any) -> Any:
+    """The schema with bounds in its own words, where pydantic left them in its; those of a span of time go."""
+    if isinstance(schema, list):
+        return [_bounded(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    kept = {key: value for key, value in schema.items() if key not in _BOUNDS or not isinstance(value, str)}
+    return {_BOUNDS.get(key, key): _bounded(value) for key, value in kept.items()}
+
+
+class _Generator(GenerateJsonSchema):
+    """Pydantic's generator, told what the validators mean."""
+
+    def function_before_schema(self, schema: core_schema.BeforeValidatorFunctionSchema) -> JsonSchemaValue:
+        return _BEFORE[_name(schema)](self.generate_inner(schema["schema"]))
+
+    def function_after_schema(self, schema: core_schema.AfterValidatorFunctionSchema) -> JsonSchemaValue:
+        inner = self.generate_inner(schema["schema"])
+        if isinstance(schema["function"]["function"], partial):
+            return inner  # a bound or a length of pydantic's own, which it puts into the schema itself
+        return _AFTER[_name(schema)](inner)
+
+    def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
+        made = super().model_schema(schema)
+        for name, text in DESCRIPTIONS.get(schema["cls"].__name__, {}).items():
+            # Beside a `$ref` older editors look at nothing else.
+            made["properties"][name] = _described(made["properties"][name], text)
+        if schema["cls"] is Hire:
+            names = {"pattern": _ID, "not": {"enum": sorted(KNOWN_NAMES)}}
+            made["properties"]["extra"]["propertyNames"] = names
+        return made
+
+    def encode_default(self, dft: Any) -> Any:
+        match dft:
+            case At():
+                return "commit"
+            case timedelta():
+                return _span(dft)
+            case BaseModel():
+                return {}
+            case _:
+                return super().encode_default(dft)
+
+
+def _name(schema: Any) -> str:
+    return str(schema["function"]["function"].__name__)
+
+
+def _described(schema: dict[str, Any], text: str) -> dict[str, Any]:
+    if "$ref" not in schema:
+        return {**schema, "description": text}
+    beside = {key: value for key, value in schema.items() if key != "$ref"}
+    return {**beside, "allOf": [{"$ref": schema["$ref"]}], "description": text}
+
+
+def _span(span: timedelta) -> str:
+    seconds = int(span.total_seconds())
+    size, unit = next(
+        (size, unit) for size, unit in ((86400, "d"), (3600, "h"), (60, "m"), (1, "s")) if not seconds % size
+    )
+    return f"{seconds // size}{unit}"
+
+
+# --- what validators mean --------------------------------------------------------------------------------------------
+
+_Rule = Callable[[dict[str, Any]], dict[str, Any]]
+
+_ID = "^[A-Za-z0-9_]+$"
+_TEXT: dict[str, Any] = {"type": ["string", "number", "boolean"]}
+_DAY = {"type": "string", "pattern": f"^{DAY.pattern}$"}
+_DURATION = {"anyOf": [{"type": "string", "pattern": f"^{DURATION.pattern}$"}, {"type": "number", "minimum": 0}]}
+
+
+def _either(*ways: dict[str, Any]) -> _Rule:
+    return lambda inner: {"anyOf": [inner, *ways]}
+
+
+def _instead(schema: dict[str, Any]) -> _Rule:
+    return lambda _inner: dict(schema)
+
+
+def _with(**more: Any) -> _Rule:
+    return lambda inner: {**inner, **more}
+
+
+def _all_of(*rules: dict[str, Any]) -> _Rule:
+    return lambda inner: {**inner, "allOf": [*inner.get("allOf", []), *rules]}
+
+
+def _any_case(inner: dict[str, Any]) -> dict[str, Any]:
+    words = ["".join(f"[{letter}{letter.lower()}]" for letter in word) for word in inner["enum"]]
+    return {"anyOf": [inner, {"type": "string", "pattern": f"^({'|'.join(words)})$"}]}
+
+
+def _or_one(inner: dict[str, Any]) -> dict[str, Any]:
+    return {"anyOf": [inner, inner["items"]]}
+
+
+def _no_entry_twice(inner: dict[str, Any]) -> dict[str, Any]:
+    inner["properties"]["access"]["uniqueItems"] = True
+    return inner
+
+
+def _needs(key: str, *others: str) -> dict[str, Any]:
+    return {"if": {"required": [key]}, "then": {"required": list(others)}}
+
+
+def _items_of_any_keys(inner: dict[str, Any]) -> dict[str, Any]:
+    inner["properties"]["items"] = _each_a_map(inner["properties"]["items"])
+    return inner
+
+
+def _each_a_map(items: dict[str, Any]) -> dict[str, Any]:
+    each = {"type": "object", "description": "An option: `id` and `name`, or what choice_value and choice_name say."}
+    described = {"description": items["description"]} if "description" in items else {}
+    return {"type": ["array", "null"], "items": each, **described}
+
+
+_BEFORE: dict[str, _Rule] = {
+    "as_text": _with(**_TEXT),
+    "_email": _instead({"type": "string", "pattern": f"^{EMAIL.pattern}$"}),
+    "duration": _instead(_DURATION),
+    "day": _instead(_DAY),
+    "_never": _instead({"anyOf": [_DURATION, {"enum": [None, False, "never"]}]}),
+    "_at": _instead({"anyOf": [{"enum": ["commit", "start"]}, {"type": "string", "pattern": f"^{AT.pattern}$"}, _DAY]}),
+    "_until": _instead({"anyOf": [{"type": "string", "pattern": f"^{UNTIL.pattern}$"}, _DAY, {"type": "null"}]}),
+    "_entry": _either({"type": "string", "minLength": 1, "description": "Short for {integration: NAME}."}),
+    "_or_empty": _either({"type": "null"}),
+    "_many": _or_one,
+    "_upper": _any_case,
+    "_headers": _either(
+        {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {"key": _TEXT, "value": _TEXT},
+                "required": ["key", "value"],
+                "additionalProperties": False,
+            },
+        }
+    ),
+    "_number": _either({"type": "string", "pattern": r"^\d+$"}),
+    "_one_or_many": _or_one,
+    "_starttls": _either({"type": "boolean"}),
+    "_empty_is_none": _either({"enum": [{}, [], "", None]}),
+    "_dated": _with(),
+    "_no_fields": _with(),
+    "_items_by_their_keys": _items_of_any_keys,
+    "_provisions_accounts": _with(),
+}
+_AFTER: dict[str, _Rule] = {
+    "_names_are_unique": _no_entry_twice,
+    "_not_empty": _with(),
+    "_zone": _with(pattern=r"^[A-Za-z][A-Za-z0-9_+/-]*$"),
+    "_one_line": _with(pattern=r"^[^\x00-\x1f\x7f]*$"),
+    "_host": _with(),
+    "_home": _with(pattern=r"^(~$|~/|[^~])"),
+    "_a_second": _with(),
+    "_listen": _with(pattern=r"^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*):[0-9]{1,5}$"),
+    "_full_id": _with(pattern=r"^[0-9a-f]{40}([0-9a-f]{24})?$"),
+    "_state": _with(pattern=r"^(sqlite:///|postgresql://|postgresql\+)"),
+    "_polling_has_an_end": _all_of(_needs("polling", "continue_if")),
+    "_one_way_on": _all_of(
+        _needs("next_page", "next_page_token_from"),
+        {
+            "if": {"required": ["next_page_token_from"]},
+            "then": {"anyOf": [{"required": ["next_page"]}, {"required": ["data"]}]},
+        },
+        {"not": {"required": ["next_page_from", "next_page_token_from"]}},
+        {"not": {"required": ["count_up", "next_page_from"]}},
+        {"not": {"required": ["count_up", "next_page_token_from"]}},
+    ),
+    "_expects_something": _all_of(
+        {
+            "anyOf": [
+                {"required": ["expected"], "properties": {"expected": {**_TEXT, "minLength": 1}}},
+                {"required": ["status_code"], "properties": {"status_code": {"type": "array", "minItems": 1}}},
+            ]
+        },
+        *(_needs(key, "expected") for key in ("list", "match", "pending", "absent")),
+    ),
+    "_has_options": _all_of(
+        {
+            "if": {"required": ["type"], "properties": {"type": {"enum": ["choice", "multiple_choice"]}}},
+            "then": {
+                "anyOf": [
+                    {"required": ["items"], "properties": {"items": {"type": "array", "minItems": 1}}},
+                    {"required": ["url"]},
+                ]
+            },
+        }
+    ),
+    "_comparable": _with(propertyNames={"minLength": 1}),
+    "_fills_a_hire": _with(),
+    "_expects_an_answer": _all_of({"anyOf": [{"required": ["expected"]}, {"required": ["status_code"]}]}),
+    "_has_a_receiver": _all_of(
+        {"if": {"required": ["type"], "properties": {"type": {"const": "email"}}}, "then": {"required": ["to"]}}
+    ),
+    "_somebody_allows_it": _all_of({"anyOf": [{"required": ["grant"]}, {"required": ["authenticate_url"]}]}),
+    "_ends_after_its_start": _with(),
+    "_holds_something": _all_of({"anyOf": [{"required": ["integration"]}, {"required": ["hire"]}]}),
+    "_verifies_commits": _all_of(
+        {
+            "not": {
+                "required": ["source", "git"],
+                "properties": {
+                    "source": {"const": "worktree"},
+                    "git": {"required": ["verify_signatures"], "properties": {"verify_signatures": {"const": True}}},
+                },
+            }
+        }
+    ),
+    "_one_receiver": _all_of({"oneOf": [{"required": ["email"]}, {"required": ["webhook"]}]}),
+}

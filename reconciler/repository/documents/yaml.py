@@ -1,0 +1,168 @@
+"""YAML and JSON as users write them, cut down to what cannot surprise (docs/design/rules.md, "Limits of input").
+
+Only `true`/`false`, plain decimal numbers and dates are anything but text; everything that YAML can do and a person
+would not expect (tags, merge keys, second documents, duplicate keys, deep or exploding structures) is refused with the
+line and the way out. The values are built straight from libyaml's events: that is as quick as PyYAML's own loader, and
+no file can make it recurse. Messages never quote a value, for initial data is read here too.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from typing import Any, NoReturn
+
+from yaml import MarkedYAMLError
+from yaml.cyaml import CParser  # type: ignore[attr-defined]  # the stubs forget to export it
+from yaml.reader import ReaderError
+
+from reconciler.repository.documents import marks
+from reconciler.repository.documents.broken import MAX_BYTES, TOO_DEEP, BrokenFile, broken, too_large
+from reconciler.repository.documents.builder import TAKES, Builder
+
+__all__ = ["BrokenFile", "Document", "read"]
+
+
+class Document:
+    """What a file says, and on which line it says it."""
+
+    __slots__ = ("_data", "_lists", "_marks", "_raw", "file")
+
+    def __init__(self, raw: bytes, file: str, data: Any, lists: dict[str, list[int]] | None) -> None:
+        self._raw = raw
+        self._data = data
+        self._lists = lists
+        self._marks: marks.Mark | None = None
+        self.file = file
+
+    def __repr__(self) -> str:
+        return f"Document({self.file!r})"
+
+    @property
+    def data(self) -> Any:
+        """Maps, lists, text, numbers, truth values, dates and None."""
+        return self._data
+
+    def called(self, file: str) -> Document:
+        """The same content under another name, with the lines that are known by now."""
+        self.line(())
+        other = copy.copy(self)
+        other.file = file
+        return other
+
+    def line(self, path: tuple[str | int, ...]) -> int | None:
+        """The line, from 1, of what stands at a path, or of the nearest thing around it; None for an empty file."""
+        if self._marks is None:
+            self._marks = (
+                marks.in_json(_decode(self._raw, self.file), self.file)
+                if self.file.endswith(".json")
+                else marks.in_yaml(self._raw, self.file)
+            )
+        return None if self._marks is None else self._marks.find(path)
+
+    def item_lines(self, key: str) -> list[int]:
+        """The lines of the items of a list at the top of the file, such as `access`; empty where there is none."""
+        if self._lists is not None:
+            return self._lists.get(key, [])
+        self.line(())
+        top = self._marks.children if self._marks is not None else None
+        items = top[key].children if isinstance(top, dict) and key in top else None
+        return [item.line for item in items] if isinstance(items, list) else []
+
+
+def read(raw: bytes, file: str) -> Document:
+    """A file's content; JSON where its name ends in `.json`, else YAML.
+
+    Raises BrokenFile with the line and what to do. Keys are text, as they are written.
+    """
+    if len(raw) > MAX_BYTES:
+        raise too_large(file, len(raw))
+    text = _decode(raw, file)
+    if file.endswith(".json"):
+        return Document(raw, file, _read_json(text, file), None)
+    builder = Builder(file)
+    parser = CParser(raw)
+    try:
+        while (event := parser.get_event()) is not None:
+            take = TAKES.get(type(event))
+            if take is not None:
+                take(builder, event)
+    except ReaderError as error:
+        line = raw.count(b"\n", 0, error.position) + 1
+        raise broken(file, line, "not YAML: a control character stands here; take it out") from None
+    except MarkedYAMLError as error:
+        raise _explain(error, file) from None
+    return Document(raw, file, builder.root, builder.lists)
+
+
+def _decode(raw: bytes, file: str) -> str:
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise broken(file, line, "not UTF-8: save the file in that encoding") from None
+
+
+# --- YAML ----------------------------------------------------------------------------------------------------------
+
+_ADVICE = (
+    ("mapping values are not allowed", "put text that holds `: ` in quotes, and check how far the line is indented"),
+    ("cannot start any token", "indent with blanks, not tabs; put text that begins with @, ` or % in quotes"),
+    ("could not find expected ':'", "a key needs a colon and a blank after it; text over several lines needs quotes"),
+    ("did not find expected key", "check the indentation and the quotes of this line and the one before"),
+    ("unexpected end of stream", "a quote is opened and never closed"),
+    ("did not find expected '-' indicator", "lines of one list begin at the same column with `- `"),
+    ("did not find expected ',' or", "a [ or { is not closed, or a comma is missing"),
+)
+
+
+def _explain(error: MarkedYAMLError, file: str) -> BrokenFile:
+    problem = error.problem or "it cannot be parsed"
+    if "exceeded maximum nesting depth" in problem:
+        return broken(file, _mark_line(error), TOO_DEEP)
+    advice = next((text for part, text in _ADVICE if part in problem), "check the quotes and the indentation here")
+    return broken(file, _mark_line(error), f"not YAML: {problem}; {advice}")
+
+
+def _mark_line(error: MarkedYAMLError) -> int | None:
+    mark = error.problem_mark or error.context_mark
+    return None if mark is None else mark.line + 1
+
+
+# --- JSON ----------------------------------------------------------------------------------------------------------
+
+
+def _read_json(text: str, file: str) -> Any:
+    try:
+        data = json.loads(text, parse_constant=_no_constant, parse_float=_finite)
+    except json.JSONDecodeError as error:
+        advice = "JSON takes double quotes, no comma after the last item and no comments"
+        raise broken(file, error.lineno, f"not JSON: {error.msg} (column {error.colno}); {advice}") from None
+    except RecursionError:
+        marks.in_json(text, file)
+        raise broken(file, None, TOO_DEEP) from None
+    except ValueError:
+        raise broken(file, None, "a number that is too large, or NaN or Infinity: put it in quotes") from None
+    marks.in_json(text, file)
+    if "\\u" in text:
+        _no_halves(data, file)
+    return data
+
+
+def _no_constant(_text: str) -> NoReturn:
+    raise ValueError("no number")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError("too large")
+    return value
+
+
+def _no_halves(data: Any, file: str) -> None:
+    try:
+        json.dumps(data, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise broken(file, None, "half of a surrogate pair (\\ud800 to \\udfff): write the character itself") from None

@@ -1,0 +1,1 @@
+"""Git: revisions, trees, signatures, fetching and watching."""

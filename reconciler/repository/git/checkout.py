@@ -1,0 +1,219 @@
+"""The checkout that `--repo` names: which revision counts, what it holds, what changed since another.
+
+What the daemon acts on is the commit at HEAD, or the folder as it stands where there is no git (docs/design/rules.md,
+"Source of truth"). Objects are read through libgit2; only fetching needs the `git` program (`fetch`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Self
+
+import pygit2
+from pygit2.enums import FileStatus, RepositoryOpenFlag
+
+from reconciler.model.errors import RepositoryError
+from reconciler.model.failpoints import Failpoint, Reached, unwatched
+from reconciler.model.settings import Git
+from reconciler.repository.git.fetch import fetch
+from reconciler.repository.git.trees import WORKTREE, CommitTree, File, FolderTree, Tree
+
+__all__ = ["FOLDERS", "UNREADABLE", "WORKTREE", "Checkout", "Commit", "File", "Tree"]
+
+UNREADABLE = (pygit2.GitError, KeyError, ValueError, OSError)
+"""What libgit2 raises where something of a repository cannot be read: it is damaged, or the system says no just now."""
+
+FOLDERS = ("config", "hires", "manifests")
+"""Where a repository's files are; nothing else in it is looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """Who made a revision."""
+
+    revision: str
+    author: str
+
+
+class Checkout:
+    """A user's repository: a git checkout, or a plain folder."""
+
+    def __init__(self, root: Path, repository: pygit2.Repository | None, reached: Reached) -> None:
+        self.root = root
+        self.repository = repository
+        self._reached = reached
+
+    @classmethod
+    def open(cls, path: Path, reached: Reached = unwatched) -> Self:
+        """The checkout at a path, which is its root. Raises RepositoryError with the next step."""
+        root = path.resolve()
+        if not root.is_dir():
+            raise RepositoryError(
+                f"{path} is no folder: give the repository's root with --repo, or run `reconcile init`"
+            )
+        if (root / ".git").exists():
+            return cls(root, _open(root), reached)
+        _refuse_inside(root)
+        return cls(root, None, reached)
+
+    @property
+    def is_git(self) -> bool:
+        """Whether commits decide; else the folder is read as it stands."""
+        return self.repository is not None
+
+    def head(self) -> Tree:
+        """The commit at HEAD; the folder itself where there is no git."""
+        if self.repository is None:
+            return self.worktree()
+        return CommitTree(self.repository, self._head_commit(self.repository))
+
+    def head_id(self) -> str | None:
+        """The id of the commit at HEAD; None where there is none to be found, now or at all."""
+        try:
+            return None if self.repository is None else str(self._head_commit(self.repository).id)
+        except RepositoryError:
+            return None
+
+    def head_name(self) -> str:
+        """What HEAD names, though the commit itself may not be there to be read: its id, or else `HEAD`."""
+        try:
+            target = "" if self.repository is None else self.repository.lookup_reference("HEAD").resolve().target
+        except UNREADABLE:
+            return "HEAD"
+        return str(target) or "HEAD"
+
+    def at(self, rev: str) -> Tree:
+        """A branch, a tag, an id or a part of one. Raises RepositoryError where there is no such commit."""
+        if self.repository is None:
+            raise RepositoryError(f"{self.root} is no git checkout: it has no revision {rev!r}")
+        return CommitTree(self.repository, self._commit(self.repository, rev))
+
+    def worktree(self) -> Tree:
+        """The files as they stand, committed or not."""
+        return FolderTree(self.root)
+
+    def current(self, source: Literal["commit", "worktree"]) -> Tree:
+        """What the setting `source` asks for."""
+        return self.worktree() if source == "worktree" else self.head()
+
+    def ignored_edits(self) -> list[str]:
+        """The sorted paths whose content on the disk or in the index HEAD does not have; never what git ignores."""
+        if self.repository is None:
+            return []
+        try:
+            status = self.repository.status(untracked_files="all", ignored=False)
+        except UNREADABLE as error:
+            raise RepositoryError(f"git cannot tell what is uncommitted in {self.root}: {error}") from error
+        settled = (FileStatus.CURRENT, FileStatus.IGNORED)
+        return sorted(path for path, flags in status.items() if flags not in settled and _ours(path))
+
+    def changed(self, old: Tree, new: Tree) -> frozenset[str]:
+        """The paths of the files that are not the same in both; folders with one id are not looked into."""
+        if isinstance(old, CommitTree) and isinstance(new, CommitTree):
+            return new.changed(old)
+        before, after = ({file for folder in FOLDERS for file in tree.files(folder)} for tree in (old, new))
+        return frozenset(file.path for file in before ^ after)
+
+    def commit(self, revision: str) -> Commit:
+        """By whom a revision was made, as `Name <address>`."""
+        if self.repository is None:
+            raise RepositoryError(f"{self.root} is no git checkout: it has no commit {revision!r}")
+        commit = self._commit(self.repository, revision)
+        name, address = (raw.decode(errors="replace") for raw in (commit.author.raw_name, commit.author.raw_email))
+        return Commit(str(commit.id), f"{name} <{address}>")
+
+    def has_remote(self, name: str) -> bool:
+        """Whether there is somewhere to fetch from, as far as git's settings can be read."""
+        try:
+            return self.repository is not None and name in self.repository.remotes.names()
+        except UNREADABLE:
+            return False
+
+    def fetch(self, git: Git, stopped: Callable[[], bool] | None = None) -> str | None:
+        """Fetch and fast-forward the branch; None where that went well, else a sentence that says why not.
+
+        A remote is no longer waited for once `stopped` says so.
+        """
+        if self.repository is None:
+            return f"{self.root} is no git checkout: there is nothing to fetch"
+        self._reached(Failpoint.CHECKOUT, done=False)
+        problem = fetch(self.root, git, stopped=stopped)
+        self._reached(Failpoint.CHECKOUT, done=True)
+        return problem
+
+    def _head_commit(self, repository: pygit2.Repository) -> pygit2.Commit:
+        try:
+            if repository.head_is_unborn:
+                raise RepositoryError(
+                    f"{self.root} has no commit yet: commit the files (`git add -A && git commit`), or plan them "
+                    "with --dry-run --worktree"
+                )
+            return repository.head.peel(pygit2.Commit)
+        except UNREADABLE as error:
+            raise RepositoryError(f"HEAD of {self.root} cannot be read ({error}): run `git status` there") from error
+
+    def _refuse_ambiguous(self, repository: pygit2.Repository, rev: str) -> None:
+        """Git takes a tag over a branch of the same name, and whoever can push a tag would choose what is planned."""
+        name = _NAME.split(rev, maxsplit=1)[0]
+        if name in ("", "HEAD", "@") or _FULL_ID.fullmatch(name):
+            return
+        named = [f"{place}{name}" for place in ("refs/heads/", "refs/tags/", "refs/remotes/", "refs/")]
+        found = [ref for ref in named if pygit2.reference_is_valid_name(ref) and ref in repository.references]
+        if len(found) > 1:
+            raise RepositoryError(
+                f"revision {rev!r}: {name} is the name of {len(found)} things: write {' or '.join(found)} in full"
+            )
+
+    def _commit(self, repository: pygit2.Repository, rev: str) -> pygit2.Commit:
+        try:
+            self._refuse_ambiguous(repository, rev)
+            return repository.revparse_single(rev).peel(pygit2.Commit)
+        except KeyError:
+            reason = "there is no such branch, tag or commit; fetch it first"
+        except ValueError:
+            reason = "it can mean several commits, or none; give more of the id"
+        except (pygit2.GitError, OSError) as error:
+            reason = f"it names no commit: {error}"
+        raise RepositoryError(f"revision {rev!r}: {reason} (a remote's branch is written origin/NAME)")
+
+
+_FULL_ID = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
+_NAME = re.compile(r"[~^:]|@\{")
+"""What ends the name of a branch or a tag within a revision."""
+
+
+def _ours(path: str) -> bool:
+    folder, *rest = path.split("/")
+    return folder in FOLDERS and not any(part.startswith(".") for part in rest)
+
+
+def _open(root: Path) -> pygit2.Repository:
+    try:
+        return pygit2.Repository(str(root), RepositoryOpenFlag.NO_SEARCH)
+    except UNREADABLE as error:
+        if "owned by" in str(error):
+            raise RepositoryError(
+                f"{root} belongs to another user, so git does not trust it: run as that user, or "
+                f"`git config --global --add safe.directory {root}`"
+            ) from error
+        raise RepositoryError(f"the git checkout {root} cannot be opened: {error}; run `git status` there") from error
+
+
+def _refuse_inside(root: Path) -> None:
+    """A folder that a commit of a checkout around it holds is not read as it stands: its edits would count."""
+    found = pygit2.discover_repository(str(root))
+    if found is None:
+        return
+    try:
+        repository = pygit2.Repository(found)
+        top = None if repository.is_bare else Path(repository.workdir).resolve()
+        if top is None or repository.head_is_unborn:
+            return
+        tracked = root.relative_to(top).as_posix() in repository.head.peel(pygit2.Commit).tree
+    except (pygit2.GitError, KeyError, ValueError):
+        return
+    if tracked:
+        raise RepositoryError(f"{root} is a part of the git checkout {top}: give a repository's root with --repo")

@@ -1,0 +1,269 @@
+"""A revision as a tree of files: a commit's, through libgit2, or a folder's as it stands on the disk.
+
+Both skip what is no plain file of the user's: symbolic links, submodules, and every name that begins with a dot. A
+file's `blob` is git's id of its content in both, so that what was parsed from one is not parsed again from the other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import pygit2
+from pygit2.enums import FileMode
+
+from reconciler.model.errors import RepositoryError
+from reconciler.repository.documents.broken import MAX_BYTES, broken, too_large
+
+__all__ = ["MOST", "WORKTREE", "CommitTree", "File", "FolderTree", "Tree"]
+
+WORKTREE = "worktree"
+"""The revision of a folder that is read as it stands."""
+
+MOST = 250_000
+"""Files and folders of a commit that are looked at: a few objects of git can spell a tree that is walked for years."""
+
+DEEPEST = 100
+"""Folders within one another."""
+
+_FILES = (FileMode.BLOB, FileMode.BLOB_EXECUTABLE)
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file of a revision: its path from the repository's root, with `/`, and the id of its content."""
+
+    path: str
+    blob: str
+
+
+class Tree(Protocol):
+    """The files of one revision."""
+
+    @property
+    def revision(self) -> str:
+        """The full commit id, or `worktree`."""
+
+    def files(self, folder: str) -> Iterator[File]:
+        """Every file under a folder, sorted by path; nothing where the folder is absent."""
+
+    def find(self, path: str) -> File | None:
+        """The file at a path; None where there is none."""
+
+    def has(self, folder: str) -> bool:
+        """Whether there is such a folder."""
+
+    def read(self, file: File) -> bytes:
+        """A file's content. Raises BrokenFile where it is over 1 MiB, before it is in memory."""
+
+
+class CommitTree:
+    """A commit's tree. Whatever is asked of it raises RepositoryError where git's objects are damaged or not there."""
+
+    def __init__(self, repository: pygit2.Repository, commit: pygit2.Commit) -> None:
+        self._repository = repository
+        self.revision = str(commit.id)
+        self._changed: tuple[str, frozenset[str]] | None = None
+        with self._whole("tree"):
+            self._root = commit.tree
+
+    def files(self, folder: str) -> Iterator[File]:
+        """Every file under a folder, sorted by path; all of them are known to be there before the first is given."""
+        with self._whole(folder):
+            top = self._at(folder)
+            return iter(list(self._walk(f"{folder}/", top)) if isinstance(top, pygit2.Tree) else [])
+
+    def find(self, path: str) -> File | None:
+        """The file at a path."""
+        with self._whole(path):
+            entry = self._at(path)
+            return File(path, str(entry.id)) if entry is not None and entry.filemode in _FILES else None
+
+    def has(self, folder: str) -> bool:
+        """Whether there is such a folder."""
+        with self._whole(folder):
+            return isinstance(self._at(folder), pygit2.Tree)
+
+    def holds(self, path: str) -> bool:
+        """Whether anything at all stands at a path."""
+        with self._whole(path):
+            return self._at(path) is not None
+
+    def below(self, path: str) -> Iterator[str]:
+        """The path itself where it is no folder, and else every path in it, hidden ones too."""
+        with self._whole(path):
+            waiting = [(path, found)] if (found := self._at(path)) is not None else []
+            while waiting:
+                here, entry = waiting.pop()
+                if isinstance(entry, pygit2.Tree):
+                    waiting += [(f"{here}/{each.name}", each) for each in entry]
+                else:
+                    yield here
+
+    def read(self, file: File) -> bytes:
+        """A file's content."""
+        with self._whole(file.path):
+            _kind, size = self._repository.odb.read_header(file.blob)
+            if size > MAX_BYTES:
+                raise too_large(file.path, size)
+            return self._repository.odb.read(file.blob)[1]
+
+    def changed(self, other: CommitTree) -> frozenset[str]:
+        """The paths of the files that are not the same in both; folders with one id are not looked into.
+
+        The last answer is kept: who reads a new commit and who acts on it both ask.
+        """
+        if self._changed is None or self._changed[0] != other.revision:
+            with self._whole("tree"):
+                self._changed = other.revision, frozenset(_differing(other._root, self._root))
+        return self._changed[1]
+
+    def _at(self, path: str) -> pygit2.Object | None:
+        here: pygit2.Object = self._root
+        for name in path.split("/"):
+            if not isinstance(here, pygit2.Tree) or name not in here:
+                return None
+            here = here[name]  # a KeyError from here on: it stands in the tree, and git has no such object
+        return here
+
+    def _walk(self, folder: str, top: pygit2.Tree) -> Iterator[File]:
+        looked_at = 0
+        waiting = [(folder, iter(top))]
+        while waiting:
+            prefix, entries = waiting[-1]
+            entry = next(entries, None)
+            if entry is None:
+                waiting.pop()
+                continue
+            name = entry.name or ""
+            if name.startswith("."):
+                continue
+            looked_at += 1
+            _refuse_endless(looked_at, len(waiting))
+            if isinstance(entry, pygit2.Tree):
+                waiting.append((f"{prefix}{name}/", iter(entry)))
+            elif entry.filemode in _FILES:
+                yield File(prefix + name, str(entry.id))
+
+    @contextmanager
+    def _whole(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except (KeyError, pygit2.GitError, OSError) as error:
+            raise RepositoryError(
+                f"git has no content for {what} at {self.revision}: a partial or damaged clone; run `git fsck`, "
+                f"or clone again ({error})"
+            ) from error
+
+
+def _differing(old: pygit2.Tree, new: pygit2.Tree) -> Iterator[str]:
+    """Folder by folder, by id: in a large repository libgit2's own difference takes fifty times as long."""
+    looked_at = 0
+    waiting: list[tuple[str, pygit2.Tree | None, pygit2.Tree | None]] = [("", old, new)]
+    while waiting:
+        prefix, was_tree, now_tree = waiting.pop()
+        before = {entry.name: entry for entry in was_tree} if was_tree is not None else {}
+        after = {entry.name: entry for entry in now_tree} if now_tree is not None else {}
+        for name in before.keys() | after.keys():
+            was, now = before.get(name), after.get(name)
+            if was is not None and now is not None and (was.id, was.filemode) == (now.id, now.filemode):
+                continue
+            looked_at += 1
+            _refuse_endless(looked_at, prefix.count("/"))
+            left, right = (entry if isinstance(entry, pygit2.Tree) else None for entry in (was, now))
+            if left is not None or right is not None:
+                waiting.append((f"{prefix}{name}/", left, right))
+            if any(entry is not None and entry.filemode in _FILES for entry in (was, now)):
+                yield f"{prefix}{name}"
+
+
+def _refuse_endless(looked_at: int, depth: int) -> None:
+    if looked_at > MOST or depth > DEEPEST:
+        raise RepositoryError(
+            f"the commit has more than {MOST:,} files and folders, or {DEEPEST} folders within one another: that is no "
+            "repository of hires; take out what does not belong here"
+        )
+
+
+class FolderTree:
+    """A folder as it stands on the disk."""
+
+    revision = WORKTREE
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def files(self, folder: str) -> Iterator[File]:
+        """Every file under a folder, sorted by path."""
+        if not self.has(folder):
+            return
+        waiting = [iter(self._entries(folder))]
+        while waiting:
+            entry = next(waiting[-1], None)
+            if entry is None:
+                waiting.pop()
+                continue
+            path, is_folder = entry
+            if is_folder:
+                waiting.append(iter(self._entries(path)))
+            else:
+                yield File(path, self._blob(path))
+
+    def find(self, path: str) -> File | None:
+        """The file at a path."""
+        folder, _, _ = path.rpartition("/")
+        if (folder and not self.has(folder)) or not stat.S_ISREG(self._mode(path)):
+            return None
+        return File(path, self._blob(path))
+
+    def has(self, folder: str) -> bool:
+        """Whether there is such a folder, without a symbolic link on the way."""
+        parts = folder.split("/")
+        return all(stat.S_ISDIR(self._mode("/".join(parts[: end + 1]))) for end in range(len(parts)))
+
+    def read(self, file: File) -> bytes:
+        """A file's content; raises BrokenFile where it cannot be read."""
+        try:
+            with (self._root / file.path).open("rb") as opened:
+                size = os.fstat(opened.fileno()).st_size
+                if size > MAX_BYTES:
+                    raise too_large(file.path, size)
+                return opened.read(MAX_BYTES + 1)
+        except OSError as error:
+            raise broken(file.path, None, f"cannot be read: {error.strerror}; check its name and its rights") from None
+
+    def _entries(self, folder: str) -> list[tuple[str, bool]]:
+        """What is in one folder, in the order in which git has it: a folder sorts as if its name ended in `/`."""
+        try:
+            with os.scandir(self._root / folder) as entries:
+                found = [
+                    (f"{folder}/{entry.name}", entry.is_dir(follow_symlinks=False))
+                    for entry in entries
+                    if not entry.name.startswith(".")
+                    and (entry.is_dir(follow_symlinks=False) or entry.is_file(follow_symlinks=False))
+                ]
+        except OSError as error:
+            raise RepositoryError(f"the folder {folder} cannot be read: {error.strerror}; check its rights") from error
+        return sorted(found, key=lambda entry: entry[0] + "/" * entry[1])
+
+    def _blob(self, path: str) -> str:
+        """Git's id of the content; that of the length alone where the content is too large to be read at all."""
+        digest = hashlib.sha1(usedforsecurity=False)
+        with suppress(OSError), (self._root / path).open("rb") as opened:
+            size = os.fstat(opened.fileno()).st_size
+            digest.update(b"blob %d\0" % size)
+            if size <= MAX_BYTES:
+                digest.update(opened.read(MAX_BYTES))
+        return digest.hexdigest()
+
+    def _mode(self, path: str) -> int:
+        try:
+            return (self._root / path).lstat().st_mode
+        except OSError:
+            return 0

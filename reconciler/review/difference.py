@@ -1,0 +1,352 @@
+"""What a pull request changes: two revisions, compared as what they want, not as text.
+
+A file that cannot be read takes nothing away: its grants are held where they are (docs/design/rules.md, "Source of
+truth"), so they are not told as removed; the file's problem is. A hire whose file was renamed is the same person
+(docs/design/states.md).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from enum import StrEnum
+from pathlib import PurePosixPath
+from typing import Any
+
+from reconciler.model.errors import MissingVariable, Problem
+from reconciler.model.grant import Grant, Key
+from reconciler.model.hire import Entry, Hire, jsonable
+from reconciler.model.manifest import Manifest
+from reconciler.model.scope import Scope
+from reconciler.repository.desired import Desired
+from reconciler.repository.files import Files, Loaded
+from reconciler.review.problems import Host, used_names
+
+__all__ = ["Change", "Difference", "Kind", "Side", "changes", "compare"]
+
+_UNITS = ((86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
+
+
+class Kind(StrEnum):
+    """What becomes of a grant."""
+
+    ADDED = "added"
+    CHANGED = "changed"
+    REMOVED = "removed"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One grant that differs. `fields` has what differs, before and after; None where it is not given."""
+
+    key: Key
+    integration: str
+    kind: Kind
+    fields: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
+    who: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """The object of docs/commands.md, "JSON"."""
+        return {
+            "hire": self.key.hire,
+            "access": self.key.access,
+            "integration": self.integration,
+            "change": str(self.kind),
+            "fields": {name: list(pair) for name, pair in self.fields.items()},
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One of the two revisions. `files` is None where its settings cannot be read, and nothing else is."""
+
+    revision: str
+    files: Files | None
+    problems: list[Problem]
+    hosts: list[Host]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Everything that a pull request changes. `manifests` and `settings` are what changes without naming a grant.
+
+    `comparable` is False where the settings of either revision cannot be read: then only problems are known.
+    """
+
+    base: str
+    head: str
+    grants: list[Change]
+    hosts_added: list[Host]
+    hosts_removed: list[Host]
+    problems_added: list[Problem]
+    problems_fixed: list[Problem]
+    manifests: dict[Kind, list[str]]
+    settings: dict[str, tuple[Any, Any]]
+    comparable: bool = True
+
+    def as_json(self) -> dict[str, Any]:
+        """The object of docs/commands.md, "JSON"."""
+        return {
+            "base": self.base,
+            "head": self.head,
+            "grants": [change.as_json() for change in self.grants],
+            "hosts": {
+                "added": [host.host for host in self.hosts_added],
+                "removed": [host.host for host in self.hosts_removed],
+            },
+            "problems": {
+                "added": [problem.as_json() for problem in self.problems_added],
+                "fixed": [problem.as_json() for problem in self.problems_fixed],
+            },
+            "manifests": {str(kind): list(found) for kind, found in self.manifests.items()},
+            "settings": {name: list(pair) for name, pair in self.settings.items()},
+        }
+
+
+def compare(base: Side, head: Side, today: date) -> Difference:
+    """What `head` changes of `base`; `today` decides which entries have reached their `until`."""
+    problems = _beyond(head.problems, base.problems), _beyond(base.problems, head.problems)
+    if base.files is None or head.files is None:
+        return Difference(base.revision, head.revision, [], [], [], *problems, {}, {}, comparable=False)
+    return Difference(
+        base.revision,
+        head.revision,
+        changes(base.files, head.files, today),
+        *_hosts(base, head),
+        *problems,
+        _manifests(base.files, head.files),
+        _settings(base.files, head.files),
+    )
+
+
+def changes(base: Files, head: Files, today: date) -> list[Change]:
+    """The grants that are added, changed and removed, sorted by hire and access."""
+    before, after, used = Desired(base, today), Desired(head, today), _Used()
+    olds, news = _Entries(base), _Entries(head)
+    moved = _moved(before, after)
+    came_from = {new: old for old, new in moved.items()}
+    found = []
+    for hire in _touched(base, head):
+        if hire in moved:
+            continue
+        old = {grant.key.access: grant for grant in before.grants(came_from.get(hire, hire))}
+        new = {grant.key.access: grant for grant in after.grants(hire)}
+        for access in sorted(old.keys() | new.keys()):
+            was, now = old.get(access), new.get(access)
+            if now is None and was is not None and not _held(was, after):
+                found.append(_change(Kind.REMOVED, was, _fields(olds, was), {}))
+            elif was is None and now is not None:
+                found.append(_change(Kind.ADDED, now, {}, _fields(news, now)))
+            elif was is not None and now is not None and not _same(was, now, olds.of(was), news.of(now)):
+                names = used(was) | used(now)
+                then = {**_fields(olds, was), **_person(olds, was, names), "hire": was.key.hire}
+                here = {**_fields(news, now), **_person(news, now, names), "hire": now.key.hire}
+                change = _change(Kind.CHANGED, now, then, here)
+                if change.fields:
+                    found.append(change)
+    return found
+
+
+def _touched(base: Files, head: Files) -> list[str]:
+    """The hires of which something may differ, sorted.
+
+    Those whose file does, or that of their manager or buddy; all, where a sequence does. What a manifest says changes
+    no grant: it is told on its own.
+    """
+    old, new = base.hires.index, head.hires.index
+    if _contents(base.sequences) != _contents(head.sequences) or base.broken["sequences"] != head.broken["sequences"]:
+        return sorted({*old, *new})
+    before, after = ({(summary.path, summary.blob) for summary in index.paths.values()} for index in (old, new))
+    hires = {PurePosixPath(path).stem for path, _ in before ^ after}
+    hires |= base.broken["hires"].keys() ^ head.broken["hires"].keys()
+    return sorted(hires | old.known_by(hires) | new.known_by(hires))
+
+
+def _contents(files: Mapping[str, Loaded[Any]]) -> dict[str, str]:
+    return {name: loaded.blob for name, loaded in files.items()}
+
+
+def _moved(before: Desired, after: Desired) -> dict[str, str]:
+    """The hires whose file has another name and the same address: old id → new id."""
+    gone = before.hires.keys() - after.hires.keys() - after.broken_hires.keys()
+    found = {}
+    for hire in gone:
+        now = after.owner(before.hires[hire].model.email)
+        if now is not None and now not in before.hires:
+            found[hire] = now
+    return found
+
+
+def _held(grant: Grant, after: Desired) -> bool:
+    """Whether a grant is not there only because a file that it stands in cannot be read."""
+    return after.held(grant.key.hire, grant.email, grant.origin) is not None
+
+
+def _change(kind: Kind, grant: Grant, then: Mapping[str, Any], now: Mapping[str, Any]) -> Change:
+    names = [*then, *(name for name in now if name not in then)]
+    fields = {name: (then.get(name), now.get(name)) for name in names if then.get(name) != now.get(name)}
+    if kind is not Kind.CHANGED:
+        fields.pop("integration", None)
+    return Change(grant.key, grant.integration, kind, fields, grant.email)
+
+
+def _fields(entries: _Entries, grant: Grant) -> dict[str, Any]:
+    """What an access entry says, as JSON has it; what it leaves out is not there."""
+    entry = entries.of(grant)
+    fields: dict[str, Any] = {"integration": entry.integration}
+    fields |= {f"values.{name}": jsonable(value) for name, value in entry.values.items() if value is not None}
+    if entry.at.kind != "commit":
+        fields["at"] = str(entry.at)
+    if entry.until is not None:
+        fields["until"] = str(entry.until)
+    if (end := entries.hire(grant.key.hire).end) is not None:
+        fields["end"] = end.isoformat()
+    if entry.keep:
+        fields["keep"] = True
+    if entry.needs:
+        fields["needs"] = list(entry.needs)
+    return fields
+
+
+class _Entries:
+    """The access entries of one side by name, and the hire that was asked for last: a hire may have thousands."""
+
+    def __init__(self, files: Files) -> None:
+        self._files = files
+        self._of_sequences: dict[str, dict[str, Entry]] = {}
+        self._stem, self._of_hire = "", dict[str, Entry]()
+        self._hire: Hire | None = None
+
+    def hire(self, stem: str) -> Hire:
+        """A hire's file."""
+        if self._hire is None or self._stem != stem:
+            self._hire, self._stem = self._files.hires[stem].model, stem
+            self._of_hire = _by_name(self._hire.access)
+        return self._hire
+
+    def of(self, grant: Grant) -> Entry:
+        """The entry that a grant comes from."""
+        name = grant.origin
+        if name is None:
+            self.hire(grant.key.hire)
+            return self._of_hire[grant.key.access]
+        if name not in self._of_sequences:
+            self._of_sequences[name] = _by_name(self._files.sequences[name].model.access)
+        return self._of_sequences[name][grant.key.access]
+
+
+def _by_name(entries: Iterable[Entry]) -> dict[str, Entry]:
+    """The first entry of each name."""
+    found: dict[str, Entry] = {}
+    for entry in entries:
+        found.setdefault(entry.access, entry)
+    return found
+
+
+def _same(was: Grant, now: Grant, then: Entry, here: Entry) -> bool:
+    """Whether nothing at all differs, which is quick to see and holds for nearly everybody."""
+    layers = ([layer.values for layer in grant.layers] for grant in (was, now))
+    return (
+        was.key == now.key and was.ends == now.ends and (then is here or then == here) and next(layers) == next(layers)
+    )
+
+
+class _Used:
+    """The variables that a grant's manifest uses, looked up once a manifest."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[Manifest, frozenset[str]]] = {}
+
+    def __call__(self, grant: Grant) -> frozenset[str]:
+        if grant.manifest is None:
+            return frozenset()
+        known = self._known.get(id(grant.manifest))
+        if known is None:
+            known = self._known[id(grant.manifest)] = (grant.manifest, used_names(grant.manifest))
+        return known[1]
+
+
+def _person(entries: _Entries, grant: Grant, used: frozenset[str]) -> dict[str, Any]:
+    """The hire's values that matter to a grant, those of `extra` as `extra.NAME`; a manager who has a file by name.
+
+    That is what its manifest uses, the address, and the first day where the entry counts from it.
+    """
+    names = used | ({"email", "start"} if entries.of(grant).at.kind == "start" else {"email"})
+    found = {}
+    for layer in grant.layers:
+        if layer.origin == grant.source:
+            continue  # the form's values: they are told as the entry writes them
+        scope, prefix = Scope((layer,)), "extra." if layer.origin.endswith("(extra)") else ""
+        for name in sorted(names):
+            try:
+                found[prefix + name] = jsonable(scope.look_up(name).value)
+            except MissingVariable:
+                continue
+    return found
+
+
+def _hosts(base: Side, head: Side) -> tuple[list[Host], list[Host]]:
+    """Hosts that are new, also to a manifest that was there before, and those that nothing goes to any more."""
+    known = {host.host: host.files for host in base.hosts}
+    there = {file for host in base.hosts for file in host.files}
+    added = [
+        host
+        for host in head.hosts
+        if host.host not in known or any(file in there and file not in known[host.host] for file in host.files)
+    ]
+    left = {host.host for host in head.hosts}
+    return added, [host for host in base.hosts if host.host not in left]
+
+
+def _beyond(problems: Iterable[Problem], others: Iterable[Problem]) -> list[Problem]:
+    """The problems that the others are not; a line that only moved makes no other problem."""
+    known = Counter((other.file, other.severity, other.message) for other in others)
+    found = []
+    for problem in problems:
+        what = (problem.file, problem.severity, problem.message)
+        if known[what]:
+            known[what] -= 1
+        else:
+            found.append(problem)
+    return found
+
+
+def _manifests(base: Files, head: Files) -> dict[Kind, list[str]]:
+    """The integrations whose manifest says something else; one that is broken on either side is told as a problem."""
+    old = {name: loaded.model for name, loaded in base.manifests.items()}
+    new = {name: loaded.model for name, loaded in head.manifests.items()}
+    return {
+        Kind.ADDED: sorted(new.keys() - old.keys() - base.broken["manifests"].keys()),
+        Kind.CHANGED: sorted(name for name in new.keys() & old.keys() if new[name] != old[name]),
+        Kind.REMOVED: sorted(old.keys() - new.keys() - head.broken["manifests"].keys()),
+    }
+
+
+def _settings(base: Files, head: Files) -> dict[str, tuple[Any, Any]]:
+    old, new = (dict(_flat(files.settings.model_dump())) for files in (base, head))
+    names = [*old, *(name for name in new if name not in old)]
+    return {name: (old.get(name), new.get(name)) for name in names if old.get(name) != new.get(name)}
+
+
+def _flat(keys: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Settings by their dotted keys, as JSON has them, a duration as it is written in the file."""
+    for key, value in keys.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}", _as_written(value)
+
+
+def _as_written(value: Any) -> Any:
+    """A duration with its unit; a number without the fraction that it does not have."""
+    if isinstance(value, timedelta):
+        return _span(value)
+    return int(value) if isinstance(value, float) and value.is_integer() else jsonable(value)
+
+
+def _span(span: timedelta) -> str:
+    seconds = span.total_seconds()
+    length, unit = next(((length, unit) for length, unit in _UNITS if seconds and seconds % length == 0), (1, "s"))
+    return f"{seconds / length:g}{unit}"

@@ -1,0 +1,203 @@
+"""One grant in depth, from the files and the ledger alone: what it is, where each value comes from, what happens next.
+
+No request is sent for it. What the service would say now is not known here, so the status is the last pass's, but where
+the files alone decide: an entry that does not fit, a suspension, a day ahead, a value that is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from reconciler.engine.decide import Policy, standing
+from reconciler.engine.integrations import AT_RUN_TIME
+from reconciler.model.clock import stamp
+from reconciler.model.errors import MissingVariable
+from reconciler.model.grant import Grant, Record
+from reconciler.model.hire import jsonable
+from reconciler.model.manifest import Manifest
+from reconciler.model.scope import DEFERRED, HIRE_NAMES, Layer, Scope
+from reconciler.model.secret import MASK
+from reconciler.model.settings import Settings
+from reconciler.model.status import Action, Status
+from reconciler.review.problems import used_names
+
+__all__ = ["Explained", "Value", "explain", "sealed_layer"]
+
+UNKNOWN_YET = "not looked at yet: the next pass does"
+_RUN_TIME_ONLY = frozenset({"NEXT_PAGE_TOKEN"})
+"""Named in a listing's own URL, and nobody's to give."""
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A variable that the manifest uses. `value` is None where it has none, `***` where it is secret."""
+
+    name: str
+    value: Any
+    origin: str
+    secret: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        """The value and where it comes from."""
+        return {"name": self.name, "value": self.value, "origin": self.origin, "secret": self.secret}
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """What there is to say. `status` is None where no pass has looked at it yet."""
+
+    status: Status | None
+    reason: str
+    values: tuple[Value, ...]
+    following: tuple[str, ...] = field(default=())
+
+
+def explain(
+    grant: Grant | None, record: Record | None, policy: Policy, settings: Settings, extra: Layer | None
+) -> Explained:
+    """Explain what git wants (`grant`), what the ledger remembers (`record`), or both; one of the two is there.
+
+    `extra` is the service's initial data, as far as it could be read.
+    """
+    values = tuple(_values(grant, settings, extra)) if grant is not None else _remembered(record)
+    absent = next((value for value in values if value.value is None), None)
+    blocked = None if absent is None else f"variable {{{{{absent.name}}}}} {absent.origin}"
+    decision = standing(grant, record, policy, blocked=blocked) if grant is not None else None
+    if decision is not None:
+        status, reason = decision.status, decision.reason
+    elif record is None:
+        return Explained(None, UNKNOWN_YET, values, ("the next pass checks it, and executes it where it is missing",))
+    else:
+        status, reason = record.status, record.reason
+        if grant is None and status not in (Status.ORPHANED, Status.REVOKED, Status.RETRYING, Status.FAILED):
+            status, reason = Status.ORPHANED, "no longer in git; the next pass takes note of it"
+    return Explained(status, reason, values, tuple(_following(status, reason, grant, record, policy, settings)))
+
+
+def sealed_layer(service: str, names: tuple[str, ...]) -> Layer:
+    """Initial data that is there and cannot be opened here: its values are told to be so."""
+    place = f"config/initial_data/{service}"
+    return Layer(place, dict.fromkeys(names, _SEALED))
+
+
+_SEALED = object()
+
+
+def _values(grant: Grant, settings: Settings, extra: Layer | None) -> Iterator[Value]:
+    """Every variable that the grant's requests use: those without a value first, then layer by layer."""
+    manifest = grant.manifest
+    if manifest is None:
+        return
+    used = used_names(manifest) | {info.id for info in manifest.extra_user_info}
+    own = Layer("settings", {"redirect_url": f"{settings.public}/oauth/callback/{grant.service}"})
+    layers = (own, *((extra,) if extra is not None else ()), *grant.layers)
+    scope = Scope(layers, (AT_RUN_TIME | manifest.stored | frozenset(manifest.generated)) - {"redirect_url"})
+    origins = [layer.origin for layer in reversed(layers)]
+    found = [_value(name, scope, grant, manifest) for name in used - _RUN_TIME_ONLY]
+
+    def place(value: Value) -> tuple[int, str]:
+        known = origins.index(value.origin) if value.origin in origins else len(origins)
+        return (-1 if value.value is None else known), value.name
+
+    yield from sorted(found, key=place)
+
+
+def _value(name: str, scope: Scope, grant: Grant, manifest: Manifest) -> Value:
+    try:
+        found = scope.look_up(name)
+    except MissingVariable as error:
+        return Value(name, None, _why_not(name, grant, manifest, error))
+    if found.value is DEFERRED:
+        return Value(name, "made for each run" if name in manifest.generated else "known when it runs", "the run")
+    if found.value is _SEALED:
+        return Value(name, f"encrypted in {found.origin}", found.origin, secret=True)
+    return Value(name, MASK if found.secret else jsonable(found.value), found.origin, found.secret)
+
+
+def _why_not(name: str, grant: Grant, manifest: Manifest, error: MissingVariable) -> str:
+    """Why a variable has no value, as the words after its name."""
+    if name in {field.id for field in manifest.asks_for}:
+        return f"is missing: `reconcile initial-data set {grant.service}` asks for it"
+    if name in {field.id for field in manifest.form}:
+        return f"is a form field, and the entry has no values.{name}"
+    because = grant.absent.get(name)
+    return str(error).removeprefix(f"variable {{{{{name}}}}} ") + (f": {because}" if because else "")
+
+
+def _remembered(record: Record | None) -> tuple[Value, ...]:
+    """The values that the account was made with, where git has them no longer."""
+    if record is None:
+        return ()
+    values = {name: value for name, value in record.values.items() if value is not None}
+    order = sorted(values, key=lambda name: (name in HIRE_NAMES, name))
+    return tuple(Value(name, values[name], "the ledger") for name in order)
+
+
+_FOLLOWS = {
+    Status.PRESENT: ("nothing; {again}",),
+    Status.DONE: ("nothing: it ran",),
+    Status.UNCONFIRMED: (
+        "{again}; executed again only when the hire's or the form's values change",
+        "`reconcile run {key}` sends it again, `reconcile accept {key}` vouches for it",
+    ),
+    Status.FAILED: (
+        "nothing on its own: mend the cause, then `reconcile retry {key}`",
+        "`reconcile accept {key}` where it was mended by hand, `reconcile run {key}` to send it all again",
+    ),
+    Status.UNKNOWN: ("{again}; nothing is executed until the check is answered",),
+    Status.BLOCKED: ("ends by itself, with the next pass after that is there",),
+    Status.INVALID: ("goes on once {source} is mended and committed",),
+    Status.REVOKED: ("nothing",),
+}
+"""What follows whatever else is known."""
+
+
+def _following(
+    status: Status, reason: str, grant: Grant | None, record: Record | None, policy: Policy, settings: Settings
+) -> Iterator[str]:
+    """What happens next, and what a person can do, one sentence each."""
+    known = grant if grant is not None else record
+    key = " ".join(known.key) if known is not None else ""
+    again = f"checked again within {_span(settings.interval)}"
+    source = known.source if known is not None else "the file"
+    if record is not None and record.fresh and status in (Status.RETRYING, Status.FAILED):
+        yield "asked for: it starts afresh at the next pass"
+        return
+    for sentence in _FOLLOWS.get(status, ()):
+        yield sentence.format(key=key, again=again, source=source)
+    match status:
+        case Status.PRESENT | Status.DONE if record is not None and record.changed:
+            yield f"`reconcile run {key}` sends it again, with the values as they are now"
+        case Status.MISSING if record is not None and record.action is Action.EXECUTE:
+            yield "the next pass executes it"
+        case Status.MISSING:
+            yield f"nothing on its own; `reconcile run {key}` makes the account again"
+        case Status.RETRYING:
+            yield _when(record, policy)
+            yield f"`reconcile retry {key}` runs it at the next pass, with two attempts before it"
+        case Status.SCHEDULED:
+            begins = grant is not None and grant.begins is not None and grant.begins > policy.today
+            yield reason if begins else "goes on as soon as what it needs is there"
+        case Status.ORPHANED:
+            pruned = record is not None and policy.prunes(record.integration)
+            yield again if pruned else "nothing on its own: the settings say prune: report"
+            yield f"`reconcile revoke {key}` takes it away"
+        case Status.SUSPENDED:
+            guarded = reason.startswith("held by the guard")
+            yield "`reconcile --yes-really` lets it through, once" if guarded else "goes on when the suspension ends"
+        case _:
+            pass
+
+
+def _when(record: Record | None, policy: Policy) -> str:
+    if record is None or record.retry_at is None or policy.due(record):
+        return "due: the next pass runs it again"
+    return f"runs again at {stamp(record.retry_at)}, in {_span(record.retry_at - policy.now)}"
+
+
+def _span(span: timedelta) -> str:
+    minutes = -(-int(span.total_seconds()) // 60)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes > 60 else f"{minutes} min"

@@ -1,0 +1,83 @@
+"""What entries need and no file gives: such a grant would be blocked by the next pass, and a reviewer can know before.
+
+Told without any secret: a name that initial data may hold, that is made for a run, or that a run finds out, counts as
+given. A name that nothing declares may stand in the service's initial data too, where there is such a file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from reconciler.engine.integrations import needed_names
+from reconciler.model.errors import MissingVariable, Problem
+from reconciler.model.grant import Grant
+from reconciler.model.manifest import Manifest
+from reconciler.model.scope import HIRE_NAMES, KNOWN_NAMES, Scope
+from reconciler.repository.desired import Desired
+from reconciler.repository.git.checkout import Tree
+from reconciler.secrets.initial_data import FOLDER, service_of
+
+__all__ = ["Lacking"]
+
+AT_RUN = KNOWN_NAMES - frozenset(HIRE_NAMES)
+
+
+class Lacking:
+    """What the entries of a revision lack. `tree` says which services have initial data; without one, all may."""
+
+    def __init__(self, desired: Desired, tree: Tree | None) -> None:
+        self._desired = desired
+        self._opened = (
+            None if tree is None else {service_of(file.path.removeprefix(f"{FOLDER}/")) for file in tree.files(FOLDER)}
+        )
+        self._asked: dict[str, tuple[str, ...]] = {}
+
+    def of(self, hire: str, grants: Iterable[Grant]) -> Iterator[Problem]:
+        """The problems of one hire's `grants`."""
+        for grant in grants:
+            manifest = grant.manifest
+            if grant.hold is not None or manifest is None:
+                continue
+            scope = Scope(grant.layers)
+            for name in self._asked_of(grant, manifest):
+                try:
+                    scope.look_up(name)
+                except MissingVariable:
+                    yield self._problem(hire, grant, manifest, name)
+
+    def _asked_of(self, grant: Grant, manifest: Manifest) -> tuple[str, ...]:
+        """The names that a hire or an entry has to give for this integration."""
+        known = self._asked.get(grant.integration)
+        if known is None:
+            of_service = [each for _, each in self._desired.services[grant.service].manifests.values()]
+            given = {*AT_RUN, *manifest.generated}
+            given.update(*(each.stored for each in of_service), *({f.id for f in each.asks_for} for each in of_service))
+            declared = {field.id for field in manifest.form} | {info.id for info in manifest.extra_user_info}
+            sealed = self._opened is None or grant.service in self._opened
+            wanted = needed_names(manifest) | {info.id for info in manifest.extra_user_info}
+            hires = {*declared, *HIRE_NAMES, "phone"}
+            known = tuple(
+                sorted(
+                    name
+                    for name in wanted
+                    if given.isdisjoint({name, root := name.partition(".")[0]}) and (not sealed or root in hires)
+                )
+            )
+            self._asked[grant.integration] = known
+        return known
+
+    def _problem(self, hire: str, grant: Grant, manifest: Manifest, name: str) -> Problem:
+        file, _, line_text = grant.source.rpartition(":")
+        line: int | None = int(line_text)
+        whose = f"access {grant.key.access} of {hire}"
+        uses = self._desired.files.manifests[grant.integration].path
+        if name in {field.id for field in manifest.form}:
+            return Problem(file, line, f"{whose}: values.{name} is missing: {uses} has it in its form and uses it")
+        loaded = self._desired.hires[hire]
+        if grant.origin is not None:
+            file, line = loaded.path, loaded.document.line(("sequences",))
+        if because := grant.absent.get(name):
+            return Problem(file, line, f"{whose}: {name} has no value: {because}")
+        if name in (*HIRE_NAMES, "phone"):
+            return Problem(file, line, f"{whose}: the hire gives no {name}, which {uses} uses")
+        return Problem(file, line, f"{whose}: the hire gives no extra.{name}, which {uses} uses")

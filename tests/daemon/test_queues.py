@@ -1,0 +1,104 @@
+"""Passes cut by service, and the queue that each service has."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from reconciler.daemon.queues import AT_ONCE, REST, ServiceQueue, cut, in_parts
+from reconciler.engine.planner import Selection
+from reconciler.model.grant import Key
+from reconciler.repository.desired import Service
+
+SERVICES = {
+    "suite": Service("suite", {"mail": ("manifests/mail.yaml", None), "chat": ("manifests/chat.yaml", None)}),  # type: ignore[dict-item]
+    "tool": Service("tool", {"tool": ("manifests/tool.yaml", None)}),  # type: ignore[dict-item]
+}
+ADA = frozenset({"ada"})
+
+
+BOTH = frozenset({"ada", "bob"})
+
+
+@pytest.mark.parametrize(
+    ("selection", "met", "lanes"),
+    [
+        pytest.param(Selection(), None, {"suite": None, "tool": None, REST: None}, id="everything"),
+        pytest.param(Selection(ADA), [("ada", "tool")], {"tool": ADA}, id="a hire of one service"),
+        pytest.param(
+            Selection(ADA), [("ada", "mail"), ("ada", "tool")], {"suite": ADA, "tool": ADA}, id="a hire of two"
+        ),
+        pytest.param(
+            Selection(BOTH), [("ada", "mail"), ("bob", "tool")], {"suite": ADA, "tool": {"bob"}}, id="each has another"
+        ),
+        pytest.param(
+            Selection(ADA), [("ada", "mail"), ("ada", "gone")], {"suite": ADA, REST: ADA}, id="an entry that names none"
+        ),
+        pytest.param(Selection(integrations=frozenset({"chat"})), None, {"suite": None}, id="an integration"),
+        pytest.param(Selection(integrations=frozenset({"broken"})), None, {REST: None}, id="a manifest that is broken"),
+        pytest.param(Selection(BOTH), [("bob", "tool")], {"tool": {"bob"}, REST: ADA}, id="a hire without anything"),
+        pytest.param(Selection(frozenset()), [], {}, id="nobody"),
+    ],
+)
+def test_cut(selection: Selection, met: list[tuple[str, str]] | None, lanes: dict[str, Any]) -> None:
+    parts = cut(selection, SERVICES, met)
+    assert {name: part.hires for name, part in parts.items()} == lanes
+    for hire, integration in met or [
+        (hire, item) for hire in BOTH for item in ("mail", "chat", "tool", "gone", "broken")
+    ]:
+        key = Key(hire, integration)
+        if selection.covers(key, integration):
+            assert [name for name, part in parts.items() if part.covers(key, integration)] == [home(integration)]
+
+
+def home(integration: str) -> str:
+    return {"mail": "suite", "chat": "suite", "tool": "tool"}.get(integration, REST)
+
+
+def test_parts_are_the_whole_a_few_hires_at_a_time() -> None:
+    hires = [f"h{number}" for number in range(7)]
+    keys = {Key(hire, access) for hire in hires for access in ("mail", "chat")}
+    whole = replace(Selection.of(keys), integrations=frozenset({"mail", "chat"}))
+    parts = list(in_parts(whole, 3))
+    assert [len(part.hires or ()) for part in parts] == [3, 3, 1]
+    assert all(frozenset(key.hire for key in part.grants or ()) == part.hires for part in parts)
+    assert {key for part in parts for key in part.grants or ()} == keys
+    assert {part.integrations for part in parts} == {whole.integrations}
+    assert [part.grants for part in in_parts(Selection(frozenset(hires)), 4)] == [None, None]
+    assert list(in_parts(Selection(frozenset()), 4)) == []
+
+
+def test_a_lane_does_a_few_at_a_time_and_all_in_turn() -> None:
+    async def walk() -> None:
+        tasks: set[asyncio.Task[None]] = set()
+        done: list[int] = []
+        most = under_way = 0
+
+        def spawn(work: Coroutine[Any, Any, None]) -> None:
+            tasks.add(asyncio.create_task(work))
+
+        async def work(number: int) -> None:
+            nonlocal most, under_way
+            under_way += 1
+            most = max(most, under_way)
+            await asyncio.sleep(0)
+            under_way -= 1
+            done.append(number)
+
+        lane = ServiceQueue(spawn)
+        for number in range(20):
+            lane.put(lambda number=number: work(number))  # type: ignore[misc]
+        assert len(lane) == 20
+        await asyncio.gather(*tasks)
+        assert (sorted(done), done[:AT_ONCE], most, len(lane)) == (list(range(20)), list(range(AT_ONCE)), AT_ONCE, 0)
+        lane.put(lambda: work(20))
+        lane.put(lambda: work(21))
+        lane.clear()
+        await asyncio.gather(*tasks)
+        assert done[20:] == []
+
+    asyncio.run(walk())

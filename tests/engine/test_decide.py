@@ -1,0 +1,267 @@
+"""The plan, rule by rule: the order and the cases of docs/design/states.md."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+
+from reconciler.engine.decide import Policy, judge, judge_orphan, progress, standing
+from reconciler.engine.transitions import remembered
+from reconciler.engine.wanted import changed_values
+from reconciler.model.grant import Grant, Hold, Key, Kind, Outcome, Phase, Record, Step
+from reconciler.model.settings import Suspension
+from reconciler.model.status import Action, Status
+from reconciler.model.verdict import Missing, NoCheck, Present, Unknown
+
+NOW = datetime(2026, 12, 1, 9, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+POLICY = Policy(now=NOW, today=NOW.date(), retry_delay=HOUR)
+KEY = Key("ada", "asana")
+GRANT = Grant(KEY, "ada@example.com", "asana", "asana", "hires/ada.yaml:9")
+TEXTS = ("a", "b", "c")
+
+
+def record(**values: object) -> Record:
+    return replace(Record(KEY, "ada@example.com", "asana", "asana", "hires/ada.yaml:9"), **values)  # type: ignore[arg-type]
+
+
+def steps(*outcomes: Outcome, mutates: bool = True) -> tuple[Step, ...]:
+    return tuple(Step(place, TEXTS[place], mutates, outcome) for place, outcome in enumerate(outcomes))
+
+
+CONFIRMED = record(phase=Phase.CONFIRMED, confirmed_at=NOW - HOUR)
+EXECUTED = record(phase=Phase.EXECUTED, executed_at=NOW - HOUR)
+DONE = record(phase=Phase.DONE, executed_at=NOW - HOUR)
+WAITING = record(phase=Phase.RETRYING, attempts=1, retry_at=NOW + HOUR, last_error="answered 500", digest="d")
+DUE = replace(WAITING, retry_at=NOW)
+FAILED = record(phase=Phase.FAILED, attempts=2, last_error="answered 500", digest="d")
+HALF = steps(Outcome.DONE, Outcome.REFUSED)
+LOST = steps(Outcome.LOST)
+
+CASES = {
+    "never tried, found": (None, Present(), Status.PRESENT, Action.NONE),
+    "never tried, not found": (None, Missing(), Status.MISSING, Action.EXECUTE),
+    "never tried, no check": (None, NoCheck(), Status.MISSING, Action.EXECUTE),
+    "never tried, check failed": (None, Unknown("answered 500"), Status.UNKNOWN, Action.NONE),
+    "confirmed, found": (CONFIRMED, Present(), Status.PRESENT, Action.NONE),
+    "confirmed, lost": (CONFIRMED, Missing(), Status.MISSING, Action.EXECUTE),
+    "confirmed, lost again within a day": (
+        replace(CONFIRMED, healed_at=NOW - timedelta(hours=23)),
+        Missing(),
+        Status.MISSING,
+        Action.NONE,
+    ),
+    "confirmed, lost again after a day": (
+        replace(CONFIRMED, healed_at=NOW - timedelta(hours=25)),
+        Missing(),
+        Status.MISSING,
+        Action.EXECUTE,
+    ),
+    "confirmed, check failed": (CONFIRMED, Unknown("timeout"), Status.UNKNOWN, Action.NONE),
+    "confirmed, under the old address": (CONFIRMED, Present(under="old@example.com"), Status.BLOCKED, Action.NONE),
+    "executed, found": (EXECUTED, Present(), Status.PRESENT, Action.NONE),
+    "executed, not found": (EXECUTED, Missing(), Status.UNCONFIRMED, Action.NONE),
+    "executed, check failed": (EXECUTED, Unknown("timeout"), Status.UNKNOWN, Action.NONE),
+    "webhook, ran": (DONE, NoCheck(), Status.DONE, Action.NONE),
+    "retrying, waits": (WAITING, Missing(), Status.RETRYING, Action.WAIT),
+    "retrying, waits, check failed": (WAITING, Unknown("timeout"), Status.RETRYING, Action.WAIT),
+    "retrying, waits, somebody else made it": (WAITING, Present(), Status.PRESENT, Action.NONE),
+    "retrying, waits, half done": (replace(WAITING, steps=HALF), Present(), Status.RETRYING, Action.WAIT),
+    "retrying, due, not found": (DUE, Missing(), Status.RETRYING, Action.RETRY),
+    "retrying, due, no check": (DUE, NoCheck(), Status.RETRYING, Action.RETRY),
+    "retrying, due, half done": (replace(DUE, steps=HALF), Present(), Status.RETRYING, Action.RETRY),
+    "retrying, due, check failed": (DUE, Unknown("timeout"), Status.RETRYING, Action.WAIT),
+    "failed, not found": (FAILED, Missing(), Status.FAILED, Action.NONE),
+    "failed, check failed": (FAILED, Unknown("timeout"), Status.FAILED, Action.NONE),
+    "failed, somebody else made it": (FAILED, Present(), Status.PRESENT, Action.NONE),
+    "failed, half done": (replace(FAILED, steps=HALF), Present(), Status.FAILED, Action.NONE),
+    "failed, retry asked for, not found": (replace(FAILED, fresh=True), Missing(), Status.MISSING, Action.EXECUTE),
+    "failed, retry asked for, half done": (
+        replace(FAILED, fresh=True, steps=HALF),
+        Present(),
+        Status.RETRYING,
+        Action.RETRY,
+    ),
+    "failed, retry asked for, check failed": (replace(FAILED, fresh=True), Unknown("x"), Status.FAILED, Action.NONE),
+    "revoked and wanted again, not found": (
+        record(phase=Phase.REVOKED, confirmed_at=NOW),
+        Missing(),
+        Status.MISSING,
+        Action.EXECUTE,
+    ),
+}
+
+
+@pytest.mark.parametrize(("known", "verdict", "status", "action"), CASES.values(), ids=CASES)
+def test_status_and_action(known, verdict, status, action):
+    decision = judge(known, verdict, POLICY, digest="d", texts=TEXTS)
+    assert (decision.status, decision.action) == (status, action)
+
+
+def test_what_would_be_sent_changed_starts_afresh():
+    decision = judge(FAILED, Missing(), POLICY, digest="another", texts=TEXTS)
+    assert (decision.status, decision.action, decision.afresh) == (Status.MISSING, Action.EXECUTE, True)
+
+
+def test_a_due_retry_continues_past_what_is_done():
+    decision = judge(replace(DUE, steps=HALF), Present(), POLICY, digest="d", texts=TEXTS)
+    assert (decision.resume, decision.reason, decision.afresh) == (1, "1 of 3 requests done", False)
+
+
+def test_the_reason_says_how_far_a_failed_attempt_came():
+    decision = judge(replace(FAILED, steps=HALF), Present(), POLICY, digest="d", texts=TEXTS)
+    assert "1 of 3 requests done" in decision.reason
+
+
+def test_half_done_with_another_manifest_stays_failed_and_names_the_ways_on():
+    decision = judge(replace(FAILED, fresh=True, steps=HALF), Present(), POLICY, digest="d", texts=("x", "b", "c"))
+    assert (decision.status, decision.action) == (Status.FAILED, Action.NONE)
+    assert "reconcile accept ada asana" in decision.reason
+    assert "reconcile run ada asana" in decision.reason
+
+
+def test_drift_that_is_reported_is_not_healed():
+    decision = judge(CONFIRMED, Missing(), replace(POLICY, heal=False))
+    assert (decision.status, decision.action) == (Status.MISSING, Action.NONE)
+    assert "drift" in decision.reason
+
+
+def test_changed_values_of_a_present_account_are_reported():
+    changes = changed_values({"TEAM_ID": "1", "email": "a"}, {"TEAM_ID": "2", "email": "b"})
+    decision = judge(CONFIRMED, Present(), POLICY, changes=changes)
+    assert (decision.status, decision.action, decision.changed) == (Status.DIFFERS, Action.NONE, True)
+    assert "TEAM_ID 1 → 2" in decision.reason
+    assert "reconcile run ada asana" in decision.reason
+
+
+def test_changed_values_of_an_unconfirmed_account_start_it_afresh():
+    decision = judge(EXECUTED, Missing(), POLICY, changes={"TEAM_ID": ("1", "2")})
+    assert (decision.status, decision.action, decision.afresh) == (Status.MISSING, Action.EXECUTE, True)
+
+
+PROGRESS = {
+    "nothing sent": ((), 0, False),
+    "first refused": (steps(Outcome.REFUSED), 0, False),
+    "first lost, it made the account": (LOST, 1, True),
+    "first cut off by a crash": (steps(Outcome.SENT), 1, True),
+    "second lost, sent again": (steps(Outcome.DONE, Outcome.LOST), 1, True),
+    "a look-up lost is sent again": (steps(Outcome.LOST, mutates=False), 0, False),
+    "look-up done, creation lost": (
+        (Step(0, "a", False, Outcome.DONE), Step(1, "b", True, Outcome.LOST)),
+        2,
+        True,
+    ),
+    "it made the account, which is not ready yet": (steps(Outcome.UNMET), 1, True),
+    "a later condition not met is not done": (steps(Outcome.DONE, Outcome.UNMET), 1, True),
+    "all done": (steps(Outcome.DONE, Outcome.DONE, Outcome.DONE), 3, True),
+}
+
+
+@pytest.mark.parametrize(("run", "done", "effect"), PROGRESS.values(), ids=PROGRESS)
+def test_progress(run, done, effect):
+    far = progress(run, TEXTS)
+    assert (far.done, far.effect, far.total, far.same) == (done, effect, 3, True)
+
+
+TWO = (Suspension(integration="asana", until=date(2026, 12, 2), reason="audit"),)
+STANDING = {
+    "invalid before all": (replace(GRANT, hold=Hold(Status.INVALID, "x")), {"suspensions": TWO}, Status.INVALID),
+    "suspended before scheduled": (replace(GRANT, begins=date(2027, 1, 1)), {"suspensions": TWO}, Status.SUSPENDED),
+    "a suspension that is over": (
+        GRANT,
+        {"suspensions": (Suspension(integration="asana", until=date(2026, 12, 1)),)},
+        None,
+    ),
+    "a suspension of another": (GRANT, {"suspensions": (Suspension(hire="bob"),)}, None),
+    "scheduled": (replace(GRANT, begins=date(2026, 12, 2)), {}, Status.SCHEDULED),
+    "begins today": (replace(GRANT, begins=date(2026, 12, 1)), {}, None),
+    "blocked by its manifest": (replace(GRANT, hold=Hold(Status.BLOCKED, "x")), {}, Status.BLOCKED),
+}
+
+
+@pytest.mark.parametrize(("grant", "policy", "status"), STANDING.values(), ids=STANDING)
+def test_standing(grant, policy, status):
+    decision = standing(grant, None, replace(POLICY, **policy))
+    assert (decision and decision.status) == status
+
+
+def test_at_moved_ahead_has_no_effect_on_what_was_confirmed():
+    assert standing(replace(GRANT, begins=date(2027, 1, 1)), CONFIRMED, POLICY) is None
+
+
+def test_needs_wait():
+    decision = standing(GRANT, None, POLICY, waits="needs slack, which is blocked: x", blocked="y")
+    assert decision is not None
+    assert (decision.status, decision.action) == (Status.SCHEDULED, Action.WAIT)
+    assert "slack" in decision.reason
+
+
+def test_a_retry_further_ahead_than_the_delay_counts_from_now():
+    assert remembered(replace(WAITING, retry_at=NOW + 24 * HOUR), NOW, HOUR).retry_at == NOW + HOUR
+    assert remembered(WAITING, NOW, HOUR).retry_at == NOW + HOUR
+    assert remembered(replace(WAITING, retry_at=NOW + HOUR / 2), NOW, HOUR).retry_at == NOW + HOUR / 2
+
+
+PRUNE = replace(POLICY, prune=True)
+ORPHANS = {
+    "reported by default": (CONFIRMED, Present(), POLICY, True, None, Status.ORPHANED, Action.NONE),
+    "revoked where settings say so": (CONFIRMED, Present(), PRUNE, True, None, Status.ORPHANED, Action.REVOKE),
+    "no revoke in the manifest": (CONFIRMED, Present(), PRUNE, False, None, Status.ORPHANED, Action.NONE),
+    "found gone": (CONFIRMED, Missing(), PRUNE, True, None, Status.REVOKED, Action.NONE),
+    "check failed": (CONFIRMED, Unknown("x"), PRUNE, True, None, Status.ORPHANED, Action.NONE),
+    "no check": (DONE, NoCheck(), PRUNE, True, None, Status.ORPHANED, Action.NONE),
+    "an invitation may be open": (EXECUTED, Missing(), PRUNE, True, None, Status.ORPHANED, Action.NONE),
+    "the same account as one still wanted": (CONFIRMED, Present(), PRUNE, True, "ada/x", Status.ORPHANED, Action.NONE),
+    "revocation failed once": (
+        replace(WAITING, kind=Kind.REVOKE, confirmed_at=NOW),
+        Present(),
+        PRUNE,
+        True,
+        None,
+        Status.RETRYING,
+        Action.WAIT,
+    ),
+    "revocation due": (
+        replace(DUE, kind=Kind.REVOKE, confirmed_at=NOW),
+        Present(),
+        PRUNE,
+        True,
+        None,
+        Status.RETRYING,
+        Action.RETRY,
+    ),
+    "revocation failed twice": (
+        replace(FAILED, kind=Kind.REVOKE, confirmed_at=NOW),
+        Present(),
+        PRUNE,
+        True,
+        None,
+        Status.FAILED,
+        Action.NONE,
+    ),
+    "half a revocation continues though the account is gone": (
+        replace(DUE, kind=Kind.REVOKE, confirmed_at=NOW, steps=HALF),
+        Missing(),
+        PRUNE,
+        True,
+        None,
+        Status.RETRYING,
+        Action.RETRY,
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("known", "verdict", "policy", "can", "twin", "status", "action"), ORPHANS.values(), ids=ORPHANS
+)
+def test_orphans(known, verdict, policy, can, twin, status, action):
+    decision = judge_orphan(known, verdict, policy, can_revoke=can, twin=twin, digest="d", texts=TEXTS)
+    assert (decision.status, decision.action) == (status, action)
+
+
+def test_a_failed_revocation_says_so():
+    known = replace(FAILED, kind=Kind.REVOKE, confirmed_at=NOW)
+    decision = judge_orphan(known, Present(), PRUNE, can_revoke=True, digest="d", texts=TEXTS)
+    assert decision.reason.startswith("revoke: answered 500")

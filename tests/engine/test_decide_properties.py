@@ -1,0 +1,146 @@
+"""What holds of every plan, whatever the ledger remembers and whatever a check says."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reconciler.engine.decide import Policy, judge, judge_orphan
+from reconciler.model.grant import Key, Kind, Outcome, Phase, Record, Step
+from reconciler.model.status import Action, Status
+from reconciler.model.verdict import Missing, NoCheck, Present, Unknown
+
+NOW = datetime(2026, 12, 1, 9, tzinfo=UTC)
+TEXTS = ("a", "b", "c")
+ACTIONS = {
+    Status.PRESENT: {Action.NONE},
+    Status.DIFFERS: {Action.NONE, Action.UPDATE},
+    Status.MISSING: {Action.EXECUTE, Action.NONE},
+    Status.UNCONFIRMED: {Action.NONE},
+    Status.DONE: {Action.NONE},
+    Status.RETRYING: {Action.WAIT, Action.RETRY},
+    Status.FAILED: {Action.NONE},
+    Status.UNKNOWN: {Action.NONE},
+    Status.BLOCKED: {Action.NONE},
+    Status.ORPHANED: {Action.NONE, Action.REVOKE},
+    Status.REVOKED: {Action.NONE},
+}
+"""docs/design/states.md, "Precedence"."""
+
+moments = st.none() | st.integers(-48, 48).map(lambda hours: NOW + timedelta(hours=hours))
+policies = st.builds(
+    Policy,
+    now=st.just(NOW),
+    today=st.just(NOW.date()),
+    retry_delay=st.just(timedelta(hours=1)),
+    heal=st.booleans(),
+    prune=st.booleans(),
+)
+verdicts = st.sampled_from([Present(), Present(under="old@example.com"), Missing(), Unknown("answered 500"), NoCheck()])
+
+
+@st.composite
+def runs(draw: st.DrawFn) -> tuple[Step, ...]:
+    """The steps of a run as they can come about: each before the last was done, or counted as done."""
+    length = draw(st.integers(0, 3))
+    mutates = [draw(st.booleans()) for _ in range(length)]
+    outcomes = [Outcome.DONE] * max(length - 1, 0) + ([draw(st.sampled_from(list(Outcome)))] if length else [])
+    if length > 1 and True in mutates[:-1] and draw(st.booleans()):
+        outcomes[mutates.index(True)] = draw(st.sampled_from([Outcome.LOST, Outcome.SENT, Outcome.UNMET]))
+    return tuple(Step(place, TEXTS[place], mutates[place], outcomes[place]) for place in range(length))
+
+
+@st.composite
+def records(draw: st.DrawFn) -> Record:
+    """A record as the ledger can have it."""
+    phase = draw(st.sampled_from(list(Phase)))
+    unsettled = phase in (Phase.RETRYING, Phase.FAILED)
+    confirmed = draw(moments) or (NOW if phase is Phase.CONFIRMED else None)
+    executed = draw(moments) or (NOW if phase in (Phase.EXECUTED, Phase.DONE) else None)
+    return Record(
+        key=Key("ada", "tool"),
+        email="ada@example.com",
+        integration="tool",
+        service="tool",
+        source="hires/ada.yaml:5",
+        phase=phase,
+        attempts=draw(st.integers(1, 2)) if unsettled else 0,
+        retry_at=draw(moments) if phase is Phase.RETRYING else None,
+        last_error=draw(st.none() | st.just("answered 500")),
+        digest=draw(st.sampled_from([None, "d", "e"])),
+        confirmed_at=confirmed,
+        executed_at=executed,
+        healed_at=draw(moments),
+        lost=draw(st.booleans()),
+        fresh=draw(st.booleans()) if unsettled else False,
+        kind=draw(st.sampled_from(Kind)) if unsettled else Kind.EXECUTE,
+        by_hand=draw(st.booleans()) if unsettled else False,
+        steps=draw(runs()) if unsettled else (),
+    )
+
+
+changes = st.sampled_from([{}, {"TEAM": ("7", "8")}])
+
+
+@given(records() | st.none(), verdicts, policies, changes)
+def test_a_plan_keeps_to_the_table_and_never_acts_on_what_it_does_not_know(record, verdict, policy, differing):
+    decision = judge(record, verdict, policy, digest="d", changes=differing, texts=TEXTS)
+    assert decision.action in ACTIONS[decision.status]
+    assert decision.reason or decision.status is Status.RETRYING
+    if isinstance(verdict, Unknown):
+        assert decision.action in (Action.NONE, Action.WAIT)
+    if isinstance(verdict, Present):
+        assert decision.action is not Action.EXECUTE
+        asked = record is not None and record.by_hand
+        assert decision.action is not Action.RETRY or decision.resume > 0 or asked, "nobody is created twice"
+    if record is not None and record.phase in (Phase.DONE, Phase.CONFIRMED) and isinstance(verdict, NoCheck):
+        assert decision.action is Action.NONE, "a webhook runs once"
+    assert 0 <= decision.resume <= len(TEXTS)
+    assert not decision.heals or decision.action in (Action.EXECUTE, Action.RETRY)
+
+
+@given(records(), verdicts, policies)
+def test_what_was_looked_at_twice_is_decided_the_same(record, verdict, policy):
+    once = judge(record, verdict, policy, digest="d", texts=TEXTS)
+    assert judge(record, verdict, policy, digest="d", texts=TEXTS) == once
+
+
+@given(records(), verdicts, policies, st.booleans(), st.booleans())
+def test_nothing_is_revoked_that_a_check_does_not_find_or_the_settings_keep(record, verdict, policy, can, twin):
+    decision = judge_orphan(
+        record, verdict, policy, can_revoke=can, twin="ada/other" if twin else None, digest="d", texts=TEXTS
+    )
+    assert decision.action in ACTIONS[decision.status]
+    if decision.action in (Action.REVOKE, Action.RETRY):
+        assert can
+        assert not twin
+        under_way = record.revoking and any(step.may_have_effect for step in record.steps)
+        assert isinstance(verdict, Present) or (isinstance(verdict, Missing) and under_way) or record.revoking
+    if decision.action is Action.REVOKE:
+        assert policy.prune
+        assert isinstance(verdict, Present)
+    if decision.status is Status.REVOKED and record.phase is not Phase.REVOKED:
+        assert isinstance(verdict, Missing)
+
+
+@given(records(), verdicts, policies)
+def test_a_person_who_asks_is_still_not_given_what_nobody_can_know(record, verdict, policy):
+    decision = judge_orphan(record, verdict, policy, can_revoke=True, by_hand=True, digest="d", texts=TEXTS)
+    if isinstance(verdict, Unknown):
+        assert decision.action in (Action.NONE, Action.WAIT)
+
+
+@given(records(), policies)
+def test_time_alone_starts_nothing_once_two_attempts_failed(record, policy):
+    record = replace(record, phase=Phase.FAILED, fresh=False, digest="d")
+    later = replace(policy, now=NOW + timedelta(days=4000))
+    for verdict in (Present(), Missing(), NoCheck(), Unknown("x")):
+        if not record.revoking:
+            assert judge(record, verdict, later, digest="d", texts=TEXTS).action is Action.NONE
+        decision = judge_orphan(
+            replace(record, kind=Kind.REVOKE), verdict, later, can_revoke=True, digest="d", texts=TEXTS
+        )
+        assert decision.action is Action.NONE

@@ -1,0 +1,360 @@
+"""What people are told of unasked: on a change and on a recovery, once, however long it lasts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reconciler.engine.context import Context
+from reconciler.ledger.entries import Event
+from reconciler.ledger.opening import open_reader, open_writer
+from reconciler.ledger.writer import LedgerWriter
+from reconciler.model.errors import LedgerError
+from reconciler.model.grant import Key
+from reconciler.model.report import Row
+from reconciler.model.secret import Redactor
+from reconciler.model.status import Action, EventType, Status
+from reconciler.notify.alerts import alert
+from reconciler.notify.rules import AlertState, Kind, Message, alerts_of
+from tests.engine.harness import Hands
+from tests.repo import Repo, free_port
+from tests.servers import Service
+
+START = datetime(2026, 12, 1, 9, tzinfo=UTC)
+DOWN = "GET api.example.com: answered 503"
+
+
+def row(hire: str, status: Status, reason: str = "", *, integration: str = "asana") -> Row:
+    return Row(
+        hire=hire,
+        email=f"{hire}@example.com",
+        access=integration,
+        integration=integration,
+        status=status,
+        action=Action.NONE,
+        reason=reason,
+        attempts=0,
+        retry_at=None,
+        checked_at=START,
+        last_error=None,
+        source=f"hires/{hire}.yaml:5",
+    )
+
+
+def rows(count: int, status: Status, reason: str = "", *, first: int = 0, integration: str = "asana") -> list[Row]:
+    return [row(f"hire{number}", status, reason, integration=integration) for number in range(first, first + count)]
+
+
+class Office:
+    """Passes one after the other, ten minutes apart unless said otherwise; what was told is kept."""
+
+    def __init__(self) -> None:
+        self.state = AlertState()
+        self.now = START
+        self.told: list[Message] = []
+
+    def finds(self, found: Iterable[Row], *events: Event, after: timedelta = timedelta(minutes=10)) -> list[Kind]:
+        """One pass; gives the kinds of news that it made."""
+        messages, state = alerts_of(self.state, found, events, self.now)
+        self.state = AlertState.read(state.written())
+        assert self.state == state
+        self.now += after
+        self.told += messages
+        assert len(messages) <= 1
+        return [item.kind for message in messages for item in message.news]
+
+
+@pytest.fixture
+def office() -> Office:
+    return Office()
+
+
+def lost(hire: str, integration: str = "asana") -> Event:
+    return Event(START, Key(hire, integration), integration, EventType.LOST, "drift: the account is gone")
+
+
+class TestOutage:
+    def test_an_hour_over_500_hires_is_two_messages(self, office: Office) -> None:
+        assert office.finds(rows(500, Status.PRESENT)) == []
+        found = [office.finds(rows(500, Status.UNKNOWN, DOWN)) for _ in range(6)]
+        found += [office.finds(rows(500, Status.PRESENT)) for _ in range(6)]
+        assert [kinds for kinds in found if kinds] == [[Kind.OUTAGE], [Kind.RECOVERED]]
+        first, second = office.told
+        assert first.subject == "Access: asana checks fail"
+        assert first.text == f"asana: checks fail: {DOWN} (500 of 500 checks)"
+        assert second.text == "asana: checks are answered again: they had failed since 2026-12-01T09:10:00Z"
+        assert second.events[0]["since"] == "2026-12-01T09:10:00Z"
+
+    def test_the_same_in_slices_of_an_interval(self, office: Office) -> None:
+        def interval(status: Status) -> list[Kind]:
+            slices = [rows(9, status, DOWN, first=9 * number) for number in range(60)]
+            return [kind for part in slices for kind in office.finds(part, after=timedelta(seconds=10))]
+
+        found = interval(Status.PRESENT)
+        for _ in range(6):
+            found += interval(Status.UNKNOWN)
+        found += interval(Status.PRESENT)
+        assert found == [Kind.OUTAGE, Kind.RECOVERED]
+
+    def test_one_grant_that_fails_three_times_in_a_row(self, office: Office) -> None:
+        found = [office.finds([row("ada", Status.UNKNOWN, DOWN)]) for _ in range(5)]
+        assert found == [[], [], [Kind.OUTAGE], [], []]
+        assert office.finds([row("ada", Status.PRESENT)]) == [Kind.RECOVERED]
+
+    def test_an_answer_in_between_starts_the_count_again(self, office: Office) -> None:
+        for _ in range(5):
+            assert office.finds([row("ada", Status.UNKNOWN, DOWN)]) == []
+            assert office.finds([row("ada", Status.UNKNOWN, DOWN)]) == []
+            assert office.finds([row("ada", Status.MISSING)]) == []
+
+    @pytest.mark.parametrize(
+        ("unknown", "answered", "told"),
+        [(2, 0, False), (3, 0, True), (2, 1, True), (2, 2, False), (1, 2, False), (26, 25, True), (25, 25, False)],
+    )
+    def test_more_than_half_of_three_or_more(self, office: Office, unknown: int, answered: int, told: bool) -> None:
+        found = rows(unknown, Status.UNKNOWN, DOWN) + rows(answered, Status.PRESENT, first=unknown)
+        assert office.finds(found) == ([Kind.OUTAGE] if told else [])
+
+    def test_a_few_answers_are_no_recovery(self, office: Office) -> None:
+        office.finds(rows(100, Status.UNKNOWN, DOWN))
+        for _ in range(3):
+            assert office.finds(rows(60, Status.PRESENT) + rows(40, Status.UNKNOWN, DOWN, first=60)) == []
+        assert office.finds([row("hire0", Status.PRESENT)]) == [], "one of a hundred says little"
+        assert office.finds(rows(100, Status.PRESENT)) == [Kind.RECOVERED]
+
+    def test_each_service_for_itself_in_one_message(self, office: Office) -> None:
+        down = rows(3, Status.UNKNOWN, DOWN) + rows(3, Status.UNKNOWN, "POST other: no connection", integration="slack")
+        assert office.finds([*down, *rows(3, Status.PRESENT, integration="github")]) == [Kind.OUTAGE, Kind.OUTAGE]
+        assert office.told[0].subject == "Access: asana checks fail, and 1 more"
+        assert office.finds(rows(3, Status.PRESENT, integration="slack")) == [Kind.RECOVERED]
+
+    def test_what_was_not_checked_says_nothing(self, office: Office) -> None:
+        office.finds(rows(3, Status.UNKNOWN, DOWN))
+        for status in (Status.RETRYING, Status.SCHEDULED, Status.SUSPENDED, Status.DONE, Status.ORPHANED):
+            assert office.finds(rows(3, status)) == []
+
+    def test_a_service_that_flaps_is_told_of_now_and_then(self, office: Office) -> None:
+        minutes = timedelta(minutes=1)
+        for _ in range(120):
+            office.finds(rows(5, Status.UNKNOWN, DOWN), after=minutes)
+            office.finds(rows(5, Status.PRESENT), after=minutes)
+        assert len(office.told) < 240 / 10 * 7
+        office.told.clear()
+        office.finds(rows(5, Status.PRESENT), after=timedelta(hours=1))
+        office.finds(rows(5, Status.PRESENT))
+        assert office.finds(rows(5, Status.UNKNOWN, DOWN)) == [Kind.OUTAGE]
+
+
+class TestGrants:
+    @pytest.mark.parametrize(
+        ("status", "kind"), [(Status.FAILED, Kind.FAILED), (Status.BLOCKED, Kind.BLOCKED)], ids=["failed", "blocked"]
+    )
+    def test_told_when_it_begins_and_again_when_it_has_come_back(
+        self, office: Office, status: Status, kind: Kind
+    ) -> None:
+        bad, good = row("ada", status, "answered 500"), row("ada", Status.PRESENT)
+        found = [office.finds([item]) for item in (good, bad, bad, bad, good, bad)]
+        assert found == [[], [kind], [], [], [], [kind]]
+        assert office.told[0].text.endswith(": answered 500\n  ada/asana")
+
+    def test_a_suspension_in_between_is_no_change(self, office: Office) -> None:
+        failed, held = row("ada", Status.FAILED, "no"), row("ada", Status.SUSPENDED)
+        assert [office.finds([item]) for item in (failed, held, failed)] == [[Kind.FAILED], [], []]
+
+    def test_what_stood_when_alerts_were_set_up_is_told_once(self, office: Office) -> None:
+        found = rows(700, Status.BLOCKED, "initial data TOKEN is missing") + rows(2, Status.FAILED, "no", first=700)
+        assert office.finds(found) == [Kind.FAILED, Kind.BLOCKED]
+        (message,) = office.told
+        assert [(event["kind"], event["count"], len(event["grants"])) for event in message.events] == [
+            ("failed", 2, 2),
+            ("blocked", 700, 20),
+        ]
+        assert "hire19/asana and 680 more" in message.text
+        assert office.finds(found) == []
+
+    def test_several_reasons(self, office: Office) -> None:
+        office.finds([row("ada", Status.FAILED, "answered 500"), row("bob", Status.FAILED, "answered 404")])
+        assert "answered 500 (and 1 other reasons)" in office.told[0].text
+
+    def test_a_mass_that_comes_bit_by_bit_is_told_three_times_and_then_together(self, office: Office) -> None:
+        second = timedelta(seconds=1)
+        for number in range(60):
+            office.finds(rows(1, Status.FAILED, "answered 500", first=number), after=second)
+        assert [message.news[0].count for message in office.told] == [1, 1, 1]
+        office.now += timedelta(minutes=9)
+        assert office.finds([], after=second) == [Kind.FAILED]
+        assert office.told[-1].news[0].count == 57
+        office.now += timedelta(hours=1)
+        assert office.finds([]) == []
+
+    def test_no_name_is_kept_of_what_was_told(self, office: Office) -> None:
+        office.finds([row("ada", Status.FAILED, "ada@example.com"), *rows(3, Status.UNKNOWN, DOWN)], lost("ada"))
+        assert b"ada" not in office.state.written()
+        assert b"hire" not in office.state.written()
+
+
+class TestHistory:
+    def test_drift_is_told_each_time(self, office: Office) -> None:
+        assert office.finds([row("ada", Status.MISSING)], lost("ada")) == [Kind.DRIFT]
+        assert office.finds([row("ada", Status.MISSING)]) == []
+        assert office.finds([row("ada", Status.MISSING)], lost("ada"), lost("bob")) == [Kind.DRIFT]
+        assert office.told[1].events[0]["grants"] == ("ada/asana", "bob/asana")
+
+    def test_the_guard(self, office: Office) -> None:
+        line = Event(START, Key("", ""), "asana", EventType.HELD, "50 of 100 would be revoked")
+        assert office.finds([], line) == [Kind.HELD]
+        assert office.told[0].text == "asana: held by the guard: 50 of 100 would be revoked"
+
+    @pytest.mark.parametrize(
+        ("event", "detail", "told"),
+        [
+            (EventType.NOTIFICATION_FAILED, "email to ada@example.com: in doubt: the program ended …", [Kind.IN_DOUBT]),
+            (EventType.NOTIFICATION_FAILED, "email to ada@example.com: localhost:25: answered 550", []),
+            (EventType.NOTIFIED, "email to ada@example.com", []),
+            (EventType.ATTEMPT_FAILED, "attempt 1: answered 500", []),
+            (EventType.EXECUTED, "attempt 1", []),
+        ],
+        ids=["in doubt", "failed", "sent", "first failure", "success"],
+    )
+    def test_what_else_happens(self, office: Office, event: EventType, detail: str, told: list[Kind]) -> None:
+        assert office.finds([], Event(START, Key("ada", "asana"), "asana", event, detail)) == told
+
+
+@given(
+    st.lists(
+        st.lists(
+            st.tuples(st.sampled_from("abcde"), st.sampled_from(list(Status))), max_size=5, unique_by=lambda x: x[0]
+        ),
+        max_size=30,
+    )
+)
+def test_outages_and_recoveries_take_turns_and_nothing_is_told_twice(passes: list[list[tuple[str, Status]]]) -> None:
+    office = Office()
+    kinds: list[Kind] = []
+    for found in passes:
+        kinds += office.finds([row(hire, status) for hire, status in found], after=timedelta(hours=1))
+        before = office.state
+        assert (
+            alerts_of(
+                before,
+                [row(hire, status) for hire, status in found if status in (Status.FAILED, Status.BLOCKED)],
+                [],
+                office.now,
+            )[0]
+            == []
+        )
+    turns = [kind for kind in kinds if kind in (Kind.OUTAGE, Kind.RECOVERED)]
+    assert turns == [(Kind.OUTAGE, Kind.RECOVERED)[number % 2] for number in range(len(turns))]
+
+
+@pytest.mark.parametrize("raw", [None, b"", b"{}", b"[]", b"\xff", b'{"watches": 1}'], ids=repr)
+def test_a_note_that_is_none(raw: bytes | None) -> None:
+    assert AlertState.read(raw) == AlertState()
+
+
+class Site:
+    """A repository with receivers, and passes that only alert."""
+
+    def __init__(self, repo: Repo) -> None:
+        self.repo = repo
+        self.redactor = Redactor(["s3cret-value"])
+        self.clock = Hands(START)
+
+    def tells(self, found: list[Row], *events: Event) -> None:
+        async def go() -> None:
+            context = Context(self.repo.root, self.clock, self.redactor)
+            tree = context.checkout.head()
+            settings = context.reader.settings(tree)
+            ledger = open_writer(settings.state, context.root)
+            try:
+                await alert(context, settings, tree, ledger, found, list(events))
+            finally:
+                ledger.close()
+                await context.aclose()
+
+        self.repo.commit()
+        asyncio.run(go())
+
+
+class TestSending:
+    @pytest.fixture
+    def site(self, repo: Repo) -> Site:
+        return Site(repo)
+
+    def test_a_webhook_gets_text_and_events(self, site: Site, service: Service) -> None:
+        service.route("POST", "/hook", {"ok": True})
+        site.repo.settings(alerts=[{"webhook": f"{service.url}/hook?key=1"}])
+        site.tells([row("ada", Status.FAILED, "answered 500 with s3cret-value")])
+        site.tells([row("ada", Status.FAILED, "answered 500 with s3cret-value")])
+        (sent,) = service.requests
+        assert sent.target == "/hook?key=1"
+        assert sent.headers["Content-Type"] == "application/json"
+        assert sent.json() == {
+            "text": "asana: failed, and nothing more runs on its own: answered 500 with ***\n  ada/asana",
+            "events": [
+                {
+                    "kind": "failed",
+                    "integration": "asana",
+                    "count": 1,
+                    "reason": "answered 500 with ***",
+                    "grants": ["ada/asana"],
+                    "since": None,
+                }
+            ],
+        }
+
+    @pytest.mark.parametrize("status", [404, 500, 302])
+    def test_a_receiver_that_fails_is_logged_and_keeps_nobody_else_from_theirs(
+        self, site: Site, service: Service, capsys: pytest.CaptureFixture[str], status: int
+    ) -> None:
+        service.route("POST", "/good", {})
+        service.route("POST", "/bad", lambda _: status)
+        hooks = [f"{service.url}/bad", f"http://127.0.0.1:{free_port()}/secret-path", f"{service.url}/good"]
+        site.repo.settings(
+            alerts=[{"webhook": hook} for hook in hooks] + [{"email": "it@example.com"}],
+            smtp={"host": "127.0.0.1", "port": free_port(), "sender": "it@example.com"},
+        )
+        site.tells([row("ada", Status.FAILED, "no")])
+        assert len(service.calls("POST", "/good")) == 1
+        told = capsys.readouterr().out
+        assert told.count("alert.not_sent") == 3
+        assert "secret-path" not in told
+
+    def test_a_webhook_off_this_machine_needs_https(self, site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+        site.repo.settings(alerts=[{"webhook": "http://hooks.example.com/T0/B0"}, {"webhook": "not a url"}])
+        site.tells([row("ada", Status.FAILED, "no")])
+        told = capsys.readouterr().out
+        assert "only https is allowed" in told
+        assert "the webhook is no http or https address" in told
+
+    def test_no_receiver_no_note(self, site: Site) -> None:
+        site.tells([row("ada", Status.FAILED, "no")])
+        with open_reader(f"sqlite:///{site.repo.state}", site.repo.root) as ledger:
+            assert ledger.note("alerts") is None
+
+    def test_what_was_told_survives_the_process(self, site: Site, service: Service) -> None:
+        service.route("POST", "/hook", {})
+        site.repo.settings(alerts=[{"webhook": f"{service.url}/hook"}])
+        for _ in range(4):
+            site.tells(rows(5, Status.UNKNOWN, DOWN))
+        site.tells(rows(5, Status.PRESENT))
+        kinds = [event["kind"] for sent in service.requests for event in sent.json()["events"]]
+        assert kinds == ["outage", "recovered"]
+
+    def test_a_full_disk_is_logged(
+        self, site: Site, service: Service, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        def full(*_: Any) -> None:
+            raise LedgerError("the ledger: disk full: make room on the disk")
+
+        site.repo.settings(alerts=[{"webhook": f"{service.url}/hook"}])
+        monkeypatch.setattr(LedgerWriter, "put_note", full)
+        site.tells([row("ada", Status.FAILED, "no")])
+        assert service.requests == []
+        assert "disk full" in capsys.readouterr().out
