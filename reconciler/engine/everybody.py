@@ -7,23 +7,26 @@ invitations that cannot be read, and a service that is not ready, make a failed 
 from __future__ import annotations
 
 import asyncio
+import json
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
+from operator import itemgetter
 from sys import intern
 from typing import Any
 
 from reconciler.engine.integrations import Integration, Prepared
 from reconciler.model.base import as_text
 from reconciler.model.errors import Blocked, MissingVariable, TransportError
-from reconciler.model.manifest import Listing, Pending, Ready
+from reconciler.model.manifest import Exists, Listing, Pending, Ready
 from reconciler.model.scope import Layer, Scope, walk
 from reconciler.model.template import names
 from reconciler.model.verdict import Invited, Unknown
 from reconciler.requests.match import unready
 from reconciler.requests.pages import items
-from reconciler.requests.record import all_there
+from reconciler.requests.record import all_there, as_wanted, comparable
 from reconciler.requests.render import expected, render
 from reconciler.requests.template import render_data, written
 
@@ -38,6 +41,30 @@ _Place = tuple[str, tuple[str, ...]]
 """An integration, and the values of the form that a listing's URL uses: it is read once for each of them."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Everybody:
+    """Everybody that a listing shows, sorted, and what of each is compared.
+
+    `values` has a text for each name, None where the item does not say all that is compared; it is empty where nothing
+    is. Sorted names and shared texts: a map of the items would take many times the memory.
+    """
+
+    names: list[str]
+    values: list[str | None]
+
+    def shows(self, who: str, prepared: Prepared) -> bool:
+        """Whether somebody is there, and nothing of the account differs. Of two items of one name none decides."""
+        at = bisect_left(self.names, who)
+        if at == len(self.names) or self.names[at] != who:
+            return False
+        if not self.values:
+            return True
+        alone = at + 1 == len(self.names) or self.names[at + 1] != who
+        text = self.values[at]
+        assert prepared.check is not None
+        return alone and text is not None and as_wanted(json.loads(text), prepared.check.compared)
+
+
 class Listings:
     """What is asked once for everybody: listings, open invitations, whether a service is ready.
 
@@ -45,7 +72,7 @@ class Listings:
     """
 
     def __init__(self) -> None:
-        self._read: dict[_Place, asyncio.Task[list[str] | None]] = {}
+        self._read: dict[_Place, asyncio.Task[_Everybody | None]] = {}
         self._open: dict[_Place, asyncio.Task[dict[str, Invited] | str]] = {}
         self._ready: dict[str, asyncio.Task[str | None]] = {}
         self._counts: Counter[str] = Counter()
@@ -55,19 +82,19 @@ class Listings:
         self._counts.update(counts)
 
     async def shows(self, integration: Integration, prepared: Prepared, wanted: str) -> bool:
-        """Whether the integration's listing shows this; never, where too few are asked for or it cannot be read."""
+        """Whether the listing shows the account, as git wants it.
+
+        What it shows of a person can be an interval old: whoever differs in it, or is not in it, gets a check of their
+        own, as does everybody where too few are asked for or it cannot be read.
+        """
         exists = integration.manifest.exists
         if exists is None or exists.listing is None or self._counts[integration.name] <= ENOUGH:
             return False
         place, scope = _place(integration, exists.listing, prepared)
         if place not in self._read:
-            self._read[place] = asyncio.create_task(_everybody(integration, exists.listing, scope))
+            self._read[place] = asyncio.create_task(_everybody(integration, exists, exists.listing, scope))
         listed = await asyncio.shield(self._read[place])
-        if listed is None:
-            return False
-        who = _folded(wanted)
-        at = bisect_left(listed, who)
-        return at < len(listed) and listed[at] == who
+        return listed is not None and listed.shows(_folded(wanted), prepared)
 
     async def unready(self, integration: Integration) -> str | None:
         """Why an absence at this service does not count; None where it does."""
@@ -141,23 +168,24 @@ async def connected(integration: Integration, scope: Scope) -> Scope:
     return scope
 
 
-async def _everybody(integration: Integration, listing: Listing, scope: Scope) -> list[str] | None:
-    """Everybody that the listing shows; None where it cannot be read, and single checks answer instead.
-
-    Sorted: a set would take five times the memory, and there are as many of them as services.
-    """
+async def _everybody(integration: Integration, exists: Exists, listing: Listing, scope: Scope) -> _Everybody | None:
+    """Everybody that the listing shows; None where it cannot be read, and single checks answer instead."""
+    compares = exists.compares
     try:
         scope = await connected(integration, scope)
         only = {path: render_data(value, scope) for path, value in listing.only.items()}
-        found = []
+        found: list[tuple[str, str | None]] = []
         async for item in items(integration.client, listing, scope, integration.manifest):
             value = walk(item, listing.match)
             if isinstance(value, str | int) and (not only or all_there(item, only)):
-                found.append(intern(_folded(str(as_text(value)))))  # the same people are in every service's listing
+                who = str(as_text(value))
+                said = comparable(exists, item, who) if compares else None
+                # The same people are in every service's listing, and most have the same role there.
+                found.append((intern(_folded(who)), None if said is None else intern(json.dumps(said))))
     except (Blocked, TransportError):
         return None
-    found.sort()
-    return found
+    found.sort(key=itemgetter(0))
+    return _Everybody([who for who, _ in found], [said for _, said in found] if compares else [])
 
 
 def _folded(text: str) -> str:

@@ -16,7 +16,7 @@ from reconciler.model.scope import Scope, walk
 from reconciler.model.verdict import Difference
 from reconciler.requests.template import render_data, written
 
-__all__ = ["NOTHING", "Compared", "all_there", "differences", "find", "is_whole", "same"]
+__all__ = ["NOTHING", "Compared", "all_there", "as_wanted", "comparable", "differences", "find", "is_whole", "same"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +68,27 @@ def differences(record: Any, where: Mapping[str, Any]) -> dict[str, Difference]:
     """Path by path what stands there, None where nothing does, and what is wanted, of what is not as git wants it."""
     found = {path: (walk(record, path), wanted) for path, wanted in where.items()}
     return {path: (there, wanted) for path, (there, wanted) in found.items() if not same(there, wanted)}
+
+
+def comparable(exists: Exists, item: Any, who: str) -> dict[str, Any] | None:
+    """What a listing's item says at each path that the check compares; None where it does not say all of it.
+
+    `who` is what the item was found by: with `match`, that has to stand there as well.
+    """
+    if exists.match and not is_whole(walk(item, exists.match), who):
+        return None
+    found = {path: walk(item, path) for path in {**exists.where, **exists.inactive, **exists.invited}}
+    return None if None in found.values() else found
+
+
+def as_wanted(found: Mapping[str, Any], compared: Compared) -> bool:
+    """Whether an account of which these values are known, path by path, is there as git wants it, and in use."""
+
+    def stand(wanted: Mapping[str, Any]) -> bool:
+        return all(same(found[path], value) for path, value in wanted.items())
+
+    off = compared.inactive and stand(compared.inactive)
+    return stand(compared.where) and not off and not (compared.invited and stand(compared.invited))
 
 
 def find(at: Any, match: str | None, expected: str | None, contains: Callable[[str, str], bool]) -> Any | None:

@@ -156,6 +156,64 @@ def test_pages_by_token(listed, accounts, repo):
     assert counts(accounts) == (3, 2)
 
 
+# A listing's items, where the check compares
+
+
+@pytest.fixture
+def compared(listed: Machine, accounts, repo) -> Machine:
+    """Everybody is to be a member, and the listing says what each one is."""
+    manifest = accounts.manifest(listing=True)
+    manifest["exists"] |= {"where": {"role": "member"}, "inactive": {"active": False}, "match": "email"}
+    for person in accounts.people.values():
+        person.update(role="member", active=True)
+    accounts.add("h28@example.com", "h29@example.com")
+    accounts.people["h28@example.com"].update(role="member", active=True)
+    accounts.people["h29@example.com"].update(role="member", active=True)
+    repo.manifest("tool", manifest)
+    repo.commit()
+    return listed
+
+
+def test_whom_the_listing_shows_as_git_wants_them_needs_no_check(compared, accounts):
+    report = compared.plan()
+    assert counts(accounts) == (3, 0)
+    assert {item.status for item in report.rows} == {Status.PRESENT}
+
+
+@pytest.mark.parametrize("change", [{"active": False}, {"role": "owner"}], ids=["switched off", "another role"])
+def test_who_differs_in_the_listing_is_not_present(compared, accounts, change):
+    accounts.people["h03@example.com"].update(change)
+    report = compared.plan()
+    assert counts(accounts) == (3, 1)
+    assert row(report, "h03", "tool").status is Status.DIFFERS
+    assert sum(item.status is Status.PRESENT for item in report.rows) == 29
+
+
+def test_who_differs_only_in_a_listing_that_is_behind_is_present(compared, accounts):
+    behind = [{**person, "role": "owner"} for person in accounts.people.values()]
+    accounts.route("GET", "/users", lambda _received: {"users": behind, "next_page": None})
+    report = compared.plan()
+    assert counts(accounts) == (1, 30)
+    assert {item.status for item in report.rows} == {Status.PRESENT}
+
+
+@pytest.mark.parametrize("path", ["role", "active"])
+def test_an_item_that_does_not_say_all_that_is_compared_proves_presence_only(compared, accounts, path):
+    less = [{key: person[key] for key in person if key != path} for person in accounts.people.values()]
+    accounts.route("GET", "/users", lambda _received: {"users": less, "next_page": None})
+    accounts.people["h03@example.com"]["active"] = False
+    report = compared.plan()
+    assert counts(accounts) == (1, 30)
+    assert row(report, "h03", "tool").reason.startswith("switched off")
+
+
+def test_of_two_items_of_one_name_the_check_decides(compared, accounts):
+    twice = [*accounts.people.values(), {**accounts.people["h03@example.com"], "active": False}]
+    accounts.route("GET", "/users", lambda _received: {"users": twice, "next_page": None})
+    compared.plan()
+    assert counts(accounts) == (1, 1)
+
+
 # Choices that the service offers
 
 
