@@ -42,6 +42,19 @@ COMMANDS = {
 """Which module has which command; the order is the help's."""
 
 
+VERSION_HELP = "Show the version of the program and of a state's schema, and exit."
+
+
+def _show_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> None:  # noqa: FBT001  click's
+    if not wanted or ctx.resilient_parsing:
+        return
+    from reconciler import __version__
+    from reconciler.ledger.schema import HEAD
+
+    click.echo(f"reconcile {__version__}, schema {HEAD}")
+    ctx.exit()
+
+
 class _Commands(click.Group):
     """Finds commands in their modules, and lets one be added there without a line here but its name."""
 
@@ -63,7 +76,7 @@ class _Commands(click.Group):
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
-@click.version_option(package_name="access-reconciler", prog_name="reconcile")
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help=VERSION_HELP)
 @pass_options
 @shared
 @click.pass_context
@@ -131,7 +144,3 @@ def main() -> None:
     code = run(sys.argv[1:])
     gc.freeze()  # a fifth of a thousand people's audit would go into looking through what is left, for nothing
     sys.exit(code)
-
-
-if __name__ == "__main__":
-    main()

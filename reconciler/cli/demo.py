@@ -5,7 +5,6 @@ from __future__ import annotations
 import click
 
 from reconciler.cli.options import option, shared
-from reconciler.model.errors import UsageError
 
 __all__ = ["demo"]
 
@@ -18,8 +17,6 @@ def demo(*, once: bool) -> int:
 
     Uses no service and no key but its own, in temporary folders that are removed at its end.
     """
-    try:
-        from reconciler.demo.walk import walk
-    except ModuleNotFoundError as error:
-        raise UsageError(f"the demo needs {error.name}: pip install 'access-reconciler[demo]'") from error
+    from reconciler.demo.walk import walk
+
     return walk(once=once)

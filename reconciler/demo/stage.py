@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reconciler.demo import asana, scim
+from reconciler.demo import asana
 from reconciler.demo.loopback import Loopback
 from reconciler.model.errors import ReconcilerError
 from reconciler.secrets.gpg import Gnupg
@@ -34,6 +34,10 @@ QUICKER = {"interval: 1m ": "interval: 5s ", "retry_delay: 1h ": "retry_delay: 5
 """So that there is something to see within a minute; nobody waits an hour for a demo."""
 
 
+LONGEST = 60
+"""Characters of a temporary folder's path, so that gpg's agent can have its socket two folders below."""
+
+
 class NoDemo(ReconcilerError):
     """The demo cannot be set up here; the text says what is missing."""
 
@@ -47,9 +51,14 @@ class Stage:
     asana: str
     listen: str
 
+    @property
+    def go(self) -> Path:
+        """What a shell reads to be at the demo."""
+        return self.root.with_name("go")
+
     def command(self, *arguments: str) -> list[str]:
         """`reconcile` with these arguments."""
-        return [sys.executable, "-m", "reconciler.cli", *arguments]
+        return [sys.executable, "-m", "reconciler", *arguments]
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run `reconcile` on the repository, to its end."""
@@ -75,19 +84,23 @@ class Stage:
 def staged() -> Iterator[Stage]:
     """Set the stage; it is struck when the block ends. Raises NoDemo."""
     if not all((SAMPLE / folder).is_dir() for folder in FOLDERS):
-        raise NoDemo(
-            f"the sample repository is not at {SAMPLE}: run the demo from a checkout of this project, `make run`"
-        )
+        raise NoDemo("the demo needs a checkout of this project, which has the samples: run `make run` there")
     for program in ("git", "gpg"):
         if shutil.which(program) is None:
             raise NoDemo(f"the demo needs {program}: install it (Debian: apt-get install git gnupg)")
+    try:
+        from reconciler.demo import scim  # its server is in the extra `demo`
+    except ModuleNotFoundError as error:
+        missing = str(error.name).partition(".")[0]
+        raise NoDemo(f"the demo needs {missing}: run `make run` in {SAMPLE}, which installs it") from error
     tokens = {"asana": "demo-" + secrets.token_hex(16), "scim": "demo-" + secrets.token_hex(16)}
     with ExitStack() as stack:
         tools = stack.enter_context(_serving(asana.Asana(tokens["asana"]), asana.PORT))
         people = stack.enter_context(_serving(scim.scim(tokens["scim"]), scim.PORT))
-        # Short, for the path of gpg's socket is limited.
-        home = stack.enter_context(_temporary("rd-"))
-        root = stack.enter_context(_temporary("reconciler-demo-"))
+        folder = stack.enter_context(_temporary())
+        home, root = folder / "keys", folder / "access"
+        home.mkdir(mode=0o700)
+        root.mkdir()
         environment = _environment(home)
         stack.callback(_kill_agent, environment)
         key = _make_key(environment)
@@ -98,13 +111,26 @@ def staged() -> Iterator[Stage]:
             encrypt_initial_data(root, service, data, [key], gnupg)
         stage = Stage(root, environment, tools.url, listen)
         _git(root, environment, "init", "--quiet", "--initial-branch=main")
+        for key, value in _ME.items():  # whoever tries something here has to be somebody, as far as git is concerned
+            _git(root, environment, "config", f"user.{key.lower()}", value)
+        (folder / "go").write_text(_GO.format(root=root, home=home, programs=Path(sys.executable).parent))
         stage.commit("The sample repository")
         yield stage
 
 
+_GO = """\
+cd {root}
+export GNUPGHOME={home} PATH="{programs}:$PATH"
+"""
+"""What a shell reads to be at the demo: its repository, its key, this program."""
+
+
 @contextmanager
-def _temporary(prefix: str) -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix=prefix, dir="/tmp", ignore_cleanup_errors=True) as folder:
+def _temporary() -> Iterator[Path]:
+    """A folder where TMPDIR says; under /tmp where that is too long a path for the socket of gpg's agent."""
+    place = tempfile.gettempdir()
+    short = place if len(place) <= LONGEST else "/tmp"  # noqa: S108
+    with tempfile.TemporaryDirectory(prefix="rd-", dir=short, ignore_cleanup_errors=True) as folder:
         yield Path(folder)
 
 

@@ -34,18 +34,18 @@ access:
 """
 
 NEXT = """\
-The daemon goes on. The repository is {root}; in another terminal:
+The daemon goes on, and this window shows what it does. In another terminal:
 
-  cd {root}
-  $EDITOR hires/grace.yaml        # another department, another team; or copy it: a new person needs a new address
-  git add -A && git commit -m "What I changed"
-                                  # this window shows what the daemon makes of it, at once
+  . {go}
 
-  curl -X POST {asana}/fail-once  # the next change at Asana is answered 500: commit a new person, see the retry
+goes to the repository, and sets the demo's key and `reconcile`. There you can try:
 
-  export GNUPGHOME={home}         # where the demo's own key is
-  {reconcile} status              # the ledger; {reconcile} --dry-run asks the services; both beside the daemon
-  {reconcile} explain grace asana # one grant: where each value comes from, each request, what happens next
+  $EDITOR hires/grace.yaml        # another department, another team
+  git commit -am "Another team"   # the daemon acts on it at once
+  reconcile status                # the ledger; --dry-run asks the services
+  reconcile explain grace asana   # one grant: values, requests, what happens next
+  reconcile history
+  curl {asana}/fail-once -d ""    # Asana answers its next change with 500: see the retry
   curl http://{listen}/metrics    # and /healthz, /readyz
 
 Ctrl-C ends the demo and removes everything that it made.
@@ -88,22 +88,8 @@ def walk(*, once: bool) -> int:
             if once:
                 _say("That is the whole of it.")
                 return 0
-            click.echo("\n" + _next(stage))
+            click.echo("\n" + NEXT.format(go=stage.go, asana=stage.asana, listen=stage.listen))
             return _play(log)
-
-
-def _next(stage: Stage) -> str:
-    import sys
-    from pathlib import Path
-
-    reconcile = Path(sys.executable).with_name("reconcile")
-    return NEXT.format(
-        root=stage.root,
-        asana=stage.asana,
-        home=stage.environment["GNUPGHOME"],
-        reconcile=reconcile,
-        listen=stage.listen,
-    )
 
 
 def _say(text: str) -> None:

@@ -1,4 +1,4 @@
-"""`python -m reconciler.cli`."""
+"""`python -m reconciler`."""
 
 from reconciler.cli import main
 
