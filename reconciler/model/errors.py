@@ -4,6 +4,7 @@ ReconcilerError
 ├── UsageError             the command was called wrongly (exit 64)
 ├── SettingsError          the settings cannot be read; the pass is refused
 ├── RepositoryError        the checkout cannot be read, or a revision is not there
+├── NotWritable            files of the work tree cannot be written, or not as asked; none was
 ├── StateLockedError       somebody else holds the state
 ├── LedgerError            the ledger cannot be opened, read or written
 ├── SecretsError           initial data or the sealed store cannot be read
@@ -26,6 +27,7 @@ __all__ = [
     "HostNotAllowed",
     "LedgerError",
     "MissingVariable",
+    "NotWritable",
     "Problem",
     "ReconcilerError",
     "RepositoryError",
@@ -64,6 +66,10 @@ class UsageError(ReconcilerError):
 
 class RepositoryError(ReconcilerError):
     """The checkout cannot be read, or a revision is not there."""
+
+
+class NotWritable(ReconcilerError):
+    """Files of the work tree cannot be written, or not as asked; none of them was."""
 
 
 class StateLockedError(ReconcilerError):

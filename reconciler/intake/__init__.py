@@ -1,0 +1,1 @@
+"""People and accounts from where they already are, as hires' files."""

@@ -1,0 +1,123 @@
+"""Hires' files as they are written by a program: a new one, one more line in one that is there, and all or none.
+
+Whatever fills them comes from outside, and is data (`yaml_text`). A file that is there keeps every byte but those of
+the edit (`positions`). Files are written beside their places and renamed, after each was seen to be as it was read.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from secrets import token_hex
+from typing import Any
+
+from reconciler.intake.positions import with_item, with_value
+from reconciler.intake.yaml_text import block_item, flow
+from reconciler.model.errors import NotWritable
+from reconciler.model.hire import Hire
+
+__all__ = ["ORDER", "hire_text", "with_entry", "with_field", "write_all"]
+
+ORDER = tuple(Hire.model_fields)
+"""The keys of a hire's file, in the order in which they are written."""
+
+
+def hire_text(hire: Mapping[str, Any]) -> str:
+    """A new hire's file. Raises NotWritable for what is no text."""
+    lines = []
+    for key in sorted(hire, key=ORDER.index):
+        if key == "access" and hire[key]:
+            lines += ["access:", *(line for item in hire[key] for line in block_item(item, 2))]
+        else:
+            lines.append(f"{key}: {flow(hire[key])}")
+    return "".join(f"{line}\n" for line in lines)
+
+
+def with_entry(raw: bytes, file: str, entry: str | Mapping[str, Any]) -> bytes:
+    """A hire's file with one more access entry, after the others. Raises as `positions.with_item` does."""
+    return with_item(raw, file, "access", entry)
+
+
+def with_field(raw: bytes, file: str, key: str, value: Any) -> bytes:
+    """A hire's file with another value of one key (`end`, `extra.LOGIN`). Raises as `positions.with_value` does."""
+    first, dot, rest = key.partition(".")
+    return with_value(raw, file, (first, rest) if dot else (first,), value, order=ORDER)
+
+
+def write_all(root: Path, files: Mapping[str, bytes], before: Mapping[str, bytes]) -> None:
+    """Write files under the root, all of them or none; `before` is what those that are there held when they were read.
+
+    Raises NotWritable, with nothing changed, where a file is not as it was read any more, where one is there that
+    `before` does not have, where a link leads elsewhere, and where one cannot be written.
+    """
+    written: dict[Path, Path] = {}
+    made: list[Path] = []
+    replaced: list[tuple[Path, bytes | None]] = []
+    try:
+        for name, content in files.items():
+            path = root / name
+            written[path] = _beside(root, path, content, made)
+        for name in files:
+            _unchanged(root / name, name, before.get(name))
+        for name in files:
+            path = root / name
+            written[path].replace(path)
+            del written[path]
+            replaced.append((path, before.get(name)))
+    except BaseException as error:
+        for temporary in written.values():
+            temporary.unlink(missing_ok=True)
+        for path, old in reversed(replaced):
+            if old is None:
+                path.unlink()
+            else:
+                _beside(root, path, old, []).replace(path)
+        for folder in reversed(made):
+            with suppress(OSError):
+                folder.rmdir()
+        if isinstance(error, OSError):
+            raise NotWritable(f"{error.filename or root} cannot be written: {error.strerror}") from None
+        raise
+    for folder in {path.parent for path, _ in replaced}:
+        _settle(folder)
+
+
+def _beside(root: Path, path: Path, content: bytes, made: list[Path]) -> Path:
+    """A file beside the place it is for, with the content and that place's mode; `made` gains the folders made."""
+    if path.is_symlink() or not path.resolve().is_relative_to(root.resolve()):
+        raise NotWritable(f"{path}: a link stands there: write to the file that it leads to, or take it away")
+    missing = [folder for folder in path.parents if not folder.exists()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    made += reversed(missing)
+    temporary = path.with_name(f".{path.name[:100]}.{token_hex(6)}")
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            if path.exists():
+                os.fchmod(handle, stat.S_IMODE(path.stat().st_mode))
+            file.write(content)
+            file.flush()
+            os.fsync(handle)
+    except OSError:
+        temporary.unlink()
+        raise
+    return temporary
+
+
+def _unchanged(path: Path, name: str, before: bytes | None) -> None:
+    if before is None:
+        if path.exists():
+            raise NotWritable(f"{name} is there already: nothing was written")
+    elif not path.is_file() or path.read_bytes() != before:
+        raise NotWritable(f"{name} is not as it was read, somebody edits it: nothing was written; run it again")
+
+
+def _settle(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,184 @@
+"""Editing a YAML file by the positions of what stands in it: no byte but those of the edit is another one.
+
+Nothing is parsed and written again, which would lose comments, order, quotes and line ends. Positions come from
+libyaml's events, the text to insert from `yaml_text`. What an edit came to is read once more and compared as data:
+where it is not what was asked for (an alias, a kind of layout that nobody thought of), the file is left to a person.
+"""
+
+from __future__ import annotations
+
+import re
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import Any
+
+from yaml import AliasEvent, MappingEndEvent, MappingStartEvent, ScalarEvent, SequenceEndEvent, SequenceStartEvent
+from yaml.cyaml import CParser  # type: ignore[attr-defined]  # the stubs forget to export it
+
+from reconciler.intake.yaml_text import block_item, flow
+from reconciler.model.errors import NotWritable
+from reconciler.repository.documents.yaml import BrokenFile, read
+
+__all__ = ["with_item", "with_value"]
+
+_BOM = b"\xef\xbb\xbf"
+_DASH = re.compile(r"(?:&\S+(?:\s|#.*)*)?-")
+"""A block list's first dash, after an anchor if there is one."""
+
+
+@dataclass(slots=True)
+class _Node:
+    """A value: where it begins, and where the last thing in it ends, in characters."""
+
+    start: int
+    end: int
+    flow: bool = True
+    is_list: bool = False
+    keys: dict[str, _Node] = field(default_factory=dict)
+    items: list[_Node] = field(default_factory=list)
+    first: int = 0
+    """Where a map's first key begins."""
+
+
+def with_item(raw: bytes, file: str, key: str, item: Any) -> bytes:
+    """The file with one more item in the list under a key at the top; the list is made where there is none.
+
+    Raises NotWritable where that cannot be done by an insertion, BrokenFile for what is no YAML.
+    """
+    data = read(raw, file).data
+    if not isinstance(data, dict) or not isinstance(data.get(key, []), list):
+        raise NotWritable(f"{file}: {key} is no list: mend the file first")
+    text, root, eol = _parsed(raw)
+    wanted = {**data, key: [*data.get(key, []), item]}
+    if key not in root.keys:
+        edited = _with_key(text, root, key, [item], eol=eol)
+    elif root.keys[key].flow:
+        node = root.keys[key]
+        at, comma = (node.items[-1].end, ", ") if node.items else (node.start + text[node.start :].find("[") + 1, "")
+        edited = f"{text[:at]}{comma}{flow(item)}{text[at:]}"
+    else:
+        node = root.keys[key]
+        dash = _DASH.match(text, node.start)
+        column = 0 if dash is None else _column(text, dash.end() - 1)
+        edited = _after(text, node.end, block_item(item, column), eol)
+    return _checked(raw, file, edited, wanted)
+
+
+def with_value(raw: bytes, file: str, path: tuple[str, ...], value: Any, *, order: tuple[str, ...] = ()) -> bytes:
+    """The file with a value at a key at the top, or at a key of a map there; what stood there is replaced.
+
+    A key that is not there is inserted after the last of those that stand before it in `order`, else at the end.
+    Raises NotWritable where that cannot be done, BrokenFile for what is no YAML.
+    """
+    data = read(raw, file).data
+    if not isinstance(data, dict):
+        raise NotWritable(f"{file}: no map of `key: value` lines: mend the file first")
+    wanted = deepcopy(data)
+    inner = wanted
+    for key in path[:-1]:
+        inner = inner.setdefault(key, {})
+        if not isinstance(inner, dict):
+            raise NotWritable(f"{file}: {key} is no map: mend the file first")
+    inner[path[-1]] = value
+    text, node, eol = _parsed(raw)
+    for depth, key in enumerate(path):
+        if key not in node.keys:
+            for outer in reversed(path[depth + 1 :]):
+                value = {outer: value}
+            edited = _with_key(text, node, key, value, eol=eol, order=order if depth == 0 else ())
+            break
+        node = node.keys[key]
+    else:
+        after = eol if node.end > node.start and _column(text, node.end) == 0 else ""
+        blank = "" if text[node.start - 1 : node.start].isspace() else " "
+        edited = f"{text[: node.start]}{blank}{flow(value)}{after}{text[node.end :]}"
+    return _checked(raw, file, edited, wanted)
+
+
+def _with_key(text: str, node: _Node, key: str, value: Any, *, eol: str, order: tuple[str, ...] = ()) -> str:
+    """The text with one more key in a map."""
+    before = [node.keys[name].end for name in order[: order.index(key)] if name in node.keys] if key in order else []
+    if node.flow:
+        at = max((each.end for each in node.keys.values()), default=node.start + 1)
+        return f"{text[:at]}{', ' if node.keys else ''}{flow(key)}: {flow(value)}{text[at:]}"
+    indent = _column(text, node.first)
+    if isinstance(value, list):
+        lines = [f"{' ' * indent}{flow(key)}:", *(line for item in value for line in block_item(item, indent + 2))]
+    else:
+        lines = [f"{' ' * indent}{flow(key)}: {flow(value)}"]
+    return _after(text, max(before, default=node.end), lines, eol)
+
+
+def _after(text: str, at: int, lines: list[str], eol: str) -> str:
+    """The text with lines inserted after the line on which something ends."""
+    if at and _column(text, at) == 0:  # a text of several lines ends where the next line begins
+        return text[:at] + "".join(f"{line}{eol}" for line in lines) + text[at:]
+    end = re.compile(r"[^\r\n]*").match(text, at)
+    assert end is not None
+    return text[: end.end()] + "".join(f"{eol}{line}" for line in lines) + text[end.end() :]
+
+
+def _column(text: str, at: int) -> int:
+    return at - 1 - max(text.rfind("\n", 0, at), text.rfind("\r", 0, at))
+
+
+def _parsed(raw: bytes) -> tuple[str, _Node, str]:
+    """The text without a byte order mark, the tree of its positions, and how its lines end."""
+    text = raw.decode("utf-8-sig")
+    parser = CParser(text.encode())
+    top = _Node(0, 0, is_list=True)
+    stack, key = [top], None
+    while (event := parser.get_event()) is not None:
+        if isinstance(event, MappingEndEvent | SequenceEndEvent):
+            done = stack.pop()
+            if done.flow:
+                done.end = _at(event.end_mark)
+            stack[-1].end = max(stack[-1].end, done.end)
+        elif isinstance(event, ScalarEvent) and key is None and not stack[-1].is_list:
+            key = event.value
+            if not stack[-1].keys:
+                stack[-1].first = _at(event.start_mark)
+        elif isinstance(event, ScalarEvent | AliasEvent | MappingStartEvent | SequenceStartEvent):
+            node = _node(event)
+            if key is None:
+                stack[-1].items.append(node)
+            else:
+                stack[-1].keys[key] = node
+            key = None
+            stack[-1].end = max(stack[-1].end, node.end)
+            if isinstance(event, MappingStartEvent | SequenceStartEvent):
+                stack.append(node)
+    line_end = re.search(r"\r\n|\r|\n", text)
+    return text, top.items[0], line_end[0] if line_end else "\n"
+
+
+def _at(mark: Any) -> int:
+    """A position in characters; libyaml gives every event one, whatever the stubs say."""
+    index: int = mark.index
+    return index
+
+
+def _node(event: ScalarEvent | AliasEvent | MappingStartEvent | SequenceStartEvent) -> _Node:
+    start, end = _at(event.start_mark), _at(event.end_mark)
+    if isinstance(event, MappingStartEvent | SequenceStartEvent):
+        return _Node(start, start, flow=bool(event.flow_style), is_list=isinstance(event, SequenceStartEvent))
+    return _Node(start, end)
+
+
+def _checked(raw: bytes, file: str, edited: str, wanted: Any) -> bytes:
+    """The edited text as bytes, where it says what is wanted and nothing else."""
+    content = (_BOM if raw.startswith(_BOM) else b"") + edited.encode()
+    try:
+        came = read(content, file).data
+    except BrokenFile:
+        came = None
+    if came != wanted or _kinds(came) != _kinds(wanted):
+        raise NotWritable(f"{file}: it is laid out in a way that cannot be edited by a program: edit it by hand")
+    return content
+
+
+def _kinds(value: Any) -> Any:
+    """The types of what a value holds: to Python 1 and true are equal."""
+    if isinstance(value, dict):
+        return {key: _kinds(item) for key, item in value.items()}
+    return [_kinds(item) for item in value] if isinstance(value, list) else type(value)
