@@ -37,6 +37,7 @@ COMMANDS = {
     "oauth": "oauth",
     "schema": "schema",
     "init": "init",
+    "add": "add",
     "demo": "demo",
 }
 """Which module has which command; the order is the help's."""

@@ -2,49 +2,72 @@
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from reconciler.cli.options import Asked, shared
+from reconciler.cli.options import Asked, option, shared
 from reconciler.model.errors import RepositoryError, UsageError
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
+
+    from reconciler.gallery.catalog import Ready
 
 __all__ = ["init"]
 
 HIDDEN = "dot-"
 """How the template writes the dot that a file's name begins with: package data leaves dot files out."""
 
+SAMPLE, PERSON, SEQUENCE = "manifests/example.yaml", "hires/ada.yaml", "config/sequences/everyone.yaml"
+
+FILL_IN = "FILL-IN"
+"""What stands where only its reader knows the value."""
+
 
 @click.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@option("--with", "names", metavar="NAMES", default="", help="Ready manifests in place of the sample: github,slack.")
 @shared
 @click.pass_obj
-def init(asked: Asked, folder: Path) -> int:
+def init(asked: Asked, folder: Path, names: str) -> int:
     """Make a new repository in DIR: settings, a manifest, a person, a sequence, and what to do first.
 
-    DIR is made where it is not there; one that is not empty is refused.
+    DIR is made where it is not there; one that is not empty is refused. `reconcile add --list` names the ready
+    manifests.
     """
     from importlib.resources import files
 
+    from reconciler.cli.add import asks
     from reconciler.cli.logs import tell
     from reconciler.cli.text import emit_json, say
+    from reconciler.gallery.catalog import named
 
+    ready = [named(name) for name in dict.fromkeys(filter(None, map(str.strip, names.split(","))))]
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} is not empty: give the name of a new folder")
+    written = dict(_template(files("reconciler.cli") / "template"))
+    if ready:
+        written = _with(ready, written)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        written = sorted(_copy(files("reconciler.cli") / "template", folder))
+        for name, text in written.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(text, encoding="utf-8")
     except OSError as error:
         raise RepositoryError(f"{error.filename or folder} cannot be written: {error.strerror}") from error
     in_git = _git(folder)
     if asked.output == "json":
-        emit_json({"folder": str(folder), "files": written, "git": in_git})
+        emit_json({"folder": str(folder), "files": sorted(written), "git": in_git})
     else:
-        say("\n".join(str(folder / name) for name in written))
+        say("\n".join(str(folder / name) for name in sorted(written)))
+    for it in ready:
+        tell(f"{it.name} asks for")
+        for line in asks(it):
+            tell(f"  {line}")
     steps = ["" if in_git else "git init", 'git add . && git commit -m "Access as files"', "reconcile validate"]
     tell(f"next, in {folder}:")
     for step in filter(None, steps):
@@ -53,20 +76,43 @@ def init(asked: Asked, folder: Path) -> int:
     return 0
 
 
-def _copy(source: Traversable, target: Path) -> list[str]:
-    """Copy the template, giving the paths that were written."""
-    written = []
-    for item in source.iterdir():
+def _template(folder: Traversable, under: str = "") -> Iterator[tuple[str, str]]:
+    """The template's files: path and text."""
+    for item in folder.iterdir():
         name = item.name
         if name.startswith(HIDDEN):
             name = f".{name.removeprefix(HIDDEN)}"
         if item.is_dir():
-            (target / name).mkdir()
-            written += [f"{name}/{inner}" for inner in _copy(item, target / name)]
+            yield from _template(item, f"{under}{name}/")
         else:
-            (target / name).write_bytes(item.read_bytes())
-            written.append(name)
-    return written
+            yield under + name, item.read_text(encoding="utf-8")
+
+
+def _with(ready: list[Ready], template: dict[str, str]) -> dict[str, str]:
+    """The template with ready manifests in the sample's place; the sequence gives them, at once."""
+    first = ready[0].name
+    sample = re.compile(r"(?<![@./])\bexample\b(?!\.com)")
+    texts = {
+        name: sample.sub(first, text.replace(SAMPLE, f"manifests/{first}.yaml".ljust(len(SAMPLE))))
+        for name, text in template.items()
+        if name != SAMPLE
+    }
+    extra = {field.id: FILL_IN for it in ready for field in it.manifest.extra_user_info}
+    person = re.sub(r"^start: .*\n", "", texts[PERSON], flags=re.MULTILINE)
+    texts[PERSON] = re.sub(r"^# extra: .*$", f"extra: {_flow(extra)}", person, flags=re.MULTILINE) if extra else person
+    texts[SEQUENCE] = re.sub(r"(?s)^(.*?access:\n).*", r"\1", texts[SEQUENCE]) + "".join(map(_entry, ready))
+    return texts | {f"manifests/{it.name}.yaml": it.text for it in ready}
+
+
+def _entry(ready: Ready) -> str:
+    """An access entry; the first of a field's choices, where the manifest itself has them."""
+    fields = [field for field in ready.manifest.form if field.type != "generate"]
+    values = {field.id: str(field.items[0].id) if field.items else FILL_IN for field in fields}
+    return f"  - integration: {ready.name}\n" + (f"    values: {_flow(values)}\n" if values else "")
+
+
+def _flow(values: dict[str, str]) -> str:
+    return "{" + ", ".join(f"{name}: {json.dumps(value)}" for name, value in values.items()) + "}"
 
 
 def _git(folder: Path) -> bool:

@@ -1,0 +1,113 @@
+"""`reconcile add`: one of the ready manifests, copied into `manifests/`."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+import click
+
+from reconciler.cli.options import Asked, option, shared
+from reconciler.model.errors import RepositoryError, UsageError
+
+if TYPE_CHECKING:
+    from reconciler.gallery.catalog import Ready
+
+__all__ = ["add", "asks"]
+
+FOLDER = "manifests"
+
+
+@click.command()
+@click.argument("name", required=False)
+@option("--as", "stem", metavar="STEM", help="Call the integration so; by default as the ready manifest is called.")
+@option("--list", "listing", is_flag=True, help="Name the ready manifests: what each can do, and how it was verified.")
+@shared
+@click.pass_obj
+def add(asked: Asked, name: str | None, stem: str | None, listing: bool) -> int:  # noqa: FBT001
+    """Copy the ready manifest NAME into manifests/, with what it says about itself, and say what it asks for.
+
+    A file that is there already is not written over. --list needs no repository.
+    """
+    from reconciler.cli.logs import tell
+    from reconciler.cli.text import emit_json, no_csv, say
+    from reconciler.gallery.catalog import named
+
+    no_csv(asked)
+    if listing:
+        if name is not None or stem is not None:
+            raise UsageError("--list names every ready manifest: leave the other words out")
+        _list(asked)
+        return 0
+    if name is None:
+        raise UsageError("say which ready manifest, as `reconcile add github`; `reconcile add --list` names them all")
+    ready = named(name)
+    root = asked.repo
+    path = _free(root, stem or name)
+    try:
+        path.parent.mkdir(exist_ok=True)
+        with path.open("x", encoding="utf-8") as file:
+            file.write(ready.text)
+    except OSError as error:
+        raise RepositoryError(f"{path} cannot be written: {error.strerror}") from error
+    fields = [field.id for field in ready.manifest.asks_for]
+    if asked.output == "json":
+        emit_json({"file": f"{FOLDER}/{path.name}", "service": ready.service, "initial_data": fields})
+    else:
+        say(f"{FOLDER}/{path.name}")
+    for line in asks(ready):
+        tell(line)
+    if fields:
+        first = "" if any((root / "config/initial_data").glob("[!.]*")) else " --recipient KEY"
+        tell(f"next: reconcile initial-data set {ready.manifest.service or path.stem}{first}")
+    else:
+        tell("next: reconcile validate")
+    return 0
+
+
+def asks(ready: Ready) -> list[str]:
+    """What has to be given before the manifest can be used, a line for each place that it is given at."""
+    manifest = ready.manifest
+    places = (
+        (f"initial data of {ready.service}", [field.id for field in manifest.asks_for]),
+        ("each hire's extra", [field.id for field in manifest.extra_user_info]),
+        ("each access entry's values", [field.id for field in manifest.form if field.type != "generate"]),
+    )
+    host = ready.head.get("replace")
+    lines = [] if host is None else [f"in the manifest: put your own host in place of {host}"]
+    return lines + [f"in {place}: {', '.join(ids)}" for place, ids in places if ids]
+
+
+def _free(root: Path, stem: str) -> Path:
+    """Where the copy goes. Raises UsageError where that is no name, or where an integration is called so already."""
+    if PurePosixPath(stem).name != stem or stem.startswith("."):
+        raise UsageError(f"--as {stem}: give the name of an integration, not a path")
+    taken = sorted(
+        path.relative_to(root).as_posix()
+        for path in (root / FOLDER).rglob("*")
+        if path.stem == stem and path.suffix in (".yaml", ".yml", ".json")
+    )
+    if taken:
+        raise UsageError(f"{taken[0]} is there already: give another name with --as, or delete it first")
+    return root / FOLDER / f"{stem}.yaml"
+
+
+def _list(asked: Asked) -> None:
+    from reconciler.cli.text import cell, emit_json, say
+    from reconciler.gallery.catalog import everything
+
+    every = everything().values()
+    if asked.output == "json":
+        emit_json([ready.as_json() for ready in every])
+        return
+    rows = [
+        ("name", "service", "what", "can", "verified"),
+        *((it.name, it.service, it.title, ", ".join(it.can) or "check", it.head["verified"]) for it in every),
+    ]
+    if asked.output == "markdown":
+        lines = [f"| {' | '.join(map(cell, row))} |" for row in rows[1:]]
+        say("\n".join([f"| {' | '.join(rows[0])} |", f"|{' --- |' * len(rows[0])}", *lines]))
+        return
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        say("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())

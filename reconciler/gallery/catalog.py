@@ -1,0 +1,122 @@
+"""The ready manifests: their names, their heads, and what each can do.
+
+A head is the comment that a manifest begins with: a title, then a line for each of `KEYS`. What a line has no room for
+goes on below it, further in:
+
+    # GitHub organization: members
+    # service: github
+    # plan: any
+    # traps: an address is no login; the login comes from the hire's
+    #   `extra`
+
+The comment ends the head with the first line that is none; comments further down belong to what they stand over.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.resources import files
+
+from reconciler.model.errors import UsageError
+from reconciler.model.manifest import Manifest
+from reconciler.repository.documents.problems import near
+from reconciler.repository.documents.yaml import read
+
+__all__ = ["KEYS", "VERIFIED", "Ready", "everything", "head_of", "named"]
+
+REQUIRED = ("service", "plan", "scopes", "revoke", "documentation", "verified")
+KEYS = (*REQUIRED, "replace", "cannot", "traps")
+"""What a head may say; `replace` is the host that a self-hosted service's manifest has in place of the user's own."""
+
+VERIFIED = ("live", "description", "reading")
+"""Run against the real server in this project's tests; held against the vendor's own description of its API, or the
+RFC; written after the documentation."""
+
+_LINE = re.compile(r"# ([a-z]+): (\S.*)")
+_BELOW = re.compile(r"#   (\S.*)")
+
+_FOLDER = files("reconciler.gallery") / "manifests"
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A manifest that is ready to be copied."""
+
+    name: str
+    text: str
+    title: str
+    head: Mapping[str, str]
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        """The manifest itself."""
+        return Manifest.model_validate(read(self.text.encode(), f"{self.name}.yaml").data)
+
+    @property
+    def service(self) -> str:
+        """The service whose initial data it shares."""
+        return self.manifest.service or self.name
+
+    @property
+    def can(self) -> list[str]:
+        """What it can do, beside checking and making an account."""
+        manifest, exists = self.manifest, self.manifest.exists
+        invites = exists is not None and (exists.pending is not None or exists.invited)
+        found = {
+            "list": exists is not None and exists.listing is not None,
+            "update": bool(manifest.updates),
+            "revoke": bool(manifest.revoke),
+            "invite": bool(invites),
+        }
+        return [word for word, there in found.items() if there]
+
+    def as_json(self) -> dict[str, str]:
+        """What `reconcile add --list --output json` says of it."""
+        told = {key: self.head[key] for key in ("verified", "revoke", "plan", "scopes")}
+        return {"name": self.name, "service": self.service, **told}
+
+
+def everything() -> dict[str, Ready]:
+    """Every ready manifest by its name."""
+    names = sorted(entry.name.removesuffix(".yaml") for entry in _FOLDER.iterdir() if entry.name.endswith(".yaml"))
+    return {name: _ready(name) for name in names}
+
+
+def named(name: str) -> Ready:
+    """The one of this name. Raises UsageError where there is none."""
+    known = everything()
+    if name not in known:
+        raise UsageError(f"there is no ready manifest {name}{near(name, known)}; `reconcile add --list` names them all")
+    return known[name]
+
+
+def _ready(name: str) -> Ready:
+    text = (_FOLDER / f"{name}.yaml").read_text()
+    title, head = head_of(text)
+    return Ready(name, text, title, head)
+
+
+def head_of(text: str) -> tuple[str, dict[str, str]]:
+    """The title and the lines of a head. Raises ValueError where it is not of the form."""
+    first, *lines = text.split("\n")
+    title = first.removeprefix("# ")
+    head: dict[str, str] = {}
+    last = None
+    for line in lines:
+        if not line.startswith("#"):
+            break
+        if (below := _BELOW.fullmatch(line)) and last is not None:
+            head[last] += f" {below[1]}"
+        elif (said := _LINE.fullmatch(line)) and said[1] in KEYS and said[1] not in head:
+            last = said[1]
+            head[last] = said[2]
+        else:
+            raise ValueError(f"{line!r} is no line of a head: `# KEY: text`, once each of {', '.join(KEYS)}")
+    if missing := [key for key in REQUIRED if key not in head]:
+        raise ValueError(f"the head lacks {', '.join(missing)}")
+    if head["verified"] not in VERIFIED:
+        raise ValueError(f"verified: {head['verified']} is none of {', '.join(VERIFIED)}")
+    return title, head

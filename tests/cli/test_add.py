@@ -1,0 +1,106 @@
+"""`reconcile add` and `init --with`: a ready manifest is copied, whole, and what it asks for is said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from reconciler.gallery.catalog import everything
+from tests.cli.conftest import Call
+from tests.repo import GnupgHome, Repo
+
+
+def test_copies_the_manifest_and_says_what_it_asks_for(repo: Repo, call: Call) -> None:
+    done = call(repo, "add", "github")
+    assert (done.code, done.out) == (0, "manifests/github.yaml\n")
+    assert done.err == (
+        "in initial data of github: TOKEN, ORG\n"
+        "in each hire's extra: GITHUB_LOGIN\n"
+        "in each access entry's values: ROLE\n"
+        "next: reconcile initial-data set github --recipient KEY\n"
+    )
+    text = (repo.root / "manifests/github.yaml").read_text()
+    assert text == everything()["github"].text
+    assert text.startswith("# GitHub organization: members\n# service: github\n")
+
+
+def test_what_is_there_is_not_written_over(repo: Repo, call: Call) -> None:
+    repo.write("manifests/tools/github.json", "{}")
+    done = call(repo, "add", "github")
+    assert (done.code, done.out) == (64, "")
+    assert done.err == (
+        "error: manifests/tools/github.json is there already: give another name with --as, or delete it first\n"
+    )
+    assert not (repo.root / "manifests/github.yaml").exists()
+
+
+def test_under_another_name_the_service_stays(repo: Repo, call: Call) -> None:
+    repo.initial_data("github", {"TOKEN": "invented-token", "ORG": "acme"})
+    done = call(repo, "add", "github", "--as", "code", "--output", "json")
+    assert done.json == {"file": "manifests/code.yaml", "service": "github", "initial_data": ["TOKEN", "ORG"]}
+    assert "next: reconcile initial-data set github\n" in done.err
+    assert (repo.root / "manifests/code.yaml").exists()
+
+
+@pytest.mark.parametrize("stem", ["../hires/ada", "a/b", ".hidden"])
+def test_as_takes_no_path(repo: Repo, call: Call, stem: str) -> None:
+    before = sorted(repo.root.rglob("*.yaml"))
+    assert call(repo, "add", "github", "--as", stem).code == 64
+    assert sorted(repo.root.rglob("*.yaml")) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["githb"], "there is no ready manifest githb; did you mean github?; `reconcile add --list` names them all"),
+        ([], "say which ready manifest, as `reconcile add github`; `reconcile add --list` names them all"),
+        (["github", "--list"], "--list names every ready manifest: leave the other words out"),
+    ],
+)
+def test_wrong_usage(repo: Repo, call: Call, arguments: list[str], told: str) -> None:
+    done = call(repo, "add", *arguments)
+    assert (done.code, done.out, done.err) == (64, "", f"error: {told}\n")
+
+
+def test_list_names_each_with_what_it_can_do(tmp_path: Path, call: Call) -> None:
+    nowhere = Repo(tmp_path)
+    lines = call(nowhere, "add", "--list").out.splitlines()
+    assert lines[0].split() == ["name", "service", "what", "can", "verified"]
+    github = next(line for line in lines if line.startswith("github "))
+    assert "GitHub organization: members" in github
+    assert "list, update, revoke, invite" in github
+    assert len(lines) == len(everything()) + 1
+    assert call(nowhere, "add", "--list", "--output", "markdown").out.count("\n") == len(everything()) + 2
+
+
+def test_list_as_json(tmp_path: Path, call: Call) -> None:
+    told = call(Repo(tmp_path), "add", "--list", "--output", "json").json
+    assert [each["name"] for each in told] == sorted(everything())
+    github = next(each for each in told if each["name"] == "github")
+    assert github.keys() == {"name", "service", "verified", "revoke", "plan", "scopes"}
+    assert github["verified"] == "description"
+
+
+def test_init_with_ready_manifests_is_in_order(tmp_path: Path, gnupg_home: GnupgHome, call: Call) -> None:
+    beside = Repo(tmp_path / "here", gnupg_home)
+    done = call(beside, "init", "../access", "--with", "github, slack,github")
+    assert done.code == 0
+    made = Repo(tmp_path / "access", gnupg_home)
+    manifests = sorted(path.name for path in (made.root / "manifests").iterdir())
+    assert manifests == ["github.yaml", "slack.yaml"]
+    assert "github asks for\n  in initial data of github: TOKEN, ORG\n" in done.err
+    made.commit()
+    valid = call(made, "validate")
+    assert (valid.code, valid.out.splitlines()[0]) == (0, "all files are in order; requests would go to 2 hosts")
+    grants = call(made, "--dry-run", "--output", "json").json["grants"]
+    assert {(each["access"], each["status"]) for each in grants} == {("github", "blocked"), ("slack", "blocked")}
+    words = [*(made.root / "README.md").read_text().split(), *(made.root / "hires/ada.yaml").read_text().split()]
+    assert "example" not in words
+
+
+def test_init_with_an_unknown_name_makes_nothing(tmp_path: Path, call: Call) -> None:
+    done = call(Repo(tmp_path / "here"), "init", "../access", "--with", "github,slak")
+    assert done.code == 64
+    assert "did you mean slack?" in done.err
+    assert not (tmp_path / "access").exists()
