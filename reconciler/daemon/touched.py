@@ -32,7 +32,7 @@ def touched(paths: frozenset[str], desired: Desired) -> list[Selection]:
                 return [Selection()]
             case _:
                 pass
-    hires |= desired.files.hires.index.known_by(hires)
+    hires |= desired.hires.referrers(hires)
     found = []
     if hires:
         found.append(Selection(hires=frozenset(hires)))

@@ -21,7 +21,7 @@ from reconciler.model.settings import Settings
 from reconciler.model.template import names
 from reconciler.oauth.connection import Connection
 from reconciler.repository.desired import Desired, Service
-from reconciler.repository.files import Loaded
+from reconciler.repository.documents.loaded import Loaded
 from reconciler.repository.git.checkout import Tree
 from reconciler.requests.client import Client
 from reconciler.requests.hosts import AllowedHosts, named_hosts, written_hosts

@@ -1,7 +1,7 @@
 """All files of a revision, parsed: settings, manifests, hires and sequences.
 
-One broken file touches only itself (docs/design/rules.md, "Source of truth"): it stands in `broken` with its problems,
-and everything else is there. What a file said is remembered by the id of its content, so that the next revision parses
+One broken file touches only itself (docs/design/rules.md, "Source of truth"): it is in `broken` with its problems, and
+everything else is usable. What a file came to is remembered by the id of its content, so that the next revision parses
 only what is new. What needs several files at once is checked anew each time: stems, addresses, a service's variables.
 """
 
@@ -11,53 +11,47 @@ import gc
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from functools import lru_cache, partial
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path, PurePosixPath
-from sys import intern
-from typing import Any, Generic, TypeVar, cast
-
-from pydantic import ValidationError
+from typing import TypeVar, cast
 
 from reconciler.model.base import Model
-from reconciler.model.errors import Problem, RepositoryError, SettingsError, Severity
+from reconciler.model.errors import Problem, RepositoryError
 from reconciler.model.failpoints import Failpoint, Reached, unwatched
-from reconciler.model.hire import Hire, HireRef, Sequence
+from reconciler.model.hire import Hire, Sequence
 from reconciler.model.manifest import Manifest
 from reconciler.model.settings import DEFAULT, Settings
-from reconciler.repository.documents.checks import hire_problems, manifest_ids, manifest_problems, unfilled
-from reconciler.repository.documents.problems import MOST, explain, few, near
-from reconciler.repository.documents.yaml import BrokenFile, Document, read
+from reconciler.repository.documents.checks import manifest_ids, unfilled
+from reconciler.repository.documents.loaded import Loaded
+from reconciler.repository.documents.problems import MOST, few
 from reconciler.repository.git.trees import CommitTree, File, Tree
-from reconciler.repository.hire_cache import keep, recall
-from reconciler.repository.hires import Hires, HireSummary, Index, Whole
-from reconciler.repository.naming import YAML, others, shown, twins, unread
-from reconciler.repository.reach import objection_to_home
+from reconciler.repository.hire_cache import HireCache
+from reconciler.repository.hire_index import HireIndex, HireSummary
+from reconciler.repository.hires import Hires, ParsedHires
+from reconciler.repository.naming import others, same_stem, shown, unread
+from reconciler.repository.parsing import (
+    HIRES,
+    MANIFESTS,
+    SEQUENCES,
+    FileKind,
+    ParsedFile,
+    parse,
+    parse_hire,
+    summarize,
+)
+from reconciler.repository.settings_file import read_settings, unknown_pruned
 
-__all__ = ["SETTINGS", "Files", "Loaded", "Reader"]
+__all__ = ["Files", "Reader"]
 
-SETTINGS = "config/reconciler.yaml"
-
-MANY = 1000
-"""Changed files from which on a whole walk is no slower than finding each."""
+MAX_LOOKUPS = 1000
+"""Changed files from which on a walk over all is no slower than finding each."""
 
 M = TypeVar("M", bound=Model)
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded(Generic[M]):
-    """A file that is in order. `lines` are those of its access entries, one for each."""
-
-    stem: str
-    path: str
-    blob: str
-    model: M
-    lines: tuple[int, ...]
-    document: Document = field(repr=False, compare=False)
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Files:
     """What a revision says. `broken` has, for each kind and stem, the problems of what could not be used."""
 
@@ -70,80 +64,28 @@ class Files:
     problems: list[Problem]
 
 
-@dataclass(frozen=True, slots=True)
-class _Kind(Generic[M]):
-    """One kind of file: where it is, what it is called, and what is checked beyond its types."""
-
-    name: str
-    folder: str
-    model: type[M]
-    endings: tuple[str, ...]
-    check: Callable[[Any, Document], Iterator[Problem]]
-
-
-def _nothing_more(_model: Model, _document: Document) -> Iterator[Problem]:
-    return iter(())
-
-
-_MANIFESTS = _Kind("manifests", "manifests", Manifest, (*YAML, ".json"), manifest_problems)
-_HIRES = _Kind("hires", "hires", Hire, YAML, hire_problems)
-_SEQUENCES = _Kind("sequences", "config/sequences", Sequence, YAML, _nothing_more)
-
-
-@dataclass(frozen=True, slots=True)
-class _Parsed:
-    """What one file came to: `loaded` where it is in order. A broken hire's address is kept too, where it has one."""
-
-    blob: str
-    loaded: Loaded[Any] | None
-    problems: tuple[Problem, ...]
-    email: str | None = None
-    email_line: int | None = None
-
-
 class Reader:
-    """Reads revisions, and remembers what it parsed, in `kept_in` from one start to the next."""
+    """Loads revisions, and remembers what it parsed; in the file `cache` from one start to the next."""
 
-    def __init__(self, kept_in: Path | None = None, reached: Reached = unwatched, *, root: Path | None = None) -> None:
+    def __init__(self, cache: Path | None = None, reached: Reached = unwatched, *, root: Path | None = None) -> None:
         """`root` is the checkout's, for settings that must not lead into it."""
-        self._kept_in = kept_in
+        self._cache = HireCache(cache) if cache is not None else None
         self._root = root
         self._reached = reached
-        self._recalled: dict[str, HireSummary] | None = None
-        self._fresh = 0
-        """How many hires were parsed since they were last kept."""
-        self._parsed: dict[str, _Parsed] = {}
-        self._people = Index()
-        self._read: Tree | None = None
-        """The revision that `_people` is the index of."""
+        self._cached: dict[str, HireSummary] | None = None
+        """What the cache had at the start, until a first revision is loaded."""
+        self._unsaved = 0
+        """How many hires were parsed since the cache was saved."""
+        self._parsed: dict[str, ParsedFile] = {}
+        self._index = HireIndex()
+        self._indexed: Tree | None = None
+        """The revision that `_index` is of."""
         self._misnamed: list[Problem] = []
         self._files: Files | None = None
 
     def settings(self, tree: Tree) -> Settings:
         """The settings of a revision, all defaults where it has none. Raises SettingsError where they are broken."""
-        file = tree.find(SETTINGS)
-        if file is None:
-            for other in ("config/reconciler.yml", "config/reconciler.json"):
-                if tree.find(other) is not None:
-                    raise SettingsError([Problem(other, None, f"settings are read from {SETTINGS}: rename the file")])
-            return Settings()
-        try:
-            document = read(tree.read(file), file.path)
-        except BrokenFile as error:
-            raise SettingsError([error.problem]) from error
-        try:
-            settings = Settings.model_validate({} if document.data is None else document.data)
-        except ValidationError as error:
-            raise SettingsError(explain(error, Settings, document)) from None
-        objection = (
-            None
-            if self._root is None or settings.gnupg_home is None
-            else objection_to_home(self._root, settings.gnupg_home)
-        )
-        if objection is not None:
-            line = document.line(("gnupg_home",))
-            raise SettingsError([Problem(SETTINGS, line, f"gnupg_home: {objection}")])
-        return settings
+        return read_settings(tree, self._root)
 
     def load(self, tree: Tree) -> Files:
         """Everything that a revision says.
@@ -160,107 +102,113 @@ class Reader:
                     f"there is no {folder}/ folder at {tree.revision}: give the repository's root with --repo, or run "
                     "`reconcile init` for a new one"
                 )
-        found = _Gathering()
+        found = _Loading()
         with _no_collection():
-            manifests = self._folder(tree, _MANIFESTS, found)
-            sequences = self._folder(tree, _SEQUENCES, found)
-            self._people = self._index(tree, found)
-        self._parsed, self._read, self._recalled, self._misnamed = found.parsed, tree, {}, found.misnamed
-        _tell(self._people, found, partial(_whole, tree))
-        hires = Hires(self._people, found.broken["hires"], partial(_whole, tree), found.whole)
+            manifests = self._folder(tree, MANIFESTS, found)
+            sequences = self._folder(tree, SEQUENCES, found)
+            self._index = self._updated_index(tree, found)
+        self._parsed, self._indexed, self._cached, self._misnamed = found.parsed, tree, {}, found.misnamed
+        _check_index(self._index, found, partial(parse_hire, tree))
+        hires = Hires(self._index, found.broken["hires"], partial(parse_hire, tree), found.hires)
         found.problems += found.misnamed
-        _fill(manifests, found)
-        if isinstance(settings.prune, dict):
-            known = [DEFAULT, *manifests, *found.broken["manifests"]]
-            found.problems += _unknown_pruned(tree, settings.prune, known)
+        _check_variables(manifests, found)
+        found.problems += unknown_pruned(tree, settings, [DEFAULT, *manifests, *found.broken["manifests"]])
         problems = sorted(
             set(found.problems), key=lambda each: (each.file, each.line or 0, each.severity, each.message)
         )
-        self._files = Files(tree.revision, settings, manifests, hires, sequences, found.broken, problems)
+        self._files = Files(
+            revision=tree.revision,
+            settings=settings,
+            manifests=manifests,
+            hires=hires,
+            sequences=sequences,
+            broken=found.broken,
+            problems=problems,
+        )
         return self._files
 
-    def _index(self, tree: Tree, found: _Gathering) -> Index:
-        """The hires' files: what git says has changed since the revision read before, or all that there is."""
+    def keep(self) -> None:
+        """Save what was parsed for the next start. Only the holder of the state may call this."""
+        if self._cache is not None and self._unsaved:
+            self._reached(Failpoint.CACHE, done=False)
+            self._cache.save(self._index.paths.values())
+            self._reached(Failpoint.CACHE, done=True)
+            self._unsaved = 0
+
+    def _updated_index(self, tree: Tree, found: _Loading) -> HireIndex:
+        """The index of a revision: of what git says has changed since the one loaded before, or made from all files."""
         paths = None
-        if isinstance(self._read, CommitTree) and isinstance(tree, CommitTree):
-            paths = sorted(path for path in tree.changed(self._read) if path.startswith("hires/"))
-        if paths is None or len(paths) > MANY:
-            return Index(self._slims(tree, tree.files("hires"), found))
+        if isinstance(self._indexed, CommitTree) and isinstance(tree, CommitTree):
+            paths = sorted(path for path in tree.changed(self._indexed) if path.startswith("hires/"))
+        if paths is None or len(paths) > MAX_LOOKUPS:
+            return HireIndex(self._summaries(tree, tree.files("hires"), found))
         files = [file for path in paths if (file := tree.find(path)) is not None]
         names = {shown(path) for path in paths}
         found.misnamed = [problem for problem in self._misnamed if problem.file not in names]
-        gone = [path for path in paths if path in self._people.paths]
-        return self._people.updated(gone, list(self._slims(tree, files, found)))
+        gone = [path for path in paths if path in self._index.paths]
+        return self._index.updated(gone, list(self._summaries(tree, files, found)))
 
-    def keep(self) -> None:
-        """Keep what was parsed for the next start, where something was. Only who holds the state may call this."""
-        if self._kept_in is not None and self._fresh:
-            self._reached(Failpoint.CACHE, done=False)
-            keep(self._kept_in, self._people.paths.values())
-            self._reached(Failpoint.CACHE, done=True)
-            self._fresh = 0
-
-    def _slims(self, tree: Tree, files: Iterable[File], found: _Gathering) -> Iterator[HireSummary]:
-        if self._recalled is None:
-            self._recalled = recall(self._kept_in) if self._kept_in is not None else {}
+    def _summaries(self, tree: Tree, files: Iterable[File], found: _Loading) -> Iterator[HireSummary]:
+        if self._cached is None:
+            self._cached = self._cache.load() if self._cache is not None else {}
         files = list(files)
         often = Counter(file.blob for file in files)
         for file in files:
-            skipped = unread(file.path, _HIRES.folder, _HIRES.endings)
+            skipped = unread(file.path, HIRES.folder, HIRES.suffixes)
             if skipped is not None:
                 found.misnamed += skipped
                 continue
-            known = self._people.paths.get(file.path) or self._recalled.get(file.path)
+            known = self._index.paths.get(file.path) or self._cached.get(file.path)
             if known is None or known.blob != file.blob:
-                self._fresh += 1
-                if (first := found.slims.get(file.blob)) is not None:
-                    yield _as_named(first, file.path)
+                self._unsaved += 1
+                if (first := found.summaries.get(file.blob)) is not None:
+                    yield first.renamed(file.path)
                     continue
-                summary, whole = _slim(tree, file)
-                if whole is not None:
-                    found.whole.keep(whole)
+                summary, loaded = summarize(tree, file)
+                if loaded is not None:
+                    found.hires.add(loaded)
                 if often[file.blob] > 1:
-                    found.slims[file.blob] = summary
+                    found.summaries[file.blob] = summary
                 yield summary
             elif (known.raw is None) == isinstance(tree, CommitTree):
                 yield known
             else:
                 yield replace(known, raw=None if isinstance(tree, CommitTree) else tree.read(file))
 
-    def _folder(self, tree: Tree, kind: _Kind[M], found: _Gathering) -> dict[str, Loaded[M]]:
-        stems: dict[str, list[_Parsed]] = {}
+    def _folder(self, tree: Tree, kind: FileKind[M], found: _Loading) -> dict[str, Loaded[M]]:
+        stems: dict[str, list[ParsedFile]] = {}
         paths: dict[str, list[str]] = {}
         for file in tree.files(kind.folder):
-            path, skipped = PurePosixPath(file.path), unread(file.path, kind.folder, kind.endings)
+            path, skipped = PurePosixPath(file.path), unread(file.path, kind.folder, kind.suffixes)
             if skipped is not None:
                 found.problems += skipped
                 continue
             parsed = self._parsed.get(file.path)
             if parsed is None or parsed.blob != file.blob:
                 first = found.files.get((file.blob, path.suffix))
-                parsed = _read_and_parse(tree, file, path.stem, kind) if first is None else _renamed(first, file.path)
+                parsed = parse(tree, file, kind) if first is None else first.renamed(file.path)
             found.files[file.blob, path.suffix] = parsed
             found.parsed[file.path] = parsed
             found.problems += parsed.problems
             stems.setdefault(path.stem, []).append(parsed)
             paths.setdefault(path.stem, []).append(file.path)
-        good: dict[str, Loaded[M]] = {}
+        valid: dict[str, Loaded[M]] = {}
         for stem, several in stems.items():
             loaded = several[0].loaded
             if len(several) > 1:
-                alike = twins(stem, paths[stem], kind.name)
+                alike = same_stem(stem, paths[stem], kind.name)
                 found.problems += alike
                 found.broken[kind.name][stem] = [problem for each in several for problem in each.problems] + alike
             elif loaded is None:
                 found.broken[kind.name][stem] = list(several[0].problems)
             else:
-                good[stem] = cast("Loaded[M]", loaded)
-        return good
+                valid[stem] = cast("Loaded[M]", loaded)
+        return valid
 
 
 @contextmanager
 def _no_collection() -> Iterator[None]:
-    """Without garbage collection: all that is made here stays, and looking through it costs 40 % of the time."""
+    """Switch garbage collection off: all that is made here stays, and looking through it costs 40 % of the time."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -270,172 +218,52 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
-class _Gathering:
-    """What one load comes across; of one that fails nothing is left.
+class _Loading:
+    """What one load collects; a load that fails leaves nothing behind.
 
-    `misnamed` tells of the files in hires/ that are not read, `whole` keeps the hires that were parsed. `files` and
-    `slims` have what one content came to, which may stand under many names.
+    `misnamed` are the problems of files in hires/ that are not read, `hires` those that were parsed. `files` and
+    `summaries` are by content, which may stand under many names.
     """
 
     def __init__(self) -> None:
         self.misnamed: list[Problem] = []
-        self.whole = Whole()
-        self.parsed: dict[str, _Parsed] = {}
-        self.files: dict[tuple[str, str], _Parsed] = {}
-        self.slims: dict[str, HireSummary] = {}
+        self.hires = ParsedHires()
+        self.parsed: dict[str, ParsedFile] = {}
+        self.files: dict[tuple[str, str], ParsedFile] = {}
+        self.summaries: dict[str, HireSummary] = {}
         self.problems: list[Problem] = []
         self.broken: dict[str, dict[str, list[Problem]]] = {"manifests": {}, "hires": {}, "sequences": {}}
 
 
-def _parse(raw: bytes, file: File, stem: str, kind: _Kind[M]) -> _Parsed:
-    try:
-        document = read(raw, file.path)
-    except BrokenFile as error:
-        return _Parsed(file.blob, None, (error.problem,))
-    data = document.data
-    if data is None:
-        problem = Problem(
-            file.path, None, f"the file is empty: `reconcile schema` tells what {kind.folder}/ files have"
-        )
-        return _Parsed(file.blob, None, (problem,))
-    email = data.get("email") if isinstance(data, dict) and isinstance(data.get("email"), str) else None
-    try:
-        model = kind.model.model_validate(data)
-    except ValidationError as error:
-        return _broken(file, document, explain(error, kind.model, document), email)
-    problems = tuple(few(kind.check(model, document)))
-    if any(problem.severity is Severity.ERROR for problem in problems):
-        return _broken(file, document, problems, email)
-    lines = _entry_lines(model, document)
-    loaded = Loaded(stem, file.path, file.blob, model, lines, document)
-    return _Parsed(file.blob, loaded, problems, email)
+def _check_index(index: HireIndex, found: _Loading, parsed: Callable[[HireSummary], Loaded[Hire]]) -> None:
+    """Collect the problems of hires' files: of each by itself, of several with one stem, of several with one address.
 
-
-def _read_and_parse(tree: Tree, file: File, stem: str, kind: _Kind[M]) -> _Parsed:
-    try:
-        return _parse(tree.read(file), file, stem, kind)
-    except BrokenFile as error:
-        return _Parsed(file.blob, None, (error.problem,))
-
-
-def _as_named(summary: HireSummary, path: str) -> HireSummary:
-    """The same content under another name."""
-    return replace(summary, path=path, problems=tuple(replace(problem, file=path) for problem in summary.problems))
-
-
-def _renamed(parsed: _Parsed, path: str) -> _Parsed:
-    """The same content under another name."""
-    loaded = parsed.loaded
-    if loaded is not None:
-        document = loaded.document.called(path)
-        loaded = replace(loaded, stem=PurePosixPath(path).stem, path=path, document=document)
-    return replace(parsed, loaded=loaded, problems=tuple(replace(problem, file=path) for problem in parsed.problems))
-
-
-def _broken(file: File, document: Document, problems: Iterable[Problem], email: str | None) -> _Parsed:
-    return _Parsed(file.blob, None, tuple(problems), email, document.line(("email",)) if email else None)
-
-
-def _entry_lines(model: Model, document: Document) -> tuple[int, ...]:
-    entries = getattr(model, "access", ())
-    lines = document.item_lines("access")
-    if len(lines) != len(entries):
-        # The list is an alias: its items stand elsewhere, and where it is used is the better place.
-        lines = [document.line(("access",)) or 1] * len(entries)
-    return tuple(lines)
-
-
-def _slim(tree: Tree, file: File) -> tuple[HireSummary, Loaded[Hire] | None]:
-    """Parse a hire's file for what is remembered of it; the hire too, where the file is in order."""
-    stem = PurePosixPath(file.path).stem
-    try:
-        raw = tree.read(file)
-    except BrokenFile as error:
-        return HireSummary(file.path, file.blob, sound=False, problems=(error.problem,)), None
-    parsed = _parse(raw, file, stem, _HIRES)
-    kept = None if isinstance(tree, CommitTree) else raw
-    if parsed.loaded is None:
-        broken = HireSummary(
-            file.path, file.blob, False, parsed.email, parsed.email_line, problems=parsed.problems, raw=kept
-        )
-        return broken, None
-    hire: Hire = parsed.loaded.model
-    knows = tuple(person.hire for person in (hire.manager, hire.buddy) if isinstance(person, HireRef))
-    summary = HireSummary(
-        file.path,
-        file.blob,
-        True,
-        intern(hire.email),
-        sequences=tuple(map(intern, hire.sequences)),
-        knows=tuple(map(intern, knows)),
-        integrations=_shared(tuple(intern(entry.integration) for entry in hire.access)),
-        problems=parsed.problems,
-        raw=kept,
-    )
-    return summary, parsed.loaded
-
-
-@lru_cache(maxsize=4096)
-def _shared(names: tuple[str, ...]) -> tuple[str, ...]:
-    """One tuple for all that hold the same."""
-    return names
-
-
-def _whole(tree: Tree, summary: HireSummary) -> Loaded[Hire]:
-    """A hire whose file is known to be in order."""
-    file = File(summary.path, summary.blob)
-    loaded = _parse(summary.raw if summary.raw is not None else tree.read(file), file, summary.stem, _HIRES).loaded
-    assert loaded is not None
-    return loaded
-
-
-def _tell(people: Index, found: _Gathering, whole: Callable[[HireSummary], Loaded[Hire]]) -> None:
-    """What is wrong with hires' files: each by itself, two with one stem, two with one address.
-
-    Addresses are compared without case, broken files count, and it is an error on both.
+    Addresses are compared without case, broken files count, and it is an error on every file that has the address.
     """
     broken = found.broken["hires"]
-    for summary in people.troubled():
+    for summary in index.with_problems():
         found.problems += summary.problems
-        if not summary.sound:
+        if not summary.valid:
             broken[summary.stem] = list(summary.problems)
-    for stem, paths in people.twins().items():
-        alike = twins(stem, paths, _HIRES.name)
+    for stem, paths in index.shared_stems().items():
+        alike = same_stem(stem, paths, HIRES.name)
         found.problems += alike
-        broken[stem] = [problem for path in paths for problem in people.paths[path].problems] + alike
+        broken[stem] = [problem for path in paths for problem in index.paths[path].problems] + alike
     lines: dict[str, int | None] = {}
-    for paths in people.shared():
+    for paths in index.shared_addresses():
         for path in paths:
-            summary = people.paths[path]
+            summary = index.paths[path]
             what = f"email: {others(path, paths)} has this address too: an address belongs to one hire"
             if summary.blob not in lines:
-                lines[summary.blob] = whole(summary).document.line(("email",)) if summary.sound else summary.email_line
-            line = lines[summary.blob]
-            problem = Problem(path, line, what)
+                line = parsed(summary).document.line(("email",)) if summary.valid else summary.email_line
+                lines[summary.blob] = line
+            problem = Problem(path, lines[summary.blob], what)
             found.problems.append(problem)
             broken.setdefault(summary.stem, []).append(problem)
 
 
-def _unknown_pruned(tree: Tree, prune: Iterable[str], known: list[str]) -> list[Problem]:
-    """A warning for each integration that `prune` names and that is not there."""
-    file = tree.find(SETTINGS)
-    unknown = [name for name in prune if name not in known]
-    if file is None or not unknown:
-        return []
-    document = read(tree.read(file), file.path)
-    return [
-        Problem(
-            file.path,
-            document.line(("prune", name)),
-            f"prune.{name}: there is no integration of that name{near(name, known)}",
-            Severity.WARNING,
-        )
-        for name in unknown
-    ]
-
-
-def _fill(manifests: dict[str, Loaded[Manifest]], found: _Gathering) -> None:
-    """Placeholders that nothing gives; the manifests of one service give to each other."""
+def _check_variables(manifests: dict[str, Loaded[Manifest]], found: _Loading) -> None:
+    """Collect the placeholders that nothing gives a value to; the manifests of one service give to each other."""
     given: dict[str, set[str]] = {}
     for stem, loaded in manifests.items():
         given.setdefault(loaded.model.service or stem, set()).update(manifest_ids(loaded.model))

@@ -1,8 +1,8 @@
-"""What was parsed is remembered from one start to the next, by path and blob: files by the thousand are read once.
+"""Summaries of hires' files, cached from one start to the next by path and blob.
 
-Only files that are in order and that there is nothing to say about are kept. The file stands in the state's folder. One
-that other code or another machine wrote, or that a power cut or a full disk left damaged, counts as not there: its
-first line is a MAC under a key that stands beside it, private to this user.
+Only files without problems are cached. The cache is a file in the state's folder. Its first line is a MAC under a key
+in a file beside it that only this user can read: a cache that other code or another machine wrote, or that was damaged,
+is ignored.
 """
 
 from __future__ import annotations
@@ -19,17 +19,16 @@ from functools import cache
 from pathlib import Path
 from sys import intern
 
-from reconciler.repository.hires import HireSummary
+from reconciler.repository.hire_index import HireSummary
 
-__all__ = ["keep", "recall"]
+__all__ = ["HireCache"]
 
-KEY = 32
-"""Bytes of the key."""
+KEY_BYTES = 32
 
 
 @cache
 def _written_by() -> bytes:
-    """A digest of the code that decides whether a file is in order: what another version found does not count."""
+    """A digest of the code that checks files: a cache that another version wrote is ignored."""
     rooms = Path(__file__).parents[1]
     files = sorted(file for room in ("model", "repository") for file in (rooms / room).rglob("*.py"))
     digest = hashlib.sha256()
@@ -38,58 +37,62 @@ def _written_by() -> bytes:
     return digest.digest()
 
 
-def recall(file: Path) -> dict[str, HireSummary]:
-    """What was kept, by path; nothing where there is nothing to be had."""
-    key, raw = _private(_key_of(file)), _private(file)
-    if key is None or raw is None or len(key) != KEY:
-        return {}
-    mac, _, content = raw.partition(b"\n")
-    if not hmac.compare_digest(mac, _mac(key, content)):
-        return {}
-    lists, rows = json.loads(content)
-    integrations = [tuple(map(intern, names)) for names in lists]
-    return {
-        path: HireSummary(
-            path,
-            blob,
-            True,
-            intern(email),
-            None,
-            tuple(map(intern, sequences)),
-            tuple(map(intern, knows)),
-            integrations[place],
-        )
-        for path, blob, email, sequences, knows, place in rows
-    }
+class HireCache:
+    """The summaries of hires' files in one file, beside the state."""
 
+    def __init__(self, file: Path) -> None:
+        self._file = file
 
-def keep(file: Path, hires: Iterable[HireSummary]) -> None:
-    """Keep what was parsed; a full disk or a folder that is not there only means that it is parsed again.
+    def load(self) -> dict[str, HireSummary]:
+        """The saved summaries by path; empty where the file is missing, damaged, or cannot be trusted."""
+        key, raw = _private(_key_of(self._file)), _private(self._file)
+        if key is None or raw is None or len(key) != KEY_BYTES:
+            return {}
+        mac, _, content = raw.partition(b"\n")
+        if not hmac.compare_digest(mac, _mac(key, content)):
+            return {}
+        lists, rows = json.loads(content)
+        integrations = [tuple(map(intern, names)) for names in lists]
+        return {
+            path: HireSummary(
+                path=path,
+                blob=blob,
+                valid=True,
+                email=intern(email),
+                sequences=tuple(map(intern, sequences)),
+                references=tuple(map(intern, references)),
+                integrations=integrations[place],
+            )
+            for path, blob, email, sequences, references, place in rows
+        }
 
-    One at a time: the new file has a name of its own until it is whole, the same at each try, so that none is left.
-    """
-    lists: dict[tuple[str, ...], int] = {}  # few, and many hires have the same
-    rows = [
-        (
-            summary.path,
-            summary.blob,
-            summary.email,
-            summary.sequences,
-            summary.knows,
-            lists.setdefault(summary.integrations, len(lists)),
-        )
-        for summary in hires
-        if summary.sound and not summary.problems and summary.raw is None
-    ]
-    content = json.dumps([list(lists), rows], separators=(",", ":")).encode()
-    new = file.with_name(f"{file.name}.new")
-    with suppress(OSError):
-        key = _private(_key_of(file))
-        if key is None or len(key) != KEY:
-            key = secrets.token_bytes(KEY)
-            _write(_key_of(file), key)
-        _write(new, _mac(key, content) + b"\n" + content)
-        new.replace(file)
+    def save(self, hires: Iterable[HireSummary]) -> None:
+        """Replace the saved summaries. An OSError is ignored: the files are parsed again at the next start.
+
+        The new file has one fixed name until it is complete, so that failed tries leave at most one file behind.
+        """
+        lists: dict[tuple[str, ...], int] = {}  # few, and many hires have the same
+        rows = [
+            (
+                summary.path,
+                summary.blob,
+                summary.email,
+                summary.sequences,
+                summary.references,
+                lists.setdefault(summary.integrations, len(lists)),
+            )
+            for summary in hires
+            if summary.valid and not summary.problems and summary.raw is None
+        ]
+        content = json.dumps([list(lists), rows], separators=(",", ":")).encode()
+        new = self._file.with_name(f"{self._file.name}.new")
+        with suppress(OSError):
+            key = _private(_key_of(self._file))
+            if key is None or len(key) != KEY_BYTES:
+                key = secrets.token_bytes(KEY_BYTES)
+                _write(_key_of(self._file), key)
+            _write(new, _mac(key, content) + b"\n" + content)
+            new.replace(self._file)
 
 
 def _key_of(file: Path) -> Path:
@@ -97,14 +100,14 @@ def _key_of(file: Path) -> Path:
 
 
 def _write(file: Path, content: bytes) -> None:
-    """Write a new file in the place of one that is there."""
+    """Write a file anew, removing one that exists."""
     file.unlink(missing_ok=True)
     with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as opened:
         opened.write(content)
 
 
 def _private(file: Path) -> bytes | None:
-    """What stands in a file that is this user's alone; None where it is a link, anybody else's, or not there."""
+    """The content of a file that only this user can read; None where it is a link, another user's, or missing."""
     try:
         descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError:
@@ -119,5 +122,5 @@ def _private(file: Path) -> bytes | None:
 
 
 def _mac(key: bytes, content: bytes) -> bytes:
-    """What tells that a content is whole, and was written here by this code."""
+    """The MAC of a content that this code wrote."""
     return hmac.new(key, _written_by() + content, hashlib.sha256).hexdigest().encode()

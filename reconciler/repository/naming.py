@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 
 from reconciler.model.errors import Problem, Severity
 
-__all__ = ["YAML", "others", "shown", "twins", "unread"]
+__all__ = ["YAML", "others", "same_stem", "shown", "unread"]
 
 YAML = (".yaml", ".yml")
 
@@ -16,7 +16,7 @@ _NAMED = 3
 
 
 def unread(path: str, folder: str, endings: tuple[str, ...]) -> list[Problem] | None:
-    """A word about a file that is not read, where its author may take it for one of ours; None for one that is read."""
+    """The problems of a file that is skipped, empty for one that cannot be mistaken; None for one that is read."""
     suffix = PurePosixPath(path).suffix
     ours, name = suffix in endings, shown(path)
     if ours and name == path:
@@ -34,8 +34,8 @@ def shown(path: str) -> str:
     return path.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
-def twins(stem: str, paths: Sequence[str], kind: str) -> list[Problem]:
-    """An error of each file that has the stem."""
+def same_stem(stem: str, paths: Sequence[str], kind: str) -> list[Problem]:
+    """The errors of several files that have one stem, one for each."""
     return [
         Problem(
             path,

@@ -21,7 +21,8 @@ from reconciler.model.hire import Entry, Hire, jsonable
 from reconciler.model.manifest import Manifest
 from reconciler.model.scope import Scope
 from reconciler.repository.desired import Desired
-from reconciler.repository.files import Files, Loaded
+from reconciler.repository.documents.loaded import Loaded
+from reconciler.repository.files import Files
 from reconciler.review.problems import Host, used_names
 
 __all__ = ["Change", "Difference", "Kind", "Side", "changes", "compare"]
@@ -155,13 +156,11 @@ def _touched(base: Files, head: Files) -> list[str]:
     Those whose file does, or that of their manager or buddy; all, where a sequence does. What a manifest says changes
     no grant: it is told on its own.
     """
-    old, new = base.hires.index, head.hires.index
     if _contents(base.sequences) != _contents(head.sequences) or base.broken["sequences"] != head.broken["sequences"]:
-        return sorted({*old, *new})
-    before, after = ({(summary.path, summary.blob) for summary in index.paths.values()} for index in (old, new))
-    hires = {PurePosixPath(path).stem for path, _ in before ^ after}
+        return sorted(base.hires.stems() | head.hires.stems())
+    hires = {PurePosixPath(path).stem for path, _ in base.hires.contents() ^ head.hires.contents()}
     hires |= base.broken["hires"].keys() ^ head.broken["hires"].keys()
-    return sorted(hires | old.known_by(hires) | new.known_by(hires))
+    return sorted(hires | base.hires.referrers(hires) | head.hires.referrers(hires))
 
 
 def _contents(files: Mapping[str, Loaded[Any]]) -> dict[str, str]:

@@ -24,9 +24,11 @@ from reconciler.model.scope import Layer, Scope
 from reconciler.model.settings import Settings
 from reconciler.model.template import names
 from reconciler.repository.desired import Desired
+from reconciler.repository.documents.loaded import Loaded
 from reconciler.repository.documents.yaml import read
-from reconciler.repository.files import SETTINGS, Files, Loaded
+from reconciler.repository.files import Files
 from reconciler.repository.git.checkout import Tree
+from reconciler.repository.settings_file import SETTINGS
 from reconciler.requests.hosts import AllowedHosts, named_hosts, written_hosts
 from reconciler.requests.render import canonical
 from reconciler.requests.template import render_text

@@ -18,8 +18,8 @@ from reconciler.model.errors import RepositoryError, SecretsError, SettingsError
 from reconciler.repository.files import Reader
 from reconciler.repository.git import trees
 from reconciler.repository.git.checkout import Checkout, Tree
-from reconciler.repository.hire_cache import keep, recall
-from reconciler.repository.hires import HireSummary
+from reconciler.repository.hire_cache import HireCache
+from reconciler.repository.hire_index import HireSummary
 from reconciler.secrets.gpg import Gnupg
 from reconciler.secrets.initial_data import InitialData
 from tests.faults.fuzz_samples import HIRE
@@ -224,7 +224,12 @@ class Commits(Target):
 
 KEPT = [
     HireSummary(
-        f"hires/h{number}.yaml", f"{number:040}", True, f"h{number}@example.com", None, ("engineering",), ("bob",)
+        path=f"hires/h{number}.yaml",
+        blob=f"{number:040}",
+        valid=True,
+        email=f"h{number}@example.com",
+        sequences=("engineering",),
+        references=("bob",),
     )
     for number in range(3)
 ]
@@ -240,7 +245,7 @@ class Cache(Target):
     def open(self) -> Iterator[None]:
         with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
             self._file = Path(folder, "hires.cache")
-            keep(self._file, KEPT)
+            HireCache(self._file).save(KEPT)
             self._whole = self._file.read_bytes()
             digest, _, content = self._whole.partition(b"\n")
             self.examples = st.one_of(
@@ -253,7 +258,7 @@ class Cache(Target):
 
     def play(self, example: bytes) -> None:
         self._file.write_bytes(example)
-        found = recall(self._file)
+        found = HireCache(self._file).load()
         assert found == ({summary.path: summary for summary in KEPT} if example == self._whole else {})
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from reconciler.model.errors import Problem, RepositoryError, SettingsError
-from reconciler.repository import files as module
 from reconciler.repository import hires as people
+from reconciler.repository import parsing as module
 from reconciler.repository.documents.yaml import Document, read
 from reconciler.repository.files import Files, Reader
 from reconciler.repository.git.checkout import Checkout
@@ -450,7 +450,7 @@ def test_a_renamed_file_is_called_by_its_new_name(tmp_path: Path) -> None:
 
 
 def test_as_many_whole_hires_are_kept_as_there_is_room_for(load, parsed: list[str], monkeypatch) -> None:
-    monkeypatch.setattr(people, "KEPT", 1 + 2 + 3)
+    monkeypatch.setattr(people, "MAX_PARSED", 1 + 2 + 3)
     access = {f"h{number}": [f"tool{place}" for place in range(number)] for number in range(6)}
     loaded = load(
         {

@@ -6,8 +6,8 @@ import hashlib
 
 import pytest
 
-from reconciler.repository import files as module
-from reconciler.repository import hire_cache as recall
+from reconciler.repository import hire_cache
+from reconciler.repository import parsing as module
 from reconciler.repository.documents.yaml import read
 from reconciler.repository.files import Reader
 from reconciler.repository.git.checkout import Checkout
@@ -46,8 +46,8 @@ def test_the_next_start_parses_only_what_is_new_or_not_in_order(people, tmp_path
     after = Reader(kept).load(Checkout.open(people.root).head())
     assert [file for file in parsed if file.startswith("hires/")] == ["hires/broken.yaml", "hires/cleo.yaml"]
     assert sorted(after.hires) == ["ada", "bob", "cleo"]
-    assert after.hires.index.owner("bob@EXAMPLE.com") == "bob"
-    assert after.hires.index.known_by(["bob"]) == {"ada"}
+    assert after.hires.owner("bob@EXAMPLE.com") == "bob"
+    assert after.hires.referrers(["bob"]) == {"ada"}
     assert after.hires["ada"] == before.hires["ada"]
     assert after.broken["hires"].keys() == {"broken"}
 
@@ -102,7 +102,7 @@ def test_it_is_private_and_whole_or_not_there(people, tmp_path):
 def _planted(kept, content: str) -> None:
     """What a commit could write: all that is needed but the key."""
     _, _, rows = content.partition("\n")
-    written = hashlib.sha256(recall._written_by() + rows.replace("Bob@", "Rob@").encode()).hexdigest()
+    written = hashlib.sha256(hire_cache._written_by() + rows.replace("Bob@", "Rob@").encode()).hexdigest()
     kept.write_text(f"{written}\n{rows.replace('Bob@', 'Rob@')}")
 
 
@@ -113,7 +113,7 @@ def _planted_with_a_key(kept, content: str) -> None:
     key.write_bytes(bytes(32))
     key.chmod(0o644)
     rows = content.partition("\n")[2].replace("Bob@", "Rob@").encode()
-    kept.write_bytes(recall._mac(bytes(32), rows) + b"\n" + rows)
+    kept.write_bytes(hire_cache._mac(bytes(32), rows) + b"\n" + rows)
 
 
 def _linked(kept, content: str) -> None:
@@ -131,7 +131,7 @@ def test_one_that_this_user_did_not_write_is_not_believed(people, tmp_path, pars
     kept.chmod(0o600)
     parsed.clear()
     again = Reader(kept).load(Checkout.open(people.root).head())
-    assert again.hires.index.owner("bob@example.com") == "bob"
+    assert again.hires.owner("bob@example.com") == "bob"
     assert "hires/bob.yaml" in parsed
 
 

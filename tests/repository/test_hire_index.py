@@ -5,38 +5,38 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.repository.hires import HireSummary, Index
+from reconciler.repository.hire_index import HireIndex, HireSummary
 
 paths = st.sampled_from([f"hires/{folder}{name}.yaml" for folder in ("", "x/", "y/") for name in "abc"])
-slims = st.builds(
+summaries = st.builds(
     HireSummary,
     path=paths,
     blob=st.sampled_from("12"),
-    sound=st.booleans(),
+    valid=st.booleans(),
     email=st.sampled_from([None, "a@example.com", "A@example.com", "b@example.com"]),
     sequences=st.sampled_from([(), ("one",), ("one", "two")]),
-    knows=st.sampled_from([(), ("a",), ("a", "b")]),
+    references=st.sampled_from([(), ("a",), ("a", "b")]),
 )
-changes = st.lists(st.tuples(st.lists(paths, max_size=2), st.lists(slims, max_size=3)), max_size=6)
+changes = st.lists(st.tuples(st.lists(paths, max_size=2), st.lists(summaries, max_size=3)), max_size=6)
 
 
-def told(index: Index) -> object:
+def told(index: HireIndex) -> object:
     """Everything that an index can be asked."""
     return (
         dict(index.paths),
         sorted(index),
-        index.twins(),
-        index.shared(),
-        index.troubled(),
+        index.shared_stems(),
+        index.shared_addresses(),
+        index.with_problems(),
         index.sequences,
-        {hire: index.known_by([hire]) for hire in "abc"},
+        {hire: index.referrers([hire]) for hire in "abc"},
         [index.owner(email) for email in ("a@example.com", "B@EXAMPLE.com", "c@example.com")],
     )
 
 
 @given(changes)
 def test_an_updated_index_is_the_one_made_from_everything(steps):
-    index = Index()
+    index = HireIndex()
     files: dict[str, HireSummary] = {}
     for gone, new in steps:
         before, said = index, told(index)
@@ -44,5 +44,5 @@ def test_an_updated_index_is_the_one_made_from_everything(steps):
         for path in gone:
             files.pop(path, None)
         files |= {summary.path: summary for summary in new}
-        assert told(index) == told(Index(files.values()))
+        assert told(index) == told(HireIndex(files.values()))
         assert told(before) == said

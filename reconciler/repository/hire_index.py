@@ -1,0 +1,177 @@
+"""The index of every hire's file: addresses, references and errors, a few hundred bytes a hire.
+
+From one commit to the next the index is updated by the paths that git reports as changed. An index never changes once
+it is made: a pass under way keeps the one it began with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from sys import intern
+
+from reconciler.model.errors import Problem
+
+__all__ = ["HireIndex", "HireSummary"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HireSummary:
+    """What is remembered of every hire's file.
+
+    `valid` says that the file itself passes its checks; `references` are the hires that it names as manager or buddy;
+    `integrations` are those of its own entries, one tuple shared by all hires that have the same. `raw` is set where
+    the file's content may have changed by the time it is read again.
+    """
+
+    path: str
+    blob: str
+    valid: bool
+    email: str | None = None
+    email_line: int | None = None
+    sequences: tuple[str, ...] = ()
+    references: tuple[str, ...] = ()
+    integrations: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    raw: bytes | None = field(default=None, repr=False)
+
+    @property
+    def stem(self) -> str:
+        """The hire's id."""
+        return self.path.rpartition("/")[2].rpartition(".")[0]
+
+    def renamed(self, path: str) -> HireSummary:
+        """The same content under another name."""
+        return replace(self, path=path, problems=tuple(replace(problem, file=path) for problem in self.problems))
+
+
+class HireIndex:
+    """Every hire's file by path, and what files share: a stem, an address, a reference to one hire."""
+
+    def __init__(self, files: Iterable[HireSummary] = ()) -> None:
+        self.paths: dict[str, HireSummary] = {}
+        self._stems = _Groups()
+        self._owners = _Groups()
+        self._referrers: dict[str, set[str]] = {}
+        self._unshared: set[str] = set()
+        """The keys of `_referrers` whose set belongs to this index, and not also to the one it was made from."""
+        self._with_problems: set[str] = set()
+        for summary in files:
+            self._add(summary)
+
+    def updated(self, gone: Iterable[str], new: Iterable[HireSummary]) -> HireIndex:
+        """Another index, without the paths in `gone` and with the files in `new`."""
+        index = HireIndex()
+        for name in ("paths", "_stems", "_owners", "_referrers", "_with_problems"):
+            setattr(index, name, getattr(self, name).copy())
+        for path in gone:
+            index._remove(path)
+        for summary in new:
+            index._remove(summary.path)
+            index._add(summary)
+        return index
+
+    def _add(self, summary: HireSummary) -> None:
+        self.paths[summary.path] = summary
+        self._stems.add(summary.stem, summary.path)
+        if summary.email is not None:
+            self._owners.add(intern(summary.email.lower()), summary.path)
+        for other in summary.references:
+            self._own_referrers(other).add(summary.path)
+        if summary.problems:
+            self._with_problems.add(summary.path)
+
+    def _remove(self, path: str) -> None:
+        summary = self.paths.pop(path, None)
+        if summary is None:
+            return
+        self._stems.remove(summary.stem, path)
+        if summary.email is not None:
+            self._owners.remove(summary.email.lower(), path)
+        for other in summary.references:
+            self._own_referrers(other).discard(path)
+        self._with_problems.discard(path)
+
+    def _own_referrers(self, hire: str) -> set[str]:
+        """The paths that reference a hire, as a set that may be changed."""
+        if hire not in self._unshared:
+            self._unshared.add(hire)
+            self._referrers[hire] = set(self._referrers.get(hire, ()))
+        return self._referrers[hire]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._stems.first)
+
+    def __contains__(self, stem: object) -> bool:
+        return stem in self._stems.first
+
+    def __len__(self) -> int:
+        return len(self._stems.first)
+
+    def file(self, stem: str) -> HireSummary:
+        """The file of a hire. Raises KeyError."""
+        return self.paths[self._stems.first[stem]]
+
+    def referrers(self, hires: Iterable[str]) -> set[str]:
+        """The hires that name one of these as manager or buddy."""
+        return {self.paths[path].stem for hire in hires for path in self._referrers.get(hire, ())}
+
+    def owner(self, email: str) -> str | None:
+        """The id of the hire that has this address, without regard to case."""
+        path = self._owners.first.get(email.lower())
+        return None if path is None else self.paths[path].stem
+
+    def with_problems(self) -> list[HireSummary]:
+        """The files that have problems, sorted by path."""
+        return [self.paths[path] for path in sorted(self._with_problems)]
+
+    def shared_stems(self) -> dict[str, tuple[str, ...]]:
+        """Stems that several files have, with their paths."""
+        return dict(sorted(self._stems.several.items()))
+
+    def shared_addresses(self) -> list[tuple[str, ...]]:
+        """The paths of files that have the same address, one tuple for each address."""
+        return [paths for _, paths in sorted(self._owners.several.items())]
+
+    @cached_property
+    def sequences(self) -> frozenset[str]:
+        """Every sequence that a hire names."""
+        return frozenset(name for summary in self.paths.values() for name in summary.sequences)
+
+
+class _Groups:
+    """Paths by a key that nearly always belongs to one path; `several` has the other keys, with their paths sorted."""
+
+    def __init__(self) -> None:
+        self.first: dict[str, str] = {}
+        self.several: dict[str, tuple[str, ...]] = {}
+
+    def copy(self) -> _Groups:
+        """A copy that may be changed."""
+        groups = _Groups()
+        groups.first, groups.several = self.first.copy(), self.several.copy()
+        return groups
+
+    def add(self, key: str, path: str) -> None:
+        """Add a path."""
+        if key in self.first:
+            self._set(key, {*self._of(key), path})
+        else:
+            self.first[key] = path
+
+    def remove(self, key: str, path: str) -> None:
+        """Remove a path that the key has."""
+        self._set(key, {*self._of(key)} - {path})
+
+    def _of(self, key: str) -> tuple[str, ...]:
+        return self.several.get(key) or (self.first[key],)
+
+    def _set(self, key: str, paths: set[str]) -> None:
+        self.several.pop(key, None)
+        if not paths:
+            del self.first[key]
+            return
+        self.first[key] = min(paths)
+        if len(paths) > 1:
+            self.several[key] = tuple(sorted(paths))

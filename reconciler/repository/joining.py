@@ -1,0 +1,222 @@
+"""Joining one hire with its sequences and the manifests: the grants that come of it.
+
+What does not fit holds one grant, with the reason; a broken manifest holds the grants that use it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from datetime import date
+from typing import Any
+
+from reconciler.model.base import as_text
+from reconciler.model.errors import shortened
+from reconciler.model.grant import Grant, Hold, Key
+from reconciler.model.hire import Entry, Hire, HireRef, Sequence
+from reconciler.model.scope import Layer
+from reconciler.model.status import Status
+from reconciler.repository.documents.loaded import Loaded
+from reconciler.repository.documents.problems import near
+from reconciler.repository.files import Files
+from reconciler.repository.fitting import BEFORE_SUGGESTION, fill_form
+from reconciler.repository.needs import circular_among, needed_first
+
+__all__ = ["Join", "assigned"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Desired:
+    """An access entry of a hire: where it stands, the sequence it comes from, and sequences that disagree about it."""
+
+    entry: Entry
+    source: str
+    origin: str | None
+    rivals: tuple[str, ...] = ()
+
+
+class Join:
+    """Joins hires with the files of a revision. `today` decides which entries have reached their `until`."""
+
+    def __init__(self, files: Files, today: date) -> None:
+        self._files = files
+        self._today = today
+
+    def grants(self, loaded: Loaded[Hire]) -> tuple[Grant, ...]:
+        """The grants of a hire's entries and of its sequences', needed ones before those that need them."""
+        entries = self._entries(loaded)
+        layers, absent = self._hire_layers(loaded), self._absent(loaded.model)
+        circular = circular_among({name: item.entry.needs for name, item in entries.items()})
+        return _ordered(
+            [
+                self._grant(loaded, item, layers, absent, self._misfit(loaded.model, item, entries, circular))
+                for item in entries.values()
+                if not self._over(loaded.model, item.entry)
+            ]
+        )
+
+    def sequences(self, hire: Hire) -> list[str]:
+        """The sequences that a hire has, those it names before those that are assigned to it."""
+        named = [name for name in hire.sequences if name in self._files.sequences]
+        given = [
+            name
+            for name, loaded in sorted(self._files.sequences.items())
+            if name not in named and assigned(loaded.model, hire)
+        ]
+        return list(dict.fromkeys(named + given))
+
+    def _entries(self, loaded: Loaded[Hire]) -> dict[str, _Desired]:
+        """The entries by name; a hire's own before those of its sequences."""
+        entries: dict[str, _Desired] = {}
+        for entry, line in zip(loaded.model.access, loaded.lines, strict=True):
+            entries[entry.access] = _Desired(entry=entry, source=f"{loaded.path}:{line}", origin=None)
+        for name in self.sequences(loaded.model):
+            sequence = self._files.sequences[name]
+            for entry, line in zip(sequence.model.access, sequence.lines, strict=True):
+                known = entries.get(entry.access)
+                if known is None:
+                    entries[entry.access] = _Desired(entry=entry, source=f"{sequence.path}:{line}", origin=name)
+                elif known.origin is not None and known.entry != entry:
+                    rivals = (*(known.rivals or (known.origin,)), name)
+                    entries[entry.access] = replace(known, rivals=rivals)
+        return entries
+
+    def _over(self, hire: Hire, entry: Entry) -> bool:
+        """Whether an entry counts as removed: its `until` is reached, or the day after the hire's `end` is.
+
+        An `until` that is given by the end takes its place. One that is not after `at` is an error, and never reached.
+        """
+        try:
+            begins = entry.at.on(hire.start)
+            until = None if entry.until is None else entry.until.on(hire.start, hire.end, key="until")
+        except ValueError:
+            return self._ended(hire)
+        if until is not None and until <= self._today and (begins is None or begins < until):
+            return True
+        by_end = entry.until is not None and entry.until.kind == "end"
+        return not by_end and self._ended(hire)
+
+    def _ended(self, hire: Hire) -> bool:
+        return hire.end is not None and hire.end < self._today
+
+    def _hire_layers(self, loaded: Loaded[Hire]) -> tuple[Layer, ...]:
+        hire = loaded.model
+        values: dict[str, Any] = {
+            "email": hire.email,
+            "first_name": hire.first_name,
+            "last_name": hire.last_name,
+            "position": hire.position,
+            "department": hire.department,
+            "start": hire.start,
+            "phone": hire.phone,
+            "manager_email": hire.manager_email,
+            "buddy_email": hire.buddy_email,
+        }
+        for role, person in (("manager", hire.manager), ("buddy", hire.buddy)):
+            values[role] = person
+            if isinstance(person, HireRef):
+                other = self._files.hires.get(person.hire)
+                values[role] = other.model.full_name if other else None
+                values[f"{role}_email"] = values[f"{role}_email"] or (other.model.email if other else None)
+        layers = [Layer(loaded.path, values)]
+        if hire.extra:
+            layers.append(Layer(f"{loaded.path} (extra)", hire.extra))
+        return tuple(layers)
+
+    def _absent(self, hire: Hire) -> dict[str, str]:
+        """Why a manager or a buddy who is named by file gives no values (docs/design/states.md)."""
+        found: dict[str, str] = {}
+        for role, person in (("manager", hire.manager), ("buddy", hire.buddy)):
+            if isinstance(person, HireRef) and person.hire not in self._files.hires:
+                broken = self._files.broken["hires"].get(person.hire)
+                why = f"it cannot be read: {broken[0]}" if broken else f"there is no hires/{person.hire}.yaml"
+                found |= dict.fromkeys((role, f"{role}_email"), f"{role} is {{hire: {person.hire}}}, and {why}")
+        return found
+
+    def _grant(
+        self,
+        loaded: Loaded[Hire],
+        item: _Desired,
+        layers: tuple[Layer, ...],
+        absent: Mapping[str, str],
+        misfit: str | None,
+    ) -> Grant:
+        entry, hire = item.entry, loaded.model
+        manifest = self._files.manifests.get(entry.integration)
+        begins, hold = None, None
+        values: dict[str, Any] = {}
+        choices: tuple[tuple[str, Any], ...] = ()
+        try:
+            begins = entry.at.on(hire.start)
+            if misfit is not None:
+                raise ValueError(misfit)
+            hold = self._no_manifest(entry.integration)
+            if manifest is not None:
+                values, choices = fill_form(manifest.model, entry)
+        except ValueError as error:
+            hold = Hold(Status.INVALID, shortened(str(error)))
+        return Grant(
+            key=Key(loaded.stem, entry.access),
+            email=hire.email,
+            integration=entry.integration,
+            service=(manifest.model.service if manifest else None) or entry.integration,
+            source=item.source,
+            manifest=manifest.model if manifest else None,
+            layers=(Layer(item.source, values), *layers) if values else layers,
+            absent=absent,
+            begins=begins,
+            ends=hire.end,
+            needs=tuple(entry.needs),
+            origin=item.origin,
+            keep=entry.keep,
+            hold=hold,
+            choices=choices,
+        )
+
+    def _misfit(self, hire: Hire, item: _Desired, entries: Collection[str], circular: Collection[str]) -> str | None:
+        """Why an entry does not fit the hire's others or its dates, or None."""
+        entry = item.entry
+        try:
+            begins = entry.at.on(hire.start)
+            over = None if entry.until is None else entry.until.on(hire.start, hire.end, key="until")
+        except ValueError as error:
+            return str(error)
+        if over is not None and begins is not None and over <= begins:
+            return f"until {over} is not after at ({begins})"
+        if item.rivals:
+            return f"the sequences {', '.join(item.rivals)} give it different values: name it in the hire"
+        for need in entry.needs:
+            if need == entry.access:
+                return "it needs itself"
+            if need not in entries:
+                return f"needs {need}, which this hire does not have{near(need, entries, BEFORE_SUGGESTION)}"
+        if entry.access in circular:
+            return f"needs go in a circle: {', '.join(entry.needs)}"
+        return None
+
+    def _no_manifest(self, integration: str) -> Hold | None:
+        if integration in self._files.manifests:
+            return None
+        if problems := self._files.broken["manifests"].get(integration):
+            return Hold(Status.BLOCKED, f"the manifest has an error: {problems[0]}")
+        meant = near(integration, self._files.manifests, BEFORE_SUGGESTION)
+        raise ValueError(f"there is no manifests/{integration}.yaml{meant}")
+
+
+def assigned(sequence: Sequence, hire: Hire) -> bool:
+    """Whether a sequence is given to a hire by what the hire's file says."""
+    if sequence.assign is None:
+        return False
+    return all(_plain(getattr(hire, name)) in allowed for name, allowed in sequence.assign.items())
+
+
+def _plain(value: Any) -> Any:
+    return value.hire if isinstance(value, HireRef) else as_text(value)
+
+
+def _ordered(grants: list[Grant]) -> tuple[Grant, ...]:
+    """Each after those that it needs, otherwise in the files' order; circles are invalid anyway."""
+    if not any(grant.needs for grant in grants):
+        return tuple(grants)
+    by_name = {grant.key.access: grant for grant in grants}
+    return tuple(by_name[name] for name in needed_first({name: grant.needs for name, grant in by_name.items()}))

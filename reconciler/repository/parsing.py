@@ -1,0 +1,175 @@
+"""Parsing one file: its YAML, its types, and the checks that need no other file.
+
+What needs several files at once is checked where a revision is loaded (`files`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import PurePosixPath
+from sys import intern
+from typing import Any, Generic, TypeVar
+
+from pydantic import ValidationError
+
+from reconciler.model.base import Model
+from reconciler.model.errors import Problem, Severity
+from reconciler.model.hire import Hire, HireRef, Sequence
+from reconciler.model.manifest import Manifest
+from reconciler.repository.documents.checks import hire_problems, manifest_problems
+from reconciler.repository.documents.loaded import Loaded
+from reconciler.repository.documents.problems import explain, few
+from reconciler.repository.documents.yaml import BrokenFile, Document, read
+from reconciler.repository.git.trees import CommitTree, File, Tree
+from reconciler.repository.hire_index import HireSummary
+from reconciler.repository.naming import YAML
+
+__all__ = ["HIRES", "MANIFESTS", "SEQUENCES", "FileKind", "ParsedFile", "parse", "parse_hire", "summarize"]
+
+M = TypeVar("M", bound=Model)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileKind(Generic[M]):
+    """One kind of file: its folder, its suffixes, and what is checked beyond its types."""
+
+    name: str
+    folder: str
+    model: type[M]
+    suffixes: tuple[str, ...]
+    check: Callable[[Any, Document], Iterator[Problem]]
+
+
+def _no_further_check(_model: Model, _document: Document) -> Iterator[Problem]:
+    return iter(())
+
+
+MANIFESTS = FileKind(
+    name="manifests", folder="manifests", model=Manifest, suffixes=(*YAML, ".json"), check=manifest_problems
+)
+HIRES = FileKind(name="hires", folder="hires", model=Hire, suffixes=YAML, check=hire_problems)
+SEQUENCES = FileKind(
+    name="sequences", folder="config/sequences", model=Sequence, suffixes=YAML, check=_no_further_check
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedFile:
+    """The outcome of parsing a file: `loaded` where it is valid. A broken hire's address is kept, where it has one."""
+
+    blob: str
+    loaded: Loaded[Any] | None
+    problems: tuple[Problem, ...]
+    email: str | None = None
+    email_line: int | None = None
+
+    def renamed(self, path: str) -> ParsedFile:
+        """The same content under another name."""
+        loaded = self.loaded
+        if loaded is not None:
+            document = loaded.document.called(path)
+            loaded = replace(loaded, stem=PurePosixPath(path).stem, path=path, document=document)
+        return replace(self, loaded=loaded, problems=tuple(replace(problem, file=path) for problem in self.problems))
+
+
+def parse(tree: Tree, file: File, kind: FileKind[M]) -> ParsedFile:
+    """Read a file from a tree, and parse it."""
+    try:
+        raw = tree.read(file)
+    except BrokenFile as error:
+        return ParsedFile(file.blob, None, (error.problem,))
+    return _parse(raw, file, kind)
+
+
+def parse_hire(tree: Tree, summary: HireSummary) -> Loaded[Hire]:
+    """A hire whose file is known to be valid."""
+    file = File(summary.path, summary.blob)
+    loaded = _parse(summary.raw if summary.raw is not None else tree.read(file), file, HIRES).loaded
+    assert loaded is not None
+    return loaded
+
+
+def summarize(tree: Tree, file: File) -> tuple[HireSummary, Loaded[Hire] | None]:
+    """Parse a hire's file for its summary; the hire too, where the file is valid."""
+    try:
+        raw = tree.read(file)
+    except BrokenFile as error:
+        return HireSummary(path=file.path, blob=file.blob, valid=False, problems=(error.problem,)), None
+    parsed = _parse(raw, file, HIRES)
+    kept = None if isinstance(tree, CommitTree) else raw
+    if parsed.loaded is None:
+        broken = HireSummary(
+            path=file.path,
+            blob=file.blob,
+            valid=False,
+            email=parsed.email,
+            email_line=parsed.email_line,
+            problems=parsed.problems,
+            raw=kept,
+        )
+        return broken, None
+    hire: Hire = parsed.loaded.model
+    references = (person.hire for person in (hire.manager, hire.buddy) if isinstance(person, HireRef))
+    summary = HireSummary(
+        path=file.path,
+        blob=file.blob,
+        valid=True,
+        email=intern(hire.email),
+        sequences=tuple(map(intern, hire.sequences)),
+        references=tuple(map(intern, references)),
+        integrations=_shared(tuple(intern(entry.integration) for entry in hire.access)),
+        problems=parsed.problems,
+        raw=kept,
+    )
+    return summary, parsed.loaded
+
+
+def _parse(raw: bytes, file: File, kind: FileKind[M]) -> ParsedFile:
+    try:
+        document = read(raw, file.path)
+    except BrokenFile as error:
+        return ParsedFile(file.blob, None, (error.problem,))
+    data = document.data
+    if data is None:
+        problem = Problem(
+            file.path, None, f"the file is empty: `reconcile schema` tells what {kind.folder}/ files have"
+        )
+        return ParsedFile(file.blob, None, (problem,))
+    email = data.get("email") if isinstance(data, dict) and isinstance(data.get("email"), str) else None
+    try:
+        model = kind.model.model_validate(data)
+    except ValidationError as error:
+        return _broken(file, document, explain(error, kind.model, document), email)
+    problems = tuple(few(kind.check(model, document)))
+    if any(problem.severity is Severity.ERROR for problem in problems):
+        return _broken(file, document, problems, email)
+    loaded = Loaded(
+        stem=PurePosixPath(file.path).stem,
+        path=file.path,
+        blob=file.blob,
+        model=model,
+        lines=_entry_lines(model, document),
+        document=document,
+    )
+    return ParsedFile(file.blob, loaded, problems, email)
+
+
+def _broken(file: File, document: Document, problems: Iterable[Problem], email: str | None) -> ParsedFile:
+    return ParsedFile(file.blob, None, tuple(problems), email, document.line(("email",)) if email else None)
+
+
+def _entry_lines(model: Model, document: Document) -> tuple[int, ...]:
+    entries = getattr(model, "access", ())
+    lines = document.item_lines("access")
+    if len(lines) != len(entries):
+        # The list is an alias: its items stand elsewhere, and the line that uses it is the better place.
+        lines = [document.line(("access",)) or 1] * len(entries)
+    return tuple(lines)
+
+
+@lru_cache(maxsize=4096)
+def _shared(names: tuple[str, ...]) -> tuple[str, ...]:
+    """One tuple for all that are equal."""
+    return names
