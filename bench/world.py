@@ -11,7 +11,7 @@ from pathlib import Path
 from reconciler.cli.one_pass import many_objects
 from reconciler.engine.context import Context, SystemClock
 from reconciler.engine.planner import Selection
-from reconciler.engine.reconciler import look, reconcile
+from reconciler.engine.reconciler import Reconciler
 from reconciler.engine.state import holding
 from reconciler.model.report import Report
 from reconciler.model.secret import Redactor
@@ -88,9 +88,8 @@ def reconcile_twice(root: Path) -> list[tuple[float, Report]]:
             with holding(world, settings, tree, "bench") as held:
                 for _ in range(2):
                     began = time.perf_counter()
-                    found = await look(world, tree, held.ledger, held.sealing, Selection())
-                    notifier = Notifier(None, world.clock, world.redactor)  # type: ignore[arg-type]
-                    report = await reconcile(world, found, held.ledger, held.sealing, notifier, author=None)
+                    reconciler = Reconciler(world, held, Notifier(world))
+                    report = await reconciler.apply(await reconciler.plan(Selection(), tree))
                     results.append((time.perf_counter() - began, report))
         finally:
             await world.aclose()

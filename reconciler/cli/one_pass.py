@@ -122,7 +122,7 @@ class Declined(ReconcilerError):
 async def _dry(context: Context, selection: Selection, rev: str | None, *, worktree: bool, removals: bool) -> Report:
     from reconciler.cli.progress import Progress
     from reconciler.engine.accepted import in_force
-    from reconciler.engine.reconciler import dry_report, look
+    from reconciler.engine.planning import plan_pass
     from reconciler.engine.state import reading
 
     force = in_force(context)
@@ -135,17 +135,8 @@ async def _dry(context: Context, selection: Selection, rev: str | None, *, workt
         _tell_ignored(context, settings.source)
     with reading(context, settings) as held:
         ours = force.tree if branch and tree.revision != force.tree.revision else None
-        found = await look(
-            context,
-            tree,
-            held.ledger,
-            held.sealing,
-            selection,
-            in_force=ours,
-            removals=removals,
-            watched=Progress(),
-        )
-        report = dry_report(found)
+        plan = await plan_pass(context, held, selection, tree, in_force=ours, removals=removals, watched=Progress())
+        report = plan.report()
         report.refuse(force.refused)
         return report
 
@@ -163,9 +154,8 @@ async def _real(
     from reconciler.cli.progress import Progress
     from reconciler.engine.accepted import in_force, keep
     from reconciler.engine.commands import hear, waiting
-    from reconciler.engine.reconciler import dry_report, look, reconcile
+    from reconciler.engine.reconciler import Reconciler
     from reconciler.engine.state import holding
-    from reconciler.notify.delivery import messenger
     from reconciler.notify.notifications import Notifier
 
     force = in_force(context)
@@ -177,27 +167,24 @@ async def _real(
         words = held.ledger.commands()
         asked = hear(held.ledger, words, context.clock.now())
         words = [word for word in words if removals or word.kind != "revoke"]  # the next pass comes to those
+        reconciler = Reconciler(context, held, Notifier(context))
         agreed: list[object] = []
         while True:
-            looking = look(
-                context,
-                tree,
-                held.ledger,
-                held.sealing,
+            planning = reconciler.plan(
                 selection,
+                tree,
                 commands=waiting(words),
                 released=released or asked.released,
                 removals=removals,
                 watched=Progress(),
             )
-            found = await clock.unless_stopped(looking)
-            plan = dry_report(found)
-            if ask is None or agreed == (planned := [_agreed(row) for row in plan.pending]):
+            plan = await clock.unless_stopped(planning)
+            shown = plan.report()
+            if ask is None or agreed == (planned := [_agreed(row) for row in shown.pending]):
                 break
-            ask(plan)
+            ask(shown)
             agreed = planned
-        notifier = Notifier(messenger(context, found.settings, tree), context.clock, context.redactor)
-        report = await reconcile(context, found, held.ledger, held.sealing, notifier, author=context.author(tree))
+        report = await reconciler.apply(plan)
         report.refuse(force.refused)
         return report
 

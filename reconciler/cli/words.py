@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import getpass
 import socket
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -264,9 +265,8 @@ async def _pass_by_hand(asked: Asked, redactor: Redactor, kind: str, keys: list[
     from reconciler.engine.commands import requested
     from reconciler.engine.context import Context, SystemClock
     from reconciler.engine.planner import Selection
-    from reconciler.engine.reconciler import look, reconcile
+    from reconciler.engine.reconciler import Reconciler
     from reconciler.engine.state import holding
-    from reconciler.notify.delivery import messenger
     from reconciler.notify.notifications import Notifier
 
     clock = SystemClock()
@@ -277,12 +277,11 @@ async def _pass_by_hand(asked: Asked, redactor: Redactor, kind: str, keys: list[
         with until_stopped(clock), holding(context, settings, tree, f"reconcile {kind}") as held:
             keep(context, held.ledger, force)
             by_hand = dict.fromkeys(keys, kind)
-            looking = look(context, tree, held.ledger, held.sealing, Selection.of(keys), by_hand=by_hand)
-            found = await clock.unless_stopped(looking)
-            _refuse(found.planned, kind, keys)
+            reconciler = Reconciler(context, held, Notifier(context))
+            plan = await clock.unless_stopped(reconciler.plan(Selection.of(keys), tree, by_hand=by_hand))
+            _refuse(plan.grants, kind, keys)
             held.ledger.save((), [line for key in keys for line in requested(kind, key, clock.now(), _me())])
-            notifier = Notifier(messenger(context, found.settings, tree), clock, redactor)
-            report = await reconcile(context, found, held.ledger, held.sealing, notifier, author=context.author(tree))
+            report = await reconciler.apply(plan)
             report.refuse(force.refused)
             return report
     finally:
@@ -294,7 +293,7 @@ async def _refuse_in_vain(asked: Asked, redactor: Redactor, kind: str, keys: lis
     from reconciler.engine.accepted import in_force
     from reconciler.engine.context import Context, SystemClock
     from reconciler.engine.planner import Selection
-    from reconciler.engine.reconciler import look
+    from reconciler.engine.planning import plan_pass
     from reconciler.engine.state import reading
 
     context = Context(asked.repo, SystemClock(), redactor)
@@ -303,20 +302,20 @@ async def _refuse_in_vain(asked: Asked, redactor: Redactor, kind: str, keys: lis
         settings, tree = force.settings, force.tree
         with reading(context, settings) as held:
             selection, by_hand = Selection.of(keys), dict.fromkeys(keys, kind)
-            found = await look(context, tree, held.ledger, held.sealing, selection, by_hand=by_hand)
-            _refuse(found.planned, kind, keys)
+            plan = await plan_pass(context, held, selection, tree, by_hand=by_hand)
+            _refuse(plan.grants, kind, keys)
     finally:
         await context.aclose()
 
 
-def _refuse(planned: list[PlannedGrant], kind: str, keys: list[Key]) -> None:
+def _refuse(planned: Sequence[PlannedGrant], kind: str, keys: list[Key]) -> None:
     """Refuse what cannot be done, with the reason; of several grants only where none of them can."""
     faults = [fault for key in keys if (fault := _fault(planned, kind, key)) is not None]
     if len(faults) == len(keys):
         raise faults[0]
 
 
-def _fault(planned: list[PlannedGrant], kind: str, key: Key) -> Exception | None:
+def _fault(planned: Sequence[PlannedGrant], kind: str, key: Key) -> Exception | None:
     """Why what is asked cannot be done for a grant, or None."""
     from reconciler.model.status import Status
 

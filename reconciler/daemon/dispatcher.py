@@ -24,7 +24,8 @@ from reconciler.engine.context import Context, SystemClock
 from reconciler.engine.decide import Policy
 from reconciler.engine.everybody import Listings
 from reconciler.engine.planner import Selection
-from reconciler.engine.reconciler import look, reconcile, recover
+from reconciler.engine.reconciler import Reconciler
+from reconciler.engine.recovery import recover
 from reconciler.engine.state import OpenState, sealing_of
 from reconciler.model.clock import Stopped
 from reconciler.model.errors import LedgerError, ReconcilerError
@@ -33,7 +34,6 @@ from reconciler.model.not_taken_over import Untrusted
 from reconciler.model.report import Report
 from reconciler.model.settings import Settings
 from reconciler.model.status import Status
-from reconciler.notify.delivery import messenger
 from reconciler.notify.notifications import Notifier
 from reconciler.notify.rules import Kind, Watch, outages
 from reconciler.repository.desired import Desired
@@ -90,6 +90,7 @@ class Dispatcher:
         self._problem_log = troubles
         self._watches: dict[str, Watch] = {}
         self._on_pass = on_pass
+        self._notifier = Notifier(context)
         self._claims = Claims()
         self._running: set[asyncio.Task[None]] = set()
         self._lanes: dict[str, ServiceQueue] = {}
@@ -291,31 +292,16 @@ class Dispatcher:
         if self._held.sealing.fault is not None:  # its key may be back, or the agent unlocked
             self._held.sealing = sealing_of(self._context, self._acting.settings, tree, ledger)
             self._problem_log.tell("sealed", self._held.sealing.fault)
-        sealing = self._held.sealing
-        looking = look(
-            self._context,
-            tree,
-            ledger,
-            sealing,
+        reconciler = Reconciler(self._context, self._held, self._notifier, progressed=self._progressed)
+        planning = reconciler.plan(
             selection,
+            tree,
             commands=waiting(ledger.commands()),
             released=released,
-            claim_set=claim_set,
-            progressed=self._progressed,
+            claims=claim_set,
             listings=listings,
         )
-        found = await self._clock.unless_stopped(looking)
-        notifier = Notifier(messenger(self._context, found.settings, tree), self._clock, self._context.redactor)
-        return await reconcile(
-            self._context,
-            found,
-            ledger,
-            sealing,
-            notifier,
-            author=self._context.author(tree),
-            claim_set=claim_set,
-            progressed=self._progressed,
-        )
+        return await reconciler.apply(await self._clock.unless_stopped(planning))
 
     def _progressed(self) -> None:
         self._health.progress = monotonic()

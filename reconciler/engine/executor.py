@@ -16,16 +16,16 @@ import structlog
 
 from reconciler.engine import transitions as records
 from reconciler.engine.commands import told
+from reconciler.engine.context import Context
 from reconciler.engine.integrations import Integration, Prepared, saved
 from reconciler.ledger.entries import Attempt, Command, Event
 from reconciler.ledger.vault import Memory, WritableVault, generated, notice_name, run_name, stored_for, stored_name
 from reconciler.ledger.writer import LedgerWriter
-from reconciler.model.clock import Clock, Stopped, stamp
+from reconciler.model.clock import Stopped, stamp
 from reconciler.model.errors import Blocked, SecretsError, TransportError
 from reconciler.model.grant import Decision, Kind, Outcome, Phase, Record, Step
 from reconciler.model.manifest import PHONE, Condition, Notification, Request, Revoke, is_address
 from reconciler.model.scope import Layer, Scope
-from reconciler.model.secret import Redactor
 from reconciler.model.status import EventType
 from reconciler.requests.client import Response
 from reconciler.requests.match import condition_holds, failure
@@ -40,7 +40,7 @@ UNAUTHORIZED = 401
 GONE = (404, 410)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptRequest:
     """One attempt to make."""
 
@@ -104,19 +104,19 @@ class Executor:
 
     def __init__(
         self,
+        context: Context,
+        *,
         ledger: LedgerWriter,
         vault: WritableVault,
-        clock: Clock,
-        redactor: Redactor,
         retry_delay: timedelta,
         author: str | None,
         overview: Callable[[str], str],
-        progressed: Callable[[], None] = lambda: None,
+        progressed: Callable[[], None],
     ) -> None:
         self._ledger = ledger
         self._vault = vault
-        self._clock = clock
-        self._redactor = redactor
+        self._clock = context.clock
+        self._redactor = context.redactor
         self._retry_delay = retry_delay
         self._author = author
         self._overview = overview

@@ -7,30 +7,29 @@ A hire's entries come after those that they need; revocations go the other way r
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from reconciler.engine import transitions as records
-from reconciler.engine.checker import Checker
-from reconciler.engine.commands import Waiting, told
+from reconciler.engine.commands import told
 from reconciler.engine.executor import AttemptRequest, Executor
 from reconciler.engine.integrations import Integration, Prepared
 from reconciler.engine.planner import PlannedGrant
+from reconciler.engine.planning import Plan
+from reconciler.engine.state import OpenState
 from reconciler.engine.wanted import found
-from reconciler.ledger.vault import WritableVault
-from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.clock import Stopped
 from reconciler.model.grant import Decision, Key, Record
 from reconciler.model.report import Report
 from reconciler.model.status import Action, Status
 from reconciler.model.verdict import Account, Missing, Present
-from reconciler.notify.notifications import Notifier
+from reconciler.notify.notifications import Notifications
 from reconciler.requests.tasks import run_all
 
-__all__ = ["Scheduler", "acts"]
+__all__ = ["Recorded", "Scheduler", "acts"]
 
-Looked = Mapping[Key, tuple[PlannedGrant, Record]]
+Recorded = dict[Key, tuple[PlannedGrant, Record]]
+"""What was planned, each with the record that was written down for it."""
 
 
 def acts(item: PlannedGrant) -> bool:
@@ -38,38 +37,31 @@ def acts(item: PlannedGrant) -> bool:
     return item.prepared is not None and item.decision.action.acts
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Scheduler:
-    """The attempts of one pass.
+    """The attempts of one pass, each when those that it has to wait for are over."""
 
-    `looked` is what was planned and written down, `commands` who asked for some of it; `release` lets go of a grant.
-    """
-
-    looked: Looked
-    integrations: Mapping[str, Integration]
-    checker: Checker
+    plan: Plan
+    recorded: Recorded
     executor: Executor
-    ledger: LedgerWriter
-    notifier: Notifier
-    vault: WritableVault
+    state: OpenState
+    notifications: Notifications
     report: Report
     author: str | None
-    commands: Waiting
-    release: Callable[[Key], None]
-    after: dict[Key, Record] = field(default_factory=dict)
+    _after: dict[Key, Record] = field(default_factory=dict)
     _finished: dict[Key, asyncio.Event] = field(default_factory=dict)
     _queues: dict[str, list[Key]] = field(default_factory=dict)
     """Each hire's revocations, in their order."""
 
-    async def take(self) -> dict[Key, Record]:
+    async def run(self) -> dict[Key, Record]:
         """Make every attempt that is planned; gives the records as they are after it."""
-        jobs = {key: (item, record) for key, (item, record) in self.looked.items() if acts(item)}
+        jobs = {key: (item, record) for key, (item, record) in self.recorded.items() if acts(item)}
         self._finished = {key: asyncio.Event() for key in jobs}
         for hire in {key.hire for key, (item, _) in jobs.items() if not item.wanted}:
             orphans = [item for key, (item, _) in jobs.items() if key.hire == hire and not item.wanted]
             self._queues[hire] = _backwards(orphans)
         await run_all(self._one(key, item, record) for key, (item, record) in jobs.items())
-        return self.after
+        return self._after
 
     async def _one(self, key: Key, item: PlannedGrant, record: Record) -> None:
         """One grant's turn. Told to stop before it came, it is left as it is planned."""
@@ -78,10 +70,10 @@ class Scheduler:
                 await self._finished[other].wait()
             with suppress(Stopped):
                 await self.executor.pause()
-                self.after[key] = await self._act(key, item, record)
+                self._after[key] = await self._act(key, item, record)
         finally:
             self._finished[key].set()
-            self.release(key)
+            self.plan.claims.release(key)
 
     def _before(self, key: Key, item: PlannedGrant) -> list[Key]:
         """Whose turns come first."""
@@ -92,18 +84,26 @@ class Scheduler:
         return [other for other in needed if other in self._finished and other != key]
 
     async def _act(self, key: Key, item: PlannedGrant, record: Record) -> Record:
-        commands = self.commands.get(key, ())
+        commands = self.plan.commands.get(key, ())
         if item.wanted and not record.settled and (reason := self._unmet(key, item)) is not None:
             held = replace(record, status=Status.SCHEDULED, action=Action.WAIT, reason=reason)
-            self.ledger.save([held], told(commands, self.executor.now()), heard=commands)
+            self.state.ledger.save([held], told(commands, self.executor.now()), heard=commands)
             return held
-        integration, prepared = self.integrations[item.grant.integration], item.prepared
+        integration, prepared = self.plan.integrations[item.grant.integration], item.prepared
         assert prepared is not None
         if not item.wanted and item.decision.action is Action.REVOKE and self._revoked_beside(key, item):
             gone = await self._gone(key, integration, prepared, record)
             if gone is not None:
                 return gone
-        job = AttemptRequest(item.kind, integration, prepared, record, item.decision, item.seen, commands)
+        job = AttemptRequest(
+            kind=item.kind,
+            integration=integration,
+            prepared=prepared,
+            record=record,
+            decision=item.decision,
+            seen=item.seen,
+            commands=commands,
+        )
         new = await self.executor.attempt(job)
         if new.phase in records.UNSETTLED:
             self.report.failures += 1
@@ -112,14 +112,14 @@ class Scheduler:
             self.report.revoked += 1
             return new
         self.report.executed += 1
-        await self.notifier.deliver(self.ledger, self.vault, new, self.author)
+        await self.notifications.deliver(self.state.ledger, self.state.sealing.vault, new, self.author)
         return await self._confirmed(integration, prepared, new)
 
     async def _confirmed(self, integration: Integration, prepared: Prepared, record: Record) -> Record:
         """The record once the check was asked again: what was executed or updated is `present` if it is seen so."""
         if integration.manifest.exists is None:
             return record
-        verdict = await self.checker.check_alone(integration, prepared)
+        verdict = await self.plan.checker.check_alone(integration, prepared)
         if not isinstance(verdict, Present):
             return record
         now, did = self.executor.now(), "updated" if record.unseen else "executed"
@@ -136,7 +136,7 @@ class Scheduler:
             found_by=prepared.found_by,
             wants=prepared.wants,
         )
-        self.ledger.save([confirmed], [replace(line, author=self.author) for line in lines])
+        self.state.ledger.save([confirmed], [replace(line, author=self.author) for line in lines])
         return confirmed
 
     def _revoked_beside(self, key: Key, item: PlannedGrant) -> bool:
@@ -144,27 +144,27 @@ class Scheduler:
         return any(
             record.status is Status.REVOKED and record.service == item.grant.service
             for other in self._before(key, item)
-            if (record := self.after.get(other)) is not None
+            if (record := self._after.get(other)) is not None
         )
 
     async def _gone(self, key: Key, integration: Integration, prepared: Prepared, record: Record) -> Record | None:
         """The record of an orphan that is no longer there, by a check of this moment; None where it is."""
-        verdict = await self.checker.check_alone(integration, prepared)
+        verdict = await self.plan.checker.check_alone(integration, prepared)
         if not (isinstance(verdict, Missing) or (isinstance(verdict, Present) and verdict.account is Account.INACTIVE)):
             return None
         decision = Decision(Status.REVOKED, Action.NONE, "no longer in git; found gone")
         now = self.executor.now()
         gone, lines = records.checked(record, prepared.grant, decision, verdict, now=now, wanted=False)
-        commands = self.commands.get(key, ())
+        commands = self.plan.commands.get(key, ())
         lines = [*told(commands, now), *(replace(line, author=self.author) for line in lines)]
-        self.ledger.save([gone], lines, heard=commands)
+        self.state.ledger.save([gone], lines, heard=commands)
         return gone
 
     def _unmet(self, key: Key, item: PlannedGrant) -> str | None:
         """Which needed entry did not come to be in this pass, or None."""
         for need in item.grant.needs:
             other = Key(key.hire, need)
-            record = self.after.get(other) or (self.looked[other][1] if other in self.looked else None)
+            record = self._after.get(other) or (self.recorded[other][1] if other in self.recorded else None)
             if record is not None and record.status not in (Status.PRESENT, Status.DONE):
                 return f"needs {need}, which is {record.status}: {record.reason}"
         return None

@@ -18,7 +18,7 @@ from reconciler.model.errors import SecretsError
 from reconciler.model.settings import Settings
 from reconciler.repository.git.checkout import Tree
 
-__all__ = ["Beside", "OpenState", "holding", "reading", "sealing_of"]
+__all__ = ["OpenState", "ReadState", "holding", "reading", "sealing_of"]
 
 
 @dataclass(slots=True)
@@ -30,7 +30,7 @@ class OpenState:
 
 
 @dataclass(frozen=True, slots=True)
-class Beside:
+class ReadState:
     """A state that is read, whether a process holds it or not."""
 
     ledger: LedgerReader
@@ -80,7 +80,7 @@ def _recipients(context: Context, settings: Settings, tree: Tree) -> list[str]:
 
 
 @contextmanager
-def reading(context: Context, settings: Settings) -> Iterator[Beside]:
+def reading(context: Context, settings: Settings) -> Iterator[ReadState]:
     """Read the state, changing nothing of it."""
     with open_reader(settings.state, context.root) as ledger:
-        yield Beside(ledger, Sealing.reading(ledger, context.gnupg(settings)))
+        yield ReadState(ledger, Sealing.reading(ledger, context.gnupg(settings)))

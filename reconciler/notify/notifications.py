@@ -6,7 +6,7 @@ to be sent is written down first; one that a crash left in doubt is not sent aga
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from datetime import datetime
 from typing import Any
 
@@ -17,15 +17,35 @@ from reconciler.model.clock import Clock
 from reconciler.model.failpoints import Failpoint
 from reconciler.model.grant import Key, Phase, Record
 from reconciler.model.secret import Redactor
+from reconciler.model.settings import Settings
 from reconciler.model.status import EventType
+from reconciler.notify.delivery import DeliveryContext, messenger
 from reconciler.notify.messenger import Messenger, NotSent
+from reconciler.repository.git.checkout import Tree
 
-__all__ = ["Notifier"]
+__all__ = ["Notifications", "Notifier"]
 
 NOTICE = "notice/"
 
 
 class Notifier:
+    """Makes the notifications of each pass: settings and secrets are those of the revision that it is over."""
+
+    def __init__(
+        self,
+        context: DeliveryContext,
+        messenger_of: Callable[[DeliveryContext, Settings, Tree], Messenger] = messenger,
+    ) -> None:
+        self._context = context
+        self._messenger_of = messenger_of
+
+    def over(self, settings: Settings, tree: Tree) -> Notifications:
+        """The notifications of a pass over this revision."""
+        post = self._messenger_of(self._context, settings, tree)
+        return Notifications(post, self._context.clock, self._context.redactor)
+
+
+class Notifications:
     """Sends what attempts left to be sent."""
 
     def __init__(self, messenger: Messenger, clock: Clock, redactor: Redactor) -> None:

@@ -96,7 +96,7 @@ def settings(repo: Repo) -> dict[str, object]:
 
 
 def test_a_token_endpoint_that_repeats_what_it_was_sent(staged: Repo, echo: Echo) -> None:
-    """Beside the address that the person has to open, which needs the client's id, nothing is shown."""
+    """ReadState the address that the person has to open, which needs the client's id, nothing is shown."""
     echo.token_mode = 400
     code = value("KEY")
     with Daemon(staged, "-v") as daemon:

@@ -14,7 +14,8 @@ import pytest
 from reconciler.engine.commands import hear, waiting
 from reconciler.engine.context import Context
 from reconciler.engine.planner import Selection
-from reconciler.engine.reconciler import Plan, dry_report, look, reconcile
+from reconciler.engine.planning import Plan, plan_pass
+from reconciler.engine.reconciler import Reconciler
 from reconciler.engine.state import holding, reading
 from reconciler.ledger.entries import Event
 from reconciler.ledger.opening import open_writer
@@ -143,18 +144,15 @@ class Machine:
             with holding(context, settings, tree, "test") as held:
                 words = held.ledger.commands()
                 asked = hear(held.ledger, words, self.clock.now())
-                found = await look(
-                    context,
-                    tree,
-                    held.ledger,
-                    held.sealing,
+                reconciler = Reconciler(context, held, Notifier(context, lambda *_: self.outbox))
+                plan = await reconciler.plan(
                     selection,
+                    tree,
                     by_hand=by_hand,
                     commands=waiting(words),
                     released=released or asked.released,
                 )
-                notifier = Notifier(self.outbox, self.clock, self.redactor)
-                return await reconcile(context, found, held.ledger, held.sealing, notifier, author=context.author(tree))
+                return await reconciler.apply(plan)
         finally:
             await context.aclose()
 
@@ -170,7 +168,7 @@ class Machine:
 
     async def _plan(self, selection: Selection, rev: str | None) -> Report:
         async with self.looking(selection, rev) as found:
-            return dry_report(found)
+            return found.report()
 
     @asynccontextmanager
     async def looking(self, selection: Selection, rev: str | None = None) -> AsyncIterator[Plan]:
@@ -182,7 +180,7 @@ class Machine:
             tree = head if rev is None else context.checkout.at(rev)
             in_force = None if rev is None else head
             with reading(context, settings) as held:
-                yield await look(context, tree, held.ledger, held.sealing, selection, in_force=in_force)
+                yield await plan_pass(context, held, selection, tree, in_force=in_force)
         finally:
             await context.aclose()
 

@@ -12,7 +12,7 @@ import pytest
 
 from reconciler.engine.claims import Claims
 from reconciler.engine.planner import Selection
-from reconciler.engine.reconciler import look, reconcile
+from reconciler.engine.reconciler import Reconciler
 from reconciler.engine.state import holding
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.status import EventType, Status
@@ -146,12 +146,9 @@ def test_one_that_is_under_way_in_a_pass_beside_is_not_in_doubt(telling, account
 
     async def one_pass(context, held, selection):
         tree, claim_set = context.checkout.head(), claims.begin()
-        found = await look(context, tree, held.ledger, held.sealing, selection, claim_set=claim_set)
-        notifier = Notifier(outbox, telling.clock, telling.redactor)
+        reconciler = Reconciler(context, held, Notifier(context, lambda *_: outbox))
         try:
-            return await reconcile(
-                context, found, held.ledger, held.sealing, notifier, author=None, claim_set=claim_set
-            )
+            return await reconciler.apply(await reconciler.plan(selection, tree, claims=claim_set))
         finally:
             claim_set.close()
 

@@ -268,7 +268,7 @@ def test_two_accounts_are_two(pruning, accounts, repo):
 def test_a_person_who_comes_back_under_another_id_is_not_revoked(pruning, accounts, repo):
     pruning.reconcile()
     repo.remove("hires/ada.yaml")
-    repo.hire("lovelace", TOOL, email="ADA@example.com")
+    repo.hire("lovelace", TOOL, email="ADA@example.com", first_name="Ada")
     repo.commit()
     report = pruning.reconcile()
     assert [(item.hire, item.status) for item in report.rows] == [("lovelace", Status.PRESENT)]

@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from reconciler.engine.context import Context
 from reconciler.engine.planner import Selection
-from reconciler.engine.reconciler import look, reconcile
+from reconciler.engine.reconciler import Reconciler
 from reconciler.engine.state import holding
 from reconciler.model.errors import LedgerError, RepositoryError, SettingsError
 from reconciler.model.secret import Redactor
@@ -172,9 +172,8 @@ class Pass(Target):
                 return  # it would write where it likes
             with holding(context, settings, tree, "fuzz") as held:
                 for _ in range(2):
-                    found = await look(context, tree, held.ledger, held.sealing, Selection())
-                    notifier = Notifier(Outbox(), clock, redactor)
-                    report = await reconcile(context, found, held.ledger, held.sealing, notifier, author=None)
+                    reconciler = Reconciler(context, held, Notifier(context, lambda *_: Outbox()))
+                    report = await reconciler.apply(await reconciler.plan(Selection(), tree))
                     for row in report.rows:
                         can_be_written(json.dumps(row.as_json(), ensure_ascii=False))
                     clock.turn(hours=1)

@@ -42,7 +42,7 @@ from hypothesis.stateful import (
 from reconciler.engine.commands import hear, waiting
 from reconciler.engine.context import Context
 from reconciler.engine.planner import Selection
-from reconciler.engine.reconciler import look, reconcile
+from reconciler.engine.reconciler import Reconciler
 from reconciler.engine.state import OpenState, holding
 from reconciler.ledger.entries import Attempt, Sent
 from reconciler.ledger.writer import LedgerWriter
@@ -320,10 +320,10 @@ class Program:
         tree = self.context.checkout.head()
         hear(held.ledger, held.ledger.commands(), self.clock.now())
         words = waiting(held.ledger.commands())
-        found = await look(self.context, tree, held.ledger, held.sealing, selection, commands=words, released=released)
+        reconciler = Reconciler(self.context, held, Notifier(self.context, lambda *_: Outbox()))
+        plan = await reconciler.plan(selection, tree, commands=words, released=released)
         self.services.begin(fuse)
-        notifier = Notifier(Outbox(), self.clock, self.redactor)
-        await reconcile(self.context, found, held.ledger, held.sealing, notifier, author=self.context.author(tree))
+        await reconciler.apply(plan)
 
 
 # The files

@@ -70,7 +70,7 @@ class _Generator(GenerateJsonSchema):
     def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
         made = super().model_schema(schema)
         for name, text in DESCRIPTIONS.get(schema["cls"].__name__, {}).items():
-            # Beside a `$ref` older editors look at nothing else.
+            # ReadState a `$ref` older editors look at nothing else.
             made["properties"][name] = _described(made["properties"][name], text)
         if schema["cls"] is Hire:
             names = {"pattern": _ID, "not": {"enum": sorted(KNOWN_NAMES)}}
