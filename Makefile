@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 COMPILE := $(VENV)/bin/uv pip compile --quiet --universal --generate-hashes --no-header
 PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help run test check bench docs lock clean
+.PHONY: help run test check bench docs release lock clean
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -29,6 +29,18 @@ bench: $(READY) ## the figures, each a ratio against a baseline of the same roun
 docs: $(READY) ## the documentation as a site, site/index.html
 	$(VENV)/bin/python -m website.reference
 	$(VENV)/bin/mkdocs build --quiet --strict
+
+release: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 315532800)
+release: $(READY) ## wheel, source archive and a bill of materials in dist/, the same bytes each time
+	@rm -rf dist build
+	umask 022 && $(VENV)/bin/python -m build --no-isolation
+	$(VENV)/bin/twine check --strict dist/*
+	@# The bill names the version, which is in the package itself.
+	@version=$$($(VENV)/bin/python -c 'import reconciler; print(reconciler.__version__)') && mkdir -p build && \
+	sed "s/^dynamic = .*/version = \"$$version\"/" pyproject.toml > build/pyproject.toml && \
+	$(VENV)/bin/python -W ignore -m cyclonedx_py requirements --output-reproducible --pyproject build/pyproject.toml \
+		--output-file "dist/access_reconciler-$$version.cdx.json" requirements.lock
+	@rm -rf build
 
 lock: $(READY) ## choose the dependencies' versions anew, within pyproject.toml
 	$(PIP) uv

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import subprocess
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from reconciler import __version__
 from tests.repo import PROGRAM, Repo, run_cli
 from tests.servers import Received, Service
 
@@ -102,6 +104,53 @@ def test_github_keeps_one_comment(repo: Repo, tmp_path: Path, known: str) -> Non
     last = (tmp_path / "asked").read_text().splitlines()[-1]
     sent = "--method PATCH repos/o/r/issues/comments/17" if known else "--method POST repos/o/r/issues/5/comments"
     assert last == f"api --silent {sent} -F body=@comment.md"
+
+
+@pytest.mark.parametrize("job", ["github", "gitlab"])
+@pytest.mark.parametrize("wanted", ["./tools/it.whl", "--index-url https://packages.example.com/simple it==1", None])
+def test_it_is_installed_from_where_the_user_says(repo: Repo, tmp_path: Path, job: str, wanted: str | None) -> None:
+    """With a `pip` that writes down what it is told; from nowhere, where nobody said."""
+    stand_in = tmp_path / "bin" / "pip"
+    stand_in.parent.mkdir()
+    stand_in.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    stand_in.chmod(0o755)
+    path = os.pathsep.join([str(stand_in.parent), os.environ["PATH"]])
+    if job == "github":
+        script, variable = github("Install"), "FROM"
+    else:
+        script = next(line for line in read("docs/ci/gitlab.yml")["review"]["script"] if line.startswith("pip"))
+        variable = "ACCESS_RECONCILER"
+    done = shell(repo, script, PATH=path, **({variable: wanted} if wanted else {}))
+    if wanted is None:
+        assert (done.returncode != 0, done.stdout) == (True, "")
+        assert "see the head of this file" in done.stderr
+    else:
+        assert [word for word in done.stdout.split() if word != "--quiet"] == ["install", *wanted.split()]
+
+
+PINNED = re.compile(r"uses: [\w.-]+/[\w.-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$")
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["docs/ci/github.yml", *(str(file.relative_to(ROOT)) for file in sorted((ROOT / ".github/workflows").iterdir()))],
+)
+def test_actions_are_pinned_by_commit_and_rights_are_named(path: str) -> None:
+    used = [line.strip() for line in (ROOT / path).read_text().splitlines() if "uses:" in line]
+    assert used
+    assert [line for line in used if not PINNED.search(line)] == []
+    assert read(path)["permissions"]["contents"] == "read"
+
+
+def test_a_release_is_published_without_a_token() -> None:
+    jobs = read(".github/workflows/release.yml")["jobs"]
+    assert jobs["publish"]["permissions"] == {"id-token": "write"}
+    assert jobs["publish"]["needs"] == "build"
+    assert "secrets." not in (ROOT / ".github/workflows/release.yml").read_text()
+    checked = next(step for step in jobs["build"]["steps"] if "tag" in step.get("name", ""))
+    run = ["bash", "-euc", checked["run"]]
+    for tag, code in ((f"v{__version__}", 0), ("v99.0.0", 1)):
+        assert subprocess.run(run, cwd=ROOT, env={**os.environ, "TAG": tag}, check=False).returncode == code
 
 
 def test_no_github_job_is_given_a_secret() -> None:
