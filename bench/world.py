@@ -10,11 +10,11 @@ from pathlib import Path
 
 from reconciler.cli.one_pass import many_objects
 from reconciler.engine.context import Context, SystemClock
-from reconciler.engine.planner import Selection
 from reconciler.engine.reconciler import Reconciler
 from reconciler.engine.state import holding
 from reconciler.model.report import Report
 from reconciler.model.secret import Redactor
+from reconciler.model.selection import Selection
 from reconciler.notify.notifications import Notifier
 
 __all__ = ["commit", "folder", "hire", "reconcile_twice", "took"]

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from reconciler.engine.context import Context, SystemClock
-    from reconciler.engine.planner import Selection
     from reconciler.model.report import Report, Row
+    from reconciler.model.selection import Selection
     from reconciler.repository.git.checkout import Tree
 
 __all__ = ["exit_code", "one_pass", "until_stopped"]
@@ -49,8 +49,8 @@ def one_pass(
     from reconciler.cli.logs import set_up
     from reconciler.cli.show import show_report
     from reconciler.engine.context import Context, SystemClock
-    from reconciler.engine.planner import Selection
     from reconciler.model.secret import Redactor
+    from reconciler.model.selection import Selection
 
     if (rev or worktree) and not dry_run:
         raise UsageError("--rev and --worktree plan and never execute: add --dry-run")

@@ -40,7 +40,7 @@ def leave(
     from datetime import UTC, datetime
 
     from reconciler.cli.ledger import settings_of
-    from reconciler.engine.trace import refuse_fresh_start
+    from reconciler.engine.state import refuse_fresh_start
     from reconciler.ledger.opening import open_writer
     from reconciler.repository.git.checkout import Checkout
 
@@ -264,9 +264,9 @@ async def _pass_by_hand(asked: Asked, redactor: Redactor, kind: str, keys: list[
     from reconciler.engine.accepted import in_force, keep
     from reconciler.engine.commands import requested
     from reconciler.engine.context import Context, SystemClock
-    from reconciler.engine.planner import Selection
     from reconciler.engine.reconciler import Reconciler
     from reconciler.engine.state import holding
+    from reconciler.model.selection import Selection
     from reconciler.notify.notifications import Notifier
 
     clock = SystemClock()
@@ -292,9 +292,9 @@ async def _refuse_in_vain(asked: Asked, redactor: Redactor, kind: str, keys: lis
     """See that what the holder is asked for can be done: a word that is refused there is answered to nobody."""
     from reconciler.engine.accepted import in_force
     from reconciler.engine.context import Context, SystemClock
-    from reconciler.engine.planner import Selection
     from reconciler.engine.planning import plan_pass
     from reconciler.engine.state import reading
+    from reconciler.model.selection import Selection
 
     context = Context(asked.repo, SystemClock(), redactor)
     try:

@@ -13,8 +13,7 @@ from typing import Any
 from reconciler.engine.context import Context
 from reconciler.engine.decide import Policy
 from reconciler.engine.integrations import Integration
-from reconciler.engine.state import OpenState
-from reconciler.engine.trace import refuse_fresh_start
+from reconciler.engine.state import OpenState, refuse_fresh_start
 from reconciler.engine.wiring import integrations_of
 from reconciler.ledger.lock import StateLock
 from reconciler.ledger.opening import open_writer, state_path

@@ -23,15 +23,14 @@ from reconciler.engine.commands import waiting
 from reconciler.engine.context import Context, SystemClock
 from reconciler.engine.decide import Policy
 from reconciler.engine.everybody import Listings
-from reconciler.engine.planner import Selection
 from reconciler.engine.reconciler import Reconciler
-from reconciler.engine.recovery import recover
-from reconciler.engine.state import OpenState, sealing_of
+from reconciler.engine.state import OpenState, recover, sealing_of
 from reconciler.model.clock import Stopped
 from reconciler.model.errors import LedgerError, ReconcilerError
 from reconciler.model.grant import Key, Phase, Record
 from reconciler.model.not_taken_over import Untrusted
 from reconciler.model.report import Report
+from reconciler.model.selection import Selection
 from reconciler.model.settings import Settings
 from reconciler.model.status import Status
 from reconciler.notify.notifications import Notifier

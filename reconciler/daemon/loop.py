@@ -25,12 +25,13 @@ from reconciler.engine.accepted import in_force, keep
 from reconciler.engine.commands import ByHand, hear
 from reconciler.engine.context import Context, SystemClock
 from reconciler.engine.everybody import Listings
-from reconciler.engine.planner import Selection, listed_grants
+from reconciler.engine.planner import listed_grants
 from reconciler.engine.state import OpenState, sealing_of
 from reconciler.ledger.entries import Command
 from reconciler.model.clock import Stopped
 from reconciler.model.errors import LedgerError, RepositoryError, SettingsError
 from reconciler.model.not_taken_over import VOUCH
+from reconciler.model.selection import Selection
 from reconciler.model.settings import Settings
 from reconciler.notify.alerts import tell_of_git
 from reconciler.repository.git.checkout import FOLDERS, WORKTREE, File, Tree

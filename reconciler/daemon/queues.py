@@ -11,8 +11,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, 
 from dataclasses import replace
 from typing import Any
 
-from reconciler.engine.planner import Selection
 from reconciler.model.grant import Key
+from reconciler.model.selection import Selection
 from reconciler.repository.desired import Service
 
 __all__ = ["REST", "ServiceQueue", "cut", "in_parts"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import PurePosixPath
 
-from reconciler.engine.planner import Selection
+from reconciler.model.selection import Selection
 from reconciler.repository.desired import Desired
 
 __all__ = ["touched"]

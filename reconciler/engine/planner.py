@@ -23,12 +23,13 @@ from reconciler.engine.wanted import changed_values
 from reconciler.ledger.vault import stored_for
 from reconciler.model.errors import Blocked, MissingVariable, Problem
 from reconciler.model.grant import Decision, Differences, Grant, Key, Kind, Phase, Record
+from reconciler.model.selection import Selection
 from reconciler.model.status import Action, Status
 from reconciler.model.verdict import Invited, Missing, NoCheck, Present, Unknown, Verdict
 from reconciler.repository.desired import Desired
 from reconciler.requests.tasks import run_all
 
-__all__ = ["PlannedGrant", "Planner", "Selection", "Watched", "listed_grants", "unwatched"]
+__all__ = ["PlannedGrant", "Planner", "Watched", "listed_grants", "unwatched"]
 
 
 Watched = Callable[[int, int], None]
@@ -36,39 +37,6 @@ Watched = Callable[[int, int], None]
 
 def unwatched(_done: int, _total: int) -> None:
     """For a walk that nobody waits for."""
-
-
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """Which part of the desired state a pass walks: hires, integrations, single grants; None for all of them.
-
-    `without` are integrations that it leaves out.
-    """
-
-    hires: frozenset[str] | None = None
-    integrations: frozenset[str] | None = None
-    grants: frozenset[Key] | None = None
-    without: frozenset[str] = frozenset()
-
-    @classmethod
-    def of(cls, keys: Iterable[Key]) -> Selection:
-        """Single grants."""
-        grants = frozenset(keys)
-        return cls(hires=frozenset(key.hire for key in grants), grants=grants)
-
-    def covers(self, key: Key, integration: str) -> bool:
-        """Whether a grant is part of the pass."""
-        return (
-            (self.hires is None or key.hire in self.hires)
-            and (self.integrations is None or integration in self.integrations)
-            and integration not in self.without
-            and (self.grants is None or key in self.grants)
-        )
-
-    @property
-    def everything(self) -> bool:
-        """Whether the pass walks over all there is."""
-        return self == Selection()
 
 
 @dataclass(frozen=True, slots=True)

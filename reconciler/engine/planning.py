@@ -19,15 +19,15 @@ from reconciler.engine.context import Context
 from reconciler.engine.decide import Policy
 from reconciler.engine.everybody import Listings
 from reconciler.engine.integrations import Integration
-from reconciler.engine.planner import PlannedGrant, Planner, Selection, Watched, unwatched
-from reconciler.engine.recovery import as_settled
+from reconciler.engine.planner import PlannedGrant, Planner, Watched, unwatched
 from reconciler.engine.renames import follow, rows_of
-from reconciler.engine.state import OpenState, ReadState
+from reconciler.engine.state import OpenState, ReadState, as_settled
 from reconciler.engine.wiring import as_branch_may, integrations_of
 from reconciler.ledger.entries import Event
 from reconciler.model.errors import Problem
 from reconciler.model.grant import Decision, Key, Record
 from reconciler.model.report import Report, Row
+from reconciler.model.selection import Selection
 from reconciler.model.settings import Settings
 from reconciler.model.status import Action, Status
 from reconciler.repository.desired import Desired

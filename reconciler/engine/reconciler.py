@@ -18,7 +18,7 @@ from reconciler.engine.context import Context
 from reconciler.engine.everybody import Listings
 from reconciler.engine.executor import Executor
 from reconciler.engine.integrations import Integration
-from reconciler.engine.planner import Selection, Watched, unwatched
+from reconciler.engine.planner import Watched, unwatched
 from reconciler.engine.planning import Plan, plan_pass
 from reconciler.engine.renames import move
 from reconciler.engine.scheduler import Recorded, Scheduler, acts
@@ -30,6 +30,7 @@ from reconciler.model.clock import stamp
 from reconciler.model.failpoints import Failpoint
 from reconciler.model.grant import Key, Record
 from reconciler.model.report import Report
+from reconciler.model.selection import Selection
 from reconciler.model.status import EventType, Status
 from reconciler.notify.alerts import alert
 from reconciler.notify.notifications import Notifier

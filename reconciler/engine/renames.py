@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from reconciler.engine.planner import Selection
 from reconciler.ledger.entries import Part
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.vault import Vault, notice_name, run_name, stored_name
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.grant import Key, Record
+from reconciler.model.selection import Selection
 from reconciler.repository.desired import Desired
 
 __all__ = ["follow", "move", "rows_of"]

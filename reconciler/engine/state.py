@@ -1,24 +1,48 @@
-"""Holding the state for as long as something is done with it, and reading it beside whoever holds it."""
+"""Holding the state for as long as something is done with it, and reading it beside whoever holds it.
+
+An attempt that a crash cut off succeeded if every request was answered with success; else it failed, at the last moment
+at which the ledger shows it alive (docs/design/rules.md, "The ledger and the retry").
+
+A ref of the checkout, which neither a commit nor a fetch nor a clone carries, tells that there was a state: one that
+was lost must not look like one that never was, for every webhook would run again. A fresh clone, as in CI, has none.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 
+import pygit2
+
+from reconciler.engine import transitions as records
 from reconciler.engine.context import Context
-from reconciler.engine.recovery import recover
-from reconciler.engine.trace import leave_trace, refuse_fresh_start
+from reconciler.engine.decide import Policy
+from reconciler.ledger.entries import Attempt, Event
 from reconciler.ledger.lock import StateLock
 from reconciler.ledger.opening import open_reader, open_writer, state_path
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.sealing import Sealing, WritableSealing
+from reconciler.ledger.vault import run_name
 from reconciler.ledger.writer import LedgerWriter
-from reconciler.model.errors import SecretsError
+from reconciler.model.errors import LedgerError, SecretsError
+from reconciler.model.grant import Key, Kind, Record
 from reconciler.model.settings import Settings
-from reconciler.repository.git.checkout import Tree
+from reconciler.repository.git.checkout import Checkout, Tree
 
-__all__ = ["OpenState", "ReadState", "holding", "reading", "sealing_of"]
+__all__ = [
+    "OpenState",
+    "ReadState",
+    "as_settled",
+    "holding",
+    "reading",
+    "recover",
+    "refuse_fresh_start",
+    "sealing_of",
+]
+
+TRACE = "refs/reconciler/state"
 
 
 @dataclass(slots=True)
@@ -84,3 +108,74 @@ def reading(context: Context, settings: Settings) -> Iterator[ReadState]:
     """Read the state, changing nothing of it."""
     with open_reader(settings.state, context.root) as ledger:
         yield ReadState(ledger, Sealing.reading(ledger, context.gnupg(settings)))
+
+
+def recover(
+    ledger: LedgerWriter, settings: Settings, now: datetime, *, busy: Callable[[Key], bool] = lambda _key: False
+) -> None:
+    """Settle every attempt that a crash cut off. The caller holds the state; what is `busy` is under way."""
+    policy = Policy.of(settings, now)
+    for attempt in ledger.open_attempts():
+        record = ledger.record(attempt.key)
+        if record is None or busy(attempt.key):
+            continue
+        new, lines = _cut_off(record, attempt, policy)
+        done = new.phase not in records.UNSETTLED
+        ledger.settle(
+            attempt,
+            new,
+            lines,
+            now=attempt.alive_at,
+            error=None if done else new.last_error,
+            kept={run_name(record.key): None} if done else None,
+        )
+
+
+def as_settled(found: Mapping[Key, Record], ledger: LedgerReader, policy: Policy) -> dict[Key, Record]:
+    """The records as they will count once `recover` has run: for who only reads."""
+    settled = dict(found)
+    for attempt in ledger.open_attempts():
+        if (record := settled.get(attempt.key)) is not None:
+            settled[attempt.key], _ = _cut_off(record, attempt, policy)
+    return settled
+
+
+def _cut_off(record: Record, attempt: Attempt, policy: Policy) -> tuple[Record, list[Event]]:
+    if records.complete(record.steps, attempt.total):
+        if record.revoking:
+            return records.revoked(record, attempt.alive_at)
+        if record.kind.updates:
+            return records.updated(record, webhook=False, now=attempt.alive_at)
+        # Whether it is a webhook's the ledger does not know: the next pass, which has the manifest, says `done` of it.
+        return records.succeeded(record, webhook=False, heals=record.kind is Kind.HEAL, now=attempt.alive_at)
+    error = "interrupted: the program ended in mid-attempt"
+    return records.failed(
+        record, error, now=policy.now, at=attempt.alive_at, retry_delay=policy.retry_delay, interrupted=True
+    )
+
+
+def refuse_fresh_start(checkout: Checkout, settings: Settings) -> None:
+    """Raise LedgerError where the state is not there, and this checkout was acted on with one."""
+    path = state_path(settings.state, checkout.root)
+    if _traced(checkout) and not (path.exists() and path.stat().st_size):
+        raise LedgerError(
+            f"the state {path} is not there, and this checkout was acted on with one before: nothing is done, for "
+            "webhooks would all run again. Restore it from a backup, or mend `state` in the settings. To begin anew on "
+            f"purpose: `git update-ref -d {TRACE}`"
+        )
+
+
+def leave_trace(checkout: Checkout) -> None:
+    """Remember in the checkout that there is a state; one that cannot be written to goes without."""
+    repository = checkout.repository
+    if repository is not None and not _traced(checkout):
+        with suppress(pygit2.GitError, KeyError, ValueError, OSError):
+            repository.references.create(TRACE, repository.head.peel(pygit2.Commit).id)
+
+
+def _traced(checkout: Checkout) -> bool:
+    repository = checkout.repository
+    try:
+        return repository is not None and TRACE in repository.references
+    except (pygit2.GitError, ValueError, OSError):
+        return True  # it is there, and torn or not to be read just now

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from reconciler.daemon.queues import AT_ONCE, REST, ServiceQueue, cut, in_parts
-from reconciler.engine.planner import Selection
 from reconciler.model.grant import Key
+from reconciler.model.selection import Selection
 from reconciler.repository.desired import Service
 
 SERVICES = {

@@ -7,7 +7,7 @@ from datetime import date
 import pytest
 
 from reconciler.daemon.touched import touched
-from reconciler.engine.planner import Selection
+from reconciler.model.selection import Selection
 from reconciler.repository.desired import Desired
 from reconciler.repository.files import Reader
 from reconciler.repository.git.checkout import Checkout

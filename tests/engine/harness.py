@@ -13,7 +13,6 @@ import pytest
 
 from reconciler.engine.commands import hear, waiting
 from reconciler.engine.context import Context
-from reconciler.engine.planner import Selection
 from reconciler.engine.planning import Plan, plan_pass
 from reconciler.engine.reconciler import Reconciler
 from reconciler.engine.state import holding, reading
@@ -23,6 +22,7 @@ from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.grant import Key, Record
 from reconciler.model.report import Report, Row
 from reconciler.model.secret import Redactor
+from reconciler.model.selection import Selection
 from reconciler.model.status import EventType
 from reconciler.notify.messenger import NotSent
 from reconciler.notify.notifications import Notifier

@@ -11,10 +11,10 @@ import json
 import pytest
 
 from reconciler.engine.claims import Claims
-from reconciler.engine.planner import Selection
 from reconciler.engine.reconciler import Reconciler
 from reconciler.engine.state import holding
 from reconciler.ledger.writer import LedgerWriter
+from reconciler.model.selection import Selection
 from reconciler.model.status import EventType, Status
 from reconciler.notify.notifications import Notifier
 from tests.engine.harness import Outbox, dying, row

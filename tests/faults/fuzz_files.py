@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from reconciler.engine.context import Context
-from reconciler.engine.planner import Selection
 from reconciler.engine.reconciler import Reconciler
 from reconciler.engine.state import holding
 from reconciler.model.errors import LedgerError, RepositoryError, SettingsError
 from reconciler.model.secret import Redactor
+from reconciler.model.selection import Selection
 from reconciler.notify.notifications import Notifier
 from reconciler.repository.desired import Desired
 from reconciler.repository.documents.yaml import BrokenFile, read

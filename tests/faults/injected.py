@@ -18,12 +18,12 @@ from pathlib import Path
 from reconciler.cli.one_pass import _real
 from reconciler.engine.accepted import in_force
 from reconciler.engine.context import Context, SystemClock
-from reconciler.engine.planner import Selection
 from reconciler.ledger.lock import StateLock
 from reconciler.ledger.opening import open_writer
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.failpoints import Failpoint
 from reconciler.model.secret import Redactor
+from reconciler.model.selection import Selection
 
 __all__ = ["BESIDE", "FILLER", "MARK", "Action", "Fault", "play"]
 

@@ -41,7 +41,6 @@ from hypothesis.stateful import (
 
 from reconciler.engine.commands import hear, waiting
 from reconciler.engine.context import Context
-from reconciler.engine.planner import Selection
 from reconciler.engine.reconciler import Reconciler
 from reconciler.engine.state import OpenState, holding
 from reconciler.ledger.entries import Attempt, Sent
@@ -50,6 +49,7 @@ from reconciler.model.errors import TransportError
 from reconciler.model.failpoints import Failpoint
 from reconciler.model.grant import Key, Record
 from reconciler.model.secret import Redactor
+from reconciler.model.selection import Selection
 from reconciler.model.settings import Limits
 from reconciler.notify.notifications import Notifier
 from reconciler.requests.client import Client, Leaving, Response

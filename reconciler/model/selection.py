@@ -1,0 +1,43 @@
+"""Which part of the desired state a pass is over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from reconciler.model.grant import Key
+
+__all__ = ["Selection"]
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which part of the desired state a pass walks: hires, integrations, single grants; None for all of them.
+
+    `without` are integrations that it leaves out.
+    """
+
+    hires: frozenset[str] | None = None
+    integrations: frozenset[str] | None = None
+    grants: frozenset[Key] | None = None
+    without: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, keys: Iterable[Key]) -> Selection:
+        """Single grants."""
+        grants = frozenset(keys)
+        return cls(hires=frozenset(key.hire for key in grants), grants=grants)
+
+    def covers(self, key: Key, integration: str) -> bool:
+        """Whether a grant is part of the pass."""
+        return (
+            (self.hires is None or key.hire in self.hires)
+            and (self.integrations is None or integration in self.integrations)
+            and integration not in self.without
+            and (self.grants is None or key in self.grants)
+        )
+
+    @property
+    def everything(self) -> bool:
+        """Whether the pass walks over all there is."""
+        return self == Selection()
