@@ -21,6 +21,7 @@ from reconciler.model.base import Model
 from reconciler.model.errors import Problem, RepositoryError
 from reconciler.model.failpoints import Failpoint, Reached, unwatched
 from reconciler.model.hire import Hire, Sequence
+from reconciler.model.ignore import IgnoredAccount
 from reconciler.model.manifest import Manifest
 from reconciler.model.settings import DEFAULT, Settings
 from reconciler.repository.documents.checks import manifest_ids, unfilled
@@ -30,6 +31,7 @@ from reconciler.repository.git.trees import CommitTree, File, Tree
 from reconciler.repository.hire_cache import HireCache
 from reconciler.repository.hire_index import HireIndex, HireSummary
 from reconciler.repository.hires import Hires, ParsedHires
+from reconciler.repository.ignore import read_ignore
 from reconciler.repository.naming import others, same_stem, shown, unread
 from reconciler.repository.parsing import (
     HIRES,
@@ -62,6 +64,8 @@ class Files:
     sequences: dict[str, Loaded[Sequence]]
     broken: dict[str, dict[str, list[Problem]]]
     problems: list[Problem]
+    ignore: tuple[IgnoredAccount, ...] = ()
+    """Accounts that nobody has to own."""
 
 
 class Reader:
@@ -112,7 +116,10 @@ class Reader:
         hires = Hires(self._index, found.broken["hires"], partial(parse_hire, tree), found.hires)
         found.problems += found.misnamed
         _check_variables(manifests, found)
-        found.problems += unknown_pruned(tree, settings, [DEFAULT, *manifests, *found.broken["manifests"]])
+        known = [*manifests, *found.broken["manifests"]]
+        found.problems += unknown_pruned(tree, settings, [DEFAULT, *known])
+        ignore, wrong = read_ignore(tree, known)
+        found.problems += wrong
         problems = sorted(
             set(found.problems), key=lambda each: (each.file, each.line or 0, each.severity, each.message)
         )
@@ -124,6 +131,7 @@ class Reader:
             sequences=sequences,
             broken=found.broken,
             problems=problems,
+            ignore=ignore,
         )
         return self._files
 

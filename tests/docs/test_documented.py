@@ -19,7 +19,7 @@ from reconciler.cli.asked_for import _own
 from reconciler.cli.show import COLUMNS
 from reconciler.daemon import dispatcher as work
 from reconciler.daemon import loop
-from reconciler.model import hire, manifest, settings
+from reconciler.model import hire, ignore, manifest, settings
 from reconciler.model.grant import Key, Record
 from reconciler.model.report import Report, Row
 from reconciler.model.status import Action, EventType, Status
@@ -57,6 +57,7 @@ PLACES: dict[str, tuple[str, tuple[str, ...]]] = {
     "Smtp": ("settings.md", ("smtp",)),
     "Twilio": ("settings.md", ("twilio",)),
     "Alert": ("settings.md", ("alerts",)),
+    "IgnoredAccount": ("files.md", ("Ignored accounts",)),
 }
 """Where each model's table is: the page, and the headings over it."""
 
@@ -90,8 +91,13 @@ def models(root: type[BaseModel]) -> Iterator[type[BaseModel]]:
             waiting += get_args(kind)
 
 
+ROOTS = (manifest.Manifest, hire.Hire, hire.Sequence, settings.Settings, ignore.IgnoredAccount)
 ALL = sorted(
-    {model for root in (manifest.Manifest, hire.Hire, hire.Sequence, settings.Settings) for model in models(root)},
+    {
+        model
+        for root in (manifest.Manifest, hire.Hire, hire.Sequence, settings.Settings, ignore.IgnoredAccount)
+        for model in models(root)
+    },
     key=lambda model: model.__name__,
 )
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -526,3 +527,54 @@ def test_what_the_builder_leaves_empty_counts_as_not_there(load) -> None:
     assert (manifest.oauth, manifest.exists) == (None, None)
     assert [(item.id, item.name) for item in manifest.form[0].items or ()] == [(1, "One")]
     assert not manifest.form[0].fetched
+
+
+IGNORED = (
+    "- {integration: asana, account: '*-bot@example.com', reason: CI, owner: ops@example.com, until: 2027-06-30}\n"
+)
+
+
+def test_ignored_accounts_hold_through_their_last_day(load) -> None:
+    files = load({"manifests/asana.yaml": MINIMAL, "config/ignore.yaml": IGNORED})
+
+    (entry,) = files.ignore
+    assert said(files) == []
+    assert (entry.reason, entry.owner) == ("CI", "ops@example.com")
+    assert entry.covers(["CI-Bot@Example.com"], date(2027, 6, 30))
+    assert not entry.covers(["ci-bot@example.com"], date(2027, 7, 1))
+    assert not entry.covers(["ci-bot@example.com.evil.example"], date(2027, 6, 30))
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("- {integration: asana, account: x}\n", "config/ignore.yaml:1: error: 0.reason: required, and not there"),
+        ("- integration: asana\n  account: x\n  reason: ''\n", "config/ignore.yaml:3: error: 0.reason: must not be empty"),
+        ("- integration: asana\n  account: x\n  reason: r\n  untill: 2027-01-01\n", "config/ignore.yaml:4: error: 0.untill: unknown key; allowed: integration, account, reason, owner, until; did you mean until?"),
+        ("- {integration: asana, account: x, reason: r, until: soon}\n", "config/ignore.yaml:1: error: 0.until: not a date: write it YYYY-MM-DD, such as 2026-12-01"),
+        ("asana: x\n", "config/ignore.yaml:1: error: must be a list: begin each line of it with `- `, or write it in [ ]"),
+        ("- {integration: asana, account: x, reason: r\n", "config/ignore.yaml:2: error: not YAML: did not find expected ',' or '}'; a [ or { is not closed, or a comma is missing"),
+    ],
+)  # fmt: skip
+def test_a_broken_file_of_ignored_accounts_ignores_nothing(load, text: str, problem: str) -> None:
+    files = load({"manifests/asana.yaml": MINIMAL, "config/ignore.yaml": text})
+
+    assert files.ignore == ()
+    assert said(files) == [problem]
+    assert "asana" in files.manifests
+
+
+def test_accounts_of_an_unknown_integration_are_a_warning(load) -> None:
+    text = f"{IGNORED}- {{integration: slak, account: x, reason: r}}\n"
+    files = load({"manifests/asana.yaml": MINIMAL, "manifests/slack.yaml": MINIMAL, "config/ignore.yaml": text})
+
+    assert said(files) == [
+        "config/ignore.yaml:2: warning: 1.integration: there is no integration slak; did you mean slack?"
+    ]
+    assert len(files.ignore) == 2
+
+
+def test_a_misnamed_file_of_ignored_accounts_is_told(load) -> None:
+    files = load({"config/ignore.yml": IGNORED})
+
+    assert said(files) == ["config/ignore.yml: warning: not read: rename it to config/ignore.yaml"]

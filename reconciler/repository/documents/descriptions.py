@@ -218,5 +218,12 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "from_number": "The number that texts come from.",
         "url": "The API's address.",
     },
+    "IgnoredAccount": {
+        "integration": "The integration that the accounts are in.",
+        "account": "What the account is called, without case; * stands for anything.",
+        "reason": "Why nobody has to own it.",
+        "owner": "Who answers for it.",
+        "until": "The last day that this holds.",
+    },
     "Alert": {"email": "An address.", "webhook": "A URL that gets a JSON object."},
 }

@@ -34,8 +34,8 @@ Path = tuple[str | int, ...]
 _Errors = list[tuple[Path, ErrorDetails]]
 
 
-def explain(error: ValidationError, model: type[BaseModel], document: Document) -> list[Problem]:
-    """A problem for each thing that is wrong, with its line."""
+def explain(error: ValidationError, model: Any, document: Document) -> list[Problem]:
+    """A problem for each thing that is wrong, with its line. `model` is the file's model, or a list of models."""
     errors: _Errors = [(details["loc"], details) for details in error.errors(include_url=False)]
     found = _walk(errors, model, (), document.data)
     problems = list(few(Problem(document.file, document.line(path), message) for path, message in found))

@@ -17,8 +17,9 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
-from reconciler.model.base import DAY, DURATION, EMAIL, Model
+from reconciler.model.base import DAY, DURATION, EMAIL
 from reconciler.model.hire import AT, UNTIL, At, Hire, Sequence
+from reconciler.model.ignore import Ignore
 from reconciler.model.manifest import Manifest
 from reconciler.model.scope import KNOWN_NAMES
 from reconciler.model.settings import Settings
@@ -26,12 +27,13 @@ from reconciler.repository.documents.descriptions import DESCRIPTIONS
 
 __all__ = ["KINDS", "json_schema"]
 
-Kind = Literal["manifest", "hire", "sequence", "settings"]
-KINDS: dict[Kind, tuple[type[Model], str]] = {
+Kind = Literal["manifest", "hire", "sequence", "settings", "ignore"]
+KINDS: dict[Kind, tuple[type[BaseModel], str]] = {
     "manifest": (Manifest, "Access reconciler: manifests/<integration>.yaml"),
     "hire": (Hire, "Access reconciler: hires/<hire>.yaml"),
     "sequence": (Sequence, "Access reconciler: config/sequences/<name>.yaml"),
     "settings": (Settings, "Access reconciler: config/reconciler.yaml"),
+    "ignore": (Ignore, "Access reconciler: config/ignore.yaml"),
 }
 
 

@@ -1,0 +1,40 @@
+"""`config/ignore.yaml`: accounts that nobody has to own, why, and until when (docs/files.md)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from datetime import date
+from fnmatch import translate
+from functools import cached_property
+from typing import Annotated
+
+from pydantic import Field, RootModel
+
+from reconciler.model.base import Day, Identifier, Model, Text
+
+__all__ = ["Ignore", "IgnoredAccount"]
+
+
+class IgnoredAccount(Model):
+    """Accounts of one integration that no hire has to have a grant for."""
+
+    integration: Identifier
+    account: Annotated[Text, Field(min_length=1)]
+    reason: Annotated[Text, Field(min_length=1)]
+    owner: Text | None = None
+    until: Day | None = None
+
+    @cached_property
+    def _pattern(self) -> re.Pattern[str]:
+        return re.compile(translate(self.account.casefold()))
+
+    def covers(self, names: Iterable[str], today: date) -> bool:
+        """Whether it is about an account of one of these names; through the day of `until`."""
+        return (self.until is None or today <= self.until) and any(
+            self._pattern.fullmatch(name.casefold()) for name in names
+        )
+
+
+class Ignore(RootModel[list[IgnoredAccount]]):
+    """The file."""
