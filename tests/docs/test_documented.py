@@ -93,11 +93,7 @@ def models(root: type[BaseModel]) -> Iterator[type[BaseModel]]:
 
 ROOTS = (manifest.Manifest, hire.Hire, hire.Sequence, settings.Settings, ignore.IgnoredAccount)
 ALL = sorted(
-    {
-        model
-        for root in (manifest.Manifest, hire.Hire, hire.Sequence, settings.Settings, ignore.IgnoredAccount)
-        for model in models(root)
-    },
+    {model for root in ROOTS for model in models(root)},
     key=lambda model: model.__name__,
 )
 
