@@ -98,7 +98,7 @@ class Planner:
         self._misfits: dict[str, str] = {}
         """The hires of whom an entry was found not to fit, and why."""
         held = [record for record in records.values() if self._held(record)]
-        self._twins = Twins(desired, integrations, checker, held)
+        self._twins = Twins(desired, integrations, checker, held=held, stored=self._own_stored)
         self.problems: list[Problem] = []
         """What is wrong with the entries that the walk came across; filled by `plan`."""
         self.dropped: list[Record] = []
@@ -313,6 +313,10 @@ class Planner:
             if (record := self._records.get(Key(key.hire, access))) is not None and record.service == service
         }
         return stored_for(of_hire, key.access, lending.entries)
+
+    def _own_stored(self, key: Key, service: str) -> Mapping[str, Any]:
+        """What `store_data` saved for an entry."""
+        return self._stored_of(key, service, Lending())
 
     def _taken(self, grant: Grant, record: Record | None) -> str | None:
         """Why an entry cannot take up its row, or None: the row is of an account elsewhere, which must not be lost."""

@@ -20,7 +20,7 @@ from reconciler.engine.decide import Policy
 from reconciler.engine.everybody import Listings
 from reconciler.engine.integrations import Integration
 from reconciler.engine.planner import PlannedGrant, Planner, Watched, unwatched
-from reconciler.engine.renames import follow, rows_of
+from reconciler.engine.renames import moved, rows_of, stored_under
 from reconciler.engine.state import OpenState, ReadState, as_settled
 from reconciler.engine.wiring import as_branch_may, integrations_of
 from reconciler.ledger.entries import Event
@@ -41,7 +41,7 @@ __all__ = ["Plan", "plan_pass"]
 class Plan:
     """What is to be done about each grant of a selection, and what was needed to say so.
 
-    `rows` are the ledger's as they were read, `renamed` those that are to follow a hire's file, `dropped` those that
+    `rows` are the ledger's as they were read, `renamed` those that are to go under another name, `dropped` those that
     nothing was ever done for. `tripped` names the integrations that the guard holds, with the reason; `released` says
     that somebody lets them through. `commands` are those that the grants were asked for with.
     """
@@ -149,13 +149,9 @@ async def plan_pass(
     known = {key: records.remembered(record, policy.now, settings.retry_delay) for key, record in rows.items()}
     if ledger.unattended:
         known = as_settled(known, ledger, policy)
-    renamed = follow(known, desired)
-    known = {
-        renamed.get(key, key): replace(record, key=renamed[key]) if key in renamed else record
-        for key, record in known.items()
-    }
-    commands, claims = commands or {}, claims or Claims().begin()
     checker = Checker(context.clock, context.redactor, progressed, listings)
+    known, renamed = await moved(known, desired, integrations, checker)
+    commands, claims = commands or {}, claims or Claims().begin()
     planner = Planner(
         desired,
         integrations,
@@ -163,7 +159,7 @@ async def plan_pass(
         checker,
         policy,
         selection,
-        stored=sealing.stored(),
+        stored=stored_under(renamed, sealing.stored()),
         by_hand={**{key: theirs[-1].kind for key, theirs in commands.items()}, **(by_hand or {})},
         claim_set=claims,
     )

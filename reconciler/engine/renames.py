@@ -1,25 +1,36 @@
-"""A hire's file that was renamed, the address still the same: the person's rows follow the address.
+"""Rows that go under another name: a hire's file was renamed, or an entry is about another thing now.
 
 See docs/design/states.md.
 
-Where the old name is given to somebody else at the same time, even where two people swap names, each one's rows go to
-the name that has the address now.
+Where a hire's old name is given to somebody else at the same time, even where two people swap names, each one's rows go
+to the name that has the address now. Where the value of an `identity` field changes, the row of what the entry was
+about goes under `<access>~<old value>`, and is the entry's own again where the value is changed back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
+from reconciler.engine.checker import Checker, NotOffered
+from reconciler.engine.integrations import Integration
+from reconciler.engine.wanted import as_shown
 from reconciler.ledger.entries import Part
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.vault import Vault, notice_name, run_name, stored_name
 from reconciler.ledger.writer import LedgerWriter
-from reconciler.model.grant import Key, Record
+from reconciler.model.errors import Blocked
+from reconciler.model.grant import Grant, Key, Phase, Record
+from reconciler.model.hire import NamedChoice
 from reconciler.model.selection import Selection
+from reconciler.model.verdict import Unknown
 from reconciler.repository.desired import Desired
 
-__all__ = ["follow", "move", "rows_of"]
+__all__ = ["move", "moved", "rows_of", "stored_under"]
+
+APART = "~"
+"""What stands between an entry's name and what it was about before."""
 
 
 def rows_of(ledger: LedgerReader, selection: Selection, desired: Desired) -> dict[Key, Record]:
@@ -73,7 +84,25 @@ def _part(selection: Selection, desired: Desired) -> Part:
     return Part(frozenset(integrations), frozenset(names))
 
 
-def follow(found: Mapping[Key, Record], desired: Desired) -> dict[Key, Key]:
+async def moved(
+    found: Mapping[Key, Record], desired: Desired, integrations: Mapping[str, Integration], checker: Checker
+) -> tuple[dict[Key, Record], dict[Key, Key]]:
+    """The rows under the names that they go by now, and which of them move there from where."""
+    renamed = _follow(found, desired)
+    found = _under(renamed, found)
+    apart = await _told_apart(found, desired, integrations, checker)
+    followed = {old: apart.get(new, new) for old, new in renamed.items()}
+    return _under(apart, found), {**{old: new for old, new in apart.items() if old not in renamed.values()}, **followed}
+
+
+def _under(moves: Mapping[Key, Key], found: Mapping[Key, Record]) -> dict[Key, Record]:
+    return {
+        moves.get(key, key): replace(record, key=moves[key]) if key in moves else record
+        for key, record in found.items()
+    }
+
+
+def _follow(found: Mapping[Key, Record], desired: Desired) -> dict[Key, Key]:
     """Which rows move, and where to. A row whose place is taken by one that stays stays too."""
     moves: dict[Key, Key] = {}
     for key, record in found.items():
@@ -86,6 +115,90 @@ def follow(found: Mapping[Key, Record], desired: Desired) -> dict[Key, Key]:
         for key in stuck:
             del moves[key]
     return moves
+
+
+async def _told_apart(
+    found: Mapping[Key, Record], desired: Desired, integrations: Mapping[str, Integration], checker: Checker
+) -> dict[Key, Key]:
+    """Which rows move because their entries are about another thing than before, and where to.
+
+    A row that leaves nothing, or was revoked, stays: the entry begins with it. Where it cannot be said what an entry
+    is about, because a choice cannot be looked up, nothing moves.
+    """
+    about = {name: item for name, item in integrations.items() if item.manifest.identity}
+    of_hire: dict[str, list[Record]] = {}
+    for record in found.values():
+        if record.integration in about:
+            of_hire.setdefault(record.key.hire, []).append(record)
+    moves: dict[Key, Key] = {}
+    for hire, records in of_hire.items():
+        names = {grant.key.access for grant in desired.grants(hire)}
+        left = [record for record in records if record.key.access not in names]
+        for grant in desired.grants(hire):
+            integration = about.get(grant.integration)
+            now = await _wanted(integration, grant, checker) if integration is not None and grant.hold is None else None
+            if integration is None or now is None:
+                continue
+            fields = integration.manifest.identity
+            mine = [each for each in left if each.key.access.startswith(f"{grant.key.access}{APART}")]
+            back = next((each for each in mine if _about(each, grant.integration, fields) == now), None)
+            own = found.get(grant.key)
+            then = None if own is None else _about(own, grant.integration, fields)
+            if own is not None and then not in (None, now):
+                if back is None and (own.phase is Phase.REVOKED or not own.leaves_something):
+                    continue
+                taken = names | {each.key.access for each in records if each is not back}
+                moves[grant.key] = Key(hire, _free(f"{grant.key.access}{APART}{then}", taken))
+            if back is not None and (own is None or grant.key in moves):
+                moves[back.key] = grant.key
+    return moves
+
+
+def _about(record: Record, integration: str, fields: Iterable[str]) -> str | None:
+    """What a row is about, as it was sent; None where it does not say, or is of another integration."""
+    values = [record.values.get(name) for name in fields]
+    if record.integration != integration or None in values:
+        return None
+    return ",".join(as_shown(value) for value in values)
+
+
+async def _wanted(integration: Integration, grant: Grant, checker: Checker) -> str | None:
+    """What an entry is about; None where that cannot be said."""
+    fields = integration.manifest.identity
+    if any(_by_name(value) for name, value in grant.choices if name in fields):
+        try:
+            integration.ready(grant)
+            resolved = await checker.resolved(integration, grant)
+        except (Blocked, NotOffered):
+            return None
+        if isinstance(resolved, Unknown):
+            return None
+        grant = resolved
+    values = [grant.layers[0].values.get(name) for name in fields]
+    return None if None in values else ",".join(as_shown(value) for value in values)
+
+
+def _by_name(value: Any) -> bool:
+    return any(isinstance(item, NamedChoice) for item in (value if isinstance(value, list) else [value]))
+
+
+def _free(name: str, taken: Container[str]) -> str:
+    """A name that no entry and no other row has."""
+    while name in taken:
+        name += APART
+    return name
+
+
+def stored_under(moves: Mapping[Key, Key], stored: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Mapping[str, Any]]:
+    """What `store_data` saved, by hire and entry, as it is once the rows have moved."""
+    if not moves:
+        return stored
+    found: dict[str, dict[str, Any]] = {}
+    for hire, entries in stored.items():
+        for access, values in entries.items():
+            to = moves.get(Key(hire, access), Key(hire, access))
+            found.setdefault(to.hire, {})[to.access] = values
+    return found
 
 
 def move(ledger: LedgerWriter, vault: Vault, moves: Mapping[Key, Key]) -> None:
@@ -102,7 +215,7 @@ def move(ledger: LedgerWriter, vault: Vault, moves: Mapping[Key, Key]) -> None:
                 left[name(old)] = None
         of_hire = vault.read(stored_name(old.hire)) or {}
         if old.access in of_hire:
-            stored.setdefault(new.hire, {})[old.access] = of_hire[old.access]
+            stored.setdefault(new.hire, {})[new.access] = of_hire[old.access]
     for hire, values in stored.items():
         moving = {old.access for old in moves if old.hire == hire}
         stay = vault.read(stored_name(hire)) or {}

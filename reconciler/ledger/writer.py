@@ -82,13 +82,14 @@ class LedgerWriter(LedgerReader):
             self._save(connection, (), events, kept)
 
     def rename(self, moves: Mapping[Key, Key], kept: Kept | None = None) -> None:
-        """Let rows and their history follow their person to another hire's id; two people may swap theirs."""
+        """Let rows and their history go under another name; two may swap theirs."""
         tables = (schema.grants, schema.attempts, schema.events)
         between = {old: Key(f"\0{new.hire}", new.access) for old, new in moves.items()}
         steps = [*between.items(), *((between[old], new) for old, new in moves.items())]
         with self._writing(Failpoint.RENAMED) as connection:
             for (here, there), table in itertools.product(steps, tables):
-                connection.execute(sa.update(table).where(is_of(table, here)).values(hire=there.hire))
+                values = {"hire": there.hire, "access": there.access}
+                connection.execute(sa.update(table).where(is_of(table, here)).values(values))
             self._save(connection, (), (), kept)
 
     # Attempts

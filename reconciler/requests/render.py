@@ -13,14 +13,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from reconciler.model.errors import Blocked
-from reconciler.model.manifest import AnyCall, Call, Manifest, Request
+from reconciler.model.manifest import AnyCall, Call, Exists, Manifest, Request
 from reconciler.model.scope import Scope
 from reconciler.model.template import PLACEHOLDER
 from reconciler.requests.encode import FORM, body
 from reconciler.requests.sign import Pritunl, credentials
 from reconciler.requests.template import render_data, render_text, render_url
 
-__all__ = ["RenderedRequest", "canonical", "expected", "outline", "render"]
+__all__ = ["RenderedRequest", "canonical", "expected", "outline", "question", "render"]
 
 BODILESS = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
 
@@ -101,6 +101,17 @@ def canonical(call: AnyCall, scope: Scope, manifest: Manifest) -> Any:
         "files": dict(call.files) if isinstance(call, Request) else {},
         "signed": signed,
     }
+
+
+def question(exists: Exists, scope: Scope, manifest: Manifest) -> Any:
+    """What a check asks, and what of the answer is the account: two entries that ask the same are one account.
+
+    An address is compared without case, and so is what is held against `match`: a group's page is asked alike for two
+    people. Raises Blocked, like `render`.
+    """
+    wanted = render_text(exists.expected or "", scope).text
+    folded = wanted.casefold() if exists.match or "@" in wanted else wanted
+    return [canonical(exists, scope, manifest), exists.record or "", exists.match or "", folded]
 
 
 def expected(text: str, scope: Scope) -> str:

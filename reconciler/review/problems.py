@@ -30,8 +30,7 @@ from reconciler.repository.files import Files
 from reconciler.repository.git.checkout import Tree
 from reconciler.repository.settings_file import SETTINGS
 from reconciler.requests.hosts import AllowedHosts, named_hosts, written_hosts
-from reconciler.requests.render import canonical
-from reconciler.requests.template import render_text
+from reconciler.requests.render import question
 from reconciler.requests.url import parse
 from reconciler.review.lacking import Lacking
 from reconciler.secrets.gpg import Gnupg
@@ -189,11 +188,9 @@ def _question(grant: Grant, manifest: Manifest, used: frozenset[str]) -> str | N
     known = {name for layer in layers for name, value in layer.values.items() if value is not None}
     scope = Scope(layers, frozenset(name.partition(".")[0] for name in used) - known)
     try:
-        asked = canonical(manifest.exists, scope, manifest)
-        wanted = render_text(manifest.exists.expected or "", scope).text
+        return json.dumps([grant.service, question(manifest.exists, scope, manifest)], sort_keys=True, default=str)
     except Blocked:
         return None
-    return json.dumps([grant.service, asked, wanted], sort_keys=True, default=str)
 
 
 def used_names(manifest: Manifest) -> frozenset[str]:

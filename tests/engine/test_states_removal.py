@@ -401,6 +401,24 @@ def test_a_lost_answer_is_sent_again_where_the_account_is_still_there(two_steps,
     assert len(accounts.calls("DELETE")) == 2
 
 
+def test_who_is_matched_without_case_is_the_same_account(pruning, accounts, repo):
+    manifest = accounts.manifest(revoke=True)
+    manifest["form"] = [{"id": "LOGIN", "type": "input"}]
+    manifest["exists"] |= {"match": "id", "expected": "{{LOGIN}}"}
+    manifest["execute"][0]["data"]["login"] = "{{LOGIN}}"
+    accounts.add("ada@example.com")
+    accounts.people["ada@example.com"]["id"] = "ada"
+    repo.manifest("tool", manifest)
+    repo.hire("ada", {"integration": "tool", "values": {"LOGIN": "ada"}})
+    repo.commit()
+    pruning.reconcile()
+    repo.hire("ada", {"integration": "tool", "name": "other", "values": {"LOGIN": "Ada"}})
+    repo.commit()
+    report = pruning.reconcile()
+    assert "the same account as ada/other" in row(report, "ada", "tool").reason
+    assert accounts.calls("DELETE") == []
+
+
 def test_an_answer_without_what_is_expected_fails_it(pruning, accounts, repo):
     manifest = accounts.manifest(team=True)
     answers = iter(["pending", "removed"])

@@ -1,0 +1,238 @@
+"""docs/design/states.md: an entry that is about another thing than before."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from reconciler.model.grant import Phase
+from reconciler.model.status import Action, EventType, Status
+from tests.engine.harness import Machine, row
+from tests.repo import Repo
+from tests.servers import AccountService, Received
+
+
+def of_teams(accounts: AccountService, **field: Any) -> dict[str, Any]:
+    """A member of a team, who is asked for and taken out by the team."""
+    member = f"{accounts.url}/teams/{{{{TEAM}}}}/members/{{{{email}}}}"
+    return {
+        "form": [{"id": "TEAM", "type": "input", "identity": True, **field}, {"id": "ROLE", "type": "input"}],
+        "exists": {"url": member, "expected": "{{email}}", "fail_when_4xx_response_code": False},
+        "execute": [{"url": f"{accounts.url}/teams/{{{{TEAM}}}}/members", "data": {"email": "{{email}}"}}],
+        "revoke": [{"url": member, "method": "DELETE"}],
+        "headers": {"Content-Type": "application/json"},
+    }
+
+
+def in_team(team: Any, **keys: Any) -> dict[str, Any]:
+    return {"integration": "tool", "values": {"TEAM": team}, **keys}
+
+
+def settings(repo: Repo, **values: Any) -> None:
+    assert repo.gnupg is not None
+    repo.settings(gnupg_home=repo.gnupg.path, **values)
+
+
+@pytest.fixture
+def teams(repo: Repo, accounts: AccountService) -> Machine:
+    """Ada is to be in team 7; what is removed is revoked."""
+    accounts.teams |= {"7": [], "8": [], "9": []}
+
+    def show(_received: Received, team: str, email: str) -> Any:
+        return {"email": email} if email in accounts.teams[team] else (404, {"error": "no member"})
+
+    def take_out(_received: Received, team: str, email: str) -> Any:
+        accounts.teams[team].remove(email)
+        return 204
+
+    accounts.route("GET", "/teams/{team}/members/{email}", show)
+    accounts.route("DELETE", "/teams/{team}/members/{email}", take_out)
+    settings(repo, prune="revoke")
+    repo.manifest("tool", of_teams(accounts))
+    repo.hire("ada", in_team(7))
+    repo.commit()
+    return Machine(repo)
+
+
+def statuses(report: Any) -> dict[str, Status]:
+    return {item.access: item.status for item in report.rows}
+
+
+def test_another_team_is_a_new_grant_and_the_old_one_an_orphan(teams, accounts, repo):
+    teams.reconcile()
+    repo.hire("ada", in_team(8))
+    repo.commit()
+    planned = teams.plan()
+    assert (row(planned, "ada", "tool").status, row(planned, "ada", "tool").action) == (Status.MISSING, Action.EXECUTE)
+    assert (row(planned, "ada", "tool~7").status, row(planned, "ada", "tool~7").action) == (
+        Status.ORPHANED,
+        Action.REVOKE,
+    )
+    assert statuses(teams.reconcile()) == {"tool": Status.PRESENT, "tool~7": Status.REVOKED}
+    assert accounts.teams == {"7": [], "8": ["ada@example.com"], "9": []}
+    of_old = [line.event for line in teams.history("ada") if line.key.access == "tool~7"]
+    assert of_old == [
+        EventType.ATTEMPT_STARTED,
+        EventType.EXECUTED,
+        EventType.CONFIRMED,
+        EventType.ORPHANED,
+        EventType.ATTEMPT_STARTED,
+        EventType.REVOKED,
+    ]
+    assert statuses(teams.reconcile()) == {"tool": Status.PRESENT, "tool~7": Status.REVOKED}
+
+
+def test_what_is_only_reported_can_be_revoked_by_its_name(teams, accounts, repo):
+    settings(repo)
+    repo.commit()
+    teams.reconcile()
+    repo.hire("ada", in_team(8))
+    repo.commit()
+    assert statuses(teams.reconcile()) == {"tool": Status.PRESENT, "tool~7": Status.ORPHANED}
+    report = teams.reconcile(by_hand={("ada", "tool~7"): "revoke"})
+    assert row(report, "ada", "tool~7").status is Status.REVOKED
+    assert accounts.teams == {"7": [], "8": ["ada@example.com"], "9": []}
+
+
+def test_changed_back_before_it_was_revoked_the_orphan_is_the_grant_again(teams, accounts, repo):
+    settings(repo)
+    repo.commit()
+    teams.reconcile()
+    executed = teams.record("ada", "tool").executed_at
+    repo.hire("ada", in_team(8))
+    repo.commit()
+    teams.clock.turn(hours=1)
+    teams.reconcile()
+    repo.hire("ada", in_team(7))
+    repo.commit()
+    assert statuses(teams.reconcile()) == {"tool": Status.PRESENT, "tool~8": Status.ORPHANED}
+    assert teams.record("ada", "tool").executed_at == executed
+    assert len(accounts.calls("POST")) == 2
+    repo.hire("ada", in_team(8))
+    repo.commit()
+    assert statuses(teams.reconcile()) == {"tool": Status.PRESENT, "tool~7": Status.ORPHANED}
+    assert len(accounts.calls("POST")) == 2
+
+
+def test_changed_back_after_it_was_revoked_it_is_a_new_grant(teams, accounts, repo):
+    for team in (7, 8, 7, 8):
+        repo.hire("ada", in_team(team))
+        repo.commit()
+        assert row(teams.reconcile(), "ada", "tool").status is Status.PRESENT
+    assert statuses(teams.reconcile()) == {"tool": Status.PRESENT, "tool~7": Status.REVOKED}
+    assert accounts.teams == {"7": [], "8": ["ada@example.com"], "9": []}
+    assert len(accounts.calls("POST")) == 4
+    assert EventType.HEALED not in teams.events("ada")
+
+
+def test_a_value_that_was_never_sent_leaves_no_orphan(teams, accounts, repo):
+    accounts.fail_next(1, 500, method="POST")
+    teams.reconcile()
+    repo.hire("ada", in_team(8))
+    repo.commit()
+    assert statuses(teams.reconcile()) == {"tool": Status.PRESENT}
+
+
+def test_what_an_attempt_may_have_made_is_an_orphan(teams, accounts, repo):
+    accounts.drop_after_commit(1, method="POST")
+    assert row(teams.reconcile(), "ada", "tool").status is Status.RETRYING
+    repo.hire("ada", in_team(8))
+    repo.commit()
+    assert statuses(teams.reconcile()) == {"tool": Status.PRESENT, "tool~7": Status.REVOKED}
+    assert accounts.teams == {"7": [], "8": ["ada@example.com"], "9": []}
+
+
+def test_the_same_thing_under_an_entry_of_its_own_is_not_revoked(teams, accounts, repo):
+    teams.reconcile()
+    repo.hire("ada", in_team(8), in_team(7, name="first"))
+    repo.commit()
+    report = teams.reconcile()
+    assert statuses(report) == {"tool": Status.PRESENT, "tool~7": Status.ORPHANED, "first": Status.PRESENT}
+    assert "it is the same account as ada/first" in row(report, "ada", "tool~7").reason
+    assert accounts.calls("DELETE") == []
+
+
+def test_an_entry_with_such_a_name_of_its_own_is_left_alone(teams, accounts, repo):
+    settings(repo)
+    repo.hire("ada", in_team(7), in_team(9, name="tool~7"))
+    repo.commit()
+    teams.reconcile()
+    repo.hire("ada", in_team(8), in_team(9, name="tool~7"))
+    repo.commit()
+    assert statuses(teams.reconcile()) == {
+        "tool": Status.PRESENT,
+        "tool~7": Status.PRESENT,
+        "tool~7~": Status.ORPHANED,
+    }
+    repo.hire("ada", in_team(7), in_team(9, name="tool~7"))
+    repo.commit()
+    assert statuses(teams.reconcile()) == {
+        "tool": Status.PRESENT,
+        "tool~7": Status.PRESENT,
+        "tool~8": Status.ORPHANED,
+    }
+
+
+def test_several_fields_are_named_in_the_forms_order(teams, accounts, repo):
+    settings(repo)
+    manifest = of_teams(accounts)
+    manifest["form"][1]["identity"] = True
+    manifest["exists"]["headers"] = {"X-Role": "{{ROLE}}"}
+    repo.manifest("tool", manifest)
+    repo.hire("ada", {"integration": "tool", "values": {"ROLE": "lead", "TEAM": 7}})
+    repo.commit()
+    teams.reconcile()
+    repo.hire("ada", {"integration": "tool", "values": {"ROLE": "lead", "TEAM": 8}})
+    repo.commit()
+    assert statuses(teams.reconcile()) == {"tool": Status.PRESENT, "tool~7,lead": Status.ORPHANED}
+
+
+def test_a_choice_by_name_is_the_value_that_was_sent(teams, accounts, repo):
+    manifest = of_teams(accounts, type="choice", url=f"{accounts.url}/teams", method="GET", data_from="data")
+    repo.manifest("tool", manifest)
+    repo.hire("ada", in_team({"name": "Team 7"}))
+    repo.commit()
+    teams.reconcile()
+    repo.hire("ada", in_team({"name": "Team 8"}))
+    repo.commit()
+    accounts.fail_next(1, 500, method="GET", prefix="/teams")
+    assert statuses(teams.reconcile()) == {"tool": Status.UNKNOWN}
+    assert statuses(teams.reconcile()) == {"tool": Status.PRESENT, "tool~7": Status.REVOKED}
+
+
+def test_a_person_whose_file_is_renamed_meanwhile_keeps_both(teams, accounts, repo):
+    settings(repo)
+    repo.commit()
+    teams.reconcile()
+    repo.remove("hires/ada.yaml")
+    repo.hire("lovelace", in_team(8), email="ada@example.com")
+    repo.commit()
+    report = teams.reconcile()
+    assert {(item.hire, item.access) for item in report.rows} == {("lovelace", "tool"), ("lovelace", "tool~7")}
+    assert row(report, "lovelace", "tool~7").status is Status.ORPHANED
+    assert teams.record("lovelace", "tool~7").phase is Phase.CONFIRMED
+    assert teams.record("ada", "tool") is None
+
+
+def test_what_the_old_one_stored_goes_with_it(teams, accounts, repo):
+    manifest = of_teams(accounts)
+    manifest["execute"][0]["store_data"] = {"PLACE": "place"}
+    manifest["revoke"] = [{"url": f"{accounts.url}/places/{{{{PLACE}}}}", "method": "DELETE"}]
+    places = iter(("p1", "p2"))
+
+    def join(received: Received, team: str) -> Any:
+        accounts.teams[team].append(received.json()["email"])
+        return {"place": next(places)}
+
+    accounts.route("POST", "/teams/{team}/members", join)
+    accounts.route("DELETE", "/places/{place}", lambda _received, place: 204 if place == "p1" else 404)
+    repo.manifest("tool", manifest)
+    repo.commit()
+    teams.reconcile()
+    repo.hire("ada", in_team(8))
+    repo.commit()
+    first = row(teams.reconcile(), "ada", "tool~7")
+    assert first.reason.endswith("it is the same account as ada/tool, which is"), "as long as nothing is stored of it"
+    assert row(teams.reconcile(), "ada", "tool~7").status is Status.REVOKED
+    assert [call.path for call in accounts.calls("DELETE")] == ["/places/p1"]
