@@ -37,26 +37,23 @@ def wanted_of(files: Files, name: str) -> Wanted:
     """
     known = everything_wanted(files)
     service = files.manifests[name].model.service if name in files.manifests else None
-    if name in files.broken["manifests"] and (service or name) not in known:
-        raise UsageError(f"the manifest of {name} has an error, so that nobody knows what it asks for: mend it first")
+    if (service or name) not in known and (name in files.broken["manifests"] or name in files.broken["imports"]):
+        raise UsageError(f"the file of {name} has an error, so that nobody knows what it asks for: mend it first")
     if (service or name) not in known:
         words = [*known, *files.manifests]
-        raise UsageError(f"there is no integration or service {name}{near(name, words)}")
+        raise UsageError(f"there is no integration, service or import {name}{near(name, words)}")
     return known[service or name]
 
 
 def everything_wanted(files: Files) -> dict[str, Wanted]:
-    """Every service, by name, whether it asks for anything or not; the program's own last."""
+    """Every service and import, by name, whether it asks for anything or not; the program's own last."""
     found: dict[str, Wanted] = {}
-    for integration, loaded in sorted(files.manifests.items()):
-        service = loaded.model.service or integration
+    asking = [(loaded.model.service or name, loaded.model.asks_for) for name, loaded in sorted(files.manifests.items())]
+    asking += [(name, loaded.model.asks_for) for name, loaded in sorted(files.imports.items())]
+    for service, asked in asking:
         before = found.get(service) or Wanted(service, (), frozenset())
-        new = tuple(field for field in loaded.model.asks_for if field.id not in before.ids)
-        found[service] = Wanted(
-            service,
-            before.fields + new,
-            before.required | {field.id for field in loaded.model.asks_for},
-        )
+        new = tuple(field for field in asked if field.id not in before.ids)
+        found[service] = Wanted(service, before.fields + new, before.required | {field.id for field in asked})
     found[OWN] = _own(files.settings)
     return found
 

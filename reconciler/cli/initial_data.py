@@ -213,8 +213,8 @@ def _found(place: _Place, integration: str | None) -> list[_Found]:
         known = everything_wanted(place.files)
         strays = [Wanted(name, (), frozenset()) for name in sorted(paths.keys() - known.keys())]
         wanted = [each for each in known.values() if each.required or each.service in paths] + strays
-        if unread := sorted(place.files.broken["manifests"]):
-            tell(f"not looked at, for their manifest has an error: {', '.join(unread)}")
+        if unread := sorted({*place.files.broken["manifests"], *place.files.broken["imports"]}):
+            tell(f"not looked at, for their file has an error: {', '.join(unread)}")
     opened = place.data.read_all(place.tree, [each.service for each in wanted])
     return [_held_against(each, opened[each.service], paths.get(each.service)) for each in wanted]
 

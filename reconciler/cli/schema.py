@@ -12,10 +12,10 @@ __all__ = ["schema"]
 
 
 @click.command()
-@click.argument("kind", type=click.Choice(["manifest", "hire", "sequence", "settings", "ignore"]))
+@click.argument("kind", type=click.Choice(["manifest", "hire", "sequence", "settings", "ignore", "import"]))
 @shared
 @click.pass_obj
-def schema(asked: Asked, kind: Literal["manifest", "hire", "sequence", "settings", "ignore"]) -> int:  # noqa: ARG001
+def schema(asked: Asked, kind: Literal["manifest", "hire", "sequence", "settings", "ignore", "import"]) -> int:  # noqa: ARG001
     """Print the JSON Schema of KIND, whatever --output says.
 
     For an editor that speaks YAML's language server, as the file's first line:

@@ -168,6 +168,7 @@ class Hire(Model):
     buddy: HireRef | Text | None = None
     buddy_email: Email | None = None
     extra: dict[Text, Any] = Field(default_factory=dict)
+    source: Identifier | None = None
     sequences: list[Identifier] = Field(default_factory=list)
     access: list[AccessEntry] = Field(default_factory=list)
 

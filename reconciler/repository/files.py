@@ -22,6 +22,7 @@ from reconciler.model.errors import Problem, RepositoryError
 from reconciler.model.failpoints import Failpoint, Reached, unwatched
 from reconciler.model.hire import Hire, Sequence
 from reconciler.model.ignore import IgnoredAccount
+from reconciler.model.imports import Import
 from reconciler.model.manifest import Manifest
 from reconciler.model.settings import DEFAULT, Settings
 from reconciler.repository.documents.checks import manifest_ids, unfilled
@@ -35,6 +36,7 @@ from reconciler.repository.ignore import read_ignore
 from reconciler.repository.naming import others, same_stem, shown, unread
 from reconciler.repository.parsing import (
     HIRES,
+    IMPORTS,
     MANIFESTS,
     SEQUENCES,
     FileKind,
@@ -62,6 +64,7 @@ class Files:
     manifests: dict[str, Loaded[Manifest]]
     hires: Hires
     sequences: dict[str, Loaded[Sequence]]
+    imports: dict[str, Loaded[Import]]
     broken: dict[str, dict[str, list[Problem]]]
     problems: list[Problem]
     ignore: tuple[IgnoredAccount, ...] = ()
@@ -110,6 +113,7 @@ class Reader:
         with _no_collection():
             manifests = self._folder(tree, MANIFESTS, found)
             sequences = self._folder(tree, SEQUENCES, found)
+            imports = self._folder(tree, IMPORTS, found)
             self._index = self._updated_index(tree, found)
         self._parsed, self._indexed, self._cached, self._misnamed = found.parsed, tree, {}, found.misnamed
         _check_index(self._index, found, partial(parse_hire, tree))
@@ -129,6 +133,7 @@ class Reader:
             manifests=manifests,
             hires=hires,
             sequences=sequences,
+            imports=imports,
             broken=found.broken,
             problems=problems,
             ignore=ignore,
@@ -240,7 +245,9 @@ class _Loading:
         self.files: dict[tuple[str, str], ParsedFile] = {}
         self.summaries: dict[str, HireSummary] = {}
         self.problems: list[Problem] = []
-        self.broken: dict[str, dict[str, list[Problem]]] = {"manifests": {}, "hires": {}, "sequences": {}}
+        self.broken: dict[str, dict[str, list[Problem]]] = {
+            kind.name: {} for kind in (MANIFESTS, HIRES, SEQUENCES, IMPORTS)
+        }
 
 
 def _check_index(index: HireIndex, found: _Loading, parsed: Callable[[HireSummary], Loaded[Hire]]) -> None:

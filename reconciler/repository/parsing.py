@@ -17,8 +17,10 @@ from pydantic import ValidationError
 from reconciler.model.base import Model
 from reconciler.model.errors import Problem, Severity
 from reconciler.model.hire import Hire, HireRef, Sequence
+from reconciler.model.imports import Import
 from reconciler.model.manifest import Manifest
 from reconciler.repository.documents.checks import hire_problems, manifest_problems
+from reconciler.repository.documents.import_checks import import_problems
 from reconciler.repository.documents.loaded import Loaded
 from reconciler.repository.documents.problems import explain, few
 from reconciler.repository.documents.yaml import BrokenFile, Document, read
@@ -26,7 +28,7 @@ from reconciler.repository.git.trees import CommitTree, File, Tree
 from reconciler.repository.hire_index import HireSummary
 from reconciler.repository.naming import YAML
 
-__all__ = ["HIRES", "MANIFESTS", "SEQUENCES", "FileKind", "ParsedFile", "parse", "parse_hire", "summarize"]
+__all__ = ["HIRES", "IMPORTS", "MANIFESTS", "SEQUENCES", "FileKind", "ParsedFile", "parse", "parse_hire", "summarize"]
 
 M = TypeVar("M", bound=Model)
 
@@ -52,6 +54,9 @@ MANIFESTS = FileKind(
 HIRES = FileKind(name="hires", folder="hires", model=Hire, suffixes=YAML, check=hire_problems)
 SEQUENCES = FileKind(
     name="sequences", folder="config/sequences", model=Sequence, suffixes=YAML, check=_no_further_check
+)
+IMPORTS = FileKind(
+    name="imports", folder="config/imports", model=Import, suffixes=(*YAML, ".json"), check=import_problems
 )
 
 

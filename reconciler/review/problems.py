@@ -10,7 +10,7 @@ import json
 import pathlib
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
@@ -64,10 +64,10 @@ def hosts_of(files: Files, tree: Tree) -> list[Host]:
     """
     places: dict[str, set[str]] = defaultdict(set)
     refused: set[str] = set()
-    for loaded in files.manifests.values():
-        for host in named_hosts(loaded.model):
-            places[host].add(loaded.path)
-        refused |= {host for host, _, _ in _refused(loaded, files.settings)}
+    for path, manifest in _asking(files):
+        for host in named_hosts(manifest):
+            places[host].add(path)
+        refused |= {host for host, _, _ in _refused(path, manifest, files.settings)}
     for url in _own_urls(files.settings):
         if address := parse(url):
             places[address.name].add(SETTINGS)
@@ -100,10 +100,10 @@ def problems_of(files: Files, now: datetime, tree: Tree | None = None) -> list[P
         found.update(desired.problems_of(hire, grants), _twins(grants, used), lacking.of(hire, grants))
     found |= {*desired.unassigned(), *_state(files, tree)}
     for loaded in files.manifests.values():
-        found |= {
-            Problem(loaded.path, loaded.document.line(place), f"{'.'.join(map(str, place))}: {message}")
-            for _, place, message in _refused(loaded, files.settings)
-        }
+        found |= _unreachable(loaded, loaded.model, files.settings)
+    for imported in files.imports.values():
+        if imported.model.execute:
+            found |= _unreachable(imported, imported.model.as_manifest, files.settings, imported.model.place)
     if tree is not None:
         listed = AllowedHosts(frozenset(files.settings.allowed_hosts))
         found.update(InitialData(Gnupg(None), listed.check).problems(tree))
@@ -129,17 +129,37 @@ def today_of(files: Files, now: datetime) -> date:
     return now.astimezone(ZoneInfo(files.settings.timezone)).date()
 
 
-def _refused(loaded: Loaded[Manifest], settings: Settings) -> Iterator[tuple[str, Path, str]]:
+def _asking(files: Files) -> Iterator[tuple[str, Manifest]]:
+    """Every file that says where requests go, with its path."""
+    for loaded in files.manifests.values():
+        yield loaded.path, loaded.model
+    for imported in files.imports.values():
+        if imported.model.execute:
+            yield imported.path, imported.model.as_manifest
+
+
+def _unreachable(
+    loaded: Loaded[Any], manifest: Manifest, settings: Settings, place_of: Callable[[Path], Path] = lambda place: place
+) -> set[Problem]:
+    """An error for each request that would not be sent; `place_of` says where in the file a part of it stands."""
+    refused = [(place_of(place), message) for _, place, message in _refused(loaded.path, manifest, settings)]
+    return {
+        Problem(loaded.path, loaded.document.line(place), f"{'.'.join(map(str, place))}: {message}")
+        for place, message in refused
+    }
+
+
+def _refused(path: str, manifest: Manifest, settings: Settings) -> Iterator[tuple[str, Path, str]]:
     """The written-out URLs that no request would be sent to (docs/design/rules.md, "Hosts"): host, place, why not."""
-    hosts = AllowedHosts(frozenset(settings.allowed_hosts or written_hosts(loaded.model)))
-    for place, url in _urls(loaded.model):
+    hosts = AllowedHosts(frozenset(settings.allowed_hosts or written_hosts(manifest)))
+    for place, url in _urls(manifest):
         origin = _ORIGIN.match(url.strip())
         if origin is None or names(origin[0]):
             continue
         try:
-            hosts.check(origin[0], loaded.path)
+            hosts.check(origin[0], path)
         except Blocked as error:
-            yield origin["host"].lower().removesuffix(":"), place, str(error).removeprefix(f"{loaded.path}: ")
+            yield origin["host"].lower().removesuffix(":"), place, str(error).removeprefix(f"{path}: ")
 
 
 def _urls(manifest: Manifest) -> Iterator[tuple[Path, str]]:

@@ -43,7 +43,7 @@ def test_the_sample_and_the_template_fit(repo: Repo, call: Call, kind: str, patt
 def test_an_unknown_kind(repo: Repo, call: Call) -> None:
     done = call(repo, "schema", "hires")
     assert (done.code, done.out) == (64, "")
-    assert "'manifest', 'hire', 'sequence', 'settings', 'ignore'" in done.err
+    assert "'manifest', 'hire', 'sequence', 'settings', 'ignore', 'import'" in done.err
 
 
 def test_the_schema_of_ignored_accounts(repo: Repo, call: Call) -> None:

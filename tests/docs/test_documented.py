@@ -19,7 +19,7 @@ from reconciler.cli.asked_for import _own
 from reconciler.cli.show import COLUMNS
 from reconciler.daemon import dispatcher as work
 from reconciler.daemon import loop
-from reconciler.model import hire, ignore, manifest, settings
+from reconciler.model import hire, ignore, imports, manifest, settings
 from reconciler.model.grant import Key, Record
 from reconciler.model.report import Report, Row
 from reconciler.model.status import Action, EventType, Status
@@ -50,6 +50,8 @@ PLACES: dict[str, tuple[str, tuple[str, ...]]] = {
     "Entry": ("hires.md", ("Access entry",)),
     "NamedChoice": ("hires.md", ("A choice by name",)),
     "Sequence": ("hires.md", ("Sequence",)),
+    "Import": ("imports.md", ("The import",)),
+    "ByAddress": ("imports.md", ("What fills a hire",)),
     "Settings": ("settings.md", ("All keys",)),
     "Git": ("settings.md", ("git",)),
     "Limits": ("settings.md", ("limits",)),
@@ -91,7 +93,7 @@ def models(root: type[BaseModel]) -> Iterator[type[BaseModel]]:
             waiting += get_args(kind)
 
 
-ROOTS = (manifest.Manifest, hire.Hire, hire.Sequence, settings.Settings, ignore.IgnoredAccount)
+ROOTS = (manifest.Manifest, hire.Hire, hire.Sequence, settings.Settings, ignore.IgnoredAccount, imports.Import)
 ALL = sorted(
     {model for root in ROOTS for model in models(root)},
     key=lambda model: model.__name__,
@@ -112,7 +114,7 @@ def test_every_key_is_documented(model: type[BaseModel]) -> None:
     assert keys - told == set(), f"docs/{page}, under {headings[-1]!r}, says nothing of these"
 
 
-@pytest.mark.parametrize("model", [settings.Settings, manifest.Manifest, hire.Hire, hire.Sequence])
+@pytest.mark.parametrize("model", ROOTS)
 def test_nothing_is_documented_that_is_not_there(model: type[BaseModel]) -> None:
     page, headings = PLACES[model.__name__]
     keys = {field.alias or name for name, field in model.model_fields.items()}

@@ -66,7 +66,7 @@ def test_everything_of_a_good_repository(load) -> None:
         }
     )
     assert files.problems == []
-    assert files.broken == {"manifests": {}, "hires": {}, "sequences": {}}
+    assert files.broken == {"manifests": {}, "hires": {}, "sequences": {}, "imports": {}}
     assert files.revision == "worktree"
     assert files.settings.interval.total_seconds() == 300
     assert set(files.manifests) == {"asana", "slack"}

@@ -20,6 +20,7 @@ from pydantic_core import core_schema
 from reconciler.model.base import DAY, DURATION, EMAIL
 from reconciler.model.hire import AT, UNTIL, At, Hire, Sequence
 from reconciler.model.ignore import Ignore
+from reconciler.model.imports import LEFT_EMPTY, Import
 from reconciler.model.manifest import Manifest
 from reconciler.model.scope import KNOWN_NAMES
 from reconciler.model.settings import Settings
@@ -27,13 +28,14 @@ from reconciler.repository.documents.descriptions import DESCRIPTIONS
 
 __all__ = ["KINDS", "json_schema"]
 
-Kind = Literal["manifest", "hire", "sequence", "settings", "ignore"]
+Kind = Literal["manifest", "hire", "sequence", "settings", "ignore", "import"]
 KINDS: dict[Kind, tuple[type[BaseModel], str]] = {
     "manifest": (Manifest, "Access reconciler: manifests/<integration>.yaml"),
     "hire": (Hire, "Access reconciler: hires/<hire>.yaml"),
     "sequence": (Sequence, "Access reconciler: config/sequences/<name>.yaml"),
     "settings": (Settings, "Access reconciler: config/reconciler.yaml"),
     "ignore": (Ignore, "Access reconciler: config/ignore.yaml"),
+    "import": (Import, "Access reconciler: config/imports/<name>.yaml"),
 }
 
 
@@ -165,6 +167,11 @@ def _each_a_map(items: dict[str, Any]) -> dict[str, Any]:
     return {"type": ["array", "null"], "items": each, **described}
 
 
+def _left_empty_too(inner: dict[str, Any]) -> dict[str, Any]:
+    inner["properties"] |= {key: {"enum": [{}, [], "", None]} for key in LEFT_EMPTY}
+    return inner
+
+
 _BEFORE: dict[str, _Rule] = {
     "as_text": _with(**_TEXT),
     "_email": _instead({"type": "string", "pattern": f"^{EMAIL.pattern}$"}),
@@ -196,6 +203,7 @@ _BEFORE: dict[str, _Rule] = {
     "_no_fields": _with(),
     "_items_by_their_keys": _items_of_any_keys,
     "_provisions_accounts": _with(),
+    "_as_the_builder_writes": _left_empty_too,
 }
 _AFTER: dict[str, _Rule] = {
     "_names_are_unique": _no_entry_twice,
@@ -247,6 +255,8 @@ _AFTER: dict[str, _Rule] = {
     ),
     "_somebody_allows_it": _all_of({"anyOf": [{"required": ["grant"]}, {"required": ["authenticate_url"]}]}),
     "_ends_after_its_start": _with(),
+    "_comes_from_one_place": _all_of({"oneOf": [{"required": ["file"]}, {"required": ["execute"]}]}),
+    "_can_be_asked": _with(),
     "_holds_something": _all_of({"anyOf": [{"required": ["integration"]}, {"required": ["hire"]}]}),
     "_verifies_commits": _all_of(
         {

@@ -1,0 +1,137 @@
+"""An import: where people come from, in the format of ChiefOnboarding's manifests that import people, or a CSV.
+
+What is asked for people is the last of the `execute` requests, page by page; those before it may log in. A program that
+knows manifests and their hosts, secrets and clients is given `as_manifest` (docs/imports.md).
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from reconciler.model.base import Model
+from reconciler.model.exists import FILLED, Compared
+from reconciler.model.form import FormField
+from reconciler.model.manifest import InitialDataField, Manifest, OAuth
+from reconciler.model.request import CountUp, Headers, NonEmpty, Request, Text, WholeNumber, empty_is_none
+
+__all__ = ["LEFT_EMPTY", "ByAddress", "Import", "target"]
+
+_EXTRA = "extra."
+
+LEFT_EMPTY = ("form", "exists", "revoke", "extra_user_info", "post_execute_notification")
+"""What ChiefOnboarding's builder writes beside, where there is nothing of it."""
+
+_OF_REQUESTS = ("headers", "oauth", "initial_data_form", "data_from", "next_page", "next_page_from")
+_ALSO = ("next_page_token_from", "count_up", "amount_pages_to_fetch")
+_UNREAD = ("polling", "continue_if", "save_as_file", "files", "extra_headers")
+"""What the request that gives the people cannot have."""
+
+
+class ByAddress(Model):
+    """A manager or a buddy as another hire's file, found by the address that stands at this path."""
+
+    hire: NonEmpty
+
+
+def target(key: str) -> str:
+    """What of a hire's file a key of `data_structure` fills: a key of a hire, or `extra.NAME`."""
+    return key if key in FILLED or key.startswith(_EXTRA) else f"{_EXTRA}{key}"
+
+
+def _nothing_empty(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    return {key: item for key, item in value.items() if key not in LEFT_EMPTY or item not in ({}, [], "", None)}
+
+
+class Import(Model):
+    """Where people come from: requests to an HR system, or a CSV."""
+
+    type: Literal["import_users"] | None = None
+    name: Text = ""
+    description: Text = ""
+    file: NonEmpty | None = None
+    action: Literal["create", "update"] = "create"
+    execute: list[Request] = []
+    data_from: Text = ""
+    data_structure: Annotated[dict[NonEmpty, ByAddress | NonEmpty], Field(min_length=1)]
+    next_page_from: Annotated[NonEmpty | None, empty_is_none] = None
+    next_page_token_from: Annotated[NonEmpty | None, empty_is_none] = None
+    next_page: Annotated[NonEmpty | None, empty_is_none] = None
+    count_up: CountUp | None = None
+    amount_pages_to_fetch: WholeNumber = 5
+    schedule: Text | None = None
+    headers: Headers = {}
+    oauth: Annotated[OAuth | None, empty_is_none] = None
+    initial_data_form: list[InitialDataField] = []
+    id: NonEmpty | None = None
+    leaves: NonEmpty | None = None
+    only: Compared = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_the_builder_writes(cls, value: Any) -> Any:
+        return _nothing_empty(value)
+
+    @model_validator(mode="after")
+    def _comes_from_one_place(self) -> Self:
+        if self.file is None and not self.execute:
+            raise ValueError("nothing says where people come from: write execute, or file for a CSV")
+        if self.file is not None:
+            beside = [key for key in ("execute", *_OF_REQUESTS, *_ALSO) if key in self.model_fields_set]
+            if beside:
+                raise ValueError(f"file is a CSV on this machine, and asks nobody: take {', '.join(beside)} out")
+        if "end" in self.data_structure and self.leaves is not None:
+            raise ValueError("leaves fills end already: take end out of data_structure")
+        if "email" not in self.data_structure:
+            raise ValueError("data_structure needs email: people are told apart by their addresses")
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_asked(self) -> Self:
+        if self.execute:
+            last = self.execute[-1]
+            held = [key for key in _UNREAD if getattr(last, key)]
+            if held:
+                raise ValueError(f"the last of execute gives the people, and cannot have {', '.join(held)}")
+            try:
+                self.as_manifest  # noqa: B018  built once, so that what is wrong is told of with the file
+            except ValidationError as error:
+                raise ValueError(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
+        return self
+
+    @cached_property
+    def as_manifest(self) -> Manifest:
+        """The same requests, hosts and secrets as a manifest; what gives the people is its form's one field."""
+        return Manifest(
+            headers=self.headers,
+            oauth=self.oauth,
+            initial_data_form=self.initial_data_form,
+            execute=self.execute[:-1],
+            form=[self._people(self.execute[-1])],
+        )
+
+    def _people(self, last: Request) -> FormField:
+        sent = {key: getattr(last, key) for key in ("url", "method", "headers", "data", "cast_data_to_json", "quote")}
+        paging = ("data_from", "next_page_from", "next_page_token_from", "next_page", "count_up")
+        return FormField(id="people", type="choice", **sent, **{key: getattr(self, key) for key in paging})
+
+    def place(self, place: tuple[str | int, ...]) -> tuple[str | int, ...]:
+        """Where in the import's file stands what stands at this place of `as_manifest`."""
+        if place[:2] != ("form", 0):
+            return place
+        return place[2:] if place[2:] == ("next_page",) else ("execute", len(self.execute) - 1, *place[2:])
+
+    @property
+    def asks_for(self) -> tuple[InitialDataField, ...]:
+        """The initial data that somebody has to give."""
+        return tuple(item for item in self.initial_data_form if not item.generated)
+
+    @property
+    def fills(self) -> dict[str, ByAddress | str]:
+        """What of a hire's file is filled, and from which path of a person's item."""
+        found: dict[str, ByAddress | str] = {target(key): path for key, path in self.data_structure.items()}
+        return {**found, "end": self.leaves} if self.leaves is not None else found
