@@ -12,19 +12,45 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from reconciler.ledger.entries import Event
+    from reconciler.model.status import EventType
 
 __all__ = ["history", "moment"]
 
-COLUMNS = ("at", "hire", "access", "integration", "event", "revision", "author", "signer", "detail")
+COLUMNS = (
+    "at",
+    "hire",
+    "access",
+    "integration",
+    "event",
+    "revision",
+    "author",
+    "signer",
+    "detail",
+    "granted_in",
+    "approved_by",
+    "digest",
+)
 
 
 @click.command()
 @option("--hire", "hires", multiple=True, metavar="ID", help="Only this one; repeatable.")
 @option("--integration", "integrations", multiple=True, metavar="NAME", help="Only this one; repeatable.")
+@option("--event", "events", multiple=True, metavar="NAME", help="Only this kind of event; repeatable.")
 @option("--since", metavar="WHEN", help="A date, an ISO time, or how long ago: 7d, 12h, 30m.")
+@option("--until", metavar="WHEN", help="Likewise; of a date the whole day is shown.")
+@option("--verify", is_flag=True, help="Verify the chain of the whole history instead: 0 where it is whole, else 1.")
 @shared
 @click.pass_obj
-def history(asked: Asked, hires: tuple[str, ...], integrations: tuple[str, ...], since: str | None) -> int:
+def history(
+    asked: Asked,
+    hires: tuple[str, ...],
+    integrations: tuple[str, ...],
+    *,
+    events: tuple[str, ...],
+    since: str | None,
+    until: str | None,
+    verify: bool,
+) -> int:
     """Show what happened: when, to whom, at which commit, and by whom that was committed. Oldest first.
 
     Asks no service and never makes a state. JSON and CSV name the signer of a signed commit too.
@@ -35,19 +61,32 @@ def history(asked: Asked, hires: tuple[str, ...], integrations: tuple[str, ...],
     from reconciler.cli.logs import tell
     from reconciler.cli.table import page
     from reconciler.cli.text import as_csv, code, emit_json, say
+    from reconciler.model.errors import UsageError
 
-    begin = None if since is None else moment(since, datetime.now(UTC), settings_of(asked).timezone)
+    filters = (*hires, *integrations, *events)
+    if verify:
+        if filters or since or until:
+            raise UsageError("--verify looks at the whole history: leave the filters out")
+        return _verify(asked)
+    now, timezone = datetime.now(UTC), settings_of(asked).timezone
+    begin = None if since is None else moment(since, now, timezone)
+    end = None if until is None else moment(until, now, timezone, option="--until")
+    if begin is not None and end is not None and end <= begin:
+        raise UsageError(f"--until {until} lies before --since {since}: nothing can have happened between them")
+    kinds = [_kind(name) for name in events]
     with ledger_of(asked) as ledger:
-        rows = [_row(line) for line in ledger.history(hires=hires, integrations=integrations, since=begin)]
+        found = ledger.history(hires=hires, integrations=integrations, events=kinds, since=begin, until=end)
+        rows = [_row(line) for line in found]
     if asked.output in ("json", "csv"):
         _name_signers(asked, rows)
-    if not rows and (hires or integrations):
-        tell(f"the ledger tells nothing of {', '.join((*hires, *integrations))}{f' since {since}' if since else ''}")
+    if not rows and filters:
+        when = "".join(f" {word} {given}" for word, given in (("since", since), ("until", until)) if given)
+        tell(f"the ledger tells nothing of {', '.join(filters)}{when}")
     match asked.output:
         case "json":
             emit_json(rows)
         case "csv":
-            click.echo(as_csv(COLUMNS, ([row[name] or "" for name in COLUMNS] for row in rows)), nl=False)
+            click.echo(as_csv(COLUMNS, ([_cell(row[name]) for name in COLUMNS] for row in rows)), nl=False)
         case "markdown":
             say(f"**{_headline(rows)}**\n")
             for row in rows:
@@ -60,30 +99,64 @@ def history(asked: Asked, hires: tuple[str, ...], integrations: tuple[str, ...],
     return 0
 
 
-def moment(text: str, now: datetime, timezone: str) -> datetime:
-    """When `--since` begins: a day in the settings' time zone, an ISO time (UTC unless it says), or a span before now.
+def _cell(value: Any) -> str:
+    return ", ".join(value) if isinstance(value, list) else value or ""
 
-    Raises UsageError for anything else.
+
+def _kind(name: str) -> EventType:
+    from reconciler.model.errors import UsageError
+    from reconciler.model.status import EventType
+    from reconciler.repository.documents.problems import near
+
+    known = [str(kind) for kind in EventType]
+    if name not in known:
+        raise UsageError(f"--event {name}: there is no such event{near(name, known)}; there are {', '.join(known)}")
+    return EventType(name)
+
+
+def _verify(asked: Asked) -> int:
+    """Say whether the chain is whole, and which is the first line that breaks it."""
+    from reconciler.cli.ledger import ledger_of
+    from reconciler.cli.text import count, emit_json, printable, say
+
+    with ledger_of(asked) as ledger:
+        chain = ledger.verify_history()
+    if asked.output == "json":
+        told = {"lines": chain.lines, "erased": chain.erased, "digest": chain.digest, "broken": chain.broken}
+        emit_json({"whole": chain.broken is None, **told})
+    elif chain.broken is not None:
+        say(f"the history is broken at {printable(chain.broken)}")
+    else:
+        erased = f", {chain.erased} of them erased" if chain.erased else ""
+        say(f"the history is whole: {count(chain.lines, 'line')}{erased}; digest {chain.digest or 'none'}")
+    return 0 if chain.broken is None else 1
+
+
+def moment(text: str, now: datetime, timezone: str, *, option: str = "--since") -> datetime:
+    """When a span begins: a day in the settings' time zone, an ISO time (UTC unless it says), or a span before now.
+
+    For `--until` it is when it has ended: after that day, or that second. Raises UsageError for anything else.
     """
-    from datetime import UTC, datetime
+    from datetime import UTC, datetime, timedelta
     from zoneinfo import ZoneInfo
 
     from reconciler.model.base import day, duration
     from reconciler.model.errors import UsageError
 
+    ends = option == "--until"
     try:
-        return datetime.combine(day(text), datetime.min.time(), ZoneInfo(timezone))
-    except ValueError:
+        return datetime.combine(day(text) + timedelta(days=ends), datetime.min.time(), ZoneInfo(timezone))
+    except (ValueError, OverflowError):
         pass
     try:
         return now - duration(text)
     except (ValueError, OverflowError):
         pass
     try:
-        given = datetime.fromisoformat(text)
-    except ValueError:
+        given = datetime.fromisoformat(text) + timedelta(seconds=ends)
+    except (ValueError, OverflowError):
         raise UsageError(
-            f"--since {text}: write a date (2026-12-01), a time (2026-12-01T09:00:00Z), or how long ago (7d, 12h)"
+            f"{option} {text}: write a date (2026-12-01), a time (2026-12-01T09:00:00Z), or how long ago (7d, 12h)"
         ) from None
     return given if given.tzinfo is not None else given.replace(tzinfo=UTC)
 
@@ -101,6 +174,9 @@ def _row(line: Event) -> dict[str, Any]:
         "author": line.author,
         "signer": None,
         "detail": line.detail,
+        "granted_in": line.granted_in,
+        "approved_by": list(line.approved_by),
+        "digest": line.digest,
     }
 
 

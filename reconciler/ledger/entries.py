@@ -20,7 +20,7 @@ Kept = Mapping[str, bytes | None]
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One line of the history."""
+    """One line of the history; its `digest` is of all lines up to it, and is given when it is written."""
 
     at: datetime
     key: Key
@@ -29,6 +29,9 @@ class Event:
     detail: str = ""
     revision: str | None = None
     author: str | None = None
+    granted_in: str | None = None
+    approved_by: tuple[str, ...] = ()
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)

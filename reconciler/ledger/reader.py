@@ -10,10 +10,11 @@ import sqlalchemy as sa
 
 from reconciler.ledger import schema
 from reconciler.ledger.backend import Backend
+from reconciler.ledger.chain import Chain, verify
 from reconciler.ledger.entries import Attempt, Command, Event, Part, Sent
 from reconciler.ledger.rows import attempt_of, command_of, event_of, is_of, record_of, sent_of
 from reconciler.model.grant import Key, Outcome, Phase, Record, Step
-from reconciler.model.status import Status
+from reconciler.model.status import EventType, Status
 
 __all__ = ["RESYNC", "LedgerReader"]
 
@@ -192,20 +193,35 @@ class LedgerReader:
     # History
 
     def history(
-        self, *, hires: Collection[str] = (), integrations: Collection[str] = (), since: datetime | None = None
+        self,
+        *,
+        hires: Collection[str] = (),
+        integrations: Collection[str] = (),
+        events: Collection[EventType] = (),
+        since: datetime | None = None,
+        until: datetime | None = None,
     ) -> Iterator[Event]:
-        """What happened, oldest first."""
+        """What happened, oldest first, from `since` on and before `until`; nothing of who was forgotten."""
         table = schema.events
-        query = sa.select(table).order_by(table.c.id)
+        query = sa.select(table).where(table.c.salt.is_not(None)).order_by(table.c.id)
         if hires:
             query = query.where(table.c.hire.in_(sorted(hires)))
         if integrations:
             query = query.where(table.c.integration.in_(sorted(integrations)))
         if since is not None:
             query = query.where(table.c.at >= since)
+        if until is not None:
+            query = query.where(table.c.at < until)
+        if events:
+            query = query.where(table.c.event.in_(sorted(events)))
         with self._backend.reading() as connection:
             for row in connection.execute(query.execution_options(yield_per=1000)):
                 yield event_of(row)
+
+    def verify_history(self) -> Chain:
+        """Whether the history is as it was written, but for who was forgotten."""
+        with self._backend.reading() as connection:
+            return verify(connection)
 
     # What is sealed, what is noted, what was asked for
 

@@ -138,7 +138,18 @@ def request_row(attempt: Attempt, step: Step, method: str, url: str, now: dateti
 def event_of(row: sa.Row[Any]) -> Event:
     """A line of the history."""
     key = Key(row.hire, row.access)
-    return Event(row.at, key, row.integration, EventType(row.event), row.detail, row.revision, row.author)
+    return Event(
+        at=row.at,
+        key=key,
+        integration=row.integration,
+        event=EventType(row.event),
+        detail=row.detail,
+        revision=row.revision,
+        author=row.author,
+        granted_in=row.granted_in,
+        approved_by=tuple(row.approved_by or ()),
+        digest=row.digest,
+    )
 
 
 def event_row(item: Event) -> dict[str, Any]:
@@ -152,6 +163,8 @@ def event_row(item: Event) -> dict[str, Any]:
         "revision": item.revision,
         "author": item.author,
         "detail": item.detail,
+        "granted_in": item.granted_in,
+        "approved_by": list(item.approved_by) or None,
     }
 
 

@@ -27,9 +27,21 @@ from sqlalchemy import (
     text,
 )
 
-__all__ = ["HEAD", "Moment", "attempts", "commands", "events", "grants", "meta", "metadata", "requests", "sealed"]
+__all__ = [
+    "EPOCH",
+    "HEAD",
+    "Moment",
+    "attempts",
+    "commands",
+    "events",
+    "grants",
+    "meta",
+    "metadata",
+    "requests",
+    "sealed",
+]
 
-HEAD = "0004"
+HEAD = "0005"
 """The newest migration. A ledger that has it needs no alembic, which takes a quarter of a second to import."""
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -153,6 +165,12 @@ events = Table(
     Column("revision", Text),
     Column("author", Text),
     Column("detail", Text, nullable=False),
+    Column("was", Text),
+    Column("granted_in", Text),
+    Column("approved_by", JSON(none_as_null=True)),
+    Column("salt", LargeBinary),
+    Column("content", Text, nullable=False, server_default=""),
+    Column("digest", Text, nullable=False, server_default=""),
     Index("events_grant", "hire", "access"),
     Index("events_at", "at"),
 )

@@ -6,15 +6,17 @@ The caller says what is to be remembered; nothing is decided here.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 
 from reconciler.ledger import schema
 from reconciler.ledger.backend import Backend
+from reconciler.ledger.chain import END, ERASED, Link, erased_lines, linked
 from reconciler.ledger.entries import Attempt, Command, Event, Kept
 from reconciler.ledger.reader import RESYNC, LedgerReader
 from reconciler.ledger.rows import attempt_row, changed_and_checked, event_row, grant_row, is_of, request_row
@@ -88,7 +90,9 @@ class LedgerWriter(LedgerReader):
         steps = [*between.items(), *((between[old], new) for old, new in moves.items())]
         with self._writing(Failpoint.RENAMED) as connection:
             for (here, there), table in itertools.product(steps, tables):
-                values = {"hire": there.hire, "access": there.access}
+                values: dict[str, Any] = {"hire": there.hire, "access": there.access}
+                if table is schema.events:
+                    values["was"] = sa.func.coalesce(table.c.was, table.c.hire + "/" + table.c.access)
                 connection.execute(sa.update(table).where(is_of(table, here)).values(values))
             self._save(connection, (), (), kept)
 
@@ -174,7 +178,10 @@ class LedgerWriter(LedgerReader):
         self.put_note(RESYNC, str(self.newest_attempt()).encode())
 
     def forget(self, hire: str, now: datetime) -> int:
-        """Erase a person; what stays is that somebody was forgotten. Returns how many grants that were."""
+        """Erase a person; what stays is that somebody was forgotten, and the history's digests.
+
+        Returns how many grants that were.
+        """
         resync = self.resync()
         with self._writing(Failpoint.FORGOTTEN) as connection:
             runs = sa.select(schema.attempts.c.id).where(schema.attempts.c.hire == hire)
@@ -185,11 +192,15 @@ class LedgerWriter(LedgerReader):
                 connection.execute(sa.delete(schema.sealed).where(theirs))
             connection.execute(sa.delete(schema.commands).where(schema.commands.c.hire == hire))
             count = 0
-            for table in (schema.attempts, schema.events, schema.grants):
+            said = sa.update(schema.events).where(schema.events.c.hire == hire)
+            lines = connection.execute(said.values(ERASED)).rowcount
+            for table in (schema.attempts, schema.grants):
                 count = connection.execute(sa.delete(table).where(table.c.hire == hire)).rowcount
             if (newest := self._newest(connection)) < resync:  # the numbers above it are given again
                 self._put(connection, schema.meta, RESYNC, str(newest).encode())
-            gone = Event(now, Key("", ""), "", EventType.FORGOTTEN, f"a person with {count} grants")
+            gone = Event(
+                now, Key("", ""), "", EventType.FORGOTTEN, f"a person with {count} grants; {erased_lines(lines)}"
+            )
             self._save(connection, (), [gone])
         self._reached(Failpoint.WIPED, done=False)
         self._backend.scrub()
@@ -239,9 +250,7 @@ class LedgerWriter(LedgerReader):
         rows = [grant_row(record) for record in records]
         if rows:
             self._backend.upsert(connection, schema.grants, ("hire", "access"), rows)
-        lines = [event_row(item) for item in events]
-        if lines:
-            connection.execute(sa.insert(schema.events), lines)
+        self._tell(connection, [event_row(item) for item in events])
         for name, value in (kept or {}).items():
             if value is None:
                 connection.execute(sa.delete(schema.sealed).where(schema.sealed.c.name == name))
@@ -251,6 +260,15 @@ class LedgerWriter(LedgerReader):
             connection.execute(
                 sa.delete(schema.commands).where(schema.commands.c.id == command.id, schema.commands.c.at == command.at)
             )
+
+    def _tell(self, connection: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Append lines to the history; nothing else writes any."""
+        if not rows:
+            return
+        note = connection.execute(sa.select(schema.meta.c.value).where(schema.meta.c.name == END)).scalar()
+        lines, end = linked(rows, Link.of(note))
+        connection.execute(sa.insert(schema.events), lines)
+        self._put(connection, schema.meta, END, end.as_note())
 
     def _put(self, connection: sa.Connection, table: sa.Table, name: str, value: bytes) -> None:
         self._backend.upsert(connection, table, ("name",), [{"name": name, "value": value}])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -71,7 +73,11 @@ def test_json_is_the_list_of_the_contract(told: Repo, call: Call) -> None:
         "author": "Ida Admin <ida@example.com>",
         "signer": None,
         "detail": "",
+        "granted_in": None,
+        "approved_by": [],
+        "digest": rows[2]["digest"],
     }
+    assert len({row["digest"] for row in rows}) == 4
 
 
 def test_csv_runs_nothing(told: Repo, call: Call) -> None:
@@ -101,8 +107,13 @@ def test_markdown(told: Repo, call: Call) -> None:
         (["--since", "2026-11-28"], ["adopted", "held"]),
         (["--since", "2026-11-28T09:00:01Z"], ["held"]),
         (["--since", "2026-11-28T10:00:01+01:00"], ["held"]),
+        (["--until", "2026-11-28"], ["attempt_started", "attempt_failed", "adopted"]),
+        (["--until", "2026-11-27"], ["attempt_started", "attempt_failed"]),
+        (["--until", "2026-11-28T09:00:00Z"], ["attempt_started", "attempt_failed", "adopted"]),
+        (["--since", "2026-11-28", "--until", "2026-11-28"], ["adopted"]),
+        (["--event", "adopted", "--event", "held"], ["adopted", "held"]),
     ],
-    ids=["hire", "two", "integration", "day", "time", "zone"],
+    ids=["hire", "two", "integration", "day", "time", "zone", "until", "before", "second", "one-day", "events"],
 )
 def test_only_some(told: Repo, call: Call, arguments: list[str], events: list[str]) -> None:
     assert [row["event"] for row in call(told, "history", "--output", "json", *arguments).json] == events
@@ -140,5 +151,45 @@ def test_since_that_says_nothing(text: str) -> None:
         moment(text, NOW, "UTC")
 
 
-def test_since_is_wrong_usage(told: Repo, call: Call) -> None:
-    assert call(told, "history", "--since", "soon").code == 64
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--since", "soon"], "--since soon: write a date"),
+        (["--until", "soon"], "--until soon: write a date"),
+        (["--until", "9999-12-31T23:59:59Z"], "--until 9999-12-31T23:59:59Z: write a date"),
+        (["--since", "2026-11-28", "--until", "2026-11-27"], "--until 2026-11-27 lies before --since 2026-11-28"),
+        (["--event", "revokd"], "did you mean revoked"),
+        (["--verify", "--hire", "ada"], "--verify looks at the whole history"),
+    ],
+)
+def test_filter_that_is_nonsense_is_wrong_usage(told: Repo, call: Call, arguments: list[str], says: str) -> None:
+    done = call(told, "history", *arguments)
+    assert (done.code, done.out) == (64, "")
+    assert says in done.err
+
+
+def test_whole_history_is_verified(told: Repo, call: Call) -> None:
+    done = call(told, "history", "--verify")
+    newest = call(told, "history", "--output", "json").json[-1]["digest"]
+    assert (done.code, done.out) == (0, f"the history is whole: 4 lines; digest {newest}\n")
+    assert call(told, "history", "--verify", "--output", "json").json == {
+        "whole": True,
+        "lines": 4,
+        "erased": 0,
+        "digest": newest,
+        "broken": None,
+    }
+
+
+def test_first_broken_line_is_named(told: Repo, call: Call) -> None:
+    with closing(sqlite3.connect(told.state)) as state:
+        state.execute("UPDATE events SET author = 'Somebody Else <else@example.com>' WHERE id > 2")
+        state.commit()
+    done = call(told, "history", "--verify")
+    assert done.code == 1
+    assert done.out.startswith("the history is broken at line 3 (2026-11-28T09:00:00+00:00 bob/chat adopted): ")
+
+
+def test_history_without_a_state_is_whole(repo: Repo, call: Call) -> None:
+    repo.commit()
+    assert call(repo, "history", "--verify").code == 0
