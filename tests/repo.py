@@ -31,7 +31,7 @@ import yaml
 
 from reconciler.cli import run
 from reconciler.ledger.opening import open_reader, open_writer
-from reconciler.model.grant import Key, Phase, Record
+from reconciler.model.grant import Key, OpenRun, Phase, Record
 from reconciler.model.status import Action, Status
 from tests.servers import eventually
 
@@ -158,7 +158,7 @@ class Repo:
                 status=Status.RETRYING,
                 action=Action.WAIT,
                 attempts=1,
-                retry_at=due,
+                open=OpenRun(retry_at=due),
                 checked_at=due - timedelta(hours=1),
                 last_error="answered 500",
             )

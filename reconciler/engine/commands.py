@@ -15,7 +15,7 @@ from reconciler.ledger.entries import Command, Event
 from reconciler.ledger.vault import run_name
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.failpoints import Failpoint
-from reconciler.model.grant import Key, Kind, Phase, Record
+from reconciler.model.grant import Key, Phase, Record
 from reconciler.model.status import Action, EventType, Status
 
 __all__ = ["ByHand", "Waiting", "hear", "matching", "may_retry", "requested", "told", "waiting"]
@@ -124,15 +124,11 @@ def _accepted(record: Record, now: datetime) -> Record:
         wants={**record.wants, **{path: pair[1] for path, pair in differs.items()}},
         differs={},
         changed=False,
-        attempted={},
         confirmed_at=record.confirmed_at or now,
-        retry_at=None,
         last_error=None,
+        open=None,
         fresh=False,
         lost=False,
-        kind=Kind.EXECUTE,
-        by_hand=False,
-        run=None,
     )
 
 

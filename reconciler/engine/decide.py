@@ -173,7 +173,7 @@ def judge(
     match record.phase:
         case Phase.CONFIRMED | Phase.EXECUTED | Phase.DONE:
             return _settled(record, verdict, policy, changes, means, invitation)
-        case Phase.RETRYING | Phase.FAILED if record.kind.updates:
+        case Phase.RETRYING | Phase.FAILED if record.run.kind.updates:
             return _unsettled_update(record, verdict, policy, digest=digest, changes=changes, texts=texts, means=means)
         case Phase.RETRYING | Phase.FAILED:
             decision = _unsettled(record, verdict, policy, digest, texts)
@@ -216,7 +216,7 @@ def _last_seen(record: Record) -> str:
 def _wanted_again(record: Record, verdict: Verdict, policy: Policy, means: Means) -> Decision:
     """An entry that is back while its revocation is not settled: as it stands, or a new grant where it is gone."""
     match verdict:
-        case Present(account=Account.ACTIVE) if any(step.may_have_effect for step in record.steps):
+        case Present(account=Account.ACTIVE) if any(step.may_have_effect for step in record.run.steps):
             again = f"`reconcile run {' '.join(record.key)}` provisions all of it again"
             return Decision(Status.PRESENT, Action.NONE, f"exists check: found, though partly revoked; {again}")
         case NoCheck() if record.executed_at is not None:
@@ -271,8 +271,8 @@ def _unsettled_update(
     means: Means,
 ) -> Decision:
     """An update that failed: once or twice. It continues after the account's change, where that was done."""
-    far = progress(record.steps, texts, NEITHER)
-    resent = digest is not None and record.digest is not None and digest != record.digest
+    far = progress(record.run.steps, texts, NEITHER)
+    resent = digest is not None and record.run.digest is not None and digest != record.run.digest
     afresh = record.fresh or resent
     waiting = record.phase is Phase.RETRYING
     due = afresh or (waiting and policy.due(record))
@@ -297,14 +297,14 @@ def _unsettled_update(
         return replace(left, reason=f"{far}; {error}", differs=now.differs, changed=now.changed)
     if not means.updates:
         return now
-    half = 0 < far.done < far.total and far.same and _account_changed(record.steps)
+    half = 0 < far.done < far.total and far.same and _account_changed(record.run.steps)
     return Decision(
         Status.RETRYING,
         Action.RETRY,
         f"{far}; {now.reason}",
         resume=far.done if half else 0,
         afresh=afresh,
-        heals=record.kind is Kind.MEND,
+        heals=record.run.kind is Kind.MEND,
         differs=now.differs,
         changed=now.changed,
     )
@@ -324,8 +324,8 @@ def _unsettled(
     A run that a person asked for was asked for whatever the check says: its retry is too. What a healing that failed
     left is still lost: whichever attempt makes it again heals it.
     """
-    far = progress(record.steps, texts)
-    resent = digest is not None and record.digest is not None and digest != record.digest
+    far = progress(record.run.steps, texts)
+    resent = digest is not None and record.run.digest is not None and digest != record.run.digest
     afresh = record.fresh or resent
     why = "what would be sent has changed" if resent else "retry asked for"
     waiting = record.phase is Phase.RETRYING
@@ -333,11 +333,11 @@ def _unsettled(
     held = Decision(status, Action.WAIT if waiting else Action.NONE, "")
     error = record.last_error or "the attempt failed"
     due = afresh or (waiting and policy.due(record))
-    heals = record.lost and not record.by_hand
+    heals = record.lost and not record.run.by_hand
     when = f"runs again at {stamp(record.retry_at)}" if waiting else "two attempts failed: nothing more runs on its own"
 
     match verdict:
-        case Present() if not far.effect and not record.by_hand:
+        case Present() if not far.effect and not record.run.by_hand:
             return Decision(Status.PRESENT, Action.NONE, "exists check: found; the attempt had taken no effect")
         case Present() if due and far.same:
             return Decision(Status.RETRYING, Action.RETRY, str(far), resume=far.done, afresh=afresh, heals=heals)
@@ -395,9 +395,9 @@ def judge_orphan(
         if not can_revoke:
             return GONE if isinstance(verdict, Missing) else _irrevocable(left)
         asked = replace(record, fresh=True) if by_hand else record
-        there = open_one and record.kind is Kind.WITHDRAW
+        there = open_one and record.run.kind is Kind.WITHDRAW
         decision = _unsettled_revocation(asked, verdict, policy, digest=digest, texts=texts, there=there)
-        return _wait_spared(replace(decision, withdraws=record.kind is Kind.WITHDRAW), spared)
+        return _wait_spared(replace(decision, withdraws=record.run.kind is Kind.WITHDRAW), spared)
     if open_one and not isinstance(verdict, Unknown):
         return _invited_orphan(left, spared, means, asked=by_hand, prune=policy.prunes(record.integration))
     unconfirmed = record.confirmed_at is None or record.phase is Phase.EXECUTED
@@ -444,7 +444,7 @@ def _spared(record: Record, policy: Policy, slip: str | None, *, by_hand: bool) 
     """Why an orphan is not revoked, whatever `prune` says, or None; what a person asked for is."""
     if not policy.removals:
         return "--no-removals: this pass revokes nothing"
-    if by_hand or record.by_hand:
+    if by_hand or record.run.by_hand:
         return None
     if record.keep:
         return "kept"
@@ -470,8 +470,8 @@ def _unsettled_revocation(
     `there` says that the invitation that is to be taken back is still open.
     """
     gone = isinstance(verdict, Missing) and not there
-    far = progress(record.steps, texts, TAKEN if gone else NEITHER)
-    afresh = record.fresh or (digest is not None and record.digest is not None and digest != record.digest)
+    far = progress(record.run.steps, texts, TAKEN if gone else NEITHER)
+    afresh = record.fresh or (digest is not None and record.run.digest is not None and digest != record.run.digest)
     waiting = record.phase is Phase.RETRYING
     due = afresh or (waiting and policy.due(record))
     error = f"revoke: {record.last_error or 'the attempt failed'}"

@@ -67,7 +67,7 @@ class AttemptRequest:
     @property
     def continues(self) -> bool:
         """Whether the attempt before it, of the same sort, is not settled."""
-        kind = self.record.kind
+        kind = self.record.run.kind
         same = kind.takes_away == self.kind.takes_away and kind.updates == self.kind.updates
         return self.record.phase in records.UNSETTLED and same
 
@@ -136,14 +136,14 @@ class Executor:
             resumed=resume > 0,
             wants=job.prepared.wants,
             kind=job.kind,
-            by_hand=job.kind is Kind.RUN or (again and job.record.by_hand),
+            by_hand=job.kind is Kind.RUN or (again and job.record.run.by_hand),
         )
         total = len(job.requests)
         opened = Attempt(
             id=0,
             key=record.key,
             integration=record.integration,
-            run=record.run or 0,
+            run=record.run.id or 0,
             kind=job.kind,
             number=number,
             total=total,
@@ -177,7 +177,7 @@ class Executor:
             opened = replace(run.attempt, started_at=now, alive_at=now)
             lines = [*told(commands, now), started]
             run.attempt = self._ledger.begin(run.record, opened, lines, kept=run.kept, heard=commands)
-            run.record = replace(run.record, run=run.attempt.run)
+            run.record = records.written(run.record, run.attempt.run)
 
     async def _send_all(self, run: _Run, resume: int) -> None:
         requests = run.job.requests

@@ -384,7 +384,7 @@ class Planner:
                 raise Blocked(lacking.reason)
             lending = self._lending(record.key, record.service, record.needs)
             stored = self._stored_of(record.key, record.service, lending)
-            kind = record.kind if record.revoking else Kind.REVOKE
+            kind = record.run.kind if record.revoking else Kind.REVOKE
             prepared = integration.prepare_orphan(record, stored, kind=kind, lenders=lending.entries)
         except Blocked as error:
             decision = Decision(Status.ORPHANED, Action.NONE, f"no longer in git; {error}")
@@ -455,22 +455,22 @@ class Planner:
 
 def _prepared_for(record: Record | None) -> Kind | None:
     """For which kind of attempt a grant is made ready before it is checked; None where only the check may be sent."""
-    if record is None or (record.may_run and not record.kind.updates):
+    if record is None or (record.may_run and not record.run.kind.updates):
         return Kind.EXECUTE
     return Kind.UPDATE if record.may_run else None
 
 
 def _texts(integration: Integration, record: Record | None) -> tuple[str, ...]:
     """The digests of the requests of the attempt that is open."""
-    return integration.texts(record.kind if record is not None and not record.revoking else Kind.EXECUTE)
+    return integration.texts(record.run.kind if record is not None and not record.revoking else Kind.EXECUTE)
 
 
 def _kind(decision: Decision, record: Record | None) -> Kind:
     """The kind of the attempt that a decision leads to."""
     if decision.action is Action.UPDATE:
         return Kind.MEND if decision.heals else Kind.UPDATE
-    if decision.action is Action.RETRY and record is not None and (record.kind.updates or decision.resume):
-        return record.kind if record.kind is not Kind.RUN else Kind.EXECUTE
+    if decision.action is Action.RETRY and record is not None and (record.run.kind.updates or decision.resume):
+        return record.run.kind if record.run.kind is not Kind.RUN else Kind.EXECUTE
     if decision.withdraws:
         return Kind.REINVITE
     return Kind.HEAL if decision.heals else Kind.EXECUTE

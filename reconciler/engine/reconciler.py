@@ -155,7 +155,7 @@ class Reconciler:
         settled: dict[str, bytes | None] = {
             run_name(record.key): None
             for item, record in recorded.values()
-            if record.run is None and item.record is not None and item.record.run is not None
+            if record.open is None and item.record is not None and item.record.open is not None
         }
         settled |= vault.without_stored(moved) if moved else {}
         found = [record for _, record in recorded.values()]

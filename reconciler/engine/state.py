@@ -141,13 +141,13 @@ def as_settled(found: Mapping[Key, Record], ledger: LedgerReader, policy: Policy
 
 
 def _cut_off(record: Record, attempt: Attempt, policy: Policy) -> tuple[Record, list[Event]]:
-    if records.complete(record.steps, attempt.total):
+    if records.complete(record.run.steps, attempt.total):
         if record.revoking:
             return records.revoked(record, attempt.alive_at)
-        if record.kind.updates:
+        if record.run.kind.updates:
             return records.updated(record, webhook=False, now=attempt.alive_at)
         # Whether it is a webhook's the ledger does not know: the next pass, which has the manifest, says `done` of it.
-        return records.succeeded(record, webhook=False, heals=record.kind is Kind.HEAL, now=attempt.alive_at)
+        return records.succeeded(record, webhook=False, heals=record.run.kind is Kind.HEAL, now=attempt.alive_at)
     error = "interrupted: the program ended in mid-attempt"
     return records.failed(
         record, error, now=policy.now, at=attempt.alive_at, retry_delay=policy.retry_delay, interrupted=True

@@ -13,7 +13,7 @@ from typing import Any
 
 from reconciler.engine.decide import progress
 from reconciler.ledger.entries import Event
-from reconciler.model.grant import Decision, Grant, Kind, Outcome, Phase, Record, Step
+from reconciler.model.grant import Decision, Grant, Kind, OpenRun, Outcome, Phase, Record, Step
 from reconciler.model.status import Action, EventType, Status
 from reconciler.model.verdict import Missing, NoCheck, Present, Unknown, Verdict
 
@@ -29,20 +29,14 @@ __all__ = [
     "revoked",
     "succeeded",
     "updated",
+    "written",
 ]
 
 UNSETTLED = (Phase.RETRYING, Phase.FAILED)
 
 Told = list[tuple[EventType, str]]
 
-SETTLED: Mapping[str, Any] = {
-    "kind": Kind.EXECUTE,
-    "attempted": {},
-    "run": None,
-    "retry_at": None,
-    "fresh": False,
-    "by_hand": False,
-}
+SETTLED: Mapping[str, Any] = {"open": None, "fresh": False}
 """What a record has of an attempt once none is open."""
 
 NOT_AS_WANTED: Mapping[str, Any] = {
@@ -78,7 +72,7 @@ def remembered(record: Record, now: datetime, retry_delay: timedelta) -> Record:
     So does a healing that is still to come: its 24 hours count from now.
     """
     if record.retry_at is not None and record.retry_at > now + retry_delay:
-        record = replace(record, retry_at=now + retry_delay)
+        record = replace(record, open=replace(record.run, retry_at=now + retry_delay))
     if record.healed_at is not None and record.healed_at > now:
         record = replace(record, healed_at=now)
     return record
@@ -172,14 +166,11 @@ def _back_again(record: Record, verdict: Verdict | None, now: datetime) -> Recor
         return record
     settled = replace(
         record,
-        kind=Kind.EXECUTE,
-        run=None,
-        retry_at=None,
         attempts=0,
         last_error=None,
-        fresh=False,
         invitations=0,
         **NOT_AS_WANTED,
+        **SETTLED,
     )
     if record.revoking and isinstance(verdict, Present):
         return replace(settled, phase=Phase.CONFIRMED, confirmed_at=record.confirmed_at or now)
@@ -209,7 +200,7 @@ def _found(
         case Phase.EXECUTED | Phase.DONE:
             told.append((EventType.CONFIRMED, "exists check: found"))
             turned = {"confirmed_at": now}
-        case Phase.RETRYING | Phase.FAILED if record.kind.updates:
+        case Phase.RETRYING | Phase.FAILED if record.run.kind.updates:
             told.append((EventType.CONFIRMED, "found as git wants it"))
             has, turned = snapshot or has, dict(SETTLED)
         case _:
@@ -273,12 +264,9 @@ def _taken_away(
     return {
         "phase": Phase.REVOKED,
         "checked_at": now if isinstance(verdict, Missing) else record.checked_at,
-        "kind": Kind.EXECUTE,
-        "run": None,
-        "retry_at": None,
         "last_error": None,
-        "fresh": False,
         **NOT_AS_WANTED,
+        **SETTLED,
     }
 
 
@@ -318,16 +306,23 @@ def begun(
     return replace(
         record,
         attempts=number,
-        digest=digest,
         snapshot=snapshot if kind.takes_away else record.snapshot,
-        attempted={} if kind.takes_away else snapshot,
         wants=record.wants if kind.takes_away else dict(wants),
-        run=record.run if resumed else None,
         fresh=False,
-        kind=kind,
-        by_hand=by_hand,
-        retry_at=None,
+        open=OpenRun(
+            kind=kind,
+            id=record.run.id if resumed else None,
+            digest=digest,
+            values={} if kind.takes_away else snapshot,
+            by_hand=by_hand,
+            steps=record.run.steps if resumed else (),
+        ),
     )
+
+
+def written(record: Record, run: int) -> Record:
+    """The record once its attempt is written down, as part of this run."""
+    return replace(record, open=replace(record.run, id=run))
 
 
 def succeeded(record: Record, *, webhook: bool, heals: bool, now: datetime) -> tuple[Record, list[Event]]:
@@ -340,8 +335,8 @@ def succeeded(record: Record, *, webhook: bool, heals: bool, now: datetime) -> t
         reason="it ran" if webhook else "executed; the exists check does not see it yet",
         changed=False,
         differs={},
-        email=str(record.attempted.get("email", record.email)),
-        snapshot=record.attempted or record.snapshot,
+        email=str(record.run.values.get("email", record.email)),
+        snapshot=record.run.values or record.snapshot,
         executed_at=now,
         healed_at=now if heals else record.healed_at,
         lost=False,
@@ -352,7 +347,7 @@ def succeeded(record: Record, *, webhook: bool, heals: bool, now: datetime) -> t
         invitations=record.invitations + 1,
         **SETTLED,
     )
-    told: Told = [(EventType.WITHDRAWN, "before another invitation")] if record.kind is Kind.REINVITE else []
+    told: Told = [(EventType.WITHDRAWN, "before another invitation")] if record.run.kind is Kind.REINVITE else []
     told.append((EventType.EXECUTED, f"attempt {record.attempts}"))
     if heals:
         told.append((EventType.HEALED, "drift was provisioned again"))
@@ -361,7 +356,7 @@ def succeeded(record: Record, *, webhook: bool, heals: bool, now: datetime) -> t
 
 def updated(record: Record, *, webhook: bool, now: datetime) -> tuple[Record, list[Event]]:
     """The record after an update whose requests all succeeded; the check has not seen it yet."""
-    heals = record.kind is Kind.MEND
+    heals = record.run.kind is Kind.MEND
     new = replace(
         record,
         phase=Phase.DONE if webhook else Phase.CONFIRMED,
@@ -370,7 +365,7 @@ def updated(record: Record, *, webhook: bool, now: datetime) -> tuple[Record, li
         reason="it ran" if webhook else "updated; the check does not see it yet",
         changed=False,
         differs={} if webhook else record.differs,
-        snapshot={**record.snapshot, **record.attempted},
+        snapshot={**record.snapshot, **record.run.values},
         updated_at=None if webhook else now,
         as_wanted_at=None,
         healed_at=now if heals else record.healed_at,
@@ -393,14 +388,12 @@ def revoked(record: Record, now: datetime) -> tuple[Record, list[Event]]:
         status=Status.REVOKED,
         action=Action.NONE,
         reason="revoked",
-        kind=Kind.EXECUTE,
         last_error=None,
-        retry_at=None,
-        run=None,
         **NOT_AS_WANTED,
+        **SETTLED,
     )
     told: Told = [(EventType.REVOKED, f"attempt {record.attempts}")]
-    if record.kind is Kind.WITHDRAW:
+    if record.run.kind is Kind.WITHDRAW:
         told.insert(0, (EventType.WITHDRAWN, "the open invitation"))
     return new, [_line(new, event, detail, now) for event, detail in told]
 
@@ -420,7 +413,7 @@ def failed(
         status=Status.RETRYING if again else Status.FAILED,
         action=Action.WAIT if again else Action.NONE,
         reason=f"{prefix}{error}",
-        retry_at=at + retry_delay if again else None,
+        open=replace(record.run, retry_at=at + retry_delay if again else None),
         last_error=error,
         changed=False,
     )

@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from reconciler.ledger.entries import Attempt, Command, Event, Sent
-from reconciler.model.grant import Key, Kind, Outcome, Phase, Record, Step
+from reconciler.model.grant import Key, Kind, OpenRun, Outcome, Phase, Record, Step
 from reconciler.model.status import Action, EventType, Status
 
 __all__ = [
@@ -28,8 +28,8 @@ __all__ = [
     "sent_of",
 ]
 
-_RECORD_FIELDS = tuple(item.name for item in fields(Record) if item.name not in ("key", "steps"))
-_BUT_WHEN_CHECKED = attrgetter("key", *(name for name in _RECORD_FIELDS if name != "checked_at"))
+_RECORD_FIELDS = tuple(item.name for item in fields(Record) if item.name not in ("key", "open"))
+_BUT_WHEN_CHECKED = attrgetter("key", "open", *(name for name in _RECORD_FIELDS if name != "checked_at"))
 
 
 def is_of(table: sa.Table, key: Key) -> sa.ColumnElement[bool]:
@@ -41,17 +41,40 @@ def record_of(row: sa.RowMapping, steps: tuple[Step, ...]) -> Record:
     """A grant's record."""
     values = {name: row[name] for name in _RECORD_FIELDS}
     values["phase"] = Phase(row["phase"])
-    values["kind"] = Kind(row["kind"])
     values["status"] = Status(row["status"])
     values["action"] = Action(row["action"])
     values["needs"] = tuple(row["needs"])
-    return Record(key=Key(row["hire"], row["access"]), steps=steps, **values)
+    return Record(key=Key(row["hire"], row["access"]), open=_open_run(row, steps), **values)
+
+
+def _open_run(row: sa.RowMapping, steps: tuple[Step, ...]) -> OpenRun | None:
+    """The run that is not settled; None where none is."""
+    if row["run"] is None and Phase(row["phase"]) not in (Phase.RETRYING, Phase.FAILED):
+        return None
+    return OpenRun(
+        kind=Kind(row["kind"]),
+        id=row["run"],
+        digest=row["digest"],
+        values=row["attempted"],
+        by_hand=row["by_hand"],
+        retry_at=row["retry_at"],
+        steps=steps,
+    )
 
 
 def grant_row(record: Record) -> dict[str, Any]:
     """A record as a row."""
     row = {name: getattr(record, name) for name in _RECORD_FIELDS}
-    return {**row, "hire": record.key.hire, "access": record.key.access, "needs": list(record.needs)}
+    run = record.run
+    open_run = {
+        "kind": run.kind,
+        "run": run.id,
+        "digest": run.digest,
+        "attempted": run.values,
+        "by_hand": run.by_hand,
+        "retry_at": run.retry_at,
+    }
+    return {**row, **open_run, "hire": record.key.hire, "access": record.key.access, "needs": list(record.needs)}
 
 
 def changed_and_checked(

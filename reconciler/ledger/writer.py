@@ -117,7 +117,7 @@ class LedgerWriter(LedgerReader):
             assert new is not None
             run = attempt.run or new[0]
             connection.execute(sa.update(schema.attempts).where(schema.attempts.c.id == new[0]).values(run=run))
-            self._save(connection, [replace(record, run=run)], events, kept, heard)
+            self._save(connection, [replace(record, open=replace(record.run, id=run))], events, kept, heard)
         return replace(attempt, id=new[0], run=run)
 
     def sending(self, attempt: Attempt, step: Step, method: str, url: str, now: datetime) -> None:

@@ -16,7 +16,7 @@ from reconciler.model.manifest import Manifest
 from reconciler.model.scope import Layer
 from reconciler.model.status import Action, Status
 
-__all__ = ["Decision", "Differences", "Grant", "Hold", "Key", "Kind", "Outcome", "Phase", "Record", "Step"]
+__all__ = ["Decision", "Differences", "Grant", "Hold", "Key", "Kind", "OpenRun", "Outcome", "Phase", "Record", "Step"]
 
 Differences = Mapping[str, tuple[Any, Any]]
 """A path in the account's record, or a value's name → what stands there and what git wants."""
@@ -136,15 +136,34 @@ class Step:
         return self.mutates and self.outcome is not Outcome.REFUSED
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenRun:
+    """A chain of attempts that is not settled: one is under way, or the last one failed.
+
+    `id` names it in the ledger from when its first attempt is written down. `digest` is the keyed digest of what it
+    would send, `values` are the variables that it is made with, `steps` its requests. `by_hand` tells that a person
+    asked for it. `retry_at` is when it runs again.
+    """
+
+    kind: Kind = Kind.EXECUTE
+    id: int | None = None
+    digest: str | None = None
+    values: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    by_hand: bool = False
+    retry_at: datetime | None = None
+    steps: tuple[Step, ...] = ()
+
+
+NO_RUN = OpenRun()
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """What the ledger remembers of a grant.
 
-    `attempts` counts since it last started afresh. `digest` is the keyed digest of what the last attempt would send.
-    `snapshot` holds the variables of the hire and the form as they were when it was last executed, updated or
-    confirmed, `attempted` as they were at the attempt that is under way or failed. `steps` are those of an unsettled
-    run. `kind` says what `attempts`, `retry_at` and `steps` belong to, `by_hand` that a person asked for it. `fresh`
-    asks for a fresh start. `guarded` tells that the guard holds it, `keep` that it is never revoked on its own.
+    `attempts` counts since it last started afresh; `open` is what of them is not settled. `snapshot` holds the
+    variables of the hire and the form as they were when it was last executed, updated or confirmed. `fresh` asks for a
+    fresh start. `guarded` tells that the guard holds it, `keep` that it is never revoked on its own.
     """
 
     key: Key
@@ -158,12 +177,9 @@ class Record:
     reason: str = ""
     changed: bool = False
     attempts: int = 0
-    retry_at: datetime | None = None
     checked_at: datetime | None = None
     last_error: str | None = None
-    digest: str | None = None
     snapshot: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    attempted: Mapping[str, Any] = field(default_factory=dict, repr=False)
     origin: str | None = None
     needs: tuple[str, ...] = ()
     executed_at: datetime | None = None
@@ -172,12 +188,8 @@ class Record:
     orphaned_at: datetime | None = None
     lost: bool = False
     fresh: bool = False
-    kind: Kind = Kind.EXECUTE
-    by_hand: bool = False
     guarded: bool = False
     keep: bool = False
-    run: int | None = None
-    steps: tuple[Step, ...] = ()
     revision: str | None = None
     as_wanted_at: datetime | None = None
     """Since when the check finds the account as git wants it; kept when it no longer does, for that is drift."""
@@ -190,11 +202,22 @@ class Record:
     """What of that a person accepted as it is."""
     invitations: int = 0
     """How many were sent since the account was last there."""
+    open: OpenRun | None = None
+
+    @property
+    def run(self) -> OpenRun:
+        """The open run; where there is none, one that nothing is known of."""
+        return self.open or NO_RUN
+
+    @property
+    def retry_at(self) -> datetime | None:
+        """When it runs again, where it does."""
+        return self.run.retry_at
 
     @property
     def revoking(self) -> bool:
         """Whether the attempt under way, or the last one, takes access away."""
-        return self.kind.takes_away
+        return self.run.kind.takes_away
 
     @property
     def unseen(self) -> bool:
@@ -214,14 +237,14 @@ class Record:
     @property
     def leaves_something(self) -> bool:
         """Whether there can be an account behind it: then it is never silently dropped."""
-        return self.settled or any(step.may_have_effect for step in self.steps)
+        return self.settled or any(step.may_have_effect for step in self.run.steps)
 
     @property
     def values(self) -> Mapping[str, Any]:
         """What the account has, as far as it is known: an orphan is checked and revoked from this."""
         halfway = self.phase in (Phase.RETRYING, Phase.FAILED) and not self.revoking
-        if halfway and self.attempted and any(step.may_have_effect for step in self.steps):
-            return self.attempted
+        if halfway and self.run.values and any(step.may_have_effect for step in self.run.steps):
+            return self.run.values
         return self.snapshot
 
 

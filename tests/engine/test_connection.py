@@ -137,7 +137,7 @@ def test_a_request_that_was_answered_with_401_has_taken_no_effect(site: Site, to
     assert "connect again: `reconcile oauth connect tool`" in reason
     record = site.machine.record("ada", "tool")
     assert record is not None
-    assert [step.outcome for step in record.steps] == [Outcome.REFUSED]
+    assert [step.outcome for step in record.run.steps] == [Outcome.REFUSED]
     # Somebody else makes the account: nothing of the attempt can have, so that it is simply there.
     tool.add("ada@example.com")
     assert site.status()[0] is Status.PRESENT

@@ -14,6 +14,7 @@ from reconciler.model.grant import Grant, Hold, Key, Kind, Outcome, Phase, Recor
 from reconciler.model.settings import Suspension
 from reconciler.model.status import Action, Status
 from reconciler.model.verdict import Missing, NoCheck, Present, Unknown
+from tests.records import but
 
 NOW = datetime(2026, 12, 1, 9, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -24,7 +25,7 @@ TEXTS = ("a", "b", "c")
 
 
 def record(**values: object) -> Record:
-    return replace(Record(KEY, "ada@example.com", "asana", "asana", "hires/ada.yaml:9"), **values)  # type: ignore[arg-type]
+    return but(Record(KEY, "ada@example.com", "asana", "asana", "hires/ada.yaml:9"), **values)
 
 
 def steps(*outcomes: Outcome, mutates: bool = True) -> tuple[Step, ...]:
@@ -35,7 +36,7 @@ CONFIRMED = record(phase=Phase.CONFIRMED, confirmed_at=NOW - HOUR)
 EXECUTED = record(phase=Phase.EXECUTED, executed_at=NOW - HOUR)
 DONE = record(phase=Phase.DONE, executed_at=NOW - HOUR)
 WAITING = record(phase=Phase.RETRYING, attempts=1, retry_at=NOW + HOUR, last_error="answered 500", digest="d")
-DUE = replace(WAITING, retry_at=NOW)
+DUE = but(WAITING, retry_at=NOW)
 FAILED = record(phase=Phase.FAILED, attempts=2, last_error="answered 500", digest="d")
 HALF = steps(Outcome.DONE, Outcome.REFUSED)
 LOST = steps(Outcome.LOST)
@@ -48,13 +49,13 @@ CASES = {
     "confirmed, found": (CONFIRMED, Present(), Status.PRESENT, Action.NONE),
     "confirmed, lost": (CONFIRMED, Missing(), Status.MISSING, Action.EXECUTE),
     "confirmed, lost again within a day": (
-        replace(CONFIRMED, healed_at=NOW - timedelta(hours=23)),
+        but(CONFIRMED, healed_at=NOW - timedelta(hours=23)),
         Missing(),
         Status.MISSING,
         Action.NONE,
     ),
     "confirmed, lost again after a day": (
-        replace(CONFIRMED, healed_at=NOW - timedelta(hours=25)),
+        but(CONFIRMED, healed_at=NOW - timedelta(hours=25)),
         Missing(),
         Status.MISSING,
         Action.EXECUTE,
@@ -68,23 +69,23 @@ CASES = {
     "retrying, waits": (WAITING, Missing(), Status.RETRYING, Action.WAIT),
     "retrying, waits, check failed": (WAITING, Unknown("timeout"), Status.RETRYING, Action.WAIT),
     "retrying, waits, somebody else made it": (WAITING, Present(), Status.PRESENT, Action.NONE),
-    "retrying, waits, half done": (replace(WAITING, steps=HALF), Present(), Status.RETRYING, Action.WAIT),
+    "retrying, waits, half done": (but(WAITING, steps=HALF), Present(), Status.RETRYING, Action.WAIT),
     "retrying, due, not found": (DUE, Missing(), Status.RETRYING, Action.RETRY),
     "retrying, due, no check": (DUE, NoCheck(), Status.RETRYING, Action.RETRY),
-    "retrying, due, half done": (replace(DUE, steps=HALF), Present(), Status.RETRYING, Action.RETRY),
+    "retrying, due, half done": (but(DUE, steps=HALF), Present(), Status.RETRYING, Action.RETRY),
     "retrying, due, check failed": (DUE, Unknown("timeout"), Status.RETRYING, Action.WAIT),
     "failed, not found": (FAILED, Missing(), Status.FAILED, Action.NONE),
     "failed, check failed": (FAILED, Unknown("timeout"), Status.FAILED, Action.NONE),
     "failed, somebody else made it": (FAILED, Present(), Status.PRESENT, Action.NONE),
-    "failed, half done": (replace(FAILED, steps=HALF), Present(), Status.FAILED, Action.NONE),
-    "failed, retry asked for, not found": (replace(FAILED, fresh=True), Missing(), Status.MISSING, Action.EXECUTE),
+    "failed, half done": (but(FAILED, steps=HALF), Present(), Status.FAILED, Action.NONE),
+    "failed, retry asked for, not found": (but(FAILED, fresh=True), Missing(), Status.MISSING, Action.EXECUTE),
     "failed, retry asked for, half done": (
-        replace(FAILED, fresh=True, steps=HALF),
+        but(FAILED, fresh=True, steps=HALF),
         Present(),
         Status.RETRYING,
         Action.RETRY,
     ),
-    "failed, retry asked for, check failed": (replace(FAILED, fresh=True), Unknown("x"), Status.FAILED, Action.NONE),
+    "failed, retry asked for, check failed": (but(FAILED, fresh=True), Unknown("x"), Status.FAILED, Action.NONE),
     "revoked and wanted again, not found": (
         record(phase=Phase.REVOKED, confirmed_at=NOW),
         Missing(),
@@ -106,17 +107,17 @@ def test_what_would_be_sent_changed_starts_afresh():
 
 
 def test_a_due_retry_continues_past_what_is_done():
-    decision = judge(replace(DUE, steps=HALF), Present(), POLICY, digest="d", texts=TEXTS)
+    decision = judge(but(DUE, steps=HALF), Present(), POLICY, digest="d", texts=TEXTS)
     assert (decision.resume, decision.reason, decision.afresh) == (1, "1 of 3 requests done", False)
 
 
 def test_the_reason_says_how_far_a_failed_attempt_came():
-    decision = judge(replace(FAILED, steps=HALF), Present(), POLICY, digest="d", texts=TEXTS)
+    decision = judge(but(FAILED, steps=HALF), Present(), POLICY, digest="d", texts=TEXTS)
     assert "1 of 3 requests done" in decision.reason
 
 
 def test_half_done_with_another_manifest_stays_failed_and_names_the_ways_on():
-    decision = judge(replace(FAILED, fresh=True, steps=HALF), Present(), POLICY, digest="d", texts=("x", "b", "c"))
+    decision = judge(but(FAILED, fresh=True, steps=HALF), Present(), POLICY, digest="d", texts=("x", "b", "c"))
     assert (decision.status, decision.action) == (Status.FAILED, Action.NONE)
     assert "reconcile accept ada asana" in decision.reason
     assert "reconcile run ada asana" in decision.reason
@@ -199,9 +200,9 @@ def test_needs_wait():
 
 
 def test_a_retry_further_ahead_than_the_delay_counts_from_now():
-    assert remembered(replace(WAITING, retry_at=NOW + 24 * HOUR), NOW, HOUR).retry_at == NOW + HOUR
+    assert remembered(but(WAITING, retry_at=NOW + 24 * HOUR), NOW, HOUR).retry_at == NOW + HOUR
     assert remembered(WAITING, NOW, HOUR).retry_at == NOW + HOUR
-    assert remembered(replace(WAITING, retry_at=NOW + HOUR / 2), NOW, HOUR).retry_at == NOW + HOUR / 2
+    assert remembered(but(WAITING, retry_at=NOW + HOUR / 2), NOW, HOUR).retry_at == NOW + HOUR / 2
 
 
 PRUNE = replace(POLICY, prune=True)
@@ -215,7 +216,7 @@ ORPHANS = {
     "an invitation may be open": (EXECUTED, Missing(), PRUNE, True, None, Status.ORPHANED, Action.NONE),
     "the same account as one still wanted": (CONFIRMED, Present(), PRUNE, True, "ada/x", Status.ORPHANED, Action.NONE),
     "revocation failed once": (
-        replace(WAITING, kind=Kind.REVOKE, confirmed_at=NOW),
+        but(WAITING, kind=Kind.REVOKE, confirmed_at=NOW),
         Present(),
         PRUNE,
         True,
@@ -224,7 +225,7 @@ ORPHANS = {
         Action.WAIT,
     ),
     "revocation due": (
-        replace(DUE, kind=Kind.REVOKE, confirmed_at=NOW),
+        but(DUE, kind=Kind.REVOKE, confirmed_at=NOW),
         Present(),
         PRUNE,
         True,
@@ -233,7 +234,7 @@ ORPHANS = {
         Action.RETRY,
     ),
     "revocation failed twice": (
-        replace(FAILED, kind=Kind.REVOKE, confirmed_at=NOW),
+        but(FAILED, kind=Kind.REVOKE, confirmed_at=NOW),
         Present(),
         PRUNE,
         True,
@@ -242,7 +243,7 @@ ORPHANS = {
         Action.NONE,
     ),
     "half a revocation continues though the account is gone": (
-        replace(DUE, kind=Kind.REVOKE, confirmed_at=NOW, steps=HALF),
+        but(DUE, kind=Kind.REVOKE, confirmed_at=NOW, steps=HALF),
         Missing(),
         PRUNE,
         True,
@@ -262,6 +263,6 @@ def test_orphans(known, verdict, policy, can, twin, status, action):
 
 
 def test_a_failed_revocation_says_so():
-    known = replace(FAILED, kind=Kind.REVOKE, confirmed_at=NOW)
+    known = but(FAILED, kind=Kind.REVOKE, confirmed_at=NOW)
     decision = judge_orphan(known, Present(), PRUNE, can_revoke=True, digest="d", texts=TEXTS)
     assert decision.reason.startswith("revoke: answered 500")

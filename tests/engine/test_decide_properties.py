@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.engine.decide import Policy, judge, judge_orphan
-from reconciler.model.grant import Key, Kind, Outcome, Phase, Record, Step
+from reconciler.model.grant import Key, Kind, OpenRun, Outcome, Phase, Record, Step
 from reconciler.model.status import Action, Status
 from reconciler.model.verdict import Missing, NoCheck, Present, Unknown
+from tests.records import but
 
 NOW = datetime(2026, 12, 1, 9, tzinfo=UTC)
 TEXTS = ("a", "b", "c")
@@ -60,6 +61,13 @@ def records(draw: st.DrawFn) -> Record:
     unsettled = phase in (Phase.RETRYING, Phase.FAILED)
     confirmed = draw(moments) or (NOW if phase is Phase.CONFIRMED else None)
     executed = draw(moments) or (NOW if phase in (Phase.EXECUTED, Phase.DONE) else None)
+    run = OpenRun(
+        kind=draw(st.sampled_from(Kind)),
+        digest=draw(st.sampled_from([None, "d", "e"])),
+        by_hand=draw(st.booleans()),
+        retry_at=draw(moments) if phase is Phase.RETRYING else None,
+        steps=draw(runs()),
+    )
     return Record(
         key=Key("ada", "tool"),
         email="ada@example.com",
@@ -68,17 +76,13 @@ def records(draw: st.DrawFn) -> Record:
         source="hires/ada.yaml:5",
         phase=phase,
         attempts=draw(st.integers(1, 2)) if unsettled else 0,
-        retry_at=draw(moments) if phase is Phase.RETRYING else None,
         last_error=draw(st.none() | st.just("answered 500")),
-        digest=draw(st.sampled_from([None, "d", "e"])),
         confirmed_at=confirmed,
         executed_at=executed,
         healed_at=draw(moments),
         lost=draw(st.booleans()),
         fresh=draw(st.booleans()) if unsettled else False,
-        kind=draw(st.sampled_from(Kind)) if unsettled else Kind.EXECUTE,
-        by_hand=draw(st.booleans()) if unsettled else False,
-        steps=draw(runs()) if unsettled else (),
+        open=run if unsettled else None,
     )
 
 
@@ -94,7 +98,7 @@ def test_a_plan_keeps_to_the_table_and_never_acts_on_what_it_does_not_know(recor
         assert decision.action in (Action.NONE, Action.WAIT)
     if isinstance(verdict, Present):
         assert decision.action is not Action.EXECUTE
-        asked = record is not None and record.by_hand
+        asked = record is not None and record.run.by_hand
         assert decision.action is not Action.RETRY or decision.resume > 0 or asked, "nobody is created twice"
     if record is not None and record.phase in (Phase.DONE, Phase.CONFIRMED) and isinstance(verdict, NoCheck):
         assert decision.action is Action.NONE, "a webhook runs once"
@@ -117,7 +121,7 @@ def test_nothing_is_revoked_that_a_check_does_not_find_or_the_settings_keep(reco
     if decision.action in (Action.REVOKE, Action.RETRY):
         assert can
         assert not twin
-        under_way = record.revoking and any(step.may_have_effect for step in record.steps)
+        under_way = record.revoking and any(step.may_have_effect for step in record.run.steps)
         assert isinstance(verdict, Present) or (isinstance(verdict, Missing) and under_way) or record.revoking
     if decision.action is Action.REVOKE:
         assert policy.prune
@@ -135,12 +139,10 @@ def test_a_person_who_asks_is_still_not_given_what_nobody_can_know(record, verdi
 
 @given(records(), policies)
 def test_time_alone_starts_nothing_once_two_attempts_failed(record, policy):
-    record = replace(record, phase=Phase.FAILED, fresh=False, digest="d")
+    record = but(record, phase=Phase.FAILED, fresh=False, digest="d")
     later = replace(policy, now=NOW + timedelta(days=4000))
     for verdict in (Present(), Missing(), NoCheck(), Unknown("x")):
         if not record.revoking:
             assert judge(record, verdict, later, digest="d", texts=TEXTS).action is Action.NONE
-        decision = judge_orphan(
-            replace(record, kind=Kind.REVOKE), verdict, later, can_revoke=True, digest="d", texts=TEXTS
-        )
+        decision = judge_orphan(but(record, kind=Kind.REVOKE), verdict, later, can_revoke=True, digest="d", texts=TEXTS)
         assert decision.action is Action.NONE

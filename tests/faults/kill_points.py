@@ -169,7 +169,7 @@ def _in_the_end(on: Stage, scenario: str) -> None:
         assert database.execute("pragma integrity_check").fetchall() == [("ok",)]
     with on.ledger() as ledger:
         assert ledger.open_attempts() == []
-        unsettled = {f"run/{key}" for key, record in on.records().items() if record.run is not None}
+        unsettled = {f"run/{key}" for key, record in on.records().items() if record.open is not None}
         kept = {name for name in ledger.sealed_names() if name.startswith(("run/", "notice/"))}
         assert kept <= unsettled, "what a settled run had to remember was not erased"
     beside = {file.name for file in on.repo.state.parent.iterdir()}

@@ -850,7 +850,7 @@ def _of(record: Record) -> dict[str, Any]:
         "lost": record.lost,
         "fresh": record.fresh,
         "revoking": record.revoking,
-        "by_hand": record.by_hand,
+        "by_hand": record.run.by_hand,
         "orphan": record.orphaned_at is not None,
         "guarded": record.guarded,
     }

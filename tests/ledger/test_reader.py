@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.errors import LedgerError
 from reconciler.model.status import Status
 from tests.ledger.states import ADA, NOW, STATE
+from tests.records import but
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ from tests.ledger.states import ADA, NOW, STATE
     ],
 )
 def test_what_is_due(ledger: LedgerWriter, record: dict[str, object], due: bool) -> None:
-    ledger.save([replace(ADA, **record)])  # type: ignore[arg-type]
+    ledger.save([but(ADA, **record)])
     assert ledger.due(NOW) == ([ADA.key] if due else [])
 
 
