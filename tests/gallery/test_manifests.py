@@ -1,0 +1,86 @@
+"""The ready manifests: heads of one form, files in order, and requests that can be made of them."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path, PurePath
+
+import pytest
+
+from reconciler.gallery.catalog import everything, head_of
+from reconciler.requests.render import render
+from tests.gallery import samples
+from tests.repo import Repo, call_cli
+
+ROOT = Path(__file__).parents[2]
+READY = everything()
+
+
+@pytest.mark.parametrize("name", READY)
+def test_is_in_order_in_a_fresh_repository(repo: Repo, name: str) -> None:
+    assert call_cli(repo, "add", name).code == 0
+    manifest = READY[name].manifest
+    entry = {"integration": name, "values": samples.values(manifest)}
+    repo.hire("ada", entry, extra=samples.extra(manifest))
+    done = call_cli(repo, "validate", "--output", "json")
+    assert (done.code, done.json["problems"]) == (0, [])
+    assert all(host["allowed"] for host in done.json["hosts"])
+    assert done.json["hosts"], "it writes out the hosts that it asks"
+
+
+@pytest.mark.parametrize("name", READY)
+def test_every_request_can_be_made(name: str) -> None:
+    manifest = READY[name].manifest
+    for form in samples.choices(manifest):
+        scope = samples.scope(manifest, form)
+        for place, call in manifest.calls():
+            wire = render(call, scope, manifest)
+            assert wire.url.startswith("https://"), place
+            assert "{{" not in wire.url + str(wire.content) + str(wire.headers), place
+
+
+@pytest.mark.parametrize("name", READY)
+def test_says_of_itself_what_a_reader_needs(name: str) -> None:
+    ready = READY[name]
+    title, head = head_of(ready.text)
+    assert title
+    assert head["service"] == ready.service
+    assert ready.manifest.service == ready.service, "so that manifests of one service share their secrets"
+    assert max(map(len, ready.text.splitlines())) <= 120
+    hosts = set(re.findall(r"https://([^/\s\"]+)", str([call.url for _, call in ready.manifest.calls()])))
+    assert {host for host in hosts if "example" in host} == ({head["replace"]} if "replace" in head else set())
+
+
+@pytest.mark.parametrize("name", READY)
+def test_says_what_revoke_does_exactly_where_there_is_one(name: str) -> None:
+    ready = READY[name]
+    assert bool(ready.manifest.revoke) != ready.head["revoke"].startswith("nothing")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("# A\n# service: a\n", "lacks plan, scopes, revoke, documentation, verified"),
+        ("# A\n# servce: a\n", "is no line of a head"),
+        ("# A\n#   further in\n", "is no line of a head"),
+        ("# A\n# service: a\n# service: b\n", "is no line of a head"),
+    ],
+)
+def test_a_head_of_another_form_is_refused(text: str, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        head_of(text)
+
+
+def test_they_are_in_the_wheel() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    patterns = settings["tool"]["setuptools"]["package-data"]["reconciler"]
+    assert any(PurePath("gallery/manifests/github.yaml").match(pattern) for pattern in patterns)
+
+
+def test_the_command_names_them_without_a_checkout_of_the_project(tmp_path: Path) -> None:
+    program = Path(sys.executable).with_name("reconcile")
+    done = subprocess.run([program, "add", "--list"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.count("\n") == len(READY) + 1
