@@ -23,4 +23,8 @@ class Described:
 SERVICES = {
     "github": Described("github", "https://api.github.com"),
     "slack": Described("slack", "https://slack.com/api"),
+    "1password": Described("scim", "https://scim.example.com/scim"),
+    "figma": Described("scim", "https://www.figma.com/scim/v2/acme"),
+    "notion": Described("scim", "https://api.notion.com/scim/v2"),
+    "snowflake": Described("scim", "https://example.snowflakecomputing.com/scim/v2"),
 }

@@ -34,8 +34,6 @@ FLAGS = {
     "integrations": ["--integration=tool", "--integration=nowhere"],
     "detailed_exitcode": ["--detailed-exitcode"],
     "yes_really": ["--yes-really"],
-    "no_removals": ["--no-removals"],
-    "yes": ["--yes"],
     "statuses": ["--status=missing", "--status=gone"],
     "only_changes": ["--only-changes"],
     "verbose": ["-v"],
