@@ -180,9 +180,14 @@ _PARAMETER = re.compile(r";\s*+([^\s\"=,;]++)\s*+(?:=\s*+(?:\"([^\"]*+)\"|([^\s\
 
 
 def _next_link(header: Any) -> str | None:
-    """The URL that a Link header (RFC 8288) calls `next`; None where it has none."""
+    """The URL that a Link header (RFC 8288) calls `next`; None where it has none, or says itself that nothing is there.
+
+    Sentry names a next page after the last one too, with `results="false"`.
+    """
     for url, parameters in _LINK.findall(header or ""):
-        relations = [quoted or bare for name, quoted, bare in _PARAMETER.findall(parameters) if name.lower() == "rel"]
-        if relations and "next" in relations[0].lower().split():
-            return str(url)
+        found: dict[str, str] = {}
+        for name, quoted, bare in _PARAMETER.findall(parameters):
+            found.setdefault(name.lower(), quoted or bare)
+        if "next" in found.get("rel", "").lower().split():
+            return None if found.get("results") == "false" else str(url)
     return None

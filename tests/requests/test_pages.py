@@ -171,6 +171,16 @@ async def test_a_link_header_leads_on(loopback, connect, link):
     assert [raw.target for raw in loopback.requests] == ["/org-123/users", "/elsewhere?a=1"]
 
 
+async def test_a_next_page_that_says_it_is_empty_ends_the_reading(loopback, connect):
+    loopback.replies = [
+        page([1], link='</prev>; rel="previous"; results="false", </second>; rel="next"; results="true"'),
+        page([2], link='</first>; rel="previous"; results="true", </third>; rel="next"; results="false"'),
+    ]
+    call = listing(loopback, data_from="", next_page_from="header:Link")
+    assert await read(connect("127.0.0.1"), call) == [1, 2]
+    assert [raw.target for raw in loopback.requests] == ["/org-123/users", "/second"]
+
+
 async def test_a_link_header_leads_to_no_other_host(loopback, connect):
     loopback.replies = [page([1], link='<http://127.0.0.2:9/>; rel="next"')]
     with pytest.raises(TransportError, match=r"page 2: .*not allowed"):
