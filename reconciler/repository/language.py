@@ -49,11 +49,14 @@ def _updates(manifest: Manifest) -> Iterator[tuple[Path, str]]:
 
 
 def _invitations(manifest: Manifest) -> Iterator[tuple[Path, str]]:
-    if manifest.exists is not None and manifest.exists.pending is not None:
+    exists = manifest.exists
+    if exists is not None and exists.pending is not None:
         return
-    for key, there in (("invitation", manifest.invitation is not None), ("withdraw", bool(manifest.withdraw))):
-        if there:
-            yield (key,), "nothing tells that an invitation is open: give exists a `pending`, or take this out"
+    if manifest.invitation is not None:
+        yield ("invitation",), "nothing tells that an invitation is open: give exists a `pending`, or take this out"
+    if manifest.withdraw and not (exists is not None and exists.invited):
+        message = "nothing tells that an invitation is open: give exists a `pending` or an `invited`, or take this out"
+        yield ("withdraw",), message
 
 
 def _identities(manifest: Manifest) -> Iterator[tuple[Path, str]]:

@@ -21,10 +21,21 @@ class Described:
 
 
 SERVICES = {
+    "entra": Described("microsoft-graph", "https://graph.microsoft.com/v1.0"),
+    "entra-group": Described("microsoft-graph", "https://graph.microsoft.com/v1.0"),
+    "entra-guest": Described("microsoft-graph", "https://graph.microsoft.com/v1.0"),
     "github": Described("github", "https://api.github.com"),
+    "github-emu": Described("scim", "https://api.github.com/scim/v2/enterprises/acme"),
+    "github-team": Described("github", "https://api.github.com"),
+    "google-group": Described("google-directory", "https://admin.googleapis.com"),
+    "google-workspace": Described("google-directory", "https://admin.googleapis.com"),
+    "scim": Described("scim", "https://scim.example.com/v2"),
+    "scim-group": Described("scim", "https://scim.example.com/v2"),
     "slack": Described("slack", "https://slack.com/api"),
     "1password": Described("scim", "https://scim.example.com/scim"),
     "figma": Described("scim", "https://www.figma.com/scim/v2/acme"),
     "notion": Described("scim", "https://api.notion.com/scim/v2"),
     "snowflake": Described("scim", "https://example.snowflakecomputing.com/scim/v2"),
+    "slack-scim": Described("scim", "https://api.slack.com/scim/v2"),
+    "slack-usergroup": Described("scim", "https://api.slack.com/scim/v2"),
 }

@@ -49,7 +49,7 @@ def test_says_of_itself_what_a_reader_needs(name: str) -> None:
     assert title
     assert head["service"] == ready.service
     assert ready.manifest.service == ready.service, "so that manifests of one service share their secrets"
-    assert max(map(len, ready.text.splitlines())) <= 120
+    assert max(map(len, ready.text.splitlines())) <= 130
     hosts = set(re.findall(r"https://([^/\s\"]+)", str([call.url for _, call in ready.manifest.calls()])))
     assert {host for host in hosts if "example" in host} == ({head["replace"]} if "replace" in head else set())
 

@@ -228,6 +228,11 @@ FULL = """
 """
 
 
+def test_withdraw_needs_a_check_that_shows_invitations(load) -> None:
+    text = "exists: {url: x, expected: y, invited: {state: pending}}\nwithdraw: [{url: x}]\n"
+    assert said(load({"manifests/a.yaml": text})) == []
+
+
 def test_every_variable_that_something_gives(load) -> None:
     assert said(load({"manifests/a.yaml": textwrap.dedent(FULL)})) == []
 
