@@ -9,7 +9,7 @@ check of their own (docs/manifest.md).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -21,10 +21,11 @@ from reconciler.model.grant import Grant, Record
 from reconciler.model.hire import NamedChoice
 from reconciler.model.scope import Layer
 from reconciler.model.secret import Redactor
-from reconciler.model.verdict import Invited, Missing, NoCheck, Present, Unknown, Verdict
+from reconciler.model.verdict import Difference, Invited, Missing, NoCheck, Present, Unknown, Verdict
 from reconciler.requests.client import Response
 from reconciler.requests.match import verdict
 from reconciler.requests.pages import Option, options
+from reconciler.requests.record import Compared
 from reconciler.requests.render import render
 
 __all__ = ["Checker", "NotOffered"]
@@ -90,7 +91,17 @@ class Checker:
             return Unknown(f"{self.redactor.redact(found.reason)}{integration.client.said(answer)}")
         if isinstance(found, Missing) and (why := await self.listings.unready(integration)) is not None:
             return Unknown(self.redactor.redact(f"not found, but ready: {why}"))
+        if isinstance(found, Present) and found.differs:
+            return replace(found, differs=self._shown(check.compared, found.differs))
         return found
+
+    def _shown(self, compared: Compared, differs: Mapping[str, Difference]) -> dict[str, Difference]:
+        """What differs, as it may be shown and written down: a service can repeat a token anywhere."""
+        redact = self.redactor.redact_all
+        return {
+            path: (compared.shown(path, there, redact), compared.shown(path, wanted, redact))
+            for path, (there, wanted) in differs.items()
+        }
 
     async def _ask(self, integration: Integration, prepared: Prepared) -> Response:
         """Send the check; once more with a fresh token where the service refuses the one it got."""

@@ -61,6 +61,8 @@ class Check:
     wire: RenderedRequest = field(repr=False)
     wanted: str | None = field(repr=False)
     compared: Compared = NOTHING_COMPARED
+    wants: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """What `where` asks for, as it may be shown and written down."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +87,8 @@ class Prepared:
 
     @property
     def wants(self) -> Mapping[str, Any]:
-        """What `where` asks for."""
-        return {} if self.check is None else self.check.compared.where
+        """What `where` asks for, as it may be shown and written down."""
+        return {} if self.check is None else self.check.wants
 
     def under(self, integration: Integration, email: str) -> Prepared:
         """The same account's check under another address. Raises Blocked like `Integration.prepare`."""
@@ -245,8 +247,9 @@ class Integration:
         self.hosts.check(wire.url, self.file)
         if not (exists.compares or exists.absent):
             return Check(wire, wanted)
-        compared = exists.model_copy(update={"where": {}}) if orphan else exists
-        return Check(wire, wanted, Compared.of(compared, scope))
+        compared = Compared.of(exists.model_copy(update={"where": {}}) if orphan else exists, scope)
+        shown = {path: compared.shown(path, value, self.client.redact) for path, value in compared.where.items()}
+        return Check(wire, wanted, compared, shown)
 
     def _whole(self, grant: Grant, scope: Scope, stored: Iterable[str], kind: Kind) -> str | None:
         """See that everything that an attempt would send can be rendered, and digest it.

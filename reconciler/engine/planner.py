@@ -25,7 +25,7 @@ from reconciler.model.errors import Blocked, MissingVariable, Problem
 from reconciler.model.grant import Decision, Differences, Grant, Key, Kind, Phase, Record
 from reconciler.model.selection import Selection
 from reconciler.model.status import Action, Status
-from reconciler.model.verdict import Invited, Missing, NoCheck, Present, Unknown, Verdict
+from reconciler.model.verdict import Account, Invited, Missing, NoCheck, Present, Unknown, Verdict
 from reconciler.repository.desired import Desired
 from reconciler.requests.tasks import run_all
 
@@ -257,11 +257,14 @@ class Planner:
             verdict = await self._checker.check_alone(integration, prepared)
             decision = decide(verdict=verdict)
         by_hand = self._by_hand.get(grant.key) == "run"
-        if by_hand:
+        off = isinstance(verdict, Present) and verdict.account is Account.INACTIVE
+        if by_hand and off and integration.means.updates:  # who is switched off is never made again
+            decision = replace(decision, action=Action.UPDATE, resume=0, afresh=True, heals=False)
+        elif by_hand and not off:
             decision = Decision(Status.MISSING, Action.EXECUTE, "run by hand", afresh=True)
         if decision.action is Action.EXECUTE and integration.only_watches:
             decision = replace(decision, action=Action.NONE, reason=f"{decision.reason}; {NOTHING_TO_EXECUTE}")
-        kind = Kind.RUN if by_hand else _kind(decision, record)
+        kind = Kind.RUN if by_hand and not off else _kind(decision, record)
         return PlannedGrant(
             grant, record, decision, verdict, prepared, kind=kind, by_hand=by_hand, invitation=invitation
         )
@@ -332,8 +335,9 @@ class Planner:
     def _waits(self, need: str, found: PlannedGrant) -> str | None:
         """Why an entry has to wait for one that it needs, or None."""
         decision = found.decision
-        if decision.status in (Status.PRESENT, Status.DONE):
-            return None
+        off = isinstance(found.verdict, Present) and found.verdict.account is Account.INACTIVE
+        if decision.status in (Status.PRESENT, Status.DONE) or (decision.status is Status.DIFFERS and not off):
+            return None  # what differs is there
         provides = decision.action.provides
         if provides and self._selection.covers(found.grant.key, found.grant.integration):
             return None

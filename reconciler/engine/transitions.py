@@ -110,7 +110,7 @@ def checked(
         "action": decision.action,
         "reason": decision.reason,
         "changed": decision.changed,
-        "differs": {name: list(pair) for name, pair in decision.differs.items()},
+        "differs": _as_noted(decision),
         "guarded": decision.guarded,
         "orphaned_at": None if wanted else record.orphaned_at or now,
     }
@@ -152,9 +152,17 @@ def _turns(record: Record, decision: Decision, *, wanted: bool) -> Told:
         told.append((EventType.BLOCKED, decision.reason) if blocked else (EventType.UNBLOCKED, f"{decision.status}"))
     if not wanted and record.orphaned_at is None:
         told.append((EventType.ORPHANED, decision.reason))
-    if decision.status is Status.DIFFERS and (record.status is not Status.DIFFERS or record.reason != decision.reason):
+    differs = _as_noted(decision)
+    if decision.status is Status.DIFFERS and (
+        record.status is not Status.DIFFERS or record.differs != differs or record.action is not decision.action
+    ):
         told.append((EventType.DIFFERED, decision.reason))
     return told
+
+
+def _as_noted(decision: Decision) -> dict[str, list[Any]]:
+    """What differs, as the ledger keeps it."""
+    return {name: list(pair) for name, pair in decision.differs.items()}
 
 
 def _back_again(record: Record, verdict: Verdict | None, now: datetime) -> Record:
@@ -415,7 +423,7 @@ def failed(
         reason=f"{prefix}{error}",
         open=replace(record.run, retry_at=at + retry_delay if again else None),
         last_error=error,
-        changed=False,
+        changed=record.changed and record.run.kind.updates,
     )
     event = EventType.ATTEMPT_INTERRUPTED if interrupted else EventType.ATTEMPT_FAILED
     told: Told = [(event, f"{prefix}attempt {record.attempts}: {error}")]

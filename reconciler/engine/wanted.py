@@ -24,6 +24,9 @@ HEAL_PAUSE = timedelta(hours=24)
 
 FOUND = "exists check: found"
 
+OFF = "switched off"
+"""What an account is that `inactive` holds of."""
+
 
 @dataclass(frozen=True, slots=True)
 class Means:
@@ -95,18 +98,19 @@ def found(
     if verdict.account is Account.INVITED:
         return Decision(Status.UNCONFIRMED, Action.NONE, _invited_on(record), afresh=record is None)
     off = verdict.account is Account.INACTIVE
-    by_values = not means.compares and bool(changes)
-    differs = changes if by_values and not off else verdict.differs
+    by_values = not (off or means.compares) and bool(changes)
+    differs = changes if by_values else verdict.differs
     if not off and not differs:
         return Decision(Status.PRESENT, Action.NONE, FOUND, afresh=record is None)
     if record is not None and not off and not by_values and _accepted(record, differs):
         reason = f"{FOUND}; accepted as it is: {_compared(differs)}"
         return Decision(Status.PRESENT, Action.NONE, reason, accepted=True)
-    what = "switched off" if off else _compared(differs)
+    what = OFF if off else _compared(differs)
     if by_values:
         what = f"changed since: {shown(changes)}"
     decision = Decision(Status.DIFFERS, Action.UPDATE, what, changed=by_values, differs=differs, afresh=True)
-    if record is not None and record.unseen and not by_values and not record.fresh and not _by_commit(record, differs):
+    again = by_values or bool(changes) or (record is not None and (record.fresh or _by_commit(record, differs)))
+    if record is not None and record.unseen and not again:
         return replace(decision, action=Action.NONE, reason=f"updated; the check does not see it yet: {what}")
     if not means.updates:
         return replace(decision, action=Action.NONE, reason=f"{what}; {_ways(record, off=off)}")

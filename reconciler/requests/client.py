@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from typing import Any
 from urllib.parse import quote, urljoin, urlsplit
 
 from reconciler.model.clock import Clock
@@ -136,6 +137,10 @@ class Client:
     def said(self, answer: Response) -> str:
         """What the service said, to be put after why an answer is no success."""
         return said(answer, self._redactor)
+
+    def redact(self, value: Any) -> Any:
+        """A value without the secrets that are known."""
+        return self._redactor.redact_all(value)
 
     async def aclose(self) -> None:
         """Close all connections."""

@@ -13,6 +13,8 @@ from typing import Any
 
 from reconciler.model.manifest import Exists
 from reconciler.model.scope import Scope, walk
+from reconciler.model.secret import MASK
+from reconciler.model.template import names
 from reconciler.model.verdict import Difference
 from reconciler.requests.template import render_data, written
 
@@ -27,15 +29,35 @@ class Compared:
     inactive: Mapping[str, Any] = field(default_factory=dict, repr=False)
     invited: Mapping[str, Any] = field(default_factory=dict, repr=False)
     absent: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    secret: frozenset[str] = frozenset()
+    """The paths of `where` at which a secret is to stand: neither it nor what stands there is shown."""
 
     @classmethod
     def of(cls, exists: Exists, scope: Scope) -> Compared:
         """The values for a grant. Raises MissingVariable."""
         scope = scope.now()
-        return cls(*(_rendered(part, scope) for part in (exists.where, exists.inactive, exists.invited, exists.absent)))
+        secret = {path for path, value in exists.where.items() if any(scope.look_up(it).secret for it in names(value))}
+        return cls(
+            where=_rendered(exists.where, scope),
+            inactive=_rendered(exists.inactive, scope),
+            invited=_rendered(exists.invited, scope),
+            absent=_rendered(exists.absent, scope),
+            secret=frozenset(secret),
+        )
+
+    def shown(self, path: str, value: Any, redact: Callable[[Any], Any]) -> Any:
+        """A value as it may be shown and remembered: without secrets, and no longer than a line."""
+        if path in self.secret:
+            return MASK
+        value = redact(value)
+        text = written(value)
+        return value if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 
 
 NOTHING = Compared()
+
+LONGEST = 200
+"""Characters of a value that are shown and remembered."""
 
 
 def _rendered(templates: Mapping[str, Any], scope: Scope) -> dict[str, Any]:

@@ -355,6 +355,113 @@ def test_an_orphan_that_is_switched_off_is_gone_and_one_with_another_role_is_not
     assert [call.path for call in accounts.calls("DELETE")] == ["/users/ada@example.com"]
 
 
+def switched_off(team: Machine, accounts: AccountService) -> None:
+    accounts.add("ada@example.com")
+    accounts.people["ada@example.com"].update(role="member", active=False)
+
+
+def test_a_run_by_hand_switches_on_and_never_executes(team, accounts, roles):
+    switched_off(team, accounts)
+    report = team.reconcile(by_hand={("ada", "tool"): "run"})
+    assert row(report, "ada", "tool").status is Status.PRESENT
+    assert accounts.calls("POST") == []
+    assert len(accounts.calls("PATCH")) == 1
+
+
+def test_values_that_change_are_sent_again_to_who_is_still_switched_off(repo, accounts, roles):
+    settings(repo)
+    manifest = with_role(accounts)
+    del manifest["exists"]["where"]
+    repo.manifest("tool", manifest)
+    repo.hire("ada", wanting("member"))
+    repo.commit()
+    machine = Machine(repo)
+    switched_off(machine, accounts)
+    accounts.route("PATCH", "/users/{email}", lambda _received, email: {"ok": True, "later": email})
+    for _ in range(2):
+        assert row(machine.reconcile(), "ada", "tool").reason == (
+            "updated; the check does not see it yet: switched off"
+        )
+    assert len(accounts.calls("PATCH")) == 1
+    repo.hire("ada", wanting("owner"))
+    repo.commit()
+    machine.reconcile()
+    assert [call.json()["role"] for call in accounts.calls("PATCH")] == ["member", "owner"]
+
+
+def test_values_of_an_update_that_failed_count_as_sent_once_they_are_accepted(repo, accounts, roles):
+    settings(repo)
+    manifest = with_role(accounts)
+    del manifest["exists"]["where"]
+    repo.manifest("tool", manifest)
+    repo.hire("ada", wanting("member"))
+    repo.commit()
+    machine = Machine(repo)
+    machine.reconcile()
+    repo.hire("ada", wanting("owner"))
+    repo.commit()
+    accounts.fail_next(1, 500, method="PATCH")
+    assert row(machine.reconcile(), "ada", "tool").status is Status.RETRYING
+    machine.word("accept", "ada", "tool")
+    assert row(machine.reconcile(), "ada", "tool").status is Status.PRESENT
+    assert len(accounts.calls("PATCH")) == 1
+
+
+def test_who_needs_an_account_that_differs_is_provisioned_and_of_one_that_is_off_waits(repo, accounts, roles):
+    settings(repo)
+    repo.manifest("tool", {key: value for key, value in with_role(accounts).items() if key != "update"})
+    accounts.route("POST", "/hook", {"ok": True})
+    repo.manifest("hook", {"execute": [{"url": f"{accounts.url}/hook", "data": {"who": "{{email}}"}}]})
+    for name in ("ada", "bob"):
+        repo.hire(name, wanting("member"), {"integration": "hook", "needs": ["tool"]})
+        accounts.add(f"{name}@example.com")
+        accounts.people[f"{name}@example.com"].update(role="owner", active=name == "ada")
+    repo.commit()
+    report = Machine(repo).reconcile()
+    assert row(report, "ada", "hook").status is Status.DONE
+    assert row(report, "bob", "hook").status is Status.SCHEDULED
+    assert "switched off" in row(report, "bob", "hook").reason
+
+
+def test_drift_that_is_left_to_a_person_is_told_once_in_the_history(team, accounts, roles):
+    team.reconcile()
+    for _ in range(2):
+        accounts.people["ada@example.com"]["role"] = "owner"
+        team.reconcile()
+    for _ in range(3):
+        team.clock.turn(hours=1)
+        team.reconcile()
+    assert team.events("ada").count(EventType.DIFFERED) == 2
+
+
+def test_secrets_in_what_differs_are_neither_shown_nor_written_down(repo, accounts, roles):
+    settings(repo)
+    manifest = with_role(accounts)
+    manifest["initial_data_form"] = [{"id": "PIN", "name": "Pin"}, {"id": "TOKEN", "name": "Token"}]
+    manifest["headers"] = {"X-Token": "{{TOKEN}}"}
+    manifest["exists"]["where"]["pin"] = "{{PIN}}"
+    repo.manifest("tool", manifest)
+    repo.hire("ada", wanting("member"))
+    repo.initial_data("tool", {"PIN": "7391", "TOKEN": "s3cr3t-canary-token"})
+    repo.commit()
+    machine = Machine(repo)
+    accounts.add("ada@example.com")
+    accounts.people["ada@example.com"].update(role="got s3cr3t-canary-token", pin="7390", active=True)
+    accounts.fail_next(1, 500, method="PATCH")
+    report = machine.plan()
+    assert row(report, "ada", "tool").as_json()["differs"] == {
+        "role": ["got ***", "member"],
+        "pin": ["***", "***"],
+    }
+    for _ in range(2):
+        machine.reconcile()
+    told = f"{report.as_json()} {machine.reconcile().as_json()} {machine.record('ada', 'tool')} {machine.history()}"
+    kept = b"".join(path.read_bytes() for path in repo.state.parent.rglob("*") if path.is_file())
+    for secret in ("7391", "7390", "s3cr3t-canary-token"):
+        assert secret not in told.replace(f"{accounts.url}", "")
+        assert secret.encode() not in kept
+
+
 # Invitations
 
 
