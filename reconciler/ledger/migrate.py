@@ -18,7 +18,10 @@ def version_of(connection: sa.Connection) -> str | None:
         return None
     version: str | None = connection.execute(sa.text("select version_num from alembic_version")).scalar()
     if version is not None and version > schema.HEAD:
-        raise LedgerError(f"the state was written by a newer version ({version}): upgrade this program")
+        raise LedgerError(
+            f"the state was written by a newer version of this program: its schema is {version}, and this one's is "
+            f"{schema.HEAD}. Upgrade the program, or go back to the copy that was kept beside the state"
+        )
     return version
 
 

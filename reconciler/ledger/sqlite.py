@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -47,7 +48,7 @@ class SqliteBackend:
             raise LedgerError(f"{path}: {error.strerror}: the state's folder has to be writable") from error
         backend = cls(_engine(str(path), writing=True))
         try:
-            backend._migrate(reached)
+            backend._migrate(reached, path)
         except BaseException:
             backend.close()
             raise
@@ -117,15 +118,36 @@ class SqliteBackend:
         with self.reading() as connection:
             return version_of(connection)
 
-    def _migrate(self, reached: Reached) -> None:
-        if self._version() == schema.HEAD:
+    def _migrate(self, reached: Reached, path: Path | None = None) -> None:
+        """Bring the tables up to date; of a state at `path` that has some already, keep a copy first."""
+        version = self._version()
+        if version == schema.HEAD:
             return
         reached(Failpoint.MIGRATION, done=False)
+        if version is not None and path is not None:
+            self._keep_copy(path.with_name(f"{path.name}.schema-{version}"))
         with self.writing() as connection:
             # Python begins a transaction before rows change, but not before tables do.
             connection.exec_driver_sql("BEGIN IMMEDIATE")
             upgrade(connection)
         reached(Failpoint.MIGRATION, done=True)
+
+    def _keep_copy(self, path: Path) -> None:
+        """Keep the state as it is in a file of its own, its owner's alone, that the program of that schema opens."""
+        part = path.with_name(path.name + ".part")
+        try:
+            part.unlink(missing_ok=True)  # what a crash left of an earlier one
+            os.close(os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+            with closing(sqlite3.connect(part)) as copy, self.reading() as source:
+                source.connection.driver_connection.backup(copy)  # type: ignore[union-attr]
+            part.replace(path)
+        except (OSError, sqlite3.Error) as error:
+            part.unlink(missing_ok=True)
+            why = error.strerror if isinstance(error, OSError) else error
+            raise LedgerError(
+                f"the state was not brought up to date, for no copy of it can be kept as {path}: {why}: make room on "
+                "the disk, and see that the folder is writable"
+            ) from error
 
 
 @contextmanager

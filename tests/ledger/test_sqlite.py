@@ -71,6 +71,56 @@ def test_a_state_from_before_entries_could_be_kept_is_read_and_brought_up_to_dat
     assert read_all(tmp_path) == [replace(ADA, keep=True)]
 
 
+EARLIER = sorted(Path(__file__).with_name("schemas").glob("*.sql"))
+"""States as the programs of these schemas made them, each with one grant and one line of history."""
+
+
+def earlier(recipe: Path, root: Path) -> Path:
+    file = state_path(STATE, root)
+    file.parent.mkdir(mode=0o700)
+    with closing(sqlite3.connect(file)) as database:
+        database.executescript(recipe.read_text())
+        database.execute("pragma journal_mode = wal")
+    return file
+
+
+def contents(file: Path) -> list[str]:
+    with closing(sqlite3.connect(file)) as database:
+        return list(database.iterdump())
+
+
+def test_there_is_a_state_of_every_earlier_schema() -> None:
+    versions = Path(schema.__file__).with_name("migrations") / "versions"
+    names = sorted(file.name.partition("_")[0] for file in versions.glob("0*.py"))
+    assert [recipe.stem for recipe in EARLIER] == [name for name in names if name != schema.HEAD]
+
+
+@pytest.mark.parametrize("recipe", EARLIER, ids=lambda recipe: str(recipe.stem))
+def test_a_state_of_every_earlier_schema_opens_and_is_kept_as_it_was(tmp_path: Path, recipe: Path) -> None:
+    file = earlier(recipe, tmp_path)
+    before = contents(file)
+    assert [found.key for found in read_all(tmp_path)] == [ADA.key], "what only reads takes it as it is"
+    assert contents(file) == before
+    with closing(open_writer(STATE, tmp_path)) as ledger:
+        assert [(found.key, found.email) for found in ledger.records()] == [(ADA.key, ADA.email)]
+        assert [(event.event, event.author) for event in ledger.history()] == [("executed", "Ida <ida@example.com>")]
+    copy = file.with_name(f"state.db.schema-{recipe.stem}")
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o600
+    assert contents(copy) == before, "the program that made it opens this"
+    open_writer(STATE, tmp_path).close()
+    assert [each.name for each in file.parent.iterdir() if ".schema-" in each.name] == [copy.name]
+
+
+def test_a_state_is_not_migrated_where_no_copy_can_be_kept(tmp_path: Path) -> None:
+    file = earlier(EARLIER[-1], tmp_path)
+    file.with_name(f"state.db.schema-{EARLIER[-1].stem}").mkdir()
+    before = contents(file)
+    with pytest.raises(LedgerError, match="no copy of it can be kept as"):
+        open_writer(STATE, tmp_path)
+    assert contents(file) == before
+    assert not list(file.parent.glob("*.part"))
+
+
 def test_a_state_whose_making_was_cut_off_is_as_good_as_none(tmp_path: Path) -> None:
     file = state_path(STATE, tmp_path)
     file.parent.mkdir()
@@ -86,7 +136,7 @@ def test_a_newer_version_is_refused(tmp_path: Path) -> None:
     open_writer(STATE, tmp_path).close()
     with closing(sqlite3.connect(state_path(STATE, tmp_path))) as database, database:
         database.execute("update alembic_version set version_num = '9999'")
-    with pytest.raises(LedgerError, match="newer version"):
+    with pytest.raises(LedgerError, match=f"its schema is 9999, and this one's is {schema.HEAD}"):
         open_writer(STATE, tmp_path)
     with pytest.raises(LedgerError, match="newer version"), open_reader(STATE, tmp_path):
         pass
