@@ -12,7 +12,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from operator import itemgetter
 from sys import intern
 from typing import Any
@@ -30,15 +30,24 @@ from reconciler.requests.record import all_there, as_wanted, comparable
 from reconciler.requests.render import expected, render
 from reconciler.requests.template import render_data, written
 
-__all__ = ["ENOUGH", "UNAUTHORIZED", "Listings", "connected"]
+__all__ = ["ENOUGH", "UNAUTHORIZED", "Account", "Listings", "Place", "connected", "found_by"]
 
 ENOUGH = 10
 """Up to this many grants of an integration are asked for one by one, listing or not."""
 
 UNAUTHORIZED = 401
 
-_Place = tuple[str, tuple[str, ...]]
+Place = tuple[str, tuple[str, ...]]
 """An integration, and the values of the form that a listing's URL uses: it is read once for each of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """An item of a listing: `who` it is found by, as checks find it, what it is called, and what of it fills a hire."""
+
+    who: str | None
+    name: str
+    fields: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +55,17 @@ class _Everybody:
     """Everybody that a listing shows, sorted, and what of each is compared.
 
     `values` has a text for each name, None where the item does not say all that is compared; it is empty where nothing
-    is. Sorted names and shared texts: a map of the items would take many times the memory.
+    is. Sorted names and shared texts: a map of the items would take many times the memory. `accounts` are the items
+    where there is more to say of them than that.
     """
 
     names: list[str]
     values: list[str | None]
+    accounts: list[Account]
+
+    def population(self) -> list[Account]:
+        """Every item that counts."""
+        return self.accounts or [Account(name, name) for name in self.names]
 
     def shows(self, who: str, prepared: Prepared) -> bool:
         """Whether somebody is there, and nothing of the account differs. Of two items of one name none decides."""
@@ -68,12 +83,13 @@ class _Everybody:
 class Listings:
     """What is asked once for everybody: listings, open invitations, whether a service is ready.
 
-    For a pass, or for all the slices of an interval.
+    For a pass, or for all the slices of an interval; with `whole`, all that a listing says of an account is kept.
     """
 
-    def __init__(self) -> None:
-        self._read: dict[_Place, asyncio.Task[_Everybody | None]] = {}
-        self._open: dict[_Place, asyncio.Task[dict[str, Invited] | str]] = {}
+    def __init__(self, *, whole: bool = False) -> None:
+        self._whole = whole
+        self._read: dict[Place, asyncio.Task[_Everybody | str]] = {}
+        self._open: dict[Place, asyncio.Task[dict[str, Invited] | str]] = {}
         self._ready: dict[str, asyncio.Task[str | None]] = {}
         self._counts: Counter[str] = Counter()
 
@@ -90,11 +106,33 @@ class Listings:
         exists = integration.manifest.exists
         if exists is None or exists.listing is None or self._counts[integration.name] <= ENOUGH:
             return False
-        place, scope = _place(integration, exists.listing, prepared)
+        listed = await self._everybody(integration, exists, exists.listing, prepared.scope)
+        return isinstance(listed, _Everybody) and listed.shows(_folded(wanted), prepared)
+
+    async def _everybody(
+        self, integration: Integration, exists: Exists, listing: Listing, grant: Scope
+    ) -> _Everybody | str:
+        place, scope = _place(integration, listing, grant)
         if place not in self._read:
-            self._read[place] = asyncio.create_task(_everybody(integration, exists, exists.listing, scope))
-        listed = await asyncio.shield(self._read[place])
-        return listed is not None and listed.shows(_folded(wanted), prepared)
+            reading = _everybody(integration, exists, listing, scope, whole=self._whole)
+            self._read[place] = asyncio.create_task(reading)
+        return await asyncio.shield(self._read[place])
+
+    def was_read(self, place: Place) -> bool:
+        """Whether a listing was asked for already."""
+        return place in self._read
+
+    async def population(self, integration: Integration, grant: Scope) -> list[Account] | str:
+        """Every account of the listing that serves a grant; why not, where it cannot be read whole."""
+        exists = integration.manifest.exists
+        assert exists is not None
+        assert exists.listing is not None
+        try:
+            integration.reachable()
+        except Blocked as error:
+            return str(error)
+        listed = await self._everybody(integration, exists, exists.listing, grant)
+        return listed if isinstance(listed, str) else listed.population()
 
     async def unready(self, integration: Integration) -> str | None:
         """Why an absence at this service does not count; None where it does."""
@@ -111,21 +149,36 @@ class Listings:
         pending = integration.manifest.exists.pending if integration.manifest.exists is not None else None
         if pending is None:
             return None
-        place, scope = _place(integration, pending, prepared)
+        place, scope = _place(integration, pending, prepared.scope)
         if place not in self._open:
             self._open[place] = asyncio.create_task(_invitations(integration, pending, scope))
         found = await asyncio.shield(self._open[place])
         return Unknown(f"open invitations: {found}") if isinstance(found, str) else found.get(wanted.casefold())
 
 
-def _place(integration: Integration, listing: Listing | Pending, prepared: Prepared) -> tuple[_Place, Scope]:
+def found_by(integration: Integration, grant: Scope) -> tuple[Place, str | None]:
+    """Which reading of the integration's listing serves a grant, and by what it finds the account there.
+
+    None where the hire's values do not say that.
+    """
+    exists = integration.manifest.exists
+    assert exists is not None
+    assert exists.listing is not None
+    try:
+        who = _folded(expected(exists.expected or "", grant))
+    except MissingVariable:
+        who = None
+    return _place(integration, exists.listing, grant)[0], who
+
+
+def _place(integration: Integration, listing: Listing | Pending, grant: Scope) -> tuple[Place, Scope]:
     """Which reading of a listing serves a grant, and what its placeholders see."""
     used = {name.partition(".")[0] for name in names([listing.url, listing.data, listing.next_page])}
     values: dict[str, Any] = {}
-    for field in integration.manifest.form:
-        if field.id in used:
+    for each in integration.manifest.form:
+        if each.id in used:
             with suppress(MissingVariable):  # then it cannot be read, and single checks answer
-                values[field.id] = prepared.scope.look_up(field.id).value
+                values[each.id] = grant.look_up(each.id).value
     key = tuple(f"{name}={written(value)}" for name, value in sorted(values.items()))
     return (integration.name, key), integration.scope((Layer("form", values),) if values else (), {})
 
@@ -168,24 +221,42 @@ async def connected(integration: Integration, scope: Scope) -> Scope:
     return scope
 
 
-async def _everybody(integration: Integration, exists: Exists, listing: Listing, scope: Scope) -> _Everybody | None:
-    """Everybody that the listing shows; None where it cannot be read, and single checks answer instead."""
-    compares = exists.compares
+async def _everybody(
+    integration: Integration, exists: Exists, listing: Listing, scope: Scope, *, whole: bool
+) -> _Everybody | str:
+    """Everybody that the listing shows; why not, where it cannot be read whole, and single checks answer instead."""
+    compares, named = exists.compares, whole or bool(listing.account) or "email" in listing.fields
+    found: list[tuple[str, str | None]] = []
+    accounts: list[Account] = []
     try:
         scope = await connected(integration, scope)
         only = {path: render_data(value, scope) for path, value in listing.only.items()}
-        found: list[tuple[str, str | None]] = []
         async for item in items(integration.client, listing, scope, integration.manifest):
+            if only and not all_there(item, only):
+                continue
             value = walk(item, listing.match)
-            if isinstance(value, str | int) and (not only or all_there(item, only)):
-                who = str(as_text(value))
-                said = comparable(exists, item, who) if compares else None
+            who = _folded(str(as_text(value))) if isinstance(value, str | int) else None
+            if who is not None:
+                said = comparable(exists, item, str(as_text(value))) if compares else None
                 # The same people are in every service's listing, and most have the same role there.
-                found.append((intern(_folded(who)), None if said is None else intern(json.dumps(said))))
-    except (Blocked, TransportError):
-        return None
+                found.append((intern(who), None if said is None else intern(json.dumps(said))))
+            if named or who is None:
+                accounts.append(_account(listing, item, who, whole=whole))
+    except (Blocked, TransportError) as error:
+        return str(error)
+    if not named and accounts:
+        accounts += [Account(who, who) for who, _ in found]
     found.sort(key=itemgetter(0))
-    return _Everybody([who for who, _ in found], [said for _, said in found] if compares else [])
+    return _Everybody([who for who, _ in found], [said for _, said in found] if compares else [], accounts)
+
+
+def _account(listing: Listing, item: Any, who: str | None, *, whole: bool) -> Account:
+    """An item as an account that may be nobody's, with all that fills a hire where it is `whole`, else the address."""
+    called = [walk(item, path) for path in (listing.account, listing.match) if path]
+    name = next((str(as_text(value)) for value in called if isinstance(value, str | int)), "")
+    kept = {key: path for key, path in listing.fields.items() if whole or key == "email"}
+    said = {key: walk(item, path) for key, path in kept.items()}
+    return Account(who, name, {key: value for key, value in said.items() if value is not None})
 
 
 def _folded(text: str) -> str:
