@@ -32,6 +32,7 @@ COMMANDS = {
     "revoke": "words",
     "forget": "words",
     "run": "words",
+    "unmanaged": "unmanaged",
     "options": "options_of",
     "initial-data": "initial_data",
     "oauth": "oauth",

@@ -124,6 +124,7 @@ async def _dry(context: Context, selection: Selection, rev: str | None, *, workt
     from reconciler.engine.accepted import in_force
     from reconciler.engine.planning import plan_pass
     from reconciler.engine.state import reading
+    from reconciler.review.unmanaged import unknown_accounts
 
     force = in_force(context)
     tree = context.checkout.at(rev) if rev else (context.checkout.worktree() if worktree else force.tree)
@@ -137,6 +138,7 @@ async def _dry(context: Context, selection: Selection, rev: str | None, *, workt
         ours = force.tree if branch and tree.revision != force.tree.revision else None
         plan = await plan_pass(context, held, selection, tree, in_force=ours, removals=removals, watched=Progress())
         report = plan.report()
+        report.unmanaged = {each.integration: each.unknown for each in await unknown_accounts(plan) if each.complete}
         report.refuse(force.refused)
         return report
 
@@ -157,6 +159,7 @@ async def _real(
     from reconciler.engine.reconciler import Reconciler
     from reconciler.engine.state import holding
     from reconciler.notify.notifications import Notifier
+    from reconciler.review.unmanaged import unknown_accounts
 
     force = in_force(context)
     settings, tree = force.settings, force.tree
@@ -185,6 +188,10 @@ async def _real(
             ask(shown)
             agreed = planned
         report = await reconciler.apply(plan)
+        for each in await unknown_accounts(plan):
+            if each.complete:
+                held.ledger.saw(each.integration, each.seen, context.clock.now())
+                report.unmanaged[each.integration] = each.unknown
         report.refuse(force.refused)
         return report
 

@@ -81,7 +81,7 @@ def shared(function: Any) -> Any:
             default="table",
             callback=_remember,
             expose_value=False,
-            help="How results are written; csv is for status, history and a pass.",
+            help="How results are written; csv is for status, history, unmanaged and a pass.",
         ),
         option(
             "--log-format",

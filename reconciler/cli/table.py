@@ -54,6 +54,9 @@ def summary(report: Report) -> Iterator[str]:
         yield f"needs a person: {', '.join(f'{number} {what}' for what, number in needs.most_common())}"
     if held := Counter(row.integration for row in report.rows if row.guarded):
         yield f"held by the guard: {', '.join(f'{number} of {printable(name)}' for name, number in held.items())}"
+    if strangers := {name: number for name, number in report.unmanaged.items() if number}:
+        where = ", ".join(f"{number} of {printable(name)}" for name, number in strangers.items())
+        yield f"{count(sum(strangers.values()), 'account')} that git does not know: {where}"
     names = sorted({row.integration for row in report.rows})
     for name in names if len(names) > 1 else ():
         counts = Counter(row.status for row in report.rows if row.integration == name)

@@ -118,9 +118,9 @@ class Listings:
             self._read[place] = asyncio.create_task(reading)
         return await asyncio.shield(self._read[place])
 
-    def was_read(self, place: Place) -> bool:
-        """Whether a listing was asked for already."""
-        return place in self._read
+    def were_read(self) -> frozenset[str]:
+        """The integrations whose listing was asked for already."""
+        return frozenset(name for name, _ in self._read)
 
     async def population(self, integration: Integration, grant: Scope) -> list[Account] | str:
         """Every account of the listing that serves a grant; why not, where it cannot be read whole."""

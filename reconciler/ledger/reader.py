@@ -223,6 +223,15 @@ class LedgerReader:
         with self._backend.reading() as connection:
             return verify(connection)
 
+    # Accounts
+
+    def first_seen(self, integration: str) -> dict[str, datetime]:
+        """When each account of a listing was first read, by the digest of what it is known by."""
+        table = schema.accounts
+        query = sa.select(table.c.account, table.c.first_seen).where(table.c.integration == integration)
+        with self._backend.reading() as connection:
+            return {row.account: row.first_seen for row in connection.execute(query)}
+
     # What is sealed, what is noted, what was asked for
 
     def sealed(self, name: str) -> bytes | None:

@@ -41,7 +41,7 @@ __all__ = [
     "sealed",
 ]
 
-HEAD = "0005"
+HEAD = "0006"
 """The newest migration. A ledger that has it needs no alembic, which takes a quarter of a second to import."""
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -199,4 +199,12 @@ meta = Table(
     metadata,
     Column("name", Text, primary_key=True),
     Column("value", LargeBinary, nullable=False),
+)
+
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("integration", Text, primary_key=True),
+    Column("account", Text, primary_key=True),
+    Column("first_seen", Moment, nullable=False),
 )

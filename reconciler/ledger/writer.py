@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
@@ -206,6 +207,22 @@ class LedgerWriter(LedgerReader):
         self._backend.scrub()
         self._reached(Failpoint.WIPED, done=True)
         return count
+
+    # Accounts
+
+    def saw(self, integration: str, accounts: AbstractSet[str], now: datetime) -> None:
+        """Remember since when a whole listing shows these accounts, by their digests; what it no longer shows goes."""
+        known, table = self.first_seen(integration).keys(), schema.accounts
+        if known == accounts:
+            return
+        new = [{"integration": integration, "account": each, "first_seen": now} for each in sorted(accounts - known)]
+        gone = [{"whose": each} for each in sorted(known - accounts)]
+        with self._writing(Failpoint.NOTE) as connection:
+            if new:
+                connection.execute(sa.insert(table), new)
+            if gone:
+                theirs = table.c.integration == integration, table.c.account == sa.bindparam("whose")
+                connection.execute(sa.delete(table).where(*theirs), gone)
 
     # What is sealed, what is noted, what is asked for
 

@@ -159,6 +159,8 @@ class Report:
     revoked: int = 0
     refused: Untrusted | None = None
     stale: Stale | None = None
+    unmanaged: dict[str, int] = field(default_factory=dict)
+    """How many accounts git does not know, by integration: of those whose listing the pass read whole."""
 
     def refuse(self, untrusted: Untrusted | None) -> None:
         """Say that HEAD is not what was acted on, and why; None where it is."""
@@ -203,6 +205,7 @@ class Report:
             "summary": self.summary,
             "grants": [row.as_json() for row in (self.rows if shown is None else shown)],
             "problems": [problem.as_json() for problem in self.problems],
+            "unmanaged": dict(self.unmanaged),
             "refused": None if self.refused is None else asdict(self.refused),
             "stale": None if self.stale is None else asdict(self.stale),
         }

@@ -1,0 +1,194 @@
+"""`reconcile unmanaged`: the accounts that services have and git does not. It removes nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from reconciler.cli.options import Asked, option, shared
+from reconciler.model.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+    from reconciler.engine.context import Context
+    from reconciler.repository.desired import Desired
+    from reconciler.repository.files import Files
+    from reconciler.repository.git.checkout import Tree
+    from reconciler.review.unmanaged import Compared
+
+__all__ = ["COLUMNS", "compared", "ignores_nothing", "known_integration", "unmanaged"]
+
+COLUMNS = ("integration", "account", "email", "kind", "near", "first_seen", "reason")
+PENDING = 2
+
+
+@click.command()
+@option("--integration", "integrations", multiple=True, metavar="NAME", help="Only this one; repeatable.")
+@option("--detailed-exitcode", is_flag=True, help="Exit with 2 where there are accounts that git does not know.")
+@shared
+@click.pass_obj
+def unmanaged(asked: Asked, *, integrations: tuple[str, ...], detailed_exitcode: bool) -> int:
+    """Show the accounts that git does not know: no hire has a grant for them. Nothing is ever removed.
+
+    Reads the listing (`exists.list`) of each integration, and compares it with the committed files, the ledger and
+    config/ignore.yaml; changes nothing, here or there. Exits with 1 where a listing cannot be read whole.
+    """
+    import asyncio
+
+    from reconciler.cli.logs import set_up, tell
+    from reconciler.cli.text import as_csv, emit_json, say
+    from reconciler.engine.accepted import in_force
+    from reconciler.engine.context import Context, SystemClock
+    from reconciler.model.secret import Redactor
+
+    redactor = Redactor()
+    set_up(asked, redactor)
+
+    async def go() -> tuple[str, list[Compared], bool]:
+        clock = SystemClock()
+        context = Context(asked.repo, clock, redactor)
+        try:
+            tree = in_force(context).tree
+            files = context.reader.load(tree)
+            for name in integrations:
+                known_integration(files, name)
+            found = await clock.unless_stopped(compared(context, tree, integrations))
+            return tree.revision, found, ignores_nothing(files)
+        finally:
+            await context.aclose()
+
+    revision, found, broken = asyncio.run(go())
+    for each in found:
+        if each.fault is not None:
+            tell(f"{each.integration}: the listing was not read whole: {redactor.redact(each.fault)}", "error")
+    rows = [redactor.redact_all(account.as_json()) for each in found for account in each.accounts]
+    told = [each.as_json() for each in found]
+    match asked.output:
+        case "json":
+            emit_json({"revision": revision, "integrations": told, "accounts": rows})
+        case "csv":
+            cells = ([str(row[name] or "") for name in COLUMNS] for row in rows)
+            click.echo(as_csv(COLUMNS, cells), nl=False)
+        case "markdown":
+            say("\n".join(_markdown(found, rows)))
+        case _:
+            say("\n".join(_table(found, rows)))
+    if broken or any(each.fault is not None for each in found):
+        return 1
+    return PENDING if detailed_exitcode and any(each.unknown for each in found) else 0
+
+
+async def compared(
+    context: Context,
+    tree: Tree,
+    names: Collection[str] = (),
+    *,
+    beside: Desired | None = None,
+) -> list[Compared]:
+    """Each integration's listing, or those of these names, held against git and the ledger; nothing is changed.
+
+    With `beside` the accounts are those of its hires, which are not committed yet.
+    """
+    from reconciler.engine.decide import Policy
+    from reconciler.engine.everybody import Listings
+    from reconciler.engine.state import reading
+    from reconciler.engine.wiring import integrations_of
+    from reconciler.repository.desired import Desired
+    from reconciler.review.unmanaged import Compared, compare, people_of
+
+    files = context.reader.load(tree)
+    settings = files.settings
+    trusted = Desired(files, Policy.of(settings, context.clock.now()).today)
+    desired = beside or trusted
+    people = people_of(desired)
+    listings = Listings(whole=True)
+    found = []
+    with reading(context, settings) as held:
+        there = {each.name: each for each in integrations_of(context, trusted, tree, settings, held.sealing)}
+        records = list(held.ledger.records())
+        for name in sorted({*there, *files.broken["manifests"]}):
+            if names and name not in names:
+                continue
+            if name not in there:
+                found.append(Compared(name, fault=str(files.broken["manifests"][name][0])))
+                continue
+            seen = held.ledger.first_seen(name)
+            found.append(await compare(there[name], desired, records, listings, seen=seen, people=people))
+    return found
+
+
+def known_integration(files: Files, name: str) -> None:
+    """Raise UsageError for an integration that is not there."""
+    from reconciler.repository.documents.problems import near
+
+    known = [*files.manifests, *files.broken["manifests"]]
+    if name not in known:
+        raise UsageError(f"{name}: there is no manifests/{name}.yaml{near(name, known)}")
+
+
+def ignores_nothing(files: Files) -> bool:
+    """Whether `config/ignore.yaml` has an error, which is told: then nothing that it names is left out."""
+    from reconciler.cli.logs import tell
+    from reconciler.model.errors import Severity
+    from reconciler.repository.ignore import IGNORE
+
+    wrong = [each for each in files.problems if each.file == IGNORE and each.severity is Severity.ERROR]
+    for problem in wrong:
+        tell(str(problem), "error")
+    return bool(wrong)
+
+
+def _headline(found: list[Compared]) -> str:
+    from reconciler.cli.text import count
+
+    unknown = sum(each.unknown for each in found)
+    read = sum(each.complete for each in found)
+    left = len(found) - read
+    without = f"; {count(left, 'listing')} not read" if left else ""
+    return f"{count(unknown, 'account')} that git does not know, in {count(read, 'listing')}{without}"
+
+
+def _said(each: Compared) -> str:
+    if each.fault is not None:
+        return "not read whole"
+    if not each.complete:
+        return "the manifest has no list, or no entry says which one to read"
+    from reconciler.review.unmanaged import Kind
+
+    counts = ", ".join(f"{each.of(kind)} {kind}" for kind in Kind if each.of(kind))
+    return f"{each.listed} listed, {each.matched} matched{counts and f', {counts}'}"
+
+
+def _table(found: list[Compared], rows: list[dict[str, str | None]]) -> Iterator[str]:
+    from reconciler.cli.table import columns
+    from reconciler.cli.text import printable
+
+    yield _headline(found)
+    for each in found:
+        yield printable(f"{each.integration}: {_said(each)}")
+    if rows:
+        yield ""
+    shown = [
+        [printable(row[name] or "") for name in ("integration", "account", "kind")]
+        + [f"like {printable(row['near'])}" if row["near"] else "", (row["first_seen"] or "")[:10]]
+        + [printable(row["reason"] or "")]
+        for row in rows
+    ]
+    yield from columns(shown)
+
+
+def _markdown(found: list[Compared], rows: list[dict[str, str | None]]) -> Iterator[str]:
+    from reconciler.cli.text import cell, code
+
+    yield f"**{_headline(found)}**"
+    yield ""
+    for each in found:
+        yield f"- {code(each.integration)}: {_said(each)}"
+    if rows:
+        yield ""
+        yield "| " + " | ".join(COLUMNS) + " |"
+        yield "| " + " | ".join("---" for _ in COLUMNS) + " |"
+        for row in rows:
+            yield "| " + " | ".join(cell(row[name] or "") for name in COLUMNS) + " |"

@@ -1,0 +1,248 @@
+"""`reconcile unmanaged`: who is in a service and not in git."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import Call
+from tests.repo import Repo
+from tests.servers import AccountService, Reply
+
+
+@pytest.fixture
+def saas() -> Iterator[AccountService]:
+    with AccountService() as service:
+        yield service
+
+
+@pytest.fixture
+def repo(repo: Repo, saas: AccountService) -> Repo:
+    repo.settings()
+    repo.manifest("saas", saas.manifest(listing=True))
+    repo.write("hires/.keep", "")
+    return repo
+
+
+def kinds(result: Any) -> dict[str, str]:
+    return {each["account"]: each["kind"] for each in result.json["accounts"]}
+
+
+def test_whom_git_does_not_know(repo: Repo, saas: AccountService, call: Call) -> None:
+    saas.add("ada@example.com", "Bob@example.com", "ci-bot@example.com", "adda@example.com", "zoe@example.com")
+    repo.hire("ada", "saas")
+    repo.hire("bob")
+    ignored = {"integration": "saas", "account": "*-bot@example.com", "reason": "CI"}
+    repo.write("config/ignore.yaml", [ignored, {**ignored, "account": "zoe*", "until": "2020-01-01"}])
+    head = repo.commit()
+
+    found = call(repo, "unmanaged", "--output", "json")
+
+    assert found.code == 0
+    assert found.json == {
+        "revision": head,
+        "integrations": [{"integration": "saas", "listed": 5, "matched": 1, "ignored": 1, "complete": True}],
+        "accounts": [
+            {
+                "integration": "saas",
+                "account": account,
+                "email": account,
+                "kind": kind,
+                "near": near,
+                "first_seen": None,
+                "reason": reason,
+            }
+            for account, kind, near, reason in [
+                ("Bob@example.com", "unmanaged", "bob", "bob has no entry for it"),
+                ("ci-bot@example.com", "ignored", None, "CI"),
+                ("adda@example.com", "unmanaged", None, "no hire has this account"),
+                ("zoe@example.com", "unmanaged", None, "no hire has this account"),
+            ]
+        ],
+    }
+    assert [(request.method, request.path) for request in saas.requests] == [("GET", "/users")]
+    assert not repo.state.exists()
+    assert call(repo, "unmanaged", "--detailed-exitcode").code == 2
+    assert call(repo, "unmanaged").out.startswith("3 accounts that git does not know, in 1 listing\n")
+    rows = list(csv.DictReader(io.StringIO(call(repo, "unmanaged", "--output", "csv").out)))
+    assert [row["account"] for row in rows] == list(kinds(found))
+    assert "| `saas` | `zoe@example.com` |" in call(repo, "unmanaged", "--output", "markdown").out
+
+
+def test_accounts_of_what_left_git_are_orphaned(repo: Repo, saas: AccountService, call: Call) -> None:
+    saas.add("ada@example.com")
+    repo.hire("ada", "saas")
+    repo.commit()
+    assert call(repo).code == 0
+    repo.remove("hires/ada.yaml")
+    repo.commit()
+
+    found = call(repo, "unmanaged", "--output", "json")
+
+    assert kinds(found) == {"ada@example.com": "orphaned"}
+    assert found.json["accounts"][0]["reason"] == "ada/saas is no longer in git"
+    assert "ada@example.com" in saas.people
+
+
+def test_the_account_of_a_broken_file_is_matched(repo: Repo, saas: AccountService, call: Call) -> None:
+    saas.add("ada@example.com")
+    repo.hire("ada", "saas")
+    repo.commit()
+    assert call(repo).code == 0
+    repo.write("hires/ada.yaml", "email: ada@example.com\nfirst_name: [\n")
+    repo.commit()
+
+    found = call(repo, "unmanaged", "--output", "json")
+
+    assert (found.json["accounts"], found.json["integrations"][0]["matched"]) == ([], 1)
+
+
+@pytest.mark.parametrize("what", ["page", "not json", "blocked", "broken manifest"])
+def test_what_is_not_read_whole_is_never_complete(repo: Repo, saas: AccountService, call: Call, what: str) -> None:
+    saas.add(*(f"p{number}@example.com" for number in range(150)))
+    match what:
+        case "page":
+            saas.route("GET", "/users", lambda got: Reply(500, "no") if "page" in got.query else saas._list(got))
+        case "not json":
+            saas.route("GET", "/users", Reply(200, "hello"))
+        case "blocked":
+            repo.manifest("saas", {**saas.manifest(listing=True), "initial_data_form": [{"id": "X", "name": "X"}]})
+        case _:
+            repo.write("manifests/saas.yaml", "exists: 1\n")
+    repo.commit()
+
+    found = call(repo, "unmanaged", "--detailed-exitcode", "--output", "json")
+
+    assert found.code == 1
+    assert found.json["integrations"] == [
+        {"integration": "saas", "listed": 0, "matched": 0, "ignored": 0, "complete": False}
+    ]
+    assert found.json["accounts"] == []
+    assert "saas: the listing was not read whole: " in found.err
+
+
+def test_an_integration_without_a_listing_is_named(repo: Repo, saas: AccountService, call: Call) -> None:
+    repo.manifest("hook", {"execute": [{"url": saas.url}]})
+    repo.commit()
+
+    found = call(repo, "unmanaged", "--output", "json")
+
+    assert found.code == 0
+    assert {each["integration"]: each["complete"] for each in found.json["integrations"]} == {
+        "hook": False,
+        "saas": True,
+    }
+    one = call(repo, "unmanaged", "--integration", "hook", "--output", "json")
+    assert [each["integration"] for each in one.json["integrations"]] == ["hook"]
+    wrong = call(repo, "unmanaged", "--integration", "sas")
+    assert (wrong.code, wrong.out) == (64, "")
+    assert "did you mean saas?" in wrong.err
+
+
+def test_what_a_listing_says_of_accounts(repo: Repo, saas: AccountService, call: Call) -> None:
+    manifest = saas.manifest(listing=True)
+    manifest["exists"]["expected"] = "{{LOGIN}}"
+    manifest["form"] = [{"id": "LOGIN", "name": "Login", "type": "input"}]
+    manifest["exists"]["list"] |= {
+        "match": "login",
+        "account": "id",
+        "fields": {"email": "mail", "first_name": "first", "last_name": "last"},
+        "only": {"bot": False},
+    }
+    repo.manifest("saas", manifest)
+    repo.hire("grace", first_name="Zoë", last_name="Hopper")
+    repo.hire("ada", {"integration": "saas", "values": {"LOGIN": "ada"}})
+    saas.route(
+        "GET",
+        "/users",
+        {
+            "users": [
+                {"login": "ada", "id": 1, "bot": False},
+                {"login": "gh", "id": 2, "mail": "gh@old.example", "first": "ZOE", "last": "Hopper", "bot": False},
+                {"login": None, "id": 3, "mail": "GRACE@example.com", "bot": False},
+                {"login": "\x1b[31mred\n", "id": None, "bot": False},
+                {"login": "robot", "id": 5, "bot": True},
+                "what",
+            ]
+        },
+    )
+    repo.commit()
+
+    found = call(repo, "unmanaged", "--output", "json")
+
+    assert found.json["integrations"][0] == {
+        "integration": "saas",
+        "listed": 4,
+        "matched": 1,
+        "ignored": 0,
+        "complete": True,
+    }
+    assert [(each["account"], each["email"], each["near"]) for each in found.json["accounts"]] == [
+        ("2", "gh@old.example", "grace"),
+        ("3", "GRACE@example.com", "grace"),
+        ("\x1b[31mred\n", None, None),
+    ]
+    assert "\x1b" not in call(repo, "unmanaged").out
+
+
+def test_a_broken_file_of_ignored_accounts_is_told(repo: Repo, saas: AccountService, call: Call) -> None:
+    saas.add("ci-bot@example.com")
+    repo.write("config/ignore.yaml", "- {integration: saas, account: '*'}\n")
+    repo.commit()
+
+    found = call(repo, "unmanaged", "--output", "json")
+
+    assert (found.code, kinds(found)) == (1, {"ci-bot@example.com": "unmanaged"})
+    assert "config/ignore.yaml:1: 0.reason" in found.err.replace("error: ", "")
+
+
+def test_a_pass_counts_them_and_remembers_when_they_came(repo: Repo, saas: AccountService, call: Call) -> None:
+    people = [f"p{number}" for number in range(12)]
+    for stem in people:
+        repo.hire(stem, "saas")
+    saas.add(*(f"{stem}@example.com" for stem in people), "eve@example.com", "mallory@example.com")
+    repo.commit()
+
+    dry = call(repo, "--dry-run")
+    assert "2 accounts that git does not know: 2 of saas\n" in dry.out
+    assert [request.path for request in saas.requests] == ["/users"]
+    assert not repo.state.exists()
+    done = call(repo, "--output", "json")
+    assert (done.code, done.json["unmanaged"]) == (0, {"saas": 2})
+
+    first = {each["first_seen"] for each in call(repo, "unmanaged", "--output", "json").json["accounts"]}
+    assert len(first) == 1
+    assert None not in first
+    saas.people.pop("eve@example.com")
+    assert call(repo).code == 0
+    saas.add("eve@example.com")
+    later = {
+        each["account"]: each["first_seen"] for each in call(repo, "unmanaged", "--output", "json").json["accounts"]
+    }
+    assert later == {"mallory@example.com": first.pop(), "eve@example.com": None}
+
+
+def test_each_value_of_the_form_has_a_listing_of_its_own(repo: Repo, saas: AccountService, call: Call) -> None:
+    manifest = saas.manifest(listing=True)
+    manifest["form"] = [{"id": "TEAM", "name": "Team", "type": "input"}]
+    manifest["exists"]["list"]["url"] = f"{saas.url}/team/{{{{TEAM}}}}"
+    repo.manifest("saas", manifest)
+    for team, who in {"red": "ada", "blue": "bob"}.items():
+        saas.route("GET", f"/team/{team}", {"users": [{"email": "ada@example.com"}]})
+        repo.hire(who, {"integration": "saas", "values": {"TEAM": team}})
+    repo.commit()
+
+    found = call(repo, "unmanaged", "--output", "json")
+
+    assert found.json["integrations"][0] | {"ignored": 0} == {
+        "integration": "saas",
+        "listed": 2,
+        "matched": 1,
+        "ignored": 0,
+        "complete": True,
+    }
+    assert [each["reason"] for each in found.json["accounts"]] == ["ada has no entry for it (TEAM=blue)"]
