@@ -5,20 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from reconciler.model.manifest import Manifest
+from reconciler.model.manifest import FormField, Manifest
 from reconciler.model.scope import Layer, Scope
 
 __all__ = ["EMAIL", "NUMBERS", "choices", "extra", "initial_data", "scope", "values"]
 
 EMAIL = "ada@example.com"
 
-NUMBERS = frozenset[str]()
+NUMBERS = frozenset({"PROFILE"})
 """What services number, where a number has to be sent as one."""
+
+
+OTHERS = {"TOKEN": "invented-token"}
+UUIDS = dict.fromkeys(("ORG", "ACCOUNT", "DOCUSIGN_USER"), "9a9a9a9a-0000-4000-8000-000000000001")
+"""Values that cannot be called `acme`, or be numbers."""
 
 
 def initial_data(manifest: Manifest) -> dict[str, str]:
     """Something for everything that is asked for."""
-    return {field.id: "acme" if "TOKEN" not in field.id else "invented-token" for field in manifest.asks_for}
+    others = UUIDS if manifest.service == "docusign-admin" else OTHERS
+    return {field.id: others.get(field.id, "acme") for field in manifest.asks_for}
 
 
 def extra(manifest: Manifest, hire: str = "ada") -> dict[str, str]:
@@ -34,11 +40,16 @@ def values(manifest: Manifest) -> dict[str, Any]:
 def choices(manifest: Manifest) -> Iterator[dict[str, Any]]:
     """The form filled in, once with each choice that the manifest itself has."""
     fields = [field for field in manifest.form if field.type != "generate"]
-    first = {field.id: field.items[0].id if field.items else "17" for field in fields}
+    first = {field.id: _first(field) for field in fields}
     yield first
     for field in fields:
         for item in (field.items or [])[1:]:
-            yield first | {field.id: item.id}
+            yield first | {field.id: [item.id] if field.type == "multiple_choice" else item.id}
+
+
+def _first(field: FormField) -> Any:
+    value = field.items[0].id if field.items else 17 if field.id in NUMBERS else "17"
+    return [value] if field.type == "multiple_choice" else value
 
 
 def scope(manifest: Manifest, form: Mapping[str, Any], **more: Any) -> Scope:
@@ -51,7 +62,7 @@ def scope(manifest: Manifest, form: Mapping[str, Any], **more: Any) -> Scope:
         "department": "R&D",
         "phone": "+15550100",
     }
-    stored = {name: 17 if name in NUMBERS else "17" for name in manifest.stored}
+    stored = {name: 17 if name in NUMBERS else UUIDS.get(name, "17") for name in manifest.stored}
     generated = dict.fromkeys(manifest.generated, "invented-Passw0rd-of-some-length")
     made = {"oauth": {"access_token": "invented-token", "refresh_token": "r"}, "redirect_url": "https://x.example/cb"}
     return Scope(

@@ -21,6 +21,21 @@ class Described:
 
 
 SERVICES = {
+    "asana": Described("asana", "https://app.asana.com/api/1.0"),
+    "asana-team": Described("asana", "https://app.asana.com/api/1.0"),
+    "box": Described("box", "https://api.box.com/2.0"),
+    "datadog": Described("datadog", "https://api.datadoghq.com"),
+    "docusign-admin": Described("docusign-admin", "https://api.docusign.net/Management"),
+    "gitea": Described("gitea", "https://gitea.example.com/api/v1"),
+    "gitea-team": Described("gitea", "https://gitea.example.com/api/v1"),
+    "harbor": Described("harbor", "https://harbor.example.com/api/v2.0"),
+    "harbor-project": Described("harbor", "https://harbor.example.com/api/v2.0"),
+    "mattermost": Described("mattermost", "https://mattermost.example.com/api/v4"),
+    "mattermost-team": Described("mattermost", "https://mattermost.example.com/api/v4"),
+    "netbird": Described("netbird", "https://api.netbird.io"),
+    "netlify": Described("netlify", "https://api.netlify.com/api/v1"),
+    "sendgrid": Described("sendgrid", "https://api.sendgrid.com"),
+    "zulip": Described("zulip", "https://zulip.example.com/api/v1"),
     "entra": Described("microsoft-graph", "https://graph.microsoft.com/v1.0"),
     "entra-group": Described("microsoft-graph", "https://graph.microsoft.com/v1.0"),
     "entra-guest": Described("microsoft-graph", "https://graph.microsoft.com/v1.0"),

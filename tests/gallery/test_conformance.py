@@ -35,6 +35,7 @@ def requests(manifest: Manifest, form: dict[str, Any]) -> Iterator[tuple[str, Re
 
 
 @needs_slices
+@pytest.mark.filterwarnings("ignore:Use of .* property is deprecated:DeprecationWarning")
 @pytest.mark.parametrize("name", sorted(SERVICES))
 def test_each_request_is_as_the_service_describes_it(name: str) -> None:
     manifest, described = everything()[name].manifest, SERVICES[name]
