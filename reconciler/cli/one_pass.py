@@ -9,7 +9,7 @@ import sys
 from contextlib import redirect_stdout
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import click
 
@@ -17,7 +17,7 @@ from reconciler.cli.options import Asked, Filter
 from reconciler.model.errors import ReconcilerError, StateLockedError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from reconciler.engine.context import Context, SystemClock
     from reconciler.model.report import Report, Row
@@ -70,8 +70,8 @@ def one_pass(
         clock = SystemClock()
         context = Context(asked.repo, clock, redactor)
         try:
-            with until_stopped(clock) as stops:
-                ask = None if yes or not at_terminal() else partial(_ask, asked, stops, by)
+            with until_stopped(clock):
+                ask = None if yes or not at_terminal() else partial(_ask, asked, clock, by)
                 if dry_run:
                     dry = _dry(context, selection, rev, worktree=worktree, removals=not no_removals)
                     return await clock.unless_stopped(dry)
@@ -101,18 +101,32 @@ def at_terminal() -> bool:
     return sys.stdin.isatty() and sys.stdout.isatty()
 
 
-def _ask(asked: Asked, stops: until_stopped, by: str, plan: Report) -> None:
-    """Show a plan and ask whether to carry it out. Raises Declined where not."""
+async def _ask(asked: Asked, clock: SystemClock, by: str, plan: Report) -> None:
+    """Show a plan and ask whether to carry it out. Raises Declined where not; Ctrl-C and the end of input are no."""
     from reconciler.cli.show import show_report
+    from reconciler.model.clock import Stopped
 
     with redirect_stdout(sys.stderr):  # the report of what was done is the result
         show_report(plan, replace(asked, output="table"), by=by)
-    stops.__exit__()  # Ctrl-C ends the question
+    click.echo(f"Carry out {len(plan.pending)} of these? [y/N]: ", nl=False, err=True)
     try:
-        if not click.confirm(f"Carry out {len(plan.pending)} of these?", default=False, err=True):
-            raise Declined("nothing was carried out")
+        answer = await clock.unless_stopped(_line())
+    except Stopped:
+        answer = ""
+    if answer.strip().lower() not in ("y", "yes"):
+        raise Declined("nothing was carried out")
+
+
+async def _line() -> str:
+    """One line from the terminal, waited for in the loop: a signal is heard at any moment, also just before it."""
+    loop = asyncio.get_running_loop()
+    there = asyncio.Event()
+    loop.add_reader(sys.stdin.fileno(), there.set)
+    try:
+        await there.wait()
     finally:
-        stops.__enter__()
+        loop.remove_reader(sys.stdin.fileno())
+    return sys.stdin.readline()
 
 
 class Declined(ReconcilerError):
@@ -147,7 +161,7 @@ async def _real(
     context: Context,
     clock: SystemClock,
     selection: Selection,
-    ask: Callable[[Report], None] | None,
+    ask: Callable[[Report], Awaitable[None]] | None,
     *,
     released: bool,
     removals: bool,
@@ -185,7 +199,7 @@ async def _real(
             shown = plan.report()
             if ask is None or agreed == (planned := [_agreed(row) for row in shown.pending]):
                 break
-            ask(shown)
+            await ask(shown)
             agreed = planned
         report = await reconciler.apply(plan)
         for each in await unknown_accounts(plan):
@@ -252,11 +266,10 @@ class until_stopped:  # noqa: N801  a context manager, used like a function
     def __init__(self, clock: SystemClock) -> None:
         self._clock = clock
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._clock.stopping.set)
-        return self
 
     def __exit__(self, *_: object) -> None:
         loop = asyncio.get_running_loop()

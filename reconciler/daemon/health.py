@@ -1,8 +1,8 @@
-"""How the daemon is: what health and readiness are told from, and what its log says of things that go wrong."""
+"""How the daemon is: what health and readiness are derived from, and what its log says of problems."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from time import monotonic
 
@@ -12,57 +12,64 @@ __all__ = ["Health", "ProblemLog"]
 
 log = structlog.get_logger()
 
-STALE = 3
+MAX_IDLE_INTERVALS = 3
 """Intervals without a recorded check or request, while work is due, after which the daemon is not healthy."""
+
+
+class ProblemLog:
+    """Logs a problem when it begins and when it is over, and not every time in between."""
+
+    def __init__(self) -> None:
+        self._open: dict[str, str] = {}
+
+    def tell(self, about: str, problem: str | None) -> None:
+        """Log the problem that something has now, if it is a new one; None if it has none."""
+        before = self._open.get(about)
+        if problem is None:
+            if self._open.pop(about, None) is not None:
+                log.info("daemon.recovered", about=about)
+        elif problem != before:
+            self._open[about] = problem
+            log.error("daemon.problem", about=about, problem=problem)
 
 
 @dataclass(slots=True)
 class Health:
-    """What health and readiness are told from; moments are seconds of a clock that nobody sets, `time.monotonic`.
+    """What health and readiness are derived from; moments are seconds of `time.monotonic`.
 
-    `looked` is when the loop last looked at what is due. While it does not look, nobody knows that nothing is.
-    `overrun` is by how much the slowest part of a resync overran the interval, from its turn until it was done.
+    `ticked_at` is when the loop last determined what is due: while it does not tick, work may be due unnoticed.
+    `overrun` is by how much the slowest part of a resync exceeded the interval, from being queued until it was done.
     """
 
-    looked: float
+    ticked_at: float
     ready: bool = False
-    progress: float | None = None
+    progressed_at: float | None = None
     due_since: float | None = None
     problem: str | None = None
     overrun: timedelta = timedelta()
+    problems: ProblemLog = field(default_factory=ProblemLog)
 
     def healthy(self, now: float, interval: timedelta) -> bool:
         """Whether work that is due gets done (docs/design/rules.md, "Faults and load")."""
-        since = self.looked if self.due_since is None else max(self.due_since, self.progress or self.due_since)
-        return now - since <= STALE * interval.total_seconds()
+        due_since = self.due_since
+        since = self.ticked_at if due_since is None else max(due_since, self.progressed_at or due_since)
+        return now - since <= MAX_IDLE_INTERVALS * interval.total_seconds()
 
     def due(self) -> None:
-        """There is work, from now on if there was none before."""
+        """Note that work is due, from now on unless some was due before."""
         self.due_since = self.due_since or monotonic()
 
-    def stuck(self, problem: str) -> None:
-        """Dispatcher that is due cannot even be begun."""
+    def progressed(self) -> None:
+        """Note that a check, a request or a pass is done."""
+        self.progressed_at = monotonic()
+
+    def stuck(self, about: str, problem: str) -> None:
+        """Note, and log, that work that is due cannot even be begun."""
         self.problem = problem
         self.due()
+        self.problems.tell(about, problem)
 
     def idle(self) -> None:
-        """There is no work left; what could not be done stays due."""
+        """Note that no work is left; what could not be done stays due."""
         if self.problem is None:
             self.due_since = None
-
-
-class ProblemLog:
-    """Says what is wrong when it begins, and when it is over; not every time in between."""
-
-    def __init__(self) -> None:
-        self._told: dict[str, str] = {}
-
-    def tell(self, about: str, problem: str | None) -> None:
-        """What is wrong with something now; None where nothing is."""
-        before = self._told.get(about)
-        if problem is None:
-            if self._told.pop(about, None) is not None:
-                log.info("daemon.recovered", about=about)
-        elif problem != before:
-            self._told[about] = problem
-            log.error("daemon.problem", about=about, problem=problem)

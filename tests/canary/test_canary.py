@@ -335,13 +335,13 @@ def what_nobody_expected(scene: Scene) -> None:
 
 def crash_before_the_notification(scene: Scene) -> None:
     """Another process sends what was left behind, and never saw the password being made."""
-    from reconciler.notify.notifications import Notifier
+    from reconciler.notify.notifications import Notifications
 
     async def crash(*_arguments: Any) -> None:
         raise Bug
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Notifier, "deliver", crash)
+        patch.setattr(Notifications, "deliver", crash)
         assert scene.call() == 70
     scene.call()
     assert "notification_failed" in scene.output("history")

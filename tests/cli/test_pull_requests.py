@@ -223,7 +223,6 @@ BRANCHES = [
     an_address_that_climbs,
     headers_only,
     initial_data_of_the_branch,
-    another_home,
     a_manifest_that_joins_the_service,
     a_manifest_that_joins_the_connection,
     the_services_name,
@@ -258,6 +257,17 @@ def test_a_branch_gets_no_token_anywhere(
     assert not any(secret in result.out + result.err for secret in SECRETS)
     assert {received.method for received in ours.requests} <= {"GET"}
     assert all(received.headers["Host"] == ours.host for received in ours.requests)
+
+
+def test_a_branch_whose_settings_are_refused_is_not_planned(
+    head: Repo, ours: AccountService, theirs: Service, call: Call
+) -> None:
+    another_home(head, ours, theirs)
+    result = plan(head, call)
+    assert result.code == 1
+    assert "config/reconciler.yaml" in result.err
+    assert "gnupg_home" in result.err
+    assert (theirs.requests, ours.requests) == ([], [])
 
 
 def test_what_the_branch_leaves_alone_is_asked_as_ever(head: Repo, ours: AccountService, call: Call) -> None:

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from reconciler.daemon.loop import Daemon
+from reconciler.daemon.loop import Daemon, Watch
 from reconciler.engine.context import Context, SystemClock
 from reconciler.engine.state import OpenState, holding
 from reconciler.model.report import Report
 from reconciler.model.secret import Redactor
+from reconciler.repository.git.watch import commits
 from tests.repo import Repo
 from tests.servers import AccountService
 
@@ -71,7 +72,7 @@ def peopled(repo: Repo, accounts: AccountService, count: int) -> list[str]:
 
 
 @asynccontextmanager
-async def running(repo: Repo, clock: SystemClock | None = None) -> AsyncIterator[Running]:
+async def running(repo: Repo, clock: SystemClock | None = None, *, watch: Watch = commits) -> AsyncIterator[Running]:
     """A daemon for as long as the block runs; it is told to stop at its end, and has to end well."""
     clock = clock or SystemClock()
     context = Context(repo.root, clock, Redactor())
@@ -80,7 +81,14 @@ async def running(repo: Repo, clock: SystemClock | None = None) -> AsyncIterator
     settings = context.reader.settings(tree)
     try:
         with holding(context, settings, tree, "test") as held:
-            daemon = Daemon(context, clock, held, settings, lambda report, _took, why: passes.append((why, report)))
+            daemon = Daemon(
+                context,
+                clock,
+                held,
+                settings,
+                lambda report, _took, why: passes.append((why, report)),
+                watch=watch,
+            )
             task = asyncio.create_task(daemon.run())
             try:
                 yield Running(daemon, held, passes, task)

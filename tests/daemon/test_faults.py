@@ -142,7 +142,7 @@ def test_what_somebody_asks_for_waits_for_the_pass_that_has_the_grant_in_hand(
             asked = len(accounts.calls("GET", "/users"))
             await until(lambda: len(accounts.calls("GET", "/users")) > asked)
             now.held.ledger.enqueue("run", now=datetime.now(UTC), by="ida@here", hire="ada", access="tool")
-            await until(lambda: now.daemon._in_mind)
+            await until(lambda: now.daemon._taken_up)
             await asyncio.sleep(0.1)
             release.set()
             await until(lambda: accounts.teams.get("8") == ["ada@example.com"])

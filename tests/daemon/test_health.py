@@ -37,7 +37,7 @@ def ago(**span: float) -> float:
     ],
 )
 def test_healthy(due_since: float | None, progress: float | None, looked: float, healthy: bool) -> None:
-    assert Health(looked, due_since=due_since, progress=progress).healthy(NOW, INTERVAL) is healthy
+    assert Health(looked, due_since=due_since, progressed_at=progress).healthy(NOW, INTERVAL) is healthy
 
 
 def test_requests_without_checks_are_progress(repo: Repo, service: Service) -> None:
@@ -53,7 +53,7 @@ def test_requests_without_checks_are_progress(repo: Repo, service: Service) -> N
         async with running(repo) as now:
             await until(lambda: service.calls("POST"))
             assert now.daemon.health.due_since is not None
-            assert now.daemon.health.progress is not None
+            assert now.daemon.health.progressed_at is not None
             assert now.passes == []
             release.set()
 

@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.daemon import dispatcher as work
-from reconciler.daemon import loop
+from reconciler.daemon.dispatcher import MAX_HIRES
 from tests.daemon.running import Turned, running, until
 from tests.repo import Repo
 from tests.servers import AccountService
@@ -39,8 +38,7 @@ def test_a_remote_that_hangs_keeps_no_retry_waiting_and_no_end(tool: Repo, accou
     async def walk() -> float:
         async with running(tool) as now:
             await until(lambda: accounts.created["ada@example.com"])
-            assert now.daemon._fetching is not None
-            assert not now.daemon._fetching.done()
+            assert now.daemon.fetching.under_way
             return monotonic()
 
     with socket.create_server(("127.0.0.1", 0)) as remote:  # it never says a word
@@ -64,7 +62,7 @@ def test_a_clock_that_is_set_back_stops_nothing(tool: Repo, accounts: AccountSer
     asyncio.run(walk())
 
 
-def test_a_daemon_that_would_hear_of_no_commit_ends(tool: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_daemon_ends_if_its_watch_fails(tool: Repo) -> None:
     """So that whatever runs it starts it again: it would look well, and act on an old commit for ever."""
 
     async def broken(*_: Any, **_given: Any) -> AsyncGenerator[None, None]:
@@ -72,10 +70,8 @@ def test_a_daemon_that_would_hear_of_no_commit_ends(tool: Repo, monkeypatch: pyt
             yield nothing
         raise RuntimeError("no watch")
 
-    monkeypatch.setattr(loop, "commits", broken)
-
     async def walk() -> None:
-        async with running(tool) as now:
+        async with running(tool, watch=broken) as now:
             await asyncio.wait({now.task}, timeout=10)
 
     with pytest.raises(RuntimeError, match="no watch"):
@@ -103,7 +99,7 @@ def test_many_that_are_due_at_once_are_taken_in_parts_and_each_once(repo: Repo, 
             clock.turn(hours=2)
             await until(lambda: sum(len(report.rows) for _, report in now.passes) >= DUE, 30)
             parts = sorted((len(report.rows), why) for why, report in now.passes)
-            assert parts == [(DUE - work.AT_A_TIME, "due"), (work.AT_A_TIME, "due")]
+            assert parts == [(DUE - MAX_HIRES, "due"), (MAX_HIRES, "due")]
 
     asyncio.run(walk())
     assert set(Counter(accounts.lines()).values()) == {1}

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from reconciler.daemon.queues import AT_ONCE, REST, ServiceQueue, cut, in_parts
+from reconciler.daemon.cutting import NO_SERVICE, cut, in_parts
+from reconciler.daemon.queues import MAX_RUNNING, ServiceQueue
 from reconciler.model.grant import Key
 from reconciler.model.selection import Selection
 from reconciler.repository.desired import Service
@@ -25,9 +26,9 @@ BOTH = frozenset({"ada", "bob"})
 
 
 @pytest.mark.parametrize(
-    ("selection", "met", "lanes"),
+    ("selection", "uses", "lanes"),
     [
-        pytest.param(Selection(), None, {"suite": None, "tool": None, REST: None}, id="everything"),
+        pytest.param(Selection(), None, {"suite": None, "tool": None, NO_SERVICE: None}, id="everything"),
         pytest.param(Selection(ADA), [("ada", "tool")], {"tool": ADA}, id="a hire of one service"),
         pytest.param(
             Selection(ADA), [("ada", "mail"), ("ada", "tool")], {"suite": ADA, "tool": ADA}, id="a hire of two"
@@ -36,18 +37,25 @@ BOTH = frozenset({"ada", "bob"})
             Selection(BOTH), [("ada", "mail"), ("bob", "tool")], {"suite": ADA, "tool": {"bob"}}, id="each has another"
         ),
         pytest.param(
-            Selection(ADA), [("ada", "mail"), ("ada", "gone")], {"suite": ADA, REST: ADA}, id="an entry that names none"
+            Selection(ADA),
+            [("ada", "mail"), ("ada", "gone")],
+            {"suite": ADA, NO_SERVICE: ADA},
+            id="an entry of none",
         ),
         pytest.param(Selection(integrations=frozenset({"chat"})), None, {"suite": None}, id="an integration"),
-        pytest.param(Selection(integrations=frozenset({"broken"})), None, {REST: None}, id="a manifest that is broken"),
-        pytest.param(Selection(BOTH), [("bob", "tool")], {"tool": {"bob"}, REST: ADA}, id="a hire without anything"),
+        pytest.param(
+            Selection(integrations=frozenset({"broken"})), None, {NO_SERVICE: None}, id="a manifest that is broken"
+        ),
+        pytest.param(
+            Selection(BOTH), [("bob", "tool")], {"tool": {"bob"}, NO_SERVICE: ADA}, id="a hire without anything"
+        ),
         pytest.param(Selection(frozenset()), [], {}, id="nobody"),
     ],
 )
-def test_cut(selection: Selection, met: list[tuple[str, str]] | None, lanes: dict[str, Any]) -> None:
-    parts = cut(selection, SERVICES, met)
+def test_cut(selection: Selection, uses: list[tuple[str, str]] | None, lanes: dict[str, Any]) -> None:
+    parts = cut(selection, SERVICES, uses)
     assert {name: part.hires for name, part in parts.items()} == lanes
-    for hire, integration in met or [
+    for hire, integration in uses or [
         (hire, item) for hire in BOTH for item in ("mail", "chat", "tool", "gone", "broken")
     ]:
         key = Key(hire, integration)
@@ -56,7 +64,7 @@ def test_cut(selection: Selection, met: list[tuple[str, str]] | None, lanes: dic
 
 
 def home(integration: str) -> str:
-    return {"mail": "suite", "chat": "suite", "tool": "tool"}.get(integration, REST)
+    return {"mail": "suite", "chat": "suite", "tool": "tool"}.get(integration, NO_SERVICE)
 
 
 def test_parts_are_the_whole_a_few_hires_at_a_time() -> None:
@@ -94,7 +102,12 @@ def test_a_lane_does_a_few_at_a_time_and_all_in_turn() -> None:
             lane.put(lambda number=number: work(number))  # type: ignore[misc]
         assert len(lane) == 20
         await asyncio.gather(*tasks)
-        assert (sorted(done), done[:AT_ONCE], most, len(lane)) == (list(range(20)), list(range(AT_ONCE)), AT_ONCE, 0)
+        assert (sorted(done), done[:MAX_RUNNING], most, len(lane)) == (
+            list(range(20)),
+            list(range(MAX_RUNNING)),
+            MAX_RUNNING,
+            0,
+        )
         lane.put(lambda: work(20))
         lane.put(lambda: work(21))
         lane.clear()

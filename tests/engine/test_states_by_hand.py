@@ -135,15 +135,14 @@ def test_run_repeats_what_is_unconfirmed(machine, accounts):
     assert len(accounts.calls("POST", "/users")) == 2
 
 
-def test_run_holds_its_choices_against_the_service(machine, accounts, repo):
+def test_run_sends_a_choice_as_the_hires_file_gives_it(machine, accounts, repo):
     manifest = accounts.manifest(team=True)
     manifest["form"] = [{"id": "TEAM", "type": "choice", "url": f"{accounts.url}/teams", "method": "GET"}]
     manifest["form"][0]["data_from"] = "data"
     repo.manifest("tool", manifest)
     repo.commit()
-    refused = row(machine.reconcile(by_hand=RUN), "ada", "tool")
-    assert refused.status is Status.INVALID
-    assert accounts.calls("POST") == []
+    assert row(machine.reconcile(by_hand=RUN), "ada", "tool").status is Status.PRESENT
+    assert accounts.calls("GET", "/teams") == []
 
 
 # accept

@@ -34,6 +34,8 @@ FLAGS = {
     "integrations": ["--integration=tool", "--integration=nowhere"],
     "detailed_exitcode": ["--detailed-exitcode"],
     "yes_really": ["--yes-really"],
+    "no_removals": ["--no-removals"],
+    "yes": ["--yes"],
     "statuses": ["--status=missing", "--status=gone"],
     "only_changes": ["--only-changes"],
     "verbose": ["-v"],

@@ -1,0 +1,100 @@
+"""Cutting a selection into passes: by service, and into parts of a bounded number of hires."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+
+from reconciler.ledger.reader import LedgerReader
+from reconciler.model.grant import Key
+from reconciler.model.selection import Selection
+from reconciler.repository.desired import Desired, Service
+
+__all__ = ["NO_SERVICE", "by_service", "cut", "in_parts"]
+
+NO_SERVICE = ""
+"""The part of what belongs to no service that can be read: broken manifests, entries whose integration is missing."""
+
+
+def by_service(selection: Selection, desired: Desired, ledger: LedgerReader) -> dict[str, Selection]:
+    """A selection by service; each part has only the hires, and of single grants only those, of its service."""
+    if selection.hires is None:
+        return cut(selection, desired.services)
+    if selection.grants is None:
+        uses = [
+            (hire, integration)
+            for hire in selection.hires
+            for integration in desired.integrations(hire)
+            if selection.integrations is None or integration in selection.integrations
+        ]
+        return cut(selection, desired.services, [*uses, *ledger.integrations(selection.hires)])
+    found = [
+        (grant.key, grant.integration)
+        for hire in selection.hires
+        for grant in desired.grants(hire)
+        if selection.covers(grant.key, grant.integration)
+    ]
+    hires = {key.hire for key in selection.grants}
+    records = ledger.records(hires) if hires else []
+    found += [(record.key, record.integration) for record in records if record.key in selection.grants]
+    home = _homes(desired.services)
+    own: dict[str, set[Key]] = {}
+    for key, integration in found:
+        own.setdefault(home.get(integration, NO_SERVICE), set()).add(key)
+    parts = cut(selection, desired.services, [(key.hire, integration) for key, integration in found])
+    return {name: replace(part, grants=frozenset(own.get(name, ()))) for name, part in parts.items()}
+
+
+def _homes(services: Mapping[str, Service]) -> dict[str, str]:
+    """The service of each integration."""
+    return {integration: name for name, service in services.items() for integration in service.manifests}
+
+
+def cut(
+    selection: Selection, services: Mapping[str, Service], uses: Iterable[tuple[str, str]] | None = None
+) -> dict[str, Selection]:
+    """A selection as selections of single services; what belongs to no service is in the part of `NO_SERVICE`.
+
+    `uses` are the hires and the integrations that they use, where that is known: each part then has only the hires that
+    use the service, and hires that use none are in the part of `NO_SERVICE`.
+    """
+    manifests = {name: frozenset(service.manifests) for name, service in services.items()}
+    home = _homes(services)
+    if uses is None:
+        names = {home.get(item, NO_SERVICE) for item in selection.integrations or ()} or {*manifests, NO_SERVICE}
+        return {name: _part(selection, name, manifests, selection.hires) for name in names}
+    hires: dict[str, set[str]] = {}
+    for hire, integration in uses:
+        hires.setdefault(home.get(integration, NO_SERVICE), set()).add(hire)
+    idle = (selection.hires or frozenset()).difference(*hires.values())
+    if idle:
+        hires.setdefault(NO_SERVICE, set()).update(idle)
+    # Where all hires use a service, the parts share one set: thousands of them may wait in their queues.
+    all_hires = selection.hires or frozenset()
+    return {
+        name: _part(selection, name, manifests, all_hires if users == all_hires else frozenset(users))
+        for name, users in hires.items()
+    }
+
+
+def _part(
+    selection: Selection, name: str, manifests: Mapping[str, frozenset[str]], hires: frozenset[str] | None
+) -> Selection:
+    if name == NO_SERVICE:
+        return replace(selection, hires=hires, without=frozenset().union(*manifests.values()))
+    own = manifests[name]
+    return replace(
+        selection, hires=hires, integrations=own if selection.integrations is None else own & selection.integrations
+    )
+
+
+def in_parts(selection: Selection, most: int) -> Iterator[Selection]:
+    """A selection of hires as several, each of at most `most` hires and their grants."""
+    hires = sorted(selection.hires or ())
+    grants: dict[str, list[Key]] = {}
+    for key in selection.grants or ():
+        grants.setdefault(key.hire, []).append(key)
+    for place in range(0, len(hires), most):
+        some = hires[place : place + most]
+        theirs = None if selection.grants is None else frozenset(key for hire in some for key in grants.get(hire, ()))
+        yield replace(selection, hires=frozenset(some), grants=theirs)

@@ -1,0 +1,83 @@
+"""Fetching from the remote, and judging whether the revision in force is stale."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+
+from reconciler.daemon.acting import Acting
+from reconciler.daemon.freshness import NOTE, Freshness
+from reconciler.daemon.health import ProblemLog
+from reconciler.engine.context import Context, SystemClock
+from reconciler.ledger.writer import LedgerWriter
+from reconciler.model.not_taken_over import Stale
+
+__all__ = ["Fetching"]
+
+
+class Fetching:
+    """Fetches when due, in a task of its own, for a remote may hang. `fetched` is awaited after each fetch."""
+
+    def __init__(
+        self,
+        context: Context,
+        clock: SystemClock,
+        ledger: LedgerWriter,
+        *,
+        problems: ProblemLog,
+        fetched: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._context = context
+        self._clock = clock
+        self._ledger = ledger
+        self._problems = problems
+        self._fetched = fetched
+        self._began_at: datetime | None = None
+        self._task: asyncio.Task[None] | None = None
+        self.freshness = Freshness.read(ledger.note(NOTE), clock.now())
+        self._noted = self.freshness.written()
+
+    @property
+    def under_way(self) -> bool:
+        """Whether a fetch has not ended yet."""
+        return self._task is not None and not self._task.done()
+
+    def begin(self, now: datetime, acting: Acting) -> None:
+        """Begin a fetch, if one is due."""
+        git, checkout = acting.settings.git, self._context.checkout
+        if git.fetch is None or not checkout.is_git or acting.settings.source != "commit":
+            self.freshness.not_fetching()
+            return
+        if self._task is not None:
+            if not self._task.done():
+                return
+            self._task.result()
+        if self._began_at is not None and timedelta() <= now - self._began_at < git.fetch:
+            return
+        self._began_at = now
+        if checkout.has_remote(git.remote):
+            self._task = asyncio.create_task(self._fetch(acting))
+        else:
+            self.freshness.not_fetching()
+
+    def cancel(self) -> None:
+        """Cancel a fetch that is under way."""
+        if self._task is not None:
+            self._task.cancel()
+
+    def judge(self, now: datetime, limit: timedelta) -> tuple[Stale | None, Stale | None] | None:
+        """Judge and note whether the revision in force is stale: before and now, if that changed, else None."""
+        before = self.freshness.stale
+        changed = self.freshness.judge(now, limit)
+        if (written := self.freshness.written()) != self._noted:
+            self._ledger.put_note(NOTE, written)
+            self._noted = written
+        return (before, self.freshness.stale) if changed else None
+
+    async def _fetch(self, acting: Acting) -> None:
+        stopped = self._clock.stopping.is_set
+        problem = await asyncio.to_thread(self._context.checkout.fetch, acting.settings.git, stopped)
+        self.freshness.fetched(self._clock.now(), problem)
+        self._problems.tell("fetch", problem and f"{problem}; acting on HEAD as it is")
+        await self._fetched()

@@ -1,0 +1,165 @@
+"""Taking over a new revision: read it, compare it with the one before, and sweep over what it touched."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import structlog
+
+from reconciler.daemon.acting import Acting
+from reconciler.daemon.dispatcher import Dispatcher, PassRequest
+from reconciler.daemon.freshness import Freshness
+from reconciler.daemon.health import Health
+from reconciler.daemon.schedule import Schedule
+from reconciler.daemon.touched import touched
+from reconciler.engine.accepted import InForce, in_force, keep
+from reconciler.engine.context import Context, SystemClock
+from reconciler.engine.state import OpenState, sealing_of
+from reconciler.model.errors import LedgerError, RepositoryError, SettingsError
+from reconciler.model.not_taken_over import VOUCH
+from reconciler.model.selection import Selection
+from reconciler.repository.git.checkout import FOLDERS
+from reconciler.repository.git.trees import WORKTREE, File, Tree
+from reconciler.secrets.initial_data import FOLDER
+
+__all__ = ["Revisions"]
+
+log = structlog.get_logger()
+
+READ_AGAIN = timedelta(minutes=1)
+"""After how long a commit that is not in force is read again: its key may be known by now, or the fault gone."""
+
+
+class Revisions:
+    """Takes over what git has, one commit at a time, and replaces what the dispatcher acts on."""
+
+    def __init__(
+        self,
+        context: Context,
+        clock: SystemClock,
+        state: OpenState,
+        *,
+        dispatcher: Dispatcher,
+        schedule: Schedule,
+        freshness: Freshness,
+        health: Health,
+    ) -> None:
+        self._context = context
+        self._clock = clock
+        self._state = state
+        self._dispatcher = dispatcher
+        self._schedule = schedule
+        self._freshness = freshness
+        self._health = health
+        self._taking = asyncio.Lock()
+        self._read_at = clock.now()
+        self._files: frozenset[File] | None = None
+        """The files of a folder that is read as it stands: how it was before has to be remembered."""
+        self._behind = False
+        """Whether the ledger could not be written to for the newest commit."""
+        self._unread = False
+        """Whether HEAD, or what it holds, could not be read the last time."""
+
+    def is_due(self, now: datetime) -> bool:
+        """Whether the newest commit has to be read although nothing was heard of it."""
+        acting = self._dispatcher.acting
+        not_in_force = self._unread or acting.refused is not None or acting.fault is not None
+        return acting.tree is None or self._behind or (not_in_force and abs(now - self._read_at) >= READ_AGAIN)
+
+    async def take_over(self) -> None:
+        """Act on the newest commit, where it is another than before: over what it touched.
+
+        If the ledger cannot be written to, it is tried again at the next tick. A commit over which this program fails
+        leaves the revision and the settings before it in force, and is read again after `READ_AGAIN`.
+        """
+        async with self._taking:
+            try:
+                await self._take_over()
+            except LedgerError as error:
+                self._behind = True
+                self._health.stuck("commit", str(error))
+            except Exception as error:
+                # The boundary for commits, as passes have one.
+                before = self._dispatcher.acting
+                acting = "none" if before.tree is None else before.tree.revision[:12]
+                fault = f"a fault of this program over the newest commit: {type(error).__name__}; acting on {acting}"
+                if before.fault != fault:
+                    log.exception("commit.broken")
+                self._dispatcher.acting = replace(before, fault=fault)
+                self._behind, self._read_at = False, self._clock.now()
+                self._health.stuck("commit", fault)
+            else:
+                self._behind = False
+                self._health.problems.tell("commit", None)
+
+    async def _take_over(self) -> None:
+        before = self._dispatcher.acting
+        acting = await self._newest(before)
+        if acting is None:
+            self._dispatcher.acting = replace(before, fault=None)
+            return
+        assert acting.tree is not None
+        files = _files_as_they_stand(acting.tree)
+        # No await from here on: a pass that is started runs only after it has its revision to act on.
+        for selection in self._touched(before.tree, acting, files):
+            why = "start" if before.tree is None else "commit"
+            self._schedule.sweep(PassRequest(selection, why), acting)
+        self._dispatcher.acting, self._files = acting, files
+
+    def _touched(self, before: Tree | None, acting: Acting, files: frozenset[File] | None) -> list[Selection]:
+        """What differs from the revision before; everything where there was none."""
+        tree = acting.tree
+        assert tree is not None
+        if before is None:
+            return [Selection()]
+        if before.revision == tree.revision and files is None:
+            return []
+        if self._files is not None and files is not None:
+            paths = frozenset(file.path for file in self._files ^ files)
+        else:
+            paths = self._context.checkout.changed(before, tree)
+        if any(path.startswith(f"{FOLDER}/") for path in paths):
+            # The keys it is encrypted to may be others now, and the old ones soon gone: the state's is wrapped again.
+            self._state.sealing = sealing_of(self._context, acting.settings, tree, self._state.ledger)
+            self._health.problems.tell("sealed", self._state.sealing.fault)
+        return touched(paths, self._dispatcher.desired(acting))
+
+    async def _newest(self, before: Acting) -> Acting | None:
+        """What is to be acted on from now on; None where that cannot be read, which is logged once."""
+        try:
+            if before.settings.git.verify_signatures:
+                # Checking the signatures of many commits takes a while; nothing else waits for it.
+                found = await asyncio.to_thread(in_force, self._context)
+            else:
+                found = in_force(self._context, self._state.ledger)
+            self._context.reader.load(found.tree)
+        except (RepositoryError, SettingsError) as error:
+            self._health.problems.tell("repository", str(error))
+            self._unread, self._read_at = True, self._clock.now()
+            return None
+        self._unread = False
+        self._health.problems.tell("repository", None)
+        keep(self._context, self._state.ledger, found)
+        self._read_at = self._clock.now()
+        self._tell(found, before)
+        self._health.ready = True
+        return Acting(settings=found.settings, tree=found.tree, refused=found.refused)
+
+    def _tell(self, found: InForce, before: Acting) -> None:
+        """Log why the newest commit is not in force, and which settings need a restart."""
+        tell, refused = self._health.problems.tell, found.refused
+        acting_on = f"acting on {found.tree.revision[:12]}"
+        tell("signatures", f"{refused}; {acting_on}; {VOUCH}" if refused is not None else None)
+        self._freshness.refuse(self._read_at, None if refused is None else str(refused))
+        for name in ("state", "listen"):
+            changed = getattr(found.settings, name) != getattr(before.settings, name)
+            tell(name, f"{name} was changed: restart the daemon to take it over" if changed else None)
+
+
+def _files_as_they_stand(tree: Tree) -> frozenset[File] | None:
+    """The files of a folder that is read as it stands; None for a commit."""
+    if tree.revision != WORKTREE:
+        return None
+    return frozenset(file for folder in FOLDERS for file in tree.files(folder))
