@@ -84,7 +84,7 @@ def one_pass(
     except StateLockedError as error:
         if not yes_really:
             raise
-        return _leave_word(asked, error)
+        return _enqueue_release(asked, error)
     show_report(report, asked, by=by, only=Filter(frozenset(statuses), only_changes), paged=dry_run)
     return exit_code(report, detailed=detailed_exitcode)
 
@@ -169,7 +169,7 @@ async def _real(
     """Plan and carry out; with `ask`, only what was shown and agreed to, as it still is when it is looked at again."""
     from reconciler.cli.progress import Progress
     from reconciler.engine.accepted import in_force, keep
-    from reconciler.engine.commands import hear, waiting
+    from reconciler.engine.commands import by_grant, take_up
     from reconciler.engine.reconciler import Reconciler
     from reconciler.engine.state import holding
     from reconciler.notify.notifications import Notifier
@@ -181,16 +181,18 @@ async def _real(
     _tell_ignored(context, settings.source)
     with holding(context, settings, tree, "reconcile") as held:
         keep(context, held.ledger, force)
-        words = held.ledger.commands()
-        asked = hear(held.ledger, words, context.clock.now())
-        words = [word for word in words if removals or word.kind != "revoke"]  # the next pass comes to those
+        commands = held.ledger.commands()
+        asked = take_up(held.ledger, commands, context.clock.now())
+        commands = [
+            command for command in commands if removals or command.kind != "revoke"
+        ]  # the next pass comes to those
         reconciler = Reconciler(context, held, Notifier(context))
         agreed: list[object] = []
         while True:
             planning = reconciler.plan(
                 selection,
                 tree,
-                commands=waiting(words),
+                commands=by_grant(commands),
                 released=released or asked.released,
                 removals=removals,
                 watched=Progress(),
@@ -243,11 +245,11 @@ def _tell_ignored(context: Context, source: str) -> None:
         tell(f"not committed, and so not acted on: {shown}")
 
 
-def _leave_word(asked: Asked, error: StateLockedError) -> int:
+def _enqueue_release(asked: Asked, error: StateLockedError) -> int:
+    from reconciler.cli.enqueue import enqueue
     from reconciler.cli.logs import tell
-    from reconciler.cli.words import leave
 
-    leave(asked, "release")
+    enqueue(asked, "release")
     tell(f"{error.who}, which was asked to let the held integrations through, once")
     return 0
 

@@ -19,7 +19,7 @@ from reconciler.daemon.cutting import by_service, in_parts
 from reconciler.daemon.health import Health
 from reconciler.daemon.queues import ServiceQueue
 from reconciler.engine.claims import Claims, ClaimSet
-from reconciler.engine.commands import waiting
+from reconciler.engine.commands import by_grant
 from reconciler.engine.context import Context, SystemClock
 from reconciler.engine.decide import Policy
 from reconciler.engine.everybody import Listings
@@ -217,7 +217,7 @@ class Dispatcher:
         planning = self._reconciler.plan(
             request.selection,
             acting.tree,
-            commands=waiting(state.ledger.commands()),
+            commands=by_grant(state.ledger.commands()),
             released=request.released,
             claims=claims,
             listings=listings,

@@ -21,7 +21,7 @@ from reconciler.daemon.freshness import Freshness
 from reconciler.daemon.health import Health
 from reconciler.daemon.revisions import Revisions
 from reconciler.daemon.schedule import Schedule
-from reconciler.engine.commands import hear
+from reconciler.engine.commands import take_up
 from reconciler.engine.context import Context, SystemClock
 from reconciler.engine.state import OpenState
 from reconciler.ledger.entries import Command
@@ -159,7 +159,7 @@ class Daemon:
         """Take up new commands; one that needs a pass stays on the list until a pass acts on it."""
         commands = self._ledger.commands()
         new = [command for command in commands if command not in self._taken_up]
-        asked = hear(self._ledger, new, now) if new else None
+        asked = take_up(self._ledger, new, now) if new else None
         self._taken_up = set(commands)  # not their ids alone: the next command may get the id of an answered one
         if asked is None:
             return

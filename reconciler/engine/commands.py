@@ -18,18 +18,15 @@ from reconciler.model.failpoints import Failpoint
 from reconciler.model.grant import Key, Phase, Record
 from reconciler.model.status import Action, EventType, Status
 
-__all__ = ["ByHand", "Waiting", "hear", "matching", "may_retry", "requested", "told", "waiting"]
+__all__ = ["CommandsByGrant", "TakenUp", "by_grant", "matching", "may_retry", "request_events", "requested", "take_up"]
 
-UNSETTLED = (Phase.RETRYING, Phase.FAILED)
-
-
-Waiting = Mapping[Key, Sequence[Command]]
-"""The commands that wait for a pass to act on them, by the grant that they name, oldest first."""
+CommandsByGrant = Mapping[Key, Sequence[Command]]
+"""Commands that a pass acts on, by the grant that they name, oldest first."""
 
 
 @dataclass(slots=True)
-class ByHand:
-    """What became of commands: `touched` are grants that a pass is to look at, `released` the guard's holds."""
+class TakenUp:
+    """What commands ask of the next pass: to look at the `touched` grants, to let through what the guard holds."""
 
     released: bool = False
     touched: set[Key] = field(default_factory=set)
@@ -46,13 +43,13 @@ def matching(records: Iterable[Record], command: Command) -> list[Record]:
     ]
 
 
-def hear(ledger: LedgerWriter, commands: Iterable[Command], now: datetime) -> ByHand:
-    """Act on commands as far as the ledger alone can, each taken off the list with what it changes.
+def take_up(ledger: LedgerWriter, commands: Iterable[Command], now: datetime) -> TakenUp:
+    """Act on commands as far as the ledger alone can; each is removed from the list with what it changes.
 
-    A `run` or `revoke` stays on the list until a pass writes down what it makes of it: the beginning of an attempt, or
-    that there is to be none. Until then no crash loses it, and from then on none repeats it.
+    A `run` or `revoke` stays on the list until a pass records the attempt for it, or that there is none. Until then no
+    crash loses it, and from then on none repeats it.
     """
-    asked = ByHand()
+    taken_up = TakenUp()
     for command in commands:
         records = matching(ledger.records([command.hire] if command.hire else None), command)
         lines: list[Event] = []
@@ -66,18 +63,18 @@ def hear(ledger: LedgerWriter, commands: Iterable[Command], now: datetime) -> By
                 lines = [_line(record, EventType.ACCEPTED, command, now) for record in records]
                 kept = {run_name(record.key): None for record in records}
             case "run" | "revoke" if command.hire and command.access:
-                asked.touched.add(Key(command.hire, command.access))
+                taken_up.touched.add(Key(command.hire, command.access))
                 continue
             case "release":
-                records, asked.released = [], True
+                records, taken_up.released = [], True
             case _:
                 records = []
-        ledger.save(records, lines, Failpoint.HEARD, kept=kept, heard=[command])
-        asked.touched |= {record.key for record in records}
-    return asked
+        ledger.save(records, lines, Failpoint.TAKEN_UP, kept=kept, answered=[command])
+        taken_up.touched |= {record.key for record in records}
+    return taken_up
 
 
-def waiting(commands: Iterable[Command]) -> dict[Key, list[Command]]:
+def by_grant(commands: Iterable[Command]) -> dict[Key, list[Command]]:
     """The commands that a pass acts on."""
     found: dict[Key, list[Command]] = {}
     for command in commands:
@@ -86,8 +83,8 @@ def waiting(commands: Iterable[Command]) -> dict[Key, list[Command]]:
     return found
 
 
-def told(commands: Iterable[Command], now: datetime) -> list[Event]:
-    """The lines of the history for commands that are taken off the list."""
+def request_events(commands: Iterable[Command], now: datetime) -> list[Event]:
+    """The events for commands that are removed from the list."""
     return [
         line
         for command in commands
@@ -96,13 +93,13 @@ def told(commands: Iterable[Command], now: datetime) -> list[Event]:
 
 
 def requested(kind: str, key: Key, now: datetime, by: str) -> list[Event]:
-    """The line of the history for a run by hand."""
+    """The event for a run by hand; none for other commands."""
     return [Event(now, key, "", EventType.RUN_REQUESTED, f"by {by}")] if kind == "run" else []
 
 
 def may_retry(record: Record) -> bool:
-    """Whether `retry` means something to a grant: it failed, or was updated or invited to no avail."""
-    return record.phase in UNSETTLED or record.unseen or record.status is Status.FAILED
+    """Whether `retry` applies to a grant: it failed, or an update or invitation of it had no effect."""
+    return record.phase.unsettled or record.unseen or record.status is Status.FAILED
 
 
 def _accepted(record: Record, now: datetime) -> Record:

@@ -165,7 +165,7 @@ def judge(
     """
     if record is None or record.phase in (Phase.NEW, Phase.REVOKED):
         return _untried(verdict, policy, means, invitation)
-    if record.revoking and record.phase in (Phase.RETRYING, Phase.FAILED):
+    if record.revoking and record.phase.unsettled:
         return _wanted_again(record, verdict, policy, means)
     if isinstance(verdict, Present) and verdict.under is not None:
         ways = f"rename it there, or `reconcile run {' '.join(record.key)}`"
@@ -391,7 +391,7 @@ def judge_orphan(
     open_one = invitation is not None or (isinstance(verdict, Present) and verdict.account is Account.INVITED)
     if twin is not None:
         return replace(left, reason=f"no longer in git; it is the same account as {twin}, which is")
-    if record.revoking and record.phase in (Phase.RETRYING, Phase.FAILED):
+    if record.revoking and record.phase.unsettled:
         if not can_revoke:
             return GONE if isinstance(verdict, Missing) else _irrevocable(left)
         asked = replace(record, fresh=True) if by_hand else record

@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 
 from reconciler.engine import transitions as records
-from reconciler.engine.commands import told
+from reconciler.engine.commands import request_events
 from reconciler.engine.context import Context
 from reconciler.engine.integrations import Integration, Prepared, saved
 from reconciler.ledger.entries import Attempt, Command, Event
@@ -69,7 +69,7 @@ class AttemptRequest:
         """Whether the attempt before it, of the same sort, is not settled."""
         kind = self.record.run.kind
         same = kind.takes_away == self.kind.takes_away and kind.updates == self.kind.updates
-        return self.record.phase in records.UNSETTLED and same
+        return self.record.phase.unsettled and same
 
     @property
     def tells(self) -> bool:
@@ -175,8 +175,8 @@ class Executor:
             started = self._line(run.record, EventType.ATTEMPT_STARTED, run.detail)
             now, commands = self._clock.now(), run.job.commands
             opened = replace(run.attempt, started_at=now, alive_at=now)
-            lines = [*told(commands, now), started]
-            run.attempt = self._ledger.begin(run.record, opened, lines, kept=run.kept, heard=commands)
+            lines = [*request_events(commands, now), started]
+            run.attempt = self._ledger.begin(run.record, opened, lines, kept=run.kept, answered=commands)
             run.record = records.written(run.record, run.attempt.run)
 
     async def _send_all(self, run: _Run, resume: int) -> None:

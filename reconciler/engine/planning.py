@@ -14,7 +14,7 @@ from reconciler.engine import guard
 from reconciler.engine import transitions as records
 from reconciler.engine.checker import Checker
 from reconciler.engine.claims import Claims, ClaimSet
-from reconciler.engine.commands import Waiting
+from reconciler.engine.commands import CommandsByGrant
 from reconciler.engine.context import Context
 from reconciler.engine.decide import Policy
 from reconciler.engine.everybody import Listings
@@ -57,7 +57,7 @@ class Plan:
     grants: tuple[PlannedGrant, ...]
     dropped: tuple[Record, ...]
     renamed: Mapping[Key, Key]
-    commands: Waiting
+    commands: CommandsByGrant
     claims: ClaimSet
     tripped: Mapping[str, str]
     released: bool
@@ -118,7 +118,7 @@ async def plan_pass(
     *,
     in_force: Tree | None = None,
     by_hand: Mapping[Key, str] | None = None,
-    commands: Waiting | None = None,
+    commands: CommandsByGrant | None = None,
     released: bool = False,
     removals: bool = True,
     claims: ClaimSet | None = None,

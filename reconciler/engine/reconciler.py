@@ -12,8 +12,7 @@ from dataclasses import replace
 
 from reconciler.engine import guard
 from reconciler.engine.claims import ClaimSet
-from reconciler.engine.commands import Waiting
-from reconciler.engine.commands import told as asked_for
+from reconciler.engine.commands import CommandsByGrant, request_events
 from reconciler.engine.context import Context
 from reconciler.engine.everybody import Listings
 from reconciler.engine.executor import Executor
@@ -65,7 +64,7 @@ class Reconciler:
         tree: Tree,
         *,
         by_hand: Mapping[Key, str] | None = None,
-        commands: Waiting | None = None,
+        commands: CommandsByGrant | None = None,
         released: bool = False,
         removals: bool = True,
         claims: ClaimSet | None = None,
@@ -159,9 +158,9 @@ class Reconciler:
         }
         settled |= vault.without_stored(moved) if moved else {}
         found = [record for _, record in recorded.values()]
-        lines = [*asked_for(answered, now), *(replace(line, author=author) for line in lines)]
+        lines = [*request_events(answered, now), *(replace(line, author=author) for line in lines)]
         before = {} if plan.renamed else plan.rows
-        ledger.save(found, lines, Failpoint.PLAN, before=before, kept=settled, noted=noted, heard=answered)
+        ledger.save(found, lines, Failpoint.PLAN, before=before, kept=settled, noted=noted, answered=answered)
         if plan.selection.everything:
             ledger.begin_resync()
         for key, (item, _) in recorded.items():

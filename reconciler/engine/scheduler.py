@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from reconciler.engine import transitions as records
-from reconciler.engine.commands import told
+from reconciler.engine.commands import request_events
 from reconciler.engine.executor import AttemptRequest, Executor
 from reconciler.engine.integrations import Integration, Prepared
 from reconciler.engine.planner import PlannedGrant
@@ -87,7 +87,7 @@ class Scheduler:
         commands = self.plan.commands.get(key, ())
         if item.wanted and not record.settled and (reason := self._unmet(key, item)) is not None:
             held = replace(record, status=Status.SCHEDULED, action=Action.WAIT, reason=reason)
-            self.state.ledger.save([held], told(commands, self.executor.now()), heard=commands)
+            self.state.ledger.save([held], request_events(commands, self.executor.now()), answered=commands)
             return held
         integration, prepared = self.plan.integrations[item.grant.integration], item.prepared
         assert prepared is not None
@@ -105,7 +105,7 @@ class Scheduler:
             commands=commands,
         )
         new = await self.executor.attempt(job)
-        if new.phase in records.UNSETTLED:
+        if new.phase.unsettled:
             self.report.failures += 1
             return new
         if not item.wanted:
@@ -156,8 +156,8 @@ class Scheduler:
         now = self.executor.now()
         gone, lines = records.checked(record, prepared.grant, decision, verdict, now=now, wanted=False)
         commands = self.plan.commands.get(key, ())
-        lines = [*told(commands, now), *(replace(line, author=self.author) for line in lines)]
-        self.state.ledger.save([gone], lines, heard=commands)
+        lines = [*request_events(commands, now), *(replace(line, author=self.author) for line in lines)]
+        self.state.ledger.save([gone], lines, answered=commands)
         return gone
 
     def _unmet(self, key: Key, item: PlannedGrant) -> str | None:

@@ -120,7 +120,7 @@ def recover(
         if record is None or busy(attempt.key):
             continue
         new, lines = _cut_off(record, attempt, policy)
-        done = new.phase not in records.UNSETTLED
+        done = not new.phase.unsettled
         ledger.settle(
             attempt,
             new,

@@ -18,7 +18,6 @@ from reconciler.model.status import Action, EventType, Status
 from reconciler.model.verdict import Missing, NoCheck, Present, Unknown, Verdict
 
 __all__ = [
-    "UNSETTLED",
     "begun",
     "checked",
     "complete",
@@ -32,7 +31,6 @@ __all__ = [
     "written",
 ]
 
-UNSETTLED = (Phase.RETRYING, Phase.FAILED)
 
 Told = list[tuple[EventType, str]]
 
@@ -114,7 +112,7 @@ def checked(
         "guarded": decision.guarded,
         "orphaned_at": None if wanted else record.orphaned_at or now,
     }
-    if decision.afresh and new.phase in UNSETTLED:
+    if decision.afresh and new.phase.unsettled:
         turned["attempts"] = 0
     if new.phase is Phase.NEW:
         turned |= {"email": grant.email, "snapshot": snapshot or new.snapshot}
@@ -134,7 +132,7 @@ def checked(
         case Missing():
             turned |= _not_there(new, decision, now, told)
         case Unknown(reason):
-            turned |= {"checked_at": now, "last_error": new.last_error if new.phase in UNSETTLED else reason}
+            turned |= {"checked_at": now, "last_error": new.last_error if new.phase.unsettled else reason}
         case NoCheck() if wanted:
             # There is no account that could still be under the old address.
             turned |= {"phase": Phase.DONE if new.phase is Phase.EXECUTED else new.phase, "email": grant.email}
@@ -279,7 +277,7 @@ def _taken_away(
 
 
 def _not_there(record: Record, decision: Decision, now: datetime, told: Told) -> dict[str, Any]:
-    if record.phase in UNSETTLED:
+    if record.phase.unsettled:
         return {"checked_at": now}
     turned = {"checked_at": now, "last_error": None}
     if record.phase is Phase.CONFIRMED and not record.lost:

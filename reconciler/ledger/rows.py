@@ -49,7 +49,7 @@ def record_of(row: sa.RowMapping, steps: tuple[Step, ...]) -> Record:
 
 def _open_run(row: sa.RowMapping, steps: tuple[Step, ...]) -> OpenRun | None:
     """The run that is not settled; None where none is."""
-    if row["run"] is None and Phase(row["phase"]) not in (Phase.RETRYING, Phase.FAILED):
+    if row["run"] is None and not Phase(row["phase"]).unsettled:
         return None
     return OpenRun(
         kind=Kind(row["kind"]),

@@ -63,7 +63,7 @@ class LedgerWriter(LedgerReader):
         before: Mapping[Key, Record] | None = None,
         kept: Kept | None = None,
         noted: Mapping[str, bytes] | None = None,
-        heard: Iterable[Command] = (),
+        answered: Iterable[Command] = (),
     ) -> None:
         """Write records and lines of the history; with them what is kept sealed, notes, and commands off the list.
 
@@ -71,7 +71,7 @@ class LedgerWriter(LedgerReader):
         """
         changed, checked = changed_and_checked(records, before or {})
         with self._writing(point) as connection:
-            self._save(connection, changed, events, kept, heard)
+            self._save(connection, changed, events, kept, answered)
             if checked:
                 connection.execute(_CHECKED, checked)
             for name, value in (noted or {}).items():
@@ -106,7 +106,7 @@ class LedgerWriter(LedgerReader):
         events: Iterable[Event],
         *,
         kept: Kept | None = None,
-        heard: Iterable[Command] = (),
+        answered: Iterable[Command] = (),
     ) -> Attempt:
         """Write an attempt down before its first request leaves, and what must be remembered of it, sealed.
 
@@ -118,7 +118,7 @@ class LedgerWriter(LedgerReader):
             assert new is not None
             run = attempt.run or new[0]
             connection.execute(sa.update(schema.attempts).where(schema.attempts.c.id == new[0]).values(run=run))
-            self._save(connection, [replace(record, open=replace(record.run, id=run))], events, kept, heard)
+            self._save(connection, [replace(record, open=replace(record.run, id=run))], events, kept, answered)
         return replace(attempt, id=new[0], run=run)
 
     def sending(self, attempt: Attempt, step: Step, method: str, url: str, now: datetime) -> None:
@@ -253,7 +253,7 @@ class LedgerWriter(LedgerReader):
     ) -> None:
         """Ask something of whoever holds the state."""
         values = {"at": now, "kind": kind, "hire": hire, "access": access, "integration": integration, "by": by}
-        with self._writing(Failpoint.WORD) as connection:
+        with self._writing(Failpoint.COMMAND) as connection:
             connection.execute(sa.insert(schema.commands).values(values))
 
     def _save(
@@ -262,7 +262,7 @@ class LedgerWriter(LedgerReader):
         records: Iterable[Record],
         events: Iterable[Event],
         kept: Kept | None = None,
-        heard: Iterable[Command] = (),
+        answered: Iterable[Command] = (),
     ) -> None:
         rows = [grant_row(record) for record in records]
         if rows:
@@ -273,7 +273,7 @@ class LedgerWriter(LedgerReader):
                 connection.execute(sa.delete(schema.sealed).where(schema.sealed.c.name == name))
             else:
                 self._put(connection, schema.sealed, name, value)
-        for command in heard:  # its number may be another's by now
+        for command in answered:  # its number may be another's by now
             connection.execute(
                 sa.delete(schema.commands).where(schema.commands.c.id == command.id, schema.commands.c.at == command.at)
             )

@@ -45,8 +45,8 @@ class Failpoint(StrEnum):
     NOTICE = "notification marked"
     MESSAGE = "message sent"
     NOTIFIED = "notification recorded"
-    WORD = "word left"
-    HEARD = "word heard"
+    COMMAND = "command enqueued"
+    TAKEN_UP = "command taken up"
     FORGOTTEN = "person forgotten"
     WIPED = "free pages wiped"
 

@@ -78,6 +78,11 @@ class Phase(StrEnum):
     FAILED = "failed"
     REVOKED = "revoked"
 
+    @property
+    def unsettled(self) -> bool:
+        """Whether an attempt, or a chain of them, has more to do."""
+        return self in (Phase.RETRYING, Phase.FAILED)
+
 
 class Kind(StrEnum):
     """What an attempt is for."""
@@ -232,7 +237,7 @@ class Record:
     @property
     def may_run(self) -> bool:
         """Whether more than its check may be sent, whatever that finds: then what would be sent is asked for."""
-        return not self.settled or self.phase in (Phase.RETRYING, Phase.FAILED)
+        return not self.settled or self.phase.unsettled
 
     @property
     def leaves_something(self) -> bool:
@@ -242,7 +247,7 @@ class Record:
     @property
     def values(self) -> Mapping[str, Any]:
         """What the account has, as far as it is known: an orphan is checked and revoked from this."""
-        halfway = self.phase in (Phase.RETRYING, Phase.FAILED) and not self.revoking
+        halfway = self.phase.unsettled and not self.revoking
         if halfway and self.run.values and any(step.may_have_effect for step in self.run.steps):
             return self.run.values
         return self.snapshot

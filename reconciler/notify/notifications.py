@@ -15,7 +15,7 @@ from reconciler.ledger.vault import WritableVault, notice_name
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.clock import Clock
 from reconciler.model.failpoints import Failpoint
-from reconciler.model.grant import Key, Phase, Record
+from reconciler.model.grant import Key, Record
 from reconciler.model.secret import Redactor
 from reconciler.model.settings import Settings
 from reconciler.model.status import EventType
@@ -65,7 +65,7 @@ class Notifications:
             if name.startswith(NOTICE) and Key(hire, access) in mine:
                 record = ledger.record(Key(hire, access))
                 # A run that did not come to its end has nothing to tell of; it puts it into words again when it does.
-                if record is not None and record.phase not in (Phase.RETRYING, Phase.FAILED):
+                if record is not None and not record.phase.unsettled:
                     await self.deliver(ledger, vault, record, author)
 
     async def deliver(self, ledger: LedgerWriter, vault: WritableVault, record: Record, author: str | None) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.engine.commands import hear, waiting
+from reconciler.engine.commands import by_grant, take_up
 from reconciler.engine.context import Context
 from reconciler.engine.planning import Plan, plan_pass
 from reconciler.engine.reconciler import Reconciler
@@ -143,13 +143,13 @@ class Machine:
             tree = context.checkout.current(settings.source)
             with holding(context, settings, tree, "test") as held:
                 words = held.ledger.commands()
-                asked = hear(held.ledger, words, self.clock.now())
+                asked = take_up(held.ledger, words, self.clock.now())
                 reconciler = Reconciler(context, held, Notifier(context, lambda *_: self.outbox))
                 plan = await reconciler.plan(
                     selection,
                     tree,
                     by_hand=by_hand,
-                    commands=waiting(words),
+                    commands=by_grant(words),
                     released=released or asked.released,
                 )
                 return await reconciler.apply(plan)

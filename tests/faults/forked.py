@@ -122,9 +122,9 @@ def serve() -> None:
     import uvicorn  # noqa: F401
     from alembic import command, config  # noqa: F401
 
+    import reconciler.cli.by_hand
     import reconciler.cli.daemon
     import reconciler.cli.progress
-    import reconciler.cli.words
     import reconciler.daemon.loop
     import reconciler.web.serve  # noqa: F401
     from reconciler.requests.connections import _tls

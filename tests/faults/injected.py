@@ -52,7 +52,7 @@ class Action(StrEnum):
 
     PASS = "a pass"
     FETCH = "a fetch, then a pass"
-    WORD = "leaving word"
+    ENQUEUE = "enqueueing"
     FORGET = "forgetting ada"
 
 
@@ -132,7 +132,7 @@ async def _act(action: Action, root: Path, reached: Injector) -> None:
                 await _real(context, clock, Selection(), None, released=False, removals=True)
             case Action.PASS:
                 await _real(context, clock, Selection(), None, released=False, removals=True)
-            case Action.WORD | Action.FORGET:
+            case Action.ENQUEUE | Action.FORGET:
                 state = root / ".reconciler" / "state.db"
                 with StateLock(state).hold("test", clock.now(), reached):
                     ledger = open_writer(settings.state, root, reached)

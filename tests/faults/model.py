@@ -39,7 +39,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from reconciler.engine.commands import hear, waiting
+from reconciler.engine.commands import by_grant, take_up
 from reconciler.engine.context import Context
 from reconciler.engine.reconciler import Reconciler
 from reconciler.engine.state import OpenState, holding
@@ -318,8 +318,8 @@ class Program:
         held = self.held
         assert held is not None
         tree = self.context.checkout.head()
-        hear(held.ledger, held.ledger.commands(), self.clock.now())
-        words = waiting(held.ledger.commands())
+        take_up(held.ledger, held.ledger.commands(), self.clock.now())
+        words = by_grant(held.ledger.commands())
         reconciler = Reconciler(self.context, held, Notifier(self.context, lambda *_: Outbox()))
         plan = await reconciler.plan(selection, tree, commands=words, released=released)
         self.services.begin(fuse)

@@ -539,7 +539,7 @@ def _taken_over(stage: Stage) -> None:
     assert stage.repo.git("status", "--porcelain") == ""
 
 
-def _word_due(stage: Stage) -> None:
+def _command_due(stage: Stage) -> None:
     """A webhook that ran."""
     _hooked(stage)
     stage.act()
@@ -582,6 +582,6 @@ SCENARIOS = {
     "asked to retry": Scenario(_asked_to_retry, _tried_again),
     "asked to revoke": Scenario(_asked_to_revoke, _gone_as_asked, repeats=True),
     "fetched": Scenario(_fetched, _taken_over, Action.FETCH),
-    "word left": Scenario(_word_due, _heard, Action.WORD, repeats=True),
+    "command enqueued": Scenario(_command_due, _heard, Action.ENQUEUE, repeats=True),
     "forgotten": Scenario(_forgotten, _not_known, Action.FORGET),
 }

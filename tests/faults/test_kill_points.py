@@ -36,9 +36,9 @@ AT = {
     "renamed": {Failpoint.RENAMED},
     "token refreshed": {Failpoint.TOKEN},
     "asked to run": {Failpoint.INTENT},
-    "asked to retry": {Failpoint.HEARD},
+    "asked to retry": {Failpoint.TAKEN_UP},
     "fetched": {Failpoint.CHECKOUT, Failpoint.ACCEPTED},
-    "word left": {Failpoint.WORD},
+    "command enqueued": {Failpoint.COMMAND},
     "forgotten": {Failpoint.FORGOTTEN, Failpoint.WIPED},
 }
 """Where the suite looks at which point."""

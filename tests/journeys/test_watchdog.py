@@ -84,7 +84,7 @@ def nursery() -> Iterator[Nursery]:
         yield nursery
 
 
-@pytest.mark.parametrize("point", [Failpoint.PLAN, Failpoint.HEARD], ids=["in a pass", "between passes"])
+@pytest.mark.parametrize("point", [Failpoint.PLAN, Failpoint.TAKEN_UP], ids=["in a pass", "between passes"])
 def test_a_loop_that_stands_still(
     tool: Repo, accounts: AccountService, manager: Manager, nursery: Nursery, tmp_path: Path, point: Failpoint
 ) -> None:
@@ -94,7 +94,7 @@ def test_a_loop_that_stands_still(
         eventually(lambda: accounts.created["ada@example.com"] and manager.pings() >= 4)
         eventually(lambda: health(tool) == (200, "ok"))
         once.touch()
-        if point is Failpoint.HEARD:
+        if point is Failpoint.TAKEN_UP:
             assert run_cli(tool, "accept", "ada", "tool").code == 0
         eventually(lambda: health(tool)[0] == 503)
         assert health(tool) == (503, "work is due and nothing gets done")

@@ -30,7 +30,7 @@ RECORDS = st.builds(
     service=TEXTS,
     source=TEXTS,
     origin=st.none() | TEXTS,
-    phase=st.sampled_from([phase for phase in Phase if phase not in (Phase.RETRYING, Phase.FAILED)]),
+    phase=st.sampled_from([phase for phase in Phase if not phase.unsettled]),
     status=st.sampled_from(Status),
     action=st.sampled_from(Action),
     reason=TEXTS,
@@ -87,9 +87,9 @@ def test_what_is_not_there_any_more_is_not_made_again_by_a_look(ledger: LedgerWr
 def test_a_word_that_was_heard_takes_none_away_that_got_its_number(ledger: LedgerWriter) -> None:
     ledger.enqueue("run", now=NOW, by="ida@here", hire="ada", access="tool")
     heard = ledger.commands()
-    ledger.save([], [], heard=heard)
+    ledger.save([], [], answered=heard)
     ledger.enqueue("accept", now=NOW + timedelta(seconds=1), by="ida@here", hire="bob", access="tool")
-    ledger.save([], [], heard=heard)
+    ledger.save([], [], answered=heard)
     assert [(word.id, word.kind) for word in ledger.commands()] == [(heard[0].id, "accept")]
 
 
@@ -145,7 +145,7 @@ def test_words_notes_and_sealed_values(ledger: LedgerWriter) -> None:
     ledger.enqueue("run", now=NOW, by="ida@here", hire="ada", access="tool")
     first, second = ledger.commands()
     assert (first.kind, first.hire, first.access, second.access) == ("retry", "ada", None, "tool")
-    ledger.save((), heard=[first])
+    ledger.save((), answered=[first])
     assert ledger.commands() == [second]
     ledger.put_note("n", b"1")
     ledger.put_note("n", b"2")

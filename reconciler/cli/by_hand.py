@@ -1,17 +1,17 @@
-"""What people ask of the state: retry, accept, revoke, forget, run.
+"""What people do by hand: retry, accept, run, revoke.
 
-Where nobody holds the state the command acts itself; where a daemon does, it leaves word, and says so.
+The command acts itself if the state is free. If a daemon holds it, a command is enqueued for the daemon, and the user
+is told so.
 """
 
 from __future__ import annotations
 
-import getpass
-import socket
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
 
+from reconciler.cli.enqueue import Refused, enqueue, requester
 from reconciler.cli.options import Asked, option, shared
 from reconciler.model.errors import ReconcilerError, StateLockedError, UsageError
 
@@ -21,40 +21,7 @@ if TYPE_CHECKING:
     from reconciler.model.report import Report
     from reconciler.model.secret import Redactor
 
-__all__ = ["accept", "forget", "leave", "retry", "revoke", "run"]
-
-
-class Refused(ReconcilerError):
-    """What was asked for cannot be done now; the text says why."""
-
-
-def leave(
-    asked: Asked,
-    kind: str,
-    *,
-    hire: str | None = None,
-    access: str | None = None,
-    integration: str | None = None,
-) -> None:
-    """Leave word for whoever holds the state."""
-    from datetime import UTC, datetime
-
-    from reconciler.cli.ledger import settings_of
-    from reconciler.engine.state import refuse_fresh_start
-    from reconciler.ledger.opening import open_writer
-    from reconciler.repository.git.checkout import Checkout
-
-    settings = settings_of(asked)
-    refuse_fresh_start(Checkout.open(asked.repo), settings)
-    ledger = open_writer(settings.state, asked.repo)
-    try:
-        ledger.enqueue(kind, now=datetime.now(UTC), by=_me(), hire=hire, access=access, integration=integration)
-    finally:
-        ledger.close()
-
-
-def _me() -> str:
-    return f"{getpass.getuser()}@{socket.gethostname()}"
+__all__ = ["accept", "retry", "revoke", "run"]
 
 
 def _known(
@@ -83,22 +50,22 @@ def _known(
 def _act(
     asked: Asked, kind: str, said: str, *, hire: str | None, access: str | None, integration: str | None = None
 ) -> int:
-    """Change the ledger, or leave word for the process that holds it."""
+    """Change the ledger, or enqueue a command for the process that holds it."""
     from datetime import UTC, datetime
 
     from reconciler.cli.ledger import settings_of
     from reconciler.cli.logs import tell
-    from reconciler.engine.commands import hear
+    from reconciler.engine.commands import take_up
     from reconciler.ledger.lock import StateLock
     from reconciler.ledger.opening import open_writer, state_path
 
-    state, now = settings_of(asked).state, datetime.now(UTC)
-    leave(asked, kind, hire=hire, access=access, integration=integration)
+    location, now = settings_of(asked).state, datetime.now(UTC)
+    enqueue(asked, kind, hire=hire, access=access, integration=integration)
     try:
-        with StateLock(state_path(state, asked.repo)).hold(f"reconcile {kind}", now):
-            ledger = open_writer(state, asked.repo)
+        with StateLock(state_path(location, asked.repo)).hold(f"reconcile {kind}", now):
+            ledger = open_writer(location, asked.repo)
             try:
-                hear(ledger, [word for word in ledger.commands() if word.kind in ("retry", "accept")], now)
+                take_up(ledger, [command for command in ledger.commands() if command.kind in ("retry", "accept")], now)
             finally:
                 ledger.close()
     except StateLockedError:
@@ -118,11 +85,9 @@ def retry(asked: Asked, hire: str | None, access: str | None, integration: str |
 
     The next pass asks the exists check first; nobody is created twice.
     """
-    from reconciler.model.grant import Phase
-
     everybody = hire is None and integration is None
     known = _known(asked, hire, access, integration, none=None if everybody else Refused)
-    meant = [record for record in known if record.phase in (Phase.RETRYING, Phase.FAILED)]
+    meant = [record for record in known if record.phase.unsettled]
     if not meant:
         click.echo("nothing to start afresh: no grant is retrying or failed")
         return 0
@@ -138,7 +103,7 @@ def retry(asked: Asked, hire: str | None, access: str | None, integration: str |
 def accept(asked: Asked, hire: str, access: str) -> int:
     """Vouch for a grant that was mended by hand: it is complete, and checked like any other from here on."""
     _known(asked, hire, access)
-    return _act(asked, "accept", f"accepted: {hire}/{access}, by {_me()}", hire=hire, access=access)
+    return _act(asked, "accept", f"accepted: {hire}/{access}, by {requester()}", hire=hire, access=access)
 
 
 @click.command()
@@ -190,52 +155,8 @@ def _orphans(asked: Asked, hire: str, known: list[Record]) -> list[Key]:
     ]
 
 
-@click.command()
-@click.argument("hire")
-@shared
-@click.pass_obj
-def forget(asked: Asked, hire: str) -> int:
-    """Erase a person who is no longer in git from the ledger and its history; counts remain.
-
-    Refused while git still has the person, or an orphaned account is left.
-    """
-    from datetime import UTC, datetime
-
-    from reconciler.cli.ledger import ledger_of, settings_of
-    from reconciler.engine.context import KEPT
-    from reconciler.ledger.lock import StateLock
-    from reconciler.ledger.opening import open_writer, state_path
-    from reconciler.model.grant import Phase
-    from reconciler.notify import alerts
-    from reconciler.repository.files import Reader
-    from reconciler.repository.git.checkout import Checkout
-
-    with ledger_of(asked) as ledger:
-        records = list(ledger.records([hire]))
-        if not records and not any(True for _ in ledger.history(hires=[hire])):
-            raise UsageError(f"the ledger knows nobody of the id {hire}: `reconcile status` shows whom it knows")
-    settings = settings_of(asked)
-    files = Reader().load(Checkout.open(asked.repo).current(settings.source))
-    if hire in files.hires or hire in files.broken["hires"]:
-        raise Refused(f"{hire} is still in git: remove the hire's file first")
-    left = [str(record.key) for record in records if record.leaves_something and record.phase is not Phase.REVOKED]
-    if left:
-        raise Refused(f"still orphaned: {', '.join(left)}: revoke them first (`reconcile revoke`)")
-    now = datetime.now(UTC)
-    with StateLock(state_path(settings.state, asked.repo)).hold("reconcile forget", now):
-        ledger = open_writer(settings.state, asked.repo)
-        try:
-            alerts.forget(ledger, hire)
-            count = ledger.forget(hire, now)
-        finally:
-            ledger.close()
-        (asked.repo / KEPT).unlink(missing_ok=True)  # of what git has, it is made anew
-    click.echo(f"forgotten: a person with {count} {'grant' if count == 1 else 'grants'}")
-    return 0
-
-
 def _by_hand(asked: Asked, kind: str, keys: list[Key]) -> int:
-    """Run or revoke grants in a pass of their own, or leave word for the process that holds the state."""
+    """Run or revoke grants in a pass of their own, or enqueue commands for the process that holds the state."""
     import asyncio
 
     from reconciler.cli.logs import set_up, tell
@@ -249,9 +170,9 @@ def _by_hand(asked: Asked, kind: str, keys: list[Key]) -> int:
     try:
         report = asyncio.run(_pass_by_hand(asked, redactor, kind, keys))
     except StateLockedError as error:
-        asyncio.run(_refuse_in_vain(asked, redactor, kind, keys))
+        asyncio.run(_refuse_impossible(asked, redactor, kind, keys))
         for key in keys:
-            leave(asked, kind, hire=key.hire, access=key.access)
+            enqueue(asked, kind, hire=key.hire, access=key.access)
         tell(f"{error.who}, which was asked to {kind} {', '.join(map(str, keys))}")
         return 0
     show_report(report, asked)
@@ -274,13 +195,13 @@ async def _pass_by_hand(asked: Asked, redactor: Redactor, kind: str, keys: list[
     try:
         force = in_force(context)
         settings, tree = force.settings, force.tree
-        with until_stopped(clock), holding(context, settings, tree, f"reconcile {kind}") as held:
-            keep(context, held.ledger, force)
+        with until_stopped(clock), holding(context, settings, tree, f"reconcile {kind}") as state:
+            keep(context, state.ledger, force)
             by_hand = dict.fromkeys(keys, kind)
-            reconciler = Reconciler(context, held, Notifier(context))
+            reconciler = Reconciler(context, state, Notifier(context))
             plan = await clock.unless_stopped(reconciler.plan(Selection.of(keys), tree, by_hand=by_hand))
             _refuse(plan.grants, kind, keys)
-            held.ledger.save((), [line for key in keys for line in requested(kind, key, clock.now(), _me())])
+            state.ledger.save((), [line for key in keys for line in requested(kind, key, clock.now(), requester())])
             report = await reconciler.apply(plan)
             report.refuse(force.refused)
             return report
@@ -288,8 +209,8 @@ async def _pass_by_hand(asked: Asked, redactor: Redactor, kind: str, keys: list[
         await context.aclose()
 
 
-async def _refuse_in_vain(asked: Asked, redactor: Redactor, kind: str, keys: list[Key]) -> None:
-    """See that what the holder is asked for can be done: a word that is refused there is answered to nobody."""
+async def _refuse_impossible(asked: Asked, redactor: Redactor, kind: str, keys: list[Key]) -> None:
+    """Refuse what the holder of the state could not do: a command that it refuses is answered to nobody."""
     from reconciler.engine.accepted import in_force
     from reconciler.engine.context import Context, SystemClock
     from reconciler.engine.planning import plan_pass
@@ -300,9 +221,9 @@ async def _refuse_in_vain(asked: Asked, redactor: Redactor, kind: str, keys: lis
     try:
         force = in_force(context)
         settings, tree = force.settings, force.tree
-        with reading(context, settings) as held:
+        with reading(context, settings) as state:
             selection, by_hand = Selection.of(keys), dict.fromkeys(keys, kind)
-            plan = await plan_pass(context, held, selection, tree, by_hand=by_hand)
+            plan = await plan_pass(context, state, selection, tree, by_hand=by_hand)
             _refuse(plan.grants, kind, keys)
     finally:
         await context.aclose()

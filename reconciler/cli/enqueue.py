@@ -1,0 +1,45 @@
+"""Commands for the process that holds the state, and who enqueues them."""
+
+from __future__ import annotations
+
+import getpass
+import socket
+
+from reconciler.cli.options import Asked
+from reconciler.model.errors import ReconcilerError
+
+__all__ = ["Refused", "enqueue", "requester"]
+
+
+class Refused(ReconcilerError):
+    """What was asked for cannot be done now; the text says why."""
+
+
+def requester() -> str:
+    """The user and the machine, as the history names who asked for something."""
+    return f"{getpass.getuser()}@{socket.gethostname()}"
+
+
+def enqueue(
+    asked: Asked,
+    kind: str,
+    *,
+    hire: str | None = None,
+    access: str | None = None,
+    integration: str | None = None,
+) -> None:
+    """Enqueue a command for the process that holds the state."""
+    from datetime import UTC, datetime
+
+    from reconciler.cli.ledger import settings_of
+    from reconciler.engine.state import refuse_fresh_start
+    from reconciler.ledger.opening import open_writer
+    from reconciler.repository.git.checkout import Checkout
+
+    settings = settings_of(asked)
+    refuse_fresh_start(Checkout.open(asked.repo), settings)
+    ledger = open_writer(settings.state, asked.repo)
+    try:
+        ledger.enqueue(kind, now=datetime.now(UTC), by=requester(), hire=hire, access=access, integration=integration)
+    finally:
+        ledger.close()
