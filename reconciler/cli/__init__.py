@@ -11,6 +11,7 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from keyword import iskeyword
 
 import click
 
@@ -33,6 +34,7 @@ COMMANDS = {
     "forget": "forget",
     "run": "by_hand",
     "unmanaged": "unmanaged",
+    "import": "imports",
     "options": "options_of",
     "initial-data": "initial_data",
     "oauth": "oauth",
@@ -69,7 +71,8 @@ class _Commands(click.Group):
         from importlib import import_module
 
         module = import_module(f"reconciler.cli.{COMMANDS[name]}")
-        command: click.Command = getattr(module, name.replace("-", "_"))
+        called = f"{name}_" if iskeyword(name) else name.replace("-", "_")
+        command: click.Command = getattr(module, called)
         return command
 
 

@@ -15,6 +15,7 @@ from reconciler.engine.decide import Policy
 from reconciler.engine.integrations import Integration
 from reconciler.engine.state import OpenState, refuse_fresh_start
 from reconciler.engine.wiring import integrations_of
+from reconciler.intake.reading import as_integrations
 from reconciler.ledger.lock import StateLock
 from reconciler.ledger.opening import open_writer, state_path
 from reconciler.ledger.reader import LedgerReader
@@ -142,8 +143,14 @@ def _authorizer(context: Context, settings: Settings, tree: Tree, held: OpenStat
 
 
 def _named(context: Context, settings: Settings, tree: Tree, held: OpenState, name: str) -> Integration:
-    """The integration that a name means, or the first of the service that it means, of those that can be connected."""
-    desired = Desired(context.reader.load(tree), Policy.of(settings, context.clock.now()).today)
+    """The integration that a name means, or the first of the service that it means, of those that can be connected.
+
+    An import is connected like an integration.
+    """
+    files = context.reader.load(tree)
+    if name in files.imports and name not in files.manifests and files.imports[name].model.execute:
+        files = as_integrations(files, name)
+    desired = Desired(files, Policy.of(settings, context.clock.now()).today)
     found = [
         item
         for item in integrations_of(context, desired, tree, settings, held.sealing)

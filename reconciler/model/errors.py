@@ -4,6 +4,7 @@ ReconcilerError
 ├── UsageError             the command was called wrongly (exit 64)
 ├── SettingsError          the settings cannot be read; the pass is refused
 ├── RepositoryError        the checkout cannot be read, or a revision is not there
+├── NothingImported        what an import read is refused as a whole; nothing was changed
 ├── NotWritable            files of the work tree cannot be written, or not as asked; none was
 ├── StateLockedError       somebody else holds the state
 ├── LedgerError            the ledger cannot be opened, read or written
@@ -28,6 +29,7 @@ __all__ = [
     "LedgerError",
     "MissingVariable",
     "NotWritable",
+    "NothingImported",
     "Problem",
     "ReconcilerError",
     "RepositoryError",
@@ -66,6 +68,10 @@ class UsageError(ReconcilerError):
 
 class RepositoryError(ReconcilerError):
     """The checkout cannot be read, or a revision is not there."""
+
+
+class NothingImported(ReconcilerError):
+    """What an import read is refused as a whole; nothing was changed."""
 
 
 class NotWritable(ReconcilerError):

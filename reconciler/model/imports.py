@@ -27,7 +27,7 @@ LEFT_EMPTY = ("form", "exists", "revoke", "extra_user_info", "post_execute_notif
 _OF_REQUESTS = ("headers", "oauth", "initial_data_form", "data_from", "next_page", "next_page_from")
 _ALSO = ("next_page_token_from", "count_up", "amount_pages_to_fetch")
 _UNREAD = ("polling", "continue_if", "save_as_file", "files", "extra_headers")
-"""What the request that gives the people cannot have."""
+"""What belongs to requests that make an account."""
 
 
 class ByAddress(Model):
@@ -93,10 +93,9 @@ class Import(Model):
     @model_validator(mode="after")
     def _can_be_asked(self) -> Self:
         if self.execute:
-            last = self.execute[-1]
-            held = [key for key in _UNREAD if getattr(last, key)]
+            held = [key for key in _UNREAD if any(getattr(request, key) for request in self.execute)]
             if held:
-                raise ValueError(f"the last of execute gives the people, and cannot have {', '.join(held)}")
+                raise ValueError(f"a request of an import cannot have {', '.join(held)}: it only reads")
             try:
                 self.as_manifest  # noqa: B018  built once, so that what is wrong is told of with the file
             except ValidationError as error:

@@ -12,10 +12,13 @@ from typing import Any
 
 from reconciler.model.scope import walk
 
-__all__ = ["LIMIT", "Padding", "Response", "Unpacker", "Unreadable", "joined"]
+__all__ = ["LARGE", "LIMIT", "Padding", "Response", "Unpacker", "Unreadable", "joined"]
 
 LIMIT = 1024 * 1024
 """Bytes that are read of an answer, counted after unpacking (docs/design/rules.md, "Limits of input")."""
+
+LARGE = 25 * LIMIT
+"""Bytes that are read of an answer which gives everybody at once, as HR systems do."""
 
 PADDING = 128 * 1024
 """Bytes that may come beside an answer's content, and then twice as many as the content has."""
@@ -139,14 +142,15 @@ def _text(value: bytes) -> str:
 
 
 class Unpacker:
-    """Takes the bytes of an answer as they come and keeps at most `LIMIT` of what they unpack to."""
+    """Takes the bytes of an answer as they come and keeps at most `most` of what they unpack to."""
 
-    def __init__(self, encoding: str) -> None:
+    def __init__(self, encoding: str, most: int = LIMIT) -> None:
         """`encoding` is the Content-Encoding header. Raises Unreadable for one that was not asked for."""
         kind = encoding.strip().lower() or "identity"
         if kind not in ("identity", "gzip", "x-gzip", "deflate"):
             raise Unreadable("packed in a way that was not asked for")
         self._packed = kind != "identity"
+        self._most = most
         self._zlib = zlib.decompressobj(zlib.MAX_WBITS | 32)
         self._kept = bytearray()
         self._fed = 0
@@ -154,9 +158,9 @@ class Unpacker:
 
     def feed(self, data: bytes) -> None:
         """More bytes. Sets `full` once the limit is passed. Raises Unreadable where they cannot be unpacked."""
-        room = LIMIT + 1 - len(self._kept)
+        room = self._most + 1 - len(self._kept)
         self._fed += len(data)
-        if self._packed and self._fed > LIMIT + PADDING:
+        if self._packed and self._fed > self._most + PADDING:
             raise Unreadable("packed into more than it can have in it")
         try:
             self._kept += self._zlib.decompress(data, room) if self._packed else data[:room]
@@ -168,10 +172,10 @@ class Unpacker:
                 self._kept += self._zlib.decompress(data, room)
             except zlib.error:
                 raise Unreadable("packed, and damaged") from None
-        self.full = len(self._kept) > LIMIT
+        self.full = len(self._kept) > self._most
 
     def finish(self) -> bytes:
         """What was kept. Raises Unreadable where the packing stops in the middle."""
         if self._packed and self._kept and not self.full and not self._zlib.eof:
             raise Unreadable("packed, and cut off")
-        return bytes(self._kept[:LIMIT])
+        return bytes(self._kept[: self._most])

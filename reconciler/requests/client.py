@@ -63,6 +63,7 @@ class _Progress:
 
     reached: Reached
     departed: Callable[[], None]
+    most: int
     left: bool = False
     whole: bool = False
 
@@ -128,7 +129,7 @@ class Client:
                 continue
             if answer.truncated and answer.status < 400 and wire.method not in SAFE_METHODS:
                 raise TransportError(
-                    f"{_what(wire, address)}: answered {answer.status} with more than 1 MiB", left=True
+                    f"{_what(wire, address)}: answered {answer.status} with more than {wire.most >> 20} MiB", left=True
                 )
             for _ in range(AFTER_YOU):  # not before: a pause that was asked for counts from when the place is free
                 await asyncio.sleep(0)
@@ -153,7 +154,7 @@ class Client:
         async with self._throttle.turn(address.name) as departed:
             if leaving is not None:
                 await leaving()
-            progress = _Progress(self._reached, departed)
+            progress = _Progress(self._reached, departed, wire.most)
             try:
                 async with asyncio.timeout(seconds):
                     answer = await self._connections.exchange(

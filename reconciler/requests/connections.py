@@ -22,7 +22,7 @@ import httpcore
 
 from reconciler.model.errors import UsageError
 from reconciler.model.settings import loopback
-from reconciler.requests.answer import Padding, Response, Unpacker, Unreadable, joined
+from reconciler.requests.answer import LIMIT, Padding, Response, Unpacker, Unreadable, joined
 from reconciler.requests.direct import Direct, NotAllowed, NotSent
 from reconciler.requests.pipe import CLOSED, Pipe
 from reconciler.requests.url import Address, Origin
@@ -54,6 +54,7 @@ class NoAnswer(Exception):
 
 
 class _Nobody:
+    most = LIMIT
     left = False
 
     def leaves(self) -> None:
@@ -238,7 +239,7 @@ class _Proxied:
         response = await self._http.handle_async_request(request)
         try:
             received = joined(response.headers)
-            unpacker = Unpacker(received.get("content-encoding", ""))
+            unpacker = Unpacker(received.get("content-encoding", ""), watch.most)
             async for chunk in response.aiter_stream():
                 self._network.padding.check(0, len(chunk))
                 unpacker.feed(chunk)

@@ -82,7 +82,7 @@ class Direct:
         with suppress(OSError):  # a server may refuse, and close, before it has read all: what it says is the answer
             await self._pipe.write(request)
         watch.has_left()
-        answer = _Reading(method)
+        answer = _Reading(method, watch.most)
         sizes = 0
         for _ in range(INTERIM + 1):
             head = await self._head(HEAD - sizes)
@@ -126,7 +126,8 @@ class Direct:
 class _Reading:
     """An answer as it comes. httptools calls the methods whose names begin with `on_`."""
 
-    def __init__(self, method: str) -> None:
+    def __init__(self, method: str, most: int) -> None:
+        self._most = most
         self._bodiless = method == "HEAD"
         self._headers: list[tuple[bytes, bytes]] = []
         self._pieces: list[bytes] = []
@@ -159,7 +160,7 @@ class _Reading:
             return
         headers = self.headers = joined(self._headers)
         self._frame(headers)
-        self._unpacker = Unpacker(headers.get("content-encoding", ""))
+        self._unpacker = Unpacker(headers.get("content-encoding", ""), self._most)
 
     def _frame(self, headers: dict[str, str]) -> None:
         """Find out where the content ends."""

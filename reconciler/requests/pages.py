@@ -18,13 +18,13 @@ from reconciler.model.manifest import AnyPaged, FormField, Manifest
 from reconciler.model.request import PAGE_TOKEN, CountUp
 from reconciler.model.scope import Layer, Scope, walk
 from reconciler.model.template import PLACEHOLDER, names
-from reconciler.requests.answer import Response
+from reconciler.requests.answer import LIMIT, Response
 from reconciler.requests.client import Client
 from reconciler.requests.render import RenderedRequest, render
 from reconciler.requests.template import written
 from reconciler.requests.url import escape
 
-__all__ = ["MOST_PAGES", "Option", "items", "options"]
+__all__ = ["MOST_PAGES", "MorePages", "Option", "items", "options"]
 
 MOST_PAGES = 10_000
 
@@ -37,9 +37,22 @@ class Option:
     name: str
 
 
-async def items(client: Client, call: AnyPaged, scope: Scope, manifest: Manifest) -> AsyncIterator[Any]:
-    """Every item of every page.
+class MorePages(TransportError):
+    """There are more pages than are to be read."""
 
+
+async def items(
+    client: Client,
+    call: AnyPaged,
+    scope: Scope,
+    manifest: Manifest,
+    *,
+    pages: int = MOST_PAGES,
+    most: int = LIMIT,
+) -> AsyncIterator[Any]:
+    """Every item of every page; `most` bounds the bytes of a page.
+
+    Raises MorePages where another page follows when so many `pages` were read.
     Raises Blocked where the first page cannot be asked for, and RequestFailed for a page that fails, is not JSON, has
     no list at `data_from`, or leads to where it must not lead.
     """
@@ -47,11 +60,11 @@ async def items(client: Client, call: AnyPaged, scope: Scope, manifest: Manifest
     seen: set[tuple[str, bytes | None]] = set()
     before: list[Any] = []
     read = 0
-    for number in range(1, MOST_PAGES + 1):
+    for number in range(1, pages + 1):
         if (wire.url, wire.content) in seen:
             raise TransportError(f"{wire.shown_url}: page {number} is one that was read before", left=True)
         seen.add((wire.url, wire.content))
-        answer = await _page(client, call, wire, number)
+        answer = await _page(client, call, replace(wire, most=most), number)
         found = walk(answer.json(), call.data_from)
         if not isinstance(found, list):
             where = f"at {call.data_from}" if call.data_from else "in the answer"
@@ -68,7 +81,7 @@ async def items(client: Client, call: AnyPaged, scope: Scope, manifest: Manifest
         if following is None:
             return
         wire = following
-    raise TransportError(f"{wire.shown_url}: more than {MOST_PAGES} pages", left=True)
+    raise MorePages(f"{wire.shown_url}: more than {pages} pages", left=True)
 
 
 async def options(client: Client, field: FormField, scope: Scope, manifest: Manifest) -> list[Option]:
@@ -136,17 +149,17 @@ async def _page(client: Client, call: AnyPaged, wire: RenderedRequest, number: i
         if number == 1:
             raise
         raise TransportError(f"page {number}: {error}", left=False) from None
-    problem = _problem(client, answer)
+    problem = _problem(client, answer, wire.most)
     if problem is not None:
         raise TransportError(f"{call.method} {wire.shown_url}: page {number} {problem}", left=True)
     return answer
 
 
-def _problem(client: Client, answer: Response) -> str | None:
+def _problem(client: Client, answer: Response, most: int) -> str | None:
     if not 200 <= answer.status < 300:
         return f"answered {answer.status}{client.said(answer)}"
     if answer.truncated:
-        return "is longer than 1 MiB"
+        return f"is longer than {most >> 20} MiB"
     return f"is not JSON{client.said(answer)}" if answer.json() is None else None
 
 

@@ -16,6 +16,7 @@ from reconciler.model.errors import Blocked
 from reconciler.model.manifest import AnyCall, Call, Exists, Manifest, Request
 from reconciler.model.scope import Scope
 from reconciler.model.template import PLACEHOLDER
+from reconciler.requests.answer import LIMIT
 from reconciler.requests.encode import FORM, body
 from reconciler.requests.sign import Pritunl, credentials
 from reconciler.requests.template import render_data, render_text, render_url
@@ -39,7 +40,7 @@ class RenderedRequest:
     """A request, ready to be sent. Only `method` and `shown_url` may be shown.
 
     `statuses` are those that the manifest lists: the client hands a redirect among them back as an answer. `signer`
-    makes headers anew at each sending.
+    makes headers anew at each sending. `most` bounds the bytes that are kept of the answer.
     """
 
     method: str
@@ -49,6 +50,7 @@ class RenderedRequest:
     content: bytes | None = field(default=None, repr=False)
     statuses: frozenset[int] = frozenset()
     signer: Pritunl | None = field(default=None, repr=False)
+    most: int = LIMIT
 
 
 def render(

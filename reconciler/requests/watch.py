@@ -10,6 +10,9 @@ __all__ = ["Watch"]
 class Watch(Protocol):
     """Told how far a request got."""
 
+    most: int
+    """Bytes that are kept of its answer."""
+
     left: bool
     """Whether it began to leave."""
 

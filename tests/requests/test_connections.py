@@ -32,6 +32,7 @@ pytestmark = pytest.mark.anyio
 class Seen:
     """What a request's connection told of it, in order."""
 
+    most: int = LIMIT
     left: bool = False
     told: list[str] = field(default_factory=list)
 

@@ -1,0 +1,237 @@
+"""`reconcile import`: people from where they are, as hires' files for a reviewer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from reconciler.cli.options import Asked, option, shared
+from reconciler.model.errors import NothingImported, RepositoryError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from reconciler.intake.importing import Change, Plan
+    from reconciler.intake.reading import Reading
+    from reconciler.model.imports import Import
+    from reconciler.model.secret import Redactor
+    from reconciler.repository.files import Files
+    from reconciler.repository.git.checkout import Tree
+
+__all__ = ["import_"]
+
+MOST = 100
+"""So many people of a kind are told of in a pull request's text, which has an end."""
+
+
+@click.command(name="import")
+@click.argument("name")
+@option("--write", is_flag=True, help="Change the files in the work tree.")
+@option("--branch", metavar="B", help="Commit the changes to this branch, made from the revision in force.")
+@option("--yes-really", is_flag=True, help="Let a change of too many hires through, once.")
+@shared
+@click.pass_obj
+def import_(asked: Asked, name: str, branch: str | None, *, write: bool, yes_really: bool) -> int:
+    """Say what the import NAME would change of the hires, or change it.
+
+    Without an option nothing is written. With --branch neither the branch in force nor the work tree is touched. Exits
+    with 0 where there is nothing to do, with 2 where there is something, with 1 on an error.
+    """
+    import asyncio
+
+    from reconciler.cli.logs import set_up, tell
+    from reconciler.cli.text import emit_json, no_csv, say
+    from reconciler.model.secret import Redactor
+
+    no_csv(asked)
+    if write and branch is not None:
+        raise UsageError("--write changes the work tree and --branch a branch: give one of them")
+    redactor = Redactor()
+    set_up(asked, redactor)
+    run = _Run(asked, redactor, name, branch)
+    plan = asyncio.run(run.plan())
+    if asked.output == "json":
+        emit_json(plan.as_json())
+    else:
+        say("\n".join(_markdown(plan) if asked.output == "markdown" else _table(plan)))
+    for note in plan.notes:
+        tell(note)
+    if plan.refusal is not None and not yes_really:
+        raise NothingImported(plan.refusal)
+    if not plan.changes:
+        return 0
+    if write:
+        run.write(plan)
+    elif branch is not None:
+        tell(f"committed to {branch}: {run.commit(plan, branch)[:12]}")
+    return 2
+
+
+class _Run:
+    """One call: the files that it is about, and where from."""
+
+    def __init__(self, asked: Asked, redactor: Redactor, name: str, branch: str | None) -> None:
+        from reconciler.engine.accepted import in_force
+        from reconciler.engine.context import Context, SystemClock
+        from reconciler.repository.git.branches import refuse_branch
+        from reconciler.repository.git.checkout import WORKTREE
+
+        self.name = name
+        self.context = Context(asked.repo, SystemClock(), redactor)
+        checkout = self.context.checkout
+        force = None if branch is None and checkout.head_id() is None else in_force(self.context)
+        if branch is not None and force is not None:
+            refuse_branch(checkout, branch, force.settings.git.branch)
+        signed = force is not None and force.settings.git.verify_signatures
+        # Of a work tree that is in force, a branch is made from what is committed of it.
+        self.tree: Tree = checkout.worktree()
+        if branch is not None and force is not None:
+            self.tree = checkout.head() if force.tree.revision == WORKTREE else force.tree
+        # Files beside commits that have to be signed are nobody's yet: whom to ask is not theirs to say.
+        self.trusted: Tree = force.tree if force is not None and signed else self.tree
+
+    async def plan(self) -> Plan:
+        from reconciler.intake.importing import Importer
+        from reconciler.intake.people import people_of
+        from reconciler.review.problems import today_of
+
+        context = self.context
+        try:
+            trusted = context.reader.load(self.trusted)
+            loaded = self._import(trusted)
+            if loaded.file is None:
+                reading = await self._asked(trusted)
+            else:
+                from reconciler.intake.reading import csv_file, read_csv
+
+                reading = read_csv(csv_file(context.checkout, loaded), loaded)
+        finally:
+            await context.aclose()
+        people = people_of(reading, loaded)
+        if not people.addresses:
+            raise NothingImported(_empty(reading, self.name))
+        files = trusted if self.trusted is self.tree else context.reader.load(self.tree)
+        today = today_of(trusted, context.clock.now())
+        plan = Importer(self.name, loaded, files, self._raw, today).plan(people, whole=reading.whole)
+        plan.notes += _nowhere(reading, loaded)
+        return plan
+
+    def _import(self, files: Files) -> Import:
+        from reconciler.repository.documents.problems import near
+
+        if self.name in files.imports:
+            return files.imports[self.name].model
+        if problems := files.broken["imports"].get(self.name):
+            raise RepositoryError(f"the import {self.name} has an error: {problems[0]}")
+        where = "" if self.tree.revision == "worktree" else f" at {self.tree.revision[:12]}, the revision in force"
+        known = near(self.name, files.imports)
+        raise UsageError(f"there is no config/imports/{self.name}.yaml{where}{known}")
+
+    async def _asked(self, files: Files) -> Reading:
+        from reconciler.daemon.authorize import beside
+        from reconciler.engine.state import reading
+        from reconciler.engine.wiring import integrations_of
+        from reconciler.intake.reading import as_integrations, ask, with_fetched_token
+        from reconciler.repository.desired import Desired
+
+        context, settings, imported = self.context, files.settings, files.imports[self.name].model
+        by_hand = imported.oauth is not None and imported.oauth.grant is None
+        state = beside if by_hand else reading
+        with state(context, settings, *([self.trusted] if by_hand else [])) as held:
+            desired = Desired(as_integrations(files, self.name), context.clock.now().date())
+            (integration,) = integrations_of(context, desired, self.trusted, settings, held.sealing)
+            if not by_hand:
+                integration = with_fetched_token(integration, context)
+            integration.reachable()
+            return await ask(integration, imported)
+
+    def _raw(self, path: str) -> bytes:
+        file = self.tree.find(path)
+        assert file is not None  # it was read from there
+        return self.tree.read(file)
+
+    def write(self, plan: Plan) -> None:
+        from reconciler.intake.hire_files import write_all
+
+        before = {each.file: each.before for each in plan.changes if each.before is not None}
+        write_all(self.context.checkout.root, {each.file: each.content for each in plan.changes}, before)
+
+    def commit(self, plan: Plan, branch: str) -> str:
+        from reconciler.repository.git.branches import commit_to_branch
+
+        told = [f"{word}: {len(of)}" for word, of in _parts(plan) if of]
+        message = f"Import people from {plan.source}\n\n{chr(10).join(told)}\n"
+        files = {each.file: each.content for each in plan.changes}
+        return commit_to_branch(self.context.checkout, self.tree.revision, branch, files, message)
+
+
+def _empty(reading: Reading, name: str) -> str:
+    if not reading.items:
+        return f"{name} gave nobody at all, which is taken for a mistake: nothing was changed"
+    return (
+        f"{name} gave {len(reading.items)} items, and none of them counts and has an address: look at "
+        "data_structure.email and `only`; nothing was changed"
+    )
+
+
+def _nowhere(reading: Reading, imported: Import) -> Iterator[str]:
+    """The paths that no item has anything at: most likely a typo."""
+    from reconciler.model.imports import ByAddress
+
+    for key, source in imported.fills.items():
+        path = source.hire if isinstance(source, ByAddress) else source
+        if all(reading.at(item, path) is None for item in reading.items):
+            yield f"{key}: nobody has anything at {path}"
+
+
+def _parts(plan: Plan) -> tuple[tuple[str, list[Change]], ...]:
+    return ("created", plan.created), ("changed", plan.changed), ("ended", plan.ended)
+
+
+def _headline(plan: Plan) -> str:
+    told = [f"{len(of)} {word}" for word, of in _parts(plan) if of]
+    left = [f"{len(plan.left_out)} left out"] if plan.left_out else []
+    return f"{plan.source}: {', '.join([*told, *left]) or 'nothing to do'}"
+
+
+def _differences(change: Change) -> Iterator[tuple[str, str]]:
+    """Each field that changes, and how, as text."""
+    for key, (old, new) in change.fields.items():
+        yield key, _text(new) if old is None else f"{_text(old)} → {_text(new)}"
+
+
+def _text(value: Any) -> str:
+    return f"{{hire: {value['hire']}}}" if isinstance(value, dict) and "hire" in value else str(value)
+
+
+def _table(plan: Plan) -> list[str]:
+    from reconciler.cli.text import printable
+
+    lines = [_headline(plan)]
+    for word, of in _parts(plan):
+        for each in of:
+            lines.append(printable(f"{word}  {each.file}"))
+            lines += [printable(f"  {key}: {how}") for key, how in _differences(each)]
+    for one in plan.left_out:
+        where = f" ({one.file})" if one.file else ""
+        lines.append(printable(f"left out  {one.called}{where}: {one.reason}"))
+    return lines
+
+
+def _markdown(plan: Plan) -> list[str]:
+    """A pull request's text."""
+    from reconciler.cli.text import code
+
+    lines = [f"**{_headline(plan)}**"]
+    for word, of in _parts(plan):
+        if of:
+            lines += ["", f"{word}:", ""]
+            for each in of[:MOST]:
+                how = ", ".join(f"{code(key)} {code(text)}" for key, text in _differences(each))
+                lines.append(f"- {code(each.file)}: {how}")
+            lines += [f"- and {len(of) - MOST} more"] if len(of) > MOST else []
+    if plan.left_out:
+        lines += ["", "left out:", "", *(f"- {code(one.called)}: {code(one.reason)}" for one in plan.left_out[:MOST])]
+        lines += [f"- and {len(plan.left_out) - MOST} more"] if len(plan.left_out) > MOST else []
+    return [*lines, "", *(f"- {code(note)}" for note in plan.notes)] if plan.notes else lines

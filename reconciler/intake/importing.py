@@ -1,0 +1,296 @@
+"""What an import would change: hires' files to make, to change and to end, decided without writing any.
+
+A person is told by the address alone. Lines that the source says nothing of stay as they are, comments too. Only a file
+that this import made (`source`) is ended, and never one whose person may be somebody who was left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from typing import Any
+
+from pydantic import ValidationError
+
+from reconciler.intake.hire_files import hire_text, with_field
+from reconciler.intake.people import EXTRA, LeftOut, People, Person
+from reconciler.model.base import as_text
+from reconciler.model.errors import NotWritable
+from reconciler.model.hire import Hire
+from reconciler.model.imports import Import
+from reconciler.repository.documents.loaded import Loaded
+from reconciler.repository.documents.problems import explain
+from reconciler.repository.documents.yaml import read
+from reconciler.repository.files import Files
+
+__all__ = ["Change", "Importer", "Plan"]
+
+_REFERENCES = {"manager": "manager_email", "buddy": "buddy_email"}
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A hire's file as it would be: `fields` maps what changes to what stands there and what would."""
+
+    hire: str
+    file: str
+    fields: Mapping[str, tuple[Any, Any]]
+    content: bytes = field(repr=False)
+    before: bytes | None = field(default=None, repr=False)
+
+
+@dataclass(slots=True)
+class Plan:
+    """What would change. `refusal` says why it must not; `notes` are for whoever reads it."""
+
+    source: str
+    created: list[Change] = field(default_factory=list)
+    changed: list[Change] = field(default_factory=list)
+    ended: list[Change] = field(default_factory=list)
+    left_out: list[LeftOut] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    refusal: str | None = None
+
+    @property
+    def changes(self) -> list[Change]:
+        """Every file that would be written."""
+        return [*self.created, *self.changed, *self.ended]
+
+    def as_json(self) -> dict[str, Any]:
+        """The object of docs/commands.md, "JSON"."""
+        return {
+            "source": self.source,
+            "created": [_as_json(each) for each in self.created],
+            "changed": [_as_json(each) for each in self.changed],
+            "ended": [_as_json(each) for each in self.ended],
+            "left_out": [
+                {
+                    "hire": each.hire,
+                    "file": each.file,
+                    "fields": {key: plain(value) for key, value in each.fields.items()},
+                    "reason": each.reason,
+                }
+                for each in self.left_out
+            ],
+        }
+
+
+def _as_json(change: Change) -> dict[str, Any]:
+    fields = {key: [plain(old), plain(new)] for key, (old, new) in change.fields.items()}
+    return {"hire": change.hire, "file": change.file, "fields": fields}
+
+
+def plain(value: Any) -> Any:
+    """A value of a file as JSON has it."""
+    return value.isoformat() if isinstance(value, date) else value
+
+
+class Importer:
+    """One reading, held against the hires that there are."""
+
+    def __init__(self, name: str, imported: Import, files: Files, raw: Callable[[str], bytes], today: date) -> None:
+        """`raw` gives a file's bytes by its path."""
+        self._name = name
+        self._imported = imported
+        self._files = files
+        self._hires = files.hires
+        self._raw = raw
+        self._today = today
+
+    def plan(self, people: People, *, whole: bool) -> Plan:
+        """What would change."""
+        plan = Plan(self._name, left_out=list(people.left_out))
+        new: list[Person] = []
+        known: list[tuple[Person, str]] = []
+        for person in people.taken:
+            stem = self._hires.owner(person.email)
+            if stem is None:
+                new.append(person)
+            elif stem in self._hires:
+                known.append((person, stem))
+            else:
+                why = f"the file of {stem} has an error: mend it first"
+                plan.left_out.append(LeftOut(person.item, why, person.fields, stem))
+        stems = dict(self._named(new, plan)) if self._imported.action == "create" else {}
+        addresses = {person.email.lower(): stem for person, stem in known}
+        addresses |= {person.email.lower(): stem for stem, person in stems.items()}
+        for stem, person in stems.items():
+            self._create(stem, person, addresses, plan)
+        for person, stem in known:
+            self._change(self._hires[stem], person, addresses, plan)
+        if whole:
+            self._end(people, plan)
+        else:
+            plan.notes.append(
+                f"the reading stopped after {self._imported.amount_pages_to_fetch} pages and more follow, so nobody is "
+                "ended: raise amount_pages_to_fetch, or 0 for all"
+            )
+        plan.left_out.sort(key=lambda each: each.item)
+        plan.refusal = self._guard(plan)
+        return plan
+
+    def _named(self, new: list[Person], plan: Plan) -> Iterator[tuple[str, Person]]:
+        """Each new person's stem, for whom one can be found that nobody else has."""
+        taken = {stem.casefold(): stem for stem in self._hires.stems()}
+        for person in new:
+            stem = person.stem
+            if not stem:
+                why = "no letter of it can stand in a file's name: give the import an `id`"
+                plan.left_out.append(LeftOut(person.item, why, person.fields))
+            elif stem.casefold() in taken:
+                other = taken[stem.casefold()]
+                path = self._path(other)
+                why = (
+                    f"{path or other} is another person's: give the import an `id` that tells them apart, or, if that "
+                    "is the same person with another address, change `email` in the file"
+                )
+                plan.left_out.append(LeftOut(person.item, why, person.fields, other, path))
+            else:
+                taken[stem.casefold()] = stem
+                yield stem, person
+
+    def _path(self, stem: str) -> str | None:
+        file = self._hires.file(stem)
+        return None if file is None else file.path
+
+    def _create(self, stem: str, person: Person, addresses: Mapping[str, str], plan: Plan) -> None:
+        file = f"hires/{stem}.yaml"
+        fields = self._filled(person, addresses)
+        fields = {"first_name": "", "last_name": "", **fields, "source": self._name}
+        try:
+            content = hire_text(_nested(fields)).encode()
+        except NotWritable as error:
+            plan.left_out.append(LeftOut(person.item, str(error), person.fields))
+            return
+        if (why := _objection(content, file)) is not None:
+            plan.left_out.append(LeftOut(person.item, why, person.fields))
+            return
+        shown = {key: (None, value) for key, value in fields.items() if value != ""}
+        plan.created.append(Change(stem, file, shown, content))
+
+    def _change(self, loaded: Loaded[Hire], person: Person, addresses: Mapping[str, str], plan: Plan) -> None:
+        wanted = self._filled(person, addresses)
+        wanted.pop("email")  # it is what they were found by; its case is theirs to choose
+        there = _flat(loaded.document.data)
+        fields = {
+            key: (there.get(key), value) for key, value in wanted.items() if not self._same(key, there.get(key), value)
+        }
+        for key, beside in _REFERENCES.items():
+            if beside in fields and isinstance(there.get(key), dict) and key not in fields:
+                del fields[beside]  # the reference gives the address already
+        end = loaded.model.end
+        if loaded.model.source == self._name and end is not None and end < self._today and "end" not in wanted:
+            plan.notes.append(
+                f"{loaded.path}: end {end} is past, and {self._name} has the person: if they are back, take `end` out"
+            )
+        if fields:
+            self._edit(loaded, fields, plan.changed, plan, person)
+
+    def _edit(
+        self,
+        loaded: Loaded[Hire],
+        fields: Mapping[str, tuple[Any, Any]],
+        into: list[Change],
+        plan: Plan,
+        person: Person | None = None,
+    ) -> None:
+        """The file with these fields changed and every other byte as it is; who cannot be changed is left out."""
+        before = content = self._raw(loaded.path)
+        why = None
+        try:
+            for key, (_, value) in fields.items():
+                content = with_field(content, loaded.path, key, value)
+            why = _objection(content, loaded.path)
+        except NotWritable as error:
+            why = str(error)
+        if why is None:
+            into.append(Change(loaded.stem, loaded.path, fields, content, before))
+            return
+        told = {key: value for key, (_, value) in fields.items()} if person is None else person.fields
+        item = 0 if person is None else person.item
+        plan.left_out.append(LeftOut(item, why, told, loaded.stem, loaded.path))
+
+    def _same(self, key: str, there: Any, wanted: Any) -> bool:
+        """Whether a file says already what the source says; a reference says the other's name too."""
+        if isinstance(there, dict) and key in _REFERENCES and isinstance(wanted, str):
+            other = self._hires.get(str(there.get("hire")))
+            return other is not None and wanted in (other.model.full_name, other.model.email)
+        return bool(as_text(there) == as_text(wanted))
+
+    def _filled(self, person: Person, addresses: Mapping[str, str]) -> dict[str, Any]:
+        """The person's fields, a known hire's address as manager or buddy as a reference."""
+        fields = dict(person.fields)
+        for key, beside in _REFERENCES.items():
+            value = fields.get(key)
+            if not isinstance(value, str):
+                continue
+            other = addresses.get(value.lower()) or self._known(value)
+            if other is not None:
+                fields[key] = {"hire": other}
+                if str(fields.get(beside, value)).lower() == value.lower():
+                    fields.pop(beside, None)
+            elif key in person.by_address:
+                del fields[key]
+                fields.setdefault(beside, value)
+        return fields
+
+    def _known(self, address: str) -> str | None:
+        stem = self._hires.owner(address) if "@" in address else None
+        return stem if stem is not None and stem in self._hires else None
+
+    def _end(self, people: People, plan: Plan) -> None:
+        """End the files of this import whose people are gone from the source."""
+        spared = {each.hire for each in plan.left_out if each.hire is not None}
+        names = {_name_of(each.fields) for each in people.left_out} - {("", "")}
+        for stem, loaded in self._hires.items():
+            hire = loaded.model
+            if hire.source != self._name or hire.email.lower() in people.addresses:
+                continue
+            if hire.end is not None and hire.end <= self._today:
+                continue
+            if stem in spared or (hire.first_name.lower(), hire.last_name.lower()) in names:
+                plan.notes.append(f"{loaded.path} is not ended: its person may be one of those who are left out")
+                continue
+            last = self._today
+            fields: dict[str, tuple[Any, Any]] = {}
+            if hire.start is not None and hire.start > self._today:  # they never began: no day may be left
+                last = self._today - timedelta(days=1)
+                fields["start"] = (hire.start, last)
+            fields["end"] = (hire.end, last)
+            self._edit(loaded, fields, plan.ended, plan)
+
+    def _guard(self, plan: Plan) -> str | None:
+        """Why so much must not change at once; new hires do not count."""
+        touched, total = len(plan.changed) + len(plan.ended), len(self._hires.stems())
+        percent = self._files.settings.max_change_percent
+        if touched * 100 <= percent * total:
+            return None
+        share = f"{touched * 100 / total:.2f} % is over {percent:g} % ({touched}/{total})"
+        what = f"{len(plan.changed)} would change and {len(plan.ended)} end"
+        return f"{share} of the hires: {what}; look why, then let it through once with --yes-really"
+
+
+def _name_of(fields: Mapping[str, Any]) -> tuple[str, str]:
+    return str(fields.get("first_name", "")).lower(), str(fields.get("last_name", "")).lower()
+
+
+def _nested(fields: Mapping[str, Any]) -> dict[str, Any]:
+    hire = {key: value for key, value in fields.items() if not key.startswith(EXTRA)}
+    extra = {key.removeprefix(EXTRA): value for key, value in fields.items() if key.startswith(EXTRA)}
+    return {**hire, "extra": extra} if extra else hire
+
+
+def _flat(data: Mapping[str, Any]) -> dict[str, Any]:
+    extra = data.get("extra") or {}
+    return {**data, **{f"{EXTRA}{key}": value for key, value in extra.items()}}
+
+
+def _objection(content: bytes, file: str) -> str | None:
+    """Why a file would be none that can be used; None where it would be one."""
+    document = read(content, file)
+    try:
+        Hire.model_validate(document.data)
+    except ValidationError as error:
+        return "; ".join(problem.message for problem in explain(error, Hire, document))
+    return None

@@ -1,0 +1,203 @@
+"""What an import's source says of everybody: an HR system that is asked page by page, or a CSV on this machine.
+
+It is read whole or not at all: a page that fails, a line that is none, and nothing is known. Only a reading that was
+told to stop after so many pages is known to be a part.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pygit2
+
+from reconciler.engine.context import Context
+from reconciler.engine.everybody import connected
+from reconciler.engine.integrations import Integration
+from reconciler.model.errors import NothingImported, TransportError
+from reconciler.model.imports import ByAddress, Import
+from reconciler.model.manifest import Manifest
+from reconciler.model.scope import Layer, Scope, walk
+from reconciler.oauth.connection import Connection
+from reconciler.repository.documents.loaded import Loaded
+from reconciler.repository.documents.problems import near
+from reconciler.repository.files import Files
+from reconciler.repository.git.checkout import Checkout
+from reconciler.requests.answer import LARGE, LIMIT
+from reconciler.requests.match import failure
+from reconciler.requests.pages import MOST_PAGES, MorePages, items
+from reconciler.requests.render import render
+
+__all__ = ["Fetched", "Reading", "as_integrations", "ask", "csv_file", "read_csv", "with_fetched_token"]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The people as the source has them, an item each; not `whole` where more pages follow than were to be read."""
+
+    items: list[Any]
+    whole: bool
+    columns: tuple[str, ...] | None = None
+    """Of a CSV: what its first line names."""
+
+    def at(self, item: Any, path: str) -> Any:
+        """What an item has at a path; in a CSV a path is a column's name."""
+        return item.get(path) if self.columns is not None else walk(item, path)
+
+
+class Fetched:
+    """A token that is fetched for one reading, and kept nowhere."""
+
+    def __init__(self) -> None:
+        self._record: dict[str, Any] | None = None
+
+    def load(self) -> dict[str, Any] | None:
+        """What was fetched."""
+        return self._record
+
+    def save(self, record: dict[str, Any]) -> None:
+        """Keep it until the reading is done."""
+        self._record = record
+
+
+def as_integrations(files: Files, name: str) -> Files:
+    """The files with one import in place of the manifests, as what knows manifests' clients and secrets takes it."""
+    loaded = files.imports[name]
+    asked = Loaded(
+        stem=name,
+        path=loaded.path,
+        blob=loaded.blob,
+        model=loaded.model.as_manifest,
+        lines=(),
+        document=loaded.document,
+    )
+    return replace(files, manifests={name: asked})
+
+
+def with_fetched_token(integration: Integration, context: Context) -> Integration:
+    """The integration with a connection whose token is fetched for this reading, where it has one."""
+    if integration.connection is None:
+        return integration
+    connection = Connection(
+        integration.service,
+        integration.manifest,
+        integration.client,
+        integration.scope((), {}),
+        Fetched(),
+        context.turn(integration.service),
+        context.clock,
+        context.redactor,
+        renewing=True,
+    )
+    return replace(integration, connection=connection)
+
+
+async def ask(integration: Integration, imported: Import) -> Reading:
+    """Ask for everybody. Raises Blocked and TransportError with why that cannot be known."""
+    manifest, client = integration.manifest, integration.client
+    scope = await connected(integration, integration.scope((), {}))
+    scope = await _before(integration, manifest, scope)
+    found: list[Any] = []
+    pages = imported.amount_pages_to_fetch or MOST_PAGES
+    try:
+        async for item in items(client, manifest.form[0], scope, manifest, pages=pages, most=LARGE):
+            found.append(item)  # noqa: PERF401  what came before the exception counts
+    except MorePages:
+        if not imported.amount_pages_to_fetch:
+            raise
+        return Reading(found, whole=False)
+    return Reading(found, whole=True)
+
+
+async def _before(integration: Integration, manifest: Manifest, scope: Scope) -> Scope:
+    """Send the requests before the one that gives the people; the scope knows what they answered."""
+    responses: list[Any] = []
+    stored: dict[str, Any] = {}
+    for index, request in enumerate(manifest.execute):
+        answer = await integration.client.send(render(request, scope, manifest), follow=True)
+        if (reason := failure(request, answer)) is not None:
+            what = f"execute.{index}: {reason}{integration.client.said(answer)}"
+            raise TransportError(what, left=True)
+        responses.append(answer.json())
+        for key, path in request.store_data.items():
+            stored[key] = answer.at(path)
+            if stored[key] is None:
+                raise TransportError(f"execute.{index}: the answer has nothing at {path}", left=True)
+        secret = frozenset({"responses", *stored})
+        scope = scope.over(Layer("the requests before", {"responses": responses, **stored}, secret))
+    return scope
+
+
+def csv_file(checkout: Checkout, imported: Import) -> Path:
+    """Where the CSV is. Raises NothingImported where git holds it: people's data stays in history for ever."""
+    assert imported.file is not None
+    path = checkout.root / Path(imported.file).expanduser()
+    try:
+        inside = path.resolve().relative_to(checkout.root.resolve()).as_posix()
+    except ValueError:
+        return path
+    if checkout.repository is not None and _held(checkout.repository, inside):
+        raise NothingImported(
+            f"{imported.file} is in git, where everybody's data would stay in the history: `git rm --cached "
+            f"{imported.file}`, add it to .gitignore, and keep it on this machine only"
+        )
+    return path
+
+
+def _held(repository: pygit2.Repository, path: str) -> bool:
+    """Whether a path is in git's index or in the commit at HEAD."""
+    repository.index.read()
+    if path in repository.index:
+        return True
+    return not repository.head_is_unborn and path in repository.head.peel(pygit2.Commit).tree
+
+
+def read_csv(path: Path, imported: Import) -> Reading:
+    """Every line of a CSV. Raises NothingImported where it cannot be read as one, with the line."""
+    try:
+        with path.open("rb") as opened:
+            raw = opened.read(LARGE + 1)
+    except OSError as error:
+        raise NothingImported(f"{path} cannot be read: {error.strerror}") from None
+    if len(raw) > LARGE:
+        raise NothingImported(f"{path}: a CSV may have {LARGE // LIMIT} MiB at most")
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise NothingImported(f"{path}:{line}: not UTF-8: save it in that encoding") from None
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    rows: list[tuple[int, list[str]]] = []
+    try:
+        rows += [(reader.line_num, row) for row in reader if row]
+    except csv.Error as error:
+        raise NothingImported(f"{path}:{reader.line_num}: not CSV: {error}; nothing was changed") from None
+    if not rows:
+        raise NothingImported(f"{path} is empty: its first line has to name the columns")
+    columns = tuple(name.strip() for name in rows[0][1])
+    _check_columns(path, columns, imported)
+    for line, row in rows[1:]:
+        if len(row) != len(columns):
+            what = f"{len(row)} columns, and the first line has {len(columns)}"
+            raise NothingImported(f"{path}:{line}: {what}: check its quotes and commas; nothing was changed")
+    return Reading([dict(zip(columns, row, strict=True)) for _, row in rows[1:]], whole=True, columns=columns)
+
+
+def _check_columns(path: Path, columns: tuple[str, ...], imported: Import) -> None:
+    for name in columns:
+        if columns.count(name) > 1:
+            raise NothingImported(f"{path}:1: two columns are called {name!r}: rename one")
+    for name in _used(imported):
+        if name not in columns:
+            has = ", ".join(columns)
+            raise NothingImported(f"{path}:1: there is no column {name!r}; it has {has}{near(name, columns)}")
+
+
+def _used(imported: Import) -> Iterable[str]:
+    for source in imported.fills.values():
+        yield source.hire if isinstance(source, ByAddress) else source
+    yield from imported.only
