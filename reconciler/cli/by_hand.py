@@ -85,9 +85,11 @@ def retry(asked: Asked, hire: str | None, access: str | None, integration: str |
 
     The next pass asks the exists check first; nobody is created twice.
     """
+    from reconciler.engine.commands import may_retry
+
     everybody = hire is None and integration is None
     known = _known(asked, hire, access, integration, none=None if everybody else Refused)
-    meant = [record for record in known if record.phase.unsettled]
+    meant = [record for record in known if may_retry(record)]
     if not meant:
         click.echo("nothing to start afresh: no grant is retrying or failed")
         return 0
@@ -102,7 +104,14 @@ def retry(asked: Asked, hire: str | None, access: str | None, integration: str |
 @click.pass_obj
 def accept(asked: Asked, hire: str, access: str) -> int:
     """Vouch for a grant that was mended by hand: it is complete, and checked like any other from here on."""
-    _known(asked, hire, access)
+    from reconciler.engine.wanted import OFF
+    from reconciler.model.status import Status
+
+    (known,) = _known(asked, hire, access)
+    if known.status is Status.DIFFERS and OFF in known.reason:
+        raise Refused(f"{known.key} is switched off, so nobody can use it: switch it on there, or `reconcile run` it")
+    if known.status in (Status.ORPHANED, Status.REVOKED):
+        raise Refused(f"{known.key} is {known.status}: git does not want it; `reconcile revoke` takes it away")
     return _act(asked, "accept", f"accepted: {hire}/{access}, by {requester()}", hire=hire, access=access)
 
 

@@ -100,8 +100,9 @@ def _body(found: Difference, level: int) -> Iterator[str]:
     for kind in (Kind.REMOVED, Kind.CHANGED, Kind.ADDED):
         changes = [change for change in found.grants if change.kind is kind]
         if changes and not short:
-            lines = (_each, _by_hire, _by_integration)[level](changes)
-            yield from fold(f"{count(len(changes), 'grant')} {kind}", lines)
+            lines, title = (_each, _by_hire, _by_integration)[level](changes), f"{count(len(changes), 'grant')} {kind}"
+            # What somebody loses, and what rights change, is never out of sight.
+            yield from fold(title, lines) if kind is Kind.ADDED else ["", f"**{title}**", "", *lines]
     if found.problems_fixed:
         yield from fold(
             f"{count(len(found.problems_fixed), 'problem')} fixed", _problems(found.problems_fixed, "", level)
@@ -181,7 +182,8 @@ def _people(changes: Iterable[Change]) -> dict[str, list[Change]]:
 def _fields(change: Change, quote: _Quote) -> str:
     """What differs; of an added or removed grant, what it is given."""
     if change.kind is Kind.CHANGED:
-        return ", ".join(f"{quote(name)} {_step(pair, quote)}" for name, pair in change.fields.items())
+        fields = ", ".join(f"{quote(name)} {_step(pair, quote)}" for name, pair in change.fields.items())
+        return f"{fields} ({change.applied})" if change.applied else fields
     side = 1 if change.kind is Kind.ADDED else 0
     return ", ".join(
         f"{quote(name.removeprefix('values.'))} {quote(_text(pair[side]))}" for name, pair in change.fields.items()

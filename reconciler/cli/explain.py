@@ -99,6 +99,7 @@ def _told(asked: Asked, key: Key, redactor: Redactor) -> dict[str, Any]:
         "source": subject.source,
         "sequence": subject.origin,
         "status": "invalid" if held else None if found.status is None else str(found.status),
+        "action": None if record is None else str(record.action),
         "reason": held or found.reason,
         "attempts": record.attempts if record else 0,
         "retry_at": stamp(record.retry_at) if record else None,
@@ -107,10 +108,16 @@ def _told(asked: Asked, key: Key, redactor: Redactor) -> dict[str, Any]:
         "last_error": record.last_error if record else None,
         "revision": record.revision if record else None,
         "head": tree.revision,
+        "differs": _differs(record),
         "values": [value.as_json() for value in found.values],
         "last_attempts": [_attempt(attempt, sent) for attempt, sent in tried],
         "next": ["goes on once the file is mended and committed"] if held else list(found.following),
     }
+
+
+def _differs(record: Record | None) -> dict[str, Any]:
+    """What the last check found not to be as git wants it."""
+    return {} if record is None else {name: list(pair) for name, pair in record.differs.items()}
 
 
 def _broken(key: Key, desired: Desired, record: Record | None) -> str | None:
@@ -192,6 +199,9 @@ def _lines(told: Mapping[str, Any]) -> Iterator[str]:
         moved = "" if told["revision"] == told["head"] else f", HEAD is {told['head'][:12]}"
         parts.append(f"last pass at {told['revision'][:12]}{moved}")
     yield printable("  " + "  ".join(part for part in parts if part))
+    if told["differs"]:
+        applied = "to be updated" if told["action"] == "update" else "not applied"
+        yield from _table("differs", [[name, _step(pair), applied] for name, pair in told["differs"].items()], VALUES)
     yield from _table("values", [_value(value) for value in told["values"]], VALUES)
     tried = told["last_attempts"]
     for attempt in tried[-ATTEMPTS:]:
@@ -205,6 +215,13 @@ def _lines(told: Mapping[str, Any]) -> Iterator[str]:
     yield "next"
     for line in told["next"]:
         yield printable(f"  {line}")
+
+
+def _step(pair: list[Any]) -> str:
+    """From what stands there to what git wants."""
+    from reconciler.engine.wanted import as_shown
+
+    return " → ".join(map(as_shown, pair))
 
 
 def _value(value: Mapping[str, Any]) -> list[str]:

@@ -75,8 +75,8 @@ def _needs(row: Row) -> str | None:
             return "gone at the service (left as it is)"
         case Status.ORPHANED:
             return "orphaned (no longer in git, still there)"
-        case _ if row.changed:
-            return "changed in git since it was made"
+        case Status.DIFFERS:
+            return "not as git wants it"
         case _:
             return None
 

@@ -28,6 +28,9 @@ __all__ = ["AlertState", "Kind", "Message", "News", "Watch", "alerts_of", "outag
 IN_A_ROW = 3
 """So many checks that fail one after the other are an outage, and so is more than half of as many in one pass."""
 
+DRIFT = "drift"
+"""What the reason of a difference begins with that somebody made at the service."""
+
 OFTEN = 3
 QUIET = timedelta(minutes=10)
 SHOWN = 20
@@ -35,6 +38,9 @@ SHOWN = 20
 
 ANSWERED = frozenset({Status.PRESENT, Status.DIFFERS, Status.MISSING, Status.UNCONFIRMED})
 """The statuses that a check was answered for; of the others it cannot be told whether one was made."""
+
+SAME = frozenset({Status.UNKNOWN, Status.SUSPENDED, Status.SCHEDULED, Status.INVALID, Status.BLOCKED})
+"""The statuses in which a grant that differs is as it was, as far as anybody knows."""
 
 HELD_BACK = frozenset({Status.SUSPENDED, Status.SCHEDULED, Status.INVALID, Status.BLOCKED, Status.FAILED})
 """The statuses in which a grant that had failed has not come further."""
@@ -48,6 +54,7 @@ class Kind(StrEnum):
     FAILED = "failed"
     BLOCKED = "blocked"
     DRIFT = "drift"
+    DIFFERS = "differs"
     HELD = "held"
     IN_DOUBT = "notification_in_doubt"
     STALE = "stale"
@@ -59,7 +66,8 @@ HEADLINES = {
     Kind.RECOVERED: "checks are answered again",
     Kind.FAILED: "failed, and nothing more runs on its own",
     Kind.BLOCKED: "cannot run",
-    Kind.DRIFT: "an account that was there is gone",
+    Kind.DRIFT: "an account was changed or taken away there",
+    Kind.DIFFERS: "not as git wants it, and left to a person",
     Kind.HELD: "held by the guard",
     Kind.IN_DOUBT: "a notification may or may not have been sent",
     Kind.STALE: "git's commits are not taken over",
@@ -138,6 +146,7 @@ class AlertState:
     watches: dict[str, Watch] = field(default_factory=dict)
     failed: set[str] = field(default_factory=set)
     blocked: set[str] = field(default_factory=set)
+    differing: set[str] = field(default_factory=set)
     told: dict[str, list[str]] = field(default_factory=dict)
     """When news of a kind about an integration were told, of late."""
     waiting: dict[str, News] = field(default_factory=dict)
@@ -154,7 +163,8 @@ class AlertState:
                 name: News(**{**item, "kind": Kind(item["kind"]), "grants": tuple(item["grants"])})
                 for name, item in noted["waiting"].items()
             }
-            return cls(watches, set(noted["failed"]), set(noted["blocked"]), noted["told"], waiting)
+            differing = set(noted.get("differing", ()))
+            return cls(watches, set(noted["failed"]), set(noted["blocked"]), differing, noted["told"], waiting)
         except (ValueError, KeyError, TypeError, AttributeError):
             return cls()
 
@@ -168,7 +178,12 @@ class AlertState:
         watches = {name: replace(watch, silent=set(others(watch.silent))) for name, watch in self.watches.items()}
         waiting = {name: replace(news, grants=tuple(others(news.grants))) for name, news in self.waiting.items()}
         return replace(
-            self, watches=watches, waiting=waiting, failed=set(others(self.failed)), blocked=set(others(self.blocked))
+            self,
+            watches=watches,
+            waiting=waiting,
+            failed=set(others(self.failed)),
+            blocked=set(others(self.blocked)),
+            differing=set(others(self.differing)),
         )
 
     def written(self) -> bytes:
@@ -186,6 +201,9 @@ def alerts_of(
         *outages(state.watches, rows, now),
         *_grown(state.failed, rows, Kind.FAILED, Status.FAILED, HELD_BACK),
         *_grown(state.blocked, rows, Kind.BLOCKED, Status.BLOCKED, HELD_BACK - {Status.FAILED}),
+        *_grown(
+            state.differing, [row for row in rows if not _waits_otherwise(row)], Kind.DIFFERS, Status.DIFFERS, SAME
+        ),
         *_happened(events),
     ]
     news = _spared(state, news, now)
@@ -235,12 +253,19 @@ def _grown(known: set[str], rows: Iterable[Row], kind: Kind, status: Status, sta
     return [_news(kind, name, [(f"{row.hire}/{row.access}", row.reason) for row in new]) for name, new in found.items()]
 
 
+def _waits_otherwise(row: Row) -> bool:
+    """Whether a grant that differs waits for nobody, or is told of as drift."""
+    return row.status is Status.DIFFERS and (not row.waits_for_person or row.reason.startswith(DRIFT))
+
+
 def _happened(events: Iterable[Event]) -> list[News]:
     """What the history tells and no status does."""
     found: dict[tuple[Kind, str], list[tuple[str, str]]] = defaultdict(list)
     for line in events:
         match line.event:
             case EventType.LOST:
+                kind = Kind.DRIFT
+            case EventType.DIFFERED if line.detail.startswith(DRIFT):
                 kind = Kind.DRIFT
             case EventType.HELD:
                 kind = Kind.HELD

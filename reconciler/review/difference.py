@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from enum import StrEnum
 from pathlib import PurePosixPath
@@ -20,6 +20,7 @@ from reconciler.model.grant import Grant, Key
 from reconciler.model.hire import Entry, Hire, jsonable
 from reconciler.model.manifest import Manifest
 from reconciler.model.scope import Scope
+from reconciler.model.template import names as names_in
 from reconciler.repository.desired import Desired
 from reconciler.repository.documents.loaded import Loaded
 from reconciler.repository.files import Files
@@ -40,13 +41,17 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One grant that differs. `fields` has what differs, before and after; None where it is not given."""
+    """One grant that differs. `fields` has what differs, before and after; None where it is not given.
+
+    `applied` says what becomes of an account that is there already.
+    """
 
     key: Key
     integration: str
     kind: Kind
     fields: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
     who: str = ""
+    applied: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """The object of docs/commands.md, "JSON"."""
@@ -146,7 +151,7 @@ def changes(base: Files, head: Files, today: date) -> list[Change]:
                 here = {**_fields(news, now), **_person(news, now, names), "hire": now.key.hire}
                 change = _change(Kind.CHANGED, now, then, here)
                 if change.fields:
-                    found.append(change)
+                    found.append(replace(change, applied=_applied(now, change.fields)))
     return found
 
 
@@ -189,6 +194,24 @@ def _change(kind: Kind, grant: Grant, then: Mapping[str, Any], now: Mapping[str,
     if kind is not Kind.CHANGED:
         fields.pop("integration", None)
     return Change(grant.key, grant.integration, kind, fields, grant.email)
+
+
+def _applied(grant: Grant, fields: Iterable[str]) -> str:
+    """What becomes of an account that is there, where values change that its requests are made with."""
+    manifest = grant.manifest
+    if manifest is None:
+        return ""
+    changed = {name.removeprefix("values.").removeprefix("extra.") for name in fields}
+    if changed & set(manifest.identity):
+        return "another thing: the old one is an orphan"
+    exists = manifest.exists
+    compared = exists.where if exists is not None and exists.where else manifest.model_dump(include=_SENT)
+    if not changed & {name.partition(".")[0] for name in names_in(compared)}:
+        return ""
+    return "updated there" if manifest.updates else "not updated there: the manifest has no update"
+
+
+_SENT = {"execute", "update", "headers"}
 
 
 def _fields(entries: _Entries, grant: Grant) -> dict[str, Any]:

@@ -169,12 +169,12 @@ def _following(
     for sentence in _FOLLOWS.get(status, ()):
         yield sentence.format(key=key, again=again, source=source)
     match status:
-        case Status.PRESENT | Status.DONE if record is not None and record.changed:
-            yield f"`reconcile run {key}` sends it again, with the values as they are now"
         case Status.MISSING if record is not None and record.action is Action.EXECUTE:
             yield "the next pass executes it"
         case Status.MISSING:
             yield f"nothing on its own; `reconcile run {key}` makes the account again"
+        case Status.DIFFERS if record is not None:
+            yield from _of_difference(record, again)
         case Status.RETRYING:
             yield _when(record, policy)
             yield f"`reconcile retry {key}` runs it at the next pass, with two attempts before it"
@@ -190,6 +190,18 @@ def _following(
             yield "`reconcile --yes-really` lets it through, once" if guarded else "goes on when the suspension ends"
         case _:
             pass
+
+
+def _of_difference(record: Record, again: str) -> Iterator[str]:
+    """What happens next with an account that is there and not as git wants it."""
+    key = " ".join(record.key)
+    if record.action is Action.UPDATE:
+        yield "the next pass updates it"
+    elif record.unseen:
+        yield f"{again}; updated again once values change, or with `reconcile retry {key}`"
+    else:
+        yield f"nothing on its own: change it there, or `reconcile run {key}`"
+        yield f"`reconcile accept {key}` takes it as it is"
 
 
 def _when(record: Record | None, policy: Policy) -> str:

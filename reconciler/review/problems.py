@@ -215,5 +215,5 @@ def _question(grant: Grant, manifest: Manifest, used: frozenset[str]) -> str | N
 
 def used_names(manifest: Manifest) -> frozenset[str]:
     """The names, with their dots, that a manifest's requests and notifications use."""
-    parts = {"exists", "execute", "revoke", "post_execute_notification", "headers"}
+    parts = {"exists", "execute", "update", "revoke", "withdraw", "post_execute_notification", "headers"}
     return names(manifest.model_dump(include=parts))

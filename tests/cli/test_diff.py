@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -92,17 +93,14 @@ MARKDOWN = """\
 - setting `prune`: `report` → `revoke`
 - host `old.example.com` is no longer used
 
-<details><summary>1 grant removed</summary>
+**1 grant removed**
 
 - `ada` loses `old`
 
-</details>
+**1 grant changed**
 
-<details><summary>1 grant changed</summary>
-
-- `ada` keeps `asana`: `values.TEAM_ID` `1` → `2`, `needs` nothing → `["new"]`
-
-</details>
+- `ada` keeps `asana`: `values.TEAM_ID` `1` → `2`, `needs` nothing → `["new"]` \
+(not updated there: the manifest has no update)
 
 <details><summary>2 grants added</summary>
 
@@ -140,7 +138,7 @@ problem added: hires/bob.yaml:5: error: access asna: there is no manifests/asna.
 problem fixed: hires/eve.yaml:1: error: email: not an address
 
 ada <ada@example.com>
-  ~ asana  values.TEAM_ID 1 → 2, needs nothing → ["new"]
+  ~ asana  values.TEAM_ID 1 → 2, needs nothing → ["new"] (not updated there: the manifest has no update)
   + new
   - old
 
@@ -158,6 +156,40 @@ def test_the_program_needs_no_key_and_no_network(repo: Repo, branch: tuple[str, 
     done = run_cli(repo, "diff", branch[0], "--output", "markdown", env={"GNUPGHOME": "/nowhere", "PATH": "/nowhere"})
     assert (done.out, done.err) == (MARKDOWN, "")
     assert not (repo.root / ".reconciler").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({}, "(not updated there: the manifest has no update)"),
+        ({"update": [{"url": "https://api.example.com/u", "data": {"role": "{{ROLE}}"}}]}, "(updated there)"),
+        (
+            {
+                "form": [{"id": "ROLE", "type": "input", "identity": True}],
+                "exists": {"url": "https://api.example.com/{{ROLE}}/{{email}}", "expected": "{{email}}"},
+            },
+            "(another thing: the old one is an orphan)",
+        ),
+    ],
+    ids=["no update", "update", "identity"],
+)
+def test_a_changed_value_says_whether_it_is_applied(repo: Repo, call: Call, more: Any, told: str) -> None:
+    repo.manifest(
+        "roles",
+        {
+            "form": [{"id": "ROLE", "type": "input"}],
+            "exists": {"url": "https://api.example.com/{{email}}", "expected": "{{email}}"},
+            "execute": [{"url": "https://api.example.com/u", "data": {"role": "{{ROLE}}"}}],
+            **more,
+        },
+    )
+    repo.hire("ada", {"integration": "roles", "values": {"ROLE": "member"}})
+    before = repo.commit()
+    repo.hire("ada", {"integration": "roles", "values": {"ROLE": "owner"}})
+    repo.commit()
+    out = call(repo, "diff", before, "HEAD", "--output", "markdown").out
+    assert f"**1 grant changed**\n\n- `ada` keeps `roles`: `values.ROLE` `member` → `owner` {told}" in out
+    assert "<details>" not in out
 
 
 def test_nothing_changes(repo: Repo, branch: tuple[str, str], call: Call) -> None:

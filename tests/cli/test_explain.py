@@ -88,6 +88,32 @@ def test_markdown_cannot_be_broken_out_of(saas: Repo, call: Call) -> None:
     assert all(not line or line.startswith("    ") for line in rest)
 
 
+def test_what_differs_and_what_becomes_of_it(repo: Repo, call: Call) -> None:
+    with AccountService() as service:
+        manifest = service.manifest()
+        manifest["form"] = [{"id": "ROLE", "type": "input"}]
+        manifest["exists"]["where"] = {"role": "{{ROLE}}"}
+        repo.manifest("saas", manifest)
+        repo.hire("ada", {"integration": "saas", "values": {"ROLE": "maintainer"}})
+        repo.commit()
+        service.add("ada@example.com")
+        service.people["ada@example.com"]["role"] = "member"
+        done = call(repo)
+        assert done.code == 1
+        assert "needs a person: 1 not as git wants it" in done.out
+        told = call(repo, "explain", "ada", "saas").out
+        assert "  role  member → maintainer  not applied\n" in told
+        assert "`reconcile accept ada saas` takes it as it is" in told
+        service.people["ada@example.com"]["active"] = False
+        manifest["exists"]["inactive"] = {"active": False}
+        repo.manifest("saas", manifest)
+        repo.commit()
+        call(repo)
+        refused = call(repo, "accept", "ada", "saas")
+        assert refused.code == 1
+        assert "ada/saas is switched off" in refused.err
+
+
 def test_before_any_pass(saas: Repo, call: Call) -> None:
     out = call(saas, "explain", "ada", "saas").out
     assert out.startswith("ada/saas: new: not looked at yet: the next pass does\n")

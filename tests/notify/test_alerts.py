@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -200,6 +201,25 @@ class TestGrants:
 
 
 class TestHistory:
+    def test_a_difference_left_to_a_person_is_told_once(self, office: Office) -> None:
+        left = [row("ada", Status.DIFFERS, "role: member, git wants owner; change it there")]
+        assert office.finds(left) == [Kind.DIFFERS]
+        assert office.finds(left) == []
+        assert office.finds([row("ada", Status.UNKNOWN)]) == []
+        assert office.finds(left) == []
+        assert office.finds([row("ada", Status.PRESENT)]) == []
+        assert office.finds(left) == [Kind.DIFFERS]
+
+    def test_what_is_updated_is_not_told_and_drift_is_as_it_is_found(self, office: Office) -> None:
+        todo = replace(row("ada", Status.DIFFERS, "drift: role: owner, git wants member"), action=Action.UPDATE)
+        drift = replace(lost("ada"), event=EventType.DIFFERED, detail=todo.reason)
+        commit = replace(drift, detail="role: member, git wants owner")
+        assert office.finds([todo], commit) == []
+        assert office.finds([todo], drift) == [Kind.DRIFT]
+        left = replace(todo, action=Action.NONE)
+        assert office.finds([left], drift) == [Kind.DRIFT]
+        assert office.finds([left]) == []
+
     def test_drift_is_told_each_time(self, office: Office) -> None:
         assert office.finds([row("ada", Status.MISSING)], lost("ada")) == [Kind.DRIFT]
         assert office.finds([row("ada", Status.MISSING)]) == []
