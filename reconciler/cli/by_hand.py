@@ -16,7 +16,7 @@ from reconciler.cli.options import Asked, option, shared
 from reconciler.model.errors import ReconcilerError, StateLockedError, UsageError
 
 if TYPE_CHECKING:
-    from reconciler.engine.planner import PlannedGrant
+    from reconciler.engine.planned import PlannedGrant
     from reconciler.model.grant import Key, Record
     from reconciler.model.report import Report
     from reconciler.model.secret import Redactor
@@ -145,7 +145,7 @@ def _orphans(asked: Asked, hire: str, known: list[Record]) -> list[Key]:
     """A person's grants that git no longer wants and that were not revoked yet."""
     from reconciler.engine.accepted import in_force
     from reconciler.engine.context import Context, SystemClock
-    from reconciler.engine.decide import Policy
+    from reconciler.model.deciding import Policy
     from reconciler.model.grant import Phase
     from reconciler.model.secret import Redactor
 

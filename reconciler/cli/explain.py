@@ -66,9 +66,9 @@ def _told(asked: Asked, key: Key, redactor: Redactor) -> dict[str, Any]:
 
     from reconciler.engine.accepted import in_force
     from reconciler.engine.context import Context, SystemClock
-    from reconciler.engine.decide import Policy
     from reconciler.ledger.opening import open_reader
     from reconciler.model.clock import stamp
+    from reconciler.model.deciding import Policy
     from reconciler.repository.desired import Desired
     from reconciler.review.explain import explain as explained
 

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from typing import Any
 
 from reconciler.engine.context import Context
-from reconciler.engine.decide import Policy
 from reconciler.engine.integrations import Integration
 from reconciler.engine.state import OpenState, refuse_fresh_start
 from reconciler.engine.wiring import integrations_of
@@ -21,6 +20,7 @@ from reconciler.ledger.opening import open_writer, state_path
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.sealing import Tokens, WritableSealing
 from reconciler.ledger.vault import WritableVault
+from reconciler.model.deciding import Policy
 from reconciler.model.errors import ReconcilerError, StateLockedError, UsageError
 from reconciler.model.settings import Settings
 from reconciler.oauth.authorization import CONNECTED, OPEN, TAKEN, Authorization, Authorizer, NotConnected, digest_of

@@ -21,11 +21,11 @@ from reconciler.daemon.queues import ServiceQueue
 from reconciler.engine.claims import Claims, ClaimSet
 from reconciler.engine.commands import by_grant
 from reconciler.engine.context import Context, SystemClock
-from reconciler.engine.decide import Policy
 from reconciler.engine.everybody import Listings
 from reconciler.engine.reconciler import Reconciler
 from reconciler.engine.state import OpenState, recover, sealing_of
 from reconciler.model.clock import Stopped
+from reconciler.model.deciding import Policy
 from reconciler.model.errors import LedgerError, ReconcilerError
 from reconciler.model.grant import Key, Phase, Record
 from reconciler.model.report import Report

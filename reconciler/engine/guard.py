@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from reconciler.engine.planner import PlannedGrant
+from reconciler.engine.planned import PlannedGrant
 from reconciler.ledger.entries import Event
 from reconciler.ledger.reader import LedgerReader
 from reconciler.model.grant import Decision, Key

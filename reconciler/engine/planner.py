@@ -9,27 +9,26 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
-from typing import Any
 
-from reconciler.engine.checker import Checker, NotOffered
+from reconciler.engine.checker import NotOffered
 from reconciler.engine.claims import ClaimSet
-from reconciler.engine.decide import TAKEN_BY_HAND, Policy, judge, judge_orphan, standing
+from reconciler.engine.decide import judge, standing
 from reconciler.engine.everybody import ENOUGH, Listings
 from reconciler.engine.integrations import Integration, Lending, Prepared
-from reconciler.engine.same_account import Twins
+from reconciler.engine.orphans import OrphanPlanner, misfit
+from reconciler.engine.planned import PlannedGrant, PlanningInputs
 from reconciler.engine.wanted import changed_values
-from reconciler.ledger.vault import stored_for
 from reconciler.model.errors import Blocked, MissingVariable, Problem
 from reconciler.model.grant import Decision, Differences, Grant, Key, Kind, Phase, Record
 from reconciler.model.selection import Selection
 from reconciler.model.status import Action, Status
-from reconciler.model.verdict import Account, Invited, Missing, NoCheck, Present, Unknown, Verdict
+from reconciler.model.verdict import Account, Present, Unknown
 from reconciler.repository.desired import Desired
 from reconciler.requests.tasks import run_all
 
-__all__ = ["PlannedGrant", "Planner", "Watched", "listed_grants", "unwatched"]
+__all__ = ["Planner", "Watched", "listed_grants", "unwatched"]
 
 
 Watched = Callable[[int, int], None]
@@ -39,66 +38,17 @@ def unwatched(_done: int, _total: int) -> None:
     """For a walk that nobody waits for."""
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedGrant:
-    """A grant, what was seen of it, and what is to be done. `wanted` is False for what git no longer wants."""
-
-    grant: Grant
-    record: Record | None
-    decision: Decision
-    verdict: Verdict | None = None
-    prepared: Prepared | None = field(default=None, repr=False)
-    wanted: bool = True
-    kind: Kind = Kind.EXECUTE
-    by_hand: bool = False
-    invitation: Invited | None = None
-    as_it_is: bool = False
-    """Whether what the ledger remembers is left alone, but for how it is shown."""
-
-    @property
-    def moved(self) -> bool:
-        """Whether the row was another service's before."""
-        return not self.as_it_is and self.record is not None and self.record.service != self.grant.service
-
-    @property
-    def seen(self) -> Mapping[str, Any]:
-        """What the `store_data` of the check and of the open invitations saved."""
-        seen = self.verdict.stored if isinstance(self.verdict, Present | Missing) else {}
-        return {**seen, **self.invitation.stored} if self.invitation is not None else seen
-
-
 NOTHING_TO_EXECUTE = "the manifest has nothing to execute"
 
 
 class Planner:
-    """One walk: what is wanted, what is remembered, how to ask, and what the settings say about deciding."""
+    """One walk over a selection, of the grants that it claims."""
 
-    def __init__(
-        self,
-        desired: Desired,
-        integrations: Mapping[str, Integration],
-        records: Mapping[Key, Record],
-        checker: Checker,
-        policy: Policy,
-        selection: Selection,
-        *,
-        stored: Mapping[str, Mapping[str, Any]],
-        by_hand: Mapping[Key, str],
-        claim_set: ClaimSet,
-    ) -> None:
-        self._desired = desired
-        self._integrations = integrations
-        self._records = records
-        self._checker = checker
-        self._policy = policy
+    def __init__(self, inputs: PlanningInputs, selection: Selection, claims: ClaimSet) -> None:
+        self._inputs = inputs
         self._selection = selection
-        self._stored = stored
-        self._by_hand = by_hand
-        self._claim_set = claim_set
-        self._misfits: dict[str, str] = {}
-        """The hires of whom an entry was found not to fit, and why."""
-        held = [record for record in records.values() if self._held(record)]
-        self._twins = Twins(desired, integrations, checker, held=held, stored=self._own_stored)
+        self._claims = claims
+        self._orphans = OrphanPlanner(inputs)
         self.problems: list[Problem] = []
         """What is wrong with the entries that the walk came across; filled by `plan`."""
         self.dropped: list[Record] = []
@@ -110,11 +60,11 @@ class Planner:
         `watched` is told how many hires of how many are looked at.
         """
         chosen = self._selection.hires
-        known = self._desired.hires
+        known = self._inputs.desired.hires
         hires = sorted(known) if chosen is None else sorted(hire for hire in chosen if hire in known)
         self._expect_listings(hires)
         of_hire: dict[str, list[Record]] = {}
-        for record in self._records.values():
+        for record in self._inputs.records.values():
             if self._selection.covers(record.key, record.integration):
                 of_hire.setdefault(record.key.hire, []).append(record)
         places = sorted({*hires, *of_hire})
@@ -123,13 +73,13 @@ class Planner:
 
         async def work() -> None:
             for hire in queue:
-                grants = self._desired.grants(hire)
+                grants = self._inputs.desired.grants(hire)
                 if chosen is None or hire in chosen:
-                    self.problems += self._desired.problems_of(hire, grants)
+                    self.problems += self._inputs.desired.problems_of(hire, grants)
                 planned = await self._plan_hire(hire, grants)
                 for item in planned:
                     if item.decision.status is Status.INVALID:
-                        self._misfits[hire] = _misfit(item.grant, item.decision.reason)
+                        self._orphans.misfits[hire] = misfit(item.grant, item.decision.reason)
                 left = await self._leftovers({grant.key for grant in grants}, of_hire.get(hire, ()))
                 results[hire] = [*planned, *left]
                 watched(len(results), len(places))
@@ -139,15 +89,15 @@ class Planner:
 
     def _at_once(self) -> int:
         """So many hires are looked at side by side: each place that the limits allow is taken, and one waits for it."""
-        limits, chosen = self._desired.files.settings.limits, self._selection.integrations
-        hosts = len(self._integrations if chosen is None else chosen)
+        limits, chosen = self._inputs.desired.files.settings.limits, self._selection.integrations
+        hosts = len(self._inputs.integrations if chosen is None else chosen)
         return 2 * min(limits.concurrency, limits.per_host * max(1, hosts))
 
     def _expect_listings(self, hires: list[str]) -> None:
         """Where no reading serves the pass already, one of its own does, if it has enough grants."""
-        if self._checker.listings is None:
-            self._checker.listings = Listings()
-            self._checker.listings.expect(listed_grants(self._desired, hires))
+        if self._inputs.checker.listings is None:
+            self._inputs.checker.listings = Listings()
+            self._inputs.checker.listings.expect(listed_grants(self._inputs.desired, hires))
 
     async def _plan_hire(self, hire: str, grants: Iterable[Grant]) -> list[PlannedGrant]:
         if self._selection.hires is not None and hire not in self._selection.hires:
@@ -171,7 +121,7 @@ class Planner:
         taken = [
             grant
             for grant in grants
-            if not self._selection.covers(grant.key, grant.integration) or self._claim_set.take(grant.key)
+            if not self._selection.covers(grant.key, grant.integration) or self._claims.take(grant.key)
         ]
         if len(taken) == 1:  # nearly always, in a pass over one service: a task costs as much as a template
             found = [await one(taken[0])]
@@ -198,18 +148,20 @@ class Planner:
     async def _plan_grant(
         self, grant: Grant, waits: str | None, needed: Mapping[str, PlannedGrant] = {}
     ) -> PlannedGrant:
-        record = self._records.get(grant.key)
-        early = standing(grant, record, self._policy, waits=waits)
+        record = self._inputs.records.get(grant.key)
+        early = standing(grant, record, self._inputs.policy, waits=waits)
         if early is not None:
             return PlannedGrant(grant, record, early, as_it_is=early.status is Status.INVALID and record is not None)
         if (taken := self._taken(grant, record)) is not None:
             return PlannedGrant(grant, record, Decision(Status.BLOCKED, Action.NONE, taken), as_it_is=True)
-        integration = self._integrations[grant.integration]
-        lending = self._lending(grant.key, grant.service, grant.needs, needed)
-        stored = self._stored_of(grant.key, grant.service, lending)
+        integration = self._inputs.integrations[grant.integration]
+        lending = self._inputs.lending(grant.key, grant.service, grant.needs, needed)
+        stored = self._inputs.stored_of(grant.key, grant.service, lending)
         try:
             integration.ready(grant)
-            resolved = await self._checker.token(integration) or await self._checker.resolved(integration, grant)
+            resolved = await self._inputs.checker.token(integration) or await self._inputs.checker.resolved(
+                integration, grant
+            )
             if isinstance(resolved, Unknown):
                 return PlannedGrant(grant, record, self._unanswered(integration, record, resolved), resolved)
             kind = _prepared_for(record)
@@ -233,8 +185,8 @@ class Planner:
     async def _plan_prepared(
         self, integration: Integration, grant: Grant, prepared: Prepared, record: Record | None
     ) -> PlannedGrant:
-        verdict, invitation = await self._asked(
-            integration, prepared, await self._checker.check(integration, prepared, record)
+        verdict, invitation = await self._inputs.asked(
+            integration, prepared, await self._inputs.checker.check(integration, prepared, record)
         )
         changes: Differences = {}
         if record is not None and record.settled:
@@ -244,7 +196,7 @@ class Planner:
         decide = partial(
             judge,
             record,
-            policy=self._policy,
+            policy=self._inputs.policy,
             digest=prepared.digest,
             changes=changes,
             texts=_texts(integration, record),
@@ -254,9 +206,9 @@ class Planner:
         decision = decide(verdict=verdict)
         if decision.resume and integration.checks_store and isinstance(verdict, Present) and not verdict.stored:
             # A listing saw it, and a listing saves nothing: what the requests to come may use, the check itself gives.
-            verdict = await self._checker.check_alone(integration, prepared)
+            verdict = await self._inputs.checker.check_alone(integration, prepared)
             decision = decide(verdict=verdict)
-        by_hand = self._by_hand.get(grant.key) == "run"
+        by_hand = self._inputs.by_hand.get(grant.key) == "run"
         off = isinstance(verdict, Present) and verdict.account is Account.INACTIVE
         if by_hand and off and integration.means.updates:  # who is switched off is never made again
             decision = replace(decision, action=Action.UPDATE, resume=0, afresh=True, heals=False)
@@ -269,61 +221,22 @@ class Planner:
             grant, record, decision, verdict, prepared, kind=kind, by_hand=by_hand, invitation=invitation
         )
 
-    async def _asked(
-        self, integration: Integration, prepared: Prepared, verdict: Verdict
-    ) -> tuple[Verdict, Invited | None]:
-        """The verdict with the open invitation of somebody who is not there, where there is one."""
-        if not isinstance(verdict, Missing):
-            return verdict, None
-        invitation = await self._checker.invitation(integration, prepared)
-        return (invitation, None) if isinstance(invitation, Unknown) else (verdict, invitation)
-
     def _unanswered(self, integration: Integration, record: Record | None, unknown: Unknown) -> Decision:
         """The decision where the service could not be asked."""
-        return judge(record, unknown, self._policy, texts=_texts(integration, record), means=integration.means)
+        return judge(record, unknown, self._inputs.policy, texts=_texts(integration, record), means=integration.means)
 
     @staticmethod
     def _sent(integration: Integration, prepared: Prepared) -> Iterable[str]:
         """The names whose values an account is made with, or found by."""
         return prepared.snapshot.keys() & (integration.sent_with | prepared.found_by.keys())
 
-    def _lending(
-        self, key: Key, service: str, needs: Iterable[str], needed: Mapping[str, PlannedGrant] = {}
-    ) -> Lending:
-        """What the entries of the same service that an entry needs, directly or not, let it know."""
-        entries: dict[str, None] = {}
-        names: set[str] = set()
-        queue = list(dict.fromkeys(needs))
-        for entry in queue:
-            planned, record = needed.get(entry), self._records.get(Key(key.hire, entry))
-            other = planned.grant if planned is not None else record
-            if other is None or entry == key.access:
-                continue
-            queue += [need for need in other.needs if need not in queue]
-            if other.service != service:
-                continue
-            entries[entry] = None
-            if planned is not None and planned.decision.action.provides:
-                manifest = planned.grant.manifest
-                names |= {name for call in (manifest.execute if manifest else ()) for name in call.store_data}
-        return Lending(tuple(entries), frozenset(names))
-
-    def _stored_of(self, key: Key, service: str, lending: Lending) -> dict[str, Any]:
-        """What `store_data` saved for an entry and its lenders; nothing that another service answered."""
-        of_hire = {
-            access: values
-            for access, values in self._stored.get(key.hire, {}).items()
-            if (record := self._records.get(Key(key.hire, access))) is not None and record.service == service
-        }
-        return stored_for(of_hire, key.access, lending.entries)
-
-    def _own_stored(self, key: Key, service: str) -> Mapping[str, Any]:
-        """What `store_data` saved for an entry."""
-        return self._stored_of(key, service, Lending())
-
     def _taken(self, grant: Grant, record: Record | None) -> str | None:
         """Why an entry cannot take up its row, or None: the row is of an account elsewhere, which must not be lost."""
-        if record is None or record.integration == grant.integration or record.integration not in self._integrations:
+        if (
+            record is None
+            or record.integration == grant.integration
+            or record.integration not in self._inputs.integrations
+        ):
             return None
         if record.phase is Phase.REVOKED or not record.leaves_something:
             return None
@@ -343,118 +256,16 @@ class Planner:
             return None
         return f"needs {need}, which is {decision.status}: {decision.reason}"
 
-    # What the ledger has beyond what git wants
-
     async def _leftovers(self, wanted: set[Key], records: Iterable[Record]) -> list[PlannedGrant]:
         found = []
         for record in records:
-            if record.key in wanted or not self._claim_set.take(record.key):
+            if record.key in wanted or not self._claims.take(record.key):
                 continue
-            if self._held(record) is None and not record.leaves_something:
+            if self._orphans.held(record) is None and not record.leaves_something:
                 self.dropped.append(record)
             else:
-                found.append(await self._leftover(record))
+                found.append(await self._orphans.plan(record))
         return found
-
-    async def _leftover(self, record: Record) -> PlannedGrant:
-        integration = self._integrations.get(record.integration)
-        bare = Grant(
-            key=record.key,
-            email=record.email,
-            integration=record.integration,
-            service=record.service,
-            source=record.source,
-            needs=record.needs,
-            origin=record.origin,
-            keep=record.keep,
-        )
-        if held := self._held(record):
-            return PlannedGrant(bare, record, Decision(Status.INVALID, Action.NONE, held), as_it_is=True)
-        if record.phase is Phase.REVOKED:
-            why = record.reason if record.status is Status.REVOKED else "revoked"
-            return PlannedGrant(bare, record, Decision(Status.REVOKED, Action.NONE, why), wanted=False)
-        if reason := self._policy.suspended(record.key.hire, record.integration):
-            return PlannedGrant(bare, record, Decision(Status.SUSPENDED, Action.NONE, reason), wanted=False)
-        if integration is None:
-            problems = self._desired.files.broken["manifests"].get(record.integration)
-            if not problems and self._by_hand.get(record.key) == "revoke":
-                taken = Decision(Status.REVOKED, Action.NONE, TAKEN_BY_HAND)
-                return PlannedGrant(bare, record, taken, wanted=False, by_hand=True)
-            why = f"the manifest has an error: {problems[0]}" if problems else "its manifest is gone"
-            decision = Decision(Status.ORPHANED, Action.NONE, f"no longer in git, and {why}")
-            return PlannedGrant(bare, record, decision, wanted=False)
-        try:
-            if (lacking := await self._checker.token(integration)) is not None:
-                raise Blocked(lacking.reason)
-            lending = self._lending(record.key, record.service, record.needs)
-            stored = self._stored_of(record.key, record.service, lending)
-            kind = record.run.kind if record.revoking else Kind.REVOKE
-            prepared = integration.prepare_orphan(record, stored, kind=kind, lenders=lending.entries)
-        except Blocked as error:
-            decision = Decision(Status.ORPHANED, Action.NONE, f"no longer in git; {error}")
-            return PlannedGrant(bare, record, decision, wanted=False)
-        has_check = integration.manifest.exists is not None
-        verdict = await self._checker.check_alone(integration, prepared) if has_check else NoCheck()
-        verdict, invitation = await self._asked(integration, prepared, verdict)
-        # Only where something could be taken away does it matter whose else it is.
-        at_stake = record.revoking or invitation is not None or not isinstance(verdict, Missing | Unknown)
-        twin = await self._twins.of(integration, prepared.grant) if at_stake else None
-        by_hand = self._by_hand.get(record.key) == "revoke"
-        decision = judge_orphan(
-            record,
-            verdict,
-            self._policy,
-            can_revoke=bool(integration.manifest.revoke),
-            by_hand=by_hand,
-            twin=None if twin is None else str(twin),
-            slip=await self._slip(record.key.hire) if at_stake else None,
-            digest=prepared.digest,
-            means=integration.means,
-            invitation=invitation,
-            texts=integration.texts(kind),
-        )
-        wanted_kind = Kind.WITHDRAW if decision.withdraws else Kind.REVOKE
-        if decision.action in (Action.REVOKE, Action.RETRY) and wanted_kind is not kind:
-            try:
-                prepared = integration.prepare_orphan(record, stored, kind=wanted_kind, lenders=lending.entries)
-            except Blocked as error:
-                decision = Decision(Status.ORPHANED, Action.NONE, f"no longer in git; {error}")
-        return PlannedGrant(
-            prepared.grant,
-            record,
-            decision,
-            verdict,
-            prepared,
-            wanted=False,
-            kind=wanted_kind,
-            by_hand=by_hand,
-            invitation=invitation,
-        )
-
-    def _held(self, record: Record) -> str | None:
-        """Why a grant whose file cannot be read is held where it is, or None."""
-        return self._desired.held(record.key.hire, record.email, record.origin)
-
-    async def _slip(self, hire: str) -> str | None:
-        """An error in a hire's files, because of which nothing of the hire is revoked on its own, or None.
-
-        A choice by name is held against what the service offers, also where this pass is about another service.
-        """
-        known = self._desired.slip(hire) or self._misfits.get(hire)
-        if known is not None:
-            return known
-        for grant in self._desired.grants(hire):
-            integration = self._integrations.get(grant.integration)
-            if not grant.choices or integration is None:
-                continue
-            try:
-                integration.ready(grant)
-                await self._checker.resolved(integration, grant)
-            except NotOffered as error:
-                return _misfit(grant, str(error))
-            except Blocked:
-                continue
-        return None
 
 
 def _prepared_for(record: Record | None) -> Kind | None:
@@ -486,10 +297,6 @@ def _without(error: MissingVariable, lending: Lending) -> Decision:
         reason = f"its check asks with {{{{{error.name}}}}}, which {lending.entries[0]} is about to store"
         return Decision(Status.SCHEDULED, Action.WAIT, reason)
     return Decision(Status.BLOCKED, Action.NONE, str(error))
-
-
-def _misfit(grant: Grant, reason: str) -> str:
-    return f"{grant.source}: access {grant.key.access}: {reason}"
 
 
 def listed_grants(desired: Desired, hires: Iterable[str] | None = None) -> Counter[str]:

@@ -16,14 +16,15 @@ from reconciler.engine.checker import Checker
 from reconciler.engine.claims import Claims, ClaimSet
 from reconciler.engine.commands import CommandsByGrant
 from reconciler.engine.context import Context
-from reconciler.engine.decide import Policy
 from reconciler.engine.everybody import Listings
 from reconciler.engine.integrations import Integration
-from reconciler.engine.planner import PlannedGrant, Planner, Watched, unwatched
+from reconciler.engine.planned import PlannedGrant, PlanningInputs
+from reconciler.engine.planner import Planner, Watched, unwatched
 from reconciler.engine.renames import moved, rows_of, stored_under
 from reconciler.engine.state import OpenState, ReadState, as_settled
 from reconciler.engine.wiring import as_branch_may, integrations_of
 from reconciler.ledger.entries import Event
+from reconciler.model.deciding import Policy
 from reconciler.model.errors import Problem
 from reconciler.model.grant import Decision, Key, Record
 from reconciler.model.report import Report, Row
@@ -152,17 +153,16 @@ async def plan_pass(
     checker = Checker(context.clock, context.redactor, progressed, listings)
     known, renamed = await moved(known, desired, integrations, checker)
     commands, claims = commands or {}, claims or Claims().begin()
-    planner = Planner(
-        desired,
-        integrations,
-        known,
-        checker,
-        policy,
-        selection,
+    inputs = PlanningInputs(
+        desired=desired,
+        integrations=integrations,
+        records=known,
+        checker=checker,
+        policy=policy,
         stored=stored_under(renamed, sealing.stored()),
         by_hand={**{key: theirs[-1].kind for key, theirs in commands.items()}, **(by_hand or {})},
-        claim_set=claims,
     )
+    planner = Planner(inputs, selection, claims)
     planned = await planner.plan(watched)
     released = released and selection.grants is None  # who names one grant lets nothing else through
     tripped: Mapping[str, str] = {}

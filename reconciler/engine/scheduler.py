@@ -14,7 +14,7 @@ from reconciler.engine import transitions as records
 from reconciler.engine.commands import request_events
 from reconciler.engine.executor import AttemptRequest, Executor
 from reconciler.engine.integrations import Integration, Prepared
-from reconciler.engine.planner import PlannedGrant
+from reconciler.engine.planned import PlannedGrant
 from reconciler.engine.planning import Plan
 from reconciler.engine.state import OpenState
 from reconciler.engine.wanted import found

@@ -18,7 +18,6 @@ import pygit2
 
 from reconciler.engine import transitions as records
 from reconciler.engine.context import Context
-from reconciler.engine.decide import Policy
 from reconciler.ledger.entries import Attempt, Event
 from reconciler.ledger.lock import StateLock
 from reconciler.ledger.opening import open_reader, open_writer, state_path
@@ -26,6 +25,7 @@ from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.sealing import Sealing, WritableSealing
 from reconciler.ledger.vault import run_name
 from reconciler.ledger.writer import LedgerWriter
+from reconciler.model.deciding import Policy
 from reconciler.model.errors import LedgerError, SecretsError
 from reconciler.model.grant import Key, Kind, Record
 from reconciler.model.settings import Settings

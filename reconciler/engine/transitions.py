@@ -11,8 +11,8 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from reconciler.engine.decide import progress
 from reconciler.ledger.entries import Event
+from reconciler.model.deciding import progress
 from reconciler.model.grant import Decision, Grant, Kind, OpenRun, Outcome, Phase, Record, Step
 from reconciler.model.status import Action, EventType, Status
 from reconciler.model.verdict import Missing, NoCheck, Present, Unknown, Verdict

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from reconciler.engine.decide import Policy, standing
+from reconciler.engine.decide import standing
 from reconciler.engine.integrations import AT_RUN_TIME
 from reconciler.model.clock import stamp
+from reconciler.model.deciding import Policy
 from reconciler.model.errors import MissingVariable
 from reconciler.model.grant import Grant, Record
 from reconciler.model.hire import jsonable

@@ -7,9 +7,10 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from reconciler.engine.decide import Policy, judge, judge_orphan, progress, standing
+from reconciler.engine.decide import judge, judge_orphan, standing
 from reconciler.engine.transitions import remembered
 from reconciler.engine.wanted import changed_values
+from reconciler.model.deciding import Policy, progress
 from reconciler.model.grant import Grant, Hold, Key, Kind, Outcome, Phase, Record, Step
 from reconciler.model.settings import Suspension
 from reconciler.model.status import Action, Status

@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.engine.decide import Policy, judge, judge_orphan
+from reconciler.engine.decide import judge, judge_orphan
+from reconciler.model.deciding import Policy
 from reconciler.model.grant import Key, Kind, OpenRun, Outcome, Phase, Record, Step
 from reconciler.model.status import Action, Status
 from reconciler.model.verdict import Missing, NoCheck, Present, Unknown

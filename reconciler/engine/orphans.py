@@ -1,0 +1,132 @@
+"""What the ledger has and git no longer wants: checked, and decided on."""
+
+from __future__ import annotations
+
+from reconciler.engine.checker import NotOffered
+from reconciler.engine.decide import TAKEN_BY_HAND, judge_orphan
+from reconciler.engine.planned import PlannedGrant, PlanningInputs
+from reconciler.engine.same_account import Twins
+from reconciler.model.errors import Blocked
+from reconciler.model.grant import Decision, Grant, Kind, Phase, Record
+from reconciler.model.status import Action, Status
+from reconciler.model.verdict import Missing, NoCheck, Unknown
+
+__all__ = ["OrphanPlanner", "misfit"]
+
+
+class OrphanPlanner:
+    """Plans orphans. `misfits` are the hires of whom an entry was found not to fit, and why."""
+
+    def __init__(self, inputs: PlanningInputs) -> None:
+        self._inputs = inputs
+        self.misfits: dict[str, str] = {}
+        held = [record for record in inputs.records.values() if self.held(record)]
+        self._same_account = Twins(
+            inputs.desired, inputs.integrations, inputs.checker, held=held, stored=inputs.own_stored
+        )
+
+    async def plan(self, record: Record) -> PlannedGrant:
+        """What is to be done about an orphan."""
+        integration = self._inputs.integrations.get(record.integration)
+        bare = Grant(
+            key=record.key,
+            email=record.email,
+            integration=record.integration,
+            service=record.service,
+            source=record.source,
+            needs=record.needs,
+            origin=record.origin,
+            keep=record.keep,
+        )
+        if held := self.held(record):
+            return PlannedGrant(bare, record, Decision(Status.INVALID, Action.NONE, held), as_it_is=True)
+        if record.phase is Phase.REVOKED:
+            why = record.reason if record.status is Status.REVOKED else "revoked"
+            return PlannedGrant(bare, record, Decision(Status.REVOKED, Action.NONE, why), wanted=False)
+        if reason := self._inputs.policy.suspended(record.key.hire, record.integration):
+            return PlannedGrant(bare, record, Decision(Status.SUSPENDED, Action.NONE, reason), wanted=False)
+        if integration is None:
+            problems = self._inputs.desired.files.broken["manifests"].get(record.integration)
+            if not problems and self._inputs.by_hand.get(record.key) == "revoke":
+                taken = Decision(Status.REVOKED, Action.NONE, TAKEN_BY_HAND)
+                return PlannedGrant(bare, record, taken, wanted=False, by_hand=True)
+            why = f"the manifest has an error: {problems[0]}" if problems else "its manifest is gone"
+            decision = Decision(Status.ORPHANED, Action.NONE, f"no longer in git, and {why}")
+            return PlannedGrant(bare, record, decision, wanted=False)
+        try:
+            if (lacking := await self._inputs.checker.token(integration)) is not None:
+                raise Blocked(lacking.reason)
+            lending = self._inputs.lending(record.key, record.service, record.needs)
+            stored = self._inputs.stored_of(record.key, record.service, lending)
+            kind = record.run.kind if record.revoking else Kind.REVOKE
+            prepared = integration.prepare_orphan(record, stored, kind=kind, lenders=lending.entries)
+        except Blocked as error:
+            decision = Decision(Status.ORPHANED, Action.NONE, f"no longer in git; {error}")
+            return PlannedGrant(bare, record, decision, wanted=False)
+        has_check = integration.manifest.exists is not None
+        verdict = await self._inputs.checker.check_alone(integration, prepared) if has_check else NoCheck()
+        verdict, invitation = await self._inputs.asked(integration, prepared, verdict)
+        # Only where something could be taken away does it matter whose else it is.
+        at_stake = record.revoking or invitation is not None or not isinstance(verdict, Missing | Unknown)
+        twin = await self._same_account.of(integration, prepared.grant) if at_stake else None
+        by_hand = self._inputs.by_hand.get(record.key) == "revoke"
+        decision = judge_orphan(
+            record,
+            verdict,
+            self._inputs.policy,
+            can_revoke=bool(integration.manifest.revoke),
+            by_hand=by_hand,
+            twin=None if twin is None else str(twin),
+            slip=await self._slip(record.key.hire) if at_stake else None,
+            digest=prepared.digest,
+            means=integration.means,
+            invitation=invitation,
+            texts=integration.texts(kind),
+        )
+        wanted_kind = Kind.WITHDRAW if decision.withdraws else Kind.REVOKE
+        if decision.action in (Action.REVOKE, Action.RETRY) and wanted_kind is not kind:
+            try:
+                prepared = integration.prepare_orphan(record, stored, kind=wanted_kind, lenders=lending.entries)
+            except Blocked as error:
+                decision = Decision(Status.ORPHANED, Action.NONE, f"no longer in git; {error}")
+        return PlannedGrant(
+            prepared.grant,
+            record,
+            decision,
+            verdict,
+            prepared,
+            wanted=False,
+            kind=wanted_kind,
+            by_hand=by_hand,
+            invitation=invitation,
+        )
+
+    def held(self, record: Record) -> str | None:
+        """Why a grant whose file cannot be read is held where it is, or None."""
+        return self._inputs.desired.held(record.key.hire, record.email, record.origin)
+
+    async def _slip(self, hire: str) -> str | None:
+        """An error in a hire's files, because of which nothing of the hire is revoked on its own, or None.
+
+        A choice by name is held against what the service offers, also where this pass is about another service.
+        """
+        known = self._inputs.desired.slip(hire) or self.misfits.get(hire)
+        if known is not None:
+            return known
+        for grant in self._inputs.desired.grants(hire):
+            integration = self._inputs.integrations.get(grant.integration)
+            if not grant.choices or integration is None:
+                continue
+            try:
+                integration.ready(grant)
+                await self._inputs.checker.resolved(integration, grant)
+            except NotOffered as error:
+                return misfit(grant, str(error))
+            except Blocked:
+                continue
+        return None
+
+
+def misfit(grant: Grant, reason: str) -> str:
+    """Why an entry does not fit, with its place."""
+    return f"{grant.source}: access {grant.key.access}: {reason}"

@@ -1,0 +1,102 @@
+"""What a plan is made of: what it is made from, and what it says of one grant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from reconciler.engine.checker import Checker
+from reconciler.engine.integrations import Integration, Lending, Prepared
+from reconciler.ledger.vault import stored_for
+from reconciler.model.deciding import Policy
+from reconciler.model.grant import Decision, Grant, Key, Kind, Record
+from reconciler.model.verdict import Invited, Missing, Present, Unknown, Verdict
+from reconciler.repository.desired import Desired
+
+__all__ = ["PlannedGrant", "PlanningInputs"]
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedGrant:
+    """A grant, what was seen of it, and what is to be done. `wanted` is False for what git no longer wants."""
+
+    grant: Grant
+    record: Record | None
+    decision: Decision
+    verdict: Verdict | None = None
+    prepared: Prepared | None = field(default=None, repr=False)
+    wanted: bool = True
+    kind: Kind = Kind.EXECUTE
+    by_hand: bool = False
+    invitation: Invited | None = None
+    as_it_is: bool = False
+    """Whether what the ledger remembers is left alone, but for how it is shown."""
+
+    @property
+    def moved(self) -> bool:
+        """Whether the row was another service's before."""
+        return not self.as_it_is and self.record is not None and self.record.service != self.grant.service
+
+    @property
+    def seen(self) -> Mapping[str, Any]:
+        """What the `store_data` of the check and of the open invitations saved."""
+        seen = self.verdict.stored if isinstance(self.verdict, Present | Missing) else {}
+        return {**seen, **self.invitation.stored} if self.invitation is not None else seen
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanningInputs:
+    """What is wanted, what is remembered, how to ask, and what the settings say about deciding.
+
+    `stored` is what `store_data` saved, by hire and entry; `by_hand` what somebody asks for.
+    """
+
+    desired: Desired
+    integrations: Mapping[str, Integration]
+    records: Mapping[Key, Record]
+    checker: Checker
+    policy: Policy
+    stored: Mapping[str, Mapping[str, Any]]
+    by_hand: Mapping[Key, str]
+
+    async def asked(
+        self, integration: Integration, prepared: Prepared, verdict: Verdict
+    ) -> tuple[Verdict, Invited | None]:
+        """The verdict with the open invitation of somebody who is not there, where there is one."""
+        if not isinstance(verdict, Missing):
+            return verdict, None
+        invitation = await self.checker.invitation(integration, prepared)
+        return (invitation, None) if isinstance(invitation, Unknown) else (verdict, invitation)
+
+    def lending(self, key: Key, service: str, needs: Iterable[str], needed: Mapping[str, PlannedGrant] = {}) -> Lending:
+        """What the entries of the same service that an entry needs, directly or not, let it know."""
+        entries: dict[str, None] = {}
+        names: set[str] = set()
+        queue = list(dict.fromkeys(needs))
+        for entry in queue:
+            planned, record = needed.get(entry), self.records.get(Key(key.hire, entry))
+            other = planned.grant if planned is not None else record
+            if other is None or entry == key.access:
+                continue
+            queue += [need for need in other.needs if need not in queue]
+            if other.service != service:
+                continue
+            entries[entry] = None
+            if planned is not None and planned.decision.action.provides:
+                manifest = planned.grant.manifest
+                names |= {name for call in (manifest.execute if manifest else ()) for name in call.store_data}
+        return Lending(tuple(entries), frozenset(names))
+
+    def stored_of(self, key: Key, service: str, lending: Lending) -> dict[str, Any]:
+        """What `store_data` saved for an entry and its lenders; nothing that another service answered."""
+        of_hire = {
+            access: values
+            for access, values in self.stored.get(key.hire, {}).items()
+            if (record := self.records.get(Key(key.hire, access))) is not None and record.service == service
+        }
+        return stored_for(of_hire, key.access, lending.entries)
+
+    def own_stored(self, key: Key, service: str) -> Mapping[str, Any]:
+        """What `store_data` saved for an entry."""
+        return self.stored_of(key, service, Lending())

@@ -1,0 +1,104 @@
+"""What deciding rests on beside observation and memory: the settings' policy, and how far an open run came."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from reconciler.model.grant import Outcome, Record, Step
+from reconciler.model.settings import DEFAULT, Settings, Suspension
+
+__all__ = ["NEITHER", "TAKEN", "Policy", "Progress", "progress"]
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the settings say about deciding, and the moment at which it is decided."""
+
+    now: datetime
+    today: date
+    retry_delay: timedelta
+    heal: bool = True
+    prune: bool = False
+    prune_of: Mapping[str, bool] = field(default_factory=dict)
+    removals: bool = True
+    suspensions: tuple[Suspension, ...] = ()
+
+    @classmethod
+    def of(cls, settings: Settings, now: datetime, *, removals: bool = True) -> Policy:
+        """The settings' policy at this moment; days are those of the settings' time zone.
+
+        `removals` is False for a pass that revokes nothing.
+        """
+        prune = settings.prune if isinstance(settings.prune, Mapping) else {DEFAULT: settings.prune}
+        return cls(
+            now=now,
+            today=now.astimezone(ZoneInfo(settings.timezone)).date(),
+            retry_delay=settings.retry_delay,
+            heal=settings.drift == "heal",
+            prune=prune.get(DEFAULT) == "revoke",
+            prune_of={name: said == "revoke" for name, said in prune.items() if name != DEFAULT},
+            removals=removals,
+            suspensions=tuple(settings.suspend),
+        )
+
+    def suspended(self, hire: str, integration: str) -> str | None:
+        """Why this grant is suspended, or None."""
+        for item in self.suspensions:
+            over = item.until is not None and item.until <= self.today
+            meant = item.hire in (None, hire) and item.integration in (None, integration)
+            if meant and not over:
+                until = f" until {item.until}" if item.until else ""
+                return f"suspended{until}{': ' + item.reason if item.reason else ''}"
+        return None
+
+    def prunes(self, integration: str) -> bool:
+        """Whether what git no longer wants of an integration is revoked."""
+        return self.prune_of.get(integration, self.prune)
+
+    def due(self, record: Record) -> bool:
+        """Whether a retry is due. A time further ahead than the delay is a clock that jumped: it counts from now."""
+        return record.retry_at is None or record.retry_at <= self.now
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far an unsettled run came.
+
+    `done` counts the requests that are done, from the first on; `effect` says whether any can have changed something,
+    `same` whether the manifest's requests up to there are still the same.
+    """
+
+    done: int
+    total: int
+    effect: bool
+    same: bool
+
+    def __str__(self) -> str:
+        return f"{self.done} of {self.total} requests done"
+
+
+MADE = frozenset({Outcome.SENT, Outcome.LOST, Outcome.UNMET})
+TAKEN = frozenset({Outcome.SENT, Outcome.LOST})
+NEITHER: frozenset[Outcome] = frozenset()
+
+
+def progress(steps: Iterable[Step], texts: tuple[str, ...], first: frozenset[Outcome] = MADE) -> Progress:
+    """Where a run that was cut off continues (docs/design/rules.md, "The ledger and the retry").
+
+    The first request that could change anything counts as done with one of the outcomes `first` too: once the account
+    is there, that request made it, although its answer never came or said that it is not ready yet. `texts` are the
+    digests of the manifest's requests as they are now.
+    """
+    ordered = sorted(steps, key=lambda step: step.index)
+    first_change = next((step.index for step in ordered if step.mutates), None)
+    done = 0
+    for step in ordered:
+        counts = step.outcome is Outcome.DONE or (step.index == first_change and step.outcome in first)
+        if step.index != done or not counts:
+            break
+        done += 1
+    same = done <= len(texts) and all(step.text == texts[step.index] for step in ordered[:done])
+    return Progress(done, len(texts), any(step.may_have_effect for step in ordered), same)
