@@ -91,10 +91,10 @@ async def compared(
 
     With `beside` the accounts are those of its hires, which are not committed yet.
     """
-    from reconciler.engine.decide import Policy
     from reconciler.engine.everybody import Listings
     from reconciler.engine.state import reading
     from reconciler.engine.wiring import integrations_of
+    from reconciler.model.deciding import Policy
     from reconciler.repository.desired import Desired
     from reconciler.review.unmanaged import Compared, compare, people_of
 
