@@ -59,10 +59,13 @@ def everything_wanted(files: Files) -> dict[str, Wanted]:
 
 
 def _own(settings: Settings) -> Wanted:
-    fields = (
+    fields: tuple[InitialDataField, ...] = (
         InitialDataField(id="SMTP_PASSWORD", description="of smtp.username, at the mail server"),
         InitialDataField(id="TWILIO_AUTH_TOKEN", description="of twilio.account_sid"),
         InitialDataField(id="PAGES_TOKEN", description="opens the status pages off loopback; choose a long one"),
     )
-    required = {"SMTP_PASSWORD"} if settings.smtp.username is not None else set()
+    hooks = sorted(frozenset().union(*(alert.asks_for for alert in settings.alerts)) - {field.id for field in fields})
+    fields += tuple(InitialDataField(id=name, description="in the URL of an alert's webhook") for name in hooks)
+    required = set(hooks)
+    required |= {"SMTP_PASSWORD"} if settings.smtp.username is not None else set()
     return Wanted(OWN, fields, frozenset(required | ({"TWILIO_AUTH_TOKEN"} if settings.twilio is not None else set())))

@@ -128,6 +128,36 @@ def set_(asked: Asked, integration: str, recipients: tuple[str, ...]) -> int:
 
 
 @initial_data.command()
+@click.argument("integration")
+@option("--recipient", "recipients", multiple=True, required=True, metavar="KEY", help="To this key; repeatable.")
+@shared
+@click.pass_obj
+def rekey(asked: Asked, integration: str, recipients: tuple[str, ...]) -> int:
+    """Encrypt the initial data of INTEGRATION to other keys: those of --recipient, and no other. No value is shown.
+
+    Whoever could open the old file still can, in git's history: where somebody left, replace the secrets too.
+    """
+    from reconciler.cli.asked_for import wanted_of
+    from reconciler.cli.logs import tell
+    from reconciler.cli.text import emit_json, say
+    from reconciler.secrets.write import put_initial_data
+
+    place = _Place.of(asked)
+    service = wanted_of(place.files, integration).service
+    keys = _keys(place, list(dict.fromkeys(recipients)))
+    file, message = place.data.rekeyed(place.tree, service, keys)
+    put_initial_data(place.checkout.root / file, message)
+    if asked.output == "json":
+        emit_json({"service": service, "file": file, "recipients": keys})
+    else:
+        say(file)
+    tell(f"encrypted to {', '.join(keys)}")
+    if place.checkout.is_git:
+        tell(f'next: git add {file} && git commit -m "Initial data of {service} for other keys"')
+    return 0
+
+
+@initial_data.command()
 @click.argument("integration", required=False)
 @shared
 @click.pass_obj

@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
 
 from reconciler.model.base import Day, Duration, Email, Model, Text, duration
+from reconciler.model.template import misuse, names
 
 __all__ = ["DEFAULT", "Alert", "Git", "Limits", "Settings", "Smtp", "Suspension", "Twilio", "loopback"]
 
@@ -120,7 +121,17 @@ class Alert(Model):
     def _one_receiver(self) -> Self:
         if (self.email is None) == (self.webhook is None):
             raise ValueError("an alert has either email or webhook")
+        wrong = [*misuse(self.webhook or ""), *(f"{{{{{name}}}}}" for name in sorted(self.asks_for) if "." in name)]
+        if wrong:
+            raise ValueError(
+                f"webhook: {wrong[0]}: only {{{{NAME}}}}, a key of config/initial_data/reconciler.*, may stand there"
+            )
         return self
+
+    @property
+    def asks_for(self) -> frozenset[str]:
+        """The keys of the program's own initial data that the webhook's URL holds."""
+        return names(self.webhook or "")
 
 
 Prune = Literal["report", "revoke"]

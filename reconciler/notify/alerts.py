@@ -19,7 +19,7 @@ from reconciler.model.not_taken_over import Stale
 from reconciler.model.report import Row
 from reconciler.model.settings import Alert, Settings
 from reconciler.notify.delivery import DeliveryContext, messenger
-from reconciler.notify.messenger import Messenger, NotSent
+from reconciler.notify.messenger import AlertMessenger, NotSent
 from reconciler.notify.rules import AlertState, Kind, Message, News, alerts_of
 from reconciler.repository.git.checkout import Tree
 from reconciler.requests.hosts import AllowedHosts
@@ -39,7 +39,7 @@ PATIENCE = 60.0
 class Alerter:
     """Sends messages to every receiver of the settings."""
 
-    def __init__(self, context: DeliveryContext, settings: Settings, post: Messenger) -> None:
+    def __init__(self, context: DeliveryContext, settings: Settings, post: AlertMessenger) -> None:
         self._context = context
         self._settings = settings
         self._post = post
@@ -65,13 +65,11 @@ class Alerter:
 
     async def _call(self, url: str, content: Mapping[str, Any]) -> None:
         """Post to a webhook. Its URL is often a secret in itself, and only its host is ever shown."""
+        url = await self._post.filled(url)
         address = parse(url)
         if address is None:
             raise NotSent("the webhook is no http or https address")
-        hosts = frozenset(
-            found.name for item in self._settings.alerts if item.webhook and (found := parse(item.webhook)) is not None
-        )
-        client = self._context.client("(alerts)", AllowedHosts(hosts), self._settings.limits)
+        client = self._context.client("(alerts)", AllowedHosts(frozenset({address.name})), self._settings.limits)
         body = json.dumps(content).encode()
         answer = await client.send(
             RenderedRequest("POST", url, address.name, (("Content-Type", "application/json"),), body)

@@ -22,7 +22,8 @@ from reconciler.model.errors import Blocked, SecretsError, TransportError
 from reconciler.model.failpoints import Failpoint, Reached
 from reconciler.model.secret import Redactor
 from reconciler.model.settings import Limits, Settings, loopback
-from reconciler.notify.messenger import Messenger, NotSent
+from reconciler.model.template import split
+from reconciler.notify.messenger import AlertMessenger, NotSent
 from reconciler.repository.git.checkout import Tree
 from reconciler.requests.client import Client
 from reconciler.requests.encode import FORM
@@ -54,7 +55,7 @@ class DeliveryContext(Protocol):
         """The reader of encrypted files."""
 
 
-def messenger(context: DeliveryContext, settings: Settings, tree: Tree) -> Messenger:
+def messenger(context: DeliveryContext, settings: Settings, tree: Tree) -> AlertMessenger:
     """What sends the messages of a pass over this revision."""
     return _Post(context, settings, tree)
 
@@ -131,6 +132,12 @@ class _Post:
             raise NotSent(self._said(error)) from None
         if not 200 <= answer.status < 300:
             raise NotSent(f"Twilio answered {answer.status}{client.said(answer)}")
+
+    async def filled(self, text: str) -> str:
+        """A text with each `{{NAME}}` replaced by the program's own secret of that name. Raises NotSent."""
+        parts = list(split(text))
+        parts[1::2] = [await self._secret(name) for name in parts[1::2]]
+        return "".join(parts)
 
     def _message(self, to: str, subject: str, text: str) -> EmailMessage:
         """The message. Raises NotSent for what cannot stand in one: a second line in the address, half a character."""

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from reconciler.model.errors import ReconcilerError
 
-__all__ = ["Messenger", "NotSent"]
+__all__ = ["AlertMessenger", "Messenger", "NotSent"]
 
 
 class NotSent(ReconcilerError):
@@ -21,3 +21,10 @@ class Messenger(Protocol):
 
     async def text(self, to: str, text: str) -> None:
         """Send a text message."""
+
+
+class AlertMessenger(Messenger, Protocol):
+    """Hands alerts over, and knows what is secret in a receiver's address. Raises NotSent."""
+
+    async def filled(self, text: str) -> str:
+        """A text of the settings with each `{{NAME}}` replaced by the program's own secret of that name."""

@@ -160,6 +160,13 @@ class Gnupg:
             raise SecretsError(self._refusal(answer, "FILE"))
         return sorted({words[0] for words in answer.every("ENC_TO")} - {_ANONYMOUS})
 
+    def fingerprint(self, recipient: str) -> str:
+        """The full fingerprint of a key that is here, by its id or address. Raises SecretsError."""
+        if (why := self.unusable(recipient)) is not None:
+            raise SecretsError(why)
+        rows = self._ask(["--list-keys", "--", recipient], b"").data.decode("utf-8", "replace").splitlines()
+        return next(row.split(":")[9] for row in rows if row.startswith("fpr:"))
+
     def unusable(self, recipient: str) -> str | None:
         """Why nothing can be encrypted to a key, with the next step; None where it can."""
         answer = self._ask(["--list-keys", "--", recipient], b"")

@@ -21,8 +21,9 @@ from reconciler.model.errors import Blocked, Problem, SecretsError, Severity, sh
 from reconciler.model.secret import Redactor
 from reconciler.repository.documents.yaml import BrokenFile, read
 from reconciler.repository.git.checkout import File, Tree
-from reconciler.secrets import sops, sops_keys
+from reconciler.secrets import age, sops, sops_keys
 from reconciler.secrets.gpg import Gnupg
+from reconciler.secrets.sops_rekey import rekeyed
 
 __all__ = ["FOLDER", "InitialData", "is_id", "service_of"]
 
@@ -144,6 +145,29 @@ class InitialData:
         if failure is not None and not found:
             raise failure
         return sorted(found)
+
+    def rekeyed(self, tree: Tree, service: str, recipients: list[str]) -> tuple[str, bytes]:
+        """A service's file by its path, encrypted to these keys and no other; its form stays, and nobody reads it.
+
+        Raises SecretsError where there is no file, or more than one, and where one of the keys cannot be used.
+        """
+        files = _by_service(tree).get(service, [])
+        if not files:
+            raise SecretsError(f"{service} has no initial data yet: `reconcile initial-data set {service}` makes it")
+        objection = _objection(service, files)
+        if objection is not None:
+            raise SecretsError(f"{files[0].path}: {objection}")
+        (file,) = files
+        raw = _raw(tree, file)
+        try:
+            if _form(file.path) is _Form.SOPS:
+                return file.path, rekeyed(raw, recipients, json=file.path.endswith(".json"), gnupg=self._gnupg)
+            if any(map(age.is_recipient, recipients)):
+                raise SecretsError("age keys open SOPS files only; this one is GnuPG's")
+            clear = self._gnupg.decrypt(raw, file.path)
+            return file.path, self._gnupg.encrypt(clear, recipients, armor=file.path.endswith(".asc"))
+        except SecretsError as error:
+            raise SecretsError(f"{file.path}: {error}") from None
 
     def _open(self, tree: Tree, service: str, files: list[File]) -> dict[str, str] | None:
         if not files:

@@ -15,7 +15,7 @@ from reconciler.secrets import age
 from reconciler.secrets.gpg import Gnupg
 from reconciler.secrets.initial_data import FOLDER, service_of
 
-__all__ = ["encrypt_initial_data"]
+__all__ = ["encrypt_initial_data", "put_initial_data"]
 
 _SERVICE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
@@ -47,11 +47,16 @@ def encrypt_initial_data(
         raise SecretsError("a value is not text in UTF-8: paste it again, or give it on standard input")
     text = yaml.safe_dump(dict(values), default_style='"', allow_unicode=True, sort_keys=False, width=float("inf"))
     message = gnupg.encrypt(text.encode(), keys, armor=False)
+    put_initial_data(path, message)
+    return path
+
+
+def put_initial_data(path: Path, message: bytes) -> None:
+    """Write an encrypted file in the place of another, all at once. Raises SecretsError where it cannot be written."""
     try:
         _replace(path, message)
     except OSError as error:
         raise SecretsError(f"{FOLDER}/{path.name} cannot be written: {error.strerror}") from None
-    return path
 
 
 def _listing(folder: Path) -> list[Path]:

@@ -232,7 +232,8 @@ def test_check_says_which_key_has_expired(asana: Repo, call: Call, monkeypatch: 
     try:
         past = ("--faked-system-time", "20200101T000000")
         home._gpg(*past, "--quick-generate-key", "old@example.com", "future-default", "default", "1d")
-        message = home._gpg(*past, "--encrypt", "--recipient", "old@example.com", given=b"TOKEN: a-token\nORG: '1'\n")
+        later = ("--faked-system-time", "20200101T010000")  # a key is made within a second only on a quiet machine
+        message = home._gpg(*later, "--encrypt", "--recipient", "old@example.com", given=b"TOKEN: a-token\nORG: '1'\n")
         asana.write(FILE, message)
         monkeypatch.setattr(asana, "gnupg", home)
         done = call(asana, "initial-data", "check", "asana")

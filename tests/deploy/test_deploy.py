@@ -271,7 +271,7 @@ def test_every_variable_of_ours_is_one() -> None:
     }
     named = {name for file in EVERYWHERE for name in re.findall(r"\bRECONCILE_[A-Z_]+", file.read_text())}
     named |= set(re.findall(r"\bRECONCILE_[A-Z_]+", PAGE))
-    assert {"RECONCILE_REPO", "RECONCILE_LOG_FORMAT"} <= named <= known
+    assert {"RECONCILE_REPO"} <= named <= known
 
 
 def test_every_path_that_is_asked_is_served() -> None:

@@ -20,6 +20,7 @@ from reconciler.model.errors import LedgerError
 from reconciler.model.grant import Key
 from reconciler.model.report import Row
 from reconciler.model.secret import Redactor
+from reconciler.model.settings import Alert
 from reconciler.model.status import Action, EventType, Status
 from reconciler.notify.alerts import alert
 from reconciler.notify.rules import AlertState, Kind, Message, alerts_of
@@ -328,6 +329,39 @@ class TestSending:
                 }
             ],
         }
+
+    @pytest.mark.parametrize("kept", ["the path", "all of it"])
+    def test_a_webhooks_url_holds_secrets_of_the_programs_own(
+        self, site: Site, service: Service, capsys: pytest.CaptureFixture[str], kept: str
+    ) -> None:
+        service.route("POST", "/hook/T0/s3cret-path", lambda _: 500)
+        whole = kept == "all of it"
+        value = f"{service.url}/hook/T0/s3cret-path" if whole else "T0/s3cret-path"
+        assert site.repo.gnupg is not None
+        site.repo.write("config/initial_data/reconciler.yaml.gpg", site.repo.gnupg.encrypt(f"HOOK: {value}\n".encode()))
+        site.repo.settings(
+            gnupg_home=site.repo.gnupg.path,
+            alerts=[{"webhook": "{{HOOK}}" if whole else f"{service.url}/hook/{{{{ HOOK }}}}"}],
+        )
+        site.tells([row("ada", Status.FAILED, "no")])
+        (sent,) = service.requests
+        assert sent.target == "/hook/T0/s3cret-path"
+        told = capsys.readouterr().out
+        assert "alert.not_sent" in told
+        assert "s3cret-path" not in told
+
+    def test_a_webhook_whose_secret_is_missing_says_what_asks_for_it(
+        self, site: Site, service: Service, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        site.repo.settings(alerts=[{"webhook": f"{service.url}/{{{{HOOK}}}}"}])
+        site.tells([row("ada", Status.FAILED, "no")])
+        assert service.requests == []
+        assert "HOOK is missing: `reconcile initial-data set reconciler` asks for it" in capsys.readouterr().out
+
+    @pytest.mark.parametrize("written", ["https://example.com/{{A.B}}", "https://example.com/{{ A|upper }}", "{{}}"])
+    def test_only_names_stand_in_a_webhook(self, written: str) -> None:
+        with pytest.raises(ValueError, match="webhook: "):
+            Alert.model_validate({"webhook": written})
 
     @pytest.mark.parametrize("status", [404, 500, 302])
     def test_a_receiver_that_fails_is_logged_and_keeps_nobody_else_from_theirs(

@@ -249,5 +249,8 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "owner": "Who answers for it.",
         "until": "The last day that this holds.",
     },
-    "Alert": {"email": "An address.", "webhook": "A URL that gets a JSON object."},
+    "Alert": {
+        "email": "An address.",
+        "webhook": "A URL that gets a JSON object; {{NAME}} in it is a key of the reconciler's initial data.",
+    },
 }
