@@ -38,7 +38,7 @@ class Example:
     headers: Mapping[str, str]
     body: Any
     about: Mapping[str, str]
-    when: Mapping[str, Any]
+    items: str | None
 
 
 class Slice:
@@ -135,9 +135,14 @@ def _told(error: BaseException) -> str:
 
 def _example(raw: dict[str, Any]) -> Example:
     operations = raw["operation"] if isinstance(raw["operation"], list) else [raw["operation"]]
-    when = {**raw["when"]} if isinstance(raw.get("when"), dict) else {}
     return Example(
-        tuple(operations), raw["case"], raw["status"], raw.get("headers") or {}, raw["body"], raw["about"], when
+        operations=tuple(operations),
+        case=raw["case"],
+        status=raw["status"],
+        headers=raw.get("headers") or {},
+        body=raw["body"],
+        about=raw["about"],
+        items=raw.get("items"),
     )
 
 
