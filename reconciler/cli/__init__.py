@@ -35,6 +35,7 @@ COMMANDS = {
     "run": "by_hand",
     "unmanaged": "unmanaged",
     "import": "imports",
+    "adopt": "adopt",
     "options": "options_of",
     "initial-data": "initial_data",
     "oauth": "oauth",

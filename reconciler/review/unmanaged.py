@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from enum import StrEnum
 from typing import Any
@@ -50,6 +50,8 @@ class Found:
     reason: str
     near: str | None = None
     first_seen: datetime | None = None
+    values: Mapping[str, str] = field(default_factory=dict)
+    """The values of the form that its listing was read with."""
 
     @property
     def email(self) -> str | None:
@@ -139,7 +141,7 @@ async def compare(
         if isinstance(population, str):
             return Compared(integration.name, fault=population)
         granted, orphaned = owners.granted.get(place, set()), owners.orphaned.get(place, {})
-        where = ", ".join(place[1])
+        where = dict(each.split("=", 1) for each in place[1])
         for account in population:
             result.listed += 1
             known = _known_by(account)
@@ -234,7 +236,7 @@ def _ignored(name: str, called: Sequence[str], ignore: Iterable[IgnoredAccount],
     return next((each for each in ignore if each.integration == name and each.covers(called, today)), None)
 
 
-def _told(found: Found, people: People | None, first_seen: datetime | None, where: str) -> Found:
+def _told(found: Found, people: People | None, first_seen: datetime | None, where: Mapping[str, str]) -> Found:
     """What was found, with whom it resembles, since when it is known, and in which of several listings it stands."""
     near = None
     if people is not None:
@@ -242,8 +244,9 @@ def _told(found: Found, people: People | None, first_seen: datetime | None, wher
         full = " ".join(str(fields[key]) for key in ("first_name", "last_name") if fields.get(key))
         addresses = [text for text in (found.email, found.account.who) if text and "@" in text]
         near = people.near(addresses, [full, found.account.name, found.account.who or ""])
-    reason = f"{found.reason} ({where})" if where else found.reason
-    return Found(found.integration, found.account, found.kind, reason, near, first_seen)
+    listing = ", ".join(f"{name}={value}" for name, value in where.items())
+    reason = f"{found.reason} ({listing})" if where else found.reason
+    return replace(found, reason=reason, near=near, first_seen=first_seen, values=where)
 
 
 def people_of(desired: Desired) -> People:

@@ -1,0 +1,134 @@
+"""`reconcile adopt`: hires' files for accounts that exist."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from reconciler.cli.options import Asked, option, shared
+from reconciler.model.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from reconciler.engine.context import Context
+    from reconciler.intake.adopt import Proposal
+    from reconciler.review.unmanaged import Found
+
+__all__ = ["adopt", "proposed"]
+
+
+@click.command()
+@click.argument("integration")
+@click.argument("accounts", metavar="[ACCOUNT]...", nargs=-1)
+@option("--all", "everybody", is_flag=True, help="Every account that git does not know, but ignored and orphaned ones.")
+@option("--write", is_flag=True, help="Put the files into the work tree: all of them, or none.")
+@shared
+@click.pass_obj
+def adopt(asked: Asked, integration: str, accounts: tuple[str, ...], *, everybody: bool, write: bool) -> int:
+    """Print hires' files for accounts that exist in INTEGRATION, or the line that an existing hire lacks.
+
+    What `fields` of the manifest's list names fills them. With --write an existing file gains its line, and no other
+    byte of it changes. Once they are committed, the next pass finds the accounts present, and sends nothing.
+    """
+    import asyncio
+
+    from reconciler.cli.logs import set_up, tell
+    from reconciler.cli.text import count, emit_json, fit, no_csv
+    from reconciler.engine.context import Context, SystemClock
+    from reconciler.intake.hire_files import write_all
+    from reconciler.model.secret import Redactor
+
+    no_csv(asked)
+    if bool(accounts) == everybody:
+        raise UsageError("name accounts, or take --all; `reconcile unmanaged` lists those that git does not know")
+    redactor = Redactor()
+    set_up(asked, redactor)
+
+    async def go() -> list[Proposal]:
+        clock = SystemClock()
+        context = Context(asked.repo, clock, redactor)
+        try:
+            return await clock.unless_stopped(proposed(context, integration, accounts))
+        finally:
+            await context.aclose()
+
+    found = asyncio.run(go())
+    if write:
+        before = {each.path: each.before for each in found if each.before is not None}
+        write_all(asked.repo, {each.path: each.content for each in found}, before)
+    if asked.output == "json":
+        told = [{"hire": e.hire, "file": e.path, "new": e.before is None, "text": e.text} for e in found]
+        emit_json({"files": redactor.redact_all(told), "written": write})
+    else:
+        text = "\n".join(f"# {each.path}\n{each.text}" for each in found)
+        click.echo(fit(redactor.redact(text)), nl=False)
+    for each in found:
+        if each.also:
+            tell(f"{each.hire} is given {', '.join(each.also)} too: a pass makes what is not there yet", "warning")
+    if write and found:
+        tell(f"{count(len(found), 'file')} written; next: look at `git diff`, commit, and `reconcile --dry-run`")
+    elif not found:
+        tell(f"{integration} has no account to adopt")
+    return 0
+
+
+async def proposed(context: Context, integration: str, accounts: Collection[str]) -> list[Proposal]:
+    """What would adopt accounts, all that git does not know where none is named. Raises NotAdopted.
+
+    The manifest in force says how to ask; the hires are those of the work tree, committed or not.
+    """
+    from reconciler.cli.unmanaged import compared, known_integration
+    from reconciler.engine.accepted import in_force
+    from reconciler.engine.state import reading
+    from reconciler.engine.wiring import integrations_of
+    from reconciler.intake.adopt import NotAdopted
+    from reconciler.intake.adopt import adopt as adopted
+    from reconciler.model.deciding import Policy
+    from reconciler.repository.desired import Desired
+    from reconciler.repository.files import Reader
+    from reconciler.repository.ignore import IGNORE
+
+    tree = in_force(context).tree
+    known_integration(context.reader.load(tree), integration)
+    settings = context.reader.load(tree).settings
+    beside = context.checkout.worktree()
+    files = Reader().load(beside)
+    broken = [each for kind in ("hires", "sequences") for problems in files.broken[kind].values() for each in problems]
+    broken += [*files.broken["manifests"].get(integration, ()), *(p for p in files.problems if p.file == IGNORE)]
+    if errors := sorted({str(each) for each in broken if each.severity == "error"}):
+        raise NotAdopted(errors)
+    desired = Desired(files, Policy.of(settings, context.clock.now()).today)
+    (read,) = await compared(context, tree, [integration], beside=desired)
+    if not read.complete:
+        raise NotAdopted([f"{integration}: {read.fault or 'the manifest has no list, or no entry says which to read'}"])
+    chosen = _chosen(read.accounts, accounts)
+    with reading(context, settings) as held:
+        there = integrations_of(
+            context, Desired(context.reader.load(tree), desired.today), tree, settings, held.sealing
+        )
+        meant = next(each for each in there if each.name == integration)
+    return adopted(meant, chosen, desired, beside)
+
+
+def _chosen(found: list[Found], accounts: Collection[str]) -> list[Found]:
+    """The accounts that are meant: those of these names or addresses, or each that is unmanaged."""
+    from reconciler.intake.adopt import NotAdopted
+    from reconciler.review.unmanaged import Kind
+
+    if not accounts:
+        return [each for each in found if each.kind is Kind.UNMANAGED]
+    chosen, objections = [], []
+    for name in dict.fromkeys(accounts):
+        folded = name.casefold()
+        meant = [each for each in found if folded in (each.account.name.casefold(), (each.email or "").casefold())]
+        if len(meant) == 1:
+            chosen += meant
+        elif meant:
+            objections.append(f"{name}: {len(meant)} accounts are called so")
+        else:
+            objections.append(f"{name}: no such account that git does not know; `reconcile unmanaged` lists them")
+    if objections:
+        raise NotAdopted(objections)
+    return chosen

@@ -1,0 +1,213 @@
+"""Hires' files for accounts that exist: a new one, or the line that the file of an existing hire lacks.
+
+What is proposed is read as a whole, as if it stood on the disk, before a byte of it is written: the entry has to be in
+order, and a pass has to look for the very account that it is made for. Else nothing is proposed at all.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from reconciler.engine.everybody import found_by
+from reconciler.engine.integrations import Integration
+from reconciler.intake.hire_files import hire_text, with_entry
+from reconciler.intake.yaml_text import block_item
+from reconciler.model.base import as_text, day
+from reconciler.model.errors import ReconcilerError, Severity
+from reconciler.model.template import PLACEHOLDER
+from reconciler.repository.desired import Desired
+from reconciler.repository.files import Reader
+from reconciler.repository.git.trees import WORKTREE, File, Tree
+from reconciler.review.lacking import Lacking
+from reconciler.review.unmanaged import Found
+
+__all__ = ["NotAdopted", "Proposal", "adopt"]
+
+_DAYS = ("start", "end")
+_EXTRA = "extra."
+_UNFIT = re.compile(r"[^\w.+-]+", re.ASCII)
+MOST = 20
+"""So many objections are told."""
+
+
+class NotAdopted(ReconcilerError):
+    """An account cannot be adopted; nothing was written."""
+
+    def __init__(self, why: Sequence[str]) -> None:
+        more = [f"and {len(why) - MOST} more"] if len(why) > MOST else []
+        super().__init__("\n".join([*why[:MOST], *more, "nothing is adopted"]))
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A hire's file as adoption would leave it: `text` is what is new in it, `before` what it held, if anything."""
+
+    hire: str
+    path: str
+    text: str
+    content: bytes
+    before: bytes | None = None
+    also: tuple[str, ...] = ()
+    """What else a new hire is given, by sequences that its fields match."""
+
+
+def adopt(integration: Integration, chosen: Iterable[Found], desired: Desired, tree: Tree) -> list[Proposal]:
+    """The files that give hires these accounts of an integration. `desired` is what the `tree` says.
+
+    Raises NotAdopted with all that is in the way.
+    """
+    chosen = list(chosen)
+    objections: list[str] = []
+    proposals: dict[str, tuple[Proposal, Found]] = {}
+    stems = {stem.casefold(): path for stem, path in _stems(tree)}
+    for found in chosen:
+        try:
+            proposal = _proposed(integration, found, desired, tree, stems)
+        except ReconcilerError as error:
+            objections.append(f"{found.account.name}: {error}")
+            continue
+        if proposal.path in proposals:
+            objections.append(f"{found.account.name}: another account here is {proposal.hire}'s too: adopt one of them")
+            continue
+        stems.setdefault(proposal.hire.casefold(), proposal.path)
+        proposals[proposal.path] = (proposal, found)
+    if objections:
+        raise NotAdopted(objections)
+    after = _Beside(tree, {path: proposal.content for path, (proposal, _) in proposals.items()})
+    wanted = Desired(Reader().load(after), desired.today)
+    objections = [*_judged(integration, proposals, wanted, desired, tree)]
+    if objections:
+        raise NotAdopted(objections)
+    return [replace(proposal, also=_also(proposal, wanted, integration.name)) for proposal, _ in proposals.values()]
+
+
+def _also(proposal: Proposal, wanted: Desired, integration: str) -> tuple[str, ...]:
+    if proposal.before is not None:
+        return ()
+    others = (grant for grant in wanted.grants(proposal.hire) if grant.key.access != integration)
+    return tuple(f"{grant.key.access} ({grant.source})" for grant in others)
+
+
+def _stems(tree: Tree) -> Iterator[tuple[str, str]]:
+    for file in tree.files("hires"):
+        name = file.path.rpartition("/")[2]
+        yield name.rpartition(".")[0] or name, file.path
+
+
+class _Unfit(ReconcilerError):
+    """An account that no file can be made for."""
+
+
+def _proposed(
+    integration: Integration, found: Found, desired: Desired, tree: Tree, stems: Mapping[str, str]
+) -> Proposal:
+    if found.email is None:
+        raise _Unfit("it has no address: let `fields` of the manifest's list say where that stands")
+    values = _values(integration, found)
+    entry: str | dict[str, Any] = integration.name
+    if values:
+        entry = {"integration": integration.name, "values": values}
+    owner = desired.owner(found.email)
+    if owner is not None:
+        loaded = desired.hires[owner]
+        if integration.name in {each.access for each in loaded.model.access}:
+            raise _Unfit(f"{loaded.path} has an entry named {integration.name} already: add one by hand, with a name")
+        file = tree.find(loaded.path)
+        assert file is not None
+        before = tree.read(file)
+        text = "".join(f"{line}\n" for line in ("access:", *block_item(entry, 2)))
+        return Proposal(owner, loaded.path, text, with_entry(before, loaded.path, entry), before)
+    stem = _UNFIT.sub("-", found.email.partition("@")[0].lower()).lstrip(".-")
+    if not stem:
+        raise _Unfit(f"no file can be called after {found.email}: write one by hand")
+    if (taken := stems.get(stem.casefold())) is not None:
+        raise _Unfit(f"its file would be hires/{stem}.yaml, and {taken} is there: write one by hand")
+    text = hire_text({**_person(found), "access": [entry]})
+    return Proposal(stem, f"hires/{stem}.yaml", text, text.encode())
+
+
+def _values(integration: Integration, found: Found) -> dict[str, Any]:
+    """The form as the listing fills it: what its URL was read with, and a field that `expected` is."""
+    values: dict[str, Any] = dict(found.values)
+    exists = integration.manifest.exists
+    whole = PLACEHOLDER.fullmatch((exists.expected or "") if exists is not None else "")
+    if (
+        whole is not None
+        and found.account.who is not None
+        and whole[1] in {each.id for each in integration.manifest.form}
+    ):
+        values.setdefault(whole[1], found.account.who)
+    return values
+
+
+def _person(found: Found) -> dict[str, Any]:
+    """The keys of a hire that the listing fills; what is no text, or no day, or empty is left out."""
+    person: dict[str, Any] = {"email": found.email, "first_name": "", "last_name": ""}
+    extra: dict[str, Any] = {}
+    for key, value in found.account.fields.items():
+        text = as_text(value)
+        if key.startswith(_EXTRA):
+            extra[key.removeprefix(_EXTRA)] = value
+        elif key in _DAYS and isinstance(text, str):
+            try:
+                person[key] = day(text[:10])
+            except ValueError:
+                continue
+        elif key != "email" and isinstance(text, str) and text.strip():
+            person[key] = text
+    return {**person, "extra": extra} if extra else person
+
+
+def _judged(
+    integration: Integration,
+    proposals: Mapping[str, tuple[Proposal, Found]],
+    wanted: Desired,
+    desired: Desired,
+    tree: Tree,
+) -> Iterator[str]:
+    """What is wrong with the files once they stand beside the others, and which account a pass would not find."""
+    new = {*wanted.files.problems} - {*desired.files.problems}
+    yield from sorted(str(problem) for problem in new if problem.severity is Severity.ERROR)
+    lacking = Lacking(wanted, tree)
+    for proposal, found in proposals.values():
+        if proposal.hire not in wanted.hires:
+            continue  # its file is told of above
+        grants = [grant for grant in wanted.grants(proposal.hire) if grant.key.access == integration.name]
+        gaps = [f"{proposal.path}: {grant.hold.reason}" for grant in grants if grant.hold is not None]
+        gaps += [str(problem) for problem in lacking.of(proposal.hire, grants)]
+        yield from gaps
+        looked_for = [found_by(integration, integration.scope(grant.layers, {}))[1] for grant in grants]
+        if not gaps and looked_for != [found.account.who]:
+            instead = looked_for[0] if grants else "nothing"
+            yield f"{found.account.name}: a pass would not find it, but look for {instead}"
+
+
+class _Beside:
+    """A revision with some files as they are to be."""
+
+    revision = WORKTREE
+
+    def __init__(self, tree: Tree, files: Mapping[str, bytes]) -> None:
+        self._tree = tree
+        self._new = files
+
+    def files(self, folder: str) -> Iterator[File]:
+        """Every file under a folder."""
+        there = {file.path: file for file in self._tree.files(folder)}
+        there |= {path: File(path, f"new {path}") for path in self._new if path.startswith(f"{folder}/")}
+        return iter(there[path] for path in sorted(there))
+
+    def find(self, path: str) -> File | None:
+        """The file at a path."""
+        return File(path, f"new {path}") if path in self._new else self._tree.find(path)
+
+    def has(self, folder: str) -> bool:
+        """Whether there is such a folder."""
+        return self._tree.has(folder)
+
+    def read(self, file: File) -> bytes:
+        """A file's content."""
+        return self._new[file.path] if file.path in self._new else self._tree.read(file)
