@@ -64,7 +64,10 @@ def _email(value: Any) -> Any:
 
 Email = Annotated[str, BeforeValidator(_email)]
 
-Identifier = Annotated[str, BeforeValidator(as_text), StringConstraints(min_length=1)]
+LONGEST_NAME = 255
+"""Characters: what names a file is no longer."""
+
+Identifier = Annotated[str, BeforeValidator(as_text), StringConstraints(min_length=1, max_length=LONGEST_NAME)]
 
 DURATION = re.compile(r"([0-9]{1,6})(s|m|h|d)")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}

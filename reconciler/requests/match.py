@@ -30,6 +30,9 @@ REFUSED = frozenset({401, 403, 407, 408, 425, 429})
 
 GONE = frozenset({404, 410})
 
+LONGEST_CHARACTERS = 4_096
+"""A longer text is looked for to the letter: a pattern of ten thousand addresses takes seconds to compile."""
+
 KEPT = 1000
 """Characters of an expectation whose pattern is kept: of a longer one it takes megabytes."""
 
@@ -212,6 +215,8 @@ def _stored(exists: Exists, answer: Response, record: Any) -> dict[str, Any]:
 
 def _pattern(expected: str) -> re.Pattern[str]:
     """The expected text as a pattern: an address within it alone and without case, the rest to the letter."""
+    if len(expected) > LONGEST_CHARACTERS:
+        return re.compile(re.escape(expected))
     parts, end = [], 0
     for match in _MAYBE_ADDRESS.finditer(expected):
         if match["host"]:

@@ -63,3 +63,8 @@ def test_every_closed_pair_is_a_name_or_reported(text: str) -> None:
     pair = opened >= 0 and "}}" in left[opened + 2 :]
     assert bool(misuse(text)) >= pair
     assert pair or bool(misuse(text)) == ("{%" in left and "%}" in left[left.find("{%") + 2 :])
+
+
+@pytest.mark.parametrize("opening", ["{%", "{#", "{{"])
+def test_openings_by_the_thousand_are_looked_through_once(opening):
+    assert misuse(opening * 60_000) == []  # looking on from each of them takes minutes, and this test has two
