@@ -130,7 +130,7 @@ def _pages(context: Context, running: Daemon, held: OpenState, metrics: Metrics,
 
     async def come_back(service: str, query: Mapping[str, str]) -> tuple[int, str]:
         tree = running.tree or began_with.tree
-        return await callback(context, running.settings, tree, held, service, query)
+        return await callback(context, running.settings, tree, held, service=service, query=query)
 
     def hosts() -> frozenset[str]:
         return frozenset({host_of(listen), host_of(running.settings.public.partition("://")[2])})

@@ -253,11 +253,15 @@ def _held_against(wanted: Wanted, values: dict[str, str] | SecretsError | None, 
     from reconciler.secrets.initial_data import is_id
 
     if isinstance(values, SecretsError):
-        return _Found(wanted.service, path, (), (), str(values), tuple(wanted.ids))
+        return _Found(
+            service=wanted.service, file=path, missing=(), unknown=(), error=str(values), known=tuple(wanted.ids)
+        )
     there = values or {}
     missing = tuple(name for name in wanted.ids if name in wanted.required and not there.get(name))
     unknown = tuple(sorted({name if is_id(name) else "(no id)" for name in there.keys() - set(wanted.ids)}))
-    return _Found(wanted.service, path, missing, unknown, None, tuple(wanted.ids))
+    return _Found(
+        service=wanted.service, file=path, missing=missing, unknown=unknown, error=None, known=tuple(wanted.ids)
+    )
 
 
 def _keys(place: _Place, given: list[str]) -> list[str]:

@@ -105,7 +105,7 @@ def _served(context: Context, settings: Settings, tree: Tree, held: OpenState) -
     from reconciler.web.serve import here, serving
 
     async def come_back(service: str, query: Any) -> tuple[int, str]:
-        return await callback(context, settings, tree, held, service, query)
+        return await callback(context, settings, tree, held, service=service, query=query)
 
     return serving(Starlette(routes=[callback_route(here(come_back))]), settings.listen)
 

@@ -21,9 +21,6 @@ __all__ = ["columns", "grouped", "headline", "name_in", "page", "table_of"]
 MANY = 12
 """Up to so many rows, all are shown, with what would be sent; beyond, those that something is to be done about."""
 
-GRANTED = frozenset({Status.PRESENT, Status.DONE})
-"""What a table dates: since when it has been so."""
-
 NARROW = 30
 """Columns that a reason needs beside what stands before it; else it has a line of its own."""
 
@@ -147,7 +144,7 @@ def _rows(named: Sequence[tuple[str, Row]], in_full: bool, verbose: bool) -> Ite
 def _detail(row: Row) -> str:
     when = f" at {stamp(row.retry_at)}" if row.retry_at and row.action is Action.WAIT else ""
     action = f" → {row.action}{when}" if row.action is not Action.NONE else ""
-    since = f" since {row.since:%Y-%m-%d}" if row.since and row.status in GRANTED else ""
+    since = f" since {row.since:%Y-%m-%d}" if row.since and row.status.granted else ""
     return f"{row.status}{since}{action}"
 
 

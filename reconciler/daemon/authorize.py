@@ -94,7 +94,7 @@ def outcome(held: OpenState, authorization: Authorization) -> str | None:
 
 
 async def callback(
-    context: Context, settings: Settings, tree: Tree, held: OpenState, service: str, query: Mapping[str, str]
+    context: Context, settings: Settings, tree: Tree, held: OpenState, *, service: str, query: Mapping[str, str]
 ) -> tuple[int, str]:
     """Answer a call of `/oauth/callback/<service>`: the HTTP status, and the text for the person who came back."""
     connects = Connects(held.ledger, held.sealing.vault)
@@ -133,12 +133,12 @@ def _authorizer(context: Context, settings: Settings, tree: Tree, held: OpenStat
         integration.service,
         integration.name,
         integration.manifest,
-        integration.client,
-        scope,
-        Tokens(vault, integration.service),
-        Connects(held.ledger, vault),
-        context.clock,
-        context.redactor,
+        client=integration.client,
+        scope=scope,
+        tokens=Tokens(vault, integration.service),
+        connects=Connects(held.ledger, vault),
+        clock=context.clock,
+        redactor=context.redactor,
     )
 
 

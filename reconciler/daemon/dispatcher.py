@@ -30,7 +30,6 @@ from reconciler.model.errors import LedgerError, ReconcilerError
 from reconciler.model.grant import Key, Phase, Record
 from reconciler.model.report import Report
 from reconciler.model.selection import Selection
-from reconciler.model.status import Status
 from reconciler.notify.notifications import Notifier
 from reconciler.notify.rules import Kind, Watch, outages
 from reconciler.repository.desired import Desired
@@ -242,7 +241,7 @@ class Dispatcher:
 
     def _start_dependents(self, report: Report) -> None:
         """Make passes over new grants that need an entry which is present now; they may be another service's."""
-        present = {Key(row.hire, row.access) for row in report.rows if row.status in (Status.PRESENT, Status.DONE)}
+        present = {Key(row.hire, row.access) for row in report.rows if row.status.granted}
         desired = self.desired()
         dependents = {
             grant.key

@@ -130,4 +130,4 @@ def _accepted(record: Record, now: datetime) -> Record:
 
 
 def _line(record: Record, event: EventType, command: Command, now: datetime) -> Event:
-    return Event(now, record.key, record.integration, event, f"by {command.by}", record.revision)
+    return Event(now, record.key, record.integration, event, f"by {command.by}", revision=record.revision)

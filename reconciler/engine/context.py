@@ -117,7 +117,16 @@ class Context:
             return known[2]
         file = f"the manifests of {service}"
         throttle = self._throttle[1]
-        client = Client(service, limits, hosts, self.clock, throttle, file, self.reached, redactor=self.redactor)
+        client = Client(
+            service,
+            limits,
+            hosts,
+            self.clock,
+            throttle=throttle,
+            file=file,
+            reached=self.reached,
+            redactor=self.redactor,
+        )
         self._clients[service] = (limits, hosts, client)
         return client
 

@@ -80,7 +80,7 @@ def judge(
         return Decision(Status.BLOCKED, Action.NONE, f"the account is under {verdict.under}: {ways}")
     match record.phase:
         case Phase.CONFIRMED | Phase.EXECUTED | Phase.DONE:
-            return _settled(record, verdict, policy, changes, means, invitation)
+            return _settled(record, verdict, policy, changes=changes, means=means, invitation=invitation)
         case Phase.RETRYING | Phase.FAILED if record.run.kind.updates:
             return _unsettled_update(record, verdict, policy, digest=digest, changes=changes, texts=texts, means=means)
         case Phase.RETRYING | Phase.FAILED:
@@ -137,6 +137,7 @@ def _settled(
     record: Record,
     verdict: Verdict,
     policy: Policy,
+    *,
     changes: Differences,
     means: Means,
     invitation: Invited | None,
@@ -199,7 +200,7 @@ def _unsettled_update(
         case _:
             assert_never(verdict)
     blind = not means.compares and far.effect  # nothing but what was sent says how the account is
-    if now.status in (Status.PRESENT, Status.DONE) and not blind:
+    if now.status.granted and not blind:
         return now
     if not due:
         return replace(left, reason=f"{far}; {error}", differs=now.differs, changed=now.changed)

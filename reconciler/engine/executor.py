@@ -157,7 +157,7 @@ class Executor:
         # Whoever continues must know the generated values before anything can have been made with them.
         memory = Memory(generated=generated(job.integration.manifest.generated if job.tells else ()))
         kept = {} if resume else self._vault.remember(record.key, memory)
-        run = _Run(job, record, opened, memory, kept, detail)
+        run = _Run(job=job, record=record, attempt=opened, memory=memory, kept=kept, detail=detail)
         try:
             if resume:
                 run.memory = self._vault.memory(record.key)
@@ -376,7 +376,7 @@ class Executor:
 
     def _line(self, record: Record, event: EventType, detail: str) -> Event:
         now = self._clock.now()
-        return Event(now, record.key, record.integration, event, detail, record.revision, self._author)
+        return Event(now, record.key, record.integration, event, detail, revision=record.revision, author=self._author)
 
     def _authored(self, lines: list[Event]) -> list[Event]:
         return [replace(line, author=self._author) for line in lines]

@@ -169,6 +169,6 @@ def tell(
     if after == before:
         return [], {}
     nobody = Key("", "")
-    begun = [Event(now, nobody, name, EventType.HELD, held[name], revision) for name in sorted(after - before)]
-    ended = [Event(now, nobody, name, EventType.RELEASED, "", revision) for name in sorted(before - after)]
+    begun = [Event(now, nobody, name, EventType.HELD, held[name], revision=revision) for name in sorted(after - before)]
+    ended = [Event(now, nobody, name, EventType.RELEASED, "", revision=revision) for name in sorted(before - after)]
     return begun + ended, {HELD: json.dumps(sorted(after)).encode()}

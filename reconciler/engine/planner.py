@@ -249,7 +249,7 @@ class Planner:
         """Why an entry has to wait for one that it needs, or None."""
         decision = found.decision
         off = isinstance(found.verdict, Present) and found.verdict.account is Account.INACTIVE
-        if decision.status in (Status.PRESENT, Status.DONE) or (decision.status is Status.DIFFERS and not off):
+        if decision.status.granted or (decision.status is Status.DIFFERS and not off):
             return None  # what differs is there
         provides = decision.action.provides
         if provides and self._selection.covers(found.grant.key, found.grant.integration):

@@ -192,7 +192,7 @@ async def plan_pass(
 
 
 def _sorted(problems: set[Problem]) -> tuple[Problem, ...]:
-    return tuple(sorted(problems, key=lambda each: (each.file, each.line or 0, each.severity, each.message)))
+    return tuple(sorted(problems, key=lambda problem: problem.order))
 
 
 def _without_tokens(item: Integration, fault: str) -> Integration:

@@ -146,7 +146,8 @@ class Reconciler:
                 answered += plan.commands.get(item.grant.key, ())
         gone = [record.key for record in plan.dropped]
         ends = [
-            Event(now, item.key, item.integration, EventType.DROPPED, "", revision, author) for item in plan.dropped
+            Event(now, item.key, item.integration, EventType.DROPPED, "", revision=revision, author=author)
+            for item in plan.dropped
         ]
         ledger.drop(gone, ends, kept={**{run_name(key): None for key in gone}, **vault.without_stored(gone)})
         # What a row's former service answered is nothing that its new one may be asked with.
@@ -178,7 +179,7 @@ class Reconciler:
         ledger.put_note(LAST, json.dumps(noted).encode())
         if settings.alerts:
             lines = [line for line in ledger.history(since=plan.policy.now) if line.key in recorded]
-            await alert(self._context, settings, plan.tree, ledger, report.rows, [*tripped, *lines])
+            await alert(self._context, settings, plan.tree, ledger=ledger, rows=report.rows, events=[*tripped, *lines])
 
 
 def _is_nobodys(key: Key, plan: Plan, ledger: LedgerReader) -> bool:

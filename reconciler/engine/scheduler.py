@@ -165,7 +165,7 @@ class Scheduler:
         for need in item.grant.needs:
             other = Key(key.hire, need)
             record = self._after.get(other) or (self.recorded[other][1] if other in self.recorded else None)
-            if record is None or record.status in (Status.PRESENT, Status.DONE):
+            if record is None or record.status.granted:
                 continue
             seen = self.recorded[other][0].verdict if other in self.recorded else None
             off = isinstance(seen, Present) and seen.account is Account.INACTIVE

@@ -442,4 +442,4 @@ def complete(steps: Iterable[Step], total: int) -> bool:
 
 
 def _line(record: Record, event: EventType, detail: str, now: datetime) -> Event:
-    return Event(now, record.key, record.integration, event, detail, record.revision)
+    return Event(now, record.key, record.integration, event, detail, revision=record.revision)

@@ -162,11 +162,11 @@ def _connection(
     return Connection(
         service,
         manifest,
-        client,
-        scope,
-        Tokens(sealing.vault, service),
-        context.turn(service),
-        context.clock,
-        context.redactor,
+        client=client,
+        scope=scope,
+        tokens=Tokens(sealing.vault, service),
+        turn=context.turn(service),
+        clock=context.clock,
+        redactor=context.redactor,
         renewing=sealing.renewing,
     )

@@ -85,12 +85,12 @@ def with_fetched_token(integration: Integration, context: Context) -> Integratio
     connection = Connection(
         integration.service,
         integration.manifest,
-        integration.client,
-        integration.scope((), {}),
-        Fetched(),
-        context.turn(integration.service),
-        context.clock,
-        context.redactor,
+        client=integration.client,
+        scope=integration.scope((), {}),
+        tokens=Fetched(),
+        turn=context.turn(integration.service),
+        clock=context.clock,
+        redactor=context.redactor,
         renewing=True,
     )
     return replace(integration, connection=connection)

@@ -94,18 +94,18 @@ def changed_and_checked(
 def attempt_of(row: sa.Row[Any]) -> Attempt:
     """An attempt."""
     return Attempt(
-        row.id,
-        Key(row.hire, row.access),
-        row.integration,
-        row.run,
-        row.kind,
-        row.number,
-        row.total,
-        row.started_at,
-        row.alive_at,
-        row.ended_at,
-        row.error,
-        row.revision,
+        id=row.id,
+        key=Key(row.hire, row.access),
+        integration=row.integration,
+        run=row.run,
+        kind=row.kind,
+        number=row.number,
+        total=row.total,
+        started_at=row.started_at,
+        alive_at=row.alive_at,
+        ended_at=row.ended_at,
+        error=row.error,
+        revision=row.revision,
     )
 
 
@@ -128,15 +128,15 @@ def attempt_row(attempt: Attempt) -> dict[str, Any]:
 def sent_of(row: sa.Row[Any]) -> Sent:
     """A request."""
     return Sent(
-        row.attempt,
-        row.place,
-        row.method,
-        row.url,
-        row.sent_at,
-        row.answered_at,
-        row.status_code,
-        Outcome(row.outcome),
-        row.error,
+        attempt=row.attempt,
+        place=row.place,
+        method=row.method,
+        url=row.url,
+        sent_at=row.sent_at,
+        answered_at=row.answered_at,
+        status_code=row.status_code,
+        outcome=Outcome(row.outcome),
+        error=row.error,
     )
 
 
@@ -193,4 +193,6 @@ def event_row(item: Event) -> dict[str, Any]:
 
 def command_of(row: sa.Row[Any]) -> Command:
     """What somebody asks."""
-    return Command(row.id, row.at, row.kind, row.hire, row.access, row.integration, row.by)
+    return Command(
+        id=row.id, at=row.at, kind=row.kind, hire=row.hire, access=row.access, integration=row.integration, by=row.by
+    )

@@ -149,6 +149,11 @@ class Problem:
         where = self.file if self.line is None else f"{self.file}:{self.line}"
         return f"{where}: {self.severity}: {self.message}"
 
+    @property
+    def order(self) -> tuple[str, int, Severity, str]:
+        """The sort key wherever problems are listed."""
+        return self.file, self.line or 0, self.severity, self.message
+
     @classmethod
     def from_json(cls, told: dict[str, Any]) -> Problem:
         """What `as_json` gave."""

@@ -28,6 +28,11 @@ class Status(StrEnum):
     SUSPENDED = "suspended"
     REVOKED = "revoked"
 
+    @property
+    def granted(self) -> bool:
+        """Whether the hire has the access."""
+        return self in (Status.PRESENT, Status.DONE)
+
 
 FAULTS = frozenset({Status.FAILED, Status.UNKNOWN, Status.BLOCKED, Status.INVALID})
 """The statuses that make the exit code 1 (docs/commands.md, "Exit codes").

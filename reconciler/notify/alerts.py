@@ -97,7 +97,13 @@ async def tell_of_git(
 
 
 async def alert(
-    context: DeliveryContext, settings: Settings, tree: Tree, ledger: LedgerWriter, rows: list[Row], events: list[Event]
+    context: DeliveryContext,
+    settings: Settings,
+    tree: Tree,
+    *,
+    ledger: LedgerWriter,
+    rows: list[Row],
+    events: list[Event],
 ) -> None:
     """Tell the receivers what a pass has found that is new. Never raises: what goes wrong is logged."""
     if not settings.alerts:

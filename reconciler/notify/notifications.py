@@ -101,4 +101,4 @@ class Notifications:
 
 
 def _line(record: Record, event: EventType, detail: str, at: datetime, author: str | None) -> Event:
-    return Event(at, record.key, record.integration, event, detail, record.revision, author)
+    return Event(at, record.key, record.integration, event, detail, revision=record.revision, author=author)

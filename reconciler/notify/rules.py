@@ -163,8 +163,14 @@ class AlertState:
                 name: News(**{**item, "kind": Kind(item["kind"]), "grants": tuple(item["grants"])})
                 for name, item in noted["waiting"].items()
             }
-            differing = set(noted.get("differing", ()))
-            return cls(watches, set(noted["failed"]), set(noted["blocked"]), differing, noted["told"], waiting)
+            return cls(
+                watches=watches,
+                failed=set(noted["failed"]),
+                blocked=set(noted["blocked"]),
+                differing=set(noted.get("differing", ())),
+                told=noted["told"],
+                waiting=waiting,
+            )
         except (ValueError, KeyError, TypeError, AttributeError):
             return cls()
 

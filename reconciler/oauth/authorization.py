@@ -100,6 +100,7 @@ class Authorizer:
         service: str,
         integration: str,
         manifest: Manifest,
+        *,
         client: Client,
         scope: Scope,
         tokens: TokenStore,

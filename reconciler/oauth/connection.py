@@ -94,13 +94,13 @@ class Connection:
         self,
         service: str,
         manifest: Manifest,
+        *,
         client: Client,
         scope: Scope,
         tokens: TokenStore,
         turn: Turn,
         clock: Clock,
         redactor: Redactor,
-        *,
         renewing: bool,
     ) -> None:
         self.service = service

@@ -124,9 +124,7 @@ class Reader:
         found.problems += unknown_pruned(tree, settings, [DEFAULT, *known])
         ignore, wrong = read_ignore(tree, known)
         found.problems += wrong
-        problems = sorted(
-            set(found.problems), key=lambda each: (each.file, each.line or 0, each.severity, each.message)
-        )
+        problems = sorted(set(found.problems), key=lambda problem: problem.order)
         self._files = Files(
             revision=tree.revision,
             settings=settings,

@@ -88,10 +88,10 @@ class Client:
         limits: Limits,
         hosts: AllowedHosts,
         clock: Clock,
+        *,
         throttle: Throttle,
         file: str,
         reached: Reached = unwatched,
-        *,
         redactor: Redactor,
     ) -> None:
         self.service = service
@@ -163,7 +163,7 @@ class Client:
                         self._headers(wire, address),
                         wire.content or b"",
                         progress,
-                        CONNECTING * seconds,
+                        connecting=CONNECTING * seconds,
                     )
             except TimeoutError:
                 why = "no whole answer" if progress.left else "no connection"

@@ -293,6 +293,7 @@ class Connections:
         headers: Iterable[tuple[str, str]],
         content: bytes,
         watch: Watch,
+        *,
         connecting: float,
     ) -> Response:
         """Send a request, and read its answer up to the limit; `connecting` bounds making a connection, in seconds.

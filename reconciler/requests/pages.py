@@ -77,7 +77,7 @@ async def items(
         if call.count_up is not None:
             following = _counted_on(call.count_up, wire, answer, number, read) if found else None
         else:
-            following = _next(call, wire, scope, manifest, answer, number)
+            following = _next(call, wire, scope, manifest=manifest, answer=answer, number=number)
         if following is None:
             return
         wire = following
@@ -164,7 +164,7 @@ def _problem(client: Client, answer: Response, most: int) -> str | None:
 
 
 def _next(
-    call: AnyPaged, wire: RenderedRequest, scope: Scope, manifest: Manifest, answer: Response, number: int
+    call: AnyPaged, wire: RenderedRequest, scope: Scope, *, manifest: Manifest, answer: Response, number: int
 ) -> RenderedRequest | None:
     """The next page's request; None after the last. What may be shown of it is the first page's URL."""
     path = call.next_page_from or call.next_page_token_from

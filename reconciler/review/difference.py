@@ -74,7 +74,7 @@ class Side:
     hosts: list[Host]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
     """Everything that a pull request changes. `manifests` and `settings` are what changes without naming a grant.
 
@@ -83,13 +83,13 @@ class Difference:
 
     base: str
     head: str
-    grants: list[Change]
-    hosts_added: list[Host]
-    hosts_removed: list[Host]
     problems_added: list[Problem]
     problems_fixed: list[Problem]
-    manifests: dict[Kind, list[str]]
-    settings: dict[str, tuple[Any, Any]]
+    grants: list[Change] = field(default_factory=list)
+    hosts_added: list[Host] = field(default_factory=list)
+    hosts_removed: list[Host] = field(default_factory=list)
+    manifests: dict[Kind, list[str]] = field(default_factory=dict)
+    settings: dict[str, tuple[Any, Any]] = field(default_factory=dict)
     comparable: bool = True
 
     def as_json(self) -> dict[str, Any]:
@@ -113,17 +113,22 @@ class Difference:
 
 def compare(base: Side, head: Side, today: date) -> Difference:
     """What `head` changes of `base`; `today` decides which entries have reached their `until`."""
-    problems = _beyond(head.problems, base.problems), _beyond(base.problems, head.problems)
+    added, fixed = _beyond(head.problems, base.problems), _beyond(base.problems, head.problems)
     if base.files is None or head.files is None:
-        return Difference(base.revision, head.revision, [], [], [], *problems, {}, {}, comparable=False)
+        return Difference(
+            base=base.revision, head=head.revision, problems_added=added, problems_fixed=fixed, comparable=False
+        )
+    hosts_added, hosts_removed = _hosts(base, head)
     return Difference(
-        base.revision,
-        head.revision,
-        changes(base.files, head.files, today),
-        *_hosts(base, head),
-        *problems,
-        _manifests(base.files, head.files),
-        _settings(base.files, head.files),
+        base=base.revision,
+        head=head.revision,
+        problems_added=added,
+        problems_fixed=fixed,
+        grants=changes(base.files, head.files, today),
+        hosts_added=hosts_added,
+        hosts_removed=hosts_removed,
+        manifests=_manifests(base.files, head.files),
+        settings=_settings(base.files, head.files),
     )
 
 

@@ -75,7 +75,12 @@ def explain(
         status, reason = record.status, record.reason
         if grant is None and status not in (Status.ORPHANED, Status.REVOKED, Status.RETRYING, Status.FAILED):
             status, reason = Status.ORPHANED, "no longer in git; the next pass takes note of it"
-    return Explained(status, reason, values, tuple(_following(status, reason, grant, record, policy, settings)))
+    return Explained(
+        status,
+        reason,
+        values,
+        tuple(_following(status, reason, grant=grant, record=record, policy=policy, settings=settings)),
+    )
 
 
 def sealed_layer(service: str, names: tuple[str, ...]) -> Layer:
@@ -157,7 +162,7 @@ _FOLLOWS = {
 
 
 def _following(
-    status: Status, reason: str, grant: Grant | None, record: Record | None, policy: Policy, settings: Settings
+    status: Status, reason: str, *, grant: Grant | None, record: Record | None, policy: Policy, settings: Settings
 ) -> Iterator[str]:
     """What happens next, and what a person can do, one sentence each."""
     known = grant if grant is not None else record

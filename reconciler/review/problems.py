@@ -107,7 +107,7 @@ def problems_of(files: Files, now: datetime, tree: Tree | None = None) -> list[P
     if tree is not None:
         listed = AllowedHosts(frozenset(files.settings.allowed_hosts))
         found.update(InitialData(Gnupg(None), listed.check).problems(tree))
-    return sorted(found, key=lambda each: (each.file, each.line or 0, each.severity, each.message))
+    return sorted(found, key=lambda problem: problem.order)
 
 
 def _state(files: Files, tree: Tree | None) -> Iterator[Problem]:

@@ -241,7 +241,7 @@ def test_refusals(
 
 def difference(grants: list[Change], **parts: object) -> Difference:
     empty: dict = {"hosts_added": [], "hosts_removed": [], "problems_added": [], "problems_fixed": []}
-    return Difference("a", "b", grants, **{**empty, "manifests": {}, "settings": {}, **parts})
+    return Difference(base="a", head="b", grants=grants, **{**empty, "manifests": {}, "settings": {}, **parts})
 
 
 @pytest.mark.parametrize(

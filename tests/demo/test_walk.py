@@ -54,7 +54,7 @@ class Talk:
         hosts = AllowedHosts(frozenset({f"127.0.0.1:{service.port}"}))
         throttle = Throttle(Limits(), self.clock)
         self.client = Client(
-            "sample", Limits(), hosts, self.clock, throttle, "manifests/sample.yaml", redactor=Redactor()
+            "sample", Limits(), hosts, self.clock, throttle=throttle, file="manifests/sample.yaml", redactor=Redactor()
         )
 
     async def send(self, call: Call, scope: Scope | None = None) -> Response:

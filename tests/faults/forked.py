@@ -122,10 +122,10 @@ def serve() -> None:
     import uvicorn  # noqa: F401
     from alembic import command, config  # noqa: F401
 
-    import reconciler.cli.by_hand
-    import reconciler.cli.daemon
-    import reconciler.cli.progress
-    import reconciler.daemon.loop
+    import reconciler.cli.by_hand  # noqa: F401
+    import reconciler.cli.daemon  # noqa: F401
+    import reconciler.cli.progress  # noqa: F401
+    import reconciler.daemon.loop  # noqa: F401
     import reconciler.web.serve  # noqa: F401
     from reconciler.requests.connections import _tls
 

@@ -258,8 +258,8 @@ class Wired(Target):
             limits,
             AllowedHosts(frozenset({loopback.host})),
             clock,
-            Throttle(limits, clock),
-            "m.yaml",
+            throttle=Throttle(limits, clock),
+            file="m.yaml",
             redactor=Redactor(),
         )
         try:
@@ -344,7 +344,17 @@ class Tokens(Wired):
                 told(error)
                 reply = stored
             store.save(stored_record(reply, None, clock.now()))
-            connection = Connection("acme", manifest, client, Scope(), store, Turn(), clock, redactor, renewing=True)
+            connection = Connection(
+                "acme",
+                manifest,
+                client=client,
+                scope=Scope(),
+                tokens=store,
+                turn=Turn(),
+                clock=clock,
+                redactor=redactor,
+                renewing=True,
+            )
             for step in (connection.fresh, connection.renewed, connection.fresh):
                 try:
                     layer = await step()

@@ -294,7 +294,7 @@ class Site:
             settings = context.reader.settings(tree)
             ledger = open_writer(settings.state, context.root)
             try:
-                await alert(context, settings, tree, ledger, found, list(events))
+                await alert(context, settings, tree, ledger=ledger, rows=found, events=list(events))
             finally:
                 ledger.close()
                 await context.aclose()

@@ -77,7 +77,15 @@ class Desk:
         scope = Scope((Layer("", {"CLIENT": "id 7", "redirect_url": REDIRECT}),))
         manifest = Manifest.model_validate({"oauth": self.oauth})
         return Authorizer(
-            name, name, manifest, self.client, scope, self.tokens, self.connects, self.clock, self.redactor
+            name,
+            name,
+            manifest,
+            client=self.client,
+            scope=scope,
+            tokens=self.tokens,
+            connects=self.connects,
+            clock=self.clock,
+            redactor=self.redactor,
         )
 
     def begin(self) -> Authorization:

@@ -114,7 +114,17 @@ def make(provider: Provider, connect: Callable[..., Client], clock: FakeClock, t
     ) -> Connection:
         scope = Scope((Layer("initial data", {"CLIENT": "client-7", "SECRET": "s3cret-value"}, frozenset({"SECRET"})),))
         by = by or manifest(provider)
-        return Connection("acme", by, own or client, scope, store, turn, clock, redactor, renewing=renewing)
+        return Connection(
+            "acme",
+            by,
+            client=own or client,
+            scope=scope,
+            tokens=store,
+            turn=turn,
+            clock=clock,
+            redactor=redactor,
+            renewing=renewing,
+        )
 
     return make
 

@@ -166,7 +166,9 @@ async def connect(clock: FakeClock, redactor: Redactor) -> AsyncIterator[Callabl
         if not shared:
             shared.append(Throttle(rules, clock))
         allowed = AllowedHosts(frozenset(hosts))
-        client = Client("acme", rules, allowed, clock, throttle or shared[0], "manifests/acme.yaml", redactor=redactor)
+        client = Client(
+            "acme", rules, allowed, clock, throttle=throttle or shared[0], file="manifests/acme.yaml", redactor=redactor
+        )
         made.append(client)
         return client
 

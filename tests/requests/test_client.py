@@ -596,7 +596,9 @@ async def test_a_rate_counts_from_when_a_request_has_left_whole() -> None:
     server = await asyncio.start_server(serve, "127.0.0.1")
     host = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
     hosts = AllowedHosts(frozenset({host}))
-    client = Client("acme", rules, hosts, clock, Throttle(rules, clock), "manifests/acme.yaml", redactor=Redactor())
+    client = Client(
+        "acme", rules, hosts, clock, throttle=Throttle(rules, clock), file="manifests/acme.yaml", redactor=Redactor()
+    )
     await asyncio.gather(*(client.send(post(f"http://{host}/", content=body)) for _ in range(2)))
     await client.aclose()
     server.close()

@@ -155,7 +155,7 @@ async def ask(
     address = Address(server.scheme, HOST, server.port, "/x")
     headers = [("Content-Length", str(len(content)))] if content else []
     async with asyncio.timeout(20):
-        return await connections.exchange(address, method, headers, content, seen or Seen(), 10.0)
+        return await connections.exchange(address, method, headers, content, seen or Seen(), connecting=10.0)
 
 
 async def test_a_connection_is_used_again(server: Server) -> None:
@@ -214,7 +214,7 @@ async def test_an_address_of_ipv6() -> None:
     try:
         async with listening(server.serve, host="::1") as port, connected() as connections:
             address = Address("http", "[::1]", port, "/x")
-            answer = await connections.exchange(address, "GET", [], b"", Seen(), 10.0)
+            answer = await connections.exchange(address, "GET", [], b"", Seen(), connecting=10.0)
     except OSError:
         pytest.skip("this machine has no IPv6")
     assert answer.text == "0"
@@ -254,7 +254,7 @@ async def test_a_certificate_that_nobody_vouches_for_is_refused_in_words(server:
 async def test_a_name_that_none_can_have_is_no_connection(host: str) -> None:
     async with connected() as connections:
         with pytest.raises(NoAnswer, match="no connection") as raised:
-            await connections.exchange(Address("https", host, 443, "/"), "GET", [], b"", Seen(), 1.0)
+            await connections.exchange(Address("https", host, 443, "/"), "GET", [], b"", Seen(), connecting=1.0)
     assert not raised.value.left
 
 
@@ -376,7 +376,9 @@ async def test_an_answer_that_only_the_end_ends_is_not_whole_where_the_connectio
     more = asyncio.Event()
     async with listening(serve) as port, connected() as connections:
         asking = [
-            asyncio.create_task(connections.exchange(Address("http", HOST, port, path), "GET", [], b"", Seen(), 10.0))
+            asyncio.create_task(
+                connections.exchange(Address("http", HOST, port, path), "GET", [], b"", Seen(), connecting=10.0)
+            )
             for path in ("/ends", "/breaks")
         ]
         await asyncio.sleep(0.05)

@@ -138,7 +138,7 @@ async def by_us(raw: bytes, *, piece: int = 0) -> Response:
             await asyncio.sleep(0)
 
     async with listening(serve) as port, connected() as connections, asyncio.timeout(20):
-        return await connections.exchange(Address("http", HOST, port, "/"), "POST", [], b"", Seen(), 10.0)
+        return await connections.exchange(Address("http", HOST, port, "/"), "POST", [], b"", Seen(), connecting=10.0)
 
 
 @pytest.mark.parametrize("piece", [0, 1], ids=["at once", "byte by byte"])
@@ -187,7 +187,9 @@ async def test_a_connection_is_not_kept_over_which_more_came(raw: bytes, extra: 
 
     async with listening(serve) as port, connected() as connections:
         for times in (1, 2, 2):
-            answer = await connections.exchange(Address("http", HOST, port, "/"), "POST", [], b"", Seen(), 10.0)
+            answer = await connections.exchange(
+                Address("http", HOST, port, "/"), "POST", [], b"", Seen(), connecting=10.0
+            )
             assert (answer.content, connections_made) == (b"{}", times)
 
 
@@ -219,7 +221,9 @@ async def test_a_request_that_could_be_read_as_another_does_not_leave(
 
     async with listening(serve) as port, connected() as connections:
         with pytest.raises(NoAnswer, match="none that HTTP allows") as refused:
-            await connections.exchange(Address("http", HOST, port, target), method, headers, content, Seen(), 10.0)
+            await connections.exchange(
+                Address("http", HOST, port, target), method, headers, content, Seen(), connecting=10.0
+            )
     assert not refused.value.left
     assert came == b""
 
@@ -264,7 +268,7 @@ async def test_nobody_waits_for_a_flood_that_goes_on(first: bytes, again: bytes)
             writer.write(ACCEPTED["a length"])
 
     async def ask(connections: Connections, port: int) -> Response:
-        return await connections.exchange(Address("http", HOST, port, "/"), "GET", [], b"", Seen(), 10.0)
+        return await connections.exchange(Address("http", HOST, port, "/"), "GET", [], b"", Seen(), connecting=10.0)
 
     async def be_flooded(connections: Connections, port: int) -> None:
         while True:

@@ -1,0 +1,90 @@
+"""What keeps the program readable, where a linter does not look."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+MODULES = {
+    ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): file
+    for file in sorted((ROOT / "reconciler").rglob("*.py"))
+    if "template" not in file.parts
+}
+MAX_POSITIONAL = 5
+MAX_LINES = 450
+MAX_ENGINE_MODULES = 22
+
+POSITIONAL = {"_git", "git", "run", "Table", "create_commit"}
+"""Functions that take any number of alike arguments, or no keywords: pygit2's."""
+
+
+@cache
+def parsed(module: str) -> ast.Module:
+    return ast.parse(MODULES[module].read_text())
+
+
+def length(module: str) -> int:
+    return len(MODULES[module].read_text().splitlines())
+
+
+def name_of(called: ast.expr) -> str:
+    return called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")
+
+
+def imported(module: str) -> Iterator[str]:
+    """The modules of the program that one imports, wherever in it the import stands."""
+    for node in ast.walk(parsed(module)):
+        if isinstance(node, ast.Import):
+            yield from (each.name for each in node.names if each.name in MODULES)
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            inner = [f"{node.module}.{each.name}" for each in node.names]
+            yield from (name for name in inner if name in MODULES)
+            if node.module in MODULES and any(name not in MODULES for name in inner):
+                yield node.module
+
+
+def circles(graph: dict[str, set[str]]) -> list[set[str]]:
+    """The groups of modules that import each other: each reaches all of its group."""
+    reached = {module: {module} for module in graph}
+    changed = True
+    while changed:
+        changed = False
+        for module, others in graph.items():
+            more = reached[module].union(*(reached[other] for other in others))
+            changed |= more != reached[module]
+            reached[module] = more
+    groups = [{other for other in reached[module] if module in reached[other]} for module in graph]
+    return [group for place, group in enumerate(groups) if len(group) > 1 and group not in groups[:place]]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_call_has_more_than_five_positional_arguments(module: str) -> None:
+    calls = [node for node in ast.walk(parsed(module)) if isinstance(node, ast.Call)]
+    found = [
+        f"line {call.lineno}: {name_of(call.func)}"
+        for call in calls
+        if len(call.args) > MAX_POSITIONAL and name_of(call.func) not in POSITIONAL
+    ]
+    assert found == []
+
+
+def test_no_module_is_too_long() -> None:
+    assert {module: length(module) for module in MODULES if length(module) > MAX_LINES} == {}
+
+
+def test_the_engine_has_few_modules() -> None:
+    assert len([module for module in MODULES if module.startswith("reconciler.engine.")]) <= MAX_ENGINE_MODULES
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    assert circles({module: set(imported(module)) for module in MODULES}) == []
+
+
+def test_a_circle_is_found() -> None:
+    graph = {"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a"}}
+    assert circles(graph) == [{"b", "c"}]
