@@ -24,7 +24,7 @@ from reconciler.model.grant import Key, Record
 from reconciler.model.report import Report, Row
 from reconciler.model.status import Action, EventType, Status
 from reconciler.web.metrics import Metrics
-from website import reference
+from website import gallery, reference
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -137,6 +137,10 @@ def test_every_exit_code_is_documented(code: str) -> None:
 
 def test_the_page_of_commands_is_what_the_program_says() -> None:
     assert reference.PAGE.read_text() == reference.text(), "run `make docs`, and commit docs/options.md"
+
+
+def test_the_page_of_ready_manifests_is_what_they_say() -> None:
+    assert gallery.PAGE.read_text() == gallery.text(), "run `make docs`, and commit docs/gallery.md"
 
 
 def test_every_command_is_told_of() -> None:

@@ -1,0 +1,75 @@
+"""Writes docs/gallery.md from the ready manifests' own heads: `python -m website.gallery`, as `make docs` does.
+
+The page is committed, so that it can be read in the repository too; a test sees that it is what this would write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+
+from reconciler.cli.add import asks
+from reconciler.gallery.catalog import Ready, everything
+
+__all__ = ["PAGE", "text"]
+
+PAGE = Path(__file__).parents[1] / "docs" / "gallery.md"
+
+BEGINNING = """\
+# Ready manifests
+
+`reconcile add NAME` copies one of these into `manifests/`, and says what it asks for. Each is a beginning: the copy is
+yours, so read it and change it. What `verified` means is on the page about [commands](commands.md#ready-manifests).
+This page is written from the manifests by `make docs`.
+
+Every one can check and make an account; the table says what else.
+"""
+
+TOLD = (
+    ("plan", "Plan"),
+    ("scopes", "Scopes"),
+    ("revoke", "`revoke`"),
+    ("cannot", "Cannot"),
+    ("traps", "Traps"),
+    ("documentation", "After"),
+    ("verified", "Verified"),
+)
+
+
+def text() -> str:
+    """The page."""
+    every = sorted(everything().values(), key=lambda ready: (ready.service, ready.name))
+    lines = [
+        BEGINNING,
+        "| name | service | what | can | verified |",
+        "| --- | --- | --- | --- | --- |",
+        *map(_row, every),
+    ]
+    for service, manifests in groupby(every, key=lambda ready: ready.service):
+        lines += ["", f"## {service}"]
+        for ready in manifests:
+            lines += ["", f"**`{ready.name}`**: {_safe(ready.title)}", "", *_told(ready)]
+    return "\n".join(lines) + "\n"
+
+
+def _row(ready: Ready) -> str:
+    cells = (f"`{ready.name}`", f"[{ready.service}](#{ready.service})", _safe(ready.title), ", ".join(ready.can))
+    return f"| {' | '.join(cells)} | {ready.head['verified']} |"
+
+
+def _told(ready: Ready) -> Iterator[str]:
+    for key, word in TOLD:
+        if key in ready.head:
+            yield f"- {word}: {_safe(ready.head[key])}"
+    for line in asks(ready):
+        yield f"- Asks for, {line}"
+
+
+def _safe(said: str) -> str:
+    """A head's words as Markdown: what stands in it as it is, without a bar that ends a cell."""
+    return said.replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*")
+
+
+if __name__ == "__main__":
+    PAGE.write_text(text())
