@@ -1,4 +1,4 @@
-"""`reconcile add`: one of the ready manifests, copied into `manifests/`."""
+"""`reconcile add`: a ready manifest or import, copied to where a repository has those."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
 __all__ = ["add", "asks"]
 
-FOLDER = "manifests"
-
 
 @click.command()
 @click.argument("name", required=False)
@@ -27,11 +25,12 @@ FOLDER = "manifests"
 def add(asked: Asked, name: str | None, stem: str | None, listing: bool) -> int:  # noqa: FBT001
     """Copy the ready manifest NAME into manifests/, with what it says about itself, and say what it asks for.
 
+    A ready import goes to config/imports/.
     A file that is there already is not written over. --list needs no repository.
     """
     from reconciler.cli.logs import tell
     from reconciler.cli.text import emit_json, no_csv, say
-    from reconciler.gallery.catalog import named
+    from reconciler.gallery.catalog import everything, imports, named
 
     no_csv(asked)
     if listing:
@@ -41,25 +40,26 @@ def add(asked: Asked, name: str | None, stem: str | None, listing: bool) -> int:
         return 0
     if name is None:
         raise UsageError("say which ready manifest, as `reconcile add github`; `reconcile add --list` names them all")
-    ready = named(name)
+    ready = named(name, {**everything(), **imports()})
     root = asked.repo
-    path = _free(root, stem or name)
+    path = _free(root / ready.folder, root, stem or name)
     try:
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("x", encoding="utf-8") as file:
             file.write(ready.text)
     except OSError as error:
         raise RepositoryError(f"{path} cannot be written: {error.strerror}") from error
     fields = [field.id for field in ready.manifest.asks_for]
+    service = ready.manifest.service or path.stem
     if asked.output == "json":
-        emit_json({"file": f"{FOLDER}/{path.name}", "service": ready.service, "initial_data": fields})
+        emit_json({"file": f"{ready.folder}/{path.name}", "service": service, "initial_data": fields})
     else:
-        say(f"{FOLDER}/{path.name}")
+        say(f"{ready.folder}/{path.name}")
     for line in asks(ready):
         tell(line)
     if fields:
         first = "" if any((root / "config/initial_data").glob("[!.]*")) else " --recipient KEY"
-        tell(f"next: reconcile initial-data set {ready.manifest.service or path.stem}{first}")
+        tell(f"next: reconcile initial-data set {service}{first}")
     else:
         tell("next: reconcile validate")
     return 0
@@ -68,35 +68,36 @@ def add(asked: Asked, name: str | None, stem: str | None, listing: bool) -> int:
 def asks(ready: Ready) -> list[str]:
     """What has to be given before the manifest can be used, a line for each place that it is given at."""
     manifest = ready.manifest
+    form = [] if ready.imports else manifest.form
     places = (
         (f"initial data of {ready.service}", [field.id for field in manifest.asks_for]),
         ("each hire's extra", [field.id for field in manifest.extra_user_info]),
-        ("each access entry's values", [field.id for field in manifest.form if field.type != "generate"]),
+        ("each access entry's values", [field.id for field in form if field.type != "generate"]),
     )
     host = ready.head.get("replace")
     lines = [] if host is None else [f"in the manifest: put your own host in place of {host}"]
     return lines + [f"in {place}: {', '.join(ids)}" for place, ids in places if ids]
 
 
-def _free(root: Path, stem: str) -> Path:
-    """Where the copy goes. Raises UsageError where that is no name, or where an integration is called so already."""
+def _free(folder: Path, root: Path, stem: str) -> Path:
+    """Where the copy goes. Raises UsageError where that is no name, or where another one is called so already."""
     if PurePosixPath(stem).name != stem or stem.startswith("."):
         raise UsageError(f"--as {stem}: give the name of an integration, not a path")
     taken = sorted(
         path.relative_to(root).as_posix()
-        for path in (root / FOLDER).rglob("*")
+        for path in folder.rglob("*")
         if path.stem == stem and path.suffix in (".yaml", ".yml", ".json")
     )
     if taken:
         raise UsageError(f"{taken[0]} is there already: give another name with --as, or delete it first")
-    return root / FOLDER / f"{stem}.yaml"
+    return folder / f"{stem}.yaml"
 
 
 def _list(asked: Asked) -> None:
     from reconciler.cli.text import cell, emit_json, say
-    from reconciler.gallery.catalog import everything
+    from reconciler.gallery.catalog import everything, imports
 
-    every = everything().values()
+    every = sorted([*everything().values(), *imports().values()], key=lambda it: it.name)
     if asked.output == "json":
         emit_json([ready.as_json() for ready in every])
         return

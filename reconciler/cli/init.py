@@ -45,9 +45,9 @@ def init(asked: Asked, folder: Path, names: str) -> int:
     from reconciler.cli.add import asks
     from reconciler.cli.logs import tell
     from reconciler.cli.text import emit_json, say
-    from reconciler.gallery.catalog import named
+    from reconciler.gallery.catalog import everything, named
 
-    ready = [named(name) for name in dict.fromkeys(filter(None, map(str.strip, names.split(","))))]
+    ready = [named(name, everything()) for name in dict.fromkeys(filter(None, map(str.strip, names.split(","))))]
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} is not empty: give the name of a new folder")
     written = dict(_template(files("reconciler.cli") / "template"))

@@ -1,4 +1,4 @@
-"""The ready manifests: their names, their heads, and what each can do.
+"""The ready manifests and imports: their names, their heads, and what each can do.
 
 A head is the comment that a manifest begins with: a title, then a line for each of `KEYS`. What a line has no room for
 goes on below it, further in:
@@ -21,11 +21,15 @@ from functools import cached_property
 from importlib.resources import files
 
 from reconciler.model.errors import UsageError
+from reconciler.model.imports import Import
 from reconciler.model.manifest import Manifest
 from reconciler.repository.documents.problems import near
 from reconciler.repository.documents.yaml import read
 
-__all__ = ["KEYS", "VERIFIED", "Ready", "everything", "head_of", "named"]
+__all__ = ["KEYS", "VERIFIED", "Ready", "everything", "head_of", "imports", "named"]
+
+MANIFESTS, IMPORTS = "manifests", "config/imports"
+"""Where in a repository a copy goes."""
 
 REQUIRED = ("service", "plan", "scopes", "revoke", "documentation", "verified")
 KEYS = (*REQUIRED, "replace", "cannot", "traps")
@@ -38,22 +42,32 @@ RFC; written after the documentation."""
 _LINE = re.compile(r"# ([a-z]+): (\S.*)")
 _BELOW = re.compile(r"#   (\S.*)")
 
-_FOLDER = files("reconciler.gallery") / "manifests"
+_FOLDERS = {
+    MANIFESTS: files("reconciler.gallery") / "manifests",
+    IMPORTS: files("reconciler.gallery") / "imports",
+}
 
 
 @dataclass(frozen=True)
 class Ready:
-    """A manifest that is ready to be copied."""
+    """A manifest, or an import, that is ready to be copied into a `folder` of a repository."""
 
     name: str
     text: str
     title: str
     head: Mapping[str, str]
+    folder: str = MANIFESTS
 
     @cached_property
     def manifest(self) -> Manifest:
-        """The manifest itself."""
-        return Manifest.model_validate(read(self.text.encode(), f"{self.name}.yaml").data)
+        """The manifest itself; what an import asks, as a manifest."""
+        data = read(self.text.encode(), f"{self.name}.yaml").data
+        return Import.model_validate(data).as_manifest if self.imports else Manifest.model_validate(data)
+
+    @property
+    def imports(self) -> bool:
+        """Whether it brings people in, and makes no accounts."""
+        return self.folder == IMPORTS
 
     @property
     def service(self) -> str:
@@ -63,6 +77,8 @@ class Ready:
     @property
     def can(self) -> list[str]:
         """What it can do, beside checking and making an account."""
+        if self.imports:
+            return ["import"]
         manifest, exists = self.manifest, self.manifest.exists
         invites = exists is not None and (exists.pending is not None or exists.invited)
         found = {
@@ -81,22 +97,31 @@ class Ready:
 
 def everything() -> dict[str, Ready]:
     """Every ready manifest by its name."""
-    names = sorted(entry.name.removesuffix(".yaml") for entry in _FOLDER.iterdir() if entry.name.endswith(".yaml"))
-    return {name: _ready(name) for name in names}
+    return _all_of(MANIFESTS)
 
 
-def named(name: str) -> Ready:
-    """The one of this name. Raises UsageError where there is none."""
-    known = everything()
+def imports() -> dict[str, Ready]:
+    """Every ready import by its name."""
+    return _all_of(IMPORTS)
+
+
+def _all_of(folder: str) -> dict[str, Ready]:
+    entries = _FOLDERS[folder].iterdir()
+    names = sorted(entry.name.removesuffix(".yaml") for entry in entries if entry.name.endswith(".yaml"))
+    return {name: _ready(name, folder) for name in names}
+
+
+def named(name: str, known: Mapping[str, Ready]) -> Ready:
+    """The one of this name among those. Raises UsageError where there is none."""
     if name not in known:
         raise UsageError(f"there is no ready manifest {name}{near(name, known)}; `reconcile add --list` names them all")
     return known[name]
 
 
-def _ready(name: str) -> Ready:
-    text = (_FOLDER / f"{name}.yaml").read_text()
+def _ready(name: str, folder: str) -> Ready:
+    text = (_FOLDERS[folder] / f"{name}.yaml").read_text()
     title, head = head_of(text)
-    return Ready(name, text, title, head)
+    return Ready(name, text, title, head, folder)
 
 
 def head_of(text: str) -> tuple[str, dict[str, str]]:

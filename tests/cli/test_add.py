@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.gallery.catalog import everything
+from reconciler.gallery.catalog import everything, imports
 from tests.cli.conftest import Call
 from tests.repo import GnupgHome, Repo
 
@@ -70,16 +70,34 @@ def test_list_names_each_with_what_it_can_do(tmp_path: Path, call: Call) -> None
     github = next(line for line in lines if line.startswith("github "))
     assert "GitHub organization: members" in github
     assert "list, update, revoke, invite" in github
-    assert len(lines) == len(everything()) + 1
-    assert call(nowhere, "add", "--list", "--output", "markdown").out.count("\n") == len(everything()) + 2
+    assert len(lines) == len({**everything(), **imports()}) + 1
+    assert (
+        call(nowhere, "add", "--list", "--output", "markdown").out.count("\n") == len({**everything(), **imports()}) + 2
+    )
 
 
 def test_list_as_json(tmp_path: Path, call: Call) -> None:
     told = call(Repo(tmp_path), "add", "--list", "--output", "json").json
-    assert [each["name"] for each in told] == sorted(everything())
+    assert [each["name"] for each in told] == sorted({**everything(), **imports()})
     github = next(each for each in told if each["name"] == "github")
     assert github.keys() == {"name", "service", "verified", "revoke", "plan", "scopes"}
     assert github["verified"] == "description"
+
+
+@pytest.mark.parametrize("name", imports())
+def test_import_goes_where_imports_are(repo: Repo, call: Call, name: str) -> None:
+    done = call(repo, "add", name)
+    assert (done.code, done.out) == (0, f"config/imports/{name}.yaml\n")
+    fields = ", ".join(field.id for field in imports()[name].manifest.asks_for)
+    assert done.err == (
+        f"in initial data of {name}: {fields}\nnext: reconcile initial-data set {name} --recipient KEY\n"
+    )
+    valid = call(repo, "validate", "--output", "json")
+    assert (valid.code, valid.json["problems"]) == (0, [])
+    assert [host["files"] for host in valid.json["hosts"]] == [[f"config/imports/{name}.yaml"]]
+    assert call(repo, "add", name).code == 64
+    wanted = call(repo, "initial-data", "check", name, "--output", "json")
+    assert (wanted.code, wanted.json[0]["missing"]) == (1, fields.split(", "))
 
 
 def test_init_with_ready_manifests_is_in_order(tmp_path: Path, gnupg_home: GnupgHome, call: Call) -> None:

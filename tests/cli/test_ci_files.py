@@ -217,3 +217,116 @@ def test_gitlabs_token_is_in_a_job_without_the_branchs_code() -> None:
     jobs = read("docs/ci/gitlab.yml")
     assert jobs["comment"]["variables"]["GIT_STRATEGY"] == "none"
     assert "ACCESS_COMMENT_TOKEN" not in json.dumps(jobs["review"])
+
+
+# --- imports --------------------------------------------------------------------------------------------------------
+
+GH = """#!/bin/sh
+echo "$*" >> "$GH_LOG"
+test "$2" != list || cat "$GH_OPEN"
+"""
+
+
+@pytest.fixture
+def people(tmp_path: Path) -> Repo:
+    """A repository with a remote, and an import of a CSV that is on the machine."""
+    made = Repo(tmp_path / "people")
+    made.settings()
+    for folder in ("hires", "manifests"):
+        made.write(f"{folder}/.gitkeep", "")
+    (tmp_path / "people.csv").write_text("Email,First\nada@example.com,Ada\n")
+    structure = {"email": "Email", "first_name": "First"}
+    made.write("config/imports/hr.yaml", {"file": str(tmp_path / "people.csv"), "data_structure": structure})
+    made.commit()
+    made.git("init", "--quiet", "--bare", str(tmp_path / "remote.git"))
+    made.git("remote", "add", "origin", str(tmp_path / "remote.git"))
+    made.git("push", "--quiet", "origin", "main")
+    return made
+
+
+def remote(repo: Repo, *arguments: str) -> str:
+    return repo.git(f"--git-dir={repo.root.parent / 'remote.git'}", *arguments)
+
+
+def afresh(repo: Repo) -> None:
+    """As a runner's next checkout: no branch but main."""
+    repo.git("branch", "--quiet", "--delete", "--force", "import/hr")
+
+
+def test_github_import_opens_a_pull_request_and_keeps_it_up_to_date(people: Repo, tmp_path: Path) -> None:
+    (job,) = read("docs/ci/github-import.yml")["jobs"].values()
+    script = next(step["run"] for step in job["steps"] if step.get("name") == "Import")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/gh").write_text(GH)
+    (tmp_path / "bin/gh").chmod(0o755)
+    log, listed = tmp_path / "gh.log", tmp_path / "open"
+    listed.write_text("")
+    env = {
+        "IMPORT": job["env"]["IMPORT"],
+        "GITHUB_STEP_SUMMARY": str(tmp_path / "summary.md"),
+        "GH_LOG": str(log),
+        "GH_OPEN": str(listed),
+    }
+    with_gh = f'PATH="{tmp_path / "bin"}:$PATH"\n{script}'
+    done = shell(people, with_gh, **env)
+    assert done.returncode == 0, done.stderr
+    assert log.read_text().splitlines()[-1] == (
+        "pr create --head import/hr --title Import people from hr --body-file body.md"
+    )
+    assert remote(people, "diff", "--name-only", "main", "import/hr") == "hires/ada.yaml"
+    assert (tmp_path / "summary.md").read_text().startswith("**hr: 1 created**")
+
+    afresh(people)
+    listed.write_text("7\n")
+    (tmp_path / "people.csv").write_text("Email,First\nada@example.com,Ada\nbob@example.com,Bob\n")
+    assert shell(people, with_gh, **env).returncode == 0
+    assert log.read_text().splitlines()[-1] == "pr edit 7 --body-file body.md"
+    assert remote(people, "diff", "--name-only", "main", "import/hr").splitlines() == [
+        "hires/ada.yaml",
+        "hires/bob.yaml",
+    ]
+
+    people.git("checkout", "--quiet", "import/hr")
+    theirs = people.commit("a person's")
+    people.git("push", "--quiet", "origin", "import/hr")
+    people.git("checkout", "--quiet", "main")
+    afresh(people)
+    done = shell(people, with_gh, **env)
+    assert done.returncode == 1
+    assert "has commit" in done.stderr
+    assert remote(people, "rev-parse", "import/hr") == theirs
+
+    (tmp_path / "people.csv").write_text("Email,First\n")
+    asked = log.read_text()
+    assert shell(people, with_gh, **env).returncode == 1
+    assert log.read_text() == asked
+
+
+def test_github_import_holds_its_key_for_schedules_alone() -> None:
+    workflow = read("docs/ci/github-import.yml")
+    assert set(workflow[True]) == {"schedule", "workflow_dispatch"}  # YAML 1.1 takes `on` for a truth value
+    (checkout,) = [step for step in workflow["jobs"]["import"]["steps"] if "checkout" in step.get("uses", "")]
+    assert checkout["with"]["ref"] == "${{ github.event.repository.default_branch }}"
+
+
+def test_gitlab_import_opens_a_merge_request(people: Repo, tmp_path: Path) -> None:
+    job = read("docs/ci/gitlab-import.yml")["import"]
+    assert [rule["if"].split(" && ")[0] for rule in job["rules"]] == ['$CI_PIPELINE_SOURCE == "schedule"']
+    hook = tmp_path / "remote.git/hooks/post-receive"
+    hook.write_text(f"#!/bin/sh\nenv | grep ^GIT_PUSH_OPTION_ | sort > {tmp_path}/options\n")
+    hook.chmod(0o755)
+    remote(people, "config", "receive.advertisePushOptions", "true")
+    address = "https://import:$ACCESS_IMPORT_TOKEN@$CI_SERVER_HOST/$CI_PROJECT_PATH.git"
+    script = job["script"][-1]
+    assert address in script
+    env = {"IMPORT": "hr", "CI_DEFAULT_BRANCH": "main", "CI_JOB_URL": "https://gitlab.example.com/jobs/1"}
+    done = shell(people, script.replace(address, str(tmp_path / "remote.git")), **env)
+    assert done.returncode == 0, done.stderr
+    assert remote(people, "diff", "--name-only", "main", "import/hr") == "hires/ada.yaml"
+    assert (tmp_path / "options").read_text().splitlines() == [
+        "GIT_PUSH_OPTION_0=merge_request.create",
+        "GIT_PUSH_OPTION_1=merge_request.target=main",
+        "GIT_PUSH_OPTION_2=merge_request.title=Import people from hr",
+        "GIT_PUSH_OPTION_3=merge_request.description=https://gitlab.example.com/jobs/1 says what changes.",
+        "GIT_PUSH_OPTION_COUNT=4",
+    ]
