@@ -204,7 +204,12 @@ class Planner:
             invitation=invitation,
         )
         decision = decide(verdict=verdict)
-        if decision.resume and integration.checks_store and isinstance(verdict, Present) and not verdict.stored:
+        if (
+            decision.action.provides
+            and integration.checks_store
+            and isinstance(verdict, Present)
+            and not verdict.stored
+        ):
             # A listing saw it, and a listing saves nothing: what the requests to come may use, the check itself gives.
             verdict = await self._inputs.checker.check_alone(integration, prepared)
             decision = decide(verdict=verdict)

@@ -270,6 +270,23 @@ def test_what_the_check_stores_is_there_for_a_continuation_after_a_listing_saw_t
     assert accounts.teams == {accounts.people["ada@example.com"]["id"]: ["ada@example.com"]}
 
 
+def test_what_the_check_stores_is_there_for_an_update_after_a_listing_saw_the_account(machine, accounts, repo):
+    manifest = accounts.manifest(listing=True)
+    manifest["exists"]["store_data"] = {"NUMBER": "id"}
+    change = {"url": f"{accounts.url}/members/{{{{NUMBER}}}}", "method": "PATCH", "data": {"name": "{{last_name}}"}}
+    repo.manifest("tool", {**manifest, "update": [change]})
+    accounts.route("PATCH", "/members/{member}", lambda _received, member: {"changed": member})
+    for number in range(12):
+        repo.hire(f"h{number:02}", "tool")
+    repo.hire("ada", "tool")
+    repo.commit()
+    machine.reconcile()
+    repo.hire("ada", "tool", last_name="Married")
+    repo.commit()
+    assert row(machine.reconcile(), "ada", "tool").status is Status.PRESENT
+    assert [call.path for call in accounts.calls("PATCH")] == [f"/members/{accounts.people['ada@example.com']['id']}"]
+
+
 # Files
 
 
