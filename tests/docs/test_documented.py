@@ -17,8 +17,7 @@ from pydantic import BaseModel
 from reconciler import cli
 from reconciler.cli.asked_for import _own
 from reconciler.cli.show import COLUMNS
-from reconciler.daemon import dispatcher as work
-from reconciler.daemon import loop
+from reconciler.daemon import dispatcher, loop, revisions, schedule
 from reconciler.model import hire, ignore, imports, manifest, settings
 from reconciler.model.grant import Key, Record
 from reconciler.model.report import Report, Row
@@ -171,8 +170,9 @@ def test_every_metric_is_documented() -> None:
 
 
 def test_every_reason_of_a_pass_is_documented() -> None:
-    source = inspect.getsource(loop) + inspect.getsource(work)
-    whys = set(re.findall(r"self\.(?:_dispatcher\.)?_?(?:sweep|start|queue)\([^\n]*\"(\w+)\"", source))
+    source = "\n".join(inspect.getsource(module) for module in (dispatcher, loop, revisions, schedule))
+    whys = set(re.findall(r"PassRequest\([^\n]*, \"(\w+)\"", source))
+    whys |= {why for pair in re.findall(r"why = \"(\w+)\" if .* else \"(\w+)\"", source) for why in pair}
     assert len(whys) >= 6
     assert whys <= rows("operations.md", "Metrics", cell=3)
 
