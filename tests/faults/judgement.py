@@ -35,7 +35,9 @@ PAUSE = timedelta(hours=24)
 FEW = 5
 
 REQUESTS = {"tool": 2, "mail": 1, "hook": 1}
-"""How many requests each integration's `execute` has. `hook` has no check; only `tool` can be revoked, by one."""
+"""How many requests each integration's `execute` has. `hook` has no check; only `tool` can be updated and revoked, by
+one each.
+"""
 
 Grant = tuple[str, str]
 """A person and an integration: each person has each integration once at most, and its name is the entry's."""
@@ -146,6 +148,7 @@ class Row:
     lost: bool = False
     fresh: bool = False
     revoking: bool = False
+    updating: bool = False
     by_hand: bool = False
     orphan: bool = False
     guarded: bool = False
@@ -154,6 +157,8 @@ class Row:
     """What the account was made with."""
     tried: Values | None = None
     """What the attempt that failed was made with."""
+    asked: Values | None = None
+    """What git wanted of an account that was last seen to have something else."""
     sent: object = None
     """What that attempt would have sent in all."""
     run: Mapping[int, tuple[Came, int]] = field(default_factory=dict)
@@ -178,7 +183,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Duty:
-    """What a pass has to make of a grant. `act` is what it has to try: execute, heal, run or revoke; None: nothing."""
+    """What a pass has to make of a grant. `act` is what it has to try: execute, heal, run, update or revoke; or None.
+
+    `differs` says that values have changed in git since the account was made.
+    """
 
     status: str
     act: str | None = None
@@ -187,6 +195,7 @@ class Duty:
     wanted: bool = True
     by_hand: bool = False
     seen: Seen | None = None
+    differs: bool = False
     guarded: bool = False
     untouched: bool = False
 
@@ -239,12 +248,14 @@ class Judgement:
                 row,
                 phase=Phase.CONFIRMED,
                 confirmed=True,
-                made=row.has,
+                made=row.asked or row.has,
+                asked=None,
                 tried=None,
                 retry_at=None,
                 fresh=False,
                 lost=False,
                 revoking=False,
+                updating=False,
                 by_hand=False,
                 run={},
             )
@@ -311,17 +322,20 @@ class Judgement:
         if row.revoking:
             return Duty("present") if seen is Seen.THERE else _untried(seen)
         if row.phase in OPEN:
-            return self._open(git, row, grant, seen, now)
+            judged = self._updating if row.updating else self._open
+            return judged(git, row, grant, seen, now)
         match seen:
-            case Seen.THERE:
-                return Duty("present")
             case Seen.NOTHING_KNOWN:
                 return Duty("unknown")
+            case Seen.THERE | Seen.NOT_ASKED if _differ(grant, row.made, values):
+                updates = grant[1] == "tool"
+                return Duty("differs", "update" if updates else None, afresh=True, differs=True)
+            case Seen.THERE:
+                return Duty("present")
             case Seen.NOT_ASKED:
                 return Duty("done")
         if row.phase is Phase.CONFIRMED:
-            paused = row.healed_at is not None and now - row.healed_at < PAUSE
-            return Duty("missing", "heal", afresh=True) if git.heal and not paused else Duty("missing")
+            return _lost(git, row, now)
         if _differ(grant, row.made, values):
             return Duty("missing", "execute", afresh=True)
         return Duty("unconfirmed")
@@ -346,6 +360,24 @@ class Judgement:
             return Duty("failed")
         return Duty("retrying", act, done, afresh)
 
+    def _updating(self, git: Git, row: Row, grant: Grant, seen: Seen, now: datetime) -> Duty:
+        """An update failed, or two did. It is one request, so there is nothing behind which it could continue."""
+        values = self._values(git, grant)
+        assert values is not None
+        stands = Duty(str(row.phase))
+        if seen is Seen.NOTHING_KNOWN:
+            return stands
+        if seen is Seen.AWAY:
+            return _lost(git, row, now)
+        differs = _differ(grant, row.made, values)
+        if not differs and not row.effect:
+            return Duty("present")
+        afresh = row.fresh or row.sent != ("update", *self._sends(git, grant))
+        due = afresh or (row.phase is Phase.RETRYING and (row.retry_at is None or row.retry_at <= now))
+        if not due:
+            return replace(stands, differs=differs)
+        return Duty("retrying", "update", afresh=afresh, differs=differs)
+
     def _left(self, git: Git, person: Person, now: datetime, look: Callable[[Grant], Seen], grant: Grant) -> Duty:
         """What the ledger has beyond what git wants."""
         row, asked = self._now(grant, now), self.words.get(grant) == "revoke"
@@ -367,13 +399,20 @@ class Judgement:
             if seen is Seen.AWAY:
                 return gone
             stands = replace(orphaned, status=str(row.phase))
-            if seen is Seen.NOTHING_KNOWN or not due:
-                return stands
+            spared = _slip(person, now.date()) and not (asked or row.by_hand)
+            if seen is Seen.NOTHING_KNOWN or not due or spared:
+                return (
+                    stands
+                    if not (due and spared and seen is not Seen.NOTHING_KNOWN)
+                    else replace(stands, status="retrying")
+                )
             return replace(stands, status="retrying", act="revoke", afresh=asked or row.fresh)
         invited = not row.confirmed or row.phase is Phase.EXECUTED
         if seen is Seen.AWAY and not invited:
             return gone
         if seen is Seen.NOTHING_KNOWN or not (asked or (seen is Seen.THERE and git.prune)):
+            return orphaned
+        if _slip(person, now.date()) and not asked:
             return orphaned
         if can:
             return replace(orphaned, act="revoke")
@@ -426,7 +465,7 @@ class Judgement:
 
     def _looked(self, git: Git, row: Row, grant: Grant, duty: Duty) -> Row:
         if duty.untouched:
-            return replace(row, status=duty.status, guarded=False)
+            return replace(row, status=duty.status, guarded=False, asked=None)
         seen, values = duty.seen, self._values(git, grant) if duty.wanted else None
         if duty.wanted and seen not in (None, Seen.NOTHING_KNOWN) and (row.revoking or row.phase is Phase.REVOKED):
             was, row = row, replace(row, revoking=False, run={}, retry_at=None, attempts=0, fresh=False)
@@ -435,15 +474,17 @@ class Judgement:
             else:
                 row = replace(row, phase=Phase.NEW, executed=False, confirmed=False, healed_at=None, lost=False)
         row = replace(row, status=duty.status, guarded=duty.guarded, orphan=not duty.wanted)
+        row = replace(row, asked=values if duty.differs else None)
         if duty.afresh and row.phase in OPEN:
             row = replace(row, attempts=0)
         if row.phase is Phase.NEW and seen is not None:
             row = replace(row, made=values)
         if duty.status == "revoked" and row.phase is not Phase.REVOKED:
             return replace(row, phase=Phase.REVOKED, revoking=False, run={}, retry_at=None, fresh=False)
-        if seen is Seen.THERE and duty.wanted and duty.status == "present":
+        if seen is Seen.THERE and duty.wanted and duty.status in ("present", "differs"):
             if row.phase in (Phase.NEW, *OPEN):
                 row = replace(row, made=values, tried=None, run={}, retry_at=None, fresh=False, by_hand=False)
+                row = replace(row, updating=False)
             return replace(row, phase=Phase.CONFIRMED, confirmed=True, lost=False)
         if seen is Seen.THERE and not duty.wanted:
             phase = Phase.CONFIRMED if row.phase is Phase.EXECUTED else row.phase
@@ -456,17 +497,20 @@ class Judgement:
 
     def tried(self, git: Git, grant: Grant, duty: Duty, now: datetime, made: Tried) -> None:
         """An attempt was made."""
-        row, revoking = self.rows[grant], duty.act == "revoke"
-        again = row.phase in OPEN and row.revoking == revoking and not duty.afresh and duty.act != "run"
+        row, revoking, updating = self.rows[grant], duty.act == "revoke", duty.act == "update"
+        same = row.phase in OPEN and row.revoking == revoking and row.updating == updating
+        again = same and not duty.afresh and duty.act != "run"
         number = row.attempts + 1 if again else 1
         values = row.has if revoking else self._values(git, grant)
-        sent = ("revoke", grant) if revoking else self._sends(git, grant)
+        sent: object = ("revoke", grant) if revoking else self._sends(git, grant)
+        if updating:
+            sent = ("update", *self._sends(git, grant))
         if duty.act in ("heal", "revoke"):
             self.counted.setdefault(grant[1], set()).add(grant)
         if revoking:
             self.revoked.add(grant)
         kept = dict(row.run) if duty.resume else {}
-        by_hand = duty.act == "run" or (row.by_hand and row.phase in OPEN and row.revoking == revoking)
+        by_hand = duty.act == "run" or (row.by_hand and same)
         row = replace(
             row,
             attempts=number,
@@ -476,10 +520,11 @@ class Judgement:
             run={**kept, **{place: (came, git.edition[grant[1]]) for place, came in made.came.items()}},
             fresh=False,
             revoking=revoking,
+            updating=updating,
             by_hand=by_hand,
             retry_at=None,
         )
-        total = 1 if revoking else REQUESTS[grant[1]]
+        total = 1 if revoking or updating else REQUESTS[grant[1]]
         whole = all(made.came.get(place) is Came.DONE for place in range(duty.resume, total))
         whole = whole and not (made.cut_off and duty.resume == total)
         self.rows[grant] = self._ended(row, duty, now, whole=whole, made=made)
@@ -491,6 +536,11 @@ class Judgement:
             return replace(row, phase=phase, status=str(phase), retry_at=now + DELAY if again else None)
         if row.revoking:
             return replace(row, phase=Phase.REVOKED, status="revoked", revoking=False, run={})
+        if row.updating:
+            row = replace(
+                row, made=row.tried, tried=None, asked=None, lost=False, by_hand=False, updating=False, run={}
+            )
+            return replace(row, phase=Phase.CONFIRMED, status="present" if made.seen else "differs")
         # Without the manifest, nobody can say of one that was cut off that it is a webhook's: the next pass does.
         done = duty.seen is Seen.NOT_ASKED and not made.cut_off
         row = replace(
@@ -524,7 +574,7 @@ class Judgement:
         entry = git.people[grant[0]].access.get(grant[1])
         return None if entry is None else Values(entry.value, git.people[grant[0]].department)
 
-    def _sends(self, git: Git, grant: Grant) -> object:
+    def _sends(self, git: Git, grant: Grant) -> tuple[object, ...]:
         values = self._values(git, grant)
         assert values is not None
         department = None if grant[1] == "hook" else values.department
@@ -537,6 +587,18 @@ def _wanted(person: Person, today: date) -> set[str]:
     return {name for name, entry in person.access.items() if entry.until is None or entry.until > today}
 
 
+def _slip(person: Person, today: date) -> bool:
+    """Whether one of a hire's entries is an error: then nothing of the hire is revoked on its own."""
+    wanted = _wanted(person, today)
+    return any(person.access[name].needs and "tool" not in person.access for name in wanted)
+
+
+def _lost(git: Git, row: Row, now: datetime) -> Duty:
+    """An account that was there is gone."""
+    paused = row.healed_at is not None and now - row.healed_at < PAUSE
+    return Duty("missing", "heal", afresh=True) if git.heal and not paused else Duty("missing")
+
+
 def _suspended(git: Git, grant: Grant, today: date) -> bool:
     return any(name in grant and (until is None or until > today) for name, until in git.suspended)
 
@@ -544,7 +606,7 @@ def _suspended(git: Git, grant: Grant, today: date) -> bool:
 def _provided(tool: Duty | None, *, covered: bool) -> bool:
     if tool is None:
         return False
-    return tool.status in ("present", "done") or (tool.act is not None and covered)
+    return tool.status in ("present", "differs", "done") or (tool.act is not None and covered)
 
 
 def _untried(seen: Seen) -> Duty:
