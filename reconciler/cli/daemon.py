@@ -126,7 +126,8 @@ def _pages(context: Context, running: Daemon, held: OpenState, metrics: Metrics,
         return running.health.ready, "ok" if running.health.ready else "the repository cannot be read yet"
 
     async def counted() -> bytes:
-        return metrics.text(held.ledger.counts(), running.health.overrun, running.freshness.fetched_at)
+        unmanaged = running.survey.unknown
+        return metrics.text(held.ledger.counts(), running.health.overrun, running.freshness.fetched_at, unmanaged)
 
     async def come_back(service: str, query: Mapping[str, str]) -> tuple[int, str]:
         tree = running.tree or began_with.tree

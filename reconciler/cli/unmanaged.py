@@ -38,6 +38,7 @@ def unmanaged(asked: Asked, *, integrations: tuple[str, ...], detailed_exitcode:
     import asyncio
 
     from reconciler.cli.logs import set_up, tell
+    from reconciler.cli.one_pass import many_objects
     from reconciler.cli.text import as_csv, emit_json, say
     from reconciler.engine.accepted import in_force
     from reconciler.engine.context import Context, SystemClock
@@ -45,6 +46,7 @@ def unmanaged(asked: Asked, *, integrations: tuple[str, ...], detailed_exitcode:
 
     redactor = Redactor()
     set_up(asked, redactor)
+    many_objects()
 
     async def go() -> tuple[str, list[Compared], bool]:
         clock = SystemClock()

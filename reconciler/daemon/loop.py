@@ -21,6 +21,7 @@ from reconciler.daemon.freshness import Freshness
 from reconciler.daemon.health import Health
 from reconciler.daemon.revisions import Revisions
 from reconciler.daemon.schedule import Schedule
+from reconciler.daemon.survey import Survey
 from reconciler.engine.commands import take_up
 from reconciler.engine.context import Context, SystemClock
 from reconciler.engine.state import OpenState
@@ -64,7 +65,8 @@ class Daemon:
         self._dispatcher = Dispatcher(
             context, clock, state, Acting(settings=settings), health=self.health, on_pass=on_pass
         )
-        self._schedule = Schedule(context, clock, self._ledger, self._dispatcher, self.health)
+        self.survey = Survey(context, clock, state, self.health.problems)
+        self._schedule = Schedule(context, clock, self._ledger, self._dispatcher, self.health, survey=self.survey)
         self.fetching = Fetching(context, clock, self._ledger, problems=self.health.problems, fetched=self._commit)
         self._revisions = Revisions(
             context,

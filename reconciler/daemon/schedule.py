@@ -15,6 +15,7 @@ from reconciler.daemon.acting import Acting
 from reconciler.daemon.cutting import in_parts
 from reconciler.daemon.dispatcher import MAX_HIRES, Dispatcher, PassRequest
 from reconciler.daemon.health import Health
+from reconciler.daemon.survey import Survey
 from reconciler.engine.context import Context, SystemClock
 from reconciler.engine.everybody import Listings
 from reconciler.engine.planner import listed_grants
@@ -36,13 +37,21 @@ class Schedule:
     """Which hires are due by the interval, and the listings that their passes share."""
 
     def __init__(
-        self, context: Context, clock: SystemClock, ledger: LedgerWriter, dispatcher: Dispatcher, health: Health
+        self,
+        context: Context,
+        clock: SystemClock,
+        ledger: LedgerWriter,
+        dispatcher: Dispatcher,
+        health: Health,
+        *,
+        survey: Survey,
     ) -> None:
         self._context = context
         self._clock = clock
         self._ledger = ledger
         self._dispatcher = dispatcher
         self._health = health
+        self._survey = survey
         self._listings = Listings()
         self._slices: list[list[str]] = []
         self._sliced = 0
@@ -105,6 +114,7 @@ class Schedule:
             self._slices[crc32(hire.encode()) % count].append(hire)
         self._sliced = 0
         self._read_listings_anew(acting)
+        self._dispatcher.run(self._survey.take(acting, self._dispatcher.desired(acting), self._listings))
         self._context.reader.keep()
         self._ledger.begin_resync()
 

@@ -52,7 +52,9 @@ def _local(text: str) -> str:
 
 def _key(text: str) -> str:
     """A name without accents, case, dots and order: `Lovelace, Ada` is `adalovelace`."""
-    plain = "".join(c for c in unicodedata.normalize("NFKD", text[:200]).casefold() if not unicodedata.combining(c))
+    plain = text[:200].casefold()
+    if not plain.isascii():
+        plain = "".join(c for c in unicodedata.normalize("NFKD", plain).casefold() if not unicodedata.combining(c))
     return "".join(sorted(part for part in _PARTS.split(plain) if part))
 
 

@@ -7,6 +7,7 @@ ledger and no longer in git is orphaned, and the rest is unmanaged. Nothing is e
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,7 +20,7 @@ from reconciler.engine.integrations import Integration
 from reconciler.engine.planning import Plan
 from reconciler.model.base import EMAIL
 from reconciler.model.clock import stamp
-from reconciler.model.grant import Phase, Record
+from reconciler.model.grant import Key, Phase, Record
 from reconciler.model.ignore import IgnoredAccount
 from reconciler.model.scope import Scope
 from reconciler.model.template import names
@@ -28,6 +29,9 @@ from reconciler.review.resembling import People
 
 __all__ = ["Compared", "Found", "Kind", "compare", "people_of", "unknown_accounts"]
 
+
+AT_A_TIME = 100
+"""So many hires are looked at before other tasks have their turn."""
 
 NEVER: Mapping[str, datetime] = {}
 
@@ -134,7 +138,7 @@ async def compare(
     exists = integration.manifest.exists
     if exists is None or exists.listing is None:
         return result
-    owners = _owners(integration, desired, records)
+    owners = await _owners(integration, desired, records)
     keys = set()
     for place, scope in owners.scopes.items():
         population = await listings.population(integration, scope)
@@ -170,38 +174,41 @@ def _known_by(account: Account) -> str:
     return hashlib.sha256((account.name if account.who is None else account.who).encode(errors="replace")).hexdigest()
 
 
-def _owners(integration: Integration, desired: Desired, records: Iterable[Record]) -> _Owners:
+async def _owners(integration: Integration, desired: Desired, records: Iterable[Record]) -> _Owners:
     owners = _Owners()
-    wanted = set()
-    addresses: dict[object, str] = {}
-    for hire in desired.hires:
-        if integration.name not in desired.integrations(hire):
-            continue
-        for grant in desired.grants(hire):
-            if grant.integration != integration.name:
-                continue
-            wanted.add(grant.key)
-            scope = integration.scope(grant.layers, {})
-            _grant(owners, integration, scope)
-            addresses[grant.key] = grant.email
+    addresses: dict[Key, str] = {}
+    for number, hire in enumerate(desired.hires):
+        if number % AT_A_TIME == 0:
+            await asyncio.sleep(0)
+        grants = desired.grants(hire) if integration.name in desired.integrations(hire) else ()
+        for grant in grants:
+            if grant.integration == integration.name:
+                addresses[grant.key] = grant.email
+                _grant(owners, integration, integration.scope(grant.layers, {}))
     for record in records:
-        if record.integration != integration.name or record.phase is Phase.REVOKED or not record.leaves_something:
-            continue
-        scope = integration.scope(integration.orphan(record).layers, {})
-        if record.key in wanted:
-            if record.email.lower() != addresses[record.key].lower():
-                _grant(owners, integration, scope)  # the account is still under the address that it was confirmed with
-        elif desired.held(record.key.hire, record.email, record.origin) is not None:
-            _grant(owners, integration, scope)
-        else:
-            place, who = found_by(integration, scope)
-            owners.scopes.setdefault(place, scope)
-            if who is not None:
-                owners.orphaned.setdefault(place, {})[who] = f"{record.key.hire}/{record.key.access}"
+        if record.integration == integration.name and record.phase is not Phase.REVOKED and record.leaves_something:
+            _remembered(owners, integration, record, desired, addresses.get(record.key))
     if not owners.scopes and not _asks_form(integration):
         scope = integration.scope((), {})
         owners.scopes[found_by(integration, scope)[0]] = scope
     return owners
+
+
+def _remembered(
+    owners: _Owners, integration: Integration, record: Record, desired: Desired, address: str | None
+) -> None:
+    """Whose the account behind a record is; `address` is that of the grant that git wants, None where it wants none."""
+    if address is not None and address.lower() == record.email.lower():
+        return
+    scope = integration.scope(integration.orphan(record).layers, {})
+    held = desired.held(record.key.hire, record.email, record.origin) is not None
+    if address is not None or held:  # under the address that it was confirmed with, or of a file that is broken
+        _grant(owners, integration, scope)
+        return
+    place, who = found_by(integration, scope)
+    owners.scopes.setdefault(place, scope)
+    if who is not None:
+        owners.orphaned.setdefault(place, {})[who] = f"{record.key.hire}/{record.key.access}"
 
 
 def _grant(owners: _Owners, integration: Integration, scope: Scope) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter as Count
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -32,6 +33,12 @@ class Metrics:
             buckets=(0.05, 0.25, 1, 5, 30, 120, 600),
             registry=self.registry,
         )
+        self._unmanaged = Gauge(
+            "reconciler_unmanaged_accounts",
+            "Accounts that git does not know, of each listing that was read whole.",
+            ["integration"],
+            registry=self.registry,
+        )
         self._problems = Gauge("reconciler_file_problems", "Problems in the files in force.", registry=self.registry)
         self._last = Gauge(
             "reconciler_last_pass_timestamp_seconds", "When a pass last finished.", registry=self.registry
@@ -57,8 +64,17 @@ class Metrics:
         self._problems.set(len(report.problems))
         self._last.set(now)
 
-    def text(self, grants: Count[tuple[str, Status]], overrun: timedelta, fetched_at: datetime | None) -> bytes:
+    def text(
+        self,
+        grants: Count[tuple[str, Status]],
+        overrun: timedelta,
+        fetched_at: datetime | None,
+        unmanaged: Mapping[str, int],
+    ) -> bytes:
         """Everything, in Prometheus' text format; `grants` are counted when they are asked for."""
+        self._unmanaged.clear()
+        for integration, count in unmanaged.items():
+            self._unmanaged.labels(integration).set(count)
         self._resync.set(overrun.total_seconds())
         self._fetched.set(math.nan if fetched_at is None else fetched_at.timestamp())
         self._grants.clear()
