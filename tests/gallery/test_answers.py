@@ -1,156 +1,152 @@
-"""What the ready manifests make of the services' own answers: who is there, who is not, and when nobody can tell."""
+"""What ready manifests make of answers, written after the services' documentation: there, not there, no answer."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
-import yaml
 
 from reconciler.gallery.catalog import everything
-from reconciler.model.manifest import Exists, Manifest
+from reconciler.model.verdict import Account, Missing, Present, Unknown
+from reconciler.requests.answer import Response
+from reconciler.requests.match import condition_holds, verdict
+from reconciler.requests.record import Compared
+from reconciler.requests.render import expected
 from tests.gallery import samples
-from tests.gallery.services import SERVICES, Described
-from tests.gallery.slices import needs_slices
-from tests.gallery.stand_in import StandIn
-from tests.repo import Repo, call_cli
 
-pytestmark = [
-    needs_slices,
-    pytest.mark.filterwarnings("ignore:Use of .* property is deprecated:DeprecationWarning"),
+ADA = {"email": "ada@example.com"}
+TAG = ".tag"
+
+FOUND = {
+    "cloudflare": {"success": True, "result": [{"id": "m1", "user": ADA, "status": "accepted"}]},
+    "discourse": [{"id": 5, "username": "ada", **ADA}],
+    "dropbox": {"members_info": [{TAG: "member_info", "profile": {**ADA, "status": {TAG: "active"}}}]},
+    "grafana": [{"userId": 7, "login": "ada", "role": "Viewer", **ADA}],
+    "hubspot": {"id": "9", "roleId": "17", "primaryTeamId": "17", **ADA},
+    "jupyterhub": {"name": "ada@example.com", "admin": False, "groups": []},
+    "jupyterhub-group": {"name": "17", "users": ["ada@example.com"]},
+    "keycloak": [{"id": "k", "username": "ada@example.com", "enabled": True}],
+    "keycloak-group": [{"id": "b", "username": "bob@example.com"}, {"id": "k", "username": "ada@example.com"}],
+    "kinto": {"data": {"id": "ada@example.com", "name": "Ada Lovelace"}},
+    "linear": {"data": {"users": {"nodes": [{"id": "u", "active": True, **ADA}]}}},
+    "linear-team": {
+        "data": {"users": {"nodes": [{"id": "u", "teamMemberships": {"nodes": [{"team": {"id": "17"}}]}}]}}
+    },
+    "okta": {"id": "00u", "status": "ACTIVE", "profile": {"login": "ada@example.com"}},
+    "okta-group": [{"id": "00g", "profile": {"name": "Other"}}, {"id": "17", "profile": {"name": "Design"}}],
+    "pagerduty": {"users": [{"id": "x", "email": "nada@example.com"}, {"id": "P", "role": "admin", **ADA}]},
+    "salesforce": {
+        "totalSize": 1,
+        "records": [{"Id": "005", "Username": "ada@example.com", "IsActive": True, "ProfileId": "17"}],
+    },
+    "sentry": [{"id": "3", "orgRole": "billing", "pending": False, **ADA}],
+    "tailscale": {"users": [{"id": "t", "loginName": "ada@example.com", "role": "member", "status": "active"}]},
+    "zendesk": {"count": 1, "users": [{"id": 8, "role": "agent", "suspended": False, **ADA}]},
+    "zoom": {"id": "z", "type": 1, "status": "active", **ADA},
+}
+
+MISSING: dict[str, tuple[int, Any]] = {
+    "cloudflare": (200, {"success": True, "result": [{"id": "m2", "user": {"email": "bob@example.com"}}]}),
+    "discourse": (200, []),
+    "dropbox": (200, {"members_info": [{TAG: "id_not_found", "id_not_found": "ada@example.com"}]}),
+    "grafana": (200, []),
+    "hubspot": (404, {"status": "error", "message": "resource not found"}),
+    "jupyterhub": (404, {"status": 404, "message": "Not Found"}),
+    "jupyterhub-group": (200, {"name": "17", "users": ["bob@example.com"]}),
+    "keycloak": (200, []),
+    "keycloak-group": (200, [{"id": "b", "username": "bob@example.com"}]),
+    "kinto": (404, {"code": 404, "errno": 110, "error": "Not Found"}),
+    "linear": (200, {"data": {"users": {"nodes": []}}}),
+    "linear-team": (200, {"data": {"users": {"nodes": [{"id": "u", "teamMemberships": {"nodes": []}}]}}}),
+    "okta": (404, {"errorCode": "E0000007", "errorSummary": "Not found: ada@example.com (User)"}),
+    "okta-group": (200, [{"id": "00g", "profile": {"name": "Everyone"}}]),
+    "pagerduty": (200, {"users": [{"id": "x", "email": "nada@example.com"}]}),
+    "salesforce": (200, {"totalSize": 0, "done": True, "records": []}),
+    "sentry": (200, []),
+    "tailscale": (200, {"users": [{"id": "t", "loginName": "bob@example.com"}]}),
+    "zendesk": (200, {"count": 0, "users": []}),
+    "zoom": (404, {"code": 1001, "message": "User does not exist: ada@example.com"}),
+}
+
+OFF: dict[str, Any] = {
+    "discourse": [{"id": 5, "username": "ada", "suspended_till": "3000-01-01T00:00:00.000Z", **ADA}],
+    "dropbox": {"members_info": [{TAG: "member_info", "profile": {**ADA, "status": {TAG: "suspended"}}}]},
+    "keycloak": [{"id": "k", "username": "ada@example.com", "enabled": False}],
+    "linear": {"data": {"users": {"nodes": [{"id": "u", "active": False, **ADA}]}}},
+    "okta": {"id": "00u", "status": "DEPROVISIONED", "profile": {"login": "ada@example.com"}},
+    "salesforce": {"totalSize": 1, "records": [{"Id": "005", "Username": "ada@example.com", "IsActive": False}]},
+    "tailscale": {"users": [{"id": "t", "loginName": "ada@example.com", "status": "suspended"}]},
+    "zendesk": {"count": 1, "users": [{"id": 8, "role": "end-user", "suspended": True, **ADA}]},
+    "zoom": {"id": "z", "type": 1, "status": "inactive", **ADA},
+}
+
+NO_ANSWER: list[tuple[str, int, Any]] = [
+    ("linear", 200, {"errors": [{"message": "Authentication required: ada@example.com"}], "data": None}),
+    ("linear", 400, {"errors": [{"message": "Argument Validation Error"}]}),
+    ("dropbox", 200, {"error_summary": "other"}),
+    ("okta", 404, {"errorCode": "E0000022", "errorSummary": "The endpoint does not support the provided method"}),
+    ("salesforce", 400, [{"errorCode": "MALFORMED_QUERY"}]),
+    ("zoom", 404, {"code": 300, "message": "The API does not exist."}),
+    ("kinto", 404, {"code": 404, "errno": 111, "error": "Not Found"}),
+    ("keycloak", 404, {"error": "Realm not found."}),
+    ("keycloak-group", 404, {"error": "Could not find group by id"}),
+    *((name, 401, {"message": "ada@example.com"}) for name in FOUND),
 ]
 
-PEOPLE = [f"person{letter}x" for letter in "abcdefghijkl"]
-ADA = PEOPLE[0]
 
-
-class Stage:
-    """A repository with one ready manifest, which leads to a stand-in of its service."""
-
-    def __init__(self, repo: Repo, name: str, service: StandIn, described: Described) -> None:
-        self.repo, self.name, self.service = repo, name, service
-        text = everything()[name].text
-        content = yaml.safe_load(text)
-        origin = "://".join(urlsplit(described.base)[:2])
-        token = {"id": "OAUTH_TOKEN", "name": "as if it were connected"}
-        if content.pop("oauth", None):
-            content["initial_data_form"].append(token)
-        text = yaml.safe_dump(content).replace("{{oauth.access_token}}", "{{OAUTH_TOKEN}}")
-        self.content: Any = yaml.safe_load(text.replace(origin, service.url))
-        repo.manifest(name, self.content)
-        self.manifest = Manifest.model_validate(self.content)
-        self.values = {**samples.values(self.manifest), **described.values}
-        repo.initial_data(self.manifest.service or name, samples.initial_data(self.manifest))
-
-    def hire(self, *people: str, **values: Any) -> None:
-        for person in people:
-            entry = {"integration": self.name, "values": {**self.values, **values}}
-            self.repo.hire(person, entry, extra=samples.extra(self.manifest, person))
-        self.repo.commit()
-
-    def grants(self, *options: str) -> dict[str, dict[str, Any]]:
-        grants = call_cli(self.repo, *options, "--output", "json").json["grants"]
-        return {grant["hire"]: grant for grant in grants}
-
-    def check(self) -> str:
-        """The operation that the check is."""
-        assert self.manifest.exists is not None
-        return self.service.operation(self.manifest.exists.url, self.manifest.exists.method)
-
-
-def by_group(exists: Exists) -> bool:
-    """Whether people are found by a group in their account: the examples' people are in none."""
-    return '"value"' in (exists.expected or "")
-
-
-@pytest.fixture(params=sorted(SERVICES))
-def stage(request: pytest.FixtureRequest, repo: Repo) -> Iterator[Stage]:
-    described = SERVICES[request.param]
-    with StandIn(described) as service:
-        yield Stage(repo, request.param, service, described)
-        assert service.problems == [], "every request is as the service describes it"
-
-
-def test_who_is_there_and_who_is_not(stage: Stage) -> None:
-    stage.hire(ADA)
-    service, operation, exists = stage.service, stage.check(), stage.manifest.exists
+def said(name: str, status: int, body: Any) -> Present | Missing | Unknown:
+    manifest = everything()[name].manifest
+    exists = manifest.exists
     assert exists is not None
-    found = {}
-    if by_group(exists):
-        played = {"not-found": ("missing", "execute")}
-    else:
-        played = {"found": ("present", "none"), "not-found": ("missing", "execute")}
-    wanted = {case: ends for case, ends in played.items() if service.can(operation, case, "page-1")}
-    if not wanted:
-        pytest.skip("there is no example answer")
-    for case in wanted:
-        service.begins(case, *([ADA] if case == "found" else []))
-        grant = stage.grants("--dry-run")[ADA]
-        found[case] = (grant["status"], grant["action"])
-    assert found == wanted
+    assert exists.expected is not None
+    scope = samples.scope(manifest, samples.values(manifest))
+    answer = Response(status, {}, json.dumps(body).encode())
+    found = verdict(exists, expected(exists.expected, scope), answer, Compared.of(exists, scope))
+    assert isinstance(found, Present | Missing | Unknown)
+    return found
 
 
-def test_a_refused_token_is_nobody_s_absence_and_executes_nothing(stage: Stage) -> None:
-    stage.hire(ADA)
-    stage.service.begins("refused")
-    assert stage.grants("--yes")[ADA]["status"] == "unknown"
-    assert stage.manifest.exists is not None
-    sent = {call.method for call in stage.service.requests}
-    assert sent <= {"GET", stage.manifest.exists.method}
-
-
-def test_who_is_switched_off_or_only_invited(stage: Stage) -> None:
-    stage.hire(ADA)
-    service, operation, exists = stage.service, stage.check(), stage.manifest.exists
+@pytest.mark.parametrize("name", FOUND)
+def test_an_account_that_is_as_git_wants_it(name: str) -> None:
+    found = said(name, 200, FOUND[name])
+    assert isinstance(found, Present)
+    assert (found.account, found.differs) == (Account.ACTIVE, {})
+    exists = everything()[name].manifest.exists
     assert exists is not None
-    action = "update" if stage.manifest.updates else "none"
-    wanted, found = {}, {}
-    if service.can(operation, "inactive") and not by_group(exists):
-        wanted["inactive"] = ("differs", action)
-    if service.can(operation, "invited"):
-        wanted["invited"] = ("unconfirmed", "none")
-    if not wanted and exists.pending is None:
-        pytest.skip("it knows neither, or there is no example answer")
-    for case in wanted:
-        service.begins(case, ADA)
-        grant = stage.grants("--dry-run")[ADA]
-        found[case] = (grant["status"], grant["action"])
-    if exists.pending is not None:
-        service.begins("found", invited=ADA)
-        grant = stage.grants("--dry-run")[ADA]
-        wanted["pending"] = ("unconfirmed", "none")
-        found["pending"] = (grant["status"], grant["action"])
-    assert found == wanted
+    assert found.stored.keys() == exists.store_data.keys()
 
 
-def test_another_role_than_git_wants_differs(stage: Stage) -> None:
-    exists = stage.manifest.exists
-    assert exists is not None
-    used = str(exists.where)
-    field = next((field for field in stage.manifest.form if field.items and f"{{{{{field.id}}}}}" in used), None)
-    if field is None or not stage.service.can(stage.check(), "found", "page-1"):
-        pytest.skip("it compares no choice, or there is no example answer")
-    assert field.items is not None
-    stage.hire(ADA, **{field.id: field.items[1].id})
-    stage.service.begins("found", ADA)
-    grant = stage.grants("--dry-run")[ADA]
-    assert (grant["status"], grant["action"]) == ("differs", "update")
+@pytest.mark.parametrize("name", MISSING)
+def test_nobody_of_that_address(name: str) -> None:
+    assert isinstance(said(name, *MISSING[name]), Missing)
 
 
-def test_a_listing_is_read_to_its_end(stage: Stage) -> None:
-    exists = stage.manifest.exists
-    assert exists is not None
-    if exists.listing is None or not stage.service.can(stage.service.operation(exists.listing.url), "page-1"):
-        pytest.skip("it has no listing, or there is no example answer")
-    if exists.listing.url == exists.url or not stage.service.can(stage.check(), "found", "page-1"):
-        pytest.skip("the check is the listing itself, or there is no example answer")
-    stage.hire(*PEOPLE)
-    paged = stage.service.can(stage.service.operation(exists.listing.url), "page-2")
-    there = PEOPLE[: 2 if paged else 1]
-    stage.service.begins("found", *there)
-    statuses = {person: grant["status"] for person, grant in stage.grants("--dry-run").items()}
-    assert statuses == {person: "present" if person in there else "missing" for person in PEOPLE}
-    asked = [call.target for call in stage.service.requests]
-    assert sum("person" not in target for target in asked) >= len(there), "the pages"
+@pytest.mark.parametrize("name", OFF)
+def test_an_account_that_is_switched_off(name: str) -> None:
+    found = said(name, 200, OFF[name])
+    assert isinstance(found, Present)
+    assert found.account is Account.INACTIVE
+
+
+@pytest.mark.parametrize(("name", "status", "body"), NO_ANSWER)
+def test_what_says_nothing_about_a_person(name: str, status: int, body: Any) -> None:
+    assert isinstance(said(name, status, body), Unknown)
+
+
+@pytest.mark.parametrize(
+    ("name", "body"),
+    [
+        ("linear", {"errors": [{"message": "No seats left"}], "data": None}),
+        ("dropbox", {TAG: "complete", "complete": [{TAG: "team_license_limit"}]}),
+        ("dropbox", {TAG: "async_job_id", "async_job_id": "dbjid:1"}),
+        ("discourse", {"success": False, "message": "Username is taken"}),
+        ("cloudflare", {"success": False, "errors": [{"code": 1003}]}),
+    ],
+)
+def test_a_refusal_that_is_answered_with_200(name: str, body: Any) -> None:
+    manifest = everything()[name].manifest
+    condition = manifest.execute[0].continue_if
+    assert condition is not None
+    scope = samples.scope(manifest, samples.values(manifest))
+    assert not condition_holds(condition, Response(200, {}, json.dumps(body).encode()), scope)
