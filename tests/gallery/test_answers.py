@@ -31,7 +31,7 @@ FOUND = {
     "kinto": {"data": {"id": "ada@example.com", "name": "Ada Lovelace"}},
     "linear": {"data": {"users": {"nodes": [{"id": "u", "active": True, **ADA}]}}},
     "linear-team": {
-        "data": {"users": {"nodes": [{"id": "u", "teamMemberships": {"nodes": [{"team": {"id": "17"}}]}}]}}
+        "data": {"users": {"nodes": [{"teamMemberships": {"nodes": [{"id": "m", "team": {"id": "17"}}]}}]}},
     },
     "okta": {"id": "00u", "status": "ACTIVE", "profile": {"login": "ada@example.com"}},
     "okta-group": [{"id": "00g", "profile": {"name": "Other"}}, {"id": "17", "profile": {"name": "Design"}}],
