@@ -62,14 +62,17 @@ def explain(asked: Asked, hire: str, access: str) -> int:
 
 def _told(asked: Asked, key: Key, redactor: Redactor) -> dict[str, Any]:
     """Everything there is to say, as JSON has it."""
+    import asyncio
     from datetime import UTC, datetime
 
     from reconciler.engine.accepted import in_force
-    from reconciler.engine.context import Context, SystemClock
+    from reconciler.engine.context import Context, SystemClock, home_of
     from reconciler.ledger.opening import open_reader
     from reconciler.model.clock import stamp
     from reconciler.model.deciding import Policy
     from reconciler.repository.desired import Desired
+    from reconciler.repository.git.signatures import signer
+    from reconciler.repository.given import who_gave
     from reconciler.review.explain import explain as explained
 
     context = Context(asked.repo, SystemClock(), redactor)
@@ -81,10 +84,13 @@ def _told(asked: Asked, key: Key, redactor: Redactor) -> dict[str, Any]:
     with open_reader(settings.state, asked.repo) as ledger:
         records = {record.key: record for record in ledger.records([key.hire])}
         tried = ledger.attempts(key)
+        known, by = ledger.given_up_to(), ledger.given([key.hire])
     record = records.get(key)
     grant = next((each for each in desired.grants(key.hire) if each.key == key), None)
     if grant is None and record is None:
         raise _nothing(key, desired, {each.access for each in records})
+    by |= asyncio.run(who_gave(context.checkout, desired, known, lambda _: by)) if known != tree.revision else {}
+    given = by.get(key)
     initial = _initial(asked, desired, tree, grant, redactor) if grant is not None else None
     held = _broken(key, desired, record) if grant is None else None
     found = explained(grant, record, policy, settings, initial)
@@ -109,6 +115,11 @@ def _told(asked: Asked, key: Key, redactor: Redactor) -> dict[str, Any]:
         "revision": record.revision if record else None,
         "head": tree.revision,
         "differs": _differs(record),
+        "granted_in": given.granted_in if given else None,
+        "author": given.author if given else None,
+        "committer": given.committer if given else None,
+        "signer": signer(context.checkout, given.granted_in, home_of(context.root, settings)) if given else None,
+        "approved_by": list(given.approved_by) if given else [],
         "values": [value.as_json() for value in found.values],
         "last_attempts": [_attempt(attempt, sent) for attempt, sent in tried],
         "next": ["goes on once the file is mended and committed"] if held else list(found.following),
@@ -199,6 +210,8 @@ def _lines(told: Mapping[str, Any]) -> Iterator[str]:
         moved = "" if told["revision"] == told["head"] else f", HEAD is {told['head'][:12]}"
         parts.append(f"last pass at {told['revision'][:12]}{moved}")
     yield printable("  " + "  ".join(part for part in parts if part))
+    if told["granted_in"]:
+        yield printable("  " + _given(told))
     if told["differs"]:
         applied = "to be updated" if told["action"] == "update" else "not applied"
         yield from _table("differs", [[name, _step(pair), applied] for name, pair in told["differs"].items()], VALUES)
@@ -222,6 +235,10 @@ def _step(pair: list[Any]) -> str:
     from reconciler.engine.wanted import as_shown
 
     return " → ".join(map(as_shown, pair))
+def _given(told: Mapping[str, Any]) -> str:
+    approved = f", approved by {', '.join(told['approved_by'])}" if told["approved_by"] else ""
+    signed = f", signed by {told['signer']}" if told["signer"] else ""
+    return f"granted in {told['granted_in'][:12]} by {told['author']}{approved}{signed}"
 
 
 def _value(value: Mapping[str, Any]) -> list[str]:

@@ -30,6 +30,8 @@ COLUMNS = (
     "checked_at",
     "reason",
     "source",
+    "due_at",
+    "done_at",
 )
 """Those of a CSV; scripts and spreadsheets depend on them."""
 
@@ -61,7 +63,11 @@ def show_report(
 
 
 def _cells(row: Row) -> list[str]:
-    told = {**row.as_json(), "name": row.name, "approved_by": ""}
+    told = {
+        **row.as_json(),
+        "name": row.name,
+        "approved_by": ", ".join(row.given.approved_by if row.given is not None else ()),
+    }
     told["values"] = as_json(told["values"]) if told["values"] else ""
     return ["" if told[name] is None else str(told[name]) for name in COLUMNS]
 

@@ -9,7 +9,10 @@ import click
 from reconciler.cli.options import Asked, Filter, filters, option, shared
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from reconciler.model.grant import Record
+    from reconciler.repository.desired import Desired
     from reconciler.repository.files import Files
 
 __all__ = ["status"]
@@ -37,6 +40,7 @@ def status(
     where the last pass found an error in a file, and where git's commits are not taken over for `fail_stale`.
     """
     import json
+    from datetime import date
 
     from reconciler.cli.ledger import ledger_of
     from reconciler.cli.logs import tell
@@ -47,6 +51,7 @@ def status(
     from reconciler.engine.reconciler import LAST
     from reconciler.model.errors import Problem
     from reconciler.model.report import Report, Row
+    from reconciler.repository.desired import Desired
 
     with ledger_of(asked) as ledger:
         noted = ledger.note(LAST)
@@ -54,14 +59,20 @@ def status(
         report = Report(last["revision"], dry_run=False)
         report.problems = [Problem.from_json(problem) for problem in last.get("problems") or ()]
         files = _files(asked) if asked.output != "table" else None
+        wanted = Desired(files, date.min) if files is not None else None
         people = files if asked.output == "csv" else None
         report.rows = [
             Row.of(
-                record, guarded=record.guarded, form=_form(files, record.integration), person=_person(people, record)
+                record,
+                guarded=record.guarded,
+                form=_form(files, record.integration),
+                person=_person(people, record),
+                begins=_begins(wanted, record),
             )
             for record in ledger.records(hires or None)
             if not integrations or record.integration in integrations
         ]
+        report.give(ledger.given(hires or None))
         report.refuse(refused(ledger))
         report.outdate(stale(ledger))
     if not report.rows and (hires or integrations):
@@ -87,6 +98,16 @@ def _files(asked: Asked) -> Files | None:
 def _form(files: Files | None, integration: str) -> list[str]:
     loaded = files.manifests.get(integration) if files is not None else None
     return [field.id for field in loaded.model.form] if loaded is not None else []
+
+
+def _begins(desired: Desired | None, record: Record) -> datetime | None:
+    """When an entry's first day begins, as the files in force have it."""
+    from reconciler.model.clock import first_moment
+
+    if desired is None:
+        return None
+    begins = (grant.begins for grant in desired.grants(record.key.hire) if grant.key == record.key)
+    return first_moment(next(begins, None), desired.files.settings.timezone)
 
 
 def _person(files: Files | None, record: Record) -> str:

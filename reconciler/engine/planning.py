@@ -24,7 +24,11 @@ from reconciler.engine.renames import moved, rows_of, stored_under
 from reconciler.engine.state import OpenState, ReadState, as_settled
 from reconciler.engine.wiring import as_branch_may, integrations_of
 from reconciler.ledger.entries import Event
+<<<<<<< HEAD
 from reconciler.model.deciding import Policy
+=======
+from reconciler.model.clock import first_moment
+>>>>>>> 0b4a505 (Remember who gave each grant, and who approved it)
 from reconciler.model.errors import Problem
 from reconciler.model.grant import Decision, Key, Record
 from reconciler.model.report import Report, Row
@@ -93,7 +97,8 @@ class Plan:
         integration = self.integrations.get(item.grant.integration)
         form = () if integration is None else [field.id for field in integration.manifest.form]
         asks = partial(self._asks, item) if record.action.acts and item.prepared is not None else tuple
-        return Row.of(record, grant=item.grant, guarded=item.decision.guarded, form=form, asks=asks)
+        begins = first_moment(item.grant.begins, self.settings.timezone)
+        return Row.of(record, grant=item.grant, guarded=item.decision.guarded, form=form, begins=begins, asks=asks)
 
     def _asks(self, item: PlannedGrant) -> tuple[Mapping[str, Any], ...]:
         """What would be sent for a grant, from the request on at which it would begin."""

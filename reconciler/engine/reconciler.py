@@ -33,7 +33,8 @@ from reconciler.model.selection import Selection
 from reconciler.model.status import EventType, Status
 from reconciler.notify.alerts import alert
 from reconciler.notify.notifications import Notifier
-from reconciler.repository.git.checkout import Tree
+from reconciler.repository.git.checkout import WORKTREE, Tree
+from reconciler.repository.given import who_gave
 
 __all__ = ["LAST", "Reconciler"]
 
@@ -92,6 +93,7 @@ class Reconciler:
         report = Report(plan.revision, dry_run=False, problems=list(plan.problems))
         author = self._context.author(plan.tree)
         move(self._state.ledger, self._vault, plan.renamed)
+        await self._take_over(plan)
         recorded, tripped = self._write_down(plan, author)
         notifications = self._notifier.over(plan.settings, plan.tree)
         if self._state.sealing.fault is None:
@@ -109,6 +111,15 @@ class Reconciler:
         report.rows = [plan.row(item, after.get(key, record)) for key, (item, record) in recorded.items()]
         await self._close(plan, recorded, report, tripped)
         return report
+
+    async def _take_over(self, plan: Plan) -> None:
+        """Find out who gave what, where that is not yet known of the plan's revision."""
+        ledger = self._state.ledger
+        async with self._state.taking_over:
+            known = ledger.given_up_to()
+            if plan.revision not in (known, WORKTREE):
+                found = await who_gave(self._context.checkout, plan.desired, known, ledger.given)
+                ledger.give(found, plan.revision)
 
     @property
     def _vault(self) -> WritableVault:

@@ -9,9 +9,10 @@ was lost must not look like one that never was, for every webhook would run agai
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import pygit2
@@ -51,6 +52,8 @@ class OpenState:
 
     ledger: LedgerWriter
     sealing: WritableSealing
+    taking_over: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Who finds out who gave what: one pass at a time, for all of them."""
 
 
 @dataclass(frozen=True, slots=True)

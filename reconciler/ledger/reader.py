@@ -12,11 +12,18 @@ from reconciler.ledger import schema
 from reconciler.ledger.backend import Backend
 from reconciler.ledger.chain import Chain, verify
 from reconciler.ledger.entries import Attempt, Command, Event, Part, Sent
-from reconciler.ledger.rows import attempt_of, command_of, event_of, is_of, record_of, sent_of
+from reconciler.ledger.rows import attempt_of, command_of, event_of, given_of, is_of, record_of, sent_of
+from reconciler.model.given import Given
 from reconciler.model.grant import Key, Outcome, Phase, Record, Step
 from reconciler.model.status import EventType, Status
 
-__all__ = ["RESYNC", "LedgerReader"]
+__all__ = ["GIVEN", "RESYNC", "LedgerReader"]
+
+MANY = 500
+"""So many hires are asked for with one statement."""
+
+GIVEN = "given_up_to"
+"""The note that has the revision up to which it is known who gave what."""
 
 RESYNC = "resync_attempt"
 """The note that has the newest attempt when the last full resync began."""
@@ -231,6 +238,32 @@ class LedgerReader:
         query = sa.select(table.c.account, table.c.first_seen).where(table.c.integration == integration)
         with self._backend.reading() as connection:
             return {row.account: row.first_seen for row in connection.execute(query)}
+
+    # Who gave it
+
+    def given(self, hires: Collection[str] | None = None) -> dict[Key, Given]:
+        """Who gave each grant of some hires, or of all, as far as that is known."""
+        with self._backend.reading() as connection:
+            return self._given(connection, hires)
+
+    @staticmethod
+    def _given(connection: sa.Connection, hires: Collection[str] | None) -> dict[Key, Given]:
+        table = schema.given
+        query = sa.select(table)
+        several: list[list[str] | None] = [None]
+        if hires is not None:
+            names = sorted(hires)
+            several = [names[start : start + MANY] for start in range(0, len(names), MANY)]
+        found: dict[Key, Given] = {}
+        for some in several:
+            rows = connection.execute(query if some is None else query.where(table.c.hire.in_(some)))
+            found |= {Key(row.hire, row.access): given_of(row) for row in rows}
+        return found
+
+    def given_up_to(self) -> str | None:
+        """The revision up to which it is known who gave what."""
+        note = self.note(GIVEN)
+        return None if note is None else note.decode()
 
     # What is sealed, what is noted, what was asked for
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import fields
+from dataclasses import asdict, fields
 from datetime import datetime
 from operator import attrgetter
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from reconciler.ledger.entries import Attempt, Command, Event, Sent
+from reconciler.model.given import Given
 from reconciler.model.grant import Key, Kind, OpenRun, Outcome, Phase, Record, Step
 from reconciler.model.status import Action, EventType, Status
 
@@ -21,6 +22,8 @@ __all__ = [
     "command_of",
     "event_of",
     "event_row",
+    "given_of",
+    "given_row",
     "grant_row",
     "is_of",
     "record_of",
@@ -189,6 +192,16 @@ def event_row(item: Event) -> dict[str, Any]:
         "granted_in": item.granted_in,
         "approved_by": list(item.approved_by) or None,
     }
+
+
+def given_of(row: sa.Row[Any]) -> Given:
+    """Who gave a grant."""
+    return Given(row.granted_in, row.author, row.committer, row.committed_at, tuple(row.approved_by))
+
+
+def given_row(key: Key, given: Given) -> dict[str, Any]:
+    """Who gave a grant, as a row."""
+    return {"hire": key.hire, "access": key.access, **asdict(given), "approved_by": list(given.approved_by)}
 
 
 def command_of(row: sa.Row[Any]) -> Command:

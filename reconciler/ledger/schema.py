@@ -1,7 +1,8 @@
 """The ledger's tables. Moments are whole microseconds since 1970 in UTC: both databases sort and compare them alike.
 
-`grants` holds one row a grant, `attempts` and `requests` what was sent for it, `events` its history, `sealed` what must
-stay unreadable while a run is unsettled, `words` what a second process asks of the one that holds the state.
+`grants` holds one row a grant, `attempts` and `requests` what was sent for it, `events` its history, `given` who gave
+it, `sealed` what must stay unreadable while a run is unsettled, `words` what a second process asks of the one that
+holds the state.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ __all__ = [
     "attempts",
     "commands",
     "events",
+    "given",
     "grants",
     "meta",
     "metadata",
@@ -41,7 +43,7 @@ __all__ = [
     "sealed",
 ]
 
-HEAD = "0006"
+HEAD = "0007"
 """The newest migration. A ledger that has it needs no alembic, which takes a quarter of a second to import."""
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -173,6 +175,18 @@ events = Table(
     Column("digest", Text, nullable=False, server_default=""),
     Index("events_grant", "hire", "access"),
     Index("events_at", "at"),
+)
+
+given = Table(
+    "given",
+    metadata,
+    Column("hire", Text, primary_key=True),
+    Column("access", Text, primary_key=True),
+    Column("granted_in", Text, nullable=False),
+    Column("author", Text, nullable=False),
+    Column("committer", Text, nullable=False),
+    Column("committed_at", Moment, nullable=False),
+    Column("approved_by", JSON, nullable=False),
 )
 
 sealed = Table(

@@ -6,7 +6,7 @@ The caller says what is to be remembered; nothing is decided here.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import replace
@@ -19,9 +19,10 @@ from reconciler.ledger import schema
 from reconciler.ledger.backend import Backend
 from reconciler.ledger.chain import END, ERASED, Link, erased_lines, linked
 from reconciler.ledger.entries import Attempt, Command, Event, Kept
-from reconciler.ledger.reader import RESYNC, LedgerReader
-from reconciler.ledger.rows import attempt_row, changed_and_checked, event_row, grant_row, is_of, request_row
+from reconciler.ledger.reader import GIVEN, RESYNC, LedgerReader
+from reconciler.ledger.rows import attempt_row, changed_and_checked, event_row, given_row, grant_row, is_of, request_row
 from reconciler.model.failpoints import Failpoint, Reached, unwatched
+from reconciler.model.given import Given
 from reconciler.model.grant import Key, Outcome, Record, Step
 from reconciler.model.status import EventType
 
@@ -77,16 +78,18 @@ class LedgerWriter(LedgerReader):
             for name, value in (noted or {}).items():
                 self._put(connection, schema.meta, name, value)
 
-    def drop(self, keys: Iterable[Key], events: Iterable[Event] = (), *, kept: Kept | None = None) -> None:
+    def drop(self, keys: Collection[Key], events: Iterable[Event] = (), *, kept: Kept | None = None) -> None:
         """Take grants out that were never executed nor confirmed."""
         with self._writing(Failpoint.DROPPED) as connection:
             for key in keys:
                 connection.execute(sa.delete(schema.grants).where(is_of(schema.grants, key)))
             self._save(connection, (), events, kept)
+            for key in keys:
+                connection.execute(sa.delete(schema.given).where(is_of(schema.given, key)))
 
     def rename(self, moves: Mapping[Key, Key], kept: Kept | None = None) -> None:
         """Let rows and their history go under another name; two may swap theirs."""
-        tables = (schema.grants, schema.attempts, schema.events)
+        tables = (schema.grants, schema.attempts, schema.events, schema.given)
         between = {old: Key(f"\0{new.hire}", new.access) for old, new in moves.items()}
         steps = [*between.items(), *((between[old], new) for old, new in moves.items())]
         with self._writing(Failpoint.RENAMED) as connection:
@@ -96,6 +99,14 @@ class LedgerWriter(LedgerReader):
                     values["was"] = sa.func.coalesce(table.c.was, table.c.hire + "/" + table.c.access)
                 connection.execute(sa.update(table).where(is_of(table, here)).values(values))
             self._save(connection, (), (), kept)
+
+    def give(self, given: Mapping[Key, Given], revision: str) -> None:
+        """Remember who gave grants, as of a revision."""
+        rows = [given_row(key, each) for key, each in given.items()]
+        with self._writing(Failpoint.NOTE) as connection:
+            if rows:
+                self._backend.upsert(connection, schema.given, ("hire", "access"), rows)
+            self._put(connection, schema.meta, GIVEN, revision.encode())
 
     # Attempts
 
@@ -195,7 +206,7 @@ class LedgerWriter(LedgerReader):
             count = 0
             said = sa.update(schema.events).where(schema.events.c.hire == hire)
             lines = connection.execute(said.values(ERASED)).rowcount
-            for table in (schema.attempts, schema.grants):
+            for table in (schema.attempts, schema.given, schema.grants):
                 count = connection.execute(sa.delete(table).where(table.c.hire == hire)).rowcount
             if (newest := self._newest(connection)) < resync:  # the numbers above it are given again
                 self._put(connection, schema.meta, RESYNC, str(newest).encode())
@@ -279,9 +290,12 @@ class LedgerWriter(LedgerReader):
             )
 
     def _tell(self, connection: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Append lines to the history; nothing else writes any."""
+        """Append lines to the history, with who gave what they are about; nothing else writes any."""
         if not rows:
             return
+        given = self._given(connection, {row["hire"] for row in rows})
+        told = ((row, given.get(Key(row["hire"], row["access"]))) for row in rows)
+        rows = [row if by is None else {**row, **_evidence(by)} for row, by in told]
         note = connection.execute(sa.select(schema.meta.c.value).where(schema.meta.c.name == END)).scalar()
         lines, end = linked(rows, Link.of(note))
         connection.execute(sa.insert(schema.events), lines)
@@ -289,3 +303,8 @@ class LedgerWriter(LedgerReader):
 
     def _put(self, connection: sa.Connection, table: sa.Table, name: str, value: bytes) -> None:
         self._backend.upsert(connection, table, ("name",), [{"name": name, "value": value}])
+
+
+def _evidence(given: Given) -> dict[str, Any]:
+    """What a line of the history says of who gave the grant."""
+    return {"granted_in": given.granted_in, "author": given.author, "approved_by": list(given.approved_by) or None}

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, time
 from typing import Protocol
+from zoneinfo import ZoneInfo
 
-__all__ = ["Clock", "Stopped", "stamp"]
+__all__ = ["Clock", "Stopped", "first_moment", "stamp"]
 
 
 class Stopped(Exception):
@@ -25,3 +26,8 @@ class Clock(Protocol):
 def stamp(moment: datetime | None) -> str | None:
     """A moment as every output writes it: UTC, ISO 8601, whole seconds, with `Z`."""
     return None if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def first_moment(day: date | None, timezone: str) -> datetime | None:
+    """When a day begins in a time zone."""
+    return None if day is None else datetime.combine(day, time(), ZoneInfo(timezone)).astimezone(UTC)

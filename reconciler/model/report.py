@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 from reconciler.model.clock import stamp
 from reconciler.model.errors import Problem, Severity
-from reconciler.model.grant import Differences, Grant, Record
+from reconciler.model.given import Given
+from reconciler.model.grant import Differences, Grant, Key, Phase, Record
 from reconciler.model.hire import jsonable
 from reconciler.model.not_taken_over import VOUCH, Stale, Untrusted
 from reconciler.model.scope import LEDGER
@@ -43,6 +44,11 @@ class Row:
     name: str = ""
     values: Mapping[str, Any] = field(default_factory=dict)
     differs: Differences = field(default_factory=dict)
+    given: Given | None = None
+    due_at: datetime | None = None
+    """When the access was to be there, or to be gone."""
+    done_at: datetime | None = None
+    """When it was."""
     unseen: bool = False
     """Whether it was updated and the check does not see it yet."""
     asks: Callable[[], tuple[Mapping[str, Any], ...]] = field(default=tuple, repr=False, compare=False)
@@ -67,6 +73,7 @@ class Row:
         guarded: bool = False,
         form: Iterable[str] = (),
         person: str = "",
+        begins: datetime | None = None,
         asks: Callable[[], tuple[Mapping[str, Any], ...]] = tuple,
     ) -> Row:
         """The row of a record; whose it is and where it stands as the `grant` has it, where there is one.
@@ -94,6 +101,8 @@ class Row:
             guarded=guarded,
             drifted=record.lost and record.status is Status.MISSING and record.action is Action.NONE,
             since=record.confirmed_at or record.executed_at,
+            due_at=record.orphaned_at or begins,
+            done_at=_done_at(record),
             revision=record.revision,
             name=person or _name(record, grant),
             values=values,
@@ -102,8 +111,21 @@ class Row:
             asks=asks,
         )
 
+    def given_by(self, given: Given | None) -> Row:
+        """The row with who gave the grant: access is due with the commit, where no later day was set for it."""
+        if given is None:
+            return self
+        due = self.due_at if self.leaves or (self.due_at or given.committed_at) > given.committed_at else None
+        return replace(self, given=given, due_at=due or given.committed_at)
+
+    @property
+    def leaves(self) -> bool:
+        """Whether it is no longer wanted."""
+        return self.status in (Status.ORPHANED, Status.REVOKED)
+
     def as_json(self) -> dict[str, Any]:
         """The object of docs/commands.md, "JSON"."""
+        given = self.given
         return {
             "hire": self.hire,
             "email": self.email,
@@ -119,16 +141,26 @@ class Row:
             "source": self.source,
             "values": dict(self.values),
             "differs": {name: list(pair) for name, pair in self.differs.items()},
-            "granted_in": None,
-            "author": None,
-            "approved_by": [],
+            "granted_in": given.granted_in if given is not None else None,
+            "author": given.author if given is not None else None,
+            "committer": given.committer if given is not None else None,
+            "approved_by": list(given.approved_by) if given is not None else [],
             "changed": self.changed,
             "guarded": self.guarded,
             "drifted": self.drifted,
             "since": stamp(self.since),
+            "due_at": stamp(self.due_at),
+            "done_at": stamp(self.done_at),
             "revision": self.revision,
             "requests": [dict(request) for request in self.requests],
         }
+
+
+def _done_at(record: Record) -> datetime | None:
+    """When the access was there, or gone: a revocation is the last that is heard of a grant."""
+    if record.orphaned_at is not None:
+        return record.checked_at if record.phase is Phase.REVOKED else None
+    return record.executed_at or record.confirmed_at
 
 
 def _given(grant: Grant) -> dict[str, Any] | None:
@@ -161,6 +193,10 @@ class Report:
     stale: Stale | None = None
     unmanaged: dict[str, int] = field(default_factory=dict)
     """How many accounts git does not know, by integration: of those whose listing the pass read whole."""
+
+    def give(self, given: Mapping[Key, Given]) -> None:
+        """Say of each grant who gave it."""
+        self.rows = [row.given_by(given.get(Key(row.hire, row.access))) for row in self.rows]
 
     def refuse(self, untrusted: Untrusted | None) -> None:
         """Say that HEAD is not what was acted on, and why; None where it is."""

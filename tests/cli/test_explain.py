@@ -42,6 +42,7 @@ def steady(text: str, repo: Repo) -> str:
 HALF_DONE = """\
 ada/saas: retrying: request 2 of 2 (POST): answered 500
   ada@example.com  hires/ada.yaml:5  checked TIME  last pass at COMMIT
+  granted in COMMIT by Ida Admin <ida@example.com>
 
 values
   email       "ada@example.com"  hires/ada.yaml

@@ -1,0 +1,79 @@
+"""What a version of a hire's or a sequence's file says, entry by entry, so that two versions can be compared.
+
+Files of any age are read, those too that today's models would refuse: only what the YAML says counts, and comments,
+order and layout do not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from reconciler.repository.documents.yaml import BrokenFile, read
+
+__all__ = ["Part", "Said", "said_in"]
+
+
+class Part(StrEnum):
+    """What of a file can give a grant."""
+
+    ENTRY = "entry"
+    """An access entry, of a hire or of a sequence."""
+    NAMES = "names"
+    """A hire's line that names a sequence."""
+    FIELDS = "fields"
+    """A hire's fields that a sequence's `assign` matches."""
+    ASSIGN = "assign"
+    """A sequence's `assign`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What one version of a file says."""
+
+    email: str = ""
+    entries: Mapping[str, Any] = field(default_factory=dict)
+    sequences: frozenset[str] = frozenset()
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    assign: Any = None
+
+    def value(self, part: Part, name: str | tuple[str, ...]) -> Any:
+        """What it says of one part; None where it says nothing."""
+        match part:
+            case Part.ENTRY:
+                return self.entries.get(str(name))
+            case Part.NAMES:
+                return name in self.sequences or None
+            case Part.FIELDS:
+                return [self.fields.get(each) for each in name]
+            case Part.ASSIGN:
+                return self.assign
+
+
+def said_in(raw: bytes, path: str) -> Said | None:
+    """What a file says; None where it cannot be read."""
+    try:
+        data = read(raw, path).data
+    except BrokenFile:
+        return None
+    if not isinstance(data, dict):
+        return None
+    access, sequences = data.get("access"), data.get("sequences")
+    entries = (_entry(item) for item in access) if isinstance(access, list) else ()
+    return Said(
+        email=str(data.get("email", "")).lower(),
+        entries={name: entry for name, entry in entries if name is not None},
+        sequences=frozenset(map(str, sequences)) if isinstance(sequences, list) else frozenset(),
+        fields=data,
+        assign=data.get("assign"),
+    )
+
+
+def _entry(item: Any) -> tuple[str | None, Any]:
+    entry = {"integration": item} if isinstance(item, str) else item
+    if not isinstance(entry, dict):
+        return None, None
+    name = entry.get("name") or entry.get("integration")
+    return (None if name is None else str(name)), entry

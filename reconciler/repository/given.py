@@ -1,0 +1,112 @@
+"""Who gave each grant of a revision: found as commits are taken over, from the commits between.
+
+A grant's commit is the newest that changed what gives it: its entry, in the hire's file or in the sequence's; where it
+comes from a sequence, the line that names that, or the fields that `assign` matched and `assign` itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path, PurePosixPath
+
+from reconciler.model.errors import RepositoryError
+from reconciler.model.given import Given
+from reconciler.model.grant import Grant, Key
+from reconciler.repository.desired import Desired
+from reconciler.repository.git.checkout import UNREADABLE, WORKTREE, Checkout
+from reconciler.repository.git.parts import Part
+from reconciler.repository.git.provenance import Provenance, Traced
+
+__all__ = ["Tracing", "who_gave"]
+
+OFTEN = 200
+"""After so many hires others get a turn."""
+
+
+class Tracing:
+    """The grants of which it has to be found out who gave them, with the parts that give them."""
+
+    def __init__(self, desired: Desired) -> None:
+        self._desired = desired
+        self._parts: dict[tuple[str, Part, str | tuple[str, ...]], Traced] = {}
+        self._grants: dict[Key, tuple[Traced, ...]] = {}
+
+    def add(self, hire: str) -> None:
+        """Add a hire's grants."""
+        for grant in self._desired.grants(hire):
+            self._grants[grant.key] = tuple(self._parts_of(grant))
+
+    def run(self, root: Path, base: str | None, known: Mapping[Key, Given]) -> dict[Key, Given]:
+        """Find out who gave them; what has not changed since `base` is taken from what is known."""
+        try:
+            provenance = Provenance(root)
+            if base is not None and not provenance.descends(self._desired.revision, base):
+                base = None
+            provenance.trace(self._desired.revision, self._parts.values(), base)
+            found = dict(self._found(provenance))
+            left = [key for key in self._grants.keys() - found.keys() if base is None or key not in known]
+            if base is not None and left:
+                provenance.trace(
+                    self._desired.revision, {id(part): part for key in left for part in self._grants[key]}.values()
+                )
+                found |= dict(self._found(provenance))
+        except UNREADABLE:
+            return {}
+        return {**{key: known[key] for key in self._grants if key in known and base is not None}, **found}
+
+    def _found(self, provenance: Provenance) -> Iterator[tuple[Key, Given]]:
+        for key, parts in self._grants.items():
+            by_commits = [part for part in parts if part.commit is not None]
+            if by_commits:
+                newest = min(by_commits, key=lambda part: part.order)
+                yield key, provenance.given(str(newest.commit), newest.merges)
+
+    def _parts_of(self, grant: Grant) -> Iterator[Traced]:
+        source = grant.source.rpartition(":")[0]
+        yield self._part(source, Part.ENTRY, grant.key.access)
+        if grant.origin is None:
+            return
+        file = self._desired.hires.file(grant.key.hire)
+        if file is None:
+            return
+        if grant.origin in file.sequences:
+            yield self._part(file.path, Part.NAMES, grant.origin)
+            return
+        assign = self._desired.files.sequences[grant.origin].model.assign
+        yield self._part(file.path, Part.FIELDS, tuple(assign or ()))
+        yield self._part(source, Part.ASSIGN, "")
+
+    def _part(self, path: str, part: Part, name: str | tuple[str, ...]) -> Traced:
+        return self._parts.setdefault((path, part, name), Traced(path, part, name))
+
+
+async def who_gave(
+    checkout: Checkout, desired: Desired, base: str | None, known: Callable[[Collection[str]], Mapping[Key, Given]]
+) -> dict[Key, Given]:
+    """Who gave the grants that may have been given since `base`, the revision up to which that is `known` by hire.
+
+    Nothing for files that are in no commit. The commits are walked in a thread, so that a first run delays no one.
+    """
+    if checkout.repository is None or desired.revision in (WORKTREE, base):
+        return {}
+    hires = _changed(checkout, desired, base)
+    tracing = Tracing(desired)
+    for count, hire in enumerate(hires):
+        tracing.add(hire)
+        if count % OFTEN == OFTEN - 1:
+            await asyncio.sleep(0)
+    found = {} if base is None else known(hires)
+    return await asyncio.to_thread(tracing.run, checkout.root, base, found) if hires else {}
+
+
+def _changed(checkout: Checkout, desired: Desired, base: str | None) -> list[str]:
+    """The hires whose grants may have been given since a revision."""
+    try:
+        changed = checkout.changed(checkout.at(base), checkout.at(desired.revision)) if base is not None else None
+    except RepositoryError:  # history was rewritten, and what was acted on is gone
+        changed = None
+    if changed is None or any(path.startswith("config/sequences/") for path in changed):
+        return list(desired.hires)
+    stems = {PurePosixPath(path).stem for path in changed if path.startswith("hires/")}
+    return sorted(stem for stem in stems if stem in desired.hires)

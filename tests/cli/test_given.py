@@ -1,0 +1,83 @@
+"""Who gave it, as a dry run, a pass, `status`, `explain` and `history` show it."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+import pytest
+
+from tests.cli.conftest import Call
+from tests.repo import Repo
+from tests.servers import AccountService
+
+GRACE = "Grace Chief <grace@example.com>"
+
+
+@pytest.fixture
+def given(repo: Repo, accounts: AccountService) -> Repo:
+    """Ida gave ada the tool, Grace approved; afterwards Tim mended a typo elsewhere in the file."""
+    repo.settings(prune="revoke")
+    repo.manifest("tool", accounts.manifest(revoke=True))
+    repo.hire("ada", "tool")
+    repo.commit(f"Give ada the tool\n\nApproved-by: {GRACE}")
+    repo.hire("ada", "tool", phone="12")
+    repo.git("add", "--all")
+    repo.git("commit", "--quiet", "--author", "Tim Typo <tim@example.com>", "--message", "Fix a typo")
+    return repo
+
+
+def test_dry_run_without_a_state_finds_it_in_git(given: Repo, call: Call) -> None:
+    grant = call(given, "--dry-run", "--output", "json").grant("ada", "tool")
+    assert grant["granted_in"] == given.git("rev-parse", "HEAD^")
+    assert grant["author"] == grant["committer"] == "Ida Admin <ida@example.com>"
+    assert grant["approved_by"] == [GRACE]
+    assert grant["revision"] == given.git("rev-parse", "HEAD")
+    assert grant["due_at"] is not None
+    assert grant["done_at"] is None
+    assert not given.state.exists()
+
+
+def test_ledger_keeps_it(given: Repo, call: Call) -> None:
+    first = given.git("rev-parse", "HEAD^")
+    done = call(given, "--output", "json", "--yes")
+    assert done.grant("ada", "tool")["granted_in"] == first
+    assert call(given, "status", "--output", "json").grant("ada", "tool")["granted_in"] == first
+    (line,) = csv.DictReader(io.StringIO(call(given, "status", "--output", "csv").out))
+    assert (line["granted_in"], line["author"]) == (first, "Ida Admin <ida@example.com>")
+    assert (line["approved_by"], bool(line["due_at"]), bool(line["done_at"])) == (GRACE, True, True)
+    explained = call(given, "explain", "ada", "tool", "--output", "json").json
+    assert (explained["granted_in"], explained["approved_by"], explained["signer"]) == (first, [GRACE], None)
+    says = f"granted in {first[:12]} by Ida Admin <ida@example.com>, approved by {GRACE}"
+    assert says in call(given, "explain", "ada", "tool").out
+    for row in call(given, "history", "--output", "json").json:
+        assert (row["granted_in"], row["author"], row["approved_by"]) == (first, "Ida Admin <ida@example.com>", [GRACE])
+    assert call(given, "history", "--verify").code == 0
+
+
+def test_leaver_keeps_it_with_when_access_went(given: Repo, call: Call) -> None:
+    first = given.git("rev-parse", "HEAD^")
+    call(given, "--yes")
+    given.hire("ada", phone="12")
+    given.commit("Take the tool away")
+    grant = call(given, "--output", "json", "--yes").grant("ada", "tool")
+    assert (grant["status"], grant["granted_in"]) == ("revoked", first)
+    assert grant["due_at"] is not None
+    assert grant["done_at"] >= grant["due_at"]
+    given.remove("hires/ada.yaml")
+    given.commit()
+    call(given, "--yes")
+    assert call(given, "forget", "ada").code == 0
+    assert all(b"grace@example.com" not in file.read_bytes() for file in given.state.parent.iterdir())
+
+
+def test_branch_is_planned_with_who_gave_it_there(given: Repo, call: Call) -> None:
+    call(given, "--yes")
+    given.git("checkout", "--quiet", "-b", "branch")
+    given.hire("bob", "tool")
+    theirs = given.commit()
+    given.git("checkout", "--quiet", "main")
+    done = call(given, "--dry-run", "--rev", "branch", "--output", "json")
+    assert done.grant("bob", "tool")["granted_in"] == theirs
+    assert done.grant("ada", "tool")["granted_in"] == given.git("rev-parse", "HEAD^")
+    assert call(given, "status", "--output", "json").json["summary"] == {"present": 1}

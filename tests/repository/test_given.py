@@ -1,0 +1,262 @@
+"""Who gave each grant: after edits, renames, merges, squashes, sequences, re-adding; anew, and from what is known."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reconciler.model.given import Given
+from reconciler.model.grant import Key
+from reconciler.repository.desired import Desired
+from reconciler.repository.files import Reader
+from reconciler.repository.git.checkout import Checkout
+from reconciler.repository.given import who_gave
+from tests.repo import Repo
+
+IVY, TIM = "Ivy Lead <ivy@example.com>", "Tim Typo <tim@example.com>"
+Commit = Callable[..., str]
+
+
+class Company:
+    """A repository whose commits have different authors, and what is known of who gave what."""
+
+    def __init__(self, root: Path) -> None:
+        self.repo = Repo(root)
+        for name in ("tool", "wiki", "mail"):
+            self.repo.manifest(name, {"execute": [{"url": "https://example.com/x"}], "form": []})
+        self.known: dict[Key, Given] = {}
+        self.revision: str | None = None
+        self._checkout = Checkout.open(root)
+
+    def commit(self, author: str, message: str = "change") -> str:
+        self.repo.git("add", "--all")
+        self.repo.git("commit", "--quiet", "--allow-empty", "--author", author, "--message", message)
+        return self.repo.git("rev-parse", "HEAD")
+
+    def merge(self, branch: str, message: str = "merge", *options: str) -> str:
+        self.repo.git("merge", "--quiet", "--no-ff", "--message", message, *options, branch)
+        return self.repo.git("rev-parse", "HEAD")
+
+    def take_over(self) -> dict[Key, Given]:
+        """Who gave what, found from the commits since the last call; the same as if all of them were looked at anew."""
+        desired = Desired(Reader().load(self._checkout.head()), date(2026, 12, 1))
+
+        def known(hires: Any) -> dict[Key, Given]:
+            return {key: each for key, each in self.known.items() if key.hire in hires}
+
+        found = asyncio.run(who_gave(self._checkout, desired, self.revision, known))
+        whole = asyncio.run(who_gave(self._checkout, desired, None, known))
+        self.known = {**self.known, **found}
+        self.known = {key: each for key, each in self.known.items() if key in whole}
+        self.revision = desired.revision
+        assert self.known == whole
+        return whole
+
+    def commit_of(self, hire: str, access: str) -> str:
+        return self.take_over()[Key(hire, access)].granted_in
+
+
+@pytest.fixture
+def company(tmp_path: Path) -> Company:
+    return Company(tmp_path / "repo")
+
+
+def test_commit_that_changed_other_lines_gave_nothing(company: Company) -> None:
+    company.repo.hire("ada", "tool", {"integration": "wiki", "values": {}, "at": "start"}, start="2026-12-01")
+    first = company.commit(
+        IVY, "Give ada\n\nApproved-by: Grace <grace@example.com>\nReviewed-by: Joe <joe@example.com>"
+    )
+    assert company.commit_of("ada", "tool") == first
+    company.repo.hire("ada", "tool", {"integration": "wiki", "at": "start-3d"}, start="2026-12-01", phone="12")
+    second = company.commit(TIM)
+    company.repo.hire("ada", "wiki", first_name="Augusta")
+    file = company.repo.root / "hires/ada.yaml"
+    file.write_text("# a comment\n" + file.read_text().replace("- wiki", "- {integration: wiki, at: start-3d}\n- tool"))
+    company.commit(TIM, "Fix a typo")
+    given = company.take_over()
+    assert given[Key("ada", "tool")].granted_in == first
+    assert given[Key("ada", "tool")].author == IVY
+    assert given[Key("ada", "tool")].committer == "Ida Admin <ida@example.com>"
+    assert given[Key("ada", "tool")].approved_by == ("Grace <grace@example.com>", "Joe <joe@example.com>")
+    assert given[Key("ada", "wiki")].granted_in == second
+    assert given[Key("ada", "wiki")].approved_by == ()
+
+
+def test_entry_that_was_added_again_is_given_by_the_commit_that_did(company: Company) -> None:
+    company.repo.hire("ada", "tool", "wiki")
+    first = company.commit(IVY)
+    company.take_over()
+    company.repo.hire("ada", "wiki")
+    company.commit(TIM)
+    company.take_over()
+    company.repo.hire("ada", "tool", "wiki")
+    again = company.commit(TIM)
+    assert (company.commit_of("ada", "tool"), company.commit_of("ada", "wiki")) == (again, first)
+    company.repo.remove("hires/ada.yaml")
+    company.commit(TIM)
+    company.repo.hire("ada", "wiki")
+    back = company.commit(IVY)
+    assert company.commit_of("ada", "wiki") == back
+
+
+@pytest.mark.parametrize("moved", ["hires/lovelace.yaml", "hires/eng/ada.yaml"])
+def test_renamed_file_keeps_who_gave(company: Company, moved: str) -> None:
+    company.repo.hire("ada", "tool")
+    company.repo.hire("bob", "tool", "wiki")
+    first = company.commit(IVY)
+    company.take_over()
+    (company.repo.root / moved).parent.mkdir(exist_ok=True)
+    company.repo.git("mv", "hires/ada.yaml", moved)
+    file = company.repo.root / moved
+    file.write_text(file.read_text() + "- wiki\nphone: '1'\n")
+    second = company.commit(TIM)
+    stem = Path(moved).stem
+    assert (company.commit_of(stem, "tool"), company.commit_of(stem, "wiki")) == (first, second)
+
+
+def test_swapped_files_follow_the_people(company: Company) -> None:
+    company.repo.hire("ada", "tool")
+    first = company.commit(IVY)
+    company.repo.hire("bob", "wiki")
+    second = company.commit(TIM)
+    company.take_over()
+    ada, bob = (company.repo.root / f"hires/{name}.yaml" for name in ("ada", "bob"))
+    was, now = ada.read_text(), bob.read_text()
+    ada.write_text(now)
+    bob.write_text(was)
+    company.commit(TIM)
+    assert (company.commit_of("bob", "tool"), company.commit_of("ada", "wiki")) == (first, second)
+
+
+def test_merge_leaves_it_to_the_branch_and_adds_its_approvals(company: Company) -> None:
+    company.repo.hire("ada", "tool")
+    company.commit(IVY)
+    company.take_over()
+    company.repo.git("checkout", "--quiet", "-b", "branch")
+    company.repo.hire("bob", "tool")
+    theirs = company.commit(TIM, "Give bob\n\nReviewed-by: Joe <joe@example.com>")
+    company.repo.git("checkout", "--quiet", "main")
+    company.repo.hire("eve", "tool")
+    ours = company.commit(IVY)
+    company.take_over()
+    company.merge("branch", "Merge\n\nApproved-by: Grace <grace@example.com>\nReviewed-by: Joe <joe@example.com>")
+    given = company.take_over()
+    assert given[Key("bob", "tool")].granted_in == theirs
+    assert given[Key("bob", "tool")].author == TIM
+    assert given[Key("bob", "tool")].approved_by == ("Joe <joe@example.com>", "Grace <grace@example.com>")
+    assert given[Key("eve", "tool")].granted_in == ours
+    assert given[Key("eve", "tool")].approved_by == ()
+
+
+def test_squashed_branch_is_given_by_the_squash(company: Company) -> None:
+    company.repo.hire("ada", "tool")
+    company.commit(IVY)
+    company.repo.git("checkout", "--quiet", "-b", "branch")
+    company.repo.hire("bob", "tool")
+    company.commit(TIM)
+    company.repo.git("checkout", "--quiet", "main")
+    company.repo.git("merge", "--quiet", "--squash", "branch")
+    squash = company.commit(IVY, "Squash\n\nApproved-by: Grace <grace@example.com>")
+    given = company.take_over()[Key("bob", "tool")]
+    assert (given.granted_in, given.approved_by) == (squash, ("Grace <grace@example.com>",))
+
+
+def test_merge_that_decides_a_conflict_gave_it(company: Company) -> None:
+    entry = {"integration": "tool", "at": "2026-12-01"}
+    company.repo.hire("ada", entry)
+    company.commit(IVY)
+    company.repo.git("checkout", "--quiet", "-b", "branch")
+    company.repo.hire("ada", {**entry, "at": "2026-12-02"})
+    company.commit(TIM)
+    company.repo.git("checkout", "--quiet", "main")
+    company.repo.hire("ada", {**entry, "at": "2026-12-03"})
+    company.commit(TIM)
+    company.take_over()
+    company.merge("branch", "merge", "--strategy=ours")
+    kept = company.commit_of("ada", "tool")
+    assert kept == company.repo.git("rev-parse", "HEAD^1")
+    company.repo.hire("ada", {**entry, "at": "2026-12-04"})
+    company.repo.git("add", "--all")
+    company.repo.git("commit", "--quiet", "--amend", "--no-edit")
+    company.revision = None
+    assert company.commit_of("ada", "tool") == company.repo.git("rev-parse", "HEAD")
+
+
+def test_sequence_is_given_by_its_entry_or_by_who_names_it(company: Company) -> None:
+    company.repo.hire("ada", sequences=["team"])
+    company.repo.write("config/sequences/team.yaml", {"access": ["tool", "wiki"]})
+    first = company.commit(IVY)
+    company.take_over()
+    company.repo.hire("bob", sequences=["team"])
+    named = company.commit(TIM)
+    given = company.take_over()
+    assert given[Key("ada", "tool")].granted_in == first
+    assert given[Key("bob", "tool")].granted_in == named
+    company.repo.write("config/sequences/team.yaml", {"access": [{"integration": "tool", "keep": True}, "wiki"]})
+    changed = company.commit(TIM)
+    given = company.take_over()
+    assert {given[Key(hire, "tool")].granted_in for hire in ("ada", "bob")} == {changed}
+    assert given[Key("ada", "wiki")].granted_in == first
+    assert given[Key("bob", "wiki")].granted_in == named
+
+
+def test_assigned_sequence_is_given_by_the_fields_that_match(company: Company) -> None:
+    company.repo.hire("ada", department="R&D")
+    company.repo.hire("bob", department="Sales", phone="1")
+    company.repo.write("config/sequences/team.yaml", {"assign": {"department": "R&D"}, "access": ["tool"]})
+    first = company.commit(IVY)
+    company.take_over()
+    company.repo.hire("bob", department="R&D", phone="1")
+    moved = company.commit(TIM)
+    company.repo.hire("bob", department="R&D", phone="2")
+    company.commit(IVY)
+    given = company.take_over()
+    assert (given[Key("ada", "tool")].granted_in, given[Key("bob", "tool")].granted_in) == (first, moved)
+    company.repo.write("config/sequences/team.yaml", {"assign": {"department": ["R&D", "Art"]}, "access": ["tool"]})
+    widened = company.commit(TIM)
+    assert company.commit_of("ada", "tool") == widened
+
+
+def test_broken_version_in_between_gives_nothing(company: Company) -> None:
+    company.repo.hire("ada", "tool")
+    first = company.commit(IVY)
+    whole = (company.repo.root / "hires/ada.yaml").read_text()
+    company.repo.write("hires/ada.yaml", whole + "  bad: [\n")
+    company.commit(TIM)
+    company.take_over()
+    company.repo.write("hires/ada.yaml", whole + "- wiki\n")
+    mended = company.commit(TIM)
+    assert (company.commit_of("ada", "tool"), company.commit_of("ada", "wiki")) == (first, mended)
+
+
+def test_rewritten_history_is_looked_at_anew(company: Company) -> None:
+    company.repo.hire("ada", "tool")
+    company.commit(IVY)
+    company.take_over()
+    company.repo.git("commit", "--quiet", "--amend", "--message", "other")
+    company.revision, known = company.revision, company.known
+    new = company.repo.git("rev-parse", "HEAD")
+    company.repo.hire("ada", "tool", phone="1")
+    company.commit(TIM)
+    assert known[Key("ada", "tool")].granted_in != new
+    assert company.commit_of("ada", "tool") == new
+
+
+def test_shallow_clone_says_nothing_of_what_it_does_not_have(company: Company, tmp_path: Path) -> None:
+    company.repo.hire("ada", "tool")
+    company.commit(IVY)
+    company.repo.hire("bob", "tool")
+    company.commit(IVY)
+    company.repo.hire("eve", "tool")
+    newest = company.commit(IVY)
+    shallow = Repo(tmp_path / "elsewhere").root / "clone"
+    company.repo.git("clone", "--quiet", "--depth=2", f"file://{company.repo.root}", str(shallow))
+    checkout = Checkout.open(shallow)
+    desired = Desired(Reader().load(checkout.head()), date(2026, 12, 1))
+    found = asyncio.run(who_gave(checkout, desired, None, lambda _: {}))
+    assert {key.hire: each.granted_in for key, each in found.items()} == {"eve": newest}
