@@ -235,6 +235,8 @@ def _step(pair: list[Any]) -> str:
     from reconciler.engine.wanted import as_shown
 
     return " → ".join(map(as_shown, pair))
+
+
 def _given(told: Mapping[str, Any]) -> str:
     approved = f", approved by {', '.join(told['approved_by'])}" if told["approved_by"] else ""
     signed = f", signed by {told['signer']}" if told["signer"] else ""

@@ -138,11 +138,8 @@ async def _dry(context: Context, selection: Selection, rev: str | None, *, workt
     from reconciler.engine.accepted import in_force
     from reconciler.engine.planning import plan_pass
     from reconciler.engine.state import reading
-<<<<<<< HEAD
-    from reconciler.review.unmanaged import unknown_accounts
-=======
     from reconciler.repository.given import who_gave
->>>>>>> 0b4a505 (Remember who gave each grant, and who approved it)
+    from reconciler.review.unmanaged import unknown_accounts
 
     force = in_force(context)
     tree = context.checkout.at(rev) if rev else (context.checkout.worktree() if worktree else force.tree)
@@ -156,13 +153,10 @@ async def _dry(context: Context, selection: Selection, rev: str | None, *, workt
         ours = force.tree if branch and tree.revision != force.tree.revision else None
         plan = await plan_pass(context, held, selection, tree, in_force=ours, removals=removals, watched=Progress())
         report = plan.report()
-<<<<<<< HEAD
         report.unmanaged = {each.integration: each.unknown for each in await unknown_accounts(plan) if each.complete}
-=======
         ledger = held.ledger
         found = await who_gave(context.checkout, plan.desired, ledger.given_up_to(), ledger.given)
         report.give({**ledger.given(hires_of(report)), **found})
->>>>>>> 0b4a505 (Remember who gave each grant, and who approved it)
         report.refuse(force.refused)
         return report
 
@@ -214,14 +208,11 @@ async def _real(
             await ask(shown)
             agreed = planned
         report = await reconciler.apply(plan)
-<<<<<<< HEAD
         for each in await unknown_accounts(plan):
             if each.complete:
                 held.ledger.saw(each.integration, each.seen, context.clock.now())
                 report.unmanaged[each.integration] = each.unknown
-=======
         report.give(held.ledger.given(hires_of(report)))
->>>>>>> 0b4a505 (Remember who gave each grant, and who approved it)
         report.refuse(force.refused)
         return report
 

@@ -24,11 +24,8 @@ from reconciler.engine.renames import moved, rows_of, stored_under
 from reconciler.engine.state import OpenState, ReadState, as_settled
 from reconciler.engine.wiring import as_branch_may, integrations_of
 from reconciler.ledger.entries import Event
-<<<<<<< HEAD
-from reconciler.model.deciding import Policy
-=======
 from reconciler.model.clock import first_moment
->>>>>>> 0b4a505 (Remember who gave each grant, and who approved it)
+from reconciler.model.deciding import Policy
 from reconciler.model.errors import Problem
 from reconciler.model.grant import Decision, Key, Record
 from reconciler.model.report import Report, Row
