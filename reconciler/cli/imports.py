@@ -111,9 +111,10 @@ class _Run:
         people = people_of(reading, loaded)
         if not people.addresses:
             raise NothingImported(_empty(reading, self.name))
-        files = trusted if self.trusted is self.tree else context.reader.load(self.tree)
-        today = today_of(trusted, context.clock.now())
-        plan = Importer(self.name, loaded, files, self._raw, today).plan(people, whole=reading.whole)
+        hires = (trusted if self.trusted is self.tree else context.reader.load(self.tree)).hires
+        percent, today = trusted.settings.max_change_percent, today_of(trusted, context.clock.now())
+        importer = Importer(self.name, loaded, hires, self._raw, percent=percent, today=today)
+        plan = importer.plan(people, whole=reading.whole)
         plan.notes += _nowhere(reading, loaded)
         return plan
 

@@ -22,7 +22,7 @@ from reconciler.model.imports import Import
 from reconciler.repository.documents.loaded import Loaded
 from reconciler.repository.documents.problems import explain
 from reconciler.repository.documents.yaml import read
-from reconciler.repository.files import Files
+from reconciler.repository.hires import Hires
 
 __all__ = ["Change", "Importer", "Plan"]
 
@@ -89,12 +89,14 @@ def plain(value: Any) -> Any:
 class Importer:
     """One reading, held against the hires that there are."""
 
-    def __init__(self, name: str, imported: Import, files: Files, raw: Callable[[str], bytes], today: date) -> None:
-        """`raw` gives a file's bytes by its path."""
+    def __init__(
+        self, name: str, imported: Import, hires: Hires, raw: Callable[[str], bytes], *, percent: float, today: date
+    ) -> None:
+        """`raw` gives a file's bytes by its path; `percent` of the hires may change or end at once."""
         self._name = name
         self._imported = imported
-        self._files = files
-        self._hires = files.hires
+        self._hires = hires
+        self._percent = percent
         self._raw = raw
         self._today = today
 
@@ -263,7 +265,7 @@ class Importer:
     def _guard(self, plan: Plan) -> str | None:
         """Why so much must not change at once; new hires do not count."""
         touched, total = len(plan.changed) + len(plan.ended), len(self._hires.stems())
-        percent = self._files.settings.max_change_percent
+        percent = self._percent
         if touched * 100 <= percent * total:
             return None
         share = f"{touched * 100 / total:.2f} % is over {percent:g} % ({touched}/{total})"

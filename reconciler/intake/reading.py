@@ -29,7 +29,7 @@ from reconciler.repository.files import Files
 from reconciler.repository.git.checkout import Checkout
 from reconciler.requests.answer import LARGE, LIMIT
 from reconciler.requests.match import failure
-from reconciler.requests.pages import MOST_PAGES, MorePages, items
+from reconciler.requests.pages import MorePages, items
 from reconciler.requests.render import render
 
 __all__ = ["Fetched", "Reading", "as_integrations", "ask", "csv_file", "read_csv", "with_fetched_token"]
@@ -102,12 +102,12 @@ async def ask(integration: Integration, imported: Import) -> Reading:
     scope = await connected(integration, integration.scope((), {}))
     scope = await _before(integration, manifest, scope)
     found: list[Any] = []
-    pages = imported.amount_pages_to_fetch or MOST_PAGES
+    pages = imported.amount_pages_to_fetch or None
     try:
         async for item in items(client, manifest.form[0], scope, manifest, pages=pages, most=LARGE):
             found.append(item)  # noqa: PERF401  what came before the exception counts
     except MorePages:
-        if not imported.amount_pages_to_fetch:
+        if pages is None:
             raise
         return Reading(found, whole=False)
     return Reading(found, whole=True)

@@ -47,12 +47,12 @@ async def items(
     scope: Scope,
     manifest: Manifest,
     *,
-    pages: int = MOST_PAGES,
+    pages: int | None = None,
     most: int = LIMIT,
 ) -> AsyncIterator[Any]:
     """Every item of every page; `most` bounds the bytes of a page.
 
-    Raises MorePages where another page follows when so many `pages` were read.
+    Raises MorePages where another page follows when so many `pages`, or MOST_PAGES, were read.
     Raises Blocked where the first page cannot be asked for, and RequestFailed for a page that fails, is not JSON, has
     no list at `data_from`, or leads to where it must not lead.
     """
@@ -60,6 +60,7 @@ async def items(
     seen: set[tuple[str, bytes | None]] = set()
     before: list[Any] = []
     read = 0
+    pages = pages or MOST_PAGES
     for number in range(1, pages + 1):
         if (wire.url, wire.content) in seen:
             raise TransportError(f"{wire.shown_url}: page {number} is one that was read before", left=True)

@@ -64,6 +64,21 @@ def office(repo: Repo, provider: Provider) -> Repo:
     return repo
 
 
+@pytest.fixture
+def import_of(repo: Repo, provider: Provider) -> Repo:
+    """A repository whose people come from the service."""
+    provider.route("GET", "/people", lambda _: [{"mail": "ada@example.com"}])
+    content = {
+        "execute": [{"url": f"{provider.url}/people", "method": "GET"}],
+        "data_structure": {"email": "mail"},
+        **{key: provider.manifest()[key] for key in ("headers", "oauth", "initial_data_form")},
+    }
+    repo.write("config/imports/acme.yaml", content)
+    repo.initial_data("acme", {"CLIENT_ID": "client-of-ours"})
+    repo.commit()
+    return repo
+
+
 class Connecting:
     """A `reconcile oauth connect` that waits. `url` is what it printed."""
 
@@ -237,3 +252,19 @@ def test_the_environment_gives_the_timeout_too(office: Repo) -> None:
     result = run_cli(office, "oauth", "connect", "acme", env={"RECONCILE_TIMEOUT": "1s", "PATH": os.environ["PATH"]})
     assert result.code == 1
     assert "within 1 s" in result.err
+
+
+def test_an_import_is_connected_like_an_integration(import_of: Repo, provider: Provider) -> None:
+    provider.answer = {"access_token": TOKEN, "token_type": "Bearer"}
+    before = run_cli(import_of, "import", "acme")
+    assert (before.code, before.out) == (1, "")
+    assert "not connected: run `reconcile oauth connect acme`" in before.err
+    with connecting(import_of, "acme") as connect:
+        assert connect.come_back(code="c")[0] == 200
+        assert connect.ends()[0] == 0
+    done = run_cli(import_of, "import", "acme", "--output", "json")
+    assert done.code == 2, done.err
+    assert [each["hire"] for each in done.json["created"]] == ["ada"]
+    asked = [request for request in provider.requests if request.path == "/people"]
+    assert [request.headers["Authorization"] for request in asked] == [f"Bearer {TOKEN}"]
+    assert TOKEN not in done.out + done.err
