@@ -69,7 +69,9 @@ class Alerter:
         address = parse(url)
         if address is None:
             raise NotSent("the webhook is no http or https address")
-        client = self._context.client("(alerts)", AllowedHosts(frozenset({address.name})), self._settings.limits)
+        # A client each: one whose hosts change is made anew, with connections of the old one still open.
+        hosts = AllowedHosts(frozenset({address.name}))
+        client = self._context.client(f"(alerts to {address.name})", hosts, self._settings.limits)
         body = json.dumps(content).encode()
         answer = await client.send(
             RenderedRequest("POST", url, address.name, (("Content-Type", "application/json"),), body)
