@@ -133,7 +133,7 @@ def _differs(record: Record | None) -> dict[str, Any]:
 
 def _broken(key: Key, desired: Desired, record: Record | None) -> str | None:
     """Why a grant that git does not show is held, or None: the file that it stands in cannot be read."""
-    return desired.held(key.hire, record.email if record else "", record.origin if record else None)
+    return desired.unreadable(key.hire, record.email if record else "", record.origin if record else None)
 
 
 def _nothing(key: Key, desired: Desired, remembered: set[str]) -> Exception:

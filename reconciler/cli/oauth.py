@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["oauth"]
 
-LOOK_EVERY = 0.25
+POLL_SECONDS = 0.25
 """Seconds between two looks at what became of the authorization."""
 
 
@@ -89,7 +89,7 @@ async def _connect(asked: Asked, redactor: Any, integration: str, timeout: timed
                     async with asyncio.timeout(timeout.total_seconds()):
                         # What happens may happen in another process: there is nothing to wait for but the ledger.
                         while (told := outcome(held, authorization)) is None:  # noqa: ASYNC110
-                            await asyncio.sleep(LOOK_EVERY)
+                            await asyncio.sleep(POLL_SECONDS)
                         return told
             return f"nobody came back within {timeout.total_seconds():g} s"
     finally:

@@ -9,7 +9,7 @@ from reconciler.cli.text import count
 
 __all__ = ["Progress"]
 
-QUIET = 5.0
+QUIET_SECONDS = 5.0
 """Seconds without a word; a pass that is over by then has told its story with its result."""
 
 
@@ -22,6 +22,6 @@ class Progress:
     def __call__(self, done: int, total: int) -> None:
         """So many hires of so many are looked at."""
         now = time.monotonic()
-        if now - self._told >= QUIET:
+        if now - self._told >= QUIET_SECONDS:
             self._told = now
             tell(f"looked at {done} of {count(total, 'hire')}, {now - self._began:.0f} s")

@@ -17,7 +17,7 @@ from reconciler.demo.stage import Stage, staged
 
 __all__ = ["walk"]
 
-PATIENCE = 60.0
+PATIENCE_SECONDS = 60.0
 """Seconds after which something that should have happened is said not to have."""
 
 GRACE = "hires/grace.yaml"
@@ -108,7 +108,7 @@ def _settled(grants: dict[str, tuple[str, str]]) -> bool:
 
 def _until(stage: Stage, there: Callable[[dict[str, tuple[str, str]]], bool]) -> bool:
     """Wait until the ledger says so."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:
         answer = stage.run("status", "--output", "json")
         try:
@@ -174,7 +174,7 @@ def _show(log: _Log) -> None:
 
 def _stuck(log: _Log) -> int:
     log.show()
-    click.echo(f"\nwhat should have happened did not, within {PATIENCE:g} s", err=True)
+    click.echo(f"\nwhat should have happened did not, within {PATIENCE_SECONDS:g} s", err=True)
     return 1
 
 

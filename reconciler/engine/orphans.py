@@ -103,7 +103,7 @@ class OrphanPlanner:
 
     def held(self, record: Record) -> str | None:
         """Why a grant whose file cannot be read is held where it is, or None."""
-        return self._inputs.desired.held(record.key.hire, record.email, record.origin)
+        return self._inputs.desired.unreadable(record.key.hire, record.email, record.origin)
 
     async def _slip(self, hire: str) -> str | None:
         """An error in a hire's files, because of which nothing of the hire is revoked on its own, or None.

@@ -32,7 +32,7 @@ log = structlog.get_logger()
 
 NOTE = "alerts"
 
-PATIENCE = 60.0
+PATIENCE_SECONDS = 60.0
 """Seconds that one receiver may take: the pass waits for it."""
 
 
@@ -52,13 +52,13 @@ class Alerter:
         redact = self._context.redactor.redact_all
         kind = "email" if receiver.email is not None else "webhook"
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 if receiver.email is not None:
                     await self._post.email(receiver.email, redact(message.subject), redact(message.text))
                 else:
                     await self._call(receiver.webhook or "", redact({"text": message.text, "events": message.events}))
         except (NotSent, TransportError, Blocked, TimeoutError) as error:
-            problem = redact(str(error)) or f"took longer than {PATIENCE:g} s"
+            problem = redact(str(error)) or f"took longer than {PATIENCE_SECONDS:g} s"
         else:
             return
         log.error("alert.not_sent", receiver=kind, problem=problem, about=[str(item.kind) for item in message.news])

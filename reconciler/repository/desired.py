@@ -59,11 +59,11 @@ class Desired:
 
     @property
     def broken_hires(self) -> Mapping[str, list[Problem]]:
-        """The hires whose file cannot be read: what the ledger has of them is held."""
+        """The hires whose file cannot be read: what the ledger has of them is kept."""
         return self.files.broken["hires"]
 
     def owner(self, email: str) -> str | None:
-        """Whose hire's id an address is, without regard to case."""
+        """The id of the hire that has an address, without regard to case; None where its file cannot be read."""
         hire = self.hires.owner(email)
         return hire if hire in self.hires else None
 
@@ -76,8 +76,8 @@ class Desired:
             found.setdefault(service, {})[integration] = (loaded.path, loaded.model)
         return {name: Service(name, manifests) for name, manifests in found.items()}
 
-    def held(self, hire: str, email: str, sequence: str | None) -> str | None:
-        """Why what a hire once had from a sequence, or of its own, is held where it is, or None.
+    def unreadable(self, hire: str, email: str, sequence: str | None) -> str | None:
+        """Why git cannot say whether a hire keeps a grant that it had, from a sequence or of its own, or None.
 
         The hire's file cannot be read, or stands broken under another name; the sequence is broken, or somebody names
         it and it is not there. Where the hire names one that is not there, that may be any sequence that it had.
@@ -97,7 +97,7 @@ class Desired:
         return None
 
     def slip(self, hire: str) -> str | None:
-        """An error in a hire's files, because of which nothing of the hire is revoked on its own, or None."""
+        """An error in a hire's files, or None; while there is one, nothing of the hire is revoked on its own."""
         file = self.hires.file(hire)
         for name in file.sequences if file is not None else ():
             if broken := self.files.broken["sequences"].get(name):
@@ -129,7 +129,7 @@ class Desired:
                 yield Problem(file, int(line_text), f"access {grant.key.access}: {grant.hold.reason}")
 
     def unassigned(self) -> Iterator[Problem]:
-        """The sequences whose `assign` matches no hire; where a hire cannot be read, nobody can tell."""
+        """A warning for each sequence whose `assign` matches no hire; none while a hire cannot be read."""
         left = {name: each for name, each in self.files.sequences.items() if each.model.assign is not None}
         if not left or self.broken_hires:
             return
@@ -142,9 +142,9 @@ class Desired:
             yield Problem(loaded.path, line, "assign: it matches no hire, so nobody is given it", Severity.WARNING)
 
     def integrations(self, hire: str) -> Collection[str]:
-        """The integrations that a hire has to do with, those of entries that are over included.
+        """The integrations that a hire uses, those of entries that are over included.
 
-        Nearly always this is known without the hire's file being parsed.
+        Nearly always this is known without parsing the hire's file.
         """
         file = self.hires.file(hire)
         if file is None:

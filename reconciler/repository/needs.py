@@ -1,4 +1,4 @@
-"""In which order entries that need each other come, and which of them go in a circle."""
+"""The order of entries that need each other, and circles among them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["circular_among", "needed_first"]
 
 
 def needed_first(needs: Mapping[str, Collection[str]]) -> list[str]:
-    """Each after those that it needs, otherwise in their order. It goes as deep as entries need each other."""
+    """Each name after those that it needs, otherwise in the given order; not recursive, for chains may be long."""
     done: dict[str, None] = {}
     for start in needs:
         path = {} if start in done else {start: iter(needs[start])}
@@ -24,10 +24,10 @@ def needed_first(needs: Mapping[str, Collection[str]]) -> list[str]:
 
 
 def circular_among(needs: Mapping[str, Collection[str]]) -> frozenset[str]:
-    """The entries that, needing on and on, come back to themselves.
+    """The entries that need themselves through others.
 
-    Kosaraju's way, for a long list takes for ever if each entry is followed on its own: walked backwards from those
-    that need most, who can be reached is who can be reached both ways.
+    Kosaraju's algorithm, which is linear: walked backwards along the needs, in the reverse of `needed_first`'s order,
+    an entry reaches only those that need it and that it needs.
     """
     needed_by: dict[str, list[str]] = {}
     for name, theirs in needs.items():
@@ -36,13 +36,13 @@ def circular_among(needs: Mapping[str, Collection[str]]) -> frozenset[str]:
     found: set[str] = set()
     seen: set[str] = set()
     for start in reversed(needed_first(needs)):
-        run_all, waiting = [], [start]
+        group, waiting = [], [start]
         while waiting:
             name = waiting.pop()
             if name not in seen:
                 seen.add(name)
-                run_all.append(name)
+                group.append(name)
                 waiting.extend(needed_by.get(name, ()))
-        if len(run_all) > 1 or start in needs[start]:
-            found.update(run_all)
+        if len(group) > 1 or start in needs[start]:
+            found.update(group)
     return frozenset(found)

@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Connections", "NoAnswer"]
 
-PIECE = 4096
+PIECE_BYTES = 4096
 """Bytes that h11, which is slow over many small pieces, is given before others have their turn."""
 
-KEPT_OPEN = 4.0
+KEPT_OPEN_SECONDS = 4.0
 """Seconds. Many servers close an idle connection after five: a request sent just then would be lost."""
 
 BROKE = "the connection broke before a whole answer came"
@@ -75,7 +75,7 @@ class _Stream(httpcore.AsyncNetworkStream):
         """What came, at least a byte; nothing at the end."""
         self._network.watch.has_left()
         try:
-            data = await self._pipe.read(min(max_bytes, PIECE))
+            data = await self._pipe.read(min(max_bytes, PIECE_BYTES))
         except OSError as error:
             raise httpcore.ReadError(str(error)) from error
         self._network.padding.check(len(data), 0)
@@ -195,7 +195,7 @@ class _Proxied:
             proxy_auth=way.raw_auth,
             proxy_ssl_context=_tls() if way.url.scheme == "https" else None,
             ssl_context=_tls(),
-            keepalive_expiry=KEPT_OPEN,
+            keepalive_expiry=KEPT_OPEN_SECONDS,
             network_backend=self._network,
         )
         self._origin = httpcore.Origin(scheme.encode(), _bare(host).encode(), port)
@@ -333,7 +333,7 @@ class Connections:
         for place in reversed(range(len(self._idle))):
             if self._idle[place].origin == origin:
                 line = self._idle.pop(place)
-                if monotonic() - line.since <= KEPT_OPEN and not line.way.spoiled:
+                if monotonic() - line.since <= KEPT_OPEN_SECONDS and not line.way.spoiled:
                     return line
                 await line.way.aclose()
                 return None
@@ -345,7 +345,9 @@ class Connections:
             self._idle.append(line)
         else:
             await line.way.aclose()
-        while self._idle and line.since - self._idle[0].since > KEPT_OPEN:  # others take some while one is closed
+        while (
+            self._idle and line.since - self._idle[0].since > KEPT_OPEN_SECONDS
+        ):  # others take some while one is closed
             await self._idle.pop(0).way.aclose()
 
     async def aclose(self) -> None:

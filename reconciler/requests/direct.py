@@ -21,13 +21,13 @@ from reconciler.requests.watch import Watch
 
 __all__ = ["Direct", "NotAllowed", "NotSent"]
 
-HEAD = 100 * 1024
+HEAD_BYTES = 100 * 1024
 """Bytes that come before an answer's content, interim answers and all."""
 
 INTERIM = 16
 """Answers of 100 to 199 before the one that counts."""
 
-PIECE = 16 * 1024
+PIECE_BYTES = 16 * 1024
 """Bytes that are parsed before others have their turn."""
 
 _TOKEN = re.compile(rb"[-!#$%&'*+.^_`|~0-9a-zA-Z]+")
@@ -85,7 +85,7 @@ class Direct:
         answer = _Reading(method, watch.most)
         sizes = 0
         for _ in range(INTERIM + 1):
-            head = await self._head(HEAD - sizes)
+            head = await self._head(HEAD_BYTES - sizes)
             sizes += len(head)
             answer.begin(head)
             if answer.status >= 200:
@@ -104,7 +104,7 @@ class Direct:
                 raise Unreadable("no HTTP/1.1")
             looked = len(unread)
             if looked >= most:
-                raise Unreadable(f"headed by more than {HEAD // 1024} KiB")
+                raise Unreadable(f"headed by more than {HEAD_BYTES // 1024} KiB")
             if self._pipe.over:
                 raise ConnectionError(self._pipe.ended)
             await self._pipe.more()
@@ -116,7 +116,9 @@ class Direct:
         """Read until the answer is whole, or its limit is passed."""
         padding = Padding(came)
         while not answer.whole and not answer.full:
-            data = await self._pipe.read(PIECE if answer.remaining is None else min(PIECE, answer.remaining))
+            data = await self._pipe.read(
+                PIECE_BYTES if answer.remaining is None else min(PIECE_BYTES, answer.remaining)
+            )
             if not data:
                 answer.end()
                 return
@@ -128,7 +130,7 @@ class _Reading:
 
     def __init__(self, method: str, most: int) -> None:
         self._most = most
-        self._bodiless = method == "HEAD"
+        self._bodiless = method == "HEAD_BYTES"
         self._headers: list[tuple[bytes, bytes]] = []
         self._pieces: list[bytes] = []
         self._last = b""

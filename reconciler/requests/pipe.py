@@ -13,10 +13,10 @@ from contextlib import contextmanager
 
 __all__ = ["CLOSED", "Pipe"]
 
-AHEAD = 256 * 1024
+AHEAD_BYTES = 256 * 1024
 """Bytes that may have come and wait to be read, before no more are taken from the system."""
 
-EYEBALLS = 0.25
+NEXT_ADDRESS_SECONDS = 0.25
 """Seconds after which a host's next address is tried beside the one that does not answer (RFC 8305)."""
 
 CLOSED = "the other side closed it"
@@ -41,7 +41,7 @@ class Pipe(asyncio.Protocol):
         literal = host[-1:].isdigit() or ":" in host
         with _in_words():
             _, pipe = await asyncio.get_running_loop().create_connection(
-                cls, host, port, happy_eyeballs_delay=None if literal else EYEBALLS
+                cls, host, port, happy_eyeballs_delay=None if literal else NEXT_ADDRESS_SECONDS
             )
         return pipe
 
@@ -81,7 +81,7 @@ class Pipe(asyncio.Protocol):
     def take(self, count: int) -> None:
         """So many bytes of what is unread are read."""
         del self.unread[:count]
-        if len(self.unread) <= AHEAD:
+        if len(self.unread) <= AHEAD_BYTES:
             self.transport.resume_reading()
 
     async def write(self, data: bytes) -> None:
@@ -138,7 +138,7 @@ class Pipe(asyncio.Protocol):
         """Something came."""
         self.unread += data
         self._news.set()
-        if len(self.unread) > AHEAD:
+        if len(self.unread) > AHEAD_BYTES:
             self.transport.pause_reading()
 
     def eof_received(self) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 __all__ = ["run_all"]
 
-FAREWELL = 5.0
+GRACE_SECONDS = 5.0
 """Seconds."""
 
 
@@ -22,7 +22,7 @@ async def run_all(work: Iterable[Coroutine[Any, Any, Any]]) -> None:
         results = await asyncio.gather(*tasks, return_exceptions=True)
     except asyncio.CancelledError:
         # They are cancelled with this; a moment to put down what they hold, and not for ever.
-        await asyncio.wait(tasks, timeout=FAREWELL)
+        await asyncio.wait(tasks, timeout=GRACE_SECONDS)
         raise
     for result in results:
         if isinstance(result, BaseException):

@@ -190,7 +190,7 @@ def _moved(before: Desired, after: Desired) -> dict[str, str]:
 
 def _held(grant: Grant, after: Desired) -> bool:
     """Whether a grant is not there only because a file that it stands in cannot be read."""
-    return after.held(grant.key.hire, grant.email, grant.origin) is not None
+    return after.unreadable(grant.key.hire, grant.email, grant.origin) is not None
 
 
 def _change(kind: Kind, grant: Grant, then: Mapping[str, Any], now: Mapping[str, Any]) -> Change:

@@ -201,7 +201,7 @@ def _remembered(
     if address is not None and address.lower() == record.email.lower():
         return
     scope = integration.scope(integration.orphan(record).layers, {})
-    held = desired.held(record.key.hire, record.email, record.origin) is not None
+    held = desired.unreadable(record.key.hire, record.email, record.origin) is not None
     if address is not None or held:  # under the address that it was confirmed with, or of a file that is broken
         _grant(owners, integration, scope)
         return

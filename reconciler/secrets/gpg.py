@@ -27,7 +27,7 @@ __all__ = ["LIMIT", "Gnupg"]
 LIMIT = 1 << 20
 """The most that a message may hold, in bytes: the limit of a file, which compression must not evade."""
 
-TIMEOUT = 30.0
+TIMEOUT_SECONDS = 30.0
 """Seconds after which gpg counts as hung: a smartcard that waits for a touch, an agent that does not answer."""
 
 _QUIET = ["--pinentry-mode", "error", "--disable-dirmngr", "--no-auto-check-trustdb"]
@@ -82,7 +82,7 @@ class _Program(gnupg.GPG):  # type: ignore[misc]
         return answer
 
     def _collect_output(self, process: Any, *rest: Any, **named: Any) -> Any:
-        watch = threading.Timer(TIMEOUT, process.kill)
+        watch = threading.Timer(TIMEOUT_SECONDS, process.kill)
         watch.start()
         try:
             return super()._collect_output(process, *rest, **named)
@@ -193,8 +193,8 @@ class Gnupg:
             raise SecretsError(f"gpg does not start: {error.strerror}") from None
         if answer.returncode == -9:
             raise SecretsError(
-                f"gpg did not answer within {TIMEOUT:.0f} seconds: is its agent hung (`gpgconf --kill gpg-agent`), "
-                "or a smartcard waiting to be touched?"
+                f"gpg did not answer within {TIMEOUT_SECONDS:.0f} seconds: is its agent hung "
+                "(`gpgconf --kill gpg-agent`), or a smartcard waiting to be touched?"
             )
         return answer
 

@@ -33,7 +33,7 @@ from reconciler.secrets.sops_values import counted, leaves, typed
 
 __all__ = ["decrypt", "hosts", "metadata"]
 
-TIMEOUT = 60.0
+TIMEOUT_SECONDS = 60.0
 """Seconds for the `sops` program, which may have to ask a key service on the network."""
 
 _ENCRYPTED_ONLY = hashlib.sha256(b"sops").digest()
@@ -229,14 +229,16 @@ def _ask_sops(raw: bytes, gnupg: Gnupg, why: str, *, json: bool) -> dict[str, An
             args,
             input=raw,
             capture_output=True,
-            timeout=TIMEOUT,
+            timeout=TIMEOUT_SECONDS,
             check=False,
             env=environment,
             cwd="/",  # where no .sops.yaml of a commit lies
             start_new_session=True,  # no terminal to ask on
         )
     except subprocess.TimeoutExpired:
-        raise SecretsError(f"it has {why}, and the `sops` program did not answer in {TIMEOUT:.0f} seconds") from None
+        raise SecretsError(
+            f"it has {why}, and the `sops` program did not answer in {TIMEOUT_SECONDS:.0f} seconds"
+        ) from None
     except OSError as error:
         raise SecretsError(f"it has {why}, and the `sops` program does not start: {error.strerror}") from None
     if done.returncode:

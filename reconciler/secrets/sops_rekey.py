@@ -41,14 +41,14 @@ def rekeyed(raw: bytes, recipients: list[str], *, json: bool, gnupg: Gnupg) -> b
                 [program, "rotate", "--in-place", *options, str(file)],
                 capture_output=True,
                 stdin=subprocess.DEVNULL,
-                timeout=sops.TIMEOUT,
+                timeout=sops.TIMEOUT_SECONDS,
                 check=False,
                 env=environment,
                 cwd=folder,
                 start_new_session=True,
             )
         except subprocess.TimeoutExpired:
-            raise SecretsError(f"the `sops` program did not answer in {sops.TIMEOUT:.0f} seconds") from None
+            raise SecretsError(f"the `sops` program did not answer in {sops.TIMEOUT_SECONDS:.0f} seconds") from None
         except OSError as error:
             raise SecretsError(f"the `sops` program does not start: {error.strerror}") from None
         if done.returncode:

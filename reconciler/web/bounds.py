@@ -17,7 +17,7 @@ __all__ = ["AT_ONCE", "Bounded", "bounded"]
 AT_ONCE = 64
 """Connections at one time."""
 
-WITHIN = 5.0
+TIMEOUT_SECONDS = 5.0
 """Seconds in which a request has to be whole, and its answer taken once it is ready."""
 
 BACKLOG = 16
@@ -35,7 +35,7 @@ class Bounded(H11Protocol):
         if len(self.connections) > AT_ONCE:
             transport.abort()
         else:
-            self._deadline = self.loop.call_later(WITHIN, self._expire)
+            self._deadline = self.loop.call_later(TIMEOUT_SECONDS, self._expire)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Make room for another."""
@@ -47,7 +47,7 @@ class Bounded(H11Protocol):
         """Close, unless the application still works on the answer, which has limits of its own."""
         cycle: RequestResponseCycle | None = self.cycle
         if cycle is not None and not cycle.response_started and not cycle.disconnected:
-            self._deadline = self.loop.call_later(WITHIN, self._expire)
+            self._deadline = self.loop.call_later(TIMEOUT_SECONDS, self._expire)
         else:
             self.transport.abort()
 

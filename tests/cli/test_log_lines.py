@@ -45,5 +45,5 @@ def test_progress_says_of_how_many(repo: Repo, call: Call, monkeypatch: pytest.M
         repo.hire(name, {"integration": "saas", "at": "2999-01-01"})
     repo.commit()
     assert call(repo, "--dry-run").err == ""
-    monkeypatch.setattr(progress, "QUIET", 0)
+    monkeypatch.setattr(progress, "QUIET_SECONDS", 0)
     assert call(repo, "--dry-run").err == "looked at 1 of 2 hires, 0 s\nlooked at 2 of 2 hires, 0 s\n"

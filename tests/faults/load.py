@@ -32,7 +32,7 @@ ACCOUNTS, HOOKS = 3, 1
 """So many services of each kind; every person has a grant at each."""
 
 PER_HOST, CONCURRENCY = 8, 20
-"""All hosts run_all could take more than all places."""
+"""All hosts together could take more than all places."""
 
 DELAY = 0.03
 """Seconds that each answer takes: long enough that limits are met."""
@@ -67,8 +67,8 @@ class Together:
 class Counted(AccountService):
     """Accounts and webhooks; what is under way is counted, by itself and together with that of other services."""
 
-    def __init__(self, run_all: Together, delay: float = 0.0) -> None:
-        self._together = run_all
+    def __init__(self, together: Together, delay: float = 0.0) -> None:
+        self._together = together
         self.own = Together()
         super().__init__()
         self.delay = delay
@@ -144,7 +144,7 @@ class Trial:
 
     repo: Repo
     rate: float | None
-    run_all: Together
+    together: Together
     services: dict[str, Counted]
     hires: list[str]
     metronome: Metronome
@@ -206,7 +206,7 @@ class Trial:
             looks = max(Counter(call.path for call in service.calls("GET")).values(), default=0)
             self._must(looks <= LOOKS, f"{name}: somebody was asked for {looks} times")
             self._must(not service.errors, f"{name}: {service.errors[:1]}")
-        most, hiccup = self.run_all.most, self.metronome.late(0, time.monotonic())
+        most, hiccup = self.together.most, self.metronome.late(0, time.monotonic())
         print(f"  the latest that something was seen: {hiccup:.2f} s")
         print(f"  all together: {requests} requests, {requests / self.grants:.1f} a grant, {most} at one time")
         self._must(most <= CONCURRENCY, f"{most} at one time at all services, {CONCURRENCY} are allowed")
@@ -238,10 +238,10 @@ def main(arguments: list[str] | None = None) -> int:
     for rate in (None, asked.rate):
         print(f"{len(hires) * len(names)} grants, {'no rate' if rate is None else f'rate {rate:g}'}", flush=True)
         with ExitStack() as stack:
-            folder, run_all = stack.enter_context(tempfile.TemporaryDirectory(prefix="load-")), Together()
-            services = {name: stack.enter_context(Counted(run_all, DELAY)) for name in names}
+            folder, together = stack.enter_context(tempfile.TemporaryDirectory(prefix="load-")), Together()
+            services = {name: stack.enter_context(Counted(together, DELAY)) for name in names}
             metronome = stack.enter_context(Metronome())
-            trial = Trial(Repo(Path(folder, "repo")), rate, run_all, services, hires, metronome)
+            trial = Trial(Repo(Path(folder, "repo")), rate, together, services, hires, metronome)
             trial.prepare()
             trial.run(asked.seconds)
             broken += len(trial.broken)

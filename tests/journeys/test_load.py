@@ -20,17 +20,17 @@ ACCOUNTS, HOOKS = 300, 700
 
 
 @pytest.fixture
-def run_all() -> Together:
+def together() -> Together:
     return Together()
 
 
 @pytest.fixture
-def services(run_all: Together) -> Iterator[list[Counted]]:
+def services(together: Together) -> Iterator[list[Counted]]:
     with ExitStack() as stack:
-        yield [stack.enter_context(Counted(run_all)) for _ in range(2)]
+        yield [stack.enter_context(Counted(together)) for _ in range(2)]
 
 
-def test_a_thousand_at_once(repo: Repo, services: list[Counted], run_all: Together) -> None:
+def test_a_thousand_at_once(repo: Repo, services: list[Counted], together: Together) -> None:
     people, hooks = services
     repo.settings(interval="1d", max_new=None, limits={"per_host": PER_HOST, "concurrency": CONCURRENCY})
     repo.manifest("tool", people.manifest())
@@ -54,8 +54,8 @@ def test_a_thousand_at_once(repo: Repo, services: list[Counted], run_all: Togeth
     assert left <= {Phase.RETRYING, Phase.EXECUTED, Phase.CONFIRMED, Phase.DONE}
     assert people.own.most <= PER_HOST
     assert hooks.own.most <= PER_HOST
-    assert run_all.most <= CONCURRENCY
-    assert run_all.most > PER_HOST, "one host's limit was all that was met: the test shows too little"
+    assert together.most <= CONCURRENCY
+    assert together.most > PER_HOST, "one host's limit was all that was met: the test shows too little"
     assert set(people.created.values()) == {1}
     assert set(Counter(call.json()["email"] for call in hooks.calls("POST")).values()) == {1}
 

@@ -198,7 +198,7 @@ def program(folder: Path, script: str) -> None:
 def test_a_hung_gpg_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     program(tmp_path, 'case "$*" in *--list-config*) exit 0;; esac; exec sleep 600')
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    monkeypatch.setattr(gpg, "TIMEOUT", 0.05)
+    monkeypatch.setattr(gpg, "TIMEOUT_SECONDS", 0.05)
     with pytest.raises(SecretsError, match="did not answer"):
         Gnupg(None).decrypt(b"x" * 500_000)
 

@@ -13,7 +13,7 @@ MAX_BYTES = 1024 * 1024
 MAX_DEPTH = 50
 TOO_DEEP = f"nested more than {MAX_DEPTH} deep: nothing here needs that, flatten it"
 MAX_EXPANDED = 10_000
-"""How many values all aliases of a file run_all may stand for."""
+"""How many values all aliases of a file together may stand for."""
 
 
 class BrokenFile(ReconcilerError):

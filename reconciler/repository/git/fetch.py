@@ -15,17 +15,19 @@ from pathlib import Path
 import pygit2
 
 from reconciler.model.settings import Git
-from reconciler.repository.git.program import CREDENTIALS, TIMEOUT, GitFailed
+from reconciler.repository.git.program import CREDENTIALS, TIMEOUT_SECONDS, GitFailed
 from reconciler.repository.git.program import git as run
 from reconciler.repository.reach import helper_of_a_commit
 
-__all__ = ["TIMEOUT", "fetch"]
+__all__ = ["TIMEOUT_SECONDS", "fetch"]
 
 
 _LOCK = re.compile(r"nable to create '([^']+\.lock)': File exists")
 
 
-def fetch(root: Path, git: Git, timeout: float = TIMEOUT, stopped: Callable[[], bool] | None = None) -> str | None:
+def fetch(
+    root: Path, git: Git, timeout: float = TIMEOUT_SECONDS, stopped: Callable[[], bool] | None = None
+) -> str | None:
     """Fetch `git.branch` of `git.remote` and fast-forward the branch of that name.
 
     Gives None where it went well, also where there was nothing new; else a sentence that says why not. The remote is no

@@ -16,9 +16,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from time import monotonic
 
-__all__ = ["CREDENTIALS", "TIMEOUT", "GitFailed", "git"]
+__all__ = ["CREDENTIALS", "TIMEOUT_SECONDS", "GitFailed", "git"]
 
-TIMEOUT = 60.0
+TIMEOUT_SECONDS = 60.0
 """Seconds that one git command may take."""
 
 OFTEN, FAREWELL = 0.2, 2.0
@@ -54,7 +54,7 @@ class GitFailed(Exception):
 def git(
     root: Path,
     *arguments: str,
-    timeout: float = TIMEOUT,
+    timeout: float = TIMEOUT_SECONDS,
     ok: tuple[int, ...] = (0,),
     environment: Mapping[str, str] | None = None,
     stopped: Callable[[], bool] | None = None,

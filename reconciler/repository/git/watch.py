@@ -20,10 +20,10 @@ from reconciler.repository.git.checkout import FOLDERS, UNREADABLE, Checkout
 
 __all__ = ["commits"]
 
-STEP = 2
+STEP_MILLISECONDS = 2
 """Milliseconds between two looks at what the system has told. The library's own 50 would be most of the delay; looking
 takes 1.6 % of a processor at 2, and 2.7 % at 1."""
-DEBOUNCE = 20
+DEBOUNCE_MILLISECONDS = 20
 """Milliseconds that changes which follow on each other are gathered for."""
 
 
@@ -75,8 +75,8 @@ async def _hints(
             watch = awatch(
                 *paths,
                 watch_filter=ours,
-                debounce=DEBOUNCE,
-                step=STEP,
+                debounce=DEBOUNCE_MILLISECONDS,
+                step=STEP_MILLISECONDS,
                 stop_event=_Ended(stop),
                 rust_timeout=max(1, round(poll * 1000)),
                 yield_on_timeout=True,
