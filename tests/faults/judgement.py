@@ -383,10 +383,10 @@ class Judgement:
         row, asked = self._now(grant, now), self.words.get(grant) == "revoke"
         if person.file == "broken":
             return Duty("invalid", untouched=True)
-        if _suspended(git, grant, now.date()):
-            return Duty("suspended", wanted=False)
         if row.phase is Phase.REVOKED:
             return Duty("revoked", wanted=False)
+        if _suspended(git, grant, now.date()):
+            return Duty("suspended", wanted=False)
         orphaned = Duty("orphaned", wanted=False, by_hand=asked)
         if grant[1] in git.broken:
             return Duty("orphaned", wanted=False)

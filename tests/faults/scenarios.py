@@ -51,10 +51,16 @@ class Tool(AccountService):
         self.access_token = "acc3ss-0"
         self.route("POST", "/hook", self._hook)
         self.route("POST", "/token", self._refresh)
+        self.route("PATCH", "/users/{email}", self._change)
         self.refused = 0
 
     def _hook(self, _received: Received) -> Any:
         return {"ok": True}
+
+    def _change(self, received: Received, email: str) -> Any:
+        with self._state:
+            self.people[email].update(received.json())
+            return self.people[email]
 
     def _refresh(self, _received: Received) -> Any:
         self.access_token = f"acc3ss-{int(self.access_token.rpartition('-')[2]) + 1}"
@@ -458,6 +464,56 @@ def _held_back(stage: Stage) -> None:
         assert [line.event for line in ledger.history()].count(EventType.HELD) == 1
 
 
+def _to_be_updated(stage: Stage) -> None:
+    """Ada is a member, and git wants her to be an owner."""
+    whole = stage.manifest()
+    whole["form"].append({"id": "ROLE", "name": "Role", "type": "input"})
+    whole["exists"]["where"] = {"role": "{{ROLE}}"}
+    whole["execute"][0]["data"]["role"] = "{{ROLE}}"
+    change = {"url": f"{stage.tool.url}/users/{{{{email}}}}", "method": "PATCH", "data": {"role": "{{ROLE}}"}}
+    stage.repo.manifest("tool", {**whole, "update": [change]})
+    for role in ("member", "owner"):
+        stage.repo.hire("ada", {"integration": "tool", "values": {"TEAM": "7", "ROLE": role}})
+        stage.repo.commit()
+        if role == "member":
+            stage.settled()
+
+
+def _updated(stage: Stage) -> None:
+    if stage.status("ada") is Status.FAILED:
+        stage.word("retry")
+        stage.act()
+    assert stage.status("ada") is Status.PRESENT
+    assert stage.tool.people["ada@example.com"]["role"] == "owner"
+    assert stage.changes() == {}, "nothing is made again"
+    events = stage.events("ada")
+    sent = len(stage.tool.calls("PATCH"))
+    assert 1 <= sent <= 1 + events[EventType.ATTEMPT_INTERRUPTED]
+    assert stage.mailbox.messages == [], "an update tells nobody"
+
+
+def _about_another_team(stage: Stage) -> None:
+    """What ada's entry is about changes, in the middle of a run of what it was about before."""
+    whole = stage.manifest()
+    whole["form"][0]["identity"] = True
+    whole["exists"]["url"] += "?team={{TEAM}}"
+    stage.repo.manifest("tool", whole)
+    _continued(stage)
+    stage.repo.hire("ada", {"integration": "tool", "values": {"TEAM": "8"}})
+    stage.repo.commit()
+
+
+def _told_apart(stage: Stage) -> None:
+    records = stage.records()
+    assert set(records) == {Key("ada", "tool"), Key("ada", "tool~7")}
+    assert (records[Key("ada", "tool")].values["TEAM"], records[Key("ada", "tool~7")].values["TEAM"]) == ("8", "7")
+    assert stage.status("ada") is Status.PRESENT
+    assert stage.status("ada", "tool~7") is Status.ORPHANED
+    assert stage.tool.created == {"ada@example.com": 1}
+    with stage.ledger() as ledger:
+        assert "run/ada/tool" not in ledger.sealed_names(), "what the old run remembers goes with it"
+
+
 HOOK: dict[str, Any] = {"integration": "hook"}
 
 
@@ -573,6 +629,8 @@ SCENARIOS = {
     "given up": Scenario(_given_up, _failed_for_good),
     "revoked": Scenario(_revoked, _gone, repeats=True),
     "healed": Scenario(_healed, _there_again, repeats=True),
+    "updated": Scenario(_to_be_updated, _updated, repeats=True),
+    "told apart": Scenario(_about_another_team, _told_apart),
     "lost by many": Scenario(_lost_by_many, _held_back),
     "renamed": Scenario(_renamed, _under_the_new_name),
     "dropped": Scenario(_dropped, _nobody),

@@ -34,6 +34,8 @@ AT = {
     },
     "dropped": {Failpoint.DROPPED},
     "renamed": {Failpoint.RENAMED},
+    "updated": {Failpoint.PLAN, Failpoint.REQUEST, Failpoint.ANSWER, Failpoint.OUTCOME, Failpoint.CHECKED},
+    "told apart": {Failpoint.RENAMED},
     "token refreshed": {Failpoint.TOKEN},
     "asked to run": {Failpoint.INTENT},
     "asked to retry": {Failpoint.TAKEN_UP},
