@@ -1,0 +1,135 @@
+"""Accounts that real services have become files, and the next pass has nothing to send."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+
+from reconciler.demo.loopback import Loopback
+from reconciler.demo.scim import scim
+from tests.journeys.test_jupyterhub import AUTHORIZED, MANIFEST, TOKEN, Hub
+from tests.repo import Repo, Result, run_cli
+from tests.servers import ask
+
+SCIM = MANIFEST.with_name("scim.yaml")
+SCIM_TOKEN = "sample-token"
+HEADERS = {"Authorization": f"Bearer {SCIM_TOKEN}", "Content-Type": "application/scim+json"}
+LISTED = {
+    "url": "{{BASE}}/v2/Users?count=2",
+    "data_from": "Resources",
+    "match": "userName",
+    "account": "id",
+    "fields": {"email": "userName", "first_name": "name.givenName", "last_name": "name.familyName"},
+    "only": {"active": True},
+    "count_up": {"parameter": "startIndex", "first": 1, "step": 2, "total_from": "totalResults"},
+}
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
+    with Hub(tmp_path_factory.mktemp("jupyterhub")) as running:
+        yield running
+
+
+@pytest.fixture
+def directory() -> Iterator[str]:
+    with Loopback(scim(SCIM_TOKEN)) as running:
+        yield running.url
+
+
+def person(name: str, given: str, family: str, *, active: bool = True) -> dict[str, Any]:
+    return {
+        "schemas": ["urn:ietf:params:scim:schemas:core:2.0:User"],
+        "userName": name,
+        "name": {"givenName": given, "familyName": family},
+        "emails": [{"value": name, "type": "work", "primary": True}],
+        "active": active,
+    }
+
+
+def adopted(repo: Repo, integration: str) -> Result:
+    """Adopt everybody, commit, and make a pass."""
+    written = run_cli(repo, "adopt", integration, "--all", "--write")
+    assert written.code == 0, written.err
+    assert run_cli(repo, "validate").code == 0
+    repo.commit("adopt")
+    return run_cli(repo, "--output", "json")
+
+
+def test_people_of_a_scim_directory(repo: Repo, directory: str) -> None:
+    manifest = yaml.safe_load(SCIM.read_text().replace("http://127.0.0.1:8902", directory))
+    manifest["exists"]["list"] = {**LISTED, "url": LISTED["url"].replace("{{BASE}}", directory)}
+    repo.settings()
+    repo.manifest("scim", manifest)
+    repo.initial_data("scim", {manifest["initial_data_form"][0]["id"]: SCIM_TOKEN})
+    repo.hire("ada", last_name="Okafor")
+    for body in (
+        person("ada@example.com", "Ada", "Okafor"),
+        person("bob@example.com", 'Bob "NO"', "O'Neill\nx: y"),
+        person("gone@example.com", "Gone", "", active=False),
+        person("zed@example.com", "Zed", "012345"),
+    ):
+        assert ask(directory, "POST", "/v2/Users", body, HEADERS)[0] == 201
+    repo.commit()
+
+    found = run_cli(repo, "unmanaged", "--output", "json").json
+    assert found["integrations"] == [{"integration": "scim", "listed": 3, "matched": 0, "ignored": 0, "complete": True}]
+    assert {each["email"]: each["near"] for each in found["accounts"]} == {
+        "ada@example.com": "ada",
+        "bob@example.com": None,
+        "zed@example.com": None,
+    }
+    done = adopted(repo, "scim")
+
+    assert (done.code, done.json["summary"]) == (0, {"present": 3})
+    history = {line["event"] for line in run_cli(repo, "history", "--output", "json").json}
+    assert history == {"adopted"}
+    assert run_cli(repo, "unmanaged", "--output", "json").json["accounts"] == []
+    assert yaml.safe_load((repo.root / "hires/ada.yaml").read_text())["access"] == ["scim"]
+
+
+def test_people_of_a_jupyterhub(repo: Repo, hub: Hub) -> None:
+    hub.empty()
+    api = f"{hub.url}/hub/api/users"
+    repo.settings()
+    repo.manifest(
+        "hub",
+        {
+            "exists": {
+                "url": f"{api}/{{{{email}}}}",
+                "expected": "{{email}}",
+                "fail_when_4xx_response_code": False,
+                "list": {
+                    "url": f"{api}?limit=2",
+                    "data_from": "items",
+                    "match": "name",
+                    "only": {"admin": False},
+                    "next_page_from": "_pagination.next.url",
+                },
+            },
+            "execute": [{"url": api, "data": {"usernames": ["{{email}}"]}}],
+            "headers": {"Authorization": "token {{TOKEN}}", "Accept": "application/jupyterhub-pagination+json"},
+            "initial_data_form": [{"id": "TOKEN", "name": "Token"}],
+        },
+    )
+    repo.initial_data("hub", {"TOKEN": TOKEN})
+    repo.write("hires/.keep", "")
+    people = ["ann@example.com", "bob@example.com", "o'brien@example.com", "zoe@example.com"]
+    assert ask(hub.url, "POST", "/hub/api/users", {"usernames": people}, AUTHORIZED)[0] == 201
+    repo.commit()
+
+    listed = run_cli(repo, "unmanaged", "--output", "json").json
+    assert [each["account"] for each in listed["accounts"]] == people
+    done = adopted(repo, "hub")
+
+    assert (done.code, done.json["summary"]) == (0, {"present": 4})
+    assert hub.asked("POST|DELETE|PUT") == ["201 POST /hub/api/users"]  # the test's own
+    assert sorted(file.name for file in (repo.root / "hires").glob("*.yaml")) == [
+        "ann.yaml",
+        "bob.yaml",
+        "o-brien.yaml",
+        "zoe.yaml",
+    ]
