@@ -17,8 +17,7 @@ from tests.servers import ask
 SCIM = MANIFEST.with_name("scim.yaml")
 SCIM_TOKEN = "sample-token"
 HEADERS = {"Authorization": f"Bearer {SCIM_TOKEN}", "Content-Type": "application/scim+json"}
-LISTED = {
-    "url": "{{BASE}}/v2/Users?count=2",
+LISTED: dict[str, Any] = {
     "data_from": "Resources",
     "match": "userName",
     "account": "id",
@@ -61,7 +60,7 @@ def adopted(repo: Repo, integration: str) -> Result:
 
 def test_people_of_a_scim_directory(repo: Repo, directory: str) -> None:
     manifest = yaml.safe_load(SCIM.read_text().replace("http://127.0.0.1:8902", directory))
-    manifest["exists"]["list"] = {**LISTED, "url": LISTED["url"].replace("{{BASE}}", directory)}
+    manifest["exists"]["list"] = {**LISTED, "url": f"{directory}/v2/Users?count=2"}
     repo.settings()
     repo.manifest("scim", manifest)
     repo.initial_data("scim", {manifest["initial_data_form"][0]["id"]: SCIM_TOKEN})
