@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from reconciler.engine.context import Context
     from reconciler.intake.adopt import Proposal
+    from reconciler.repository.git.trees import Tree
     from reconciler.review.unmanaged import Found
 
 __all__ = ["adopt", "proposed"]
@@ -76,10 +77,13 @@ def adopt(asked: Asked, integration: str, accounts: tuple[str, ...], *, everybod
     return 0
 
 
-async def proposed(context: Context, integration: str, accounts: Collection[str]) -> list[Proposal]:
+async def proposed(
+    context: Context, integration: str, accounts: Collection[str] = (), *, into: Tree | None = None
+) -> list[Proposal]:
     """What would adopt accounts, all that git does not know where none is named. Raises NotAdopted.
 
-    The manifest in force says how to ask; the hires are those of the work tree, committed or not.
+    The manifest in force says how to ask; the hires are those of the work tree, committed or not, or those of another
+    repository that is made of them.
     """
     from reconciler.cli.unmanaged import compared, known_integration
     from reconciler.engine.accepted import in_force
@@ -95,14 +99,14 @@ async def proposed(context: Context, integration: str, accounts: Collection[str]
     tree = in_force(context).tree
     known_integration(context.reader.load(tree), integration)
     settings = context.reader.load(tree).settings
-    beside = context.checkout.worktree()
+    beside = into or context.checkout.worktree()
     files = Reader().load(beside)
     broken = [each for kind in ("hires", "sequences") for problems in files.broken[kind].values() for each in problems]
     broken += [*files.broken["manifests"].get(integration, ()), *(p for p in files.problems if p.file == IGNORE)]
     if errors := sorted({str(each) for each in broken if each.severity == "error"}):
         raise NotAdopted(errors)
     desired = Desired(files, Policy.of(settings, context.clock.now()).today)
-    (read,) = await compared(context, tree, [integration], beside=desired)
+    (read,) = await compared(context, tree, [integration], beside=desired, remembered=into is None)
     if not read.complete:
         raise NotAdopted([f"{integration}: {read.fault or 'the manifest has no list, or no entry says which to read'}"])
     chosen = _chosen(read.accounts, accounts)

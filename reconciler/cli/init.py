@@ -32,13 +32,18 @@ FILL_IN = "FILL-IN"
 @click.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @option("--with", "names", metavar="NAMES", default="", help="Ready manifests in place of the sample: github,slack.")
+@option("--from", "source", metavar="INTEGRATION", help="Start with the accounts that an integration lists.")
 @shared
 @click.pass_obj
-def init(asked: Asked, folder: Path, names: str) -> int:
+def init(asked: Asked, folder: Path, names: str, source: str | None) -> int:
     """Make a new repository in DIR: settings, a manifest, a person, a sequence, and what to do first.
 
     DIR is made where it is not there; one that is not empty is refused. `reconcile add --list` names the ready
     manifests.
+
+    --from asks an integration of the repository that --repo names, or the current folder is in: its manifest and its
+    initial data are copied, and each account that it lists is a hire's file. To start with a ready manifest, commit it
+    with its initial data first; then `reconcile adopt INTEGRATION --all --write`.
     """
     from importlib.resources import files
 
@@ -51,19 +56,28 @@ def init(asked: Asked, folder: Path, names: str) -> int:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} is not empty: give the name of a new folder")
     written = dict(_template(files("reconciler.cli") / "template"))
+    if ready and source:
+        raise UsageError("--with has no initial data to ask with yet: leave --from out, and `reconcile adopt` then")
     if ready:
         written = _with(ready, written)
+    found: dict[str, bytes] = {}
+    if source:
+        kept = {name: text for name, text in written.items() if name not in (SAMPLE, PERSON, SEQUENCE)}
+        found = _listed(asked, folder, source, kept)
+        written = kept
     try:
-        for name, text in written.items():
+        for name, content in {**{name: text.encode() for name, text in written.items()}, **found}.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_text(text, encoding="utf-8")
+            (folder / name).write_bytes(content)
+            if name.startswith("config/initial_data/") and name in found:
+                (folder / name).chmod(0o600)
     except OSError as error:
         raise RepositoryError(f"{error.filename or folder} cannot be written: {error.strerror}") from error
     in_git = _git(folder)
     if asked.output == "json":
-        emit_json({"folder": str(folder), "files": sorted(written), "git": in_git})
+        emit_json({"folder": str(folder), "files": sorted({*written, *found}), "git": in_git})
     else:
-        say("\n".join(str(folder / name) for name in sorted(written)))
+        say("\n".join(str(folder / name) for name in sorted({*written, *found})))
     for it in ready:
         tell(f"{it.name} asks for")
         for line in asks(it):
@@ -74,6 +88,48 @@ def init(asked: Asked, folder: Path, names: str) -> int:
         tell(f"  {step}")
     tell("then README.md: a GnuPG key, a service's secrets, and the first `reconcile --dry-run`")
     return 0
+
+
+def _listed(asked: Asked, folder: Path, integration: str, template: dict[str, str]) -> dict[str, bytes]:
+    """The manifest and the initial data of an integration, and a hire's file for each account that it lists."""
+    import asyncio
+
+    from reconciler.cli.adopt import proposed
+    from reconciler.cli.logs import set_up
+    from reconciler.cli.unmanaged import known_integration
+    from reconciler.engine.accepted import in_force
+    from reconciler.engine.context import Context, SystemClock
+    from reconciler.intake.adopt import Beside
+    from reconciler.model.secret import Redactor
+    from reconciler.repository.git.trees import FolderTree
+    from reconciler.secrets.initial_data import FOLDER, service_of
+
+    redactor = Redactor()
+    set_up(asked, redactor)
+
+    async def go() -> dict[str, bytes]:
+        clock = SystemClock()
+        context = Context(asked.repo, clock, redactor)
+        try:
+            tree = in_force(context).tree
+            known_integration(context.reader.load(tree), integration)
+            loaded = context.reader.load(tree).manifests.get(integration)
+            service = (loaded.model.service if loaded else None) or integration
+            copied = {
+                file.path: tree.read(file)
+                for where in ("manifests", FOLDER)
+                for file in tree.files(where)
+                if (loaded is not None and file.path == loaded.path)
+                or (where == FOLDER and service_of(file.path.removeprefix(f"{FOLDER}/")) == service)
+            }
+            base = {**{name: text.encode() for name, text in template.items()}, **copied, "hires/.gitkeep": b""}
+            new = Beside(FolderTree(folder), base)
+            people = await clock.unless_stopped(proposed(context, integration, into=new))
+            return {**copied, **{each.path: each.content for each in people}}
+        finally:
+            await context.aclose()
+
+    return asyncio.run(go())
 
 
 def _template(folder: Traversable, under: str = "") -> Iterator[tuple[str, str]]:

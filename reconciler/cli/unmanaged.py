@@ -88,10 +88,12 @@ async def compared(
     names: Collection[str] = (),
     *,
     beside: Desired | None = None,
+    remembered: bool = True,
 ) -> list[Compared]:
     """Each integration's listing, or those of these names, held against git and the ledger; nothing is changed.
 
-    With `beside` the accounts are those of its hires, which are not committed yet.
+    With `beside` the accounts are those of its hires, which are not committed yet. What the ledger remembers counts
+    only where it is `remembered`.
     """
     from reconciler.engine.everybody import Listings
     from reconciler.engine.state import reading
@@ -109,7 +111,7 @@ async def compared(
     found = []
     with reading(context, settings) as held:
         there = {each.name: each for each in integrations_of(context, trusted, tree, settings, held.sealing)}
-        records = list(held.ledger.records())
+        records = list(held.ledger.records()) if remembered else []
         for name in sorted({*there, *files.broken["manifests"]}):
             if names and name not in names:
                 continue

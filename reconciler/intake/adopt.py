@@ -24,7 +24,7 @@ from reconciler.repository.git.trees import WORKTREE, File, Tree
 from reconciler.review.lacking import Lacking
 from reconciler.review.unmanaged import Found
 
-__all__ = ["NotAdopted", "Proposal", "adopt"]
+__all__ = ["Beside", "NotAdopted", "Proposal", "adopt"]
 
 _DAYS = ("start", "end")
 _EXTRA = "extra."
@@ -76,7 +76,7 @@ def adopt(integration: Integration, chosen: Iterable[Found], desired: Desired, t
         proposals[proposal.path] = (proposal, found)
     if objections:
         raise NotAdopted(objections)
-    after = _Beside(tree, {path: proposal.content for path, (proposal, _) in proposals.items()})
+    after = Beside(tree, {path: proposal.content for path, (proposal, _) in proposals.items()})
     wanted = Desired(Reader().load(after), desired.today)
     objections = [*_judged(integration, proposals, wanted, desired, tree)]
     if objections:
@@ -185,7 +185,7 @@ def _judged(
             yield f"{found.account.name}: a pass would not find it, but look for {instead}"
 
 
-class _Beside:
+class Beside:
     """A revision with some files as they are to be."""
 
     revision = WORKTREE
@@ -206,7 +206,7 @@ class _Beside:
 
     def has(self, folder: str) -> bool:
         """Whether there is such a folder."""
-        return self._tree.has(folder)
+        return self._tree.has(folder) or any(path.startswith(f"{folder}/") for path in self._new)
 
     def read(self, file: File) -> bytes:
         """A file's content."""

@@ -184,3 +184,36 @@ def test_the_form_is_filled_from_the_listing(repo: Repo, saas: AccountService, c
 
     assert done.code == 0, done.err
     assert 'access:\n  - integration: saas\n    values: {LOGIN: "012"}\n' in done.out
+
+
+def test_a_repository_from_a_listing(repo: Repo, saas: AccountService, call: Call) -> None:
+    person(saas, "grace@example.com", first="Grace", last="Hopper")
+    person(saas, "ada@example.com", first="Ada", last="Lovelace")
+    repo.hire("ada", "saas")
+    repo.commit()
+    assert call(repo).code == 0
+    target = repo.root.parent / "new"
+
+    done = call(repo, "init", str(target), "--from", "saas")
+
+    assert done.code == 0, done.err
+    new = Repo(target, repo.gnupg)
+    assert sorted(tree(new)) == ["hires/ada.yaml", "hires/grace.yaml"]
+    assert b"first_name: Grace\n" in tree(new)["hires/grace.yaml"]
+    assert (target / "manifests/saas.yaml").read_bytes() == (repo.root / "manifests/saas.yaml").read_bytes()
+    new.commit()
+    assert call(new, "validate").code == 0
+    saas.requests.clear()
+    assert call(new, "--output", "json").json["summary"] == {"present": 2}
+    assert {request.method for request in saas.requests} == {"GET"}
+
+
+def test_no_repository_is_made_of_half_a_listing(repo: Repo, saas: AccountService, call: Call) -> None:
+    saas.route("GET", "/users", Reply(500))
+    repo.commit()
+    target = repo.root.parent / "new"
+
+    done = call(repo, "init", str(target), "--from", "saas")
+
+    assert (done.code, done.out) == (1, "")
+    assert not target.exists()
