@@ -92,6 +92,7 @@ class _Run:
         self.trusted: Tree = force.tree if force is not None and signed else self.tree
 
     async def plan(self) -> Plan:
+        from reconciler.cli.logs import tell
         from reconciler.intake.importing import Importer
         from reconciler.intake.people import people_of
         from reconciler.review.problems import today_of
@@ -103,9 +104,12 @@ class _Run:
             if loaded.file is None:
                 reading = await self._asked(trusted)
             else:
-                from reconciler.intake.reading import csv_file, read_csv
+                from reconciler.intake.reading import could_be_added, csv_file, read_csv
 
-                reading = read_csv(csv_file(context.checkout, loaded), loaded)
+                path = csv_file(context.checkout, loaded)
+                if could_be_added(context.checkout, path):
+                    tell(f"{loaded.file} is in the checkout and not ignored: add it to .gitignore")
+                reading = read_csv(path, loaded)
         finally:
             await context.aclose()
         people = people_of(reading, loaded)

@@ -32,7 +32,16 @@ from reconciler.requests.match import failure
 from reconciler.requests.pages import MorePages, items
 from reconciler.requests.render import render
 
-__all__ = ["Fetched", "Reading", "as_integrations", "ask", "csv_file", "read_csv", "with_fetched_token"]
+__all__ = [
+    "Fetched",
+    "Reading",
+    "as_integrations",
+    "ask",
+    "could_be_added",
+    "csv_file",
+    "read_csv",
+    "with_fetched_token",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,16 +145,27 @@ def csv_file(checkout: Checkout, imported: Import) -> Path:
     """Where the CSV is. Raises NothingImported where git holds it: people's data stays in history for ever."""
     assert imported.file is not None
     path = checkout.root / Path(imported.file).expanduser()
-    try:
-        inside = path.resolve().relative_to(checkout.root.resolve()).as_posix()
-    except ValueError:
-        return path
-    if checkout.repository is not None and _held(checkout.repository, inside):
+    inside = _inside(checkout, path)
+    if inside is not None and checkout.repository is not None and _held(checkout.repository, inside):
         raise NothingImported(
             f"{imported.file} is in git, where everybody's data would stay in the history: `git rm --cached "
             f"{imported.file}`, add it to .gitignore, and keep it on this machine only"
         )
     return path
+
+
+def could_be_added(checkout: Checkout, path: Path) -> bool:
+    """Whether the next `git add --all` would put a file into git."""
+    inside = _inside(checkout, path)
+    return inside is not None and checkout.repository is not None and not checkout.repository.path_is_ignored(inside)
+
+
+def _inside(checkout: Checkout, path: Path) -> str | None:
+    """A path from the checkout's root; None for one elsewhere."""
+    try:
+        return path.resolve().relative_to(checkout.root.resolve()).as_posix()
+    except ValueError:
+        return None
 
 
 def _held(repository: pygit2.Repository, path: str) -> bool:

@@ -463,7 +463,9 @@ def test_csv_in_git_is_refused(repo: Repo, how: str) -> None:
     repo.write("people.csv", "Email,First,Last\nada@example.com,Ada,Example\n")
     structure = {"email": "Email", "first_name": "First", "last_name": "Last"}
     repo.write("config/imports/hr.yaml", {"file": "people.csv", "data_structure": structure})
-    assert brought(repo).code == 2
+    there = brought(repo)
+    assert there.code == 2
+    assert "people.csv is in the checkout and not ignored: add it to .gitignore" in there.err
     if how == "staged":
         repo.git("add", "people.csv")
     else:
