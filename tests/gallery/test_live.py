@@ -44,7 +44,7 @@ def passed(repo: Repo) -> dict[str, str]:
 
 
 def test_what_claims_to_be_tried_live_is_tried_here() -> None:
-    tried = {"jupyterhub", "jupyterhub-group", "kinto", "kinto-collection"}
+    tried = {"jupyterhub", "jupyterhub-group", "kinto", "kinto-collection", "scim"}
     assert {name for name, ready in everything().items() if ready.head["verified"] == "live"} == tried
 
 
