@@ -35,21 +35,27 @@ from reconciler.model.grant import Key, OpenRun, Phase, Record
 from reconciler.model.status import Action, Status
 from tests.servers import eventually
 
-__all__ = ["Daemon", "GnupgHome", "Repo", "Result", "call_cli", "free_port", "run_cli"]
+__all__ = ["Daemon", "GnupgHome", "Repo", "Result", "call_cli", "free_port", "run_cli", "short_folder"]
 
 PROGRAM = Path(sys.executable).with_name("reconcile")
+
+
+def short_folder() -> str:
+    """Where a GnuPG home may stand."""
+    place = tempfile.gettempdir()
+    return place if len(place) <= 60 else "/tmp"
 
 
 class GnupgHome:
     """A throw-away GnuPG home with one key, ed25519 and cv25519, without a passphrase.
 
-    It stands under /tmp: the path of the agent's socket may be 86 characters long at most.
+    It stands where TMPDIR says, under /tmp where that is long: the agent's socket's path has 86 characters at most.
     """
 
     uid = "Test Team <it@example.com>"
 
     def __init__(self) -> None:
-        self.path = tempfile.mkdtemp(prefix="g-", dir="/tmp")
+        self.path = tempfile.mkdtemp(prefix="g-", dir=short_folder())
         self._gpg("--quick-generate-key", self.uid, "future-default", "default", "never")
         listed = self._gpg("--list-keys", "--with-colons").decode()
         self.fingerprint = next(line.split(":")[9] for line in listed.splitlines() if line.startswith("fpr:"))

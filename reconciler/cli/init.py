@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["init"]
 
+WHO = 'git config user.name "Your Name" && git config user.email you@example.com'
+"""What git wants to know before the first commit."""
+
 HIDDEN = "dot-"
 """How the template writes the dot that a file's name begins with: package data leaves dot files out."""
 
@@ -82,7 +85,12 @@ def init(asked: Asked, folder: Path, names: str, source: str | None) -> int:
         tell(f"{it.name} asks for")
         for line in asks(it):
             tell(f"  {line}")
-    steps = ["" if in_git else "git init", 'git add . && git commit -m "Access as files"', "reconcile validate"]
+    steps = [
+        "" if in_git else "git init",
+        "" if _known(folder) else WHO,
+        'git add . && git commit -m "Access as files"',
+        "reconcile validate",
+    ]
     tell(f"next, in {folder}:")
     for step in filter(None, steps):
         tell(f"  {step}")
@@ -130,6 +138,16 @@ def _listed(asked: Asked, folder: Path, integration: str, template: dict[str, st
             await context.aclose()
 
     return asyncio.run(go())
+
+
+def _known(folder: Path) -> bool:
+    """Whether git knows who commits there; True where there is no git to ask."""
+    import shutil
+    import subprocess
+
+    program = shutil.which("git")
+    asked = [program or "", "-C", str(folder), "var", "GIT_COMMITTER_IDENT"]
+    return program is None or subprocess.run(asked, check=False, capture_output=True).returncode == 0  # noqa: S603
 
 
 def _template(folder: Traversable, under: str = "") -> Iterator[tuple[str, str]]:

@@ -70,3 +70,12 @@ def test_the_demo_is_where_tmpdir_says(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("tempfile.tempdir", str(place))
         with stage._temporary() as folder:
             assert folder.is_relative_to(place) is taken
+
+
+def test_a_command_that_is_none_names_the_one_that_is_meant(repo: Repo, call: Call) -> None:
+    done = call(repo, "statsu")
+    assert (done.code, done.out) == (64, "")
+    assert "No such command 'statsu'" in done.err
+    assert "did you mean status?" in done.err
+    option = call(repo, "--dry-rnu")
+    assert (option.code, "--dry-run" in option.err) == (64, True)

@@ -9,6 +9,9 @@ import pytest
 from tests.cli.conftest import Call
 from tests.repo import GnupgHome, Repo
 
+IDA = {"GIT_COMMITTER_NAME": "Ida", "GIT_COMMITTER_EMAIL": "ida@example.com"}
+"""Somebody whom git knows."""
+
 FILES = [
     ".gitignore",
     "README.md",
@@ -28,7 +31,7 @@ def beside(tmp_path: Path, gnupg_home: GnupgHome) -> Repo:
 
 def test_from_nothing_to_the_first_dry_run(beside: Repo, gnupg_home: GnupgHome, call: Call) -> None:
     target = beside.root.parent / "access"
-    done = call(beside, "init", str(target))
+    done = call(beside, "init", str(target), env=IDA)
     assert done.code == 0
     assert done.out.splitlines() == [f"{target}/{name}" for name in FILES]
     assert done.err == (
@@ -77,6 +80,13 @@ def test_without_git(beside: Repo, call: Call) -> None:
     assert done.code == 0
     assert "  git init\n" in done.err
     assert not (beside.root / "inner/.git").exists()
+
+
+def test_who_commits_is_asked_for_where_git_does_not_know(beside: Repo, call: Call) -> None:
+    nobody = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "user.useConfigOnly", "GIT_CONFIG_VALUE_0": "true"}
+    done = call(beside, "init", "inner", env={**nobody, "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_NOSYSTEM": "1"})
+    assert done.code == 0
+    assert '  git config user.name "Your Name" && git config user.email you@example.com\n' in done.err
 
 
 def test_a_place_that_cannot_be_written(beside: Repo, call: Call) -> None:

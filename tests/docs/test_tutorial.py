@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.repo import PROGRAM, free_port
+from tests.repo import PROGRAM, free_port, short_folder
 
 ROOT = Path(__file__).parents[2]
 
@@ -41,7 +41,7 @@ def shell(folder: Path, script: str, home: str) -> str:
 @pytest.fixture
 def home() -> Iterator[str]:
     """An empty GnuPG home, under a short path as its agent wants it."""
-    path = tempfile.mkdtemp(prefix="g-", dir="/tmp")
+    path = tempfile.mkdtemp(prefix="g-", dir=short_folder())
     yield path
     subprocess.run(["gpgconf", "--homedir", path, "--kill", "all"], check=True, capture_output=True)
     shutil.rmtree(path, ignore_errors=True)
