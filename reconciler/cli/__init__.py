@@ -75,8 +75,7 @@ class _Commands(click.Group):
         except click.UsageError as error:
             from reconciler.repository.documents.problems import near
 
-            error.message = error.message.rstrip(".") + near(args[0], list(COMMANDS))
-            raise
+            raise click.UsageError(f"No such command {args[0]!r}{near(args[0], list(COMMANDS))}", ctx) from error
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:  # noqa: ARG002
         if name not in COMMANDS:
