@@ -30,7 +30,7 @@ def tool(repo: Repo, accounts: AccountService) -> Repo:
     return repo
 
 
-def test_a_remote_that_hangs_keeps_no_retry_waiting_and_no_end(tool: Repo, accounts: AccountService) -> None:
+def test_a_remote_that_hangs_delays_neither_retries_nor_shutdown(tool: Repo, accounts: AccountService) -> None:
     tool.settings(interval="1d", retry_delay="1s", git={"fetch": "1s"})
     tool.commit()
     accounts.fail_next(1, 500, method="POST")
@@ -47,7 +47,7 @@ def test_a_remote_that_hangs_keeps_no_retry_waiting_and_no_end(tool: Repo, accou
         assert monotonic() - told_to_stop < 5
 
 
-def test_a_clock_that_is_set_back_stops_nothing(tool: Repo, accounts: AccountService) -> None:
+def test_passes_go_on_after_the_clock_is_set_back(tool: Repo, accounts: AccountService) -> None:
     tool.settings(interval="1s")
     tool.commit()
 
@@ -78,7 +78,7 @@ def test_the_daemon_ends_if_its_watch_fails(tool: Repo) -> None:
         asyncio.run(walk())
 
 
-def test_many_that_are_due_at_once_are_taken_in_parts_and_each_once(repo: Repo, accounts: AccountService) -> None:
+def test_many_due_grants_are_dispatched_in_parts_and_each_once(repo: Repo, accounts: AccountService) -> None:
     """Over many looks at what is due: nobody is asked for again and again while the others wait for their turn."""
     stems = [f"h{number}" for number in range(DUE)]
     repo.settings(interval="100d")

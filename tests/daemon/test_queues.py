@@ -26,7 +26,7 @@ BOTH = frozenset({"ada", "bob"})
 
 
 @pytest.mark.parametrize(
-    ("selection", "uses", "lanes"),
+    ("selection", "uses", "expected"),
     [
         pytest.param(Selection(), None, {"suite": None, "tool": None, NO_SERVICE: None}, id="everything"),
         pytest.param(Selection(ADA), [("ada", "tool")], {"tool": ADA}, id="a hire of one service"),
@@ -52,9 +52,9 @@ BOTH = frozenset({"ada", "bob"})
         pytest.param(Selection(frozenset()), [], {}, id="nobody"),
     ],
 )
-def test_cut(selection: Selection, uses: list[tuple[str, str]] | None, lanes: dict[str, Any]) -> None:
+def test_cut(selection: Selection, uses: list[tuple[str, str]] | None, expected: dict[str, Any]) -> None:
     parts = cut(selection, SERVICES, uses)
-    assert {name: part.hires for name, part in parts.items()} == lanes
+    assert {name: part.hires for name, part in parts.items()} == expected
     for hire, integration in uses or [
         (hire, item) for hire in BOTH for item in ("mail", "chat", "tool", "gone", "broken")
     ]:
@@ -80,7 +80,7 @@ def test_parts_are_the_whole_a_few_hires_at_a_time() -> None:
     assert list(in_parts(Selection(frozenset()), 4)) == []
 
 
-def test_a_lane_does_a_few_at_a_time_and_all_in_turn() -> None:
+def test_a_queue_runs_a_few_at_a_time_in_order() -> None:
     async def walk() -> None:
         tasks: set[asyncio.Task[None]] = set()
         done: list[int] = []
@@ -97,20 +97,20 @@ def test_a_lane_does_a_few_at_a_time_and_all_in_turn() -> None:
             under_way -= 1
             done.append(number)
 
-        lane = ServiceQueue(spawn)
+        queue = ServiceQueue(spawn)
         for number in range(20):
-            lane.put(lambda number=number: work(number))  # type: ignore[misc]
-        assert len(lane) == 20
+            queue.put(lambda number=number: work(number))  # type: ignore[misc]
+        assert len(queue) == 20
         await asyncio.gather(*tasks)
-        assert (sorted(done), done[:MAX_RUNNING], most, len(lane)) == (
+        assert (sorted(done), done[:MAX_RUNNING], most, len(queue)) == (
             list(range(20)),
             list(range(MAX_RUNNING)),
             MAX_RUNNING,
             0,
         )
-        lane.put(lambda: work(20))
-        lane.put(lambda: work(21))
-        lane.clear()
+        queue.put(lambda: work(20))
+        queue.put(lambda: work(21))
+        queue.clear()
         await asyncio.gather(*tasks)
         assert done[20:] == []
 

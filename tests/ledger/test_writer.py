@@ -84,13 +84,13 @@ def test_what_is_not_there_any_more_is_not_made_again_by_a_look(ledger: LedgerWr
     assert list(ledger.records()) == []
 
 
-def test_a_word_that_was_heard_takes_none_away_that_got_its_number(ledger: LedgerWriter) -> None:
+def test_an_answered_command_does_not_remove_another_of_the_same_id(ledger: LedgerWriter) -> None:
     ledger.enqueue("run", now=NOW, by="ida@here", hire="ada", access="tool")
-    heard = ledger.commands()
-    ledger.save([], [], answered=heard)
+    answered = ledger.commands()
+    ledger.save([], [], answered=answered)
     ledger.enqueue("accept", now=NOW + timedelta(seconds=1), by="ida@here", hire="bob", access="tool")
-    ledger.save([], [], answered=heard)
-    assert [(word.id, word.kind) for word in ledger.commands()] == [(heard[0].id, "accept")]
+    ledger.save([], [], answered=answered)
+    assert [(command.id, command.kind) for command in ledger.commands()] == [(answered[0].id, "accept")]
 
 
 def test_an_attempt_step_by_step(ledger: LedgerWriter) -> None:

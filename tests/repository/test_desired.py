@@ -33,12 +33,12 @@ def reached(needs: dict[str, list[str]], start: str) -> set[str]:
 
 
 @given(NEEDS)
-def test_who_comes_back_to_themselves_is_in_a_circle(needs: dict[str, list[str]]) -> None:
+def test_entries_that_need_themselves_are_circular(needs: dict[str, list[str]]) -> None:
     assert circular_among(needs) == {name for name in needs if name in reached(needs, name)}
 
 
 @given(NEEDS)
-def test_what_is_needed_comes_first_and_else_the_order_stays(needs: dict[str, list[str]]) -> None:
+def test_needed_entries_come_first_and_the_order_is_kept_otherwise(needs: dict[str, list[str]]) -> None:
     order = needed_first(needs)
     assert sorted(order) == sorted(needs)
     circular = circular_among(needs)
@@ -86,8 +86,10 @@ def test_a_reason_names_a_few_of_many_items() -> None:
     assert grant.hold.reason.endswith("Team 29 and others: did you mean Team 12?")
 
 
-def test_a_reason_is_no_longer_than_it_can_be_read() -> None:
-    (grant,) = desired(f"{ADA}- {'x' * 200_000}\n").grants("ada")
+def test_a_long_value_is_shortened_in_the_reason() -> None:
+    manifest = f"{MANIFEST}form:\n- id: TEAM\n  type: choice\n  items: [{{id: '1', name: One}}]\n"
+    given = f"{{TEAM: {'x' * 200_000}}}"
+    (grant,) = desired(f"{ADA}- {{integration: tool, values: {given}}}\n", manifest).grants("ada")
     assert grant.hold is not None
     assert len(grant.hold.reason) <= LONGEST + 10
 

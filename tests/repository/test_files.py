@@ -455,7 +455,7 @@ def test_a_renamed_file_is_called_by_its_new_name(tmp_path: Path) -> None:
     assert [problem.file for problem in reader.load(checkout.head()).problems] == ["hires/lovelace.yaml"]
 
 
-def test_as_many_whole_hires_are_kept_as_there_is_room_for(load, parsed: list[str], monkeypatch) -> None:
+def test_parsed_hires_are_kept_up_to_the_limit(load, parsed: list[str], monkeypatch) -> None:
     monkeypatch.setattr(people, "MAX_PARSED", 1 + 2 + 3)
     access = {f"h{number}": [f"tool{place}" for place in range(number)] for number in range(6)}
     loaded = load(

@@ -35,7 +35,7 @@ def people(repo):
     return repo
 
 
-def test_the_next_start_parses_only_what_is_new_or_not_in_order(people, tmp_path, parsed):
+def test_the_next_start_parses_only_new_and_broken_files(people, tmp_path, parsed):
     kept = tmp_path / "hires.cache"
     first = Reader(kept)
     before = first.load(Checkout.open(people.root).head())
@@ -69,7 +69,7 @@ def _digested(code: str, rows: str) -> bytes:
 
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
-def test_what_cannot_be_used_counts_as_not_there(people, tmp_path, parsed, damage):
+def test_a_damaged_cache_is_ignored(people, tmp_path, parsed, damage):
     kept = tmp_path / "hires.cache"
     first = Reader(kept)
     first.load(Checkout.open(people.root).head())
@@ -84,7 +84,7 @@ def test_what_cannot_be_used_counts_as_not_there(people, tmp_path, parsed, damag
     assert "hires/ada.yaml" in parsed
 
 
-def test_it_is_private_and_whole_or_not_there(people, tmp_path):
+def test_the_cache_is_private_and_complete_or_missing(people, tmp_path):
     kept = tmp_path / "state" / "hires.cache"
     reader = Reader(kept)
     reader.load(Checkout.open(people.root).head())
@@ -122,7 +122,7 @@ def _linked(kept, content: str) -> None:
 
 
 @pytest.mark.parametrize("plant", [_planted, _planted_with_a_key, _linked], ids=lambda plant: plant.__name__)
-def test_one_that_this_user_did_not_write_is_not_believed(people, tmp_path, parsed, plant):
+def test_a_cache_that_another_user_wrote_is_ignored(people, tmp_path, parsed, plant):
     kept = tmp_path / "hires.cache"
     first = Reader(kept)
     first.load(Checkout.open(people.root).head())

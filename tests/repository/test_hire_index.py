@@ -20,7 +20,7 @@ summaries = st.builds(
 changes = st.lists(st.tuples(st.lists(paths, max_size=2), st.lists(summaries, max_size=3)), max_size=6)
 
 
-def told(index: HireIndex) -> object:
+def answers(index: HireIndex) -> object:
     """Everything that an index can be asked."""
     return (
         dict(index.paths),
@@ -35,14 +35,14 @@ def told(index: HireIndex) -> object:
 
 
 @given(changes)
-def test_an_updated_index_is_the_one_made_from_everything(steps):
+def test_an_updated_index_equals_one_made_from_all_files(steps):
     index = HireIndex()
     files: dict[str, HireSummary] = {}
     for gone, new in steps:
-        before, said = index, told(index)
+        before, said = index, answers(index)
         index = index.updated(gone, new)
         for path in gone:
             files.pop(path, None)
         files |= {summary.path: summary for summary in new}
-        assert told(index) == told(HireIndex(files.values()))
-        assert told(before) == said
+        assert answers(index) == answers(HireIndex(files.values()))
+        assert answers(before) == said
