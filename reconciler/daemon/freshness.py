@@ -1,7 +1,7 @@
-"""Whether the revision in force is as new as git's: a daemon that is cut off from git goes on, and has to say so.
+"""Whether the revision in force is as new as git's: a daemon that is cut off from git goes on, and reports it.
 
-It is stale after `fail_stale` without a successful fetch, or with the newest commit refused. What is known of it is a
-note in the ledger, so that `status` can show it and a restart neither forgets it nor tells of it again.
+It is stale after `fail_stale` without a successful fetch, or with the newest commit refused. The state is a note in the
+ledger, so that `status` can show it and a restart neither forgets nor repeats it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ NOTE = "freshness"
 
 @dataclass(slots=True)
 class Freshness:
-    """What the daemon knows. `counted_from` is when a fetch last succeeded, or the start where none ever did."""
+    """What is known of fetches. `counted_from` is when one last succeeded, or the start if none ever did."""
 
     counted_from: datetime
     fetched_at: datetime | None = None
@@ -30,12 +30,12 @@ class Freshness:
     stale: Stale | None = None
     problem: str | None = None
     refused: str | None = None
-    heard: bool = False
-    """Whether this process knows yet how fetching goes."""
+    known: bool = False
+    """Whether this process knows yet whether fetching succeeds."""
 
     @classmethod
     def read(cls, noted: bytes | None, now: datetime) -> Freshness:
-        """As it was noted, by a daemon that starts now."""
+        """The state as it was noted, for a daemon that starts now."""
         kept: dict[str, Any] = json.loads(noted or b"{}")
         fetched_at, refused_since = (
             datetime.fromisoformat(kept[name]) if kept.get(name) else None for name in ("fetched_at", "refused_since")
@@ -44,30 +44,30 @@ class Freshness:
         return cls(fetched_at or now, fetched_at, refused_since, told)
 
     def written(self) -> bytes:
-        """As it is noted."""
+        """The state as a note."""
         told = self.stale and {"since": self.stale.since, "reason": self.stale.reason}
         moments = {"fetched_at": self.fetched_at, "refused_since": self.refused_since}
         return json.dumps({**{name: at and at.isoformat() for name, at in moments.items()}, "stale": told}).encode()
 
     def fetched(self, now: datetime, problem: str | None) -> None:
-        """A fetch ended; `problem` is None where it succeeded."""
-        self.heard, self.problem = True, problem
+        """Record that a fetch ended; `problem` is None if it succeeded."""
+        self.known, self.problem = True, problem
         if problem is None:
             self.counted_from = self.fetched_at = now
         self.counted_from = min(self.counted_from, now)  # the clock was set back
 
     def not_fetching(self) -> None:
-        """Nothing is to be fetched: only what is refused counts."""
-        self.heard, self.problem = True, None
+        """Record that nothing is fetched: only a refused commit counts."""
+        self.known, self.problem = True, None
 
     def refuse(self, now: datetime, refused: str | None) -> None:
-        """The newest commit is refused, and why; None where it is in force."""
+        """Record why the newest commit is refused; None if it is in force."""
         self.refused = refused
         self.refused_since = None if refused is None else min(self.refused_since or now, now)
 
     def judge(self, now: datetime, limit: timedelta) -> bool:
-        """Decide whether it is stale; gives whether that changed."""
-        if not self.heard:
+        """Decide whether it is stale, and return whether that changed."""
+        if not self.known:
             return False
         found = [
             (since, reason)
@@ -81,7 +81,7 @@ class Freshness:
 
 
 def stale(ledger: LedgerReader) -> Stale | None:
-    """Whether git's commits are not taken over, as the ledger has it."""
+    """Read from the ledger since when, and why, commits are not taken over; None if they are."""
     noted = ledger.note(NOTE)
     told = json.loads(noted)["stale"] if noted else None
     return Stale(**told) if told else None

@@ -1,12 +1,12 @@
-"""What systemd is told of the daemon (`Type=notify`): that it is ready, that it gets on, and that it stops.
+"""Notifications to systemd (`Type=notify`): that the daemon is ready, makes progress, and stops.
 
 The protocol is a datagram of `NAME=value` lines to the socket that the service manager put into the environment, as
 sd_notify(3) and sd_watchdog_enabled(3) describe it. It is spelled out here because the packages for it either wrap the
 same few lines, without the watchdog's half of it, or bind to libsystemd, which would have to be there wherever the
 program is installed.
 
-Whoever calls `keep_told` does so in the loop that is watched: where that stands still, nothing is told any more, and
-systemd starts the daemon again.
+`keep_told` runs in the event loop that is watched: if the loop blocks, notifications stop, and systemd restarts the
+daemon.
 """
 
 from __future__ import annotations
@@ -27,10 +27,9 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Systemd:
-    """The service manager, where there is one.
+    """The service manager, if there is one.
 
-    `address` is its socket; `watchdog` the seconds in which it wants to hear that the daemon gets on, None where it
-    does not.
+    `address` is its socket; `watchdog` is the number of seconds within which it expects a notification, or None.
     """
 
     address: str | None
@@ -38,7 +37,7 @@ class Systemd:
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> Self:
-        """What the environment says: NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID, which may name somebody else."""
+        """Read NOTIFY_SOCKET, WATCHDOG_USEC, and WATCHDOG_PID, which may name another process."""
         address = environment.get("NOTIFY_SOCKET", "")
         if not address.startswith(("/", "@")):
             return cls(None, None)
@@ -50,7 +49,7 @@ class Systemd:
         return cls(path, int(microseconds) / 1e6 if wanted else None)
 
     def tell(self, *lines: str) -> None:
-        """Send the lines. Never waits, and never raises: what cannot be told is logged."""
+        """Send the lines. Neither blocks nor raises: a failure is logged."""
         if self.address is None:
             return
         try:
@@ -60,9 +59,9 @@ class Systemd:
             log.warning("systemd.not_told", lines=lines, problem=str(error))
 
     async def keep_told(self, stopping: asyncio.Event, health: Callable[[], tuple[bool, str]]) -> None:
-        """Tell that the daemon is ready; then, for ever, how it is, and that it stops when it is told to.
+        """Notify that the daemon is ready; then, until cancelled, of its health, and that it stops.
 
-        That it gets on is told twice in the time of the watchdog, and only while it is well. Ends by being cancelled.
+        The watchdog is notified twice in its time, and only while the daemon is healthy.
         """
         self.tell("READY=1")
         pinging = asyncio.create_task(self._ping(health))

@@ -11,9 +11,9 @@ __all__ = ["touched"]
 
 
 def touched(paths: frozenset[str], desired: Desired) -> list[Selection]:
-    """The hires and the integrations that changed files are about; everything where one is about all.
+    """The hires and the integrations that changed files affect; everything if a file affects all.
 
-    A hire who is somebody's manager or buddy touches that somebody too.
+    A hire's file also affects the hires that name it as manager or buddy.
     """
     hires: set[str] = set()
     integrations: set[str] = set()
