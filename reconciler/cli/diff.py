@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from reconciler.repository.files import Reader
     from reconciler.repository.git.checkout import File, Tree
+    from reconciler.repository.rules import Rules
     from reconciler.review.difference import Side
 
 __all__ = ["diff"]
@@ -46,7 +47,7 @@ def diff(asked: Asked, base: str, head: str) -> int:
     reader = Reader(root=checkout.root)
     before = _side(reader, checkout.at(base), now, may_be_empty=True)
     tree = checkout.worktree() if head == WORKTREE else checkout.at(head)
-    after = _side(reader, tree, now)
+    after = _side(reader, tree, now, rules=before.files.policy if before.files is not None else None)
     day = today_of(after.files, now) if after.files is not None else now.date()
     found = compare(before, after, day)
     match asked.output:
@@ -59,9 +60,10 @@ def diff(asked: Asked, base: str, head: str) -> int:
     return 1 if any(problem.severity is Severity.ERROR for problem in after.problems) else 0
 
 
-def _side(reader: Reader, tree: Tree, now: datetime, *, may_be_empty: bool = False) -> Side:
+def _side(reader: Reader, tree: Tree, now: datetime, *, may_be_empty: bool = False, rules: Rules | None = None) -> Side:
     """One revision; with `may_be_empty` also one from before there was anything."""
     from reconciler.model.errors import SettingsError
+    from reconciler.repository.rules import NONE
     from reconciler.review.difference import Side
     from reconciler.review.problems import hosts_of, problems_of
 
@@ -71,7 +73,7 @@ def _side(reader: Reader, tree: Tree, now: datetime, *, may_be_empty: bool = Fal
         files = reader.load(tree)
     except SettingsError as error:
         return Side(tree.revision, None, error.problems, [])
-    return Side(tree.revision, files, problems_of(files, now, tree), hosts_of(files, tree))
+    return Side(tree.revision, files, problems_of(files, now, tree, rules or NONE), hosts_of(files, tree))
 
 
 class _Beginning:

@@ -13,6 +13,7 @@ from reconciler.model.deciding import Policy
 from reconciler.model.grant import Decision, Grant, Key, Kind, Record
 from reconciler.model.verdict import Invited, Missing, Present, Unknown, Verdict
 from reconciler.repository.desired import Desired
+from reconciler.repository.policy import Judge
 
 __all__ = ["PlannedGrant", "PlanningInputs"]
 
@@ -59,6 +60,7 @@ class PlanningInputs:
     policy: Policy
     stored: Mapping[str, Mapping[str, Any]]
     by_hand: Mapping[Key, str]
+    judge: Judge
 
     async def asked(
         self, integration: Integration, prepared: Prepared, verdict: Verdict

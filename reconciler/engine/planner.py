@@ -34,6 +34,9 @@ __all__ = ["Planner", "Watched", "listed_grants", "unwatched"]
 Watched = Callable[[int, int], None]
 
 
+_THERE = (Status.PRESENT, Status.DIFFERS, Status.UNCONFIRMED, Status.DONE)
+
+
 def unwatched(_done: int, _total: int) -> None:
     """For a walk that nobody waits for."""
 
@@ -116,7 +119,7 @@ class Planner:
                 needed[need] = await tasks[need]
                 if (reason := self._waits(need, needed[need])) is not None:
                     return await self._plan_grant(grant, reason)
-            return await self._plan_grant(grant, None, needed)
+            return self._allowed(await self._plan_grant(grant, None, needed))
 
         taken = [
             grant
@@ -130,6 +133,18 @@ class Planner:
                 tasks[grant.key.access] = asyncio.create_task(one(grant))
             found = await asyncio.gather(*tasks.values())
         return [planned for planned in found if self._selection.covers(planned.grant.key, planned.grant.integration)]
+
+    def _allowed(self, item: PlannedGrant) -> PlannedGrant:
+        """Block what the policy does not allow and is not there yet; what is there is a problem, and is left alone."""
+        decision = item.decision
+        if decision.status in _THERE:
+            self.problems += self._inputs.judge.problems_of(item.grant)
+            return item
+        gives = decision.action.provides and not decision.resume and not item.kind.updates
+        breach = self._inputs.judge.of(item.grant) if gives else None
+        if breach is None:
+            return item
+        return PlannedGrant(item.grant, item.record, Decision(Status.BLOCKED, Action.NONE, breach), item.verdict)
 
     def _chosen(self, grants: Iterable[Grant]) -> list[Grant]:
         """The grants of the selection, and those that they need: those are looked at too."""

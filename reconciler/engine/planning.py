@@ -34,6 +34,7 @@ from reconciler.model.settings import Settings
 from reconciler.model.status import Action, Status
 from reconciler.repository.desired import Desired
 from reconciler.repository.git.checkout import Tree
+from reconciler.repository.policy import Judge
 from reconciler.requests.shown import shown_body
 
 __all__ = ["Plan", "plan_pass"]
@@ -155,6 +156,7 @@ async def plan_pass(
     checker = Checker(context.clock, context.redactor, progressed, listings)
     known, renamed = await moved(known, desired, integrations, checker)
     commands, claims = commands or {}, claims or Claims().begin()
+    judge = desired.judge if in_force is None else Judge(desired, files.policy, base.policy)
     inputs = PlanningInputs(
         desired=desired,
         integrations=integrations,
@@ -162,6 +164,7 @@ async def plan_pass(
         checker=checker,
         policy=policy,
         stored=stored_under(renamed, sealing.stored()),
+        judge=judge,
         by_hand={**{key: theirs[-1].kind for key, theirs in commands.items()}, **(by_hand or {})},
     )
     planner = Planner(inputs, selection, claims)
@@ -189,7 +192,7 @@ async def plan_pass(
         claims=claims,
         tripped=tripped,
         released=released,
-        problems=_sorted({*files.problems, *planner.problems}),
+        problems=_sorted({*files.problems, *planner.problems, *(judge.counted() if selection.everything else ())}),
     )
 
 

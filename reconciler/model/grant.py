@@ -45,7 +45,8 @@ class Grant:
     """One hire × one access entry, as the files want it.
 
     `layers` are the hire's and the form's variables; `absent` says of those that are in none why they are not. `begins`
-    is the first day on which it counts, `ends` the hire's last day. `origin` is the sequence that it comes from, or
+    is the first day on which it counts, `ends` the hire's last day, `until` the day on which the
+    entry itself is over. `origin` is the sequence that it comes from, or
     None for the hire's own entry. `keep` says that it is never revoked on its own.
     """
 
@@ -59,6 +60,7 @@ class Grant:
     absent: Mapping[str, str] = field(default_factory=dict, repr=False)
     begins: date | None = None
     ends: date | None = None
+    until: date | None = None
     needs: tuple[str, ...] = ()
     origin: str | None = None
     keep: bool = False

@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from reconciler.model.base import Day, Email, Identifier, Model, Text, day
 
-__all__ = ["AT", "UNTIL", "AccessEntry", "At", "Hire", "HireRef", "NamedChoice", "Sequence", "jsonable"]
+__all__ = ["AT", "UNTIL", "AccessEntry", "AssignField", "At", "Hire", "HireRef", "NamedChoice", "Sequence", "jsonable"]
 
 _DAYS = r"(?:\s*([+-])\s*(\d{1,4})d)?"
 AT = re.compile(rf"(start){_DAYS}")

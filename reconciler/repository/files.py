@@ -45,6 +45,7 @@ from reconciler.repository.parsing import (
     parse_hire,
     summarize,
 )
+from reconciler.repository.rules import NONE, Rules, read_policy
 from reconciler.repository.settings_file import read_settings, unknown_pruned
 
 __all__ = ["Files", "Reader"]
@@ -69,6 +70,8 @@ class Files:
     problems: list[Problem]
     ignore: tuple[IgnoredAccount, ...] = ()
     """Accounts that nobody has to own."""
+    policy: Rules = NONE
+    """Who may hold what."""
 
 
 class Reader:
@@ -123,7 +126,8 @@ class Reader:
         known = [*manifests, *found.broken["manifests"]]
         found.problems += unknown_pruned(tree, settings, [DEFAULT, *known])
         ignore, wrong = read_ignore(tree, known)
-        found.problems += wrong
+        policy, refused = read_policy(tree)
+        found.problems += [*wrong, *refused]
         problems = sorted(set(found.problems), key=lambda problem: problem.order)
         self._files = Files(
             revision=tree.revision,
@@ -135,6 +139,7 @@ class Reader:
             broken=found.broken,
             problems=problems,
             ignore=ignore,
+            policy=policy,
         )
         return self._files
 

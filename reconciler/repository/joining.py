@@ -13,7 +13,7 @@ from typing import Any
 from reconciler.model.base import as_text
 from reconciler.model.errors import shortened
 from reconciler.model.grant import Grant, Hold, Key
-from reconciler.model.hire import Entry, Hire, HireRef, Sequence
+from reconciler.model.hire import AssignField, Entry, Hire, HireRef, Sequence
 from reconciler.model.scope import Layer
 from reconciler.model.status import Status
 from reconciler.repository.documents.loaded import Loaded
@@ -143,13 +143,14 @@ class Join:
     ) -> Grant:
         entry, hire = item.entry, loaded.model
         manifest = self._files.manifests.get(entry.integration)
-        begins, hold = None, None
+        begins, until, hold = None, None, None
         values: dict[str, Any] = {}
         choices: tuple[tuple[str, Any], ...] = ()
         try:
             begins = entry.at.on(hire.start)
             if misfit is not None:
                 raise ValueError(misfit)
+            until = None if entry.until is None else entry.until.on(hire.start, hire.end, key="until")
             hold = self._no_manifest(entry.integration)
             if manifest is not None:
                 values, choices = fill_form(manifest.model, entry)
@@ -166,6 +167,7 @@ class Join:
             absent=absent,
             begins=begins,
             ends=hire.end,
+            until=until,
             needs=tuple(entry.needs),
             origin=item.origin,
             keep=entry.keep,
@@ -207,7 +209,12 @@ def assigned(sequence: Sequence, hire: Hire) -> bool:
     """Whether a sequence is given to a hire by what the hire's file says."""
     if sequence.assign is None:
         return False
-    return all(_plain(getattr(hire, name)) in allowed for name, allowed in sequence.assign.items())
+    return matches(sequence.assign, hire)
+
+
+def matches(fields: Mapping[AssignField, list[str]], hire: Hire) -> bool:
+    """Whether each of a hire's fields has one of the values."""
+    return all(_plain(getattr(hire, name)) in allowed for name, allowed in fields.items())
 
 
 def _plain(value: Any) -> Any:

@@ -28,6 +28,8 @@ from reconciler.repository.documents.loaded import Loaded
 from reconciler.repository.documents.yaml import read
 from reconciler.repository.files import Files
 from reconciler.repository.git.checkout import Tree
+from reconciler.repository.policy import Judge
+from reconciler.repository.rules import NONE, Rules
 from reconciler.repository.settings_file import SETTINGS
 from reconciler.requests.hosts import AllowedHosts, named_hosts, written_hosts
 from reconciler.requests.render import question
@@ -86,18 +88,22 @@ def _own_urls(settings: Settings) -> list[str]:
     return [*texts, *(alert.webhook for alert in settings.alerts if alert.webhook is not None)]
 
 
-def problems_of(files: Files, now: datetime, tree: Tree | None = None) -> list[Problem]:
+def problems_of(files: Files, now: datetime, tree: Tree | None = None, rules: Rules = NONE) -> list[Problem]:
     """Every problem of a revision: of single files, of how they fit together, and of where requests would go.
 
-    With its `tree` the files of initial data and the settings' lines are looked at too.
+    With its `tree` the files of initial data and the settings' lines are looked at too. Its policy judges it, and so do
+    the `rules` of another revision.
     """
     desired = Desired(files, today_of(files, now))
     found = set(files.problems)
     used: dict[str, frozenset[str]] = {}
     lacking = Lacking(desired, tree)
+    judge = Judge(desired, files.policy, rules)
     for hire in desired.hires:  # one after the other, so that each file is parsed once
         grants = desired.grants(hire)
         found.update(desired.problems_of(hire, grants), _twins(grants, used), lacking.of(hire, grants))
+        found.update(problem for grant in grants for problem in judge.problems_of(grant))
+    found |= {*judge.counted(), *desired.judge.idle()}
     found |= {*desired.unassigned(), *_state(files, tree)}
     for loaded in files.manifests.values():
         found |= _unreachable(loaded, loaded.model, files.settings)

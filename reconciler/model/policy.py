@@ -1,0 +1,64 @@
+"""`config/policy.yaml`: who may hold what (docs/settings.md, "Policy")."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated, Literal, Self
+
+from pydantic import BeforeValidator, Field, RootModel, model_validator
+
+from reconciler.model.base import Duration, Identifier, Model, Text
+from reconciler.model.hire import AssignField
+
+__all__ = ["Policy", "Rule"]
+
+
+def _many(value: object) -> object:
+    return value if isinstance(value, list) else [value]
+
+
+class Rule(Model):
+    """One rule: what nobody may hold together, what somebody's entries need, or how many may hold something."""
+
+    name: Identifier
+    reason: Text | None = None
+    never_both: Annotated[list[Identifier], Field(min_length=2)] | None = None
+    when: Annotated[dict[AssignField, Annotated[list[Text], BeforeValidator(_many)]], Field(min_length=1)] | None = None
+    require: Literal["until"] | None = None
+    within: Duration | None = None
+    integration: Identifier | None = None
+    values: dict[Text, Text] = Field(default_factory=dict)
+    at_least: Annotated[int, Field(ge=0, strict=True)] | None = None
+    at_most: Annotated[int, Field(ge=0, strict=True)] | None = None
+
+    @model_validator(mode="after")
+    def _says_one_thing(self) -> Self:
+        counts = self.at_least is not None or self.at_most is not None
+        kinds = [self.never_both is not None, self.require is not None, counts]
+        if sum(kinds) != 1:
+            raise ValueError("a rule has one of never_both, require (with when), and at_least or at_most")
+        if (self.when is not None or self.within is not None) and self.require is None:
+            raise ValueError("when and within belong to require: until")
+        if counts and self.integration is None:
+            raise ValueError("at_least and at_most need the integration that they count")
+        if not counts and (self.integration is not None or self.values):
+            raise ValueError("integration and values belong to at_least and at_most")
+        if self.at_least is not None and self.at_most is not None and self.at_least > self.at_most:
+            raise ValueError("at_least is more than at_most")
+        if self.within is not None and self.within % timedelta(days=1):
+            raise ValueError("within counts whole days, such as 90d")
+        return self
+
+    def __str__(self) -> str:
+        return f"policy {self.name}{f' ({self.reason})' if self.reason else ''}"
+
+
+class Policy(RootModel[list[Rule]]):
+    """The file."""
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Self:
+        names = [rule.name for rule in self.root]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise ValueError(f"rule {twice!r} stands twice: give each a name of its own")
+        return self

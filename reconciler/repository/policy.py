@@ -1,0 +1,142 @@
+"""What a revision wants, judged by `config/policy.yaml`. Offline and pure.
+
+Whether a grant that breaks a rule is there already is for a pass to say: then it is a problem, else it is blocked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from reconciler.model.base import as_text
+from reconciler.model.errors import Problem, Severity
+from reconciler.model.grant import Grant
+from reconciler.model.hire import Hire
+from reconciler.model.policy import Rule
+from reconciler.repository.joining import matches
+from reconciler.repository.rules import POLICY, Rules
+
+if TYPE_CHECKING:
+    from reconciler.repository.desired import Desired
+
+__all__ = ["Judge"]
+
+
+class Judge:
+    """What a revision wants, held against the rules of one or two revisions."""
+
+    def __init__(self, desired: Desired, *several: Rules) -> None:
+        self._desired = desired
+        self._rules: list[tuple[Rule, int | None]] = []
+        for rule, line in (each for rules in several for each in rules.rules):
+            if all(rule != known for known, _ in self._rules):
+                self._rules.append((rule, line))
+        self._broken = next((rules.broken for rules in several if rules.broken is not None), None)
+        self._counts: list[int] | None = None
+
+    def of(self, grant: Grant) -> str | None:
+        """Why a grant must not be given, or None: the first rule that it breaks."""
+        if self._broken is not None:
+            return f"the policy cannot be read: {self._broken}"
+        return next(self._breaches(grant), None)
+
+    def problems_of(self, grant: Grant) -> Iterator[Problem]:
+        """The rules that a grant breaks."""
+        file, _, line = grant.source.rpartition(":")
+        for breach in self._breaches(grant, counted=False):
+            yield Problem(file, int(line), f"access {grant.key.access} of {grant.key.hire}: {breach}")
+
+    def counted(self) -> Iterator[Problem]:
+        """The rules of which too few or too many are given something."""
+        for index, (rule, line) in enumerate(self._rules):
+            if rule.integration is None:
+                continue
+            count = self._counted()[index]
+            if rule.at_least is not None and count < rule.at_least:
+                yield Problem(POLICY, line, f"{rule}: {_what(rule)} is given to {count}, at least {rule.at_least}")
+            if rule.at_most is not None and count > rule.at_most:
+                yield Problem(POLICY, line, f"{rule}: {_what(rule)} is given to {count}, at most {rule.at_most}")
+
+    def idle(self) -> Iterator[Problem]:
+        """The rules that name nobody, or what is not there: a warning."""
+        known = self._desired.files.manifests.keys() | self._desired.files.broken["manifests"].keys()
+        for rule, line in self._rules:
+            if rule.integration is not None and rule.integration not in known:
+                text = f"there is no integration {rule.integration}"
+                yield Problem(POLICY, line, f"policy {rule.name}: {text}", Severity.WARNING)
+            if rule.never_both is not None:
+                names = set(known)
+                for hire in self._desired.hires:
+                    names.update(grant.key.access for grant in self._desired.grants(hire))
+                for name in rule.never_both:
+                    if name not in names:
+                        text = f"nobody has an access entry {name}, and there is no such integration"
+                        yield Problem(POLICY, line, f"policy {rule.name}: {text}", Severity.WARNING)
+            if rule.when is not None and not any(_meant(rule, each.model) for each in self._desired.hires.values()):
+                yield Problem(POLICY, line, f"policy {rule.name}: when matches no hire", Severity.WARNING)
+
+    def _breaches(self, grant: Grant, *, counted: bool = True) -> Iterator[str]:
+        for index, (rule, _) in enumerate(self._rules):
+            if rule.never_both is not None:
+                yield from self._both(rule, rule.never_both, grant)
+            elif rule.require is not None:
+                hire = self._desired.hires[grant.key.hire].model
+                if _meant(rule, hire) and (lack := self._unbounded(rule, hire, grant)) is not None:
+                    yield f"{rule}: {lack}"
+            elif counted and rule.at_most is not None and _holds(rule, grant):
+                count = self._counted()[index]
+                if count > rule.at_most:
+                    yield f"{rule}: {_what(rule)} is given to {count}, at most {rule.at_most}"
+
+    def _both(self, rule: Rule, names: Iterable[str], grant: Grant) -> Iterator[str]:
+        ours = [name for name in names if name in (grant.key.access, grant.integration)]
+        if not ours:
+            return
+        for other in self._desired.grants(grant.key.hire):
+            theirs = [name for name in names if name in (other.key.access, other.integration) and name not in ours]
+            if theirs and other.key != grant.key:
+                yield f"{rule}: never both {ours[0]} and {theirs[0]}"
+                return
+
+    def _unbounded(self, rule: Rule, hire: Hire, grant: Grant) -> str | None:
+        until = min((day for day in (grant.until, hire.end) if day is not None), default=None)
+        if until is None:
+            return "it has no until"
+        begins = grant.begins or hire.start or self._desired.today
+        if rule.within is not None and until - begins > rule.within:
+            return f"until {until} is more than {rule.within.days} days after {begins}"
+        return None
+
+    def _counted(self) -> list[int]:
+        """How many hold what each rule counts; 0 for a rule that counts nothing."""
+        if self._counts is None:
+            self._counts = [0] * len(self._rules)
+            integrations = {rule.integration for rule, _ in self._rules}
+            for hire in self._desired.hires:
+                if integrations.isdisjoint(self._desired.integrations(hire)):
+                    continue
+                for grant in self._desired.grants(hire):
+                    for index, (rule, _) in enumerate(self._rules):
+                        self._counts[index] += _holds(rule, grant)
+        return self._counts
+
+
+def _holds(rule: Rule, grant: Grant) -> bool:
+    if grant.integration != rule.integration:
+        return False
+    values = next((layer.values for layer in grant.layers if layer.origin == grant.source), {})
+    return all(_said(values.get(name), wanted) for name, wanted in rule.values.items())
+
+
+def _said(value: object, wanted: str) -> bool:
+    several = value if isinstance(value, list | tuple) else [value]
+    return any(as_text(each) == wanted for each in several)
+
+
+def _meant(rule: Rule, hire: Hire) -> bool:
+    return rule.when is None or matches(rule.when, hire)
+
+
+def _what(rule: Rule) -> str:
+    values = ", ".join(f"{name} {value}" for name, value in rule.values.items())
+    return f"{rule.integration}{f' with {values}' if values else ''}"

@@ -1,0 +1,48 @@
+"""Reading `config/policy.yaml`. One that cannot be read is no empty one: what is not there yet is blocked by it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+
+from reconciler.model.errors import Problem
+from reconciler.model.policy import Policy, Rule
+from reconciler.repository.documents.problems import explain
+from reconciler.repository.documents.yaml import BrokenFile, read
+from reconciler.repository.git.trees import Tree
+
+__all__ = ["NONE", "POLICY", "Rules", "read_policy"]
+
+POLICY = "config/policy.yaml"
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The rules of a revision, with their lines; or that they cannot be read."""
+
+    rules: tuple[tuple[Rule, int | None], ...] = ()
+    broken: Problem | None = None
+
+
+NONE = Rules()
+"""The rules of a revision that has no policy."""
+
+
+def read_policy(tree: Tree) -> tuple[Rules, list[Problem]]:
+    """A revision's rules, none where it has no such file; and what is wrong with the file."""
+    file = tree.find(POLICY)
+    if file is None:
+        others = [path for path in ("config/policy.yml", "config/policy.json") if tree.find(path) is not None]
+        problems = [Problem(path, None, f"not read: rename it to {POLICY}") for path in others]
+        return Rules(broken=problems[0] if problems else None), problems
+    try:
+        document = read(tree.read(file), file.path)
+    except BrokenFile as error:
+        return Rules(broken=error.problem), [error.problem]
+    try:
+        rules = Policy.model_validate([] if document.data is None else document.data).root
+    except ValidationError as error:
+        problems = explain(error, list[Rule], document)
+        return Rules(broken=problems[0]), problems
+    return Rules(tuple((rule, document.line((index,))) for index, rule in enumerate(rules))), []

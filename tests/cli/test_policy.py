@@ -1,0 +1,182 @@
+"""`config/policy.yaml`: who may hold what, offline and in a pass."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import Call
+from tests.repo import Repo
+from tests.servers import AccountService
+
+BOTH = {"name": "two-keys", "never_both": ["deploy", "approve"], "reason": "four eyes"}
+
+
+@pytest.fixture
+def company(repo: Repo, accounts: AccountService) -> Repo:
+    repo.settings()
+    repo.manifest("tool", accounts.manifest(team=True))
+    repo.hire("ada", entry("deploy"), entry("approve"), position="Engineer")
+    repo.hire("bob", entry("deploy", "2"), position="Contractor", start="2026-01-01")
+    return repo
+
+
+def entry(name: str, team: str = "1", **more: Any) -> dict[str, Any]:
+    return {"integration": "tool", "name": name, "values": {"TEAM": team}, **more}
+
+
+def policy(repo: Repo, *rules: Any) -> None:
+    repo.write("config/policy.yaml", list(rules))
+
+
+def problems(done: Any) -> list[tuple[str, int | None, str, str]]:
+    found = (each for each in done.json["problems"] if "policy" in each["message"])
+    return [(each["file"], each["line"], each["severity"], each["message"]) for each in found]
+
+
+def test_validate_names_file_line_and_rule(company: Repo, call: Call) -> None:
+    policy(company, BOTH)
+    done = call(company, "validate", "--output", "json")
+    says = "policy two-keys (four eyes): never both"
+    assert done.code == 1
+    assert problems(done) == [
+        ("hires/ada.yaml", 6, "error", f"access deploy of ada: {says} deploy and approve"),
+        ("hires/ada.yaml", 10, "error", f"access approve of ada: {says} approve and deploy"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rule", "bob", "breach"),
+    [
+        ({"require": "until"}, {}, "it has no until"),
+        ({"require": "until"}, {"until": "2027-06-30"}, None),
+        ({"require": "until", "within": "90d"}, {"until": "2026-04-01"}, None),
+        ({"require": "until", "within": "90d"}, {"until": "2099-01-01"}, "more than 90 days after 2026-01-01"),
+        ({"require": "until", "within": "90d"}, {"until": "2099-01-01", "at": "2098-12-01"}, None),
+    ],
+    ids=["none", "some", "within", "beyond", "counts-from-at"],
+)
+def test_contractors_need_an_end(
+    company: Repo, call: Call, rule: dict[str, Any], bob: dict[str, Any], breach: str | None
+) -> None:
+    company.hire("bob", entry("deploy", "2", **bob), position="Contractor", start="2026-01-01")
+    company.remove("hires/ada.yaml")
+    policy(company, {"name": "contractors", "when": {"position": "Contractor"}, **rule})
+    done = call(company, "validate", "--output", "json")
+    found = [message for *_, message in problems(done)]
+    assert len(found) == (breach is not None)
+    assert all("access deploy of bob: policy contractors: " in each and str(breach) in each for each in found)
+
+
+def test_end_of_a_hire_counts_as_until(company: Repo, call: Call) -> None:
+    company.hire("bob", entry("deploy", "2"), position="Contractor", start="2026-12-01", end="2027-01-31")
+    policy(company, {"name": "contractors", "when": {"position": ["Contractor"]}, "require": "until", "within": "90d"})
+    assert call(company, "validate").code == 0
+
+
+def test_how_many_may_hold_something(company: Repo, call: Call) -> None:
+    owners = {"name": "owners", "integration": "tool", "values": {"TEAM": "1"}}
+    policy(company, {**owners, "at_least": 3, "at_most": 9}, {**owners, "name": "few", "at_most": 1})
+    assert problems(call(company, "validate", "--output", "json")) == [
+        ("config/policy.yaml", 1, "error", "policy owners: tool with TEAM 1 is given to 2, at least 3"),
+        ("config/policy.yaml", 7, "error", "policy few: tool with TEAM 1 is given to 2, at most 1"),
+    ]
+
+
+def test_pass_blocks_what_is_not_there_and_leaves_what_is(company: Repo, call: Call, accounts: AccountService) -> None:
+    company.hire("ada", entry("deploy"))
+    company.commit()
+    assert call(company, "--yes").code == 0
+    company.hire("ada", entry("deploy"), entry("approve"))
+    company.commit()
+    assert call(company, "--yes").code == 0, "found there: the service has one account a person"
+    sent = len(accounts.requests)
+    policy(company, BOTH)
+    company.hire("cyd", entry("deploy", "3"), entry("approve", "4"), entry("other", "5"))
+    company.commit()
+    done = call(company, "--yes", "--output", "json")
+    assert done.code == 1
+    states = {(each["hire"], each["access"]): each["status"] for each in done.json["grants"]}
+    assert states == {
+        ("ada", "deploy"): "present",
+        ("ada", "approve"): "present",
+        ("bob", "deploy"): "present",
+        ("cyd", "deploy"): "blocked",
+        ("cyd", "approve"): "blocked",
+        ("cyd", "other"): "present",
+    }
+    assert done.grant("cyd", "deploy")["reason"] == "policy two-keys (four eyes): never both deploy and approve"
+    assert [message for *_, message in problems(done)] == [
+        "access deploy of ada: policy two-keys (four eyes): never both deploy and approve",
+        "access approve of ada: policy two-keys (four eyes): never both approve and deploy",
+    ]
+    assert all("DELETE" not in str(each) for each in accounts.requests[sent:])
+
+
+def test_at_least_blocks_nobody_and_at_most_who_is_not_there(company: Repo, call: Call) -> None:
+    policy(
+        company,
+        {"name": "many", "integration": "tool", "values": {"TEAM": "2"}, "at_least": 5},
+        {"name": "few", "integration": "tool", "values": {"TEAM": "1"}, "at_most": 1},
+    )
+    company.commit()
+    done = call(company, "--dry-run", "--output", "json")
+    assert done.code == 1
+    assert done.grant("bob", "deploy")["action"] == "execute"
+    assert {done.grant("ada", name)["status"] for name in ("deploy", "approve")} == {"blocked"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["- [", "- {name: a}", "- {name: a, never_both: [x]}", "- {name: a, when: {position: X}, at_most: 1}", "nonsense"],
+)
+def test_policy_that_cannot_be_read_blocks_what_is_not_there(company: Repo, call: Call, text: str) -> None:
+    company.commit()
+    call(company, "--yes")
+    company.write("config/policy.yaml", text + "\n")
+    company.hire("cyd", entry("deploy", "3"))
+    company.commit()
+    done = call(company, "--yes", "--output", "json")
+    assert done.code == 1
+    assert done.grant("cyd", "deploy")["status"] == "blocked"
+    assert done.grant("cyd", "deploy")["reason"].startswith("the policy cannot be read: config/policy.yaml")
+    assert done.grant("ada", "deploy")["status"] == "present"
+    assert call(company, "validate").code == 1
+
+
+def test_rule_that_names_nobody_is_a_warning(company: Repo, call: Call) -> None:
+    policy(
+        company,
+        {"name": "a", "never_both": ["deploy", "aprove"]},
+        {"name": "b", "when": {"position": "Nobody"}, "require": "until"},
+        {"name": "c", "integration": "tol", "at_most": 3},
+    )
+    done = call(company, "validate", "--output", "json")
+    assert done.code == 0
+    assert [(file, severity, message) for file, _, severity, message in problems(done)] == [
+        (
+            "config/policy.yaml",
+            "warning",
+            "policy a: nobody has an access entry aprove, and there is no such integration",
+        ),
+        ("config/policy.yaml", "warning", "policy b: when matches no hire"),
+        ("config/policy.yaml", "warning", "policy c: there is no integration tol"),
+    ]
+
+
+def test_branch_cannot_take_the_rules_away(company: Repo, call: Call) -> None:
+    company.remove("hires/ada.yaml")
+    policy(company, BOTH)
+    company.commit()
+    company.git("checkout", "--quiet", "-b", "branch")
+    company.remove("config/policy.yaml")
+    company.hire("ada", entry("deploy"), entry("approve"))
+    company.commit()
+    company.git("checkout", "--quiet", "main")
+    done = call(company, "diff", "main", "branch", "--output", "json")
+    assert done.code == 1
+    assert sum("policy two-keys" in each["message"] for each in done.json["problems"]["added"]) == 2
+    dry = call(company, "--dry-run", "--rev", "branch", "--output", "json")
+    assert dry.grant("ada", "deploy")["status"] == "blocked"
+    assert dry.grant("bob", "deploy")["action"] == "execute"
