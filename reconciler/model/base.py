@@ -48,7 +48,7 @@ def as_text(value: Any) -> Any:
 
 Text = Annotated[str, BeforeValidator(as_text)]
 
-EMAIL = re.compile(r"[^@\s\"\\\x00-\x1f\x7f<>(),:;\[\]]+@[^@\s\"\\\x00-\x1f\x7f<>(),:;\[\]/?#%]+")
+EMAIL = re.compile(r'[^@\s"\\\x00-\x1f\x7f<>(),:;\[\]]+@[^@\s"\\\x00-\x1f\x7f<>(),:;\[\]/?#%]+')
 
 _PLAIN = re.compile(r"[^\s\"\\\x00-\x1f\x7f]*")
 
