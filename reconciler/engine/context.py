@@ -16,6 +16,7 @@ from reconciler.oauth.connection import Turn
 from reconciler.repository.desired import Desired
 from reconciler.repository.files import Files, Reader
 from reconciler.repository.git.checkout import WORKTREE, Checkout, Tree
+from reconciler.repository.policy import Judge
 from reconciler.requests.client import Client
 from reconciler.requests.hosts import AllowedHosts
 from reconciler.requests.throttle import Throttle
@@ -86,12 +87,19 @@ class Context:
         self._clients: dict[str, tuple[Limits, AllowedHosts, Client]] = {}
         self._turns: dict[str, Turn] = {}
         self._desired: Desired | None = None
+        self._judge: tuple[Desired, Judge] | None = None
 
     def desired(self, files: Files, today: date) -> Desired:
         """What a revision wants; from pass to pass the same, with what it remembers, for as long as that is so."""
         if self._desired is None or self._desired.files is not files or self._desired.today != today:
             self._desired = Desired(files, today)
         return self._desired
+
+    def judge(self, desired: Desired) -> Judge:
+        """What holds a revision against its own policy; the same, with what it counted, for as long as that is so."""
+        if self._judge is None or self._judge[0] is not desired:
+            self._judge = (desired, Judge(desired, desired.files.policy))
+        return self._judge[1]
 
     def gnupg(self, settings: Settings) -> Gnupg:
         """Gpg with the home that the settings name."""

@@ -21,7 +21,6 @@ from reconciler.repository.files import Files
 from reconciler.repository.fitting import BEFORE_SUGGESTION
 from reconciler.repository.hires import Hires
 from reconciler.repository.joining import Join, assigned
-from reconciler.repository.policy import Judge
 
 __all__ = ["Desired", "Service"]
 
@@ -156,11 +155,6 @@ class Desired:
         if not named:
             return file.integrations
         return {*file.integrations, *(entry.integration for sequence in named for entry in sequence.model.access)}
-
-    @cached_property
-    def judge(self) -> Judge:
-        """What holds this against its own policy."""
-        return Judge(self, self.files.policy)
 
     @cached_property
     def _assigns(self) -> bool:

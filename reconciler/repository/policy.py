@@ -6,18 +6,15 @@ Whether a grant that breaks a rule is there already is for a pass to say: then i
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
 
 from reconciler.model.base import as_text
 from reconciler.model.errors import Problem, Severity
 from reconciler.model.grant import Grant
 from reconciler.model.hire import Hire
 from reconciler.model.policy import Rule
+from reconciler.repository.desired import Desired
 from reconciler.repository.joining import matches
 from reconciler.repository.rules import POLICY, Rules
-
-if TYPE_CHECKING:
-    from reconciler.repository.desired import Desired
 
 __all__ = ["Judge"]
 

@@ -103,7 +103,7 @@ def problems_of(files: Files, now: datetime, tree: Tree | None = None, rules: Ru
         grants = desired.grants(hire)
         found.update(desired.problems_of(hire, grants), _twins(grants, used), lacking.of(hire, grants))
         found.update(problem for grant in grants for problem in judge.problems_of(grant))
-    found |= {*judge.counted(), *desired.judge.idle()}
+    found |= {*judge.counted(), *Judge(desired, files.policy).idle()}
     found |= {*desired.unassigned(), *_state(files, tree)}
     for loaded in files.manifests.values():
         found |= _unreachable(loaded, loaded.model, files.settings)
