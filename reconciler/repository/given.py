@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
-from reconciler.model.errors import RepositoryError
 from reconciler.model.given import Given
 from reconciler.model.grant import Grant, Key
 from reconciler.repository.desired import Desired
@@ -103,8 +102,8 @@ async def who_gave(
 def _changed(checkout: Checkout, desired: Desired, base: str | None) -> list[str]:
     """The hires whose grants may have been given since a revision."""
     try:
-        changed = checkout.changed(checkout.at(base), checkout.at(desired.revision)) if base is not None else None
-    except RepositoryError:  # history was rewritten, and what was acted on is gone
+        changed = Provenance(checkout.root).changed(base, desired.revision) if base is not None else None
+    except UNREADABLE:  # history was rewritten, and what was acted on is gone
         changed = None
     if changed is None or any(path.startswith("config/sequences/") for path in changed):
         return list(desired.hires)

@@ -87,6 +87,11 @@ class Provenance:
         if any(waiting.values()):  # they came past `known`, by a branch that is older
             self._walk(waiting, order, known, hidden=None)
 
+    def changed(self, old: str, new: str) -> set[str]:
+        """The files that are not the same in two revisions."""
+        found = self._difference(self._commit(new).tree, self._commit(old).tree)
+        return found.now.keys() | found.was.keys()
+
     def descends(self, revision: str, known: str) -> bool:
         """Whether a revision goes on from one that was acted on."""
         try:
