@@ -73,7 +73,7 @@ def beside(context: Context, settings: Settings, tree: Tree) -> Iterator[OpenSta
                 sealing = WritableSealing.writing(ledger, context.gnupg(settings), recipients)
         except StateLockedError:
             sealing = WritableSealing.writing(ledger, context.gnupg(settings), recipients)
-        yield OpenState(ledger, sealing)
+        yield OpenState(ledger, sealing, state_path(settings.state, context.root).parent)
     finally:
         ledger.close()
 

@@ -18,6 +18,7 @@ from reconciler.engine import transitions as records
 from reconciler.engine.commands import request_events
 from reconciler.engine.context import Context
 from reconciler.engine.integrations import Integration, Prepared, saved
+from reconciler.ledger.attachments import Attachments
 from reconciler.ledger.entries import Attempt, Command, Event
 from reconciler.ledger.vault import Memory, WritableVault, generated, notice_name, run_name, stored_for, stored_name
 from reconciler.ledger.writer import LedgerWriter
@@ -38,6 +39,9 @@ log = structlog.get_logger()
 
 UNAUTHORIZED = 401
 GONE = (404, 410)
+
+MOST_OF_A_FILE = 25 * 1024 * 1024
+"""Bytes of an answer that `save_as_file` keeps (docs/design/rules.md, "Limits of input")."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +112,7 @@ class Executor:
         *,
         ledger: LedgerWriter,
         vault: WritableVault,
+        attachments: Attachments,
         retry_delay: timedelta,
         author: str | None,
         overview: Callable[[str], str],
@@ -115,6 +120,7 @@ class Executor:
     ) -> None:
         self._ledger = ledger
         self._vault = vault
+        self._attachments = attachments
         self._clock = context.clock
         self._redactor = context.redactor
         self._retry_delay = retry_delay
@@ -196,7 +202,7 @@ class Executor:
         answer = await self._until_it_holds(run, step, request)
         memory = run.memory
         if request.save_as_file:
-            memory.files[request.save_as_file] = answer.content
+            memory.files[request.save_as_file] = self._attachments.keep(answer.content)
         memory.answered(step.index, answer.json())
         missing = self._store(run, request, answer)
         kept = self._vault.remember(run.attempt.key, memory)
@@ -283,7 +289,10 @@ class Executor:
 
     async def _deliver(self, run: _Run, step: Step, request: Request, refused: Outcome) -> Response:
         integration, scope = run.job.integration, self._scope(run)
-        wire = render(request, scope, integration.manifest, files=run.memory.files)
+        files = self._attachments.read(run.memory.files) if request.files else {}
+        wire = render(request, scope, integration.manifest, files=files)
+        if request.save_as_file:
+            wire = replace(wire, most=MOST_OF_A_FILE)
         shown = self._redactor.redact(outline(request, scope)["url"])
 
         async def leaving() -> None:
@@ -359,6 +368,7 @@ class Executor:
         if job.kind.takes_away:
             kept |= self._vault.without_stored({new.key})
         self._ledger.settle(run.attempt, new, self._authored(lines), now=now, error=None, kept=kept)
+        self._attachments.erase(run.memory.files.values())
         log.info("attempt.succeeded", **_named(run), attempt=new.attempts)
         return new
 

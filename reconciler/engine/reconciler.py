@@ -131,6 +131,7 @@ class Reconciler:
             self._context,
             ledger=ledger,
             vault=self._vault,
+            attachments=self._state.attachments,
             retry_delay=plan.settings.retry_delay,
             author=author,
             overview=lambda hire: _overview(ledger.records([hire]), plan.integrations),

@@ -14,11 +14,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 
 import pygit2
 
 from reconciler.engine import transitions as records
 from reconciler.engine.context import Context
+from reconciler.ledger.attachments import Attachments
 from reconciler.ledger.entries import Attempt, Event
 from reconciler.ledger.lock import StateLock
 from reconciler.ledger.opening import open_reader, open_writer, state_path
@@ -52,8 +54,15 @@ class OpenState:
 
     ledger: LedgerWriter
     sealing: WritableSealing
+    folder: Path
+    """Where the state lies."""
     taking_over: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Who finds out who gave what: one pass at a time, for all of them."""
+
+    @property
+    def attachments(self) -> Attachments:
+        """The files that answers are kept in."""
+        return Attachments(self.folder, self.sealing.vault)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +81,16 @@ def holding(context: Context, settings: Settings, tree: Tree, command: str) -> I
     """
     now = context.clock.now()
     refuse_fresh_start(context.checkout, settings)
-    with StateLock(state_path(settings.state, context.root)).hold(command, now, context.reached):
+    path = state_path(settings.state, context.root)
+    with StateLock(path).hold(command, now, context.reached):
         ledger = open_writer(settings.state, context.root, context.reached)
         try:
             leave_trace(context.checkout)
             recover(ledger, settings, now)
-            yield OpenState(ledger, sealing_of(context, settings, tree, ledger))
+            held = OpenState(ledger, sealing_of(context, settings, tree, ledger), path.parent)
+            if held.sealing.fault is None:
+                held.attachments.sweep(held.sealing.vault.attached())
+            yield held
         finally:
             ledger.close()
             context.reader.keep()

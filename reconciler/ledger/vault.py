@@ -7,7 +7,6 @@ retry").
 
 from __future__ import annotations
 
-import base64
 import json
 import secrets
 from collections.abc import Collection, Iterable, Mapping
@@ -25,6 +24,7 @@ from reconciler.secrets.sealed import Sealer
 
 __all__ = ["Memory", "Vault", "WritableVault", "generated"]
 
+RUNS = "run/"
 GENERATED_BYTES = 18
 """24 characters of URL-safe base64; at least 16 are promised (docs/design/rules.md, "Generated values")."""
 
@@ -36,12 +36,12 @@ def generated(names: Iterable[str]) -> dict[str, str]:
 
 @dataclass(slots=True)
 class Memory:
-    """The memory of one run. `files` holds what `save_as_file` kept, by name."""
+    """The memory of one run. `files` names what `save_as_file` kept, by what the manifest calls it."""
 
     responses: list[Any] = field(default_factory=list)
     stored: dict[str, Any] = field(default_factory=dict)
     generated: dict[str, str] = field(default_factory=dict)
-    files: dict[str, bytes] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
 
     def layers(self) -> tuple[Layer, ...]:
         """The memory as variables, but for what was stored; generated values are secret."""
@@ -55,14 +55,17 @@ class Memory:
 
     def as_json(self) -> dict[str, Any]:
         """The memory as JSON can hold it."""
-        files = {name: base64.b64encode(content).decode() for name, content in self.files.items()}
-        return {"responses": self.responses, "stored": self.stored, "generated": self.generated, "files": files}
+        return {
+            "responses": self.responses,
+            "stored": self.stored,
+            "generated": self.generated,
+            "attached": self.files,
+        }
 
     @classmethod
     def of_json(cls, kept: Mapping[str, Any]) -> Memory:
         """The memory that `as_json` gave."""
-        files = {name: base64.b64decode(content) for name, content in kept["files"].items()}
-        return cls(kept["responses"], kept["stored"], kept["generated"], files)
+        return cls(kept["responses"], kept["stored"], kept["generated"], kept.get("attached", {}))
 
 
 class Vault:
@@ -118,6 +121,19 @@ class Vault:
         """The run's memory, sealed, by the name that it is kept under."""
         return {run_name(key): self.sealed(run_name(key), memory.as_json())}
 
+    def attached(self) -> set[str]:
+        """The files that the memories of runs name."""
+        runs = (name for name in self._ledger.sealed_names() if name.startswith(RUNS))
+        return {file for name in runs for file in Memory.of_json(self.read(name)).files.values()}
+
+    def seal(self, content: bytes, place: str) -> bytes:
+        """Bytes sealed for a place outside the ledger. Raises SecretsError."""
+        return self._opened().seal(content, place)
+
+    def open(self, sealed: bytes, place: str) -> bytes:
+        """What `seal` was given. Raises SecretsError."""
+        return self._opened().open(sealed, place)
+
     def _opened(self) -> Sealer:
         if isinstance(self._sealer, SecretsError):
             raise SecretsError(str(self._sealer))
@@ -142,7 +158,7 @@ class WritableVault(Vault):
 
 def run_name(key: Key) -> str:
     """The name that a run's memory is kept under."""
-    return f"run/{key}"
+    return f"{RUNS}{key}"
 
 
 def notice_name(key: Key) -> str:

@@ -126,7 +126,7 @@ def failure(call: Request, answer: Response, expected: str | None = None) -> str
     elif not (200 <= answer.status < 300 or _is_let_pass(call, answer.status)):
         return f"answered {answer.status}"
     if answer.truncated:
-        return f"answered {answer.status} with more than 1 MiB"
+        return f"answered {answer.status} with more than {len(answer.content) >> 20} MiB"
     if expected is not None and not (expected.strip() and answer.is_text and contains(answer.text, expected)):
         return f"answered {answer.status} without what is expected"
     return None

@@ -321,10 +321,49 @@ def test_a_file_is_kept_for_the_continuation(machine, accounts, repo):
     repo.commit()
     accounts.fail_next(1, 500, prefix="/upload")
     machine.reconcile()
+    (kept,) = (repo.root / ".reconciler" / "files").iterdir()
+    assert kept.stat().st_mode & 0o777 == 0o600
+    assert b"PNG" not in kept.read_bytes()
     machine.clock.turn(hours=1)
     assert row(machine.reconcile(), "ada", "tool").status is Status.PRESENT
     assert len(accounts.calls("GET", "/photo")) == 1
+    assert list((repo.root / ".reconciler" / "files").iterdir()) == []
     assert parts(accounts.calls("POST", "/upload")[1]) == {"picture": ("photo.png", b"\x89PNG\x00\xff")}
+
+
+@pytest.mark.parametrize(("mebibytes", "status"), [(20, Status.PRESENT), (26, Status.RETRYING)])
+def test_a_file_may_be_larger_than_any_other_answer(machine, accounts, repo, mebibytes, status):
+    accounts.route("GET", "/film", lambda _received: b"\0" * (mebibytes << 20))
+    accounts.route("POST", "/upload", {"ok": True})
+    manifest = accounts.manifest()
+    manifest["execute"] += [
+        {"url": f"{accounts.url}/film", "method": "GET", "save_as_file": "film"},
+        {"url": f"{accounts.url}/upload", "files": {"film": "film"}},
+    ]
+    repo.manifest("tool", manifest)
+    repo.hire("ada", "tool")
+    repo.commit()
+    found = row(machine.reconcile(), "ada", "tool")
+    assert found.status is status, found.reason
+    assert ("more than 25 MiB" in found.reason) is (status is Status.RETRYING)
+    assert len(accounts.calls("POST", "/upload")) == (status is Status.PRESENT)
+
+
+def test_a_file_that_a_person_left_behind_is_erased_when_the_state_is_held_again(machine, accounts, repo):
+    accounts.route("GET", "/photo", lambda _received: b"\x89PNG")
+    manifest = accounts.manifest()
+    manifest["execute"] += [
+        {"url": f"{accounts.url}/photo", "method": "GET", "save_as_file": "photo.png"},
+        {"url": f"{accounts.url}/upload", "files": {"picture": "photo.png"}},
+    ]
+    repo.manifest("tool", manifest)
+    repo.hire("ada", "tool")
+    repo.commit()
+    machine.reconcile()
+    machine.word("accept", "ada", "tool")
+    machine.reconcile()
+    machine.reconcile()
+    assert list((repo.root / ".reconciler" / "files").iterdir()) == []
 
 
 def test_a_file_that_nobody_saved_fails_before_its_request_leaves(machine, accounts, repo):
