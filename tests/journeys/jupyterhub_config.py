@@ -45,5 +45,8 @@ c.JupyterHub.bind_url = f"http://127.0.0.1:{os.environ['PROXY_PORT']}"
 c.JupyterHub.hub_bind_url = f"http://127.0.0.1:{os.environ['PORT']}"
 c.JupyterHub.api_page_default_limit = 2  # so that three groups come in two pages
 c.JupyterHub.load_groups = {name: {"users": []} for name in ("design", "data-science", "R&D (Wien)")}
-c.JupyterHub.services = [{"name": "reconciler", "api_token": os.environ["TOKEN"]}]
+c.JupyterHub.services = [
+    {"name": "reconciler", "api_token": os.environ["TOKEN"]},
+    {"name": "administrator", "api_token": f"admin-{os.environ['TOKEN']}", "admin": True},  # who alone makes others one
+]
 c.JupyterHub.load_roles = [{"name": "reconciler", "scopes": ["admin:users", "groups"], "services": ["reconciler"]}]

@@ -40,9 +40,14 @@ class Hub(Program):
         _, _, body = ask(self.url, "GET", "/hub/api/users", headers=AUTHORIZED)
         return {person["name"]: sorted(person["groups"]) for person in json.loads(body)}
 
+    def admins(self) -> list[str]:
+        """Who of them is an administrator."""
+        _, _, body = ask(self.url, "GET", "/hub/api/users", headers=AUTHORIZED)
+        return [person["name"] for person in json.loads(body) if person["admin"]]
+
     def asked(self, what: str) -> list[str]:
         """The test's requests so far as the hub's own log has them, `404 GET /hub/api/users/ada%40example.com`."""
-        lines = re.findall(r"\] (\d{3} [A-Z]+ \S+) \(reconciler@", self.log[self._before :])
+        lines = re.findall(r"\] (\d{3} [A-Z]+ \S+) \((?:reconciler|administrator)@", self.log[self._before :])
         return [line for line in lines if re.search(what, line)]
 
     def empty(self) -> None:
@@ -169,3 +174,62 @@ def test_a_token_that_the_hub_does_not_know(joined: Repo, hub: Hub) -> None:
     assert (refused.code, shown["status"]) == (1, "unknown")
     assert "403" in shown["reason"]
     assert hub.people() == {}
+
+
+def test_rights_follow_git_and_what_changes_them_by_hand_is_told(repo: Repo, hub: Hub) -> None:
+    api = f"{hub.url}/hub/api/users"
+    repo.settings()
+    repo.manifest(
+        "hub",
+        {
+            "form": [
+                {
+                    "id": "ADMIN",
+                    "name": "Administrator",
+                    "type": "choice",
+                    "items": [{"id": True, "name": "yes"}, {"id": False, "name": "no"}],
+                }
+            ],
+            "exists": {
+                "url": f"{api}/{{{{email}}}}",
+                "expected": "{{email}}",
+                "fail_when_4xx_response_code": False,
+                "match": "name",
+                "where": {"admin": "{{ADMIN}}"},
+            },
+            "execute": [{"url": f"{api}/{{{{email}}}}"}],
+            "update": [{"url": f"{api}/{{{{email}}}}", "method": "PATCH", "data": {"admin": "{{ADMIN}}"}}],
+            "headers": {"Content-Type": "application/json", "Authorization": "token {{TOKEN}}"},
+            "initial_data_form": [{"id": "TOKEN", "name": "Token"}],
+        },
+    )
+    repo.initial_data("hub", {"TOKEN": f"admin-{TOKEN}"})
+    repo.hire("ada", {"integration": "hub", "values": {"ADMIN": {"name": "no"}}})
+    repo.commit()
+    made = run_cli(repo, "--output", "json")
+    assert (made.code, made.grant("ada", "hub")["status"]) == (0, "present"), made.err
+    assert hub.admins() == []
+
+    repo.hire("ada", {"integration": "hub", "values": {"ADMIN": {"name": "yes"}}})
+    repo.commit("Ada becomes an administrator")
+    planned = run_cli(repo, "--dry-run", "--output", "json").grant("ada", "hub")
+    assert (planned["status"], planned["action"]) == ("differs", "update")
+    assert planned["reason"] == "admin: false, git wants true"
+    changed = run_cli(repo, "--output", "json")
+    assert (changed.code, changed.grant("ada", "hub")["status"]) == (0, "present"), changed.err
+    assert hub.admins() == ["ada@example.com"]
+    assert hub.asked("PATCH") == ["200 PATCH /hub/api/users/ada%40example.com"]
+
+    repo.settings(drift="report")
+    repo.commit("What is changed by hand is told")
+    by_hand = {"Authorization": f"token admin-{TOKEN}"}
+    assert ask(hub.url, "PATCH", "/hub/api/users/ada%40example.com", {"admin": False}, by_hand)[0] == 200
+    told = run_cli(repo, "--output", "json").grant("ada", "hub")
+    assert (told["status"], told["action"], told["differs"]) == ("differs", "none", {"admin": [False, True]})
+    assert hub.admins() == []
+
+    repo.settings(drift="heal")
+    repo.commit("And mended")
+    healed = run_cli(repo, "--output", "json")
+    assert (healed.code, healed.grant("ada", "hub")["status"]) == (0, "present"), healed.err
+    assert hub.admins() == ["ada@example.com"]
