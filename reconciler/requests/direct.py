@@ -130,7 +130,7 @@ class _Reading:
 
     def __init__(self, method: str, most: int) -> None:
         self._most = most
-        self._bodiless = method == "HEAD_BYTES"
+        self._bodiless = method == "HEAD"
         self._headers: list[tuple[bytes, bytes]] = []
         self._pieces: list[bytes] = []
         self._last = b""

@@ -201,7 +201,7 @@ def test_what_a_check_stores():
         ([409], answer(409), None),
         ([302], answer(302), None),
         (["200", "409"], answer(201), "answered 201, expected 200, 409"),
-        (None, answer(200, truncated=True), "answered 200 with more than 1 MiB"),
+        (None, answer(200, b"x" * (1 << 20), truncated=True), "answered 200 with more than 1 MiB"),
     ],
 )
 def test_a_requests_failure(status_code, got, reason):
