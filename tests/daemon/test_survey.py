@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 from tests.repo import Daemon, Repo, call_cli
 from tests.servers import AccountService, Reply, eventually
 
@@ -24,4 +22,5 @@ def test_accounts_are_counted_once_an_interval_and_never_half(repo: Repo) -> Non
             assert "listing of saas" in daemon.log
             assert len(daemon.log.split("answered 500")) <= 3  # told when it begins, and not each time
         read = [request for request in saas.requests if request.path == "/users"]
-        assert all(later.at - earlier.at > 0.1 for earlier, later in pairwise(read))
+        # One an interval, the first, the one of the command, and one under way.
+        assert len(read) <= (read[-1].at - read[0].at) / 3 + 3

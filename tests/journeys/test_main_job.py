@@ -239,7 +239,7 @@ def test_json_exit_codes_and_selection(repo: Repo, accounts: AccountService) -> 
         ("POST", f"{accounts.url}/users"),
         ("POST", f"{accounts.url}/teams/7/members"),
     ]
-    assert (ada["values"], ada["differs"], ada["granted_in"]) == ({"TEAM": "7"}, {}, None)
+    assert (ada["values"], ada["differs"], ada["granted_in"]) == ({"TEAM": "7"}, {}, head)
     assert (ada["status"], ada["action"], ada["attempts"], ada["retry_at"]) == ("missing", "execute", 0, None)
     assert ada["reason"] == "exists check: not found"
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", ada["checked_at"])
