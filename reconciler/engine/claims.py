@@ -8,6 +8,7 @@ what this pass knows of it may be old. It is looked at again by a pass of its ow
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 
 from reconciler.model.grant import Key
 
@@ -20,6 +21,8 @@ class Claims:
     def __init__(self) -> None:
         self._taken: set[Key] = set()
         self._wanted: set[Key] = set()
+        self._beside: dict[Key, set[Key]] = {}
+        """What has to be looked at again together with a grant that was wanted."""
         self._released: OrderedDict[Key, int] = OrderedDict()
         """When a grant was let go of, the longest ago first; no more of them than a pass under way may have to know."""
         self._running: dict[int, None] = {}
@@ -36,7 +39,7 @@ class Claims:
         """The grants that a pass had to leave out and that are free again; each is given once."""
         free = self._wanted - self._taken
         self._wanted -= free
-        return free
+        return free.union(*(self._beside.pop(key, ()) for key in free))
 
     def busy(self, key: Key) -> bool:
         """Whether a pass has the grant in hand."""
@@ -49,6 +52,10 @@ class Claims:
             return False
         self._taken.add(key)
         return True
+
+    def postpone(self, key: Key, beside: set[Key]) -> None:
+        """For `ClaimSet`: these wait for a grant that was wanted."""
+        self._beside.setdefault(key, set()).update(beside)
 
     def released(self, key: Key) -> None:
         """For `ClaimSet`: a pass lets go of the grant."""
@@ -71,15 +78,36 @@ class ClaimSet:
         self._claims = claims
         self._since = since
         self._mine: set[Key] = set()
+        self._left: set[Key] = set()
 
     def take(self, key: Key) -> bool:
         """Take a grant in hand; False where it has to be left to another pass."""
         if key in self._mine:
             return True
+        if key in self._left:
+            return False
         if self._claims.taken(key, self._since):
             self._mine.add(key)
             return True
         return False
+
+    def take_moves(self, moves: Mapping[Key, Key]) -> dict[Key, Key]:
+        """Take rows in hand that are to move, under both names, and give the moves that can be made.
+
+        A row of an attempt that another pass makes stays where that pass will look for it, and so do those whose moves
+        hang together with its own. Under none of their names is anything done in this pass: the new name would look
+        like a new grant.
+        """
+        busy = {key for key in {*moves, *moves.values()} if not self.take(key)}
+        left = set(busy)
+        while more := {key for move in moves.items() if not left.isdisjoint(move) for key in move} - left:
+            left |= more
+        for key in left - busy:
+            self.release(key)
+        for key in busy:
+            self._claims.postpone(key, left - busy)
+        self._left |= left
+        return {old: new for old, new in moves.items() if old not in left}
 
     def release(self, key: Key) -> None:
         """Let go of a grant: what there was to write down of it is written."""

@@ -156,6 +156,7 @@ async def plan_pass(
     checker = Checker(context.clock, context.redactor, progressed, listings)
     known, renamed = await moved(known, desired, integrations, checker)
     commands, claims = commands or {}, claims or Claims().begin()
+    renamed = claims.take_moves(renamed)
     judge = context.judge(desired) if in_force is None else Judge(desired, files.policy, base.policy)
     inputs = PlanningInputs(
         desired=desired,

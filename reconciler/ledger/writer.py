@@ -93,6 +93,10 @@ class LedgerWriter(LedgerReader):
         between = {old: Key(f"\0{new.hire}", new.access) for old, new in moves.items()}
         steps = [*between.items(), *((between[old], new) for old, new in moves.items())]
         with self._writing(Failpoint.RENAMED) as connection:
+            # A revision that was taken over before its rows could move says who gave them under their new names.
+            known = self._given(connection, {new.hire for new in moves.values()})
+            for old in (old for old, new in moves.items() if new in known and new not in moves):
+                connection.execute(sa.delete(schema.given).where(is_of(schema.given, old)))
             for (here, there), table in itertools.product(steps, tables):
                 values: dict[str, Any] = {"hire": there.hire, "access": there.access}
                 if table is schema.events:

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 
 from reconciler.daemon.dispatcher import MAX_HIRES
+from reconciler.model.grant import Key
+from reconciler.model.status import Status
 from tests.daemon.running import Turned, running, until
 from tests.repo import Repo
 from tests.servers import AccountService
@@ -76,6 +78,30 @@ def test_the_daemon_ends_if_its_watch_fails(tool: Repo) -> None:
 
     with pytest.raises(RuntimeError, match="no watch"):
         asyncio.run(walk())
+
+
+def test_a_hire_that_is_renamed_during_its_attempt_gets_one_account(repo: Repo, accounts: AccountService) -> None:
+    manifest = accounts.manifest()
+    del manifest["exists"]
+    repo.settings(interval="1d")
+    repo.manifest("tool", manifest)
+    repo.hire("ada", "tool")
+    repo.commit()
+    accounts.delay = 1
+
+    async def walk() -> None:
+        async with running(repo) as now:
+            await until(lambda: len(accounts.calls("POST")) == 1)
+            repo.remove("hires/ada.yaml")
+            repo.hire("ada2", "tool", email="ada@example.com", first_name="Ada")
+            repo.commit("rename")
+            await until(lambda: any(why == "commit" for why, _ in now.passes))
+            assert [record.key for record in now.held.ledger.records()] == [Key("ada", "tool")]
+            await until(lambda: [record.key for record in now.held.ledger.records()] == [Key("ada2", "tool")], 20)
+            assert [record.status for record in now.held.ledger.records()] == [Status.DONE]
+            assert len(accounts.calls("POST")) == 1
+
+    asyncio.run(walk())
 
 
 def test_many_due_grants_are_dispatched_in_parts_and_each_once(repo: Repo, accounts: AccountService) -> None:

@@ -58,3 +58,17 @@ def test_passes_that_overlap_for_ever_take_no_more_and_more_memory():
         assert tracemalloc.get_traced_memory()[1] < 200 * 1024
     finally:
         tracemalloc.stop()
+
+
+def test_rows_move_only_where_no_other_pass_has_either_name():
+    """Bob and Cleo swap names while Ada, whose name Dan takes, is being worked on."""
+    bob, cleo, dan, eve = (Key(name, "tool") for name in ("bob", "cleo", "dan", "eve"))
+    claims = Claims()
+    busy, mine = claims.begin(), claims.begin()
+    assert busy.take(ADA)
+    assert mine.take_moves({bob: cleo, cleo: bob, dan: ADA, ADA: eve}) == {bob: cleo, cleo: bob}
+    assert [mine.take(key) for key in (bob, cleo, ADA, dan, eve)] == [True, True, False, False, False]
+    assert not claims.begin().take(bob)
+    assert claims.postponed() == set()
+    busy.close()
+    assert claims.postponed() == {ADA, dan, eve}
