@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +18,7 @@ from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.errors import Blocked, LedgerError, TransportError
 from reconciler.model.not_taken_over import Stale
 from reconciler.model.report import Row
+from reconciler.model.secret import Redactor
 from reconciler.model.settings import Alert, Settings
 from reconciler.notify.delivery import DeliveryContext, messenger
 from reconciler.notify.messenger import AlertMessenger, NotSent
@@ -73,9 +75,12 @@ class Alerter:
         hosts = AllowedHosts(frozenset({address.name}))
         client = self._context.client(f"(alerts to {address.name})", hosts, self._settings.limits)
         body = json.dumps(content).encode()
-        answer = await client.send(
-            RenderedRequest("POST", url, address.name, (("Content-Type", "application/json"),), body)
-        )
+        call = RenderedRequest("POST", url, address.name, (("Content-Type", "application/json"),), body)
+        try:
+            answer = await client.send(call)
+        except TransportError as error:  # it may repeat what was answered, and a redirect's text has the path again
+            _, _, *ours = re.split(r"[/?&=#]+", url)
+            raise NotSent(Redactor(ours).redact(str(error))) from None
         if not 200 <= answer.status < 300:
             raise NotSent(f"{address.name} answered {answer.status}")
 

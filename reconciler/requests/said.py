@@ -10,7 +10,7 @@ import unicodedata
 
 from reconciler.model.secret import Redactor
 from reconciler.requests.answer import Response
-from reconciler.requests.token_fields import secrets_of
+from reconciler.requests.token_fields import secrets_in, secrets_of
 
 __all__ = ["CHARACTERS", "one_line", "said"]
 
@@ -27,7 +27,7 @@ def said(answer: Response, redactor: Redactor) -> str:
         return ""
     text = answer.text[:LOOKED_AT]
     if answer.status < 400:  # it may hold a token that nobody knows yet
-        text = Redactor(secrets_of(answer.json())).redact(text)
+        text = Redactor([*secrets_of(answer.json()), *secrets_in(text)]).redact(text)
     text = one_line(text, redactor)
     return f": {text}" if text else ""
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
-__all__ = ["secrets_of"]
+__all__ = ["secrets_in", "secrets_of"]
 
 FIELDS = frozenset(
     {
@@ -36,6 +36,16 @@ TELLS = 16
 
 _OPAQUE = re.compile(r"(?!https?://|[a-z0-9-]+(?:\.[a-z0-9-]+)+$)[^\s@]{20,}")
 """Long and without blanks, and neither a URL, a host name nor an address."""
+
+
+_BETWEEN = re.compile(r"[\s\"'<>&=?:;,{}\[\]()\\]+")
+"""What stands between the words of a form, of markup, of a URL's query, or of JSON that is damaged."""
+
+
+def secrets_in(text: str) -> Iterator[str]:
+    """The words of a text, whatever its form, that look like secrets, by themselves or after a name that tells."""
+    words = _BETWEEN.split(text)
+    return (word for name, word in pairwise(["", *words]) if _looks_secret(name, word))
 
 
 def secrets_of(reply: Any, name: str = "") -> Iterator[str]:

@@ -26,7 +26,7 @@ from reconciler.notify.alerts import alert
 from reconciler.notify.rules import AlertState, Kind, Message, alerts_of
 from tests.engine.harness import Hands
 from tests.repo import Repo, free_port
-from tests.servers import Service
+from tests.servers import Reply, Service
 
 START = datetime(2026, 12, 1, 9, tzinfo=UTC)
 DOWN = "GET api.example.com: answered 503"
@@ -386,6 +386,18 @@ class TestSending:
         told = capsys.readouterr().out
         assert "only https is allowed" in told
         assert "the webhook is no http or https address" in told
+
+    def test_a_webhooks_path_is_not_repeated_from_a_redirect(
+        self, site: Site, service: Service, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        there = "http://other.example.com/hook/T0/s3cret-path"
+        page = f'<p>The document has moved <a href="{there}">here</a>.</p>'
+        service.route("POST", "/hook/T0/s3cret-path", Reply(301, page, {"Location": there}))
+        site.repo.settings(alerts=[{"webhook": f"{service.url}/hook/T0/s3cret-path"}])
+        site.tells([row("ada", Status.FAILED, "no")])
+        told = capsys.readouterr().out
+        assert "answered 301, a redirect to other.example.com" in told
+        assert "s3cret-path" not in told
 
     def test_no_receiver_no_note(self, site: Site) -> None:
         site.tells([row("ada", Status.FAILED, "no")])

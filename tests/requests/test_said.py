@@ -55,3 +55,17 @@ def test_a_secret_with_what_nobody_sees_in_it(between: str) -> None:
 def test_a_token_in_an_answer_that_is_a_success_is_no_words() -> None:
     body = json.dumps({"access_token": "new-one", "state": "pending", "x": "Zm9vYmFyYmF6MTIzNDU2Nzg5MA"})
     assert repeated(body, 200) == ': {"access_token": "***", "state": "pending", "x": "***"}'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "access_token=xoxp123456789abcdefgh123&scope=a",
+        "<token>xoxp123456789abcdefgh123</token>",
+        '{"access_token":"xoxp123456789abcdefgh123"},',
+        '{"location": "https://login.example.com/?ticket=xoxp123456789abcdefgh123"}',
+    ],
+)
+def test_a_token_that_came_without_an_error_is_masked_in_whatever_form(text: str) -> None:
+    assert "xoxp" not in repeated(text, 200)
+    assert "***" in repeated(text, 302)
