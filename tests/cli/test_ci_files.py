@@ -106,7 +106,7 @@ def test_github_keeps_one_comment(repo: Repo, tmp_path: Path, known: str) -> Non
     assert last == f"api --silent {sent} -F body=@comment.md"
 
 
-@pytest.mark.parametrize("job", ["github", "gitlab"])
+@pytest.mark.parametrize("job", ["github", "gitlab", "github-import", "gitlab-import"])
 @pytest.mark.parametrize("wanted", ["./tools/it.whl", "--index-url https://packages.example.com/simple it==1", None])
 def test_it_is_installed_from_where_the_user_says(repo: Repo, tmp_path: Path, job: str, wanted: str | None) -> None:
     """With a `pip` that writes down what it is told; from nowhere, where nobody said."""
@@ -115,11 +115,13 @@ def test_it_is_installed_from_where_the_user_says(repo: Repo, tmp_path: Path, jo
     stand_in.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
     stand_in.chmod(0o755)
     path = os.pathsep.join([str(stand_in.parent), os.environ["PATH"]])
-    if job == "github":
-        script, variable = github("Install"), "FROM"
+    jobs = read(f"docs/ci/{job}.yml")
+    if job.startswith("github"):
+        steps = next(iter(jobs["jobs"].values()))["steps"]
+        script, variable = next(step["run"] for step in steps if step.get("name") == "Install"), "FROM"
     else:
-        script = next(line for line in read("docs/ci/gitlab.yml")["review"]["script"] if line.startswith("pip"))
-        variable = "ACCESS_RECONCILER"
+        lines = jobs["import" if job == "gitlab-import" else "review"]["script"]
+        script, variable = next(line for line in lines if line.startswith("pip")), "ACCESS_RECONCILER"
     done = shell(repo, script, PATH=path, **({variable: wanted} if wanted else {}))
     if wanted is None:
         assert (done.returncode != 0, done.stdout) == (True, "")
@@ -133,13 +135,17 @@ PINNED = re.compile(r"uses: [\w.-]+/[\w.-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$")
 
 @pytest.mark.parametrize(
     "path",
-    ["docs/ci/github.yml", *(str(file.relative_to(ROOT)) for file in sorted((ROOT / ".github/workflows").iterdir()))],
+    [
+        "docs/ci/github.yml",
+        "docs/ci/github-import.yml",
+        *(str(file.relative_to(ROOT)) for file in sorted((ROOT / ".github/workflows").iterdir())),
+    ],
 )
 def test_actions_are_pinned_by_commit_and_rights_are_named(path: str) -> None:
     used = [line.strip() for line in (ROOT / path).read_text().splitlines() if "uses:" in line]
     assert used
     assert [line for line in used if not PINNED.search(line)] == []
-    assert read(path)["permissions"]["contents"] == "read"
+    assert read(path)["permissions"]["contents"] == ("write" if path.endswith("-import.yml") else "read")
 
 
 def test_a_release_is_published_without_a_token() -> None:
