@@ -94,6 +94,7 @@ def _free(folder: Path, root: Path, stem: str) -> Path:
 
 
 def _list(asked: Asked) -> None:
+    from reconciler.cli.table import columns
     from reconciler.cli.text import cell, emit_json, say
     from reconciler.gallery.catalog import everything, imports
 
@@ -109,6 +110,4 @@ def _list(asked: Asked) -> None:
         lines = [f"| {' | '.join(map(cell, row))} |" for row in rows[1:]]
         say("\n".join([f"| {' | '.join(rows[0])} |", f"|{' --- |' * len(rows[0])}", *lines]))
         return
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        say("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+    say("\n".join(columns(rows)))

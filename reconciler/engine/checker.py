@@ -162,7 +162,7 @@ class Checker:
     async def resolved(self, integration: Integration, grant: Grant) -> Grant | Unknown:
         """The grant with its named choices replaced by their values; a value that stands in the file is sent as it is.
 
-        Raises Misfit where no option, or more than one, has the name.
+        Raises NotOffered where no option, or more than one, has the name.
         """
         values: dict[str, Any] = {}
         for field_id, value in grant.choices:

@@ -1,7 +1,7 @@
 """How a record changes: the only place where statuses and phases are written.
 
 Each function takes what the ledger remembers and what has happened, and gives the new record with the lines that the
-history gets. Nothing here decides; `plan` does.
+history gets. Nothing here decides; `decide` does.
 """
 
 from __future__ import annotations

@@ -101,7 +101,7 @@ def _beside(root: Path, path: Path, content: bytes, made: list[Path]) -> Path:
             file.write(content)
             file.flush()
             os.fsync(handle)
-    except OSError:
+    except BaseException:  # Ctrl-C too: nobody else knows of the file yet
         temporary.unlink()
         raise
     return temporary

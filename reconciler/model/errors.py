@@ -12,7 +12,7 @@ ReconcilerError
 ├── Blocked                a grant cannot run: the message says what is missing
 │   ├── MissingVariable    a placeholder has no value
 │   └── HostNotAllowed     a request would go to a host that is not allowed
-└── RequestFailed          a request left, or tried to, and came to nothing
+└── TransportError          a request left, or tried to, and came to nothing
 
 Each carries one sentence for the person who reads it; `Problem` is the same for what is wrong in a file.
 """

@@ -123,7 +123,7 @@ class Connection:
     async def fresh(self) -> Layer | None:
         """The layer, after a refresh where less than a minute is left; None where the service is not connected.
 
-        Raises RequestFailed where the token has expired and is not refreshed: it cannot be, or this is a dry run.
+        Raises TransportError where the token has expired and is not refreshed: it cannot be, or this is a dry run.
         """
         record, left = self._record, self._left()
         if record is None and self.fetches:
@@ -140,7 +140,7 @@ class Connection:
     async def renewed(self) -> Layer:
         """The layer after the service refused the token: refreshed once, unless somebody did so in the meantime.
 
-        Raises RequestFailed, with what to do, where it cannot be.
+        Raises TransportError, with what to do, where it cannot be.
         """
         task = asyncio.current_task()
         refused = self._given.get(task, self._record) if task is not None else self._record

@@ -41,7 +41,7 @@ class TokenRefused(TransportError):
 async def ask_for_token(client: Client, call: Request, scope: Scope, manifest: Manifest) -> dict[str, Any]:
     """Send a token request and give its reply.
 
-    Raises TokenRefused where the service says no, RequestFailed where it says nothing that can be used, and Blocked
+    Raises TokenRefused where the service says no, TransportError where it says nothing that can be used, and Blocked
     where a value or the permission to ask its host is missing.
     """
     sent = call.model_copy(update={"headers": _headers(call, manifest)})

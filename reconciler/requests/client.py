@@ -110,7 +110,7 @@ class Client:
         See docs/design/rules.md, "Execute".
 
         `follow` allows redirects within the same scheme, host and port; it is for checks and look-ups. `leaving` is
-        awaited before each sending. Raises HostNotAllowed, and RequestFailed for whatever brings no whole answer: no
+        awaited before each sending. Raises HostNotAllowed, and TransportError for whatever brings no whole answer: no
         connection, a timeout, a redirect that is not followed, a change that was answered with more than 1 MiB.
         """
         waits = redirects = 0

@@ -53,7 +53,7 @@ async def items(
     """Every item of every page; `most` bounds the bytes of a page.
 
     Raises MorePages where another page follows when so many `pages`, or MOST_PAGES, were read.
-    Raises Blocked where the first page cannot be asked for, and RequestFailed for a page that fails, is not JSON, has
+    Raises Blocked where the first page cannot be asked for, and TransportError for a page that fails, is not JSON, has
     no list at `data_from`, or leads to where it must not lead.
     """
     wire = _first(call, scope, manifest)

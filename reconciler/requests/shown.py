@@ -42,7 +42,7 @@ def shown_body(call: Call, scope: Scope, manifest: Manifest) -> Any:
     """The data of a request, as a structure where it has one; None for a request without a body."""
     if not isinstance(call, Request) or (call.data is None and not call.files):
         return None
-    masked = _Masked(scope.layers, scope.deferred, generated=frozenset(manifest.generated))
+    masked = _Masked(scope.layers, scope.deferred, saved=scope.saved, generated=frozenset(manifest.generated))
     kind = _kind(call, manifest)
     try:
         text = isinstance(call.data, str) and kind == FORM

@@ -127,7 +127,7 @@ class Throttle:
     async def turn(self, host: str) -> AsyncIterator[Callable[[], None]]:
         """A place in which one request may be under way; what it gives is to be called when the request has left.
 
-        The host has answered where the block ends without an error. Raises RequestFailed (nothing left) where the
+        The host has answered where the block ends without an error. Raises TransportError (nothing left) where the
         program is told to stop during a wait.
         """
         lane = self._lane(host)
