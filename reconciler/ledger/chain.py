@@ -18,6 +18,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from reconciler.ledger import schema
+from reconciler.model.errors import LedgerError
 from reconciler.model.grant import Key
 from reconciler.model.status import EventType
 
@@ -55,10 +56,12 @@ class Link:
 
     @classmethod
     def of(cls, note: bytes | None) -> Link:
-        """The end as it is noted; that of an empty chain where nothing is."""
+        """The end as it is noted; that of an empty chain where nothing is. Raises LedgerError."""
         if note is None:
             return cls()
-        number, _, digest = note.decode().partition(" ")
+        number, _, digest = note.decode(errors="replace").partition(" ")
+        if not number.isdecimal():
+            raise LedgerError("the note of where the history ends is damaged: restore the state from a copy")
         return cls(int(number), digest)
 
     def as_note(self) -> bytes:
@@ -145,7 +148,8 @@ def _as_written(row: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _vouched(row: Mapping[str, Any]) -> int:
-    counted = _COUNTED.search(row["detail"]) if row["event"] == EventType.FORGOTTEN else None
+    told = row["event"] == EventType.FORGOTTEN and row["salt"] is not None  # an erased line vouches for nothing
+    counted = _COUNTED.search(row["detail"]) if told else None
     return int(counted[1]) if counted is not None else 0
 
 

@@ -71,6 +71,10 @@ def test_lines_as_they_were_written_hold(root: Path) -> None:
         ),
         ("UPDATE events SET id = 10 - id", "line 1 ("),
         ("UPDATE events SET salt = NULL, hire = '', detail = '' WHERE id = 2", "1 line of the history erased"),
+        (
+            "UPDATE events SET salt = NULL, event = 'forgotten', detail = '9 lines of the history' WHERE id = 2",
+            "1 line of the history erased",
+        ),
     ],
 )
 def test_first_line_that_does_not_hold_is_named(root: Path, statement: str, first: str) -> None:
