@@ -5,12 +5,12 @@ Whether a grant that breaks a rule is there already is for a pass to say: then i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from reconciler.model.base import as_text
 from reconciler.model.errors import Problem, Severity
 from reconciler.model.grant import Grant
-from reconciler.model.hire import Hire
+from reconciler.model.hire import Hire, NamedChoice
 from reconciler.model.policy import Rule
 from reconciler.repository.desired import Desired
 from reconciler.repository.joining import matches
@@ -80,6 +80,8 @@ class Judge:
                 hire = self._desired.hires[grant.key.hire].model
                 if _meant(rule, hire) and (lack := self._unbounded(rule, hire, grant)) is not None:
                     yield f"{rule}: {lack}"
+            elif rule.at_most is not None and (field := _by_name(rule, grant)) is not None:
+                yield f"{rule}: it counts {field} by value, and this is a name: write the value"
             elif counted and rule.at_most is not None and _holds(rule, grant):
                 count = self._counted()[index]
                 if count > rule.at_most:
@@ -121,13 +123,20 @@ class Judge:
 def _holds(rule: Rule, grant: Grant) -> bool:
     if grant.integration != rule.integration:
         return False
+    return all(any(as_text(each) == wanted for each in _said(grant, name)) for name, wanted in rule.values.items())
+
+
+def _by_name(rule: Rule, grant: Grant) -> str | None:
+    """A field that a rule counts and an entry fills by an option's name, whose value only the service knows."""
+    if grant.integration != rule.integration:
+        return None
+    return next((name for name in rule.values if any(isinstance(it, NamedChoice) for it in _said(grant, name))), None)
+
+
+def _said(grant: Grant, name: str) -> Sequence[object]:
     values = next((layer.values for layer in grant.layers if layer.origin == grant.source), {})
-    return all(_said(values.get(name), wanted) for name, wanted in rule.values.items())
-
-
-def _said(value: object, wanted: str) -> bool:
-    several = value if isinstance(value, list | tuple) else [value]
-    return any(as_text(each) == wanted for each in several)
+    value = values.get(name)
+    return value if isinstance(value, list | tuple) else [value]
 
 
 def _meant(rule: Rule, hire: Hire) -> bool:

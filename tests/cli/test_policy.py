@@ -180,3 +180,21 @@ def test_branch_cannot_take_the_rules_away(company: Repo, call: Call) -> None:
     dry = call(company, "--dry-run", "--rev", "branch", "--output", "json")
     assert dry.grant("ada", "deploy")["status"] == "blocked"
     assert dry.grant("bob", "deploy")["action"] == "execute"
+
+
+def test_a_choice_by_name_is_no_way_around_a_count(company: Repo, call: Call, accounts: AccountService) -> None:
+    """Only the service knows what the name means, so nobody can count it offline: the entry has to say the value."""
+    manifest = accounts.manifest(team=True)
+    manifest["form"] = [{"id": "TEAM", "name": "Team", "type": "choice", "url": f"{accounts.url}/teams"}]
+    accounts.route("POST", "/teams", [{"id": 1, "name": "Root"}])
+    company.manifest("tool", manifest)
+    company.remove("hires/ada.yaml")
+    company.hire("bob", {"integration": "tool", "values": {"TEAM": {"name": "Root"}}})
+    policy(company, {"name": "few", "integration": "tool", "values": {"TEAM": "1"}, "at_most": 0})
+    company.commit()
+    done = call(company, "validate", "--output", "json")
+    why = "policy few: it counts TEAM by value, and this is a name: write the value"
+    assert (done.code, [each[3] for each in problems(done)]) == (1, [f"access tool of bob: {why}"])
+    row = call(company, "--output", "json").grant("bob", "tool")
+    assert (row["status"], row["reason"]) == ("blocked", why)
+    assert accounts.people == {}
