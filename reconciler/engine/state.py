@@ -89,7 +89,9 @@ def holding(context: Context, settings: Settings, tree: Tree, command: str) -> I
             recover(ledger, settings, now)
             held = OpenState(ledger, sealing_of(context, settings, tree, ledger), path.parent)
             if held.sealing.fault is None:
-                held.attachments.sweep(held.sealing.vault.attached())
+                # Where a memory does not open, nobody can say whose its files are; its grant alone is blocked for it.
+                with suppress(SecretsError):
+                    held.attachments.sweep(held.sealing.vault.attached())
             yield held
         finally:
             ledger.close()

@@ -101,7 +101,10 @@ class Vault:
             return kept
         for hire in {key.hire for key in keys}:
             name = stored_name(hire)
-            of_hire = self.read(name) or {}
+            try:
+                of_hire = self.read(name) or {}
+            except SecretsError:
+                continue
             left = {access: values for access, values in of_hire.items() if Key(hire, access) not in keys}
             if left != of_hire:
                 kept[name] = self.sealed(name, left) if left else None
