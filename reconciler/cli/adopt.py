@@ -115,7 +115,11 @@ async def proposed(
             context, Desired(context.reader.load(tree), desired.today), tree, settings, held.sealing
         )
         meant = next(each for each in there if each.name == integration)
-    return adopted(meant, chosen, desired, beside)
+    proposals = adopted(meant, chosen, desired, beside)
+    known = [each for each in proposals if context.redactor.redact(each.text) != each.text]
+    if known:
+        raise NotAdopted([f"{each.hire}: its account holds a secret of the initial data" for each in known])
+    return proposals
 
 
 def _chosen(found: list[Found], accounts: Collection[str]) -> list[Found]:

@@ -10,9 +10,10 @@ from reconciler.cli.options import Asked, option, shared
 from reconciler.model.errors import NothingImported, RepositoryError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from reconciler.intake.importing import Change, Plan
+    from reconciler.intake.people import LeftOut
     from reconciler.intake.reading import Reading
     from reconciler.model.imports import Import
     from reconciler.model.secret import Redactor
@@ -21,8 +22,11 @@ if TYPE_CHECKING:
 
 __all__ = ["import_"]
 
-MOST = 100
-"""So many people of a kind are told of in a pull request's text, which has an end."""
+MOST = (100, 25, 5, 0)
+"""So many people of a kind are told of in a pull request's text, whose end is at `LIMIT`: the most that fit."""
+
+LONGEST = 200
+"""Characters of what is told of one of them."""
 
 
 @click.command(name="import")
@@ -52,9 +56,9 @@ def import_(asked: Asked, name: str, branch: str | None, *, write: bool, yes_rea
     run = _Run(asked, redactor, name, branch)
     plan = asyncio.run(run.plan())
     if asked.output == "json":
-        emit_json(plan.as_json())
+        emit_json(redactor.redact_all(plan.as_json()))
     else:
-        say("\n".join(_markdown(plan) if asked.output == "markdown" else _table(plan)))
+        say(redactor.redact(_markdown(plan) if asked.output == "markdown" else "\n".join(_table(plan))))
     for note in plan.notes:
         tell(note)
     if plan.refusal is not None and not yes_really:
@@ -94,7 +98,7 @@ class _Run:
     async def plan(self) -> Plan:
         from reconciler.cli.logs import tell
         from reconciler.intake.importing import Importer
-        from reconciler.intake.people import people_of
+        from reconciler.intake.people import people_of, without_secrets
         from reconciler.review.problems import today_of
 
         context = self.context
@@ -112,7 +116,7 @@ class _Run:
                 reading = read_csv(path, loaded)
         finally:
             await context.aclose()
-        people = people_of(reading, loaded)
+        people = without_secrets(people_of(reading, loaded), context.redactor)
         if not people.addresses:
             raise NothingImported(_empty(reading, self.name))
         hires = (trusted if self.trusted is self.tree else context.reader.load(self.tree)).hires
@@ -224,19 +228,37 @@ def _table(plan: Plan) -> list[str]:
     return lines
 
 
-def _markdown(plan: Plan) -> list[str]:
+def _markdown(plan: Plan) -> str:
     """A pull request's text."""
-    from reconciler.cli.text import code
+    from reconciler.cli.difference import LIMIT
+
+    texts = ("\n".join(_told(plan, most)) for most in MOST)
+    return next((text for text in texts if len(text) < LIMIT), f"**{_headline(plan)}**")
+
+
+def _told(plan: Plan, most: int) -> list[str]:
+    from reconciler.cli.text import clipped, code
 
     lines = [f"**{_headline(plan)}**"]
     for word, of in _parts(plan):
         if of:
             lines += ["", f"{word}:", ""]
-            for each in of[:MOST]:
-                how = ", ".join(f"{code(key)} {code(text)}" for key, text in _differences(each))
+            for each in of[:most]:
+                how = ", ".join(f"{code(key)} {code(clipped(text, LONGEST))}" for key, text in _differences(each))
                 lines.append(f"- {code(each.file)}: {how}")
-            lines += [f"- and {len(of) - MOST} more"] if len(of) > MOST else []
+            lines += _more(of, most)
     if plan.left_out:
-        lines += ["", "left out:", "", *(f"- {code(one.called)}: {code(one.reason)}" for one in plan.left_out[:MOST])]
-        lines += [f"- and {len(plan.left_out) - MOST} more"] if len(plan.left_out) > MOST else []
-    return [*lines, "", *(f"- {code(note)}" for note in plan.notes)] if plan.notes else lines
+        lines += ["", "left out:", "", *(_left_out(one) for one in plan.left_out[:most])]
+        lines += _more(plan.left_out, most)
+    notes = [f"- {code(clipped(note, LONGEST))}" for note in plan.notes[:most]]
+    return [*lines, "", *notes, *_more(plan.notes, most)] if plan.notes else lines
+
+
+def _left_out(one: LeftOut) -> str:
+    from reconciler.cli.text import clipped, code
+
+    return f"- {code(clipped(one.called, LONGEST))}: {code(clipped(one.reason, LONGEST))}"
+
+
+def _more(of: Sequence[object], most: int) -> list[str]:
+    return [f"- and {len(of) - most} more"] if len(of) > most else []

@@ -18,10 +18,11 @@ from reconciler.model.base import EMAIL, as_text, day
 from reconciler.model.errors import MissingVariable
 from reconciler.model.imports import ByAddress, Import
 from reconciler.model.scope import Layer, Scope
+from reconciler.model.secret import Redactor
 from reconciler.requests.record import same
 from reconciler.requests.template import render_text
 
-__all__ = ["LeftOut", "People", "Person", "people_of"]
+__all__ = ["LeftOut", "People", "Person", "people_of", "without_secrets"]
 
 EXTRA = "extra."
 _DAYS = ("start", "end")
@@ -97,6 +98,18 @@ def people_of(reading: Reading, imported: Import) -> People:
     seen = {one.email.lower() for one in found}
     seen |= {str(each.fields["email"]).lower() for each in left if "email" in each.fields}
     return People(taken, sorted(left, key=lambda each: each.item), frozenset(seen))
+
+
+def without_secrets(people: People, redactor: Redactor) -> People:
+    """The people without those of whom the source says a secret of ours: a file in git must not hold it."""
+    taken, left = [], list(people.left_out)
+    for one in people.taken:
+        key = next((key for key, value in one.fields.items() if redactor.redact(str(value)) != str(value)), None)
+        if key is None:
+            taken.append(one)
+        else:
+            left.append(LeftOut(one.item, f"{key}: it holds a secret of the initial data", one.fields))
+    return People(taken, sorted(left, key=lambda each: each.item), people.addresses)
 
 
 def _person(number: int, item: Any, reading: Reading, imported: Import) -> Person | LeftOut:

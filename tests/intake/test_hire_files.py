@@ -242,3 +242,13 @@ def test_what_is_written_is_a_hire() -> None:
     text = hire_text({"email": "x@example.com", "first_name": "X", "last_name": "", "access": [ENTRY]})
 
     assert Hire.model_validate(read(text.encode(), "hires/x.yaml").data).access[0].integration == "asana"
+
+
+def test_nothing_is_left_where_writing_is_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_all(tmp_path, {"hires/ada.yaml": b"email: ada@example.com\n"}, {})
+    assert list(tmp_path.rglob("*")) == []

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.repo import Repo, Result, call_cli, run_cli
+from tests.repo import GnupgHome, Repo, Result, call_cli, run_cli
 from tests.servers import Received, Reply, Service
 
 TODAY = datetime.now(UTC).date()
@@ -559,3 +559,34 @@ def test_text_of_a_pull_request(repo: Repo, hr: Service) -> None:
     assert "``@everyone `x` <b>``" in done.out
     assert "- `Bob`: `no address`" in done.out
     json.dumps(done.out)
+
+
+def test_text_of_a_pull_request_has_an_end(repo: Repo) -> None:
+    """GitHub takes 65,536 characters."""
+    rows = "".join(f"p{number}@example.com,{'P' * 2000},Example\n" for number in range(1000))
+    from_csv(repo, f"Email,First,Last\n{rows}")
+    done = call_cli(repo, "import", "hr", "--yes-really", "--output", "markdown")
+    assert done.code == 2
+    assert done.out.startswith("**hr: 1000 created**\n")
+    assert "\n- and 900 more" in done.out
+    assert len(done.out) < 65_536
+
+
+def test_a_secret_of_ours_that_the_source_repeats_is_neither_shown_nor_written(
+    tmp_path: Path, gnupg_home: GnupgHome, hr: Service
+) -> None:
+    repo = Repo(tmp_path / "sealed", gnupg_home)
+    repo.settings()
+    repo.write("hires/.gitkeep", "")
+    repo.write("manifests/.gitkeep", "")
+    form = [{"id": "TOKEN", "name": "Token"}]
+    asks(repo, hr, [person("ada", lastName="s3cr3t-t0ken"), person("bob")], initial_data_form=form)
+    repo.initial_data("hr", {"TOKEN": "s3cr3t-t0ken"})
+    repo.commit()
+    for output in ("json", "table", "markdown"):
+        done = call_cli(repo, "import", "hr", "--output", output)
+        assert done.code == 2, done.err
+        assert "last_name: it holds a secret of the initial data" in done.out
+        assert "s3cr3t" not in done.out + done.err
+    assert call_cli(repo, "import", "hr", "--write").code == 2
+    assert list(files(repo)) == ["bob.yaml"]
