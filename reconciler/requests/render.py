@@ -21,7 +21,7 @@ from reconciler.requests.encode import FORM, body
 from reconciler.requests.sign import Pritunl, credentials
 from reconciler.requests.template import render_data, render_text, render_url
 
-__all__ = ["RenderedRequest", "canonical", "expected", "outline", "question", "render"]
+__all__ = ["RenderedRequest", "canonical", "data_of", "expected", "headers_of", "outline", "question", "render"]
 
 BODILESS = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
 
@@ -63,9 +63,9 @@ def render(
     """
     scope = scope.now()
     url = render_url(call.url or "", scope, call.quote)
-    headers = _render_headers(_headers(call, manifest), scope)
+    headers = _render_headers(headers_of(call, manifest), scope)
     given = headers["content-type"][1] if "content-type" in headers else FORM if call.cast_data_to_json else None
-    content, content_type = body(_data(call), given, scope, _attached(call, files or {}))
+    content, content_type = body(data_of(call), given, scope, _attached(call, files or {}))
     if content_type is not None:
         headers["content-type"] = ("Content-Type", content_type)
     return RenderedRequest(
@@ -98,7 +98,7 @@ def canonical(call: AnyCall, scope: Scope, manifest: Manifest) -> Any:
     return {
         "method": call.method,
         "url": render_url(call.url or "", steady, call.quote).text,
-        "headers": render_data(_headers(call, manifest), steady),
+        "headers": render_data(headers_of(call, manifest), steady),
         "data": render_data(call.data, steady),
         "files": dict(call.files) if isinstance(call, Request) else {},
         "signed": signed,
@@ -121,12 +121,12 @@ def expected(text: str, scope: Scope) -> str:
     return render_text(text, scope.now()).text
 
 
-def _headers(call: AnyCall, manifest: Manifest) -> dict[str, str]:
+def headers_of(call: AnyCall, manifest: Manifest) -> dict[str, str]:
     """The request's own headers replace the default ones whole; ChiefOnboarding writes `{}` where there are none."""
     return call.headers or manifest.headers
 
 
-def _data(call: AnyCall) -> Any:
+def data_of(call: AnyCall) -> Any:
     """ChiefOnboarding writes `data: {}` where a request has none: no service expects a body with these methods."""
     return None if call.data == {} and call.method in BODILESS else call.data
 

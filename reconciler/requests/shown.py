@@ -14,6 +14,7 @@ from reconciler.model.manifest import Call, Manifest, Request
 from reconciler.model.scope import DEFERRED, Found, Scope
 from reconciler.model.secret import MASK, Secret
 from reconciler.requests.encode import FORM, structure
+from reconciler.requests.render import data_of, headers_of
 from reconciler.requests.template import render_text
 
 __all__ = ["GENERATED", "shown_body"]
@@ -40,13 +41,16 @@ class _Masked(Scope):
 
 def shown_body(call: Call, scope: Scope, manifest: Manifest) -> Any:
     """The data of a request, as a structure where it has one; None for a request without a body."""
-    if not isinstance(call, Request) or (call.data is None and not call.files):
+    if not isinstance(call, Request):
+        return None
+    data = data_of(call)
+    if data is None and not call.files:
         return None
     masked = _Masked(scope.layers, scope.deferred, saved=scope.saved, generated=frozenset(manifest.generated))
     kind = _kind(call, manifest)
     try:
-        text = isinstance(call.data, str) and kind == FORM
-        body = render_text(call.data, masked).text if text else structure(call.data, kind, masked)
+        text = isinstance(data, str) and kind == FORM
+        body = render_text(data, masked).text if text else structure(data, kind, masked)
     except Blocked as error:
         return f"({error})"
     if not call.files:
@@ -55,7 +59,8 @@ def shown_body(call: Call, scope: Scope, manifest: Manifest) -> Any:
     return {**(body if isinstance(body, dict) else {}), **attached}
 
 
-def _kind(call: Call, manifest: Manifest) -> str:
+def _kind(call: Request, manifest: Manifest) -> str:
     """The media type that the headers name, as far as they are plain text."""
-    headers = {name.lower(): value for name, value in (call.headers or manifest.headers).items()}
-    return headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+    headers = {name.lower(): value for name, value in headers_of(call, manifest).items()}
+    usual = FORM if call.cast_data_to_json else "application/json"
+    return headers.get("content-type", usual).partition(";")[0].strip().lower()

@@ -38,9 +38,24 @@ JSON_TEXT = '{"user": "{{email}}", "seats": {{SEATS}}}'
             "a=ada@example.com&k=***",
         ),
         ({}, None),
+        ({"data": {}, "method": "DELETE"}, None),
+        ({"data": '{"n": "{{email}}"}', "cast_data_to_json": True}, '{"n": "ada@example.com"}'),
         ({"data": {"a": "1"}, "files": {"photo": "face.png"}}, {"a": "1", "photo": "(the file face.png)"}),
     ],
-    ids=["texts", "types", "secrets", "stored", "generated", "run time", "json text", "form", "none", "files"],
+    ids=[
+        "texts",
+        "types",
+        "secrets",
+        "stored",
+        "generated",
+        "run time",
+        "json text",
+        "form",
+        "none",
+        "empty",
+        "cast",
+        "files",
+    ],
 )
 def test_what_would_be_sent(request_: dict[str, Any], body: Any) -> None:
     manifest = Manifest.model_validate(
