@@ -238,6 +238,17 @@ def test_what_store_data_saved_and_somebody_altered_blocks_what_needs_it(
     assert not accounts.calls("DELETE")
 
 
+def test_a_memory_that_somebody_altered_stops_nobody_else(machine: Machine, accounts: AccountService) -> None:
+    machine.reconcile()  # its second request fails, and what the next attempt has to know is kept
+    assert "run/ada/tool" in sealed(machine)
+    with machine.ledger() as ledger:
+        ledger.put_sealed("run/ada/tool", b"nothing that was ever sealed")
+    machine.repo.hire("bob", "tool")
+    machine.repo.commit()
+    machine.reconcile()
+    assert set(accounts.people) == {"ada@example.com", "bob@example.com"}
+
+
 def test_what_is_settled_is_erased_down_to_its_bytes(machine: Machine, accounts: AccountService) -> None:
     accounts.route("POST", "/welcome", Reply(500))
     machine.repo.manifest(
