@@ -46,7 +46,7 @@ release: $(READY) ## wheel, source archive and a bill of materials in dist/, the
 lock: $(READY) ## choose the dependencies' versions anew, within pyproject.toml
 	$(PIP) uv
 	$(COMPILE) --all-extras --upgrade --output-file requirements-dev.lock pyproject.toml
-	$(COMPILE) --extra demo --extra build --constraint requirements-dev.lock --output-file requirements.lock pyproject.toml
+	$(COMPILE) --extra demo --extra fleet --extra build --constraint requirements-dev.lock --output-file requirements.lock pyproject.toml
 
 clean: ## remove what these commands made, but for .reconciler/
 	rm -rf $(VENV) site build dist *.egg-info .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis \
