@@ -29,7 +29,7 @@ bench: $(READY) ## the figures, each a ratio against a baseline of the same roun
 docs: $(READY) ## the documentation as a site, site/index.html
 	$(VENV)/bin/python -m website.reference
 	$(VENV)/bin/python -m website.gallery
-	$(VENV)/bin/mkdocs build --quiet --strict
+	$(VENV)/bin/python -m mkdocs build --quiet --strict
 
 release: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 315532800)
 release: $(READY) ## wheel, source archive and a bill of materials in dist/, the same bytes each time
