@@ -12,40 +12,60 @@ import os
 import sys
 from collections.abc import Sequence
 from keyword import iskeyword
+from typing import TYPE_CHECKING
 
 import click
 
 from reconciler.cli.options import Asked, pass_options, shared
 
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
 __all__ = ["main", "run"]
 
 WRONG_USAGE = 64
 
-COMMANDS = {
-    "daemon": "daemon",
-    "validate": "validate",
-    "diff": "diff",
-    "status": "status",
-    "explain": "explain",
-    "history": "history",
-    "retry": "by_hand",
-    "accept": "by_hand",
-    "revoke": "by_hand",
-    "forget": "forget",
-    "run": "by_hand",
-    "unmanaged": "unmanaged",
-    "import": "imports",
-    "adopt": "adopt",
-    "options": "options_of",
-    "initial-data": "initial_data",
-    "oauth": "oauth",
-    "schema": "schema",
-    "init": "init",
-    "add": "add",
-    "demo": "demo",
+SECTIONS = {
+    "Begin": {
+        "init": ("init", "A new repository, ready to commit"),
+        "add": ("add", "Copy a ready manifest for a service; --list names them"),
+        "demo": ("demo", "The whole program on this machine, with sample services"),
+    },
+    "Files": {
+        "validate": ("validate", "Report every problem of every file, offline"),
+        "diff": ("diff", "Show what a pull request changes, offline"),
+        "schema": ("schema", "Print the JSON Schema of a kind of file, for editors"),
+    },
+    "Passes": {
+        "daemon": ("daemon", "Run until stopped: a pass on every commit and interval"),
+        "status": ("status", "Show the ledger: every grant and its status"),
+        "explain": ("explain", "Show one grant: its values, attempts, what is next"),
+        "history": ("history", "Show what happened, when, and at which commit"),
+    },
+    "One grant or person": {
+        "retry": ("by_hand", "Start failed grants afresh at the next pass"),
+        "run": ("by_hand", "Run one access entry now, whatever its check says"),
+        "accept": ("by_hand", "Vouch for a grant that was mended by hand"),
+        "revoke": ("by_hand", "Revoke what git no longer wants"),
+        "forget": ("forget", "Erase a person who left from the ledger"),
+    },
+    "People and accounts": {
+        "import": ("imports", "Bring people in from an HR system or a CSV"),
+        "adopt": ("adopt", "Write hires' files for accounts that exist"),
+        "unmanaged": ("unmanaged", "Show the accounts that git does not know"),
+    },
+    "Services": {
+        "initial-data": ("initial_data", "Encrypt, check and rekey a service's secrets"),
+        "oauth": ("oauth", "Authorize services that want OAuth"),
+        "options": ("options_of", "Show the choices of a form field"),
+    },
 }
-"""Which module has which command; the order is the help's."""
+"""The help's sections: each command's module, and what it does in at most 60 characters."""
 
+COMMANDS = {name: module for section in SECTIONS.values() for name, (module, _) in section.items()}
+"""Which module has which command."""
+
+EPILOG = "Every option has an environment variable, RECONCILE_ and its name: RECONCILE_OUTPUT=json."
 
 VERSION_HELP = "Show the version of the program and of a state's schema, and exit."
 
@@ -61,10 +81,29 @@ def _show_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool)
 
 
 class _Commands(click.Group):
-    """Finds commands in their modules, and lets one be added there without a line here but its name."""
+    """Finds commands in their modules; what help and completion say of them needs none of these."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return list(COMMANDS)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options of a pass apart from those of every command, and the commands by what they are for."""
+        records = [(each, record) for each in self.get_params(ctx) if (record := each.get_help_record(ctx)) is not None]
+        for title, every in (("Options of a pass", False), ("Options of every command", True)):
+            with formatter.section(title):
+                formatter.write_dl([record for each, record in records if each.expose_value is not every])
+        widest = max(map(len, COMMANDS))
+        for title, commands in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name.ljust(widest), what) for name, (_, what) in commands.items()])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """What may come next: commands, with what each does, and options."""
+        from click.shell_completion import CompletionItem
+
+        told = {name: what for section in SECTIONS.values() for name, (_, what) in section.items()}
+        found = [CompletionItem(name, help=what) for name, what in told.items() if name.startswith(incomplete)]
+        return found + click.Command.shell_complete(self, ctx, incomplete)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -92,6 +131,7 @@ class _Commands(click.Group):
     cls=_Commands,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog=EPILOG,
 )
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help=VERSION_HELP)
 @pass_options
@@ -100,7 +140,7 @@ class _Commands(click.Group):
 def reconcile(ctx: click.Context, /, **wanted: object) -> None:
     """Make the accounts that the files in git ask for exist.
 
-    Without a command: one pass over the committed state, then exit. With --dry-run it only observes and plans.
+    Without a command it makes one pass over the committed state and exits; with --dry-run it only observes and plans.
     """
     if ctx.invoked_subcommand is not None:
         given = [each for each in ctx.command.params if each.name in wanted and _typed(ctx, each.name)]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from reconciler.cli import complete
 from reconciler.cli.options import Asked, option, shared
 from reconciler.model.errors import RepositoryError, UsageError
 
@@ -17,7 +18,7 @@ __all__ = ["add", "asks"]
 
 
 @click.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=complete.ready)
 @option("--as", "stem", metavar="STEM", help="Call the integration so; by default as the ready manifest is called.")
 @option("--list", "listing", is_flag=True, help="Name the ready manifests: what each can do, and how it was verified.")
 @shared

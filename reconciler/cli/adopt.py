@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from reconciler.cli import complete
 from reconciler.cli.options import Asked, option, shared
 from reconciler.model.errors import UsageError
 
@@ -21,7 +22,7 @@ __all__ = ["adopt", "proposed"]
 
 
 @click.command()
-@click.argument("integration")
+@click.argument("integration", shell_complete=complete.integrations)
 @click.argument("accounts", metavar="[ACCOUNT]...", nargs=-1)
 @option("--all", "everybody", is_flag=True, help="Every account that git does not know, but ignored and orphaned ones.")
 @option("--write", is_flag=True, help="Put the files into the work tree: all of them, or none.")

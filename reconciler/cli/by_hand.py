@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from reconciler.cli import complete
 from reconciler.cli.enqueue import Refused, enqueue, requester
 from reconciler.cli.options import Asked, option, shared
 from reconciler.model.errors import ReconcilerError, StateLockedError, UsageError
@@ -75,9 +76,9 @@ def _act(
 
 
 @click.command()
-@click.argument("hire", required=False)
-@click.argument("access", required=False)
-@option("--integration", metavar="NAME", help="All failed grants of this one.")
+@click.argument("hire", required=False, shell_complete=complete.hires)
+@click.argument("access", required=False, shell_complete=complete.accesses)
+@option("--integration", metavar="NAME", shell_complete=complete.integrations, help="All failed grants of this one.")
 @shared
 @click.pass_obj
 def retry(asked: Asked, hire: str | None, access: str | None, integration: str | None) -> int:
@@ -98,8 +99,8 @@ def retry(asked: Asked, hire: str | None, access: str | None, integration: str |
 
 
 @click.command()
-@click.argument("hire")
-@click.argument("access")
+@click.argument("hire", shell_complete=complete.hires)
+@click.argument("access", shell_complete=complete.accesses)
 @shared
 @click.pass_obj
 def accept(asked: Asked, hire: str, access: str) -> int:
@@ -116,8 +117,8 @@ def accept(asked: Asked, hire: str, access: str) -> int:
 
 
 @click.command()
-@click.argument("hire")
-@click.argument("access")
+@click.argument("hire", shell_complete=complete.hires)
+@click.argument("access", shell_complete=complete.accesses)
 @shared
 @click.pass_obj
 def run(asked: Asked, hire: str, access: str) -> int:
@@ -128,8 +129,8 @@ def run(asked: Asked, hire: str, access: str) -> int:
 
 
 @click.command()
-@click.argument("hire")
-@click.argument("access", required=False)
+@click.argument("hire", shell_complete=complete.hires)
+@click.argument("access", required=False, shell_complete=complete.accesses)
 @shared
 @click.pass_obj
 def revoke(asked: Asked, hire: str, access: str | None) -> int:

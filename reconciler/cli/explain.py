@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from reconciler.cli import complete
 from reconciler.cli.options import Asked, shared
 
 if TYPE_CHECKING:
@@ -29,8 +30,8 @@ WIDE = 60
 
 
 @click.command()
-@click.argument("hire")
-@click.argument("access")
+@click.argument("hire", shell_complete=complete.hires)
+@click.argument("access", shell_complete=complete.accesses)
 @shared
 @click.pass_obj
 def explain(asked: Asked, hire: str, access: str) -> int:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from reconciler.cli.options import Asked, option, shared
+from reconciler.cli.options import Asked, of_hires, of_integrations, option, shared
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -33,8 +33,8 @@ COLUMNS = (
 
 
 @click.command()
-@option("--hire", "hires", multiple=True, metavar="ID", help="Only this one; repeatable.")
-@option("--integration", "integrations", multiple=True, metavar="NAME", help="Only this one; repeatable.")
+@of_hires
+@of_integrations
 @option("--event", "events", multiple=True, metavar="NAME", help="Only this kind of event; repeatable.")
 @option("--since", metavar="WHEN", help="A date, an ISO time, or how long ago: 7d, 12h, 30m.")
 @option("--until", metavar="WHEN", help="Likewise; of a date the whole day is shown.")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from reconciler.cli import complete
 from reconciler.cli.options import Asked, option, shared
 from reconciler.model.errors import NothingImported, RepositoryError, UsageError
 
@@ -30,7 +31,7 @@ LONGEST = 200
 
 
 @click.command(name="import")
-@click.argument("name")
+@click.argument("name", shell_complete=complete.imports)
 @option("--write", is_flag=True, help="Change the files in the work tree.")
 @option("--branch", metavar="B", help="Commit the changes to this branch, made from the revision in force.")
 @option("--yes-really", is_flag=True, help="Let a change of too many hires through, once.")

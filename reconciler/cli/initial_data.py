@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from reconciler.cli import complete
 from reconciler.cli.options import Asked, option, shared
 from reconciler.model.errors import SecretsError, UsageError
 
@@ -80,8 +81,8 @@ def _trusted(context: Context, settings: Settings) -> Settings:
     return force if force.git.verify_signatures else settings
 
 
-@initial_data.command(name="set")
-@click.argument("integration")
+@initial_data.command(name="set", short_help="Ask for the secrets of a service, and encrypt them")
+@click.argument("integration", shell_complete=complete.services)
 @option("--recipient", "recipients", multiple=True, metavar="KEY", help="Encrypt to this GnuPG key; repeatable.")
 @shared
 @click.pass_obj
@@ -127,8 +128,8 @@ def set_(asked: Asked, integration: str, recipients: tuple[str, ...]) -> int:
     return 0
 
 
-@initial_data.command()
-@click.argument("integration")
+@initial_data.command(short_help="Encrypt them to other keys")
+@click.argument("integration", shell_complete=complete.services)
 @option("--recipient", "recipients", multiple=True, required=True, metavar="KEY", help="To this key; repeatable.")
 @shared
 @click.pass_obj
@@ -157,8 +158,8 @@ def rekey(asked: Asked, integration: str, recipients: tuple[str, ...]) -> int:
     return 0
 
 
-@initial_data.command()
-@click.argument("integration", required=False)
+@initial_data.command(short_help="See whether they are there and complete")
+@click.argument("integration", required=False, shell_complete=complete.services)
 @shared
 @click.pass_obj
 def check(asked: Asked, integration: str | None) -> int:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from reconciler.cli import complete
 from reconciler.cli.options import Asked, option, shared
 
 if TYPE_CHECKING:
@@ -37,8 +38,8 @@ def oauth() -> None:
     """Connect services that want OAuth."""
 
 
-@oauth.command()
-@click.argument("integration")
+@oauth.command(short_help="Authorize a service, in a browser")
+@click.argument("integration", shell_complete=complete.services)
 @option("--timeout", default="10m", show_default=True, callback=_span, help="How long to wait for the callback.")
 @shared
 @click.pass_obj

@@ -9,9 +9,10 @@ from typing import Any
 
 import click
 
+from reconciler.cli import complete
 from reconciler.model.status import Status
 
-__all__ = ["Asked", "Filter", "filters", "option", "pass_options", "shared"]
+__all__ = ["Asked", "Filter", "filters", "of_hires", "of_integrations", "option", "pass_options", "shared"]
 
 
 @dataclass(slots=True)
@@ -44,11 +45,49 @@ class Filter:
         return (not self.statuses or status in self.statuses) and (pending or not self.only_changes)
 
 
-def option(*names: str, **settings: Any) -> Callable[[Any], Any]:
+class _Option(click.Option):
+    """An option with an environment variable, which its errors name and its help does not: the rule is told once."""
+
+    def get_error_hint(self, ctx: click.Context | None) -> str:
+        """How an error names the option."""
+        return f"{super().get_error_hint(ctx)} (env var: {self.envvar!r})"
+
+
+class _Shared(_Option):
+    """An option of every command, whose help has one line for all of them."""
+
+    FOLDED = ("--repo, --output, --log-format, -v", "Shared: see `reconcile --help`.")
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """The help's line; of a command, the first of them has it."""
+        if ctx.parent is None:
+            return super().get_help_record(ctx)
+        return self.FOLDED if self.name == "path" else None
+
+
+def option(*names: str, cls: type[click.Option] = _Option, **settings: Any) -> Callable[[Any], Any]:
     """An option with its environment variable: RECONCILE_ and the option's long name."""
     long = next(name for name in names if name.startswith("--"))
     variable = "RECONCILE_" + long.strip("-").replace("-", "_").upper()
-    return click.option(*names, envvar=variable, show_envvar=True, **settings)
+    return click.option(*names, cls=cls, envvar=variable, **settings)
+
+
+of_hires = option(
+    "--hire",
+    "hires",
+    multiple=True,
+    metavar="ID",
+    shell_complete=complete.hires,
+    help="Only this one; repeatable.",
+)
+of_integrations = option(
+    "--integration",
+    "integrations",
+    multiple=True,
+    metavar="NAME",
+    shell_complete=complete.integrations,
+    help="Only this one; repeatable.",
+)
 
 
 def _remember(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
@@ -67,34 +106,32 @@ OUTPUTS = ("table", "json", "markdown", "csv")
 def shared(function: Any) -> Any:
     """Add --repo, --output, --log-format and -v to a command."""
     for add in (
-        option(
-            "--repo",
-            "path",
-            type=click.Path(path_type=Path, file_okay=False),
-            callback=_remember,
-            expose_value=False,
-            help="The repository's root.  [default: the one that the current folder is in]",
-        ),
-        option(
-            "--output",
-            type=click.Choice(OUTPUTS),
-            default="table",
-            callback=_remember,
-            expose_value=False,
-            help="How results are written; csv is for status, history, unmanaged and a pass.",
-        ),
-        option(
+        _shared("-v", "--verbose", is_flag=True, help="Say more in the log."),
+        _shared(
             "--log-format",
             type=click.Choice(["console", "json"]),
             default="console",
-            callback=_remember,
-            expose_value=False,
             help="How logs are written to stderr.",
         ),
-        option("-v", "--verbose", is_flag=True, callback=_remember, expose_value=False, help="Say more in the log."),
+        _shared(
+            "--output",
+            type=click.Choice(OUTPUTS),
+            default="table",
+            help="How results are written; csv is for status, history, unmanaged and a pass.",
+        ),
+        _shared(
+            "--repo",
+            "path",
+            type=click.Path(path_type=Path, file_okay=False),
+            help="The repository's root.  [default: the one that the current folder is in]",
+        ),
     ):
         function = add(function)
     return function
+
+
+def _shared(*names: str, **settings: Any) -> Callable[[Any], Any]:
+    return option(*names, cls=_Shared, callback=_remember, expose_value=False, **settings)
 
 
 def filters(function: Any) -> Any:
@@ -114,8 +151,8 @@ def pass_options(function: Any) -> Any:
         option("--no-removals", is_flag=True, help="Revoke nothing in this pass; orphans are reported."),
         option("--yes-really", is_flag=True, help="Let a held integration through the guard, once."),
         option("--detailed-exitcode", is_flag=True, help="Exit with 2 when something is to be done."),
-        option("--integration", "integrations", multiple=True, metavar="NAME", help="Only this one; repeatable."),
-        option("--hire", "hires", multiple=True, metavar="ID", help="Only this one; repeatable."),
+        of_integrations,
+        of_hires,
         option("--by", type=click.Choice(["person", "integration"]), default="person", help="How rows are grouped."),
         option("--worktree", is_flag=True, help="Plan the uncommitted files; with --dry-run only."),
         option("--rev", metavar="REV", help="Plan another commit; with --dry-run only."),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from reconciler.cli import complete
 from reconciler.cli.options import Asked, shared
 from reconciler.model.errors import TransportError, UsageError
 
@@ -21,8 +22,8 @@ __all__ = ["options"]
 
 
 @click.command()
-@click.argument("integration")
-@click.argument("field")
+@click.argument("integration", shell_complete=complete.integrations)
+@click.argument("field", shell_complete=complete.fields)
 @shared
 @click.pass_obj
 def options(asked: Asked, integration: str, field: str) -> int:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from reconciler.cli.options import Asked, Filter, filters, option, shared
+from reconciler.cli.options import Asked, Filter, filters, of_hires, of_integrations, option, shared
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -19,8 +19,8 @@ __all__ = ["status"]
 
 
 @click.command()
-@option("--hire", "hires", multiple=True, metavar="ID", help="Only this one; repeatable.")
-@option("--integration", "integrations", multiple=True, metavar="NAME", help="Only this one; repeatable.")
+@of_hires
+@of_integrations
 @option("--by", type=click.Choice(["person", "integration"]), default="person", help="How rows are grouped.")
 @filters
 @shared

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from reconciler.cli.options import Asked, option, shared
+from reconciler.cli.options import Asked, of_integrations, option, shared
 from reconciler.model.errors import UsageError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ PENDING = 2
 
 
 @click.command()
-@option("--integration", "integrations", multiple=True, metavar="NAME", help="Only this one; repeatable.")
+@of_integrations
 @option("--detailed-exitcode", is_flag=True, help="Exit with 2 where there are accounts that git does not know.")
 @shared
 @click.pass_obj

@@ -20,8 +20,8 @@ from reconciler.engine.state import OpenState, sealing_of
 from reconciler.model.errors import LedgerError, RepositoryError, SettingsError
 from reconciler.model.not_taken_over import VOUCH
 from reconciler.model.selection import Selection
-from reconciler.repository.git.checkout import FOLDERS
 from reconciler.repository.git.trees import WORKTREE, File, Tree
+from reconciler.repository.naming import FOLDERS
 from reconciler.secrets.initial_data import FOLDER
 
 __all__ = ["Revisions"]

@@ -7,9 +7,12 @@ from pathlib import PurePosixPath
 
 from reconciler.model.errors import Problem, Severity
 
-__all__ = ["YAML", "others", "same_stem", "shown", "unread"]
+__all__ = ["FOLDERS", "YAML", "others", "same_stem", "shown", "unread"]
 
 YAML = (".yaml", ".yml")
+
+FOLDERS = ("config", "hires", "manifests")
+"""Where a repository's files are; nothing else in it is looked at."""
 
 _NAMED = 3
 """So many files are named in one message: a commit may have one content under any number of names."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from reconciler.model.errors import RepositoryError
-from reconciler.repository.git.checkout import FOLDERS, Checkout
+from reconciler.repository.naming import FOLDERS
 
 __all__ = ["repository"]
 
@@ -46,6 +46,8 @@ def _committed(root: Path) -> bool:
     """Whether the commit of a checkout has the folders, although they are not on the disk."""
     if not (root / ".git").exists():
         return False
+    from reconciler.repository.git.checkout import Checkout
+
     checkout = Checkout.open(root)
     if checkout.head_id() is None:
         return False

@@ -7,6 +7,7 @@ import io
 import os
 import pty
 import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import click
 import pytest
 
+from reconciler import cli
 from reconciler.cli import reconcile
 from reconciler.cli.options import Asked
 from reconciler.cli.show import show_report
@@ -57,6 +59,30 @@ def test_help_in_a_narrow_terminal(repo: Repo, call: Call, words: tuple[str, ...
     """Nothing is wider than the terminal but a word, or the line of usage's one bracket, that cannot be broken."""
     out = call(repo, *words, "--help", env={"COLUMNS": "60"}).out
     assert [line for line in out.splitlines() if len(line) > 60 and len(line.split()[-1]) < 40] == []
+
+
+@pytest.mark.parametrize("words", COMMANDS[1:], ids="-".join)
+def test_help_of_a_command_fits_a_screen_and_cuts_nothing(repo: Repo, call: Call, words: tuple[str, ...]) -> None:
+    """The shared options are one line at the end; `reconcile --help` explains them."""
+    lines = call(repo, *words, "--help", env={"COLUMNS": "80"}).out.splitlines()
+    assert len(lines) <= 24
+    assert [line for line in lines[1:] if line.endswith(("...", "-"))] == []
+    own = [line.split()[0].rstrip(",") for line in lines if line.startswith("  -")]
+    assert own[-1] == "-h"
+    assert own[-2:-1] in (["--repo"], []), "only a group of commands has none"
+
+
+def test_help_of_the_program_names_every_command_once_and_loads_none(repo: Repo) -> None:
+    """What it says of them stands in one table, so that help and completion wait for no import."""
+    program = (
+        "import sys; from reconciler.cli import run; run(['--help']); print('reconciler.cli.status' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    *lines, loaded = done.stdout.splitlines()
+    told = [line.split()[0] for line in lines[lines.index("Begin:") :] if line.startswith("  ")]
+    assert told[: len(cli.COMMANDS)] == list(cli.COMMANDS)
+    assert loaded == "False"
+    assert max(len(what) for section in cli.SECTIONS.values() for _, what in section.values()) <= 60
 
 
 WRONG = {

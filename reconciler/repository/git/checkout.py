@@ -20,14 +20,12 @@ from reconciler.model.failpoints import Failpoint, Reached, unwatched
 from reconciler.model.settings import Git
 from reconciler.repository.git.fetch import fetch
 from reconciler.repository.git.trees import WORKTREE, CommitTree, File, FolderTree, Tree
+from reconciler.repository.naming import FOLDERS
 
-__all__ = ["FOLDERS", "UNREADABLE", "WORKTREE", "Checkout", "Commit", "File", "Tree"]
+__all__ = ["UNREADABLE", "WORKTREE", "Checkout", "Commit", "File", "Tree"]
 
 UNREADABLE = (pygit2.GitError, KeyError, ValueError, OSError)
 """What libgit2 raises where something of a repository cannot be read: it is damaged, or the system says no just now."""
-
-FOLDERS = ("config", "hires", "manifests")
-"""Where a repository's files are; nothing else in it is looked at."""
 
 
 @dataclass(frozen=True, slots=True)

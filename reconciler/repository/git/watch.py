@@ -16,7 +16,8 @@ from typing import Literal
 
 from watchfiles import Change, awatch
 
-from reconciler.repository.git.checkout import FOLDERS, UNREADABLE, Checkout
+from reconciler.repository.git.checkout import UNREADABLE, Checkout
+from reconciler.repository.naming import FOLDERS
 
 __all__ = ["commits"]
 

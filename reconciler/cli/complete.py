@@ -1,0 +1,116 @@
+"""What a shell completes: the names in the repository at hand, read from the files as they stand on the disk.
+
+It asks nobody, takes no lock, writes nothing and imports little, for a person waits for it. A file that is broken has
+no names to offer, and no fault is told of in the middle of a line that is being typed. Names come from whoever opened
+the branch, and a shell runs what it finds in a line: only those that mean nothing to it are offered.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+__all__ = ["accesses", "fields", "hires", "imports", "integrations", "periods", "ready", "services"]
+
+_Complete = Callable[[click.Context, click.Parameter, str], list[str]]
+
+_PLAIN = re.compile(r"\w[\w.+@~-]*")
+
+_FILES = (".yaml", ".yml", ".json")
+
+
+def _offered(names: Callable[[click.Context], Iterable[str]]) -> _Complete:
+    """What click calls to complete a value: the names that begin as the value does, in order."""
+
+    def complete(ctx: click.Context, _parameter: click.Parameter, begun: str) -> list[str]:
+        try:
+            found = {name for name in names(ctx) if name.startswith(begun) and _PLAIN.fullmatch(name)}
+        except Exception:  # noqa: BLE001  whatever it is, a traceback would stand within the line that is being typed
+            return []
+        return sorted(found)
+
+    return complete
+
+
+def _root(ctx: click.Context) -> Path:
+    from reconciler.repository.place import repository
+
+    return repository(ctx.obj.path)
+
+
+def _files(root: Path, folder: str) -> Iterator[Path]:
+    """The plain files under a folder that can be a user's."""
+    for place, folders, names in os.walk(root / folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (Path(place, name) for name in names if name.endswith(_FILES) and not name.startswith("."))
+
+
+def _stems(folder: str) -> Callable[[click.Context], Iterator[str]]:
+    return lambda ctx: (file.stem for file in _files(_root(ctx), folder))
+
+
+def _data(file: Path) -> dict[str, Any]:
+    """What a file says; nothing where it is broken, or no map."""
+    from reconciler.repository.documents.broken import MAX_BYTES
+    from reconciler.repository.documents.yaml import BrokenFile, read
+
+    there = file.lstat()
+    if not stat.S_ISREG(there.st_mode) or there.st_size > MAX_BYTES:
+        return {}
+    try:
+        data = read(file.read_bytes(), file.name).data
+    except BrokenFile:
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+def _accesses(ctx: click.Context) -> Iterator[str]:
+    """The names of a hire's entries, with those of each sequence that it names, and of each that may be assigned."""
+    root, hire = _root(ctx), ctx.params["hire"]
+    person = _data(next(file for file in _files(root, "hires") if file.stem == hire))
+    entries = list(person.get("access") or ())
+    for file in _files(root, "config/sequences"):
+        sequence = _data(file)
+        if file.stem in (person.get("sequences") or ()) or sequence.get("assign"):
+            entries += sequence.get("access") or ()
+    for entry in entries:
+        yield str(entry.get("name") or entry["integration"]) if isinstance(entry, dict) else str(entry)
+
+
+def _fields(ctx: click.Context) -> Iterator[str]:
+    manifest = next(file for file in _files(_root(ctx), "manifests") if file.stem == ctx.params["integration"])
+    return (str(field["id"]) for field in _data(manifest)["form"])
+
+
+def _services(ctx: click.Context) -> Iterator[str]:
+    """Who may have initial data: integrations and imports, and the program itself. A service is named by either."""
+    yield from _stems("manifests")(ctx)
+    yield from _stems("config/imports")(ctx)
+    yield "reconciler"
+
+
+def _ready(_ctx: click.Context) -> Iterator[str]:
+    from importlib.resources import files
+
+    for folder in ("manifests", "imports"):
+        yield from (Path(item.name).stem for item in (files("reconciler.gallery") / folder).iterdir())
+
+
+def _periods(ctx: click.Context) -> Iterator[str]:
+    return (folder.name for folder in (_root(ctx) / "config/reviews").iterdir() if folder.is_dir())
+
+
+hires = _offered(_stems("hires"))
+integrations = _offered(_stems("manifests"))
+imports = _offered(_stems("config/imports"))
+accesses = _offered(_accesses)
+fields = _offered(_fields)
+services = _offered(_services)
+ready = _offered(_ready)
+periods = _offered(_periods)
