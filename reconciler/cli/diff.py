@@ -92,5 +92,5 @@ class _Beginning:
     def has(self, folder: str) -> bool:  # noqa: ARG002  that is the point
         return True
 
-    def read(self, file: File) -> bytes:
-        return self._tree.read(file)
+    def read(self, file: File, limit: int | None = None) -> bytes:
+        return self._tree.read(file, limit)

@@ -208,6 +208,6 @@ class Beside:
         """Whether there is such a folder."""
         return self._tree.has(folder) or any(path.startswith(f"{folder}/") for path in self._new)
 
-    def read(self, file: File) -> bytes:
+    def read(self, file: File, limit: int | None = None) -> bytes:
         """A file's content."""
-        return self._new[file.path] if file.path in self._new else self._tree.read(file)
+        return self._new[file.path] if file.path in self._new else self._tree.read(file, limit)

@@ -17,13 +17,16 @@ from reconciler.model.given import Given
 from reconciler.model.grant import Key, Outcome, Phase, Record, Step
 from reconciler.model.status import EventType, Status
 
-__all__ = ["GIVEN", "RESYNC", "LedgerReader"]
+__all__ = ["GIVEN", "LISTED", "RESYNC", "LedgerReader"]
 
 MANY = 500
 """So many hires are asked for with one statement."""
 
 GIVEN = "given_up_to"
 """The note that has the revision up to which it is known who gave what."""
+
+LISTED = "listed_at/"
+"""Before an integration's name, the note that has when its listing was last read whole."""
 
 RESYNC = "resync_attempt"
 """The note that has the newest attempt when the last full resync began."""
@@ -230,7 +233,18 @@ class LedgerReader:
         with self._backend.reading() as connection:
             return verify(connection)
 
+    def has_line(self, digest: str) -> bool:
+        """Whether the history has a line of this digest, or had it before its person was forgotten."""
+        query = sa.select(schema.events.c.id).where(schema.events.c.digest == digest).limit(1)
+        with self._backend.reading() as connection:
+            return connection.execute(query).first() is not None
+
     # Accounts
+
+    def listed_at(self, integration: str) -> datetime | None:
+        """When a listing of the integration was last read whole by who holds the state; None where none was."""
+        note = self.note(f"{LISTED}{integration}")
+        return None if note is None else datetime.fromisoformat(note.decode())
 
     def first_seen(self, integration: str) -> dict[str, datetime]:
         """When each account of a listing was first read, by the digest of what it is known by."""

@@ -19,7 +19,7 @@ from reconciler.ledger import schema
 from reconciler.ledger.backend import Backend
 from reconciler.ledger.chain import END, ERASED, Link, erased_lines, linked
 from reconciler.ledger.entries import Attempt, Command, Event, Kept
-from reconciler.ledger.reader import GIVEN, RESYNC, LedgerReader
+from reconciler.ledger.reader import GIVEN, LISTED, RESYNC, LedgerReader
 from reconciler.ledger.rows import attempt_row, changed_and_checked, event_row, given_row, grant_row, is_of, request_row
 from reconciler.model.failpoints import Failpoint, Reached, unwatched
 from reconciler.model.given import Given
@@ -228,11 +228,10 @@ class LedgerWriter(LedgerReader):
     def saw(self, integration: str, accounts: AbstractSet[str], now: datetime) -> None:
         """Remember since when a whole listing shows these accounts, by their digests; what it no longer shows goes."""
         known, table = self.first_seen(integration).keys(), schema.accounts
-        if known == accounts:
-            return
         new = [{"integration": integration, "account": each, "first_seen": now} for each in sorted(accounts - known)]
         gone = [{"whose": each} for each in sorted(known - accounts)]
         with self._writing(Failpoint.NOTE) as connection:
+            self._put(connection, schema.meta, f"{LISTED}{integration}", now.isoformat().encode())
             if new:
                 connection.execute(sa.insert(table), new)
             if gone:

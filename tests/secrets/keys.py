@@ -100,7 +100,7 @@ class Files:
     def has(self, folder: str) -> bool:
         return any(True for _ in self.files(folder))
 
-    def read(self, file: File) -> bytes:
+    def read(self, file: File, limit: int | None = None) -> bytes:
         self.reads.append(file.path)
         return self.content[file.path]
 

@@ -128,7 +128,7 @@ def test_an_empty_file_holds_nothing(initial_data: InitialData, office: Office):
 
 def test_a_file_over_the_limit(initial_data: InitialData):
     class Large(Files):
-        def read(self, file: File) -> bytes:
+        def read(self, file: File, limit: int | None = None) -> bytes:
             raise too_large(file.path, 1 << 21)
 
     with pytest.raises(SecretsError, match=rf"^{FOLDER}/asana\.yaml\.gpg: 2,097,152 bytes"):

@@ -29,6 +29,7 @@ def broken(file: str, line: int | None, message: str) -> BrokenFile:
     return BrokenFile(Problem(file, line, message))
 
 
-def too_large(file: str, size: int) -> BrokenFile:
-    """A file over 1 MiB; `size` counts bytes."""
-    return broken(file, None, f"{size:,} bytes: a file may have 1 MiB at most; take out what does not belong here")
+def too_large(file: str, size: int, limit: int = MAX_BYTES) -> BrokenFile:
+    """A file over its limit; `size` and `limit` count bytes."""
+    most = f"{limit // MAX_BYTES} MiB"
+    return broken(file, None, f"{size:,} bytes: a file may have {most} at most; take out what does not belong here")

@@ -71,13 +71,13 @@ class Document:
         return [item.line for item in items] if isinstance(items, list) else []
 
 
-def read(raw: bytes, file: str) -> Document:
-    """A file's content; JSON where its name ends in `.json`, else YAML.
+def read(raw: bytes, file: str, limit: int = MAX_BYTES) -> Document:
+    """A file's content of at most `limit` bytes; JSON where its name ends in `.json`, else YAML.
 
     Raises BrokenFile with the line and what to do. Keys are text, as they are written.
     """
-    if len(raw) > MAX_BYTES:
-        raise too_large(file, len(raw))
+    if len(raw) > limit:
+        raise too_large(file, len(raw), limit)
     text = _decode(raw, file)
     if file.endswith(".json"):
         return Document(raw, file, _read_json(text, file), None)

@@ -59,8 +59,8 @@ class Tree(Protocol):
     def has(self, folder: str) -> bool:
         """Whether there is such a folder."""
 
-    def read(self, file: File) -> bytes:
-        """A file's content. Raises BrokenFile where it is over 1 MiB, before it is in memory."""
+    def read(self, file: File, limit: int | None = None) -> bytes:
+        """A file's content. Raises BrokenFile where it has more bytes than `limit`, 1 MiB, before it is in memory."""
 
 
 class CommitTree:
@@ -106,12 +106,12 @@ class CommitTree:
                 else:
                     yield here
 
-    def read(self, file: File) -> bytes:
+    def read(self, file: File, limit: int | None = None) -> bytes:
         """A file's content."""
         with self._whole(file.path):
             _kind, size = self._repository.odb.read_header(file.blob)
-            if size > MAX_BYTES:
-                raise too_large(file.path, size)
+            if size > (limit or MAX_BYTES):
+                raise too_large(file.path, size, limit or MAX_BYTES)
             return self._repository.odb.read(file.blob)[1]
 
     def changed(self, other: CommitTree) -> frozenset[str]:
@@ -227,14 +227,14 @@ class FolderTree:
         parts = folder.split("/")
         return all(stat.S_ISDIR(self._mode("/".join(parts[: end + 1]))) for end in range(len(parts)))
 
-    def read(self, file: File) -> bytes:
+    def read(self, file: File, limit: int | None = None) -> bytes:
         """A file's content; raises BrokenFile where it cannot be read."""
         try:
             with (self._root / file.path).open("rb") as opened:
                 size = os.fstat(opened.fileno()).st_size
-                if size > MAX_BYTES:
-                    raise too_large(file.path, size)
-                return opened.read(MAX_BYTES + 1)
+                if size > (limit or MAX_BYTES):
+                    raise too_large(file.path, size, limit or MAX_BYTES)
+                return opened.read((limit or MAX_BYTES) + 1)
         except OSError as error:
             raise broken(file.path, None, f"cannot be read: {error.strerror}; check its name and its rights") from None
 

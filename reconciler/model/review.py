@@ -1,0 +1,50 @@
+"""`config/reviews/<period>/<integration>.yaml`: who has access at a moment, and what its reviewers say of each line.
+
+Everything but `decision` and `reason` is the population: it is written once, and held against what was started
+(docs/design/rules.md, "Access reviews").
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from reconciler.model.base import Model, Text
+
+__all__ = ["ANSWERED", "KEEP", "REMOVE", "Review", "ReviewLine"]
+
+KEEP, REMOVE = "keep", "remove"
+
+ANSWERED = ("decision", "reason")
+"""The keys of a line that its reviewer fills in; all else is the population."""
+
+_Count = Annotated[int, Field(ge=0, strict=True)]
+
+
+class ReviewLine(Model):
+    """A grant, or an account that git does not know, and what is decided about it. `who` is a hire or the account."""
+
+    who: Text
+    access: Text | None = None
+    values: dict[str, Any] = Field(default_factory=dict)
+    since: Text | None = None
+    granted_in: Text | None = None
+    author: Text | None = None
+    approved_by: list[Text] = Field(default_factory=list)
+    decision: Literal["keep", "remove"] | None = None
+    reason: Text | None = None
+
+
+class Review(Model):
+    """The file. `listed` is None where the integration has no listing; `history` where nothing had happened yet."""
+
+    revision: Text
+    read_at: Text
+    listed: _Count | None
+    matched: _Count
+    ignored: _Count
+    complete: bool
+    history: Text | None
+    digest: Text
+    lines: list[ReviewLine]

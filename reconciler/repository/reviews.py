@@ -1,0 +1,155 @@
+"""Reading `config/reviews/<period>/<integration>.yaml`, and what of it is the population.
+
+A file with an error is read as far as it goes: what is wrong with one line hides nothing of the others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from pydantic import ValidationError
+
+from reconciler.model.base import as_text
+from reconciler.model.errors import Problem, Severity
+from reconciler.model.review import ANSWERED, KEEP, REMOVE, Review
+from reconciler.repository.documents.problems import explain
+from reconciler.repository.documents.yaml import BrokenFile, Document, read
+from reconciler.repository.git.trees import File, Tree
+from reconciler.repository.naming import YAML, shown
+
+__all__ = ["LARGEST", "PERIOD", "REVIEWS", "Line", "ReviewFile", "digest_of", "misplaced", "read_review", "review_in"]
+
+REVIEWS = "config/reviews"
+
+LARGEST = 32 * 1024 * 1024
+"""Bytes of a review, which has a line for each person: a hundred thousand of them."""
+
+PERIOD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""What a period is called; it names a folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line as it stands in the file; its `population` is all but what a reviewer fills in, in canonical form."""
+
+    index: int
+    data: Mapping[str, Any]
+    population: str
+
+    @property
+    def decision(self) -> str | None:
+        """`keep`, `remove`, or None for anything else."""
+        said = self.data.get("decision")
+        return said if said in (KEEP, REMOVE) else None
+
+    @property
+    def reason(self) -> str:
+        """Why, as the reviewer put it; empty where nothing is said."""
+        said = as_text(self.data.get("reason"))
+        return said if isinstance(said, str) else ""
+
+    @property
+    def who(self) -> str:
+        """A hire's id, or an account's name."""
+        return str(as_text(self.data.get("who")))
+
+    @property
+    def access(self) -> str | None:
+        """The access entry's name; None of an account that git does not know."""
+        said = self.data.get("access")
+        return None if said is None else str(as_text(said))
+
+    def __str__(self) -> str:
+        return self.who if self.access is None else f"{self.who}/{self.access}"
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewFile:
+    """One integration's review of one period. `header` is what stands above the lines."""
+
+    path: str
+    header: Mapping[str, Any]
+    lines: tuple[Line, ...]
+    problems: tuple[Problem, ...] = ()
+    document: Document | None = None
+
+    @property
+    def period(self) -> str:
+        """The folder that it is in."""
+        return PurePosixPath(self.path).parent.name
+
+    @property
+    def integration(self) -> str:
+        """The file's stem."""
+        return PurePosixPath(self.path).stem
+
+    @property
+    def digest(self) -> str:
+        """The digest of the population as it stands, whatever the file says that it is."""
+        return digest_of(self.header, self.lines)
+
+    def text(self, key: str) -> str | None:
+        """A text of the header; None where there is none."""
+        said = as_text(self.header.get(key))
+        return said if isinstance(said, str) and said else None
+
+
+def digest_of(header: Mapping[str, Any], lines: tuple[Line, ...]) -> str:
+    """The digest of a population (docs/design/rules.md, "Access reviews")."""
+    kept = {key: value for key, value in header.items() if key != "digest"}
+    population = f"{_canonical(kept)}\n" + "".join(f"{text}\n" for text in sorted(line.population for line in lines))
+    return hashlib.sha256(population.encode(errors="surrogateescape")).hexdigest()
+
+
+def read_review(tree: Tree, file: File) -> ReviewFile:
+    """A revision's review."""
+    try:
+        return review_in(tree.read(file, LARGEST), file.path)
+    except BrokenFile as error:
+        return ReviewFile(file.path, {}, (), (error.problem,))
+
+
+def review_in(raw: bytes, path: str) -> ReviewFile:
+    """What one version of a review says, with what is wrong with it."""
+    try:
+        document = read(raw, path, LARGEST)
+    except BrokenFile as error:
+        return ReviewFile(path, {}, (), (error.problem,))
+    data = document.data
+    if not isinstance(data, dict):
+        problem = Problem(path, 1, "must be a map: restore what `reconcile review start` wrote")
+        return ReviewFile(path, {}, (), (problem,), document)
+    try:
+        Review.model_validate(data)
+        problems: tuple[Problem, ...] = ()
+    except ValidationError as error:
+        problems = tuple(explain(error, Review, document))
+    items = data.get("lines")
+    lines = tuple(_line(index, item) for index, item in enumerate(items if isinstance(items, list) else ()))
+    header = {key: value for key, value in data.items() if key != "lines"}
+    return ReviewFile(path, header, lines, problems, document)
+
+
+def misplaced(path: str) -> Iterator[Problem]:
+    """Why a file under `config/reviews/` is not read; nothing for one that is."""
+    parts = PurePosixPath(path).parts
+    where = "config/reviews/<period>/<integration>.yaml"
+    suffix = PurePosixPath(path).suffix.lower()
+    if suffix not in (*YAML, ".json") or (len(parts) == 4 and path.endswith(".yaml") and PERIOD.fullmatch(parts[2])):
+        return
+    yield Problem(shown(path), None, f"not read: a review is {where}", Severity.WARNING)
+
+
+def _line(index: int, item: Any) -> Line:
+    data = item if isinstance(item, dict) else {"who": item}
+    return Line(index, data, _canonical({key: value for key, value in data.items() if key not in ANSWERED}))
+
+
+def _canonical(data: Any) -> str:
+    return json.dumps(data, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=as_text)

@@ -1,0 +1,204 @@
+"""How far each access review is, by what is committed, and whether what was to be removed is gone.
+
+A `remove` is open until the ledger says that the grant was revoked, whatever git says by then. An account that git does
+not know is gone once a listing that was read whole after the review no longer shows it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import PurePosixPath
+
+from reconciler.ledger.reader import LedgerReader
+from reconciler.model.errors import Problem, RepositoryError
+from reconciler.model.grant import Phase, Record
+from reconciler.model.review import REMOVE
+from reconciler.model.status import EventType
+from reconciler.repository.git.checkout import Checkout
+from reconciler.repository.git.parts import said_in
+from reconciler.repository.git.trees import File, Tree
+from reconciler.repository.reviews import REVIEWS, Line, ReviewFile, misplaced, read_review
+
+__all__ = ["Addresses", "Removals", "ReviewProgress", "Reviews", "files_of", "known_by"]
+
+_GONE = (EventType.REVOKED, EventType.DROPPED)
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewProgress:
+    """How far the review of one integration is; `open` are its removals that are still there.
+
+    `problems` are those that the file itself shows: `reconcile review check` also holds it against its history.
+    """
+
+    period: str
+    integration: str
+    path: str
+    read_at: str | None
+    complete: bool
+    lines: int
+    undecided: int
+    removals: int
+    open: int
+    problems: tuple[Problem, ...] = ()
+
+
+class Reviews:
+    """The reviews of a revision; files that were parsed are remembered for as long as they stay as they are."""
+
+    def __init__(self) -> None:
+        self._known: dict[File, ReviewFile] = {}
+
+    def read(self, tree: Tree, period: str | None = None) -> list[ReviewFile]:
+        """Every review of a revision, or of one period, sorted by path."""
+        found = {file: self._known.get(file) or read_review(tree, file) for file in files_of(tree, period)}
+        self._known = found
+        return list(found.values())
+
+    def progress(self, checkout: Checkout, tree: Tree, ledger: LedgerReader) -> list[ReviewProgress]:
+        """How far each is. It may parse megabytes when files have changed: call it in a thread."""
+        return [_progress(each, Removals(each, Addresses(checkout, tree), ledger)) for each in self.read(tree)]
+
+
+def _progress(review: ReviewFile, removals: Removals) -> ReviewProgress:
+    doubts = list(review.problems)
+    if not doubts and review.header.get("digest") != review.digest:
+        doubts.append(Problem(review.path, None, "the population is not the one that its digest is of"))
+    decisions = [line.decision for line in review.lines]
+    return ReviewProgress(
+        period=review.period,
+        integration=review.integration,
+        path=review.path,
+        read_at=review.text("read_at"),
+        complete=review.header.get("complete") is True,
+        lines=len(decisions),
+        undecided=decisions.count(None),
+        removals=decisions.count(REMOVE),
+        open=len(removals.open),
+        problems=tuple(doubts),
+    )
+
+
+def files_of(tree: Tree, period: str | None = None) -> list[File]:
+    """The files of reviews, all or those of one period, sorted by path."""
+    folder = REVIEWS if period is None else f"{REVIEWS}/{period}"
+    return [
+        file
+        for file in tree.files(folder)
+        if PurePosixPath(file.path).suffix == ".yaml" and not any(misplaced(file.path))
+    ]
+
+
+class Addresses:
+    """Whose address is which: of a hire at the revision that is judged, and as it was at other commits."""
+
+    def __init__(self, checkout: Checkout, tree: Tree) -> None:
+        self._checkout = checkout
+        self._trees: dict[str, tuple[Tree, dict[str, File]] | None] = {tree.revision: (tree, _stems(tree))}
+        self._now = tree.revision
+
+    def of(self, hire: str, *revisions: str | None) -> set[str]:
+        """A hire's addresses at some commits and now, in lower case; what git does not have is left out."""
+        found = {self._at(revision, hire) for revision in (self._now, *revisions) if revision}
+        return {address for address in found if address}
+
+    def _at(self, revision: str, hire: str) -> str | None:
+        if revision not in self._trees:
+            try:
+                tree = self._checkout.at(revision)
+                self._trees[revision] = tree, _stems(tree)
+            except RepositoryError:
+                self._trees[revision] = None
+        known = self._trees[revision]
+        file = None if known is None else known[1].get(hire)
+        if known is None or file is None:
+            return None
+        said = said_in(known[0].read(file), file.path)
+        return said.email if said is not None else None
+
+
+def _stems(tree: Tree) -> dict[str, File]:
+    return {PurePosixPath(file.path).stem: file for file in tree.files("hires")}
+
+
+class Removals:
+    """What of a review was to be removed, and which of it is still there."""
+
+    def __init__(self, review: ReviewFile, addresses: Addresses, ledger: LedgerReader) -> None:
+        self._review = review
+        self._addresses = addresses
+        self._ledger = ledger
+
+    @cached_property
+    def open(self) -> dict[int, str]:
+        """The lines whose access is still there, as far as can be told, and why that is so."""
+        lines = [line for line in self._review.lines if line.decision == REMOVE]
+        return dict(self._open(lines)) if lines else {}
+
+    def _open(self, lines: Iterable[Line]) -> Iterator[tuple[int, str]]:
+        for line in lines:
+            why = self._account(line) if line.access is None else self._grant(line, line.access)
+            if why is not None:
+                yield line.index, why
+
+    def _grant(self, line: Line, access: str) -> str | None:
+        """Why a grant counts as there; None once it was revoked, or dropped for never having been there."""
+        emails = self._addresses.of(line.who, self._review.text("revision"), _text(line.data, "granted_in"))
+        if self._at is None:
+            return "the file does not say when it was read"
+        # A row follows its person's address to another name.
+        rows = [row for row in self._ledger.records([line.who], emails) if row.key.access == access]
+        hires = {line.who, *(row.key.hire for row in rows)}
+        if any(each.key.access == access for each in self._ledger.history(hires=hires, events=_GONE, since=self._at)):
+            return None
+        if rows:
+            return next((_there(row) for row in rows if row.phase is not Phase.REVOKED), None)
+        if _text(line.data, "since") is not None and self._same_ledger:
+            return None  # it was there, and whom the ledger forgets has nothing left
+        return "the ledger has not heard of it"
+
+    def _account(self, line: Line) -> str | None:
+        """Why an account counts as there; None once a whole listing, read later, does not show it."""
+        integration = self._review.integration
+        if self._at is None or (listed := self._ledger.listed_at(integration)) is None or listed <= self._at:
+            return "no listing was read whole since"
+        return "the listing still shows it" if self._shown & known_by(line) else None
+
+    @cached_property
+    def _shown(self) -> set[str]:
+        return set(self._ledger.first_seen(self._review.integration))
+
+    @cached_property
+    def _at(self) -> datetime | None:
+        try:
+            at = datetime.fromisoformat(self._review.text("read_at") or "")
+        except ValueError:
+            return None
+        return at if at.tzinfo is not None else at.replace(tzinfo=UTC)
+
+    @cached_property
+    def _same_ledger(self) -> bool:
+        digest = self._review.text("history")
+        return digest is not None and self._ledger.has_line(digest)
+
+
+def known_by(line: Line) -> set[str]:
+    """The digests that the ledger may know an account by: of its name, of its address, of what it is matched by."""
+    values = line.data.get("values")
+    told: Mapping[str, object] = values if isinstance(values, dict) else {}
+    texts = {line.who, *(text for key in ("email", "match") if isinstance(text := told.get(key), str))}
+    texts |= {text.casefold() for text in texts if "@" in text}
+    return {hashlib.sha256(text.encode(errors="replace")).hexdigest() for text in texts}
+
+
+def _there(row: Record) -> str:
+    return f"the ledger has it as {row.status}"
+
+
+def _text(data: Mapping[str, object], key: str) -> str | None:
+    said = data.get(key)
+    return said if isinstance(said, str) and said else None

@@ -1,0 +1,160 @@
+"""How far reviews are, by what is committed and by what the ledger says of what was to be removed."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from reconciler.ledger.entries import Event
+from reconciler.ledger.opening import open_reader, open_writer
+from reconciler.ledger.writer import LedgerWriter
+from reconciler.model.grant import Key, Phase, Record
+from reconciler.model.status import EventType, Status
+from reconciler.repository.git.checkout import Checkout
+from reconciler.repository.reviews import review_in
+from reconciler.review.reviews import ReviewProgress, Reviews, known_by
+from tests.repo import Repo
+
+AT = datetime(2026, 12, 1, 9, tzinfo=UTC)
+PATH = "config/reviews/2026-Q4/saas.yaml"
+HEADER = {"read_at": "2026-12-01T09:00:00Z", "listed": 3, "matched": 2, "ignored": 0, "complete": True, "history": None}
+
+
+def line(who: str, access: str | None = "saas", **more: Any) -> dict[str, Any]:
+    told: dict[str, Any] = {"values": {}, "since": None, "granted_in": None, "author": None, "approved_by": []}
+    return {"who": who, "access": access, **told, "decision": None, "reason": None, **more}
+
+
+def record(hire: str, phase: Phase = Phase.CONFIRMED, email: str = "") -> Record:
+    return Record(
+        key=Key(hire, "saas"),
+        email=email or f"{hire}@example.com",
+        integration="saas",
+        service="saas",
+        source=f"hires/{hire}.yaml:4",
+        phase=phase,
+        status=Status.REVOKED if phase is Phase.REVOKED else Status.PRESENT,
+        confirmed_at=AT - timedelta(days=9),
+    )
+
+
+class Office:
+    """A repository with one committed review, and a ledger."""
+
+    def __init__(self, repo: Repo) -> None:
+        self.repo = repo
+        repo.hire("ada", "saas")
+        self.revision = repo.commit()
+        self.reviews = Reviews()
+
+    def review(self, *lines: dict[str, Any], **header: Any) -> None:
+        data = {"revision": self.revision, **HEADER, **header, "digest": "", "lines": list(lines)}
+        self.repo.write(PATH, data)
+        data["digest"] = review_in((self.repo.root / PATH).read_bytes(), PATH).digest
+        self.repo.write(PATH, data)
+        self.repo.commit()
+
+    def ledger(self) -> LedgerWriter:
+        return open_writer(f"sqlite:///{self.repo.state}", self.repo.root)
+
+    def remember(self, *records: Record, events: list[Event] | None = None) -> None:
+        with closing(self.ledger()) as ledger:
+            ledger.save(records, events or [])
+
+    def progress(self) -> ReviewProgress:
+        checkout = Checkout.open(self.repo.root)
+        with open_reader(f"sqlite:///{self.repo.state}", self.repo.root) as ledger:
+            (found,) = self.reviews.progress(checkout, checkout.head(), ledger)
+        return found
+
+
+@pytest.fixture
+def office(repo: Repo) -> Office:
+    return Office(repo)
+
+
+def test_lines_are_counted_by_their_decision(office: Office) -> None:
+    office.review(line("ada", decision="keep"), line("bob", decision="remove"), line("cem"), line("dan", decision="no"))
+    office.remember(record("bob"))
+    found = office.progress()
+    assert (found.period, found.integration, found.complete) == ("2026-Q4", "saas", True)
+    assert (found.path, found.read_at) == (PATH, HEADER["read_at"])
+    assert (found.lines, found.undecided, found.removals, found.open) == (4, 2, 1, 1)
+    assert [(each.line, each.message) for each in found.problems] == [
+        (44, "lines.3.decision: 'no' is not known; allowed: keep, remove")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("records", "event", "still"),
+    [
+        ([record("ada")], None, 1),
+        ([record("ada", Phase.REVOKED)], None, 0),
+        ([record("ada", Phase.NEW)], EventType.REVOKED, 0),
+        ([], EventType.DROPPED, 0),
+        ([], None, 1),
+        ([record("ada-l", email="ADA@example.com")], None, 1),
+    ],
+    ids=["there", "revoked", "given again", "dropped", "never heard of", "renamed"],
+)
+def test_removal_is_open_until_the_ledger_says_revoked(
+    office: Office, records: list[Record], event: EventType | None, still: int
+) -> None:
+    office.review(line("ada", decision="remove"))
+    told = [Event(AT + timedelta(days=1), Key("ada", "saas"), "saas", event)] if event is not None else []
+    office.remember(*records, events=told)
+    assert office.progress().open == still
+
+
+def test_removal_of_whom_the_ledger_forgot_is_done(office: Office) -> None:
+    granted = Event(AT - timedelta(days=1), Key("ada", "saas"), "saas", EventType.CONFIRMED)
+    office.remember(record("ada", Phase.REVOKED), events=[granted])
+    with closing(office.ledger()) as ledger:
+        digest = ledger.verify_history().digest
+        ledger.forget("ada", AT + timedelta(days=1))
+    office.review(line("ada", decision="remove", since="2026-11-01T00:00:00Z"), history=digest)
+    assert office.progress().open == 0
+    office.review(line("ada", decision="remove", since="2026-11-01T00:00:00Z"), history="another ledger's")
+    assert office.progress().open == 1
+
+
+def test_account_is_open_until_a_later_listing_does_not_show_it(office: Office) -> None:
+    zoe = line("U7", None, decision="remove", values={"email": "Zoe@example.com"})
+    office.review(zoe)
+    known = next(iter(known_by(review_in((office.repo.root / PATH).read_bytes(), PATH).lines[0])))
+    assert office.progress().open == 1
+    with closing(office.ledger()) as ledger:
+        ledger.saw("saas", {known}, AT - timedelta(days=1))
+        ledger.saw("saas", set(), AT - timedelta(hours=1))
+        assert office.progress().open == 1, "read before the review"
+        ledger.saw("saas", {known}, AT + timedelta(hours=1))
+        assert office.progress().open == 1
+        ledger.saw("saas", set(), AT + timedelta(hours=2))
+    assert office.progress().open == 0
+
+
+def test_population_that_is_not_its_digests_is_told(office: Office) -> None:
+    office.review(line("ada", decision="keep"))
+    file = office.repo.root / PATH
+    file.write_text(file.read_text().replace("who: ada", "who: eve"))
+    office.repo.commit()
+    assert "population" in office.progress().problems[0].message
+    file.write_text("lines: [\n")
+    office.repo.commit()
+    assert (office.progress().lines, len(office.progress().problems)) == (0, 1)
+
+
+def test_population_is_compared_as_data(office: Office) -> None:
+    office.review(line("ada", decision="keep", values={"TEAM": ["a", "b"]}), line("bob"))
+    first = review_in((office.repo.root / PATH).read_bytes(), PATH)
+    moved = replace(first, lines=first.lines[::-1])
+    assert moved.digest == first.digest
+    office.repo.write(
+        "config/reviews/2026-Q4/saas.json", {**first.header, "lines": [each.data for each in moved.lines]}
+    )
+    as_json = review_in((office.repo.root / "config/reviews/2026-Q4/saas.json").read_bytes(), "saas.json")
+    assert as_json.digest == first.digest
