@@ -86,6 +86,7 @@ def holding(context: Context, settings: Settings, tree: Tree, command: str) -> I
         ledger = open_writer(settings.state, context.root, context.reached)
         try:
             leave_trace(context.checkout)
+            ledger = ledger.take_everything()
             recover(ledger, settings, now)
             held = OpenState(ledger, sealing_of(context, settings, tree, ledger), path.parent)
             if held.sealing.fault is None:
@@ -131,11 +132,18 @@ def reading(context: Context, settings: Settings) -> Iterator[ReadState]:
 def recover(
     ledger: LedgerWriter, settings: Settings, now: datetime, *, busy: Callable[[Key], bool] = lambda _key: False
 ) -> None:
-    """Settle every attempt that a crash cut off. The caller holds the state; what is `busy` is under way."""
-    policy = Policy.of(settings, now)
+    """Settle the attempts that a crash cut off, of the services that the caller has taken.
+
+    Those of older epochs: nobody can write for them any more. Those of the caller's own epoch unless they are `busy`,
+    which is under way in this process.
+    """
+    policy, lease = Policy.of(settings, now), ledger.lease
+    assert lease is not None
     for attempt in ledger.open_attempts():
         record = ledger.record(attempt.key)
-        if record is None or busy(attempt.key):
+        if record is None or not lease.covers(attempt.service):
+            continue
+        if attempt.epoch == lease.epoch(attempt.service) and busy(attempt.key):
             continue
         new, lines = _cut_off(record, attempt, policy)
         done = not new.phase.unsettled

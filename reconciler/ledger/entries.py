@@ -38,7 +38,8 @@ class Event:
 class Attempt:
     """One attempt at a grant.
 
-    `run` is shared by the attempts that continue one another, `total` is how many requests there are in all.
+    `run` is shared by the attempts that continue one another, `total` is how many requests there are in all. `epoch` is
+    the one at which `service` was held when it began.
     """
 
     id: int
@@ -53,6 +54,8 @@ class Attempt:
     ended_at: datetime | None
     error: str | None
     revision: str | None
+    service: str = ""
+    epoch: int = 0
 
 
 @dataclass(frozen=True, slots=True)

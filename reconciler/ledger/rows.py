@@ -109,6 +109,8 @@ def attempt_of(row: sa.Row[Any]) -> Attempt:
         ended_at=row.ended_at,
         error=row.error,
         revision=row.revision,
+        service=row.service,
+        epoch=row.epoch,
     )
 
 
@@ -125,6 +127,8 @@ def attempt_row(attempt: Attempt) -> dict[str, Any]:
         "started_at": attempt.started_at,
         "alive_at": attempt.alive_at,
         "revision": attempt.revision,
+        "service": attempt.service,
+        "epoch": attempt.epoch,
     }
 
 

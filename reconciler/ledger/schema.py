@@ -2,7 +2,7 @@
 
 `grants` holds one row a grant, `attempts` and `requests` what was sent for it, `events` its history, `given` who gave
 it, `sealed` what must stay unreadable while a run is unsettled, `words` what a second process asks of the one that
-holds the state.
+holds the state. `shards` says who may write for a service, `members` which processes share the work.
 """
 
 from __future__ import annotations
@@ -37,13 +37,15 @@ __all__ = [
     "events",
     "given",
     "grants",
+    "members",
     "meta",
     "metadata",
     "requests",
     "sealed",
+    "shards",
 ]
 
-HEAD = "0007"
+HEAD = "0008"
 """The newest migration. A ledger that has it needs no alembic, which takes a quarter of a second to import."""
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -131,6 +133,8 @@ attempts = Table(
     Column("ended_at", Moment),
     Column("error", Text),
     Column("revision", Text),
+    Column("service", Text, nullable=False, server_default=""),
+    Column("epoch", BigInteger, nullable=False, server_default="0"),
     Index("attempts_grant", "hire", "access"),
     Index("attempts_open", "ended_at"),
 )
@@ -221,4 +225,22 @@ accounts = Table(
     Column("integration", Text, primary_key=True),
     Column("account", Text, primary_key=True),
     Column("first_seen", Moment, nullable=False),
+)
+
+shards = Table(
+    "shards",
+    metadata,
+    Column("service", Text, primary_key=True),
+    Column("epoch", BigInteger, nullable=False),
+    Column("owner", Text),
+    Column("until", Moment),
+)
+
+members = Table(
+    "members",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("owner", Text, nullable=False, unique=True),
+    Column("since", Moment, nullable=False),
+    Column("seen", Moment, nullable=False),
 )

@@ -95,6 +95,8 @@ class SqliteBackend:
     def writing(self) -> Iterator[sa.Connection]:
         """Give a connection in a transaction."""
         with _faults(), self._engine.begin() as connection:
+            # Python begins a transaction only before rows change: what is read before that has to be part of it.
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
             yield connection
 
     def upsert(
@@ -127,8 +129,6 @@ class SqliteBackend:
         if version is not None and path is not None:
             self._keep_copy(path.with_name(f"{path.name}.schema-{version}"))
         with self.writing() as connection:
-            # Python begins a transaction before rows change, but not before tables do.
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
             upgrade(connection)
         reached(Failpoint.MIGRATION, done=True)
 

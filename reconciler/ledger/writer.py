@@ -19,6 +19,7 @@ from reconciler.ledger import schema
 from reconciler.ledger.backend import Backend
 from reconciler.ledger.chain import END, ERASED, Link, erased_lines, linked
 from reconciler.ledger.entries import Attempt, Command, Event, Kept
+from reconciler.ledger.lease import EVERYTHING, Lease
 from reconciler.ledger.reader import GIVEN, LISTED, RESYNC, LedgerReader
 from reconciler.ledger.rows import attempt_row, changed_and_checked, event_row, given_row, grant_row, is_of, request_row
 from reconciler.model.failpoints import Failpoint, Reached, unwatched
@@ -36,11 +37,16 @@ _CHECKED = (
 
 
 class LedgerWriter(LedgerReader):
-    """The ledger of one state, to be read and written to by the process that holds the state."""
+    """The ledger of one state, to be read and written to; under a lease, for as long as that is the newest."""
 
-    def __init__(self, backend: Backend, reached: Reached = unwatched) -> None:
+    def __init__(self, backend: Backend, reached: Reached = unwatched, lease: Lease | None = None) -> None:
         super().__init__(backend)
         self._reached = reached
+        self.lease = lease
+
+    def under(self, lease: Lease) -> LedgerWriter:
+        """The same ledger, whose every write holds this lease."""
+        return LedgerWriter(self._backend, self._reached, lease)
 
     def close(self) -> None:
         """Let go of the database."""
@@ -50,8 +56,23 @@ class LedgerWriter(LedgerReader):
     def _writing(self, point: Failpoint) -> Iterator[sa.Connection]:
         self._reached(point, done=False)
         with self._backend.writing() as connection:
+            if self.lease is not None:
+                self.lease.hold(connection)
             yield connection
         self._reached(point, done=True)
+
+    def take_everything(self) -> LedgerWriter:
+        """The same ledger under a lease of all there is. The caller holds the state: no other process has one.
+
+        Whoever had it before, and does not know that it ended, writes nothing more.
+        """
+        table = schema.shards
+        with self._backend.writing() as connection:
+            taken = sa.update(table).where(table.c.service == EVERYTHING).values(epoch=table.c.epoch + 1)
+            if not connection.execute(taken).rowcount:
+                connection.execute(sa.insert(table).values(service=EVERYTHING, epoch=1))
+            epoch = connection.execute(sa.select(table.c.epoch).where(table.c.service == EVERYTHING)).scalar_one()
+        return self.under(Lease({EVERYTHING: epoch}))
 
     # Grants
 
@@ -127,6 +148,8 @@ class LedgerWriter(LedgerReader):
 
         A `run` of 0 starts a run of its own. The commands that asked for it have been heard with that.
         """
+        if self.lease is not None:
+            attempt = replace(attempt, service=record.service, epoch=self.lease.epoch(record.service))
         with self._writing(Failpoint.INTENT) as connection:
             values = attempt_row(attempt)
             new = connection.execute(sa.insert(schema.attempts).values(values)).inserted_primary_key

@@ -8,6 +8,7 @@ ReconcilerError
 ├── NotWritable            files of the work tree cannot be written, or not as asked; none was
 ├── StateLockedError       somebody else holds the state
 ├── LedgerError            the ledger cannot be opened, read or written
+│   └── LeaseLostError     another process has taken over what this one worked on
 ├── SecretsError           initial data or the sealed store cannot be read
 ├── Blocked                a grant cannot run: the message says what is missing
 │   ├── MissingVariable    a placeholder has no value
@@ -19,6 +20,7 @@ Each carries one sentence for the person who reads it; `Problem` is the same for
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -26,6 +28,7 @@ from typing import Any
 __all__ = [
     "Blocked",
     "HostNotAllowed",
+    "LeaseLostError",
     "LedgerError",
     "MissingVariable",
     "NotWritable",
@@ -88,6 +91,16 @@ class StateLockedError(ReconcilerError):
 
 class LedgerError(ReconcilerError):
     """The ledger cannot be opened, read or written; nothing was sent."""
+
+
+class LeaseLostError(LedgerError):
+    """Another process has taken over the services that this one worked on; nothing was written."""
+
+    def __init__(self, services: Sequence[str]) -> None:
+        super().__init__(
+            f"another process has taken over {', '.join(services)}: this one was stopped, or cut off from the state, "
+            "for too long; it writes and sends nothing more"
+        )
 
 
 class SecretsError(ReconcilerError):

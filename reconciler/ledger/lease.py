@@ -1,0 +1,63 @@
+"""The right to write for services: a number that grows with each taking, which every write holds.
+
+A process that was stopped or cut off for a while does not know that another has taken over; so it is not asked. The
+transaction of each write begins with the rows of `shards` that it is for, with the numbers at which they were taken,
+and locks them until it ends. Whoever takes a service over changes its number in that row: before the write began, and
+then the write finds no such row and is refused; or after it ended. A condition within the writing statement would not
+do on PostgreSQL: what it reads is as of the statement's beginning, and nothing keeps the number from changing before
+the commit. On SQLite the transaction that begins with this row is the only one (docs/design/rules.md, "A fleet").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from reconciler.ledger import schema
+from reconciler.model.errors import LeaseLostError
+
+__all__ = ["EVERYTHING", "Lease"]
+
+EVERYTHING = "*"
+"""The shard that stands for all services at once: a SQLite state's, and what is done by hand."""
+
+_table = schema.shards
+_SEVERAL = (
+    sa.select(_table.c.service, _table.c.epoch)
+    .where(_table.c.service.in_(sa.bindparam("names", expanding=True)))
+    .order_by(_table.c.service)
+    .with_for_update(read=True)
+)
+_ONE = sa.select(_table.c.epoch).where(_table.c.service == sa.bindparam("name")).with_for_update(read=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The services that a pass may write for, each with the epoch at which it was taken."""
+
+    epochs: Mapping[str, int]
+
+    def covers(self, service: str) -> bool:
+        """Whether it is for this service."""
+        return EVERYTHING in self.epochs or service in self.epochs
+
+    def epoch(self, service: str) -> int:
+        """The epoch of a service. Raises LeaseLostError where it is for others only."""
+        epoch = self.epochs.get(EVERYTHING) or self.epochs.get(service)
+        if epoch is None:
+            raise LeaseLostError([service])
+        return epoch
+
+    def hold(self, connection: sa.Connection) -> None:
+        """Lock what was taken until the transaction ends. Raises LeaseLostError where another has taken it since."""
+        if len(self.epochs) == 1:
+            ((name, epoch),) = self.epochs.items()
+            lost = [] if connection.execute(_ONE, {"name": name}).scalar() == epoch else [name]
+        else:
+            rows = connection.execute(_SEVERAL, {"names": sorted(self.epochs)})
+            there = {row.service: row.epoch for row in rows}
+            lost = [name for name, epoch in self.epochs.items() if there.get(name) != epoch]
+        if lost:
+            raise LeaseLostError(sorted(lost))

@@ -1,0 +1,59 @@
+"""The fence: what is written under a lease is taken only while the lease is the newest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from reconciler.ledger.lease import EVERYTHING, Lease
+from reconciler.ledger.opening import open_writer
+from reconciler.ledger.writer import LedgerWriter
+from reconciler.model.errors import LeaseLostError
+from tests.ledger.states import ADA, NOW, STATE, attempt, step
+
+WRITES = {
+    "save": lambda ledger: ledger.save([ADA]),
+    "drop": lambda ledger: ledger.drop([ADA.key]),
+    "intent": lambda ledger: ledger.begin(ADA, attempt(), []),
+    "request": lambda ledger: ledger.sending(attempt(), step(0), "POST", "https://a.example.com", NOW),
+    "note": lambda ledger: ledger.put_note("last_pass", b"{}"),
+    "seal": lambda ledger: ledger.put_sealed("oauth/suite", b"x"),
+    "resync": lambda ledger: ledger.begin_resync(),
+}
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_write_is_refused_once_another_has_taken_over(ledger: LedgerWriter, write: str) -> None:
+    before = ledger.take_everything()
+    after = ledger.take_everything()
+    with pytest.raises(LeaseLostError, match=r"another process has taken over \*"):
+        WRITES[write](before)
+    assert [*ledger.records()] == []
+    assert ledger.open_attempts() == []
+    assert ledger.note("last_pass") is None
+    assert ledger.sealed_names() == []
+    after.save([ADA])
+    assert [*ledger.records()] == [ADA]
+
+
+def test_each_taking_has_a_higher_number(ledger: LedgerWriter, tmp_path: Path) -> None:
+    first = ledger.take_everything().lease
+    again = open_writer(STATE, tmp_path)
+    second = again.take_everything().lease
+    again.close()
+    assert (first, second) == (Lease({EVERYTHING: 1}), Lease({EVERYTHING: 2}))
+
+
+def test_attempt_remembers_the_epoch_that_it_was_begun_at(ledger: LedgerWriter) -> None:
+    ledger.take_everything()
+    ledger.take_everything().begin(ADA, attempt(), [])
+    (found,) = ledger.open_attempts()
+    assert (found.service, found.epoch) == ("suite", 2)
+
+
+def test_lease_of_other_services_writes_nothing(ledger: LedgerWriter) -> None:
+    with pytest.raises(LeaseLostError, match="suite"):
+        ledger.under(Lease({"other": 1})).begin(ADA, attempt(), [])
+    with pytest.raises(LeaseLostError, match="nobody, other"):
+        ledger.under(Lease({"other": 1, "nobody": 1})).save([ADA])
