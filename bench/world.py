@@ -8,7 +8,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from reconciler.cli.one_pass import many_objects
+from reconciler.cli import many_objects
 from reconciler.engine.context import Context, SystemClock
 from reconciler.engine.reconciler import Reconciler
 from reconciler.engine.state import holding

@@ -21,7 +21,7 @@ from reconciler.cli.options import Asked, pass_options, shared
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-__all__ = ["main", "run"]
+__all__ = ["main", "many_objects", "run"]
 
 WRONG_USAGE = 64
 
@@ -196,8 +196,17 @@ def run(arguments: Sequence[str]) -> int:
     return code if isinstance(code, int) else 0
 
 
+def many_objects() -> None:
+    """Let the garbage collector look less often: imports and a pass make many objects that stay.
+
+    With Python's own thresholds it takes a fifth of a pass's time.
+    """
+    gc.set_threshold(50_000, 20, 100)
+
+
 def main() -> None:
     """The console script."""
+    many_objects()
     code = run(sys.argv[1:])
     gc.freeze()  # a fifth of a thousand people's audit would go into looking through what is left, for nothing
     sys.exit(code)

@@ -37,7 +37,6 @@ def adopt(asked: Asked, integration: str, accounts: tuple[str, ...], *, everybod
     import asyncio
 
     from reconciler.cli.logs import set_up, tell
-    from reconciler.cli.one_pass import many_objects
     from reconciler.cli.text import count, emit_json, fit, no_csv
     from reconciler.engine.context import Context, SystemClock
     from reconciler.intake.hire_files import write_all
@@ -48,7 +47,6 @@ def adopt(asked: Asked, integration: str, accounts: tuple[str, ...], *, everybod
         raise UsageError("name accounts, or take --all; `reconcile unmanaged` lists those that git does not know")
     redactor = Redactor()
     set_up(asked, redactor)
-    many_objects()
 
     async def go() -> list[Proposal]:
         clock = SystemClock()

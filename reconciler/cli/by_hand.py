@@ -170,8 +170,7 @@ def _by_hand(asked: Asked, kind: str, keys: list[Key]) -> int:
     import asyncio
 
     from reconciler.cli.logs import set_up, tell
-    from reconciler.cli.one_pass import exit_code
-    from reconciler.cli.show import show_report
+    from reconciler.cli.show import exit_code, show_report
     from reconciler.model.secret import Redactor
     from reconciler.model.status import Status
 

@@ -37,13 +37,11 @@ def daemon(asked: Asked) -> int:
     import asyncio
 
     from reconciler.cli.logs import set_up
-    from reconciler.cli.one_pass import many_objects
     from reconciler.model.failpoints import unwatched
     from reconciler.model.secret import Redactor
 
     redactor = Redactor()
     set_up(asked, redactor)
-    many_objects()
     asyncio.run(_serve(asked, redactor, unwatched))
     return 0
 

@@ -39,14 +39,14 @@ def explain(asked: Asked, hire: str, access: str) -> int:
 
     Reads the commit at HEAD and the ledger; sends nothing. Initial data that cannot be opened here is told to be so.
     """
-    from reconciler.cli.logs import set_up
+    from reconciler.cli.logs import redact_with
     from reconciler.cli.text import emit_json, no_csv, say
     from reconciler.model.grant import Key
     from reconciler.model.secret import Redactor
 
     no_csv(asked)
     redactor = Redactor()
-    set_up(asked, redactor)
+    redact_with(redactor)
     told = redactor.redact_all(_told(asked, Key(hire, access), redactor))
     match asked.output:
         case "json":

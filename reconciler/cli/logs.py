@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from reconciler.model.secret import Redactor
 
-__all__ = ["begin", "set_up", "shown", "tell", "unexpected"]
+__all__ = ["begin", "redact_with", "set_up", "shown", "tell", "unexpected"]
 
 _redactor: Redactor | None = None
 """What knows the secrets of this process, once a command has one."""
@@ -51,19 +51,25 @@ def begin(arguments: Sequence[str]) -> None:
 
 
 class _Line(logging.Handler):
-    """What a library has to say before a command has set up the log."""
+    """What a library has to say in a command that has not set up the log."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        _write("library.note", record.levelname.lower(), "text", self.format(record).rstrip())
+        text = self.format(record).rstrip()
+        _write("library.note", record.levelname.lower(), "text", text if _redactor is None else _redactor.redact(text))
+
+
+def redact_with(redactor: Redactor) -> None:
+    """Redact every line from now on. A command that only reads needs no more: it has no events of its own to log."""
+    global _redactor  # noqa: PLW0603  a process has one, and an exception that ends it carries none
+    _redactor = redactor
+    logging.raiseExceptions = False  # a line that cannot be formatted would be repeated raw
 
 
 def set_up(asked: Asked, redactor: Redactor) -> None:
     """Configure logging for this process; libraries' own lines go the same way, and so does what nobody expected."""
-    import structlog
+    import structlog  # as much to import as the rest of a command that only reads
 
-    global _redactor  # noqa: PLW0603  a process has one, and an exception that ends it carries none
-    _redactor = redactor
-    logging.raiseExceptions = False  # a line that cannot be formatted would be repeated raw
+    redact_with(redactor)
 
     def redact(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         shown: dict[str, Any] = redactor.redact_all(event)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import AsyncExitStack, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -49,6 +48,8 @@ def connect(asked: Asked, integration: str, timeout: timedelta) -> int:
     The callback is served by the daemon where one runs on `listen`, else by this command. INTEGRATION may also be the
     name of a service.
     """
+    import asyncio
+
     from reconciler.cli.logs import set_up, tell
     from reconciler.cli.text import say
     from reconciler.model.secret import Redactor
@@ -66,6 +67,8 @@ def connect(asked: Asked, integration: str, timeout: timedelta) -> int:
 
 async def _connect(asked: Asked, redactor: Any, integration: str, timeout: timedelta) -> str:  # noqa: ASYNC109
     """Begin, and wait; gives why it is not connected, or nothing."""
+    import asyncio
+
     from reconciler.cli.logs import tell
     from reconciler.cli.text import as_json, say
     from reconciler.daemon.authorize import begin, beside, outcome
@@ -113,6 +116,8 @@ def _served(context: Context, settings: Settings, tree: Tree, held: OpenState) -
 
 async def _taken(listen: str) -> bool:
     """Whether somebody listens there already."""
+    import asyncio
+
     host, _, port = listen.rpartition(":")
     host = host.strip("[]")
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import signal
 import sys
 from contextlib import redirect_stdout
@@ -24,9 +23,7 @@ if TYPE_CHECKING:
     from reconciler.model.selection import Selection
     from reconciler.repository.git.checkout import Tree
 
-__all__ = ["exit_code", "one_pass", "until_stopped"]
-
-PENDING = 2
+__all__ = ["one_pass", "until_stopped"]
 
 
 def one_pass(
@@ -46,8 +43,8 @@ def one_pass(
     only_changes: bool,
 ) -> int:
     """Run one pass, show it, and give its exit code."""
-    from reconciler.cli.logs import set_up
-    from reconciler.cli.show import show_report
+    from reconciler.cli.logs import redact_with, set_up
+    from reconciler.cli.show import exit_code, show_report
     from reconciler.engine.context import Context, SystemClock
     from reconciler.model.secret import Redactor
     from reconciler.model.selection import Selection
@@ -59,8 +56,10 @@ def one_pass(
     if dry_run and yes_really:
         raise UsageError("--yes-really lets something through, a dry run lets nothing: leave one out")
     redactor = Redactor()
-    set_up(asked, redactor)
-    many_objects()
+    if dry_run:
+        redact_with(redactor)
+    else:
+        set_up(asked, redactor)
     selection = Selection(
         hires=frozenset(hires) if hires else None,
         integrations=frozenset(integrations) if integrations else None,
@@ -87,13 +86,6 @@ def one_pass(
         return _enqueue_release(asked, error)
     show_report(report, asked, by=by, only=Filter(frozenset(statuses), only_changes), paged=dry_run)
     return exit_code(report, detailed=detailed_exitcode)
-
-
-def exit_code(report: Report, *, detailed: bool) -> int:
-    """The exit code of a pass (docs/commands.md, "Exit codes")."""
-    if report.wrong:
-        return 1
-    return PENDING if detailed and report.unfinished else 0
 
 
 def at_terminal() -> bool:
@@ -262,14 +254,6 @@ def _enqueue_release(asked: Asked, error: StateLockedError) -> int:
     enqueue(asked, "release")
     tell(f"{error.who}, which was asked to let the held integrations through, once")
     return 0
-
-
-def many_objects() -> None:
-    """Let the garbage collector look less often: a pass makes many objects that live as long as it does.
-
-    With Python's own thresholds it takes a fifth of a pass's time.
-    """
-    gc.set_threshold(50_000, 20, 100)
 
 
 class until_stopped:  # noqa: N801  a context manager, used like a function

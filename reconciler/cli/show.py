@@ -12,7 +12,9 @@ from reconciler.cli.table import grouped, headline, name_in, page, table_of
 from reconciler.cli.text import as_csv, as_json, cell, code, emit_json, problem_line, say
 from reconciler.model.report import Report, Row
 
-__all__ = ["show_report"]
+__all__ = ["exit_code", "show_report"]
+
+PENDING = 2
 
 COLUMNS = (
     "hire",
@@ -39,6 +41,13 @@ TOLD = ("values", "status", "action", "since", "reason")
 """Those of a Markdown table, behind what names the row."""
 
 EVERYTHING = Filter()
+
+
+def exit_code(report: Report, *, detailed: bool) -> int:
+    """The exit code of a pass (docs/commands.md, "Exit codes")."""
+    if report.wrong:
+        return 1
+    return PENDING if detailed and report.unfinished else 0
 
 
 def show_report(

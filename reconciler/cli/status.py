@@ -44,13 +44,11 @@ def status(
 
     from reconciler.cli.ledger import ledger_of
     from reconciler.cli.logs import tell
-    from reconciler.cli.one_pass import exit_code
-    from reconciler.cli.show import show_report
+    from reconciler.cli.show import exit_code, show_report
     from reconciler.daemon.freshness import stale
     from reconciler.engine.accepted import refused
-    from reconciler.engine.reconciler import LAST
     from reconciler.model.errors import Problem
-    from reconciler.model.report import Report, Row
+    from reconciler.model.report import LAST, Report, Row
     from reconciler.repository.desired import Desired
 
     with ledger_of(asked) as ledger:

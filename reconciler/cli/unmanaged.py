@@ -37,16 +37,14 @@ def unmanaged(asked: Asked, *, integrations: tuple[str, ...], detailed_exitcode:
     """
     import asyncio
 
-    from reconciler.cli.logs import set_up, tell
-    from reconciler.cli.one_pass import many_objects
+    from reconciler.cli.logs import redact_with, tell
     from reconciler.cli.text import as_csv, emit_json, say
     from reconciler.engine.accepted import in_force
     from reconciler.engine.context import Context, SystemClock
     from reconciler.model.secret import Redactor
 
     redactor = Redactor()
-    set_up(asked, redactor)
-    many_objects()
+    redact_with(redactor)
 
     async def go() -> tuple[str, list[Compared], bool]:
         clock = SystemClock()

@@ -1,4 +1,7 @@
-"""What lives longer than a pass: the checkout, the parse cache, gpg, the clients with their limits, the redactor."""
+"""What lives longer than a pass: the checkout, the parse cache, gpg, the clients with their limits, the redactor.
+
+What sends and what decrypts is imported when it is first asked for: `status` needs neither.
+"""
 
 from __future__ import annotations
 
@@ -6,22 +9,24 @@ import asyncio
 from collections.abc import Coroutine
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from reconciler.model.clock import Clock, Stopped
 from reconciler.model.failpoints import Reached, unwatched
 from reconciler.model.secret import Redactor
 from reconciler.model.settings import Limits, Settings
-from reconciler.oauth.connection import Turn
-from reconciler.repository.desired import Desired
 from reconciler.repository.files import Files, Reader
 from reconciler.repository.git.checkout import WORKTREE, Checkout, Tree
-from reconciler.repository.policy import Judge
-from reconciler.requests.client import Client
-from reconciler.requests.hosts import AllowedHosts
-from reconciler.requests.throttle import Throttle
-from reconciler.secrets.gpg import Gnupg
-from reconciler.secrets.initial_data import InitialData
+
+if TYPE_CHECKING:
+    from reconciler.oauth.connection import Turn
+    from reconciler.repository.desired import Desired
+    from reconciler.repository.policy import Judge
+    from reconciler.requests.client import Client
+    from reconciler.requests.hosts import AllowedHosts
+    from reconciler.requests.throttle import Throttle
+    from reconciler.secrets.gpg import Gnupg
+    from reconciler.secrets.initial_data import InitialData
 
 __all__ = ["KEPT", "Context", "SystemClock", "home_of"]
 
@@ -91,12 +96,16 @@ class Context:
 
     def desired(self, files: Files, today: date) -> Desired:
         """What a revision wants; from pass to pass the same, with what it remembers, for as long as that is so."""
+        from reconciler.repository.desired import Desired
+
         if self._desired is None or self._desired.files is not files or self._desired.today != today:
             self._desired = Desired(files, today)
         return self._desired
 
     def judge(self, desired: Desired) -> Judge:
         """What holds a revision against its own policy; the same, with what it counted, for as long as that is so."""
+        from reconciler.repository.policy import Judge
+
         if self._judge is None or self._judge[0] is not desired:
             self._judge = (desired, Judge(desired, desired.files.policy))
         return self._judge[1]
@@ -110,6 +119,10 @@ class Context:
         return self._secrets(settings)[1]
 
     def _secrets(self, settings: Settings) -> tuple[Gnupg, InitialData]:
+        from reconciler.requests.hosts import AllowedHosts
+        from reconciler.secrets.gpg import Gnupg
+        from reconciler.secrets.initial_data import InitialData
+
         by = (settings.gnupg_home, frozenset(settings.allowed_hosts))
         if self._gnupg is None or self._gnupg[0] != by:
             gnupg = Gnupg(home_of(self.root, settings), self.checkout.root)
@@ -118,6 +131,9 @@ class Context:
 
     def client(self, service: str, hosts: AllowedHosts, limits: Limits) -> Client:
         """A service's client; the same one from pass to pass, for as long as what it is allowed stays the same."""
+        from reconciler.requests.client import Client
+        from reconciler.requests.throttle import Throttle
+
         if self._throttle is None or self._throttle[0] != limits:
             self._throttle = (limits, Throttle(limits, self.clock))
         known = self._clients.get(service)
@@ -140,6 +156,8 @@ class Context:
 
     def turn(self, service: str) -> Turn:
         """The turn that a service's token refreshes take, from pass to pass."""
+        from reconciler.oauth.connection import Turn
+
         return self._turns.setdefault(service, Turn())
 
     def author(self, tree: Tree) -> str | None:

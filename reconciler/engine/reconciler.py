@@ -28,7 +28,7 @@ from reconciler.ledger.vault import WritableVault, run_name
 from reconciler.model.clock import stamp
 from reconciler.model.failpoints import Failpoint
 from reconciler.model.grant import Key, Record
-from reconciler.model.report import Report
+from reconciler.model.report import LAST, Report
 from reconciler.model.selection import Selection
 from reconciler.model.status import EventType, Status
 from reconciler.notify.alerts import alert
@@ -36,9 +36,8 @@ from reconciler.notify.notifications import Notifier
 from reconciler.repository.git.checkout import WORKTREE, Tree
 from reconciler.repository.given import who_gave
 
-__all__ = ["LAST", "Reconciler"]
+__all__ = ["Reconciler"]
 
-LAST = "last_pass"
 TOLD = 100
 """So many problems of files are noted; `reconcile validate` tells all."""
 

@@ -32,7 +32,13 @@ __all__ = [
 class Model(BaseModel):
     """The base of every model of a file."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=False, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        populate_by_name=False,
+        hide_input_in_errors=True,
+        defer_build=True,  # a command that only reads needs the settings' validators, and no other
+    )
 
 
 def as_text(value: Any) -> Any:

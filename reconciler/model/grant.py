@@ -10,11 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from reconciler.model.manifest import Manifest
 from reconciler.model.scope import Layer
 from reconciler.model.status import Action, Status
+
+if TYPE_CHECKING:
+    from reconciler.model.manifest import Manifest
 
 __all__ = ["Decision", "Differences", "Grant", "Hold", "Key", "Kind", "OpenRun", "Outcome", "Phase", "Record", "Step"]
 

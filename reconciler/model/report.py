@@ -17,7 +17,10 @@ from reconciler.model.not_taken_over import VOUCH, Stale, Untrusted
 from reconciler.model.scope import LEDGER
 from reconciler.model.status import FAULTS, Action, Status
 
-__all__ = ["Report", "Row"]
+__all__ = ["LAST", "Report", "Row"]
+
+LAST = "last_pass"
+"""The ledger's note of the last pass: its revision, when it was, and the problems of files."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,12 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-
-import pyrage  # type: ignore[import-untyped]  # no types are published for it
-from pyrage import x25519
+from typing import TYPE_CHECKING
 
 from reconciler.model.errors import SecretsError
+
+if TYPE_CHECKING:
+    from pyrage import x25519  # type: ignore[import-untyped]  # no types are published for it
 
 __all__ = ["decrypt", "encrypt", "is_recipient"]
 
@@ -26,6 +27,9 @@ def is_recipient(name: str) -> bool:
 
 def encrypt(raw: bytes, recipients: Iterable[str]) -> bytes:
     """An age file to these recipients. Raises SecretsError where one is none."""
+    import pyrage
+    from pyrage import x25519
+
     try:
         return bytes(pyrage.encrypt(raw, [x25519.Recipient.from_str(name) for name in recipients]))
     except (pyrage.RecipientError, pyrage.EncryptError):
@@ -44,6 +48,8 @@ def decrypt(raw: bytes, recipients: Iterable[str]) -> bytes:
             "no age identity here belongs to it: put it into SOPS_AGE_KEY, the file that SOPS_AGE_KEY_FILE names or "
             f"{_configured()}, or have it encrypted to this machine's key"
         )
+    import pyrage
+
     try:
         return bytes(pyrage.decrypt(raw, mine))
     except pyrage.DecryptError:
@@ -51,6 +57,9 @@ def decrypt(raw: bytes, recipients: Iterable[str]) -> bytes:
 
 
 def _identities() -> Iterator[x25519.Identity]:
+    import pyrage
+    from pyrage import x25519
+
     texts = [os.environ.get("SOPS_AGE_KEY", "")]
     for place in (os.environ.get("SOPS_AGE_KEY_FILE"), _configured()):
         try:

@@ -17,11 +17,6 @@ import secrets
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-
 from reconciler.model.errors import SecretsError
 from reconciler.secrets import age
 from reconciler.secrets.gpg import Gnupg
@@ -38,6 +33,8 @@ class Sealer:
     __slots__ = ("_cipher", "_digests", "_gnupg", "_key", "recipients")
 
     def __init__(self, key: bytes, recipients: Iterable[str], gnupg: Gnupg) -> None:
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
         self._key = key
         self._cipher = AESGCM(_derived(key, b"rows"))
         self._digests = _derived(key, b"digests")
@@ -102,6 +99,8 @@ class Sealer:
 
     def open(self, blob: bytes, aad: str) -> bytes:
         """What `seal` was given. Raises SecretsError where it was altered, moved, or sealed with another key."""
+        from cryptography.exceptions import InvalidTag
+
         try:
             return self._cipher.decrypt(blob[:_NONCE], blob[_NONCE:], aad.encode())
         except (InvalidTag, ValueError):
@@ -122,6 +121,9 @@ class Sealer:
 
 
 def _derived(key: bytes, use: bytes) -> bytes:
+    from cryptography.hazmat.primitives.hashes import SHA256
+    from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
     return HKDF(SHA256(), _SIZE, salt=None, info=b"reconciler " + use).derive(key)
 
 

@@ -17,12 +17,9 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-import re2
 import yaml
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from reconciler.model.errors import SecretsError
 from reconciler.repository.documents.yaml import BrokenFile, read
@@ -30,6 +27,9 @@ from reconciler.secrets.gpg import Gnupg
 from reconciler.secrets.sops_hosts import key_services
 from reconciler.secrets.sops_keys import Unfamiliar, data_key
 from reconciler.secrets.sops_values import counted, leaves, typed
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 __all__ = ["decrypt", "hosts", "metadata"]
 
@@ -119,6 +119,8 @@ def _where(error: BrokenFile) -> str:
 
 
 def _decrypt(data: dict[str, Any], node: Any, gnupg: Gnupg) -> dict[str, Any]:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
     info, tree = _info(data), leaves(data, node)
     del tree["sops"]
     secret, mac = _rule(info), info.get("mac")
@@ -167,6 +169,8 @@ class _Reader:
         """One encrypted value, and the bytes that it counts as. SOPS leaves an empty text as it is."""
         if not text:
             return "", b""
+        from cryptography.exceptions import InvalidTag
+
         match = _VALUE.fullmatch(text)
         if match is None:
             raise _bare(name)
@@ -205,6 +209,8 @@ def _ends_with(suffix: str) -> Callable[[str], bool]:
 
 def _found_by(pattern: str, name: str) -> Callable[[str], bool]:
     """A pattern as Go reads it, which never takes long: Python's own engine can be made to think for years."""
+    import re2
+
     options = re2.Options()
     options.log_errors = False
     try:

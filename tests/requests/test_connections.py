@@ -17,8 +17,9 @@ import httpcore
 import pytest
 
 from reconciler.requests.answer import LIMIT, Response
-from reconciler.requests.connections import Connections, NoAnswer, _Network, _Stream, _tls
+from reconciler.requests.connections import Connections, NoAnswer, _tls
 from reconciler.requests.pipe import Pipe
+from reconciler.requests.proxied import _Network, _Stream
 from reconciler.requests.url import Address
 from tests.certificates import self_signed
 
