@@ -83,13 +83,13 @@ def ledger_rows() -> Iterator[tuple[float, float]]:
     """Results of checks written a second, against sqlite3's own executemany on the same rows."""
     import sqlite3
 
-    from reconciler.ledger.opening import open_writer
+    from reconciler.ledger.opening import StateLocation
     from reconciler.model.grant import Key, Record
 
     count = 20_000
     while True:
         with tempfile.TemporaryDirectory() as name:
-            ledger = open_writer("sqlite:///state.db", Path(name))
+            ledger = StateLocation("sqlite:///state.db", Path(name)).writer()
             records = [
                 Record(Key(f"h{n}", "tool"), f"h{n}@example.com", "tool", "tool", f"hires/h{n}.yaml:4")
                 for n in range(count)
@@ -114,12 +114,12 @@ def ledger_rows() -> Iterator[tuple[float, float]]:
 def intent() -> Iterator[tuple[float, float]]:
     """Milliseconds until an attempt's intent is on the disk, against a bare fsync of as much."""
     from reconciler.ledger.entries import Attempt
-    from reconciler.ledger.opening import open_writer
+    from reconciler.ledger.opening import StateLocation
     from reconciler.model.grant import Key, Record
 
     now = datetime.now(UTC)
     with tempfile.TemporaryDirectory() as name:
-        ledger = open_writer("sqlite:///state.db", Path(name))
+        ledger = StateLocation("sqlite:///state.db", Path(name)).writer()
         descriptor = os.open(Path(name, "raw"), os.O_RDWR | os.O_CREAT)
         while True:
             began = time.perf_counter()

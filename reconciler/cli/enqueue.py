@@ -31,14 +31,13 @@ def enqueue(
     """Enqueue a command for the process that holds the state."""
     from datetime import UTC, datetime
 
-    from reconciler.cli.ledger import settings_of
+    from reconciler.cli.ledger import state_of
     from reconciler.engine.state import refuse_fresh_start
-    from reconciler.ledger.opening import open_writer
     from reconciler.repository.git.checkout import Checkout
 
-    settings = settings_of(asked)
-    refuse_fresh_start(Checkout.open(asked.repo), settings)
-    ledger = open_writer(settings.state, asked.repo)
+    state = state_of(asked)
+    refuse_fresh_start(Checkout.open(asked.repo), state)
+    ledger = state.writer()
     try:
         ledger.enqueue(kind, now=datetime.now(UTC), by=requester(), hire=hire, access=access, integration=integration)
     finally:

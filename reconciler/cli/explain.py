@@ -68,7 +68,6 @@ def _told(asked: Asked, key: Key, redactor: Redactor) -> dict[str, Any]:
 
     from reconciler.engine.accepted import in_force
     from reconciler.engine.context import Context, SystemClock, home_of
-    from reconciler.ledger.opening import open_reader
     from reconciler.model.clock import stamp
     from reconciler.model.deciding import Policy
     from reconciler.repository.desired import Desired
@@ -82,7 +81,7 @@ def _told(asked: Asked, key: Key, redactor: Redactor) -> dict[str, Any]:
     files = context.reader.load(tree)
     policy = Policy.of(settings, datetime.now(UTC))
     desired = Desired(files, policy.today)
-    with open_reader(settings.state, asked.repo) as ledger:
+    with context.state(settings, tree).reader() as ledger:
         records = {record.key: record for record in ledger.records([key.hire])}
         tried = ledger.attempts(key)
         known, by = ledger.given_up_to(), ledger.given([key.hire])

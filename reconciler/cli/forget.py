@@ -22,10 +22,8 @@ def forget(asked: Asked, hire: str) -> int:
     """
     from datetime import UTC, datetime
 
-    from reconciler.cli.ledger import ledger_of, settings_of
+    from reconciler.cli.ledger import ledger_of, settings_of, state_of
     from reconciler.engine.context import KEPT
-    from reconciler.ledger.lock import StateLock
-    from reconciler.ledger.opening import open_writer, state_path
     from reconciler.model.grant import Phase
     from reconciler.notify import alerts
     from reconciler.repository.files import Reader
@@ -42,9 +40,9 @@ def forget(asked: Asked, hire: str) -> int:
     left = [str(record.key) for record in records if record.leaves_something and record.phase is not Phase.REVOKED]
     if left:
         raise Refused(f"still orphaned: {', '.join(left)}: revoke them first (`reconcile revoke`)")
-    now = datetime.now(UTC)
-    with StateLock(state_path(settings.state, asked.repo)).hold("reconcile forget", now):
-        ledger = open_writer(settings.state, asked.repo)
+    now, state = datetime.now(UTC), state_of(asked)
+    with state.hold("reconcile forget", now):
+        ledger = state.writer()
         try:
             alerts.forget(ledger, hire)
             count = ledger.forget(hire, now)

@@ -9,25 +9,39 @@ from typing import TYPE_CHECKING
 from reconciler.cli.options import Asked
 
 if TYPE_CHECKING:
+    from reconciler.engine.context import Context
+    from reconciler.ledger.opening import StateLocation
     from reconciler.ledger.reader import LedgerReader
     from reconciler.model.settings import Settings
 
-__all__ = ["ledger_of", "settings_of"]
+__all__ = ["ledger_of", "settings_of", "state_of"]
 
 
 def settings_of(asked: Asked) -> Settings:
     """The settings in force: those of the last accepted revision, or of the folder as it stands."""
     from reconciler.engine.accepted import in_force
+
+    return in_force(_context(asked)).settings
+
+
+def state_of(asked: Asked) -> StateLocation:
+    """Where the state is by the settings in force."""
+    from reconciler.engine.accepted import in_force
+
+    context = _context(asked)
+    force = in_force(context)
+    return context.state(force.settings, force.tree)
+
+
+def _context(asked: Asked) -> Context:
     from reconciler.engine.context import Context, SystemClock
     from reconciler.model.secret import Redactor
 
-    return in_force(Context(asked.repo, SystemClock(), Redactor())).settings
+    return Context(asked.repo, SystemClock(), Redactor())
 
 
 @contextmanager
 def ledger_of(asked: Asked) -> Iterator[LedgerReader]:
     """The ledger, to be read; an empty one where there is none."""
-    from reconciler.ledger.opening import open_reader
-
-    with open_reader(settings_of(asked).state, asked.repo) as ledger:
+    with state_of(asked).reader() as ledger:
         yield ledger

@@ -141,7 +141,7 @@ async def _dry(context: Context, selection: Selection, rev: str | None, *, workt
     _check(context, tree, selection)
     if not (rev or worktree):
         _tell_ignored(context, settings.source)
-    with reading(context, settings) as held:
+    with reading(context, settings, force.tree) as held:
         ours = force.tree if branch and tree.revision != force.tree.revision else None
         plan = await plan_pass(context, held, selection, tree, in_force=ours, removals=removals, watched=Progress())
         report = plan.report()
@@ -175,7 +175,7 @@ async def _real(
     settings, tree = force.settings, force.tree
     _check(context, tree, selection)
     _tell_ignored(context, settings.source)
-    with holding(context, settings, tree, "reconcile") as held:
+    with holding(context, settings, tree, "reconcile", migrate=released) as held:
         keep(context, held.ledger, force)
         commands = held.ledger.commands()
         asked = take_up(held.ledger, commands, context.clock.now())
@@ -235,7 +235,8 @@ def _in_ledger(context: Context, hire: str) -> bool:
     from reconciler.engine.accepted import in_force
     from reconciler.engine.state import reading
 
-    with reading(context, in_force(context).settings) as held:
+    force = in_force(context)
+    with reading(context, force.settings, force.tree) as held:
         return any(True for _ in held.ledger.records([hire]))
 
 

@@ -111,7 +111,7 @@ async def _fetched(context: Context, files: Files, tree: Tree, integration: str,
     wanted = service_of(integration)
     alone = replace(files, manifests={n: item for n, item in files.manifests.items() if service_of(n) == wanted})
     settings = files.settings
-    with reading(context, settings) as held:
+    with reading(context, settings, tree) as held:
         desired = Desired(alone, context.clock.now().date())
         found = integrations_of(context, desired, tree, settings, held.sealing)
         meant = next(item for item in found if item.name == integration)

@@ -107,7 +107,7 @@ async def compared(
     people = people_of(desired)
     listings = Listings(whole=True)
     found = []
-    with reading(context, settings) as held:
+    with reading(context, settings, tree) as held:
         there = {each.name: each for each in integrations_of(context, trusted, tree, settings, held.sealing)}
         records = list(held.ledger.records()) if remembered else []
         for name in sorted({*there, *files.broken["manifests"]}):

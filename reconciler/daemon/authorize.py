@@ -15,8 +15,6 @@ from reconciler.engine.integrations import Integration
 from reconciler.engine.state import OpenState, refuse_fresh_start
 from reconciler.engine.wiring import integrations_of
 from reconciler.intake.reading import as_integrations
-from reconciler.ledger.lock import StateLock
-from reconciler.ledger.opening import open_writer, state_path
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.sealing import Tokens, WritableSealing
 from reconciler.ledger.vault import WritableVault
@@ -61,19 +59,18 @@ class Connects:
 @contextmanager
 def beside(context: Context, settings: Settings, tree: Tree) -> Iterator[OpenState]:
     """The state, to be written to beside whoever holds it. Raises LedgerError and SecretsError."""
-    refuse_fresh_start(context.checkout, settings)
-    ledger = open_writer(settings.state, context.root, context.reached)
+    location = context.state(settings, tree)
+    refuse_fresh_start(context.checkout, location)
+    ledger = location.writer(context.reached)
     try:
         recipients = context.initial_data(settings).recipients(tree)
         try:
             # Nobody else may make the state's key at the same moment; whoever holds the state has made it already.
-            with StateLock(state_path(settings.state, context.root)).hold(
-                "reconcile oauth connect", context.clock.now()
-            ):
+            with location.hold("reconcile oauth connect", context.clock.now()):
                 sealing = WritableSealing.writing(ledger, context.gnupg(settings), recipients)
         except StateLockedError:
             sealing = WritableSealing.writing(ledger, context.gnupg(settings), recipients)
-        yield OpenState(ledger, sealing, state_path(settings.state, context.root).parent)
+        yield OpenState(ledger, sealing, location.file)
     finally:
         ledger.close()
 

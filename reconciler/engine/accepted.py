@@ -24,7 +24,6 @@ from typing import Any
 import pygit2
 
 from reconciler.engine.context import KEPT, Context, home_of
-from reconciler.ledger.opening import open_reader, state_path
 from reconciler.ledger.place import FILES
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.writer import LedgerWriter
@@ -69,7 +68,7 @@ def in_force(context: Context, ledger: LedgerReader | None = None) -> InForce:
     if accepted is None:
         settings = context.reader.settings(head)
         _refuse_planted(context, head, settings)
-        accepted = _noted(context, settings, ledger)
+        accepted = _noted(context, head, settings, ledger)
         if accepted is None:
             return _first(context, head, settings)
     tree = context.checkout.at(accepted)
@@ -165,9 +164,10 @@ def _refuse_planted(context: Context, head: Tree, settings: Settings) -> None:
     if not isinstance(head, CommitTree):
         return
     root = context.checkout.root
-    state = Path(os.path.normpath(state_path(settings.state, root)))  # links as they are: one may be planted, too
+    file = context.state(settings, head).file
+    state = Path(os.path.normpath(file)) if file is not None else None  # links as they are: one may be planted, too
     planted = [*head.below(PurePosixPath(KEPT).parent.as_posix())]
-    if state.is_relative_to(root):
+    if state is not None and state.is_relative_to(root):
         inside = PurePosixPath(state.relative_to(root).as_posix())
         folders = [folder.as_posix() for folder in inside.parents if folder.name]
         ours = folders[:1] or [inside.with_name(inside.name + ending).as_posix() for ending in FILES]
@@ -202,12 +202,12 @@ def _readable(context: Context) -> Iterator[None]:
         ) from error
 
 
-def _noted(context: Context, settings: Settings, ledger: LedgerReader | None) -> str | None:
+def _noted(context: Context, head: Tree, settings: Settings, ledger: LedgerReader | None) -> str | None:
     """The revision that a state has as accepted. Raises RepositoryError where this checkout does not have it."""
     if context.checkout.repository is None:
         return None
     if ledger is None:
-        with open_reader(settings.state, context.root) as reading:
+        with context.state(settings, head).reader() as reading:
             revision = _note(reading).get("revision")
     else:
         revision = _note(ledger).get("revision")

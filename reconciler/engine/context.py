@@ -11,6 +11,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from reconciler.ledger.opening import StateLocation
 from reconciler.model.clock import Clock, Stopped
 from reconciler.model.failpoints import Reached, unwatched
 from reconciler.model.secret import Redactor
@@ -128,6 +129,16 @@ class Context:
             gnupg = Gnupg(home_of(self.root, settings), self.checkout.root)
             self._gnupg = (by, gnupg, InitialData(gnupg, AllowedHosts(by[1]).check))
         return self._gnupg[1], self._gnupg[2]
+
+    def state(self, settings: Settings, tree: Tree) -> StateLocation:
+        """Where the state is; a server's password is in the initial data of `tree`, which is in force."""
+
+        def password() -> str | None:
+            own = self.initial_data(settings).read(tree, "reconciler") or {}
+            self.redactor.learn(own.values())
+            return own.get("STATE_PASSWORD")
+
+        return StateLocation(settings.state, self.root, password)
 
     def client(self, service: str, hosts: AllowedHosts, limits: Limits) -> Client:
         """A service's client; the same one from pass to pass, for as long as what it is allowed stays the same."""

@@ -20,10 +20,9 @@ import pygit2
 
 from reconciler.engine import transitions as records
 from reconciler.engine.context import Context
-from reconciler.ledger.attachments import Attachments
+from reconciler.ledger.attachments import Attachments, FileAttachments, RowAttachments
 from reconciler.ledger.entries import Attempt, Event
-from reconciler.ledger.lock import StateLock
-from reconciler.ledger.opening import open_reader, open_writer, state_path
+from reconciler.ledger.opening import StateLocation
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.sealing import Sealing, WritableSealing
 from reconciler.ledger.vault import run_name
@@ -54,15 +53,16 @@ class OpenState:
 
     ledger: LedgerWriter
     sealing: WritableSealing
-    folder: Path
-    """Where the state lies."""
+    file: Path | None
+    """The state's file; None where a server has the state."""
     taking_over: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Who finds out who gave what: one pass at a time, for all of them."""
 
     @property
     def attachments(self) -> Attachments:
         """The files that answers are kept in."""
-        return Attachments(self.folder, self.sealing.vault)
+        vault = self.sealing.vault
+        return FileAttachments(self.file.parent, vault) if self.file else RowAttachments(self.ledger, vault)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,21 +74,22 @@ class ReadState:
 
 
 @contextmanager
-def holding(context: Context, settings: Settings, tree: Tree, command: str) -> Iterator[OpenState]:
+def holding(
+    context: Context, settings: Settings, tree: Tree, command: str, *, migrate: bool = False
+) -> Iterator[OpenState]:
     """Hold the state, with every attempt that a crash cut off settled.
 
     Raises StateLockedError where another process holds it, LedgerError where it cannot be opened or was lost.
     """
-    now = context.clock.now()
-    refuse_fresh_start(context.checkout, settings)
-    path = state_path(settings.state, context.root)
-    with StateLock(path).hold(command, now, context.reached):
-        ledger = open_writer(settings.state, context.root, context.reached)
+    now, location = context.clock.now(), context.state(settings, tree)
+    refuse_fresh_start(context.checkout, location)
+    with location.hold(command, now, context.reached):
+        ledger = location.writer(context.reached, migrate=migrate)
         try:
             leave_trace(context.checkout)
             ledger = ledger.take_everything()
             recover(ledger, settings, now)
-            held = OpenState(ledger, sealing_of(context, settings, tree, ledger), path.parent)
+            held = OpenState(ledger, sealing_of(context, settings, tree, ledger), location.file)
             if held.sealing.fault is None:
                 # Where a memory does not open, nobody can say whose its files are; its grant alone is blocked for it.
                 with suppress(SecretsError):
@@ -123,9 +124,9 @@ def _recipients(context: Context, settings: Settings, tree: Tree) -> list[str]:
 
 
 @contextmanager
-def reading(context: Context, settings: Settings) -> Iterator[ReadState]:
-    """Read the state, changing nothing of it."""
-    with open_reader(settings.state, context.root) as ledger:
+def reading(context: Context, settings: Settings, tree: Tree) -> Iterator[ReadState]:
+    """Read the state, changing nothing of it. `tree` is in force."""
+    with context.state(settings, tree).reader() as ledger:
         yield ReadState(ledger, Sealing.reading(ledger, context.gnupg(settings)))
 
 
@@ -180,12 +181,11 @@ def _cut_off(record: Record, attempt: Attempt, policy: Policy) -> tuple[Record, 
     )
 
 
-def refuse_fresh_start(checkout: Checkout, settings: Settings) -> None:
+def refuse_fresh_start(checkout: Checkout, location: StateLocation) -> None:
     """Raise LedgerError where the state is not there, and this checkout was acted on with one."""
-    path = state_path(settings.state, checkout.root)
-    if _traced(checkout) and not (path.exists() and path.stat().st_size):
+    if _traced(checkout) and not location.exists():
         raise LedgerError(
-            f"the state {path} is not there, and this checkout was acted on with one before: nothing is done, for "
+            f"the state {location} is not there, and this checkout was acted on with one before: nothing is done, for "
             "webhooks would all run again. Restore it from a backup, or mend `state` in the settings. To begin anew on "
             f"purpose: `git update-ref -d {TRACE}`"
         )

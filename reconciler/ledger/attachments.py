@@ -1,5 +1,7 @@
 """What `save_as_file` keeps of answers until its run is settled: sealed files beside the ledger, not rows in it.
 
+Where a server has the state they are rows all the same, so that any member can go on with a run.
+
 A run's memory names its files. One that no memory names is left of a crash or of a run that a person ended; it is
 erased when the state is held the next time.
 """
@@ -8,19 +10,43 @@ from __future__ import annotations
 
 import os
 import secrets
+import time
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Protocol
 
 from reconciler.ledger.vault import WritableVault
+from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.errors import LedgerError, SecretsError
 
-__all__ = ["Attachments"]
+__all__ = ["Attachments", "FileAttachments", "RowAttachments"]
 
 FOLDER = "files"
 
+YOUNG = 3600
+"""Seconds for which a row may be of an attempt that another member makes, and that has yet to name it."""
 
-class Attachments:
+_GONE = "a file of the earlier attempt is gone: `reconcile accept` or `reconcile run`"
+
+
+class Attachments(Protocol):
+    """Where answers are kept as files."""
+
+    def keep(self, content: bytes) -> str:
+        """Keep a file, on the disk before the call returns, and give its name. Raises LedgerError and SecretsError."""
+
+    def read(self, files: Mapping[str, str]) -> dict[str, bytes]:
+        """The contents of files, by what the manifest calls them. Raises SecretsError where one is gone or altered."""
+
+    def erase(self, names: Iterable[str]) -> None:
+        """Erase files, as far as they are there."""
+
+    def sweep(self, named: Collection[str]) -> None:
+        """Erase every file that no run's memory names. The caller holds the state."""
+
+
+class FileAttachments:
     """The files in a state's folder."""
 
     def __init__(self, state_folder: Path, vault: WritableVault) -> None:
@@ -28,7 +54,7 @@ class Attachments:
         self._vault = vault
 
     def keep(self, content: bytes) -> str:
-        """Write a file, on the disk before the call returns, and give its name. Raises LedgerError and SecretsError."""
+        """Write a file, and sync it."""
         name = secrets.token_hex(16)
         sealed = self._vault.seal(content, _place(name))
         try:
@@ -45,25 +71,61 @@ class Attachments:
         return name
 
     def read(self, files: Mapping[str, str]) -> dict[str, bytes]:
-        """The contents of files, by what the manifest calls them. Raises SecretsError where one is gone or altered."""
+        """Open files."""
         try:
             return {
                 called: self._vault.open((self._folder / name).read_bytes(), _place(name))
                 for called, name in files.items()
             }
         except OSError:
-            raise SecretsError("a file of the earlier attempt is gone: `reconcile accept` or `reconcile run`") from None
+            raise SecretsError(_GONE) from None
 
     def erase(self, names: Iterable[str]) -> None:
-        """Erase files, as far as they are there."""
+        """Unlink files."""
         for name in names:
             with suppress(OSError):
                 (self._folder / name).unlink()
 
     def sweep(self, named: Collection[str]) -> None:
-        """Erase every file that no run's memory names. The caller holds the state, and no attempt is under way."""
+        """Unlink what is left over; no attempt is under way."""
         if self._folder.is_dir():
             self.erase(path.name for path in self._folder.iterdir() if path.name not in named)
+
+
+class RowAttachments:
+    """The files as sealed rows; a name begins with the second in which it was given."""
+
+    def __init__(self, ledger: LedgerWriter, vault: WritableVault) -> None:
+        self._ledger = ledger
+        self._vault = vault
+
+    def keep(self, content: bytes) -> str:
+        """Insert a row."""
+        name = f"{int(time.time()):010d}{secrets.token_hex(11)}"
+        self._ledger.put_sealed(_place(name), self._vault.seal(content, _place(name)))
+        return name
+
+    def read(self, files: Mapping[str, str]) -> dict[str, bytes]:
+        """Open rows."""
+        found = {}
+        for called, name in files.items():
+            sealed = self._ledger.sealed(_place(name))
+            if sealed is None:
+                raise SecretsError(_GONE)
+            found[called] = self._vault.open(sealed, _place(name))
+        return found
+
+    def erase(self, names: Iterable[str]) -> None:
+        """Delete rows."""
+        for name in names:
+            self._ledger.erase(_place(name))
+
+    def sweep(self, named: Collection[str]) -> None:
+        """Delete what is left over, once it is old enough to be nobody's."""
+        names = (
+            place.removeprefix(_place("")) for place in self._ledger.sealed_names() if place.startswith(_place(""))
+        )
+        self.erase([name for name in names if name not in named and int(name[:10]) < time.time() - YOUNG])
 
 
 def _place(name: str) -> str:

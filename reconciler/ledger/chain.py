@@ -11,11 +11,9 @@ import hashlib
 import json
 import re
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
-
-import sqlalchemy as sa
 
 from reconciler.ledger import schema
 from reconciler.model.errors import LedgerError
@@ -98,13 +96,11 @@ def linked(rows: Iterable[Mapping[str, Any]], end: Link) -> tuple[list[dict[str,
     return found, end
 
 
-def verify(connection: sa.Connection) -> Chain:
-    """Hold every line against its digests, oldest first."""
-    noted = _end(connection)
+def verify(rows: Iterable[Mapping[str, Any]], noted_end: Callable[[], Link]) -> Chain:
+    """Hold every line against its digests, oldest first, and the last against what is noted of it."""
+    noted = noted_end()
     end, erased, vouched = Link(), 0, 0
-    table = schema.events
-    rows = connection.execute(sa.select(table).order_by(table.c.id).execution_options(yield_per=1000)).mappings()
-    for row in map(dict[str, Any], rows):
+    for row in rows:
         broken = _broken(row, end)
         if broken is not None:
             return Chain(end.number, erased, end.digest, f"line {end.number + 1} ({_named(row)}): {broken}")
@@ -113,22 +109,17 @@ def verify(connection: sa.Connection) -> Chain:
             return Chain(end.number, erased, end.digest, f"line {end.number} ({_named(row)}): another line stood here")
         erased += row["salt"] is None
         vouched += _vouched(row)
-    broken = next(_unaccounted(connection, end, noted, erased - vouched), None)
+    broken = next(_unaccounted(end, noted, noted_end, erased - vouched), None)
     return Chain(end.number, erased, end.digest, broken)
 
 
-def _unaccounted(connection: sa.Connection, end: Link, noted: Link, too_many: int) -> Iterator[str]:
+def _unaccounted(end: Link, noted: Link, noted_end: Callable[[], Link], too_many: int) -> Iterator[str]:
     if end.number < noted.number:
         yield f"line {end.number + 1}: it is missing, and so is what followed: {noted.number} lines were written"
-    if end.number > (now := _end(connection)).number:  # the holder of the state may have written meanwhile
+    if end.number > (now := noted_end()).number:  # the holder of the state may have written meanwhile
         yield f"line {now.number + 1}: it was not written by this program"
     if too_many > 0:
         yield f"{erased_lines(too_many)} erased that no `forgotten` line vouches for"
-
-
-def _end(connection: sa.Connection) -> Link:
-    table = schema.meta
-    return Link.of(connection.execute(sa.select(table.c.value).where(table.c.name == END)).scalar())
 
 
 def _broken(row: Mapping[str, Any], end: Link) -> str | None:

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from reconciler.ledger import schema
 from reconciler.model.errors import LedgerError
 
-__all__ = ["upgrade", "version_of"]
+__all__ = ["refuse_newer", "upgrade", "version_of"]
 
 
 def version_of(connection: sa.Connection) -> str | None:
@@ -17,12 +17,17 @@ def version_of(connection: sa.Connection) -> str | None:
     if "alembic_version" not in sa.inspect(connection).get_table_names():
         return None
     version: str | None = connection.execute(sa.text("select version_num from alembic_version")).scalar()
+    refuse_newer(version)
+    return version
+
+
+def refuse_newer(version: str | None) -> None:
+    """Raise LedgerError where a state's schema is newer than this program's."""
     if version is not None and version > schema.HEAD:
         raise LedgerError(
             f"the state was written by a newer version of this program: its schema is {version}, and this one's is "
-            f"{schema.HEAD}. Upgrade the program, or go back to the copy that was kept beside the state"
+            f"{schema.HEAD}. Upgrade the program, or go back to the copy that was kept before it was brought up to date"
         )
-    return version
 
 
 def upgrade(connection: sa.Connection) -> None:

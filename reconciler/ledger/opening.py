@@ -1,37 +1,102 @@
-"""Opening the ledger that a `state` setting names: to be read, or to be written to."""
+"""Where the ledger is that a `state` setting names: opened to be read, to be written to, or held."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from reconciler.ledger.lock import StateLock
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.sqlite import SqliteBackend
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.errors import LedgerError
 from reconciler.model.failpoints import Reached, unwatched
 
-__all__ = ["open_reader", "open_writer", "state_path"]
+if TYPE_CHECKING:
+    from reconciler.ledger.postgres import Server
+
+__all__ = ["StateLocation"]
+
+_SQLITE = "sqlite:///"
 
 
-def state_path(url: str, root: Path) -> Path:
-    """The SQLite file that a `state` setting names, relative to the repository's root.
+def _none() -> None:
+    """No password."""
 
-    Raises LedgerError for another kind of database.
+
+@dataclass(frozen=True, slots=True)
+class StateLocation:
+    """A state, by its URL: a SQLite file, from the repository's root, or a database of a PostgreSQL server.
+
+    `password` is asked for when the server is, and never before.
     """
-    if not url.startswith("sqlite:///"):
-        raise LedgerError(f"state {url.partition(':')[0]}: only sqlite:/// is served by this version")
-    return root / url.removeprefix("sqlite:///")
 
+    url: str
+    root: Path
+    password: Callable[[], str | None] = _none
 
-def open_writer(url: str, root: Path, reached: Reached = unwatched) -> LedgerWriter:
-    """Open the state for writing; make it, private to its owner, where it is not there."""
-    return LedgerWriter(SqliteBackend.open(state_path(url, root), reached), reached)
+    @property
+    def file(self) -> Path | None:
+        """The SQLite file; None where a server has the state."""
+        return self.root / self.url.removeprefix(_SQLITE) if self.url.startswith(_SQLITE) else None
 
+    def exists(self) -> bool:
+        """Whether there is a state. Raises LedgerError where that cannot be told."""
+        if self.file is not None:
+            return self.file.exists() and self.file.stat().st_size > 0
+        return self._server().version() is not None
 
-@contextmanager
-def open_reader(url: str, root: Path) -> Iterator[LedgerReader]:
-    """Read the state without changing a byte of it, whether a process holds it or not."""
-    with SqliteBackend.beside(state_path(url, root)) as backend:
-        yield LedgerReader(backend)
+    def writer(self, reached: Reached = unwatched, *, migrate: bool = False) -> LedgerWriter:
+        """Open the state for writing; make it, private to its owner, where it is not there.
+
+        A state of an older schema is brought up to date; one that a server has only with `migrate`, which a person says
+        who has a copy of it.
+        """
+        if self.file is not None:
+            return LedgerWriter(SqliteBackend.open(self.file, reached), reached)
+        from reconciler.ledger.postgres import PostgresBackend
+
+        return LedgerWriter(PostgresBackend.open(self._server(), reached, migrate=migrate), reached)
+
+    @contextmanager
+    def reader(self) -> Iterator[LedgerReader]:
+        """Read the state without changing anything of it, whether a process holds it or not."""
+        if self.file is not None:
+            with SqliteBackend.beside(self.file) as backend:
+                yield LedgerReader(backend)
+            return
+        from reconciler.ledger.postgres import PostgresBackend
+
+        with PostgresBackend.beside(self._server()) as backend:
+            yield LedgerReader(backend)
+
+    def hold(self, command: str, now: datetime, reached: Reached = unwatched) -> AbstractContextManager[None]:
+        """Hold the state for as long as the block runs.
+
+        Raises StateLockedError at once, with who holds it, where another process does.
+        """
+        if self.file is not None:
+            return StateLock(self.file).hold(command, now, reached)
+        return self._server().hold(command, reached)
+
+    def refuse_unserved(self) -> None:
+        """Raise LedgerError where this installation cannot open such a state, wherever it is."""
+        if self.file is None and find_spec("psycopg") is None:
+            raise LedgerError(
+                "state: postgresql:// needs the extra `fleet`, which is not installed here: "
+                "pip install 'access-reconciler[fleet]'"
+            )
+
+    def _server(self) -> Server:
+        self.refuse_unserved()
+        from reconciler.ledger.postgres import Server
+
+        return Server(self.url, self.password())
+
+    def __str__(self) -> str:
+        return self.url if self.file is None else str(self.file)

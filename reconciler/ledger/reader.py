@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 
 from reconciler.ledger import schema
 from reconciler.ledger.backend import Backend
-from reconciler.ledger.chain import Chain, verify
+from reconciler.ledger.chain import END, Chain, Link, verify
 from reconciler.ledger.entries import Attempt, Command, Event, Part, Sent
 from reconciler.ledger.rows import attempt_of, command_of, event_of, given_of, is_of, record_of, sent_of
 from reconciler.model.given import Given
@@ -18,6 +19,9 @@ from reconciler.model.grant import Key, Outcome, Phase, Record, Step
 from reconciler.model.status import EventType, Status
 
 __all__ = ["GIVEN", "LISTED", "RESYNC", "LedgerReader"]
+
+PAGE = 1000
+"""So many rows are read with one statement, where there may be any number."""
 
 MANY = 500
 """So many hires are asked for with one statement."""
@@ -50,7 +54,7 @@ class LedgerReader:
     ) -> Iterator[Record]:
         """Every record, or those of some hires and addresses; the unsettled ones with the steps of their run."""
         table = schema.grants
-        query = sa.select(table).order_by(table.c.hire, table.c.access)
+        query = sa.select(table)
         if hires is not None:
             addresses = sorted(email.lower() for email in emails)
             query = query.where(table.c.hire.in_(sorted(hires)) | sa.func.lower(table.c.email).in_(addresses))
@@ -58,11 +62,10 @@ class LedgerReader:
             # As expressions, for which there is no index: the hires' own rows are far fewer than an integration's.
             integration, access = (sa.func.coalesce(column, "") for column in (table.c.integration, table.c.access))
             query = query.where(integration.in_(sorted(part.integrations)) | access.in_(sorted(part.names)))
-        with self._backend.reading() as connection:
-            for rows in connection.execute(query.execution_options(yield_per=1000)).mappings().partitions():
-                steps = self._steps(connection, [row["run"] for row in rows if row["run"] is not None])
-                for row in rows:
-                    yield record_of(row, steps.get(row["run"], ()))
+        for rows in self._pages(query, table.c.hire, table.c.access, size=PAGE if hires is None else None):
+            steps = self._steps([row["run"] for row in rows if row["run"] is not None])
+            for row in rows:
+                yield record_of(row, steps.get(row["run"], ()))
 
     def record(self, key: Key) -> Record | None:
         """One grant's record."""
@@ -101,17 +104,19 @@ class LedgerReader:
         table = schema.grants
         query = sa.select(table.c.hire, table.c.integration).where(table.c.hire.in_(sorted(hires))).distinct()
         with self._backend.reading() as connection:
-            yield from ((row.hire, row.integration) for row in connection.execute(query))
+            rows = connection.execute(query).all()
+        yield from ((row.hire, row.integration) for row in rows)
 
-    @staticmethod
-    def _steps(connection: sa.Connection, runs: list[int]) -> dict[int | None, tuple[Step, ...]]:
+    def _steps(self, runs: list[int]) -> dict[int | None, tuple[Step, ...]]:
         if not runs:
             return {}
         table = schema.requests
         latest: dict[int | None, dict[int, Step]] = {}
-        for row in connection.execute(sa.select(table).where(table.c.run.in_(runs)).order_by(table.c.id)):
-            step = Step(row.place, row.text, row.mutates, Outcome(row.outcome))
-            latest.setdefault(row.run, {})[row.place] = step
+        query = sa.select(table).where(table.c.run.in_(runs)).order_by(table.c.id)
+        with self._backend.reading() as connection:
+            for row in connection.execute(query):
+                step = Step(row.place, row.text, row.mutates, Outcome(row.outcome))
+                latest.setdefault(row.run, {})[row.place] = step
         return {run: tuple(steps[place] for place in sorted(steps)) for run, steps in latest.items()}
 
     # Attempts
@@ -213,7 +218,7 @@ class LedgerReader:
     ) -> Iterator[Event]:
         """What happened, oldest first, from `since` on and before `until`; nothing of who was forgotten."""
         table = schema.events
-        query = sa.select(table).where(table.c.salt.is_not(None)).order_by(table.c.id)
+        query = sa.select(table).where(table.c.salt.is_not(None))
         if hires:
             query = query.where(table.c.hire.in_(sorted(hires)))
         if integrations:
@@ -224,14 +229,26 @@ class LedgerReader:
             query = query.where(table.c.at < until)
         if events:
             query = query.where(table.c.event.in_(sorted(events)))
-        with self._backend.reading() as connection:
-            for row in connection.execute(query.execution_options(yield_per=1000)):
-                yield event_of(row)
+        for rows in self._pages(query, table.c.id):
+            yield from (event_of(row) for row in rows)
 
     def verify_history(self) -> Chain:
         """Whether the history is as it was written, but for who was forgotten."""
-        with self._backend.reading() as connection:
-            return verify(connection)
+        pages = self._pages(sa.select(schema.events), schema.events.c.id)
+        return verify((dict(row) for rows in pages for row in rows), lambda: Link.of(self.note(END)))
+
+    def _pages(
+        self, query: sa.Select[Any], *key: sa.Column[Any], size: int | None = PAGE
+    ) -> Iterator[Sequence[sa.RowMapping]]:
+        """Rows in the order of a key, some at a time: nothing stays open in the database while a caller reads them."""
+        page = query = query.order_by(*key).limit(size)
+        while True:
+            with self._backend.reading() as connection:
+                rows = connection.execute(page).mappings().all()
+            yield rows
+            if size is None or len(rows) < size:
+                return
+            page = query.where(sa.tuple_(*key) > tuple(rows[-1][column.name] for column in key))
 
     def has_line(self, digest: str) -> bool:
         """Whether the history has a line of this digest, or had it before its person was forgotten."""

@@ -165,20 +165,19 @@ def request_row(attempt: Attempt, step: Step, method: str, url: str, now: dateti
     }
 
 
-def event_of(row: sa.Row[Any]) -> Event:
+def event_of(row: sa.RowMapping) -> Event:
     """A line of the history."""
-    key = Key(row.hire, row.access)
     return Event(
-        at=row.at,
-        key=key,
-        integration=row.integration,
-        event=EventType(row.event),
-        detail=row.detail,
-        revision=row.revision,
-        author=row.author,
-        granted_in=row.granted_in,
-        approved_by=tuple(row.approved_by or ()),
-        digest=row.digest,
+        at=row["at"],
+        key=Key(row["hire"], row["access"]),
+        integration=row["integration"],
+        event=EventType(row["event"]),
+        detail=row["detail"],
+        revision=row["revision"],
+        author=row["author"],
+        granted_in=row["granted_in"],
+        approved_by=tuple(row["approved_by"] or ()),
+        digest=row["digest"],
     )
 
 

@@ -22,11 +22,11 @@ from sqlalchemy import (
     LargeBinary,
     MetaData,
     Table,
-    Text,
     TypeDecorator,
     false,
     text,
 )
+from sqlalchemy import Text as AnyText
 
 __all__ = [
     "EPOCH",
@@ -67,6 +67,21 @@ class Moment(TypeDecorator[datetime]):
         return None if value is None else EPOCH + value * MICROSECOND
 
 
+class _PostgresText(TypeDecorator[str]):
+    """Text as SQLite has it: compared and sorted by its signs, whatever the database's language is.
+
+    PostgreSQL holds no NUL; the sign for one stands there instead, for it comes only from what others sent.
+    """
+
+    impl = AnyText(collation="C")
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002
+        """With what PostgreSQL can hold."""
+        return None if value is None else value.replace("\0", "\N{SYMBOL FOR NULL}")
+
+
+Text = AnyText().with_variant(_PostgresText(), "postgresql")
 metadata = MetaData()
 Serial = BigInteger().with_variant(Integer, "sqlite")
 
@@ -114,7 +129,7 @@ grants = Table(
     Index("grants_due", "retry_at"),
     Index("grants_address", text("lower(email)")),
     Index("grants_integration", "integration", "phase"),
-    Index("grants_guarded", "integration", sqlite_where=text("guarded IS 1")),
+    Index("grants_guarded", "integration", sqlite_where=text("guarded IS 1"), postgresql_where=text("guarded IS TRUE")),
 )
 
 attempts = Table(

@@ -66,17 +66,23 @@ class SqliteBackend:
                 version = backend._version()
                 if version is None:  # there is none, or its making was cut off
                     backend.close()
-                    backend = cls(_engine(None, writing=False), unattended=unattended)
-                    schema.metadata.create_all(backend._engine)
+                    backend = cls.empty(unattended=unattended)
                 elif version < schema.HEAD:
-                    backend = backend._migrated_copy()
+                    backend = backend.migrated_copy()
                 with backend.reading() as connection:  # in memory, too, whatever the file's mode lets through
                     connection.exec_driver_sql("PRAGMA query_only = ON")
                 yield backend
             finally:
                 backend.close()
 
-    def _migrated_copy(self) -> SqliteBackend:
+    @classmethod
+    def empty(cls, *, unattended: bool = True) -> SqliteBackend:
+        """A ledger in memory that has nothing in it."""
+        backend = cls(_engine(None, writing=False), unattended=unattended)
+        schema.metadata.create_all(backend._engine)
+        return backend
+
+    def migrated_copy(self) -> SqliteBackend:
         """The same state in memory, brought up to date: what only reads must not migrate the file."""
         copy = SqliteBackend(_engine(None, writing=False), unattended=self.unattended)
         with self.reading() as source, copy.reading() as target:

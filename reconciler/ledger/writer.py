@@ -35,6 +35,9 @@ _CHECKED = (
     .values(checked_at=sa.bindparam("moment"))
 )
 
+_LAST = sa.select(schema.meta.c.value).where(schema.meta.c.name == END).with_for_update()
+"""Where the history ends. Who appends to it has it alone until that is committed; SQLite has one writer anyway."""
+
 
 class LedgerWriter(LedgerReader):
     """The ledger of one state, to be read and written to; under a lease, for as long as that is the newest."""
@@ -111,7 +114,7 @@ class LedgerWriter(LedgerReader):
     def rename(self, moves: Mapping[Key, Key], kept: Kept | None = None) -> None:
         """Let rows and their history go under another name; two may swap theirs."""
         tables = (schema.grants, schema.attempts, schema.events, schema.given)
-        between = {old: Key(f"\0{new.hire}", new.access) for old, new in moves.items()}
+        between = {old: Key(f"/{new.hire}", new.access) for old, new in moves.items()}  # no file is called so
         steps = [*between.items(), *((between[old], new) for old, new in moves.items())]
         with self._writing(Failpoint.RENAMED) as connection:
             # A revision that was taken over before its rows could move says who gave them under their new names.
@@ -322,7 +325,7 @@ class LedgerWriter(LedgerReader):
         given = self._given(connection, {row["hire"] for row in rows})
         told = ((row, given.get(Key(row["hire"], row["access"]))) for row in rows)
         rows = [row if by is None else {**row, **_evidence(by)} for row, by in told]
-        note = connection.execute(sa.select(schema.meta.c.value).where(schema.meta.c.name == END)).scalar()
+        note = connection.execute(_LAST).scalar()
         lines, end = linked(rows, Link.of(note))
         connection.execute(sa.insert(schema.events), lines)
         self._put(connection, schema.meta, END, end.as_note())

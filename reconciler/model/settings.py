@@ -8,6 +8,7 @@ from functools import lru_cache
 from ipaddress import ip_address
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import parse_qs, urlsplit
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
@@ -158,11 +159,43 @@ def _listen(value: str) -> str:
     return value
 
 
+_OF_A_SERVER = frozenset({"host", "port", "sslcert", "sslcrl", "sslkey", "sslmode", "sslrootcert"})
+"""What may stand after the `?` of a PostgreSQL URL: where the server is, and how it is spoken to."""
+
+
+_ONE = r"(?:\[[0-9A-Fa-f:.]+\]|[^@:,\[\]]*)(?::[0-9]{1,5})?"
+_SERVERS = re.compile(rf"(?:[^@]+@)?{_ONE}(?:,{_ONE})*")
+
+
 def _state(value: str) -> str:
-    if not value.startswith(("sqlite:///", "postgresql://", "postgresql+")):
-        raise ValueError("state is sqlite:///path or postgresql://…")
-    if value.startswith("sqlite") and PurePosixPath(value.removeprefix("sqlite:///")).name in {"", ".."}:
+    if value.startswith("postgresql://"):
+        return _server(value)
+    if not value.startswith("sqlite:///"):
+        raise ValueError("state is sqlite:///path or postgresql://user@host/database")
+    if PurePosixPath(value.removeprefix("sqlite:///")).name in {"", ".."}:
         raise ValueError("state names no file: write sqlite:///path, such as sqlite:///.reconciler/state.db")
+    return value
+
+
+def _server(value: str) -> str:
+    """A PostgreSQL URL without a password. What is wrong with it is said without repeating any of it."""
+    try:
+        parts = urlsplit(value)
+        given = parse_qs(parts.query, keep_blank_values=True)
+        password = parts.netloc.rpartition("@")[0].partition(":")[2] or "password" in given
+    except ValueError:
+        raise ValueError("state is no URL: write postgresql://user@host/database") from None
+    if password:
+        raise ValueError(
+            "a password does not belong here: leave it out of `state`, and give it as STATE_PASSWORD in the "
+            "reconciler's initial data (reconcile initial-data set reconciler)"
+        )
+    if not _SERVERS.fullmatch(parts.netloc):
+        raise ValueError("state names no server: write postgresql://user@host:5432/database")
+    if not re.fullmatch(r"/[^/@]+", parts.path) or parts.fragment:
+        raise ValueError("state names no database: write postgresql://user@host/database")
+    if unknown := sorted(given.keys() - _OF_A_SERVER):
+        raise ValueError(f"state: only {', '.join(sorted(_OF_A_SERVER))} may follow the `?`, not {', '.join(unknown)}")
     return value
 
 

@@ -120,14 +120,14 @@ def _state(files: Files, tree: Tree | None) -> Iterator[Problem]:
     """A `state` that no pass could open, whatever else is right."""
     if files.settings.state == Settings().state:
         return
-    from reconciler.ledger.opening import state_path
+    from reconciler.ledger.opening import StateLocation
 
     try:
-        state_path(files.settings.state, pathlib.Path())
+        StateLocation(files.settings.state, pathlib.Path()).refuse_unserved()
     except LedgerError as error:
         file = tree.find(SETTINGS) if tree is not None else None
         line = read(tree.read(file), SETTINGS).line(("state",)) if tree is not None and file is not None else None
-        yield Problem(SETTINGS, line, f"{error}: write sqlite:///PATH, or leave the key out")
+        yield Problem(SETTINGS, line, str(error))
 
 
 def today_of(files: Files, now: datetime) -> date:

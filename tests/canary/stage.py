@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from reconciler.ledger.opening import open_writer
+from reconciler.ledger.opening import StateLocation
 from reconciler.ledger.sealing import Tokens, WritableSealing
 from reconciler.oauth.connection import stored_record
 from reconciler.secrets.gpg import Gnupg
@@ -244,7 +244,7 @@ def connect(repo: Repo, *, expired: bool = False) -> None:
     """Have tokens in the state, as after `oauth connect`."""
     assert repo.gnupg is not None
     gnupg = Gnupg(repo.gnupg.path)
-    ledger = open_writer(f"sqlite:///{repo.state}", repo.root)
+    ledger = StateLocation(f"sqlite:///{repo.state}", repo.root).writer()
     try:
         sealing = WritableSealing.writing(ledger, gnupg, [repo.gnupg.fingerprint])
         lifetime = {"expires_in": 1 if expired else 10**8}

@@ -12,7 +12,7 @@ import pytest
 
 from reconciler.cli.history import moment
 from reconciler.ledger.entries import Event
-from reconciler.ledger.opening import open_writer
+from reconciler.ledger.opening import StateLocation
 from reconciler.model.errors import UsageError
 from reconciler.model.grant import Key
 from reconciler.model.status import EventType
@@ -27,7 +27,7 @@ COMMIT = "9fceb02d0ae598e95dc970b74767f19372d61af8"
 def told(repo: Repo) -> Repo:
     """A repository whose ledger has four lines, one of them with a detail that a spreadsheet would run."""
     repo.commit()
-    ledger = open_writer(f"sqlite:///{repo.state}", repo.root)
+    ledger = StateLocation(f"sqlite:///{repo.state}", repo.root).writer()
 
     def line(days: int, hire: str, access: str, integration: str, event: EventType, detail: str = "") -> Event:
         author = "Ida Admin <ida@example.com>"

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from reconciler.ledger.opening import open_writer
+from reconciler.ledger.opening import StateLocation
 from reconciler.ledger.sealing import Tokens, WritableSealing
 from reconciler.oauth.connection import stored_record
 from reconciler.secrets.gpg import Gnupg
@@ -146,7 +146,7 @@ def test_of_a_service_that_is_connected(repo: Repo, service: Service, call: Call
     repo.manifest("cloud", oauth(service))
     repo.commit()
     service.route("GET", "/teams", [{"id": "7", "name": "Design"}])
-    ledger = open_writer(f"sqlite:///{repo.state}", repo.root)
+    ledger = StateLocation(f"sqlite:///{repo.state}", repo.root).writer()
     try:
         sealing = WritableSealing.writing(ledger, Gnupg(repo.gnupg.path), [repo.gnupg.fingerprint])
         reply = {"access_token": "a-token-of-the-cloud"}

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.ledger.opening import open_writer
+from reconciler.ledger.opening import StateLocation
 from reconciler.ledger.sealing import Tokens, WritableSealing
 from reconciler.oauth.connection import stored_record
 from reconciler.secrets.gpg import Gnupg
@@ -48,7 +48,7 @@ def head(repo: Repo, ours: AccountService) -> Repo:
         repo.hire(f"h{number}", hosted(ours), "cloud")
     repo.commit()
     assert repo.gnupg is not None
-    ledger = open_writer(f"sqlite:///{repo.state}", repo.root)
+    ledger = StateLocation(f"sqlite:///{repo.state}", repo.root).writer()
     sealing = WritableSealing.writing(ledger, Gnupg(repo.gnupg.path), [repo.gnupg.fingerprint])
     reply = {"access_token": "the-access-token", "refresh_token": "the-refresh-token", "expires_in": 1}
     Tokens(sealing.vault, "cloud").save(stored_record(reply, None, Hands().now()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -184,13 +185,15 @@ def test_an_assign_that_matches_nobody_is_a_warning(repo: Repo, call: Call) -> N
     assert "warning" not in call(repo, "validate").out
 
 
-def test_a_state_that_cannot_be_served_is_an_error(repo: Repo, call: Call) -> None:
+def test_a_state_that_cannot_be_served_is_an_error(repo: Repo, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)  # as where the extra is not installed
     repo.remove("manifests/evil.yaml")
     repo.remove("hires/bob.yaml")
     repo.write("config/reconciler.yaml", "interval: 10m\nstate: postgresql://me@db.example.com/x\n")
     done = call(repo, "validate")
     assert done.code == 1
-    assert "config/reconciler.yaml:2: error: state postgresql: only sqlite:/// is served" in done.out
+    assert "config/reconciler.yaml:2: error: state: postgresql:// needs the extra `fleet`" in done.out
+    assert "pip install 'access-reconciler[fleet]'" in done.out
 
 
 def test_the_host_that_a_persons_browser_is_sent_to_is_listed(tmp_path: Path, call: Call) -> None:

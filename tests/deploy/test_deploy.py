@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from reconciler import __version__
-from reconciler.ledger.opening import state_path
+from reconciler.ledger.opening import StateLocation
 from reconciler.model.settings import Settings
 from reconciler.web.app import app
 from website.reference import commands, options_of
@@ -284,7 +284,8 @@ def test_every_path_that_is_asked_is_served() -> None:
 def test_the_settings_on_the_page_are_read_and_fit_the_state_folder() -> None:
     (written,) = re.findall(r"```yaml\n# config/reconciler.yaml\n(.*?)```", PAGE, re.DOTALL)
     settings = Settings.model_validate(yaml.safe_load(written))
-    path = state_path(settings.state, Path("/repo"))
+    path = StateLocation(settings.state, Path("/repo")).file
+    assert path is not None
     assert path == Path(STATE, "state", "state.db"), "a folder of its own: that of a volume is writable by its group"
     (folder,) = [
         each
@@ -300,17 +301,16 @@ def test_a_group_writable_volume_takes_the_state_in_a_folder_of_its_own(tmp_path
     """What `fsGroup` makes of a volume, and what the init container does to it."""
     from contextlib import closing
 
-    from reconciler.ledger.opening import open_writer
     from reconciler.model.errors import LedgerError
 
     volume = tmp_path / "volume"
     volume.mkdir()
     volume.chmod(0o2770)
     with pytest.raises(LedgerError, match="keep the state in a folder of its own"):
-        open_writer(f"sqlite:///{volume}/state.db", tmp_path)
+        StateLocation(f"sqlite:///{volume}/state.db", tmp_path).writer()
     for mode in (None, 0o2770):  # new, and as a later start of the pod finds it
         if mode is not None:
             (volume / "state").chmod(mode)
         subprocess.run(["install", "--directory", "--mode=0700", volume / "state"], check=True)
-        with closing(open_writer(f"sqlite:///{volume}/state/state.db", tmp_path)):
+        with closing(StateLocation(f"sqlite:///{volume}/state/state.db", tmp_path).writer()):
             pass

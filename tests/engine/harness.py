@@ -17,7 +17,7 @@ from reconciler.engine.planning import Plan, plan_pass
 from reconciler.engine.reconciler import Reconciler
 from reconciler.engine.state import holding, reading
 from reconciler.ledger.entries import Event
-from reconciler.ledger.opening import open_writer
+from reconciler.ledger.opening import StateLocation
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.grant import Key, Record
 from reconciler.model.report import Report, Row
@@ -179,7 +179,7 @@ class Machine:
             head = context.checkout.current(settings.source)
             tree = head if rev is None else context.checkout.at(rev)
             in_force = None if rev is None else head
-            with reading(context, settings) as held:
+            with reading(context, settings, head) as held:
                 yield await plan_pass(context, held, selection, tree, in_force=in_force)
         finally:
             await context.aclose()
@@ -220,7 +220,7 @@ class Machine:
     @contextmanager
     def ledger(self) -> Iterator[LedgerWriter]:
         """The ledger, opened for writing beside nobody."""
-        ledger = open_writer(f"sqlite:///{self.repo.state}", self.repo.root)
+        ledger = StateLocation(f"sqlite:///{self.repo.state}", self.repo.root).writer()
         try:
             yield ledger
         finally:

@@ -12,7 +12,7 @@ import pytest
 
 from reconciler.engine.accepted import InForce, in_force, keep, refused
 from reconciler.engine.context import Context
-from reconciler.ledger.opening import open_writer
+from reconciler.ledger.opening import StateLocation
 from reconciler.model.errors import RepositoryError, SettingsError
 from reconciler.model.not_taken_over import REF
 from reconciler.model.secret import Redactor
@@ -55,7 +55,7 @@ def take(repo: Repo) -> InForce:
     """As a pass does: look, and remember."""
     context = Context(repo.root, Hands(), Redactor())
     found = in_force(context)
-    ledger = open_writer(found.settings.state, repo.root)
+    ledger = StateLocation(found.settings.state, repo.root).writer()
     try:
         keep(context, ledger, found)
         assert refused(ledger) == found.refused

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.ledger.opening import open_writer
+from reconciler.ledger.opening import StateLocation
 from reconciler.ledger.sealing import KEY, WritableSealing
 from reconciler.model.errors import SecretsError
 from reconciler.model.status import Action, Status
@@ -316,7 +316,7 @@ def test_what_needs_the_key_at_once_is_refused_with_the_next_step(
     machine.reconcile()
     Away(home, tmp_path)
     with (
-        closing(open_writer(f"sqlite:///{machine.repo.state}", machine.repo.root)) as ledger,
+        closing(StateLocation(f"sqlite:///{machine.repo.state}", machine.repo.root).writer()) as ledger,
         pytest.raises(SecretsError, match="Bring back the secret key"),
     ):
         WritableSealing.writing(ledger, Gnupg(home.path), [home.fingerprint])

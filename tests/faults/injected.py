@@ -19,7 +19,7 @@ from reconciler.cli.one_pass import _real
 from reconciler.engine.accepted import in_force
 from reconciler.engine.context import Context, SystemClock
 from reconciler.ledger.lock import StateLock
-from reconciler.ledger.opening import open_writer
+from reconciler.ledger.opening import StateLocation
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.failpoints import Failpoint
 from reconciler.model.secret import Redactor
@@ -135,7 +135,7 @@ async def _act(action: Action, root: Path, reached: Injector) -> None:
             case Action.ENQUEUE | Action.FORGET:
                 state = root / ".reconciler" / "state.db"
                 with StateLock(state).hold("test", clock.now(), reached):
-                    ledger = open_writer(settings.state, root, reached)
+                    ledger = StateLocation(settings.state, root).writer(reached)
                     try:
                         if action is Action.FORGET:
                             ledger.forget("ada", clock.now())

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from reconciler.ledger.opening import open_reader
+from reconciler.ledger.opening import StateLocation
 from reconciler.model.grant import Phase
 from tests.repo import Daemon, Repo
 from tests.servers import AccountService, Received, Reply
@@ -185,7 +185,7 @@ class Trial:
         self._judge()
 
     def _left(self) -> int:
-        with open_reader(f"sqlite:///{self.repo.state}", self.repo.root) as ledger:
+        with StateLocation(f"sqlite:///{self.repo.state}", self.repo.root).reader() as ledger:
             return sum(record.phase not in (Phase.CONFIRMED, Phase.DONE) for record in ledger.records())
 
     def _judge(self) -> None:

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
-from reconciler.ledger.opening import open_reader
+from reconciler.ledger.opening import StateLocation
 from reconciler.model.grant import Key, Phase, Record
 from tests.faults.forked import Child, Nursery, die_with_parent
 from tests.repo import Repo
@@ -165,7 +165,7 @@ class Trial:
         assert set(self.accounts.people) == wanted
         assert self.accounts.created == dict.fromkeys(wanted, 1), "somebody was made twice"
         assert set(joined) == wanted, f"left half done: {wanted - set(joined)}"
-        with open_reader(f"sqlite:///{self.repo.state}", self.repo.root) as ledger:
+        with StateLocation(f"sqlite:///{self.repo.state}", self.repo.root).reader() as ledger:
             assert ledger.open_attempts() == []
             left = [name for name in ledger.sealed_names() if name.startswith("run/")]
             assert left == [], "what a settled run had to remember was not erased"
@@ -184,7 +184,7 @@ class Trial:
         return sum(record.phase is Phase.CONFIRMED for record in self._records()) == len(self.hires)
 
     def _records(self) -> list[Record]:
-        with open_reader(f"sqlite:///{self.repo.state}", self.repo.root) as ledger:
+        with StateLocation(f"sqlite:///{self.repo.state}", self.repo.root).reader() as ledger:
             return list(ledger.records())
 
     # What holds at every moment

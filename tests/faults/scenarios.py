@@ -23,7 +23,7 @@ from typing import Any
 
 from aiosmtpd.controller import Controller
 
-from reconciler.ledger.opening import open_reader, open_writer
+from reconciler.ledger.opening import StateLocation
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.sealing import Tokens, WritableSealing
 from reconciler.model.grant import Key, Phase, Record
@@ -153,7 +153,7 @@ class Stage:
 
     def word(self, kind: str, access: str = "tool") -> None:
         """Leave word of ada's for the next pass."""
-        with closing(open_writer(f"sqlite:///{self.repo.state}", self.repo.root)) as ledger:
+        with closing(StateLocation(f"sqlite:///{self.repo.state}", self.repo.root).writer()) as ledger:
             hire = next(key.hire for key in (record.key for record in ledger.records()) if key.access == access)
             ledger.enqueue(kind, now=datetime.now(UTC), by="ida@here", hire=hire, access=access)
 
@@ -176,7 +176,7 @@ class Stage:
     @contextmanager
     def ledger(self) -> Iterator[LedgerReader]:
         """The ledger as it is, read and not changed."""
-        with open_reader(f"sqlite:///{self.repo.state}", self.repo.root) as ledger:
+        with StateLocation(f"sqlite:///{self.repo.state}", self.repo.root).reader() as ledger:
             yield ledger
 
     def records(self) -> dict[Key, Record]:
@@ -425,7 +425,7 @@ def _refreshed(stage: Stage) -> None:
     }
     stage.repo.manifest("tool", whole)
     _hire_ada(stage)
-    with closing(open_writer(f"sqlite:///{stage.repo.state}", stage.repo.root)) as ledger:
+    with closing(StateLocation(f"sqlite:///{stage.repo.state}", stage.repo.root).writer()) as ledger:
         assert stage.repo.gnupg is not None
         sealing = WritableSealing.writing(ledger, Gnupg(stage.repo.gnupg.path), [])
         assert sealing.vault is not None
@@ -436,7 +436,7 @@ def _refreshed(stage: Stage) -> None:
 
 def _with_the_stored_token(stage: Stage) -> None:
     _complete(stage)
-    with closing(open_writer(f"sqlite:///{stage.repo.state}", stage.repo.root)) as ledger:
+    with closing(StateLocation(f"sqlite:///{stage.repo.state}", stage.repo.root).writer()) as ledger:
         assert stage.repo.gnupg is not None
         sealing = WritableSealing.writing(ledger, Gnupg(stage.repo.gnupg.path), [])
         kept = Tokens(sealing.vault, "tool").load()

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from reconciler.cli import reconcile
 from reconciler.ledger.lock import StateLock
-from reconciler.ledger.opening import open_writer
+from reconciler.ledger.opening import StateLocation
 from reconciler.ledger.writer import LedgerWriter
 from tests.repo import Daemon, Repo, call_cli, run_cli
 from tests.servers import AccountService, eventually
@@ -307,7 +307,7 @@ def as_left(repo: Repo, left: str) -> Iterator[tuple[str, ...]]:
         case "no state":
             shutil.rmtree(repo.state.parent, ignore_errors=True)
         case "a write-ahead log":
-            with closing(open_writer(f"sqlite:///{repo.state}", repo.root)) as ledger:
+            with closing(StateLocation(f"sqlite:///{repo.state}", repo.root).writer()) as ledger:
                 asked_for_by_hand(ledger)
                 kept = {name: repo.state.with_name(name).read_bytes() for name in ("state.db", "state.db-wal")}
             for name, content in kept.items():
@@ -315,7 +315,7 @@ def as_left(repo: Repo, left: str) -> Iterator[tuple[str, ...]]:
         case "a holder":
             with (
                 StateLock(repo.state).hold("test", datetime.now(UTC)),
-                closing(open_writer(f"sqlite:///{repo.state}", repo.root)) as ledger,
+                closing(StateLocation(f"sqlite:///{repo.state}", repo.root).writer()) as ledger,
             ):
                 asked_for_by_hand(ledger)
                 yield ("state.db-shm",)

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from reconciler.ledger.opening import open_reader
+from reconciler.ledger.opening import StateLocation
 from reconciler.model.grant import Phase
 from tests.faults.load import Counted, Together, most_within
 from tests.repo import Daemon, Repo
@@ -48,7 +48,7 @@ def test_a_thousand_at_once(repo: Repo, services: list[Counted], together: Toget
         began = time.monotonic()
         assert daemon.terminate() == 0
         assert time.monotonic() - began < 10, "those that only wait for their turn are not begun"
-    with open_reader(f"sqlite:///{repo.state}", repo.root) as ledger:
+    with StateLocation(f"sqlite:///{repo.state}", repo.root).reader() as ledger:
         assert ledger.open_attempts() == []
         left = {record.phase for record in ledger.records()}
     assert left <= {Phase.RETRYING, Phase.EXECUTED, Phase.CONFIRMED, Phase.DONE}

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import sqlite3
 import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 from reconciler.ledger.entries import Attempt
-from reconciler.ledger.opening import open_reader
+from reconciler.ledger.opening import StateLocation
 from reconciler.model.grant import Key, Outcome, Record, Step
 
 NOW = datetime(2026, 12, 1, 9, 0, 0, 123456, tzinfo=UTC)
@@ -20,6 +21,26 @@ ADA = Record(
     key=Key("ada", "tool"), email="ada@example.com", integration="tool", service="suite", source="hires/ada.yaml:9"
 )
 STATE = "sqlite:///.reconciler/state.db"
+
+
+def change(location: StateLocation, *statements: str) -> None:
+    """Change a state by SQL, past the program."""
+    if location.file is not None:
+        with closing(sqlite3.connect(location.file)) as state:
+            for statement in statements:
+                state.execute(statement)
+            state.commit()
+        return
+    import psycopg
+
+    with psycopg.connect(location.url, options="-c search_path=reconciler") as server:
+        for statement in statements:
+            server.execute(statement)
+
+
+def state_file(root: Path) -> Path:
+    """The file that STATE names."""
+    return root / ".reconciler" / "state.db"
 
 
 def attempt(record: Record = ADA, *, run: int = 0, number: int = 1) -> Attempt:
@@ -38,12 +59,12 @@ def other_process(root: Path) -> Iterator[subprocess.Popen[str]]:
         from datetime import UTC, datetime
         from pathlib import Path
         from reconciler.ledger.lock import StateLock
-        from reconciler.ledger.opening import open_writer
+        from reconciler.ledger.opening import StateLocation
         from reconciler.model.grant import Key, Record
 
         root = Path({str(root)!r})
         with StateLock(root / ".reconciler" / "state.db").hold("reconcile daemon", datetime.now(UTC)):
-            ledger = open_writer({STATE!r}, root)
+            ledger = StateLocation({STATE!r}, root).writer()
             ledger.save([Record(Key("ada", "tool"), "ada@example.com", "tool", "tool", "x:1")])
             print("held", flush=True)
             sys.stdin.readline()
@@ -69,5 +90,5 @@ def bytes_in(folder: Path) -> dict[str, str]:
 
 
 def read_all(root: Path) -> list[Record]:
-    with open_reader(STATE, root) as ledger:
+    with StateLocation(STATE, root).reader() as ledger:
         return list(ledger.records())

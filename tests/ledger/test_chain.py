@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
@@ -10,13 +9,11 @@ from pathlib import Path
 import pytest
 
 from reconciler.ledger.entries import Event
-from reconciler.ledger.opening import open_reader, open_writer
+from reconciler.ledger.opening import StateLocation
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.grant import Key
 from reconciler.model.status import EventType
-from tests.ledger.states import NOW, STATE
-
-FILE = ".reconciler/state.db"
+from tests.ledger.states import NOW, STATE, change
 
 
 def line(hire: str, second: int = 0, event: EventType = EventType.ADOPTED) -> Event:
@@ -25,30 +22,27 @@ def line(hire: str, second: int = 0, event: EventType = EventType.ADOPTED) -> Ev
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
+def state(location: StateLocation) -> StateLocation:
     """Five lines: ada, bob, ada, bob, ada."""
-    with closing(open_writer(STATE, tmp_path)) as ledger:
+    write_five(location)
+    return location
+
+
+def write_five(state: StateLocation) -> None:
+    with closing(state.writer()) as ledger:
         for second in range(5):
             ledger.save((), [line(("ada", "bob")[second % 2], second)])
-    return tmp_path
 
 
-def verified(root: Path) -> tuple[int, int, str | None]:
-    with open_reader(STATE, root) as ledger:
+def verified(state: StateLocation) -> tuple[int, int, str | None]:
+    with state.reader() as ledger:
         chain = ledger.verify_history()
     return chain.lines, chain.erased, chain.broken
 
 
-def change(root: Path, *statements: str) -> None:
-    with closing(sqlite3.connect(root / FILE)) as state:
-        for statement in statements:
-            state.execute(statement)
-        state.commit()
-
-
-def test_lines_as_they_were_written_hold(root: Path) -> None:
-    assert verified(root) == (5, 0, None)
-    with open_reader(STATE, root) as ledger:
+def test_lines_as_they_were_written_hold(state: StateLocation) -> None:
+    assert verified(state) == (5, 0, None)
+    with state.reader() as ledger:
         lines = list(ledger.history())
     assert [(each.granted_in, each.approved_by) for each in lines] == [("def", ("Joe",))] * 5
     assert len({each.digest for each in lines}) == 5
@@ -77,54 +71,56 @@ def test_lines_as_they_were_written_hold(root: Path) -> None:
         ),
     ],
 )
-def test_first_line_that_does_not_hold_is_named(root: Path, statement: str, first: str) -> None:
-    change(root, statement)
-    broken = verified(root)[2]
+def test_first_line_that_does_not_hold_is_named(state: StateLocation, statement: str, first: str) -> None:
+    change(state, statement)
+    broken = verified(state)[2]
     assert broken is not None
     assert broken.startswith(first)
 
 
-def test_forgotten_person_leaves_the_chain_whole(root: Path) -> None:
-    with closing(open_writer(STATE, root)) as ledger:
+def test_forgotten_person_leaves_the_chain_whole(state: StateLocation) -> None:
+    with closing(state.writer()) as ledger:
         ledger.forget("ada", NOW)
         ledger.save((), [line("bob", 9)])
         told = [(each.key.hire, each.event) for each in ledger.history()]
     assert told == [("bob", "adopted"), ("bob", "adopted"), ("", "forgotten"), ("bob", "adopted")]
-    assert verified(root) == (7, 3, None)
-    change(root, "UPDATE events SET salt = NULL, at = 0, hire = '', detail = '' WHERE id = 2")
-    assert verified(root)[2] == "1 line of the history erased that no `forgotten` line vouches for"
+    assert verified(state) == (7, 3, None)
+    change(state, "UPDATE events SET salt = NULL, at = 0, hire = '', detail = '' WHERE id = 2")
+    assert verified(state)[2] == "1 line of the history erased that no `forgotten` line vouches for"
 
 
-def test_renamed_person_leaves_the_chain_whole(root: Path) -> None:
+def test_renamed_person_leaves_the_chain_whole(state: StateLocation) -> None:
     swapped = {Key("ada", "tool"): Key("bob", "tool"), Key("bob", "tool"): Key("ada", "tool")}
-    with closing(open_writer(STATE, root)) as ledger:
+    with closing(state.writer()) as ledger:
         ledger.rename(swapped)
         assert [each.key.hire for each in ledger.history()] == ["bob", "ada", "bob", "ada", "bob"]
         assert ledger.verify_history().broken is None
         ledger.rename({Key("ada", "tool"): Key("lovelace", "tool~7")})
         assert ledger.verify_history().broken is None
         ledger.forget("lovelace", NOW)
-    assert verified(root) == (6, 2, None)
+    assert verified(state) == (6, 2, None)
 
 
-def test_lines_of_an_older_state_are_chained(root: Path) -> None:
+def test_lines_of_an_older_state_are_chained(tmp_path: Path) -> None:
     """A state of the release before: the same lines, without what makes them a chain."""
+    state = StateLocation(STATE, tmp_path)
+    write_five(state)
     dropped = ("was", "granted_in", "approved_by", "salt", "content", "digest")
     change(
-        root,
+        state,
         *(f"ALTER TABLE events DROP COLUMN {name}" for name in dropped),
         "DELETE FROM meta WHERE name = 'history_end'",
         "UPDATE alembic_version SET version_num = '0004'",
     )
-    assert verified(root) == (5, 0, None), "a copy in memory is brought up to date to be read"
-    with closing(open_writer(STATE, root)) as ledger:
+    assert verified(state) == (5, 0, None), "a copy in memory is brought up to date to be read"
+    with closing(state.writer()) as ledger:
         ledger.save((), [line("bob", 9)])
         assert len(list(ledger.history())) == 6
-    assert verified(root) == (6, 0, None)
+    assert verified(state) == (6, 0, None)
 
 
-def test_writer_meanwhile_breaks_nothing(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with closing(open_writer(STATE, root)) as ledger:
+def test_writer_meanwhile_breaks_nothing(state: StateLocation, monkeypatch: pytest.MonkeyPatch) -> None:
+    with closing(state.writer()) as ledger:
         _write_while_it_is_verified(ledger, monkeypatch)
         assert ledger.verify_history().broken is None
 

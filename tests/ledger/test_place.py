@@ -10,25 +10,25 @@ from pathlib import Path
 import pytest
 
 from reconciler.ledger.lock import StateLock
-from reconciler.ledger.opening import open_reader, open_writer
+from reconciler.ledger.opening import StateLocation
 from reconciler.model.errors import LedgerError
 
 
 @pytest.fixture
 def state(tmp_path: Path) -> Path:
     path = tmp_path / "state" / "state.db"
-    open_writer(f"sqlite:///{path}", tmp_path).close()
+    StateLocation(f"sqlite:///{path}", tmp_path).writer().close()
     with StateLock(path).hold("test", datetime.now(UTC)):
         pass
     return path
 
 
 def open_(state: Path) -> None:
-    open_writer(f"sqlite:///{state}", state.parent).close()
+    StateLocation(f"sqlite:///{state}", state.parent).writer().close()
 
 
 def read(state: Path) -> None:
-    with open_reader(f"sqlite:///{state}", state.parent):
+    with StateLocation(f"sqlite:///{state}", state.parent).reader():
         pass
 
 

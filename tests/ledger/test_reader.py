@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from reconciler.ledger import schema
-from reconciler.ledger.opening import open_reader, open_writer
+from reconciler.ledger.opening import StateLocation
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.errors import LedgerError
@@ -47,10 +47,10 @@ def test_what_is_due(ledger: LedgerWriter, record: dict[str, object], due: bool)
 def test_reader_has_no_way_to_write(tmp_path: Path, *, there: bool) -> None:
     """mypy wants the `type: ignore`, since a reader has no such method, and SQLite refuses what goes past the type."""
     if there:
-        with closing(open_writer(STATE, tmp_path)) as writer:
+        with closing(StateLocation(STATE, tmp_path).writer()) as writer:
             writer.save([ADA])
     before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
-    with open_reader(STATE, tmp_path) as reader:
+    with StateLocation(STATE, tmp_path).reader() as reader:
         assert type(reader) is LedgerReader
         with pytest.raises(AttributeError):
             reader.save([ADA])  # type: ignore[attr-defined]

@@ -13,23 +13,23 @@ from pathlib import Path
 import pytest
 
 from reconciler.ledger import schema
-from reconciler.ledger.opening import open_reader, open_writer, state_path
-from reconciler.ledger.writer import LedgerWriter
+from reconciler.ledger.opening import StateLocation
 from reconciler.model.errors import LedgerError
 from reconciler.model.grant import Key
-from tests.ledger.states import ADA, STATE, bytes_in, other_process, read_all
+from tests.ledger.states import ADA, STATE, bytes_in, other_process, read_all, state_file
 
 
-def test_the_state_is_its_owners_alone(ledger: LedgerWriter, tmp_path: Path) -> None:
+def test_the_state_is_its_owners_alone(tmp_path: Path) -> None:
     folder = tmp_path / ".reconciler"
-    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-    ledger.save([ADA])
-    assert {stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()} == {0o600}
+    with closing(StateLocation(STATE, tmp_path).writer()) as ledger:
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        ledger.save([ADA])
+        assert {stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()} == {0o600}
 
 
 def test_from_nothing_to_the_newest_schema_and_again(tmp_path: Path) -> None:
-    open_writer(STATE, tmp_path).close()
-    file = state_path(STATE, tmp_path)
+    StateLocation(STATE, tmp_path).writer().close()
+    file = state_file(tmp_path)
     with closing(sqlite3.connect(file)) as database:
         assert database.execute("select version_num from alembic_version").fetchall() == [(schema.HEAD,)]
         made = {name for (name,) in database.execute("select name from sqlite_master where type = 'table'")}
@@ -38,35 +38,35 @@ def test_from_nothing_to_the_newest_schema_and_again(tmp_path: Path) -> None:
             assert columns == {column.name for column in table.columns}, table.name
     assert made - {"alembic_version"} == set(schema.metadata.tables)
     before = file.read_bytes()
-    open_writer(STATE, tmp_path).close()
+    StateLocation(STATE, tmp_path).writer().close()
     assert file.read_bytes() == before, "a ledger that is up to date is left as it is"
 
 
 def test_an_older_state_is_brought_up_to_date(tmp_path: Path) -> None:
-    with closing(open_writer(STATE, tmp_path)) as ledger:
+    with closing(StateLocation(STATE, tmp_path).writer()) as ledger:
         ledger.save([ADA])
-    with closing(sqlite3.connect(state_path(STATE, tmp_path))) as database, database:
+    with closing(sqlite3.connect(state_file(tmp_path))) as database, database:
         database.execute("drop index grants_guarded")
         database.execute("update alembic_version set version_num = '0001'")
     assert read_all(tmp_path) == [ADA], "what only reads takes it as it is"
-    open_writer(STATE, tmp_path).close()
-    with closing(sqlite3.connect(state_path(STATE, tmp_path))) as database:
+    StateLocation(STATE, tmp_path).writer().close()
+    with closing(sqlite3.connect(state_file(tmp_path))) as database:
         assert database.execute("select version_num from alembic_version").fetchall() == [(schema.HEAD,)]
         assert database.execute("select 1 from sqlite_master where name = 'grants_guarded'").fetchall() == [(1,)]
     assert read_all(tmp_path) == [ADA]
 
 
 def test_a_state_from_before_entries_could_be_kept_is_read_and_brought_up_to_date(tmp_path: Path) -> None:
-    with closing(open_writer(STATE, tmp_path)) as ledger:
+    with closing(StateLocation(STATE, tmp_path).writer()) as ledger:
         ledger.save([ADA])
-    file = state_path(STATE, tmp_path)
+    file = state_file(tmp_path)
     with closing(sqlite3.connect(file)) as database, database:
         database.execute("alter table grants drop column keep")
         database.execute("update alembic_version set version_num = '0002'")
     before = file.read_bytes()
     assert read_all(tmp_path) == [ADA]
     assert file.read_bytes() == before, "what only reads changes nothing"
-    with closing(open_writer(STATE, tmp_path)) as ledger:
+    with closing(StateLocation(STATE, tmp_path).writer()) as ledger:
         ledger.save([replace(ADA, keep=True)])
     assert read_all(tmp_path) == [replace(ADA, keep=True)]
 
@@ -76,7 +76,7 @@ EARLIER = sorted(Path(__file__).with_name("schemas").glob("*.sql"))
 
 
 def earlier(recipe: Path, root: Path) -> Path:
-    file = state_path(STATE, root)
+    file = state_file(root)
     file.parent.mkdir(mode=0o700)
     with closing(sqlite3.connect(file)) as database:
         database.executescript(recipe.read_text())
@@ -101,13 +101,13 @@ def test_a_state_of_every_earlier_schema_opens_and_is_kept_as_it_was(tmp_path: P
     before = contents(file)
     assert [found.key for found in read_all(tmp_path)] == [ADA.key], "what only reads takes it as it is"
     assert contents(file) == before
-    with closing(open_writer(STATE, tmp_path)) as ledger:
+    with closing(StateLocation(STATE, tmp_path).writer()) as ledger:
         assert [(found.key, found.email) for found in ledger.records()] == [(ADA.key, ADA.email)]
         assert [(event.event, event.author) for event in ledger.history()] == [("executed", "Ida <ida@example.com>")]
     copy = file.with_name(f"state.db.schema-{recipe.stem}")
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
     assert contents(copy) == before, "the program that made it opens this"
-    open_writer(STATE, tmp_path).close()
+    StateLocation(STATE, tmp_path).writer().close()
     assert [each.name for each in file.parent.iterdir() if ".schema-" in each.name] == [copy.name]
 
 
@@ -116,29 +116,29 @@ def test_a_state_is_not_migrated_where_no_copy_can_be_kept(tmp_path: Path) -> No
     file.with_name(f"state.db.schema-{EARLIER[-1].stem}").mkdir()
     before = contents(file)
     with pytest.raises(LedgerError, match="no copy of it can be kept as"):
-        open_writer(STATE, tmp_path)
+        StateLocation(STATE, tmp_path).writer()
     assert contents(file) == before
     assert not list(file.parent.glob("*.part"))
 
 
 def test_a_state_whose_making_was_cut_off_is_as_good_as_none(tmp_path: Path) -> None:
-    file = state_path(STATE, tmp_path)
+    file = state_file(tmp_path)
     file.parent.mkdir()
     file.touch()
     assert read_all(tmp_path) == []
     assert file.stat().st_size == 0
-    with closing(open_writer(STATE, tmp_path)) as ledger:
+    with closing(StateLocation(STATE, tmp_path).writer()) as ledger:
         ledger.save([ADA])
     assert read_all(tmp_path) == [ADA]
 
 
 def test_a_newer_version_is_refused(tmp_path: Path) -> None:
-    open_writer(STATE, tmp_path).close()
-    with closing(sqlite3.connect(state_path(STATE, tmp_path))) as database, database:
+    StateLocation(STATE, tmp_path).writer().close()
+    with closing(sqlite3.connect(state_file(tmp_path))) as database, database:
         database.execute("update alembic_version set version_num = '9999'")
     with pytest.raises(LedgerError, match=f"its schema is 9999, and this one's is {schema.HEAD}"):
-        open_writer(STATE, tmp_path)
-    with pytest.raises(LedgerError, match="newer version"), open_reader(STATE, tmp_path):
+        StateLocation(STATE, tmp_path).writer()
+    with pytest.raises(LedgerError, match="newer version"), StateLocation(STATE, tmp_path).reader():
         pass
 
 
@@ -151,11 +151,11 @@ def test_a_newer_version_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_a_damaged_file_is_said_to_be(tmp_path: Path, damage: object) -> None:
-    with closing(open_writer(STATE, tmp_path)) as ledger:
+    with closing(StateLocation(STATE, tmp_path).writer()) as ledger:
         ledger.save([replace(ADA, key=Key(f"h{number}", "tool")) for number in range(500)])
-    file = state_path(STATE, tmp_path)
+    file = state_file(tmp_path)
     file.write_bytes(damage(file.read_bytes()))  # type: ignore[operator]
-    for read in (lambda: list(open_writer(STATE, tmp_path).records()), lambda: read_all(tmp_path)):
+    for read in (lambda: list(StateLocation(STATE, tmp_path).writer().records()), lambda: read_all(tmp_path)):
         with pytest.raises(LedgerError, match=r"restore the state|newer") as told:
             read()
         assert "Traceback" not in str(told.value)
@@ -164,23 +164,18 @@ def test_a_damaged_file_is_said_to_be(tmp_path: Path, damage: object) -> None:
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / ".reconciler").write_text("a file where the folder should be")
     with pytest.raises(LedgerError, match="has to be writable"):
-        open_writer(STATE, tmp_path)
+        StateLocation(STATE, tmp_path).writer()
 
 
 @pytest.mark.parametrize("name", ["plain", "with blank", "per%20cent", "question?mark", "hash#tag", "ümläut", "a'b"])
 def test_any_path_will_do(tmp_path: Path, name: str) -> None:
     root = tmp_path / name
     root.mkdir()
-    with closing(open_writer(STATE, root)) as ledger:
+    with closing(StateLocation(STATE, root).writer()) as ledger:
         ledger.save([ADA])
     assert [path.name for path in (root / ".reconciler").iterdir()] == ["state.db"]
     assert read_all(root) == [ADA]
     assert [path.name for path in tmp_path.iterdir()] == [name]
-
-
-def test_another_kind_of_database() -> None:
-    with pytest.raises(LedgerError, match="postgresql"):
-        state_path("postgresql://user:secret-word@db/state", Path())
 
 
 def test_reading_beside_a_holder(tmp_path: Path) -> None:
@@ -209,7 +204,7 @@ def test_reading_what_a_crash_left(tmp_path: Path) -> None:
     assert "state.db-wal" in before
     assert [found.key.hire for found in read_all(tmp_path)] == ["ada"]
     assert bytes_in(tmp_path / ".reconciler") == before
-    with closing(open_writer(STATE, tmp_path)) as ledger:
+    with closing(StateLocation(STATE, tmp_path).writer()) as ledger:
         assert [found.key.hire for found in ledger.records()] == ["ada"]
 
 
@@ -219,7 +214,7 @@ def test_reading_where_there_is_nothing(tmp_path: Path) -> None:
 
 
 def test_reading_says_whether_somebody_is_at_it(tmp_path: Path) -> None:
-    with other_process(tmp_path), open_reader(STATE, tmp_path) as ledger:
+    with other_process(tmp_path), StateLocation(STATE, tmp_path).reader() as ledger:
         assert not ledger.unattended
-    with open_reader(STATE, tmp_path) as ledger:
+    with StateLocation(STATE, tmp_path).reader() as ledger:
         assert ledger.unattended

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from reconciler.engine.context import Context
 from reconciler.ledger.entries import Event
-from reconciler.ledger.opening import open_reader, open_writer
+from reconciler.ledger.opening import StateLocation
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.errors import LedgerError
 from reconciler.model.grant import Key
@@ -292,7 +292,7 @@ class Site:
             context = Context(self.repo.root, self.clock, self.redactor)
             tree = context.checkout.head()
             settings = context.reader.settings(tree)
-            ledger = open_writer(settings.state, context.root)
+            ledger = StateLocation(settings.state, context.root).writer()
             try:
                 await alert(context, settings, tree, ledger=ledger, rows=found, events=list(events))
             finally:
@@ -401,7 +401,7 @@ class TestSending:
 
     def test_no_receiver_no_note(self, site: Site) -> None:
         site.tells([row("ada", Status.FAILED, "no")])
-        with open_reader(f"sqlite:///{site.repo.state}", site.repo.root) as ledger:
+        with StateLocation(f"sqlite:///{site.repo.state}", site.repo.root).reader() as ledger:
             assert ledger.note("alerts") is None
 
     def test_what_was_told_survives_the_process(self, site: Site, service: Service) -> None:

@@ -216,7 +216,7 @@ _AFTER: dict[str, _Rule] = {
     "_a_second": _with(),
     "_listen": _with(pattern=r"^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*):[0-9]{1,5}$"),
     "_full_id": _with(pattern=r"^[0-9a-f]{40}([0-9a-f]{24})?$"),
-    "_state": _with(pattern=r"^(sqlite:///|postgresql://|postgresql\+)"),
+    "_state": _with(pattern=r"^(sqlite:///|postgresql://)"),
     "_polling_has_an_end": _all_of(_needs("polling", "continue_if")),
     "_one_way_on": _all_of(
         _needs("next_page", "next_page_token_from"),

