@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from reconciler.ledger.lease import EVERYTHING, Lease
-from reconciler.ledger.opening import open_writer
+from reconciler.ledger.opening import StateLocation
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.errors import LeaseLostError
-from tests.ledger.states import ADA, NOW, STATE, attempt, step
+from tests.ledger.states import ADA, NOW, attempt, step
 
 WRITES = {
     "save": lambda ledger: ledger.save([ADA]),
@@ -37,9 +35,9 @@ def test_write_is_refused_once_another_has_taken_over(ledger: LedgerWriter, writ
     assert [*ledger.records()] == [ADA]
 
 
-def test_each_taking_has_a_higher_number(ledger: LedgerWriter, tmp_path: Path) -> None:
+def test_each_taking_has_a_higher_number(ledger: LedgerWriter, location: StateLocation) -> None:
     first = ledger.take_everything().lease
-    again = open_writer(STATE, tmp_path)
+    again = location.writer()
     second = again.take_everything().lease
     again.close()
     assert (first, second) == (Lease({EVERYTHING: 1}), Lease({EVERYTHING: 2}))

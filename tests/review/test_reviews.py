@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from reconciler.ledger.entries import Event
-from reconciler.ledger.opening import open_reader, open_writer
+from reconciler.ledger.opening import StateLocation
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.grant import Key, Phase, Record
 from reconciler.model.status import EventType, Status
@@ -59,7 +59,7 @@ class Office:
         self.repo.commit()
 
     def ledger(self) -> LedgerWriter:
-        return open_writer(f"sqlite:///{self.repo.state}", self.repo.root)
+        return StateLocation(f"sqlite:///{self.repo.state}", self.repo.root).writer()
 
     def remember(self, *records: Record, events: list[Event] | None = None) -> None:
         with closing(self.ledger()) as ledger:
@@ -67,7 +67,7 @@ class Office:
 
     def progress(self) -> ReviewProgress:
         checkout = Checkout.open(self.repo.root)
-        with open_reader(f"sqlite:///{self.repo.state}", self.repo.root) as ledger:
+        with StateLocation(f"sqlite:///{self.repo.state}", self.repo.root).reader() as ledger:
             (found,) = self.reviews.progress(checkout, checkout.head(), ledger)
         return found
 
