@@ -16,14 +16,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from reconciler.cli.exit_codes import INTERRUPTED, WRONG_USAGE
 from reconciler.cli.options import Asked, pass_options, shared
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 __all__ = ["main", "many_objects", "run"]
-
-WRONG_USAGE = 64
 
 SECTIONS = {
     "Begin": {
@@ -170,7 +169,7 @@ def run(arguments: Sequence[str]) -> int:
         return leaving.exit_code
     except (click.Abort, Stopped):
         tell("interrupted")
-        return 130
+        return INTERRUPTED
     except click.ClickException as error:
         told = io.StringIO()
         error.show(told)

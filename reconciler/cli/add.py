@@ -13,6 +13,7 @@ from reconciler.model.errors import RepositoryError, UsageError
 
 if TYPE_CHECKING:
     from reconciler.gallery.catalog import Ready
+    from reconciler.repository.documents.modeline import Kind
 
 __all__ = ["add", "asks"]
 
@@ -31,7 +32,8 @@ def add(asked: Asked, name: str | None, stem: str | None, listing: bool) -> int:
     """
     from reconciler.cli.logs import tell
     from reconciler.cli.text import emit_json, no_csv, say
-    from reconciler.gallery.catalog import everything, imports, named
+    from reconciler.gallery.catalog import MANIFESTS, everything, imports, named
+    from reconciler.repository.documents.modeline import line_in
 
     no_csv(asked)
     if listing:
@@ -44,10 +46,11 @@ def add(asked: Asked, name: str | None, stem: str | None, listing: bool) -> int:
     ready = named(name, {**everything(), **imports()})
     root = asked.repo
     path = _free(root / ready.folder, root, stem or name)
+    kind: Kind = "manifest" if ready.folder == MANIFESTS else "import"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("x", encoding="utf-8") as file:
-            file.write(ready.text)
+            file.write(line_in(root, kind, ready.folder) + ready.text)
     except OSError as error:
         raise RepositoryError(f"{path} cannot be written: {error.strerror}") from error
     fields = [field.id for field in ready.manifest.asks_for]

@@ -92,6 +92,7 @@ async def proposed(
     from reconciler.intake.adopt import adopt as adopted
     from reconciler.model.deciding import Policy
     from reconciler.repository.desired import Desired
+    from reconciler.repository.documents.modeline import line_in, modeline
     from reconciler.repository.files import Reader
     from reconciler.repository.ignore import IGNORE
 
@@ -114,7 +115,8 @@ async def proposed(
             context, Desired(context.reader.load(tree), desired.today), tree, settings, held.sealing
         )
         meant = next(each for each in there if each.name == integration)
-    proposals = adopted(meant, chosen, desired, beside)
+    head = modeline("hire", "hires") if into else line_in(context.checkout.root, "hire", "hires")
+    proposals = adopted(meant, chosen, desired, beside, head=head)
     known = [each for each in proposals if context.redactor.redact(each.text) != each.text]
     if known:
         raise NotAdopted([f"{each.hire}: its account holds a secret of the initial data" for each in known])

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.cli import complete
+from reconciler.cli.exit_codes import PENDING
 from reconciler.cli.options import Asked, option, shared
 from reconciler.model.errors import NothingImported, RepositoryError, UsageError
 
@@ -70,7 +71,7 @@ def import_(asked: Asked, name: str, branch: str | None, *, write: bool, yes_rea
         run.write(plan)
     elif branch is not None:
         tell(f"committed to {branch}: {run.commit(plan, branch)[:12]}")
-    return 2
+    return PENDING
 
 
 class _Run:
@@ -100,6 +101,7 @@ class _Run:
         from reconciler.cli.logs import tell
         from reconciler.intake.importing import Importer
         from reconciler.intake.people import people_of, without_secrets
+        from reconciler.repository.documents.modeline import line_in
         from reconciler.review.problems import today_of
 
         context = self.context
@@ -122,7 +124,8 @@ class _Run:
             raise NothingImported(_empty(reading, self.name))
         hires = (trusted if self.trusted is self.tree else context.reader.load(self.tree)).hires
         percent, today = trusted.settings.max_change_percent, today_of(trusted, context.clock.now())
-        importer = Importer(self.name, loaded, hires, self._raw, percent=percent, today=today)
+        head = line_in(context.checkout.root, "hire", "hires")
+        importer = Importer(self.name, loaded, hires, self._raw, percent=percent, today=today, head=head)
         plan = importer.plan(people, whole=reading.whole)
         plan.notes += _nowhere(reading, loaded)
         return plan

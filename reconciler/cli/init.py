@@ -12,6 +12,7 @@ import click
 
 from reconciler.cli.options import Asked, option, shared
 from reconciler.model.errors import RepositoryError, UsageError
+from reconciler.repository.documents.modeline import SCHEMAS, modeline
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
@@ -39,7 +40,7 @@ FILL_IN = "FILL-IN"
 @shared
 @click.pass_obj
 def init(asked: Asked, folder: Path, names: str, source: str | None) -> int:
-    """Make a new repository in DIR: settings, a manifest, a person, a sequence, and what to do first.
+    """Make a new repository in DIR: settings, a manifest, a person, a sequence, CI, and what to do first.
 
     DIR is made where it is not there; one that is not empty is refused. `reconcile add --list` names the ready
     manifests.
@@ -63,6 +64,7 @@ def init(asked: Asked, folder: Path, names: str, source: str | None) -> int:
         raise UsageError("--with has no initial data to ask with yet: leave --from out, and `reconcile adopt` then")
     if ready:
         written = _with(ready, written)
+    written |= _schemas()
     found: dict[str, bytes] = {}
     if source:
         kept = {name: text for name, text in written.items() if name not in (SAMPLE, PERSON, SEQUENCE)}
@@ -175,7 +177,15 @@ def _with(ready: list[Ready], template: dict[str, str]) -> dict[str, str]:
     person = re.sub(r"^start: .*\n", "", texts[PERSON], flags=re.MULTILINE)
     texts[PERSON] = re.sub(r"^# extra: .*$", f"extra: {_flow(extra)}", person, flags=re.MULTILINE) if extra else person
     texts[SEQUENCE] = re.sub(r"(?s)^(.*?access:\n).*", r"\1", texts[SEQUENCE]) + "".join(map(_entry, ready))
-    return texts | {f"manifests/{it.name}.yaml": it.text for it in ready}
+    return texts | {f"manifests/{it.name}.yaml": modeline("manifest", "manifests") + it.text for it in ready}
+
+
+def _schemas() -> dict[str, str]:
+    """The schemas that the first lines of the template's files name."""
+    from reconciler.cli.text import as_json
+    from reconciler.repository.documents.schema import KINDS, json_schema
+
+    return {f"{SCHEMAS}/{kind}.json": f"{as_json(json_schema(kind), indent=2)}\n" for kind in KINDS}
 
 
 def _entry(ready: Ready) -> str:

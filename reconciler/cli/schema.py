@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import get_args
 
 import click
 
 from reconciler.cli.options import Asked, shared
+from reconciler.repository.documents.modeline import Kind
 
 __all__ = ["schema"]
 
 
 @click.command()
-@click.argument("kind", type=click.Choice(["manifest", "hire", "sequence", "settings", "ignore", "import"]))
+@click.argument("kind", type=click.Choice(get_args(Kind)))
 @shared
 @click.pass_obj
-def schema(asked: Asked, kind: Literal["manifest", "hire", "sequence", "settings", "ignore", "import"]) -> int:  # noqa: ARG001
+def schema(asked: Asked, kind: Kind) -> int:  # noqa: ARG001
     """Print the JSON Schema of KIND, whatever --output says.
 
-    For an editor that speaks YAML's language server, as the file's first line:
+    A new repository has it in .schemas/. An editor that speaks YAML's language server finds it by a file's first line:
     `# yaml-language-server: $schema=../.schemas/hire.json`
     """
     from reconciler.cli.text import emit_json

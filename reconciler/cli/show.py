@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import click
 
+from reconciler.cli.exit_codes import PENDING
 from reconciler.cli.logs import tell
 from reconciler.cli.options import Asked, Filter
 from reconciler.cli.table import grouped, headline, name_in, page, table_of
@@ -14,7 +15,6 @@ from reconciler.model.report import Report, Row
 
 __all__ = ["exit_code", "show_report"]
 
-PENDING = 2
 
 COLUMNS = (
     "hire",

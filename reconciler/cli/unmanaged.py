@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from reconciler.cli.exit_codes import PENDING
 from reconciler.cli.options import Asked, of_integrations, option, shared
 from reconciler.model.errors import UsageError
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["COLUMNS", "compared", "ignores_nothing", "known_integration", "unmanaged"]
 
 COLUMNS = ("integration", "account", "email", "kind", "near", "first_seen", "reason")
-PENDING = 2
 
 
 @click.command()

@@ -6,17 +6,17 @@ order, and a pass has to look for the very account that it is made for. Else not
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from reconciler.engine.everybody import found_by
 from reconciler.engine.integrations import Integration
-from reconciler.intake.hire_files import hire_text, with_entry
+from reconciler.intake.hire_files import hire_text, stem_of, with_entry
 from reconciler.intake.yaml_text import block_item
 from reconciler.model.base import as_text, day
 from reconciler.model.errors import ReconcilerError, Severity
+from reconciler.model.hire import DAYS, EXTRA
 from reconciler.model.template import PLACEHOLDER
 from reconciler.repository.desired import Desired
 from reconciler.repository.files import Reader
@@ -26,9 +26,6 @@ from reconciler.review.unmanaged import Found
 
 __all__ = ["Beside", "NotAdopted", "Proposal", "adopt"]
 
-_DAYS = ("start", "end")
-_EXTRA = "extra."
-_UNFIT = re.compile(r"[^\w.+-]+", re.ASCII)
 MOST = 20
 """So many objections are told."""
 
@@ -54,8 +51,12 @@ class Proposal:
     """What else a new hire is given, by sequences that its fields match."""
 
 
-def adopt(integration: Integration, chosen: Iterable[Found], desired: Desired, tree: Tree) -> list[Proposal]:
+def adopt(
+    integration: Integration, chosen: Iterable[Found], desired: Desired, tree: Tree, *, head: str = ""
+) -> list[Proposal]:
     """The files that give hires these accounts of an integration. `desired` is what the `tree` says.
+
+    New files begin with the lines of `head`.
 
     Raises NotAdopted with all that is in the way.
     """
@@ -65,7 +66,7 @@ def adopt(integration: Integration, chosen: Iterable[Found], desired: Desired, t
     stems = {stem.casefold(): path for stem, path in _stems(tree)}
     for found in chosen:
         try:
-            proposal = _proposed(integration, found, desired, tree, stems)
+            proposal = _proposed(integration, found, desired, tree, stems, head=head)
         except ReconcilerError as error:
             objections.append(f"{found.account.name}: {error}")
             continue
@@ -102,7 +103,7 @@ class _Unfit(ReconcilerError):
 
 
 def _proposed(
-    integration: Integration, found: Found, desired: Desired, tree: Tree, stems: Mapping[str, str]
+    integration: Integration, found: Found, desired: Desired, tree: Tree, stems: Mapping[str, str], *, head: str
 ) -> Proposal:
     if found.email is None:
         raise _Unfit("it has no address: let `fields` of the manifest's list say where that stands")
@@ -120,12 +121,12 @@ def _proposed(
         before = tree.read(file)
         text = "".join(f"{line}\n" for line in ("access:", *block_item(entry, 2)))
         return Proposal(owner, loaded.path, text, with_entry(before, loaded.path, entry), before)
-    stem = _UNFIT.sub("-", found.email.partition("@")[0].lower()).lstrip(".-")
+    stem = stem_of(found.email.partition("@")[0].lower())
     if not stem:
         raise _Unfit(f"no file can be called after {found.email}: write one by hand")
     if (taken := stems.get(stem.casefold())) is not None:
         raise _Unfit(f"its file would be hires/{stem}.yaml, and {taken} is there: write one by hand")
-    text = hire_text({**_person(found), "access": [entry]})
+    text = hire_text({**_person(found), "access": [entry]}, head)
     return Proposal(stem, f"hires/{stem}.yaml", text, text.encode())
 
 
@@ -149,9 +150,9 @@ def _person(found: Found) -> dict[str, Any]:
     extra: dict[str, Any] = {}
     for key, value in found.account.fields.items():
         text = as_text(value)
-        if key.startswith(_EXTRA):
-            extra[key.removeprefix(_EXTRA)] = value
-        elif key in _DAYS and isinstance(text, str):
+        if key.startswith(EXTRA):
+            extra[key.removeprefix(EXTRA)] = value
+        elif key in DAYS and isinstance(text, str):
             try:
                 person[key] = day(text[:10])
             except ValueError:

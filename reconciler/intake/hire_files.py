@@ -7,7 +7,9 @@ the edit (`positions`). Files are written beside their places and renamed, after
 from __future__ import annotations
 
 import os
+import re
 import stat
+import unicodedata
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -19,21 +21,34 @@ from reconciler.intake.yaml_text import block_item, flow
 from reconciler.model.errors import NotWritable
 from reconciler.model.hire import Hire
 
-__all__ = ["ORDER", "hire_text", "with_entry", "with_field", "write_all"]
+__all__ = ["ORDER", "hire_text", "stem_of", "with_entry", "with_field", "write_all"]
+
+_UNSAFE = re.compile(r"[^\w.+-]+")
+
+LONGEST = 100
+"""Characters of a stem."""
 
 ORDER = tuple(Hire.model_fields)
 """The keys of a hire's file, in the order in which they are written."""
 
 
-def hire_text(hire: Mapping[str, Any]) -> str:
-    """A new hire's file. Raises NotWritable for what is no text."""
+def stem_of(name: str) -> str:
+    """The stem of a new file from a name out of an address or a source; empty where nothing of it can stand there.
+
+    Letters, digits, `.`, `_`, `+` and `-` stay, and what leads to another folder does not (docs/hires.md, "Hire").
+    """
+    return _UNSAFE.sub("-", unicodedata.normalize("NFC", name)).strip(".-+")[:LONGEST]
+
+
+def hire_text(hire: Mapping[str, Any], head: str = "") -> str:
+    """A new hire's file, below the lines of `head`. Raises NotWritable for what is no text."""
     lines = []
     for key in sorted(hire, key=ORDER.index):
         if key == "access" and hire[key]:
             lines += ["access:", *(line for item in hire[key] for line in block_item(item, 2))]
         else:
             lines.append(f"{key}: {flow(hire[key])}")
-    return "".join(f"{line}\n" for line in lines)
+    return head + "".join(f"{line}\n" for line in lines)
 
 
 def with_entry(raw: bytes, file: str, entry: str | Mapping[str, Any]) -> bytes:

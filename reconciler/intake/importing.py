@@ -14,10 +14,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from reconciler.intake.hire_files import hire_text, with_field
-from reconciler.intake.people import EXTRA, LeftOut, People, Person
+from reconciler.intake.people import LeftOut, People, Person
 from reconciler.model.base import as_text
 from reconciler.model.errors import NotWritable
-from reconciler.model.hire import Hire
+from reconciler.model.hire import EXTRA, Hire
 from reconciler.model.imports import Import
 from reconciler.repository.documents.loaded import Loaded
 from reconciler.repository.documents.problems import explain
@@ -90,15 +90,27 @@ class Importer:
     """One reading, held against the hires that there are."""
 
     def __init__(
-        self, name: str, imported: Import, hires: Hires, raw: Callable[[str], bytes], *, percent: float, today: date
+        self,
+        name: str,
+        imported: Import,
+        hires: Hires,
+        raw: Callable[[str], bytes],
+        *,
+        percent: float,
+        today: date,
+        head: str = "",
     ) -> None:
-        """`raw` gives a file's bytes by its path; `percent` of the hires may change or end at once."""
+        """`raw` gives a file's bytes by its path; `percent` of the hires may change or end at once.
+
+        New files begin with the lines of `head`.
+        """
         self._name = name
         self._imported = imported
         self._hires = hires
         self._percent = percent
         self._raw = raw
         self._today = today
+        self._head = head
 
     def plan(self, people: People, *, whole: bool) -> Plan:
         """What would change."""
@@ -161,7 +173,7 @@ class Importer:
         fields = self._filled(person, addresses)
         fields = {"first_name": "", "last_name": "", **fields, "source": self._name}
         try:
-            content = hire_text(_nested(fields)).encode()
+            content = hire_text(_nested(fields), self._head).encode()
         except NotWritable as error:
             plan.left_out.append(LeftOut(person.item, str(error), person.fields))
             return

@@ -6,16 +6,17 @@ What comes from outside is data: nothing in it is believed to be of the right ty
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
+from reconciler.intake.hire_files import stem_of
 from reconciler.intake.reading import Reading
 from reconciler.model.base import EMAIL, as_text, day
 from reconciler.model.errors import MissingVariable
+from reconciler.model.hire import DAYS, EXTRA
 from reconciler.model.imports import ByAddress, Import
 from reconciler.model.scope import Layer, Scope
 from reconciler.model.secret import Redactor
@@ -24,17 +25,12 @@ from reconciler.requests.template import render_text
 
 __all__ = ["LeftOut", "People", "Person", "people_of", "without_secrets"]
 
-EXTRA = "extra."
-_DAYS = ("start", "end")
 _REFERENCES = ("manager", "buddy")
 
 _NO_DAY = "0000-00-00"
 """What BambooHR gives for a day that is not known."""
 
 _MOMENT = re.compile(r"(\d{4}-\d{2}-\d{2})[T ]\d{2}:\d{2}.*", re.ASCII | re.DOTALL)
-_UNSAFE = re.compile(r"[^\w.+-]+")
-LONGEST = 100
-"""Characters of a stem."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +141,7 @@ def _value(key: str, value: Any) -> Any:
         value = value.strip()
     if value in ("", None) or value in ([], {}):
         return None
-    if key in _DAYS:
+    if key in DAYS:
         return _day(value)
     if isinstance(value, dict):
         raise ValueError("a map, and no value; write the path of what is in it")
@@ -167,11 +163,11 @@ def _day(value: Any) -> date | None:
 
 
 def _stem(imported: Import, email: str, fields: Mapping[str, Any]) -> str:
-    """The stem of a new file, of nothing that could lead to another folder; may be empty. Raises MissingVariable."""
+    """The stem of a new file; may be empty. Raises MissingVariable."""
     if imported.id is None:
         name = email.partition("@")[0]
     else:
         extra = {key.removeprefix(EXTRA): value for key, value in fields.items() if key.startswith(EXTRA)}
         values = {**extra, **{key: value for key, value in fields.items() if key not in extra}}
         name = render_text(imported.id, Scope((Layer("the person", values),)).now()).text
-    return _UNSAFE.sub("-", unicodedata.normalize("NFC", name)).strip(".-+")[:LONGEST]
+    return stem_of(name)

@@ -12,11 +12,30 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from reconciler.model.base import Day, Email, Identifier, Model, Text, day
 
-__all__ = ["AT", "UNTIL", "AccessEntry", "AssignField", "At", "Hire", "HireRef", "NamedChoice", "Sequence", "jsonable"]
+__all__ = [
+    "AT",
+    "DAYS",
+    "EXTRA",
+    "UNTIL",
+    "AccessEntry",
+    "AssignField",
+    "At",
+    "Hire",
+    "HireRef",
+    "NamedChoice",
+    "Sequence",
+    "jsonable",
+]
 
 _DAYS = r"(?:\s*([+-])\s*(\d{1,4})d)?"
 AT = re.compile(rf"(start){_DAYS}")
 UNTIL = re.compile(rf"(start|end){_DAYS}")
+
+DAYS = ("start", "end")
+"""The keys of a hire whose value is a day."""
+
+EXTRA = "extra."
+"""What a path to one of a hire's further variables begins with."""
 
 
 class At(Model):

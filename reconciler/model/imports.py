@@ -14,12 +14,11 @@ from pydantic import Field, ValidationError, model_validator
 from reconciler.model.base import Model
 from reconciler.model.exists import FILLED, Compared
 from reconciler.model.form import FormField
+from reconciler.model.hire import EXTRA
 from reconciler.model.manifest import InitialDataField, Manifest, OAuth
 from reconciler.model.request import CountUp, Headers, NonEmpty, Request, Text, WholeNumber, empty_is_none
 
 __all__ = ["LEFT_EMPTY", "ByAddress", "Import", "target"]
-
-_EXTRA = "extra."
 
 LEFT_EMPTY = ("form", "exists", "revoke", "extra_user_info", "post_execute_notification")
 """What ChiefOnboarding's builder writes beside, where there is nothing of it."""
@@ -38,7 +37,7 @@ class ByAddress(Model):
 
 def target(key: str) -> str:
     """What of a hire's file a key of `data_structure` fills: a key of a hire, or `extra.NAME`."""
-    return key if key in FILLED or key.startswith(_EXTRA) else f"{_EXTRA}{key}"
+    return key if key in FILLED or key.startswith(EXTRA) else f"{EXTRA}{key}"
 
 
 def _nothing_empty(value: Any) -> Any:

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import json
+import os
+import re
+import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
+from jsonschema import Draft7Validator  # type: ignore[import-untyped]
 
+from reconciler.repository.documents.schema import KINDS
 from tests.cli.conftest import Call
-from tests.repo import GnupgHome, Repo
+from tests.repo import PROGRAM, GnupgHome, Repo
+
+ROOT = Path(__file__).parents[2]
 
 IDA = {"GIT_COMMITTER_NAME": "Ida", "GIT_COMMITTER_EMAIL": "ida@example.com"}
 """Somebody whom git knows."""
 
 FILES = [
+    ".github/workflows/access.yml",
     ".gitignore",
+    *(f".schemas/{kind}.json" for kind in sorted(KINDS)),
+    "CODEOWNERS",
     "README.md",
     "config/initial_data/.gitkeep",
     "config/reconciler.yaml",
@@ -94,3 +106,45 @@ def test_a_place_that_cannot_be_written(beside: Repo, call: Call) -> None:
     done = call(beside, "init", "file/inner")
     assert done.code == 1
     assert "cannot be written" in done.err
+
+
+def modelines(root: Path) -> dict[str, Path]:
+    """The files that name a schema, and where that leads."""
+    found = {}
+    for file in [*root.rglob("*.yaml"), *root.rglob("*.yml")]:
+        told = re.match(r"# yaml-language-server: \$schema=(\S+)\n", file.read_text())
+        if told:
+            found[str(file.relative_to(root))] = (file.parent / told[1]).resolve()
+    return found
+
+
+@pytest.mark.parametrize("more", [(), ("--with", "github,slack")], ids=["the sample", "ready manifests"])
+def test_an_editor_finds_the_schema_of_each_file(beside: Repo, call: Call, more: tuple[str, ...]) -> None:
+    assert call(beside, "init", "inner", *more).code == 0
+    root = beside.root / "inner"
+    found = modelines(root)
+    written = [file for folder in ("config", "hires", "manifests") for file in (root / folder).rglob("*.yaml")]
+    assert found.keys() == {str(file.relative_to(root)) for file in written}
+    for file, schema in found.items():
+        read = json.loads(json.dumps(yaml.safe_load((root / file).read_text()), default=str))
+        assert list(Draft7Validator(json.loads(schema.read_text())).iter_errors(read)) == [], file
+        assert schema.read_text() == call(beside, "schema", schema.stem).out
+
+
+def test_the_workflow_is_the_documented_one_and_needs_no_key(beside: Repo, call: Call) -> None:
+    assert call(beside, "init", "inner").code == 0
+    workflow = (beside.root / "inner/.github/workflows/access.yml").read_text()
+    assert workflow == (ROOT / "docs/ci/github.yml").read_text()
+    steps = [step.get("run", "") for step in yaml.safe_load(workflow)["jobs"]["review"]["steps"]]
+    assert set(re.findall(r"\breconcile (\S+)", "\n".join(steps))) == {"validate", "diff"}
+
+
+def test_the_readmes_way_to_renew_the_schemas(beside: Repo, call: Call) -> None:
+    assert call(beside, "init", "inner").code == 0
+    root = beside.root / "inner"
+    before = {file: file.read_text() for file in (root / ".schemas").iterdir()}
+    (line,) = re.findall(r"`(for kind in .*)`", (root / "README.md").read_text())
+    (root / ".schemas/hire.json").write_text("{}")
+    path = os.pathsep.join([str(PROGRAM.parent), os.environ["PATH"]])
+    subprocess.run(["bash", "-euc", line], cwd=root, env=beside.environment({"PATH": path}), check=True)
+    assert {file: file.read_text() for file in (root / ".schemas").iterdir()} == before

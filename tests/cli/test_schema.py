@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 import yaml
-from jsonschema import Draft7Validator  # type: ignore[import-untyped]
+from jsonschema import Draft7Validator, Draft202012Validator  # type: ignore[import-untyped]
+from pydantic import ValidationError
 
-from reconciler.repository.documents.schema import KINDS, Kind, json_schema
+from reconciler.repository.documents.modeline import Kind
+from reconciler.repository.documents.schema import KINDS, json_schema
 from tests.cli.conftest import Call
 from tests.repo import Repo
 
@@ -26,29 +28,71 @@ def read(path: Path) -> Any:
     return json.loads(json.dumps(yaml.safe_load(path.read_text()) or {}, default=str))
 
 
-@pytest.mark.parametrize(
-    ("kind", "pattern"),
-    [
-        ("settings", "config/reconciler.yaml"),
-        ("sequence", "config/sequences/*.yaml"),
-        ("hire", "hires/*.yaml"),
-        ("manifest", "manifests/*.*"),
-    ],
-)
-def test_the_sample_and_the_template_fit(repo: Repo, call: Call, kind: str, pattern: str) -> None:
-    done = call(repo, "schema", kind)
-    assert done.code == 0
-    Draft7Validator.check_schema(done.json)
-    files = [*ROOT.glob(pattern), *TEMPLATE.glob(pattern)]
+FILES = {
+    "settings": ["config/reconciler.yaml"],
+    "sequence": ["config/sequences/*.yaml"],
+    "hire": ["hires/*.yaml"],
+    "manifest": ["manifests/*.*", "reconciler/gallery/manifests/*.yaml"],
+    "import": ["reconciler/gallery/imports/*.yaml"],
+}
+
+DIALECTS = (Draft7Validator, Draft202012Validator)
+"""What the schemas say they are, and what a newer validator takes them for."""
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_the_samples_and_the_ready_files_fit(kind: Kind) -> None:
+    schema = json_schema(kind)
+    files = [file for pattern in FILES[kind] for root in (ROOT, TEMPLATE) for file in root.glob(pattern)]
     assert len(files) >= 2
-    for file in files:
-        assert list(Draft7Validator(done.json).iter_errors(read(file))) == [], file
+    for dialect in DIALECTS:
+        dialect.check_schema(schema)
+        validator = dialect(schema)
+        assert {file.name: found for file in files if (found := [*validator.iter_errors(read(file))])} == {}
+
+
+BROKEN: list[tuple[Kind, str]] = [
+    ("settings", "interval: soon"),
+    ("settings", "drift: fight"),
+    ("settings", "intervall: 10m"),
+    ("sequence", "access: slack"),
+    ("sequence", "assign: {}"),
+    ("hire", "first_name: Ada\nlast_name: Okafor"),
+    ("hire", "email: ada\nfirst_name: Ada\nlast_name: Okafor"),
+    ("hire", "email: ada@example.com\nfirst_name: Ada\nlast_name: O\naccess: [{integration: slack, at: soon}]"),
+    ("manifest", "execute: [{data: {}}]"),
+    ("manifest", "exists: {url: https://api.example.com/}\nexecute: []"),
+    ("manifest", "form: [{id: TEAM, name: Team, type: choice}]\nexecute: [{url: https://api.example.com/}]"),
+    ("ignore", "- {integration: slack, account: bot}"),
+    ("import", "data_structure: {email: mail}"),
+    ("policy", "- {name: keys, never_both: [deploy]}"),
+    ("policy", "- {name: keys, never_both: [deploy, approve], require: until}"),
+    ("policy", "- {name: owners, at_most: 5}"),
+    ("policy", "- {name: owners, integration: github, values: {ROLE: admin}}"),
+]
+
+
+@pytest.mark.parametrize(("kind", "text"), BROKEN, ids=[f"{kind}-{text[:24]}" for kind, text in BROKEN])
+def test_what_the_program_refuses_an_editor_marks(kind: Kind, text: str) -> None:
+    data, schema = yaml.safe_load(text), json_schema(kind)
+    assert [dialect for dialect in DIALECTS if dialect(schema).is_valid(data)] == []
+    with pytest.raises(ValidationError):
+        KINDS[kind][0].model_validate(data)
+
+
+def test_a_policy_that_is_in_order_fits() -> None:
+    text = """
+    - {name: two-keys, never_both: [prod-deploy, code-approve], reason: four eyes}
+    - {name: contractors, when: {position: Contractor}, require: until, within: 90d}
+    - {name: owners, integration: github-org, values: {ROLE: admin}, at_least: 2, at_most: 5}
+    """
+    assert [*Draft7Validator(json_schema("policy")).iter_errors(yaml.safe_load(text))] == []
 
 
 def test_an_unknown_kind(repo: Repo, call: Call) -> None:
     done = call(repo, "schema", "hires")
     assert (done.code, done.out) == (64, "")
-    assert "'manifest', 'hire', 'sequence', 'settings', 'ignore', 'import'" in done.err
+    assert "'manifest', 'hire', 'sequence', 'settings', 'ignore', 'import', 'policy'" in done.err
 
 
 def test_the_schema_of_ignored_accounts(repo: Repo, call: Call) -> None:
@@ -63,6 +107,8 @@ def patterns(schema: Any) -> Iterator[str]:
     if isinstance(schema, dict):
         if isinstance(schema.get("pattern"), str):
             yield schema["pattern"]
+        if isinstance(schema.get("patternProperties"), dict):
+            yield from schema["patternProperties"]
         schema = list(schema.values())
     if isinstance(schema, list):
         for item in schema:
@@ -74,7 +120,7 @@ def test_patterns_are_ecmas_as_json_schema_wants_them(kind: Kind) -> None:
     """Editors compile them with JavaScript's engine, whose `u` mode takes no escape that it does not know."""
     found = list(patterns(json_schema(kind)))
     assert found or kind == "sequence"
-    pythons_own = re.compile(r"\(\?[aiLmsux-]+[):]|\(\?P|\(\?\(|\(\?>|\\[AZzQE]|[*+?}]\+")
+    pythons_own = re.compile(r"\(\?[aiLmsux-]+[):]|\(\?[P(>#]|\\[AZzQEaGN]|[*+?}]\+|\[:|\{,")
     assert [pattern for pattern in found if pythons_own.search(pattern)] == []
     if (node := shutil.which("node")) is not None:
         program = "for (const each of JSON.parse(process.argv[1])) new RegExp(each, 'u')"

@@ -249,6 +249,18 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "owner": "Who answers for it.",
         "until": "The last day that this holds.",
     },
+    "Rule": {
+        "name": "What messages call the rule; unique.",
+        "reason": "Why there is the rule.",
+        "never_both": "Access entries or integrations of which nobody may hold two.",
+        "when": "Whose entries: hires whose fields match.",
+        "require": "until: each of these entries has an end.",
+        "within": "The end comes within so many days, such as 90d.",
+        "integration": "The integration whose grants are counted.",
+        "values": "Only grants with these form values are counted.",
+        "at_least": "So many there have to be.",
+        "at_most": "So many there may be.",
+    },
     "Alert": {
         "email": "An address.",
         "webhook": "A URL that gets a JSON object; {{NAME}} in it is a key of the reconciler's initial data.",

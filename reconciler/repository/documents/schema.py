@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
@@ -22,13 +22,14 @@ from reconciler.model.hire import AT, UNTIL, At, Hire, Sequence
 from reconciler.model.ignore import Ignore
 from reconciler.model.imports import LEFT_EMPTY, Import
 from reconciler.model.manifest import Manifest
+from reconciler.model.policy import Policy
 from reconciler.model.scope import KNOWN_NAMES
 from reconciler.model.settings import Settings
 from reconciler.repository.documents.descriptions import DESCRIPTIONS
+from reconciler.repository.documents.modeline import Kind
 
 __all__ = ["KINDS", "json_schema"]
 
-Kind = Literal["manifest", "hire", "sequence", "settings", "ignore", "import"]
 KINDS: dict[Kind, tuple[type[BaseModel], str]] = {
     "manifest": (Manifest, "Access reconciler: manifests/<integration>.yaml"),
     "hire": (Hire, "Access reconciler: hires/<hire>.yaml"),
@@ -36,6 +37,7 @@ KINDS: dict[Kind, tuple[type[BaseModel], str]] = {
     "settings": (Settings, "Access reconciler: config/reconciler.yaml"),
     "ignore": (Ignore, "Access reconciler: config/ignore.yaml"),
     "import": (Import, "Access reconciler: config/imports/<name>.yaml"),
+    "policy": (Policy, "Access reconciler: config/policy.yaml"),
 }
 
 
@@ -148,7 +150,8 @@ def _or_one(inner: dict[str, Any]) -> dict[str, Any]:
 
 
 def _no_entry_twice(inner: dict[str, Any]) -> dict[str, Any]:
-    inner["properties"]["access"]["uniqueItems"] = True
+    entries = inner["properties"]["access"] if "properties" in inner else inner
+    entries["uniqueItems"] = True
     return inner
 
 
@@ -206,6 +209,7 @@ _BEFORE: dict[str, _Rule] = {
     "_provisions_accounts": _with(),
     "_as_the_builder_writes": _left_empty_too,
 }
+_COUNTS: dict[str, Any] = {"anyOf": [{"required": ["at_least"]}, {"required": ["at_most"]}]}
 _AFTER: dict[str, _Rule] = {
     "_names_are_unique": _no_entry_twice,
     "_not_empty": _with(),
@@ -269,6 +273,12 @@ _AFTER: dict[str, _Rule] = {
                 },
             }
         }
+    ),
+    "_says_one_thing": _all_of(
+        {"oneOf": [{"required": ["never_both"]}, {"required": ["require"]}, _COUNTS]},
+        *(_needs(key, "require") for key in ("when", "within")),
+        *(_needs(key, "integration") for key in ("at_least", "at_most")),
+        *({"if": {"required": [key]}, "then": _COUNTS} for key in ("integration", "values")),
     ),
     "_one_receiver": _all_of({"oneOf": [{"required": ["email"]}, {"required": ["webhook"]}]}),
 }

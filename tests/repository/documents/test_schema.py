@@ -11,7 +11,8 @@ import jsonschema  # type: ignore[import-untyped]
 import pytest
 from pydantic import ValidationError
 
-from reconciler.repository.documents.schema import KINDS, Kind, json_schema
+from reconciler.repository.documents.modeline import Kind
+from reconciler.repository.documents.schema import KINDS, json_schema
 from reconciler.repository.documents.yaml import read
 
 ADA = "{email: ada@example.com, first_name: Ada, last_name: Lovelace"
