@@ -17,6 +17,7 @@ import pytest
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from reconciler.cli import run
 from reconciler.gallery.catalog import everything
 from reconciler.model.policy import Rule
 from reconciler.model.status import Action, EventType, Status
@@ -226,6 +227,31 @@ def test_every_example_has_keys_that_are_there(where: str, block: str) -> None:
         models: list[type[BaseModel]] = [*ALL, Rule]
         tried = [found for model in models if (found := unknown(model, item)) is not None]
         assert min(tried, key=len, default=[f"{where}: of no model"]) == []
+
+
+def validated(root: Path, files: dict[str, str], capsys: pytest.CaptureFixture[str]) -> str:
+    """What `reconcile validate` says of a folder with these files."""
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    assert run(["validate", "--repo", str(root)]) == 0, capsys.readouterr().out
+    return capsys.readouterr().out
+
+
+def test_the_steps_of_writing_a_manifest_are_whole_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (DOCS / "how-to" / "write-a-manifest.md").read_text()
+    steps = re.findall(r"^```yaml\n# (\S+)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert [Path(name).name for name, _ in steps] == ["example.yaml", "ada.yaml"] * 2 + ["example.yaml"]
+    for last in (2, 4, 5):  # a manifest's step is whole with the hire of it
+        said = validated(tmp_path, dict(steps[:last]), capsys)
+        assert said.startswith("all files are in order"), steps[last - 1]
+
+
+def test_the_readmes_files_are_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (ROOT / "README.md").read_text()
+    found = re.findall(r"`((?:hires|manifests)/\w+\.yaml)`.*?^```yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert len(found) == 2
+    assert validated(tmp_path, dict(found), capsys).startswith("all files are in order")
 
 
 def test_tables_name_no_key_that_is_not_there() -> None:

@@ -124,7 +124,7 @@ def test_a_phrase_comes_before_its_words(site: Path, page: Page) -> None:
     page.goto((site / "index.html").as_uri())
     page.fill("#search", "is past, and hr has the person")
     page.wait_for_selector(".results li")
-    assert page.inner_text(".results a >> nth=0").endswith("When it says no")
+    assert page.inner_text(".results a >> nth=0").endswith("When it is refused")
     page.fill("#search", "no-such-word-anywhere")
     page.wait_for_selector(".results .status:text('Nothing found')")
     page.keyboard.press("Escape")
