@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import structlog
@@ -19,7 +20,7 @@ from reconciler.engine.commands import request_events
 from reconciler.engine.context import Context
 from reconciler.engine.integrations import Integration, Prepared, saved
 from reconciler.ledger.attachments import Attachments
-from reconciler.ledger.entries import Attempt, Command, Event
+from reconciler.ledger.entries import Attempt, Command, Event, Kept
 from reconciler.ledger.vault import Memory, WritableVault, generated, notice_name, run_name, stored_for, stored_name
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.clock import Stopped, stamp
@@ -249,9 +250,7 @@ class Executor:
                 return path
             memory.stored[name] = value
         if request.store_data:
-            of_hire = self._vault.read(stored_name(key.hire)) or {}
-            own = {**of_hire.get(key.access, {}), **memory.stored}
-            self._vault.write(stored_name(key.hire), {**of_hire, key.access: own})
+            self._vault.alter(stored_name(key.hire), partial(_with_stored, key.access, memory.stored))
         return None
 
     async def _exchange(self, run: _Run, step: Step, request: Request, *, answered_before: bool = False) -> Response:
@@ -364,9 +363,9 @@ class Executor:
             new, lines = records.updated(run.record, webhook=webhook, now=now)
         else:
             new, lines = records.succeeded(run.record, webhook=webhook, heals=job.kind is Kind.HEAL, now=now)
-        kept: dict[str, bytes | None] = {run_name(new.key): None}
+        kept: Kept = {run_name(new.key): None}
         if job.kind.takes_away:
-            kept |= self._vault.without_stored({new.key})
+            kept = {**kept, **self._vault.without_stored({new.key})}
         self._ledger.settle(run.attempt, new, self._authored(lines), now=now, error=None, kept=kept)
         self._attachments.erase(run.memory.files.values())
         log.info("attempt.succeeded", **_named(run), attempt=new.attempts)
@@ -390,6 +389,12 @@ class Executor:
 
     def _authored(self, lines: list[Event]) -> list[Event]:
         return [replace(line, author=self._author) for line in lines]
+
+
+def _with_stored(access: str, new: Mapping[str, Any], of_hire: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What `store_data` saved for a hire, with what an entry saved now."""
+    of_hire = of_hire or {}
+    return {**of_hire, access: {**of_hire.get(access, {}), **new}}
 
 
 def _named(run: _Run) -> dict[str, str]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from reconciler.engine.planned import PlannedGrant
-from reconciler.ledger.entries import Event
+from reconciler.ledger.entries import Event, Kept
 from reconciler.ledger.reader import LedgerReader
 from reconciler.model.grant import Decision, Key
 from reconciler.model.settings import Settings
@@ -160,7 +160,7 @@ def _waits(item: PlannedGrant, before: Mapping[Key, PlannedGrant]) -> str | None
 
 def tell(
     ledger: LedgerReader, planned: Iterable[PlannedGrant], held: Mapping[str, str], now: datetime, revision: str
-) -> tuple[list[Event], dict[str, bytes]]:
+) -> tuple[list[Event], Kept]:
     """Lines of the history where the guard begins to hold an integration, or lets go of it, and what is noted then."""
     noted = ledger.note(HELD)
     before = set(json.loads(noted)) if noted else set()
@@ -171,4 +171,10 @@ def tell(
     nobody = Key("", "")
     begun = [Event(now, nobody, name, EventType.HELD, held[name], revision=revision) for name in sorted(after - before)]
     ended = [Event(now, nobody, name, EventType.RELEASED, "", revision=revision) for name in sorted(before - after)]
-    return begun + ended, {HELD: json.dumps(sorted(after)).encode()}
+
+    def note(current: bytes | None) -> bytes:
+        """What is noted, with what others noted of their integrations meanwhile."""
+        others = set(json.loads(current)) if current else set()
+        return json.dumps(sorted((others - (before - after)) | (after - before))).encode()
+
+    return begun + ended, {HELD: note}

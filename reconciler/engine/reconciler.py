@@ -22,7 +22,7 @@ from reconciler.engine.planning import Plan, plan_pass
 from reconciler.engine.renames import move
 from reconciler.engine.scheduler import Recorded, Scheduler, acts
 from reconciler.engine.state import OpenState
-from reconciler.ledger.entries import Event
+from reconciler.ledger.entries import Event, Kept
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.vault import WritableVault, run_name
 from reconciler.model.clock import stamp
@@ -163,12 +163,12 @@ class Reconciler:
         ledger.drop(gone, ends, kept={**{run_name(key): None for key in gone}, **vault.without_stored(gone)})
         # What a row's former service answered is nothing that its new one may be asked with.
         moved = [item.grant.key for item, _ in recorded.values() if item.moved]
-        settled: dict[str, bytes | None] = {
+        settled: Kept = {
             run_name(record.key): None
             for item, record in recorded.values()
             if record.open is None and item.record is not None and item.record.open is not None
         }
-        settled |= vault.without_stored(moved) if moved else {}
+        settled = {**settled, **(vault.without_stored(moved) if moved else {})}
         found = [record for _, record in recorded.values()]
         lines = [*request_events(answered, now), *(replace(line, author=author) for line in lines)]
         before = {} if plan.renamed else plan.rows

@@ -5,16 +5,19 @@ A grant's own row is `reconciler.model.grant.Record`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 from reconciler.model.grant import Key, Outcome
 from reconciler.model.status import EventType
 
-__all__ = ["Attempt", "Command", "Event", "Kept", "Part", "Sent"]
+__all__ = ["Attempt", "Change", "Command", "Event", "Kept", "Part", "Sent"]
 
-Kept = Mapping[str, bytes | None]
+Change = Callable[[bytes | None], bytes | None]
+"""What a value becomes of the one that is there: applied in the transaction, while nobody else can change it."""
+
+Kept = Mapping[str, bytes | Change | None]
 """What is kept sealed from now on, by its name; erased where there is None."""
 
 

@@ -89,9 +89,12 @@ class WritableSealing(Sealing):
         """Ready to be written to: with a key, wrapped to these recipients. Raises SecretsError."""
         wrapped = ledger.note(KEY)
         if wrapped is None:
-            sealer, wrapped = Sealer.create(recipients, gnupg)
-            ledger.put_note(KEY, wrapped, Failpoint.SEALING_KEY)
-            return cls(ledger, sealer)
+            sealer, mine = Sealer.create(recipients, gnupg)
+            ledger.put_note(KEY, lambda there: there or mine, Failpoint.SEALING_KEY)
+            wrapped = ledger.note(KEY)
+            if wrapped in (None, mine):
+                return cls(ledger, sealer)
+        assert wrapped is not None  # another process was quicker
         sealer = Sealer.unwrap(wrapped, gnupg)
         if recipients and sealer.recipients != tuple(recipients):
             # Where this machine has none of the new keys, its initial data does not open either, and says so.

@@ -113,6 +113,9 @@ class SqliteBackend:
         update = {name: statement.excluded[name] for name in rows[0] if name not in key}
         connection.execute(statement.on_conflict_do_update(index_elements=list(key), set_=update), rows)
 
+    def alone(self, connection: sa.Connection, what: str) -> None:
+        """Nothing is left to do: a transaction that writes is the only one."""
+
     def scrub(self) -> None:
         """Rewrite the file without its free pages, from which what was deleted could be read back."""
         with self.reading() as connection:

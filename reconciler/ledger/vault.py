@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
+from reconciler.ledger.entries import Change, Kept
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.errors import SecretsError
@@ -91,24 +94,29 @@ class Vault:
         """A value sealed for this name, to be written along with what it belongs to. Raises SecretsError."""
         return self._opened().seal(json.dumps(value).encode(), f"sealed/value/{name}")
 
-    def without_stored(self, keys: Collection[Key]) -> dict[str, bytes | None]:
+    def without_stored(self, keys: Collection[Key]) -> Kept:
         """What is kept of what `store_data` saved, once these access entries are no more.
 
         What does not open is left as it is: it is nobody's any more, and nobody can read it.
         """
-        kept: dict[str, bytes | None] = {}
         if isinstance(self._sealer, SecretsError):
-            return kept
+            return {}
+        kept: dict[str, Change] = {}
         for hire in {key.hire for key in keys}:
-            name = stored_name(hire)
-            try:
-                of_hire = self.read(name) or {}
-            except SecretsError:
-                continue
-            left = {access: values for access, values in of_hire.items() if Key(hire, access) not in keys}
-            if left != of_hire:
-                kept[name] = self.sealed(name, left) if left else None
+            theirs = {key.access for key in keys if key.hire == hire}
+            with suppress(SecretsError):
+                if theirs & (self.read(stored_name(hire)) or {}).keys():
+                    kept[stored_name(hire)] = self.changed(stored_name(hire), partial(_without, theirs))
         return kept
+
+    def changed(self, name: str, change: Callable[[Any], Any]) -> Change:
+        """A change of what is kept under a name, decoded on both sides; nothing, or what is empty, is erased."""
+
+        def apply(before: bytes | None) -> bytes | None:
+            value = change(None if before is None else json.loads(self._opened().open(before, f"sealed/value/{name}")))
+            return self.sealed(name, value) if value else None
+
+        return apply
 
     def memory(self, key: Key) -> Memory:
         """What the unsettled run of a grant remembers.
@@ -154,9 +162,17 @@ class WritableVault(Vault):
         """Keep a value under this name."""
         self._writer.put_sealed(name, self.sealed(name, value), point)
 
+    def alter(self, name: str, change: Callable[[Any], Any]) -> None:
+        """Change what is kept under this name: nobody else does meanwhile."""
+        self._writer.put_sealed(name, self.changed(name, change))
+
     def erase(self, name: str) -> None:
         """Erase what is kept under this name."""
         self._writer.erase(name)
+
+
+def _without(accesses: Collection[str], of_hire: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {access: values for access, values in (of_hire or {}).items() if access not in accesses}
 
 
 def run_name(key: Key) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
+from operator import itemgetter
 from typing import Any
 
 import sqlalchemy as sa
@@ -18,7 +19,7 @@ import sqlalchemy as sa
 from reconciler.ledger import schema
 from reconciler.ledger.backend import Backend
 from reconciler.ledger.chain import END, ERASED, Link, erased_lines, linked
-from reconciler.ledger.entries import Attempt, Command, Event, Kept
+from reconciler.ledger.entries import Attempt, Change, Command, Event, Kept
 from reconciler.ledger.lease import EVERYTHING, Lease
 from reconciler.ledger.reader import GIVEN, LISTED, RESYNC, LedgerReader
 from reconciler.ledger.rows import attempt_row, changed_and_checked, event_row, given_row, grant_row, is_of, request_row
@@ -87,7 +88,7 @@ class LedgerWriter(LedgerReader):
         *,
         before: Mapping[Key, Record] | None = None,
         kept: Kept | None = None,
-        noted: Mapping[str, bytes] | None = None,
+        noted: Kept | None = None,
         answered: Iterable[Command] = (),
     ) -> None:
         """Write records and lines of the history; with them what is kept sealed, notes, and commands off the list.
@@ -99,8 +100,7 @@ class LedgerWriter(LedgerReader):
             self._save(connection, changed, events, kept, answered)
             if checked:
                 connection.execute(_CHECKED, checked)
-            for name, value in (noted or {}).items():
-                self._put(connection, schema.meta, name, value)
+            self._put_all(connection, schema.meta, noted or {})
 
     def drop(self, keys: Collection[Key], events: Iterable[Event] = (), *, kept: Kept | None = None) -> None:
         """Take grants out that were never executed nor confirmed."""
@@ -266,8 +266,8 @@ class LedgerWriter(LedgerReader):
 
     # What is sealed, what is noted, what is asked for
 
-    def put_sealed(self, name: str, value: bytes, point: Failpoint = Failpoint.SEALED) -> None:
-        """Keep a sealed value."""
+    def put_sealed(self, name: str, value: bytes | Change, point: Failpoint = Failpoint.SEALED) -> None:
+        """Keep a sealed value, or change it."""
         with self._writing(point) as connection:
             self._put(connection, schema.sealed, name, value)
 
@@ -276,8 +276,8 @@ class LedgerWriter(LedgerReader):
         with self._writing(Failpoint.SEALED) as connection:
             connection.execute(sa.delete(schema.sealed).where(schema.sealed.c.name == name))
 
-    def put_note(self, name: str, value: bytes, point: Failpoint = Failpoint.NOTE) -> None:
-        """Make a note."""
+    def put_note(self, name: str, value: bytes | Change, point: Failpoint = Failpoint.NOTE) -> None:
+        """Make a note, or change it."""
         with self._writing(point) as connection:
             self._put(connection, schema.meta, name, value)
 
@@ -308,11 +308,7 @@ class LedgerWriter(LedgerReader):
         if rows:
             self._backend.upsert(connection, schema.grants, ("hire", "access"), rows)
         self._tell(connection, [event_row(item) for item in events])
-        for name, value in (kept or {}).items():
-            if value is None:
-                connection.execute(sa.delete(schema.sealed).where(schema.sealed.c.name == name))
-            else:
-                self._put(connection, schema.sealed, name, value)
+        self._put_all(connection, schema.sealed, kept or {})
         for command in answered:  # its number may be another's by now
             connection.execute(
                 sa.delete(schema.commands).where(schema.commands.c.id == command.id, schema.commands.c.at == command.at)
@@ -330,8 +326,19 @@ class LedgerWriter(LedgerReader):
         connection.execute(sa.insert(schema.events), lines)
         self._put(connection, schema.meta, END, end.as_note())
 
-    def _put(self, connection: sa.Connection, table: sa.Table, name: str, value: bytes) -> None:
-        self._backend.upsert(connection, table, ("name",), [{"name": name, "value": value}])
+    def _put_all(self, connection: sa.Connection, table: sa.Table, values: Kept) -> None:
+        for name, value in sorted(values.items(), key=itemgetter(0)):  # in one order: no two wait for each other
+            self._put(connection, table, name, value)
+
+    def _put(self, connection: sa.Connection, table: sa.Table, name: str, value: bytes | Change | None) -> None:
+        if callable(value):
+            self._backend.alone(connection, f"{table.name}/{name}")
+            before = connection.execute(sa.select(table.c.value).where(table.c.name == name)).scalar()
+            value = value(None if before is None else bytes(before))
+        if value is None:
+            connection.execute(sa.delete(table).where(table.c.name == name))
+        else:
+            self._backend.upsert(connection, table, ("name",), [{"name": name, "value": value}])
 
 
 def _evidence(given: Given) -> dict[str, Any]:

@@ -87,8 +87,8 @@ class Alerter:
 
 def forget(ledger: LedgerWriter, hire: str) -> None:
     """Erase a person from what is remembered of alerts."""
-    if (noted := ledger.note(NOTE)) is not None:
-        ledger.put_note(NOTE, AlertState.read(noted).without(hire).written())
+    if ledger.note(NOTE) is not None:
+        ledger.put_note(NOTE, lambda noted: AlertState.read(noted).without(hire).written())
 
 
 async def tell_of_git(
@@ -117,12 +117,16 @@ async def alert(
         return
     messages: list[Message] = []
     problem: str | None = None
+    now = context.clock.now()
+
+    def told(noted: bytes | None) -> bytes:
+        messages[:], after = alerts_of(AlertState.read(noted), rows, events, now)
+        return after.written()
+
     try:
-        noted = ledger.note(NOTE)
-        messages, after = alerts_of(AlertState.read(noted), rows, events, context.clock.now())
-        # Noted before it is sent, and with no wait in between: of two passes side by side only one may tell it.
-        if (written := after.written()) != noted:
-            ledger.put_note(NOTE, written)
+        # Noted before it is sent, of what is noted at this moment: of two passes side by side only one may tell it.
+        if told(noted := ledger.note(NOTE)) != noted:
+            ledger.put_note(NOTE, told)
     except LedgerError as error:
         problem = str(error)
     if problem is not None:
