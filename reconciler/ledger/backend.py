@@ -29,6 +29,9 @@ class Backend(Protocol):
     ) -> None:
         """Insert rows, or update those that have the same key; all of them name the same columns."""
 
+    def add(self, connection: sa.Connection, table: sa.Table, row: Mapping[str, Any]) -> None:
+        """Insert a row, unless there is one of the same key."""
+
     def alone(self, connection: sa.Connection, what: str) -> None:
         """Let nobody else get past the same `what` until the transaction of this connection ends."""
 

@@ -12,7 +12,7 @@ from datetime import datetime
 from reconciler.model.grant import Key, Outcome
 from reconciler.model.status import EventType
 
-__all__ = ["Attempt", "Change", "Command", "Event", "Kept", "Part", "Sent"]
+__all__ = ["Attempt", "Change", "Command", "Event", "Kept", "Member", "Part", "Sent"]
 
 Change = Callable[[bytes | None], bytes | None]
 """What a value becomes of the one that is there: applied in the transaction, while nobody else can change it."""
@@ -87,6 +87,16 @@ class Command:
     access: str | None
     integration: str | None
     by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A process that shares the work on a state: since when, when it was last seen, and the services that it has."""
+
+    name: str
+    since: datetime
+    seen: datetime
+    services: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,16 +12,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
 from reconciler.ledger import schema
 from reconciler.model.errors import LeaseLostError
 
-__all__ = ["EVERYTHING", "Lease"]
+__all__ = ["EVERYTHING", "NOW", "OURS", "Lease", "in_"]
 
 EVERYTHING = "*"
 """The shard that stands for all services at once: a SQLite state's, and what is done by hand."""
+
+OURS = "/"
+"""What the names of shards begin with that are no service's."""
+
+_MICROSECONDS = sa.cast(sa.extract("epoch", sa.func.clock_timestamp()) * 1_000_000, sa.BigInteger)
+NOW = sa.type_coerce(_MICROSECONDS, schema.Moment)
+"""The server's time, which is the same for all members."""
 
 _table = schema.shards
 _SEVERAL = (
@@ -31,6 +39,11 @@ _SEVERAL = (
     .with_for_update(read=True)
 )
 _ONE = sa.select(_table.c.epoch).where(_table.c.service == sa.bindparam("name")).with_for_update(read=True)
+
+
+def in_(span: timedelta) -> sa.ColumnElement[datetime]:
+    """The server's time, so much later."""
+    return sa.type_coerce(_MICROSECONDS + span // schema.MICROSECOND, schema.Moment)
 
 
 @dataclass(frozen=True, slots=True)

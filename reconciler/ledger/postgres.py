@@ -225,6 +225,14 @@ class PostgresBackend:
         update = {name: statement.excluded[name] for name in rows[0] if name not in key}
         connection.execute(statement.on_conflict_do_update(index_elements=list(key), set_=update), rows)
 
+    def add(self, connection: sa.Connection, table: sa.Table, row: Mapping[str, Any]) -> None:
+        """Insert a row, unless there is one of the same key."""
+        connection.execute(postgresql.insert(table).values(row).on_conflict_do_nothing())
+
+    def alone(self, connection: sa.Connection, what: str) -> None:
+        """Let nobody else get past the same `what` until the transaction of this connection ends."""
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(what, 0))))
+
     def scrub(self) -> None:
         """Rewrite the tables without the rows that were deleted. The server's log and its backups keep them."""
         with self.reading() as connection:

@@ -12,7 +12,8 @@ import sqlalchemy as sa
 from reconciler.ledger import schema
 from reconciler.ledger.backend import Backend
 from reconciler.ledger.chain import END, Chain, Link, verify
-from reconciler.ledger.entries import Attempt, Command, Event, Part, Sent
+from reconciler.ledger.entries import Attempt, Command, Event, Member, Part, Sent
+from reconciler.ledger.lease import NOW, OURS
 from reconciler.ledger.rows import attempt_of, command_of, event_of, given_of, is_of, record_of, sent_of
 from reconciler.model.given import Given
 from reconciler.model.grant import Key, Outcome, Phase, Record, Step
@@ -40,12 +41,12 @@ class LedgerReader:
     """The ledger of one state, to be read. Nothing of it can be written through this."""
 
     def __init__(self, backend: Backend) -> None:
-        self._backend = backend
+        self.backend = backend
 
     @property
     def unattended(self) -> bool:
         """Whether it is read while nobody holds it: then an attempt without an end was cut off by a crash."""
-        return self._backend.unattended
+        return self.backend.unattended
 
     # Grants
 
@@ -82,7 +83,7 @@ class LedgerReader:
             table.c.status == Status.RETRYING,
             sa.or_(table.c.checked_at.is_(None), table.c.checked_at < table.c.retry_at),
         )
-        with self._backend.reading() as connection:
+        with self.backend.reading() as connection:
             return [Key(row.hire, row.access) for row in connection.execute(query)]
 
     def counts(self) -> Counter[tuple[str, Status]]:
@@ -91,19 +92,19 @@ class LedgerReader:
         query = sa.select(table.c.integration, table.c.status, sa.func.count()).group_by(
             table.c.integration, table.c.status
         )
-        with self._backend.reading() as connection:
+        with self.backend.reading() as connection:
             return Counter({(name, Status(status)): count for name, status, count in connection.execute(query)})
 
     def hires(self) -> set[str]:
         """Everybody that the ledger knows."""
-        with self._backend.reading() as connection:
+        with self.backend.reading() as connection:
             return set(connection.execute(sa.select(schema.grants.c.hire).distinct()).scalars())
 
     def integrations(self, hires: Collection[str]) -> Iterator[tuple[str, str]]:
         """Which hire has grants of which integration, among these hires."""
         table = schema.grants
         query = sa.select(table.c.hire, table.c.integration).where(table.c.hire.in_(sorted(hires))).distinct()
-        with self._backend.reading() as connection:
+        with self.backend.reading() as connection:
             rows = connection.execute(query).all()
         yield from ((row.hire, row.integration) for row in rows)
 
@@ -113,7 +114,7 @@ class LedgerReader:
         table = schema.requests
         latest: dict[int | None, dict[int, Step]] = {}
         query = sa.select(table).where(table.c.run.in_(runs)).order_by(table.c.id)
-        with self._backend.reading() as connection:
+        with self.backend.reading() as connection:
             for row in connection.execute(query):
                 step = Step(row.place, row.text, row.mutates, Outcome(row.outcome))
                 latest.setdefault(row.run, {})[row.place] = step
@@ -131,14 +132,14 @@ class LedgerReader:
         table = schema.requests
         query = sa.select(table).where(table.c.attempt.in_([attempt.id for attempt in attempts])).order_by(table.c.id)
         sent: dict[int, list[Sent]] = {}
-        with self._backend.reading() as connection:
+        with self.backend.reading() as connection:
             for row in connection.execute(query):
                 sent.setdefault(row.attempt, []).append(sent_of(row))
         return [(attempt, sent.get(attempt.id, [])) for attempt in attempts]
 
     def _attempts(self, where: sa.ColumnElement[bool]) -> list[Attempt]:
         query = sa.select(schema.attempts).where(where).order_by(schema.attempts.c.id)
-        with self._backend.reading() as connection:
+        with self.backend.reading() as connection:
             return [attempt_of(row) for row in connection.execute(query)]
 
     # The guard
@@ -149,7 +150,7 @@ class LedgerReader:
 
     def newest_attempt(self) -> int:
         """The number of the attempt that was written down last; 0 where there was none."""
-        with self._backend.reading() as connection:
+        with self.backend.reading() as connection:
             return self._newest(connection)
 
     @staticmethod
@@ -170,7 +171,7 @@ class LedgerReader:
             .where(table.c.confirmed_at.is_not(None), sa.or_(table.c.phase != Phase.REVOKED, since))
             .group_by(table.c.integration)
         )
-        with self._backend.reading() as connection:
+        with self.backend.reading() as connection:
             return {row.integration: row[1] for row in connection.execute(query)}
 
     def guarded(self) -> dict[str, set[Key]]:
@@ -200,7 +201,7 @@ class LedgerReader:
     def _by_integration(self, table: sa.Table, *where: sa.ColumnElement[bool]) -> dict[str, set[Key]]:
         query = sa.select(table.c.integration, table.c.hire, table.c.access).where(*where)
         found: dict[str, set[Key]] = {}
-        with self._backend.reading() as connection:
+        with self.backend.reading() as connection:
             for row in connection.execute(query):
                 found.setdefault(row.integration, set()).add(Key(row.hire, row.access))
         return found
@@ -243,7 +244,7 @@ class LedgerReader:
         """Rows in the order of a key, some at a time: nothing stays open in the database while a caller reads them."""
         page = query = query.order_by(*key).limit(size)
         while True:
-            with self._backend.reading() as connection:
+            with self.backend.reading() as connection:
                 rows = connection.execute(page).mappings().all()
             yield rows
             if size is None or len(rows) < size:
@@ -253,7 +254,7 @@ class LedgerReader:
     def has_line(self, digest: str) -> bool:
         """Whether the history has a line of this digest, or had it before its person was forgotten."""
         query = sa.select(schema.events.c.id).where(schema.events.c.digest == digest).limit(1)
-        with self._backend.reading() as connection:
+        with self.backend.reading() as connection:
             return connection.execute(query).first() is not None
 
     # Accounts
@@ -267,14 +268,14 @@ class LedgerReader:
         """When each account of a listing was first read, by the digest of what it is known by."""
         table = schema.accounts
         query = sa.select(table.c.account, table.c.first_seen).where(table.c.integration == integration)
-        with self._backend.reading() as connection:
+        with self.backend.reading() as connection:
             return {row.account: row.first_seen for row in connection.execute(query)}
 
     # Who gave it
 
     def given(self, hires: Collection[str] | None = None) -> dict[Key, Given]:
         """Who gave each grant of some hires, or of all, as far as that is known."""
-        with self._backend.reading() as connection:
+        with self.backend.reading() as connection:
             return self._given(connection, hires)
 
     @staticmethod
@@ -296,6 +297,25 @@ class LedgerReader:
         note = self.note(GIVEN)
         return None if note is None else note.decode()
 
+    # Members
+
+    def members(self) -> list[Member]:
+        """The processes that share the work, by name; none where the state is a file, which is one process's."""
+        shards, members = schema.shards, schema.members
+        with self.backend.reading() as connection:
+            known = connection.execute(sa.select(members).order_by(members.c.name)).all()
+            if not known:
+                return []
+            held: dict[str, list[str]] = {}
+            rows = connection.execute(sa.select(shards.c.owner, shards.c.service).where(shards.c.until > NOW))
+            for row in rows:
+                held.setdefault(row.owner, []).append(row.service)
+        return [
+            Member(row.name, row.since, row.seen, tuple(sorted(n for n in held[row.owner] if not n.startswith(OURS))))
+            for row in known
+            if row.owner in held
+        ]
+
     # What is sealed, what is noted, what was asked for
 
     def sealed(self, name: str) -> bytes | None:
@@ -304,7 +324,7 @@ class LedgerReader:
 
     def sealed_names(self) -> list[str]:
         """The names of everything that is kept sealed."""
-        with self._backend.reading() as connection:
+        with self.backend.reading() as connection:
             return list(connection.execute(sa.select(schema.sealed.c.name)).scalars())
 
     def note(self, name: str) -> bytes | None:
@@ -312,12 +332,12 @@ class LedgerReader:
         return self._get(schema.meta, name)
 
     def _get(self, table: sa.Table, name: str) -> bytes | None:
-        with self._backend.reading() as connection:
+        with self.backend.reading() as connection:
             found = connection.execute(sa.select(table.c.value).where(table.c.name == name)).scalar()
         return None if found is None else bytes(found)
 
     def commands(self) -> list[Command]:
         """What was asked and not yet answered, oldest first."""
-        with self._backend.reading() as connection:
+        with self.backend.reading() as connection:
             rows = connection.execute(sa.select(schema.commands).order_by(schema.commands.c.id))
             return [command_of(row) for row in rows]

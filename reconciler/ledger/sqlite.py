@@ -113,6 +113,10 @@ class SqliteBackend:
         update = {name: statement.excluded[name] for name in rows[0] if name not in key}
         connection.execute(statement.on_conflict_do_update(index_elements=list(key), set_=update), rows)
 
+    def add(self, connection: sa.Connection, table: sa.Table, row: Mapping[str, Any]) -> None:
+        """Insert a row, unless there is one of the same key."""
+        connection.execute(sqlite.insert(table).values(row).on_conflict_do_nothing())
+
     def alone(self, connection: sa.Connection, what: str) -> None:
         """Nothing is left to do: a transaction that writes is the only one."""
 

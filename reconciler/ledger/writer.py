@@ -50,16 +50,16 @@ class LedgerWriter(LedgerReader):
 
     def under(self, lease: Lease) -> LedgerWriter:
         """The same ledger, whose every write holds this lease."""
-        return LedgerWriter(self._backend, self._reached, lease)
+        return LedgerWriter(self.backend, self._reached, lease)
 
     def close(self) -> None:
         """Let go of the database."""
-        self._backend.close()
+        self.backend.close()
 
     @contextmanager
     def _writing(self, point: Failpoint) -> Iterator[sa.Connection]:
         self._reached(point, done=False)
-        with self._backend.writing() as connection:
+        with self.backend.writing() as connection:
             if self.lease is not None:
                 self.lease.hold(connection)
             yield connection
@@ -71,7 +71,7 @@ class LedgerWriter(LedgerReader):
         Whoever had it before, and does not know that it ended, writes nothing more.
         """
         table = schema.shards
-        with self._backend.writing() as connection:
+        with self.backend.writing() as connection:
             taken = sa.update(table).where(table.c.service == EVERYTHING).values(epoch=table.c.epoch + 1)
             if not connection.execute(taken).rowcount:
                 connection.execute(sa.insert(table).values(service=EVERYTHING, epoch=1))
@@ -133,7 +133,7 @@ class LedgerWriter(LedgerReader):
         rows = [given_row(key, each) for key, each in given.items()]
         with self._writing(Failpoint.NOTE) as connection:
             if rows:
-                self._backend.upsert(connection, schema.given, ("hire", "access"), rows)
+                self.backend.upsert(connection, schema.given, ("hire", "access"), rows)
             self._put(connection, schema.meta, GIVEN, revision.encode())
 
     # Attempts
@@ -166,7 +166,7 @@ class LedgerWriter(LedgerReader):
         """Write down that a request is about to leave; again where it is sent again."""
         with self._writing(Failpoint.LEAVING) as connection:
             row = request_row(attempt, step, method, url, now)
-            self._backend.upsert(connection, schema.requests, ("attempt", "place"), [row])
+            self.backend.upsert(connection, schema.requests, ("attempt", "place"), [row])
             self._alive(connection, attempt, now)
 
     def answered(
@@ -245,7 +245,7 @@ class LedgerWriter(LedgerReader):
             )
             self._save(connection, (), [gone])
         self._reached(Failpoint.WIPED, done=False)
-        self._backend.scrub()
+        self.backend.scrub()
         self._reached(Failpoint.WIPED, done=True)
         return count
 
@@ -306,7 +306,7 @@ class LedgerWriter(LedgerReader):
     ) -> None:
         rows = [grant_row(record) for record in records]
         if rows:
-            self._backend.upsert(connection, schema.grants, ("hire", "access"), rows)
+            self.backend.upsert(connection, schema.grants, ("hire", "access"), rows)
         self._tell(connection, [event_row(item) for item in events])
         self._put_all(connection, schema.sealed, kept or {})
         for command in answered:  # its number may be another's by now
@@ -332,13 +332,13 @@ class LedgerWriter(LedgerReader):
 
     def _put(self, connection: sa.Connection, table: sa.Table, name: str, value: bytes | Change | None) -> None:
         if callable(value):
-            self._backend.alone(connection, f"{table.name}/{name}")
+            self.backend.alone(connection, f"{table.name}/{name}")
             before = connection.execute(sa.select(table.c.value).where(table.c.name == name)).scalar()
             value = value(None if before is None else bytes(before))
         if value is None:
             connection.execute(sa.delete(table).where(table.c.name == name))
         else:
-            self._backend.upsert(connection, table, ("name",), [{"name": name, "value": value}])
+            self.backend.upsert(connection, table, ("name",), [{"name": name, "value": value}])
 
 
 def _evidence(given: Given) -> dict[str, Any]:

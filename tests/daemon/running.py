@@ -55,7 +55,7 @@ class Running:
 
     def pragma(self, text: str) -> Any:
         """Set something on the ledger's own connection."""
-        with self.held.ledger._backend.reading() as connection:
+        with self.held.ledger.backend.reading() as connection:
             found = connection.exec_driver_sql(f"PRAGMA {text}")
             return found.scalar() if found.returns_rows else None
 

@@ -55,7 +55,7 @@ def test_reader_has_no_way_to_write(tmp_path: Path, *, there: bool) -> None:
         with pytest.raises(AttributeError):
             reader.save([ADA])  # type: ignore[attr-defined]
         for statement in (sa.insert(schema.meta).values(name="n", value=b""), sa.delete(schema.grants)):
-            with pytest.raises(LedgerError, match="readonly"), reader._backend.writing() as connection:
+            with pytest.raises(LedgerError, match="readonly"), reader.backend.writing() as connection:
                 connection.execute(statement)
         assert list(reader.records()) == ([ADA] if there else [])
     assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == before
