@@ -9,7 +9,7 @@ import click
 from reconciler.cli.options import Asked, shared
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from datetime import timedelta
 
     from starlette.applications import Starlette
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from reconciler.engine.accepted import InForce
     from reconciler.engine.context import Context
     from reconciler.engine.state import OpenState
+    from reconciler.model.errors import Problem
     from reconciler.model.failpoints import Reached
     from reconciler.model.report import Report
     from reconciler.model.secret import Redactor
@@ -52,6 +53,8 @@ class _Told:
     def __init__(self) -> None:
         self._revision: str | None = None
         self._problems = set[str]()
+        self.found: frozenset[Problem] = frozenset()
+        """Those of the revision in force, as far as its passes have come."""
 
     def new(self, log: Any, report: Report) -> None:
         """Tell of those that were not there before; what another commit mended is told of when it comes back."""
@@ -59,6 +62,8 @@ class _Told:
         if report.revision != self._revision:
             self._revision = report.revision
             self._problems &= problems
+            self.found = frozenset()
+        self.found |= frozenset(report.problems)
         if added := sorted(problems - self._problems):
             self._problems |= problems
             log.warning("daemon.file_problems", problems=added[:10], count=len(added))
@@ -94,7 +99,7 @@ async def _serve(asked: Asked, redactor: Redactor, reached: Reached) -> None:
                 told.new(log, report)
 
             running = Daemon(context, clock, held, settings, on_pass)
-            pages = _pages(context, running, held, metrics, force)
+            pages = _pages(context, running, held, metrics, force, problems=lambda: told.found)
             async with serving(pages, settings.listen) as address:
                 log.info("daemon.started", repo=str(asked.repo), listen=address, revision=tree.revision)
                 if settings.source == "commit" and (edits := context.checkout.ignored_edits()):
@@ -109,16 +114,28 @@ async def _serve(asked: Asked, redactor: Redactor, reached: Reached) -> None:
         await context.aclose()
 
 
-def _pages(context: Context, running: Daemon, held: OpenState, metrics: Metrics, began_with: InForce) -> Starlette:
+def _pages(
+    context: Context,
+    running: Daemon,
+    held: OpenState,
+    metrics: Metrics,
+    began_with: InForce,
+    *,
+    problems: Callable[[], Iterable[Problem]],
+) -> Starlette:
     """What is served on `listen`, which is as the daemon began with it."""
     from reconciler.daemon.authorize import callback
-    from reconciler.model.settings import loopback
     from reconciler.web.app import app
     from reconciler.web.callback import callback_route
+    from reconciler.web.guard import Guard
     from reconciler.web.hosts import host_of
+    from reconciler.web.pages import Pages
+    from reconciler.web.seen import Seen
     from reconciler.web.serve import here
 
     listen = began_with.settings.listen
+    seen = Seen(context, running, began_with, problems)
+    guard = Guard(listen, lambda: running.settings, seen.token)
 
     def ready() -> tuple[bool, str]:
         return running.health.ready, "ok" if running.health.ready else "the repository cannot be read yet"
@@ -137,7 +154,8 @@ def _pages(context: Context, running: Daemon, held: OpenState, metrics: Metrics,
     return app(
         healthy=running.healthy,
         ready=ready,
-        metrics=here(counted) if loopback(listen.rpartition(":")[0]) else None,
+        metrics=here(counted),
+        guard=guard,
         hosts=hosts,
-        more=[callback_route(here(come_back))],
+        more=[callback_route(here(come_back)), *Pages(seen, guard, context.redactor.redact).routes()],
     )

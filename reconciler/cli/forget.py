@@ -25,7 +25,7 @@ def forget(asked: Asked, hire: str) -> int:
     from reconciler.cli.ledger import ledger_of, settings_of, state_of
     from reconciler.engine.context import KEPT
     from reconciler.model.grant import Phase
-    from reconciler.notify import alerts
+    from reconciler.notify import alerts, outages
     from reconciler.repository.files import Reader
     from reconciler.repository.git.checkout import Checkout
 
@@ -45,6 +45,7 @@ def forget(asked: Asked, hire: str) -> int:
         ledger = state.writer()
         try:
             alerts.forget(ledger, hire)
+            outages.forget(ledger)
             count = ledger.forget(hire, now)
         finally:
             ledger.close()

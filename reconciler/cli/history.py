@@ -133,32 +133,14 @@ def _verify(asked: Asked) -> int:
 
 
 def moment(text: str, now: datetime, timezone: str, *, option: str = "--since") -> datetime:
-    """When a span begins: a day in the settings' time zone, an ISO time (UTC unless it says), or a span before now.
-
-    For `--until` it is when it has ended: after that day, or that second. Raises UsageError for anything else.
-    """
-    from datetime import UTC, datetime, timedelta
-    from zoneinfo import ZoneInfo
-
-    from reconciler.model.base import day, duration
+    """When the span of an option begins or, for `--until`, has ended. Raises UsageError."""
+    from reconciler.model import clock
     from reconciler.model.errors import UsageError
 
-    ends = option == "--until"
     try:
-        return datetime.combine(day(text) + timedelta(days=ends), datetime.min.time(), ZoneInfo(timezone))
-    except (ValueError, OverflowError):
-        pass
-    try:
-        return now - duration(text)
-    except (ValueError, OverflowError):
-        pass
-    try:
-        given = datetime.fromisoformat(text) + timedelta(seconds=ends)
-    except (ValueError, OverflowError):
-        raise UsageError(
-            f"{option} {text}: write a date (2026-12-01), a time (2026-12-01T09:00:00Z), or how long ago (7d, 12h)"
-        ) from None
-    return given if given.tzinfo is not None else given.replace(tzinfo=UTC)
+        return clock.moment(text, now, timezone, ends=option == "--until")
+    except ValueError as error:
+        raise UsageError(f"{option} {text}: {error}") from None
 
 
 def _row(line: Event) -> dict[str, Any]:

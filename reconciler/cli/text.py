@@ -22,6 +22,7 @@ import click
 
 from reconciler.cli.options import Asked
 from reconciler.model.errors import Problem, UsageError
+from reconciler.model.printable import printable
 
 __all__ = [
     "annotation",
@@ -46,13 +47,6 @@ _COMMAND = re.compile(r"^(\s*)::")
 _UNSHOWN = re.compile(r"[^ -~]")
 """What may be unfit to be printed; all else is plain ASCII."""
 _FORMULA = frozenset("=+-@\t\r\n")
-
-
-def printable(text: str) -> str:
-    """One line without anything that a terminal would act on: what cannot be printed becomes a blank or `�`."""
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else " " if char in "\n\t" else "�" for char in text)
 
 
 def fit(text: str) -> str:

@@ -24,14 +24,15 @@ from reconciler.engine.context import Context, SystemClock
 from reconciler.engine.everybody import Listings
 from reconciler.engine.reconciler import Reconciler
 from reconciler.engine.state import OpenState, recover, sealing_of
-from reconciler.model.clock import Stopped
+from reconciler.model.clock import Stopped, stamp
 from reconciler.model.deciding import Policy
 from reconciler.model.errors import LedgerError, ReconcilerError
 from reconciler.model.grant import Key, Phase, Record
 from reconciler.model.report import Report
 from reconciler.model.selection import Selection
+from reconciler.notify import outages as remembered
 from reconciler.notify.notifications import Notifier
-from reconciler.notify.rules import Kind, Watch, outages
+from reconciler.notify.rules import Kind, outages
 from reconciler.repository.desired import Desired
 
 __all__ = ["MAX_HIRES", "Dispatcher", "OnPass", "PassRequest"]
@@ -83,7 +84,7 @@ class Dispatcher:
         self._health = health
         self._on_pass = on_pass
         self._reconciler = Reconciler(context, state, Notifier(context), progressed=health.progressed)
-        self._watches: dict[str, Watch] = {}
+        self._watches = remembered.watches(state.ledger)
         self._claims = Claims()
         self._running: set[asyncio.Task[None]] = set()
         self._queues: dict[str, ServiceQueue] = {}
@@ -233,9 +234,11 @@ class Dispatcher:
         self._on_pass(report, now - began, why)
         if why != "interval" or report.executed or report.revoked or report.failures:
             log.info("pass.finished", why=why, revision=report.revision, **_counts(report))
-        for news in outages(self._watches, report.rows, now):
-            reason = news.reason if news.kind is Kind.OUTAGE else None
-            self._health.problems.tell(f"checks of {news.integration}", reason)
+        news = outages(self._watches, report.rows, now)
+        for item in news:
+            reason = item.reason if item.kind is Kind.OUTAGE else None
+            self._health.problems.tell(f"checks of {item.integration}", reason)
+        remembered.note(self._state.ledger, news, stamp(now) or "")
         if report.executed:
             self._start_dependents(report)
 

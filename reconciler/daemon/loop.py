@@ -31,6 +31,7 @@ from reconciler.model.errors import LedgerError, RepositoryError
 from reconciler.model.selection import Selection
 from reconciler.model.settings import Settings
 from reconciler.notify.alerts import tell_of_git
+from reconciler.repository.desired import Desired
 from reconciler.repository.git.trees import Tree
 from reconciler.repository.git.watch import commits
 
@@ -86,9 +87,18 @@ class Daemon:
         return self._dispatcher.acting.settings
 
     @property
+    def acting(self) -> Acting:
+        """What passes act on."""
+        return self._dispatcher.acting
+
+    @property
     def tree(self) -> Tree | None:
         """The revision in force; None before one could be read."""
         return self._dispatcher.acting.tree
+
+    def desired(self) -> Desired | None:
+        """What the revision in force wants today; None before one could be read."""
+        return None if self.tree is None else self._dispatcher.desired()
 
     @property
     def freshness(self) -> Freshness:

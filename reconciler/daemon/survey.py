@@ -38,6 +38,8 @@ class Survey:
         self._state = state
         self._problems = problems
         self.found: dict[str, Compared] = {}
+        self.unread: dict[str, str] = {}
+        """Why a listing was not read whole, by integration."""
 
     @property
     def unknown(self) -> dict[str, int]:
@@ -64,13 +66,19 @@ class Survey:
         integrations = list(integrations_of(self._context, desired, acting.tree, acting.settings, self._state.sealing))
         listed = [each for each in integrations if (exists := each.manifest.exists) is not None and exists.listing]
         records = await self._records() if listed else []
-        self.found = {name: each for name, each in self.found.items() if name in {item.name for item in listed}}
+        there = {item.name for item in listed}
+        self.found = {name: each for name, each in self.found.items() if name in there}
+        self.unread = {name: why for name, why in self.unread.items() if name in there}
         for integration in listed:
             compared = await compare(integration, desired, records, listings)
             about = f"listing of {integration.name}"
-            self._problems.tell(about, compared.fault and self._context.redactor.redact(compared.fault))
+            fault = compared.fault and self._context.redactor.redact(compared.fault)
+            self._problems.tell(about, fault)
+            self.unread.pop(integration.name, None)
             if not compared.complete:
                 self.found.pop(integration.name, None)
+                if fault is not None:
+                    self.unread[integration.name] = fault
                 continue
             self._state.ledger.saw(integration.name, compared.seen, self._clock.now())
             self.found[integration.name] = compared

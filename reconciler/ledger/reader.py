@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from reconciler.ledger import schema
-from reconciler.ledger.backend import Backend
+from reconciler.ledger.browsing import Browsing, told
 from reconciler.ledger.chain import END, Chain, Link, verify
 from reconciler.ledger.entries import Attempt, Command, Event, Member, Part, Sent
 from reconciler.ledger.lease import NOW, OURS
@@ -37,11 +37,8 @@ RESYNC = "resync_attempt"
 """The note that has the newest attempt when the last full resync began."""
 
 
-class LedgerReader:
+class LedgerReader(Browsing):
     """The ledger of one state, to be read. Nothing of it can be written through this."""
-
-    def __init__(self, backend: Backend) -> None:
-        self.backend = backend
 
     @property
     def unattended(self) -> bool:
@@ -218,19 +215,8 @@ class LedgerReader:
         until: datetime | None = None,
     ) -> Iterator[Event]:
         """What happened, oldest first, from `since` on and before `until`; nothing of who was forgotten."""
-        table = schema.events
-        query = sa.select(table).where(table.c.salt.is_not(None))
-        if hires:
-            query = query.where(table.c.hire.in_(sorted(hires)))
-        if integrations:
-            query = query.where(table.c.integration.in_(sorted(integrations)))
-        if since is not None:
-            query = query.where(table.c.at >= since)
-        if until is not None:
-            query = query.where(table.c.at < until)
-        if events:
-            query = query.where(table.c.event.in_(sorted(events)))
-        for rows in self._pages(query, table.c.id):
+        where = told(hires=hires, integrations=integrations, events=events, since=since, until=until)
+        for rows in self._pages(sa.select(schema.events).where(*where), schema.events.c.id):
             yield from (event_of(row) for row in rows)
 
     def verify_history(self) -> Chain:

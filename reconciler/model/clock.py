@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, time
+from contextlib import suppress
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Protocol
 from zoneinfo import ZoneInfo
 
-__all__ = ["Clock", "Stopped", "first_moment", "stamp"]
+from reconciler.model.base import day, duration
+
+__all__ = ["Clock", "Stopped", "first_moment", "moment", "stamp"]
 
 
 class Stopped(Exception):
@@ -31,3 +34,21 @@ def stamp(moment: datetime | None) -> str | None:
 def first_moment(day: date | None, timezone: str) -> datetime | None:
     """When a day begins in a time zone."""
     return None if day is None else datetime.combine(day, time(), ZoneInfo(timezone)).astimezone(UTC)
+
+
+def moment(text: str, now: datetime, timezone: str, *, ends: bool = False) -> datetime:
+    """When a span begins: a day in a time zone, an ISO time (UTC unless it says), or a span before now.
+
+    Where it `ends`, after that day, or that second. Raises ValueError, with what can be written, for anything else.
+    """
+    with suppress(ValueError, OverflowError):
+        return datetime.combine(day(text) + timedelta(days=ends), time(), ZoneInfo(timezone))
+    with suppress(ValueError, OverflowError):
+        return now - duration(text)
+    try:
+        given = datetime.fromisoformat(text) + timedelta(seconds=ends)
+    except (ValueError, OverflowError):
+        raise ValueError(
+            "write a date (2026-12-01), a time (2026-12-01T09:00:00Z), or how long ago (7d, 12h)"
+        ) from None
+    return given if given.tzinfo is not None else given.replace(tzinfo=UTC)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 from functools import lru_cache
-from ipaddress import ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import parse_qs, urlsplit
@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, 
 from reconciler.model.base import Day, Duration, Email, Model, Text, duration
 from reconciler.model.template import misuse, names
 
-__all__ = ["DEFAULT", "Alert", "Git", "Limits", "Settings", "Smtp", "Suspension", "Twilio", "loopback"]
+__all__ = ["DEFAULT", "Alert", "Git", "Limits", "Pages", "Settings", "Smtp", "Suspension", "Twilio", "loopback"]
 
 _FULL_ID = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
@@ -135,6 +135,42 @@ class Alert(Model):
         return names(self.webhook or "")
 
 
+_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+
+
+def _header(value: str) -> str:
+    if not _HEADER.fullmatch(value):
+        raise ValueError("not the name of a header, such as X-Forwarded-User")
+    return value
+
+
+def _network(value: str) -> str:
+    try:
+        network = ip_network(value)
+    except ValueError as error:
+        raise ValueError(f"not an address or a network, such as 10.0.0.0/8: {error}") from error
+    if network.prefixlen == 0:
+        raise ValueError(f"{value} is every address there is: whoever sends the header would be signed in")
+    return value
+
+
+class Pages(Model):
+    """A proxy that signs people in before they come to the status pages: its header, and where it connects from."""
+
+    trusted_header: Annotated[Line, AfterValidator(_header)]
+    trusted_proxies: Annotated[list[Annotated[Line, AfterValidator(_network)]], Field(min_length=1)]
+
+    def trusts(self, peer: str) -> bool:
+        """Whether a connection from this address is one of the proxy's."""
+        try:
+            address = ip_address(peer.partition("%")[0])
+        except ValueError:
+            return False
+        address = getattr(address, "ipv4_mapped", None) or address
+        networks: list[IPv4Network | IPv6Network] = [ip_network(each) for each in self.trusted_proxies]
+        return any(address in network for network in networks)
+
+
 Prune = Literal["report", "revoke"]
 
 DEFAULT = "default"
@@ -232,6 +268,7 @@ class Settings(Model):
     suspend: list[Suspension] = []
     listen: Annotated[Line, AfterValidator(_listen)] = "127.0.0.1:8080"
     public_url: Line | None = None
+    pages: Pages | None = None
     smtp: Smtp = Smtp()
     twilio: Twilio | None = None
     timezone: Annotated[Text, AfterValidator(_zone)] = "UTC"

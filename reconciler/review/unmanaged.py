@@ -27,7 +27,7 @@ from reconciler.model.template import names
 from reconciler.repository.desired import Desired
 from reconciler.review.resembling import People
 
-__all__ = ["Compared", "Found", "Kind", "compare", "people_of", "unknown_accounts"]
+__all__ = ["Compared", "Found", "Kind", "compare", "known_by", "people_of", "unknown_accounts"]
 
 
 AT_A_TIME = 100
@@ -148,7 +148,7 @@ async def compare(
         where = dict(each.split("=", 1) for each in place[1])
         for account in population:
             result.listed += 1
-            known = _known_by(account)
+            known = known_by(account)
             keys.add(known)
             if account.who in granted:
                 result.matched += 1
@@ -169,7 +169,7 @@ async def unknown_accounts(plan: Plan) -> list[Compared]:
     return [await compare(plan.integrations[name], plan.desired, records, listings) for name in names]
 
 
-def _known_by(account: Account) -> str:
+def known_by(account: Account) -> str:
     """The digest that an account is known by from one reading to the next: the ledger needs no names for that."""
     return hashlib.sha256((account.name if account.who is None else account.who).encode(errors="replace")).hexdigest()
 

@@ -1,4 +1,4 @@
-"""The routes on `listen`. Off loopback only health and the OAuth callback are served.
+"""The routes on `listen`. Off loopback only health and the OAuth callback are open to everybody.
 
 See docs/operations.md, "Pages, health and metrics".
 """
@@ -8,11 +8,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable
 
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from reconciler.web.guard import Guard, Refusal
+from reconciler.web.headers import SafeHeaders
 from reconciler.web.hosts import KnownHosts
 
 __all__ = ["app"]
@@ -22,11 +25,12 @@ def app(
     *,
     healthy: Callable[[], tuple[bool, str]],
     ready: Callable[[], tuple[bool, str]],
-    metrics: Callable[[], Awaitable[bytes]] | None,
+    metrics: Callable[[], Awaitable[bytes]],
+    guard: Guard,
     hosts: Callable[[], frozenset[str]],
     more: Iterable[BaseRoute] = (),
 ) -> Starlette:
-    """The application. `healthy` and `ready` tell whether, and why not; `metrics` is None where they are not served.
+    """The application. `healthy` and `ready` tell whether, and why not; `guard` who may read `metrics`.
 
     `hosts` gives the names that it answers to, beside loopback's.
     """
@@ -41,12 +45,13 @@ def app(
     async def readiness(_request: Request) -> Response:
         return answer(ready())
 
-    async def scrape(_request: Request) -> Response:
-        if metrics is None:
-            return PlainTextResponse("metrics are served on loopback only\n", status_code=403)
+    async def scrape(request: Request) -> Response:
+        judged = await run_in_threadpool(guard.judge_scrape, request)
+        if isinstance(judged, Refusal):
+            return PlainTextResponse(f"{judged.text}\n", status_code=judged.status, headers=judged.headers)
         return Response(await metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     return Starlette(
         routes=[Route("/healthz", health), Route("/readyz", readiness), Route("/metrics", scrape), *more],
-        middleware=[Middleware(KnownHosts, names=hosts)],
+        middleware=[Middleware(SafeHeaders), Middleware(KnownHosts, names=hosts)],
     )

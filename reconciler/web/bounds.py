@@ -61,6 +61,9 @@ def bounded(application: object) -> uvicorn.Config:
         ws="none",
         backlog=BACKLOG,
         headers=[("Connection", "close")],
+        server_header=False,
+        # It would take a header's word for where a connection comes from, which decides who is trusted.
+        proxy_headers=False,
         log_config=None,
         access_log=False,
         lifespan="off",

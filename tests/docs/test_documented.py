@@ -58,6 +58,7 @@ PLACES: dict[str, tuple[str, tuple[str, ...]]] = {
     "Git": ("settings.md", ("git",)),
     "Limits": ("settings.md", ("limits",)),
     "Suspension": ("settings.md", ("suspend",)),
+    "Pages": ("settings.md", ("pages",)),
     "Smtp": ("settings.md", ("smtp",)),
     "Twilio": ("settings.md", ("twilio",)),
     "Alert": ("settings.md", ("alerts",)),

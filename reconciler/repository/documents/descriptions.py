@@ -206,6 +206,7 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "suspend": "Integrations or hires that are held for a while.",
         "listen": "host:port of the status pages, health, metrics and the OAuth callback.",
         "public_url": "What redirect_url starts with.",
+        "pages": "The proxy whose word the status pages take for who is signed in.",
         "smtp": "The mail server; the password is SMTP_PASSWORD in the initial data of reconciler.",
         "twilio": "The text service; the token is TWILIO_AUTH_TOKEN in the initial data of reconciler.",
         "timezone": "Whose days at and until count: an IANA name.",
@@ -229,6 +230,10 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "hire": "The hire that is held.",
         "until": "It ends at the beginning of this day.",
         "reason": "Shown with every grant that is held.",
+    },
+    "Pages": {
+        "trusted_header": "The header in which the proxy names who is signed in.",
+        "trusted_proxies": "The addresses and networks that the proxy connects from; nobody else's header counts.",
     },
     "Smtp": {
         "host": "The server.",

@@ -1,0 +1,64 @@
+"""Outages as they are remembered: since when a service's checks failed, until when, and why.
+
+One note of the ledger an integration, so that a restart neither forgets an outage nor leaves it open for ever.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+
+from reconciler.ledger.reader import LedgerReader
+from reconciler.ledger.writer import LedgerWriter
+from reconciler.notify.rules import Kind, News, Watch
+
+__all__ = ["Outage", "forget", "note", "outages_of", "watches"]
+
+NOTE = "outages:"
+KEPT = 20
+"""So many outages of an integration are remembered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """One outage; `until` is None while it lasts. Moments are UTC, ISO 8601."""
+
+    since: str
+    reason: str
+    until: str | None = None
+
+
+def outages_of(ledger: LedgerReader) -> dict[str, list[Outage]]:
+    """The outages of each integration, newest first."""
+    return {name: _read(value) for name, value in ledger.notes(NOTE).items()}
+
+
+def watches(ledger: LedgerReader) -> dict[str, Watch]:
+    """What a daemon that starts has to watch for the end of: the outages that lasted when the one before ended."""
+    lasting = {name: found[0] for name, found in outages_of(ledger).items() if found and found[0].until is None}
+    return {name: Watch(down_since=outage.since) for name, outage in lasting.items()}
+
+
+def note(ledger: LedgerWriter, news: Iterable[News], now: str) -> None:
+    """Remember what begins and what is over; `now` is a moment."""
+    for item in news:
+        name = f"{NOTE}{item.integration}"
+        known = _read(ledger.note(name) or b"[]")
+        lasts = bool(known) and known[0].until is None
+        if item.kind is Kind.OUTAGE and not lasts:
+            known.insert(0, Outage(item.since or now, item.reason))
+        elif item.kind is Kind.RECOVERED and lasts:
+            known[0] = replace(known[0], until=now)
+        ledger.put_note(name, json.dumps([asdict(each) for each in known[:KEPT]]).encode())
+
+
+def forget(ledger: LedgerWriter) -> None:
+    """Erase what services said: it may name a person who is forgotten."""
+    for name, value in ledger.notes(NOTE).items():
+        without = [asdict(replace(each, reason="")) for each in _read(value)]
+        ledger.put_note(f"{NOTE}{name}", json.dumps(without).encode())
+
+
+def _read(value: bytes) -> list[Outage]:
+    return [Outage(**each) for each in json.loads(value)]

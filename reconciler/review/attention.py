@@ -1,0 +1,198 @@
+"""What waits for a person, and the next command to type. Pure: from what the ledger and the daemon know.
+
+A command is made of words of our own and of names, each quoted for a shell. What a service said decides at most which
+of two harmless ones it is.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from reconciler.model.errors import Problem, Severity
+from reconciler.model.grant import Key, Record
+from reconciler.model.not_taken_over import REF, Stale, Untrusted
+from reconciler.model.settings import Git
+from reconciler.model.status import Action, Status
+from reconciler.notify.outages import Outage
+
+__all__ = ["Need", "Step", "needs_of_accounts", "needs_of_files", "needs_of_git", "needs_of_grants", "steps"]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What to do, and the command for it, where there is one."""
+
+    text: str
+    command: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """One thing that needs a person: the `status` of some grants of an integration, or None for what is no grant's.
+
+    `reason` is what was found, `grants` are some of the `count` that it concerns.
+    """
+
+    title: str
+    reason: str
+    steps: tuple[Step, ...]
+    status: Status | None = None
+    integration: str = ""
+    count: int = 1
+    grants: tuple[Record, ...] = field(default=(), repr=False)
+
+    @property
+    def urgent(self) -> bool:
+        """Whether something is wrong, and does not only wait for somebody's decision."""
+        return self.status not in _TO_DECIDE and not (self.status is None and self.integration)
+
+
+_TO_DECIDE = (Status.DIFFERS, Status.ORPHANED, Status.MISSING, Status.SUSPENDED)
+
+_TITLES = {
+    Status.FAILED: "failed, and nothing more runs on its own",
+    Status.UNKNOWN: "could not be checked",
+    Status.BLOCKED: "cannot run",
+    Status.INVALID: "held as they are, for their files have an error",
+    Status.DIFFERS: "not as git wants them, and left to a person",
+    Status.MISSING: "gone at the service, and not made again",
+    Status.ORPHANED: "still there, and no longer in git",
+    Status.SUSPENDED: "held by the guard",
+}
+
+
+def steps(record: Record) -> tuple[Step, ...]:
+    """What a person can do about one grant; nothing where it waits for nobody."""
+    left = record.action is Action.NONE
+    match record.status:
+        case Status.FAILED:
+            return (
+                Step("Mend the cause, then start it afresh:", _about("retry", record.key)),
+                Step("Or vouch for it, where it was mended by hand:", _about("accept", record.key)),
+            )
+        case Status.RETRYING:
+            return (Step("Or start it afresh at the next pass:", _about("retry", record.key)),)
+        case Status.UNKNOWN | Status.BLOCKED:
+            return (_of_service(record),)
+        case Status.INVALID:
+            return (Step(f"Mend {record.source.rpartition(':')[0]}, commit, and see whether it is right:", VALIDATE),)
+        case Status.DIFFERS if left and not record.unseen:
+            return (
+                Step("Make it as git wants it:", _about("run", record.key)),
+                Step("Or take it as it is:", _about("accept", record.key)),
+            )
+        case Status.MISSING if left and record.lost:
+            return (Step("Make the account again:", _about("run", record.key)),)
+        case Status.ORPHANED if left and not record.keep:
+            return (Step("Take it away:", _about("revoke", record.key)),)
+        case Status.SUSPENDED if record.guarded:
+            return (
+                Step("See what would be done:", _dry_run(record.integration)),
+                Step("Where that is meant, let it through once:", "reconcile --yes-really"),
+            )
+        case _:
+            return ()
+
+
+VALIDATE = "reconcile validate"
+
+
+def needs_of_grants(waiting: Iterable[tuple[int, Record]], outages: Mapping[str, list[Outage]]) -> Iterator[Need]:
+    """What grants wait for: one need for each status of an integration. `waiting` is as the ledger gives it.
+
+    Where a service is down, that is the need, and its failed checks are not told again.
+    """
+    down = {name: found[0] for name, found in outages.items() if found and found[0].until is None}
+    for name, outage in down.items():
+        title = f"{name} does not answer since {outage.since}"
+        step = Step("Ask again, and read what it says:", _dry_run(name))
+        yield Need(title, outage.reason, (step,), Status.UNKNOWN, name)
+    groups: dict[tuple[str, Status], tuple[int, list[Record]]] = {}
+    for count, record in waiting:
+        groups.setdefault((record.integration, record.status), (count, []))[1].append(record)
+    for (name, status), (count, records) in groups.items():
+        if status is Status.UNKNOWN and name in down:
+            continue
+        many = f"{count} grant{'' if count == 1 else 's'}"
+        first = records[0]
+        found = steps(first)
+        if status is Status.FAILED and count > 1:
+            found = (Step("Mend the cause, then start them afresh:", f"reconcile retry {_only(name)}"),)
+        yield Need(
+            f"{name}: {many} {_TITLES.get(status, status)}",
+            first.reason,
+            found,
+            status,
+            integration=name,
+            count=count,
+            grants=tuple(records),
+        )
+
+
+def needs_of_git(stale: Stale | None, refused: Untrusted | None, fault: str | None, git: Git) -> Iterator[Need]:
+    """What keeps git's newest commits from being acted on."""
+    if refused is not None:
+        vouch = shlex.join(["git", "update-ref", REF, refused.head])
+        steps = (
+            Step("See who made it, and have it signed:", shlex.join(["git", "show", "--stat", refused.head])),
+            Step("Or vouch for it, on this machine:", vouch),
+        )
+        yield Need("The newest commit is not acted on", str(refused), steps)
+    elif stale is not None:
+        fetch = shlex.join(["git", "fetch", "--", git.remote, git.branch])
+        step = Step("See what git says, on this machine:", fetch)
+        yield Need(f"No new commit is taken over since {stale.since}", stale.reason, (step,))
+    if fault is not None:
+        yield Need(
+            "The newest commit could not be taken over", fault, (Step("Read the files as they stand:", VALIDATE),)
+        )
+
+
+def needs_of_files(problems: Iterable[Problem]) -> Iterator[Need]:
+    """What is wrong in the files in force."""
+    wrong = [problem for problem in problems if problem.severity is Severity.ERROR]
+    if wrong:
+        title = "A file has an error" if len(wrong) == 1 else f"{len(wrong)} errors in files"
+        step = Step("See each with its line, mend it, and commit:", VALIDATE)
+        yield Need(title, str(wrong[0]), (step,), count=len(wrong))
+
+
+def needs_of_accounts(unmanaged: Mapping[str, int]) -> Iterator[Need]:
+    """The accounts that services have and git does not."""
+    for name, count in sorted(unmanaged.items()):
+        if count:
+            title = f"{name}: {count} account{'' if count == 1 else 's'} that git does not know"
+            reason = "no hire has a grant for them; nothing is removed because of it"
+            adopt = Step("Take them into git, or name them in config/ignore.yaml:", f"reconcile adopt {_word(name)}")
+            see = Step("See whose they may be:", f"reconcile unmanaged {_only(name)}")
+            yield Need(title, reason, (see, adopt), integration=name, count=count)
+
+
+def _of_service(record: Record) -> Step:
+    """What to do where a grant cannot be checked, or cannot run."""
+    if "oauth connect" in record.reason:
+        return Step("Connect it again:", f"reconcile oauth connect {_word(record.service)}")
+    if "initial-data" in record.reason or "initial_data" in record.reason:
+        return Step("Give what is missing:", f"reconcile initial-data set {_word(record.service)}")
+    if record.status is Status.BLOCKED:
+        return Step("See what it needs:", _about("explain", record.key))
+    return Step("Ask again, and read what it says:", _dry_run(record.integration))
+
+
+def _about(what: str, key: Key) -> str:
+    return f"reconcile {what} {_word(*key)}"
+
+
+def _word(*names: str) -> str:
+    """Names as arguments of a command; behind `--` where one looks like an option."""
+    return shlex.join((["--"] if any(name.startswith("-") for name in names) else []) + list(names))
+
+
+def _only(integration: str) -> str:
+    return shlex.quote(f"--integration={integration}")
+
+
+def _dry_run(integration: str) -> str:
+    return f"reconcile --dry-run {_only(integration)}"

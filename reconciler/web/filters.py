@@ -1,0 +1,139 @@
+"""The filters in a page's URL: `hire`, `integration`, `status`, `event`, `since`, `until`, and the `page`.
+
+What is not understood is refused with what is allowed, never left out: a list that shows more than was asked for would
+be read as the whole answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import TypeVar
+from urllib.parse import urlencode
+
+from reconciler.ledger.browsing import Chosen
+from reconciler.model.clock import moment
+from reconciler.model.status import EventType, Status
+from reconciler.repository.documents.problems import near
+
+__all__ = ["BadFilter", "Filters", "filters_of"]
+
+LONGEST, MOST = 255, 50
+"""Characters of one value, and values of all filters together."""
+
+PAGES = 1_000_000
+
+E = TypeVar("E", bound=StrEnum)
+
+
+class BadFilter(Exception):
+    """A filter that makes no sense; the text says what is allowed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """What a page is asked for. `given` are the filters as they stand in the URL, the page left out."""
+
+    page: int = 1
+    hires: tuple[str, ...] = ()
+    integrations: tuple[str, ...] = ()
+    statuses: tuple[Status, ...] = ()
+    events: tuple[EventType, ...] = ()
+    since: datetime | None = None
+    until: datetime | None = None
+    given: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def chosen(self) -> Chosen:
+        """The grants that are meant."""
+        return Chosen(hires=self.hires, integrations=self.integrations, statuses=self.statuses)
+
+    def first(self, name: str) -> str:
+        """A filter's value, or its first one, as it was written."""
+        return next(iter(self.given.get(name, ())), "")
+
+    def query(self, page: int) -> str:
+        """The URL's query for another page of the same."""
+        pairs = [(name, value) for name, values in self.given.items() for value in values]
+        return urlencode([*pairs, *([("page", page)] if page > 1 else [])])
+
+
+def filters_of(
+    query: Iterable[tuple[str, str]],
+    allowed: Collection[str],
+    *,
+    integrations: Collection[str],
+    now: datetime,
+    timezone: str,
+) -> Filters:
+    """The filters of a URL, of those that a page has. An empty one counts as none, for a form sends all its fields.
+
+    Raises BadFilter.
+    """
+    given = _given(query, allowed)
+    page = _page(given.pop("page", ["1"])[0])
+    for name in given.get("integration", ()):
+        if name not in integrations:
+            raise BadFilter(f"integration: there is no {_cut(name)}{near(name, integrations)}; {_or(integrations)}")
+    since, until = (_moment(name, given.get(name, [""])[0], now, timezone) for name in ("since", "until"))
+    if since is not None and until is not None and until <= since:
+        raise BadFilter("until lies before since: nothing can have happened between them")
+    return Filters(
+        page=page,
+        hires=tuple(given.get("hire", ())),
+        integrations=tuple(given.get("integration", ())),
+        statuses=_words("status", given.get("status", ()), Status),
+        events=_words("event", given.get("event", ()), EventType),
+        since=since,
+        until=until,
+        given={name: tuple(values) for name, values in given.items()},
+    )
+
+
+def _given(query: Iterable[tuple[str, str]], allowed: Collection[str]) -> dict[str, list[str]]:
+    """The filters as they are written, each with its values."""
+    found: dict[str, list[str]] = {}
+    for name, value in query:
+        if name not in (*allowed, "page"):
+            raise BadFilter(f"{_cut(name)}: there is no such filter here{near(name, allowed)}; {_or(allowed)}")
+        if len(value) > LONGEST:
+            raise BadFilter(f"{name}: at most {LONGEST} characters")
+        if value and value not in found.setdefault(name, []):
+            found[name].append(value)
+    if sum(map(len, found.values())) > MOST:
+        raise BadFilter(f"at most {MOST} filters at a time")
+    for name in ("page", "since", "until"):
+        if len(found.get(name, ())) > 1:
+            raise BadFilter(f"{name}: it stands there twice")
+    return {name: values for name, values in found.items() if values}
+
+
+def _moment(name: str, text: str, now: datetime, timezone: str) -> datetime | None:
+    try:
+        return moment(text, now, timezone, ends=name == "until") if text else None
+    except ValueError as error:
+        raise BadFilter(f"{name}: {_cut(text)}: {error}") from None
+
+
+def _page(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= PAGES):
+        raise BadFilter(f"page: {_cut(text)}: a number from 1 on")
+    return int(text)
+
+
+def _words(name: str, values: Collection[str], kind: type[E]) -> tuple[E, ...]:
+    known = [str(each) for each in kind]
+    for value in values:
+        if value not in known:
+            raise BadFilter(f"{name}: there is no {_cut(value)}{near(value, known)}; {_or(known)}")
+    return tuple(kind(value) for value in values)
+
+
+def _or(words: Collection[str]) -> str:
+    shown = sorted(words)[:30]
+    return f"there are {', '.join(shown)}" if shown else "there are none"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 40 else f"{text[:40]}…"

@@ -1,0 +1,178 @@
+"""The overview: one sentence on the whole, what needs a person, the services, git, and the last pass."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from reconciler.ledger.chain import Link
+from reconciler.ledger.reader import LedgerReader
+from reconciler.model.deciding import Policy
+from reconciler.model.errors import Problem
+from reconciler.model.report import LAST
+from reconciler.model.status import Status
+from reconciler.notify.outages import Outage, outages_of
+from reconciler.review.attention import Need, Step, needs_of_accounts, needs_of_files, needs_of_git, needs_of_grants
+from reconciler.web.seen import FromGit, Live
+from reconciler.web.sources import Sources
+
+__all__ = ["LastPass", "Overview", "ServiceState", "last_pass", "overview", "state_of"]
+
+EXAMPLES = 3
+"""So many grants are named of those that need the same; the others are a link away."""
+
+ON_THE_WAY = (Status.MISSING, Status.RETRYING, Status.UNCONFIRMED, Status.SCHEDULED)
+
+
+@dataclass(frozen=True, slots=True)
+class LastPass:
+    """The pass that finished last: when, over which revision, and what it found wrong in files."""
+
+    at: datetime | None = None
+    revision: str | None = None
+    problems: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceState:
+    """An integration in one line. `tone` and `word` say how it is, `why` what lies behind that."""
+
+    name: str
+    tone: str
+    word: str
+    why: str = ""
+    counts: Counter[Status] = field(default_factory=Counter)
+    checked_at: datetime | None = None
+    unmanaged: int | None = None
+
+    @property
+    def total(self) -> int:
+        """How many grants git wants, or has not got rid of."""
+        return sum(self.counts.values()) - self.counts[Status.REVOKED]
+
+    @property
+    def granted(self) -> int:
+        """How many of them are as git wants them."""
+        return sum(count for status, count in self.counts.items() if status.granted)
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """What the overview shows."""
+
+    live: Live
+    sentence: str
+    needs: list[Need]
+    services: list[ServiceState]
+    last: LastPass
+    problems: tuple[Problem, ...]
+    history: Link
+
+
+def overview(sources: Sources) -> Overview:
+    """The whole state."""
+    live, git = sources.now(), sources.git()
+    with sources.ledger() as ledger:
+        counts, checked = ledger.counts(), ledger.last_checked()
+        waiting, outages = ledger.waiting(EXAMPLES), outages_of(ledger)
+        last, end = last_pass(ledger), ledger.history_end()
+    problems = tuple(sorted({*last.problems, *live.problems}, key=lambda problem: problem.order))
+    names = sorted({*git.integrations, *(name for name, _ in counts)})
+    services = [
+        state_of(name, live, git, counts=counts, checked=checked, outages=outages.get(name, [])) for name in names
+    ]
+    needs = [
+        *_of_daemon(live),
+        *needs_of_git(live.stale, live.refused, live.fault, live.settings.git),
+        *needs_of_files(problems),
+        *needs_of_grants(waiting, outages),
+        *needs_of_accounts({name: each.unknown for name, each in live.unmanaged.items()}),
+    ]
+    return Overview(
+        live=live,
+        sentence=_sentence(services, needs),
+        needs=sorted(needs, key=lambda need: not need.urgent),
+        services=services,
+        last=last,
+        problems=problems,
+        history=end,
+    )
+
+
+def state_of(
+    name: str,
+    live: Live,
+    git: FromGit,
+    *,
+    counts: Mapping[tuple[str, Status], int],
+    checked: Mapping[str, datetime],
+    outages: list[Outage],
+) -> ServiceState:
+    """How an integration is: the worst that can be said of it."""
+    own = Counter({status: count for (integration, status), count in counts.items() if integration == name})
+    tone, word, why = "good", "as it should be", ""
+    suspended = Policy.of(live.settings, live.now).suspended("", name)
+    wrong = sum(own[status] for status in (Status.FAILED, Status.UNKNOWN, Status.BLOCKED, Status.INVALID))
+    look = own[Status.DIFFERS] + own[Status.ORPHANED]
+    way = sum(own[status] for status in ON_THE_WAY)
+    if outages and outages[0].until is None:
+        tone, word, why = "bad", "not answering", outages[0].reason
+    elif suspended is not None:
+        tone, word, why = "wait", "suspended", suspended
+    elif wrong:
+        tone, word = "bad", f"{wrong} wrong"
+    elif look:
+        tone, word = "look", f"{look} to look at"
+    elif own[Status.SUSPENDED]:
+        tone, word = "wait", f"{own[Status.SUSPENDED]} held"
+    elif way:
+        tone, word = "wait", f"{way} on the way"
+    elif not own:
+        tone, word = "over", "nobody has it"
+    elif name not in git.integrations and git.integrations:
+        tone, word = "over", "no longer in git"
+    found = live.unmanaged.get(name)
+    return ServiceState(
+        name=name,
+        tone=tone,
+        word=word,
+        why=why,
+        counts=own,
+        checked_at=checked.get(name),
+        unmanaged=None if found is None else found.unknown,
+    )
+
+
+def last_pass(ledger: LedgerReader) -> LastPass:
+    """What the ledger has of the pass that finished last."""
+    noted: dict[str, Any] = json.loads(ledger.note(LAST) or b"{}")
+    if not noted:
+        return LastPass()
+    problems = tuple(Problem.from_json(each) for each in noted.get("problems") or ())
+    at = noted.get("at")
+    return LastPass(None if at is None else datetime.fromisoformat(at), noted.get("revision"), problems)
+
+
+def _of_daemon(live: Live) -> Iterator[Need]:
+    if not live.healthy:
+        step = Step("Read its log; a restart helps where it hangs:", "systemctl restart reconcile")
+        yield Need("The daemon does not get on", live.health, (step,))
+
+
+def _sentence(services: list[ServiceState], needs: list[Need]) -> str:
+    """The whole state in one sentence."""
+    total, granted = sum(each.total for each in services), sum(each.granted for each in services)
+    way = sum(each.counts[status] for each in services for status in ON_THE_WAY)
+    if not total:
+        found = "No access is recorded yet"
+    elif granted == total:
+        found = f"All {total:,} grants are as git wants them" if total > 1 else "The one grant is as git wants it"
+    else:
+        found = f"{granted:,} of {total:,} grants are as git wants them" + (f", {way:,} on the way" if way else "")
+    if not needs:
+        return f"{found}, and nothing needs a person."
+    return f"{found}; {len(needs)} {'thing needs' if len(needs) == 1 else 'things need'} a person."

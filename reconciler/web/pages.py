@@ -1,0 +1,182 @@
+"""The status pages: server-rendered, read-only, and the same for everybody who may see them.
+
+A page is made in a worker thread, over a reader of its own, so that the daemon's loop goes on meanwhile. Few are made
+at a time, for threads that compute take turns with that loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+from urllib.parse import parse_qs
+
+import anyio
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from reconciler.model.errors import ReconcilerError
+from reconciler.web import views
+from reconciler.web.filters import BadFilter
+from reconciler.web.guard import Guard, Refusal, Visitor
+from reconciler.web.overview import overview
+from reconciler.web.render import STATIC, environment
+from reconciler.web.sources import NoSuchPage, Sources, asked
+
+__all__ = ["Pages"]
+
+AT_ONCE = 2
+"""So many pages are made at a time: each takes up to 5 ms of the interpreter from the daemon's loop, time and again."""
+
+FORM_BYTES = 4096
+LONGEST_TOKEN = 1024
+
+Show = Callable[[Request], tuple[str, dict[str, Any]]]
+"""Gives a page's template and what it shows."""
+
+
+class Pages:
+    """The routes of the pages, over where they get what they show and who may see it."""
+
+    def __init__(self, sources: Sources, guard: Guard, redact: Callable[[str], str]) -> None:
+        self._sources = sources
+        self._guard = guard
+        self._templates = environment(redact)
+        self._limit = anyio.CapacityLimiter(AT_ONCE)
+
+    def routes(self) -> Iterable[BaseRoute]:
+        """Everything below `/` that people look at."""
+        yield Route("/static/{name}", self._static)
+        yield Route("/sign-in", self._sign_in, methods=["GET", "POST"])
+        yield Route("/sign-out", self._sign_out, methods=["POST"])
+        for path, show in {
+            "/": self._overview,
+            "/people": self._people,
+            "/people/{hire}": self._person,
+            "/services/{integration}": self._service,
+            "/history": self._history,
+            "/reviews": self._reviews,
+            "/{nothing:path}": self._nothing,
+        }.items():
+            yield Route(path, partial(self._answer, show))
+
+    # What is shown
+
+    def _overview(self, request: Request) -> tuple[str, dict[str, Any]]:
+        asked(request.query_params.multi_items(), (), self._sources.now(), ())
+        return "overview.html", {"it": overview(self._sources)}
+
+    def _people(self, request: Request) -> tuple[str, dict[str, Any]]:
+        return "people.html", views.people(self._sources, request.query_params.multi_items())
+
+    def _person(self, request: Request) -> tuple[str, dict[str, Any]]:
+        return "person.html", views.person(
+            self._sources, request.path_params["hire"], request.query_params.multi_items()
+        )
+
+    def _service(self, request: Request) -> tuple[str, dict[str, Any]]:
+        return "service.html", views.service(
+            self._sources, request.path_params["integration"], request.query_params.multi_items()
+        )
+
+    def _history(self, request: Request) -> tuple[str, dict[str, Any]]:
+        return "history.html", views.history(self._sources, request.query_params.multi_items())
+
+    def _reviews(self, request: Request) -> tuple[str, dict[str, Any]]:
+        asked(request.query_params.multi_items(), (), self._sources.now(), ())
+        return "reviews.html", {}
+
+    def _nothing(self, _request: Request) -> tuple[str, dict[str, Any]]:
+        raise NoSuchPage("There is no page of this address.")
+
+    # How it is answered
+
+    async def _answer(self, show: Show, request: Request) -> Response:
+        return await anyio.to_thread.run_sync(self._made, show, request, limiter=self._limit)
+
+    def _made(self, show: Show, request: Request) -> Response:
+        judged = self._guard.judge(request)
+        if isinstance(judged, Refusal):
+            return self._refused(request, judged)
+        try:
+            template, shown = show(request)
+            return self._page(request, template, 200, visitor=judged, **shown)
+        except NoSuchPage as error:
+            return self._error(request, judged, 404, "Not found", str(error))
+        except BadFilter as error:
+            return self._error(request, judged, 400, "That filter makes no sense", str(error))
+        except ReconcilerError as error:
+            return self._error(request, judged, 503, "The state cannot be read", str(error))
+
+    def _page(self, request: Request, template: str, status: int, **shown: Any) -> Response:
+        text = self._templates.get_template(template).render(path=request.url.path, **shown)
+        return HTMLResponse(text, status_code=status)
+
+    def _error(self, request: Request, visitor: Visitor, status: int, title: str, text: str) -> Response:
+        return self._page(request, "error.html", status, visitor=visitor, title=title, text=text)
+
+    def _refused(self, request: Request, refusal: Refusal, back: str | None = None) -> Response:
+        """The form, or why there is none; nothing else."""
+        if back is None:
+            back = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+        shown = {"refusal": refusal, "back": _own(back), "visitor": None}
+        answer = self._page(request, "sign_in.html", refusal.status, **shown)
+        answer.headers.update(refusal.headers)
+        return answer
+
+    # Signing in and out
+
+    async def _sign_in(self, request: Request) -> Response:
+        if request.method != "POST":  # whoever comes back to the address of the form
+            return RedirectResponse("/", status_code=303)
+        if not _from_here(request):
+            return PlainTextResponse("this form was sent from another site\n", status_code=403)
+        form = parse_qs((await _body(request)).decode(errors="replace"))
+        said, back = (form.get(name, [""])[0] for name in ("token", "back"))
+        return await run_in_threadpool(self._signed_in, request, said[:LONGEST_TOKEN], back)
+
+    def _signed_in(self, request: Request, said: str, back: str) -> Response:
+        refusal = self._guard.tried(request, said)
+        if refusal is not None:
+            return self._refused(request, refusal, back)
+        answer = RedirectResponse(_own(back), status_code=303)
+        self._guard.sign_in(answer)
+        return answer
+
+    async def _sign_out(self, request: Request) -> Response:
+        if not _from_here(request):
+            return PlainTextResponse("this form was sent from another site\n", status_code=403)
+        answer = RedirectResponse("/", status_code=303)
+        self._guard.sign_out(answer)
+        return answer
+
+    async def _static(self, request: Request) -> Response:
+        found = STATIC.get(request.path_params["name"])
+        if found is None:
+            return PlainTextResponse("not found\n", status_code=404)
+        content, kind = found
+        return Response(content, media_type=kind, headers={"Cache-Control": "public, max-age=86400"})
+
+
+async def _body(request: Request) -> bytes:
+    """The form's text, as far as a form can be long."""
+    found = b""
+    async for part in request.stream():
+        found += part[: FORM_BYTES - len(found)]
+    return found
+
+
+def _from_here(request: Request) -> bool:
+    """Whether a form was sent from a page of ours: browsers say from where, and what is no browser has no cookies."""
+    if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+        return False
+    origin = request.headers.get("origin")
+    return origin is None or origin.partition("://")[2].lower() == request.headers.get("host", "").lower()
+
+
+def _own(path: str) -> str:
+    """A path of our own to go back to; the overview where it is anything else."""
+    fine = path.startswith("/") and path[1:2] not in ("/", "\\") and path.isprintable() and "\\" not in path
+    return path if fine else "/"

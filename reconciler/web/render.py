@@ -1,0 +1,157 @@
+"""Turning what a page shows into HTML: Jinja with every value escaped, and what is missing an error.
+
+Whatever is put into a page is made printable first, so that no name turns the direction of a line or hides part of it.
+`said` takes secrets out of what services and people wrote; the ledger has none, and this looks once more.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from importlib.resources import files
+from typing import Any
+from urllib.parse import quote
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from reconciler.model.printable import printable
+from reconciler.model.status import EventType, Status
+
+__all__ = ["STATIC", "environment", "url"]
+
+STATIC = {
+    name: ((files("reconciler.web") / "static" / name).read_bytes(), kind)
+    for name, kind in {
+        "style.css": "text/css; charset=utf-8",
+        "filter.js": "text/javascript; charset=utf-8",
+        "icon.svg": "image/svg+xml",
+    }.items()
+}
+"""The files that pages load, with their types: nothing else is ever served from the disk."""
+
+VERSION = hashlib.sha256(b"".join(content for content, _ in STATIC.values())).hexdigest()[:12]
+
+TONES = {
+    Status.PRESENT: "good",
+    Status.DONE: "good",
+    Status.FAILED: "bad",
+    Status.UNKNOWN: "bad",
+    Status.BLOCKED: "bad",
+    Status.INVALID: "bad",
+    Status.DIFFERS: "look",
+    Status.ORPHANED: "look",
+    Status.MISSING: "wait",
+    Status.RETRYING: "wait",
+    Status.UNCONFIRMED: "wait",
+    Status.SCHEDULED: "wait",
+    Status.SUSPENDED: "wait",
+    Status.REVOKED: "over",
+}
+"""How a status is shown: each tone has a colour and a shape of its own."""
+
+EVENT_TONES = {
+    EventType.ADOPTED: "good",
+    EventType.EXECUTED: "good",
+    EventType.CONFIRMED: "good",
+    EventType.HEALED: "good",
+    EventType.UPDATED: "good",
+    EventType.ATTEMPT_FAILED: "bad",
+    EventType.ATTEMPT_INTERRUPTED: "bad",
+    EventType.BLOCKED: "bad",
+    EventType.NOTIFICATION_FAILED: "bad",
+    EventType.REVOKE_FAILED: "bad",
+    EventType.HELD: "bad",
+    EventType.LOST: "look",
+    EventType.DIFFERED: "look",
+    EventType.ORPHANED: "look",
+}
+
+SHAPES = {"good": "●", "bad": "▲", "look": "◆", "wait": "◐", "over": "○"}
+
+
+def environment(redact: Callable[[str], str]) -> Environment:
+    """The templates."""
+    made = Environment(
+        loader=PackageLoader("reconciler.web"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_shown,
+    )
+    made.filters |= {
+        "said": redact,
+        "moment": _moment,
+        "ago": _ago,
+        "commit": _commit,
+        "badge": _badge,
+        "marked": _marked,
+    }
+    made.globals.update(url=url, count=_count, tone=_tone, version=VERSION)
+    made.globals.update(every_status=list(Status), every_event=list(EventType))
+    return made
+
+
+def url(*parts: str) -> str:
+    """The path of a page: each part is one segment, whatever is in it."""
+    return "/" + "/".join(quote(part, safe="") for part in parts)
+
+
+def _shown(value: Any) -> Any:
+    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _count(number: int, one: str, many: str | None = None) -> str:
+    return f"{number:,} {one if number == 1 else many or f'{one}s'}"
+
+
+def _tone(word: Status | EventType) -> str:
+    return TONES[word] if isinstance(word, Status) else EVENT_TONES.get(word, "over")
+
+
+def _badge(word: Status | EventType) -> Markup:
+    """A status, or an event."""
+    return _marked(str(word).replace("_", " "), _tone(word))
+
+
+def _marked(text: str, tone: str) -> Markup:
+    """A word with the colour and the shape of a tone."""
+    shown = Markup('<span class="badge {}"><span aria-hidden="true">{}</span> {}</span>')
+    return shown.format(tone, SHAPES[tone], printable(text))
+
+
+def _moment(at: datetime | str | None) -> Markup:
+    """A moment in UTC, to the second for machines and to the minute for people."""
+    if at is None:
+        return Markup("–")
+    at = datetime.fromisoformat(at) if isinstance(at, str) else at
+    utc = at.astimezone(UTC)
+    return Markup('<time datetime="{}">{}</time>').format(f"{utc:%Y-%m-%dT%H:%M:%SZ}", f"{utc:%Y-%m-%d %H:%M}")
+
+
+def _ago(at: datetime | str | None, now: datetime) -> Markup:
+    """How long ago a moment is, or how far ahead."""
+    if at is None:
+        return Markup("never")
+    at = datetime.fromisoformat(at) if isinstance(at, str) else at
+    utc = at.astimezone(UTC)
+    text = _span(now - utc) + " ago" if at <= now else "in " + _span(utc - now)
+    full = f"{utc:%Y-%m-%d %H:%M} UTC"
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(f"{utc:%Y-%m-%dT%H:%M:%SZ}", full, text)
+
+
+def _span(span: timedelta) -> str:
+    seconds = int(span.total_seconds())
+    for length, unit in ((86_400, "day"), (3_600, "hour"), (60, "minute")):
+        if seconds >= length:
+            return _count(seconds // length, unit)
+    return _count(seconds, "second")
+
+
+def _commit(revision: str | None) -> Markup:
+    """A commit's id, short for people, whole for whoever points at it."""
+    if not revision:
+        return Markup("–")
+    return Markup('<code class="commit" title="{}">{}</code>').format(escape(revision), printable(revision)[:12])

@@ -1,0 +1,168 @@
+"""What the pages see of a running daemon, asked from the threads that pages are made in.
+
+What is replaced as a whole is read as it stands. What git's files say of some people is read in the daemon's own loop,
+which alone may use its caches, a page's worth at a time; while that loop stands still the pages go on without.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from threading import Lock
+
+from reconciler.daemon.loop import Daemon
+from reconciler.engine.accepted import InForce
+from reconciler.engine.context import Context
+from reconciler.ledger.reader import LedgerReader
+from reconciler.model.errors import Problem, SecretsError
+from reconciler.model.grant import Grant
+from reconciler.model.hire import Hire
+from reconciler.model.not_taken_over import Stale, Untrusted
+from reconciler.model.secret import Secret
+from reconciler.model.settings import Settings
+from reconciler.notify.delivery import OWN
+from reconciler.repository.git.trees import WORKTREE, Tree
+from reconciler.review.unmanaged import Compared
+
+__all__ = ["FromGit", "Live", "Seen"]
+
+TOKEN = "PAGES_TOKEN"  # noqa: S105  its name
+
+PATIENCE_SECONDS = 1.0
+"""How long a page waits for the daemon's loop."""
+
+AGAIN_SECONDS = 10.0
+"""After how long a token that could not be read is tried again: gpg must not run for each request of a stranger."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Live:
+    """What the daemon knows now. `unmanaged` are the listings that were read whole, `unread` why others were not."""
+
+    now: datetime
+    settings: Settings
+    revision: str | None
+    refused: Untrusted | None = None
+    fault: str | None = None
+    fetched_at: datetime | None = None
+    stale: Stale | None = None
+    healthy: bool = True
+    health: str = "ok"
+    problems: tuple[Problem, ...] = ()
+    unmanaged: Mapping[str, Compared] = field(default_factory=dict)
+    unread: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class FromGit:
+    """What the revision in force says: the integrations, with their services, and of some people all there is."""
+
+    integrations: Mapping[str, str] = field(default_factory=dict)
+    listed: frozenset[str] = frozenset()
+    """The integrations that have a listing."""
+    hires: Mapping[str, Hire] = field(default_factory=dict)
+    grants: Mapping[str, tuple[Grant, ...]] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Where each hire's file is."""
+
+
+class Seen:
+    """The daemon, its ledger and its repository, as pages read them; made in the daemon's loop."""
+
+    def __init__(
+        self, context: Context, daemon: Daemon, began_with: InForce, problems: Callable[[], Iterable[Problem]]
+    ) -> None:
+        self._context = context
+        self._daemon = daemon
+        self._began_with = began_with
+        self._problems = problems
+        self._loop = asyncio.get_running_loop()
+        self._location = context.state(began_with.settings, began_with.tree)
+        self._lock = Lock()
+        self._token: tuple[object, float, Secret | SecretsError | None] | None = None
+
+    @property
+    def settings(self) -> Settings:
+        """The settings in force."""
+        return self._daemon.settings
+
+    @property
+    def _tree(self) -> Tree:
+        return self._daemon.tree or self._began_with.tree
+
+    def ledger(self) -> AbstractContextManager[LedgerReader]:
+        """A reader of the caller's own."""
+        return self._location.reader()
+
+    def redact(self, text: str) -> str:
+        """A text without any secret that the daemon knows."""
+        return self._context.redactor.redact(text)
+
+    def now(self) -> Live:
+        """What the daemon knows now."""
+        daemon, acting = self._daemon, self._daemon.acting
+        healthy, health = daemon.healthy()
+        return Live(
+            now=self._context.clock.now(),
+            settings=acting.settings,
+            revision=None if acting.tree is None else acting.tree.revision,
+            refused=acting.refused,
+            fault=acting.fault,
+            fetched_at=daemon.freshness.fetched_at,
+            stale=daemon.freshness.stale,
+            healthy=healthy,
+            health=health,
+            problems=tuple(self._problems()),
+            unmanaged=dict(daemon.survey.found),
+            unread=dict(daemon.survey.unread),
+        )
+
+    def git(self, hires: Collection[str] = ()) -> FromGit:
+        """What the revision in force says of the integrations and of these hires; nothing where the loop is busy."""
+        asked = asyncio.run_coroutine_threadsafe(self._git(hires), self._loop)
+        try:
+            return asked.result(PATIENCE_SECONDS)
+        except (concurrent.futures.TimeoutError, concurrent.futures.CancelledError, RuntimeError):
+            asked.cancel()
+            return FromGit()
+
+    async def _git(self, hires: Collection[str]) -> FromGit:
+        desired = self._daemon.desired()
+        if desired is None:
+            return FromGit()
+        manifests = desired.files.manifests
+        exists = {name: loaded.model.exists for name, loaded in manifests.items()}
+        known = [hire for hire in hires if hire in desired.hires]
+        return FromGit(
+            integrations={name: loaded.model.service or name for name, loaded in manifests.items()}
+            | {name: name for name in desired.files.broken["manifests"]},
+            listed=frozenset(name for name, check in exists.items() if check is not None and check.listing is not None),
+            hires={hire: desired.hires[hire].model for hire in known},
+            grants={hire: desired.grants(hire) for hire in known},
+            files={hire: desired.hires[hire].path for hire in known},
+        )
+
+    def token(self) -> Secret | None:
+        """The token of the revision in force, None where it has none. Raises SecretsError where that cannot be told."""
+        tree, settings = self._tree, self.settings
+        of = (tree.revision, settings.gnupg_home)
+        with self._lock:
+            known, now = self._token, time.monotonic()
+            if known is None or known[0] != of or known[1] <= now:
+                found: Secret | SecretsError | None
+                try:
+                    value = (self._context.initial_data(settings).read(tree, OWN) or {}).get(TOKEN)
+                    found = Secret(value) if value else None
+                    self._context.redactor.learn([value] if value else [])
+                except SecretsError as error:
+                    found = error.with_traceback(None)
+                lasts = tree.revision != WORKTREE and not isinstance(found, SecretsError)
+                known = self._token = (of, float("inf") if lasts else now + AGAIN_SECONDS, found)
+        if isinstance(known[2], SecretsError):
+            raise known[2]
+        return known[2]

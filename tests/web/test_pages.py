@@ -1,0 +1,213 @@
+"""The pages of a daemon at work: what each shows, how names are escaped, and what nonsense is answered with."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import quote, urlencode
+from urllib.request import Request, urlopen
+
+import pytest
+
+from reconciler.ledger.opening import StateLocation
+from tests.repo import GnupgHome, Repo
+from tests.servers import ask
+from tests.web.world import LONG, QUOTED, SAID, SCRIPT, World, company
+
+PAGES = ("/", "/people", "/people/ada", "/people/grace", "/services/tool", "/services/chat", "/history", "/reviews")
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory, gnupg_home: GnupgHome) -> Iterator[World]:
+    with company(Repo(tmp_path_factory.mktemp("pages") / "repo", gnupg_home)) as found:
+        yield found
+
+
+def page(world: World, path: str, status: int = 200) -> str:
+    found, text = world.daemon.get(path)
+    assert found == status, text
+    return text
+
+
+def words(world: World, path: str, status: int = 200) -> str:
+    """What a person reads on a page."""
+    main = page(world, path, status).partition("<main")[2].partition("</main>")[0]
+    return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", main.partition(">")[2])).split())
+
+
+def test_the_overview_says_it_in_one_sentence_and_what_needs_a_person(world: World) -> None:
+    text = words(world, "/")
+    assert "1 of 71 grants are as git wants them, 62 on the way; 7 things need a person." in text
+    for wanted in (
+        "A file has an error hires/broken.yaml:2",
+        "reconcile validate",
+        "tool: 1 grant failed, and nothing more runs on its own",
+        "reconcile retry grace tool",
+        "chat does not answer since",
+        "answered 503: down for maintenance",
+        "reconcile --dry-run --integration=chat",
+        "wiki: 1 grant cannot run",
+        "reconcile initial-data set wiki",
+        "tool: 1 grant still there, and no longer in git",
+        "reconcile revoke left tool",
+        "tool: 3 accounts that git does not know",
+        "reconcile unmanaged --integration=tool",
+    ):
+        assert wanted in text
+    assert world.repo.git("rev-parse", "HEAD") in page(world, "/")
+
+
+def test_people_are_listed_page_by_page_and_filtered(world: World) -> None:
+    first, second = page(world, "/people"), page(world, "/people?page=2")
+    assert "66 people, page 1 of 2" in first
+    assert 'href="/people/ada"' in first
+    assert 'href="/people/ada"' not in second
+    assert 'href="/people/p59"' in second
+    assert "1 person" in words(world, "/people?status=failed")
+    assert "Ada Lovelace" in words(world, "/people?hire=ADA%40example")
+    assert "1 person" in words(world, f"/people?hire={quote(QUOTED)}")
+    assert "2 people" in words(world, "/people?integration=wiki")
+    assert "Nobody." in words(world, "/people?hire=nobody-of-this-id")
+
+
+def test_a_persons_page_says_who_gave_what_and_what_the_service_said(world: World) -> None:
+    text = words(world, "/people/grace")
+    assert "Ida Admin <ida@example.com>" in text
+    assert "2 attempts" in text
+    assert f"failed: request 1 of 1 (POST): answered 422: {SAID}" in text
+    assert "POST http://127.0.0.1" in text
+    begun = world.repo.git("rev-list", "--max-parents=0", "HEAD")
+    assert begun in page(world, "/people/grace")
+    assert "scheduled" in words(world, "/people/later")
+    assert "begins on 2099-01-01" in words(world, "/people/later")
+
+
+def test_a_services_page_has_its_grants_accounts_and_outages(world: World) -> None:
+    text = words(world, "/services/tool")
+    for wanted in (
+        "5 accounts listed, 2 of them matched",
+        "stranger@example.com",
+        "gone@example.com",
+        "page 1 of 2",
+        "1 of 64 grants as git wants them",
+    ):
+        assert wanted in text
+    assert "left" in words(world, "/services/tool?status=orphaned")
+    assert "p05" not in words(world, "/services/tool?status=orphaned")
+    down = words(world, "/services/chat")
+    assert "not answering" in down
+    assert "now answered 503: down for maintenance" in down
+
+
+def test_the_history_has_its_digest_and_the_filters_of_the_command(world: World) -> None:
+    with StateLocation(f"sqlite:///{world.repo.state}", world.repo.root).reader() as ledger:
+        digest = ledger.verify_history().digest
+    assert digest in page(world, "/history")
+    assert digest in page(world, "/")
+    failed = words(world, "/history?event=attempt_failed&hire=grace&integration=tool&since=1h")
+    assert "2 lines" in failed
+    assert SAID in failed
+    assert "Nothing that this filter means." in words(world, "/history?until=2020-01-01")
+    assert "3 lines" in words(world, "/history?event=orphaned&event=adopted")
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("/people?status=presnet", "did you mean present?"),
+        ("/people?integration=tol", "did you mean tool?"),
+        ("/people?colour=red", "no such filter here"),
+        ("/people?page=0", "a number from 1 on"),
+        ("/people?page=-1", "a number from 1 on"),
+        ("/people?page=x", "a number from 1 on"),
+        ("/people?page=٣", "a number from 1 on"),
+        ("/people?page=1&page=2", "it stands there twice"),
+        ("/people?hire=" + "x" * 300, "at most 255 characters"),
+        ("/people?" + "&".join(f"status={n}" for n in range(60)), "at most 50 filters"),
+        ("/history?event=explode", "there is no explode"),
+        ("/history?since=yesterday", "write a date"),
+        ("/history?since=2026-02-30", "write a date"),
+        ("/history?since=2026-12-01&until=2026-11-01", "until lies before since"),
+        ("/history?status=failed", "no such filter here"),
+        ("/services/tool?event=lost", "no such filter here"),
+        ("/services/tool?status=" + SCRIPT, "there is no <script>"),
+        ("/?x=1", "no such filter here"),
+        ("/people/ada?hire=x", "no such filter here"),
+    ],
+)
+def test_a_filter_that_is_nonsense_is_refused_with_what_is_allowed(world: World, path: str, said: str) -> None:
+    where, _, query = path.partition("?")
+    text = page(world, f"{where}?{quote(query, safe='=&')}", 400)
+    assert said in html.unescape(text)
+    assert SCRIPT not in text
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("/people/nobody", "Nobody has the id nobody"),
+        ("/people/broken", "Nobody has the id broken"),
+        ("/people/" + quote(SCRIPT, safe=""), "There is no page of this address."),
+        ("/people/" + quote("<script>", safe=""), "Nobody has the id <script>"),
+        ("/nowhere/at/all", "There is no page of this address."),
+        ("/services/nowhere", "There is no integration nowhere"),
+        ("/people?page=4", "There is no page 4: the list ends with page 2."),
+        ("/history?page=1000000", "There is no page 1,000,000"),
+    ],
+)
+def test_what_is_not_there_is_said_not_to_be(world: World, path: str, said: str) -> None:
+    assert said in words(world, path, 404)
+
+
+def test_an_empty_filter_is_none_for_a_form_sends_all_its_fields(world: World) -> None:
+    assert "66 people" in words(world, "/people?hire=&integration=&status=&page=1")
+
+
+def test_names_are_escaped_wherever_they_stand(world: World) -> None:
+    paths = [*PAGES, f"/people/{quote(QUOTED, safe='')}", "/people/alan", f"/people?{urlencode({'hire': QUOTED})}"]
+    for path in paths:
+        text = page(world, path)
+        assert SCRIPT not in text
+        assert QUOTED not in text
+        assert "<img" not in text
+        assert "\u202e" not in text
+    assert LONG in words(world, "/people/alan")
+    assert SCRIPT in words(world, "/people/grace")
+    assert "o'brien@example.com" in words(world, paths[-3])
+
+
+def test_pages_are_read_only(world: World) -> None:
+    for path in PAGES:
+        for method in ("POST", "PUT", "DELETE", "PATCH", "OPTIONS"):
+            assert ask(world.daemon.url, method, path)[0] == 405
+        with closing(urlopen(Request(world.daemon.url + path, method="HEAD"), timeout=5)) as answer:
+            assert (answer.status, answer.read()) == (200, b"")
+    assert world.daemon.get("/sign-in")[1] == page(world, "/")
+
+
+def test_a_page_writes_nothing(world: World) -> None:
+    files = [world.repo.state, Path(f"{world.repo.state}-wal")]
+    before = [file.read_bytes() for file in files]
+    heard = len(world.tool.requests), len(world.chat.requests)
+    for path in (*PAGES, "/people/nobody", "/people?status=x"):
+        world.daemon.get(path)
+    assert [file.read_bytes() for file in files] == before
+    assert (len(world.tool.requests), len(world.chat.requests)) == heard
+
+
+def test_a_page_loads_nothing_from_another_host_and_runs_nothing_that_stands_in_it(world: World) -> None:
+    for path in PAGES:
+        text = page(world, path)
+        assert re.findall(r"(?:src|href|action)=\"(?!/|#|\?)([^\"]*)", text) == []
+        assert re.findall(r"<[^>]*\s(?:on\w+|style)=", text) == []
+        assert re.findall(r"<script(?! src=)", text) == []
+        assert "<style" not in text
+
+
+def test_only_the_files_of_the_pages_are_served(world: World) -> None:
+    assert world.daemon.get("/static/style.css")[0] == 200
+    for name in ("nothing.css", "..%2fapp.py", "%2e%2e/app.py", "style.css/..", ""):
+        assert world.daemon.get(f"/static/{name}")[0] == 404
