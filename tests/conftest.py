@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from hypothesis import settings
 
 from tests.postgres import Databases
@@ -17,6 +20,30 @@ from tests.servers import AccountService, Service
 settings.register_profile("suite", deadline=None, derandomize=True, max_examples=60)
 settings.register_profile("explore", deadline=None, max_examples=1000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
+
+
+@sa.event.listens_for(sa.pool.Pool, "checkout")
+def _wait_for_no_disk(connection: Any, *_: object) -> None:
+    """Let a ledger of this process write without waiting for the disk: no test cuts this machine's power."""
+    if isinstance(connection, sqlite3.Connection):
+        connection.execute("PRAGMA synchronous = OFF")
+
+
+def _compile_once() -> None:
+    """Share compiled SQL between all ledgers of this process: SQLAlchemy keeps it by engine and dialect."""
+    create_engine, shared = sa.create_engine, list[tuple[sa.Dialect, Any]]()
+
+    def create(*args: Any, **given: Any) -> sa.Engine:
+        engine = create_engine(*args, **given)
+        if engine.dialect.name == "sqlite":
+            shared.append((engine.dialect, engine._compiled_cache))
+            engine.dialect, engine._compiled_cache = shared[0]
+        return engine
+
+    sa.create_engine = create
+
+
+_compile_once()
 
 
 @pytest.fixture

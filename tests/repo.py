@@ -25,6 +25,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import pygit2
 import pytest
 import structlog
 import yaml
@@ -36,6 +37,17 @@ from reconciler.model.status import Action, Status
 from tests.servers import eventually
 
 __all__ = ["Daemon", "GnupgHome", "Repo", "Result", "call_cli", "free_port", "run_cli", "short_folder"]
+
+GIT_CONFIG = """
+[user]
+    name = Ida Admin
+    email = ida@example.com
+[commit]
+    gpgsign = false
+# git would go on in the background, in files that a test looks at
+[maintenance]
+    auto = false
+"""
 
 PROGRAM = Path(sys.executable).with_name("reconcile")
 
@@ -85,13 +97,8 @@ class Repo:
         self.gnupg = gnupg
         root.mkdir(parents=True, exist_ok=True)
         self.git("init", "--quiet", "--initial-branch=main")
-        for key, value in {
-            "user.name": "Ida Admin",
-            "user.email": "ida@example.com",
-            "commit.gpgsign": "false",
-            "maintenance.auto": "false",  # git would go on in the background, in files that a test looks at
-        }.items():
-            self.git("config", key, value)
+        with (root / ".git" / "config").open("a") as config:
+            config.write(GIT_CONFIG)
         self.listen = f"127.0.0.1:{free_port()}"
         self.state = root / ".reconciler" / "state.db"
         (root / ".git" / "info").mkdir(exist_ok=True)
@@ -138,7 +145,7 @@ class Repo:
         """Commit everything there is; gives the full commit id."""
         self.git("add", "--all")
         self.git("commit", "--quiet", "--allow-empty", "--message", message)
-        return self.git("rev-parse", "HEAD")
+        return str(pygit2.Repository(self.root).head.target)
 
     def record(self, hire: str, access: str) -> Record | None:
         """What the ledger has of a grant, read beside whoever holds it, without a process of its own."""

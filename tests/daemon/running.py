@@ -24,10 +24,10 @@ __all__ = ["Running", "Turned", "peopled", "running", "until"]
 class Turned(SystemClock):
     """The machine's clock, whose hands a test can turn. With a `pace`, they turn by that much at each wait instead."""
 
-    def __init__(self) -> None:
+    def __init__(self, pace: timedelta | None = None) -> None:
         super().__init__()
         self._turned = timedelta()
-        self.pace: timedelta | None = None
+        self.pace = pace
 
     def now(self) -> datetime:
         return super().now() + self._turned

@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 
 from reconciler.daemon.freshness import Freshness
-from tests.daemon.running import Turned, running, until
+from tests.daemon.running import Running, Turned, running, until
 from tests.repo import Repo, run_cli
 from tests.repository.signing import PgpSigner, signed, unsigned
 from tests.servers import Service
 
 NOW = datetime(2026, 12, 1, 9, tzinfo=UTC)
 LIMIT = timedelta(minutes=15)
+PACE = timedelta(seconds=0.1)
 
 
 @pytest.fixture
@@ -36,6 +37,12 @@ def kinds(service: Service) -> list[str]:
     return [event["kind"] for call in service.requests for event in call.json()["events"]]
 
 
+async def a_tick(now: Running) -> None:
+    """Wait until the daemon has looked at what is due."""
+    before = now.daemon.health.ticked_at
+    await until(lambda: now.daemon.health.ticked_at > before)
+
+
 def move(folder: Path, name: str) -> Path:
     return folder.rename(folder.with_name(name))
 
@@ -44,13 +51,14 @@ def test_a_daemon_that_is_cut_off_from_git_says_so_once_and_once_when_it_is_over
     repo: Repo, remote: Path, service: Service
 ) -> None:
     async def walk() -> None:
-        clock = Turned()
+        clock = Turned(PACE)
         async with running(repo, clock) as now:
             await until(lambda: now.daemon.freshness.fetched_at)
             gone = move(remote, "gone.git")
             await until(lambda: now.daemon.freshness.problem)
             clock.turn(minutes=14)
-            await asyncio.sleep(1)  # two looks at what is due: an absence has no event to wait for
+            await a_tick(now)
+            await a_tick(now)  # an absence has no event to wait for
             assert now.daemon.healthy()[0]
             clock.turn(minutes=2)
             await until(lambda: not now.daemon.healthy()[0])
@@ -63,7 +71,7 @@ def test_a_daemon_that_is_cut_off_from_git_says_so_once_and_once_when_it_is_over
             assert told.json["stale"]["since"] == since
             assert f"no new commit is taken over since {since}" in run_cli(repo, "status").out
             problem = now.daemon.freshness.problem
-        clock = Turned()
+        clock = Turned(PACE)
         clock.turn(minutes=17)
         async with running(repo, clock) as now:
             assert not now.daemon.healthy()[0], "a restart forgets nothing"
@@ -102,7 +110,7 @@ def test_a_commit_that_is_refused_for_long_is_ill_health_too(tmp_path: Path, ida
     signed(repo, ida, "on")
 
     async def walk() -> None:
-        clock = Turned()
+        clock = Turned(PACE)
         async with running(repo, clock) as now:
             await until(lambda: now.daemon.health.ready)
             refused = unsigned(repo)

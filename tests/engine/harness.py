@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -113,6 +116,15 @@ def dying(owner: Any, name: str, *, nth: int = 1, after: bool = False) -> Iterat
         setattr(owner, name, real)
 
 
+@cache
+def new_state() -> bytes:
+    """A state with nothing in it, as the program makes it: to make its tables takes longer than a pass."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "state.db")
+        StateLocation(f"sqlite:///{file}", Path(folder)).writer().close()
+        return file.read_bytes()
+
+
 class Machine:
     """The program on one repository, pass by pass. Each pass starts anew, as after a restart."""
 
@@ -121,6 +133,9 @@ class Machine:
         self.clock = clock or Hands()
         self.outbox = Outbox()
         self.redactor = Redactor()
+        if not repo.state.exists():
+            repo.state.parent.mkdir(mode=0o700, exist_ok=True)
+            repo.state.write_bytes(new_state())
 
     def reconcile(
         self,

@@ -62,6 +62,7 @@ def test_a_check_with_a_status_and_no_text(machine, accounts, repo):
 
 
 def test_a_dry_run_sends_checks_and_changes_nothing(machine, accounts, repo):
+    repo.state.unlink()
     planned = row(machine.plan(), "ada", "tool")
     assert [request["method"] for request in planned.requests] == ["POST", "POST"]
     assert accounts.lines() == ["GET /users/ada@example.com"]

@@ -1,7 +1,8 @@
 """An OAuth 2 provider that is none of ours: django-oauth-toolkit, with Django's own login page and people to ask about.
 
-A program of its own: `python oauth_provider.py FOLDER REDIRECT_URI`, which says its port on standard output.
-`/control/` is the test's way in: it reads what was asked for, sets how long tokens last, and takes tokens away.
+A program of its own: `python oauth_provider.py FOLDER`, which says its port on standard output. `/control/` is the
+test's way in: it begins anew for a redirect URI, reads what was asked for, sets how long tokens last, and takes tokens
+away.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def remember(get_response: Any) -> Any:
     return middleware
 
 
-def set_up(folder: Path, redirect_uri: str) -> None:
+def set_up(folder: Path) -> None:
     settings.configure(
         ALLOWED_HOSTS=["*"],
         DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": folder / "provider.db"}},
@@ -109,14 +110,13 @@ def set_up(folder: Path, redirect_uri: str) -> None:
         client_secret=CLIENT_SECRET,
         client_type="confidential",
         authorization_grant_type="authorization-code",
-        redirect_uris=redirect_uri,
     )
 
 
 def routes() -> list[Any]:
     from django.contrib import admin
     from oauth2_provider.decorators import protected_resource
-    from oauth2_provider.models import get_access_token_model, get_refresh_token_model
+    from oauth2_provider.models import get_access_token_model, get_application_model, get_refresh_token_model
     from oauth2_provider.settings import oauth2_settings
 
     def person(request: HttpRequest, email: str = "") -> HttpResponse:
@@ -128,6 +128,12 @@ def routes() -> list[Any]:
 
     def control(request: HttpRequest) -> HttpResponse:
         wanted = json.loads(request.body or b"{}")
+        if "begin" in wanted:
+            people.clear()
+            asked.clear()
+            get_application_model().objects.update(redirect_uris=wanted["begin"])
+            get_refresh_token_model().objects.all().delete()
+            get_access_token_model().objects.all().delete()
         if "lasts" in wanted:
             oauth2_settings.ACCESS_TOKEN_EXPIRE_SECONDS = wanted["lasts"]
         if "revoke" in wanted:
@@ -151,7 +157,7 @@ urlpatterns: list[Any] = []
 
 def main() -> None:
     sys.modules.setdefault(Path(__file__).stem, sys.modules[__name__])
-    set_up(Path(sys.argv[1]), sys.argv[2])
+    set_up(Path(sys.argv[1]))
     urlpatterns.extend(routes())
     server = make_server("127.0.0.1", 0, get_wsgi_application(), Server, Quiet)
     sys.stdout.write(f"{server.server_port}\n")

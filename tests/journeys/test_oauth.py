@@ -27,10 +27,10 @@ HOUR = 3600
 class Provider:
     """django-oauth-toolkit in a process of its own."""
 
-    def __init__(self, folder: Path, redirect_uri: str) -> None:
+    def __init__(self, folder: Path) -> None:
         program = Path(__file__).with_name("oauth_provider.py")
         self.process = subprocess.Popen(
-            [sys.executable, program, folder, redirect_uri],
+            [sys.executable, program, folder],
             cwd=program.parent,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -119,11 +119,18 @@ def allow(url: str) -> Browser:
     return browser
 
 
-@pytest.fixture
-def provider(repo: Repo, tmp_path: Path) -> Iterator[Provider]:
-    running = Provider(tmp_path, f"http://{repo.listen}/oauth/callback/acme")
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Provider]:
+    running = Provider(tmp_path_factory.mktemp("provider"))
     yield running
     running.close()
+
+
+@pytest.fixture
+def provider(repo: Repo, running: Provider) -> Provider:
+    """Somebody who connects anew, with tokens that last for an hour."""
+    running.control(begin=f"http://{repo.listen}/oauth/callback/acme", lasts=HOUR)
+    return running
 
 
 @pytest.fixture
