@@ -61,12 +61,9 @@ def _act(
     state, now = state_of(asked), datetime.now(UTC)
     enqueue(asked, kind, hire=hire, access=access, integration=integration)
     try:
-        with state.hold(f"reconcile {kind}", now):
-            ledger = state.writer()
-            try:
-                take_up(ledger, [command for command in ledger.commands() if command.kind in ("retry", "accept")], now)
-            finally:
-                ledger.close()
+        with state.held(f"reconcile {kind}", now) as held:
+            mine = [command for command in held.ledger.commands() if command.kind in ("retry", "accept")]
+            take_up(held.ledger, mine, now)
     except StateLockedError:
         tell("the state is held by another process, which was asked to do it")
     click.echo(said)

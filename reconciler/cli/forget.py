@@ -41,14 +41,10 @@ def forget(asked: Asked, hire: str) -> int:
     if left:
         raise Refused(f"still orphaned: {', '.join(left)}: revoke them first (`reconcile revoke`)")
     now, state = datetime.now(UTC), state_of(asked)
-    with state.hold("reconcile forget", now):
-        ledger = state.writer()
-        try:
-            alerts.forget(ledger, hire)
-            outages.forget(ledger)
-            count = ledger.forget(hire, now)
-        finally:
-            ledger.close()
+    with state.held("reconcile forget", now) as held:
+        alerts.forget(held.ledger, hire)
+        outages.forget(held.ledger)
+        count = held.ledger.forget(hire, now)
         (asked.repo / KEPT).unlink(missing_ok=True)  # of what git has, it is made anew
     click.echo(f"forgotten: a person with {count} {'grant' if count == 1 else 'grants'}")
     return 0

@@ -19,7 +19,7 @@ from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.sealing import Tokens, WritableSealing
 from reconciler.ledger.vault import WritableVault
 from reconciler.model.deciding import Policy
-from reconciler.model.errors import ReconcilerError, StateLockedError, UsageError
+from reconciler.model.errors import ReconcilerError, UsageError
 from reconciler.model.settings import Settings
 from reconciler.oauth.authorization import CONNECTED, OPEN, TAKEN, Authorization, Authorizer, NotConnected, digest_of
 from reconciler.repository.desired import Desired
@@ -64,12 +64,7 @@ def beside(context: Context, settings: Settings, tree: Tree) -> Iterator[OpenSta
     ledger = location.writer(context.reached)
     try:
         recipients = context.initial_data(settings).recipients(tree)
-        try:
-            # Nobody else may make the state's key at the same moment; whoever holds the state has made it already.
-            with location.hold("reconcile oauth connect", context.clock.now()):
-                sealing = WritableSealing.writing(ledger, context.gnupg(settings), recipients)
-        except StateLockedError:
-            sealing = WritableSealing.writing(ledger, context.gnupg(settings), recipients)
+        sealing = WritableSealing.writing(ledger, context.gnupg(settings), recipients)
         yield OpenState(ledger, sealing, location.file)
     finally:
         ledger.close()

@@ -8,12 +8,9 @@ from dataclasses import replace
 from reconciler.ledger.reader import LedgerReader
 from reconciler.model.grant import Key
 from reconciler.model.selection import Selection
-from reconciler.repository.desired import Desired, Service
+from reconciler.repository.desired import NO_SERVICE, Desired, Service
 
 __all__ = ["NO_SERVICE", "by_service", "cut", "in_parts"]
-
-NO_SERVICE = ""
-"""The part of what belongs to no service that can be read: broken manifests, entries whose integration is missing."""
 
 
 def by_service(selection: Selection, desired: Desired, ledger: LedgerReader) -> dict[str, Selection]:

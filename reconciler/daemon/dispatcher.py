@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Any
 
 import structlog
@@ -17,11 +16,13 @@ import structlog
 from reconciler.daemon.acting import Acting
 from reconciler.daemon.cutting import by_service, in_parts
 from reconciler.daemon.health import Health
-from reconciler.daemon.queues import ServiceQueue
+from reconciler.daemon.queues import Queues
+from reconciler.daemon.slices import Lane, Make, PassRequest, Slice, Spawn, Workplace
 from reconciler.engine.claims import Claims, ClaimSet
 from reconciler.engine.commands import by_grant
 from reconciler.engine.context import Context, SystemClock
 from reconciler.engine.everybody import Listings
+from reconciler.engine.planning import MoreNeeded
 from reconciler.engine.reconciler import Reconciler
 from reconciler.engine.state import OpenState, recover, sealing_of
 from reconciler.model.clock import Stopped, stamp
@@ -35,7 +36,7 @@ from reconciler.notify.notifications import Notifier
 from reconciler.notify.rules import Kind, outages
 from reconciler.repository.desired import Desired
 
-__all__ = ["MAX_HIRES", "Dispatcher", "OnPass", "PassRequest"]
+__all__ = ["MAX_HIRES", "Dispatcher", "OnPass", "Placed"]
 
 log = structlog.get_logger()
 
@@ -48,23 +49,14 @@ MAX_HIRES = 250
 GRACE_SECONDS = 30.0
 """How long attempts in flight may take to finish after SIGTERM (docs/operations.md)."""
 
-FIRST_RETRY, LONGEST_RETRY = timedelta(seconds=1), timedelta(minutes=1)
-"""After how long a pass that the ledger ended is made again; the wait doubles with each failure."""
-
-
-@dataclass(frozen=True, slots=True)
-class PassRequest:
-    """A pass to be made: over what, and why. `released` lets through what a guard holds."""
-
-    selection: Selection
-    why: str
-    released: bool = False
+Placed = Callable[[Make, Spawn], Workplace]
+"""Gives where slices are made, by the one call and in tasks that the other starts."""
 
 
 class Dispatcher:
-    """Owns the passes under way, the queues of those that wait, and those that have to be made again.
+    """Cuts what is due into slices, and makes them.
 
-    `acting` is what they act on; the loop replaces it once a commit was taken over.
+    `acting` is what they act on; the loop replaces it once a commit was taken over. `place` is where they wait.
     """
 
     def __init__(
@@ -76,6 +68,7 @@ class Dispatcher:
         *,
         health: Health,
         on_pass: OnPass,
+        placed: Placed | None = None,
     ) -> None:
         self.acting = acting
         self._context = context
@@ -83,17 +76,11 @@ class Dispatcher:
         self._state = state
         self._health = health
         self._on_pass = on_pass
-        self._reconciler = Reconciler(context, state, Notifier(context), progressed=health.progressed)
+        self._notifier = Notifier(context)
         self._watches = remembered.watches(state.ledger)
         self._claims = Claims()
         self._running: set[asyncio.Task[None]] = set()
-        self._queues: dict[str, ServiceQueue] = {}
-        self._due_queues: dict[str, ServiceQueue] = {}
-        self._dispatched: set[Key] = set()
-        """The single grants that are in a queue or in a pass."""
-        self._retries: dict[Selection, PassRequest] = {}
-        self._retries_at = clock.now()
-        self._retry_delay = FIRST_RETRY
+        self.place = placed(self.make, self.run) if placed else Queues(clock, state, self.make, self.run)
 
     def desired(self, acting: Acting | None = None) -> Desired:
         """What the revision in force, or the one given, wants today."""
@@ -102,54 +89,36 @@ class Dispatcher:
         today = Policy.of(acting.settings, self._clock.now()).today
         return self._context.desired(self._context.reader.load(acting.tree), today)
 
-    def start(
-        self,
-        request: PassRequest,
-        *,
-        acting: Acting | None = None,
-        queues: dict[str, ServiceQueue] | None = None,
-    ) -> None:
-        """Make a pass for each service of the selection, in parts of `MAX_HIRES` hires.
+    def start(self, request: PassRequest, *, acting: Acting | None = None, lane: Lane = Lane.NOW) -> None:
+        """Make passes over the selection, in parts of `MAX_HIRES` hires of a service.
 
-        `acting` is given while it is taken over. The parts of one service wait for each other and for nothing else,
-        unless they are given `queues` to wait in.
+        `acting` is given while it is taken over.
         """
+        now = self._clock.now()
         for name, whole in self._by_service(request.selection, acting).items():
-            queue = ServiceQueue(self.run) if queues is None else queues.setdefault(name, ServiceQueue(self.run))
-            for part in in_parts(whole, MAX_HIRES):
-                self._dispatched |= part.grants or frozenset()
-                queue.put(partial(self._pass, replace(request, selection=part)))
+            parts = in_parts(whole, MAX_HIRES)
+            self.place.put([Slice(name, replace(request, selection=part), lane, now) for part in parts])
 
     def start_due(self, now: datetime) -> None:
-        """Make passes over the grants whose retry is due, and over postponed grants; in queues of their own."""
-        due = {key for key in self._state.ledger.due(now) if not self._claims.busy(key)} - self._dispatched
-        due |= self._claims.postponed()
+        """Make passes over the grants whose retry is due."""
+        due = {key for key in self._state.ledger.due(now) if not self._claims.busy(key)} - self.place.waiting
         if due:
-            self.start(PassRequest(Selection.of(due), "due"), queues=self._due_queues)
+            self.start(PassRequest(Selection.of(due), "due"), lane=Lane.DUE)
 
-    def retry(self, now: datetime) -> None:
-        """Make the passes that the ledger ended again, once their time has come or the clock was set back."""
-        if timedelta() < self._retries_at - now <= LONGEST_RETRY:
-            return
-        retries, self._retries = self._retries, {}
-        for request in retries.values():
-            self.run(self._pass(request))
+    def start_postponed(self) -> None:
+        """Make passes over the grants that a pass of this process had to leave out."""
+        if postponed := self._claims.postponed():
+            self.start(PassRequest(Selection.of(postponed), "due"), lane=Lane.DUE)
 
     def queue(self, request: PassRequest, listings: Listings, *, at_most: int | None = None) -> None:
         """Make a pass for each service of the selection when its turn comes.
 
-        A service whose queue has `at_most` passes is left out: its hires are checked less often.
+        A service of which `at_most` passes wait is left out: its hires are checked less often.
         """
-        queued_at = self._clock.now()
+        now = self._clock.now()
         for name, part in self._by_service(request.selection).items():
-            queue = self._queues.setdefault(name, ServiceQueue(self.run))
-            if at_most is None or len(queue) < at_most:
-                queue.put(partial(self._in_turn, replace(request, selection=part), listings, queued_at))
-
-    def clear(self) -> None:
-        """Drop what waits in the services' queues."""
-        for queue in self._queues.values():
-            queue.clear()
+            item = Slice(name, replace(request, selection=part), Lane.INTERVAL, now, listings)
+            self.place.put([item], at_most=at_most)
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:
         """Start a task, which `finish` awaits."""
@@ -169,52 +138,61 @@ class Dispatcher:
     def _by_service(self, selection: Selection, acting: Acting | None = None) -> dict[str, Selection]:
         return by_service(selection, self.desired(acting), self._state.ledger)
 
-    async def _in_turn(self, request: PassRequest, listings: Listings, queued_at: datetime) -> None:
-        await self._pass(request, listings)
-        if request.why == "interval":
-            late = self._clock.now() - queued_at - self.acting.settings.interval
-            self._health.overrun = max(self._health.overrun, late)
-
-    async def _pass(self, request: PassRequest, listings: Listings | None = None) -> None:
-        """Make one pass. Whatever ends it is logged, and the daemon goes on."""
+    async def make(self, item: Slice) -> bool:
+        """Make one pass; False where the ledger ended it. Whatever ends it is logged, and the daemon goes on."""
         if self.acting.tree is None or self._clock.stopping.is_set():
-            return
-        began = self._clock.now()
+            return True
+        began, request = self._clock.now(), item.request
         self._health.due()
-        claims = self._claims.begin()
         structlog.contextvars.bind_contextvars(pass_id=f"{int(began.timestamp() * 1000):x}")
         try:
-            # An attempt that a full disk cut off has no end in the ledger: it is settled like after a crash.
-            recover(self._state.ledger, self.acting.settings, began, busy=self._claims.busy)
-            report = await self._reconcile(request, claims, listings)
+            report = await self._pass(item)
             report.refuse(self.acting.refused)
             self._completed(report, request.why, began)
+            if request.why == "interval":
+                late = self._clock.now() - item.queued_at - self.acting.settings.interval
+                self._health.overrun = max(self._health.overrun, late)
         except Stopped:
             pass  # before anything was executed
         except (ReconcilerError, OSError) as error:
             self._health.problem = _text(error)
             self._health.problems.tell("pass", _text(error))
-            if isinstance(error, LedgerError):
-                self._retries[request.selection] = request
-                self._retries_at = self._clock.now() + self._retry_delay
-                self._retry_delay = min(2 * self._retry_delay, LONGEST_RETRY)
+            return not isinstance(error, LedgerError)
         except Exception as error:
             # The outermost boundary: a fault of this program ends this pass, is logged, and shows in the health.
             self._health.problem = f"a fault of this program: {type(error).__name__}"
             log.exception("pass.broken", why=request.why)
         finally:
-            claims.close()
-            self._dispatched -= request.selection.grants or frozenset()
             if not self._running - {asyncio.current_task()}:
                 self._health.idle()
+        return True
 
-    async def _reconcile(self, request: PassRequest, claims: ClaimSet, listings: Listings | None) -> Report:
-        acting, state = self.acting, self._state
+    async def _pass(self, item: Slice) -> Report:
+        """Plan and apply, with the service held; with others too, where rows of theirs have to move."""
+        services = {item.service}
+        while True:
+            async with self.place.holding(*sorted(services)) as state:
+                claims = self._claims.begin()
+                try:
+                    # An attempt that a full disk cut off has no end in the ledger: it is settled like after a crash.
+                    recover(state.ledger, self.acting.settings, self._clock.now(), busy=self._claims.busy)
+                    return await self._reconcile(state, item.request, claims, item.listings)
+                except MoreNeeded as error:
+                    services |= error.services
+                finally:
+                    claims.close()
+
+    async def _reconcile(
+        self, state: OpenState, request: PassRequest, claims: ClaimSet, listings: Listings | None
+    ) -> Report:
+        acting = self.acting
         assert acting.tree is not None
         if state.sealing.fault is not None:  # its key may be back, or the agent unlocked
             state.sealing = sealing_of(self._context, acting.settings, acting.tree, state.ledger)
+            self._state.sealing = state.sealing.over(self._state.ledger)
             self._health.problems.tell("sealed", state.sealing.fault)
-        planning = self._reconciler.plan(
+        reconciler = Reconciler(self._context, state, self._notifier, progressed=self._health.progressed)
+        planning = reconciler.plan(
             request.selection,
             acting.tree,
             commands=by_grant(state.ledger.commands()),
@@ -222,14 +200,13 @@ class Dispatcher:
             claims=claims,
             listings=listings,
         )
-        return await self._reconciler.apply(await self._clock.unless_stopped(planning))
+        return await reconciler.apply(await self._clock.unless_stopped(planning))
 
     def _completed(self, report: Report, why: str, began: datetime) -> None:
         """Log a pass that completed, and start what it made possible."""
         now = self._clock.now()
         self._health.problem = self.acting.fault
         self._health.progressed()
-        self._retry_delay = FIRST_RETRY
         self._health.problems.tell("pass", None)
         self._on_pass(report, now - began, why)
         if why != "interval" or report.executed or report.revoked or report.failures:

@@ -15,14 +15,15 @@ from time import monotonic
 import structlog
 
 from reconciler.daemon.acting import Acting
-from reconciler.daemon.dispatcher import Dispatcher, OnPass, PassRequest
+from reconciler.daemon.dispatcher import Dispatcher, OnPass, Placed
 from reconciler.daemon.fetching import Fetching
 from reconciler.daemon.freshness import Freshness
 from reconciler.daemon.health import Health
 from reconciler.daemon.revisions import Revisions
 from reconciler.daemon.schedule import Schedule
+from reconciler.daemon.slices import PassRequest
 from reconciler.daemon.survey import Survey
-from reconciler.engine.commands import take_up
+from reconciler.engine.commands import changes_of, take_up
 from reconciler.engine.context import Context, SystemClock
 from reconciler.engine.state import OpenState
 from reconciler.ledger.entries import Command
@@ -57,6 +58,7 @@ class Daemon:
         on_pass: OnPass,
         *,
         watch: Watch = commits,
+        placed: Placed | None = None,
     ) -> None:
         self._context = context
         self._clock = clock
@@ -64,9 +66,9 @@ class Daemon:
         self._watch_commits = watch
         self.health = Health(monotonic())
         self._dispatcher = Dispatcher(
-            context, clock, state, Acting(settings=settings), health=self.health, on_pass=on_pass
+            context, clock, state, Acting(settings=settings), health=self.health, on_pass=on_pass, placed=placed
         )
-        self.survey = Survey(context, clock, state, self.health.problems)
+        self.survey = Survey(context, clock, self._dispatcher.place.holding, self.health.problems)
         self._schedule = Schedule(context, clock, self._ledger, self._dispatcher, self.health, survey=self.survey)
         self.fetching = Fetching(context, clock, self._ledger, problems=self.health.problems, fetched=self._commit)
         self._revisions = Revisions(
@@ -80,6 +82,7 @@ class Daemon:
         )
         self._taken_up: set[Command] = set()
         """The commands on the list that a pass was started for."""
+        self._led = self._dispatcher.place.leads
 
     @property
     def settings(self) -> Settings:
@@ -154,11 +157,10 @@ class Daemon:
         if self.tree is None:
             return
         try:
-            self._take_up_commands(now)
-            self._dispatcher.start_due(now)
-            self._dispatcher.retry(now)
-            self._schedule.queue_due(now)
-            self._judge_freshness(now, self.tree)
+            self._dispatcher.place.tick(now)
+            self._dispatcher.start_postponed()
+            if self._dispatcher.place.leads:
+                self._lead(now, self.tree)
         except LedgerError as error:
             self.health.stuck("ledger", str(error))
         except RepositoryError as error:
@@ -167,18 +169,44 @@ class Daemon:
             self.health.problems.tell("ledger", None)
             self.health.problems.tell("files", None)
 
-    def _take_up_commands(self, now: datetime) -> None:
-        """Take up new commands; one that needs a pass stays on the list until a pass acts on it."""
+    def _lead(self, now: datetime, tree: Tree) -> None:
+        """Decide what is due."""
+        if not self._led:  # whoever led before may have ended in the middle of a sweep
+            self._led = True
+            self._schedule.sweep(PassRequest(Selection(), "start"))
+        self._take_up_commands()
+        self._dispatcher.start_due(now)
+        self._schedule.queue_due(now)
+        self._judge_freshness(now, tree)
+
+    def _take_up_commands(self) -> None:
+        """Take up new commands, each in a task: what it changes may be in somebody's hands."""
         commands = self._ledger.commands()
         new = [command for command in commands if command not in self._taken_up]
-        asked = take_up(self._ledger, new, now) if new else None
         self._taken_up = set(commands)  # not their ids alone: the next command may get the id of an answered one
-        if asked is None:
-            return
-        if asked.released:
-            self._schedule.sweep(PassRequest(Selection(), "released", released=True))
-        elif asked.touched:
-            self._dispatcher.start(PassRequest(Selection.of(asked.touched), "asked"))
+        for command in new:
+            self._dispatcher.run(self._take_up(command))
+
+    async def _take_up(self, command: Command) -> None:
+        """Take up a command; one that needs a pass stays on the list until a pass acts on it."""
+        try:
+            services = changes_of(self._ledger, command, self._dispatcher.desired().home)
+            if len(services) > 1 and not self._dispatcher.place.alone:  # each as soon as it is free
+                self._ledger.split(command, services.values())
+                return
+            async with self._dispatcher.place.holding(*services) as state:
+                asked = take_up(state.ledger, [command], self._clock.now())
+            if asked.released:
+                self._schedule.sweep(PassRequest(Selection(), "released", released=True))
+            elif asked.touched:
+                self._dispatcher.start(PassRequest(Selection.of(asked.touched), "asked"))
+        except Stopped:
+            pass
+        except (LedgerError, RepositoryError) as error:
+            self._taken_up.discard(command)
+            self.health.stuck("commands", str(error))
+        else:
+            self.health.problems.tell("commands", None)
 
     def _judge_freshness(self, now: datetime, tree: Tree) -> None:
         """Alert when the revision in force becomes stale, and when it no longer is."""

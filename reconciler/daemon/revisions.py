@@ -9,10 +9,11 @@ from datetime import datetime, timedelta
 import structlog
 
 from reconciler.daemon.acting import Acting
-from reconciler.daemon.dispatcher import Dispatcher, PassRequest
+from reconciler.daemon.dispatcher import Dispatcher
 from reconciler.daemon.freshness import Freshness
 from reconciler.daemon.health import Health
 from reconciler.daemon.schedule import Schedule
+from reconciler.daemon.slices import PassRequest
 from reconciler.daemon.touched import touched
 from reconciler.engine.accepted import InForce, in_force, keep
 from reconciler.engine.context import Context, SystemClock
@@ -103,7 +104,7 @@ class Revisions:
         assert acting.tree is not None
         files = _files_as_they_stand(acting.tree)
         # No await from here on: a pass that is started runs only after it has its revision to act on.
-        for selection in self._touched(before.tree, acting, files):
+        for selection in self._touched(before.tree, acting, files) if self._dispatcher.place.leads else ():
             why = "start" if before.tree is None else "commit"
             self._schedule.sweep(PassRequest(selection, why), acting)
         self._dispatcher.acting, self._files = acting, files
@@ -141,7 +142,8 @@ class Revisions:
             return None
         self._unread = False
         self._health.problems.tell("repository", None)
-        keep(self._context, self._state.ledger, found)
+        if self._dispatcher.place.leads:
+            keep(self._context, self._state.ledger, found)
         self._read_at = self._clock.now()
         self._tell(found, before)
         self._health.ready = True

@@ -13,8 +13,9 @@ from zlib import crc32
 
 from reconciler.daemon.acting import Acting
 from reconciler.daemon.cutting import in_parts
-from reconciler.daemon.dispatcher import MAX_HIRES, Dispatcher, PassRequest
+from reconciler.daemon.dispatcher import MAX_HIRES, Dispatcher
 from reconciler.daemon.health import Health
+from reconciler.daemon.slices import PassRequest
 from reconciler.daemon.survey import Survey
 from reconciler.engine.context import Context, SystemClock
 from reconciler.engine.everybody import Listings
@@ -69,7 +70,7 @@ class Schedule:
             self._ledger.begin_resync()
             self._sliced_at = self._clock.now()
             self._slices = []
-            self._dispatcher.clear()  # the sweep includes whatever waits
+            self._dispatcher.place.clear()  # the sweep includes whatever waits
         whole = replace(selection, hires=frozenset(hires))
         if len(hires) <= MAX_HIRES:
             self._dispatcher.start(replace(request, selection=whole), acting=acting)

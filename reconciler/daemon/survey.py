@@ -6,6 +6,8 @@ It shares the readings of the interval's passes. Nothing is done about what it f
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 
 import structlog
 
@@ -15,6 +17,8 @@ from reconciler.engine.context import Context, SystemClock
 from reconciler.engine.everybody import Listings
 from reconciler.engine.state import OpenState
 from reconciler.engine.wiring import integrations_of
+from reconciler.ledger.reader import LedgerReader
+from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.clock import Stopped
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.grant import Record
@@ -29,13 +33,17 @@ AT_A_TIME = 200
 """So many hires' records are read before other tasks have their turn."""
 
 
+Holding = Callable[[str], AbstractAsyncContextManager[OpenState]]
+"""Has a service for as long as the block runs."""
+
+
 class Survey:
     """What the last reading of each listing showed; a listing that was not read whole is not in it."""
 
-    def __init__(self, context: Context, clock: SystemClock, state: OpenState, problems: ProblemLog) -> None:
+    def __init__(self, context: Context, clock: SystemClock, holding: Holding, problems: ProblemLog) -> None:
         self._context = context
         self._clock = clock
-        self._state = state
+        self._holding = holding
         self._problems = problems
         self.found: dict[str, Compared] = {}
         self.unread: dict[str, str] = {}
@@ -63,30 +71,41 @@ class Survey:
 
     async def _take(self, acting: Acting, desired: Desired, listings: Listings) -> None:
         assert acting.tree is not None
-        integrations = list(integrations_of(self._context, desired, acting.tree, acting.settings, self._state.sealing))
-        listed = [each for each in integrations if (exists := each.manifest.exists) is not None and exists.listing]
-        records = await self._records() if listed else []
-        there = {item.name for item in listed}
+        listed = [
+            (service.name, name)
+            for service in desired.services.values()
+            for name, (_, manifest) in service.manifests.items()
+            if manifest.exists is not None and manifest.exists.listing
+        ]
+        there = {name for _, name in listed}
         self.found = {name: each for name, each in self.found.items() if name in there}
         self.unread = {name: why for name, why in self.unread.items() if name in there}
-        for integration in listed:
-            compared = await compare(integration, desired, records, listings)
-            about = f"listing of {integration.name}"
-            fault = compared.fault and self._context.redactor.redact(compared.fault)
-            self._problems.tell(about, fault)
-            self.unread.pop(integration.name, None)
-            if not compared.complete:
-                self.found.pop(integration.name, None)
-                if fault is not None:
-                    self.unread[integration.name] = fault
-                continue
-            self._state.ledger.saw(integration.name, compared.seen, self._clock.now())
-            self.found[integration.name] = compared
+        records: list[Record] = []
+        for service, name in listed:
+            async with self._holding(service) as state:
+                records = records or await self._records(state.ledger)
+                integrations = integrations_of(self._context, desired, acting.tree, acting.settings, state.sealing)
+                integration = next(each for each in integrations if each.name == name)
+                compared = await compare(integration, desired, records, listings)
+                self._note(name, compared, state.ledger)
 
-    async def _records(self) -> list[Record]:
-        hires = sorted(self._state.ledger.hires())
+    def _note(self, name: str, compared: Compared, ledger: LedgerWriter) -> None:
+        fault = compared.fault and self._context.redactor.redact(compared.fault)
+        self._problems.tell(f"listing of {name}", fault)
+        self.unread.pop(name, None)
+        if not compared.complete:
+            self.found.pop(name, None)
+            if fault is not None:
+                self.unread[name] = fault
+            return
+        ledger.saw(name, compared.seen, self._clock.now())
+        self.found[name] = compared
+
+    @staticmethod
+    async def _records(ledger: LedgerReader) -> list[Record]:
+        hires = sorted(ledger.hires())
         records: list[Record] = []
         for at in range(0, len(hires), AT_A_TIME):
-            records += self._state.ledger.records(hires[at : at + AT_A_TIME])
+            records += ledger.records(hires[at : at + AT_A_TIME])
             await asyncio.sleep(0)
         return records

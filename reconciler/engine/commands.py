@@ -7,18 +7,29 @@ and the retry").
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from reconciler.ledger.entries import Command, Event
+from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.vault import run_name
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.failpoints import Failpoint
 from reconciler.model.grant import Key, Phase, Record
 from reconciler.model.status import Action, EventType, Status
 
-__all__ = ["CommandsByGrant", "TakenUp", "by_grant", "matching", "may_retry", "request_events", "requested", "take_up"]
+__all__ = [
+    "CommandsByGrant",
+    "TakenUp",
+    "by_grant",
+    "changes_of",
+    "matching",
+    "may_retry",
+    "request_events",
+    "requested",
+    "take_up",
+]
 
 CommandsByGrant = Mapping[Key, Sequence[Command]]
 """Commands that a pass acts on, by the grant that they name, oldest first."""
@@ -72,6 +83,16 @@ def take_up(ledger: LedgerWriter, commands: Iterable[Command], now: datetime) ->
         ledger.save(records, lines, Failpoint.TAKEN_UP, kept=kept, answered=[command])
         taken_up.touched |= {record.key for record in records}
     return taken_up
+
+
+def changes_of(ledger: LedgerReader, command: Command, home: Callable[[str], str]) -> dict[str, list[str]]:
+    """The services for which taking up a command writes, each with the integrations that it is about."""
+    found: dict[str, list[str]] = {}
+    if command.kind in ("retry", "accept"):
+        records = ledger.records([command.hire] if command.hire else None)
+        for integration in sorted({record.integration for record in matching(records, command)}):
+            found.setdefault(home(integration), []).append(integration)
+    return found
 
 
 def by_grant(commands: Iterable[Command]) -> dict[Key, list[Command]]:

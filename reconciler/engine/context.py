@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from reconciler.oauth.connection import Turn
     from reconciler.repository.desired import Desired
     from reconciler.repository.policy import Judge
-    from reconciler.requests.client import Client
+    from reconciler.requests.client import Client, MaySend
     from reconciler.requests.hosts import AllowedHosts
     from reconciler.requests.throttle import Throttle
     from reconciler.secrets.gpg import Gnupg
@@ -79,13 +79,17 @@ class SystemClock:
 
 
 class Context:
-    """One repository and the services that it speaks of. `reached` is told of every write and every sending."""
+    """One repository and the services that it speaks of. `reached` is told of every write and every sending.
+
+    `member_may_send` is asked before every sending: a member of a fleet sends nothing once it may be taken for dead.
+    """
 
     def __init__(self, root: Path, clock: Clock, redactor: Redactor, reached: Reached = unwatched) -> None:
         self.root = root
         self.clock = clock
         self.redactor = redactor
         self.reached = reached
+        self.member_may_send: MaySend | None = None
         self.checkout = Checkout.open(root, reached)
         self.reader = Reader(root / KEPT, reached, root=self.checkout.root)
         self._gnupg: tuple[tuple[str | None, frozenset[str]], Gnupg, InitialData] | None = None
@@ -160,10 +164,14 @@ class Context:
             throttle=throttle,
             file=file,
             reached=self.reached,
+            may_send=self._may_send,
             redactor=self.redactor,
         )
         self._clients[service] = (limits, hosts, client)
         return client
+
+    def _may_send(self) -> str | None:
+        return None if self.member_may_send is None else self.member_may_send()
 
     def turn(self, service: str) -> Turn:
         """The turn that a service's token refreshes take, from pass to pass."""

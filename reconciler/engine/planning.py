@@ -37,7 +37,15 @@ from reconciler.repository.git.checkout import Tree
 from reconciler.repository.policy import Judge
 from reconciler.requests.shown import shown_body
 
-__all__ = ["Plan", "plan_pass"]
+__all__ = ["MoreNeeded", "Plan", "plan_pass"]
+
+
+class MoreNeeded(Exception):
+    """A pass has to be made over these services at once; nothing was asked or written yet."""
+
+    def __init__(self, services: set[str]) -> None:
+        super().__init__(", ".join(sorted(services)))
+        self.services = services
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +163,8 @@ async def plan_pass(
         known = as_settled(known, ledger, policy)
     checker = Checker(context.clock, context.redactor, progressed, listings)
     known, renamed = await moved(known, desired, integrations, checker)
+    if isinstance(state, OpenState):
+        _refuse_uncovered(state, {desired.home(rows[key].integration) for key in renamed if key in rows})
     commands, claims = commands or {}, claims or Claims().begin()
     renamed = claims.take_moves(renamed)
     judge = context.judge(desired) if in_force is None else Judge(desired, files.policy, base.policy)
@@ -195,6 +205,13 @@ async def plan_pass(
         released=released,
         problems=_sorted({*files.problems, *planner.problems, *(judge.counted() if selection.everything else ())}),
     )
+
+
+def _refuse_uncovered(state: OpenState, services: set[str]) -> None:
+    """Raise MoreNeeded where rows have to move that are another service's, which this pass may not write for."""
+    lease = state.ledger.lease
+    if lease is not None and not all(lease.covers(service) for service in services):
+        raise MoreNeeded(services)
 
 
 def _sorted(problems: set[Problem]) -> tuple[Problem, ...]:

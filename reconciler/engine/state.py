@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -22,7 +22,9 @@ from reconciler.engine import transitions as records
 from reconciler.engine.context import Context
 from reconciler.ledger.attachments import Attachments, FileAttachments, RowAttachments
 from reconciler.ledger.entries import Attempt, Event
-from reconciler.ledger.opening import StateLocation
+from reconciler.ledger.lease import Lease
+from reconciler.ledger.membership import Membership
+from reconciler.ledger.opening import Held, StateLocation
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.sealing import Sealing, WritableSealing
 from reconciler.ledger.vault import run_name
@@ -42,6 +44,7 @@ __all__ = [
     "recover",
     "refuse_fresh_start",
     "sealing_of",
+    "sharing",
 ]
 
 TRACE = "refs/reconciler/state"
@@ -55,8 +58,15 @@ class OpenState:
     sealing: WritableSealing
     file: Path | None
     """The state's file; None where a server has the state."""
+    member: Membership | None = None
+    """Who shares a server's state with others."""
     taking_over: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Who finds out who gave what: one pass at a time, for all of them."""
+
+    def under(self, lease: Lease) -> OpenState:
+        """The same state, whose every write holds this lease."""
+        ledger = self.ledger.under(lease)
+        return replace(self, ledger=ledger, sealing=self.sealing.over(ledger))
 
     @property
     def attachments(self) -> Attachments:
@@ -83,21 +93,43 @@ def holding(
     """
     now, location = context.clock.now(), context.state(settings, tree)
     refuse_fresh_start(context.checkout, location)
-    with location.hold(command, now, context.reached):
-        ledger = location.writer(context.reached, migrate=migrate)
-        try:
-            leave_trace(context.checkout)
-            ledger = ledger.take_everything()
-            recover(ledger, settings, now)
-            held = OpenState(ledger, sealing_of(context, settings, tree, ledger), location.file)
-            if held.sealing.fault is None:
+    with location.held(command, now, context.reached, migrate=migrate) as held:
+        recover(held.ledger, settings, now)
+        with _open(context, settings, tree, held, location.file) as state:
+            if state.sealing.fault is None:
                 # Where a memory does not open, nobody can say whose its files are; its grant alone is blocked for it.
                 with suppress(SecretsError):
-                    held.attachments.sweep(held.sealing.vault.attached())
-            yield held
-        finally:
-            ledger.close()
-            context.reader.keep()
+                    state.attachments.sweep(state.sealing.vault.attached())
+            yield state
+
+
+@contextmanager
+def sharing(
+    context: Context, settings: Settings, tree: Tree, name: str, lost: Callable[[], None]
+) -> Iterator[OpenState]:
+    """Share a server's state with others, as a member of this name; what a pass writes for, it has to take.
+
+    `lost` is called, from another thread, once the member is over. Raises StateLockedError where the name is another's,
+    LedgerError where the state cannot be opened or was lost.
+    """
+    location = context.state(settings, tree)
+    refuse_fresh_start(context.checkout, location)
+    with (
+        location.shared(name, lost, context.reached) as held,
+        _open(context, settings, tree, held, location.file) as state,
+    ):
+        yield state
+
+
+@contextmanager
+def _open(context: Context, settings: Settings, tree: Tree, held: Held, file: Path | None) -> Iterator[OpenState]:
+    leave_trace(context.checkout)
+    if held.member is not None:
+        context.member_may_send = held.member.may_send
+    try:
+        yield OpenState(held.ledger, sealing_of(context, settings, tree, held.ledger), file, held.member)
+    finally:
+        context.reader.keep()
 
 
 def sealing_of(context: Context, settings: Settings, tree: Tree, ledger: LedgerWriter) -> WritableSealing:

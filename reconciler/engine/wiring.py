@@ -168,5 +168,5 @@ def _connection(
         turn=context.turn(service),
         clock=context.clock,
         redactor=context.redactor,
-        renewing=sealing.renewing,
+        renewing=sealing.renews(service),
     )

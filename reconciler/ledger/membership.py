@@ -13,7 +13,8 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 
 import sqlalchemy as sa
@@ -23,7 +24,7 @@ from reconciler.ledger.backend import Backend
 from reconciler.ledger.lease import EVERYTHING, NOW, OURS, Lease, in_
 from reconciler.model.errors import LeaseLostError, LedgerError, StateLockedError
 
-__all__ = ["LEADER", "TERM", "Membership"]
+__all__ = ["LEADER", "TERM", "Membership", "everything"]
 
 LEADER = f"{OURS}leader"
 """The shard of whoever decides for all what is due."""
@@ -32,6 +33,7 @@ TERM = timedelta(seconds=8)
 """For how long a renewal holds."""
 
 BEAT_SECONDS = 1.0
+SOON_SECONDS = 0.2
 
 STALL_SECONDS = 5.0
 """Nobody is taken for dead by a member that was itself not connected for so long."""
@@ -105,6 +107,18 @@ class Membership:
         self.renew()
         self._beating.start()
         return lease
+
+    def refuse_led(self, state: str) -> None:
+        """Raise StateLockedError where somebody leads, with who that is."""
+        query = (
+            sa.select(_members.c.name)
+            .join(_shards, _shards.c.owner == _members.c.owner)
+            .where(_shards.c.service == LEADER, _shards.c.until > NOW)
+        )
+        with self._backend.reading() as connection:
+            leader = connection.execute(query).scalar()
+        if leader is not None:
+            raise StateLockedError(f"the state {state} is worked on by a fleet, which member {leader} leads")
 
     def leave(self) -> None:
         """Give back what it has, and be a member no more. What the server does not hear of ends with the term."""
@@ -205,6 +219,28 @@ class Membership:
     def _seen(self) -> object:
         with self._backend.reading() as connection:
             return connection.execute(sa.select(_shards.c.until).where(_shards.c.service == self.place)).scalar()
+
+
+@contextmanager
+def everything(backend: Backend, name: str, state: str) -> Iterator[tuple[Membership, Lease]]:
+    """Have all there is of a state for as long as the block runs, as a member of this name.
+
+    Raises StateLockedError: at once where a fleet is led, for that one is asked to do what has to be done; else after
+    as long as a dead process may take to be noticed.
+    """
+    member = Membership(backend, name)
+    member.refuse_led(state)
+    member.join()
+    try:
+        last = _boot() + 2 * TERM.total_seconds()
+        while (lease := member.take([EVERYTHING])) is None:
+            member.refuse_led(state)
+            if _boot() > last:
+                raise StateLockedError(f"the state {state} is held by another process")
+            time.sleep(SOON_SECONDS)
+        yield member, lease
+    finally:
+        member.leave()
 
 
 def _in_the_way(services: Collection[str]) -> sa.Select[tuple[str]]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.util import find_spec
@@ -18,15 +20,24 @@ from reconciler.model.errors import LedgerError
 from reconciler.model.failpoints import Reached, unwatched
 
 if TYPE_CHECKING:
+    from reconciler.ledger.membership import Membership
     from reconciler.ledger.postgres import Server
 
-__all__ = ["StateLocation"]
+__all__ = ["Held", "StateLocation"]
 
 _SQLITE = "sqlite:///"
 
 
 def _none() -> None:
     """No password."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A state that is open for writing, under a lease, and the member of a fleet that has it, where a server has it."""
+
+    ledger: LedgerWriter
+    member: Membership | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +86,41 @@ class StateLocation:
         with PostgresBackend.beside(self._server()) as backend:
             yield LedgerReader(backend)
 
-    def hold(self, command: str, now: datetime, reached: Reached = unwatched) -> AbstractContextManager[None]:
-        """Hold the state for as long as the block runs.
+    @contextmanager
+    def held(
+        self, command: str, now: datetime, reached: Reached = unwatched, *, migrate: bool = False
+    ) -> Iterator[Held]:
+        """Open the state for writing and hold all of it for as long as the block runs.
 
-        Raises StateLockedError at once, with who holds it, where another process does.
+        Raises StateLockedError, with who holds it, where another process does: at once, but where that is about to end.
         """
         if self.file is not None:
-            return StateLock(self.file).hold(command, now, reached)
-        return self._server().hold(command, reached)
+            with StateLock(self.file).hold(command, now, reached), closing(self.writer(reached)) as ledger:
+                yield Held(ledger.take_everything())
+            return
+        from reconciler.ledger.membership import everything
+
+        with closing(self.writer(reached, migrate=migrate)) as ledger:
+            who = f"`{command}` (process {os.getpid()} on {socket.gethostname()})"
+            with everything(ledger.backend, who, str(self)) as (member, lease):
+                yield Held(ledger.under(lease), member)
+
+    @contextmanager
+    def shared(self, name: str, lost: Callable[[], None], reached: Reached = unwatched) -> Iterator[Held]:
+        """Open a server's state for writing as a member of this name, for as long as the block runs.
+
+        `lost` is called, from another thread, once the member is over. Raises StateLockedError where another member has
+        the name.
+        """
+        from reconciler.ledger.membership import Membership
+
+        with closing(self.writer(reached)) as ledger:
+            member = Membership(ledger.backend, name, lost)
+            lease = member.join()
+            try:
+                yield Held(ledger.under(lease), member)
+            finally:
+                member.leave()
 
     def refuse_unserved(self) -> None:
         """Raise LedgerError where this installation cannot open such a state, wherever it is."""

@@ -24,9 +24,10 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from reconciler.ledger import schema
+from reconciler.ledger.lease import NOW
 from reconciler.ledger.migrate import refuse_newer, upgrade, version_of
 from reconciler.ledger.sqlite import SqliteBackend
-from reconciler.model.errors import LedgerError, StateLockedError
+from reconciler.model.errors import LedgerError
 from reconciler.model.failpoints import Failpoint, Reached
 
 __all__ = ["SCHEMA", "PostgresBackend", "Server"]
@@ -45,8 +46,8 @@ CLOCK = timedelta(seconds=30)
 
 CONNECTIONS = 5
 
-_MIGRATING, _HOLDING = 0x7265636F_6E000001, 0x7265636F_6E000002
-"""Advisory locks, which are one database's."""
+_MIGRATING = 0x7265636F_6E000001
+"""An advisory lock, which is one database's."""
 
 _STEPS = (
     ("password authentication failed", "give its password as STATE_PASSWORD (`reconcile initial-data set reconciler`)"),
@@ -103,26 +104,6 @@ class Server:
             return backend.version()
         finally:
             backend.close()
-
-    @contextmanager
-    def hold(self, command: str, reached: Reached) -> Iterator[None]:
-        """Hold the state for as long as the block runs. Raises StateLockedError at once where another process does."""
-        with self._session() as connection:
-            if not connection.execute("select pg_try_advisory_lock(%s)", (_HOLDING,)).fetchone()[0]:  # type: ignore[index]
-                raise StateLockedError(f"the state {self.url} is held by {_holder(connection) or 'another process'}")
-            reached(Failpoint.LOCK, done=False)
-            connection.execute("select set_config('application_name', %s, false)", (f"`{command}` ({_who()})"[:63],))
-            reached(Failpoint.LOCK, done=True)
-            yield
-
-    @contextmanager
-    def _session(self) -> Iterator[psycopg.Connection[Any]]:
-        connection = self.connect()
-        try:
-            connection.set_autocommit(True)
-            yield connection
-        finally:
-            connection.close()
 
     def _refuse_unfit(self, connection: psycopg.Connection[Any]) -> None:
         """Refuse a server, or a clock of this machine's, with which the ledger's promises could not be kept."""
@@ -195,7 +176,8 @@ class PostgresBackend:
             if version != schema.HEAD:
                 raise _outdated(version)
             with backend.reading() as connection:
-                backend.unattended = _holder(connection.connection.driver_connection) is None  # type: ignore[arg-type]
+                held = sa.select(schema.shards.c.service).where(schema.shards.c.until > NOW).limit(1)
+                backend.unattended = connection.execute(held).first() is None
             yield backend
         finally:
             backend.close()
@@ -314,21 +296,6 @@ def _refuse_members(connection: sa.Connection) -> None:
         raise LedgerError(
             f"the state was not brought up to date: older programs have it open ({', '.join(others)}): stop them"
         )
-
-
-def _holder(connection: psycopg.Connection[Any]) -> str | None:
-    """Who holds the state; None where nobody does."""
-    found = connection.execute(
-        "select a.application_name from pg_locks l join pg_stat_activity a using (pid) where l.locktype = 'advisory' "
-        "and l.database = (select oid from pg_database where datname = current_database()) and l.granted "
-        "and (l.classid::bigint << 32) + l.objid::bigint = %s",
-        (_HOLDING,),
-    ).fetchone()
-    return None if found is None else found[0]
-
-
-def _who() -> str:
-    return f"process {os.getpid()} on {socket.gethostname()}"
 
 
 def _milliseconds(span: timedelta) -> int:

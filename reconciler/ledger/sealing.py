@@ -59,9 +59,8 @@ class Sealing:
         """What is kept sealed; None where there is no key."""
         return None if self._sealer is None else Vault(self._ledger, self._sealer)
 
-    @property
-    def renewing(self) -> bool:
-        """Whether tokens can be renewed, and kept."""
+    def renews(self, service: str) -> bool:  # noqa: ARG002
+        """Whether a service's tokens can be renewed, and kept."""
         return False
 
     def stored(self) -> Mapping[str, Mapping[str, Any]]:
@@ -107,10 +106,14 @@ class WritableSealing(Sealing):
         """What is kept sealed."""
         return self._vault
 
-    @property
-    def renewing(self) -> bool:
-        """Whether tokens can be renewed, and kept."""
-        return self.fault is None
+    def renews(self, service: str) -> bool:
+        """Whether a service's tokens can be renewed, and kept: by the process that has the service, one at a time."""
+        lease = self._vault.lease
+        return self.fault is None and (lease is None or lease.covers(service))
+
+    def over(self, ledger: LedgerWriter) -> WritableSealing:
+        """The same key, over the same ledger under another lease."""
+        return WritableSealing(ledger, self._vault.sealer)
 
 
 class Tokens:

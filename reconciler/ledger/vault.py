@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any
 
 from reconciler.ledger.entries import Change, Kept
+from reconciler.ledger.lease import Lease
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.errors import SecretsError
@@ -80,7 +81,7 @@ class Vault:
 
     def __init__(self, ledger: LedgerReader, sealer: Sealer | SecretsError) -> None:
         self._ledger = ledger
-        self._sealer = sealer
+        self.sealer = sealer
 
     def read(self, name: str) -> Any:
         """What is kept under this name, decoded; None where nothing is.
@@ -99,7 +100,7 @@ class Vault:
 
         What does not open is left as it is: it is nobody's any more, and nobody can read it.
         """
-        if isinstance(self._sealer, SecretsError):
+        if isinstance(self.sealer, SecretsError):
             return {}
         kept: dict[str, Change] = {}
         for hire in {key.hire for key in keys}:
@@ -146,9 +147,9 @@ class Vault:
         return self._opened().open(sealed, place)
 
     def _opened(self) -> Sealer:
-        if isinstance(self._sealer, SecretsError):
-            raise SecretsError(str(self._sealer))
-        return self._sealer
+        if isinstance(self.sealer, SecretsError):
+            raise SecretsError(str(self.sealer))
+        return self.sealer
 
 
 class WritableVault(Vault):
@@ -157,6 +158,11 @@ class WritableVault(Vault):
     def __init__(self, ledger: LedgerWriter, sealer: Sealer | SecretsError) -> None:
         super().__init__(ledger, sealer)
         self._writer = ledger
+
+    @property
+    def lease(self) -> Lease | None:
+        """What may be written for."""
+        return self._writer.lease
 
     def write(self, name: str, value: Any, point: Failpoint = Failpoint.SEALED) -> None:
         """Keep a value under this name."""

@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime
 from operator import itemgetter
 from typing import Any
@@ -295,6 +295,14 @@ class LedgerWriter(LedgerReader):
         values = {"at": now, "kind": kind, "hire": hire, "access": access, "integration": integration, "by": by}
         with self._writing(Failpoint.COMMAND) as connection:
             connection.execute(sa.insert(schema.commands).values(values))
+
+    def split(self, command: Command, parts: Iterable[Collection[str]]) -> None:
+        """Replace a command by one for each integration of these parts."""
+        with self._writing(Failpoint.TAKEN_UP) as connection:
+            self._save(connection, (), (), answered=[command])
+            said = {name: value for name, value in asdict(command).items() if name != "id"}
+            rows = [{**said, "integration": name} for part in parts for name in part]
+            connection.execute(sa.insert(schema.commands), rows)
 
     def _save(
         self,

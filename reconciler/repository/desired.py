@@ -22,8 +22,10 @@ from reconciler.repository.fitting import BEFORE_SUGGESTION
 from reconciler.repository.hires import Hires
 from reconciler.repository.joining import Join, assigned
 
-__all__ = ["Desired", "Service"]
+__all__ = ["NO_SERVICE", "Desired", "Service"]
 
+NO_SERVICE = ""
+"""Of what belongs to no service that can be read: broken manifests, entries whose integration is missing."""
 
 MAX_REMEMBERED = 16_384
 """How many hires and grants are remembered."""
@@ -75,6 +77,14 @@ class Desired:
             service = loaded.model.service or integration
             found.setdefault(service, {})[integration] = (loaded.path, loaded.model)
         return {name: Service(name, manifests) for name, manifests in found.items()}
+
+    def home(self, integration: str) -> str:
+        """The service of an integration; `NO_SERVICE` where no readable manifest says."""
+        return self._homes.get(integration, NO_SERVICE)
+
+    @cached_property
+    def _homes(self) -> Mapping[str, str]:
+        return {integration: name for name, service in self.services.items() for integration in service.manifests}
 
     def unreadable(self, hire: str, email: str, sequence: str | None) -> str | None:
         """Why git cannot say whether a hire keeps a grant that it had, from a sequence or of its own, or None.

@@ -33,10 +33,13 @@ from reconciler.requests.said import said
 from reconciler.requests.throttle import LONGEST, Throttle
 from reconciler.requests.url import Address, escape, parse
 
-__all__ = ["Client", "Leaving", "Response"]
+__all__ = ["Client", "Leaving", "MaySend", "Response"]
 
 Leaving = Callable[[], Awaitable[None]]
 """Awaited right before a request leaves, after all waiting: the place to write it down."""
+
+MaySend = Callable[[], str | None]
+"""Asked right before the bytes of a request leave: why they may not, or None."""
 
 CONNECTING = 0.8
 """The share of a request's time after which a connection has to stand."""
@@ -62,6 +65,7 @@ class _Progress:
     """How far a request got."""
 
     reached: Reached
+    may_send: MaySend
     departed: Callable[[], None]
     most: int
     left: bool = False
@@ -70,6 +74,8 @@ class _Progress:
     def leaves(self) -> None:
         if not self.left:
             self.reached(Failpoint.REQUEST, done=False)
+            if (why := self.may_send()) is not None:  # nothing is waited for from here until its bytes are written
+                raise NoAnswer(why, left=False)
             self.left = True
 
     def has_left(self) -> None:
@@ -92,6 +98,7 @@ class Client:
         throttle: Throttle,
         file: str,
         reached: Reached = unwatched,
+        may_send: MaySend = lambda: None,
         redactor: Redactor,
     ) -> None:
         self.service = service
@@ -100,6 +107,7 @@ class Client:
         self._throttle = throttle
         self._file = file
         self._reached = reached
+        self._may_send = may_send
         self._redactor = redactor
         self._timeout = limits.timeout
         self._connections = Connections()
@@ -154,7 +162,7 @@ class Client:
         async with self._throttle.turn(address.name) as departed:
             if leaving is not None:
                 await leaving()
-            progress = _Progress(self._reached, departed, wire.most)
+            progress = _Progress(self._reached, self._may_send, departed, wire.most)
             try:
                 async with asyncio.timeout(seconds):
                     answer = await self._connections.exchange(
