@@ -4,7 +4,9 @@ VENV := .venv
 RUN := $(VENV)/.run
 READY := $(VENV)/.ready
 COMPILE := $(VENV)/bin/uv pip compile --quiet --universal --generate-hashes --no-header
-PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
+PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile
+UNFINISHED := { echo "The installation is not finished: mend what is said above and run make again, it goes on from there."; \
+	echo "It needs 200 MB of room here, the right to write, and a package index (PIP_INDEX_URL)."; exit 1; }
 
 .PHONY: help run test check bench docs release lock clean
 help: ## show this list
@@ -55,13 +57,16 @@ clean: ## remove what these commands made, but for .reconciler/
 # A lock names every package, those that build the project too: nothing is left to resolve, which older versions of pip
 # fail at where a newer release of a package with extras is out.
 $(RUN): requirements.lock pyproject.toml
-	@echo "Installing what the program and its demo need into $(VENV), once."
-	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	@$(PIP) --no-deps --require-hashes --requirement requirements.lock
-	@$(PIP) --no-deps --no-build-isolation --editable .
+	@command -v $(PYTHON) >/dev/null || { echo "There is no $(PYTHON): install Python 3.11 or newer."; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "$(PYTHON) is Python %d.%d, and 3.11 or newer is needed: \
+	install one and name it, as `make run PYTHON=python3.12`." % sys.version_info[:2])'
+	@echo "Installing what the program and its demo need into $(VENV), once. It takes about 15 seconds."
+	@test -e $(VENV)/bin/pip || $(PYTHON) -m venv --clear $(VENV) || $(UNFINISHED)
+	@$(PIP) --no-deps --require-hashes --requirement requirements.lock || $(UNFINISHED)
+	@$(PIP) --no-deps --no-build-isolation --editable . || $(UNFINISHED)
 	@touch $(RUN)
 
 $(READY): $(RUN) requirements-dev.lock
 	@echo "Installing what tests, checks and documentation need into $(VENV), once. It takes about a minute."
-	@$(PIP) --no-deps --require-hashes --requirement requirements-dev.lock
+	@$(PIP) --no-deps --require-hashes --requirement requirements-dev.lock || $(UNFINISHED)
 	@touch $(READY)

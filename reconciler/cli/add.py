@@ -9,7 +9,7 @@ import click
 
 from reconciler.cli import complete
 from reconciler.cli.options import Asked, option, shared
-from reconciler.model.errors import RepositoryError, UsageError
+from reconciler.model.errors import RepositoryError, UsageError, not_written
 
 if TYPE_CHECKING:
     from reconciler.gallery.catalog import Ready
@@ -52,7 +52,7 @@ def add(asked: Asked, name: str | None, stem: str | None, listing: bool) -> int:
         with path.open("x", encoding="utf-8") as file:
             file.write(line_in(root, kind, ready.folder) + ready.text)
     except OSError as error:
-        raise RepositoryError(f"{path} cannot be written: {error.strerror}") from error
+        raise RepositoryError(not_written(path, error)) from error
     fields = [field.id for field in ready.manifest.asks_for]
     service = ready.manifest.service or path.stem
     if asked.output == "json":

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from reconciler.cli.options import Asked, option, shared
-from reconciler.model.errors import RepositoryError, UsageError
+from reconciler.model.errors import RepositoryError, UsageError, not_written
 from reconciler.repository.documents.modeline import SCHEMAS, modeline
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def init(asked: Asked, folder: Path, names: str, source: str | None) -> int:
             if name.startswith("config/initial_data/") and name in found:
                 (folder / name).chmod(0o600)
     except OSError as error:
-        raise RepositoryError(f"{error.filename or folder} cannot be written: {error.strerror}") from error
+        raise RepositoryError(not_written(error.filename or folder, error)) from error
     in_git = _git(folder)
     if asked.output == "json":
         emit_json({"folder": str(folder), "files": sorted({*written, *found}), "git": in_git})

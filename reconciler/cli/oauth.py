@@ -83,7 +83,10 @@ async def _connect(asked: Asked, redactor: Any, integration: str, timeout: timed
             authorization = begin(context, settings, tree, held, integration)
             async with AsyncExitStack() as stack:
                 if await _taken(settings.listen):
-                    tell(f"waiting for the daemon that listens on {settings.listen} to be called back")
+                    tell(
+                        f"waiting for the daemon that listens on {settings.listen} to be called back; if another "
+                        "program has that port, free it, or set another `listen`"
+                    )
                 else:
                     await stack.enter_async_context(_served(context, settings, tree, held))
                     tell(f"waiting on {settings.listen} to be called back")

@@ -18,7 +18,7 @@ from typing import Any
 
 from reconciler.intake.positions import with_item, with_value
 from reconciler.intake.yaml_text import block_item, flow
-from reconciler.model.errors import NotWritable
+from reconciler.model.errors import NotWritable, not_written
 from reconciler.model.hire import Hire
 
 __all__ = ["ORDER", "hire_text", "stem_of", "with_entry", "with_field", "write_all"]
@@ -94,7 +94,7 @@ def write_all(root: Path, files: Mapping[str, bytes], before: Mapping[str, bytes
             with suppress(OSError):
                 folder.rmdir()
         if isinstance(error, OSError):
-            raise NotWritable(f"{error.filename or root} cannot be written: {error.strerror}") from None
+            raise NotWritable(not_written(Path(error.filename).parent if error.filename else root, error)) from None
         raise
     for folder in {path.parent for path, _ in replaced}:
         _settle(folder)

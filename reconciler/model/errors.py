@@ -20,6 +20,7 @@ Each carries one sentence for the person who reads it; `Problem` is the same for
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -42,6 +43,7 @@ __all__ = [
     "StateLockedError",
     "TransportError",
     "UsageError",
+    "not_written",
     "shortened",
 ]
 
@@ -59,6 +61,21 @@ def shortened(text: str) -> str:
         return text
     half = LONGEST // 2
     return f"{text[:half].rpartition(' ')[0]} … {text[-half:].partition(' ')[2]}"
+
+
+_WAYS_OUT = {
+    errno.EACCES: "run this as the user whose folder it is",
+    errno.EPERM: "run this as the user whose folder it is",
+    errno.EROFS: "choose a place that is not read-only",
+    errno.ENOSPC: "make room on the disk",
+    errno.EDQUOT: "make room within the quota",
+}
+
+
+def not_written(path: object, error: OSError) -> str:
+    """That a file or a folder cannot be written, why, and what to do."""
+    way = _WAYS_OUT.get(error.errno or 0, "choose another place")
+    return f"{path} cannot be written: {error.strerror}; {way}"
 
 
 class ReconcilerError(Exception):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from reconciler.model.errors import SecretsError
+from reconciler.model.errors import SecretsError, not_written
 from reconciler.secrets import age
 from reconciler.secrets.gpg import Gnupg
 from reconciler.secrets.initial_data import FOLDER, service_of
@@ -56,7 +56,7 @@ def put_initial_data(path: Path, message: bytes) -> None:
     try:
         _replace(path, message)
     except OSError as error:
-        raise SecretsError(f"{FOLDER}/{path.name} cannot be written: {error.strerror}") from None
+        raise SecretsError(not_written(f"{FOLDER}/{path.name}", error)) from None
 
 
 def _listing(folder: Path) -> list[Path]:
