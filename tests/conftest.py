@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -77,10 +78,23 @@ def databases() -> Iterator[Databases]:
 
 
 @pytest.fixture
-def repo(tmp_path: Path, gnupg_home: GnupgHome) -> Repo:
+def state_kind() -> str:
+    """Which database has the state: RECONCILER_STATE=postgresql runs every test of the engine on PostgreSQL.
+
+    A module that is worth its time on both parametrises this.
+    """
+    return os.environ.get("RECONCILER_STATE", "sqlite")
+
+
+@pytest.fixture
+def repo(tmp_path: Path, gnupg_home: GnupgHome, state_kind: str, request: pytest.FixtureRequest) -> Iterator[Repo]:
     """A repository with settings of its own and nothing else yet; `repo.commit()` before it is used."""
     made = Repo(tmp_path / "repo", gnupg_home)
-    made.settings()
-    made.write("hires/.gitkeep", "")
-    made.write("manifests/.gitkeep", "")
-    return made
+    with ExitStack() as stack:
+        if state_kind == "postgresql":
+            databases: Databases = request.getfixturevalue("databases")
+            made.state_url = stack.enter_context(databases.made())
+        made.settings()
+        made.write("hires/.gitkeep", "")
+        made.write("manifests/.gitkeep", "")
+        yield made

@@ -101,6 +101,7 @@ class Repo:
             config.write(GIT_CONFIG)
         self.listen = f"127.0.0.1:{free_port()}"
         self.state = root / ".reconciler" / "state.db"
+        self.state_url = f"sqlite:///{self.state}"
         (root / ".git" / "info").mkdir(exist_ok=True)
         (root / ".git" / "info" / "exclude").write_text(".reconciler/\n")
 
@@ -132,7 +133,7 @@ class Repo:
 
     def settings(self, **keys: Any) -> None:
         """`config/reconciler.yaml` with the state and the port of this repository, and what is given."""
-        keys = {"state": f"sqlite:///{self.state}", "listen": self.listen, **keys}
+        keys = {"state": self.state_url, "listen": self.listen, **keys}
         self.write("config/reconciler.yaml", keys)
 
     def initial_data(self, service: str, values: Mapping[str, Any], *, armor: bool = False) -> Path:
@@ -149,7 +150,7 @@ class Repo:
 
     def record(self, hire: str, access: str) -> Record | None:
         """What the ledger has of a grant, read beside whoever holds it, without a process of its own."""
-        with StateLocation(f"sqlite:///{self.state}", self.root).reader() as ledger:
+        with StateLocation(self.state_url, self.root).reader() as ledger:
             return ledger.record(Key(hire, access))
 
     def has(self, hire: str, access: str, status: str) -> bool:
@@ -177,7 +178,7 @@ class Repo:
             )
             for stem in stems
         ]
-        with closing(StateLocation(f"sqlite:///{self.state}", self.root).writer()) as ledger:
+        with closing(StateLocation(self.state_url, self.root).writer()) as ledger:
             ledger.save(records)
 
     def git(self, *arguments: str) -> str:

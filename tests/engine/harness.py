@@ -235,7 +235,7 @@ class Machine:
     @contextmanager
     def ledger(self) -> Iterator[LedgerWriter]:
         """The ledger, opened for writing beside nobody."""
-        ledger = StateLocation(f"sqlite:///{self.repo.state}", self.repo.root).writer()
+        ledger = StateLocation(self.repo.state_url, self.repo.root).writer()
         try:
             yield ledger
         finally:
