@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import itertools
 import shutil
+import socket
 import tempfile
+import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
 from reconciler.ledger.opening import StateLocation
 
-__all__ = ["Databases"]
+__all__ = ["Databases", "Wire"]
 
 
 class Databases:
@@ -45,6 +47,11 @@ class Databases:
         """The URL of a database, as `state` has it."""
         return f"postgresql://{user}@/{name}?host={self._folder / 'data'}"
 
+    @property
+    def socket(self) -> Path:
+        """Where it listens."""
+        return self._folder / "data" / ".s.PGSQL.5432"
+
     @contextmanager
     def made(self, template: str = "made") -> Iterator[str]:
         """A database for as long as the block runs; of the template `empty` one without the ledger's schema."""
@@ -62,3 +69,52 @@ class Databases:
         with psycopg.connect(self.url(database), autocommit=True) as connection:
             cursor = connection.execute(statement)
             return cursor.fetchall() if cursor.description else []
+
+
+class Wire:
+    """The same server over TCP: what it says can be altered on the way, and then nothing of it comes through."""
+
+    def __init__(self, databases: Databases, says: dict[bytes, bytes] | None = None) -> None:
+        self._path = str(databases.socket)
+        self._says = says or {}
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self._open: list[socket.socket] = []
+        self.silent = threading.Event()
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._serve, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listening.close()
+        self.cut()
+
+    def url(self, name: str) -> str:
+        """The URL of a database by way of this."""
+        return f"postgresql://postgres@127.0.0.1:{self._listening.getsockname()[1]}/{name}"
+
+    def cut(self) -> None:
+        """End every connection."""
+        for end in self._open:
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+        self._open.clear()
+
+    def _serve(self) -> None:
+        with suppress(OSError):
+            while True:
+                near, _ = self._listening.accept()
+                far = socket.socket(socket.AF_UNIX)
+                far.connect(self._path)
+                self._open += [near, far]
+                threading.Thread(target=self._pass_on, args=(near, far, {}), daemon=True).start()
+                threading.Thread(target=self._pass_on, args=(far, near, self._says), daemon=True).start()
+
+    def _pass_on(self, source: socket.socket, target: socket.socket, says: dict[bytes, bytes]) -> None:
+        with suppress(OSError), source, target:
+            while said := source.recv(65536):
+                for word, other in says.items():
+                    assert len(word) == len(other), "a message tells its length"
+                    said = said.replace(word, other)
+                if not self.silent.is_set():
+                    target.sendall(said)

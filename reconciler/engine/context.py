@@ -142,7 +142,7 @@ class Context:
             self.redactor.learn(own.values())
             return own.get("STATE_PASSWORD")
 
-        return StateLocation(settings.state, self.root, password)
+        return StateLocation(settings.state, self.root, password, self.checkout)
 
     def client(self, service: str, hosts: AllowedHosts, limits: Limits) -> Client:
         """A service's client; the same one from pass to pass, for as long as what it is allowed stays the same."""

@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from reconciler.ledger.belonging import Repository, claim, refuse_another
 from reconciler.ledger.lock import StateLock
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.sqlite import SqliteBackend
@@ -44,12 +45,13 @@ class Held:
 class StateLocation:
     """A state, by its URL: a SQLite file, from the repository's root, or a database of a PostgreSQL server.
 
-    `password` is asked for when the server is, and never before.
+    `password` is asked for when the server is, and never before. A server's state is one `repository`'s alone.
     """
 
     url: str
     root: Path
     password: Callable[[], str | None] = _none
+    repository: Repository | None = None
 
     @property
     def file(self) -> Path | None:
@@ -72,7 +74,14 @@ class StateLocation:
             return LedgerWriter(SqliteBackend.open(self.file, reached), reached)
         from reconciler.ledger.postgres import PostgresBackend
 
-        return LedgerWriter(PostgresBackend.open(self._server(), reached, migrate=migrate), reached)
+        ledger = LedgerWriter(PostgresBackend.open(self._server(), reached, migrate=migrate), reached)
+        if self.repository is not None:
+            try:
+                claim(ledger, self.repository)
+            except BaseException:
+                ledger.close()
+                raise
+        return ledger
 
     @contextmanager
     def reader(self) -> Iterator[LedgerReader]:
@@ -84,7 +93,10 @@ class StateLocation:
         from reconciler.ledger.postgres import PostgresBackend
 
         with PostgresBackend.beside(self._server()) as backend:
-            yield LedgerReader(backend)
+            ledger = LedgerReader(backend)
+            if self.repository is not None:
+                refuse_another(ledger, self.repository)
+            yield ledger
 
     @contextmanager
     def held(

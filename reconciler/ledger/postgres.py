@@ -38,8 +38,14 @@ SCHEMA = "reconciler"
 OLDEST = 14
 """The oldest PostgreSQL that is served: what its project still mends, and what is tested."""
 
-CONNECT, ANSWER, LOCK, IDLE = (timedelta(seconds=seconds) for seconds in (5, 20, 10, 10))
+CONNECT, ANSWER, LOCK, IDLE = (timedelta(seconds=seconds) for seconds in (5, 15, 10, 10))
 """How long a connection, an answer, a lock, and a transaction in which nothing happens may take."""
+
+PATIENCE = timedelta(seconds=20)
+"""How long an answer is waited for where not even the server says that it takes too long."""
+
+LONG = timedelta(hours=6)
+"""The same for a migration, the wait for another process's, and the rewriting of tables."""
 
 CLOCK = timedelta(seconds=30)
 """How far this machine's clock may be from the server's: dates and `retry_at` are by the wall clock of each member."""
@@ -56,6 +62,32 @@ _STEPS = (
     ("database", "make the database (CREATE DATABASE …), or mend `state`"),
     ("pg_hba.conf", "let this machine in, in the server's pg_hba.conf"),
 )
+
+
+class _Connection(psycopg.Connection[Any]):
+    """A connection that is given up where a server that has stopped, or a line that was cut, leaves it waiting."""
+
+    patience = PATIENCE
+
+    def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
+        """Wait as the driver does, but not for ever."""
+        seconds = self.patience.total_seconds()
+        try:
+            return super().wait(gen, interval, timeout or seconds)
+        except psycopg.OperationalError as error:
+            if self.pgconn.transaction_status != psycopg.pq.TransactionStatus.ACTIVE:
+                raise
+            self.close()
+            raise psycopg.OperationalError(f"no answer within {seconds:g} s") from error
+
+    @contextmanager
+    def patient(self) -> Iterator[None]:
+        """Wait for what takes as long as it takes."""
+        self.patience = LONG
+        try:
+            yield
+        finally:
+            self.patience = PATIENCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +109,7 @@ class Server:
             "default_transaction_read_only": "on" if read_only else "off",
         }
         try:
-            connection = psycopg.connect(
+            connection = _Connection.connect(
                 self.url,
                 password=self.password,
                 application_name=who[:63],
@@ -217,7 +249,7 @@ class PostgresBackend:
 
     def scrub(self) -> None:
         """Rewrite the tables without the rows that were deleted. The server's log and its backups keep them."""
-        with self.reading() as connection:
+        with self.reading() as connection, _driver(connection).patient():
             connection.exec_driver_sql("SET statement_timeout = 0")
             for table in schema.metadata.sorted_tables:
                 connection.exec_driver_sql(f"VACUUM (FULL) {table.name}")
@@ -230,7 +262,7 @@ class PostgresBackend:
     def _upgrade(self, reached: Reached, *, migrate: bool) -> None:
         """Make the tables or bring them up to date: one process does, and others that start meanwhile wait for it."""
         reached(Failpoint.MIGRATION, done=False)
-        with self.writing() as connection:
+        with self.writing() as connection, _driver(connection).patient():
             connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
             connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATING)))
@@ -255,6 +287,12 @@ class PostgresBackend:
             raise LedgerError(f"state {self._server.url}: every connection is in use: try again") from error
         except DBAPIError as error:
             raise LedgerError(f"state {self._server.url}: {_told(error)}") from error
+
+
+def _driver(connection: sa.Connection) -> _Connection:
+    found = connection.connection.driver_connection
+    assert isinstance(found, _Connection)
+    return found
 
 
 def _told(error: DBAPIError) -> str:

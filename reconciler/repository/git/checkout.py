@@ -19,6 +19,7 @@ from reconciler.model.errors import RepositoryError
 from reconciler.model.failpoints import Failpoint, Reached, unwatched
 from reconciler.model.settings import Git
 from reconciler.repository.git.fetch import fetch
+from reconciler.repository.git.program import GitFailed, git
 from reconciler.repository.git.trees import WORKTREE, CommitTree, File, FolderTree, Tree
 from reconciler.repository.naming import FOLDERS
 
@@ -122,6 +123,20 @@ class Checkout:
         commit = self._commit(self.repository, revision)
         name, address = (raw.decode(errors="replace") for raw in (commit.author.raw_name, commit.author.raw_email))
         return Commit(str(commit.id), f"{name} <{address}>")
+
+    def first_commit(self) -> str | None:
+        """The id of the first commit of HEAD's history; None where there is none, or a shallow clone lacks it."""
+        if self.repository is None or self.repository.is_shallow or self.repository.head_is_unborn:
+            return None
+        try:
+            return git(self.root, "rev-list", "--max-parents=0", "HEAD").split()[-1]
+        except (GitFailed, IndexError) as error:
+            raise RepositoryError(f"{self.root}: the first commit cannot be told: {error}") from None
+
+    def may_have(self, commit: str) -> bool:
+        """Whether there is such a commit; True where a shallow clone, or a folder that is no checkout, cannot tell."""
+        repository = self.repository
+        return repository is None or repository.is_shallow or pygit2.Oid(hex=commit) in repository
 
     def has_remote(self, name: str) -> bool:
         """Whether there is somewhere to fetch from, as far as git's settings can be read."""

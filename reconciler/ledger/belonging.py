@@ -1,0 +1,45 @@
+"""Whose state a server's is: that of the repository whose first commit is noted in it.
+
+A SQLite file lies within its repository. A URL is easily copied from one repository's settings to another's, and then
+everybody whom the one has given something would be nobody's of the other.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from reconciler.ledger.reader import LedgerReader
+from reconciler.ledger.writer import LedgerWriter
+from reconciler.model.errors import LedgerError
+
+__all__ = ["NOTE", "Repository", "claim", "refuse_another"]
+
+NOTE = "repository"
+
+
+class Repository(Protocol):
+    """A repository, as far as its commits tell it from others."""
+
+    def first_commit(self) -> str | None:
+        """The id of its first commit; None where it has none, or that cannot be told."""
+
+    def may_have(self, commit: str) -> bool:
+        """Whether it has a commit, or that cannot be told."""
+
+
+def claim(ledger: LedgerWriter, repository: Repository) -> None:
+    """Note the repository in a state that has none noted yet. Raises LedgerError where it is another's."""
+    refuse_another(ledger, repository)
+    if ledger.note(NOTE) is None and (first := repository.first_commit()) is not None:
+        ledger.put_note(NOTE, lambda there: there or first.encode())
+
+
+def refuse_another(ledger: LedgerReader, repository: Repository) -> None:
+    """Raise LedgerError where the state is another repository's."""
+    noted = ledger.note(NOTE)
+    if noted is not None and not repository.may_have(noted.decode()):
+        raise LedgerError(
+            f"the state is another repository's: that one's first commit is {noted.decode()[:12]}, which this checkout "
+            "does not have. Each repository has a database of its own: mend `state`. Where the whole history was "
+            "rewritten on purpose, docs/fleet.md says how to go on"
+        )
