@@ -165,7 +165,7 @@ async def _real(
     """Plan and carry out; with `ask`, only what was shown and agreed to, as it still is when it is looked at again."""
     from reconciler.cli.progress import Progress
     from reconciler.engine.accepted import in_force, keep
-    from reconciler.engine.commands import by_grant, take_up
+    from reconciler.engine.commands import Erasing, by_grant, take_up
     from reconciler.engine.reconciler import Reconciler
     from reconciler.engine.state import holding
     from reconciler.notify.notifications import Notifier
@@ -178,7 +178,8 @@ async def _real(
     with holding(context, settings, tree, "reconcile", migrate=released) as held:
         keep(context, held.ledger, force)
         commands = held.ledger.commands()
-        asked = take_up(held.ledger, commands, context.clock.now())
+        erasing = Erasing(context.root, lambda: context.reader.load(tree), take=lambda _: True)
+        asked = take_up(held.ledger, commands, context.clock.now(), erasing=erasing)
         commands = [
             command for command in commands if removals or command.kind != "revoke"
         ]  # the next pass comes to those

@@ -89,6 +89,10 @@ class Dispatcher:
         today = Policy.of(acting.settings, self._clock.now()).today
         return self._context.desired(self._context.reader.load(acting.tree), today)
 
+    def claims(self) -> ClaimSet:
+        """The right to grants that no pass has in hand, for what is done beside the passes."""
+        return self._claims.begin()
+
     def start(self, request: PassRequest, *, acting: Acting | None = None, lane: Lane = Lane.NOW) -> None:
         """Make passes over the selection, in parts of `MAX_HIRES` hires of a service.
 

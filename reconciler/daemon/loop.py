@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing, suppress
+from contextlib import aclosing, closing, suppress
 from datetime import datetime
 from time import monotonic
 
@@ -23,7 +23,7 @@ from reconciler.daemon.revisions import Revisions
 from reconciler.daemon.schedule import Schedule
 from reconciler.daemon.slices import PassRequest
 from reconciler.daemon.survey import Survey
-from reconciler.engine.commands import changes_of, take_up
+from reconciler.engine.commands import Erasing, changes_of, take_up
 from reconciler.engine.context import Context, SystemClock
 from reconciler.engine.state import OpenState
 from reconciler.ledger.entries import Command
@@ -191,11 +191,15 @@ class Daemon:
         """Take up a command; one that needs a pass stays on the list until a pass acts on it."""
         try:
             services = changes_of(self._ledger, command, self._dispatcher.desired().home)
-            if len(services) > 1 and not self._dispatcher.place.alone:  # each as soon as it is free
+            parts = command.kind != "forget" and len(services) > 1
+            if parts and not self._dispatcher.place.alone:  # each as soon as it is free
                 self._ledger.split(command, services.values())
                 return
-            async with self._dispatcher.place.holding(*services) as state:
-                asked = take_up(state.ledger, [command], self._clock.now())
+            async with self._dispatcher.place.holding(*sorted(services)) as state:
+                with closing(self._dispatcher.claims()) as claims:
+                    erasing = Erasing(self._context.root, lambda: self._dispatcher.desired().files, take=claims.take)
+                    asked = take_up(state.ledger, [command], self._clock.now(), erasing=erasing)
+            self._taken_up -= asked.waiting
             if asked.released:
                 self._schedule.sweep(PassRequest(Selection(), "released", released=True))
             elif asked.touched:

@@ -1,8 +1,8 @@
-"""What a person asks of the state: retry, accept, run, revoke, release.
+"""What a person asks of the state: retry, accept, run, revoke, release, forget.
 
-`retry` and `accept` only change the ledger; `run`, `revoke` and `release` (`--yes-really`) go into the next pass. Where
-another process holds the state they are left as commands, which the holder takes up (docs/design/rules.md, "The ledger
-and the retry").
+`retry`, `accept` and `forget` only change the ledger; `run`, `revoke` and `release` (`--yes-really`) go into the next
+pass. Where another process holds the state they are left as commands, which the holder takes up (docs/design/rules.md,
+"The ledger and the retry").
 """
 
 from __future__ import annotations
@@ -10,6 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from pathlib import Path
+
+import structlog
 
 from reconciler.ledger.entries import Command, Event
 from reconciler.ledger.reader import LedgerReader
@@ -18,18 +21,24 @@ from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.failpoints import Failpoint
 from reconciler.model.grant import Key, Phase, Record
 from reconciler.model.status import Action, EventType, Status
+from reconciler.repository.files import Files
 
 __all__ = [
     "CommandsByGrant",
+    "Erasing",
     "TakenUp",
     "by_grant",
     "changes_of",
+    "erase",
     "matching",
     "may_retry",
+    "reason_to_remember",
     "request_events",
     "requested",
     "take_up",
 ]
+
+log = structlog.get_logger()
 
 CommandsByGrant = Mapping[Key, Sequence[Command]]
 """Commands that a pass acts on, by the grant that they name, oldest first."""
@@ -41,6 +50,17 @@ class TakenUp:
 
     released: bool = False
     touched: set[Key] = field(default_factory=set)
+    waiting: set[Command] = field(default_factory=set)
+    """Those that a pass under way stands in the way of: to be taken up again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Erasing:
+    """What it takes to erase a person: what git has now, and to have each grant of theirs in hand meanwhile."""
+
+    root: Path
+    files: Callable[[], Files]
+    take: Callable[[Key], bool]
 
 
 def matching(records: Iterable[Record], command: Command) -> list[Record]:
@@ -54,11 +74,13 @@ def matching(records: Iterable[Record], command: Command) -> list[Record]:
     ]
 
 
-def take_up(ledger: LedgerWriter, commands: Iterable[Command], now: datetime) -> TakenUp:
+def take_up(
+    ledger: LedgerWriter, commands: Iterable[Command], now: datetime, *, erasing: Erasing | None = None
+) -> TakenUp:
     """Act on commands as far as the ledger alone can; each is removed from the list with what it changes.
 
     A `run` or `revoke` stays on the list until a pass records the attempt for it, or that there is none. Until then no
-    crash loses it, and from then on none repeats it.
+    crash loses it, and from then on none repeats it. A `forget` stays until `erasing` takes all of the person's grants.
     """
     taken_up = TakenUp()
     for command in commands:
@@ -76,6 +98,13 @@ def take_up(ledger: LedgerWriter, commands: Iterable[Command], now: datetime) ->
             case "run" | "revoke" if command.hire and command.access:
                 taken_up.touched.add(Key(command.hire, command.access))
                 continue
+            case "forget" if command.hire:
+                if erasing is None or not all(erasing.take(record.key) for record in records):
+                    taken_up.waiting.add(command)
+                    continue
+                if _erased(ledger, command.hire, records, now, erasing):
+                    continue
+                records = []
             case "release":
                 records, taken_up.released = [], True
             case _:
@@ -88,11 +117,40 @@ def take_up(ledger: LedgerWriter, commands: Iterable[Command], now: datetime) ->
 def changes_of(ledger: LedgerReader, command: Command, home: Callable[[str], str]) -> dict[str, list[str]]:
     """The services for which taking up a command writes, each with the integrations that it is about."""
     found: dict[str, list[str]] = {}
-    if command.kind in ("retry", "accept"):
+    if command.kind in ("retry", "accept", "forget"):
         records = ledger.records([command.hire] if command.hire else None)
         for integration in sorted({record.integration for record in matching(records, command)}):
             found.setdefault(home(integration), []).append(integration)
     return found
+
+
+def reason_to_remember(hire: str, records: Iterable[Record], files: Files) -> str | None:
+    """Why a person is not to be erased; None where they may be."""
+    if hire in files.hires or hire in files.broken["hires"]:
+        return f"{hire} is still in git: remove the hire's file first"
+    left = [str(record.key) for record in records if record.leaves_something and record.phase is not Phase.REVOKED]
+    return f"still orphaned: {', '.join(left)}: revoke them first (`reconcile revoke`)" if left else None
+
+
+def erase(ledger: LedgerWriter, hire: str, now: datetime, root: Path) -> int:
+    """Erase a person, and give how many grants that were. Whoever holds the state may call this."""
+    from reconciler.engine.context import KEPT
+    from reconciler.notify import alerts, outages
+
+    alerts.forget(ledger, hire)
+    outages.forget(ledger)
+    count = ledger.forget(hire, now)
+    (root / KEPT).unlink(missing_ok=True)  # of what git has, it is made anew
+    return count
+
+
+def _erased(ledger: LedgerWriter, hire: str, records: list[Record], now: datetime, erasing: Erasing) -> bool:
+    """Erase a person, their commands too; False where that is refused, as it would have been of whoever asked."""
+    if (why := reason_to_remember(hire, records, erasing.files())) is not None:
+        log.warning("command.refused", command="forget", reason=why)
+        return False
+    log.info("person.forgotten", grants=erase(ledger, hire, now, erasing.root))
+    return True
 
 
 def by_grant(commands: Iterable[Command]) -> dict[Key, list[Command]]:

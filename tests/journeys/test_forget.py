@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.repo import Repo, run_cli
-from tests.servers import AccountService, Reply, Service
+from tests.repo import Daemon, Repo, call_cli, run_cli
+from tests.servers import AccountService, Reply, Service, eventually
 
 
 @pytest.fixture
@@ -58,3 +58,28 @@ def test_one_who_may_still_have_an_account(told: Repo, accounts: AccountService)
     assert "zebedee@example.com" not in accounts.people
     assert run_cli(told, "forget", "zebedee").code == 0
     assert erased(told)
+
+
+def test_beside_a_daemon(told: Repo, accounts: AccountService) -> None:
+    """What a daemon holds is left to it: the revocation, and then the erasing, which it judges by what it acts on."""
+    told.settings(interval="1d")
+    told.commit()
+    with Daemon(told, env={"RECONCILE_LOG_FORMAT": "json"}) as daemon:
+        eventually(lambda: told.has("zebedee", "tool", "present"))
+        refused = call_cli(told, "forget", "zebedee")
+        assert (refused.code, "zebedee is still in git" in refused.err) == (1, True)
+        told.remove("hires/zebedee.yaml")
+        told.commit()
+        eventually(lambda: told.has("zebedee", "tool", "orphaned"))
+        refused = call_cli(told, "forget", "zebedee")
+        assert (refused.code, "still orphaned: zebedee/tool" in refused.err) == (1, True)
+        revoked = call_cli(told, "revoke", "zebedee", "tool")
+        assert (revoked.code, "which was asked to revoke zebedee/tool" in revoked.err) == (0, True)
+        eventually(lambda: told.has("zebedee", "tool", "revoked"))
+        forgotten = call_cli(told, "forget", "zebedee")
+        assert (forgotten.code, "which was asked to forget zebedee" in forgotten.err) == (0, True)
+        eventually(lambda: told.record("zebedee", "tool") is None)
+        eventually(lambda: "person.forgotten" in daemon.log)
+    assert erased(told)
+    assert "zebedee@example.com" not in accounts.people
+    assert call_cli(told, "history", "--verify").code == 0
