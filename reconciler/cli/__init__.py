@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import click
 
 from reconciler.cli.exit_codes import INTERRUPTED, WRONG_USAGE
-from reconciler.cli.options import Asked, pass_options, shared
+from reconciler.cli.options import HTML_HELP, PAGE, Asked, pass_options, shared
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -52,6 +52,7 @@ SECTIONS = {
         "import": ("imports", "Bring people in from an HR system or a CSV"),
         "adopt": ("adopt", "Write hires' files for accounts that exist"),
         "unmanaged": ("unmanaged", "Show the accounts that git does not know"),
+        "review": ("review", "Review who has access: start a review, check it"),
     },
     "Services": {
         "initial-data": ("initial_data", "Encrypt, check and rekey a service's secrets"),
@@ -141,6 +142,8 @@ def reconcile(ctx: click.Context, /, **wanted: object) -> None:
 
     Without a command it makes one pass over the committed state and exits; with --dry-run it only observes and plans.
     """
+    if ctx.ensure_object(Asked).output == PAGE and ctx.invoked_subcommand != "review":
+        raise click.UsageError(HTML_HELP, ctx)
     if ctx.invoked_subcommand is not None:
         given = [each for each in ctx.command.params if each.name in wanted and _typed(ctx, each.name)]
         if given:

@@ -12,7 +12,18 @@ import click
 from reconciler.cli import complete
 from reconciler.model.status import Status
 
-__all__ = ["Asked", "Filter", "filters", "of_hires", "of_integrations", "option", "pass_options", "shared"]
+__all__ = [
+    "HTML_HELP",
+    "PAGE",
+    "Asked",
+    "Filter",
+    "filters",
+    "of_hires",
+    "of_integrations",
+    "option",
+    "pass_options",
+    "shared",
+]
 
 
 @dataclass(slots=True)
@@ -94,13 +105,17 @@ def _remember(ctx: click.Context, parameter: click.Parameter, value: Any) -> Non
     asked = ctx.ensure_object(Asked)
     source = ctx.get_parameter_source(parameter.name or "")
     given = source is not click.core.ParameterSource.DEFAULT
+    if value == PAGE and ctx.parent is not None and not ctx.command_path.endswith("review check"):
+        raise click.UsageError(HTML_HELP, ctx)
     # An option after the command wins over the same one before it, a default over neither.
     if given or ctx.parent is None:
         setattr(asked, parameter.name or "", value)
 
 
 STATUSES = [str(status) for status in Status]
-OUTPUTS = ("table", "json", "markdown", "csv")
+PAGE = "html"
+HTML_HELP = "--output html is for `review check`: choose table, json, markdown or csv"
+OUTPUTS = ("table", "json", "markdown", "csv", PAGE)
 
 
 def shared(function: Any) -> Any:
@@ -117,7 +132,8 @@ def shared(function: Any) -> Any:
             "--output",
             type=click.Choice(OUTPUTS),
             default="table",
-            help="How results are written; csv is for status, history, unmanaged and a pass.",
+            help="How results are written; csv is for status, history, unmanaged, review check and a pass, html for "
+            "review check alone.",
         ),
         _shared(
             "--repo",

@@ -13,11 +13,13 @@ __all__ = ["schema"]
 
 
 @click.command()
-@click.argument("kind", type=click.Choice(get_args(Kind)))
+@click.argument("kind", metavar="KIND", type=click.Choice(get_args(Kind)))
 @shared
 @click.pass_obj
 def schema(asked: Asked, kind: Kind) -> int:  # noqa: ARG001
-    """Print the JSON Schema of KIND, whatever --output says.
+    """Print the JSON Schema of a kind of file, whatever --output says.
+
+    KIND is manifest, hire, sequence, settings, ignore, import, policy or review.
 
     A new repository has it in .schemas/. An editor that speaks YAML's language server finds it by a file's first line:
     `# yaml-language-server: $schema=../.schemas/hire.json`

@@ -170,4 +170,6 @@ def _escaped(text: str, signs: str = "") -> str:
 def no_csv(asked: Asked) -> None:
     """Refuse an output that the command does not have."""
     if asked.output == "csv":
-        raise UsageError("--output csv is for status, history, unmanaged and a pass: choose table, json or markdown")
+        raise UsageError(
+            "--output csv is for status, history, unmanaged, review check and a pass: choose table, json or markdown"
+        )

@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -20,10 +21,22 @@ from reconciler.model.errors import Problem, Severity
 from reconciler.model.review import ANSWERED, KEEP, REMOVE, Review
 from reconciler.repository.documents.problems import explain
 from reconciler.repository.documents.yaml import BrokenFile, Document, read
+from reconciler.repository.git.parts import Part
 from reconciler.repository.git.trees import File, Tree
 from reconciler.repository.naming import YAML, shown
 
-__all__ = ["LARGEST", "PERIOD", "REVIEWS", "Line", "ReviewFile", "digest_of", "misplaced", "read_review", "review_in"]
+__all__ = [
+    "PERIOD",
+    "REVIEWS",
+    "Decisions",
+    "Line",
+    "ReviewFile",
+    "decisions_in",
+    "is_review",
+    "read_review",
+    "review_in",
+    "review_problems",
+]
 
 REVIEWS = "config/reviews"
 
@@ -94,10 +107,46 @@ class ReviewFile:
         """The digest of the population as it stands, whatever the file says that it is."""
         return digest_of(self.header, self.lines)
 
+    def doubts(self) -> list[Problem]:
+        """What the file shows to be wrong with it: errors, or else a population that its digest is not of."""
+        if self.problems or self.header.get("digest") == self.digest:
+            return list(self.problems)
+        return [Problem(self.path, self.place("digest"), "the population was edited: the digest is not that of it")]
+
+    def keys(self) -> list[str]:
+        """What each line is known by from one version of the file to the next, wherever it stands in it."""
+        return _keys(self.lines)
+
+    def place(self, *path: str | int) -> int | None:
+        """On which line of the file a key, or what stands at a path, is."""
+        return None if self.document is None else self.document.line(path)
+
     def text(self, key: str) -> str | None:
         """A text of the header; None where there is none."""
         said = as_text(self.header.get(key))
         return said if isinstance(said, str) and said else None
+
+
+@dataclass(frozen=True, slots=True)
+class Decisions:
+    """What one version of a review decides, by what its lines are known by."""
+
+    by_line: Mapping[str, str]
+    email: str = ""
+
+    def value(self, _part: Part, name: str | tuple[str, ...]) -> str | None:
+        """What is decided of a line; None where nothing is."""
+        return self.by_line.get(str(name))
+
+
+def decisions_in(raw: bytes, path: str) -> Decisions | None:
+    """What one version of a review decides; None where it cannot be read."""
+    try:
+        data = read(raw, path, LARGEST).data
+    except BrokenFile:
+        return None
+    lines = _lines(data) if isinstance(data, dict) else ()
+    return Decisions({key: line.decision for key, line in zip(_keys(lines), lines, strict=True) if line.decision})
 
 
 def digest_of(header: Mapping[str, Any], lines: tuple[Line, ...]) -> str:
@@ -130,20 +179,40 @@ def review_in(raw: bytes, path: str) -> ReviewFile:
         problems: tuple[Problem, ...] = ()
     except ValidationError as error:
         problems = tuple(explain(error, Review, document))
-    items = data.get("lines")
-    lines = tuple(_line(index, item) for index, item in enumerate(items if isinstance(items, list) else ()))
     header = {key: value for key, value in data.items() if key != "lines"}
-    return ReviewFile(path, header, lines, problems, document)
+    return ReviewFile(path, header, _lines(data), problems, document)
 
 
-def misplaced(path: str) -> Iterator[Problem]:
-    """Why a file under `config/reviews/` is not read; nothing for one that is."""
+def is_review(path: str) -> bool:
+    """Whether a path is one where a review is."""
     parts = PurePosixPath(path).parts
-    where = "config/reviews/<period>/<integration>.yaml"
-    suffix = PurePosixPath(path).suffix.lower()
-    if suffix not in (*YAML, ".json") or (len(parts) == 4 and path.endswith(".yaml") and PERIOD.fullmatch(parts[2])):
-        return
-    yield Problem(shown(path), None, f"not read: a review is {where}", Severity.WARNING)
+    return len(parts) == 4 and path.endswith(".yaml") and PERIOD.fullmatch(parts[2]) is not None
+
+
+def review_problems(tree: Tree, file: File) -> Sequence[Problem]:
+    """What is wrong with a file under `config/reviews/`, without a look at what it was before."""
+    if is_review(file.path):
+        return read_review(tree, file).doubts()
+    if PurePosixPath(file.path).suffix.lower() not in (*YAML, ".json"):
+        return ()
+    what = "not read: a review is config/reviews/<period>/<integration>.yaml"
+    return (Problem(shown(file.path), None, what, Severity.WARNING),)
+
+
+def _lines(data: Mapping[str, Any]) -> tuple[Line, ...]:
+    items = data.get("lines")
+    return tuple(_line(index, item) for index, item in enumerate(items if isinstance(items, list) else ()))
+
+
+def _keys(lines: Iterable[Line]) -> list[str]:
+    """A digest of each line's population, numbered: there may be several of one population."""
+    often: Counter[str] = Counter()
+    found = []
+    for line in lines:
+        digest = hashlib.sha256(line.population.encode(errors="surrogateescape")).hexdigest()
+        found.append(f"{digest} {often[digest]}")
+        often[digest] += 1
+    return found
 
 
 def _line(index: int, item: Any) -> Line:

@@ -29,6 +29,7 @@ from reconciler.repository.documents.yaml import read
 from reconciler.repository.files import Files
 from reconciler.repository.git.checkout import Tree
 from reconciler.repository.policy import Judge
+from reconciler.repository.reviews import REVIEWS, review_problems
 from reconciler.repository.rules import NONE, Rules
 from reconciler.repository.settings_file import SETTINGS
 from reconciler.requests.hosts import AllowedHosts, named_hosts, written_hosts
@@ -113,6 +114,7 @@ def problems_of(files: Files, now: datetime, tree: Tree | None = None, rules: Ru
     if tree is not None:
         listed = AllowedHosts(frozenset(files.settings.allowed_hosts))
         found.update(InitialData(Gnupg(None), listed.check).problems(tree))
+        found.update(problem for file in tree.files(REVIEWS) for problem in review_problems(tree, file))
     return sorted(found, key=lambda problem: problem.order)
 
 

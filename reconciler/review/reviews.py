@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import PurePosixPath
 
@@ -21,9 +21,12 @@ from reconciler.model.status import EventType
 from reconciler.repository.git.checkout import Checkout
 from reconciler.repository.git.parts import said_in
 from reconciler.repository.git.trees import File, Tree
-from reconciler.repository.reviews import REVIEWS, Line, ReviewFile, misplaced, read_review
+from reconciler.repository.reviews import REVIEWS, Line, ReviewFile, is_review, read_review
 
-__all__ = ["Addresses", "Removals", "ReviewProgress", "Reviews", "files_of", "known_by"]
+__all__ = ["Addresses", "Removals", "ReviewProgress", "Reviews", "files_of", "known_by", "names_of"]
+
+A_SECOND = timedelta(seconds=1)
+"""What `read_at` leaves out of the moment that it names."""
 
 _GONE = (EventType.REVOKED, EventType.DROPPED)
 
@@ -65,9 +68,6 @@ class Reviews:
 
 
 def _progress(review: ReviewFile, removals: Removals) -> ReviewProgress:
-    doubts = list(review.problems)
-    if not doubts and review.header.get("digest") != review.digest:
-        doubts.append(Problem(review.path, None, "the population is not the one that its digest is of"))
     decisions = [line.decision for line in review.lines]
     return ReviewProgress(
         period=review.period,
@@ -79,18 +79,14 @@ def _progress(review: ReviewFile, removals: Removals) -> ReviewProgress:
         undecided=decisions.count(None),
         removals=decisions.count(REMOVE),
         open=len(removals.open),
-        problems=tuple(doubts),
+        problems=tuple(review.doubts()),
     )
 
 
 def files_of(tree: Tree, period: str | None = None) -> list[File]:
     """The files of reviews, all or those of one period, sorted by path."""
     folder = REVIEWS if period is None else f"{REVIEWS}/{period}"
-    return [
-        file
-        for file in tree.files(folder)
-        if PurePosixPath(file.path).suffix == ".yaml" and not any(misplaced(file.path))
-    ]
+    return [file for file in tree.files(folder) if is_review(file.path)]
 
 
 class Addresses:
@@ -147,7 +143,7 @@ class Removals:
 
     def _grant(self, line: Line, access: str) -> str | None:
         """Why a grant counts as there; None once it was revoked, or dropped for never having been there."""
-        emails = self._addresses.of(line.who, self._review.text("revision"), _text(line.data, "granted_in"))
+        emails = names_of(line, self._review, self._addresses)
         if self._at is None:
             return "the file does not say when it was read"
         # A row follows its person's address to another name.
@@ -164,7 +160,8 @@ class Removals:
     def _account(self, line: Line) -> str | None:
         """Why an account counts as there; None once a whole listing, read later, does not show it."""
         integration = self._review.integration
-        if self._at is None or (listed := self._ledger.listed_at(integration)) is None or listed <= self._at:
+        listed = self._ledger.listed_at(integration)
+        if self._at is None or listed is None or listed <= self._at + A_SECOND:
             return "no listing was read whole since"
         return "the listing still shows it" if self._shown & known_by(line) else None
 
@@ -186,13 +183,24 @@ class Removals:
         return digest is not None and self._ledger.has_line(digest)
 
 
+def names_of(line: Line, review: ReviewFile, addresses: Addresses) -> set[str]:
+    """Whose access a line is about: a hire's addresses, or what an account is called; without regard to case."""
+    if line.access is None:
+        return {text.casefold() for text in _called(line)}
+    return addresses.of(line.who, review.text("revision"), _text(line.data, "granted_in"))
+
+
 def known_by(line: Line) -> set[str]:
     """The digests that the ledger may know an account by: of its name, of its address, of what it is matched by."""
-    values = line.data.get("values")
-    told: Mapping[str, object] = values if isinstance(values, dict) else {}
-    texts = {line.who, *(text for key in ("email", "match") if isinstance(text := told.get(key), str))}
+    texts = _called(line)
     texts |= {text.casefold() for text in texts if "@" in text}
     return {hashlib.sha256(text.encode(errors="replace")).hexdigest() for text in texts}
+
+
+def _called(line: Line) -> set[str]:
+    values = line.data.get("values")
+    told: Mapping[str, object] = values if isinstance(values, dict) else {}
+    return {line.who, *(text for key in ("email", "match") if isinstance(text := told.get(key), str))}
 
 
 def _there(row: Record) -> str:

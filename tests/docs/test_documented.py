@@ -21,7 +21,7 @@ from reconciler import cli
 from reconciler.cli.asked_for import _own
 from reconciler.cli.show import COLUMNS
 from reconciler.daemon import dispatcher, loop, revisions, schedule
-from reconciler.model import hire, ignore, imports, manifest, settings
+from reconciler.model import hire, ignore, imports, manifest, policy, review, settings
 from reconciler.model.grant import Key, Record
 from reconciler.model.report import Report, Row
 from reconciler.model.status import Action, EventType, Status
@@ -63,6 +63,9 @@ PLACES: dict[str, tuple[str, tuple[str, ...]]] = {
     "Twilio": ("settings.md", ("twilio",)),
     "Alert": ("settings.md", ("alerts",)),
     "IgnoredAccount": ("files.md", ("Ignored accounts",)),
+    "Rule": ("settings.md", ("Policy",)),
+    "Review": ("files.md", ("Access reviews",)),
+    "ReviewLine": ("files.md", ("Access reviews",)),
 }
 """Where each model's table is: the page, and the headings over it."""
 
@@ -96,9 +99,17 @@ def models(root: type[BaseModel]) -> Iterator[type[BaseModel]]:
             waiting += get_args(kind)
 
 
-ROOTS = (manifest.Manifest, hire.Hire, hire.Sequence, settings.Settings, ignore.IgnoredAccount, imports.Import)
+ROOTS = (
+    manifest.Manifest,
+    hire.Hire,
+    hire.Sequence,
+    settings.Settings,
+    ignore.IgnoredAccount,
+    imports.Import,
+    policy.Rule,
+)
 ALL = sorted(
-    {model for root in ROOTS for model in models(root)},
+    {model for root in (*ROOTS, review.Review) for model in models(root)},
     key=lambda model: model.__name__,
 )
 

@@ -23,6 +23,7 @@ from reconciler.model.ignore import Ignore
 from reconciler.model.imports import LEFT_EMPTY, Import
 from reconciler.model.manifest import Manifest
 from reconciler.model.policy import Policy
+from reconciler.model.review import Review
 from reconciler.model.scope import KNOWN_NAMES
 from reconciler.model.settings import Settings
 from reconciler.repository.documents.descriptions import DESCRIPTIONS
@@ -38,6 +39,7 @@ KINDS: dict[Kind, tuple[type[BaseModel], str]] = {
     "ignore": (Ignore, "Access reconciler: config/ignore.yaml"),
     "import": (Import, "Access reconciler: config/imports/<name>.yaml"),
     "policy": (Policy, "Access reconciler: config/policy.yaml"),
+    "review": (Review, "Access reconciler: config/reviews/<period>/<integration>.yaml"),
 }
 
 

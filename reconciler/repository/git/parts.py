@@ -9,24 +9,35 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Protocol
 
 from reconciler.repository.documents.yaml import BrokenFile, read
 
-__all__ = ["Part", "Said", "said_in"]
+__all__ = ["Part", "Said", "Version", "said_in"]
 
 
 class Part(StrEnum):
     """What of a file can give a grant."""
 
     ENTRY = "entry"
-    """An access entry, of a hire or of a sequence."""
+    """An access entry, of a hire or of a sequence; a line of a review."""
     NAMES = "names"
     """A hire's line that names a sequence."""
     FIELDS = "fields"
     """A hire's fields that a sequence's `assign` matches."""
     ASSIGN = "assign"
     """A sequence's `assign`."""
+
+
+class Version(Protocol):
+    """What one version of a file says, part by part."""
+
+    @property
+    def email(self) -> str:
+        """Whose address it has, by which it is known under another name; empty for none."""
+
+    def value(self, part: Part, name: str | tuple[str, ...]) -> Any:
+        """What it says of one part; None where it says nothing."""
 
 
 @dataclass(frozen=True, slots=True)

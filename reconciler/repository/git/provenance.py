@@ -9,7 +9,7 @@ entries, whatever number of parts is under way.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -20,7 +20,7 @@ import pygit2
 from pygit2.enums import FileMode, SortMode
 
 from reconciler.model.given import Given
-from reconciler.repository.git.parts import Part, Said, said_in
+from reconciler.repository.git.parts import Part, Version, said_in
 
 __all__ = ["Provenance", "Traced"]
 
@@ -59,15 +59,27 @@ class _Difference:
 
 
 class Provenance:
-    """The commits of a repository, as far as they say who gave what. It opens the repository anew: for one thread."""
+    """The commits of a repository, as far as they say who gave what. It opens the repository anew: for one thread.
 
-    def __init__(self, root: Path) -> None:
+    Only files under its `folders` are looked at; `reads` says what a version of one says, and so many are remembered.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        folders: Iterable[str] = FOLDERS,
+        reads: Callable[[bytes, str], Version | None] = said_in,
+        *,
+        versions: int = 4096,
+    ) -> None:
+        self._folders = tuple(folders)
+        self._reads = reads
         self._repository = pygit2.Repository(str(root))
         shallow = Path(self._repository.path) / "shallow"
         self._cut_off = set(shallow.read_text().split()) if shallow.is_file() else set()
         self._folder = lru_cache(maxsize=64)(self._read_folder)
         self.given = lru_cache(maxsize=4096)(self._given)
-        self._said = lru_cache(maxsize=4096)(self._read_said)
+        self._said = lru_cache(maxsize=versions)(self._read_said)
 
     def trace(self, revision: str, parts: Iterable[Traced], known: str | None = None) -> None:
         """Find the commit of each part, as far as the repository has it.
@@ -172,7 +184,7 @@ class Provenance:
         emails: dict[str, str] | None = None
         for path, items in pending.items():
             before: str | None = path
-            said: Said | None = None
+            said: Version | None = None
             if path in difference.now:
                 if emails is None and path not in difference.was:
                     emails = self._emails(difference)
@@ -220,7 +232,7 @@ class Provenance:
 
     def _difference(self, now: pygit2.Tree, was: pygit2.Tree) -> _Difference:
         found = _Difference()
-        for folder in FOLDERS:
+        for folder in self._folders:
             pairs = [(folder, _folder_id(was, folder), _folder_id(now, folder))]
             while pairs:
                 place, old, new = pairs.pop()
@@ -268,8 +280,8 @@ class Provenance:
             if mode in (b"40000", b"100644", b"100755") and not name.startswith(b".")
         )
 
-    def _read_said(self, blob: str, path: str) -> Said | None:
-        return said_in(self._repository.read(blob)[1], path)
+    def _read_said(self, blob: str, path: str) -> Version | None:
+        return self._reads(self._repository.read(blob)[1], path)
 
 
 def _settle(item: Traced, revision: str, order: int) -> None:

@@ -1,0 +1,165 @@
+"""A review that was checked, as a person reads it, and as an auditor gets it: a CSV, or one page of HTML."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reconciler.cli.text import as_csv, as_json, code, count, printable, problem_line
+from reconciler.model.clock import stamp
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+    from reconciler.repository.reviews import Line
+    from reconciler.review.signed_off import Judged
+
+__all__ = ["COLUMNS", "as_page", "as_rows", "as_table"]
+
+COLUMNS = (
+    "period",
+    "integration",
+    "who",
+    "access",
+    "values",
+    "since",
+    "granted_in",
+    "author",
+    "approved_by",
+    "decision",
+    "reason",
+    "reviewer",
+    "decided_in",
+    "decided_at",
+    "open",
+    "problem",
+    "revision",
+    "read_at",
+    "complete",
+    "history",
+    "digest",
+)
+"""Those of the CSV: a line of a review each, and a row without a line for what is wrong with a whole file."""
+
+SAID = ("access", "values", "since", "granted_in", "author", "approved_by")
+
+SHOWN = 20
+"""So many undecided lines are named on the screen."""
+
+
+def as_rows(found: list[Judged]) -> str:
+    """The evidence as CSV."""
+    rows = (row for judged in found for row in (*_rows(judged), *_doubts(judged)))
+    return as_csv(COLUMNS, ([row.get(name) or "" for name in COLUMNS] for row in rows))
+
+
+def as_page(found: list[Judged], period: str, revision: str) -> str:
+    """The evidence as one HTML page."""
+    reviews = [{"judged": each, "rows": list(_rows(each)), "problems": each.of_file} for each in found]
+    told = {"period": period, "revision": revision, "reviews": reviews, "summary": _headline(found)}
+    return _template().render(told)
+
+
+def as_table(found: list[Judged], period: str, *, markdown: bool) -> Iterator[str]:
+    """What a person needs to know, and what to do next."""
+    headline = f"review {period}: {_headline(found)}"
+    yield f"**{headline}**" if markdown else headline
+    if markdown:
+        yield ""
+    bullet = "- " if markdown else ""
+    for each in found:
+        name = code(each.review.path) if markdown else each.review.path
+        yield f"{bullet}{name}: {_said(each)}"
+    for each in found:
+        for line in each.undecided[:SHOWN]:
+            yield f"{bullet}{_place(each, line, markdown=markdown)}: undecided"
+        if len(each.undecided) > SHOWN:
+            yield f"{bullet}and {len(each.undecided) - SHOWN} more are undecided"
+        for line in (line for line in each.review.lines if line.index in each.open):
+            yield f"{bullet}{_place(each, line, markdown=markdown)}: still there: {each.open[line.index]}"
+        for problem in each.problems:
+            yield problem_line(problem) if markdown else printable(str(problem))
+
+
+def _headline(found: list[Judged]) -> str:
+    lines = sum(len(each.review.lines) for each in found)
+    undecided = sum(len(each.undecided) for each in found)
+    still, problems = sum(len(each.open) for each in found), sum(each.wrong for each in found)
+    told = [f"{undecided} of {count(lines, 'line')} undecided" if undecided else f"{count(lines, 'line')} decided"]
+    if still:
+        told.append(f"{count(still, 'removal')} still there")
+    told.append(f"{count(problems, 'file')} in doubt" if problems else "no file in doubt")
+    return ", ".join(told)
+
+
+def _said(each: Judged) -> str:
+    decisions = [line.decision for line in each.review.lines]
+    kept, removed = decisions.count("keep"), decisions.count("remove")
+    return f"{kept} kept, {removed} to be removed, {len(each.undecided)} undecided"
+
+
+def _place(each: Judged, line: Line, *, markdown: bool) -> str:
+    where = f"{each.review.path}:{each.review.place('lines', line.index, 'decision') or 1}"
+    return f"{code(where)}: {code(str(line))}" if markdown else printable(f"{where}: {line}")
+
+
+def _doubts(judged: Judged) -> Iterator[dict[str, str]]:
+    """A row for each problem that is no single line's."""
+    for problem in judged.of_file:
+        yield _whole(judged) | {"problem": str(problem)}
+
+
+def _whole(judged: Judged) -> dict[str, str]:
+    review = judged.review
+    kept = {key: review.text(key) or "" for key in ("revision", "read_at", "complete", "history", "digest")}
+    return {"period": review.period, "integration": review.integration, **kept}
+
+
+def _rows(judged: Judged) -> Iterator[dict[str, str]]:
+    """A row for each line."""
+    review, whole = judged.review, _whole(judged)
+    for line in review.lines:
+        given = judged.reviewers.get(line.index)
+        said = {key: _text(line.data.get(key)) for key in SAID}
+        yield (
+            whole
+            | said
+            | {
+                "who": line.who,
+                "decision": line.decision or "",
+                "reason": line.reason,
+                "reviewer": given.author if given is not None else "",
+                "decided_in": given.granted_in if given is not None else "",
+                "decided_at": stamp(given.committed_at) or "" if given is not None else "",
+                "open": judged.open.get(line.index, ""),
+                "problem": judged.of_lines[line.index].message if line.index in judged.of_lines else "",
+            }
+        )
+
+
+def _text(value: Any) -> str:
+    match value:
+        case None | [] | {}:
+            return ""
+        case str():
+            return value
+        case list():
+            return ", ".join(map(_text, value))
+        case _:
+            return as_json(value)
+
+
+@cache
+def _template() -> Template:
+    from jinja2 import Environment, FileSystemLoader
+
+    loader = FileSystemLoader(Path(__file__).parent)
+    environment = Environment(loader=loader, autoescape=True, finalize=_finalized, trim_blocks=True, lstrip_blocks=True)
+    return environment.get_template("evidence.html")
+
+
+def _finalized(value: Any) -> Any:
+    """What stands in a placeholder, without anything that turns or hides what follows it."""
+    return printable(value) if type(value) is str else value

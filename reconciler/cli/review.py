@@ -1,0 +1,275 @@
+"""`reconcile review`: who has what, decided line by line in git, and whether that is whole."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from reconciler.cli import complete
+from reconciler.cli.options import Asked, of_integrations, shared
+from reconciler.model.errors import ReconcilerError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+    from datetime import datetime
+
+    from reconciler.engine.context import Context
+    from reconciler.model.report import Report
+    from reconciler.repository.git.trees import Tree
+    from reconciler.review.population import Asked as Answered
+    from reconciler.review.signed_off import Judged
+
+__all__ = ["review"]
+
+UNDECIDED = 2
+
+
+class AlreadyStarted(ReconcilerError):
+    """A review of the period is there, or was; nothing was asked and nothing written."""
+
+
+class NotCommitted(ReconcilerError):
+    """What is reviewed, and who decides, is what commits say; there are none."""
+
+
+@click.group()
+def review() -> None:
+    """Review who has access: start a period's review, and check that it is whole."""
+
+
+@review.command()
+@click.argument("period", shell_complete=complete.periods)
+@of_integrations
+@shared
+@click.pass_obj
+def start(asked: Asked, period: str, integrations: tuple[str, ...]) -> int:
+    """Ask every service once who has what.
+
+    Writes config/reviews/PERIOD/<integration>.yaml for each of them.
+
+    Reviewers put `keep` or `remove` behind each line's decision, and commit. Nothing is committed here, and nothing
+    changed at a service. Exits with 1 where a service could not be asked whole, and where PERIOD was started already.
+    """
+    import asyncio
+
+    from reconciler.cli.logs import set_up, tell
+    from reconciler.cli.one_pass import many_objects
+    from reconciler.cli.text import count, emit_json, say
+    from reconciler.engine.context import Context, SystemClock
+    from reconciler.intake.hire_files import write_all
+    from reconciler.intake.review_file import path_of, review_text
+    from reconciler.model.secret import Redactor
+    from reconciler.repository.documents.modeline import line_in
+    from reconciler.repository.reviews import REVIEWS
+
+    if asked.output in ("csv", "html"):
+        raise UsageError("--output csv and html are for `review check`: choose table, json or markdown")
+    _named(period)
+    redactor = Redactor()
+    set_up(asked, redactor)
+    many_objects()
+
+    async def go() -> tuple[list[Answered], Mapping[str, dict[str, Any]]]:
+        clock = SystemClock()
+        context = Context(asked.repo, clock, redactor)
+        try:
+            return await clock.unless_stopped(_started(context, period, integrations))
+        finally:
+            await context.aclose()
+
+    answered, found = asyncio.run(go())
+    first = line_in(asked.repo, "review", f"{REVIEWS}/{period}").encode()
+    texts = {
+        path_of(period, name): first + review_text(redactor.redact_all(data), period, name)
+        for name, data in found.items()
+    }
+    write_all(asked.repo, texts, {})
+    told = [_as_started(name, path_of(period, name), data) for name, data in found.items()]
+    if asked.output == "json":
+        emit_json({"period": period, "reviews": told})
+    else:
+        lines = count(sum(each["lines"] for each in told), "line")
+        say(f"review {period}: {lines} to decide over, in {count(len(told), 'file')}")
+        for each in told:
+            say(f"{each['file']}: {count(each['lines'], 'line')}, {_whole(each)}")
+    faults = {each.compared.integration: each.fault for each in answered if each.fault is not None}
+    for name, fault in faults.items():
+        path = path_of(period, name)
+        again = f"delete it, and start it again with --integration {name}, before it is committed"
+        tell(f"{path} is not whole: {redactor.redact(fault)}; {again}", "error")
+    tell(f"next: put `keep` or `remove` behind each decision, commit, and `reconcile review check {period}`")
+    return 1 if faults else 0
+
+
+@review.command()
+@click.argument("period", shell_complete=complete.periods)
+@shared
+@click.pass_obj
+def check(asked: Asked, period: str) -> int:
+    """Say whether a period's review is whole.
+
+    It reads what is committed, and what the ledger says of removals.
+
+    Exits with 0 where it is, with 2 where lines are undecided, and with 1 where a file was edited or is gone, a listing
+    was not whole, somebody decided over their own access or over what they granted, or a removal is still there.
+    --output csv and html are the evidence: they name who decided each line.
+    """
+    from reconciler.cli.evidence import as_page, as_rows, as_table
+    from reconciler.cli.logs import tell
+    from reconciler.cli.text import emit_json, say
+
+    _named(period)
+    tree, found = _judged(asked, period)
+    match asked.output:
+        case "json":
+            emit_json({"period": period, "revision": tree.revision, "reviews": [each.as_json() for each in found]})
+        case "csv":
+            click.echo(as_rows(found), nl=False)
+        case "html":
+            click.echo(as_page(found, period, tree.revision), nl=False)
+        case _:
+            say("\n".join(as_table(found, period, markdown=asked.output == "markdown")))
+    if asked.output in ("csv", "html"):
+        for problem in (problem for each in found for problem in each.problems):
+            tell(str(problem), str(problem.severity))
+    if any(each.wrong for each in found):
+        return 1
+    return UNDECIDED if any(each.undecided for each in found) else 0
+
+
+def _named(period: str) -> None:
+    from reconciler.repository.reviews import PERIOD
+
+    if not PERIOD.fullmatch(period):
+        raise UsageError(f"PERIOD {period!r}: write letters, digits, `.`, `_` and `-`, at most 64, such as 2026-Q4")
+
+
+def _judged(asked: Asked, period: str) -> tuple[Tree, list[Judged]]:
+    from reconciler.cli.logs import set_up, tell
+    from reconciler.engine.accepted import in_force
+    from reconciler.engine.context import Context, SystemClock
+    from reconciler.model.secret import Redactor
+    from reconciler.repository.reviews import REVIEWS
+    from reconciler.review.signed_off import judge
+
+    redactor = Redactor()
+    set_up(asked, redactor)
+    context = Context(asked.repo, SystemClock(), redactor)
+    tree = _committed(context)
+    files = context.reader.load(tree)
+    folder = f"{REVIEWS}/{period}/"
+    if edits := [path for path in context.checkout.ignored_edits() if path.startswith(folder)]:
+        tell(f"not committed, and so not counted: {', '.join(edits[:5])}{' and more' if len(edits) > 5 else ''}")
+    known = [*files.manifests, *files.broken["manifests"]]
+    force = in_force(context)
+    with context.state(force.settings, force.tree).reader() as ledger:
+        return tree, judge(context.checkout, tree, period, ledger, known)
+
+
+def _committed(context: Context) -> Tree:
+    """The commit in force: with signed commits the last that is trusted, else HEAD, whatever `source` says."""
+    from reconciler.cli.logs import tell
+    from reconciler.engine.accepted import in_force
+    from reconciler.repository.git.trees import WORKTREE
+
+    if not context.checkout.is_git:
+        raise NotCommitted(f"{context.root} is no git checkout: a review is signed off by commits")
+    found = in_force(context)
+    if found.refused is not None:
+        tell(f"what is not accepted is not counted: {found.refused}", "warning")
+    return context.checkout.head() if found.tree.revision == WORKTREE else found.tree
+
+
+async def _started(
+    context: Context, period: str, integrations: Collection[str]
+) -> tuple[list[Answered], Mapping[str, dict[str, Any]]]:
+    """Ask the services, and make the reviews' data, by integration."""
+    from reconciler.cli.unmanaged import compared, known_integration
+    from reconciler.engine.accepted import in_force
+    from reconciler.engine.state import reading
+    from reconciler.model.deciding import Policy
+    from reconciler.repository.desired import Desired
+    from reconciler.repository.given import who_gave
+    from reconciler.review.population import Asked as Answered
+    from reconciler.review.population import populations
+
+    tree = _committed(context)
+    files, settings = context.reader.load(tree), in_force(context).settings
+    for name in integrations:
+        known_integration(files, name)
+    names = sorted(set(integrations) or {*files.manifests, *files.broken["manifests"]})
+    if not names:
+        raise UsageError("there is no manifest: nobody can have access to anything")
+    _refuse_second(context, tree, period, names=names, every=not integrations)
+    at: datetime = context.clock.now()
+    listings = await compared(context, tree, names)
+    checks = await _checked(context, tree, {each.integration for each in listings if not each.complete})
+    answered = [Answered.of(each, checks) for each in listings]
+    desired = Desired(files, Policy.of(settings, at).today)
+    with reading(context, settings, tree) as held:
+        known = held.ledger.given()
+        found = await who_gave(context.checkout, desired, held.ledger.given_up_to(), held.ledger.given)
+        return answered, populations(answered, desired, held.ledger, {**known, **found}, at)
+
+
+async def _checked(context: Context, tree: Tree, names: Collection[str]) -> Report | None:
+    """What single checks find of everybody in integrations that have no listing."""
+    from reconciler.engine.accepted import in_force
+    from reconciler.engine.planning import plan_pass
+    from reconciler.engine.state import reading
+    from reconciler.model.selection import Selection
+
+    files, settings = context.reader.load(tree), in_force(context).settings
+    asked = {
+        name
+        for name in names
+        if (loaded := files.manifests.get(name)) is not None
+        and loaded.model.exists is not None
+        and loaded.model.exists.listing is None
+    }
+    if not asked:
+        return None
+    with reading(context, settings, tree) as held:
+        plan = await plan_pass(context, held, Selection(integrations=frozenset(asked)), tree, removals=False)
+        return plan.report()
+
+
+def _refuse_second(context: Context, tree: Tree, period: str, *, names: Collection[str], every: bool) -> None:
+    """Refuse to start what was started: a file that is there, committed or not, or that a commit took away."""
+    from reconciler.intake.review_file import path_of
+    from reconciler.repository.git.origins import origins_of
+    from reconciler.repository.reviews import REVIEWS
+
+    folder = f"{REVIEWS}/{period}"
+    there = {file.path for each in (tree, context.checkout.worktree()) for file in each.files(folder)}
+    was = origins_of(context.checkout.root, tree.revision, folder).commits
+    ours = {path_of(period, name) for name in names}
+    if found := sorted(there if every else there & ours):
+        more = "; one of a further integration is started with --integration NAME" if every else ""
+        raise AlreadyStarted(f"the review {period} was started already: {', '.join(found)} is there{more}")
+    if taken := sorted(set(was) if every else was.keys() & ours):
+        commit = was[taken[0]][0][:12]
+        raise AlreadyStarted(
+            f"the review {period} was started already, in {commit}, and {', '.join(taken)} was taken away since: "
+            f"`git checkout {commit} -- {taken[0]}` brings it back"
+        )
+
+
+def _as_started(integration: str, path: str, data: Mapping[str, Any]) -> dict[str, Any]:
+    lines = len(data["lines"])
+    counts = {key: data[key] for key in ("listed", "matched", "ignored", "complete")}
+    return {
+        "integration": integration,
+        "file": path,
+        "lines": lines,
+        "undecided": lines,
+        "open": 0,
+        "problems": [],
+    } | counts
+
+
+def _whole(each: Mapping[str, Any]) -> str:
+    if each["complete"]:
+        return f"{each['listed']} listed, {each['matched']} matched, {each['ignored']} ignored"
+    return "not read whole" if each["listed"] is not None else f"no listing, {each['matched']} found by their checks"

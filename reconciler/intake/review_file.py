@@ -1,0 +1,51 @@
+"""An access review's file as it is started: its decisions empty, its digest that of what a reader makes of the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from reconciler.intake.yaml_text import block_item, flow
+from reconciler.model.review import ANSWERED
+from reconciler.repository.reviews import REVIEWS, review_in
+
+__all__ = ["path_of", "review_text"]
+
+
+def path_of(period: str, integration: str) -> str:
+    """Where the review of an integration is."""
+    return f"{REVIEWS}/{period}/{integration}.yaml"
+
+
+def review_text(data: Mapping[str, Any], period: str, integration: str) -> bytes:
+    """The file, of data without its digest."""
+    whole = _fit(data)
+    path = path_of(period, integration)
+    digest = review_in("".join(_lines(whole, period, integration, "")).encode(), path).digest
+    return "".join(_lines(whole, period, integration, digest)).encode()
+
+
+def _lines(data: Mapping[str, Any], period: str, integration: str, digest: str) -> Iterator[str]:
+    yield f"# Access review {period} of {integration}. Put `keep` or `remove` behind each `decision:`, with a reason\n"
+    yield "# where one helps, and commit: who commits a decision is its reviewer. Leave everything else as it is.\n"
+    for key, value in data.items():
+        if key != "lines":
+            yield f"{key}: {flow(value)}\n"
+    yield f"digest: {flow(digest)}\n"
+    yield "lines:\n" if data["lines"] else "lines: []\n"
+    for line in data["lines"]:
+        yield from (f"{text}\n" for text in block_item({k: v for k, v in line.items() if k not in ANSWERED}, 2))
+        yield from (f"    {key}:\n" for key in ANSWERED)
+
+
+def _fit(value: Any) -> Any:
+    """The data with half characters, which no file can hold and some service said, as question marks."""
+    match value:
+        case str():
+            return value.encode(errors="replace").decode()
+        case Mapping():
+            return {_fit(key): _fit(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_fit(item) for item in value]
+        case _:
+            return value

@@ -1,0 +1,59 @@
+"""Which commits first had the files of a folder: of a file that was taken away and put back, the one that began it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+import pygit2
+from pygit2.enums import SortMode
+
+from reconciler.model.errors import RepositoryError
+
+__all__ = ["Origins", "origins_of"]
+
+
+@dataclass(slots=True)
+class Origins:
+    """By a file's path, the commits that have it while none before them had it: several where branches began it twice.
+
+    `cut_off` are the files whose first commit a shallow clone does not have.
+    """
+
+    commits: dict[str, list[str]] = field(default_factory=dict)
+    cut_off: set[str] = field(default_factory=set)
+
+
+def origins_of(root: Path, revision: str, folder: str) -> Origins:
+    """The first commits of all files that a folder has or had, up to a revision. Raises RepositoryError."""
+    try:
+        return _origins(pygit2.Repository(str(root)), revision, folder)
+    except (KeyError, ValueError, OSError, pygit2.GitError) as error:
+        raise RepositoryError(
+            f"git has not all commits up to {revision}: a partial or damaged clone; run `git fsck`, or clone again "
+            f"({error})"
+        ) from error
+
+
+def _origins(repository: pygit2.Repository, revision: str, folder: str) -> Origins:
+    shallow = Path(repository.path) / "shallow"
+    ends = set(shallow.read_text().split()) if shallow.is_file() else set()
+    found = Origins()
+    had: dict[pygit2.Oid, frozenset[str]] = {}
+
+    @lru_cache(maxsize=256)
+    def names(tree: pygit2.Oid) -> frozenset[str]:
+        top = repository[tree].peel(pygit2.Tree)
+        inside = top[folder] if folder in top else None  # noqa: SIM401  only `[]` takes a path
+        return frozenset(each.name or "" for each in inside) if isinstance(inside, pygit2.Tree) else frozenset()
+
+    for commit in repository.walk(pygit2.Oid(hex=revision), SortMode.TOPOLOGICAL | SortMode.REVERSE):
+        before = frozenset[str]().union(*(had.get(parent, frozenset()) for parent in commit.parent_ids))
+        here = names(commit.tree_id)
+        for name in here - before:
+            if str(commit.id) in ends:
+                found.cut_off.add(f"{folder}/{name}")
+            found.commits.setdefault(f"{folder}/{name}", []).append(str(commit.id))
+        had[commit.id] = before if here <= before else before | here
+    return found

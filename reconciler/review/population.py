@@ -1,0 +1,147 @@
+"""What an access review is about: every grant of an integration, and every account of it that git does not know.
+
+Grants are those that git wants, and those that the ledger has and git no longer wants: somebody may still have them.
+An orphan's account is told of by its grant's line alone.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from reconciler.ledger.reader import LedgerReader
+from reconciler.model.clock import stamp
+from reconciler.model.errors import LedgerError
+from reconciler.model.given import Given
+from reconciler.model.grant import Grant, Key, Phase, Record
+from reconciler.model.report import Report, Row
+from reconciler.model.status import Status
+from reconciler.repository.desired import Desired
+from reconciler.review.unmanaged import Compared, Found, Kind
+
+__all__ = ["Asked", "populations"]
+
+_THERE = (Status.PRESENT, Status.DIFFERS)
+
+
+@dataclass(slots=True)
+class Asked:
+    """What one integration's service said of its accounts; `fault` says why it could not be asked whole."""
+
+    compared: Compared
+    checked: int = 0
+    """Of an integration without a listing, how many grants' own checks found the account."""
+    fault: str | None = None
+
+    @classmethod
+    def of(cls, compared: Compared, checks: Report | None) -> Asked:
+        """A listing that was compared, or where there is none the checks of a plan."""
+        if compared.complete or compared.fault is not None or checks is None:
+            return cls(compared, fault=compared.fault)
+        rows = [row for row in checks.rows if row.integration == compared.integration]
+        failed = [row for row in rows if row.status is Status.UNKNOWN]
+        why = f"{len(failed)} of {len(rows)} checks failed: {failed[0].reason}" if failed else None
+        return cls(compared, sum(row.status in _THERE for row in rows), why)
+
+    @property
+    def listed(self) -> int | None:
+        """How many accounts the listing shows; None where there is none to be read."""
+        without = not self.compared.complete and self.fault is None
+        return None if without else self.compared.listed
+
+
+def populations(
+    asked: Iterable[Asked], desired: Desired, ledger: LedgerReader, given: Mapping[Key, Given], at: datetime
+) -> dict[str, dict[str, Any]]:
+    """The reviews as they are started, by integration: each file's data without the digest.
+
+    Raises LedgerError where the history is not as it was written.
+    """
+    history = _history(ledger)
+    grants = {grant.key: grant for hire in desired.hires for grant in desired.grants(hire)}
+    records = {record.key: record for record in ledger.records()}
+    keys = _by_integration(grants, records)
+    found = {}
+    for each in asked:
+        compared = each.compared
+        loaded = desired.files.manifests.get(compared.integration)
+        form = [field.id for field in loaded.model.form] if loaded is not None else []
+        rows = [_row(key, grants, records, form).given_by(given.get(key)) for key in keys[compared.integration]]
+        lines = [_line(row.hire, row.access, row.values, row.since, row.given) for row in rows]
+        lines += _of_accounts(compared)
+        lines.sort(key=lambda line: (line["who"], line["access"] or ""))
+        found[compared.integration] = {
+            "revision": desired.revision,
+            "read_at": stamp(at),
+            "listed": each.listed,
+            "matched": compared.matched if compared.complete else each.checked,
+            "ignored": compared.of(Kind.IGNORED),
+            "complete": compared.complete,
+            "history": history,
+            "lines": lines,
+        }
+    return found
+
+
+def _history(ledger: LedgerReader) -> str | None:
+    """The digest of the whole history, None of an empty one."""
+    chain = ledger.verify_history()
+    if chain.broken is not None:
+        raise LedgerError(f"the history is no evidence, it is broken at {chain.broken}: `reconcile history --verify`")
+    return chain.digest or None
+
+
+def _by_integration(grants: Mapping[Key, Grant], records: Mapping[Key, Record]) -> dict[str, list[Key]]:
+    """The grants of each integration: what git wants, and what somebody may have that git does not, or cannot, want."""
+    found: dict[str, list[Key]] = defaultdict(list)
+    for key, grant in grants.items():
+        found[grant.integration].append(key)
+    for key, record in records.items():
+        if key not in grants and record.phase is not Phase.REVOKED and record.leaves_something:
+            found[record.integration].append(key)
+    return found
+
+
+def _row(key: Key, grants: Mapping[Key, Grant], records: Mapping[Key, Record], form: Iterable[str]) -> Row:
+    grant = grants.get(key)
+    return Row.of(records.get(key) or _new(grants[key]), grant=grant, form=form)
+
+
+def _new(grant: Grant) -> Record:
+    return Record(grant.key, grant.email, grant.integration, grant.service, grant.source)
+
+
+def _of_accounts(compared: Compared) -> Iterator[dict[str, Any]]:
+    for found in compared.accounts:
+        if found.kind is Kind.UNMANAGED:
+            yield _line(found.account.name, None, _said_of(found), found.first_seen, None)
+
+
+def _said_of(found: Found) -> dict[str, Any]:
+    """The values its listing was read with, and what it is known by, where its name does not say that."""
+    told: dict[str, Any] = dict(found.values)
+    said = {found.account.name.casefold()}
+    for key, text in (("email", found.email), ("match", found.account.who)):
+        if text and text.casefold() not in said:
+            said.add(text.casefold())
+            told[key] = text
+    return told
+
+
+def _line(
+    who: str, access: str | None, values: Mapping[str, Any], since: datetime | None, given: Given | None
+) -> dict[str, Any]:
+    return {
+        "who": who,
+        "access": access,
+        "values": dict(values),
+        "since": stamp(since),
+        "granted_in": None if given is None else given.granted_in,
+        "author": None if given is None else given.author,
+        "approved_by": [] if given is None else list(given.approved_by),
+        "decision": None,
+        "reason": None,
+    }

@@ -1,0 +1,213 @@
+"""Whether a period's access reviews are whole: who decided each line, and whether what was judged is what was started.
+
+Only what is committed counts. The population is held against the commit that first had the file, so that a line, and
+the digest with it, cannot be changed afterwards. A line's reviewer is the author of the newest commit that set its
+decision (docs/design/rules.md, "Access reviews").
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import PurePosixPath
+from typing import Any
+
+from reconciler.ledger.reader import LedgerReader
+from reconciler.model.errors import Problem, RepositoryError, Severity
+from reconciler.model.given import Given
+from reconciler.repository.documents.problems import near
+from reconciler.repository.git.checkout import Checkout
+from reconciler.repository.git.origins import Origins, origins_of
+from reconciler.repository.git.parts import Part
+from reconciler.repository.git.provenance import Provenance, Traced
+from reconciler.repository.git.trees import File, Tree
+from reconciler.repository.reviews import REVIEWS, Line, ReviewFile, decisions_in, read_review
+from reconciler.review.reviews import Addresses, Removals, Reviews, names_of
+
+__all__ = ["Judged", "judge"]
+
+MOST = 20
+"""So many problems of one kind are told of a file."""
+
+
+@dataclass(slots=True)
+class Judged:
+    """One integration's review: `reviewers` and `open` are by line, the commit that decided it and why it is open."""
+
+    review: ReviewFile
+    reviewers: dict[int, Given] = field(default_factory=dict)
+    open: dict[int, str] = field(default_factory=dict)
+    of_file: list[Problem] = field(default_factory=list)
+    of_lines: dict[int, Problem] = field(default_factory=dict)
+
+    @property
+    def problems(self) -> list[Problem]:
+        """What is wrong, of the file first and then line by line."""
+        return [*self.of_file, *(self.of_lines[index] for index in sorted(self.of_lines))]
+
+    @property
+    def undecided(self) -> list[Line]:
+        """The lines of which nothing is decided."""
+        return [line for line in self.review.lines if line.decision is None]
+
+    @property
+    def wrong(self) -> bool:
+        """Whether more than decisions is amiss."""
+        return bool(self.open) or any(problem.severity is Severity.ERROR for problem in self.problems)
+
+    def as_json(self) -> dict[str, Any]:
+        """The object of docs/commands.md, "JSON"."""
+        return {
+            "integration": self.review.integration,
+            "file": self.review.path,
+            "lines": len(self.review.lines),
+            "undecided": len(self.undecided),
+            "open": len(self.open),
+            "problems": [problem.as_json() for problem in self.problems],
+        }
+
+
+def judge(checkout: Checkout, tree: Tree, period: str, ledger: LedgerReader, known: Collection[str]) -> list[Judged]:
+    """Judge every review of a period by what a commit has; `known` are the integrations that there are.
+
+    Raises RepositoryError where there is no such period, or git cannot tell its history.
+    """
+    folder = f"{REVIEWS}/{period}"
+    origins = origins_of(checkout.root, tree.revision, folder)
+    reviews = Reviews().read(tree, period)
+    there = {review.path for review in reviews}
+    gone = sorted(path for path in origins.commits if path.endswith(".yaml") and path not in there)
+    if not reviews and not gone:
+        raise RepositoryError(_no_period(tree, period))
+    provenance = Provenance(checkout.root, [folder], decisions_in, versions=64)
+    deciders = _deciders(provenance, tree.revision, reviews)
+    addresses = Addresses(checkout, tree)
+    found = [Judged(ReviewFile(path, {}, ()), of_file=[_gone(provenance, path, origins)]) for path in gone]
+    for review in reviews:
+        judged = Judged(review, deciders[review.path], Removals(review, addresses, ledger).open)
+        judged.of_file = [*review.problems, *_unfit(checkout, judged, origins, known=known)]
+        judged.of_lines = {line.index: each for line, each in _conflicts(judged, addresses)}
+        found.append(judged)
+    return sorted(found, key=lambda judged: judged.review.path)
+
+
+def _no_period(tree: Tree, period: str) -> str:
+    known = sorted({PurePosixPath(file.path).parent.name for file in tree.files(REVIEWS)})
+    return (
+        f"no review {period} is committed at {tree.revision[:12]}{near(period, known)}: start it with "
+        f"`reconcile review start {period}`, and commit {REVIEWS}/{period}/"
+    )
+
+
+def _deciders(provenance: Provenance, revision: str, reviews: Iterable[ReviewFile]) -> dict[str, dict[int, Given]]:
+    """By file and line, the commit that decided it, as far as git has it."""
+    traced: dict[str, list[tuple[int, Traced]]] = {}
+    for review in reviews:
+        keyed = zip(review.keys(), review.lines, strict=True)
+        decided = ((key, line) for key, line in keyed if line.decision is not None)
+        traced[review.path] = [(line.index, Traced(review.path, Part.ENTRY, key)) for key, line in decided]
+    provenance.trace(revision, (part for parts in traced.values() for _, part in parts))
+    return {
+        path: {index: provenance.given(part.commit, part.merges) for index, part in parts if part.commit is not None}
+        for path, parts in traced.items()
+    }
+
+
+def _gone(provenance: Provenance, path: str, origins: Origins) -> Problem:
+    commit = origins.commits[path][0]
+    author = provenance.given(commit, ()).author
+    return Problem(
+        path, None, f"it is gone: {author} started it in {commit[:12]}; `git checkout {commit[:12]} -- {path}` has it"
+    )
+
+
+def _unfit(checkout: Checkout, judged: Judged, origins: Origins, *, known: Collection[str]) -> Iterator[Problem]:
+    """Why a file is not what was started, whatever is decided in it."""
+    review = judged.review
+    if review.integration not in known and not _was_there(checkout, review):
+        yield Problem(review.path, 1, f"there is no integration {review.integration}{near(review.integration, known)}")
+    if review.header.get("complete") is False:
+        if review.header.get("listed") is None:
+            what = "there is no listing: accounts that git does not know are not in it"
+            yield Problem(review.path, review.place("complete"), what, Severity.WARNING)
+        else:
+            yield Problem(review.path, review.place("complete"), "the listing was not read whole: start it anew")
+    decided = len(review.lines) - len(judged.undecided)
+    if review.path in origins.cut_off or len(judged.reviewers) < decided:
+        what = "git does not have the commits that started and decided it: `git fetch --unshallow`"
+        yield Problem(review.path, None, what)
+        return
+    began = [(commit, _at(checkout, commit, review.path)) for commit in origins.commits[review.path]]
+    if len({first.digest for _, first in began}) > 1:
+        commits = " and ".join(commit[:12] for commit, _ in began)
+        yield Problem(review.path, None, f"it was started more than once, each time with other lines: in {commits}")
+    commit, first = began[0]
+    if first.text("digest") != first.digest:
+        what = f"its lines are not those that its digest is of: edited before it was committed, in {commit[:12]}"
+        yield Problem(review.path, review.place("digest"), what)
+    yield from _edited(review, first, commit[:12])
+
+
+def _was_there(checkout: Checkout, review: ReviewFile) -> bool:
+    """Whether the integration's manifest was in the revision that was reviewed."""
+    try:
+        tree = checkout.at(review.text("revision") or "")
+    except RepositoryError:
+        return False
+    return any(PurePosixPath(file.path).stem == review.integration for file in tree.files("manifests"))
+
+
+def _at(checkout: Checkout, commit: str, path: str) -> ReviewFile:
+    tree = checkout.at(commit)
+    return read_review(tree, tree.find(path) or File(path, ""))
+
+
+def _edited(review: ReviewFile, first: ReviewFile, commit: str) -> Iterator[Problem]:
+    """How the population differs from the one that was started."""
+    for key in sorted({*review.header, *first.header}):
+        if review.header.get(key) != first.header.get(key):
+            line = review.place(key) if key in review.header else None
+            yield Problem(review.path, line, f"{key} is not what it was when the review was started, in {commit}")
+    was, now = (Counter(line.population for line in each.lines) for each in (first, review))
+    taken = [line for line in first.lines if line.population in was - now]
+    put = [line for line in review.lines if line.population in now - was]
+    before, after = ({str(line) for line in lines} for lines in (taken, put))
+    out = (line for line in taken if str(line) not in after)
+    yield from _few(Problem(review.path, None, f"the line of {line} was taken out: {commit} has it") for line in out)
+    yield from _few(_put_in(review, line, commit, edited=str(line) in before) for line in put)
+
+
+def _put_in(review: ReviewFile, line: Line, commit: str, *, edited: bool) -> Problem:
+    what = f"was edited: {commit} has it otherwise" if edited else f"was put in: {commit} does not have it"
+    return Problem(review.path, review.place("lines", line.index), f"the line of {line} {what}")
+
+
+def _conflicts(judged: Judged, addresses: Addresses) -> Iterator[tuple[Line, Problem]]:
+    """The lines whose reviewer has the access, or granted it."""
+    review = judged.review
+    for line in review.lines:
+        given = judged.reviewers.get(line.index)
+        if given is None:
+            continue
+        reviewer, by = _address(given.author), f"{given.author} in {given.granted_in[:12]}"
+        if reviewer in names_of(line, review, addresses):
+            what = f"{line} is {by}'s own access: somebody else has to decide over it"
+        elif reviewer and reviewer == _address(line.data.get("author")):
+            what = f"{line} was granted by who decided over it, {by}: somebody else has to"
+        else:
+            continue
+        yield line, Problem(review.path, review.place("lines", line.index, "decision"), what)
+
+
+def _address(person: object) -> str:
+    """The address of `Name <address>`, in lower case."""
+    return person.rpartition("<")[2].rstrip(">").strip().casefold() if isinstance(person, str) else ""
+
+
+def _few(problems: Iterator[Problem]) -> Iterator[Problem]:
+    found = list(islice(problems, MOST + 1))
+    yield from found[:MOST]
+    if len(found) > MOST:
+        yield Problem(found[0].file, None, "and more of the kind: mend these first")

@@ -1,0 +1,570 @@
+"""`reconcile review`: started from a service, decided in commits by several people, and checked."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from reconciler.engine.context import SystemClock
+from reconciler.repository.reviews import review_in
+from tests.cli.conftest import Call
+from tests.repo import Repo
+from tests.servers import AccountService, Reply
+
+ADA, BOB, IDA = (f"{name} Example <{name.lower()}@example.com>" for name in ("Ada", "Bob", "Ida"))
+PATH = "config/reviews/2026-Q4/saas.yaml"
+
+
+class Company:
+    """A repository whose commits have several authors, with a service on loopback and a review of it."""
+
+    def __init__(self, repo: Repo, saas: AccountService, call: Call) -> None:
+        self.repo, self.saas, self._call = repo, saas, call
+        repo.settings(prune="revoke")
+        repo.manifest("saas", saas.manifest(listing=True, revoke=True))
+        repo.write("hires/.keep", "")
+
+    def call(self, *arguments: str, **more: Any) -> Any:
+        return self._call(self.repo, *arguments, **more)
+
+    def commit(self, author: str, message: str = "change") -> str:
+        self.repo.git("add", "--all")
+        self.repo.git("commit", "--quiet", "--allow-empty", "--author", author, "--message", message)
+        return self.repo.git("rev-parse", "HEAD")
+
+    def started(self, *hires: str, strangers: tuple[str, ...] = ()) -> str:
+        """People that Ida gave access to, in the ledger, and a review of them, committed; the commit of the review."""
+        for hire in hires:
+            self.repo.hire(hire, "saas")
+        self.commit(IDA)
+        assert self.call("--yes").code == 0
+        self.saas.add(*strangers)
+        done = self.call("review", "start", "2026-Q4")
+        assert done.code == 0, done.err
+        return self.commit(IDA, "Start the review")
+
+    @property
+    def data(self) -> dict[str, Any]:
+        found: dict[str, Any] = yaml.safe_load((self.repo.root / PATH).read_text())
+        return found
+
+    def write(self, data: dict[str, Any]) -> None:
+        self.repo.write(PATH, data)
+
+    def decide(self, author: str, **decisions: str | None) -> str:
+        data = self.data
+        for line in data["lines"]:
+            name = line["who"].partition("@")[0]
+            if name in decisions:
+                line["decision"] = decisions[name]
+        self.write(data)
+        return self.commit(author)
+
+    def check(self, code: int) -> dict[str, Any]:
+        done = self.call("review", "check", "2026-Q4", "--output", "json")
+        assert done.code == code, done.out
+        (found,) = done.json["reviews"]
+        told: dict[str, Any] = found
+        return told
+
+    def evidence(self) -> list[dict[str, str]]:
+        return list(csv.DictReader(io.StringIO(self.call("review", "check", "2026-Q4", "--output", "csv").out)))
+
+    def reviewers(self) -> dict[str, tuple[str, str]]:
+        return {row["who"]: (row["reviewer"], row["decided_in"]) for row in self.evidence() if row["who"]}
+
+
+@pytest.fixture
+def saas() -> Iterator[AccountService]:
+    with AccountService() as service:
+        yield service
+
+
+@pytest.fixture
+def company(repo: Repo, saas: AccountService, call: Call) -> Company:
+    return Company(repo, saas, call)
+
+
+def messages(found: dict[str, Any]) -> list[str]:
+    return [problem["message"] for problem in found["problems"]]
+
+
+def test_started_review_says_who_has_what(company: Company) -> None:
+    company.saas.add("ci@example.com")
+    ignored = {"integration": "saas", "account": "ci@*", "reason": "CI"}
+    company.repo.write("config/ignore.yaml", [ignored])
+    company.repo.hire("ada", "saas")
+    company.repo.hire("bob", "saas")
+    given = company.commit(IDA, "Give\n\nApproved-by: Grace <grace@example.com>")
+    assert company.call("--yes").code == 0
+    company.repo.hire("cem", "saas")
+    head = company.commit(BOB)
+    company.saas.add("zoe@example.com")
+    before = len(company.saas.requests)
+
+    done = company.call("review", "start", "2026-Q4", "--output", "json")
+
+    assert done.code == 0, done.err
+    assert [(each.method, each.path) for each in company.saas.requests[before:]] == [("GET", "/users")]
+    assert company.repo.git("status", "--porcelain") == "?? config/reviews/"
+    data = company.data
+    digest = data.pop("digest")
+    lines = data.pop("lines")
+    chain = company.call("history", "--verify", "--output", "json").json
+    since = {each["hire"]: each["since"] for each in company.call("status", "--output", "json").json["grants"]}
+    assert re.fullmatch("[0-9a-f]{64}", digest)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", data.pop("read_at"))
+    assert data == {
+        "revision": head,
+        "listed": 4,
+        "matched": 2,
+        "ignored": 1,
+        "complete": True,
+        "history": chain["digest"],
+    }
+    empty: dict[str, Any] = {"values": {}, "decision": None, "reason": None}
+    by_ida = {"granted_in": given, "author": IDA, "approved_by": ["Grace <grace@example.com>"]}
+    assert lines == [
+        {"who": "ada", "access": "saas", "since": since["ada"], **by_ida, **empty},
+        {"who": "bob", "access": "saas", "since": since["bob"], **by_ida, **empty},
+        {"who": "cem", "access": "saas", "since": None, "granted_in": head, "author": BOB, "approved_by": [], **empty},
+        {"who": "zoe@example.com", "access": None, "since": None}
+        | {"granted_in": None, "author": None, "approved_by": [], **empty},
+    ]
+    assert done.json["reviews"][0] == {
+        "integration": "saas",
+        "file": PATH,
+        "lines": 4,
+        "undecided": 4,
+        "open": 0,
+        "problems": [],
+        "listed": 4,
+        "matched": 2,
+        "ignored": 1,
+        "complete": True,
+    }
+    assert company.call("review", "check", "2026-Q4").code == 1, "it is not committed"
+    assert company.call("validate").code == 0
+
+
+def test_orphan_has_the_line_of_its_grant_and_no_other(company: Company) -> None:
+    company.repo.settings()
+    company.repo.hire("ada", "saas")
+    company.commit(IDA)
+    company.call("--yes")
+    company.repo.remove("hires/ada.yaml")
+    company.commit(IDA)
+    assert company.call("review", "start", "2026-Q4").code == 0
+    assert [(line["who"], line["access"]) for line in company.data["lines"]] == [("ada", "saas")]
+
+
+def test_account_that_is_called_otherwise_keeps_its_address(company: Company) -> None:
+    manifest = company.saas.manifest(listing=True)
+    manifest["exists"]["list"] |= {"account": "id", "fields": {"email": "email"}}
+    company.repo.manifest("saas", manifest)
+    company.saas.add("zoe@example.com")
+    company.commit(IDA)
+    assert company.call("review", "start", "2026-Q4").code == 0
+    (line,) = company.data["lines"]
+    assert (line["access"], line["values"]) == (None, {"email": "zoe@example.com"})
+    assert line["who"] != "zoe@example.com"
+    company.commit(IDA)
+    data = company.data
+    data["lines"][0]["decision"] = "keep"
+    company.write(data)
+    company.commit("Zoe <ZOE@example.com>")
+    assert "own access" in messages(company.check(1))[0]
+
+
+def test_service_without_a_listing_is_asked_person_by_person(company: Company) -> None:
+    company.repo.manifest("saas", company.saas.manifest())
+    company.repo.manifest("hook", {"execute": [{"url": f"{company.saas.url}/users"}]})
+    company.saas.add("ada@example.com")
+    for hire in ("ada", "bob"):
+        company.repo.hire(hire, "saas")
+    company.commit(IDA)
+    done = company.call("review", "start", "2026-Q4", "--output", "json")
+    assert done.code == 0, done.err
+    assert {key: company.data[key] for key in ("listed", "matched", "complete")} == {
+        "listed": None,
+        "matched": 1,
+        "complete": False,
+    }
+    assert {each["integration"]: each["lines"] for each in done.json["reviews"]} == {"saas": 2, "hook": 0}
+    assert all(each.method == "GET" for each in company.saas.requests)
+    company.commit(IDA)
+    company.decide(BOB, ada="keep")
+    found = company.call("review", "check", "2026-Q4", "--output", "json")
+    assert found.code == 2, "that there is no listing is told, and no fault of the review"
+    assert "there is no listing" in found.json["reviews"][1]["problems"][0]["message"]
+
+
+@pytest.mark.parametrize("listing", [True, False], ids=["listing", "checks"])
+def test_service_that_could_not_be_asked_whole_is_never_whole(company: Company, listing: bool) -> None:
+    company.repo.manifest("saas", company.saas.manifest(listing=listing))
+    company.repo.hire("cem", "saas")
+    company.commit(IDA)
+    company.saas.on(lambda connection, _: connection.answer(Reply(500, "no")), times=None, method="GET")
+    done = company.call("review", "start", "2026-Q4")
+    assert done.code == 1
+    assert f"{PATH} is not whole" in done.err
+    assert company.data["complete"] is False
+    company.saas.clear()
+    company.commit(IDA)
+    company.decide(BOB, cem="keep")
+    assert messages(company.check(1)) == ["the listing was not read whole: start it anew"]
+
+
+def test_second_start_is_refused(company: Company) -> None:
+    for name in ("wiki", "chat"):
+        company.repo.manifest(name, {"exists": {"url": f"{company.saas.url}/x", "expected": "x"}})
+    company.commit(IDA)
+    assert company.call("review", "start", "2026-Q4", "--integration", "saas").code == 0
+    again = company.call("review", "start", "2026-Q4")
+    assert (again.code, "--integration" in again.err) == (1, True)
+    assert PATH in again.err
+    assert company.call("review", "start", "2026-Q4", "--integration", "saas").code == 1
+    assert company.call("review", "start", "2026-Q4", "--integration", "wiki").code == 0
+    assert company.call("review", "start", "2026-Q4", "--integration", "chta").code == 64
+    company.commit(IDA)
+    (company.repo.root / PATH).unlink()
+    assert company.call("review", "start", "2026-Q4", "--integration", "saas").code == 1
+    company.commit(IDA)
+    taken = company.call("review", "start", "2026-Q4", "--integration", "saas")
+    assert (taken.code, "was taken away since" in taken.err) == (1, True)
+    for period in ("../x", "a/b", ".hidden", "", "-x y"):
+        assert company.call("review", "start", "--", period).code == 64
+
+
+def test_reviewer_is_who_set_the_decision_wherever_the_line_went(company: Company) -> None:
+    company.started("ada", "bob", "cem")
+    company.decide("Tim Typo <tim@example.com>")  # only as another writer would write it
+    by_bob = company.decide(BOB, ada="keep", cem="remove")
+    company.repo.git("checkout", "--quiet", "-b", "theirs", "HEAD^")
+    by_eve = company.decide("Eve <eve@example.com>", bob="keep")
+    company.repo.git("checkout", "--quiet", "main")
+    company.repo.git("merge", "--quiet", "--no-ff", "--message", "Merge", "theirs")
+    data = company.data
+    data["lines"].reverse()
+    data["lines"][0]["reason"] = "as the manager says"
+    text = json.dumps(data, indent=1)
+    (company.repo.root / PATH).write_text(text)
+    company.commit("Tim Typo <tim@example.com>", "Format")
+    assert company.reviewers() == {
+        "ada": (BOB, by_bob),
+        "bob": ("Eve <eve@example.com>", by_eve),
+        "cem": (BOB, by_bob),
+    }
+    company.decide(ADA, cem=None)
+    last = company.decide(ADA, cem="remove")
+    assert company.reviewers()["cem"] == (ADA, last)
+
+
+def test_undecided_lines_are_2_and_a_whole_review_is_0(company: Company) -> None:
+    company.started("ada", "bob", strangers=("zoe@example.com",))
+    assert company.check(2) | {"problems": []} == company.check(2)
+    company.decide(BOB, ada="keep", zoe="keep")
+    found = company.check(2)
+    assert (found["lines"], found["undecided"], found["open"]) == (3, 1, 0)
+    shown = company.call("review", "check", "2026-Q4")
+    assert shown.out.startswith("review 2026-Q4: 1 of 3 lines undecided, no file in doubt\n")
+    assert re.search(rf"{PATH}:\d+: bob/saas: undecided", shown.out)
+    company.decide(ADA, bob="keep")
+    assert company.check(0)["problems"] == []
+    data = company.data
+    data["lines"][0]["decision"] = None
+    company.write(data)
+    edited = company.call("review", "check", "2026-Q4")
+    assert (edited.code, f"not committed, and so not counted: {PATH}" in edited.err) == (0, True)
+
+
+def edit(data: dict[str, Any], what: str) -> None:
+    ada = data["lines"][0]
+    match what:
+        case "taken out":
+            data["lines"].remove(ada)
+        case "put in":
+            data["lines"].append({**ada, "who": "eve"})
+        case "edited":
+            ada["values"] = {"ROLE": "admin"}
+        case "complete":
+            data["complete"] = "true"
+        case "digest":
+            data["digest"] = "0" * 64
+        case "twice":
+            data["lines"].append(ada)
+
+
+@pytest.mark.parametrize("rewritten", [False, True], ids=["digest kept", "digest rewritten"])
+@pytest.mark.parametrize(
+    ("what", "told"),
+    [
+        ("taken out", "the line of ada/saas was taken out"),
+        ("put in", "the line of eve/saas was put in"),
+        ("edited", "the line of ada/saas was edited"),
+        ("complete", "complete is not what it was"),
+        ("digest", "digest is not what it was"),
+        ("twice", "the line of ada/saas was put in"),
+    ],
+    ids=lambda value: value if " " not in value else "",
+)
+def test_edited_population_is_found(company: Company, what: str, told: str, rewritten: bool) -> None:
+    company.started("ada", "bob")
+    company.decide(ADA, bob="keep")
+    company.decide(BOB, ada="keep")
+    company.check(0)
+    data = company.data
+    edit(data, what)
+    company.write(data)
+    if rewritten:
+        data["digest"] = review_in((company.repo.root / PATH).read_bytes(), PATH).digest
+        company.write(data)
+    company.commit(BOB, "Tidy up")
+    if what == "digest" and rewritten:
+        assert messages(company.check(0)) == []
+        return
+    assert any(message.startswith(told) for message in messages(company.check(1)))
+    assert all(problem["file"] == PATH for problem in company.check(1)["problems"])
+
+
+def test_population_edited_before_its_first_commit_is_found(company: Company) -> None:
+    company.repo.hire("ada", "saas")
+    company.repo.hire("bob", "saas")
+    company.commit(IDA)
+    company.call("review", "start", "2026-Q4")
+    data = company.data
+    del data["lines"][0]
+    company.write(data)
+    company.commit(IDA)
+    assert "edited before it was committed" in messages(company.check(1))[0]
+
+
+def test_file_that_is_gone_or_was_started_twice_is_found(company: Company) -> None:
+    start = company.started("ada")
+    company.repo.remove(PATH)
+    company.commit(BOB)
+    (gone,) = company.check(1)["problems"]
+    assert (gone["file"], start[:12] in gone["message"]) == (PATH, True)
+    assert IDA in gone["message"]
+    row = company.evidence()[0]
+    assert (row["who"], row["integration"], "it is gone" in row["problem"]) == ("", "saas", True)
+    company.repo.git("checkout", "--quiet", start, "--", PATH)
+    company.decide(BOB, ada="keep")
+    company.check(0)
+    company.repo.git("checkout", "--quiet", "-b", "other", f"{start}^")
+    company.repo.hire("eve", "saas")
+    company.commit(BOB)
+    assert company.call("review", "start", "2026-Q4").code == 0
+    company.commit(BOB)
+    company.repo.git("merge", "--quiet", "-s", "ours", "--message", "Merge", "main")
+    assert any("started more than once" in message for message in messages(company.check(1)))
+
+
+def test_nobody_decides_over_their_own_or_what_they_granted(company: Company) -> None:
+    company.started("ada", "bob", strangers=("zoe@example.com",))
+    company.decide("Somebody <ADA@example.com>", ada="keep")
+    company.decide(IDA, bob="keep")
+    company.decide("Zoe <zoe@example.com>", zoe="keep")
+    found = company.check(1)
+    ada, bob, zoe = found["problems"]
+    assert "own access" in ada["message"]
+    assert "granted by" in bob["message"]
+    assert "own access" in zoe["message"]
+    text = (company.repo.root / PATH).read_text().splitlines()
+    assert text[ada["line"] - 1].strip() == "decision: keep"
+    rows = {row["who"]: row["problem"] for row in company.evidence()}
+    assert "own access" in rows["ada"]
+
+
+def test_address_that_a_hire_had_counts_after_the_file_is_gone(company: Company) -> None:
+    company.started("ada")
+    company.repo.remove("hires/ada.yaml")
+    company.commit(IDA)
+    company.decide(ADA, ada="keep")
+    assert "own access" in messages(company.check(1))[0]
+
+
+def test_removal_is_open_until_the_ledger_says_revoked(company: Company) -> None:
+    company.started("ada", "bob")
+    company.decide(BOB, ada="remove")
+    company.decide(ADA, bob="keep")
+    assert company.check(1)["open"] == 1
+    assert "ada/saas: still there: the ledger has it as present" in company.call("review", "check", "2026-Q4").out
+    company.repo.hire("ada")
+    company.commit(BOB, "As reviewed")
+    assert company.check(1)["open"] == 1, "git says so, and nobody has done it"
+    assert company.call("--yes").code == 0
+    assert "ada@example.com" not in company.saas.people
+    assert company.check(0)["open"] == 0
+    company.repo.remove("hires/ada.yaml")
+    company.commit(BOB)
+    company.call("--yes")
+    assert company.call("forget", "ada").code == 0
+    assert company.check(0)["open"] == 0, "whoever is forgotten had nothing left"
+
+
+def test_unknown_account_is_open_until_a_later_listing_does_not_show_it(
+    company: Company, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    company.started(*(f"p{number}" for number in range(11)), strangers=("zoe@example.com",))
+    data = company.data
+    for line in data["lines"]:
+        line["decision"] = "remove" if line["access"] is None else "keep"
+    company.write(data)
+    company.commit(BOB)
+    assert company.check(1)["open"] == 1
+    monkeypatch.setattr(SystemClock, "now", lambda _: datetime.now(UTC) + timedelta(hours=1))
+    assert company.call("--yes").code == 0
+    assert company.check(1)["open"] == 1
+    del company.saas.people["zoe@example.com"]
+    assert company.check(1)["open"] == 1
+    assert company.call("--yes").code == 0
+    assert company.check(0)["open"] == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("decision: kep", "'kep' is not known; allowed: keep, remove; did you mean keep?"),
+        ("decision: {a: 1}", "lines.0.decision"),
+    ],
+    ids=["word", "map"],
+)
+def test_decision_that_is_none_is_told_with_its_line(company: Company, content: str, told: str) -> None:
+    company.started("ada")
+    file = company.repo.root / PATH
+    file.write_text(file.read_text().replace("decision:\n", f"{content}\n"))
+    company.commit(BOB)
+    (problem,) = company.check(1)["problems"]
+    assert told in problem["message"]
+    assert file.read_text().splitlines()[problem["line"] - 1].strip() == content
+    assert company.check(1)["undecided"] == 1
+    validated = company.call("validate")
+    assert (validated.code, f"{PATH}:{problem['line']}" in validated.out) == (1, True)
+    assert company.call("--yes").code == 0, "what reviewers write stops no pass"
+
+
+def test_file_that_is_no_yaml_or_of_no_integration_is_told(company: Company) -> None:
+    company.started("ada")
+    company.repo.write(PATH, "lines: [\n")
+    company.repo.write("config/reviews/2026-Q4/sass.yaml", {"lines": []})
+    company.repo.write("config/reviews/2026-Q4/x.yml", {"lines": []})
+    company.commit(BOB)
+    done = company.call("review", "check", "2026-Q4", "--output", "json")
+    assert done.code == 1
+    broken, nobody = ([(each["line"], each["message"]) for each in one["problems"]] for one in done.json["reviews"])
+    assert "not YAML" in broken[0][1]
+    assert (1, "there is no integration sass; did you mean saas?") in nobody
+    validated = company.call("validate").out
+    assert "config/reviews/2026-Q4/x.yml: warning: not read: a review is config/reviews/" in validated
+
+
+def test_period_that_is_not_there_is_told(company: Company) -> None:
+    company.started("ada")
+    wrong = company.call("review", "check", "2026-Q3")
+    assert (wrong.code, "did you mean 2026-Q4?" in wrong.err) == (1, True)
+    assert company.call("review", "check", "../2026-Q4").code == 64
+
+
+def test_shallow_clone_names_no_reviewer(company: Company, tmp_path: Path, call: Call) -> None:
+    company.started("ada")
+    company.decide(BOB, ada="keep")
+    company.repo.git("clone", "--quiet", "--depth", "1", f"file://{company.repo.root}", str(tmp_path / "shallow"))
+    clone = Repo.__new__(Repo)
+    clone.root, clone.gnupg = tmp_path / "shallow", company.repo.gnupg
+    done = call(clone, "review", "check", "2026-Q4", "--output", "json")
+    assert done.code == 1
+    assert "git fetch --unshallow" in done.json["reviews"][0]["problems"][0]["message"]
+
+
+class Page(HTMLParser):
+    """What a page is made of, and what a reader reads of it."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.said = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.said += data
+
+
+EVIL = '<script>alert(1)</script>"\u202e'
+
+
+def test_evidence_is_one_page_that_names_who_decided(company: Company) -> None:
+    company.started("ada", "bob")
+    data = company.data
+    data["lines"][1] |= {"decision": "keep", "reason": EVIL}
+    company.write(data)
+    commit = company.commit("Eve & Sons <eve@example.com>")
+    done = company.call("--output", "html", "review", "check", "2026-Q4")
+    assert done.code == 2
+    page = Page(done.out)
+    tags = [tag for tag, _ in page.tags]
+    assert (tags.count("script"), tags.count("link"), tags.count("img"), tags.count("h1")) == (0, 0, 0, 1)
+    assert dict(page.tags)["html"] == {"lang": "en"}
+    assert not any(name in ("src", "href", "style", "onclick") for _, attrs in page.tags for name in attrs)
+    assert all(attrs.get("scope") in ("col", "row") for tag, attrs in page.tags if tag == "th")
+    assert "<script>alert(1)</script>" in page.said
+    assert "\u202e" not in done.out
+    assert "Eve & Sons <eve@example.com>" in page.said
+    assert commit[:12] in page.said
+    assert data["digest"] in page.said
+    assert data["history"] in page.said
+
+
+def test_csv_is_safe_to_open(company: Company) -> None:
+    company.started("ada")
+    data = company.data
+    data["lines"][0] |= {"decision": "keep", "reason": "=HYPERLINK(1)"}
+    company.write(data)
+    company.commit(BOB)
+    (row,) = company.evidence()
+    assert (row["reason"], row["reviewer"], row["digest"]) == ("'=HYPERLINK(1)", BOB, data["digest"])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("status", "--output", "html"),
+        ("--output", "html", "status"),
+        ("--output", "html", "--dry-run"),
+        ("review", "start", "2027-Q1", "--output", "html"),
+        ("--output", "csv", "review", "start", "2027-Q1"),
+    ],
+    ids=" ".join,
+)
+def test_html_is_for_evidence_alone(company: Company, arguments: tuple[str, ...]) -> None:
+    company.commit(IDA)
+    done = company.call(*arguments)
+    assert (done.code, done.out) == (64, "")
+
+
+def test_secrets_of_a_service_are_in_no_file(repo: Repo, call: Call) -> None:
+    token = "tok-3141592653589793"
+    with AccountService(token=token) as service:
+        company = Company(repo, service, call)
+        manifest = service.manifest(listing=True)
+        repo.manifest("saas", manifest)
+        repo.initial_data("saas", {"TOKEN": token})
+        service.add(f"{token}@example.com")
+        company.commit(IDA)
+        done = call(repo, "review", "start", "2026-Q4")
+    assert done.code == 0, done.err
+    assert token not in (repo.root / PATH).read_text()
+    assert [line["who"] for line in company.data["lines"]] == ["***@example.com"]
