@@ -54,7 +54,6 @@ def start(asked: Asked, period: str, integrations: tuple[str, ...]) -> int:
     import asyncio
 
     from reconciler.cli.logs import set_up, tell
-    from reconciler.cli.one_pass import many_objects
     from reconciler.cli.text import count, emit_json, say
     from reconciler.engine.context import Context, SystemClock
     from reconciler.intake.hire_files import write_all
@@ -68,7 +67,6 @@ def start(asked: Asked, period: str, integrations: tuple[str, ...]) -> int:
     _named(period)
     redactor = Redactor()
     set_up(asked, redactor)
-    many_objects()
 
     async def go() -> tuple[list[Answered], Mapping[str, dict[str, Any]]]:
         clock = SystemClock()
