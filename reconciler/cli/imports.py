@@ -151,7 +151,7 @@ class _Run:
         context, settings, imported = self.context, files.settings, files.imports[self.name].model
         by_hand = imported.oauth is not None and imported.oauth.grant is None
         state = beside if by_hand else reading
-        with state(context, settings, *([self.trusted] if by_hand else [])) as held:
+        with state(context, settings, self.trusted) as held:
             desired = Desired(as_integrations(files, self.name), context.clock.now().date())
             (integration,) = integrations_of(context, desired, self.trusted, settings, held.sealing)
             if not by_hand:

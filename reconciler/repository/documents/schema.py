@@ -219,7 +219,7 @@ _AFTER: dict[str, _Rule] = {
     "_one_line": _with(pattern=r"^[^\x00-\x1f\x7f]*$"),
     "_host": _with(),
     "_header": _with(pattern=r"^[A-Za-z0-9!#$%&'+*.^_`|~-]+$"),
-    "_network": _with(),
+    "_network": _with(pattern=r"^[0-9A-Fa-f:.]+(/[1-9][0-9]{0,2})?$"),
     "_home": _with(pattern=r"^(~$|~/|[^~])"),
     "_a_second": _with(),
     "_listen": _with(pattern=r"^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*):[0-9]{1,5}$"),
