@@ -13,6 +13,7 @@ from typing import Any, get_args
 
 import click
 import pytest
+import yaml
 from prometheus_client import Counter
 from prometheus_client.metrics import MetricWrapperBase
 from pydantic import BaseModel
@@ -126,6 +127,26 @@ def test_every_key_is_documented(model: type[BaseModel]) -> None:
     told = set[str]().union(*(rows(page, heading) for heading in headings))
     keys = {field.alias or name for name, field in model.model_fields.items()}
     assert keys - told == set(), f"docs/{page}, under {headings[-1]!r}, says nothing of these"
+
+
+@pytest.mark.parametrize(
+    ("model", "heading"),
+    [
+        (settings.Settings, "All keys"),
+        (settings.Git, "git"),
+        (settings.Limits, "limits"),
+        (settings.Smtp, "smtp"),
+        (settings.Twilio, "twilio"),
+    ],
+)
+def test_every_default_of_a_setting_is_the_programs(model: type[BaseModel], heading: str) -> None:
+    text = (DOCS / "settings.md").read_text().partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    told = dict(re.findall(r"^\| `(\w+)` \| `([^`]+)` \|", text, re.MULTILINE))
+    required = {name: "x" for name, field in model.model_fields.items() if field.is_required()}
+    defaults = model.model_validate(required)
+    read = model.model_validate(required | {key: yaml.safe_load(value) for key, value in told.items()})
+    assert told
+    assert {key: value for key in told if (value := getattr(read, key)) != getattr(defaults, key)} == {}
 
 
 @pytest.mark.parametrize(
