@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote, urlencode
@@ -13,17 +12,10 @@ from urllib.request import Request, urlopen
 import pytest
 
 from reconciler.ledger.opening import StateLocation
-from tests.repo import GnupgHome, Repo
 from tests.servers import ask
-from tests.web.world import LONG, QUOTED, SAID, SCRIPT, World, company
+from tests.web.world import LONG, QUOTED, SAID, SCRIPT, World
 
 PAGES = ("/", "/people", "/people/ada", "/people/grace", "/services/tool", "/services/chat", "/history", "/reviews")
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory, gnupg_home: GnupgHome) -> Iterator[World]:
-    with company(Repo(tmp_path_factory.mktemp("pages") / "repo", gnupg_home)) as found:
-        yield found
 
 
 def page(world: World, path: str, status: int = 200) -> str:
