@@ -184,6 +184,16 @@ def test_exit_codes_are_the_programs() -> None:
     assert set(re.findall(r"^\| `(\d+)` \|", text, re.MULTILINE)) <= {"0", "1", "2", "64", "130"}
 
 
+def test_every_field_of_json_is_one_that_the_program_writes() -> None:
+    sources = "\n".join(file.read_text() for file in (ROOT / "reconciler").rglob("*.py"))
+    text = (DOCS / "commands.md").read_text().partition("\n## JSON\n")[2]
+    named = set(re.findall(r'"([a-z_]+)"(?=[:,}\]])', text))
+    assert len(named) > 60
+    written = {name for name in named if f'"{name}"' in sources or re.search(rf"^    {name}: ", sources, re.MULTILINE)}
+    values = {"prune", "report", "revoke", "present", "missing", "execute", "error", "ada", "asana"}
+    assert named - written - values == set()
+
+
 # --- paths that are served --------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,64 @@
+"""The page about backups, typed: a copy beside a daemon at work, the restore, and what follows without a copy."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.repo import Daemon, Repo, call_cli
+from tests.servers import AccountService, eventually
+
+PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "back-up.md").read_text()
+
+
+def typed(repo: Repo, backup: Path, command: str) -> None:
+    """A command of the page, in the repository; the folders that it names are this test's."""
+    assert command in PAGE
+    command = command.replace("/backup", str(backup)).replace("gpg --import gnupg-key.asc", "true")
+    subprocess.run(["bash", "-euc", command], cwd=repo.root, env=repo.environment(), check=True, timeout=60)
+
+
+def blocks(heading: str) -> list[str]:
+    under = PAGE.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    return re.findall(r"^```sh\n(.*?)^```", under, re.MULTILINE | re.DOTALL)
+
+
+def test_a_copy_restores_what_was_known(repo: Repo, accounts: AccountService, tmp_path: Path) -> None:
+    if shutil.which("sqlite3") is None:
+        pytest.skip("sqlite3, which the page types, is not installed")
+    backup = tmp_path / "backup"
+    backup.mkdir()
+    repo.settings(state="sqlite:///.reconciler/state.db", interval="1d")
+    repo.manifest("tool", accounts.manifest())
+    repo.manifest("hook", {"execute": [{"url": f"{accounts.url}/hooks", "data": {"who": "{{email}}"}}]})
+    accounts.route("POST", "/hooks", {})
+    repo.hire("ada", "tool", "hook")
+    repo.write(".gitignore", ".reconciler/\n")
+    repo.commit()
+    with Daemon(repo):
+        eventually(lambda: len(accounts.calls("POST")) == 2)
+        eventually(lambda: call_cli(repo, "status", "--output", "json").grant("ada", "hook")["status"] == "done")
+        (command,) = re.findall(r"`(sqlite3 [^`]*backup[^`]*)`", PAGE)
+        typed(repo, backup, command)
+    before = call_cli(repo, "status", "--output", "json").json["grants"]
+
+    shutil.rmtree(repo.root / ".reconciler")
+    lost = call_cli(repo)
+    assert (lost.code, "this checkout was acted on with one before" in lost.err) == (1, True)
+    (restore,) = blocks("Restore")
+    typed(repo, backup, restore)
+    assert call_cli(repo, "status", "--output", "json").json["grants"] == before
+    assert call_cli(repo).code == 0
+    assert len(accounts.calls("POST")) == 2, "nobody is made twice, no webhook runs again"
+
+    shutil.rmtree(repo.root / ".reconciler")
+    (anew,) = blocks("Without a backup")
+    typed(repo, backup, anew)
+    assert call_cli(repo).code == 0
+    assert [call.path for call in accounts.calls("POST")][2:] == ["/hooks"], (
+        "accounts are adopted, webhooks run once more"
+    )
