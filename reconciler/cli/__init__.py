@@ -105,6 +105,13 @@ class _Commands(click.Group):
         found = [CompletionItem(name, help=what) for name, what in told.items() if name.startswith(incomplete)]
         return found + click.Command.shell_complete(self, ctx, incomplete)
 
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command; Ctrl-C ends it as a request to stop does, and click does not get to write about it."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise click.Abort from None
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
@@ -171,6 +178,8 @@ def run(arguments: Sequence[str]) -> int:
     except click.exceptions.Exit as leaving:
         return leaving.exit_code
     except (click.Abort, Stopped):
+        if sys.stderr.isatty():
+            click.echo(err=True)  # behind the ^C that the terminal itself shows
         tell("interrupted")
         return INTERRUPTED
     except click.ClickException as error:

@@ -6,7 +6,6 @@ is told so.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -17,7 +16,7 @@ from reconciler.cli.options import Asked, option, shared
 from reconciler.model.errors import ReconcilerError, StateLockedError, UsageError
 
 if TYPE_CHECKING:
-    from reconciler.engine.planned import PlannedGrant
+    from reconciler.engine.planning import Plan
     from reconciler.model.grant import Key, Record
     from reconciler.model.report import Report
     from reconciler.model.secret import Redactor
@@ -35,6 +34,7 @@ def _known(
 ) -> list[Record]:
     """The records that are meant. Raises `none`, if that is an error, where there are none."""
     from reconciler.cli.ledger import ledger_of
+    from reconciler.cli.named import in_ledger
 
     with ledger_of(asked) as ledger:
         records = [
@@ -42,9 +42,10 @@ def _known(
             for record in ledger.records([hire] if hire else None)
             if access in (None, record.key.access) and integration in (None, record.integration)
         ]
+        meant = "" if records else in_ledger(ledger, hire, access, integration)
     if none is not None and not records:
         what = " ".join(part for part in (hire, access, integration and f"of --integration {integration}") if part)
-        raise none(f"the ledger has no grant {what}: `reconcile status` shows what it has")
+        raise none(f"the ledger has no grant {what}: `reconcile status` shows what it has{meant}")
     return records
 
 
@@ -204,7 +205,7 @@ async def _pass_by_hand(asked: Asked, redactor: Redactor, kind: str, keys: list[
             by_hand = dict.fromkeys(keys, kind)
             reconciler = Reconciler(context, state, Notifier(context))
             plan = await clock.unless_stopped(reconciler.plan(Selection.of(keys), tree, by_hand=by_hand))
-            _refuse(plan.grants, kind, keys)
+            _refuse(plan, kind, keys)
             state.ledger.save((), [line for key in keys for line in requested(kind, key, clock.now(), requester())])
             report = await reconciler.apply(plan)
             report.refuse(force.refused)
@@ -228,25 +229,26 @@ async def _refuse_impossible(asked: Asked, redactor: Redactor, kind: str, keys: 
         with reading(context, settings, tree) as state:
             selection, by_hand = Selection.of(keys), dict.fromkeys(keys, kind)
             plan = await plan_pass(context, state, selection, tree, by_hand=by_hand)
-            _refuse(plan.grants, kind, keys)
+            _refuse(plan, kind, keys)
     finally:
         await context.aclose()
 
 
-def _refuse(planned: Sequence[PlannedGrant], kind: str, keys: list[Key]) -> None:
+def _refuse(plan: Plan, kind: str, keys: list[Key]) -> None:
     """Refuse what cannot be done, with the reason; of several grants only where none of them can."""
-    faults = [fault for key in keys if (fault := _fault(planned, kind, key)) is not None]
+    faults = [fault for key in keys if (fault := _fault(plan, kind, key)) is not None]
     if len(faults) == len(keys):
         raise faults[0]
 
 
-def _fault(planned: Sequence[PlannedGrant], kind: str, key: Key) -> Exception | None:
+def _fault(plan: Plan, kind: str, key: Key) -> Exception | None:
     """Why what is asked cannot be done for a grant, or None."""
+    from reconciler.cli.named import no_such_grant
     from reconciler.model.status import Status
 
-    item = next((item for item in planned if item.grant.key == key), None)
+    item = next((item for item in plan.grants if item.grant.key == key), None)
     if item is None:
-        return UsageError(f"there is no grant {key}: neither git nor the ledger has it")
+        return no_such_grant(key, plan.desired, ())
     decision = item.decision
     if kind == "revoke" and item.wanted:
         return Refused(f"{key} is still wanted in git: remove it there first")

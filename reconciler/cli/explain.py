@@ -66,6 +66,7 @@ def _told(asked: Asked, key: Key, redactor: Redactor) -> dict[str, Any]:
     import asyncio
     from datetime import UTC, datetime
 
+    from reconciler.cli.named import no_such_grant
     from reconciler.engine.accepted import in_force
     from reconciler.engine.context import Context, SystemClock, home_of
     from reconciler.model.clock import stamp
@@ -88,7 +89,7 @@ def _told(asked: Asked, key: Key, redactor: Redactor) -> dict[str, Any]:
     record = records.get(key)
     grant = next((each for each in desired.grants(key.hire) if each.key == key), None)
     if grant is None and record is None:
-        raise _nothing(key, desired, {each.access for each in records})
+        raise no_such_grant(key, desired, {each.access for each in records})
     by |= asyncio.run(who_gave(context.checkout, desired, known, lambda _: by)) if known != tree.revision else {}
     given = by.get(key)
     initial = _initial(asked, desired, tree, grant, redactor) if grant is not None else None
@@ -134,20 +135,6 @@ def _differs(record: Record | None) -> dict[str, Any]:
 def _broken(key: Key, desired: Desired, record: Record | None) -> str | None:
     """Why a grant that git does not show is held, or None: the file that it stands in cannot be read."""
     return desired.unreadable(key.hire, record.email if record else "", record.origin if record else None)
-
-
-def _nothing(key: Key, desired: Desired, remembered: set[str]) -> Exception:
-    """That there is no such grant, and which may have been meant."""
-    from reconciler.model.errors import RepositoryError, UsageError
-    from reconciler.repository.documents.problems import near
-
-    if problems := desired.broken_hires.get(key.hire):
-        return RepositoryError(str(problems[0]))
-    if key.hire not in desired.hires and not remembered:
-        return UsageError(f"there is no hire {key.hire}{near(key.hire, desired.hires)}")
-    names = {*remembered, *(grant.key.access for grant in desired.grants(key.hire))}
-    has = f"it has {', '.join(sorted(names))}" if names else "it has no access entries"
-    return UsageError(f"{key.hire} has no access entry {key.access}: {has}{near(key.access, names)}")
 
 
 def _initial(asked: Asked, desired: Desired, tree: Tree, grant: Grant, redactor: Redactor) -> Layer | None:

@@ -59,6 +59,7 @@ def history(
 
     from reconciler.cli.ledger import ledger_of, settings_of
     from reconciler.cli.logs import tell
+    from reconciler.cli.named import in_ledger
     from reconciler.cli.table import page
     from reconciler.cli.text import as_csv, code, emit_json, say
     from reconciler.model.errors import UsageError
@@ -77,11 +78,12 @@ def history(
     with ledger_of(asked) as ledger:
         found = ledger.history(hires=hires, integrations=integrations, events=kinds, since=begin, until=end)
         rows = [_row(line) for line in found]
+        meant = "" if rows else in_ledger(ledger, *hires, *integrations)
     if asked.output in ("json", "csv"):
         _name_signers(asked, rows)
     if not rows and filters:
         when = "".join(f" {word} {given}" for word, given in (("since", since), ("until", until)) if given)
-        tell(f"the ledger tells nothing of {', '.join(filters)}{when}")
+        tell(f"the ledger tells nothing of {', '.join(filters)}{when}{meant}")
     match asked.output:
         case "json":
             emit_json(rows)

@@ -222,14 +222,20 @@ def _agreed(row: Row) -> object:
 
 def _check(context: Context, tree: Tree, selection: Selection) -> None:
     """Refuse names that are nowhere: a misspelt --hire must not look like a clean pass."""
+    from reconciler.repository.documents.problems import near
+
     files = context.reader.load(tree)
+    known = files.hires.keys() | files.broken["hires"].keys()
     for hire in selection.hires or ():
-        known = files.hires.keys() | files.broken["hires"].keys()
         if hire not in known and not _in_ledger(context, hire):
-            raise UsageError(f"--hire {hire}: there is no hires/{hire}.yaml, and the ledger knows nobody of that id")
+            meant = near(hire, known)
+            raise UsageError(
+                f"--hire {hire}: there is no hires/{hire}.yaml, and the ledger knows nobody of that id{meant}"
+            )
+    known = files.manifests.keys() | files.broken["manifests"].keys()
     for name in selection.integrations or ():
-        if name not in files.manifests.keys() | files.broken["manifests"].keys():
-            raise UsageError(f"--integration {name}: there is no manifests/{name}.yaml")
+        if name not in known:
+            raise UsageError(f"--integration {name}: there is no manifests/{name}.yaml{near(name, known)}")
 
 
 def _in_ledger(context: Context, hire: str) -> bool:

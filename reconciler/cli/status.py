@@ -44,6 +44,7 @@ def status(
 
     from reconciler.cli.ledger import ledger_of
     from reconciler.cli.logs import tell
+    from reconciler.cli.named import in_ledger
     from reconciler.cli.show import exit_code, show_report
     from reconciler.daemon.freshness import stale
     from reconciler.engine.accepted import refused
@@ -73,8 +74,10 @@ def status(
         report.give(ledger.given(hires or None))
         report.refuse(refused(ledger))
         report.outdate(stale(ledger))
+        meant = "" if report.rows else in_ledger(ledger, *hires, *integrations)
     if not report.rows and (hires or integrations):
-        tell(f"the ledger has no grant of {', '.join((*hires, *integrations))}; `reconcile validate` reads the files")
+        names = ", ".join((*hires, *integrations))
+        tell(f"the ledger has no grant of {names}; `reconcile validate` reads the files{meant}")
     show_report(report, asked, by=by, only=Filter(frozenset(statuses), only_changes), paged=True)
     return exit_code(report, detailed=False)
 

@@ -23,6 +23,7 @@ from reconciler.model.errors import ReconcilerError, UsageError
 from reconciler.model.settings import Settings
 from reconciler.oauth.authorization import CONNECTED, OPEN, TAKEN, Authorization, Authorizer, NotConnected, digest_of
 from reconciler.repository.desired import Desired
+from reconciler.repository.documents.problems import near
 from reconciler.repository.git.checkout import Tree
 
 __all__ = ["begin", "beside", "callback", "outcome"]
@@ -143,13 +144,13 @@ def _named(context: Context, settings: Settings, tree: Tree, held: OpenState, na
     if name in files.imports and name not in files.manifests and files.imports[name].model.execute:
         files = as_integrations(files, name)
     desired = Desired(files, Policy.of(settings, context.clock.now()).today)
-    found = [
-        item
-        for item in integrations_of(context, desired, tree, settings, held.sealing)
-        if name in (item.name, item.service)
-    ]
+    every = list(integrations_of(context, desired, tree, settings, held.sealing))
+    found = [item for item in every if name in (item.name, item.service)]
     if not found:
-        raise UsageError(f"{name}: there is no manifests/{name}.yaml that can be read, and no service of that name")
+        meant = near(name, [word for each in every for word in (each.name, each.service)])
+        raise UsageError(
+            f"{name}: there is no manifests/{name}.yaml that can be read, and no service of that name{meant}"
+        )
     service = found[0].service
     able = [item for item in found if item.manifest.oauth is not None and item.service == service]
     if not able:

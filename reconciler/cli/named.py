@@ -1,0 +1,39 @@
+"""What a person named that is not there, and what was probably meant."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
+
+from reconciler.model.errors import ReconcilerError, RepositoryError, UsageError
+from reconciler.repository.documents.problems import near
+
+if TYPE_CHECKING:
+    from reconciler.ledger.reader import LedgerReader
+    from reconciler.model.grant import Key
+    from reconciler.repository.desired import Desired
+
+__all__ = ["close_to", "in_ledger", "no_such_grant"]
+
+
+def no_such_grant(key: Key, desired: Desired, remembered: Collection[str]) -> ReconcilerError:
+    """That there is no such grant; `remembered` are the accesses of the hire that the ledger has."""
+    if problems := desired.broken_hires.get(key.hire):
+        return RepositoryError(str(problems[0]))
+    if key.hire not in desired.hires and not remembered:
+        return UsageError(f"there is no hire {key.hire}{near(key.hire, desired.hires)}")
+    names = {*remembered, *(grant.key.access for grant in desired.grants(key.hire))}
+    has = f"it has {', '.join(sorted(names))}" if names else "it has no access entries"
+    return UsageError(f"{key.hire} has no access entry {key.access}: {has}{near(key.access, names)}")
+
+
+def in_ledger(ledger: LedgerReader, *names: str | None) -> str:
+    """`; did you mean …?` of the first name that is neither a hire, an access nor an integration of the ledger."""
+    records = list(ledger.records())
+    known = {name for each in records for name in (each.key.hire, each.key.access, each.integration)}
+    return close_to([name for name in names if name is not None], known)
+
+
+def close_to(names: Sequence[str], known: Collection[str]) -> str:
+    """`; did you mean …?` of the first name that is not known."""
+    return next((near(name, known) for name in names if name not in known), "")
