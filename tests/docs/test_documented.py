@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_args
 
@@ -26,6 +27,7 @@ from reconciler.model import hire, ignore, imports, manifest, policy, review, se
 from reconciler.model.grant import Key, Record
 from reconciler.model.report import Report, Row
 from reconciler.model.status import Action, EventType, Status
+from reconciler.notify.rules import Kind, News
 from reconciler.web.metrics import Metrics
 from website import gallery, reference
 
@@ -164,6 +166,12 @@ def test_the_page_of_commands_is_what_the_program_says() -> None:
 
 def test_the_page_of_ready_manifests_is_what_they_say() -> None:
     assert gallery.PAGE.read_text() == gallery.text(), "run `make docs`, and commit docs/gallery.md"
+
+
+def test_every_kind_and_field_of_an_alert_is_documented() -> None:
+    assert rows("settings.md", "What a webhook gets") == {str(kind) for kind in Kind}
+    text = (DOCS / "settings.md").read_text().partition("### What a webhook gets")[2]
+    assert [each.name for each in fields(News) if f'"{each.name}": ' not in text] == []
 
 
 def test_every_command_is_told_of() -> None:
