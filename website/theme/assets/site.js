@@ -167,6 +167,9 @@ function unfolded(details, width) {
 
 unfolded(document.querySelector("nav.site > details"), "56rem");
 unfolded(document.querySelector("nav.page > details"), "75rem");
+const pages = document.querySelector("nav.site > details");
+const current = pages.querySelector("[aria-current]");
+if (current) pages.scrollTop = current.offsetTop - pages.clientHeight / 2;
 search(document.querySelector("search"));
 document.querySelectorAll(".code").forEach(copyButton);
 scrollable();
