@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from reconciler.repository.policy import Judge
     from reconciler.requests.client import Client, MaySend
     from reconciler.requests.hosts import AllowedHosts
+    from reconciler.requests.sharing import Shared
     from reconciler.requests.throttle import Throttle
     from reconciler.secrets.gpg import Gnupg
     from reconciler.secrets.initial_data import InitialData
@@ -93,6 +94,8 @@ class Context:
         self.checkout = Checkout.open(root, reached)
         self.reader = Reader(root / KEPT, reached, root=self.checkout.root)
         self._gnupg: tuple[tuple[str | None, frozenset[str]], Gnupg, InitialData] | None = None
+        self.shared: Shared | None = None
+        """Where members of a fleet tell one another what they take of the limits."""
         self._throttle: tuple[Limits, Throttle] | None = None
         self._clients: dict[str, tuple[Limits, AllowedHosts, Client]] = {}
         self._turns: dict[str, Turn] = {}
@@ -150,7 +153,9 @@ class Context:
         from reconciler.requests.throttle import Throttle
 
         if self._throttle is None or self._throttle[0] != limits:
-            self._throttle = (limits, Throttle(limits, self.clock))
+            if self._throttle is not None:
+                self._throttle[1].close()
+            self._throttle = (limits, Throttle(limits, self.clock, self.shared))
         known = self._clients.get(service)
         if known is not None and known[:2] == (limits, hosts):
             return known[2]
@@ -185,5 +190,7 @@ class Context:
 
     async def aclose(self) -> None:
         """Close every connection."""
+        if self._throttle is not None:
+            self._throttle[1].close()
         for _, _, client in self._clients.values():
             await client.aclose()

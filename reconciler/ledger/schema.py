@@ -2,7 +2,8 @@
 
 `grants` holds one row a grant, `attempts` and `requests` what was sent for it, `events` its history, `given` who gave
 it, `sealed` what must stay unreadable while a run is unsettled, `words` what a second process asks of the one that
-holds the state. `shards` says who may write for a service, `members` which processes share the work.
+holds the state. `shards` says who may write for a service, `members` which processes share the work, `shares` what
+each has of the limits, `hosts` when a host may be asked next.
 """
 
 from __future__ import annotations
@@ -37,12 +38,14 @@ __all__ = [
     "events",
     "given",
     "grants",
+    "hosts",
     "members",
     "meta",
     "metadata",
     "requests",
     "sealed",
     "shards",
+    "shares",
 ]
 
 HEAD = "0008"
@@ -258,4 +261,21 @@ members = Table(
     Column("owner", Text, nullable=False, unique=True),
     Column("since", Moment, nullable=False),
     Column("seen", Moment, nullable=False),
+)
+
+shares = Table(
+    "shares",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("member", Text, primary_key=True),
+    Column("has", Integer, nullable=False),
+    Column("wants", Integer, nullable=False),
+)
+
+hosts = Table(
+    "hosts",
+    metadata,
+    Column("host", Text, primary_key=True),
+    Column("next_at", Moment),
+    Column("held_until", Moment),
 )

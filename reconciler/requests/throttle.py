@@ -9,6 +9,8 @@ not answered soon gets few, whoever answers gets what is free.
 
 Where a rate is set, the gate stays shut until the request before has really left: requests then keep their distance at
 the server, however long a connection took to open.
+
+In a fleet the limits hold over all members: how many places this process has of them changes all the time (`sharing`).
 """
 
 from __future__ import annotations
@@ -20,8 +22,9 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
 from reconciler.model.clock import Clock, Stopped
-from reconciler.model.errors import TransportError
+from reconciler.model.errors import LedgerError, TransportError
 from reconciler.model.settings import Limits
+from reconciler.requests.sharing import EVERYONE, Ask, Granted, Shared, keep_sharing
 
 __all__ = ["LONGEST", "Throttle"]
 
@@ -31,6 +34,9 @@ LONGEST = timedelta(seconds=60)
 MARGIN = 1.05
 """The network shifts requests against each other: a twentieth of a second in every second is left free for that."""
 
+TENTH = timedelta(seconds=0.1)
+"""So much of a rate is taken at once in a fleet."""
+
 SOON = 10
 """A host that takes longer to answer than this part of the timeout keeps others waiting."""
 
@@ -38,24 +44,70 @@ _NONE = timedelta()
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+class _HostPlaces:
+    """One host's places, first come, first served; there may be more or fewer of them from one moment to the next."""
+
+    def __init__(self, places: int, wake: asyncio.Event | None) -> None:
+        self.places = places
+        self.used = 0
+        self._wake = wake
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    @property
+    def wanted(self) -> int:
+        """How many could be used."""
+        return self.used + len(self._waiting)
+
+    async def __aenter__(self) -> None:
+        if self.used < self.places and not self._waiting:
+            self.used += 1
+            return
+        if self._wake is not None:
+            self._wake.set()
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.cancelled():
+                self._waiting.remove(turn)
+            else:  # it was given one just before
+                await self.__aexit__()
+            raise
+
+    async def __aexit__(self, *_: object) -> None:
+        self.used -= 1
+        self.resize(self.places)
+
+    def resize(self, places: int) -> None:
+        """Have so many places from now on; requests under way keep theirs."""
+        self.places = places
+        while self._waiting and self.used < places:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                self.used += 1
+                turn.set_result(None)
+
+
 class _Lane:
     """One host's: its places, its gate, when the last request left, and until when it asked for a pause.
 
-    `under_way` counts its requests at this moment, `unheard` those that it was sent since it last answered soon.
+    `under_way` counts its requests at this moment, `unheard` those that it was sent since it last answered soon. In a
+    fleet `departures` are how many requests may leave from `departure` on, each so much later than the one before.
     """
 
-    def __init__(self, limits: Limits) -> None:
-        self.places = asyncio.Semaphore(limits.per_host)
+    def __init__(self, limits: Limits, wake: asyncio.Event | None) -> None:
+        self.places = _HostPlaces(limits.per_host if wake is None else 0, wake)
         self.gate = asyncio.Lock()
         self.spacing = timedelta(seconds=MARGIN / limits.rate) if limits.rate else _NONE
-        self.last = self.held = _LONG_AGO
-        self.under_way = self.unheard = 0
+        self.last = self.held = self.departure = _LONG_AGO
+        self.under_way = self.unheard = self.departures = 0
 
     def delay(self, now: datetime) -> float:
         """Seconds to wait from now on. A wall clock that was set back does not hold a lane for hours."""
         self.last = min(self.last, now)
         self.held = min(self.held, now + LONGEST)
-        return max(self.last + self.spacing - now, self.held - now, _NONE).total_seconds()
+        return max(self.last + self.spacing - now, self.held - now, self.departure - now, _NONE).total_seconds()
 
 
 class _Places:
@@ -67,16 +119,34 @@ class _Places:
     each, and a host that recovers is soon heard again.
     """
 
-    def __init__(self, places: int) -> None:
-        self._free = places
-        self._enough = (places - 1) // 2
+    def __init__(self, places: int, wake: asyncio.Event | None) -> None:
+        self.places = self._free = places
+        self._wake = wake
         self._waiting: deque[tuple[_Lane, asyncio.Future[None]]] = deque()
+
+    @property
+    def used(self) -> int:
+        """How many are given out."""
+        return self.places - self._free
+
+    @property
+    def wanted(self) -> int:
+        """How many could be given out."""
+        return self.used + len(self._waiting)
+
+    def resize(self, places: int) -> None:
+        """Have so many places from now on; requests under way keep theirs."""
+        self._free += places - self.places
+        self.places = places
+        self._serve()
 
     async def take(self, lane: _Lane) -> None:
         """Wait for a place; first come, first served among those that may have one."""
         if self._open_to(lane):
             self._give(lane)
             return
+        if self._wake is not None:
+            self._wake.set()
         turn = asyncio.get_running_loop().create_future()
         self._waiting.append((lane, turn))
         try:
@@ -92,8 +162,11 @@ class _Places:
         """Let go of a place; who waits is served."""
         self._free += 1
         lane.under_way -= 1
+        self._serve()
+
+    def _serve(self) -> None:
         for waiting in list(self._waiting):
-            if not self._free:
+            if self._free <= 0:
                 return
             if self._open_to(waiting[0]) and not waiting[1].done():
                 self._waiting.remove(waiting)
@@ -101,7 +174,7 @@ class _Places:
                 waiting[1].set_result(None)
 
     def _open_to(self, lane: _Lane) -> bool:
-        return self._free > (min(lane.unheard, self._enough) if lane.under_way else 0)
+        return self._free > (min(lane.unheard, (self.places - 1) // 2) if lane.under_way else 0)
 
     def _give(self, lane: _Lane) -> None:
         self._free -= 1
@@ -109,19 +182,68 @@ class _Places:
 
 
 class Throttle:
-    """The limits of docs/settings.md, kept over all services."""
+    """The limits of docs/settings.md, kept over all services, and over all members of a fleet where they are shared."""
 
-    def __init__(self, limits: Limits, clock: Clock) -> None:
+    def __init__(self, limits: Limits, clock: Clock, shared: Shared | None = None) -> None:
         self._limits = limits
         self._clock = clock
-        self._everyone = _Places(limits.concurrency)
+        self._shared = shared
+        self.wake = asyncio.Event()
+        self._woken = self.wake if shared is not None else None
+        self._everyone = _Places(limits.concurrency if shared is None else 0, self._woken)
         self._soon = limits.timeout / SOON
         self._lanes: dict[str, _Lane] = {}
+        self._pauses: dict[str, timedelta] = {}
+        self._sharing: asyncio.Task[None] | None = None
 
     def hold(self, host: str, pause: timedelta) -> None:
         """Nothing leaves for the host until the pause, at most a minute, is over."""
+        pause = min(pause, LONGEST)
+        self._hold(host, pause)
+        if self._shared is not None:
+            self._pauses[host] = pause
+            self.wake.set()
+
+    def _hold(self, host: str, pause: timedelta) -> None:
         lane = self._lane(host)
-        lane.held = max(lane.held, self._clock.now() + min(pause, LONGEST))
+        lane.held = max(lane.held, self._clock.now() + pause)
+
+    # What is shared (`Sharer`)
+
+    def asks(self) -> list[Ask]:
+        """What this process has and could use of each limit."""
+        known: dict[str, tuple[int, _HostPlaces | _Places]] = {EVERYONE: (self._limits.concurrency, self._everyone)}
+        known |= {host: (self._limits.per_host, lane.places) for host, lane in self._lanes.items()}
+        return [
+            Ask(name, limit, max(part.places, part.used), part.wanted)
+            for name, (limit, part) in known.items()
+            if part.places or part.wanted
+        ]
+
+    def new_pauses(self) -> dict[str, timedelta]:
+        """The pauses that hosts asked for since the last call."""
+        pauses, self._pauses = self._pauses, {}
+        return pauses
+
+    def take_over(self, granted: Granted) -> None:
+        """Go by what is granted."""
+        for host, pause in granted.pauses.items():
+            self._hold(host, pause)
+        for name, places in granted.places.items():
+            part = self._everyone if name == EVERYONE else self._lane(name).places
+            if places < part.places:
+                self.wake.set()  # somebody waits for what is let go of
+            part.resize(places)
+
+    def _share(self) -> None:
+        """Tell and hear, from the first request on and for as long as the loop runs."""
+        if self._shared is not None and (self._sharing is None or self._sharing.done()):
+            self._sharing = asyncio.create_task(keep_sharing(self, self._shared))
+
+    def close(self) -> None:
+        """Share no more."""
+        if self._sharing is not None:
+            self._sharing.cancel()
 
     @asynccontextmanager
     async def turn(self, host: str) -> AsyncIterator[Callable[[], None]]:
@@ -131,6 +253,7 @@ class Throttle:
         program is told to stop during a wait.
         """
         lane = self._lane(host)
+        self._share()
         async with lane.places:
             await lane.gate.acquire()
             shut = True
@@ -159,6 +282,8 @@ class Throttle:
 
     async def _take_place(self, host: str, lane: _Lane) -> None:
         """Waits until the host may be asked, and comes back with one of everybody's places."""
+        if self._shared is not None and lane.spacing:
+            await self._take_departure(self._shared, host, lane)
         while True:
             while delay := lane.delay(self._clock.now()):
                 try:
@@ -170,7 +295,22 @@ class Throttle:
                 return
             self._everyone.give_back(lane)  # the host asked for a pause while this waited for its place
 
+    async def _take_departure(self, shared: Shared, host: str, lane: _Lane) -> None:
+        """Take the next moment at which a request may leave for the host, whichever member sends it."""
+        now = self._clock.now()
+        if lane.departures and lane.departure + lane.spacing >= now:
+            lane.departures -= 1
+            lane.departure += lane.spacing
+            return
+        count = max(1, TENTH // lane.spacing)
+        try:
+            wait = await shared.departures(host, lane.spacing, count)
+        except LedgerError as error:
+            raise TransportError(f"{host}: nobody can tell when it may be asked: {error}", left=False) from error
+        lane.departures = count - 1
+        lane.departure = self._clock.now() + wait
+
     def _lane(self, host: str) -> _Lane:
         if host not in self._lanes:
-            self._lanes[host] = _Lane(self._limits)
+            self._lanes[host] = _Lane(self._limits, self._woken)
         return self._lanes[host]

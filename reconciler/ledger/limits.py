@@ -1,0 +1,90 @@
+"""The limits over all members of a fleet, as rows that they share (`reconciler.requests.sharing`).
+
+Members tell and hear one after another, each in one short transaction, so that what they have never adds up to more
+than there is. What the dead had is gone with them: only who is a member counts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+
+import sqlalchemy as sa
+
+from reconciler.ledger import schema
+from reconciler.ledger.backend import Backend
+from reconciler.ledger.lease import NOW, in_
+from reconciler.requests.sharing import Ask, Granted, fair
+
+__all__ = ["SharedLimits"]
+
+_shares, _hosts, _members = schema.shares, schema.hosts, schema.members
+
+_ALONE = "limits"
+
+
+class SharedLimits:
+    """One member's side of it."""
+
+    def __init__(self, backend: Backend, member: str) -> None:
+        self._backend = backend
+        self._member = member
+        self._told = False
+
+    async def exchange(self, asks: Sequence[Ask], pauses: Mapping[str, timedelta]) -> Granted:
+        """Tell and hear, in a thread: the event loop goes on."""
+        return await asyncio.to_thread(self._exchange, asks, pauses)
+
+    async def departures(self, host: str, spacing: timedelta, count: int) -> timedelta:
+        """Take the next moments at which so many requests may leave; in how long the first of them is."""
+        return await asyncio.to_thread(self._departures, host, spacing, count)
+
+    def _exchange(self, asks: Sequence[Ask], pauses: Mapping[str, timedelta]) -> Granted:
+        places: dict[str, int] = {}
+        if asks or pauses or self._told:
+            with self._backend.writing() as connection:
+                self._backend.alone(connection, _ALONE)
+                places = self._settle(connection, asks)
+                for host, pause in pauses.items():
+                    self._backend.add(connection, _hosts, {"host": host})
+                    until = sa.func.greatest(sa.func.coalesce(_hosts.c.held_until, NOW), in_(pause))
+                    connection.execute(sa.update(_hosts).where(_hosts.c.host == host).values(held_until=until))
+            self._told = bool(asks)
+        query = sa.select(_hosts.c.host, _hosts.c.held_until, NOW).where(_hosts.c.held_until > NOW)
+        with self._backend.reading() as connection:
+            held = {host: until - now for host, until, now in connection.execute(query)}
+        return Granted(places, held)
+
+    def _settle(self, connection: sa.Connection, asks: Sequence[Ask]) -> dict[str, int]:
+        """Write what this member has, and give what it may use from now on."""
+        mine = _shares.c.member == self._member
+        members = sa.select(_members.c.owner)
+        connection.execute(sa.delete(_shares).where(mine | _shares.c.member.not_in(members)))
+        names = [ask.name for ask in asks]
+        others: dict[str, dict[str, tuple[int, int]]] = {name: {} for name in names}
+        for row in connection.execute(sa.select(_shares).where(_shares.c.name.in_(names))):
+            others[row.name][row.member] = row.has, row.wants
+        places, rows = {}, []
+        for ask in asks:
+            wanted = {member: wants for member, (_, wants) in others[ask.name].items()} | {self._member: ask.wants}
+            goal = fair(ask.limit, wanted, int(time.time()))[self._member] if ask.wants else 0
+            free = ask.limit - sum(has for has, _ in others[ask.name].values())
+            has = max(ask.has, min(goal, free))
+            places[ask.name] = min(has, goal)
+            rows.append({"name": ask.name, "member": self._member, "has": has, "wants": ask.wants})
+        if rows:
+            connection.execute(sa.insert(_shares), rows)
+        return places
+
+    def _departures(self, host: str, spacing: timedelta, count: int) -> timedelta:
+        first = sa.func.greatest(sa.func.coalesce(_hosts.c.next_at, NOW), NOW)
+        with self._backend.writing() as connection:
+            self._backend.add(connection, _hosts, {"host": host})
+            query = sa.select(sa.type_coerce(first, schema.Moment), NOW).where(_hosts.c.host == host).with_for_update()
+            at, now = connection.execute(query).one()
+            next_at = {"next_at": at + spacing * count}
+            connection.execute(sa.update(_hosts).where(_hosts.c.host == host).values(next_at))
+        wait: timedelta = at - now
+        return wait

@@ -1,0 +1,104 @@
+"""The limits over all members, as rows on a real PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from reconciler.ledger.limits import SharedLimits
+from reconciler.ledger.opening import StateLocation
+from reconciler.ledger.writer import LedgerWriter
+from reconciler.model.settings import Limits
+from reconciler.requests.sharing import Ask
+from reconciler.requests.throttle import Throttle
+from tests.ledger.states import change
+from tests.postgres import Databases
+from tests.requests.test_sharing import SECOND, _Clock, _crowd
+
+HOST = "a.example.com"
+
+
+@pytest.fixture
+def location(databases: Databases, tmp_path: Path) -> Iterator[StateLocation]:
+    with databases.made() as url:
+        made = StateLocation(url, tmp_path)
+        change(made, *(f"insert into members values ('{name}', '{name}', 0, 0)" for name in "abc"))
+        yield made
+
+
+@pytest.fixture
+def ledger(location: StateLocation) -> Iterator[LedgerWriter]:
+    with closing(location.writer()) as opened:
+        yield opened
+
+
+def test_what_members_have_is_never_more_than_there_is(ledger: LedgerWriter, location: StateLocation) -> None:
+    one, other = SharedLimits(ledger.backend, "a"), SharedLimits(ledger.backend, "b")
+
+    def ask(side: SharedLimits, has: int, wants: int) -> int:
+        return asyncio.run(side.exchange([Ask(HOST, 10, has, wants)], {})).places[HOST]
+
+    assert ask(one, 0, 1) == 10, "who is alone has all"
+    assert ask(other, 0, 20) == 0, "until another lets go of some"
+    assert ask(one, 10, 20) == 5
+    assert ask(other, 0, 20) == 0
+    assert ask(one, 7, 20) == 5, "two requests are still under way"
+    assert ask(other, 0, 20) == 3
+    assert ask(one, 5, 20) == 5
+    assert ask(other, 3, 20) == 5
+    change(location, "delete from members where owner = 'a'")
+    assert ask(other, 5, 20) == 10, "what the dead had is free"
+    asyncio.run(other.exchange([], {}))
+    change(location, "insert into members values ('a', 'a', 0, 0)")
+    assert ask(one, 0, 20) == 10, "what nobody asks for is kept by nobody"
+
+
+def test_pause_is_told_to_all_and_ends(ledger: LedgerWriter) -> None:
+    one, other = SharedLimits(ledger.backend, "a"), SharedLimits(ledger.backend, "b")
+    asyncio.run(one.exchange([], {HOST: 30 * SECOND, "b.example.com": timedelta(milliseconds=1)}))
+    asyncio.run(one.exchange([], {HOST: 2 * SECOND}))
+    time.sleep(0.01)
+    pauses = asyncio.run(other.exchange([], {})).pauses
+    assert pauses.keys() == {HOST}
+    assert 20 * SECOND < pauses[HOST] <= 30 * SECOND
+
+
+def test_rate_is_kept_over_all_members(ledger: LedgerWriter) -> None:
+    """Three members on one host: no second has more requests than the rate."""
+    left: list[float] = []
+
+    async def go() -> None:
+        throttles = [Throttle(Limits(rate=20), _Clock(), SharedLimits(ledger.backend, name)) for name in "abc"]
+
+        async def send(throttle: Throttle) -> None:
+            async with throttle.turn(HOST) as departed:
+                left.append(time.monotonic())
+                departed()
+
+        await asyncio.gather(*(send(throttle) for throttle in throttles for _ in range(10)))
+        for throttle in throttles:
+            throttle.close()
+
+    asyncio.run(asyncio.wait_for(go(), 60))
+    left.sort()
+    assert left[-1] - left[0] >= 29 / 20
+    assert min(later - sooner for sooner, later in zip(left, left[20:], strict=False)) >= 0.95
+
+
+@pytest.mark.parametrize("limits", [Limits(per_host=4), Limits(concurrency=3)])
+def test_places_are_kept_over_all_members(ledger: LedgerWriter, limits: Limits) -> None:
+    async def go() -> int:
+        throttles = [Throttle(limits, _Clock(), SharedLimits(ledger.backend, name)) for name in "abc"]
+        try:
+            return await _crowd(throttles, HOST, 8)
+        finally:
+            for throttle in throttles:
+                throttle.close()
+
+    assert asyncio.run(asyncio.wait_for(go(), 60)) <= min(limits.per_host, limits.concurrency)

@@ -1,0 +1,151 @@
+"""What members of a fleet leave one another of the limits (docs/settings.md): pure, and throttles on one table."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reconciler.model.settings import Limits
+from reconciler.requests.sharing import Ask, Granted, fair
+from reconciler.requests.throttle import Throttle
+
+SECOND = timedelta(seconds=1)
+
+
+@pytest.mark.parametrize(
+    ("limit", "wanted", "got"),
+    [
+        (100, {"a": 1}, {"a": 100}),
+        (100, {"a": 5, "b": 3}, {"a": 51, "b": 49}),
+        (10, {"a": 50, "b": 50}, {"a": 5, "b": 5}),
+        (10, {"a": 2, "b": 50}, {"a": 2, "b": 8}),
+        (3, {"a": 9, "b": 9}, {"a": 2, "b": 1}),
+        (1, {"a": 9, "b": 9, "c": 9}, {"a": 1, "b": 0, "c": 0}),
+    ],
+)
+def test_places_are_fairly_given(limit: int, wanted: dict[str, int], got: dict[str, int]) -> None:
+    assert fair(limit, wanted, 0) == got
+
+
+def test_single_place_goes_round() -> None:
+    wanted = {"a": 9, "b": 9, "c": 9}
+    assert [max(got, key=got.__getitem__) for turn in range(4) if (got := fair(1, wanted, turn))] == [
+        "a",
+        "b",
+        "c",
+        "a",
+    ]
+
+
+@given(
+    limit=st.integers(1, 200),
+    wanted=st.dictionaries(st.sampled_from("abcdef"), st.integers(0, 300), min_size=1),
+    turn=st.integers(0, 99),
+)
+def test_never_more_than_there_is_and_nobody_lacks_what_is_free(limit: int, wanted: dict[str, int], turn: int) -> None:
+    got = fair(limit, wanted, turn)
+    assert sum(got.values()) <= limit
+    short = [name for name in wanted if got[name] < wanted[name]]
+    assert not short or limit - sum(got.values()) == 0
+    assert all(got[name] >= min(wanted[name], limit // len(wanted)) for name in wanted)
+
+
+class Table:
+    """A `Shared` in this process that follows the contract, for members that are named by themselves."""
+
+    def __init__(self) -> None:
+        self.has: dict[str, dict[str, Ask]] = {}
+        self.pauses: dict[str, float] = {}
+
+    def of(self, member: str) -> _Side:
+        return _Side(self, member)
+
+
+class _Side:
+    def __init__(self, table: Table, member: str) -> None:
+        self._table, self._member = table, member
+
+    async def exchange(self, asks: Sequence[Ask], pauses: Mapping[str, timedelta]) -> Granted:
+        now = asyncio.get_running_loop().time()
+        self._table.pauses |= {host: now + pause.total_seconds() for host, pause in pauses.items()}
+        places = {}
+        self._table.has[self._member] = {}
+        for ask in asks:
+            others = {who: its[ask.name] for who, its in self._table.has.items() if ask.name in its}
+            wanted = {who: its.wants for who, its in others.items()} | {self._member: ask.wants}
+            goal = fair(ask.limit, wanted, 0)[self._member]
+            has = max(ask.has, min(goal, ask.limit - sum(its.has for its in others.values())))
+            places[ask.name] = min(has, goal)
+            self._table.has[self._member][ask.name] = Ask(ask.name, ask.limit, has, ask.wants)
+        left = {host: timedelta(seconds=until - now) for host, until in self._table.pauses.items() if until > now}
+        return Granted(places, left)
+
+    async def departures(self, host: str, spacing: timedelta, count: int) -> timedelta:
+        raise NotImplementedError
+
+
+class _Clock:
+    """Real time: what members tell one another takes place in it."""
+
+    def now(self):
+        from datetime import UTC, datetime
+
+        return datetime.now(UTC)
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+async def _crowd(throttles: list[Throttle], host: str, number: int) -> int:
+    """Send so many requests through each, all at once; gives how many were under way together at most."""
+    under_way = most = 0
+
+    async def send(throttle: Throttle) -> None:
+        nonlocal under_way, most
+        async with throttle.turn(host):
+            under_way += 1
+            most = max(most, under_way)
+            await asyncio.sleep(0.005)
+            under_way -= 1
+
+    await asyncio.gather(*(send(throttle) for throttle in throttles for _ in range(number)))
+    return most
+
+
+@pytest.mark.parametrize("limits", [Limits(per_host=4), Limits(concurrency=4), Limits(concurrency=1, per_host=1)])
+def test_limits_hold_over_all_members(limits: Limits) -> None:
+    async def go() -> int:
+        table = Table()
+        throttles = [Throttle(limits, _Clock(), table.of(str(number))) for number in range(3)]
+        try:
+            return await _crowd(throttles, "a.example.com", 10)
+        finally:
+            for throttle in throttles:
+                throttle.close()
+
+    assert asyncio.run(asyncio.wait_for(go(), 30)) <= min(limits.per_host, limits.concurrency)
+
+
+def test_pause_is_known_to_others_within_a_second() -> None:
+    async def go() -> float:
+        table = Table()
+        one, other = (Throttle(Limits(), _Clock(), table.of(name)) for name in "ab")
+        loop = asyncio.get_running_loop()
+        for throttle in (one, other):
+            async with throttle.turn("a.example.com"):
+                pass
+        one.hold("a.example.com", 2 * SECOND)
+        began = loop.time()
+        await asyncio.sleep(0.9)
+        async with other.turn("a.example.com"):
+            waited = loop.time() - began
+        one.close()
+        other.close()
+        return waited
+
+    assert asyncio.run(go()) >= 2
