@@ -73,7 +73,7 @@ class Queues:
         self._spawn = spawn
         self._queues: dict[tuple[Lane, str], ServiceQueue] = {}
         self._waiting: Counter[Key] = Counter()
-        self._retries: dict[Selection, Slice] = {}
+        self._retries: dict[tuple[Selection, bool], Slice] = {}
         self._retries_at = clock.now()
         self._retry_delay = FIRST_RETRY
 
@@ -123,6 +123,6 @@ class Queues:
         if await self._make(item):
             self._retry_delay = FIRST_RETRY
             return
-        self._retries[item.request.selection] = item
+        self._retries[item.request.selection, item.request.released] = item
         self._retries_at = self._clock.now() + self._retry_delay
         self._retry_delay = min(2 * self._retry_delay, LONGEST_RETRY)

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from reconciler.daemon.cutting import NO_SERVICE, cut, in_parts
-from reconciler.daemon.queues import MAX_RUNNING, ServiceQueue
+from reconciler.daemon.queues import LONGEST_RETRY, MAX_RUNNING, Queues, ServiceQueue
+from reconciler.daemon.slices import Lane, PassRequest, Slice
+from reconciler.engine.context import SystemClock
 from reconciler.model.grant import Key
 from reconciler.model.selection import Selection
 from reconciler.repository.desired import Service
@@ -113,5 +115,36 @@ def test_a_queue_runs_a_few_at_a_time_in_order() -> None:
         queue.clear()
         await asyncio.gather(*tasks)
         assert done[20:] == []
+
+    asyncio.run(walk())
+
+
+def test_a_released_pass_that_the_ledger_ended_is_made_again_as_such() -> None:
+    """One over the same grants that is not released, and that the ledger ended later, does not take its place."""
+
+    async def walk() -> None:
+        tasks: set[asyncio.Task[None]] = set()
+        made: list[bool] = []
+
+        async def make(item: Slice) -> bool:
+            made.append(item.request.released)
+            return len(made) > 2
+
+        def spawn(work: Coroutine[Any, Any, None]) -> None:
+            tasks.add(asyncio.create_task(work))
+
+        async def settle() -> None:
+            while tasks:
+                await tasks.pop()
+
+        clock = SystemClock()
+        queues = Queues(clock, None, make, spawn)  # type: ignore[arg-type]
+        for released in (True, False):
+            request = PassRequest(Selection(), "released" if released else "interval", released=released)
+            queues.put([Slice("tool", request, Lane.NOW, clock.now())])
+            await settle()
+        queues.tick(clock.now() + LONGEST_RETRY)
+        await settle()
+        assert sorted(made[2:]) == [False, True]
 
     asyncio.run(walk())
