@@ -40,7 +40,7 @@ class _Reader(HTMLParser):
         given = dict(attrs)
         if _HEADING.fullmatch(tag):
             self.found.append((given.get("id") or "", [], []))
-            self._in_heading = True
+            self._in_heading = tag != "h1"  # which is the page's own, called as in the navigation
         self._skipped = given.get("class") == "headerlink"
         self._space(tag)
 

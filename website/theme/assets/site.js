@@ -37,7 +37,8 @@ function found(all, query) {
     if (matched) results.push({ section, matched, score });
   }
   const most = Math.max(0, ...results.map((result) => result.matched));
-  return results.filter((result) => result.matched === most).sort((a, b) => b.score - a.score);
+  const close = results.filter((result) => result.matched > 0.7 * most); // of a pasted message much is names and numbers
+  return close.sort((a, b) => b.matched - a.matched || b.score - a.score);
 }
 
 function excerpt(text, query) {
