@@ -23,6 +23,7 @@ from reconciler.engine.context import Context
 from reconciler.ledger.attachments import Attachments, FileAttachments, RowAttachments
 from reconciler.ledger.entries import Attempt, Event
 from reconciler.ledger.lease import Lease
+from reconciler.ledger.limits import SharedLimits
 from reconciler.ledger.membership import Membership
 from reconciler.ledger.opening import Held, StateLocation
 from reconciler.ledger.reader import LedgerReader
@@ -126,9 +127,12 @@ def _open(context: Context, settings: Settings, tree: Tree, held: Held, file: Pa
     leave_trace(context.checkout)
     if held.member is not None:
         context.member_may_send = held.member.may_send
+        context.shared = SharedLimits(held.ledger.backend, held.member.owner)
     try:
         yield OpenState(held.ledger, sealing_of(context, settings, tree, held.ledger), file, held.member)
     finally:
+        if context.shared is not None:
+            context.shared.close()
         context.reader.keep()
 
 

@@ -7,15 +7,18 @@ than there is. What the dead had is gone with them: only who is a member counts.
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
+from typing import ParamSpec, TypeVar
 
 import sqlalchemy as sa
 
 from reconciler.ledger import schema
 from reconciler.ledger.backend import Backend
 from reconciler.ledger.lease import NOW, in_
+from reconciler.model.errors import LedgerError
 from reconciler.requests.sharing import Ask, Granted, fair
 
 __all__ = ["SharedLimits"]
@@ -23,6 +26,9 @@ __all__ = ["SharedLimits"]
 _shares, _hosts, _members = schema.shares, schema.hosts, schema.members
 
 _ALONE = "limits"
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class SharedLimits:
@@ -32,14 +38,27 @@ class SharedLimits:
         self._backend = backend
         self._member = member
         self._told = False
+        self._closed = False
+        self._mutex = threading.Lock()
+
+    def close(self) -> None:
+        """Share no more, once what is being told is told: the state is about to be closed."""
+        with self._mutex:
+            self._closed = True
 
     async def exchange(self, asks: Sequence[Ask], pauses: Mapping[str, timedelta]) -> Granted:
         """Tell and hear, in a thread: the event loop goes on."""
-        return await asyncio.to_thread(self._exchange, asks, pauses)
+        return await asyncio.to_thread(self._alone, self._exchange, asks, pauses)
 
     async def departures(self, host: str, spacing: timedelta, count: int) -> timedelta:
         """Take the next moments at which so many requests may leave; in how long the first of them is."""
-        return await asyncio.to_thread(self._departures, host, spacing, count)
+        return await asyncio.to_thread(self._alone, self._departures, host, spacing, count)
+
+    def _alone(self, work: Callable[P, T], *args: P.args, **given: P.kwargs) -> T:
+        with self._mutex:
+            if self._closed:
+                raise LedgerError("the state is closed")
+            return work(*args, **given)
 
     def _exchange(self, asks: Sequence[Ask], pauses: Mapping[str, timedelta]) -> Granted:
         places: dict[str, int] = {}
@@ -59,13 +78,13 @@ class SharedLimits:
 
     def _settle(self, connection: sa.Connection, asks: Sequence[Ask]) -> dict[str, int]:
         """Write what this member has, and give what it may use from now on."""
-        mine = _shares.c.member == self._member
-        members = sa.select(_members.c.owner)
-        connection.execute(sa.delete(_shares).where(mine | _shares.c.member.not_in(members)))
-        names = [ask.name for ask in asks]
+        mine, names = _shares.c.member == self._member, [ask.name for ask in asks]
+        gone = _shares.c.member.not_in(sa.select(_members.c.owner))
+        connection.execute(sa.delete(_shares).where(gone | (mine & _shares.c.name.not_in(names))))
         others: dict[str, dict[str, tuple[int, int]]] = {name: {} for name in names}
         for row in connection.execute(sa.select(_shares).where(_shares.c.name.in_(names))):
             others[row.name][row.member] = row.has, row.wants
+        before = {name: of_members.pop(self._member, None) for name, of_members in others.items()}
         places, rows = {}, []
         for ask in asks:
             wanted = {member: wants for member, (_, wants) in others[ask.name].items()} | {self._member: ask.wants}
@@ -73,9 +92,10 @@ class SharedLimits:
             free = ask.limit - sum(has for has, _ in others[ask.name].values())
             has = max(ask.has, min(goal, free))
             places[ask.name] = min(has, goal)
-            rows.append({"name": ask.name, "member": self._member, "has": has, "wants": ask.wants})
+            if (has, ask.wants) != before[ask.name]:
+                rows.append({"name": ask.name, "member": self._member, "has": has, "wants": ask.wants})
         if rows:
-            connection.execute(sa.insert(_shares), rows)
+            self._backend.upsert(connection, _shares, ("name", "member"), rows)
         return places
 
     def _departures(self, host: str, spacing: timedelta, count: int) -> timedelta:

@@ -60,6 +60,11 @@ class Membership:
         self._beating = threading.Thread(target=self._beat, name=f"member {name}", daemon=True)
 
     @property
+    def owner(self) -> str:
+        """What its rows say whose they are: no two members ever have the same."""
+        return self._owner
+
+    @property
     def place(self) -> str:
         """The shard that is the member itself: what it writes for no service holds it."""
         return f"{OURS}member/{self.name}"

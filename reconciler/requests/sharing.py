@@ -58,6 +58,9 @@ class Shared(Protocol):
     async def departures(self, host: str, spacing: timedelta, count: int) -> timedelta:
         """Take the next moments at which so many requests may leave; in how long the first of them is."""
 
+    def close(self) -> None:
+        """Share no more: the state is about to be closed."""
+
 
 class Sharer(Protocol):
     """Who tells and hears: a process's throttle."""

@@ -129,11 +129,6 @@ class _Places:
         """How many are given out."""
         return self.places - self._free
 
-    @property
-    def wanted(self) -> int:
-        """How many could be given out."""
-        return self.used + len(self._waiting)
-
     def resize(self, places: int) -> None:
         """Have so many places from now on; requests under way keep theirs."""
         self._free += places - self.places
@@ -212,13 +207,13 @@ class Throttle:
 
     def asks(self) -> list[Ask]:
         """What this process has and could use of each limit."""
-        known: dict[str, tuple[int, _HostPlaces | _Places]] = {EVERYONE: (self._limits.concurrency, self._everyone)}
-        known |= {host: (self._limits.per_host, lane.places) for host, lane in self._lanes.items()}
-        return [
-            Ask(name, limit, max(part.places, part.used), part.wanted)
-            for name, (limit, part) in known.items()
-            if part.places or part.wanted
-        ]
+        each, lanes = self._limits.per_host, {host: lane.places for host, lane in self._lanes.items()}
+        asks = [Ask(host, each, max(part.places, part.used), part.wanted) for host, part in lanes.items()]
+        # Whoever waits for a place at a host will then want one of everybody's.
+        wanted = sum(min(each, part.wanted) for part in lanes.values())
+        everyone = self._everyone
+        asks.append(Ask(EVERYONE, self._limits.concurrency, max(everyone.places, everyone.used), wanted))
+        return [ask for ask in asks if ask.has or ask.wants]
 
     def new_pauses(self) -> dict[str, timedelta]:
         """The pauses that hosts asked for since the last call."""

@@ -1,11 +1,18 @@
-"""What happens to a grant: docs/design/states.md, row by row, on real services with a clock that is turned by hand."""
+"""What happens to a grant: docs/design/states.md, row by row, on real services with a clock that is turned by hand.
+
+This part on both databases; RECONCILER_STATE=postgresql does it with all of them.
+"""
 
 from __future__ import annotations
 
 from datetime import timedelta
 
+import pytest
+
 from reconciler.model.status import Action, EventType, Status
 from tests.engine.harness import Machine, row
+
+pytestmark = pytest.mark.parametrize("state_kind", ["sqlite", "postgresql"])
 
 
 def test_found_is_adopted(machine, accounts):

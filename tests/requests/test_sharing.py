@@ -88,6 +88,8 @@ class _Side:
     async def departures(self, host: str, spacing: timedelta, count: int) -> timedelta:
         raise NotImplementedError
 
+    def close(self) -> None: ...
+
 
 class _Clock:
     """Real time: what members tell one another takes place in it."""
