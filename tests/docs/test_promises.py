@@ -18,8 +18,10 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from starlette.routing import Route
 
+from reconciler import __version__
 from reconciler.cli import run
 from reconciler.gallery.catalog import everything
+from reconciler.ledger.schema import HEAD
 from reconciler.model.policy import Rule
 from reconciler.model.status import Action, EventType, Status
 from reconciler.web.app import app
@@ -192,6 +194,24 @@ def test_every_field_of_json_is_one_that_the_program_writes() -> None:
     written = {name for name in named if f'"{name}"' in sources or re.search(rf"^    {name}: ", sources, re.MULTILINE)}
     values = {"prune", "report", "revoke", "present", "missing", "execute", "error", "ada", "asana"}
     assert named - written - values == set()
+
+
+# --- versions ---------------------------------------------------------------------------------------------------------
+
+
+def test_every_version_that_is_named_is_this_one() -> None:
+    shipped = [*SHIPPED, *(DOCS / "ci").iterdir()]
+    named = {
+        name for file in shipped for name in re.findall(r"access[_-]reconciler(?:-|==)(\d[\d.]*\d)", file.read_text())
+    }
+    assert named == {__version__}
+    assert f"reconcile {__version__}, schema {HEAD}" in (DOCS / "how-to" / "upgrade.md").read_text()
+
+
+def test_the_changelog_has_this_version_and_a_place_for_what_comes() -> None:
+    heads = re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert heads[0] == "Unreleased"
+    assert re.fullmatch(rf"{re.escape(__version__)} - \d{{4}}-\d\d-\d\d", heads[1])
 
 
 # --- paths that are served --------------------------------------------------------------------------------------------
