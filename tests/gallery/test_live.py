@@ -16,7 +16,7 @@ from tests.journeys.program import Program
 from tests.journeys.test_jupyterhub import TOKEN as HUB_TOKEN
 from tests.journeys.test_jupyterhub import Hub
 from tests.journeys.test_kinto import ADMIN, ADMIN_PASSWORD, Kinto, Post
-from tests.repo import Repo, free_port, run_cli
+from tests.repo import Repo, call_cli, free_port
 from tests.servers import ask
 
 SERVICE = Path(__file__).with_name("scim_service.py")
@@ -26,7 +26,7 @@ SCIM_TOKEN = "scim-t0ken-0123456789"
 def taken(repo: Repo, *names: str, host: str, url: str) -> None:
     """Ready manifests in a repository that revokes, with a server's own address in them."""
     for name in names:
-        added = run_cli(repo, "add", name)
+        added = call_cli(repo, "add", name)
         assert added.code == 0, added.err
         file = repo.root / "manifests" / f"{name}.yaml"
         assert f"https://{host}" in file.read_text()
@@ -36,9 +36,9 @@ def taken(repo: Repo, *names: str, host: str, url: str) -> None:
 def passed(repo: Repo) -> dict[str, str]:
     """The statuses after a pass over what is committed now; after it there is nothing left to do."""
     repo.commit()
-    done = run_cli(repo, "--output", "json")
+    done = call_cli(repo, "--output", "json")
     assert done.code == 0, done.out + done.err
-    again = run_cli(repo, "--dry-run", "--output", "json", "--detailed-exitcode")
+    again = call_cli(repo, "--dry-run", "--output", "json", "--detailed-exitcode")
     assert again.code == 0, again.out
     return {grant["access"]: grant["status"] for grant in done.json["grants"]}
 
@@ -95,6 +95,7 @@ def kinto(tmp_path: Path) -> Iterator[Kinto]:
     folder = tmp_path / "kinto"
     folder.mkdir()
     with Kinto(folder) as running:
+        running.begin()
         yield running
 
 

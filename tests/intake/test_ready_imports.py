@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from reconciler.gallery.catalog import imports
-from tests.repo import GnupgHome, Repo, Result, run_cli
+from tests.repo import GnupgHome, Repo, Result, call_cli
 from tests.servers import Received, Reply, Service
 
 KEYS = {
@@ -53,7 +53,7 @@ def repo(tmp_path: Any, gnupg_home: GnupgHome, hr: Service) -> Repo:
 
 
 def brought(repo: Repo, name: str) -> Result:
-    done = run_cli(repo, "import", name, "--write")
+    done = call_cli(repo, "import", name, "--write")
     for secret in KEYS[name].values():
         if secret not in ("acme", "SERVICE-12345"):
             assert secret not in done.out + done.err
@@ -123,7 +123,7 @@ def test_answer_over_a_mebibyte_is_read(repo: Repo, hr: Service) -> None:
            "supervisorEmail": "", "status": "Active"}  # fmt: skip
     rows = [{"firstName": f"P{number}", "workEmail": f"p{number}@example.com", **row} for number in range(5000)]
     hr.route("POST", "/api/gateway.php/acme/v1/reports/custom", lambda _: {"employees": rows})
-    done = run_cli(repo, "import", "bamboohr", "--branch", "import/bamboohr", "--output", "json", timeout=120)
+    done = call_cli(repo, "import", "bamboohr", "--branch", "import/bamboohr", "--output", "json")
     assert done.code == 2, done.err
     assert len(done.json["created"]) == 5000
 
@@ -204,7 +204,7 @@ def test_personio_with_a_page_that_fails(repo: Repo, hr: Service) -> None:
 def test_personio_with_wrong_credentials(repo: Repo, hr: Service) -> None:
     repo.initial_data("personio", {"CLIENT_ID": "papi-another-client", "CLIENT_SECRET": "papi-another-secret"})
     Personio(hr, [])
-    done = run_cli(repo, "import", "personio")
+    done = call_cli(repo, "import", "personio")
     assert (done.code, hires(repo)) == (1, {})
     assert "no token could be fetched" in done.err
     assert "papi-another-secret" not in done.err
@@ -264,7 +264,7 @@ def test_hibob_asks_for_a_pause(repo: Repo, hr: Service) -> None:
 
 def test_initial_data_that_is_missing_is_named(repo: Repo, hr: Service) -> None:
     repo.remove("config/initial_data/hibob.yaml.gpg")
-    done = run_cli(repo, "import", "hibob")
+    done = call_cli(repo, "import", "hibob")
     assert (done.code, hr.requests) == (1, [])
     assert "initial data SERVICE_USER, TOKEN is missing" in done.err
     assert "`reconcile initial-data set hibob` asks for it" in done.err

@@ -11,7 +11,7 @@ import yaml
 from reconciler.demo.loopback import Loopback
 from reconciler.demo.scim import scim
 from tests.journeys.test_jupyterhub import AUTHORIZED, MANIFEST, TOKEN, Hub
-from tests.repo import Repo, Result, run_cli
+from tests.repo import Repo, Result, call_cli
 from tests.servers import ask
 
 SCIM = MANIFEST.with_name("scim.yaml")
@@ -51,11 +51,11 @@ def person(name: str, given: str, family: str, *, active: bool = True) -> dict[s
 
 def adopted(repo: Repo, integration: str) -> Result:
     """Adopt everybody, commit, and make a pass."""
-    written = run_cli(repo, "adopt", integration, "--all", "--write")
+    written = call_cli(repo, "adopt", integration, "--all", "--write")
     assert written.code == 0, written.err
-    assert run_cli(repo, "validate").code == 0
+    assert call_cli(repo, "validate").code == 0
     repo.commit("adopt")
-    return run_cli(repo, "--output", "json")
+    return call_cli(repo, "--output", "json")
 
 
 def test_people_of_a_scim_directory(repo: Repo, directory: str) -> None:
@@ -74,7 +74,7 @@ def test_people_of_a_scim_directory(repo: Repo, directory: str) -> None:
         assert ask(directory, "POST", "/v2/Users", body, HEADERS)[0] == 201
     repo.commit()
 
-    found = run_cli(repo, "unmanaged", "--output", "json").json
+    found = call_cli(repo, "unmanaged", "--output", "json").json
     assert found["integrations"] == [{"integration": "scim", "listed": 3, "matched": 0, "ignored": 0, "complete": True}]
     assert {each["email"]: each["near"] for each in found["accounts"]} == {
         "ada@example.com": "ada",
@@ -84,9 +84,9 @@ def test_people_of_a_scim_directory(repo: Repo, directory: str) -> None:
     done = adopted(repo, "scim")
 
     assert (done.code, done.json["summary"]) == (0, {"present": 3})
-    history = {line["event"] for line in run_cli(repo, "history", "--output", "json").json}
+    history = {line["event"] for line in call_cli(repo, "history", "--output", "json").json}
     assert history == {"adopted"}
-    assert run_cli(repo, "unmanaged", "--output", "json").json["accounts"] == []
+    assert call_cli(repo, "unmanaged", "--output", "json").json["accounts"] == []
     assert yaml.safe_load((repo.root / "hires/ada.yaml").read_text())["access"] == ["scim"]
 
 
@@ -120,7 +120,7 @@ def test_people_of_a_jupyterhub(repo: Repo, hub: Hub) -> None:
     assert ask(hub.url, "POST", "/hub/api/users", {"usernames": people}, AUTHORIZED)[0] == 201
     repo.commit()
 
-    listed = run_cli(repo, "unmanaged", "--output", "json").json
+    listed = call_cli(repo, "unmanaged", "--output", "json").json
     assert [each["account"] for each in listed["accounts"]] == people
     done = adopted(repo, "hub")
 

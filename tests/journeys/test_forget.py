@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.repo import Daemon, Repo, call_cli, run_cli
+from tests.repo import Daemon, Repo, call_cli
 from tests.servers import AccountService, Reply, Service, eventually
 
 
@@ -27,36 +27,36 @@ def erased(repo: Repo) -> bool:
 def test_one_for_whom_nothing_was_ever_made(told: Repo, accounts: AccountService, service: Service) -> None:
     accounts.fail_next(4, 500, method="POST")
     for _ in range(2):
-        assert run_cli(told).code == 1
+        assert call_cli(told).code == 1
     assert any(b"zebedee" in call.body for call in service.calls("POST"))
-    assert run_cli(told, "forget", "zebedee").code == 1, "git still has the person"
+    assert call_cli(told, "forget", "zebedee").code == 1, "git still has the person"
     told.remove("hires/zebedee.yaml")
     told.commit()
-    run_cli(told)
+    call_cli(told)
     assert not erased(told), "the history has it still"
-    forgotten = run_cli(told, "forget", "zebedee")
+    forgotten = call_cli(told, "forget", "zebedee")
     assert (forgotten.code, forgotten.err) == (0, "")
     assert erased(told)
-    assert run_cli(told, "forget", "zebedee").code == 64
-    history = run_cli(told, "history", "--output", "json")
+    assert call_cli(told, "forget", "zebedee").code == 64
+    history = call_cli(told, "history", "--output", "json")
     assert "forgotten" in {line["event"] for line in history.json}
-    assert run_cli(told, "status", "--output", "json").grant("ada", "tool")
+    assert call_cli(told, "status", "--output", "json").grant("ada", "tool")
 
 
 def test_one_who_may_still_have_an_account(told: Repo, accounts: AccountService) -> None:
     """Half done, and never confirmed: there can be an account, and it is not forgotten."""
     accounts.fail_next(4, 500, method="POST", prefix="/teams")
-    run_cli(told)
+    call_cli(told)
     told.remove("hires/zebedee.yaml")
     told.commit()
-    run_cli(told)
-    refused = run_cli(told, "forget", "zebedee")
+    call_cli(told)
+    refused = call_cli(told, "forget", "zebedee")
     assert (refused.code, refused.out) == (1, "")
     assert "revoke" in refused.err
     accounts.clear()
-    assert run_cli(told, "revoke", "zebedee", "tool").code == 0
+    assert call_cli(told, "revoke", "zebedee", "tool").code == 0
     assert "zebedee@example.com" not in accounts.people
-    assert run_cli(told, "forget", "zebedee").code == 0
+    assert call_cli(told, "forget", "zebedee").code == 0
     assert erased(told)
 
 

@@ -14,7 +14,7 @@ from urllib.parse import quote
 import pytest
 
 from tests.journeys.program import Program
-from tests.repo import Repo, free_port, run_cli
+from tests.repo import Repo, call_cli, free_port
 from tests.servers import ask, eventually
 
 CONFIG = Path(__file__).with_name("jupyterhub_config.py")
@@ -86,11 +86,11 @@ def test_from_the_first_day_to_the_last(joined: Repo, hub: Hub) -> None:
     joined.hire("ada", entry({"name": "data-science"}))
     joined.commit()
 
-    groups = run_cli(joined, "options", "jupyterhub", "GROUP", "--output", "json")
+    groups = call_cli(joined, "options", "jupyterhub", "GROUP", "--output", "json")
     assert groups.code == 0, groups.err
     assert "R&D (Wien)" in groups.out, "which is on the second page"
 
-    planned = run_cli(joined, "--dry-run", "--output", "json", "--detailed-exitcode")
+    planned = call_cli(joined, "--dry-run", "--output", "json", "--detailed-exitcode")
     assert (planned.code, planned.grant("ada", "jupyterhub")["status"]) == (2, "missing")
     assert [
         f"{r['method']} {r['url'].removeprefix(hub.url)}" for r in planned.grant("ada", "jupyterhub")["requests"]
@@ -100,21 +100,21 @@ def test_from_the_first_day_to_the_last(joined: Repo, hub: Hub) -> None:
     ]
     assert hub.people() == {}
 
-    done = run_cli(joined, "--output", "json")
+    done = call_cli(joined, "--output", "json")
     assert (done.code, done.grant("ada", "jupyterhub")["status"]) == (0, "present"), done.err
     assert hub.people() == {"ada@example.com": ["data-science"]}
 
     # A second person, whose address holds the first one's, in a group that a URL cannot hold as it stands.
     joined.hire("dada", entry("R&D (Wien)"), email="d'ada+x@example.com")
     joined.commit("One more")
-    done = run_cli(joined, "--output", "json")
+    done = call_cli(joined, "--output", "json")
     assert (done.code, done.json["summary"]) == (0, {"present": 2}), done.out + done.err
     assert hub.people() == {"ada@example.com": ["data-science"], "d'ada+x@example.com": ["R&D (Wien)"]}
     assert len(hub.asked("POST /hub/api/users$")) == 2
 
     joined.remove("hires/ada.yaml")
     joined.commit("Ada leaves")
-    done = run_cli(joined, "--output", "json")
+    done = call_cli(joined, "--output", "json")
     assert (done.code, done.grant("ada", "jupyterhub")["status"]) == (0, "revoked"), done.out + done.err
     assert hub.people() == {"d'ada+x@example.com": ["R&D (Wien)"]}
     assert hub.asked("DELETE") == ["204 DELETE /hub/api/users/ada%40example.com"]
@@ -127,7 +127,7 @@ def test_the_hub_dies_of_a_new_person_and_nobody_is_left_half_done(joined: Repo,
     joined.hire("ada", entry("design"))
     joined.commit()
     (hub.folder / "dies").touch()
-    failed = run_cli(joined, "--output", "json")
+    failed = call_cli(joined, "--output", "json")
     shown = failed.grant("ada", "jupyterhub")
     assert (failed.code, shown["status"], shown["attempts"]) == (1, "retrying", 1), failed.err
     assert hub.process.wait(10) != 0
@@ -135,13 +135,13 @@ def test_the_hub_dies_of_a_new_person_and_nobody_is_left_half_done(joined: Repo,
     # While it is down its check says nothing, and the retry is not used up.
     due = datetime.fromisoformat(shown["retry_at"])
     eventually(lambda: datetime.now(UTC) > due + timedelta(seconds=1))  # it is shown without its fractions
-    down = run_cli(joined, "--output", "json").grant("ada", "jupyterhub")
+    down = call_cli(joined, "--output", "json").grant("ada", "jupyterhub")
     assert (down["status"], down["attempts"]) == ("retrying", 1)
     assert "exists check failed" in down["reason"]
 
     hub.start()
     assert hub.people() == {"ada@example.com": []}
-    done = run_cli(joined, "--output", "json")
+    done = call_cli(joined, "--output", "json")
     assert (done.code, done.grant("ada", "jupyterhub")["status"]) == (0, "present"), done.out + done.err
     assert hub.people() == {"ada@example.com": ["design"]}
     assert hub.asked("POST") == ["200 POST /hub/api/groups/design/users"], "the one that made her is not sent again"
@@ -154,9 +154,9 @@ def test_many_people_are_read_from_the_listing(joined: Repo, hub: Hub) -> None:
     for hire in hires:
         joined.hire(hire, entry("design"))
     joined.commit()
-    assert run_cli(joined).code == 0
+    assert call_cli(joined).code == 0
     before = len(hub.asked("GET"))
-    again = run_cli(joined, "--output", "json")
+    again = call_cli(joined, "--output", "json")
     assert (again.code, again.json["summary"]) == (0, {"present": 12})
     assert [line.partition("?")[2] for line in hub.asked("GET")[before:]] == [
         "limit=4",
@@ -169,7 +169,7 @@ def test_a_token_that_the_hub_does_not_know(joined: Repo, hub: Hub) -> None:
     joined.initial_data("jupyterhub", {"TOKEN": "n0body-knows-this-one"})
     joined.hire("ada", entry("design"))
     joined.commit()
-    refused = run_cli(joined, "--output", "json")
+    refused = call_cli(joined, "--output", "json")
     shown = refused.grant("ada", "jupyterhub")
     assert (refused.code, shown["status"]) == (1, "unknown")
     assert "403" in shown["reason"]
@@ -206,16 +206,16 @@ def test_rights_follow_git_and_what_changes_them_by_hand_is_told(repo: Repo, hub
     repo.initial_data("hub", {"TOKEN": f"admin-{TOKEN}"})
     repo.hire("ada", {"integration": "hub", "values": {"ADMIN": {"name": "no"}}})
     repo.commit()
-    made = run_cli(repo, "--output", "json")
+    made = call_cli(repo, "--output", "json")
     assert (made.code, made.grant("ada", "hub")["status"]) == (0, "present"), made.err
     assert hub.admins() == []
 
     repo.hire("ada", {"integration": "hub", "values": {"ADMIN": {"name": "yes"}}})
     repo.commit("Ada becomes an administrator")
-    planned = run_cli(repo, "--dry-run", "--output", "json").grant("ada", "hub")
+    planned = call_cli(repo, "--dry-run", "--output", "json").grant("ada", "hub")
     assert (planned["status"], planned["action"]) == ("differs", "update")
     assert planned["reason"] == "admin: false, git wants true"
-    changed = run_cli(repo, "--output", "json")
+    changed = call_cli(repo, "--output", "json")
     assert (changed.code, changed.grant("ada", "hub")["status"]) == (0, "present"), changed.err
     assert hub.admins() == ["ada@example.com"]
     assert hub.asked("PATCH") == ["200 PATCH /hub/api/users/ada%40example.com"]
@@ -224,12 +224,12 @@ def test_rights_follow_git_and_what_changes_them_by_hand_is_told(repo: Repo, hub
     repo.commit("What is changed by hand is told")
     by_hand = {"Authorization": f"token admin-{TOKEN}"}
     assert ask(hub.url, "PATCH", "/hub/api/users/ada%40example.com", {"admin": False}, by_hand)[0] == 200
-    told = run_cli(repo, "--output", "json").grant("ada", "hub")
+    told = call_cli(repo, "--output", "json").grant("ada", "hub")
     assert (told["status"], told["action"], told["differs"]) == ("differs", "none", {"admin": [False, True]})
     assert hub.admins() == []
 
     repo.settings(drift="heal")
     repo.commit("And mended")
-    healed = run_cli(repo, "--output", "json")
+    healed = call_cli(repo, "--output", "json")
     assert (healed.code, healed.grant("ada", "hub")["status"]) == (0, "present"), healed.err
     assert hub.admins() == ["ada@example.com"]

@@ -17,7 +17,7 @@ import pytest
 from aiosmtpd.controller import Controller
 
 from tests.journeys.program import Program
-from tests.repo import Repo, free_port, run_cli
+from tests.repo import Repo, call_cli, free_port
 from tests.servers import ask, eventually
 
 PLUGIN = Path(__file__).with_name("kinto_stumble.py")
@@ -31,7 +31,7 @@ port = %(http_port)s
 
 [app:main]
 use = egg:kinto
-kinto.includes = kinto.plugins.accounts kinto_stumble
+kinto.includes = kinto.plugins.accounts kinto.plugins.flush kinto_stumble
 kinto.storage_backend = kinto.core.storage.memory
 kinto.cache_backend = kinto.core.cache.memory
 kinto.permission_backend = kinto.core.permission.memory
@@ -55,8 +55,10 @@ class Kinto(Program):
         port = free_port()
         super().__init__(folder, port, "pyramid.scripts.pserve", "kinto.ini", f"http_port={port}")
 
-    def start(self) -> None:
-        super().start()
+    def begin(self) -> None:
+        """Nobody is there but the administrator, and nothing was asked for before."""
+        assert self.ask("POST", "/__flush__", {}, None)[0] == 202
+        (self.folder / "asked").unlink()
         assert self.ask("PUT", f"/accounts/{ADMIN}", {"data": {"password": ADMIN_PASSWORD}}, None)[0] == 201
         for path in ("", "/collections/handbook", "/collections/minutes"):
             assert self.ask("PUT", f"/buckets/team{path}", {})[0] == 201
@@ -80,12 +82,16 @@ class Kinto(Program):
         return [line for line in (self.folder / "asked").read_text().splitlines() if re.search(what, line)]
 
 
-@pytest.fixture
-def kinto(tmp_path: Path) -> Iterator[Kinto]:
-    folder = tmp_path / "kinto"
-    folder.mkdir()
-    with Kinto(folder) as running:
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kinto]:
+    with Kinto(tmp_path_factory.mktemp("kinto")) as running:
         yield running
+
+
+@pytest.fixture
+def kinto(running: Kinto) -> Kinto:
+    running.begin()
+    return running
 
 
 class Post:
@@ -134,17 +140,17 @@ def test_from_the_first_day_to_the_last(shared: Repo, kinto: Kinto, post: Post) 
     shared.hire("ada", entry({"name": "handbook"}, "read"))
     shared.commit()
 
-    choices = run_cli(shared, "options", "kinto", "COLLECTION")
+    choices = call_cli(shared, "options", "kinto", "COLLECTION")
     assert choices.code == 0, choices.err
     assert "handbook" in choices.out
     assert "minutes" in choices.out
 
-    planned = run_cli(shared, "--dry-run", "--output", "json", "--detailed-exitcode")
+    planned = call_cli(shared, "--dry-run", "--output", "json", "--detailed-exitcode")
     assert (planned.code, planned.grant("ada", "kinto")["status"]) == (2, "missing"), planned.out
     assert [r["method"] for r in planned.grant("ada", "kinto")["requests"]] == ["PUT", "PATCH"]
     assert kinto.asked(r"(PUT|PATCH) .*(ada|handbook)") == ["201 PUT /v1/buckets/team/collections/handbook"]
 
-    done = run_cli(shared, "--output", "json")
+    done = call_cli(shared, "--output", "json")
     assert (done.code, done.grant("ada", "kinto")["status"]) == (0, "present"), done.out + done.err
     ada = ("ada@example.com", post.password("ada@example.com"))
     assert kinto.may(ada, "handbook") == (200, 403)
@@ -156,7 +162,7 @@ def test_from_the_first_day_to_the_last(shared: Repo, kinto: Kinto, post: Post) 
     shared.hire("bob", entry("minutes", "write"), email="b+ob_2@example.com")
     shared.hire("cy", entry("minutes", "read"))
     shared.commit("Two more")
-    done = run_cli(shared, "--output", "json")
+    done = call_cli(shared, "--output", "json")
     assert (done.code, done.json["summary"]) == (0, {"present": 3}), done.out + done.err
     bob = ("b+ob_2@example.com", post.password("b+ob_2@example.com"))
     assert kinto.may(bob, "minutes") == (200, 201)
@@ -166,7 +172,7 @@ def test_from_the_first_day_to_the_last(shared: Repo, kinto: Kinto, post: Post) 
 
     shared.remove("hires/ada.yaml")
     shared.commit("Ada leaves")
-    done = run_cli(shared, "--output", "json")
+    done = call_cli(shared, "--output", "json")
     assert (done.code, done.grant("ada", "kinto")["status"]) == (0, "revoked"), done.out + done.err
     assert kinto.may(ada, "handbook") == (401, 401)
     assert kinto.may(bob, "minutes") == (200, 201)
@@ -180,7 +186,7 @@ def test_kinto_breaks_between_two_requests_and_the_retry_goes_on(shared: Repo, k
     shared.hire("ada", entry("handbook", "write"))
     shared.commit()
     (kinto.folder / "stumbles").write_text("PATCH")
-    failed = run_cli(shared, "--output", "json")
+    failed = call_cli(shared, "--output", "json")
     shown = failed.grant("ada", "kinto")
     assert (failed.code, shown["status"], shown["attempts"]) == (1, "retrying", 1), failed.out + failed.err
     assert "500" in shown["last_error"]
@@ -189,7 +195,7 @@ def test_kinto_breaks_between_two_requests_and_the_retry_goes_on(shared: Repo, k
 
     due = datetime.fromisoformat(shown["retry_at"])
     eventually(lambda: datetime.now(UTC) > due + timedelta(seconds=1))  # it is shown without its fractions
-    done = run_cli(shared, "--output", "json")
+    done = call_cli(shared, "--output", "json")
     assert (done.code, done.grant("ada", "kinto")["status"]) == (0, "present"), done.out + done.err
     assert kinto.asked("PUT .*ada@|PATCH") == [
         "201 PUT /v1/accounts/ada@example.com",
@@ -199,7 +205,7 @@ def test_kinto_breaks_between_two_requests_and_the_retry_goes_on(shared: Repo, k
     password = post.password("ada@example.com")
     assert kinto.may(("ada@example.com", password), "handbook") == (200, 201)
 
-    told = [result.out + result.err for result in (failed, done, run_cli(shared, "explain", "ada", "kinto"))]
+    told = [result.out + result.err for result in (failed, done, call_cli(shared, "explain", "ada", "kinto"))]
     kept += [file.read_bytes() for file in shared.state.parent.iterdir() if file.is_file()]
     for secret in (password, ADMIN_PASSWORD):
         assert not any(secret in text for text in told)

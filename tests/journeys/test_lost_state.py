@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.repo import Daemon, Repo, run_cli
+from tests.repo import Daemon, Repo, call_cli
 from tests.servers import AccountService
 
 
@@ -19,7 +19,7 @@ def hooked(repo: Repo, accounts: AccountService) -> Repo:
     repo.manifest("hook", manifest)
     repo.hire("ada", "hook")
     repo.commit()
-    assert run_cli(repo).code == 0
+    assert call_cli(repo).code == 0
     assert len(accounts.calls("POST")) == 1
     return repo
 
@@ -41,13 +41,13 @@ def named_elsewhere(repo: Repo) -> None:
 def test_a_pass_stops_and_asks(hooked: Repo, accounts: AccountService, lose: Any) -> None:
     lose(hooked)
     for _ in range(2):
-        done = run_cli(hooked)
+        done = call_cli(hooked)
         assert done.code == 1
         assert "is not there, and this checkout was acted on with one before" in done.err
         assert "Restore it from a backup" in done.err
         assert "`git update-ref -d refs/reconciler/state`" in done.err
-    run_cli(hooked, "retry")
-    assert run_cli(hooked).code == 1, "what people ask for makes no state either"
+    call_cli(hooked, "retry")
+    assert call_cli(hooked).code == 1, "what people ask for makes no state either"
     assert len(accounts.calls("POST")) == 1
 
 
@@ -63,13 +63,13 @@ def test_both_ways_on(hooked: Repo, accounts: AccountService) -> None:
     backup = hooked.root.parent / "backup"
     shutil.copytree(hooked.state.parent, backup)
     removed(hooked)
-    assert run_cli(hooked).code == 1
+    assert call_cli(hooked).code == 1
     shutil.copytree(backup, hooked.state.parent)
-    assert run_cli(hooked).code == 0
+    assert call_cli(hooked).code == 0
     assert len(accounts.calls("POST")) == 1
     removed(hooked)
     hooked.git("update-ref", "-d", "refs/reconciler/state")
-    run_cli(hooked)
+    call_cli(hooked)
     assert len(accounts.calls("POST")) == 2
 
 
@@ -79,5 +79,5 @@ def test_a_fresh_clone_begins_with_none(hooked: Repo, accounts: AccountService) 
     hooked.root, hooked.state = clone, clone / ".reconciler/state.db"
     hooked.settings()
     hooked.git("-c", "user.name=I", "-c", "user.email=i@example.com", "commit", "-qam", "its own state")
-    run_cli(hooked)
+    call_cli(hooked)
     assert len(accounts.calls("POST")) == 2

@@ -1,7 +1,7 @@
 """The main job: hire files in git become accounts at services, and an auditor can ask who has what.
 
-The program is the real one, in a process of its own; the services are real servers on loopback, and what is asserted
-is what they received.
+The program is the real one, at first in a process of its own; the services are real servers on loopback, and what is
+asserted is what they received.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import pytest
 from reconciler.demo.asana import Asana
 from reconciler.demo.loopback import Loopback
 from reconciler.demo.scim import scim
-from tests.repo import Daemon, Repo, run_cli
+from tests.repo import Daemon, Repo, call_cli, run_cli
 from tests.servers import AccountService, Reply, Service, ask, eventually
 
 SAMPLE = Path(__file__).parents[2]
@@ -170,24 +170,24 @@ def test_scim_from_the_first_day_to_the_last(repo: Repo) -> None:
             answer: dict[str, list[Any]] = json.loads(ask(service.url, "GET", "/v2/Users", headers=token)[2])
             return answer.get("Resources", [])
 
-        assert run_cli(repo).code == 0
+        assert call_cli(repo).code == 0
         [made] = users()
         assert (made["userName"], made["name"]["familyName"]) == ("ada@example.com", 'O"Hara-Ngũgĩ')
 
         assert ask(service.url, "DELETE", f"/v2/Users/{made['id']}", headers=token)[0] == 204
-        drift = run_cli(repo, "--dry-run", "--output", "json").grant("ada", "scim")
+        drift = call_cli(repo, "--dry-run", "--output", "json").grant("ada", "scim")
         assert (drift["status"], drift["action"]) == ("missing", "execute")
         assert "drift" in drift["reason"]
-        assert run_cli(repo).code == 0
+        assert call_cli(repo).code == 0
         [again] = users()
         assert again["id"] != made["id"]
 
         repo.remove("hires/ada.yaml")
         repo.commit("Ada leaves")
-        planned = run_cli(repo, "--dry-run", "--output", "json", "--detailed-exitcode")
+        planned = call_cli(repo, "--dry-run", "--output", "json", "--detailed-exitcode")
         assert (planned.code, planned.grant("ada", "scim")["status"]) == (2, "orphaned")
         assert planned.grant("ada", "scim")["action"] == "revoke"
-        done = run_cli(repo, "--output", "json")
+        done = call_cli(repo, "--output", "json")
         assert (done.code, done.grant("ada", "scim")["status"], users()) == (0, "revoked", [])
 
 
@@ -275,7 +275,7 @@ def test_a_failed_check_executes_nothing(repo: Repo, accounts: AccountService) -
     repo.hire("ada", "tool")
     repo.commit()
     accounts.fail_next(None, 500, method="GET")
-    result = run_cli(repo, "--output", "json")
+    result = call_cli(repo, "--output", "json")
     grant = result.grant("ada", "tool")
     assert (result.code, grant["status"], grant["action"]) == (1, "unknown", "none")
     assert "500" in grant["reason"]
@@ -288,7 +288,7 @@ def test_a_404_is_a_failed_check_unless_the_manifest_says_otherwise(repo: Repo, 
     repo.manifest("tool", manifest)
     repo.hire("ada", "tool")
     repo.commit()
-    assert run_cli(repo, "--output", "json").grant("ada", "tool")["status"] == "unknown"
+    assert call_cli(repo, "--output", "json").grant("ada", "tool")["status"] == "unknown"
     assert accounts.calls("POST") == []
 
 
@@ -298,13 +298,13 @@ def test_uncommitted_edits_are_told_of_and_not_acted_on(repo: Repo, accounts: Ac
     repo.commit()
     repo.hire("ada", "tool", email="other@example.com")
     repo.hire("eve", "tool")
-    result = run_cli(repo)
+    result = call_cli(repo)
     assert result.code == 0
     assert "hires/ada.yaml" in result.err
     assert "hires/eve.yaml" in result.err
     assert accounts.created == {"ada@example.com": 1}
 
-    seen = run_cli(repo, "--dry-run", "--worktree", "--output", "json")
+    seen = call_cli(repo, "--dry-run", "--worktree", "--output", "json")
     assert seen.json["revision"] == "worktree"
     assert seen.grant("eve", "tool")["action"] == "execute"
     assert accounts.created == {"ada@example.com": 1}
@@ -314,7 +314,7 @@ def test_a_plain_folder_is_read_as_it_stands(repo: Repo, accounts: AccountServic
     repo.manifest("tool", accounts.manifest())
     repo.hire("ada", "tool")
     subprocess.run(["rm", "-rf", repo.root / ".git"], check=True)
-    result = run_cli(repo, "--output", "json")
+    result = call_cli(repo, "--output", "json")
     assert (result.code, result.json["revision"]) == (0, "worktree")
     assert accounts.created == {"ada@example.com": 1}
 
@@ -326,11 +326,11 @@ def test_a_detached_head_and_a_linked_worktree(repo: Repo, accounts: AccountServ
     repo.hire("bob", "tool")
     repo.commit()
     repo.git("checkout", "--quiet", "--detach", first)
-    assert run_cli(repo, "--output", "json").json["revision"] == first
+    assert call_cli(repo, "--output", "json").json["revision"] == first
     assert accounts.created == {"ada@example.com": 1}
 
     repo.git("worktree", "add", "--quiet", str(tmp_path / "linked"), "main")
-    result = run_cli(repo, "--repo", str(tmp_path / "linked"), "--output", "json")
+    result = call_cli(repo, "--repo", str(tmp_path / "linked"), "--output", "json")
     assert (result.code, result.json["summary"]) == (0, {"present": 2})
     assert accounts.created == {"ada@example.com": 1, "bob@example.com": 1}
 
@@ -342,7 +342,7 @@ def test_a_broken_file_touches_only_itself(repo: Repo, accounts: AccountService)
     repo.hire("bob", "tool")
     repo.write("hires/eve.yaml", "email: [not an address\n")
     repo.commit()
-    result = run_cli(repo, "--output", "json")
+    result = call_cli(repo, "--output", "json")
     assert result.code == 1
     assert accounts.created == {"ada@example.com": 1, "bob@example.com": 1}
     assert result.grant("ada", "bad")["status"] == "blocked"
@@ -355,7 +355,7 @@ def test_a_broken_file_touches_only_itself(repo: Repo, accounts: AccountService)
     repo.settings(prune="revoke")
     repo.write("hires/bob.yaml", "nonsense")
     repo.commit()
-    held = run_cli(repo, "--output", "json")
+    held = call_cli(repo, "--output", "json")
     assert (held.code, held.grant("bob", "tool")["status"]) == (1, "invalid")
     assert "bob@example.com" in accounts.people
     assert accounts.calls("DELETE") == []
@@ -367,12 +367,12 @@ def test_a_second_holder_is_refused_with_who_holds_it(repo: Repo, accounts: Acco
     repo.commit()
     with Daemon(repo) as daemon:
         for arguments in ([], ["daemon"]):
-            refused = run_cli(repo, *arguments)
+            refused = call_cli(repo, *arguments)
             assert (refused.code, refused.out) == (1, "")
             assert "`reconcile daemon`" in refused.err
             assert str(daemon.process.pid) in refused.err
-        assert run_cli(repo, "--dry-run").code == 0, "what only reads is never refused"
-        assert run_cli(repo, "status").code == 0
+        assert call_cli(repo, "--dry-run").code == 0, "what only reads is never refused"
+        assert call_cli(repo, "status").code == 0
 
 
 @pytest.mark.parametrize(
@@ -392,7 +392,7 @@ def test_what_refuses_the_pass(repo: Repo, accounts: AccountService, broken: dic
         else:
             repo.write(path, content)
     repo.commit()
-    result = run_cli(repo, "--output", "json")
+    result = call_cli(repo, "--output", "json")
     assert (result.code, result.out) == (1, "")
     assert said in result.err
     assert accounts.requests == []
@@ -408,7 +408,7 @@ def test_a_second_pass_with_nothing_to_do_sends_checks_only(repo: Repo, service:
     repo.manifest("hook", {"execute": [{"url": f"{service.url}/hook"}]})
     repo.hire("ada", "late", "hook")
     repo.commit()
-    first = run_cli(repo, "--output", "json")
+    first = call_cli(repo, "--output", "json")
     assert (first.code, first.json["summary"]) == (0, {"unconfirmed": 1, "done": 1})
-    assert run_cli(repo).code == 0
+    assert call_cli(repo).code == 0
     assert len(service.calls("POST")) == 2

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tests.repo import Daemon, Repo, run_cli
+from tests.repo import Daemon, Repo, call_cli
 from tests.servers import AccountService, eventually
 
 
@@ -20,7 +20,7 @@ def tool(repo: Repo, accounts: AccountService) -> Repo:
 
 
 def status(repo: Repo) -> dict[str, object]:
-    return run_cli(repo, "status", "--output", "json").grant("ada", "tool")
+    return call_cli(repo, "status", "--output", "json").grant("ada", "tool")
 
 
 def moment(text: object) -> datetime:
@@ -72,9 +72,9 @@ def test_by_hand_beside_a_running_daemon(tool: Repo, accounts: AccountService) -
     with Daemon(tool):
         eventually(lambda: len(accounts.calls("POST")) == 4)
         eventually(lambda: tool.has("ada", "tool", "failed") and tool.has("bob", "tool", "failed"))
-        assert run_cli(tool, "status").code == 1
+        assert call_cli(tool, "status").code == 1
 
-        asked = run_cli(tool, "retry", "ada")
+        asked = call_cli(tool, "retry", "ada")
         assert asked.code == 0, asked.err
         assert "ada/tool" in asked.out
         assert "bob" not in asked.out
@@ -82,22 +82,22 @@ def test_by_hand_beside_a_running_daemon(tool: Repo, accounts: AccountService) -
         eventually(lambda: tool.has("ada", "tool", "present"))
         assert tool.has("bob", "tool", "failed")
 
-        again = run_cli(tool, "run", "ada", "tool")
+        again = call_cli(tool, "run", "ada", "tool")
         assert again.code == 0, again.err
         eventually(lambda: [c.json()["email"] for c in accounts.calls("POST")].count("ada@example.com") > 3 + 1)
 
         accounts.add("bob@example.com")  # somebody made it by hand
-        accepted = run_cli(tool, "accept", "bob", "tool")
+        accepted = call_cli(tool, "accept", "bob", "tool")
         assert accepted.code == 0, accepted.err
         eventually(lambda: tool.has("bob", "tool", "present"))
     assert accounts.created["bob@example.com"] == 0
 
 
 def test_by_hand_with_nobody_there(tool: Repo, accounts: AccountService) -> None:
-    assert run_cli(tool, "retry", "ada").code == 1, "the ledger does not know her yet"
+    assert call_cli(tool, "retry", "ada").code == 1, "the ledger does not know her yet"
     accounts.fail_next(1, 500, method="POST", prefix="/users")
-    assert run_cli(tool).code == 1
-    assert run_cli(tool, "retry", "--integration", "tool").code == 0
-    done = run_cli(tool, "--output", "json")
+    assert call_cli(tool).code == 1
+    assert call_cli(tool, "retry", "--integration", "tool").code == 0
+    done = call_cli(tool, "--output", "json")
     assert (done.code, done.grant("ada", "tool")["status"], done.grant("ada", "tool")["attempts"]) == (0, "present", 1)
-    assert run_cli(tool, "retry", "ada", "tool").code == 0, "nothing to start afresh"
+    assert call_cli(tool, "retry", "ada", "tool").code == 0, "nothing to start afresh"

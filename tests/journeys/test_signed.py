@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.repo import Daemon, GnupgHome, Repo, run_cli
+from tests.repo import Daemon, GnupgHome, Repo, call_cli
 from tests.repository.signing import PgpSigner, signed, unsigned
 from tests.servers import AccountService, eventually
 
@@ -54,11 +54,11 @@ def eve_hires_herself(repo: Repo) -> str:
 
 
 def test_one_pass_acts_on_the_last_accepted_revision_and_says_so(signing: Repo, accounts: AccountService) -> None:
-    assert run_cli(signing).code == 0
+    assert call_cli(signing).code == 0
     accepted = signing.git("rev-parse", "HEAD")
     bad = eve_hires_herself(signing)
     for arguments in ((), ("--dry-run",)):
-        result = run_cli(signing, *arguments, "--output", "json")
+        result = call_cli(signing, *arguments, "--output", "json")
         assert result.code == 1
         assert result.json["revision"] == accepted
         assert result.json["refused"] == {
@@ -72,18 +72,18 @@ def test_one_pass_acts_on_the_last_accepted_revision_and_says_so(signing: Repo, 
         assert [grant["hire"] for grant in result.json["grants"]] == ["ada"]
     assert list(accounts.people) == ["ada@example.com"]
 
-    first_line = run_cli(signing, "status").out.splitlines()[0]
+    first_line = call_cli(signing, "status").out.splitlines()[0]
     assert f"commit {bad[:12]} by Eve <eve@example.com> is not accepted: it is not signed" in first_line
-    shown = run_cli(signing, "status", "--output", "json")
+    shown = call_cli(signing, "status", "--output", "json")
     assert (shown.code, shown.json["refused"]["commit"]) == (1, bad)
-    assert run_cli(signing, "run", "eve", "tool").code != 0
+    assert call_cli(signing, "run", "eve", "tool").code != 0
     assert list(accounts.people) == ["ada@example.com"]
 
 
 def test_nothing_was_accepted_yet(signing: Repo, accounts: AccountService) -> None:
     bad = eve_hires_herself(signing)
     for arguments in ((), ("--dry-run",), ("daemon",)):
-        result = run_cli(signing, *arguments)
+        result = call_cli(signing, *arguments)
         assert result.code == 1
         assert f"commit {bad[:12]} by Eve" in result.err
         assert "Traceback" not in result.err
@@ -91,10 +91,10 @@ def test_nothing_was_accepted_yet(signing: Repo, accounts: AccountService) -> No
 
 
 def test_files_that_nobody_committed_are_planned_like_a_branch(signing: Repo, accounts: AccountService) -> None:
-    assert run_cli(signing).code == 0
+    assert call_cli(signing).code == 0
     before = len(accounts.requests)
     signing.manifest("tool", manifest(accounts, "elsewhere"))
-    result = run_cli(signing, "--dry-run", "--worktree", "--output", "json")
+    result = call_cli(signing, "--dry-run", "--worktree", "--output", "json")
     assert "is changed on this branch" in result.grant("ada", "tool")["reason"]
     assert len(accounts.requests) == before
 
@@ -107,7 +107,7 @@ def test_the_daemon_stays_with_what_it_accepted_until_a_person_vouches(
         bad = eve_hires_herself(signing)
         assert eventually(lambda: "about=signatures" in daemon.log, ARRIVED)
         assert f"commit {bad[:12]} by Eve <eve@example.com> is not accepted" in daemon.log
-        assert eventually(lambda: run_cli(signing, "status", "--output", "json").json["refused"] is not None, ARRIVED)
+        assert eventually(lambda: call_cli(signing, "status", "--output", "json").json["refused"] is not None, ARRIVED)
         assert "eve@example.com" not in accounts.people
 
         signing.git("update-ref", "refs/reconciler/accepted", bad)
@@ -116,4 +116,4 @@ def test_the_daemon_stays_with_what_it_accepted_until_a_person_vouches(
         assert eventually(lambda: "bob@example.com" in accounts.people, ARRIVED)
         assert re.search(r"daemon.recovered .*about=signatures", daemon.log)
         assert daemon.terminate() == 0
-    assert run_cli(signing, "status", "--output", "json").json["refused"] is None
+    assert call_cli(signing, "status", "--output", "json").json["refused"] is None
