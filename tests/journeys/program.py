@@ -55,7 +55,7 @@ class Program:
                 self.command, cwd=self.folder, env=self.env, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
         try:
-            eventually(self._answers, 30)
+            eventually(self._answers, 60)
         except BaseException:
             self.__exit__(None, None, None)
             raise
