@@ -1,8 +1,8 @@
-"""Which grants a pass has in hand, so that one grant never has two attempts at once.
+"""Which grants a pass has claimed, so that one grant never has two attempts at once.
 
-Passes of one daemon run side by side: a service that hangs must not keep a commit waiting. A pass takes each grant in
-hand before it looks at it. One that another pass has in hand, or had since this pass read the ledger, is left out:
-what this pass knows of it may be old. It is looked at again by a pass of its own.
+Passes of one daemon run side by side: a service that hangs must not keep a commit waiting. A pass claims each grant
+before it plans it. One that another pass has claimed, or had since this pass read the ledger, is left out, for this
+pass may know an old record of it: it is postponed, and gets a pass of its own.
 """
 
 from __future__ import annotations
@@ -16,33 +16,33 @@ __all__ = ["ClaimSet", "Claims"]
 
 
 class Claims:
-    """The grants in hand in this process."""
+    """The grants that are claimed in this process."""
 
     def __init__(self) -> None:
         self._taken: set[Key] = set()
         self._wanted: set[Key] = set()
         self._beside: dict[Key, set[Key]] = {}
-        """What has to be looked at again together with a grant that was wanted."""
+        """The grants that are postponed together with one that was wanted."""
         self._released: OrderedDict[Key, int] = OrderedDict()
-        """When a grant was let go of, the longest ago first; no more of them than a pass under way may have to know."""
+        """When a grant was released, the oldest first; kept as long as a pass that began before is running."""
         self._running: dict[int, None] = {}
-        """When the passes under way began, the oldest first."""
+        """When the running passes began, the oldest first."""
         self._time = 0
 
     def begin(self) -> ClaimSet:
-        """A pass begins; to be called before it reads the ledger."""
+        """Begin a pass's claims; to be called before the pass reads the ledger."""
         self._time += 1
         self._running[self._time] = None
         return ClaimSet(self, self._time)
 
     def postponed(self) -> set[Key]:
-        """The grants that a pass had to leave out and that are free again; each is given once."""
+        """The grants that a pass left out and that are free again; each is given once."""
         free = self._wanted - self._taken
         self._wanted -= free
         return free.union(*(self._beside.pop(key, ()) for key in free))
 
     def busy(self, key: Key) -> bool:
-        """Whether a pass has the grant in hand."""
+        """Whether a pass has claimed the grant."""
         return key in self._taken
 
     def taken(self, key: Key, since: int) -> bool:
@@ -54,17 +54,17 @@ class Claims:
         return True
 
     def postpone(self, key: Key, beside: set[Key]) -> None:
-        """For `ClaimSet`: these wait for a grant that was wanted."""
+        """For `ClaimSet`: postpone these with a grant that was wanted."""
         self._beside.setdefault(key, set()).update(beside)
 
     def released(self, key: Key) -> None:
-        """For `ClaimSet`: a pass lets go of the grant."""
+        """For `ClaimSet`: a pass releases the grant."""
         self._taken.discard(key)
         self._released[key] = self._time
         self._released.move_to_end(key)
 
     def ended(self, since: int) -> None:
-        """For `ClaimSet`: the pass that began at `since` is over."""
+        """For `ClaimSet`: end the pass that began at `since`."""
         del self._running[since]
         oldest = next(iter(self._running), self._time + 1)
         while self._released and self._released[next(iter(self._released))] < oldest:
@@ -72,7 +72,7 @@ class Claims:
 
 
 class ClaimSet:
-    """What one pass has in hand."""
+    """The claims of one pass."""
 
     def __init__(self, claims: Claims, since: int) -> None:
         self._claims = claims
@@ -81,7 +81,7 @@ class ClaimSet:
         self._left: set[Key] = set()
 
     def take(self, key: Key) -> bool:
-        """Take a grant in hand; False where it has to be left to another pass."""
+        """Claim a grant; False where it has to be left to another pass."""
         if key in self._mine:
             return True
         if key in self._left:
@@ -92,11 +92,10 @@ class ClaimSet:
         return False
 
     def take_moves(self, moves: Mapping[Key, Key]) -> dict[Key, Key]:
-        """Take rows in hand that are to move, under both names, and give the moves that can be made.
+        """Claim records that are to move, under both names, and give the moves that can be made.
 
-        A row of an attempt that another pass makes stays where that pass will look for it, and so do those whose moves
-        hang together with its own. Under none of their names is anything done in this pass: the new name would look
-        like a new grant.
+        A record that another pass has claimed does not move, and neither do those whose moves depend on it. This pass
+        leaves all their names out: the new name would look like a new grant.
         """
         busy = {key for key in {*moves, *moves.values()} if not self.take(key)}
         left = set(busy)
@@ -110,13 +109,13 @@ class ClaimSet:
         return {old: new for old, new in moves.items() if old not in left}
 
     def release(self, key: Key) -> None:
-        """Let go of a grant: what there was to write down of it is written."""
+        """Release a grant whose record is saved."""
         if key in self._mine:
             self._mine.discard(key)
             self._claims.released(key)
 
     def close(self) -> None:
-        """The pass is over: let go of all that it still has."""
+        """End the pass, and release all that it still has."""
         for key in tuple(self._mine):
             self.release(key)
         self._claims.ended(self._since)

@@ -1,8 +1,8 @@
 """What a person asks of the state: retry, accept, run, revoke, release, forget.
 
 `retry`, `accept` and `forget` only change the ledger; `run`, `revoke` and `release` (`--yes-really`) go into the next
-pass. Where another process holds the state they are left as commands, which the holder takes up (docs/design/rules.md,
-"The ledger and the retry").
+pass. Where another process holds the state they are left as commands for that process (docs/design/rules.md, "The
+ledger and the retry").
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class TakenUp:
 
 @dataclass(frozen=True, slots=True)
 class Erasing:
-    """What it takes to erase a person: what git has now, and to have each grant of theirs in hand meanwhile."""
+    """What it takes to erase a person: what git has now, and to have claimed each grant of theirs meanwhile."""
 
     root: Path
     files: Callable[[], Files]
@@ -90,10 +90,10 @@ def take_up(
         match command.kind:
             case "retry":
                 records = [replace(record, fresh=True) for record in records if may_retry(record)]
-                lines = [_line(record, EventType.RETRY_REQUESTED, command, now) for record in records]
+                lines = [Event.of(record, EventType.RETRY_REQUESTED, f"by {command.by}", now) for record in records]
             case "accept":
                 records = [_accepted(record, now) for record in records]
-                lines = [_line(record, EventType.ACCEPTED, command, now) for record in records]
+                lines = [Event.of(record, EventType.ACCEPTED, f"by {command.by}", now) for record in records]
                 kept = {run_name(record.key): None for record in records}
             case "run" | "revoke" if command.hire and command.access:
                 taken_up.touched.add(Key(command.hire, command.access))
@@ -206,7 +206,3 @@ def _accepted(record: Record, now: datetime) -> Record:
         fresh=False,
         lost=False,
     )
-
-
-def _line(record: Record, event: EventType, command: Command, now: datetime) -> Event:
-    return Event(now, record.key, record.integration, event, f"by {command.by}", revision=record.revision)

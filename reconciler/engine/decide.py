@@ -239,7 +239,7 @@ def _unsettled(
     why = "what would be sent has changed" if resent else "retry asked for"
     waiting = record.phase is Phase.RETRYING
     status = Status.RETRYING if waiting else Status.FAILED
-    held = Decision(status, Action.WAIT if waiting else Action.NONE, "")
+    left = Decision(status, Action.WAIT if waiting else Action.NONE, "")
     error = record.last_error or "the attempt failed"
     due = afresh or (waiting and policy.due(record))
     heals = record.lost and not record.run.by_hand
@@ -253,17 +253,17 @@ def _unsettled(
         case Present() if due:
             ways = " or ".join(f"`reconcile {verb} {' '.join(record.key)}`" for verb in ("accept", "run"))
             reason = f"{far}, and the manifest's requests up to there are no longer the same: {ways}"
-            return replace(held, status=Status.FAILED, action=Action.NONE, reason=reason)
+            return replace(left, status=Status.FAILED, action=Action.NONE, reason=reason)
         case Present():
-            return replace(held, reason=f"{far}; {when}; {error}")
+            return replace(left, reason=f"{far}; {when}; {error}")
         case Missing() | NoCheck() if afresh:
             return Decision(Status.MISSING, Action.EXECUTE, f"{why}: starts afresh", afresh=True, heals=heals)
         case Missing() | NoCheck() if due:
             return Decision(Status.RETRYING, Action.RETRY, error, heals=heals)
         case Missing() | NoCheck():
-            return replace(held, reason=f"{when}; {error}")
+            return replace(left, reason=f"{when}; {error}")
         case Unknown(reason):
-            return replace(held, reason=f"{'due; ' if due else ''}exists check failed: {reason}; {error}")
+            return replace(left, reason=f"{'due; ' if due else ''}exists check failed: {reason}; {error}")
         case _:
             assert_never(verdict)
 
@@ -275,7 +275,7 @@ def judge_orphan(
     *,
     can_revoke: bool,
     by_hand: bool = False,
-    twin: str | None = None,
+    same_as: str | None = None,
     slip: str | None = None,
     means: Means = NO_MEANS,
     invitation: Invited | None = None,
@@ -284,9 +284,9 @@ def judge_orphan(
 ) -> Decision:
     """The decision for what the ledger has and git no longer wants.
 
-    `twin` is a grant still wanted for which this is the same account, `slip` an error in the hire's files, which may be
-    why it is no longer wanted; `can_revoke` says that the manifest has `revoke`, `by_hand` that a person asks for it:
-    then an invitation that may be open, and what has no check, are revoked too, or taken for revoked where there is
+    `same_as` is a grant still wanted for which this is the same account, `slip` an error in the hire's files, which may
+    be why it is no longer wanted; `can_revoke` says that the manifest has `revoke`, `by_hand` that a person asks for
+    it: then an invitation that may be open, and what has no check, are revoked too, or taken for revoked where there is
     nothing to send. `invitation` is an open one of somebody who is not there. `texts` are the digests of the requests
     that take it away.
     """
@@ -298,8 +298,8 @@ def judge_orphan(
     if off:  # a switched-off account is gone, and so is whatever a revocation of ours left of it
         verdict = Missing()
     open_one = invitation is not None or (isinstance(verdict, Present) and verdict.account is Account.INVITED)
-    if twin is not None:
-        return replace(left, reason=f"no longer in git; it is the same account as {twin}, which is")
+    if same_as is not None:
+        return replace(left, reason=f"no longer in git; it is the same account as {same_as}, which is")
     if record.revoking and record.phase.unsettled:
         if not can_revoke:
             return GONE if isinstance(verdict, Missing) else _irrevocable(left)
@@ -384,12 +384,12 @@ def _unsettled_revocation(
     waiting = record.phase is Phase.RETRYING
     due = afresh or (waiting and policy.due(record))
     error = f"revoke: {record.last_error or 'the attempt failed'}"
-    held = Decision(Status.RETRYING if waiting else Status.FAILED, Action.WAIT if waiting else Action.NONE, error)
+    left = Decision(Status.RETRYING if waiting else Status.FAILED, Action.WAIT if waiting else Action.NONE, error)
     half = 0 < far.done < far.total
     if gone and not half:
         return GONE
     if isinstance(verdict, Unknown):
-        return replace(held, reason=f"{error}; exists check failed: {verdict.reason}")
+        return replace(left, reason=f"{error}; exists check failed: {verdict.reason}")
     if not due:
-        return held
+        return left
     return Decision(Status.RETRYING, Action.RETRY, error, resume=far.done if half and far.same else 0, afresh=afresh)

@@ -1,8 +1,8 @@
 """Executing: the only part of the program that changes anything at a service.
 
 An attempt is in the ledger before its first request leaves, each request before it leaves and when it is answered, and
-the attempt is settled after its last (docs/design/rules.md, "The ledger and the retry"). Whatever moment the program
-dies at, what is written tells the next one how far it came.
+the attempt is settled after its last (docs/design/rules.md, "The ledger and the retry"): after a crash at any moment
+the ledger says how far the attempt came.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ MOST_OF_A_FILE = 25 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptRequest:
-    """One attempt to make."""
+    """An attempt to make."""
 
     kind: Kind
     integration: Integration
@@ -57,7 +57,7 @@ class AttemptRequest:
     seen: Mapping[str, Any]
     """What the check's `store_data` saved."""
     commands: Sequence[Command] = ()
-    """Who asked for it, where somebody did."""
+    """The commands that asked for it."""
 
     @property
     def requests(self) -> tuple[Request, ...]:
@@ -71,7 +71,7 @@ class AttemptRequest:
 
     @property
     def continues(self) -> bool:
-        """Whether the attempt before it, of the same sort, is not settled."""
+        """Whether it continues an unsettled chain of attempts of the same sort."""
         kind = self.record.run.kind
         same = kind.takes_away == self.kind.takes_away and kind.updates == self.kind.updates
         return self.record.phase.unsettled and same
@@ -130,7 +130,7 @@ class Executor:
         self._progressed = progressed
 
     async def attempt(self, job: AttemptRequest) -> Record:
-        """Make one attempt and write down how it ended; the record says whether it succeeded."""
+        """Make one attempt and record its outcome; the record says whether it succeeded."""
         now = self._clock.now()
         resume = job.decision.resume
         again = job.continues
@@ -161,7 +161,7 @@ class Executor:
             revision=record.revision,
         )
         detail = f"attempt {number}" + (f", from request {resume + 1} of {total}" if resume else "")
-        # Whoever continues must know the generated values before anything can have been made with them.
+        # A later attempt that continues needs the generated values: store them before any request uses them.
         memory = Memory(generated=generated(job.integration.manifest.generated if job.tells else ()))
         kept = {} if resume else self._vault.remember(record.key, memory)
         run = _Run(job=job, record=record, attempt=opened, memory=memory, kept=kept, detail=detail)
@@ -172,15 +172,15 @@ class Executor:
             await self._send_all(run, resume)
         except (_Failed, Blocked, TransportError, SecretsError, Stopped) as error:
             if not run.begun:
-                await self._clock.sleep(0)  # told to stop before anything left, it is left as it is planned
+                await self._clock.sleep(0)  # raises Stopped: before anything was sent, the planned record stays
             return self._fail(run, self._redactor.redact(str(error) or "stopped"))
         return self._succeed(run)
 
     def _begin(self, run: _Run) -> None:
-        """Write the attempt down, where it is not yet: a request that waits for its place has not begun."""
+        """Record the attempt's start once its first request is about to leave."""
         if not run.begun:
-            started = self._line(run.record, EventType.ATTEMPT_STARTED, run.detail)
             now, commands = self._clock.now(), run.job.commands
+            started = Event.of(run.record, EventType.ATTEMPT_STARTED, run.detail, now, author=self._author)
             opened = replace(run.attempt, started_at=now, alive_at=now)
             lines = [*request_events(commands, now), started]
             run.attempt = self._ledger.begin(run.record, opened, lines, kept=run.kept, answered=commands)
@@ -199,7 +199,7 @@ class Executor:
                 raise _Failed(f"request {place + 1} of {len(requests)} ({request.method}): {error}") from error
 
     async def _send(self, run: _Run, step: Step, request: Request) -> None:
-        """Send one request, again while it polls, and write down what became of it."""
+        """Send one request, again while it polls, and record its outcome."""
         answer = await self._until_it_holds(run, step, request)
         memory = run.memory
         if request.save_as_file:
@@ -216,22 +216,22 @@ class Executor:
 
     async def _until_it_holds(self, run: _Run, step: Step, request: Request) -> Response:
         """The answer for which `continue_if` holds, after as many tries as `polling` allows."""
-        turn = 1
+        tries = 1
         answer = await self._exchange(run, step, request)
         while request.continue_if is not None and not self._holds(run, step, request.continue_if, answer):
-            if request.polling is None or turn >= request.polling.amount:
+            if request.polling is None or tries >= request.polling.amount:
                 where = f"continue_if does not hold: {request.continue_if.response_notation} is another"
                 raise _Failed(where + run.job.integration.client.said(answer))
             try:
                 await self._clock.sleep(request.polling.interval)
             except Stopped as error:
                 raise _Failed("stopped while polling") from error
-            turn += 1
+            tries += 1
             answer = await self._exchange(run, step, request, answered_before=True)
         return answer
 
     def _holds(self, run: _Run, step: Step, condition: Condition, answer: Response) -> bool:
-        """Whether a condition holds; where it does not, that is written down."""
+        """Whether a condition holds; record it where it does not."""
         try:
             if condition_holds(condition, answer, self._scope(run)):
                 return True
@@ -268,7 +268,7 @@ class Executor:
             await connection.fresh()
         answer = await self._deliver(run, step, request, refused)
         if answer.status == UNAUTHORIZED and connection is not None:
-            # Written down at once: where there is no other token, or the program ends here, it has taken no effect.
+            # Recorded at once: if no other token comes, or the program ends here, the request has had no effect.
             self._answered(run, step, refused, "the service refused the token", answer.status)
             await connection.renewed()
             answer = await self._deliver(run, step, request, refused)
@@ -296,7 +296,7 @@ class Executor:
 
         async def leaving() -> None:
             if not run.begun:
-                await self.pause()  # told to stop while it waited for its place
+                await self.pause()  # shutdown may have been requested while it waited for its place
             self._begin(run)
             self._ledger.sending(run.attempt, step, request.method, shown, self._clock.now())
             self._progressed()
@@ -308,7 +308,7 @@ class Executor:
             raise
 
     def _answered(self, run: _Run, step: Step, outcome: Outcome, error: str, status_code: int | None = None) -> None:
-        """Write down that a request came to nothing."""
+        """Record that a request failed."""
         text, now = self._redactor.redact(error), self._clock.now()
         self._ledger.answered(run.attempt, step.index, outcome, now, status_code=status_code, error=text)
 
@@ -333,11 +333,11 @@ class Executor:
     def _notices(self, run: _Run) -> dict[str, bytes]:
         """The notifications as they will go out, sealed: they may hold a generated password.
 
-        One that cannot be put into words is no reason to fail what succeeded: it is kept with what is missing.
+        One that cannot be rendered does not fail an attempt that succeeded: it is kept with what is missing.
         """
         scope = self._scope(run)
         found = [_notice(item, scope) for item in run.job.integration.manifest.post_execute_notification]
-        # Whoever sends it may be another process, which has to know what a server that repeats it must not give away.
+        # Another process may send it, and has to redact these where a mail server repeats them.
         found = [{**notice, "secrets": list(run.memory.generated.values())} for notice in found]
         name = notice_name(run.attempt.key)
         return {name: self._vault.sealed(name, found)} if found else {}
@@ -348,7 +348,7 @@ class Executor:
         new, lines = records.failed(run.record, error, now=now, at=now, retry_delay=self._retry_delay)
         self._ledger.settle(run.attempt, new, self._authored(lines), now=now, error=error)
         when = stamp(new.retry_at)
-        # What nothing more is done about on its own is an error; what is tried again is not one yet.
+        # An attempt that will be retried is a warning, the last one an error.
         tell = log.warning if new.phase is Phase.RETRYING else log.error
         tell("attempt.failed", **_named(run), attempt=new.attempts, problem=error, retry_at=when)
         return self._as_written(new)
@@ -376,16 +376,12 @@ class Executor:
         return self._ledger.record(record.key) or record
 
     async def pause(self) -> None:
-        """Let others have their turn before an attempt; raises Stopped where nothing new may start."""
+        """Yield to other tasks before an attempt. Raises Stopped once shutdown is requested."""
         await self._clock.sleep(0)
 
     def now(self) -> datetime:
-        """The moment, as the attempts see it."""
+        """The time by the clock that attempts use."""
         return self._clock.now()
-
-    def _line(self, record: Record, event: EventType, detail: str) -> Event:
-        now = self._clock.now()
-        return Event(now, record.key, record.integration, event, detail, revision=record.revision, author=self._author)
 
     def _authored(self, lines: list[Event]) -> list[Event]:
         return [replace(line, author=self._author) for line in lines]
@@ -398,7 +394,7 @@ def _with_stored(access: str, new: Mapping[str, Any], of_hire: Mapping[str, Any]
 
 
 def _named(run: _Run) -> dict[str, str]:
-    """Whose attempt it is, at what, and of which kind, as the log has it."""
+    """The log fields that name an attempt."""
     record = run.record
     named = {"hire": record.key.hire, "access": record.key.access, "integration": record.integration}
     return {**named, "kind": run.job.kind}
@@ -407,9 +403,9 @@ def _named(run: _Run) -> dict[str, str]:
 def _notice(item: Notification, scope: Scope) -> dict[str, Any]:
     try:
         templates = {"to": item.receiver, "subject": item.subject, "message": item.message}
-        words = {part: render_text(text, scope).text for part, text in templates.items()}
-        if item.type == "text" and is_address(words["to"]):
-            words["to"] = render_text(PHONE, scope).text
+        message = {part: render_text(text, scope).text for part, text in templates.items()}
+        if item.type == "text" and is_address(message["to"]):
+            message["to"] = render_text(PHONE, scope).text
     except Blocked as error:
         return {"type": item.type, "to": item.receiver, "error": str(error)}
-    return {"type": item.type, **words, "sending": False}
+    return {"type": item.type, **message, "sending": False}

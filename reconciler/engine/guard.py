@@ -1,10 +1,10 @@
-"""The guard: a pass that would take away, heal or make too much at once is taken for a mistake.
+"""The guard: it trips where a pass would revoke, heal or make too much at once.
 
 See docs/design/rules.md, "The guard".
 
 It counts over an integration's grants since the last full resync: what is taken away or healed against its confirmed
-ones, what is made or, by a commit, updated against `max_new`. What it held in an earlier pass counts on, whatever part
-of the integration this pass is about: it is held until the count falls or somebody releases it.
+ones, what is made or, by a commit, updated against `max_new`. What it held in an earlier pass still counts, whatever
+part of the integration this pass covers: it is held until the count falls or somebody releases it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from reconciler.model.status import Action, EventType, Status
 __all__ = ["hold_back", "holds", "judge_changes", "judge_new", "tell"]
 
 FEW = 5
-"""So many changes are never too many."""
+"""Up to so many changes never trip the guard."""
 
 HELD = "held"
 
@@ -86,7 +86,7 @@ def holds(
     for item in planned:
         seen = met.setdefault(item.grant.integration, set())
         if item.by_hand:
-            continue  # one that a person asked for by name is no pass gone wrong; what it waited for, it still does
+            continue  # asked for by name: neither counted nor released
         seen.add(item.grant.key)
         if item.decision.heals or (not item.wanted and item.decision.action.acts):
             taken.add(item)
@@ -161,16 +161,18 @@ def _waits(item: PlannedGrant, before: Mapping[Key, PlannedGrant]) -> str | None
 def tell(
     ledger: LedgerReader, planned: Iterable[PlannedGrant], held: Mapping[str, str], now: datetime, revision: str
 ) -> tuple[list[Event], Kept]:
-    """Lines of the history where the guard begins to hold an integration, or lets go of it, and what is noted then."""
+    """The events for integrations that the guard begins to hold or releases, and the note to store with them."""
     noted = ledger.note(HELD)
     before = set(json.loads(noted)) if noted else set()
     met = {item.grant.integration for item in planned if not item.by_hand}
     after = {*held, *(before - met)}
     if after == before:
         return [], {}
-    nobody = Key("", "")
-    begun = [Event(now, nobody, name, EventType.HELD, held[name], revision=revision) for name in sorted(after - before)]
-    ended = [Event(now, nobody, name, EventType.RELEASED, "", revision=revision) for name in sorted(before - after)]
+    no_grant = Key("", "")
+    begun = [
+        Event(now, no_grant, name, EventType.HELD, held[name], revision=revision) for name in sorted(after - before)
+    ]
+    ended = [Event(now, no_grant, name, EventType.RELEASED, "", revision=revision) for name in sorted(before - after)]
 
     def note(current: bytes | None) -> bytes:
         """What is noted, with what others noted of their integrations meanwhile."""

@@ -384,7 +384,7 @@ def needed_names(manifest: Manifest) -> frozenset[str]:
 
 
 def saved(stored: Mapping[str, Any]) -> tuple[Layer, ...]:
-    """What earlier runs stored, as the layer that is looked at last."""
+    """What earlier runs stored, as the layer that comes last."""
     return (Layer("store_data of an earlier run", stored, frozenset(stored)),) if stored else ()
 
 

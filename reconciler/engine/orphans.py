@@ -5,7 +5,7 @@ from __future__ import annotations
 from reconciler.engine.checker import NotOffered
 from reconciler.engine.decide import TAKEN_BY_HAND, judge_orphan
 from reconciler.engine.planned import PlannedGrant, PlanningInputs
-from reconciler.engine.same_account import Twins
+from reconciler.engine.same_account import SameAccounts
 from reconciler.model.errors import Blocked
 from reconciler.model.grant import Decision, Grant, Kind, Phase, Record
 from reconciler.model.status import Action, Status
@@ -20,9 +20,9 @@ class OrphanPlanner:
     def __init__(self, inputs: PlanningInputs) -> None:
         self._inputs = inputs
         self.misfits: dict[str, str] = {}
-        held = [record for record in inputs.records.values() if self.held(record)]
-        self._same_account = Twins(
-            inputs.desired, inputs.integrations, inputs.checker, held=held, stored=inputs.own_stored
+        unreadable = [record for record in inputs.records.values() if self.unreadable(record)]
+        self._same_account = SameAccounts(
+            inputs.desired, inputs.integrations, inputs.checker, unreadable=unreadable, stored=inputs.own_stored
         )
 
     async def plan(self, record: Record) -> PlannedGrant:
@@ -38,8 +38,8 @@ class OrphanPlanner:
             origin=record.origin,
             keep=record.keep,
         )
-        if held := self.held(record):
-            return PlannedGrant(bare, record, Decision(Status.INVALID, Action.NONE, held), as_it_is=True)
+        if error := self.unreadable(record):
+            return PlannedGrant(bare, record, Decision(Status.INVALID, Action.NONE, error), as_it_is=True)
         if record.phase is Phase.REVOKED:
             why = record.reason if record.status is Status.REVOKED else "revoked"
             return PlannedGrant(bare, record, Decision(Status.REVOKED, Action.NONE, why), wanted=False)
@@ -66,9 +66,9 @@ class OrphanPlanner:
         has_check = integration.manifest.exists is not None
         verdict = await self._inputs.checker.check_alone(integration, prepared) if has_check else NoCheck()
         verdict, invitation = await self._inputs.asked(integration, prepared, verdict)
-        # Only where something could be taken away does it matter whose else it is.
+        # Whether another grant is the same account matters only where something could be revoked.
         at_stake = record.revoking or invitation is not None or not isinstance(verdict, Missing | Unknown)
-        twin = await self._same_account.of(integration, prepared.grant) if at_stake else None
+        same_as = await self._same_account.of(integration, prepared.grant) if at_stake else None
         by_hand = self._inputs.by_hand.get(record.key) == "revoke"
         decision = judge_orphan(
             record,
@@ -76,7 +76,7 @@ class OrphanPlanner:
             self._inputs.policy,
             can_revoke=bool(integration.manifest.revoke),
             by_hand=by_hand,
-            twin=None if twin is None else str(twin),
+            same_as=None if same_as is None else str(same_as),
             slip=await self._slip(record.key.hire) if at_stake else None,
             digest=prepared.digest,
             means=integration.means,
@@ -101,14 +101,14 @@ class OrphanPlanner:
             invitation=invitation,
         )
 
-    def held(self, record: Record) -> str | None:
-        """Why a grant whose file cannot be read is held where it is, or None."""
+    def unreadable(self, record: Record) -> str | None:
+        """Why the file of a grant cannot be read, so that the grant is left as it is; or None."""
         return self._inputs.desired.unreadable(record.key.hire, record.email, record.origin)
 
     async def _slip(self, hire: str) -> str | None:
         """An error in a hire's files, because of which nothing of the hire is revoked on its own, or None.
 
-        A choice by name is held against what the service offers, also where this pass is about another service.
+        A choice by name is compared with what the service offers, also where this pass is about another service.
         """
         known = self._inputs.desired.slip(hire) or self.misfits.get(hire)
         if known is not None:

@@ -38,7 +38,7 @@ _THERE = (Status.PRESENT, Status.DIFFERS, Status.UNCONFIRMED, Status.DONE)
 
 
 def unwatched(_done: int, _total: int) -> None:
-    """For a walk that nobody waits for."""
+    """Report no progress."""
 
 
 NOTHING_TO_EXECUTE = "the manifest has nothing to execute"
@@ -60,7 +60,7 @@ class Planner:
     async def plan(self, watched: Watched = unwatched) -> list[PlannedGrant]:
         """Every grant of the selection, decided on, in the order of hires and entries.
 
-        `watched` is told how many hires of how many are looked at.
+        `watched` is called with how many hires are planned, and of how many.
         """
         chosen = self._selection.hires
         known = self._inputs.desired.hires
@@ -91,7 +91,7 @@ class Planner:
         return [planned for hire in places for planned in results[hire]]
 
     def _at_once(self) -> int:
-        """So many hires are looked at side by side: each place that the limits allow is taken, and one waits for it."""
+        """How many hires are planned side by side: one for each place that the limits allow, and one waiting for it."""
         limits, chosen = self._inputs.desired.files.settings.limits, self._selection.integrations
         hosts = len(self._inputs.integrations if chosen is None else chosen)
         return 2 * min(limits.concurrency, limits.per_host * max(1, hosts))
@@ -147,7 +147,7 @@ class Planner:
         return PlannedGrant(item.grant, item.record, Decision(Status.BLOCKED, Action.NONE, breach), item.verdict)
 
     def _chosen(self, grants: Iterable[Grant]) -> list[Grant]:
-        """The grants of the selection, and those that they need: those are looked at too."""
+        """The grants of the selection, and those that they need."""
         if self._selection == Selection(self._selection.hires):
             return list(grants)
         by_name = {grant.key.access: grant for grant in grants}
@@ -167,8 +167,8 @@ class Planner:
         early = standing(grant, record, self._inputs.policy, waits=waits)
         if early is not None:
             return PlannedGrant(grant, record, early, as_it_is=early.status is Status.INVALID and record is not None)
-        if (taken := self._taken(grant, record)) is not None:
-            return PlannedGrant(grant, record, Decision(Status.BLOCKED, Action.NONE, taken), as_it_is=True)
+        if (conflict := self._conflict(grant, record)) is not None:
+            return PlannedGrant(grant, record, Decision(Status.BLOCKED, Action.NONE, conflict), as_it_is=True)
         integration = self._inputs.integrations[grant.integration]
         lending = self._inputs.lending(grant.key, grant.service, grant.needs, needed)
         stored = self._inputs.stored_of(grant.key, grant.service, lending)
@@ -230,7 +230,7 @@ class Planner:
             decision = decide(verdict=verdict)
         by_hand = self._inputs.by_hand.get(grant.key) == "run"
         off = isinstance(verdict, Present) and verdict.account is Account.INACTIVE
-        if by_hand and off and integration.means.updates:  # who is switched off is never made again
+        if by_hand and off and integration.means.updates:  # a switched-off account is never executed again
             decision = replace(decision, action=Action.UPDATE, resume=0, afresh=True, heals=False)
         elif by_hand and not off:
             decision = Decision(Status.MISSING, Action.EXECUTE, "run by hand", afresh=True)
@@ -250,8 +250,8 @@ class Planner:
         """The names whose values an account is made with, or found by."""
         return prepared.snapshot.keys() & (integration.sent_with | prepared.found_by.keys())
 
-    def _taken(self, grant: Grant, record: Record | None) -> str | None:
-        """Why an entry cannot take up its row, or None: the row is of an account elsewhere, which must not be lost."""
+    def _conflict(self, grant: Grant, record: Record | None) -> str | None:
+        """Why an entry conflicts with its record, or None: the record of an account elsewhere must not be lost."""
         if (
             record is None
             or record.integration == grant.integration
@@ -281,7 +281,7 @@ class Planner:
         for record in records:
             if record.key in wanted or not self._claims.take(record.key):
                 continue
-            if self._orphans.held(record) is None and not record.leaves_something:
+            if self._orphans.unreadable(record) is None and not record.leaves_something:
                 self.dropped.append(record)
             else:
                 found.append(await self._orphans.plan(record))

@@ -1,6 +1,6 @@
 """Observing and planning: what is wanted, what the ledger remembers and what the services answer, made into a `Plan`.
 
-Nothing here can execute or write: `plan_pass` is handed a state that is read, and a `Checker`, which only asks.
+Nothing here can execute or write: `plan_pass` is given a state to read, and a `Checker`, which only asks.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Plan:
 
     `rows` are the ledger's as they were read, `renamed` those that are to go under another name, `dropped` those that
     nothing was ever done for. `tripped` names the integrations that the guard holds, with the reason; `released` says
-    that somebody lets them through. `commands` are those that the grants were asked for with.
+    that a person lets them through. `commands` are those that the grants were asked for with.
     """
 
     tree: Tree
@@ -83,7 +83,7 @@ class Plan:
         """The record of a grant once what was observed and decided is written down, and the history's lines for it."""
         record = item.record or records.first(item.grant, self.revision)
         if item.as_it_is:
-            return records.held_where_it_is(record, item.decision, self.policy.now)
+            return records.kept_as_it_is(record, item.decision, self.policy.now)
         prepared = item.prepared
         return records.checked(
             record,

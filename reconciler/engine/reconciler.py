@@ -1,7 +1,6 @@
 """One repository's passes: `plan` observes and decides, `apply` carries a plan out.
 
-The daemon, the commands and the tests all make a `Reconciler` and call these two. Who only reads has no state to apply
-anything to, and calls `plan_pass`.
+The daemon, the commands and the tests all make a `Reconciler` and call these two. What only reads calls `plan_pass`.
 """
 
 from __future__ import annotations
@@ -38,12 +37,12 @@ from reconciler.repository.given import who_gave
 
 __all__ = ["Reconciler"]
 
-TOLD = 100
-"""So many problems of files are noted; `reconcile validate` tells all."""
+NOTED_PROBLEMS = 100
+"""The most problems of files that are noted; `reconcile validate` shows all."""
 
 
 class Reconciler:
-    """Plans passes and applies them, over a state that this process holds. `progressed` is told of each request."""
+    """Plans passes and applies them, over the open state. `progressed` is called for each request."""
 
     def __init__(
         self,
@@ -71,7 +70,7 @@ class Reconciler:
         listings: Listings | None = None,
         watched: Watched = unwatched,
     ) -> Plan:
-        """Observe and plan, and change nothing: `plan_pass` over the state that is held."""
+        """Observe and plan, and change nothing: `plan_pass` over the open state."""
         return await plan_pass(
             self._context,
             self._state,
@@ -88,7 +87,7 @@ class Reconciler:
         )
 
     async def apply(self, plan: Plan) -> Report:
-        """Carry a plan out: write down what was planned, execute, confirm, record, tell."""
+        """Carry a plan out: write intent, execute, confirm, record, tell."""
         report = Report(plan.revision, dry_run=False, problems=list(plan.problems))
         author = self._context.author(plan.tree)
         move(self._state.ledger, self._vault, plan.renamed)
@@ -138,15 +137,15 @@ class Reconciler:
         )
 
     def _write_down(self, plan: Plan, author: str | None) -> tuple[Recorded, list[Event]]:
-        """Write down what was found and decided, and erase what no longer has to be remembered.
+        """Record what was found and decided, and erase what no longer has to be remembered.
 
-        Gives each grant with its record, and what the guard began to hold or let go of.
+        Gives each grant with its record, and the events of the guard that tripped or was released.
         """
         ledger, vault, now, revision = self._state.ledger, self._vault, plan.policy.now, plan.revision
         tripped, noted = guard.tell(ledger, plan.grants, plan.tripped, now, revision)
         lines = list(tripped)
         answered = [
-            command for key, commands in plan.commands.items() if _is_nobodys(key, plan, ledger) for command in commands
+            command for key, commands in plan.commands.items() if _is_unknown(key, plan, ledger) for command in commands
         ]
         recorded: Recorded = {}
         for item in plan.grants:
@@ -181,11 +180,11 @@ class Reconciler:
         return recorded, tripped
 
     async def _close(self, plan: Plan, recorded: Recorded, report: Report, tripped: list[Event]) -> None:
-        """Note what `status` tells of the last pass, and alert whoever wants to hear of it."""
+        """Note the pass for `status`, and send alerts."""
         ledger, settings = self._state.ledger, plan.settings
         if plan.released:
             ledger.begin_resync()  # once: what was let through no longer counts
-        problems = [problem.as_json() for problem in plan.desired.files.problems[:TOLD]]
+        problems = [problem.as_json() for problem in plan.desired.files.problems[:NOTED_PROBLEMS]]
         noted = {"revision": plan.revision, "at": stamp(self._context.clock.now()), "problems": problems}
         ledger.put_note(LAST, json.dumps(noted).encode())
         if settings.alerts:
@@ -193,8 +192,8 @@ class Reconciler:
             await alert(self._context, settings, plan.tree, ledger=ledger, rows=report.rows, events=[*tripped, *lines])
 
 
-def _is_nobodys(key: Key, plan: Plan, ledger: LedgerReader) -> bool:
-    """Whether neither git nor the ledger has a grant that a command names: no pass will ever come to it."""
+def _is_unknown(key: Key, plan: Plan, ledger: LedgerReader) -> bool:
+    """Whether neither git nor the ledger has a grant that a command names: no pass will act on it."""
     hires = plan.selection.hires
     if hires is not None and key.hire not in hires:
         return False
@@ -203,9 +202,9 @@ def _is_nobodys(key: Key, plan: Plan, ledger: LedgerReader) -> bool:
 
 def _overview(found: Iterable[Record], integrations: Mapping[str, Integration]) -> str:
     """`access_overview` of the original format: what the last checks say of a hire's accounts."""
-    words = {Status.PRESENT: "has access", Status.UNKNOWN: "could not be checked"}
+    shown = {Status.PRESENT: "has access", Status.UNKNOWN: "could not be checked"}
     return ", ".join(
-        f"{record.key.access} ({words.get(record.status, 'no access')})"
+        f"{record.key.access} ({shown.get(record.status, 'no access')})"
         for record in found
         if (integration := integrations.get(record.integration)) is not None
         and integration.manifest.exists is not None

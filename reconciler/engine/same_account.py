@@ -24,7 +24,7 @@ from reconciler.model.verdict import Unknown
 from reconciler.repository.desired import Desired
 from reconciler.requests.render import canonical, question
 
-__all__ = ["Twins"]
+__all__ = ["SameAccounts"]
 
 OF_SERVICE = frozenset({"oauth", "redirect_url"})
 """What is known only at run time and the same for all grants of a service; the rest is known for one hire only."""
@@ -36,8 +36,8 @@ Stored = Callable[[Key, str], Mapping[str, Any]]
 """What was stored of an entry's account at a service."""
 
 
-class Twins:
-    """What is wanted, by what is asked about it; `held` are records whose files cannot be read."""
+class SameAccounts:
+    """The grants still wanted, by the requests they render; `unreadable` are records whose files cannot be read."""
 
     def __init__(
         self,
@@ -45,13 +45,13 @@ class Twins:
         integrations: Mapping[str, Integration],
         checker: Checker,
         *,
-        held: Iterable[Record],
+        unreadable: Iterable[Record],
         stored: Stored,
     ) -> None:
         self._desired = desired
         self._integrations = integrations
         self._checker = checker
-        self._held = held
+        self._unreadable = unreadable
         self._stored = stored
         self._reading: asyncio.Task[dict[str, Key]] | None = None
 
@@ -73,7 +73,7 @@ class Twins:
                 integration = self._integrations.get(grant.integration)
                 if integration is not None:
                     known |= dict.fromkeys(await self._of_wanted(integration, grant), grant.key)
-        for record in self._held:
+        for record in self._unreadable:
             integration = self._integrations.get(record.integration)
             if integration is not None:
                 known |= dict.fromkeys(self._prints(integration, integration.orphan(record)), record.key)

@@ -1,4 +1,4 @@
-"""Carrying a plan out: every attempt in its turn, side by side where none has to wait for another.
+"""Carrying a plan out: attempts run side by side, each after those that it has to wait for.
 
 A hire's entries come after those that they need; revocations go the other way round, one after another
 (docs/design/rules.md, "Removal"). What an attempt made is checked once more, and its notifications go out.
@@ -39,7 +39,7 @@ def acts(item: PlannedGrant) -> bool:
 
 @dataclass(slots=True, kw_only=True)
 class Scheduler:
-    """The attempts of one pass, each when those that it has to wait for are over."""
+    """Runs the attempts of one pass."""
 
     plan: Plan
     recorded: Recorded
@@ -54,17 +54,17 @@ class Scheduler:
     """Each hire's revocations, in their order."""
 
     async def run(self) -> dict[Key, Record]:
-        """Make every attempt that is planned; gives the records as they are after it."""
+        """Make every attempt that is planned; gives the records afterwards, by grant."""
         jobs = {key: (item, record) for key, (item, record) in self.recorded.items() if acts(item)}
         self._finished = {key: asyncio.Event() for key in jobs}
         for hire in {key.hire for key, (item, _) in jobs.items() if not item.wanted}:
             orphans = [item for key, (item, _) in jobs.items() if key.hire == hire and not item.wanted]
-            self._queues[hire] = _backwards(orphans)
+            self._queues[hire] = _dependents_first(orphans)
         await run_all(self._one(key, item, record) for key, (item, record) in jobs.items())
         return self._after
 
     async def _one(self, key: Key, item: PlannedGrant, record: Record) -> None:
-        """One grant's turn. Told to stop before it came, it is left as it is planned."""
+        """Make one grant's attempt. If shutdown is requested before it starts, keep the planned record."""
         try:
             for other in self._before(key, item):
                 await self._finished[other].wait()
@@ -76,7 +76,7 @@ class Scheduler:
             self.plan.claims.release(key)
 
     def _before(self, key: Key, item: PlannedGrant) -> list[Key]:
-        """Whose turns come first."""
+        """The grants whose attempts have to end first."""
         if not item.wanted:
             queue = self._queues[key.hire]
             return queue[: queue.index(key)]
@@ -86,9 +86,9 @@ class Scheduler:
     async def _act(self, key: Key, item: PlannedGrant, record: Record) -> Record:
         commands = self.plan.commands.get(key, ())
         if item.wanted and not record.settled and (reason := self._unmet(key, item)) is not None:
-            held = replace(record, status=Status.SCHEDULED, action=Action.WAIT, reason=reason)
-            self.state.ledger.save([held], request_events(commands, self.executor.now()), answered=commands)
-            return held
+            waiting = replace(record, status=Status.SCHEDULED, action=Action.WAIT, reason=reason)
+            self.state.ledger.save([waiting], request_events(commands, self.executor.now()), answered=commands)
+            return waiting
         integration, prepared = self.plan.integrations[item.grant.integration], item.prepared
         assert prepared is not None
         if not item.wanted and item.decision.action is Action.REVOKE and self._revoked_beside(key, item):
@@ -116,7 +116,7 @@ class Scheduler:
         return await self._confirmed(integration, prepared, new)
 
     async def _confirmed(self, integration: Integration, prepared: Prepared, record: Record) -> Record:
-        """The record once the check was asked again: what was executed or updated is `present` if it is seen so."""
+        """Check again after an attempt; gives the record, `present` where the account is found as wanted."""
         if integration.manifest.exists is None:
             return record
         verdict = await self.plan.checker.check_alone(integration, prepared)
@@ -140,7 +140,7 @@ class Scheduler:
         return confirmed
 
     def _revoked_beside(self, key: Key, item: PlannedGrant) -> bool:
-        """Whether another of the hire's accounts at this service was revoked just now: it may have been the same."""
+        """Whether this pass already revoked another account of the hire at this service: it may be the same one."""
         return any(
             record.status is Status.REVOKED and record.service == item.grant.service
             for other in self._before(key, item)
@@ -148,7 +148,7 @@ class Scheduler:
         )
 
     async def _gone(self, key: Key, integration: Integration, prepared: Prepared, record: Record) -> Record | None:
-        """The record of an orphan that is no longer there, by a check of this moment; None where it is."""
+        """Check an orphan once more; gives its record where the account is gone, else None."""
         verdict = await self.plan.checker.check_alone(integration, prepared)
         if not (isinstance(verdict, Missing) or (isinstance(verdict, Present) and verdict.account is Account.INACTIVE)):
             return None
@@ -161,7 +161,7 @@ class Scheduler:
         return gone
 
     def _unmet(self, key: Key, item: PlannedGrant) -> str | None:
-        """Which needed entry did not come to be in this pass, or None."""
+        """Why an entry that this one needs was not provided by this pass, or None."""
         for need in item.grant.needs:
             other = Key(key.hire, need)
             record = self._after.get(other) or (self.recorded[other][1] if other in self.recorded else None)
@@ -174,8 +174,8 @@ class Scheduler:
         return None
 
 
-def _backwards(orphans: list[PlannedGrant]) -> list[Key]:
-    """A hire's orphans, each after those that need it; in a circle, which no rule can order, as they come."""
+def _dependents_first(orphans: list[PlannedGrant]) -> list[Key]:
+    """A hire's orphans, each after those that need it; those in a circle in the order given."""
     queue: list[Key] = []
     left = list(orphans)
     while left:

@@ -1,4 +1,4 @@
-"""Holding the state for as long as something is done with it, and reading it beside whoever holds it.
+"""Holding the state for as long as something is done with it, and reading it beside its holder.
 
 An attempt that a crash cut off succeeded if every request was answered with success; else it failed, at the last moment
 at which the ledger shows it alive (docs/design/rules.md, "The ledger and the retry").

@@ -1,7 +1,7 @@
 """How a record changes: the only place where statuses and phases are written.
 
-Each function takes what the ledger remembers and what has happened, and gives the new record with the lines that the
-history gets. Nothing here decides; `decide` does.
+Each function takes a record and what happened, and gives the new record with the events for the history. Nothing here
+decides; `decide` does.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = [
     "complete",
     "failed",
     "first",
-    "held_where_it_is",
+    "kept_as_it_is",
     "remembered",
     "revoked",
     "succeeded",
@@ -65,9 +65,7 @@ def first(grant: Grant, revision: str | None) -> Record:
 def remembered(record: Record, now: datetime, retry_delay: timedelta) -> Record:
     """The record as it counts now: a retry further ahead than the delay comes from a clock that jumped.
 
-    See docs/design/states.md.
-
-    So does a healing that is still to come: its 24 hours count from now.
+    So does a healing in the future: its 24 hours count from now. See docs/design/states.md.
     """
     if record.retry_at is not None and record.retry_at > now + retry_delay:
         record = replace(record, open=replace(record.run, retry_at=now + retry_delay))
@@ -89,14 +87,14 @@ def checked(
     wants: Mapping[str, Any] | None = None,
     wanted: bool = True,
 ) -> tuple[Record, list[Event]]:
-    """The record after a look at the grant. `verdict` is None where no check was made; `wanted` is False for an orphan.
+    """The record after planning. `verdict` is None where no check was made; `wanted` is False for an orphan.
 
     `snapshot` is the hire's and the form's values as they are now, `found_by` those of them that the check asks with,
     `wants` what `where` asks for.
     """
-    told = _turns(record, decision, wanted=wanted)
+    told = _status_events(record, decision, wanted=wanted)
     new = _back_again(record, verdict, now) if wanted else record
-    turned: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "integration": grant.integration,
         "service": grant.service,
         "source": grant.source,
@@ -113,37 +111,37 @@ def checked(
         "orphaned_at": None if wanted else record.orphaned_at or now,
     }
     if decision.afresh and new.phase.unsettled:
-        turned["attempts"] = 0
+        fields["attempts"] = 0
     if new.phase is Phase.NEW:
-        turned |= {"email": grant.email, "snapshot": snapshot or new.snapshot}
+        fields |= {"email": grant.email, "snapshot": snapshot or new.snapshot}
     match verdict:
         case _ if decision.status is Status.REVOKED and record.phase is not Phase.REVOKED:
-            turned |= _taken_away(new, verdict, decision, now, told)
+            fields |= _taken_away(new, verdict, decision, now, told)
         case Present() | Missing() if wanted and decision.status is Status.UNCONFIRMED:
-            turned |= _invited(new, grant, snapshot or {}, now, told)
+            fields |= _invited(new, grant, snapshot or {}, now, told)
         case Present(under=None) if wanted and decision.status in (Status.PRESENT, Status.DIFFERS):
-            turned |= _found(new, grant, decision, snapshot=snapshot or {}, found_by=found_by or {}, now=now, told=told)
+            fields |= _found(new, grant, decision, snapshot=snapshot or {}, found_by=found_by or {}, now=now, told=told)
             if decision.status is Status.PRESENT:
-                turned |= _as_wanted(new, decision, wants or {}, now)
+                fields |= _as_wanted(new, decision, wants or {}, now)
         case Present() if not wanted:
-            turned |= _still_there(new, now, told)
+            fields |= _still_there(new, now, told)
         case Present():
-            turned["checked_at"] = now
+            fields["checked_at"] = now
         case Missing():
-            turned |= _not_there(new, decision, now, told)
+            fields |= _not_there(new, decision, now, told)
         case Unknown(reason):
-            turned |= {"checked_at": now, "last_error": new.last_error if new.phase.unsettled else reason}
+            fields |= {"checked_at": now, "last_error": new.last_error if new.phase.unsettled else reason}
         case NoCheck() if wanted:
             # There is no account that could still be under the old address.
-            turned |= {"phase": Phase.DONE if new.phase is Phase.EXECUTED else new.phase, "email": grant.email}
+            fields |= {"phase": Phase.DONE if new.phase is Phase.EXECUTED else new.phase, "email": grant.email}
         case _:
             pass
-    new = replace(new, **turned)
-    return new, [_line(new, event, detail, now) for event, detail in told]
+    new = replace(new, **fields)
+    return _with_events(new, told, now)
 
 
-def _turns(record: Record, decision: Decision, *, wanted: bool) -> Told:
-    """What the history tells of a change from one standing to another."""
+def _status_events(record: Record, decision: Decision, *, wanted: bool) -> Told:
+    """The events for a change of status."""
     told: Told = []
     blocked = decision.status is Status.BLOCKED
     if (record.status is Status.BLOCKED) != blocked:
@@ -164,7 +162,7 @@ def _as_noted(decision: Decision) -> dict[str, list[Any]]:
 
 
 def _back_again(record: Record, verdict: Verdict | None, now: datetime) -> Record:
-    """A record that was revoked, or half so, once its entry is wanted again and that has been looked at.
+    """A record that was revoked, or half so, once its entry is wanted again and was checked.
 
     After a revocation it is a new grant, never drift (docs/design/states.md); what was not revoked is as it was.
     """
@@ -195,8 +193,8 @@ def _found(
     now: datetime,
     told: Told,
 ) -> dict[str, Any]:
-    """What changes with a wanted account that is there. What it was found by is what it has: its address, above all."""
-    has, turned = record.snapshot, dict[str, Any]()
+    """What changes with a wanted account that is found. It has the values that the check found it by: its address."""
+    has, fields = record.snapshot, dict[str, Any]()
     match record.phase:
         case Phase.CONFIRMED:
             if record.lost:
@@ -205,14 +203,14 @@ def _found(
                 told.append((EventType.CONFIRMED, "found as git wants it"))
         case Phase.EXECUTED | Phase.DONE:
             told.append((EventType.CONFIRMED, "exists check: found"))
-            turned = {"confirmed_at": now}
+            fields = {"confirmed_at": now}
         case Phase.RETRYING | Phase.FAILED if record.run.kind.updates:
             told.append((EventType.CONFIRMED, "found as git wants it"))
-            has, turned = snapshot or has, dict(SETTLED)
+            has, fields = snapshot or has, dict(SETTLED)
         case _:
             told.append((EventType.ADOPTED, "exists check: found"))
             has = snapshot or has
-            turned = {"confirmed_at": now, **SETTLED}
+            fields = {"confirmed_at": now, **SETTLED}
     return {
         "phase": Phase.CONFIRMED,
         "checked_at": now,
@@ -221,20 +219,20 @@ def _found(
         "lost": False,
         "snapshot": {**has, **found_by},
         "invitations": 0,
-        **turned,
+        **fields,
     }
 
 
 def _as_wanted(record: Record, decision: Decision, wants: Mapping[str, Any], now: datetime) -> dict[str, Any]:
-    """What changes with an account that nothing differs of, or whose difference a person accepted."""
+    """What changes with an account that is as git wants it, or whose difference a person accepted."""
     if decision.accepted:
         return {"fresh": False}
-    turned: dict[str, Any] = {"wants": dict(wants), "accepted": {}, "fresh": False}
-    return {**turned, "as_wanted_at": now} if record.as_wanted_at is None else turned
+    fields: dict[str, Any] = {"wants": dict(wants), "accepted": {}, "fresh": False}
+    return {**fields, "as_wanted_at": now} if record.as_wanted_at is None else fields
 
 
 def _invited(record: Record, grant: Grant, snapshot: Mapping[str, Any], now: datetime, told: Told) -> dict[str, Any]:
-    """What changes with somebody who is only invited: by us, or, seen for the first time, by somebody else."""
+    """What changes with an open invitation: ours, or, seen for the first time, somebody else's."""
     if record.phase is Phase.EXECUTED and record.executed_at is not None:
         return {"checked_at": now, "last_error": None}
     told.append((EventType.ADOPTED, "an invitation is open"))
@@ -254,18 +252,18 @@ def _invited(record: Record, grant: Grant, snapshot: Mapping[str, Any], now: dat
 
 
 def _still_there(record: Record, now: datetime, told: Told) -> dict[str, Any]:
-    """What changes with an orphan's account that is there: it is confirmed, where it was not yet."""
-    turned = {"checked_at": now, "confirmed_at": record.confirmed_at or now}
+    """What changes with an orphan whose account is found: it is confirmed."""
+    fields = {"checked_at": now, "confirmed_at": record.confirmed_at or now}
     if record.phase is not Phase.EXECUTED:
-        return turned
+        return fields
     told.append((EventType.CONFIRMED, "exists check: found"))
-    return {**turned, "phase": Phase.CONFIRMED}
+    return {**fields, "phase": Phase.CONFIRMED}
 
 
 def _taken_away(
     record: Record, verdict: Verdict | None, decision: Decision, now: datetime, told: Told
 ) -> dict[str, Any]:
-    """What changes with an orphan that is no more without a request of ours: found gone, or taken away by a person."""
+    """What changes with an orphan that is gone without a request of ours."""
     told.append((EventType.REVOKED, decision.reason.removeprefix("no longer in git; ")))
     return {
         "phase": Phase.REVOKED,
@@ -279,19 +277,19 @@ def _taken_away(
 def _not_there(record: Record, decision: Decision, now: datetime, told: Told) -> dict[str, Any]:
     if record.phase.unsettled:
         return {"checked_at": now}
-    turned = {"checked_at": now, "last_error": None}
+    fields = {"checked_at": now, "last_error": None}
     if record.phase is Phase.CONFIRMED and not record.lost:
         told.append((EventType.LOST, decision.reason))
-        return {**turned, "lost": True}
-    return turned
+        return {**fields, "lost": True}
+    return fields
 
 
-def held_where_it_is(record: Record, decision: Decision, now: datetime) -> tuple[Record, list[Event]]:
-    """The record of a grant that cannot be looked at as it stands: shown as held, otherwise left as it is."""
+def kept_as_it_is(record: Record, decision: Decision, now: datetime) -> tuple[Record, list[Event]]:
+    """The record of a grant whose files cannot be read: only what is shown of it changes."""
     new = replace(
         record, status=decision.status, action=decision.action, reason=decision.reason, changed=False, guarded=False
     )
-    return new, [_line(new, event, detail, now) for event, detail in _turns(record, decision, wanted=True)]
+    return _with_events(new, _status_events(record, decision, wanted=True), now)
 
 
 def begun(
@@ -307,7 +305,7 @@ def begun(
 ) -> Record:
     """The record once an attempt is about to start; a run that is not continued forgets the one before.
 
-    `snapshot` is what the attempt is made with: the account's own values from when it succeeds.
+    `snapshot` is what the attempt is made with: once it succeeds, the account has these values.
     """
     return replace(
         record,
@@ -357,7 +355,7 @@ def succeeded(record: Record, *, webhook: bool, heals: bool, now: datetime) -> t
     told.append((EventType.EXECUTED, f"attempt {record.attempts}"))
     if heals:
         told.append((EventType.HEALED, "drift was provisioned again"))
-    return new, [_line(new, event, detail, now) for event, detail in told]
+    return _with_events(new, told, now)
 
 
 def updated(record: Record, *, webhook: bool, now: datetime) -> tuple[Record, list[Event]]:
@@ -383,7 +381,7 @@ def updated(record: Record, *, webhook: bool, now: datetime) -> tuple[Record, li
     told: Told = [(EventType.UPDATED, f"attempt {record.attempts}")]
     if heals:
         told.append((EventType.HEALED, "drift was updated"))
-    return new, [_line(new, event, detail, now) for event, detail in told]
+    return _with_events(new, told, now)
 
 
 def revoked(record: Record, now: datetime) -> tuple[Record, list[Event]]:
@@ -401,7 +399,7 @@ def revoked(record: Record, now: datetime) -> tuple[Record, list[Event]]:
     told: Told = [(EventType.REVOKED, f"attempt {record.attempts}")]
     if record.run.kind is Kind.WITHDRAW:
         told.insert(0, (EventType.WITHDRAWN, "the open invitation"))
-    return new, [_line(new, event, detail, now) for event, detail in told]
+    return _with_events(new, told, now)
 
 
 def failed(
@@ -427,19 +425,19 @@ def failed(
     told: Told = [(event, f"{prefix}attempt {record.attempts}: {error}")]
     if record.revoking and not again:
         told.append((EventType.REVOKE_FAILED, error))
-    return new, [_line(new, event, detail, now) for event, detail in told]
+    return _with_events(new, told, now)
 
 
 def complete(steps: Iterable[Step], total: int) -> bool:
     """Whether a run has every request behind it: the last was answered with success, and so were those before it.
 
-    A first change whose answer never came is done as far as the requests after it show (docs/design/rules.md, "The
-    ledger and the retry").
+    A first change without an answer counts as done where later requests show it (docs/design/rules.md, "The ledger and
+    the retry").
     """
     known = {step.index: step.outcome for step in steps}
     done = progress(steps, ()).done
     return total > 0 and done == total and known[total - 1] is Outcome.DONE
 
 
-def _line(record: Record, event: EventType, detail: str, now: datetime) -> Event:
-    return Event(now, record.key, record.integration, event, detail, revision=record.revision)
+def _with_events(record: Record, told: Told, now: datetime) -> tuple[Record, list[Event]]:
+    return record, [Event.of(record, event, detail, now) for event, detail in told]

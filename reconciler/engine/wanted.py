@@ -139,7 +139,7 @@ def _ways(record: Record | None, *, off: bool) -> str:
 
 
 def _drift(record: Record, decision: Decision, *, heal: bool, now: datetime) -> Decision:
-    """What becomes of a difference that somebody made at the service."""
+    """The decision for a difference that was made at the service."""
     reason = f"drift: {decision.reason}"
     if not heal:
         return replace(decision, action=Action.NONE, reason=reason)
@@ -179,7 +179,7 @@ def _invited_on(record: Record | None) -> str:
 def invited(
     record: Record | None, invitation: Invited | None, changes: Differences, means: Means, *, now: datetime
 ) -> Decision | None:
-    """The decision for somebody who is not there and was invited, by us or by someone else; None for all others.
+    """The decision for an absent account that was invited, by us or by someone else; None for all others.
 
     `record` is None for a grant that was never confirmed nor executed.
     """

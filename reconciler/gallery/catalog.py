@@ -36,7 +36,7 @@ KEYS = (*REQUIRED, "replace", "cannot", "traps")
 """What a head may say; `replace` is the host that a self-hosted service's manifest has in place of the user's own."""
 
 VERIFIED = ("live", "description", "reading")
-"""Run against the real server in this project's tests; held against the vendor's own description of its API, or the
+"""Run against the real server in this project's tests; checked against the vendor's own description of its API, or the
 RFC; written after the documentation."""
 
 _LINE = re.compile(r"# ([a-z]+): (\S.*)")

@@ -27,7 +27,7 @@ from reconciler.review.unmanaged import Found
 __all__ = ["Beside", "NotAdopted", "Proposal", "adopt"]
 
 MOST = 20
-"""So many objections are told."""
+"""The most objections that are shown."""
 
 
 class NotAdopted(ReconcilerError):

@@ -42,7 +42,7 @@ class Change:
 
 @dataclass(slots=True)
 class Plan:
-    """What would change. `refusal` says why it must not; `notes` are for whoever reads it."""
+    """What would change. `refusal` says why it must not; `notes` are for the reader."""
 
     source: str
     created: list[Change] = field(default_factory=list)
@@ -87,7 +87,7 @@ def plain(value: Any) -> Any:
 
 
 class Importer:
-    """One reading, held against the hires that there are."""
+    """One reading, compared with the hires that there are."""
 
     def __init__(
         self,
@@ -145,7 +145,7 @@ class Importer:
         return plan
 
     def _named(self, new: list[Person], plan: Plan) -> Iterator[tuple[str, Person]]:
-        """Each new person's stem, for whom one can be found that nobody else has."""
+        """Each new person's stem, where a free one is found."""
         taken = {stem.casefold(): stem for stem in self._hires.stems()}
         for person in new:
             stem = person.stem
@@ -255,7 +255,7 @@ class Importer:
 
     def _end(self, people: People, plan: Plan) -> None:
         """End the files of this import whose people are gone from the source."""
-        spared = {each.hire for each in plan.left_out if each.hire is not None}
+        left_out = {each.hire for each in plan.left_out if each.hire is not None}
         names = {_name_of(each.fields) for each in people.left_out} - {("", "")}
         for stem, loaded in self._hires.items():
             hire = loaded.model
@@ -263,7 +263,7 @@ class Importer:
                 continue
             if hire.end is not None and hire.end <= self._today:
                 continue
-            if stem in spared or (hire.first_name.lower(), hire.last_name.lower()) in names:
+            if stem in left_out or (hire.first_name.lower(), hire.last_name.lower()) in names:
                 plan.notes.append(f"{loaded.path} is not ended: its person may be one of those who are left out")
                 continue
             last = self._today

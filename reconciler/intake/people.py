@@ -1,4 +1,4 @@
-"""What a source's items say of people, as the fields of hires' files; whoever cannot be taken is named, with why.
+"""What a source's items say of people, as the fields of hires' files; one that cannot be taken is named, with why.
 
 What comes from outside is data: nothing in it is believed to be of the right type, unique, or there at all.
 """

@@ -146,7 +146,7 @@ def csv_file(checkout: Checkout, imported: Import) -> Path:
     assert imported.file is not None
     path = checkout.root / Path(imported.file).expanduser()
     inside = _inside(checkout, path)
-    if inside is not None and checkout.repository is not None and _held(checkout.repository, inside):
+    if inside is not None and checkout.repository is not None and _tracked(checkout.repository, inside):
         raise NothingImported(
             f"{imported.file} is in git, where everybody's data would stay in the history: `git rm --cached "
             f"{imported.file}`, add it to .gitignore, and keep it on this machine only"
@@ -168,7 +168,7 @@ def _inside(checkout: Checkout, path: Path) -> str | None:
         return None
 
 
-def _held(repository: pygit2.Repository, path: str) -> bool:
+def _tracked(repository: pygit2.Repository, path: str) -> bool:
     """Whether a path is in git's index or in the commit at HEAD."""
     repository.index.read()
     if path in repository.index:

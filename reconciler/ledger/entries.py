@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from reconciler.model.grant import Key, Outcome
+from reconciler.model.grant import Key, Outcome, Record
 from reconciler.model.status import EventType
 
 __all__ = ["Attempt", "Change", "Command", "Event", "Kept", "Member", "Part", "Sent"]
@@ -35,6 +35,11 @@ class Event:
     granted_in: str | None = None
     approved_by: tuple[str, ...] = ()
     digest: str = ""
+
+    @classmethod
+    def of(cls, record: Record, event: EventType, detail: str, at: datetime, *, author: str | None = None) -> Event:
+        """The event of a grant, at the revision that its record is of."""
+        return cls(at, record.key, record.integration, event, detail, revision=record.revision, author=author)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ ReconcilerError
 ├── Blocked                a grant cannot run: the message says what is missing
 │   ├── MissingVariable    a placeholder has no value
 │   └── HostNotAllowed     a request would go to a host that is not allowed
-└── TransportError          a request left, or tried to, and came to nothing
+└── TransportError          a request was sent, or was to be, and brought no answer
 
 Each carries one sentence for the person who reads it; `Problem` is the same for what is wrong in a file.
 """
@@ -144,7 +144,7 @@ class HostNotAllowed(Blocked):
 
 
 class TransportError(ReconcilerError):
-    """A request came to nothing.
+    """A request brought no answer.
 
     `left` says whether any of it can have reached the server: False for a refused connection, True for an answer
     that never came.

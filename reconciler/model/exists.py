@@ -114,7 +114,7 @@ class Exists(Call):
 
     @property
     def compares(self) -> bool:
-        """Whether a record is looked for in the answer."""
+        """Whether the check looks for a record in the answer."""
         return bool(self.record is not None or self.match or self.invited or self.where or self.inactive)
 
     @property
@@ -140,8 +140,8 @@ class Exists(Call):
 
 
 _NEEDED = {
-    "list": "what `match` is held against",
-    "match": "what it is held against",
-    "pending": "what `match` is held against",
+    "list": "what `match` is compared with",
+    "match": "what it is compared with",
+    "pending": "what `match` is compared with",
     "absent": "what an answer says of an account that is there",
 }

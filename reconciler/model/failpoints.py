@@ -59,4 +59,4 @@ class Reached(Protocol):
 
 
 def unwatched(point: Failpoint, *, done: bool) -> None:
-    """Go on: nobody watches."""
+    """Do nothing."""

@@ -18,7 +18,7 @@ def _dated(value: Any) -> Any:
 
 
 class Item(Model):
-    """One of a choice's fixed items. The `id` keeps its type in `data`; a hire's value is held against it as text."""
+    """One of a choice's fixed items. The `id` keeps its type in `data`; a hire's value is compared with it as text."""
 
     id: Annotated[bool | int | float | str, BeforeValidator(_dated)]
     name: Text

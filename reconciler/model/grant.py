@@ -36,7 +36,7 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Why a grant cannot be looked at: `invalid` or `blocked`, and what to do about it."""
+    """Why a grant cannot be checked: `invalid` or `blocked`, and what to do about it."""
 
     status: Status
     reason: str
@@ -68,7 +68,7 @@ class Grant:
     keep: bool = False
     hold: Hold | None = None
     choices: tuple[tuple[str, Any], ...] = ()
-    """Form values that have to be held against the service's own options: (field id, value or NamedChoice)."""
+    """Form values that have to be looked up among the service's own options: (field id, value or NamedChoice)."""
 
 
 class Phase(StrEnum):

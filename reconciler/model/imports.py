@@ -92,9 +92,9 @@ class Import(Model):
     @model_validator(mode="after")
     def _can_be_asked(self) -> Self:
         if self.execute:
-            held = [key for key in _UNREAD if any(getattr(request, key) for request in self.execute)]
-            if held:
-                raise ValueError(f"a request of an import cannot have {', '.join(held)}: it only reads")
+            unread = [key for key in _UNREAD if any(getattr(request, key) for request in self.execute)]
+            if unread:
+                raise ValueError(f"a request of an import cannot have {', '.join(unread)}: it only reads")
             try:
                 self.as_manifest  # noqa: B018  built once, so that what is wrong is told of with the file
             except ValidationError as error:

@@ -127,7 +127,7 @@ class OAuth(Model):
     without_code: bool = False
 
     @model_validator(mode="after")
-    def _somebody_allows_it(self) -> Self:
+    def _authorized_by_somebody(self) -> Self:
         if self.grant is None and self.authenticate_url is None:
             raise ValueError(
                 "authenticate_url is where a person allows it; without a person, grant: client_credentials"

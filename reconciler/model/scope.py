@@ -69,7 +69,7 @@ class Found:
 class Scope:
     """What a placeholder can see. `waits` is False where what only a running attempt knows counts as missing.
 
-    `saved` is what `store_data` saved: it is looked at last, so that no answer of a service replaces what git gives.
+    `saved` is what `store_data` saved: it comes last, so that no answer of a service replaces what git gives.
     """
 
     layers: tuple[Layer, ...] = ()
@@ -78,7 +78,7 @@ class Scope:
     saved: tuple[Layer, ...] = ()
 
     def over(self, *layers: Layer) -> Scope:
-        """A scope in which these layers are looked at first."""
+        """A scope in which these layers come first."""
         return replace(self, layers=(*layers, *self.layers))
 
     def now(self) -> Scope:

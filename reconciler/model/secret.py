@@ -5,7 +5,7 @@ takes them, in every encoding in which they travel, out of any text that leaves 
 
 Encodings that keep most characters (percent, form, JSON, HTML, an e-mail's quoted-printable, Python's `repr`) are not
 guessed one by one, because who encodes decides what: the text is decoded, and whatever stands for a secret in it is
-masked. Base64 is looked for in each of its three alignments, so that `Basic dXNlcjprZXk=` gives away neither part.
+masked. Base64 is searched for in each of its three alignments, so that `Basic dXNlcjprZXk=` gives away neither part.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ See docs/design/rules.md, "Secrets".
 """
 
 NESTED = 2
-"""So many encodings within one another are looked through: JSON in a JSON string, a form's field in a log line."""
+"""The deepest nesting of encodings that is searched: JSON in a JSON string, a form's field in a log line."""
 
 
 _OWN_KEY = re.compile(r"[a-z]+(?:_[a-z]+)*")
@@ -102,7 +102,7 @@ class Redactor:
         return "".join([*parts, text[masked:]])
 
     def redact_all(self, value: Any) -> Any:
-        """The same structure with every string in it redacted, but for our own words; what is no JSON becomes its text.
+        """The same structure with every string redacted, except the program's own; what is no JSON becomes its text.
 
         Our own are keys that look like ours, names (of a hire, an access entry, an integration) and the words of closed
         sets: a secret that is spelled like one of these must not make a log unreadable.
@@ -118,7 +118,7 @@ class Redactor:
         return self.redact(str(value))
 
     def _field(self, key: Any, value: Any) -> tuple[Any, Any]:
-        """A key and its value; those that are our own words stay."""
+        """A key and its value; the program's own stay."""
         ours = isinstance(key, str) and _OWN_KEY.fullmatch(key) is not None
         if ours and (key in _NAMES or (key in _CLOSED and isinstance(value, str) and _WORD.fullmatch(value))):
             return key, value
@@ -211,7 +211,7 @@ _ENCODINGS: tuple[tuple[str, re.Pattern[str], Callable[[str], str]], ...] = (
 def _needles(value: str) -> set[str]:
     """The value, every line of it where it has several, and all of them in base64."""
     texts = {value, value.strip(), *(line.strip() for line in value.splitlines())}
-    # A header's bytes are mostly read as Latin-1 by whoever repeats them.
+    # Services that repeat a header mostly read its bytes as Latin-1.
     texts |= {text.encode(errors="replace").decode("latin-1") for text in texts}
     forms = {
         form for text in texts if len(text) >= SHORTEST for form in (text, *_base64(text.encode(errors="replace")))

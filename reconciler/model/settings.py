@@ -64,7 +64,7 @@ class Git(Model):
 
 
 class Limits(Model):
-    """What the services are spared. `rate` counts requests a second to one host; null sets no limit.
+    """How hard services may be used. `rate` counts requests a second to one host; null sets no limit.
 
     A rate that lets nothing leave for hours would look like a service that hangs.
     """

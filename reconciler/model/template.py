@@ -26,7 +26,7 @@ KEPT = 10_000
 """Characters of a text that is kept cut: longer ones would fill the memory."""
 
 _STOOD = "\0"
-"""Takes a placeholder's place while the rest is looked at; it cannot close or open a pair of braces."""
+"""Replaces a placeholder while the rest is searched; it cannot close or open a pair of braces."""
 
 
 def texts(value: Any) -> Iterator[str]:

@@ -70,7 +70,7 @@ class _Post:
         """Send an e-mail in plain text. Raises NotSent.
 
         `starttls: auto` encrypts where the server offers it. Where a password is sent to another machine it insists,
-        for whoever stands in between could take the offer out.
+        for an attacker on the network could strip the offer.
         """
         smtp = self._settings.smtp
         message = self._message(to, subject, text)
@@ -124,7 +124,7 @@ class _Post:
         )
         address = parse(url)
         hosts = AllowedHosts(frozenset({f"{address.host}:{address.port}"} if address is not None else ()))
-        # No manifest's service can have this name, so that limits and connections are nobody else's.
+        # No manifest's service can have this name, so that it shares no limits and connections.
         client = self._context.client("(twilio)", hosts, self._settings.limits)
         try:
             answer = await client.send(wire)

@@ -7,7 +7,6 @@ to be sent is written down first; one that a crash left in doubt is not sent aga
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from datetime import datetime
 from typing import Any
 
 from reconciler.ledger.entries import Event
@@ -56,7 +55,7 @@ class Notifications:
     async def deliver_all(
         self, ledger: LedgerWriter, vault: WritableVault, mine: Collection[Key], author: str | None
     ) -> None:
-        """Send what an earlier pass left behind for the grants that this pass has in hand.
+        """Send what an earlier pass left unsent for the grants that this pass has claimed.
 
         Those of others may be under way at this moment, in a pass beside this one.
         """
@@ -64,7 +63,7 @@ class Notifications:
             hire, _, access = name.removeprefix(NOTICE).partition("/")
             if name.startswith(NOTICE) and Key(hire, access) in mine:
                 record = ledger.record(Key(hire, access))
-                # A run that did not come to its end has nothing to tell of; it puts it into words again when it does.
+                # A run that has not ended has nothing to tell; its messages are rendered again when it does.
                 if record is not None and not record.phase.unsettled:
                     await self.deliver(ledger, vault, record, author)
 
@@ -88,7 +87,7 @@ class Notifications:
                     await self._send(notice)
                 except NotSent as error:
                     event, detail = EventType.NOTIFICATION_FAILED, f"{detail}: {error}"
-            line = _line(record, event, self._redactor.redact(detail), self._clock.now(), author)
+            line = Event.of(record, event, self._redactor.redact(detail), self._clock.now(), author=author)
             ledger.save((), [line], Failpoint.NOTIFIED, kept={name: vault.sealed(name, rest) if rest else None})
             notices = rest
 
@@ -98,7 +97,3 @@ class Notifications:
                 await self._messenger.email(notice["to"], notice["subject"], notice["message"])
             case _:
                 await self._messenger.text(notice["to"], notice["message"])
-
-
-def _line(record: Record, event: EventType, detail: str, at: datetime, author: str | None) -> Event:
-    return Event(at, record.key, record.integration, event, detail, revision=record.revision, author=author)

@@ -17,7 +17,7 @@ __all__ = ["Outage", "forget", "note", "outages_of", "watches"]
 
 NOTE = "outages:"
 KEPT = 20
-"""So many outages of an integration are remembered."""
+"""The most outages of an integration that are remembered."""
 
 
 @dataclass(frozen=True, slots=True)

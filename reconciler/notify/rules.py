@@ -26,15 +26,15 @@ from reconciler.model.status import EventType, Status
 __all__ = ["AlertState", "Kind", "Message", "News", "Watch", "alerts_of", "outages"]
 
 IN_A_ROW = 3
-"""So many checks that fail one after the other are an outage, and so is more than half of as many in one pass."""
+"""Checks that fail in a row to make an outage; so does more than half of as many checks in one pass."""
 
 DRIFT = "drift"
-"""What the reason of a difference begins with that somebody made at the service."""
+"""How the reason of a difference that was made at the service begins."""
 
 OFTEN = 3
 QUIET = timedelta(minutes=10)
 SHOWN = 20
-"""So many grants are named; the rest are counted."""
+"""The most grants that are named; the rest are counted."""
 
 ANSWERED = frozenset({Status.PRESENT, Status.DIFFERS, Status.MISSING, Status.UNCONFIRMED})
 """The statuses that a check was answered for; of the others it cannot be told whether one was made."""
@@ -247,7 +247,7 @@ def outages(watches: dict[str, Watch], rows: Iterable[Row], now: datetime) -> li
 
 
 def _grown(known: set[str], rows: Iterable[Row], kind: Kind, status: Status, stays: frozenset[Status]) -> list[News]:
-    """The grants that have come to a status, one piece of news for each integration."""
+    """The grants that reached a status, one piece of news for each integration."""
     found: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         mark = _mark(row)
@@ -260,7 +260,7 @@ def _grown(known: set[str], rows: Iterable[Row], kind: Kind, status: Status, sta
 
 
 def _waits_otherwise(row: Row) -> bool:
-    """Whether a grant that differs waits for nobody, or is told of as drift."""
+    """Whether a grant that differs needs no person, or is told of as drift."""
     return row.status is Status.DIFFERS and (not row.waits_for_person or row.reason.startswith(DRIFT))
 
 

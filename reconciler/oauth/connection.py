@@ -138,7 +138,7 @@ class Connection:
         return self._give()
 
     async def renewed(self) -> Layer:
-        """The layer after the service refused the token: refreshed once, unless somebody did so in the meantime.
+        """The layer after the service refused the token: refreshed once, unless another request already did.
 
         Raises TransportError, with what to do, where it cannot be.
         """
@@ -197,7 +197,7 @@ class Connection:
         except (TokenRefused, Blocked, TransportError) as error:
             return self._no_token(error)
         self._redactor.learn(secrets_of(reply))
-        if self._tokens.load() == used:  # whoever connected anew in the meantime wants that one
+        if self._tokens.load() == used:  # a person who connected anew meanwhile has stored a newer one
             self._tokens.save(stored_record(reply, used, asked_at))
         self._load()
         return None
@@ -223,7 +223,7 @@ class Connection:
             self._redactor.learn(secrets_of(self._record["reply"]))
 
     def _left(self) -> timedelta | None:
-        """How long the token lasts; None where it is permanent, or where nobody said."""
+        """How long the token lasts; None where it is permanent, or where the reply does not say."""
         oauth = self._manifest.oauth
         record = self._record
         if record is None or record["expires_in"] is None or oauth is None or oauth.renewal is None:

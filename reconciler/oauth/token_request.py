@@ -27,7 +27,7 @@ from reconciler.requests.url import parse
 __all__ = ["LONGEST", "TokenRefused", "ask_for_token", "with_code", "with_grant", "with_query"]
 
 LONGEST = 64 * 1024
-"""Bytes of a reply. It is merged into what is stored, and every secret in it is looked for in all that is written."""
+"""Bytes of a reply. It is merged into what is stored, and each secret in it is masked in all output."""
 
 CODE, VERIFIER = "code", "code_verifier"
 

@@ -1,8 +1,8 @@
 """All files of a revision, parsed: settings, manifests, hires and sequences.
 
 One broken file touches only itself (docs/design/rules.md, "Source of truth"): it is in `broken` with its problems, and
-everything else is usable. What a file came to is remembered by the id of its content, so that the next revision parses
-only what is new. What needs several files at once is checked anew each time: stems, addresses, a service's variables.
+everything else is usable. What a file was parsed to is remembered by the id of its content, so that the next revision
+parses only what is new. What needs several files at once is checked anew: stems, addresses, variables of a service.
 """
 
 from __future__ import annotations

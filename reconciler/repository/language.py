@@ -77,14 +77,14 @@ def _unread(exists: Exists) -> Iterator[tuple[Path, str]]:
 
 
 def _several(exists: Exists) -> Iterator[tuple[Path, str]]:
-    """Where `expected` is more than one value, and a single one is held against it."""
-    held = [key for key, there in _held(exists) if there]
-    if held and exists.expected and _SEVERAL.search(PLACEHOLDER.sub("", exists.expected).strip()):
-        what = f"is more than one value, and {' and '.join(held)} can equal only one"
+    """Where `expected` is more than one value, and a single one is compared with it."""
+    compared = [key for key, there in _compared(exists) if there]
+    if compared and exists.expected and _SEVERAL.search(PLACEHOLDER.sub("", exists.expected).strip()):
+        what = f"is more than one value, and {' and '.join(compared)} can equal only one"
         yield ("exists", "expected"), f"{what}: write the value alone, such as {{{{email}}}}"
 
 
-def _held(exists: Exists) -> tuple[tuple[str, bool], ...]:
+def _compared(exists: Exists) -> tuple[tuple[str, bool], ...]:
     return (
         ("match", exists.match is not None),
         ("list", exists.listing is not None),

@@ -22,7 +22,7 @@ _WITH_LATIN = frozenset({"CJK", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA", "HA
 """Scripts that are written beside Latin letters, and look like none."""
 
 _MOST = 3
-"""So many characters are named."""
+"""The most characters that are named."""
 
 
 def suspicious(address: str) -> str | None:

@@ -12,10 +12,10 @@ __all__ = ["FOLDERS", "YAML", "others", "same_stem", "shown", "unread"]
 YAML = (".yaml", ".yml")
 
 FOLDERS = ("config", "hires", "manifests")
-"""Where a repository's files are; nothing else in it is looked at."""
+"""Where a repository's files are; nothing else in it is read."""
 
 _NAMED = 3
-"""So many files are named in one message: a commit may have one content under any number of names."""
+"""The most files that are named in one message: a commit may have one content under any number of names."""
 
 
 def unread(path: str, folder: str, endings: tuple[str, ...]) -> list[Problem] | None:

@@ -20,7 +20,7 @@ __all__ = ["Judge"]
 
 
 class Judge:
-    """What a revision wants, held against the rules of one or two revisions."""
+    """What a revision wants, judged by the rules of one or two revisions."""
 
     def __init__(self, desired: Desired, *several: Rules) -> None:
         self._desired = desired

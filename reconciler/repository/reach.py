@@ -100,10 +100,10 @@ def settings(root: Path) -> list[tuple[str, str, str]]:
 def _runs_committed(root: Path, command: str) -> bool:
     """Whether a command line names a file that a commit can change."""
     try:
-        words = shlex.split(command.removeprefix("!"))
+        arguments = shlex.split(command.removeprefix("!"))
     except ValueError:
-        words = command.split()
-    for place, word in enumerate(words):
+        arguments = command.split()
+    for place, word in enumerate(arguments):
         path = os.path.expandvars(word.rpartition("=")[2] if word.startswith("-") or place else word)
         named = "/" in path or (place > 0 and path not in ("", ".") and os.path.lexists(root / path))
         if named and not path.startswith(("$", "-")) and committable(root, path):

@@ -24,7 +24,7 @@ PADDING = 128 * 1024
 """Bytes that may come beside an answer's content, and then twice as many as the content has."""
 
 DEEPEST = 100
-"""So deep may an answer's JSON be nested: what walks through it later calls itself, and Python ends that at a depth."""
+"""The deepest nesting of an answer's JSON: later code walks it recursively, within Python's recursion limit."""
 
 _CHARSET = re.compile(r"charset\s*=\s*\"?([\w.:-]+)", re.IGNORECASE)
 _PYTHONS_OWN = frozenset({"idna", "punycode", "raw-unicode-escape", "undefined", "unicode-escape"})
@@ -82,7 +82,7 @@ class Response:
         try:
             name = codecs.lookup(charset[1]).name if charset else "utf-8"
             return self.content.decode("utf-8" if name in _PYTHONS_OWN else name, errors)
-        except LookupError:  # a charset that nobody knows, or a codec that makes no text
+        except LookupError:  # an unknown charset, or a codec that makes no text
             return self.content.decode("utf-8", errors)
 
 
@@ -97,7 +97,7 @@ def _whole(content: Any) -> Any:
 
 
 def _deeper(content: Any, most: int) -> bool:
-    """Whether a structure is nested deeper than that; one level after the other, for nothing here may call itself."""
+    """Whether a structure is nested deeper than that; level by level, without recursion."""
     level = [content]
     for _ in range(most + 1):
         level = [
@@ -119,7 +119,7 @@ class Padding:
         self._room = PADDING - came
 
     def check(self, came: int, content: int) -> None:
-        """So many more bytes came, with so many of the content. Raises Unreadable where it is too much."""
+        """Count bytes as they come, and those of them that are content. Raises Unreadable where it is too much."""
         self._room += 3 * content - came
         if self._room < 0:
             raise Unreadable("padded: most of it is no content")

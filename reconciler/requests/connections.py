@@ -178,5 +178,5 @@ class Connections:
 
 
 def _bare(host: str) -> str:
-    """A host as it is looked up: an IPv6 address without its brackets."""
+    """A host as it is resolved: an IPv6 address without its brackets."""
     return host.strip("[]")

@@ -4,7 +4,7 @@ httptools parses in C and is more lenient than h11. So the strictness is here: e
 it is parsed, and bytes beyond an answer's end are noticed. What is not exactly one answer is refused.
 
 What an answer may take is bounded: the bytes of its head with all interim ones, the bytes beside its content, and the
-work that is done on it before others have their turn.
+work that is done on it before other tasks run.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ INTERIM = 16
 """Answers of 100 to 199 before the one that counts."""
 
 PIECE_BYTES = 16 * 1024
-"""Bytes that are parsed before others have their turn."""
+"""Bytes that are parsed before other tasks run."""
 
 _TOKEN = re.compile(rb"[-!#$%&'*+.^_`|~0-9a-zA-Z]+")
 _TARGET = re.compile(rb"[\x21-\x7e]+")
@@ -98,12 +98,12 @@ class Direct:
 
     async def _head(self, most: int) -> bytes:
         """The next head, with the empty line that ends it."""
-        unread, looked = self._pipe.unread, 0
-        while (end := unread.find(b"\r\n\r\n", max(0, looked - 3), most)) < 0:
+        unread, searched = self._pipe.unread, 0
+        while (end := unread.find(b"\r\n\r\n", max(0, searched - 3), most)) < 0:
             if not b"HTTP/1.".startswith(unread[:7]):
                 raise Unreadable("no HTTP/1.1")
-            looked = len(unread)
-            if looked >= most:
+            searched = len(unread)
+            if searched >= most:
                 raise Unreadable(f"headed by more than {HEAD_BYTES // 1024} KiB")
             if self._pipe.over:
                 raise ConnectionError(self._pipe.ended)

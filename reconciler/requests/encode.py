@@ -26,7 +26,7 @@ JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
 MULTIPART = "multipart/form-data"
 
-# A string that is not closed takes all that follows: looked for again at each quote in it, it would take for ever.
+# A string that is not closed takes all that follows: a search from each quote in it would take for ever.
 _STRING_OR_PLACEHOLDER = re.compile(rf'"(?:[^"\\]|\\.)*+"?|(?P<bare>{PLACEHOLDER.pattern})', re.DOTALL)
 
 

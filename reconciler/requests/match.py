@@ -31,7 +31,7 @@ REFUSED = frozenset({401, 403, 407, 408, 425, 429})
 GONE = frozenset({404, 410})
 
 LONGEST_CHARACTERS = 4_096
-"""A longer text is looked for to the letter: a pattern of ten thousand addresses takes seconds to compile."""
+"""The longest text that becomes a pattern: a pattern of ten thousand addresses takes seconds to compile."""
 
 KEPT = 1000
 """Characters of an expectation whose pattern is kept: of a longer one it takes megabytes."""
@@ -103,7 +103,7 @@ def _absent(exists: Exists, answer: Response, compared: Compared) -> Missing | U
 
 
 def unready(ready: Ready, expected: str | None, answer: Response) -> str | None:
-    """Why a service is not ready to say that somebody is absent; None where it is answered as `ready` says."""
+    """Why a service is not ready to say that an account is absent; None where it is answered as `ready` says."""
     reason = _not_an_answer(ready, answer)
     if reason is not None:
         return reason

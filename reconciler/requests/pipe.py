@@ -1,6 +1,6 @@
 """The bytes of one connection, on asyncio's own transports: made, encrypted, read and sent, and thrown away.
 
-Whatever goes wrong is an OSError in words: asyncio itself errs where TLS that runs within a proxy's TLS breaks.
+Every fault is an OSError with a message: asyncio itself errs where TLS that runs within a proxy's TLS breaks.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Pipe(asyncio.Protocol):
     async def read(self, most: int) -> bytes:
         """What came, so many bytes at most; nothing at the end. Raises OSError where the end is none."""
         if self.unread:
-            await asyncio.sleep(0)  # who has much to read lets others have their turn
+            await asyncio.sleep(0)  # let other tasks run between large reads
         elif not self.over:
             await self.more()
         data = bytes(self.unread[:most])
@@ -79,7 +79,7 @@ class Pipe(asyncio.Protocol):
         await self._news.wait()
 
     def take(self, count: int) -> None:
-        """So many bytes of what is unread are read."""
+        """Take this many bytes off what is unread."""
         del self.unread[:count]
         if len(self.unread) <= AHEAD_BYTES:
             self.transport.resume_reading()

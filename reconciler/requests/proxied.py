@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 __all__ = ["Proxied"]
 
 PIECE_BYTES = 4096
-"""Bytes that h11, which is slow over many small pieces, is given before others have their turn."""
+"""Bytes that h11, which is slow over many small pieces, is given before other tasks run."""
 
 
-class _Nobody:
+class _NotWatched:
     most = LIMIT
     left = False
 
@@ -96,7 +96,7 @@ class _Network(httpcore.AsyncNetworkBackend):
     """The network as one connection sees it: `watch` follows the request that it carries, `padding` its answer."""
 
     def __init__(self) -> None:
-        self.watch: Watch = _Nobody()
+        self.watch: Watch = _NotWatched()
         self.padding = Padding()
 
     async def connect_tcp(

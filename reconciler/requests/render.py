@@ -108,7 +108,7 @@ def canonical(call: AnyCall, scope: Scope, manifest: Manifest) -> Any:
 def question(exists: Exists, scope: Scope, manifest: Manifest) -> Any:
     """What a check asks, and what of the answer is the account: two entries that ask the same are one account.
 
-    An address is compared without case, and so is what is held against `match`: a group's page is asked alike for two
+    An address is compared without case, and so is what is compared with `match`: a group's page is asked alike for two
     people. Raises Blocked, like `render`.
     """
     wanted = render_text(exists.expected or "", scope).text

@@ -15,18 +15,18 @@ from reconciler.requests.token_fields import secrets_in, secrets_of
 __all__ = ["CHARACTERS", "one_line", "said"]
 
 CHARACTERS = 500
-"""So much of an answer's text is repeated (docs/design/rules.md, "What a service says")."""
+"""Characters of an answer's text that are repeated (docs/design/rules.md, "What a service says")."""
 
 LOOKED_AT = 64 * 1024
-"""So much of it is gone through: a secret that begins within what is repeated ends long before."""
+"""Characters of it that are redacted first: a secret that begins within what is repeated ends long before."""
 
 
 def said(answer: Response, redactor: Redactor) -> str:
-    """The words to put after why an answer is no success: `: ` and its text; nothing where it has none."""
+    """What to append to the reason why an answer is no success: `: ` and its text; nothing where it has none."""
     if not answer.content or not answer.is_text:
         return ""
     text = answer.text[:LOOKED_AT]
-    if answer.status < 400:  # it may hold a token that nobody knows yet
+    if answer.status < 400:  # it may hold a token that is not known yet
         text = Redactor([*secrets_of(answer.json()), *secrets_in(text)]).redact(text)
     text = one_line(text, redactor)
     return f": {text}" if text else ""

@@ -1,6 +1,6 @@
 """Putting values into a manifest's text, its URLs and its data (docs/design/rules.md, "Variables").
 
-A value is data, never template: what is put in is not looked at again. In data the substitution happens in the parsed
+A value is data, never template: what is put in is not substituted again. In data the substitution happens in the parsed
 structure, so no quote in a name can break out of it. A variable whose value only a running attempt knows keeps its
 `{{name}}` here; `reconciler.requests.render` is what refuses it.
 """

@@ -1,11 +1,11 @@
-"""What services are spared: places for all requests, places for each host, a rate, and the waits that a host asks for.
+"""The limits of requests: places for all of them, places for each host, a rate, and the pauses that a host asks for.
 
 One throttle serves all clients of the process. A request takes its places in one order: its host's, then the host's
 gate, then one of everybody's, which it takes only when nothing is left to wait for. So a host that hangs, is slow or
 asked for a pause fills its own lane and no other, and no two requests can wait for each other.
 
 Everybody's places are given out so that those hosts cannot have all of them (`_Places`): a host that was asked and has
-not answered soon gets few, whoever answers gets what is free.
+not answered soon gets few, one that answers gets what is free.
 
 Where a rate is set, the gate stays shut until the request before has really left: requests then keep their distance at
 the server, however long a connection took to open.
@@ -100,18 +100,18 @@ class _Lane:
         self.places = _HostPlaces(limits.per_host if wake is None else 0, wake)
         self.gate = asyncio.Lock()
         self.spacing = timedelta(seconds=MARGIN / limits.rate) if limits.rate else _NONE
-        self.last = self.held = self.departure = _LONG_AGO
+        self.last = self.paused_until = self.departure = _LONG_AGO
         self.under_way = self.unheard = self.departures = 0
 
     def delay(self, now: datetime) -> float:
         """Seconds to wait from now on. A wall clock that was set back does not hold a lane for hours."""
         self.last = min(self.last, now)
-        self.held = min(self.held, now + LONGEST)
-        return max(self.last + self.spacing - now, self.held - now, self.departure - now, _NONE).total_seconds()
+        self.paused_until = min(self.paused_until, now + LONGEST)
+        return max(self.last + self.spacing - now, self.paused_until - now, self.departure - now, _NONE).total_seconds()
 
 
 class _Places:
-    """Everybody's places.
+    """The places that all hosts share.
 
     A host that has nothing under way gets one as soon as one is free. Another it gets while more are free than it has
     requests unheard of: of one that begins to hang this leaves others some, however many hang; one that answers has it
@@ -154,7 +154,7 @@ class _Places:
             raise
 
     def give_back(self, lane: _Lane) -> None:
-        """Let go of a place; who waits is served."""
+        """Give a place back, to the first that waits for one."""
         self._free += 1
         lane.under_way -= 1
         self._serve()
@@ -201,7 +201,7 @@ class Throttle:
 
     def _hold(self, host: str, pause: timedelta) -> None:
         lane = self._lane(host)
-        lane.held = max(lane.held, self._clock.now() + pause)
+        lane.paused_until = max(lane.paused_until, self._clock.now() + pause)
 
     # What is shared (`Sharer`)
 

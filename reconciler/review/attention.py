@@ -64,7 +64,7 @@ _TITLES = {
 
 
 def steps(record: Record) -> tuple[Step, ...]:
-    """What a person can do about one grant; nothing where it waits for nobody."""
+    """What a person can do about one grant; nothing where it needs no person."""
     left = record.action is Action.NONE
     match record.status:
         case Status.FAILED:

@@ -146,7 +146,7 @@ def changes(base: Files, head: Files, today: date) -> list[Change]:
         new = {grant.key.access: grant for grant in after.grants(hire)}
         for access in sorted(old.keys() | new.keys()):
             was, now = old.get(access), new.get(access)
-            if now is None and was is not None and not _held(was, after):
+            if now is None and was is not None and not _is_unreadable(was, after):
                 found.append(_change(Kind.REMOVED, was, _fields(olds, was), {}))
             elif was is None and now is not None:
                 found.append(_change(Kind.ADDED, now, {}, _fields(news, now)))
@@ -188,7 +188,7 @@ def _moved(before: Desired, after: Desired) -> dict[str, str]:
     return found
 
 
-def _held(grant: Grant, after: Desired) -> bool:
+def _is_unreadable(grant: Grant, after: Desired) -> bool:
     """Whether a grant is not there only because a file that it stands in cannot be read."""
     return after.unreadable(grant.key.hire, grant.email, grant.origin) is not None
 

@@ -1,6 +1,6 @@
 """Whether a period's access reviews are whole: who decided each line, and whether what was judged is what was started.
 
-Only what is committed counts. The population is held against the commit that first had the file, so that a line, and
+Only what is committed counts. The population is compared with the commit that first had the file, so that a line, and
 the digest with it, cannot be changed afterwards. A line's reviewer is the author of the newest commit that set its
 decision (docs/design/rules.md, "Access reviews").
 """
@@ -29,7 +29,7 @@ from reconciler.review.reviews import Addresses, Removals, Reviews, names_of
 __all__ = ["Judged", "judge"]
 
 MOST = 20
-"""So many problems of one kind are told of a file."""
+"""The most problems of one kind that are shown of a file."""
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""Accounts that services have and git does not: what a listing shows, held against grants, orphans and ignored ones.
+"""Accounts that services have and git does not: what a listing shows, compared with grants, orphans and ignored ones.
 
 Only whole listings are compared. An account that a hire has a grant for is matched, also before the entry's `at` and
 while the hire's file is broken; of the others, one that `config/ignore.yaml` names is ignored, one of what is in the
@@ -31,7 +31,7 @@ __all__ = ["Compared", "Found", "Kind", "compare", "known_by", "people_of", "unk
 
 
 AT_A_TIME = 100
-"""So many hires are looked at before other tasks have their turn."""
+"""Hires that are compared before other tasks run."""
 
 NEVER: Mapping[str, datetime] = {}
 
@@ -201,8 +201,8 @@ def _remembered(
     if address is not None and address.lower() == record.email.lower():
         return
     scope = integration.scope(integration.orphan(record).layers, {})
-    held = desired.unreadable(record.key.hire, record.email, record.origin) is not None
-    if address is not None or held:  # under the address that it was confirmed with, or of a file that is broken
+    unreadable = desired.unreadable(record.key.hire, record.email, record.origin) is not None
+    if address is not None or unreadable:  # under the address that it was confirmed with, or of a file that is broken
         _grant(owners, integration, scope)
         return
     place, who = found_by(integration, scope)

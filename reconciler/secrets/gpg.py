@@ -38,12 +38,12 @@ _PASSPHRASE = frozenset({11, 85, 99, 177, 0x8019, 0x8066})
 """libgpg-error's codes for a passphrase that nobody could give: bad, no pinentry, cancelled, none, no terminal."""
 _NO_SECRET_KEY = 17
 
-# python-gnupg logs each failure too; here a failure is raised, and told once, by whoever can do something about it.
+# python-gnupg logs each failure too; here a failure is raised, and logged once, by the caller that handles it.
 logging.getLogger("gnupg").disabled = True
 
 
 class _Answer(gnupg.StatusHandler):  # type: ignore[misc]
-    """What one call of gpg came to; python-gnupg fills in `data`, `stderr` and `returncode`."""
+    """The result of one call of gpg; python-gnupg fills in `data`, `stderr` and `returncode`."""
 
     data: bytes = b""
     stderr: str = ""
@@ -60,8 +60,8 @@ class _Answer(gnupg.StatusHandler):  # type: ignore[misc]
         return any(key == name for name, _ in self.statuses)
 
     def every(self, key: str) -> list[list[str]]:
-        """The words of each status line of this name."""
-        return [words for name, words in self.statuses if name == key]
+        """The fields of each status line of this name."""
+        return [fields for name, fields in self.statuses if name == key]
 
     @property
     def no_agent(self) -> bool:
@@ -158,7 +158,7 @@ class Gnupg:
         answer = self._ask(["--decrypt", "--list-only"], raw)
         if "BEGIN_DECRYPTION" not in answer:
             raise SecretsError(self._refusal(answer, "FILE"))
-        return sorted({words[0] for words in answer.every("ENC_TO")} - {_ANONYMOUS})
+        return sorted({fields[0] for fields in answer.every("ENC_TO")} - {_ANONYMOUS})
 
     def fingerprint(self, recipient: str) -> str:
         """The full fingerprint of a key that is here, by its id or address. Raises SecretsError."""
@@ -224,15 +224,15 @@ class Gnupg:
 
     def _refusal(self, answer: _Answer, file: str) -> str:
         """Why a message was not decrypted, and what to do about it."""
-        keys = ", ".join(sorted({words[0] for words in answer.every("ENC_TO")} - {_ANONYMOUS})) or "hidden recipients"
-        failed = [words for words in answer.every("ERROR") if words[0] == "pkdecrypt_failed" and words[1:]]
-        codes = {int(words[1]) & 0xFFFF for words in failed if words[1].isdigit()}
+        keys = ", ".join(sorted({fields[0] for fields in answer.every("ENC_TO")} - {_ANONYMOUS})) or "hidden recipients"
+        failed = [fields for fields in answer.every("ERROR") if fields[0] == "pkdecrypt_failed" and fields[1:]]
+        codes = {int(fields[1]) & 0xFFFF for fields in failed if fields[1].isdigit()}
         if "BADMDC" in answer or "BADSIG" in answer:
             return "it was altered after it was encrypted (its integrity check failed): restore it from git's history"
         if "NEED_PASSPHRASE_SYM" in answer:
             return "it is encrypted with a passphrase, not to a key: encrypt it to this machine's key"
-        # Its words are the way of protecting, the cipher, and since GnuPG 2.3 the newer way of protecting.
-        if any(words[0] == "0" and words[2:] in ([], ["0"]) for words in answer.every("DECRYPTION_INFO")):
+        # Its fields are the way of protecting, the cipher, and since GnuPG 2.3 the newer way of protecting.
+        if any(fields[0] == "0" and fields[2:] in ([], ["0"]) for fields in answer.every("DECRYPTION_INFO")):
             return "it has no integrity protection, so that nobody can tell whether it was altered: encrypt it anew"
         if answer.no_agent:
             return self._no_agent()

@@ -25,7 +25,7 @@ def encrypt_initial_data(
 ) -> Path:
     """Write `config/initial_data/SERVICE.yaml.gpg`, encrypted to the recipients, and return its path.
 
-    Mode 0600; whoever reads meanwhile sees the old file or the new one, and no clear text is ever on the disk.
+    Mode 0600; a reader meanwhile sees the old file or the new one, and no clear text is ever on the disk.
     Raises SecretsError where there is nobody to encrypt to, where one of the keys cannot be used, where the service's
     data is kept in a file of another form, and where the folder cannot be written.
     """

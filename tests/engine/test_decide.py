@@ -256,10 +256,10 @@ ORPHANS = {
 
 
 @pytest.mark.parametrize(
-    ("known", "verdict", "policy", "can", "twin", "status", "action"), ORPHANS.values(), ids=ORPHANS
+    ("known", "verdict", "policy", "can", "same_as", "status", "action"), ORPHANS.values(), ids=ORPHANS
 )
-def test_orphans(known, verdict, policy, can, twin, status, action):
-    decision = judge_orphan(known, verdict, policy, can_revoke=can, twin=twin, digest="d", texts=TEXTS)
+def test_orphans(known, verdict, policy, can, same_as, status, action):
+    decision = judge_orphan(known, verdict, policy, can_revoke=can, same_as=same_as, digest="d", texts=TEXTS)
     assert (decision.status, decision.action) == (status, action)
 
 

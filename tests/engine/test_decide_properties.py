@@ -114,14 +114,14 @@ def test_what_was_looked_at_twice_is_decided_the_same(record, verdict, policy):
 
 
 @given(records(), verdicts, policies, st.booleans(), st.booleans())
-def test_nothing_is_revoked_that_a_check_does_not_find_or_the_settings_keep(record, verdict, policy, can, twin):
+def test_nothing_is_revoked_that_a_check_does_not_find_or_the_settings_keep(record, verdict, policy, can, same_as):
     decision = judge_orphan(
-        record, verdict, policy, can_revoke=can, twin="ada/other" if twin else None, digest="d", texts=TEXTS
+        record, verdict, policy, can_revoke=can, same_as="ada/other" if same_as else None, digest="d", texts=TEXTS
     )
     assert decision.action in ACTIONS[decision.status]
     if decision.action in (Action.REVOKE, Action.RETRY):
         assert can
-        assert not twin
+        assert not same_as
         under_way = record.revoking and any(step.may_have_effect for step in record.run.steps)
         assert isinstance(verdict, Present) or (isinstance(verdict, Missing) and under_way) or record.revoking
     if decision.action is Action.REVOKE:

@@ -1,4 +1,4 @@
-"""What each property of users' files is for, in the words that an editor shows beside it."""
+"""What each property of users' files is for, as an editor shows it beside the property."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _EVERYBODY = {
     "url": "The first page.",
     "method": "The HTTP method, GET by default.",
     "data_from": "Dotted path in a page to its array.",
-    "match": "Dotted path within an item, held against expected.",
+    "match": "Dotted path within an item, compared with expected.",
 }
 _STORE = "Names to save, each with the dotted path of its value in the response, or header:NAME."
 _REQUEST = {
@@ -197,7 +197,7 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "git": "Where commits come from.",
         "gnupg_home": "GnuPG's folder, where it is not its own default.",
         "allowed_hosts": "Hosts that requests may go to; empty: those that a service's own manifests write out.",
-        "limits": "What the services are spared.",
+        "limits": "How many requests services get, and how fast.",
         "drift": "What to do when a confirmed account is gone.",
         "prune": "What to do with access that git no longer wants.",
         "max_change_percent": "A pass that would revoke or heal more than this is held.",

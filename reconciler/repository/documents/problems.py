@@ -1,4 +1,4 @@
-"""What is wrong in a file, in words that its author can act on.
+"""What is wrong in a file, said so that its author can act on it.
 
 Pydantic reports an error for every branch of a union and names types of the program. Here its errors are walked
 together with the model's types, so that each becomes one sentence of the form `key.path: what; allowed …; did you mean
@@ -25,10 +25,10 @@ from reconciler.repository.documents.yaml import Document
 __all__ = ["MOST", "dotted", "explain", "few", "near", "unknown"]
 
 MOST = 100
-"""So many problems of one file, and severity, are told."""
+"""The most problems of one file and severity that are shown."""
 
 KNOWN, LONGEST = 1000, 100
-"""So many words are compared with one that is not known, and so many letters of it: each pair takes a while."""
+"""The most known names, and letters of an unknown one, that are compared: each pair takes a while."""
 
 Path = tuple[str | int, ...]
 _Errors = list[tuple[Path, ErrorDetails]]
@@ -45,7 +45,7 @@ def explain(error: ValidationError, model: Any, document: Document) -> list[Prob
 def few(problems: Iterable[Problem]) -> Iterator[Problem]:
     """The first hundred of each severity, and then that there are more: a file can have as many as it has lines.
 
-    Nothing is looked at after a hundred errors; after as many warnings there may still be an error.
+    Nothing is read after a hundred errors; after as many warnings there may still be an error.
     """
     told: Counter[Severity] = Counter()
     for problem in problems:
@@ -64,7 +64,7 @@ def dotted(path: Path, message: str) -> str:
 
 
 def near(word: str, known: Iterable[str], before: str = "; ") -> str:
-    """`; did you mean X?` where one of the known words is close, whatever its case; else nothing."""
+    """`; did you mean X?` where one of the known names is close, whatever its case; else nothing."""
     by_lower = {name.lower(): name for name in islice(known, KNOWN)} if len(word) <= LONGEST else {}
     close = difflib.get_close_matches(word.lower(), by_lower, n=1)
     return f"{before}did you mean {by_lower[close[0]]}?" if close else ""

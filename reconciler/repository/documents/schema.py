@@ -1,4 +1,4 @@
-"""JSON Schema of users' files, for editors: from the models, with what the models' validators admit put in words.
+"""JSON Schema of users' files, for editors: from the models, with what the models' validators check added.
 
 A validator is code, which pydantic leaves out of a schema. Each one that a file's model has is named here with what it
 means for the schema; one that is not named stops the generation, so that none can be forgotten. The keywords are those
@@ -54,7 +54,7 @@ _BOUNDS = {"ge": "minimum", "le": "maximum", "gt": "exclusiveMinimum"}
 
 
 def _bounded(schema: Any) -> Any:
-    """The schema with bounds in its own words, where pydantic left them in its; those of a span of time go."""
+    """The schema with bounds under JSON Schema's keys where pydantic left its own; those of a time span are dropped."""
     if isinstance(schema, list):
         return [_bounded(item) for item in schema]
     if not isinstance(schema, dict):
@@ -143,8 +143,8 @@ def _all_of(*rules: dict[str, Any]) -> _Rule:
 
 
 def _any_case(inner: dict[str, Any]) -> dict[str, Any]:
-    words = ["".join(f"[{letter}{letter.lower()}]" for letter in word) for word in inner["enum"]]
-    return {"anyOf": [inner, {"type": "string", "pattern": f"^({'|'.join(words)})$"}]}
+    patterns = ["".join(f"[{letter}{letter.lower()}]" for letter in word) for word in inner["enum"]]
+    return {"anyOf": [inner, {"type": "string", "pattern": f"^({'|'.join(patterns)})$"}]}
 
 
 def _or_one(inner: dict[str, Any]) -> dict[str, Any]:
@@ -262,7 +262,7 @@ _AFTER: dict[str, _Rule] = {
     "_has_a_receiver": _all_of(
         {"if": {"required": ["type"], "properties": {"type": {"const": "email"}}}, "then": {"required": ["to"]}}
     ),
-    "_somebody_allows_it": _all_of({"anyOf": [{"required": ["grant"]}, {"required": ["authenticate_url"]}]}),
+    "_authorized_by_somebody": _all_of({"anyOf": [{"required": ["grant"]}, {"required": ["authenticate_url"]}]}),
     "_ends_after_its_start": _with(),
     "_comes_from_one_place": _all_of({"oneOf": [{"required": ["file"]}, {"required": ["execute"]}]}),
     "_can_be_asked": _with(),

@@ -63,7 +63,7 @@ def commit_to_branch(checkout: Checkout, base: str, branch: str, files: Mapping[
 
 
 def _refuse_others(repository: pygit2.Repository, branch: str, old: pygit2.Commit, base: pygit2.Commit) -> None:
-    """Refuse to replace what somebody else committed to the branch."""
+    """Refuse to replace commits of somebody else on the branch."""
     walker = repository.walk(old.id)
     walker.hide(base.id)
     for commit in walker:

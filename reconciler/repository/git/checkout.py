@@ -110,7 +110,7 @@ class Checkout:
         return sorted(path for path, flags in status.items() if flags not in settled and _ours(path))
 
     def changed(self, old: Tree, new: Tree) -> frozenset[str]:
-        """The paths of the files that are not the same in both; folders with one id are not looked into."""
+        """The paths of the files that are not the same in both; folders with one id are skipped."""
         if isinstance(old, CommitTree) and isinstance(new, CommitTree):
             return new.changed(old)
         before, after = ({file for folder in FOLDERS for file in tree.files(folder)} for tree in (old, new))

@@ -48,7 +48,7 @@ _ELSEWHERE = (
 
 
 class GitFailed(Exception):
-    """A git command came to nothing; the text is what it said."""
+    """A git command failed; the text is what it said."""
 
 
 def git(

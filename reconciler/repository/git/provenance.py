@@ -61,7 +61,7 @@ class _Difference:
 class Provenance:
     """The commits of a repository, as far as they say who gave what. It opens the repository anew: for one thread.
 
-    Only files under its `folders` are looked at; `reads` says what a version of one says, and so many are remembered.
+    Only files under its `folders` are read; `reads` says what a version of one says, and so many are remembered.
     """
 
     def __init__(
@@ -136,7 +136,7 @@ class Provenance:
                 try:
                     self._hand_on(commit, pending, waiting, order)
                 except (KeyError, ValueError, pygit2.GitError):
-                    continue  # git does not have what is before it: nobody can tell
+                    continue  # git does not have its parent: it cannot be told
             if not any(waiting.values()):
                 break
         return order

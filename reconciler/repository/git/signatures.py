@@ -132,7 +132,7 @@ class _Verifying:
         except KeyError:
             return ()
         lines = (line.split(b" ") for line in header.splitlines())
-        return tuple(words[1].decode("ascii", "replace") for words in lines if words[0] == b"parent" and words[1:])
+        return tuple(parts[1].decode("ascii", "replace") for parts in lines if parts[0] == b"parent" and parts[1:])
 
     def see(self, revision: str) -> None:
         """Raises _Distrusted where the commit is not signed by a trusted key."""
@@ -199,7 +199,7 @@ def _why(said: str) -> str:
     statuses = [
         line.removeprefix("[GNUPG:] ").split(" ", 2) for line in said.splitlines() if line.startswith("[GNUPG:]")
     ]
-    found = {words[0]: words[1:] for words in statuses}
+    found = {parts[0]: parts[1:] for parts in statuses}
 
     def key(status: str) -> str:
         return _printable(" ".join(found[status]))

@@ -27,7 +27,7 @@ WORKTREE = "worktree"
 """The revision of a folder that is read as it stands."""
 
 MOST = 250_000
-"""Files and folders of a commit that are looked at: a few objects of git can spell a tree that is walked for years."""
+"""The most files and folders of a commit: a few objects of git can spell a tree that is walked for years."""
 
 DEEPEST = 100
 """Folders within one another."""
@@ -115,7 +115,7 @@ class CommitTree:
             return self._repository.odb.read(file.blob)[1]
 
     def changed(self, other: CommitTree) -> frozenset[str]:
-        """The paths of the files that are not the same in both; folders with one id are not looked into.
+        """The paths of the files that are not the same in both; folders with one id are skipped.
 
         The last answer is kept: who reads a new commit and who acts on it both ask.
         """
