@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import re
 import signal
 import subprocess
 import threading
@@ -14,11 +14,16 @@ from contextlib import contextmanager
 import click
 
 from reconciler.demo.stage import Stage, staged
+from reconciler.ledger.opening import StateLocation
+from reconciler.model.settings import Settings
+from reconciler.model.status import Status
 
 __all__ = ["walk"]
 
 PATIENCE_SECONDS = 60.0
 """Seconds after which something that should have happened is said not to have."""
+
+SETTLED = {Status.PRESENT, Status.SCHEDULED}
 
 GRACE = "hires/grace.yaml"
 GRACE_TEXT = """\
@@ -57,12 +62,12 @@ def walk(*, once: bool) -> int:
     with staged() as stage:
         _say("A copy of the sample repository, with a gpg key made for it, and two services on loopback:")
         click.echo(f"  {stage.root}\n  Asana's API at {stage.asana}, and a SCIM 2.0 server")
-        _step(
-            stage, "The audit: who should have what, who has it, what would be done. Nothing is changed.", "--dry-run"
-        )
+        told = "The audit: who should have what, who has it, what would be done. Nothing is changed."
+        audit = _step(stage, told, "--dry-run")
+        count = sum(map(int, re.findall(r"(\d+) (?:missing|scheduled)", audit.partition("\n")[0])))
         with _daemon(stage) as log:
             _say("The daemon, on the same commit:")
-            if not _until(stage, _settled):
+            if not _until(stage, lambda grants: len(grants) == count and set(grants.values()) <= SETTLED):
                 return _stuck(log)
             _show(log)
             _say(f"A pull request is merged: {GRACE} is new, and Asana fails once, just then.")
@@ -70,7 +75,7 @@ def walk(*, once: bool) -> int:
             (stage.root / GRACE).write_text(GRACE_TEXT)
             click.echo("".join(f"  | {line}\n" for line in GRACE_TEXT.splitlines()), nl=False)
             stage.commit("Grace starts in Design")
-            if not _until(stage, lambda grants: grants.get("grace/asana", ("",))[0] == "retrying"):
+            if not _until(stage, lambda grants: grants.get("grace/asana") is Status.RETRYING):
                 return _stuck(log)
             _show(log)
             _step(
@@ -80,7 +85,7 @@ def walk(*, once: bool) -> int:
                 "--hire",
                 "grace",
             )
-            if not _until(stage, lambda grants: grants.get("grace/asana", ("",))[0] == "present"):
+            if not _until(stage, lambda grants: grants.get("grace/asana") is Status.PRESENT):
                 return _stuck(log)
             _show(log)
             _step(stage, "The audit again, beside the daemon:", "--dry-run", "--detailed-exitcode")
@@ -96,28 +101,25 @@ def _say(text: str) -> None:
     click.secho(f"\n== {text}", bold=True)
 
 
-def _step(stage: Stage, text: str, *arguments: str) -> None:
+def _step(stage: Stage, text: str, *arguments: str) -> str:
+    """Say something, run the program, and show and give what it writes."""
     _say(text)
     click.echo(f"$ reconcile {' '.join(arguments)}")
-    click.echo(stage.run(*arguments).stdout.rstrip())
+    out = stage.run(*arguments).stdout.rstrip()
+    click.echo(out)
+    return out
 
 
-def _settled(grants: dict[str, tuple[str, str]]) -> bool:
-    return bool(grants) and all(status in ("present", "scheduled") for status, _ in grants.values())
-
-
-def _until(stage: Stage, there: Callable[[dict[str, tuple[str, str]]], bool]) -> bool:
-    """Wait until the ledger says so."""
+def _until(stage: Stage, there: Callable[[dict[str, Status]], bool]) -> bool:
+    """Wait until the ledger says so; it is read here, for a process each time would slow down what is waited for."""
+    state = StateLocation(Settings().state, stage.root)
     deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:
-        answer = stage.run("status", "--output", "json")
-        try:
-            grants = json.loads(answer.stdout)["grants"]
-        except (ValueError, KeyError):
-            grants = []
-        if there({f"{grant['hire']}/{grant['access']}": (grant["status"], grant["reason"]) for grant in grants}):
+        with state.reader() as ledger:
+            grants = {str(record.key): record.status for record in ledger.records()}
+        if there(grants):
             return True
-        time.sleep(0.3)
+        time.sleep(0.1)
     return False
 
 
