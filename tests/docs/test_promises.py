@@ -105,6 +105,13 @@ def test_a_call_that_the_program_does_not_take_is_noticed(line: str) -> None:
     assert wrong(line)
 
 
+def test_the_readme_leads_to_every_page() -> None:
+    text = (ROOT / "README.md").read_text()
+    decisions = DOCS / "design" / "decisions"
+    pages = {page for page in DOCS.rglob("*.md") if page.parent != decisions and page != DOCS / "index.md"}
+    assert {name_of(page) for page in pages} - set(re.findall(r"\]\((docs/[^)#]+\.md)", text)) == set()
+
+
 def test_calls_are_found() -> None:
     text = "`reconcile --dry-run`\n\n```sh\ncd x && reconcile validate  # offline\n$ reconcile unmanaged\n```\n"
     assert sorted(command_lines(text)) == [
