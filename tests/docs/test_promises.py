@@ -34,7 +34,13 @@ ROOT = DOCS.parent
 WRITTEN = {"CHANGELOG.md", "options.md", "gallery.md"}
 """Pages about what was, and pages that the program writes."""
 
-PAGES = sorted([*(page for page in DOCS.rglob("*.md") if page.name not in WRITTEN), ROOT / "README.md"])
+PAGES = sorted(
+    [
+        *(page for page in DOCS.rglob("*.md") if page.name not in WRITTEN),
+        ROOT / "README.md",
+        ROOT / "reconciler" / "cli" / "template" / "README.md",  # what `init` writes
+    ]
+)
 SHIPPED = [*PAGES, *(file for file in (ROOT / "deploy").rglob("*") if file.is_file()), ROOT / "Containerfile"]
 ELSEWHERE = r"(?:sudo -u \w+ |docker compose exec \w+ |kubectl exec \S+ -- )?"
 """What may stand before a call, to have it made by another user or in a container."""
