@@ -17,6 +17,7 @@ from pathlib import Path
 from bench.audits import asked, audited
 from bench.checks import bare, ours, passed, with_requests
 from bench.daemons import acted, grown, idle, started, started_again, weight, widened
+from bench.pages import held_up, shown
 from bench.server import serving
 from bench.world import folder, took
 
@@ -177,6 +178,8 @@ ALL: dict[str, Figure] = {
     "memory, 100,000 hires x 20 entries": Figure(weight, "MiB", "<= 350 MiB"),
     "ledger rows": Figure(ledger_rows, "1/s", ">= 20000/s"),
     "ledger intent": Figure(intent, "ms", "<= 2 ms"),
+    "slowest page, 10,000 people": Figure(shown, "ms", "<= 200 ms"),
+    "the loop's wait for a page, 10,000 people": Figure(held_up, "ms", "<= 20 ms"),
     "--help": Figure(helped, "ms", "<= 120 ms"),
     "validate 1,000 files": Figure(validated, "ms", "<= 500 ms"),
 }

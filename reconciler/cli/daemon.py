@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from reconciler.model.secret import Redactor
     from reconciler.web.metrics import Metrics
 
-__all__ = ["daemon"]
+__all__ = ["daemon", "pages_of"]
 
 
 @click.command()
@@ -53,8 +53,6 @@ class _Told:
     def __init__(self) -> None:
         self._revision: str | None = None
         self._problems = set[str]()
-        self.found: frozenset[Problem] = frozenset()
-        """Those of the revision in force, as far as its passes have come."""
 
     def new(self, log: Any, report: Report) -> None:
         """Tell of those that were not there before; what another commit mended is told of when it comes back."""
@@ -62,8 +60,6 @@ class _Told:
         if report.revision != self._revision:
             self._revision = report.revision
             self._problems &= problems
-            self.found = frozenset()
-        self.found |= frozenset(report.problems)
         if added := sorted(problems - self._problems):
             self._problems |= problems
             log.warning("daemon.file_problems", problems=added[:10], count=len(added))
@@ -76,6 +72,7 @@ async def _serve(asked: Asked, redactor: Redactor, reached: Reached) -> None:
     import structlog
 
     from reconciler.cli.one_pass import until_stopped
+    from reconciler.daemon.found import ProblemsFound
     from reconciler.daemon.loop import Daemon
     from reconciler.daemon.systemd import Systemd
     from reconciler.engine.accepted import in_force
@@ -87,7 +84,7 @@ async def _serve(asked: Asked, redactor: Redactor, reached: Reached) -> None:
     log = structlog.get_logger()
     clock = SystemClock()
     context = Context(asked.repo, clock, redactor, reached)
-    metrics, told = Metrics(), _Told()
+    metrics, told, found = Metrics(), _Told(), ProblemsFound()
     force = in_force(context)
     settings, tree = force.settings, force.tree
     try:
@@ -97,9 +94,11 @@ async def _serve(asked: Asked, redactor: Redactor, reached: Reached) -> None:
                 now = clock.now().timestamp()
                 metrics.passed(report, took, why, now)
                 told.new(log, report)
+                if (desired := running.desired()) is not None:
+                    found.passed(report, desired.files.problems, clock.now(), running.settings.interval)
 
             running = Daemon(context, clock, held, settings, on_pass)
-            pages = _pages(context, running, held, metrics, force, problems=lambda: told.found)
+            pages = pages_of(context, running, held, metrics, force, problems=found)
             async with serving(pages, settings.listen) as address:
                 log.info("daemon.started", repo=str(asked.repo), listen=address, revision=tree.revision)
                 if settings.source == "commit" and (edits := context.checkout.ignored_edits()):
@@ -114,7 +113,7 @@ async def _serve(asked: Asked, redactor: Redactor, reached: Reached) -> None:
         await context.aclose()
 
 
-def _pages(
+def pages_of(
     context: Context,
     running: Daemon,
     held: OpenState,

@@ -16,8 +16,18 @@ from reconciler.model.not_taken_over import REF, Stale, Untrusted
 from reconciler.model.settings import Git
 from reconciler.model.status import Action, Status
 from reconciler.notify.outages import Outage
+from reconciler.review.reviews import ReviewProgress
 
-__all__ = ["Need", "Step", "needs_of_accounts", "needs_of_files", "needs_of_git", "needs_of_grants", "steps"]
+__all__ = [
+    "Need",
+    "Step",
+    "needs_of_accounts",
+    "needs_of_files",
+    "needs_of_git",
+    "needs_of_grants",
+    "needs_of_reviews",
+    "steps",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +42,8 @@ class Step:
 class Need:
     """One thing that needs a person: the `status` of some grants of an integration, or None for what is no grant's.
 
-    `reason` is what was found, `grants` are some of the `count` that it concerns.
+    `reason` is what was found, `grants` are some of the `count` that it concerns. What is `urgent` is wrong; the rest
+    waits for somebody's decision.
     """
 
     title: str
@@ -41,12 +52,8 @@ class Need:
     status: Status | None = None
     integration: str = ""
     count: int = 1
+    urgent: bool = True
     grants: tuple[Record, ...] = field(default=(), repr=False)
-
-    @property
-    def urgent(self) -> bool:
-        """Whether something is wrong, and does not only wait for somebody's decision."""
-        return self.status not in _TO_DECIDE and not (self.status is None and self.integration)
 
 
 _TO_DECIDE = (Status.DIFFERS, Status.ORPHANED, Status.MISSING, Status.SUSPENDED)
@@ -127,6 +134,7 @@ def needs_of_grants(waiting: Iterable[tuple[int, Record]], outages: Mapping[str,
             status,
             integration=name,
             count=count,
+            urgent=status not in _TO_DECIDE,
             grants=tuple(records),
         )
 
@@ -167,7 +175,29 @@ def needs_of_accounts(unmanaged: Mapping[str, int]) -> Iterator[Need]:
             reason = "no hire has a grant for them; nothing is removed because of it"
             adopt = Step("Take them into git, or name them in config/ignore.yaml:", f"reconcile adopt {_word(name)}")
             see = Step("See whose they may be:", f"reconcile unmanaged {_only(name)}")
-            yield Need(title, reason, (see, adopt), integration=name, count=count)
+            yield Need(title, reason, (see, adopt), integration=name, count=count, urgent=False)
+
+
+def needs_of_reviews(reviews: Iterable[ReviewProgress]) -> Iterator[Need]:
+    """The access reviews that are not done: one need a period."""
+    periods: dict[str, list[ReviewProgress]] = {}
+    for review in reviews:
+        periods.setdefault(review.period, []).append(review)
+    for period, found in sorted(periods.items(), reverse=True):
+        lines, undecided, left, wrong = (
+            sum(count) for count in zip(*((r.lines, r.undecided, r.open, len(r.problems)) for r in found), strict=True)
+        )
+        told = [
+            *([f"{undecided} of {lines} lines are not decided"] if undecided else []),
+            *([f"{left} to be removed {'is' if left == 1 else 'are'} still there"] if left else []),
+            *([f"{wrong} {'problem' if wrong == 1 else 'problems'} in its files"] if wrong else []),
+        ]
+        if told:
+            step = Step(
+                f"Decide in config/reviews/{period}/ and commit; this says what is left:",
+                f"reconcile review check {_word(period)}",
+            )
+            yield Need(f"The access review {period} is not done", "; ".join(told), (step,), urgent=False)
 
 
 def _of_service(record: Record) -> Step:

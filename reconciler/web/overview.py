@@ -10,13 +10,22 @@ from datetime import datetime
 from typing import Any
 
 from reconciler.ledger.chain import Link
+from reconciler.ledger.entries import Member
 from reconciler.ledger.reader import LedgerReader
 from reconciler.model.deciding import Policy
 from reconciler.model.errors import Problem
 from reconciler.model.report import LAST
 from reconciler.model.status import Status
 from reconciler.notify.outages import Outage, outages_of
-from reconciler.review.attention import Need, Step, needs_of_accounts, needs_of_files, needs_of_git, needs_of_grants
+from reconciler.review.attention import (
+    Need,
+    Step,
+    needs_of_accounts,
+    needs_of_files,
+    needs_of_git,
+    needs_of_grants,
+    needs_of_reviews,
+)
 from reconciler.web.seen import FromGit, Live
 from reconciler.web.sources import Sources
 
@@ -71,6 +80,7 @@ class Overview:
     last: LastPass
     problems: tuple[Problem, ...]
     history: Link
+    members: list[Member]
 
 
 def overview(sources: Sources) -> Overview:
@@ -79,8 +89,9 @@ def overview(sources: Sources) -> Overview:
     with sources.ledger() as ledger:
         counts, checked = ledger.counts(), ledger.last_checked()
         waiting, outages = ledger.waiting(EXAMPLES), outages_of(ledger)
-        last, end = last_pass(ledger), ledger.history_end()
-    problems = tuple(sorted({*last.problems, *live.problems}, key=lambda problem: problem.order))
+        last, end, members = last_pass(ledger), ledger.history_end(), ledger.members()
+        reviews = sources.reviews(ledger)
+    problems = tuple(sorted({*(git.problems or last.problems), *live.problems}, key=lambda problem: problem.order))
     names = sorted({*git.integrations, *(name for name, _ in counts)})
     services = [
         state_of(name, live, git, counts=counts, checked=checked, outages=outages.get(name, [])) for name in names
@@ -91,6 +102,7 @@ def overview(sources: Sources) -> Overview:
         *needs_of_files(problems),
         *needs_of_grants(waiting, outages),
         *needs_of_accounts({name: each.unknown for name, each in live.unmanaged.items()}),
+        *needs_of_reviews(reviews),
     ]
     return Overview(
         live=live,
@@ -100,6 +112,7 @@ def overview(sources: Sources) -> Overview:
         last=last,
         problems=problems,
         history=end,
+        members=members,
     )
 
 

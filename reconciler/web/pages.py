@@ -85,8 +85,7 @@ class Pages:
         return "history.html", views.history(self._sources, request.query_params.multi_items())
 
     def _reviews(self, request: Request) -> tuple[str, dict[str, Any]]:
-        asked(request.query_params.multi_items(), (), self._sources.now(), ())
-        return "reviews.html", {}
+        return "reviews.html", views.reviews(self._sources, request.query_params.multi_items())
 
     def _nothing(self, _request: Request) -> tuple[str, dict[str, Any]]:
         raise NoSuchPage("There is no page of this address.")

@@ -23,10 +23,13 @@ from reconciler.model.errors import Problem, SecretsError
 from reconciler.model.grant import Grant
 from reconciler.model.hire import Hire
 from reconciler.model.not_taken_over import Stale, Untrusted
+from reconciler.model.report import LAST
 from reconciler.model.secret import Secret
 from reconciler.model.settings import Settings
 from reconciler.notify.delivery import OWN
+from reconciler.repository.git.checkout import Checkout
 from reconciler.repository.git.trees import WORKTREE, Tree
+from reconciler.review.reviews import ReviewProgress, Reviews
 from reconciler.review.unmanaged import Compared
 
 __all__ = ["FromGit", "Live", "Seen"]
@@ -35,6 +38,9 @@ TOKEN = "PAGES_TOKEN"  # noqa: S105  its name
 
 PATIENCE_SECONDS = 1.0
 """How long a page waits for the daemon's loop."""
+
+AT_A_TIME = 10
+"""So many hires' files are read before other tasks of that loop have their turn."""
 
 AGAIN_SECONDS = 10.0
 """After how long a token that could not be read is tried again: gpg must not run for each request of a stranger."""
@@ -69,6 +75,7 @@ class FromGit:
     grants: Mapping[str, tuple[Grant, ...]] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
     """Where each hire's file is."""
+    problems: tuple[Problem, ...] = ()
 
 
 class Seen:
@@ -83,7 +90,9 @@ class Seen:
         self._problems = problems
         self._loop = asyncio.get_running_loop()
         self._location = context.state(began_with.settings, began_with.tree)
-        self._lock = Lock()
+        self._lock, self._reviewing = Lock(), Lock()
+        self._reviews = Reviews()
+        self._reviewed: tuple[object, list[ReviewProgress]] | None = None
         self._token: tuple[object, float, Secret | SecretsError | None] | None = None
 
     @property
@@ -137,15 +146,36 @@ class Seen:
             return FromGit()
         manifests = desired.files.manifests
         exists = {name: loaded.model.exists for name, loaded in manifests.items()}
-        known = [hire for hire in hires if hire in desired.hires]
+        hires_of, grants_of, files = {}, {}, {}
+        for number, hire in enumerate(each for each in hires if each in desired.hires):
+            if number % AT_A_TIME == 0:
+                await asyncio.sleep(0)
+            loaded = desired.hires[hire]
+            hires_of[hire], grants_of[hire], files[hire] = loaded.model, desired.grants(hire), loaded.path
         return FromGit(
             integrations={name: loaded.model.service or name for name, loaded in manifests.items()}
             | {name: name for name in desired.files.broken["manifests"]},
             listed=frozenset(name for name, check in exists.items() if check is not None and check.listing is not None),
-            hires={hire: desired.hires[hire].model for hire in known},
-            grants={hire: desired.grants(hire) for hire in known},
-            files={hire: desired.hires[hire].path for hire in known},
+            hires=hires_of,
+            grants=grants_of,
+            files=files,
+            problems=tuple(desired.files.problems),
         )
+
+    def reviews(self, ledger: LedgerReader) -> list[ReviewProgress]:
+        """How far each access review is, by the commit in force; looked at again when git or the history changes."""
+        tree = self._tree
+        key = (tree.revision, ledger.history_end(), ledger.note(LAST))
+        with self._reviewing:
+            if self._reviewed is None or self._reviewed[0] != key:
+                # A checkout of these threads' own: the daemon's is its loop's.
+                checkout = Checkout.open(self._context.root)
+                found = []
+                if checkout.is_git:
+                    own = checkout.head() if tree.revision == WORKTREE else checkout.at(tree.revision)
+                    found = self._reviews.progress(checkout, own, ledger)
+                self._reviewed = (key, found)
+            return self._reviewed[1]
 
     def token(self) -> Secret | None:
         """The token of the revision in force, None where it has none. Raises SecretsError where that cannot be told."""

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 from reconciler.ledger.reader import LedgerReader
+from reconciler.review.reviews import ReviewProgress
 from reconciler.web.filters import Filters, filters_of
 from reconciler.web.seen import FromGit, Live
 
@@ -25,6 +26,9 @@ class Sources(Protocol):
 
     def git(self, hires: Collection[str] = ()) -> FromGit:
         """What the revision in force says of the integrations, and of these hires."""
+
+    def reviews(self, ledger: LedgerReader) -> list[ReviewProgress]:
+        """How far each access review is."""
 
     def ledger(self) -> AbstractContextManager[LedgerReader]:
         """A reader of the caller's own."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,13 +16,14 @@ from reconciler.model.hire import Hire
 from reconciler.model.report import Row
 from reconciler.notify.outages import Outage, outages_of
 from reconciler.review.attention import Step, needs_of_accounts, steps
+from reconciler.review.reviews import ReviewProgress
 from reconciler.review.unmanaged import Compared, Found, known_by
 from reconciler.web.filters import Filters
 from reconciler.web.overview import ServiceState, state_of
 from reconciler.web.seen import FromGit
 from reconciler.web.sources import NoSuchPage, Sources, asked
 
-__all__ = ["SIZE", "Listing", "history", "people", "person", "service"]
+__all__ = ["SIZE", "Listing", "history", "people", "person", "reviews", "service"]
 
 SIZE = 50
 """So many rows has a page."""
@@ -147,6 +149,19 @@ def _accounts(compared: Compared | None, seen: Mapping[str, datetime]) -> list[t
     """The accounts of a listing that git does not know, with when each was first read."""
     found = [] if compared is None else sorted(compared.accounts, key=lambda each: (each.kind, each.account.name))
     return [(each, seen.get(known_by(each.account))) for each in found[:ACCOUNTS]]
+
+
+def reviews(sources: Sources, query: Query) -> dict[str, object]:
+    """The access reviews, the newest period first."""
+    live = sources.now()
+    asked(query, (), live, ())
+    with sources.ledger() as ledger:
+        found = sources.reviews(ledger)
+    periods: dict[str, list[ReviewProgress]] = {}
+    for review in sorted(found, key=lambda each: each.period, reverse=True):
+        periods.setdefault(review.period, []).append(review)
+    check = {period: shlex.join(["reconcile", "review", "check", period]) for period in periods}
+    return {"periods": periods, "check": check, "now": live.now}
 
 
 def history(sources: Sources, query: Query) -> dict[str, object]:

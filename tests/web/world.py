@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from tests.repo import Daemon, Repo
+from tests.repo import Daemon, Repo, call_cli
 from tests.servers import AccountService, eventually
 
 __all__ = ["RTL", "SCRIPT", "TOKEN", "World", "company"]
@@ -49,7 +49,20 @@ def company(repo: Repo, **settings: object) -> Iterator[World]:
             eventually(lambda: repo.has("left", "tool", "orphaned"), 30)
             eventually(lambda: repo.has("grace", "tool", "failed"), 30)
             eventually(lambda: repo.has("ada", "chat", "unknown"), 30)
+            _review(repo, daemon)
             yield World(daemon, repo, tool, chat)
+
+
+def _review(repo: Repo, daemon: Daemon) -> None:
+    """Start an access review, decide its first two lines, and wait until the daemon acts on the commit."""
+    started = call_cli(repo, "review", "start", "2026-Q4", "--integration", "tool")
+    assert started.code == 0, started.err
+    repo.commit("Start the review")
+    file = repo.root / "config/reviews/2026-Q4/tool.yaml"
+    for decision in ("keep", "remove"):
+        file.write_text(file.read_text().replace("decision:\n", f"decision: {decision}\n", 1))
+    head = repo.commit("Decide")
+    eventually(lambda: head in daemon.get("/")[1], 30)
 
 
 def _files(repo: Repo, tool: AccountService, chat: AccountService, settings: dict[str, object]) -> None:
