@@ -6,7 +6,7 @@ import asyncio
 import http.client
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -76,7 +76,7 @@ def _rounds() -> Iterator[tuple[float, float, float, float]]:
 SETTINGS = "interval: 1d\nlisten: 127.0.0.1:0\n"
 
 
-async def _asked(root: Path) -> AsyncIterator[tuple[float, float, float, float]]:
+async def _asked(root: Path) -> AsyncGenerator[tuple[float, float, float, float]]:
     async with _served(root) as address:
         while True:
             alone = await _longest(asyncio.sleep(1))

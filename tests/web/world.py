@@ -44,6 +44,7 @@ def company(repo: Repo, **settings: object) -> Iterator[World]:
         repo.commit("Begin")
         with Daemon(repo) as daemon:
             eventually(lambda: repo.has("left", "tool", "present"), 30)
+            eventually(lambda: "accounts that git does not know" in daemon.get("/")[1], 30)
             repo.remove("hires/left.yaml")
             repo.commit("left leaves")
             eventually(lambda: repo.has("left", "tool", "orphaned"), 30)
