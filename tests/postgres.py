@@ -62,6 +62,15 @@ class Databases:
         finally:
             self.execute(f"drop database if exists {name} with (force)")
 
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        """The server is stopped for as long as the block runs, at once."""
+        self._server.stop()
+        try:
+            yield
+        finally:
+            self._server.ensure_postgres_running()
+
     def execute(self, statement: str, database: str = "postgres") -> list[Any]:
         """Run a statement as the server's owner."""
         import psycopg

@@ -6,34 +6,44 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from reconciler.cli.options import Asked, shared
+from reconciler.cli.options import Asked, option, shared
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from contextlib import AbstractContextManager
     from datetime import timedelta
 
     from starlette.applications import Starlette
 
     from reconciler.daemon.loop import Daemon
     from reconciler.engine.accepted import InForce
-    from reconciler.engine.context import Context
+    from reconciler.engine.context import Context, SystemClock
     from reconciler.engine.state import OpenState
     from reconciler.model.errors import Problem
     from reconciler.model.failpoints import Reached
     from reconciler.model.report import Report
     from reconciler.model.secret import Redactor
+    from reconciler.model.settings import Settings
+    from reconciler.repository.git.trees import Tree
     from reconciler.web.metrics import Metrics
 
 __all__ = ["daemon", "pages_of"]
 
+PATIENCE_SECONDS = 20.0
+"""How long somebody who comes back from a service waits until a pass over it has ended."""
+
 
 @click.command()
+@option(
+    "--member", metavar="NAME", help="What this daemon is called among those of a fleet; default: host and process."
+)
 @shared
 @click.pass_obj
-def daemon(asked: Asked) -> int:
+def daemon(asked: Asked, member: str | None) -> int:
     """Run for ever: passes on every commit, on every due retry, every interval.
 
-    SIGTERM starts nothing new, finishes the attempts in flight (up to 30 s), records them, and exits 0.
+    SIGTERM starts nothing new, finishes the attempts in flight (up to 30 s), records them, and exits 0. With a
+    postgresql:// state, daemons share the work; one that was cut off for so long that another took over exits 1.
     """
     import asyncio
 
@@ -43,7 +53,7 @@ def daemon(asked: Asked) -> int:
 
     redactor = Redactor()
     set_up(asked, redactor)
-    asyncio.run(_serve(asked, redactor, unwatched))
+    asyncio.run(_serve(asked, redactor, unwatched, member))
     return 0
 
 
@@ -65,7 +75,7 @@ class _Told:
             log.warning("daemon.file_problems", problems=added[:10], count=len(added))
 
 
-async def _serve(asked: Asked, redactor: Redactor, reached: Reached) -> None:
+async def _serve(asked: Asked, redactor: Redactor, reached: Reached, member: str | None = None) -> None:
     import asyncio
     import os
 
@@ -77,7 +87,6 @@ async def _serve(asked: Asked, redactor: Redactor, reached: Reached) -> None:
     from reconciler.daemon.systemd import Systemd
     from reconciler.engine.accepted import in_force
     from reconciler.engine.context import Context, SystemClock
-    from reconciler.engine.state import holding
     from reconciler.web.metrics import Metrics
     from reconciler.web.serve import serving
 
@@ -88,7 +97,7 @@ async def _serve(asked: Asked, redactor: Redactor, reached: Reached) -> None:
     force = in_force(context)
     settings, tree = force.settings, force.tree
     try:
-        with until_stopped(clock), holding(context, settings, tree, "reconcile daemon") as held:
+        with until_stopped(clock), _opened(context, settings, tree, clock, member) as held:
 
             def on_pass(report: Report, took: timedelta, why: str) -> None:
                 now = clock.now().timestamp()
@@ -108,9 +117,31 @@ async def _serve(asked: Asked, redactor: Redactor, reached: Reached) -> None:
                     await running.run()
                 finally:
                     telling.cancel()
+            if held.member is not None and held.member.over is not None:
+                raise held.member.over
         log.info("daemon.stopped")
     finally:
         await context.aclose()
+
+
+def _opened(
+    context: Context, settings: Settings, tree: Tree, clock: SystemClock, member: str | None
+) -> AbstractContextManager[OpenState]:
+    """The state: held where it is a file, shared as a member of a fleet where a server has it."""
+    import asyncio
+    import os
+    import socket
+
+    from reconciler.engine.state import holding, sharing
+
+    if context.state(settings, tree).file is not None:
+        return holding(context, settings, tree, "reconcile daemon")
+    loop = asyncio.get_running_loop()
+
+    def lost() -> None:
+        loop.call_soon_threadsafe(clock.stopping.set)
+
+    return sharing(context, settings, tree, member or f"{socket.gethostname()}-{os.getpid()}", lost)
 
 
 def pages_of(
@@ -123,7 +154,11 @@ def pages_of(
     problems: Callable[[], Iterable[Problem]],
 ) -> Starlette:
     """What is served on `listen`, which is as the daemon began with it."""
+    import asyncio
+
     from reconciler.daemon.authorize import callback
+    from reconciler.model.clock import Stopped
+    from reconciler.model.errors import LedgerError
     from reconciler.web.app import app
     from reconciler.web.callback import callback_route
     from reconciler.web.guard import Guard
@@ -137,15 +172,23 @@ def pages_of(
     guard = Guard(listen, lambda: running.settings, seen.token)
 
     def ready() -> tuple[bool, str]:
+        if (away := running.away) is not None:
+            return False, away
         return running.health.ready, "ok" if running.health.ready else "the repository cannot be read yet"
 
     async def counted() -> bytes:
         unmanaged = running.survey.unknown
-        return metrics.text(held.ledger.counts(), running.health.overrun, running.freshness.fetched_at, unmanaged)
+        members = {each.name: len(each.services) for each in held.ledger.members() if each.daemon}
+        counts, fetched_at = held.ledger.counts(), running.freshness.fetched_at
+        return metrics.text(counts, running.health.overrun, fetched_at, unmanaged, members=members)
 
     async def come_back(service: str, query: Mapping[str, str]) -> tuple[int, str]:
         tree = running.tree or began_with.tree
-        return await callback(context, running.settings, tree, held, service=service, query=query)
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS), running.holding(service) as mine:
+                return await callback(context, running.settings, tree, mine, service=service, query=query)
+        except (TimeoutError, Stopped, LedgerError):
+            return 503, f"{service} is not connected: this cannot be done now. Open the link again in a minute."
 
     def hosts() -> frozenset[str]:
         return frozenset({host_of(listen), host_of(running.settings.public.partition("://")[2])})

@@ -74,6 +74,7 @@ def status(
         report.give(ledger.given(hires or None))
         report.refuse(refused(ledger))
         report.outdate(stale(ledger))
+        report.members = [member.as_json() for member in ledger.members() if member.daemon]
         meant = "" if report.rows else in_ledger(ledger, *hires, *integrations)
     if not report.rows and (hires or integrations):
         names = ", ".join((*hires, *integrations))

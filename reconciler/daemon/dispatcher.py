@@ -36,7 +36,7 @@ from reconciler.notify.notifications import Notifier
 from reconciler.notify.rules import Kind, outages
 from reconciler.repository.desired import Desired
 
-__all__ = ["MAX_HIRES", "Dispatcher", "OnPass", "Placed"]
+__all__ = ["MAX_HIRES", "Dispatcher", "OnPass"]
 
 log = structlog.get_logger()
 
@@ -80,6 +80,7 @@ class Dispatcher:
         self._watches = remembered.watches(state.ledger)
         self._claims = Claims()
         self._running: set[asyncio.Task[None]] = set()
+        self._making = 0
         self.place = placed(self.make, self.run) if placed else Queues(clock, state, self.make, self.run)
 
     def desired(self, acting: Acting | None = None) -> Desired:
@@ -138,6 +139,7 @@ class Dispatcher:
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
+        await self.place.finish()
 
     def _by_service(self, selection: Selection, acting: Acting | None = None) -> dict[str, Selection]:
         return by_service(selection, self.desired(acting), self._state.ledger)
@@ -148,6 +150,7 @@ class Dispatcher:
             return True
         began, request = self._clock.now(), item.request
         self._health.due()
+        self._making += 1
         structlog.contextvars.bind_contextvars(pass_id=f"{int(began.timestamp() * 1000):x}")
         try:
             report = await self._pass(item)
@@ -167,7 +170,8 @@ class Dispatcher:
             self._health.problem = f"a fault of this program: {type(error).__name__}"
             log.exception("pass.broken", why=request.why)
         finally:
-            if not self._running - {asyncio.current_task()}:
+            self._making -= 1
+            if not self._making and not self._running - {asyncio.current_task()}:
                 self._health.idle()
         return True
 

@@ -61,6 +61,14 @@ class Fetching:
         else:
             self.freshness.not_fetching()
 
+    async def at_once(self, acting: Acting) -> None:
+        """Fetch now, unless nothing is fetched here; where a fetch is under way, its end is awaited."""
+        if not self.under_way:
+            self._began_at = None
+            self.begin(self._clock.now(), acting)
+        if self._task is not None:
+            await asyncio.wait({self._task})
+
     def cancel(self) -> None:
         """Cancel a fetch that is under way."""
         if self._task is not None:

@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing, closing, suppress
+from contextlib import AbstractAsyncContextManager, aclosing, closing, suppress
 from datetime import datetime
+from functools import partial
 from time import monotonic
 
 import structlog
 
 from reconciler.daemon.acting import Acting
-from reconciler.daemon.dispatcher import Dispatcher, OnPass, Placed
+from reconciler.daemon.dispatcher import Dispatcher, OnPass
 from reconciler.daemon.fetching import Fetching
 from reconciler.daemon.freshness import Freshness
 from reconciler.daemon.health import Health
 from reconciler.daemon.revisions import Revisions
 from reconciler.daemon.schedule import Schedule
-from reconciler.daemon.slices import PassRequest
+from reconciler.daemon.slices import Make, PassRequest, Spawn, Workplace
 from reconciler.daemon.survey import Survey
 from reconciler.engine.commands import Erasing, changes_of, take_up
 from reconciler.engine.context import Context, SystemClock
@@ -58,7 +59,6 @@ class Daemon:
         on_pass: OnPass,
         *,
         watch: Watch = commits,
-        placed: Placed | None = None,
     ) -> None:
         self._context = context
         self._clock = clock
@@ -66,7 +66,13 @@ class Daemon:
         self._watch_commits = watch
         self.health = Health(monotonic())
         self._dispatcher = Dispatcher(
-            context, clock, state, Acting(settings=settings), health=self.health, on_pass=on_pass, placed=placed
+            context,
+            clock,
+            state,
+            Acting(settings=settings),
+            health=self.health,
+            on_pass=on_pass,
+            placed=None if state.member is None else partial(self._fleet, context, clock, state),
         )
         self.survey = Survey(context, clock, self._dispatcher.place.holding, self.health.problems)
         self._schedule = Schedule(context, clock, self._ledger, self._dispatcher, self.health, survey=self.survey)
@@ -83,6 +89,20 @@ class Daemon:
         self._taken_up: set[Command] = set()
         """The commands on the list that a pass was started for."""
         self._led = self._dispatcher.place.leads
+
+    def _fleet(self, context: Context, clock: SystemClock, state: OpenState, make: Make, spawn: Spawn) -> Workplace:
+        from reconciler.daemon.fleet import Fleet
+
+        return Fleet(
+            context,
+            clock,
+            state,
+            make,
+            spawn,
+            problems=self.health.problems,
+            dispatcher=lambda: self._dispatcher,
+            catch_up=self._catch_up,
+        )
 
     @property
     def settings(self) -> Settings:
@@ -102,6 +122,15 @@ class Daemon:
     def desired(self) -> Desired | None:
         """What the revision in force wants today; None before one could be read."""
         return None if self.tree is None else self._dispatcher.desired()
+
+    @property
+    def away(self) -> str | None:
+        """Why the state cannot be reached, as far as is known."""
+        return self._dispatcher.place.away
+
+    def holding(self, service: str) -> AbstractAsyncContextManager[OpenState]:
+        """Have a service for as long as the block runs, and give the state to write to."""
+        return self._dispatcher.place.holding(service)
 
     @property
     def freshness(self) -> Freshness:
@@ -148,6 +177,11 @@ class Daemon:
     async def _commit(self) -> None:
         await self._revisions.take_over()
 
+    async def _catch_up(self) -> None:
+        """Fetch at once, and act on the newest commit."""
+        await self.fetching.at_once(self._dispatcher.acting)
+        await self._commit()
+
     async def _tick(self) -> None:
         self.health.ticked_at = monotonic()
         now = self._clock.now()
@@ -155,6 +189,9 @@ class Daemon:
         if self._revisions.is_due(now):
             await self._commit()
         if self.tree is None:
+            return
+        if (away := self._dispatcher.place.away) is not None:
+            self.health.stuck("ledger", away)
             return
         try:
             self._dispatcher.place.tick(now)

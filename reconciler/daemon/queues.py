@@ -65,6 +65,7 @@ class Queues:
     """The queues of every service, over a state that this process has alone."""
 
     alone = leads = True
+    away = None
 
     def __init__(self, clock: SystemClock, state: OpenState, make: Make, spawn: Spawn) -> None:
         self._clock = clock
@@ -107,6 +108,9 @@ class Queues:
         retries, self._retries = self._retries, {}
         for item in retries.values():
             self._spawn(self._again(item))
+
+    async def finish(self) -> None:
+        """The dispatcher awaits its own tasks."""
 
     @asynccontextmanager
     async def holding(self, *services: str) -> AsyncIterator[OpenState]:  # noqa: ARG002

@@ -64,6 +64,10 @@ class Workplace(Protocol):
         """Whether this process has every service."""
 
     @property
+    def away(self) -> str | None:
+        """Why the state cannot be reached; None where it can, or where that shows with the next write."""
+
+    @property
     def leads(self) -> bool:
         """Whether this process decides what is due."""
 
@@ -79,6 +83,9 @@ class Workplace(Protocol):
 
     def tick(self, now: datetime) -> None:
         """Do what is due: make again what the ledger ended, see to who leads."""
+
+    async def finish(self) -> None:
+        """Make nothing new, and await what is under way, for a while."""
 
     def holding(self, *services: str) -> AbstractAsyncContextManager[OpenState]:
         """Have services for as long as the block runs, and give the state to write to for them.

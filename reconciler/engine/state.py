@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pygit2
 
@@ -61,6 +62,8 @@ class OpenState:
     """The state's file; None where a server has the state."""
     member: Membership | None = None
     """Who shares a server's state with others."""
+    connect: Mapping[str, Any] = field(default_factory=dict)
+    """How that server is reached."""
     taking_over: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Who finds out who gave what: one pass at a time, for all of them."""
 
@@ -129,7 +132,8 @@ def _open(context: Context, settings: Settings, tree: Tree, held: Held, file: Pa
         context.member_may_send = held.member.may_send
         context.shared = SharedLimits(held.ledger.backend, held.member.owner)
     try:
-        yield OpenState(held.ledger, sealing_of(context, settings, tree, held.ledger), file, held.member)
+        sealing = sealing_of(context, settings, tree, held.ledger)
+        yield OpenState(held.ledger, sealing, file, held.member, held.connect)
     finally:
         if context.shared is not None:
             context.shared.close()

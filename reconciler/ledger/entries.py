@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
+from reconciler.model.clock import stamp
 from reconciler.model.grant import Key, Outcome, Record
 from reconciler.model.status import EventType
 
@@ -96,12 +98,25 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A process that shares the work on a state: since when, when it was last seen, and the services that it has."""
+    """A process that shares the work on a state: since when, when it was last seen, and the services that it has.
+
+    One that is no `daemon` does what somebody asked for, and ends.
+    """
 
     name: str
     since: datetime
     seen: datetime
     services: tuple[str, ...]
+    daemon: bool
+
+    def as_json(self) -> dict[str, Any]:
+        """The object of docs/commands.md, "JSON"."""
+        return {
+            "name": self.name,
+            "since": stamp(self.since),
+            "seen": stamp(self.seen),
+            "services": list(self.services),
+        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from reconciler.ledger.backend import Backend
 from reconciler.ledger.lease import EVERYTHING, NOW, OURS, Lease, in_
 from reconciler.model.errors import LeaseLostError, LedgerError, StateLockedError
 
-__all__ = ["LEADER", "TERM", "Membership", "everything"]
+__all__ = ["LEADER", "STALL_SECONDS", "TERM", "Membership", "everything"]
 
 LEADER = f"{OURS}leader"
 """The shard of whoever decides for all what is due."""
@@ -43,9 +43,12 @@ _shards, _members = schema.shards, schema.members
 
 
 class Membership:
-    """A member of a fleet. `join` before anything else; `lost` is called from another thread once it is over."""
+    """A member of a fleet. `join` before anything else.
 
-    def __init__(self, backend: Backend, name: str, lost: Callable[[], None] = lambda: None) -> None:
+    `lost` is called from another thread once it is over; without, it is no daemon, and ends soon.
+    """
+
+    def __init__(self, backend: Backend, name: str, lost: Callable[[], None] | None = None) -> None:
         self.name = name
         self._backend = backend
         self._owner = uuid.uuid4().hex
@@ -108,7 +111,8 @@ class Membership:
             self._reap()
         with self._backend.writing() as connection:
             connection.execute(sa.delete(_members).where(_members.c.name == self.name))
-            connection.execute(sa.insert(_members).values(name=self.name, owner=self._owner, since=NOW, seen=NOW))
+            row = {"name": self.name, "owner": self._owner, "since": NOW, "seen": NOW, "daemon": self._lost is not None}
+            connection.execute(sa.insert(_members).values(row))
         self.renew()
         self._beating.start()
         return lease
@@ -191,7 +195,8 @@ class Membership:
 
     def _end(self, error: LeaseLostError) -> None:
         self._over = error
-        self._lost()
+        if self._lost is not None:
+            self._lost()
         raise error
 
     def _late(self) -> bool:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from reconciler.ledger.belonging import Repository, claim, refuse_another
 from reconciler.ledger.lock import StateLock
@@ -39,6 +39,8 @@ class Held:
 
     ledger: LedgerWriter
     member: Membership | None = None
+    connect: Mapping[str, Any] = field(default_factory=dict)
+    """How a server is reached."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +132,7 @@ class StateLocation:
             member = Membership(ledger.backend, name, lost)
             lease = member.join()
             try:
-                yield Held(ledger.under(lease), member)
+                yield Held(ledger.under(lease), member, self._server().arguments())
             finally:
                 member.leave()
 

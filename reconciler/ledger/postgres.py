@@ -97,8 +97,8 @@ class Server:
     url: str
     password: str | None = field(default=None, repr=False)
 
-    def connect(self, *, read_only: bool = False) -> psycopg.Connection[Any]:
-        """Open a connection. Raises LedgerError, without the password, where there is none to be had."""
+    def arguments(self, *, read_only: bool = False) -> dict[str, Any]:
+        """How a connection is opened, whoever opens it."""
         who = f"reconciler {schema.HEAD} {os.getpid()}@{socket.gethostname()}"
         options = {
             "search_path": SCHEMA,
@@ -108,18 +108,22 @@ class Server:
             "synchronous_commit": "on",
             "default_transaction_read_only": "on" if read_only else "off",
         }
+        return {
+            "conninfo": self.url,
+            "password": self.password,
+            "application_name": who[:63],
+            "options": " ".join(f"-c {name}={value}" for name, value in options.items()),
+            "connect_timeout": int(CONNECT.total_seconds()),
+            "keepalives_idle": 5,
+            "keepalives_interval": 2,
+            "keepalives_count": 3,
+            "tcp_user_timeout": _milliseconds(LOCK),
+        }
+
+    def connect(self, *, read_only: bool = False) -> psycopg.Connection[Any]:
+        """Open a connection. Raises LedgerError, without the password, where there is none to be had."""
         try:
-            connection = _Connection.connect(
-                self.url,
-                password=self.password,
-                application_name=who[:63],
-                options=" ".join(f"-c {name}={value}" for name, value in options.items()),
-                connect_timeout=int(CONNECT.total_seconds()),
-                keepalives_idle=5,
-                keepalives_interval=2,
-                keepalives_count=3,
-                tcp_user_timeout=_milliseconds(LOCK),
-            )
+            connection = _Connection.connect(**self.arguments(read_only=read_only))
         except psycopg.Error as error:
             raise self._unreachable(error) from None
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -297,7 +297,7 @@ class LedgerReader(Browsing):
             for row in rows:
                 held.setdefault(row.owner, []).append(row.service)
         return [
-            Member(row.name, row.since, row.seen, tuple(sorted(n for n in held[row.owner] if not n.startswith(OURS))))
+            Member(row.name, row.since, row.seen, tuple(_services(held[row.owner])), row.daemon)
             for row in known
             if row.owner in held
         ]
@@ -327,3 +327,7 @@ class LedgerReader(Browsing):
         with self.backend.reading() as connection:
             rows = connection.execute(sa.select(schema.commands).order_by(schema.commands.c.id))
             return [command_of(row) for row in rows]
+
+
+def _services(shards: Iterable[str]) -> list[str]:
+    return sorted(name for name in shards if not name.startswith(OURS))

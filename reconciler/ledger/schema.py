@@ -261,6 +261,7 @@ members = Table(
     Column("owner", Text, nullable=False, unique=True),
     Column("since", Moment, nullable=False),
     Column("seen", Moment, nullable=False),
+    Column("daemon", Boolean, nullable=False),
 )
 
 shares = Table(

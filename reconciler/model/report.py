@@ -194,6 +194,8 @@ class Report:
     revoked: int = 0
     refused: Untrusted | None = None
     stale: Stale | None = None
+    members: list[Mapping[str, Any]] = field(default_factory=list)
+    """The daemons that share the work, as JSON shows them."""
     unmanaged: dict[str, int] = field(default_factory=dict)
     """How many accounts git does not know, by integration: of those whose listing the pass read whole."""
 
@@ -247,4 +249,5 @@ class Report:
             "unmanaged": dict(self.unmanaged),
             "refused": None if self.refused is None else asdict(self.refused),
             "stale": None if self.stale is None else asdict(self.stale),
+            "members": self.members,
         }

@@ -55,6 +55,13 @@ class Metrics:
             registry=self.registry,
         )
 
+        self._members = Gauge(
+            "reconciler_member_services",
+            "How many services each member of a fleet has at this moment.",
+            ["member"],
+            registry=self.registry,
+        )
+
     def passed(self, report: Report, took: timedelta, why: str, now: float) -> None:
         """Count a pass."""
         self._attempts.labels("executed").inc(report.executed)
@@ -70,8 +77,13 @@ class Metrics:
         overrun: timedelta,
         fetched_at: datetime | None,
         unmanaged: Mapping[str, int],
+        *,
+        members: Mapping[str, int],
     ) -> bytes:
-        """Everything, in Prometheus' text format; `grants` are counted when they are asked for."""
+        """Everything, in Prometheus' text format; `grants` and `members` are counted when they are asked for."""
+        self._members.clear()
+        for member, services in members.items():
+            self._members.labels(member).set(services)
         self._unmanaged.clear()
         for integration, count in unmanaged.items():
             self._unmanaged.labels(integration).set(count)

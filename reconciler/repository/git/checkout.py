@@ -138,6 +138,14 @@ class Checkout:
         repository = self.repository
         return repository is None or repository.is_shallow or pygit2.Oid(hex=commit) in repository
 
+    def has(self, revision: str) -> bool:
+        """Whether a commit is here, by its full id."""
+        return self.repository is not None and revision in self.repository
+
+    def descends(self, revision: str, earlier: str) -> bool:
+        """Whether a commit has another in its history; both are here."""
+        return self.repository is not None and self.repository.descendant_of(revision, earlier)
+
     def has_remote(self, name: str) -> bool:
         """Whether there is somewhere to fetch from, as far as git's settings can be read."""
         try:

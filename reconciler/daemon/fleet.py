@@ -1,0 +1,269 @@
+"""A member of a fleet: slices are put before all members, and each is made by one that has its service by a lease.
+
+One member leads: it decides what is due. Every member makes slices, puts back those of the dead, and acts on a revision
+only where nobody acted on a newer one. See docs/design/rules.md, "A fleet".
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+import structlog
+
+from reconciler.daemon.health import ProblemLog
+from reconciler.daemon.jobs import FAULTS, Again, Arguments, Jobs, arguments, slice_of
+from reconciler.daemon.slices import Lane, Make, Slice, Spawn
+from reconciler.engine.context import Context, SystemClock
+from reconciler.engine.everybody import Listings
+from reconciler.engine.planner import listed_grants
+from reconciler.engine.state import OpenState
+from reconciler.ledger.membership import LEADER, Membership
+from reconciler.model.clock import Stopped
+from reconciler.model.errors import LedgerError
+from reconciler.model.grant import Key
+from reconciler.repository.git.trees import WORKTREE
+
+if TYPE_CHECKING:
+    from reconciler.daemon.dispatcher import Dispatcher
+
+__all__ = ["Fleet"]
+
+log = structlog.get_logger()
+
+ACTED_ON = "acted_on"
+"""The note that has the newest revision that anybody acted on."""
+
+LOOK_SECONDS = 0.2
+"""Between two tries at a service that somebody has."""
+
+TURN_SECONDS = 1.0
+"""Between two looks at who leads, who died, and how many members there are."""
+
+DUE_AGAIN = timedelta(seconds=5)
+"""After how long a due grant that no slice came to is put again."""
+
+
+class Fleet:
+    """Where the slices of a fleet are made. `dispatcher` knows what is acted on, `catch_up` fetches and takes over."""
+
+    alone = False
+
+    def __init__(
+        self,
+        context: Context,
+        clock: SystemClock,
+        state: OpenState,
+        make: Make,
+        spawn: Spawn,
+        *,
+        problems: ProblemLog,
+        dispatcher: Callable[[], Dispatcher],
+        catch_up: Callable[[], Awaitable[None]],
+    ) -> None:
+        assert state.member is not None
+        self._context = context
+        self._clock = clock
+        self._state = state
+        self._member: Membership = state.member
+        self._make = make
+        self._spawn = spawn
+        self._problems = problems
+        self._dispatcher = dispatcher
+        self._catch_up = catch_up
+        self._jobs = Jobs(state.connect, self._job)
+        self._turning: asyncio.Task[None] | None = None
+        self._workers: list[asyncio.Task[None]] = []
+        self._at_once = 0
+        self._leads = False
+        self._left_over: list[tuple[Slice, Arguments]] = []
+        self._put_at: dict[Key, datetime] = {}
+        self._readings: dict[str, Listings] = {}
+        self._read = 0
+
+    @property
+    def leads(self) -> bool:
+        """Whether this member leads."""
+        return self._leads
+
+    @property
+    def away(self) -> str | None:
+        """Why the server cannot be reached; None where it can."""
+        return self._member.fault
+
+    @property
+    def waiting(self) -> frozenset[Key]:
+        """The single grants that were put a moment ago."""
+        now = self._clock.now()
+        self._put_at = {key: at for key, at in self._put_at.items() if abs(now - at) < DUE_AGAIN}
+        return frozenset(self._put_at)
+
+    def put(self, slices: Sequence[Slice], *, at_most: int | None = None) -> None:  # noqa: ARG002
+        """Put slices of one service before all members; of the interval's, those that do not wait already."""
+        tree = self._dispatcher().acting.tree
+        if not slices or tree is None:
+            return
+        found = []
+        for item in slices:
+            if item.lane is Lane.DUE:
+                self._put_at |= dict.fromkeys(item.request.selection.grants or (), item.queued_at)
+            reading = None if item.listings is None else self._named(item.listings)
+            found.append((item, arguments(item, tree.revision, reading)))
+        self._spawn(self._put(found))
+
+    def clear(self) -> None:
+        """Leave what waits as it is: a slice that is made although a sweep included it costs checks."""
+
+    def tick(self, now: datetime) -> None:  # noqa: ARG002
+        """See that this member works, and put what could not be put before."""
+        if self._turning is None:
+            self._turning = asyncio.create_task(self._work())
+        if self._left_over and self.away is None:
+            left, self._left_over = self._left_over, []
+            self._spawn(self._put(left))
+
+    async def finish(self) -> None:
+        """Make nothing new, and await what is under way."""
+        if self._turning is not None:
+            self._turning.cancel()
+            await asyncio.gather(self._turning, return_exceptions=True)
+        for worker in self._workers:
+            worker.cancel()
+        await asyncio.gather(*self._workers, return_exceptions=True)
+        await self._jobs.close()
+
+    @asynccontextmanager
+    async def holding(self, *services: str) -> AsyncIterator[OpenState]:
+        """Have services for as long as the block runs, after waiting for those who have one of them."""
+        if not services:
+            yield self._state
+            return
+        while (lease := await asyncio.to_thread(self._member.take, services)) is None:
+            await self._clock.sleep(LOOK_SECONDS)
+        try:
+            yield self._state.under(lease)
+        finally:
+            await asyncio.shield(asyncio.to_thread(self._member.release, lease))
+
+    async def _put(self, found: Sequence[tuple[Slice, Arguments]]) -> None:
+        for item, given in found:
+            if not await self._jobs.put(item, given):
+                self._left_over.append((item, given))
+
+    def _named(self, listings: Listings) -> str:
+        """The name that listings have among all members."""
+        name = next((name for name, known in self._readings.items() if known is listings), None)
+        if name is None:
+            self._read += 1
+            name = f"{self._member.name}/{self._clock.now().timestamp():.0f}/{self._read}"
+            self._readings = {**dict([*self._readings.items()][-1:]), name: listings}
+        return name
+
+    def _listings(self, name: str | None) -> Listings | None:
+        """The listings of a name: each member reads them for itself, once for all slices that share them."""
+        if name is None:
+            return None
+        if name not in self._readings:
+            listings = Listings()
+            listings.expect(listed_grants(self._dispatcher().desired()))
+            self._readings = {**dict([*self._readings.items()][-1:]), name: listings}
+        return self._readings[name]
+
+    async def _job(self, given: Arguments) -> None:
+        """Make a slice. Raises Again where it was not made, and somebody else may."""
+        if self._clock.stopping.is_set() or not await self._up_to_date(given["revision"]):
+            raise Again
+        item = replace(slice_of(given), listings=self._listings(given["reading"]))
+        try:
+            made = await self._make(item)
+        except asyncio.CancelledError:
+            raise Again from None
+        if not made or self._clock.stopping.is_set():
+            raise Again
+
+    async def _up_to_date(self, revision: str) -> bool:
+        """Whether this member has the slice's revision and the newest that was acted on, after fetching if need be."""
+        with suppress(LedgerError):
+            if self._is_as_new_as(revision) and self._acts_on_newest():
+                return True
+            await self._catch_up()
+            return self._is_as_new_as(revision) and self._acts_on_newest()
+        return False
+
+    def _acts_on_newest(self) -> bool:
+        """Note the revision that this member acts on, unless a newer one was acted on."""
+        tree = self._dispatcher().acting.tree
+        assert tree is not None
+        mine = tree.revision.encode()
+        noted = self._state.ledger.note(ACTED_ON)
+        if noted == mine:
+            return True
+
+        def newer(before: bytes | None) -> bytes:
+            return mine if before is None or self._is_as_new_as(before.decode()) else before
+
+        if newer(noted) != mine:
+            return False
+        self._state.ledger.put_note(ACTED_ON, newer)
+        return self._state.ledger.note(ACTED_ON) == mine
+
+    def _is_as_new_as(self, revision: str) -> bool:
+        """Whether this member's revision is that one or a later one; where a history was rewritten, the leader's is."""
+        tree = self._dispatcher().acting.tree
+        if tree is None:
+            return False
+        if tree.revision == revision or WORKTREE in (revision, tree.revision):
+            return True
+        if not self._context.checkout.has(revision):
+            return False
+        if self._context.checkout.descends(tree.revision, revision):
+            return True
+        return self._leads and not self._context.checkout.descends(revision, tree.revision)
+
+    async def _work(self) -> None:
+        """Lead where nobody does, work as much as falls to this member, put back what the dead had."""
+        while not self._clock.stopping.is_set():
+            try:
+                await self._jobs.open()
+                while True:
+                    await self._turn()
+                    await self._clock.sleep(TURN_SECONDS)
+            except Stopped:
+                return
+            except (*FAULTS, TimeoutError, LedgerError) as error:
+                self._problems.tell("jobs", " ".join(str(error).split()) or type(error).__name__)
+            self._at_once = 0
+            for worker in self._workers:
+                worker.cancel()
+            await self._jobs.close()
+            with suppress(Stopped):
+                await self._clock.sleep(TURN_SECONDS)
+
+    async def _turn(self) -> None:
+        if not self._leads and await asyncio.to_thread(self._member.take, [LEADER]) is not None:
+            self._leads = True
+            log.info("fleet.leads", member=self._member.name)
+        for worker in [worker for worker in self._workers if worker.done()]:
+            self._workers.remove(worker)
+            self._at_once = 0
+            if not worker.cancelled():
+                worker.result()
+        at_once = await asyncio.to_thread(self._share)
+        if at_once != self._at_once:
+            for worker in self._workers:
+                worker.cancel()  # it makes no new ones, and ends those under way
+            self._at_once = at_once
+            self._workers.append(asyncio.create_task(self._jobs.work(at_once)))
+        if self._member.settled:
+            await self._jobs.rescue()
+        self._problems.tell("jobs", None)
+
+    def _share(self) -> int:
+        """How many services fall to this member: together the members have room for all, however many of them hang."""
+        members = sum(1 for each in self._state.ledger.members() if each.daemon)
+        services = len(self._dispatcher().desired().services) + 1 if self._dispatcher().acting.tree is not None else 1
+        return -(-services // max(1, members))

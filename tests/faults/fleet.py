@@ -1,0 +1,283 @@
+"""A fleet with real processes and a real PostgreSQL: `python -m tests.faults.fleet --rounds N`.
+
+Members are killed or stopped at each of five moments of an attempt, the database is taken away and comes back, and
+three members are measured against one. After each round nobody was made twice, nobody is half done, and what the killed
+member had is taken over in time. The suite plays a short choice (tests/faults/test_fleet.py).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from reconciler.model.failpoints import Failpoint
+from tests.postgres import Databases
+from tests.repo import Repo, Result, run_cli
+from tests.servers import AccountService
+
+__all__ = ["MOMENTS", "TAKEN_OVER", "Member", "Stage", "away", "one_round", "staged"]
+
+MOMENTS: dict[str, tuple[Failpoint, bool]] = {
+    "intent": (Failpoint.INTENT, True),
+    "recorded": (Failpoint.LEAVING, True),
+    "leaving": (Failpoint.REQUEST, False),
+    "left": (Failpoint.REQUEST, True),
+    "answered": (Failpoint.RESPONSE, True),
+}
+"""The moments of an attempt, by the point at which a member ends or stands still, before or after it."""
+
+TAKEN_OVER = 30.0
+"""Seconds within which another member has taken over what a dead one had."""
+
+SERVICES = 3
+PEOPLE = 4
+
+
+class Member:
+    """A daemon of the fleet, on a clone of its own; with `at`, it ends or stops at that moment, if it is the first."""
+
+    def __init__(self, stage: Stage, name: str, at: str | None = None, number: int = signal.SIGKILL) -> None:
+        self.name = name
+        root = stage.folder / name
+        if not root.exists():
+            subprocess.run(["git", "clone", "--quiet", str(stage.origin), str(root)], check=True)
+        self._log = (stage.folder / f"{name}.log").open("a+", encoding="utf-8")
+        arguments = [json.dumps([name, at, str(stage.marker), int(number)])]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.faults.fleet", "--member", *arguments],
+            cwd=root,
+            env={**stage.repo.environment(), "PYTHONPATH": str(Path(__file__).parents[2])},
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=self._log,
+        )
+
+    @property
+    def log(self) -> str:
+        self._log.flush()
+        return Path(self._log.name).read_text(errors="replace")
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it stands still, by a signal."""
+        with suppress(OSError):
+            return Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+        return False
+
+    def close(self) -> None:
+        """End it, however it stands."""
+        if self.process.poll() is None:
+            with suppress(ProcessLookupError):
+                self.process.send_signal(signal.SIGCONT)
+            self.process.terminate()
+            try:
+                self.process.wait(40)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait(10)
+        self._log.close()
+
+
+class Stage:
+    """A repository with an origin, services that it speaks of, and a database."""
+
+    def __init__(self, folder: Path, url: str, *, services: int, people: int, delay: float = 0.0) -> None:
+        self.folder = folder
+        self.url = url
+        self.marker = folder / "marker"
+        self.services = [AccountService() for _ in range(services)]
+        self.repo = Repo(folder / "work")
+        self.repo.settings(
+            state=url, interval="1d", retry_delay="1s", listen="127.0.0.1:0", git={"fetch": "1s", "branch": "main"}
+        )
+        for number, service in enumerate(self.services):
+            service.delay = delay
+            self.repo.manifest(f"s{number}", service.manifest(team=True))
+        self.origin = folder / "origin.git"
+        self.people: list[str] = []
+        self.add(people)
+        subprocess.run(["git", "clone", "--quiet", "--bare", str(self.repo.root), str(self.origin)], check=True)
+        self.repo.git("remote", "add", "origin", str(self.origin))
+
+    def add(self, people: int) -> None:
+        """Commit so many more people, each with an entry of every service; and push them, where there is an origin."""
+        new = [f"p{len(self.people) + number}" for number in range(people)]
+        self.people += new
+        access = [{"integration": f"s{n}", "values": {"TEAM": "crew"}} for n in range(len(self.services))]
+        for stem in new:
+            self.repo.hire(stem, *access)
+        self.repo.commit()
+        if self.origin.exists():
+            self.repo.git("push", "--quiet", "origin", "main")
+
+    def close(self) -> None:
+        for service in self.services:
+            service.close()
+
+    def status(self) -> Result:
+        return run_cli(self.repo, "status", "--output", "json")
+
+    def posts(self) -> Counter[tuple[str, str]]:
+        """How often each person was asked to be made, by service."""
+        return Counter(
+            (service.host, call.json()["email"])
+            for service in self.services
+            for call in list(service.requests)
+            if call.method == "POST" and call.path == "/users"
+        )
+
+    def missing(self) -> list[str]:
+        """Who is not there, or not in the team, at any service."""
+        return [
+            f"{stem} at {service.host}"
+            for stem in self.people
+            for service in self.services
+            if f"{stem}@example.com" not in service.people
+            or f"{stem}@example.com" not in [each.lower() for each in service.teams.get("crew", [])]
+        ]
+
+    def judge(self) -> None:
+        """Nobody twice, nobody half done."""
+        twice = {who: count for who, count in self.posts().items() if count > 1}
+        assert not twice, f"asked for twice: {twice}"
+        assert not (missing := self.missing()), missing
+
+
+@contextmanager
+def staged(
+    databases: Databases, *, services: int = SERVICES, people: int = PEOPLE, delay: float = 0.0
+) -> Iterator[Stage]:
+    with tempfile.TemporaryDirectory(prefix="fleet-") as name, databases.made() as url:
+        stage = Stage(Path(name), url, services=services, people=people, delay=delay)
+        try:
+            yield stage
+        finally:
+            stage.close()
+
+
+def until(condition: Callable[[], Any], seconds: float, members: list[Member]) -> float:
+    """Wait for a condition; gives how long it took."""
+    began = time.monotonic()
+    while not condition():
+        if time.monotonic() - began > seconds:
+            logs = "\n".join(f"--- {member.name}\n{member.log[-3000:]}" for member in members)
+            raise AssertionError(f"not within {seconds:g} s\n{logs}")
+        time.sleep(0.05)
+    return time.monotonic() - began
+
+
+def one_round(databases: Databases, moment: str, number: int) -> float:
+    """Three members, of which the first that comes to a moment is killed or stopped; gives the seconds to take over."""
+    with staged(databases) as stage, ExitStack() as ends:
+        members = [Member(stage, name, moment, number) for name in "abc"]
+        for member in members:
+            ends.callback(member.close)
+        until(stage.marker.exists, 60, members)
+        began = time.monotonic()
+        until(lambda: not stage.missing(), TAKEN_OVER + 15, members)
+        took = time.monotonic() - began
+        if number == signal.SIGSTOP:
+            (victim,) = [member for member in members if member.stopped]
+            victim.process.send_signal(signal.SIGCONT)
+            assert victim.process.wait(40) == 1, victim.log[-3000:]
+        stage.judge()
+        settled = lambda: all(row["status"] == "present" for row in stage.status().json["grants"])  # noqa: E731
+        until(settled, 20, members)
+        stage.judge()
+        return took
+
+
+def away(databases: Databases, seconds: float) -> None:
+    """The database goes away for a while in the middle of the work: all go on, nothing is doubled."""
+    with staged(databases, people=20, delay=0.05) as stage, ExitStack() as ends:
+        members = [Member(stage, name) for name in "ab"]
+        for member in members:
+            ends.callback(member.close)
+        until(lambda: sum(stage.posts().values()) > 10, 60, members)
+        with databases.away():
+            time.sleep(seconds)
+            assert all(member.process.poll() is None for member in members), [member.log for member in members]
+        until(lambda: not stage.missing(), 120, members)
+        stage.judge()
+        assert all(member.process.poll() is None for member in members)
+
+
+def timed(databases: Databases, count: int, people: int) -> float:
+    """Seconds that so many members take over six services of 100 ms."""
+    with staged(databases, services=6, people=1, delay=0.1) as stage, ExitStack() as ends:
+        members = [Member(stage, f"m{number}") for number in range(count)]
+        for member in members:
+            ends.callback(member.close)
+        until(lambda: len((stage.status().json or {}).get("members", [])) == count, 60, members)
+        time.sleep(3)
+        stage.add(people)
+        took = until(lambda: not stage.missing(), 600, members)
+        stage.judge()
+        return took
+
+
+def member(name: str, at: str | None, marker: str, number: int) -> None:
+    """The process of a member."""
+    from reconciler.cli.daemon import _serve
+    from reconciler.cli.logs import set_up
+    from reconciler.cli.options import Asked
+    from reconciler.model.errors import ReconcilerError
+    from reconciler.model.secret import Redactor
+
+    def reached(point: Failpoint, *, done: bool) -> None:
+        if at is None or (point, done) != MOMENTS[at]:
+            return
+        with suppress(FileExistsError):
+            os.close(os.open(marker, os.O_CREAT | os.O_EXCL))
+            os.kill(os.getpid(), number)
+
+    redactor = Redactor()
+    asked = Asked()
+    set_up(asked, redactor)
+    try:
+        asyncio.run(_serve(asked, redactor, reached, name))
+    except ReconcilerError as error:
+        sys.exit(f"error: {error}")
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--only", choices=["kill", "stop", "away", "timed"])
+    parser.add_argument("--moment", choices=[*MOMENTS])
+    parser.add_argument("--people", type=int, default=30)
+    parser.add_argument("--member", help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.member:
+        member(*json.loads(asked.member))
+        return
+    with Databases() as databases:
+        for number in range(asked.rounds):
+            for name, sign in (("kill", signal.SIGKILL), ("stop", signal.SIGSTOP)):
+                for moment in MOMENTS if asked.only in (None, name) else ():
+                    if asked.moment in (None, moment):
+                        took = one_round(databases, moment, sign)
+                        print(f"round {number + 1}: {name} at {moment}: all there after {took:.1f} s", flush=True)
+        if asked.only in (None, "away"):
+            away(databases, 20)
+            print("database away for 20 s: all went on, nothing doubled", flush=True)
+        if asked.only in (None, "timed"):
+            one, three = timed(databases, 1, asked.people), timed(databases, 3, asked.people)
+            print(f"six services of 100 ms: one member {one:.1f} s, three {three:.1f} s: {one / three:.2f} times")
+
+
+if __name__ == "__main__":
+    main()
