@@ -53,6 +53,8 @@ goes to the repository, and sets the demo's key and `reconcile`. There you can t
   curl {asana}/fail-once -d ""    # Asana answers its next change with 500: see the retry
   curl http://{listen}/metrics    # and /healthz, /readyz
 
+The status pages are at http://{listen}/: what needs a person, everybody's access, the history.
+
 Ctrl-C ends the demo and removes everything that it made.
 """
 

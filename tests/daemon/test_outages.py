@@ -13,7 +13,8 @@ import pytest
 import structlog
 from aiosmtpd.controller import Controller
 
-from tests.daemon.running import Turned, peopled, running, until
+from reconciler.notify.outages import Outage, forget, outages_of
+from tests.daemon.running import Running, Turned, peopled, running, until
 from tests.repo import Repo, free_port
 from tests.servers import AccountService, Service
 
@@ -42,6 +43,30 @@ def test_an_outage_is_told_when_it_begins_and_when_it_is_over(tool: Repo, accoun
         told = [line for line in lines if line.get("about") == "checks of tool"]
         assert [line["event"] for line in told] == ["daemon.problem", "daemon.recovered"]
         assert "answered 503" in told[0]["problem"]
+
+    asyncio.run(walk())
+
+
+def test_outages_are_remembered_and_one_that_lasts_ends_after_a_restart(tool: Repo, accounts: AccountService) -> None:
+    def remembered(now: Running) -> list[Outage]:
+        return outages_of(now.held.ledger).get("tool", [])
+
+    async def walk() -> None:
+        async with running(tool) as now:
+            await until(lambda: len(accounts.people) == 2)
+            accounts.fail_next(None, 503, method="GET", prefix="/users")
+            (outage,) = await until(lambda: remembered(now))
+            assert outage.until is None
+            assert outage.reason.startswith("answered 503")
+        async with running(tool) as now:
+            before = len(now.passes)
+            await until(lambda: len(now.passes) > before + 4)
+            assert remembered(now) == [outage]
+            accounts.clear()
+            await until(lambda: remembered(now)[0].until is not None)
+            assert len(remembered(now)) == 1
+            forget(now.held.ledger)
+            assert remembered(now)[0].reason == ""
 
     asyncio.run(walk())
 

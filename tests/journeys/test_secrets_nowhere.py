@@ -140,7 +140,10 @@ def test_one_pass_and_what_is_asked_of_it_later(staged: Repo, gossip: Gossip) ->
 def test_the_daemon(staged: Repo) -> None:
     with Daemon(staged, "-v", "--log-format", "json") as daemon:
         eventually(lambda: staged.has("ada", "closed", "failed") and staged.has("ada", "hung", "failed"), 20)
-        pages = {path: daemon.get(path)[1] for path in ("/metrics", "/healthz", "/readyz", "/")}
+        names = [path.stem for path in (staged.root / "manifests").glob("*.yaml")]
+        paths = ["/metrics", "/healthz", "/readyz", "/", "/people", "/people/ada", "/history", "/reviews"]
+        pages = {path: daemon.get(path)[1] for path in (*paths, *(f"/services/{name}" for name in names))}
+        assert "answered 400" in pages["/people/ada"], "the page repeats nothing: the test shows nothing"
         beside = state(staged)
         assert daemon.terminate() == 0
         nowhere({"log": daemon.log, **pages, **beside, **state(staged)})

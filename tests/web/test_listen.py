@@ -133,3 +133,33 @@ def test_all_that_is_logged_is_json_where_that_was_asked_for(daemon: Daemon) -> 
     lines = daemon.log.splitlines()
     assert next(json.loads(line)["event"] for line in lines) == "daemon.started"
     assert all(json.loads(line) for line in lines)
+
+
+def test_off_loopback_no_header_opens_the_pages_but_that_of_a_trusted_proxy(repo: Repo) -> None:
+    port = repo.listen.rpartition(":")[2]
+
+    def trust(network: str) -> None:
+        pages = {"trusted_header": "X-Forwarded-User", "trusted_proxies": [network]}
+        repo.settings(interval="1d", listen=f"0.0.0.0:{port}", pages=pages)
+        repo.commit()
+
+    repo.settings(interval="1d", listen=f"0.0.0.0:{port}")
+    repo.commit()
+    with Daemon(repo) as running:
+
+        def asked(path: str, *headers: str) -> bytes:
+            lines = [f"GET {path} HTTP/1.1", "Host: localhost", *headers, "", ""]
+            return exchange(running, "\r\n".join(lines).encode()).partition(b"\r\n")[0].split()[1]
+
+        said = ("X-Forwarded-User: grace", "X-Forwarded-For: 10.1.2.3", "X-Forwarded-Proto: https")
+        assert {
+            path: asked(path, *said) for path in ("/", "/people", "/history", "/metrics", "/nowhere")
+        } == dict.fromkeys(("/", "/people", "/history", "/metrics", "/nowhere"), b"403")
+        assert asked("/healthz") == asked("/readyz") == b"200"
+        trust("10.0.0.0/8")
+        eventually(lambda: asked("/", *said) == b"401")
+        assert asked("/metrics", *said) == b"401"
+        trust("127.0.0.0/8")
+        eventually(lambda: asked("/", *said) == b"200")
+        assert asked("/metrics", *said) == b"200"
+        assert asked("/", "X-Forwarded-For: 127.0.0.1") == b"401"
