@@ -14,10 +14,17 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
-from bench.server import PAGE, heard, serving
+from bench.server import PAGE, asked_for, heard, serving
 from bench.world import commit, folder, hire, took
 
-__all__ = ["acted", "grown", "idle", "started", "started_again", "weight", "widened"]
+__all__ = ["acted", "acted_meanwhile", "grown", "idle", "started", "started_again", "weight", "widened"]
+
+MEANWHILE = 20_000
+"""Hires of a full pass during which somebody commits."""
+
+COMMITS = 5
+"""How many commits in a full pass, and as many at rest."""
+
 
 MANY = 100_000
 SETTINGS = "interval: 1d\nlisten: 127.0.0.1:0\nlimits: {per_host: 20, timeout: 60s}\n"
@@ -141,6 +148,40 @@ def acted() -> Iterator[tuple[float, float]]:
             while (asked := heard(url))[0] == before:
                 time.sleep(0.005)
             yield 1000 * (asked[1] - pointed.stat().st_mtime), 1000 * took
+
+
+@cache
+def _meanwhile() -> list[tuple[float, float]]:
+    """Milliseconds from a commit of one hire to its first request, in a full pass and at rest."""
+    with daemon(MEANWHILE) as (_, root, url):
+        at_rest = [_heard_of(root, url, MEANWHILE + number) for number in range(COMMITS)]
+        manifest = root / "manifests" / "tool.yaml"
+        manifest.write_text(manifest.read_text() + "description: asks everybody anew\n")
+        before = heard(url)[0]
+        commit(root)
+        while heard(url)[0] < before + PAGE:
+            time.sleep(0.01)
+        in_pass = [_heard_of(root, url, MEANWHILE + COMMITS + number) for number in range(COMMITS)]
+        if heard(url)[0] > before + MEANWHILE - PAGE:
+            raise AssertionError("the full pass was over before the last commit was heard of")
+        return list(zip(in_pass, at_rest, strict=True))
+
+
+def _heard_of(root: Path, url: str, number: int) -> float:
+    (root / "hires" / "00" / f"p{number}.yaml").write_text(hire(number, ["tool"]))
+    commit(root)
+    pointed = max((root / ".git" / "refs" / "heads").iterdir(), key=lambda path: path.stat().st_mtime)
+    while (first := asked_for(url, f"p{number}@example.com")) is None:
+        time.sleep(0.005)
+    return 1000 * (first - pointed.stat().st_mtime)
+
+
+def acted_meanwhile(*, worst: bool = False) -> Iterator[tuple[float, float]]:
+    """Milliseconds to a commit's first request in a full pass over 20,000 hires, against the same at rest."""
+    if worst:
+        yield max(in_pass for in_pass, _ in _meanwhile()), max(at_rest for _, at_rest in _meanwhile())
+    else:
+        yield from _meanwhile()
 
 
 def idle() -> Iterator[tuple[float, float]]:

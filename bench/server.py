@@ -15,8 +15,9 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
+from typing import ClassVar
 
-__all__ = ["PAGE", "heard", "serving"]
+__all__ = ["PAGE", "asked_for", "heard", "serving"]
 
 PAGE = 100
 
@@ -28,9 +29,17 @@ def heard(url: str) -> tuple[int, float]:
     return count, last
 
 
+def asked_for(url: str, email: str) -> float | None:
+    """When somebody was first asked for, in seconds since the epoch; None where nobody has asked yet."""
+    with urllib.request.urlopen(f"{url}/first/{email}") as answer:
+        first: float | None = json.load(answer)
+    return first
+
+
 class _Protocol(asyncio.Protocol):
     count = 0
     last = 0.0
+    first: ClassVar[dict[bytes, float]] = {}
 
     def __init__(self, delay: float, busy: float) -> None:
         self.delay = delay
@@ -59,13 +68,16 @@ class _Protocol(asyncio.Protocol):
     def _body(self, path: bytes, head: bytes) -> bytes:
         if path == b"/heard":
             return json.dumps([_Protocol.count, _Protocol.last]).encode()
+        who = path.rpartition(b"/")[2].replace(b"%40", b"@")
+        if path.startswith(b"/first/"):
+            return json.dumps(_Protocol.first.get(who)).encode()
         _Protocol.count += 1
         _Protocol.last = time.time()
         if path.startswith(b"/everybody/"):
             return _page(
                 *map(int, path.split(b"/")[2:]), host=head.partition(b"Host: ")[2].partition(b"\r\n")[0].decode()
             )
-        who = path.rpartition(b"/")[2].replace(b"%40", b"@")
+        _Protocol.first.setdefault(who, _Protocol.last)
         return b'{"data": {"email": "' + who + b'", "gid": "1"}}'
 
     def _write(self, reply: bytes) -> None:

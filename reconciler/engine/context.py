@@ -18,6 +18,7 @@ from reconciler.model.secret import Redactor
 from reconciler.model.settings import Limits, Settings
 from reconciler.repository.files import Files, Reader
 from reconciler.repository.git.checkout import WORKTREE, Checkout, Tree
+from reconciler.requests.tasks import Pace
 
 if TYPE_CHECKING:
     from reconciler.oauth.connection import Turn
@@ -101,6 +102,7 @@ class Context:
         self._turns: dict[str, Turn] = {}
         self._desired: Desired | None = None
         self._judge: tuple[Desired, Judge] | None = None
+        self.pace = Pace()
 
     def desired(self, files: Files, today: date) -> Desired:
         """What a revision wants; from pass to pass the same, with what it remembers, for as long as that is so."""

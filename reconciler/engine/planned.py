@@ -14,6 +14,7 @@ from reconciler.model.grant import Decision, Grant, Key, Kind, Record
 from reconciler.model.verdict import Invited, Missing, Present, Unknown, Verdict
 from reconciler.repository.desired import Desired
 from reconciler.repository.policy import Judge
+from reconciler.requests.tasks import Pace
 
 __all__ = ["PlannedGrant", "PlanningInputs"]
 
@@ -61,6 +62,7 @@ class PlanningInputs:
     stored: Mapping[str, Mapping[str, Any]]
     by_hand: Mapping[Key, str]
     judge: Judge
+    pace: Pace
 
     async def asked(
         self, integration: Integration, prepared: Prepared, verdict: Verdict

@@ -76,6 +76,7 @@ class Planner:
 
         async def work() -> None:
             for hire in queue:
+                await self._inputs.pace.keep()
                 grants = self._inputs.desired.grants(hire)
                 if chosen is None or hire in chosen:
                     self.problems += self._inputs.desired.problems_of(hire, grants)
@@ -332,6 +333,8 @@ def listed_grants(desired: Desired, hires: Iterable[str] | None = None) -> Count
     for hire in desired.hires if hires is None else hires:
         if not wanted:
             break
+        if wanted.isdisjoint(desired.integrations(hire)):
+            continue  # without a look into the file
         counts.update(grant.integration for grant in desired.grants(hire) if grant.integration in wanted)
         wanted = {name for name in wanted if counts[name] <= ENOUGH}
     return counts

@@ -157,11 +157,15 @@ async def plan_pass(
         integrations = {name: _without_tokens(item, sealing.fault) for name, item in integrations.items()}
     if in_force is not None:
         integrations = as_branch_may(integrations, base.manifests, files.manifests, context, settings)
+    pace = context.pace.among(len(desired.hires if selection.hires is None else selection.hires))
+    await pace.keep()
     rows = rows_of(ledger, selection, desired)
+    await pace.keep()
     known = {key: records.remembered(record, policy.now, settings.retry_delay) for key, record in rows.items()}
     if ledger.unattended:
         known = as_settled(known, ledger, policy)
     checker = Checker(context.clock, context.redactor, progressed, listings)
+    await pace.keep()
     known, renamed = await moved(known, desired, integrations, checker)
     if isinstance(state, OpenState):
         _refuse_uncovered(state, {desired.home(rows[key].integration) for key in renamed if key in rows})
@@ -176,10 +180,12 @@ async def plan_pass(
         policy=policy,
         stored=stored_under(renamed, sealing.stored()),
         judge=judge,
+        pace=pace,
         by_hand={**{key: theirs[-1].kind for key, theirs in commands.items()}, **(by_hand or {})},
     )
     planner = Planner(inputs, selection, claims)
     planned = await planner.plan(watched)
+    await pace.keep()
     released = released and selection.grants is None  # who names one grant lets nothing else through
     tripped: Mapping[str, str] = {}
     if not released:

@@ -16,6 +16,7 @@ from reconciler.engine.context import Context
 from reconciler.engine.everybody import Listings
 from reconciler.engine.executor import Executor
 from reconciler.engine.integrations import Integration
+from reconciler.engine.planned import PlannedGrant
 from reconciler.engine.planner import Watched, unwatched
 from reconciler.engine.planning import Plan, plan_pass
 from reconciler.engine.renames import move
@@ -89,10 +90,12 @@ class Reconciler:
     async def apply(self, plan: Plan) -> Report:
         """Carry a plan out: write intent, execute, confirm, record, tell."""
         report = Report(plan.revision, dry_run=False, problems=list(plan.problems))
-        author = self._context.author(plan.tree)
+        author, pace = self._context.author(plan.tree), self._context.pace.among(len(plan.grants))
         move(self._state.ledger, self._vault, plan.renamed)
         await self._take_over(plan)
-        recorded, tripped = self._write_down(plan, author)
+        found = [(item, *plan.record_of(item)) async for item in pace.over(plan.grants)]
+        recorded, tripped = self._write_down(plan, found, author)
+        await pace.keep()
         notifications = self._notifier.over(plan.settings, plan.tree)
         if self._state.sealing.fault is None:
             await notifications.deliver_all(self._state.ledger, self._vault, recorded.keys(), author)
@@ -106,7 +109,8 @@ class Reconciler:
             author=author,
         )
         after = await scheduler.run()
-        report.rows = [plan.row(item, after.get(key, record)) for key, (item, record) in recorded.items()]
+        shown = pace.over(recorded.items())
+        report.rows = [plan.row(item, after.get(key, record)) async for key, (item, record) in shown]
         await self._close(plan, recorded, report, tripped)
         return report
 
@@ -136,10 +140,13 @@ class Reconciler:
             progressed=self._progressed,
         )
 
-    def _write_down(self, plan: Plan, author: str | None) -> tuple[Recorded, list[Event]]:
+    def _write_down(
+        self, plan: Plan, found: Iterable[tuple[PlannedGrant, Record, list[Event]]], author: str | None
+    ) -> tuple[Recorded, list[Event]]:
         """Record what was found and decided, and erase what no longer has to be remembered.
 
-        Gives each grant with its record, and the events of the guard that tripped or was released.
+        `found` has each grant's record with its events. Gives each grant with its record, and the events of the guard
+        that tripped or was released.
         """
         ledger, vault, now, revision = self._state.ledger, self._vault, plan.policy.now, plan.revision
         tripped, noted = guard.tell(ledger, plan.grants, plan.tripped, now, revision)
@@ -148,8 +155,7 @@ class Reconciler:
             command for key, commands in plan.commands.items() if _is_unknown(key, plan, ledger) for command in commands
         ]
         recorded: Recorded = {}
-        for item in plan.grants:
-            record, told = plan.record_of(item)
+        for item, record, told in found:
             recorded[item.grant.key] = (item, record)
             lines += told
             if not acts(item):
@@ -168,10 +174,10 @@ class Reconciler:
             if record.open is None and item.record is not None and item.record.open is not None
         }
         settled = {**settled, **(vault.without_stored(moved) if moved else {})}
-        found = [record for _, record in recorded.values()]
+        written = [record for _, record in recorded.values()]
         lines = [*request_events(answered, now), *(replace(line, author=author) for line in lines)]
         before = {} if plan.renamed else plan.rows
-        ledger.save(found, lines, Failpoint.PLAN, before=before, kept=settled, noted=noted, answered=answered)
+        ledger.save(written, lines, Failpoint.PLAN, before=before, kept=settled, noted=noted, answered=answered)
         if plan.selection.everything:
             ledger.begin_resync()
         for key, (item, _) in recorded.items():
