@@ -44,8 +44,12 @@ class Checker:
         redactor: Redactor,
         progressed: Callable[[], None] = lambda: None,
         listings: Listings | None = None,
+        *,
+        behind: bool = False,
     ) -> None:
+        """`behind`: the checks let other requests go first at their hosts."""
         self._clock = clock
+        self._behind = behind
         self.redactor = redactor
         self.listings = listings
         self._options: dict[tuple[str, str], asyncio.Task[list[Option] | Unknown]] = {}
@@ -112,10 +116,10 @@ class Checker:
         if connection is not None and (fresh := await connection.fresh()) is not None:
             wire = render(exists, prepared.scope.over(fresh), integration.manifest)
         self._progressed()
-        answer = await integration.client.send(wire, follow=True)
+        answer = await integration.client.send(wire, follow=True, behind=self._behind)
         if answer.status == UNAUTHORIZED and connection is not None:
             wire = render(exists, prepared.scope.over(await connection.renewed()), integration.manifest)
-            answer = await integration.client.send(wire, follow=True)
+            answer = await integration.client.send(wire, follow=True, behind=self._behind)
         return answer
 
     async def invitation(self, integration: Integration, prepared: Prepared) -> Invited | Unknown | None:

@@ -112,19 +112,22 @@ class Client:
         self._timeout = limits.timeout
         self._connections = Connections()
 
-    async def send(self, wire: RenderedRequest, *, follow: bool = False, leaving: Leaving | None = None) -> Response:
+    async def send(
+        self, wire: RenderedRequest, *, follow: bool = False, leaving: Leaving | None = None, behind: bool = False
+    ) -> Response:
         """Send a request; a pause that the service asks for is waited out, three times at most.
 
         See docs/design/rules.md, "Execute".
 
         `follow` allows redirects within the same scheme, host and port; it is for checks and look-ups. `leaving` is
-        awaited before each sending. Raises HostNotAllowed, and TransportError for whatever brings no whole answer: no
-        connection, a timeout, a redirect that is not followed, a change that was answered with more than 1 MiB.
+        awaited before each sending. With `behind` it lets others go first at its host. Raises HostNotAllowed, and
+        TransportError for whatever brings no whole answer: no connection, a timeout, a redirect that is not followed, a
+        change that was answered with more than 1 MiB.
         """
         waits = redirects = 0
         while True:
             address = self._hosts.check(wire.url, self._file)
-            answer = await self._exchange(wire, address, leaving)
+            answer = await self._exchange(wire, address, leaving, behind=behind)
             pause = self._pause(answer)
             if pause is not None:
                 self._throttle.hold(address.name, pause)
@@ -155,11 +158,13 @@ class Client:
         """Close all connections."""
         await self._connections.aclose()
 
-    async def _exchange(self, wire: RenderedRequest, address: Address, leaving: Leaving | None) -> Response:
+    async def _exchange(
+        self, wire: RenderedRequest, address: Address, leaving: Leaving | None, *, behind: bool
+    ) -> Response:
         """One sending and its answer, within the limits."""
         what = _what(wire, address)
         seconds = self._timeout.total_seconds()
-        async with self._throttle.turn(address.name) as departed:
+        async with self._throttle.turn(address.name, behind=behind) as departed:
             if leaving is not None:
                 await leaving()
             progress = _Progress(self._reached, self._may_send, departed, wire.most)

@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 
 from reconciler.model.clock import Clock, Stopped
@@ -45,48 +45,62 @@ _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class _HostPlaces:
-    """One host's places, first come, first served; there may be more or fewer of them from one moment to the next."""
+    """One host's places, first come, first served; but who is to wait `behind` others lets all go first who are not.
+
+    There may be more or fewer of them from one moment to the next.
+    """
 
     def __init__(self, places: int, wake: asyncio.Event | None) -> None:
         self.places = places
         self.used = 0
         self._wake = wake
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: dict[bool, deque[asyncio.Future[None]]] = {False: deque(), True: deque()}
 
     @property
     def wanted(self) -> int:
         """How many could be used."""
-        return self.used + len(self._waiting)
+        return self.used + sum(map(len, self._waiting.values()))
 
-    async def __aenter__(self) -> None:
-        if self.used < self.places and not self._waiting:
+    @asynccontextmanager
+    async def one(self, *, behind: bool) -> AsyncIterator[None]:
+        """One of the places."""
+        if self.used < self.places:  # then nobody waits
             self.used += 1
-            return
+        else:
+            await self._wait(self._waiting[behind])
+        try:
+            yield
+        finally:
+            self._give_back()
+
+    async def _wait(self, waiting: deque[asyncio.Future[None]]) -> None:
         if self._wake is not None:
             self._wake.set()
         turn = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
+        waiting.append(turn)
         try:
             await turn
         except asyncio.CancelledError:
             if turn.cancelled():
-                self._waiting.remove(turn)
+                with suppress(ValueError):  # whoever came by may have dropped it
+                    waiting.remove(turn)
             else:  # it was given one just before
-                await self.__aexit__()
+                self._give_back()
             raise
 
-    async def __aexit__(self, *_: object) -> None:
+    def _give_back(self) -> None:
         self.used -= 1
         self.resize(self.places)
 
     def resize(self, places: int) -> None:
         """Have so many places from now on; requests under way keep theirs."""
         self.places = places
-        while self._waiting and self.used < places:
-            turn = self._waiting.popleft()
-            if not turn.done():
-                self.used += 1
-                turn.set_result(None)
+        for waiting in self._waiting.values():
+            while waiting and self.used < places:
+                turn = waiting.popleft()
+                if not turn.done():
+                    self.used += 1
+                    turn.set_result(None)
 
 
 class _Lane:
@@ -241,15 +255,17 @@ class Throttle:
             self._sharing.cancel()
 
     @asynccontextmanager
-    async def turn(self, host: str) -> AsyncIterator[Callable[[], None]]:
+    async def turn(self, host: str, *, behind: bool = False) -> AsyncIterator[Callable[[], None]]:
         """A place in which one request may be under way; what it gives is to be called when the request has left.
+
+        It is waited for `behind` all who are not to wait behind others, who came later included.
 
         The host has answered where the block ends without an error. Raises TransportError (nothing left) where the
         program is told to stop during a wait.
         """
         lane = self._lane(host)
         self._share()
-        async with lane.places:
+        async with lane.places.one(behind=behind):
             await lane.gate.acquire()
             shut = True
 

@@ -171,7 +171,9 @@ class Services(Client):
             return Seen.NOTHING_KNOWN
         return Seen.THERE if grant[0] in self.there[grant[1]] else Seen.AWAY
 
-    async def send(self, wire: RenderedRequest, *, follow: bool = False, leaving: Leaving | None = None) -> Response:
+    async def send(
+        self, wire: RenderedRequest, *, follow: bool = False, leaving: Leaving | None = None, behind: bool = False
+    ) -> Response:
         """Take a request; hang up where that is what comes of it."""
         await asyncio.sleep(0)
         if self.dead:

@@ -82,6 +82,29 @@ async def site(limits: Limits = LIMITS) -> AsyncIterator[Site]:
         await made.leave()
 
 
+def test_who_is_to_wait_behind_others_lets_them_go_first() -> None:
+    asyncio.run(_in_order())
+
+
+async def _in_order() -> None:
+    throttle, order = Throttle(Limits(per_host=1), Hands()), []
+
+    async def request(name: str, *, behind: bool) -> None:
+        async with throttle.turn("a.example", behind=behind):
+            order.append(name)
+            await settled()
+
+    late = [request(f"mass {number}", behind=True) for number in range(4)]
+    tasks = [asyncio.create_task(one) for one in late]
+    await asyncio.sleep(0)
+    tasks[1].cancel()
+    tasks.append(asyncio.create_task(request("commit", behind=False)))
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert order == ["mass 0", "commit", "mass 2", "mass 3"]
+    async with asyncio.timeout(1), throttle.turn("a.example"):
+        pass  # the place of who was cancelled is not lost
+
+
 @pytest.mark.parametrize("count", [1, 3, 5, 8])
 def test_hosts_that_begin_to_hang_leave_places(count: int) -> None:
     """At the default limits; five of them could take every place."""

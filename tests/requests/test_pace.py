@@ -1,0 +1,43 @@
+"""The pace of long work: others have their turn after a slice, whatever there is to do."""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import count
+
+import pytest
+
+from reconciler.requests.tasks import FEW, Pace
+
+
+def order_of(pace: Pace, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Two tasks of long work (w), a millisecond at each look at the time, and one that waits for turns (o)."""
+    ticks = count()
+    monkeypatch.setattr("reconciler.requests.tasks.monotonic", lambda: next(ticks) / 1000)
+    order: list[str] = []
+
+    async def work() -> None:
+        for _ in range(30):
+            await pace.keep()
+            order.append("w")
+
+    async def other() -> None:
+        for _ in range(5):
+            await asyncio.sleep(0)
+            order.append("o")
+
+    async def all_of_them() -> None:
+        await asyncio.gather(work(), work(), other())
+
+    asyncio.run(all_of_them())
+    return "".join(order)
+
+
+def test_others_have_their_turn_after_each_slice(monkeypatch: pytest.MonkeyPatch) -> None:
+    order = order_of(Pace(), monkeypatch)
+    assert order.count("w") == 60
+    assert max(map(len, order.rpartition("o")[0].split("o"))) <= 6
+
+
+def test_work_over_few_hires_waits_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert order_of(Pace().among(FEW), monkeypatch).startswith("w" * 60)
