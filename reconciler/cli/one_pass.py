@@ -52,7 +52,7 @@ def one_pass(
     if (rev or worktree) and not dry_run:
         raise UsageError("--rev and --worktree plan and never execute: add --dry-run")
     if rev and worktree:
-        raise UsageError("--rev and --worktree exclude each other")
+        raise UsageError("--rev and --worktree exclude each other: leave one out")
     if dry_run and yes_really:
         raise UsageError("--yes-really lets something through, a dry run lets nothing: leave one out")
     redactor = Redactor()
