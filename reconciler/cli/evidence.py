@@ -73,24 +73,24 @@ def as_table(found: list[Judged], period: str, *, markdown: bool) -> Iterator[st
         name = code(each.review.path) if markdown else each.review.path
         yield f"{bullet}{name}: {_said(each)}"
     for each in found:
+        for problem in each.problems:
+            yield problem_line(problem) if markdown else printable(str(problem))
+        for line in (line for line in each.review.lines if line.index in each.open):
+            yield f"{bullet}{_place(each, line, markdown=markdown)}: still there: {each.open[line.index]}"
         for line in each.undecided[:SHOWN]:
             yield f"{bullet}{_place(each, line, markdown=markdown)}: undecided"
         if len(each.undecided) > SHOWN:
             yield f"{bullet}and {len(each.undecided) - SHOWN} more are undecided"
-        for line in (line for line in each.review.lines if line.index in each.open):
-            yield f"{bullet}{_place(each, line, markdown=markdown)}: still there: {each.open[line.index]}"
-        for problem in each.problems:
-            yield problem_line(problem) if markdown else printable(str(problem))
 
 
 def _headline(found: list[Judged]) -> str:
     lines = sum(len(each.review.lines) for each in found)
     undecided = sum(len(each.undecided) for each in found)
-    still, problems = sum(len(each.open) for each in found), sum(each.wrong for each in found)
+    still, doubtful = sum(len(each.open) for each in found), sum(each.doubtful for each in found)
     told = [f"{undecided} of {count(lines, 'line')} undecided" if undecided else f"{count(lines, 'line')} decided"]
     if still:
         told.append(f"{count(still, 'removal')} still there")
-    told.append(f"{count(problems, 'file')} in doubt" if problems else "no file in doubt")
+    told.append(f"{count(doubtful, 'file')} in doubt" if doubtful else "no file in doubt")
     return ", ".join(told)
 
 

@@ -68,6 +68,8 @@ def history(
     if verify:
         if filters or since or until:
             raise UsageError("--verify looks at the whole history: leave the filters out")
+        if asked.output == "csv":
+            raise UsageError("--verify has one answer, and no CSV: choose table, json or markdown")
         return _verify(asked)
     now, timezone = datetime.now(UTC), settings_of(asked).timezone
     begin = None if since is None else moment(since, now, timezone)

@@ -131,7 +131,7 @@ def check(asked: Asked, period: str) -> int:
     if asked.output in ("csv", "html"):
         for problem in (problem for each in found for problem in each.problems):
             tell(str(problem), str(problem.severity))
-    if any(each.wrong for each in found):
+    if any(each.doubtful or each.open for each in found):
         return 1
     return UNDECIDED if any(each.undecided for each in found) else 0
 
@@ -245,7 +245,7 @@ def _refuse_second(context: Context, tree: Tree, period: str, *, names: Collecti
     ours = {path_of(period, name) for name in names}
     if found := sorted(there if every else there & ours):
         more = "; one of a further integration is started with --integration NAME" if every else ""
-        raise AlreadyStarted(f"the review {period} was started already: {', '.join(found)} is there{more}")
+        raise AlreadyStarted(f"the review {period} was started already: there is {' and '.join(found)}{more}")
     if taken := sorted(set(was) if every else was.keys() & ours):
         commit = was[taken[0]][0][:12]
         raise AlreadyStarted(

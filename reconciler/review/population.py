@@ -72,7 +72,7 @@ def populations(
         rows = [_row(key, grants, records, form).given_by(given.get(key)) for key in keys[compared.integration]]
         lines = [_line(row.hire, row.access, row.values, row.since, row.given) for row in rows]
         lines += _of_accounts(compared)
-        lines.sort(key=lambda line: (line["who"], line["access"] or ""))
+        lines.sort(key=lambda line: (line["who"].casefold(), line["who"], line["access"] or ""))
         found[compared.integration] = {
             "revision": desired.revision,
             "read_at": stamp(at),

@@ -53,9 +53,9 @@ class Judged:
         return [line for line in self.review.lines if line.decision is None]
 
     @property
-    def wrong(self) -> bool:
-        """Whether more than decisions is amiss."""
-        return bool(self.open) or any(problem.severity is Severity.ERROR for problem in self.problems)
+    def doubtful(self) -> bool:
+        """Whether the file is not what was started, or was decided by who must not."""
+        return any(problem.severity is Severity.ERROR for problem in self.problems)
 
     def as_json(self) -> dict[str, Any]:
         """The object of docs/commands.md, "JSON"."""
@@ -171,8 +171,9 @@ def _edited(review: ReviewFile, first: ReviewFile, commit: str) -> Iterator[Prob
             line = review.place(key) if key in review.header else None
             yield Problem(review.path, line, f"{key} is not what it was when the review was started, in {commit}")
     was, now = (Counter(line.population for line in each.lines) for each in (first, review))
-    taken = [line for line in first.lines if line.population in was - now]
-    put = [line for line in review.lines if line.population in now - was]
+    less, more = was - now, now - was
+    taken = [line for line in first.lines if line.population in less]
+    put = [line for line in review.lines if line.population in more]
     before, after = ({str(line) for line in lines} for lines in (taken, put))
     out = (line for line in taken if str(line) not in after)
     yield from _few(Problem(review.path, None, f"the line of {line} was taken out: {commit} has it") for line in out)

@@ -160,6 +160,7 @@ def test_since_that_says_nothing(text: str) -> None:
         (["--since", "2026-11-28", "--until", "2026-11-27"], "--until 2026-11-27 lies before --since 2026-11-28"),
         (["--event", "revokd"], "did you mean revoked"),
         (["--verify", "--hire", "ada"], "--verify looks at the whole history"),
+        (["--verify", "--output", "csv"], "--verify has one answer"),
     ],
 )
 def test_filter_that_is_nonsense_is_wrong_usage(told: Repo, call: Call, arguments: list[str], says: str) -> None:
