@@ -13,6 +13,7 @@ from reconciler.model.grant import Grant
 from reconciler.model.hire import Hire, NamedChoice
 from reconciler.model.policy import Rule
 from reconciler.repository.desired import Desired
+from reconciler.repository.documents.problems import near
 from reconciler.repository.joining import matches
 from reconciler.repository.rules import POLICY, Rules
 
@@ -59,7 +60,7 @@ class Judge:
         known = self._desired.files.manifests.keys() | self._desired.files.broken["manifests"].keys()
         for rule, line in self._rules:
             if rule.integration is not None and rule.integration not in known:
-                text = f"there is no integration {rule.integration}"
+                text = f"there is no integration {rule.integration}{near(rule.integration, known)}"
                 yield Problem(POLICY, line, f"policy {rule.name}: {text}", Severity.WARNING)
             if rule.never_both is not None:
                 names = set(known)
@@ -67,7 +68,8 @@ class Judge:
                     names.update(grant.key.access for grant in self._desired.grants(hire))
                 for name in rule.never_both:
                     if name not in names:
-                        text = f"nobody has an access entry {name}, and there is no such integration"
+                        meant = near(name, names)
+                        text = f"nobody has an access entry {name}, and there is no such integration{meant}"
                         yield Problem(POLICY, line, f"policy {rule.name}: {text}", Severity.WARNING)
             if rule.when is not None and not any(_meant(rule, each.model) for each in self._desired.hires.values()):
                 yield Problem(POLICY, line, f"policy {rule.name}: when matches no hire", Severity.WARNING)

@@ -158,10 +158,10 @@ def test_rule_that_names_nobody_is_a_warning(company: Repo, call: Call) -> None:
         (
             "config/policy.yaml",
             "warning",
-            "policy a: nobody has an access entry aprove, and there is no such integration",
+            "policy a: nobody has an access entry aprove, and there is no such integration; did you mean approve?",
         ),
         ("config/policy.yaml", "warning", "policy b: when matches no hire"),
-        ("config/policy.yaml", "warning", "policy c: there is no integration tol"),
+        ("config/policy.yaml", "warning", "policy c: there is no integration tol; did you mean tool?"),
     ]
 
 
