@@ -94,6 +94,7 @@ async def _serve(asked: Asked, redactor: Redactor, reached: Reached, member: str
     clock = SystemClock()
     context = Context(asked.repo, clock, redactor, reached)
     metrics, told, found = Metrics(), _Told(), ProblemsFound()
+    context.answered = metrics.answered
     force = in_force(context)
     settings, tree = force.settings, force.tree
     try:

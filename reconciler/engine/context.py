@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from reconciler.oauth.connection import Turn
     from reconciler.repository.desired import Desired
     from reconciler.repository.policy import Judge
-    from reconciler.requests.client import Client, MaySend
+    from reconciler.requests.client import Answered, Client, MaySend
     from reconciler.requests.hosts import AllowedHosts
     from reconciler.requests.sharing import Shared
     from reconciler.requests.throttle import Throttle
@@ -92,6 +92,8 @@ class Context:
         self.redactor = redactor
         self.reached = reached
         self.member_may_send: MaySend | None = None
+        self.answered: Answered | None = None
+        """Told of each sending and what came of it."""
         self.checkout = Checkout.open(root, reached)
         self.reader = Reader(root / KEPT, reached, root=self.checkout.root)
         self._gnupg: tuple[tuple[str | None, frozenset[str]], Gnupg, InitialData] | None = None
@@ -172,6 +174,7 @@ class Context:
             file=file,
             reached=self.reached,
             may_send=self._may_send,
+            answered=self._told,
             redactor=self.redactor,
         )
         self._clients[service] = (limits, hosts, client)
@@ -179,6 +182,10 @@ class Context:
 
     def _may_send(self) -> str | None:
         return None if self.member_may_send is None else self.member_may_send()
+
+    def _told(self, name: str, status: int | None, seconds: float) -> None:
+        if self.answered is not None:
+            self.answered(name, status, seconds)
 
     def turn(self, service: str) -> Turn:
         """The turn that a service's token refreshes take, from pass to pass."""

@@ -138,7 +138,7 @@ def integrations_of(
                 service=service.name,
                 file=file,
                 manifest=manifest,
-                client=shared,
+                client=shared.of(name),
                 hosts=hosts,
                 initial=layer,
                 fault=_fault(service, manifest, found),

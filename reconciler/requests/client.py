@@ -12,11 +12,13 @@ to write the request, and only from then on has it `left`.
 from __future__ import annotations
 
 import asyncio
+import copy
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, Self
 from urllib.parse import quote, urljoin, urlsplit
 
 from reconciler.model.clock import Clock
@@ -33,7 +35,10 @@ from reconciler.requests.said import said
 from reconciler.requests.throttle import LONGEST, Throttle
 from reconciler.requests.url import Address, escape, parse
 
-__all__ = ["Client", "Leaving", "MaySend", "Response"]
+__all__ = ["Answered", "Client", "Leaving", "MaySend", "Response"]
+
+Answered = Callable[[str, int | None, float], None]
+"""Told of each sending: whose it was, the answer's status or None where none came, and the seconds that it took."""
 
 Leaving = Callable[[], Awaitable[None]]
 """Awaited right before a request leaves, after all waiting: the place to write it down."""
@@ -99,6 +104,7 @@ class Client:
         file: str,
         reached: Reached = unwatched,
         may_send: MaySend = lambda: None,
+        answered: Answered = lambda _name, _status, _seconds: None,
         redactor: Redactor,
     ) -> None:
         self.service = service
@@ -108,9 +114,17 @@ class Client:
         self._file = file
         self._reached = reached
         self._may_send = may_send
+        self._answered = answered
+        self._name = service
         self._redactor = redactor
         self._timeout = limits.timeout
         self._connections = Connections()
+
+    def of(self, integration: str) -> Self:
+        """The same client, whose sendings are told of as an integration's."""
+        other = copy.copy(self)
+        other._name = integration  # noqa: SLF001  its own
+        return other
 
     async def send(
         self, wire: RenderedRequest, *, follow: bool = False, leaving: Leaving | None = None, behind: bool = False
@@ -168,6 +182,7 @@ class Client:
             if leaving is not None:
                 await leaving()
             progress = _Progress(self._reached, self._may_send, departed, wire.most)
+            began = time.monotonic()
             try:
                 async with asyncio.timeout(seconds):
                     answer = await self._connections.exchange(
@@ -178,10 +193,13 @@ class Client:
                         progress,
                         connecting=CONNECTING * seconds,
                     )
+                self._answered(self._name, answer.status, time.monotonic() - began)
             except TimeoutError:
+                self._answered(self._name, None, time.monotonic() - began)
                 why = "no whole answer" if progress.left else "no connection"
                 raise TransportError(f"{what}: {why} within {seconds:g} s", left=progress.left) from None
             except NoAnswer as error:
+                self._answered(self._name, None, time.monotonic() - began)
                 raise TransportError(f"{what}: {error}", left=error.left) from None
         self._reached(Failpoint.RESPONSE, done=True)
         return answer

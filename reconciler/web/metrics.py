@@ -7,8 +7,10 @@ from collections import Counter as Count
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
 
+from reconciler import __version__
+from reconciler.ledger.schema import HEAD
 from reconciler.model.report import Report
 from reconciler.model.status import Status
 
@@ -26,6 +28,12 @@ class Metrics:
         self._attempts = Counter(
             "reconciler_attempts", "Attempts and revocations by outcome.", ["outcome"], registry=self.registry
         )
+        self._counted = Counter(
+            "reconciler_passes",
+            "Passes by outcome: failed where an attempt or a revocation did, else done.",
+            ["outcome"],
+            registry=self.registry,
+        )
         self._passes = Histogram(
             "reconciler_pass_seconds",
             "How long passes take, by what started them.",
@@ -33,6 +41,23 @@ class Metrics:
             buckets=(0.05, 0.25, 1, 5, 30, 120, 600),
             registry=self.registry,
         )
+        self._requests = Counter(
+            "reconciler_requests",
+            "Requests by integration, or service for its token, and outcome: 2xx to 5xx, or no_answer.",
+            ["integration", "outcome"],
+            registry=self.registry,
+        )
+        self._latency = Histogram(
+            "reconciler_request_seconds",
+            "How long services take to answer; waiting for a rate limit is not counted.",
+            ["integration", "outcome"],
+            buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+            registry=self.registry,
+        )
+        self._build = Info(
+            "reconciler_build", "The version of the program, and of its state's schema.", registry=self.registry
+        )
+        self._build.info({"version": __version__, "schema": HEAD})
         self._unmanaged = Gauge(
             "reconciler_unmanaged_accounts",
             "Accounts that git does not know, of each listing that was read whole.",
@@ -67,9 +92,16 @@ class Metrics:
         self._attempts.labels("executed").inc(report.executed)
         self._attempts.labels("revoked").inc(report.revoked)
         self._attempts.labels("failed").inc(report.failures)
+        self._counted.labels("failed" if report.failures else "done").inc()
         self._passes.labels(why).observe(took.total_seconds())
         self._problems.set(len(report.problems))
         self._last.set(now)
+
+    def answered(self, integration: str, status: int | None, seconds: float) -> None:
+        """Count a request that was sent: what its answer's status was, None where none came."""
+        outcome = "no_answer" if status is None else f"{status // 100}xx"
+        self._requests.labels(integration, outcome).inc()
+        self._latency.labels(integration, outcome).observe(seconds)
 
     def text(
         self,

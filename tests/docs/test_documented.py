@@ -15,7 +15,7 @@ from typing import Any, get_args
 import click
 import pytest
 import yaml
-from prometheus_client import Counter
+from prometheus_client import Counter, Info
 from prometheus_client.metrics import MetricWrapperBase
 from pydantic import BaseModel
 
@@ -200,7 +200,8 @@ def metrics() -> list[MetricWrapperBase]:
 
 def metric_names() -> set[str]:
     """What they are called when they are scraped."""
-    return {f"{each._name}_total" if isinstance(each, Counter) else each._name for each in metrics()}
+    endings = {Counter: "_total", Info: "_info"}
+    return {f"{each._name}{endings.get(type(each), '')}" for each in metrics()}
 
 
 def test_every_metric_is_documented() -> None:
