@@ -18,7 +18,9 @@ from reconciler.model.errors import ReconcilerError, StateLockedError, UsageErro
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from reconciler.engine.accepted import InForce
     from reconciler.engine.context import Context, SystemClock
+    from reconciler.engine.planning import Plan
     from reconciler.model.report import Report, Row
     from reconciler.model.selection import Selection
     from reconciler.repository.git.checkout import Tree
@@ -175,6 +177,10 @@ async def _real(
     settings, tree = force.settings, force.tree
     _check(context, tree, selection)
     _tell_ignored(context, settings.source)
+    if context.state(settings, tree).file is None:
+        report = await _beside(context, clock, force, selection, ask, released=released, removals=removals)
+        report.refuse(force.refused)
+        return report
     with holding(context, settings, tree, "reconcile", migrate=released) as held:
         keep(context, held.ledger, force)
         commands = held.ledger.commands()
@@ -207,6 +213,51 @@ async def _real(
                 report.unmanaged[each.integration] = each.unknown
         report.give(held.ledger.given(hires_of(report)))
         report.refuse(force.refused)
+        return report
+
+
+async def _beside(
+    context: Context,
+    clock: SystemClock,
+    force: InForce,
+    selection: Selection,
+    ask: Callable[[Report], Awaitable[None]] | None,
+    *,
+    released: bool,
+    removals: bool,
+) -> Report:
+    """Share the work on a server's state; with `ask`, only what was shown and agreed to is carried out."""
+    from reconciler.daemon.beside import PassBeside, called
+    from reconciler.engine.planning import plan_pass
+    from reconciler.engine.state import reading, sharing
+
+    settings, tree = force.settings, force.tree
+    agreed: list[object] | None = None
+    if ask is not None:
+        with reading(context, settings, tree) as there:
+            shown = (await plan_pass(context, there, selection, tree, removals=removals)).report()
+        await ask(shown)
+        agreed = [_agreed(row) for row in shown.pending]
+
+    async def may(plan: Plan) -> None:
+        if agreed is not None and any(_agreed(row) not in agreed for row in plan.report().pending):
+            raise Declined("what is to be done is no longer what was shown: nothing more was carried out; try again")
+
+    with sharing(context, settings, tree, called("reconcile"), migrate=released) as held:
+        if released and held.member is not None:
+            held.member.refuse_led(str(context.state(settings, tree)))  # the leader is asked to let it through
+        pass_beside = PassBeside(
+            context=context,
+            clock=clock,
+            state=held,
+            settings=settings,
+            tree=tree,
+            released=released,
+            removals=removals,
+            may=may,
+        )
+        report = await pass_beside.make(selection)
+        report.give(held.ledger.given(hires_of(report)))
         return report
 
 

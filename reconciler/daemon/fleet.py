@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from reconciler.daemon.beside import taken
 from reconciler.daemon.health import ProblemLog
 from reconciler.daemon.jobs import FAULTS, Again, Arguments, Jobs, arguments, slice_of
+from reconciler.daemon.newest import Newest
 from reconciler.daemon.slices import Lane, Make, Slice, Spawn
 from reconciler.engine.context import Context, SystemClock
 from reconciler.engine.everybody import Listings
@@ -26,7 +28,6 @@ from reconciler.ledger.membership import LEADER, Membership
 from reconciler.model.clock import Stopped
 from reconciler.model.errors import LedgerError
 from reconciler.model.grant import Key
-from reconciler.repository.git.trees import WORKTREE
 
 if TYPE_CHECKING:
     from reconciler.daemon.dispatcher import Dispatcher
@@ -34,12 +35,6 @@ if TYPE_CHECKING:
 __all__ = ["Fleet"]
 
 log = structlog.get_logger()
-
-ACTED_ON = "acted_on"
-"""The note that has the newest revision that anybody acted on."""
-
-LOOK_SECONDS = 0.2
-"""Between two tries at a service that somebody has."""
 
 TURN_SECONDS = 1.0
 """Between two looks at who leads, who died, and how many members there are."""
@@ -66,7 +61,6 @@ class Fleet:
         catch_up: Callable[[], Awaitable[None]],
     ) -> None:
         assert state.member is not None
-        self._context = context
         self._clock = clock
         self._state = state
         self._member: Membership = state.member
@@ -75,6 +69,7 @@ class Fleet:
         self._problems = problems
         self._dispatcher = dispatcher
         self._catch_up = catch_up
+        self._newest = Newest(context.checkout, state.ledger)
         self._jobs = Jobs(state.connect, self._job)
         self._turning: asyncio.Task[None] | None = None
         self._workers: list[asyncio.Task[None]] = []
@@ -142,12 +137,8 @@ class Fleet:
         if not services:
             yield self._state
             return
-        while (lease := await asyncio.to_thread(self._member.take, services)) is None:
-            await self._clock.sleep(LOOK_SECONDS)
-        try:
-            yield self._state.under(lease)
-        finally:
-            await asyncio.shield(asyncio.to_thread(self._member.release, lease))
+        async with taken(self._state, self._clock, services) as state:
+            yield state
 
     async def _put(self, found: Sequence[tuple[Slice, Arguments]]) -> None:
         for item, given in found:
@@ -187,42 +178,18 @@ class Fleet:
 
     async def _up_to_date(self, revision: str) -> bool:
         """Whether this member has the slice's revision and the newest that was acted on, after fetching if need be."""
-        with suppress(LedgerError):
-            if self._is_as_new_as(revision) and self._acts_on_newest():
-                return True
-            await self._catch_up()
-            return self._is_as_new_as(revision) and self._acts_on_newest()
+        for catches_up in (True, False):
+            tree = self._dispatcher().acting.tree
+            with suppress(LedgerError):
+                if tree is not None and self._may_act_on(tree.revision, revision):
+                    return True
+            if catches_up:
+                await self._catch_up()
         return False
 
-    def _acts_on_newest(self) -> bool:
-        """Note the revision that this member acts on, unless a newer one was acted on."""
-        tree = self._dispatcher().acting.tree
-        assert tree is not None
-        mine = tree.revision.encode()
-        noted = self._state.ledger.note(ACTED_ON)
-        if noted == mine:
-            return True
-
-        def newer(before: bytes | None) -> bytes:
-            return mine if before is None or self._is_as_new_as(before.decode()) else before
-
-        if newer(noted) != mine:
-            return False
-        self._state.ledger.put_note(ACTED_ON, newer)
-        return self._state.ledger.note(ACTED_ON) == mine
-
-    def _is_as_new_as(self, revision: str) -> bool:
-        """Whether this member's revision is that one or a later one; where a history was rewritten, the leader's is."""
-        tree = self._dispatcher().acting.tree
-        if tree is None:
-            return False
-        if tree.revision == revision or WORKTREE in (revision, tree.revision):
-            return True
-        if not self._context.checkout.has(revision):
-            return False
-        if self._context.checkout.descends(tree.revision, revision):
-            return True
-        return self._leads and not self._context.checkout.descends(revision, tree.revision)
+    def _may_act_on(self, mine: str, revision: str) -> bool:
+        as_new = self._newest.as_new(mine, revision, leads=self._leads)
+        return as_new and self._newest.act_on(mine, leads=self._leads)
 
     async def _work(self) -> None:
         """Lead where nobody does, work as much as falls to this member, put back what the dead had."""

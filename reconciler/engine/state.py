@@ -109,17 +109,23 @@ def holding(
 
 @contextmanager
 def sharing(
-    context: Context, settings: Settings, tree: Tree, name: str, lost: Callable[[], None]
+    context: Context,
+    settings: Settings,
+    tree: Tree,
+    name: str,
+    lost: Callable[[], None] | None = None,
+    *,
+    migrate: bool = False,
 ) -> Iterator[OpenState]:
     """Share a server's state with others, as a member of this name; what a pass writes for, it has to take.
 
-    `lost` is called, from another thread, once the member is over. Raises StateLockedError where the name is another's,
-    LedgerError where the state cannot be opened or was lost.
+    A daemon's `lost` is called, from another thread, once the member is over. Raises StateLockedError where the name is
+    another's, LedgerError where the state cannot be opened or was lost.
     """
     location = context.state(settings, tree)
     refuse_fresh_start(context.checkout, location)
     with (
-        location.shared(name, lost, context.reached) as held,
+        location.shared(name, lost, context.reached, migrate=migrate) as held,
         _open(context, settings, tree, held, location.file) as state,
     ):
         yield state

@@ -117,15 +117,20 @@ class Membership:
         self._beating.start()
         return lease
 
-    def refuse_led(self, state: str) -> None:
-        """Raise StateLockedError where somebody leads, with who that is."""
+    def leader(self) -> str | None:
+        """The name of the member that leads; None where nobody does."""
         query = (
             sa.select(_members.c.name)
             .join(_shards, _shards.c.owner == _members.c.owner)
             .where(_shards.c.service == LEADER, _shards.c.until > NOW)
         )
         with self._backend.reading() as connection:
-            leader = connection.execute(query).scalar()
+            found: str | None = connection.execute(query).scalar()
+        return found
+
+    def refuse_led(self, state: str) -> None:
+        """Raise StateLockedError where somebody leads, with who that is."""
+        leader = self.leader()
         if leader is not None:
             raise StateLockedError(f"the state {state} is worked on by a fleet, which member {leader} leads")
 

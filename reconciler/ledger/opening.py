@@ -120,15 +120,17 @@ class StateLocation:
                 yield Held(ledger.under(lease), member)
 
     @contextmanager
-    def shared(self, name: str, lost: Callable[[], None], reached: Reached = unwatched) -> Iterator[Held]:
+    def shared(
+        self, name: str, lost: Callable[[], None] | None, reached: Reached = unwatched, *, migrate: bool = False
+    ) -> Iterator[Held]:
         """Open a server's state for writing as a member of this name, for as long as the block runs.
 
-        `lost` is called, from another thread, once the member is over. Raises StateLockedError where another member has
-        the name.
+        A daemon's `lost` is called, from another thread, once the member is over. Raises StateLockedError where another
+        member has the name.
         """
         from reconciler.ledger.membership import Membership
 
-        with closing(self.writer(reached)) as ledger:
+        with closing(self.writer(reached, migrate=migrate)) as ledger:
             member = Membership(ledger.backend, name, lost)
             lease = member.join()
             try:

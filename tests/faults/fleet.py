@@ -11,11 +11,14 @@ import argparse
 import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
+import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -76,8 +79,22 @@ class Member:
             return Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
         return False
 
+    def ready(self) -> tuple[int, str]:
+        """What it answers at /readyz."""
+        found = re.search(r"listen=(\S+)", self.log)
+        if found is None:
+            return 0, ""
+        try:
+            with urllib.request.urlopen(f"http://{found[1]}/readyz", timeout=10) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+
     def close(self) -> None:
         """End it, however it stands."""
+        if self._log.closed:
+            return
         if self.process.poll() is None:
             with suppress(ProcessLookupError):
                 self.process.send_signal(signal.SIGCONT)

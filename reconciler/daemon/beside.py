@@ -1,0 +1,172 @@
+"""One pass beside a fleet: it shares the work, service by service, and ends when its grants are settled.
+
+Where a member is at work on a service, its slice is waited for: what it settled is found settled. Entries that need one
+of another service come in a further round.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+
+from reconciler.daemon.cutting import by_service
+from reconciler.daemon.newest import Newest
+from reconciler.engine.commands import by_grant, changes_of, take_up
+from reconciler.engine.context import Context, SystemClock
+from reconciler.engine.planning import MoreNeeded, Plan
+from reconciler.engine.reconciler import Reconciler
+from reconciler.engine.state import OpenState, recover
+from reconciler.ledger.entries import Command
+from reconciler.model.deciding import Policy
+from reconciler.model.errors import Problem, RepositoryError
+from reconciler.model.grant import Key
+from reconciler.model.report import Report, Row
+from reconciler.model.selection import Selection
+from reconciler.model.settings import Settings
+from reconciler.model.status import Status
+from reconciler.notify.notifications import Notifier
+from reconciler.repository.desired import Desired
+from reconciler.repository.git.trees import Tree
+from reconciler.review.unmanaged import unknown_accounts
+
+__all__ = ["PassBeside", "called", "taken"]
+
+LOOK_SECONDS = 0.2
+"""Between two tries at a service that somebody has."""
+
+MOST_ROUNDS = 10
+"""How often entries that need others are come back to."""
+
+May = Callable[[Plan], Awaitable[None]]
+"""Told of each plan before it is carried out; raises where it is not to be."""
+
+
+def called(command: str) -> str:
+    """What a process is called among the members while it does what somebody asked for."""
+    return f"`{command}` (process {os.getpid()} on {socket.gethostname()})"
+
+
+@asynccontextmanager
+async def taken(state: OpenState, clock: SystemClock, services: Collection[str]) -> AsyncIterator[OpenState]:
+    """Have services for as long as the block runs, after waiting for those who have one of them. Raises Stopped."""
+    member = state.member
+    assert member is not None
+    while (lease := await asyncio.to_thread(member.take, services)) is None:
+        await clock.sleep(LOOK_SECONDS)
+    try:
+        yield state.under(lease)
+    finally:
+        await asyncio.shield(asyncio.to_thread(member.release, lease))
+
+
+@dataclass(slots=True, kw_only=True)
+class PassBeside:
+    """A pass over a selection, with the state shared with others."""
+
+    context: Context
+    clock: SystemClock
+    state: OpenState
+    settings: Settings
+    tree: Tree
+    released: bool
+    removals: bool
+    may: May
+    _rows: dict[Key, Row] = field(default_factory=dict)
+    _problems: set[Problem] = field(default_factory=set)
+    _report: Report = field(default_factory=lambda: Report("", dry_run=False))
+    _desired: Desired | None = None
+
+    async def make(self, selection: Selection) -> Report:
+        """Make the pass. Raises RepositoryError where the fleet acted on a newer revision than this clone has."""
+        ledger, context = self.state.ledger, self.context
+        self._report.revision = self.tree.revision
+        if not Newest(context.checkout, ledger).act_on(self.tree.revision):
+            raise RepositoryError(
+                f"the fleet acted on a newer revision than {self.tree.revision[:12]}, which this clone is at: "
+                "`git pull`, then try again"
+            )
+        files = context.reader.load(self.tree)
+        desired = self._desired = context.desired(files, Policy.of(self.settings, context.clock.now()).today)
+        commands = ledger.commands()
+        if self.state.member is not None and self.state.member.leader() is None:
+            for command in commands:
+                await self._take_up(command)
+            commands = ledger.commands()
+        everything = selection.everything
+        if everything:
+            ledger.begin_resync()
+        commands = [each for each in commands if self.removals or each.kind != "revoke"]
+        for _ in range(MOST_ROUNDS):
+            before = self._report.executed
+            parts = by_service(selection, desired, ledger)
+            made = [self._part(name, part, commands) for name, part in sorted(parts.items())]
+            ended = await asyncio.gather(*made, return_exceptions=True)
+            for error in (each for each in ended if each is not None):
+                raise error  # once what is under way elsewhere has ended, too
+            waiting = self._waiting(desired)
+            if self._report.executed == before or not waiting:
+                break
+            selection, commands = Selection.of(waiting), []
+        if everything:
+            self._problems |= set(context.judge(desired).counted())
+        return self._merged(desired)
+
+    def _waiting(self, desired: Desired) -> set[Key]:
+        """The entries that wait for one that may be there by now."""
+        found = {key for key, row in self._rows.items() if row.status is Status.SCHEDULED}
+        return {grant.key for key in found for grant in desired.grants(key.hire) if grant.key == key and grant.needs}
+
+    async def _take_up(self, command: Command) -> None:
+        """Take up what somebody asked for, as the leader would, where nobody leads."""
+        services = changes_of(self.state.ledger, command, self._home)
+        async with taken(self.state, self.clock, [*services] or [""]) as state:
+            asked = take_up(state.ledger, [command], self.clock.now())
+        self.released |= asked.released
+
+    def _home(self, integration: str) -> str:
+        assert self._desired is not None
+        return self._desired.home(integration)
+
+    async def _part(self, service: str, selection: Selection, commands: Sequence[Command]) -> None:
+        services = {service}
+        while True:
+            async with taken(self.state, self.clock, sorted(services)) as state:
+                try:
+                    await self._plan_and_apply(state, selection, commands)
+                except MoreNeeded as error:
+                    services |= error.services
+                else:
+                    return
+
+    async def _plan_and_apply(self, state: OpenState, selection: Selection, commands: Sequence[Command]) -> None:
+        now, context = self.clock.now(), self.context
+        recover(state.ledger, self.settings, now)
+        reconciler = Reconciler(context, state, Notifier(context))
+        planning = reconciler.plan(
+            selection, self.tree, commands=by_grant(commands), released=self.released, removals=self.removals
+        )
+        plan = await self.clock.unless_stopped(planning)
+        await self.may(plan)
+        done = await reconciler.apply(plan)
+        self._rows |= {Key(row.hire, row.access): row for row in done.rows}
+        self._problems |= set(done.problems)
+        self._report.executed += done.executed
+        self._report.revoked += done.revoked
+        self._report.failures += done.failures
+        for each in await unknown_accounts(plan):
+            if each.complete:
+                state.ledger.saw(each.integration, each.seen, now)
+                self._report.unmanaged[each.integration] = each.unknown
+
+    def _merged(self, desired: Desired) -> Report:
+        """The report as one pass over everything would have it: by hire, in the order of their entries."""
+        places: dict[Key, int] = {}
+        for hire in {key.hire for key in self._rows}:
+            places |= {grant.key: number for number, grant in enumerate(desired.grants(hire))}
+        order = sorted(self._rows, key=lambda key: (key.hire, places.get(key, len(places)), key.access))
+        problems = sorted(self._problems, key=lambda problem: problem.order)
+        return replace(self._report, rows=[self._rows[key] for key in order], problems=problems)

@@ -1,0 +1,83 @@
+"""A short choice of the trials of a fleet (tests.faults.fleet), and commands beside one."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from tests.faults.fleet import Member, Stage, one_round, staged, until
+from tests.postgres import Databases
+from tests.repo import PROGRAM, run_cli
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Databases]:
+    """A server of this module's own: it goes away."""
+    with Databases() as databases:
+        yield databases
+
+
+def passes(stage: Stage, count: int) -> list[subprocess.Popen[str]]:
+    return [
+        subprocess.Popen(
+            [PROGRAM, "--output", "json"],
+            cwd=stage.repo.root,
+            env=stage.repo.environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(count)
+    ]
+
+
+def test_stopped_member_sends_nothing_more_and_ends_with_1(server: Databases) -> None:
+    assert one_round(server, "leaving", signal.SIGSTOP) < 30
+
+
+def test_passes_at_once_share_the_work(server: Databases) -> None:
+    with staged(server, services=2, people=3) as stage:
+        started = passes(stage, 2)
+        ended = [(*process.communicate(timeout=90), process.returncode) for process in started]
+        assert [code for _, _, code in ended] == [0, 0], ended
+        stage.judge()
+        assert {row["status"] for row in stage.status().json["grants"]} == {"present"}
+
+
+def test_commands_beside_a_fleet_reach_its_leader(server: Databases) -> None:
+    with staged(server, services=1, people=1) as stage, ExitStack() as ends:
+        member = Member(stage, "a")
+        ends.callback(member.close)
+        until(lambda: not stage.missing(), 60, [member])
+        listed = until(lambda: [each["name"] for each in stage.status().json["members"]] == ["a"], 20, [member])
+        assert listed < 20
+        done = run_cli(stage.repo)
+        assert (done.code, stage.posts().total()) == (0, 1), done.err
+        asked = run_cli(stage.repo, "run", "p0", "s0")
+        assert asked.code == 0, asked.err
+        assert "member a leads, which was asked to run p0/s0" in asked.err
+        until(lambda: stage.posts().total() == 2, 20, [member])
+        member.close()
+        assert stage.status().json["members"] == [], "who left is gone at once"
+
+
+def test_while_the_database_is_away_members_stay_and_commands_say_so(server: Databases) -> None:
+    with staged(server, services=1, people=1) as stage, ExitStack() as ends:
+        member = Member(stage, "a")
+        ends.callback(member.close)
+        until(lambda: not stage.missing(), 60, [member])
+        with server.away():
+            until(lambda: member.ready()[0] == 503, 20, [member])
+            for command in (["status"], [], ["retry"]):
+                began = time.monotonic()
+                said = run_cli(stage.repo, *command)
+                assert (said.code, time.monotonic() - began < 30) == (1, True), said.err
+                assert "see that the server runs" in said.err
+        until(lambda: member.ready()[0] == 200, 30, [member])
+        assert member.process.poll() is None
+        stage.judge()
