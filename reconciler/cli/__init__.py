@@ -59,6 +59,9 @@ SECTIONS = {
         "oauth": ("oauth", "Authorize services that want OAuth"),
         "options": ("options_of", "Show the choices of a form field"),
     },
+    "The state": {
+        "state": ("state", "Copy the state from a file to a server, or back"),
+    },
 }
 """The help's sections: each command's module, and what it does in at most 60 characters."""
 

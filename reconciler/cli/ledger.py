@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from reconciler.ledger.reader import LedgerReader
     from reconciler.model.settings import Settings
 
-__all__ = ["ledger_of", "settings_of", "state_of"]
+__all__ = ["ledger_of", "locations_of", "settings_of", "state_of"]
 
 
 def settings_of(asked: Asked) -> Settings:
@@ -31,6 +31,15 @@ def state_of(asked: Asked) -> StateLocation:
     context = _context(asked)
     force = in_force(context)
     return context.state(force.settings, force.tree)
+
+
+def locations_of(asked: Asked, *urls: str) -> list[StateLocation]:
+    """States elsewhere, reached with the password of the settings in force."""
+    from reconciler.engine.accepted import in_force
+
+    context = _context(asked)
+    force = in_force(context)
+    return [context.state(force.settings.model_copy(update={"state": url}), force.tree) for url in urls]
 
 
 def _context(asked: Asked) -> Context:

@@ -125,7 +125,11 @@ class RowAttachments:
         names = (
             place.removeprefix(_place("")) for place in self._ledger.sealed_names() if place.startswith(_place(""))
         )
-        self.erase([name for name in names if name not in named and int(name[:10]) < time.time() - YOUNG])
+        self.erase([name for name in names if name not in named and not _young(name)])
+
+
+def _young(name: str) -> bool:
+    return name[:10].isdecimal() and int(name[:10]) >= time.time() - YOUNG
 
 
 def _place(name: str) -> str:

@@ -21,6 +21,8 @@ from reconciler.model.errors import LedgerError
 from reconciler.model.failpoints import Reached, unwatched
 
 if TYPE_CHECKING:
+    import sqlalchemy as sa
+
     from reconciler.ledger.membership import Membership
     from reconciler.ledger.postgres import Server
 
@@ -84,6 +86,15 @@ class StateLocation:
                 ledger.close()
                 raise
         return ledger
+
+    def make(self, fill: Callable[[sa.Connection], None]) -> None:
+        """Make the state and fill it, in one transaction. Raises LedgerError where there is one; `fill` tells too."""
+        if self.file is not None:
+            SqliteBackend.make(self.file, fill)
+            return
+        from reconciler.ledger.postgres import PostgresBackend
+
+        PostgresBackend.make(self._server(), fill)
 
     @contextmanager
     def reader(self) -> Iterator[LedgerReader]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -28,7 +28,7 @@ from reconciler.ledger.lease import NOW
 from reconciler.ledger.migrate import refuse_newer, upgrade, version_of
 from reconciler.ledger.sqlite import SqliteBackend
 from reconciler.model.errors import LedgerError
-from reconciler.model.failpoints import Failpoint, Reached
+from reconciler.model.failpoints import Failpoint, Reached, unwatched
 
 __all__ = ["SCHEMA", "PostgresBackend", "Server"]
 
@@ -199,6 +199,15 @@ class PostgresBackend:
         return backend
 
     @classmethod
+    def make(cls, server: Server, fill: Callable[[sa.Connection], None]) -> None:
+        """Make a state and fill it, in one transaction, or fill one that has nothing in it."""
+        backend = cls(server)
+        try:
+            backend._upgrade(unwatched, migrate=False, fill=fill)
+        finally:
+            backend.close()
+
+    @classmethod
     @contextmanager
     def beside(cls, server: Server) -> Iterator[PostgresBackend | SqliteBackend]:
         """Open a state for reading, in transactions that can write nothing; an empty one where there is none."""
@@ -263,7 +272,7 @@ class PostgresBackend:
         """Close every connection."""
         self._engine.dispose()
 
-    def _upgrade(self, reached: Reached, *, migrate: bool) -> None:
+    def _upgrade(self, reached: Reached, *, migrate: bool, fill: Callable[[sa.Connection], None] | None = None) -> None:
         """Make the tables or bring them up to date: one process does, and others that start meanwhile wait for it."""
         reached(Failpoint.MIGRATION, done=False)
         with self.writing() as connection, _driver(connection).patient():
@@ -271,15 +280,17 @@ class PostgresBackend:
             connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATING)))
             version = version_of(connection)
-            if version == schema.HEAD:
-                return
-            if version is not None:
+            if version is None:
+                if connection.execute(sa.select(sa.func.to_regnamespace(SCHEMA))).scalar() is None:
+                    connection.execute(sa.schema.CreateSchema(SCHEMA))
+            elif version != schema.HEAD:
                 if not migrate:
                     raise _outdated(version)
                 _refuse_members(connection)
-            elif connection.execute(sa.select(sa.func.to_regnamespace(SCHEMA))).scalar() is None:
-                connection.execute(sa.schema.CreateSchema(SCHEMA))
-            upgrade(connection)
+            if version != schema.HEAD:
+                upgrade(connection)
+            if fill is not None:
+                fill(connection)
         reached(Failpoint.MIGRATION, done=True)
 
     @contextmanager

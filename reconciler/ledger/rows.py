@@ -11,6 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from reconciler.ledger.entries import Attempt, Command, Event, Sent
+from reconciler.ledger.schema import without_nul
 from reconciler.model.given import Given
 from reconciler.model.grant import Key, Kind, OpenRun, Outcome, Phase, Record, Step
 from reconciler.model.status import Action, EventType, Status
@@ -182,8 +183,8 @@ def event_of(row: sa.RowMapping) -> Event:
 
 
 def event_row(item: Event) -> dict[str, Any]:
-    """A line of the history as a row."""
-    return {
+    """A line of the history as a row; what the chain holds of it is what both databases hold."""
+    row = {
         "at": item.at,
         "hire": item.key.hire,
         "access": item.key.access,
@@ -195,6 +196,7 @@ def event_row(item: Event) -> dict[str, Any]:
         "granted_in": item.granted_in,
         "approved_by": list(item.approved_by) or None,
     }
+    return {name: without_nul(value) if isinstance(value, str) else value for name, value in row.items()}
 
 
 def given_of(row: sa.Row[Any]) -> Given:

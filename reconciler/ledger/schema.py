@@ -46,6 +46,7 @@ __all__ = [
     "sealed",
     "shards",
     "shares",
+    "without_nul",
 ]
 
 HEAD = "0008"
@@ -81,7 +82,12 @@ class _PostgresText(TypeDecorator[str]):
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002
         """With what PostgreSQL can hold."""
-        return None if value is None else value.replace("\0", "\N{SYMBOL FOR NULL}")
+        return None if value is None else without_nul(value)
+
+
+def without_nul(text: str) -> str:
+    """A text that PostgreSQL can hold."""
+    return text.replace("\0", "\N{SYMBOL FOR NULL}")
 
 
 Text = AnyText().with_variant(_PostgresText(), "postgresql")

@@ -6,8 +6,9 @@ import os
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -53,6 +54,23 @@ class SqliteBackend:
             backend.close()
             raise
         return backend
+
+    @classmethod
+    def make(cls, path: Path, fill: Callable[[sa.Connection], None]) -> None:
+        """Make a state and fill it; until it is whole, it is a file of another name."""
+        part = path.with_name(path.name + ".part")
+        with StateLock(path).hold("reconcile state copy", datetime.now(UTC)):
+            if path.exists() and path.stat().st_size:
+                raise LedgerError(f"{path} is there already, and is not written over: name a file that is not there")
+            try:
+                _unlink(part)  # what a crash left of an earlier one
+                with closing(cls.open(part, unwatched)) as backend, backend.writing() as connection:
+                    fill(connection)
+                part.replace(path)
+            except OSError as error:
+                raise LedgerError(f"{path}: {error.strerror}: the state's folder has to be writable") from error
+            finally:
+                _unlink(part)
 
     @classmethod
     @contextmanager
@@ -161,6 +179,11 @@ class SqliteBackend:
                 f"the state was not brought up to date, for no copy of it can be kept as {path}: {why}: make room on "
                 "the disk, and see that the folder is writable"
             ) from error
+
+
+def _unlink(path: Path) -> None:
+    for ending in ("", "-wal", "-shm"):
+        path.with_name(path.name + ending).unlink(missing_ok=True)
 
 
 @contextmanager

@@ -1,0 +1,64 @@
+"""`reconcile state copy`: take the state to another place, as from one machine to a fleet's server."""
+
+from __future__ import annotations
+
+import click
+
+from reconciler.cli.options import Asked, shared
+from reconciler.model.errors import LedgerError, UsageError
+
+__all__ = ["state"]
+
+
+@click.group()
+def state() -> None:
+    """Look after the state itself."""
+
+
+@state.command(short_help="Copy a state to another place, whole or not at all")
+@click.argument("source", metavar="FROM")
+@click.argument("target", metavar="TO")
+@shared
+@click.pass_obj
+def copy(asked: Asked, source: str, target: str) -> int:
+    """Copy the state FROM one place TO another, whole or not at all.
+
+    Both are URLs as in the setting `state`: sqlite:///path or postgresql://user@host/database. FROM must be held by
+    nobody, so stop the daemon first; TO must have no state. `state` in the settings says which of them counts.
+    """
+    from datetime import UTC, datetime
+
+    from reconciler.cli.ledger import locations_of
+    from reconciler.cli.text import say
+    from reconciler.ledger.copying import copy as copied
+
+    here, there = locations_of(asked, _checked(source), _checked(target))
+    if str(here) == str(there):
+        raise UsageError("FROM and TO are the same")
+    if not here.exists():
+        raise LedgerError(f"{here} has no state: nothing was copied")
+    with here.held("reconcile state copy", datetime.now(UTC)) as held:
+        chain = copied(here, held.ledger, there)
+        count = sum(held.ledger.counts().values())
+    lines = f"{chain.lines} line{'' if chain.lines == 1 else 's'} of the history"
+    grants = f"{count} grant{'' if count == 1 else 's'}"
+    if asked.output != "json":
+        say(f"copied to {there}: {grants}, {lines}, which are whole (digest {chain.digest or 'none'})")
+        say("Set `state` in config/reconciler.yaml to it, commit, and start the daemon again; then delete the old one.")
+    else:
+        from json import dumps
+
+        say(dumps({"from": str(here), "to": str(there), "grants": count, "lines": chain.lines, "digest": chain.digest}))
+    return 0
+
+
+def _checked(url: str) -> str:
+    """A URL that the setting `state` could have. Raises UsageError without repeating it: it may have a password."""
+    from pydantic import ValidationError
+
+    from reconciler.model.settings import Settings
+
+    try:
+        return Settings.model_validate({"state": url}).state
+    except ValidationError as error:
+        raise UsageError(error.errors()[0]["msg"].removeprefix("Value error, ")) from None

@@ -1,0 +1,105 @@
+"""Copying a state to another place, whole or not at all: from a file to a server when a fleet begins, or back.
+
+The rows are copied as they are, so the history's chain holds there as it does here; it is verified before the copy
+counts. What is left out is of the moment: who holds the state, and what members share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from reconciler.ledger import schema
+from reconciler.ledger.attachments import FOLDER
+from reconciler.ledger.chain import END, Chain, Link, verify
+from reconciler.ledger.opening import StateLocation
+from reconciler.ledger.writer import LedgerWriter
+from reconciler.model.errors import LedgerError
+
+__all__ = ["copy"]
+
+_MOMENTARY = (schema.members, schema.shares, schema.hosts)
+_TABLES = tuple(table for table in schema.metadata.sorted_tables if table not in _MOMENTARY)
+_FILES = f"{FOLDER}/"
+
+BATCH = 1000
+"""So many rows are inserted at a time."""
+
+
+def copy(source: StateLocation, ledger: LedgerWriter, target: StateLocation) -> Chain:
+    """Copy a state that the caller holds to a place where there is none; what verifying its history found.
+
+    Raises LedgerError where there is one already, or the history is not whole; then nothing is left there.
+    """
+    found: list[Chain] = []
+
+    def fill(there: sa.Connection) -> None:
+        if any(
+            there.execute(sa.select(table).limit(1)).first()
+            for table in (*_TABLES, schema.members)
+            if table is not schema.meta
+        ):
+            raise LedgerError(f"{target} has a state already, which is not written over: name a place that has none")
+        there.execute(sa.delete(schema.meta))
+        with ledger.backend.writing() as here:
+            for table in _TABLES:
+                _insert(there, table, _rows(here, table))
+        _insert(there, schema.sealed, _files_of(source))
+        chain = _verified(there)
+        if chain.broken is not None:
+            raise LedgerError(f"nothing was copied, for the history of {source} is not whole: {chain.broken}")
+        if target.file is not None:
+            _write_files(there, target.file.parent / FOLDER)
+        found.append(chain)
+
+    target.make(fill)
+    return found[0]
+
+
+def _rows(here: sa.Connection, table: sa.Table) -> Iterator[dict[str, Any]]:
+    with here.execute(sa.select(table).execution_options(yield_per=BATCH)) as rows:
+        for row in rows.mappings():
+            yield {**row, "owner": None, "until": None} if table is schema.shards else dict(row)
+
+
+def _insert(there: sa.Connection, table: sa.Table, rows: Iterator[dict[str, Any]]) -> None:
+    batch: list[Mapping[str, Any]] = []
+    for row in rows:
+        batch.append(row)
+        if len(batch) == BATCH:
+            there.execute(sa.insert(table), batch)
+            batch = []
+    if batch:
+        there.execute(sa.insert(table), batch)
+    if there.dialect.name == "postgresql" and "id" in table.c:
+        newest = sa.select(sa.func.max(table.c.id)).scalar_subquery()
+        there.execute(sa.select(sa.func.setval(sa.func.pg_get_serial_sequence(table.name, "id"), newest)))
+
+
+def _files_of(source: StateLocation) -> Iterator[dict[str, Any]]:
+    """Answers that are kept as files beside a SQLite file, as the rows that a server has of them."""
+    folder = None if source.file is None else source.file.parent / FOLDER
+    if folder is not None and folder.is_dir():
+        for file in sorted(folder.iterdir()):
+            yield {"name": _FILES + file.name, "value": file.read_bytes()}
+
+
+def _write_files(there: sa.Connection, folder: Path) -> None:
+    """The other way round."""
+    kept = schema.sealed.c.name.startswith(_FILES, autoescape=True)
+    for name, value in there.execute(sa.select(schema.sealed).where(kept)).all():
+        folder.mkdir(mode=0o700, exist_ok=True)
+        file = folder / name.removeprefix(_FILES)
+        file.touch(0o600)
+        file.write_bytes(value)
+    there.execute(sa.delete(schema.sealed).where(kept))
+
+
+def _verified(there: sa.Connection) -> Chain:
+    lines = sa.select(schema.events).order_by(schema.events.c.id).execution_options(yield_per=BATCH)
+    noted = sa.select(schema.meta.c.value).where(schema.meta.c.name == END)
+    with there.execute(lines) as rows:
+        return verify(map(dict[str, Any], rows.mappings()), lambda: Link.of(there.execute(noted).scalar()))

@@ -1,0 +1,153 @@
+"""`reconcile state copy`: from a file to a server and back, whole or not at all (docs/fleet.md)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from reconciler.ledger.attachments import FileAttachments, RowAttachments
+from reconciler.ledger.entries import Event
+from reconciler.ledger.opening import StateLocation
+from reconciler.ledger.sealing import WritableSealing
+from reconciler.model.grant import Key
+from reconciler.model.status import EventType
+from reconciler.secrets.gpg import Gnupg
+from tests.cli.conftest import Call
+from tests.ledger.states import ADA, NOW, attempt, change, other_process, step
+from tests.postgres import Databases
+from tests.repo import Repo
+
+FILE = "sqlite:///.reconciler/state.db"
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Repo:
+    made = Repo(tmp_path / "repo")
+    made.settings(state=FILE)
+    made.write("hires/.gitkeep", "")
+    made.write("manifests/.gitkeep", "")
+    made.commit()
+    return made
+
+
+@pytest.fixture
+def server(databases: Databases, tmp_path: Path) -> Iterator[StateLocation]:
+    with databases.made("empty") as url:
+        yield StateLocation(url, tmp_path)
+
+
+@pytest.fixture
+def state(repo: Repo) -> StateLocation:
+    """One grant with an attempt, 1,500 lines of history, an answer that was kept as a file, a command."""
+    location = StateLocation(FILE, repo.root)
+    with closing(location.writer()) as ledger:
+        begun = ledger.begin(ADA, attempt(), [])
+        ledger.sending(begun, step(0), "POST", "https://example.com/users", NOW)
+        lines = (Event(NOW, Key(f"h{number}", "tool"), "tool", EventType.ADOPTED) for number in range(1500))
+        ledger.save([ADA], lines)
+        ledger.enqueue("retry", now=NOW, by="ida@here", hire="ada")
+        vault = WritableSealing.writing(ledger, Gnupg(None), []).vault
+        assert location.file is not None
+        ledger.put_note("file", FileAttachments(location.file.parent, vault).keep(b"an answer").encode())
+    return location
+
+
+def contents(location: StateLocation) -> object:
+    """All that readers are told."""
+    with location.reader() as ledger:
+        return (
+            list(ledger.records()),
+            list(ledger.history()),
+            ledger.attempts(ADA.key),
+            ledger.commands(),
+            ledger.verify_history(),
+            ledger.note("file"),
+        )
+
+
+def test_copy_to_a_server_and_back_is_the_same(
+    repo: Repo, state: StateLocation, server: StateLocation, call: Call
+) -> None:
+    before = contents(state)
+    done = call(repo, "state", "copy", FILE, server.url)
+    assert (done.code, done.err) == (0, "")
+    assert f"copied to {server}: 1 grant, 1500 lines of the history, which are whole" in done.out
+    assert "Set `state` in config/reconciler.yaml" in done.out
+    assert contents(server) == before
+    with closing(server.writer()) as ledger:
+        vault = WritableSealing.writing(ledger, Gnupg(None), []).vault
+        name = (ledger.note("file") or b"").decode()
+        assert RowAttachments(ledger, vault).read({"it": name}) == {"it": b"an answer"}
+        RowAttachments(ledger, vault).sweep([name])
+        assert RowAttachments(ledger, vault).read({"it": name}) == {"it": b"an answer"}
+        assert ledger.begin(ADA, attempt(), []).id == 2, "numbers go on where they were"
+
+    back = "sqlite:///.reconciler/back.db"
+    done = call(repo, "state", "copy", server.url, back, "--output", "json")
+    assert done.code == 0
+    assert json.loads(done.out) | {"digest": ""} == {
+        "from": server.url,
+        "to": str(repo.root / ".reconciler" / "back.db"),
+        "grants": 1,
+        "lines": 1500,
+        "digest": "",
+    }
+    assert contents(StateLocation(back, repo.root)) == contents(server)
+    assert sorted(path.name for path in (repo.root / ".reconciler").glob("*.part*")) == []
+
+
+def test_place_that_has_a_state_is_not_written_over(
+    repo: Repo, state: StateLocation, server: StateLocation, call: Call
+) -> None:
+    assert call(repo, "state", "copy", FILE, server.url).code == 0
+    before = contents(server)
+    for there in (server.url, "sqlite:///.reconciler/other.db"):
+        if there.startswith("sqlite"):
+            StateLocation(there, repo.root).writer().close()
+        done = call(repo, "state", "copy", FILE, there)
+        assert done.code == 1
+        assert "not written over" in done.err
+    assert contents(server) == before
+
+
+def test_history_that_is_not_whole_leaves_nothing(
+    repo: Repo, state: StateLocation, server: StateLocation, call: Call
+) -> None:
+    change(state, "UPDATE events SET detail = 'lost' WHERE id = 1200")
+    for there in (server, StateLocation("sqlite:///.reconciler/other.db", repo.root)):
+        done = call(repo, "state", "copy", FILE, there.url)
+        assert done.code == 1
+        assert f"nothing was copied, for the history of {state} is not whole: line 1200" in done.err
+        assert not there.exists()
+
+
+def test_state_that_somebody_holds_is_not_copied(
+    repo: Repo, state: StateLocation, server: StateLocation, call: Call
+) -> None:
+    with other_process(repo.root):
+        done = call(repo, "state", "copy", FILE, server.url)
+    assert done.code == 1
+    assert "is held by `reconcile daemon`" in done.err
+    assert not server.exists()
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "code", "told"),
+    [
+        (FILE, FILE, 64, "FROM and TO are the same"),
+        ("sqlite:///none.db", "sqlite:///other.db", 1, "none.db has no state: nothing was copied"),
+        (FILE, "mysql://x", 64, "state is sqlite:///path or postgresql://user@host/database"),
+        (FILE, "postgresql://me:haddock@db.example.com/x", 64, "a password does not belong here"),
+        (FILE, "postgresql://me:had/dock@db.example.com/x", 64, "state names no server"),
+    ],
+)
+def test_places_that_are_none(repo: Repo, call: Call, source: str, target: str, code: int, told: str) -> None:
+    done = call(repo, "state", "copy", source, target)
+    assert done.code == code
+    assert told in done.err
+    assert "had" not in done.err
+    assert "dock" not in done.err
