@@ -62,6 +62,7 @@ def _own(settings: Settings) -> Wanted:
     fields: tuple[InitialDataField, ...] = (
         InitialDataField(id="SMTP_PASSWORD", description="of smtp.username, at the mail server"),
         InitialDataField(id="TWILIO_AUTH_TOKEN", description="of twilio.account_sid"),
+        InitialDataField(id="STATE_PASSWORD", description="of the user in `state`, at the PostgreSQL server"),
         InitialDataField(id="PAGES_TOKEN", description="opens the status pages off loopback; choose a long one"),
     )
     hooks = sorted(frozenset().union(*(alert.asks_for for alert in settings.alerts)) - {field.id for field in fields})

@@ -41,5 +41,5 @@ def refuse_another(ledger: LedgerReader, repository: Repository) -> None:
         raise LedgerError(
             f"the state is another repository's: that one's first commit is {noted.decode()[:12]}, which this checkout "
             "does not have. Each repository has a database of its own: mend `state`. Where the whole history was "
-            "rewritten on purpose, docs/fleet.md says how to go on"
+            "rewritten on purpose, docs/how-to/from-one-to-a-fleet.md says how to go on"
         )
