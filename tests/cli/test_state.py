@@ -1,4 +1,4 @@
-"""`reconcile state copy`: from a file to a server and back, whole or not at all (docs/how-to/from-one-to-a-fleet.md)."""
+"""`reconcile state copy`: to a server and back, whole or not at all (docs/how-to/from-one-to-a-fleet.md)."""
 
 from __future__ import annotations
 
