@@ -7,8 +7,6 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import Protocol
 from zoneinfo import ZoneInfo
 
-from reconciler.model.base import day, duration
-
 __all__ = ["Clock", "Stopped", "first_moment", "moment", "stamp"]
 
 
@@ -41,6 +39,8 @@ def moment(text: str, now: datetime, timezone: str, *, ends: bool = False) -> da
 
     Where it `ends`, after that day, or that second. Raises ValueError, with what can be written, for anything else.
     """
+    from reconciler.model.base import day, duration  # models, which `--help` and completion do without
+
     with suppress(ValueError, OverflowError):
         return datetime.combine(day(text) + timedelta(days=ends), time(), ZoneInfo(timezone))
     with suppress(ValueError, OverflowError):

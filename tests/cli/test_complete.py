@@ -47,7 +47,7 @@ def completed(repo: Repo, line: str, **env: str) -> list[str]:
         ("reconcile --hire ", ["ada", "bob", "broken"]),
         ("reconcile status --integration s", ["slack"]),
         ("reconcile status --status un", ["unconfirmed", "unknown"]),
-        ("reconcile --output ", ["table", "json", "markdown", "csv"]),
+        ("reconcile --log-format ", ["console", "json"]),
         ("reconcile status --only", ["--only-changes"]),
         ("reconcile explain a", ["ada"]),
         ("reconcile explain ada ", ["asana-ops", "lab", "slack"]),
