@@ -20,7 +20,7 @@ Connect = Callable[[str, Mapping[str, str]], Awaitable[tuple[int, str]]]
 HEADERS = {
     "Cache-Control": "no-store",
     "Referrer-Policy": "no-referrer",
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
+    "Content-Security-Policy": "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
 }
 
@@ -34,8 +34,8 @@ def callback_route(connect: Connect) -> Route:
         status, text = await connect(request.path_params["service"], dict(request.query_params))
         page = (
             '<!doctype html><html lang="en"><meta charset="utf-8"><title>Access reconciler</title>'
-            '<body style="font: 1rem/1.5 sans-serif; margin: 4rem auto; max-width: 40rem">'
-            f"<p>{escape(text)}</p></body></html>\n"
+            '<meta name="viewport" content="width=device-width, initial-scale=1">'
+            f"<body><main><h1>Access reconciler</h1><p>{escape(text)}</p></main></body></html>\n"
         )
         return HTMLResponse(page, status_code=status, headers=HEADERS)
 

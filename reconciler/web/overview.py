@@ -137,7 +137,7 @@ def state_of(
     elif suspended is not None:
         tone, word, why = "wait", "suspended", suspended
     elif wrong:
-        tone, word = "bad", f"{wrong} wrong"
+        tone, word = "bad", f"{wrong} {'problem' if wrong == 1 else 'problems'}"
     elif look:
         tone, word = "look", f"{look} to look at"
     elif own[Status.SUSPENDED]:
@@ -183,9 +183,10 @@ def _sentence(services: list[ServiceState], needs: list[Need]) -> str:
     if not total:
         found = "No access is recorded yet"
     elif granted == total:
-        found = f"All {total:,} grants are as git wants them" if total > 1 else "The one grant is as git wants it"
+        found = f"All {total:,} grants are as git wants" if total > 1 else "The one grant is as git wants"
     else:
-        found = f"{granted:,} of {total:,} grants are as git wants them" + (f", {way:,} on the way" if way else "")
+        found = f"{granted:,} of {total:,} grants {'is' if granted == 1 else 'are'} as git wants"
+        found += f", {way:,} on the way" if way else ""
     if not needs:
         return f"{found}, and nothing needs a person."
     return f"{found}; {len(needs)} {'thing needs' if len(needs) == 1 else 'things need'} a person."

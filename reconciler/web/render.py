@@ -7,6 +7,7 @@ Whatever is put into a page is made printable first, so that no name turns the d
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
@@ -88,6 +89,7 @@ def environment(redact: Callable[[str], str]) -> Environment:
         "commit": _commit,
         "badge": _badge,
         "marked": _marked,
+        "text": _text,
     }
     made.globals.update(url=url, count=_count, tone=_tone, version=VERSION)
     made.globals.update(every_status=list(Status), every_event=list(EventType))
@@ -111,6 +113,11 @@ def _tone(word: Status | EventType) -> str:
     return TONES[word] if isinstance(word, Status) else EVENT_TONES.get(word, "over")
 
 
+def _text(value: Any) -> str:
+    """A value of a file or of an account: a text as it is, anything else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
 def _badge(word: Status | EventType) -> Markup:
     """A status, or an event."""
     return _marked(str(word).replace("_", " "), _tone(word))
@@ -126,8 +133,10 @@ def _moment(at: datetime | str | None) -> Markup:
     """A moment in UTC, to the second for machines and to the minute for people."""
     if at is None:
         return Markup("–")
-    at = datetime.fromisoformat(at) if isinstance(at, str) else at
-    utc = at.astimezone(UTC)
+    try:
+        utc = (datetime.fromisoformat(at) if isinstance(at, str) else at).astimezone(UTC)
+    except (ValueError, OverflowError):  # from a file that somebody wrote
+        return escape(printable(str(at)))
     return Markup('<time datetime="{}">{}</time>').format(f"{utc:%Y-%m-%dT%H:%M:%SZ}", f"{utc:%Y-%m-%d %H:%M}")
 
 
