@@ -33,6 +33,7 @@ COLUMNS = (
     "reviewer",
     "decided_in",
     "decided_at",
+    "signer",
     "open",
     "problem",
     "revision",
@@ -133,6 +134,7 @@ def _rows(judged: Judged) -> Iterator[dict[str, str]]:
                 "reviewer": given.author if given is not None else "",
                 "decided_in": given.granted_in if given is not None else "",
                 "decided_at": stamp(given.committed_at) or "" if given is not None else "",
+                "signer": (judged.signers.get(given.granted_in) or "") if given is not None else "",
                 "open": judged.open.get(line.index, ""),
                 "problem": judged.of_lines[line.index].message if line.index in judged.of_lines else "",
             }
@@ -162,4 +164,4 @@ def _template() -> Template:
 
 def _finalized(value: Any) -> Any:
     """What stands in a placeholder, without anything that turns or hides what follows it."""
-    return printable(value) if type(value) is str else value
+    return value if hasattr(value, "__html__") else printable(str(value))

@@ -146,10 +146,11 @@ def _named(period: str) -> None:
 def _judged(asked: Asked, period: str) -> tuple[Tree, list[Judged]]:
     from reconciler.cli.logs import set_up, tell
     from reconciler.engine.accepted import in_force
-    from reconciler.engine.context import Context, SystemClock
+    from reconciler.engine.context import Context, SystemClock, home_of
     from reconciler.model.secret import Redactor
+    from reconciler.repository.git.signatures import signer
     from reconciler.repository.reviews import REVIEWS
-    from reconciler.review.signed_off import judge
+    from reconciler.review.signed_off import judge, name_signers
 
     redactor = Redactor()
     set_up(asked, redactor)
@@ -162,7 +163,11 @@ def _judged(asked: Asked, period: str) -> tuple[Tree, list[Judged]]:
     known = [*files.manifests, *files.broken["manifests"]]
     force = in_force(context)
     with context.state(force.settings, force.tree).reader() as ledger:
-        return tree, judge(context.checkout, tree, period, ledger, known)
+        found = judge(context.checkout, tree, period, ledger, known)
+    if asked.output in ("csv", "html"):
+        home = home_of(context.root.resolve(), force.settings)
+        name_signers(found, lambda commit: signer(context.checkout, commit, home))
+    return tree, found
 
 
 def _committed(context: Context) -> Tree:

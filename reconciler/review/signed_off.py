@@ -8,7 +8,7 @@ decision (docs/design/rules.md, "Access reviews").
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import PurePosixPath
@@ -26,7 +26,7 @@ from reconciler.repository.git.trees import File, Tree
 from reconciler.repository.reviews import REVIEWS, Line, ReviewFile, decisions_in, read_review
 from reconciler.review.reviews import Addresses, Removals, Reviews, names_of
 
-__all__ = ["Judged", "judge"]
+__all__ = ["Judged", "judge", "name_signers"]
 
 MOST = 20
 """The most problems of one kind that are shown of a file."""
@@ -41,6 +41,8 @@ class Judged:
     open: dict[int, str] = field(default_factory=dict)
     of_file: list[Problem] = field(default_factory=list)
     of_lines: dict[int, Problem] = field(default_factory=dict)
+    signers: Mapping[str, str | None] = field(default_factory=dict)
+    """By commit, whose good signature it carries."""
 
     @property
     def problems(self) -> list[Problem]:
@@ -67,6 +69,15 @@ class Judged:
             "open": len(self.open),
             "problems": [problem.as_json() for problem in self.problems],
         }
+
+
+def name_signers(found: Iterable[Judged], signer: Callable[[str], str | None]) -> None:
+    """Say who signed each commit that decided a line: git is asked once a commit."""
+    found = list(found)
+    commits = {given.granted_in for judged in found for given in judged.reviewers.values()}
+    signers = {commit: signer(commit) for commit in sorted(commits)}
+    for judged in found:
+        judged.signers = signers
 
 
 def judge(checkout: Checkout, tree: Tree, period: str, ledger: LedgerReader, known: Collection[str]) -> list[Judged]:

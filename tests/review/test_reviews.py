@@ -148,6 +148,12 @@ def test_population_that_is_not_its_digests_is_told(office: Office) -> None:
     assert (office.progress().lines, len(office.progress().problems)) == (0, 1)
 
 
+def test_review_may_be_larger_than_other_files(office: Office) -> None:
+    office.review(line("ada", decision="keep", reason="x" * (1 << 20)))
+    assert (office.repo.root / PATH).stat().st_size > 1 << 20
+    assert (office.progress().lines, office.progress().problems) == (1, ())
+
+
 def test_population_is_compared_as_data(office: Office) -> None:
     office.review(line("ada", decision="keep", values={"TEAM": ["a", "b"]}), line("bob"))
     first = review_in((office.repo.root / PATH).read_bytes(), PATH)
