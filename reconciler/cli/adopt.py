@@ -110,9 +110,9 @@ async def proposed(
     if not read.complete:
         raise NotAdopted([f"{integration}: {read.fault or 'the manifest has no list, or no entry says which to read'}"])
     chosen = _chosen(read.accounts, accounts)
-    with reading(context, settings, tree) as held:
+    with reading(context, settings, tree) as opened:
         there = integrations_of(
-            context, Desired(context.reader.load(tree), desired.today), tree, settings, held.sealing
+            context, Desired(context.reader.load(tree), desired.today), tree, settings, opened.sealing
         )
         meant = next(each for each in there if each.name == integration)
     head = modeline("hire", "hires") if into else line_in(context.checkout.root, "hire", "hires")

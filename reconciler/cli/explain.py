@@ -93,7 +93,7 @@ def _told(asked: Asked, key: Key, redactor: Redactor) -> dict[str, Any]:
     by |= asyncio.run(who_gave(context.checkout, desired, known, lambda _: by)) if known != tree.revision else {}
     given = by.get(key)
     initial = _initial(asked, desired, tree, grant, redactor) if grant is not None else None
-    held = _broken(key, desired, record) if grant is None else None
+    error = _broken(key, desired, record) if grant is None else None
     found = explained(grant, record, policy, settings, initial)
     subject = grant if grant is not None else record
     assert subject is not None
@@ -105,9 +105,9 @@ def _told(asked: Asked, key: Key, redactor: Redactor) -> dict[str, Any]:
         "service": subject.service,
         "source": subject.source,
         "sequence": subject.origin,
-        "status": "invalid" if held else None if found.status is None else str(found.status),
+        "status": "invalid" if error else None if found.status is None else str(found.status),
         "action": None if record is None else str(record.action),
-        "reason": held or found.reason,
+        "reason": error or found.reason,
         "attempts": record.attempts if record else 0,
         "retry_at": stamp(record.retry_at) if record else None,
         "checked_at": stamp(record.checked_at) if record else None,
@@ -123,7 +123,7 @@ def _told(asked: Asked, key: Key, redactor: Redactor) -> dict[str, Any]:
         "approved_by": list(given.approved_by) if given else [],
         "values": [value.as_json() for value in found.values],
         "last_attempts": [_attempt(attempt, sent) for attempt, sent in tried],
-        "next": ["goes on once the file is mended and committed"] if held else list(found.following),
+        "next": ["goes on once the file is mended and committed"] if error else list(found.following),
     }
 
 
@@ -133,7 +133,7 @@ def _differs(record: Record | None) -> dict[str, Any]:
 
 
 def _broken(key: Key, desired: Desired, record: Record | None) -> str | None:
-    """Why a grant that git does not show is held, or None: the file that it stands in cannot be read."""
+    """Why a grant that git does not show is kept as it is, or None: the file that it stands in cannot be read."""
     return desired.unreadable(key.hire, record.email if record else "", record.origin if record else None)
 
 

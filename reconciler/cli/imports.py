@@ -151,9 +151,9 @@ class _Run:
         context, settings, imported = self.context, files.settings, files.imports[self.name].model
         by_hand = imported.oauth is not None and imported.oauth.grant is None
         state = beside if by_hand else reading
-        with state(context, settings, self.trusted) as held:
+        with state(context, settings, self.trusted) as opened:
             desired = Desired(as_integrations(files, self.name), context.clock.now().date())
-            (integration,) = integrations_of(context, desired, self.trusted, settings, held.sealing)
+            (integration,) = integrations_of(context, desired, self.trusted, settings, opened.sealing)
             if not by_hand:
                 integration = with_fetched_token(integration, context)
             integration.reachable()

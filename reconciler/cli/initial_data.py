@@ -198,7 +198,7 @@ def check(asked: Asked, integration: str | None) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What one service's file holds, held against what is asked for."""
+    """What one service's file holds, compared with what is asked for."""
 
     service: str
     file: str | None

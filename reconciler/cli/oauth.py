@@ -79,8 +79,8 @@ async def _connect(asked: Asked, redactor: Any, integration: str, timeout: timed
     force = in_force(context)
     settings, tree = force.settings, force.tree
     try:
-        with beside(context, settings, tree) as held:
-            authorization = begin(context, settings, tree, held, integration)
+        with beside(context, settings, tree) as opened:
+            authorization = begin(context, settings, tree, opened, integration)
             async with AsyncExitStack() as stack:
                 if await _taken(settings.listen):
                     tell(
@@ -88,14 +88,14 @@ async def _connect(asked: Asked, redactor: Any, integration: str, timeout: timed
                         "program has that port, free it, or set another `listen`"
                     )
                 else:
-                    await stack.enter_async_context(_served(context, settings, tree, held))
+                    await stack.enter_async_context(_served(context, settings, tree, opened))
                     tell(f"waiting on {settings.listen} to be called back")
                 # The one place where the URL is shown whole: it is the person's to open, client id and state included.
                 say(as_json({"url": authorization.url}) if asked.output == "json" else authorization.url)
                 with suppress(TimeoutError):
                     async with asyncio.timeout(timeout.total_seconds()):
                         # What happens may happen in another process: there is nothing to wait for but the ledger.
-                        while (told := outcome(held, authorization)) is None:  # noqa: ASYNC110
+                        while (told := outcome(opened, authorization)) is None:  # noqa: ASYNC110
                             await asyncio.sleep(POLL_SECONDS)
                         return told
             return f"nobody came back within {timeout.total_seconds():g} s"
@@ -103,7 +103,7 @@ async def _connect(asked: Asked, redactor: Any, integration: str, timeout: timed
         await context.aclose()
 
 
-def _served(context: Context, settings: Settings, tree: Tree, held: OpenState) -> Any:
+def _served(context: Context, settings: Settings, tree: Tree, opened: OpenState) -> Any:
     """The callback, served by this process."""
     from starlette.applications import Starlette
 
@@ -112,7 +112,7 @@ def _served(context: Context, settings: Settings, tree: Tree, held: OpenState) -
     from reconciler.web.serve import here, serving
 
     async def come_back(service: str, query: Any) -> tuple[int, str]:
-        return await callback(context, settings, tree, held, service=service, query=query)
+        return await callback(context, settings, tree, opened, service=service, query=query)
 
     return serving(Starlette(routes=[callback_route(here(come_back))]), settings.listen)
 

@@ -143,12 +143,12 @@ async def _dry(context: Context, selection: Selection, rev: str | None, *, workt
     _check(context, tree, selection)
     if not (rev or worktree):
         _tell_ignored(context, settings.source)
-    with reading(context, settings, force.tree) as held:
+    with reading(context, settings, force.tree) as opened:
         ours = force.tree if branch and tree.revision != force.tree.revision else None
-        plan = await plan_pass(context, held, selection, tree, in_force=ours, removals=removals, watched=Progress())
+        plan = await plan_pass(context, opened, selection, tree, in_force=ours, removals=removals, watched=Progress())
         report = plan.report()
         report.unmanaged = {each.integration: each.unknown for each in await unknown_accounts(plan) if each.complete}
-        ledger = held.ledger
+        ledger = opened.ledger
         found = await who_gave(context.checkout, plan.desired, ledger.given_up_to(), ledger.given)
         report.give({**ledger.given(hires_of(report)), **found})
         report.refuse(force.refused)
@@ -181,15 +181,15 @@ async def _real(
         report = await _beside(context, clock, force, selection, ask, released=released, removals=removals)
         report.refuse(force.refused)
         return report
-    with holding(context, settings, tree, "reconcile", migrate=released) as held:
-        keep(context, held.ledger, force)
-        commands = held.ledger.commands()
+    with holding(context, settings, tree, "reconcile", migrate=released) as opened:
+        keep(context, opened.ledger, force)
+        commands = opened.ledger.commands()
         erasing = Erasing(context.root, lambda: context.reader.load(tree), take=lambda _: True)
-        asked = take_up(held.ledger, commands, context.clock.now(), erasing=erasing)
+        asked = take_up(opened.ledger, commands, context.clock.now(), erasing=erasing)
         commands = [
             command for command in commands if removals or command.kind != "revoke"
         ]  # the next pass comes to those
-        reconciler = Reconciler(context, held, Notifier(context))
+        reconciler = Reconciler(context, opened, Notifier(context))
         agreed: list[object] = []
         while True:
             planning = reconciler.plan(
@@ -209,9 +209,9 @@ async def _real(
         report = await reconciler.apply(plan)
         for each in await unknown_accounts(plan):
             if each.complete:
-                held.ledger.saw(each.integration, each.seen, context.clock.now())
+                opened.ledger.saw(each.integration, each.seen, context.clock.now())
                 report.unmanaged[each.integration] = each.unknown
-        report.give(held.ledger.given(hires_of(report)))
+        report.give(opened.ledger.given(hires_of(report)))
         report.refuse(force.refused)
         return report
 
@@ -294,8 +294,8 @@ def _in_ledger(context: Context, hire: str) -> bool:
     from reconciler.engine.state import reading
 
     force = in_force(context)
-    with reading(context, force.settings, force.tree) as held:
-        return any(True for _ in held.ledger.records([hire]))
+    with reading(context, force.settings, force.tree) as opened:
+        return any(True for _ in opened.ledger.records([hire]))
 
 
 def _tell_ignored(context: Context, source: str) -> None:

@@ -111,9 +111,9 @@ async def _fetched(context: Context, files: Files, tree: Tree, integration: str,
     wanted = service_of(integration)
     alone = replace(files, manifests={n: item for n, item in files.manifests.items() if service_of(n) == wanted})
     settings = files.settings
-    with reading(context, settings, tree) as held:
+    with reading(context, settings, tree) as opened:
         desired = Desired(alone, context.clock.now().date())
-        found = integrations_of(context, desired, tree, settings, held.sealing)
+        found = integrations_of(context, desired, tree, settings, opened.sealing)
         meant = next(item for item in found if item.name == integration)
         meant.reachable()
         offered = await Checker(context.clock, context.redactor).options(meant, field)

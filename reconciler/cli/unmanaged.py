@@ -88,7 +88,7 @@ async def compared(
     beside: Desired | None = None,
     remembered: bool = True,
 ) -> list[Compared]:
-    """Each integration's listing, or those of these names, held against git and the ledger; nothing is changed.
+    """Each integration's listing, or those of these names, compared with git and the ledger; nothing is changed.
 
     With `beside` the accounts are those of its hires, which are not committed yet. What the ledger remembers counts
     only where it is `remembered`.
@@ -107,16 +107,16 @@ async def compared(
     people = people_of(desired)
     listings = Listings(whole=True)
     found = []
-    with reading(context, settings, tree) as held:
-        there = {each.name: each for each in integrations_of(context, trusted, tree, settings, held.sealing)}
-        records = list(held.ledger.records()) if remembered else []
+    with reading(context, settings, tree) as opened:
+        there = {each.name: each for each in integrations_of(context, trusted, tree, settings, opened.sealing)}
+        records = list(opened.ledger.records()) if remembered else []
         for name in sorted({*there, *files.broken["manifests"]}):
             if names and name not in names:
                 continue
             if name not in there:
                 found.append(Compared(name, fault=str(files.broken["manifests"][name][0])))
                 continue
-            seen = held.ledger.first_seen(name)
+            seen = opened.ledger.first_seen(name)
             found.append(await compare(there[name], desired, records, listings, seen=seen, people=people))
     return found
 

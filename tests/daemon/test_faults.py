@@ -109,7 +109,7 @@ def twice_over(accounts: AccountService) -> None:
 def test_what_somebody_asked_for_is_begun_once_though_the_disk_fails_meanwhile(
     tool: Repo, accounts: AccountService
 ) -> None:
-    """A run by hand is under way. Its word is off the list with its beginning: what is made up for is its retry."""
+    """A run by hand is under way. Its command is off the list with its beginning: what is made up for is its retry."""
     twice_over(accounts)
 
     async def walk() -> None:

@@ -156,15 +156,15 @@ class Machine:
         try:
             settings = context.reader.settings(context.checkout.head())
             tree = context.checkout.current(settings.source)
-            with holding(context, settings, tree, "test") as held:
-                words = held.ledger.commands()
-                asked = take_up(held.ledger, words, self.clock.now())
-                reconciler = Reconciler(context, held, Notifier(context, lambda *_: self.outbox))
+            with holding(context, settings, tree, "test") as opened:
+                commands = opened.ledger.commands()
+                asked = take_up(opened.ledger, commands, self.clock.now())
+                reconciler = Reconciler(context, opened, Notifier(context, lambda *_: self.outbox))
                 plan = await reconciler.plan(
                     selection,
                     tree,
                     by_hand=by_hand,
-                    commands=by_grant(words),
+                    commands=by_grant(commands),
                     released=released or asked.released,
                 )
                 return await reconciler.apply(plan)
@@ -194,22 +194,22 @@ class Machine:
             head = context.checkout.current(settings.source)
             tree = head if rev is None else context.checkout.at(rev)
             in_force = None if rev is None else head
-            with reading(context, settings, head) as held:
-                yield await plan_pass(context, held, selection, tree, in_force=in_force)
+            with reading(context, settings, head) as opened:
+                yield await plan_pass(context, opened, selection, tree, in_force=in_force)
         finally:
             await context.aclose()
 
-    def word(
+    def enqueue(
         self, kind: str, hire: str | None = None, access: str | None = None, integration: str | None = None
     ) -> None:
-        """Leave word for the next pass, as `reconcile retry` does."""
+        """Enqueue a command for the next pass, as `reconcile retry` does."""
         with self.ledger() as ledger:
             ledger.enqueue(
                 kind, now=self.clock.now(), by="tester@here", hire=hire, access=access, integration=integration
             )
 
-    def words(self) -> int:
-        """How many words nobody has acted on yet."""
+    def commands_left(self) -> int:
+        """How many commands no pass has acted on yet."""
         with self.ledger() as ledger:
             return len(ledger.commands())
 

@@ -360,7 +360,7 @@ def test_a_file_that_a_person_left_behind_is_erased_when_the_state_is_held_again
     repo.hire("ada", "tool")
     repo.commit()
     machine.reconcile()
-    machine.word("accept", "ada", "tool")
+    machine.enqueue("accept", "ada", "tool")
     machine.reconcile()
     machine.reconcile()
     assert list((repo.root / ".reconciler" / "files").iterdir()) == []

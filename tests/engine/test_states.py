@@ -96,7 +96,7 @@ def test_retry_by_hand_starts_afresh(machine, accounts):
     machine.reconcile()
     machine.clock.turn(hours=1)
     machine.reconcile()
-    machine.word("retry", "ada", "tool")
+    machine.enqueue("retry", "ada", "tool")
     done = row(machine.reconcile(), "ada", "tool")
     assert (done.status, done.attempts) == (Status.PRESENT, 1)
     assert EventType.RETRY_REQUESTED in machine.events("ada")

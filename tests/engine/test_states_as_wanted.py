@@ -176,7 +176,7 @@ def test_without_update_a_difference_waits_for_a_person_who_may_accept_it(repo, 
     assert (found.status, found.action) == (Status.DIFFERS, Action.NONE)
     assert "reconcile accept" in found.reason
     assert report.wrong
-    machine.word("accept", "ada", "tool")
+    machine.enqueue("accept", "ada", "tool")
     for _ in range(2):
         report = machine.reconcile()
         assert row(report, "ada", "tool").status is Status.PRESENT
@@ -218,7 +218,7 @@ def test_an_update_that_is_not_seen_is_sent_once_until_values_change_or_it_is_as
         assert found.reason.startswith("updated; the check does not see it yet")
         assert not report.wrong
     assert len(accounts.calls("PATCH")) == 1
-    team.word("retry", "ada", "tool")
+    team.enqueue("retry", "ada", "tool")
     team.reconcile()
     assert len(accounts.calls("PATCH")) == 2
     repo.hire("ada", wanting("owner"))
@@ -402,7 +402,7 @@ def test_values_of_an_update_that_failed_count_as_sent_once_they_are_accepted(re
     repo.commit()
     accounts.fail_next(1, 500, method="PATCH")
     assert row(machine.reconcile(), "ada", "tool").status is Status.RETRYING
-    machine.word("accept", "ada", "tool")
+    machine.enqueue("accept", "ada", "tool")
     assert row(machine.reconcile(), "ada", "tool").status is Status.PRESENT
     assert len(accounts.calls("PATCH")) == 1
 

@@ -38,7 +38,7 @@ def test_run_goes_on_where_the_check_fails(lenient, accounts):
 
 
 def test_run_is_recorded_with_who_asked(lenient):
-    lenient.word("run", "ada", "tool")
+    lenient.enqueue("run", "ada", "tool")
     lenient.reconcile()
     (asked,) = [line for line in lenient.history("ada") if line.event is EventType.RUN_REQUESTED]
     assert asked.detail == "by tester@here"
@@ -48,7 +48,7 @@ def test_a_word_waits_for_a_pass_that_comes_to_its_grant(lenient, accounts, repo
     lenient.reconcile()
     repo.hire("bob")
     repo.commit()
-    lenient.word("run", "ada", "tool")
+    lenient.enqueue("run", "ada", "tool")
     before = len(accounts.calls("POST", "/users"))
     lenient.reconcile(hires=["bob"])
     assert len(accounts.calls("POST", "/users")) == before
@@ -58,11 +58,11 @@ def test_a_word_waits_for_a_pass_that_comes_to_its_grant(lenient, accounts, repo
 
 
 def test_a_word_for_a_grant_that_nobody_has_does_not_wait_for_ever(machine):
-    machine.word("run", "nobody", "tool")
+    machine.enqueue("run", "nobody", "tool")
     machine.reconcile(hires=["ada"])
-    assert machine.words() == 1
+    assert machine.commands_left() == 1
     machine.reconcile()
-    assert machine.words() == 0
+    assert machine.commands_left() == 0
 
 
 def test_run_of_a_half_done_grant_starts_from_the_first_request(lenient, accounts):
@@ -103,7 +103,7 @@ def test_a_run_that_fails_twice_is_failed(lenient, accounts):
     lenient.clock.turn(hours=1)
     lenient.reconcile()
     assert row(lenient.reconcile(), "ada", "tool").status is Status.FAILED
-    lenient.word("accept", "ada", "tool")
+    lenient.enqueue("accept", "ada", "tool")
     assert row(lenient.reconcile(), "ada", "tool").status is Status.PRESENT
 
 
@@ -122,9 +122,9 @@ def test_run_is_refused_with_the_reason(machine, accounts, repo, settings, entry
     repo.commit()
     refused = row(machine.reconcile(by_hand=RUN), "ada", "tool")
     assert (refused.status, refused.reason != "") == (status, True)
-    machine.word("run", "ada", "tool")
+    machine.enqueue("run", "ada", "tool")
     assert row(machine.reconcile(), "ada", "tool").status is status
-    assert (machine.words(), machine.events("ada").count(EventType.RUN_REQUESTED)) == (0, 1), "it is refused likewise"
+    assert (machine.commands_left(), machine.events("ada").count(EventType.RUN_REQUESTED)) == (0, 1), "refused likewise"
     assert accounts.calls() == []
 
 
@@ -153,7 +153,7 @@ def test_accept_vouches_for_a_half_done_grant_with_who(machine, accounts):
     machine.reconcile()
     machine.clock.turn(hours=1)
     machine.reconcile()
-    machine.word("accept", "ada", "tool")
+    machine.enqueue("accept", "ada", "tool")
     accepted = row(machine.reconcile(), "ada", "tool")
     assert (accepted.status, accepted.last_error) == (Status.PRESENT, None)
     (line,) = [line for line in machine.history("ada") if line.event is EventType.ACCEPTED]
@@ -170,7 +170,7 @@ def test_accept_of_a_webhook_is_done(machine, accounts, repo):
     machine.reconcile()
     machine.clock.turn(hours=1)
     assert row(machine.reconcile(), "bob", "hook").status is Status.FAILED
-    machine.word("accept", "bob", "hook")
+    machine.enqueue("accept", "bob", "hook")
     assert row(machine.reconcile(), "bob", "hook").status is Status.DONE
     assert row(machine.reconcile(), "bob", "hook").status is Status.DONE
     assert len(accounts.calls("POST", "/hook")) == 2
@@ -187,7 +187,7 @@ def test_accept_of_a_failed_revocation_lets_the_check_decide(machine, accounts, 
     machine.clock.turn(hours=1)
     assert row(machine.reconcile(), "ada", "tool").status is Status.FAILED
     accounts.people.clear()
-    machine.word("accept", "ada", "tool")
+    machine.enqueue("accept", "ada", "tool")
     assert row(machine.reconcile(), "ada", "tool").status is Status.REVOKED
     assert len(accounts.calls("DELETE")) == 2
 
@@ -312,12 +312,12 @@ def test_a_run_by_hand_that_took_effect_leaves_the_new_values(lenient, accounts,
     repo.commit()
     accounts.drop_after_commit(method="POST", prefix="/teams")
     lenient.reconcile(by_hand=RUN)
-    lenient.word("accept", "ada", "tool")
+    lenient.enqueue("accept", "ada", "tool")
     accepted = row(lenient.reconcile(), "ada", "tool")
     assert (accepted.status, accepted.changed) == (Status.PRESENT, False)
 
 
 def test_words_about_nobody_change_nothing(machine, accounts):
     for kind in ("run", "revoke", "accept", "retry"):
-        machine.word(kind, "nobody", "tool")
+        machine.enqueue(kind, "nobody", "tool")
     assert [item.hire for item in machine.reconcile().rows] == ["ada"]

@@ -157,7 +157,7 @@ def test_more_new_accounts_than_are_allowed_are_held(few, accounts, repo):
 def test_new_accounts_are_let_through_once(few, accounts, repo):
     join(repo, *range(6))
     few.reconcile()
-    few.word("release")
+    few.enqueue("release")
     assert {item.status for item in few.reconcile().rows} == {Status.PRESENT}
     assert few.events().count(EventType.RELEASED) == 1
     join(repo, *range(6, 12))
@@ -266,7 +266,7 @@ def test_what_was_revoked_since_was_confirmed_then(twenty, accounts, repo):
 def test_a_release_lets_it_through_once(twenty, accounts):
     lose(accounts, *range(8))
     twenty.reconcile()
-    twenty.word("release")
+    twenty.enqueue("release")
     report = twenty.reconcile()
     assert {item.status for item in report.rows} == {Status.PRESENT}
     assert twenty.events().count(EventType.RELEASED) == 1
@@ -337,7 +337,7 @@ def test_who_names_one_grant_lets_nothing_else_through(twenty, accounts):
     """`reconcile run` of one grant is a pass of its own."""
     lose(accounts, *range(6))
     twenty.reconcile()
-    twenty.word("run", "h19", "tool")
+    twenty.enqueue("run", "h19", "tool")
     assert row(twenty.reconcile(grants=[("h19", "tool")], released=True), "h19", "tool").status is Status.SUSPENDED
     assert held(twenty.reconcile()) == {f"h{number:02}" for number in range(6)}
     assert EventType.RELEASED not in twenty.events()

@@ -287,7 +287,7 @@ def test_it_is_erased_when_its_grant_is_settled_otherwise(generating, accounts, 
             repo.hire("ada")
             repo.commit()
         case "accepted":
-            generating.word("accept", "ada", "tool")
+            generating.enqueue("accept", "ada", "tool")
         case _:
             accounts.add("ada@example.com")
     generating.reconcile()

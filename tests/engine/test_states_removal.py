@@ -330,7 +330,7 @@ def test_a_failed_revocation_is_retried_and_gives_up(pruning, accounts, repo):
     assert row(pruning.reconcile(), "ada", "tool").status is Status.FAILED
     assert len(accounts.calls("DELETE")) == 2
     assert EventType.REVOKE_FAILED in pruning.events("ada")
-    pruning.word("retry", "ada", "tool")
+    pruning.enqueue("retry", "ada", "tool")
     done = row(pruning.reconcile(), "ada", "tool")
     assert (done.status, done.attempts) == (Status.REVOKED, 1)
 

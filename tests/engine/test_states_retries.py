@@ -201,7 +201,7 @@ def fail_for_good(machine, accounts, prefix="/users"):
 
 def test_starting_afresh_has_two_attempts_before_it(machine, accounts):
     fail_for_good(machine, accounts)
-    machine.word("retry", "ada", "tool")
+    machine.enqueue("retry", "ada", "tool")
     accounts.fail_next(2, 500, method="POST", prefix="/users")
     again = row(machine.reconcile(), "ada", "tool")
     assert (again.status, again.attempts) == (Status.RETRYING, 1)
@@ -259,7 +259,7 @@ def test_half_done_with_another_beginning_stays_failed_and_names_the_ways_on(mac
         assert "`reconcile accept ada tool` or `reconcile run ada tool`" in stuck.reason
         machine.clock.turn(hours=2)
     assert accounts.created == {"ada@example.com": 1}
-    machine.word("accept", "ada", "tool")
+    machine.enqueue("accept", "ada", "tool")
     assert row(machine.reconcile(), "ada", "tool").status is Status.PRESENT
 
 
@@ -352,12 +352,12 @@ def test_retry_by_hand_of_a_person_and_of_a_service(machine, accounts, repo):
     machine.clock.turn(hours=1)
     machine.reconcile()
     assert {item.status for item in machine.reconcile().rows} == {Status.FAILED}
-    machine.word("retry", integration="more")
+    machine.enqueue("retry", integration="more")
     assert {item.status for item in machine.reconcile().rows} == {Status.FAILED}
-    machine.word("retry", "ada")
+    machine.enqueue("retry", "ada")
     report = machine.reconcile()
     assert [item.status for item in report.rows] == [Status.PRESENT, Status.FAILED]
-    machine.word("retry", integration="tool")
+    machine.enqueue("retry", integration="tool")
     assert [item.status for item in machine.reconcile().rows] == [Status.PRESENT, Status.PRESENT]
     asked = [line for line in machine.history() if line.event is EventType.RETRY_REQUESTED]
     assert [(line.key.hire, line.detail) for line in asked] == [("ada", "by tester@here"), ("bob", "by tester@here")]
@@ -496,7 +496,7 @@ def test_continuing_without_a_response_that_never_came_says_so(machine, accounts
     assert (failed.status, failed.attempts) == (Status.FAILED, 2)
     assert "responses.0.id" in failed.reason
     assert accounts.calls("POST", "/teams") == []
-    machine.word("accept", "ada", "tool")
+    machine.enqueue("accept", "ada", "tool")
     assert row(machine.reconcile(), "ada", "tool").status is Status.PRESENT
 
 

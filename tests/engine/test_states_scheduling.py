@@ -270,7 +270,7 @@ def test_needs_wait_for_what_failed_and_go_on_when_it_succeeds(chain, accounts):
     chain.reconcile()
     waiting = row(chain.reconcile(), "ada", "more")
     assert "needs tool, which is failed: " in waiting.reason
-    chain.word("retry", "ada", "tool")
+    chain.enqueue("retry", "ada", "tool")
     assert statuses(chain.reconcile()) == {"tool": Status.PRESENT, "more": Status.PRESENT}
 
 

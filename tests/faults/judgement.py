@@ -1,4 +1,4 @@
-"""What ought to happen, said a second time and as simply as it can be: the model that the engine is held against.
+"""What ought to happen, said a second time and as simply as it can be: the model that the engine is compared with.
 
 Written from docs/design/rules.md and docs/design/states.md, not from the engine, with none of its code. What a service
 does is not guessed here: a pass is judged in two halves, first what has to be tried, then, from what reached the
@@ -104,6 +104,8 @@ class Git:
     heal: bool = True
     prune: bool = False
     percent: int = 25
+    most: int | None = None
+    """`max_new`."""
     suspended: tuple[tuple[str, date | None], ...] = ()
     """Hires and integrations, and the day until which."""
 
@@ -217,27 +219,31 @@ class Judgement:
         self.rows: dict[Grant, Row] = {}
         self.counted: dict[str, set[Grant]] = {}
         """What was healed or revoked since the last full resync."""
+        self.made: dict[str, set[Grant]] = {}
+        """What was made or updated since then, retries not counted."""
         self.revoked: set[Grant] = set()
         """What a revocation was tried of since then."""
-        self.words: dict[Grant, str] = {}
+        self.commands: dict[Grant, str] = {}
 
     def resync(self) -> None:
         """A full resync begins."""
         self.counted.clear()
+        self.made.clear()
         self.revoked.clear()
 
     def forget(self, grants: Collection[Grant]) -> None:
         """There was nobody."""
         for grant in grants:
             del self.rows[grant]
-            self.words.pop(grant, None)
+            self.commands.pop(grant, None)
             self.revoked.discard(grant)
             self.counted.get(grant[1], set()).discard(grant)
+            self.made.get(grant[1], set()).discard(grant)
 
     # What people ask for
 
-    def hear(self, kind: str, grant: Grant) -> None:
-        """A word that the ledger alone answers, as soon as a pass begins."""
+    def act_on(self, kind: str, grant: Grant) -> None:
+        """Act on a command that the ledger alone answers, as soon as a pass begins."""
         row = self.rows.get(grant)
         if row is None:
             return
@@ -311,7 +317,7 @@ class Judgement:
         if integration in git.broken or (person.department is None and integration != "hook"):
             return Duty("blocked")
         seen = look(grant)
-        if self.words.get(grant) == "run":
+        if self.commands.get(grant) == "run":
             return Duty("missing", "run", afresh=True, by_hand=True, seen=seen)
         return replace(self._judged(git, row, grant, seen, now), seen=seen)
 
@@ -380,7 +386,7 @@ class Judgement:
 
     def _left(self, git: Git, person: Person, now: datetime, look: Callable[[Grant], Seen], grant: Grant) -> Duty:
         """What the ledger has beyond what git wants."""
-        row, asked = self._now(grant, now), self.words.get(grant) == "revoke"
+        row, asked = self._now(grant, now), self.commands.get(grant) == "revoke"
         if person.file == "broken":
             return Duty("invalid", untouched=True)
         if row.phase is Phase.REVOKED:
@@ -437,6 +443,15 @@ class Judgement:
             )
             if wanting and changes > FEW and changes * 100 > git.percent * max(confirmed, changes):
                 held.add(integration)
+            making = {grant for grant in met if self._makes(grant, duties[grant])}
+            making |= {
+                grant
+                for grant, row in self.rows.items()
+                if grant[1] == integration and grant not in met and row.guarded and not (row.lost or row.orphan)
+            }
+            news = len(making | (set() if anew else self.made.get(integration, set())))
+            if making and git.most is not None and news > git.most:
+                held.add(integration)
         found = dict(duties)
         for grant, duty in duties.items():
             if duty.act is None:
@@ -450,20 +465,28 @@ class Judgement:
                 found[grant] = replace(duty, status="scheduled", act=None, afresh=False)
         return found
 
+    def _makes(self, grant: Grant, duty: Duty) -> bool:
+        """Whether an account is made or updated because of git: no retry, and nothing that a person started afresh."""
+        row = self.rows.get(grant, Row())
+        retried = (
+            row.phase in OPEN and not row.revoking and (row.updating or duty.seen is Seen.THERE or not duty.afresh)
+        )
+        return duty.act in ("execute", "update") and not retried and not row.fresh
+
     def settled(self, grant: Grant) -> bool:
         """Whether it was ever executed or confirmed."""
         return self.rows.get(grant, Row()).settled
 
     # What has to be remembered
 
-    def looked(self, git: Git, duties: Mapping[Grant, Duty], gone: Collection[Grant], now: datetime) -> None:
-        """The pass looked, and wrote down what it is about to do."""
+    def planned(self, git: Git, duties: Mapping[Grant, Duty], gone: Collection[Grant], now: datetime) -> None:
+        """The pass planned, and recorded what it is about to do."""
         for grant in gone:
             del self.rows[grant]
         for grant, duty in duties.items():
-            self.rows[grant] = self._looked(git, self._now(grant, now), grant, duty)
+            self.rows[grant] = self._planned(git, self._now(grant, now), grant, duty)
 
-    def _looked(self, git: Git, row: Row, grant: Grant, duty: Duty) -> Row:
+    def _planned(self, git: Git, row: Row, grant: Grant, duty: Duty) -> Row:
         if duty.untouched:
             return replace(row, status=duty.status, guarded=False, asked=None)
         seen, values = duty.seen, self._values(git, grant) if duty.wanted else None
@@ -507,6 +530,8 @@ class Judgement:
             sent = ("update", *self._sends(git, grant))
         if duty.act in ("heal", "revoke"):
             self.counted.setdefault(grant[1], set()).add(grant)
+        elif duty.act in ("execute", "update") and number == 1:
+            self.made.setdefault(grant[1], set()).add(grant)
         if revoking:
             self.revoked.add(grant)
         kept = dict(row.run) if duty.resume else {}

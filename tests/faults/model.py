@@ -1,4 +1,4 @@
-"""The engine held against `judgement`, step by step, over whatever may happen to a repository and its services.
+"""The engine compared with `judgement`, step by step, over whatever may happen to a repository and its services.
 
 `python -m tests.faults.model --examples 1000 --steps 100` is the large run; the suite plays a few. Planning, the ledger
 on its disk and the attempts are the real ones; the services are in this process, in the place of the HTTP client, so
@@ -263,14 +263,14 @@ class Program:
         self.root, self.services, self.clock = root, services, clock
         self._git = pygit2.init_repository(str(root), initial_head="main")
         self._began = ExitStack()
-        self.held: OpenState | None = None
+        self.opened: OpenState | None = None
         self.cut_off: set[int] = set()
         """The attempts of the last pass that were under way where the program ended."""
 
     @property
     def ledger(self) -> LedgerWriter:
-        assert self.held is not None
-        return self.held.ledger
+        assert self.opened is not None
+        return self.opened.ledger
 
     def commit(self, files: Mapping[str, Any]) -> None:
         """Make a commit of these files and nothing else."""
@@ -290,19 +290,21 @@ class Program:
         self._git.create_commit("refs/heads/main", who, who, "change", top.write(), parents)
 
     def start(self) -> None:
-        """Take up the state."""
+        """Open the state."""
         self.services.dead, self.services.fuse = False, None
         self.redactor = Redactor()
         self.context = StagedWorld(self.root, self.clock, self.redactor, self.services.reached)
         self.context.services = self.services
         tree = self.context.checkout.head()
-        self.held = self._began.enter_context(holding(self.context, self.context.reader.settings(tree), tree, "model"))
+        self.opened = self._began.enter_context(
+            holding(self.context, self.context.reader.settings(tree), tree, "model")
+        )
 
     def end(self) -> None:
         """End as the program ends, or, where it is dead already, as its process would."""
         with suppress(Crash):
             self._began.close()
-        self.held = None
+        self.opened = None
 
     def reconcile(self, selection: Selection, *, released: bool, fuse: int | None) -> bool:
         """One pass. Whether it came to its end."""
@@ -318,13 +320,13 @@ class Program:
         return True
 
     async def _reconcile(self, selection: Selection, *, released: bool, fuse: int | None) -> None:
-        held = self.held
-        assert held is not None
+        opened = self.opened
+        assert opened is not None
         tree = self.context.checkout.head()
-        take_up(held.ledger, held.ledger.commands(), self.clock.now())
-        words = by_grant(held.ledger.commands())
-        reconciler = Reconciler(self.context, held, Notifier(self.context, lambda *_: Outbox()))
-        plan = await reconciler.plan(selection, tree, commands=words, released=released)
+        take_up(opened.ledger, opened.ledger.commands(), self.clock.now())
+        commands = by_grant(opened.ledger.commands())
+        reconciler = Reconciler(self.context, opened, Notifier(self.context, lambda *_: Outbox()))
+        plan = await reconciler.plan(selection, tree, commands=commands, released=released)
         self.services.begin(fuse)
         await reconciler.apply(plan)
 
@@ -362,6 +364,7 @@ def files(git: Git) -> dict[str, Any]:
             "drift": "heal" if git.heal else "report",
             "prune": "revoke" if git.prune else "report",
             "max_change_percent": git.percent,
+            "max_new": git.most,
             "suspend": suspended,
         },
         "hires/.gitkeep": "",
@@ -436,7 +439,7 @@ class Model(RuleBasedStateMachine):
         self.git = Git({name: Person(name) for name in PEOPLE})
         self.judgement = Judgement()
         self.asked: list[tuple[str, Grant]] = []
-        """Words that the ledger alone answers, once a pass begins."""
+        """Commands that the ledger alone answers, once a pass begins."""
         self.steps = 0
 
     def teardown(self) -> None:
@@ -542,7 +545,7 @@ class Model(RuleBasedStateMachine):
     def rename(self, name: str) -> None:
         """A hire's file gets another name, and a pass follows."""
         person = self.git.people[name]
-        if person.file == "there" and not self.asked and not self.judgement.words:
+        if person.file == "there" and not self.asked and not self.judgement.commands:
             stem = person.stem.swapcase() if person.stem == name else name
             self._commit(people={**self.git.people, name: replace(person, stem=stem)})
             self._pass(Scope())
@@ -555,9 +558,14 @@ class Model(RuleBasedStateMachine):
     def edit_a_manifest(self, integration: str) -> None:
         self._commit(edition={**self.git.edition, integration: self.git.edition[integration] + 1})
 
-    @rule(heal=st.sampled_from([True, True, False]), prune=st.booleans(), percent=st.sampled_from([0, 25, 60, 100]))
-    def set(self, percent: int, *, heal: bool, prune: bool) -> None:
-        self._commit(heal=heal, prune=prune, percent=percent)
+    @rule(
+        heal=st.sampled_from([True, True, False]),
+        prune=st.booleans(),
+        percent=st.sampled_from([0, 25, 60, 100]),
+        most=st.sampled_from([None, None, 0, 2, 6]),
+    )
+    def set(self, percent: int, most: int | None, *, heal: bool, prune: bool) -> None:
+        self._commit(heal=heal, prune=prune, percent=percent, most=most)
 
     @rule(who=st.none() | somebody | integrations, until=st.none() | st.integers(1, 2))
     def suspend(self, who: str | None, until: int | None) -> None:
@@ -642,7 +650,7 @@ class Model(RuleBasedStateMachine):
         if kind in ("retry", "accept"):
             self.asked.append((kind, grant))
         else:
-            self.judgement.words[grant] = kind
+            self.judgement.commands[grant] = kind
 
     @rule()
     def forget(self) -> None:
@@ -714,10 +722,10 @@ class Model(RuleBasedStateMachine):
             self._pass(Scope(people=frozenset(name for name, _ in grants), grants=grants), fuse=fuse)
 
     def _pass(self, scope: Scope, *, fuse: int | None = None, down: int = 0, released: bool = False) -> None:
-        """One pass, and the model's word on it. Where the program ended in it, it is down for some minutes."""
+        """One pass, compared with the model's. Where the program ended in it, it is down for some minutes."""
         now, judgement, git = self.clock.now(), self.judgement, self.git
         for kind, grant in self.asked:
-            judgement.hear(kind, grant)
+            judgement.act_on(kind, grant)
         self.asked = []
         duties, gone = judgement.duties(git, scope, now, self.services.seen, released=released)
         before, rows = self.program.ledger.newest_attempt(), dict(judgement.rows)
@@ -726,7 +734,7 @@ class Model(RuleBasedStateMachine):
             self.clock.turn(minutes=down)
             self.restart()
         made = self._attempts(before)
-        judgement.looked(git, duties, gone, now)
+        judgement.planned(git, duties, gone, now)
         if scope.everything:
             judgement.resync()
         self._carried_out(duties, made, now, whole=whole)
@@ -734,7 +742,7 @@ class Model(RuleBasedStateMachine):
             judgement.resync()
         self._hold_in_any_case(made, rows, now)
         self._compare(duties if whole else {})
-        self._words(duties, whole=whole)
+        self._commands(duties, whole=whole)
 
     def _selection(self, scope: Scope) -> Selection:
         stems = {name: person.stem for name, person in self.git.people.items()}
@@ -834,13 +842,16 @@ class Model(RuleBasedStateMachine):
                 if grant in covered:
                     assert found[key].status == ours[key].status, f"{grant}: {found[key].reason}"
 
-    def _words(self, covered: Mapping[Grant, Duty], *, whole: bool) -> None:
-        """Words are heard by the pass that comes to their grant."""
+    def _commands(self, covered: Mapping[Grant, Duty], *, whole: bool) -> None:
+        """Commands are acted on by the pass that covers their grant."""
         names = {person.stem: name for name, person in self.git.people.items()}
-        left = {(names[word.hire or ""], word.access or ""): word.kind for word in self.program.ledger.commands()}
-        assert left.items() <= self.judgement.words.items()
-        assert not whole or not left.keys() & covered.keys(), "a word was not heard"
-        self.judgement.words = left
+        left = {
+            (names[command.hire or ""], command.access or ""): command.kind
+            for command in self.program.ledger.commands()
+        }
+        assert left.items() <= self.judgement.commands.items()
+        assert not whole or not left.keys() & covered.keys(), "a command was not acted on"
+        self.judgement.commands = left
 
 
 def _of(record: Record) -> dict[str, Any]:

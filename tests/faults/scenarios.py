@@ -151,8 +151,8 @@ class Stage:
         code, log = self.act()
         assert code == 0, log
 
-    def word(self, kind: str, access: str = "tool") -> None:
-        """Leave word of ada's for the next pass."""
+    def enqueue(self, kind: str, access: str = "tool") -> None:
+        """Enqueue a command about ada for the next pass."""
         with closing(StateLocation(f"sqlite:///{self.repo.state}", self.repo.root).writer()) as ledger:
             hire = next(key.hire for key in (record.key for record in ledger.records()) if key.access == access)
             ledger.enqueue(kind, now=datetime.now(UTC), by="ida@here", hire=hire, access=access)
@@ -304,7 +304,7 @@ def _complete_when_asked(stage: Stage) -> None:
     """As above; a second attempt that was cut off was the last, until somebody asks for another."""
     if stage.status("ada") is Status.FAILED:
         assert stage.events("ada")[EventType.ATTEMPT_INTERRUPTED] == 1
-        stage.word("retry")
+        stage.enqueue("retry")
         stage.act()
     _complete(stage)
 
@@ -353,7 +353,7 @@ def _asked_to_revoke(stage: Stage) -> None:
     stage.repo.hire("ada")
     stage.repo.commit()
     stage.settled()
-    stage.word("revoke")
+    stage.enqueue("revoke")
 
 
 def _gone_as_asked(stage: Stage) -> None:
@@ -385,7 +385,7 @@ def _renamed(stage: Stage) -> None:
 def _under_the_new_name(stage: Stage) -> None:
     assert set(stage.records()) == {Key("lovelace", "tool")}
     if stage.status("lovelace") is Status.FAILED:
-        stage.word("retry")
+        stage.enqueue("retry")
         stage.act()
     assert stage.status("lovelace") is Status.PRESENT
     assert stage.tool.created == {"ada@example.com": 1}
@@ -481,7 +481,7 @@ def _to_be_updated(stage: Stage) -> None:
 
 def _updated(stage: Stage) -> None:
     if stage.status("ada") is Status.FAILED:
-        stage.word("retry")
+        stage.enqueue("retry")
         stage.act()
     assert stage.status("ada") is Status.PRESENT
     assert stage.tool.people["ada@example.com"]["role"] == "owner"
@@ -543,7 +543,7 @@ def _asked_to_run(stage: Stage) -> None:
     """A webhook that ran, and is to run again because somebody says so."""
     _hooked(stage)
     stage.settled()
-    stage.word("run", "hook")
+    stage.enqueue("run", "hook")
 
 
 def _ran_again(stage: Stage) -> None:
@@ -562,7 +562,7 @@ def _asked_to_retry(stage: Stage) -> None:
     for _ in range(2):
         stage.act()
     assert stage.status("ada") is Status.FAILED
-    stage.word("retry")
+    stage.enqueue("retry")
 
 
 def _tried_again(stage: Stage) -> None:

@@ -64,7 +64,7 @@ def test_the_daemon_retries_by_itself_and_checks_first(tool: Repo, accounts: Acc
 
 
 def test_by_hand_beside_a_running_daemon(tool: Repo, accounts: AccountService) -> None:
-    """`retry`, `run` and `accept` leave word; the daemon acts on it at once."""
+    """`retry`, `run` and `accept` leave a command; the daemon acts on it at once."""
     tool.settings(retry_delay="1s", interval="10m")
     tool.hire("bob", {"integration": "tool", "values": {"TEAM": "7"}})
     tool.commit()
