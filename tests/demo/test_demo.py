@@ -1,0 +1,35 @@
+"""The whole demo, once, on a machine where other programs have its ports."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+from reconciler.demo import asana, scim
+from tests.repo import PROGRAM, short_folder
+
+
+def test_the_demo_goes_through_and_leaves_nothing(tmp_path: Path) -> None:
+    env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "TMPDIR": short_folder(), "NO_COLOR": "1"}
+    with ExitStack() as stack:
+        for port in (asana.PORT, scim.PORT, 8080):
+            with suppress(OSError):  # somebody has it already, which is as good
+                stack.enter_context(socket.create_server(("127.0.0.1", port)))
+        done = subprocess.run(
+            [PROGRAM, "demo", "--once"], env=env, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=110
+        )
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    told = re.findall(r"^(?:dry run|\d+ grants) at .*?: (.*)$", done.stdout, re.MULTILINE)
+    assert told == [
+        "6 missing, 1 scheduled; 6 to do",
+        "1 present, 1 retrying",
+        "8 present, 1 scheduled; nothing to do",
+    ]
+    assert "[error" not in done.stdout
+    folder = re.search(r"^  (/\S+)/access$", done.stdout, re.MULTILINE)
+    assert folder is not None
+    assert not Path(folder[1]).exists()
