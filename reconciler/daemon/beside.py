@@ -12,15 +12,18 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from reconciler.daemon.cutting import by_service
 from reconciler.daemon.newest import Newest
 from reconciler.engine.commands import by_grant, changes_of, take_up
 from reconciler.engine.context import Context, SystemClock
-from reconciler.engine.planning import MoreNeeded, Plan
+from reconciler.engine.planning import Plan
 from reconciler.engine.reconciler import Reconciler
-from reconciler.engine.state import OpenState, recover
+from reconciler.engine.state import MoreNeeded, OpenState, recover, refuse_strayed
 from reconciler.ledger.entries import Command
+from reconciler.ledger.lease import Lease
+from reconciler.ledger.membership import Membership
 from reconciler.model.deciding import Policy
 from reconciler.model.errors import Problem, RepositoryError
 from reconciler.model.grant import Key
@@ -55,12 +58,27 @@ async def taken(state: OpenState, clock: SystemClock, services: Collection[str])
     """Have services for as long as the block runs, after waiting for those who have one of them. Raises Stopped."""
     member = state.member
     assert member is not None
-    while (lease := await asyncio.to_thread(member.take, services)) is None:
+    while (lease := await _take(member, services)) is None:
         await clock.sleep(LOOK_SECONDS)
     try:
         yield state.under(lease)
     finally:
         await asyncio.shield(asyncio.to_thread(member.release, lease))
+
+
+async def _take(member: Membership, services: Collection[str]) -> Lease | None:
+    """Take services in a thread; what is taken for somebody who was cancelled meanwhile is given back."""
+    taking = asyncio.create_task(asyncio.to_thread(member.take, services))
+    try:
+        return await asyncio.shield(taking)
+    except asyncio.CancelledError:
+        taking.add_done_callback(partial(_give_back, member))
+        raise
+
+
+def _give_back(member: Membership, taking: asyncio.Task[Lease | None]) -> None:
+    if not taking.cancelled() and taking.exception() is None and (lease := taking.result()) is not None:
+        asyncio.get_running_loop().run_in_executor(None, member.release, lease)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -136,6 +154,7 @@ class PassBeside:
         while True:
             async with taken(self.state, self.clock, sorted(services)) as state:
                 try:
+                    refuse_strayed(state.ledger, self._home, services)
                     await self._plan_and_apply(state, selection, commands)
                 except MoreNeeded as error:
                     services |= error.services

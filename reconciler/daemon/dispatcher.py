@@ -22,9 +22,8 @@ from reconciler.engine.claims import Claims, ClaimSet
 from reconciler.engine.commands import by_grant
 from reconciler.engine.context import Context, SystemClock
 from reconciler.engine.everybody import Listings
-from reconciler.engine.planning import MoreNeeded
 from reconciler.engine.reconciler import Reconciler
-from reconciler.engine.state import OpenState, recover, sealing_of
+from reconciler.engine.state import MoreNeeded, OpenState, recover, refuse_strayed, sealing_of
 from reconciler.model.clock import Stopped, stamp
 from reconciler.model.deciding import Policy
 from reconciler.model.errors import LedgerError, ReconcilerError
@@ -132,14 +131,16 @@ class Dispatcher:
         task.add_done_callback(self._running.discard)
 
     async def finish(self) -> None:
-        """Await the tasks under way for up to `GRACE_SECONDS`, then cancel them."""
+        """Await the passes and tasks under way for up to `GRACE_SECONDS`, then cancel them."""
+        await asyncio.gather(self._finish_tasks(), self.place.finish())
+
+    async def _finish_tasks(self) -> None:
         if self._running:
             log.info("daemon.stopping", passes=len(self._running))
             _, late = await asyncio.wait(self._running, timeout=GRACE_SECONDS)
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
-        await self.place.finish()
 
     def _by_service(self, selection: Selection, acting: Acting | None = None) -> dict[str, Selection]:
         return by_service(selection, self.desired(acting), self._state.ledger)
@@ -182,6 +183,7 @@ class Dispatcher:
             async with self.place.holding(*sorted(services)) as state:
                 claims = self._claims.begin()
                 try:
+                    refuse_strayed(state.ledger, self.desired().home, services)
                     # An attempt that a full disk cut off has no end in the ledger: it is settled like after a crash.
                     recover(state.ledger, self.acting.settings, self._clock.now(), busy=self._claims.busy)
                     return await self._reconcile(state, item.request, claims, item.listings)

@@ -142,8 +142,7 @@ class Revisions:
             return None
         self._unread = False
         self._health.problems.tell("repository", None)
-        if self._dispatcher.place.leads:
-            keep(self._context, self._state.ledger, found)
+        keep(self._context, self._state.ledger if self._dispatcher.place.leads else None, found)
         self._read_at = self._clock.now()
         self._tell(found, before)
         self._health.ready = True

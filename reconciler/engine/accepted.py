@@ -95,12 +95,12 @@ def _unreadable(context: Context, accepted: str, error: RepositoryError) -> InFo
     return InForce(tree, settings, Untrusted(name, name, "", str(error)))
 
 
-def keep(context: Context, ledger: LedgerWriter, found: InForce) -> None:
-    """Remember what is in force for the next time. The caller holds the state."""
+def keep(context: Context, ledger: LedgerWriter | None, found: InForce) -> None:
+    """Remember what is in force for the next time; in this checkout alone where no ledger is given."""
     verified = found.settings.git.verify_signatures
     note = {"revision": found.tree.revision, "refused": found.refused and asdict(found.refused)} if verified else None
     content = json.dumps(note).encode()
-    if (ledger.note(NOTE) or b"null") != content:
+    if ledger is not None and (ledger.note(NOTE) or b"null") != content:
         ledger.put_note(NOTE, content)
     repository = context.checkout.repository
     if repository is None:

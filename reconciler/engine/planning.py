@@ -21,7 +21,7 @@ from reconciler.engine.integrations import Integration
 from reconciler.engine.planned import PlannedGrant, PlanningInputs
 from reconciler.engine.planner import Planner, Watched, unwatched
 from reconciler.engine.renames import moved, rows_of, stored_under
-from reconciler.engine.state import OpenState, ReadState, as_settled
+from reconciler.engine.state import MoreNeeded, OpenState, ReadState, as_settled
 from reconciler.engine.wiring import as_branch_may, integrations_of
 from reconciler.ledger.entries import Event
 from reconciler.model.clock import first_moment
@@ -37,15 +37,7 @@ from reconciler.repository.git.checkout import Tree
 from reconciler.repository.policy import Judge
 from reconciler.requests.shown import shown_body
 
-__all__ = ["MoreNeeded", "Plan", "plan_pass"]
-
-
-class MoreNeeded(Exception):
-    """A pass has to be made over these services at once; nothing was asked or written yet."""
-
-    def __init__(self, services: set[str]) -> None:
-        super().__init__(", ".join(sorted(services)))
-        self.services = services
+__all__ = ["Plan", "plan_pass"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ was lost must not look like one that never was, for every webhook would run agai
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -38,6 +38,7 @@ from reconciler.model.settings import Settings
 from reconciler.repository.git.checkout import Checkout, Tree
 
 __all__ = [
+    "MoreNeeded",
     "OpenState",
     "ReadState",
     "as_settled",
@@ -45,11 +46,20 @@ __all__ = [
     "reading",
     "recover",
     "refuse_fresh_start",
+    "refuse_strayed",
     "sealing_of",
     "sharing",
 ]
 
 TRACE = "refs/reconciler/state"
+
+
+class MoreNeeded(Exception):
+    """A pass has to have these services too; nothing was asked or written yet."""
+
+    def __init__(self, services: set[str]) -> None:
+        super().__init__(", ".join(sorted(services)))
+        self.services = services
 
 
 @dataclass(slots=True)
@@ -187,10 +197,12 @@ def recover(
     policy, lease = Policy.of(settings, now), ledger.lease
     assert lease is not None
     for attempt in ledger.open_attempts():
-        record = ledger.record(attempt.key)
-        if record is None or not lease.covers(attempt.service):
+        if not lease.covers(attempt.service):
             continue
         if attempt.epoch == lease.epoch(attempt.service) and busy(attempt.key):
+            continue
+        record = ledger.record(attempt.key)
+        if record is None:
             continue
         new, lines = _cut_off(record, attempt, policy)
         done = not new.phase.unsettled
@@ -202,6 +214,22 @@ def recover(
             error=None if done else new.last_error,
             kept={run_name(record.key): None} if done else None,
         )
+
+
+def refuse_strayed(ledger: LedgerWriter, home: Callable[[str], str], services: Collection[str]) -> None:
+    """Raise MoreNeeded where attempts without an end are of grants of these services, and were begun for another one.
+
+    Where a manifest goes under another `service`, nobody takes the former one any more.
+    """
+    lease = ledger.lease
+    assert lease is not None
+    strayed = {
+        attempt.service
+        for attempt in ledger.open_attempts()
+        if home(attempt.integration) in services and not lease.covers(attempt.service)
+    }
+    if strayed:
+        raise MoreNeeded(strayed)
 
 
 def as_settled(found: Mapping[Key, Record], ledger: LedgerReader, policy: Policy) -> dict[Key, Record]:

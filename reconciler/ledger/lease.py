@@ -57,11 +57,16 @@ class Lease:
         return EVERYTHING in self.epochs or service in self.epochs
 
     def epoch(self, service: str) -> int:
-        """The epoch of a service. Raises LeaseLostError where it is for others only."""
-        epoch = self.epochs.get(EVERYTHING) or self.epochs.get(service)
-        if epoch is None:
-            raise LeaseLostError([service])
-        return epoch
+        """The epoch of a service that it covers."""
+        return self.epochs[EVERYTHING] if EVERYTHING in self.epochs else self.epochs[service]
+
+    def of(self, service: str) -> tuple[str, int]:
+        """Under which service, and at which epoch, is written what is of this one.
+
+        What is of another, because its manifest went under another `service`, is of the first that it has.
+        """
+        name = service if self.covers(service) else min(self.epochs)
+        return name, self.epoch(name)
 
     def hold(self, connection: sa.Connection) -> None:
         """Lock what was taken until the transaction ends. Raises LeaseLostError where another has taken it since."""

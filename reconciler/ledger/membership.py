@@ -98,22 +98,25 @@ class Membership:
 
         A name that a dead process left is waited for, and one that is renewed meanwhile raises StateLockedError.
         """
-        seen, last = None, _boot() + 2 * TERM.total_seconds()
+        seen, began = None, _boot()
         while True:
             lease = self.take([self.place])
             if lease is not None:
                 break
             found = self._seen()
-            if (seen is not None and found not in (None, seen)) or _boot() > last:
+            late = _boot() > began + 2 * TERM.total_seconds()
+            if late or (seen is not None and found not in (None, seen)):
                 raise StateLockedError(f"a member of the name {self.name} is running already")
             seen = found
             time.sleep(BEAT_SECONDS)
-            self._reap()
+            if _boot() > began + STALL_SECONDS:
+                self._reap()
         with self._backend.writing() as connection:
             connection.execute(sa.delete(_members).where(_members.c.name == self.name))
             row = {"name": self.name, "owner": self._owner, "since": NOW, "seen": NOW, "daemon": self._lost is not None}
             connection.execute(sa.insert(_members).values(row))
         self.renew()
+        self._fault, self._connected_at = None, _boot()
         self._beating.start()
         return lease
 

@@ -152,7 +152,8 @@ class LedgerWriter(LedgerReader):
         A `run` of 0 starts a run of its own. The commands that asked for it have been heard with that.
         """
         if self.lease is not None:
-            attempt = replace(attempt, service=record.service, epoch=self.lease.epoch(record.service))
+            service, epoch = self.lease.of(record.service)
+            attempt = replace(attempt, service=service, epoch=epoch)
         with self._writing(Failpoint.INTENT) as connection:
             values = attempt_row(attempt)
             new = connection.execute(sa.insert(schema.attempts).values(values)).inserted_primary_key

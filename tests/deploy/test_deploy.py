@@ -207,9 +207,9 @@ def merged(base: Any, patch: Any) -> Any:
     return patch
 
 
-def one_member() -> dict[str, dict[str, Any]]:
-    """The resources of the overlay, by their kinds."""
-    overlay = KUBERNETES / "one-member"
+def made_by(name: str) -> dict[str, dict[str, Any]]:
+    """The resources of an overlay, by their kinds."""
+    overlay = KUBERNETES / name
     files = [
         KUBERNETES / "base" / name
         for name in yaml.safe_load((KUBERNETES / "base/kustomization.yaml").read_text())["resources"]
@@ -223,14 +223,21 @@ def one_member() -> dict[str, dict[str, Any]]:
     return resources
 
 
-@pytest.mark.parametrize("kind", ["Deployment", "PersistentVolumeClaim", "Service", "ServiceAccount"])
-def test_kubernetes_takes_what_the_overlay_makes(kind: str) -> None:
+OVERLAYS = {"one-member": "PersistentVolumeClaim", "fleet": "PodDisruptionBudget"}
+
+
+@pytest.mark.parametrize(
+    ("overlay", "kind"),
+    [(name, kind) for name, own in OVERLAYS.items() for kind in ("Deployment", "Service", "ServiceAccount", own)],
+)
+def test_kubernetes_takes_what_the_overlays_make(overlay: str, kind: str) -> None:
     validate = pytest.importorskip("kubernetes_validate", reason="kubernetes-validate is not installed")
-    validate.validate(one_member()[kind], validate.latest_version(), strict=True)
+    validate.validate(made_by(overlay)[kind], validate.latest_version(), strict=True)
 
 
-def test_every_container_of_a_pod_is_restricted() -> None:
-    pod = one_member()["Deployment"]["spec"]["template"]["spec"]
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_every_container_of_a_pod_is_restricted(overlay: str) -> None:
+    pod = made_by(overlay)["Deployment"]["spec"]["template"]["spec"]
     assert pod["securityContext"]["runAsNonRoot"]
     for container in (*pod["initContainers"], *pod["containers"]):
         rights = container["securityContext"]
@@ -242,14 +249,19 @@ def test_every_container_of_a_pod_is_restricted() -> None:
     assert mounted == volumes
 
 
-def test_one_daemon_at_a_time() -> None:
-    spec = one_member()["Deployment"]["spec"]
-    assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
-    assert spec["template"]["spec"]["terminationGracePeriodSeconds"] > 30
+def test_one_daemon_at_a_time_on_a_file_and_several_on_a_server() -> None:
+    alone, fleet = (made_by(overlay)["Deployment"]["spec"] for overlay in OVERLAYS)
+    assert (alone["replicas"], alone["strategy"]) == (1, {"type": "Recreate"})
+    assert (fleet["replicas"], fleet["strategy"]["type"]) == (3, "RollingUpdate")
+    for spec in (alone, fleet):
+        assert spec["template"]["spec"]["terminationGracePeriodSeconds"] > 30
+    (container,) = fleet["template"]["spec"]["containers"]
+    assert [each["name"] for each in container["env"]] == ["RECONCILE_MEMBER"]
 
 
-def test_the_version_of_the_image_is_the_programs() -> None:
-    (image,) = yaml.safe_load((KUBERNETES / "one-member/kustomization.yaml").read_text())["images"]
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_the_version_of_the_image_is_the_programs(overlay: str) -> None:
+    (image,) = yaml.safe_load((KUBERNETES / overlay / "kustomization.yaml").read_text())["images"]
     assert image["newTag"] == __version__
 
 
@@ -289,7 +301,7 @@ def test_the_settings_on_the_page_are_read_and_fit_the_state_folder() -> None:
     assert path == Path(STATE, "state", "state.db"), "a folder of its own: that of a volume is writable by its group"
     (folder,) = [
         each
-        for each in one_member()["Deployment"]["spec"]["template"]["spec"]["initContainers"]
+        for each in made_by("one-member")["Deployment"]["spec"]["template"]["spec"]["initContainers"]
         if each["name"] == "state-folder"
     ]
     assert folder["command"][-1] == str(path.parent)

@@ -51,7 +51,7 @@ def test_attempt_remembers_the_epoch_that_it_was_begun_at(ledger: LedgerWriter) 
 
 
 def test_lease_of_other_services_writes_nothing(ledger: LedgerWriter) -> None:
-    with pytest.raises(LeaseLostError, match="suite"):
+    with pytest.raises(LeaseLostError, match="other"):
         ledger.under(Lease({"other": 1})).begin(ADA, attempt(), [])
     with pytest.raises(LeaseLostError, match="nobody, other"):
         ledger.under(Lease({"other": 1, "nobody": 1})).save([ADA])

@@ -124,6 +124,7 @@ def test_name_is_one_members(ledger: LedgerWriter, monkeypatch: pytest.MonkeyPat
 
 def test_name_that_a_dead_member_left_is_taken(ledger: LedgerWriter, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(membership, "BEAT_SECONDS", 0.05)
+    monkeypatch.setattr(membership, "STALL_SECONDS", 0.1)
     dead = Membership(ledger.backend, "a")
     assert dead.take([dead.place]) is not None
     pass_time(ledger, dead)
