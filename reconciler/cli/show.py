@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import click
-
 from reconciler.cli.exit_codes import PENDING
 from reconciler.cli.logs import tell
 from reconciler.cli.options import Asked, Filter
 from reconciler.cli.table import grouped, headline, name_in, page, table_of
-from reconciler.cli.text import as_csv, as_json, cell, code, emit_json, problem_line, say
+from reconciler.cli.text import as_json, cell, code, emit_csv, emit_json_list, problem_line, say
 from reconciler.model.report import Report, Row
 
 __all__ = ["exit_code", "show_report"]
@@ -60,11 +58,11 @@ def show_report(
     rows = [row for row in report.rows if only.shows(row.status, row.action)]
     match asked.output:
         case "json":
-            emit_json(report.as_json(rows))
+            emit_json_list(report.as_json(()), "grants", (row.as_json() for row in rows))
         case "markdown":
             say("\n".join(_markdown(report, rows, by)))
         case "csv":
-            click.echo(as_csv(COLUMNS, map(_cells, rows)), nl=False)
+            emit_csv(COLUMNS, map(_cells, rows))
             for problem in report.problems:  # the hire whose file is set aside may be in no row
                 tell(str(problem), str(problem.severity))
         case _:

@@ -15,8 +15,9 @@ import re
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, TypeVar
 
 import click
 
@@ -32,7 +33,9 @@ __all__ = [
     "clipped",
     "code",
     "count",
+    "emit_csv",
     "emit_json",
+    "emit_json_list",
     "fit",
     "fold",
     "no_csv",
@@ -41,6 +44,8 @@ __all__ = [
     "say",
     "wrapped",
 ]
+
+T = TypeVar("T")
 
 _TICKS = re.compile(r"`+")
 _COMMAND = re.compile(r"^(\s*)::")
@@ -99,6 +104,48 @@ def emit_json(value: Any) -> None:
     click.echo(as_json(value, indent=2))
 
 
+def emit_json_list(document: Mapping[str, Any], name: str, items: Iterable[Mapping[str, Any]]) -> None:
+    """Write one JSON document whose property `name`, an empty list in `document`, has these items.
+
+    They are encoded as they come, the same way: there may be millions.
+    """
+    head, here, tail = as_json(document, indent=2).partition(f'\n  "{name}": [')
+    click.echo(head + here, nl=False)
+    before, after = "\n", ""
+    for part in _parts(map(_item, items)):
+        click.echo(before + _UNSHOWN.sub(_escape, ",\n".join(part)), nl=False)
+        before, after = ",\n", "\n  "
+    click.echo(after + tail)
+
+
+def _item(item: Mapping[str, Any]) -> str:
+    """An item of a list in a document, as `json.dumps` would indent it; its own encoder is used where that is fast."""
+    fields = ",\n".join(f'      "{key}": {_encoded(value)}' for key, value in item.items())
+    return f"    {{\n{fields}\n    }}"
+
+
+def _encoded(value: Any) -> str:
+    if isinstance(value, dict | list) and value:
+        return json.dumps(value, indent=2, ensure_ascii=False).replace("\n", "\n      ")
+    return _encode(value)
+
+
+_encode = json.JSONEncoder(ensure_ascii=False).encode
+
+
+def _parts(items: Iterable[T]) -> Iterator[list[T]]:
+    """So many items at a time as are worth a writing."""
+    iterator = iter(items)
+    return iter(lambda: list(islice(iterator, 500)), [])
+
+
+def emit_csv(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Write CSV, as `as_csv` makes it, as the rows come."""
+    click.echo(as_csv(columns, ()), nl=False)
+    for part in _parts(rows):
+        click.echo(as_csv(part[0], part[1:]), nl=False)
+
+
 def as_csv(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """CSV that a spreadsheet opens without running anything: what looks like a formula is quoted as text.
 
@@ -106,8 +153,7 @@ def as_csv(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """
     out = io.StringIO()
     writer = csv.writer(out)
-    writer.writerow(columns)
-    writer.writerows([_cell(text) for text in row] for row in rows)
+    writer.writerows([_cell(text) for text in row] for row in (columns, *rows))
     return out.getvalue()
 
 

@@ -12,7 +12,7 @@ import pytest
 from reconciler.cli import logs
 from reconciler.cli.options import Asked
 from reconciler.cli.show import show_report
-from reconciler.cli.text import annotation, as_csv, as_json, cell, code, fit
+from reconciler.cli.text import annotation, as_csv, as_json, cell, code, emit_json, emit_json_list, fit
 from reconciler.model.errors import Problem
 from reconciler.model.not_taken_over import Untrusted
 from reconciler.model.report import Report
@@ -146,3 +146,16 @@ def test_every_line_of_the_log_is_json(repo: Repo, call: Call, words: list[str],
     assert done.err
     for line in done.err.splitlines():
         assert json.loads(line).keys() >= {"event", "level", "timestamp"}
+
+
+def test_a_list_is_written_as_it_comes_and_as_the_whole_would_be(capsys: pytest.CaptureFixture[str]) -> None:
+    items = [
+        {"hire": f"h{number}", "values": {"TEAM": [1, {"a": None}]}, "none": [], "text": 'é"\n\x1b', "no": number > 600}
+        for number in range(1203)
+    ]
+    for some in (items, items[:1], []):
+        document = {"revision": "abc", "nested": {"grants": []}, "grants": some, "problems": [{"file": "a"}]}
+        emit_json(document)
+        whole = capsys.readouterr().out
+        emit_json_list({**document, "grants": []}, "grants", iter(some))
+        assert capsys.readouterr().out == whole
