@@ -41,7 +41,11 @@ PAGES = sorted(
         ROOT / "reconciler" / "cli" / "template" / "README.md",  # what `init` writes
     ]
 )
-SHIPPED = [*PAGES, *(file for file in (ROOT / "deploy").rglob("*") if file.is_file()), ROOT / "Containerfile"]
+SHIPPED = [
+    *PAGES,
+    *(file for folder in (ROOT / "deploy", DOCS / "monitoring") for file in folder.rglob("*") if file.is_file()),
+    ROOT / "Containerfile",
+]
 ELSEWHERE = r"(?:sudo -u \w+ |docker compose exec \w+ |kubectl exec \S+ -- )?"
 """What may stand before a call, to have it made by another user or in a container."""
 
