@@ -71,7 +71,7 @@ class LedgerWriter(LedgerReader):
         Whoever had it before, and does not know that it ended, writes nothing more.
         """
         table = schema.shards
-        with self.backend.writing() as connection:
+        with self._writing(Failpoint.LEASE) as connection:
             taken = sa.update(table).where(table.c.service == EVERYTHING).values(epoch=table.c.epoch + 1)
             if not connection.execute(taken).rowcount:
                 connection.execute(sa.insert(table).values(service=EVERYTHING, epoch=1))

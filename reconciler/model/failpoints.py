@@ -19,6 +19,7 @@ class Failpoint(StrEnum):
     # The state, and who holds it
     LOCK = "lock taken"
     MIGRATION = "migration"
+    LEASE = "lease taken"
     SEALING_KEY = "sealing key written"
 
     # A pass

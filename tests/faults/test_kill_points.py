@@ -17,6 +17,7 @@ AT = {
     "first start": {Failpoint.MIGRATION, Failpoint.SEALING_KEY},
     "provisioned": {
         Failpoint.LOCK,
+        Failpoint.LEASE,
         Failpoint.PLAN,
         Failpoint.NOTE,
         Failpoint.CACHE,
