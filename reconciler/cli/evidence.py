@@ -22,6 +22,7 @@ COLUMNS = (
     "period",
     "integration",
     "who",
+    "name",
     "access",
     "values",
     "since",
@@ -129,6 +130,7 @@ def _rows(judged: Judged) -> Iterator[dict[str, str]]:
             | said
             | {
                 "who": line.who,
+                "name": judged.names.get(line.index, ""),
                 "decision": line.decision or "",
                 "reason": line.reason,
                 "reviewer": given.author if given is not None else "",

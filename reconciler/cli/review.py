@@ -150,7 +150,7 @@ def _judged(asked: Asked, period: str) -> tuple[Tree, list[Judged]]:
     from reconciler.model.secret import Redactor
     from reconciler.repository.git.signatures import signer
     from reconciler.repository.reviews import REVIEWS
-    from reconciler.review.signed_off import judge, name_signers
+    from reconciler.review.signed_off import judge, name_people
 
     redactor = Redactor()
     set_up(asked, redactor)
@@ -166,7 +166,7 @@ def _judged(asked: Asked, period: str) -> tuple[Tree, list[Judged]]:
         found = judge(context.checkout, tree, period, ledger, known)
     if asked.output in ("csv", "html"):
         home = home_of(context.root.resolve(), force.settings)
-        name_signers(found, lambda commit: signer(context.checkout, commit, home))
+        name_people(found, context.checkout, tree, lambda commit: signer(context.checkout, commit, home))
     return tree, found
 
 

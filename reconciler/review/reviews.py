@@ -19,7 +19,7 @@ from reconciler.model.grant import Phase, Record
 from reconciler.model.review import REMOVE
 from reconciler.model.status import EventType
 from reconciler.repository.git.checkout import Checkout
-from reconciler.repository.git.parts import said_in
+from reconciler.repository.git.parts import Said, said_in
 from reconciler.repository.git.trees import File, Tree
 from reconciler.repository.reviews import REVIEWS, Line, ReviewFile, is_review, read_review
 
@@ -99,10 +99,16 @@ class Addresses:
 
     def of(self, hire: str, *revisions: str | None) -> set[str]:
         """A hire's addresses at some commits and now, in lower case; what git does not have is left out."""
-        found = {self._at(revision, hire) for revision in (self._now, *revisions) if revision}
-        return {address for address in found if address}
+        found = [self._at(revision, hire) for revision in (self._now, *revisions) if revision]
+        return {said.email for said in found if said is not None and said.email}
 
-    def _at(self, revision: str, hire: str) -> str | None:
+    def name_of(self, hire: str, *revisions: str | None) -> str:
+        """A hire's full name, at the first of some commits that has the hire, else now; empty where none has."""
+        found = (self._at(revision, hire) for revision in (*revisions, self._now) if revision)
+        fields: Mapping[str, object] = next((said.fields for said in found if said is not None), {})
+        return " ".join(str(part) for part in (fields.get("first_name"), fields.get("last_name")) if part)
+
+    def _at(self, revision: str, hire: str) -> Said | None:
         if revision not in self._trees:
             try:
                 tree = self._checkout.at(revision)
@@ -113,8 +119,7 @@ class Addresses:
         file = None if known is None else known[1].get(hire)
         if known is None or file is None:
             return None
-        said = said_in(known[0].read(file), file.path)
-        return said.email if said is not None else None
+        return said_in(known[0].read(file), file.path)
 
 
 def _stems(tree: Tree) -> dict[str, File]:

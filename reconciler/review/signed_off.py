@@ -26,7 +26,7 @@ from reconciler.repository.git.trees import File, Tree
 from reconciler.repository.reviews import REVIEWS, Line, ReviewFile, decisions_in, read_review
 from reconciler.review.reviews import Addresses, Removals, Reviews, names_of
 
-__all__ = ["Judged", "judge", "name_signers"]
+__all__ = ["Judged", "judge", "name_people"]
 
 MOST = 20
 """The most problems of one kind that are shown of a file."""
@@ -41,6 +41,8 @@ class Judged:
     open: dict[int, str] = field(default_factory=dict)
     of_file: list[Problem] = field(default_factory=list)
     of_lines: dict[int, Problem] = field(default_factory=dict)
+    names: Mapping[int, str] = field(default_factory=dict)
+    """By line, the hire's full name when it was reviewed."""
     signers: Mapping[str, str | None] = field(default_factory=dict)
     """By commit, whose good signature it carries."""
 
@@ -71,12 +73,15 @@ class Judged:
         }
 
 
-def name_signers(found: Iterable[Judged], signer: Callable[[str], str | None]) -> None:
-    """Say who signed each commit that decided a line: git is asked once a commit."""
-    found = list(found)
+def name_people(found: Collection[Judged], checkout: Checkout, tree: Tree, signer: Callable[[str], str | None]) -> None:
+    """Say who each hire is, and who signed each commit that decided a line: for evidence."""
+    addresses = Addresses(checkout, tree)
     commits = {given.granted_in for judged in found for given in judged.reviewers.values()}
     signers = {commit: signer(commit) for commit in sorted(commits)}
     for judged in found:
+        revision = judged.review.text("revision")
+        ours = [line for line in judged.review.lines if line.access is not None]
+        judged.names = {line.index: addresses.name_of(line.who, revision) for line in ours}
         judged.signers = signers
 
 

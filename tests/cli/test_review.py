@@ -523,6 +523,20 @@ def test_evidence_is_one_page_that_names_who_decided(company: Company) -> None:
     assert data["history"] in page.said
 
 
+def test_evidence_names_people_and_who_signed(company: Company) -> None:
+    company.started("ada", strangers=("zoe@example.com",))
+    data = company.data
+    data["lines"][0]["decision"] = "keep"
+    company.write(data)
+    assert company.repo.gnupg is not None
+    signed = ["-c", f"user.signingkey={company.repo.gnupg.fingerprint}", "-c", "gpg.format=openpgp"]
+    company.repo.git("add", "--all")
+    company.repo.git(*signed, "commit", "--quiet", "--gpg-sign", "--author", BOB, "--message", "Decide")
+    ada, zoe = company.evidence()
+    assert (ada["name"], ada["reviewer"], ada["signer"]) == ("Ada Example", BOB, company.repo.gnupg.uid)
+    assert (zoe["name"], zoe["reviewer"], zoe["signer"]) == ("", "", "")
+
+
 def test_csv_is_safe_to_open(company: Company) -> None:
     company.started("ada")
     data = company.data
