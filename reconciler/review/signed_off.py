@@ -97,7 +97,7 @@ def judge(checkout: Checkout, tree: Tree, period: str, ledger: LedgerReader, kno
     gone = sorted(path for path in origins.commits if path.endswith(".yaml") and path not in there)
     if not reviews and not gone:
         raise RepositoryError(_no_period(tree, period))
-    provenance = Provenance(checkout.root, [folder], decisions_in, versions=64)
+    provenance = Provenance(checkout.root, [folder], decisions_in, versions=64, merges_decide=True)
     deciders = _deciders(provenance, tree.revision, reviews)
     addresses = Addresses(checkout, tree)
     found = [Judged(ReviewFile(path, {}, ()), of_file=[_gone(provenance, path, origins)]) for path in gone]

@@ -270,6 +270,26 @@ def test_reviewer_is_who_set_the_decision_wherever_the_line_went(company: Compan
     assert company.reviewers()["cem"] == (ADA, last)
 
 
+@pytest.mark.parametrize("ours", [True, False], ids=["ours", "theirs"])
+def test_merge_that_takes_a_decision_back_decided_it(company: Company, ours: bool) -> None:
+    company.started("ada", "bob")
+    old = company.decide(BOB, ada="keep", bob="keep")
+    company.decide(BOB, ada=None)
+    if ours:
+        company.repo.git("checkout", "--quiet", "-b", "old", old)
+        company.repo.git("commit", "--quiet", "--allow-empty", "--message", "Old")
+        company.repo.git("merge", "--quiet", "--no-commit", "-s", "ours", "main")
+    else:
+        company.repo.git("checkout", "--quiet", "-b", "old", old)
+        company.repo.git("commit", "--quiet", "--allow-empty", "--message", "Old")
+        company.repo.git("checkout", "--quiet", "main")
+        company.repo.git("merge", "--quiet", "--no-commit", "--no-ff", "old")
+        company.repo.git("checkout", old, "--", PATH)
+    merge = company.commit(ADA, "Merge")
+    assert company.repo.git("rev-list", "--parents", "-1", "HEAD").count(" ") == 2
+    assert company.reviewers() == {"ada": (ADA, merge), "bob": (BOB, old)}
+
+
 def test_undecided_lines_are_2_and_a_whole_review_is_0(company: Company) -> None:
     company.started("ada", "bob", strangers=("zoe@example.com",))
     assert company.check(2) | {"problems": []} == company.check(2)

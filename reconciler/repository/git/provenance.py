@@ -62,6 +62,7 @@ class Provenance:
     """The commits of a repository, as far as they say who gave what. It opens the repository anew: for one thread.
 
     Only files under its `folders` are read; `reads` says what a version of one says, and so many are remembered.
+    With `merges_decide` a merge that takes back what one side had changed gave what it brings back.
     """
 
     def __init__(
@@ -71,9 +72,11 @@ class Provenance:
         reads: Callable[[bytes, str], Version | None] = said_in,
         *,
         versions: int = 4096,
+        merges_decide: bool = False,
     ) -> None:
         self._folders = tuple(folders)
         self._reads = reads
+        self._merges_decide = merges_decide
         self._repository = pygit2.Repository(str(root))
         shallow = Path(self._repository.path) / "shallow"
         self._cut_off = set(shallow.read_text().split()) if shallow.is_file() else set()
@@ -151,6 +154,8 @@ class Provenance:
             for item in (each for items in pending.values() for each in items):
                 _settle(item, revision, order)
             return
+        if self._merges_decide and len(parents) > 1:
+            pending = self._not_taken_back(commit, pending, order)
         left: Pending = {}
         difference = self._difference(commit.tree, parents[0].tree)
         first = waiting.setdefault(str(parents[0].id), {})
@@ -168,6 +173,27 @@ class Provenance:
             left = self._same(left, other, theirs, revision=revision, order=order, merge=True)
         for item in (each for items in left.values() for each in items):
             _settle(item, revision, order)
+
+    def _not_taken_back(self, commit: pygit2.Commit, pending: Pending, order: int) -> Pending:
+        """The parts that a merge has from a side that changed them, or that no side changed; the others it gave."""
+        ids: list[pygit2.Oid | str] = [parent.id for parent in commit.parents]
+        base = self._repository.merge_base_many(ids)
+        if base is None:
+            return pending
+        left: Pending = {}
+        for path, items in pending.items():
+            before = self._version(self._commit(str(base)), path)
+            sides = [self._version(parent, path) for parent in commit.parents]
+            for item in items:
+                was, *now = (None if each is None else each.value(item.part, item.name) for each in (before, *sides))
+                if was == item.value and any(value != was for value in now):
+                    _settle(item, str(commit.id), order)
+                else:
+                    left.setdefault(path, []).append(item)
+        return left
+
+    def _version(self, commit: pygit2.Commit, path: str) -> Version | None:
+        return self._said(str(commit.tree[path].id), path) if path in commit.tree else None
 
     def _same(
         self,
