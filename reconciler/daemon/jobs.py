@@ -71,12 +71,19 @@ class Jobs:
     async def open(self) -> None:
         """Connect, and make the tables where they are not there. Raises one of `FAULTS`."""
         await asyncio.wait_for(self._app.open_async(), 2 * WAIT_SECONDS)
+        if not await self._made():
+            try:
+                await self._app.schema_manager.apply_schema_async()
+            except FAULTS:
+                if not await self._made():  # members that start together: another was quicker
+                    raise
+        self._open = True
+
+    async def _made(self) -> bool:
         there = await self._app.connector.execute_query_one_async(
             "SELECT to_regclass('procrastinate_jobs') IS NOT NULL AS there"
         )
-        if not there["there"]:
-            await self._app.schema_manager.apply_schema_async()
-        self._open = True
+        return bool(there["there"])
 
     async def close(self) -> None:
         """Disconnect."""

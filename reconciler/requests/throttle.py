@@ -37,6 +37,14 @@ MARGIN = 1.05
 TENTH = timedelta(seconds=0.1)
 """So much of a rate is taken at once in a fleet."""
 
+SHARED_MARGIN = 1.15
+"""The same where several machines send: each is late by itself."""
+
+LATE = timedelta(seconds=0.05)
+"""Who comes so late to a moment at which a request may leave takes another one, `DEPARTURES` times at most."""
+
+DEPARTURES = 4
+
 SOON = 10
 """A host that takes longer to answer than this part of the timeout keeps others waiting."""
 
@@ -113,7 +121,8 @@ class _Lane:
     def __init__(self, limits: Limits, wake: asyncio.Event | None) -> None:
         self.places = _HostPlaces(limits.per_host if wake is None else 0, wake)
         self.gate = asyncio.Lock()
-        self.spacing = timedelta(seconds=MARGIN / limits.rate) if limits.rate else _NONE
+        margin = MARGIN if wake is None else SHARED_MARGIN
+        self.spacing = timedelta(seconds=margin / limits.rate) if limits.rate else _NONE
         self.last = self.paused_until = self.departure = _LONG_AGO
         self.under_way = self.unheard = self.departures = 0
 
@@ -122,6 +131,10 @@ class _Lane:
         self.last = min(self.last, now)
         self.paused_until = min(self.paused_until, now + LONGEST)
         return max(self.last + self.spacing - now, self.paused_until - now, self.departure - now, _NONE).total_seconds()
+
+    def late(self, now: datetime) -> bool:
+        """Whether the moment that a request was to leave at is over."""
+        return self.departure + LATE < now
 
 
 class _Places:
@@ -293,18 +306,21 @@ class Throttle:
 
     async def _take_place(self, host: str, lane: _Lane) -> None:
         """Waits until the host may be asked, and comes back with one of everybody's places."""
-        if self._shared is not None and lane.spacing:
-            await self._take_departure(self._shared, host, lane)
+        shared, taken = self._shared if lane.spacing else None, 0
         while True:
+            if shared is not None and (not taken or (taken < DEPARTURES and lane.late(self._clock.now()))):
+                await self._take_departure(shared, host, lane)
+                taken += 1
             while delay := lane.delay(self._clock.now()):
                 try:
                     await self._clock.sleep(delay)
                 except Stopped:
                     raise TransportError(f"{host}: stopped while waiting until it may be asked", left=False) from None
             await self._everyone.take(lane)
-            if not lane.delay(self._clock.now()):
+            now = self._clock.now()
+            if not lane.delay(now) and not (0 < taken < DEPARTURES and lane.late(now)):
                 return
-            self._everyone.give_back(lane)  # the host asked for a pause while this waited for its place
+            self._everyone.give_back(lane)  # meanwhile the host asked for a pause, or another's turn has come
 
     async def _take_departure(self, shared: Shared, host: str, lane: _Lane) -> None:
         """Take the next moment at which a request may leave for the host, whichever member sends it."""

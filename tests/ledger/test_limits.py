@@ -24,11 +24,15 @@ from tests.requests.test_sharing import SECOND, _Clock, _crowd
 HOST = "a.example.com"
 
 
+def member(name: str) -> str:
+    return f"insert into members (name, owner, since, seen, daemon) values ('{name}', '{name}', 0, 0, true)"
+
+
 @pytest.fixture
 def location(databases: Databases, tmp_path: Path) -> Iterator[StateLocation]:
     with databases.made() as url:
         made = StateLocation(url, tmp_path)
-        change(made, *(f"insert into members values ('{name}', '{name}', 0, 0)" for name in "abc"))
+        change(made, *(member(name) for name in "abc"))
         yield made
 
 
@@ -55,7 +59,7 @@ def test_what_members_have_is_never_more_than_there_is(ledger: LedgerWriter, loc
     change(location, "delete from members where owner = 'a'")
     assert ask(other, 5, 20) == 10, "what the dead had is free"
     asyncio.run(other.exchange([], {}))
-    change(location, "insert into members values ('a', 'a', 0, 0)")
+    change(location, member("a"))
     assert ask(one, 0, 20) == 10, "what nobody asks for is kept by nobody"
 
 
@@ -88,7 +92,7 @@ def test_rate_is_kept_over_all_members(ledger: LedgerWriter) -> None:
     asyncio.run(asyncio.wait_for(go(), 60))
     left.sort()
     assert left[-1] - left[0] >= 29 / 20
-    assert min(later - sooner for sooner, later in zip(left, left[20:], strict=False)) >= 0.95
+    assert min(later - sooner for sooner, later in zip(left, left[20:], strict=False)) >= 1
 
 
 @pytest.mark.parametrize("limits", [Limits(per_host=4), Limits(concurrency=3)])
