@@ -6,6 +6,7 @@ at a time, for threads that compute take turns with that loop.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
@@ -30,7 +31,9 @@ __all__ = ["Pages"]
 AT_ONCE = 2
 """So many pages are made at a time: each takes up to 5 ms of the interpreter from the daemon's loop, time and again."""
 
-FORM_BYTES = 4096
+FORM_BYTES, FORM_SECONDS = 4096, 5.0
+"""So much of a form is read, and so long."""
+
 LONGEST_TOKEN = 1024
 
 Show = Callable[[Request], tuple[str, dict[str, Any]]]
@@ -132,7 +135,11 @@ class Pages:
             return RedirectResponse("/", status_code=303)
         if not _from_here(request):
             return PlainTextResponse("this form was sent from another site\n", status_code=403)
-        form = parse_qs((await _body(request)).decode(errors="replace"))
+        try:
+            async with asyncio.timeout(FORM_SECONDS):
+                form = parse_qs((await _body(request)).decode(errors="replace"))
+        except TimeoutError:
+            return PlainTextResponse("the form did not come to its end\n", status_code=408)
         said, back = (form.get(name, [""])[0] for name in ("token", "back"))
         return await run_in_threadpool(self._signed_in, request, said[:LONGEST_TOKEN], back)
 
@@ -163,8 +170,10 @@ async def _body(request: Request) -> bytes:
     """The form's text, as far as a form can be long."""
     found = b""
     async for part in request.stream():
-        found += part[: FORM_BYTES - len(found)]
-    return found
+        found += part
+        if len(found) >= FORM_BYTES:
+            break
+    return found[:FORM_BYTES]
 
 
 def _from_here(request: Request) -> bool:

@@ -56,6 +56,7 @@ class Live:
     refused: Untrusted | None = None
     fault: str | None = None
     fetched_at: datetime | None = None
+    fetch_problem: str | None = None
     stale: Stale | None = None
     healthy: bool = True
     health: str = "ok"
@@ -123,6 +124,7 @@ class Seen:
             refused=acting.refused,
             fault=acting.fault,
             fetched_at=daemon.freshness.fetched_at,
+            fetch_problem=daemon.freshness.problem,
             stale=daemon.freshness.stale,
             healthy=healthy,
             health=health,

@@ -77,18 +77,25 @@ def closed(line: socket.socket) -> bool:
 
 
 def test_a_request_that_drips_is_closed(daemon: Daemon) -> None:
-    with socket.create_connection(address(daemon), timeout=30) as line:
-        line.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-A: ")
-        line.setblocking(False)
+    form = b"POST /sign-in HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4000\r\n\r\ntoken="
+    with ExitStack() as open_lines:
+        lines = [open_lines.enter_context(socket.create_connection(address(daemon), timeout=30)) for _ in range(2)]
+        for line, said in zip(lines, (b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-A: ", form), strict=True):
+            line.sendall(said)
+            line.setblocking(False)
 
-        def dripped() -> bool:
+        def dripped(line: socket.socket) -> bool:
             try:
                 line.send(b"a")
+                while line.recv(1000):
+                    pass
+            except BlockingIOError:
+                return False
             except OSError:
                 return True
-            return closed(line)
+            return True
 
-        eventually(dripped, 20)
+        eventually(lambda: [dripped(line) for line in lines] == [True, True], 20)
 
 
 def test_a_connection_carries_one_request(daemon: Daemon) -> None:
