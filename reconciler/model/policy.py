@@ -45,6 +45,8 @@ class Rule(Model):
             raise ValueError("integration and values belong to at_least and at_most")
         if self.at_least is not None and self.at_most is not None and self.at_least > self.at_most:
             raise ValueError("at_least is more than at_most")
+        if self.never_both is not None and len(set(self.never_both)) < len(self.never_both):
+            raise ValueError("never_both names the same thing twice")
         if self.within is not None and self.within % timedelta(days=1):
             raise ValueError("within counts whole days, such as 90d")
         return self

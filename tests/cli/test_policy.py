@@ -165,6 +165,12 @@ def test_rule_that_names_nobody_is_a_warning(company: Repo, call: Call) -> None:
     ]
 
 
+def test_rule_that_names_one_thing_twice_is_an_error(company: Repo, call: Call) -> None:
+    policy(company, {"name": "a", "never_both": ["deploy", "deploy"]})
+    done = call(company, "validate")
+    assert (done.code, "config/policy.yaml:1: error: 0: never_both names the same thing twice" in done.out) == (1, True)
+
+
 def test_branch_cannot_take_the_rules_away(company: Repo, call: Call) -> None:
     company.remove("hires/ada.yaml")
     policy(company, BOTH)

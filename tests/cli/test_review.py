@@ -557,6 +557,20 @@ def test_evidence_names_people_and_who_signed(company: Company) -> None:
     assert (zoe["name"], zoe["reviewer"], zoe["signer"]) == ("", "", "")
 
 
+def test_decision_of_a_commit_that_is_not_accepted_counts_for_nothing(company: Company) -> None:
+    start = company.started("ada")
+    company.repo.settings(git={"verify_signatures": True, "trusted_from": start})
+    assert company.repo.gnupg is not None
+    signing = ["-c", f"user.signingkey={company.repo.gnupg.fingerprint}", "-c", "gpg.format=openpgp"]
+    company.repo.git("add", "--all")
+    company.repo.git(*signing, "commit", "--quiet", "--gpg-sign", "--message", "Verify")
+    assert company.call("--yes").code == 0
+    company.decide(BOB, ada="keep")
+    done = company.call("review", "check", "2026-Q4")
+    assert (done.code, "1 of 1 line undecided" in done.out) == (2, True)
+    assert "what is not accepted is not counted" in done.err
+
+
 def test_csv_is_safe_to_open(company: Company) -> None:
     company.started("ada")
     data = company.data
