@@ -157,7 +157,7 @@ def pages_of(
     """What is served on `listen`, which is as the daemon began with it."""
     import asyncio
 
-    from reconciler.daemon.authorize import callback
+    from reconciler.daemon.authorize import awaited, callback
     from reconciler.model.clock import Stopped
     from reconciler.model.errors import LedgerError
     from reconciler.web.app import app
@@ -185,6 +185,8 @@ def pages_of(
 
     async def come_back(service: str, query: Mapping[str, str]) -> tuple[int, str]:
         tree = running.tree or began_with.tree
+        if not awaited(held, service, query):  # nobody's call takes a service in hand
+            return await callback(context, running.settings, tree, held, service=service, query=query)
         try:
             async with asyncio.timeout(PATIENCE_SECONDS), running.holding(service) as mine:
                 return await callback(context, running.settings, tree, mine, service=service, query=query)

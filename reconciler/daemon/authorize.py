@@ -26,7 +26,7 @@ from reconciler.repository.desired import Desired
 from reconciler.repository.documents.problems import near
 from reconciler.repository.git.checkout import Tree
 
-__all__ = ["begin", "beside", "callback", "outcome"]
+__all__ = ["awaited", "begin", "beside", "callback", "outcome"]
 
 CONNECTS = "connect/"
 
@@ -84,6 +84,15 @@ def outcome(held: OpenState, authorization: Authorization) -> str | None:
     found = Connects(held.ledger, held.sealing.vault).read(authorization.digest)
     told = found["outcome"] if found is not None else "it was forgotten"
     return None if told in (OPEN, TAKEN) else "" if told == CONNECTED else str(told)
+
+
+def awaited(held: OpenState, service: str, query: Mapping[str, str]) -> bool:
+    """Whether somebody waits for such a call of the callback; anybody can make one."""
+    try:
+        _begun(Connects(held.ledger, held.sealing.vault), service, query.get("state", ""))
+    except ReconcilerError:
+        return False
+    return True
 
 
 async def callback(

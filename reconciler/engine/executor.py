@@ -7,11 +7,12 @@ the ledger says how far the attempt came.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
@@ -35,6 +36,8 @@ from reconciler.requests.render import expected, outline, render
 from reconciler.requests.template import render_text
 
 __all__ = ["AttemptRequest", "Executor"]
+
+T = TypeVar("T")
 
 log = structlog.get_logger()
 
@@ -173,24 +176,25 @@ class Executor:
         except (_Failed, Blocked, TransportError, SecretsError, Stopped) as error:
             if not run.begun:
                 await self._clock.sleep(0)  # raises Stopped: before anything was sent, the planned record stays
-            return self._fail(run, self._redactor.redact(str(error) or "stopped"))
-        return self._succeed(run)
+            return await self._fail(run, self._redactor.redact(str(error) or "stopped"))
+        return await self._succeed(run)
 
-    def _begin(self, run: _Run) -> None:
+    async def _begin(self, run: _Run) -> None:
         """Record the attempt's start once its first request is about to leave."""
         if not run.begun:
             now, commands = self._clock.now(), run.job.commands
             started = Event.of(run.record, EventType.ATTEMPT_STARTED, run.detail, now, author=self._author)
             opened = replace(run.attempt, started_at=now, alive_at=now)
             lines = [*request_events(commands, now), started]
-            run.attempt = self._ledger.begin(run.record, opened, lines, kept=run.kept, answered=commands)
+            begin = partial(self._ledger.begin, run.record, opened, lines, kept=run.kept, answered=commands)
+            run.attempt = await self._write(begin)
             run.record = records.written(run.record, run.attempt.run)
 
     async def _send_all(self, run: _Run, resume: int) -> None:
         requests = run.job.requests
         if resume >= len(requests) and run.job.tells:
             for name, value in self._notices(run).items():
-                self._ledger.put_sealed(name, value)
+                await self._write(partial(self._ledger.put_sealed, name, value))
         for place, request in enumerate(requests[resume:], resume):
             step = Step(place, run.job.texts[place], request.mutates, Outcome.SENT)
             try:
@@ -203,14 +207,15 @@ class Executor:
         answer = await self._until_it_holds(run, step, request)
         memory = run.memory
         if request.save_as_file:
-            memory.files[request.save_as_file] = self._attachments.keep(answer.content)
+            memory.files[request.save_as_file] = await self._write(partial(self._attachments.keep, answer.content))
         memory.answered(step.index, answer.json())
-        missing = self._store(run, request, answer)
+        missing = await self._store(run, request, answer)
         kept = self._vault.remember(run.attempt.key, memory)
         if step.index == len(run.job.requests) - 1 and missing is None and run.job.tells:
             kept |= self._notices(run)
         now = self._clock.now()
-        self._ledger.answered(run.attempt, step.index, Outcome.DONE, now, status_code=answer.status, kept=kept)
+        done = partial(self._ledger.answered, run.attempt, step.index, Outcome.DONE, now)
+        await self._write(partial(done, status_code=answer.status, kept=kept))
         if missing is not None:
             raise _Failed(f"store_data: the response has nothing at {missing}")
 
@@ -218,7 +223,7 @@ class Executor:
         """The answer for which `continue_if` holds, after as many tries as `polling` allows."""
         tries = 1
         answer = await self._exchange(run, step, request)
-        while request.continue_if is not None and not self._holds(run, step, request.continue_if, answer):
+        while request.continue_if is not None and not await self._holds(run, step, request.continue_if, answer):
             if request.polling is None or tries >= request.polling.amount:
                 where = f"continue_if does not hold: {request.continue_if.response_notation} is another"
                 raise _Failed(where + run.job.integration.client.said(answer))
@@ -230,18 +235,18 @@ class Executor:
             answer = await self._exchange(run, step, request, answered_before=True)
         return answer
 
-    def _holds(self, run: _Run, step: Step, condition: Condition, answer: Response) -> bool:
+    async def _holds(self, run: _Run, step: Step, condition: Condition, answer: Response) -> bool:
         """Whether a condition holds; record it where it does not."""
         try:
             if condition_holds(condition, answer, self._scope(run)):
                 return True
         except Blocked as error:
-            self._answered(run, step, Outcome.UNMET, f"continue_if: {error}", answer.status)
+            await self._answered(run, step, Outcome.UNMET, f"continue_if: {error}", answer.status)
             raise
-        self._answered(run, step, Outcome.UNMET, "continue_if does not hold", answer.status)
+        await self._answered(run, step, Outcome.UNMET, "continue_if does not hold", answer.status)
         return False
 
-    def _store(self, run: _Run, request: Request, answer: Response) -> str | None:
+    async def _store(self, run: _Run, request: Request, answer: Response) -> str | None:
         """Save what `store_data` names; gives the path that is not there, or None."""
         memory, key = run.memory, run.attempt.key
         for name, path in request.store_data.items():
@@ -250,7 +255,8 @@ class Executor:
                 return path
             memory.stored[name] = value
         if request.store_data:
-            self._vault.alter(stored_name(key.hire), partial(_with_stored, key.access, memory.stored))
+            change = partial(_with_stored, key.access, memory.stored)
+            await self._write(partial(self._vault.alter, stored_name(key.hire), change))
         return None
 
     async def _exchange(self, run: _Run, step: Step, request: Request, *, answered_before: bool = False) -> Response:
@@ -269,14 +275,16 @@ class Executor:
         answer = await self._deliver(run, step, request, refused)
         if answer.status == UNAUTHORIZED and connection is not None:
             # Recorded at once: if no other token comes, or the program ends here, the request has had no effect.
-            self._answered(run, step, refused, "the service refused the token", answer.status)
+            await self._answered(run, step, refused, "the service refused the token", answer.status)
             await connection.renewed()
             answer = await self._deliver(run, step, request, refused)
         reason = failure(request, answer, wanted)
         if reason is not None and not self._withdrawn(run, step, answer):
             reason += run.job.integration.client.said(answer)
             # A success that is not the one that was wanted has taken effect all the same.
-            self._answered(run, step, Outcome.UNMET if 200 <= answer.status < 300 else refused, reason, answer.status)
+            await self._answered(
+                run, step, Outcome.UNMET if 200 <= answer.status < 300 else refused, reason, answer.status
+            )
             raise _Failed(reason)
         return answer
 
@@ -297,20 +305,24 @@ class Executor:
         async def leaving() -> None:
             if not run.begun:
                 await self.pause()  # shutdown may have been requested while it waited for its place
-            self._begin(run)
-            self._ledger.sending(run.attempt, step, request.method, shown, self._clock.now())
+            await self._begin(run)
+            now = self._clock.now()
+            await self._write(partial(self._ledger.sending, run.attempt, step, request.method, shown, now))
             self._progressed()
 
         try:
             return await integration.client.send(wire, leaving=leaving)
         except TransportError as error:
-            self._answered(run, step, Outcome.LOST if error.left else refused, str(error))
+            await self._answered(run, step, Outcome.LOST if error.left else refused, str(error))
             raise
 
-    def _answered(self, run: _Run, step: Step, outcome: Outcome, error: str, status_code: int | None = None) -> None:
+    async def _answered(
+        self, run: _Run, step: Step, outcome: Outcome, error: str, status_code: int | None = None
+    ) -> None:
         """Record that a request failed."""
         text, now = self._redactor.redact(error), self._clock.now()
-        self._ledger.answered(run.attempt, step.index, outcome, now, status_code=status_code, error=text)
+        answered = partial(self._ledger.answered, run.attempt, step.index, outcome, now)
+        await self._write(partial(answered, status_code=status_code, error=text))
 
     def _scope(self, run: _Run) -> Scope:
         job, connection = run.job, run.job.integration.connection
@@ -342,19 +354,20 @@ class Executor:
         name = notice_name(run.attempt.key)
         return {name: self._vault.sealed(name, found)} if found else {}
 
-    def _fail(self, run: _Run, error: str) -> Record:
-        self._begin(run)
+    async def _fail(self, run: _Run, error: str) -> Record:
+        await self._begin(run)
         now = self._clock.now()
         new, lines = records.failed(run.record, error, now=now, at=now, retry_delay=self._retry_delay)
-        self._ledger.settle(run.attempt, new, self._authored(lines), now=now, error=error)
+        settle = partial(self._ledger.settle, run.attempt, new, self._authored(lines), now=now)
+        await self._write(partial(settle, error=error))
         when = stamp(new.retry_at)
         # An attempt that will be retried is a warning, the last one an error.
         tell = log.warning if new.phase is Phase.RETRYING else log.error
         tell("attempt.failed", **_named(run), attempt=new.attempts, problem=error, retry_at=when)
         return self._as_written(new)
 
-    def _succeed(self, run: _Run) -> Record:
-        self._begin(run)
+    async def _succeed(self, run: _Run) -> Record:
+        await self._begin(run)
         now, job = self._clock.now(), run.job
         webhook = job.integration.manifest.exists is None
         if job.kind.takes_away:
@@ -366,7 +379,8 @@ class Executor:
         kept: Kept = {run_name(new.key): None}
         if job.kind.takes_away:
             kept = {**kept, **self._vault.without_stored({new.key})}
-        self._ledger.settle(run.attempt, new, self._authored(lines), now=now, error=None, kept=kept)
+        settle = partial(self._ledger.settle, run.attempt, new, self._authored(lines), now=now)
+        await self._write(partial(settle, error=None, kept=kept))
         self._attachments.erase(run.memory.files.values())
         log.info("attempt.succeeded", **_named(run), attempt=new.attempts)
         return new
@@ -374,6 +388,10 @@ class Executor:
     def _as_written(self, record: Record) -> Record:
         """The record as the ledger has it now, with the steps of its run."""
         return self._ledger.record(record.key) or record
+
+    async def _write(self, write: Callable[[], T]) -> T:
+        """Write to the ledger: in a thread where that goes over the network, for others have their turn meanwhile."""
+        return await asyncio.to_thread(write) if self._ledger.remote else write()
 
     async def pause(self) -> None:
         """Yield to other tasks before an attempt. Raises Stopped once shutdown is requested."""

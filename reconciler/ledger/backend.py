@@ -15,6 +15,10 @@ class Backend(Protocol):
     """A database that is open, to be read or to be written to. What goes wrong in it is a LedgerError."""
 
     @property
+    def remote(self) -> bool:
+        """Whether a call goes over the network, and takes as long as that does."""
+
+    @property
     def unattended(self) -> bool:
         """Whether it was opened to be read while no process held the state."""
 

@@ -174,6 +174,8 @@ class Server:
 class PostgresBackend:
     """A PostgreSQL database that has the ledger."""
 
+    remote = True
+
     def __init__(self, server: Server, *, read_only: bool = False) -> None:
         self._server = server
         self.unattended = False

@@ -41,6 +41,11 @@ class LedgerReader(Browsing):
     """The ledger of one state, to be read. Nothing of it can be written through this."""
 
     @property
+    def remote(self) -> bool:
+        """Whether it is read and written over the network."""
+        return self.backend.remote
+
+    @property
     def unattended(self) -> bool:
         """Whether it is read while nobody holds it: then an attempt without an end was cut off by a crash."""
         return self.backend.unattended

@@ -30,6 +30,8 @@ __all__ = ["SqliteBackend"]
 class SqliteBackend:
     """A SQLite file, or an empty ledger in memory where there is none to read."""
 
+    remote = False
+
     def __init__(self, engine: sa.Engine, *, unattended: bool = False) -> None:
         self._engine = engine
         self.unattended = unattended
