@@ -42,7 +42,7 @@ def completed(repo: Repo, line: str, **env: str) -> list[str]:
 @pytest.mark.parametrize(
     ("line", "offered"),
     [
-        ("reconcile st", ["status"]),
+        ("reconcile his", ["history"]),
         ("reconcile initial-data ", ["check", "rekey", "set"]),
         ("reconcile --hire ", ["ada", "bob", "broken"]),
         ("reconcile status --integration s", ["slack"]),
