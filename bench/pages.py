@@ -119,7 +119,7 @@ async def _served(root: Path) -> AsyncIterator[str]:
     force = in_force(context)
     with holding(context, force.settings, force.tree, "bench") as held:
         _fill(held.ledger)
-        context.reader.load(force.tree)  # as its first pass would have
+        context.desired(context.reader.load(force.tree), clock.now().date())  # as its first pass would have
         daemon = Daemon(context, clock, held, force.settings, lambda *_: None)
         daemon._dispatcher.acting = Acting(settings=force.settings, tree=force.tree)  # noqa: SLF001  it is never run
         pages = pages_of(context, daemon, held, Metrics(), force, problems=tuple)

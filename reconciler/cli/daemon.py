@@ -104,7 +104,7 @@ async def _serve(asked: Asked, redactor: Redactor, reached: Reached, member: str
                 now = clock.now().timestamp()
                 metrics.passed(report, took, why, now)
                 told.new(log, report)
-                if (desired := running.desired()) is not None:
+                if (desired := running.desired) is not None:
                     found.passed(report, desired.files.problems, clock.now(), running.settings.interval)
 
             running = Daemon(context, clock, held, settings, on_pass)

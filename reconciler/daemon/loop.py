@@ -119,9 +119,10 @@ class Daemon:
         """The revision in force; None before one could be read."""
         return self._dispatcher.acting.tree
 
+    @property
     def desired(self) -> Desired | None:
-        """What the revision in force wants today; None before one could be read."""
-        return None if self.tree is None else self._dispatcher.desired()
+        """What the last pass wanted, for whoever only shows it; None before one was begun."""
+        return self._context.last_desired
 
     @property
     def away(self) -> str | None:

@@ -106,6 +106,11 @@ class Context:
         self._judge: tuple[Desired, Judge] | None = None
         self.pace = Pace()
 
+    @property
+    def last_desired(self) -> Desired | None:
+        """What `desired` gave last, None before it was asked: it reads nothing."""
+        return self._desired
+
     def desired(self, files: Files, today: date) -> Desired:
         """What a revision wants; from pass to pass the same, with what it remembers, for as long as that is so."""
         from reconciler.repository.desired import Desired

@@ -143,7 +143,7 @@ class Seen:
             return FromGit()
 
     async def _git(self, hires: Collection[str]) -> FromGit:
-        desired = self._daemon.desired()
+        desired = self._daemon.desired
         if desired is None:
             return FromGit()
         manifests = desired.files.manifests

@@ -31,9 +31,9 @@ class Initial:
         return self.says()
 
 
-def made(initial: Initial, revision: str = "abc", desired: Callable[[], Any] = lambda: None) -> Seen:
-    tree = SimpleNamespace(revision=revision)
-    daemon = SimpleNamespace(settings=Settings(), tree=tree, desired=desired)
+def made(initial: Initial) -> Seen:
+    tree = SimpleNamespace(revision="abc")
+    daemon = SimpleNamespace(settings=Settings(), tree=tree, desired=None)
     context = SimpleNamespace(
         initial_data=lambda _settings: initial, redactor=Redactor(), state=lambda _settings, _tree: None
     )
