@@ -221,6 +221,9 @@ class Dispatcher:
         self._on_pass(report, now - began, why)
         if why != "interval" or report.executed or report.revoked or report.failures:
             log.info("pass.finished", why=why, revision=report.revision, **_counts(report))
+        if not self.place.alone:  # another member may have seen an outage begin or end
+            up = {name: watch for name, watch in self._watches.items() if watch.down_since is None}
+            self._watches = {**up, **remembered.watches(self._state.ledger)}
         news = outages(self._watches, report.rows, now)
         for item in news:
             reason = item.reason if item.kind is Kind.OUTAGE else None

@@ -16,6 +16,10 @@ from reconciler.model.not_taken_over import Stale
 __all__ = ["Fetching"]
 
 
+JUST_NOW = timedelta(seconds=2)
+"""How long a fetch is new enough for whoever needs one at once."""
+
+
 class Fetching:
     """Fetches when due, in a task of its own, for a remote may hang. `fetched` is awaited after each fetch."""
 
@@ -62,10 +66,11 @@ class Fetching:
             self.freshness.not_fetching()
 
     async def at_once(self, acting: Acting) -> None:
-        """Fetch now, unless nothing is fetched here; where a fetch is under way, its end is awaited."""
-        if not self.under_way:
+        """Fetch now, unless nothing is fetched here, or just was; where a fetch is under way, its end is awaited."""
+        now = self._clock.now()
+        if not self.under_way and (self._began_at is None or abs(now - self._began_at) >= JUST_NOW):
             self._began_at = None
-            self.begin(self._clock.now(), acting)
+            self.begin(now, acting)
         if self._task is not None:
             await asyncio.wait({self._task})
 

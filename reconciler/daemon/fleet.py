@@ -24,6 +24,7 @@ from reconciler.engine.context import Context, SystemClock
 from reconciler.engine.everybody import Listings
 from reconciler.engine.planner import listed_grants
 from reconciler.engine.state import OpenState
+from reconciler.ledger.entries import Member
 from reconciler.ledger.membership import LEADER, Membership
 from reconciler.model.clock import Stopped
 from reconciler.model.errors import LedgerError
@@ -203,6 +204,10 @@ class Fleet:
                 return
             except (*FAULTS, TimeoutError, LedgerError) as error:
                 self._problems.tell("jobs", " ".join(str(error).split()) or type(error).__name__)
+            except Exception as error:
+                # The boundary for a member's own work, as passes have one.
+                log.exception("fleet.broken")
+                self._problems.tell("jobs", f"a fault of this program: {type(error).__name__}")
             self._at_once = 0
             for worker in self._workers:
                 worker.cancel()
@@ -219,7 +224,7 @@ class Fleet:
             self._at_once = 0
             if not worker.cancelled():
                 worker.result()
-        at_once = await asyncio.to_thread(self._share)
+        at_once = self._share(await asyncio.to_thread(self._state.ledger.members))
         if at_once != self._at_once:
             for worker in self._workers:
                 worker.cancel()  # it makes no new ones, and ends those under way
@@ -229,8 +234,8 @@ class Fleet:
             await self._jobs.rescue()
         self._problems.tell("jobs", None)
 
-    def _share(self) -> int:
+    def _share(self, members: Sequence[Member]) -> int:
         """How many services fall to this member: together the members have room for all, however many of them hang."""
-        members = sum(1 for each in self._state.ledger.members() if each.daemon)
-        services = len(self._dispatcher().desired().services) + 1 if self._dispatcher().acting.tree is not None else 1
-        return -(-services // max(1, members))
+        acting = self._dispatcher().acting.tree is not None
+        services = len(self._dispatcher().desired().services) + 1 if acting else 1
+        return -(-services // max(1, sum(each.daemon for each in members)))

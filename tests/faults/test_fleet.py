@@ -66,6 +66,21 @@ def test_commands_beside_a_fleet_reach_its_leader(server: Databases) -> None:
         assert stage.status().json["members"] == [], "who left is gone at once"
 
 
+def test_another_member_leads_where_the_leader_dies(server: Databases) -> None:
+    with staged(server, services=1, people=1) as stage, ExitStack() as ends:
+        first = Member(stage, "a")
+        ends.callback(first.close)
+        until(lambda: "fleet.leads" in first.log, 60, [first])
+        second = Member(stage, "b")
+        ends.callback(second.close)
+        until(lambda: len(stage.status().json["members"]) == 2, 60, [first, second])
+        first.process.kill()
+        stage.add(1)
+        until(lambda: not stage.missing(), 30, [second])
+        until(lambda: [each["name"] for each in stage.status().json["members"]] == ["b"], 30, [second])
+        stage.judge()
+
+
 def test_while_the_database_is_away_members_stay_and_commands_say_so(server: Databases) -> None:
     with staged(server, services=1, people=1) as stage, ExitStack() as ends:
         member = Member(stage, "a")
