@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Iterator, Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from reconciler.model.given import Given
 from reconciler.model.grant import Grant, Key
@@ -36,10 +36,9 @@ class Tracing:
         for grant in self._desired.grants(hire):
             self._grants[grant.key] = tuple(self._parts_of(grant))
 
-    def run(self, root: Path, base: str | None, known: Mapping[Key, Given]) -> dict[Key, Given]:
+    def run(self, provenance: Provenance, base: str | None, known: Mapping[Key, Given]) -> dict[Key, Given]:
         """Find out who gave them; what has not changed since `base` is taken from what is known."""
         try:
-            provenance = Provenance(root)
             if base is not None and not provenance.descends(self._desired.revision, base):
                 base = None
             provenance.trace(self._desired.revision, self._parts.values(), base)
@@ -89,20 +88,24 @@ async def who_gave(
     """
     if checkout.repository is None or desired.revision in (WORKTREE, base):
         return {}
-    hires = _changed(checkout, desired, base)
+    try:
+        provenance = Provenance(checkout.root)
+    except UNREADABLE:
+        return {}
+    hires = _changed(provenance, desired, base)
     tracing = Tracing(desired)
     for count, hire in enumerate(hires):
         tracing.add(hire)
         if count % OFTEN == OFTEN - 1:
             await asyncio.sleep(0)
     found = {} if base is None else known(hires)
-    return await asyncio.to_thread(tracing.run, checkout.root, base, found) if hires else {}
+    return await asyncio.to_thread(tracing.run, provenance, base, found) if hires else {}
 
 
-def _changed(checkout: Checkout, desired: Desired, base: str | None) -> list[str]:
+def _changed(provenance: Provenance, desired: Desired, base: str | None) -> list[str]:
     """The hires whose grants may have been given since a revision."""
     try:
-        changed = Provenance(checkout.root).changed(base, desired.revision) if base is not None else None
+        changed = provenance.changed(base, desired.revision) if base is not None else None
     except UNREADABLE:  # history was rewritten, and what was acted on is gone
         changed = None
     if changed is None or any(path.startswith("config/sequences/") for path in changed):

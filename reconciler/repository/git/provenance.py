@@ -59,7 +59,7 @@ class _Difference:
 
 
 class Provenance:
-    """The commits of a repository, as far as they say who gave what. It opens the repository anew: for one thread.
+    """The commits of a repository, as far as they say who gave what. It opens it anew: for one thread at a time.
 
     Only files under its `folders` are read; `reads` says what a version of one says, and so many are remembered.
     With `merges_decide` a merge that takes back what one side had changed gave what it brings back.

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 import pygit2
-from pygit2.enums import FileMode
+from pygit2.enums import FileMode, ObjectType
 
 from reconciler.model.errors import RepositoryError
 from reconciler.repository.documents.broken import MAX_BYTES, broken, too_large
@@ -31,6 +31,10 @@ MOST = 250_000
 
 DEEPEST = 100
 """Folders within one another."""
+
+# A commit looks at a folder several times; one of 10,000 hires is far above what libgit2 keeps of a tree by default.
+pygit2.settings.cache_object_limit(ObjectType.TREE, 4 << 20)
+pygit2.settings.cache_max_size(16 << 20)
 
 _FILES = (FileMode.BLOB, FileMode.BLOB_EXECUTABLE)
 
