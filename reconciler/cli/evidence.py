@@ -48,7 +48,7 @@ COLUMNS = (
 SAID = ("access", "values", "since", "granted_in", "author", "approved_by")
 
 SHOWN = 20
-"""So many undecided lines are named on the screen."""
+"""So many lines of a file that are undecided, and that are open, are named on the screen."""
 
 
 def as_rows(found: list[Judged]) -> str:
@@ -77,12 +77,18 @@ def as_table(found: list[Judged], period: str, *, markdown: bool) -> Iterator[st
     for each in found:
         for problem in each.problems:
             yield problem_line(problem) if markdown else printable(str(problem))
-        for line in (line for line in each.review.lines if line.index in each.open):
+        open_ = [line for line in each.review.lines if line.index in each.open]
+        for line in open_[:SHOWN]:
             yield f"{bullet}{_place(each, line, markdown=markdown)}: still there: {each.open[line.index]}"
+        yield from _more(len(open_), "still there", bullet)
         for line in each.undecided[:SHOWN]:
             yield f"{bullet}{_place(each, line, markdown=markdown)}: undecided"
-        if len(each.undecided) > SHOWN:
-            yield f"{bullet}and {len(each.undecided) - SHOWN} more are undecided"
+        yield from _more(len(each.undecided), "undecided", bullet)
+
+
+def _more(number: int, what: str, bullet: str) -> Iterator[str]:
+    if number > SHOWN:
+        yield f"{bullet}and {number - SHOWN} more are {what}; --output csv has all"
 
 
 def _headline(found: list[Judged]) -> str:

@@ -112,8 +112,8 @@ def judge(checkout: Checkout, tree: Tree, period: str, ledger: LedgerReader, kno
 def _no_period(tree: Tree, period: str) -> str:
     known = sorted({PurePosixPath(file.path).parent.name for file in tree.files(REVIEWS)})
     return (
-        f"no review {period} is committed at {tree.revision[:12]}{near(period, known)}: start it with "
-        f"`reconcile review start {period}`, and commit {REVIEWS}/{period}/"
+        f"no review {period} is committed at {tree.revision[:12]}{near(period, known)}: commit {REVIEWS}/{period}/, "
+        f"or start it with `reconcile review start {period}`"
     )
 
 

@@ -69,6 +69,9 @@ class Scene:
                 self.call("explain", "ada", access, "--output", output)
         self.call("validate", "--output", "json")
         self.call("initial-data", "check")
+        self.call("review", "start", "2026-Q4")
+        for file in (self.repo.root / "config/reviews").rglob("*.yaml"):
+            self.keep(f"review: {file.name}", file.read_bytes())
         for name, content in state_bytes(self.repo).items():
             self.keep(f"state: {name}", content)
         for content in [*self.echo.webhooks, *self.mail.alerts]:

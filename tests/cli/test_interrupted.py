@@ -11,7 +11,7 @@ from tests.repo import PROGRAM, Repo
 from tests.servers import AccountService, eventually
 
 
-@pytest.mark.parametrize("arguments", ["--dry-run", "unmanaged", "import hr"])
+@pytest.mark.parametrize("arguments", ["--dry-run", "unmanaged", "import hr", "review start 2026-Q4"])
 def test_ctrl_c_is_one_line(repo: Repo, accounts: AccountService, arguments: str) -> None:
     repo.manifest("saas", accounts.manifest(listing=True))
     repo.hire("ada", "saas")
@@ -32,3 +32,4 @@ def test_ctrl_c_is_one_line(repo: Repo, accounts: AccountService, arguments: str
     running.send_signal(signal.SIGINT)
     out, err = running.communicate(timeout=30)
     assert (running.returncode, out, err) == (130, "", "interrupted\n")
+    assert repo.git("status", "--porcelain") == ""
