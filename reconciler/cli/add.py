@@ -9,7 +9,7 @@ import click
 
 from reconciler.cli import complete
 from reconciler.cli.options import Asked, option, shared
-from reconciler.model.errors import RepositoryError, UsageError, not_written
+from reconciler.model.errors import UsageError
 
 if TYPE_CHECKING:
     from reconciler.gallery.catalog import Ready
@@ -33,6 +33,7 @@ def add(asked: Asked, name: str | None, stem: str | None, listing: bool) -> int:
     from reconciler.cli.logs import tell
     from reconciler.cli.text import emit_json, no_csv, say
     from reconciler.gallery.catalog import MANIFESTS, everything, imports, named
+    from reconciler.intake.hire_files import write_all
     from reconciler.repository.documents.modeline import line_in
 
     no_csv(asked)
@@ -47,12 +48,8 @@ def add(asked: Asked, name: str | None, stem: str | None, listing: bool) -> int:
     root = asked.repo
     path = _free(root / ready.folder, root, stem or name)
     kind: Kind = "manifest" if ready.folder == MANIFESTS else "import"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("x", encoding="utf-8") as file:
-            file.write(line_in(root, kind, ready.folder) + ready.text)
-    except OSError as error:
-        raise RepositoryError(not_written(path, error)) from error
+    text = line_in(root, kind, ready.folder) + ready.text
+    write_all(root, {f"{ready.folder}/{path.name}": text.encode()}, {})
     fields = [field.id for field in ready.manifest.asks_for]
     service = ready.manifest.service or path.stem
     if asked.output == "json":

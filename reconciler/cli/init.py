@@ -55,6 +55,7 @@ def init(asked: Asked, folder: Path, names: str, source: str | None) -> int:
     from reconciler.cli.logs import tell
     from reconciler.cli.text import emit_json, say
     from reconciler.gallery.catalog import everything, named
+    from reconciler.intake.hire_files import write_all
 
     ready = [named(name, everything()) for name in dict.fromkeys(filter(None, map(str.strip, names.split(","))))]
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -71,13 +72,13 @@ def init(asked: Asked, folder: Path, names: str, source: str | None) -> int:
         found = _listed(asked, folder, source, kept)
         written = kept
     try:
-        for name, content in {**{name: text.encode() for name, text in written.items()}, **found}.items():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_bytes(content)
-            if name.startswith("config/initial_data/") and name in found:
-                (folder / name).chmod(0o600)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RepositoryError(not_written(error.filename or folder, error)) from error
+        raise RepositoryError(not_written(folder, error)) from error
+    write_all(folder, {**{name: text.encode() for name, text in written.items()}, **found}, {})
+    for name in found:
+        if name.startswith("config/initial_data/"):
+            (folder / name).chmod(0o600)
     in_git = _git(folder)
     if asked.output == "json":
         emit_json({"folder": str(folder), "files": sorted({*written, *found}), "git": in_git})

@@ -71,6 +71,7 @@ def write_all(root: Path, files: Mapping[str, bytes], before: Mapping[str, bytes
     written: dict[Path, Path] = {}
     made: list[Path] = []
     replaced: list[tuple[Path, bytes | None]] = []
+    path = root
     try:
         for name, content in files.items():
             path = root / name
@@ -85,18 +86,18 @@ def write_all(root: Path, files: Mapping[str, bytes], before: Mapping[str, bytes
     except BaseException as error:
         for temporary in written.values():
             temporary.unlink(missing_ok=True)
-        for path, old in reversed(replaced):
+        for place, old in reversed(replaced):
             if old is None:
-                path.unlink()
+                place.unlink()
             else:
-                _beside(root, path, old, []).replace(path)
+                _beside(root, place, old, []).replace(place)
         for folder in reversed(made):
             with suppress(OSError):
                 folder.rmdir()
         if isinstance(error, OSError):
-            raise NotWritable(not_written(Path(error.filename).parent if error.filename else root, error)) from None
+            raise NotWritable(not_written(path, error)) from None
         raise
-    for folder in {path.parent for path, _ in replaced}:
+    for folder in {place.parent for place, _ in replaced}:
         _settle(folder)
 
 

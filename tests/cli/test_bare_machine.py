@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import socket
 import subprocess
@@ -147,7 +148,7 @@ def read_only(team: Repo) -> Iterator[Repo]:
     [
         (["init", "new"], "new cannot be written: Permission denied; run this as the user whose folder it is"),
         (["add", "github"], "manifests/github.yaml cannot be written: Permission denied; run this as the user"),
-        (["import", "hr", "--write"], "/hires cannot be written: Permission denied; run this as the user"),
+        (["import", "hr", "--write"], "/hires/eve.yaml cannot be written: Permission denied; run this as the user"),
         (
             ["initial-data", "set", "tool"],
             "config/initial_data/tool.yaml.gpg cannot be written: Permission denied; run",
@@ -188,3 +189,19 @@ def test_a_disk_without_room_for_the_state(team: Repo, small: Path, arguments: l
     assert done.err.startswith("error: the ledger: ")
     assert done.err.endswith(": see to the disk, or to the quota; then try again\n")
     assert run_cli(team, "status").code == 0
+
+
+@pytest.mark.parametrize("arguments", [["init", "new"], ["add", "github"]], ids=" ".join)
+def test_files_that_have_no_room_are_all_left_out(team: Repo, call: Call, arguments: list[str]) -> None:
+    """A file of more than a page cannot be written, as on a disk that is full; what was made before it goes again."""
+    before = sorted(team.root.rglob("*"))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, limits[1]))
+    try:
+        done = call(team, *arguments)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (done.code, done.out) == (1, "")
+    assert "cannot be written: File too large" in done.err
+    assert [path for path in sorted(team.root.rglob("*")) if path not in before] in ([], [team.root / "new"])
+    assert call(team, *arguments).code == 0, "nothing is in the way afterwards"
