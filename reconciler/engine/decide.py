@@ -42,7 +42,7 @@ def standing(
         return Decision(Status.INVALID, Action.NONE, grant.hold.reason)
     if reason := policy.suspended(grant.key.hire, grant.integration):
         return Decision(Status.SUSPENDED, Action.NONE, reason)
-    if record is None or not record.settled or record.phase is Phase.REVOKED:
+    if record is None or not record.provided or record.phase is Phase.REVOKED:
         if grant.begins is not None and grant.begins > policy.today:
             return Decision(Status.SCHEDULED, Action.WAIT, f"begins on {grant.begins}")
         if waits is not None:
@@ -80,7 +80,7 @@ def judge(
         return Decision(Status.BLOCKED, Action.NONE, f"the account is under {verdict.under}: {ways}")
     match record.phase:
         case Phase.CONFIRMED | Phase.EXECUTED | Phase.DONE:
-            return _settled(record, verdict, policy, changes=changes, means=means, invitation=invitation)
+            return _provided(record, verdict, policy, changes=changes, means=means, invitation=invitation)
         case Phase.RETRYING | Phase.FAILED if record.run.kind.updates:
             return _unsettled_update(record, verdict, policy, digest=digest, changes=changes, texts=texts, means=means)
         case Phase.RETRYING | Phase.FAILED:
@@ -133,7 +133,7 @@ def _wanted_again(record: Record, verdict: Verdict, policy: Policy, means: Means
             return _untried(verdict, policy, means, None)
 
 
-def _settled(
+def _provided(
     record: Record,
     verdict: Verdict,
     policy: Policy,

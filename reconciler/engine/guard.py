@@ -149,7 +149,7 @@ def hold_back(planned: Iterable[PlannedGrant], held: Mapping[str, str]) -> list[
 
 def _waits(item: PlannedGrant, before: Mapping[Key, PlannedGrant]) -> str | None:
     """Why an entry waits for one that is held back, or waits itself; those that are needed come first in a plan."""
-    if item.record is not None and item.record.settled:
+    if item.record is not None and item.record.provided:
         return None
     for need in item.grant.needs:
         other = before.get(Key(item.grant.key.hire, need))

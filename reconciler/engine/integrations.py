@@ -335,18 +335,7 @@ class Integration:
 
     def orphan(self, record: Record) -> Grant:
         """A grant made from the ledger alone: the hire's file may be gone."""
-        return Grant(
-            key=record.key,
-            email=record.email,
-            integration=record.integration,
-            service=record.service,
-            source=record.source,
-            manifest=self.manifest,
-            layers=(Layer(LEDGER, record.values),),
-            needs=record.needs,
-            origin=record.origin,
-            keep=record.keep,
-        )
+        return replace(record.as_grant(), manifest=self.manifest, layers=(Layer(LEDGER, record.values),))
 
     def prepare_orphan(
         self, record: Record, stored: Mapping[str, Any], *, kind: Kind, lenders: tuple[str, ...] = ()

@@ -28,31 +28,25 @@ class OrphanPlanner:
     async def plan(self, record: Record) -> PlannedGrant:
         """What is to be done about an orphan."""
         integration = self._inputs.integrations.get(record.integration)
-        bare = Grant(
-            key=record.key,
-            email=record.email,
-            integration=record.integration,
-            service=record.service,
-            source=record.source,
-            needs=record.needs,
-            origin=record.origin,
-            keep=record.keep,
-        )
+        bare = record.as_grant()
+
+        def left(status: Status, reason: str, *, by_hand: bool = False) -> PlannedGrant:
+            """Plan nothing, for this reason."""
+            decision = Decision(status, Action.NONE, reason)
+            return PlannedGrant(bare, record, decision, wanted=False, by_hand=by_hand)
+
         if error := self.unreadable(record):
             return PlannedGrant(bare, record, Decision(Status.INVALID, Action.NONE, error), as_it_is=True)
         if record.phase is Phase.REVOKED:
-            why = record.reason if record.status is Status.REVOKED else "revoked"
-            return PlannedGrant(bare, record, Decision(Status.REVOKED, Action.NONE, why), wanted=False)
+            return left(Status.REVOKED, record.reason if record.status is Status.REVOKED else "revoked")
         if reason := self._inputs.policy.suspended(record.key.hire, record.integration):
-            return PlannedGrant(bare, record, Decision(Status.SUSPENDED, Action.NONE, reason), wanted=False)
+            return left(Status.SUSPENDED, reason)
         if integration is None:
             problems = self._inputs.desired.files.broken["manifests"].get(record.integration)
             if not problems and self._inputs.by_hand.get(record.key) == "revoke":
-                taken = Decision(Status.REVOKED, Action.NONE, TAKEN_BY_HAND)
-                return PlannedGrant(bare, record, taken, wanted=False, by_hand=True)
+                return left(Status.REVOKED, TAKEN_BY_HAND, by_hand=True)
             why = f"the manifest has an error: {problems[0]}" if problems else "its manifest is gone"
-            decision = Decision(Status.ORPHANED, Action.NONE, f"no longer in git, and {why}")
-            return PlannedGrant(bare, record, decision, wanted=False)
+            return left(Status.ORPHANED, f"no longer in git, and {why}")
         try:
             if (lacking := await self._inputs.checker.token(integration)) is not None:
                 raise Blocked(lacking.reason)
@@ -61,8 +55,7 @@ class OrphanPlanner:
             kind = record.run.kind if record.revoking else Kind.REVOKE
             prepared = integration.prepare_orphan(record, stored, kind=kind, lenders=lending.entries)
         except Blocked as error:
-            decision = Decision(Status.ORPHANED, Action.NONE, f"no longer in git; {error}")
-            return PlannedGrant(bare, record, decision, wanted=False)
+            return left(Status.ORPHANED, f"no longer in git; {error}")
         has_check = integration.manifest.exists is not None
         verdict = await self._inputs.checker.check_alone(integration, prepared) if has_check else NoCheck()
         verdict, invitation = await self._inputs.asked(integration, prepared, verdict)

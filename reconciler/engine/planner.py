@@ -188,7 +188,7 @@ class Planner:
         except MissingVariable as error:
             return PlannedGrant(grant, record, _without(error, lending))
         except Blocked as error:
-            return PlannedGrant(grant, record, Decision(Status.BLOCKED, Action.NONE, str(error)))
+            return _blocked(grant, record, str(error))
         planned = await self._plan_prepared(integration, grant, prepared, record)
         if not planned.decision.action.provides or planned.kind is prepared.kind:
             return planned
@@ -196,7 +196,7 @@ class Planner:
             whole = integration.prepare(resolved, stored, kind=planned.kind, lending=lending)
             return replace(planned, prepared=whole)
         except Blocked as error:
-            return PlannedGrant(grant, record, Decision(Status.BLOCKED, Action.NONE, str(error)))
+            return _blocked(grant, record, str(error))
 
     async def _plan_prepared(
         self, integration: Integration, grant: Grant, prepared: Prepared, record: Record | None
@@ -205,7 +205,7 @@ class Planner:
             integration, prepared, await self._inputs.checker.check(integration, prepared, record)
         )
         changes: Differences = {}
-        if record is not None and record.settled:
+        if record is not None and record.provided:
             found = prepared.found_by if isinstance(verdict, Present) and verdict.under is None else {}
             now = {name: prepared.snapshot[name] for name in self._sent(integration, prepared)}
             changes = changed_values({**record.snapshot, **found}, now)
@@ -287,6 +287,10 @@ class Planner:
             else:
                 found.append(await self._orphans.plan(record))
         return found
+
+
+def _blocked(grant: Grant, record: Record | None, reason: str) -> PlannedGrant:
+    return PlannedGrant(grant, record, Decision(Status.BLOCKED, Action.NONE, reason))
 
 
 def _prepared_for(record: Record | None) -> Kind | None:

@@ -85,7 +85,7 @@ class Scheduler:
 
     async def _act(self, key: Key, item: PlannedGrant, record: Record) -> Record:
         commands = self.plan.commands.get(key, ())
-        if item.wanted and not record.settled and (reason := self._unmet(key, item)) is not None:
+        if item.wanted and not record.provided and (reason := self._unmet(key, item)) is not None:
             waiting = replace(record, status=Status.SCHEDULED, action=Action.WAIT, reason=reason)
             self.state.ledger.save([waiting], request_events(commands, self.executor.now()), answered=commands)
             return waiting

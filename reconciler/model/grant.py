@@ -213,6 +213,19 @@ class Record:
     """How many were sent since the account was last there."""
     open: OpenRun | None = None
 
+    def as_grant(self) -> Grant:
+        """The grant as far as the ledger alone knows it: the hire's file may be gone."""
+        return Grant(
+            key=self.key,
+            email=self.email,
+            integration=self.integration,
+            service=self.service,
+            source=self.source,
+            needs=self.needs,
+            origin=self.origin,
+            keep=self.keep,
+        )
+
     @property
     def run(self) -> OpenRun:
         """The open run; where there is none, one that nothing is known of."""
@@ -234,19 +247,19 @@ class Record:
         return self.updated_at is not None and self.as_wanted_at is None
 
     @property
-    def settled(self) -> bool:
+    def provided(self) -> bool:
         """Whether it was ever executed or confirmed."""
         return self.executed_at is not None or self.confirmed_at is not None
 
     @property
     def may_run(self) -> bool:
         """Whether more than its check may be sent, whatever that finds: then what would be sent is asked for."""
-        return not self.settled or self.phase.unsettled
+        return not self.provided or self.phase.unsettled
 
     @property
     def leaves_something(self) -> bool:
         """Whether there can be an account behind it: then it is never silently dropped."""
-        return self.settled or any(step.may_have_effect for step in self.run.steps)
+        return self.provided or any(step.may_have_effect for step in self.run.steps)
 
     @property
     def values(self) -> Mapping[str, Any]:
