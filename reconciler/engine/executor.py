@@ -306,8 +306,8 @@ class Executor:
             if not run.begun:
                 await self.pause()  # shutdown may have been requested while it waited for its place
             await self._begin(run)
-            now = self._clock.now()
-            await self._write(partial(self._ledger.sending, run.attempt, step, request.method, shown, now))
+            sending = partial(self._ledger.sending, run.attempt, step)
+            await self._write(partial(sending, request.method, shown, self._clock.now()))
             self._progressed()
 
         try:
