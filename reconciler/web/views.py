@@ -28,8 +28,8 @@ __all__ = ["SIZE", "Listing", "history", "people", "person", "reviews", "service
 SIZE = 50
 """So many rows has a page."""
 
-TRIES = 5
-"""So many attempts at a grant are shown."""
+TRIES = 20
+"""So many attempts at a grant are shown; of more, the history tells."""
 
 ACCOUNTS = 100
 """So many accounts that git does not know are shown."""
