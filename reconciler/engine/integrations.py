@@ -240,10 +240,11 @@ class Integration:
         exists = self.manifest.exists
         if exists is None:
             return None
-        wanted = expected(exists.expected, scope) if exists.expected else None
+        now = scope.now()
+        wanted = expected(exists.expected, now) if exists.expected else None
         if wanted == "":
             raise Blocked("exists: expected is empty for this hire: every answer would contain it")
-        wire = render(exists, scope, self.manifest)
+        wire = render(exists, now, self.manifest)
         self.hosts.check(wire.url, self.file)
         if not (exists.compares or exists.absent):
             return Check(wire, wanted)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from reconciler.model.errors import MissingVariable
@@ -79,11 +79,11 @@ class Scope:
 
     def over(self, *layers: Layer) -> Scope:
         """A scope in which these layers come first."""
-        return replace(self, layers=(*layers, *self.layers))
+        return Scope((*layers, *self.layers), self.deferred, self.waits, self.saved)
 
     def now(self) -> Scope:
         """A scope for a request that leaves now: it waits for no value."""
-        return replace(self, waits=False)
+        return Scope(self.layers, self.deferred, waits=False, saved=self.saved) if self.waits else self
 
     def look_up(self, name: str) -> Found:
         """The value of a variable; `DEFERRED` as value where only a running attempt knows it.
