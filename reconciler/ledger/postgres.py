@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -38,10 +39,10 @@ SCHEMA = "reconciler"
 OLDEST = 14
 """The oldest PostgreSQL that is served: what its project still mends, and what is tested."""
 
-CONNECT, ANSWER, LOCK, IDLE = (timedelta(seconds=seconds) for seconds in (5, 15, 10, 10))
+CONNECT, ANSWER, LOCK, IDLE = (timedelta(seconds=seconds) for seconds in (4, 8, 5, 10))
 """How long a connection, an answer, a lock, and a transaction in which nothing happens may take."""
 
-PATIENCE = timedelta(seconds=20)
+PATIENCE = timedelta(seconds=10)
 """How long an answer is waited for where not even the server says that it takes too long."""
 
 LONG = timedelta(hours=6)
@@ -52,14 +53,18 @@ CLOCK = timedelta(seconds=30)
 
 CONNECTIONS = 5
 
+AWAY = timedelta(seconds=2)
+"""For how long a server that could not be reached is left alone. Then one asks, while others are told at once that it
+is away, so that a command that has several things to write ends in time."""
+
 _MIGRATING = 0x7265636F_6E000001
 """An advisory lock, which is one database's."""
 
 _STEPS = (
     ("password authentication failed", "give its password as STATE_PASSWORD (`reconcile initial-data set reconciler`)"),
     ("no password supplied", "give its password as STATE_PASSWORD (`reconcile initial-data set reconciler`)"),
-    ("role", "make the user (CREATE ROLE … LOGIN), or mend `state`"),
-    ("database", "make the database (CREATE DATABASE …), or mend `state`"),
+    ("FATAL: role", "make the user (CREATE ROLE … LOGIN), or mend `state`"),
+    ("FATAL: database", "make the database (CREATE DATABASE …), or mend `state`"),
     ("pg_hba.conf", "let this machine in, in the server's pg_hba.conf"),
 )
 
@@ -68,6 +73,8 @@ class _Connection(psycopg.Connection[Any]):
     """A connection that is given up where a server that has stopped, or a line that was cut, leaves it waiting."""
 
     patience = PATIENCE
+    silent: Callable[[LedgerError], None] | None = None
+    """Called where it is given up."""
 
     def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
         """Wait as the driver does, but not for ever."""
@@ -78,7 +85,10 @@ class _Connection(psycopg.Connection[Any]):
             if self.pgconn.transaction_status != psycopg.pq.TransactionStatus.ACTIVE:
                 raise
             self.close()
-            raise psycopg.OperationalError(f"no answer within {seconds:g} s") from error
+            told = f"no answer within {seconds:g} s"
+            if self.silent is not None:
+                self.silent(LedgerError(told))
+            raise psycopg.OperationalError(told) from error
 
     @contextmanager
     def patient(self) -> Iterator[None]:
@@ -120,7 +130,7 @@ class Server:
             "tcp_user_timeout": _milliseconds(LOCK),
         }
 
-    def connect(self, *, read_only: bool = False) -> psycopg.Connection[Any]:
+    def connect(self, *, read_only: bool = False) -> _Connection:
         """Open a connection. Raises LedgerError, without the password, where there is none to be had."""
         try:
             connection = _Connection.connect(**self.arguments(read_only=read_only))
@@ -141,7 +151,7 @@ class Server:
         finally:
             backend.close()
 
-    def _refuse_unfit(self, connection: psycopg.Connection[Any]) -> None:
+    def _refuse_unfit(self, connection: _Connection) -> None:
         """Refuse a server, or a clock of this machine's, with which the ledger's promises could not be kept."""
         major = connection.info.server_version // 10000
         if major < OLDEST:
@@ -165,7 +175,7 @@ class Server:
     def _unreachable(self, error: psycopg.Error) -> LedgerError:
         said = " ".join(str(error).split())
         step = "see that the server runs, and that `state` names it"
-        step = next((step for sign, step in _STEPS if f"FATAL: {sign}" in said or sign in said), step)
+        step = next((step for sign, step in _STEPS if sign in said), step)
         if self.password:
             said = said.replace(self.password, "***")
         return LedgerError(f"state {self.url}: {said.partition(' Multiple connection attempts')[0]}: {step}")
@@ -178,15 +188,37 @@ class PostgresBackend:
 
     def __init__(self, server: Server, *, read_only: bool = False) -> None:
         self._server = server
+        self._read_only = read_only
+        self._away: tuple[float, LedgerError] | None = None
         self.unattended = False
         self._engine = sa.create_engine(
             "postgresql+psycopg://",
-            creator=lambda: server.connect(read_only=read_only),
+            creator=self._connect,
             pool_size=CONNECTIONS,
             pool_timeout=CONNECT.total_seconds(),
             pool_pre_ping=True,
             use_native_hstore=False,
         )
+
+    def _connect(self) -> _Connection:
+        if self._away is not None:
+            until, away = self._away
+            if time.monotonic() < until:
+                raise LedgerError(str(away))
+            self._away = time.monotonic() + (CONNECT + AWAY).total_seconds(), away
+        try:
+            connection = self._server.connect(read_only=self._read_only)
+        except LedgerError as error:
+            self._note_away(error)
+            raise
+        self._away = None
+        connection.silent = self._note_away
+        return connection
+
+    def _note_away(self, error: LedgerError) -> None:
+        said = str(error)
+        said = said if said.startswith("state ") else f"state {self._server.url}: {said}: see that the server runs"
+        self._away = time.monotonic() + AWAY.total_seconds(), LedgerError(said)
 
     @classmethod
     def open(cls, server: Server, reached: Reached, *, migrate: bool) -> PostgresBackend:

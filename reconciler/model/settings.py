@@ -231,7 +231,7 @@ def _server(value: str) -> str:
     if not re.fullmatch(r"/[^/@]+", parts.path) or parts.fragment:
         raise ValueError("state names no database: write postgresql://user@host/database")
     if unknown := sorted(given.keys() - _OF_A_SERVER):
-        raise ValueError(f"state: only {', '.join(sorted(_OF_A_SERVER))} may follow the `?`, not {', '.join(unknown)}")
+        raise ValueError(f"only {', '.join(sorted(_OF_A_SERVER))} may follow the `?`, not {', '.join(unknown)}")
     return value
 
 

@@ -191,13 +191,19 @@ def test_server_that_stops_answering_is_given_up(
 
     monkeypatch.setattr(postgres._Connection, "patience", timedelta(seconds=0.3))
     monkeypatch.setattr(postgres, "CONNECT", timedelta(seconds=2))
+    monkeypatch.setattr(postgres, "AWAY", timedelta(seconds=1))
     with Wire(databases) as wire, closing(StateLocation(wire.url(name(made)), made.root).writer()) as ledger:
         wire.silent.set()
         with pytest.raises(LedgerError, match="see that the server runs"):
             ledger.save([ADA])
         wire.silent.clear()
         wire.cut()
-        ledger.save([ADA])  # the next one finds a connection again
+        began = time.monotonic()
+        with pytest.raises(LedgerError, match="see that the server runs"):
+            ledger.save([ADA])  # it is not asked again at once
+        assert time.monotonic() - began < 0.2
+        time.sleep(1)
+        ledger.save([ADA])
 
 
 def test_state_is_one_repositorys(made: StateLocation) -> None:
