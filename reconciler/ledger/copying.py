@@ -21,8 +21,9 @@ from reconciler.model.errors import LedgerError
 
 __all__ = ["copy"]
 
-_MOMENTARY = (schema.members, schema.shares, schema.hosts)
-_TABLES = tuple(table for table in schema.metadata.sorted_tables if table not in _MOMENTARY)
+_TABLES = tuple(
+    table for table in schema.metadata.sorted_tables if table is schema.shards or table not in schema.MOMENTARY
+)
 _FILES = f"{FOLDER}/"
 
 BATCH = 1000

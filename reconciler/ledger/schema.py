@@ -286,3 +286,6 @@ hosts = Table(
     Column("next_at", Moment),
     Column("held_until", Moment),
 )
+
+MOMENTARY = (shards, members, shares, hosts)
+"""The tables of who does what at the moment: what they say is over when a member ends."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -87,6 +88,13 @@ def test_forgotten_person_leaves_the_chain_whole(state: StateLocation) -> None:
     assert verified(state) == (7, 3, None)
     change(state, "UPDATE events SET salt = NULL, at = 0, hire = '', detail = '' WHERE id = 2")
     assert verified(state)[2] == "1 line of the history erased that no `forgotten` line vouches for"
+
+
+def test_line_with_a_nul_holds_on_either_database(state: StateLocation) -> None:
+    with closing(state.writer()) as ledger:
+        ledger.save((), [replace(line("eve"), detail="answered 500 \0 and no more", approved_by=("J\0",))])
+        assert [*ledger.history()][-1].detail == "answered 500 ␀ and no more"
+    assert verified(state) == (6, 0, None)
 
 
 def test_renamed_person_leaves_the_chain_whole(state: StateLocation) -> None:
