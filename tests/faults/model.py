@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pygit2
 import structlog
@@ -133,6 +133,10 @@ class Services(Client):
         self.dead = False
         self._last: tuple[Failpoint, bool] | None = None
         self._confirming: Grant | None = None
+
+    def of(self, integration: str) -> Self:
+        """Stay one: what happens at one integration is seen by all."""
+        return self
 
     async def aclose(self) -> None:
         """There is nothing to close."""
