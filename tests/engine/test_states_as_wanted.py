@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -456,6 +457,7 @@ def test_secrets_in_what_differs_are_neither_shown_nor_written_down(repo, accoun
     for _ in range(2):
         machine.reconcile()
     told = f"{report.as_json()} {machine.reconcile().as_json()} {machine.record('ada', 'tool')} {machine.history()}"
+    told = re.sub("[0-9a-f]{40,}", "", told)  # a digest may have any four digits in it
     kept = b"".join(path.read_bytes() for path in repo.state.parent.rglob("*") if path.is_file())
     for secret in ("7391", "7390", "s3cr3t-canary-token"):
         assert secret not in told.replace(f"{accounts.url}", "")
