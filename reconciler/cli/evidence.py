@@ -7,8 +7,9 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reconciler.cli.text import as_csv, as_json, code, count, printable, problem_line
+from reconciler.cli.text import as_csv, code, count, printable, problem_line
 from reconciler.model.clock import stamp
+from reconciler.repository.reviews import canonical
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -151,14 +152,12 @@ def _rows(judged: Judged) -> Iterator[dict[str, str]]:
 
 def _text(value: Any) -> str:
     match value:
-        case None | [] | {}:
-            return ""
         case str():
             return value
         case list():
             return ", ".join(map(_text, value))
         case _:
-            return as_json(value)
+            return canonical(value) if value else ""
 
 
 @cache

@@ -160,9 +160,9 @@ def _judged(asked: Asked, period: str) -> tuple[Tree, list[Judged]]:
     folder = f"{REVIEWS}/{period}/"
     if edits := [path for path in context.checkout.ignored_edits() if path.startswith(folder)]:
         tell(f"not committed, and so not counted: {', '.join(edits[:5])}{' and more' if len(edits) > 5 else ''}")
-    known = [*files.manifests, *files.broken["manifests"]]
     force = in_force(context)
     with context.state(force.settings, force.tree).reader() as ledger:
+        known = {*files.manifests, *files.broken["manifests"], *(name for name, _ in ledger.counts())}
         found = judge(context.checkout, tree, period, ledger, known)
     if asked.output in ("csv", "html"):
         home = home_of(context.root.resolve(), force.settings)
@@ -195,7 +195,7 @@ async def _started(
     from reconciler.repository.desired import Desired
     from reconciler.repository.given import who_gave
     from reconciler.review.population import Asked as Answered
-    from reconciler.review.population import populations
+    from reconciler.review.population import populations, without_manifest
 
     tree = _committed(context)
     files, settings = context.reader.load(tree), in_force(context).settings
@@ -211,6 +211,8 @@ async def _started(
     answered = [Answered.of(each, checks) for each in listings]
     desired = Desired(files, Policy.of(settings, at).today)
     with reading(context, settings, tree) as held:
+        if not integrations:
+            answered += without_manifest(held.ledger, names)
         known = held.ledger.given()
         found = await who_gave(context.checkout, desired, held.ledger.given_up_to(), held.ledger.given)
         return answered, populations(answered, desired, held.ledger, {**known, **found}, at)

@@ -44,7 +44,7 @@ class Review(Model):
     listed: _Count | None
     matched: _Count
     ignored: _Count
-    complete: bool
+    complete: Annotated[bool, Field(strict=True)]
     history: Text | None
     digest: Text
     lines: list[ReviewLine]

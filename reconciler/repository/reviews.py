@@ -31,6 +31,7 @@ __all__ = [
     "Decisions",
     "Line",
     "ReviewFile",
+    "canonical",
     "decisions_in",
     "is_review",
     "read_review",
@@ -113,6 +114,12 @@ class ReviewFile:
             return list(self.problems)
         return [Problem(self.path, self.place("digest"), "the population was edited: the digest is not that of it")]
 
+    def not_whole(self) -> list[Problem]:
+        """That the listing was not read whole, where there is one."""
+        if self.header.get("complete") is not False or self.header.get("listed") is None:
+            return []
+        return [Problem(self.path, self.place("complete"), "the listing was not read whole: start it anew")]
+
     def keys(self) -> list[str]:
         """What each line is known by from one version of the file to the next, wherever it stands in it."""
         return _keys(self.lines)
@@ -152,7 +159,7 @@ def decisions_in(raw: bytes, path: str) -> Decisions | None:
 def digest_of(header: Mapping[str, Any], lines: tuple[Line, ...]) -> str:
     """The digest of a population (docs/design/rules.md, "Access reviews")."""
     kept = {key: value for key, value in header.items() if key != "digest"}
-    population = f"{_canonical(kept)}\n" + "".join(f"{text}\n" for text in sorted(line.population for line in lines))
+    population = f"{canonical(kept)}\n" + "".join(f"{text}\n" for text in sorted(line.population for line in lines))
     return hashlib.sha256(population.encode(errors="surrogateescape")).hexdigest()
 
 
@@ -217,8 +224,9 @@ def _keys(lines: Iterable[Line]) -> list[str]:
 
 def _line(index: int, item: Any) -> Line:
     data = item if isinstance(item, dict) else {"who": item}
-    return Line(index, data, _canonical({key: value for key, value in data.items() if key not in ANSWERED}))
+    return Line(index, data, canonical({key: value for key, value in data.items() if key not in ANSWERED}))
 
 
-def _canonical(data: Any) -> str:
+def canonical(data: Any) -> str:
+    """Data as text that is the same for the same data alone: `0` is not `false` there."""
     return json.dumps(data, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=as_text)

@@ -7,7 +7,7 @@ An orphan's account is told of by its grant's line alone.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -22,7 +22,7 @@ from reconciler.model.status import Status
 from reconciler.repository.desired import Desired
 from reconciler.review.unmanaged import Compared, Found, Kind
 
-__all__ = ["Asked", "populations"]
+__all__ = ["Asked", "populations", "without_manifest"]
 
 _THERE = (Status.PRESENT, Status.DIFFERS)
 
@@ -86,6 +86,16 @@ def populations(
     return found
 
 
+def without_manifest(ledger: LedgerReader, names: Collection[str]) -> list[Asked]:
+    """The integrations that are not of these names and that somebody may still have: there is nobody to ask."""
+    left = {record.integration for record in ledger.records() if _may_be_there(record)}
+    return [Asked(Compared(name)) for name in sorted(left.difference(names))]
+
+
+def _may_be_there(record: Record) -> bool:
+    return record.phase is not Phase.REVOKED and record.leaves_something
+
+
 def _history(ledger: LedgerReader) -> str | None:
     """The digest of the whole history, None of an empty one."""
     chain = ledger.verify_history()
@@ -100,7 +110,7 @@ def _by_integration(grants: Mapping[Key, Grant], records: Mapping[Key, Record]) 
     for key, grant in grants.items():
         found[grant.integration].append(key)
     for key, record in records.items():
-        if key not in grants and record.phase is not Phase.REVOKED and record.leaves_something:
+        if key not in grants and _may_be_there(record):
             found[record.integration].append(key)
     return found
 

@@ -64,7 +64,8 @@ class Reviews:
 
     def progress(self, checkout: Checkout, tree: Tree, ledger: LedgerReader) -> list[ReviewProgress]:
         """How far each is. It may parse megabytes when files have changed: call it in a thread."""
-        return [_progress(each, Removals(each, Addresses(checkout, tree), ledger)) for each in self.read(tree)]
+        addresses = Addresses(checkout, tree)
+        return [_progress(each, Removals(each, addresses, ledger)) for each in self.read(tree)]
 
 
 def _progress(review: ReviewFile, removals: Removals) -> ReviewProgress:
@@ -79,7 +80,7 @@ def _progress(review: ReviewFile, removals: Removals) -> ReviewProgress:
         undecided=decisions.count(None),
         removals=decisions.count(REMOVE),
         open=len(removals.open),
-        problems=tuple(review.doubts()),
+        problems=(*review.doubts(), *review.not_whole()),
     )
 
 

@@ -23,7 +23,7 @@ from reconciler.repository.git.origins import Origins, origins_of
 from reconciler.repository.git.parts import Part
 from reconciler.repository.git.provenance import Provenance, Traced
 from reconciler.repository.git.trees import File, Tree
-from reconciler.repository.reviews import REVIEWS, Line, ReviewFile, decisions_in, read_review
+from reconciler.repository.reviews import REVIEWS, Line, ReviewFile, canonical, decisions_in, read_review
 from reconciler.review.reviews import Addresses, Removals, Reviews, names_of
 
 __all__ = ["Judged", "judge", "name_people"]
@@ -144,12 +144,10 @@ def _unfit(checkout: Checkout, judged: Judged, origins: Origins, *, known: Colle
     review = judged.review
     if review.integration not in known and not _was_there(checkout, review):
         yield Problem(review.path, 1, f"there is no integration {review.integration}{near(review.integration, known)}")
-    if review.header.get("complete") is False:
-        if review.header.get("listed") is None:
-            what = "there is no listing: accounts that git does not know are not in it"
-            yield Problem(review.path, review.place("complete"), what, Severity.WARNING)
-        else:
-            yield Problem(review.path, review.place("complete"), "the listing was not read whole: start it anew")
+    yield from review.not_whole()
+    if review.header.get("complete") is False and review.header.get("listed") is None:
+        what = "there is no listing: accounts that git does not know are not in it"
+        yield Problem(review.path, review.place("complete"), what, Severity.WARNING)
     decided = len(review.lines) - len(judged.undecided)
     if review.path in origins.cut_off or len(judged.reviewers) < decided:
         what = "git does not have the commits that started and decided it: `git fetch --unshallow`"
@@ -183,7 +181,7 @@ def _at(checkout: Checkout, commit: str, path: str) -> ReviewFile:
 def _edited(review: ReviewFile, first: ReviewFile, commit: str) -> Iterator[Problem]:
     """How the population differs from the one that was started."""
     for key in sorted({*review.header, *first.header}):
-        if review.header.get(key) != first.header.get(key):
+        if canonical(review.header.get(key)) != canonical(first.header.get(key)):
             line = review.place(key) if key in review.header else None
             yield Problem(review.path, line, f"{key} is not what it was when the review was started, in {commit}")
     was, now = (Counter(line.population for line in each.lines) for each in (first, review))
@@ -202,16 +200,18 @@ def _put_in(review: ReviewFile, line: Line, commit: str, *, edited: bool) -> Pro
 
 
 def _conflicts(judged: Judged, addresses: Addresses) -> Iterator[tuple[Line, Problem]]:
-    """The lines whose reviewer has the access, or granted it."""
+    """The lines whose reviewer has the access, or granted it, or cannot be told."""
     review = judged.review
     for line in review.lines:
         given = judged.reviewers.get(line.index)
         if given is None:
             continue
         reviewer, by = _address(given.author), f"{given.author} in {given.granted_in[:12]}"
-        if reviewer in names_of(line, review, addresses):
+        if not reviewer:
+            what = f"{line} was decided by {by}, which names no address: nobody can tell whose decision it is"
+        elif reviewer in {name.casefold() for name in names_of(line, review, addresses)}:
             what = f"{line} is {by}'s own access: somebody else has to decide over it"
-        elif reviewer and reviewer == _address(line.data.get("author")):
+        elif reviewer == _address(line.data.get("author")):
             what = f"{line} was granted by who decided over it, {by}: somebody else has to"
         else:
             continue

@@ -7,7 +7,8 @@ import io
 import json
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -225,6 +226,26 @@ def test_service_that_could_not_be_asked_whole_is_never_whole(company: Company, 
     assert messages(company.check(1)) == ["the listing was not read whole: start it anew"]
 
 
+def test_who_has_what_of_an_integration_whose_manifest_is_gone_is_reviewed(company: Company) -> None:
+    company.repo.manifest("chat", company.saas.manifest())
+    for hire in ("ada", "bob"):
+        company.repo.hire(hire, "chat")
+    company.commit(IDA)
+    assert company.call("--yes").code == 0
+    company.repo.remove("manifests/chat.yaml")
+    company.repo.hire("ada")
+    company.commit(IDA)
+    assert company.call("--yes").code == 1
+    assert company.call("review", "start", "2026-Q4").code == 0
+    company.commit(IDA)
+    chat = yaml.safe_load((company.repo.root / PATH).with_name("chat.yaml").read_text())
+    assert [(line["who"], line["access"]) for line in chat["lines"]] == [("ada", "chat"), ("bob", "chat")]
+    assert (chat["listed"], chat["matched"], chat["complete"]) == (None, 0, False)
+    found = company.call("review", "check", "2026-Q4", "--output", "json")
+    told = {each["integration"]: messages(each) for each in found.json["reviews"]}
+    assert (found.code, ["there is no listing" in each for each in told["chat"]]) == (2, [True])
+
+
 def test_second_start_is_refused(company: Company) -> None:
     for name in ("wiki", "chat"):
         company.repo.manifest(name, {"exists": {"url": f"{company.saas.url}/x", "expected": "x"}})
@@ -355,6 +376,22 @@ def test_edited_population_is_found_whether_its_digest_is_rewritten_or_not(compa
         company.repo.git("reset", "--quiet", "--hard", whole)
 
 
+@pytest.mark.parametrize("instead", ["0", "'false'", "[]"])
+def test_listing_that_was_not_whole_stays_so_whatever_is_written_for_it(company: Company, instead: str) -> None:
+    company.repo.hire("ada", "saas")
+    company.commit(IDA)
+    assert company.call("--yes").code == 0
+    company.saas.fail_next(None, 503)
+    assert company.call("review", "start", "2026-Q4").code == 1
+    company.commit(IDA)
+    company.decide(BOB, ada="keep")
+    assert messages(company.check(1)) == ["the listing was not read whole: start it anew"]
+    file = company.repo.root / PATH
+    file.write_text(file.read_text().replace("complete: false", f"complete: {instead}"))
+    company.commit(BOB)
+    assert any("complete is not what it was" in each for each in messages(company.check(1)))
+
+
 def test_population_edited_before_its_first_commit_is_found(company: Company) -> None:
     company.repo.hire("ada", "saas")
     company.repo.hire("bob", "saas")
@@ -402,6 +439,18 @@ def test_nobody_decides_over_their_own_or_what_they_granted(company: Company) ->
     assert text[ada["line"] - 1].strip() == "decision: keep"
     rows = {row["who"]: row["problem"] for row in company.evidence()}
     assert "own access" in rows["ada"]
+
+
+def test_own_access_is_found_whatever_the_letters_and_a_decision_without_an_address_is_nobodys(
+    company: Company,
+) -> None:
+    company.repo.hire("strauss", "saas", email="strauß@example.com")
+    company.started("ada")
+    company.decide("Strauß <STRAUSS@EXAMPLE.COM>", strauss="keep")
+    company.decide("Ada <>", ada="keep")
+    ada, strauss = messages(company.check(1))
+    assert "names no address" in ada
+    assert "own access" in strauss
 
 
 def test_address_that_a_hire_had_counts_after_the_file_is_gone(company: Company) -> None:
@@ -569,6 +618,17 @@ def test_decision_of_a_commit_that_is_not_accepted_counts_for_nothing(company: C
     done = company.call("review", "check", "2026-Q4")
     assert (done.code, "1 of 1 line undecided" in done.out) == (2, True)
     assert "what is not accepted is not counted" in done.err
+
+
+def test_evidence_has_the_values_whatever_was_edited_into_them(company: Company) -> None:
+    company.started("ada")
+    data = company.data
+    data["lines"].append({"who": 5, "values": {"ROLE": "admin", "ON": date(2026, 1, 1)}, "since": {"a": [None]}})
+    company.write(data)
+    company.commit(BOB)
+    told = '{"ON":"2026-01-01","ROLE":"admin"}'
+    assert [row["values"] for row in company.evidence()][:2] == ["", told]
+    assert told in unescape(company.call("review", "check", "2026-Q4", "--output", "html").out)
 
 
 def test_csv_is_safe_to_open(company: Company) -> None:
