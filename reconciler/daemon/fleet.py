@@ -76,7 +76,7 @@ class Fleet:
         self._workers: list[asyncio.Task[None]] = []
         self._at_once = 0
         self._leads = False
-        self._left_over: list[tuple[Slice, Arguments]] = []
+        self._left_over: list[Slice] = []
         self._put_at: dict[Key, datetime] = {}
         self._readings: dict[str, Listings] = {}
         self._read = 0
@@ -100,16 +100,11 @@ class Fleet:
 
     def put(self, slices: Sequence[Slice], *, at_most: int | None = None) -> None:  # noqa: ARG002
         """Put slices of one service before all members; of the interval's, those that do not wait already."""
-        tree = self._dispatcher().acting.tree
-        if not slices or tree is None:
-            return
-        found = []
         for item in slices:
             if item.lane is Lane.DUE:
                 self._put_at |= dict.fromkeys(item.request.selection.grants or (), item.queued_at)
-            reading = None if item.listings is None else self._named(item.listings)
-            found.append((item, arguments(item, tree.revision, reading)))
-        self._spawn(self._put(found))
+        if slices:
+            self._spawn(self._put(slices))
 
     def clear(self) -> None:
         """Leave what waits as it is: a slice that is made although a sweep included it costs checks."""
@@ -127,8 +122,7 @@ class Fleet:
         if self._turning is not None:
             self._turning.cancel()
             await asyncio.gather(self._turning, return_exceptions=True)
-        for worker in self._workers:
-            worker.cancel()
+        self._end_workers()
         await asyncio.gather(*self._workers, return_exceptions=True)
         await self._jobs.close()
 
@@ -141,10 +135,14 @@ class Fleet:
         async with taken(self._state, self._clock, services) as state:
             yield state
 
-    async def _put(self, found: Sequence[tuple[Slice, Arguments]]) -> None:
-        for item, given in found:
-            if not await self._jobs.put(item, given):
-                self._left_over.append((item, given))
+    async def _put(self, slices: Sequence[Slice]) -> None:
+        """Put slices of the revision in force: as a task, for the one that they are of is only being taken over."""
+        for item in slices:
+            tree = self._dispatcher().acting.tree
+            assert tree is not None
+            reading = None if item.listings is None else self._named(item.listings)
+            if not await self._jobs.put(item, arguments(item, tree.revision, reading)):
+                self._left_over.append(item)
 
     def _named(self, listings: Listings) -> str:
         """The name that listings have among all members."""
@@ -209,8 +207,7 @@ class Fleet:
                 log.exception("fleet.broken")
                 self._problems.tell("jobs", f"a fault of this program: {type(error).__name__}")
             self._at_once = 0
-            for worker in self._workers:
-                worker.cancel()
+            self._end_workers()
             await self._jobs.close()
             with suppress(Stopped):
                 await self._clock.sleep(TURN_SECONDS)
@@ -226,13 +223,18 @@ class Fleet:
                 worker.result()
         at_once = self._share(await asyncio.to_thread(self._state.ledger.members))
         if at_once != self._at_once:
-            for worker in self._workers:
-                worker.cancel()  # it makes no new ones, and ends those under way
+            self._end_workers()
             self._at_once = at_once
             self._workers.append(asyncio.create_task(self._jobs.work(at_once)))
         if self._member.settled:
             await self._jobs.rescue()
         self._problems.tell("jobs", None)
+
+    def _end_workers(self) -> None:
+        """Have every worker make no new jobs and end those under way; told a second time, one would drop them."""
+        for worker in self._workers:
+            if not worker.cancelling():
+                worker.cancel()
 
     def _share(self, members: Sequence[Member]) -> int:
         """How many services fall to this member: together the members have room for all, however many of them hang."""

@@ -67,13 +67,15 @@ def test_commands_beside_a_fleet_reach_its_leader(server: Databases) -> None:
 
 
 def test_another_member_leads_where_the_leader_dies(server: Databases) -> None:
-    with staged(server, services=1, people=1) as stage, ExitStack() as ends:
+    with staged(server, services=3, people=1) as stage, ExitStack() as ends:
         first = Member(stage, "a")
         ends.callback(first.close)
         until(lambda: "fleet.leads" in first.log, 60, [first])
         second = Member(stage, "b")
         ends.callback(second.close)
         until(lambda: len(stage.status().json["members"]) == 2, 60, [first, second])
+        stage.add(1)
+        until(lambda: not stage.missing(), 20, [first, second])  # whoever makes a slice has its revision
         first.process.kill()
         stage.add(1)
         until(lambda: not stage.missing(), 30, [second])
