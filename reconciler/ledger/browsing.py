@@ -217,9 +217,10 @@ def _of(chosen: Chosen) -> Iterable[sa.ColumnElement[bool]]:
     """The conditions on a grant."""
     table = schema.grants
     if chosen.text:
-        text = chosen.text.lower()
+        # SQLite's `lower` leaves letters alone that are not ASCII.
+        texts = {chosen.text.lower(), "".join(each.lower() if each.isascii() else each for each in chosen.text)}
         columns = sa.func.lower(table.c.hire), sa.func.lower(table.c.email)
-        yield sa.or_(*(column.contains(text, autoescape=True) for column in columns))
+        yield sa.or_(*(column.contains(text, autoescape=True) for column in columns for text in sorted(texts)))
     for column, wanted in (
         (table.c.hire, chosen.hires),
         (table.c.integration, chosen.integrations),

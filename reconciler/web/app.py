@@ -20,6 +20,9 @@ from reconciler.web.hosts import KnownHosts
 
 __all__ = ["app"]
 
+UNTOLD = "not well: the pages, `reconcile status` and the log say why"
+"""What strangers are told instead of a reason, which may name people."""
+
 
 def app(
     *,
@@ -35,15 +38,17 @@ def app(
     `hosts` gives the names that it answers to, beside loopback's.
     """
 
-    def answer(told: tuple[bool, str]) -> Response:
+    def answer(told: tuple[bool, str], request: Request) -> Response:
         well, why = told
+        if not well and isinstance(guard.judge(request), Refusal):
+            why = UNTOLD
         return JSONResponse({"ok": well, "detail": why}, status_code=200 if well else 503)
 
-    async def health(_request: Request) -> Response:
-        return answer(healthy())
+    async def health(request: Request) -> Response:
+        return await run_in_threadpool(answer, healthy(), request)
 
-    async def readiness(_request: Request) -> Response:
-        return answer(ready())
+    async def readiness(request: Request) -> Response:
+        return await run_in_threadpool(answer, ready(), request)
 
     async def scrape(request: Request) -> Response:
         judged = await run_in_threadpool(guard.judge_scrape, request)

@@ -99,6 +99,8 @@ def _given(query: Iterable[tuple[str, str]], allowed: Collection[str]) -> dict[s
             raise BadFilter(f"{_cut(name)}: there is no such filter here{near(name, allowed)}; {_or(allowed)}")
         if len(value) > LONGEST:
             raise BadFilter(f"{name}: at most {LONGEST} characters")
+        if "\0" in value:
+            raise BadFilter(f"{name}: no name has a null character")
         if value and value not in found.setdefault(name, []):
             found[name].append(value)
     if sum(map(len, found.values())) > MOST:

@@ -5,6 +5,7 @@ That is DNS rebinding: to the browser, both are one site.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
@@ -15,6 +16,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from reconciler.model.settings import loopback
 
 __all__ = ["KnownHosts", "host_of"]
+
+
+_AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^][@:/?#\\\s]+)(:[0-9]*)?")
+"""A Host as it has to be: a name or an address, and a port."""
 
 
 def host_of(authority: str) -> str:
@@ -34,7 +39,8 @@ class KnownHosts:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
-        asked = host_of(Request(scope).headers.get("host", ""))
+        said = Request(scope).headers.get("host", "")
+        asked = host_of(said) if _AUTHORITY.fullmatch(said) else ""
         reached = (scope.get("server") or ("",))[0]
         if asked and (loopback(asked) or asked == reached or asked in self._names()):
             await self._application(scope, receive, send)

@@ -113,7 +113,7 @@ class Pages:
             return self._error(request, judged, 503, "The state cannot be read", str(error))
 
     def _page(self, request: Request, template: str, status: int, **shown: Any) -> Response:
-        text = self._templates.get_template(template).render(path=request.url.path, **shown)
+        text = self._templates.get_template(template).render(path=_own(request.url.path), **shown)
         return HTMLResponse(text, status_code=status)
 
     def _error(self, request: Request, visitor: Visitor, status: int, title: str, text: str) -> Response:
@@ -185,6 +185,6 @@ def _from_here(request: Request) -> bool:
 
 
 def _own(path: str) -> str:
-    """A path of our own to go back to; the overview where it is anything else."""
+    """A path of our own to go on to; the overview where it is anything else."""
     fine = path.startswith("/") and path[1:2] not in ("/", "\\") and path.isprintable() and "\\" not in path
     return path if fine else "/"

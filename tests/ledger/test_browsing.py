@@ -57,6 +57,12 @@ def test_filters_choose_people(people: LedgerWriter, chosen: Chosen, wanted: int
     assert people.count_people(chosen) == len(people.people(chosen, Page())) == wanted
 
 
+@pytest.mark.parametrize("text", ["Élodie", "ÉLODIE", "lodie"])
+def test_people_are_found_by_letters_of_any_alphabet(ledger: LedgerWriter, text: str) -> None:
+    ledger.save([record("Élodie")])
+    assert ledger.count_people(Chosen(text=text)) == 1
+
+
 def test_grants_with_something_wrong_come_first(people: LedgerWriter) -> None:
     found = people.grants(Chosen(), Page(1, 3))
     assert [(each.key.hire, each.status) for each in found] == [

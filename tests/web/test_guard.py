@@ -59,6 +59,7 @@ def served(
     pages: Pages | None = None,
     public_url: str | None = None,
     peer: str = "203.0.113.9",
+    health: tuple[bool, str] = (True, "ok"),
 ) -> Client:
     """The application as it is served, with one page that shows a name, asked from an address."""
     guard = Guard(listen, lambda: Settings(listen=listen, pages=pages, public_url=public_url), token)
@@ -71,7 +72,7 @@ def served(
         return b"reconciler_grants 1\n"
 
     def well() -> tuple[bool, str]:
-        return True, "ok"
+        return health
 
     routes = Only(cast(Sources, None), guard, lambda text: text).routes()
     made: Starlette = app(
@@ -294,9 +295,36 @@ def test_a_token_that_cannot_be_read_opens_nothing() -> None:
         assert signed_in(client).status_code == 503
 
 
+def test_strangers_are_not_told_why_it_is_not_well() -> None:
+    ill = (False, "commit 1234 by Ada <ada@example.com> is not accepted")
+    for path in ("/healthz", "/readyz"):
+        answer = served(health=ill).get(path)
+        assert (answer.status_code, "ada@" in answer.text) == (503, False)
+        assert "ada@" in served(ON, token=lambda: None, peer="127.0.0.1", health=ill).get(path).text
+        member = served(health=ill)
+        signed_in(member)
+        assert "ada@" in member.get(path).text
+
+
+def test_a_page_that_is_not_there_links_to_no_other_site() -> None:
+    client = served()
+    signed_in(client)
+    for path in ("//evil.example.com/x", "//evil.example.com"):
+        answer = client.get(f"http://access.example.com{path}")
+        assert answer.status_code == 404
+        assert 'href="//' not in answer.text
+
+
 def test_a_foreign_host_is_refused_before_anything_else() -> None:
     for path in ("/people", "/static/style.css", "/sign-in"):
-        assert served().get(path, headers={"Host": "evil.example.com"}).status_code == 421
+        for host in (
+            "evil.example.com",
+            "evil.example.com@localhost",
+            "localhost/evil",
+            "localhost?evil",
+            "localhost:x",
+        ):
+            assert served().get(path, headers={"Host": host}).status_code == 421, host
 
 
 def test_every_answer_carries_the_policy() -> None:

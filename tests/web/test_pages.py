@@ -125,6 +125,7 @@ def test_reviews_say_how_far_each_is(world: World) -> None:
         ("/people?page=٣", "a number from 1 on"),
         ("/people?page=1&page=2", "it stands there twice"),
         ("/people?hire=" + "x" * 300, "at most 255 characters"),
+        ("/people?hire=\0", "no name has a null character"),
         ("/people?" + "&".join(f"status={n}" for n in range(60)), "at most 50 filters"),
         ("/history?event=explode", "there is no explode"),
         ("/history?since=yesterday", "write a date"),
