@@ -31,6 +31,9 @@ _BEARER = re.compile(r"Bearer +(.+)", re.IGNORECASE)
 
 LONGEST_NAME = 200
 
+UNREADABLE = "Whether there is a PAGES_TOKEN cannot be told: `reconcile initial-data check reconciler` says why."
+"""Strangers read this: it names neither keys nor folders."""
+
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
@@ -77,8 +80,8 @@ class Guard:
             return Visitor(name)
         try:
             token = self._token()
-        except SecretsError as error:
-            return Refusal(503, f"whether there is a PAGES_TOKEN cannot be told: {error}")
+        except SecretsError:
+            return Refusal(503, UNREADABLE)
         if token is not None:
             cookie = request.cookies.get(COOKIE)
             if cookie is not None and is_signed(token, cookie, time.time()):
@@ -111,8 +114,8 @@ class Guard:
             return Refusal(429, f"Too many wrong tokens: try again in {wait} seconds.", asks=True, retry_after=wait)
         try:
             token = self._token()
-        except SecretsError as error:
-            return Refusal(503, f"whether there is a PAGES_TOKEN cannot be told: {error}")
+        except SecretsError:
+            return Refusal(503, UNREADABLE)
         if token is None:
             return Refusal(403, "There is no PAGES_TOKEN to sign in with.")
         if same(token, said):

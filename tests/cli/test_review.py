@@ -604,6 +604,10 @@ def test_evidence_names_people_and_who_signed(company: Company) -> None:
     ada, zoe = company.evidence()
     assert (ada["name"], ada["reviewer"], ada["signer"]) == ("Ada Example", BOB, company.repo.gnupg.uid)
     assert (zoe["name"], zoe["reviewer"], zoe["signer"]) == ("", "", "")
+    assert (ada["committer"], zoe["committer"]) == ("Ida Admin <ida@example.com>", "")
+    assert f"{BOB}, committed by Ida Admin <ida@example.com>, " in unescape(
+        company.call("review", "check", "2026-Q4", "--output", "html").out
+    )
 
 
 def test_decision_of_a_commit_that_is_not_accepted_counts_for_nothing(company: Company) -> None:
