@@ -77,6 +77,7 @@ def test_a_fresh_clone_begins_with_none(hooked: Repo, accounts: AccountService) 
     clone = hooked.root.parent / "clone"
     hooked.git("clone", "--quiet", str(hooked.root), str(clone))
     hooked.root, hooked.state = clone, clone / ".reconciler/state.db"
+    hooked.state_url = f"sqlite:///{hooked.state}"
     hooked.settings()
     hooked.git("-c", "user.name=I", "-c", "user.email=i@example.com", "commit", "-qam", "its own state")
     call_cli(hooked)
