@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from reconciler.model.errors import ReconcilerError
 from reconciler.web.guard import Guard, Refusal
 from reconciler.web.headers import SafeHeaders
 from reconciler.web.hosts import KnownHosts
@@ -54,7 +55,11 @@ def app(
         judged = await run_in_threadpool(guard.judge_scrape, request)
         if isinstance(judged, Refusal):
             return PlainTextResponse(f"{judged.text}\n", status_code=judged.status, headers=judged.headers)
-        return Response(await metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        try:
+            counted = await metrics()
+        except ReconcilerError:
+            return PlainTextResponse("the state cannot be read\n", status_code=503)
+        return Response(counted, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     return Starlette(
         routes=[Route("/healthz", health), Route("/readyz", readiness), Route("/metrics", scrape), *more],

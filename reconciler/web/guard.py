@@ -24,8 +24,8 @@ __all__ = ["COOKIE", "Guard", "Refusal", "Visitor"]
 
 COOKIE = "reconciler_pages"
 
-_FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
-"""Headers by which proxies give themselves away: behind one, who connects from loopback may be anybody."""
+_FORWARDED = ("forwarded", "x-forwarded-", "x-real-ip", "via")
+"""How headers begin by which proxies give themselves away: behind one, who connects from loopback may be anybody."""
 
 _BEARER = re.compile(r"Bearer +(.+)", re.IGNORECASE)
 
@@ -89,7 +89,7 @@ class Guard:
             return Refusal(401, "Sign in to see this page.", asks=True)
         if pages is not None:
             return Refusal(401, "Sign in through the proxy in front of this program: nobody is named here.")
-        if self._local and not any(name in request.headers for name in _FORWARDED):
+        if self._local and not any(name.startswith(_FORWARDED) for name in request.headers):
             return Visitor()
         return Refusal(
             403,

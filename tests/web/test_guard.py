@@ -13,7 +13,7 @@ import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
 
-from reconciler.model.errors import SecretsError
+from reconciler.model.errors import LedgerError, SecretsError
 from reconciler.model.secret import Secret
 from reconciler.model.settings import Pages, Settings
 from reconciler.web import sessions
@@ -60,6 +60,7 @@ def served(
     public_url: str | None = None,
     peer: str = "203.0.113.9",
     health: tuple[bool, str] = (True, "ok"),
+    away: bool = False,
 ) -> Client:
     """The application as it is served, with one page that shows a name, asked from an address."""
     guard = Guard(listen, lambda: Settings(listen=listen, pages=pages, public_url=public_url), token)
@@ -69,6 +70,8 @@ def served(
             return "error.html", {"title": "People", "text": "ada"}
 
     async def metrics() -> bytes:
+        if away:
+            raise LedgerError("the database is away")
         return b"reconciler_grants 1\n"
 
     def well() -> tuple[bool, str]:
@@ -96,7 +99,9 @@ def test_on_loopback_without_a_token_everybody_on_the_machine_may() -> None:
     assert client.get("/metrics").status_code == 200
 
 
-@pytest.mark.parametrize("header", ["Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP", "Via"])
+@pytest.mark.parametrize(
+    "header", ["Forwarded", "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-User", "X-Real-IP", "Via"]
+)
 def test_behind_a_proxy_on_the_same_machine_nothing_is_open(header: str) -> None:
     client = served(ON, token=lambda: None, peer="127.0.0.1")
     for path in ("/people", "/metrics"):
@@ -293,6 +298,10 @@ def test_a_token_that_cannot_be_read_opens_nothing() -> None:
             answer = client.get(path)
             assert (answer.status_code, "ada" in answer.text, "secret key" in answer.text) == (503, False, False)
         assert signed_in(client).status_code == 503
+
+
+def test_metrics_of_a_state_that_is_away_are_no_fault() -> None:
+    assert served(ON, token=lambda: None, peer="127.0.0.1", away=True).get("/metrics").status_code == 503
 
 
 def test_strangers_are_not_told_why_it_is_not_well() -> None:
