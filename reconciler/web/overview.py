@@ -100,7 +100,7 @@ def overview(sources: Sources) -> Overview:
         *_of_daemon(live),
         *needs_of_git(live.stale, live.refused, live.fault, live.settings.git),
         *needs_of_files(problems),
-        *needs_of_grants(waiting, outages),
+        *needs_of_grants(waiting, {name: outages[name] for name in outages if _down(name, git, counts, outages[name])}),
         *needs_of_accounts({name: each.unknown for name, each in live.unmanaged.items()}),
         *needs_of_reviews(reviews),
     ]
@@ -132,7 +132,7 @@ def state_of(
     wrong = sum(own[status] for status in (Status.FAILED, Status.UNKNOWN, Status.BLOCKED, Status.INVALID))
     look = own[Status.DIFFERS] + own[Status.ORPHANED]
     way = sum(own[status] for status in ON_THE_WAY)
-    if outages and outages[0].until is None:
+    if _down(name, git, counts, outages):
         tone, word, why = "bad", "not answering", outages[0].reason
     elif suspended is not None:
         tone, word, why = "wait", "suspended", suspended
@@ -158,6 +158,15 @@ def state_of(
         checked_at=checked.get(name),
         unmanaged=None if found is None else found.unknown,
     )
+
+
+def _down(name: str, git: FromGit, counts: Mapping[tuple[str, Status], int], outages: list[Outage]) -> bool:
+    """Whether an integration does not answer. One that is no longer checked ends no outage, and is not down."""
+    checked = any(
+        count and integration == name and status is not Status.REVOKED
+        for (integration, status), count in counts.items()
+    )
+    return bool(outages) and outages[0].until is None and checked and (name in git.integrations or not git.integrations)
 
 
 def last_pass(ledger: LedgerReader) -> LastPass:
