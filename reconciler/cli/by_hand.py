@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from reconciler.cli import complete
-from reconciler.cli.enqueue import Refused, enqueue, requester
+from reconciler.cli.enqueue import Refused, enqueue, requester, tell_handed_over
 from reconciler.cli.options import Asked, option, shared
 from reconciler.model.errors import ReconcilerError, StateLockedError, UsageError
 
@@ -50,13 +50,19 @@ def _known(
 
 
 def _act(
-    asked: Asked, kind: str, said: str, *, hire: str | None, access: str | None, integration: str | None = None
+    asked: Asked,
+    kind: str,
+    names: str,
+    said: str,
+    *,
+    hire: str | None,
+    access: str | None,
+    integration: str | None = None,
 ) -> int:
-    """Change the ledger, or enqueue a command for the process that holds it."""
+    """Change the ledger, or enqueue a command for the process that holds it. `names` are the grants that are meant."""
     from datetime import UTC, datetime
 
     from reconciler.cli.ledger import state_of
-    from reconciler.cli.logs import tell
     from reconciler.engine.commands import take_up
 
     state, now = state_of(asked), datetime.now(UTC)
@@ -65,8 +71,8 @@ def _act(
         with state.held(f"reconcile {kind}", now) as held:
             mine = [command for command in held.ledger.commands() if command.kind in ("retry", "accept")]
             take_up(held.ledger, mine, now)
-    except StateLockedError:
-        tell("the state is held by another process, which was asked to do it")
+    except StateLockedError as error:
+        tell_handed_over(error, f"{kind} {names}")
     click.echo(said)
     return 0
 
@@ -91,7 +97,8 @@ def retry(asked: Asked, hire: str | None, access: str | None, integration: str |
         click.echo("nothing to start afresh: no grant is retrying or failed")
         return 0
     names = ", ".join(str(record.key) for record in meant)
-    return _act(asked, "retry", f"at the next pass, afresh: {names}", hire=hire, access=access, integration=integration)
+    said = f"at the next pass, afresh: {names}"
+    return _act(asked, "retry", names, said, hire=hire, access=access, integration=integration)
 
 
 @click.command()
@@ -109,7 +116,8 @@ def accept(asked: Asked, hire: str, access: str) -> int:
         raise Refused(f"{known.key} is switched off, so nobody can use it: switch it on there, or `reconcile run` it")
     if known.status in (Status.ORPHANED, Status.REVOKED):
         raise Refused(f"{known.key} is {known.status}: git does not want it; `reconcile revoke` takes it away")
-    return _act(asked, "accept", f"accepted: {hire}/{access}, by {requester()}", hire=hire, access=access)
+    said = f"accepted: {known.key}, by {requester()}"
+    return _act(asked, "accept", str(known.key), said, hire=hire, access=access)
 
 
 @click.command()
@@ -165,7 +173,7 @@ def _by_hand(asked: Asked, kind: str, keys: list[Key]) -> int:
     """Run or revoke grants in a pass of their own, or enqueue commands for the process that holds the state."""
     import asyncio
 
-    from reconciler.cli.logs import set_up, tell
+    from reconciler.cli.logs import set_up
     from reconciler.cli.show import exit_code, show_report
     from reconciler.model.secret import Redactor
     from reconciler.model.status import Status
@@ -178,7 +186,7 @@ def _by_hand(asked: Asked, kind: str, keys: list[Key]) -> int:
         asyncio.run(_refuse_impossible(asked, redactor, kind, keys))
         for key in keys:
             enqueue(asked, kind, hire=key.hire, access=key.access)
-        tell(f"{error.who}, which was asked to {kind} {', '.join(map(str, keys))}")
+        tell_handed_over(error, f"{kind} {', '.join(map(str, keys))}")
         return 0
     show_report(report, asked)
     left = kind == "revoke" and any(row.status is Status.ORPHANED for row in report.rows)

@@ -6,9 +6,9 @@ import getpass
 import socket
 
 from reconciler.cli.options import Asked
-from reconciler.model.errors import ReconcilerError
+from reconciler.model.errors import ReconcilerError, StateLockedError
 
-__all__ = ["Refused", "enqueue", "requester"]
+__all__ = ["Refused", "enqueue", "requester", "tell_handed_over"]
 
 
 class Refused(ReconcilerError):
@@ -42,3 +42,10 @@ def enqueue(
         ledger.enqueue(kind, now=datetime.now(UTC), by=requester(), hire=hire, access=access, integration=integration)
     finally:
         ledger.close()
+
+
+def tell_handed_over(holder: StateLockedError, what: str) -> None:
+    """Say who holds the state and was asked to do what is wanted, and where to see that it is done."""
+    from reconciler.cli.logs import tell
+
+    tell(f"{holder.who}, which was asked to {what}: `reconcile status` shows when it is done")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from reconciler.cli.enqueue import Refused, enqueue
+from reconciler.cli.enqueue import Refused, enqueue, tell_handed_over
 from reconciler.cli.options import Asked, shared
 from reconciler.model.errors import StateLockedError, UsageError
 
@@ -23,7 +23,6 @@ def forget(asked: Asked, hire: str) -> int:
     from datetime import UTC, datetime
 
     from reconciler.cli.ledger import ledger_of, settings_of, state_of
-    from reconciler.cli.logs import tell
     from reconciler.cli.named import in_ledger
     from reconciler.engine.commands import erase, reason_to_remember
     from reconciler.repository.files import Reader
@@ -43,7 +42,7 @@ def forget(asked: Asked, hire: str) -> int:
             count = erase(held.ledger, hire, now, asked.repo)
     except StateLockedError as error:
         enqueue(asked, "forget", hire=hire)
-        tell(f"{error.who}, which was asked to forget {hire}")
+        tell_handed_over(error, f"forget {hire}")
         return 0
     click.echo(f"forgotten: a person with {count} {'grant' if count == 1 else 'grants'}")
     return 0

@@ -307,11 +307,10 @@ def _tell_ignored(context: Context, source: str) -> None:
 
 
 def _enqueue_release(asked: Asked, error: StateLockedError) -> int:
-    from reconciler.cli.enqueue import enqueue
-    from reconciler.cli.logs import tell
+    from reconciler.cli.enqueue import enqueue, tell_handed_over
 
     enqueue(asked, "release")
-    tell(f"{error.who}, which was asked to let the held integrations through, once")
+    tell_handed_over(error, "let the held integrations through, once")
     return 0
 
 

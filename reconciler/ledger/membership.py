@@ -135,7 +135,7 @@ class Membership:
         """Raise StateLockedError where somebody leads, with who that is."""
         leader = self.leader()
         if leader is not None:
-            raise StateLockedError(f"the state {state} is worked on by a fleet, which member {leader} leads")
+            raise StateLockedError(f"the state {state} is held by a fleet, led by member {leader}")
 
     def leave(self) -> None:
         """Give back what it has, and be a member no more. What the server does not hear of ends with the term."""

@@ -60,7 +60,7 @@ def test_commands_beside_a_fleet_reach_its_leader(server: Databases) -> None:
         assert (done.code, stage.posts().total()) == (0, 1), done.err
         asked = run_cli(stage.repo, "run", "p0", "s0")
         assert asked.code == 0, asked.err
-        assert "member a leads, which was asked to run p0/s0" in asked.err
+        assert "is held by a fleet, led by member a, which was asked to run p0/s0" in asked.err
         until(lambda: stage.posts().total() == 2, 20, [member])
         member.close()
         assert stage.status().json["members"] == [], "who left is gone at once"
