@@ -94,9 +94,11 @@ def _told(asked: Asked, key: Key, redactor: Redactor) -> dict[str, Any]:
     given = by.get(key)
     initial = _initial(asked, desired, tree, grant, redactor) if grant is not None else None
     error = _broken(key, desired, record) if grant is None else None
-    found = explained(grant, record, policy, settings, initial)
     subject = grant if grant is not None else record
     assert subject is not None
+    manifest = files.manifests.get(subject.integration)
+    revocable = manifest is None or bool(manifest.model.revoke or manifest.model.withdraw)
+    found = explained(grant, record, policy, settings, initial, revocable=revocable)
     return {
         "hire": key.hire,
         "email": subject.email,

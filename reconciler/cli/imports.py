@@ -47,7 +47,7 @@ def import_(asked: Asked, name: str, branch: str | None, *, write: bool, yes_rea
     import asyncio
 
     from reconciler.cli.logs import set_up, tell
-    from reconciler.cli.text import emit_json, no_csv, say
+    from reconciler.cli.text import count, emit_json, no_csv, say
     from reconciler.model.secret import Redactor
 
     no_csv(asked)
@@ -69,8 +69,11 @@ def import_(asked: Asked, name: str, branch: str | None, *, write: bool, yes_rea
         return 0
     if write:
         run.write(plan)
+        tell(f"{count(len(plan.changes), 'file')} written; next: look at `git diff`, commit, and `reconcile validate`")
     elif branch is not None:
         tell(f"committed to {branch}: {run.commit(plan, branch)[:12]}")
+    else:
+        tell(f"nothing is written; next: `reconcile import {name} --write`, or --branch for a pull request")
     return PENDING
 
 

@@ -96,7 +96,10 @@ def start(asked: Asked, period: str, integrations: tuple[str, ...]) -> int:
         path = path_of(period, name)
         again = f"delete it, and start it again with --integration {name}, before it is committed"
         tell(f"{path} is not whole: {redactor.redact(fault)}; {again}", "error")
-    tell(f"next: put `keep` or `remove` behind each decision, commit, and `reconcile review check {period}`")
+    tell(
+        "next: commit the files as they are; then put `keep` or `remove` behind each decision, commit, and "
+        f"`reconcile review check {period}`"
+    )
     return 1 if faults else 0
 
 

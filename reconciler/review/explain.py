@@ -57,11 +57,17 @@ class Explained:
 
 
 def explain(
-    grant: Grant | None, record: Record | None, policy: Policy, settings: Settings, extra: Layer | None
+    grant: Grant | None,
+    record: Record | None,
+    policy: Policy,
+    settings: Settings,
+    extra: Layer | None,
+    *,
+    revocable: bool,
 ) -> Explained:
     """Explain what git wants (`grant`), what the ledger remembers (`record`), or both; one of the two is there.
 
-    `extra` is the service's initial data, as far as it could be read.
+    `extra` is the service's initial data, as far as it could be read, `revocable` whether the manifest can take away.
     """
     values = tuple(_values(grant, settings, extra)) if grant is not None else _remembered(record)
     absent = next((value for value in values if value.value is None), None)
@@ -75,6 +81,8 @@ def explain(
         status, reason = record.status, record.reason
         if grant is None and status not in (Status.ORPHANED, Status.REVOKED, Status.RETRYING, Status.FAILED):
             status, reason = Status.ORPHANED, "no longer in git; the next pass takes note of it"
+    if status is Status.ORPHANED and not revocable:
+        return Explained(status, reason, values, _BY_HAND_ONLY)
     return Explained(
         status,
         reason,
@@ -159,6 +167,12 @@ _FOLLOWS = {
     Status.REVOKED: ("nothing",),
 }
 """What follows whatever else is known."""
+
+_BY_HAND_ONLY = (
+    "nothing on its own: the manifest has no revoke",
+    "remove the account at the service: it is revoked once a pass no longer finds it",
+)
+"""What follows for an orphan that no request takes away."""
 
 
 def _following(

@@ -168,7 +168,7 @@ class Removals:
         integration = self._review.integration
         listed = self._ledger.listed_at(integration)
         if self._at is None or listed is None or listed <= self._at + A_SECOND:
-            return "no listing was read whole since"
+            return "no listing was read whole since the review; a daemon reads each once an interval"
         return "the listing still shows it" if self._shown & known_by(line) else None
 
     @cached_property

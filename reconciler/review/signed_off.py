@@ -212,7 +212,7 @@ def _conflicts(judged: Judged, addresses: Addresses) -> Iterator[tuple[Line, Pro
         elif reviewer in {name.casefold() for name in names_of(line, review, addresses)}:
             what = f"{line} is {by}'s own access: somebody else has to decide over it"
         elif reviewer == _address(line.data.get("author")):
-            what = f"{line} was granted by who decided over it, {by}: somebody else has to"
+            what = f"{line} was granted by the person who decided over it, {by}: somebody else has to decide"
         else:
             continue
         yield line, Problem(review.path, review.place("lines", line.index, "decision"), what)

@@ -221,6 +221,23 @@ def test_an_orphan_is_explained_from_the_ledger(saas: Repo, call: Call) -> None:
     assert out.endswith("`reconcile revoke ada saas` takes it away\n")
 
 
+def test_an_orphan_that_no_request_takes_away(repo: Repo, accounts: AccountService, call: Call) -> None:
+    repo.manifest("saas", accounts.manifest())
+    repo.hire("ada", "saas")
+    repo.hire("grace")
+    repo.initial_data("saas", {"TOKEN": TOKEN})
+    repo.commit()
+    call(repo)
+    repo.remove("hires/ada.yaml")
+    repo.commit()
+    call(repo)
+    out = call(repo, "explain", "ada", "saas").out
+    assert out.endswith(
+        "\n  nothing on its own: the manifest has no revoke\n"
+        "  remove the account at the service: it is revoked once a pass no longer finds it\n"
+    )
+
+
 def test_a_broken_file_holds_its_grants(saas: Repo, call: Call) -> None:
     call(saas)
     saas.write("hires/ada.yaml", "email: [\n")

@@ -113,8 +113,10 @@ def test_without_an_option_it_only_says_what_would_change(repo: Repo, hr: Servic
 
 def test_write_makes_files_that_say_where_they_come_from(repo: Repo, hr: Service) -> None:
     asks(repo, hr, [person("ada", department="R&D")])
+    looked = call_cli(repo, "import", "hr")
+    assert (looked.code, "next: `reconcile import hr --write`, or --branch" in looked.err) == (2, True)
     done = call_cli(repo, "import", "hr", "--write")
-    assert done.code == 2, done.err
+    assert (done.code, "1 file written; next: look at `git diff`, commit" in done.err) == (2, True), done.err
     assert files(repo)["ada.yaml"].decode() == (
         "email: ada@example.com\nfirst_name: Ada\nlast_name: Example\ndepartment: R&D\nsource: hr\n"
     )
