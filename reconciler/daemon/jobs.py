@@ -18,7 +18,8 @@ from zlib import crc32
 import procrastinate
 import psycopg
 import psycopg_pool
-from procrastinate.exceptions import AlreadyEnqueued, ProcrastinateException
+from procrastinate.exceptions import AlreadyEnqueued, ConnectorException, ProcrastinateException, UniqueViolation
+from procrastinate.jobs import Status as JobStatus
 from procrastinate.utils import utcnow
 
 from reconciler.daemon.slices import Lane, PassRequest, Slice
@@ -38,8 +39,11 @@ QUEUE = "slices"
 PRIORITIES = {Lane.NOW: 2, Lane.DUE: 1, Lane.INTERVAL: 0}
 BEAT_SECONDS = 1.0
 POLL_SECONDS = 0.5
-AGAIN = procrastinate.RetryStrategy(wait=1)
-"""Whatever ends a job, it is made again, a second later: nothing that it asks for is lost."""
+AGAIN_SECONDS = 1
+"""Whatever ends a job, it is made again, so much later: nothing that it asks for is lost."""
+
+AGAIN = procrastinate.RetryStrategy(wait=AGAIN_SECONDS)
+"""The same where it cannot be put again, because the server is away."""
 
 WAIT_SECONDS = 5.0
 GRACE_SECONDS = 30.0
@@ -63,7 +67,11 @@ class Jobs:
         self._app = procrastinate.App(connector=connector)
 
         async def made(**given: Any) -> None:
-            await make(given)
+            try:
+                await make(given)
+            except Again:  # not by a retry: that fails, and the job is under way for good, where the same one waits
+                if not await self.put(slice_of(given), given, after=AGAIN_SECONDS):
+                    raise
 
         self._task = self._app.task(name="slice", queue=QUEUE, retry=AGAIN)(made)
         self._open = False
@@ -91,12 +99,18 @@ class Jobs:
         with suppress(*FAULTS):
             await self._app.close_async()
 
-    async def put(self, item: Slice, given: Arguments) -> bool:
-        """Put a slice before all members; False where the server is away. One that waits already is not put again."""
+    async def put(self, item: Slice, given: Arguments, *, after: int = 0) -> bool:
+        """Put a slice before all members, to be made after so many seconds; False where the server is away.
+
+        One that waits already is not put again.
+        """
         if not self._open:
             return False
         job = self._task.configure(
-            lock=f"service:{item.service}", queueing_lock=_same(item), priority=PRIORITIES[item.lane]
+            lock=f"service:{item.service}",
+            queueing_lock=_same(item, given["revision"]),
+            priority=PRIORITIES[item.lane],
+            schedule_in={"seconds": after} if after else None,
         )
         try:
             await job.defer_async(**given)
@@ -124,7 +138,11 @@ class Jobs:
         manager = self._app.job_manager
         for job in await manager.get_stalled_jobs(seconds_since_heartbeat=STALL_SECONDS):
             assert job.id is not None
-            await manager.retry_job_by_id_async(job.id, utcnow())
+            with suppress(ConnectorException):  # another member was quicker, or the next look says that it is away
+                try:
+                    await manager.retry_job_by_id_async(job.id, utcnow())
+                except UniqueViolation:  # the same one waits, and is enough
+                    await manager.finish_job_by_id_async(job.id, JobStatus.FAILED, delete_job=True)
 
 
 def arguments(item: Slice, revision: str, reading: str | None) -> Arguments:
@@ -158,12 +176,16 @@ def slice_of(given: Arguments) -> Slice:
     return Slice(given["service"], request, Lane(given["lane"]), datetime.fromisoformat(given["queued_at"]))
 
 
-def _same(item: Slice) -> str | None:
-    """What two slices have in common of which one is enough, while it waits; None where both are needed."""
+def _same(item: Slice, revision: str) -> str | None:
+    """What two slices have in common of which one is enough, while it waits; None where both are needed.
+
+    What waits of the interval's lane may be of a sweep, for a revision, or for what the guard held.
+    """
     match item.lane:
         case Lane.NOW:
             return None
         case Lane.DUE:
             return f"due/{item.service}"
         case Lane.INTERVAL:
-            return f"interval/{item.service}/{crc32(' '.join(sorted(item.request.selection.hires or ())).encode())}"
+            hires = crc32(" ".join(sorted(item.request.selection.hires or ())).encode())
+            return f"interval/{item.service}/{revision}/{item.request.released}/{hires}"

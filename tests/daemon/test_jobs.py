@@ -1,0 +1,107 @@
+"""Jobs before all members: none is lost, and none keeps a service for good."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from reconciler.daemon.jobs import Again, Arguments, Jobs, arguments
+from reconciler.daemon.slices import Lane, PassRequest, Slice
+from reconciler.ledger.postgres import Server
+from reconciler.model.selection import Selection
+from tests.postgres import Databases
+
+ADA = PassRequest(Selection(hires=frozenset({"ada"})), "due")
+DUE = Slice("asana", ADA, Lane.DUE, datetime(2026, 1, 1, tzinfo=UTC))
+FIRST, SECOND = "1" * 40, "2" * 40
+
+
+@asynccontextmanager
+async def idle(url: str) -> AsyncIterator[Jobs]:
+    """A member's jobs, of which it makes none."""
+
+    async def make(given: Arguments) -> None:
+        raise AssertionError(given)
+
+    jobs = Jobs(Server(url).arguments(), make)
+    await jobs.open()
+    yield jobs
+    await jobs.close()
+
+
+@asynccontextmanager
+async def working(url: str, make: Callable[[Arguments], Awaitable[None]]) -> AsyncIterator[Jobs]:
+    """A member's jobs, with a worker for as long as the block runs."""
+    jobs = Jobs(Server(url).arguments(), make)
+    await jobs.open()
+    worker = asyncio.create_task(jobs.work(1))
+    try:
+        yield jobs
+    finally:
+        worker.cancel()
+        await asyncio.gather(worker, return_exceptions=True)
+        await jobs.close()
+
+
+def left(databases: Databases, url: str) -> list[str]:
+    """The jobs that are there, by status."""
+    query = "select status::text from reconciler.procrastinate_jobs order by status"
+    return [row[0] for row in databases.execute(query, name_of(url))]
+
+
+def name_of(url: str) -> str:
+    return url.partition("?")[0].rpartition("/")[2]
+
+
+def test_job_is_made_again_though_the_same_was_put_meanwhile(databases: Databases) -> None:
+    async def run(url: str) -> list[str]:
+        made: list[str] = []
+        twice = asyncio.Event()
+
+        async def make(given: Arguments) -> None:
+            made.append(given["revision"])
+            if len(made) == 1:
+                assert await jobs.put(DUE, arguments(DUE, FIRST, None))
+                raise Again
+            twice.set()
+
+        async with working(url, make) as jobs:
+            assert await jobs.put(DUE, arguments(DUE, FIRST, None))
+            await asyncio.wait_for(twice.wait(), 20)
+        return made
+
+    with databases.made() as url:
+        assert asyncio.run(run(url)) == [FIRST, FIRST]
+        assert left(databases, url) == []
+
+
+def test_job_of_a_dead_member_is_put_back_though_the_same_was_put_meanwhile(databases: Databases) -> None:
+    async def run(url: str) -> None:
+        async with idle(url) as jobs:
+            for item in (DUE, replace(DUE, service="slack")):
+                assert await jobs.put(item, arguments(item, FIRST, None))
+            begin = "set search_path = reconciler; update procrastinate_jobs set status = 'doing'"  # by nobody alive
+            databases.execute(begin, name_of(url))
+            assert await jobs.put(DUE, arguments(DUE, FIRST, None))
+            await jobs.rescue()
+
+    with databases.made() as url:
+        asyncio.run(run(url))
+        assert left(databases, url) == ["todo", "todo"]
+
+
+def test_part_of_a_sweep_waits_beside_one_of_another_revision_or_released(databases: Databases) -> None:
+    part = replace(DUE, lane=Lane.INTERVAL)
+    freed = replace(part, request=replace(part.request, released=True))
+
+    async def run(url: str) -> None:
+        async with idle(url) as jobs:
+            for item, revision in ((part, FIRST), (part, FIRST), (part, SECOND), (freed, SECOND)):
+                assert await jobs.put(item, arguments(item, revision, None))
+
+    with databases.made() as url:
+        asyncio.run(run(url))
+        assert left(databases, url) == ["todo", "todo", "todo"]
