@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from reconciler.engine.context import Context
     from reconciler.model.report import Report
+    from reconciler.model.secret import Redactor
     from reconciler.repository.git.trees import Tree
     from reconciler.review.population import Asked as Answered
     from reconciler.review.signed_off import Judged
@@ -79,7 +80,7 @@ def start(asked: Asked, period: str, integrations: tuple[str, ...]) -> int:
     answered, found = asyncio.run(go())
     first = line_in(asked.repo, "review", f"{REVIEWS}/{period}").encode()
     texts = {
-        path_of(period, name): first + review_text(redactor.redact_all(data), period, name)
+        path_of(period, name): first + review_text(_masked(data, redactor), period, name)
         for name, data in found.items()
     }
     write_all(asked.repo, texts, {})
@@ -101,6 +102,15 @@ def start(asked: Asked, period: str, integrations: tuple[str, ...]) -> int:
         f"`reconcile review check {period}`"
     )
     return 1 if faults else 0
+
+
+def _masked(data: Mapping[str, Any], redactor: Redactor) -> dict[str, Any]:
+    """A review without secrets in what services say; names and authors are git's, and are compared as they are."""
+    parts = {True: ("who", "values"), False: ("values",)}
+    lines = [
+        line | {key: redactor.redact_all(line[key]) for key in parts[line["access"] is None]} for line in data["lines"]
+    ]
+    return {**data, "lines": lines}
 
 
 @review.command()
@@ -166,7 +176,7 @@ def _judged(asked: Asked, period: str) -> tuple[Tree, list[Judged]]:
     force = in_force(context)
     with context.state(force.settings, force.tree).reader() as ledger:
         known = {*files.manifests, *files.broken["manifests"], *(name for name, _ in ledger.counts())}
-        found = judge(context.checkout, tree, period, ledger, known)
+        found = judge(context.checkout, tree, period, ledger, known=known, load=context.reader.load)
     if asked.output in ("csv", "html"):
         home = home_of(context.root.resolve(), force.settings)
         name_people(found, context.checkout, tree, lambda commit: signer(context.checkout, commit, home))

@@ -17,6 +17,7 @@ from reconciler.ledger.reader import LedgerReader
 from reconciler.model.errors import Problem, RepositoryError
 from reconciler.model.grant import Phase, Record
 from reconciler.model.review import REMOVE
+from reconciler.model.secret import MASK
 from reconciler.model.status import EventType
 from reconciler.repository.git.checkout import Checkout
 from reconciler.repository.git.parts import Said, said_in
@@ -165,6 +166,8 @@ class Removals:
 
     def _account(self, line: Line) -> str | None:
         """Why an account counts as there; None once a whole listing, read later, does not show it."""
+        if any(MASK in text for text in _called(line)):
+            return "its name holds a secret of the service, so that the listing cannot be searched for it"
         integration = self._review.integration
         listed = self._ledger.listed_at(integration)
         if self._at is None or listed is None or listed <= self._at + A_SECOND:

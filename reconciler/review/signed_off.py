@@ -18,12 +18,14 @@ from reconciler.ledger.reader import LedgerReader
 from reconciler.model.errors import Problem, RepositoryError, Severity
 from reconciler.model.given import Given
 from reconciler.repository.documents.problems import near
+from reconciler.repository.files import Files
 from reconciler.repository.git.checkout import Checkout
 from reconciler.repository.git.origins import Origins, origins_of
 from reconciler.repository.git.parts import Part
 from reconciler.repository.git.provenance import Provenance, Traced
 from reconciler.repository.git.trees import File, Tree
 from reconciler.repository.reviews import REVIEWS, Line, ReviewFile, canonical, decisions_in, read_review
+from reconciler.review.left_out import LeftOut
 from reconciler.review.reviews import Addresses, Removals, Reviews, names_of
 
 __all__ = ["Judged", "judge", "name_people"]
@@ -85,8 +87,18 @@ def name_people(found: Collection[Judged], checkout: Checkout, tree: Tree, signe
         judged.signers = signers
 
 
-def judge(checkout: Checkout, tree: Tree, period: str, ledger: LedgerReader, known: Collection[str]) -> list[Judged]:
+def judge(
+    checkout: Checkout,
+    tree: Tree,
+    period: str,
+    ledger: LedgerReader,
+    *,
+    known: Collection[str],
+    load: Callable[[Tree], Files],
+) -> list[Judged]:
     """Judge every review of a period by what a commit has; `known` are the integrations that there are.
+
+    `load` reads a revision's files.
 
     Raises RepositoryError where there is no such period, or git cannot tell its history.
     """
@@ -99,11 +111,11 @@ def judge(checkout: Checkout, tree: Tree, period: str, ledger: LedgerReader, kno
         raise RepositoryError(_no_period(tree, period))
     provenance = Provenance(checkout.root, [folder], decisions_in, versions=64, merges_decide=True)
     deciders = _deciders(provenance, tree.revision, reviews)
-    addresses = Addresses(checkout, tree)
+    addresses, left_out = Addresses(checkout, tree), LeftOut(checkout, load)
     found = [Judged(ReviewFile(path, {}, ()), of_file=[_gone(provenance, path, origins)]) for path in gone]
     for review in reviews:
         judged = Judged(review, deciders[review.path], Removals(review, addresses, ledger).open)
-        judged.of_file = [*review.problems, *_unfit(checkout, judged, origins, known=known)]
+        judged.of_file = [*review.problems, *_unfit(checkout, judged, origins, known=known, left_out=left_out)]
         judged.of_lines = {line.index: each for line, each in _conflicts(judged, addresses)}
         found.append(judged)
     return sorted(found, key=lambda judged: judged.review.path)
@@ -139,7 +151,9 @@ def _gone(provenance: Provenance, path: str, origins: Origins) -> Problem:
     )
 
 
-def _unfit(checkout: Checkout, judged: Judged, origins: Origins, *, known: Collection[str]) -> Iterator[Problem]:
+def _unfit(
+    checkout: Checkout, judged: Judged, origins: Origins, *, known: Collection[str], left_out: LeftOut
+) -> Iterator[Problem]:
     """Why a file is not what was started, whatever is decided in it."""
     review = judged.review
     if review.integration not in known and not _was_there(checkout, review):
@@ -161,6 +175,7 @@ def _unfit(checkout: Checkout, judged: Judged, origins: Origins, *, known: Colle
     if first.text("digest") != first.digest:
         what = f"its lines are not those that its digest is of: edited before it was committed, in {commit[:12]}"
         yield Problem(review.path, review.place("digest"), what)
+    yield from _few(iter(left_out.of(first)))
     yield from _edited(review, first, commit[:12])
 
 

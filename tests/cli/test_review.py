@@ -401,7 +401,25 @@ def test_population_edited_before_its_first_commit_is_found(company: Company) ->
     del data["lines"][0]
     company.write(data)
     company.commit(IDA)
-    assert "edited before it was committed" in messages(company.check(1))[0]
+    left_out, edited = sorted(messages(company.check(1)))
+    assert "edited before it was committed" in edited
+    assert "ada/saas is left out" in left_out
+
+
+def test_who_is_left_out_before_the_first_commit_is_found_though_the_digest_is_made_anew(company: Company) -> None:
+    company.repo.hire("ada", "saas")
+    company.repo.hire("bob", "saas")
+    company.commit(IDA)
+    company.call("review", "start", "2026-Q4")
+    data = company.data
+    data["lines"][1]["decision"] = "keep"
+    del data["lines"][0]
+    company.write(data)
+    data["digest"] = review_in((company.repo.root / PATH).read_bytes(), PATH).digest
+    company.write(data)
+    company.commit(ADA)
+    (message,) = messages(company.check(1))
+    assert "ada/saas is left out" in message
 
 
 def test_file_that_is_gone_or_was_started_twice_is_found(company: Company) -> None:
@@ -671,3 +689,20 @@ def test_secrets_of_a_service_are_in_no_file(repo: Repo, call: Call) -> None:
     assert done.code == 0, done.err
     assert token not in (repo.root / PATH).read_text()
     assert [line["who"] for line in company.data["lines"]] == ["***@example.com"]
+
+
+def test_what_git_says_stays_as_it_is_where_a_secret_is_spelled_like_it(repo: Repo, call: Call) -> None:
+    """An organization's name is initial data as well, and masked an author would be nobody."""
+    token = "tok-3141592653589793"
+    with AccountService(token=token) as service:
+        company = Company(repo, service, call)
+        repo.manifest("saas", service.manifest(listing=True))
+        repo.initial_data("saas", {"TOKEN": token, "ORG": "example.com"})
+        repo.hire("ada", "saas")
+        company.commit(IDA)
+        assert company.call("--yes").code == 0
+        assert company.call("review", "start", "2026-Q4").code == 0
+    assert [(line["who"], line["author"]) for line in company.data["lines"]] == [("ada", IDA)]
+    company.commit(IDA)
+    company.decide(IDA, ada="keep")
+    assert "was granted by" in messages(company.check(1))[0]

@@ -137,6 +137,13 @@ def test_account_is_open_until_a_later_listing_does_not_show_it(office: Office) 
     assert office.progress().open == 0
 
 
+def test_account_whose_name_is_masked_is_never_taken_for_gone(office: Office) -> None:
+    office.review(line("U7", None, decision="remove", values={"email": "zoe@***"}))
+    with closing(office.ledger()) as ledger:
+        ledger.saw("saas", set(), AT + timedelta(hours=2))
+    assert office.progress().open == 1
+
+
 def test_population_that_is_not_its_digests_is_told(office: Office) -> None:
     office.review(line("ada", decision="keep"))
     file = office.repo.root / PATH
