@@ -108,7 +108,7 @@ async def proposed(
     desired = Desired(files, Policy.of(settings, context.clock.now()).today)
     (read,) = await compared(context, tree, [integration], beside=desired, remembered=into is None)
     if not read.complete:
-        raise NotAdopted([f"{integration}: {read.fault or 'the manifest has no list, or no entry says which to read'}"])
+        raise NotAdopted([f"{integration}: {read.fault or read.unlisted}"])
     chosen = _chosen(read.accounts, accounts)
     with reading(context, settings, tree) as opened:
         there = integrations_of(

@@ -175,7 +175,7 @@ def _with(ready: list[Ready], template: dict[str, str]) -> dict[str, str]:
         if name != SAMPLE
     }
     extra = {field.id: FILL_IN for it in ready for field in it.manifest.extra_user_info}
-    person = re.sub(r"^start: .*\n", "", texts[PERSON], flags=re.MULTILINE)
+    person = re.sub(r"^(start:|#     values:) .*\n", "", texts[PERSON], flags=re.MULTILINE)
     texts[PERSON] = re.sub(r"^# extra: .*$", f"extra: {_flow(extra)}", person, flags=re.MULTILINE) if extra else person
     texts[SEQUENCE] = re.sub(r"(?s)^(.*?access:\n).*", r"\1", texts[SEQUENCE]) + "".join(map(_entry, ready))
     return texts | {f"manifests/{it.name}.yaml": modeline("manifest", "manifests") + it.text for it in ready}

@@ -156,7 +156,7 @@ def _said(each: Compared) -> str:
     if each.fault is not None:
         return "not read whole"
     if not each.complete:
-        return "the manifest has no list, or no entry says which one to read"
+        return each.unlisted
     from reconciler.review.unmanaged import Kind
 
     counts = ", ".join(f"{each.of(kind)} {kind}" for kind in Kind if each.of(kind))

@@ -91,6 +91,8 @@ class Compared:
     accounts: list[Found] = field(default_factory=list)
     seen: frozenset[str] = frozenset()
     """The digests of all accounts, by which the ledger remembers when each was first read."""
+    unlisted: str = "there is no manifest"
+    """Why there was no listing to read, where it is neither complete nor at fault."""
 
     def of(self, kind: Kind) -> int:
         """How many accounts are of a kind."""
@@ -134,10 +136,11 @@ async def compare(
 
     `people` are whom an account may resemble, `seen` when accounts were first read.
     """
-    result = Compared(integration.name)
+    result = Compared(integration.name, unlisted="the manifest has no list")
     exists = integration.manifest.exists
     if exists is None or exists.listing is None:
         return result
+    result.unlisted = "no access entry has the values that the list is read with"
     owners = await _owners(integration, desired, records)
     keys = set()
     for place, scope in owners.scopes.items():

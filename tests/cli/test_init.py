@@ -129,6 +129,8 @@ def test_an_editor_finds_the_schema_of_each_file(beside: Repo, call: Call, more:
         read = json.loads(json.dumps(yaml.safe_load((root / file).read_text()), default=str))
         assert list(Draft7Validator(json.loads(schema.read_text())).iter_errors(read)) == [], file
         assert schema.read_text() == call(beside, "schema", schema.stem).out
+    person = (root / "hires/ada.yaml").read_text()
+    assert ("TEAM" in person) == (not more), "no value of the sample's form is left where its manifest is not"
 
 
 def test_the_workflow_is_the_documented_one_and_needs_no_key(beside: Repo, call: Call) -> None:

@@ -138,6 +138,7 @@ def test_an_integration_without_a_listing_is_named(repo: Repo, saas: AccountServ
     }
     one = call(repo, "unmanaged", "--integration", "hook", "--output", "json")
     assert [each["integration"] for each in one.json["integrations"]] == ["hook"]
+    assert "hook: the manifest has no list\n" in call(repo, "unmanaged", "--integration", "hook").out
     wrong = call(repo, "unmanaged", "--integration", "sas")
     assert (wrong.code, wrong.out) == (64, "")
     assert "did you mean saas?" in wrong.err
@@ -246,3 +247,9 @@ def test_each_value_of_the_form_has_a_listing_of_its_own(repo: Repo, saas: Accou
         "complete": True,
     }
     assert [each["reason"] for each in found.json["accounts"]] == ["ada has no entry for it (TEAM=blue)"]
+    for who in ("ada", "bob"):
+        repo.remove(f"hires/{who}.yaml")
+    repo.hire("eve")
+    repo.commit()
+    found = call(repo, "unmanaged")
+    assert "saas: no access entry has the values that the list is read with" in found.out

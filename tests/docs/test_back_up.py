@@ -42,6 +42,7 @@ def test_a_copy_restores_what_was_known(repo: Repo, accounts: AccountService, tm
     with Daemon(repo):
         eventually(lambda: len(accounts.calls("POST")) == 2)
         eventually(lambda: call_cli(repo, "status", "--output", "json").grant("ada", "hook")["status"] == "done")
+        eventually(lambda: repo.has("ada", "tool", "present"))
         (command,) = re.findall(r"`(sqlite3 [^`]*backup[^`]*)`", PAGE)
         typed(repo, backup, command)
     before = call_cli(repo, "status", "--output", "json").json["grants"]

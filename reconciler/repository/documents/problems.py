@@ -239,6 +239,8 @@ def _name(kind: Any) -> str:
         return "a list of these"
     if get_origin(kind) is Literal:
         return f"the word {' or '.join(map(str, get_args(kind)))}"
+    if get_origin(kind) is dict:
+        return "a map"
     return _SCALARS.get(kind, "a value")
 
 
