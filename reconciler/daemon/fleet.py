@@ -11,11 +11,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import Any
 
 import structlog
 
 from reconciler.daemon.beside import taken
+from reconciler.daemon.dispatcher import GRACE_SECONDS, Dispatcher
 from reconciler.daemon.health import ProblemLog
 from reconciler.daemon.jobs import FAULTS, Again, Arguments, Jobs, arguments, slice_of
 from reconciler.daemon.newest import Newest
@@ -30,15 +31,14 @@ from reconciler.model.clock import Stopped
 from reconciler.model.errors import LedgerError
 from reconciler.model.grant import Key
 
-if TYPE_CHECKING:
-    from reconciler.daemon.dispatcher import Dispatcher
-
 __all__ = ["Fleet"]
 
 log = structlog.get_logger()
 
 TURN_SECONDS = 1.0
 """Between two looks at who leads, who died, and how many members there are."""
+
+BEHIND = "this clone is not as new as what the fleet acts on, or has another history: bring it up to date"
 
 DUE_AGAIN = timedelta(seconds=5)
 """After how long a due grant that no slice came to is put again."""
@@ -74,6 +74,8 @@ class Fleet:
         self._jobs = Jobs(state.connect, self._job)
         self._turning: asyncio.Task[None] | None = None
         self._workers: list[asyncio.Task[None]] = []
+        self._making: set[asyncio.Task[Any]] = set()
+        """The jobs under way. A worker ends because there are more members now, too, and then they take their time."""
         self._at_once = 0
         self._leads = False
         self._left_over: list[Slice] = []
@@ -118,11 +120,15 @@ class Fleet:
             self._spawn(self._put(left))
 
     async def finish(self) -> None:
-        """Make nothing new, and await what is under way."""
+        """Make nothing new, await what is under way for up to `GRACE_SECONDS`, then cancel it."""
         if self._turning is not None:
             self._turning.cancel()
             await asyncio.gather(self._turning, return_exceptions=True)
         self._end_workers()
+        if self._workers:
+            await asyncio.wait(self._workers, timeout=GRACE_SECONDS)
+        for job in self._making:
+            job.cancel()
         await asyncio.gather(*self._workers, return_exceptions=True)
         await self._jobs.close()
 
@@ -165,15 +171,30 @@ class Fleet:
 
     async def _job(self, given: Arguments) -> None:
         """Make a slice. Raises Again where it was not made, and somebody else may."""
-        if self._clock.stopping.is_set() or not await self._up_to_date(given["revision"]):
-            raise Again
-        item = replace(slice_of(given), listings=self._listings(given["reading"]))
+        task = asyncio.current_task()
+        assert task is not None
+        self._making.add(task)
+        made = False
         try:
-            made = await self._make(item)
+            made = await self._made(given)
         except asyncio.CancelledError:
             raise Again from None
-        if not made or self._clock.stopping.is_set():
+        except Exception as error:
+            # The boundary for what comes before a pass, which has its own.
+            log.debug("slice.broken", exc_info=True)
+            self._problems.tell("slices", f"a slice could not be begun: {type(error).__name__}: {error}")
+        else:
+            self._problems.tell("slices", None)
+        finally:
+            self._making.discard(task)
+        if not made:
             raise Again
+
+    async def _made(self, given: Arguments) -> bool:
+        if self._clock.stopping.is_set() or not await self._up_to_date(given["revision"]):
+            return False
+        item = replace(slice_of(given), listings=self._listings(given["reading"]))
+        return await self._make(item) and not self._clock.stopping.is_set()
 
     async def _up_to_date(self, revision: str) -> bool:
         """Whether this member has the slice's revision and the newest that was acted on, after fetching if need be."""
@@ -181,9 +202,11 @@ class Fleet:
             tree = self._dispatcher().acting.tree
             with suppress(LedgerError):
                 if tree is not None and self._may_act_on(tree.revision, revision):
+                    self._problems.tell("revision", None)
                     return True
             if catches_up:
                 await self._catch_up()
+        self._problems.tell("revision", f"slices are left to other members: {BEHIND}")
         return False
 
     def _may_act_on(self, mine: str, revision: str) -> bool:

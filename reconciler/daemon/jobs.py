@@ -46,7 +46,6 @@ AGAIN = procrastinate.RetryStrategy(wait=AGAIN_SECONDS)
 """The same where it cannot be put again, because the server is away."""
 
 WAIT_SECONDS = 5.0
-GRACE_SECONDS = 30.0
 
 for _name in ("procrastinate", "psycopg.pool"):  # what goes wrong is told once, by whoever meets it here
     logging.getLogger(_name).setLevel(logging.CRITICAL)
@@ -121,12 +120,14 @@ class Jobs:
         return True
 
     async def work(self, at_once: int) -> None:
-        """Make jobs, so many at once, until cancelled; then end those under way. Raises one of `FAULTS`."""
+        """Make jobs, so many at once, until cancelled; then end those under way, however long they take.
+
+        Raises one of `FAULTS`.
+        """
         await self._app.run_worker_async(
             queues=[QUEUE],
             concurrency=at_once,
             fetch_job_polling_interval=POLL_SECONDS,
-            shutdown_graceful_timeout=GRACE_SECONDS,
             delete_jobs="always",
             install_signal_handlers=False,
             update_heartbeat_interval=BEAT_SECONDS,

@@ -231,6 +231,25 @@ def away(databases: Databases, seconds: float) -> None:
         assert all(member.process.poll() is None for member in members)
 
 
+def grow(databases: Databases) -> None:
+    """A member joins while another is in a pass that takes long: what is under way is not cut off."""
+    with staged(databases, services=1, people=24, delay=1.0) as stage, ExitStack() as ends:
+        limits = {"per_host": 1, "concurrency": 1}
+        stage.repo.settings(
+            state=stage.url, interval="1d", limits=limits, listen="127.0.0.1:0", git={"fetch": "1s", "branch": "main"}
+        )
+        stage.repo.commit()
+        stage.repo.git("push", "--quiet", "origin", "main")
+        members = [Member(stage, "a")]
+        ends.callback(members[0].close)
+        until(lambda: stage.posts().total() > 1, 60, members)
+        members.append(Member(stage, "b"))
+        ends.callback(members[1].close)
+        until(lambda: not stage.missing(), 150, members)
+        stage.judge()
+        assert not any("interrupted" in (row["last_error"] or "") for row in stage.status().json["grants"])
+
+
 def timed(databases: Databases, count: int, people: int) -> float:
     """Seconds that so many members take over six services of 100 ms."""
     with staged(databases, services=6, people=1, delay=0.1) as stage, ExitStack() as ends:
@@ -273,7 +292,7 @@ def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--only", choices=["kill", "stop", "away", "timed"])
+    parser.add_argument("--only", choices=["kill", "stop", "away", "grow", "timed"])
     parser.add_argument("--moment", choices=[*MOMENTS])
     parser.add_argument("--people", type=int, default=30)
     parser.add_argument("--member", help=argparse.SUPPRESS)
@@ -291,6 +310,9 @@ def main() -> None:
         if asked.only in (None, "away"):
             away(databases, 20)
             print("database away for 20 s: all went on, nothing doubled", flush=True)
+        if asked.only in (None, "grow"):
+            grow(databases)
+            print("a member joined in the middle of a long pass: nothing was cut off", flush=True)
         if asked.only in (None, "timed"):
             one, three = timed(databases, 1, asked.people), timed(databases, 3, asked.people)
             print(f"six services of 100 ms: one member {one:.1f} s, three {three:.1f} s: {one / three:.2f} times")
