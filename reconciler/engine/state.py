@@ -32,10 +32,10 @@ from reconciler.ledger.sealing import Sealing, WritableSealing
 from reconciler.ledger.vault import run_name
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.deciding import Policy
-from reconciler.model.errors import LedgerError, SecretsError
+from reconciler.model.errors import LedgerError, RepositoryError, SecretsError
 from reconciler.model.grant import Key, Kind, Record
 from reconciler.model.settings import Settings
-from reconciler.repository.git.checkout import Checkout, Tree
+from reconciler.repository.git.checkout import WORKTREE, Checkout, Tree
 
 __all__ = [
     "MoreNeeded",
@@ -130,9 +130,14 @@ def sharing(
     """Share a server's state with others, as a member of this name; what a pass writes for, it has to take.
 
     A daemon's `lost` is called, from another thread, once the member is over. Raises StateLockedError where the name is
-    another's, LedgerError where the state cannot be opened or was lost.
+    another's, LedgerError where the state cannot be opened or was lost, RepositoryError where there are no commits.
     """
     location = context.state(settings, tree)
+    if tree.revision == WORKTREE:
+        raise RepositoryError(
+            f"{context.root} is no git checkout, and state {location} is shared by several clones, which agree by "
+            "their commits on what is newest: `git init`, or mend `state`"
+        )
     refuse_fresh_start(context.checkout, location)
     with (
         location.shared(name, lost, context.reached, migrate=migrate) as held,

@@ -280,6 +280,12 @@ class Settings(Model):
             raise ValueError("git.verify_signatures looks at commits, and `source: worktree` acts on files beside them")
         return self
 
+    @model_validator(mode="after")
+    def _shares_commits(self) -> Self:
+        if self.source == "worktree" and self.state.startswith("postgresql:"):
+            raise ValueError("`source: worktree` acts on one machine's files, and a postgresql:// state is a fleet's")
+        return self
+
     @property
     def public(self) -> str:
         """What `redirect_url` starts with, without a slash at its end."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import time
@@ -13,6 +14,14 @@ import pytest
 from tests.faults.fleet import Member, Stage, one_round, staged, until
 from tests.postgres import Databases
 from tests.repo import PROGRAM, run_cli
+
+SEEN = """
+create table reconciler.put (args jsonb);
+create function reconciler.seen() returns trigger language plpgsql as
+    $$begin insert into reconciler.put values (new.args); return new; end$$;
+create trigger seen before insert on reconciler.procrastinate_jobs for each row execute function reconciler.seen();
+"""
+"""Remembers what was put before all members; what was made is gone."""
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +90,27 @@ def test_another_member_leads_where_the_leader_dies(server: Databases) -> None:
         until(lambda: not stage.missing(), 30, [second])
         until(lambda: [each["name"] for each in stage.status().json["members"]] == ["b"], 30, [second])
         stage.judge()
+
+
+def test_folder_without_commits_is_in_no_fleet(server: Databases) -> None:
+    with staged(server, services=1, people=1) as stage:
+        shutil.rmtree(stage.repo.root / ".git")
+        done = run_cli(stage.repo)
+        assert (done.code, stage.posts().total()) == (1, 0)
+        assert "is no git checkout, and state postgresql://" in done.err
+
+
+def test_slice_of_a_commit_names_that_commit(server: Databases) -> None:
+    with staged(server, services=1, people=1) as stage, ExitStack() as ends:
+        member = Member(stage, "a")
+        ends.callback(member.close)
+        until(lambda: not stage.missing(), 60, [member])
+        database = stage.url.partition("?")[0].rpartition("/")[2]
+        server.execute(SEEN, database)
+        stage.add(1)
+        until(lambda: not stage.missing(), 20, [member])
+        put = server.execute("select args ->> 'why', args ->> 'revision' from reconciler.put", database)
+        assert put[0] == ("commit", stage.repo.git("rev-parse", "HEAD").strip())
 
 
 def test_while_the_database_is_away_members_stay_and_commands_say_so(server: Databases) -> None:

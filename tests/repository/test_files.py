@@ -406,6 +406,10 @@ def test_access_that_is_an_alias_has_a_line_for_each_entry(load) -> None:
         ("- a\n", ["must be a map; allowed keys: interval, "]),
         ("prune: maybe\n", ["prune: must be the word report or revoke or a map"]),
         ("state: mysql://x\n", ["state: must be sqlite:///path or postgresql://"]),
+        (
+            "source: worktree\nstate: postgresql://a@b/c\n",
+            ["one machine's files, and a postgresql:// state is a fleet's"],
+        ),
     ],
 )
 def test_broken_settings_refuse_the_whole(load, text: str, parts: list[str]) -> None:

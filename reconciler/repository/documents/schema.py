@@ -278,6 +278,14 @@ _AFTER: dict[str, _Rule] = {
             }
         }
     ),
+    "_shares_commits": _all_of(
+        {
+            "not": {
+                "required": ["source", "state"],
+                "properties": {"source": {"const": "worktree"}, "state": {"pattern": "^postgresql:"}},
+            }
+        }
+    ),
     "_says_one_thing": _all_of(
         {"oneOf": [{"required": ["never_both"]}, {"required": ["require"]}, _COUNTS]},
         *(_needs(key, "require") for key in ("when", "within")),
