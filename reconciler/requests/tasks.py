@@ -13,12 +13,10 @@ __all__ = ["Pace", "run_all"]
 T = TypeVar("T")
 
 GRACE_SECONDS = 5.0
-"""Seconds."""
-
+"""What cancelled tasks get to put down what they hold."""
 
 SLICE_SECONDS = 0.005
 """Seconds that work over many hires takes, side by side or not, before the loop's other tasks run."""
-
 
 FEW = 20
 """Hires: work over no more is what somebody waits for, and lets nobody go first."""
