@@ -22,7 +22,7 @@ LIMIT = 65_536
 """What GitHub takes for a comment, in characters."""
 
 NAMED = 3
-"""So many new hosts are named in the first line."""
+"""The most new hosts that are named in the first line."""
 
 MOST_HOSTS = 50
 LONGEST_HOST = 260

@@ -50,7 +50,7 @@ COLUMNS = (
 SAID = ("access", "values", "since", "granted_in", "author", "approved_by")
 
 SHOWN = 20
-"""So many lines of a file that are undecided, and that are open, are named on the screen."""
+"""The most undecided lines of a file, and the most open ones, that are named on the screen."""
 
 
 def as_rows(found: list[Judged]) -> str:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["explain"]
 
 VALUES, ATTEMPTS, REQUESTS = 12, 2, 6
-"""So many lines of each fit a screen; --output json has all."""
+"""The most lines of each that fit a screen; --output json has all."""
 
 WIDE = 60
 

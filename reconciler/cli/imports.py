@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["import_"]
 
 MOST = (100, 25, 5, 0)
-"""So many people of a kind are told of in a pull request's text, whose end is at `LIMIT`: the most that fit."""
+"""The most people of a kind that a pull request's text names: as many as fit before `LIMIT`."""
 
 LONGEST = 200
 """Characters of what is told of one of them."""

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["initial_data"]
 
 MOST = 1 << 20
-"""So many characters are taken from standard input: a file may not be larger either."""
+"""The most characters that are taken from standard input: a file may not be larger either."""
 
 
 @click.group(name="initial-data")

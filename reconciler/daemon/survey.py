@@ -1,4 +1,4 @@
-"""Once an interval, each listing held against git: how many accounts nobody knows, and since when each is there.
+"""Once an interval, each listing compared with git: how many accounts nobody knows, and since when each is there.
 
 It shares the readings of the interval's passes. Nothing is done about what it finds, and a fault in it stops nothing.
 """
@@ -30,7 +30,7 @@ __all__ = ["Survey"]
 log = structlog.get_logger()
 
 AT_A_TIME = 200
-"""So many hires' records are read before other tasks have their turn."""
+"""The most hires' records that are read before other tasks have their turn."""
 
 
 Holding = Callable[[str], AbstractAsyncContextManager[OpenState]]

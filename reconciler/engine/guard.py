@@ -24,7 +24,7 @@ from reconciler.model.status import Action, EventType, Status
 __all__ = ["hold_back", "holds", "judge_changes", "judge_new", "tell"]
 
 FEW = 5
-"""Up to so many changes never trip the guard."""
+"""The most changes that never trip the guard."""
 
 HELD = "held"
 

@@ -27,7 +27,7 @@ _TABLES = tuple(
 _FILES = f"{FOLDER}/"
 
 BATCH = 1000
-"""So many rows are inserted at a time."""
+"""The most rows that are inserted at a time."""
 
 
 def copy(source: StateLocation, ledger: LedgerWriter, target: StateLocation) -> Chain:

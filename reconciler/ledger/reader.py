@@ -22,10 +22,10 @@ from reconciler.model.status import EventType, Status
 __all__ = ["GIVEN", "LISTED", "RESYNC", "LedgerReader"]
 
 PAGE = 1000
-"""So many rows are read with one statement, where there may be any number."""
+"""The most rows that are read with one statement, where there may be any number."""
 
 MANY = 500
-"""So many hires are asked for with one statement."""
+"""The most hires that are asked for with one statement."""
 
 GIVEN = "given_up_to"
 """The note that has the revision up to which it is known who gave what."""

@@ -1,6 +1,6 @@
 """`config/reviews/<period>/<integration>.yaml`: who has access at a moment, and what its reviewers say of each line.
 
-Everything but `decision` and `reason` is the population: it is written once, and held against what was started
+Everything but `decision` and `reason` is the population: it is written once, and compared with what was started
 (docs/design/rules.md, "Access reviews").
 """
 

@@ -32,7 +32,7 @@ from reconciler.web.sources import Sources
 __all__ = ["LastPass", "Overview", "ServiceState", "last_pass", "overview", "state_of"]
 
 EXAMPLES = 3
-"""So many grants are named of those that need the same; the others are a link away."""
+"""The most grants that are named of those that need the same; the others are a link away."""
 
 ON_THE_WAY = (Status.MISSING, Status.RETRYING, Status.UNCONFIRMED, Status.SCHEDULED)
 

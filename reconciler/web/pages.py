@@ -29,7 +29,7 @@ from reconciler.web.sources import NoSuchPage, Sources, asked
 __all__ = ["Pages"]
 
 AT_ONCE = 2
-"""So many pages are made at a time: each takes up to 5 ms of the interpreter from the daemon's loop, time and again."""
+"""The most pages made at a time: each takes up to 5 ms of the interpreter from the daemon's loop, repeatedly."""
 
 FORM_BYTES, FORM_SECONDS = 4096, 5.0
 """So much of a form is read, and so long."""

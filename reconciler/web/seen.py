@@ -40,7 +40,7 @@ PATIENCE_SECONDS = 1.0
 """How long a page waits for the daemon's loop."""
 
 AT_A_TIME = 10
-"""So many hires' files are read before other tasks of that loop have their turn."""
+"""The most hires' files that are read before other tasks of that loop have their turn."""
 
 AGAIN_SECONDS = 10.0
 """After how long a token that could not be read is tried again: gpg must not run for each request of a stranger."""

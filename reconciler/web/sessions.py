@@ -21,7 +21,7 @@ LASTS_SECONDS = 12 * 3600
 
 WINDOW_SECONDS = 60.0
 OF_ONE, OF_ALL = 10, 100
-"""So many wrong tokens are taken within the window: from one address, and from all."""
+"""The most wrong tokens that are taken within the window: from one address, and from all."""
 
 
 def same(token: Secret, said: str) -> bool:

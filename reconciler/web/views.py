@@ -26,13 +26,13 @@ from reconciler.web.sources import NoSuchPage, Sources, asked
 __all__ = ["SIZE", "Listing", "history", "people", "person", "reviews", "service"]
 
 SIZE = 50
-"""So many rows has a page."""
+"""How many rows a page has."""
 
 TRIES = 20
-"""So many attempts at a grant are shown; of more, the history tells."""
+"""The most attempts at a grant that are shown; of more, the history tells."""
 
 ACCOUNTS = 100
-"""So many accounts that git does not know are shown."""
+"""The most accounts unknown to git that are shown."""
 
 Query = Iterable[tuple[str, str]]
 
