@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import sqlalchemy as sa
 
-__all__ = ["Backend"]
+if TYPE_CHECKING:
+    from sqlalchemy.dialects import postgresql, sqlite
+
+__all__ = ["Backend", "Inserting"]
 
 
 class Backend(Protocol):
@@ -44,3 +47,22 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Let go of the database."""
+
+
+class Inserting:
+    """What both databases do alike with rows whose key may be there already."""
+
+    insert: Callable[[sa.Table], postgresql.Insert | sqlite.Insert]
+    """The dialect's own."""
+
+    def upsert(
+        self, connection: sa.Connection, table: sa.Table, key: Collection[str], rows: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """Insert rows, or update those that have the same key; all of them name the same columns."""
+        statement = self.insert(table)
+        update = {name: statement.excluded[name] for name in rows[0] if name not in key}
+        connection.execute(statement.on_conflict_do_update(index_elements=list(key), set_=update), rows)
+
+    def add(self, connection: sa.Connection, table: sa.Table, row: Mapping[str, Any]) -> None:
+        """Insert a row, unless there is one of the same key."""
+        connection.execute(self.insert(table).values(row).on_conflict_do_nothing())

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -25,6 +25,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from reconciler.ledger import schema
+from reconciler.ledger.backend import Inserting
 from reconciler.ledger.lease import NOW
 from reconciler.ledger.migrate import refuse_newer, upgrade, version_of
 from reconciler.ledger.sqlite import SqliteBackend
@@ -181,8 +182,10 @@ class Server:
         return LedgerError(f"state {self.url}: {said.partition(' Multiple connection attempts')[0]}: {step}")
 
 
-class PostgresBackend:
+class PostgresBackend(Inserting):
     """A PostgreSQL database that has the ledger."""
+
+    insert = staticmethod(postgresql.insert)
 
     remote = True
 
@@ -277,18 +280,6 @@ class PostgresBackend:
         """Give a connection in a transaction."""
         with self._faults(), self._engine.begin() as connection:
             yield connection
-
-    def upsert(
-        self, connection: sa.Connection, table: sa.Table, key: Collection[str], rows: Sequence[Mapping[str, Any]]
-    ) -> None:
-        """Insert rows, or update those that have the same key."""
-        statement = postgresql.insert(table)
-        update = {name: statement.excluded[name] for name in rows[0] if name not in key}
-        connection.execute(statement.on_conflict_do_update(index_elements=list(key), set_=update), rows)
-
-    def add(self, connection: sa.Connection, table: sa.Table, row: Mapping[str, Any]) -> None:
-        """Insert a row, unless there is one of the same key."""
-        connection.execute(postgresql.insert(table).values(row).on_conflict_do_nothing())
 
     def alone(self, connection: sa.Connection, what: str) -> None:
         """Let nobody else get past the same `what` until the transaction of this connection ends."""

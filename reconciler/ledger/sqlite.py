@@ -6,7 +6,7 @@ import os
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +18,7 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DBAPIError
 
 from reconciler.ledger import schema
+from reconciler.ledger.backend import Inserting
 from reconciler.ledger.lock import StateLock
 from reconciler.ledger.migrate import upgrade, version_of
 from reconciler.ledger.place import refuse_unsafe
@@ -27,8 +28,10 @@ from reconciler.model.failpoints import Failpoint, Reached, unwatched
 __all__ = ["SqliteBackend"]
 
 
-class SqliteBackend:
+class SqliteBackend(Inserting):
     """A SQLite file, or an empty ledger in memory where there is none to read."""
+
+    insert = staticmethod(sqlite.insert)
 
     remote = False
 
@@ -124,18 +127,6 @@ class SqliteBackend:
             # Python begins a transaction only before rows change: what is read before that has to be part of it.
             connection.exec_driver_sql("BEGIN IMMEDIATE")
             yield connection
-
-    def upsert(
-        self, connection: sa.Connection, table: sa.Table, key: Collection[str], rows: Sequence[Mapping[str, Any]]
-    ) -> None:
-        """Insert rows, or update those that have the same key."""
-        statement = sqlite.insert(table)
-        update = {name: statement.excluded[name] for name in rows[0] if name not in key}
-        connection.execute(statement.on_conflict_do_update(index_elements=list(key), set_=update), rows)
-
-    def add(self, connection: sa.Connection, table: sa.Table, row: Mapping[str, Any]) -> None:
-        """Insert a row, unless there is one of the same key."""
-        connection.execute(sqlite.insert(table).values(row).on_conflict_do_nothing())
 
     def alone(self, connection: sa.Connection, what: str) -> None:
         """Nothing is left to do: a transaction that writes is the only one."""
