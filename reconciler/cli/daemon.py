@@ -82,8 +82,8 @@ async def _serve(asked: Asked, redactor: Redactor, reached: Reached, member: str
     import structlog
 
     from reconciler.cli.one_pass import until_stopped
-    from reconciler.daemon.found import ProblemsFound
     from reconciler.daemon.loop import Daemon
+    from reconciler.daemon.pass_problems import PassProblems
     from reconciler.daemon.systemd import Systemd
     from reconciler.engine.accepted import in_force
     from reconciler.engine.context import Context, SystemClock
@@ -93,7 +93,7 @@ async def _serve(asked: Asked, redactor: Redactor, reached: Reached, member: str
     log = structlog.get_logger()
     clock = SystemClock()
     context = Context(asked.repo, clock, redactor, reached)
-    metrics, told, found = Metrics(), _Told(), ProblemsFound()
+    metrics, told, found = Metrics(), _Told(), PassProblems()
     context.answered = metrics.answered
     force = in_force(context)
     settings, tree = force.settings, force.tree
@@ -105,7 +105,7 @@ async def _serve(asked: Asked, redactor: Redactor, reached: Reached, member: str
                 metrics.passed(report, took, why, now)
                 told.new(log, report)
                 if (desired := running.desired) is not None:
-                    found.passed(report, desired.files.problems, clock.now(), running.settings.interval)
+                    found.record(report, desired.files.problems, clock.now(), running.settings.interval)
 
             running = Daemon(context, clock, held, settings, on_pass)
             pages = pages_of(context, running, held, metrics, force, problems=found)
@@ -113,7 +113,7 @@ async def _serve(asked: Asked, redactor: Redactor, reached: Reached, member: str
                 log.info("daemon.started", repo=str(asked.repo), listen=address, revision=tree.revision)
                 if settings.source == "commit" and (edits := context.checkout.ignored_edits()):
                     log.warning("daemon.edits_ignored", paths=edits[:10], count=len(edits))
-                telling = asyncio.create_task(Systemd.of(os.environ).keep_told(clock.stopping, running.gets_on))
+                telling = asyncio.create_task(Systemd.of(os.environ).keep_told(clock.stopping, running.makes_progress))
                 try:
                     await running.run()
                 finally:
@@ -157,7 +157,7 @@ def pages_of(
     """What is served on `listen`, which is as the daemon began with it."""
     import asyncio
 
-    from reconciler.daemon.authorize import awaited, callback
+    from reconciler.daemon.authorize import callback, is_awaited
     from reconciler.model.clock import Stopped
     from reconciler.model.errors import LedgerError
     from reconciler.web.app import app
@@ -185,10 +185,10 @@ def pages_of(
 
     async def come_back(service: str, query: Mapping[str, str]) -> tuple[int, str]:
         tree = running.tree or began_with.tree
-        if not awaited(held, service, query):  # nobody's call takes a service in hand
+        if not is_awaited(held, service, query):  # nobody's call takes a service in hand
             return await callback(context, running.settings, tree, held, service=service, query=query)
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS), running.holding(service) as mine:
+            async with asyncio.timeout(PATIENCE_SECONDS), running.leased(service) as mine:
                 return await callback(context, running.settings, tree, mine, service=service, query=query)
         except (TimeoutError, Stopped, LedgerError):
             return 503, f"{service} is not connected: this cannot be done now. Open the link again in a minute."

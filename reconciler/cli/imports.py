@@ -145,7 +145,7 @@ class _Run:
         raise UsageError(f"there is no config/imports/{self.name}.yaml{where}{known}")
 
     async def _asked(self, files: Files) -> Reading:
-        from reconciler.daemon.authorize import beside
+        from reconciler.daemon.authorize import shared_state
         from reconciler.engine.state import reading
         from reconciler.engine.wiring import integrations_of
         from reconciler.intake.reading import as_integrations, ask, with_fetched_token
@@ -153,7 +153,7 @@ class _Run:
 
         context, settings, imported = self.context, files.settings, files.imports[self.name].model
         by_hand = imported.oauth is not None and imported.oauth.grant is None
-        state = beside if by_hand else reading
+        state = shared_state if by_hand else reading
         with state(context, settings, self.trusted) as opened:
             desired = Desired(as_integrations(files, self.name), context.clock.now().date())
             (integration,) = integrations_of(context, desired, self.trusted, settings, opened.sealing)

@@ -71,7 +71,7 @@ async def _connect(asked: Asked, redactor: Any, integration: str, timeout: timed
 
     from reconciler.cli.logs import tell
     from reconciler.cli.text import as_json, say
-    from reconciler.daemon.authorize import begin, beside, outcome
+    from reconciler.daemon.authorize import begin, outcome, shared_state
     from reconciler.engine.accepted import in_force
     from reconciler.engine.context import Context, SystemClock
 
@@ -79,7 +79,7 @@ async def _connect(asked: Asked, redactor: Any, integration: str, timeout: timed
     force = in_force(context)
     settings, tree = force.settings, force.tree
     try:
-        with beside(context, settings, tree) as opened:
+        with shared_state(context, settings, tree) as opened:
             authorization = begin(context, settings, tree, opened, integration)
             async with AsyncExitStack() as stack:
                 if await _taken(settings.listen):

@@ -227,7 +227,7 @@ async def _beside(
     removals: bool,
 ) -> Report:
     """Share the work on a server's state; with `ask`, only what was shown and agreed to is carried out."""
-    from reconciler.daemon.beside import PassBeside, called
+    from reconciler.daemon.fleet_pass import FleetPass, member_name
     from reconciler.engine.planning import plan_pass
     from reconciler.engine.state import reading, sharing
 
@@ -239,14 +239,14 @@ async def _beside(
         await ask(shown)
         agreed = [_agreed(row) for row in shown.pending]
 
-    async def may(plan: Plan) -> None:
+    async def approve(plan: Plan) -> None:
         if agreed is not None and any(_agreed(row) not in agreed for row in plan.report().pending):
             raise Declined("what is to be done is no longer what was shown: nothing more was carried out; try again")
 
-    with sharing(context, settings, tree, called("reconcile"), migrate=released) as held:
+    with sharing(context, settings, tree, member_name("reconcile"), migrate=released) as held:
         if released and held.member is not None:
             held.member.refuse_led(str(context.state(settings, tree)))  # the leader is asked to let it through
-        pass_beside = PassBeside(
+        fleet_pass = FleetPass(
             context=context,
             clock=clock,
             state=held,
@@ -254,9 +254,9 @@ async def _beside(
             tree=tree,
             released=released,
             removals=removals,
-            may=may,
+            approve=approve,
         )
-        report = await pass_beside.make(selection)
+        report = await fleet_pass.make(selection)
         report.give(held.ledger.given(hires_of(report)))
         return report
 

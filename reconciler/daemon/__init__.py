@@ -1,1 +1,1 @@
-"""When: commits, due retries, the interval, and what people ask for. What a pass does is the engine's."""
+"""When passes are made: after commits, for due retries, each interval, and when people ask. The engine makes them."""

@@ -13,10 +13,10 @@ __all__ = ["Acting"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Acting:
-    """The revision in force, None before one could be read, and its settings.
+    """The revision in force (None before the first one was read) and its settings.
 
-    It is replaced as a whole, once a commit was taken over wholly. `refused` and `fault` say why the newest commit is
-    not in force: it is not trusted, or this program failed over it.
+    It is replaced as a whole when a commit has been taken over. `refused` and `fault` say why the newest commit is not
+    in force: it is not trusted, or this program failed while it took it over.
     """
 
     settings: Settings

@@ -1,7 +1,7 @@
 """Connecting a service: the authorization that `reconcile oauth connect` begins and a callback completes.
 
-The two may be different processes, the command and the daemon that has `listen`: what was begun is sealed in the state,
-and so is what became of it. The state is written to beside whoever holds it, which nothing here gets in the way of.
+The two may be different processes: the command, and the daemon that serves `listen`. Each pending authorization and its
+outcome are sealed in the state. The command writes them without the state's lock, which a daemon may have.
 """
 
 from __future__ import annotations
@@ -26,40 +26,40 @@ from reconciler.repository.desired import Desired
 from reconciler.repository.documents.problems import near
 from reconciler.repository.git.checkout import Tree
 
-__all__ = ["awaited", "begin", "beside", "callback", "outcome"]
+__all__ = ["begin", "callback", "is_awaited", "outcome", "shared_state"]
 
-CONNECTS = "connect/"
+PREFIX = "connect/"
 
 
-class Connects:
-    """Authorizations that were begun, in the vault under `connect/<digest of the state>`."""
+class PendingAuthorizations:
+    """Authorizations that were begun, in the vault under `connect/<digest of the OAuth state>`."""
 
     def __init__(self, ledger: LedgerReader, vault: WritableVault) -> None:
         self._ledger = ledger
         self._vault = vault
 
     def read(self, digest: str) -> dict[str, Any] | None:
-        """One of them; None where there is no such."""
-        found: dict[str, Any] | None = self._vault.read(CONNECTS + digest)
+        """Read one; None if it is not there."""
+        found: dict[str, Any] | None = self._vault.read(PREFIX + digest)
         return found
 
     def write(self, digest: str, value: dict[str, Any]) -> None:
-        """Keep one."""
-        self._vault.write(CONNECTS + digest, value)
+        """Save one."""
+        self._vault.write(PREFIX + digest, value)
 
     def erase(self, digest: str) -> None:
-        """Forget one."""
-        self._vault.erase(CONNECTS + digest)
+        """Delete one."""
+        self._vault.erase(PREFIX + digest)
 
     def digests(self) -> list[str]:
-        """All that are kept."""
+        """List the digests of all that are saved."""
         names = self._ledger.sealed_names()
-        return [name.removeprefix(CONNECTS) for name in names if name.startswith(CONNECTS)]
+        return [name.removeprefix(PREFIX) for name in names if name.startswith(PREFIX)]
 
 
 @contextmanager
-def beside(context: Context, settings: Settings, tree: Tree) -> Iterator[OpenState]:
-    """The state, to be written to beside whoever holds it. Raises LedgerError and SecretsError."""
+def shared_state(context: Context, settings: Settings, tree: Tree) -> Iterator[OpenState]:
+    """Open the state for writing without its lock. Raises LedgerError and SecretsError."""
     location = context.state(settings, tree)
     refuse_fresh_start(context.checkout, location)
     ledger = location.writer(context.reached)
@@ -71,38 +71,38 @@ def beside(context: Context, settings: Settings, tree: Tree) -> Iterator[OpenSta
         ledger.close()
 
 
-def begin(context: Context, settings: Settings, tree: Tree, held: OpenState, name: str) -> Authorization:
-    """Begin the authorization of a service, named by an integration of it or by itself.
+def begin(context: Context, settings: Settings, tree: Tree, state: OpenState, name: str) -> Authorization:
+    """Begin the authorization of a service; `name` is the service or one of its integrations.
 
-    Raises UsageError where nothing of that name can be connected, and Blocked where `authenticate_url` cannot be made.
+    Raises UsageError if nothing of that name can be connected, and Blocked if `authenticate_url` cannot be rendered.
     """
-    return _authorizer(context, settings, tree, held, name).begin()
+    return _authorizer(context, settings, tree, state, name).begin()
 
 
-def outcome(held: OpenState, authorization: Authorization) -> str | None:
-    """What became of an authorization: None while nothing has, empty for a connection, else why there is none."""
-    found = Connects(held.ledger, held.sealing.vault).read(authorization.digest)
+def outcome(state: OpenState, authorization: Authorization) -> str | None:
+    """Return None while an authorization is pending, an empty text once it is connected, else why it failed."""
+    found = PendingAuthorizations(state.ledger, state.sealing.vault).read(authorization.digest)
     told = found["outcome"] if found is not None else "it was forgotten"
     return None if told in (OPEN, TAKEN) else "" if told == CONNECTED else str(told)
 
 
-def awaited(held: OpenState, service: str, query: Mapping[str, str]) -> bool:
-    """Whether somebody waits for such a call of the callback; anybody can make one."""
+def is_awaited(state: OpenState, service: str, query: Mapping[str, str]) -> bool:
+    """Whether an authorization is pending that this call could complete; anybody can call the callback."""
     try:
-        _begun(Connects(held.ledger, held.sealing.vault), service, query.get("state", ""))
+        _begun(PendingAuthorizations(state.ledger, state.sealing.vault), service, query.get("state", ""))
     except ReconcilerError:
         return False
     return True
 
 
 async def callback(
-    context: Context, settings: Settings, tree: Tree, held: OpenState, *, service: str, query: Mapping[str, str]
+    context: Context, settings: Settings, tree: Tree, state: OpenState, *, service: str, query: Mapping[str, str]
 ) -> tuple[int, str]:
-    """Answer a call of `/oauth/callback/<service>`: the HTTP status, and the text for the person who came back."""
-    connects = Connects(held.ledger, held.sealing.vault)
+    """Answer a call of `/oauth/callback/<service>` with an HTTP status and a text for the person at the browser."""
+    connects = PendingAuthorizations(state.ledger, state.sealing.vault)
     try:
         name = _begun(connects, service, query.get("state", ""))
-        await _authorizer(context, settings, tree, held, name).complete(query)
+        await _authorizer(context, settings, tree, state, name).complete(query)
     except UsageError:
         return 404, f"There is no service {service} here that could be connected."
     except NotConnected as error:
@@ -112,11 +112,10 @@ async def callback(
     return 200, f"{service} is connected. You can close this page."
 
 
-def _begun(connects: Connects, service: str, state: str) -> str:
-    """The integration whose authorization a callback speaks of.
+def _begun(connects: PendingAuthorizations, service: str, state: str) -> str:
+    """Find the integration whose pending authorization a callback completes.
 
-    Anybody can call the callback: it is seen that somebody waits for it before any file is read or decrypted. Raises
-    NotConnected.
+    Anybody can call the callback, so this is checked before any file is read or decrypted. Raises NotConnected.
     """
     for digest in [digest_of(state)] if state else connects.digests():
         begun = connects.read(digest)
@@ -125,9 +124,9 @@ def _begun(connects: Connects, service: str, state: str) -> str:
     raise NotConnected("nobody waits for this: begin with `reconcile oauth connect`")
 
 
-def _authorizer(context: Context, settings: Settings, tree: Tree, held: OpenState, name: str) -> Authorizer:
-    vault = held.sealing.vault
-    integration = _named(context, settings, tree, held, name)
+def _authorizer(context: Context, settings: Settings, tree: Tree, state: OpenState, name: str) -> Authorizer:
+    vault = state.sealing.vault
+    integration = _named(context, settings, tree, state, name)
     if integration.connection is not None and integration.connection.fetches:
         raise UsageError(f"{name} needs no connection: with grant: client_credentials its token is fetched when needed")
     scope = integration.scope((), {})
@@ -138,14 +137,14 @@ def _authorizer(context: Context, settings: Settings, tree: Tree, held: OpenStat
         client=integration.client,
         scope=scope,
         tokens=Tokens(vault, integration.service),
-        connects=Connects(held.ledger, vault),
+        connects=PendingAuthorizations(state.ledger, vault),
         clock=context.clock,
         redactor=context.redactor,
     )
 
 
-def _named(context: Context, settings: Settings, tree: Tree, held: OpenState, name: str) -> Integration:
-    """The integration that a name means, or the first of the service that it means, of those that can be connected.
+def _named(context: Context, settings: Settings, tree: Tree, state: OpenState, name: str) -> Integration:
+    """Find the integration of that name, or the first of the service of that name that can be connected.
 
     An import is connected like an integration.
     """
@@ -153,7 +152,7 @@ def _named(context: Context, settings: Settings, tree: Tree, held: OpenState, na
     if name in files.imports and name not in files.manifests and files.imports[name].model.execute:
         files = as_integrations(files, name)
     desired = Desired(files, Policy.of(settings, context.clock.now()).today)
-    every = list(integrations_of(context, desired, tree, settings, held.sealing))
+    every = list(integrations_of(context, desired, tree, settings, state.sealing))
     found = [item for item in every if name in (item.name, item.service)]
     if not found:
         meant = near(name, [word for each in every for word in (each.name, each.service)])

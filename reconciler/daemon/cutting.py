@@ -14,7 +14,7 @@ __all__ = ["NO_SERVICE", "by_service", "cut", "in_parts"]
 
 
 def by_service(selection: Selection, desired: Desired, ledger: LedgerReader) -> dict[str, Selection]:
-    """A selection by service; each part has only the hires, and of single grants only those, of its service."""
+    """Cut a selection by service; each part has only the hires and the single grants that use its service."""
     if selection.hires is None:
         return cut(selection, desired.services)
     if selection.grants is None:
@@ -43,17 +43,17 @@ def by_service(selection: Selection, desired: Desired, ledger: LedgerReader) -> 
 
 
 def _homes(services: Mapping[str, Service]) -> dict[str, str]:
-    """The service of each integration."""
+    """Map each integration to its service."""
     return {integration: name for name, service in services.items() for integration in service.manifests}
 
 
 def cut(
     selection: Selection, services: Mapping[str, Service], uses: Iterable[tuple[str, str]] | None = None
 ) -> dict[str, Selection]:
-    """A selection as selections of single services; what belongs to no service is in the part of `NO_SERVICE`.
+    """Cut a selection into one for each service; what belongs to no service is in the part of `NO_SERVICE`.
 
-    `uses` are the hires and the integrations that they use, where that is known: each part then has only the hires that
-    use the service, and hires that use none are in the part of `NO_SERVICE`.
+    `uses` are pairs of a hire and an integration that it uses, if known: each part then has only the hires that use the
+    service, and hires that use none are in the part of `NO_SERVICE`.
     """
     manifests = {name: frozenset(service.manifests) for name, service in services.items()}
     home = _homes(services)
@@ -66,7 +66,7 @@ def cut(
     idle = (selection.hires or frozenset()).difference(*hires.values())
     if idle:
         hires.setdefault(NO_SERVICE, set()).update(idle)
-    # Where all hires use a service, the parts share one set: thousands of them may wait in their queues.
+    # Parts that all hires use share one set: thousands of parts may wait in queues.
     all_hires = selection.hires or frozenset()
     return {
         name: _part(selection, name, manifests, all_hires if users == all_hires else frozenset(users))
@@ -86,7 +86,7 @@ def _part(
 
 
 def in_parts(selection: Selection, most: int) -> Iterator[Selection]:
-    """A selection of hires as several, each of at most `most` hires and their grants."""
+    """Cut a selection of hires into several, each of at most `most` hires and their grants."""
     hires = sorted(selection.hires or ())
     grants: dict[str, list[Key]] = {}
     for key in selection.grants or ():

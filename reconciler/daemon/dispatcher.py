@@ -1,6 +1,6 @@
 """Dispatching: passes side by side, each over one service and over grants that no other pass has claimed.
 
-A service that hangs delays its own grants and no others. When a pass is due, and over what, is the loop's to decide.
+A service that hangs delays its own grants and no others. The loop decides when a pass is due, and over what.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from reconciler.daemon.acting import Acting
 from reconciler.daemon.cutting import by_service, in_parts
 from reconciler.daemon.health import Health
 from reconciler.daemon.queues import Queues
-from reconciler.daemon.slices import Lane, Make, PassRequest, Slice, Spawn, Workplace
+from reconciler.daemon.slices import Lane, Make, PassRequest, Slice, SliceRunner, Spawn
 from reconciler.engine.claims import Claims, ClaimSet
 from reconciler.engine.commands import by_grant
 from reconciler.engine.context import Context, SystemClock
@@ -43,19 +43,19 @@ OnPass = Callable[[Report, timedelta, str], None]
 """Called after each pass that completed: its report, how long it took, and what it was for."""
 
 MAX_HIRES = 250
-"""How many hires one pass goes over at most: it bounds what a pass has in memory."""
+"""The most hires of one pass: it bounds the memory that a pass needs."""
 
 GRACE_SECONDS = 30.0
 """How long attempts in flight may take to finish after SIGTERM (docs/operations.md)."""
 
-Placed = Callable[[Make, Spawn], Workplace]
-"""Gives where slices are made, by the one call and in tasks that the other starts."""
+MakeRunner = Callable[[Make, Spawn], SliceRunner]
+"""Returns the runner that makes slices by calling the first argument, in tasks started by the second."""
 
 
 class Dispatcher:
     """Cuts what is due into slices, and makes them.
 
-    `acting` is what they act on; the loop replaces it once a commit was taken over. `place` is where they wait.
+    `acting` is the revision that they act on; it is replaced when a commit was taken over. `runner` is where they wait.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Dispatcher:
         *,
         health: Health,
         on_pass: OnPass,
-        placed: Placed | None = None,
+        make_runner: MakeRunner | None = None,
     ) -> None:
         self.acting = acting
         self._context = context
@@ -80,49 +80,49 @@ class Dispatcher:
         self._claims = Claims()
         self._running: set[asyncio.Task[None]] = set()
         self._making = 0
-        self.place = placed(self.make, self.run) if placed else Queues(clock, state, self.make, self.run)
+        self.runner = make_runner(self.make, self.run) if make_runner else Queues(clock, state, self.make, self.run)
 
     def desired(self, acting: Acting | None = None) -> Desired:
-        """What the revision in force, or the one given, wants today."""
+        """The desired state of today, at the revision in force or the one given."""
         acting = acting or self.acting
         assert acting.tree is not None
         today = Policy.of(acting.settings, self._clock.now()).today
         return self._context.desired(self._context.reader.load(acting.tree), today)
 
     def claims(self) -> ClaimSet:
-        """The right to grants that no pass has in hand, for what is done beside the passes."""
+        """Begin a set of claims, for work on grants outside the passes."""
         return self._claims.begin()
 
     def start(self, request: PassRequest, *, acting: Acting | None = None, lane: Lane = Lane.NOW) -> None:
         """Make passes over the selection, in parts of `MAX_HIRES` hires of a service.
 
-        `acting` is given while it is taken over.
+        `acting` is given while a revision is being taken over.
         """
         now = self._clock.now()
         for name, whole in self._by_service(request.selection, acting).items():
             parts = in_parts(whole, MAX_HIRES)
-            self.place.put([Slice(name, replace(request, selection=part), lane, now) for part in parts])
+            self.runner.put([Slice(name, replace(request, selection=part), lane, now) for part in parts])
 
     def start_due(self, now: datetime) -> None:
         """Make passes over the grants whose retry is due."""
-        due = {key for key in self._state.ledger.due(now) if not self._claims.busy(key)} - self.place.waiting
+        due = {key for key in self._state.ledger.due(now) if not self._claims.busy(key)} - self.runner.waiting
         if due:
             self.start(PassRequest(Selection.of(due), "due"), lane=Lane.DUE)
 
     def start_postponed(self) -> None:
-        """Make passes over the grants that a pass of this process had to leave out."""
+        """Make passes over the grants that were postponed because another pass had claimed them."""
         if postponed := self._claims.postponed():
             self.start(PassRequest(Selection.of(postponed), "due"), lane=Lane.DUE)
 
     def queue(self, request: PassRequest, listings: Listings, *, at_most: int | None = None) -> None:
-        """Make a pass for each service of the selection when its turn comes.
+        """Queue a pass for each service of the selection.
 
-        A service of which `at_most` passes wait is left out: its hires are checked less often.
+        A service with `at_most` passes waiting is left out: its hires are checked less often.
         """
         now = self._clock.now()
         for name, part in self._by_service(request.selection).items():
             item = Slice(name, replace(request, selection=part), Lane.INTERVAL, now, listings)
-            self.place.put([item], at_most=at_most)
+            self.runner.put([item], at_most=at_most)
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:
         """Start a task, which `finish` awaits."""
@@ -132,7 +132,7 @@ class Dispatcher:
 
     async def finish(self) -> None:
         """Await the passes and tasks under way for up to `GRACE_SECONDS`, then cancel them."""
-        await asyncio.gather(self._finish_tasks(), self.place.finish())
+        await asyncio.gather(self._finish_tasks(), self.runner.finish())
 
     async def _finish_tasks(self) -> None:
         if self._running:
@@ -146,7 +146,7 @@ class Dispatcher:
         return by_service(selection, self.desired(acting), self._state.ledger)
 
     async def make(self, item: Slice) -> bool:
-        """Make one pass; False where the ledger ended it. Whatever ends it is logged, and the daemon goes on."""
+        """Make one pass; False if the ledger failed. Any error is logged, and the daemon continues."""
         if self.acting.tree is None or self._clock.stopping.is_set():
             return True
         began, request = self._clock.now(), item.request
@@ -161,7 +161,7 @@ class Dispatcher:
                 late = self._clock.now() - item.queued_at - self.acting.settings.interval
                 self._health.overrun = max(self._health.overrun, late)
         except Stopped:
-            pass  # before anything was executed
+            pass  # nothing was executed yet
         except (ReconcilerError, OSError) as error:
             self._health.problem = _text(error)
             self._health.problems.tell("pass", _text(error))
@@ -177,14 +177,14 @@ class Dispatcher:
         return True
 
     async def _pass(self, item: Slice) -> Report:
-        """Plan and apply, with the service held; with others too, where rows of theirs have to move."""
+        """Plan and apply with the service leased, and with others if rows have to move between them."""
         services = {item.service}
         while True:
-            async with self.place.holding(*sorted(services)) as state:
+            async with self.runner.leased(*sorted(services)) as state:
                 claims = self._claims.begin()
                 try:
                     refuse_strayed(state.ledger, self.desired().home, services)
-                    # An attempt that a full disk cut off has no end in the ledger: it is settled like after a crash.
+                    # An attempt whose end could not be written (a full disk) is settled as after a crash.
                     recover(state.ledger, self.acting.settings, self._clock.now(), busy=self._claims.busy)
                     return await self._reconcile(state, item.request, claims, item.listings)
                 except MoreNeeded as error:
@@ -213,7 +213,7 @@ class Dispatcher:
         return await reconciler.apply(await self._clock.unless_stopped(planning))
 
     def _completed(self, report: Report, why: str, began: datetime) -> None:
-        """Log a pass that completed, and start what it made possible."""
+        """Log a pass that completed, and start passes over what depends on it."""
         now = self._clock.now()
         self._health.problem = self.acting.fault
         self._health.progressed()
@@ -221,7 +221,7 @@ class Dispatcher:
         self._on_pass(report, now - began, why)
         if why != "interval" or report.executed or report.revoked or report.failures:
             log.info("pass.finished", why=why, revision=report.revision, **_counts(report))
-        if not self.place.alone:  # another member may have seen an outage begin or end
+        if not self.runner.alone:  # another member may have seen an outage begin or end
             up = {name: watch for name, watch in self._watches.items() if watch.down_since is None}
             self._watches = {**up, **remembered.watches(self._state.ledger)}
         news = outages(self._watches, report.rows, now)
@@ -233,7 +233,7 @@ class Dispatcher:
             self._start_dependents(report)
 
     def _start_dependents(self, report: Report) -> None:
-        """Make passes over new grants that need an entry which is present now; they may be another service's."""
+        """Make passes over new grants that need an entry that is present now; they may be of another service."""
         present = {Key(row.hire, row.access) for row in report.rows if row.status.granted}
         desired = self.desired()
         dependents = {

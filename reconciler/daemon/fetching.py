@@ -1,4 +1,4 @@
-"""Fetching from the remote, and judging whether the revision in force is stale."""
+"""Fetch from the remote, and judge whether the revision in force is stale."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ __all__ = ["Fetching"]
 
 
 JUST_NOW = timedelta(seconds=2)
-"""How long a fetch is new enough for whoever needs one at once."""
+"""A fetch that began this recently is not repeated, even if one is asked for at once."""
 
 
 class Fetching:
-    """Fetches when due, in a task of its own, for a remote may hang. `fetched` is awaited after each fetch."""
+    """Fetches when due, in its own task because a remote may hang. `fetched` is awaited after each fetch."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class Fetching:
 
     @property
     def under_way(self) -> bool:
-        """Whether a fetch has not ended yet."""
+        """Whether a fetch is running."""
         return self._task is not None and not self._task.done()
 
     def begin(self, now: datetime, acting: Acting) -> None:
@@ -66,7 +66,7 @@ class Fetching:
             self.freshness.not_fetching()
 
     async def at_once(self, acting: Acting) -> None:
-        """Fetch now, unless nothing is fetched here, or just was; where a fetch is under way, its end is awaited."""
+        """Fetch now and await the end; skip it if this repository is not fetched or was within `JUST_NOW`."""
         now = self._clock.now()
         if not self.under_way and (self._began_at is None or abs(now - self._began_at) >= JUST_NOW):
             self._began_at = None
@@ -80,7 +80,7 @@ class Fetching:
             self._task.cancel()
 
     def judge(self, now: datetime, limit: timedelta) -> tuple[Stale | None, Stale | None] | None:
-        """Judge and note whether the revision in force is stale: before and now, if that changed, else None."""
+        """Judge and note whether the revision in force is stale; return (before, now) if that changed, else None."""
         before = self.freshness.stale
         changed = self.freshness.judge(now, limit)
         if (written := self.freshness.written()) != self._noted:

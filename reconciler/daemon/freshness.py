@@ -22,7 +22,7 @@ NOTE = "freshness"
 
 @dataclass(slots=True)
 class Freshness:
-    """What is known of fetches. `counted_from` is when one last succeeded, or the start if none ever did."""
+    """The outcome of fetches. `counted_from` is when one last succeeded, or the daemon's start if none did."""
 
     counted_from: datetime
     fetched_at: datetime | None = None
@@ -35,7 +35,7 @@ class Freshness:
 
     @classmethod
     def read(cls, noted: bytes | None, now: datetime) -> Freshness:
-        """The state as it was noted, for a daemon that starts now."""
+        """Read the note of the daemon before this one."""
         kept: dict[str, Any] = json.loads(noted or b"{}")
         fetched_at, refused_since = (
             datetime.fromisoformat(kept[name]) if kept.get(name) else None for name in ("fetched_at", "refused_since")
@@ -44,7 +44,7 @@ class Freshness:
         return cls(fetched_at or now, fetched_at, refused_since, told)
 
     def written(self) -> bytes:
-        """The state as a note."""
+        """Write it as a note."""
         told = self.stale and {"since": self.stale.since, "reason": self.stale.reason}
         moments = {"fetched_at": self.fetched_at, "refused_since": self.refused_since}
         return json.dumps({**{name: at and at.isoformat() for name, at in moments.items()}, "stale": told}).encode()
@@ -57,7 +57,7 @@ class Freshness:
         self.counted_from = min(self.counted_from, now)  # the clock was set back
 
     def not_fetching(self) -> None:
-        """Record that nothing is fetched: only a refused commit counts."""
+        """Record that this repository is not fetched: only a refused commit makes it stale."""
         self.known, self.problem = True, None
 
     def refuse(self, now: datetime, refused: str | None) -> None:
@@ -66,7 +66,7 @@ class Freshness:
         self.refused_since = None if refused is None else min(self.refused_since or now, now)
 
     def judge(self, now: datetime, limit: timedelta) -> bool:
-        """Decide whether it is stale, and return whether that changed."""
+        """Judge whether the revision is stale, and return whether that changed."""
         if not self.known:
             return False
         found = [

@@ -1,4 +1,4 @@
-"""How the daemon is: what health and readiness are derived from, and what its log says of problems."""
+"""The daemon's health and readiness, and the log of its problems."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class ProblemLog:
         self._open: dict[str, str] = {}
 
     def tell(self, about: str, problem: str | None) -> None:
-        """Log the problem that something has now, if it is a new one; None if it has none."""
+        """Log a problem if it is new, or the recovery if `problem` is None and there was one."""
         before = self._open.get(about)
         if problem is None:
             if self._open.pop(about, None) is not None:
@@ -35,9 +35,9 @@ class ProblemLog:
 
 @dataclass(slots=True)
 class Health:
-    """What health and readiness are derived from; moments are seconds of `time.monotonic`.
+    """What health and readiness are derived from; times are seconds of `time.monotonic`.
 
-    `ticked_at` is when the loop last determined what is due: while it does not tick, work may be due unnoticed.
+    `ticked_at` is when the loop last determined what is due: if it does not tick, due work goes unnoticed.
     `overrun` is by how much the slowest part of a resync exceeded the interval, from being queued until it was done.
     """
 
@@ -56,7 +56,7 @@ class Health:
         return now - since <= MAX_IDLE_INTERVALS * interval.total_seconds()
 
     def due(self) -> None:
-        """Note that work is due, from now on unless some was due before."""
+        """Note that work is due; if some was due before, it stays due since then."""
         self.due_since = self.due_since or monotonic()
 
     def progressed(self) -> None:
@@ -64,12 +64,12 @@ class Health:
         self.progressed_at = monotonic()
 
     def stuck(self, about: str, problem: str) -> None:
-        """Note, and log, that work that is due cannot even be begun."""
+        """Note and log that due work cannot begin."""
         self.problem = problem
         self.due()
         self.problems.tell(about, problem)
 
     def idle(self) -> None:
-        """Note that no work is left; what could not be done stays due."""
+        """Note that no work is left, unless a problem keeps some due."""
         if self.problem is None:
             self.due_since = None

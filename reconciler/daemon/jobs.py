@@ -1,8 +1,7 @@
-"""Slices as jobs of procrastinate, before all members of a fleet. The only module that imports procrastinate.
+"""Slices as jobs of procrastinate, which any member of a fleet may take. The only module that imports procrastinate.
 
-A job only says what has to be looked at: losing one, or making it twice, costs checks. Who may act, the leases say. The
-jobs of a service have one lock, so that one of them is made at a time; those of a member that died are put back by the
-others.
+A job only says what to check: to lose one, or to make it twice, costs checks. Leases decide who may act. The jobs of a
+service share one lock, so that one of them is made at a time; the other members requeue those of a member that died.
 """
 
 from __future__ import annotations
@@ -27,36 +26,36 @@ from reconciler.ledger.membership import STALL_SECONDS
 from reconciler.model.grant import Key
 from reconciler.model.selection import Selection
 
-__all__ = ["FAULTS", "Again", "Arguments", "Jobs", "arguments", "slice_of"]
+__all__ = ["FAULTS", "Arguments", "Jobs", "Requeue", "arguments", "slice_of"]
 
 FAULTS = (ProcrastinateException, psycopg.Error, psycopg_pool.PoolTimeout, OSError)
-"""What goes wrong where the server is away."""
+"""The errors of a server that cannot be reached."""
 
 Arguments = Mapping[str, Any]
-"""A slice as JSON can hold it."""
+"""A slice as JSON values."""
 
 QUEUE = "slices"
 PRIORITIES = {Lane.NOW: 2, Lane.DUE: 1, Lane.INTERVAL: 0}
 BEAT_SECONDS = 1.0
 POLL_SECONDS = 0.5
 AGAIN_SECONDS = 1
-"""Whatever ends a job, it is made again, so much later: nothing that it asks for is lost."""
+"""After how long a job that was not made is made again."""
 
 AGAIN = procrastinate.RetryStrategy(wait=AGAIN_SECONDS)
-"""The same where it cannot be put again, because the server is away."""
+"""The same for a job that cannot be requeued because the server is away."""
 
 WAIT_SECONDS = 5.0
 
-for _name in ("procrastinate", "psycopg.pool"):  # what goes wrong is told once, by whoever meets it here
+for _name in ("procrastinate", "psycopg.pool"):  # their errors are reported once, by the callers here
     logging.getLogger(_name).setLevel(logging.CRITICAL)
 
 
-class Again(Exception):
-    """A job has to be made again: by a member that can, or when the state is back."""
+class Requeue(Exception):
+    """A job has to be made again: by another member, or when the state can be written to."""
 
 
 class Jobs:
-    """The jobs of one fleet. `connect` is how the server is reached, `make` makes one, and raises `Again`."""
+    """The jobs of one fleet. `connect` has arguments of a connection; `make` makes a job, and may raise `Requeue`."""
 
     def __init__(self, connect: Mapping[str, Any], make: Callable[[Arguments], Awaitable[None]]) -> None:
         url, kwargs = connect["conninfo"], {name: value for name, value in connect.items() if name != "conninfo"}
@@ -65,28 +64,28 @@ class Jobs:
         )
         self._app = procrastinate.App(connector=connector)
 
-        async def made(**given: Any) -> None:
+        async def run(**given: Any) -> None:
             try:
                 await make(given)
-            except Again:  # not by a retry: that fails, and the job is under way for good, where the same one waits
+            except Requeue:  # not by retry: if the same job waits, that fails and leaves this one "doing"
                 if not await self.put(slice_of(given), given, after=AGAIN_SECONDS):
                     raise
 
-        self._task = self._app.task(name="slice", queue=QUEUE, retry=AGAIN)(made)
+        self._task = self._app.task(name="slice", queue=QUEUE, retry=AGAIN)(run)
         self._open = False
 
     async def open(self) -> None:
-        """Connect, and make the tables where they are not there. Raises one of `FAULTS`."""
+        """Connect, and create the tables if they are missing. Raises one of `FAULTS`."""
         await asyncio.wait_for(self._app.open_async(), 2 * WAIT_SECONDS)
-        if not await self._made():
+        if not await self._has_tables():
             try:
                 await self._app.schema_manager.apply_schema_async()
             except FAULTS:
-                if not await self._made():  # members that start together: another was quicker
+                if not await self._has_tables():  # another member that started at the same time was quicker
                     raise
         self._open = True
 
-    async def _made(self) -> bool:
+    async def _has_tables(self) -> bool:
         there = await self._app.connector.execute_query_one_async(
             "SELECT to_regclass('procrastinate_jobs') IS NOT NULL AS there"
         )
@@ -99,15 +98,15 @@ class Jobs:
             await self._app.close_async()
 
     async def put(self, item: Slice, given: Arguments, *, after: int = 0) -> bool:
-        """Put a slice before all members, to be made after so many seconds; False where the server is away.
+        """Queue a slice, to be made in `after` seconds or later; False if the server is away.
 
-        One that waits already is not put again.
+        One that waits already is not queued again.
         """
         if not self._open:
             return False
         job = self._task.configure(
             lock=f"service:{item.service}",
-            queueing_lock=_same(item, given["revision"]),
+            queueing_lock=_queueing_lock(item, given["revision"]),
             priority=PRIORITIES[item.lane],
             schedule_in={"seconds": after} if after else None,
         )
@@ -119,14 +118,14 @@ class Jobs:
             return False
         return True
 
-    async def work(self, at_once: int) -> None:
-        """Make jobs, so many at once, until cancelled; then end those under way, however long they take.
+    async def work(self, concurrency: int) -> None:
+        """Make jobs, `concurrency` at a time, until cancelled; then await those under way, however long they take.
 
         Raises one of `FAULTS`.
         """
         await self._app.run_worker_async(
             queues=[QUEUE],
-            concurrency=at_once,
+            concurrency=concurrency,
             fetch_job_polling_interval=POLL_SECONDS,
             delete_jobs="always",
             install_signal_handlers=False,
@@ -135,19 +134,19 @@ class Jobs:
         )
 
     async def rescue(self) -> None:
-        """Put back the jobs of members that died. Raises one of `FAULTS`."""
+        """Requeue the jobs of members that died. Raises one of `FAULTS`."""
         manager = self._app.job_manager
         for job in await manager.get_stalled_jobs(seconds_since_heartbeat=STALL_SECONDS):
             assert job.id is not None
-            with suppress(ConnectorException):  # another member was quicker, or the next look says that it is away
+            with suppress(ConnectorException):  # another member was quicker, or the server is away
                 try:
                     await manager.retry_job_by_id_async(job.id, utcnow())
-                except UniqueViolation:  # the same one waits, and is enough
+                except UniqueViolation:  # the same job waits, which is enough
                     await manager.finish_job_by_id_async(job.id, JobStatus.FAILED, delete_job=True)
 
 
 def arguments(item: Slice, revision: str, reading: str | None) -> Arguments:
-    """A slice as the arguments of a job; `reading` names the listings that it shares with others."""
+    """Write a slice as the arguments of a job; `reading` names the listings that it shares with others."""
     chosen = item.request.selection
     return {
         "service": item.service,
@@ -165,7 +164,7 @@ def arguments(item: Slice, revision: str, reading: str | None) -> Arguments:
 
 
 def slice_of(given: Arguments) -> Slice:
-    """The slice that a job's arguments mean, without listings."""
+    """Read a slice from a job's arguments, without its listings."""
     grants = given["grants"]
     selection = Selection(
         hires=None if given["hires"] is None else frozenset(given["hires"]),
@@ -177,10 +176,10 @@ def slice_of(given: Arguments) -> Slice:
     return Slice(given["service"], request, Lane(given["lane"]), datetime.fromisoformat(given["queued_at"]))
 
 
-def _same(item: Slice, revision: str) -> str | None:
-    """What two slices have in common of which one is enough, while it waits; None where both are needed.
+def _queueing_lock(item: Slice, revision: str) -> str | None:
+    """Return a key that slices share if one waiting slice is enough for all; None if each is needed.
 
-    What waits of the interval's lane may be of a sweep, for a revision, or for what the guard held.
+    A slice of the interval's lane may belong to a sweep over a revision, or to one that overrides the guard.
     """
     match item.lane:
         case Lane.NOW:

@@ -1,6 +1,6 @@
-"""The daemon's loop: hear of commits and commands, decide what is due, dispatch passes.
+"""The daemon's loop: watch for commits and commands, decide what is due, dispatch passes.
 
-It only decides when, and over which grants: `dispatcher` makes the passes, `schedule` spreads the interval's full
+It decides only when, and over which grants: `dispatcher` makes the passes, `schedule` spreads the interval's full
 resync, `revisions` takes over commits, `fetching` brings them from the remote.
 """
 
@@ -22,7 +22,7 @@ from reconciler.daemon.freshness import Freshness
 from reconciler.daemon.health import Health
 from reconciler.daemon.revisions import Revisions
 from reconciler.daemon.schedule import Schedule
-from reconciler.daemon.slices import Make, PassRequest, Spawn, Workplace
+from reconciler.daemon.slices import Make, PassRequest, SliceRunner, Spawn
 from reconciler.daemon.survey import Survey
 from reconciler.engine.commands import Erasing, changes_of, take_up
 from reconciler.engine.context import Context, SystemClock
@@ -42,13 +42,13 @@ __all__ = ["Daemon", "Watch"]
 log = structlog.get_logger()
 
 TICK_SECONDS = 0.5
-"""Between two looks at what is due and at the commands."""
+"""How often to determine what is due and to read the commands."""
 
 Watch = Callable[..., AsyncGenerator[None, None]]
 
 
 class Daemon:
-    """Makes passes over one repository until the clock is told to stop. `watch` tells of new commits."""
+    """Makes passes over one repository until the clock is stopped. `watch` yields when there is a new commit."""
 
     def __init__(
         self,
@@ -72,9 +72,9 @@ class Daemon:
             Acting(settings=settings),
             health=self.health,
             on_pass=on_pass,
-            placed=None if state.member is None else partial(self._fleet, context, clock, state),
+            make_runner=None if state.member is None else partial(self._fleet, context, clock, state),
         )
-        self.survey = Survey(context, clock, self._dispatcher.place.holding, self.health.problems)
+        self.survey = Survey(context, clock, self._dispatcher.runner.leased, self.health.problems)
         self._schedule = Schedule(context, clock, self._ledger, self._dispatcher, self.health, survey=self.survey)
         self.fetching = Fetching(context, clock, self._ledger, problems=self.health.problems, fetched=self._commit)
         self._revisions = Revisions(
@@ -87,10 +87,10 @@ class Daemon:
             health=self.health,
         )
         self._taken_up: set[Command] = set()
-        """The commands on the list that a pass was started for."""
-        self._led = self._dispatcher.place.leads
+        """The commands in the ledger that were taken up already."""
+        self._led = self._dispatcher.runner.leads
 
-    def _fleet(self, context: Context, clock: SystemClock, state: OpenState, make: Make, spawn: Spawn) -> Workplace:
+    def _fleet(self, context: Context, clock: SystemClock, state: OpenState, make: Make, spawn: Spawn) -> SliceRunner:
         from reconciler.daemon.fleet import Fleet
 
         return Fleet(
@@ -116,50 +116,50 @@ class Daemon:
 
     @property
     def tree(self) -> Tree | None:
-        """The revision in force; None before one could be read."""
+        """The revision in force; None before the first one was read."""
         return self._dispatcher.acting.tree
 
     @property
     def desired(self) -> Desired | None:
-        """What the last pass wanted, for whoever only shows it; None before one was begun."""
+        """The desired state of the last pass, to be shown; None before the first pass."""
         return self._context.last_desired
 
     @property
     def away(self) -> str | None:
-        """Why the state cannot be reached, as far as is known."""
-        return self._dispatcher.place.away
+        """Why the state cannot be reached; None if it can, as far as is known."""
+        return self._dispatcher.runner.away
 
-    def holding(self, service: str) -> AbstractAsyncContextManager[OpenState]:
-        """Have a service for as long as the block runs, and give the state to write to."""
-        return self._dispatcher.place.holding(service)
+    def leased(self, service: str) -> AbstractAsyncContextManager[OpenState]:
+        """Lease a service while the block runs, and return the state to write to."""
+        return self._dispatcher.runner.leased(service)
 
     @property
     def freshness(self) -> Freshness:
         """How new the revision in force is."""
         return self.fetching.freshness
 
-    def gets_on(self) -> tuple[bool, str]:
-        """Whether work that is due gets done, and if not, why."""
+    def makes_progress(self) -> tuple[bool, str]:
+        """Whether due work gets done, and if not, why."""
         well = self.health.healthy(monotonic(), self.settings.interval)
         return well, self.health.problem or ("ok" if well else "work is due and nothing gets done")
 
     def healthy(self) -> tuple[bool, str]:
-        """Whether it gets on and takes over git's commits, and if not, why. A restart only helps with the former."""
-        well, why = self.gets_on()
+        """Whether due work gets done and commits are taken over, and if not, why. A restart only helps the former."""
+        well, why = self.makes_progress()
         stale = self.freshness.stale
         return (False, str(stale)) if well and stale is not None else (well, why)
 
     async def run(self) -> None:
-        """Run until the clock is told to stop; then let the attempts in flight finish."""
+        """Run until the clock is stopped; then let the attempts in flight finish."""
         watching = asyncio.create_task(self._watch())
         try:
-            await asyncio.sleep(0)  # the watch counts from HEAD as it is at its first step: before it is read here
+            await asyncio.sleep(0)  # the watch remembers HEAD at its first step: let that come before HEAD is read here
             await self._commit()
             with suppress(Stopped):
                 while not watching.done():
                     await self._tick()
                     await self._clock.sleep(TICK_SECONDS)
-                watching.result()  # it ends of itself only by a fault: no commit would be heard of any more
+                watching.result()  # it ended by a fault: without it, commits would go unnoticed
         finally:
             watching.cancel()
             self.fetching.cancel()
@@ -191,13 +191,13 @@ class Daemon:
             await self._commit()
         if self.tree is None:
             return
-        if (away := self._dispatcher.place.away) is not None:
+        if (away := self._dispatcher.runner.away) is not None:
             self.health.stuck("ledger", away)
             return
         try:
-            self._dispatcher.place.tick(now)
+            self._dispatcher.runner.tick(now)
             self._dispatcher.start_postponed()
-            if self._dispatcher.place.leads:
+            if self._dispatcher.runner.leads:
                 self._lead(now, self.tree)
         except LedgerError as error:
             self.health.stuck("ledger", str(error))
@@ -209,7 +209,7 @@ class Daemon:
 
     def _lead(self, now: datetime, tree: Tree) -> None:
         """Decide what is due."""
-        if not self._led:  # whoever led before may have ended in the middle of a sweep
+        if not self._led:  # the leader before this one may have died in the middle of a sweep
             self._led = True
             self._schedule.sweep(PassRequest(Selection(), "start"))
         self._take_up_commands()
@@ -218,22 +218,22 @@ class Daemon:
         self._judge_freshness(now, tree)
 
     def _take_up_commands(self) -> None:
-        """Take up new commands, each in a task: what it changes may be in somebody's hands."""
+        """Take up new commands, each in a task: another member may have the services that it changes."""
         commands = self._ledger.commands()
         new = [command for command in commands if command not in self._taken_up]
-        self._taken_up = set(commands)  # not their ids alone: the next command may get the id of an answered one
+        self._taken_up = set(commands)  # not their ids alone: a new command may get the id of one that was answered
         for command in new:
             self._dispatcher.run(self._take_up(command))
 
     async def _take_up(self, command: Command) -> None:
-        """Take up a command; one that needs a pass stays on the list until a pass acts on it."""
+        """Take up a command; one that needs a pass stays in the ledger until a pass acts on it."""
         try:
             services = changes_of(self._ledger, command, self._dispatcher.desired().home)
             parts = command.kind != "forget" and len(services) > 1
-            if parts and not self._dispatcher.place.alone:  # each as soon as it is free
+            if parts and not self._dispatcher.runner.alone:  # each part as soon as its service is free
                 self._ledger.split(command, services.values())
                 return
-            async with self._dispatcher.place.holding(*sorted(services)) as state:
+            async with self._dispatcher.runner.leased(*sorted(services)) as state:
                 with closing(self._dispatcher.claims()) as claims:
                     erasing = Erasing(self._context.root, lambda: self._dispatcher.desired().files, take=claims.take)
                     asked = take_up(state.ledger, [command], self._clock.now(), erasing=erasing)

@@ -1,4 +1,4 @@
-"""Which revision a fleet acts on: nobody acts on an older one than the newest that was acted on.
+"""Which revision a fleet acts on: no member acts on one older than the newest that any member acted on.
 
 See docs/design/rules.md, "A fleet".
 """
@@ -12,7 +12,7 @@ from reconciler.repository.git.trees import WORKTREE
 __all__ = ["Newest"]
 
 ACTED_ON = "acted_on"
-"""The note that has the newest revision that anybody acted on."""
+"""The name of the note that has the newest revision that any member acted on."""
 
 
 class Newest:
@@ -23,7 +23,7 @@ class Newest:
         self._ledger = ledger
 
     def as_new(self, mine: str, other: str, *, leads: bool) -> bool:
-        """Whether one's own revision is that one or a later one; where a history was rewritten, the leader's is."""
+        """Whether revision `mine` is `other` or later; if the history was rewritten, the leader's counts as later."""
         if mine == other or WORKTREE in (mine, other):
             return True
         if not self._checkout.has(other):
@@ -31,7 +31,7 @@ class Newest:
         return self._checkout.descends(mine, other) or (leads and not self._checkout.descends(other, mine))
 
     def act_on(self, mine: str, *, leads: bool = False) -> bool:
-        """Note that one's own revision is acted on; False, and nothing noted, where a newer one was."""
+        """Note that revision `mine` is acted on; False, with nothing noted, if a newer one was."""
         noted = self._ledger.note(ACTED_ON)
         if noted is not None and noted.decode() == mine:
             return True

@@ -1,7 +1,7 @@
-"""Slices made in this process, which has the state alone: a queue for those that can wait for each other.
+"""Slices made in this process, which has the state to itself: a queue for each service and lane.
 
-A service that hangs keeps its own passes waiting, and no other's. What people, commits and due retries ask for is not
-queued behind the interval's passes.
+A service that hangs delays its own passes and no others. Passes for people, commits and due retries do not wait behind
+the interval's.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from reconciler.model.selection import Selection
 __all__ = ["Queues", "ServiceQueue"]
 
 MAX_RUNNING = 2
-"""How many passes of one queue run side by side."""
+"""The most passes of one queue that run at a time."""
 
 FIRST_RETRY, LONGEST_RETRY = timedelta(seconds=1), timedelta(minutes=1)
-"""After how long a pass that the ledger ended is made again; the wait doubles with each failure."""
+"""After how long a pass is made again when the ledger failed; the wait doubles with each failure."""
 
 
 Work = Callable[[], Awaitable[None]]
 
 
 class ServiceQueue:
-    """Work that waits for its turn. `spawn` starts a task and awaits its end."""
+    """A queue of work, of which `MAX_RUNNING` run at a time, in tasks that `spawn` starts."""
 
     def __init__(self, spawn: Spawn) -> None:
         self._spawn = spawn
@@ -39,18 +39,18 @@ class ServiceQueue:
         self._workers = 0
 
     def __len__(self) -> int:
-        """How much waits."""
+        """The number of items that wait."""
         return len(self._waiting)
 
     def put(self, work: Work) -> None:
-        """Do the work when its turn comes."""
+        """Add work to the queue."""
         self._waiting.append(work)
         if self._workers < MAX_RUNNING:
             self._workers += 1
             self._spawn(self._work())
 
     def clear(self) -> None:
-        """Drop what waits."""
+        """Drop everything that waits."""
         self._waiting.clear()
 
     async def _work(self) -> None:
@@ -62,7 +62,7 @@ class ServiceQueue:
 
 
 class Queues:
-    """The queues of every service, over a state that this process has alone."""
+    """The queues of every service, over a state that only this process writes to."""
 
     alone = leads = True
     away = None
@@ -89,20 +89,20 @@ class Queues:
         for item in slices:
             if queue is None:
                 queue = ServiceQueue(self._spawn)
-                if item.lane is not Lane.NOW:  # what is asked for now waits for its own parts only
+                if item.lane is not Lane.NOW:  # these slices wait only for each other
                     queue = self._queues.setdefault((item.lane, item.service), queue)
             if at_most is None or len(queue) < at_most:
                 self._waiting.update(item.request.selection.grants or ())
                 queue.put(partial(self._made, item))
 
     def clear(self) -> None:
-        """Drop what waits in the interval's queues."""
+        """Drop everything that waits in the interval's queues."""
         for (lane, _), queue in self._queues.items():
             if lane is Lane.INTERVAL:
                 queue.clear()
 
     def tick(self, now: datetime) -> None:
-        """Make the slices that the ledger ended again, once their time has come or the clock was set back."""
+        """Make slices again that the ledger failed for, once they are due or the clock was set back."""
         if timedelta() < self._retries_at - now <= LONGEST_RETRY:
             return
         retries, self._retries = self._retries, {}
@@ -110,11 +110,11 @@ class Queues:
             self._spawn(self._again(item))
 
     async def finish(self) -> None:
-        """The dispatcher awaits its own tasks."""
+        """Do nothing: the dispatcher awaits the tasks."""
 
     @asynccontextmanager
-    async def holding(self, *services: str) -> AsyncIterator[OpenState]:  # noqa: ARG002
-        """The state: this process has every service."""
+    async def leased(self, *services: str) -> AsyncIterator[OpenState]:  # noqa: ARG002
+        """Return the state: this process has every service."""
         yield self._state
 
     async def _made(self, item: Slice) -> None:

@@ -1,4 +1,4 @@
-"""Taking over a new revision: read it, compare it with the one before, and sweep over what it touched."""
+"""Take over a new revision: read it, compare it with the one before, and sweep over what it touches."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ __all__ = ["Revisions"]
 log = structlog.get_logger()
 
 READ_AGAIN = timedelta(minutes=1)
-"""After how long a commit that is not in force is read again: its key may be known by now, or the fault gone."""
+"""After how long a commit that is not in force is read again: its key may be known by then, or the fault gone."""
 
 
 class Revisions:
-    """Takes over what git has, one commit at a time, and replaces what the dispatcher acts on."""
+    """Takes over commits, one at a time, and replaces what the dispatcher acts on."""
 
     def __init__(
         self,
@@ -57,23 +57,23 @@ class Revisions:
         self._taking = asyncio.Lock()
         self._read_at = clock.now()
         self._files: frozenset[File] | None = None
-        """The files of a folder that is read as it stands: how it was before has to be remembered."""
+        """With `source: worktree`, the files as last read: git does not know them."""
         self._behind = False
-        """Whether the ledger could not be written to for the newest commit."""
+        """Whether the ledger failed while the newest commit was taken over."""
         self._unread = False
-        """Whether HEAD, or what it holds, could not be read the last time."""
+        """Whether HEAD or its files could not be read the last time."""
 
     def is_due(self, now: datetime) -> bool:
-        """Whether the newest commit has to be read although nothing was heard of it."""
+        """Whether to read the newest commit although the watch reported none."""
         acting = self._dispatcher.acting
         not_in_force = self._unread or acting.refused is not None or acting.fault is not None
         return acting.tree is None or self._behind or (not_in_force and abs(now - self._read_at) >= READ_AGAIN)
 
     async def take_over(self) -> None:
-        """Act on the newest commit, where it is another than before: over what it touched.
+        """Act on the newest commit, if it is new, and make passes over what it touches.
 
-        If the ledger cannot be written to, it is tried again at the next tick. A commit over which this program fails
-        leaves the revision and the settings before it in force, and is read again after `READ_AGAIN`.
+        If the ledger fails, this is repeated at the next tick. If this program fails over a commit, the revision and
+        the settings before it stay in force, and it is read again after `READ_AGAIN`.
         """
         async with self._taking:
             try:
@@ -82,7 +82,7 @@ class Revisions:
                 self._behind = True
                 self._health.stuck("commit", str(error))
             except Exception as error:
-                # The boundary for commits, as passes have one.
+                # The outermost boundary for commits.
                 before = self._dispatcher.acting
                 acting = "none" if before.tree is None else before.tree.revision[:12]
                 fault = f"a fault of this program over the newest commit: {type(error).__name__}; acting on {acting}"
@@ -102,15 +102,15 @@ class Revisions:
             self._dispatcher.acting = replace(before, fault=None)
             return
         assert acting.tree is not None
-        files = _files_as_they_stand(acting.tree)
-        # No await from here on: a pass that is started runs only after it has its revision to act on.
-        for selection in self._touched(before.tree, acting, files) if self._dispatcher.place.leads else ():
+        files = _worktree_files(acting.tree)
+        # No await from here on: a pass that is started here must find the new revision in force.
+        for selection in self._touched(before.tree, acting, files) if self._dispatcher.runner.leads else ():
             why = "start" if before.tree is None else "commit"
             self._schedule.sweep(PassRequest(selection, why), acting)
         self._dispatcher.acting, self._files = acting, files
 
     def _touched(self, before: Tree | None, acting: Acting, files: frozenset[File] | None) -> list[Selection]:
-        """What differs from the revision before; everything where there was none."""
+        """Select what differs from the revision before; everything if there was none."""
         tree = acting.tree
         assert tree is not None
         if before is None:
@@ -122,16 +122,16 @@ class Revisions:
         else:
             paths = self._context.checkout.changed(before, tree)
         if any(path.startswith(f"{FOLDER}/") for path in paths):
-            # The keys it is encrypted to may be others now, and the old ones soon gone: the state's is wrapped again.
+            # It may be encrypted to other keys now, and the old ones soon be gone: wrap the key of the state again.
             self._state.sealing = sealing_of(self._context, acting.settings, tree, self._state.ledger)
             self._health.problems.tell("sealed", self._state.sealing.fault)
         return touched(paths, self._dispatcher.desired(acting))
 
     async def _newest(self, before: Acting) -> Acting | None:
-        """What is to be acted on from now on; None where that cannot be read, which is logged once."""
+        """Read what to act on from now on; None if it cannot be read, which is logged once."""
         try:
             if before.settings.git.verify_signatures:
-                # Checking the signatures of many commits takes a while; nothing else waits for it.
+                # In a thread: to check the signatures of many commits takes a while.
                 found = await asyncio.to_thread(in_force, self._context)
             else:
                 found = in_force(self._context, self._state.ledger)
@@ -142,7 +142,7 @@ class Revisions:
             return None
         self._unread = False
         self._health.problems.tell("repository", None)
-        keep(self._context, self._state.ledger if self._dispatcher.place.leads else None, found)
+        keep(self._context, self._state.ledger if self._dispatcher.runner.leads else None, found)
         self._read_at = self._clock.now()
         self._tell(found, before)
         self._health.ready = True
@@ -159,8 +159,8 @@ class Revisions:
             tell(name, f"{name} was changed: restart the daemon to take it over" if changed else None)
 
 
-def _files_as_they_stand(tree: Tree) -> frozenset[File] | None:
-    """The files of a folder that is read as it stands; None for a commit."""
+def _worktree_files(tree: Tree) -> frozenset[File] | None:
+    """List the files of a worktree; None for a commit."""
     if tree.revision != WORKTREE:
         return None
     return frozenset(file for folder in FOLDERS for file in tree.files(folder))

@@ -1,6 +1,6 @@
-"""The interval's full resync, as slices of hires spread over the interval; and sweeps over many hires at once.
+"""The full resync, as slices of hires spread over the interval; and sweeps over many hires at once.
 
-Together the slices are all hires, once an interval. They share what services list of everybody.
+Together the slices cover every hire once an interval. They share the listings of services.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ MIN_SLICES = 60
 SHORTEST_SLICE = timedelta(seconds=1)
 
 QUEUE_AGAIN_SECONDS = 1.0
-"""After how long a sweep that the ledger stopped is queued on."""
+"""After how long queueing a sweep continues when the ledger failed."""
 
 
 class Schedule:
-    """Which hires are due by the interval, and the listings that their passes share."""
+    """Which hires the interval makes due, and the listings that their passes share."""
 
     def __init__(
         self,
@@ -56,13 +56,13 @@ class Schedule:
         self._listings = Listings()
         self._slices: list[list[str]] = []
         self._sliced = 0
-        """How many slices of this cycle were queued."""
+        """The number of this cycle's slices that were queued."""
         self._sliced_at: datetime | None = None
 
     def sweep(self, request: PassRequest, acting: Acting | None = None) -> None:
         """Make passes over everything, over some integrations of all hires, or over some hires.
 
-        `acting` is given while it is taken over.
+        `acting` is given while a revision is being taken over.
         """
         acting, selection = acting or self._dispatcher.acting, request.selection
         hires = self._hires(acting) if selection.hires is None else sorted(selection.hires)
@@ -70,7 +70,7 @@ class Schedule:
             self._ledger.begin_resync()
             self._sliced_at = self._clock.now()
             self._slices = []
-            self._dispatcher.place.clear()  # the sweep includes whatever waits
+            self._dispatcher.runner.clear()  # the sweep includes everything that waits
         whole = replace(selection, hires=frozenset(hires))
         if len(hires) <= MAX_HIRES:
             self._dispatcher.start(replace(request, selection=whole), acting=acting)
@@ -99,7 +99,7 @@ class Schedule:
                 self._dispatcher.queue(request, self._listings, at_most=count)
 
     def _hires(self, acting: Acting) -> list[str]:
-        """Every hire that git or the ledger has."""
+        """List every hire that git or the ledger has."""
         assert acting.tree is not None
         files = self._context.reader.load(acting.tree)
         return sorted({*files.hires, *files.broken["hires"], *self._ledger.hires()})
@@ -120,12 +120,12 @@ class Schedule:
         self._ledger.begin_resync()
 
     def _read_listings_anew(self, acting: Acting) -> None:
-        """Drop the listings that were read. A listing is read only where it serves more than a few grants."""
+        """Begin with unread listings; one is read only if it serves more than a few grants."""
         self._listings = Listings()
         self._listings.expect(listed_grants(self._dispatcher.desired(acting)))
 
     async def _queue_all(self, requests: Iterable[PassRequest]) -> None:
-        """Queue one request after the other, and let other tasks run between them: cutting one takes a while."""
+        """Queue the requests, and let other tasks run in between: to cut one takes a while."""
         with suppress(Stopped):
             for request in requests:
                 while not self._queued(request):

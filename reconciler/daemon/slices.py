@@ -1,7 +1,7 @@
-"""Slices: what one pass goes over, a part of one service; and where they are made.
+"""Slices, and what runs them. A slice is what one pass covers: a part of one service.
 
-The dispatcher cuts what is due into slices and puts them somewhere: into queues of this process, where it has the state
-alone, or as jobs before all members of a fleet. Where they are made, they are made by the same dispatcher.
+The dispatcher cuts what is due into slices and gives them to a runner: the queues of this process, which has the state
+to itself, or the jobs of a fleet. Either one calls a dispatcher back to make each slice.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from reconciler.engine.state import OpenState
 from reconciler.model.grant import Key
 from reconciler.model.selection import Selection
 
-__all__ = ["Lane", "Make", "PassRequest", "Slice", "Spawn", "Workplace"]
+__all__ = ["Lane", "Make", "PassRequest", "Slice", "SliceRunner", "Spawn"]
 
 Spawn = Callable[[Coroutine[Any, Any, None]], None]
-"""Starts a task, and awaits its end before the daemon ends."""
+"""Starts a task, which is awaited before the daemon ends."""
 
 
 class Lane(StrEnum):
-    """What slices of a service wait for each other: those of one call, of due retries, of the interval."""
+    """Which slices of a service wait for each other: those of one call, of due retries, of the interval."""
 
     NOW = "now"
     DUE = "due"
@@ -34,7 +34,7 @@ class Lane(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PassRequest:
-    """A pass to be made: over what, and why. `released` lets through what a guard holds."""
+    """A pass to be made: over what, and why. `released` overrides the guard."""
 
     selection: Selection
     why: str
@@ -43,7 +43,7 @@ class PassRequest:
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """One pass over a part of a service; `listings` are those that several slices share."""
+    """One pass over a part of a service; several slices may share their `listings`."""
 
     service: str
     request: PassRequest
@@ -53,19 +53,19 @@ class Slice:
 
 
 Make = Callable[[Slice], Awaitable[bool]]
-"""Makes a slice; False where the ledger ended it, and it has to be made again."""
+"""Makes a slice; returns False if the ledger failed and it has to be made again."""
 
 
-class Workplace(Protocol):
-    """Where slices are made, and by whose leave."""
+class SliceRunner(Protocol):
+    """Queues slices, and has each one made when its service is free."""
 
     @property
     def alone(self) -> bool:
-        """Whether this process has every service."""
+        """Whether this process has every service to itself."""
 
     @property
     def away(self) -> str | None:
-        """Why the state cannot be reached; None where it can, or where that shows with the next write."""
+        """Why the state cannot be reached; None if it can, or if only the next write will show it."""
 
     @property
     def leads(self) -> bool:
@@ -73,22 +73,22 @@ class Workplace(Protocol):
 
     @property
     def waiting(self) -> frozenset[Key]:
-        """The single grants that are known to wait for their slice, or to be in one."""
+        """The single grants whose slice is known to wait or to be under way."""
 
     def put(self, slices: Sequence[Slice], *, at_most: int | None = None) -> None:
-        """Have slices of one service made, each after the ones before it in its lane; none where `at_most` wait."""
+        """Queue slices of one service, each after those before it in its lane; none if `at_most` wait."""
 
     def clear(self) -> None:
-        """Drop what waits for its turn in the interval's lane: a sweep includes it."""
+        """Drop what waits in the interval's lane: a sweep includes it."""
 
     def tick(self, now: datetime) -> None:
-        """Do what is due: make again what the ledger ended, see to who leads."""
+        """Do what is due: make slices again that the ledger failed for, determine who leads."""
 
     async def finish(self) -> None:
-        """Make nothing new, and await what is under way, for a while."""
+        """Begin nothing new, and await what is under way for a limited time."""
 
-    def holding(self, *services: str) -> AbstractAsyncContextManager[OpenState]:
-        """Have services for as long as the block runs, and give the state to write to for them.
+    def leased(self, *services: str) -> AbstractAsyncContextManager[OpenState]:
+        """Lease services while the block runs, and return the state to write to for them.
 
-        Waits for those who have one of them. Raises Stopped.
+        Waits until no other member has one of them. Raises Stopped.
         """

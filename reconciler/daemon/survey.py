@@ -1,6 +1,6 @@
-"""Once an interval, each listing compared with git: how many accounts nobody knows, and since when each is there.
+"""Compare each listing with git once an interval: how many accounts git does not know, and since when each exists.
 
-It shares the readings of the interval's passes. Nothing is done about what it finds, and a fault in it stops nothing.
+It shares the listings of the interval's passes. It changes nothing, and a fault in it stops nothing.
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ __all__ = ["Survey"]
 log = structlog.get_logger()
 
 AT_A_TIME = 200
-"""The most hires' records that are read before other tasks have their turn."""
+"""The most hires whose records are read before other tasks run."""
 
 
-Holding = Callable[[str], AbstractAsyncContextManager[OpenState]]
-"""Has a service for as long as the block runs."""
+Leased = Callable[[str], AbstractAsyncContextManager[OpenState]]
+"""Leases a service while the block runs."""
 
 
 class Survey:
-    """What the last reading of each listing showed; a listing that was not read whole is not in it."""
+    """The last comparison of each listing that was read to its end."""
 
-    def __init__(self, context: Context, clock: SystemClock, holding: Holding, problems: ProblemLog) -> None:
+    def __init__(self, context: Context, clock: SystemClock, leased: Leased, problems: ProblemLog) -> None:
         self._context = context
         self._clock = clock
-        self._holding = holding
+        self._leased = leased
         self._problems = problems
         self.found: dict[str, Compared] = {}
         self.unread: dict[str, str] = {}
-        """Why a listing was not read whole, by integration."""
+        """Why a listing was not read to its end, by integration."""
 
     @property
     def unknown(self) -> dict[str, int]:
@@ -55,7 +55,7 @@ class Survey:
         return {name: each.unknown for name, each in self.found.items()}
 
     async def take(self, acting: Acting, desired: Desired, listings: Listings) -> None:
-        """Read every listing, one after the other, and remember what it shows."""
+        """Read the listings, one after the other, and compare each."""
         try:
             await self._clock.unless_stopped(self._take(acting, desired, listings))
         except Stopped:
@@ -63,7 +63,7 @@ class Survey:
         except (ReconcilerError, OSError) as error:
             self._problems.tell("survey", str(error))
         except Exception as error:
-            # The boundary for surveys, as passes have one.
+            # The outermost boundary for surveys.
             log.exception("survey.broken")
             self._problems.tell("survey", f"a fault of this program: {type(error).__name__}")
         else:
@@ -82,7 +82,7 @@ class Survey:
         self.unread = {name: why for name, why in self.unread.items() if name in there}
         records: list[Record] = []
         for service, name in listed:
-            async with self._holding(service) as state:
+            async with self._leased(service) as state:
                 records = records or await self._records(state.ledger)
                 integrations = integrations_of(self._context, desired, acting.tree, acting.settings, state.sealing)
                 integration = next(each for each in integrations if each.name == name)

@@ -1,9 +1,8 @@
 """Notifications to systemd (`Type=notify`): that the daemon is ready, makes progress, and stops.
 
 The protocol is a datagram of `NAME=value` lines to the socket that the service manager put into the environment, as
-sd_notify(3) and sd_watchdog_enabled(3) describe it. It is spelled out here because the packages for it either wrap the
-same few lines, without the watchdog's half of it, or bind to libsystemd, which would have to be there wherever the
-program is installed.
+sd_notify(3) and sd_watchdog_enabled(3) describe it. It is implemented here because the packages for it either wrap the
+same few lines without the watchdog, or bind to libsystemd, which would have to be installed with the program.
 
 `keep_told` runs in the event loop that is watched: if the loop blocks, notifications stop, and systemd restarts the
 daemon.

@@ -42,7 +42,7 @@ def touched(paths: frozenset[str], desired: Desired) -> list[Selection]:
 
 
 def _siblings(integration: str, desired: Desired) -> set[str]:
-    """The integrations of the same service: its allowed hosts come from all their manifests."""
+    """List the integrations of the same service: its allowed hosts come from all their manifests."""
     for service in desired.services.values():
         if integration in service.manifests:
             return set(service.manifests)

@@ -49,13 +49,13 @@ class Running:
     """A daemon at work; `passes` are those that came to their end, with what started them."""
 
     daemon: Daemon
-    held: OpenState
+    state: OpenState
     passes: list[tuple[str, Report]]
     task: asyncio.Task[None]
 
     def pragma(self, text: str) -> Any:
         """Set something on the ledger's own connection."""
-        with self.held.ledger.backend.reading() as connection:
+        with self.state.ledger.backend.reading() as connection:
             found = connection.exec_driver_sql(f"PRAGMA {text}")
             return found.scalar() if found.returns_rows else None
 
@@ -80,18 +80,18 @@ async def running(repo: Repo, clock: SystemClock | None = None, *, watch: Watch 
     tree = context.checkout.head()
     settings = context.reader.settings(tree)
     try:
-        with holding(context, settings, tree, "test") as held:
+        with holding(context, settings, tree, "test") as state:
             daemon = Daemon(
                 context,
                 clock,
-                held,
+                state,
                 settings,
                 lambda report, _took, why: passes.append((why, report)),
                 watch=watch,
             )
             task = asyncio.create_task(daemon.run())
             try:
-                yield Running(daemon, held, passes, task)
+                yield Running(daemon, state, passes, task)
             finally:
                 clock.stopping.set()
                 await asyncio.wait_for(task, 20)

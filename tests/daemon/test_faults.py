@@ -116,7 +116,7 @@ def test_what_somebody_asked_for_is_begun_once_though_the_disk_fails_meanwhile(
         async with running(tool) as now:
             await until(lambda: now.passes)
             release = accounts.hang(1, method="POST", prefix="/users")
-            now.held.ledger.enqueue("run", now=datetime.now(UTC), by="ida@here", hire="ada", access="tool")
+            now.state.ledger.enqueue("run", now=datetime.now(UTC), by="ida@here", hire="ada", access="tool")
             await until(lambda: len(accounts.calls("POST", "/users")) == 2)
             with broken_disk(tool):
                 release.set()
@@ -141,12 +141,12 @@ def test_what_somebody_asks_for_waits_for_the_pass_that_has_the_grant_in_hand(
             tool.commit()
             asked = len(accounts.calls("GET", "/users"))
             await until(lambda: len(accounts.calls("GET", "/users")) > asked)
-            now.held.ledger.enqueue("run", now=datetime.now(UTC), by="ida@here", hire="ada", access="tool")
+            now.state.ledger.enqueue("run", now=datetime.now(UTC), by="ida@here", hire="ada", access="tool")
             await until(lambda: now.daemon._taken_up)
             await asyncio.sleep(0.1)
             release.set()
             await until(lambda: accounts.teams.get("8") == ["ada@example.com"])
-            await until(lambda: now.held.ledger.commands() == [])
+            await until(lambda: now.state.ledger.commands() == [])
         assert len(accounts.calls("POST", "/users")) == 2
 
     asyncio.run(walk())
@@ -258,7 +258,7 @@ def test_a_fault_of_the_program_over_a_commit_leaves_the_one_before_in_force(
                 told = f"a fault of this program over the newest commit: ZeroDivisionError; acting on {good[:12]}"
                 assert problem == told
                 passes = len(now.passes)
-                now.held.ledger.enqueue("run", now=clock.now(), by="ida@here", hire="ada", access="tool")
+                now.state.ledger.enqueue("run", now=clock.now(), by="ida@here", hire="ada", access="tool")
                 await until(lambda: len(now.passes) > passes)  # what is asked for is done, by the revision before
                 assert now.passes[-1][1].revision == good
                 assert now.daemon.health.problem == told, "a pass over the old one does not make it good"

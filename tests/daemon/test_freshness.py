@@ -64,7 +64,7 @@ def test_a_daemon_that_is_cut_off_from_git_says_so_once_and_once_when_it_is_over
             await until(lambda: not now.daemon.healthy()[0])
             since = f"{now.daemon.freshness.fetched_at:%Y-%m-%dT%H:%M:%SZ}"
             assert f"since {since}: main from origin cannot be taken over" in now.daemon.healthy()[1]
-            assert now.daemon.gets_on()[0], "a restart does not bring the remote back"
+            assert now.daemon.makes_progress()[0], "a restart does not bring the remote back"
             await until(lambda: kinds(service) == ["stale"])
             told = run_cli(repo, "status", "--output", "json")
             assert told.code == 1

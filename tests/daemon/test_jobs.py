@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from reconciler.daemon.jobs import Again, Arguments, Jobs, arguments
+from reconciler.daemon.jobs import Arguments, Jobs, Requeue, arguments
 from reconciler.daemon.slices import Lane, PassRequest, Slice
 from reconciler.ledger.postgres import Server
 from reconciler.model.selection import Selection
@@ -65,7 +65,7 @@ def test_job_is_made_again_though_the_same_was_put_meanwhile(databases: Database
             made.append(given["revision"])
             if len(made) == 1:
                 assert await jobs.put(DUE, arguments(DUE, FIRST, None))
-                raise Again
+                raise Requeue
             twice.set()
 
         async with working(url, make) as jobs:

@@ -96,9 +96,9 @@ def test_a_hire_that_is_renamed_during_its_attempt_gets_one_account(repo: Repo, 
             repo.hire("ada2", "tool", email="ada@example.com", first_name="Ada")
             repo.commit("rename")
             await until(lambda: any(why == "commit" for why, _ in now.passes))
-            assert [record.key for record in now.held.ledger.records()] == [Key("ada", "tool")]
-            await until(lambda: [record.key for record in now.held.ledger.records()] == [Key("ada2", "tool")], 20)
-            assert [record.status for record in now.held.ledger.records()] == [Status.DONE]
+            assert [record.key for record in now.state.ledger.records()] == [Key("ada", "tool")]
+            await until(lambda: [record.key for record in now.state.ledger.records()] == [Key("ada2", "tool")], 20)
+            assert [record.status for record in now.state.ledger.records()] == [Status.DONE]
             assert len(accounts.calls("POST")) == 1
 
     asyncio.run(walk())

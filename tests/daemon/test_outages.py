@@ -49,7 +49,7 @@ def test_an_outage_is_told_when_it_begins_and_when_it_is_over(tool: Repo, accoun
 
 def test_outages_are_remembered_and_one_that_lasts_ends_after_a_restart(tool: Repo, accounts: AccountService) -> None:
     def remembered(now: Running) -> list[Outage]:
-        return outages_of(now.held.ledger).get("tool", [])
+        return outages_of(now.state.ledger).get("tool", [])
 
     async def walk() -> None:
         async with running(tool) as now:
@@ -65,7 +65,7 @@ def test_outages_are_remembered_and_one_that_lasts_ends_after_a_restart(tool: Re
             accounts.clear()
             await until(lambda: remembered(now)[0].until is not None)
             assert len(remembered(now)) == 1
-            forget(now.held.ledger)
+            forget(now.state.ledger)
             assert remembered(now)[0].reason == ""
 
     asyncio.run(walk())

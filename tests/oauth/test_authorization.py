@@ -27,7 +27,7 @@ AUTHORIZE = "https://provider.example.com/authorize?client_id={{CLIENT}}&redirec
 REDIRECT = "http://127.0.0.1:8080/oauth/callback/acme"
 
 
-class Connects:
+class PendingAuthorizations:
     """Open authorizations in memory."""
 
     def __init__(self) -> None:
@@ -64,7 +64,7 @@ class Desk:
         self.service = service
         self.client = client
         self.clock = clock
-        self.connects = Connects()
+        self.connects = PendingAuthorizations()
         self.tokens = Tokens()
         self.redactor = redactor
         self.oauth: dict[str, Any] = {

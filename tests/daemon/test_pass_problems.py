@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from reconciler.daemon.found import ProblemsFound
+from reconciler.daemon.pass_problems import PassProblems
 from reconciler.model.errors import Problem
 from reconciler.model.grant import Key, Record
 from reconciler.model.report import Report, Row
@@ -21,18 +21,18 @@ def report(*problems: Problem, hires: tuple[str, ...] = ()) -> Report:
 
 
 def test_a_pass_over_others_takes_nothing_back_and_one_over_the_same_hire_does() -> None:
-    found = ProblemsFound()
-    found.passed(report(ADA, FILE, hires=("ada",)), [FILE], NOW, INTERVAL)
-    found.passed(report(BOB, hires=("bob",)), [], NOW, INTERVAL)
+    found = PassProblems()
+    found.record(report(ADA, FILE, hires=("ada",)), [FILE], NOW, INTERVAL)
+    found.record(report(BOB, hires=("bob",)), [], NOW, INTERVAL)
     assert set(found()) == {ADA, BOB}
-    found.passed(report(hires=("ada",)), [], NOW, INTERVAL)
+    found.record(report(hires=("ada",)), [], NOW, INTERVAL)
     assert set(found()) == {BOB}
 
 
 def test_what_no_pass_tells_again_is_over_after_two_intervals() -> None:
-    found = ProblemsFound()
-    found.passed(report(ADA), [], NOW, INTERVAL)
-    found.passed(report(), [], NOW + 2 * INTERVAL, INTERVAL)
+    found = PassProblems()
+    found.record(report(ADA), [], NOW, INTERVAL)
+    found.record(report(), [], NOW + 2 * INTERVAL, INTERVAL)
     assert set(found()) == {ADA}
-    found.passed(report(), [], NOW + 2 * INTERVAL + timedelta(seconds=1), INTERVAL)
+    found.record(report(), [], NOW + 2 * INTERVAL + timedelta(seconds=1), INTERVAL)
     assert found() == ()

@@ -1,7 +1,7 @@
-"""One pass beside a fleet: it shares the work, service by service, and ends when its grants are settled.
+"""A pass of `reconcile` beside the members of a fleet: service by service, each under a lease.
 
-Where a member is at work on a service, its slice is waited for: what it settled is found settled. Entries that need one
-of another service come in a further round.
+While another member has a service, the pass waits, and then finds settled what that member settled. Entries that need
+one of another service follow in a further round.
 """
 
 from __future__ import annotations
@@ -36,30 +36,30 @@ from reconciler.repository.desired import Desired
 from reconciler.repository.git.trees import Tree
 from reconciler.review.unmanaged import unknown_accounts
 
-__all__ = ["PassBeside", "called", "taken"]
+__all__ = ["FleetPass", "leased", "member_name"]
 
-LOOK_SECONDS = 0.2
-"""Between two tries at a service that somebody has."""
+RETRY_SECONDS = 0.2
+"""How long to wait between two tries to lease a service that another member has."""
 
 MOST_ROUNDS = 10
-"""How often entries that need others are come back to."""
+"""The most rounds for entries that need others."""
 
-May = Callable[[Plan], Awaitable[None]]
-"""Told of each plan before it is carried out; raises where it is not to be."""
+Approve = Callable[[Plan], Awaitable[None]]
+"""Called with each plan before it is applied; raises if it must not be."""
 
 
-def called(command: str) -> str:
-    """What a process is called among the members while it does what somebody asked for."""
+def member_name(command: str) -> str:
+    """Name this process among the members while it runs a command."""
     return f"`{command}` (process {os.getpid()} on {socket.gethostname()})"
 
 
 @asynccontextmanager
-async def taken(state: OpenState, clock: SystemClock, services: Collection[str]) -> AsyncIterator[OpenState]:
-    """Have services for as long as the block runs, after waiting for those who have one of them. Raises Stopped."""
+async def leased(state: OpenState, clock: SystemClock, services: Collection[str]) -> AsyncIterator[OpenState]:
+    """Lease services while the block runs; wait until no other member has one of them. Raises Stopped."""
     member = state.member
     assert member is not None
     while (lease := await _take(member, services)) is None:
-        await clock.sleep(LOOK_SECONDS)
+        await clock.sleep(RETRY_SECONDS)
     try:
         yield state.under(lease)
     finally:
@@ -67,7 +67,7 @@ async def taken(state: OpenState, clock: SystemClock, services: Collection[str])
 
 
 async def _take(member: Membership, services: Collection[str]) -> Lease | None:
-    """Take services in a thread; what is taken for somebody who was cancelled meanwhile is given back."""
+    """Lease services in a thread; if the caller is cancelled meanwhile, give the lease back."""
     taking = asyncio.create_task(asyncio.to_thread(member.take, services))
     try:
         return await asyncio.shield(taking)
@@ -82,7 +82,7 @@ def _give_back(member: Membership, taking: asyncio.Task[Lease | None]) -> None:
 
 
 @dataclass(slots=True, kw_only=True)
-class PassBeside:
+class FleetPass:
     """A pass over a selection, with the state shared with others."""
 
     context: Context
@@ -92,14 +92,14 @@ class PassBeside:
     tree: Tree
     released: bool
     removals: bool
-    may: May
+    approve: Approve
     _rows: dict[Key, Row] = field(default_factory=dict)
     _problems: set[Problem] = field(default_factory=set)
     _report: Report = field(default_factory=lambda: Report("", dry_run=False))
     _desired: Desired | None = None
 
     async def make(self, selection: Selection) -> Report:
-        """Make the pass. Raises RepositoryError where the fleet acted on a newer revision than this clone has."""
+        """Make the pass. Raises RepositoryError if the fleet acted on a newer revision than this clone has."""
         ledger, context = self.state.ledger, self.context
         self._report.revision = self.tree.revision
         if not Newest(context.checkout, ledger).act_on(self.tree.revision):
@@ -121,10 +121,10 @@ class PassBeside:
         for _ in range(MOST_ROUNDS):
             before = self._report.executed
             parts = by_service(selection, desired, ledger)
-            made = [self._part(name, part, commands) for name, part in sorted(parts.items())]
-            ended = await asyncio.gather(*made, return_exceptions=True)
+            passes = [self._reconcile(name, part, commands) for name, part in sorted(parts.items())]
+            ended = await asyncio.gather(*passes, return_exceptions=True)
             for error in (each for each in ended if each is not None):
-                raise error  # once what is under way elsewhere has ended, too
+                raise error  # only now: the passes over the other services have ended, too
             waiting = self._waiting(desired)
             if self._report.executed == before or not waiting:
                 break
@@ -134,14 +134,14 @@ class PassBeside:
         return self._merged(desired)
 
     def _waiting(self, desired: Desired) -> set[Key]:
-        """The entries that wait for one that may be there by now."""
+        """Find the entries that wait for another entry, which may be present by now."""
         found = {key for key, row in self._rows.items() if row.status is Status.SCHEDULED}
         return {grant.key for key in found for grant in desired.grants(key.hire) if grant.key == key and grant.needs}
 
     async def _take_up(self, command: Command) -> None:
-        """Take up what somebody asked for, as the leader would, where nobody leads."""
+        """Take up a command, as the leader would; for a fleet without one."""
         services = changes_of(self.state.ledger, command, self._home)
-        async with taken(self.state, self.clock, [*services] or [""]) as state:
+        async with leased(self.state, self.clock, [*services] or [""]) as state:
             asked = take_up(state.ledger, [command], self.clock.now())
         self.released |= asked.released
 
@@ -149,10 +149,10 @@ class PassBeside:
         assert self._desired is not None
         return self._desired.home(integration)
 
-    async def _part(self, service: str, selection: Selection, commands: Sequence[Command]) -> None:
+    async def _reconcile(self, service: str, selection: Selection, commands: Sequence[Command]) -> None:
         services = {service}
         while True:
-            async with taken(self.state, self.clock, sorted(services)) as state:
+            async with leased(self.state, self.clock, sorted(services)) as state:
                 try:
                     refuse_strayed(state.ledger, self._home, services)
                     await self._plan_and_apply(state, selection, commands)
@@ -169,7 +169,7 @@ class PassBeside:
             selection, self.tree, commands=by_grant(commands), released=self.released, removals=self.removals
         )
         plan = await self.clock.unless_stopped(planning)
-        await self.may(plan)
+        await self.approve(plan)
         done = await reconciler.apply(plan)
         self._rows |= {Key(row.hire, row.access): row for row in done.rows}
         self._problems |= set(done.problems)
@@ -182,7 +182,7 @@ class PassBeside:
                 self._report.unmanaged[each.integration] = each.unknown
 
     def _merged(self, desired: Desired) -> Report:
-        """The report as one pass over everything would have it: by hire, in the order of their entries."""
+        """Merge into one report, with rows in the order of a pass over everything: by hire, then as in its file."""
         places: dict[Key, int] = {}
         for hire in {key.hire for key in self._rows}:
             places |= {grant.key: number for number, grant in enumerate(desired.grants(hire))}
