@@ -17,7 +17,7 @@ from reconciler.daemon.acting import Acting
 from reconciler.daemon.cutting import by_service, in_parts
 from reconciler.daemon.health import Health
 from reconciler.daemon.queues import Queues
-from reconciler.daemon.slices import Lane, Make, PassRequest, Slice, SliceRunner, Spawn
+from reconciler.daemon.slices import Lane, Make, Outdated, PassRequest, Slice, SliceRunner, Spawn
 from reconciler.engine.claims import Claims, ClaimSet
 from reconciler.engine.commands import by_grant
 from reconciler.engine.context import Context, SystemClock
@@ -162,6 +162,8 @@ class Dispatcher:
                 self._health.overrun = max(self._health.overrun, late)
         except Stopped:
             pass  # nothing was executed yet
+        except Outdated:
+            return False
         except (ReconcilerError, OSError) as error:
             self._health.problem = _text(error)
             self._health.problems.tell("pass", _text(error))
@@ -181,9 +183,10 @@ class Dispatcher:
         services = {item.service}
         while True:
             async with self.runner.leased(*sorted(services)) as state:
+                self.runner.refuse_outdated()
                 claims = self._claims.begin()
                 try:
-                    refuse_strayed(state.ledger, self.desired().home, services)
+                    refuse_strayed(state.ledger, self.desired(), services)
                     # An attempt whose end could not be written (a full disk) is settled as after a crash.
                     recover(state.ledger, self.acting.settings, self._clock.now(), busy=self._claims.busy)
                     return await self._reconcile(state, item.request, claims, item.listings)

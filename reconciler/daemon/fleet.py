@@ -20,7 +20,7 @@ from reconciler.daemon.fleet_pass import leased
 from reconciler.daemon.health import ProblemLog
 from reconciler.daemon.jobs import FAULTS, Arguments, Jobs, Requeue, arguments, slice_of
 from reconciler.daemon.newest import Newest
-from reconciler.daemon.slices import Lane, Make, Slice, Spawn
+from reconciler.daemon.slices import Lane, Make, Outdated, Slice, Spawn
 from reconciler.engine.context import Context, SystemClock
 from reconciler.engine.everybody import Listings
 from reconciler.engine.planner import listed_grants
@@ -140,6 +140,12 @@ class Fleet:
             return
         async with leased(self._state, self._clock, services) as state:
             yield state
+
+    def refuse_outdated(self) -> None:
+        """Raise Outdated where the revision in force here is older than one that others acted on."""
+        tree = self._dispatcher().acting.tree
+        if tree is None or not self._newest.act_on(tree.revision, leads=self._leads):
+            raise Outdated
 
     async def _put(self, slices: Sequence[Slice]) -> None:
         """Queue slices of the revision in force. Runs as a task: by then their revision has been leased over."""

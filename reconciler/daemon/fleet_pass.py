@@ -102,11 +102,7 @@ class FleetPass:
         """Make the pass. Raises RepositoryError if the fleet acted on a newer revision than this clone has."""
         ledger, context = self.state.ledger, self.context
         self._report.revision = self.tree.revision
-        if not Newest(context.checkout, ledger).act_on(self.tree.revision):
-            raise RepositoryError(
-                f"the fleet acted on a newer revision than {self.tree.revision[:12]}, which this clone is at: "
-                "`git pull`, then try again"
-            )
+        self._refuse_outdated()
         files = context.reader.load(self.tree)
         desired = self._desired = context.desired(files, Policy.of(self.settings, context.clock.now()).today)
         commands = ledger.commands()
@@ -133,6 +129,14 @@ class FleetPass:
             self._problems |= set(context.judge(desired).counted())
         return self._merged(desired)
 
+    def _refuse_outdated(self) -> None:
+        """Raise RepositoryError where the fleet acted on a newer revision than this clone has."""
+        if not Newest(self.context.checkout, self.state.ledger).act_on(self.tree.revision):
+            raise RepositoryError(
+                f"the fleet acted on a newer revision than {self.tree.revision[:12]}, which this clone is at: "
+                "`git pull`, then try again"
+            )
+
     def _waiting(self, desired: Desired) -> set[Key]:
         """Find the entries that wait for another entry, which may be present by now."""
         found = {key for key, row in self._rows.items() if row.status is Status.SCHEDULED}
@@ -150,11 +154,13 @@ class FleetPass:
         return self._desired.home(integration)
 
     async def _reconcile(self, service: str, selection: Selection, commands: Sequence[Command]) -> None:
-        services = {service}
+        services, desired = {service}, self._desired
+        assert desired is not None
         while True:
             async with leased(self.state, self.clock, sorted(services)) as state:
+                self._refuse_outdated()  # others may have acted while they were waited for
                 try:
-                    refuse_strayed(state.ledger, self._home, services)
+                    refuse_strayed(state.ledger, desired, services)
                     await self._plan_and_apply(state, selection, commands)
                 except MoreNeeded as error:
                     services |= error.services

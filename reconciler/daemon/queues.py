@@ -117,6 +117,9 @@ class Queues:
         """Return the state: this process has every service."""
         yield self._state
 
+    def refuse_outdated(self) -> None:
+        """Nobody else acts."""
+
     async def _made(self, item: Slice) -> None:
         try:
             await self._again(item)

@@ -18,10 +18,14 @@ from reconciler.engine.state import OpenState
 from reconciler.model.grant import Key
 from reconciler.model.selection import Selection
 
-__all__ = ["Lane", "Make", "PassRequest", "Slice", "SliceRunner", "Spawn"]
+__all__ = ["Lane", "Make", "Outdated", "PassRequest", "Slice", "SliceRunner", "Spawn"]
 
 Spawn = Callable[[Coroutine[Any, Any, None]], None]
 """Starts a task, which is awaited before the daemon ends."""
+
+
+class Outdated(Exception):
+    """Others acted on a newer revision while a pass waited for its service: the slice is for whoever has that one."""
 
 
 class Lane(StrEnum):
@@ -92,3 +96,6 @@ class SliceRunner(Protocol):
 
         Waits until no other member has one of them. Raises Stopped.
         """
+
+    def refuse_outdated(self) -> None:
+        """Raise Outdated where the revision in force here is older than one that others acted on."""

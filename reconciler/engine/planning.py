@@ -177,6 +177,8 @@ async def plan_pass(
     )
     planner = Planner(inputs, selection, claims)
     planned = await planner.plan(watched)
+    if isinstance(state, OpenState):  # who acted on an entry for its former service may still do so
+        _refuse_uncovered(state, {item.record.service for item in planned if item.record is not None})
     await pace.keep()
     released = released and selection.grants is None  # who names one grant lets nothing else through
     tripped: Mapping[str, str] = {}
@@ -206,7 +208,7 @@ async def plan_pass(
 
 
 def _refuse_uncovered(state: OpenState, services: set[str]) -> None:
-    """Raise MoreNeeded where rows have to move that are another service's, which this pass may not write for."""
+    """Raise MoreNeeded where rows are another service's, which this pass may not write for."""
     lease = state.ledger.lease
     if lease is not None and not all(lease.covers(service) for service in services):
         raise MoreNeeded(services)

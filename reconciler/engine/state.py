@@ -10,6 +10,7 @@ was lost must not look like one that never was, for every webhook would run agai
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -23,7 +24,7 @@ from reconciler.engine import transitions as records
 from reconciler.engine.context import Context
 from reconciler.ledger.attachments import Attachments, FileAttachments, RowAttachments
 from reconciler.ledger.entries import Attempt, Event
-from reconciler.ledger.lease import Lease
+from reconciler.ledger.lease import EVERYTHING, Lease
 from reconciler.ledger.limits import SharedLimits
 from reconciler.ledger.membership import Membership
 from reconciler.ledger.opening import Held, StateLocation
@@ -35,6 +36,7 @@ from reconciler.model.deciding import Policy
 from reconciler.model.errors import LedgerError, RepositoryError, SecretsError
 from reconciler.model.grant import Key, Kind, Record
 from reconciler.model.settings import Settings
+from reconciler.repository.desired import Desired
 from reconciler.repository.git.checkout import WORKTREE, Checkout, Tree
 
 __all__ = [
@@ -53,9 +55,12 @@ __all__ = [
 
 TRACE = "refs/reconciler/state"
 
+HOMES = "homes"
+"""The note that has the service of each integration that a member of a fleet acted on."""
+
 
 class MoreNeeded(Exception):
-    """A pass has to have these services too; nothing was asked or written yet."""
+    """A pass has to have these services too; nothing was written yet."""
 
     def __init__(self, services: set[str]) -> None:
         super().__init__(", ".join(sorted(services)))
@@ -221,20 +226,35 @@ def recover(
         )
 
 
-def refuse_strayed(ledger: LedgerWriter, home: Callable[[str], str], services: Collection[str]) -> None:
-    """Raise MoreNeeded where attempts without an end are of grants of these services, and were begun for another one.
+def refuse_strayed(ledger: LedgerWriter, desired: Desired, services: Collection[str]) -> None:
+    """Raise MoreNeeded where what these services have now was another one's, or attempts without an end are.
 
-    Where a manifest goes under another `service`, nobody takes the former one any more.
+    Where a manifest goes under another `service`, somebody may still be in a pass over the former one, and nobody takes
+    that one any more. So who acts on an integration notes under which service; the next who does so under another one
+    has both.
     """
     lease = ledger.lease
     assert lease is not None
-    strayed = {
-        attempt.service
-        for attempt in ledger.open_attempts()
-        if home(attempt.integration) in services and not lease.covers(attempt.service)
+    if EVERYTHING in lease.epochs:
+        return
+    ours = {
+        name: service
+        for service in services
+        if service in desired.services
+        for name in desired.services[service].manifests
     }
-    if strayed:
-        raise MoreNeeded(strayed)
+    began = {each.service for each in ledger.open_attempts() if desired.home(each.integration) in services}
+
+    def noted(before: bytes | None) -> bytes:
+        known: dict[str, str] = json.loads(before or b"{}")
+        former = {service for name, service in known.items() if desired.home(name) in services}
+        if strayed := {service for service in former | began if not lease.covers(service)}:
+            raise MoreNeeded(strayed)
+        others = {name: service for name, service in known.items() if desired.home(name) not in services}
+        return json.dumps({**others, **ours}, sort_keys=True).encode()
+
+    if noted(before := ledger.note(HOMES)) != before:
+        ledger.put_note(HOMES, noted)
 
 
 def as_settled(found: Mapping[Key, Record], ledger: LedgerReader, policy: Policy) -> dict[Key, Record]:
