@@ -7,6 +7,7 @@ import shutil
 import socket
 import tempfile
 import threading
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -81,14 +82,28 @@ class Databases:
 
 
 class Wire:
-    """The same server over TCP: what it says can be altered on the way, and then nothing of it comes through."""
+    """The same server over TCP: what it says can be altered on the way, and then nothing of it comes through.
 
-    def __init__(self, databases: Databases, says: dict[bytes, bytes] | None = None) -> None:
+    Where nothing is `flowing`, what both sides say is held, as a network does that loses packets and sends them again.
+    """
+
+    def __init__(
+        self,
+        databases: Databases,
+        says: dict[bytes, bytes] | None = None,
+        *,
+        address: tuple[str, int] = ("127.0.0.1", 0),
+        delay: float = 0.0,
+    ) -> None:
         self._path = str(databases.socket)
         self._says = says or {}
-        self._listening = socket.create_server(("127.0.0.1", 0))
+        self._delay = delay
+        self._listening = socket.create_server(address)
         self._open: list[socket.socket] = []
+        self.port: int = self._listening.getsockname()[1]
         self.silent = threading.Event()
+        self.flowing = threading.Event()
+        self.flowing.set()
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._serve, daemon=True).start()
@@ -100,7 +115,7 @@ class Wire:
 
     def url(self, name: str) -> str:
         """The URL of a database by way of this."""
-        return f"postgresql://postgres@127.0.0.1:{self._listening.getsockname()[1]}/{name}"
+        return f"postgresql://postgres@127.0.0.1:{self.port}/{name}"
 
     def cut(self) -> None:
         """End every connection."""
@@ -116,14 +131,16 @@ class Wire:
                 far = socket.socket(socket.AF_UNIX)
                 far.connect(self._path)
                 self._open += [near, far]
-                threading.Thread(target=self._pass_on, args=(near, far, {}), daemon=True).start()
-                threading.Thread(target=self._pass_on, args=(far, near, self._says), daemon=True).start()
+                threading.Thread(target=self._pass_on, args=(near, far, {}, 0.0), daemon=True).start()
+                threading.Thread(target=self._pass_on, args=(far, near, self._says, self._delay), daemon=True).start()
 
-    def _pass_on(self, source: socket.socket, target: socket.socket, says: dict[bytes, bytes]) -> None:
+    def _pass_on(self, source: socket.socket, target: socket.socket, says: dict[bytes, bytes], delay: float) -> None:
         with suppress(OSError), source, target:
             while said := source.recv(65536):
                 for word, other in says.items():
                     assert len(word) == len(other), "a message tells its length"
                     said = said.replace(word, other)
+                self.flowing.wait()
+                time.sleep(delay)
                 if not self.silent.is_set():
                     target.sendall(said)

@@ -32,6 +32,9 @@ LEADER = f"{OURS}leader"
 TERM = timedelta(seconds=8)
 """For how long a renewal holds."""
 
+SILENT = "the server does not answer: see that the server runs"
+"""What is told before a call for which nothing comes back is given up."""
+
 BEAT_SECONDS = 1.0
 SOON_SECONDS = 0.2
 
@@ -80,12 +83,12 @@ class Membership:
     @property
     def fault(self) -> str | None:
         """Why the server cannot be reached; None where it can."""
-        return self._fault
+        return self._fault or (SILENT if self._late() else None)
 
     @property
     def settled(self) -> bool:
         """Whether it was connected for a whole stall period, and may tell who is dead."""
-        return self._fault is None and _boot() - self._connected_at >= STALL_SECONDS
+        return self.fault is None and _boot() - self._connected_at >= STALL_SECONDS
 
     def may_send(self) -> str | None:
         """Why nothing may be sent at this moment; None where it may."""

@@ -20,7 +20,7 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from tests.postgres import Databases
 from tests.repo import Repo, Result, run_cli
 from tests.servers import AccountService
 
-__all__ = ["MOMENTS", "TAKEN_OVER", "Member", "Stage", "away", "one_round", "staged"]
+__all__ = ["MOMENTS", "TAKEN_OVER", "Member", "Stage", "away", "one_round", "staged", "until"]
 
 MOMENTS: dict[str, tuple[Failpoint, bool]] = {
     "intent": (Failpoint.INTENT, True),
@@ -51,7 +51,14 @@ PEOPLE = 4
 class Member:
     """A daemon of the fleet, on a clone of its own; with `at`, it ends or stops at that moment, if it is the first."""
 
-    def __init__(self, stage: Stage, name: str, at: str | None = None, number: int = signal.SIGKILL) -> None:
+    def __init__(
+        self,
+        stage: Stage,
+        name: str,
+        at: str | None = None,
+        number: int = signal.SIGKILL,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
         self.name = name
         root = stage.folder / name
         if not root.exists():
@@ -61,7 +68,7 @@ class Member:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.faults.fleet", "--member", *arguments],
             cwd=root,
-            env={**stage.repo.environment(), "PYTHONPATH": str(Path(__file__).parents[2])},
+            env={**stage.repo.environment(env), "PYTHONPATH": str(Path(__file__).parents[2])},
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=self._log,
@@ -116,17 +123,32 @@ class Stage:
         self.marker = folder / "marker"
         self.services = [AccountService() for _ in range(services)]
         self.repo = Repo(folder / "work")
-        self.repo.settings(
-            state=url, interval="1d", retry_delay="1s", listen="127.0.0.1:0", git={"fetch": "1s", "branch": "main"}
-        )
+        self.origin = folder / "origin.git"
+        self.settings(state=url)
         for number, service in enumerate(self.services):
             service.delay = delay
             self.repo.manifest(f"s{number}", service.manifest(team=True))
-        self.origin = folder / "origin.git"
         self.people: list[str] = []
         self.add(people)
         subprocess.run(["git", "clone", "--quiet", "--bare", str(self.repo.root), str(self.origin)], check=True)
         self.repo.git("remote", "add", "origin", str(self.origin))
+
+    def settings(self, **keys: Any) -> None:
+        """Commit settings: those of every trial, and these."""
+        ours = {
+            "interval": "1d",
+            "retry_delay": "1s",
+            "listen": "127.0.0.1:0",
+            "git": {"fetch": "1s", "branch": "main"},
+        }
+        self.repo.settings(**{"state": self.url, **ours, **keys})
+        self.push()
+
+    def push(self) -> None:
+        """Commit; and push, where there is an origin."""
+        self.repo.commit()
+        if self.origin.exists():
+            self.repo.git("push", "--quiet", "origin", "main")
 
     def add(self, people: int) -> None:
         """Commit so many more people, each with an entry of every service; and push them, where there is an origin."""
@@ -135,9 +157,7 @@ class Stage:
         access = [{"integration": f"s{n}", "values": {"TEAM": "crew"}} for n in range(len(self.services))]
         for stem in new:
             self.repo.hire(stem, *access)
-        self.repo.commit()
-        if self.origin.exists():
-            self.repo.git("push", "--quiet", "origin", "main")
+        self.push()
 
     def close(self) -> None:
         for service in self.services:
@@ -234,12 +254,7 @@ def away(databases: Databases, seconds: float) -> None:
 def grow(databases: Databases) -> None:
     """A member joins while another is in a pass that takes long: what is under way is not cut off."""
     with staged(databases, services=1, people=24, delay=1.0) as stage, ExitStack() as ends:
-        limits = {"per_host": 1, "concurrency": 1}
-        stage.repo.settings(
-            state=stage.url, interval="1d", limits=limits, listen="127.0.0.1:0", git={"fetch": "1s", "branch": "main"}
-        )
-        stage.repo.commit()
-        stage.repo.git("push", "--quiet", "origin", "main")
+        stage.settings(limits={"per_host": 1, "concurrency": 1})
         members = [Member(stage, "a")]
         ends.callback(members[0].close)
         until(lambda: stage.posts().total() > 1, 60, members)
@@ -292,7 +307,7 @@ def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--only", choices=["kill", "stop", "away", "grow", "timed"])
+    parser.add_argument("--only", choices=["kill", "stop", "away", "cut", "grow", "timed"])
     parser.add_argument("--moment", choices=[*MOMENTS])
     parser.add_argument("--people", type=int, default=30)
     parser.add_argument("--member", help=argparse.SUPPRESS)
@@ -310,6 +325,13 @@ def main() -> None:
         if asked.only in (None, "away"):
             away(databases, 20)
             print("database away for 20 s: all went on, nothing doubled", flush=True)
+        if asked.only in (None, "cut"):
+            from tests.faults.fleet_cut_off import all_cut_off, one_cut_off
+
+            all_cut_off(databases, 20)
+            print("nothing came through to the database for 20 s: all went on, nothing doubled", flush=True)
+            took = one_cut_off(databases, 20)
+            print(f"nothing came through from one member for 20 s: all there after {took:.1f} s", flush=True)
         if asked.only in (None, "grow"):
             grow(databases)
             print("a member joined in the middle of a long pass: nothing was cut off", flush=True)
