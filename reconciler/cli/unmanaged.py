@@ -98,7 +98,7 @@ async def compared(
     from reconciler.engine.wiring import integrations_of
     from reconciler.model.deciding import Policy
     from reconciler.repository.desired import Desired
-    from reconciler.review.unmanaged import Compared, compare, people_of
+    from reconciler.review.unmanaged import Compared, compare, owners_of, people_of
 
     files = context.reader.load(tree)
     settings = files.settings
@@ -110,14 +110,14 @@ async def compared(
     with reading(context, settings, tree) as opened:
         there = {each.name: each for each in integrations_of(context, trusted, tree, settings, opened.sealing)}
         records = list(opened.ledger.records()) if remembered else []
-        for name in sorted({*there, *files.broken["manifests"]}):
-            if names and name not in names:
-                continue
+        asked = sorted(name for name in {*there, *files.broken["manifests"]} if not names or name in names)
+        owners = await owners_of([there[name] for name in asked if name in there], desired, records)
+        for name in asked:
             if name not in there:
                 found.append(Compared(name, fault=str(files.broken["manifests"][name][0])))
                 continue
             seen = opened.ledger.first_seen(name)
-            found.append(await compare(there[name], desired, records, listings, seen=seen, people=people))
+            found.append(await compare(there[name], desired, owners.pop(name), listings, seen=seen, people=people))
     return found
 
 

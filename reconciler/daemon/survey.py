@@ -23,7 +23,7 @@ from reconciler.model.clock import Stopped
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.grant import Record
 from reconciler.repository.desired import Desired
-from reconciler.review.unmanaged import Compared, compare
+from reconciler.review.unmanaged import Compared, Owners, compare, owners_of
 
 __all__ = ["Survey"]
 
@@ -80,13 +80,15 @@ class Survey:
         there = {name for _, name in listed}
         self.found = {name: each for name, each in self.found.items() if name in there}
         self.unread = {name: why for name, why in self.unread.items() if name in there}
-        records: list[Record] = []
+        owners: dict[str, Owners] = {}
         for service, name in listed:
             async with self._leased(service) as state:
-                records = records or await self._records(state.ledger)
-                integrations = integrations_of(self._context, desired, acting.tree, acting.settings, state.sealing)
-                integration = next(each for each in integrations if each.name == name)
-                compared = await compare(integration, desired, records, listings)
+                built = integrations_of(self._context, desired, acting.tree, acting.settings, state.sealing)
+                integrations = {each.name: each for each in built}
+                owners = owners or await owners_of(
+                    [integrations[name] for _, name in listed], desired, await self._records(state.ledger)
+                )
+                compared = await compare(integrations[name], desired, owners.pop(name), listings)
                 self._note(name, compared, state.ledger)
 
     def _note(self, name: str, compared: Compared, ledger: LedgerWriter) -> None:

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from enum import StrEnum
+from sys import intern
 from typing import Any
 
 from reconciler.engine.everybody import Account, Listings, Place, found_by
@@ -20,14 +22,14 @@ from reconciler.engine.integrations import Integration
 from reconciler.engine.planning import Plan
 from reconciler.model.base import EMAIL
 from reconciler.model.clock import stamp
-from reconciler.model.grant import Key, Phase, Record
+from reconciler.model.grant import Phase, Record
 from reconciler.model.ignore import IgnoredAccount
 from reconciler.model.scope import Scope
 from reconciler.model.template import names
 from reconciler.repository.desired import Desired
 from reconciler.review.resembling import People
 
-__all__ = ["Compared", "Found", "Kind", "compare", "known_by", "people_of", "unknown_accounts"]
+__all__ = ["Compared", "Found", "Kind", "Owners", "compare", "known_by", "owners_of", "people_of", "unknown_accounts"]
 
 
 AT_A_TIME = 100
@@ -115,39 +117,40 @@ class Compared:
 
 
 @dataclass(slots=True)
-class _Owners:
-    """Who a listing's accounts belong to, place by place: the grants', and the orphans' with their names."""
+class Owners:
+    """Who a listing's accounts belong to, place by place: the grants', and the orphans' with their names.
+
+    The grants' are lists: as sets, those of twenty services would take five times the memory.
+    """
 
     scopes: dict[Place, Scope] = field(default_factory=dict)
-    granted: dict[Place, set[str]] = field(default_factory=dict)
+    granted: dict[Place, list[str]] = field(default_factory=dict)
     orphaned: dict[Place, dict[str, str]] = field(default_factory=dict)
 
 
 async def compare(
     integration: Integration,
     desired: Desired,
-    records: Iterable[Record],
+    owners: Owners,
     listings: Listings,
     *,
     seen: Mapping[str, datetime] = NEVER,
     people: People | None = None,
 ) -> Compared:
-    """Compare an integration's listing with what git wants and the ledger remembers.
+    """Compare an integration's listing with its owners, which `owners_of` finds.
 
     `people` are whom an account may resemble, `seen` when accounts were first read.
     """
     result = Compared(integration.name, unlisted="the manifest has no list")
-    exists = integration.manifest.exists
-    if exists is None or exists.listing is None:
+    if not _has_list(integration):
         return result
     result.unlisted = "no access entry has the values that the list is read with"
-    owners = await _owners(integration, desired, records)
     keys = set()
     for place, scope in owners.scopes.items():
         population = await listings.population(integration, scope)
         if isinstance(population, str):
             return Compared(integration.name, fault=population)
-        granted, orphaned = owners.granted.get(place, set()), owners.orphaned.get(place, {})
+        granted, orphaned = set(owners.granted.get(place, ())), owners.orphaned.get(place, {})
         where = dict(each.split("=", 1) for each in place[1])
         for account in population:
             result.listed += 1
@@ -167,9 +170,9 @@ async def unknown_accounts(plan: Plan) -> list[Compared]:
     listings = plan.checker.listings
     if listings is None or plan.selection.hires is not None or plan.selection.grants is not None:
         return []
-    names = sorted(listings.were_read() & plan.integrations.keys())
-    records = plan.rows.values()
-    return [await compare(plan.integrations[name], plan.desired, records, listings) for name in names]
+    read = [plan.integrations[name] for name in sorted(listings.were_read() & plan.integrations.keys())]
+    owners = await owners_of(read, plan.desired, plan.rows.values())
+    return [await compare(each, plan.desired, owners.pop(each.name), listings) for each in read]
 
 
 def known_by(account: Account) -> str:
@@ -177,35 +180,55 @@ def known_by(account: Account) -> str:
     return hashlib.sha256((account.name if account.who is None else account.who).encode(errors="replace")).hexdigest()
 
 
-async def _owners(integration: Integration, desired: Desired, records: Iterable[Record]) -> _Owners:
-    owners = _Owners()
-    addresses: dict[Key, str] = {}
+def _has_list(integration: Integration) -> bool:
+    exists = integration.manifest.exists
+    return exists is not None and exists.listing is not None
+
+
+async def owners_of(
+    integrations: Iterable[Integration], desired: Desired, records: Iterable[Record]
+) -> dict[str, Owners]:
+    """Whose the accounts of these integrations' listings are, after what git wants and what the ledger remembers.
+
+    Every hire is looked at once, for all integrations: the files of more hires than are kept parsed are parsed again.
+    """
+    integrations = list(integrations)
+    owners = {each.name: Owners() for each in integrations}
+    listed = {each.name: each for each in integrations if _has_list(each)}
+    theirs: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        if record.integration in listed and record.phase is not Phase.REVOKED and record.leaves_something:
+            theirs[record.key.hire].append(record)
+    left: list[tuple[Record, str | None]] = []
     for number, hire in enumerate(desired.hires):
         if number % AT_A_TIME == 0:
             await asyncio.sleep(0)
-        grants = desired.grants(hire) if integration.name in desired.integrations(hire) else ()
-        for grant in grants:
-            if grant.integration == integration.name:
-                addresses[grant.key] = grant.email
-                _grant(owners, integration, integration.scope(grant.layers, {}))
-    for record in records:
-        if record.integration == integration.name and record.phase is not Phase.REVOKED and record.leaves_something:
-            _remembered(owners, integration, record, desired, addresses.get(record.key))
-    if not owners.scopes and not _asks_form(integration):
-        scope = integration.scope((), {})
-        owners.scopes[found_by(integration, scope)[0]] = scope
+        addresses: dict[tuple[str, str], str] = {}
+        for grant in () if listed.keys().isdisjoint(desired.integrations(hire)) else desired.grants(hire):
+            integration = listed.get(grant.integration)
+            if integration is not None:
+                addresses[grant.key.access, grant.integration] = grant.email
+                _grant(owners[integration.name], integration, integration.scope(grant.layers, {}))
+        for record in theirs.pop(hire, ()):
+            address = addresses.get((record.key.access, record.integration))
+            if address is None or address.lower() != record.email.lower():
+                left.append((record, address))
+    left += [(record, None) for remembered in theirs.values() for record in remembered]
+    for record, address in sorted(left, key=lambda each: each[0].key):
+        integration = listed[record.integration]
+        _remembered(owners[integration.name], integration, record, desired, wanted=address is not None)
+    for name, integration in listed.items():
+        if not owners[name].scopes and not _asks_form(integration):
+            scope = integration.scope((), {})
+            owners[name].scopes[found_by(integration, scope)[0]] = scope
     return owners
 
 
-def _remembered(
-    owners: _Owners, integration: Integration, record: Record, desired: Desired, address: str | None
-) -> None:
-    """Whose the account behind a record is; `address` is that of the grant that git wants, None where it wants none."""
-    if address is not None and address.lower() == record.email.lower():
-        return
+def _remembered(owners: Owners, integration: Integration, record: Record, desired: Desired, *, wanted: bool) -> None:
+    """Whose the account behind a record is that no grant has under its address; `wanted` in git under another."""
     scope = integration.scope(integration.orphan(record).layers, {})
     unreadable = desired.unreadable(record.key.hire, record.email, record.origin) is not None
-    if address is not None or unreadable:  # under the address that it was confirmed with, or of a file that is broken
+    if wanted or unreadable:  # under the address that it was confirmed with, or of a file that is broken
         _grant(owners, integration, scope)
         return
     place, who = found_by(integration, scope)
@@ -214,11 +237,11 @@ def _remembered(
         owners.orphaned.setdefault(place, {})[who] = f"{record.key.hire}/{record.key.access}"
 
 
-def _grant(owners: _Owners, integration: Integration, scope: Scope) -> None:
+def _grant(owners: Owners, integration: Integration, scope: Scope) -> None:
     place, who = found_by(integration, scope)
     owners.scopes.setdefault(place, scope)
     if who is not None:
-        owners.granted.setdefault(place, set()).add(who)
+        owners.granted.setdefault(place, []).append(intern(who))  # as the listing's
 
 
 def _asks_form(integration: Integration) -> bool:

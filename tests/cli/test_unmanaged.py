@@ -9,6 +9,11 @@ from typing import Any
 
 import pytest
 
+from reconciler.model.hire import Hire
+from reconciler.repository.documents.loaded import Loaded
+from reconciler.repository.git.trees import Tree
+from reconciler.repository.hire_index import HireSummary
+from reconciler.repository.parsing import parse_hire
 from tests.cli.conftest import Call
 from tests.repo import Repo
 from tests.servers import AccountService, Reply
@@ -253,3 +258,28 @@ def test_each_value_of_the_form_has_a_listing_of_its_own(repo: Repo, saas: Accou
     repo.commit()
     found = call(repo, "unmanaged")
     assert "saas: no access entry has the values that the list is read with" in found.out
+
+
+def test_a_hire_is_looked_at_once_for_all_listings(
+    repo: Repo, saas: AccountService, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reconciler.repository.desired.MAX_REMEMBERED", 1)
+    monkeypatch.setattr("reconciler.repository.hires.MAX_PARSED", 0)
+    parsed: list[str] = []
+
+    def counted(tree: Tree, summary: HireSummary) -> Loaded[Hire]:
+        parsed.append(summary.stem)
+        return parse_hire(tree, summary)
+
+    monkeypatch.setattr("reconciler.repository.files.parse_hire", counted)
+    names = ("saas", "wiki", "chat")
+    for name in names[1:]:
+        repo.manifest(name, saas.manifest(listing=True))
+    for who in ("ada", "bob"):
+        repo.hire(who, *names)
+    repo.commit()
+
+    found = call(repo, "unmanaged", "--output", "json")
+
+    assert [each["complete"] for each in found.json["integrations"]] == [True] * len(names)
+    assert parsed.count("ada") == 2, "once for whom accounts resemble, once for whose they are"
