@@ -57,15 +57,15 @@ def daemon(asked: Asked, member: str | None) -> int:
     return 0
 
 
-class _Told:
-    """The problems in files that the log has: a person whose file is set aside is in no row of the ledger."""
+class _FileProblems:
+    """Logs problems in files once: a hire whose file is set aside is in no row of the ledger."""
 
     def __init__(self) -> None:
         self._revision: str | None = None
         self._problems = set[str]()
 
-    def new(self, log: Any, report: Report) -> None:
-        """Tell of those that were not there before; what another commit mended is told of when it comes back."""
+    def log_new(self, log: Any, report: Report) -> None:
+        """Log the new problems of a pass; one that a commit resolved is new when it comes back."""
         problems = {str(problem) for problem in report.problems}
         if report.revision != self._revision:
             self._revision = report.revision
@@ -93,8 +93,8 @@ async def _serve(asked: Asked, redactor: Redactor, reached: Reached, member: str
     log = structlog.get_logger()
     clock = SystemClock()
     context = Context(asked.repo, clock, redactor, reached)
-    metrics, told, found = Metrics(), _Told(), PassProblems()
-    context.answered = metrics.answered
+    metrics, told, found = Metrics(), _FileProblems(), PassProblems()
+    context.answered = metrics.count_request
     force = in_force(context)
     settings, tree = force.settings, force.tree
     try:
@@ -102,8 +102,8 @@ async def _serve(asked: Asked, redactor: Redactor, reached: Reached, member: str
 
             def on_pass(report: Report, took: timedelta, why: str) -> None:
                 now = clock.now().timestamp()
-                metrics.passed(report, took, why, now)
-                told.new(log, report)
+                metrics.count_pass(report, took, why, now)
+                told.log_new(log, report)
                 if (desired := running.desired) is not None:
                     found.record(report, desired.files.problems, clock.now(), running.settings.interval)
 
@@ -128,7 +128,7 @@ async def _serve(asked: Asked, redactor: Redactor, reached: Reached, member: str
 def _opened(
     context: Context, settings: Settings, tree: Tree, clock: SystemClock, member: str | None
 ) -> AbstractContextManager[OpenState]:
-    """The state: held where it is a file, shared as a member of a fleet where a server has it."""
+    """Open the state: locked if it is a file, shared as a member of a fleet if a server has it."""
     import asyncio
     import os
     import socket
@@ -150,11 +150,11 @@ def pages_of(
     running: Daemon,
     held: OpenState,
     metrics: Metrics,
-    began_with: InForce,
+    initial: InForce,
     *,
     problems: Callable[[], Iterable[Problem]],
 ) -> Starlette:
-    """What is served on `listen`, which is as the daemon began with it."""
+    """Make what `listen` serves. `listen` itself, unlike other settings, is the one that the daemon started with."""
     import asyncio
 
     from reconciler.daemon.authorize import callback, is_awaited
@@ -162,15 +162,15 @@ def pages_of(
     from reconciler.model.errors import LedgerError
     from reconciler.web.app import app
     from reconciler.web.callback import callback_route
+    from reconciler.web.daemon_view import DaemonView
     from reconciler.web.guard import Guard
     from reconciler.web.hosts import host_of
     from reconciler.web.pages import Pages
-    from reconciler.web.seen import Seen
-    from reconciler.web.serve import here
+    from reconciler.web.serve import in_this_loop
 
-    listen = began_with.settings.listen
-    seen = Seen(context, running, began_with, problems)
-    guard = Guard(listen, lambda: running.settings, seen.token)
+    listen = initial.settings.listen
+    view = DaemonView(context, running, initial, problems)
+    guard = Guard(listen, lambda: running.settings, view.token)
 
     def ready() -> tuple[bool, str]:
         if (away := running.away) is not None:
@@ -184,8 +184,8 @@ def pages_of(
         return metrics.text(counts, running.health.overrun, fetched_at, unmanaged, members=members)
 
     async def come_back(service: str, query: Mapping[str, str]) -> tuple[int, str]:
-        tree = running.tree or began_with.tree
-        if not is_awaited(held, service, query):  # nobody's call takes a service in hand
+        tree = running.tree or initial.tree
+        if not is_awaited(held, service, query):  # a stranger's call must not lease a service
             return await callback(context, running.settings, tree, held, service=service, query=query)
         try:
             async with asyncio.timeout(PATIENCE_SECONDS), running.leased(service) as mine:
@@ -199,8 +199,8 @@ def pages_of(
     return app(
         healthy=running.healthy,
         ready=ready,
-        metrics=here(counted),
+        metrics=in_this_loop(counted),
         guard=guard,
         hosts=hosts,
-        more=[callback_route(here(come_back)), *Pages(seen, guard, context.redactor.redact).routes()],
+        more=[callback_route(in_this_loop(come_back)), *Pages(view, guard, context.redactor.redact).routes()],
     )

@@ -109,12 +109,12 @@ def _served(context: Context, settings: Settings, tree: Tree, opened: OpenState)
 
     from reconciler.daemon.authorize import callback
     from reconciler.web.callback import callback_route
-    from reconciler.web.serve import here, serving
+    from reconciler.web.serve import in_this_loop, serving
 
     async def come_back(service: str, query: Any) -> tuple[int, str]:
         return await callback(context, settings, tree, opened, service=service, query=query)
 
-    return serving(Starlette(routes=[callback_route(here(come_back))]), settings.listen)
+    return serving(Starlette(routes=[callback_route(in_this_loop(come_back))]), settings.listen)
 
 
 async def _taken(listen: str) -> bool:

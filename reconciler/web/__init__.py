@@ -1,1 +1,1 @@
-"""What is served on `listen`: health, readiness, metrics, and the OAuth callback."""
+"""What `listen` serves: the pages, health, readiness, metrics, and the OAuth callback."""

@@ -22,7 +22,7 @@ from reconciler.web.hosts import KnownHosts
 __all__ = ["app"]
 
 UNTOLD = "not well: the pages, `reconcile status` and the log say why"
-"""What strangers are told instead of a reason, which may name people."""
+"""The answer to strangers instead of the reason, which may name people."""
 
 
 def app(
@@ -34,9 +34,9 @@ def app(
     hosts: Callable[[], frozenset[str]],
     more: Iterable[BaseRoute] = (),
 ) -> Starlette:
-    """The application. `healthy` and `ready` tell whether, and why not; `guard` who may read `metrics`.
+    """Make the application. `healthy` and `ready` return whether, and why not; `guard` decides who may read `metrics`.
 
-    `hosts` gives the names that it answers to, beside loopback's.
+    `hosts` returns the names that it answers to beside those of loopback.
     """
 
     def answer(told: tuple[bool, str], request: Request) -> Response:

@@ -1,7 +1,7 @@
-"""What a peer of `listen` may take: one of a few connections, for one request, and for a bounded time.
+"""Bound what a peer of `listen` can use: one of a few connections, for one request, and for a bounded time.
 
-A connection over the number is closed at once, so that connections which are opened and left use up neither the
-program's file descriptors nor its memory, and there is always room for a health check a few seconds later.
+A connection too many is closed at once. So connections that are opened and left exhaust neither file descriptors nor
+memory, and a health check finds room within seconds.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ import logging
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
-__all__ = ["AT_ONCE", "Bounded", "bounded"]
+__all__ = ["MAX_CONNECTIONS", "Bounded", "bounded"]
 
-AT_ONCE = 64
-"""Connections at one time."""
+MAX_CONNECTIONS = 64
+"""The most connections at a time."""
 
 TIMEOUT_SECONDS = 5.0
-"""Seconds in which a request has to be whole, and its answer taken once it is ready."""
+"""How long a request may take to arrive, and its answer to be read once it is ready."""
 
 BACKLOG = 16
-"""Connections that the system keeps until they are accepted, and that are accepted in one turn of the loop."""
+"""The most connections that the system queues, and that one iteration of the loop accepts."""
 
 
 class Bounded(H11Protocol):
@@ -30,21 +30,21 @@ class Bounded(H11Protocol):
     _deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Accept it where there is room."""
+        """Accept the connection if there is room."""
         super().connection_made(transport)
-        if len(self.connections) > AT_ONCE:
+        if len(self.connections) > MAX_CONNECTIONS:
             transport.abort()
         else:
             self._deadline = self.loop.call_later(TIMEOUT_SECONDS, self._expire)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Make room for another."""
+        """Cancel the deadline."""
         if self._deadline is not None:
             self._deadline.cancel()
         super().connection_lost(exc)
 
     def _expire(self) -> None:
-        """Close, unless the application still works on the answer, which has limits of its own."""
+        """Close, unless the application is still making the answer, which has its own limits."""
         cycle: RequestResponseCycle | None = self.cycle
         if cycle is not None and not cycle.response_started and not cycle.disconnected:
             self._deadline = self.loop.call_later(TIMEOUT_SECONDS, self._expire)
@@ -53,8 +53,8 @@ class Bounded(H11Protocol):
 
 
 def bounded(application: object) -> uvicorn.Config:
-    """How an application is served within these bounds."""
-    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # it warns at every request that is none
+    """Configure a server of an application within these bounds."""
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # it warns about each malformed request
     return uvicorn.Config(
         application,  # type: ignore[arg-type]
         http=Bounded,
@@ -62,7 +62,7 @@ def bounded(application: object) -> uvicorn.Config:
         backlog=BACKLOG,
         headers=[("Connection", "close")],
         server_header=False,
-        # It would take a header's word for where a connection comes from, which decides who is trusted.
+        # A header must not decide the peer's address, which decides who is trusted.
         proxy_headers=False,
         log_config=None,
         access_log=False,

@@ -1,6 +1,6 @@
-"""`/oauth/callback/<service>`: where a service sends a person back to. It says how it went, and nothing more.
+"""`/oauth/callback/<service>`: where a service sends a person back to. The page shows the outcome.
 
-The page loads nothing and passes nothing on: its address holds the code.
+It loads nothing and sends no referrer, because its address contains the code.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from starlette.routing import Route
 __all__ = ["Connect", "callback_route"]
 
 Connect = Callable[[str, Mapping[str, str]], Awaitable[tuple[int, str]]]
-"""Takes the service and the query, and gives an HTTP status and a sentence for the person."""
+"""Called with the service and the query; returns an HTTP status and a sentence for the person."""
 
 HEADERS = {
     "Cache-Control": "no-store",
@@ -26,10 +26,10 @@ HEADERS = {
 
 
 def callback_route(connect: Connect) -> Route:
-    """The route of the callback."""
+    """Make the route of the callback."""
 
-    async def come_back(request: Request) -> Response:
-        if request.method == "HEAD":  # whoever only looks must not use up the authorization
+    async def answer(request: Request) -> Response:
+        if request.method == "HEAD":  # a preview must not use up the authorization
             return Response(status_code=405, headers=HEADERS | {"Allow": "GET"})
         status, text = await connect(request.path_params["service"], dict(request.query_params))
         page = (
@@ -39,4 +39,4 @@ def callback_route(connect: Connect) -> Route:
         )
         return HTMLResponse(page, status_code=status, headers=HEADERS)
 
-    return Route("/oauth/callback/{service}", come_back, methods=["GET"])
+    return Route("/oauth/callback/{service}", answer, methods=["GET"])

@@ -1,7 +1,7 @@
 """The filters in a page's URL: `hire`, `integration`, `status`, `event`, `since`, `until`, and the `page`.
 
-What is not understood is refused with what is allowed, never left out: a list that shows more than was asked for would
-be read as the whole answer.
+A filter that is not understood is refused with what is allowed. To ignore it would show a list that is longer than the
+one asked for.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from reconciler.repository.documents.problems import near
 
 __all__ = ["BadFilter", "Filters", "filters_of"]
 
-LONGEST, MOST = 255, 50
-"""Characters of one value, and values of all filters together."""
+MAX_CHARACTERS, MAX_VALUES = 255, 50
+"""The most characters of one value, and the most values of all filters together."""
 
-PAGES = 1_000_000
+MAX_PAGE = 1_000_000
 
 E = TypeVar("E", bound=StrEnum)
 
@@ -34,7 +34,7 @@ class BadFilter(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """What a page is asked for. `given` are the filters as they stand in the URL, the page left out."""
+    """The filters of a page. `given` are their values as written in the URL, without the page."""
 
     page: int = 1
     hires: tuple[str, ...] = ()
@@ -46,15 +46,15 @@ class Filters:
     given: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def chosen(self) -> Chosen:
-        """The grants that are meant."""
+        """The grants that they choose."""
         return Chosen(hires=self.hires, integrations=self.integrations, statuses=self.statuses)
 
     def first(self, name: str) -> str:
-        """A filter's value, or its first one, as it was written."""
+        """Return the first value of a filter as it was written, or an empty text."""
         return next(iter(self.given.get(name, ())), "")
 
     def query(self, page: int) -> str:
-        """The URL's query for another page of the same."""
+        """Return the URL's query for another page with the same filters."""
         pairs = [(name, value) for name, values in self.given.items() for value in values]
         return urlencode([*pairs, *([("page", page)] if page > 1 else [])])
 
@@ -67,15 +67,17 @@ def filters_of(
     now: datetime,
     timezone: str,
 ) -> Filters:
-    """The filters of a URL, of those that a page has. An empty one counts as none, for a form sends all its fields.
+    """Read the filters of a URL. An empty one counts as absent, because a form sends all its fields. Raises BadFilter.
 
-    Raises BadFilter.
+    `allowed` are the filters that the page has.
     """
     given = _given(query, allowed)
     page = _page(given.pop("page", ["1"])[0])
     for name in given.get("integration", ()):
         if name not in integrations:
-            raise BadFilter(f"integration: there is no {_cut(name)}{near(name, integrations)}; {_or(integrations)}")
+            raise BadFilter(
+                f"integration: there is no {_cut(name)}{near(name, integrations)}; {_choices(integrations)}"
+            )
     since, until = (_moment(name, given.get(name, [""])[0], now, timezone) for name in ("since", "until"))
     if since is not None and until is not None and until <= since:
         raise BadFilter("until lies before since: nothing can have happened between them")
@@ -92,19 +94,19 @@ def filters_of(
 
 
 def _given(query: Iterable[tuple[str, str]], allowed: Collection[str]) -> dict[str, list[str]]:
-    """The filters as they are written, each with its values."""
+    """Collect the values of each filter as written."""
     found: dict[str, list[str]] = {}
     for name, value in query:
         if name not in (*allowed, "page"):
-            raise BadFilter(f"{_cut(name)}: there is no such filter here{near(name, allowed)}; {_or(allowed)}")
-        if len(value) > LONGEST:
-            raise BadFilter(f"{name}: at most {LONGEST} characters")
+            raise BadFilter(f"{_cut(name)}: there is no such filter here{near(name, allowed)}; {_choices(allowed)}")
+        if len(value) > MAX_CHARACTERS:
+            raise BadFilter(f"{name}: at most {MAX_CHARACTERS} characters")
         if "\0" in value:
             raise BadFilter(f"{name}: no name has a null character")
         if value and value not in found.setdefault(name, []):
             found[name].append(value)
-    if sum(map(len, found.values())) > MOST:
-        raise BadFilter(f"at most {MOST} filters at a time")
+    if sum(map(len, found.values())) > MAX_VALUES:
+        raise BadFilter(f"at most {MAX_VALUES} filters at a time")
     for name in ("page", "since", "until"):
         if len(found.get(name, ())) > 1:
             raise BadFilter(f"{name}: it stands there twice")
@@ -119,7 +121,7 @@ def _moment(name: str, text: str, now: datetime, timezone: str) -> datetime | No
 
 
 def _page(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= PAGES):
+    if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= MAX_PAGE):
         raise BadFilter(f"page: {_cut(text)}: a number from 1 on")
     return int(text)
 
@@ -128,11 +130,11 @@ def _words(name: str, values: Collection[str], kind: type[E]) -> tuple[E, ...]:
     known = [str(each) for each in kind]
     for value in values:
         if value not in known:
-            raise BadFilter(f"{name}: there is no {_cut(value)}{near(value, known)}; {_or(known)}")
+            raise BadFilter(f"{name}: there is no {_cut(value)}{near(value, known)}; {_choices(known)}")
     return tuple(kind(value) for value in values)
 
 
-def _or(words: Collection[str]) -> str:
+def _choices(words: Collection[str]) -> str:
     shown = sorted(words)[:30]
     return f"there are {', '.join(shown)}" if shown else "there are none"
 

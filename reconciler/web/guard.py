@@ -1,7 +1,7 @@
 """Who may see the pages (docs/design/rules.md, "Pages").
 
-On loopback everybody on the machine may, as long as there is neither a token nor a proxy that signs people in. With one
-of them, or off loopback, only who shows the token or comes through that proxy. A refusal says nothing of what there is.
+With neither a token nor a proxy that signs people in, everybody on this machine may, over loopback. Otherwise only
+those may who have the token or come through that proxy. A refusal reveals nothing about the state.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from starlette.responses import Response
 from reconciler.model.errors import SecretsError
 from reconciler.model.secret import Secret
 from reconciler.model.settings import Pages, Settings, loopback
-from reconciler.web.sessions import LASTS_SECONDS, Attempts, cookie_of, is_signed, same
+from reconciler.web.sessions import LASTS_SECONDS, Attempts, cookie_of, is_same, is_signed
 
 __all__ = ["COOKIE", "Guard", "Refusal", "Visitor"]
 
 COOKIE = "reconciler_pages"
 
 _FORWARDED = ("forwarded", "x-forwarded-", "x-real-ip", "via")
-"""How headers begin by which proxies give themselves away: behind one, who connects from loopback may be anybody."""
+"""Prefixes of headers that proxies add: behind one, a peer on loopback may be anybody."""
 
 _BEARER = re.compile(r"Bearer +(.+)", re.IGNORECASE)
 
 LONGEST_NAME = 200
 
 UNREADABLE = "Whether there is a PAGES_TOKEN cannot be told: `reconcile initial-data check reconciler` says why."
-"""Strangers read this: it names neither keys nor folders."""
+"""Strangers may read this: it names neither keys nor folders."""
 
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """Somebody who may see the pages: by the cookie, or as a proxy names them, or whoever is on this machine."""
+    """Somebody who may see the pages: signed in by cookie, named by a proxy, or on this machine."""
 
     name: str | None = None
     signed_in: bool = False
@@ -45,7 +45,7 @@ class Visitor:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why somebody may not see a page; `asks` where the token would let them in."""
+    """Why somebody may not see a page. With `asks`, the token would let them in."""
 
     status: int
     text: str
@@ -54,16 +54,16 @@ class Refusal:
 
     @property
     def headers(self) -> dict[str, str]:
-        """The headers that go with the answer."""
+        """The headers of the answer."""
         found = {"WWW-Authenticate": 'Bearer realm="access reconciler"'} if self.status == 401 else {}
         return found if self.retry_after is None else {**found, "Retry-After": str(self.retry_after)}
 
 
 class Guard:
-    """Decides over each request. Any number of threads may ask it.
+    """Decides on each request; thread-safe.
 
-    `token` gives the token of the revision in force, None where there is none, and raises SecretsError where it cannot
-    be told.
+    `token` returns the token of the revision in force, or None if there is none; it raises SecretsError if the token
+    cannot be read.
     """
 
     def __init__(self, listen: str, settings: Callable[[], Settings], token: Callable[[], Secret | None]) -> None:
@@ -74,7 +74,7 @@ class Guard:
         self._lock = Lock()
 
     def judge(self, request: Request) -> Visitor | Refusal:
-        """Whether a page may be shown."""
+        """Decide whether a page may be shown."""
         pages = self._settings().pages
         if pages is not None and (name := _named(request, pages)) is not None:
             return Visitor(name)
@@ -98,39 +98,39 @@ class Guard:
         )
 
     def judge_scrape(self, request: Request) -> Visitor | Refusal:
-        """Whether the metrics may be read: as a page, or with the token as a bearer."""
+        """Decide whether the metrics may be read: like a page, or with the token as a bearer token."""
         found = self.judge(request)
-        said = _BEARER.fullmatch(request.headers.get("authorization", ""))
-        if isinstance(found, Visitor) or not found.asks or said is None:
+        bearer = _BEARER.fullmatch(request.headers.get("authorization", ""))
+        if isinstance(found, Visitor) or not found.asks or bearer is None:
             return found
-        return self.tried(request, said[1]) or Visitor(signed_in=True)
+        return self.check_token(request, bearer[1]) or Visitor(signed_in=True)
 
-    def tried(self, request: Request, said: str) -> Refusal | None:
-        """Hold what somebody says against the token: None where it is the token, else why it is not taken."""
+    def check_token(self, request: Request, token: str) -> Refusal | None:
+        """Compare a token from a request with the one in force: None if they are the same, else why it is refused."""
         peer = _peer(request)
         with self._lock:
             wait = self._attempts.wait(peer, time.monotonic())
         if wait:
             return Refusal(429, f"Too many wrong tokens: try again in {wait} seconds.", asks=True, retry_after=wait)
         try:
-            token = self._token()
+            expected = self._token()
         except SecretsError:
             return Refusal(503, UNREADABLE)
-        if token is None:
+        if expected is None:
             return Refusal(403, "There is no PAGES_TOKEN to sign in with.")
-        if same(token, said):
+        if is_same(expected, token):
             return None
         with self._lock:
             self._attempts.wrong(peer, time.monotonic())
         return Refusal(401, "That is not the token.", asks=True)
 
     def sign_in(self, answer: Response) -> None:
-        """Give the cookie to whoever just said the token."""
+        """Set the cookie, after `check_token` accepted a token."""
         if (token := self._token()) is not None:
             self._set(answer, cookie_of(token, time.time()), LASTS_SECONDS)
 
     def sign_out(self, answer: Response) -> None:
-        """Take the cookie away."""
+        """Delete the cookie."""
         self._set(answer, "", 0)
 
     def _set(self, answer: Response, value: str, seconds: int) -> None:
@@ -139,7 +139,7 @@ class Guard:
 
 
 def _named(request: Request, pages: Pages) -> str | None:
-    """Who is signed in as the proxy says; None where the request is not the proxy's, or names nobody or several."""
+    """Return whom the proxy names; None if the request is not from the proxy, or names nobody or several."""
     if not pages.trusts(_peer(request)):
         return None
     names = [name.strip() for name in request.headers.getlist(pages.trusted_header)]
@@ -147,5 +147,5 @@ def _named(request: Request, pages: Pages) -> str | None:
 
 
 def _peer(request: Request) -> str:
-    """The address at the other end of the connection, which no header can say otherwise."""
+    """Return the address at the other end of the connection; no header can change it."""
     return request.client.host if request.client is not None else ""

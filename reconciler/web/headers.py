@@ -1,4 +1,4 @@
-"""What every answer tells a browser: load nothing but our own, run nothing that stands in a page, pass nothing on."""
+"""Headers of every answer: browsers load only our own files, run no inline script, and send no referrer elsewhere."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ POLICY = (
 HEADERS = {
     "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",
-    # Not `no-referrer`: with that, browsers send a form without saying from where, and it could not be told from one of
-    # another site. Other sites are told nothing by this either.
+    # Not `no-referrer`: with that, browsers send a form without its origin, and it could not be told from one of
+    # another site. Other sites get no referrer from this value either.
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -25,7 +25,7 @@ HEADERS = {
 
 
 class SafeHeaders:
-    """Add the headers to every answer; what a route says itself stays."""
+    """Adds the headers to every answer; those that a route set itself stay."""
 
     def __init__(self, application: ASGIApp) -> None:
         self._application = application

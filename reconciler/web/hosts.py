@@ -1,6 +1,6 @@
-"""Which names the pages answer to: a site that points its own name at this machine must not read them.
+"""Refuse requests for unknown host names, against DNS rebinding.
 
-That is DNS rebinding: to the browser, both are one site.
+A site that points its own name at this machine would be the same site as the pages to a browser, and could read them.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ __all__ = ["KnownHosts", "host_of"]
 
 
 _AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^][@:/?#\\\s]+)(:[0-9]*)?")
-"""A Host as it has to be: a name or an address, and a port."""
+"""A valid Host header: a name or an address, and an optional port."""
 
 
 def host_of(authority: str) -> str:
-    """The name or address in `host:port`, in lower case and without an IPv6 address's brackets; empty for nonsense."""
+    """Return the host of `host:port` in lower case, an IPv6 address without brackets; empty if it is malformed."""
     try:
         return urlsplit(f"//{authority}").hostname or ""
     except ValueError:
@@ -31,7 +31,7 @@ def host_of(authority: str) -> str:
 
 
 class KnownHosts:
-    """Refuse with 421 each request whose Host is not of `names()`, nor loopback, nor the address it came to."""
+    """Refuses with 421 each request whose Host is not in `names()`, nor loopback, nor the address it came to."""
 
     def __init__(self, application: ASGIApp, names: Callable[[], frozenset[str]]) -> None:
         self._application = application
@@ -39,10 +39,10 @@ class KnownHosts:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
-        said = Request(scope).headers.get("host", "")
-        asked = host_of(said) if _AUTHORITY.fullmatch(said) else ""
+        header = Request(scope).headers.get("host", "")
+        host = host_of(header) if _AUTHORITY.fullmatch(header) else ""
         reached = (scope.get("server") or ("",))[0]
-        if asked and (loopback(asked) or asked == reached or asked in self._names()):
+        if host and (loopback(host) or host == reached or host in self._names()):
             await self._application(scope, receive, send)
         else:
             text = "this host is not served here: use listen's or public_url's\n"

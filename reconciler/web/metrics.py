@@ -18,7 +18,7 @@ __all__ = ["Metrics"]
 
 
 class Metrics:
-    """What is counted, in a registry of its own."""
+    """The metrics of one daemon, in their own registry."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -87,7 +87,7 @@ class Metrics:
             registry=self.registry,
         )
 
-    def passed(self, report: Report, took: timedelta, why: str, now: float) -> None:
+    def count_pass(self, report: Report, took: timedelta, why: str, now: float) -> None:
         """Count a pass."""
         self._attempts.labels("executed").inc(report.executed)
         self._attempts.labels("revoked").inc(report.revoked)
@@ -97,8 +97,8 @@ class Metrics:
         self._problems.set(len(report.problems))
         self._last.set(now)
 
-    def answered(self, integration: str, status: int | None, seconds: float) -> None:
-        """Count a request that was sent: what its answer's status was, None where none came."""
+    def count_request(self, integration: str, status: int | None, seconds: float) -> None:
+        """Count a request that was sent; `status` is that of its answer, None if there was none."""
         outcome = "no_answer" if status is None else f"{status // 100}xx"
         self._requests.labels(integration, outcome).inc()
         self._latency.labels(integration, outcome).observe(seconds)
@@ -112,7 +112,7 @@ class Metrics:
         *,
         members: Mapping[str, int],
     ) -> bytes:
-        """Everything, in Prometheus' text format; `grants` and `members` are counted when they are asked for."""
+        """Write all metrics in Prometheus' text format; the arguments are those that are counted when it is called."""
         self._members.clear()
         for member, services in members.items():
             self._members.labels(member).set(services)

@@ -1,4 +1,4 @@
-"""The overview: one sentence on the whole, what needs a person, the services, git, and the last pass."""
+"""The overview: the state in one sentence, what needs a person, the services, git, and the last pass."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ from reconciler.review.attention import (
     needs_of_grants,
     needs_of_reviews,
 )
-from reconciler.web.seen import FromGit, Live
+from reconciler.web.daemon_view import GitView, Live
 from reconciler.web.sources import Sources
 
 __all__ = ["LastPass", "Overview", "ServiceState", "last_pass", "overview", "state_of"]
 
 EXAMPLES = 3
-"""The most grants that are named of those that need the same; the others are a link away."""
+"""The most grants to name of those that need the same step; a link leads to the others."""
 
 ON_THE_WAY = (Status.MISSING, Status.RETRYING, Status.UNCONFIRMED, Status.SCHEDULED)
 
 
 @dataclass(frozen=True, slots=True)
 class LastPass:
-    """The pass that finished last: when, over which revision, and what it found wrong in files."""
+    """The pass that finished last: when, over which revision, and the problems in its files."""
 
     at: datetime | None = None
     revision: str | None = None
@@ -48,7 +48,7 @@ class LastPass:
 
 @dataclass(frozen=True, slots=True)
 class ServiceState:
-    """An integration in one line. `tone` and `word` say how it is, `why` what lies behind that."""
+    """One line on an integration: `tone` and `word` are its state, `why` the reason."""
 
     name: str
     tone: str
@@ -60,18 +60,18 @@ class ServiceState:
 
     @property
     def total(self) -> int:
-        """How many grants git wants, or has not got rid of."""
+        """The number of grants that git wants, or that are not revoked yet."""
         return sum(self.counts.values()) - self.counts[Status.REVOKED]
 
     @property
     def granted(self) -> int:
-        """How many of them are as git wants them."""
+        """The number of those that are as git wants them."""
         return sum(count for status, count in self.counts.items() if status.granted)
 
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """What the overview shows."""
+    """Everything that the overview shows."""
 
     live: Live
     sentence: str
@@ -84,7 +84,7 @@ class Overview:
 
 
 def overview(sources: Sources) -> Overview:
-    """The whole state."""
+    """Read everything that the overview shows."""
     live, git = sources.now(), sources.git()
     with sources.ledger() as ledger:
         counts, checked = ledger.counts(), ledger.last_checked()
@@ -119,13 +119,13 @@ def overview(sources: Sources) -> Overview:
 def state_of(
     name: str,
     live: Live,
-    git: FromGit,
+    git: GitView,
     *,
     counts: Mapping[tuple[str, Status], int],
     checked: Mapping[str, datetime],
     outages: list[Outage],
 ) -> ServiceState:
-    """How an integration is: the worst that can be said of it."""
+    """Sum up an integration by the most serious of its states."""
     own = Counter({status: count for (integration, status), count in counts.items() if integration == name})
     tone, word, why = "good", "as it should be", ""
     suspended = Policy.of(live.settings, live.now).suspended("", name)
@@ -160,8 +160,8 @@ def state_of(
     )
 
 
-def _down(name: str, git: FromGit, counts: Mapping[tuple[str, Status], int], outages: list[Outage]) -> bool:
-    """Whether an integration does not answer. One that is no longer checked ends no outage, and is not down."""
+def _down(name: str, git: GitView, counts: Mapping[tuple[str, Status], int], outages: list[Outage]) -> bool:
+    """Whether an integration does not answer. One that is no longer checked is not down, even in an outage."""
     checked = any(
         count and integration == name and status is not Status.REVOKED
         for (integration, status), count in counts.items()
@@ -170,7 +170,7 @@ def _down(name: str, git: FromGit, counts: Mapping[tuple[str, Status], int], out
 
 
 def last_pass(ledger: LedgerReader) -> LastPass:
-    """What the ledger has of the pass that finished last."""
+    """Read the pass that finished last from the ledger."""
     noted: dict[str, Any] = json.loads(ledger.note(LAST) or b"{}")
     if not noted:
         return LastPass()
@@ -186,7 +186,7 @@ def _of_daemon(live: Live) -> Iterator[Need]:
 
 
 def _sentence(services: list[ServiceState], needs: list[Need]) -> str:
-    """The whole state in one sentence."""
+    """Sum up the whole state in one sentence."""
     total, granted = sum(each.total for each in services), sum(each.granted for each in services)
     way = sum(each.counts[status] for each in services for status in ON_THE_WAY)
     if not total:

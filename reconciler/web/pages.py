@@ -1,7 +1,7 @@
-"""The status pages: server-rendered, read-only, and the same for everybody who may see them.
+"""The status pages: rendered on the server, read-only, and the same for everybody who may see them.
 
-A page is made in a worker thread, over a reader of its own, so that the daemon's loop goes on meanwhile. Few are made
-at a time, for threads that compute take turns with that loop.
+A page is made in a worker thread with its own reader, so that the daemon's loop continues meanwhile. Few are made at a
+time, because threads that compute share the interpreter with that loop.
 """
 
 from __future__ import annotations
@@ -22,88 +22,62 @@ from reconciler.model.errors import ReconcilerError
 from reconciler.web import views
 from reconciler.web.filters import BadFilter
 from reconciler.web.guard import Guard, Refusal, Visitor
-from reconciler.web.overview import overview
 from reconciler.web.render import STATIC, environment
-from reconciler.web.sources import NoSuchPage, Sources, asked
+from reconciler.web.sources import NoSuchPage, Sources
 
 __all__ = ["Pages"]
 
-AT_ONCE = 2
-"""The most pages made at a time: each takes up to 5 ms of the interpreter from the daemon's loop, repeatedly."""
+MAX_PAGES_AT_A_TIME = 2
+"""The most pages made at a time: each repeatedly takes the interpreter from the daemon's loop for up to 5 ms."""
 
 FORM_BYTES, FORM_SECONDS = 4096, 5.0
-"""So much of a form is read, and so long."""
+"""The most bytes of a form that are read, and the most time to read them."""
 
 LONGEST_TOKEN = 1024
 
-Show = Callable[[Request], tuple[str, dict[str, Any]]]
-"""Gives a page's template and what it shows."""
+View = Callable[..., dict[str, object]]
+"""Returns what a template shows, from the sources, the URL's query and the parts of its path."""
+
+VIEWS: dict[str, tuple[str, View]] = {
+    "/": ("overview.html", views.overview),
+    "/people": ("people.html", views.people),
+    "/people/{hire}": ("person.html", views.person),
+    "/services/{integration}": ("service.html", views.service),
+    "/history": ("history.html", views.history),
+    "/reviews": ("reviews.html", views.reviews),
+}
+"""The template and the view of each path."""
 
 
 class Pages:
-    """The routes of the pages, over where they get what they show and who may see it."""
+    """The routes of the pages. `sources` has what they show, `guard` decides who may see them."""
 
     def __init__(self, sources: Sources, guard: Guard, redact: Callable[[str], str]) -> None:
         self._sources = sources
         self._guard = guard
         self._templates = environment(redact)
-        self._limit = anyio.CapacityLimiter(AT_ONCE)
+        self._limit = anyio.CapacityLimiter(MAX_PAGES_AT_A_TIME)
 
     def routes(self) -> Iterable[BaseRoute]:
-        """Everything below `/` that people look at."""
+        """Make the routes."""
         yield Route("/static/{name}", self._static)
         yield Route("/sign-in", self._sign_in, methods=["GET", "POST"])
         yield Route("/sign-out", self._sign_out, methods=["POST"])
-        for path, show in {
-            "/": self._overview,
-            "/people": self._people,
-            "/people/{hire}": self._person,
-            "/services/{integration}": self._service,
-            "/history": self._history,
-            "/reviews": self._reviews,
-            "/{nothing:path}": self._nothing,
-        }.items():
-            yield Route(path, partial(self._answer, show))
+        for path, (template, view) in VIEWS.items():
+            yield Route(path, partial(self._answer, template, view))
+        yield Route("/{path:path}", partial(self._answer, "", views.nothing))
 
-    # What is shown
+    # Answers
 
-    def _overview(self, request: Request) -> tuple[str, dict[str, Any]]:
-        asked(request.query_params.multi_items(), (), self._sources.now(), ())
-        return "overview.html", {"it": overview(self._sources)}
+    async def _answer(self, template: str, view: View, request: Request) -> Response:
+        return await anyio.to_thread.run_sync(self._show, template, view, request, limiter=self._limit)
 
-    def _people(self, request: Request) -> tuple[str, dict[str, Any]]:
-        return "people.html", views.people(self._sources, request.query_params.multi_items())
-
-    def _person(self, request: Request) -> tuple[str, dict[str, Any]]:
-        return "person.html", views.person(
-            self._sources, request.path_params["hire"], request.query_params.multi_items()
-        )
-
-    def _service(self, request: Request) -> tuple[str, dict[str, Any]]:
-        return "service.html", views.service(
-            self._sources, request.path_params["integration"], request.query_params.multi_items()
-        )
-
-    def _history(self, request: Request) -> tuple[str, dict[str, Any]]:
-        return "history.html", views.history(self._sources, request.query_params.multi_items())
-
-    def _reviews(self, request: Request) -> tuple[str, dict[str, Any]]:
-        return "reviews.html", views.reviews(self._sources, request.query_params.multi_items())
-
-    def _nothing(self, _request: Request) -> tuple[str, dict[str, Any]]:
-        raise NoSuchPage("There is no page of this address.")
-
-    # How it is answered
-
-    async def _answer(self, show: Show, request: Request) -> Response:
-        return await anyio.to_thread.run_sync(self._made, show, request, limiter=self._limit)
-
-    def _made(self, show: Show, request: Request) -> Response:
+    def _show(self, template: str, view: View, request: Request) -> Response:
         judged = self._guard.judge(request)
         if isinstance(judged, Refusal):
             return self._refused(request, judged)
         try:
-            template, shown = show(request)
+            shown = view(self._sources, request.query_params.multi_items(), **request.path_params)
             return self._page(request, template, 200, visitor=judged, **shown)
         except NoSuchPage as error:
             return self._error(request, judged, 404, "Not found", str(error))
@@ -120,7 +94,7 @@ class Pages:
         return self._page(request, "error.html", status, visitor=visitor, title=title, text=text)
 
     def _refused(self, request: Request, refusal: Refusal, back: str | None = None) -> Response:
-        """The form, or why there is none; nothing else."""
+        """Show the form to sign in, or why there is none."""
         if back is None:
             back = request.url.path + (f"?{request.url.query}" if request.url.query else "")
         shown = {"refusal": refusal, "back": _own(back), "visitor": None}
@@ -131,7 +105,7 @@ class Pages:
     # Signing in and out
 
     async def _sign_in(self, request: Request) -> Response:
-        if request.method != "POST":  # whoever comes back to the address of the form
+        if request.method != "POST":  # somebody opened the address of the form
             return RedirectResponse("/", status_code=303)
         if not _from_here(request):
             return PlainTextResponse("this form was sent from another site\n", status_code=403)
@@ -144,7 +118,7 @@ class Pages:
         return await run_in_threadpool(self._signed_in, request, said[:LONGEST_TOKEN], back)
 
     def _signed_in(self, request: Request, said: str, back: str) -> Response:
-        refusal = self._guard.tried(request, said)
+        refusal = self._guard.check_token(request, said)
         if refusal is not None:
             return self._refused(request, refusal, back)
         answer = RedirectResponse(_own(back), status_code=303)
@@ -167,7 +141,7 @@ class Pages:
 
 
 async def _body(request: Request) -> bytes:
-    """The form's text, as far as a form can be long."""
+    """Read a form, up to `FORM_BYTES`."""
     found = b""
     async for part in request.stream():
         found += part
@@ -177,7 +151,7 @@ async def _body(request: Request) -> bytes:
 
 
 def _from_here(request: Request) -> bool:
-    """Whether a form was sent from a page of ours: browsers say from where, and what is no browser has no cookies."""
+    """Whether a form was sent from one of these pages: browsers send its origin, and other clients have no cookies."""
     if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
         return False
     origin = request.headers.get("origin")
@@ -185,6 +159,6 @@ def _from_here(request: Request) -> bool:
 
 
 def _own(path: str) -> str:
-    """A path of our own to go on to; the overview where it is anything else."""
+    """Return the path if it is one of this site, else the overview's."""
     fine = path.startswith("/") and path[1:2] not in ("/", "\\") and path.isprintable() and "\\" not in path
     return path if fine else "/"

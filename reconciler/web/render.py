@@ -1,7 +1,7 @@
-"""Turning what a page shows into HTML: Jinja with every value escaped, and what is missing an error.
+"""Render pages as HTML: Jinja, with every value escaped and every missing value an error.
 
-Whatever is put into a page is made printable first, so that no name turns the direction of a line or hides part of it.
-`said` takes secrets out of what services and people wrote; the ledger has none, and this looks once more.
+Each text is made printable first, so that no name can reverse a line or hide part of it. The filter `said` redacts
+texts of services and people once more, although the ledger has no secrets.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ STATIC = {
         "icon.svg": "image/svg+xml",
     }.items()
 }
-"""The files that pages load, with their types: nothing else is ever served from the disk."""
+"""The files that pages load, with their types. Nothing else is served from the disk."""
 
 VERSION = hashlib.sha256(b"".join(content for content, _ in STATIC.values())).hexdigest()[:12]
 
@@ -50,7 +50,7 @@ TONES = {
     Status.SUSPENDED: "wait",
     Status.REVOKED: "over",
 }
-"""How a status is shown: each tone has a colour and a shape of its own."""
+"""How a status is shown: each tone has its own colour and shape."""
 
 EVENT_TONES = {
     EventType.ADOPTED: "good",
@@ -73,7 +73,7 @@ SHAPES = {"good": "●", "bad": "▲", "look": "◆", "wait": "◐", "over": "�
 
 
 def environment(redact: Callable[[str], str]) -> Environment:
-    """The templates."""
+    """Load the templates."""
     made = Environment(
         loader=PackageLoader("reconciler.web"),
         autoescape=True,
@@ -97,7 +97,7 @@ def environment(redact: Callable[[str], str]) -> Environment:
 
 
 def url(*parts: str) -> str:
-    """The path of a page: each part is one segment, whatever is in it."""
+    """Make the path of a page; each part is one segment and is quoted."""
     return "/" + "/".join(quote(part, safe="") for part in parts)
 
 
@@ -114,34 +114,34 @@ def _tone(word: Status | EventType) -> str:
 
 
 def _text(value: Any) -> str:
-    """A value of a file or of an account: a text as it is, anything else as JSON."""
+    """Show a value of a file or an account: a text as it is, anything else as JSON."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
 def _badge(word: Status | EventType) -> Markup:
-    """A status, or an event."""
+    """Show a status or an event."""
     return _marked(str(word).replace("_", " "), _tone(word))
 
 
 def _marked(text: str, tone: str) -> Markup:
-    """A word with the colour and the shape of a tone."""
+    """Show a word with the colour and the shape of a tone."""
     shown = Markup('<span class="badge {}"><span aria-hidden="true">{}</span> {}</span>')
     return shown.format(tone, SHAPES[tone], printable(text))
 
 
 def _moment(at: datetime | str | None) -> Markup:
-    """A moment in UTC, to the second for machines and to the minute for people."""
+    """Show a time in UTC, to the second for machines and to the minute for people."""
     if at is None:
         return Markup("–")
     try:
         utc = (datetime.fromisoformat(at) if isinstance(at, str) else at).astimezone(UTC)
-    except (ValueError, OverflowError):  # from a file that somebody wrote
+    except (ValueError, OverflowError):  # a file may contain any text
         return escape(printable(str(at)))
     return Markup('<time datetime="{}">{}</time>').format(f"{utc:%Y-%m-%dT%H:%M:%SZ}", f"{utc:%Y-%m-%d %H:%M}")
 
 
 def _ago(at: datetime | str | None, now: datetime) -> Markup:
-    """How long ago a moment is, or how far ahead."""
+    """Show how long ago a time is, or how far ahead."""
     if at is None:
         return Markup("never")
     at = datetime.fromisoformat(at) if isinstance(at, str) else at
@@ -160,7 +160,7 @@ def _span(span: timedelta) -> str:
 
 
 def _commit(revision: str | None) -> Markup:
-    """A commit's id, short for people, whole for whoever points at it."""
+    """Show a commit's id: abbreviated, and in full as its title."""
     if not revision:
         return Markup("–")
     return Markup('<code class="commit" title="{}">{}</code>').format(escape(revision), printable(revision)[:12])

@@ -1,7 +1,7 @@
-"""Serving an application beside a program that has a loop of its own and its own way to stop.
+"""Serve an application beside a program that has its own loop and its own way to stop.
 
-The server has a thread of its own, and a loop in it: whoever asks for the health is answered also where the program's
-loop stands still, which is when it matters. What a route does with the program's own things it does `here`.
+The server runs in its own thread and loop, so that it reports the health even when the program's loop is blocked. Work
+of a route on the program's objects is wrapped in `in_this_loop`.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from starlette.applications import Starlette
 from reconciler.model.errors import ReconcilerError
 from reconciler.web.bounds import bounded
 
-__all__ = ["CannotListen", "here", "serving"]
+__all__ = ["CannotListen", "in_this_loop", "serving"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 class CannotListen(ReconcilerError):
-    """The address of `listen` cannot be had."""
+    """The address of `listen` cannot be bound."""
 
 
 class _Server(uvicorn.Server):
-    """A server that leaves signals to the program."""
+    """A server that does not handle signals: the program does."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
 
-def here(work: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
-    """Work to be awaited in the server's loop that is done in the loop that calls this."""
+def in_this_loop(work: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+    """Wrap work so that it can be awaited in another loop, and runs in the one that calls this."""
     loop = asyncio.get_running_loop()
 
     async def from_there(*args: P.args, **given: P.kwargs) -> T:
@@ -49,7 +49,7 @@ def here(work: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any
 
 @asynccontextmanager
 async def serving(application: Starlette, listen: str) -> AsyncIterator[str]:
-    """Serve while the block runs; gives the address, with the port that was taken where `listen` says port 0.
+    """Serve while the block runs; return the address, with the port that was chosen if `listen` has port 0.
 
     Raises CannotListen.
     """

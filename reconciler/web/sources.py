@@ -1,4 +1,4 @@
-"""Where pages get what they show from, and what is common to all of them."""
+"""The interface through which pages read everything that they show."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Protocol
 
 from reconciler.ledger.reader import LedgerReader
 from reconciler.review.reviews import ReviewProgress
+from reconciler.web.daemon_view import GitView, Live
 from reconciler.web.filters import Filters, filters_of
-from reconciler.web.seen import FromGit, Live
 
-__all__ = ["NoSuchPage", "Sources", "asked"]
+__all__ = ["NoSuchPage", "Sources", "page_filters"]
 
 
 class NoSuchPage(Exception):
@@ -19,24 +19,24 @@ class NoSuchPage(Exception):
 
 
 class Sources(Protocol):
-    """The daemon, its ledger and its repository, for threads that make pages; `reconciler.web.seen` has them."""
+    """The daemon, its ledger and its repository, for threads that make pages; `DaemonView` implements it."""
 
     def now(self) -> Live:
-        """What the daemon knows now."""
+        """Read what the daemon knows now."""
 
-    def git(self, hires: Collection[str] = ()) -> FromGit:
-        """What the revision in force says of the integrations, and of these hires."""
+    def git(self, hires: Collection[str] = ()) -> GitView:
+        """Read the integrations and these hires of the revision in force."""
 
     def reviews(self, ledger: LedgerReader) -> list[ReviewProgress]:
-        """How far each access review is."""
+        """Compute how far each access review is."""
 
     def ledger(self) -> AbstractContextManager[LedgerReader]:
-        """A reader of the caller's own."""
+        """Open a reader for the caller alone."""
 
 
-def asked(
+def page_filters(
     query: Iterable[tuple[str, str]], allowed: Collection[str], live: Live, integrations: Collection[str]
 ) -> Filters:
-    """The filters of a page's URL. Raises BadFilter."""
+    """Read the filters of a page's URL. Raises BadFilter."""
     timezone = live.settings.timezone
     return filters_of(query, allowed, integrations=integrations, now=live.now, timezone=timezone)

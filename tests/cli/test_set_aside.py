@@ -10,7 +10,7 @@ import structlog
 from structlog.testing import capture_logs
 
 from reconciler import cli
-from reconciler.cli.daemon import _Told
+from reconciler.cli.daemon import _FileProblems
 from reconciler.cli.options import Asked
 from reconciler.cli.show import show_report
 from reconciler.model.errors import Problem
@@ -23,10 +23,10 @@ BROKEN = Problem("hires/eve.yaml", 1, "last_name: required, and not there")
 
 def told(*passes: tuple[str, list[Problem]]) -> list[int]:
     """How many problems the daemon's log tells of after each pass, passes that it says nothing about left out."""
-    memory = _Told()
+    memory = _FileProblems()
     with capture_logs() as lines:
         for revision, problems in passes:
-            memory.new(structlog.get_logger(), Report(revision, dry_run=False, problems=problems))
+            memory.log_new(structlog.get_logger(), Report(revision, dry_run=False, problems=problems))
     return [line["count"] for line in lines if line["event"] == "daemon.file_problems"]
 
 

@@ -32,9 +32,9 @@ LABELS = {"integration", "status", "outcome", "why", "version", "schema", "membe
 def exported() -> dict[str, set[str]]:
     """The names of what is scraped, after one of everything, with the labels of each."""
     metrics = Metrics()
-    metrics.passed(Report("r", dry_run=False, failures=1, executed=1), timedelta(seconds=1), "commit", 1.0)
-    metrics.answered("tool", 200, 0.1)
-    metrics.answered("tool", None, 0.1)
+    metrics.count_pass(Report("r", dry_run=False, failures=1, executed=1), timedelta(seconds=1), "commit", 1.0)
+    metrics.count_request("tool", 200, 0.1)
+    metrics.count_request("tool", None, 0.1)
     grants = Counter({("tool", Status.PRESENT): 1})
     text = metrics.text(grants, timedelta(), None, {"tool": 1}, members={"one": 1}).decode()
     families = list(text_string_to_metric_families(text))

@@ -7,11 +7,11 @@ import re
 from collections.abc import Callable
 from http.cookies import SimpleCookie
 from typing import Any, cast
+from unittest.mock import patch
 
 import httpx
 import pytest
 from starlette.applications import Starlette
-from starlette.requests import Request
 
 from reconciler.model.errors import LedgerError, SecretsError
 from reconciler.model.secret import Secret
@@ -19,6 +19,7 @@ from reconciler.model.settings import Pages, Settings
 from reconciler.web import sessions
 from reconciler.web.app import app
 from reconciler.web.guard import COOKIE, Guard
+from reconciler.web.pages import VIEWS
 from reconciler.web.pages import Pages as Routes
 from reconciler.web.sources import Sources
 
@@ -65,9 +66,8 @@ def served(
     """The application as it is served, with one page that shows a name, asked from an address."""
     guard = Guard(listen, lambda: Settings(listen=listen, pages=pages, public_url=public_url), token)
 
-    class Only(Routes):
-        def _people(self, request: Request):
-            return "error.html", {"title": "People", "text": "ada"}
+    def people(*_: object) -> dict[str, object]:
+        return {"title": "People", "text": "ada"}
 
     async def metrics() -> bytes:
         if away:
@@ -77,7 +77,8 @@ def served(
     def well() -> tuple[bool, str]:
         return health
 
-    routes = Only(cast(Sources, None), guard, lambda text: text).routes()
+    with patch.dict(VIEWS, {"/people": ("error.html", people)}):
+        routes = list(Routes(cast(Sources, None), guard, lambda text: text).routes())
     made: Starlette = app(
         healthy=well,
         ready=well,
@@ -196,8 +197,8 @@ def test_metrics_take_the_token_as_a_bearer_and_nothing_else_does() -> None:
 
 def test_guessing_is_bounded_in_rate_for_an_address_and_for_all() -> None:
     client = served()
-    tried = [signed_in(client, "wrong").status_code for _ in range(sessions.OF_ONE + 2)]
-    assert tried == [401] * sessions.OF_ONE + [429] * 2
+    tried = [signed_in(client, "wrong").status_code for _ in range(sessions.MAX_OF_ADDRESS + 2)]
+    assert tried == [401] * sessions.MAX_OF_ADDRESS + [429] * 2
     answer = signed_in(client)
     assert (answer.status_code, "set-cookie" in answer.headers) == (429, False)
     assert 0 < int(answer.headers["retry-after"]) <= sessions.WINDOW_SECONDS + 1
@@ -206,12 +207,12 @@ def test_guessing_is_bounded_in_rate_for_an_address_and_for_all() -> None:
 
 def test_attempts_are_counted_by_address_and_forgotten_after_a_while() -> None:
     attempts = sessions.Attempts()
-    for _ in range(sessions.OF_ONE):
+    for _ in range(sessions.MAX_OF_ADDRESS):
         attempts.wrong("203.0.113.9", 100.0)
     assert attempts.wait("203.0.113.9", 100.5) == 60
     assert attempts.wait("203.0.113.10", 100.5) == 0
     assert attempts.wait("203.0.113.9", 100.0 + sessions.WINDOW_SECONDS) == 0
-    for number in range(sessions.OF_ALL):
+    for number in range(sessions.MAX_OF_ALL):
         attempts.wrong(f"203.0.113.{number}", 200.0)
     assert attempts.wait("198.51.100.1", 200.0) > 0
 

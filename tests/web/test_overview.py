@@ -9,8 +9,8 @@ import pytest
 from reconciler.model.settings import Settings
 from reconciler.model.status import Status
 from reconciler.notify.outages import Outage
+from reconciler.web.daemon_view import GitView, Live
 from reconciler.web.overview import state_of
-from reconciler.web.seen import FromGit, Live
 from tests.ledger.states import NOW
 
 DOWN = Outage("2026-12-01T09:00:00Z", "503")
@@ -31,5 +31,5 @@ def test_an_integration_that_is_no_longer_checked_is_not_down_for_ever(
     integrations: Mapping[str, str], counts: Mapping[tuple[str, Status], int], word: str
 ) -> None:
     live = Live(now=NOW, settings=Settings(), revision=None)
-    state = state_of("chat", live, FromGit(integrations=integrations), counts=counts, checked={}, outages=[DOWN])
+    state = state_of("chat", live, GitView(integrations=integrations), counts=counts, checked={}, outages=[DOWN])
     assert state.word == word

@@ -15,8 +15,8 @@ from reconciler.engine.context import Context
 from reconciler.model.errors import SecretsError
 from reconciler.model.secret import Redactor
 from reconciler.model.settings import Settings
-from reconciler.web import seen
-from reconciler.web.seen import FromGit, Seen
+from reconciler.web import daemon_view
+from reconciler.web.daemon_view import DaemonView, GitView
 
 
 class Initial:
@@ -31,18 +31,18 @@ class Initial:
         return self.says()
 
 
-def made(initial: Initial) -> Seen:
+def made(initial: Initial) -> DaemonView:
     tree = SimpleNamespace(revision="abc")
     daemon = SimpleNamespace(settings=Settings(), tree=tree, desired=None)
     context = SimpleNamespace(
         initial_data=lambda _settings: initial, redactor=Redactor(), state=lambda _settings, _tree: None
     )
     force = InForce(cast(Any, tree), Settings())
-    return Seen(cast(Context, context), cast(Any, daemon), force, tuple)
+    return DaemonView(cast(Context, context), cast(Any, daemon), force, tuple)
 
 
 def inside(work: Callable[[], Any]) -> Any:
-    """What work gives in a running loop, where `Seen` is made."""
+    """What work gives in a running loop, where `DaemonView` is made."""
 
     async def run() -> Any:
         return work()
@@ -77,18 +77,19 @@ def test_a_token_that_cannot_be_read_is_not_tried_for_each_request(monkeypatch: 
         with pytest.raises(SecretsError, match="no secret key"):
             found.token()
     assert initial.asked == 1
-    monkeypatch.setattr(seen, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + seen.AGAIN_SECONDS + 1))
+    later = daemon_view.RETRY_SECONDS + 1
+    monkeypatch.setattr(daemon_view, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + later))
     initial.says = lambda: {"PAGES_TOKEN": "correct horse"}
     assert found.token().reveal() == "correct horse"
 
 
 def test_pages_go_on_without_what_only_the_daemons_loop_may_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(seen, "PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(daemon_view, "PATIENCE_SECONDS", 0.05)
 
-    async def walk() -> FromGit:
+    async def walk() -> GitView:
         found = made(Initial(lambda: None))
         asked = asyncio.get_running_loop().run_in_executor(None, found.git)
         time.sleep(0.3)  # noqa: ASYNC251  the loop stands still
         return await asked
 
-    assert asyncio.run(walk()) == FromGit()
+    assert asyncio.run(walk()) == GitView()

@@ -1,7 +1,7 @@
-"""What the pages see of a running daemon, asked from the threads that pages are made in.
+"""What the pages show of a running daemon, read from the threads that make pages.
 
-What is replaced as a whole is read as it stands. What git's files say of some people is read in the daemon's own loop,
-which alone may use its caches, a page's worth at a time; while that loop stands still the pages go on without.
+Objects that the daemon replaces as a whole are read directly. The files of hires are read in the daemon's loop, because
+only it may use its caches, one page at a time; while that loop is blocked, pages are made without them.
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ from reconciler.repository.git.trees import WORKTREE, Tree
 from reconciler.review.reviews import ReviewProgress, Reviews
 from reconciler.review.unmanaged import Compared
 
-__all__ = ["FromGit", "Live", "Seen"]
+__all__ = ["DaemonView", "GitView", "Live"]
 
 TOKEN = "PAGES_TOKEN"  # noqa: S105  its name
 
 PATIENCE_SECONDS = 1.0
 """How long a page waits for the daemon's loop."""
 
-AT_A_TIME = 10
-"""The most hires' files that are read before other tasks of that loop have their turn."""
+HIRES_AT_A_TIME = 10
+"""The most files of hires that are read before other tasks of that loop run."""
 
-AGAIN_SECONDS = 10.0
-"""After how long a token that could not be read is tried again: gpg must not run for each request of a stranger."""
+RETRY_SECONDS = 10.0
+"""After how long a token that could not be read is read again: gpg must not run for each request of a stranger."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Live:
-    """What the daemon knows now. `unmanaged` are the listings that were read whole, `unread` why others were not."""
+    """What the daemon knows now. `unmanaged` has the listings read to their end, `unread` why others were not."""
 
     now: datetime
     settings: Settings
@@ -66,8 +66,8 @@ class Live:
 
 
 @dataclass(frozen=True, slots=True)
-class FromGit:
-    """What the revision in force says: the integrations, with their services, and of some people all there is."""
+class GitView:
+    """The revision in force: each integration with its service, and the files of some hires."""
 
     integrations: Mapping[str, str] = field(default_factory=dict)
     listed: frozenset[str] = frozenset()
@@ -75,22 +75,22 @@ class FromGit:
     hires: Mapping[str, Hire] = field(default_factory=dict)
     grants: Mapping[str, tuple[Grant, ...]] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
-    """Where each hire's file is."""
+    """The path of each hire's file."""
     problems: tuple[Problem, ...] = ()
 
 
-class Seen:
-    """The daemon, its ledger and its repository, as pages read them; made in the daemon's loop."""
+class DaemonView:
+    """The daemon, its ledger and its repository, as pages read them. Construct it in the daemon's loop."""
 
     def __init__(
-        self, context: Context, daemon: Daemon, began_with: InForce, problems: Callable[[], Iterable[Problem]]
+        self, context: Context, daemon: Daemon, initial: InForce, problems: Callable[[], Iterable[Problem]]
     ) -> None:
         self._context = context
         self._daemon = daemon
-        self._began_with = began_with
+        self._initial = initial
         self._problems = problems
         self._loop = asyncio.get_running_loop()
-        self._location = context.state(began_with.settings, began_with.tree)
+        self._location = context.state(initial.settings, initial.tree)
         self._lock, self._reviewing = Lock(), Lock()
         self._reviews = Reviews()
         self._reviewed: tuple[object, list[ReviewProgress]] | None = None
@@ -103,18 +103,18 @@ class Seen:
 
     @property
     def _tree(self) -> Tree:
-        return self._daemon.tree or self._began_with.tree
+        return self._daemon.tree or self._initial.tree
 
     def ledger(self) -> AbstractContextManager[LedgerReader]:
-        """A reader of the caller's own."""
+        """Open a reader for the caller alone."""
         return self._location.reader()
 
     def redact(self, text: str) -> str:
-        """A text without any secret that the daemon knows."""
+        """Redact every secret that the daemon knows."""
         return self._context.redactor.redact(text)
 
     def now(self) -> Live:
-        """What the daemon knows now."""
+        """Read what the daemon knows now."""
         daemon, acting = self._daemon, self._daemon.acting
         healthy, health = daemon.healthy()
         return Live(
@@ -133,28 +133,28 @@ class Seen:
             unread=dict(daemon.survey.unread),
         )
 
-    def git(self, hires: Collection[str] = ()) -> FromGit:
-        """What the revision in force says of the integrations and of these hires; nothing where the loop is busy."""
+    def git(self, hires: Collection[str] = ()) -> GitView:
+        """Read the integrations and these hires of the revision in force; nothing if the loop is busy."""
         asked = asyncio.run_coroutine_threadsafe(self._git(hires), self._loop)
         try:
             return asked.result(PATIENCE_SECONDS)
         except (concurrent.futures.TimeoutError, concurrent.futures.CancelledError, RuntimeError):
             asked.cancel()
-            return FromGit()
+            return GitView()
 
-    async def _git(self, hires: Collection[str]) -> FromGit:
+    async def _git(self, hires: Collection[str]) -> GitView:
         desired = self._daemon.desired
         if desired is None:
-            return FromGit()
+            return GitView()
         manifests = desired.files.manifests
         exists = {name: loaded.model.exists for name, loaded in manifests.items()}
         hires_of, grants_of, files = {}, {}, {}
         for number, hire in enumerate(each for each in hires if each in desired.hires):
-            if number % AT_A_TIME == 0:
+            if number % HIRES_AT_A_TIME == 0:
                 await asyncio.sleep(0)
             loaded = desired.hires[hire]
             hires_of[hire], grants_of[hire], files[hire] = loaded.model, desired.grants(hire), loaded.path
-        return FromGit(
+        return GitView(
             integrations={name: loaded.model.service or name for name, loaded in manifests.items()}
             | {name: name for name in desired.files.broken["manifests"]},
             listed=frozenset(name for name, check in exists.items() if check is not None and check.listing is not None),
@@ -165,12 +165,12 @@ class Seen:
         )
 
     def reviews(self, ledger: LedgerReader) -> list[ReviewProgress]:
-        """How far each access review is, by the commit in force; looked at again when git or the history changes."""
+        """Compute how far each access review is at the commit in force, anew when git or the history changes."""
         tree = self._tree
         key = (tree.revision, ledger.history_end(), ledger.note(LAST))
         with self._reviewing:
             if self._reviewed is None or self._reviewed[0] != key:
-                # A checkout of these threads' own: the daemon's is its loop's.
+                # Its own checkout: the daemon's may only be used in its loop.
                 checkout = Checkout.open(self._context.root)
                 found = []
                 if checkout.is_git:
@@ -180,7 +180,7 @@ class Seen:
             return self._reviewed[1]
 
     def token(self) -> Secret | None:
-        """The token of the revision in force, None where it has none. Raises SecretsError where that cannot be told."""
+        """Read the token of the revision in force; None if it has none. Raises SecretsError if it cannot be read."""
         tree, settings = self._tree, self.settings
         of = (tree.revision, settings.gnupg_home)
         with self._lock:
@@ -194,7 +194,7 @@ class Seen:
                 except SecretsError as error:
                     found = error.with_traceback(None)
                 lasts = tree.revision != WORKTREE and not isinstance(found, SecretsError)
-                known = self._token = (of, float("inf") if lasts else now + AGAIN_SECONDS, found)
+                known = self._token = (of, float("inf") if lasts else now + RETRY_SECONDS, found)
         if isinstance(known[2], SecretsError):
             raise known[2]
         return known[2]
