@@ -22,7 +22,7 @@ from reconciler.model.errors import NothingImported, TransportError
 from reconciler.model.imports import ByAddress, Import
 from reconciler.model.manifest import Manifest
 from reconciler.model.scope import Layer, Scope, walk
-from reconciler.oauth.connection import Connection
+from reconciler.oauth.connection import Connection, Stored, TokenChange
 from reconciler.repository.documents.loaded import Loaded
 from reconciler.repository.documents.problems import near
 from reconciler.repository.files import Files
@@ -62,15 +62,15 @@ class Fetched:
     """A token that is fetched for one reading, and kept nowhere."""
 
     def __init__(self) -> None:
-        self._record: dict[str, Any] | None = None
+        self._record: Stored | None = None
 
-    def load(self) -> dict[str, Any] | None:
+    def load(self) -> Stored | None:
         """What was fetched."""
         return self._record
 
-    def save(self, record: dict[str, Any]) -> None:
+    def change(self, change: TokenChange) -> None:
         """Keep it until the reading is done."""
-        self._record = record
+        self._record = change(self._record)
 
 
 def as_integrations(files: Files, name: str) -> Files:

@@ -9,7 +9,7 @@ made: `fault` says why, and whatever has to be kept sealed, an attempt or a toke
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -26,6 +26,9 @@ __all__ = ["Sealing", "Tokens", "WritableSealing"]
 KEY = "sealing_key"
 STORED = "stored/"
 TOKENS = "oauth/"
+
+Stored = Mapping[str, Any]
+"""A service's tokens, as `reconciler.oauth` stores them."""
 
 
 class Sealing:
@@ -123,17 +126,20 @@ class Tokens:
         self._vault = vault
         self._name = f"{TOKENS}{service}"
 
-    def load(self) -> dict[str, Any] | None:
+    def load(self) -> Stored | None:
         """What is stored; tokens that do not open are as good as none, and the next step is the same: connect."""
         if self._vault is None:
             return None
         try:
-            found: dict[str, Any] | None = self._vault.read(self._name)
+            found: Stored | None = self._vault.read(self._name)
         except SecretsError:
             return None
         return found
 
-    def save(self, record: dict[str, Any]) -> None:
-        """Store, on the disk before the call returns. Only a state that is written to can be given tokens."""
+    def change(self, change: Callable[[Stored | None], Stored | None]) -> None:
+        """Replace what is stored. Only a state that is written to can be given tokens."""
         assert isinstance(self._vault, WritableVault)
-        self._vault.write(self._name, record, Failpoint.TOKEN)
+        try:
+            self._vault.alter(self._name, change, Failpoint.TOKEN)
+        except SecretsError:  # there are some that do not open
+            self._vault.write(self._name, change(None), Failpoint.TOKEN)

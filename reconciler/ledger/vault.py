@@ -168,9 +168,9 @@ class WritableVault(Vault):
         """Keep a value under this name."""
         self._writer.put_sealed(name, self.sealed(name, value), point)
 
-    def alter(self, name: str, change: Callable[[Any], Any]) -> None:
+    def alter(self, name: str, change: Callable[[Any], Any], point: Failpoint = Failpoint.SEALED) -> None:
         """Change what is kept under this name: nobody else does meanwhile."""
-        self._writer.put_sealed(name, self.changed(name, change))
+        self._writer.put_sealed(name, self.changed(name, change), point)
 
     def erase(self, name: str) -> None:
         """Erase what is kept under this name."""

@@ -177,7 +177,7 @@ class Authorizer:
         reply = await ask_for_token(self._client, call, scope, self._manifest)
         self._redactor.learn(secrets_of(reply))
         # Merged, as a refresh is: some services hand a refresh token out with the first authorization only.
-        self._tokens.save(stored_record(reply, self._tokens.load(), asked_at))
+        self._tokens.change(lambda before: stored_record(reply, before, asked_at))
 
     def _opened(self, query: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
         """The authorization that a callback answers. Raises NotConnected."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -27,7 +27,7 @@ from reconciler.oauth.token_request import LONGEST, TokenRefused, ask_for_token,
 from reconciler.requests.client import Client
 from reconciler.requests.token_fields import secrets_of
 
-__all__ = ["Connection", "TokenStore", "Turn", "connect_again", "stored_record", "token_layer"]
+__all__ = ["Connection", "Stored", "TokenChange", "TokenStore", "Turn", "connect_again", "stored_record", "token_layer"]
 
 ENOUGH = timedelta(minutes=1)
 """A token with less than this left is refreshed."""
@@ -39,14 +39,18 @@ Stored = Mapping[str, Any]
 """`reply`, `expires_in` (seconds, or None where it is not known) and `obtained_at` (ISO 8601)."""
 
 
+TokenChange = Callable[[Stored | None], Stored | None]
+"""Given what is stored, returns what is to be."""
+
+
 class TokenStore(Protocol):
     """Where a service's tokens are kept, sealed."""
 
-    def load(self) -> dict[str, Any] | None:
+    def load(self) -> Stored | None:
         """What is stored; None where the service is not connected."""
 
-    def save(self, record: dict[str, Any]) -> None:
-        """Store, on the disk before the call returns."""
+    def change(self, change: TokenChange) -> None:
+        """Replace what is stored; nobody else does meanwhile, and it is on the disk before the call returns."""
 
 
 @dataclass(slots=True)
@@ -58,7 +62,6 @@ class Turn:
     """How many refreshes were tried, so that who waited knows whether one was."""
     failure: TransportError | None = None
     """What became of the last one."""
-    running: set[asyncio.Task[TransportError | None]] = field(default_factory=set)
 
 
 def connect_again(service: str) -> str:
@@ -162,13 +165,15 @@ class Connection:
     async def _renew(self, used: Stored | None) -> TransportError | None:
         """See to a newer token than the one that was used; gives why there is none.
 
-        A caller that is cancelled leaves the refresh to end by itself: a service that hands out a new refresh token
-        with each answer has made the old one void by then.
+        A caller that is cancelled waits all the same: a service that hands out a new refresh token with each answer
+        has made the old one void by then, and who holds the state, or leases the service, may let go of it next.
         """
         task = asyncio.create_task(self._take_turn(used, self._turn.made))
-        self._turn.running.add(task)
-        task.add_done_callback(self._turn.running.discard)
-        return await asyncio.shield(task)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            await asyncio.wait([task])
+            raise
 
     async def _take_turn(self, used: Stored | None, made: int) -> TransportError | None:
         async with self._turn.lock:
@@ -197,8 +202,8 @@ class Connection:
         except (TokenRefused, Blocked, TransportError) as error:
             return self._no_token(error)
         self._redactor.learn(secrets_of(reply))
-        if self._tokens.load() == used:  # a person who connected anew meanwhile has stored a newer one
-            self._tokens.save(stored_record(reply, used, asked_at))
+        # A person who connected anew meanwhile has stored a newer one.
+        self._tokens.change(lambda there: stored_record(reply, used, asked_at) if there == used else there)
         self._load()
         return None
 

@@ -248,7 +248,7 @@ def connect(repo: Repo, *, expired: bool = False) -> None:
     try:
         sealing = WritableSealing.writing(ledger, gnupg, [repo.gnupg.fingerprint])
         lifetime = {"expires_in": 1 if expired else 10**8}
-        Tokens(sealing.vault, "cloud").save(stored_record({**tokens(), **lifetime}, None, Hands().now()))
+        Tokens(sealing.vault, "cloud").change(lambda _: stored_record({**tokens(), **lifetime}, None, Hands().now()))
     finally:
         ledger.close()
 

@@ -150,7 +150,7 @@ def test_of_a_service_that_is_connected(repo: Repo, service: Service, call: Call
     try:
         sealing = WritableSealing.writing(ledger, Gnupg(repo.gnupg.path), [repo.gnupg.fingerprint])
         reply = {"access_token": "a-token-of-the-cloud"}
-        Tokens(sealing.vault, "cloud").save(stored_record(reply, None, datetime.now(UTC)))
+        Tokens(sealing.vault, "cloud").change(lambda _: stored_record(reply, None, datetime.now(UTC)))
     finally:
         ledger.close()
     assert call(repo, "options", "cloud", "TEAM").out == "cloud TEAM: 1 choice\n7  Design\n"

@@ -51,7 +51,7 @@ def head(repo: Repo, ours: AccountService) -> Repo:
     ledger = StateLocation(f"sqlite:///{repo.state}", repo.root).writer()
     sealing = WritableSealing.writing(ledger, Gnupg(repo.gnupg.path), [repo.gnupg.fingerprint])
     reply = {"access_token": "the-access-token", "refresh_token": "the-refresh-token", "expires_in": 1}
-    Tokens(sealing.vault, "cloud").save(stored_record(reply, None, Hands().now()))
+    Tokens(sealing.vault, "cloud").change(lambda _: stored_record(reply, None, Hands().now()))
     ledger.close()
     repo.git("checkout", "-q", "-b", "branch")
     return repo

@@ -5,21 +5,82 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
+from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
+from reconciler.daemon.authorize import begin, callback, shared_state
 from reconciler.daemon.fleet_pass import FleetPass, leased
 from reconciler.daemon.newest import Newest
 from reconciler.engine.accepted import in_force
 from reconciler.engine.context import Context, SystemClock
 from reconciler.engine.state import sharing
+from reconciler.ledger.opening import StateLocation
+from reconciler.ledger.sealing import Tokens, WritableSealing
+from reconciler.model.clock import Stopped
 from reconciler.model.errors import RepositoryError
 from reconciler.model.report import Report
 from reconciler.model.secret import Redactor
 from reconciler.model.selection import Selection
+from reconciler.oauth.connection import stored_record
+from reconciler.secrets.gpg import Gnupg
 from tests.repo import Repo, call_cli
-from tests.servers import AccountService, Received
+from tests.servers import AccountService, Received, Reply, eventually
+
+
+class Acme(AccountService):
+    """A service that wants its newest token, and whose refresh tokens serve once."""
+
+    def __init__(self) -> None:
+        super().__init__("access-1")
+        self.manifests = self.connected()
+        self.refreshed: list[str] = []
+
+    def handle(self, received: Received) -> Reply:
+        if received.path != "/token":
+            return super().handle(received)
+        if "code" not in received.query:
+            (used,) = received.form()["refresh_token"]
+            self.refreshed.append(used)
+            if used != f"refresh-{len(self.refreshed)}":
+                return Reply(400, {"error": "invalid_grant"})
+        number = len(self.refreshed) + 1
+        self.token = f"access-{number}"
+        return Reply(200, {"access_token": self.token, "refresh_token": f"refresh-{number}", "expires_in": 3600})
+
+    def connected(self) -> dict[str, dict[str, Any]]:
+        """Two manifests of the service, of which the first says how it is connected."""
+        whole = {**self.manifest(), "service": "acme"}
+        whole["headers"]["Authorization"] = "Bearer {{oauth.access_token}}"
+        del whole["initial_data_form"]
+        url = f"{self.url}/token"
+        oauth = {
+            "authenticate_url": "https://acme.example.com/",
+            "access_token": {"url": url},
+            "refresh": {"url": url, "data": {"refresh_token": "{{oauth.refresh_token}}"}},
+        }
+        return {"acme": {**whole, "oauth": oauth}, "acme-board": whole}
+
+
+@pytest.fixture
+def acme(repo: Repo) -> Iterator[Acme]:
+    """Ada and bob have two accounts of one service each; it is connected, and the token has run out."""
+    assert repo.gnupg is not None
+    with Acme() as running:
+        running.add("ada@example.com", "bob@example.com")
+        for name, manifest in running.manifests.items():
+            repo.manifest(name, manifest)
+        for stem in ("ada", "bob"):
+            repo.hire(stem, "acme", "acme-board")
+        repo.settings(gnupg_home=repo.gnupg.path)
+        repo.commit()
+        first = {"access_token": "access-1", "refresh_token": "refresh-1", "expires_in": 3600}
+        with closing(StateLocation(repo.state_url, repo.root).writer()) as ledger:
+            vault = WritableSealing.writing(ledger, Gnupg(repo.gnupg.path), [repo.gnupg.fingerprint]).vault
+            Tokens(vault, "acme").change(lambda _: stored_record(first, None, datetime(2026, 1, 1, tzinfo=UTC)))
+        yield running
 
 
 @pytest.fixture
@@ -151,4 +212,53 @@ def test_older_revision_is_not_acted_on_after_a_wait(repo: Repo, accounts: Accou
     repo.manifest("tool", accounts.manifest())
     repo.hire("ada", "tool")
     repo.commit()
+    asyncio.run(run())
+
+
+def test_token_is_refreshed_by_one_member_and_used_by_all(repo: Repo, acme: Acme) -> None:
+    async def run() -> None:
+        async with member(repo, "a") as a, member(repo, "b") as b:
+            for each in await asyncio.gather(a.make(Selection()), b.make(Selection())):
+                assert {row.status for row in each.rows} == {"present"}
+            acme.token = "taken away"
+            for each in await asyncio.gather(a.make(Selection()), b.make(Selection())):
+                assert {row.status for row in each.rows} == {"present"}
+        assert acme.refreshed == ["refresh-1", "refresh-2"]
+
+    asyncio.run(run())
+
+
+def test_member_that_is_told_to_stop_keeps_the_token_that_it_asked_for(repo: Repo, acme: Acme) -> None:
+    async def run() -> None:
+        async with member(repo, "a") as a:
+            answer = acme.hang(prefix="/token")
+            stopped = asyncio.create_task(a.make(Selection()))
+            await asyncio.to_thread(eventually, lambda: acme.calls("POST", "/token"))
+            a.clock.stopping.set()
+            asyncio.get_running_loop().call_later(0.1, answer.set)
+            with pytest.raises(Stopped):
+                await stopped
+        async with member(repo, "b") as b:
+            assert {row.status for row in (await b.make(Selection())).rows} == {"present"}
+        assert acme.refreshed == ["refresh-1"]
+
+    asyncio.run(run())
+
+
+def test_service_that_is_connected_through_one_member_is_so_for_all(repo: Repo, acme: Acme) -> None:
+    async def run() -> None:
+        async with member(repo, "a") as a, member(repo, "b") as b:
+            with shared_state(a.context, a.settings, a.tree) as state:  # a command's
+                state_of = begin(a.context, a.settings, a.tree, state, "acme").state
+            query = {"state": state_of, "code": "c0de"}
+            async with leased(b.state, b.clock, ["acme"]) as held:
+                told = await callback(b.context, b.settings, b.tree, held, service="acme", query=query)
+            assert told[0] == 200, told
+            assert {row.status for row in (await a.make(Selection())).rows} == {"present"}
+            async with leased(a.state, a.clock, ["acme"]) as held:
+                again = await callback(a.context, a.settings, a.tree, held, service="acme", query=query)
+            assert again[0] == 400, "a state serves once, wherever it comes back"
+        assert acme.refreshed == []
+        assert len(acme.calls("POST", "/token")) == 1
+
     asyncio.run(run())

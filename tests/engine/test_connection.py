@@ -67,7 +67,7 @@ class Site:
         reply = {"access_token": token, "refresh_token": "r3fresh", "expires_in": expires_in}
         with self.machine.ledger() as ledger:
             sealing = WritableSealing.writing(ledger, Gnupg(self.repo.gnupg.path), [self.repo.gnupg.fingerprint])
-            Tokens(sealing.vault, "tool").save(stored_record(reply, None, self.machine.clock.now()))
+            Tokens(sealing.vault, "tool").change(lambda _: stored_record(reply, None, self.machine.clock.now()))
 
     def status(self) -> tuple[Status, str]:
         found = row(self.machine.reconcile(), "ada", "tool")

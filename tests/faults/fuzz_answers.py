@@ -20,7 +20,7 @@ from reconciler.model.scope import Layer, Scope, walk
 from reconciler.model.secret import Redactor, Secret
 from reconciler.model.settings import Limits
 from reconciler.model.template import misuse, names
-from reconciler.oauth.connection import Connection, Turn, stored_record, token_layer
+from reconciler.oauth.connection import Connection, TokenChange, Turn, stored_record, token_layer
 from reconciler.oauth.token_request import ask_for_token
 from reconciler.repository.documents.yaml import BrokenFile, read
 from reconciler.requests.answer import Response
@@ -343,7 +343,7 @@ class Tokens(Wired):
             except (TransportError, Blocked) as error:
                 told(error)
                 reply = stored
-            store.save(stored_record(reply, None, clock.now()))
+            store.change(lambda _: stored_record(reply, None, clock.now()))
             connection = Connection(
                 "acme",
                 manifest,
@@ -380,8 +380,8 @@ class _Store:
     def load(self) -> Any:
         return self.kept
 
-    def save(self, record: dict[str, Any]) -> None:
-        self._text = json.dumps(record)
+    def change(self, change: TokenChange) -> None:
+        self._text = json.dumps(change(self.kept))
 
 
 class Listings(Wired):

@@ -431,7 +431,7 @@ def _refreshed(stage: Stage) -> None:
         assert sealing.vault is not None
         reply = {"access_token": "acc3ss-0", "refresh_token": "refr3sh-0", "expires_in": 1}
         stored = {"reply": reply, "expires_in": 1, "obtained_at": "2020-01-01T00:00:00+00:00"}
-        Tokens(sealing.vault, "tool").save(stored)
+        Tokens(sealing.vault, "tool").change(lambda _: stored)
 
 
 def _with_the_stored_token(stage: Stage) -> None:

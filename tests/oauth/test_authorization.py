@@ -16,6 +16,7 @@ from reconciler.model.manifest import Manifest, Request
 from reconciler.model.scope import Layer, Scope
 from reconciler.model.secret import Redactor
 from reconciler.oauth.authorization import Authorization, Authorizer, NotConnected
+from reconciler.oauth.connection import TokenChange
 from reconciler.oauth.token_request import with_code, with_query
 from reconciler.requests.client import Client
 from tests.requests.conftest import FakeClock
@@ -48,13 +49,13 @@ class PendingAuthorizations:
 
 class Tokens:
     def __init__(self) -> None:
-        self.record: dict[str, Any] | None = None
+        self.record: Any = None
 
-    def load(self) -> dict[str, Any] | None:
+    def load(self) -> Any:
         return self.record
 
-    def save(self, record: dict[str, Any]) -> None:
-        self.record = record
+    def change(self, change: TokenChange) -> None:
+        self.record = change(self.record)
 
 
 class Desk:
