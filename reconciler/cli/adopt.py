@@ -34,29 +34,16 @@ def adopt(asked: Asked, integration: str, accounts: tuple[str, ...], *, everybod
     What `fields` of the manifest's list names fills them. With --write an existing file gains its line, and no other
     byte of it changes. Once they are committed, the next pass finds the accounts present, and sends nothing.
     """
-    import asyncio
-
+    from reconciler.cli.context import run_in_context
     from reconciler.cli.logs import set_up, tell
     from reconciler.cli.text import count, emit_json, fit, no_csv
-    from reconciler.engine.context import Context, SystemClock
     from reconciler.intake.hire_files import write_all
-    from reconciler.model.secret import Redactor
 
     no_csv(asked)
     if bool(accounts) == everybody:
         raise UsageError("name accounts, or take --all; `reconcile unmanaged` lists those that git does not know")
-    redactor = Redactor()
-    set_up(asked, redactor)
-
-    async def go() -> list[Proposal]:
-        clock = SystemClock()
-        context = Context(asked.repo, clock, redactor)
-        try:
-            return await clock.unless_stopped(proposed(context, integration, accounts))
-        finally:
-            await context.aclose()
-
-    found = asyncio.run(go())
+    redactor = set_up(asked)
+    found = run_in_context(asked, redactor, lambda context: proposed(context, integration, accounts))
     if write:
         before = {each.path: each.before for each in found if each.before is not None}
         write_all(asked.repo, {each.path: each.content for each in found}, before)

@@ -16,6 +16,7 @@ from reconciler.cli.options import Asked, option, shared
 from reconciler.model.errors import ReconcilerError, StateLockedError, UsageError
 
 if TYPE_CHECKING:
+    from reconciler.engine.context import Context
     from reconciler.engine.planning import Plan
     from reconciler.model.grant import Key, Record
     from reconciler.model.report import Report
@@ -148,13 +149,12 @@ def revoke(asked: Asked, hire: str, access: str | None) -> int:
 
 def _orphans(asked: Asked, hire: str, known: list[Record]) -> list[Key]:
     """A person's grants that git no longer wants and that were not revoked yet."""
+    from reconciler.cli.context import context_of
     from reconciler.engine.accepted import in_force
-    from reconciler.engine.context import Context, SystemClock
     from reconciler.model.deciding import Policy
     from reconciler.model.grant import Phase
-    from reconciler.model.secret import Redactor
 
-    context = Context(asked.repo, SystemClock(), Redactor())
+    context = context_of(asked)
     force = in_force(context)
     today = Policy.of(force.settings, context.clock.now()).today
     desired = context.desired(context.reader.load(force.tree), today)
@@ -173,17 +173,16 @@ def _by_hand(asked: Asked, kind: str, keys: list[Key]) -> int:
     """Run or revoke grants in a pass of their own, or enqueue commands for the process that holds the state."""
     import asyncio
 
+    from reconciler.cli.context import run_in_context
     from reconciler.cli.logs import set_up
     from reconciler.cli.show import exit_code, show_report
-    from reconciler.model.secret import Redactor
     from reconciler.model.status import Status
 
-    redactor = Redactor()
-    set_up(asked, redactor)
+    redactor = set_up(asked)
     try:
         report = asyncio.run(_pass_by_hand(asked, redactor, kind, keys))
     except StateLockedError as error:
-        asyncio.run(_refuse_impossible(asked, redactor, kind, keys))
+        run_in_context(asked, redactor, lambda context: _refuse_impossible(context, kind, keys))
         for key in keys:
             enqueue(asked, kind, hire=key.hire, access=key.access)
         tell_handed_over(error, f"{kind} {', '.join(map(str, keys))}")
@@ -194,6 +193,8 @@ def _by_hand(asked: Asked, kind: str, keys: list[Key]) -> int:
 
 
 async def _pass_by_hand(asked: Asked, redactor: Redactor, kind: str, keys: list[Key]) -> Report:
+    from contextlib import aclosing
+
     from reconciler.cli.one_pass import until_stopped
     from reconciler.engine.accepted import in_force, keep
     from reconciler.engine.commands import requested
@@ -204,8 +205,7 @@ async def _pass_by_hand(asked: Asked, redactor: Redactor, kind: str, keys: list[
     from reconciler.notify.notifications import Notifier
 
     clock = SystemClock()
-    context = Context(asked.repo, clock, redactor)
-    try:
+    async with aclosing(Context(asked.repo, clock, redactor)) as context:
         force = in_force(context)
         settings, tree = force.settings, force.tree
         with until_stopped(clock), holding(context, settings, tree, f"reconcile {kind}") as state:
@@ -218,28 +218,20 @@ async def _pass_by_hand(asked: Asked, redactor: Redactor, kind: str, keys: list[
             report = await reconciler.apply(plan)
             report.refuse(force.refused)
             return report
-    finally:
-        await context.aclose()
 
 
-async def _refuse_impossible(asked: Asked, redactor: Redactor, kind: str, keys: list[Key]) -> None:
-    """Refuse what the holder of the state could not do: a command that it refuses is answered to nobody."""
+async def _refuse_impossible(context: Context, kind: str, keys: list[Key]) -> None:
+    """Refuse what the process that holds the state could not do: nobody would see its refusal of a command."""
     from reconciler.engine.accepted import in_force
-    from reconciler.engine.context import Context, SystemClock
     from reconciler.engine.planning import plan_pass
     from reconciler.engine.state import reading
     from reconciler.model.selection import Selection
 
-    context = Context(asked.repo, SystemClock(), redactor)
-    try:
-        force = in_force(context)
-        settings, tree = force.settings, force.tree
-        with reading(context, settings, tree) as state:
-            selection, by_hand = Selection.of(keys), dict.fromkeys(keys, kind)
-            plan = await plan_pass(context, state, selection, tree, by_hand=by_hand)
-            _refuse(plan, kind, keys)
-    finally:
-        await context.aclose()
+    force = in_force(context)
+    with reading(context, force.settings, force.tree) as state:
+        selection, by_hand = Selection.of(keys), dict.fromkeys(keys, kind)
+        plan = await plan_pass(context, state, selection, force.tree, by_hand=by_hand)
+        _refuse(plan, kind, keys)
 
 
 def _refuse(plan: Plan, kind: str, keys: list[Key]) -> None:

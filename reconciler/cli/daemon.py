@@ -49,11 +49,8 @@ def daemon(asked: Asked, member: str | None) -> int:
 
     from reconciler.cli.logs import set_up
     from reconciler.model.failpoints import unwatched
-    from reconciler.model.secret import Redactor
 
-    redactor = Redactor()
-    set_up(asked, redactor)
-    asyncio.run(_serve(asked, redactor, unwatched, member))
+    asyncio.run(_serve(asked, set_up(asked), unwatched, member))
     return 0
 
 

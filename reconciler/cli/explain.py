@@ -12,6 +12,7 @@ from reconciler.cli.options import Asked, shared
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from reconciler.engine.context import Context
     from reconciler.ledger.entries import Attempt, Sent
     from reconciler.model.grant import Grant, Key, Record
     from reconciler.model.scope import Layer
@@ -39,14 +40,12 @@ def explain(asked: Asked, hire: str, access: str) -> int:
 
     Reads the commit at HEAD and the ledger; sends nothing. Initial data that cannot be opened here is told to be so.
     """
-    from reconciler.cli.logs import redact_with
+    from reconciler.cli.logs import begin_redacting
     from reconciler.cli.text import emit_json, no_csv, say
     from reconciler.model.grant import Key
-    from reconciler.model.secret import Redactor
 
     no_csv(asked)
-    redactor = Redactor()
-    redact_with(redactor)
+    redactor = begin_redacting()
     told = redactor.redact_all(_told(asked, Key(hire, access), redactor))
     match asked.output:
         case "json":
@@ -66,9 +65,10 @@ def _told(asked: Asked, key: Key, redactor: Redactor) -> dict[str, Any]:
     import asyncio
     from datetime import UTC, datetime
 
+    from reconciler.cli.context import context_of
     from reconciler.cli.named import no_such_grant
     from reconciler.engine.accepted import in_force
-    from reconciler.engine.context import Context, SystemClock, home_of
+    from reconciler.engine.context import home_of
     from reconciler.model.clock import stamp
     from reconciler.model.deciding import Policy
     from reconciler.repository.desired import Desired
@@ -76,7 +76,7 @@ def _told(asked: Asked, key: Key, redactor: Redactor) -> dict[str, Any]:
     from reconciler.repository.given import who_gave
     from reconciler.review.explain import explain as explained
 
-    context = Context(asked.repo, SystemClock(), redactor)
+    context = context_of(asked, redactor)
     force = in_force(context)
     settings, tree = force.settings, force.tree
     files = context.reader.load(tree)
@@ -92,7 +92,7 @@ def _told(asked: Asked, key: Key, redactor: Redactor) -> dict[str, Any]:
         raise no_such_grant(key, desired, {each.access for each in records})
     by |= asyncio.run(who_gave(context.checkout, desired, known, lambda _: by)) if known != tree.revision else {}
     given = by.get(key)
-    initial = _initial(asked, desired, tree, grant, redactor) if grant is not None else None
+    initial = _initial(context, desired, tree, grant) if grant is not None else None
     error = _broken(key, desired, record) if grant is None else None
     subject = grant if grant is not None else record
     assert subject is not None
@@ -139,9 +139,8 @@ def _broken(key: Key, desired: Desired, record: Record | None) -> str | None:
     return desired.unreadable(key.hire, record.email if record else "", record.origin if record else None)
 
 
-def _initial(asked: Asked, desired: Desired, tree: Tree, grant: Grant, redactor: Redactor) -> Layer | None:
-    """The service's initial data, opened where it can be; None where there is none."""
-    from reconciler.engine.context import Context, SystemClock
+def _initial(context: Context, desired: Desired, tree: Tree, grant: Grant) -> Layer | None:
+    """Decrypt the service's initial data if possible; None if it has none."""
     from reconciler.engine.wiring import initial_layer
     from reconciler.model.errors import SecretsError
     from reconciler.review.explain import sealed_layer
@@ -152,13 +151,12 @@ def _initial(asked: Asked, desired: Desired, tree: Tree, grant: Grant, redactor:
     ids = tuple(field.id for _, manifest in service.manifests.values() for field in manifest.asks_for)
     if not ids:
         return None
-    context = Context(asked.repo, SystemClock(), redactor)
     try:
         values = context.initial_data(desired.files.settings).read(tree, grant.service)
     except SecretsError:
         return sealed_layer(grant.service, ids)
     given = {name: value for name, value in (values or {}).items() if value}
-    return initial_layer(service, given, redactor) if given else None
+    return initial_layer(service, given, context.redactor) if given else None
 
 
 def _attempt(attempt: Attempt, sent: list[Sent]) -> dict[str, Any]:

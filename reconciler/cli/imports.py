@@ -48,13 +48,11 @@ def import_(asked: Asked, name: str, branch: str | None, *, write: bool, yes_rea
 
     from reconciler.cli.logs import set_up, tell
     from reconciler.cli.text import count, emit_json, no_csv, say
-    from reconciler.model.secret import Redactor
 
     no_csv(asked)
     if write and branch is not None:
         raise UsageError("--write changes the work tree and --branch a branch: give one of them")
-    redactor = Redactor()
-    set_up(asked, redactor)
+    redactor = set_up(asked)
     run = _Run(asked, redactor, name, branch)
     plan = asyncio.run(run.plan())
     if asked.output == "json":
@@ -81,13 +79,13 @@ class _Run:
     """One call: the files that it is about, and where from."""
 
     def __init__(self, asked: Asked, redactor: Redactor, name: str, branch: str | None) -> None:
+        from reconciler.cli.context import context_of
         from reconciler.engine.accepted import in_force
-        from reconciler.engine.context import Context, SystemClock
         from reconciler.repository.git.branches import refuse_branch
         from reconciler.repository.git.checkout import WORKTREE
 
         self.name = name
-        self.context = Context(asked.repo, SystemClock(), redactor)
+        self.context = context_of(asked, redactor)
         checkout = self.context.checkout
         force = None if branch is None and checkout.head_id() is None else in_force(self.context)
         if branch is not None and force is not None:

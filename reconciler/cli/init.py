@@ -17,6 +17,7 @@ from reconciler.repository.documents.modeline import SCHEMAS, modeline
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
+    from reconciler.engine.context import Context
     from reconciler.gallery.catalog import Ready
 
 __all__ = ["init"]
@@ -103,44 +104,33 @@ def init(asked: Asked, folder: Path, names: str, source: str | None) -> int:
 
 def _listed(asked: Asked, folder: Path, integration: str, template: dict[str, str]) -> dict[str, bytes]:
     """The manifest and the initial data of an integration, and a hire's file for each account that it lists."""
-    import asyncio
-
     from reconciler.cli.adopt import proposed
+    from reconciler.cli.context import run_in_context
     from reconciler.cli.logs import set_up
     from reconciler.cli.unmanaged import known_integration
     from reconciler.engine.accepted import in_force
-    from reconciler.engine.context import Context, SystemClock
     from reconciler.intake.adopt import Beside
-    from reconciler.model.secret import Redactor
     from reconciler.repository.git.trees import FolderTree
     from reconciler.secrets.initial_data import FOLDER, service_of
 
-    redactor = Redactor()
-    set_up(asked, redactor)
+    async def copy(context: Context) -> dict[str, bytes]:
+        tree = in_force(context).tree
+        known_integration(context.reader.load(tree), integration)
+        loaded = context.reader.load(tree).manifests.get(integration)
+        service = (loaded.model.service if loaded else None) or integration
+        copied = {
+            file.path: tree.read(file)
+            for where in ("manifests", FOLDER)
+            for file in tree.files(where)
+            if (loaded is not None and file.path == loaded.path)
+            or (where == FOLDER and service_of(file.path.removeprefix(f"{FOLDER}/")) == service)
+        }
+        base = {**{name: text.encode() for name, text in template.items()}, **copied, "hires/.gitkeep": b""}
+        new = Beside(FolderTree(folder), base)
+        people = await proposed(context, integration, into=new)
+        return {**copied, **{each.path: each.content for each in people}}
 
-    async def go() -> dict[str, bytes]:
-        clock = SystemClock()
-        context = Context(asked.repo, clock, redactor)
-        try:
-            tree = in_force(context).tree
-            known_integration(context.reader.load(tree), integration)
-            loaded = context.reader.load(tree).manifests.get(integration)
-            service = (loaded.model.service if loaded else None) or integration
-            copied = {
-                file.path: tree.read(file)
-                for where in ("manifests", FOLDER)
-                for file in tree.files(where)
-                if (loaded is not None and file.path == loaded.path)
-                or (where == FOLDER and service_of(file.path.removeprefix(f"{FOLDER}/")) == service)
-            }
-            base = {**{name: text.encode() for name, text in template.items()}, **copied, "hires/.gitkeep": b""}
-            new = Beside(FolderTree(folder), base)
-            people = await clock.unless_stopped(proposed(context, integration, into=new))
-            return {**copied, **{each.path: each.content for each in people}}
-        finally:
-            await context.aclose()
-
-    return asyncio.run(go())
+    return run_in_context(asked, set_up(asked), copy)
 
 
 def _known(folder: Path) -> bool:

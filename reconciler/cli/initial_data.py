@@ -49,15 +49,12 @@ class _Place:
 
     @classmethod
     def of(cls, asked: Asked) -> _Place:
+        from reconciler.cli.context import context_of
         from reconciler.cli.logs import set_up
         from reconciler.cli.text import no_csv
-        from reconciler.engine.context import Context, SystemClock
-        from reconciler.model.secret import Redactor
 
         no_csv(asked)
-        redactor = Redactor()
-        set_up(asked, redactor)
-        context = Context(asked.repo, SystemClock(), redactor)
+        context = context_of(asked, set_up(asked))
         tree = context.checkout.worktree()
         files = context.reader.load(tree)
         settings = _trusted(context, files.settings)

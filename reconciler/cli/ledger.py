@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from reconciler.cli.context import context_of
 from reconciler.cli.options import Asked
 
 if TYPE_CHECKING:
-    from reconciler.engine.context import Context
     from reconciler.ledger.opening import StateLocation
     from reconciler.ledger.reader import LedgerReader
     from reconciler.model.settings import Settings
@@ -21,14 +21,14 @@ def settings_of(asked: Asked) -> Settings:
     """The settings in force: those of the last accepted revision, or of the folder as it stands."""
     from reconciler.engine.accepted import in_force
 
-    return in_force(_context(asked)).settings
+    return in_force(context_of(asked)).settings
 
 
 def state_of(asked: Asked) -> StateLocation:
     """Where the state is by the settings in force."""
     from reconciler.engine.accepted import in_force
 
-    context = _context(asked)
+    context = context_of(asked)
     force = in_force(context)
     return context.state(force.settings, force.tree)
 
@@ -37,16 +37,9 @@ def locations_of(asked: Asked, *urls: str) -> list[StateLocation]:
     """States elsewhere, reached with the password of the settings in force."""
     from reconciler.engine.accepted import in_force
 
-    context = _context(asked)
+    context = context_of(asked)
     force = in_force(context)
     return [context.state(force.settings.model_copy(update={"state": url}), force.tree) for url in urls]
-
-
-def _context(asked: Asked) -> Context:
-    from reconciler.engine.context import Context, SystemClock
-    from reconciler.model.secret import Redactor
-
-    return Context(asked.repo, SystemClock(), Redactor())
 
 
 @contextmanager

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from reconciler.model.secret import Redactor
 
-__all__ = ["begin", "redact_with", "set_up", "shown", "tell", "unexpected"]
+__all__ = ["begin", "begin_redacting", "set_up", "shown", "tell", "unexpected"]
 
 _redactor: Redactor | None = None
 """What knows the secrets of this process, once a command has one."""
@@ -58,18 +58,21 @@ class _Line(logging.Handler):
         _write("library.note", record.levelname.lower(), "text", text if _redactor is None else _redactor.redact(text))
 
 
-def redact_with(redactor: Redactor) -> None:
-    """Redact every line from now on. A command that only reads needs no more: it has no events of its own to log."""
+def begin_redacting() -> Redactor:
+    """Redact every line from now on, by the redactor that is returned. Commands that log no events need no more."""
     global _redactor  # noqa: PLW0603  a process has one, and an exception that ends it carries none
-    _redactor = redactor
+    from reconciler.model.secret import Redactor
+
+    _redactor = Redactor()
     logging.raiseExceptions = False  # a line that cannot be formatted would be repeated raw
+    return _redactor
 
 
-def set_up(asked: Asked, redactor: Redactor) -> None:
-    """Configure logging for this process; libraries' own lines go the same way, and so does what nobody expected."""
-    import structlog  # as much to import as the rest of a command that only reads
+def set_up(asked: Asked) -> Redactor:
+    """Configure logging for this process, also of libraries and unexpected errors, and return the redactor."""
+    import structlog  # costs as much as all other imports of a command that only reads
 
-    redact_with(redactor)
+    redactor = begin_redacting()
 
     def redact(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         shown: dict[str, Any] = redactor.redact_all(event)
@@ -102,6 +105,7 @@ def set_up(asked: Asked, redactor: Redactor) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=steps, processors=[_plain, renderer]))
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    return redactor
 
 
 def _plain(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["oauth"]
 
 POLL_SECONDS = 0.25
-"""Seconds between two looks at what became of the authorization."""
+"""How often to read the outcome of the authorization."""
 
 
 def _span(_ctx: click.Context, _parameter: click.Parameter, value: str) -> timedelta:
@@ -48,15 +48,12 @@ def connect(asked: Asked, integration: str, timeout: timedelta) -> int:
     The callback is served by the daemon where one runs on `listen`, else by this command. INTEGRATION may also be the
     name of a service.
     """
-    import asyncio
-
+    from reconciler.cli.context import run_in_context
     from reconciler.cli.logs import set_up, tell
     from reconciler.cli.text import say
-    from reconciler.model.secret import Redactor
 
-    redactor = Redactor()
-    set_up(asked, redactor)
-    why = asyncio.run(_connect(asked, redactor, integration, timeout))
+    redactor = set_up(asked)
+    why = run_in_context(asked, redactor, lambda context: _connect(context, asked, integration, timeout))
     if why:
         tell(f"error: {integration} is not connected: {redactor.redact(why)}", "error")
         return 1
@@ -65,46 +62,41 @@ def connect(asked: Asked, integration: str, timeout: timedelta) -> int:
     return 0
 
 
-async def _connect(asked: Asked, redactor: Any, integration: str, timeout: timedelta) -> str:  # noqa: ASYNC109
-    """Begin, and wait; gives why it is not connected, or nothing."""
+async def _connect(context: Context, asked: Asked, integration: str, timeout: timedelta) -> str:  # noqa: ASYNC109
+    """Begin, and wait; return why it is not connected, or an empty text."""
     import asyncio
 
     from reconciler.cli.logs import tell
     from reconciler.cli.text import as_json, say
     from reconciler.daemon.authorize import begin, outcome, shared_state
     from reconciler.engine.accepted import in_force
-    from reconciler.engine.context import Context, SystemClock
 
-    context = Context(asked.repo, SystemClock(), redactor)
     force = in_force(context)
     settings, tree = force.settings, force.tree
-    try:
-        with shared_state(context, settings, tree) as opened:
-            authorization = begin(context, settings, tree, opened, integration)
-            async with AsyncExitStack() as stack:
-                if await _taken(settings.listen):
-                    tell(
-                        f"waiting for the daemon that listens on {settings.listen} to be called back; if another "
-                        "program has that port, free it, or set another `listen`"
-                    )
-                else:
-                    await stack.enter_async_context(_served(context, settings, tree, opened))
-                    tell(f"waiting on {settings.listen} to be called back")
-                # The one place where the URL is shown whole: it is the person's to open, client id and state included.
-                say(as_json({"url": authorization.url}) if asked.output == "json" else authorization.url)
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(timeout.total_seconds()):
-                        # What happens may happen in another process: there is nothing to wait for but the ledger.
-                        while (told := outcome(opened, authorization)) is None:  # noqa: ASYNC110
-                            await asyncio.sleep(POLL_SECONDS)
-                        return told
-            return f"nobody came back within {timeout.total_seconds():g} s"
-    finally:
-        await context.aclose()
+    with shared_state(context, settings, tree) as state:
+        authorization = begin(context, settings, tree, state, integration)
+        async with AsyncExitStack() as stack:
+            if await _in_use(settings.listen):
+                tell(
+                    f"waiting for the daemon that listens on {settings.listen} to be called back; if another "
+                    "program has that port, free it, or set another `listen`"
+                )
+            else:
+                await stack.enter_async_context(_serving_callback(context, settings, tree, state))
+                tell(f"waiting on {settings.listen} to be called back")
+            # Not redacted, unlike anywhere else: the person has to open it, with its client id and state.
+            say(as_json({"url": authorization.url}) if asked.output == "json" else authorization.url)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout.total_seconds()):
+                    # Another process may serve the callback: only the ledger shows what came of it.
+                    while (told := outcome(state, authorization)) is None:  # noqa: ASYNC110
+                        await asyncio.sleep(POLL_SECONDS)
+                    return told
+        return f"nobody came back within {timeout.total_seconds():g} s"
 
 
-def _served(context: Context, settings: Settings, tree: Tree, opened: OpenState) -> Any:
-    """The callback, served by this process."""
+def _serving_callback(context: Context, settings: Settings, tree: Tree, state: OpenState) -> Any:
+    """Serve the callback in this process."""
     from starlette.applications import Starlette
 
     from reconciler.daemon.authorize import callback
@@ -112,13 +104,13 @@ def _served(context: Context, settings: Settings, tree: Tree, opened: OpenState)
     from reconciler.web.serve import in_this_loop, serving
 
     async def come_back(service: str, query: Any) -> tuple[int, str]:
-        return await callback(context, settings, tree, opened, service=service, query=query)
+        return await callback(context, settings, tree, state, service=service, query=query)
 
     return serving(Starlette(routes=[callback_route(in_this_loop(come_back))]), settings.listen)
 
 
-async def _taken(listen: str) -> bool:
-    """Whether somebody listens there already."""
+async def _in_use(listen: str) -> bool:
+    """Whether another process listens there already."""
     import asyncio
 
     host, _, port = listen.rpartition(":")

@@ -45,10 +45,11 @@ def one_pass(
     only_changes: bool,
 ) -> int:
     """Run one pass, show it, and give its exit code."""
-    from reconciler.cli.logs import redact_with, set_up
+    from contextlib import aclosing
+
+    from reconciler.cli.logs import begin_redacting, set_up
     from reconciler.cli.show import exit_code, show_report
     from reconciler.engine.context import Context, SystemClock
-    from reconciler.model.secret import Redactor
     from reconciler.model.selection import Selection
 
     if (rev or worktree) and not dry_run:
@@ -57,11 +58,7 @@ def one_pass(
         raise UsageError("--rev and --worktree exclude each other: leave one out")
     if dry_run and yes_really:
         raise UsageError("--yes-really lets something through, a dry run lets nothing: leave one out")
-    redactor = Redactor()
-    if dry_run:
-        redact_with(redactor)
-    else:
-        set_up(asked, redactor)
+    redactor = begin_redacting() if dry_run else set_up(asked)
     selection = Selection(
         hires=frozenset(hires) if hires else None,
         integrations=frozenset(integrations) if integrations else None,
@@ -69,16 +66,13 @@ def one_pass(
 
     async def go() -> Report:
         clock = SystemClock()
-        context = Context(asked.repo, clock, redactor)
-        try:
+        async with aclosing(Context(asked.repo, clock, redactor)) as context:
             with until_stopped(clock):
                 ask = None if yes or not at_terminal() else partial(_ask, asked, clock, by)
                 if dry_run:
                     dry = _dry(context, selection, rev, worktree=worktree, removals=not no_removals)
                     return await clock.unless_stopped(dry)
                 return await _real(context, clock, selection, ask, released=yes_really, removals=not no_removals)
-        finally:
-            await context.aclose()
 
     try:
         report = asyncio.run(go())

@@ -13,7 +13,6 @@ from reconciler.model.errors import TransportError, UsageError
 if TYPE_CHECKING:
     from reconciler.engine.context import Context
     from reconciler.model.manifest import FormField
-    from reconciler.model.secret import Redactor
     from reconciler.repository.files import Files
     from reconciler.repository.git.checkout import Tree
     from reconciler.requests.pages import Option
@@ -31,18 +30,15 @@ def options(asked: Asked, integration: str, field: str) -> int:
 
     The first column is what goes into a hire's `values`; a choice can be written by its name too: {name: …}.
     """
-    import asyncio
-
+    from reconciler.cli.context import run_in_context
     from reconciler.cli.logs import set_up
     from reconciler.cli.table import columns
     from reconciler.cli.text import code, count, emit_json, no_csv, printable, say
-    from reconciler.model.secret import Redactor
     from reconciler.requests.template import plain, written
 
     no_csv(asked)
-    redactor = Redactor()
-    set_up(asked, redactor)
-    found = asyncio.run(_options(asked, redactor, integration, field))
+    redactor = set_up(asked)
+    found = run_in_context(asked, redactor, lambda context: _options(context, integration, field))
     if asked.output == "json":
         emit_json(redactor.redact_all([{"value": plain(option.value), "name": option.name} for option in found]))
         return 0
@@ -56,21 +52,16 @@ def options(asked: Asked, integration: str, field: str) -> int:
     return 0
 
 
-async def _options(asked: Asked, redactor: Redactor, integration: str, field: str) -> list[Option]:
+async def _options(context: Context, integration: str, field: str) -> list[Option]:
     from reconciler.engine.accepted import in_force
-    from reconciler.engine.context import Context, SystemClock
     from reconciler.requests.pages import Option
 
-    context = Context(asked.repo, SystemClock(), redactor)
-    try:
-        tree = in_force(context).tree
-        files = context.reader.load(tree)
-        meant = _field(files, integration, field)
-        if not meant.fetched:
-            return [Option(item.id, item.name) for item in meant.items or ()]
-        return await _fetched(context, files, tree, integration, field)
-    finally:
-        await context.aclose()
+    tree = in_force(context).tree
+    files = context.reader.load(tree)
+    found = _field(files, integration, field)
+    if not found.fetched:
+        return [Option(item.id, item.name) for item in found.items or ()]
+    return await _fetched(context, files, tree, integration, field)
 
 
 def _field(files: Files, integration: str, name: str) -> FormField:

@@ -52,32 +52,19 @@ def start(asked: Asked, period: str, integrations: tuple[str, ...]) -> int:
     Reviewers put `keep` or `remove` behind each line's decision, and commit. Nothing is committed here, and nothing
     changed at a service. Exits with 1 where a service could not be asked whole, and where PERIOD was started already.
     """
-    import asyncio
-
+    from reconciler.cli.context import run_in_context
     from reconciler.cli.logs import set_up, tell
     from reconciler.cli.text import count, emit_json, say
-    from reconciler.engine.context import Context, SystemClock
     from reconciler.intake.hire_files import write_all
     from reconciler.intake.review_file import path_of, review_text
-    from reconciler.model.secret import Redactor
     from reconciler.repository.documents.modeline import line_in
     from reconciler.repository.reviews import REVIEWS
 
     if asked.output in ("csv", "html"):
         raise UsageError("--output csv and html are for `review check`: choose table, json or markdown")
     _named(period)
-    redactor = Redactor()
-    set_up(asked, redactor)
-
-    async def go() -> tuple[list[Answered], Mapping[str, dict[str, Any]]]:
-        clock = SystemClock()
-        context = Context(asked.repo, clock, redactor)
-        try:
-            return await clock.unless_stopped(_started(context, period, integrations))
-        finally:
-            await context.aclose()
-
-    answered, found = asyncio.run(go())
+    redactor = set_up(asked)
+    answered, found = run_in_context(asked, redactor, lambda context: _started(context, period, integrations))
     first = line_in(asked.repo, "review", f"{REVIEWS}/{period}").encode()
     texts = {
         path_of(period, name): first + review_text(_masked(data, redactor), period, name)
@@ -157,17 +144,15 @@ def _named(period: str) -> None:
 
 
 def _judged(asked: Asked, period: str) -> tuple[Tree, list[Judged]]:
+    from reconciler.cli.context import context_of
     from reconciler.cli.logs import set_up, tell
     from reconciler.engine.accepted import in_force
-    from reconciler.engine.context import Context, SystemClock, home_of
-    from reconciler.model.secret import Redactor
+    from reconciler.engine.context import home_of
     from reconciler.repository.git.signatures import signer
     from reconciler.repository.reviews import REVIEWS
     from reconciler.review.signed_off import judge, name_people
 
-    redactor = Redactor()
-    set_up(asked, redactor)
-    context = Context(asked.repo, SystemClock(), redactor)
+    context = context_of(asked, set_up(asked))
     tree = _committed(context)
     files = context.reader.load(tree)
     folder = f"{REVIEWS}/{period}/"

@@ -85,12 +85,11 @@ def status(
 
 def _files(asked: Asked) -> Files | None:
     """The files in force, for what the ledger does not have: which values are the form's, and names; None for none."""
+    from reconciler.cli.context import context_of
     from reconciler.engine.accepted import in_force
-    from reconciler.engine.context import Context, SystemClock
     from reconciler.model.errors import RepositoryError, SettingsError
-    from reconciler.model.secret import Redactor
 
-    context = Context(asked.repo, SystemClock(), Redactor())
+    context = context_of(asked)
     try:
         return context.reader.load(in_force(context).tree)
     except (RepositoryError, SettingsError):

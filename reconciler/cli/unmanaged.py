@@ -35,31 +35,22 @@ def unmanaged(asked: Asked, *, integrations: tuple[str, ...], detailed_exitcode:
     Reads the listing (`exists.list`) of each integration, and compares it with the committed files, the ledger and
     config/ignore.yaml; changes nothing, here or there. Exits with 1 where a listing cannot be read whole.
     """
-    import asyncio
-
-    from reconciler.cli.logs import redact_with, tell
+    from reconciler.cli.context import run_in_context
+    from reconciler.cli.logs import begin_redacting, tell
     from reconciler.cli.text import as_csv, emit_json, say
     from reconciler.engine.accepted import in_force
-    from reconciler.engine.context import Context, SystemClock
-    from reconciler.model.secret import Redactor
 
-    redactor = Redactor()
-    redact_with(redactor)
+    redactor = begin_redacting()
 
-    async def go() -> tuple[str, list[Compared], bool]:
-        clock = SystemClock()
-        context = Context(asked.repo, clock, redactor)
-        try:
-            tree = in_force(context).tree
-            files = context.reader.load(tree)
-            for name in integrations:
-                known_integration(files, name)
-            found = await clock.unless_stopped(compared(context, tree, integrations))
-            return tree.revision, found, ignores_nothing(files)
-        finally:
-            await context.aclose()
+    async def compare(context: Context) -> tuple[str, list[Compared], bool]:
+        tree = in_force(context).tree
+        files = context.reader.load(tree)
+        for name in integrations:
+            known_integration(files, name)
+        found = await compared(context, tree, integrations)
+        return tree.revision, found, ignores_nothing(files)
 
-    revision, found, broken = asyncio.run(go())
+    revision, found, broken = run_in_context(asked, redactor, compare)
     for each in found:
         if each.fault is not None:
             tell(f"{each.integration}: the listing was not read whole: {redactor.redact(each.fault)}", "error")

@@ -17,7 +17,6 @@ import pytest
 import structlog
 
 from reconciler.cli import run
-from reconciler.model.secret import Redactor
 from tests.canary.canaries import core, leaks, value
 from tests.canary.stage import Echo, Mail, as_text, connect, stage, state_bytes
 from tests.repo import GnupgHome, Repo
@@ -468,7 +467,7 @@ def test_whatever_is_logged_passes_the_redactor(log_format: str, capfd: pytest.C
     from reconciler.cli.options import Asked
 
     secret = value("KEY")
-    set_up(Asked(verbose=True, log_format=log_format), Redactor([secret]))
+    set_up(Asked(verbose=True, log_format=log_format)).learn([secret])
     log, library = structlog.get_logger(), logging.getLogger("some.library")
     error = KeyError(secret)
     log.error(secret, about={"deep": [secret.encode(), error]}, error=error, **{secret: 1})

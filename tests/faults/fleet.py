@@ -285,7 +285,6 @@ def member(name: str, at: str | None, marker: str, number: int) -> None:
     from reconciler.cli.logs import set_up
     from reconciler.cli.options import Asked
     from reconciler.model.errors import ReconcilerError
-    from reconciler.model.secret import Redactor
 
     def reached(point: Failpoint, *, done: bool) -> None:
         if at is None or (point, done) != MOMENTS[at]:
@@ -294,9 +293,8 @@ def member(name: str, at: str | None, marker: str, number: int) -> None:
             os.close(os.open(marker, os.O_CREAT | os.O_EXCL))
             os.kill(os.getpid(), number)
 
-    redactor = Redactor()
     asked = Asked()
-    set_up(asked, redactor)
+    redactor = set_up(asked)
     try:
         asyncio.run(_serve(asked, redactor, reached, name))
     except ReconcilerError as error:

@@ -1,0 +1,36 @@
+"""The context of a command: the repository that --repo names, and the secrets to redact."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from reconciler.cli.options import Asked
+
+if TYPE_CHECKING:
+    from reconciler.engine.context import Context
+    from reconciler.model.secret import Redactor
+
+__all__ = ["context_of", "run_in_context"]
+
+T = TypeVar("T")
+
+
+def context_of(asked: Asked, redactor: Redactor | None = None) -> Context:
+    """Make a context; a command that shows nothing secret needs no `redactor`."""
+    from reconciler.engine.context import Context, SystemClock
+    from reconciler.model.secret import Redactor
+
+    return Context(asked.repo, SystemClock(), Redactor() if redactor is None else redactor)
+
+
+def run_in_context(asked: Asked, redactor: Redactor, work: Callable[[Context], Awaitable[T]]) -> T:
+    """Run `work` in an event loop, and close its context."""
+    import asyncio
+    from contextlib import aclosing
+
+    async def run() -> T:
+        async with aclosing(context_of(asked, redactor)) as context:
+            return await work(context)
+
+    return asyncio.run(run())
