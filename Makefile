@@ -8,6 +8,8 @@ PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --n
 UNFINISHED := { echo "The installation is not finished: mend what is said above and run make again, it goes on from there."; \
 	echo "It needs 200 MB of room here, the right to write, and a package index (PIP_INDEX_URL)."; exit 1; }
 
+unexport PYTHONDONTWRITEBYTECODE # without bytecode, each of a thousand processes compiles every module anew
+
 .PHONY: help run test check bench docs release lock clean
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -49,6 +49,9 @@ GIT_CONFIG = """
     auto = false
 """
 
+LEFT_OUT = ("RECONCILE_", "GIT_", "PYTHONDONTWRITEBYTECODE")
+"""What a process does not get to see of this one's environment. Without bytecode each compiles every module anew."""
+
 PROGRAM = Path(sys.executable).with_name("reconcile")
 
 
@@ -95,8 +98,7 @@ class Repo:
     def __init__(self, root: Path, gnupg: GnupgHome | None = None) -> None:
         self.root = root
         self.gnupg = gnupg
-        root.mkdir(parents=True, exist_ok=True)
-        self.git("init", "--quiet", "--initial-branch=main")
+        pygit2.init_repository(root, initial_head="main")
         with (root / ".git" / "config").open("a") as config:
             config.write(GIT_CONFIG)
         self.listen = f"127.0.0.1:{free_port()}"
@@ -144,9 +146,12 @@ class Repo:
 
     def commit(self, message: str = "change") -> str:
         """Commit everything there is; gives the full commit id."""
-        self.git("add", "--all")
-        self.git("commit", "--quiet", "--allow-empty", "--message", message)
-        return str(pygit2.Repository(self.root).head.target)
+        checkout = pygit2.Repository(self.root)  # in this process: the git program is started twice for it
+        checkout.index.add_all()
+        checkout.index.write()
+        who = checkout.default_signature
+        parents = [] if checkout.head_is_unborn else [checkout.head.target]
+        return str(checkout.create_commit("HEAD", who, who, f"{message}\n", checkout.index.write_tree(), parents))
 
     def record(self, hire: str, access: str) -> Record | None:
         """What the ledger has of a grant, read beside whoever holds it, without a process of its own."""
@@ -190,7 +195,7 @@ class Repo:
 
     def environment(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
         """What a process on this repository gets to see: nothing of the machine's own git, GnuPG or settings."""
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(("RECONCILE_", "GIT_"))}
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(LEFT_OUT)}
         kept |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", "NO_COLOR": "1", "COLUMNS": "200"}
         if self.gnupg is not None:
             kept["GNUPGHOME"] = self.gnupg.path
