@@ -61,7 +61,10 @@ is away, so that a command that has several things to write ends in time."""
 _MIGRATING = 0x7265636F_6E000001
 """An advisory lock, which is one database's."""
 
+_RIGHTS = f"make the schema for this user (CREATE SCHEMA {SCHEMA} AUTHORIZATION …), or give it the right"
+
 _STEPS = (
+    ("permission denied", _RIGHTS),
     ("password authentication failed", "give its password as STATE_PASSWORD (`reconcile initial-data set reconciler`)"),
     ("no password supplied", "give its password as STATE_PASSWORD (`reconcile initial-data set reconciler`)"),
     ("FATAL: role", "make the user (CREATE ROLE … LOGIN), or mend `state`"),
@@ -158,12 +161,17 @@ class Server:
         if major < OLDEST:
             raise LedgerError(f"state {self.url}: the server is PostgreSQL {major}, and {OLDEST} is the oldest served")
         try:
-            query = "select clock_timestamp(), to_regclass('alembic_version') is not null"
-            there, made = connection.execute(query).fetchone() or (datetime.now(UTC), False)
+            query = (
+                "select clock_timestamp(), to_regclass('alembic_version') is not null, "
+                f"has_schema_privilege(to_regnamespace('{SCHEMA}')::oid, 'usage')"
+            )
+            there, made, may = connection.execute(query).fetchone() or (datetime.now(UTC), False, None)
             version = connection.execute("select version_num from alembic_version").fetchone() if made else None
             connection.rollback()
         except psycopg.Error as error:
             raise self._unreachable(error) from None
+        if may is False:  # then what it has would look as if it were not there
+            raise LedgerError(f"state {self.url}: permission denied for schema {SCHEMA}: {_RIGHTS}")
         refuse_newer(version and version[0])
         apart = datetime.now(UTC) - there
         if abs(apart) > CLOCK:
@@ -344,7 +352,7 @@ def _told(error: DBAPIError) -> str:
     said = " ".join((primary or str(cause)).split())
     match cause:
         case psycopg.errors.InsufficientPrivilege():
-            step = f"make the schema for this user (CREATE SCHEMA {SCHEMA} AUTHORIZATION …), or give it the right"
+            step = _RIGHTS
         case psycopg.errors.ReadOnlySqlTransaction():
             step = "it is opened to be read; a server that only follows another takes no writes"
         case psycopg.errors.DiskFull():

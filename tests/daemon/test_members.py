@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, closing
-from datetime import UTC, datetime
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, closing, contextmanager
+from datetime import UTC, datetime, timedelta, tzinfo
+from typing import Any, Self
 
 import pytest
 
@@ -17,8 +17,10 @@ from reconciler.daemon.newest import Newest
 from reconciler.engine.accepted import in_force
 from reconciler.engine.context import Context, SystemClock
 from reconciler.engine.state import sharing
+from reconciler.ledger import postgres
 from reconciler.ledger.opening import StateLocation
 from reconciler.ledger.sealing import Tokens, WritableSealing
+from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.clock import Stopped
 from reconciler.model.errors import RepositoryError
 from reconciler.model.report import Report
@@ -26,8 +28,12 @@ from reconciler.model.secret import Redactor
 from reconciler.model.selection import Selection
 from reconciler.oauth.connection import stored_record
 from reconciler.secrets.gpg import Gnupg
+from tests.engine.harness import dying
+from tests.postgres import Databases, Wire
 from tests.repo import Repo, call_cli
 from tests.servers import AccountService, Received, Reply, eventually
+
+Unfit = Callable[[Databases, Repo], AbstractContextManager[None]]
 
 
 class Acme(AccountService):
@@ -262,3 +268,101 @@ def test_service_that_is_connected_through_one_member_is_so_for_all(repo: Repo, 
         assert len(acme.calls("POST", "/token")) == 1
 
     asyncio.run(run())
+
+
+def test_file_of_an_answer_is_sent_on_by_whoever_takes_over(repo: Repo, accounts: AccountService) -> None:
+    accounts.route("GET", "/photo", lambda _received: b"\x89PNG\x00\xff")
+    accounts.route("POST", "/upload", {"ok": True})
+    manifest = accounts.manifest()
+    manifest["execute"] += [
+        {"url": f"{accounts.url}/photo", "method": "GET", "save_as_file": "photo.png"},
+        {"url": f"{accounts.url}/upload", "files": {"picture": "photo.png"}},
+    ]
+    repo.settings(retry_delay="0s")
+    repo.manifest("tool", manifest)
+    repo.hire("ada", "tool")
+    repo.commit()
+
+    async def run(name: str) -> Report:
+        async with member(repo, name) as one:
+            return await one.make(Selection())
+
+    with dying(LedgerWriter, "sending", nth=3):
+        asyncio.run(run("a"))
+    assert accounts.calls("POST", "/upload") == []
+    assert [row.status for row in asyncio.run(run("b")).rows] == ["present"]
+    assert b"\x89PNG\x00\xff" in accounts.calls("POST", "/upload")[0].body
+    assert (accounts.created, len(accounts.calls("GET", "/photo"))) == ({"ada@example.com": 1}, 1)
+
+
+def clock_is(minutes: int) -> Unfit:
+    """The clock of this machine goes wrong."""
+
+    @contextmanager
+    def unfit(_databases: Databases, _repo: Repo) -> Iterator[None]:
+        class Wrong(datetime):
+            @classmethod
+            def now(cls, tz: tzinfo | None = None) -> Self:
+                return super().now(tz) + timedelta(minutes=minutes)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(postgres, "datetime", Wrong)
+            yield
+
+    return unfit
+
+
+@contextmanager
+def newer(databases: Databases, repo: Repo) -> Iterator[None]:
+    databases.execute("update reconciler.alembic_version set version_num = '9999'", name_of(repo))
+    yield
+
+
+@contextmanager
+def too_old(databases: Databases, repo: Repo) -> Iterator[None]:
+    (version,) = databases.execute("show server_version")[0]
+    old = "13." + "9" * (len(version) - 3)
+    with Wire(databases, {f"server_version\0{version}\0".encode(): f"server_version\0{old}\0".encode()}) as wire:
+        repo.settings(state=wire.url(name_of(repo)))
+        repo.commit()
+        yield
+
+
+@contextmanager
+def without_rights(databases: Databases, repo: Repo) -> Iterator[None]:
+    databases.execute("create role guest login")
+    repo.settings(state=databases.url(name_of(repo), "guest"))
+    repo.commit()
+    try:
+        yield
+    finally:
+        databases.execute("drop role guest")
+
+
+def name_of(repo: Repo) -> str:
+    return repo.state_url.partition("?")[0].rpartition("/")[2]
+
+
+@pytest.mark.parametrize(
+    ("unfit", "told"),
+    [
+        pytest.param(clock_is(10), "this machine's clock is 600 s ahead of the database server's", id="fast"),
+        pytest.param(clock_is(-10), "this machine's clock is 600 s behind the database server's", id="slow"),
+        pytest.param(newer, "its schema is 9999", id="newer"),
+        pytest.param(too_old, "the server is PostgreSQL 13, and 14 is the oldest served", id="old"),
+        pytest.param(
+            without_rights, "permission denied for schema reconciler: make the schema for this user", id="rights"
+        ),
+    ],
+)
+def test_who_is_unfit_for_the_fleet_sends_nothing(
+    databases: Databases, repo: Repo, accounts: AccountService, unfit: Unfit, told: str
+) -> None:
+    repo.manifest("tool", accounts.manifest())
+    repo.hire("ada", "tool")
+    repo.commit()
+    with unfit(databases, repo):
+        for command in (["daemon"], ["--yes"], ["--dry-run"], ["status"]):
+            done = call_cli(repo, *command)
+            assert (done.code, told in done.err) == (1, True), (command, done)
+    assert accounts.lines() == []
