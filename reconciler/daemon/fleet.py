@@ -28,7 +28,7 @@ from reconciler.engine.state import OpenState
 from reconciler.ledger.entries import Member
 from reconciler.ledger.membership import LEADER, Membership
 from reconciler.model.clock import Stopped
-from reconciler.model.errors import LedgerError
+from reconciler.model.errors import LedgerError, SecretsError
 from reconciler.model.grant import Key
 
 __all__ = ["Fleet"]
@@ -245,6 +245,7 @@ class Fleet:
         if not self._leads and await asyncio.to_thread(self._member.take, [LEADER]) is not None:
             self._leads = True
             log.info("fleet.leads", member=self._member.name)
+            await asyncio.to_thread(self._sweep)
         for worker in [worker for worker in self._workers if worker.done()]:
             self._workers.remove(worker)
             self._concurrency = 0
@@ -258,6 +259,11 @@ class Fleet:
         if self._member.settled:
             await self._jobs.rescue()
         self._problems.tell("jobs", None)
+
+    def _sweep(self) -> None:
+        """Erase the files of answers that no attempt names any more."""
+        with suppress(SecretsError):  # as in `holding`: the grant whose memory does not open is blocked for it
+            self._state.attachments.sweep(self._state.sealing.vault.attached())
 
     def _end_workers(self) -> None:
         """Have every worker take no new jobs and finish those under way; cancelled twice, it would drop them."""

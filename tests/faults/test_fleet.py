@@ -60,6 +60,8 @@ def test_passes_at_once_share_the_work(server: Databases) -> None:
 
 def test_commands_beside_a_fleet_reach_its_leader(server: Databases) -> None:
     with staged(server, services=1, people=1) as stage, ExitStack() as ends:
+        database = stage.url.partition("?")[0].rpartition("/")[2]
+        server.execute("insert into reconciler.sealed values ('files/0000000001', '')", database)
         member = Member(stage, "a")
         ends.callback(member.close)
         until(lambda: not stage.missing(), 60, [member])
@@ -73,6 +75,8 @@ def test_commands_beside_a_fleet_reach_its_leader(server: Databases) -> None:
         until(lambda: stage.posts().total() == 2, 20, [member])
         member.close()
         assert stage.status().json["members"] == [], "who left is gone at once"
+        files = server.execute("select name from reconciler.sealed where name like 'files/%'", database)
+        assert files == [], "whoever leads erases what no attempt names any more"
 
 
 def test_another_member_leads_where_the_leader_dies(server: Databases) -> None:
