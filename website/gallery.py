@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
 
-from reconciler.cli.add import asks
+from reconciler.cli.add import prerequisites
 from reconciler.gallery.catalog import Ready, everything
 
 __all__ = ["PAGE", "text"]
@@ -62,7 +62,7 @@ def _told(ready: Ready) -> Iterator[str]:
     for key, word in TOLD:
         if key in ready.head:
             yield f"- {word}: {_safe(ready.head[key])}"
-    for line in asks(ready):
+    for line in prerequisites(ready):
         yield f"- Asks for, {line}"
 
 

@@ -1,6 +1,6 @@
-"""`reconcile`: parses, asks the engine, and shows. Results go to stdout, prose and logs to stderr.
+"""The command `reconcile`: parse arguments, call the engine, show results on stdout, and prose and logs on stderr.
 
-Each command lives in a module of its own that imports what it needs when it runs, so that `--help` stays quick.
+Each command is a module that imports what it needs when it runs, so that `--help` is fast.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ SECTIONS = {
 """The help's sections: each command's module, and what it does in at most 60 characters."""
 
 COMMANDS = {name: module for section in SECTIONS.values() for name, (module, _) in section.items()}
-"""Which module has which command."""
+"""The module of each command."""
 
 EPILOG = "Every option has an environment variable, RECONCILE_ and its name: RECONCILE_OUTPUT=json."
 
@@ -84,13 +84,13 @@ def _show_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool)
 
 
 class _Commands(click.Group):
-    """Finds commands in their modules; what help and completion say of them needs none of these."""
+    """Finds commands in their modules; help and completion import none of them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return list(COMMANDS)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the options of a pass apart from those of every command, and the commands by what they are for."""
+        """Write the options of a pass, then those of every command, then the commands by section."""
         records = [(each, record) for each in self.get_params(ctx) if (record := each.get_help_record(ctx)) is not None]
         for title, every in (("Options of a pass", False), ("Options of every command", True)):
             with formatter.section(title):
@@ -101,7 +101,7 @@ class _Commands(click.Group):
                 formatter.write_dl([(name.ljust(widest), what) for name, (_, what) in commands.items()])
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """What may come next: commands, with what each does, and options."""
+        """Complete commands, with what each does, and options."""
         from click.shell_completion import CompletionItem
 
         told = {name: what for section in SECTIONS.values() for name, (_, what) in section.items()}
@@ -109,7 +109,7 @@ class _Commands(click.Group):
         return found + click.Command.shell_complete(self, ctx, incomplete)
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run the command; Ctrl-C ends it as a request to stop does, and click does not get to write about it."""
+        """Run the command; Ctrl-C aborts it here, because click would write an empty line."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
@@ -118,7 +118,7 @@ class _Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command, or say which one was probably meant."""
+        """Find the command, or suggest the one that was probably meant."""
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
@@ -132,8 +132,8 @@ class _Commands(click.Group):
         from importlib import import_module
 
         module = import_module(f"reconciler.cli.{COMMANDS[name]}")
-        called = f"{name}_" if iskeyword(name) else name.replace("-", "_")
-        command: click.Command = getattr(module, called)
+        attribute = f"{name}_" if iskeyword(name) else name.replace("-", "_")
+        command: click.Command = getattr(module, attribute)
         return command
 
 
@@ -170,7 +170,7 @@ def _typed(ctx: click.Context, name: str) -> bool:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run the command line and give its exit code."""
+    """Run the command line and return its exit code."""
     from reconciler.cli.logs import begin, shown, tell
     from reconciler.model.clock import Stopped
     from reconciler.model.errors import ReconcilerError, UsageError
@@ -182,7 +182,7 @@ def run(arguments: Sequence[str]) -> int:
         return leaving.exit_code
     except (click.Abort, Stopped):
         if sys.stderr.isatty():
-            click.echo(err=True)  # behind the ^C that the terminal itself shows
+            click.echo(err=True)  # ends the line on which the terminal shows ^C
         tell("interrupted")
         return INTERRUPTED
     except click.ClickException as error:
@@ -197,13 +197,13 @@ def run(arguments: Sequence[str]) -> int:
         tell(f"error: {shown(error)}", "error")
         return 1
     except BrokenPipeError:
-        # Whoever read the output went away; there is nobody to tell.
+        # The reader of the output is gone, so there is nowhere to report it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
             raise
-        # Most likely the output; what is still to be written of it would fail once more at the end.
+        # Most likely stdout is full: replace it, because flushing the rest at exit would fail again.
         tell(f"error: {os.strerror(error.errno)}: what was to be written is not complete", "error")
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -211,7 +211,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def many_objects() -> None:
-    """Let the garbage collector look less often: imports and a pass make many objects that stay.
+    """Run the garbage collector less often: imports and a pass make many objects that stay.
 
     With Python's own thresholds it takes a fifth of a pass's time.
     """
@@ -219,8 +219,8 @@ def many_objects() -> None:
 
 
 def main() -> None:
-    """The console script."""
+    """Run as the console script."""
     many_objects()
     code = run(sys.argv[1:])
-    gc.freeze()  # a fifth of a thousand people's audit would go into looking through what is left, for nothing
+    gc.freeze()  # the collection at exit would take a fifth of the time of a pass over a thousand hires
     sys.exit(code)

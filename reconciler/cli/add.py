@@ -1,4 +1,4 @@
-"""`reconcile add`: a ready manifest or import, copied to where a repository has those."""
+"""`reconcile add`: copy a ready manifest or import into the repository."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from reconciler.gallery.catalog import Ready
     from reconciler.repository.documents.modeline import Kind
 
-__all__ = ["add", "asks"]
+__all__ = ["add", "prerequisites"]
 
 
 @click.command()
@@ -56,7 +56,7 @@ def add(asked: Asked, name: str | None, stem: str | None, listing: bool) -> int:
         emit_json({"file": f"{ready.folder}/{path.name}", "service": service, "initial_data": fields})
     else:
         say(f"{ready.folder}/{path.name}")
-    for line in asks(ready):
+    for line in prerequisites(ready):
         tell(line)
     if fields:
         first = "" if any((root / "config/initial_data").glob("[!.]*")) else " --recipient KEY"
@@ -66,8 +66,8 @@ def add(asked: Asked, name: str | None, stem: str | None, listing: bool) -> int:
     return 0
 
 
-def asks(ready: Ready) -> list[str]:
-    """What has to be given before the manifest can be used, a line for each place that it is given at."""
+def prerequisites(ready: Ready) -> list[str]:
+    """List what the manifest needs from its user, one line for each place to write it."""
     manifest = ready.manifest
     form = [] if ready.imports else manifest.form
     places = (
@@ -81,7 +81,7 @@ def asks(ready: Ready) -> list[str]:
 
 
 def _free(folder: Path, root: Path, stem: str) -> Path:
-    """Where the copy goes. Raises UsageError where that is no name, or where another one is called so already."""
+    """Return the path of the copy. Raises UsageError if the stem is not a file name, or another file has it."""
     if PurePosixPath(stem).name != stem or stem.startswith("."):
         raise UsageError(f"--as {stem}: give the name of an integration, not a path")
     taken = sorted(

@@ -1,4 +1,4 @@
-"""`reconcile adopt`: hires' files for accounts that exist."""
+"""`reconcile adopt`: write hires' files for accounts that exist."""
 
 from __future__ import annotations
 
@@ -66,10 +66,9 @@ def adopt(asked: Asked, integration: str, accounts: tuple[str, ...], *, everybod
 async def proposed(
     context: Context, integration: str, accounts: Collection[str] = (), *, into: Tree | None = None
 ) -> list[Proposal]:
-    """What would adopt accounts, all that git does not know where none is named. Raises NotAdopted.
+    """Propose files that adopt these accounts, or all that git does not know. Raises NotAdopted.
 
-    The manifest in force says how to ask; the hires are those of the work tree, committed or not, or those of another
-    repository that is made of them.
+    The listing is read with the manifest in force. The files are for the work tree, or for the new repository `into`.
     """
     from reconciler.cli.unmanaged import compared, known_integration
     from reconciler.engine.accepted import in_force
@@ -111,7 +110,7 @@ async def proposed(
 
 
 def _chosen(found: list[Found], accounts: Collection[str]) -> list[Found]:
-    """The accounts that are meant: those of these names or addresses, or each that is unmanaged."""
+    """Choose the accounts of these names or addresses, or every unmanaged one."""
     from reconciler.intake.adopt import NotAdopted
     from reconciler.review.unmanaged import Kind
 

@@ -1,7 +1,7 @@
-"""What people do by hand: retry, accept, run, revoke.
+"""The commands `retry`, `accept`, `run` and `revoke`.
 
-The command acts itself if the state is free. If a daemon holds it, a command is enqueued for the daemon, and the user
-is told so.
+The command acts itself if the state is free. If a daemon has locked it, the command is enqueued for the daemon, and the
+user is told so.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ def _known(
     *,
     none: type[ReconcilerError] | None = UsageError,
 ) -> list[Record]:
-    """The records that are meant. Raises `none`, if that is an error, where there are none."""
+    """Find the records that the arguments name. If there are none, raises `none`, unless that is None."""
     from reconciler.cli.ledger import ledger_of
-    from reconciler.cli.named import in_ledger
+    from reconciler.cli.suggestions import suggest_from_ledger
 
     with ledger_of(asked) as ledger:
         records = [
@@ -43,7 +43,7 @@ def _known(
             for record in ledger.records([hire] if hire else None)
             if access in (None, record.key.access) and integration in (None, record.integration)
         ]
-        meant = "" if records else in_ledger(ledger, hire, access, integration)
+        meant = "" if records else suggest_from_ledger(ledger, hire, access, integration)
     if none is not None and not records:
         what = " ".join(part for part in (hire, access, integration and f"of --integration {integration}") if part)
         raise none(f"the ledger has no grant {what}: `reconcile status` shows what it has{meant}")
@@ -60,7 +60,7 @@ def _act(
     access: str | None,
     integration: str | None = None,
 ) -> int:
-    """Change the ledger, or enqueue a command for the process that holds it. `names` are the grants that are meant."""
+    """Change the ledger, or enqueue a command for the process that locked it; `names` are its grants, to be shown."""
     from datetime import UTC, datetime
 
     from reconciler.cli.ledger import state_of
@@ -148,7 +148,7 @@ def revoke(asked: Asked, hire: str, access: str | None) -> int:
 
 
 def _orphans(asked: Asked, hire: str, known: list[Record]) -> list[Key]:
-    """A person's grants that git no longer wants and that were not revoked yet."""
+    """Find a hire's grants that git no longer wants and that are not revoked yet."""
     from reconciler.cli.context import context_of
     from reconciler.engine.accepted import in_force
     from reconciler.model.deciding import Policy
@@ -170,7 +170,7 @@ def _orphans(asked: Asked, hire: str, known: list[Record]) -> list[Key]:
 
 
 def _by_hand(asked: Asked, kind: str, keys: list[Key]) -> int:
-    """Run or revoke grants in a pass of their own, or enqueue commands for the process that holds the state."""
+    """Run or revoke grants in their own pass, or enqueue commands for the process that locked the state."""
     import asyncio
 
     from reconciler.cli.context import run_in_context
@@ -221,7 +221,7 @@ async def _pass_by_hand(asked: Asked, redactor: Redactor, kind: str, keys: list[
 
 
 async def _refuse_impossible(context: Context, kind: str, keys: list[Key]) -> None:
-    """Refuse what the process that holds the state could not do: nobody would see its refusal of a command."""
+    """Refuse what the process that locked the state could not do: nobody would see its own refusal."""
     from reconciler.engine.accepted import in_force
     from reconciler.engine.planning import plan_pass
     from reconciler.engine.state import reading
@@ -235,15 +235,15 @@ async def _refuse_impossible(context: Context, kind: str, keys: list[Key]) -> No
 
 
 def _refuse(plan: Plan, kind: str, keys: list[Key]) -> None:
-    """Refuse what cannot be done, with the reason; of several grants only where none of them can."""
+    """Raise the reason why it cannot be done, if it cannot be done for any of the grants."""
     faults = [fault for key in keys if (fault := _fault(plan, kind, key)) is not None]
     if len(faults) == len(keys):
         raise faults[0]
 
 
 def _fault(plan: Plan, kind: str, key: Key) -> Exception | None:
-    """Why what is asked cannot be done for a grant, or None."""
-    from reconciler.cli.named import no_such_grant
+    """Return why it cannot be done for a grant, or None."""
+    from reconciler.cli.suggestions import no_such_grant
     from reconciler.model.status import Status
 
     item = next((item for item in plan.grants if item.grant.key == key), None)

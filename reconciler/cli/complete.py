@@ -1,8 +1,8 @@
-"""What a shell completes: the names in the repository at hand, read from the files as they stand on the disk.
+"""Shell completion: names from the repository, read from the files on disk.
 
-It asks nobody, takes no lock, writes nothing and imports little, for a person waits for it. A file that is broken has
-no names to offer, and no fault is told of in the middle of a line that is being typed. Names come from whoever opened
-the branch, and a shell runs what it finds in a line: only those that mean nothing to it are offered.
+It sends nothing, takes no lock, writes nothing and imports little, because a person waits for it. A broken file offers
+no names, and no error is shown in the line that is being typed. Anybody who opens a branch chooses names, and a shell
+runs what is in its line: only names without a meaning to a shell are offered.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _FILES = (".yaml", ".yml", ".json")
 
 
 def _offered(names: Callable[[click.Context], Iterable[str]]) -> _Complete:
-    """What click calls to complete a value: the names that begin as the value does, in order."""
+    """Make the function that click calls to complete a value: it sorts the names that begin with it."""
 
     def complete(ctx: click.Context, _parameter: click.Parameter, begun: str) -> list[str]:
         try:
             found = {name for name in names(ctx) if name.startswith(begun) and _PLAIN.fullmatch(name)}
-        except Exception:  # noqa: BLE001  whatever it is, a traceback would stand within the line that is being typed
+        except Exception:  # noqa: BLE001  any traceback would appear in the line that is being typed
             return []
         return sorted(found)
 
@@ -45,7 +45,7 @@ def _root(ctx: click.Context) -> Path:
 
 
 def _files(root: Path, folder: str) -> Iterator[Path]:
-    """The plain files under a folder that can be a user's."""
+    """Find the files under a folder that may be a user's."""
     for place, folders, names in os.walk(root / folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
         yield from (Path(place, name) for name in names if name.endswith(_FILES) and not name.startswith("."))
@@ -56,7 +56,7 @@ def _stems(folder: str) -> Callable[[click.Context], Iterator[str]]:
 
 
 def _data(file: Path) -> dict[str, Any]:
-    """What a file says; nothing where it is broken, or no map."""
+    """Read a file; empty if it is broken or not a map."""
     from reconciler.repository.documents.broken import MAX_BYTES
     from reconciler.repository.documents.yaml import BrokenFile, read
 
@@ -71,7 +71,7 @@ def _data(file: Path) -> dict[str, Any]:
 
 
 def _accesses(ctx: click.Context) -> Iterator[str]:
-    """The names of a hire's entries, with those of each sequence that it names, and of each that may be assigned."""
+    """Name a hire's entries, those of the sequences that it names, and of those that may be assigned to it."""
     root, hire = _root(ctx), ctx.params["hire"]
     person = _data(next(file for file in _files(root, "hires") if file.stem == hire))
     entries = list(person.get("access") or ())
@@ -89,7 +89,7 @@ def _fields(ctx: click.Context) -> Iterator[str]:
 
 
 def _services(ctx: click.Context) -> Iterator[str]:
-    """Who may have initial data: integrations and imports, and the program itself. A service is named by either."""
+    """Name what may have initial data: integrations, imports, and the program itself."""
     yield from _stems("manifests")(ctx)
     yield from _stems("config/imports")(ctx)
     yield "reconciler"

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["daemon", "pages_of"]
 
 PATIENCE_SECONDS = 20.0
-"""How long somebody who comes back from a service waits until a pass over it has ended."""
+"""How long the callback waits for a pass over its service to end."""
 
 
 @click.command()

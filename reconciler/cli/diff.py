@@ -1,4 +1,4 @@
-"""`reconcile diff`: what a pull request changes, offline and without any secret."""
+"""`reconcile diff`: show what a pull request changes, offline and without any secret."""
 
 from __future__ import annotations
 
@@ -61,14 +61,14 @@ def diff(asked: Asked, base: str, head: str) -> int:
 
 
 def _side(reader: Reader, tree: Tree, now: datetime, *, may_be_empty: bool = False, rules: Rules | None = None) -> Side:
-    """One revision; with `may_be_empty` also one from before there was anything."""
+    """Read one revision; with `may_be_empty`, it may be from before the repository had hires and manifests."""
     from reconciler.model.errors import SettingsError
     from reconciler.repository.rules import NONE
     from reconciler.review.difference import Side
     from reconciler.review.problems import hosts_of, problems_of
 
     if may_be_empty and not (tree.has("hires") and tree.has("manifests")):
-        tree = _Beginning(tree)
+        tree = _EmptyTree(tree)
     try:
         files = reader.load(tree)
     except SettingsError as error:
@@ -76,8 +76,8 @@ def _side(reader: Reader, tree: Tree, now: datetime, *, may_be_empty: bool = Fal
     return Side(tree.revision, files, problems_of(files, now, tree, rules or NONE), hosts_of(files, tree))
 
 
-class _Beginning:
-    """A revision from before there were `hires/` or `manifests/`: as if they were empty."""
+class _EmptyTree:
+    """A revision without `hires/` or `manifests/`, as if they were empty folders."""
 
     def __init__(self, tree: Tree) -> None:
         self._tree = tree
@@ -89,7 +89,7 @@ class _Beginning:
     def find(self, path: str) -> File | None:
         return self._tree.find(path)
 
-    def has(self, folder: str) -> bool:  # noqa: ARG002  that is the point
+    def has(self, folder: str) -> bool:  # noqa: ARG002  every folder counts as present
         return True
 
     def read(self, file: File, limit: int | None = None) -> bytes:

@@ -1,7 +1,7 @@
-"""A difference as people read it: in a terminal, and as the one comment on a pull request.
+"""Show a difference in a terminal, and as a comment on a pull request.
 
-A comment may have 65,536 characters. What does not fit is told with less detail, never cut off: first each grant, then
-each hire, then each integration, then numbers alone. New hosts are told at every length, and first.
+A comment may have 65,536 characters. A longer one is written with less detail, never cut off: each grant, then each
+hire, then each integration, then numbers alone. New hosts are shown at every level, and first.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from reconciler.review.problems import Host
 __all__ = ["LIMIT", "as_markdown", "as_table", "headline"]
 
 LIMIT = 65_536
-"""What GitHub takes for a comment, in characters."""
+"""The most characters of a comment on GitHub."""
 
-NAMED = 3
-"""The most new hosts that are named in the first line."""
+HEADLINE_HOSTS = 3
+"""The most new hosts to name in the first line."""
 
-MOST_HOSTS = 50
-LONGEST_HOST = 260
-"""A host's name has 253 characters at most, and a port."""
+MAX_HOSTS = 50
+MAX_HOST_CHARACTERS = 260
+"""A host's name has at most 253 characters, and a port."""
 
 MARK = "<!-- reconcile diff -->"
-"""Ends a comment, unseen, so that a CI job finds the one it wrote before."""
+"""The invisible end of a comment, by which a CI job finds its own."""
 
 _SIGNS = {Kind.ADDED: "+", Kind.CHANGED: "~", Kind.REMOVED: "-"}
 _VERBS = {Kind.ADDED: "gets", Kind.CHANGED: "keeps", Kind.REMOVED: "loses"}
@@ -38,12 +38,12 @@ _Quote = Callable[[str], str]
 
 
 def headline(found: Difference, quote: _Quote = printable) -> str:
-    """The whole story in one line."""
+    """Sum up the difference in one line."""
     parts = []
     if not found.comparable:
         parts.append("the settings of one revision cannot be read, so the grants cannot be compared")
     if found.hosts_added:
-        named = [quote(_host(host)) for host in found.hosts_added[:NAMED]]
+        named = [quote(_host(host)) for host in found.hosts_added[:HEADLINE_HOSTS]]
         more = len(found.hosts_added) - len(named)
         many = "NEW HOST" if len(found.hosts_added) == 1 else "NEW HOSTS"
         parts.append(f"{many} {', '.join(named)}{f' and {more} more' if more else ''}")
@@ -61,7 +61,7 @@ def headline(found: Difference, quote: _Quote = printable) -> str:
 
 
 def as_table(found: Difference) -> str:
-    """For a terminal."""
+    """Write a difference for a terminal."""
     lines = [headline(found)]
     lines += [
         f"NEW HOST {_host(host)}  ({printable(', '.join(host.files))}){_refused(host)}" for host in found.hosts_added
@@ -82,7 +82,7 @@ def as_table(found: Difference) -> str:
 
 
 def as_markdown(found: Difference) -> str:
-    """One comment, ready to post; the same bytes for the same difference."""
+    """Write a difference as a comment; the same difference gives the same bytes."""
     for level in range(4):
         text = "\n".join([f"**{headline(found, code)}**", *_body(found, level), "", MARK])
         if len(text) <= LIMIT:
@@ -93,7 +93,7 @@ def as_markdown(found: Difference) -> str:
 def _body(found: Difference, level: int) -> Iterator[str]:
     short = level == 3
     if found.hosts_added:
-        yield from _alarm(found.hosts_added[: MOST_HOSTS if short else None], len(found.hosts_added))
+        yield from _alarm(found.hosts_added[: MAX_HOSTS if short else None], len(found.hosts_added))
     if found.problems_added:
         yield from ["", *_problems(found.problems_added, "added", level)]
     yield from _unnamed(found, level)
@@ -101,7 +101,7 @@ def _body(found: Difference, level: int) -> Iterator[str]:
         changes = [change for change in found.grants if change.kind is kind]
         if changes and not short:
             lines, title = (_each, _by_hire, _by_integration)[level](changes), f"{count(len(changes), 'grant')} {kind}"
-            # What somebody loses, and what rights change, is never out of sight.
+            # Removals and changes of rights are never folded.
             yield from fold(title, lines) if kind is Kind.ADDED else ["", f"**{title}**", "", *lines]
     if found.problems_fixed:
         yield from fold(
@@ -116,8 +116,8 @@ def _alarm(hosts: list[Host], total: int) -> Iterator[str]:
     for number, host in enumerate(hosts):
         if number:
             yield ">"
-        files = ", ".join(map(code, host.files[:NAMED])) + (" and more" if host.files[NAMED:] else "")
-        files = files if len(files) < LONGEST_HOST else count(len(host.files), "file")
+        files = ", ".join(map(code, host.files[:HEADLINE_HOSTS])) + (" and more" if host.files[HEADLINE_HOSTS:] else "")
+        files = files if len(files) < MAX_HOST_CHARACTERS else count(len(host.files), "file")
         where = f"{code(_host(host))} ({files}){_refused(host)}"
         yield f"> Requests, with the secrets in them, would go to a new host: {where}"
     if total > len(hosts):
@@ -125,7 +125,7 @@ def _alarm(hosts: list[Host], total: int) -> Iterator[str]:
 
 
 def _unnamed(found: Difference, level: int) -> Iterator[str]:
-    """What changes without naming a grant: manifests, settings, hosts that are left."""
+    """List the changes that name no grant: manifests, settings, hosts no longer used."""
     if level == 3:
         return
     lines = [
@@ -180,7 +180,7 @@ def _people(changes: Iterable[Change]) -> dict[str, list[Change]]:
 
 
 def _fields(change: Change, quote: _Quote) -> str:
-    """What differs; of an added or removed grant, what it is given."""
+    """Write the fields that differ, or all fields of a grant that is added or removed."""
     if change.kind is Kind.CHANGED:
         fields = ", ".join(f"{quote(name)} {_step(pair, quote)}" for name, pair in change.fields.items())
         return f"{fields} ({change.applied})" if change.applied else fields
@@ -191,7 +191,7 @@ def _fields(change: Change, quote: _Quote) -> str:
 
 
 def _step(pair: tuple[Any, Any], quote: _Quote) -> str:
-    """From what to what; where only the type differs, as JSON shows it."""
+    """Write the values before and after; as JSON if only their type differs."""
     before, after = map(_text, pair)
     if before == after:
         before, after = (json.dumps(value, ensure_ascii=False) for value in pair)
@@ -206,8 +206,8 @@ def _text(value: Any) -> str:
 
 
 def _host(host: Host) -> str:
-    longest = len(host.host) > LONGEST_HOST
-    return f"a name of {len(host.host)} characters, which no host has" if longest else host.host
+    too_long = len(host.host) > MAX_HOST_CHARACTERS
+    return f"a name of {len(host.host)} characters, which no host has" if too_long else host.host
 
 
 def _refused(host: Host) -> str:

@@ -1,4 +1,4 @@
-"""Commands for the process that holds the state, and who enqueues them."""
+"""Enqueue commands for the process that locked the state."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ __all__ = ["Refused", "enqueue", "requester", "tell_handed_over"]
 
 
 class Refused(ReconcilerError):
-    """What was asked for cannot be done now; the text says why."""
+    """The command cannot be done now; the text says why."""
 
 
 def requester() -> str:
-    """The user and the machine, as the history names who asked for something."""
+    """Name the user and the machine, as the history shows who gave a command."""
     return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
@@ -28,7 +28,7 @@ def enqueue(
     access: str | None = None,
     integration: str | None = None,
 ) -> None:
-    """Enqueue a command for the process that holds the state."""
+    """Enqueue a command for the process that locked the state."""
     from datetime import UTC, datetime
 
     from reconciler.cli.ledger import state_of
@@ -45,7 +45,7 @@ def enqueue(
 
 
 def tell_handed_over(holder: StateLockedError, what: str) -> None:
-    """Say who holds the state and was asked to do what is wanted, and where to see that it is done."""
+    """Say which process locked the state and got the command, and where to see that it is done."""
     from reconciler.cli.logs import tell
 
     tell(f"{holder.who}, which was asked to {what}: `reconcile status` shows when it is done")

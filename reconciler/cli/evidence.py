@@ -1,4 +1,4 @@
-"""A review that was checked, as a person reads it, and as an auditor gets it: a CSV, or one page of HTML."""
+"""Show a checked review to a person, or write it for an auditor as CSV or one HTML page."""
 
 from __future__ import annotations
 
@@ -45,29 +45,29 @@ COLUMNS = (
     "history",
     "digest",
 )
-"""Those of the CSV: a line of a review each, and a row without a line for what is wrong with a whole file."""
+"""The columns of the CSV. It has a row for each line of a review, and one for each problem of a whole file."""
 
 SAID = ("access", "values", "since", "granted_in", "author", "approved_by")
 
-SHOWN = 20
-"""The most undecided lines of a file, and the most open ones, that are named on the screen."""
+MAX_SHOWN = 20
+"""The most undecided and the most open lines of a file that are shown on the screen."""
 
 
 def as_rows(found: list[Judged]) -> str:
-    """The evidence as CSV."""
-    rows = (row for judged in found for row in (*_rows(judged), *_doubts(judged)))
+    """Write the evidence as CSV."""
+    rows = (row for judged in found for row in (*_rows(judged), *_file_problems(judged)))
     return as_csv(COLUMNS, ([row.get(name) or "" for name in COLUMNS] for row in rows))
 
 
 def as_page(found: list[Judged], period: str, revision: str) -> str:
-    """The evidence as one HTML page."""
+    """Write the evidence as one HTML page."""
     reviews = [{"judged": each, "rows": list(_rows(each)), "problems": each.of_file} for each in found]
     told = {"period": period, "revision": revision, "reviews": reviews, "summary": _headline(found)}
     return _template().render(told)
 
 
 def as_table(found: list[Judged], period: str, *, markdown: bool) -> Iterator[str]:
-    """What a person needs to know, and what to do next."""
+    """Write a review for a person."""
     headline = f"review {period}: {_headline(found)}"
     yield f"**{headline}**" if markdown else headline
     if markdown:
@@ -75,22 +75,22 @@ def as_table(found: list[Judged], period: str, *, markdown: bool) -> Iterator[st
     bullet = "- " if markdown else ""
     for each in found:
         name = code(each.review.path) if markdown else each.review.path
-        yield f"{bullet}{name}: {_said(each)}"
+        yield f"{bullet}{name}: {_counts(each)}"
     for each in found:
         for problem in each.problems:
             yield problem_line(problem) if markdown else printable(str(problem))
         open_ = [line for line in each.review.lines if line.index in each.open]
-        for line in open_[:SHOWN]:
+        for line in open_[:MAX_SHOWN]:
             yield f"{bullet}{_place(each, line, markdown=markdown)}: still there: {each.open[line.index]}"
         yield from _more(len(open_), "still there", bullet)
-        for line in each.undecided[:SHOWN]:
+        for line in each.undecided[:MAX_SHOWN]:
             yield f"{bullet}{_place(each, line, markdown=markdown)}: undecided"
         yield from _more(len(each.undecided), "undecided", bullet)
 
 
 def _more(number: int, what: str, bullet: str) -> Iterator[str]:
-    if number > SHOWN:
-        yield f"{bullet}and {number - SHOWN} more are {what}; --output csv has all"
+    if number > MAX_SHOWN:
+        yield f"{bullet}and {number - MAX_SHOWN} more are {what}; --output csv has all"
 
 
 def _headline(found: list[Judged]) -> str:
@@ -104,7 +104,7 @@ def _headline(found: list[Judged]) -> str:
     return ", ".join(told)
 
 
-def _said(each: Judged) -> str:
+def _counts(each: Judged) -> str:
     decisions = [line.decision for line in each.review.lines]
     kept, removed = decisions.count("keep"), decisions.count("remove")
     return f"{kept} kept, {removed} to be removed, {len(each.undecided)} undecided"
@@ -115,8 +115,8 @@ def _place(each: Judged, line: Line, *, markdown: bool) -> str:
     return f"{code(where)}: {code(str(line))}" if markdown else printable(f"{where}: {line}")
 
 
-def _doubts(judged: Judged) -> Iterator[dict[str, str]]:
-    """A row for each problem that is no single line's."""
+def _file_problems(judged: Judged) -> Iterator[dict[str, str]]:
+    """Make a row for each problem of a whole file."""
     for problem in judged.of_file:
         yield _whole(judged) | {"problem": str(problem)}
 
@@ -128,7 +128,7 @@ def _whole(judged: Judged) -> dict[str, str]:
 
 
 def _rows(judged: Judged) -> Iterator[dict[str, str]]:
-    """A row for each line."""
+    """Make a row for each line."""
     review, whole = judged.review, _whole(judged)
     for line in review.lines:
         given = judged.reviewers.get(line.index)
@@ -172,5 +172,5 @@ def _template() -> Template:
 
 
 def _finalized(value: Any) -> Any:
-    """What stands in a placeholder, without anything that turns or hides what follows it."""
+    """Make the value of a placeholder printable, so that it cannot reverse or hide what follows."""
     return value if hasattr(value, "__html__") else printable(str(value))

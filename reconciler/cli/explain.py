@@ -1,4 +1,4 @@
-"""`reconcile explain`: one grant, in depth and on one screen."""
+"""`reconcile explain`: show one grant in detail, on one screen."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 __all__ = ["explain"]
 
-VALUES, ATTEMPTS, REQUESTS = 12, 2, 6
-"""The most lines of each that fit a screen; --output json has all."""
+MAX_VALUES, MAX_ATTEMPTS, MAX_REQUESTS = 12, 2, 6
+"""The most lines of each, to fit one screen; --output json has all."""
 
-WIDE = 60
+CELL_WIDTH = 60
 
 
 @click.command()
@@ -61,12 +61,12 @@ def explain(asked: Asked, hire: str, access: str) -> int:
 
 
 def _told(asked: Asked, key: Key, redactor: Redactor) -> dict[str, Any]:
-    """Everything there is to say, as JSON has it."""
+    """Collect everything about the grant, as JSON has it."""
     import asyncio
     from datetime import UTC, datetime
 
     from reconciler.cli.context import context_of
-    from reconciler.cli.named import no_such_grant
+    from reconciler.cli.suggestions import no_such_grant
     from reconciler.engine.accepted import in_force
     from reconciler.engine.context import home_of
     from reconciler.model.clock import stamp
@@ -130,12 +130,12 @@ def _told(asked: Asked, key: Key, redactor: Redactor) -> dict[str, Any]:
 
 
 def _differs(record: Record | None) -> dict[str, Any]:
-    """What the last check found not to be as git wants it."""
+    """Return what the last check found to differ from git."""
     return {} if record is None else {name: list(pair) for name, pair in record.differs.items()}
 
 
 def _broken(key: Key, desired: Desired, record: Record | None) -> str | None:
-    """Why a grant that git does not show is kept as it is, or None: the file that it stands in cannot be read."""
+    """Return why the file of a grant cannot be read, so that the grant is kept; None if it can."""
     return desired.unreadable(key.hire, record.email if record else "", record.origin if record else None)
 
 
@@ -187,7 +187,7 @@ def _attempt(attempt: Attempt, sent: list[Sent]) -> dict[str, Any]:
 
 
 def _lines(told: Mapping[str, Any]) -> Iterator[str]:
-    """The same on one screen."""
+    """Write the same for one screen."""
     from reconciler.cli.text import clipped, printable
 
     yield printable(f"{told['hire']}/{told['access']}: {told['status'] or 'new'}: {told['reason']}")
@@ -201,16 +201,18 @@ def _lines(told: Mapping[str, Any]) -> Iterator[str]:
         yield printable("  " + _given(told))
     if told["differs"]:
         applied = "to be updated" if told["action"] == "update" else "not applied"
-        yield from _table("differs", [[name, _step(pair), applied] for name, pair in told["differs"].items()], VALUES)
-    yield from _table("values", [_value(value) for value in told["values"]], VALUES)
+        rows = [[name, _step(pair), applied] for name, pair in told["differs"].items()]
+        yield from _table("differs", rows, MAX_VALUES)
+    yield from _table("values", [_value(value) for value in told["values"]], MAX_VALUES)
     tried = told["last_attempts"]
-    for attempt in tried[-ATTEMPTS:]:
+    for attempt in tried[-MAX_ATTEMPTS:]:
         end = f"failed: {attempt['error']}" if attempt["error"] else "done" if attempt["ended_at"] else "running"
         yield ""
         yield clipped(f"attempt {attempt['number']} ({attempt['kind']}) at {attempt['started_at']}: {end}", 200)
-        yield from _table(None, [_request(each, attempt["requests_in_all"]) for each in attempt["requests"]], REQUESTS)
-    if len(tried) > ATTEMPTS:
-        yield f"  and {len(tried) - ATTEMPTS} before"
+        rows = [_request(each, attempt["requests_in_all"]) for each in attempt["requests"]]
+        yield from _table(None, rows, MAX_REQUESTS)
+    if len(tried) > MAX_ATTEMPTS:
+        yield f"  and {len(tried) - MAX_ATTEMPTS} before"
     yield ""
     yield "next"
     for line in told["next"]:
@@ -218,7 +220,7 @@ def _lines(told: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _step(pair: list[Any]) -> str:
-    """From what stands there to what git wants."""
+    """Write what the service has and what git wants."""
     from reconciler.engine.wanted import as_shown
 
     return " → ".join(map(as_shown, pair))
@@ -231,7 +233,7 @@ def _given(told: Mapping[str, Any]) -> str:
 
 
 def _value(value: Mapping[str, Any]) -> list[str]:
-    """A value as JSON writes it, so that a text differs from a number; in words where it is not to be shown."""
+    """Write a value as JSON, so that a text differs from a number; in words if it is secret or not known yet."""
     from reconciler.cli.text import as_json
 
     if value["value"] is None:
@@ -254,7 +256,7 @@ def _table(title: str | None, rows: list[list[str]], most: int) -> Iterator[str]
     if title is not None and rows:
         yield ""
         yield title
-    cells = [[clipped(cell, WIDE) for cell in row] for row in rows[:most]]
+    cells = [[clipped(cell, CELL_WIDTH) for cell in row] for row in rows[:most]]
     yield from (f"  {line}" for line in columns(cells))
     if len(rows) > most:
         yield f"  and {len(rows) - most} more: --output json has them all"

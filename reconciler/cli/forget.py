@@ -23,7 +23,7 @@ def forget(asked: Asked, hire: str) -> int:
     from datetime import UTC, datetime
 
     from reconciler.cli.ledger import ledger_of, settings_of, state_of
-    from reconciler.cli.named import in_ledger
+    from reconciler.cli.suggestions import suggest_from_ledger
     from reconciler.engine.commands import erase, reason_to_remember
     from reconciler.repository.files import Reader
     from reconciler.repository.git.checkout import Checkout
@@ -31,7 +31,7 @@ def forget(asked: Asked, hire: str) -> int:
     with ledger_of(asked) as ledger:
         records = list(ledger.records([hire]))
         if not records and not any(True for _ in ledger.history(hires=[hire])):
-            meant = in_ledger(ledger, hire)
+            meant = suggest_from_ledger(ledger, hire)
             raise UsageError(f"the ledger knows nobody of the id {hire}: `reconcile status` shows whom it knows{meant}")
     files = Reader().load(Checkout.open(asked.repo).current(settings_of(asked).source))
     if (why := reason_to_remember(hire, records, files)) is not None:

@@ -1,4 +1,4 @@
-"""`reconcile history`: what happened, from the ledger alone."""
+"""`reconcile history`: show the events in the ledger."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def history(
 
     from reconciler.cli.ledger import ledger_of, settings_of
     from reconciler.cli.logs import tell
-    from reconciler.cli.named import in_ledger
+    from reconciler.cli.suggestions import suggest_from_ledger
     from reconciler.cli.table import page
     from reconciler.cli.text import as_csv, code, emit_json, say
     from reconciler.model.errors import UsageError
@@ -76,11 +76,11 @@ def history(
     end = None if until is None else moment(until, now, timezone, option="--until")
     if begin is not None and end is not None and end <= begin:
         raise UsageError(f"--until {until} lies before --since {since}: nothing can have happened between them")
-    kinds = [_kind(name) for name in events]
+    types = [_event_type(name) for name in events]
     with ledger_of(asked) as ledger:
-        found = ledger.history(hires=hires, integrations=integrations, events=kinds, since=begin, until=end)
+        found = ledger.history(hires=hires, integrations=integrations, events=types, since=begin, until=end)
         rows = [_row(line) for line in found]
-        meant = "" if rows else in_ledger(ledger, *hires, *integrations)
+        meant = "" if rows else suggest_from_ledger(ledger, *hires, *integrations)
     if asked.output in ("json", "csv"):
         _name_signers(asked, rows)
     if not rows and filters:
@@ -107,7 +107,7 @@ def _cell(value: Any) -> str:
     return ", ".join(value) if isinstance(value, list) else value or ""
 
 
-def _kind(name: str) -> EventType:
+def _event_type(name: str) -> EventType:
     from reconciler.model.errors import UsageError
     from reconciler.model.status import EventType
     from reconciler.repository.documents.problems import near
@@ -119,7 +119,7 @@ def _kind(name: str) -> EventType:
 
 
 def _verify(asked: Asked) -> int:
-    """Say whether the chain is whole, and which is the first line that breaks it."""
+    """Say whether the chain is whole, or which line breaks it first."""
     from reconciler.cli.ledger import ledger_of
     from reconciler.cli.text import count, emit_json, printable, say
 
@@ -137,7 +137,7 @@ def _verify(asked: Asked) -> int:
 
 
 def moment(text: str, now: datetime, timezone: str, *, option: str = "--since") -> datetime:
-    """When the span of an option begins or, for `--until`, has ended. Raises UsageError."""
+    """Read the time of `--since`, or the end of that of `--until`. Raises UsageError."""
     from reconciler.model import clock
     from reconciler.model.errors import UsageError
 
@@ -167,7 +167,7 @@ def _row(line: Event) -> dict[str, Any]:
 
 
 def _name_signers(asked: Asked, rows: list[dict[str, Any]]) -> None:
-    """Say of each row who signed its commit: git is asked once a commit, and only of those that are signed."""
+    """Add to each row who signed its commit; git is asked once for each commit."""
     from reconciler.cli.ledger import settings_of
     from reconciler.engine.context import home_of
     from reconciler.repository.git.checkout import Checkout
@@ -182,7 +182,7 @@ def _name_signers(asked: Asked, rows: list[dict[str, Any]]) -> None:
 
 
 def _headline(rows: list[dict[str, Any]]) -> str:
-    """The whole story in one line."""
+    """Sum up the events in one line."""
     from collections import Counter
 
     from reconciler.cli.text import count

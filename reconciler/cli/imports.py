@@ -1,4 +1,4 @@
-"""`reconcile import`: people from where they are, as hires' files for a reviewer."""
+"""`reconcile import`: read people from another system and write hires' files for a reviewer."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 __all__ = ["import_"]
 
-MOST = (100, 25, 5, 0)
-"""The most people of a kind that a pull request's text names: as many as fit before `LIMIT`."""
+SHORTER = (100, 25, 5, 0)
+"""The most people of a kind that a pull request's text names: the first that fits `LIMIT`."""
 
-LONGEST = 200
-"""Characters of what is told of one of them."""
+MAX_LENGTH = 200
+"""The most characters of one field of one person."""
 
 
 @click.command(name="import")
@@ -53,7 +53,7 @@ def import_(asked: Asked, name: str, branch: str | None, *, write: bool, yes_rea
     if write and branch is not None:
         raise UsageError("--write changes the work tree and --branch a branch: give one of them")
     redactor = set_up(asked)
-    run = _Run(asked, redactor, name, branch)
+    run = _ImportRun(asked, redactor, name, branch)
     plan = asyncio.run(run.plan())
     if asked.output == "json":
         emit_json(redactor.redact_all(plan.as_json()))
@@ -75,8 +75,8 @@ def import_(asked: Asked, name: str, branch: str | None, *, write: bool, yes_rea
     return PENDING
 
 
-class _Run:
-    """One call: the files that it is about, and where from."""
+class _ImportRun:
+    """One call of the command: the tree to change, and the tree whose import is trusted."""
 
     def __init__(self, asked: Asked, redactor: Redactor, name: str, branch: str | None) -> None:
         from reconciler.cli.context import context_of
@@ -91,11 +91,11 @@ class _Run:
         if branch is not None and force is not None:
             refuse_branch(checkout, branch, force.settings.git.branch)
         signed = force is not None and force.settings.git.verify_signatures
-        # Of a work tree that is in force, a branch is made from what is committed of it.
+        # With `source: worktree`, a branch is made from HEAD.
         self.tree: Tree = checkout.worktree()
         if branch is not None and force is not None:
             self.tree = checkout.head() if force.tree.revision == WORKTREE else force.tree
-        # Files beside commits that have to be signed are nobody's yet: whom to ask is not theirs to say.
+        # Where commits have to be signed, uncommitted files may not say where requests go.
         self.trusted: Tree = force.tree if force is not None and signed else self.tree
 
     async def plan(self) -> Plan:
@@ -128,7 +128,7 @@ class _Run:
         head = line_in(context.checkout.root, "hire", "hires")
         importer = Importer(self.name, loaded, hires, self._raw, percent=percent, today=today, head=head)
         plan = importer.plan(people, whole=reading.whole)
-        plan.notes += _nowhere(reading, loaded)
+        plan.notes += _unused_paths(reading, loaded)
         return plan
 
     def _import(self, files: Files) -> Import:
@@ -189,8 +189,8 @@ def _empty(reading: Reading, name: str) -> str:
     )
 
 
-def _nowhere(reading: Reading, imported: Import) -> Iterator[str]:
-    """The paths that no item has anything at: most likely a typo."""
+def _unused_paths(reading: Reading, imported: Import) -> Iterator[str]:
+    """Note the paths at which no item has a value: most likely a typo."""
     from reconciler.model.imports import ByAddress
 
     for key, source in imported.fills.items():
@@ -210,7 +210,7 @@ def _headline(plan: Plan) -> str:
 
 
 def _differences(change: Change) -> Iterator[tuple[str, str]]:
-    """Each field that changes, and how, as text."""
+    """Write each field that changes, and how."""
     for key, (old, new) in change.fields.items():
         yield key, _text(new) if old is None else f"{_text(old)} → {_text(new)}"
 
@@ -234,14 +234,14 @@ def _table(plan: Plan) -> list[str]:
 
 
 def _markdown(plan: Plan) -> str:
-    """A pull request's text."""
+    """Write the text of a pull request."""
     from reconciler.cli.difference import LIMIT
 
-    texts = ("\n".join(_told(plan, most)) for most in MOST)
+    texts = ("\n".join(_markdown_lines(plan, most)) for most in SHORTER)
     return next((text for text in texts if len(text) < LIMIT), f"**{_headline(plan)}**")
 
 
-def _told(plan: Plan, most: int) -> list[str]:
+def _markdown_lines(plan: Plan, most: int) -> list[str]:
     from reconciler.cli.text import clipped, code
 
     lines = [f"**{_headline(plan)}**"]
@@ -249,20 +249,20 @@ def _told(plan: Plan, most: int) -> list[str]:
         if of:
             lines += ["", f"{word}:", ""]
             for each in of[:most]:
-                how = ", ".join(f"{code(key)} {code(clipped(text, LONGEST))}" for key, text in _differences(each))
+                how = ", ".join(f"{code(key)} {code(clipped(text, MAX_LENGTH))}" for key, text in _differences(each))
                 lines.append(f"- {code(each.file)}: {how}")
             lines += _more(of, most)
     if plan.left_out:
         lines += ["", "left out:", "", *(_left_out(one) for one in plan.left_out[:most])]
         lines += _more(plan.left_out, most)
-    notes = [f"- {code(clipped(note, LONGEST))}" for note in plan.notes[:most]]
+    notes = [f"- {code(clipped(note, MAX_LENGTH))}" for note in plan.notes[:most]]
     return [*lines, "", *notes, *_more(plan.notes, most)] if plan.notes else lines
 
 
 def _left_out(one: LeftOut) -> str:
     from reconciler.cli.text import clipped, code
 
-    return f"- {code(clipped(one.called, LONGEST))}: {code(clipped(one.reason, LONGEST))}"
+    return f"- {code(clipped(one.called, MAX_LENGTH))}: {code(clipped(one.reason, MAX_LENGTH))}"
 
 
 def _more(of: Sequence[object], most: int) -> list[str]:

@@ -1,4 +1,4 @@
-"""`reconcile init`: a new repository, ready to commit. What is in it stands in `template/`, as plain files."""
+"""`reconcile init`: make a new repository, ready to commit, from the files in `template/`."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 
 __all__ = ["init"]
 
-WHO = 'git config user.name "Your Name" && git config user.email you@example.com'
-"""What git wants to know before the first commit."""
+SET_IDENTITY = 'git config user.name "Your Name" && git config user.email you@example.com'
+"""The command that git needs before the first commit."""
 
-HIDDEN = "dot-"
-"""How the template writes the dot that a file's name begins with: package data leaves dot files out."""
+DOT = "dot-"
+"""Stands for the leading dot of a file's name in the template: package data leaves dot files out."""
 
 SAMPLE, PERSON, SEQUENCE = "manifests/example.yaml", "hires/ada.yaml", "config/sequences/everyone.yaml"
 
 FILL_IN = "FILL-IN"
-"""What stands where only its reader knows the value."""
+"""Stands where the user has to write a value."""
 
 
 @click.command()
@@ -52,7 +52,7 @@ def init(asked: Asked, folder: Path, names: str, source: str | None) -> int:
     """
     from importlib.resources import files
 
-    from reconciler.cli.add import asks
+    from reconciler.cli.add import prerequisites
     from reconciler.cli.logs import tell
     from reconciler.cli.text import emit_json, say
     from reconciler.gallery.catalog import everything, named
@@ -65,12 +65,12 @@ def init(asked: Asked, folder: Path, names: str, source: str | None) -> int:
     if ready and source:
         raise UsageError("--with has no initial data to ask with yet: leave --from out, and `reconcile adopt` then")
     if ready:
-        written = _with(ready, written)
+        written = _with_ready(ready, written)
     written |= _schemas()
     found: dict[str, bytes] = {}
     if source:
         kept = {name: text for name, text in written.items() if name not in (SAMPLE, PERSON, SEQUENCE)}
-        found = _listed(asked, folder, source, kept)
+        found = _from_accounts(asked, folder, source, kept)
         written = kept
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -87,11 +87,11 @@ def init(asked: Asked, folder: Path, names: str, source: str | None) -> int:
         say("\n".join(str(folder / name) for name in sorted({*written, *found})))
     for it in ready:
         tell(f"{it.name} asks for")
-        for line in asks(it):
+        for line in prerequisites(it):
             tell(f"  {line}")
     steps = [
         "" if in_git else "git init",
-        "" if _known(folder) else WHO,
+        "" if _has_identity(folder) else SET_IDENTITY,
         'git add . && git commit -m "Access as files"',
         "reconcile validate",
     ]
@@ -102,8 +102,8 @@ def init(asked: Asked, folder: Path, names: str, source: str | None) -> int:
     return 0
 
 
-def _listed(asked: Asked, folder: Path, integration: str, template: dict[str, str]) -> dict[str, bytes]:
-    """The manifest and the initial data of an integration, and a hire's file for each account that it lists."""
+def _from_accounts(asked: Asked, folder: Path, integration: str, template: dict[str, str]) -> dict[str, bytes]:
+    """Copy the manifest and initial data of an integration, and write a hire's file for each account that it lists."""
     from reconciler.cli.adopt import proposed
     from reconciler.cli.context import run_in_context
     from reconciler.cli.logs import set_up
@@ -133,8 +133,8 @@ def _listed(asked: Asked, folder: Path, integration: str, template: dict[str, st
     return run_in_context(asked, set_up(asked), copy)
 
 
-def _known(folder: Path) -> bool:
-    """Whether git knows who commits there; True where there is no git to ask."""
+def _has_identity(folder: Path) -> bool:
+    """Whether git knows who commits there; True if git is not installed."""
     import shutil
     import subprocess
 
@@ -144,19 +144,19 @@ def _known(folder: Path) -> bool:
 
 
 def _template(folder: Traversable, under: str = "") -> Iterator[tuple[str, str]]:
-    """The template's files: path and text."""
+    """Read the template's files, as path and text."""
     for item in folder.iterdir():
         name = item.name
-        if name.startswith(HIDDEN):
-            name = f".{name.removeprefix(HIDDEN)}"
+        if name.startswith(DOT):
+            name = f".{name.removeprefix(DOT)}"
         if item.is_dir():
             yield from _template(item, f"{under}{name}/")
         else:
             yield under + name, item.read_text(encoding="utf-8")
 
 
-def _with(ready: list[Ready], template: dict[str, str]) -> dict[str, str]:
-    """The template with ready manifests in the sample's place; the sequence gives them, at once."""
+def _with_ready(ready: list[Ready], template: dict[str, str]) -> dict[str, str]:
+    """Replace the template's sample with ready manifests, which the sequence grants at once."""
     first = ready[0].name
     sample = re.compile(r"(?<![@./])\bexample\b(?!\.com)")
     texts = {
@@ -172,7 +172,7 @@ def _with(ready: list[Ready], template: dict[str, str]) -> dict[str, str]:
 
 
 def _schemas() -> dict[str, str]:
-    """The schemas that the first lines of the template's files name."""
+    """Write the schemas that the first lines of the template's files name."""
     from reconciler.cli.text import as_json
     from reconciler.repository.documents.schema import KINDS, json_schema
 
@@ -180,7 +180,7 @@ def _schemas() -> dict[str, str]:
 
 
 def _entry(ready: Ready) -> str:
-    """An access entry; the first of a field's choices, where the manifest itself has them."""
+    """Write an access entry, with the first choice of each field that has fixed ones."""
     fields = [field for field in ready.manifest.form if field.type != "generate"]
     values = {field.id: str(field.items[0].id) if field.items else FILL_IN for field in fields}
     return f"  - integration: {ready.name}\n" + (f"    values: {_flow(values)}\n" if values else "")
@@ -191,13 +191,13 @@ def _flow(values: dict[str, str]) -> str:
 
 
 def _git(folder: Path) -> bool:
-    """Make the folder a git repository; False where there is no git to do it with."""
+    """Make the folder a git repository; False if git is not installed."""
     import shutil
     import subprocess
 
     program = shutil.which("git")
     if program is None:
         return False
-    # -c and not --initial-branch: gits before 2.28 know neither, and only the former does them no harm.
+    # -c and not --initial-branch: git before 2.28 ignores the former and fails on the latter.
     command = [program, "-c", "init.defaultBranch=main", "init", "--quiet", str(folder)]
     return subprocess.run(command, check=False, capture_output=True).returncode == 0  # noqa: S603  no shell

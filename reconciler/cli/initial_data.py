@@ -1,6 +1,6 @@
-"""`reconcile initial-data set` and `check`: secrets in, and whether they are complete. No value is ever printed.
+"""`reconcile initial-data set`, `rekey` and `check`: write secrets and check them. No value is ever printed.
 
-Both work on the files as they stand, for what is written has yet to be committed.
+They work on the files on disk, because a user commits them afterwards.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from reconciler.cli.options import Asked, option, shared
 from reconciler.model.errors import SecretsError, UsageError
 
 if TYPE_CHECKING:
-    from reconciler.cli.asked_for import Wanted
+    from reconciler.cli.needed_data import NeededData
     from reconciler.engine.context import Context
     from reconciler.model.manifest import InitialDataField
     from reconciler.model.settings import Settings
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ["initial_data"]
 
-MOST = 1 << 20
-"""The most characters that are taken from standard input: a file may not be larger either."""
+MAX_BYTES = 1 << 20
+"""The most bytes that are read from standard input; it is also the limit of a file."""
 
 
 @click.group(name="initial-data")
@@ -38,8 +38,8 @@ def initial_data() -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
-    """The repository as it stands, and what opens its secrets."""
+class _Repository:
+    """The files on disk, and what decrypts their secrets."""
 
     checkout: Checkout
     tree: Tree
@@ -48,7 +48,7 @@ class _Place:
     data: InitialData
 
     @classmethod
-    def of(cls, asked: Asked) -> _Place:
+    def of(cls, asked: Asked) -> _Repository:
         from reconciler.cli.context import context_of
         from reconciler.cli.logs import set_up
         from reconciler.cli.text import no_csv
@@ -62,9 +62,9 @@ class _Place:
 
 
 def _trusted(context: Context, settings: Settings) -> Settings:
-    """The settings that say where keys are and which key service may be asked.
+    """Return the settings that say where keys are and which key services may be asked.
 
-    Files beside commits that have to be signed are nobody's yet: then it is those in force that count.
+    Where commits have to be signed, those in force count and not the files on disk.
     """
     from reconciler.engine.accepted import in_force
     from reconciler.model.errors import SettingsError
@@ -73,7 +73,7 @@ def _trusted(context: Context, settings: Settings) -> Settings:
         return settings
     try:
         force = in_force(context).settings
-    except SettingsError:  # HEAD's, which the files as they stand may mend; no commit was accepted yet
+    except SettingsError:  # those at HEAD, which the files on disk may correct; no commit was accepted yet
         return settings
     return force if force.git.verify_signatures else settings
 
@@ -90,17 +90,17 @@ def set_(asked: Asked, integration: str, recipients: tuple[str, ...]) -> int:
     it has. Encrypted to --recipient, or to the keys that the folder's files are encrypted to already. A value of
     several lines, such as a key file, has to come on standard input.
     """
-    from reconciler.cli.asked_for import wanted_of
     from reconciler.cli.logs import tell
+    from reconciler.cli.needed_data import needed_data_of
     from reconciler.cli.text import emit_json, say
     from reconciler.secrets.write import encrypt_initial_data
 
-    place = _Place.of(asked)
-    wanted = wanted_of(place.files, integration)
+    repository = _Repository.of(asked)
+    wanted = needed_data_of(repository.files, integration)
     if not wanted.fields:
         raise UsageError(f"{integration} asks for no initial data: its manifest has no initial_data_form to fill in")
-    keys = _keys(place, list(recipients))
-    present, unreadable = _present(place, wanted.service)
+    keys = _keys(repository, list(recipients))
+    present, unreadable = _present(repository, wanted.service)
     if unreadable is not None:
         tell(f"the values that are there cannot be kept, so each has to be given: {unreadable}")
     given = _ask(wanted, present) if sys.stdin.isatty() else _read(wanted)
@@ -110,8 +110,8 @@ def set_(asked: Asked, integration: str, recipients: tuple[str, ...]) -> int:
         raise SecretsError(f"nothing was written: {', '.join(missing)} would be lost")
     if not any(given.values()):
         raise UsageError("no value was given: nothing was written")
-    path = encrypt_initial_data(place.checkout.root, wanted.service, values, keys, place.gnupg)
-    file = path.relative_to(place.checkout.root).as_posix()
+    path = encrypt_initial_data(repository.checkout.root, wanted.service, values, keys, repository.gnupg)
+    file = path.relative_to(repository.checkout.root).as_posix()
     if asked.output == "json":
         changed = [name for name, value in given.items() if value]
         emit_json({"service": wanted.service, "file": file, "recipients": keys, "set": changed, "missing": missing})
@@ -120,7 +120,7 @@ def set_(asked: Asked, integration: str, recipients: tuple[str, ...]) -> int:
     tell(f"encrypted to {', '.join(keys)}")
     if missing:
         tell(f"still missing: {', '.join(missing)}; run this again for them, the others are kept")
-    if place.checkout.is_git:
+    if repository.checkout.is_git:
         tell(f'next: git add {file} && git commit -m "Initial data of {wanted.service}"')
     return 0
 
@@ -135,22 +135,22 @@ def rekey(asked: Asked, integration: str, recipients: tuple[str, ...]) -> int:
 
     Whoever could open the old file still can, in git's history: where somebody left, replace the secrets too.
     """
-    from reconciler.cli.asked_for import wanted_of
     from reconciler.cli.logs import tell
+    from reconciler.cli.needed_data import needed_data_of
     from reconciler.cli.text import emit_json, say
     from reconciler.secrets.write import put_initial_data
 
-    place = _Place.of(asked)
-    service = wanted_of(place.files, integration).service
-    keys = _keys(place, list(dict.fromkeys(recipients)))
-    file, message = place.data.rekeyed(place.tree, service, keys)
-    put_initial_data(place.checkout.root / file, message)
+    repository = _Repository.of(asked)
+    service = needed_data_of(repository.files, integration).service
+    keys = _keys(repository, list(dict.fromkeys(recipients)))
+    file, message = repository.data.rekeyed(repository.tree, service, keys)
+    put_initial_data(repository.checkout.root / file, message)
     if asked.output == "json":
         emit_json({"service": service, "file": file, "recipients": keys})
     else:
         say(file)
     tell(f"encrypted to {', '.join(keys)}")
-    if place.checkout.is_git:
+    if repository.checkout.is_git:
         tell(f'next: git add {file} && git commit -m "Initial data of {service} for other keys"')
     return 0
 
@@ -168,8 +168,8 @@ def check(asked: Asked, integration: str | None) -> int:
     from reconciler.cli.text import code, emit_json, printable, say
     from reconciler.secrets.initial_data import FOLDER
 
-    place = _Place.of(asked)
-    found = _found(place, integration)
+    repository = _Repository.of(asked)
+    found = _found(repository, integration)
     wrong = [each for each in found if each.wrong]
     headline = f"{len(found) - len(wrong)} of {len(found)} complete"
     match asked.output:
@@ -183,10 +183,10 @@ def check(asked: Asked, integration: str | None) -> int:
             for each in found:
                 for line in each.lines():
                     say(printable(f"{each.service}: {line}"))
-    edits = [path for path in place.checkout.ignored_edits() if path.startswith(f"{FOLDER}/")]
+    edits = [path for path in repository.checkout.ignored_edits() if path.startswith(f"{FOLDER}/")]
     if edits:
         tell(f"not committed, and so not used yet: {', '.join(edits)}")
-    for key in place.gnupg.expired:
+    for key in repository.gnupg.expired:
         tell(f"key {key} has expired: it still opens files; extend it before something is to be encrypted to it")
     for service in sorted({each.service for each in wrong if each.missing}):
         tell(f"next: `reconcile initial-data set {service}`")
@@ -194,8 +194,8 @@ def check(asked: Asked, integration: str | None) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
-    """What one service's file holds, compared with what is asked for."""
+class _Checked:
+    """The initial data of one service, compared with what is needed."""
 
     service: str
     file: str | None
@@ -228,64 +228,64 @@ class _Found:
         return lines or [f"complete{f', {where}' if self.file else ', nothing is asked for'}"]
 
 
-def _found(place: _Place, integration: str | None) -> list[_Found]:
-    from reconciler.cli.asked_for import Wanted, everything_wanted, wanted_of
+def _found(repository: _Repository, integration: str | None) -> list[_Checked]:
     from reconciler.cli.logs import tell
+    from reconciler.cli.needed_data import NeededData, all_needed_data, needed_data_of
     from reconciler.secrets.initial_data import FOLDER, service_of
 
-    names = {file.path: service_of(file.path.removeprefix(f"{FOLDER}/")) for file in place.tree.files(FOLDER)}
+    names = {file.path: service_of(file.path.removeprefix(f"{FOLDER}/")) for file in repository.tree.files(FOLDER)}
     paths = {service: path for path, service in names.items() if service is not None}
     if integration is not None:
-        wanted = [wanted_of(place.files, integration)]
+        wanted = [needed_data_of(repository.files, integration)]
     else:
-        known = everything_wanted(place.files)
-        strays = [Wanted(name, (), frozenset()) for name in sorted(paths.keys() - known.keys())]
+        known = all_needed_data(repository.files)
+        strays = [NeededData(name, (), frozenset()) for name in sorted(paths.keys() - known.keys())]
         wanted = [each for each in known.values() if each.required or each.service in paths] + strays
-        if unread := sorted({*place.files.broken["manifests"], *place.files.broken["imports"]}):
+        if unread := sorted({*repository.files.broken["manifests"], *repository.files.broken["imports"]}):
             tell(f"not looked at, for their file has an error: {', '.join(unread)}")
-    opened = place.data.read_all(place.tree, [each.service for each in wanted])
-    return [_held_against(each, opened[each.service], paths.get(each.service)) for each in wanted]
+    opened = repository.data.read_all(repository.tree, [each.service for each in wanted])
+    return [_compare(each, opened[each.service], paths.get(each.service)) for each in wanted]
 
 
-def _held_against(wanted: Wanted, values: dict[str, str] | SecretsError | None, path: str | None) -> _Found:
+def _compare(wanted: NeededData, values: dict[str, str] | SecretsError | None, path: str | None) -> _Checked:
     from reconciler.secrets.initial_data import is_id
 
     if isinstance(values, SecretsError):
-        return _Found(
+        return _Checked(
             service=wanted.service, file=path, missing=(), unknown=(), error=str(values), known=tuple(wanted.ids)
         )
     there = values or {}
     missing = tuple(name for name in wanted.ids if name in wanted.required and not there.get(name))
     unknown = tuple(sorted({name if is_id(name) else "(no id)" for name in there.keys() - set(wanted.ids)}))
-    return _Found(
+    return _Checked(
         service=wanted.service, file=path, missing=missing, unknown=unknown, error=None, known=tuple(wanted.ids)
     )
 
 
-def _keys(place: _Place, given: list[str]) -> list[str]:
-    """Whom to encrypt to. Raises, before anybody types a secret, where that is nobody or one of them cannot be used."""
-    keys = given or place.data.recipients(place.tree)
+def _keys(repository: _Repository, given: list[str]) -> list[str]:
+    """Choose the keys to encrypt to. Raises before a secret is typed if there is none, or one cannot be used."""
+    keys = given or repository.data.recipients(repository.tree)
     if not keys:
         raise UsageError(
             "nothing in config/initial_data tells whom to encrypt to: give --recipient, with the id, fingerprint or "
             "address of a key that the daemon's machine can open (`gpg --list-keys`)"
         )
     for key in keys:
-        if not key.startswith("age1") and (why := place.gnupg.unusable(key)) is not None:
+        if not key.startswith("age1") and (why := repository.gnupg.unusable(key)) is not None:
             raise SecretsError(why)
     return keys
 
 
-def _present(place: _Place, service: str) -> tuple[Mapping[str, str], str | None]:
-    """The values that are there already, or why they cannot be read."""
+def _present(repository: _Repository, service: str) -> tuple[Mapping[str, str], str | None]:
+    """Read the present values, or return why they cannot be read."""
     try:
-        return place.data.read(place.tree, service) or {}, None
+        return repository.data.read(repository.tree, service) or {}, None
     except SecretsError as error:
         return {}, str(error)
 
 
-def _ask(wanted: Wanted, present: Mapping[str, str]) -> dict[str, str]:
-    """Ask a person at a terminal, on stderr; secrets without echo."""
+def _ask(wanted: NeededData, present: Mapping[str, str]) -> dict[str, str]:
+    """Ask for the values at a terminal, on stderr; secrets without echo."""
     given = {}
     for field in wanted.fields:
         given[field.id] = click.prompt(
@@ -306,15 +306,15 @@ def _question(field: InitialDataField, required: bool, *, there: bool) -> str:  
     return f"{field.id}{f' ({about})' if about else ''}{f' [{hint}]' if hint else ''}"
 
 
-def _read(wanted: Wanted) -> dict[str, str]:
-    """Read a map of ids to values from standard input; its errors repeat none of it."""
+def _read(wanted: NeededData) -> dict[str, str]:
+    """Read a map of ids to values from standard input; errors repeat none of it."""
     from reconciler.model.base import as_text
     from reconciler.repository.documents.problems import near
     from reconciler.repository.documents.yaml import BrokenFile, read
     from reconciler.secrets.initial_data import is_id
 
-    raw = sys.stdin.buffer.read(MOST + 1)
-    if len(raw) > MOST:
+    raw = sys.stdin.buffer.read(MAX_BYTES + 1)
+    if len(raw) > MAX_BYTES:
         raise UsageError("standard input: over 1 MiB")
     try:
         data = read(raw, "standard input").data

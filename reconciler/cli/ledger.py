@@ -1,4 +1,4 @@
-"""Reading the ledger for commands that only show it."""
+"""The settings in force, the state that they name, and its ledger, for commands."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ __all__ = ["ledger_of", "locations_of", "settings_of", "state_of"]
 
 
 def settings_of(asked: Asked) -> Settings:
-    """The settings in force: those of the last accepted revision, or of the folder as it stands."""
+    """Read the settings in force: those of the last accepted revision, or of the worktree."""
     from reconciler.engine.accepted import in_force
 
     return in_force(context_of(asked)).settings
 
 
 def state_of(asked: Asked) -> StateLocation:
-    """Where the state is by the settings in force."""
+    """Find the state that the settings in force name."""
     from reconciler.engine.accepted import in_force
 
     context = context_of(asked)
@@ -34,7 +34,7 @@ def state_of(asked: Asked) -> StateLocation:
 
 
 def locations_of(asked: Asked, *urls: str) -> list[StateLocation]:
-    """States elsewhere, reached with the password of the settings in force."""
+    """Find states at other URLs, with the password of the settings in force."""
     from reconciler.engine.accepted import in_force
 
     context = context_of(asked)
@@ -44,6 +44,6 @@ def locations_of(asked: Asked, *urls: str) -> list[StateLocation]:
 
 @contextmanager
 def ledger_of(asked: Asked) -> Iterator[LedgerReader]:
-    """The ledger, to be read; an empty one where there is none."""
+    """Open the ledger for reading; an empty one if there is none."""
     with state_of(asked).reader() as ledger:
         yield ledger

@@ -1,7 +1,7 @@
-"""Logs and prose, to stderr; every value of every line is redacted before it is written.
+"""Logs and prose on stderr; every value of every line is redacted before it is written.
 
-What nobody expected is written here too: a traceback names files and lines, never locals, and the exceptions' own
-texts, which may hold anything, pass the redactor. Before a command has one, they are left out.
+So are unexpected errors: a traceback names files and lines, never locals, and the texts of exceptions, which may
+contain anything, are redacted. Before a command has its redactor, they are left out.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 __all__ = ["begin", "begin_redacting", "set_up", "shown", "tell", "unexpected"]
 
 _redactor: Redactor | None = None
-"""What knows the secrets of this process, once a command has one."""
+"""The redactor of this process, once a command has one."""
 
 _json = False
-"""Whether every line on standard error is JSON."""
+"""Whether every line on stderr is JSON."""
 
 
 def begin(arguments: Sequence[str]) -> None:
-    """Take the log's format from the command line before it is parsed: what is wrong with it is a line too."""
+    """Read --log-format before the command line is parsed, so that errors in it are logged in that format, too."""
     global _json, _redactor  # noqa: PLW0603  a process has one standard error
     _redactor = None
     chosen = os.environ.get("RECONCILE_LOG_FORMAT")
@@ -51,7 +51,7 @@ def begin(arguments: Sequence[str]) -> None:
 
 
 class _Line(logging.Handler):
-    """What a library has to say in a command that has not set up the log."""
+    """Writes a library's log lines in a command that has not set up logging."""
 
     def emit(self, record: logging.LogRecord) -> None:
         text = self.format(record).rstrip()
@@ -115,14 +115,14 @@ def _plain(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mutab
 
 
 def _one_line(key: str, value: Any) -> Any:
-    """A value as a terminal may show it; only a traceback has lines."""
+    """Make a value safe for a terminal, on one line unless it is a traceback."""
     if isinstance(value, list | tuple):
         return [_one_line(key, item) for item in value]
     return value if not isinstance(value, str) else fit(value) if key == "exception" else printable(value)
 
 
 def tell(text: str, level: str = "info") -> None:
-    """Say something to the person, beside the results."""
+    """Write a note to the person, on stderr."""
     _write("command.error" if level == "error" else "command.note", level, "text", text)
 
 
@@ -135,12 +135,12 @@ def _write(event: str, level: str, key: str, text: str) -> None:
 
 
 def shown(error: Exception) -> str:
-    """An expected error's text as it may be shown."""
+    """Return the redacted text of an expected error."""
     return str(error) if _redactor is None else _redactor.redact(str(error))
 
 
 def unexpected(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """What takes the place of the interpreter's own word on an exception that nobody caught."""
+    """Report an exception that nothing caught, in place of the interpreter."""
     if issubclass(kind, KeyboardInterrupt):
         tell("interrupted")
         return

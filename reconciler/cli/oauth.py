@@ -1,4 +1,4 @@
-"""`reconcile oauth connect`: the authorization of a service, through a person's browser and the callback."""
+"""`reconcile oauth connect`: authorize a service through a browser and the callback."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`reconcile`, with and without `--dry-run`: one pass, then exit."""
+"""`reconcile`, with and without `--dry-run`: make one pass, then exit."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def one_pass(
     statuses: tuple[str, ...],
     only_changes: bool,
 ) -> int:
-    """Run one pass, show it, and give its exit code."""
+    """Make one pass, show it, and return its exit code."""
     from contextlib import aclosing
 
     from reconciler.cli.logs import begin_redacting, set_up
@@ -85,16 +85,16 @@ def one_pass(
 
 
 def at_terminal() -> bool:
-    """Whether somebody can be shown a plan and asked about it."""
+    """Whether a person can be shown a plan and asked about it."""
     return sys.stdin.isatty() and sys.stdout.isatty()
 
 
 async def _ask(asked: Asked, clock: SystemClock, by: str, plan: Report) -> None:
-    """Show a plan and ask whether to carry it out. Raises Declined where not; Ctrl-C and the end of input are no."""
+    """Show a plan and ask whether to apply it. Raises Declined if the answer is no, Ctrl-C or the end of input."""
     from reconciler.cli.show import show_report
     from reconciler.model.clock import Stopped
 
-    with redirect_stdout(sys.stderr):  # the report of what was done is the result
+    with redirect_stdout(sys.stderr):  # stdout is for the report of the pass
         show_report(plan, replace(asked, output="table"), by=by)
     click.echo(f"Carry out {len(plan.pending)} of these? [y/N]: ", nl=False, err=True)
     try:
@@ -106,7 +106,7 @@ async def _ask(asked: Asked, clock: SystemClock, by: str, plan: Report) -> None:
 
 
 async def _line() -> str:
-    """One line from the terminal, waited for in the loop: a signal is heard at any moment, also just before it."""
+    """Read a line from the terminal without blocking the loop, which handles signals meanwhile."""
     loop = asyncio.get_running_loop()
     there = asyncio.Event()
     loop.add_reader(sys.stdin.fileno(), there.set)
@@ -118,7 +118,7 @@ async def _line() -> str:
 
 
 class Declined(ReconcilerError):
-    """Whoever was shown the plan does not want it carried out."""
+    """The person who was shown the plan does not want it applied."""
 
 
 async def _dry(context: Context, selection: Selection, rev: str | None, *, worktree: bool, removals: bool) -> Report:
@@ -131,7 +131,7 @@ async def _dry(context: Context, selection: Selection, rev: str | None, *, workt
 
     force = in_force(context)
     tree = context.checkout.at(rev) if rev else (context.checkout.worktree() if worktree else force.tree)
-    # Files beside commits that have to be signed are nobody's yet: they are planned as a branch is.
+    # Where commits have to be signed, uncommitted files are planned like a branch.
     branch = rev or force.settings.git.verify_signatures
     settings = force.settings if branch else context.reader.settings(tree)
     _check(context, tree, selection)
@@ -158,7 +158,7 @@ async def _real(
     released: bool,
     removals: bool,
 ) -> Report:
-    """Plan and carry out; with `ask`, only what was shown and agreed to, as it still is when it is looked at again."""
+    """Plan and apply. With `ask`, plan again after each question, until the plan is the one that was agreed to."""
     from reconciler.cli.progress import Progress
     from reconciler.engine.accepted import in_force, keep
     from reconciler.engine.commands import Erasing, by_grant, take_up
@@ -172,7 +172,7 @@ async def _real(
     _check(context, tree, selection)
     _tell_ignored(context, settings.source)
     if context.state(settings, tree).file is None:
-        report = await _beside(context, clock, force, selection, ask, released=released, removals=removals)
+        report = await _fleet_pass(context, clock, force, selection, ask, released=released, removals=removals)
         report.refuse(force.refused)
         return report
     with holding(context, settings, tree, "reconcile", migrate=released) as opened:
@@ -180,9 +180,8 @@ async def _real(
         commands = opened.ledger.commands()
         erasing = Erasing(context.root, lambda: context.reader.load(tree), take=lambda _: True)
         asked = take_up(opened.ledger, commands, context.clock.now(), erasing=erasing)
-        commands = [
-            command for command in commands if removals or command.kind != "revoke"
-        ]  # the next pass comes to those
+        # Without removals, commands to revoke stay for the next pass.
+        commands = [command for command in commands if removals or command.kind != "revoke"]
         reconciler = Reconciler(context, opened, Notifier(context))
         agreed: list[object] = []
         while True:
@@ -210,7 +209,7 @@ async def _real(
         return report
 
 
-async def _beside(
+async def _fleet_pass(
     context: Context,
     clock: SystemClock,
     force: InForce,
@@ -220,7 +219,7 @@ async def _beside(
     released: bool,
     removals: bool,
 ) -> Report:
-    """Share the work on a server's state; with `ask`, only what was shown and agreed to is carried out."""
+    """Make a pass beside the members of a fleet; with `ask`, apply only what was agreed to."""
     from reconciler.daemon.fleet_pass import FleetPass, member_name
     from reconciler.engine.planning import plan_pass
     from reconciler.engine.state import reading, sharing
@@ -239,7 +238,7 @@ async def _beside(
 
     with sharing(context, settings, tree, member_name("reconcile"), migrate=released) as held:
         if released and held.member is not None:
-            held.member.refuse_led(str(context.state(settings, tree)))  # the leader is asked to let it through
+            held.member.refuse_led(str(context.state(settings, tree)))  # a command asks the leader to let it through
         fleet_pass = FleetPass(
             context=context,
             clock=clock,
@@ -256,17 +255,17 @@ async def _beside(
 
 
 def hires_of(report: Report) -> set[str]:
-    """Everybody whom a report is about."""
+    """List the hires of a report."""
     return {row.hire for row in report.rows}
 
 
 def _agreed(row: Row) -> object:
-    """What somebody agrees to who is shown a row."""
+    """Return what a person agrees to who is shown a row."""
     return row.hire, row.access, row.action, row.requests
 
 
 def _check(context: Context, tree: Tree, selection: Selection) -> None:
-    """Refuse names that are nowhere: a misspelt --hire must not look like a clean pass."""
+    """Refuse names that do not exist: a misspelt --hire must not look like a clean pass."""
     from reconciler.repository.documents.problems import near
 
     files = context.reader.load(tree)

@@ -28,7 +28,7 @@ __all__ = [
 
 @dataclass(slots=True)
 class Asked:
-    """What the shared options say."""
+    """The shared options of one call."""
 
     path: Path | None = None
     output: str = "table"
@@ -37,7 +37,7 @@ class Asked:
 
     @property
     def repo(self) -> Path:
-        """The repository's root; what needs none never asks. Raises RepositoryError where there is none."""
+        """The repository's root, found when it is first needed. Raises RepositoryError if there is none."""
         from reconciler.repository.place import repository
 
         return repository(self.path)
@@ -45,7 +45,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which grants are shown: of these statuses, where any is named; only those that something is to be done about."""
+    """Which grants to show: those of `statuses`, unless empty; with `only_changes`, those with an action pending."""
 
     statuses: frozenset[str] = frozenset()
     only_changes: bool = False
@@ -57,27 +57,27 @@ class Filter:
 
 
 class _Option(click.Option):
-    """An option with an environment variable, which its errors name and its help does not: the rule is told once."""
+    """An option with an environment variable, which its errors name and its help omits: all follow one rule."""
 
     def get_error_hint(self, ctx: click.Context | None) -> str:
-        """How an error names the option."""
+        """Name the option for an error."""
         return f"{super().get_error_hint(ctx)} (env var: {self.envvar!r})"
 
 
 class _Shared(_Option):
-    """An option of every command, whose help has one line for all of them."""
+    """An option of every command; a command's help has one line for all of them."""
 
     FOLDED = ("--repo, --output, --log-format, -v", "Shared: see `reconcile --help`.")
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
-        """The help's line; of a command, the first of them has it."""
+        """Return the help of the option; in a command's help, the first has the line for all."""
         if ctx.parent is None:
             return super().get_help_record(ctx)
         return self.FOLDED if self.name == "path" else None
 
 
 def option(*names: str, cls: type[click.Option] = _Option, **settings: Any) -> Callable[[Any], Any]:
-    """An option with its environment variable: RECONCILE_ and the option's long name."""
+    """Make an option with its environment variable: RECONCILE_ and the option's long name."""
     long = next(name for name in names if name.startswith("--"))
     variable = "RECONCILE_" + long.strip("-").replace("-", "_").upper()
     return click.option(*names, cls=cls, envvar=variable, **settings)
@@ -107,7 +107,7 @@ def _remember(ctx: click.Context, parameter: click.Parameter, value: Any) -> Non
     given = source is not click.core.ParameterSource.DEFAULT
     if value == PAGE and ctx.parent is not None and not ctx.command_path.endswith("review check"):
         raise click.UsageError(HTML_HELP, ctx)
-    # An option after the command wins over the same one before it, a default over neither.
+    # An option after the command replaces the same one before it; a default replaces neither.
     if given or ctx.parent is None:
         setattr(asked, parameter.name or "", value)
 
@@ -151,7 +151,7 @@ def _shared(*names: str, **settings: Any) -> Callable[[Any], Any]:
 
 
 def filters(function: Any) -> Any:
-    """Add --status and --only-changes: what is shown, whatever the output."""
+    """Add --status and --only-changes, which filter every output."""
     changes = option("--only-changes", is_flag=True, help="Show only what something is to be done about.")
     statuses = option(
         "--status", "statuses", multiple=True, type=click.Choice(STATUSES), metavar="S", help="Show these; repeatable."

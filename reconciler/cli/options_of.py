@@ -1,4 +1,4 @@
-"""`reconcile options`: what a form's choice can be."""
+"""`reconcile options`: show the choices of a form field."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ async def _options(context: Context, integration: str, field: str) -> list[Optio
 
 
 def _field(files: Files, integration: str, name: str) -> FormField:
-    """The field that is meant. Raises UsageError for one that is not there, or that has no choices."""
+    """Find the field. Raises UsageError if it does not exist or has no choices."""
     from reconciler.model.errors import RepositoryError
     from reconciler.repository.documents.problems import near
 
@@ -86,7 +86,7 @@ def _field(files: Files, integration: str, name: str) -> FormField:
 
 
 async def _fetched(context: Context, files: Files, tree: Tree, integration: str, field: str) -> list[Option]:
-    """What the service offers. Raises Blocked and TransportError with why it cannot be asked."""
+    """Ask the service for its choices. Raises Blocked and TransportError with the reason if it cannot be asked."""
     from dataclasses import replace
 
     from reconciler.engine.checker import Checker
@@ -98,7 +98,7 @@ async def _fetched(context: Context, files: Files, tree: Tree, integration: str,
     def service_of(name: str) -> str:
         return files.manifests[name].model.service or name
 
-    # Only this service's manifests, so that only its initial data is opened.
+    # Only this service's manifests, so that only its initial data is decrypted.
     wanted = service_of(integration)
     alone = replace(files, manifests={n: item for n, item in files.manifests.items() if service_of(n) == wanted})
     settings = files.settings

@@ -1,4 +1,4 @@
-"""Progress of a long pass, to stderr: nothing for a short one, then a line now and then."""
+"""Report the progress of a long pass on stderr."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from reconciler.cli.text import count
 __all__ = ["Progress"]
 
 QUIET_SECONDS = 5.0
-"""Seconds without a word; a pass that is over by then has told its story with its result."""
+"""How often to report; a pass that ends within this time reports nothing."""
 
 
 class Progress:
-    """Tells every five seconds how far a pass has looked."""
+    """Reports every `QUIET_SECONDS` how many hires a pass has checked."""
 
     def __init__(self) -> None:
         self._began = self._told = time.monotonic()
 
     def __call__(self, done: int, total: int) -> None:
-        """So many hires of so many are looked at."""
+        """Report that `done` of `total` hires are checked, unless the last report is recent."""
         now = time.monotonic()
         if now - self._told >= QUIET_SECONDS:
             self._told = now

@@ -1,4 +1,4 @@
-"""`reconcile review`: who has what, decided line by line in git, and whether that is whole."""
+"""`reconcile review`: start an access review, and check that every line is decided."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ UNDECIDED = 2
 
 
 class AlreadyStarted(ReconcilerError):
-    """A review of the period is there, or was; nothing was asked and nothing written."""
+    """The period's review was started before; no request was sent and nothing written."""
 
 
 class NotCommitted(ReconcilerError):
-    """What is reviewed, and who decides, is what commits say; there are none."""
+    """The repository is no git checkout, and a review needs commits."""
 
 
 @click.group()
@@ -62,7 +62,7 @@ def start(asked: Asked, period: str, integrations: tuple[str, ...]) -> int:
 
     if asked.output in ("csv", "html"):
         raise UsageError("--output csv and html are for `review check`: choose table, json or markdown")
-    _named(period)
+    _check_period(period)
     redactor = set_up(asked)
     answered, found = run_in_context(asked, redactor, lambda context: _started(context, period, integrations))
     first = line_in(asked.repo, "review", f"{REVIEWS}/{period}").encode()
@@ -92,7 +92,7 @@ def start(asked: Asked, period: str, integrations: tuple[str, ...]) -> int:
 
 
 def _masked(data: Mapping[str, Any], redactor: Redactor) -> dict[str, Any]:
-    """A review without secrets in what services say; names and authors are git's, and are compared as they are."""
+    """Redact what services said. What git says stays as it is, because it is compared."""
     parts = {True: ("who", "values"), False: ("values",)}
     lines = [
         line | {key: redactor.redact_all(line[key]) for key in parts[line["access"] is None]} for line in data["lines"]
@@ -117,7 +117,7 @@ def check(asked: Asked, period: str) -> int:
     from reconciler.cli.logs import tell
     from reconciler.cli.text import emit_json, say
 
-    _named(period)
+    _check_period(period)
     tree, found = _judged(asked, period)
     match asked.output:
         case "json":
@@ -136,7 +136,7 @@ def check(asked: Asked, period: str) -> int:
     return UNDECIDED if any(each.undecided for each in found) else 0
 
 
-def _named(period: str) -> None:
+def _check_period(period: str) -> None:
     from reconciler.repository.reviews import PERIOD
 
     if not PERIOD.fullmatch(period):
@@ -169,7 +169,7 @@ def _judged(asked: Asked, period: str) -> tuple[Tree, list[Judged]]:
 
 
 def _committed(context: Context) -> Tree:
-    """The commit in force: with signed commits the last that is trusted, else HEAD, whatever `source` says."""
+    """Return the commit in force: the last trusted one where commits have to be signed, else HEAD, for any `source`."""
     from reconciler.cli.logs import tell
     from reconciler.engine.accepted import in_force
     from reconciler.repository.git.trees import WORKTREE
@@ -185,7 +185,7 @@ def _committed(context: Context) -> Tree:
 async def _started(
     context: Context, period: str, integrations: Collection[str]
 ) -> tuple[list[Answered], Mapping[str, dict[str, Any]]]:
-    """Ask the services, and make the reviews' data, by integration."""
+    """Ask the services, and make the data of each integration's review."""
     from reconciler.cli.unmanaged import compared, known_integration
     from reconciler.engine.accepted import in_force
     from reconciler.engine.state import reading
@@ -202,7 +202,7 @@ async def _started(
     names = sorted(set(integrations) or {*files.manifests, *files.broken["manifests"]})
     if not names:
         raise UsageError("there is no manifest: nobody can have access to anything")
-    _refuse_second(context, tree, period, names=names, every=not integrations)
+    _refuse_restart(context, tree, period, names=names, every=not integrations)
     at: datetime = context.clock.now()
     listings = await compared(context, tree, names)
     checks = await _checked(context, tree, {each.integration for each in listings if not each.complete})
@@ -217,7 +217,7 @@ async def _started(
 
 
 async def _checked(context: Context, tree: Tree, names: Collection[str]) -> Report | None:
-    """What single checks find of everybody in integrations that have no listing."""
+    """Check every grant of the integrations that have no listing."""
     from reconciler.engine.accepted import in_force
     from reconciler.engine.planning import plan_pass
     from reconciler.engine.state import reading
@@ -238,8 +238,8 @@ async def _checked(context: Context, tree: Tree, names: Collection[str]) -> Repo
         return plan.report()
 
 
-def _refuse_second(context: Context, tree: Tree, period: str, *, names: Collection[str], every: bool) -> None:
-    """Refuse to start what was started: a file that is there, committed or not, or that a commit took away."""
+def _refuse_restart(context: Context, tree: Tree, period: str, *, names: Collection[str], every: bool) -> None:
+    """Refuse to start a review whose file exists, committed or not, or was removed by a commit."""
     from reconciler.intake.review_file import path_of
     from reconciler.repository.git.origins import origins_of
     from reconciler.repository.reviews import REVIEWS

@@ -1,4 +1,4 @@
-"""A report as people and programs read it. The first line of a table, and of Markdown, is the whole story."""
+"""Show a report as a table, JSON, Markdown or CSV. The first line of a table or of Markdown sums it up."""
 
 from __future__ import annotations
 
@@ -33,27 +33,27 @@ COLUMNS = (
     "due_at",
     "done_at",
 )
-"""Those of a CSV; scripts and spreadsheets depend on them."""
+"""The columns of a CSV; scripts and spreadsheets depend on them."""
 
-TOLD = ("values", "status", "action", "since", "reason")
-"""Those of a Markdown table, behind what names the row."""
+MARKDOWN_COLUMNS = ("values", "status", "action", "since", "reason")
+"""The columns of a Markdown table after the one that names the row."""
 
-EVERYTHING = Filter()
+ALL_ROWS = Filter()
 
 
 def exit_code(report: Report, *, detailed: bool) -> int:
-    """The exit code of a pass (docs/commands.md, "Exit codes")."""
+    """Return the exit code of a pass (docs/commands.md, "Exit codes")."""
     if report.wrong:
         return 1
     return PENDING if detailed and report.unfinished else 0
 
 
 def show_report(
-    report: Report, asked: Asked, *, by: str = "person", only: Filter = EVERYTHING, paged: bool = False
+    report: Report, asked: Asked, *, by: str = "person", only: Filter = ALL_ROWS, paged: bool = False
 ) -> None:
-    """Write a report in the format that was asked for; `only` says which rows, for counts are of all.
+    """Write a report in the chosen format. `only` chooses the rows; counts are of all rows.
 
-    What somebody asks to see is `paged` at a terminal; what is told of a pass that ran is not.
+    With `paged`, a long table goes through the pager at a terminal.
     """
     rows = [row for row in report.rows if only.shows(row.status, row.action)]
     match asked.output:
@@ -63,7 +63,7 @@ def show_report(
             say("\n".join(_markdown(report, rows, by)))
         case "csv":
             emit_csv(COLUMNS, map(_cells, rows))
-            for problem in report.problems:  # the hire whose file is set aside may be in no row
+            for problem in report.problems:  # a hire whose file is set aside may have no row
                 tell(str(problem), str(problem.severity))
         case _:
             page(table_of(report, rows, by=by, verbose=asked.verbose, folds=not only.statuses), paged=paged)
@@ -81,7 +81,7 @@ def _cells(row: Row) -> list[str]:
 
 def _markdown(report: Report, rows: list[Row], by: str) -> Iterator[str]:
     yield f"**{headline(report, code(str(report.refused)))}**"
-    names = ("access" if by == "person" else "hire", *TOLD)
+    names = ("access" if by == "person" else "hire", *MARKDOWN_COLUMNS)
     for title, group in grouped(rows, by):
         yield from ("", f"### {code(title)}", "")
         yield "| " + " | ".join(names) + " |"

@@ -1,4 +1,4 @@
-"""`reconcile state copy`: take the state to another place, as from one machine to a fleet's server."""
+"""`reconcile state copy`: copy the state to another place, such as a fleet's server."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def copy(asked: Asked, source: str, target: str) -> int:
 
 
 def _checked(url: str) -> str:
-    """A URL that the setting `state` could have. Raises UsageError without repeating it: it may have a password."""
+    """Check a URL like the setting `state`. Raises UsageError without repeating it, as it may contain a password."""
     from pydantic import ValidationError
 
     from reconciler.model.settings import Settings

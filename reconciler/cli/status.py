@@ -1,4 +1,4 @@
-"""`reconcile status`: the ledger, as it is."""
+"""`reconcile status`: show the ledger."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def status(
 
     from reconciler.cli.ledger import ledger_of
     from reconciler.cli.logs import tell
-    from reconciler.cli.named import in_ledger
     from reconciler.cli.show import exit_code, show_report
+    from reconciler.cli.suggestions import suggest_from_ledger
     from reconciler.daemon.freshness import stale
     from reconciler.engine.accepted import refused
     from reconciler.model.errors import Problem
@@ -75,7 +75,7 @@ def status(
         report.refuse(refused(ledger))
         report.outdate(stale(ledger))
         report.members = [member.as_json() for member in ledger.members() if member.daemon]
-        meant = "" if report.rows else in_ledger(ledger, *hires, *integrations)
+        meant = "" if report.rows else suggest_from_ledger(ledger, *hires, *integrations)
     if not report.rows and (hires or integrations):
         names = ", ".join((*hires, *integrations))
         tell(f"the ledger has no grant of {names}; `reconcile validate` reads the files{meant}")
@@ -84,7 +84,7 @@ def status(
 
 
 def _files(asked: Asked) -> Files | None:
-    """The files in force, for what the ledger does not have: which values are the form's, and names; None for none."""
+    """Read the files in force, for what the ledger does not have: form fields and names. None if there are none."""
     from reconciler.cli.context import context_of
     from reconciler.engine.accepted import in_force
     from reconciler.model.errors import RepositoryError, SettingsError
@@ -102,7 +102,7 @@ def _form(files: Files | None, integration: str) -> list[str]:
 
 
 def _begins(desired: Desired | None, record: Record) -> datetime | None:
-    """When an entry's first day begins, as the files in force have it."""
+    """Find when an entry's first day begins by the files in force."""
     from reconciler.model.clock import first_moment
 
     if desired is None:

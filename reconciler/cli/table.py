@@ -1,4 +1,4 @@
-"""A report in a terminal or a pipe: the summary, what is to be done or needs a person, and the rest as a count."""
+"""Write a report as a table: the summary, the rows that need something, and a count of the rest."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from reconciler.model.status import FAULTS, Action, Status
 
 __all__ = ["columns", "grouped", "headline", "name_in", "page", "table_of"]
 
-MANY = 12
-"""Up to so many rows, all are shown, with what would be sent; beyond, those that something is to be done about."""
+MAX_FULL_ROWS = 12
+"""The most rows to show in full, with their requests; of more, only those that need something are shown."""
 
-NARROW = 30
-"""Columns that a reason needs beside what stands before it; else it has a line of its own."""
+MIN_REASON_WIDTH = 30
+"""The fewest characters for a reason beside its row; if there are fewer, it is written below."""
 
 
 def headline(report: Report, refused: str | None = None) -> str:
-    """The whole story in one line. `refused` says what is not acted on, as the medium quotes it."""
+    """Sum up a report in one line. `refused` is the refused commit, quoted for the medium."""
     counts = ", ".join(f"{number} {status}" for status, number in report.summary.items())
     if report.dry_run:
         pending = len(report.pending)
@@ -46,7 +46,7 @@ def headline(report: Report, refused: str | None = None) -> str:
 
 
 def summary(report: Report) -> Iterator[str]:
-    """What needs a person, what the guard holds, and how each integration stands."""
+    """Sum up what needs a person, what the guard holds, and each integration."""
     if needs := Counter(what for row in report.rows if (what := _needs(row)) is not None):
         yield f"needs a person: {', '.join(f'{number} {what}' for what, number in needs.most_common())}"
     if held := Counter(row.integration for row in report.rows if row.guarded):
@@ -62,7 +62,7 @@ def summary(report: Report) -> Iterator[str]:
 
 
 def _needs(row: Row) -> str | None:
-    """What a person is needed for, in words; None where nobody is. What the guard holds is told on its own."""
+    """Say what a row needs from a person; None if nothing. What the guard holds is summed up separately."""
     if row.guarded or row.action is not Action.NONE:
         return None
     if row.status in FAULTS:
@@ -79,7 +79,7 @@ def _needs(row: Row) -> str | None:
 
 
 def grouped(rows: Iterable[Row], by: str) -> list[tuple[str, list[Row]]]:
-    """Rows by person or by integration, each group with its title."""
+    """Group rows by person or by integration, each group with its title."""
 
     def key(row: Row) -> tuple[str, str]:
         return (row.integration, "") if by == "integration" else (row.hire, row.email)
@@ -89,19 +89,19 @@ def grouped(rows: Iterable[Row], by: str) -> list[tuple[str, list[Row]]]:
 
 
 def name_in(row: Row, by: str) -> str:
-    """What tells a row from the others of its group."""
+    """Name a row within its group."""
     if by == "person":
         return row.access
     return row.hire if row.access == row.integration else f"{row.hire}/{row.access}"
 
 
 def table_of(report: Report, shown: list[Row], *, by: str, verbose: bool, folds: bool) -> Iterator[str]:
-    """The lines. Of many rows, with `folds`, those that nothing is to be done about are counted."""
+    """Write the table. With `folds`, many rows are shown only as far as they need something; the rest is counted."""
     yield from wrapped(printable(headline(report)))
     for line in summary(report):
         yield from wrapped(line)
-    loud = [row for row in shown if not folds or len(shown) <= MANY or _loud(row)]
-    in_full = len(loud) <= MANY or verbose
+    loud = [row for row in shown if not folds or len(shown) <= MAX_FULL_ROWS or _is_open(row)]
+    in_full = len(loud) <= MAX_FULL_ROWS or verbose
     if in_full or by == "integration":
         for title, rows in grouped(loud, by):
             yield from ("", printable(title))
@@ -120,7 +120,8 @@ def table_of(report: Report, shown: list[Row], *, by: str, verbose: bool, folds:
             yield from wrapped(printable(str(problem)))
 
 
-def _loud(row: Row) -> bool:
+def _is_open(row: Row) -> bool:
+    """Whether a row needs something, from a pass or a person."""
     return row.guarded or _needs(row) is not None or row.action not in (Action.NONE, Action.WAIT)
 
 
@@ -130,7 +131,7 @@ def _rows(named: Sequence[tuple[str, Row]], in_full: bool, verbose: bool) -> Ite
     for name, row in named:
         detail = _detail(row)
         lines = list(_wrapped(f"{name:<{width}}  {detail:<{middle}}  ", row.reason, f"{'':<{width}}    "))
-        if lines and (colour := _colour(row)):  # the name and the status stand on the first line, whatever follows
+        if lines and (colour := _colour(row)):  # the name and the status are on the first line
             start = width + 2
             lines[0] = lines[0][:start] + click.style(detail, fg=colour) + lines[0][start + len(detail) :]
         yield from lines
@@ -149,8 +150,8 @@ def _detail(row: Row) -> str:
 
 
 def _wrapped(before: str, text: str, below: str) -> list[str]:
-    """A row whose last column is wrapped below itself; where that is too narrow a column, it has lines of its own."""
-    narrow = shutil.get_terminal_size().columns - len(before) < NARROW
+    """Wrap the last column of a row within the column, or below the row if the column is too narrow."""
+    narrow = shutil.get_terminal_size().columns - len(before) < MIN_REASON_WIDTH
     if not narrow or not sys.stdout.isatty():
         return wrapped(printable(text), before, " " * len(before))
     return [before.rstrip(), *wrapped(printable(text), below, below)]
@@ -165,18 +166,18 @@ def _colour(row: Row) -> str | None:
 
 
 def page(lines: Iterable[str], *, paged: bool = True) -> None:
-    """Write lines; at a terminal that they do not fit in, through the pager where they are `paged`."""
+    """Write lines; with `paged`, through the pager if they do not fit the terminal."""
     written = [part for line in lines for part in (wrapped(line) if "\x1b" not in line else [line])]
     text = "\n".join(written) + "\n"
     if paged and sys.stdout.isatty() and sys.stdin.isatty() and len(written) >= shutil.get_terminal_size().lines:
-        os.environ.setdefault("LESS", "FRX")  # as git has it
+        os.environ.setdefault("LESS", "FRX")  # like git
         click.echo_via_pager(text)
     else:
         click.echo(text if sys.stdout.isatty() else fit(text), nl=False)
 
 
 def columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows in columns, two blanks apart."""
+    """Align rows in columns, two spaces apart."""
     if not rows:
         return []
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]

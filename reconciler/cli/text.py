@@ -1,8 +1,8 @@
-"""Text that came out of files, made fit for the medium it leaves to: a terminal, JSON, CSV, Markdown, a CI log.
+"""Make text from files safe for its output: a terminal, JSON, CSV, Markdown, a CI log.
 
-Whoever opens a pull request chooses names and values. None of them may move a cursor, turn the direction of a line,
-close a list, call somebody with `@`, be a formula, or pass for a command of the CI system. Everything that a command
-writes leaves through `say`, `emit_json`, `as_csv` or `logs.tell`; Markdown is made of `code` and `cell`.
+Anybody who opens a pull request chooses names and values. None of them may move a cursor, reverse a line, close a list,
+mention somebody with `@`, be a formula, or act as a command of the CI system. Everything that a command writes goes
+through `say`, `emit_json`, `as_csv` or `logs.tell`; Markdown is made of `code` and `cell`.
 """
 
 from __future__ import annotations
@@ -47,21 +47,23 @@ __all__ = [
 
 T = TypeVar("T")
 
+BATCH_ITEMS = 500
+
 _TICKS = re.compile(r"`+")
 _COMMAND = re.compile(r"^(\s*)::")
 _UNSHOWN = re.compile(r"[^ -~]")
-"""What may be unfit to be printed; all else is plain ASCII."""
+"""Characters that may have to be escaped; all others are printable ASCII."""
 _FORMULA = frozenset("=+-@\t\r\n")
 
 
 def fit(text: str) -> str:
-    """Lines that a terminal or a CI log takes for nothing but text."""
+    """Make lines that a terminal or a CI log takes for plain text."""
     lines = map(printable, text.split("\n"))
     return "\n".join(map(_no_command, lines) if os.environ.get("GITHUB_ACTIONS") == "true" else lines)
 
 
 def _no_command(line: str) -> str:
-    """GitHub's runners take a line that begins with `::`, and `##[` anywhere, for a command to them."""
+    """Break up `::` at the start of a line and `##[` anywhere, which are commands to GitHub's runners."""
     return _COMMAND.sub(r"\1: :", line).replace("##[", "# #[")
 
 
@@ -71,9 +73,9 @@ def say(text: str) -> None:
 
 
 def wrapped(line: str, before: str = "", below: str | None = None) -> list[str]:
-    """A line as wide as the terminal, broken between words only; into a pipe as it is.
+    """Wrap a line to the terminal's width, between words; in a pipe it stays one line.
 
-    `before` stands on the first line, and what follows stands `below`, by default a little further in.
+    `before` is the prefix of the first line, `below` that of the others, by default a deeper indent.
     """
     width = shutil.get_terminal_size().columns
     if not sys.stdout.isatty() or len(before) + len(line) <= width:
@@ -91,7 +93,7 @@ def wrapped(line: str, before: str = "", below: str | None = None) -> list[str]:
 
 
 def as_json(value: Any, indent: int | None = None) -> str:
-    """JSON in which everything that cannot be printed is escaped, as a terminal may show it."""
+    """Write JSON in which all unprintable characters are escaped."""
     return _UNSHOWN.sub(_escape, json.dumps(value, indent=indent, ensure_ascii=False))
 
 
@@ -107,19 +109,19 @@ def emit_json(value: Any) -> None:
 def emit_json_list(document: Mapping[str, Any], name: str, items: Iterable[Mapping[str, Any]]) -> None:
     """Write one JSON document whose property `name`, an empty list in `document`, has these items.
 
-    They are encoded as they come, the same way: there may be millions.
+    They are encoded one by one, because there may be millions.
     """
     head, here, tail = as_json(document, indent=2).partition(f'\n  "{name}": [')
     click.echo(head + here, nl=False)
     before, after = "\n", ""
-    for part in _parts(map(_item, items)):
-        click.echo(before + _UNSHOWN.sub(_escape, ",\n".join(part)), nl=False)
+    for batch in _batches(map(_item, items)):
+        click.echo(before + _UNSHOWN.sub(_escape, ",\n".join(batch)), nl=False)
         before, after = ",\n", "\n  "
     click.echo(after + tail)
 
 
 def _item(item: Mapping[str, Any]) -> str:
-    """An item of a list in a document, as `json.dumps` would indent it; its own encoder is used where that is fast."""
+    """Encode an item as `json.dumps` with `indent` would, but with the fast encoder for plain values."""
     fields = ",\n".join(f'      "{key}": {_encoded(value)}' for key, value in item.items())
     return f"    {{\n{fields}\n    }}"
 
@@ -133,23 +135,23 @@ def _encoded(value: Any) -> str:
 _encode = json.JSONEncoder(ensure_ascii=False).encode
 
 
-def _parts(items: Iterable[T]) -> Iterator[list[T]]:
-    """So many items at a time as are worth a writing."""
+def _batches(items: Iterable[T]) -> Iterator[list[T]]:
+    """Split items into batches, each written at once."""
     iterator = iter(items)
-    return iter(lambda: list(islice(iterator, 500)), [])
+    return iter(lambda: list(islice(iterator, BATCH_ITEMS)), [])
 
 
 def emit_csv(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Write CSV, as `as_csv` makes it, as the rows come."""
+    """Write CSV like `as_csv`, in batches."""
     click.echo(as_csv(columns, ()), nl=False)
-    for part in _parts(rows):
-        click.echo(as_csv(part[0], part[1:]), nl=False)
+    for batch in _batches(rows):
+        click.echo(as_csv(batch[0], batch[1:]), nl=False)
 
 
 def as_csv(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """CSV that a spreadsheet opens without running anything: what looks like a formula is quoted as text.
+    """Make CSV that a spreadsheet opens without running anything: formulas are quoted as text.
 
-    Line breaks stay, for a cell may have them; what else cannot be printed does not.
+    Line breaks stay, because a cell may have them; other unprintable characters are replaced.
     """
     out = io.StringIO()
     writer = csv.writer(out)
@@ -163,13 +165,13 @@ def _cell(text: str) -> str:
 
 
 def clipped(text: str, width: int) -> str:
-    """Printable text of at most `width` characters; what is cut is shown to be."""
+    """Make text printable, of at most `width` characters; `…` marks a cut."""
     text = printable(text)
     return text if len(text) <= width else f"{text[: width - 1]}…"
 
 
 def code(text: str) -> str:
-    """Text as inline code, which Markdown neither formats nor links; its own backticks cannot end it."""
+    """Make inline code of a text: Markdown neither formats nor links it, and its own backticks cannot end it."""
     text = printable(text)
     if not text:
         return "(empty)"
@@ -179,28 +181,28 @@ def code(text: str) -> str:
 
 
 def cell(text: str) -> str:
-    """Inline code within a table, which no `|` in it can end; nothing where there is nothing."""
+    """Make inline code for a cell of a table, which no `|` in it can end; empty for an empty text."""
     return code(text).replace("|", "\\|") if text else ""
 
 
 def fold(title: str, lines: Iterable[str]) -> list[str]:
-    """Lines of Markdown behind a title that opens them. The title is ours, never a file's."""
+    """Fold lines of Markdown under a title, which must not come from a file."""
     return ["", f"<details><summary>{title}</summary>", "", *lines, "", "</details>"]
 
 
 def count(number: int, one: str, many: str | None = None) -> str:
-    """`1 host`, `2 hosts`."""
+    """Write a number with its noun: `1 host`, `2 hosts`."""
     return f"{number} {one if number == 1 else many or f'{one}s'}"
 
 
 def problem_line(problem: Problem) -> str:
-    """A problem as an item of a Markdown list."""
+    """Write a problem as an item of a Markdown list."""
     where = problem.file if problem.line is None else f"{problem.file}:{problem.line}"
     return f"- {problem.severity} in {code(where)}: {code(problem.message)}"
 
 
 def annotation(problem: Problem) -> str:
-    """A problem as GitHub shows it beside the line in a pull request."""
+    """Write a problem as an annotation, which GitHub shows beside its line in a pull request."""
     place = {"file": problem.file, "line": problem.line}
     given = ",".join(f"{name}={_escaped(str(value), ',:')}" for name, value in place.items() if value is not None)
     return f"::{problem.severity} {given}::{_escaped(problem.message)}"

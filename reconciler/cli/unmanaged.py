@@ -1,4 +1,4 @@
-"""`reconcile unmanaged`: the accounts that services have and git does not. It removes nothing."""
+"""`reconcile unmanaged`: show the accounts that services have and git does not. It removes nothing."""
 
 from __future__ import annotations
 
@@ -79,10 +79,10 @@ async def compared(
     beside: Desired | None = None,
     remembered: bool = True,
 ) -> list[Compared]:
-    """Each integration's listing, or those of these names, compared with git and the ledger; nothing is changed.
+    """Compare the listings of these integrations, or of all, with git and the ledger; change nothing.
 
-    With `beside` the accounts are those of its hires, which are not committed yet. What the ledger remembers counts
-    only where it is `remembered`.
+    With `beside`, compare with its hires, which are not committed yet. Without `remembered`, the ledger's records do
+    not count.
     """
     from reconciler.engine.everybody import Listings
     from reconciler.engine.state import reading
@@ -113,7 +113,7 @@ async def compared(
 
 
 def known_integration(files: Files, name: str) -> None:
-    """Raise UsageError for an integration that is not there."""
+    """Raise UsageError for an integration that does not exist."""
     from reconciler.repository.documents.problems import near
 
     known = [*files.manifests, *files.broken["manifests"]]
@@ -122,7 +122,7 @@ def known_integration(files: Files, name: str) -> None:
 
 
 def ignores_nothing(files: Files) -> bool:
-    """Whether `config/ignore.yaml` has an error, which is told: then nothing that it names is left out."""
+    """Whether `config/ignore.yaml` has errors, which are reported: then it ignores nothing."""
     from reconciler.cli.logs import tell
     from reconciler.model.errors import Severity
     from reconciler.repository.ignore import IGNORE
@@ -143,7 +143,7 @@ def _headline(found: list[Compared]) -> str:
     return f"{count(unknown, 'account')} that git does not know, in {count(read, 'listing')}{without}"
 
 
-def _said(each: Compared) -> str:
+def _counts(each: Compared) -> str:
     if each.fault is not None:
         return "not read whole"
     if not each.complete:
@@ -160,7 +160,7 @@ def _table(found: list[Compared], rows: list[dict[str, str | None]]) -> Iterator
 
     yield _headline(found)
     for each in found:
-        yield printable(f"{each.integration}: {_said(each)}")
+        yield printable(f"{each.integration}: {_counts(each)}")
     if rows:
         yield ""
     shown = [
@@ -178,7 +178,7 @@ def _markdown(found: list[Compared], rows: list[dict[str, str | None]]) -> Itera
     yield f"**{_headline(found)}**"
     yield ""
     for each in found:
-        yield f"- {code(each.integration)}: {_said(each)}"
+        yield f"- {code(each.integration)}: {_counts(each)}"
     if rows:
         yield ""
         yield "| " + " | ".join(COLUMNS) + " |"

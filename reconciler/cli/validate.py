@@ -1,4 +1,4 @@
-"""`reconcile validate`: every problem of every file, offline."""
+"""`reconcile validate`: report every problem of every file, offline."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def validate(asked: Asked, rev: str | None) -> int:
 
 
 def _headline(problems: list[Problem], hosts: list[Host]) -> str:
-    """The whole story in one line."""
+    """Sum up the problems and hosts in one line."""
     from reconciler.cli.text import count
     from reconciler.model.errors import Severity
 

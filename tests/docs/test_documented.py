@@ -20,7 +20,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from pydantic import BaseModel
 
 from reconciler import cli
-from reconciler.cli.asked_for import _own
+from reconciler.cli.needed_data import _own
 from reconciler.cli.show import COLUMNS
 from reconciler.daemon import dispatcher, loop, revisions, schedule
 from reconciler.model import hire, ignore, imports, manifest, policy, review, settings

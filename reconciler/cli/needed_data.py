@@ -1,4 +1,4 @@
-"""Which initial data somebody has to give: a service's manifests ask for it, and the program itself for its own."""
+"""The initial data that each service needs: its manifests ask for it, and the program itself asks for its own."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from reconciler.model.settings import Settings
 from reconciler.repository.documents.problems import near
 from reconciler.repository.files import Files
 
-__all__ = ["OWN", "Wanted", "everything_wanted", "wanted_of"]
+__all__ = ["OWN", "NeededData", "all_needed_data", "needed_data_of"]
 
 OWN = "reconciler"
 """The service whose initial data is the program's own (docs/settings.md)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """What one service's file should hold. `required` are the ids without which something cannot run."""
+class NeededData:
+    """The initial data that a service needs; `required` are the ids without which it cannot run."""
 
     service: str
     fields: tuple[InitialDataField, ...]
@@ -30,12 +30,12 @@ class Wanted:
         return [field.id for field in self.fields]
 
 
-def wanted_of(files: Files, name: str) -> Wanted:
-    """What is wanted where a person names a service, one of its integrations, or `reconciler`.
+def needed_data_of(files: Files, name: str) -> NeededData:
+    """Return what a service needs; `name` is the service, one of its integrations, or `reconciler`.
 
-    Raises UsageError where nothing is called so.
+    Raises UsageError if there is no such name.
     """
-    known = everything_wanted(files)
+    known = all_needed_data(files)
     service = files.manifests[name].model.service if name in files.manifests else None
     if (service or name) not in known and (name in files.broken["manifests"] or name in files.broken["imports"]):
         raise UsageError(f"the file of {name} has an error, so that nobody knows what it asks for: mend it first")
@@ -45,20 +45,20 @@ def wanted_of(files: Files, name: str) -> Wanted:
     return known[service or name]
 
 
-def everything_wanted(files: Files) -> dict[str, Wanted]:
-    """Every service and import, by name, whether it asks for anything or not; the program's own last."""
-    found: dict[str, Wanted] = {}
+def all_needed_data(files: Files) -> dict[str, NeededData]:
+    """Return what every service and import needs, by name; the program itself comes last."""
+    found: dict[str, NeededData] = {}
     asking = [(loaded.model.service or name, loaded.model.asks_for) for name, loaded in sorted(files.manifests.items())]
     asking += [(name, loaded.model.asks_for) for name, loaded in sorted(files.imports.items())]
     for service, asked in asking:
-        before = found.get(service) or Wanted(service, (), frozenset())
+        before = found.get(service) or NeededData(service, (), frozenset())
         new = tuple(field for field in asked if field.id not in before.ids)
-        found[service] = Wanted(service, before.fields + new, before.required | {field.id for field in asked})
+        found[service] = NeededData(service, before.fields + new, before.required | {field.id for field in asked})
     found[OWN] = _own(files.settings)
     return found
 
 
-def _own(settings: Settings) -> Wanted:
+def _own(settings: Settings) -> NeededData:
     fields: tuple[InitialDataField, ...] = (
         InitialDataField(id="SMTP_PASSWORD", description="of smtp.username, at the mail server"),
         InitialDataField(id="TWILIO_AUTH_TOKEN", description="of twilio.account_sid"),
@@ -69,4 +69,5 @@ def _own(settings: Settings) -> Wanted:
     fields += tuple(InitialDataField(id=name, description="in the URL of an alert's webhook") for name in hooks)
     required = set(hooks)
     required |= {"SMTP_PASSWORD"} if settings.smtp.username is not None else set()
-    return Wanted(OWN, fields, frozenset(required | ({"TWILIO_AUTH_TOKEN"} if settings.twilio is not None else set())))
+    required |= {"TWILIO_AUTH_TOKEN"} if settings.twilio is not None else set()
+    return NeededData(OWN, fields, frozenset(required))

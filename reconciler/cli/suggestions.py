@@ -1,4 +1,4 @@
-"""What a person named that is not there, and what was probably meant."""
+"""Errors and suggestions for names that do not exist."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from reconciler.model.grant import Key
     from reconciler.repository.desired import Desired
 
-__all__ = ["close_to", "in_ledger", "no_such_grant"]
+__all__ = ["no_such_grant", "suggest", "suggest_from_ledger"]
 
 
 def no_such_grant(key: Key, desired: Desired, remembered: Collection[str]) -> ReconcilerError:
-    """That there is no such grant; `remembered` are the accesses of the hire that the ledger has."""
+    """Make the error for a grant that does not exist; `remembered` are the hire's accesses in the ledger."""
     if problems := desired.broken_hires.get(key.hire):
         return RepositoryError(str(problems[0]))
     if key.hire not in desired.hires and not remembered:
@@ -27,13 +27,13 @@ def no_such_grant(key: Key, desired: Desired, remembered: Collection[str]) -> Re
     return UsageError(f"{key.hire} has no access entry {key.access}: {has}{near(key.access, names)}")
 
 
-def in_ledger(ledger: LedgerReader, *names: str | None) -> str:
-    """`; did you mean …?` of the first name that is neither a hire, an access nor an integration of the ledger."""
+def suggest_from_ledger(ledger: LedgerReader, *names: str | None) -> str:
+    """Suggest a name (`; did you mean …?`) for the first that is no hire, access or integration of the ledger."""
     records = list(ledger.records())
     known = {name for each in records for name in (each.key.hire, each.key.access, each.integration)}
-    return close_to([name for name in names if name is not None], known)
+    return suggest([name for name in names if name is not None], known)
 
 
-def close_to(names: Sequence[str], known: Collection[str]) -> str:
-    """`; did you mean …?` of the first name that is not known."""
+def suggest(names: Sequence[str], known: Collection[str]) -> str:
+    """Suggest a name (`; did you mean …?`) for the first that is not known."""
     return next((near(name, known) for name in names if name not in known), "")
