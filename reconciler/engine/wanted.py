@@ -96,7 +96,7 @@ def found(
     `record` is None for a grant that was never confirmed nor executed; `changes` are the values that changed in git.
     """
     if verdict.account is Account.INVITED:
-        return Decision(Status.UNCONFIRMED, Action.NONE, _invited_on(record), afresh=record is None)
+        return Decision(Status.UNCONFIRMED, Action.NONE, _invited_on(record, now), afresh=record is None)
     off = verdict.account is Account.INACTIVE
     by_values = not (off or means.compares) and bool(changes)
     differs = changes if by_values else verdict.differs
@@ -113,7 +113,8 @@ def found(
     if record is not None and record.unseen and not again:
         return replace(decision, action=Action.NONE, reason=f"updated; the check does not see it yet: {what}")
     if not means.updates:
-        return replace(decision, action=Action.NONE, reason=f"{what}; {_ways(record, off=off)}")
+        reason = f"{OFF}: switch it on there" if off else f"{what}; {_ways(record)}"
+        return replace(decision, action=Action.NONE, reason=reason)
     if record is None or record.as_wanted_at is None or by_values or changes or _by_commit(record, differs):
         return decision
     return _drift(record, decision, heal=heal, now=now)
@@ -130,10 +131,8 @@ def _accepted(record: Record, differs: Differences) -> bool:
     return bool(accepted) and accepted == {path: tuple(map(as_shown, pair)) for path, pair in differs.items()}
 
 
-def _ways(record: Record | None, *, off: bool) -> str:
+def _ways(record: Record | None) -> str:
     """What a person can do about it where the manifest cannot."""
-    if off:
-        return "switch it on there"
     key = "" if record is None else f" {' '.join(record.key)}"
     return f"change it there, or `reconcile accept{key}` or `reconcile run{key}`"
 
@@ -170,10 +169,10 @@ def webhook(record: Record, changes: Differences, means: Means) -> Decision:
     return replace(decision, action=Action.NONE, reason=f"{reason}; {ways}")
 
 
-def _invited_on(record: Record | None) -> str:
-    if record is None or record.executed_at is None:
-        return "an invitation is open"
-    return f"invited on {record.executed_at.date()}"
+def _invited_on(record: Record | None, now: datetime) -> str:
+    """When the person was invited; by others: when that was first seen."""
+    at = record.executed_at if record is not None else None
+    return f"invited on {(at or now).date()}"
 
 
 def invited(
@@ -184,9 +183,9 @@ def invited(
     `record` is None for a grant that was never confirmed nor executed.
     """
     if record is None:
-        return None if invitation is None else Decision(Status.UNCONFIRMED, Action.NONE, _invited_on(None), afresh=True)
+        return None if invitation is None else Decision(Status.UNCONFIRMED, Action.NONE, _invited_on(None, now), afresh=True)
     if record.executed_at is None or record.phase is Phase.CONFIRMED:
-        return None if invitation is None else Decision(Status.UNCONFIRMED, Action.NONE, _invited_on(None))
+        return None if invitation is None else Decision(Status.UNCONFIRMED, Action.NONE, _invited_on(None, now))
     withdraws = invitation is not None and means.withdraws
     again = Decision(Status.MISSING, Action.EXECUTE, "", afresh=True, withdraws=withdraws)
     if changes:
@@ -198,7 +197,7 @@ def invited(
         if sent > means.invitation.resend:
             times = "once" if sent == 1 else f"{sent} times"
             return Decision(Status.FAILED, Action.NONE, f"invited {times}, not accepted")
-        return replace(again, reason=f"{_invited_on(record)}, not accepted: invited again")
+        return replace(again, reason=f"{_invited_on(record, now)}, not accepted: invited again")
     if invitation is not None:
-        return Decision(Status.UNCONFIRMED, Action.NONE, _invited_on(record))
+        return Decision(Status.UNCONFIRMED, Action.NONE, _invited_on(record, now))
     return Decision(Status.UNCONFIRMED, Action.NONE, "executed; the exists check does not see it yet")
