@@ -191,7 +191,8 @@ class Integration:
             own = (*own, token)
         if self.initial is not None:
             own = (*own, self.initial)
-        known = {"redirect_url"} if self.connection is None or self.connection.fetches else {"oauth", "redirect_url"}
+        fetches = self.connection is not None and self.connection.fetches
+        known = {"redirect_url"} if fetches else {"oauth", "redirect_url"}
         return Scope((*own, *layers), (self.deferred - known) | lent, saved=saved(stored))
 
     def prepare(

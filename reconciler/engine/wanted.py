@@ -182,10 +182,10 @@ def invited(
 
     `record` is None for a grant that was never confirmed nor executed.
     """
-    if record is None:
-        return None if invitation is None else Decision(Status.UNCONFIRMED, Action.NONE, _invited_on(None, now), afresh=True)
-    if record.executed_at is None or record.phase is Phase.CONFIRMED:
-        return None if invitation is None else Decision(Status.UNCONFIRMED, Action.NONE, _invited_on(None, now))
+    if record is None or record.executed_at is None or record.phase is Phase.CONFIRMED:
+        if invitation is None:
+            return None
+        return Decision(Status.UNCONFIRMED, Action.NONE, _invited_on(None, now), afresh=record is None)
     withdraws = invitation is not None and means.withdraws
     again = Decision(Status.MISSING, Action.EXECUTE, "", afresh=True, withdraws=withdraws)
     if changes:

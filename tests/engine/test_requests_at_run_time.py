@@ -430,6 +430,14 @@ def test_a_variable_that_is_unknown_or_empty_blocks_before_any_request(machine, 
     repo.manifest("tool", manifest)
     repo.commit()
     assert row(machine.reconcile(), "ada", "tool").reason == "variable {{department}} has no value"
+    manifest["execute"][1]["data"]["where"] = "{{oauth.access_token}}"  # and nothing connects the service
+    repo.manifest("tool", manifest)
+    repo.commit()
+    unconnected = row(machine.reconcile(), "ada", "tool")
+    assert (unconnected.status, unconnected.reason) == (
+        Status.BLOCKED,
+        "variable {{oauth.access_token}} has no value",
+    )
     assert accounts.calls() == []
 
 

@@ -30,6 +30,9 @@ _DJANGO = re.compile(r"(?!_)\w+")
 _OPENS = re.compile(r"\{[{%#]")
 """Where a variable begins, or what is mistaken for one."""
 
+OAUTH = "oauth"
+"""The name that a connection gives values to."""
+
 _RULE = "an id has letters A-Z and a-z, digits and underscores only"
 
 
@@ -108,16 +111,20 @@ def manifest_ids(manifest: Manifest) -> frozenset[str]:
     """The names that a manifest gives values to, for itself and for the others of its service."""
     form = {field.id for field in manifest.form}
     initial = {field.id for field in manifest.initial_data_form}
-    return manifest.stored | form | initial | {field.id for field in manifest.extra_user_info}
+    oauth = {OAUTH} if manifest.oauth is not None else set()
+    return manifest.stored | form | initial | {field.id for field in manifest.extra_user_info} | oauth
 
 
 def unfilled(document: Document, given: Iterable[str]) -> Iterator[Problem]:
-    """A warning for each placeholder that only a hire's `extra` could fill; `given` are the names the service has."""
-    known = {*KNOWN_NAMES, "phone", *given}
+    """A warning for each placeholder that at most a hire's `extra` fills; `given` are the names the service has."""
+    known = {*KNOWN_NAMES - {OAUTH}, "phone", *given}
     for path, text in _rendered(document.data):
         for name in sorted(names(text)):
-            if known.isdisjoint({name, name.partition(".")[0]}) and name != _here_only(path):
+            root = name.partition(".")[0]
+            if known.isdisjoint({name, root}) and name != _here_only(path):
                 message = f"{{{{{name}}}}}: nothing gives this variable but a hire's `extra`{near(name, known)}"
+                if root == OAUTH:
+                    message = f"{{{{{name}}}}}: no manifest of the service has oauth, so nothing gives this variable"
                 yield Problem(document.file, document.line(path), dotted(path, message), Severity.WARNING)
 
 
