@@ -27,6 +27,7 @@ from reconciler.requests.match import verdict
 from reconciler.requests.pages import Option, options
 from reconciler.requests.record import Compared
 from reconciler.requests.render import render
+from reconciler.requests.tasks import AT_ONCE, Pace
 
 __all__ = ["Checker", "NotOffered"]
 
@@ -44,12 +45,11 @@ class Checker:
         redactor: Redactor,
         progressed: Callable[[], None] = lambda: None,
         listings: Listings | None = None,
-        *,
-        behind: bool = False,
+        pace: Pace = AT_ONCE,
     ) -> None:
-        """`behind`: the checks let other requests go first at their hosts."""
+        """At a `pace` that yields, checks let other requests go first at their hosts."""
+        self._pace = pace
         self._clock = clock
-        self._behind = behind
         self.redactor = redactor
         self.listings = listings
         self._options: dict[tuple[str, str], asyncio.Task[list[Option] | Unknown]] = {}
@@ -90,6 +90,7 @@ class Checker:
             answer = await self._ask(integration, prepared)
         except (Blocked, TransportError) as error:
             return Unknown(self.redactor.redact(str(error)))
+        await self._pace.turn()  # whoever waited for this one's place sends first: the service is kept busy meanwhile
         found = verdict(exists, wanted, answer, check.compared)
         if isinstance(found, Unknown):
             return Unknown(f"{self.redactor.redact(found.reason)}{integration.client.said(answer)}")
@@ -116,10 +117,10 @@ class Checker:
         if connection is not None and (fresh := await connection.fresh()) is not None:
             wire = render(exists, prepared.scope.over(fresh), integration.manifest)
         self._progressed()
-        answer = await integration.client.send(wire, follow=True, behind=self._behind)
+        answer = await integration.client.send(wire, follow=True, behind=self._pace.yields)
         if answer.status == UNAUTHORIZED and connection is not None:
             wire = render(exists, prepared.scope.over(await connection.renewed()), integration.manifest)
-            answer = await integration.client.send(wire, follow=True, behind=self._behind)
+            answer = await integration.client.send(wire, follow=True, behind=self._pace.yields)
         return answer
 
     async def invitation(self, integration: Integration, prepared: Prepared) -> Invited | Unknown | None:

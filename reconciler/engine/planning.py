@@ -156,7 +156,7 @@ async def plan_pass(
     known = {key: records.remembered(record, policy.now, settings.retry_delay) for key, record in rows.items()}
     if ledger.unattended:
         known = as_settled(known, ledger, policy)
-    checker = Checker(context.clock, context.redactor, progressed, listings, behind=pace is context.pace)
+    checker = Checker(context.clock, context.redactor, progressed, listings, pace)
     await pace.keep()
     known, renamed = await moved(known, desired, integrations, checker)
     if isinstance(state, OpenState):

@@ -49,10 +49,6 @@ MaySend = Callable[[], str | None]
 CONNECTING = 0.8
 """The share of a request's time after which a connection has to stand."""
 
-AFTER_YOU = 4
-"""Turns of the loop that an answer waits for: so many does a request take to leave, once it has a place. Who waited for
-this one's place sends before anything is made of the answer: the service is kept busy meanwhile."""
-
 LONGEST_HOST = 253
 REDIRECTS = 5
 WAITS = 3
@@ -156,8 +152,6 @@ class Client:
                 raise TransportError(
                     f"{_what(wire, address)}: answered {answer.status} with more than {wire.most >> 20} MiB", left=True
                 )
-            for _ in range(AFTER_YOU):  # not before: a pause that was asked for counts from when the place is free
-                await asyncio.sleep(0)
             return answer
 
     def said(self, answer: Response) -> str:

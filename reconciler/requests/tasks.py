@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Coroutine, Iterable
-from math import inf
+from contextlib import suppress
 from time import monotonic
 from typing import Any, TypeVar
 
-__all__ = ["Pace", "run_all"]
+__all__ = ["AT_ONCE", "Pace", "run_all"]
 
 T = TypeVar("T")
 
@@ -23,28 +24,54 @@ FEW = 20
 
 
 class Pace:
-    """A pace that long work keeps, shared by all that do it on one loop: no turn of the loop is longer than a slice.
+    """A pace that long work keeps, shared by all that do it on one loop.
 
-    Whoever waits for a commit, a command or a page waits for a slice at each of its steps, and not for all hires that
-    happen to be answered at once.
+    No piece of it is longer than a slice, and one piece is begun in a turn of the loop, first come, first served. So what
+    a service answers is heard soon, and whoever waits for a commit, a command or a page waits for a piece at each of its
+    steps, and not for all hires that happen to be answered at once.
     """
 
-    def __init__(self, until: float = 0.0) -> None:
-        self._until = until
-        self._slice = 0
+    def __init__(self, *, yields: bool = True) -> None:
+        self.yields = yields
+        """Whether others go first."""
+        self._until = 0.0
+        self._waiting: deque[asyncio.Future[None]] = deque()
 
     def among(self, hires: int) -> Pace:
         """The pace of work over so many hires."""
-        return self if hires > FEW else _FREE
+        return self if hires > FEW else AT_ONCE
 
     async def keep(self) -> None:
-        """Go on within the slice; else let the other tasks run first."""
-        while monotonic() >= self._until:
-            over = self._slice
-            await asyncio.sleep(0)
-            if self._slice == over:  # the first to go on after that begins the next
-                self._slice += 1
+        """Go on within the slice; else take a turn."""
+        if monotonic() >= self._until:
+            await self.turn()
+
+    async def turn(self) -> None:
+        """Let the loop's other tasks run, and those that waited here before."""
+        if not self.yields:
+            return
+        loop = asyncio.get_running_loop()
+        if not self._waiting:
+            loop.call_soon(self._next)
+        mine = loop.create_future()
+        self._waiting.append(mine)
+        try:
+            await mine
+        except asyncio.CancelledError:
+            with suppress(ValueError):  # whoever came by may have dropped it
+                self._waiting.remove(mine)
+            raise
+
+    def _next(self) -> None:
+        """Begin a slice for the first that still waits."""
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
                 self._until = monotonic() + SLICE_SECONDS
+                break
+        if self._waiting:
+            asyncio.get_running_loop().call_soon(self._next)
 
     async def over(self, items: Iterable[T]) -> AsyncIterator[T]:
         """The items, at this pace."""
@@ -53,7 +80,8 @@ class Pace:
             yield item
 
 
-_FREE = Pace(inf)
+AT_ONCE = Pace(yields=False)
+"""Work that waits for nobody."""
 
 
 async def run_all(work: Iterable[Coroutine[Any, Any, Any]]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from itertools import count
 
 import pytest
@@ -41,3 +42,42 @@ def test_others_have_their_turn_after_each_slice(monkeypatch: pytest.MonkeyPatch
 
 def test_work_over_few_hires_waits_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     assert order_of(Pace().among(FEW), monkeypatch).startswith("w" * 60)
+
+
+def test_one_piece_of_work_is_begun_in_a_turn_of_the_loop() -> None:
+    """Fifty answers that come together keep nobody waiting for all that is made of them."""
+    pace, order = Pace(), list[str]()
+
+    async def judged(name: str) -> None:
+        await pace.turn()
+        order.append(name)
+
+    async def all_of_them() -> None:
+        tasks = [asyncio.create_task(judged(name)) for name in "abcd"]
+        await asyncio.sleep(0)
+        tasks[1].cancel()
+        while len(order) < 10:
+            await asyncio.sleep(0)
+            order.append(".")
+
+    asyncio.run(all_of_them())
+    assert "".join(order).strip(".") in ("a.c.d", "a..c.d")
+    asyncio.run(judged("e"))
+    assert order[-1] == "e"
+
+
+def test_who_is_cancelled_while_waiting_leaves_the_pace_as_it_was() -> None:
+    pace, done = Pace(), list[str]()
+
+    async def given_up() -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0):
+                await pace.turn()
+
+    async def goes_on() -> None:
+        await pace.turn()
+        done.append("done")
+
+    asyncio.run(given_up())
+    asyncio.run(asyncio.wait_for(goes_on(), 5))
+    assert done == ["done"]
