@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
+from reconciler.engine import transitions as records
 from reconciler.engine.checker import Checker
 from reconciler.engine.integrations import Integration, Lending, Prepared
+from reconciler.ledger.entries import Event
 from reconciler.ledger.vault import stored_for
 from reconciler.model.deciding import Policy
 from reconciler.model.grant import Decision, Grant, Key, Kind, Record
@@ -16,7 +19,7 @@ from reconciler.repository.desired import Desired
 from reconciler.repository.policy import Judge
 from reconciler.requests.tasks import Pace
 
-__all__ = ["PlannedGrant", "PlanningInputs"]
+__all__ = ["PlannedGrant", "PlanningInputs", "Written"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,24 @@ class PlannedGrant:
     as_it_is: bool = False
     """Whether what the ledger remembers is left alone, but for how it is shown."""
 
+    def written(self, now: datetime, revision: str) -> tuple[Record, list[Event]]:
+        """The record once what was observed and decided is written down, and the history's lines for it."""
+        record, prepared = self.record or records.first(self.grant, revision), self.prepared
+        if self.as_it_is:
+            return records.kept_as_it_is(record, self.decision, now)
+        return records.checked(
+            record,
+            self.grant,
+            self.decision,
+            self.verdict,
+            now=now,
+            snapshot=prepared.snapshot if prepared else None,
+            found_by=prepared.found_by if prepared else None,
+            revision=revision,
+            wants=prepared.wants if prepared else None,
+            wanted=self.wanted,
+        )
+
     @property
     def moved(self) -> bool:
         """Whether the row was another service's before."""
@@ -45,6 +66,10 @@ class PlannedGrant:
         """What the `store_data` of the check and of the open invitations saved."""
         seen = self.verdict.stored if isinstance(self.verdict, Present | Missing) else {}
         return {**seen, **self.invitation.stored} if self.invitation is not None else seen
+
+
+Written = tuple[PlannedGrant, Record, list[Event]]
+"""A planned grant, its record once it is written down, and the history's lines for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,7 @@ from reconciler.engine.decide import judge, standing
 from reconciler.engine.everybody import ENOUGH, Listings
 from reconciler.engine.integrations import Integration, Lending, Prepared
 from reconciler.engine.orphans import OrphanPlanner, misfit
-from reconciler.engine.planned import PlannedGrant, PlanningInputs
+from reconciler.engine.planned import PlannedGrant, PlanningInputs, Written
 from reconciler.engine.wanted import changed_values
 from reconciler.model.errors import Blocked, MissingVariable, Problem
 from reconciler.model.grant import Decision, Differences, Grant, Key, Kind, Phase, Record
@@ -51,11 +51,14 @@ class Planner:
         self._inputs = inputs
         self._selection = selection
         self._claims = claims
+        self._of_all = selection == Selection(selection.hires)
         self._orphans = OrphanPlanner(inputs)
         self.problems: list[Problem] = []
         """What is wrong with the entries that the walk came across; filled by `plan`."""
         self.dropped: list[Record] = []
         """Records of what git no longer wants and nothing was ever done for; filled by `plan`."""
+        self.written: dict[Key, Written] = {}
+        """What is to be written down of each grant as it is planned; filled by `plan`."""
 
     async def plan(self, watched: Watched = unwatched) -> list[PlannedGrant]:
         """Every grant of the selection, decided on, in the order of hires and entries.
@@ -73,6 +76,7 @@ class Planner:
         places = sorted({*hires, *of_hire})
         results: dict[str, list[PlannedGrant]] = {}
         queue = iter(places)
+        now, revision = self._inputs.policy.now, self._inputs.desired.revision
 
         async def work() -> None:
             for hire in queue:
@@ -86,6 +90,8 @@ class Planner:
                         self._orphans.misfits[hire] = misfit(item.grant, item.decision.reason)
                 left = await self._leftovers({grant.key for grant in grants}, of_hire.get(hire, ()))
                 results[hire] = [*planned, *left]
+                for item in results[hire]:  # here, where there are answers to wait for
+                    self.written[item.grant.key] = (item, *item.written(now, revision))
                 watched(len(results), len(places))
 
         await run_all(work() for _ in range(min(self._at_once(), len(places))))
@@ -149,7 +155,7 @@ class Planner:
 
     def _chosen(self, grants: Iterable[Grant]) -> list[Grant]:
         """The grants of the selection, and those that they need."""
-        if self._selection == Selection(self._selection.hires):
+        if self._of_all:
             return list(grants)
         by_name = {grant.key.access: grant for grant in grants}
         names: set[str] = set()

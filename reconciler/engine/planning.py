@@ -18,7 +18,7 @@ from reconciler.engine.commands import CommandsByGrant
 from reconciler.engine.context import Context
 from reconciler.engine.everybody import Listings
 from reconciler.engine.integrations import Integration
-from reconciler.engine.planned import PlannedGrant, PlanningInputs
+from reconciler.engine.planned import PlannedGrant, PlanningInputs, Written
 from reconciler.engine.planner import Planner, Watched, unwatched
 from reconciler.engine.renames import moved, rows_of, stored_under
 from reconciler.engine.state import MoreNeeded, OpenState, ReadState, as_settled
@@ -44,9 +44,10 @@ __all__ = ["Plan", "plan_pass"]
 class Plan:
     """What is to be done about each grant of a selection, and what was needed to say so.
 
-    `rows` are the ledger's as they were read, `renamed` those that are to go under another name, `dropped` those that
-    nothing was ever done for. `tripped` names the integrations that the guard holds, with the reason; `released` says
-    that a person lets them through. `commands` are those that the grants were asked for with.
+    `rows` are the ledger's as they were read, `written` what becomes of them, `renamed` those that are to go under
+    another name, `dropped` those that nothing was ever done for. `tripped` names the integrations that the guard holds,
+    with the reason; `released` says that a person lets them through. `commands` are those that the grants were asked
+    for with.
     """
 
     tree: Tree
@@ -58,6 +59,7 @@ class Plan:
     selection: Selection
     rows: Mapping[Key, Record]
     grants: tuple[PlannedGrant, ...]
+    written: Mapping[Key, Written]
     dropped: tuple[Record, ...]
     renamed: Mapping[Key, Key]
     commands: CommandsByGrant
@@ -73,22 +75,10 @@ class Plan:
 
     def record_of(self, item: PlannedGrant) -> tuple[Record, list[Event]]:
         """The record of a grant once what was observed and decided is written down, and the history's lines for it."""
-        record = item.record or records.first(item.grant, self.revision)
-        if item.as_it_is:
-            return records.kept_as_it_is(record, item.decision, self.policy.now)
-        prepared = item.prepared
-        return records.checked(
-            record,
-            item.grant,
-            item.decision,
-            item.verdict,
-            now=self.policy.now,
-            snapshot=prepared.snapshot if prepared else None,
-            found_by=prepared.found_by if prepared else None,
-            revision=self.revision,
-            wants=prepared.wants if prepared else None,
-            wanted=item.wanted,
-        )
+        known = self.written.get(item.grant.key)
+        if known is not None and known[0] is item:  # what was held back afterwards is another
+            return known[1:]
+        return item.written(self.policy.now, self.revision)
 
     def row(self, item: PlannedGrant, record: Record) -> Row:
         """How a planned grant is shown; with the requests that are to be sent, where some are."""
@@ -197,6 +187,7 @@ async def plan_pass(
         selection=selection,
         rows=rows,
         grants=tuple(planned),
+        written=planner.written,
         dropped=tuple(planner.dropped),
         renamed=renamed,
         commands=commands,

@@ -93,7 +93,7 @@ class Reconciler:
         author, pace = self._context.author(plan.tree), self._context.pace.among(len(plan.grants))
         move(self._state.ledger, self._vault, plan.renamed)
         await self._take_over(plan)
-        found = [(item, *plan.record_of(item)) async for item in pace.over(plan.grants)]
+        found = [(item, *plan.record_of(item)) async for some in pace.over(plan.grants) for item in some]
         recorded, tripped = self._write_down(plan, found, author)
         await pace.keep()
         notifications = self._notifier.over(plan.settings, plan.tree)
@@ -109,8 +109,11 @@ class Reconciler:
             author=author,
         )
         after = await scheduler.run()
-        shown = pace.over(recorded.items())
-        report.rows = [plan.row(item, after.get(key, record)) async for key, (item, record) in shown]
+        report.rows = [
+            plan.row(item, after.get(key, record))
+            async for some in pace.over(recorded.items())
+            for key, (item, record) in some
+        ]
         await self._close(plan, recorded, report, tripped)
         return report
 
@@ -160,12 +163,12 @@ class Reconciler:
             lines += told
             if not acts(item):
                 answered += plan.commands.get(item.grant.key, ())
-        gone = [record.key for record in plan.dropped]
-        ends = [
-            Event(now, item.key, item.integration, EventType.DROPPED, "", revision=revision, author=author)
-            for item in plan.dropped
-        ]
-        ledger.drop(gone, ends, kept={**{run_name(key): None for key in gone}, **vault.without_stored(gone)})
+        if gone := [record.key for record in plan.dropped]:
+            ends = [
+                Event(now, item.key, item.integration, EventType.DROPPED, "", revision=revision, author=author)
+                for item in plan.dropped
+            ]
+            ledger.drop(gone, ends, kept={**{run_name(key): None for key in gone}, **vault.without_stored(gone)})
         # What a row's former service answered is nothing that its new one may be asked with.
         moved = [item.grant.key for item, _ in recorded.values() if item.moved]
         settled: Kept = {

@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Coroutine, Iterable
 from contextlib import suppress
+from itertools import islice
 from time import monotonic
 from typing import Any, TypeVar
 
@@ -19,6 +20,10 @@ GRACE_SECONDS = 5.0
 SLICE_SECONDS = 0.005
 """Seconds that work over many hires takes, side by side or not, before the loop's other tasks run."""
 
+PIECES = 16
+"""Pieces of that work that are begun in a turn of the loop: all at once would keep answers waiting, and one at a time
+would send requests one by one, each of which wakes a service that has just gone to sleep."""
+
 FEW = 20
 """Hires: work over no more is what somebody waits for, and lets nobody go first."""
 
@@ -26,9 +31,9 @@ FEW = 20
 class Pace:
     """A pace that long work keeps, shared by all that do it on one loop.
 
-    No piece of it is longer than a slice, and one piece is begun in a turn of the loop, first come, first served. So what
-    a service answers is heard soon, and whoever waits for a commit, a command or a page waits for a piece at each of its
-    steps, and not for all hires that happen to be answered at once.
+    It goes on for a slice at most, and a few pieces of it are begun in a turn of the loop, first come, first served. So
+    what a service answers is heard soon, and whoever waits for a commit, a command or a page waits for these at each of
+    its steps, and not for all hires that happen to be answered at once.
     """
 
     def __init__(self, *, yields: bool = True) -> None:
@@ -63,21 +68,21 @@ class Pace:
             raise
 
     def _next(self) -> None:
-        """Begin a slice for the first that still waits."""
-        while self._waiting:
+        """Begin a slice for the first that still wait."""
+        self._until = monotonic() + SLICE_SECONDS
+        for _ in range(min(PIECES, len(self._waiting))):
             turn = self._waiting.popleft()
             if not turn.done():
                 turn.set_result(None)
-                self._until = monotonic() + SLICE_SECONDS
-                break
         if self._waiting:
             asyncio.get_running_loop().call_soon(self._next)
 
-    async def over(self, items: Iterable[T]) -> AsyncIterator[T]:
-        """The items, at this pace."""
-        for item in items:
+    async def over(self, items: Iterable[T]) -> AsyncIterator[tuple[T, ...]]:
+        """The items, some at a time, at this pace."""
+        left = iter(items)
+        while some := tuple(islice(left, PIECES)):
             await self.keep()
-            yield item
+            yield some
 
 
 AT_ONCE = Pace(yields=False)
