@@ -186,14 +186,22 @@ class Integration:
 
         `lent` are the names that an entry which this one needs stores in this very pass.
         """
-        own: tuple[Layer, ...] = (Layer("settings", {"redirect_url": self.redirect_url}),)
+        own = self._settings
         if self.connection is not None and (token := self.connection.layer()) is not None:
             own = (*own, token)
         if self.initial is not None:
             own = (*own, self.initial)
+        return Scope((*own, *layers), self._unknown | lent if lent else self._unknown, saved=saved(stored))
+
+    @cached_property
+    def _settings(self) -> tuple[Layer, ...]:
+        return (Layer("settings", {"redirect_url": self.redirect_url}),)
+
+    @cached_property
+    def _unknown(self) -> frozenset[str]:
+        """The deferred names that no layer of a grant's scope has."""
         fetches = self.connection is not None and self.connection.fetches
-        known = {"redirect_url"} if fetches else {"oauth", "redirect_url"}
-        return Scope((*own, *layers), (self.deferred - known) | lent, saved=saved(stored))
+        return self.deferred - ({"redirect_url"} if fetches else {"oauth", "redirect_url"})
 
     def prepare(
         self, grant: Grant, stored: Mapping[str, Any], *, kind: Kind | None, lending: Lending = NOTHING

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sqlite3
@@ -26,6 +27,8 @@ from reconciler.model.errors import LedgerError
 from reconciler.model.failpoints import Failpoint, Reached, unwatched
 
 __all__ = ["SqliteBackend"]
+
+_EMPTY: dict[str, Callable[[], Any]] = {"{}": dict, "[]": list}
 
 
 class SqliteBackend(Inserting):
@@ -204,7 +207,8 @@ def _engine(database: str | None, *, writing: bool) -> sa.Engine:
     # Not put together as text: a path may hold any sign.
     url = sa.URL.create("sqlite", database=database, query=query)
     # One connection: the ledger has one writer, and readers each open their own.
-    engine = sa.create_engine(url, poolclass=sa.pool.StaticPool, connect_args={"check_same_thread": False})
+    connecting = {"check_same_thread": False}
+    engine = sa.create_engine(url, poolclass=sa.pool.StaticPool, connect_args=connecting, json_deserializer=_loaded)
 
     def prepare(connection: Any, _record: Any) -> None:
         connection.execute("PRAGMA busy_timeout = 5000")
@@ -216,6 +220,12 @@ def _engine(database: str | None, *, writing: bool) -> sa.Engine:
 
     sa.event.listen(engine, "connect", prepare)
     return engine
+
+
+def _loaded(text: str) -> Any:
+    """JSON, decoded. Nearly all that a row holds of it is empty, for which a parser takes a fifth of the row's time."""
+    empty = _EMPTY.get(text)
+    return json.loads(text) if empty is None else empty()
 
 
 @contextmanager

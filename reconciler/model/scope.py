@@ -91,9 +91,10 @@ class Scope:
         Raises MissingVariable where it is unknown or has no value (docs/design/rules.md, "Variables").
         """
         root, _, path = name.partition(".")
+        places = ((name, ""), (root, path)) if root != name else ((name, ""),)
         known = False
         for layer in (*self.layers, *self.saved):
-            for key, rest in ((name, ""), (root, path)):
+            for key, rest in places:
                 if key not in layer.values:
                     continue
                 known = True

@@ -69,19 +69,12 @@ class _HostPlaces:
         """How many could be used."""
         return self.used + sum(map(len, self._waiting.values()))
 
-    @asynccontextmanager
-    async def one(self, *, behind: bool) -> AsyncIterator[None]:
-        """One of the places."""
+    async def take(self, *, behind: bool) -> None:
+        """Wait for a place."""
         if self.used < self.places:  # then nobody waits
             self.used += 1
-        else:
-            await self._wait(self._waiting[behind])
-        try:
-            yield
-        finally:
-            self._give_back()
-
-    async def _wait(self, waiting: deque[asyncio.Future[None]]) -> None:
+            return
+        waiting = self._waiting[behind]
         if self._wake is not None:
             self._wake.set()
         turn = asyncio.get_running_loop().create_future()
@@ -93,10 +86,11 @@ class _HostPlaces:
                 with suppress(ValueError):  # whoever came by may have dropped it
                     waiting.remove(turn)
             else:  # it was given one just before
-                self._give_back()
+                self.give_back()
             raise
 
-    def _give_back(self) -> None:
+    def give_back(self) -> None:
+        """Give a place back, to the first that waits for one."""
         self.used -= 1
         self.resize(self.places)
 
@@ -278,31 +272,32 @@ class Throttle:
         """
         lane = self._lane(host)
         self._share()
-        async with lane.places.one(behind=behind):
-            await lane.gate.acquire()
-            shut = True
+        await lane.places.take(behind=behind)
+        shut = False
 
-            def departed() -> None:
-                nonlocal shut
-                if shut:
-                    shut = False
-                    lane.last = self._clock.now()
-                    lane.gate.release()
+        def departed() -> None:
+            nonlocal shut
+            if shut:
+                shut = False
+                lane.last = self._clock.now()
+                lane.gate.release()
 
+        try:
+            shut = await lane.gate.acquire()
+            await self._take_place(host, lane)
+            lane.unheard += 1
+            began = self._clock.now()
             try:
-                await self._take_place(host, lane)
-                lane.unheard += 1
-                began = self._clock.now()
-                try:
-                    if not lane.spacing:
-                        departed()
-                    yield departed
-                    if self._clock.now() - began <= self._soon:
-                        lane.unheard = 0
-                finally:
-                    self._everyone.give_back(lane)
+                if not lane.spacing:
+                    departed()
+                yield departed
+                if self._clock.now() - began <= self._soon:
+                    lane.unheard = 0
             finally:
-                departed()  # it may have left without a word, or not at all
+                self._everyone.give_back(lane)
+        finally:
+            departed()  # it may have left without a word, or not at all
+            lane.places.give_back()
 
     async def _take_place(self, host: str, lane: _Lane) -> None:
         """Waits until the host may be asked, and comes back with one of everybody's places."""

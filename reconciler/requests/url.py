@@ -30,6 +30,8 @@ _ADDRESS = re.compile(
 )
 _ILLEGAL = re.compile(r"%(?![0-9A-Fa-f]{2})|[^A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]")
 _HEAD = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#\\]*")
+_DOTS = re.compile(r"(?<![^/])(?:\.|%2[Ee]){1,2}(?![^/])")
+"""A segment of a path that leads nowhere, or up."""
 _HOST_VALUE = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[\w.-]+)(?::\d{1,5})?")
 
 
@@ -160,15 +162,10 @@ class Builder:
     def _refuse_dots(self) -> None:
         start = self._path_at if self._path_at is not None else len(self._text)
         path = re.split(r"[?#]", self._text[start:], maxsplit=1)[0]
-        for segment in path.split("/"):
-            end = start + len(segment)
-            if len(segment) <= len("%2e%2e") and unquote(segment) in {".", ".."}:
-                for first, last, name in self._values:
-                    if first <= end and last >= start:
-                        raise Blocked(
-                            f"variable {{{{{name}}}}} would make a part of the URL's path {unquote(segment)!r}"
-                        )
-            start = end + 1
+        for dots in _DOTS.finditer(path):
+            for first, last, name in self._values:
+                if first <= start + dots.end() and last >= start + dots.start():
+                    raise Blocked(f"variable {{{{{name}}}}} would make a part of the URL's path {unquote(dots[0])!r}")
 
 
 def _origin_only(url: str) -> str:
