@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx
 
-from bench.world import folder, reconcile_twice
+from bench.world import Pass, folder, reconcile_twice
 
 PEOPLE = 3000
 
@@ -50,15 +50,31 @@ def with_requests(url: str, people: int) -> float:
     return people / (time.perf_counter() - began)
 
 
+async def with_aiohttp(url: str, people: int, connections: int = 20) -> float:
+    """A bare aiohttp loop: one session, so many at once."""
+    import aiohttp
+
+    queue = iter(range(people))
+    async with aiohttp.ClientSession() as session:
+
+        async def work() -> None:
+            for number in queue:
+                async with session.get(f"{url}/users/p{number}@example.com") as answer:
+                    await answer.json()
+
+        began = time.perf_counter()
+        await asyncio.gather(*(work() for _ in range(connections)))
+        return people / (time.perf_counter() - began)
+
+
 def ours(url: str, people: int) -> float:
     """A pass over as many grants that are known and present, in this process."""
     with tempfile.TemporaryDirectory() as name:
-        root = folder(Path(name), url, people)
-        return people / passed(root, people)
+        return people / passed(folder(Path(name), url, people), people).seconds
 
 
-def passed(root: Path, people: int) -> float:
-    """Seconds for the second of two passes: the first reads the files and adopts the accounts."""
-    (_, first), (took, second) = reconcile_twice(root)
-    assert first.summary == second.summary == {"present": people}, second.summary
-    return took
+def passed(root: Path, people: int) -> Pass:
+    """The second of two passes: the first adopts the accounts."""
+    first, second = reconcile_twice(root)
+    assert first.report.summary == second.report.summary == {"present": people}, second.report.summary
+    return second

@@ -17,7 +17,7 @@ from pathlib import Path
 from bench.server import PAGE, asked_for, heard, serving
 from bench.world import commit, folder, hire, took
 
-__all__ = ["acted", "acted_meanwhile", "grown", "idle", "started", "started_again", "weight", "widened"]
+__all__ = ["acted", "acted_meanwhile", "grown", "idle", "spread", "started", "started_again", "weight", "widened"]
 
 MEANWHILE = 20_000
 """Hires of a full pass during which somebody commits."""
@@ -25,6 +25,8 @@ MEANWHILE = 20_000
 COMMITS = 5
 """How many commits in a full pass, and as many at rest."""
 
+SIX, EACH = 6, 1000
+"""Services of a hire, and hires that have them."""
 
 MANY = 100_000
 SETTINGS = "interval: 1d\nlisten: 127.0.0.1:0\nlimits: {per_host: 20, timeout: 60s}\n"
@@ -198,6 +200,24 @@ def idle() -> Iterator[tuple[float, float]]:
             if heard(url)[0] != before:
                 raise AssertionError("a commit that concerns nobody made the daemon ask somebody")
             yield 1000 * (running.cpu() - cpu - 5 * rest), 1000 * rest
+
+
+def spread() -> Iterator[tuple[float, float]]:
+    """Microseconds of processor time a check where hires have six services each; where as many have one."""
+    with daemon(EACH, integrations=SIX) as six, daemon(SIX * EACH) as one:
+        while True:
+            yield _asked_anew(*six), _asked_anew(*one)
+
+
+def _asked_anew(running: Daemon, root: Path, url: str) -> float:
+    """Microseconds a check after a commit that has everybody asked again."""
+    for manifest in (root / "manifests").iterdir():
+        text = manifest.read_text().partition("description:")[0]
+        manifest.write_text(f"{text}description: as of {time.time()}\n")
+    before, cpu = heard(url)[0], running.cpu()
+    commit(root)
+    running.settle(before + SIX * EACH)
+    return 1e6 * (running.cpu() - cpu) / (SIX * EACH)
 
 
 @cache
