@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from reconciler.engine.context import Context
     from reconciler.intake.adopt import Proposal
     from reconciler.repository.git.trees import Tree
-    from reconciler.review.unmanaged import Found
+    from reconciler.review.unmanaged import UnknownAccount
 
 __all__ = ["adopt", "proposed"]
 
@@ -109,7 +109,7 @@ async def proposed(
     return proposals
 
 
-def _chosen(found: list[Found], accounts: Collection[str]) -> list[Found]:
+def _chosen(found: list[UnknownAccount], accounts: Collection[str]) -> list[UnknownAccount]:
     """Choose the accounts of these names or addresses, or every unmanaged one."""
     from reconciler.intake.adopt import NotAdopted
     from reconciler.review.unmanaged import Kind

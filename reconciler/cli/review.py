@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from reconciler.model.report import Report
     from reconciler.model.secret import Redactor
     from reconciler.repository.git.trees import Tree
-    from reconciler.review.population import Asked as Answered
+    from reconciler.review.population import AskedService
     from reconciler.review.signed_off import Judged
 
 __all__ = ["review"]
@@ -184,7 +184,7 @@ def _committed(context: Context) -> Tree:
 
 async def _started(
     context: Context, period: str, integrations: Collection[str]
-) -> tuple[list[Answered], Mapping[str, dict[str, Any]]]:
+) -> tuple[list[AskedService], Mapping[str, dict[str, Any]]]:
     """Ask the services, and make the data of each integration's review."""
     from reconciler.cli.unmanaged import compared, known_integration
     from reconciler.engine.accepted import in_force
@@ -192,8 +192,7 @@ async def _started(
     from reconciler.model.deciding import Policy
     from reconciler.repository.desired import Desired
     from reconciler.repository.given import who_gave
-    from reconciler.review.population import Asked as Answered
-    from reconciler.review.population import populations, without_manifest
+    from reconciler.review.population import AskedService, populations, without_manifest
 
     tree = _committed(context)
     files, settings = context.reader.load(tree), in_force(context).settings
@@ -206,7 +205,7 @@ async def _started(
     at: datetime = context.clock.now()
     listings = await compared(context, tree, names)
     checks = await _checked(context, tree, {each.integration for each in listings if not each.complete})
-    answered = [Answered.of(each, checks) for each in listings]
+    answered = [AskedService.of(each, checks) for each in listings]
     desired = Desired(files, Policy.of(settings, at).today)
     with reading(context, settings, tree) as held:
         if not integrations:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from reconciler.repository.desired import Desired
     from reconciler.repository.files import Files
     from reconciler.repository.git.checkout import Tree
-    from reconciler.review.unmanaged import Compared
+    from reconciler.review.unmanaged import ComparedListing
 
 __all__ = ["COLUMNS", "compared", "ignores_nothing", "known_integration", "unmanaged"]
 
@@ -42,7 +42,7 @@ def unmanaged(asked: Asked, *, integrations: tuple[str, ...], detailed_exitcode:
 
     redactor = begin_redacting()
 
-    async def compare(context: Context) -> tuple[str, list[Compared], bool]:
+    async def compare(context: Context) -> tuple[str, list[ComparedListing], bool]:
         tree = in_force(context).tree
         files = context.reader.load(tree)
         for name in integrations:
@@ -78,7 +78,7 @@ async def compared(
     *,
     beside: Desired | None = None,
     remembered: bool = True,
-) -> list[Compared]:
+) -> list[ComparedListing]:
     """Compare the listings of these integrations, or of all, with git and the ledger; change nothing.
 
     With `beside`, compare with its hires, which are not committed yet. Without `remembered`, the ledger's records do
@@ -89,7 +89,7 @@ async def compared(
     from reconciler.engine.wiring import integrations_of
     from reconciler.model.deciding import Policy
     from reconciler.repository.desired import Desired
-    from reconciler.review.unmanaged import Compared, compare, owners_of, people_of
+    from reconciler.review.unmanaged import ComparedListing, compare, owners_of, people_of
 
     files = context.reader.load(tree)
     settings = files.settings
@@ -105,7 +105,7 @@ async def compared(
         owners = await owners_of([there[name] for name in asked if name in there], desired, records)
         for name in asked:
             if name not in there:
-                found.append(Compared(name, fault=str(files.broken["manifests"][name][0])))
+                found.append(ComparedListing(name, fault=str(files.broken["manifests"][name][0])))
                 continue
             seen = opened.ledger.first_seen(name)
             found.append(await compare(there[name], desired, owners.pop(name), listings, seen=seen, people=people))
@@ -133,7 +133,7 @@ def ignores_nothing(files: Files) -> bool:
     return bool(wrong)
 
 
-def _headline(found: list[Compared]) -> str:
+def _headline(found: list[ComparedListing]) -> str:
     from reconciler.cli.text import count
 
     unknown = sum(each.unknown for each in found)
@@ -143,7 +143,7 @@ def _headline(found: list[Compared]) -> str:
     return f"{count(unknown, 'account')} that git does not know, in {count(read, 'listing')}{without}"
 
 
-def _counts(each: Compared) -> str:
+def _counts(each: ComparedListing) -> str:
     if each.fault is not None:
         return "not read whole"
     if not each.complete:
@@ -154,7 +154,7 @@ def _counts(each: Compared) -> str:
     return f"{each.listed} listed, {each.matched} matched{counts and f', {counts}'}"
 
 
-def _table(found: list[Compared], rows: list[dict[str, str | None]]) -> Iterator[str]:
+def _table(found: list[ComparedListing], rows: list[dict[str, str | None]]) -> Iterator[str]:
     from reconciler.cli.table import columns
     from reconciler.cli.text import printable
 
@@ -172,7 +172,7 @@ def _table(found: list[Compared], rows: list[dict[str, str | None]]) -> Iterator
     yield from columns(shown)
 
 
-def _markdown(found: list[Compared], rows: list[dict[str, str | None]]) -> Iterator[str]:
+def _markdown(found: list[ComparedListing], rows: list[dict[str, str | None]]) -> Iterator[str]:
     from reconciler.cli.text import cell, code
 
     yield f"**{_headline(found)}**"

@@ -23,7 +23,7 @@ from reconciler.model.clock import Stopped
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.grant import Record
 from reconciler.repository.desired import Desired
-from reconciler.review.unmanaged import Compared, Owners, compare, owners_of
+from reconciler.review.unmanaged import ComparedListing, Owners, compare, owners_of
 
 __all__ = ["Survey"]
 
@@ -45,7 +45,7 @@ class Survey:
         self._clock = clock
         self._leased = leased
         self._problems = problems
-        self.found: dict[str, Compared] = {}
+        self.found: dict[str, ComparedListing] = {}
         self.unread: dict[str, str] = {}
         """Why a listing was not read to its end, by integration."""
 
@@ -91,7 +91,7 @@ class Survey:
                 compared = await compare(integrations[name], desired, owners.pop(name), listings)
                 self._note(name, compared, state.ledger)
 
-    def _note(self, name: str, compared: Compared, ledger: LedgerWriter) -> None:
+    def _note(self, name: str, compared: ComparedListing, ledger: LedgerWriter) -> None:
         fault = compared.fault and self._context.redactor.redact(compared.fault)
         self._problems.tell(f"listing of {name}", fault)
         self.unread.pop(name, None)

@@ -21,8 +21,8 @@ from reconciler.model.template import PLACEHOLDER
 from reconciler.repository.desired import Desired
 from reconciler.repository.files import Reader
 from reconciler.repository.git.trees import WORKTREE, File, Tree
-from reconciler.review.lacking import Lacking
-from reconciler.review.unmanaged import Found
+from reconciler.review.missing_values import MissingValues
+from reconciler.review.unmanaged import UnknownAccount
 
 __all__ = ["Beside", "NotAdopted", "Proposal", "adopt"]
 
@@ -52,7 +52,7 @@ class Proposal:
 
 
 def adopt(
-    integration: Integration, chosen: Iterable[Found], desired: Desired, tree: Tree, *, head: str = ""
+    integration: Integration, chosen: Iterable[UnknownAccount], desired: Desired, tree: Tree, *, head: str = ""
 ) -> list[Proposal]:
     """The files that give hires these accounts of an integration. `desired` is what the `tree` says.
 
@@ -62,7 +62,7 @@ def adopt(
     """
     chosen = list(chosen)
     objections: list[str] = []
-    proposals: dict[str, tuple[Proposal, Found]] = {}
+    proposals: dict[str, tuple[Proposal, UnknownAccount]] = {}
     stems = {stem.casefold(): path for stem, path in _stems(tree)}
     for found in chosen:
         try:
@@ -103,7 +103,13 @@ class _Unfit(ReconcilerError):
 
 
 def _proposed(
-    integration: Integration, found: Found, desired: Desired, tree: Tree, stems: Mapping[str, str], *, head: str
+    integration: Integration,
+    found: UnknownAccount,
+    desired: Desired,
+    tree: Tree,
+    stems: Mapping[str, str],
+    *,
+    head: str,
 ) -> Proposal:
     if found.email is None:
         raise _Unfit("it has no address: let `fields` of the manifest's list say where that stands")
@@ -130,7 +136,7 @@ def _proposed(
     return Proposal(stem, f"hires/{stem}.yaml", text, text.encode())
 
 
-def _values(integration: Integration, found: Found) -> dict[str, Any]:
+def _values(integration: Integration, found: UnknownAccount) -> dict[str, Any]:
     """The form as the listing fills it: what its URL was read with, and a field that `expected` is."""
     values: dict[str, Any] = dict(found.values)
     exists = integration.manifest.exists
@@ -144,7 +150,7 @@ def _values(integration: Integration, found: Found) -> dict[str, Any]:
     return values
 
 
-def _person(found: Found) -> dict[str, Any]:
+def _person(found: UnknownAccount) -> dict[str, Any]:
     """The keys of a hire that the listing fills; what is no text, or no day, or empty is left out."""
     person: dict[str, Any] = {"email": found.email, "first_name": "", "last_name": ""}
     extra: dict[str, Any] = {}
@@ -164,7 +170,7 @@ def _person(found: Found) -> dict[str, Any]:
 
 def _judged(
     integration: Integration,
-    proposals: Mapping[str, tuple[Proposal, Found]],
+    proposals: Mapping[str, tuple[Proposal, UnknownAccount]],
     wanted: Desired,
     desired: Desired,
     tree: Tree,
@@ -172,7 +178,7 @@ def _judged(
     """What is wrong with the files once they stand beside the others, and which account a pass would not find."""
     new = {*wanted.files.problems} - {*desired.files.problems}
     yield from sorted(str(problem) for problem in new if problem.severity is Severity.ERROR)
-    lacking = Lacking(wanted, tree)
+    lacking = MissingValues(wanted, tree)
     for proposal, found in proposals.values():
         if proposal.hire not in wanted.hires:
             continue  # its file is told of above

@@ -1,1 +1,1 @@
-"""What a person reads before and after: problems, differences, one grant in depth."""
+"""What a person reads before and after a pass: problems, differences, one grant in detail, access reviews."""

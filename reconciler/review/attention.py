@@ -1,7 +1,7 @@
-"""What waits for a person, and the next command to type. Pure: from what the ledger and the daemon know.
+"""What needs a person, and the next command to type. Pure: computed from what the ledger and the daemon know.
 
-A command is made of words of our own and of names, each quoted for a shell. What a service said decides at most which
-of two harmless ones it is.
+A command consists of fixed words and of names that are quoted for a shell. What a service said can only choose between
+harmless commands.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What to do, and the command for it, where there is one."""
+    """What to do, and the command for it, if there is one."""
 
     text: str
     command: str | None = None
@@ -40,10 +40,9 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """One thing that needs a person: the `status` of some grants of an integration, or None for what is no grant's.
+    """Something that needs a person. `status` is that of an integration's grants, or None if it is not about grants.
 
-    `reason` is what was found, `grants` are some of the `count` that it concerns. What is `urgent` is wrong; the rest
-    waits for somebody's decision.
+    `grants` are examples of the `count` that it concerns. An `urgent` need is a fault; others wait for a decision.
     """
 
     title: str
@@ -71,7 +70,7 @@ _TITLES = {
 
 
 def steps(record: Record) -> tuple[Step, ...]:
-    """What a person can do about one grant; nothing where it needs no person."""
+    """List what a person can do about one grant; empty if it needs nobody."""
     left = record.action is Action.NONE
     match record.status:
         case Status.FAILED:
@@ -107,9 +106,9 @@ VALIDATE = "reconcile validate"
 
 
 def needs_of_grants(waiting: Iterable[tuple[int, Record]], outages: Mapping[str, list[Outage]]) -> Iterator[Need]:
-    """What grants wait for: one need for each status of an integration. `waiting` is as the ledger gives it.
+    """Sum up grants: one need for each status of an integration. `waiting` is what `LedgerReader.waiting` returns.
 
-    Where a service is down, that is the need, and its failed checks are not told again.
+    If a service is down, that is the need, and its failed checks are not repeated.
     """
     down = {name: found[0] for name, found in outages.items() if found and found[0].until is None}
     for name, outage in down.items():
@@ -140,7 +139,7 @@ def needs_of_grants(waiting: Iterable[tuple[int, Record]], outages: Mapping[str,
 
 
 def needs_of_git(stale: Stale | None, refused: Untrusted | None, fault: str | None, git: Git) -> Iterator[Need]:
-    """What keeps git's newest commits from being acted on."""
+    """Say what keeps the newest commits from being acted on."""
     if refused is not None:
         vouch = shlex.join(["git", "update-ref", REF, refused.head])
         steps = (
@@ -159,7 +158,7 @@ def needs_of_git(stale: Stale | None, refused: Untrusted | None, fault: str | No
 
 
 def needs_of_files(problems: Iterable[Problem]) -> Iterator[Need]:
-    """What is wrong in the files in force."""
+    """Sum up the errors in the files in force."""
     wrong = [problem for problem in problems if problem.severity is Severity.ERROR]
     if wrong:
         title = "A file has an error" if len(wrong) == 1 else f"{len(wrong)} errors in files"
@@ -168,7 +167,7 @@ def needs_of_files(problems: Iterable[Problem]) -> Iterator[Need]:
 
 
 def needs_of_accounts(unmanaged: Mapping[str, int]) -> Iterator[Need]:
-    """The accounts that services have and git does not."""
+    """Sum up the accounts that services have and git does not."""
     for name, count in sorted(unmanaged.items()):
         if count:
             title = f"{name}: {count} account{'' if count == 1 else 's'} that git does not know"
@@ -179,7 +178,7 @@ def needs_of_accounts(unmanaged: Mapping[str, int]) -> Iterator[Need]:
 
 
 def needs_of_reviews(reviews: Iterable[ReviewProgress]) -> Iterator[Need]:
-    """The access reviews that are not done: one need a period."""
+    """Sum up unfinished access reviews: one need for each period."""
     periods: dict[str, list[ReviewProgress]] = {}
     for review in reviews:
         periods.setdefault(review.period, []).append(review)
@@ -201,7 +200,7 @@ def needs_of_reviews(reviews: Iterable[ReviewProgress]) -> Iterator[Need]:
 
 
 def _of_service(record: Record) -> Step:
-    """What to do where a grant cannot be checked, or cannot run."""
+    """Say what to do about a grant that cannot be checked or cannot run."""
     if "oauth connect" in record.reason:
         return Step("Connect it again:", f"reconcile oauth connect {_word(record.service)}")
     if "initial-data" in record.reason or "initial_data" in record.reason:
@@ -216,7 +215,7 @@ def _about(what: str, key: Key) -> str:
 
 
 def _word(*names: str) -> str:
-    """Names as arguments of a command; behind `--` where one looks like an option."""
+    """Quote names as arguments of a command, after `--` if one looks like an option."""
     return shlex.join((["--"] if any(name.startswith("-") for name in names) else []) + list(names))
 
 

@@ -1,8 +1,7 @@
-"""What a pull request changes: two revisions, compared as what they want, not as text.
+"""What a pull request changes: two revisions, compared by what they want, not as text.
 
-A file that cannot be read takes nothing away: its grants are held where they are (docs/design/rules.md, "Source of
-truth"), so they are not told as removed; the file's problem is. A hire whose file was renamed is the same person
-(docs/design/states.md).
+A file that cannot be read removes nothing, because a pass would keep its grants (docs/design/rules.md, "Source of
+truth"): the file's problem is shown instead. A hire whose file was renamed is the same person (docs/design/states.md).
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ _UNITS = ((86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
 
 
 class Kind(StrEnum):
-    """What becomes of a grant."""
+    """How a grant changes."""
 
     ADDED = "added"
     CHANGED = "changed"
@@ -41,9 +40,9 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One grant that differs. `fields` has what differs, before and after; None where it is not given.
+    """One grant that differs. `fields` has the values before and after, None for a missing one.
 
-    `applied` says what becomes of an account that is there already.
+    `applied` says what happens to an account that exists already.
     """
 
     key: Key
@@ -66,7 +65,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One of the two revisions. `files` is None where its settings cannot be read, and nothing else is."""
+    """One of the two revisions. `files` is None if its settings cannot be read; then no other file is read."""
 
     revision: str
     files: Files | None
@@ -76,9 +75,9 @@ class Side:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """Everything that a pull request changes. `manifests` and `settings` are what changes without naming a grant.
+    """Everything that a pull request changes. `manifests` and `settings` are changes that name no grant.
 
-    `comparable` is False where the settings of either revision cannot be read: then only problems are known.
+    `comparable` is False if the settings of either revision cannot be read: then only problems are known.
     """
 
     base: str
@@ -112,8 +111,8 @@ class Difference:
 
 
 def compare(base: Side, head: Side, today: date) -> Difference:
-    """What `head` changes of `base`; `today` decides which entries have reached their `until`."""
-    added, fixed = _beyond(head.problems, base.problems), _beyond(base.problems, head.problems)
+    """Compare two revisions; `today` decides which entries have reached their `until`."""
+    added, fixed = _new_problems(head.problems, base.problems), _new_problems(base.problems, head.problems)
     if base.files is None or head.files is None:
         return Difference(
             base=base.revision, head=head.revision, problems_added=added, problems_fixed=fixed, comparable=False
@@ -133,7 +132,7 @@ def compare(base: Side, head: Side, today: date) -> Difference:
 
 
 def changes(base: Files, head: Files, today: date) -> list[Change]:
-    """The grants that are added, changed and removed, sorted by hire and access."""
+    """List the grants that are added, changed and removed, sorted by hire and access."""
     before, after, used = Desired(base, today), Desired(head, today), _Used()
     olds, news = _Entries(base), _Entries(head)
     moved = _moved(before, after)
@@ -161,10 +160,10 @@ def changes(base: Files, head: Files, today: date) -> list[Change]:
 
 
 def _touched(base: Files, head: Files) -> list[str]:
-    """The hires of which something may differ, sorted.
+    """List the hires whose grants may differ, sorted.
 
-    Those whose file does, or that of their manager or buddy; all, where a sequence does. What a manifest says changes
-    no grant: it is told on its own.
+    Those are the hires whose file differs, or that of their manager or buddy; all hires if a sequence differs. A
+    manifest changes no grant: it is shown separately.
     """
     if _contents(base.sequences) != _contents(head.sequences) or base.broken["sequences"] != head.broken["sequences"]:
         return sorted(base.hires.stems() | head.hires.stems())
@@ -178,7 +177,7 @@ def _contents(files: Mapping[str, Loaded[Any]]) -> dict[str, str]:
 
 
 def _moved(before: Desired, after: Desired) -> dict[str, str]:
-    """The hires whose file has another name and the same address: old id → new id."""
+    """Map the old id to the new one of hires whose file was renamed: it has the same address."""
     gone = before.hires.keys() - after.hires.keys() - after.broken_hires.keys()
     found = {}
     for hire in gone:
@@ -189,7 +188,7 @@ def _moved(before: Desired, after: Desired) -> dict[str, str]:
 
 
 def _is_unreadable(grant: Grant, after: Desired) -> bool:
-    """Whether a grant is not there only because a file that it stands in cannot be read."""
+    """Whether a grant is missing only because its file cannot be read."""
     return after.unreadable(grant.key.hire, grant.email, grant.origin) is not None
 
 
@@ -202,7 +201,7 @@ def _change(kind: Kind, grant: Grant, then: Mapping[str, Any], now: Mapping[str,
 
 
 def _applied(grant: Grant, fields: Iterable[str]) -> str:
-    """What becomes of an account that is there, where values change that its requests are made with."""
+    """Say what happens to an account that exists, if values change that its requests use."""
     manifest = grant.manifest
     if manifest is None:
         return ""
@@ -220,7 +219,7 @@ _SENT = {"execute", "update", "headers"}
 
 
 def _fields(entries: _Entries, grant: Grant) -> dict[str, Any]:
-    """What an access entry says, as JSON has it; what it leaves out is not there."""
+    """Write an access entry as JSON values, without the keys that it leaves out."""
     entry = entries.of(grant)
     fields: dict[str, Any] = {"integration": entry.integration}
     fields |= {f"values.{name}": jsonable(value) for name, value in entry.values.items() if value is not None}
@@ -238,7 +237,7 @@ def _fields(entries: _Entries, grant: Grant) -> dict[str, Any]:
 
 
 class _Entries:
-    """The access entries of one side by name, and the hire that was asked for last: a hire may have thousands."""
+    """The access entries of one side, by name. Those of the last hire are kept, because it may have thousands."""
 
     def __init__(self, files: Files) -> None:
         self._files = files
@@ -247,14 +246,14 @@ class _Entries:
         self._hire: Hire | None = None
 
     def hire(self, stem: str) -> Hire:
-        """A hire's file."""
+        """Read a hire."""
         if self._hire is None or self._stem != stem:
             self._hire, self._stem = self._files.hires[stem].model, stem
             self._of_hire = _by_name(self._hire.access)
         return self._hire
 
     def of(self, grant: Grant) -> Entry:
-        """The entry that a grant comes from."""
+        """Find the entry that a grant comes from."""
         name = grant.origin
         if name is None:
             self.hire(grant.key.hire)
@@ -265,7 +264,7 @@ class _Entries:
 
 
 def _by_name(entries: Iterable[Entry]) -> dict[str, Entry]:
-    """The first entry of each name."""
+    """Map each name to its first entry."""
     found: dict[str, Entry] = {}
     for entry in entries:
         found.setdefault(entry.access, entry)
@@ -273,7 +272,7 @@ def _by_name(entries: Iterable[Entry]) -> dict[str, Entry]:
 
 
 def _same(was: Grant, now: Grant, then: Entry, here: Entry) -> bool:
-    """Whether nothing at all differs, which is quick to see and holds for nearly everybody."""
+    """Whether nothing differs at all: a quick check that is true for almost every grant."""
     layers = ([layer.values for layer in grant.layers] for grant in (was, now))
     return (
         was.key == now.key and was.ends == now.ends and (then is here or then == here) and next(layers) == next(layers)
@@ -281,7 +280,7 @@ def _same(was: Grant, now: Grant, then: Entry, here: Entry) -> bool:
 
 
 class _Used:
-    """The variables that a grant's manifest uses, looked up once a manifest."""
+    """The variables that a manifest uses, computed once for each."""
 
     def __init__(self) -> None:
         self._known: dict[int, tuple[Manifest, frozenset[str]]] = {}
@@ -296,15 +295,15 @@ class _Used:
 
 
 def _person(entries: _Entries, grant: Grant, used: frozenset[str]) -> dict[str, Any]:
-    """The hire's values that matter to a grant, those of `extra` as `extra.NAME`; a manager who has a file by name.
+    """Collect the hire's values that matter to a grant; those of `extra` are named `extra.NAME`.
 
-    That is what its manifest uses, the address, and the first day where the entry counts from it.
+    Those are the ones that its manifest uses, the address, and the first day if the entry's `at` counts from it.
     """
     names = used | ({"email", "start"} if entries.of(grant).at.kind == "start" else {"email"})
     found = {}
     for layer in grant.layers:
         if layer.origin == grant.source:
-            continue  # the form's values: they are told as the entry writes them
+            continue  # the form's values: `_fields` has them as the entry writes them
         scope, prefix = Scope((layer,)), "extra." if layer.origin.endswith("(extra)") else ""
         for name in sorted(names):
             try:
@@ -315,7 +314,7 @@ def _person(entries: _Entries, grant: Grant, used: frozenset[str]) -> dict[str, 
 
 
 def _hosts(base: Side, head: Side) -> tuple[list[Host], list[Host]]:
-    """Hosts that are new, also to a manifest that was there before, and those that nothing goes to any more."""
+    """List the hosts that are new, also to one known manifest, and those that are no longer used."""
     known = {host.host: host.files for host in base.hosts}
     there = {file for host in base.hosts for file in host.files}
     added = [
@@ -327,8 +326,8 @@ def _hosts(base: Side, head: Side) -> tuple[list[Host], list[Host]]:
     return added, [host for host in base.hosts if host.host not in left]
 
 
-def _beyond(problems: Iterable[Problem], others: Iterable[Problem]) -> list[Problem]:
-    """The problems that the others are not; a line that only moved makes no other problem."""
+def _new_problems(problems: Iterable[Problem], others: Iterable[Problem]) -> list[Problem]:
+    """List the problems that are not among the others; a problem whose line moved is the same."""
     known = Counter((other.file, other.severity, other.message) for other in others)
     found = []
     for problem in problems:
@@ -341,7 +340,7 @@ def _beyond(problems: Iterable[Problem], others: Iterable[Problem]) -> list[Prob
 
 
 def _manifests(base: Files, head: Files) -> dict[Kind, list[str]]:
-    """The integrations whose manifest says something else; one that is broken on either side is told as a problem."""
+    """List the integrations whose manifest differs; one that is broken on either side is a problem instead."""
     old = {name: loaded.model for name, loaded in base.manifests.items()}
     new = {name: loaded.model for name, loaded in head.manifests.items()}
     return {
@@ -358,7 +357,7 @@ def _settings(base: Files, head: Files) -> dict[str, tuple[Any, Any]]:
 
 
 def _flat(keys: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    """Settings by their dotted keys, as JSON has them, a duration as it is written in the file."""
+    """Flatten settings to dotted keys and JSON values."""
     for key, value in keys.items():
         if isinstance(value, dict):
             yield from _flat(value, f"{above}{key}.")
@@ -367,7 +366,7 @@ def _flat(keys: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]
 
 
 def _as_written(value: Any) -> Any:
-    """A duration with its unit; a number without the fraction that it does not have."""
+    """Write a duration with its unit, and a whole number without a fraction."""
     if isinstance(value, timedelta):
         return _span(value)
     return int(value) if isinstance(value, float) and value.is_integer() else jsonable(value)

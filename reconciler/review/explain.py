@@ -1,7 +1,7 @@
-"""One grant in depth, from the files and the ledger alone: what it is, where each value comes from, what happens next.
+"""One grant in detail, from the files and the ledger alone: its status, where each value comes from, what happens next.
 
-No request is sent for it. What the service would say now is not known here, so the status is the last pass's, but where
-the files alone decide: an entry that does not fit, a suspension, a day ahead, a value that is missing.
+No request is sent, so the status is that of the last pass, unless the files alone decide it: an invalid entry, a
+suspension, a day in the future, a missing value.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from reconciler.model.settings import Settings
 from reconciler.model.status import Action, Status
 from reconciler.review.problems import used_names
 
-__all__ = ["Explained", "Value", "explain", "sealed_layer"]
+__all__ = ["Explanation", "Value", "explain", "sealed_layer"]
 
 UNKNOWN_YET = "not looked at yet: the next pass does"
 _RUN_TIME_ONLY = frozenset({"NEXT_PAGE_TOKEN"})
-"""Named in a listing's own URL, and nobody's to give."""
+"""Names that only a listing itself gives."""
 
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """A variable that the manifest uses. `value` is None where it has none, `***` where it is secret."""
+    """A variable that the manifest uses. `value` is None if it has none, `***` if it is secret."""
 
     name: str
     value: Any
@@ -42,13 +42,13 @@ class Value:
     secret: bool = False
 
     def as_json(self) -> dict[str, Any]:
-        """The value and where it comes from."""
+        """Write the value and its origin."""
         return {"name": self.name, "value": self.value, "origin": self.origin, "secret": self.secret}
 
 
 @dataclass(frozen=True, slots=True)
-class Explained:
-    """What there is to say. `status` is None where no pass has looked at it yet."""
+class Explanation:
+    """Everything about a grant. `status` is None if no pass has covered it yet."""
 
     status: Status | None
     reason: str
@@ -64,10 +64,10 @@ def explain(
     extra: Layer | None,
     *,
     revocable: bool,
-) -> Explained:
-    """Explain what git wants (`grant`), what the ledger remembers (`record`), or both; one of the two is there.
+) -> Explanation:
+    """Explain what git wants (`grant`), what the ledger has (`record`), or both; at least one is given.
 
-    `extra` is the service's initial data, as far as it could be read, `revocable` whether the manifest can take away.
+    `extra` is the service's initial data, if it could be read; `revocable` says whether the manifest can revoke.
     """
     values = tuple(_values(grant, settings, extra)) if grant is not None else _remembered(record)
     absent = next((value for value in values if value.value is None), None)
@@ -76,14 +76,14 @@ def explain(
     if decision is not None:
         status, reason = decision.status, decision.reason
     elif record is None:
-        return Explained(None, UNKNOWN_YET, values, ("the next pass checks it, and executes it where it is missing",))
+        return Explanation(None, UNKNOWN_YET, values, ("the next pass checks it, and executes it where it is missing",))
     else:
         status, reason = record.status, record.reason
         if grant is None and status not in (Status.ORPHANED, Status.REVOKED, Status.RETRYING, Status.FAILED):
             status, reason = Status.ORPHANED, "no longer in git; the next pass takes note of it"
     if status is Status.ORPHANED and not revocable:
-        return Explained(status, reason, values, _BY_HAND_ONLY)
-    return Explained(
+        return Explanation(status, reason, values, _BY_HAND_ONLY)
+    return Explanation(
         status,
         reason,
         values,
@@ -92,7 +92,7 @@ def explain(
 
 
 def sealed_layer(service: str, names: tuple[str, ...]) -> Layer:
-    """Initial data that is there and cannot be opened here: its values are told to be so."""
+    """Make a layer for initial data that cannot be decrypted here: its values are shown as encrypted."""
     place = f"config/initial_data/{service}"
     return Layer(place, dict.fromkeys(names, _SEALED))
 
@@ -101,7 +101,7 @@ _SEALED = object()
 
 
 def _values(grant: Grant, settings: Settings, extra: Layer | None) -> Iterator[Value]:
-    """Every variable that the grant's requests use: those without a value first, then layer by layer."""
+    """List every variable that the grant's requests use: those without a value first, then layer by layer."""
     manifest = grant.manifest
     if manifest is None:
         return
@@ -132,7 +132,7 @@ def _value(name: str, scope: Scope, grant: Grant, manifest: Manifest) -> Value:
 
 
 def _why_not(name: str, grant: Grant, manifest: Manifest, error: MissingVariable) -> str:
-    """Why a variable has no value, as the words after its name."""
+    """Say why a variable has no value, in the words after its name."""
     if name in {field.id for field in manifest.asks_for}:
         return f"is missing: `reconcile initial-data set {grant.service}` asks for it"
     if name in {field.id for field in manifest.form}:
@@ -142,7 +142,7 @@ def _why_not(name: str, grant: Grant, manifest: Manifest, error: MissingVariable
 
 
 def _remembered(record: Record | None) -> tuple[Value, ...]:
-    """The values that the account was made with, where git has them no longer."""
+    """List the values that the account was made with, for a grant that git no longer has."""
     if record is None:
         return ()
     values = {name: value for name, value in record.values.items() if value is not None}
@@ -166,19 +166,19 @@ _FOLLOWS = {
     Status.INVALID: ("goes on once {source} is mended and committed",),
     Status.REVOKED: ("nothing",),
 }
-"""What follows whatever else is known."""
+"""What happens next, for statuses that decide it alone."""
 
 _BY_HAND_ONLY = (
     "nothing on its own: the manifest has no revoke",
     "remove the account at the service: it is revoked once a pass no longer finds it",
 )
-"""What follows for an orphan that no request takes away."""
+"""What happens next to an orphan that no request can revoke."""
 
 
 def _following(
     status: Status, reason: str, *, grant: Grant | None, record: Record | None, policy: Policy, settings: Settings
 ) -> Iterator[str]:
-    """What happens next, and what a person can do, one sentence each."""
+    """Say what happens next, and what a person can do, one sentence each."""
     known = grant if grant is not None else record
     key = " ".join(known.key) if known is not None else ""
     again = f"checked again within {_span(settings.interval)}"
@@ -213,7 +213,7 @@ def _following(
 
 
 def _of_difference(record: Record, again: str) -> Iterator[str]:
-    """What happens next with an account that is there and not as git wants it."""
+    """Say what happens next to an account that exists and is not as git wants it."""
     key = " ".join(record.key)
     if record.action is Action.UPDATE:
         yield "the next pass updates it"

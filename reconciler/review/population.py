@@ -1,7 +1,7 @@
-"""What an access review is about: every grant of an integration, and every account of it that git does not know.
+"""The lines of an access review: every grant of an integration, and every account of it that git does not know.
 
-Grants are those that git wants, and those that the ledger has and git no longer wants: somebody may still have them.
-An orphan's account is told of by its grant's line alone.
+Grants are those that git wants, and those in the ledger that git no longer wants, because somebody may still have them.
+An orphan's account has no line besides that of its grant.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from reconciler.model.grant import Grant, Key, Phase, Record
 from reconciler.model.report import Report, Row
 from reconciler.model.status import Status
 from reconciler.repository.desired import Desired
-from reconciler.review.unmanaged import Compared, Found, Kind
+from reconciler.review.unmanaged import ComparedListing, Kind, UnknownAccount
 
-__all__ = ["Asked", "populations", "without_manifest"]
+__all__ = ["AskedService", "populations", "without_manifest"]
 
 _THERE = (Status.PRESENT, Status.DIFFERS)
 
 
 @dataclass(slots=True)
-class Asked:
-    """What one integration's service said of its accounts; `fault` says why it could not be asked whole."""
+class AskedService:
+    """What a service answered about an integration's accounts; `fault` says why the answer is incomplete."""
 
-    compared: Compared
+    compared: ComparedListing
     checked: int = 0
-    """Of an integration without a listing, how many grants' own checks found the account."""
+    """For an integration without a listing, how many grants' checks found the account."""
     fault: str | None = None
 
     @classmethod
-    def of(cls, compared: Compared, checks: Report | None) -> Asked:
-        """A listing that was compared, or where there is none the checks of a plan."""
+    def of(cls, compared: ComparedListing, checks: Report | None) -> AskedService:
+        """Take a compared listing, or the checks of a plan if there is no listing."""
         if compared.complete or compared.fault is not None or checks is None:
             return cls(compared, fault=compared.fault)
         rows = [row for row in checks.rows if row.integration == compared.integration]
@@ -48,17 +48,17 @@ class Asked:
 
     @property
     def listed(self) -> int | None:
-        """How many accounts the listing shows; None where there is none to be read."""
+        """The number of accounts in the listing; None if there is no listing."""
         without = not self.compared.complete and self.fault is None
         return None if without else self.compared.listed
 
 
 def populations(
-    asked: Iterable[Asked], desired: Desired, ledger: LedgerReader, given: Mapping[Key, Given], at: datetime
+    asked: Iterable[AskedService], desired: Desired, ledger: LedgerReader, given: Mapping[Key, Given], at: datetime
 ) -> dict[str, dict[str, Any]]:
-    """The reviews as they are started, by integration: each file's data without the digest.
+    """Make the data of each integration's review, without its digest.
 
-    Raises LedgerError where the history is not as it was written.
+    Raises LedgerError if the history is broken.
     """
     history = _history(ledger)
     grants = {grant.key: grant for hire in desired.hires for grant in desired.grants(hire)}
@@ -86,10 +86,10 @@ def populations(
     return found
 
 
-def without_manifest(ledger: LedgerReader, names: Collection[str]) -> list[Asked]:
-    """The integrations that are not of these names and that somebody may still have: there is nobody to ask."""
+def without_manifest(ledger: LedgerReader, names: Collection[str]) -> list[AskedService]:
+    """List integrations of other names that somebody may still have: without a manifest, nothing can be asked."""
     left = {record.integration for record in ledger.records() if _may_be_there(record)}
-    return [Asked(Compared(name)) for name in sorted(left.difference(names))]
+    return [AskedService(ComparedListing(name)) for name in sorted(left.difference(names))]
 
 
 def _may_be_there(record: Record) -> bool:
@@ -97,7 +97,7 @@ def _may_be_there(record: Record) -> bool:
 
 
 def _history(ledger: LedgerReader) -> str | None:
-    """The digest of the whole history, None of an empty one."""
+    """Return the digest of the history, or None if it is empty."""
     chain = ledger.verify_history()
     if chain.broken is not None:
         raise LedgerError(f"the history is no evidence, it is broken at {chain.broken}: `reconcile history --verify`")
@@ -105,7 +105,7 @@ def _history(ledger: LedgerReader) -> str | None:
 
 
 def _by_integration(grants: Mapping[Key, Grant], records: Mapping[Key, Record]) -> dict[str, list[Key]]:
-    """The grants of each integration: what git wants, and what somebody may have that git does not, or cannot, want."""
+    """Group by integration the grants that git wants, and others in the ledger that somebody may still have."""
     found: dict[str, list[Key]] = defaultdict(list)
     for key, grant in grants.items():
         found[grant.integration].append(key)
@@ -124,14 +124,14 @@ def _new(grant: Grant) -> Record:
     return Record(grant.key, grant.email, grant.integration, grant.service, grant.source)
 
 
-def _of_accounts(compared: Compared) -> Iterator[dict[str, Any]]:
+def _of_accounts(compared: ComparedListing) -> Iterator[dict[str, Any]]:
     for found in compared.accounts:
         if found.kind is Kind.UNMANAGED:
-            yield _line(found.account.name, None, _said_of(found), found.first_seen, None)
+            yield _line(found.account.name, None, _identity(found), found.first_seen, None)
 
 
-def _said_of(found: Found) -> dict[str, Any]:
-    """The values its listing was read with, and what it is known by, where its name does not say that."""
+def _identity(found: UnknownAccount) -> dict[str, Any]:
+    """Collect the values that the listing was read with, and what identifies the account besides its name."""
     told: dict[str, Any] = dict(found.values)
     said = {found.account.name.casefold()}
     for key, text in (("email", found.email), ("match", found.account.who)):

@@ -1,7 +1,7 @@
-"""What a reviewer wants to know of a revision before anybody acts on it: what is wrong in it, and where it would send.
+"""What a reviewer has to know about a revision: its problems, and the hosts that requests would go to.
 
-Nothing here asks anybody or opens a secret: initial data stays `{{NAME}}`, so that a pull request can be judged on a
-machine that holds no key (docs/design/rules.md, "Pull requests").
+No request is sent and no secret is decrypted: initial data stays `{{NAME}}`, so that a pull request can be checked on a
+machine without keys (docs/design/rules.md, "Pull requests").
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from reconciler.repository.settings_file import SETTINGS
 from reconciler.requests.hosts import AllowedHosts, named_hosts, written_hosts
 from reconciler.requests.render import question
 from reconciler.requests.url import parse
-from reconciler.review.lacking import Lacking
+from reconciler.review.missing_values import MissingValues
 from reconciler.secrets.gpg import Gnupg
 from reconciler.secrets.initial_data import InitialData
 
@@ -44,12 +44,12 @@ __all__ = ["Host", "hosts_of", "problems_of", "today_of", "used_names"]
 Path = tuple[str | int, ...]
 
 _ORIGIN = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*://)?(?P<host>[^/?#]*)")
-"""What of a URL says where it leads; without a scheme it leads nowhere, and is refused."""
+"""The part of a URL that names its host; one without a scheme is refused."""
 
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """A host that requests, or a person's browser, would go to, the files that say so, and whether each of them may."""
+    """A host that requests or a browser would go to, the files that name it, and whether all of them may."""
 
     host: str
     files: tuple[str, ...]
@@ -61,9 +61,9 @@ class Host:
 
 
 def hosts_of(files: Files, tree: Tree) -> list[Host]:
-    """Every host that is written out, a browser's too, sorted; one with a placeholder only the initial data knows.
+    """List every host that is written out, sorted; a host with a placeholder is known only with the initial data.
 
-    Those of key services, which the `sops` program would ask, stand in the files of initial data.
+    The files of initial data name key services, which the `sops` program would ask.
     """
     places: dict[str, set[str]] = defaultdict(set)
     refused: set[str] = set()
@@ -84,25 +84,25 @@ def hosts_of(files: Files, tree: Tree) -> list[Host]:
 
 
 def _own_urls(settings: Settings) -> list[str]:
-    """Where the program itself sends to, as the settings write it out: texts, and alerts."""
+    """List the URLs in the settings that the program itself sends to: for text messages and alerts."""
     texts = [settings.twilio.url] if settings.twilio is not None else []
     return [*texts, *(alert.webhook for alert in settings.alerts if alert.webhook is not None)]
 
 
 def problems_of(files: Files, now: datetime, tree: Tree | None = None, rules: Rules = NONE) -> list[Problem]:
-    """Every problem of a revision: of single files, of how they fit together, and of where requests would go.
+    """Report every problem of a revision: of single files, of joined files, and of hosts that are not allowed.
 
-    With its `tree` the files of initial data and the settings' lines are looked at too. Its policy judges it, and so do
-    the `rules` of another revision.
+    With its `tree`, also those of initial data, and lines of the settings. Its own policy and `rules`, those of another
+    revision, judge it.
     """
     desired = Desired(files, today_of(files, now))
     found = set(files.problems)
     used: dict[str, frozenset[str]] = {}
-    lacking = Lacking(desired, tree)
+    missing = MissingValues(desired, tree)
     judge = Judge(desired, files.policy, rules)
-    for hire in desired.hires:  # one after the other, so that each file is parsed once
+    for hire in desired.hires:  # hire by hire, so that each file is parsed once
         grants = desired.grants(hire)
-        found.update(desired.problems_of(hire, grants), _twins(grants, used), lacking.of(hire, grants))
+        found.update(desired.problems_of(hire, grants), _same_checks(grants, used), missing.of(hire, grants))
         found.update(problem for grant in grants for problem in judge.problems_of(grant))
     found |= {*judge.counted(), *Judge(desired, files.policy).idle()}
     found |= {*desired.unassigned(), *_state(files, tree)}
@@ -119,7 +119,7 @@ def problems_of(files: Files, now: datetime, tree: Tree | None = None, rules: Ru
 
 
 def _state(files: Files, tree: Tree | None) -> Iterator[Problem]:
-    """A `state` that no pass could open, whatever else is right."""
+    """Report a `state` that no pass could open."""
     if files.settings.state == Settings().state:
         return
     from reconciler.ledger.opening import StateLocation
@@ -133,12 +133,12 @@ def _state(files: Files, tree: Tree | None) -> Iterator[Problem]:
 
 
 def today_of(files: Files, now: datetime) -> date:
-    """The day it is in the settings' time zone."""
+    """Return the date in the settings' time zone."""
     return now.astimezone(ZoneInfo(files.settings.timezone)).date()
 
 
 def _asking(files: Files) -> Iterator[tuple[str, Manifest]]:
-    """Every file that says where requests go, with its path."""
+    """List every manifest, and every import that sends requests, with its path."""
     for loaded in files.manifests.values():
         yield loaded.path, loaded.model
     for imported in files.imports.values():
@@ -149,7 +149,7 @@ def _asking(files: Files) -> Iterator[tuple[str, Manifest]]:
 def _unreachable(
     loaded: Loaded[Any], manifest: Manifest, settings: Settings, place_of: Callable[[Path], Path] = lambda place: place
 ) -> set[Problem]:
-    """An error for each request that would not be sent; `place_of` says where in the file a part of it stands."""
+    """Report each request that would not be sent; `place_of` maps a part of the manifest to its place in the file."""
     refused = [(place_of(place), message) for _, place, message in _refused(loaded.path, manifest, settings)]
     return {
         Problem(loaded.path, loaded.document.line(place), f"{'.'.join(map(str, place))}: {message}")
@@ -158,7 +158,7 @@ def _unreachable(
 
 
 def _refused(path: str, manifest: Manifest, settings: Settings) -> Iterator[tuple[str, Path, str]]:
-    """The written-out URLs that no request would be sent to (docs/design/rules.md, "Hosts"): host, place, why not."""
+    """List the written-out URLs that are not allowed (docs/design/rules.md, "Hosts"), as host, place and reason."""
     hosts = AllowedHosts(frozenset(settings.allowed_hosts or written_hosts(manifest)))
     for place, url in _urls(manifest):
         origin = _ORIGIN.match(url.strip())
@@ -178,10 +178,10 @@ def _urls(manifest: Manifest) -> Iterator[tuple[Path, str]]:
             yield (*path, "next_page"), call.next_page
 
 
-def _twins(grants: Iterable[Grant], used: dict[str, frozenset[str]]) -> Iterator[Problem]:
-    """Two entries of a hire whose checks ask the same cannot be told apart (docs/design/states.md, `present`).
+def _same_checks(grants: Iterable[Grant], used: dict[str, frozenset[str]]) -> Iterator[Problem]:
+    """Warn of two entries of a hire whose checks are the same (docs/design/states.md, `present`).
 
-    `used` remembers the names that each integration's manifest uses.
+    `used` caches the names that each integration's manifest uses.
     """
     seen: dict[str, Grant] = {}
     for grant in _several(grants):
@@ -200,7 +200,7 @@ def _twins(grants: Iterable[Grant], used: dict[str, frozenset[str]]) -> Iterator
 
 
 def _several(grants: Iterable[Grant]) -> list[Grant]:
-    """The grants of a service that the hire has more than one of; only those can be alike."""
+    """List the grants of services that the hire has several of; only their checks can be the same."""
     of_service: dict[str, list[Grant]] = defaultdict(list)
     for grant in grants:
         if grant.hold is None and grant.manifest is not None and grant.manifest.exists is not None:
@@ -209,7 +209,7 @@ def _several(grants: Iterable[Grant]) -> list[Grant]:
 
 
 def _question(grant: Grant, manifest: Manifest, used: frozenset[str]) -> str | None:
-    """What a grant's check would ask and expect, without initial data; None where a value is missing."""
+    """Write what a grant's check asks and expects, without initial data; None if a value is missing."""
     if manifest.exists is None:
         return None
     layers = tuple(Layer(layer.origin, jsonable(layer.values)) for layer in grant.layers)
@@ -222,6 +222,6 @@ def _question(grant: Grant, manifest: Manifest, used: frozenset[str]) -> str | N
 
 
 def used_names(manifest: Manifest) -> frozenset[str]:
-    """The names, with their dots, that a manifest's requests and notifications use."""
+    """List the names, with their dots, that a manifest's requests and notifications use."""
     parts = {"exists", "execute", "update", "revoke", "withdraw", "post_execute_notification", "headers"}
     return names(manifest.model_dump(include=parts))

@@ -1,4 +1,4 @@
-"""Whom an account resembles: the hire of its address, of its name, or of a name that is a slip away."""
+"""Find the hire whom an account resembles: by address, by name, or by a name that differs in one letter."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from collections.abc import Iterable, Iterator
 
 __all__ = ["People"]
 
-_SHORTEST = 5
-"""Names of fewer letters resemble too many others to be compared but as a whole."""
+_MIN_LETTERS = 5
+"""The fewest letters of a name that may differ in one: shorter names resemble too many others."""
 
 _PARTS = re.compile(r"[\W_]+")
 
 
 class People:
-    """Hires by what an account may be called."""
+    """Hires, by addresses and names that an account may have."""
 
     def __init__(self, people: Iterable[tuple[str, str, str]]) -> None:
-        """Each with an id, an address and a full name."""
+        """Index people, each given as id, address and full name."""
         self._by_address: dict[str, str] = {}
         self._by_name: dict[str, str] = {}
         self._nearly: dict[str, str] = {}
@@ -30,7 +30,7 @@ class People:
                     self._nearly.setdefault(slip, hire)
 
     def near(self, addresses: Iterable[str], names: Iterable[str]) -> str | None:
-        """The hire whose address one of these is, or whose address or name one resembles; None for nobody."""
+        """Find the hire who has one of these addresses, or resembles one of the addresses or names."""
         addresses = list(addresses)
         for address in addresses:
             if (hire := self._by_address.get(address.casefold())) is not None:
@@ -45,13 +45,13 @@ class People:
 
 
 def _local(text: str) -> str:
-    """What stands before the @, without a `+tag`."""
+    """Return the part before the @, without a `+tag`."""
     local = text.partition("@")[0]
     return local.partition("+")[0] or local
 
 
 def _key(text: str) -> str:
-    """A name without accents, case, dots and order: `Lovelace, Ada` is `adalovelace`."""
+    """Normalize a name: no accents, case, dots or order. `Lovelace, Ada` is `adalovelace`."""
     plain = text[:200].casefold()
     if not plain.isascii():
         plain = "".join(c for c in unicodedata.normalize("NFKD", plain).casefold() if not unicodedata.combining(c))
@@ -63,8 +63,8 @@ def _same(key: str) -> Iterator[str]:
 
 
 def _slips(key: str) -> Iterator[str]:
-    """The name, and it with a letter left out: two that share one are a letter apart."""
-    if len(key) >= _SHORTEST:
+    """Yield the name, and the name without each one letter: names that share a form differ in one letter."""
+    if len(key) >= _MIN_LETTERS:
         yield key
         for at in range(min(len(key), 40)):
             yield key[:at] + key[at + 1 :]

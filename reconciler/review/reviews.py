@@ -1,7 +1,7 @@
-"""How far each access review is, by what is committed, and whether what was to be removed is gone.
+"""The progress of each access review by what is committed, and which removals are open.
 
-A `remove` is open until the ledger says that the grant was revoked, whatever git says by then. An account that git does
-not know is gone once a listing that was read whole after the review no longer shows it.
+A `remove` is open until the ledger says that the grant was revoked, whatever git says. For an account that git does not
+know, it is open until a complete listing, read after the review, no longer shows the account.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from reconciler.repository.git.parts import Said, said_in
 from reconciler.repository.git.trees import File, Tree
 from reconciler.repository.reviews import REVIEWS, Line, ReviewFile, is_review, read_review
 
-__all__ = ["Addresses", "Removals", "ReviewProgress", "Reviews", "files_of", "known_by", "names_of"]
+__all__ = ["Addresses", "Removals", "ReviewProgress", "Reviews", "account_digests", "files_of", "names_of"]
 
 A_SECOND = timedelta(seconds=1)
-"""What `read_at` leaves out of the moment that it names."""
+"""The precision of `read_at`."""
 
 _GONE = (EventType.REVOKED, EventType.DROPPED)
 
 
 @dataclass(frozen=True, slots=True)
 class ReviewProgress:
-    """How far the review of one integration is; `open` are its removals that are still there.
+    """The progress of one integration's review; `open` is the number of removals that are not done.
 
-    `problems` are those that the file itself shows: `reconcile review check` also holds it against its history.
+    `problems` are those of the file alone: `reconcile review check` also compares it with its history.
     """
 
     period: str
@@ -52,19 +52,19 @@ class ReviewProgress:
 
 
 class Reviews:
-    """The reviews of a revision; files that were parsed are remembered for as long as they stay as they are."""
+    """The reviews of a revision; parsed files are cached while they do not change."""
 
     def __init__(self) -> None:
         self._known: dict[File, ReviewFile] = {}
 
     def read(self, tree: Tree, period: str | None = None) -> list[ReviewFile]:
-        """Every review of a revision, or of one period, sorted by path."""
+        """Read every review of a revision, or those of one period, sorted by path."""
         found = {file: self._known.get(file) or read_review(tree, file) for file in files_of(tree, period)}
         self._known = found
         return list(found.values())
 
     def progress(self, checkout: Checkout, tree: Tree, ledger: LedgerReader) -> list[ReviewProgress]:
-        """How far each is. It may parse megabytes when files have changed: call it in a thread."""
+        """Compute the progress of each. It may parse megabytes if files have changed: call it in a thread."""
         addresses = Addresses(checkout, tree)
         return [_progress(each, Removals(each, addresses, ledger)) for each in self.read(tree)]
 
@@ -86,13 +86,13 @@ def _progress(review: ReviewFile, removals: Removals) -> ReviewProgress:
 
 
 def files_of(tree: Tree, period: str | None = None) -> list[File]:
-    """The files of reviews, all or those of one period, sorted by path."""
+    """List the files of reviews, all or those of one period, sorted by path."""
     folder = REVIEWS if period is None else f"{REVIEWS}/{period}"
     return [file for file in tree.files(folder) if is_review(file.path)]
 
 
 class Addresses:
-    """Whose address is which: of a hire at the revision that is judged, and as it was at other commits."""
+    """The addresses and names of hires at the reviewed revision and at other commits."""
 
     def __init__(self, checkout: Checkout, tree: Tree) -> None:
         self._checkout = checkout
@@ -100,12 +100,12 @@ class Addresses:
         self._now = tree.revision
 
     def of(self, hire: str, *revisions: str | None) -> set[str]:
-        """A hire's addresses at some commits and now, in lower case; what git does not have is left out."""
+        """List a hire's addresses at these commits and now, in lower case, as far as git has them."""
         found = [self._at(revision, hire) for revision in (self._now, *revisions) if revision]
         return {said.email for said in found if said is not None and said.email}
 
     def name_of(self, hire: str, *revisions: str | None) -> str:
-        """A hire's full name, at the first of some commits that has the hire, else now; empty where none has."""
+        """Return a hire's full name at the first of these commits that has it, else now; empty if there is none."""
         found = (self._at(revision, hire) for revision in (*revisions, self._now) if revision)
         fields: Mapping[str, object] = next((said.fields for said in found if said is not None), {})
         return " ".join(str(part) for part in (fields.get("first_name"), fields.get("last_name")) if part)
@@ -129,7 +129,7 @@ def _stems(tree: Tree) -> dict[str, File]:
 
 
 class Removals:
-    """What of a review was to be removed, and which of it is still there."""
+    """Which removals of a review are open."""
 
     def __init__(self, review: ReviewFile, addresses: Addresses, ledger: LedgerReader) -> None:
         self._review = review
@@ -138,7 +138,7 @@ class Removals:
 
     @cached_property
     def open(self) -> dict[int, str]:
-        """The lines whose access is still there, as far as can be told, and why that is so."""
+        """The lines whose access counts as present, with the reason."""
         lines = [line for line in self._review.lines if line.decision == REMOVE]
         return dict(self._open(lines)) if lines else {}
 
@@ -149,11 +149,11 @@ class Removals:
                 yield line.index, why
 
     def _grant(self, line: Line, access: str) -> str | None:
-        """Why a grant counts as there; None once it was revoked, or dropped for never having been there."""
+        """Say why a grant counts as present; None once it was revoked, or dropped because it never existed."""
         emails = names_of(line, self._review, self._addresses)
         if self._at is None:
             return "the file does not say when it was read"
-        # A row follows its person's address to another name.
+        # After a rename, the row has the hire's new id and the same address.
         rows = [row for row in self._ledger.records([line.who], emails) if row.key.access == access]
         hires = {line.who, *(row.key.hire for row in rows)}
         if any(each.key.access == access for each in self._ledger.history(hires=hires, events=_GONE, since=self._at)):
@@ -161,18 +161,18 @@ class Removals:
         if rows:
             return next((_there(row) for row in rows if row.phase is not Phase.REVOKED), None)
         if _text(line.data, "since") is not None and self._same_ledger:
-            return None  # it was there, and whom the ledger forgets has nothing left
+            return None  # it was forgotten, which needs that no account is left
         return "the ledger has not heard of it"
 
     def _account(self, line: Line) -> str | None:
-        """Why an account counts as there; None once a whole listing, read later, does not show it."""
+        """Say why an account counts as present; None once a complete listing, read later, does not show it."""
         if any(MASK in text for text in _called(line)):
             return "its name holds a secret of the service, so that the listing cannot be searched for it"
         integration = self._review.integration
         listed = self._ledger.listed_at(integration)
         if self._at is None or listed is None or listed <= self._at + A_SECOND:
             return "no listing was read whole since the review; a daemon reads each once an interval"
-        return "the listing still shows it" if self._shown & known_by(line) else None
+        return "the listing still shows it" if self._shown & account_digests(line) else None
 
     @cached_property
     def _shown(self) -> set[str]:
@@ -193,14 +193,14 @@ class Removals:
 
 
 def names_of(line: Line, review: ReviewFile, addresses: Addresses) -> set[str]:
-    """Whose access a line is about: a hire's addresses, or what an account is called; without regard to case."""
+    """List the lower-case names of a line's subject: a hire's addresses, or an account's names."""
     if line.access is None:
         return {text.casefold() for text in _called(line)}
     return addresses.of(line.who, review.text("revision"), _text(line.data, "granted_in"))
 
 
-def known_by(line: Line) -> set[str]:
-    """The digests that the ledger may know an account by: of its name, of its address, of what it is matched by."""
+def account_digests(line: Line) -> set[str]:
+    """List the digests by which the ledger may know an account: of its name, its address, and what it is matched by."""
     texts = _called(line)
     texts |= {text.casefold() for text in texts if "@" in text}
     return {hashlib.sha256(text.encode(errors="replace")).hexdigest() for text in texts}

@@ -1,8 +1,8 @@
-"""Whether a period's access reviews are whole: who decided each line, and whether what was judged is what was started.
+"""Check a period's access reviews: who decided each line, and whether the lines are those that were started.
 
-Only what is committed counts. The population is compared with the commit that first had the file, so that a line, and
-the digest with it, cannot be changed afterwards. A line's reviewer is the author of the newest commit that set its
-decision (docs/design/rules.md, "Access reviews").
+Only commits count. The lines are compared with the first commit of the file, so that neither they nor the digest can be
+changed afterwards. A line's reviewer is the author of the newest commit that set its decision (docs/design/rules.md,
+"Access reviews").
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from reconciler.repository.git.parts import Part
 from reconciler.repository.git.provenance import Provenance, Traced
 from reconciler.repository.git.trees import File, Tree
 from reconciler.repository.reviews import REVIEWS, Line, ReviewFile, canonical, decisions_in, read_review
-from reconciler.review.left_out import LeftOut
+from reconciler.review.omitted import OmittedGrants
 from reconciler.review.reviews import Addresses, Removals, Reviews, names_of
 
 __all__ = ["Judged", "judge", "name_people"]
 
-MOST = 20
-"""The most problems of one kind that are shown of a file."""
+MAX_OF_KIND = 20
+"""The most problems of one kind to report for a file."""
 
 
 @dataclass(slots=True)
 class Judged:
-    """One integration's review: `reviewers` and `open` are by line, the commit that decided it and why it is open."""
+    """One integration's review. By line, `reviewers` has the commit that decided it and `open` why it is open."""
 
     review: ReviewFile
     reviewers: dict[int, Given] = field(default_factory=dict)
@@ -44,23 +44,23 @@ class Judged:
     of_file: list[Problem] = field(default_factory=list)
     of_lines: dict[int, Problem] = field(default_factory=dict)
     names: Mapping[int, str] = field(default_factory=dict)
-    """By line, the hire's full name when it was reviewed."""
+    """The hire's full name at the reviewed revision, by line."""
     signers: Mapping[str, str | None] = field(default_factory=dict)
-    """By commit, whose good signature it carries."""
+    """The signer of each commit with a good signature."""
 
     @property
     def problems(self) -> list[Problem]:
-        """What is wrong, of the file first and then line by line."""
+        """The problems: those of the file, then those of its lines."""
         return [*self.of_file, *(self.of_lines[index] for index in sorted(self.of_lines))]
 
     @property
     def undecided(self) -> list[Line]:
-        """The lines of which nothing is decided."""
+        """The lines without a decision."""
         return [line for line in self.review.lines if line.decision is None]
 
     @property
     def doubtful(self) -> bool:
-        """Whether the file is not what was started, or was decided by who must not."""
+        """Whether the file differs from what was started, or somebody decided who must not."""
         return any(problem.severity is Severity.ERROR for problem in self.problems)
 
     def as_json(self) -> dict[str, Any]:
@@ -76,7 +76,7 @@ class Judged:
 
 
 def name_people(found: Collection[Judged], checkout: Checkout, tree: Tree, signer: Callable[[str], str | None]) -> None:
-    """Say who each hire is, and who signed each commit that decided a line: for evidence."""
+    """Add each hire's name, and the signer of each commit that decided a line, for the evidence."""
     addresses = Addresses(checkout, tree)
     commits = {given.granted_in for judged in found for given in judged.reviewers.values()}
     signers = {commit: signer(commit) for commit in sorted(commits)}
@@ -96,11 +96,9 @@ def judge(
     known: Collection[str],
     load: Callable[[Tree], Files],
 ) -> list[Judged]:
-    """Judge every review of a period by what a commit has; `known` are the integrations that there are.
+    """Check every review of a period at a commit; `known` are the existing integrations, `load` reads a revision.
 
-    `load` reads a revision's files.
-
-    Raises RepositoryError where there is no such period, or git cannot tell its history.
+    Raises RepositoryError if there is no such period, or git does not have its history.
     """
     folder = f"{REVIEWS}/{period}"
     origins = origins_of(checkout.root, tree.revision, folder)
@@ -111,11 +109,11 @@ def judge(
         raise RepositoryError(_no_period(tree, period))
     provenance = Provenance(checkout.root, [folder], decisions_in, versions=64, merges_decide=True)
     deciders = _deciders(provenance, tree.revision, reviews)
-    addresses, left_out = Addresses(checkout, tree), LeftOut(checkout, load)
+    addresses, omitted = Addresses(checkout, tree), OmittedGrants(checkout, load)
     found = [Judged(ReviewFile(path, {}, ()), of_file=[_gone(provenance, path, origins)]) for path in gone]
     for review in reviews:
         judged = Judged(review, deciders[review.path], Removals(review, addresses, ledger).open)
-        judged.of_file = [*review.problems, *_unfit(checkout, judged, origins, known=known, left_out=left_out)]
+        judged.of_file = [*review.problems, *_file_problems(checkout, judged, origins, known=known, omitted=omitted)]
         judged.of_lines = {line.index: each for line, each in _conflicts(judged, addresses)}
         found.append(judged)
     return sorted(found, key=lambda judged: judged.review.path)
@@ -130,7 +128,7 @@ def _no_period(tree: Tree, period: str) -> str:
 
 
 def _deciders(provenance: Provenance, revision: str, reviews: Iterable[ReviewFile]) -> dict[str, dict[int, Given]]:
-    """By file and line, the commit that decided it, as far as git has it."""
+    """Find the commit that decided each line, by file and line, as far as git has it."""
     traced: dict[str, list[tuple[int, Traced]]] = {}
     for review in reviews:
         keyed = zip(review.keys(), review.lines, strict=True)
@@ -151,10 +149,10 @@ def _gone(provenance: Provenance, path: str, origins: Origins) -> Problem:
     )
 
 
-def _unfit(
-    checkout: Checkout, judged: Judged, origins: Origins, *, known: Collection[str], left_out: LeftOut
+def _file_problems(
+    checkout: Checkout, judged: Judged, origins: Origins, *, known: Collection[str], omitted: OmittedGrants
 ) -> Iterator[Problem]:
-    """Why a file is not what was started, whatever is decided in it."""
+    """Report how a file differs from what was started."""
     review = judged.review
     if review.integration not in known and not _was_there(checkout, review):
         yield Problem(review.path, 1, f"there is no integration {review.integration}{near(review.integration, known)}")
@@ -175,12 +173,12 @@ def _unfit(
     if first.text("digest") != first.digest:
         what = f"its lines are not those that its digest is of: edited before it was committed, in {commit[:12]}"
         yield Problem(review.path, review.place("digest"), what)
-    yield from _few(iter(left_out.of(first)))
+    yield from _few(iter(omitted.of(first)))
     yield from _edited(review, first, commit[:12])
 
 
 def _was_there(checkout: Checkout, review: ReviewFile) -> bool:
-    """Whether the integration's manifest was in the revision that was reviewed."""
+    """Whether the reviewed revision had the integration's manifest."""
     try:
         tree = checkout.at(review.text("revision") or "")
     except RepositoryError:
@@ -194,7 +192,7 @@ def _at(checkout: Checkout, commit: str, path: str) -> ReviewFile:
 
 
 def _edited(review: ReviewFile, first: ReviewFile, commit: str) -> Iterator[Problem]:
-    """How the population differs from the one that was started."""
+    """Report how the lines differ from those that were started."""
     for key in sorted({*review.header, *first.header}):
         if canonical(review.header.get(key)) != canonical(first.header.get(key)):
             line = review.place(key) if key in review.header else None
@@ -215,7 +213,7 @@ def _put_in(review: ReviewFile, line: Line, commit: str, *, edited: bool) -> Pro
 
 
 def _conflicts(judged: Judged, addresses: Addresses) -> Iterator[tuple[Line, Problem]]:
-    """The lines whose reviewer has the access, or granted it, or cannot be told."""
+    """Report the lines whose reviewer has the access, granted it, or is unknown."""
     review = judged.review
     for line in review.lines:
         given = judged.reviewers.get(line.index)
@@ -234,12 +232,12 @@ def _conflicts(judged: Judged, addresses: Addresses) -> Iterator[tuple[Line, Pro
 
 
 def _address(person: object) -> str:
-    """The address of `Name <address>`, in lower case."""
+    """Return the address of `Name <address>`, in lower case."""
     return person.rpartition("<")[2].rstrip(">").strip().casefold() if isinstance(person, str) else ""
 
 
 def _few(problems: Iterator[Problem]) -> Iterator[Problem]:
-    found = list(islice(problems, MOST + 1))
-    yield from found[:MOST]
-    if len(found) > MOST:
+    found = list(islice(problems, MAX_OF_KIND + 1))
+    yield from found[:MAX_OF_KIND]
+    if len(found) > MAX_OF_KIND:
         yield Problem(found[0].file, None, "and more of the kind: mend these first")

@@ -1,8 +1,8 @@
-"""Accounts that services have and git does not: what a listing shows, compared with grants, orphans and ignored ones.
+"""Accounts that services have and git does not: listings, compared with grants, orphans and ignored accounts.
 
-Only whole listings are compared. An account that a hire has a grant for is matched, also before the entry's `at` and
-while the hire's file is broken; of the others, one that `config/ignore.yaml` names is ignored, one of what is in the
-ledger and no longer in git is orphaned, and the rest is unmanaged. Nothing is ever removed because of it.
+Only complete listings are compared. An account that a hire has a grant for is matched, also before the entry's `at` and
+while the hire's file is broken. Of the others, those that `config/ignore.yaml` names are ignored, those of grants that
+only the ledger has are orphaned, and the rest is unmanaged. Nothing is ever removed because of it.
 """
 
 from __future__ import annotations
@@ -29,17 +29,27 @@ from reconciler.model.template import names
 from reconciler.repository.desired import Desired
 from reconciler.review.resembling import People
 
-__all__ = ["Compared", "Found", "Kind", "Owners", "compare", "known_by", "owners_of", "people_of", "unknown_accounts"]
+__all__ = [
+    "ComparedListing",
+    "Kind",
+    "Owners",
+    "UnknownAccount",
+    "account_digest",
+    "compare",
+    "owners_of",
+    "people_of",
+    "unknown_accounts",
+]
 
 
-AT_A_TIME = 100
-"""Hires that are compared before other tasks run."""
+HIRES_AT_A_TIME = 100
+"""The most hires that are compared before other tasks run."""
 
 NEVER: Mapping[str, datetime] = {}
 
 
 class Kind(StrEnum):
-    """What an account is that no hire has a grant for."""
+    """The kind of an account that no hire has a grant for."""
 
     UNMANAGED = "unmanaged"
     ORPHANED = "orphaned"
@@ -47,8 +57,8 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """An account that no hire has a grant for. `reason` says why it is not matched, or why it is ignored."""
+class UnknownAccount:
+    """An account that no hire has a grant for. `reason` says why it is not matched or why it is ignored."""
 
     integration: str
     account: Account
@@ -57,11 +67,11 @@ class Found:
     near: str | None = None
     first_seen: datetime | None = None
     values: Mapping[str, str] = field(default_factory=dict)
-    """The values of the form that its listing was read with."""
+    """The form values that its listing was read with."""
 
     @property
     def email(self) -> str | None:
-        """Its address: as the listing's `fields` say, else what it is found by or called, where that is one."""
+        """Its address: that of the listing's `fields`, else its name or match, if that is an address."""
         said = self.account.fields.get("email")
         texts = [said] if isinstance(said, str) else []
         return next(
@@ -82,27 +92,27 @@ class Found:
 
 
 @dataclass(slots=True)
-class Compared:
-    """An integration's listing, compared. `fault` says why it could not be read whole; then nothing is told of it."""
+class ComparedListing:
+    """An integration's listing, compared. `fault` says why it could not be read to its end; then it has no accounts."""
 
     integration: str
     listed: int = 0
     matched: int = 0
     complete: bool = False
     fault: str | None = None
-    accounts: list[Found] = field(default_factory=list)
+    accounts: list[UnknownAccount] = field(default_factory=list)
     seen: frozenset[str] = frozenset()
-    """The digests of all accounts, by which the ledger remembers when each was first read."""
+    """The digests of all accounts, by which the ledger knows when each was first seen."""
     unlisted: str = "there is no manifest"
-    """Why there was no listing to read, where it is neither complete nor at fault."""
+    """Why there was no listing to read, if it is neither complete nor at fault."""
 
     def of(self, kind: Kind) -> int:
-        """How many accounts are of a kind."""
+        """Count the accounts of a kind."""
         return sum(found.kind is kind for found in self.accounts)
 
     @property
     def unknown(self) -> int:
-        """How many accounts git does not know: unmanaged or orphaned."""
+        """The number of accounts that git does not know: unmanaged or orphaned."""
         return len(self.accounts) - self.of(Kind.IGNORED)
 
     def as_json(self) -> dict[str, Any]:
@@ -118,9 +128,9 @@ class Compared:
 
 @dataclass(slots=True)
 class Owners:
-    """Who a listing's accounts belong to, place by place: the grants', and the orphans' with their names.
+    """The owners of a listing's accounts, by place: grants, and orphans with their names.
 
-    The grants' are lists: as sets, those of twenty services would take five times the memory.
+    Those of grants are lists: sets would take five times the memory.
     """
 
     scopes: dict[Place, Scope] = field(default_factory=dict)
@@ -136,12 +146,12 @@ async def compare(
     *,
     seen: Mapping[str, datetime] = NEVER,
     people: People | None = None,
-) -> Compared:
+) -> ComparedListing:
     """Compare an integration's listing with its owners, which `owners_of` finds.
 
-    `people` are whom an account may resemble, `seen` when accounts were first read.
+    `people` are hires whom an account may resemble, `seen` has when accounts were first seen.
     """
-    result = Compared(integration.name, unlisted="the manifest has no list")
+    result = ComparedListing(integration.name, unlisted="the manifest has no list")
     if not _has_list(integration):
         return result
     result.unlisted = "no access entry has the values that the list is read with"
@@ -149,24 +159,24 @@ async def compare(
     for place, scope in owners.scopes.items():
         population = await listings.population(integration, scope)
         if isinstance(population, str):
-            return Compared(integration.name, fault=population)
+            return ComparedListing(integration.name, fault=population)
         granted, orphaned = set(owners.granted.get(place, ())), owners.orphaned.get(place, {})
         where = dict(each.split("=", 1) for each in place[1])
         for account in population:
             result.listed += 1
-            known = known_by(account)
+            known = account_digest(account)
             keys.add(known)
             if account.who in granted:
                 result.matched += 1
                 continue
             found = _judged(integration.name, account, orphaned, desired)
-            result.accounts.append(_told(found, people, seen.get(known), where))
+            result.accounts.append(_with_details(found, people, seen.get(known), where))
     result.complete, result.seen = bool(owners.scopes), frozenset(keys)
     return result
 
 
-async def unknown_accounts(plan: Plan) -> list[Compared]:
-    """The listings that a plan over everybody read, compared; none is read for it."""
+async def unknown_accounts(plan: Plan) -> list[ComparedListing]:
+    """Compare the listings that a plan over everybody read; read no other."""
     listings = plan.checker.listings
     if listings is None or plan.selection.hires is not None or plan.selection.grants is not None:
         return []
@@ -175,8 +185,8 @@ async def unknown_accounts(plan: Plan) -> list[Compared]:
     return [await compare(each, plan.desired, owners.pop(each.name), listings) for each in read]
 
 
-def known_by(account: Account) -> str:
-    """The digest that an account is known by from one reading to the next: the ledger needs no names for that."""
+def account_digest(account: Account) -> str:
+    """Return the digest by which the ledger recognizes an account without having its name."""
     return hashlib.sha256((account.name if account.who is None else account.who).encode(errors="replace")).hexdigest()
 
 
@@ -188,9 +198,9 @@ def _has_list(integration: Integration) -> bool:
 async def owners_of(
     integrations: Iterable[Integration], desired: Desired, records: Iterable[Record]
 ) -> dict[str, Owners]:
-    """Whose the accounts of these integrations' listings are, after what git wants and what the ledger remembers.
+    """Find the owners of the accounts of these integrations, by what git wants and what the ledger has.
 
-    Every hire is looked at once, for all integrations: the files of more hires than are kept parsed are parsed again.
+    Each hire is read once for all integrations: with more hires than the cache keeps, each read parses a file.
     """
     integrations = list(integrations)
     owners = {each.name: Owners() for each in integrations}
@@ -201,7 +211,7 @@ async def owners_of(
             theirs[record.key.hire].append(record)
     left: list[tuple[Record, str | None]] = []
     for number, hire in enumerate(desired.hires):
-        if number % AT_A_TIME == 0:
+        if number % HIRES_AT_A_TIME == 0:
             await asyncio.sleep(0)
         addresses: dict[tuple[str, str], str] = {}
         for grant in () if listed.keys().isdisjoint(desired.integrations(hire)) else desired.grants(hire):
@@ -225,10 +235,10 @@ async def owners_of(
 
 
 def _remembered(owners: Owners, integration: Integration, record: Record, desired: Desired, *, wanted: bool) -> None:
-    """Whose the account behind a record is that no grant has under its address; `wanted` in git under another."""
+    """Add the owner of a record's account that no grant has at its address; with `wanted`, git has it at another."""
     scope = integration.scope(integration.orphan(record).layers, {})
     unreadable = desired.unreadable(record.key.hire, record.email, record.origin) is not None
-    if wanted or unreadable:  # under the address that it was confirmed with, or of a file that is broken
+    if wanted or unreadable:  # at the address that it was confirmed with, or from a broken file
         _grant(owners, integration, scope)
         return
     place, who = found_by(integration, scope)
@@ -241,11 +251,11 @@ def _grant(owners: Owners, integration: Integration, scope: Scope) -> None:
     place, who = found_by(integration, scope)
     owners.scopes.setdefault(place, scope)
     if who is not None:
-        owners.granted.setdefault(place, []).append(intern(who))  # as the listing's
+        owners.granted.setdefault(place, []).append(intern(who))  # the listing's accounts are interned, too
 
 
 def _asks_form(integration: Integration) -> bool:
-    """Whether the listing is another one for each value of the form: without an entry, nobody says which to read."""
+    """Whether the listing depends on a form value: without an entry, it is unknown which to read."""
     exists = integration.manifest.exists
     assert exists is not None
     assert exists.listing is not None
@@ -253,15 +263,15 @@ def _asks_form(integration: Integration) -> bool:
     return any(each.id in used for each in integration.manifest.form)
 
 
-def _judged(name: str, account: Account, orphaned: Mapping[str, str], desired: Desired) -> Found:
-    found = Found(name, account, Kind.UNMANAGED, "no hire has this account")
+def _judged(name: str, account: Account, orphaned: Mapping[str, str], desired: Desired) -> UnknownAccount:
+    found = UnknownAccount(name, account, Kind.UNMANAGED, "no hire has this account")
     called = [text for text in (account.name, account.who, found.email) if text]
     if (entry := _ignored(name, called, desired.files.ignore, desired.today)) is not None:
-        return Found(name, account, Kind.IGNORED, entry.reason)
+        return UnknownAccount(name, account, Kind.IGNORED, entry.reason)
     if account.who is not None and (grant := orphaned.get(account.who)) is not None:
-        return Found(name, account, Kind.ORPHANED, f"{grant} is no longer in git")
+        return UnknownAccount(name, account, Kind.ORPHANED, f"{grant} is no longer in git")
     if found.email is not None and (hire := desired.owner(found.email)) is not None:
-        return Found(name, account, Kind.UNMANAGED, f"{hire} has no entry for it")
+        return UnknownAccount(name, account, Kind.UNMANAGED, f"{hire} has no entry for it")
     return found
 
 
@@ -269,8 +279,10 @@ def _ignored(name: str, called: Sequence[str], ignore: Iterable[IgnoredAccount],
     return next((each for each in ignore if each.integration == name and each.covers(called, today)), None)
 
 
-def _told(found: Found, people: People | None, first_seen: datetime | None, where: Mapping[str, str]) -> Found:
-    """What was found, with whom it resembles, since when it is known, and in which of several listings it stands."""
+def _with_details(
+    found: UnknownAccount, people: People | None, first_seen: datetime | None, where: Mapping[str, str]
+) -> UnknownAccount:
+    """Add whom the account resembles, when it was first seen, and which of several listings has it."""
     near = None
     if people is not None:
         fields = found.account.fields
@@ -283,6 +295,6 @@ def _told(found: Found, people: People | None, first_seen: datetime | None, wher
 
 
 def people_of(desired: Desired) -> People:
-    """Everybody whose file can be read."""
+    """Index everybody whose file can be read."""
     hires = ((hire, loaded.model) for hire, loaded in desired.hires.items())
     return People((hire, model.email, model.full_name) for hire, model in hires)

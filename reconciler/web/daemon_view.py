@@ -30,7 +30,7 @@ from reconciler.notify.delivery import OWN
 from reconciler.repository.git.checkout import Checkout
 from reconciler.repository.git.trees import WORKTREE, Tree
 from reconciler.review.reviews import ReviewProgress, Reviews
-from reconciler.review.unmanaged import Compared
+from reconciler.review.unmanaged import ComparedListing
 
 __all__ = ["DaemonView", "GitView", "Live"]
 
@@ -61,7 +61,7 @@ class Live:
     healthy: bool = True
     health: str = "ok"
     problems: tuple[Problem, ...] = ()
-    unmanaged: Mapping[str, Compared] = field(default_factory=dict)
+    unmanaged: Mapping[str, ComparedListing] = field(default_factory=dict)
     unread: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -14,7 +14,7 @@ from reconciler.model.report import Row
 from reconciler.notify.outages import outages_of
 from reconciler.review.attention import Step, needs_of_accounts, steps
 from reconciler.review.reviews import ReviewProgress
-from reconciler.review.unmanaged import Compared, Found, known_by
+from reconciler.review.unmanaged import ComparedListing, UnknownAccount, account_digest
 from reconciler.web.daemon_view import GitView
 from reconciler.web.filters import Filters
 from reconciler.web.overview import overview as overview_of
@@ -156,10 +156,12 @@ def service(sources: Sources, query: Query, integration: str) -> dict[str, objec
     }
 
 
-def _accounts(compared: Compared | None, seen: Mapping[str, datetime]) -> list[tuple[Found, datetime | None]]:
+def _accounts(
+    compared: ComparedListing | None, seen: Mapping[str, datetime]
+) -> list[tuple[UnknownAccount, datetime | None]]:
     """List the accounts of a listing that git does not know, with when each was first read."""
     found = [] if compared is None else sorted(compared.accounts, key=lambda each: (each.kind, each.account.name))
-    return [(each, seen.get(known_by(each.account))) for each in found[:MAX_ACCOUNTS]]
+    return [(each, seen.get(account_digest(each.account))) for each in found[:MAX_ACCOUNTS]]
 
 
 def reviews(sources: Sources, query: Query) -> dict[str, object]:

@@ -16,7 +16,7 @@ from reconciler.model.grant import Key, Phase, Record
 from reconciler.model.status import EventType, Status
 from reconciler.repository.git.checkout import Checkout
 from reconciler.repository.reviews import review_in
-from reconciler.review.reviews import ReviewProgress, Reviews, known_by
+from reconciler.review.reviews import ReviewProgress, Reviews, account_digests
 from tests.repo import Repo
 
 AT = datetime(2026, 12, 1, 9, tzinfo=UTC)
@@ -125,7 +125,7 @@ def test_removal_of_whom_the_ledger_forgot_is_done(office: Office) -> None:
 def test_account_is_open_until_a_later_listing_does_not_show_it(office: Office) -> None:
     zoe = line("U7", None, decision="remove", values={"email": "Zoe@example.com"})
     office.review(zoe)
-    known = next(iter(known_by(review_in((office.repo.root / PATH).read_bytes(), PATH).lines[0])))
+    known = next(iter(account_digests(review_in((office.repo.root / PATH).read_bytes(), PATH).lines[0])))
     assert office.progress().open == 1
     with closing(office.ledger()) as ledger:
         ledger.saw("saas", {known}, AT - timedelta(days=1))

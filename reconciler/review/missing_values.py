@@ -1,7 +1,7 @@
-"""What entries need and no file gives: such a grant would be blocked by the next pass, and a reviewer can know before.
+"""Values that entries need and no file gives: the next pass would block such a grant, and a reviewer can see it before.
 
-Told without any secret: a name that initial data may hold, that is made for a run, or that a run finds out, counts as
-given. A name that nothing declares may stand in the service's initial data too, where there is such a file.
+No secret is read: a name that initial data may have, that is generated, or that is known at run time counts as given. A
+name that nothing declares may be in the service's initial data, if there is such a file.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from reconciler.repository.desired import Desired
 from reconciler.repository.git.checkout import Tree
 from reconciler.secrets.initial_data import FOLDER, service_of
 
-__all__ = ["Lacking"]
+__all__ = ["MissingValues"]
 
 AT_RUN = KNOWN_NAMES - frozenset(HIRE_NAMES)
 
 
-class Lacking:
-    """What the entries of a revision lack. `tree` says which services have initial data; without one, all may."""
+class MissingValues:
+    """Finds the missing values of a revision. `tree` says which services have initial data; without it, all may."""
 
     def __init__(self, desired: Desired, tree: Tree | None) -> None:
         self._desired = desired
@@ -33,7 +33,7 @@ class Lacking:
         self._asked: dict[str, tuple[str, ...]] = {}
 
     def of(self, hire: str, grants: Iterable[Grant]) -> Iterator[Problem]:
-        """The problems of one hire's `grants`."""
+        """Report the missing values of one hire's `grants`."""
         for grant in grants:
             manifest = grant.manifest
             if grant.hold is not None or manifest is None:
@@ -46,7 +46,7 @@ class Lacking:
                     yield self._problem(hire, grant, manifest, name)
 
     def _asked_of(self, grant: Grant, manifest: Manifest) -> tuple[str, ...]:
-        """The names that a hire or an entry has to give for this integration."""
+        """List the names that a hire or an entry has to give for this integration."""
         known = self._asked.get(grant.integration)
         if known is None:
             of_service = [each for _, each in self._desired.services[grant.service].manifests.values()]

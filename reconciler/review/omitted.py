@@ -1,6 +1,6 @@
-"""Whom a review leaves out: who had a grant at the revision that was reviewed, and has no line in what was started.
+"""Grants that a review omits: they existed at the revision that was reviewed, and have no line in its first commit.
 
-A digest can be made anew by whoever takes a line out before the file is first committed; git's history cannot.
+Whoever removes a line before the first commit can also make a new digest; git's history shows it.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from reconciler.repository.git.checkout import Checkout
 from reconciler.repository.git.trees import Tree
 from reconciler.repository.reviews import ReviewFile
 
-__all__ = ["LeftOut"]
+__all__ = ["OmittedGrants"]
 
 A_DAY = timedelta(days=1)
-"""What dates are known to: which day it was depends on the time zone of the settings in force then."""
+"""The uncertainty of a date: which day it was depends on the time zone in force then."""
 
 
-class LeftOut:
-    """Compares reviews with the revisions that they say they are of, each of which is loaded once."""
+class OmittedGrants:
+    """Compares reviews with the revisions that they name, each of which is loaded once."""
 
     def __init__(self, checkout: Checkout, load: Callable[[Tree], Files]) -> None:
         self._checkout = checkout
@@ -31,7 +31,7 @@ class LeftOut:
         self._wanted = cache(self._read)
 
     def of(self, started: ReviewFile) -> list[Problem]:
-        """A problem for each grant that is left out; none where git does not have the revision."""
+        """Report each grant that is omitted; none if git does not have the revision."""
         try:
             day = datetime.fromisoformat(started.text("read_at") or "").date()
         except ValueError:
@@ -47,7 +47,7 @@ class LeftOut:
         ]
 
     def _read(self, revision: str, day: date) -> list[tuple[str, str]]:
-        """What everybody had for certain: as `hire/access`, with the integration."""
+        """List the grants that certainly existed, as integration and `hire/access`."""
         try:
             files = self._load(self._checkout.at(revision))
         except ReconcilerError:
