@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
-from reconciler.ledger.place import refuse_unsafe
+from reconciler.ledger.place import make_folder, refuse_unsafe
 from reconciler.model.clock import stamp
 from reconciler.model.errors import LedgerError, StateLockedError
 from reconciler.model.failpoints import Failpoint, Reached, unwatched
@@ -36,7 +36,7 @@ class StateLock:
         path = self._path
         refuse_unsafe(self._state)
         try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folder(path.parent)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             with suppress(PermissionError):  # it names who holds the state, and came from a backup perhaps
                 os.fchmod(descriptor, 0o600)

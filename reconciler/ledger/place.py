@@ -11,7 +11,7 @@ from pathlib import Path
 
 from reconciler.model.errors import LedgerError
 
-__all__ = ["FILES", "refuse_unsafe"]
+__all__ = ["FILES", "make_folder", "refuse_unsafe"]
 
 FILES = ("", "-wal", "-shm", "-journal", ".lock")
 """What a state consists of: the endings of its files' names."""
@@ -45,6 +45,18 @@ def refuse_unsafe(state: Path) -> None:
             what = "a link" if stat.S_ISLNK(found.st_mode) else "no file"
             raise LedgerError(f"the state's {file} is {what}: remove it (rm {file}); bring a state back from a backup")
         _refuse_stranger(file, found)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a state's folder where it is not there: its owner's alone, and ignored by git. Raises OSError.
+
+    A `git add` of everything would otherwise commit who has what, and the next pass be refused for it.
+    """
+    if folder.exists():
+        return
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with os.fdopen(os.open(folder / ".gitignore", os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600), "w") as ignored:
+        ignored.write("*\n")
 
 
 def _look(path: Path) -> os.stat_result | None:

@@ -22,7 +22,7 @@ from reconciler.ledger import schema
 from reconciler.ledger.backend import Inserting
 from reconciler.ledger.lock import StateLock
 from reconciler.ledger.migrate import upgrade, version_of
-from reconciler.ledger.place import refuse_unsafe
+from reconciler.ledger.place import make_folder, refuse_unsafe
 from reconciler.model.errors import LedgerError
 from reconciler.model.failpoints import Failpoint, Reached, unwatched
 
@@ -47,7 +47,7 @@ class SqliteBackend(Inserting):
         """Open a state for writing; make it, private to its owner, where it is not there, and migrate it."""
         refuse_unsafe(path)
         try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folder(path.parent)
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600))
             # One that came from a backup may be anybody's to read; SQLite gives its side files the same mode.
             for name in ("", "-wal", "-shm"):

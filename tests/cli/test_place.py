@@ -49,6 +49,18 @@ def small(tmp_path: Path) -> Repo:
     return made
 
 
+def test_everything_can_be_added_to_git_beside_the_state(small: Repo, call: Call) -> None:
+    small.write(".git/info/exclude", "")
+    small.commit()
+    assert call(small, "status").code == 0
+    assert not small.state.parent.exists()
+    assert call(small).code == 0
+    assert small.state.is_file()
+    assert small.git("status", "--porcelain") == ""
+    small.commit()
+    assert call(small).code == 0
+
+
 @pytest.mark.parametrize("folder", ["hires", "manifests", ".", "docs/deep"])
 def test_any_folder_within_a_checkout_will_do(small: Repo, call: Call, folder: str) -> None:
     small.commit()

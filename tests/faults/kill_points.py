@@ -173,7 +173,7 @@ def _in_the_end(on: Stage, scenario: str) -> None:
         kept = {name for name in ledger.sealed_names() if name.startswith(("run/", "notice/"))}
         assert kept <= unsettled, "what a settled run had to remember was not erased"
     beside = {file.name for file in on.repo.state.parent.iterdir()}
-    assert beside <= {"state.db", "state.db.lock", "hires.cache", "hires.cache.key"}, beside
+    assert beside <= {".gitignore", "state.db", "state.db.lock", "hires.cache", "hires.cache.key"}, beside
 
 
 # The power cut: what was not yet on the disk for certain

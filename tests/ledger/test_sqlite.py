@@ -173,7 +173,7 @@ def test_any_path_will_do(tmp_path: Path, name: str) -> None:
     root.mkdir()
     with closing(StateLocation(STATE, root).writer()) as ledger:
         ledger.save([ADA])
-    assert [path.name for path in (root / ".reconciler").iterdir()] == ["state.db"]
+    assert [path.name for path in (root / ".reconciler").glob("[!.]*")] == ["state.db"]
     assert read_all(root) == [ADA]
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
@@ -191,7 +191,7 @@ def test_reading_what_was_closed(tmp_path: Path) -> None:
     with other_process(tmp_path):
         pass
     before = bytes_in(tmp_path / ".reconciler")
-    assert set(before) == {"state.db", "state.db.lock"}
+    assert set(before) == {".gitignore", "state.db", "state.db.lock"}
     assert [found.key.hire for found in read_all(tmp_path)] == ["ada"]
     assert bytes_in(tmp_path / ".reconciler") == before
 
