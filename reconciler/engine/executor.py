@@ -102,6 +102,10 @@ class _Run:
         """Whether it is written down."""
         return self.attempt.id != 0
 
+    def answered(self, answer: Response) -> str:
+        """What a service answered to a request, where its status alone does not tell what was wrong with it."""
+        return f"answered {answer.status}{self.job.integration.client.said(answer)}"
+
 
 class _Failed(Exception):
     """The attempt fails; the text says why."""
@@ -217,7 +221,7 @@ class Executor:
         done = partial(self._ledger.answered, run.attempt, step.index, Outcome.DONE, now)
         await self._write(partial(done, status_code=answer.status, kept=kept))
         if missing is not None:
-            raise _Failed(f"store_data: the response has nothing at {missing}")
+            raise _Failed(f"store_data: the response has nothing at {missing}: {run.answered(answer)}")
 
     async def _until_it_holds(self, run: _Run, step: Step, request: Request) -> Response:
         """The answer for which `continue_if` holds, after as many tries as `polling` allows."""
@@ -226,7 +230,7 @@ class Executor:
         while request.continue_if is not None and not await self._holds(run, step, request.continue_if, answer):
             if request.polling is None or tries >= request.polling.amount:
                 where = f"continue_if does not hold: {request.continue_if.response_notation} is another"
-                raise _Failed(where + run.job.integration.client.said(answer))
+                raise _Failed(f"{where}: {run.answered(answer)}")
             try:
                 await self._clock.sleep(request.polling.interval)
             except Stopped as error:

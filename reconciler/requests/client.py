@@ -149,9 +149,8 @@ class Client:
                 redirects += 1
                 continue
             if answer.truncated and answer.status < 400 and wire.method not in SAFE_METHODS:
-                raise TransportError(
-                    f"{_what(wire, address)}: answered {answer.status} with more than {wire.most >> 20} MiB", left=True
-                )
+                what = f"answered {answer.status} with more than {wire.most >> 20} MiB{self.said(answer)}"
+                raise TransportError(f"{_what(wire, address)}: {what}", left=True)
             return answer
 
     def said(self, answer: Response) -> str:

@@ -64,7 +64,7 @@ def verdict(exists: Exists, expected: str | None, answer: Response, compared: Co
     if answer.status in GONE and answer.status not in listed:
         return _absent(exists, answer, compared)
     if expected is not None and not answer.is_text:
-        return Unknown("the answer is not text")
+        return Unknown(f"answered {answer.status} with what is no text")
     found = expected is None or contains(answer.text, expected)
     if exists.compares:
         return _of_record(exists, expected, answer, compared, found=found)
@@ -193,7 +193,7 @@ def _not_an_answer(exists: Exists | Ready, answer: Response) -> str | None:
             return f"answered {status}"
         if status >= 400 and exists.fail_when_4xx_response_code:
             return f"answered {status}" + (f"; {_WAYS_OUT.format(status=status)}" if status in GONE else "")
-    return "the answer is longer than 1 MiB" if answer.truncated else None
+    return f"answered {status} with more than 1 MiB" if answer.truncated else None
 
 
 _RECORD = "record."

@@ -226,7 +226,9 @@ def test_a_response_without_what_is_to_be_stored_fails_the_attempt(machine, acco
     repo.hire("ada", "tool")
     repo.commit()
     failed = row(machine.reconcile(), "ada", "tool")
-    assert "request 1 of 2 (POST): store_data: the response has nothing at person.id" in failed.reason
+    what = "request 1 of 2 (POST): store_data: the response has nothing at person.id: answered 201: {"
+    assert failed.reason.startswith(what)
+    assert failed.reason == failed.last_error
     assert accounts.created == {"ada@example.com": 1}
 
 
