@@ -103,9 +103,9 @@ def _sent_openly(manifest: Manifest) -> frozenset[str]:
 
 def _fault(service: Service, manifest: Manifest, found: Mapping[str, str] | SecretsError | None) -> str | None:
     """Why the initial data does not serve this manifest, or None."""
-    if isinstance(found, SecretsError):
-        return str(found)
     asked = [item.id for item in manifest.asks_for]
+    if isinstance(found, SecretsError):
+        return f"initial data {', '.join(asked)}: {found}" if asked else str(found)
     absent = [name for name in asked if not found or not found.get(name)]
     if not absent:
         return None
