@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
 
-from reconciler.model.errors import Problem, Severity
+from reconciler.model.errors import Problem, Severity, shortened
 from reconciler.model.grant import Grant
 from reconciler.model.manifest import Manifest
 from reconciler.model.status import Status
@@ -137,6 +137,15 @@ class Desired:
             if grant.hold is not None and grant.hold.status is Status.INVALID:
                 file, _, line_text = grant.source.rpartition(":")
                 yield Problem(file, int(line_text), f"access {grant.key.access}: {grant.hold.reason}")
+
+    def unfitting(self) -> Iterator[Problem]:
+        """What is wrong with the entries of sequences, whether a hire has them or not."""
+        for loaded in self.files.sequences.values():
+            for entry, line in zip(loaded.model.access, loaded.lines, strict=True):
+                try:
+                    self._join.fitted(entry)
+                except ValueError as error:
+                    yield Problem(loaded.path, line, f"access {entry.access}: {shortened(str(error))}")
 
     def unassigned(self) -> Iterator[Problem]:
         """A warning for each sequence whose `assign` matches no hire; none while a hire cannot be read."""

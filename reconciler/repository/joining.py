@@ -65,6 +65,14 @@ class Join:
         ]
         return list(dict.fromkeys(named + given))
 
+    def fitted(self, entry: Entry) -> tuple[Hold | None, dict[str, Any], tuple[tuple[str, Any], ...]]:
+        """What its manifest makes of an entry: why it is held, its form's values, and the choices to look up.
+
+        Raises ValueError where the integration is not there, or a value does not fit the form.
+        """
+        hold, manifest = self._no_manifest(entry.integration), self._files.manifests.get(entry.integration)
+        return (hold, {}, ()) if manifest is None else (hold, *fill_form(manifest.model, entry))
+
     def _entries(self, loaded: Loaded[Hire]) -> dict[str, _Desired]:
         """The entries by name; a hire's own before those of its sequences."""
         entries: dict[str, _Desired] = {}
@@ -151,9 +159,7 @@ class Join:
             if misfit is not None:
                 raise ValueError(misfit)
             until = None if entry.until is None else entry.until.on(hire.start, hire.end, key="until")
-            hold = self._no_manifest(entry.integration)
-            if manifest is not None:
-                values, choices = fill_form(manifest.model, entry)
+            hold, values, choices = self.fitted(entry)
         except ValueError as error:
             hold = Hold(Status.INVALID, shortened(str(error)))
         return Grant(

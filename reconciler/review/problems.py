@@ -105,7 +105,7 @@ def problems_of(files: Files, now: datetime, tree: Tree | None = None, rules: Ru
         found.update(desired.problems_of(hire, grants), _same_checks(grants, used), missing.of(hire, grants))
         found.update(problem for grant in grants for problem in judge.problems_of(grant))
     found |= {*judge.counted(), *Judge(desired, files.policy).idle()}
-    found |= {*desired.unassigned(), *_state(files, tree)}
+    found |= {*desired.unassigned(), *desired.unfitting(), *_state(files, tree)}
     for loaded in files.manifests.values():
         found |= _unreachable(loaded, loaded.model, files.settings)
     for imported in files.imports.values():

@@ -174,6 +174,18 @@ def test_a_name_that_initial_data_may_hold_is_not_told(needy: Repo, call: Call) 
     assert errors(needy, call) == []
 
 
+def test_a_sequence_that_nobody_has_is_read_too(repo: Repo, call: Call) -> None:
+    entries = "access:\n  - slak\n  - {integration: slack, values: {TEAM: '1'}}\n"
+    repo.write("config/sequences/design.yaml", entries)
+    wrong = [
+        "config/sequences/design.yaml:2: error: access slak: there is no manifests/slak.yaml: did you mean slack?",
+        "config/sequences/design.yaml:3: error: access slack: values.TEAM: the manifest's form has no such field",
+    ]
+    assert errors(repo, call)[:2] == wrong
+    repo.hire("ada", sequences=["design"])
+    assert errors(repo, call)[:2] == wrong, "told once"
+
+
 def test_an_assign_that_matches_nobody_is_a_warning(repo: Repo, call: Call) -> None:
     repo.remove("manifests/evil.yaml")
     repo.remove("hires/bob.yaml")
