@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import structlog
@@ -103,9 +104,11 @@ class Dispatcher:
             parts = in_parts(whole, MAX_HIRES)
             self.runner.put([Slice(name, replace(request, selection=part), lane, now) for part in parts])
 
-    def start_due(self, now: datetime) -> None:
+    async def start_due(self, now: datetime) -> None:
         """Make passes over the grants whose retry is due."""
-        due = {key for key in self._state.ledger.due(now) if not self._claims.busy(key)} - self.runner.waiting
+        ledger = self._state.ledger
+        found = await ledger.off_loop(partial(ledger.due, now))
+        due = {key for key in found if not self._claims.busy(key)} - self.runner.waiting
         if due:
             self.start(PassRequest(Selection.of(due), "due"), lane=Lane.DUE)
 

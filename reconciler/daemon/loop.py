@@ -198,7 +198,7 @@ class Daemon:
             self._dispatcher.runner.tick(now)
             self._dispatcher.start_postponed()
             if self._dispatcher.runner.leads:
-                self._lead(now, self.tree)
+                await self._lead(now, self.tree)
         except LedgerError as error:
             self.health.stuck("ledger", str(error))
         except RepositoryError as error:
@@ -207,19 +207,19 @@ class Daemon:
             self.health.problems.tell("ledger", None)
             self.health.problems.tell("files", None)
 
-    def _lead(self, now: datetime, tree: Tree) -> None:
+    async def _lead(self, now: datetime, tree: Tree) -> None:
         """Decide what is due."""
         if not self._led:  # the leader before this one may have died in the middle of a sweep
             self._led = True
             self._schedule.sweep(PassRequest(Selection(), "start"))
-        self._take_up_commands()
-        self._dispatcher.start_due(now)
+        await self._take_up_commands()
+        await self._dispatcher.start_due(now)
         self._schedule.queue_due(now)
         self._judge_freshness(now, tree)
 
-    def _take_up_commands(self) -> None:
+    async def _take_up_commands(self) -> None:
         """Take up new commands, each in a task: another member may have the services that it changes."""
-        commands = self._ledger.commands()
+        commands = await self._ledger.off_loop(self._ledger.commands)
         new = [command for command in commands if command not in self._taken_up]
         self._taken_up = set(commands)  # not their ids alone: a new command may get the id of one that was answered
         for command in new:

@@ -7,12 +7,11 @@ the ledger says how far the attempt came.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import structlog
 
@@ -36,8 +35,6 @@ from reconciler.requests.render import expected, outline, render
 from reconciler.requests.template import render_text
 
 __all__ = ["AttemptRequest", "Executor"]
-
-T = TypeVar("T")
 
 log = structlog.get_logger()
 
@@ -191,14 +188,14 @@ class Executor:
             opened = replace(run.attempt, started_at=now, alive_at=now)
             lines = [*request_events(commands, now), started]
             begin = partial(self._ledger.begin, run.record, opened, lines, kept=run.kept, answered=commands)
-            run.attempt = await self._write(begin)
+            run.attempt = await self._ledger.off_loop(begin)
             run.record = records.written(run.record, run.attempt.run)
 
     async def _send_all(self, run: _Run, resume: int) -> None:
         requests = run.job.requests
         if resume >= len(requests) and run.job.tells:
             for name, value in self._notices(run).items():
-                await self._write(partial(self._ledger.put_sealed, name, value))
+                await self._ledger.off_loop(partial(self._ledger.put_sealed, name, value))
         for place, request in enumerate(requests[resume:], resume):
             step = Step(place, run.job.texts[place], request.mutates, Outcome.SENT)
             try:
@@ -211,7 +208,9 @@ class Executor:
         answer = await self._until_it_holds(run, step, request)
         memory = run.memory
         if request.save_as_file:
-            memory.files[request.save_as_file] = await self._write(partial(self._attachments.keep, answer.content))
+            memory.files[request.save_as_file] = await self._ledger.off_loop(
+                partial(self._attachments.keep, answer.content)
+            )
         memory.answered(step.index, answer.json())
         missing = await self._store(run, request, answer)
         kept = self._vault.remember(run.attempt.key, memory)
@@ -219,7 +218,7 @@ class Executor:
             kept |= self._notices(run)
         now = self._clock.now()
         done = partial(self._ledger.answered, run.attempt, step.index, Outcome.DONE, now)
-        await self._write(partial(done, status_code=answer.status, kept=kept))
+        await self._ledger.off_loop(partial(done, status_code=answer.status, kept=kept))
         if missing is not None:
             raise _Failed(f"store_data: the response has nothing at {missing}: {run.answered(answer)}")
 
@@ -260,7 +259,7 @@ class Executor:
             memory.stored[name] = value
         if request.store_data:
             change = partial(_with_stored, key.access, memory.stored)
-            await self._write(partial(self._vault.alter, stored_name(key.hire), change))
+            await self._ledger.off_loop(partial(self._vault.alter, stored_name(key.hire), change))
         return None
 
     async def _exchange(self, run: _Run, step: Step, request: Request, *, answered_before: bool = False) -> Response:
@@ -311,7 +310,7 @@ class Executor:
                 await self.pause()  # shutdown may have been requested while it waited for its place
             await self._begin(run)
             sending = partial(self._ledger.sending, run.attempt, step)
-            await self._write(partial(sending, request.method, shown, self._clock.now()))
+            await self._ledger.off_loop(partial(sending, request.method, shown, self._clock.now()))
             self._progressed()
 
         try:
@@ -326,7 +325,7 @@ class Executor:
         """Record that a request failed."""
         text, now = self._redactor.redact(error), self._clock.now()
         answered = partial(self._ledger.answered, run.attempt, step.index, outcome, now)
-        await self._write(partial(answered, status_code=status_code, error=text))
+        await self._ledger.off_loop(partial(answered, status_code=status_code, error=text))
 
     def _scope(self, run: _Run) -> Scope:
         job, connection = run.job, run.job.integration.connection
@@ -363,12 +362,13 @@ class Executor:
         now = self._clock.now()
         new, lines = records.failed(run.record, error, now=now, at=now, retry_delay=self._retry_delay)
         settle = partial(self._ledger.settle, run.attempt, new, self._authored(lines), now=now)
-        await self._write(partial(settle, error=error))
+        await self._ledger.off_loop(partial(settle, error=error))
         when = stamp(new.retry_at)
         # An attempt that will be retried is a warning, the last one an error.
         tell = log.warning if new.phase is Phase.RETRYING else log.error
         tell("attempt.failed", **_named(run), attempt=new.attempts, problem=error, retry_at=when)
-        return self._as_written(new)
+        # As it is written, with the steps of its run.
+        return await self._ledger.off_loop(partial(self._ledger.record, new.key)) or new
 
     async def _succeed(self, run: _Run) -> Record:
         await self._begin(run)
@@ -384,18 +384,10 @@ class Executor:
         if job.kind.takes_away:
             kept = {**kept, **self._vault.without_stored({new.key})}
         settle = partial(self._ledger.settle, run.attempt, new, self._authored(lines), now=now)
-        await self._write(partial(settle, error=None, kept=kept))
+        await self._ledger.off_loop(partial(settle, error=None, kept=kept))
         self._attachments.erase(run.memory.files.values())
         log.info("attempt.succeeded", **_named(run), attempt=new.attempts)
         return new
-
-    def _as_written(self, record: Record) -> Record:
-        """The record as the ledger has it now, with the steps of its run."""
-        return self._ledger.record(record.key) or record
-
-    async def _write(self, write: Callable[[], T]) -> T:
-        """Write to the ledger: in a thread where that goes over the network, for others have their turn meanwhile."""
-        return await asyncio.to_thread(write) if self._ledger.remote else write()
 
     async def pause(self) -> None:
         """Yield to other tasks before an attempt. Raises Stopped once shutdown is requested."""

@@ -7,8 +7,10 @@ A hire's entries come after those that they need; revocations go the other way r
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from reconciler.engine import transitions as records
 from reconciler.engine.commands import request_events
@@ -18,6 +20,7 @@ from reconciler.engine.planned import PlannedGrant
 from reconciler.engine.planning import Plan
 from reconciler.engine.state import OpenState
 from reconciler.engine.wanted import found
+from reconciler.ledger.entries import Command, Event
 from reconciler.model.clock import Stopped
 from reconciler.model.grant import Decision, Key, Record
 from reconciler.model.report import Report
@@ -87,7 +90,8 @@ class Scheduler:
         commands = self.plan.commands.get(key, ())
         if item.wanted and not record.provided and (reason := self._unmet(key, item)) is not None:
             waiting = replace(record, status=Status.SCHEDULED, action=Action.WAIT, reason=reason)
-            self.state.ledger.save([waiting], request_events(commands, self.executor.now()), answered=commands)
+            lines = request_events(commands, self.executor.now())
+            await self._save([waiting], lines, answered=commands)
             return waiting
         integration, prepared = self.plan.integrations[item.grant.integration], item.prepared
         assert prepared is not None
@@ -112,7 +116,8 @@ class Scheduler:
             self.report.revoked += 1
             return new
         self.report.executed += 1
-        await self.notifications.deliver(self.state.ledger, self.state.sealing.vault, new, self.author)
+        if integration.manifest.post_execute_notification:
+            await self.notifications.deliver(self.state.ledger, self.state.sealing.vault, new, self.author)
         return await self._confirmed(integration, prepared, new)
 
     async def _confirmed(self, integration: Integration, prepared: Prepared, record: Record) -> Record:
@@ -136,7 +141,7 @@ class Scheduler:
             found_by=prepared.found_by,
             wants=prepared.wants,
         )
-        self.state.ledger.save([confirmed], [replace(line, author=self.author) for line in lines])
+        await self._save([confirmed], [replace(line, author=self.author) for line in lines])
         return confirmed
 
     def _revoked_beside(self, key: Key, item: PlannedGrant) -> bool:
@@ -157,8 +162,12 @@ class Scheduler:
         gone, lines = records.checked(record, prepared.grant, decision, verdict, now=now, wanted=False)
         commands = self.plan.commands.get(key, ())
         lines = [*request_events(commands, now), *(replace(line, author=self.author) for line in lines)]
-        self.state.ledger.save([gone], lines, answered=commands)
+        await self._save([gone], lines, answered=commands)
         return gone
+
+    async def _save(self, found: list[Record], lines: Iterable[Event], *, answered: Sequence[Command] = ()) -> None:
+        ledger = self.state.ledger
+        await ledger.off_loop(partial(ledger.save, found, lines, answered=answered))
 
     def _unmet(self, key: Key, item: PlannedGrant) -> str | None:
         """Why an entry that this one needs was not provided by this pass, or None."""

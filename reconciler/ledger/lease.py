@@ -6,6 +6,9 @@ and locks them until it ends. Whoever takes a service over changes its number in
 then the write finds no such row and is refused; or after it ended. A condition within the writing statement would not
 do on PostgreSQL: what it reads is as of the statement's beginning, and nothing keeps the number from changing before
 the commit. On SQLite the transaction that begins with this row is the only one (docs/design/rules.md, "A fleet").
+
+The lock is `FOR KEY SHARE`, so that neither writes wait for a renewal nor a renewal for writes, which would be late
+then. Taking over locks the row `FOR UPDATE`, which waits for all of them.
 """
 
 from __future__ import annotations
@@ -36,9 +39,10 @@ _SEVERAL = (
     sa.select(_table.c.service, _table.c.epoch)
     .where(_table.c.service.in_(sa.bindparam("names", expanding=True)))
     .order_by(_table.c.service)
-    .with_for_update(read=True)
+    .with_for_update(read=True, key_share=True)
 )
-_ONE = sa.select(_table.c.epoch).where(_table.c.service == sa.bindparam("name")).with_for_update(read=True)
+_ONE = sa.select(_table.c.epoch).where(_table.c.service == sa.bindparam("name"))
+_ONE = _ONE.with_for_update(read=True, key_share=True)
 
 
 def in_(span: timedelta) -> sa.ColumnElement[datetime]:

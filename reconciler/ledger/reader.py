@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
@@ -20,6 +21,8 @@ from reconciler.model.grant import Key, Outcome, Phase, Record, Step
 from reconciler.model.status import EventType, Status
 
 __all__ = ["GIVEN", "LISTED", "RESYNC", "LedgerReader"]
+
+T = TypeVar("T")
 
 PAGE = 1000
 """The most rows that are read with one statement, where there may be any number."""
@@ -44,6 +47,10 @@ class LedgerReader(Browsing):
     def remote(self) -> bool:
         """Whether it is read and written over the network."""
         return self.backend.remote
+
+    async def off_loop(self, work: Callable[[], T]) -> T:
+        """Read or write, in a thread where that goes over the network: other tasks run meanwhile."""
+        return await asyncio.to_thread(work) if self.remote else work()
 
     @property
     def unattended(self) -> bool:

@@ -97,10 +97,10 @@ class LedgerWriter(LedgerReader):
         """
         changed, checked = changed_and_checked(records, before or {})
         with self._writing(point) as connection:
-            self._save(connection, changed, events, kept, answered)
             if checked:
                 connection.execute(_CHECKED, checked)
             self._put_all(connection, schema.meta, noted or {})
+            self._save(connection, changed, events, kept, answered)
 
     def drop(self, keys: Collection[Key], events: Iterable[Event] = (), *, kept: Kept | None = None) -> None:
         """Take grants out that were never executed nor confirmed."""
@@ -316,12 +316,12 @@ class LedgerWriter(LedgerReader):
         rows = [grant_row(record) for record in records]
         if rows:
             self.backend.upsert(connection, schema.grants, ("hire", "access"), rows)
-        self._tell(connection, [event_row(item) for item in events])
         self._put_all(connection, schema.sealed, kept or {})
         for command in answered:  # its number may be another's by now
             connection.execute(
                 sa.delete(schema.commands).where(schema.commands.c.id == command.id, schema.commands.c.at == command.at)
             )
+        self._tell(connection, [event_row(item) for item in events])  # last: from there on others wait for the commit
 
     def _tell(self, connection: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> None:
         """Append lines to the history, with who gave what they are about; nothing else writes any."""

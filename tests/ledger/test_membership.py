@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -86,6 +87,20 @@ def test_member_whose_term_passed_writes_and_sends_nothing_more(ledger: LedgerWr
         with pytest.raises(LeaseLostError):
             a.take(["other"])
         ledger.under(after).save([ADA])
+
+
+def test_service_is_taken_over_once_what_was_being_written_is(ledger: LedgerWriter) -> None:
+    with member(ledger, "a") as a, member(ledger, "b") as b, ThreadPoolExecutor(1) as threads:
+        lease = a.take(["suite"])
+        assert lease is not None
+        with ledger.backend.writing() as connection:
+            lease.hold(connection)
+            a.renew()  # writes of a busy member do not make it late
+            pass_time(ledger, a)
+            b._reap()
+            taking = threads.submit(b.take, ["suite"])
+            assert wait([taking], 0.3).not_done
+        assert taking.result(5) is not None
 
 
 def test_released_lease_writes_nothing_more(ledger: LedgerWriter) -> None:
