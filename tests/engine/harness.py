@@ -182,11 +182,11 @@ class Machine:
         return asyncio.run(self._plan(_selection(hires, integrations), rev))
 
     async def _plan(self, selection: Selection, rev: str | None) -> Report:
-        async with self.looking(selection, rev) as found:
+        async with self.planning(selection, rev) as found:
             return found.report()
 
     @asynccontextmanager
-    async def looking(self, selection: Selection, rev: str | None = None) -> AsyncIterator[Plan]:
+    async def planning(self, selection: Selection, rev: str | None = None) -> AsyncIterator[Plan]:
         """What a dry run finds, while its services can still be asked."""
         context = self._context()
         try:

@@ -206,7 +206,7 @@ def test_open_invitations_are_read_once_and_found_without_case(repo, accounts):
 
 
 async def _invitations(machine: Machine, hires: list[str]) -> list[Invited | Unknown | None]:
-    async with machine.looking(Selection()) as result:
+    async with machine.planning(Selection()) as result:
         prepared = {item.grant.key.hire: item.prepared for item in result.grants}
         found = []
         for hire in hires:

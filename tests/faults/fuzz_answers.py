@@ -148,10 +148,10 @@ PATHS = st.one_of(
 
 
 class Paths(Target):
-    """Dotted paths and conditions, held against JSON."""
+    """Dotted paths and conditions, applied to JSON."""
 
     name = "paths"
-    what = "dotted paths, conditions and checks held against odd answers"
+    what = "dotted paths, conditions and checks applied to odd answers"
     examples = st.tuples(
         spelled(altered([USERS, TOKEN, [USERS]], WORDS) | structures(WORDS), as_json=True)
         | bombs()

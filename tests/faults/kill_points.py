@@ -2,7 +2,7 @@
 
 Each scenario is played once undisturbed, which gives its points in their order, and then once for each of them and each
 fault that can be there. After it, the program starts again on what was left, and the promises of docs/design/rules.md,
-"Faults and load" are held against the ledger, the service and the mail server.
+"Faults and load" are compared with the ledger, the service and the mail server.
 """
 
 from __future__ import annotations
@@ -221,7 +221,7 @@ def _content(state: Path, log: bytes) -> Any:
 
 @contextmanager
 def _copied(state: Path) -> Iterator[sqlite3.Connection]:
-    """The ledger as it was left, opened in a copy: looking must not mend anything."""
+    """The ledger as it was left, opened in a copy: opening it here must not repair it."""
     with tempfile.TemporaryDirectory() as folder:
         for name in (state.name, f"{state.name}-wal"):
             if (state.parent / name).exists():

@@ -1,7 +1,7 @@
 """Thousands of grants due at once: `python -m tests.faults.load --grants 10000`. Not part of the test suite.
 
 A daemon is started on a ledger in which every grant is retrying and due, as after an hour's outage that it was down in.
-Once over without a rate and once with one, the limits of the settings are held against what the services received, and
+Once over without a rate and once with one, the limits of the settings are compared with what the services received, and
 in the end everybody has to be there, made once. Every figure is measured at the services. The exit code is 1 where
 anything is broken.
 """

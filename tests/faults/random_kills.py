@@ -2,7 +2,7 @@
 
 A daemon provisions batches of hires in an integration of two requests and is killed again and again, with more mischief
 from the service on demand: answers that get lost after the account was made, failures, pauses. After each kill and at
-the end of each batch the promises of docs/design/rules.md, "Faults and load" are held against what the service
+the end of each batch the promises of docs/design/rules.md, "Faults and load" are compared with what the service
 received. Every random choice comes from one seed, which is told first; the moments themselves are the machine's.
 """
 
@@ -222,7 +222,7 @@ def _place(call: Received) -> tuple[str, int]:
 
 @contextmanager
 def _copied(state: Path) -> Iterator[sqlite3.Connection]:
-    """The ledger as the kill left it, opened in a copy: looking must not mend anything."""
+    """The ledger as the kill left it, opened in a copy: opening it here must not repair it."""
     with tempfile.TemporaryDirectory() as folder:
         for name in (state.name, f"{state.name}-wal"):
             if (state.parent / name).exists():

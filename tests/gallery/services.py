@@ -1,4 +1,4 @@
-"""Which description each ready manifest is held against, and what to fill its form in with."""
+"""Which description each ready manifest is compared with, and what to fill its form in with."""
 
 from __future__ import annotations
 

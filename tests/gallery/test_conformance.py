@@ -1,4 +1,4 @@
-"""Every request of the ready manifests, held against the vendors' own descriptions where these are at hand."""
+"""Every request of the ready manifests, compared with the vendors' own descriptions where these are at hand."""
 
 from __future__ import annotations
 

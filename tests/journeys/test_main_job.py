@@ -351,7 +351,7 @@ def test_a_broken_file_touches_only_itself(repo: Repo, accounts: AccountService)
     assert "execute" in problems["manifests/bad.yaml"]["message"]
     assert set(problems["hires/eve.yaml"]) == {"file", "line", "severity", "message"}
 
-    # Bob's file breaks: his grant is held where it is, and nothing is taken from him.
+    # Bob's file breaks: his grant is kept, and nothing is taken from him.
     repo.settings(prune="revoke")
     repo.write("hires/bob.yaml", "nonsense")
     repo.commit()

@@ -1,4 +1,4 @@
-"""The schemas that editors get, held against what the reader itself takes and refuses."""
+"""The schemas that editors get, compared with what the reader itself takes and refuses."""
 # ruff: noqa: E501  a table reads best with a line for each case
 
 from __future__ import annotations
