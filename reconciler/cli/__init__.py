@@ -155,7 +155,9 @@ def reconcile(ctx: click.Context, /, **wanted: object) -> None:
     if ctx.ensure_object(Asked).output == PAGE and ctx.invoked_subcommand != "review":
         raise click.UsageError(HTML_HELP, ctx)
     if ctx.invoked_subcommand is not None:
-        given = [each for each in ctx.command.params if each.name in wanted and _typed(ctx, each.name)]
+        typed = click.core.ParameterSource.COMMANDLINE
+        of_pass = [each for each in ctx.command.params if each.name in wanted]
+        given = [each for each in of_pass if ctx.get_parameter_source(each.name or "") is typed]
         if given:
             options = ", ".join(each.opts[-1] for each in given)
             raise click.UsageError(f"{options} belongs to a pass: leave it out, or leave out {ctx.invoked_subcommand}")
@@ -163,10 +165,6 @@ def reconcile(ctx: click.Context, /, **wanted: object) -> None:
     from reconciler.cli.one_pass import one_pass
 
     ctx.exit(one_pass(ctx.ensure_object(Asked), **wanted))  # type: ignore[arg-type]
-
-
-def _typed(ctx: click.Context, name: str) -> bool:
-    return ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
 
 
 def run(arguments: Sequence[str]) -> int:

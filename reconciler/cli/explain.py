@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from reconciler.engine.context import Context
     from reconciler.ledger.entries import Attempt, Sent
-    from reconciler.model.grant import Grant, Key, Record
+    from reconciler.model.grant import Grant, Key
     from reconciler.model.scope import Layer
     from reconciler.model.secret import Redactor
     from reconciler.repository.desired import Desired
@@ -93,9 +93,9 @@ def _told(asked: Asked, key: Key, redactor: Redactor) -> dict[str, Any]:
     by |= asyncio.run(who_gave(context.checkout, desired, known, lambda _: by)) if known != tree.revision else {}
     given = by.get(key)
     initial = _initial(context, desired, tree, grant) if grant is not None else None
-    error = _broken(key, desired, record) if grant is None else None
     subject = grant if grant is not None else record
     assert subject is not None
+    error = desired.unreadable(key.hire, subject.email, subject.origin) if grant is None else None
     manifest = files.manifests.get(subject.integration)
     revocable = manifest is None or bool(manifest.model.revoke or manifest.model.withdraw)
     found = explained(grant, record, policy, settings, initial, revocable=revocable)
@@ -117,7 +117,7 @@ def _told(asked: Asked, key: Key, redactor: Redactor) -> dict[str, Any]:
         "last_error": record.last_error if record else None,
         "revision": record.revision if record else None,
         "head": tree.revision,
-        "differs": _differs(record),
+        "differs": {name: list(pair) for name, pair in record.differs.items()} if record else {},
         "granted_in": given.granted_in if given else None,
         "author": given.author if given else None,
         "committer": given.committer if given else None,
@@ -127,16 +127,6 @@ def _told(asked: Asked, key: Key, redactor: Redactor) -> dict[str, Any]:
         "last_attempts": [_attempt(attempt, sent) for attempt, sent in tried],
         "next": ["goes on once the file is mended and committed"] if error else list(found.following),
     }
-
-
-def _differs(record: Record | None) -> dict[str, Any]:
-    """Return what the last check found to differ from git."""
-    return {} if record is None else {name: list(pair) for name, pair in record.differs.items()}
-
-
-def _broken(key: Key, desired: Desired, record: Record | None) -> str | None:
-    """Return why the file of a grant cannot be read, so that the grant is kept; None if it can."""
-    return desired.unreadable(key.hire, record.email if record else "", record.origin if record else None)
 
 
 def _initial(context: Context, desired: Desired, tree: Tree, grant: Grant) -> Layer | None:

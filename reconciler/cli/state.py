@@ -29,7 +29,7 @@ def copy(asked: Asked, source: str, target: str) -> int:
     from datetime import UTC, datetime
 
     from reconciler.cli.ledger import locations_of
-    from reconciler.cli.text import say
+    from reconciler.cli.text import count, say
     from reconciler.ledger.copying import copy as copied
 
     here, there = locations_of(asked, _checked(source), _checked(target))
@@ -39,16 +39,16 @@ def copy(asked: Asked, source: str, target: str) -> int:
         raise LedgerError(f"{here} has no state: nothing was copied")
     with here.held("reconcile state copy", datetime.now(UTC)) as held:
         chain = copied(here, held.ledger, there)
-        count = sum(held.ledger.counts().values())
-    lines = f"{chain.lines} line{'' if chain.lines == 1 else 's'} of the history"
-    grants = f"{count} grant{'' if count == 1 else 's'}"
+        grants = sum(held.ledger.counts().values())
     if asked.output != "json":
-        say(f"copied to {there}: {grants}, {lines}, which are whole (digest {chain.digest or 'none'})")
+        lines = f"{count(chain.lines, 'line')} of the history"
+        say(f"copied to {there}: {count(grants, 'grant')}, {lines}, which are whole (digest {chain.digest or 'none'})")
         say("Set `state` in config/reconciler.yaml to it, commit, and start the daemon again; then delete the old one.")
     else:
         from json import dumps
 
-        say(dumps({"from": str(here), "to": str(there), "grants": count, "lines": chain.lines, "digest": chain.digest}))
+        told = {"from": str(here), "to": str(there), "grants": grants, "lines": chain.lines, "digest": chain.digest}
+        say(dumps(told))
     return 0
 
 

@@ -190,9 +190,9 @@ def fold(title: str, lines: Iterable[str]) -> list[str]:
     return ["", f"<details><summary>{title}</summary>", "", *lines, "", "</details>"]
 
 
-def count(number: int, one: str, many: str | None = None) -> str:
+def count(number: int, noun: str) -> str:
     """Write a number with its noun: `1 host`, `2 hosts`."""
-    return f"{number} {one if number == 1 else many or f'{one}s'}"
+    return f"{number} {noun if number == 1 else f'{noun}s'}"
 
 
 def problem_line(problem: Problem) -> str:

@@ -43,7 +43,5 @@ def touched(paths: frozenset[str], desired: Desired) -> list[Selection]:
 
 def _siblings(integration: str, desired: Desired) -> set[str]:
     """List the integrations of the same service: its allowed hosts come from all their manifests."""
-    for service in desired.services.values():
-        if integration in service.manifests:
-            return set(service.manifests)
-    return {integration}
+    service = desired.services.get(desired.home(integration))
+    return set(service.manifests) if service is not None else {integration}

@@ -20,6 +20,7 @@ __all__ = [
     "AccessEntry",
     "AssignField",
     "At",
+    "FieldsMatch",
     "Hire",
     "HireRef",
     "NamedChoice",
@@ -227,12 +228,14 @@ def _many(value: Any) -> Any:
     return value if isinstance(value, list) else [value]
 
 
+FieldsMatch = Annotated[dict[AssignField, Annotated[list[Text], BeforeValidator(_many)]], Field(min_length=1)]
+"""Fields of a hire, each with the values of which it has to have one; a single value needs no list."""
+
+
 class Sequence(Model):
     """A reusable bundle of access entries; `assign` gives it to every hire whose fields match."""
 
-    assign: Annotated[dict[AssignField, Annotated[list[Text], BeforeValidator(_many)]], Field(min_length=1)] | None = (
-        None
-    )
+    assign: FieldsMatch | None = None
     access: list[AccessEntry] = Field(default_factory=list)
 
     @model_validator(mode="after")

@@ -5,16 +5,12 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, RootModel, model_validator
+from pydantic import Field, RootModel, model_validator
 
 from reconciler.model.base import Duration, Identifier, Model, Text
-from reconciler.model.hire import AssignField
+from reconciler.model.hire import FieldsMatch
 
 __all__ = ["Policy", "Rule"]
-
-
-def _many(value: object) -> object:
-    return value if isinstance(value, list) else [value]
 
 
 class Rule(Model):
@@ -23,7 +19,7 @@ class Rule(Model):
     name: Identifier
     reason: Text | None = None
     never_both: Annotated[list[Identifier], Field(min_length=2)] | None = None
-    when: Annotated[dict[AssignField, Annotated[list[Text], BeforeValidator(_many)]], Field(min_length=1)] | None = None
+    when: FieldsMatch | None = None
     require: Literal["until"] | None = None
     within: Duration | None = None
     integration: Identifier | None = None

@@ -48,7 +48,7 @@ def _decoded(label: str) -> str:
 
 def _odd(part: str) -> Iterator[str]:
     """The characters of one part of an address that are not what they seem."""
-    scripts = {char: _script(char) for char in part if char.isalpha()}
+    scripts = {char: unicodedata.name(char, "").partition(" ")[0] for char in part if char.isalpha()}
     others = {char for char, script in scripts.items() if script != "LATIN" and script not in _WITH_LATIN}
     mixed = len({scripts[char] for char in others}) > 1 or (others and "LATIN" in scripts.values())
     for char in part:
@@ -59,10 +59,6 @@ def _odd(part: str) -> Iterator[str]:
         folded = unicodedata.normalize("NFKC", char) != char
         if hidden or folded or char in _NEARLY or (char in others and (mixed or others <= _LIKE_LATIN)):
             yield char
-
-
-def _script(char: str) -> str:
-    return unicodedata.name(char, "").partition(" ")[0]
 
 
 def _list(odd: list[str]) -> str:

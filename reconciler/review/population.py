@@ -116,12 +116,11 @@ def _by_integration(grants: Mapping[Key, Grant], records: Mapping[Key, Record]) 
 
 
 def _row(key: Key, grants: Mapping[Key, Grant], records: Mapping[Key, Record], form: Iterable[str]) -> Row:
-    grant = grants.get(key)
-    return Row.of(records.get(key) or _new(grants[key]), grant=grant, form=form)
-
-
-def _new(grant: Grant) -> Record:
-    return Record(grant.key, grant.email, grant.integration, grant.service, grant.source)
+    grant, record = grants.get(key), records.get(key)
+    if record is None:
+        new = grants[key]
+        record = Record(key, new.email, new.integration, new.service, new.source)
+    return Row.of(record, grant=grant, form=form)
 
 
 def _of_accounts(compared: ComparedListing) -> Iterator[dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
+from itertools import chain
 
 __all__ = ["People"]
 
@@ -36,12 +37,9 @@ class People:
             if (hire := self._by_address.get(address.casefold())) is not None:
                 return hire
         keys = [key for text in (*map(_local, addresses), *names) if (key := _key(text))]
-        for known, forms in ((self._by_name, _same), (self._nearly, _slips)):
-            for key in keys:
-                for form in forms(key):
-                    if (hire := known.get(form)) is not None:
-                        return hire
-        return None
+        found = (self._by_name.get(key) for key in keys)
+        nearly = (self._nearly.get(form) for key in keys for form in _slips(key))
+        return next((hire for hire in chain(found, nearly) if hire is not None), None)
 
 
 def _local(text: str) -> str:
@@ -56,10 +54,6 @@ def _key(text: str) -> str:
     if not plain.isascii():
         plain = "".join(c for c in unicodedata.normalize("NFKD", plain).casefold() if not unicodedata.combining(c))
     return "".join(sorted(part for part in _PARTS.split(plain) if part))
-
-
-def _same(key: str) -> Iterator[str]:
-    yield key
 
 
 def _slips(key: str) -> Iterator[str]:

@@ -15,7 +15,7 @@ from pathlib import PurePosixPath
 
 from reconciler.ledger.reader import LedgerReader
 from reconciler.model.errors import Problem, RepositoryError
-from reconciler.model.grant import Phase, Record
+from reconciler.model.grant import Phase
 from reconciler.model.review import REMOVE
 from reconciler.model.secret import MASK
 from reconciler.model.status import EventType
@@ -159,7 +159,7 @@ class Removals:
         if any(each.key.access == access for each in self._ledger.history(hires=hires, events=_GONE, since=self._at)):
             return None
         if rows:
-            return next((_there(row) for row in rows if row.phase is not Phase.REVOKED), None)
+            return next((f"the ledger has it as {row.status}" for row in rows if row.phase is not Phase.REVOKED), None)
         if _text(line.data, "since") is not None and self._same_ledger:
             return None  # it was forgotten, which needs that no account is left
         return "the ledger has not heard of it"
@@ -210,10 +210,6 @@ def _called(line: Line) -> set[str]:
     values = line.data.get("values")
     told: Mapping[str, object] = values if isinstance(values, dict) else {}
     return {line.who, *(text for key in ("email", "match") if isinstance(text := told.get(key), str))}
-
-
-def _there(row: Record) -> str:
-    return f"the ledger has it as {row.status}"
 
 
 def _text(data: Mapping[str, object], key: str) -> str | None:
