@@ -6,8 +6,8 @@ import hashlib
 
 import pytest
 
-from reconciler.repository import hire_cache
 from reconciler.repository import parsing as module
+from reconciler.repository import private_file
 from reconciler.repository.documents.yaml import read
 from reconciler.repository.files import Reader
 from reconciler.repository.git.checkout import Checkout
@@ -102,7 +102,7 @@ def test_the_cache_is_private_and_complete_or_missing(people, tmp_path):
 def _planted(kept, content: str) -> None:
     """What a commit could write: all that is needed but the key."""
     _, _, rows = content.partition("\n")
-    written = hashlib.sha256(hire_cache._written_by() + rows.replace("Bob@", "Rob@").encode()).hexdigest()
+    written = hashlib.sha256(private_file._written_by() + rows.replace("Bob@", "Rob@").encode()).hexdigest()
     kept.write_text(f"{written}\n{rows.replace('Bob@', 'Rob@')}")
 
 
@@ -113,7 +113,7 @@ def _planted_with_a_key(kept, content: str) -> None:
     key.write_bytes(bytes(32))
     key.chmod(0o644)
     rows = content.partition("\n")[2].replace("Bob@", "Rob@").encode()
-    kept.write_bytes(hire_cache._mac(bytes(32), rows) + b"\n" + rows)
+    kept.write_bytes(private_file._mac(bytes(32), rows) + b"\n" + rows)
 
 
 def _linked(kept, content: str) -> None:

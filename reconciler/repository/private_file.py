@@ -1,0 +1,86 @@
+"""A file in the state's folder that only this user can have written: caches are believed only as such.
+
+Its first line is a MAC under a key in a file beside it that only this user can read. What other code or another machine
+wrote, or what was damaged, is ignored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import secrets
+import stat
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+__all__ = ["PrivateFile"]
+
+KEY_BYTES = 32
+
+
+class PrivateFile:
+    """One file and, beside it, the file with its key."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._key = file.with_name(f"{file.name}.key")
+
+    def read(self) -> bytes | None:
+        """The content; None where the file is missing, damaged, or cannot be trusted."""
+        key, raw = _private(self._key), _private(self._file)
+        if key is None or raw is None or len(key) != KEY_BYTES:
+            return None
+        mac, _, content = raw.partition(b"\n")
+        return content if hmac.compare_digest(mac, _mac(key, content)) else None
+
+    def write(self, content: bytes) -> None:
+        """Replace the content. An OSError is ignored: what is kept here only saves time.
+
+        The new file has one fixed name until it is complete, so that failed tries leave at most one file behind.
+        """
+        new = self._file.with_name(f"{self._file.name}.new")
+        with suppress(OSError):
+            key = _private(self._key)
+            if key is None or len(key) != KEY_BYTES:
+                key = secrets.token_bytes(KEY_BYTES)
+                _write(self._key, key)
+            _write(new, _mac(key, content) + b"\n" + content)
+            new.replace(self._file)
+
+
+@cache
+def _written_by() -> bytes:
+    """A digest of the program: what another version wrote is ignored."""
+    digest = hashlib.sha256()
+    for file in sorted(Path(__file__).parents[1].rglob("*.py")):
+        digest.update(file.read_bytes())
+    return digest.digest()
+
+
+def _write(file: Path, content: bytes) -> None:
+    """Write a file anew, removing one that exists."""
+    file.unlink(missing_ok=True)
+    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as opened:
+        opened.write(content)
+
+
+def _private(file: Path) -> bytes | None:
+    """The content of a file that only this user can read; None where it is a link, another user's, or missing."""
+    try:
+        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        return None
+    with os.fdopen(descriptor, "rb") as opened:
+        found = os.fstat(opened.fileno())
+        if not stat.S_ISREG(found.st_mode) or found.st_mode & 0o077 or found.st_uid != os.geteuid():
+            return None
+        with suppress(OSError):
+            return opened.read()
+    return None
+
+
+def _mac(key: bytes, content: bytes) -> bytes:
+    """The MAC of a content that this code wrote."""
+    return hmac.new(key, _written_by() + content, hashlib.sha256).hexdigest().encode()
