@@ -24,9 +24,19 @@ GIT = shutil.which("git") or "git"
 
 
 def folder(
-    root: Path, url: str, people: int, *, settings: str = "", integrations: int = 1, listing: bool = False
+    root: Path,
+    url: str,
+    people: int,
+    *,
+    settings: str = "",
+    integrations: int = 1,
+    listing: bool = False,
+    written_out: bool = False,
 ) -> Path:
-    """A repository with so many hires who have each of so many integrations, committed."""
+    """A repository with so many hires who have each of so many integrations, committed.
+
+    Their entries are the integrations' names, or `written_out` with a value and a day.
+    """
     for name in ("hires", "manifests", "config"):
         (root / name).mkdir(parents=True, exist_ok=True)
     listed = f", list: {{url: '{url}/everybody/{people}/0', data_from: data, match: email, next_page_from: next}}"
@@ -36,6 +46,7 @@ def folder(
             f"exists: {{url: '{url}/users/{{{{email}}}}', expected: '{{{{email}}}}'{listed if listing else ''}}}\n"
             f"execute: [{{url: '{url}/users', data: {{email: '{{{{email}}}}'}}}}]\n"
             "headers: {Accept: application/json}\n"
+            + ("form: [{id: TEAM, name: Team, type: input}]\n" if written_out else "")
         )
     (root / "config" / "reconciler.yaml").write_text(
         "state: sqlite:///.reconciler/state.db\nmax_new: null\n" + settings
@@ -43,7 +54,7 @@ def folder(
     for number in range(people):
         shard = root / "hires" / f"{number % 256:02x}"
         shard.mkdir(exist_ok=True)
-        (shard / f"p{number}.yaml").write_text(hire(number, names))
+        (shard / f"p{number}.yaml").write_text(hire(number, names, written_out=written_out))
     (root / ".gitignore").write_text(".reconciler/\n")
     git(root, "init", "--quiet")
     commit(root)
@@ -51,10 +62,16 @@ def folder(
     return root
 
 
-def hire(number: int, names: list[str]) -> str:
+def hire(number: int, names: list[str], *, written_out: bool = False) -> str:
     """A hire's file."""
-    access = "".join(f"  - {name}\n" for name in names)
-    return f"email: p{number}@example.com\nfirst_name: P{number}\nlast_name: Example\naccess:\n{access}"
+    entry = (
+        "  - integration: {name}\n    values: {{TEAM: 't{team}'}}\n    at: start-3d\n"
+        if written_out
+        else "  - {name}\n"
+    )
+    access = "".join(entry.format(name=name, team=number % 50) for name in names)
+    start = "start: 2026-01-01\n" if written_out else ""
+    return f"email: p{number}@example.com\nfirst_name: P{number}\nlast_name: Example\n{start}access:\n{access}"
 
 
 def git(root: Path, *arguments: str) -> None:

@@ -32,20 +32,26 @@ def validate(asked: Asked, rev: str | None) -> int:
     from reconciler.model.errors import SettingsError, Severity
     from reconciler.repository.files import Reader
     from reconciler.repository.git.checkout import Checkout
+    from reconciler.repository.git.trees import FolderTree
     from reconciler.review.problems import hosts_of, problems_of
+    from reconciler.review.validated import Validated
 
     no_csv(asked)
     checkout = Checkout.open(asked.repo)
-    reader = Reader(root=checkout.root)
-    tree = checkout.at(rev) if rev else checkout.worktree()
+    validated = Validated(checkout)
+    reader = Reader(root=checkout.root, known=validated.summaries)
+    tree = checkout.at(rev) if rev else checkout.worktree(validated.stamped)
+    validated.begin(tree)
     hosts: list[Host] = []
     try:
         files = reader.load(tree)
     except SettingsError as error:
         problems = error.problems
     else:
-        problems = problems_of(files, datetime.now(UTC), tree)
+        problems = problems_of(files, datetime.now(UTC), tree, validated=validated)
         hosts = hosts_of(files, tree)
+        if isinstance(tree, FolderTree):
+            validated.keep(tree, files.hires)
     if asked.output == "json":
         emit_json({"problems": [each.as_json() for each in problems], "hosts": [host.as_json() for host in hosts]})
     else:

@@ -147,18 +147,28 @@ class Desired:
                 except ValueError as error:
                     yield Problem(loaded.path, line, f"access {entry.access}: {shortened(str(error))}")
 
-    def unassigned(self) -> Iterator[Problem]:
-        """A warning for each sequence whose `assign` matches no hire; none while a hire cannot be read."""
-        left = {name: each for name, each in self.files.sequences.items() if each.model.assign is not None}
-        if not left or self.broken_hires:
+    def assigned_to(self, hire: str) -> list[str]:
+        """The sequences that are given to a hire by what its file says, whether it names them or not."""
+        if not self._assigns:
+            return []
+        model = self.hires[hire].model
+        return [name for name, each in self.files.sequences.items() if assigned(each.model, model)]
+
+    def unassigned(self, given: Collection[str]) -> Iterator[Problem]:
+        """A warning for each sequence whose `assign` matches no hire; none while a hire cannot be read.
+
+        `given` are those that match one, of all hires.
+        """
+        if self.broken_hires:
             return
-        for hire in self.hires.values():
-            left = {name: each for name, each in left.items() if not assigned(each.model, hire.model)}
-            if not left:
-                return
-        for loaded in left.values():
-            line = loaded.document.line(("assign",))
-            yield Problem(loaded.path, line, "assign: it matches no hire, so nobody is given it", Severity.WARNING)
+        for name, loaded in self.files.sequences.items():
+            if loaded.model.assign is not None and name not in given:
+                line = loaded.document.line(("assign",))
+                yield Problem(loaded.path, line, "assign: it matches no hire, so nobody is given it", Severity.WARNING)
+
+    def ends(self, hire: str) -> bool:
+        """Whether a hire or one of its entries ends: what is wanted for it may be another thing on another day."""
+        return self._join.ends(self.hires[hire].model)
 
     def integrations(self, hire: str) -> Collection[str]:
         """The integrations that a hire uses, those of entries that are over included.

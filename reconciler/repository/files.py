@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gc
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -45,6 +45,7 @@ from reconciler.repository.parsing import (
     parse_hire,
     summarize,
 )
+from reconciler.repository.processes import MANY, spread
 from reconciler.repository.rules import NONE, Rules, read_policy
 from reconciler.repository.settings_file import read_settings, unknown_pruned
 
@@ -77,13 +78,25 @@ class Files:
 class Reader:
     """Loads revisions, and remembers what it parsed; in the file `cache` from one start to the next."""
 
-    def __init__(self, cache: Path | None = None, reached: Reached = unwatched, *, root: Path | None = None) -> None:
-        """`root` is the checkout's, for settings that must not lead into it."""
+    def __init__(
+        self,
+        cache: Path | None = None,
+        reached: Reached = unwatched,
+        *,
+        root: Path | None = None,
+        known: Mapping[str, HireSummary] | None = None,
+    ) -> None:
+        """`root` is the checkout's, for settings that must not lead into it.
+
+        With `known`, summaries from an earlier run, it is for a command that loads one revision and ends: very many
+        files are parsed by several processes, and of files as they stand those that are known are not read.
+        """
         self._cache = HireCache(cache) if cache is not None else None
         self._root = root
         self._reached = reached
-        self._cached: dict[str, HireSummary] | None = None
-        """What the cache had at the start, until a first revision is loaded."""
+        self._cached = known
+        """What is known from before the start, until a first revision is loaded."""
+        self._once = known is not None
         self._unsaved = 0
         """How many hires were parsed since the cache was saved."""
         self._parsed: dict[str, ParsedFile] = {}
@@ -169,27 +182,43 @@ class Reader:
             self._cached = self._cache.load() if self._cache is not None else {}
         files = list(files)
         often = Counter(file.blob for file in files)
+        ahead = self._parsed_ahead(tree, files) if self._once else {}
         for file in files:
             skipped = unread(file.path, HIRES.folder, HIRES.suffixes)
             if skipped is not None:
                 found.misnamed += skipped
                 continue
-            known = self._index.paths.get(file.path) or self._cached.get(file.path)
-            if known is None or known.blob != file.blob:
+            known = self._known(file)
+            if known is None:
                 self._unsaved += 1
                 if (first := found.summaries.get(file.blob)) is not None:
                     yield first.renamed(file.path)
                     continue
-                summary, loaded = summarize(tree, file)
+                summary, loaded = ahead.get(file.path) or summarize(tree, file)
                 if loaded is not None:
                     found.hires.add(loaded)
                 if often[file.blob] > 1:
                     found.summaries[file.blob] = summary
                 yield summary
-            elif (known.raw is None) == isinstance(tree, CommitTree):
+            elif self._once or (known.raw is None) == isinstance(tree, CommitTree):
                 yield known
             else:
                 yield replace(known, raw=None if isinstance(tree, CommitTree) else tree.read(file))
+
+    def _known(self, file: File) -> HireSummary | None:
+        known = self._index.paths.get(file.path) or (self._cached or {}).get(file.path)
+        return known if known is not None and known.blob == file.blob else None
+
+    def _parsed_ahead(self, tree: Tree, files: Iterable[File]) -> dict[str, tuple[HireSummary, None]]:
+        """The summaries of new files by path, each content once, where there are so many that processes make them."""
+        contents: dict[str, File] = {}
+        for file in files:
+            if self._known(file) is None and unread(file.path, HIRES.folder, HIRES.suffixes) is None:
+                contents.setdefault(file.blob, file)
+        if len(contents) < MANY:
+            return {}
+        made = spread(lambda part: [summarize(tree, file)[0] for file in part], list(contents.values()))
+        return {summary.path: (summary, None) for summary in made}
 
     def _folder(self, tree: Tree, kind: FileKind[M], found: _Loading) -> dict[str, Loaded[M]]:
         stems: dict[str, list[ParsedFile]] = {}

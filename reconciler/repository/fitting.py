@@ -25,6 +25,8 @@ def fill_form(manifest: Manifest, entry: Entry) -> tuple[dict[str, Any], tuple[t
 
     Raises ValueError where a value does not fit its field.
     """
+    if not entry.values:
+        return {}, ()
     form = {field.id: field for field in manifest.form}
     values: dict[str, Any] = {}
     choices = []

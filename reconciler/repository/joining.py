@@ -73,6 +73,11 @@ class Join:
         hold, manifest = self._no_manifest(entry.integration), self._files.manifests.get(entry.integration)
         return (hold, {}, ()) if manifest is None else (hold, *fill_form(manifest.model, entry))
 
+    def ends(self, hire: Hire) -> bool:
+        """Whether the hire, or an entry of it or of a sequence that it has, counts as removed from some day on."""
+        given = (self._files.sequences[name].model.access for name in self.sequences(hire))
+        return hire.end is not None or any(entry.until for access in (hire.access, *given) for entry in access)
+
     def _entries(self, loaded: Loaded[Hire]) -> dict[str, _Desired]:
         """The entries by name; a hire's own before those of its sequences."""
         entries: dict[str, _Desired] = {}

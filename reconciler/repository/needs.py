@@ -29,6 +29,8 @@ def circular_among(needs: Mapping[str, Collection[str]]) -> frozenset[str]:
     Kosaraju's algorithm, which is linear: walked backwards along the needs, in the reverse of `needed_first`'s order,
     an entry reaches only those that need it and that it needs.
     """
+    if not any(needs.values()):  # as nearly always
+        return frozenset()
     needed_by: dict[str, list[str]] = {}
     for name, theirs in needs.items():
         for need in theirs:

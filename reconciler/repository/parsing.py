@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import ValidationError
 
 from reconciler.model.base import Model
-from reconciler.model.errors import Problem, Severity
+from reconciler.model.errors import Problem, RepositoryError, Severity
 from reconciler.model.hire import Hire, HireRef, Sequence
 from reconciler.model.imports import Import
 from reconciler.model.manifest import Manifest
@@ -24,7 +24,7 @@ from reconciler.repository.documents.import_checks import import_problems
 from reconciler.repository.documents.loaded import Loaded
 from reconciler.repository.documents.problems import explain, few
 from reconciler.repository.documents.yaml import BrokenFile, Document, read
-from reconciler.repository.git.trees import CommitTree, File, Tree
+from reconciler.repository.git.trees import CommitTree, File, Tree, blob_of
 from reconciler.repository.hire_index import HireSummary
 from reconciler.repository.naming import YAML
 
@@ -89,9 +89,12 @@ def parse(tree: Tree, file: File, kind: FileKind[M]) -> ParsedFile:
 
 
 def parse_hire(tree: Tree, summary: HireSummary) -> Loaded[Hire]:
-    """A hire whose file is known to be valid."""
+    """A hire whose file is known to be valid. Raises RepositoryError where it no longer is what it was."""
     file = File(summary.path, summary.blob)
-    loaded = _parse(summary.raw if summary.raw is not None else tree.read(file), file, HIRES).loaded
+    raw = summary.raw if summary.raw is not None else tree.read(file)
+    if summary.raw is None and not isinstance(tree, CommitTree) and blob_of(raw) != summary.blob:
+        raise RepositoryError(f"{summary.path} was changed while it was read: run the command again")
+    loaded = _parse(raw, file, HIRES).loaded
     assert loaded is not None
     return loaded
 

@@ -5,7 +5,8 @@ Whether a grant that breaks a rule is there already is for a pass to say: then i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from reconciler.model.base import as_text
 from reconciler.model.errors import Problem, Severity
@@ -17,7 +18,20 @@ from reconciler.repository.documents.problems import near
 from reconciler.repository.joining import matches
 from reconciler.repository.rules import POLICY, Rules
 
-__all__ = ["Judge"]
+__all__ = ["Judge", "Share"]
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one hire adds to what is judged over all of them; of rules their places are given.
+
+    `counted` has a rule once for each grant that it counts, `meant` those whose `when` matches the hire, and `access`
+    the names of the hire's entries, where a rule is about names.
+    """
+
+    counted: tuple[int, ...] = ()
+    meant: tuple[int, ...] = ()
+    access: tuple[str, ...] = ()
 
 
 class Judge:
@@ -44,34 +58,45 @@ class Judge:
         for breach in self._breaches(grant, counted=False):
             yield Problem(file, int(line), f"access {grant.key.access} of {grant.key.hire}: {breach}")
 
-    def counted(self) -> Iterator[Problem]:
-        """The rules of which too few or too many are given something."""
+    def share(self, hire: str, grants: Iterable[Grant]) -> Share:
+        """What a hire adds to what `counted` and `idle` judge; `grants` are its own."""
+        if not self._rules:
+            return Share()
+        grants = tuple(grants)
+        model = self._desired.hires[hire].model
+        counted = (index for grant in grants for index, (rule, _) in enumerate(self._rules) if _holds(rule, grant))
+        meant = (index for index, (rule, _) in enumerate(self._rules) if rule.when is not None and _meant(rule, model))
+        names = any(rule.never_both is not None for rule, _ in self._rules)
+        return Share(tuple(counted), tuple(meant), tuple(grant.key.access for grant in grants) if names else ())
+
+    def bounded_by_today(self) -> bool:
+        """Whether what a rule says of a hire may be another thing on another day."""
+        return any(rule.within is not None for rule, _ in self._rules)
+
+    def counted(self, counts: Mapping[int, int] | None = None) -> Iterator[Problem]:
+        """The rules of which too few or too many are given something; `counts` where all shares are known already."""
         for index, (rule, line) in enumerate(self._rules):
             if rule.integration is None:
                 continue
-            count = self._counted()[index]
+            count = self._counted()[index] if counts is None else counts.get(index, 0)
             if rule.at_least is not None and count < rule.at_least:
                 yield Problem(POLICY, line, f"{rule}: {_what(rule)} is given to {count}, at least {rule.at_least}")
             if rule.at_most is not None and count > rule.at_most:
                 yield Problem(POLICY, line, f"{rule}: {_what(rule)} is given to {count}, at most {rule.at_most}")
 
-    def idle(self) -> Iterator[Problem]:
-        """The rules that name nobody, or what is not there: a warning."""
+    def idle(self, meant: Collection[int], access: Iterable[str]) -> Iterator[Problem]:
+        """The rules that name nobody, or what is not there: a warning. `meant` and `access` are of all shares."""
         known = self._desired.files.manifests.keys() | self._desired.files.broken["manifests"].keys()
-        for rule, line in self._rules:
+        names = known | set(access)
+        for index, (rule, line) in enumerate(self._rules):
             if rule.integration is not None and rule.integration not in known:
                 text = f"there is no integration {rule.integration}{near(rule.integration, known)}"
                 yield Problem(POLICY, line, f"policy {rule.name}: {text}", Severity.WARNING)
-            if rule.never_both is not None:
-                names = set(known)
-                for hire in self._desired.hires:
-                    names.update(grant.key.access for grant in self._desired.grants(hire))
-                for name in rule.never_both:
-                    if name not in names:
-                        meant = near(name, names)
-                        text = f"nobody has an access entry {name}, and there is no such integration{meant}"
-                        yield Problem(POLICY, line, f"policy {rule.name}: {text}", Severity.WARNING)
-            if rule.when is not None and not any(_meant(rule, each.model) for each in self._desired.hires.values()):
+            for name in rule.never_both or ():
+                if name not in names:
+                    text = f"nobody has an access entry {name}, and there is no such integration{near(name, names)}"
+                    yield Problem(POLICY, line, f"policy {rule.name}: {text}", Severity.WARNING)
+            if rule.when is not None and index not in meant:
                 yield Problem(POLICY, line, f"policy {rule.name}: when matches no hire", Severity.WARNING)
 
     def _breaches(self, grant: Grant, *, counted: bool = True) -> Iterator[str]:

@@ -23,7 +23,8 @@ from reconciler.model.template import names as names_in
 from reconciler.repository.desired import Desired
 from reconciler.repository.documents.loaded import Loaded
 from reconciler.repository.files import Files
-from reconciler.review.problems import Host, used_names
+from reconciler.review.findings import used_names
+from reconciler.review.problems import Host
 
 __all__ = ["Change", "Difference", "Kind", "Side", "changes", "compare"]
 

@@ -23,7 +23,7 @@ from reconciler.model.scope import DEFERRED, HIRE_NAMES, Layer, Scope
 from reconciler.model.secret import MASK
 from reconciler.model.settings import Settings
 from reconciler.model.status import Action, Status
-from reconciler.review.problems import used_names
+from reconciler.review.findings import used_names
 
 __all__ = ["Explanation", "Value", "explain", "sealed_layer"]
 

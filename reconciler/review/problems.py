@@ -6,21 +6,17 @@ machine without keys (docs/design/rules.md, "Pull requests").
 
 from __future__ import annotations
 
-import json
 import pathlib
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from reconciler.model.errors import Blocked, LedgerError, Problem, Severity
-from reconciler.model.grant import Grant
-from reconciler.model.hire import jsonable
+from reconciler.model.errors import Blocked, LedgerError, Problem
 from reconciler.model.manifest import Manifest, Paged
-from reconciler.model.scope import Layer, Scope
 from reconciler.model.settings import Settings
 from reconciler.model.template import names
 from reconciler.repository.desired import Desired
@@ -33,13 +29,14 @@ from reconciler.repository.reviews import REVIEWS, review_problems
 from reconciler.repository.rules import NONE, Rules
 from reconciler.repository.settings_file import SETTINGS
 from reconciler.requests.hosts import AllowedHosts, named_hosts, written_hosts
-from reconciler.requests.render import question
 from reconciler.requests.url import parse
+from reconciler.review.findings import Inspector, Total
 from reconciler.review.missing_values import MissingValues
+from reconciler.review.validated import Validated, found_in
 from reconciler.secrets.gpg import Gnupg
 from reconciler.secrets.initial_data import InitialData
 
-__all__ = ["Host", "hosts_of", "problems_of", "today_of", "used_names"]
+__all__ = ["Host", "hosts_of", "problems_of", "today_of"]
 
 Path = tuple[str | int, ...]
 
@@ -89,23 +86,24 @@ def _own_urls(settings: Settings) -> list[str]:
     return [*texts, *(alert.webhook for alert in settings.alerts if alert.webhook is not None)]
 
 
-def problems_of(files: Files, now: datetime, tree: Tree | None = None, rules: Rules = NONE) -> list[Problem]:
+def problems_of(
+    files: Files, now: datetime, tree: Tree | None = None, rules: Rules = NONE, validated: Validated | None = None
+) -> list[Problem]:
     """Report every problem of a revision: of single files, of joined files, and of hosts that are not allowed.
 
     With its `tree`, also those of initial data, and lines of the settings. Its own policy and `rules`, those of another
-    revision, judge it.
+    revision, judge it. What an earlier run found in order is not checked again where it was `validated`.
     """
     desired = Desired(files, today_of(files, now))
-    found = set(files.problems)
-    used: dict[str, frozenset[str]] = {}
-    missing = MissingValues(desired, tree)
+    if validated is not None:
+        validated.on(desired.today)
     judge = Judge(desired, files.policy, rules)
-    for hire in desired.hires:  # hire by hire, so that each file is parsed once
-        grants = desired.grants(hire)
-        found.update(desired.problems_of(hire, grants), _same_checks(grants, used), missing.of(hire, grants))
-        found.update(problem for grant in grants for problem in judge.problems_of(grant))
-    found |= {*judge.counted(), *Judge(desired, files.policy).idle()}
-    found |= {*desired.unassigned(), *desired.unfitting(), *_state(files, tree)}
+    total = Total()
+    for findings in found_in(Inspector(desired, judge, MissingValues(desired, tree)), validated):
+        total.add(findings)
+    found = {*files.problems, *total.problems, *judge.counted(total.counted)}
+    found.update(Judge(desired, files.policy).idle(total.meant, total.access))
+    found |= {*desired.unassigned(total.assigned), *desired.unfitting(), *_state(files, tree)}
     for loaded in files.manifests.values():
         found |= _unreachable(loaded, loaded.model, files.settings)
     for imported in files.imports.values():
@@ -176,52 +174,3 @@ def _urls(manifest: Manifest) -> Iterator[tuple[Path, str]]:
         yield (*path, "url"), call.url or ""
         if isinstance(call, Paged) and call.next_page is not None:
             yield (*path, "next_page"), call.next_page
-
-
-def _same_checks(grants: Iterable[Grant], used: dict[str, frozenset[str]]) -> Iterator[Problem]:
-    """Warn of two entries of a hire whose checks are the same (docs/design/states.md, `present`).
-
-    `used` caches the names that each integration's manifest uses.
-    """
-    seen: dict[str, Grant] = {}
-    for grant in _several(grants):
-        assert grant.manifest is not None
-        if grant.integration not in used:
-            used[grant.integration] = used_names(grant.manifest)
-        question = _question(grant, grant.manifest, used[grant.integration])
-        first = grant if question is None else seen.setdefault(question, grant)
-        if first is not grant:
-            file, _, line = grant.source.rpartition(":")
-            message = (
-                f"access {grant.key.access}: its exists check asks the same as that of {first.key.access}, so the "
-                "two cannot be told apart: use a form value in `exists`, or make them one entry"
-            )
-            yield Problem(file, int(line), message, Severity.WARNING)
-
-
-def _several(grants: Iterable[Grant]) -> list[Grant]:
-    """List the grants of services that the hire has several of; only their checks can be the same."""
-    of_service: dict[str, list[Grant]] = defaultdict(list)
-    for grant in grants:
-        if grant.hold is None and grant.manifest is not None and grant.manifest.exists is not None:
-            of_service[grant.service].append(grant)
-    return [grant for several in of_service.values() if len(several) > 1 for grant in several]
-
-
-def _question(grant: Grant, manifest: Manifest, used: frozenset[str]) -> str | None:
-    """Write what a grant's check asks and expects, without initial data; None if a value is missing."""
-    if manifest.exists is None:
-        return None
-    layers = tuple(Layer(layer.origin, jsonable(layer.values)) for layer in grant.layers)
-    known = {name for layer in layers for name, value in layer.values.items() if value is not None}
-    scope = Scope(layers, frozenset(name.partition(".")[0] for name in used) - known)
-    try:
-        return json.dumps([grant.service, question(manifest.exists, scope, manifest)], sort_keys=True, default=str)
-    except Blocked:
-        return None
-
-
-def used_names(manifest: Manifest) -> frozenset[str]:
-    """List the names, with their dots, that a manifest's requests and notifications use."""
-    parts = {"exists", "execute", "update", "revoke", "withdraw", "post_execute_notification", "headers"}
-    return names(manifest.model_dump(include=parts))

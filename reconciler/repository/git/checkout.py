@@ -7,7 +7,7 @@ What the daemon acts on is the commit at HEAD, or the folder as it stands where 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
@@ -20,7 +20,7 @@ from reconciler.model.failpoints import Failpoint, Reached, unwatched
 from reconciler.model.settings import Git
 from reconciler.repository.git.fetch import fetch
 from reconciler.repository.git.program import GitFailed, git
-from reconciler.repository.git.trees import WORKTREE, CommitTree, File, FolderTree, Tree
+from reconciler.repository.git.trees import WORKTREE, CommitTree, File, FolderTree, Stamped, Tree
 from reconciler.repository.naming import FOLDERS
 
 __all__ = ["UNREADABLE", "WORKTREE", "Checkout", "Commit", "File", "Tree"]
@@ -90,9 +90,9 @@ class Checkout:
             raise RepositoryError(f"{self.root} is no git checkout: it has no revision {rev!r}")
         return CommitTree(self.repository, self._commit(self.repository, rev))
 
-    def worktree(self) -> Tree:
-        """The files as they stand, committed or not."""
-        return FolderTree(self.root)
+    def worktree(self, known: Mapping[str, Stamped] | None = None) -> FolderTree:
+        """The files as they stand, committed or not; those that stand as they are `known` to are not read for it."""
+        return FolderTree(self.root, known)
 
     def current(self, source: Literal["commit", "worktree"]) -> Tree:
         """What the setting `source` asks for."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,13 +22,16 @@ from pygit2.enums import FileMode, ObjectType
 from reconciler.model.errors import RepositoryError
 from reconciler.repository.documents.broken import MAX_BYTES, broken, too_large
 
-__all__ = ["MOST", "WORKTREE", "CommitTree", "File", "FolderTree", "Tree"]
+__all__ = ["MOST", "WORKTREE", "CommitTree", "File", "FolderTree", "Stamped", "Tree", "blob_of"]
 
 WORKTREE = "worktree"
 """The revision of a folder that is read as it stands."""
 
 MOST = 250_000
 """The most files and folders of a commit: a few objects of git can spell a tree that is walked for years."""
+
+SETTLED_NS = 2_000_000_000
+"""Nanoseconds after which the times of a file show every further change, on any file system."""
 
 DEEPEST = 100
 """Folders within one another."""
@@ -45,6 +49,20 @@ class File:
 
     path: str
     blob: str
+
+
+Stamp = tuple[int, int, int, int]
+"""The size of a file, the nanoseconds of its two times, and its inode."""
+
+Stamped = tuple[Stamp, str]
+"""How a file stood, and git's id of what it held."""
+
+
+def blob_of(content: bytes, size: int | None = None) -> str:
+    """Git's id of a content; `size` is its length where the content itself is left out."""
+    digest = hashlib.sha1(b"blob %d\0" % (len(content) if size is None else size), usedforsecurity=False)
+    digest.update(content)
+    return digest.hexdigest()
 
 
 class Tree(Protocol):
@@ -200,8 +218,13 @@ class FolderTree:
 
     revision = WORKTREE
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, known: Mapping[str, Stamped] | None = None) -> None:
+        """With `known`, files that still stand as they stood when they were hashed are not hashed again."""
         self._root = root
+        self._known = known
+        self._began = time.time_ns()
+        self.stamped: dict[str, Stamped] = {}
+        """The files that were hashed, and those that were not, by path; none without `known`."""
 
     def files(self, folder: str) -> Iterator[File]:
         """Every file under a folder, sorted by path."""
@@ -258,13 +281,30 @@ class FolderTree:
 
     def _blob(self, path: str) -> str:
         """Git's id of the content; that of the length alone where the content is too large to be read at all."""
-        digest = hashlib.sha1(usedforsecurity=False)
+        if self._known is None:
+            return self._hashed(path)
+        stamp = self._stamp(path)
+        known = self._known.get(path)
+        blob = known[1] if known is not None and known[0] == stamp is not None else self._hashed(path)
+        if stamp is not None:
+            self.stamped[path] = (stamp, blob)
+        return blob
+
+    def _hashed(self, path: str) -> str:
         with suppress(OSError), (self._root / path).open("rb") as opened:
             size = os.fstat(opened.fileno()).st_size
-            digest.update(b"blob %d\0" % size)
-            if size <= MAX_BYTES:
-                digest.update(opened.read(MAX_BYTES))
-        return digest.hexdigest()
+            return blob_of(opened.read(MAX_BYTES) if size <= MAX_BYTES else b"", size)
+        return hashlib.sha1(usedforsecurity=False).hexdigest()
+
+    def _stamp(self, path: str) -> Stamp | None:
+        """How a file stands; None where it is so new that a later change might not show, as git has it too."""
+        try:
+            found = os.lstat(f"{self._root}/{path}")
+        except OSError:
+            return None
+        if max(found.st_mtime_ns, found.st_ctime_ns) > self._began - SETTLED_NS:
+            return None
+        return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
 
     def _mode(self, path: str) -> int:
         try:

@@ -1,0 +1,129 @@
+"""What is found of one hire after another, and summed up over all of them.
+
+A hire's findings follow from its own file, from the files of those that it names, from what is in `config/` and
+`manifests/`, and from the day: what was found once holds as long as these stand.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from reconciler.model.errors import Blocked, Problem, Severity
+from reconciler.model.grant import Grant
+from reconciler.model.hire import jsonable
+from reconciler.model.manifest import Manifest
+from reconciler.model.scope import Layer, Scope
+from reconciler.model.template import names
+from reconciler.repository.desired import Desired
+from reconciler.repository.policy import Judge, Share
+from reconciler.requests.render import question
+from reconciler.review.missing_values import MissingValues
+
+__all__ = ["Findings", "Inspector", "Total", "used_names"]
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What is found of one hire: its problems, and what it adds to what is judged over all.
+
+    `assigned` are the sequences that its file is given by what it says; `dated` says that another day may change this.
+    """
+
+    problems: tuple[Problem, ...]
+    share: Share
+    assigned: tuple[str, ...]
+    dated: bool
+
+
+@dataclass(slots=True)
+class Total:
+    """The findings of all hires."""
+
+    problems: set[Problem] = field(default_factory=set)
+    counted: Counter[int] = field(default_factory=Counter)
+    meant: set[int] = field(default_factory=set)
+    access: set[str] = field(default_factory=set)
+    assigned: set[str] = field(default_factory=set)
+
+    def add(self, findings: Findings) -> None:
+        """Add one hire's."""
+        self.problems.update(findings.problems)
+        self.counted.update(findings.share.counted)
+        self.meant.update(findings.share.meant)
+        self.access.update(findings.share.access)
+        self.assigned.update(findings.assigned)
+
+
+class Inspector:
+    """Looks at the hires of a revision, one after the other."""
+
+    def __init__(self, desired: Desired, judge: Judge, missing: MissingValues) -> None:
+        self.desired = desired
+        self._judge = judge
+        self._missing = missing
+        self._used: dict[str, frozenset[str]] = {}
+
+    def of(self, hire: str) -> Findings:
+        """What is found of one hire."""
+        desired, judge = self.desired, self._judge
+        grants = desired.grants(hire)
+        found = {*desired.problems_of(hire, grants), *_same_checks(grants, self._used), *self._missing.of(hire, grants)}
+        found.update(problem for grant in grants for problem in judge.problems_of(grant))
+        share, dated = judge.share(hire, grants), desired.ends(hire) or judge.bounded_by_today()
+        return Findings(tuple(found), share, tuple(desired.assigned_to(hire)), dated)
+
+    def of_all(self, hires: Sequence[str]) -> list[Findings]:
+        """What is found of these hires, in their order."""
+        return [self.of(hire) for hire in hires]
+
+
+def _same_checks(grants: Iterable[Grant], used: dict[str, frozenset[str]]) -> Iterator[Problem]:
+    """Warn of two entries of a hire whose checks are the same (docs/design/states.md, `present`).
+
+    `used` caches the names that each integration's manifest uses.
+    """
+    seen: dict[str, Grant] = {}
+    for grant in _several(grants):
+        assert grant.manifest is not None
+        if grant.integration not in used:
+            used[grant.integration] = used_names(grant.manifest)
+        question = _question(grant, grant.manifest, used[grant.integration])
+        first = grant if question is None else seen.setdefault(question, grant)
+        if first is not grant:
+            file, _, line = grant.source.rpartition(":")
+            message = (
+                f"access {grant.key.access}: its exists check asks the same as that of {first.key.access}, so the "
+                "two cannot be told apart: use a form value in `exists`, or make them one entry"
+            )
+            yield Problem(file, int(line), message, Severity.WARNING)
+
+
+def _several(grants: Iterable[Grant]) -> list[Grant]:
+    """List the grants of services that the hire has several of; only their checks can be the same."""
+    of_service: dict[str, list[Grant]] = defaultdict(list)
+    for grant in grants:
+        if grant.hold is None and grant.manifest is not None and grant.manifest.exists is not None:
+            of_service[grant.service].append(grant)
+    return [grant for several in of_service.values() if len(several) > 1 for grant in several]
+
+
+def _question(grant: Grant, manifest: Manifest, used: frozenset[str]) -> str | None:
+    """Write what a grant's check asks and expects, without initial data; None if a value is missing."""
+    if manifest.exists is None:
+        return None
+    layers = tuple(Layer(layer.origin, jsonable(layer.values)) for layer in grant.layers)
+    known = {name for layer in layers for name, value in layer.values.items() if value is not None}
+    scope = Scope(layers, frozenset(name.partition(".")[0] for name in used) - known)
+    try:
+        return json.dumps([grant.service, question(manifest.exists, scope, manifest)], sort_keys=True, default=str)
+    except Blocked:
+        return None
+
+
+def used_names(manifest: Manifest) -> frozenset[str]:
+    """List the names, with their dots, that a manifest's requests and notifications use."""
+    parts = {"exists", "execute", "update", "revoke", "withdraw", "post_execute_notification", "headers"}
+    return names(manifest.model_dump(include=parts))

@@ -1,0 +1,160 @@
+"""What `validate` found, kept in the state's folder from one run to the next.
+
+A hire without a problem is not looked at again as long as everything stands that its findings follow from. What has
+problems is looked at each time: none is ever told from memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from datetime import date
+from typing import Any
+
+from reconciler.ledger.place import refuse_unsafe
+from reconciler.model.errors import LedgerError, RepositoryError
+from reconciler.repository.git.checkout import Checkout
+from reconciler.repository.git.trees import CommitTree, FolderTree, Stamped, Tree, blob_of
+from reconciler.repository.hire_cache import as_rows, of_rows
+from reconciler.repository.hire_index import HireSummary
+from reconciler.repository.hires import Hires
+from reconciler.repository.policy import Share
+from reconciler.repository.private_file import PrivateFile
+from reconciler.repository.processes import spread
+from reconciler.review.findings import Findings, Inspector
+
+__all__ = ["Validated", "found_in"]
+
+FOLDER, NAME = ".reconciler", "validate.cache"
+
+Context = tuple[str, ...]
+"""The ids of a hire's file, and of the files of those that it names."""
+
+
+class Validated:
+    """What an earlier run found, and this one finds. Without a state's folder nothing is kept, and nothing is known."""
+
+    def __init__(self, checkout: Checkout) -> None:
+        self._file = PrivateFile(checkout.root / FOLDER / NAME) if _is_ours(checkout) else None
+        self.stamped: Mapping[str, Stamped] = {}
+        self.summaries: dict[str, HireSummary] = {}
+        self._surroundings = ""
+        self._day = ""
+        self._known: dict[str, tuple[Context, Findings]] = {}
+        self._found: dict[str, tuple[Context, Findings]] = {}
+        content = None if self._file is None else self._file.read()
+        if content is not None:
+            self._load(json.loads(content))
+
+    def _load(self, saved: dict[str, Any]) -> None:
+        self._surroundings, self._day = saved["surroundings"], saved["day"]
+        self.summaries = of_rows(saved["hires"])
+        kinds = [
+            Findings((), Share(*map(tuple, share)), tuple(assigned), dated) for share, assigned, dated in saved["kinds"]
+        ]
+        self.stamped = {
+            path: ((size, changed, moved, inode), self.summaries[path].blob)
+            for path, (size, changed, moved, inode) in saved["stamps"].items()
+        }
+        self._known = {path: (tuple(context), kinds[kind]) for path, (kind, *context) in saved["found"].items()}
+
+    def begin(self, tree: Tree) -> None:
+        """Forget what was found in other surroundings than a revision has; to be called before it is loaded."""
+        surroundings = _surroundings(tree)
+        if surroundings != self._surroundings:
+            self._known = {}
+        self._surroundings = surroundings
+
+    def on(self, day: date) -> None:
+        """Forget what may be another thing on this day."""
+        if day.isoformat() != self._day:
+            self._known = {path: known for path, known in self._known.items() if not known[1].dated}
+        self._day = day.isoformat()
+
+    def of(self, file: HireSummary, hires: Hires) -> Findings | None:
+        """What is known of a hire; None where it has to be looked at."""
+        known = self._known.get(file.path)
+        if known is None or known[0] != _context(file, hires):
+            return None
+        self._found[file.path] = known
+        return known[1]
+
+    def note(self, file: HireSummary, hires: Hires, findings: Findings) -> None:
+        """Remember what was found of a hire, where nothing is wrong with it and its file is what was hashed."""
+        context = _context(file, hires)
+        hashed = file.raw is None or blob_of(file.raw) == file.blob
+        if context is not None and hashed and not (findings.problems or file.problems):
+            self._found[file.path] = (context, findings)
+
+    def keep(self, tree: FolderTree, hires: Hires) -> None:
+        """Write down what was found, if that is another thing than what was known."""
+        stamped = {path: tree.stamped[path] for path in self._found if path in tree.stamped}
+        if self._file is None or (self._found == self._known and stamped == self.stamped):
+            return
+        if _surroundings(tree) != self._surroundings:
+            return  # somebody edits them just now: which of them were read cannot be told
+        files = (hires.file(stem) for stem in hires)
+        kinds: dict[Findings, int] = {}
+        found = {
+            path: (kinds.setdefault(findings, len(kinds)), *context)
+            for path, (context, findings) in self._found.items()
+        }
+        saved = {
+            "surroundings": self._surroundings,
+            "day": self._day,
+            "hires": as_rows(file for file in files if file is not None and file.path in found),
+            "stamps": {path: stamp for path, (stamp, _) in stamped.items()},
+            "found": found,
+            "kinds": [
+                ((each.share.counted, each.share.meant, each.share.access), each.assigned, each.dated) for each in kinds
+            ],
+        }
+        self._file.write(json.dumps(saved, separators=(",", ":")).encode())
+
+
+def found_in(inspector: Inspector, validated: Validated | None) -> Iterator[Findings]:
+    """What is found of each hire; of those that are not known, by several processes where they are very many."""
+    desired = inspector.desired
+    if validated is None:
+        yield from map(inspector.of, desired.hires)
+        return
+    left = []
+    for hire in desired.hires:
+        file = desired.hires.file(hire)
+        assert file is not None
+        known = validated.of(file, desired.hires)
+        if known is None:
+            left.append(hire)
+        else:
+            yield known
+    for hire, findings in zip(left, spread(inspector.of_all, left), strict=True):
+        file = desired.hires.file(hire)
+        assert file is not None
+        validated.note(file, desired.hires, findings)
+        yield findings
+
+
+def _context(file: HireSummary, hires: Hires) -> Context | None:
+    """None where one whom the hire names cannot be read: what is wrong there may lie in further files."""
+    named = [hires.file(hire) for hire in file.references]
+    return None if None in named else (file.blob, *(each.blob for each in named if each is not None))
+
+
+def _surroundings(tree: Tree) -> str:
+    """A digest of the files that every hire's findings follow from."""
+    files = sorted((file.path, file.blob) for folder in ("config", "manifests") for file in tree.files(folder))
+    return hashlib.sha256(json.dumps(files).encode()).hexdigest()
+
+
+def _is_ours(checkout: Checkout) -> bool:
+    """Whether there is a state's folder that nobody else could have written to, a commit of a pull request neither."""
+    folder = checkout.root / FOLDER
+    if not folder.is_dir():
+        return False
+    try:
+        refuse_unsafe(folder / NAME)
+        head = checkout.head() if checkout.head_id() is not None else None
+        return not (isinstance(head, CommitTree) and any(head.below(FOLDER)))
+    except (LedgerError, RepositoryError):
+        return False
