@@ -6,14 +6,11 @@ from dataclasses import dataclass
 
 from reconciler.model.errors import UsageError
 from reconciler.model.manifest import InitialDataField
-from reconciler.model.settings import Settings
+from reconciler.model.settings import OWN, Settings
 from reconciler.repository.documents.problems import near
 from reconciler.repository.files import Files
 
-__all__ = ["OWN", "NeededData", "all_needed_data", "needed_data_of"]
-
-OWN = "reconciler"
-"""The service whose initial data is the program's own (docs/settings.md)."""
+__all__ = ["NeededData", "all_needed_data", "needed_data_of"]
 
 
 @dataclass(frozen=True, slots=True)

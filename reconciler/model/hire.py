@@ -216,11 +216,13 @@ AssignField = Literal[
     "position",
     "department",
     "start",
+    "end",
     "phone",
     "manager",
     "manager_email",
     "buddy",
     "buddy_email",
+    "source",
 ]
 
 

@@ -16,7 +16,10 @@ from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, 
 from reconciler.model.base import Day, Duration, Email, Model, Text, duration
 from reconciler.model.template import misuse, names
 
-__all__ = ["DEFAULT", "Alert", "Git", "Limits", "Pages", "Settings", "Smtp", "Suspension", "Twilio", "loopback"]
+__all__ = ["DEFAULT", "OWN", "Alert", "Git", "Limits", "Pages", "Settings", "Smtp", "Suspension", "Twilio", "loopback"]
+
+OWN = "reconciler"
+"""The service that the settings' own secrets belong to: `config/initial_data/reconciler.*`."""
 
 _FULL_ID = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 

@@ -21,7 +21,7 @@ from reconciler.model.clock import Clock
 from reconciler.model.errors import Blocked, SecretsError, TransportError
 from reconciler.model.failpoints import Failpoint, Reached
 from reconciler.model.secret import Redactor
-from reconciler.model.settings import Limits, Settings, loopback
+from reconciler.model.settings import OWN, Limits, Settings, loopback
 from reconciler.model.template import split
 from reconciler.notify.messenger import AlertMessenger, NotSent
 from reconciler.repository.git.checkout import Tree
@@ -34,9 +34,6 @@ from reconciler.requests.url import parse
 from reconciler.secrets.initial_data import InitialData
 
 __all__ = ["DeliveryContext", "messenger"]
-
-OWN = "reconciler"
-"""The initial data that the settings' own secrets come from: `config/initial_data/reconciler.*`."""
 
 TLS_FROM_THE_START = 465
 

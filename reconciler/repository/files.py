@@ -24,7 +24,7 @@ from reconciler.model.hire import Hire, Sequence
 from reconciler.model.ignore import IgnoredAccount
 from reconciler.model.imports import Import
 from reconciler.model.manifest import Manifest
-from reconciler.model.settings import DEFAULT, Settings
+from reconciler.model.settings import OWN, Settings
 from reconciler.repository.documents.checks import manifest_ids, unfilled
 from reconciler.repository.documents.loaded import Loaded
 from reconciler.repository.documents.problems import MOST, few
@@ -47,12 +47,14 @@ from reconciler.repository.parsing import (
 )
 from reconciler.repository.processes import MANY, spread
 from reconciler.repository.rules import NONE, Rules, read_policy
-from reconciler.repository.settings_file import read_settings, unknown_pruned
+from reconciler.repository.settings_file import doubtful, read_settings
 
 __all__ = ["Files", "Reader"]
 
 MAX_LOOKUPS = 1000
 """Changed files from which on a walk over all is no slower than finding each."""
+
+_CLAIMS = f"{OWN!r} is the program itself, whose secrets no other service is given; give it another name"
 
 M = TypeVar("M", bound=Model)
 
@@ -137,7 +139,7 @@ class Reader:
         found.problems += found.misnamed
         _check_variables(manifests, found)
         known = [*manifests, *found.broken["manifests"]]
-        found.problems += unknown_pruned(tree, settings, [DEFAULT, *known])
+        found.problems += doubtful(tree, settings, known, self._index)
         ignore, wrong = read_ignore(tree, known)
         policy, refused = read_policy(tree)
         found.problems += [*wrong, *refused]
@@ -246,6 +248,10 @@ class Reader:
                 found.broken[kind.name][stem] = [problem for each in several for problem in each.problems] + alike
             elif loaded is None:
                 found.broken[kind.name][stem] = list(several[0].problems)
+            elif kind is not SEQUENCES and (getattr(loaded.model, "service", None) or stem) == OWN:
+                claims = [Problem(loaded.path, loaded.document.line(("service",)), _CLAIMS)]
+                found.problems += claims
+                found.broken[kind.name][stem] = claims
             else:
                 valid[stem] = cast("Loaded[M]", loaded)
         return valid

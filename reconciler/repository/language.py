@@ -61,9 +61,9 @@ def _invitations(manifest: Manifest) -> Iterator[tuple[Path, str]]:
 
 def _identities(manifest: Manifest) -> Iterator[tuple[Path, str]]:
     exists = manifest.exists
-    asked = frozenset[str]()
-    if exists is not None:
-        asked = names([exists.model_dump(exclude={"listing", "pending", "ready"}), exists.headers or manifest.headers])
+    if exists is None:
+        return
+    asked = names([exists.model_dump(exclude={"listing", "pending", "ready"}), exists.headers or manifest.headers])
     for index, field in enumerate(manifest.form):
         if field.identity and field.id not in asked:
             message = f"exists does not use {{{{{field.id}}}}}, so one thing could not be told from another"

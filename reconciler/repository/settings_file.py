@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from pathlib import Path
+from collections.abc import Collection, Iterator
+from pathlib import Path as FilePath
+from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
 from reconciler.model.errors import Problem, SettingsError, Severity
-from reconciler.model.settings import Settings
-from reconciler.repository.documents.problems import explain, near
+from reconciler.model.settings import DEFAULT, Settings, loopback
+from reconciler.repository.documents.problems import Path, dotted, explain, near
 from reconciler.repository.documents.yaml import BrokenFile, read
 from reconciler.repository.git.trees import Tree
 from reconciler.repository.reach import objection_to_home
 
-__all__ = ["SETTINGS", "read_settings", "unknown_pruned"]
+__all__ = ["SETTINGS", "doubtful", "read_settings"]
 
 SETTINGS = "config/reconciler.yaml"
 
 
-def read_settings(tree: Tree, root: Path | None) -> Settings:
+def read_settings(tree: Tree, root: FilePath | None) -> Settings:
     """The settings of a revision, all defaults where it has none. Raises SettingsError where they are broken.
 
     `root` is the checkout, into which no setting may lead; None where no setting is acted on.
@@ -46,19 +47,45 @@ def read_settings(tree: Tree, root: Path | None) -> Settings:
     return settings
 
 
-def unknown_pruned(tree: Tree, settings: Settings, known: Collection[str]) -> list[Problem]:
-    """A warning for each integration that `prune` names and that does not exist."""
-    file = tree.find(SETTINGS)
-    unknown = [name for name in settings.prune if name not in known] if isinstance(settings.prune, dict) else []
-    if file is None or not unknown:
+def doubtful(tree: Tree, settings: Settings, integrations: Collection[str], hires: Collection[str]) -> list[Problem]:
+    """A warning for each setting that names nobody, or a URL that is never asked."""
+    found = [*_unknown(settings, integrations, hires), *_unasked(settings)]
+    file = tree.find(SETTINGS) if found else None
+    if file is None:
         return []
     document = read(tree.read(file), file.path)
-    return [
-        Problem(
-            file.path,
-            document.line(("prune", name)),
-            f"prune.{name}: there is no integration of that name{near(name, known)}",
-            Severity.WARNING,
-        )
-        for name in unknown
+    return [Problem(file.path, document.line(path), dotted(path, message), Severity.WARNING) for path, message in found]
+
+
+def _unknown(settings: Settings, integrations: Collection[str], hires: Collection[str]) -> Iterator[tuple[Path, str]]:
+    """The integrations and the hires that `prune` or `suspend` names and that do not exist."""
+    if isinstance(settings.prune, dict):
+        for name in settings.prune:
+            if name != DEFAULT and name not in integrations:
+                yield ("prune", name), f"there is no integration of that name{near(name, [DEFAULT, *integrations])}"
+    for index, each in enumerate(settings.suspend):
+        for kind, named, known in (("integration", each.integration, integrations), ("hire", each.hire, hires)):
+            if named is not None and named not in known:
+                yield ("suspend", index, kind), f"there is no {kind} {named}{near(named, known)}"
+
+
+def _unasked(settings: Settings) -> Iterator[tuple[Path, str]]:
+    """The URLs that no request may go to (docs/design/rules.md, "Hosts")."""
+    urls: list[tuple[Path, str | None]] = [
+        (("alerts", index, "webhook"), each.webhook) for index, each in enumerate(settings.alerts)
     ]
+    if settings.twilio is not None:
+        urls.append((("twilio", "url"), settings.twilio.url))
+    for path, url in urls:
+        if url is not None and not url.startswith(("https://", "{{")) and not _on_this_machine(url):
+            yield path, "it is never asked: only https:// is, and http:// to this machine"
+    if settings.public_url is not None and not settings.public_url.startswith(("https://", "http://")):
+        yield ("public_url",), "no browser comes back to it: begin it with https://"
+
+
+def _on_this_machine(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme == "http" and loopback(parts.hostname or "")
+    except ValueError:
+        return False

@@ -25,8 +25,7 @@ from reconciler.model.hire import Hire
 from reconciler.model.not_taken_over import Stale, Untrusted
 from reconciler.model.report import LAST
 from reconciler.model.secret import Secret
-from reconciler.model.settings import Settings
-from reconciler.notify.delivery import OWN
+from reconciler.model.settings import OWN, Settings
 from reconciler.repository.git.checkout import Checkout
 from reconciler.repository.git.trees import WORKTREE, Tree
 from reconciler.review.reviews import ReviewProgress, Reviews

@@ -236,3 +236,21 @@ def test_what_the_old_one_stored_goes_with_it(teams, accounts, repo):
     assert first.reason.endswith("it is the same account as ada/tool, which is"), "as long as nothing is stored of it"
     assert row(teams.reconcile(), "ada", "tool~7").status is Status.REVOKED
     assert [call.path for call in accounts.calls("DELETE")] == ["/places/p1"]
+
+
+def test_a_webhook_runs_for_another_thing_and_once_for_each(accounts, repo):
+    accounts.route("POST", "/tickets", lambda received: (200, received.json()))
+    settings(repo)
+    ticket = {"url": f"{accounts.url}/tickets", "data": {"team": "{{TEAM}}"}}
+    repo.manifest("tool", {"form": [{"id": "TEAM", "type": "input", "identity": True}], "execute": [ticket]})
+    sent = []
+    for team in ("7", "8", "7"):
+        repo.hire("ada", {"integration": "tool", "values": {"TEAM": team}})
+        repo.commit()
+        report = Machine(repo).reconcile()
+        sent.append((statuses(report), [call.json()["team"] for call in accounts.calls("POST", "/tickets")]))
+    assert sent == [
+        ({"tool": Status.DONE}, ["7"]),
+        ({"tool": Status.DONE, "tool~7": Status.ORPHANED}, ["7", "8"]),
+        ({"tool": Status.DONE, "tool~8": Status.ORPHANED}, ["7", "8"]),
+    ]

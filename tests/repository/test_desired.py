@@ -122,3 +122,27 @@ def test_the_integrations_of_a_hire_are_those_of_its_grants_and_of_entries_that_
         assert set(known.integrations(hire)) == wanted | over, hire
     assert set(known.integrations("in-sales")) == ({"tool", "crm"} if "given" in sequences else {"tool"})
     assert set(known.integrations("named")) == ({"wiki", "chat", "tool"} if sequences else {"wiki"})
+
+
+@pytest.mark.parametrize(
+    ("assign", "given"),
+    [
+        ("{source: bamboohr}", {"ada"}),
+        ("{end: 2027-06-30}", {"ada"}),
+        ("{end: [2027-06-30, 2028-01-01], source: [hibob, bamboohr]}", {"ada"}),
+        ("{source: hibob}", {"bob"}),
+        ("{manager: grace}", {"bob"}),
+    ],
+)
+def test_a_sequence_is_assigned_by_any_field_of_a_hire(assign: str, given: set[str]) -> None:
+    person = "email: {0}@example.com\nfirst_name: A\nlast_name: B\n"
+    files = {
+        "hires/ada.yaml": f"{person.format('ada')}end: 2027-06-30\nsource: bamboohr\n",
+        "hires/bob.yaml": f"{person.format('bob')}source: hibob\nmanager: {{hire: grace}}\n",
+        "config/sequences/s.yaml": f"assign: {assign}\naccess: [tool]\n",
+        "manifests/tool.yaml": MANIFEST,
+    }
+    loaded = Reader().load(Files({path: text.encode() for path, text in files.items()}))
+    assert loaded.problems == []
+    known = Desired(loaded, date(2026, 12, 1))
+    assert {hire for hire in known.hires if known.grants(hire)} == given

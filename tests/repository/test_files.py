@@ -266,6 +266,7 @@ SEQUENCES = [
     pytest.param("assign: {departmnt: x}", "assign.departmnt: unknown key; allowed: email,", id="field"),
     pytest.param("assign: {departmnt: x}", "did you mean department?", id="near"),
     pytest.param("assign: {}", "assign: must not be empty", id="empty"),
+    pytest.param("assign: {sequences: x}", "assign.sequences: unknown key", id="no-field"),
     pytest.param("acess: []", "acess: unknown key; allowed: assign, access; did you mean access?", id="unknown"),
     pytest.param("access: [a, {integration: b, name: a}]", "access.1: 'a' stands twice", id="twice"),
 ]
@@ -511,6 +512,59 @@ def test_prune_names_integrations_that_are_there(load) -> None:
     (problem,) = [problem for problem in files.problems if problem.file == "config/reconciler.yaml"]
     assert (problem.line, problem.severity) == (4, "warning")
     assert problem.message == "prune.salck: there is no integration of that name; did you mean slack?"
+
+
+DOUBTFUL = [
+    pytest.param("suspend:\n- {integration: slakc}", 2, "suspend.0.integration: there is no integration slakc; did you mean slack?", id="integration"),
+    pytest.param("suspend:\n- {integration: slack}\n- {hire: aad}", 3, "suspend.1.hire: there is no hire aad; did you mean ada?", id="hire"),
+    pytest.param("alerts: [{webhook: 'http://chat.example.com/hook'}]", 1, "alerts.0.webhook: it is never asked: only https:// is", id="webhook"),
+    pytest.param("alerts: [{webhook: hooks.example.com}]", 1, "alerts.0.webhook: it is never asked: only https:// is", id="no-url"),
+    pytest.param("twilio: {account_sid: a, from_number: b, url: 'http://texts.example.com'}", 1, "twilio.url: it is never asked", id="twilio"),
+    pytest.param("public_url: access.example.com", 1, "public_url: no browser comes back to it", id="public"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("settings", "line", "message"), DOUBTFUL)
+def test_a_setting_that_can_have_no_effect_is_a_warning(load, settings: str, line: int, message: str) -> None:
+    ada = "email: ada@example.com\nfirst_name: Ada\nlast_name: L\n"
+    files = load({"config/reconciler.yaml": settings + "\n", "manifests/slack.yaml": MINIMAL, "hires/ada.yaml": ada})
+    (problem,) = files.problems
+    assert (problem.file, problem.line, problem.severity) == ("config/reconciler.yaml", line, "warning")
+    assert problem.message.startswith(message)
+
+
+def test_settings_that_have_an_effect_are_no_warning(load) -> None:
+    settings = """\
+suspend: [{integration: slack, hire: ada}, {integration: broken}]
+alerts: [{webhook: "https://chat.example.com/{{KEY}}"}, {webhook: "{{HOOK}}"}, {webhook: "http://127.0.0.1:9/x"}]
+public_url: http://localhost:8080
+"""
+    ada = "email: ada@example.com\nfirst_name: Ada\nlast_name: L\n"
+    files = {"manifests/slack.yaml": MINIMAL, "manifests/broken.yaml": "{", "hires/ada.yaml": ada}
+    found = load({"config/reconciler.yaml": settings, **files}).problems
+    assert {problem.file for problem in found} == {"manifests/broken.yaml"}
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"manifests/reconciler.yaml": "{}"},
+        {"manifests/mail.yaml": "description: x\nservice: reconciler"},
+        {"config/imports/reconciler.yaml": "execute: [{url: 'https://x'}]\ndata_structure: {email: e}"},
+    ],
+    ids=["stem", "service", "import"],
+)
+def test_the_programs_own_secrets_are_given_to_no_service(load, files: dict[str, str]) -> None:
+    found = load(files)
+    ((path, _),) = files.items()
+    assert [(problem.file, problem.severity) for problem in found.problems] == [(path, "error")]
+    assert found.problems[0].message.startswith("'reconciler' is the program itself")
+    assert found.manifests == found.imports == {}
+    assert sum(map(len, found.broken.values())) == 1
+
+
+def test_a_sequence_may_be_called_as_the_program_is(load) -> None:
+    assert load({"config/sequences/reconciler.yaml": "access: []\n"}).problems == []
 
 
 def test_the_phone_of_a_hire_is_a_variable(load) -> None:

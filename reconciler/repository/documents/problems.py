@@ -148,7 +148,6 @@ _SENTENCES = {
     "list_type": "must be a list: begin each line of it with `- `, or write it in [ ]",
     "dict_type": "must be a map of `key: value` lines",
     "string_too_short": "must not be empty",
-    "too_short": "must not be empty",
     "string_pattern_mismatch": "must begin with a letter or a digit, and have letters, digits, `.`, `_` and `-` only",
 }
 
@@ -165,6 +164,9 @@ def _sentence(details: ErrorDetails, kind: Any) -> str:
         case "model_type" | "model_attributes_type":
             first = "an integration's name or a map" if kind is Entry else "a map"
             return f"must be {first}; allowed keys: {', '.join(_keys(kind))}"
+        case "too_short":
+            least = context["min_length"]
+            return "must not be empty" if least == 1 else f"must have at least {least}"
         case "greater_than_equal":
             return f"must be at least {context['ge']:g}"
         case "less_than_equal":
