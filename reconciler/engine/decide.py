@@ -74,7 +74,7 @@ def judge(
     if record is None or record.phase in (Phase.NEW, Phase.REVOKED):
         return _untried(verdict, policy, means, invitation)
     if record.revoking and record.phase.unsettled:
-        return _wanted_again(record, verdict, policy, means)
+        return _wanted_again(record, verdict, policy, means, invitation)
     if isinstance(verdict, Present) and verdict.under is not None:
         ways = f"rename it there, or `reconcile run {' '.join(record.key)}`"
         return Decision(Status.BLOCKED, Action.NONE, f"the account is under {verdict.under}: {ways}")
@@ -84,11 +84,11 @@ def judge(
         case Phase.RETRYING | Phase.FAILED if record.run.kind.updates:
             return _unsettled_update(record, verdict, policy, digest=digest, changes=changes, texts=texts, means=means)
         case Phase.RETRYING | Phase.FAILED:
-            decision = _unsettled(record, verdict, policy, digest, texts)
+            decision = _unsettled(record, verdict, policy, digest=digest, texts=texts, means=means)
             if decision.status is Status.PRESENT:  # the attempt had taken no effect
                 other = _untried(verdict, policy, means, None)
                 return decision if other.status is Status.PRESENT else other
-            withdraws = invitation is not None and means.withdraws and isinstance(verdict, Missing)
+            withdraws = invitation is not None and means.withdraws > 0 and isinstance(verdict, Missing)
             return replace(decision, withdraws=withdraws and decision.action in (Action.EXECUTE, Action.RETRY))
         case _:
             assert_never(record.phase)
@@ -121,16 +121,17 @@ def _last_seen(record: Record) -> str:
     return before[0] if before else ""
 
 
-def _wanted_again(record: Record, verdict: Verdict, policy: Policy, means: Means) -> Decision:
+def _wanted_again(
+    record: Record, verdict: Verdict, policy: Policy, means: Means, invitation: Invited | None
+) -> Decision:
     """An entry that is back while its revocation is not settled: as it stands, or a new grant where it is gone."""
-    match verdict:
-        case Present(account=Account.ACTIVE) if any(step.may_have_effect for step in record.run.steps):
-            again = f"`reconcile run {' '.join(record.key)}` provisions all of it again"
-            return Decision(Status.PRESENT, Action.NONE, f"exists check: found, though partly revoked; {again}")
-        case NoCheck() if record.executed_at is not None:
-            return Decision(Status.DONE, Action.NONE, "it ran")
-        case _:
-            return _untried(verdict, policy, means, None)
+    if isinstance(verdict, NoCheck) and record.executed_at is not None:
+        return Decision(Status.DONE, Action.NONE, "it ran")
+    decision = _untried(verdict, policy, means, invitation)
+    if decision.status is Status.PRESENT and any(step.may_have_effect for step in record.run.steps):
+        again = f"`reconcile run {' '.join(record.key)}` provisions all of it again"
+        return replace(decision, reason=f"exists check: found, though partly revoked; {again}")
+    return decision
 
 
 def _provided(
@@ -226,14 +227,23 @@ def _account_changed(steps: Iterable[Step]) -> bool:
 
 
 def _unsettled(
-    record: Record, verdict: Verdict, policy: Policy, digest: str | None, texts: tuple[str, ...]
+    record: Record,
+    verdict: Verdict,
+    policy: Policy,
+    *,
+    digest: str | None,
+    texts: tuple[str, ...],
+    means: Means,
 ) -> Decision:
     """A grant whose attempt failed: once (`retrying`) or twice (`failed`).
 
-    A run that a person asked for was asked for whatever the check says: its retry is too. What a healing that failed
-    left is still lost: whichever attempt makes it again heals it.
+    A run that a person asked for was asked for whatever the check says: its retry is too, but for an account that is
+    switched off. What a healing that failed left is still lost: whichever attempt makes it again heals it. The requests
+    that took an open invitation back made no account.
     """
-    far = progress(record.run.steps, texts)
+    before = means.withdraws if record.run.kind is Kind.REINVITE else 0
+    making = [replace(step, index=step.index - before) for step in record.run.steps if step.index >= before]
+    far = progress(making, texts[before:])
     resent = digest is not None and record.run.digest is not None and digest != record.run.digest
     afresh = record.fresh or resent
     why = "what would be sent has changed" if resent else "retry asked for"
@@ -246,10 +256,11 @@ def _unsettled(
     when = f"runs again at {stamp(record.retry_at)}" if waiting else "two attempts failed: nothing more runs on its own"
 
     match verdict:
-        case Present() if not far.effect and not record.run.by_hand:
+        case Present(account=account) if not far.effect and (not record.run.by_hand or account is Account.INACTIVE):
             return Decision(Status.PRESENT, Action.NONE, "exists check: found; the attempt had taken no effect")
         case Present() if due and far.same:
-            return Decision(Status.RETRYING, Action.RETRY, str(far), resume=far.done, afresh=afresh, heals=heals)
+            resume = before + far.done
+            return Decision(Status.RETRYING, Action.RETRY, str(far), resume=resume, afresh=afresh, heals=heals)
         case Present() if due:
             ways = " or ".join(f"`reconcile {verb} {' '.join(record.key)}`" for verb in ("accept", "run"))
             reason = f"{far}, and the manifest's requests up to there are no longer the same: {ways}"
@@ -300,13 +311,15 @@ def judge_orphan(
     open_one = invitation is not None or (isinstance(verdict, Present) and verdict.account is Account.INVITED)
     if same_as is not None:
         return replace(left, reason=f"no longer in git; it is the same account as {same_as}, which is")
-    if record.revoking and record.phase.unsettled:
-        if not can_revoke:
-            return GONE if isinstance(verdict, Missing) else _irrevocable(left)
+    withdrawing = record.run.kind is Kind.WITHDRAW
+    accepted = withdrawing and isinstance(verdict, Present) and not open_one  # there is no invitation to take back
+    if record.revoking and record.phase.unsettled and not accepted:
+        if not (means.withdraws if withdrawing else can_revoke):
+            return GONE if isinstance(verdict, Missing) and not open_one else _irrevocable(left)
         asked = replace(record, fresh=True) if by_hand else record
-        there = open_one and record.run.kind is Kind.WITHDRAW
+        there = open_one and withdrawing
         decision = _unsettled_revocation(asked, verdict, policy, digest=digest, texts=texts, there=there)
-        return _wait_spared(replace(decision, withdraws=record.run.kind is Kind.WITHDRAW), spared)
+        return _wait_spared(replace(decision, withdraws=withdrawing), spared)
     if open_one and not isinstance(verdict, Unknown):
         return _invited_orphan(left, spared, means, asked=by_hand, prune=policy.prunes(record.integration))
     unconfirmed = record.confirmed_at is None or record.phase is Phase.EXECUTED

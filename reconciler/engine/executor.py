@@ -379,7 +379,7 @@ class Executor:
         elif job.kind.updates:
             new, lines = records.updated(run.record, webhook=webhook, now=now)
         else:
-            new, lines = records.succeeded(run.record, webhook=webhook, heals=job.kind is Kind.HEAL, now=now)
+            new, lines = records.succeeded(run.record, webhook=webhook, heals=job.decision.heals, now=now)
         kept: Kept = {run_name(new.key): None}
         if job.kind.takes_away:
             kept = {**kept, **self._vault.without_stored({new.key})}

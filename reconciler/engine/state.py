@@ -34,7 +34,7 @@ from reconciler.ledger.vault import run_name
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.deciding import Policy
 from reconciler.model.errors import LedgerError, RepositoryError, SecretsError
-from reconciler.model.grant import Key, Kind, Record
+from reconciler.model.grant import Key, Record
 from reconciler.model.settings import Settings
 from reconciler.repository.desired import Desired
 from reconciler.repository.git.checkout import WORKTREE, Checkout, Tree
@@ -273,7 +273,9 @@ def _cut_off(record: Record, attempt: Attempt, policy: Policy) -> tuple[Record, 
         if record.run.kind.updates:
             return records.updated(record, webhook=False, now=attempt.alive_at)
         # Whether it is a webhook's the ledger does not know: the next pass, which has the manifest, says `done` of it.
-        return records.succeeded(record, webhook=False, heals=record.run.kind is Kind.HEAL, now=attempt.alive_at)
+        return records.succeeded(
+            record, webhook=False, heals=record.lost and not record.run.by_hand, now=attempt.alive_at
+        )
     error = "interrupted: the program ended in mid-attempt"
     return records.failed(
         record, error, now=policy.now, at=attempt.alive_at, retry_delay=policy.retry_delay, interrupted=True

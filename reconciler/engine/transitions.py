@@ -15,7 +15,7 @@ from reconciler.ledger.entries import Event
 from reconciler.model.deciding import progress
 from reconciler.model.grant import Decision, Grant, Kind, OpenRun, Outcome, Phase, Record, Step
 from reconciler.model.status import Action, EventType, Status
-from reconciler.model.verdict import Missing, NoCheck, Present, Unknown, Verdict
+from reconciler.model.verdict import Account, Missing, NoCheck, Present, Unknown, Verdict
 
 __all__ = [
     "begun",
@@ -124,7 +124,7 @@ def checked(
             if decision.status is Status.PRESENT:
                 fields |= _as_wanted(new, decision, wants or {}, now)
         case Present() if not wanted:
-            fields |= _still_there(new, now, told)
+            fields |= _still_there(new, verdict, now, told)
         case Present():
             fields["checked_at"] = now
         case Missing():
@@ -251,13 +251,14 @@ def _invited(record: Record, grant: Grant, snapshot: Mapping[str, Any], now: dat
     }
 
 
-def _still_there(record: Record, now: datetime, told: Told) -> dict[str, Any]:
-    """What changes with an orphan whose account is found: it is confirmed."""
+def _still_there(record: Record, verdict: Present, now: datetime, told: Told) -> dict[str, Any]:
+    """What changes with an orphan whose account is found: it is confirmed, and what was to be withdrawn, accepted."""
     fields = {"checked_at": now, "confirmed_at": record.confirmed_at or now}
-    if record.phase is not Phase.EXECUTED:
+    accepted = record.run.kind is Kind.WITHDRAW and verdict.account is Account.ACTIVE
+    if record.phase is not Phase.EXECUTED and not accepted:
         return fields
     told.append((EventType.CONFIRMED, "exists check: found"))
-    return {**fields, "phase": Phase.CONFIRMED}
+    return {**fields, "phase": Phase.CONFIRMED, **(SETTLED if accepted else {})}
 
 
 def _taken_away(

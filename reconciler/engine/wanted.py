@@ -15,6 +15,7 @@ from reconciler.model.base import as_text
 from reconciler.model.grant import Decision, Differences, Phase, Record
 from reconciler.model.manifest import Invitation, Manifest
 from reconciler.model.status import Action, Status
+from reconciler.model.template import names
 from reconciler.model.verdict import Account, Invited, Present
 
 __all__ = ["NO_MEANS", "Means", "as_shown", "changed_values", "found", "invited", "paused", "shown", "webhook"]
@@ -35,16 +36,21 @@ class Means:
     updates: bool = False
     compares: bool = False
     """Whether it has `where`: then that alone says whether the account is as git wants it."""
-    withdraws: bool = False
+    compared: frozenset[str] = frozenset()
+    """The names that `where` uses: what git wants of them is judged by what it asks for, not by what was sent."""
+    withdraws: int = 0
+    """How many requests take an open invitation back."""
     invitation: Invitation | None = None
 
     @classmethod
     def of(cls, manifest: Manifest) -> Means:
         """The means of a manifest."""
+        where = manifest.exists.where if manifest.exists is not None else {}
         return cls(
             updates=bool(manifest.updates),
-            compares=manifest.exists is not None and bool(manifest.exists.where),
-            withdraws=bool(manifest.withdraw),
+            compares=bool(where),
+            compared=frozenset(name.partition(".")[0] for name in names(where)),
+            withdraws=len(manifest.withdraw),
             invitation=manifest.invitation,
         )
 
@@ -98,6 +104,7 @@ def found(
     if verdict.account is Account.INVITED:
         return Decision(Status.UNCONFIRMED, Action.NONE, _invited_on(record, now), afresh=record is None)
     off = verdict.account is Account.INACTIVE
+    changes = {name: pair for name, pair in changes.items() if name not in means.compared}
     by_values = not (off or means.compares) and bool(changes)
     differs = changes if by_values else verdict.differs
     if not off and not differs:
@@ -186,7 +193,7 @@ def invited(
         if invitation is None:
             return None
         return Decision(Status.UNCONFIRMED, Action.NONE, _invited_on(None, now), afresh=record is None)
-    withdraws = invitation is not None and means.withdraws
+    withdraws = invitation is not None and means.withdraws > 0
     again = Decision(Status.MISSING, Action.EXECUTE, "", afresh=True, withdraws=withdraws)
     if changes:
         return replace(again, reason=f"changed: {shown(changes)}")

@@ -122,6 +122,49 @@ def test_a_second_change_within_a_day_is_no_drift(team, roles, repo):
     assert [change["role"] for change in roles.changes] == ["maintainer", "owner", "member"]
 
 
+def test_what_is_changed_at_the_service_after_both_agreed_is_drift(team, accounts, roles, repo):
+    team.reconcile()
+    settings(repo, drift="report")
+    accounts.people["ada@example.com"]["role"] = "owner"
+    repo.hire("ada", wanting("owner"))
+    repo.commit()
+    assert row(team.reconcile(), "ada", "tool").status is Status.PRESENT
+    accounts.people["ada@example.com"]["role"] = "guest"
+    found = row(team.reconcile(), "ada", "tool")
+    assert (found.status, found.action, found.reason) == (
+        Status.DIFFERS,
+        Action.NONE,
+        "drift: role: guest, git wants owner",
+    )
+    assert roles.changes == []
+
+
+def test_retry_of_a_run_by_hand_makes_nobody_who_is_switched_off(team, accounts, roles):
+    accounts.fail_next(2, 500, method="POST")
+    team.reconcile()
+    assert row(team.reconcile(by_hand={("ada", "tool"): "run"}), "ada", "tool").status is Status.RETRYING
+    accounts.add("ada@example.com")
+    accounts.people["ada@example.com"].update(role="member", active=False)
+    team.clock.turn(hours=1)
+    assert row(team.reconcile(), "ada", "tool").status is Status.PRESENT
+    assert roles.changes == [{"role": "member", "active": True}]
+    assert len(accounts.calls("POST")) == 2
+
+
+def test_half_revoked_account_that_is_wanted_again_is_made_as_git_wants_it(team, accounts, roles, repo):
+    team.reconcile()
+    settings(repo, prune="revoke")
+    repo.hire("ada")
+    repo.commit()
+    accounts.drop(1, method="DELETE")
+    assert row(team.reconcile(), "ada", "tool").status is Status.RETRYING
+    accounts.people["ada@example.com"]["role"] = "guest"
+    repo.hire("ada", wanting("member"))
+    repo.commit()
+    assert row(team.reconcile(), "ada", "tool").status is Status.PRESENT
+    assert roles.changes == [{"role": "member", "active": True}]
+
+
 def test_an_account_found_with_another_role_is_updated(team, accounts, roles, repo):
     settings(repo, drift="report")
     repo.commit()
@@ -548,6 +591,74 @@ def test_an_orphan_that_is_only_invited_is_withdrawn(invited, accounts, roles, r
     assert roles.invitations == {}
     assert [call.method for call in accounts.calls() if call.method == "DELETE"] == ["DELETE"]
     assert EventType.WITHDRAWN in invited.events("ada")
+
+
+@pytest.fixture
+def unwanted(invited: Machine, accounts: AccountService, repo: Repo) -> Machine:
+    """Ada was invited, is no longer wanted, and her invitation could not be withdrawn."""
+    invited.reconcile()
+    settings(repo, prune="revoke")
+    repo.hire("ada")
+    repo.commit()
+    accounts.fail_next(1, 500, method="DELETE")
+    assert row(invited.reconcile(), "ada", "tool").status is Status.RETRYING
+    return invited
+
+
+def test_withdrawal_that_failed_is_retried_though_nothing_can_be_revoked(unwanted, accounts, roles, repo):
+    manifest = inviting(accounts)
+    del manifest["revoke"]
+    repo.manifest("tool", manifest)
+    repo.commit()
+    unwanted.clock.turn(hours=1)
+    assert row(unwanted.reconcile(), "ada", "tool").status is Status.REVOKED
+    assert roles.invitations == {}
+
+
+def test_invitation_that_is_accepted_before_it_is_withdrawn_is_revoked_as_an_account(unwanted, accounts, roles):
+    roles.invitations.clear()
+    accounts.add("ada@example.com")
+    assert row(unwanted.reconcile(), "ada", "tool").status is Status.REVOKED
+    assert accounts.people == {}
+    assert [call.path for call in accounts.calls("DELETE")] == ["/invitations/i1", "/users/ada@example.com"]
+
+
+def test_nobody_whose_invitation_is_still_open_is_invited_again_when_wanted_again(unwanted, accounts, repo):
+    repo.hire("ada", "tool")
+    repo.commit()
+    found = row(unwanted.reconcile(), "ada", "tool")
+    assert (found.status, found.action) == (Status.UNCONFIRMED, Action.NONE)
+    assert len(accounts.calls("POST", "/invitations")) == 1
+
+
+@pytest.mark.parametrize("method", ["DELETE", "POST"])
+def test_nobody_who_accepts_while_an_invitation_is_sent_again_is_invited(invited, accounts, roles, method):
+    invited.reconcile()
+    invited.clock.turn(days=7)
+    accounts.drop(1, method=method)
+    assert row(invited.reconcile(), "ada", "tool").status is Status.RETRYING
+    roles.invitations.clear()
+    accounts.add("ada@example.com")
+    sent = len(accounts.calls("POST", "/invitations"))
+    invited.clock.turn(hours=1)
+    assert row(invited.reconcile(), "ada", "tool").status is Status.PRESENT
+    assert len(accounts.calls("POST", "/invitations")) == sent
+
+
+def test_loss_that_another_invitation_mends_counts_as_healed(invited, accounts, roles):
+    accounts.add("ada@example.com")
+    invited.reconcile()
+    accounts.people.clear()
+    accounts.drop_after_commit(1, method="POST")
+    assert row(invited.reconcile(), "ada", "tool").status is Status.RETRYING
+    invited.clock.turn(hours=1)
+    invited.reconcile()
+    roles.invitations.clear()
+    accounts.add("ada@example.com")
+    invited.reconcile()
+    accounts.people.clear()
+    found = row(invited.reconcile(), "ada", "tool")
+    assert (found.status, found.action) == (Status.MISSING, Action.NONE)
 
 
 def test_open_invitations_that_cannot_be_read_are_a_failed_check(invited, accounts):
