@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from enum import Enum, StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 __all__ = [
     "DELAY",
@@ -25,6 +25,7 @@ __all__ = [
     "Person",
     "Row",
     "Scope",
+    "Seat",
     "Seen",
     "Tried",
     "needs_tool",
@@ -34,10 +35,22 @@ DELAY = timedelta(hours=1)
 PAUSE = timedelta(hours=24)
 FEW = 5
 
-REQUESTS = {"tool": 2, "mail": 1, "hook": 1}
-"""How many requests each integration's `execute` has. `hook` has no check; only `tool` can be updated and revoked, by
-one each.
+EXPIRES = timedelta(days=7)
+RESEND = 1
+
+REQUESTS = {"tool": 2, "mail": 1, "hook": 1, "seat": 1, "club": 1}
+"""How many requests each integration's `execute` has.
+
+`hook` has no check. `tool` and `seat` can be updated and revoked, by one each. A `seat` has a level, compared by
+`where`, and may be switched off (`inactive`). A `club` invites: its open invitations are listed (`pending`), can be
+withdrawn, and expire.
 """
+
+UPDATED = REVOKED = frozenset({"tool", "seat"})
+WITH_DEPARTMENT = frozenset({"tool", "mail"})
+
+BASE = frozenset({"mail", "seat"})
+"""What the sequence gives."""
 
 Grant = tuple[str, str]
 """A person and an integration: each person has each integration once at most, and its name is the entry's."""
@@ -47,9 +60,22 @@ class Seen(Enum):
     """What a check finds."""
 
     THERE = "there"
+    OFF = "there, and switched off"
+    INVITED = "away, and an invitation is open"
     AWAY = "away"
     NOTHING_KNOWN = "nothing known"
     NOT_ASKED = "there is no check"
+
+
+FOUND = (Seen.THERE, Seen.OFF)
+ABSENT = (Seen.AWAY, Seen.INVITED)
+
+
+class Seat(NamedTuple):
+    """What a check can say of a seat."""
+
+    level: str
+    off: bool = False
 
 
 class Came(Enum):
@@ -72,6 +98,9 @@ class Phase(StrEnum):
 
 OPEN = (Phase.RETRYING, Phase.FAILED)
 
+AWAY = ("revoke", "withdraw")
+"""The kinds of attempts that take access away."""
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -91,6 +120,8 @@ class Person:
     file: str = "gone"
     department: str | None = "R&D"
     access: Mapping[str, Entry] = field(default_factory=dict)
+    base: bool = False
+    """Whether it names the sequence."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +139,20 @@ class Git:
     """`max_new`."""
     suspended: tuple[tuple[str, date | None], ...] = ()
     """Hires and integrations, and the day until which."""
+    sequence: str = "there"
+    """Whether the sequence's file is there, broken or gone."""
+    given: str = "1"
+    """The value of what the sequence gives."""
+
+    def access(self, name: str) -> Mapping[str, Entry]:
+        """The entries of a hire: its own before the sequence's."""
+        person = self.people[name]
+        given = person.base and self.sequence == "there"
+        return {**(dict.fromkeys(sorted(BASE), Entry(self.given)) if given else {}), **person.access}
+
+    def of_sequence(self, grant: Grant) -> bool:
+        """Whether the sequence gives it."""
+        return grant[1] not in self.people[grant[0]].access
 
 
 @dataclass(frozen=True)
@@ -150,11 +195,29 @@ class Row:
     lost: bool = False
     fresh: bool = False
     revoking: bool = False
+    withdrawing: bool = False
     updating: bool = False
+    mending: bool = False
     by_hand: bool = False
     orphan: bool = False
     guarded: bool = False
     status: str = "missing"
+    of_sequence: bool = False
+    reinviting: bool = False
+    """Whether the attempt that failed took an open invitation back first."""
+    invited_at: datetime | None = None
+    """When it was last executed, or its invitation first seen."""
+    invitations: int = 0
+    wants: str | None = None
+    """The level that git wanted when the seat was last made, updated, accepted, or found as wanted."""
+    as_wanted: bool = False
+    """Whether the seat was as git wants it since it was last made, updated or found."""
+    unseen: bool = False
+    """Whether it was updated, and was not found as git wants it since."""
+    accepted: tuple[str, str] | None = None
+    """The level that a person accepted, and the one that git wanted then."""
+    other: tuple[str, str] | None = None
+    """The level that stood there at the last check where it was another, and the one that git wanted."""
     made: Values | None = None
     """What the account was made with."""
     tried: Values | None = None
@@ -183,9 +246,13 @@ class Row:
         return self.tried if self.phase in OPEN and not self.revoking and self.effect else self.made
 
 
+NOT_AS_WANTED: Mapping[str, Any] = {"as_wanted": False, "unseen": False, "accepted": None, "wants": None, "other": None}
+"""What is remembered of a seat that was not yet found as git wants it."""
+
+
 @dataclass(frozen=True)
 class Duty:
-    """What a pass has to make of a grant. `act` is what it has to try: execute, heal, run, update or revoke; or None.
+    """What a pass has to make of a grant. `act` is what it has to try, the kind of an attempt; or None.
 
     `differs` says that values have changed in git since the account was made.
     """
@@ -200,6 +267,10 @@ class Duty:
     differs: bool = False
     guarded: bool = False
     untouched: bool = False
+    there: Seat | None = None
+    heals: bool = False
+    """Whether it mends drift: the guard counts that."""
+    accepted: bool = False
 
 
 @dataclass(frozen=True)
@@ -208,6 +279,7 @@ class Tried:
 
     came: Mapping[int, Came]
     seen: bool = False
+    seat: Seat | None = None
     cut_off: bool = False
     """Whether the program ended in the middle of it."""
 
@@ -215,7 +287,9 @@ class Tried:
 class Judgement:
     """The rows, and what has to become of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, seats: Mapping[str, Seat]) -> None:
+        self._seats = seats
+        """What stands there, by person."""
         self.rows: dict[Grant, Row] = {}
         self.counted: dict[str, set[Grant]] = {}
         """What was healed or revoked since the last full resync."""
@@ -247,7 +321,7 @@ class Judgement:
         row = self.rows.get(grant)
         if row is None:
             return
-        if kind == "retry" and row.phase in OPEN:
+        if kind == "retry" and (row.phase in OPEN or row.unseen or row.status == "failed"):
             self.rows[grant] = replace(row, fresh=True)
         elif kind == "accept":
             self.rows[grant] = replace(
@@ -264,6 +338,11 @@ class Judgement:
                 updating=False,
                 by_hand=False,
                 run={},
+                reinviting=False,
+                accepted=row.other,
+                wants=row.other[1] if row.other else row.wants,
+                other=None,
+                status="present",
             )
 
     # What a pass has to do
@@ -274,10 +353,10 @@ class Judgement:
         """What has to become of every grant that the pass is about; and the rows that have to go."""
         found: dict[Grant, Duty] = {}
         gone = set()
-        for name, person in git.people.items():
+        for name in git.people:
             if scope.people is not None and name not in scope.people:
                 continue
-            wanted = _wanted(person, now.date())
+            wanted = _wanted(git, name, now.date())
             whole: dict[str, Duty] = {}
             for integration in REQUESTS:
                 grant = (name, integration)
@@ -286,10 +365,10 @@ class Judgement:
                     if scope.covers(grant):
                         found[grant] = whole[integration]
                 elif grant in self.rows and scope.covers(grant):
-                    if person.file != "broken" and not self.rows[grant].something_left:
+                    if not self._unreadable(git, grant) and not self.rows[grant].something_left:
                         gone.add(grant)
                     else:
-                        found[grant] = self._left(git, person, now, look, grant)
+                        found[grant] = self._left(git, now, look, grant)
         if not released:
             found = self._guarded(git, found, anew=scope.everything)
         return found, gone
@@ -304,8 +383,8 @@ class Judgement:
         others: Mapping[str, Duty],
     ) -> Duty:
         (name, integration), person = grant, git.people[grant[0]]
-        entry, row = person.access[integration], self._now(grant, now)
-        if entry.needs and "tool" not in person.access:
+        entry, row = git.access(name)[integration], self._now(grant, now)
+        if entry.needs and "tool" not in git.access(name):
             return Duty("invalid", untouched=grant in self.rows)
         if _suspended(git, grant, now.date()):
             return Duty("suspended")
@@ -314,37 +393,83 @@ class Judgement:
                 return Duty("scheduled")
             if entry.needs and not _provided(others.get("tool"), covered=scope.covers((name, "tool"))):
                 return Duty("scheduled")
-        if integration in git.broken or (person.department is None and integration != "hook"):
+        if integration in git.broken or (person.department is None and integration in WITH_DEPARTMENT):
             return Duty("blocked")
         seen = look(grant)
+        there = self._seats.get(name) if integration == "seat" and seen in FOUND else None
         if self.commands.get(grant) == "run":
-            return Duty("missing", "run", afresh=True, by_hand=True, seen=seen)
-        return replace(self._judged(git, row, grant, seen, now), seen=seen)
+            if seen is Seen.OFF:  # a switched-off account is never executed again
+                judged = self._judged(git, row, grant, seen, now)
+                return replace(judged, act="update", resume=0, afresh=True, by_hand=True, seen=seen, there=there)
+            return Duty("missing", "run", afresh=True, by_hand=True, seen=seen, there=there)
+        return replace(self._judged(git, row, grant, seen, now), seen=seen, there=there)
 
     def _judged(self, git: Git, row: Row, grant: Grant, seen: Seen, now: datetime) -> Duty:
-        values = Values(git.people[grant[0]].access[grant[1]].value, git.people[grant[0]].department)
-        if row.phase in (Phase.NEW, Phase.REVOKED):
-            return _untried(seen)
-        if row.revoking:
-            return Duty("present") if seen is Seen.THERE else _untried(seen)
+        values = self._values(git, grant)
+        assert values is not None
+        if row.phase in (Phase.NEW, Phase.REVOKED) or row.revoking:
+            return self._untried(git, row, grant, seen, now)
         if row.phase in OPEN:
             judged = self._updating if row.updating else self._open
             return judged(git, row, grant, seen, now)
         match seen:
             case Seen.NOTHING_KNOWN:
                 return Duty("unknown")
+            case Seen.THERE | Seen.OFF if grant[1] == "seat":
+                return self._seat(git, row, grant, seen, now)
             case Seen.THERE | Seen.NOT_ASKED if _differ(grant, row.made, values):
-                updates = grant[1] == "tool"
+                updates = grant[1] in UPDATED
                 return Duty("differs", "update" if updates else None, afresh=True, differs=True)
             case Seen.THERE:
                 return Duty("present")
             case Seen.NOT_ASKED:
                 return Duty("done")
+        return self._absent(git, row, grant, seen, now)
+
+    def _absent(self, git: Git, row: Row, grant: Grant, seen: Seen, now: datetime) -> Duty:
+        """Who was made, or found, is not there: lost, or not seen yet; or an invitation is open."""
+        values = self._values(git, grant)
+        assert values is not None
         if row.phase is Phase.CONFIRMED:
-            return _lost(git, row, now)
+            return Duty("unconfirmed") if seen is Seen.INVITED else _lost(git, row, now)
         if _differ(grant, row.made, values):
-            return Duty("missing", "execute", afresh=True)
+            return Duty("missing", "reinvite" if seen is Seen.INVITED else "execute", afresh=True)
+        if grant[1] == "club":
+            assert row.invited_at is not None
+            if now >= row.invited_at + EXPIRES:
+                if max(1, row.invitations) > RESEND and not row.fresh:
+                    return Duty("failed")
+                return Duty("missing", "reinvite" if seen is Seen.INVITED else "execute", afresh=True)
         return Duty("unconfirmed")
+
+    def _untried(self, git: Git, row: Row, grant: Grant, seen: Seen, now: datetime) -> Duty:
+        """Nothing was tried yet, or nothing that can have taken effect, or what was made was revoked."""
+        if seen in FOUND and grant[1] == "seat":
+            return self._seat(git, replace(row, as_wanted=False, accepted=None, unseen=False), grant, seen, now)
+        match seen:
+            case Seen.THERE:
+                return Duty("present", afresh=True)
+            case Seen.INVITED:
+                return Duty("unconfirmed", afresh=True)
+            case Seen.NOTHING_KNOWN:
+                return Duty("unknown")
+        return Duty("missing", "execute", afresh=True)
+
+    def _seat(self, git: Git, row: Row, grant: Grant, seen: Seen, now: datetime) -> Duty:
+        """A seat that is there: what differs by a commit is updated, and what somebody changed there is drift."""
+        wanted, level, off = git.access(grant[0])["seat"].value, self._seats[grant[0]].level, seen is Seen.OFF
+        if not off and level == wanted:
+            return Duty("present", afresh=True)
+        if not off and row.accepted == (level, wanted):
+            return Duty("present", afresh=True, accepted=True)
+        by_commit = wanted not in {level, row.wants}
+        if row.unseen and not (by_commit or row.fresh):
+            return Duty("differs")
+        if by_commit or not row.as_wanted:
+            return Duty("differs", "update", afresh=True)
+        if not git.heal or _paused(row, now):
+            return Duty("differs")
+        return Duty("differs", "mend", afresh=True, heals=True)
 
     def _open(self, git: Git, row: Row, grant: Grant, seen: Seen, now: datetime) -> Duty:
         """An attempt failed, or two did."""
@@ -352,19 +477,21 @@ class Judgement:
         stands = Duty(str(row.phase))
         afresh = row.fresh or row.sent != self._sends(git, grant)
         due = afresh or (row.phase is Phase.RETRYING and (row.retry_at is None or row.retry_at <= now))
-        act = "heal" if row.lost and not row.by_hand else "execute"
+        heals = row.lost and not row.by_hand
         if seen is Seen.NOTHING_KNOWN:
             return stands
-        if seen is not Seen.THERE:
-            return Duty("retrying", act, afresh=afresh) if due else stands
-        if not row.effect and not row.by_hand:
-            return Duty("present")
+        if seen not in FOUND:
+            act = "reinvite" if seen is Seen.INVITED else "heal" if heals else "execute"
+            return Duty("retrying", act, afresh=afresh, heals=heals) if due else stands
+        if not row.effect and (not row.by_hand or seen is Seen.OFF):
+            return self._untried(git, row, grant, seen, now)
         if not due:
             return stands
         done = _done(row)
         if any(row.run[place][1] != edition for place in range(done)):
             return Duty("failed")
-        return Duty("retrying", act, done, afresh)
+        act = "reinvite" if row.reinviting and done else "heal" if heals else "execute"
+        return Duty("retrying", act, done, afresh, heals=heals)
 
     def _updating(self, git: Git, row: Row, grant: Grant, seen: Seen, now: datetime) -> Duty:
         """An update failed, or two did. It is one request, so there is nothing behind which it could continue."""
@@ -373,21 +500,37 @@ class Judgement:
         stands = Duty(str(row.phase))
         if seen is Seen.NOTHING_KNOWN:
             return stands
-        if seen is Seen.AWAY:
+        if seen not in FOUND:
             return _lost(git, row, now)
-        differs = _differ(grant, row.made, values)
-        if not differs and not row.effect:
-            return Duty("present")
+        if grant[1] == "seat":
+            now_is = self._seat(git, replace(row, as_wanted=False, unseen=False), grant, seen, now)
+            if now_is.status == "present":
+                return now_is
+            differs = False
+        else:
+            differs = _differ(grant, row.made, values)
+            if not differs and not row.effect:
+                return Duty("present")
         afresh = row.fresh or row.sent != ("update", *self._sends(git, grant))
         due = afresh or (row.phase is Phase.RETRYING and (row.retry_at is None or row.retry_at <= now))
         if not due:
             return replace(stands, differs=differs)
-        return Duty("retrying", "update", afresh=afresh, differs=differs)
+        act = "mend" if row.mending else "update"
+        return Duty("retrying", act, afresh=afresh, differs=differs, heals=row.mending)
 
-    def _left(self, git: Git, person: Person, now: datetime, look: Callable[[Grant], Seen], grant: Grant) -> Duty:
+    def _unreadable(self, git: Git, grant: Grant) -> bool:
+        """Whether git cannot say that a grant is no longer wanted."""
+        if git.people[grant[0]].file == "broken":
+            return True
+        if not self.rows[grant].of_sequence or git.sequence == "there":
+            return False
+        named = any(person.base and person.file == "there" for person in git.people.values())
+        return git.sequence == "broken" or named
+
+    def _left(self, git: Git, now: datetime, look: Callable[[Grant], Seen], grant: Grant) -> Duty:
         """What the ledger has beyond what git wants."""
         row, asked = self._now(grant, now), self.commands.get(grant) == "revoke"
-        if person.file == "broken":
+        if self._unreadable(git, grant):
             return Duty("invalid", untouched=True)
         if row.phase is Phase.REVOKED:
             return Duty("revoked", wanted=False)
@@ -396,40 +539,40 @@ class Judgement:
         orphaned = Duty("orphaned", wanted=False, by_hand=asked)
         if grant[1] in git.broken:
             return Duty("orphaned", wanted=False)
-        seen, can = look(grant), grant[1] == "tool"
+        seen, spared = look(grant), _slip(git, grant[0], now.date()) and not (asked or row.by_hand)
         orphaned, gone = replace(orphaned, seen=seen), Duty("revoked", wanted=False, by_hand=asked, seen=seen)
-        if row.revoking and row.phase in OPEN:
-            due = (
-                asked or row.fresh or (row.phase is Phase.RETRYING and row.retry_at is not None and row.retry_at <= now)
-            )
-            if seen is Seen.AWAY:
-                return gone
-            stands = replace(orphaned, status=str(row.phase))
-            spared = _slip(person, now.date()) and not (asked or row.by_hand)
-            if seen is Seen.NOTHING_KNOWN or not due or spared:
-                return (
-                    stands
-                    if not (due and spared and seen is not Seen.NOTHING_KNOWN)
-                    else replace(stands, status="retrying")
-                )
-            return replace(stands, status="retrying", act="revoke", afresh=asked or row.fresh)
-        invited = not row.confirmed or row.phase is Phase.EXECUTED
-        if seen is Seen.AWAY and not invited:
+        if seen is Seen.OFF:  # it is gone already, and so is what a revocation left of it
             return gone
-        if seen is Seen.NOTHING_KNOWN or not (asked or (seen is Seen.THERE and git.prune)):
+        if row.revoking and row.phase in OPEN and not (row.withdrawing and seen is Seen.THERE):
+            return gone if seen is Seen.AWAY else self._half_revoked(row, orphaned, seen, now, spared=spared)
+        if seen is Seen.INVITED:
+            taken = (git.prune or asked) and not spared
+            return replace(orphaned, act="withdraw") if taken else orphaned
+        unconfirmed = not row.confirmed or row.phase is Phase.EXECUTED
+        if seen is Seen.AWAY and not unconfirmed:
+            return gone
+        if seen is Seen.NOTHING_KNOWN or not (asked or (seen is Seen.THERE and git.prune)) or spared:
             return orphaned
-        if _slip(person, now.date()) and not asked:
-            return orphaned
-        if can:
+        if grant[1] in REVOKED:
             return replace(orphaned, act="revoke")
         return orphaned if seen is Seen.THERE else gone
+
+    def _half_revoked(self, row: Row, orphaned: Duty, seen: Seen, now: datetime, *, spared: bool) -> Duty:
+        """A revocation, or a withdrawal, failed once or twice."""
+        stands, afresh = replace(orphaned, status=str(row.phase)), orphaned.by_hand or row.fresh
+        due = afresh or (row.phase is Phase.RETRYING and row.retry_at is not None and row.retry_at <= now)
+        if seen is Seen.NOTHING_KNOWN or not due:
+            return stands
+        if spared:
+            return replace(stands, status="retrying")
+        return replace(stands, status="retrying", act="withdraw" if row.withdrawing else "revoke", afresh=afresh)
 
     def _guarded(self, git: Git, duties: Mapping[Grant, Duty], *, anew: bool) -> dict[Grant, Duty]:
         """The duties with those of the integrations that the guard holds put off, and what needs one of those."""
         held = set()
         for integration in {grant[1] for grant in duties}:
             met = {grant for grant, duty in duties.items() if grant[1] == integration and not duty.by_hand}
-            wanting = {grant for grant in met if duties[grant].act in ("heal", "revoke")}
+            wanting = {grant for grant in met if duties[grant].heals or duties[grant].act in ("heal", *AWAY)}
             wanting |= {
                 grant
                 for grant, row in self.rows.items()
@@ -468,10 +611,9 @@ class Judgement:
     def _makes(self, grant: Grant, duty: Duty) -> bool:
         """Whether an account is made or updated because of git: no retry, and nothing that a person started afresh."""
         row = self.rows.get(grant, Row())
-        retried = (
-            row.phase in OPEN and not row.revoking and (row.updating or duty.seen is Seen.THERE or not duty.afresh)
-        )
-        return duty.act in ("execute", "update") and not retried and not row.fresh
+        retried = row.phase in OPEN and not row.revoking and (row.updating or duty.seen in FOUND or not duty.afresh)
+        makes = duty.act in ("execute", "update", "reinvite") and not duty.heals
+        return makes and not retried and not row.fresh
 
     def settled(self, grant: Grant) -> bool:
         """Whether it was ever executed or confirmed."""
@@ -484,35 +626,47 @@ class Judgement:
         for grant in gone:
             del self.rows[grant]
         for grant, duty in duties.items():
-            self.rows[grant] = self._planned(git, self._now(grant, now), grant, duty)
+            self.rows[grant] = self._planned(git, self._now(grant, now), grant, duty, now)
 
-    def _planned(self, git: Git, row: Row, grant: Grant, duty: Duty) -> Row:
+    def _planned(self, git: Git, row: Row, grant: Grant, duty: Duty, now: datetime) -> Row:
         if duty.untouched:
             return replace(row, status=duty.status, guarded=False, asked=None)
         seen, values = duty.seen, self._values(git, grant) if duty.wanted else None
         if duty.wanted and seen not in (None, Seen.NOTHING_KNOWN) and (row.revoking or row.phase is Phase.REVOKED):
-            was, row = row, replace(row, revoking=False, run={}, retry_at=None, attempts=0, fresh=False)
-            if was.revoking and seen is Seen.THERE:
-                row = replace(row, phase=Phase.CONFIRMED, confirmed=True)
-            else:
-                row = replace(row, phase=Phase.NEW, executed=False, confirmed=False, healed_at=None, lost=False)
+            row = _back_again(row, found=seen in FOUND)
         row = replace(row, status=duty.status, guarded=duty.guarded, orphan=not duty.wanted)
-        row = replace(row, asked=values if duty.differs else None)
+        row = replace(row, asked=values if duty.differs else None, other=_other(values, duty))
+        if duty.wanted:
+            row = replace(row, of_sequence=git.of_sequence(grant))
         if duty.afresh and row.phase in OPEN:
             row = replace(row, attempts=0)
         if row.phase is Phase.NEW and seen is not None:
             row = replace(row, made=values)
+        return self._observed(row, duty, values, now)
+
+    def _observed(self, row: Row, duty: Duty, values: Values | None, now: datetime) -> Row:
+        """The row with what the check found."""
+        seen = duty.seen
         if duty.status == "revoked" and row.phase is not Phase.REVOKED:
-            return replace(row, phase=Phase.REVOKED, revoking=False, run={}, retry_at=None, fresh=False)
-        if seen is Seen.THERE and duty.wanted and duty.status in ("present", "differs"):
+            return replace(_settled(row), phase=Phase.REVOKED, **NOT_AS_WANTED)
+        if seen in FOUND and duty.wanted and duty.status in ("present", "differs"):
             if row.phase in (Phase.NEW, *OPEN):
-                row = replace(row, made=values, tried=None, run={}, retry_at=None, fresh=False, by_hand=False)
-                row = replace(row, updating=False)
-            return replace(row, phase=Phase.CONFIRMED, confirmed=True, lost=False)
+                row = replace(_settled(row), made=values)
+            row = replace(row, phase=Phase.CONFIRMED, confirmed=True, lost=False, invitations=0)
+            if duty.status == "differs":
+                return row
+            row = replace(row, fresh=False)
+            if duty.accepted or values is None:
+                return row
+            return replace(row, wants=values.value, as_wanted=True, unseen=False, accepted=None)
+        if duty.wanted and duty.status == "unconfirmed" and not (row.phase is Phase.EXECUTED and row.executed):
+            row = replace(_settled(row), phase=Phase.EXECUTED, executed=True, confirmed=False, lost=False, made=values)
+            return replace(row, invited_at=now, invitations=max(1, row.invitations), **NOT_AS_WANTED)
         if seen is Seen.THERE and not duty.wanted:
-            phase = Phase.CONFIRMED if row.phase is Phase.EXECUTED else row.phase
-            return replace(row, confirmed=True, phase=phase)
-        if seen is Seen.AWAY and row.phase is Phase.CONFIRMED:
+            accepted = row.withdrawing  # the invitation that was to be taken back
+            phase = Phase.CONFIRMED if accepted or row.phase is Phase.EXECUTED else row.phase
+            return replace(_settled(row) if accepted else row, confirmed=True, phase=phase)
+        if seen in ABSENT and row.phase is Phase.CONFIRMED:
             return replace(row, lost=True)
         if seen is Seen.NOT_ASKED and duty.wanted and row.phase is Phase.EXECUTED:
             return replace(row, phase=Phase.DONE)
@@ -520,7 +674,7 @@ class Judgement:
 
     def tried(self, git: Git, grant: Grant, duty: Duty, now: datetime, made: Tried) -> None:
         """An attempt was made."""
-        row, revoking, updating = self.rows[grant], duty.act == "revoke", duty.act == "update"
+        row, revoking, updating = self.rows[grant], duty.act in AWAY, duty.act in ("update", "mend")
         same = row.phase in OPEN and row.revoking == revoking and row.updating == updating
         again = same and not duty.afresh and duty.act != "run"
         number = row.attempts + 1 if again else 1
@@ -528,59 +682,72 @@ class Judgement:
         sent: object = ("revoke", grant) if revoking else self._sends(git, grant)
         if updating:
             sent = ("update", *self._sends(git, grant))
-        if duty.act in ("heal", "revoke"):
+        if duty.act in ("heal", "mend", *AWAY):
             self.counted.setdefault(grant[1], set()).add(grant)
-        elif duty.act in ("execute", "update") and number == 1:
+        elif duty.act in ("execute", "update", "reinvite") and number == 1:
             self.made.setdefault(grant[1], set()).add(grant)
         if revoking:
             self.revoked.add(grant)
         kept = dict(row.run) if duty.resume else {}
         by_hand = duty.act == "run" or (row.by_hand and same)
+        first = 1 if duty.act == "reinvite" else 0  # taking an invitation back makes no account
+        came = {place - first: came for place, came in made.came.items() if place >= first}
         row = replace(
             row,
             attempts=number,
             made=values if revoking else row.made,
             tried=None if revoking else values,
             sent=sent,
-            run={**kept, **{place: (came, git.edition[grant[1]]) for place, came in made.came.items()}},
+            run={**kept, **{place: (came, git.edition[grant[1]]) for place, came in came.items()}},
             fresh=False,
             revoking=revoking,
+            withdrawing=duty.act == "withdraw",
             updating=updating,
+            mending=duty.act == "mend",
+            reinviting=duty.act == "reinvite",
             by_hand=by_hand,
             retry_at=None,
+            wants=values.value if values is not None and not revoking else row.wants,
         )
         total = 1 if revoking or updating else REQUESTS[grant[1]]
-        whole = all(made.came.get(place) is Came.DONE for place in range(duty.resume, total))
+        whole = all(came.get(place) is Came.DONE for place in range(duty.resume, total))
         whole = whole and not (made.cut_off and duty.resume == total)
-        self.rows[grant] = self._ended(row, duty, now, whole=whole, made=made)
+        self.rows[grant] = self._ended(git, row, grant, duty, now, whole=whole, made=made)
 
-    def _ended(self, row: Row, duty: Duty, now: datetime, *, whole: bool, made: Tried) -> Row:
+    def _ended(self, git: Git, row: Row, grant: Grant, duty: Duty, now: datetime, *, whole: bool, made: Tried) -> Row:
         if not whole:
             again = row.attempts <= 1
             phase = Phase.RETRYING if again else Phase.FAILED
             return replace(row, phase=phase, status=str(phase), retry_at=now + DELAY if again else None)
         if row.revoking:
-            return replace(row, phase=Phase.REVOKED, status="revoked", revoking=False, run={})
-        if row.updating:
+            return replace(_settled(row), phase=Phase.REVOKED, status="revoked", **NOT_AS_WANTED)
+        made_with, updated = row.tried, row.updating
+        row = replace(_settled(row), made=made_with, asked=None, lost=False, as_wanted=False, accepted=None)
+        row = replace(row, healed_at=now if duty.heals or duty.act == "heal" else row.healed_at)
+        if updated:
+            row = replace(row, phase=Phase.CONFIRMED, status="differs", unseen=True)
+        else:
+            # Without the manifest, nobody can say of one that was cut off that it is a webhook's: the next pass does.
+            done = duty.seen is Seen.NOT_ASKED and not made.cut_off
             row = replace(
-                row, made=row.tried, tried=None, asked=None, lost=False, by_hand=False, updating=False, run={}
+                row,
+                phase=Phase.DONE if done else Phase.EXECUTED,
+                status="done" if done else "unconfirmed",
+                executed=True,
+                unseen=False,
+                other=None,
+                invited_at=now,
+                invitations=row.invitations + 1,
             )
-            return replace(row, phase=Phase.CONFIRMED, status="present" if made.seen else "differs")
-        # Without the manifest, nobody can say of one that was cut off that it is a webhook's: the next pass does.
-        done = duty.seen is Seen.NOT_ASKED and not made.cut_off
-        row = replace(
-            row,
-            phase=Phase.DONE if done else Phase.EXECUTED,
-            status="done" if done else "unconfirmed",
-            made=row.tried,
-            tried=None,
-            executed=True,
-            healed_at=now if duty.act == "heal" else row.healed_at,
-            lost=False,
-            by_hand=False,
-            run={},
-        )
-        return replace(row, phase=Phase.CONFIRMED, confirmed=True, status="present") if made.seen else row
+        if not made.seen:
+            return row
+        row = replace(row, phase=Phase.CONFIRMED, confirmed=True, invitations=0)
+        values = self._values(git, grant)
+        assert values is not None
+        if made.seat is not None and (made.seat.off or made.seat.level != values.value):
+            other = None if made.seat.level == values.value else (made.seat.level, values.value)
+            return replace(row, status="differs", other=other)
+        return replace(row, status="present", wants=values.value, as_wanted=True, unseen=False, other=None)
 
     def put_off(self, grant: Grant) -> None:
         """What it needs did not come to be."""
@@ -596,32 +763,70 @@ class Judgement:
         return row
 
     def _values(self, git: Git, grant: Grant) -> Values | None:
-        entry = git.people[grant[0]].access.get(grant[1])
+        entry = git.access(grant[0]).get(grant[1])
         return None if entry is None else Values(entry.value, git.people[grant[0]].department)
 
     def _sends(self, git: Git, grant: Grant) -> tuple[object, ...]:
         values = self._values(git, grant)
         assert values is not None
-        department = None if grant[1] == "hook" else values.department
+        department = values.department if grant[1] in WITH_DEPARTMENT else None
         return git.edition[grant[1]], values.value, department
 
 
-def _wanted(person: Person, today: date) -> set[str]:
-    if person.file != "there":
+def _settled(row: Row) -> Row:
+    """The row with no attempt open."""
+    return replace(
+        row,
+        tried=None,
+        run={},
+        retry_at=None,
+        fresh=False,
+        by_hand=False,
+        revoking=False,
+        withdrawing=False,
+        updating=False,
+        mending=False,
+        reinviting=False,
+    )
+
+
+def _back_again(row: Row, *, found: bool) -> Row:
+    """What was revoked, or half so, is wanted again: a new grant, unless the account is still there."""
+    new = replace(_settled(row), attempts=0, invitations=0, **NOT_AS_WANTED)
+    if row.revoking and found:
+        return replace(new, phase=Phase.CONFIRMED, confirmed=True)
+    return replace(new, phase=Phase.NEW, executed=False, confirmed=False, healed_at=None, lost=False)
+
+
+def _other(values: Values | None, duty: Duty) -> tuple[str, str] | None:
+    """What a person who accepts the seat as it is accepts."""
+    if values is None or duty.there is None or duty.accepted or duty.guarded or duty.there.level == values.value:
+        return None
+    return duty.there.level, values.value
+
+
+def _wanted(git: Git, name: str, today: date) -> set[str]:
+    if git.people[name].file != "there":
         return set()
-    return {name for name, entry in person.access.items() if entry.until is None or entry.until > today}
+    return {access for access, entry in git.access(name).items() if entry.until is None or entry.until > today}
 
 
-def _slip(person: Person, today: date) -> bool:
-    """Whether one of a hire's entries is an error: then nothing of the hire is revoked on its own."""
-    wanted = _wanted(person, today)
-    return any(person.access[name].needs and "tool" not in person.access for name in wanted)
+def _slip(git: Git, name: str, today: date) -> bool:
+    """Whether one of a hire's entries is an error, or its sequence: then nothing of the hire is revoked on its own."""
+    person, access = git.people[name], git.access(name)
+    if person.file == "there" and person.base and git.sequence != "there":
+        return True
+    return any(access[each].needs and "tool" not in access for each in _wanted(git, name, today))
+
+
+def _paused(row: Row, now: datetime) -> bool:
+    """Whether it was healed so lately that another loss, or another change, is an admin's decision."""
+    return row.healed_at is not None and now - row.healed_at < PAUSE
 
 
 def _lost(git: Git, row: Row, now: datetime) -> Duty:
     """An account that was there is gone."""
-    paused = row.healed_at is not None and now - row.healed_at < PAUSE
-    return Duty("missing", "heal", afresh=True) if git.heal and not paused else Duty("missing")
+    return Duty("missing", "heal", afresh=True, heals=True) if git.heal and not _paused(row, now) else Duty("missing")
 
 
 def _suspended(git: Git, grant: Grant, today: date) -> bool:
@@ -634,15 +839,6 @@ def _provided(tool: Duty | None, *, covered: bool) -> bool:
     return tool.status in ("present", "differs", "done") or (tool.act is not None and covered)
 
 
-def _untried(seen: Seen) -> Duty:
-    match seen:
-        case Seen.THERE:
-            return Duty("present", afresh=True)
-        case Seen.NOTHING_KNOWN:
-            return Duty("unknown")
-    return Duty("missing", "execute", afresh=True)
-
-
 def _done(row: Row) -> int:
     """How many requests are done, once the account is there: the first made it, whatever was heard of it."""
     done = 0
@@ -653,9 +849,9 @@ def _done(row: Row) -> int:
 
 def _differ(grant: Grant, then: Values | None, now: Values) -> bool:
     assert then is not None
-    return then.value != now.value or (grant[1] != "hook" and then.department != now.department)
+    return then.value != now.value or (grant[1] in WITH_DEPARTMENT and then.department != now.department)
 
 
 def needs_tool(git: Git, grant: Grant) -> bool:
     """Whether an entry waits for the hire's `tool`."""
-    return git.people[grant[0]].access[grant[1]].needs
+    return git.access(grant[0])[grant[1]].needs

@@ -57,7 +57,13 @@ from reconciler.requests.hosts import AllowedHosts
 from reconciler.requests.render import RenderedRequest
 from tests.engine.harness import Crash, Hands, Outbox
 from tests.faults.judgement import (
+    BASE,
+    EXPIRES,
     REQUESTS,
+    RESEND,
+    REVOKED,
+    UPDATED,
+    WITH_DEPARTMENT,
     Came,
     Duty,
     Entry,
@@ -67,17 +73,19 @@ from tests.faults.judgement import (
     Person,
     Row,
     Scope,
+    Seat,
     Seen,
     Tried,
     needs_tool,
 )
 
-__all__ = ["Model", "play"]
+__all__ = ["EVERYBODY", "Model", "play"]
 
 AT_ONCE = 100
 """So many examples are of one seed: what hypothesis remembers of them is bounded."""
 
 PEOPLE = ("ada", "bob", "cy", "dan", "eve", "flo", "gus", "hal")
+EVERYBODY = frozenset(PEOPLE)
 HOST = "127.0.0.1:1"
 
 MEMORY = Path("/dev/shm")
@@ -105,6 +113,7 @@ class Call:
     """A request that was about to leave for a service, and what the ledger can know of it."""
 
     grant: Grant
+    method: str
     place: int
     came: Came
 
@@ -117,15 +126,18 @@ class Services(Client):
 
     def __init__(self) -> None:
         self._redactor = Redactor()
-        self.there: dict[str, set[str]] = {"tool": set(), "mail": set(), "hook": set()}
-        self.invited: dict[str, set[str]] = {"tool": set(), "mail": set(), "hook": set()}
-        """Who was made and is not seen yet."""
+        self.there: dict[str, set[str]] = {integration: set() for integration in REQUESTS}
+        self.invited: dict[str, set[str]] = {integration: set() for integration in REQUESTS}
+        """Who was made and is not seen yet. The club always invites, and says whom."""
         self.invites = False
-        self.checks = dict.fromkeys(REQUESTS, "answered")
+        self.seats: dict[str, Seat] = {}
+        self.deaf = False
+        """Whether seats stay as they are, whatever is asked for."""
+        self.checks = dict.fromkeys((*REQUESTS, "pending"), "answered")
         self.answers: dict[str, str] = {}
         self.calls: list[Call] = []
-        self.confirmed: set[Grant] = set()
-        """Who was seen since `calls` began."""
+        self.confirmed: dict[Grant, Seat | None] = {}
+        """Who was seen since `calls` began, and how their seat was."""
         self.repeated: list[Grant] = []
         """Who was to be made while a check would have found them."""
         self.fuse: int | None = None
@@ -143,7 +155,7 @@ class Services(Client):
 
     def begin(self, fuse: int | None) -> None:
         """The attempts of a pass begin."""
-        self.calls, self.confirmed, self.repeated = [], set(), []
+        self.calls, self.confirmed, self.repeated = [], {}, []
         self.fuse = fuse
 
     def reached(self, point: Failpoint, *, done: bool) -> None:
@@ -163,7 +175,7 @@ class Services(Client):
         if point in (Failpoint.RESPONSE, Failpoint.ANSWER) and not (point is Failpoint.ANSWER and done):
             self.calls[-1].came = Came.IN_DOUBT  # what came of it was heard, and not written down
         if point is Failpoint.CHECKED and not done and self._confirming is not None:
-            self.confirmed.discard(self._confirming)
+            self.confirmed.pop(self._confirming, None)
         self._last = (point, done)
         raise Crash(point)
 
@@ -173,7 +185,21 @@ class Services(Client):
             return Seen.NOT_ASKED
         if self.checks[grant[1]] != "answered":
             return Seen.NOTHING_KNOWN
-        return Seen.THERE if grant[0] in self.there[grant[1]] else Seen.AWAY
+        name, integration = grant
+        if name in self.there[integration]:
+            return Seen.OFF if integration == "seat" and self.seats[name].off else Seen.THERE
+        if integration != "club":
+            return Seen.AWAY
+        if self.checks["pending"] != "answered":
+            return Seen.NOTHING_KNOWN
+        return Seen.INVITED if name in self.invited["club"] else Seen.AWAY
+
+    def appear(self, name: str, integration: str, level: str = "1") -> None:
+        """An account is there."""
+        self.invited[integration].discard(name)
+        self.there[integration].add(name)
+        if integration == "seat":
+            self.seats[name] = Seat(level)
 
     async def send(
         self, wire: RenderedRequest, *, follow: bool = False, leaving: Leaving | None = None, behind: bool = False
@@ -186,60 +212,87 @@ class Services(Client):
         integration, address, *more = path.split("/")
         grant = (address.partition("%40")[0], integration)
         if leaving is None:
-            return self._check(grant)
-        return await self._change(grant, wire.method, int(bool(more)), leaving)
+            return self._pending() if address == "pending" else self._check(grant)
+        value = json.loads(wire.content).get("value", "") if wire.content else ""
+        return await self._change(Call(grant, wire.method, int(bool(more)), Came.IN_DOUBT), value, leaving)
 
-    def _check(self, grant: Grant) -> Response:
-        found = self.seen(grant)
-        self._confirming = None
-        match self.checks[grant[1]]:
+    def _weather(self, what: str) -> Response | None:
+        """The answer of a check that fails."""
+        match self.checks[what]:
             case "down":
                 return Response(500)
             case "refused":
                 return Response(401)
             case "cut":
                 raise TransportError("hung up", left=True)
-        if found is Seen.AWAY:
-            return Response(404)
-        self.confirmed.add(grant)
-        self._confirming = grant
-        return Response(200, {"content-type": "application/json"}, json.dumps({"email": address_of(grant[0])}).encode())
+        return None
 
-    async def _change(self, grant: Grant, method: str, place: int, leaving: Leaving) -> Response:
+    def _pending(self) -> Response:
+        """The club's open invitations."""
+        return self._weather("pending") or _json([{"email": address_of(name)} for name in sorted(self.invited["club"])])
+
+    def _check(self, grant: Grant) -> Response:
+        self._confirming = None
+        if (failed := self._weather(grant[1])) is not None:
+            return failed
+        if grant[0] not in self.there[grant[1]]:
+            return Response(404)
+        seat = self.seats[grant[0]] if grant[1] == "seat" else None
+        self.confirmed[grant] = seat
+        self._confirming = grant
+        more = {} if seat is None else {"level": seat.level, "state": "off" if seat.off else "on"}
+        return _json({"email": address_of(grant[0]), **more})
+
+    async def _change(self, call: Call, value: str, leaving: Leaving) -> Response:
         try:
             await leaving()
         except Crash:
             if self._last == (Failpoint.LEAVING, True):
-                self.calls.append(Call(grant, place, Came.IN_DOUBT))
+                self.calls.append(call)
             raise
-        call = Call(grant, place, Came.IN_DOUBT)
         self.calls.append(call)
         self.reached(Failpoint.REQUEST, done=False)
-        weather = self.answers.get(f"{method} {grant[1]} {place}", "answered")
+        weather = self.answers.get(f"{call.method} {call.grant[1]} {call.place}", "answered")
+        status = 200
         if weather in ("answered", "lost"):
-            weather = self._happens(grant, method, place) or weather
+            status = self._happens(call, value)
         match weather:
             case "answered":
-                call.came = Came.DONE
+                call.came = Came.DONE if status in (200, 404) else Came.REFUSED
             case "refused" | "never left":
-                call.came = Came.REFUSED
+                status, call.came = 500, Came.REFUSED
         self.reached(Failpoint.RESPONSE, done=True)
         if weather in ("lost", "cut", "never left"):
             raise TransportError("hung up", left=weather != "never left")
-        return Response(200 if weather == "answered" else 500, {}, b"{}")
+        return Response(status, {}, b"{}")
 
-    def _happens(self, grant: Grant, method: str, place: int) -> str | None:
-        name, integration = grant
-        there, invited = self.there[integration], self.invited[integration]
-        if method == "DELETE":
-            there.discard(name)
-            invited.discard(name)
-        elif method == "POST" and place == 0 and integration != "hook":
-            if name in there:
-                self.repeated.append(grant)
-                return "refused"
-            (invited if self.invites else there).add(name)
-        return None
+    def _happens(self, call: Call, value: str) -> int:
+        """What a request does; the status of the answer."""
+        (name, integration), there = call.grant, self.there[call.grant[1]]
+        match call.method:
+            case "DELETE" if integration == "club":  # it takes an invitation back
+                status = 200 if name in self.invited["club"] else 404
+                self.invited["club"].discard(name)
+                return status
+            case "DELETE":
+                there.discard(name)
+                self.invited[integration].discard(name)
+            case "PUT" if integration == "seat" and name in there and not self.deaf:
+                self.seats[name] = Seat(value)
+            case "POST" if call.place == 0 and integration != "hook":
+                if name in there:
+                    self.repeated.append(call.grant)
+                    return 500
+                if integration == "club" or self.invites:
+                    self.invited[integration].add(name)
+                    self.seats[name] = Seat(value)
+                else:
+                    self.appear(name, integration, "1" if self.deaf else value)
+        return 200
+
+
+def _json(content: Any) -> Response:
+    return Response(200, {"content-type": "application/json"}, json.dumps(content).encode())
 
 
 def address_of(name: str) -> str:
@@ -278,20 +331,14 @@ class Program:
 
     def commit(self, files: Mapping[str, Any]) -> None:
         """Make a commit of these files and nothing else."""
-        folders: dict[str, dict[str, pygit2.Oid]] = {}
+        index = pygit2.Index()
         for path, content in files.items():
-            folder, _, name = path.partition("/")
             text = content if isinstance(content, str) else json.dumps(content)
-            folders.setdefault(folder, {})[name] = self._git.create_blob(text.encode())
-        top = self._git.TreeBuilder()
-        for folder, blobs in folders.items():
-            below = self._git.TreeBuilder()
-            for name, blob in blobs.items():
-                below.insert(name, blob, pygit2.enums.FileMode.BLOB)
-            top.insert(folder, below.write(), pygit2.enums.FileMode.TREE)
+            blob = self._git.create_blob(text.encode())
+            index.add(pygit2.IndexEntry(path, blob, pygit2.enums.FileMode.BLOB))
         who = pygit2.Signature("Ida Admin", "ida@example.com", int(time.time()), 0)
         parents = [] if self._git.head_is_unborn else [self._git.head.target]
-        self._git.create_commit("refs/heads/main", who, who, "change", top.write(), parents)
+        self._git.create_commit("refs/heads/main", who, who, "change", index.write_tree(self._git), parents)
 
     def start(self) -> None:
         """Open the state."""
@@ -344,13 +391,24 @@ def manifest(integration: str, edition: int) -> dict[str, Any]:
     whole: dict[str, Any] = {"form": [{"id": "VALUE", "name": "Value", "type": "input"}]}
     if integration == "hook":
         return {**whole, "execute": [{"url": f"{url}/{{{{email}}}}", "data": values}]}
-    values["department"] = "{{department}}"
-    whole["exists"] = {"url": f"{url}/{{{{email}}}}", "expected": "{{email}}", "fail_when_4xx_response_code": False}
+    if integration in WITH_DEPARTMENT:
+        values["department"] = "{{department}}"
+    exists: dict[str, Any] = {"url": f"{url}/{{{{email}}}}", "expected": "{{email}}"}
+    whole["exists"] = {**exists, "fail_when_4xx_response_code": False}
     whole["execute"] = [{"url": f"{url}/{{{{email}}}}", "data": values}]
+    away = [{"url": f"{url}/{{{{email}}}}", "method": "DELETE"}]
     if integration == "tool":
         whole["execute"].append({"url": f"{url}/{{{{email}}}}/team", "data": {"edition": edition}})
+    if integration == "seat":
+        whole["exists"] |= {"where": {"level": "{{VALUE}}"}, "inactive": {"state": "off"}}
+    if integration == "club":
+        whole["exists"]["pending"] = {"url": f"{url}/pending", "data_from": "", "match": "email"}
+        whole["withdraw"] = away
+        whole["invitation"] = {"expires": f"{EXPIRES.days}d", "resend": RESEND}
+    if integration in UPDATED:
         whole["update"] = [{"url": f"{url}/{{{{email}}}}", "method": "PUT", "data": values}]
-        whole["revoke"] = [{"url": f"{url}/{{{{email}}}}", "method": "DELETE"}]
+    if integration in REVOKED:
+        whole["revoke"] = away
     return whole
 
 
@@ -373,6 +431,12 @@ def files(git: Git) -> dict[str, Any]:
         },
         "hires/.gitkeep": "",
     }
+    match git.sequence:
+        case "there":
+            given = [{"integration": name, "values": {"VALUE": git.given}} for name in sorted(BASE)]
+            found["config/sequences/base.yaml"] = {"access": given}
+        case "broken":
+            found["config/sequences/base.yaml"] = "access: {}\n"
     for integration in REQUESTS:
         broken = integration in git.broken
         whole = "execute: {}\n" if broken else manifest(integration, git.edition[integration])
@@ -397,7 +461,9 @@ def hire(name: str, person: Person) -> Any:
         if entry.needs:
             whole["needs"] = ["tool"]
         entries.append(whole)
-    fields = {"department": person.department} if person.department else {}
+    fields: dict[str, Any] = {"department": person.department} if person.department else {}
+    if person.base:
+        fields["sequences"] = ["base"]
     return {"email": address_of(name), "first_name": name.title(), "last_name": "", **fields, "access": entries}
 
 
@@ -420,9 +486,13 @@ people = st.integers(1, 2 ** len(PEOPLE) - 1).map(
 somebody = st.sampled_from(PEOPLE)
 integrations = st.sampled_from(tuple(REQUESTS))
 fuses = st.none() | st.integers(0, 12)
-everybody = st.just(frozenset(PEOPLE))
-many_or_all = people | everybody
-changes = st.sampled_from(["POST tool 0", "POST tool 1", "POST mail 0", "POST hook 0", "PUT tool 0", "DELETE tool 0"])
+many_or_all = people | st.just(EVERYBODY)
+changes = st.sampled_from(
+    ["POST tool 1", *(f"POST {name} 0" for name in REQUESTS)]
+    + [f"PUT {name} 0" for name in ("tool", "seat")]
+    + [f"DELETE {name} 0" for name in ("tool", "seat", "club")]
+)
+checked = st.sampled_from([name for name in REQUESTS if name != "hook"])
 failures = st.sampled_from(["refused", "never left", "lost", "cut"])
 days = st.none() | st.integers(-2, 3)
 
@@ -441,7 +511,7 @@ class Model(RuleBasedStateMachine):
         self.program = Program(root, self.services, self.clock)
         shutil.copytree(Path(template().name, ".reconciler"), root / ".reconciler")
         self.git = Git({name: Person(name) for name in PEOPLE})
-        self.judgement = Judgement()
+        self.judgement = Judgement(self.services.seats)
         self.asked: list[tuple[str, Grant]] = []
         """Commands that the ledger alone answers, once a pass begins."""
         self.steps = 0
@@ -479,7 +549,8 @@ class Model(RuleBasedStateMachine):
     ) -> None:
         self.services.answers, self.services.invites = answers, invites
         tool = Entry("1", begins=None if begins is None else self.clock.now().date() + timedelta(begins))
-        access = {"tool": tool} | ({"mail": Entry("1", needs=needs), "hook": Entry("1")} if whole else {})
+        more = {"mail": Entry("1", needs=needs), "hook": Entry("1"), "seat": Entry("1"), "club": Entry("1")}
+        access = {"tool": tool} | (more if whole else {})
         self._commit(prune=prune, broken=broken)
         self._people(dict.fromkeys(many, access))
         self.program.start()
@@ -558,6 +629,15 @@ class Model(RuleBasedStateMachine):
     def break_a_manifest(self, integration: str, *, broken: bool) -> None:
         self._commit(broken=self.git.broken | {integration} if broken else frozenset[str]())
 
+    @rule(many=many_or_all, base=st.booleans())
+    def name_the_sequence(self, many: frozenset[str], *, base: bool) -> None:
+        """Hires name the sequence from now on, or do no longer."""
+        self._commit(people={**self.git.people, **{name: replace(self.git.people[name], base=base) for name in many}})
+
+    @rule(sequence=st.sampled_from(["there", "broken", "gone"]), given=st.sampled_from("12"))
+    def change_the_sequence(self, sequence: str, given: str) -> None:
+        self._commit(sequence=sequence, given=given)
+
     @rule(integration=integrations)
     def edit_a_manifest(self, integration: str) -> None:
         self._commit(edition={**self.git.edition, integration: self.git.edition[integration] + 1})
@@ -579,13 +659,13 @@ class Model(RuleBasedStateMachine):
 
     # The services
 
-    @rule(integration=integrations, how=st.sampled_from(["down", "refused", "cut"]))
-    def checks_fail(self, integration: str, how: str) -> None:
-        self.services.checks[integration] = how
+    @rule(what=checked | st.just("pending"), how=st.sampled_from(["down", "refused", "cut"]))
+    def checks_fail(self, what: str, how: str) -> None:
+        self.services.checks[what] = how
 
     @rule()
     def checks_recover(self) -> None:
-        self.services.checks = dict.fromkeys(REQUESTS, "answered")
+        self.services.checks = dict.fromkeys((*REQUESTS, "pending"), "answered")
 
     @rule(what=changes, how=failures)
     def requests_fail(self, what: str, how: str) -> None:
@@ -595,23 +675,48 @@ class Model(RuleBasedStateMachine):
     def requests_recover(self) -> None:
         self.services.answers.clear()
 
-    @rule(many=many_or_all, integration=st.sampled_from(["tool", "mail"]))
+    @rule(many=many_or_all, integration=checked)
     def vanish(self, many: frozenset[str], integration: str) -> None:
         """Somebody deletes accounts."""
         self.services.there[integration] -= many
 
-    @rule(name=somebody, integration=st.sampled_from(["tool", "mail"]))
+    @rule(name=somebody, integration=checked)
     def appear(self, name: str, integration: str) -> None:
         """Somebody makes an account by hand."""
-        self.services.there[integration].add(name)
+        self.services.appear(name, integration)
+
+    @rule(many=many_or_all, level=st.sampled_from("123"), off=st.booleans())
+    def change_seats(self, many: frozenset[str], level: str, *, off: bool) -> None:
+        """Somebody gives seats another level at the service, or switches them off or on."""
+        for name in many & self.services.there["seat"]:
+            self.services.seats[name] = Seat(level, off)
+
+    @rule(deaf=st.booleans())
+    def ignore(self, *, deaf: bool) -> None:
+        """Seats stay as they are from now on, whatever is asked for, or do no longer."""
+        self.services.deaf = deaf
+
+    @rule(name=somebody, accepts=st.booleans())
+    def answer_an_invitation(self, name: str, *, accepts: bool) -> None:
+        """Somebody accepts the club's invitation, or it is taken back there."""
+        if accepts and name in self.services.invited["club"]:
+            self.services.appear(name, "club")
+        self.services.invited["club"].discard(name)
+
+    @rule(name=somebody)
+    def invite_by_hand(self, name: str) -> None:
+        """Somebody invites into the club by hand."""
+        if name not in self.services.there["club"]:
+            self.services.invited["club"].add(name)
 
     @rule(invites=st.booleans())
     def invite(self, *, invites: bool) -> None:
         """The services invite from now on, or do not; who was invited accepts."""
         self.services.invites = invites
         for integration, names in self.services.invited.items():
-            self.services.there[integration] |= names
-            names.clear()
+            for name in sorted(names) if integration != "club" else ():
+                level = self.services.seats[name].level if integration == "seat" else "1"
+                self.services.appear(name, integration, level)
 
     @rule()
     def calm(self) -> None:
@@ -622,7 +727,7 @@ class Model(RuleBasedStateMachine):
             name: replace(person, file="there" if person.file == "broken" else person.file, department="R&D")
             for name, person in self.git.people.items()
         }
-        self._commit(people=mended, broken=frozenset[str](), suspended=())
+        self._commit(people=mended, broken=frozenset[str](), suspended=(), sequence="there")
 
     # Time
 
@@ -646,7 +751,8 @@ class Model(RuleBasedStateMachine):
         """Somebody asks for something by hand, of what the ledger has."""
         grant = (name, integration)
         row = self.judgement.rows.get(grant)
-        if row is None or (kind == "accept" and row.phase not in ("retrying", "failed")):
+        differs = integration == "seat" and row is not None and row.status == "differs"
+        if row is None or (kind == "accept" and row.phase not in ("retrying", "failed") and not differs):
             return
         stem = self.git.people[name].stem
         now = self.clock.now()
@@ -684,7 +790,7 @@ class Model(RuleBasedStateMachine):
 
     @rule(
         many=many_or_all,
-        integration=st.sampled_from(["tool", "mail"]),
+        integration=checked,
         minutes=st.sampled_from([0, 1440]),
         whole=st.booleans(),
     )
@@ -694,6 +800,19 @@ class Model(RuleBasedStateMachine):
         self.clock.turn(minutes=minutes)
         for scope in [Scope()] if whole else [Scope(people=frozenset({name})) for name in PEOPLE]:
             self._pass(scope)
+
+    @rule(many=many_or_all, level=st.sampled_from("123"), off=st.booleans(), minutes=st.sampled_from([0, 1440]))
+    def pass_after_a_change(self, many: frozenset[str], level: str, minutes: int, *, off: bool) -> None:
+        """Seats are changed at the service, and a pass meets that."""
+        self.change_seats(many, level, off=off)
+        self.clock.turn(minutes=minutes)
+        self._pass(Scope())
+
+    @rule(days=st.sampled_from([6, 7, 8]), fuse=fuses)
+    def pass_after_days(self, days: int, fuse: int | None) -> None:
+        """Invitations expire."""
+        self.clock.turn(days=days)
+        self._pass(Scope(), fuse=fuse)
 
     @rule(many=people, fuse=fuses)
     def pass_over_people(self, many: frozenset[str], fuse: int | None) -> None:
@@ -790,13 +909,14 @@ class Model(RuleBasedStateMachine):
                 continue
             if grant in made:
                 calls = [call for call in self.services.calls if call.grant == grant]
-                places = [call.place for call in calls]
+                places = [_place(duty, call) for call in calls]
                 assert places == [duty.resume + turn for turn in range(len(calls))], f"{grant}: {places}, {duty}"
                 attempt = made[grant][0]
                 assert attempt.kind == duty.act, f"{grant}: {attempt.kind}, not {duty.act}"
                 tried = Tried(
-                    {call.place: call.came for call in calls},
+                    {_place(duty, call): call.came for call in calls},
                     seen=grant in self.services.confirmed,
+                    seat=self.services.confirmed.get(grant),
                     cut_off=attempt.id in self.program.cut_off,
                 )
                 judgement.tried(self.git, grant, duty, now, tried)
@@ -858,6 +978,11 @@ class Model(RuleBasedStateMachine):
         self.judgement.commands = left
 
 
+def _place(duty: Duty, call: Call) -> int:
+    """Which request of its attempt it was: where an invitation is sent again, the open one was withdrawn before."""
+    return int(call.method == "POST") if duty.act == "reinvite" else call.place
+
+
 def _of(record: Record) -> dict[str, Any]:
     return {
         "phase": record.phase,
@@ -872,13 +997,17 @@ def _of(record: Record) -> dict[str, Any]:
         "by_hand": record.run.by_hand,
         "orphan": record.orphaned_at is not None,
         "guarded": record.guarded,
+        "of_sequence": record.origin is not None,
+        "unseen": record.unseen,
+        "invitations": record.invitations,
     }
 
 
 def _ours(row: Row) -> dict[str, Any]:
     kept = ("phase", "retry_at", "healed_at", "executed", "confirmed", "lost", "fresh", "revoking", "by_hand")
     attempts = row.attempts if row.phase in ("retrying", "failed") else None
-    return {name: getattr(row, name) for name in (*kept, "orphan", "guarded")} | {"attempts": attempts}
+    more = ("orphan", "guarded", "of_sequence", "unseen", "invitations")
+    return {name: getattr(row, name) for name in (*kept, *more)} | {"attempts": attempts}
 
 
 def play(examples: int, steps: int, number: int | None, ended: Callable[[int], None] = lambda _steps: None) -> None:
