@@ -14,7 +14,7 @@ import yaml
 from tests.repo import Daemon, GnupgHome, Repo, run_cli
 
 
-def test_what_is_committed(repo: Repo) -> None:
+def test_repo_commits_written_files(repo: Repo) -> None:
     repo.hire("ada", "slack", {"integration": "asana", "values": {"TEAM_ID": "1"}}, department="R&D")
     repo.write("manifests/asana.json", {"execute": []})
     revision = repo.commit("Ada joins")

@@ -12,7 +12,7 @@ import pytest
 from tests.servers import AccountService, Reply, Service, ask, eventually
 
 
-def test_it_writes_down_what_came(service: Service) -> None:
+def test_server_records_requests(service: Service) -> None:
     service.route("POST", "/a b/{name}", lambda received, name: {"name": name, "got": received.json()})
     before = time.monotonic()
     status, headers, raw = ask(service.url, "POST", "/a%20b/x%40y?q=1&q=2", {"n": 1}, {"X-Key": "k"})
@@ -84,7 +84,7 @@ def test_a_held_request_is_answered_when_released(accounts: AccountService) -> N
     assert answers == [201]
 
 
-def test_closing_frees_whoever_is_held() -> None:
+def test_closing_releases_held_requests() -> None:
     service = Service()
     service.hang()
     failures: list[type[BaseException]] = []
@@ -167,7 +167,7 @@ def test_a_broken_handler_fails_the_test() -> None:
         service.close()
 
 
-def test_it_counts_what_runs_side_by_side(service: Service) -> None:
+def test_server_counts_concurrent_requests(service: Service) -> None:
     release = service.hang(times=4)
     threads = [threading.Thread(target=ask, args=(service.url, "GET", "/")) for _ in range(4)]
     for thread in threads:

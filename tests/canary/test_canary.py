@@ -430,7 +430,7 @@ def test_nothing_leaks(scene: Scene, path: Callable[[Scene], None]) -> None:
     scene.nothing_leaked()
 
 
-def test_what_may_be_shown_is_shown(scene: Scene) -> None:
+def test_values_that_are_not_secret_are_shown(scene: Scene) -> None:
     """A host, and a short value everywhere but where it was put in.
 
     A field with `secret: false` only while no request puts it into a URL or a header.
@@ -461,7 +461,7 @@ def test_what_may_be_shown_is_shown(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("log_format", ["console", "json"])
-def test_whatever_is_logged_passes_the_redactor(log_format: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_every_log_line_is_redacted(log_format: str, capfd: pytest.CaptureFixture[str]) -> None:
     """Our own lines, libraries' lines, exceptions in both, and what asyncio says of tasks that nobody waited for."""
     from reconciler.cli.logs import set_up, unexpected
     from reconciler.cli.options import Asked

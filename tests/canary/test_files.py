@@ -42,7 +42,7 @@ def modes(folder: Path) -> dict[str, int]:
     return {path.name: stat.S_IMODE(path.stat().st_mode) for path in [folder, *folder.iterdir()]}
 
 
-def test_the_state_is_its_owners_whatever_the_umask(tool: Repo, umask: int) -> None:
+def test_state_is_private_with_any_umask(tool: Repo, umask: int) -> None:
     with Daemon(tool) as daemon:
         assert eventually((tool.root / ".reconciler/state.db-wal").exists, SOON)
         assert set(modes(tool.state.parent).values()) == {0o700, 0o600}
@@ -61,7 +61,7 @@ def test_a_state_that_came_from_a_backup_is_its_owners_again(tool: Repo) -> None
     assert set(modes(tool.state.parent).values()) <= {0o700, 0o600}
 
 
-def test_what_is_encrypted_is_written_for_its_owner(tool: Repo, umask: int) -> None:
+def test_encrypted_file_is_private_to_its_owner(tool: Repo, umask: int) -> None:
     (tool.root / "config/initial_data/tool.yaml.gpg").unlink()
     assert tool.gnupg is not None
     arguments = ("initial-data", "set", "tool", "--recipient", tool.gnupg.fingerprint)

@@ -25,7 +25,7 @@ def test_copies_the_manifest_and_says_what_it_asks_for(repo: Repo, call: Call) -
     assert text.startswith("# GitHub organization: members\n# service: github\n")
 
 
-def test_what_is_there_is_not_written_over(repo: Repo, call: Call) -> None:
+def test_existing_file_is_not_overwritten(repo: Repo, call: Call) -> None:
     repo.write("manifests/tools/github.json", "{}")
     done = call(repo, "add", "github")
     assert (done.code, done.out) == (64, "")

@@ -108,7 +108,7 @@ BAD: dict[str, tuple[list[str], str]] = {
 
 
 @pytest.mark.parametrize("what", BAD)
-def test_what_cannot_be_adopted_writes_nothing(repo: Repo, saas: AccountService, call: Call, what: str) -> None:
+def test_refused_adoption_writes_nothing(repo: Repo, saas: AccountService, call: Call, what: str) -> None:
     saas.add("zoe@example.com", "eve@example.com")
     manifest = saas.manifest(listing=True, team=what == "form")
     manifest["exists"]["list"]["fields"] = {"email": "email"}
@@ -156,7 +156,7 @@ def test_wrong_usage(repo: Repo, call: Call) -> None:
     assert "did you mean saas?" in call(repo, "adopt", "sas", "--all").err
 
 
-def test_what_a_sequence_gives_as_well_is_told(repo: Repo, saas: AccountService, call: Call) -> None:
+def test_access_that_a_sequence_gives_too_is_noted(repo: Repo, saas: AccountService, call: Call) -> None:
     manifest = saas.manifest(listing=True)
     manifest["exists"]["list"]["fields"] = {"department": "dep"}
     repo.manifest("saas", manifest)

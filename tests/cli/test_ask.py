@@ -96,7 +96,7 @@ def test_a_plan_that_changed_meanwhile_is_shown_again(ready: Repo, accounts: Acc
     assert accounts.calls("POST") == []
 
 
-def test_with_nothing_to_be_done_nobody_is_asked(ready: Repo, accounts: AccountService) -> None:
+def test_plan_without_changes_asks_no_question(ready: Repo, accounts: AccountService) -> None:
     accounts.add("ada@example.com")
     code, text = at_terminal(ready, answers=[])
     assert code == 0, text
@@ -110,6 +110,6 @@ def test_neither_yes_nor_a_dry_run_asks(ready: Repo, accounts: AccountService, a
     assert len(accounts.calls("POST")) == (arguments == ["--yes"])
 
 
-def test_without_a_terminal_nobody_is_asked(ready: Repo, accounts: AccountService) -> None:
+def test_pass_without_a_terminal_asks_no_question(ready: Repo, accounts: AccountService) -> None:
     assert run_cli(ready).code == 0
     assert set(accounts.people) == {"ada@example.com"}

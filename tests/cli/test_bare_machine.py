@@ -76,13 +76,13 @@ def test_without_git_everything_but_fetching_and_signatures_goes_on(
         assert (done.code, done.err) == (0, ""), arguments
 
 
-def test_the_demo_names_what_it_lacks(team: Repo, call: Call, no_programs: dict[str, str]) -> None:
+def test_demo_names_missing_programs(team: Repo, call: Call, no_programs: dict[str, str]) -> None:
     done = call(team, "demo", "--once", env=no_programs)
     assert (done.code, done.out) == (1, "")
     assert done.err == "error: the demo needs git: install it (Debian: apt-get install git gnupg)\n"
 
 
-def test_an_import_commits_as_the_program_where_git_knows_nobody(team: Repo) -> None:
+def test_import_commits_as_the_program_without_a_git_identity(team: Repo) -> None:
     team.git("config", "--unset", "user.name")
     team.git("config", "--unset", "user.email")
     nobody = {"HOME": "/nowhere", "EMAIL": ""}
@@ -107,7 +107,7 @@ def test_a_port_in_use(team: Repo, taken: str) -> None:
     assert f"error: listen {taken}: Address already in use: free it, or set another `listen`\n" in done.err
 
 
-def test_a_port_in_use_while_somebody_connects(team: Repo, taken: str) -> None:
+def test_connect_with_its_port_in_use(team: Repo, taken: str) -> None:
     oauth = {"authenticate_url": "https://api.example.com/a", "access_token": {"url": "https://api.example.com/t"}}
     team.manifest("calendar", {"oauth": oauth, "execute": [{"url": "https://api.example.com/{{oauth.access_token}}"}]})
     team.commit()
@@ -167,7 +167,7 @@ def test_a_folder_that_is_read_only(read_only: Repo, arguments: list[str], told:
     assert [line for line in done.err.splitlines() if line.startswith(("Traceback", "  File"))] == []
 
 
-def test_what_only_reads_needs_no_folder_to_write_to(read_only: Repo) -> None:
+def test_reading_commands_work_in_a_read_only_folder(read_only: Repo) -> None:
     for arguments in (["status"], ["--dry-run"], ["validate"], ["history"]):
         assert as_anybody(read_only, *arguments).code == 0, arguments
 

@@ -89,7 +89,7 @@ def test_markdown_cannot_be_broken_out_of(saas: Repo, call: Call) -> None:
     assert all(not line or line.startswith("    ") for line in rest)
 
 
-def test_what_differs_and_what_becomes_of_it(repo: Repo, call: Call) -> None:
+def test_differences_are_shown_with_what_happens_next(repo: Repo, call: Call) -> None:
     with AccountService() as service:
         manifest = service.manifest()
         manifest["form"] = [{"id": "ROLE", "type": "input"}]
@@ -178,7 +178,7 @@ def test_a_field_that_is_no_secret_is_shown(saas: Repo, accounts: AccountService
     ],
     ids=["scheduled", "blocked", "invalid", "suspended"],
 )
-def test_what_the_files_alone_decide(
+def test_statuses_that_the_files_alone_decide(
     saas: Repo, call: Call, entry: dict, settings: dict, first: str, following: str
 ) -> None:
     saas.settings(**settings)

@@ -47,7 +47,7 @@ def test_the_demo_without_its_server_says_what_installs_it(
     assert len(done.err.splitlines()) == 1
 
 
-def test_the_demos_hints_work_as_typed_by_somebody_git_does_not_know(tmp_path: Path) -> None:
+def test_demo_hints_work_without_a_git_identity(tmp_path: Path) -> None:
     nobody = {"HOME": str(tmp_path), "PATH": os.environ["PATH"], "GIT_CONFIG_NOSYSTEM": "1", "EMAIL": ""}
     script = """
         . "$1"

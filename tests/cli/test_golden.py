@@ -161,7 +161,7 @@ def row(hire: str, status: Status = Status.PRESENT, **more: Any) -> Row:
 
 
 @pytest.mark.parametrize("by", ["person", "integration"])
-def test_what_is_as_wanted_is_counted_and_not_told(repo: Repo, capsys: pytest.CaptureFixture[str], by: str) -> None:
+def test_rows_that_need_nothing_are_only_counted(repo: Repo, capsys: pytest.CaptureFixture[str], by: str) -> None:
     report = Report(None, dry_run=True)
     report.rows = [row(f"h{number:02}", access=access) for number in range(20) for access in ("saas", "saas-ops")]
     report.rows += [row("h07", integration="chat", access="chat", status=Status.MISSING, action=Action.EXECUTE)]

@@ -77,7 +77,7 @@ def test_the_keys_of_the_folder_are_used_again(asana: Repo, call: Call) -> None:
     assert opened(asana) == {"TOKEN": TOKEN}
 
 
-def test_what_is_left_empty_is_kept_and_so_is_what_nobody_asks_for(asana: Repo, call: Call) -> None:
+def test_empty_answers_and_unknown_ids_keep_their_values(asana: Repo, call: Call) -> None:
     asana.initial_data("asana", {"TOKEN": "old-token", "ORG": "12", "OLDER": "kept"})
     assert call(asana, "initial-data", "set", "asana", given="TOKEN: new-token\nORG:\n").code == 0
     assert opened(asana) == {"TOKEN": "new-token", "ORG": "12", "OLDER": "kept"}
@@ -134,7 +134,7 @@ def test_the_programs_own(asana: Repo, gnupg_home: GnupgHome, call: Call) -> Non
     ],
     ids=["no key", "unknown key", "name", "no form", "field", "no map", "no YAML", "list", "empty value", "nothing"],
 )
-def test_what_is_refused_writes_nothing_and_repeats_no_value(
+def test_refused_input_writes_nothing_and_repeats_no_value(
     asana: Repo, call: Call, arguments: list[str], text: str, code: int, said: str
 ) -> None:
     asana.manifest("plain", {"execute": []})

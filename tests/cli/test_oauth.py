@@ -198,7 +198,7 @@ def test_a_refusal(office: Repo, provider: Provider, query: dict[str, str], answ
     assert said in err
 
 
-def test_nobody_comes(office: Repo) -> None:
+def test_connect_times_out_without_a_callback(office: Repo) -> None:
     with connecting(office, "acme", "--timeout", "1") as connect:
         code, _, err = connect.ends()
     assert code == 1
@@ -230,7 +230,7 @@ def test_a_service_of_several_manifests_is_connected_once(office: Repo, provider
         ("closed", 1, "initial data CLIENT_ID is missing"),
     ],
 )
-def test_what_cannot_be_connected(
+def test_names_that_cannot_be_connected_are_refused(
     office: Repo, accounts: AccountService, provider: Provider, call: Call, name: str, code: int, said: str
 ) -> None:
     office.manifest("plain", accounts.manifest())

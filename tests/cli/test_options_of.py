@@ -67,7 +67,7 @@ def test_markdown(teams: Repo, call: Call) -> None:
     assert out == "**asana ROLE: 2 choices**\n\n- `a` `Admin`\n- `m` `Member`\n"
 
 
-def test_fixed_items_ask_nobody(teams: Repo, service: Service, call: Call) -> None:
+def test_fixed_items_send_no_request(teams: Repo, service: Service, call: Call) -> None:
     done = call(teams, "options", "asana", "ROLE", "--output", "json", env={"GNUPGHOME": "/nowhere"})
     assert done.json == [{"value": "a", "name": "Admin"}, {"value": "m", "name": "Member"}]
     assert service.requests == []

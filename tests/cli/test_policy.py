@@ -84,7 +84,7 @@ def test_how_many_may_hold_something(company: Repo, call: Call) -> None:
     ]
 
 
-def test_pass_blocks_what_is_not_there_and_leaves_what_is(company: Repo, call: Call, accounts: AccountService) -> None:
+def test_broken_rule_blocks_missing_grants_only(company: Repo, call: Call, accounts: AccountService) -> None:
     company.hire("ada", entry("deploy"))
     company.commit()
     assert call(company, "--yes").code == 0
@@ -114,7 +114,7 @@ def test_pass_blocks_what_is_not_there_and_leaves_what_is(company: Repo, call: C
     assert all("DELETE" not in str(each) for each in accounts.requests[sent:])
 
 
-def test_at_least_blocks_nobody_and_at_most_who_is_not_there(company: Repo, call: Call) -> None:
+def test_at_least_blocks_no_grant_and_at_most_blocks_missing_ones(company: Repo, call: Call) -> None:
     policy(
         company,
         {"name": "many", "integration": "tool", "values": {"TEAM": "2"}, "at_least": 5},
@@ -131,7 +131,7 @@ def test_at_least_blocks_nobody_and_at_most_who_is_not_there(company: Repo, call
     "text",
     ["- [", "- {name: a}", "- {name: a, never_both: [x]}", "- {name: a, when: {position: X}, at_most: 1}", "nonsense"],
 )
-def test_policy_that_cannot_be_read_blocks_what_is_not_there(company: Repo, call: Call, text: str) -> None:
+def test_unreadable_policy_blocks_missing_grants(company: Repo, call: Call, text: str) -> None:
     company.commit()
     call(company, "--yes")
     company.write("config/policy.yaml", text + "\n")
@@ -145,7 +145,7 @@ def test_policy_that_cannot_be_read_blocks_what_is_not_there(company: Repo, call
     assert call(company, "validate").code == 1
 
 
-def test_rule_that_names_nobody_is_a_warning(company: Repo, call: Call) -> None:
+def test_rule_that_matches_nothing_is_a_warning(company: Repo, call: Call) -> None:
     policy(
         company,
         {"name": "a", "never_both": ["deploy", "aprove"]},

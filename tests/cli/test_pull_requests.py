@@ -270,7 +270,7 @@ def test_a_branch_whose_settings_are_refused_is_not_planned(
     assert (theirs.requests, ours.requests) == ([], [])
 
 
-def test_what_the_branch_leaves_alone_is_asked_as_ever(head: Repo, ours: AccountService, call: Call) -> None:
+def test_integrations_that_a_branch_does_not_change_are_checked(head: Repo, ours: AccountService, call: Call) -> None:
     """Else the table above would hold of a program that sends nothing at all."""
     head.hire("new", hosted(ours))
     result = plan(head, call)

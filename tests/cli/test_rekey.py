@@ -99,7 +99,7 @@ def test_a_sops_file_gets_other_keys_and_a_new_data_key(
     assert {key["fp"] for key in read["sops"]["pgp"]} == {gnupg_home.fingerprint, other.fingerprint}
 
 
-def test_what_cannot_be_done_changes_nothing(asana: Repo, gnupg_home: GnupgHome, call: Call) -> None:
+def test_refused_rekey_changes_nothing(asana: Repo, gnupg_home: GnupgHome, call: Call) -> None:
     nothing = call(asana, "initial-data", "rekey", "asana", "--recipient", "it@example.com")
     assert nothing.code == 1
     assert "asana has no initial data yet: `reconcile initial-data set asana` makes it" in nothing.err

@@ -36,7 +36,7 @@ def test_all_of_a_persons_orphans_are_revoked_by_hand(two: Repo, accounts: Accou
     assert (again.code, "nothing of ada is left to revoke" in again.err) == (1, True)
 
 
-def test_what_git_still_wants_is_not_revoked(two: Repo, accounts: AccountService) -> None:
+def test_revoke_refuses_a_grant_that_git_wants(two: Repo, accounts: AccountService) -> None:
     two.hire("ada", "tool")
     two.commit()
     refused = call_cli(two, "revoke", "ada", "tool")
@@ -115,7 +115,7 @@ RETRIES = {
 
 
 @pytest.mark.parametrize(("arguments", "code"), RETRIES.values(), ids=RETRIES)
-def test_a_retry_of_what_has_not_failed_is_no_error(two: Repo, arguments: list[str], code: int) -> None:
+def test_retry_of_a_grant_that_did_not_fail_succeeds(two: Repo, arguments: list[str], code: int) -> None:
     done = call_cli(two, "retry", *arguments)
     assert done.code == code, done.err
     assert ("nothing to start afresh" in done.out) is (code == 0)

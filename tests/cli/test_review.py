@@ -226,7 +226,7 @@ def test_service_that_could_not_be_asked_whole_is_never_whole(company: Company, 
     assert messages(company.check(1)) == ["the listing was not read whole: start it anew"]
 
 
-def test_who_has_what_of_an_integration_whose_manifest_is_gone_is_reviewed(company: Company) -> None:
+def test_integration_without_a_manifest_is_reviewed(company: Company) -> None:
     company.repo.manifest("chat", company.saas.manifest())
     for hire in ("ada", "bob"):
         company.repo.hire(hire, "chat")
@@ -377,7 +377,7 @@ def test_edited_population_is_found_whether_its_digest_is_rewritten_or_not(compa
 
 
 @pytest.mark.parametrize("instead", ["0", "'false'", "[]"])
-def test_listing_that_was_not_whole_stays_so_whatever_is_written_for_it(company: Company, instead: str) -> None:
+def test_incomplete_listing_cannot_be_edited_into_a_complete_one(company: Company, instead: str) -> None:
     company.repo.hire("ada", "saas")
     company.commit(IDA)
     assert company.call("--yes").code == 0
@@ -443,7 +443,7 @@ def test_file_that_is_gone_or_was_started_twice_is_found(company: Company) -> No
     assert any("started more than once" in message for message in messages(company.check(1)))
 
 
-def test_nobody_decides_over_their_own_or_what_they_granted(company: Company) -> None:
+def test_reviewer_may_not_decide_own_access_or_own_grants(company: Company) -> None:
     company.started("ada", "bob", strangers=("zoe@example.com",))
     company.decide("Somebody <ADA@example.com>", ada="keep")
     company.decide(IDA, bob="keep")
@@ -459,7 +459,7 @@ def test_nobody_decides_over_their_own_or_what_they_granted(company: Company) ->
     assert "own access" in rows["ada"]
 
 
-def test_own_access_is_found_whatever_the_letters_and_a_decision_without_an_address_is_nobodys(
+def test_own_access_is_found_in_any_case_and_a_decision_needs_an_address(
     company: Company,
 ) -> None:
     company.repo.hire("strauss", "saas", email="strauß@example.com")
@@ -642,7 +642,7 @@ def test_decision_of_a_commit_that_is_not_accepted_counts_for_nothing(company: C
     assert "what is not accepted is not counted" in done.err
 
 
-def test_evidence_has_the_values_whatever_was_edited_into_them(company: Company) -> None:
+def test_evidence_shows_edited_values(company: Company) -> None:
     company.started("ada")
     data = company.data
     data["lines"].append({"who": 5, "values": {"ROLE": "admin", "ON": date(2026, 1, 1)}, "since": {"a": [None]}})
@@ -691,7 +691,7 @@ def test_secrets_of_a_service_are_in_no_file(repo: Repo, call: Call) -> None:
     assert [line["who"] for line in company.data["lines"]] == ["***@example.com"]
 
 
-def test_what_git_says_stays_as_it_is_where_a_secret_is_spelled_like_it(repo: Repo, call: Call) -> None:
+def test_values_from_git_are_not_masked_when_equal_to_a_secret(repo: Repo, call: Call) -> None:
     """An organization's name is initial data as well, and masked an author would be nobody."""
     token = "tok-3141592653589793"
     with AccountService(token=token) as service:

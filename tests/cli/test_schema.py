@@ -77,7 +77,7 @@ BROKEN: list[tuple[Kind, str]] = [
 
 
 @pytest.mark.parametrize(("kind", "text"), BROKEN, ids=[f"{kind}-{text[:24]}" for kind, text in BROKEN])
-def test_what_the_program_refuses_an_editor_marks(kind: Kind, text: str) -> None:
+def test_schema_rejects_files_that_the_program_refuses(kind: Kind, text: str) -> None:
     data, schema = yaml.safe_load(text), json_schema(kind)
     assert [dialect for dialect in DIALECTS if dialect(schema).is_valid(data)] == []
     with pytest.raises(ValidationError):

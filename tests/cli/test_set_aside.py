@@ -44,7 +44,7 @@ def test_csv_keeps_problems_out_of_the_columns(repo: Repo, capsys: pytest.Captur
     assert (len(out.splitlines()), err) == (1, f"{BROKEN}\n")
 
 
-def test_a_status_of_nobody_says_so(repo: Repo, call: Call) -> None:
+def test_status_without_grants_says_so(repo: Repo, call: Call) -> None:
     repo.commit()
     done = call(repo, "status", "--hire", "eve")
     assert done.code == 0

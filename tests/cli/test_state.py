@@ -125,9 +125,7 @@ def test_history_that_is_not_whole_leaves_nothing(
         assert not there.exists()
 
 
-def test_state_that_somebody_holds_is_not_copied(
-    repo: Repo, state: StateLocation, server: StateLocation, call: Call
-) -> None:
+def test_locked_state_is_not_copied(repo: Repo, state: StateLocation, server: StateLocation, call: Call) -> None:
     with other_process(repo.root):
         done = call(repo, "state", "copy", FILE, server.url)
     assert done.code == 1

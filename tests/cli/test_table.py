@@ -38,9 +38,7 @@ def report(*, dry_run: bool = True) -> Report:
     return found
 
 
-def test_two_thousand_people_are_a_summary_and_what_is_to_be_done(
-    repo: Repo, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_two_thousand_people_are_summed_up_with_pending_rows(repo: Repo, capsys: pytest.CaptureFixture[str]) -> None:
     show_report(report(), Asked(path=repo.root))
     assert capsys.readouterr().out.splitlines() == [
         "dry run at aaaaaaaaaaaa: 2000 present, 2 missing, 1 failed, 1 scheduled, 1 orphaned, 1 suspended; 1 to do",
@@ -87,7 +85,7 @@ def test_many_things_to_do_have_a_line_each(repo: Repo, capsys: pytest.CaptureFi
     ],
     ids=["statuses", "changes", "both"],
 )
-def test_only_what_was_asked_for_is_shown(
+def test_filters_choose_the_rows(
     repo: Repo, capsys: pytest.CaptureFixture[str], output: str, only: Filter, shown: set[str]
 ) -> None:
     show_report(report(), Asked(path=repo.root, output=output), only=only)

@@ -48,7 +48,7 @@ def test_a_cell_is_no_formula(text: str) -> None:
     assert as_csv(["a"], [[text]]).splitlines()[1].lstrip('"').startswith("'")
 
 
-def test_markdown_calls_nobody_and_ends_nothing() -> None:
+def test_markdown_mentions_nobody_and_closes_no_block() -> None:
     assert code("@team <b> [x](y)") == "`@team <b> [x](y)`"
     assert code("``` @team") == "```` ``` @team````".replace("@team````", "@team ````")
     assert cell("a | b\n| c") == "`a \\| b \\| c`"
@@ -104,7 +104,7 @@ def test_a_fault_of_the_program_is_a_line_too(capsys: pytest.CaptureFixture[str]
 
 
 @pytest.mark.usefixtures("json_log")
-def test_what_a_library_says_is_a_line_too(capsys: pytest.CaptureFixture[str]) -> None:
+def test_library_logs_are_json_lines_too(capsys: pytest.CaptureFixture[str]) -> None:
     logging.getLogger("somebody").warning("two\nlines \x1b[2J")
     thread = threading.Thread(target=lambda: 1 // 0)
     thread.start()
@@ -114,7 +114,7 @@ def test_what_a_library_says_is_a_line_too(capsys: pytest.CaptureFixture[str]) -
     assert all(line.isprintable() for line in lines)
 
 
-def test_the_author_of_a_refused_commit_calls_nobody(repo: Repo, capsys: pytest.CaptureFixture[str]) -> None:
+def test_author_of_a_refused_commit_is_not_mentioned(repo: Repo, capsys: pytest.CaptureFixture[str]) -> None:
     author = "@everyone <b>![x](http://x.example.com)"
     found = Report("a" * 40, dry_run=True, refused=Untrusted("b" * 40, "c" * 40, author, "is not signed"))
     show_report(found, Asked(path=repo.root, output="markdown"))

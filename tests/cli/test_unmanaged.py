@@ -78,7 +78,7 @@ def test_whom_git_does_not_know(repo: Repo, saas: AccountService, call: Call) ->
     assert "| `saas` | `zoe@example.com` |" in call(repo, "unmanaged", "--output", "markdown").out
 
 
-def test_accounts_of_what_left_git_are_orphaned(repo: Repo, saas: AccountService, call: Call) -> None:
+def test_accounts_of_removed_grants_are_orphaned(repo: Repo, saas: AccountService, call: Call) -> None:
     saas.add("ada@example.com")
     repo.hire("ada", "saas")
     repo.commit()
@@ -107,7 +107,7 @@ def test_the_account_of_a_broken_file_is_matched(repo: Repo, saas: AccountServic
 
 
 @pytest.mark.parametrize("what", ["page", "not json", "blocked", "broken manifest"])
-def test_what_is_not_read_whole_is_never_complete(repo: Repo, saas: AccountService, call: Call, what: str) -> None:
+def test_listing_that_was_cut_off_is_not_complete(repo: Repo, saas: AccountService, call: Call, what: str) -> None:
     saas.add(*(f"p{number}@example.com" for number in range(150)))
     match what:
         case "page":
@@ -149,7 +149,7 @@ def test_an_integration_without_a_listing_is_named(repo: Repo, saas: AccountServ
     assert "did you mean saas?" in wrong.err
 
 
-def test_what_a_listing_says_of_accounts(repo: Repo, saas: AccountService, call: Call) -> None:
+def test_accounts_of_a_listing(repo: Repo, saas: AccountService, call: Call) -> None:
     manifest = saas.manifest(listing=True)
     manifest["exists"]["expected"] = "{{LOGIN}}"
     manifest["form"] = [{"id": "LOGIN", "name": "Login", "type": "input"}]
@@ -260,7 +260,7 @@ def test_each_value_of_the_form_has_a_listing_of_its_own(repo: Repo, saas: Accou
     assert "saas: no access entry has the values that the list is read with" in found.out
 
 
-def test_a_hire_is_looked_at_once_for_all_listings(
+def test_hire_is_read_once_for_all_listings(
     repo: Repo, saas: AccountService, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("reconciler.repository.desired.MAX_REMEMBERED", 1)

@@ -134,7 +134,7 @@ def errors(repo: Repo, call: Call) -> list[str]:
     ]
 
 
-def test_what_an_entry_needs_and_nobody_gives_is_an_error(needy: Repo, call: Call) -> None:
+def test_missing_value_of_an_entry_is_an_error(needy: Repo, call: Call) -> None:
     needy.hire("ada", "slack", manager={"hire": "grace"})
     whose = "hires/ada.yaml:7: error: access slack of ada: "
     assert errors(needy, call) == [
@@ -156,7 +156,7 @@ def test_an_entry_that_is_given_everything_is_in_order(needy: Repo, call: Call) 
     assert errors(needy, call) == []
 
 
-def test_what_a_sequence_leaves_out_is_told_there(needy: Repo, call: Call) -> None:
+def test_missing_value_is_reported_at_the_file_that_lacks_it(needy: Repo, call: Call) -> None:
     needy.write("config/sequences/all.yaml", "access:\n  - slack\n")
     needy.hire("ada", sequences=["all"], **{**GIVEN, "start": None})
     assert errors(needy, call) == [
@@ -165,7 +165,7 @@ def test_what_a_sequence_leaves_out_is_told_there(needy: Repo, call: Call) -> No
     ]
 
 
-def test_a_name_that_initial_data_may_hold_is_not_told(needy: Repo, call: Call) -> None:
+def test_name_that_initial_data_may_have_is_no_problem(needy: Repo, call: Call) -> None:
     needy.hire("ada", {"integration": "slack", "values": {"TEAM": "1"}}, **{**GIVEN, "extra": {"LOGIN": "a"}})
     assert [each.rpartition(": ")[2] for each in errors(needy, call)] == [
         "the hire gives no extra.COLOUR, which manifests/slack.yaml uses"
@@ -186,7 +186,7 @@ def test_a_sequence_that_nobody_has_is_read_too(repo: Repo, call: Call) -> None:
     assert errors(repo, call)[:2] == wrong, "told once"
 
 
-def test_an_assign_that_matches_nobody_is_a_warning(repo: Repo, call: Call) -> None:
+def test_assign_that_matches_no_hire_is_a_warning(repo: Repo, call: Call) -> None:
     repo.remove("manifests/evil.yaml")
     repo.remove("hires/bob.yaml")
     repo.write("config/sequences/design.yaml", "access: [slack]\nassign: {department: Desing}\n")

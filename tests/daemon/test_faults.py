@@ -106,9 +106,7 @@ def twice_over(accounts: AccountService) -> None:
     accounts.route("POST", "/users", make)
 
 
-def test_what_somebody_asked_for_is_begun_once_though_the_disk_fails_meanwhile(
-    tool: Repo, accounts: AccountService
-) -> None:
+def test_command_is_taken_up_once_while_the_disk_fails(tool: Repo, accounts: AccountService) -> None:
     """A run by hand is under way. Its command is off the list with its beginning: what is made up for is its retry."""
     twice_over(accounts)
 
@@ -128,9 +126,7 @@ def test_what_somebody_asked_for_is_begun_once_though_the_disk_fails_meanwhile(
     asyncio.run(walk())
 
 
-def test_what_somebody_asks_for_waits_for_the_pass_that_has_the_grant_in_hand(
-    tool: Repo, accounts: AccountService
-) -> None:
+def test_command_waits_for_the_pass_that_claimed_its_grant(tool: Repo, accounts: AccountService) -> None:
     twice_over(accounts)
 
     async def walk() -> None:
@@ -167,7 +163,7 @@ class broken_disk:  # noqa: N801  a context manager, used like a function
         resource.setrlimit(resource.RLIMIT_FSIZE, self._before)
 
 
-def test_a_ledger_that_somebody_else_locks(tool: Repo, accounts: AccountService) -> None:
+def test_daemon_recovers_from_a_ledger_locked_by_another_process(tool: Repo, accounts: AccountService) -> None:
     async def walk() -> None:
         async with running(tool) as now:
             await until(lambda: now.passes)

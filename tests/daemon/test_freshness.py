@@ -156,7 +156,7 @@ def test_a_clock_that_is_set_back_hides_nothing_for_long() -> None:
     assert judged(known, minutes=15)
 
 
-def test_what_is_known_survives_a_restart() -> None:
+def test_freshness_survives_a_restart() -> None:
     known = Freshness(NOW)
     known.fetched(NOW, None)
     known.fetched(NOW, "no route")

@@ -270,7 +270,7 @@ def test_service_that_is_connected_through_one_member_is_so_for_all(repo: Repo, 
     asyncio.run(run())
 
 
-def test_file_of_an_answer_is_sent_on_by_whoever_takes_over(repo: Repo, accounts: AccountService) -> None:
+def test_saved_file_is_sent_by_the_member_that_takes_over(repo: Repo, accounts: AccountService) -> None:
     accounts.route("GET", "/photo", lambda _received: b"\x89PNG\x00\xff")
     accounts.route("POST", "/upload", {"ok": True})
     manifest = accounts.manifest()

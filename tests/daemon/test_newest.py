@@ -50,5 +50,5 @@ def test_rewritten_history_is_as_the_leader_has_it(repo: Repo, ledger: LedgerWri
     assert not newest.as_new(before, after, leads=False)
 
 
-def test_files_as_they_stand_are_nobodys_revision(repo: Repo, ledger: LedgerWriter) -> None:
+def test_worktree_counts_as_any_revision(repo: Repo, ledger: LedgerWriter) -> None:
     assert Newest(Checkout.open(repo.root), ledger).as_new(WORKTREE, repo.commit(), leads=False)

@@ -29,7 +29,7 @@ def tool(repo: Repo, accounts: AccountService) -> Repo:
     return repo
 
 
-def test_an_outage_is_told_when_it_begins_and_when_it_is_over(tool: Repo, accounts: AccountService) -> None:
+def test_outage_is_alerted_when_it_begins_and_when_it_ends(tool: Repo, accounts: AccountService) -> None:
     async def walk() -> None:
         with structlog.testing.capture_logs() as lines:
             async with running(tool) as now:

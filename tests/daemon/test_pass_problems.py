@@ -29,7 +29,7 @@ def test_a_pass_over_others_takes_nothing_back_and_one_over_the_same_hire_does()
     assert set(found()) == {BOB}
 
 
-def test_what_no_pass_tells_again_is_over_after_two_intervals() -> None:
+def test_problem_is_dropped_after_two_intervals() -> None:
     found = PassProblems()
     found.record(report(ADA), [], NOW, INTERVAL)
     found.record(report(), [], NOW + 2 * INTERVAL, INTERVAL)

@@ -41,7 +41,7 @@ def test_of(environment: dict[str, str], wanted: Systemd) -> None:
     assert Systemd.of(environment) == wanted
 
 
-def test_nobody_there(tmp_path: Path) -> None:
+def test_without_a_service_manager_nothing_is_sent(tmp_path: Path) -> None:
     with structlog.testing.capture_logs() as lines:
         Systemd(None, None).tell("READY=1")
         Systemd(str(tmp_path / "gone"), None).tell("READY=1")

@@ -49,7 +49,7 @@ def test_a_team_list_is_given_to_either_method(url: str, method: str) -> None:
     assert call(url, method, f"/organizations/{ORGANIZATION}/teams")[0] == 200
 
 
-def test_somebody_is_added_once(url: str, asana: Asana) -> None:
+def test_person_is_added_once(url: str, asana: Asana) -> None:
     for _ in range(2):
         call(url, "POST", f"/workspaces/{ORGANIZATION}/addUser", {"data": {"user": "ada@example.com"}})
     assert len(asana.people) == 1

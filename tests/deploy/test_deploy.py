@@ -113,7 +113,7 @@ def test_daemon_and_pass_have_the_same_rights() -> None:
     assert len(of_the_daemon) > 20
 
 
-def test_the_daemons_unit_is_told_how_it_is() -> None:
+def test_service_unit_is_notified_of_the_daemons_health() -> None:
     daemon = keys(SYSTEMD / "reconcile.service")
     assert (daemon["Type"], daemon["ExecStart"]) == (["notify"], ["/usr/bin/env reconcile daemon"])
     assert int(daemon["TimeoutStopSec"][0].removesuffix("s")) > 30
@@ -144,7 +144,7 @@ def test_every_stage_is_of_the_base_and_the_last_is_not_roots() -> None:
     assert "HEALTHCHECK" in last
 
 
-def test_what_the_image_is_built_from_is_sent_to_its_build() -> None:
+def test_build_context_has_every_file_of_the_image() -> None:
     ignored = (ROOT / ".dockerignore").read_text().splitlines()
     sent = {line[1:] for line in ignored if line.startswith("!")}
     copied = {
@@ -230,7 +230,7 @@ OVERLAYS = {"one-member": "PersistentVolumeClaim", "fleet": "PodDisruptionBudget
     ("overlay", "kind"),
     [(name, kind) for name, own in OVERLAYS.items() for kind in ("Deployment", "Service", "ServiceAccount", own)],
 )
-def test_kubernetes_takes_what_the_overlays_make(overlay: str, kind: str) -> None:
+def test_overlays_are_valid_for_kubernetes(overlay: str, kind: str) -> None:
     validate = pytest.importorskip("kubernetes_validate", reason="kubernetes-validate is not installed")
     validate.validate(made_by(overlay)[kind], validate.latest_version(), strict=True)
 

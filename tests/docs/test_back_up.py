@@ -27,7 +27,7 @@ def blocks(heading: str) -> list[str]:
     return re.findall(r"^```sh\n(.*?)^```", under, re.MULTILINE | re.DOTALL)
 
 
-def test_a_copy_restores_what_was_known(repo: Repo, accounts: AccountService, tmp_path: Path) -> None:
+def test_backup_restores_the_state(repo: Repo, accounts: AccountService, tmp_path: Path) -> None:
     if shutil.which("sqlite3") is None:
         pytest.skip("sqlite3, which the page types, is not installed")
     backup = tmp_path / "backup"

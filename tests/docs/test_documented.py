@@ -174,13 +174,13 @@ def test_every_kind_and_field_of_an_alert_is_documented() -> None:
     assert [each.name for each in fields(News) if f'"{each.name}": ' not in text] == []
 
 
-def test_every_command_is_told_of() -> None:
+def test_every_command_is_documented() -> None:
     told = [words for name in rows("commands.md", "All commands") if (words := name.split())[0] == "reconcile"]
     names = [name.split() for name, command in reference.commands() if not isinstance(command, click.Group)]
     assert [name for name in names if not any(words[: len(name)] == name for words in told)] == []
 
 
-def test_every_option_of_a_pass_is_told_of() -> None:
+def test_every_option_of_a_pass_is_documented() -> None:
     told = {name.partition(" ")[0] for name in rows("commands.md", "Options of a pass")}
     here = {max(option.opts, key=len) for option in reference.options_of(cli.reconcile)}
     assert here - told == {"--version"}

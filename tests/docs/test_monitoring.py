@@ -53,12 +53,12 @@ def test_no_label_can_name_a_person() -> None:
     assert set[str]().union(*exported().values()) - {"le"} == LABELS
 
 
-def test_what_is_asked_for_is_exported() -> None:
+def test_queried_metrics_are_exported() -> None:
     variables = [each["definition"] for each in DASHBOARD["templating"]["list"] if "definition" in each]
     assert names([*ASKED, *variables]) - exported().keys() == set()
 
 
-def test_what_is_exported_is_on_the_dashboard_or_alerted() -> None:
+def test_exported_metrics_are_on_the_dashboard_or_alerted() -> None:
     def family(name: str) -> str:
         return re.sub(r"_(bucket|count|sum)$", "", name)
 

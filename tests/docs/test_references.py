@@ -58,7 +58,7 @@ def unresolved(text: str) -> list[str]:
         'docs/design/rules.md, "The\n    gourd"',
     ],
 )
-def test_citation_of_what_is_not_there_is_noticed(text: str) -> None:
+def test_citation_without_a_target_is_found(text: str) -> None:
     assert unresolved(f"As it is told ({text}).") == [text]
 
 
@@ -66,7 +66,7 @@ def test_citation_of_what_is_not_there_is_noticed(text: str) -> None:
     "text",
     ["docs/design/rules.md", 'docs/design/rules.md, "The\n    guard"', "docs/design/rules.md#the-guard"],
 )
-def test_citation_of_what_is_there_resolves(text: str) -> None:
+def test_citation_with_a_target_resolves(text: str) -> None:
     assert unresolved(f"As it is told ({text}).") == []
 
 

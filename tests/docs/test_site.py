@@ -185,7 +185,7 @@ def test_a_page_is_for_everybody(site: Path, page: Page) -> None:
     assert told == []
 
 
-def test_what_is_printed_is_the_content(site: Path, page: Page) -> None:
+def test_print_shows_only_the_content(site: Path, page: Page) -> None:
     page.goto((site / "settings.html").as_uri())
     page.emulate_media(media="print")
     assert page.locator("main").is_visible()

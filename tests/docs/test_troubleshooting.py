@@ -56,7 +56,7 @@ def test_a_message_that_the_program_has_not_is_noticed() -> None:
     assert has("the state … is held by …")
 
 
-def test_every_status_that_needs_somebody_is_told_of() -> None:
+def test_every_status_that_needs_a_person_is_documented() -> None:
     told = PAGE.read_text().partition("## A status that you did not expect")[2].partition("\n## ")[0]
     good = {Status.PRESENT, Status.DONE, Status.REVOKED, Status.RETRYING}
     assert {str(status) for status in Status if status not in good} <= set(

@@ -101,7 +101,7 @@ def test_looking_changes_nothing(repo: Repo) -> None:
     assert REF not in repo.git("for-each-ref")
 
 
-def test_what_is_signed_goes_on(repo: Repo, ida: PgpSigner) -> None:
+def test_signed_commit_is_acted_on(repo: Repo, ida: PgpSigner) -> None:
     take(repo)
     repo.hire("bob")
     new = signed(repo, ida)

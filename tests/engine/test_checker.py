@@ -37,7 +37,7 @@ ANSWERS = {
 
 
 @pytest.mark.parametrize(("status", "body", "keys", "found"), ANSWERS.values(), ids=ANSWERS)
-def test_what_a_check_makes_of_an_answer(machine, accounts, repo, status, body, keys, found):
+def test_answers_and_their_verdicts(machine, accounts, repo, status, body, keys, found):
     manifest = accounts.manifest(team=True)
     del manifest["exists"]["fail_when_4xx_response_code"]
     manifest["exists"] |= keys
@@ -317,7 +317,7 @@ def test_a_choice_by_name_waits_for_initial_data_like_everything_else(choosing, 
     assert accounts.calls() == []
 
 
-def test_a_twin_that_is_chosen_by_name_is_recognized(choosing, accounts, repo):
+def test_same_account_chosen_by_name_is_recognized(choosing, accounts, repo):
     """An orphan's team stands in its check's URL; the twin gives the same team by its name."""
     manifest = with_choice(accounts)
     manifest["exists"]["url"] = f"{accounts.url}/users/{{{{email}}}}?team={{{{TEAM}}}}"

@@ -19,7 +19,7 @@ def test_a_grant_that_another_pass_had_since_this_one_began_is_postponed():
     assert claims.begin().take(ADA)
 
 
-def test_what_is_free_again_is_given_once():
+def test_postponed_grant_is_returned_once():
     claims = Claims()
     first, second = claims.begin(), claims.begin()
     assert first.take(ADA)

@@ -108,7 +108,7 @@ def test_a_plan_keeps_to_the_table_and_never_acts_on_what_it_does_not_know(recor
 
 
 @given(records(), verdicts, policies)
-def test_what_was_looked_at_twice_is_decided_the_same(record, verdict, policy):
+def test_deciding_twice_gives_the_same_decision(record, verdict, policy):
     once = judge(record, verdict, policy, digest="d", texts=TEXTS)
     assert judge(record, verdict, policy, digest="d", texts=TEXTS) == once
 
@@ -132,7 +132,7 @@ def test_nothing_is_revoked_that_a_check_does_not_find_or_the_settings_keep(reco
 
 
 @given(records(), verdicts, policies)
-def test_a_person_who_asks_is_still_not_given_what_nobody_can_know(record, verdict, policy):
+def test_command_does_not_execute_an_unknown_grant(record, verdict, policy):
     decision = judge_orphan(record, verdict, policy, can_revoke=True, by_hand=True, digest="d", texts=TEXTS)
     if isinstance(verdict, Unknown):
         assert decision.action in (Action.NONE, Action.WAIT)

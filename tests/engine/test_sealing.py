@@ -249,7 +249,7 @@ def test_a_memory_that_somebody_altered_stops_nobody_else(machine: Machine, acco
     assert set(accounts.people) == {"ada@example.com", "bob@example.com"}
 
 
-def test_what_is_settled_is_erased_down_to_its_bytes(machine: Machine, accounts: AccountService) -> None:
+def test_settled_secrets_are_erased_from_the_file(machine: Machine, accounts: AccountService) -> None:
     accounts.route("POST", "/welcome", Reply(500))
     machine.repo.manifest(
         "tool",

@@ -347,7 +347,7 @@ def test_update_may_be_what_executes(repo, accounts):
 # Switched off
 
 
-def test_somebody_who_is_hired_again_is_switched_on_and_not_made_again(team, accounts, roles, repo):
+def test_rehired_persons_account_is_switched_on_and_not_made_again(team, accounts, roles, repo):
     settings(repo, prune="revoke")
     repo.commit()
     team.reconcile()
@@ -467,7 +467,7 @@ def test_who_needs_an_account_that_differs_is_provisioned_and_of_one_that_is_off
     assert "switched off" in row(report, "bob", "hook").reason
 
 
-def test_drift_that_is_left_to_a_person_is_told_once_in_the_history(team, accounts, roles):
+def test_drift_left_to_a_person_is_one_event(team, accounts, roles):
     team.reconcile()
     for _ in range(2):
         accounts.people["ada@example.com"]["role"] = "owner"
@@ -708,7 +708,7 @@ def test_a_webhook_with_update_sends_what_changed(repo, accounts):
     assert len(accounts.calls("POST", "/hook")) == 1
 
 
-def test_a_commit_that_would_update_more_than_max_new_is_held(repo, accounts, roles):
+def test_commit_that_updates_more_than_max_new_trips_the_guard(repo, accounts, roles):
     settings(repo, max_new=2)
     repo.manifest("tool", with_role(accounts))
     for number in range(3):

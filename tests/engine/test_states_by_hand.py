@@ -24,7 +24,7 @@ def lenient(machine, accounts):
 # run
 
 
-def test_run_sends_all_from_the_first_request_whatever_the_check_says(lenient, accounts):
+def test_run_sends_every_request_after_any_check(lenient, accounts):
     lenient.reconcile()
     before = len(accounts.calls("POST"))
     ran = row(lenient.reconcile(by_hand=RUN), "ada", "tool")
@@ -57,7 +57,7 @@ def test_a_word_waits_for_a_pass_that_comes_to_its_grant(lenient, accounts, repo
         assert len(accounts.calls("POST", "/users")) == before + 1, "not lost, and not heard twice"
 
 
-def test_a_word_for_a_grant_that_nobody_has_does_not_wait_for_ever(machine):
+def test_command_for_an_unknown_grant_is_answered(machine):
     machine.enqueue("run", "nobody", "tool")
     machine.reconcile(hires=["ada"])
     assert machine.commands_left() == 1
@@ -128,7 +128,7 @@ def test_run_is_refused_with_the_reason(machine, accounts, repo, settings, entry
     assert accounts.calls() == []
 
 
-def test_run_repeats_what_is_unconfirmed(machine, accounts):
+def test_run_repeats_an_unconfirmed_grant(machine, accounts):
     accounts.route("POST", "/users", lambda _received: 202)
     machine.reconcile()
     assert row(machine.reconcile(by_hand=RUN), "ada", "tool").status is Status.UNCONFIRMED
@@ -210,7 +210,7 @@ def test_revoke_takes_one_orphan_away(orphaned, accounts):
     assert accounts.people == {}
 
 
-def test_revoke_of_what_git_still_wants_does_nothing(machine, accounts):
+def test_revoke_of_a_wanted_grant_does_nothing(machine, accounts):
     machine.reconcile()
     assert row(machine.reconcile(by_hand=REVOKE), "ada", "tool").status is Status.PRESENT
     assert accounts.calls("DELETE") == []
@@ -225,7 +225,7 @@ def test_revoke_that_fails_is_retried_and_can_be_asked_for_again(orphaned, accou
     assert (done.status, done.attempts) == (Status.REVOKED, 1)
 
 
-def test_revoke_leaves_what_is_somebody_elses_too(orphaned, accounts, repo):
+def test_revoke_keeps_an_account_that_another_hire_uses(orphaned, accounts, repo):
     repo.hire("ada", TOOL | {"name": "again"})
     repo.commit()
     left = row(orphaned.reconcile(by_hand=REVOKE), "ada", "tool")
@@ -317,7 +317,7 @@ def test_a_run_by_hand_that_took_effect_leaves_the_new_values(lenient, accounts,
     assert (accepted.status, accepted.changed) == (Status.PRESENT, False)
 
 
-def test_words_about_nobody_change_nothing(machine, accounts):
+def test_commands_for_unknown_hires_change_nothing(machine, accounts):
     for kind in ("run", "revoke", "accept", "retry"):
         machine.enqueue(kind, "nobody", "tool")
     assert [item.hire for item in machine.reconcile().rows] == ["ada"]

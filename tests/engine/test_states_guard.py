@@ -71,7 +71,7 @@ def test_first_time_provisioning_is_no_change_of_what_is_there(twenty, accounts,
     assert {item.status for item in report.rows} == {Status.PRESENT}
 
 
-def test_an_emptied_folder_revokes_nobody(twenty, accounts, repo):
+def test_emptied_folder_revokes_nothing(twenty, accounts, repo):
     repo.settings(gnupg_home=repo.gnupg.path, prune="revoke")
     for number in range(20):
         repo.remove(f"hires/h{number:02}.yaml")
@@ -140,7 +140,7 @@ def test_as_many_accounts_as_are_allowed_are_made(few, accounts, repo):
     assert len(accounts.people) == 25
 
 
-def test_more_new_accounts_than_are_allowed_are_held(few, accounts, repo):
+def test_more_new_accounts_than_allowed_trip_the_guard(few, accounts, repo):
     join(repo, *range(6))
     for report in (few.plan(), few.reconcile(), few.reconcile()):
         stopped = row(report, "n0", "tool")
@@ -209,7 +209,7 @@ def rename(repo, old, new):
     repo.commit()
 
 
-def test_whoever_is_held_and_renamed_counts_once(twenty, accounts, repo):
+def test_guarded_grant_of_a_renamed_hire_counts_once(twenty, accounts, repo):
     lose(accounts, *range(6))
     assert len(held(twenty.reconcile())) == 6
     accounts.add("h05@example.com")
@@ -217,7 +217,7 @@ def test_whoever_is_held_and_renamed_counts_once(twenty, accounts, repo):
     assert row(twenty.reconcile(), "other", "tool").status is Status.PRESENT, "five are not too many"
 
 
-def test_whoever_was_healed_and_is_renamed_counts_once(twenty, accounts, repo):
+def test_healed_grant_of_a_renamed_hire_counts_once(twenty, accounts, repo):
     lose(accounts, *range(5))
     twenty.reconcile(hires=[f"h{number:02}" for number in range(5)])
     twenty.clock.turn(hours=25)
@@ -277,7 +277,7 @@ def test_a_release_lets_it_through_once(twenty, accounts):
     assert len(held(twenty.reconcile())) == 6, "h10 was healed today, and is left to a person"
 
 
-def test_what_needs_a_held_one_waits_for_it(twenty, accounts, others, repo):
+def test_dependent_of_a_guarded_grant_waits(twenty, accounts, others, repo):
     repo.manifest("more", others.manifest())
     repo.hire("new", "tool", {"integration": "more", "needs": ["tool"]})
     repo.commit()
@@ -309,7 +309,7 @@ def test_one_that_a_person_revokes_by_name_is_no_pass_gone_wrong(twenty, account
     assert EventType.RELEASED not in twenty.events()
 
 
-def test_a_run_by_hand_of_what_is_held_is_refused(twenty, accounts):
+def test_run_of_a_guarded_grant_is_refused(twenty, accounts):
     lose(accounts, *range(6))
     twenty.reconcile()
     refused = row(twenty.reconcile(hires=["h00"], by_hand={("h00", "tool"): "run"}), "h00", "tool")

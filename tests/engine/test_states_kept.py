@@ -41,7 +41,7 @@ def test_a_kept_entry_is_reported_and_never_revoked_on_its_own(pruning, accounts
     assert row(by_hand, "ada", "tool").status is Status.REVOKED
 
 
-def test_what_is_kept_no_longer_is_revoked(pruning, accounts, repo):
+def test_grant_that_is_no_longer_kept_is_revoked(pruning, accounts, repo):
     """The last known entry counts."""
     repo.hire("ada", TOOL | {"keep": True})
     repo.commit()
@@ -121,7 +121,7 @@ def test_the_same_person_twice_in_a_group_is_one_account(group, repo):
     assert "bob@example.com" in members
 
 
-def test_what_was_revoked_is_never_suspended(pruning, accounts, repo):
+def test_revoked_grant_is_never_suspended(pruning, accounts, repo):
     pruning.reconcile()
     repo.hire("ada")
     repo.commit()

@@ -134,7 +134,7 @@ def test_a_renamed_file_with_an_unsettled_run_continues_it(machine, accounts, re
     assert accounts.calls("POST", "/teams")[-1].json()["member"] == "1"
 
 
-def test_what_was_stored_follows_too(machine, accounts, repo):
+def test_stored_values_follow_a_renamed_hire(machine, accounts, repo):
     manifest = accounts.manifest()
     manifest["execute"][0]["store_data"] = {"MEMBER": "id"}
     accounts.route("DELETE", "/members/{member}", lambda _received, member: {"gone": member})
@@ -189,7 +189,7 @@ def test_two_people_can_swap_their_names(machine, accounts, repo):
 # Files that break
 
 
-def test_a_broken_hire_is_held_where_it_is_and_goes_on_when_it_is_mended(machine, accounts, repo):
+def test_grants_of_a_broken_hire_are_kept_until_it_is_corrected(machine, accounts, repo):
     repo.settings(gnupg_home=repo.gnupg.path, prune="revoke")
     repo.hire("bob", TOOL)
     repo.hire("cleo", TOOL)
@@ -222,7 +222,7 @@ def test_a_broken_hire_is_held_where_it_is_and_goes_on_when_it_is_mended(machine
     assert accounts.calls("DELETE") == []
 
 
-def test_a_broken_sequence_holds_what_was_last_derived_from_it(machine, accounts, others, repo):
+def test_grants_of_a_broken_sequence_are_kept(machine, accounts, others, repo):
     repo.settings(gnupg_home=repo.gnupg.path, prune="revoke")
     repo.manifest("plain", others.manifest(revoke=True))
     repo.write("config/sequences/team.yaml", {"assign": {"department": ["R&D"]}, "access": [TOOL]})
@@ -259,7 +259,7 @@ def test_a_sequence_that_is_named_and_not_there_holds_its_own(machine, repo):
     assert (held.status, held.action) == (Status.INVALID, Action.NONE)
 
 
-def test_what_a_sequence_gave_is_kept_where_it_is_while_somebody_names_it(machine, repo):
+def test_grants_of_a_missing_sequence_are_kept_while_a_hire_names_it(machine, repo):
     repo.write("config/sequences/team.yaml", {"assign": {"department": ["R&D"]}, "access": [TOOL]})
     repo.hire("ada", department="R&D")
     repo.commit()
@@ -340,7 +340,7 @@ def test_settings_are_taken_over_at_the_next_pass(machine, accounts, repo):
     assert row(machine.reconcile(), "ada", "tool").status is Status.PRESENT
 
 
-def test_two_hires_of_one_address_are_held(machine, accounts, repo):
+def test_two_hires_of_one_address_are_invalid(machine, accounts, repo):
     machine.reconcile()
     repo.hire("ada", TOOL, position="Engineer")
     repo.hire("twin", TOOL, email="ADA@example.com")

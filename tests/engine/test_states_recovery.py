@@ -152,7 +152,7 @@ def test_one_attempt_that_ends_the_program_lets_those_beside_it_finish(machine, 
 # The clock
 
 
-def test_a_clock_that_jumped_back_makes_nobody_wait_longer_than_the_delay(machine, accounts):
+def test_clock_set_back_extends_no_retry(machine, accounts):
     accounts.fail_next(1, 500, method="POST", prefix="/users")
     machine.reconcile()
     machine.clock.turn(days=-30)
@@ -181,7 +181,7 @@ def test_a_healing_in_the_future_is_not_fought_either(machine, accounts):
     assert (lost.status, lost.action) == (Status.MISSING, Action.NONE)
 
 
-def test_a_shorter_delay_counts_for_what_waits_already(machine, accounts, repo):
+def test_shorter_delay_applies_to_waiting_retries(machine, accounts, repo):
     accounts.fail_next(1, 500, method="POST", prefix="/users")
     machine.reconcile()
     repo.settings(gnupg_home=repo.gnupg.path, retry_delay="10m")

@@ -118,7 +118,7 @@ def test_an_account_that_is_as_git_wants_it(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", MISSING)
-def test_nobody_of_that_address(name: str) -> None:
+def test_answer_without_the_address_is_absent(name: str) -> None:
     assert isinstance(said(name, *MISSING[name]), Missing)
 
 
@@ -130,7 +130,7 @@ def test_an_account_that_is_switched_off(name: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "status", "body"), NO_ANSWER)
-def test_what_says_nothing_about_a_person(name: str, status: int, body: Any) -> None:
+def test_answer_that_names_no_person_is_unknown(name: str, status: int, body: Any) -> None:
     assert isinstance(said(name, status, body), Unknown)
 
 

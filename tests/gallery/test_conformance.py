@@ -50,7 +50,7 @@ def test_each_request_is_as_the_service_describes_it(name: str) -> None:
     assert sorted(set(found)) == []
 
 
-def test_what_claims_to_follow_a_description_is_held_against_it() -> None:
+def test_manifest_that_follows_a_description_is_compared_with_it() -> None:
     claimed = {name for name, ready in everything().items() if ready.head["verified"] == "description"}
     assert claimed - SERVICES.keys() == set()
     assert SERVICES.keys() - everything().keys() == set()

@@ -92,7 +92,7 @@ def test_who_is_there_and_who_is_not(stage: Stage) -> None:
     assert found == wanted
 
 
-def test_a_refused_token_is_nobody_s_absence_and_executes_nothing(stage: Stage) -> None:
+def test_refused_token_is_unknown_and_executes_nothing(stage: Stage) -> None:
     stage.hire(ADA)
     stage.service.begins("refused")
     assert stage.grants("--yes")[ADA]["status"] == "unknown"

@@ -43,7 +43,7 @@ def passed(repo: Repo) -> dict[str, str]:
     return {grant["access"]: grant["status"] for grant in done.json["grants"]}
 
 
-def test_what_claims_to_be_tried_live_is_tried_here() -> None:
+def test_manifest_marked_as_tried_live_is_tried_here() -> None:
     tried = {"jupyterhub", "jupyterhub-group", "kinto", "kinto-collection", "scim"}
     assert {name for name, ready in everything().items() if ready.head["verified"] == "live"} == tried
 

@@ -43,7 +43,7 @@ def test_every_request_can_be_made(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", READY)
-def test_says_of_itself_what_a_reader_needs(name: str) -> None:
+def test_manifest_has_a_complete_head(name: str) -> None:
     ready = READY[name]
     title, head = head_of(ready.text)
     assert title
@@ -55,7 +55,7 @@ def test_says_of_itself_what_a_reader_needs(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", READY)
-def test_says_what_revoke_does_exactly_where_there_is_one(name: str) -> None:
+def test_head_describes_revoke_if_there_is_one(name: str) -> None:
     ready = READY[name]
     assert bool(ready.manifest.revoke) != ready.head["revoke"].startswith("nothing")
 

@@ -84,7 +84,7 @@ _TEXT = st.text(st.characters(codec="utf-8"))
     ),
     st.lists(st.fixed_dictionaries({"integration": _TEXT, "values": st.dictionaries(_TEXT, _TEXT | st.lists(_TEXT))})),
 )
-def test_whatever_is_written_reads_back_as_the_same(person: dict[str, Any], access: list[Any]) -> None:
+def test_written_file_reads_back_the_same(person: dict[str, Any], access: list[Any]) -> None:
     text = hire_text({**person, "access": access})
 
     assert read(text.encode(), "hires/x.yaml").data == {**person, "access": access}
@@ -159,7 +159,7 @@ def test_an_entry_with_values_takes_the_indentation_of_the_list() -> None:
         pytest.param("- a list\n", id="no map"),
     ],
 )
-def test_what_an_insertion_cannot_do_is_left_to_a_person(before: str) -> None:
+def test_impossible_insertion_is_left_to_a_person(before: str) -> None:
     with pytest.raises(NotWritable, match=r"hires/ada\.yaml"):
         with_entry(before.encode(), "hires/ada.yaml", "asana")
 
@@ -238,7 +238,7 @@ def test_all_files_are_written_or_none(tmp_path: Path, what: str, monkeypatch: p
     assert not (hires / "other").exists()
 
 
-def test_what_is_written_is_a_hire() -> None:
+def test_written_file_is_a_valid_hire() -> None:
     text = hire_text({"email": "x@example.com", "first_name": "X", "last_name": "", "access": [ENTRY]})
 
     assert Hire.model_validate(read(text.encode(), "hires/x.yaml").data).access[0].integration == "asana"

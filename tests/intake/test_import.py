@@ -75,7 +75,7 @@ def hire(repo: Repo, stem: str) -> Any:
 # --- what is made, changed and ended --------------------------------------------------------------------------------
 
 
-def test_without_an_option_it_only_says_what_would_change(repo: Repo, hr: Service) -> None:
+def test_import_without_options_writes_nothing(repo: Repo, hr: Service) -> None:
     asks(repo, hr, [person("ada", department="R&D"), person("bob")])
     done = call_cli(repo, "import", "hr", "--output", "json")
     assert done.code == 2, done.err
@@ -291,7 +291,7 @@ def test_who_has_no_address_or_a_wrong_value_is_left_out_and_named(repo: Repo, h
     assert sorted(files(repo)) == ["ada.yaml"]
 
 
-def test_file_of_somebody_left_out_is_not_ended(repo: Repo, hr: Service) -> None:
+def test_person_left_out_is_not_ended(repo: Repo, hr: Service) -> None:
     for name in ("ada", "bob", "cyd", "dan", "eve"):
         repo.hire(name, source="hr")
     people = [
@@ -377,7 +377,7 @@ def test_page_that_fails_half_way_changes_nothing(repo: Repo, hr: Service) -> No
     assert files(repo) == before
 
 
-def test_reading_that_stopped_ends_nobody_and_says_so(repo: Repo, hr: Service) -> None:
+def test_incomplete_reading_ends_nobody_and_says_so(repo: Repo, hr: Service) -> None:
     for name in ("zoe", *(f"p{number}" for number in range(8))):
         repo.hire(name, source="hr")
     pages(hr, [person(f"p{number}") for number in range(30)], 2)
@@ -491,7 +491,7 @@ def test_ten_thousand_rows(repo: Repo) -> None:
 # --- a branch -------------------------------------------------------------------------------------------------------
 
 
-def test_branch_is_made_from_what_is_in_force_and_nothing_else_is_touched(repo: Repo, hr: Service) -> None:
+def test_branch_starts_at_the_revision_in_force_and_nothing_else_changes(repo: Repo, hr: Service) -> None:
     repo.hire("bob")
     asks(repo, hr, [person("ada"), person("bob")])
     head = repo.commit()
@@ -508,7 +508,7 @@ def test_branch_is_made_from_what_is_in_force_and_nothing_else_is_touched(repo: 
     assert repo.git("rev-parse", "import/hr") == first
 
 
-def test_branch_is_made_anew_unless_somebody_added_to_it(repo: Repo, hr: Service) -> None:
+def test_branch_is_recreated_unless_it_has_other_commits(repo: Repo, hr: Service) -> None:
     people = [person("ada")]
     asks(repo, hr, people)
     repo.commit()

@@ -187,7 +187,7 @@ def test_sigterm_during_checks_that_hang(tool: Repo, accounts: AccountService) -
         ends_soon(daemon)
 
 
-def test_what_it_serves(tool: Repo, accounts: AccountService) -> None:
+def test_daemon_serves_health_metrics_and_pages(tool: Repo, accounts: AccountService) -> None:
     accounts.people.pop("cy@example.com")
     accounts.fail_next(1, 500, method="POST")
     with Daemon(tool) as daemon:
@@ -221,7 +221,7 @@ def test_a_hung_service_delays_only_its_own_grants(tool: Repo, accounts: Account
         release.set()
 
 
-def test_what_needs_another_services_account_follows_at_once(
+def test_dependent_grant_of_another_service_follows_at_once(
     tool: Repo, accounts: AccountService, service: Service
 ) -> None:
     """After the needed one was made, and after it was made only at its retry."""

@@ -336,7 +336,7 @@ EXAMPLES = settings().max_examples // 10
     left=LEFT,
     asked=st.lists(st.sampled_from([*PLANS, *PLANS, *READS, *IN_PAIRS]), min_size=8, max_size=8),
 )
-def test_whatever_stands_in_the_repository(
+def test_dry_run_of_any_repository_changes_nothing(
     accounts: AccountService,
     past: list[Past],
     there: set[str],

@@ -292,7 +292,7 @@ def test_a_404_is_a_failed_check_unless_the_manifest_says_otherwise(repo: Repo, 
     assert accounts.calls("POST") == []
 
 
-def test_uncommitted_edits_are_told_of_and_not_acted_on(repo: Repo, accounts: AccountService) -> None:
+def test_uncommitted_edits_are_reported_and_not_acted_on(repo: Repo, accounts: AccountService) -> None:
     repo.manifest("tool", accounts.manifest())
     repo.hire("ada", "tool")
     repo.commit()
@@ -383,7 +383,7 @@ def test_a_second_holder_is_refused_with_who_holds_it(repo: Repo, accounts: Acco
         pytest.param({"manifests": None}, "manifests/", id="no manifests folder"),
     ],
 )
-def test_what_refuses_the_pass(repo: Repo, accounts: AccountService, broken: dict[str, Any], said: str) -> None:
+def test_errors_that_refuse_the_pass(repo: Repo, accounts: AccountService, broken: dict[str, Any], said: str) -> None:
     repo.manifest("tool", accounts.manifest())
     repo.hire("ada", "tool")
     for path, content in broken.items():

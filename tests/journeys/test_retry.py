@@ -95,7 +95,7 @@ def test_by_hand_beside_a_running_daemon(tool: Repo, accounts: AccountService) -
     assert accounts.created["bob@example.com"] == 0
 
 
-def test_by_hand_with_nobody_there(tool: Repo, accounts: AccountService) -> None:
+def test_retry_without_a_daemon(tool: Repo, accounts: AccountService) -> None:
     assert call_cli(tool, "retry", "ada").code == 1, "the ledger does not know her yet"
     accounts.fail_next(1, 500, method="POST", prefix="/users")
     assert call_cli(tool).code == 1

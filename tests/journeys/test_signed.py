@@ -90,7 +90,7 @@ def test_nothing_was_accepted_yet(signing: Repo, accounts: AccountService) -> No
     assert not accounts.requests
 
 
-def test_files_that_nobody_committed_are_planned_like_a_branch(signing: Repo, accounts: AccountService) -> None:
+def test_uncommitted_files_are_planned_like_a_branch(signing: Repo, accounts: AccountService) -> None:
     assert call_cli(signing).code == 0
     before = len(accounts.requests)
     signing.manifest("tool", manifest(accounts, "elsewhere"))
@@ -99,7 +99,7 @@ def test_files_that_nobody_committed_are_planned_like_a_branch(signing: Repo, ac
     assert len(accounts.requests) == before
 
 
-def test_the_daemon_stays_with_what_it_accepted_until_a_person_vouches(
+def test_daemon_stays_at_the_accepted_commit_until_a_person_vouches(
     signing: Repo, accounts: AccountService, ida: PgpSigner, gnupg_home: GnupgHome
 ) -> None:
     with Daemon(signing) as daemon:

@@ -56,7 +56,7 @@ def test_addresses_with_what_could_break_out_of_a_request(address: str) -> None:
 
 
 @pytest.mark.parametrize("address", ["ada", "", "a@b@c", "@example.com", "a@", 12, None, True])
-def test_what_is_no_address(address: object) -> None:
+def test_invalid_addresses_are_refused(address: object) -> None:
     with pytest.raises(ValidationError) as caught:
         hire(email=address)
     assert caught.value.errors()[0]["msg"] == "Value error, not an address"

@@ -20,7 +20,7 @@ from reconciler.model.secret import MASK, Redactor, Secret
 NASTY = "p/Q+r=s t\"u\\v%41&w<x>'y\u00e9\U0001f600z"
 
 
-def test_a_secret_shows_itself_to_nobody() -> None:
+def test_secret_is_never_formatted() -> None:
     secret = Secret(NASTY)
     assert {str(secret), f"{secret}", f"{secret!s}", "%s" % secret} == {MASK}  # noqa: UP031
     assert repr(secret) == "Secret(***)"
@@ -65,7 +65,7 @@ WHOLE = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]), min_
 @pytest.mark.parametrize("encode", ENCODINGS.values(), ids=ENCODINGS.keys())
 @given(value=WHOLE)
 @example(value=NASTY)
-def test_whatever_it_is_encoded_with(value: str, encode: Callable[[str], str]) -> None:
+def test_secret_is_redacted_in_every_encoding(value: str, encode: Callable[[str], str]) -> None:
     assume(value == value.strip())
     # Between characters that no drawn value has: whatever is masked beyond the value shows.
     assert Redactor([value]).redact(f"\x01{encode(value)}\x01") == "\x01***\x01"
@@ -102,7 +102,7 @@ def test_every_line_of_a_key_that_has_several() -> None:
 
 
 @pytest.mark.parametrize("sign", [r"\U00110000", r"\U001fffff", r"\ud800", r"\xff", "&#9999999;", "&#xd800;", "%ff%f8"])
-def test_what_looks_like_an_escape_and_is_none_is_left_as_it_is(sign: str) -> None:
+def test_malformed_escape_is_left_unchanged(sign: str) -> None:
     assert Redactor(["s3cr3t!"]).redact(f"{sign} and s3cr3t!") == f"{sign} and ***"
 
 

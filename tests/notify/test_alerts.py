@@ -136,12 +136,12 @@ class TestOutage:
         assert office.told[0].subject == "Access: asana checks fail, and 1 more"
         assert office.finds(rows(3, Status.PRESENT, integration="slack")) == [Kind.RECOVERED]
 
-    def test_what_was_not_checked_says_nothing(self, office: Office) -> None:
+    def test_unchecked_grant_changes_no_alert(self, office: Office) -> None:
         office.finds(rows(3, Status.UNKNOWN, DOWN))
         for status in (Status.RETRYING, Status.SCHEDULED, Status.SUSPENDED, Status.DONE, Status.ORPHANED):
             assert office.finds(rows(3, status)) == []
 
-    def test_a_service_that_flaps_is_told_of_now_and_then(self, office: Office) -> None:
+    def test_flapping_service_is_alerted_rarely(self, office: Office) -> None:
         minutes = timedelta(minutes=1)
         for _ in range(120):
             office.finds(rows(5, Status.UNKNOWN, DOWN), after=minutes)
@@ -157,9 +157,7 @@ class TestGrants:
     @pytest.mark.parametrize(
         ("status", "kind"), [(Status.FAILED, Kind.FAILED), (Status.BLOCKED, Kind.BLOCKED)], ids=["failed", "blocked"]
     )
-    def test_told_when_it_begins_and_again_when_it_has_come_back(
-        self, office: Office, status: Status, kind: Kind
-    ) -> None:
+    def test_alert_is_sent_at_the_start_and_when_it_returns(self, office: Office, status: Status, kind: Kind) -> None:
         bad, good = row("ada", status, "answered 500"), row("ada", Status.PRESENT)
         found = [office.finds([item]) for item in (good, bad, bad, bad, good, bad)]
         assert found == [[], [kind], [], [], [], [kind]]
@@ -169,7 +167,7 @@ class TestGrants:
         failed, held = row("ada", Status.FAILED, "no"), row("ada", Status.SUSPENDED)
         assert [office.finds([item]) for item in (failed, held, failed)] == [[Kind.FAILED], [], []]
 
-    def test_what_stood_when_alerts_were_set_up_is_told_once(self, office: Office) -> None:
+    def test_problems_older_than_the_alerts_are_sent_once(self, office: Office) -> None:
         found = rows(700, Status.BLOCKED, "initial data TOKEN is missing") + rows(2, Status.FAILED, "no", first=700)
         assert office.finds(found) == [Kind.FAILED, Kind.BLOCKED]
         (message,) = office.told
@@ -184,7 +182,7 @@ class TestGrants:
         office.finds([row("ada", Status.FAILED, "answered 500"), row("bob", Status.FAILED, "answered 404")])
         assert "answered 500 (and 1 other reasons)" in office.told[0].text
 
-    def test_a_mass_that_comes_bit_by_bit_is_told_three_times_and_then_together(self, office: Office) -> None:
+    def test_growing_mass_is_alerted_three_times_and_then_summed_up(self, office: Office) -> None:
         second = timedelta(seconds=1)
         for number in range(60):
             office.finds(rows(1, Status.FAILED, "answered 500", first=number), after=second)
@@ -195,14 +193,14 @@ class TestGrants:
         office.now += timedelta(hours=1)
         assert office.finds([]) == []
 
-    def test_no_name_is_kept_of_what_was_told(self, office: Office) -> None:
+    def test_sent_alerts_are_remembered_without_names(self, office: Office) -> None:
         office.finds([row("ada", Status.FAILED, "ada@example.com"), *rows(3, Status.UNKNOWN, DOWN)], lost("ada"))
         assert b"ada" not in office.state.written()
         assert b"hire" not in office.state.written()
 
 
 class TestHistory:
-    def test_a_difference_left_to_a_person_is_told_once(self, office: Office) -> None:
+    def test_difference_left_to_a_person_is_alerted_once(self, office: Office) -> None:
         left = [row("ada", Status.DIFFERS, "role: member, git wants owner; change it there")]
         assert office.finds(left) == [Kind.DIFFERS]
         assert office.finds(left) == []
@@ -211,7 +209,7 @@ class TestHistory:
         assert office.finds([row("ada", Status.PRESENT)]) == []
         assert office.finds(left) == [Kind.DIFFERS]
 
-    def test_what_is_updated_is_not_told_and_drift_is_as_it_is_found(self, office: Office) -> None:
+    def test_update_is_not_alerted_and_drift_is(self, office: Office) -> None:
         todo = replace(row("ada", Status.DIFFERS, "drift: role: owner, git wants member"), action=Action.UPDATE)
         drift = replace(lost("ada"), event=EventType.DIFFERED, detail=todo.reason)
         commit = replace(drift, detail="role: member, git wants owner")
@@ -221,7 +219,7 @@ class TestHistory:
         assert office.finds([left], drift) == [Kind.DRIFT]
         assert office.finds([left]) == []
 
-    def test_drift_is_told_each_time(self, office: Office) -> None:
+    def test_drift_is_alerted_each_time(self, office: Office) -> None:
         assert office.finds([row("ada", Status.MISSING)], lost("ada")) == [Kind.DRIFT]
         assert office.finds([row("ada", Status.MISSING)]) == []
         assert office.finds([row("ada", Status.MISSING)], lost("ada"), lost("bob")) == [Kind.DRIFT]
@@ -243,7 +241,7 @@ class TestHistory:
         ],
         ids=["in doubt", "failed", "sent", "first failure", "success"],
     )
-    def test_what_else_happens(self, office: Office, event: EventType, detail: str, told: list[Kind]) -> None:
+    def test_events_and_their_alerts(self, office: Office, event: EventType, detail: str, told: list[Kind]) -> None:
         assert office.finds([], Event(START, Key("ada", "asana"), "asana", event, detail)) == told
 
 
@@ -255,7 +253,7 @@ class TestHistory:
         max_size=30,
     )
 )
-def test_outages_and_recoveries_take_turns_and_nothing_is_told_twice(passes: list[list[tuple[str, Status]]]) -> None:
+def test_outages_and_recoveries_alternate_and_are_alerted_once(passes: list[list[tuple[str, Status]]]) -> None:
     office = Office()
     kinds: list[Kind] = []
     for found in passes:
@@ -350,7 +348,7 @@ class TestSending:
         assert "alert.not_sent" in told
         assert "s3cret-path" not in told
 
-    def test_a_webhook_whose_secret_is_missing_says_what_asks_for_it(
+    def test_webhook_without_its_secret_names_the_command(
         self, site: Site, service: Service, capsys: pytest.CaptureFixture[str]
     ) -> None:
         site.repo.settings(alerts=[{"webhook": f"{service.url}/{{{{HOOK}}}}"}])
@@ -364,7 +362,7 @@ class TestSending:
             Alert.model_validate({"webhook": written})
 
     @pytest.mark.parametrize("status", [404, 500, 302])
-    def test_a_receiver_that_fails_is_logged_and_keeps_nobody_else_from_theirs(
+    def test_failed_receiver_is_logged_and_others_still_get_theirs(
         self, site: Site, service: Service, capsys: pytest.CaptureFixture[str], status: int
     ) -> None:
         service.route("POST", "/good", {})
@@ -404,7 +402,7 @@ class TestSending:
         with StateLocation(f"sqlite:///{site.repo.state}", site.repo.root).reader() as ledger:
             assert ledger.note("alerts") is None
 
-    def test_what_was_told_survives_the_process(self, site: Site, service: Service) -> None:
+    def test_sent_alerts_survive_a_restart(self, site: Site, service: Service) -> None:
         service.route("POST", "/hook", {})
         site.repo.settings(alerts=[{"webhook": f"{service.url}/hook"}])
         for _ in range(4):

@@ -167,7 +167,7 @@ def office(repo: Repo) -> Office:
 
 
 class TestEmail:
-    def test_what_arrives(self, office: Office, start: Start, mailbox: Mailbox) -> None:
+    def test_email_arrives_with_headers_and_text(self, office: Office, start: Start, mailbox: Mailbox) -> None:
         office.mail(start(), subject="Welkom, Ada ✓", text="Dag Ada,\n\n.eerste punt\nje wachtwoord: p@ss “1”\n")
         (message,) = mailbox.messages
         assert message["From"] == "it@example.com"
@@ -215,7 +215,7 @@ class TestEmail:
         assert "cannot be sent as they are" in office.mail_refused(start(), text="\ud800")
         assert mailbox.messages == []
 
-    def test_nobody_listens(self, office: Office) -> None:
+    def test_delivery_without_a_listener_fails(self, office: Office) -> None:
         port = free_port()
         assert office.mail_refused(port).startswith(f"127.0.0.1:{port}: ")
 
@@ -236,7 +236,7 @@ class TestEmail:
 
 
 class TestEncryption:
-    def test_auto_takes_what_is_offered_whoever_vouches_for_it(
+    def test_starttls_auto_accepts_any_certificate(
         self, office: Office, start: Start, mailbox: Mailbox, tls: ssl.SSLContext
     ) -> None:
         office.mail(start(tls_context=tls))
@@ -309,7 +309,7 @@ class TestText:
             self.send(office, url)
         return str(caught.value)
 
-    def test_what_is_sent(self, office: Office, twilio: Service) -> None:
+    def test_text_message_request(self, office: Office, twilio: Service) -> None:
         office.secrets(TWILIO_AUTH_TOKEN=TOKEN)
         self.send(office, f"{twilio.url}/")
         (sent,) = twilio.requests

@@ -176,7 +176,7 @@ async def test_the_code_is_traded_and_the_reply_stored(desk: Desk, clock: FakeCl
     assert desk.redactor.redact("access-1") == "***"
 
 
-async def test_what_was_stored_before_is_merged(desk: Desk) -> None:
+async def test_new_fields_are_merged_with_stored_ones(desk: Desk) -> None:
     desk.tokens.record = {"reply": {"refresh_token": "refresh-0", "access_token": "access-0"}}
     await desk.complete(state=desk.begin().state, code="c")
     assert desk.tokens.record["reply"] == {

@@ -266,9 +266,7 @@ async def test_a_caller_that_is_cancelled_goes_once_the_new_token_is_stored(
     assert store.load()["reply"]["access_token"] == "access-2"
 
 
-async def test_whoever_connects_anew_meanwhile_is_not_overwritten(
-    make: Make, clock: FakeClock, provider: Provider
-) -> None:
+async def test_refresh_does_not_overwrite_a_newer_connection(make: Make, clock: FakeClock, provider: Provider) -> None:
     store = stored(clock)
     connection = make(store)
     clock.moment += 3600 * SECOND
@@ -304,7 +302,7 @@ class TestFailures:
         )
         assert caught.value.left is False
 
-    async def test_what_a_refresh_came_to_is_shared_by_all_who_waited(
+    async def test_outcome_of_a_refresh_is_shared_by_all_who_waited(
         self, make: Make, clock: FakeClock, provider: Provider
     ) -> None:
         connection = make(stored(clock))
@@ -386,7 +384,7 @@ class TestPermanent:
             await connection.renewed()
         assert str(caught.value) == ("the service refused the token: connect again: `reconcile oauth connect acme`")
 
-    async def test_a_401_after_somebody_connected_anew(self, make: Make, clock: FakeClock, provider: Provider) -> None:
+    async def test_401_after_a_new_connection(self, make: Make, clock: FakeClock, provider: Provider) -> None:
         store = stored(clock)
         connection = make(store, manifest(provider, refresh=False))
         store.change(lambda _: stored_record(reply(5), None, clock.now()))
@@ -466,7 +464,7 @@ async def test_nothing_shows_a_token(make: Make, clock: FakeClock, provider: Pro
     assert "access-2" not in repr((connection, layer, await connection.fresh()))
 
 
-def test_what_of_a_reply_is_secret() -> None:
+def test_secrets_of_a_token_reply() -> None:
     found = {
         "access_token": "xoxb-1",
         "token_type": "Bearer",
@@ -485,7 +483,7 @@ def test_what_of_a_reply_is_secret() -> None:
     assert set(secrets_of(found)) == {"xoxb-1", "xoxp-2", "k-1", found["bearer"], found["opaque"]}
 
 
-def test_what_is_stored_does_not_grow_from_refresh_to_refresh(clock: FakeClock) -> None:
+def test_stored_token_does_not_grow_with_refreshes(clock: FakeClock) -> None:
     kept = stored_record(reply(1, instance="eu"), None, clock.now())
     for number in range(2, 20):
         odd = {"access_token": f"access-{number}", f"odd-{number}": "x" * 20_000}

@@ -318,7 +318,7 @@ def test_the_address_of_a_broken_hire_counts(load) -> None:
     )
 
 
-def test_a_file_that_looks_like_ours_and_is_not_read_is_told(load) -> None:
+def test_similar_file_that_is_not_read_is_reported(load) -> None:
     files = load({"hires/a.json": "{}", "hires/b.YAML": ADA, "hires/notes.txt": "x"})
     assert said(files) == [
         "hires/a.json: warning: not read: a name in hires/ ends in .yaml, .yml; rename it",
@@ -363,7 +363,7 @@ def test_a_name_that_is_not_utf_8_is_told_in_letters_that_can_be_written(tmp_pat
     ],
     ids=["keys", "entries", "extra", "requests", "placeholders"],
 )
-def test_of_very_many_problems_a_hundred_are_told(load, path: str, text: str) -> None:
+def test_at_most_a_hundred_problems_are_reported(load, path: str, text: str) -> None:
     told = said(load({path: text}))
     assert len(told) == 101
     assert sum("there are more than 100: mend these first" in line for line in told) == 1
@@ -582,7 +582,7 @@ execute:
 """
 
 
-def test_what_the_builder_leaves_empty_counts_as_not_there(load) -> None:
+def test_empty_keys_of_the_builder_count_as_absent(load) -> None:
     files = load({"manifests/a.yaml": UNCHANGED})
     assert said(files) == []
     manifest = files.manifests["a"].model

@@ -234,7 +234,7 @@ def test_broken_version_in_between_gives_nothing(company: Company) -> None:
     assert (company.commit_of("ada", "tool"), company.commit_of("ada", "wiki")) == (first, mended)
 
 
-def test_rewritten_history_is_looked_at_anew(company: Company) -> None:
+def test_rewritten_history_is_read_again(company: Company) -> None:
     company.repo.hire("ada", "tool")
     company.commit(IVY)
     company.take_over()

@@ -79,7 +79,7 @@ def test_import_manifest_of_chiefonboarding_is_read_unchanged(repo: Repo) -> Non
         ("execute: [{url: 'https://hr.example.com/', polling: {interval: 1, amount: 2}, continue_if: {response_notation: a, value: b}}]\ndata_structure: {email: a}\n", 1, "cannot have polling, continue_if"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_told_with_line_and_next_step(repo: Repo, text: str, line: int, said: str) -> None:
+def test_problem_names_line_and_next_step(repo: Repo, text: str, line: int, said: str) -> None:
     repo.write("config/imports/hr.yaml", text)
     files = load(repo)
     (problem,) = [each for each in files.problems if each.severity == "error"]

@@ -28,7 +28,7 @@ ODD = {
 
 
 @pytest.mark.parametrize(("address", "says"), ODD.values(), ids=ODD)
-def test_what_can_be_taken_for_another_address(address: str, says: str) -> None:
+def test_lookalike_addresses_are_reported(address: str, says: str) -> None:
     assert says in str(suspicious(address))
 
 
@@ -44,7 +44,7 @@ def test_what_can_be_taken_for_another_address(address: str, says: str) -> None:
         "x@xn--zzzz--.com",
     ],
 )
-def test_what_cannot(address: str) -> None:
+def test_ordinary_addresses_are_not_reported(address: str) -> None:
     assert suspicious(address) is None
 
 

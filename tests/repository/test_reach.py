@@ -82,7 +82,7 @@ GOOD = {
 
 
 @pytest.mark.parametrize(("name", "value"), GOOD.values(), ids=GOOD)
-def test_what_no_commit_reaches_is_left_alone(repo: Repo, name: str, value: str) -> None:
+def test_configuration_out_of_reach_of_commits_is_accepted(repo: Repo, name: str, value: str) -> None:
     repo.git("config", name, value)
     assert helper_of_a_commit(repo.root) is None
 

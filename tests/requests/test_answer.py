@@ -9,7 +9,7 @@ from reconciler.requests.answer import DEEPEST, LIMIT, Response
     "charset", ["idna", "punycode", "undefined", "unicode_escape", "raw-unicode-escape", "zlib", "rot13", "of-nobody"]
 )
 @pytest.mark.timeout(20)
-def test_what_is_no_charset_is_read_as_utf_8(charset: str) -> None:
+def test_unknown_charset_is_read_as_utf_8(charset: str) -> None:
     content = b"\\x41" * (LIMIT // 8) + "é-".encode() + b"a1" * (LIMIT // 4)
     answer = Response(200, {"content-type": f"text/plain; charset={charset}"}, content)
     assert answer.text == content.decode()

@@ -256,7 +256,7 @@ async def drip(raw: Raw, writer: asyncio.StreamWriter) -> None:
         (babble, "the answer is headed by a status line that is none"),
     ],
 )
-async def test_whatever_fails_later_has_left(loopback, connect, script, says):
+async def test_later_failure_counts_as_sent(loopback, connect, script, says):
     loopback.script = script
     failed = await fail(connect("127.0.0.1", timeout=0.5), post(f"{loopback.url}/x?token=hidden"))
     assert failed.left
@@ -265,7 +265,7 @@ async def test_whatever_fails_later_has_left(loopback, connect, script, says):
     assert "nonsense" not in str(failed)
 
 
-async def test_what_no_host_can_be_called_is_not_asked(connect):
+async def test_invalid_host_name_is_not_connected(connect):
     failed = await fail(connect("1.2.3.999"), post("https://1.2.3.999/x"))
     assert not failed.left
     assert str(failed).startswith("POST 1.2.3.999: no connection: ")
@@ -300,7 +300,7 @@ class Broken:
         (ssl.SSLError("x"), "the connection broke"),
     ],
 )
-async def test_whatever_fails_behind_a_proxy_before_a_byte_was_written_has_not_left(connect, monkeypatch, error, says):
+async def test_proxy_failure_before_the_first_byte_counts_as_not_sent(connect, monkeypatch, error, says):
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example.com:3128")
     monkeypatch.setattr(httpcore.AsyncHTTPProxy, "create_connection", lambda _pool, _origin: Broken(error))
     failed = await fail(connect("example.com"), post("https://example.com/"))
@@ -319,7 +319,7 @@ async def test_leaving_is_awaited_once_a_sending_and_before_it(loopback, connect
     assert seen == [0, 1]
 
 
-async def test_what_leaving_raises_stops_the_request(loopback, connect):
+async def test_error_of_the_sending_hook_stops_the_request(loopback, connect):
     async def leaving() -> None:
         raise OSError("disk full")
 
@@ -671,7 +671,7 @@ async def aiter_turn(throttle: Throttle, host: str):
     yield None
 
 
-async def test_a_clock_that_is_set_back_holds_nobody_for_long(clock: FakeClock):
+async def test_clock_set_back_delays_no_request_for_long(clock: FakeClock):
     throttle = Throttle(Limits(rate=1), clock)
     async with throttle.turn("a.example"):
         pass

@@ -173,7 +173,7 @@ async def test_side_by_side_each_has_its_own(server: Server) -> None:
     assert server.connections == 20
 
 
-async def test_what_comes_unasked_is_nobodys_answer(server: Server) -> None:
+async def test_unrequested_answer_is_rejected(server: Server) -> None:
     """A server that gives up on an idle connection may say so: that is not what the next request is answered with."""
     server.after = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 4\r\n\r\nlate"
     async with connected() as connections:
@@ -241,7 +241,7 @@ async def test_a_large_request_leaves_whole_before_its_answer_is_waited_for(serv
 
 
 @pytest.mark.parametrize("server", ["https"], indirect=True)
-async def test_a_certificate_that_nobody_vouches_for_is_refused_in_words(server: Server, monkeypatch) -> None:
+async def test_untrusted_certificate_is_refused_with_a_plain_error(server: Server, monkeypatch) -> None:
     monkeypatch.delenv("SSL_CERT_FILE")
     _tls.cache_clear()
     seen = Seen()
@@ -282,7 +282,7 @@ async def test_a_handshake_that_is_given_up_leaves_nothing_open(certificate: Pat
 
 
 @pytest.mark.parametrize("status", ["200 OK", "204 No Content"])
-async def test_what_comes_with_an_answer_beyond_its_end_is_not_the_next_ones(server: Server, status: str) -> None:
+async def test_bytes_past_an_answer_are_not_the_next_answer(server: Server, status: str) -> None:
     length = "" if status.startswith("204") else "Content-Length: 0\r\n"
     stale = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nstale"
     server.instead = [f"HTTP/1.1 {status}\r\n{length}\r\n{stale}".encode()]
@@ -300,7 +300,7 @@ async def test_a_body_after_the_answer_to_head_is_not_the_next_ones(server: Serv
 
 
 @pytest.mark.parametrize("ends", [True, False])
-async def test_what_comes_just_before_a_request_leaves_is_not_its_answer(
+async def test_bytes_before_a_request_are_not_its_answer(
     server: Server, monkeypatch: pytest.MonkeyPatch, *, ends: bool
 ) -> None:
     """The connection was looked at, and httpcore's locks give the loop a turn or two before anything is sent."""

@@ -157,7 +157,7 @@ async def test_nothing_is_accepted_that_is_not_exactly_one_answer(raw: bytes) ->
 
 
 @pytest.mark.parametrize("raw", OURS.values(), ids=OURS)
-async def test_what_h11_would_take_and_nobody_should_send_is_refused(raw: bytes) -> None:
+async def test_answers_that_h11_accepts_wrongly_are_refused(raw: bytes) -> None:
     with pytest.raises(NoAnswer):
         await by_us(raw)
 
@@ -251,7 +251,7 @@ FLOODS = {
 
 
 @pytest.mark.parametrize(("first", "again"), FLOODS.values(), ids=FLOODS)
-async def test_nobody_waits_for_a_flood_that_goes_on(first: bytes, again: bytes) -> None:
+async def test_endless_answer_is_cut_off(first: bytes, again: bytes) -> None:
     """Twenty connections are flooded, as many as a host gets, again and again, while another service answers."""
     one_ended = asyncio.Event()
 

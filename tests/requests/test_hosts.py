@@ -7,7 +7,7 @@ from reconciler.model.manifest import Manifest
 from reconciler.requests.hosts import AllowedHosts, named_hosts, written_hosts
 
 
-def test_what_a_manifest_writes_out():
+def test_hosts_written_out_in_a_manifest():
     manifest = Manifest.model_validate(
         {
             "form": [

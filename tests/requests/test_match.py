@@ -93,7 +93,7 @@ def test_not_found(text, expected):
     assert not contains(text, expected)
 
 
-def test_a_nested_answer_is_looked_through_to_the_bottom():
+def test_nested_answer_is_searched_completely():
     assert contains("[" * 900 + r'"\u0061nn@x.com"' + "]" * 900, ANN)
 
 
@@ -180,7 +180,7 @@ def test_an_expected_that_comes_out_empty_is_no_answer(expected):
     )
 
 
-def test_what_a_check_stores():
+def test_check_stores_values():
     check = exists(store_data={"id": "data.0.id", "nothing": "data.9.id", "null": "x"})
     content = {"data": [{"id": 7}], "x": None}
     assert verdict(check, "absent", answer(200, content)) == Missing({"id": 7})
@@ -248,7 +248,7 @@ def test_a_condition(path, value, holds):
     assert condition_holds(condition, answer(200, content), Scope((Layer("x", {"STATE": "done"}),))) is holds
 
 
-def test_a_condition_on_what_is_no_json_does_not_hold():
+def test_condition_on_text_that_is_not_json_is_false():
     assert not condition_holds(Condition(response_notation="a", value="b"), answer(200, "b"), Scope())
 
 
@@ -261,7 +261,7 @@ def test_a_conditions_value_must_be_there():
 @pytest.mark.parametrize(
     "expected", ["a" * 100_000, "a" * 100_000 + "@", "a'" * 50_000], ids=["word", "sign", "quotes"]
 )
-def test_a_long_word_that_is_no_address_is_looked_at_once(expected):
+def test_long_word_without_a_host_is_scanned_once(expected):
     assert contains(f"<{expected}>", expected)
     assert not contains("<a>", expected)
 

@@ -40,7 +40,7 @@ def test_others_have_their_turn_after_each_slice(monkeypatch: pytest.MonkeyPatch
     assert max(map(len, order.rpartition("o")[0].split("o"))) <= 6
 
 
-def test_work_over_few_hires_waits_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_work_over_few_hires_does_not_yield(monkeypatch: pytest.MonkeyPatch) -> None:
     assert order_of(Pace().among(FEW), monkeypatch).startswith("w" * 60)
 
 

@@ -128,7 +128,7 @@ def field(loopback, **more) -> FormField:
     return FormField.model_validate({"id": "TEAM", "type": "choice", "url": f"{loopback.url}/teams", **more})
 
 
-async def test_options_and_what_they_are_called_by_default(loopback, connect):
+async def test_options_and_their_default_names(loopback, connect):
     loopback.replies = [page([{"id": 1, "name": "Design"}, {"id": 2}, {"id": 3, "name": ""}])]
     made = await options(connect("127.0.0.1"), field(loopback), SCOPE, MANIFEST)
     assert made == [Option(1, "Design"), Option(2, "2"), Option(3, "3")]

@@ -118,7 +118,7 @@ def test_a_404_that_does_not_say_what_absent_says_is_unknown() -> None:
     assert isinstance(judged({"error": "gone"}, 404, **keys), Missing)
 
 
-def test_what_of_where_differs_is_told() -> None:
+def test_differences_of_where_are_reported() -> None:
     found = judged(
         {"login": ANN, "role": "member", "teams": ["a", "b"]}, where={"role": "{{ROLE}}", "teams": "{{TEAMS}}"}
     )

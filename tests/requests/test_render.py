@@ -133,7 +133,7 @@ def test_data_that_does_not_fit_is_blocked(content_type, data, says):
 
 
 @pytest.mark.timeout(20)
-def test_text_that_is_full_of_quotes_is_looked_at_once():
+def test_text_full_of_quotes_is_scanned_once():
     data = '"' + '\\"' * 400_000 + "{{NAME}}"
     assert render(call(data=data), SCOPE, MANIFEST).content == data.replace("{{NAME}}", "Zoë").encode()
 

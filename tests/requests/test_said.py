@@ -32,7 +32,7 @@ def repeated(text: str | bytes, status: int = 400, *secrets: str) -> str:
         (b"\xff\xfe\x01", ""),
     ],
 )
-def test_what_is_repeated(text: str, shown: str) -> None:
+def test_messages_that_are_repeated(text: str, shown: str) -> None:
     assert repeated(text) == shown
 
 
@@ -48,7 +48,7 @@ def test_no_half_of_a_secret_is_left_at_the_end(place: int) -> None:
 
 
 @pytest.mark.parametrize("between", ["\u200b", "\x07", "\u202e"])
-def test_a_secret_with_what_nobody_sees_in_it(between: str) -> None:
+def test_secret_with_invisible_characters_is_masked(between: str) -> None:
     assert repeated(f"token {between.join(SECRET)}", 400, SECRET) == ": token ***"
 
 

@@ -47,7 +47,7 @@ def test_single_place_goes_round() -> None:
     wanted=st.dictionaries(st.sampled_from("abcdef"), st.integers(0, 300), min_size=1),
     turn=st.integers(0, 99),
 )
-def test_never_more_than_there_is_and_nobody_lacks_what_is_free(limit: int, wanted: dict[str, int], turn: int) -> None:
+def test_members_share_all_places_and_never_more(limit: int, wanted: dict[str, int], turn: int) -> None:
     got = fair(limit, wanted, turn)
     assert sum(got.values()) <= limit
     short = [name for name in wanted if got[name] < wanted[name]]

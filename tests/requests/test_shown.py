@@ -57,7 +57,7 @@ JSON_TEXT = '{"user": "{{email}}", "seats": {{SEATS}}}'
         "files",
     ],
 )
-def test_what_would_be_sent(request_: dict[str, Any], body: Any) -> None:
+def test_planned_requests_are_shown(request_: dict[str, Any], body: Any) -> None:
     manifest = Manifest.model_validate(
         {
             "initial_data_form": [{"id": "PASSWORD", "name": "generate"}],

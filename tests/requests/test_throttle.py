@@ -182,7 +182,7 @@ def test_a_host_that_answers_late_is_as_one_that_hangs() -> None:
     asyncio.run(walk())
 
 
-def test_whoever_gives_up_waiting_takes_no_place_along() -> None:
+def test_cancelled_wait_keeps_no_place() -> None:
     async def walk() -> None:
         async with site(Limits(concurrency=1)) as here:
             await here.wants("a", 1)

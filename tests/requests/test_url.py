@@ -109,7 +109,7 @@ def test_a_url_that_a_value_would_bend_is_blocked(text, says):
         ("{{oauth.url}}/x", "{{oauth.url}}/x"),
     ],
 )
-def test_what_may_be_shown(text, shown):
+def test_shown_parts_of_a_url(text, shown):
     made = render_url(text, SCOPE)
     assert made.shown == shown
     assert "s3cret" not in repr(made)
@@ -144,7 +144,7 @@ def test_what_may_be_shown(text, shown):
         f"https://{'a' * 254}/",
     ],
 )
-def test_what_is_no_address(url):
+def test_invalid_urls_are_refused(url):
     assert parse(url) is None
 
 

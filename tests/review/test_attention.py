@@ -69,7 +69,7 @@ def test_each_grant_has_its_next_command(record: Record, wanted: list[str]) -> N
 
 
 @pytest.mark.parametrize("name", ["o'brien", "a b", "$(touch x)", "`id`", "--yes-really", "-v", "a;b", "x\ny", "é"])
-def test_a_name_is_one_argument_whatever_is_in_it(name: str) -> None:
+def test_any_name_is_one_argument(name: str) -> None:
     record = replace(RECORD, key=Key(name, name), integration=name, service=name)
     for status in (Status.FAILED, Status.ORPHANED, Status.DIFFERS):
         for command in commands(replace(record, status=status)):
@@ -95,7 +95,7 @@ def test_grants_of_one_status_and_integration_are_one_need() -> None:
     assert [record.key.hire for record in need.grants] == ["ada", "bob"]
 
 
-def test_an_outage_is_told_once_and_not_again_for_each_check() -> None:
+def test_outage_is_one_need_without_its_checks() -> None:
     outages = {"asana": [Outage("2026-12-01T09:00:00Z", "answered 503")], "slack": [Outage("a", "b", "c")]}
     (need,) = needs_of_grants([(9, grant(Status.UNKNOWN))], outages)
     assert need.title == "asana does not answer since 2026-12-01T09:00:00Z"
@@ -105,7 +105,7 @@ def needs_of(*, stale: Stale | None = None, refused: Untrusted | None = None, fa
     return list(needs_of_git(stale, refused, fault, Git()))
 
 
-def test_what_keeps_commits_from_being_acted_on_is_a_need() -> None:
+def test_refused_or_stale_commit_is_a_need() -> None:
     (stale,) = needs_of(stale=Stale("2026-12-01T09:00:00Z", "no route to host"))
     assert [step.command for step in stale.steps] == ["git fetch -- origin main"]
     refused = Untrusted("abc", "abc", "Ivy", "not signed")

@@ -84,7 +84,7 @@ def test_hosts_of_the_settings_are_hosts_too(repo: Repo) -> None:
     ],
     ids=["written", "http", "loopback", "any-port", "its-port", "another-port", "not-listed"],
 )
-def test_what_is_allowed(repo: Repo, listed: list[str], host: str, scheme: str, allowed: bool) -> None:
+def test_allowed_hosts(repo: Repo, listed: list[str], host: str, scheme: str, allowed: bool) -> None:
     repo.write("config/reconciler.yaml", {"allowed_hosts": listed})
     repo.manifest("one", service(host, scheme=scheme))
     assert [(each.host, each.allowed) for each in hosts_of(files_of(repo), tree_of(repo))] == [(host, allowed)]
@@ -261,7 +261,7 @@ TEAMS = {"integration": "teams", "values": {"TEAM": "1"}}
         "from a sequence to their own", "address",
     ],
 )  # fmt: skip
-def test_what_changes_of_one_hire(main: Branch, access: list[Any], fields: dict[str, Any], told: list[Any]) -> None:
+def test_changes_of_one_hire(main: Branch, access: list[Any], fields: dict[str, Any], told: list[Any]) -> None:
     main.repo.hire("ada", *access, **{"department": "R&D", "position": "Engineer", **fields})
     assert main.told() == told
 
@@ -290,7 +290,7 @@ def test_a_broken_file_takes_nothing_away(main: Branch, broken: str) -> None:
     assert main.told() == []
 
 
-def test_a_sequence_that_changes_is_told_for_everybody_who_has_it(main: Branch) -> None:
+def test_changed_sequence_changes_everybody_who_has_it(main: Branch) -> None:
     main.repo.write("config/sequences/rd.yaml", {"assign": {"department": "R&D"}, "access": ["vpn", "slack"]})
     main.repo.hire("bob", department="R&D")
     assert [(name, kind) for name, kind, _ in main.told()] == [("bob/slack", "added"), ("bob/vpn", "added")]

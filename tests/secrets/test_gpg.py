@@ -17,14 +17,14 @@ PLAIN = f"TOKEN: {SECRET}\n".encode()
 
 
 @pytest.mark.parametrize("armor", [False, True], ids=["binary", "armored"])
-def test_what_is_encrypted_here_opens_here(gnupg: Gnupg, office: Office, armor: bool):
+def test_own_encryption_decrypts(gnupg: Gnupg, office: Office, armor: bool):
     message = gnupg.encrypt(PLAIN, [office.mine], armor=armor)
     assert message.startswith(b"-----BEGIN PGP MESSAGE-----\n\n") is armor
     assert gnupg.decrypt(message) == PLAIN
 
 
 @pytest.mark.parametrize("options", [(), ("--armor",), ("--force-ocb",), ("-z", "0")], ids=lambda o: " ".join(o) or "-")
-def test_what_plain_gpg_encrypts_opens(gnupg: Gnupg, office: Office, options: tuple[str, ...]):
+def test_encryption_of_gpg_decrypts(gnupg: Gnupg, office: Office, options: tuple[str, ...]):
     assert gnupg.decrypt(office.home.encrypt_to(PLAIN, office.mine, options=options)) == PLAIN
 
 
@@ -48,7 +48,7 @@ def test_the_form_ignores_the_users_configuration(gnupg: Gnupg, office: Office):
     assert len(gnupg.recipients(message)) == 1
 
 
-def test_recipients_are_told_without_any_key(office: Office, stranger: Home):
+def test_recipients_are_read_without_a_key(office: Office, stranger: Home):
     message = office.home.encrypt_to(PLAIN, office.mine, office.other, office.locked)
     found = Gnupg(stranger.path).recipients(message)
     assert found == sorted(found)
@@ -56,7 +56,7 @@ def test_recipients_are_told_without_any_key(office: Office, stranger: Home):
     assert all(len(key) == 16 for key in found)
 
 
-def test_a_hidden_recipient_is_not_told(gnupg: Gnupg, office: Office):
+def test_hidden_recipient_is_not_listed(gnupg: Gnupg, office: Office):
     hidden = office.home.run("--hidden-recipient", office.mine, "--encrypt", given=PLAIN)
     assert gnupg.recipients(hidden) == []
     assert gnupg.decrypt(hidden) == PLAIN
@@ -120,7 +120,7 @@ def test_no_secret_key_names_whom_it_is_for(office: Office, stranger: Home):
     assert stranger.path in str(refused.value)
 
 
-def test_a_passphrase_that_nobody_gives_does_not_hang(gnupg: Gnupg, office: Office):
+def test_missing_passphrase_does_not_hang(gnupg: Gnupg, office: Office):
     message = office.home.encrypt_to(PLAIN, office.locked)
     office.home.forget_passphrases()
     with pytest.raises(SecretsError, match=r"gpg --decrypt config/x\.yaml\.gpg") as refused:
@@ -146,7 +146,7 @@ def test_who_cannot_be_encrypted_to_is_named(gnupg: Gnupg, office: Office, who: 
     assert recipient in str(refused.value)
 
 
-def test_nobody_to_encrypt_to(gnupg: Gnupg):
+def test_encryption_needs_a_recipient(gnupg: Gnupg):
     with pytest.raises(SecretsError, match="no key to encrypt to"):
         gnupg.encrypt(PLAIN, [], armor=False)
 

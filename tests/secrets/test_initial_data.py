@@ -55,7 +55,7 @@ def test_no_file_is_no_error(initial_data: InitialData, office: Office):
     assert initial_data.read(tree({}), "slack") is None
 
 
-def test_what_is_no_initial_data_is_passed_over(initial_data: InitialData):
+def test_other_files_are_not_initial_data(initial_data: InitialData):
     files = tree({".sops.yaml": b"creation_rules: []", "README.md": b"text", "old/asana.yaml": b"TOKEN: x"})
     assert initial_data.read(files, "asana") is None
     assert initial_data.problems(files) == []
@@ -142,7 +142,7 @@ def test_an_error_is_no_longer_than_it_can_be_read(initial_data: InitialData):
     assert len(str(refused.value)) < 2100
 
 
-def test_what_was_decrypted_is_kept_by_blob(initial_data: InitialData, office: Office):
+def test_decrypted_data_is_cached_by_blob(initial_data: InitialData, office: Office):
     files = tree({"asana.yaml.gpg": office.home.encrypt(b"A: b")})
     first = initial_data.read(files, "asana")
     assert first is not None
@@ -188,7 +188,7 @@ def test_recipients_of_every_form(
     assert len(files.reads) == reads + 1  # the damaged one again
 
 
-def test_recipients_that_nobody_tells_are_not_taken_for_none(initial_data: InitialData):
+def test_unknown_recipients_are_not_taken_for_none(initial_data: InitialData):
     with pytest.raises(SecretsError, match="not a PGP message"):
         initial_data.recipients(tree({"a.yaml.gpg": b"damaged"}))
 

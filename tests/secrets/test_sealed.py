@@ -19,7 +19,7 @@ NOBODY = Gnupg(None)
 
 
 @given(plain=st.binary(max_size=200), place=st.text(max_size=40))
-def test_what_is_sealed_opens_in_its_place_only(plain: bytes, place: str):
+def test_sealed_value_opens_only_in_its_place(plain: bytes, place: str):
     sealer, wrapped = Sealer.create([], NOBODY)
     blob = sealer.seal(plain, place)
     assert Sealer.unwrap(wrapped, NOBODY).open(blob, place) == plain
@@ -94,7 +94,7 @@ def test_the_key_ids_of_a_message_are_recipients(gnupg: Gnupg, office: Office):
     assert gnupg.recipients(wrapped.partition(b"\n")[2]) == ids
 
 
-def test_rewrapping_keeps_what_was_sealed(gnupg: Gnupg, office: Office):
+def test_rewrapped_key_opens_sealed_values(gnupg: Gnupg, office: Office):
     sealer, plain = Sealer.create([], gnupg)
     blob = sealer.seal(b"token", "x")
     to_mine = sealer.rewrap([office.mine])
@@ -104,7 +104,7 @@ def test_rewrapping_keeps_what_was_sealed(gnupg: Gnupg, office: Office):
         assert Sealer.unwrap(wrapped, gnupg).open(blob, "x") == b"token"
 
 
-def test_what_could_not_be_opened_again_is_not_written(gnupg: Gnupg, office: Office, stranger: Home):
+def test_value_that_could_not_be_opened_is_not_written(gnupg: Gnupg, office: Office, stranger: Home):
     stranger.run("--import", given=office.home.run("--export", office.other))
     theirs = Gnupg(stranger.path)
     sealer, _ = Sealer.create([stranger.fingerprint], theirs)

@@ -50,6 +50,6 @@ def test_enough_shares_give_the_secret(data: st.DataObject):
     [[], [b"ab"], [b"ab", b"ab"], [b"ab", b"abc"], [b"a", b"b"], [b"a\0", b"ab"]],
     ids=["none", "one", "twice-one", "of-two-lengths", "empty", "at-zero"],
 )
-def test_what_cannot_be_shares(shares: list[bytes]):
+def test_invalid_shares_are_refused(shares: list[bytes]):
     with pytest.raises(ValueError, match="not shares"):
         combine(shares)

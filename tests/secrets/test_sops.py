@@ -265,7 +265,7 @@ TAMPERED = [
 
 @pytest.mark.usefixtures("no_program")
 @pytest.mark.parametrize(("change", "says"), [case[1:] for case in TAMPERED], ids=[case[0] for case in TAMPERED])
-def test_what_was_tampered_with_is_refused_as_sops_refuses_it(change, says: str, age: str, gnupg, sops_program: Sops):
+def test_tampered_file_is_refused_like_sops_does(change, says: str, age: str, gnupg, sops_program: Sops):
     raw = edited(sops_program.encrypt(EDITABLE.encode(), "--age", age), change)
     assert sops_program.decrypt(raw) is None
     with pytest.raises(SecretsError, match=says) as refused:
@@ -274,7 +274,7 @@ def test_what_was_tampered_with_is_refused_as_sops_refuses_it(change, says: str,
 
 
 @pytest.mark.usefixtures("no_program")
-def test_what_follows_a_value_is_refused_though_sops_lets_it_pass(age: str, gnupg: Gnupg, sops_program: Sops):
+def test_text_after_a_value_is_refused_unlike_sops_does(age: str, gnupg: Gnupg, sops_program: Sops):
     raw = edited(sops_program.encrypt(EDITABLE.encode(), "--age", age), _set("token", lambda text: text + "more"))
     with pytest.raises(SecretsError, match="token is not encrypted"):
         sops.decrypt(raw, json=False, gnupg=gnupg)
@@ -328,7 +328,7 @@ FOREIGN = [
 
 @pytest.mark.parametrize("change", [case[1] for case in FOREIGN], ids=[case[0] for case in FOREIGN])
 @pytest.mark.parametrize("installed", [True, False], ids=["installed", "absent"])
-def test_what_the_reader_does_not_know_goes_to_sops(
+def test_unknown_format_is_left_to_the_sops_program(
     change, installed: bool, age: str, gnupg, sops_program, monkeypatch
 ):
     raw = edited(sops_program.encrypt(EDITABLE.encode(), "--age", age), change)
@@ -387,7 +387,7 @@ def test_clear_values_that_yaml_readers_read_differently_are_left_to_sops(
         ),
     ],
 )
-def test_what_is_no_sops_file(raw: bytes, json_: bool, says: str, gnupg: Gnupg):
+def test_other_files_are_not_sops_files(raw: bytes, json_: bool, says: str, gnupg: Gnupg):
     with pytest.raises(SecretsError, match=says):
         sops.decrypt(raw, json=json_, gnupg=gnupg)
 

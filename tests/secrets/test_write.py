@@ -20,7 +20,7 @@ def read_back(path: Path, root: Path, gnupg: Gnupg) -> dict[str, str] | None:
     return InitialData(gnupg).read(files, path.name.partition(".")[0])
 
 
-def test_what_is_written_is_read(tmp_path: Path, gnupg: Gnupg, office: Office):
+def test_written_data_reads_back(tmp_path: Path, gnupg: Gnupg, office: Office):
     values = {"TOKEN": SECRET, "ORG": "012345", "ON": "true", "LINES": "a\n b\n", "EMPTY": "", "NULL": "null"}
     path = encrypt_initial_data(tmp_path, "asana", values, [office.mine, office.other], gnupg)
     assert path == tmp_path / FOLDER / "asana.yaml.gpg"
@@ -53,7 +53,7 @@ def test_writing_again_replaces(tmp_path: Path, gnupg: Gnupg, office: Office):
     ],
     ids=["none", "age-only", "unknown"],
 )
-def test_nobody_to_encrypt_to(recipients: list[str], says: str, tmp_path: Path, gnupg: Gnupg):
+def test_encryption_needs_a_recipient(recipients: list[str], says: str, tmp_path: Path, gnupg: Gnupg):
     with pytest.raises(SecretsError, match=says):
         encrypt_initial_data(tmp_path, "asana", {"A": SECRET}, recipients, gnupg)
     assert list(tmp_path.iterdir()) == []

@@ -83,7 +83,7 @@ def test_a_token_that_cannot_be_read_is_not_tried_for_each_request(monkeypatch: 
     assert found.token().reveal() == "correct horse"
 
 
-def test_pages_go_on_without_what_only_the_daemons_loop_may_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pages_are_made_while_the_daemons_loop_is_blocked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(daemon_view, "PATIENCE_SECONDS", 0.05)
 
     async def walk() -> GitView:

@@ -228,7 +228,7 @@ def test_attempts_are_counted_by_address_and_forgotten_after_a_while() -> None:
         {"Sec-Fetch-Site": "same-site", "Origin": "http://access.example.com"},
     ],
 )
-def test_a_form_of_another_site_signs_nobody_in_or_out(headers: dict[str, str]) -> None:
+def test_form_of_another_site_is_refused(headers: dict[str, str]) -> None:
     client = served()
     assert signed_in(client, **headers).status_code == 403
     assert client.post("/sign-out", headers=headers).status_code == 403

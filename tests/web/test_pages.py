@@ -30,7 +30,7 @@ def words(world: World, path: str, status: int = 200) -> str:
     return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", main.partition(">")[2])).split())
 
 
-def test_the_overview_says_it_in_one_sentence_and_what_needs_a_person(world: World) -> None:
+def test_overview_sums_up_and_lists_what_needs_a_person(world: World) -> None:
     text = words(world, "/")
     assert "1 of 71 grants is as git wants, 62 on the way; 8 things need a person." in text
     for wanted in (
@@ -158,7 +158,7 @@ def test_a_filter_that_is_nonsense_is_refused_with_what_is_allowed(world: World,
         ("/history?page=1000000", "There is no page 1,000,000"),
     ],
 )
-def test_what_is_not_there_is_said_not_to_be(world: World, path: str, said: str) -> None:
+def test_missing_page_is_404(world: World, path: str, said: str) -> None:
     assert said in words(world, path, 404)
 
 

@@ -146,12 +146,12 @@ BAD: list[tuple[Kind, str]] = [
 
 
 @pytest.mark.parametrize(("kind", "text"), GOOD)
-def test_what_the_reader_takes(kind: Kind, text: str) -> None:
+def test_schema_accepts_files_that_the_reader_accepts(kind: Kind, text: str) -> None:
     assert verdicts(kind, text) == (True, True)
 
 
 @pytest.mark.parametrize(("kind", "text"), BAD)
-def test_what_the_reader_refuses(kind: Kind, text: str) -> None:
+def test_schema_rejects_files_that_the_reader_refuses(kind: Kind, text: str) -> None:
     assert verdicts(kind, text) == (False, False)
 
 

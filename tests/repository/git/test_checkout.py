@@ -68,7 +68,7 @@ def test_the_commit_counts_not_the_edit(repo: Repo) -> None:
     assert checkout.current("worktree").revision == "worktree"
 
 
-def test_what_git_ignores_is_no_edit(repo: Repo) -> None:
+def test_ignored_file_is_no_edit(repo: Repo) -> None:
     repo.write(".gitignore", "*.bak\n")
     repo.write("hires/ada.bak", "x")
     assert Checkout.open(repo.root).ignored_edits() == []
@@ -323,7 +323,7 @@ def test_a_name_of_two_things_is_refused_with_both_full_names(repo: Repo, rev: s
     assert checkout.at(f"refs/{kind}/{name}").revision == repo.git("rev-parse", "HEAD")
 
 
-def test_what_the_system_does_not_let_be_read_is_an_error_in_words(repo: Repo) -> None:
+def test_unreadable_file_is_a_plain_error(repo: Repo) -> None:
     checkout = Checkout.open(repo.root)
     main = repo.root / ".git/refs/heads/main"
     main.unlink()

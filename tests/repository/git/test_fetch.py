@@ -124,7 +124,7 @@ def test_a_branch_that_another_worktree_has_checked_out(upstream: Repo, clone: R
         pytest.param({"remote": "http://u:hunter2@127.0.0.1:9/x"}, "cannot be taken over", id="refused"),
     ],
 )
-def test_what_cannot_be_fetched(clone: Repo, git: dict[str, str], part: str) -> None:
+def test_failed_fetches_are_reported(clone: Repo, git: dict[str, str], part: str) -> None:
     before = clone.git("rev-parse", "HEAD")
     said = fetch(clone, **git)
     assert said is not None

@@ -210,7 +210,7 @@ def test_refused(
     assert "\n" not in str(found)
 
 
-def test_a_key_that_somebody_trusted_certified(repo: Pinned, ida: PgpSigner) -> None:
+def test_key_certified_by_a_trusted_key(repo: Pinned, ida: PgpSigner) -> None:
     bob = PgpSigner("Bob")
     try:
         signed(repo, bob)
@@ -250,7 +250,7 @@ def _present(ida: PgpSigner) -> Iterator[None]:
     (Path(ida.home.path) / "gpg.conf").unlink(missing_ok=True)
 
 
-def test_a_shallow_clone_hides_what_has_to_be_seen(repo: Pinned, ida: PgpSigner, tmp_path: Path) -> None:
+def test_shallow_clone_cannot_be_verified(repo: Pinned, ida: PgpSigner, tmp_path: Path) -> None:
     unsigned(repo)
     head = signed(repo, ida)
     repo.git("clone", "-q", "--depth", "1", repo.root.as_uri(), str(tmp_path / "clone"))
@@ -321,7 +321,7 @@ def test_an_ssh_key_whose_time_is_over(repo: Pinned, ida: PgpSigner, sam: SshSig
     assert "at that time" in found.why
 
 
-def test_an_ssh_key_and_nobody_who_is_allowed(repo: Pinned, ida: PgpSigner, sam: SshSigner) -> None:
+def test_ssh_key_without_allowed_signers(repo: Pinned, ida: PgpSigner, sam: SshSigner) -> None:
     signed(repo, sam)
     found = look(repo, ida)
     assert found is not None

@@ -84,7 +84,7 @@ def write(repo: Repo) -> None:
     repo.commit()
 
 
-def test_a_commit_is_told_at_once_and_once(repo: Repo) -> None:
+def test_commit_is_reported_at_once_and_once(repo: Repo) -> None:
     async def run() -> None:
         async with told(repo.root) as next_one:
             for _ in range(3):
@@ -208,7 +208,7 @@ def test_without_watches_the_poll_finds_it(repo: Repo, monkeypatch: pytest.Monke
     asyncio.run(run())
 
 
-def test_what_happens_meanwhile_is_told_afterwards(repo: Repo) -> None:
+def test_commit_during_work_is_reported_afterwards(repo: Repo) -> None:
     async def run() -> int:
         stop, words = asyncio.Event(), 0
         checkout = Checkout.open(repo.root)
@@ -223,7 +223,7 @@ def test_what_happens_meanwhile_is_told_afterwards(repo: Repo) -> None:
     assert asyncio.run(asyncio.wait_for(run(), 20)) == 2
 
 
-def test_a_cancelled_watch_ends_nobody_else(repo: Repo) -> None:
+def test_cancelled_watch_ends_no_other(repo: Repo) -> None:
     async def run() -> bool:
         stop = asyncio.Event()
 
