@@ -23,7 +23,7 @@ from typing import Any
 
 import pygit2
 
-from reconciler.engine.context import KEPT, Context, home_of
+from reconciler.engine.context import Context, home_of
 from reconciler.ledger.place import FILES
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.writer import LedgerWriter
@@ -35,6 +35,7 @@ from reconciler.repository.git.checkout import WORKTREE, Tree
 from reconciler.repository.git.program import GitFailed, git
 from reconciler.repository.git.signatures import first_untrusted
 from reconciler.repository.git.trees import CommitTree
+from reconciler.repository.private_file import HIRES_CACHE
 
 __all__ = ["NOTE", "InForce", "in_force", "keep", "refused"]
 
@@ -166,7 +167,7 @@ def _refuse_planted(context: Context, head: Tree, settings: Settings) -> None:
     root = context.checkout.root
     file = context.state(settings, head).file
     state = Path(os.path.normpath(file)) if file is not None else None  # links as they are: one may be planted, too
-    planted = [*head.below(PurePosixPath(KEPT).parent.as_posix())]
+    planted = [*head.below(PurePosixPath(HIRES_CACHE).parent.as_posix())]
     if state is not None and state.is_relative_to(root):
         inside = PurePosixPath(state.relative_to(root).as_posix())
         folders = [folder.as_posix() for folder in inside.parents if folder.name]

@@ -22,6 +22,7 @@ from reconciler.model.failpoints import Failpoint
 from reconciler.model.grant import Key, Phase, Record
 from reconciler.model.status import Action, EventType, Status
 from reconciler.repository.files import Files
+from reconciler.repository.private_file import HIRES_CACHE, VALIDATE_CACHE
 
 __all__ = [
     "CommandsByGrant",
@@ -134,13 +135,13 @@ def reason_to_remember(hire: str, records: Iterable[Record], files: Files) -> st
 
 def erase(ledger: LedgerWriter, hire: str, now: datetime, root: Path) -> int:
     """Erase a person, and give how many grants that were. Whoever holds the state may call this."""
-    from reconciler.engine.context import KEPT
     from reconciler.notify import alerts, outages
 
     alerts.forget(ledger, hire)
     outages.forget(ledger)
     count = ledger.forget(hire, now)
-    (root / KEPT).unlink(missing_ok=True)  # of what git has, it is made anew
+    for cache in (HIRES_CACHE, VALIDATE_CACHE):  # of what git has, they are made anew
+        (root / cache).unlink(missing_ok=True)
     return count
 
 

@@ -18,6 +18,7 @@ from reconciler.model.secret import Redactor
 from reconciler.model.settings import Limits, Settings
 from reconciler.repository.files import Files, Reader
 from reconciler.repository.git.checkout import WORKTREE, Checkout, Tree
+from reconciler.repository.private_file import HIRES_CACHE
 from reconciler.requests.tasks import Pace
 
 if TYPE_CHECKING:
@@ -31,11 +32,7 @@ if TYPE_CHECKING:
     from reconciler.secrets.gpg import Gnupg
     from reconciler.secrets.initial_data import InitialData
 
-__all__ = ["KEPT", "Context", "SystemClock", "home_of"]
-
-KEPT = ".reconciler/hires.cache"
-"""Where what was parsed is kept from one start to the next, if the folder is there; deleting it costs a slow start."""
-
+__all__ = ["Context", "SystemClock", "home_of"]
 
 T = TypeVar("T")
 
@@ -95,7 +92,7 @@ class Context:
         self.answered: Answered | None = None
         """Told of each sending and what came of it."""
         self.checkout = Checkout.open(root, reached)
-        self.reader = Reader(root / KEPT, reached, root=self.checkout.root)
+        self.reader = Reader(root / HIRES_CACHE, reached, root=self.checkout.root)
         self._gnupg: tuple[tuple[str | None, frozenset[str]], Gnupg, InitialData] | None = None
         self.shared: Shared | None = None
         """Where members of a fleet tell one another what they take of the limits."""

@@ -20,13 +20,11 @@ from reconciler.repository.hire_cache import as_rows, of_rows
 from reconciler.repository.hire_index import HireSummary
 from reconciler.repository.hires import Hires
 from reconciler.repository.policy import Share
-from reconciler.repository.private_file import PrivateFile
+from reconciler.repository.private_file import VALIDATE_CACHE, PrivateFile
 from reconciler.repository.processes import spread
 from reconciler.review.findings import Findings, Inspector
 
 __all__ = ["Validated", "found_in"]
-
-FOLDER, NAME = ".reconciler", "validate.cache"
 
 Context = tuple[str, ...]
 """The ids of a hire's file, and of the files of those that it names."""
@@ -36,7 +34,7 @@ class Validated:
     """What an earlier run found, and this one finds. Without a state's folder nothing is kept, and nothing is known."""
 
     def __init__(self, checkout: Checkout) -> None:
-        self._file = PrivateFile(checkout.root / FOLDER / NAME) if _is_ours(checkout) else None
+        self._file = PrivateFile(checkout.root / VALIDATE_CACHE) if _is_ours(checkout) else None
         self.stamped: Mapping[str, Stamped] = {}
         self.summaries: dict[str, HireSummary] = {}
         self._surroundings = ""
@@ -149,12 +147,12 @@ def _surroundings(tree: Tree) -> str:
 
 def _is_ours(checkout: Checkout) -> bool:
     """Whether there is a state's folder that nobody else could have written to, a commit of a pull request neither."""
-    folder = checkout.root / FOLDER
-    if not folder.is_dir():
+    file = checkout.root / VALIDATE_CACHE
+    if not file.parent.is_dir():
         return False
     try:
-        refuse_unsafe(folder / NAME)
+        refuse_unsafe(file)
         head = checkout.head() if checkout.head_id() is not None else None
-        return not (isinstance(head, CommitTree) and any(head.below(FOLDER)))
+        return not (isinstance(head, CommitTree) and any(head.below(file.parent.name)))
     except (LedgerError, RepositoryError):
         return False

@@ -29,6 +29,7 @@ def test_one_for_whom_nothing_was_ever_made(told: Repo, accounts: AccountService
     for _ in range(2):
         assert call_cli(told).code == 1
     assert any(b"zebedee" in call.body for call in service.calls("POST"))
+    call_cli(told, "validate")
     assert call_cli(told, "forget", "zebedee").code == 1, "git still has the person"
     told.remove("hires/zebedee.yaml")
     told.commit()
