@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Coroutine, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import suppress
 from itertools import islice
 from time import monotonic
@@ -20,7 +20,7 @@ GRACE_SECONDS = 5.0
 SLICE_SECONDS = 0.005
 """Seconds that work over many hires takes, side by side or not, before the loop's other tasks run."""
 
-PIECES = 16
+PIECES = 8
 """Pieces of that work that are begun in a turn of the loop: all at once would keep answers waiting, and one at a time
 would send requests one by one, each of which wakes a service that has just gone to sleep."""
 
@@ -55,10 +55,9 @@ class Pace:
         """Let the loop's other tasks run, and those that waited here before."""
         if not self.yields:
             return
-        loop = asyncio.get_running_loop()
         if not self._waiting:
-            loop.call_soon(self._next)
-        mine = loop.create_future()
+            self._after_answers(self._next)
+        mine = asyncio.get_running_loop().create_future()
         self._waiting.append(mine)
         try:
             await mine
@@ -75,7 +74,12 @@ class Pace:
             if not turn.done():
                 turn.set_result(None)
         if self._waiting:
-            asyncio.get_running_loop().call_soon(self._next)
+            self._after_answers(self._next)
+
+    @staticmethod
+    def _after_answers(call: Callable[[], None]) -> None:
+        """Call it in the loop's next turn, behind what comes of the network in it: `call_soon` would put it before."""
+        asyncio.get_running_loop().call_later(0, call)
 
     async def over(self, items: Iterable[T]) -> AsyncIterator[tuple[T, ...]]:
         """The items, some at a time, at this pace."""
