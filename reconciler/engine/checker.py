@@ -60,7 +60,7 @@ class Checker:
         found = await self._check(integration, prepared, listed=True)
         if not isinstance(found, Missing) or record is None or not record.leaves_something:
             return found
-        if record.email.lower() == prepared.grant.email.lower():
+        if record.email == prepared.grant.email:
             return found
         old = await self._check(integration, prepared.under(integration, record.email), listed=False)
         match old:

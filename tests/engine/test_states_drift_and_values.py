@@ -190,6 +190,17 @@ def test_a_changed_address_that_is_still_under_the_old_one_is_blocked(machine, a
     assert machine.events("ada")[-1] is EventType.UNBLOCKED
 
 
+def test_an_address_in_another_spelling_makes_nobody_twice(machine, accounts, repo):
+    """A service may take `Ada@` and `ada@` for two people; git does not."""
+    machine.reconcile()
+    repo.hire("ada", {"integration": "tool", "values": {"TEAM": "7"}}, email="Ada@Example.com")
+    repo.commit()
+    accounts.fail_next(1, 404, method="GET", prefix="/users/Ada")
+    found = row(machine.reconcile(), "ada", "tool")
+    assert "the account is under ada@example.com: rename it there" in found.reason
+    assert accounts.created == {"ada@example.com": 1}
+
+
 def test_a_changed_address_can_be_run_by_hand_while_the_account_is_under_the_old_one(machine, accounts, repo):
     machine.reconcile()
     repo.hire("ada", {"integration": "tool", "values": {"TEAM": "7"}}, email="lovelace@example.com")
