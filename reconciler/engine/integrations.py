@@ -266,12 +266,14 @@ class Integration:
 
         What takes an invitation back does not count: whether there is one may be another answer at the retry.
         """
-        if kind.updates:
-            scope = replace(scope, deferred=scope.deferred - frozenset(self.manifest.generated))
-        for call in self.requests(kind):
+        requests = self.requests(kind)
+        for call in requests:
             self._renders(call, scope)
         if kind.updates:
-            return self.digest(grant, self.requests(kind), stored)
+            sent = _roots([self.manifest.headers, *(call.model_dump() for call in requests)])
+            if made := sent.intersection(self.manifest.generated):
+                raise MissingVariable(min(made), "is generated, and has no value in an update")
+            return self.digest(grant, requests, stored)
         for notification in self.manifest.post_execute_notification:
             for text in notification.texts:
                 render_text(text, scope)

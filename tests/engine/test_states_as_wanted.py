@@ -478,6 +478,26 @@ def test_drift_left_to_a_person_is_one_event(team, accounts, roles):
     assert team.events("ada").count(EventType.DIFFERED) == 2
 
 
+def test_an_update_that_wants_a_generated_value_is_blocked_before_anything_is_sent(repo, accounts, roles):
+    settings(repo)
+    manifest = with_role(accounts, update="execute")
+    manifest["initial_data_form"] = [{"id": "PASSWORD", "name": "generate"}]
+    manifest["execute"][0]["data"]["password"] = "{{PASSWORD}}"
+    repo.manifest("tool", manifest)
+    repo.hire("ada", wanting("member"))
+    repo.commit()
+    machine = Machine(repo)
+    assert row(machine.reconcile(), "ada", "tool").status is Status.PRESENT
+    sent = len(accounts.calls("POST"))
+    repo.hire("ada", wanting("owner"))
+    repo.commit()
+    for report in (machine.plan(), machine.reconcile()):
+        found = row(report, "ada", "tool")
+        assert (found.status, found.action) == (Status.BLOCKED, Action.NONE)
+        assert found.reason == "variable {{PASSWORD}} is generated, and has no value in an update"
+    assert len(accounts.calls("POST")) == sent
+
+
 def test_secrets_in_what_differs_are_neither_shown_nor_written_down(repo, accounts, roles):
     settings(repo)
     manifest = with_role(accounts)
