@@ -19,14 +19,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pygit2
 
 from reconciler.engine.context import Context, home_of
 from reconciler.ledger.place import FILES
 from reconciler.ledger.reader import LedgerReader
-from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.errors import RepositoryError
 from reconciler.model.failpoints import Failpoint
 from reconciler.model.not_taken_over import REF, VOUCH, Untrusted
@@ -36,6 +35,9 @@ from reconciler.repository.git.program import GitFailed, git
 from reconciler.repository.git.signatures import first_untrusted
 from reconciler.repository.git.trees import CommitTree
 from reconciler.repository.private_file import HIRES_CACHE
+
+if TYPE_CHECKING:
+    from reconciler.ledger.writer import LedgerWriter
 
 __all__ = ["NOTE", "InForce", "in_force", "keep", "refused"]
 

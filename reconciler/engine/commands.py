@@ -11,18 +11,21 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 
 from reconciler.ledger.entries import Command, Event
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.vault import run_name
-from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.failpoints import Failpoint
 from reconciler.model.grant import Key, Phase, Record
 from reconciler.model.status import Action, EventType, Status
 from reconciler.repository.files import Files
 from reconciler.repository.private_file import HIRES_CACHE, VALIDATE_CACHE
+
+if TYPE_CHECKING:
+    from reconciler.ledger.writer import LedgerWriter
 
 __all__ = [
     "CommandsByGrant",

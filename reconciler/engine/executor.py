@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -22,7 +22,6 @@ from reconciler.engine.integrations import Integration, Prepared, saved
 from reconciler.ledger.attachments import Attachments
 from reconciler.ledger.entries import Attempt, Command, Event, Kept
 from reconciler.ledger.vault import Memory, WritableVault, generated, notice_name, run_name, stored_for, stored_name
-from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.clock import Stopped, stamp
 from reconciler.model.errors import Blocked, SecretsError, TransportError
 from reconciler.model.grant import Decision, Kind, Outcome, Phase, Record, Step
@@ -33,6 +32,9 @@ from reconciler.requests.client import Response
 from reconciler.requests.match import condition_holds, failure
 from reconciler.requests.render import expected, outline, render
 from reconciler.requests.template import render_text
+
+if TYPE_CHECKING:
+    from reconciler.ledger.writer import LedgerWriter
 
 __all__ = ["AttemptRequest", "Executor"]
 

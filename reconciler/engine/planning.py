@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reconciler.engine import guard
 from reconciler.engine import transitions as records
 from reconciler.engine.checker import Checker
 from reconciler.engine.claims import Claims, ClaimSet
-from reconciler.engine.commands import CommandsByGrant
 from reconciler.engine.context import Context
 from reconciler.engine.everybody import Listings
 from reconciler.engine.integrations import Integration
@@ -36,6 +35,9 @@ from reconciler.repository.desired import Desired
 from reconciler.repository.git.checkout import Tree
 from reconciler.repository.policy import Judge
 from reconciler.requests.shown import shown_body
+
+if TYPE_CHECKING:
+    from reconciler.engine.commands import CommandsByGrant
 
 __all__ = ["Plan", "plan_pass"]
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reconciler.engine.checker import Checker, NotOffered
 from reconciler.engine.integrations import Integration
@@ -19,13 +19,15 @@ from reconciler.engine.wanted import as_shown
 from reconciler.ledger.entries import Part
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.vault import Vault, notice_name, run_name, stored_name
-from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.errors import Blocked
 from reconciler.model.grant import Grant, Key, Phase, Record
 from reconciler.model.hire import NamedChoice
 from reconciler.model.selection import Selection
 from reconciler.model.verdict import Unknown
 from reconciler.repository.desired import Desired
+
+if TYPE_CHECKING:
+    from reconciler.ledger.writer import LedgerWriter
 
 __all__ = ["move", "moved", "rows_of", "stored_under"]
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pygit2
 
@@ -25,19 +25,20 @@ from reconciler.engine.context import Context
 from reconciler.ledger.attachments import Attachments, FileAttachments, RowAttachments
 from reconciler.ledger.entries import Attempt, Event
 from reconciler.ledger.lease import EVERYTHING, Lease
-from reconciler.ledger.limits import SharedLimits
-from reconciler.ledger.membership import Membership
 from reconciler.ledger.opening import Held, StateLocation
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.sealing import Sealing, WritableSealing
 from reconciler.ledger.vault import run_name
-from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.deciding import Policy
 from reconciler.model.errors import LedgerError, RepositoryError, SecretsError
 from reconciler.model.grant import Key, Record
 from reconciler.model.settings import Settings
 from reconciler.repository.desired import Desired
 from reconciler.repository.git.checkout import WORKTREE, Checkout, Tree
+
+if TYPE_CHECKING:
+    from reconciler.ledger.membership import Membership
+    from reconciler.ledger.writer import LedgerWriter
 
 __all__ = [
     "MoreNeeded",
@@ -155,6 +156,8 @@ def sharing(
 def _open(context: Context, settings: Settings, tree: Tree, held: Held, file: Path | None) -> Iterator[OpenState]:
     leave_trace(context.checkout)
     if held.member is not None:
+        from reconciler.ledger.limits import SharedLimits
+
         context.member_may_send = held.member.may_send
         context.shared = SharedLimits(held.ledger.backend, held.member.owner)
     try:

@@ -14,11 +14,13 @@ import time
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from reconciler.ledger.vault import WritableVault
-from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.errors import LedgerError, SecretsError
+
+if TYPE_CHECKING:
+    from reconciler.ledger.writer import LedgerWriter
 
 __all__ = ["Attachments", "FileAttachments", "RowAttachments"]
 

@@ -1,4 +1,4 @@
-"""What a ledger needs of its database, whichever it is."""
+"""What a ledger that is written needs of its database, whichever it is."""
 
 from __future__ import annotations
 
@@ -8,25 +8,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import sqlalchemy as sa
 
+from reconciler.ledger.reading import Backend, Reading
+
 if TYPE_CHECKING:
     from sqlalchemy.dialects import postgresql, sqlite
 
-__all__ = ["Backend", "Inserting"]
+__all__ = ["Inserting", "WritableBackend", "within"]
 
 
-class Backend(Protocol):
-    """A database that is open, to be read or to be written to. What goes wrong in it is a LedgerError."""
-
-    @property
-    def remote(self) -> bool:
-        """Whether a call goes over the network, and takes as long as that does."""
-
-    @property
-    def unattended(self) -> bool:
-        """Whether it was opened to be read while no process held the state."""
-
-    def reading(self) -> AbstractContextManager[sa.Connection]:
-        """Give a connection to read from."""
+class WritableBackend(Backend, Protocol):
+    """A database that is open to be written to, by its own transactions. What goes wrong in it is a LedgerError."""
 
     def writing(self) -> AbstractContextManager[sa.Connection]:
         """Give a connection in a transaction that is on the disk, or undone, when the block ends."""
@@ -66,3 +57,9 @@ class Inserting:
     def add(self, connection: sa.Connection, table: sa.Table, row: Mapping[str, Any]) -> None:
         """Insert a row, unless there is one of the same key."""
         connection.execute(self.insert(table).values(row).on_conflict_do_nothing())
+
+
+def within(connection: sa.Connection) -> Reading:
+    """Read in the transaction of a connection."""
+    driver: Any = connection.connection.driver_connection
+    return Reading(driver, postgres=connection.dialect.name == "postgresql")

@@ -6,11 +6,13 @@ everybody whom the one has given something would be nobody's of the other.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from reconciler.ledger.reader import LedgerReader
-from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.errors import LedgerError
+
+if TYPE_CHECKING:
+    from reconciler.ledger.writer import LedgerWriter
 
 __all__ = ["NOTE", "Repository", "claim", "refuse_another"]
 

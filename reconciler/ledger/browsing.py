@@ -6,22 +6,19 @@ Each page is one or two statements over what it shows, so that it takes as long 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-import sqlalchemy as sa
-
-from reconciler.ledger import schema
-from reconciler.ledger.backend import Backend
 from reconciler.ledger.chain import END, Link
 from reconciler.ledger.entries import Attempt, Event, Sent
+from reconciler.ledger.reading import Backend, Reading, moment
 from reconciler.ledger.rows import attempt_of, event_of, record_of, sent_of
 from reconciler.model.grant import Key, Record
-from reconciler.model.status import FAULTS, Action, EventType, Status
+from reconciler.model.status import FAULTS, EventType, Status
 
-__all__ = ["Browsing", "Chosen", "Listed", "Page", "Recent", "told"]
+__all__ = ["Browsing", "Chosen", "Listed", "Page", "Recent", "sent_of_attempts", "told", "where_of"]
 
 RANK = (
     Status.FAILED,
@@ -45,6 +42,11 @@ class Page:
 
     number: int = 1
     size: int = 50
+
+    @property
+    def values(self) -> dict[str, int]:
+        """What a statement needs to give these rows."""
+        return {"size": self.size, "start": (self.number - 1) * self.size}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,165 +85,175 @@ class Browsing:
 
     def count_people(self, chosen: Chosen) -> int:
         """How many people have a grant that is meant."""
-        query = sa.select(sa.func.count(sa.distinct(schema.grants.c.hire))).where(*_of(chosen))
-        return self._number(query)
+        where, values = _of(chosen)
+        return self._number(f"SELECT count(DISTINCT hire) FROM grants{where}", values)
 
     def people(self, chosen: Chosen, page: Page) -> list[Listed]:
         """A page of the people who have a grant that is meant, by their ids, with all of their grants counted."""
-        table = schema.grants
-        hires = sa.select(table.c.hire).where(*_of(chosen)).distinct().order_by(table.c.hire)
+        where, values = _of(chosen)
         query = (
-            sa.select(
-                table.c.hire,
-                table.c.status,
-                sa.func.min(table.c.email),
-                sa.func.count(),
-                sa.func.max(table.c.checked_at),
-            )
-            .where(table.c.hire.in_(_page(hires, page)))
-            .group_by(table.c.hire, table.c.status)
-            .order_by(table.c.hire)
+            "SELECT hire, status, min(email) AS email, count(*) AS count, max(checked_at) AS checked_at FROM grants"
+            f" WHERE hire IN (SELECT DISTINCT hire FROM grants{where} ORDER BY hire{_PAGE})"
+            " GROUP BY hire, status ORDER BY hire"
         )
         found: dict[str, Listed] = {}
-        with self.backend.reading() as connection:
-            for hire, status, email, count, checked_at in connection.execute(query):
-                listed = found.setdefault(hire, Listed(hire, email))
-                listed.counts[Status(status)] = count
-                if listed.checked_at is None or (checked_at is not None and checked_at > listed.checked_at):
-                    listed.checked_at = checked_at
+        with self.backend.reading() as reading:
+            for row in reading.rows(query, **values, **page.values):
+                listed = found.setdefault(row["hire"], Listed(row["hire"], row["email"]))
+                listed.counts[Status(row["status"])] = row["count"]
+                checked = [at for at in (listed.checked_at, moment(row["checked_at"])) if at is not None]
+                listed.checked_at = max(checked, default=None)
         return list(found.values())
 
     def count_grants(self, chosen: Chosen) -> int:
         """How many grants are meant."""
-        return self._number(sa.select(sa.func.count()).select_from(schema.grants).where(*_of(chosen)))
+        where, values = _of(chosen)
+        return self._number(f"SELECT count(*) FROM grants{where}", values)
 
     def grants(self, chosen: Chosen, page: Page) -> list[Record]:
         """A page of the grants that are meant, those with something wrong first; without the steps of their runs."""
-        table = schema.grants
-        rank = sa.case({str(status): place for place, status in enumerate(RANK)}, value=table.c.status, else_=len(RANK))
-        query = sa.select(table).where(*_of(chosen)).order_by(rank, table.c.hire, table.c.access)
-        with self.backend.reading() as connection:
-            return [record_of(row, ()) for row in connection.execute(_page(query, page)).mappings()]
+        where, values = _of(chosen)
+        query = f"SELECT * FROM grants{where} ORDER BY {_RANKED}, hire, access{_PAGE}"
+        with self.backend.reading() as reading:
+            return [record_of(row, ()) for row in reading.rows(query, **values, **page.values)]
 
     def waiting(self, shown: int) -> list[tuple[int, Record]]:
         """The grants that wait for a person: `shown` of each status of an integration, with how many there are."""
-        table = schema.grants
-        group = table.c.integration, table.c.status
-        number = sa.func.row_number().over(partition_by=group, order_by=(table.c.hire, table.c.access))
-        count = sa.func.count().over(partition_by=group)
-        inner = sa.select(table, number.label("number"), count.label("of")).where(_waits(table)).subquery()
-        query = sa.select(inner).where(inner.c.number <= shown).order_by(*(inner.c[name] for name in _GROUPED))
-        with self.backend.reading() as connection:
-            return [(row["of"], record_of(row, ())) for row in connection.execute(query).mappings()]
+        inner = (
+            'SELECT *, row_number() OVER (PARTITION BY integration, status ORDER BY hire, access) AS "number",'
+            f' count(*) OVER (PARTITION BY integration, status) AS "of" FROM grants WHERE {_WAITS}'
+        )
+        query = (
+            f'SELECT * FROM ({inner}) AS waiting WHERE "number" <= :shown ORDER BY integration, status, hire, access'
+        )
+        with self.backend.reading() as reading:
+            rows = reading.rows(query, shown=shown, faults=sorted(FAULTS))
+            return [(row["of"], record_of(row, ())) for row in rows]
 
     def last_checked(self) -> dict[str, datetime]:
         """When a grant of each integration was last checked."""
-        table = schema.grants
-        query = sa.select(table.c.integration, sa.func.max(table.c.checked_at)).group_by(table.c.integration)
-        with self.backend.reading() as connection:
-            return {name: moment for name, moment in connection.execute(query) if moment is not None}
+        query = "SELECT integration, max(checked_at) AS at FROM grants GROUP BY integration"
+        with self.backend.reading() as reading:
+            rows = reading.rows(query)
+            return {row["integration"]: moment(row["at"]) for row in rows if row["at"] is not None}
 
     def held_by_policy(self) -> dict[str, int]:
         """How many grants of each integration a rule of the policy holds."""
-        table = schema.grants
         query = (
-            sa.select(table.c.integration, sa.func.count())
-            .where(table.c.status == Status.BLOCKED, table.c.reason.startswith("policy "))
-            .group_by(table.c.integration)
+            "SELECT integration, count(*) AS count FROM grants WHERE status = :blocked AND reason LIKE :policy"
+            " GROUP BY integration"
         )
-        with self.backend.reading() as connection:
-            return {row[0]: row[1] for row in connection.execute(query)}
+        with self.backend.reading() as reading:
+            rows = reading.rows(query, blocked=Status.BLOCKED, policy="policy %")
+            return {row["integration"]: row["count"] for row in rows}
 
     def recent_attempts(self, hire: str, each: int) -> dict[Key, Recent]:
         """The newest attempts at each grant of a hire, `each` of them at most."""
-        table, sent = schema.attempts, schema.requests
-        number = sa.func.row_number().over(partition_by=table.c.access, order_by=table.c.id.desc())
-        inner = sa.select(table, number.label("number_back")).where(table.c.hire == hire).subquery()
-        query = sa.select(inner).where(inner.c.number_back <= each).order_by(inner.c.id.desc())
-        counts = sa.select(table.c.access, sa.func.count()).where(table.c.hire == hire).group_by(table.c.access)
-        with self.backend.reading() as connection:
-            attempts = [attempt_of(row) for row in connection.execute(query)]
-            requests: dict[int, list[Sent]] = {}
-            ids = [attempt.id for attempt in attempts]
-            for row in connection.execute(sa.select(sent).where(sent.c.attempt.in_(ids)).order_by(sent.c.id)):
-                requests.setdefault(row.attempt, []).append(sent_of(row))
-            totals = {row[0]: row[1] for row in connection.execute(counts)}
+        query = (
+            "SELECT * FROM (SELECT *, row_number() OVER (PARTITION BY access ORDER BY id DESC) AS number_back,"
+            " count(*) OVER (PARTITION BY access) AS of_all FROM attempts WHERE hire = :hire) AS numbered"
+            " WHERE number_back <= :each ORDER BY id DESC"
+        )
         found: dict[Key, list[Attempt]] = {}
-        for attempt in attempts:
-            found.setdefault(attempt.key, []).append(attempt)
+        totals: dict[Key, int] = {}
+        with self.backend.reading() as reading:
+            for row in reading.rows(query, hire=hire, each=each):
+                attempt = attempt_of(row)
+                found.setdefault(attempt.key, []).append(attempt)
+                totals[attempt.key] = row["of_all"]
+            sent = sent_of_attempts(reading, [attempt for some in found.values() for attempt in some])
         return {
             key: Recent(
-                tuple((attempt, tuple(requests.get(attempt.id, ()))) for attempt in some),
-                totals[key.access] - len(some),
+                tuple((attempt, tuple(sent.get(attempt.id, ()))) for attempt in some),
+                totals[key] - len(some),
             )
             for key, some in found.items()
         }
 
     def count_events(self, **filters: Any) -> int:
         """How many lines of the history `history_page` has."""
-        return self._number(sa.select(sa.func.count()).select_from(schema.events).where(*told(**filters)))
+        where, values = told(**filters)
+        return self._number(f"SELECT count(*) FROM events{where_of(where)}", values)
 
     def history_page(self, page: Page, **filters: Any) -> list[Event]:
         """A page of the history, newest first; the filters are those of `LedgerReader.history`."""
-        table = schema.events
-        query = sa.select(table).where(*told(**filters)).order_by(table.c.id.desc())
-        with self.backend.reading() as connection:
-            return [event_of(row) for row in connection.execute(_page(query, page)).mappings()]
+        where, values = told(**filters)
+        query = f"SELECT * FROM events{where_of(where)} ORDER BY id DESC{_PAGE}"
+        with self.backend.reading() as reading:
+            return [event_of(row) for row in reading.rows(query, **values, **page.values)]
 
     def history_end(self) -> Link:
         """How many lines the history has, and the digest of the last. Raises LedgerError where the note is damaged."""
-        table = schema.meta
-        with self.backend.reading() as connection:
-            return Link.of(connection.execute(sa.select(table.c.value).where(table.c.name == END)).scalar())
+        with self.backend.reading() as reading:
+            return Link.of(reading.value("SELECT value FROM meta WHERE name = :name", name=END))
 
     def notes(self, prefix: str) -> dict[str, bytes]:
         """The notes whose names begin with a prefix, by what follows it."""
-        table = schema.meta
-        query = sa.select(table).where(table.c.name.startswith(prefix, autoescape=True)).order_by(table.c.name)
-        with self.backend.reading() as connection:
-            return {row.name.removeprefix(prefix): bytes(row.value) for row in connection.execute(query)}
+        query = "SELECT name, value FROM meta WHERE name LIKE :names ESCAPE '/' ORDER BY name"
+        with self.backend.reading() as reading:
+            rows = reading.rows(query, names=f"{_escaped(prefix)}%")
+            return {row["name"].removeprefix(prefix): bytes(row["value"]) for row in rows}
 
-    def _number(self, query: sa.Select[Any]) -> int:
-        with self.backend.reading() as connection:
-            return int(connection.execute(query).scalar() or 0)
-
-
-_GROUPED = ("integration", "status", "hire", "access")
+    def _number(self, query: str, values: Mapping[str, object]) -> int:
+        with self.backend.reading() as reading:
+            return int(reading.value(query, **values) or 0)
 
 
-def _page(query: sa.Select[Any], page: Page) -> sa.Select[Any]:
-    return query.limit(page.size).offset((page.number - 1) * page.size)
+_PAGE = " LIMIT :size OFFSET :start"
+
+_RANKED = "CASE status {} ELSE {} END".format(
+    " ".join(f"WHEN '{status}' THEN {place}" for place, status in enumerate(RANK)), len(RANK)
+)
+
+_WAITS = (
+    "(status IN :faults OR guarded IS TRUE OR (action = 'none' AND ("
+    "status = 'missing' AND lost IS TRUE"
+    " OR status = 'differs' AND NOT (updated_at IS NOT NULL AND as_wanted_at IS NULL)"
+    " OR status = 'orphaned' AND keep IS FALSE)))"
+)
+"""Whether nothing more happens to a grant before a person does something (`Report.wrong`), or it is an orphan."""
 
 
-def _of(chosen: Chosen) -> Iterable[sa.ColumnElement[bool]]:
-    """The conditions on a grant."""
-    table = schema.grants
+def where_of(conditions: Collection[str]) -> str:
+    """A statement's conditions, all of which have to hold."""
+    return f" WHERE {' AND '.join(conditions)}" if conditions else ""
+
+
+def sent_of_attempts(reading: Reading, attempts: Collection[Attempt]) -> dict[int, list[Sent]]:
+    """The requests of attempts, by the attempt's number."""
+    found: dict[int, list[Sent]] = {}
+    ids = [attempt.id for attempt in attempts]
+    for row in reading.rows("SELECT * FROM requests WHERE attempt IN :attempts ORDER BY id", attempts=ids):
+        found.setdefault(row["attempt"], []).append(sent_of(row))
+    return found
+
+
+def _of(chosen: Chosen) -> tuple[str, dict[str, object]]:
+    """The conditions on a grant, and their values."""
+    values: dict[str, object] = {}
+    where = list(_among(values, hire=chosen.hires, integration=chosen.integrations, status=chosen.statuses))
     if chosen.text:
         # SQLite's `lower` leaves letters alone that are not ASCII.
         texts = {chosen.text.lower(), "".join(each.lower() if each.isascii() else each for each in chosen.text)}
-        columns = sa.func.lower(table.c.hire), sa.func.lower(table.c.email)
-        yield sa.or_(*(column.contains(text, autoescape=True) for column in columns for text in sorted(texts)))
-    for column, wanted in (
-        (table.c.hire, chosen.hires),
-        (table.c.integration, chosen.integrations),
-        (table.c.status, chosen.statuses),
-    ):
-        if wanted:
-            yield column.in_(sorted(wanted))
+        values |= {f"text{place}": f"%{_escaped(text)}%" for place, text in enumerate(sorted(texts))}
+        like = (f"lower({of}) LIKE :text{place} ESCAPE '/'" for of in ("hire", "email") for place in range(len(texts)))
+        where.append(f"({' OR '.join(like)})")
+    return where_of(where), values
 
 
-def _waits(table: sa.Table) -> sa.ColumnElement[bool]:
-    """Whether nothing more happens to a grant before a person does something (`Report.wrong`), or it is an orphan."""
-    c = table.c
-    left = c.action == Action.NONE
-    unseen = c.updated_at.is_not(None) & c.as_wanted_at.is_(None)
-    return sa.or_(
-        c.status.in_(sorted(FAULTS)),
-        c.guarded.is_(True),
-        left & (c.status == Status.MISSING) & c.lost.is_(True),
-        left & (c.status == Status.DIFFERS) & ~unseen,
-        left & (c.status == Status.ORPHANED) & c.keep.is_(False),
-    )
+def _among(values: dict[str, object], **wanted: Collection[str]) -> Iterator[str]:
+    """A condition for each column for which there is something to be among; the values are added."""
+    for column, several in wanted.items():
+        if several:
+            values[column] = sorted(several)
+            yield f"{column} IN :{column}"
+
+
+def _escaped(text: str) -> str:
+    """Text that LIKE takes for nothing but text."""
+    for sign in "/%_":
+        text = text.replace(sign, f"/{sign}")
+    return text
 
 
 def told(
@@ -251,14 +263,14 @@ def told(
     events: Collection[EventType] = (),
     since: datetime | None = None,
     until: datetime | None = None,
-) -> Iterable[sa.ColumnElement[bool]]:
+) -> tuple[list[str], dict[str, object]]:
     """The conditions on a line of the history: from `since` on and before `until`; nothing of who was forgotten."""
-    table = schema.events
-    yield table.c.salt.is_not(None)
-    for column, wanted in ((table.c.hire, hires), (table.c.integration, integrations), (table.c.event, events)):
-        if wanted:
-            yield column.in_(sorted(wanted))
+    values: dict[str, object] = {}
+    where = ["salt IS NOT NULL", *_among(values, hire=hires, integration=integrations, event=events)]
     if since is not None:
-        yield table.c.at >= since
+        where.append("at >= :since")
+        values["since"] = since
     if until is not None:
-        yield table.c.at < until
+        where.append("at < :until")
+        values["until"] = until
+    return where, values

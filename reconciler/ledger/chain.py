@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from reconciler.ledger import schema
+from reconciler.ledger.reading import EPOCH, microseconds
 from reconciler.model.errors import LedgerError
 from reconciler.model.grant import Key
 from reconciler.model.status import EventType
@@ -27,7 +27,7 @@ END = "history_end"
 
 ERASED: dict[str, Any] = {
     "salt": None,
-    "at": schema.EPOCH,
+    "at": EPOCH,
     "hire": "",
     "access": "",
     "integration": "",
@@ -154,7 +154,7 @@ def _named(row: Mapping[str, Any]) -> str:
 def _content(row: Mapping[str, Any], salt: bytes) -> str:
     """The digest of what a line says. What it does not say is left out, so that later columns change no digest."""
     said = {name: row[name] for name in _SAID if row.get(name)}
-    said["at"] = (row["at"] - schema.EPOCH) // schema.MICROSECOND
+    said["at"] = microseconds(row["at"])
     text = json.dumps(said, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(salt + text.encode()).hexdigest()
 

@@ -15,39 +15,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 
-import sqlalchemy as sa
-
-from reconciler.ledger import schema
+from reconciler.ledger.reading import Reading
 from reconciler.model.errors import LeaseLostError
 
-__all__ = ["EVERYTHING", "NOW", "OURS", "Lease", "in_"]
+__all__ = ["EVERYTHING", "OURS", "Lease"]
 
 EVERYTHING = "*"
 """The shard that stands for all services at once: a SQLite state's, and what is done by hand."""
 
 OURS = "/"
 """What the names of shards begin with that are no service's."""
-
-_MICROSECONDS = sa.cast(sa.extract("epoch", sa.func.clock_timestamp()) * 1_000_000, sa.BigInteger)
-NOW = sa.type_coerce(_MICROSECONDS, schema.Moment)
-"""The server's time, which is the same for all members."""
-
-_table = schema.shards
-_SEVERAL = (
-    sa.select(_table.c.service, _table.c.epoch)
-    .where(_table.c.service.in_(sa.bindparam("names", expanding=True)))
-    .order_by(_table.c.service)
-    .with_for_update(read=True, key_share=True)
-)
-_ONE = sa.select(_table.c.epoch).where(_table.c.service == sa.bindparam("name"))
-_ONE = _ONE.with_for_update(read=True, key_share=True)
-
-
-def in_(span: timedelta) -> sa.ColumnElement[datetime]:
-    """The server's time, so much later."""
-    return sa.type_coerce(_MICROSECONDS + span // schema.MICROSECOND, schema.Moment)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +50,10 @@ class Lease:
         name = service if self.covers(service) else min(self.epochs)
         return name, self.epoch(name)
 
-    def hold(self, connection: sa.Connection) -> None:
+    def hold(self, reading: Reading) -> None:
         """Lock what was taken until the transaction ends. Raises LeaseLostError where another has taken it since."""
-        if len(self.epochs) == 1:
-            ((name, epoch),) = self.epochs.items()
-            lost = [] if connection.execute(_ONE, {"name": name}).scalar() == epoch else [name]
-        else:
-            rows = connection.execute(_SEVERAL, {"names": sorted(self.epochs)})
-            there = {row.service: row.epoch for row in rows}
-            lost = [name for name, epoch in self.epochs.items() if there.get(name) != epoch]
+        query = "SELECT service, epoch FROM shards WHERE service IN :services ORDER BY service FOR KEY SHARE"
+        there = {row["service"]: row["epoch"] for row in reading.rows(query, services=sorted(self.epochs))}
+        lost = [name for name, epoch in self.epochs.items() if there.get(name) != epoch]
         if lost:
             raise LeaseLostError(sorted(lost))

@@ -16,8 +16,9 @@ from typing import ParamSpec, TypeVar
 import sqlalchemy as sa
 
 from reconciler.ledger import schema
-from reconciler.ledger.backend import Backend
-from reconciler.ledger.lease import NOW, in_
+from reconciler.ledger.backend import WritableBackend
+from reconciler.ledger.reading import MICROSECOND, SERVER_TIME
+from reconciler.ledger.schema import NOW, in_
 from reconciler.model.errors import LedgerError
 from reconciler.requests.sharing import Ask, Granted, fair
 
@@ -34,7 +35,7 @@ T = TypeVar("T")
 class SharedLimits:
     """One member's side of it."""
 
-    def __init__(self, backend: Backend, member: str) -> None:
+    def __init__(self, backend: WritableBackend, member: str) -> None:
         self._backend = backend
         self._member = member
         self._told = False
@@ -71,9 +72,9 @@ class SharedLimits:
                     until = sa.func.greatest(sa.func.coalesce(_hosts.c.held_until, NOW), in_(pause))
                     connection.execute(sa.update(_hosts).where(_hosts.c.host == host).values(held_until=until))
             self._told = bool(asks)
-        query = sa.select(_hosts.c.host, _hosts.c.held_until, NOW).where(_hosts.c.held_until > NOW)
-        with self._backend.reading() as connection:
-            held = {host: until - now for host, until, now in connection.execute(query)}
+        query = f"SELECT host, held_until - {SERVER_TIME} AS remaining FROM hosts WHERE held_until > {SERVER_TIME}"
+        with self._backend.reading() as reading:
+            held = {row["host"]: row["remaining"] * MICROSECOND for row in reading.rows(query)}
         return Granted(places, held)
 
     def _settle(self, connection: sa.Connection, asks: Sequence[Ask]) -> dict[str, int]:

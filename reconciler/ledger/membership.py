@@ -20,8 +20,10 @@ from datetime import timedelta
 import sqlalchemy as sa
 
 from reconciler.ledger import schema
-from reconciler.ledger.backend import Backend
-from reconciler.ledger.lease import EVERYTHING, NOW, OURS, Lease, in_
+from reconciler.ledger.backend import WritableBackend
+from reconciler.ledger.lease import EVERYTHING, OURS, Lease
+from reconciler.ledger.reading import SERVER_TIME
+from reconciler.ledger.schema import NOW, in_
 from reconciler.model.errors import LeaseLostError, LedgerError, StateLockedError
 
 __all__ = ["LEADER", "STALL_SECONDS", "TERM", "Membership", "everything"]
@@ -51,7 +53,7 @@ class Membership:
     `lost` is called from another thread once it is over; without, it is no daemon, and ends soon.
     """
 
-    def __init__(self, backend: Backend, name: str, lost: Callable[[], None] | None = None) -> None:
+    def __init__(self, backend: WritableBackend, name: str, lost: Callable[[], None] | None = None) -> None:
         self.name = name
         self._backend = backend
         self._owner = uuid.uuid4().hex
@@ -126,12 +128,11 @@ class Membership:
     def leader(self) -> str | None:
         """The name of the member that leads; None where nobody does."""
         query = (
-            sa.select(_members.c.name)
-            .join(_shards, _shards.c.owner == _members.c.owner)
-            .where(_shards.c.service == LEADER, _shards.c.until > NOW)
+            "SELECT members.name FROM members JOIN shards ON shards.owner = members.owner"
+            f" WHERE shards.service = :leader AND shards.until > {SERVER_TIME}"
         )
-        with self._backend.reading() as connection:
-            found: str | None = connection.execute(query).scalar()
+        with self._backend.reading() as reading:
+            found: str | None = reading.value(query, leader=LEADER)
         return found
 
     def refuse_led(self, state: str) -> None:
@@ -238,12 +239,12 @@ class Membership:
             self._fault = str(error)
 
     def _seen(self) -> object:
-        with self._backend.reading() as connection:
-            return connection.execute(sa.select(_shards.c.until).where(_shards.c.service == self.place)).scalar()
+        with self._backend.reading() as reading:
+            return reading.value("SELECT until FROM shards WHERE service = :place", place=self.place)
 
 
 @contextmanager
-def everything(backend: Backend, name: str, state: str) -> Iterator[tuple[Membership, Lease]]:
+def everything(backend: WritableBackend, name: str, state: str) -> Iterator[tuple[Membership, Lease]]:
     """Have all there is of a state for as long as the block runs, as a member of this name.
 
     Raises StateLockedError: at once where a fleet is led, for that one is asked to do what has to be done; else after

@@ -1,4 +1,7 @@
-"""Where the ledger is that a `state` setting names: opened to be read, to be written to, or held."""
+"""Where the ledger is that a `state` setting names: opened to be read, to be written to, or held.
+
+What writes is imported when it is first asked for: SQLAlchemy takes longer than a command that only reads.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,6 @@ from reconciler.ledger.belonging import Repository, claim, refuse_another
 from reconciler.ledger.lock import StateLock
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.sqlite import SqliteBackend
-from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.errors import LedgerError
 from reconciler.model.failpoints import Reached, unwatched
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
     from reconciler.ledger.membership import Membership
     from reconciler.ledger.postgres import Server
+    from reconciler.ledger.writer import LedgerWriter
 
 __all__ = ["Held", "StateLocation"]
 
@@ -74,11 +77,15 @@ class StateLocation:
         A state of an older schema is brought up to date; one that a server has only with `migrate`, which a person says
         who has a copy of it.
         """
-        if self.file is not None:
-            return LedgerWriter(SqliteBackend.open(self.file, reached), reached)
-        from reconciler.ledger.postgres import PostgresBackend
+        from reconciler.ledger.writer import LedgerWriter
 
-        ledger = LedgerWriter(PostgresBackend.open(self._server(), reached, migrate=migrate), reached)
+        if self.file is not None:
+            from reconciler.ledger.sqlite_writing import WritableSqliteBackend
+
+            return LedgerWriter(WritableSqliteBackend.open(self.file, reached), reached)
+        from reconciler.ledger.postgres_writing import WritablePostgresBackend
+
+        ledger = LedgerWriter(WritablePostgresBackend.open(self._server(), reached, migrate=migrate), reached)
         if self.repository is not None:
             try:
                 claim(ledger, self.repository)
@@ -90,11 +97,13 @@ class StateLocation:
     def make(self, fill: Callable[[sa.Connection], None]) -> None:
         """Make the state and fill it, in one transaction. Raises LedgerError where there is one; `fill` tells too."""
         if self.file is not None:
-            SqliteBackend.make(self.file, fill)
-            return
-        from reconciler.ledger.postgres import PostgresBackend
+            from reconciler.ledger.sqlite_writing import WritableSqliteBackend
 
-        PostgresBackend.make(self._server(), fill)
+            WritableSqliteBackend.make(self.file, fill)
+            return
+        from reconciler.ledger.postgres_writing import WritablePostgresBackend
+
+        WritablePostgresBackend.make(self._server(), fill)
 
     @contextmanager
     def reader(self) -> Iterator[LedgerReader]:

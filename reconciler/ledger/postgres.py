@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import socket
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -19,20 +18,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
-import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from reconciler.ledger import schema
-from reconciler.ledger.backend import Inserting
-from reconciler.ledger.lease import NOW
-from reconciler.ledger.migrate import refuse_newer, upgrade, version_of
+from reconciler.ledger.migrate import HEAD, version_of
+from reconciler.ledger.reading import SERVER_TIME, Reading
 from reconciler.ledger.sqlite import SqliteBackend
 from reconciler.model.errors import LedgerError
-from reconciler.model.failpoints import Failpoint, Reached, unwatched
 
-__all__ = ["SCHEMA", "PostgresBackend", "Server"]
+__all__ = ["CONNECT", "SCHEMA", "Connection", "PostgresBackend", "Server", "outdated"]
 
 SCHEMA = "reconciler"
 """The schema that has the tables, of the database that the URL names."""
@@ -52,15 +44,6 @@ LONG = timedelta(hours=6)
 CLOCK = timedelta(seconds=30)
 """How far this machine's clock may be from the server's: dates and `retry_at` are by the wall clock of each member."""
 
-CONNECTIONS = 5
-
-AWAY = timedelta(seconds=2)
-"""For how long a server that could not be reached is left alone. Then one asks, while others are told at once that it
-is away, so that a command that has several things to write ends in time."""
-
-_MIGRATING = 0x7265636F_6E000001
-"""An advisory lock, which is one database's."""
-
 _RIGHTS = f"make the schema for this user (CREATE SCHEMA {SCHEMA} AUTHORIZATION …), or give it the right"
 
 _STEPS = (
@@ -73,7 +56,7 @@ _STEPS = (
 )
 
 
-class _Connection(psycopg.Connection[Any]):
+class Connection(psycopg.Connection[Any]):
     """A connection that is given up where a server that has stopped, or a line that was cut, leaves it waiting."""
 
     patience = PATIENCE
@@ -113,7 +96,7 @@ class Server:
 
     def arguments(self, *, read_only: bool = False) -> dict[str, Any]:
         """How a connection is opened, whoever opens it."""
-        who = f"reconciler {schema.HEAD} {os.getpid()}@{socket.gethostname()}"
+        who = f"reconciler {HEAD} {os.getpid()}@{socket.gethostname()}"
         options = {
             "search_path": SCHEMA,
             "idle_in_transaction_session_timeout": _milliseconds(IDLE),
@@ -134,10 +117,10 @@ class Server:
             "tcp_user_timeout": _milliseconds(LOCK),
         }
 
-    def connect(self, *, read_only: bool = False) -> _Connection:
+    def connect(self, *, read_only: bool = False) -> Connection:
         """Open a connection. Raises LedgerError, without the password, where there is none to be had."""
         try:
-            connection = _Connection.connect(**self.arguments(read_only=read_only))
+            connection = Connection.connect(**self.arguments(read_only=read_only))
         except psycopg.Error as error:
             raise self._unreachable(error) from None
         try:
@@ -149,30 +132,31 @@ class Server:
 
     def version(self) -> str | None:
         """The schema's version; None where there is no state. Raises LedgerError, for a newer one too."""
-        backend = PostgresBackend(self, read_only=True)
-        try:
-            return backend.version()
-        finally:
-            backend.close()
+        with closing(self.connect(read_only=True)) as connection, self.faults():
+            return version_of(Reading(connection, postgres=True))
 
-    def _refuse_unfit(self, connection: _Connection) -> None:
+    @contextmanager
+    def faults(self) -> Iterator[None]:
+        """Whatever the server says, as one clear error."""
+        try:
+            yield
+        except psycopg.Error as error:
+            raise LedgerError(f"state {self.url}: {_told(error)}") from error
+
+    def _refuse_unfit(self, connection: Connection) -> None:
         """Refuse a server, or a clock of this machine's, with which the ledger's promises could not be kept."""
         major = connection.info.server_version // 10000
         if major < OLDEST:
             raise LedgerError(f"state {self.url}: the server is PostgreSQL {major}, and {OLDEST} is the oldest served")
         try:
-            query = (
-                "select clock_timestamp(), to_regclass('alembic_version') is not null, "
-                f"has_schema_privilege(to_regnamespace('{SCHEMA}')::oid, 'usage')"
-            )
-            there, made, may = connection.execute(query).fetchone() or (datetime.now(UTC), False, None)
-            version = connection.execute("select version_num from alembic_version").fetchone() if made else None
+            query = f"SELECT clock_timestamp(), has_schema_privilege(to_regnamespace('{SCHEMA}')::oid, 'usage')"
+            there, may = connection.execute(query).fetchone() or (datetime.now(UTC), None)
+            if may is False:  # then what it has would look as if it were not there
+                raise LedgerError(f"state {self.url}: permission denied for schema {SCHEMA}: {_RIGHTS}")
+            version_of(Reading(connection, postgres=True))
             connection.rollback()
         except psycopg.Error as error:
             raise self._unreachable(error) from None
-        if may is False:  # then what it has would look as if it were not there
-            raise LedgerError(f"state {self.url}: permission denied for schema {SCHEMA}: {_RIGHTS}")
-        refuse_newer(version and version[0])
         apart = datetime.now(UTC) - there
         if abs(apart) > CLOCK:
             ahead = "ahead of" if apart > timedelta() else "behind"
@@ -190,167 +174,46 @@ class Server:
         return LedgerError(f"state {self.url}: {said.partition(' Multiple connection attempts')[0]}: {step}")
 
 
-class PostgresBackend(Inserting):
-    """A PostgreSQL database that has the ledger."""
-
-    insert = staticmethod(postgresql.insert)
+class PostgresBackend:
+    """A PostgreSQL database that has the ledger, in transactions that can write nothing."""
 
     remote = True
 
-    def __init__(self, server: Server, *, read_only: bool = False) -> None:
+    def __init__(self, server: Server, connection: Connection) -> None:
         self._server = server
-        self._read_only = read_only
-        self._away: tuple[float, LedgerError] | None = None
+        self._connection = connection
         self.unattended = False
-        self._engine = sa.create_engine(
-            "postgresql+psycopg://",
-            creator=self._connect,
-            pool_size=CONNECTIONS,
-            pool_timeout=CONNECT.total_seconds(),
-            pool_pre_ping=True,
-            use_native_hstore=False,
-        )
-
-    def _connect(self) -> _Connection:
-        if self._away is not None:
-            until, away = self._away
-            if time.monotonic() < until:
-                raise LedgerError(str(away))
-            self._away = time.monotonic() + (CONNECT + AWAY).total_seconds(), away
-        try:
-            connection = self._server.connect(read_only=self._read_only)
-        except LedgerError as error:
-            self._note_away(error)
-            raise
-        self._away = None
-        connection.silent = self._note_away
-        return connection
-
-    def _note_away(self, error: LedgerError) -> None:
-        said = str(error)
-        said = said if said.startswith("state ") else f"state {self._server.url}: {said}: see that the server runs"
-        self._away = time.monotonic() + AWAY.total_seconds(), LedgerError(said)
-
-    @classmethod
-    def open(cls, server: Server, reached: Reached, *, migrate: bool) -> PostgresBackend:
-        """Open a state for writing; make it where it is not there. An older one is migrated only with `migrate`."""
-        backend = cls(server)
-        try:
-            if backend.version() != schema.HEAD:
-                backend._upgrade(reached, migrate=migrate)
-        except BaseException:
-            backend.close()
-            raise
-        return backend
-
-    @classmethod
-    def make(cls, server: Server, fill: Callable[[sa.Connection], None]) -> None:
-        """Make a state and fill it, in one transaction, or fill one that has nothing in it."""
-        backend = cls(server)
-        try:
-            backend._upgrade(unwatched, migrate=False, fill=fill)
-        finally:
-            backend.close()
 
     @classmethod
     @contextmanager
     def beside(cls, server: Server) -> Iterator[PostgresBackend | SqliteBackend]:
-        """Open a state for reading, in transactions that can write nothing; an empty one where there is none."""
-        backend = cls(server, read_only=True)
-        try:
-            version = backend.version()
-            if version is None:
-                with closing(SqliteBackend.empty()) as empty:
-                    yield empty
+        """Open a state for reading; an empty one where there is none."""
+        with closing(server.connect(read_only=True)) as connection:
+            connection.autocommit = True  # no transaction outlasts a statement
+            backend = cls(server, connection)
+            with backend.reading() as reading:
+                version = version_of(reading)
+                if version is not None and version != HEAD:
+                    raise outdated(version)
+                if version is not None:
+                    held = reading.row(f"SELECT service FROM shards WHERE until > {SERVER_TIME} LIMIT 1")
+                    backend.unattended = held is None
+            if version is not None:
+                yield backend
                 return
-            if version != schema.HEAD:
-                raise _outdated(version)
-            with backend.reading() as connection:
-                held = sa.select(schema.shards.c.service).where(schema.shards.c.until > NOW).limit(1)
-                backend.unattended = connection.execute(held).first() is None
-            yield backend
-        finally:
-            backend.close()
-
-    def version(self) -> str | None:
-        """The schema's version; None where there is no state. Raises LedgerError, for a newer one too."""
-        with self.reading() as connection:
-            return version_of(connection)
+        with SqliteBackend.empty() as empty:
+            yield empty
 
     @contextmanager
-    def reading(self) -> Iterator[sa.Connection]:
-        """Give a connection to read from; no transaction outlasts a statement."""
-        with self._faults(), self._engine.connect() as connection:
-            yield connection.execution_options(isolation_level="AUTOCOMMIT")
-
-    @contextmanager
-    def writing(self) -> Iterator[sa.Connection]:
-        """Give a connection in a transaction."""
-        with self._faults(), self._engine.begin() as connection:
-            yield connection
-
-    def alone(self, connection: sa.Connection, what: str) -> None:
-        """Let nobody else get past the same `what` until the transaction of this connection ends."""
-        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(what, 0))))
-
-    def scrub(self) -> None:
-        """Rewrite the tables without the rows that were deleted. The server's log and its backups keep them."""
-        with self.reading() as connection, _driver(connection).patient():
-            connection.exec_driver_sql("SET statement_timeout = 0")
-            for table in schema.metadata.sorted_tables:
-                if table in schema.MOMENTARY:
-                    continue  # nobody is named there, and members write to them every second
-                connection.exec_driver_sql(f"VACUUM (FULL) {table.name}")
-            connection.exec_driver_sql("RESET statement_timeout")
-
-    def close(self) -> None:
-        """Close every connection."""
-        self._engine.dispose()
-
-    def _upgrade(self, reached: Reached, *, migrate: bool, fill: Callable[[sa.Connection], None] | None = None) -> None:
-        """Make the tables or bring them up to date: one process does, and others that start meanwhile wait for it."""
-        reached(Failpoint.MIGRATION, done=False)
-        with self.writing() as connection, _driver(connection).patient():
-            connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
-            connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
-            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATING)))
-            version = version_of(connection)
-            if version is None:
-                if connection.execute(sa.select(sa.func.to_regnamespace(SCHEMA))).scalar() is None:
-                    connection.execute(sa.schema.CreateSchema(SCHEMA))
-            elif version != schema.HEAD:
-                if not migrate:
-                    raise _outdated(version)
-                _refuse_members(connection)
-            if version != schema.HEAD:
-                upgrade(connection)
-            if fill is not None:
-                fill(connection)
-        reached(Failpoint.MIGRATION, done=True)
-
-    @contextmanager
-    def _faults(self) -> Iterator[None]:
-        """Whatever the server says, as one clear error."""
-        try:
-            yield
-        except PoolTimeoutError as error:
-            raise LedgerError(f"state {self._server.url}: every connection is in use: try again") from error
-        except DBAPIError as error:
-            raise LedgerError(f"state {self._server.url}: {_told(error)}") from error
+    def reading(self) -> Iterator[Reading]:
+        """Give the connection."""
+        with self._server.faults():
+            yield Reading(self._connection, postgres=True)
 
 
-def _driver(connection: sa.Connection) -> _Connection:
-    found = connection.connection.driver_connection
-    assert isinstance(found, _Connection)
-    return found
-
-
-def _told(error: DBAPIError) -> str:
-    cause = error.orig
-    # Not the details, which repeat whole rows.
-    primary = cause.diag.message_primary if isinstance(cause, psycopg.Error) else None
-    said = " ".join((primary or str(cause)).split())
-    match cause:
+def _told(error: psycopg.Error) -> str:
+    said = " ".join((error.diag.message_primary or str(error)).split())  # not the details, which repeat whole rows
+    match error:
         case psycopg.errors.InsufficientPrivilege():
             step = _RIGHTS
         case psycopg.errors.ReadOnlySqlTransaction():
@@ -366,24 +229,12 @@ def _told(error: DBAPIError) -> str:
     return f"{said}: {step}"
 
 
-def _outdated(version: str) -> LedgerError:
+def outdated(version: str) -> LedgerError:
+    """What a state is refused with whose schema is an older one's."""
     return LedgerError(
-        f"the state's schema is {version}, and this program's is {schema.HEAD}. Stop every member, back the state up "
+        f"the state's schema is {version}, and this program's is {HEAD}. Stop every member, back the state up "
         f"(pg_dump --schema={SCHEMA}), then bring it up to date with `reconcile --yes-really`"
     )
-
-
-def _refuse_members(connection: sa.Connection) -> None:
-    """Raise LedgerError where a process of another schema is connected: what it would write is not for the new one."""
-    query = sa.text(
-        "select distinct application_name from pg_stat_activity where datname = current_database() "
-        "and pid <> pg_backend_pid() and application_name like 'reconciler %' and application_name not like :ours"
-    )
-    others = sorted(connection.execute(query, {"ours": f"reconciler {schema.HEAD} %"}).scalars())
-    if others:
-        raise LedgerError(
-            f"the state was not brought up to date: older programs have it open ({', '.join(others)}): stop them"
-        )
 
 
 def _milliseconds(span: timedelta) -> int:

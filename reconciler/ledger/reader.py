@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import sqlalchemy as sa
-
-from reconciler.ledger import schema
-from reconciler.ledger.browsing import Browsing, told
+from reconciler.ledger.browsing import Browsing, sent_of_attempts, told, where_of
 from reconciler.ledger.chain import END, Chain, Link, verify
 from reconciler.ledger.entries import Attempt, Command, Event, Member, Part, Sent
-from reconciler.ledger.lease import NOW, OURS
-from reconciler.ledger.rows import attempt_of, command_of, event_of, given_of, is_of, record_of, sent_of
+from reconciler.ledger.lease import OURS
+from reconciler.ledger.reading import SERVER_TIME, Reading, Row, moment
+from reconciler.ledger.rows import attempt_of, command_of, event_of, given_of, line_of, record_of
 from reconciler.model.given import Given
 from reconciler.model.grant import Key, Outcome, Phase, Record, Step
 from reconciler.model.status import EventType, Status
 
-__all__ = ["GIVEN", "LISTED", "RESYNC", "LedgerReader"]
+__all__ = ["GIVEN", "LISTED", "RESYNC", "LedgerReader", "given_in", "newest_attempt"]
 
 T = TypeVar("T")
 
@@ -63,16 +61,15 @@ class LedgerReader(Browsing):
         self, hires: Collection[str] | None = None, emails: Collection[str] = (), part: Part | None = None
     ) -> Iterator[Record]:
         """Every record, or those of some hires and addresses; the unsettled ones with the steps of their run."""
-        table = schema.grants
-        query = sa.select(table)
+        where, values = [], dict[str, list[str]]()
         if hires is not None:
-            addresses = sorted(email.lower() for email in emails)
-            query = query.where(table.c.hire.in_(sorted(hires)) | sa.func.lower(table.c.email).in_(addresses))
+            where.append("(hire IN :hires OR lower(email) IN :emails)")
+            values |= {"hires": sorted(hires), "emails": sorted(email.lower() for email in emails)}
         if part is not None:
             # As expressions, for which there is no index: the hires' own rows are far fewer than an integration's.
-            integration, access = (sa.func.coalesce(column, "") for column in (table.c.integration, table.c.access))
-            query = query.where(integration.in_(sorted(part.integrations)) | access.in_(sorted(part.names)))
-        for rows in self._pages(query, table.c.hire, table.c.access, size=PAGE if hires is None else None):
+            where.append("(coalesce(integration, '') IN :integrations OR coalesce(access, '') IN :names)")
+            values |= {"integrations": sorted(part.integrations), "names": sorted(part.names)}
+        for rows in self._pages("grants", where, values, "hire", "access", size=PAGE if hires is None else None):
             steps = self._steps([row["run"] for row in rows if row["run"] is not None])
             for row in rows:
                 yield record_of(row, steps.get(row["run"], ()))
@@ -86,70 +83,57 @@ class LedgerReader(Browsing):
 
         A check that failed then is not repeated before its turn comes.
         """
-        table = schema.grants
-        query = sa.select(table.c.hire, table.c.access).where(
-            table.c.retry_at <= now,
-            table.c.status == Status.RETRYING,
-            sa.or_(table.c.checked_at.is_(None), table.c.checked_at < table.c.retry_at),
+        query = (
+            "SELECT hire, access FROM grants WHERE retry_at <= :now AND status = :retrying"
+            " AND (checked_at IS NULL OR checked_at < retry_at)"
         )
-        with self.backend.reading() as connection:
-            return [Key(row.hire, row.access) for row in connection.execute(query)]
+        with self.backend.reading() as reading:
+            return [_key(row) for row in reading.rows(query, now=now, retrying=Status.RETRYING)]
 
     def counts(self) -> Counter[tuple[str, Status]]:
         """How many grants each integration has of each status."""
-        table = schema.grants
-        query = sa.select(table.c.integration, table.c.status, sa.func.count()).group_by(
-            table.c.integration, table.c.status
-        )
-        with self.backend.reading() as connection:
-            return Counter({(name, Status(status)): count for name, status, count in connection.execute(query)})
+        query = "SELECT integration, status, count(*) AS count FROM grants GROUP BY integration, status"
+        with self.backend.reading() as reading:
+            return Counter({(row["integration"], Status(row["status"])): row["count"] for row in reading.rows(query)})
 
     def hires(self) -> set[str]:
         """Everybody that the ledger knows."""
-        with self.backend.reading() as connection:
-            return set(connection.execute(sa.select(schema.grants.c.hire).distinct()).scalars())
+        with self.backend.reading() as reading:
+            return {row["hire"] for row in reading.rows("SELECT DISTINCT hire FROM grants")}
 
     def integrations(self, hires: Collection[str]) -> Iterator[tuple[str, str]]:
         """Which hire has grants of which integration, among these hires."""
-        table = schema.grants
-        query = sa.select(table.c.hire, table.c.integration).where(table.c.hire.in_(sorted(hires))).distinct()
-        with self.backend.reading() as connection:
-            rows = connection.execute(query).all()
-        yield from ((row.hire, row.integration) for row in rows)
+        query = "SELECT DISTINCT hire, integration FROM grants WHERE hire IN :hires"
+        with self.backend.reading() as reading:
+            rows = list(reading.rows(query, hires=sorted(hires)))
+        yield from ((row["hire"], row["integration"]) for row in rows)
 
     def _steps(self, runs: list[int]) -> dict[int | None, tuple[Step, ...]]:
         if not runs:
             return {}
-        table = schema.requests
         latest: dict[int | None, dict[int, Step]] = {}
-        query = sa.select(table).where(table.c.run.in_(runs)).order_by(table.c.id)
-        with self.backend.reading() as connection:
-            for row in connection.execute(query):
-                step = Step(row.place, row.text, row.mutates, Outcome(row.outcome))
-                latest.setdefault(row.run, {})[row.place] = step
+        with self.backend.reading() as reading:
+            for row in reading.rows("SELECT * FROM requests WHERE run IN :runs ORDER BY id", runs=runs):
+                step = Step(row["place"], row["text"], bool(row["mutates"]), Outcome(row["outcome"]))
+                latest.setdefault(row["run"], {})[row["place"]] = step
         return {run: tuple(steps[place] for place in sorted(steps)) for run, steps in latest.items()}
 
     # Attempts
 
     def open_attempts(self) -> list[Attempt]:
         """The attempts that have no end: they run now, or a crash cut them off."""
-        return self._attempts(schema.attempts.c.ended_at.is_(None))
+        with self.backend.reading() as reading:
+            return [
+                attempt_of(row) for row in reading.rows("SELECT * FROM attempts WHERE ended_at IS NULL ORDER BY id")
+            ]
 
     def attempts(self, key: Key) -> list[tuple[Attempt, list[Sent]]]:
         """The attempts at one grant, oldest first, with their requests."""
-        attempts = self._attempts(is_of(schema.attempts, key))
-        table = schema.requests
-        query = sa.select(table).where(table.c.attempt.in_([attempt.id for attempt in attempts])).order_by(table.c.id)
-        sent: dict[int, list[Sent]] = {}
-        with self.backend.reading() as connection:
-            for row in connection.execute(query):
-                sent.setdefault(row.attempt, []).append(sent_of(row))
+        query = "SELECT * FROM attempts WHERE hire = :hire AND access = :access ORDER BY id"
+        with self.backend.reading() as reading:
+            attempts = [attempt_of(row) for row in reading.rows(query, hire=key.hire, access=key.access)]
+            sent = sent_of_attempts(reading, attempts)
         return [(attempt, sent.get(attempt.id, [])) for attempt in attempts]
-
-    def _attempts(self, where: sa.ColumnElement[bool]) -> list[Attempt]:
-        query = sa.select(schema.attempts).where(where).order_by(schema.attempts.c.id)
-        with self.backend.reading() as connection:
-            return [attempt_of(row) for row in connection.execute(query)]
 
     # The guard
 
@@ -159,60 +143,55 @@ class LedgerReader(Browsing):
 
     def newest_attempt(self) -> int:
         """The number of the attempt that was written down last; 0 where there was none."""
-        with self.backend.reading() as connection:
-            return self._newest(connection)
-
-    @staticmethod
-    def _newest(connection: sa.Connection) -> int:
-        return int(connection.execute(sa.select(sa.func.max(schema.attempts.c.id))).scalar() or 0)
+        with self.backend.reading() as reading:
+            return newest_attempt(reading)
 
     def confirmed(self, attempt: int) -> dict[str, int]:
         """How many grants of each integration were confirmed and not revoked at that attempt, or have been since."""
-        table, attempts = schema.grants, schema.attempts
-        since = sa.exists().where(
-            attempts.c.hire == table.c.hire,
-            attempts.c.access == table.c.access,
-            attempts.c.kind.in_(("revoke", "withdraw")),
-            attempts.c.id > attempt,
-        )
         query = (
-            sa.select(table.c.integration, sa.func.count())
-            .where(table.c.confirmed_at.is_not(None), sa.or_(table.c.phase != Phase.REVOKED, since))
-            .group_by(table.c.integration)
+            "SELECT integration, count(*) AS count FROM grants WHERE confirmed_at IS NOT NULL AND (phase <> :revoked"
+            " OR EXISTS (SELECT 1 FROM attempts WHERE attempts.hire = grants.hire AND attempts.access = grants.access"
+            " AND attempts.kind IN ('revoke', 'withdraw') AND attempts.id > :attempt)) GROUP BY integration"
         )
-        with self.backend.reading() as connection:
-            return {row.integration: row[1] for row in connection.execute(query)}
+        with self.backend.reading() as reading:
+            rows = reading.rows(query, revoked=Phase.REVOKED, attempt=attempt)
+            return {row["integration"]: row["count"] for row in rows}
 
     def guarded(self) -> dict[str, set[Key]]:
         """The grants of each integration that the guard keeps from being revoked or healed."""
-        lost = sa.or_(schema.grants.c.lost, schema.grants.c.orphaned_at.is_not(None))
-        return self._by_integration(schema.grants, schema.grants.c.guarded.is_(True), lost)
+        return self._by_integration(
+            "SELECT integration, hire, access FROM grants"
+            " WHERE guarded IS TRUE AND (lost IS TRUE OR orphaned_at IS NOT NULL)"
+        )
 
     def guarded_new(self) -> dict[str, set[Key]]:
         """The grants of each integration that the guard keeps from being made or updated."""
-        table = schema.grants
-        kept = table.c.lost.is_(False), table.c.orphaned_at.is_(None)
-        return self._by_integration(table, table.c.guarded.is_(True), *kept)
+        return self._by_integration(
+            "SELECT integration, hire, access FROM grants"
+            " WHERE guarded IS TRUE AND lost IS FALSE AND orphaned_at IS NULL"
+        )
 
     def changes_since(self, attempt: int) -> dict[str, set[Key]]:
         """The grants of each integration that were healed or revoked after that attempt."""
-        table = schema.attempts
         return self._by_integration(
-            table, table.c.kind.in_(("heal", "mend", "revoke", "withdraw")), table.c.id > attempt
+            "SELECT integration, hire, access FROM attempts"
+            " WHERE kind IN ('heal', 'mend', 'revoke', 'withdraw') AND id > :attempt",
+            attempt=attempt,
         )
 
     def made_since(self, attempt: int) -> dict[str, set[Key]]:
         """The grants of each integration that were made or updated after that attempt, their retries not counted."""
-        table = schema.attempts
-        first = table.c.kind.in_(("execute", "reinvite", "update")), table.c.number == 1
-        return self._by_integration(table, *first, table.c.id > attempt)
+        return self._by_integration(
+            "SELECT integration, hire, access FROM attempts"
+            " WHERE kind IN ('execute', 'reinvite', 'update') AND number = 1 AND id > :attempt",
+            attempt=attempt,
+        )
 
-    def _by_integration(self, table: sa.Table, *where: sa.ColumnElement[bool]) -> dict[str, set[Key]]:
-        query = sa.select(table.c.integration, table.c.hire, table.c.access).where(*where)
+    def _by_integration(self, query: str, **values: object) -> dict[str, set[Key]]:
         found: dict[str, set[Key]] = {}
-        with self.backend.reading() as connection:
-            for row in connection.execute(query):
-                found.setdefault(row.integration, set()).add(Key(row.hire, row.access))
+        with self.backend.reading() as reading:
+            for row in reading.rows(query, **values):
+                found.setdefault(row["integration"], set()).add(_key(row))
         return found
 
     # History
@@ -227,33 +206,35 @@ class LedgerReader(Browsing):
         until: datetime | None = None,
     ) -> Iterator[Event]:
         """What happened, oldest first, from `since` on and before `until`; nothing of who was forgotten."""
-        where = told(hires=hires, integrations=integrations, events=events, since=since, until=until)
-        for rows in self._pages(sa.select(schema.events).where(*where), schema.events.c.id):
-            yield from (event_of(row) for row in rows)
+        where, values = told(hires=hires, integrations=integrations, events=events, since=since, until=until)
+        for rows in self._pages("events", where, values, "id"):
+            yield from map(event_of, rows)
 
     def verify_history(self) -> Chain:
         """Whether the history is as it was written, but for who was forgotten."""
-        pages = self._pages(sa.select(schema.events), schema.events.c.id)
-        return verify((dict(row) for rows in pages for row in rows), lambda: Link.of(self.note(END)))
+        pages = self._pages("events", [], {}, "id")
+        return verify((line_of(row) for rows in pages for row in rows), lambda: Link.of(self.note(END)))
 
     def _pages(
-        self, query: sa.Select[Any], *key: sa.Column[Any], size: int | None = PAGE
-    ) -> Iterator[Sequence[sa.RowMapping]]:
+        self, table: str, where: list[str], values: Mapping[str, object], *key: str, size: int | None = PAGE
+    ) -> Iterator[list[Row]]:
         """Rows in the order of a key, some at a time: nothing stays open in the database while a caller reads them."""
-        page = query = query.order_by(*key).limit(size)
+        order, limit = f" ORDER BY {', '.join(key)}", "" if size is None else f" LIMIT {size}"
+        after = f"({', '.join(key)}) > ({', '.join(f':{name}_before' for name in key)})"
+        last: dict[str, object] = {}
         while True:
-            with self.backend.reading() as connection:
-                rows = connection.execute(page).mappings().all()
+            query = f"SELECT * FROM {table}{where_of([*where, after] if last else where)}{order}{limit}"
+            with self.backend.reading() as reading:
+                rows = list(reading.rows(query, **values, **last))
             yield rows
             if size is None or len(rows) < size:
                 return
-            page = query.where(sa.tuple_(*key) > tuple(rows[-1][column.name] for column in key))
+            last = {f"{name}_before": rows[-1][name] for name in key}
 
     def has_line(self, digest: str) -> bool:
         """Whether the history has a line of this digest, or had it before its person was forgotten."""
-        query = sa.select(schema.events.c.id).where(schema.events.c.digest == digest).limit(1)
-        with self.backend.reading() as connection:
-            return connection.execute(query).first() is not None
+        with self.backend.reading() as reading:
+            return reading.row("SELECT id FROM events WHERE digest = :digest LIMIT 1", digest=digest) is not None
 
     # Accounts
 
@@ -264,31 +245,17 @@ class LedgerReader(Browsing):
 
     def first_seen(self, integration: str) -> dict[str, datetime]:
         """When each account of a listing was first read, by the digest of what it is known by."""
-        table = schema.accounts
-        query = sa.select(table.c.account, table.c.first_seen).where(table.c.integration == integration)
-        with self.backend.reading() as connection:
-            return {row.account: row.first_seen for row in connection.execute(query)}
+        query = "SELECT account, first_seen FROM accounts WHERE integration = :integration"
+        with self.backend.reading() as reading:
+            rows = reading.rows(query, integration=integration)
+            return {row["account"]: moment(row["first_seen"]) for row in rows}
 
     # Who gave it
 
     def given(self, hires: Collection[str] | None = None) -> dict[Key, Given]:
         """Who gave each grant of some hires, or of all, as far as that is known."""
-        with self.backend.reading() as connection:
-            return self._given(connection, hires)
-
-    @staticmethod
-    def _given(connection: sa.Connection, hires: Collection[str] | None) -> dict[Key, Given]:
-        table = schema.given
-        query = sa.select(table)
-        several: list[list[str] | None] = [None]
-        if hires is not None:
-            names = sorted(hires)
-            several = [names[start : start + MANY] for start in range(0, len(names), MANY)]
-        found: dict[Key, Given] = {}
-        for some in several:
-            rows = connection.execute(query if some is None else query.where(table.c.hire.in_(some)))
-            found |= {Key(row.hire, row.access): given_of(row) for row in rows}
-        return found
+        with self.backend.reading() as reading:
+            return given_in(reading, hires)
 
     def given_up_to(self) -> str | None:
         """The revision up to which it is known who gave what."""
@@ -299,46 +266,69 @@ class LedgerReader(Browsing):
 
     def members(self) -> list[Member]:
         """The processes that share the work, by name; none where the state is a file, which is one process's."""
-        shards, members = schema.shards, schema.members
-        with self.backend.reading() as connection:
-            known = connection.execute(sa.select(members).order_by(members.c.name)).all()
+        with self.backend.reading() as reading:
+            known = list(reading.rows("SELECT * FROM members ORDER BY name"))
             if not known:
                 return []
             held: dict[str, list[str]] = {}
-            rows = connection.execute(sa.select(shards.c.owner, shards.c.service).where(shards.c.until > NOW))
-            for row in rows:
-                held.setdefault(row.owner, []).append(row.service)
+            for row in reading.rows(f"SELECT owner, service FROM shards WHERE until > {SERVER_TIME}"):
+                held.setdefault(row["owner"], []).append(row["service"])
         return [
-            Member(row.name, row.since, row.seen, tuple(_services(held[row.owner])), row.daemon)
+            Member(
+                row["name"],
+                moment(row["since"]),
+                moment(row["seen"]),
+                tuple(_services(held[row["owner"]])),
+                daemon=bool(row["daemon"]),
+            )
             for row in known
-            if row.owner in held
+            if row["owner"] in held
         ]
 
     # What is sealed, what is noted, what was asked for
 
     def sealed(self, name: str) -> bytes | None:
         """A sealed value."""
-        return self._get(schema.sealed, name)
+        return self._value("SELECT value FROM sealed WHERE name = :name", name)
 
     def sealed_names(self) -> list[str]:
         """The names of everything that is kept sealed."""
-        with self.backend.reading() as connection:
-            return list(connection.execute(sa.select(schema.sealed.c.name)).scalars())
+        with self.backend.reading() as reading:
+            return [row["name"] for row in reading.rows("SELECT name FROM sealed")]
 
     def note(self, name: str) -> bytes | None:
         """A note that the program made for itself."""
-        return self._get(schema.meta, name)
+        return self._value("SELECT value FROM meta WHERE name = :name", name)
 
-    def _get(self, table: sa.Table, name: str) -> bytes | None:
-        with self.backend.reading() as connection:
-            found = connection.execute(sa.select(table.c.value).where(table.c.name == name)).scalar()
+    def _value(self, query: str, name: str) -> bytes | None:
+        with self.backend.reading() as reading:
+            found = reading.value(query, name=name)
         return None if found is None else bytes(found)
 
     def commands(self) -> list[Command]:
         """What was asked and not yet answered, oldest first."""
-        with self.backend.reading() as connection:
-            rows = connection.execute(sa.select(schema.commands).order_by(schema.commands.c.id))
-            return [command_of(row) for row in rows]
+        with self.backend.reading() as reading:
+            return [command_of(row) for row in reading.rows("SELECT * FROM words ORDER BY id")]
+
+
+def newest_attempt(reading: Reading) -> int:
+    """The number of the attempt that was written down last; 0 where there was none."""
+    return int(reading.value("SELECT max(id) FROM attempts") or 0)
+
+
+def given_in(reading: Reading, hires: Collection[str] | None) -> dict[Key, Given]:
+    """Who gave each grant of some hires, or of all, as far as that is known."""
+    if hires is None:
+        return {_key(row): given_of(row) for row in reading.rows("SELECT * FROM given")}
+    names, found = sorted(hires), dict[Key, Given]()
+    for start in range(0, len(names), MANY):
+        some = reading.rows("SELECT * FROM given WHERE hire IN :hires", hires=names[start : start + MANY])
+        found |= {_key(row): given_of(row) for row in some}
+    return found
+
+
+def _key(row: Row) -> Key:
+    return Key(row["hire"], row["access"])
 
 
 def _services(shards: Iterable[str]) -> list[str]:

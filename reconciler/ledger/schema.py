@@ -8,7 +8,7 @@ each has of the limits, `hosts` when a host may be asked next.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import (
@@ -16,6 +16,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     Dialect,
     ForeignKey,
     Index,
@@ -25,13 +26,16 @@ from sqlalchemy import (
     Table,
     TypeDecorator,
     false,
+    literal_column,
     text,
+    type_coerce,
 )
 from sqlalchemy import Text as AnyText
 
+from reconciler.ledger.reading import MICROSECOND, SERVER_TIME, microseconds, moment, without_nul
+
 __all__ = [
-    "EPOCH",
-    "HEAD",
+    "NOW",
     "Moment",
     "attempts",
     "commands",
@@ -39,6 +43,7 @@ __all__ = [
     "given",
     "grants",
     "hosts",
+    "in_",
     "members",
     "meta",
     "metadata",
@@ -46,14 +51,7 @@ __all__ = [
     "sealed",
     "shards",
     "shares",
-    "without_nul",
 ]
-
-HEAD = "0008"
-"""The newest migration. A ledger that has it needs no alembic, which takes a quarter of a second to import."""
-
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-MICROSECOND = timedelta(microseconds=1)
 
 
 class Moment(TypeDecorator[datetime]):
@@ -64,17 +62,27 @@ class Moment(TypeDecorator[datetime]):
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:  # noqa: ARG002
         """To microseconds."""
-        return None if value is None else (value - EPOCH) // MICROSECOND
+        return None if value is None else microseconds(value)
 
-    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+    def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
         """From microseconds."""
-        return None if value is None else EPOCH + value * MICROSECOND
+        return moment(value)
+
+
+_SERVER_TIME: ColumnElement[int] = literal_column(SERVER_TIME, BigInteger)
+NOW = type_coerce(_SERVER_TIME, Moment)
+"""PostgreSQL's time, which is the same for all members."""
+
+
+def in_(span: timedelta) -> ColumnElement[datetime]:
+    """The same time, so much later."""
+    return type_coerce(_SERVER_TIME + span // MICROSECOND, Moment)
 
 
 class _PostgresText(TypeDecorator[str]):
     """Text as SQLite has it: compared and sorted by its signs, whatever the database's language is.
 
-    PostgreSQL holds no NUL; the sign for one stands there instead, for it comes only from what others sent.
+    PostgreSQL holds no NUL.
     """
 
     impl = AnyText(collation="C")
@@ -83,11 +91,6 @@ class _PostgresText(TypeDecorator[str]):
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002
         """With what PostgreSQL can hold."""
         return None if value is None else without_nul(value)
-
-
-def without_nul(text: str) -> str:
-    """A text that PostgreSQL can hold."""
-    return text.replace("\0", "\N{SYMBOL FOR NULL}")
 
 
 Text = AnyText().with_variant(_PostgresText(), "postgresql")

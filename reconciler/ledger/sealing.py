@@ -11,15 +11,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.vault import Vault, WritableVault
-from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.errors import SecretsError
 from reconciler.model.failpoints import Failpoint
 from reconciler.secrets.gpg import Gnupg
 from reconciler.secrets.sealed import Sealer
+
+if TYPE_CHECKING:
+    from reconciler.ledger.writer import LedgerWriter
 
 __all__ = ["Sealing", "Tokens", "WritableSealing"]
 

@@ -13,18 +13,20 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reconciler.ledger.entries import Change, Kept
 from reconciler.ledger.lease import Lease
 from reconciler.ledger.reader import LedgerReader
-from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.errors import SecretsError
 from reconciler.model.failpoints import Failpoint
 from reconciler.model.grant import Key
 from reconciler.model.scope import Layer
 from reconciler.model.secret import Secret
 from reconciler.secrets.sealed import Sealer
+
+if TYPE_CHECKING:
+    from reconciler.ledger.writer import LedgerWriter
 
 __all__ = ["Memory", "Vault", "WritableVault", "generated"]
 

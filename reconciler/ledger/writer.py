@@ -17,12 +17,12 @@ from typing import Any
 import sqlalchemy as sa
 
 from reconciler.ledger import schema
-from reconciler.ledger.backend import Backend
+from reconciler.ledger.backend import WritableBackend, within
 from reconciler.ledger.chain import END, ERASED, Link, erased_lines, linked
 from reconciler.ledger.entries import Attempt, Change, Command, Event, Kept
 from reconciler.ledger.lease import EVERYTHING, Lease
-from reconciler.ledger.reader import GIVEN, LISTED, RESYNC, LedgerReader
-from reconciler.ledger.rows import attempt_row, changed_and_checked, event_row, given_row, grant_row, is_of, request_row
+from reconciler.ledger.reader import GIVEN, LISTED, RESYNC, LedgerReader, given_in, newest_attempt
+from reconciler.ledger.rows import attempt_row, changed_and_checked, event_row, given_row, grant_row, request_row
 from reconciler.model.failpoints import Failpoint, Reached, unwatched
 from reconciler.model.given import Given
 from reconciler.model.grant import Key, Outcome, Record, Step
@@ -43,8 +43,9 @@ _LAST = sa.select(schema.meta.c.value).where(schema.meta.c.name == END).with_for
 class LedgerWriter(LedgerReader):
     """The ledger of one state, to be read and written to; under a lease, for as long as that is the newest."""
 
-    def __init__(self, backend: Backend, reached: Reached = unwatched, lease: Lease | None = None) -> None:
+    def __init__(self, backend: WritableBackend, reached: Reached = unwatched, lease: Lease | None = None) -> None:
         super().__init__(backend)
+        self.backend: WritableBackend = backend
         self._reached = reached
         self.lease = lease
 
@@ -61,7 +62,7 @@ class LedgerWriter(LedgerReader):
         self._reached(point, done=False)
         with self.backend.writing() as connection:
             if self.lease is not None:
-                self.lease.hold(connection)
+                self.lease.hold(within(connection))
             yield connection
         self._reached(point, done=True)
 
@@ -106,10 +107,10 @@ class LedgerWriter(LedgerReader):
         """Take grants out that were never executed nor confirmed."""
         with self._writing(Failpoint.DROPPED) as connection:
             for key in keys:
-                connection.execute(sa.delete(schema.grants).where(is_of(schema.grants, key)))
+                connection.execute(sa.delete(schema.grants).where(_is_of(schema.grants, key)))
             self._save(connection, (), events, kept)
             for key in keys:
-                connection.execute(sa.delete(schema.given).where(is_of(schema.given, key)))
+                connection.execute(sa.delete(schema.given).where(_is_of(schema.given, key)))
 
     def rename(self, moves: Mapping[Key, Key], kept: Kept | None = None) -> None:
         """Let rows and their history go under another name; two may swap theirs."""
@@ -118,14 +119,14 @@ class LedgerWriter(LedgerReader):
         steps = [*between.items(), *((between[old], new) for old, new in moves.items())]
         with self._writing(Failpoint.RENAMED) as connection:
             # A revision that was taken over before its rows could move says who gave them under their new names.
-            known = self._given(connection, {new.hire for new in moves.values()})
+            known = given_in(within(connection), {new.hire for new in moves.values()})
             for old in (old for old, new in moves.items() if new in known and new not in moves):
-                connection.execute(sa.delete(schema.given).where(is_of(schema.given, old)))
+                connection.execute(sa.delete(schema.given).where(_is_of(schema.given, old)))
             for (here, there), table in itertools.product(steps, tables):
                 values: dict[str, Any] = {"hire": there.hire, "access": there.access}
                 if table is schema.events:
                     values["was"] = sa.func.coalesce(table.c.was, table.c.hire + "/" + table.c.access)
-                connection.execute(sa.update(table).where(is_of(table, here)).values(values))
+                connection.execute(sa.update(table).where(_is_of(table, here)).values(values))
             self._save(connection, (), (), kept)
 
     def give(self, given: Mapping[Key, Given], revision: str) -> None:
@@ -239,7 +240,7 @@ class LedgerWriter(LedgerReader):
             lines = connection.execute(said.values(ERASED)).rowcount
             for table in (schema.attempts, schema.given, schema.grants):
                 count = connection.execute(sa.delete(table).where(table.c.hire == hire)).rowcount
-            if (newest := self._newest(connection)) < resync:  # the numbers above it are given again
+            if (newest := newest_attempt(within(connection))) < resync:  # the numbers above it are given again
                 self._put(connection, schema.meta, RESYNC, str(newest).encode())
             gone = Event(
                 now, Key("", ""), "", EventType.FORGOTTEN, f"a person with {count} grants; {erased_lines(lines)}"
@@ -327,7 +328,7 @@ class LedgerWriter(LedgerReader):
         """Append lines to the history, with who gave what they are about; nothing else writes any."""
         if not rows:
             return
-        given = self._given(connection, {row["hire"] for row in rows})
+        given = given_in(within(connection), {row["hire"] for row in rows})
         told = ((row, given.get(Key(row["hire"], row["access"]))) for row in rows)
         rows = [row if by is None else {**row, **_evidence(by)} for row, by in told]
         note = connection.execute(_LAST).scalar()
@@ -348,6 +349,11 @@ class LedgerWriter(LedgerReader):
             connection.execute(sa.delete(table).where(table.c.name == name))
         else:
             self.backend.upsert(connection, table, ("name",), [{"name": name, "value": value}])
+
+
+def _is_of(table: sa.Table, key: Key) -> sa.ColumnElement[bool]:
+    """Whether a row is of this grant."""
+    return sa.and_(table.c.hire == key.hire, table.c.access == key.access)
 
 
 def _evidence(given: Given) -> dict[str, Any]:

@@ -9,12 +9,11 @@ import asyncio
 import json
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from reconciler.ledger.entries import Event
-from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.errors import Blocked, LedgerError, TransportError
 from reconciler.model.not_taken_over import Stale
 from reconciler.model.report import Row
@@ -27,6 +26,9 @@ from reconciler.repository.git.checkout import Tree
 from reconciler.requests.hosts import AllowedHosts
 from reconciler.requests.render import RenderedRequest
 from reconciler.requests.url import parse
+
+if TYPE_CHECKING:
+    from reconciler.ledger.writer import LedgerWriter
 
 __all__ = ["Alerter", "alert", "alerts_of", "forget", "tell_of_git"]
 

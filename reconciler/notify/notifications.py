@@ -7,11 +7,10 @@ to be sent is written down first; one that a crash left in doubt is not sent aga
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reconciler.ledger.entries import Event
 from reconciler.ledger.vault import WritableVault, notice_name
-from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.clock import Clock
 from reconciler.model.failpoints import Failpoint
 from reconciler.model.grant import Key, Record
@@ -21,6 +20,9 @@ from reconciler.model.status import EventType
 from reconciler.notify.delivery import DeliveryContext, messenger
 from reconciler.notify.messenger import Messenger, NotSent
 from reconciler.repository.git.checkout import Tree
+
+if TYPE_CHECKING:
+    from reconciler.ledger.writer import LedgerWriter
 
 __all__ = ["Notifications", "Notifier"]
 

@@ -8,10 +8,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING
 
 from reconciler.ledger.reader import LedgerReader
-from reconciler.ledger.writer import LedgerWriter
 from reconciler.notify.rules import Kind, News, Watch
+
+if TYPE_CHECKING:
+    from reconciler.ledger.writer import LedgerWriter
 
 __all__ = ["Outage", "forget", "note", "outages_of", "watches"]
 

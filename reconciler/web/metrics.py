@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
 
 from reconciler import __version__
-from reconciler.ledger.schema import HEAD
+from reconciler.ledger.migrate import HEAD
 from reconciler.model.report import Report
 from reconciler.model.status import Status
 

@@ -12,14 +12,14 @@ import pytest
 
 from reconciler import __version__
 from reconciler.demo import stage, walk
-from reconciler.ledger import schema
+from reconciler.ledger.migrate import HEAD
 from tests.cli.conftest import Call
 from tests.repo import Repo
 
 
 def test_the_version_names_the_states_schema_too() -> None:
     done = subprocess.run([sys.executable, "-m", "reconciler", "--version"], capture_output=True, text=True, check=True)
-    assert done.stdout == f"reconcile {__version__}, schema {schema.HEAD}\n"
+    assert done.stdout == f"reconcile {__version__}, schema {HEAD}\n"
     assert version("access-reconciler") == __version__
 
 

@@ -55,9 +55,8 @@ class Running:
 
     def pragma(self, text: str) -> Any:
         """Set something on the ledger's own connection."""
-        with self.state.ledger.backend.reading() as connection:
-            found = connection.exec_driver_sql(f"PRAGMA {text}")
-            return found.scalar() if found.returns_rows else None
+        with self.state.ledger.backend.reading() as reading:
+            return reading.value(f"PRAGMA {text}")
 
 
 def peopled(repo: Repo, accounts: AccountService, count: int) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from reconciler import __version__
-from reconciler.ledger.schema import HEAD
+from reconciler.ledger.migrate import HEAD
 from tests.repo import Daemon, Repo
 from tests.servers import AccountService, eventually
 

@@ -21,7 +21,7 @@ from starlette.routing import Route
 from reconciler import __version__
 from reconciler.cli import run
 from reconciler.gallery.catalog import everything
-from reconciler.ledger.schema import HEAD
+from reconciler.ledger.migrate import HEAD
 from reconciler.model.policy import Rule
 from reconciler.model.status import Action, EventType, Status
 from reconciler.web.app import app

@@ -12,9 +12,11 @@ import pytest
 import sqlalchemy as sa
 
 from reconciler.ledger import membership, schema
-from reconciler.ledger.lease import EVERYTHING, NOW
+from reconciler.ledger.backend import within
+from reconciler.ledger.lease import EVERYTHING
 from reconciler.ledger.membership import Membership
 from reconciler.ledger.opening import StateLocation
+from reconciler.ledger.schema import NOW
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.errors import LeaseLostError, StateLockedError
 from tests.ledger.states import ADA
@@ -94,7 +96,7 @@ def test_service_is_taken_over_once_what_was_being_written_is(ledger: LedgerWrit
         lease = a.take(["suite"])
         assert lease is not None
         with ledger.backend.writing() as connection:
-            lease.hold(connection)
+            lease.hold(within(connection))
             a.renew()  # writes of a busy member do not make it late
             pass_time(ledger, a)
             b._reap()

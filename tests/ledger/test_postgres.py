@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.ledger import schema
+from reconciler.ledger.migrate import HEAD
 from reconciler.ledger.opening import StateLocation
 from reconciler.model.errors import LedgerError
 from tests.ledger.states import ADA, change
@@ -20,7 +20,7 @@ from tests.postgres import Databases, Wire
 
 TABLES = "select schemaname || '.' || tablename from pg_tables where tablename in ('grants', 'meta')"
 VERSION = "select version_num from reconciler.alembic_version"
-OLDER = f"{int(schema.HEAD) - 1:04d}"
+OLDER = f"{int(HEAD) - 1:04d}"
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_members_that_start_together_make_one_state(databases: Databases, empty:
 
     with ThreadPoolExecutor(5) as together:
         assert list(together.map(start, range(5))) == [None] * 5
-    assert databases.execute(VERSION, name(empty)) == [(schema.HEAD,)]
+    assert databases.execute(VERSION, name(empty)) == [(HEAD,)]
     assert sorted(databases.execute(TABLES, name(empty))) == [("reconciler.grants",), ("reconciler.meta",)]
 
 
@@ -80,7 +80,7 @@ def test_who_only_reads_makes_nothing(databases: Databases, empty: StateLocation
 def test_newer_schema_is_refused_with_both_numbers(made: StateLocation) -> None:
     with closing(made.writer()) as ledger:
         change(made, "update alembic_version set version_num = '9999'")
-        assert f"its schema is 9999, and this one's is {schema.HEAD}" in refused(made)
+        assert f"its schema is 9999, and this one's is {HEAD}" in refused(made)
         change(made, "select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid()")
         with pytest.raises(LedgerError, match="9999"):  # who was cut off while others migrated writes nothing more
             ledger.save([ADA])
@@ -89,12 +89,12 @@ def test_newer_schema_is_refused_with_both_numbers(made: StateLocation) -> None:
 def test_older_schema_waits_for_a_person_who_has_a_copy(databases: Databases, made: StateLocation) -> None:
     change(made, f"update alembic_version set version_num = '{OLDER}'")
     told = refused(made)
-    assert f"the state's schema is {OLDER}, and this program's is {schema.HEAD}" in told
+    assert f"the state's schema is {OLDER}, and this program's is {HEAD}" in told
     assert "pg_dump --schema=reconciler" in told
     assert "reconcile --yes-really" in told
     with closing(made.writer(migrate=True)) as ledger:
         assert list(ledger.records()) == [ADA]
-    assert databases.execute(VERSION, name(made)) == [(schema.HEAD,)]
+    assert databases.execute(VERSION, name(made)) == [(HEAD,)]
 
 
 def test_older_program_has_to_be_gone_before_a_migration(databases: Databases, made: StateLocation) -> None:
@@ -187,11 +187,12 @@ def test_server_that_stops_answering_is_given_up(
 ) -> None:
     from datetime import timedelta
 
-    from reconciler.ledger import postgres
+    from reconciler.ledger import postgres, postgres_writing
 
-    monkeypatch.setattr(postgres._Connection, "patience", timedelta(seconds=0.3))
-    monkeypatch.setattr(postgres, "CONNECT", timedelta(seconds=2))
-    monkeypatch.setattr(postgres, "AWAY", timedelta(seconds=1))
+    monkeypatch.setattr(postgres.Connection, "patience", timedelta(seconds=0.3))
+    for module in (postgres, postgres_writing):
+        monkeypatch.setattr(module, "CONNECT", timedelta(seconds=2))
+    monkeypatch.setattr(postgres_writing, "AWAY", timedelta(seconds=1))
     with Wire(databases) as wire, closing(StateLocation(wire.url(name(made)), made.root).writer()) as ledger:
         wire.silent.set()
         with pytest.raises(LedgerError, match="see that the server runs"):

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.ledger import schema
+from reconciler.ledger.migrate import HEAD
 from reconciler.ledger.opening import StateLocation
 from reconciler.model.errors import LedgerError
 from reconciler.model.grant import Key
@@ -31,7 +32,7 @@ def test_from_nothing_to_the_newest_schema_and_again(tmp_path: Path) -> None:
     StateLocation(STATE, tmp_path).writer().close()
     file = state_file(tmp_path)
     with closing(sqlite3.connect(file)) as database:
-        assert database.execute("select version_num from alembic_version").fetchall() == [(schema.HEAD,)]
+        assert database.execute("select version_num from alembic_version").fetchall() == [(HEAD,)]
         made = {name for (name,) in database.execute("select name from sqlite_master where type = 'table'")}
         for table in schema.metadata.sorted_tables:
             columns = {row[1] for row in database.execute(f"pragma table_info({table.name})")}
@@ -51,7 +52,7 @@ def test_an_older_state_is_brought_up_to_date(tmp_path: Path) -> None:
     assert read_all(tmp_path) == [ADA], "what only reads takes it as it is"
     StateLocation(STATE, tmp_path).writer().close()
     with closing(sqlite3.connect(state_file(tmp_path))) as database:
-        assert database.execute("select version_num from alembic_version").fetchall() == [(schema.HEAD,)]
+        assert database.execute("select version_num from alembic_version").fetchall() == [(HEAD,)]
         assert database.execute("select 1 from sqlite_master where name = 'grants_guarded'").fetchall() == [(1,)]
     assert read_all(tmp_path) == [ADA]
 
@@ -92,7 +93,7 @@ def contents(file: Path) -> list[str]:
 def test_there_is_a_state_of_every_earlier_schema() -> None:
     versions = Path(schema.__file__).with_name("migrations") / "versions"
     names = sorted(file.name.partition("_")[0] for file in versions.glob("0*.py"))
-    assert [recipe.stem for recipe in EARLIER] == [name for name in names if name != schema.HEAD]
+    assert [recipe.stem for recipe in EARLIER] == [name for name in names if name != HEAD]
 
 
 @pytest.mark.parametrize("recipe", EARLIER, ids=lambda recipe: str(recipe.stem))
@@ -136,7 +137,7 @@ def test_a_newer_version_is_refused(tmp_path: Path) -> None:
     StateLocation(STATE, tmp_path).writer().close()
     with closing(sqlite3.connect(state_file(tmp_path))) as database, database:
         database.execute("update alembic_version set version_num = '9999'")
-    with pytest.raises(LedgerError, match=f"its schema is 9999, and this one's is {schema.HEAD}"):
+    with pytest.raises(LedgerError, match=f"its schema is 9999, and this one's is {HEAD}"):
         StateLocation(STATE, tmp_path).writer()
     with pytest.raises(LedgerError, match="newer version"), StateLocation(STATE, tmp_path).reader():
         pass

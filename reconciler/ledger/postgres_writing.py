@@ -1,0 +1,183 @@
+"""A state in a PostgreSQL database, as those have it that write it: made, migrated, written to."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from reconciler.ledger import schema
+from reconciler.ledger.backend import Inserting, within
+from reconciler.ledger.migrate import HEAD, upgrade, version_of
+from reconciler.ledger.postgres import CONNECT, SCHEMA, Connection, Server, outdated
+from reconciler.ledger.reading import Reading
+from reconciler.model.errors import LedgerError
+from reconciler.model.failpoints import Failpoint, Reached, unwatched
+
+__all__ = ["WritablePostgresBackend"]
+
+CONNECTIONS = 5
+
+AWAY = timedelta(seconds=2)
+"""For how long a server that could not be reached is left alone. Then one asks, while others are told at once that it
+is away, so that a command that has several things to write ends in time."""
+
+_MIGRATING = 0x7265636F_6E000001
+"""An advisory lock, which is one database's."""
+
+
+class WritablePostgresBackend(Inserting):
+    """A PostgreSQL database that has the ledger, to be written to."""
+
+    insert = staticmethod(postgresql.insert)
+
+    remote = True
+    unattended = False
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._away: tuple[float, LedgerError] | None = None
+        self._engine = sa.create_engine(
+            "postgresql+psycopg://",
+            creator=self._connect,
+            pool_size=CONNECTIONS,
+            pool_timeout=CONNECT.total_seconds(),
+            pool_pre_ping=True,
+            use_native_hstore=False,
+        )
+
+    def _connect(self) -> Connection:
+        if self._away is not None:
+            until, away = self._away
+            if time.monotonic() < until:
+                raise LedgerError(str(away))
+            self._away = time.monotonic() + (CONNECT + AWAY).total_seconds(), away
+        try:
+            connection = self._server.connect()
+        except LedgerError as error:
+            self._note_away(error)
+            raise
+        self._away = None
+        connection.silent = self._note_away
+        return connection
+
+    def _note_away(self, error: LedgerError) -> None:
+        said = str(error)
+        said = said if said.startswith("state ") else f"state {self._server.url}: {said}: see that the server runs"
+        self._away = time.monotonic() + AWAY.total_seconds(), LedgerError(said)
+
+    @classmethod
+    def open(cls, server: Server, reached: Reached, *, migrate: bool) -> WritablePostgresBackend:
+        """Open a state for writing; make it where it is not there. An older one is migrated only with `migrate`."""
+        backend = cls(server)
+        try:
+            with backend.reading() as reading:
+                version = version_of(reading)
+            if version != HEAD:
+                backend._upgrade(reached, migrate=migrate)
+        except BaseException:
+            backend.close()
+            raise
+        return backend
+
+    @classmethod
+    def make(cls, server: Server, fill: Callable[[sa.Connection], None]) -> None:
+        """Make a state and fill it, in one transaction, or fill one that has nothing in it."""
+        backend = cls(server)
+        try:
+            backend._upgrade(unwatched, migrate=False, fill=fill)
+        finally:
+            backend.close()
+
+    @contextmanager
+    def reading(self) -> Iterator[Reading]:
+        """Give a connection to read from."""
+        with self._autocommit() as connection:
+            yield within(connection)
+
+    @contextmanager
+    def writing(self) -> Iterator[sa.Connection]:
+        """Give a connection in a transaction."""
+        with self._faults(), self._engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def _autocommit(self) -> Iterator[sa.Connection]:
+        """Give a connection on which no transaction outlasts a statement."""
+        with self._faults(), self._engine.connect() as connection:
+            yield connection.execution_options(isolation_level="AUTOCOMMIT")
+
+    def alone(self, connection: sa.Connection, what: str) -> None:
+        """Let nobody else get past the same `what` until the transaction of this connection ends."""
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(what, 0))))
+
+    def scrub(self) -> None:
+        """Rewrite the tables without the rows that were deleted. The server's log and its backups keep them."""
+        with self._autocommit() as connection, _driver(connection).patient():
+            connection.exec_driver_sql("SET statement_timeout = 0")
+            for table in schema.metadata.sorted_tables:
+                if table in schema.MOMENTARY:
+                    continue  # nobody is named there, and members write to them every second
+                connection.exec_driver_sql(f"VACUUM (FULL) {table.name}")
+            connection.exec_driver_sql("RESET statement_timeout")
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._engine.dispose()
+
+    def _upgrade(self, reached: Reached, *, migrate: bool, fill: Callable[[sa.Connection], None] | None = None) -> None:
+        """Make the tables or bring them up to date: one process does, and others that start meanwhile wait for it."""
+        reached(Failpoint.MIGRATION, done=False)
+        with self.writing() as connection, _driver(connection).patient():
+            connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+            connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATING)))
+            version = version_of(within(connection))
+            if version is None:
+                if connection.execute(sa.select(sa.func.to_regnamespace(SCHEMA))).scalar() is None:
+                    connection.execute(sa.schema.CreateSchema(SCHEMA))
+            elif version != HEAD:
+                if not migrate:
+                    raise outdated(version)
+                _refuse_members(connection)
+            if version != HEAD:
+                upgrade(connection)
+            if fill is not None:
+                fill(connection)
+        reached(Failpoint.MIGRATION, done=True)
+
+    @contextmanager
+    def _faults(self) -> Iterator[None]:
+        """Whatever the server says, as one clear error."""
+        with self._server.faults():
+            try:
+                yield
+            except PoolTimeoutError as error:
+                raise LedgerError(f"state {self._server.url}: every connection is in use: try again") from error
+            except DBAPIError as error:
+                raise error.orig or error from None
+
+
+def _driver(connection: sa.Connection) -> Connection:
+    found = connection.connection.driver_connection
+    assert isinstance(found, Connection)
+    return found
+
+
+def _refuse_members(connection: sa.Connection) -> None:
+    """Raise LedgerError where a process of another schema is connected: what it would write is not for the new one."""
+    query = sa.text(
+        "select distinct application_name from pg_stat_activity where datname = current_database() "
+        "and pid <> pg_backend_pid() and application_name like 'reconciler %' and application_name not like :ours"
+    )
+    others = sorted(connection.execute(query, {"ours": f"reconciler {HEAD} %"}).scalars())
+    if others:
+        raise LedgerError(
+            f"the state was not brought up to date: older programs have it open ({', '.join(others)}): stop them"
+        )

@@ -1,0 +1,171 @@
+"""A state in a SQLite file, as the one process that writes it has it: made, migrated, written to."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.exc import DBAPIError
+
+from reconciler.ledger import schema
+from reconciler.ledger.backend import Inserting
+from reconciler.ledger.lock import StateLock
+from reconciler.ledger.migrate import HEAD, upgrade, version_of
+from reconciler.ledger.place import make_folder, refuse_unsafe
+from reconciler.ledger.reading import Reading
+from reconciler.ledger.sqlite import faults
+from reconciler.model.errors import LedgerError
+from reconciler.model.failpoints import Failpoint, Reached, unwatched
+
+__all__ = ["WritableSqliteBackend", "bring_up_to_date"]
+
+
+class WritableSqliteBackend(Inserting):
+    """A SQLite file that is written to."""
+
+    insert = staticmethod(sqlite.insert)
+
+    remote = False
+    unattended = False
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with faults():
+            self._connection = _connect(path)
+        self._engine = _engine(self._connection)
+
+    @classmethod
+    def open(cls, path: Path, reached: Reached) -> WritableSqliteBackend:
+        """Open a state for writing; make it, private to its owner, where it is not there, and migrate it."""
+        refuse_unsafe(path)
+        try:
+            make_folder(path.parent)
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600))
+            # One that came from a backup may be anybody's to read; SQLite gives its side files the same mode.
+            for name in ("", "-wal", "-shm"):
+                with suppress(FileNotFoundError, PermissionError):
+                    path.with_name(path.name + name).chmod(0o600)
+        except OSError as error:
+            raise LedgerError(f"{path}: {error.strerror}: the state's folder has to be writable") from error
+        backend = cls(path)
+        try:
+            backend._migrate(reached)
+        except BaseException:
+            backend.close()
+            raise
+        return backend
+
+    @classmethod
+    def make(cls, path: Path, fill: Callable[[sa.Connection], None]) -> None:
+        """Make a state and fill it; until it is whole, it is a file of another name."""
+        part = path.with_name(path.name + ".part")
+        with StateLock(path).hold("reconcile state copy", datetime.now(UTC)):
+            if path.exists() and path.stat().st_size:
+                raise LedgerError(f"{path} is there already, and is not written over: name a file that is not there")
+            try:
+                _unlink(part)  # what a crash left of an earlier one
+                with closing(cls.open(part, unwatched)) as backend, backend.writing() as connection:
+                    fill(connection)
+                part.replace(path)
+            except OSError as error:
+                raise LedgerError(f"{path}: {error.strerror}: the state's folder has to be writable") from error
+            finally:
+                _unlink(part)
+
+    @contextmanager
+    def reading(self) -> Iterator[Reading]:
+        """Give a connection to read from."""
+        with faults():
+            yield Reading(self._connection)
+
+    @contextmanager
+    def writing(self) -> Iterator[sa.Connection]:
+        """Give a connection in a transaction."""
+        with faults():
+            try:
+                with self._engine.begin() as connection:
+                    # Python begins a transaction only before rows change: what is read before that is part of it.
+                    connection.exec_driver_sql("BEGIN IMMEDIATE")
+                    yield connection
+            except DBAPIError as error:
+                raise error.orig or error from None
+
+    def alone(self, connection: sa.Connection, what: str) -> None:
+        """Nothing is left to do: a transaction that writes is the only one."""
+
+    def scrub(self) -> None:
+        """Rewrite the file without its free pages, from which what was deleted could be read back."""
+        with faults():
+            self._connection.execute("VACUUM")
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+    def _migrate(self, reached: Reached) -> None:
+        """Bring the tables up to date; of a state that has some already, keep a copy first."""
+        with self.reading() as reading:
+            version = version_of(reading)
+        if version == HEAD:
+            return
+        reached(Failpoint.MIGRATION, done=False)
+        if version is not None:
+            self._keep_copy(self._path.with_name(f"{self._path.name}.schema-{version}"))
+        with self.writing() as connection:
+            upgrade(connection)
+        reached(Failpoint.MIGRATION, done=True)
+
+    def _keep_copy(self, path: Path) -> None:
+        """Keep the state as it is in a file of its own, its owner's alone, that the program of that schema opens."""
+        part = path.with_name(path.name + ".part")
+        try:
+            part.unlink(missing_ok=True)  # what a crash left of an earlier one
+            os.close(os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+            with closing(sqlite3.connect(part)) as copy:
+                self._connection.backup(copy)
+            part.replace(path)
+        except (OSError, sqlite3.Error) as error:
+            part.unlink(missing_ok=True)
+            why = error.strerror if isinstance(error, OSError) else error
+            raise LedgerError(
+                f"the state was not brought up to date, for no copy of it can be kept as {path}: {why}: make room on "
+                "the disk, and see that the folder is writable"
+            ) from error
+
+
+def bring_up_to_date(connection: sqlite3.Connection, *, made: bool) -> None:
+    """Bring the tables of a state in memory up to date, or make them where they were never `made`."""
+    with _engine(connection).begin() as transaction:
+        if made:
+            upgrade(transaction)
+        else:
+            schema.metadata.create_all(transaction)
+
+
+def _unlink(path: Path) -> None:
+    for ending in ("", "-wal", "-shm"):
+        path.with_name(path.name + ending).unlink(missing_ok=True)
+
+
+def _engine(connection: sqlite3.Connection) -> sa.Engine:
+    """An engine on one connection: the ledger has one writer, and readers each open their own."""
+    return sa.create_engine("sqlite://", creator=lambda: connection, poolclass=sa.pool.StaticPool)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, check_same_thread=False)
+    for setting in (
+        "busy_timeout = 5000",
+        "journal_mode = WAL",
+        "synchronous = FULL",
+        "foreign_keys = ON",
+        "secure_delete = ON",
+    ):
+        connection.execute(f"PRAGMA {setting}")
+    return connection

@@ -1,0 +1,39 @@
+"""What a command that reads leaves unloaded: most of its time would go into imports."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from contextlib import closing
+
+import pytest
+
+from reconciler.ledger.opening import StateLocation
+from tests.ledger.states import ADA
+from tests.repo import Repo
+
+PROGRAM = """
+import sys
+from reconciler.cli import run
+code = run(sys.argv[1:])
+print(code, sorted({"sqlalchemy", "alembic", "structlog", "rich", "httpx", "cryptography"} & sys.modules.keys()))
+"""
+
+
+@pytest.mark.parametrize("command", ["status", "status --output json", "explain ada tool", "history", "--dry-run"])
+def test_command_that_reads_loads_nothing_that_only_writing_needs(repo: Repo, command: str) -> None:
+    repo.settings()
+    repo.manifest("tool", {"execute": [{"url": "http://127.0.0.1:9/users"}]})
+    repo.hire("ada", "tool")
+    repo.commit()
+    with closing(StateLocation(repo.state_url, repo.root).writer()) as ledger:
+        ledger.save([ADA])
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *command.split()],
+        cwd=repo.root,
+        env=repo.environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines()[-1] == "0 []"
