@@ -69,9 +69,9 @@ def _act(
     state, now = state_of(asked), datetime.now(UTC)
     enqueue(asked, kind, hire=hire, access=access, integration=integration)
     try:
-        with state.held(f"reconcile {kind}", now) as held:
-            mine = [command for command in held.ledger.commands() if command.kind in ("retry", "accept")]
-            take_up(held.ledger, mine, now)
+        with state.held(f"reconcile {kind}", now) as locked:
+            mine = [command for command in locked.ledger.commands() if command.kind in ("retry", "accept")]
+            take_up(locked.ledger, mine, now)
     except StateLockedError as error:
         tell_handed_over(error, f"{kind} {names}")
     click.echo(said)

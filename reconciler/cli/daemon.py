@@ -95,7 +95,7 @@ async def _serve(asked: Asked, redactor: Redactor, reached: Reached, member: str
     force = in_force(context)
     settings, tree = force.settings, force.tree
     try:
-        with until_stopped(clock), _opened(context, settings, tree, clock, member) as held:
+        with until_stopped(clock), _opened(context, settings, tree, clock, member) as state:
 
             def on_pass(report: Report, took: timedelta, why: str) -> None:
                 now = clock.now().timestamp()
@@ -104,8 +104,8 @@ async def _serve(asked: Asked, redactor: Redactor, reached: Reached, member: str
                 if (desired := running.desired) is not None:
                     found.record(report, desired.files.problems, clock.now(), running.settings.interval)
 
-            running = Daemon(context, clock, held, settings, on_pass)
-            pages = pages_of(context, running, held, metrics, force, problems=found)
+            running = Daemon(context, clock, state, settings, on_pass)
+            pages = pages_of(context, running, state, metrics, force, problems=found)
             async with serving(pages, settings.listen) as address:
                 log.info("daemon.started", repo=str(asked.repo), listen=address, revision=tree.revision)
                 if settings.source == "commit" and (edits := context.checkout.ignored_edits()):
@@ -115,8 +115,8 @@ async def _serve(asked: Asked, redactor: Redactor, reached: Reached, member: str
                     await running.run()
                 finally:
                     telling.cancel()
-            if held.member is not None and held.member.over is not None:
-                raise held.member.over
+            if state.member is not None and state.member.over is not None:
+                raise state.member.over
         log.info("daemon.stopped")
     finally:
         await context.aclose()
@@ -145,7 +145,7 @@ def _opened(
 def pages_of(
     context: Context,
     running: Daemon,
-    held: OpenState,
+    state: OpenState,
     metrics: Metrics,
     initial: InForce,
     *,
@@ -176,14 +176,14 @@ def pages_of(
 
     async def counted() -> bytes:
         unmanaged = running.survey.unknown
-        members = {each.name: len(each.services) for each in held.ledger.members() if each.daemon}
-        counts, fetched_at = held.ledger.counts(), running.freshness.fetched_at
+        members = {each.name: len(each.services) for each in state.ledger.members() if each.daemon}
+        counts, fetched_at = state.ledger.counts(), running.freshness.fetched_at
         return metrics.text(counts, running.health.overrun, fetched_at, unmanaged, members=members)
 
     async def come_back(service: str, query: Mapping[str, str]) -> tuple[int, str]:
         tree = running.tree or initial.tree
-        if not is_awaited(held, service, query):  # a stranger's call must not lease a service
-            return await callback(context, running.settings, tree, held, service=service, query=query)
+        if not is_awaited(state, service, query):  # a stranger's call must not lease a service
+            return await callback(context, running.settings, tree, state, service=service, query=query)
         try:
             async with asyncio.timeout(PATIENCE_SECONDS), running.leased(service) as mine:
                 return await callback(context, running.settings, tree, mine, service=service, query=query)

@@ -38,8 +38,8 @@ def forget(asked: Asked, hire: str) -> int:
         raise Refused(why)
     now, state = datetime.now(UTC), state_of(asked)
     try:
-        with state.held("reconcile forget", now) as held:
-            count = erase(held.ledger, hire, now, asked.repo)
+        with state.held("reconcile forget", now) as locked:
+            count = erase(locked.ledger, hire, now, asked.repo)
     except StateLockedError as error:
         enqueue(asked, "forget", hire=hire)
         tell_handed_over(error, f"forget {hire}")

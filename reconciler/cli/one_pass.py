@@ -236,13 +236,13 @@ async def _fleet_pass(
         if agreed is not None and any(_agreed(row) not in agreed for row in plan.report().pending):
             raise Declined("what is to be done is no longer what was shown: nothing more was carried out; try again")
 
-    with sharing(context, settings, tree, member_name("reconcile"), migrate=released) as held:
-        if released and held.member is not None:
-            held.member.refuse_led(str(context.state(settings, tree)))  # a command asks the leader to let it through
+    with sharing(context, settings, tree, member_name("reconcile"), migrate=released) as state:
+        if released and state.member is not None:
+            state.member.refuse_led(str(context.state(settings, tree)))  # a command asks the leader to let it through
         fleet_pass = FleetPass(
             context=context,
             clock=clock,
-            state=held,
+            state=state,
             settings=settings,
             tree=tree,
             released=released,
@@ -250,7 +250,7 @@ async def _fleet_pass(
             approve=approve,
         )
         report = await fleet_pass.make(selection)
-        report.give(held.ledger.given(hires_of(report)))
+        report.give(state.ledger.given(hires_of(report)))
         return report
 
 

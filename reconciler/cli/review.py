@@ -207,12 +207,12 @@ async def _started(
     checks = await _checked(context, tree, {each.integration for each in listings if not each.complete})
     answered = [AskedService.of(each, checks) for each in listings]
     desired = Desired(files, Policy.of(settings, at).today)
-    with reading(context, settings, tree) as held:
+    with reading(context, settings, tree) as state:
         if not integrations:
-            answered += without_manifest(held.ledger, names)
-        known = held.ledger.given()
-        found = await who_gave(context.checkout, desired, held.ledger.given_up_to(), held.ledger.given)
-        return answered, populations(answered, desired, held.ledger, {**known, **found}, at)
+            answered += without_manifest(state.ledger, names)
+        known = state.ledger.given()
+        found = await who_gave(context.checkout, desired, state.ledger.given_up_to(), state.ledger.given)
+        return answered, populations(answered, desired, state.ledger, {**known, **found}, at)
 
 
 async def _checked(context: Context, tree: Tree, names: Collection[str]) -> Report | None:
@@ -232,8 +232,8 @@ async def _checked(context: Context, tree: Tree, names: Collection[str]) -> Repo
     }
     if not asked:
         return None
-    with reading(context, settings, tree) as held:
-        plan = await plan_pass(context, held, Selection(integrations=frozenset(asked)), tree, removals=False)
+    with reading(context, settings, tree) as state:
+        plan = await plan_pass(context, state, Selection(integrations=frozenset(asked)), tree, removals=False)
         return plan.report()
 
 

@@ -37,9 +37,9 @@ def copy(asked: Asked, source: str, target: str) -> int:
         raise UsageError("FROM and TO are the same")
     if not here.exists():
         raise LedgerError(f"{here} has no state: nothing was copied")
-    with here.held("reconcile state copy", datetime.now(UTC)) as held:
-        chain = copied(here, held.ledger, there)
-        grants = sum(held.ledger.counts().values())
+    with here.held("reconcile state copy", datetime.now(UTC)) as locked:
+        chain = copied(here, locked.ledger, there)
+        grants = sum(locked.ledger.counts().values())
     if asked.output != "json":
         lines = f"{count(chain.lines, 'line')} of the history"
         say(f"copied to {there}: {count(grants, 'grant')}, {lines}, which are whole (digest {chain.digest or 'none'})")

@@ -1,10 +1,8 @@
-"""The guard: it trips where a pass would revoke, heal or make too much at once.
+"""The guard: it trips if a pass would revoke, heal or make too many grants (docs/design/rules.md, "The guard").
 
-See docs/design/rules.md, "The guard".
-
-It counts over an integration's grants since the last full resync: what is taken away or healed against its confirmed
-ones, what is made or, by a commit, updated against `max_new`. What it held in an earlier pass still counts, whatever
-part of the integration this pass covers: it is held until the count falls or somebody releases it.
+It counts an integration's grants since the last full resync: those revoked or healed are compared with its confirmed
+ones, those made or, by a commit, updated with `max_new`. Grants that it suspended in an earlier pass count, too,
+whatever part of the integration this pass covers: it stays tripped until the count falls or somebody overrides it.
 """
 
 from __future__ import annotations
@@ -21,12 +19,15 @@ from reconciler.model.grant import Decision, Key
 from reconciler.model.settings import Settings
 from reconciler.model.status import Action, EventType, Status
 
-__all__ = ["hold_back", "holds", "judge_changes", "judge_new", "tell"]
+__all__ = ["events_of", "judge", "judge_changes", "judge_new", "suspend"]
 
 FEW = 5
 """The most changes that never trip the guard."""
 
 HELD = "held"
+"""The name of the note that has the tripped integrations."""
+
+NEXT = "look why, then let it through once with `reconcile --yes-really`"
 
 
 def judge_changes(
@@ -35,41 +36,39 @@ def judge_changes(
     confirmed: Mapping[str, int],
     percent: float,
 ) -> dict[str, str]:
-    """Which integrations are held, and the reason with its numbers.
+    """Return the integrations whose guard trips, with the reason and its numbers.
 
-    `wanting` are the grants that this pass would revoke or heal, and those that wait for it since an earlier one;
-    `done` those changed since the last full resync; `confirmed` counts the grants that were confirmed at it.
+    `wanting` are the grants that this pass would revoke or heal, and those that wait since an earlier one; `done` are
+    those changed since the last full resync; `confirmed` is the number of grants confirmed at it.
     """
-    held = {}
+    tripped = {}
     for integration, grants in wanting.items():
         changes = len(set(grants) | set(done.get(integration, ())))
         total = max(confirmed.get(integration, 0), changes)
         if grants and changes > FEW and changes * 100 > percent * total:
             share = f"{changes * 100 / total:.2f} % is over {percent:g} % ({changes}/{total})"
-            held[integration] = (
-                f"held by the guard: {share} of the confirmed grants would be revoked or healed; "
-                "look why, then let it through once with `reconcile --yes-really`"
+            tripped[integration] = (
+                f"held by the guard: {share} of the confirmed grants would be revoked or healed; {NEXT}"
             )
-    return held
+    return tripped
 
 
 def judge_new(making: Mapping[str, Collection[Key]], done: Mapping[str, Collection[Key]], most: int) -> dict[str, str]:
-    """Which integrations are held since more than `most` accounts would be made or updated, and the reason.
+    """Return the integrations of which more than `most` accounts would be made or updated, with the reason.
 
-    `making` and `done` are as `wanting` and `done` of `judge_changes`.
+    `making` and `done` are like `wanting` and `done` of `judge_changes`.
     """
-    held = {}
+    tripped = {}
     for integration, grants in making.items():
         count = len(set(grants) | set(done.get(integration, ())))
         if grants and count > most:
-            held[integration] = (
-                f"held by the guard: {count} accounts would be made or updated, max_new is {most}; "
-                "look why, then let it through once with `reconcile --yes-really`"
+            tripped[integration] = (
+                f"held by the guard: {count} accounts would be made or updated, max_new is {most}; {NEXT}"
             )
-    return held
+    return tripped
 
 
-def holds(
+def judge(
     planned: Iterable[PlannedGrant],
     ledger: LedgerReader,
     settings: Settings,
@@ -77,16 +76,16 @@ def holds(
     everything: bool,
     renamed: Mapping[Key, Key],
 ) -> dict[str, str]:
-    """Which integrations of a plan are held, and why. `everything`: the plan is a full resync's, which counts anew.
+    """Return the integrations of a plan whose guard trips, with the reason. A full resync (`everything`) counts anew.
 
-    The ledger has rows that are to follow a renamed file under their old name, a plan under the new one.
+    `renamed` maps the keys of renamed hires in the ledger to those in the plan.
     """
     taken, made = _Count(), _Count()
     met: dict[str, set[Key]] = {}
     for item in planned:
         seen = met.setdefault(item.grant.integration, set())
         if item.by_hand:
-            continue  # asked for by name: neither counted nor released
+            continue  # a person named this grant: it neither counts nor overrides
         seen.add(item.grant.key)
         if item.decision.heals or (not item.wanted and item.decision.action.acts):
             taken.add(item)
@@ -95,24 +94,24 @@ def holds(
     taken.wait(_followed(ledger.guarded(), renamed), met)
     made.wait(_followed(ledger.guarded_new(), renamed), met)
     since = ledger.newest_attempt() if everything else ledger.resync()
-    held: dict[str, str] = {}
+    tripped: dict[str, str] = {}
     if made.grants and settings.max_new is not None:
-        held |= judge_new(made.grants, _followed(ledger.made_since(since), renamed), settings.max_new)
+        tripped |= judge_new(made.grants, _followed(ledger.made_since(since), renamed), settings.max_new)
     if taken.grants:
         done = _followed(ledger.changes_since(since), renamed)
-        held |= judge_changes(taken.grants, done, ledger.confirmed(since), settings.max_change_percent)
-    return held
+        tripped |= judge_changes(taken.grants, done, ledger.confirmed(since), settings.max_change_percent)
+    return tripped
 
 
 def _makes(item: PlannedGrant) -> bool:
-    """Whether an account is made that git asks for; a retry, and what a person started afresh, were let through."""
+    """Whether an account would be made or updated; a retry and a fresh start by a person were let through before."""
     asked_again = item.record is not None and item.record.fresh
     return item.wanted and item.decision.action in (Action.EXECUTE, Action.UPDATE) and not asked_again
 
 
 @dataclass(frozen=True, slots=True)
 class _Count:
-    """Grants by their integration."""
+    """Grants by integration."""
 
     grants: dict[str, set[Key]] = field(default_factory=dict)
 
@@ -121,7 +120,7 @@ class _Count:
         self.grants.setdefault(item.grant.integration, set()).add(item.grant.key)
 
     def wait(self, waiting: Mapping[str, set[Key]], met: Mapping[str, set[Key]]) -> None:
-        """Count those that wait since an earlier pass, of the integrations that were `met`, but for the grants met."""
+        """Count grants that wait since an earlier pass, of the integrations in `met`, without the grants in it."""
         for integration, keys in waiting.items():
             if integration in met and (left := keys - met[integration]):
                 self.grants.setdefault(integration, set()).update(left)
@@ -131,11 +130,11 @@ def _followed(found: Mapping[str, set[Key]], renamed: Mapping[Key, Key]) -> dict
     return {integration: {renamed.get(key, key) for key in keys} for integration, keys in found.items()}
 
 
-def hold_back(planned: Iterable[PlannedGrant], held: Mapping[str, str]) -> list[PlannedGrant]:
-    """The plan with the held integrations' grants suspended, and what needs one of those waiting for it."""
+def suspend(planned: Iterable[PlannedGrant], tripped: Mapping[str, str]) -> list[PlannedGrant]:
+    """Suspend the grants of tripped integrations, and let grants that need one of those wait for it."""
     found: dict[Key, PlannedGrant] = {}
     for item in planned:
-        reason = held.get(item.grant.integration)
+        reason = tripped.get(item.grant.integration)
         revoked_by_hand = item.by_hand and not item.wanted
         if item.decision.action.acts and reason is not None and not revoked_by_hand:
             suspended = Decision(Status.SUSPENDED, Action.NONE, reason, guarded=True)
@@ -148,7 +147,7 @@ def hold_back(planned: Iterable[PlannedGrant], held: Mapping[str, str]) -> list[
 
 
 def _waits(item: PlannedGrant, before: Mapping[Key, PlannedGrant]) -> str | None:
-    """Why an entry waits for one that is held back, or waits itself; those that are needed come first in a plan."""
+    """Say why an entry waits for one that is suspended or waits itself; needed entries come first in a plan."""
     if item.record is not None and item.record.provided:
         return None
     for need in item.grant.needs:
@@ -158,24 +157,24 @@ def _waits(item: PlannedGrant, before: Mapping[Key, PlannedGrant]) -> str | None
     return None
 
 
-def tell(
-    ledger: LedgerReader, planned: Iterable[PlannedGrant], held: Mapping[str, str], now: datetime, revision: str
+def events_of(
+    ledger: LedgerReader, planned: Iterable[PlannedGrant], tripped: Mapping[str, str], now: datetime, revision: str
 ) -> tuple[list[Event], Kept]:
-    """The events for integrations that the guard begins to hold or releases, and the note to store with them."""
+    """Make the events for integrations whose guard trips or is reset, and the note to store with them."""
     noted = ledger.note(HELD)
     before = set(json.loads(noted)) if noted else set()
     met = {item.grant.integration for item in planned if not item.by_hand}
-    after = {*held, *(before - met)}
+    after = {*tripped, *(before - met)}
     if after == before:
         return [], {}
     no_grant = Key("", "")
     begun = [
-        Event(now, no_grant, name, EventType.HELD, held[name], revision=revision) for name in sorted(after - before)
+        Event(now, no_grant, name, EventType.HELD, tripped[name], revision=revision) for name in sorted(after - before)
     ]
     ended = [Event(now, no_grant, name, EventType.RELEASED, "", revision=revision) for name in sorted(before - after)]
 
     def note(current: bytes | None) -> bytes:
-        """What is noted, with what others noted of their integrations meanwhile."""
+        """Update the note, keeping what other members noted of their integrations meanwhile."""
         others = set(json.loads(current)) if current else set()
         return json.dumps(sorted((others - (before - after)) | (after - before))).encode()
 

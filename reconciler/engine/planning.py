@@ -175,8 +175,8 @@ async def plan_pass(
     released = released and selection.grants is None  # who names one grant lets nothing else through
     tripped: Mapping[str, str] = {}
     if not released:
-        tripped = guard.holds(planned, ledger, settings, everything=selection.everything, renamed=renamed)
-        planned = guard.hold_back(planned, tripped)
+        tripped = guard.judge(planned, ledger, settings, everything=selection.everything, renamed=renamed)
+        planned = guard.suspend(planned, tripped)
     if sealing.fault is not None:
         planned = [_locked(item, sealing.fault) for item in planned]
     return Plan(

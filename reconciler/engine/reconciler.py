@@ -152,7 +152,7 @@ class Reconciler:
         that tripped or was released.
         """
         ledger, vault, now, revision = self._state.ledger, self._vault, plan.policy.now, plan.revision
-        tripped, noted = guard.tell(ledger, plan.grants, plan.tripped, now, revision)
+        tripped, noted = guard.events_of(ledger, plan.grants, plan.tripped, now, revision)
         lines = list(tripped)
         answered = [
             command for key, commands in plan.commands.items() if _is_unknown(key, plan, ledger) for command in commands
