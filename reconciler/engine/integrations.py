@@ -23,6 +23,7 @@ from reconciler.model.hire import NamedChoice
 from reconciler.model.manifest import Call, Manifest, Notification, Request
 from reconciler.model.scope import DEFERRED, HIRE_NAMES, LEDGER, Layer, Scope
 from reconciler.model.template import names
+from reconciler.model.value import value_class
 from reconciler.oauth.connection import Connection
 from reconciler.requests.client import Client
 from reconciler.requests.hosts import AllowedHosts
@@ -54,7 +55,7 @@ class Lending:
 NOTHING = Lending()
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Check:
     """The check as it is sent, what its answer is to contain, and what is compared in it."""
 
@@ -65,7 +66,7 @@ class Check:
     """What `where` asks for, as it may be shown and written down."""
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Prepared:
     """A grant with everything that is needed to check it, and, where it has a `kind`, for an attempt of that kind.
 

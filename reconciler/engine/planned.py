@@ -14,6 +14,7 @@ from reconciler.ledger.entries import Event
 from reconciler.ledger.vault import stored_for
 from reconciler.model.deciding import Policy
 from reconciler.model.grant import Decision, Grant, Key, Kind, Record
+from reconciler.model.value import value_class
 from reconciler.model.verdict import Invited, Missing, Present, Unknown, Verdict
 from reconciler.repository.desired import Desired
 from reconciler.repository.policy import Judge
@@ -22,7 +23,7 @@ from reconciler.requests.tasks import Pace
 __all__ = ["PlannedGrant", "PlanningInputs", "Written"]
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class PlannedGrant:
     """A grant, what was seen of it, and what is to be done. `wanted` is False for what git no longer wants."""
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from reconciler.model.scope import Layer
 from reconciler.model.status import Action, Status
+from reconciler.model.value import value_class
 
 if TYPE_CHECKING:
     from reconciler.model.manifest import Manifest
@@ -42,7 +43,7 @@ class Hold:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Grant:
     """One hire × one access entry, as the files want it.
 
@@ -166,7 +167,7 @@ class OpenRun:
 NO_RUN = OpenRun()
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Record:
     """What the ledger remembers of a grant.
 
@@ -270,7 +271,7 @@ class Record:
         return self.snapshot
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Decision:
     """What is to be done about one grant, and why.
 

@@ -16,6 +16,7 @@ from reconciler.model.hire import jsonable
 from reconciler.model.not_taken_over import VOUCH, Stale, Untrusted
 from reconciler.model.scope import LEDGER
 from reconciler.model.status import FAULTS, Action, Status
+from reconciler.model.value import value_class
 
 __all__ = ["LAST", "Report", "Row"]
 
@@ -23,7 +24,7 @@ LAST = "last_pass"
 """The ledger's note of the last pass: its revision, when it was, and the problems of files."""
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Row:
     """One grant as it is shown."""
 

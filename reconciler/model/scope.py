@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from reconciler.model.errors import MissingVariable
+from reconciler.model.value import value_class
 
 __all__ = ["DEFERRED", "HIRE_NAMES", "KNOWN_NAMES", "LEDGER", "Found", "Layer", "Scope", "follow", "steps", "walk"]
 
@@ -56,7 +57,7 @@ class Layer:
     secret: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Found:
     """A variable's value, whether it is secret, and where it came from."""
 
@@ -65,7 +66,7 @@ class Found:
     origin: str
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Scope:
     """What a placeholder can see. `waits` is False where what only a running attempt knows counts as missing.
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
 from reconciler.model.errors import Blocked
 from reconciler.model.manifest import AnyCall, Call, Exists, Manifest, Request
 from reconciler.model.scope import Scope
 from reconciler.model.template import PLACEHOLDER
+from reconciler.model.value import value_class
 from reconciler.requests.answer import LIMIT
 from reconciler.requests.encode import FORM, body
 from reconciler.requests.sign import Pritunl, credentials
@@ -35,7 +36,7 @@ _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class RenderedRequest:
     """A request, ready to be sent. Only `method` and `shown_url` may be shown.
 

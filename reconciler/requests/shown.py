@@ -6,13 +6,14 @@ Nothing here is sent. Secrets are `***`, a value that is made for the run says s
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from reconciler.model.errors import Blocked, MissingVariable
 from reconciler.model.manifest import Call, Manifest, Request
 from reconciler.model.scope import DEFERRED, Found, Scope
 from reconciler.model.secret import MASK, Secret
+from reconciler.model.value import value_class
 from reconciler.requests.encode import FORM, structure
 from reconciler.requests.render import data_of, headers_of
 from reconciler.requests.template import render_text
@@ -22,7 +23,7 @@ __all__ = ["GENERATED", "shown_body"]
 GENERATED = "(generated)"
 
 
-@dataclass(frozen=True)
+@value_class
 class _Masked(Scope):
     """A scope whose secrets are masked already, and in which nothing is missing."""
 
@@ -30,7 +31,7 @@ class _Masked(Scope):
 
     def look_up(self, name: str) -> Found:
         try:
-            found = super().look_up(name)
+            found = Scope.look_up(self, name)
         except MissingVariable:
             return Found(DEFERRED, False, "nobody knows yet")
         if name in self.generated:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import date
 from typing import Any, NamedTuple
 
@@ -17,12 +17,13 @@ from reconciler.model.errors import MissingVariable
 from reconciler.model.scope import DEFERRED, Scope
 from reconciler.model.secret import MASK, Secret
 from reconciler.model.template import PLACEHOLDER, split
+from reconciler.model.value import value_class
 from reconciler.requests.url import Builder
 
 __all__ = ["Shown", "plain", "render_data", "render_text", "render_url", "substitute", "written"]
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Shown:
     """A rendered text, and what may be shown of it: secrets as `***`."""
 

@@ -8,12 +8,13 @@ one strict pattern, and what it reads is what is checked against the allowed hos
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import lru_cache
 from ipaddress import IPv6Address
 from urllib.parse import quote, unquote
 
 from reconciler.model.errors import Blocked
+from reconciler.model.value import value_class
 
 __all__ = ["LONGEST", "Address", "Builder", "Origin", "ascii_host", "escape", "parse"]
 
@@ -35,7 +36,7 @@ _DOTS = re.compile(r"(?<![^/])(?:\.|%2[Ee]){1,2}(?![^/])")
 _HOST_VALUE = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[\w.-]+)(?::\d{1,5})?")
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Address:
     """Where a URL leads. `target` is what the request line holds: path and query, never the fragment."""
 
