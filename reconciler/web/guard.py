@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Lock
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -135,7 +136,8 @@ class Guard:
 
     def _set(self, answer: Response, value: str, seconds: int) -> None:
         secure = self._settings().public.startswith("https://")
-        answer.set_cookie(COOKIE, value, max_age=seconds, httponly=True, samesite="strict", secure=secure)
+        spelled: Any = "Strict"  # as the RFC of cookies spells it; starlette's type has small letters only
+        answer.set_cookie(COOKIE, value, max_age=seconds, httponly=True, samesite=spelled, secure=secure)
 
 
 def _named(request: Request, pages: Pages) -> str | None:

@@ -134,7 +134,7 @@ def test_the_token_is_taken_once_and_the_cookie_from_then_on() -> None:
     cookie = SimpleCookie(answer.headers["set-cookie"])[COOKIE]
     assert cookie["httponly"]
     assert cookie["secure"]
-    assert (cookie["samesite"], cookie["path"]) == ("strict", "/")
+    assert (cookie["samesite"], cookie["path"]) == ("Strict", "/")
     assert TOKEN.reveal() not in answer.headers["set-cookie"]
     assert "ada" in client.get("/people", headers={"Cookie": f"{COOKIE}={cookie.value}"}).text
     assert client.get("/metrics", headers={"Cookie": f"{COOKIE}={cookie.value}"}).status_code == 200
