@@ -16,7 +16,7 @@ from reconciler.model.not_taken_over import Stale
 __all__ = ["Fetching"]
 
 
-JUST_NOW = timedelta(seconds=2)
+JUST_NOW = timedelta(seconds=1)
 """A fetch that began this recently is not repeated, even if one is asked for at once."""
 
 
@@ -53,9 +53,9 @@ class Fetching:
         if git.fetch is None or not checkout.is_git or acting.settings.source != "commit":
             self.freshness.not_fetching()
             return
+        if self.under_way:
+            return
         if self._task is not None:
-            if not self._task.done():
-                return
             self._task.result()
         if self._began_at is not None and timedelta() <= now - self._began_at < git.fetch:
             return
@@ -67,10 +67,14 @@ class Fetching:
 
     async def at_once(self, acting: Acting) -> None:
         """Fetch now and await the end; skip it if this repository is not fetched or was within `JUST_NOW`."""
+        await self._end()  # one that is under way may have asked before what is missing was there
         now = self._clock.now()
-        if not self.under_way and (self._began_at is None or abs(now - self._began_at) >= JUST_NOW):
+        if self._began_at is None or abs(now - self._began_at) >= JUST_NOW:
             self._began_at = None
             self.begin(now, acting)
+            await self._end()
+
+    async def _end(self) -> None:
         if self._task is not None:
             await asyncio.wait({self._task})
 

@@ -7,7 +7,7 @@ revision only if nobody acted on a newer one. See docs/design/rules.md, "A fleet
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -31,7 +31,7 @@ from reconciler.model.clock import Stopped
 from reconciler.model.errors import LedgerError, SecretsError
 from reconciler.model.grant import Key
 
-__all__ = ["Fleet"]
+__all__ = ["Fleet", "worker_count"]
 
 log = structlog.get_logger()
 
@@ -272,7 +272,16 @@ class Fleet:
                 worker.cancel()
 
     def _worker_count(self, members: Sequence[Member]) -> int:
-        """How many jobs to make at a time: together the members have room for every service, even if each one hangs."""
         acting = self._dispatcher().acting.tree is not None
         services = len(self._dispatcher().desired().services) + 1 if acting else 1
-        return -(-services // max(1, sum(each.daemon for each in members)))
+        return worker_count(self._member.name, [each.name for each in members if each.daemon], services)
+
+
+def worker_count(name: str, members: Collection[str], services: int) -> int:
+    """How many jobs a member makes at a time: together they have room for every service, even if each one hangs.
+
+    They have no more than that, or the first ones would make all jobs while the others have none.
+    """
+    names = sorted({name, *members})
+    each, left = divmod(services, len(names))
+    return max(1, each + (names.index(name) < left))

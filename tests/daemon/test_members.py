@@ -11,8 +11,12 @@ from typing import Any, Self
 
 import pytest
 
+from reconciler.daemon import fetching
+from reconciler.daemon.acting import Acting
 from reconciler.daemon.authorize import begin, callback, shared_state
+from reconciler.daemon.fleet import worker_count
 from reconciler.daemon.fleet_pass import FleetPass, leased
+from reconciler.daemon.health import ProblemLog
 from reconciler.daemon.newest import Newest
 from reconciler.engine.accepted import in_force
 from reconciler.engine.context import Context, SystemClock
@@ -26,6 +30,7 @@ from reconciler.model.errors import RepositoryError
 from reconciler.model.report import Report
 from reconciler.model.secret import Redactor
 from reconciler.model.selection import Selection
+from reconciler.model.settings import Settings
 from reconciler.oauth.connection import stored_record
 from reconciler.secrets.gpg import Gnupg
 from tests.engine.harness import dying
@@ -366,3 +371,45 @@ def test_who_is_unfit_for_the_fleet_sends_nothing(
             done = call_cli(repo, *command)
             assert (done.code, told in done.err) == (1, True), (command, done)
     assert accounts.lines() == []
+
+
+@pytest.mark.parametrize(("services", "counts"), [(7, [3, 2, 2]), (6, [2, 2, 2]), (2, [1, 1, 1])])
+def test_members_have_room_for_every_service_and_no_more(services: int, counts: list[int]) -> None:
+    members = ["a", "b", "c"]
+    assert [worker_count(name, members, services) for name in members] == counts
+    assert worker_count("a", [], services) == services, "who is alone has them all"
+
+
+async def fetched_at_once(repo: Repo) -> int:
+    """How often a member fetches that is asked to at once while a fetch is under way."""
+    fetches, hold = 0, threading.Event()
+
+    def fetch(*_: object) -> None:
+        nonlocal fetches
+        fetches += 1
+        assert hold.wait(20)
+
+    async def nothing() -> None:
+        """Take nothing over."""
+
+    clock = SystemClock()
+    context = Context(repo.root, clock, Redactor())
+    context.checkout.fetch = fetch  # type: ignore[assignment,method-assign]
+    with closing(StateLocation(repo.state_url, repo.root).writer()) as ledger:
+        fetches_of = fetching.Fetching(context, clock, ledger, problems=ProblemLog(), fetched=nothing)
+        acting = Acting(settings=Settings.model_validate({}))
+        fetches_of.begin(clock.now(), acting)
+        asked = asyncio.create_task(fetches_of.at_once(acting))
+        await asyncio.to_thread(eventually, lambda: fetches == 1)
+        hold.set()
+        await asked
+    return fetches
+
+
+def test_fetch_that_began_before_what_is_missing_was_there_is_made_again(
+    repo: Repo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetching, "JUST_NOW", timedelta())
+    repo.git("remote", "add", "origin", "nowhere")
+    repo.commit()
+    assert asyncio.run(fetched_at_once(repo)) == 2
