@@ -495,7 +495,7 @@ def test_nothing_of_a_revision_that_could_not_be_read_is_in_the_next(repo: Repo)
     (repo.root / ".git" / "objects" / blob[:2] / blob[2:]).unlink()
     with pytest.raises(RepositoryError, match=r"no content for hires/bob.yaml"):
         reader.load(checkout.head())
-    repo.git("reset", "--soft", "HEAD~1")
+    repo.git("reset", "HEAD~1")
     repo.write("hires/ada.yaml", ADA)
     repo.write("hires/bob.yaml", ADA.replace("ada@", "bob@"))
     repo.remove("hires/aaa.yml.YAML")
