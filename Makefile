@@ -18,7 +18,7 @@ run: $(RUN) ## the whole thing on this machine: sample repository, sample servic
 	$(VENV)/bin/reconcile demo
 
 test: $(READY) ## every test, with branch coverage and its gate
-	$(VENV)/bin/python -m pytest -n 3 --dist loadfile --cov --cov-report=term:skip-covered
+	$(VENV)/bin/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered
 
 check: $(READY) ## what a change has to pass before its tests run: lint, format, types, layers, dead code
 	$(VENV)/bin/ruff check .

@@ -27,7 +27,7 @@ from typing import Any
 
 from reconciler.model.failpoints import Failpoint
 from tests.postgres import Databases
-from tests.repo import Repo, Result, run_cli
+from tests.repo import Repo, Result, call_cli
 from tests.servers import AccountService
 
 __all__ = ["MOMENTS", "TAKEN_OVER", "Member", "Stage", "away", "one_round", "staged", "until"]
@@ -164,7 +164,7 @@ class Stage:
             service.close()
 
     def status(self) -> Result:
-        return run_cli(self.repo, "status", "--output", "json")
+        return call_cli(self.repo, "status", "--output", "json")
 
     def posts(self) -> Counter[tuple[str, str]]:
         """How often each person was asked to be made, by service."""
