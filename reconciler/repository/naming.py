@@ -20,6 +20,8 @@ _NAMED = 3
 
 def unread(path: str, folder: str, endings: tuple[str, ...]) -> list[Problem] | None:
     """The problems of a file that is skipped, empty for one that cannot be mistaken; None for one that is read."""
+    if path.isascii() and path.endswith(endings) and "/." not in path:  # as nearly always
+        return None
     suffix = PurePosixPath(path).suffix
     ours, name = suffix in endings, shown(path)
     if ours and name == path:
