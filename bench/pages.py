@@ -18,7 +18,7 @@ from reconciler.daemon.acting import Acting
 from reconciler.daemon.loop import Daemon
 from reconciler.engine.accepted import in_force
 from reconciler.engine.context import Context, SystemClock
-from reconciler.engine.state import holding
+from reconciler.engine.state import locking
 from reconciler.ledger.entries import Event
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.grant import Key, Phase, Record
@@ -117,7 +117,7 @@ async def _served(root: Path) -> AsyncIterator[str]:
     clock = SystemClock()
     context = Context(root, clock, Redactor())
     force = in_force(context)
-    with holding(context, force.settings, force.tree, "bench") as held:
+    with locking(context, force.settings, force.tree, "bench") as held:
         _fill(held.ledger)
         context.desired(context.reader.load(force.tree), clock.now().date())  # as its first pass would have
         daemon = Daemon(context, clock, held, force.settings, lambda *_: None)

@@ -12,7 +12,7 @@ from pathlib import Path
 from reconciler.cli import many_objects
 from reconciler.engine.context import Context, SystemClock
 from reconciler.engine.reconciler import Reconciler
-from reconciler.engine.state import holding
+from reconciler.engine.state import locking
 from reconciler.model.report import Report
 from reconciler.model.secret import Redactor
 from reconciler.model.selection import Selection
@@ -112,7 +112,7 @@ def reconcile_twice(root: Path) -> list[Pass]:
         settings = world.reader.settings(tree)
         results = []
         try:
-            with holding(world, settings, tree, "bench") as held:
+            with locking(world, settings, tree, "bench") as held:
                 for _ in range(2):
                     began, cpu = time.perf_counter(), time.process_time()
                     reconciler = Reconciler(world, held, Notifier(world))

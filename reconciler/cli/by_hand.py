@@ -69,7 +69,7 @@ def _act(
     state, now = state_of(asked), datetime.now(UTC)
     enqueue(asked, kind, hire=hire, access=access, integration=integration)
     try:
-        with state.held(f"reconcile {kind}", now) as locked:
+        with state.locked(f"reconcile {kind}", now) as locked:
             mine = [command for command in locked.ledger.commands() if command.kind in ("retry", "accept")]
             take_up(locked.ledger, mine, now)
     except StateLockedError as error:
@@ -200,7 +200,7 @@ async def _pass_by_hand(asked: Asked, redactor: Redactor, kind: str, keys: list[
     from reconciler.engine.commands import requested
     from reconciler.engine.context import Context, SystemClock
     from reconciler.engine.reconciler import Reconciler
-    from reconciler.engine.state import holding
+    from reconciler.engine.state import locking
     from reconciler.model.selection import Selection
     from reconciler.notify.notifications import Notifier
 
@@ -208,7 +208,7 @@ async def _pass_by_hand(asked: Asked, redactor: Redactor, kind: str, keys: list[
     async with aclosing(Context(asked.repo, clock, redactor)) as context:
         force = in_force(context)
         settings, tree = force.settings, force.tree
-        with until_stopped(clock), holding(context, settings, tree, f"reconcile {kind}") as state:
+        with until_stopped(clock), locking(context, settings, tree, f"reconcile {kind}") as state:
             keep(context, state.ledger, force)
             by_hand = dict.fromkeys(keys, kind)
             reconciler = Reconciler(context, state, Notifier(context))

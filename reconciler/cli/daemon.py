@@ -130,10 +130,10 @@ def _opened(
     import os
     import socket
 
-    from reconciler.engine.state import holding, sharing
+    from reconciler.engine.state import locking, sharing
 
     if context.state(settings, tree).file is not None:
-        return holding(context, settings, tree, "reconcile daemon")
+        return locking(context, settings, tree, "reconcile daemon")
     loop = asyncio.get_running_loop()
 
     def lost() -> None:

@@ -38,7 +38,7 @@ def forget(asked: Asked, hire: str) -> int:
         raise Refused(why)
     now, state = datetime.now(UTC), state_of(asked)
     try:
-        with state.held("reconcile forget", now) as locked:
+        with state.locked("reconcile forget", now) as locked:
             count = erase(locked.ledger, hire, now, asked.repo)
     except StateLockedError as error:
         enqueue(asked, "forget", hire=hire)

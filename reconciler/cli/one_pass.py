@@ -163,7 +163,7 @@ async def _real(
     from reconciler.engine.accepted import in_force, keep
     from reconciler.engine.commands import Erasing, by_grant, take_up
     from reconciler.engine.reconciler import Reconciler
-    from reconciler.engine.state import holding
+    from reconciler.engine.state import locking
     from reconciler.notify.notifications import Notifier
     from reconciler.review.unmanaged import unknown_accounts
 
@@ -175,7 +175,7 @@ async def _real(
         report = await _fleet_pass(context, clock, force, selection, ask, released=released, removals=removals)
         report.refuse(force.refused)
         return report
-    with holding(context, settings, tree, "reconcile", migrate=released) as opened:
+    with locking(context, settings, tree, "reconcile", migrate=released) as opened:
         keep(context, opened.ledger, force)
         commands = opened.ledger.commands()
         erasing = Erasing(context.root, lambda: context.reader.load(tree), take=lambda _: True)

@@ -37,7 +37,7 @@ def copy(asked: Asked, source: str, target: str) -> int:
         raise UsageError("FROM and TO are the same")
     if not here.exists():
         raise LedgerError(f"{here} has no state: nothing was copied")
-    with here.held("reconcile state copy", datetime.now(UTC)) as locked:
+    with here.locked("reconcile state copy", datetime.now(UTC)) as locked:
         chain = copied(here, locked.ledger, there)
         grants = sum(locked.ledger.counts().values())
     if asked.output != "json":

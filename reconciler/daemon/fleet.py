@@ -262,7 +262,7 @@ class Fleet:
 
     def _sweep(self) -> None:
         """Erase the files of answers that no attempt names any more."""
-        with suppress(SecretsError):  # as in `holding`: the grant whose memory does not open is blocked for it
+        with suppress(SecretsError):  # as in `locking`: the grant whose memory does not open is blocked for it
             self._state.attachments.sweep(self._state.sealing.vault.attached())
 
     def _end_workers(self) -> None:

@@ -1,4 +1,4 @@
-"""Holding the state for as long as something is done with it, and reading it beside its holder.
+"""Lock the state while it is worked on, share it in a fleet, or read it beside the process that has it.
 
 An attempt that a crash cut off succeeded if every request was answered with success; else it failed, at the last moment
 at which the ledger shows it alive (docs/design/rules.md, "The ledger and the retry").
@@ -25,7 +25,7 @@ from reconciler.engine.context import Context
 from reconciler.ledger.attachments import Attachments, FileAttachments, RowAttachments
 from reconciler.ledger.entries import Attempt, Event
 from reconciler.ledger.lease import EVERYTHING, Lease
-from reconciler.ledger.opening import Held, StateLocation
+from reconciler.ledger.opening import OpenLedger, StateLocation
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.sealing import Sealing, WritableSealing
 from reconciler.ledger.vault import run_name
@@ -45,7 +45,7 @@ __all__ = [
     "OpenState",
     "ReadState",
     "as_settled",
-    "holding",
+    "locking",
     "reading",
     "recover",
     "refuse_fresh_start",
@@ -57,11 +57,11 @@ __all__ = [
 TRACE = "refs/reconciler/state"
 
 HOMES = "homes"
-"""The note that has the service of each integration that a member of a fleet acted on."""
+"""The name of the note that has the service of each integration that a fleet's member acted on."""
 
 
 class MoreNeeded(Exception):
-    """A pass has to have these services too; nothing was written yet."""
+    """A pass has to lease these services, too; nothing was written yet."""
 
     def __init__(self, services: set[str]) -> None:
         super().__init__(", ".join(sorted(services)))
@@ -70,54 +70,54 @@ class MoreNeeded(Exception):
 
 @dataclass(slots=True)
 class OpenState:
-    """A state that this process holds."""
+    """A state that this process may write to."""
 
     ledger: LedgerWriter
     sealing: WritableSealing
     file: Path | None
-    """The state's file; None where a server has the state."""
+    """The state's file; None if a server has the state."""
     member: Membership | None = None
-    """Who shares a server's state with others."""
+    """This process as a member of a fleet; None if it has the state to itself."""
     connect: Mapping[str, Any] = field(default_factory=dict)
-    """How that server is reached."""
+    """The arguments of a connection to the server."""
     taking_over: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Who finds out who gave what: one pass at a time, for all of them."""
 
     def under(self, lease: Lease) -> OpenState:
-        """The same state, whose every write holds this lease."""
+        """Return the same state, to be written to under this lease."""
         ledger = self.ledger.under(lease)
         return replace(self, ledger=ledger, sealing=self.sealing.over(ledger))
 
     @property
     def attachments(self) -> Attachments:
-        """The files that answers are kept in."""
+        """Where answers are saved as files."""
         vault = self.sealing.vault
         return FileAttachments(self.file.parent, vault) if self.file else RowAttachments(self.ledger, vault)
 
 
 @dataclass(frozen=True, slots=True)
 class ReadState:
-    """A state that is read, whether a process holds it or not."""
+    """A state that is read, whether it is locked or not."""
 
     ledger: LedgerReader
     sealing: Sealing
 
 
 @contextmanager
-def holding(
+def locking(
     context: Context, settings: Settings, tree: Tree, command: str, *, migrate: bool = False
 ) -> Iterator[OpenState]:
-    """Hold the state, with every attempt that a crash cut off settled.
+    """Lock the state while the block runs, and settle every attempt that a crash interrupted.
 
-    Raises StateLockedError where another process holds it, LedgerError where it cannot be opened or was lost.
+    Raises StateLockedError if another process has it, LedgerError if it cannot be opened or was lost.
     """
     now, location = context.clock.now(), context.state(settings, tree)
     refuse_fresh_start(context.checkout, location)
-    with location.held(command, now, context.reached, migrate=migrate) as held:
+    with location.locked(command, now, context.reached, migrate=migrate) as held:
         recover(held.ledger, settings, now)
         with _open(context, settings, tree, held, location.file) as state:
             if state.sealing.fault is None:
-                # Where a memory does not open, nobody can say whose its files are; its grant alone is blocked for it.
+                # If a memory cannot be opened, its files are unknown, so none is swept; only its own grant is blocked.
                 with suppress(SecretsError):
                     state.attachments.sweep(state.sealing.vault.attached())
             yield state
@@ -133,7 +133,7 @@ def sharing(
     *,
     migrate: bool = False,
 ) -> Iterator[OpenState]:
-    """Share a server's state with others, as a member of this name; what a pass writes for, it has to take.
+    """Share a server's state as a member of this name; a pass has to lease the services that it writes for.
 
     A daemon's `lost` is called, from another thread, once the member is over. Raises StateLockedError where the name is
     another's, LedgerError where the state cannot be opened or was lost, RepositoryError where there are no commits.
@@ -153,7 +153,7 @@ def sharing(
 
 
 @contextmanager
-def _open(context: Context, settings: Settings, tree: Tree, held: Held, file: Path | None) -> Iterator[OpenState]:
+def _open(context: Context, settings: Settings, tree: Tree, held: OpenLedger, file: Path | None) -> Iterator[OpenState]:
     leave_trace(context.checkout)
     if held.member is not None:
         from reconciler.ledger.limits import SharedLimits
@@ -170,9 +170,9 @@ def _open(context: Context, settings: Settings, tree: Tree, held: Held, file: Pa
 
 
 def sealing_of(context: Context, settings: Settings, tree: Tree, ledger: LedgerWriter) -> WritableSealing:
-    """The sealed part of a state that is held, wrapped to the keys that this revision's initial data is encrypted to.
+    """Open the sealed values of a state, wrapped to the keys that this revision's initial data is encrypted to.
 
-    Where it does not open it says why, and the pass goes on without it.
+    If the key cannot be decrypted, `fault` says why, and the pass goes on without it.
     """
     try:
         return WritableSealing.writing(ledger, context.gnupg(settings), _recipients(context, settings, tree))
@@ -181,7 +181,7 @@ def sealing_of(context: Context, settings: Settings, tree: Tree, ledger: LedgerW
 
 
 def _recipients(context: Context, settings: Settings, tree: Tree) -> list[str]:
-    """Whom the initial data is encrypted to; nobody where none of it can be read.
+    """List the keys that the initial data is encrypted to; none if it cannot be read.
 
     A damaged file blocks its own integration's grants and nothing else (docs/design/rules.md, "Faults and load"): a key
     that is there stays wrapped as it is, and one that is made now is wrapped as soon as the file is mended.
@@ -194,7 +194,7 @@ def _recipients(context: Context, settings: Settings, tree: Tree) -> list[str]:
 
 @contextmanager
 def reading(context: Context, settings: Settings, tree: Tree) -> Iterator[ReadState]:
-    """Read the state, changing nothing of it. `tree` is in force."""
+    """Open the state for reading, changing nothing. `tree` is in force."""
     with context.state(settings, tree).reader() as ledger:
         yield ReadState(ledger, Sealing.reading(ledger, context.gnupg(settings)))
 
@@ -261,7 +261,7 @@ def refuse_strayed(ledger: LedgerWriter, desired: Desired, services: Collection[
 
 
 def as_settled(found: Mapping[Key, Record], ledger: LedgerReader, policy: Policy) -> dict[Key, Record]:
-    """The records as they will count once `recover` has run: for who only reads."""
+    """Return the records as they will be after `recover`, for a process that only reads."""
     settled = dict(found)
     for attempt in ledger.open_attempts():
         if (record := settled.get(attempt.key)) is not None:
@@ -275,7 +275,7 @@ def _cut_off(record: Record, attempt: Attempt, policy: Policy) -> tuple[Record, 
             return records.revoked(record, attempt.alive_at)
         if record.run.kind.updates:
             return records.updated(record, webhook=False, now=attempt.alive_at)
-        # Whether it is a webhook's the ledger does not know: the next pass, which has the manifest, says `done` of it.
+        # The ledger does not know whether it is a webhook: the next pass, which has the manifest, makes it `done`.
         return records.succeeded(
             record, webhook=False, heals=record.lost and not record.run.by_hand, now=attempt.alive_at
         )
@@ -286,7 +286,7 @@ def _cut_off(record: Record, attempt: Attempt, policy: Policy) -> tuple[Record, 
 
 
 def refuse_fresh_start(checkout: Checkout, location: StateLocation) -> None:
-    """Raise LedgerError where the state is not there, and this checkout was acted on with one."""
+    """Raise LedgerError if the state is missing although this checkout was acted on with one."""
     if _traced(checkout) and not location.exists():
         raise LedgerError(
             f"the state {location} is not there, and this checkout was acted on with one before: nothing is done, for "
@@ -296,7 +296,7 @@ def refuse_fresh_start(checkout: Checkout, location: StateLocation) -> None:
 
 
 def leave_trace(checkout: Checkout) -> None:
-    """Remember in the checkout that there is a state; one that cannot be written to goes without."""
+    """Note in the checkout that there is a state, if it can be written to."""
     repository = checkout.repository
     if repository is not None and not _traced(checkout):
         with suppress(pygit2.GitError, KeyError, ValueError, OSError):
@@ -308,4 +308,4 @@ def _traced(checkout: Checkout) -> bool:
     try:
         return repository is not None and TRACE in repository.references
     except (pygit2.GitError, ValueError, OSError):
-        return True  # it is there, and torn or not to be read just now
+        return True  # it exists, but is damaged or cannot be read now

@@ -1,9 +1,9 @@
-"""What `save_as_file` keeps of answers until its run is settled: sealed files beside the ledger, not rows in it.
+"""Answers that `save_as_file` saves until the run is settled: sealed files beside the ledger.
 
-Where a server has the state they are rows all the same, so that any member can go on with a run.
+On a server they are rows instead, so that any member can continue the run.
 
-A run's memory names its files. One that no memory names is left of a crash or of a run that a person ended; it is
-erased when the state is held the next time.
+A run's memory names its files. A file without a name in any memory is left from a crash, or from a run that a person
+ended; it is erased when the state is locked the next time.
 """
 
 from __future__ import annotations
@@ -27,25 +27,25 @@ __all__ = ["Attachments", "FileAttachments", "RowAttachments"]
 FOLDER = "files"
 
 YOUNG = 3600
-"""Seconds for which a row may be of an attempt that another member makes, and that has yet to name it."""
+"""Seconds for which a row may belong to another member's attempt that has not named it yet."""
 
 _GONE = "a file of the earlier attempt is gone: `reconcile accept` or `reconcile run`"
 
 
 class Attachments(Protocol):
-    """Where answers are kept as files."""
+    """Saves answers as files."""
 
     def keep(self, content: bytes) -> str:
-        """Keep a file, on the disk before the call returns, and give its name. Raises LedgerError and SecretsError."""
+        """Save a file durably and return its name. Raises LedgerError and SecretsError."""
 
     def read(self, files: Mapping[str, str]) -> dict[str, bytes]:
-        """The contents of files, by what the manifest calls them. Raises SecretsError where one is gone or altered."""
+        """Read files, by their names in the manifest. Raises SecretsError if one is gone or altered."""
 
     def erase(self, names: Iterable[str]) -> None:
-        """Erase files, as far as they are there."""
+        """Erase the files that exist."""
 
     def sweep(self, named: Collection[str]) -> None:
-        """Erase every file that no run's memory names. The caller holds the state."""
+        """Erase every file that is not in `named`. The caller has the state locked."""
 
 
 class FileAttachments:
@@ -89,13 +89,13 @@ class FileAttachments:
                 (self._folder / name).unlink()
 
     def sweep(self, named: Collection[str]) -> None:
-        """Unlink what is left over; no attempt is under way."""
+        """Unlink unnamed files; no attempt is under way."""
         if self._folder.is_dir():
             self.erase(path.name for path in self._folder.iterdir() if path.name not in named)
 
 
 class RowAttachments:
-    """The files as sealed rows; a name begins with the second in which it was given."""
+    """The files as sealed rows; a name begins with the second of its creation."""
 
     def __init__(self, ledger: LedgerWriter, vault: WritableVault) -> None:
         self._ledger = ledger
@@ -123,7 +123,7 @@ class RowAttachments:
             self._ledger.erase(_place(name))
 
     def sweep(self, named: Collection[str]) -> None:
-        """Delete what is left over, once it is old enough to be nobody's."""
+        """Delete unnamed rows that are older than `YOUNG`."""
         names = (
             place.removeprefix(_place("")) for place in self._ledger.sealed_names() if place.startswith(_place(""))
         )

@@ -1,4 +1,4 @@
-"""What a ledger that is written needs of its database, whichever it is."""
+"""What writing a ledger needs of either database."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ __all__ = ["Inserting", "WritableBackend", "within"]
 
 
 class WritableBackend(Backend, Protocol):
-    """A database that is open to be written to, by its own transactions. What goes wrong in it is a LedgerError."""
+    """A database that is open for writing. Its errors are LedgerErrors."""
 
     def writing(self) -> AbstractContextManager[sa.Connection]:
-        """Give a connection in a transaction that is on the disk, or undone, when the block ends."""
+        """Open a transaction that is durable, or rolled back, when the block ends."""
 
     def upsert(
         self, connection: sa.Connection, table: sa.Table, key: Collection[str], rows: Sequence[Mapping[str, Any]]
@@ -31,20 +31,20 @@ class WritableBackend(Backend, Protocol):
         """Insert a row, unless there is one of the same key."""
 
     def alone(self, connection: sa.Connection, what: str) -> None:
-        """Let nobody else get past the same `what` until the transaction of this connection ends."""
+        """Exclude others that call this with the same `what` until this transaction ends."""
 
     def scrub(self) -> None:
-        """Make what was deleted unreadable in the database's files."""
+        """Make deleted data unreadable in the database's files."""
 
     def close(self) -> None:
-        """Let go of the database."""
+        """Close the database."""
 
 
 class Inserting:
-    """What both databases do alike with rows whose key may be there already."""
+    """Inserts rows whose key may exist already, the same way in both databases."""
 
     insert: Callable[[sa.Table], postgresql.Insert | sqlite.Insert]
-    """The dialect's own."""
+    """The `insert` of the dialect."""
 
     def upsert(
         self, connection: sa.Connection, table: sa.Table, key: Collection[str], rows: Sequence[Mapping[str, Any]]

@@ -1,7 +1,7 @@
-"""Whose state a server's is: that of the repository whose first commit is noted in it.
+"""Tie a server's state to one repository: its first commit is noted in the state.
 
-A SQLite file lies within its repository. A URL is easily copied from one repository's settings to another's, and then
-everybody whom the one has given something would be nobody's of the other.
+A SQLite file lies within its repository. A URL is easily copied to the settings of another repository, for which all
+grants of the first would be orphans.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ NOTE = "repository"
 
 
 class Repository(Protocol):
-    """A repository, as far as its commits tell it from others."""
+    """A repository, identified by its commits."""
 
     def first_commit(self) -> str | None:
-        """The id of its first commit; None where it has none, or that cannot be told."""
+        """Return the id of its first commit; None if it has none or it is unknown."""
 
     def may_have(self, commit: str) -> bool:
-        """Whether it has a commit, or that cannot be told."""
+        """Whether it has a commit, or may have it."""
 
 
 def claim(ledger: LedgerWriter, repository: Repository) -> None:
-    """Note the repository in a state that has none noted yet. Raises LedgerError where it is another's."""
+    """Note the repository in a state without such a note. Raises LedgerError if the state is another repository's."""
     refuse_another(ledger, repository)
     if ledger.note(NOTE) is None and (first := repository.first_commit()) is not None:
         ledger.put_note(NOTE, lambda there: there or first.encode())
 
 
 def refuse_another(ledger: LedgerReader, repository: Repository) -> None:
-    """Raise LedgerError where the state is another repository's."""
+    """Raise LedgerError if the state is another repository's."""
     noted = ledger.note(NOTE)
     if noted is not None and not repository.may_have(noted.decode()):
         raise LedgerError(

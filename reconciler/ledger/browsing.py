@@ -1,6 +1,6 @@
-"""Reading the ledger page by page: what the status pages show of very many people, in the order in which they show it.
+"""Read the ledger page by page, for the status pages, in the order in which they show it.
 
-Each page is one or two statements over what it shows, so that it takes as long with ten thousand people as with ten.
+Each page is one or two statements, so that it takes as long with ten thousand people as with ten.
 """
 
 from __future__ import annotations
@@ -33,25 +33,25 @@ RANK = (
     Status.UNCONFIRMED,
     Status.SCHEDULED,
 )
-"""What a page lists first; the other statuses follow, all alike."""
+"""The statuses that a page lists first; all others follow."""
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some rows of a list: `size` of them, from the page of this `number`, which counts from 1."""
+    """One page of a list, of `size` rows; `number` counts from 1."""
 
     number: int = 1
     size: int = 50
 
     @property
     def values(self) -> dict[str, int]:
-        """What a statement needs to give these rows."""
+        """The values of LIMIT and OFFSET."""
         return {"size": self.size, "start": (self.number - 1) * self.size}
 
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """Which grants are meant: all where nothing is given. `text` stands in the hire's id or address, without case."""
+    """A filter of grants; empty chooses all. `text` is part of the hire's id or address, in any case."""
 
     text: str = ""
     hires: Collection[str] = ()
@@ -61,7 +61,7 @@ class Chosen:
 
 @dataclass(slots=True)
 class Listed:
-    """One person in a list: how many grants there are of each status, and when one was last checked."""
+    """One person in a list: the number of grants of each status, and when one was last checked."""
 
     hire: str
     email: str
@@ -71,25 +71,25 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class Recent:
-    """The newest attempts at a grant, newest first, with their requests; `earlier` are not among them."""
+    """The newest attempts at a grant, newest first, with their requests; `earlier` counts the others."""
 
     attempts: tuple[tuple[Attempt, tuple[Sent, ...]], ...]
     earlier: int = 0
 
 
 class Browsing:
-    """The part of a ledger's reader that pages are made of."""
+    """The part of a ledger's reader that serves pages."""
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
 
     def count_people(self, chosen: Chosen) -> int:
-        """How many people have a grant that is meant."""
+        """Count the people who have a chosen grant."""
         where, values = _of(chosen)
         return self._number(f"SELECT count(DISTINCT hire) FROM grants{where}", values)
 
     def people(self, chosen: Chosen, page: Page) -> list[Listed]:
-        """A page of the people who have a grant that is meant, by their ids, with all of their grants counted."""
+        """Read a page of the people who have a chosen grant, by id, with all of their grants counted."""
         where, values = _of(chosen)
         query = (
             "SELECT hire, status, min(email) AS email, count(*) AS count, max(checked_at) AS checked_at FROM grants"
@@ -106,19 +106,19 @@ class Browsing:
         return list(found.values())
 
     def count_grants(self, chosen: Chosen) -> int:
-        """How many grants are meant."""
+        """Count the chosen grants."""
         where, values = _of(chosen)
         return self._number(f"SELECT count(*) FROM grants{where}", values)
 
     def grants(self, chosen: Chosen, page: Page) -> list[Record]:
-        """A page of the grants that are meant, those with something wrong first; without the steps of their runs."""
+        """Read a page of the chosen grants, faults first, without the steps of their runs."""
         where, values = _of(chosen)
         query = f"SELECT * FROM grants{where} ORDER BY {_RANKED}, hire, access{_PAGE}"
         with self.backend.reading() as reading:
             return [record_of(row, ()) for row in reading.rows(query, **values, **page.values)]
 
     def waiting(self, shown: int) -> list[tuple[int, Record]]:
-        """The grants that wait for a person: `shown` of each status of an integration, with how many there are."""
+        """Read the grants that wait for a person: `shown` of each status of an integration, with their number."""
         inner = (
             'SELECT *, row_number() OVER (PARTITION BY integration, status ORDER BY hire, access) AS "number",'
             f' count(*) OVER (PARTITION BY integration, status) AS "of" FROM grants WHERE {_WAITS}'
@@ -131,14 +131,14 @@ class Browsing:
             return [(row["of"], record_of(row, ())) for row in rows]
 
     def last_checked(self) -> dict[str, datetime]:
-        """When a grant of each integration was last checked."""
+        """Return when a grant of each integration was last checked."""
         query = "SELECT integration, max(checked_at) AS at FROM grants GROUP BY integration"
         with self.backend.reading() as reading:
             rows = reading.rows(query)
             return {row["integration"]: moment(row["at"]) for row in rows if row["at"] is not None}
 
     def held_by_policy(self) -> dict[str, int]:
-        """How many grants of each integration a rule of the policy holds."""
+        """Count the grants of each integration that a rule of the policy blocks."""
         query = (
             "SELECT integration, count(*) AS count FROM grants WHERE status = :blocked AND reason LIKE :policy"
             " GROUP BY integration"
@@ -148,7 +148,7 @@ class Browsing:
             return {row["integration"]: row["count"] for row in rows}
 
     def recent_attempts(self, hire: str, each: int) -> dict[Key, Recent]:
-        """The newest attempts at each grant of a hire, `each` of them at most."""
+        """Read the newest attempts at each grant of a hire, at most `each`."""
         query = (
             "SELECT * FROM (SELECT *, row_number() OVER (PARTITION BY access ORDER BY id DESC) AS number_back,"
             " count(*) OVER (PARTITION BY access) AS of_all FROM attempts WHERE hire = :hire) AS numbered"
@@ -171,24 +171,24 @@ class Browsing:
         }
 
     def count_events(self, **filters: Any) -> int:
-        """How many lines of the history `history_page` has."""
+        """Count the lines of the history that `history_page` reads."""
         where, values = told(**filters)
         return self._number(f"SELECT count(*) FROM events{where_of(where)}", values)
 
     def history_page(self, page: Page, **filters: Any) -> list[Event]:
-        """A page of the history, newest first; the filters are those of `LedgerReader.history`."""
+        """Read a page of the history, newest first; the filters are those of `LedgerReader.history`."""
         where, values = told(**filters)
         query = f"SELECT * FROM events{where_of(where)} ORDER BY id DESC{_PAGE}"
         with self.backend.reading() as reading:
             return [event_of(row) for row in reading.rows(query, **values, **page.values)]
 
     def history_end(self) -> Link:
-        """How many lines the history has, and the digest of the last. Raises LedgerError where the note is damaged."""
+        """Return the length of the history and its last digest. Raises LedgerError if the note is damaged."""
         with self.backend.reading() as reading:
             return Link.of(reading.value("SELECT value FROM meta WHERE name = :name", name=END))
 
     def notes(self, prefix: str) -> dict[str, bytes]:
-        """The notes whose names begin with a prefix, by what follows it."""
+        """Read the notes whose names begin with a prefix, by the rest of the name."""
         query = "SELECT name, value FROM meta WHERE name LIKE :names ESCAPE '/' ORDER BY name"
         with self.backend.reading() as reading:
             rows = reading.rows(query, names=f"{_escaped(prefix)}%")
@@ -211,16 +211,16 @@ _WAITS = (
     " OR status = 'differs' AND NOT (updated_at IS NOT NULL AND as_wanted_at IS NULL)"
     " OR status = 'orphaned' AND keep IS FALSE)))"
 )
-"""Whether nothing more happens to a grant before a person does something (`Report.wrong`), or it is an orphan."""
+"""The condition that a grant needs a person (`Report.wrong`) or is an orphan."""
 
 
 def where_of(conditions: Collection[str]) -> str:
-    """A statement's conditions, all of which have to hold."""
+    """Join the conditions of a statement with AND."""
     return f" WHERE {' AND '.join(conditions)}" if conditions else ""
 
 
 def sent_of_attempts(reading: Reading, attempts: Collection[Attempt]) -> dict[int, list[Sent]]:
-    """The requests of attempts, by the attempt's number."""
+    """Read the requests of attempts, by the attempt's number."""
     found: dict[int, list[Sent]] = {}
     ids = [attempt.id for attempt in attempts]
     for row in reading.rows("SELECT * FROM requests WHERE attempt IN :attempts ORDER BY id", attempts=ids):
@@ -229,11 +229,11 @@ def sent_of_attempts(reading: Reading, attempts: Collection[Attempt]) -> dict[in
 
 
 def _of(chosen: Chosen) -> tuple[str, dict[str, object]]:
-    """The conditions on a grant, and their values."""
+    """Make the conditions of a filter of grants, and their values."""
     values: dict[str, object] = {}
     where = list(_among(values, hire=chosen.hires, integration=chosen.integrations, status=chosen.statuses))
     if chosen.text:
-        # SQLite's `lower` leaves letters alone that are not ASCII.
+        # SQLite's `lower` changes only ASCII letters.
         texts = {chosen.text.lower(), "".join(each.lower() if each.isascii() else each for each in chosen.text)}
         values |= {f"text{place}": f"%{_escaped(text)}%" for place, text in enumerate(sorted(texts))}
         like = (f"lower({of}) LIKE :text{place} ESCAPE '/'" for of in ("hire", "email") for place in range(len(texts)))
@@ -242,7 +242,7 @@ def _of(chosen: Chosen) -> tuple[str, dict[str, object]]:
 
 
 def _among(values: dict[str, object], **wanted: Collection[str]) -> Iterator[str]:
-    """A condition for each column for which there is something to be among; the values are added."""
+    """Make a condition for each column with values to choose from; add the values."""
     for column, several in wanted.items():
         if several:
             values[column] = sorted(several)
@@ -250,7 +250,7 @@ def _among(values: dict[str, object], **wanted: Collection[str]) -> Iterator[str
 
 
 def _escaped(text: str) -> str:
-    """Text that LIKE takes for nothing but text."""
+    """Escape text for LIKE."""
     for sign in "/%_":
         text = text.replace(sign, f"/{sign}")
     return text
@@ -264,7 +264,7 @@ def told(
     since: datetime | None = None,
     until: datetime | None = None,
 ) -> tuple[list[str], dict[str, object]]:
-    """The conditions on a line of the history: from `since` on and before `until`; nothing of who was forgotten."""
+    """Make the conditions on lines of the history: from `since` on and before `until`, without forgotten people."""
     values: dict[str, object] = {}
     where = ["salt IS NOT NULL", *_among(values, hire=hires, integration=integrations, event=events)]
     if since is not None:

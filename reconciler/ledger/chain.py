@@ -1,8 +1,8 @@
-"""The history as a chain: each line holds the digest of the one before, so that no line is changed or taken out unseen.
+"""The history as a chain: each line has the digest of the one before, so that changed or removed lines are detected.
 
-A line's `digest` is of the digest before it and of the line's `content`, which is itself a digest of a random salt and
-of what the line says. Forgetting a person erases the salt and what was said; both digests stay, and the chain can
-still be verified. Without the salt nobody can find out by trial what an erased line said.
+A line's `digest` covers the digest before it and the line's `content`, which is itself a digest of a random salt and
+the line's fields. Forgetting a person erases salt and fields; both digests stay, and the chain can still be verified.
+Without the salt, the fields of an erased line cannot be found by trial.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from reconciler.model.status import EventType
 __all__ = ["END", "ERASED", "Chain", "Link", "erased_lines", "linked", "verify"]
 
 END = "history_end"
-"""The note that has the last line's number within the chain and its digest: lines cut off at the end are missed."""
+"""The name of the note that has the last line's number and digest, so that lines missing at the end are detected."""
 
 ERASED: dict[str, Any] = {
     "salt": None,
@@ -39,7 +39,7 @@ ERASED: dict[str, Any] = {
     "granted_in": None,
     "approved_by": None,
 }
-"""What is left of a line once its person is forgotten, beside its digests."""
+"""The columns of a line whose person was forgotten, besides its digests."""
 
 _SAID = ("hire", "access", "integration", "event", "revision", "author", "detail", "granted_in", "approved_by")
 _COUNTED = re.compile(r"(\d+) lines? of the history")
@@ -54,7 +54,7 @@ class Link:
 
     @classmethod
     def of(cls, note: bytes | None) -> Link:
-        """The end as it is noted; that of an empty chain where nothing is. Raises LedgerError."""
+        """Read the end from its note; without a note the chain is empty. Raises LedgerError."""
         if note is None:
             return cls()
         number, _, digest = note.decode(errors="replace").partition(" ")
@@ -63,15 +63,15 @@ class Link:
         return cls(int(number), digest)
 
     def as_note(self) -> bytes:
-        """The end, to be noted."""
+        """Write the end as a note."""
         return f"{self.number} {self.digest}".encode()
 
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """What verifying found: how many lines there are, how many of them are erased, the digest of the last.
+    """The result of verifying: the number of lines, of erased lines, and the digest of the last.
 
-    `broken` says which line is the first that does not hold, and why; None where all do.
+    `broken` says which line breaks the chain first, and why; None if none does.
     """
 
     lines: int
@@ -81,12 +81,12 @@ class Chain:
 
 
 def erased_lines(count: int) -> str:
-    """How many lines a `forgotten` line vouches for; verifying reads it again."""
+    """Write how many lines a `forgotten` event erased; `verify` reads it again."""
     return f"{count} line{'' if count == 1 else 's'} of the history"
 
 
 def linked(rows: Iterable[Mapping[str, Any]], end: Link) -> tuple[list[dict[str, Any]], Link]:
-    """Rows with their salts and digests, appended to a chain, and its new end."""
+    """Append rows to a chain: add their salts and digests, and return its new end, too."""
     found = []
     for row in rows:
         salt = secrets.token_bytes(16)
@@ -97,7 +97,7 @@ def linked(rows: Iterable[Mapping[str, Any]], end: Link) -> tuple[list[dict[str,
 
 
 def verify(rows: Iterable[Mapping[str, Any]], noted_end: Callable[[], Link]) -> Chain:
-    """Hold every line against its digests, oldest first, and the last against what is noted of it."""
+    """Verify every line by its digests, oldest first, and the last by the noted end."""
     noted = noted_end()
     end, erased, vouched = Link(), 0, 0
     for row in rows:
@@ -116,7 +116,7 @@ def verify(rows: Iterable[Mapping[str, Any]], noted_end: Callable[[], Link]) -> 
 def _unaccounted(end: Link, noted: Link, noted_end: Callable[[], Link], too_many: int) -> Iterator[str]:
     if end.number < noted.number:
         yield f"line {end.number + 1}: it is missing, and so is what followed: {noted.number} lines were written"
-    if end.number > (now := noted_end()).number:  # the holder of the state may have written meanwhile
+    if end.number > (now := noted_end()).number:  # the process that has the state may have written meanwhile
         yield f"line {now.number + 1}: it was not written by this program"
     if too_many > 0:
         yield f"{erased_lines(too_many)} erased that no `forgotten` line vouches for"
@@ -131,7 +131,7 @@ def _broken(row: Mapping[str, Any], end: Link) -> str | None:
 
 
 def _as_written(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A line that followed its grant to another name, under the name that it was written with."""
+    """Give a line of a renamed grant the name that it was written with."""
     if row["was"] is None:
         return row
     hire, _, access = row["was"].partition("/")
@@ -139,7 +139,7 @@ def _as_written(row: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _vouched(row: Mapping[str, Any]) -> int:
-    told = row["event"] == EventType.FORGOTTEN and row["salt"] is not None  # an erased line vouches for nothing
+    told = row["event"] == EventType.FORGOTTEN and row["salt"] is not None  # an erased line accounts for none
     counted = _COUNTED.search(row["detail"]) if told else None
     return int(counted[1]) if counted is not None else 0
 
@@ -152,7 +152,7 @@ def _named(row: Mapping[str, Any]) -> str:
 
 
 def _content(row: Mapping[str, Any], salt: bytes) -> str:
-    """The digest of what a line says. What it does not say is left out, so that later columns change no digest."""
+    """Digest a line's fields. Empty ones are left out, so that new columns change no digest."""
     said = {name: row[name] for name in _SAID if row.get(name)}
     said["at"] = microseconds(row["at"])
     text = json.dumps(said, sort_keys=True, ensure_ascii=False, separators=(",", ":"))

@@ -1,7 +1,7 @@
-"""Copying a state to another place, whole or not at all: from a file to a server when a fleet begins, or back.
+"""Copy a state to another place, completely or not at all: from a file to a server when a fleet begins, or back.
 
-The rows are copied as they are, so the history's chain holds there as it does here; it is verified before the copy
-counts. What is left out is of the moment: who holds the state, and what members share.
+Rows are copied unchanged, so that the history's chain stays valid; it is verified before the copy is committed. Rows
+of the moment are left out: who has the state, and what members share.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ BATCH = 1000
 
 
 def copy(source: StateLocation, ledger: LedgerWriter, target: StateLocation) -> Chain:
-    """Copy a state that the caller holds to a place where there is none; what verifying its history found.
+    """Copy a state that the caller has locked to an empty place, and return the verified chain.
 
-    Raises LedgerError where there is one already, or the history is not whole; then nothing is left there.
+    Raises LedgerError if there is a state already, or the history is broken; then nothing is left there.
     """
     found: list[Chain] = []
 
@@ -81,7 +81,7 @@ def _insert(there: sa.Connection, table: sa.Table, rows: Iterator[dict[str, Any]
 
 
 def _files_of(source: StateLocation) -> Iterator[dict[str, Any]]:
-    """Answers that are kept as files beside a SQLite file, as the rows that a server has of them."""
+    """Read answers saved as files beside a SQLite file, as rows for a server."""
     folder = None if source.file is None else source.file.parent / FOLDER
     if folder is not None and folder.is_dir():
         for file in sorted(folder.iterdir()):
@@ -89,7 +89,7 @@ def _files_of(source: StateLocation) -> Iterator[dict[str, Any]]:
 
 
 def _write_files(there: sa.Connection, folder: Path) -> None:
-    """The other way round."""
+    """Write rows of saved answers as files beside a SQLite file, and delete the rows."""
     kept = schema.sealed.c.name.startswith(_FILES, autoescape=True)
     for name, value in there.execute(sa.select(schema.sealed).where(kept)).all():
         folder.mkdir(mode=0o700, exist_ok=True)

@@ -1,6 +1,6 @@
-"""What the ledger remembers, a row each: lines of the history, attempts and their requests, what somebody asked for.
+"""Entries of the ledger: events of the history, attempts and their requests, commands, members.
 
-A grant's own row is `reconciler.model.grant.Record`.
+A grant's own entry is `reconciler.model.grant.Record`.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from reconciler.model.status import EventType
 __all__ = ["Attempt", "Change", "Command", "Event", "Kept", "Member", "Part", "Sent"]
 
 Change = Callable[[bytes | None], bytes | None]
-"""What a value becomes of the one that is there: applied in the transaction, while nobody else can change it."""
+"""Computes a new value from the present one, in a transaction that excludes other writers."""
 
 Kept = Mapping[str, bytes | Change | None]
-"""What is kept sealed from now on, by its name; erased where there is None."""
+"""Values to save, by name; None erases one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One line of the history; its `digest` is of all lines up to it, and is given when it is written."""
+    """One line of the history; its `digest` covers all lines up to it, and is set when it is written."""
 
     at: datetime
     key: Key
@@ -40,7 +40,7 @@ class Event:
 
     @classmethod
     def of(cls, record: Record, event: EventType, detail: str, at: datetime, *, author: str | None = None) -> Event:
-        """The event of a grant, at the revision that its record is of."""
+        """Make the event of a grant at the revision of its record."""
         return cls(at, record.key, record.integration, event, detail, revision=record.revision, author=author)
 
 
@@ -48,8 +48,8 @@ class Event:
 class Attempt:
     """One attempt at a grant.
 
-    `run` is shared by the attempts that continue one another, `total` is how many requests there are in all. `epoch` is
-    the one at which `service` was held when it began.
+    Attempts that continue one another share their `run`; `total` is the number of requests of all. `epoch` is that of
+    the lease of `service` when the attempt began.
     """
 
     id: int
@@ -70,7 +70,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """One request of an attempt, as it was sent and answered; the URL is masked."""
+    """One request of an attempt, with its answer; the URL is masked."""
 
     attempt: int
     place: int
@@ -85,7 +85,7 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What somebody asks of the holder of the state."""
+    """A command of a person to the process that has the state."""
 
     id: int
     at: datetime
@@ -98,9 +98,9 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A process that shares the work on a state: since when, when it was last seen, and the services that it has.
+    """A process of a fleet: since when, when it was last seen, and the services that it has leased.
 
-    One that is no `daemon` does what somebody asked for, and ends.
+    One that is no `daemon` runs a command and ends.
     """
 
     name: str
@@ -121,7 +121,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Some grants of everybody: those of these integrations, and those of these names whatever they are of."""
+    """Some grants of every hire: those of these integrations, and those of these access names."""
 
     integrations: frozenset[str]
     names: frozenset[str]

@@ -1,7 +1,7 @@
-"""The limits over all members of a fleet, as rows that they share (`reconciler.requests.sharing`).
+"""Limits over all members of a fleet, in shared rows (`reconciler.requests.sharing`).
 
-Members tell and hear one after another, each in one short transaction, so that what they have never adds up to more
-than there is. What the dead had is gone with them: only who is a member counts.
+Members exchange one after another, each in one short transaction, so that their places never add up to more than the
+limit. Places of dead members are free: only rows of present members count.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 
 class SharedLimits:
-    """One member's side of it."""
+    """One member's share of the limits."""
 
     def __init__(self, backend: WritableBackend, member: str) -> None:
         self._backend = backend
@@ -43,16 +43,16 @@ class SharedLimits:
         self._mutex = threading.Lock()
 
     def close(self) -> None:
-        """Share no more, once what is being told is told: the state is about to be closed."""
+        """Stop sharing, after an exchange that is under way: the state is about to be closed."""
         with self._mutex:
             self._closed = True
 
     async def exchange(self, asks: Sequence[Ask], pauses: Mapping[str, timedelta]) -> Granted:
-        """Tell and hear, in a thread: the event loop goes on."""
+        """Report what this member needs and learn what it may use, in a thread."""
         return await asyncio.to_thread(self._alone, self._exchange, asks, pauses)
 
     async def departures(self, host: str, spacing: timedelta, count: int) -> timedelta:
-        """Take the next moments at which so many requests may leave; in how long the first of them is."""
+        """Reserve the next `count` departures, `spacing` apart; return how long to wait for the first."""
         return await asyncio.to_thread(self._alone, self._departures, host, spacing, count)
 
     def _alone(self, work: Callable[P, T], *args: P.args, **given: P.kwargs) -> T:
@@ -78,7 +78,7 @@ class SharedLimits:
         return Granted(places, held)
 
     def _settle(self, connection: sa.Connection, asks: Sequence[Ask]) -> dict[str, int]:
-        """Write what this member has, and give what it may use from now on."""
+        """Write what this member has, and return what it may use from now on."""
         mine, names = _shares.c.member == self._member, [ask.name for ask in asks]
         gone = _shares.c.member.not_in(sa.select(_members.c.owner))
         connection.execute(sa.delete(_shares).where(gone | (mine & _shares.c.name.not_in(names))))

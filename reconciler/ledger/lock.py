@@ -1,4 +1,4 @@
-"""Who holds a SQLite state: one process at a time, by a lock that the kernel frees when that process dies."""
+"""The lock of a SQLite state: one process at a time; the kernel releases it when that process dies."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ class StateLock:
         self._path = state.with_name(state.name + ".lock")
 
     @contextmanager
-    def hold(self, command: str, now: datetime, reached: Reached = unwatched) -> Iterator[None]:
-        """Hold the state for as long as the block runs.
+    def acquire(self, command: str, now: datetime, reached: Reached = unwatched) -> Iterator[None]:
+        """Lock the state while the block runs.
 
-        Raises StateLockedError at once, with who holds it, where another process does.
+        Raises StateLockedError at once, naming the process that has locked it.
         """
         path = self._path
         refuse_unsafe(self._state)
         try:
             make_folder(path.parent)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-            with suppress(PermissionError):  # it names who holds the state, and came from a backup perhaps
+            with suppress(PermissionError):  # another user's file, perhaps from a backup; it only names a process
                 os.fchmod(descriptor, 0o600)
         except OSError as error:
             raise LedgerError(f"{path}: {error.strerror}: the state's folder has to be writable") from error
@@ -47,7 +47,7 @@ class StateLock:
                 raise StateLockedError(f"the state {self._state} is held by {_who(path)}")
             reached(Failpoint.LOCK, done=False)
             who = {"pid": os.getpid(), "host": socket.gethostname(), "command": command, "since": stamp(now)}
-            with suppress(OSError):  # the lock is the kernel's: a full disk only keeps who has it from being told
+            with suppress(OSError):  # the kernel has the lock; on a full disk, only its owner is not named
                 os.ftruncate(descriptor, 0)
                 os.pwrite(descriptor, json.dumps(who).encode(), 0)
             reached(Failpoint.LOCK, done=True)
@@ -55,8 +55,8 @@ class StateLock:
         finally:
             os.close(descriptor)
 
-    def holder(self) -> str | None:
-        """Who holds the state now; None where nobody does. Changes nothing."""
+    def owner(self) -> str | None:
+        """Name the process that has locked the state; None if none has. Changes nothing."""
         path = self._path
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -72,7 +72,7 @@ class StateLock:
 
 
 def _take(descriptor: int) -> bool:
-    """Take the lock; a few tries, since `holder` has it for an instant whenever somebody looks."""
+    """Take the lock, in a few tries, because `owner` takes it for a moment."""
     for _ in range(5):
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

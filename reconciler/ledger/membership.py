@@ -1,11 +1,11 @@
-"""One process's place among those that share a state on a server, and what it has taken of the work.
+"""A process as a member of a fleet, and the services that it has leased.
 
-A member renews all that it has once a second. Who is late for longer than `TERM` is over for the others: they take its
-services, at higher epochs, which end whatever it still writes. It finds out when it renews, and is over for good: a
-process comes back as a new member. Where the server is away from all, nobody's time is over.
+A member renews its leases once a second. If it is late by more than `TERM`, others take its services at higher epochs,
+which refuses whatever it still writes. It notices at its next renewal, and is over for good: the process has to come
+back as a new member. If the server is away for all members, none is over.
 
-What it sends is not written anywhere, so a clock stands before it: `may_send` says no from `TERM` after the last
-renewal was begun. That clock is the boot clock, which runs on while the machine sleeps.
+Requests to services are not fenced by the database, so a clock guards them: `may_send` refuses from `TERM` after the
+last renewal began. It is the boot clock, which also counts while the machine sleeps.
 """
 
 from __future__ import annotations
@@ -29,28 +29,28 @@ from reconciler.model.errors import LeaseLostError, LedgerError, StateLockedErro
 __all__ = ["LEADER", "STALL_SECONDS", "TERM", "Membership", "everything"]
 
 LEADER = f"{OURS}leader"
-"""The shard of whoever decides for all what is due."""
+"""The shard of the member that decides what is due."""
 
 TERM = timedelta(seconds=8)
-"""For how long a renewal holds."""
+"""How long a renewal is valid."""
 
 SILENT = "the server does not answer: see that the server runs"
-"""What is told before a call for which nothing comes back is given up."""
+"""The fault while a call gets no answer and has not timed out."""
 
 BEAT_SECONDS = 1.0
 SOON_SECONDS = 0.2
 
 STALL_SECONDS = 5.0
-"""Nobody is taken for dead by a member that was itself not connected for so long."""
+"""How long a member has to be connected itself before it takes others for dead."""
 
 _BOOT = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 _shards, _members = schema.shards, schema.members
 
 
 class Membership:
-    """A member of a fleet. `join` before anything else.
+    """A member of a fleet. Call `join` first.
 
-    `lost` is called from another thread once it is over; without, it is no daemon, and ends soon.
+    `lost` is called from another thread when the member is over; without it, the member is no daemon.
     """
 
     def __init__(self, backend: WritableBackend, name: str, lost: Callable[[], None] | None = None) -> None:
@@ -69,39 +69,39 @@ class Membership:
 
     @property
     def owner(self) -> str:
-        """What its rows say whose they are: no two members ever have the same."""
+        """The unique id by which rows belong to this member."""
         return self._owner
 
     @property
     def place(self) -> str:
-        """The shard that is the member itself: what it writes for no service holds it."""
+        """The shard of the member itself, for writes that are for no service."""
         return f"{OURS}member/{self.name}"
 
     @property
     def over(self) -> LeaseLostError | None:
-        """Why it is over; None while it is not."""
+        """Why the member is over; None while it is not."""
         return self._over
 
     @property
     def fault(self) -> str | None:
-        """Why the server cannot be reached; None where it can."""
+        """Why the server cannot be reached; None if it can."""
         return self._fault or (SILENT if self._late() else None)
 
     @property
     def settled(self) -> bool:
-        """Whether it was connected for a whole stall period, and may tell who is dead."""
+        """Whether it was connected for a whole stall period, so that it may take others for dead."""
         return self.fault is None and _boot() - self._connected_at >= STALL_SECONDS
 
     def may_send(self) -> str | None:
-        """Why nothing may be sent at this moment; None where it may."""
+        """Say why no request may be sent now; None if one may."""
         if self._over is not None:
             return str(self._over)
         return "the state was out of reach for too long: another may have taken over" if self._late() else None
 
     def join(self) -> Lease:
-        """Become a member, and give the lease for what it writes for no service.
+        """Become a member, and return the lease for writes that are for no service.
 
-        A name that a dead process left is waited for, and one that is renewed meanwhile raises StateLockedError.
+        If a dead process has the name, wait until its lease expires; raises StateLockedError if the name is in use.
         """
         seen, began = None, _boot()
         while True:
@@ -126,7 +126,7 @@ class Membership:
         return lease
 
     def leader(self) -> str | None:
-        """The name of the member that leads; None where nobody does."""
+        """Name the member that leads; None if none does."""
         query = (
             "SELECT members.name FROM members JOIN shards ON shards.owner = members.owner"
             f" WHERE shards.service = :leader AND shards.until > {SERVER_TIME}"
@@ -136,13 +136,13 @@ class Membership:
         return found
 
     def refuse_led(self, state: str) -> None:
-        """Raise StateLockedError where somebody leads, with who that is."""
+        """Raise StateLockedError, naming the leader, if there is one."""
         leader = self.leader()
         if leader is not None:
             raise StateLockedError(f"the state {state} is held by a fleet, led by member {leader}")
 
     def leave(self) -> None:
-        """Give back what it has, and be a member no more. What the server does not hear of ends with the term."""
+        """Release all leases and leave the fleet. If the server is away, they end with their term."""
         self._ending.set()
         if self._beating.is_alive():
             self._beating.join()
@@ -154,9 +154,9 @@ class Membership:
             pass
 
     def take(self, services: Collection[str]) -> Lease | None:
-        """Take services, all or none: None where another has one of them, or this member in another pass.
+        """Lease services, all or none; None if another member, or another pass of this one, has one of them.
 
-        `EVERYTHING` is free where every service is, and then no service is.
+        `EVERYTHING` can be leased while every service is free, and excludes them all.
         """
         with self._mutex:
             if self._over is not None:
@@ -178,7 +178,7 @@ class Membership:
         return Lease(epochs)
 
     def release(self, lease: Lease) -> None:
-        """Give services back; what the server does not hear of now is given back with the next renewal."""
+        """Release a lease; if the server is away, the next renewal releases it."""
         with self._mutex:
             for name in lease.epochs:
                 self._held.pop(name, None)
@@ -190,7 +190,7 @@ class Membership:
                 self._fault = str(error)
 
     def renew(self) -> None:
-        """Renew what it has. Raises LedgerError where the server is away, LeaseLostError where it is over."""
+        """Renew all leases. Raises LedgerError if the server is away, LeaseLostError if the member is over."""
         began = _boot()
         with self._mutex, self._backend.writing() as connection:
             connection.execute(sa.update(_members).where(_members.c.owner == self._owner).values(seen=NOW))
@@ -229,7 +229,7 @@ class Membership:
                 self._reap()
 
     def _reap(self) -> None:
-        """Give back what the dead have, at new epochs, which end whatever they still write."""
+        """Release the leases of dead members at new epochs, which refuses whatever they still write."""
         try:
             with self._backend.writing() as connection:
                 connection.execute(_given_back().where(_shards.c.until < NOW, _shards.c.owner != self._owner))
@@ -245,10 +245,10 @@ class Membership:
 
 @contextmanager
 def everything(backend: WritableBackend, name: str, state: str) -> Iterator[tuple[Membership, Lease]]:
-    """Have all there is of a state for as long as the block runs, as a member of this name.
+    """Lease a whole state while the block runs, as a member of this name.
 
-    Raises StateLockedError: at once where a fleet is led, for that one is asked to do what has to be done; else after
-    as long as a dead process may take to be noticed.
+    Raises StateLockedError: at once if a fleet has a leader, because commands go to it; else after the time in which a
+    dead process would be noticed.
     """
     member = Membership(backend, name)
     member.refuse_led(state)
@@ -266,7 +266,7 @@ def everything(backend: WritableBackend, name: str, state: str) -> Iterator[tupl
 
 
 def _in_the_way(services: Collection[str]) -> sa.Select[tuple[str]]:
-    """The shards that have to be free, locked in one order."""
+    """Select the shards that have to be free, and lock them in one order."""
     query = sa.select(_shards.c.owner).order_by(_shards.c.service).with_for_update()
     if EVERYTHING in services:
         return query.where(_shards.c.service.not_like(f"{OURS}%"))

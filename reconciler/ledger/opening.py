@@ -1,6 +1,6 @@
-"""Where the ledger is that a `state` setting names: opened to be read, to be written to, or held.
+"""Open the state that the setting `state` names: for reading, for writing, or locked.
 
-What writes is imported when it is first asked for: SQLAlchemy takes longer than a command that only reads.
+Writing is imported when it is first needed: to import SQLAlchemy takes longer than a command that only reads.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from reconciler.ledger.postgres import Server
     from reconciler.ledger.writer import LedgerWriter
 
-__all__ = ["Held", "StateLocation"]
+__all__ = ["OpenLedger", "StateLocation"]
 
 _SQLITE = "sqlite:///"
 
@@ -39,20 +39,20 @@ def _none() -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """A state that is open for writing, under a lease, and the member of a fleet that has it, where a server has it."""
+class OpenLedger:
+    """A state that is open for writing under a lease; on a server, with the member that has the lease."""
 
     ledger: LedgerWriter
     member: Membership | None = None
     connect: Mapping[str, Any] = field(default_factory=dict)
-    """How a server is reached."""
+    """The arguments of a connection to the server."""
 
 
 @dataclass(frozen=True, slots=True)
 class StateLocation:
-    """A state, by its URL: a SQLite file, from the repository's root, or a database of a PostgreSQL server.
+    """A state by its URL: a SQLite file, relative to the repository's root, or a database of a PostgreSQL server.
 
-    `password` is asked for when the server is, and never before. A server's state is one `repository`'s alone.
+    `password` is called only before connecting to a server. A server's state belongs to one `repository`.
     """
 
     url: str
@@ -62,20 +62,20 @@ class StateLocation:
 
     @property
     def file(self) -> Path | None:
-        """The SQLite file; None where a server has the state."""
+        """The SQLite file; None if a server has the state."""
         return self.root / self.url.removeprefix(_SQLITE) if self.url.startswith(_SQLITE) else None
 
     def exists(self) -> bool:
-        """Whether there is a state. Raises LedgerError where that cannot be told."""
+        """Whether there is a state. Raises LedgerError if that is unknown."""
         if self.file is not None:
             return self.file.exists() and self.file.stat().st_size > 0
         return self._server().version() is not None
 
     def writer(self, reached: Reached = unwatched, *, migrate: bool = False) -> LedgerWriter:
-        """Open the state for writing; make it, private to its owner, where it is not there.
+        """Open the state for writing; create it, private to its owner, if it does not exist.
 
-        A state of an older schema is brought up to date; one that a server has only with `migrate`, which a person says
-        who has a copy of it.
+        A state of an older schema is migrated; one on a server only with `migrate`, which a person confirms after
+        making a copy.
         """
         from reconciler.ledger.writer import LedgerWriter
 
@@ -95,7 +95,7 @@ class StateLocation:
         return ledger
 
     def make(self, fill: Callable[[sa.Connection], None]) -> None:
-        """Make the state and fill it, in one transaction. Raises LedgerError where there is one; `fill` tells too."""
+        """Create the state and fill it, in one transaction. Raises LedgerError if there is one; so may `fill`."""
         if self.file is not None:
             from reconciler.ledger.sqlite_writing import WritableSqliteBackend
 
@@ -107,7 +107,7 @@ class StateLocation:
 
     @contextmanager
     def reader(self) -> Iterator[LedgerReader]:
-        """Read the state without changing anything of it, whether a process holds it or not."""
+        """Open the state for reading, without changing anything, whether it is locked or not."""
         if self.file is not None:
             with SqliteBackend.beside(self.file) as backend:
                 yield LedgerReader(backend)
@@ -121,31 +121,32 @@ class StateLocation:
             yield ledger
 
     @contextmanager
-    def held(
+    def locked(
         self, command: str, now: datetime, reached: Reached = unwatched, *, migrate: bool = False
-    ) -> Iterator[Held]:
-        """Open the state for writing and hold all of it for as long as the block runs.
+    ) -> Iterator[OpenLedger]:
+        """Open the state for writing, and have all of it locked while the block runs.
 
-        Raises StateLockedError, with who holds it, where another process does: at once, but where that is about to end.
+        Raises StateLockedError, naming the process that has locked it: at once, or after waiting for one that may be
+        dead.
         """
         if self.file is not None:
-            with StateLock(self.file).hold(command, now, reached), closing(self.writer(reached)) as ledger:
-                yield Held(ledger.take_everything())
+            with StateLock(self.file).acquire(command, now, reached), closing(self.writer(reached)) as ledger:
+                yield OpenLedger(ledger.take_everything())
             return
         from reconciler.ledger.membership import everything
 
         with closing(self.writer(reached, migrate=migrate)) as ledger:
             who = f"`{command}` (process {os.getpid()} on {socket.gethostname()})"
             with everything(ledger.backend, who, str(self)) as (member, lease):
-                yield Held(ledger.under(lease), member)
+                yield OpenLedger(ledger.under(lease), member)
 
     @contextmanager
     def shared(
         self, name: str, lost: Callable[[], None] | None, reached: Reached = unwatched, *, migrate: bool = False
-    ) -> Iterator[Held]:
-        """Open a server's state for writing as a member of this name, for as long as the block runs.
+    ) -> Iterator[OpenLedger]:
+        """Open a server's state for writing as a member of this name while the block runs.
 
-        A daemon's `lost` is called, from another thread, once the member is over. Raises StateLockedError where another
+        A daemon's `lost` is called from another thread when the member is over. Raises StateLockedError if another
         member has the name.
         """
         from reconciler.ledger.membership import Membership
@@ -154,12 +155,12 @@ class StateLocation:
             member = Membership(ledger.backend, name, lost)
             lease = member.join()
             try:
-                yield Held(ledger.under(lease), member, self._server().arguments())
+                yield OpenLedger(ledger.under(lease), member, self._server().arguments())
             finally:
                 member.leave()
 
     def refuse_unserved(self) -> None:
-        """Raise LedgerError where this installation cannot open such a state, wherever it is."""
+        """Raise LedgerError if this installation cannot open such a state."""
         if self.file is None and find_spec("psycopg") is None:
             raise LedgerError(
                 "state: postgresql:// needs the extra `fleet`, which is not installed here: "

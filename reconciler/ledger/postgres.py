@@ -1,10 +1,10 @@
-"""A state in a PostgreSQL database, in a schema of its own. Nothing else imports the driver (the extra `fleet`).
+"""Connect to a state in a PostgreSQL database, in its own schema, and read it (the extra `fleet`).
 
-Every wait has a bound: for a connection, for an answer, for a lock, and for a transaction whose owner does nothing.
-What is written is on the server's disk before the call returns, whatever the server's default is.
+Every wait is bounded: for a connection, an answer, a lock, and an idle transaction. Writes are durable on the server
+before the call returns, whatever its default is.
 
-A connection is refused where the server is too old, this machine's clock is not the server's, or the state has a newer
-schema; so a process that was cut off while others migrated the state never writes to it again.
+A connection is refused if the server is too old, this machine's clock differs from the server's, or the state has a
+newer schema; so a process that was cut off during a migration never writes to it again.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ from reconciler.model.errors import LedgerError
 __all__ = ["CONNECT", "SCHEMA", "Connection", "PostgresBackend", "Server", "outdated"]
 
 SCHEMA = "reconciler"
-"""The schema that has the tables, of the database that the URL names."""
+"""The schema of the tables, in the database that the URL names."""
 
 OLDEST = 14
-"""The oldest PostgreSQL that is served: what its project still mends, and what is tested."""
+"""The oldest version of PostgreSQL that is supported by its project and tested here."""
 
 CONNECT, ANSWER, LOCK, IDLE = (timedelta(seconds=seconds) for seconds in (4, 8, 5, 10))
 """How long a connection, an answer, a lock, and a transaction in which nothing happens may take."""
 
 PATIENCE = timedelta(seconds=10)
-"""How long an answer is waited for where not even the server says that it takes too long."""
+"""How long to wait for an answer if not even the server reports that it takes too long."""
 
 LONG = timedelta(hours=6)
-"""The same for a migration, the wait for another process's, and the rewriting of tables."""
+"""The same for a migration, for waiting for one of another process, and for rewriting tables."""
 
 CLOCK = timedelta(seconds=30)
-"""How far this machine's clock may be from the server's: dates and `retry_at` are by the wall clock of each member."""
+"""How far this machine's clock may be from the server's: members use their own for dates and `retry_at`."""
 
 _RIGHTS = f"make the schema for this user (CREATE SCHEMA {SCHEMA} AUTHORIZATION …), or give it the right"
 
@@ -57,14 +57,14 @@ _STEPS = (
 
 
 class Connection(psycopg.Connection[Any]):
-    """A connection that is given up where a server that has stopped, or a line that was cut, leaves it waiting."""
+    """A connection that is closed if the server has stopped or the network was cut."""
 
     patience = PATIENCE
     silent: Callable[[LedgerError], None] | None = None
-    """Called where it is given up."""
+    """Called when it is closed for that reason."""
 
     def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
-        """Wait as the driver does, but not for ever."""
+        """Wait like the driver does, but not for ever."""
         seconds = self.patience.total_seconds()
         try:
             return super().wait(gen, interval, timeout or seconds)
@@ -79,7 +79,7 @@ class Connection(psycopg.Connection[Any]):
 
     @contextmanager
     def patient(self) -> Iterator[None]:
-        """Wait for what takes as long as it takes."""
+        """Wait without a bound while the block runs."""
         self.patience = LONG
         try:
             yield
@@ -89,13 +89,13 @@ class Connection(psycopg.Connection[Any]):
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A database of a PostgreSQL server, and how it is reached."""
+    """A database of a PostgreSQL server, and how to connect to it."""
 
     url: str
     password: str | None = field(default=None, repr=False)
 
     def arguments(self, *, read_only: bool = False) -> dict[str, Any]:
-        """How a connection is opened, whoever opens it."""
+        """Return the arguments of every connection."""
         who = f"reconciler {HEAD} {os.getpid()}@{socket.gethostname()}"
         options = {
             "search_path": SCHEMA,
@@ -118,7 +118,7 @@ class Server:
         }
 
     def connect(self, *, read_only: bool = False) -> Connection:
-        """Open a connection. Raises LedgerError, without the password, where there is none to be had."""
+        """Open a connection. Raises LedgerError, without the password, if that fails."""
         try:
             connection = Connection.connect(**self.arguments(read_only=read_only))
         except psycopg.Error as error:
@@ -131,27 +131,27 @@ class Server:
         return connection
 
     def version(self) -> str | None:
-        """The schema's version; None where there is no state. Raises LedgerError, for a newer one too."""
+        """Return the schema's version; None if there is no state. Raises LedgerError, also for a newer one."""
         with closing(self.connect(read_only=True)) as connection, self.faults():
             return version_of(Reading(connection, postgres=True))
 
     @contextmanager
     def faults(self) -> Iterator[None]:
-        """Whatever the server says, as one clear error."""
+        """Turn the server's errors into one clear LedgerError."""
         try:
             yield
         except psycopg.Error as error:
             raise LedgerError(f"state {self.url}: {_told(error)}") from error
 
     def _refuse_unfit(self, connection: Connection) -> None:
-        """Refuse a server, or a clock of this machine's, with which the ledger's promises could not be kept."""
+        """Refuse a server or a clock with which the ledger's promises could not be kept."""
         major = connection.info.server_version // 10000
         if major < OLDEST:
             raise LedgerError(f"state {self.url}: the server is PostgreSQL {major}, and {OLDEST} is the oldest served")
         try:
             query = f"SELECT clock_timestamp(), has_schema_privilege(to_regnamespace('{SCHEMA}')::oid, 'usage')"
             there, may = connection.execute(query).fetchone() or (datetime.now(UTC), None)
-            if may is False:  # then what it has would look as if it were not there
+            if may is False:  # its tables would look as if they did not exist
                 raise LedgerError(f"state {self.url}: permission denied for schema {SCHEMA}: {_RIGHTS}")
             version_of(Reading(connection, postgres=True))
             connection.rollback()
@@ -175,7 +175,7 @@ class Server:
 
 
 class PostgresBackend:
-    """A PostgreSQL database that has the ledger, in transactions that can write nothing."""
+    """The ledger in a PostgreSQL database, in read-only transactions."""
 
     remote = True
 
@@ -187,9 +187,9 @@ class PostgresBackend:
     @classmethod
     @contextmanager
     def beside(cls, server: Server) -> Iterator[PostgresBackend | SqliteBackend]:
-        """Open a state for reading; an empty one where there is none."""
+        """Open a state for reading; an empty one if there is none."""
         with closing(server.connect(read_only=True)) as connection:
-            connection.autocommit = True  # no transaction outlasts a statement
+            connection.autocommit = True  # no transaction lasts longer than a statement
             backend = cls(server, connection)
             with backend.reading() as reading:
                 version = version_of(reading)
@@ -212,7 +212,7 @@ class PostgresBackend:
 
 
 def _told(error: psycopg.Error) -> str:
-    said = " ".join((error.diag.message_primary or str(error)).split())  # not the details, which repeat whole rows
+    said = " ".join((error.diag.message_primary or str(error)).split())  # not the details, which contain whole rows
     match error:
         case psycopg.errors.InsufficientPrivilege():
             step = _RIGHTS
@@ -230,7 +230,7 @@ def _told(error: psycopg.Error) -> str:
 
 
 def outdated(version: str) -> LedgerError:
-    """What a state is refused with whose schema is an older one's."""
+    """Make the error for a state with an older schema."""
     return LedgerError(
         f"the state's schema is {version}, and this program's is {HEAD}. Stop every member, back the state up "
         f"(pg_dump --schema={SCHEMA}), then bring it up to date with `reconcile --yes-really`"

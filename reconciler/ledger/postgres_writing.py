@@ -1,4 +1,4 @@
-"""A state in a PostgreSQL database, as those have it that write it: made, migrated, written to."""
+"""Create, migrate and write a state in a PostgreSQL database."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ __all__ = ["WritablePostgresBackend"]
 CONNECTIONS = 5
 
 AWAY = timedelta(seconds=2)
-"""For how long a server that could not be reached is left alone. Then one asks, while others are told at once that it
-is away, so that a command that has several things to write ends in time."""
+"""How long not to connect again after a failure. Meanwhile callers fail at once, so that a command with several writes
+ends in time."""
 
 _MIGRATING = 0x7265636F_6E000001
-"""An advisory lock, which is one database's."""
+"""The key of an advisory lock, which is per database."""
 
 
 class WritablePostgresBackend(Inserting):
-    """A PostgreSQL database that has the ledger, to be written to."""
+    """The ledger in a PostgreSQL database, for writing."""
 
     insert = staticmethod(postgresql.insert)
 
@@ -74,7 +74,7 @@ class WritablePostgresBackend(Inserting):
 
     @classmethod
     def open(cls, server: Server, reached: Reached, *, migrate: bool) -> WritablePostgresBackend:
-        """Open a state for writing; make it where it is not there. An older one is migrated only with `migrate`."""
+        """Open a state for writing; create it if it does not exist. An older one is migrated only with `migrate`."""
         backend = cls(server)
         try:
             with backend.reading() as reading:
@@ -88,7 +88,7 @@ class WritablePostgresBackend(Inserting):
 
     @classmethod
     def make(cls, server: Server, fill: Callable[[sa.Connection], None]) -> None:
-        """Make a state and fill it, in one transaction, or fill one that has nothing in it."""
+        """Create a state and fill it, in one transaction, or fill an empty one."""
         backend = cls(server)
         try:
             backend._upgrade(unwatched, migrate=False, fill=fill)
@@ -97,33 +97,33 @@ class WritablePostgresBackend(Inserting):
 
     @contextmanager
     def reading(self) -> Iterator[Reading]:
-        """Give a connection to read from."""
+        """Open a connection for reading."""
         with self._autocommit() as connection:
             yield within(connection)
 
     @contextmanager
     def writing(self) -> Iterator[sa.Connection]:
-        """Give a connection in a transaction."""
+        """Open a transaction."""
         with self._faults(), self._engine.begin() as connection:
             yield connection
 
     @contextmanager
     def _autocommit(self) -> Iterator[sa.Connection]:
-        """Give a connection on which no transaction outlasts a statement."""
+        """Open a connection on which each statement is its own transaction."""
         with self._faults(), self._engine.connect() as connection:
             yield connection.execution_options(isolation_level="AUTOCOMMIT")
 
     def alone(self, connection: sa.Connection, what: str) -> None:
-        """Let nobody else get past the same `what` until the transaction of this connection ends."""
+        """Exclude others that call this with the same `what` until this transaction ends."""
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(what, 0))))
 
     def scrub(self) -> None:
-        """Rewrite the tables without the rows that were deleted. The server's log and its backups keep them."""
+        """Rewrite the tables without deleted rows, which stay in the server's log and backups."""
         with self._autocommit() as connection, _driver(connection).patient():
             connection.exec_driver_sql("SET statement_timeout = 0")
             for table in schema.metadata.sorted_tables:
                 if table in schema.MOMENTARY:
-                    continue  # nobody is named there, and members write to them every second
+                    continue  # they name nobody, and members write to them every second
                 connection.exec_driver_sql(f"VACUUM (FULL) {table.name}")
             connection.exec_driver_sql("RESET statement_timeout")
 
@@ -132,7 +132,7 @@ class WritablePostgresBackend(Inserting):
         self._engine.dispose()
 
     def _upgrade(self, reached: Reached, *, migrate: bool, fill: Callable[[sa.Connection], None] | None = None) -> None:
-        """Make the tables or bring them up to date: one process does, and others that start meanwhile wait for it."""
+        """Create or migrate the tables in one process, while others that start wait for it."""
         reached(Failpoint.MIGRATION, done=False)
         with self.writing() as connection, _driver(connection).patient():
             connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
@@ -154,7 +154,7 @@ class WritablePostgresBackend(Inserting):
 
     @contextmanager
     def _faults(self) -> Iterator[None]:
-        """Whatever the server says, as one clear error."""
+        """Turn the server's errors into one clear LedgerError."""
         with self._server.faults():
             try:
                 yield
@@ -171,7 +171,7 @@ def _driver(connection: sa.Connection) -> Connection:
 
 
 def _refuse_members(connection: sa.Connection) -> None:
-    """Raise LedgerError where a process of another schema is connected: what it would write is not for the new one."""
+    """Raise LedgerError if a process with another schema is connected, whose writes would not fit the new one."""
     query = sa.text(
         "select distinct application_name from pg_stat_activity where datname = current_database() "
         "and pid <> pg_backend_pid() and application_name like 'reconciler %' and application_name not like :ours"

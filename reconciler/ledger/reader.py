@@ -1,4 +1,4 @@
-"""Reading the ledger."""
+"""Read the ledger."""
 
 from __future__ import annotations
 
@@ -23,36 +23,36 @@ __all__ = ["GIVEN", "LISTED", "RESYNC", "LedgerReader", "given_in", "newest_atte
 T = TypeVar("T")
 
 PAGE = 1000
-"""The most rows that are read with one statement, where there may be any number."""
+"""The most rows of one statement, where there may be any number."""
 
 MANY = 500
-"""The most hires that are asked for with one statement."""
+"""The most hires of one statement."""
 
 GIVEN = "given_up_to"
-"""The note that has the revision up to which it is known who gave what."""
+"""The name of the note that has the revision up to which it is known who gave each grant."""
 
 LISTED = "listed_at/"
-"""Before an integration's name, the note that has when its listing was last read whole."""
+"""The prefix of the note, by integration, of when its listing was last read to its end."""
 
 RESYNC = "resync_attempt"
-"""The note that has the newest attempt when the last full resync began."""
+"""The name of the note that has the newest attempt at the start of the last full resync."""
 
 
 class LedgerReader(Browsing):
-    """The ledger of one state, to be read. Nothing of it can be written through this."""
+    """The ledger of one state, for reading only."""
 
     @property
     def remote(self) -> bool:
-        """Whether it is read and written over the network."""
+        """Whether it is used over the network."""
         return self.backend.remote
 
     async def off_loop(self, work: Callable[[], T]) -> T:
-        """Read or write, in a thread where that goes over the network: other tasks run meanwhile."""
+        """Read or write; over the network in a thread, so that other tasks run meanwhile."""
         return await asyncio.to_thread(work) if self.remote else work()
 
     @property
     def unattended(self) -> bool:
-        """Whether it is read while nobody holds it: then an attempt without an end was cut off by a crash."""
+        """Whether no process had the state when it was opened: then a crash interrupted any attempt without an end."""
         return self.backend.unattended
 
     # Grants
@@ -60,13 +60,13 @@ class LedgerReader(Browsing):
     def records(
         self, hires: Collection[str] | None = None, emails: Collection[str] = (), part: Part | None = None
     ) -> Iterator[Record]:
-        """Every record, or those of some hires and addresses; the unsettled ones with the steps of their run."""
+        """Read every record, or those of some hires and addresses; unsettled ones with the steps of their run."""
         where, values = [], dict[str, list[str]]()
         if hires is not None:
             where.append("(hire IN :hires OR lower(email) IN :emails)")
             values |= {"hires": sorted(hires), "emails": sorted(email.lower() for email in emails)}
         if part is not None:
-            # As expressions, for which there is no index: the hires' own rows are far fewer than an integration's.
+            # As expressions, which no index matches: hires have far fewer rows than an integration.
             where.append("(coalesce(integration, '') IN :integrations OR coalesce(access, '') IN :names)")
             values |= {"integrations": sorted(part.integrations), "names": sorted(part.names)}
         for rows in self._pages("grants", where, values, "hire", "access", size=PAGE if hires is None else None):
@@ -75,11 +75,11 @@ class LedgerReader(Browsing):
                 yield record_of(row, steps.get(row["run"], ()))
 
     def record(self, key: Key) -> Record | None:
-        """One grant's record."""
+        """Read one grant's record."""
         return next((record for record in self.records([key.hire]) if record.key == key), None)
 
     def due(self, now: datetime) -> list[Key]:
-        """The grants whose retry is due and that were not looked at since.
+        """List the grants whose retry is due and that were not checked since.
 
         A check that failed then is not repeated before its turn comes.
         """
@@ -91,18 +91,18 @@ class LedgerReader(Browsing):
             return [_key(row) for row in reading.rows(query, now=now, retrying=Status.RETRYING)]
 
     def counts(self) -> Counter[tuple[str, Status]]:
-        """How many grants each integration has of each status."""
+        """Count the grants of each integration and status."""
         query = "SELECT integration, status, count(*) AS count FROM grants GROUP BY integration, status"
         with self.backend.reading() as reading:
             return Counter({(row["integration"], Status(row["status"])): row["count"] for row in reading.rows(query)})
 
     def hires(self) -> set[str]:
-        """Everybody that the ledger knows."""
+        """List every hire in the ledger."""
         with self.backend.reading() as reading:
             return {row["hire"] for row in reading.rows("SELECT DISTINCT hire FROM grants")}
 
     def integrations(self, hires: Collection[str]) -> Iterator[tuple[str, str]]:
-        """Which hire has grants of which integration, among these hires."""
+        """List pairs of a hire and an integration of which it has grants, among these hires."""
         query = "SELECT DISTINCT hire, integration FROM grants WHERE hire IN :hires"
         with self.backend.reading() as reading:
             rows = list(reading.rows(query, hires=sorted(hires)))
@@ -121,14 +121,14 @@ class LedgerReader(Browsing):
     # Attempts
 
     def open_attempts(self) -> list[Attempt]:
-        """The attempts that have no end: they run now, or a crash cut them off."""
+        """Read the attempts without an end: they run now, or a crash interrupted them."""
         with self.backend.reading() as reading:
             return [
                 attempt_of(row) for row in reading.rows("SELECT * FROM attempts WHERE ended_at IS NULL ORDER BY id")
             ]
 
     def attempts(self, key: Key) -> list[tuple[Attempt, list[Sent]]]:
-        """The attempts at one grant, oldest first, with their requests."""
+        """Read the attempts at one grant, oldest first, with their requests."""
         query = "SELECT * FROM attempts WHERE hire = :hire AND access = :access ORDER BY id"
         with self.backend.reading() as reading:
             attempts = [attempt_of(row) for row in reading.rows(query, hire=key.hire, access=key.access)]
@@ -138,16 +138,16 @@ class LedgerReader(Browsing):
     # The guard
 
     def resync(self) -> int:
-        """The newest attempt when the last full resync began; 0 where there was none."""
+        """Return the newest attempt at the start of the last full resync, or 0."""
         return int(self.note(RESYNC) or 0)
 
     def newest_attempt(self) -> int:
-        """The number of the attempt that was written down last; 0 where there was none."""
+        """Return the number of the newest attempt, or 0."""
         with self.backend.reading() as reading:
             return newest_attempt(reading)
 
     def confirmed(self, attempt: int) -> dict[str, int]:
-        """How many grants of each integration were confirmed and not revoked at that attempt, or have been since."""
+        """Count each integration's grants that were confirmed and not revoked at that attempt, or have been since."""
         query = (
             "SELECT integration, count(*) AS count FROM grants WHERE confirmed_at IS NOT NULL AND (phase <> :revoked"
             " OR EXISTS (SELECT 1 FROM attempts WHERE attempts.hire = grants.hire AND attempts.access = grants.access"
@@ -158,21 +158,21 @@ class LedgerReader(Browsing):
             return {row["integration"]: row["count"] for row in rows}
 
     def guarded(self) -> dict[str, set[Key]]:
-        """The grants of each integration that the guard keeps from being revoked or healed."""
+        """List the grants of each integration that the guard keeps from being revoked or healed."""
         return self._by_integration(
             "SELECT integration, hire, access FROM grants"
             " WHERE guarded IS TRUE AND (lost IS TRUE OR orphaned_at IS NOT NULL)"
         )
 
     def guarded_new(self) -> dict[str, set[Key]]:
-        """The grants of each integration that the guard keeps from being made or updated."""
+        """List the grants of each integration that the guard keeps from being made or updated."""
         return self._by_integration(
             "SELECT integration, hire, access FROM grants"
             " WHERE guarded IS TRUE AND lost IS FALSE AND orphaned_at IS NULL"
         )
 
     def changes_since(self, attempt: int) -> dict[str, set[Key]]:
-        """The grants of each integration that were healed or revoked after that attempt."""
+        """List the grants of each integration that were healed or revoked after that attempt."""
         return self._by_integration(
             "SELECT integration, hire, access FROM attempts"
             " WHERE kind IN ('heal', 'mend', 'revoke', 'withdraw') AND id > :attempt",
@@ -180,7 +180,7 @@ class LedgerReader(Browsing):
         )
 
     def made_since(self, attempt: int) -> dict[str, set[Key]]:
-        """The grants of each integration that were made or updated after that attempt, their retries not counted."""
+        """List the grants of each integration that were made or updated after that attempt, without retries."""
         return self._by_integration(
             "SELECT integration, hire, access FROM attempts"
             " WHERE kind IN ('execute', 'reinvite', 'update') AND number = 1 AND id > :attempt",
@@ -205,20 +205,20 @@ class LedgerReader(Browsing):
         since: datetime | None = None,
         until: datetime | None = None,
     ) -> Iterator[Event]:
-        """What happened, oldest first, from `since` on and before `until`; nothing of who was forgotten."""
+        """Read the history, oldest first, from `since` on and before `until`, without forgotten people."""
         where, values = told(hires=hires, integrations=integrations, events=events, since=since, until=until)
         for rows in self._pages("events", where, values, "id"):
             yield from map(event_of, rows)
 
     def verify_history(self) -> Chain:
-        """Whether the history is as it was written, but for who was forgotten."""
+        """Verify the chain of the whole history."""
         pages = self._pages("events", [], {}, "id")
         return verify((line_of(row) for rows in pages for row in rows), lambda: Link.of(self.note(END)))
 
     def _pages(
         self, table: str, where: list[str], values: Mapping[str, object], *key: str, size: int | None = PAGE
     ) -> Iterator[list[Row]]:
-        """Rows in the order of a key, some at a time: nothing stays open in the database while a caller reads them."""
+        """Read rows in the order of a key, in batches, so that no statement stays open while the caller uses them."""
         order, limit = f" ORDER BY {', '.join(key)}", "" if size is None else f" LIMIT {size}"
         after = f"({', '.join(key)}) > ({', '.join(f':{name}_before' for name in key)})"
         last: dict[str, object] = {}
@@ -232,19 +232,19 @@ class LedgerReader(Browsing):
             last = {f"{name}_before": rows[-1][name] for name in key}
 
     def has_line(self, digest: str) -> bool:
-        """Whether the history has a line of this digest, or had it before its person was forgotten."""
+        """Whether the history has a line of this digest, also of a person who was forgotten."""
         with self.backend.reading() as reading:
             return reading.row("SELECT id FROM events WHERE digest = :digest LIMIT 1", digest=digest) is not None
 
     # Accounts
 
     def listed_at(self, integration: str) -> datetime | None:
-        """When a listing of the integration was last read whole by who holds the state; None where none was."""
+        """Return when a listing of the integration was last read to its end; None if it never was."""
         note = self.note(f"{LISTED}{integration}")
         return None if note is None else datetime.fromisoformat(note.decode())
 
     def first_seen(self, integration: str) -> dict[str, datetime]:
-        """When each account of a listing was first read, by the digest of what it is known by."""
+        """Return when each account of a listing was first seen, by its digest."""
         query = "SELECT account, first_seen FROM accounts WHERE integration = :integration"
         with self.backend.reading() as reading:
             rows = reading.rows(query, integration=integration)
@@ -253,19 +253,19 @@ class LedgerReader(Browsing):
     # Who gave it
 
     def given(self, hires: Collection[str] | None = None) -> dict[Key, Given]:
-        """Who gave each grant of some hires, or of all, as far as that is known."""
+        """Return who gave each grant of some hires, or of all, as far as it is known."""
         with self.backend.reading() as reading:
             return given_in(reading, hires)
 
     def given_up_to(self) -> str | None:
-        """The revision up to which it is known who gave what."""
+        """Return the revision up to which it is known who gave each grant."""
         note = self.note(GIVEN)
         return None if note is None else note.decode()
 
     # Members
 
     def members(self) -> list[Member]:
-        """The processes that share the work, by name; none where the state is a file, which is one process's."""
+        """List the members of a fleet, by name; none if the state is a file."""
         with self.backend.reading() as reading:
             known = list(reading.rows("SELECT * FROM members ORDER BY name"))
             if not known:
@@ -288,16 +288,16 @@ class LedgerReader(Browsing):
     # What is sealed, what is noted, what was asked for
 
     def sealed(self, name: str) -> bytes | None:
-        """A sealed value."""
+        """Read a sealed value."""
         return self._value("SELECT value FROM sealed WHERE name = :name", name)
 
     def sealed_names(self) -> list[str]:
-        """The names of everything that is kept sealed."""
+        """List the names of all sealed values."""
         with self.backend.reading() as reading:
             return [row["name"] for row in reading.rows("SELECT name FROM sealed")]
 
     def note(self, name: str) -> bytes | None:
-        """A note that the program made for itself."""
+        """Read a note, which the program makes for itself."""
         return self._value("SELECT value FROM meta WHERE name = :name", name)
 
     def _value(self, query: str, name: str) -> bytes | None:
@@ -306,7 +306,7 @@ class LedgerReader(Browsing):
         return None if found is None else bytes(found)
 
     def commands(self) -> list[Command]:
-        """What was asked and not yet answered, oldest first."""
+        """List the commands that are not answered yet, oldest first."""
         with self.backend.reading() as reading:
             return [command_of(row) for row in reading.rows("SELECT * FROM words ORDER BY id")]
 

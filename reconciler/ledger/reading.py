@@ -1,7 +1,6 @@
-"""Reading tables in plain SQL, the same text for both databases: what only reads needs no more than a driver.
+"""Read tables in plain SQL, the same text for both databases, so that reading needs only a driver.
 
-What a database gives is plain, too: moments are whole microseconds since 1970 in UTC, so that both sort and compare
-them alike.
+The values are plain, too: times are whole microseconds since 1970 in UTC, which both databases sort and compare alike.
 """
 
 from __future__ import annotations
@@ -18,16 +17,16 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 
 Row = Mapping[str, Any]
-"""A row, by the names of its columns."""
+"""A row, by column."""
 
 SERVER_TIME = "cast(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)"
-"""PostgreSQL's time, which is the same for all members."""
+"""The server's time, which is the same for all members."""
 
 _NAME = re.compile(r":(\w+)")
 
 
 def microseconds(moment: datetime) -> int:
-    """What a column has of a time."""
+    """Write a time as a column has it."""
     return (moment - EPOCH) // MICROSECOND
 
 
@@ -40,12 +39,12 @@ def moment(microseconds: None) -> None: ...
 
 
 def moment(microseconds: int | None) -> datetime | None:
-    """A time in UTC, of what a column has of it."""
+    """Read a time in UTC from a column."""
     return None if microseconds is None else EPOCH + microseconds * MICROSECOND
 
 
 def without_nul(text: str) -> str:
-    """A text that PostgreSQL can hold: it comes only from what others sent, and the sign for a NUL stands there."""
+    """Replace NUL, which only others send and PostgreSQL cannot store, by its symbol."""
     return text.replace("\0", "\N{SYMBOL FOR NULL}")
 
 
@@ -53,13 +52,13 @@ class Driver(Protocol):
     """A connection of `sqlite3` or `psycopg`."""
 
     def execute(self, text: Any, values: Any, /) -> Any:
-        """Give the cursor of a statement."""
+        """Execute a statement and return its cursor."""
 
 
 class Reading:
-    """A connection to read from.
+    """A connection for reading.
 
-    A statement names its values, `:hire`; a list stands for as many, in parentheses: `hire IN :hires`.
+    A statement names its values, as in `:hire`; a list is expanded in parentheses, as in `hire IN :hires`.
     """
 
     def __init__(self, driver: Driver, *, postgres: bool = False) -> None:
@@ -67,7 +66,7 @@ class Reading:
         self._postgres = postgres
 
     def rows(self, text: str, /, **values: object) -> Iterator[Row]:
-        """The rows, as the database gives them."""
+        """Read the rows of a statement."""
         bound: dict[str, Any] = {}
 
         def mark(match: re.Match[str]) -> str:
@@ -85,11 +84,11 @@ class Reading:
         return (dict(zip(columns, row, strict=True)) for row in cursor)
 
     def row(self, text: str, /, **values: object) -> Row | None:
-        """The first row; None where there is none."""
+        """Read the first row; None if there is none."""
         return next(self.rows(text, **values), None)
 
     def value(self, text: str, /, **values: object) -> Any:
-        """The only column of the first row; None where there is none."""
+        """Read the only column of the first row; None if there is no row."""
         row = self.row(text, **values)
         return None if row is None else next(iter(row.values()))
 
@@ -102,27 +101,27 @@ class Reading:
         return f"%({name})s" if self._postgres else f":{name}"
 
     def _spelt(self, text: str) -> str:
-        """As the database has it: SQLite locks no rows, and uses a partial index only where it is spelt alike."""
+        """Adapt a statement to the database: SQLite locks no rows, and uses a partial index only with the same text."""
         return text if self._postgres else text.replace(" FOR KEY SHARE", "").replace(" IS TRUE", " IS 1")
 
     def _value(self, value: object) -> object:
         if isinstance(value, datetime):
             return microseconds(value)
-        if isinstance(value, str):  # a member of an enumeration, too
+        if isinstance(value, str):  # also a member of an enumeration
             return without_nul(str(value)) if self._postgres else str(value)
         return value
 
 
 class Backend(Protocol):
-    """A database that is open to be read. What goes wrong in it is a LedgerError."""
+    """A database that is open for reading. Its errors are LedgerErrors."""
 
     @property
     def remote(self) -> bool:
-        """Whether a call goes over the network, and takes as long as that does."""
+        """Whether calls go over the network."""
 
     @property
     def unattended(self) -> bool:
-        """Whether it was opened to be read while no process held the state."""
+        """Whether no process had the state when it was opened."""
 
     def reading(self) -> AbstractContextManager[Reading]:
-        """Give a connection to read from; what is read of it is read before the block ends."""
+        """Open a connection for reading, to be used only within the block."""

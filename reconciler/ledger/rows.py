@@ -1,4 +1,4 @@
-"""Rows of the tables as entries, and entries as rows."""
+"""Convert rows of the tables to entries, and entries to rows."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ _EMPTY: dict[str, Callable[[], Any]] = {"{}": dict, "[]": list}
 
 
 def _json(cell: Any) -> Any:
-    """What a column of JSON has; one database's driver gives it decoded, the other's as text.
+    """Read a column of JSON, which one database's driver decodes and the other's does not.
 
-    Nearly all that a row holds of it is empty, for which a parser takes a fifth of the row's time.
+    Most are empty, and to parse those would take a fifth of the time of a row.
     """
     if not isinstance(cell, str):
         return cell
@@ -59,18 +59,18 @@ _READ: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(("checked_at", "executed_at", "confirmed_at", "healed_at", "orphaned_at"), moment),
     **dict.fromkeys(("as_wanted_at", "updated_at"), moment),
 }
-"""How the columns are read that are not plainly what a record has."""
+"""How to read columns whose value is not that of the record."""
 
 
 def record_of(row: Row, steps: tuple[Step, ...]) -> Record:
-    """A grant's record."""
+    """Read a grant's record."""
     values = {name: row[name] for name in _RECORD_FIELDS}
     values |= {name: read(row[name]) for name, read in _READ.items()}
     return Record(key=Key(row["hire"], row["access"]), open=_open_run(row, steps), **values)
 
 
 def _open_run(row: Row, steps: tuple[Step, ...]) -> OpenRun | None:
-    """The run that is not settled; None where none is."""
+    """Read the open run; None if there is none."""
     if row["run"] is None and not Phase(row["phase"]).unsettled:
         return None
     return OpenRun(
@@ -85,7 +85,7 @@ def _open_run(row: Row, steps: tuple[Step, ...]) -> OpenRun | None:
 
 
 def grant_row(record: Record) -> dict[str, Any]:
-    """A record as a row."""
+    """Write a record."""
     row = {name: getattr(record, name) for name in _RECORD_FIELDS}
     run = record.run
     open_run = {
@@ -102,7 +102,7 @@ def grant_row(record: Record) -> dict[str, Any]:
 def changed_and_checked(
     records: Iterable[Record], before: Mapping[Key, Record]
 ) -> tuple[list[Record], list[dict[str, Any]]]:
-    """The records that have changed, and the time of the check of those that were only looked at again."""
+    """Split records into those that changed, and the check times of those that were only checked again."""
     changed, checked = [], []
     for record in records:
         known = before.get(record.key)
@@ -114,7 +114,7 @@ def changed_and_checked(
 
 
 def attempt_of(row: Row) -> Attempt:
-    """An attempt."""
+    """Read an attempt."""
     return Attempt(
         id=row["id"],
         key=Key(row["hire"], row["access"]),
@@ -134,7 +134,7 @@ def attempt_of(row: Row) -> Attempt:
 
 
 def attempt_row(attempt: Attempt) -> dict[str, Any]:
-    """An attempt that begins, as a row; its id is given when it is written."""
+    """Write an attempt that begins; the database gives it its id."""
     return {
         "hire": attempt.key.hire,
         "access": attempt.key.access,
@@ -152,7 +152,7 @@ def attempt_row(attempt: Attempt) -> dict[str, Any]:
 
 
 def sent_of(row: Row) -> Sent:
-    """A request."""
+    """Read a request."""
     return Sent(
         attempt=row["attempt"],
         place=row["place"],
@@ -167,7 +167,7 @@ def sent_of(row: Row) -> Sent:
 
 
 def request_row(attempt: Attempt, step: Step, method: str, url: str, now: datetime) -> dict[str, Any]:
-    """A request that is about to leave, as a row."""
+    """Write a request that is about to be sent."""
     return {
         "attempt": attempt.id,
         "run": attempt.run,
@@ -185,7 +185,7 @@ def request_row(attempt: Attempt, step: Step, method: str, url: str, now: dateti
 
 
 def event_of(row: Row) -> Event:
-    """A line of the history."""
+    """Read a line of the history."""
     return Event(
         at=moment(row["at"]),
         key=Key(row["hire"], row["access"]),
@@ -201,12 +201,12 @@ def event_of(row: Row) -> Event:
 
 
 def line_of(row: Row) -> dict[str, Any]:
-    """A line of the history with all its columns, as the chain holds it."""
+    """Read a line of the history with all its columns, for the chain."""
     return {**row, "at": moment(row["at"]), "approved_by": _json(row["approved_by"])}
 
 
 def event_row(item: Event) -> dict[str, Any]:
-    """A line of the history as a row; what the chain holds of it is what both databases hold."""
+    """Write a line of the history with values that both databases store alike, for the chain."""
     row = {
         "at": item.at,
         "hire": item.key.hire,
@@ -223,7 +223,7 @@ def event_row(item: Event) -> dict[str, Any]:
 
 
 def given_of(row: Row) -> Given:
-    """Who gave a grant."""
+    """Read who gave a grant."""
     return Given(
         row["granted_in"],
         row["author"],
@@ -234,12 +234,12 @@ def given_of(row: Row) -> Given:
 
 
 def given_row(key: Key, given: Given) -> dict[str, Any]:
-    """Who gave a grant, as a row."""
+    """Write who gave a grant."""
     return {"hire": key.hire, "access": key.access, **asdict(given), "approved_by": list(given.approved_by)}
 
 
 def command_of(row: Row) -> Command:
-    """What somebody asks."""
+    """Read a command."""
     return Command(
         id=row["id"],
         at=moment(row["at"]),

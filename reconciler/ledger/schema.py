@@ -1,9 +1,9 @@
-"""The ledger's tables. Moments are whole microseconds since 1970 in UTC: both databases sort and compare them alike.
+"""The ledger's tables. Times are whole microseconds since 1970 in UTC, which both databases sort and compare alike.
 
-`grants` holds one row a grant, `attempts` and `requests` what was sent for it, `events` its history, `given` who gave
-it, `sealed` what must stay unreadable while a run is unsettled, `words` what a second process asks of the one that
-holds the state. `shards` says who may write for a service, `members` which processes share the work, `shares` what
-each has of the limits, `hosts` when a host may be asked next.
+`grants` has one row for each grant, `attempts` and `requests` what was sent for it, `events` the history, `given` who
+gave each grant, `sealed` encrypted values, `words` commands to the process that has the state. `shards` says who may
+write for a service, `members` which processes share the work, `shares` each one's part of the limits, `hosts` when a
+host may be sent to next.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ __all__ = [
 
 
 class Moment(TypeDecorator[datetime]):
-    """A time in UTC, kept as microseconds since 1970."""
+    """A time in UTC, stored as microseconds since 1970."""
 
     impl = BigInteger
     cache_ok = True
@@ -71,16 +71,16 @@ class Moment(TypeDecorator[datetime]):
 
 _SERVER_TIME: ColumnElement[int] = literal_column(SERVER_TIME, BigInteger)
 NOW = type_coerce(_SERVER_TIME, Moment)
-"""PostgreSQL's time, which is the same for all members."""
+"""The server's time, which is the same for all members."""
 
 
 def in_(span: timedelta) -> ColumnElement[datetime]:
-    """The same time, so much later."""
+    """Return the server's time plus a duration."""
     return type_coerce(_SERVER_TIME + span // MICROSECOND, Moment)
 
 
 class _PostgresText(TypeDecorator[str]):
-    """Text as SQLite has it: compared and sorted by its signs, whatever the database's language is.
+    """Text, compared and sorted by code points like in SQLite, whatever the database's locale is.
 
     PostgreSQL holds no NUL.
     """
@@ -89,7 +89,7 @@ class _PostgresText(TypeDecorator[str]):
     cache_ok = True
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002
-        """With what PostgreSQL can hold."""
+        """Replace what PostgreSQL cannot store."""
         return None if value is None else without_nul(value)
 
 
@@ -291,4 +291,4 @@ hosts = Table(
 )
 
 MOMENTARY = (shards, members, shares, hosts)
-"""The tables of who does what at the moment: what they say is over when a member ends."""
+"""The tables of the moment: their rows end with a member."""

@@ -1,10 +1,10 @@
-"""The sealed part of a state as a pass meets it: read as it is, or opened for writing and made where it is not there.
+"""The sealed values of a state and their key, for a pass: read only, or for writing and created if missing.
 
 The key is wrapped to the GnuPG keys that the initial data is encrypted to, so that gpg stays the only root of trust,
 and wrapped again when those change (docs/design/architecture.md).
 
-A key that does not open (its secret key is gone, the agent is locked) leaves the state to be read and checks to be
-made: `fault` says why, and whatever has to be kept sealed, an attempt or a token, is blocked for that reason.
+If the key cannot be decrypted (the secret key is gone, the agent is locked), the state can still be read and checks
+made. `fault` says why, and attempts and tokens, which need sealed values, are blocked for that reason.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Stored = Mapping[str, Any]
 
 
 class Sealing:
-    """The sealed part of a state that is read: the sealer, where the state has one, and what is sealed with it."""
+    """The sealed values of a state that is read, and their sealer if the state has one."""
 
     def __init__(self, ledger: LedgerReader, sealer: Sealer | SecretsError | None) -> None:
         self._ledger = ledger
@@ -42,7 +42,7 @@ class Sealing:
 
     @classmethod
     def reading(cls, ledger: LedgerReader, gnupg: Gnupg) -> Sealing:
-        """What is there, changing nothing."""
+        """Open the key, changing nothing."""
         wrapped = ledger.note(KEY)
         try:
             return Sealing(ledger, None if wrapped is None else Sealer.unwrap(wrapped, gnupg))
@@ -51,38 +51,38 @@ class Sealing:
 
     @property
     def sealer(self) -> Sealer | None:
-        """The sealer; None where there is none, or its key does not open."""
+        """The sealer; None if there is none, or its key cannot be decrypted."""
         return None if isinstance(self._sealer, SecretsError) else self._sealer
 
     @property
     def fault(self) -> str | None:
-        """Why the key does not open; None where it does, or where there is none."""
+        """Why the key cannot be decrypted; None if it can, or if there is none."""
         return str(self._sealer) if isinstance(self._sealer, SecretsError) else None
 
     @property
     def vault(self) -> Vault | None:
-        """What is kept sealed; None where there is no key."""
+        """The sealed values; None if there is no key."""
         return None if self._sealer is None else Vault(self._ledger, self._sealer)
 
     def renews(self, service: str) -> bool:  # noqa: ARG002
-        """Whether a service's tokens can be renewed, and kept."""
+        """Whether a service's tokens can be renewed and saved."""
         return False
 
     def stored(self) -> Mapping[str, Mapping[str, Any]]:
-        """What `store_data` saved, by hire."""
+        """Read the stored values of every hire."""
         if self.vault is None:
             return {}
         found: dict[str, Mapping[str, Any]] = {}
         for name in self._ledger.sealed_names():
             if name.startswith(STORED):
-                # What was tampered with is as good as not there: the grants that need it are blocked by name.
+                # A value that was tampered with counts as missing: grants that need it are blocked.
                 with suppress(SecretsError):
                     found[name.removeprefix(STORED)] = self.vault.read(name)
         return found
 
 
 class WritableSealing(Sealing):
-    """The sealed part of a state that is written to."""
+    """The sealed values of a state that is written to."""
 
     def __init__(self, ledger: LedgerWriter, sealer: Sealer | SecretsError) -> None:
         super().__init__(ledger, sealer)
@@ -90,7 +90,7 @@ class WritableSealing(Sealing):
 
     @classmethod
     def writing(cls, ledger: LedgerWriter, gnupg: Gnupg, recipients: list[str]) -> WritableSealing:
-        """Ready to be written to: with a key, wrapped to these recipients. Raises SecretsError."""
+        """Open the key, or create it, wrapped to these recipients. Raises SecretsError."""
         wrapped = ledger.note(KEY)
         if wrapped is None:
             sealer, mine = Sealer.create(recipients, gnupg)
@@ -101,35 +101,35 @@ class WritableSealing(Sealing):
         assert wrapped is not None  # another process was quicker
         sealer = Sealer.unwrap(wrapped, gnupg)
         if recipients and sealer.recipients != tuple(recipients):
-            # Where this machine has none of the new keys, its initial data does not open either, and says so.
+            # Without one of the new keys, this machine cannot decrypt initial data either, which is reported.
             with suppress(SecretsError):
                 ledger.put_note(KEY, sealer.rewrap(recipients), Failpoint.SEALING_KEY)
         return cls(ledger, sealer)
 
     @property
     def vault(self) -> WritableVault:
-        """What is kept sealed."""
+        """The sealed values."""
         return self._vault
 
     def renews(self, service: str) -> bool:
-        """Whether a service's tokens can be renewed, and kept: by the process that has the service, one at a time."""
+        """Whether a service's tokens can be renewed and saved: only by the process that has leased the service."""
         lease = self._vault.lease
         return self.fault is None and (lease is None or lease.covers(service))
 
     def over(self, ledger: LedgerWriter) -> WritableSealing:
-        """The same key, over the same ledger under another lease."""
+        """Use the same key with the same ledger under another lease."""
         return WritableSealing(ledger, self._vault.sealer)
 
 
 class Tokens:
-    """A service's tokens in the vault, where there is one."""
+    """A service's tokens in the vault, if there is one."""
 
     def __init__(self, vault: Vault | None, service: str) -> None:
         self._vault = vault
         self._name = f"{TOKENS}{service}"
 
     def load(self) -> Stored | None:
-        """What is stored; tokens that do not open are as good as none, and the next step is the same: connect."""
+        """Read the tokens; None if there are none or they cannot be opened: either way, connecting is the next step."""
         if self._vault is None:
             return None
         try:
@@ -139,9 +139,9 @@ class Tokens:
         return found
 
     def change(self, change: Callable[[Stored | None], Stored | None]) -> None:
-        """Replace what is stored. Only a state that is written to can be given tokens."""
+        """Change the tokens. The state has to be open for writing."""
         assert isinstance(self._vault, WritableVault)
         try:
             self._vault.alter(self._name, change, Failpoint.TOKEN)
-        except SecretsError:  # there are some that do not open
+        except SecretsError:  # the present ones cannot be opened
             self._vault.write(self._name, change(None), Failpoint.TOKEN)

@@ -1,4 +1,4 @@
-"""A state in a SQLite file, read beside the process that writes it without changing a byte."""
+"""Read a state in a SQLite file, without changing a byte, also while another process writes it."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ __all__ = ["SqliteBackend", "faults"]
 
 
 class SqliteBackend:
-    """A SQLite file that is read, or an empty ledger in memory where there is none."""
+    """A SQLite file that is read, or an empty ledger in memory if there is none."""
 
     remote = False
 
     def __init__(self, connection: sqlite3.Connection, *, unattended: bool = True) -> None:
-        connection.execute("PRAGMA query_only = ON")  # in memory, too, whatever the file's mode lets through
+        connection.execute("PRAGMA query_only = ON")  # also in memory, and whatever the file's mode allows
         self._connection = connection
         self.unattended = unattended
 
     @classmethod
     @contextmanager
     def beside(cls, path: Path) -> Iterator[SqliteBackend]:
-        """Open a state for reading without changing a byte of it; an empty one where there is none."""
+        """Open a state for reading without changing a byte; an empty one if there is none."""
         refuse_unsafe(path)
         with _readable(path) as source:
-            unattended = StateLock(path).holder() is None
+            unattended = StateLock(path).owner() is None
             with faults():
                 connection = _up_to_date(source)
             try:
@@ -48,7 +48,7 @@ class SqliteBackend:
     @classmethod
     @contextmanager
     def empty(cls) -> Iterator[SqliteBackend]:
-        """A ledger in memory that has nothing in it."""
+        """Make an empty ledger in memory."""
         connection = _up_to_date(None)
         try:
             yield cls(connection)
@@ -63,9 +63,9 @@ class SqliteBackend:
 
 
 def _up_to_date(source: str | None) -> sqlite3.Connection:
-    """A connection to a state, by its SQLite URI, or to a copy in memory where its schema is an older one's.
+    """Connect to a state by its SQLite URI, or to a migrated copy in memory if its schema is older.
 
-    What only reads must not migrate the file. Where there is none, or its making was cut off, the copy has nothing.
+    Reading must not migrate the file. Without a file, or with one that was never completed, the copy is empty.
     """
     connection = _connect(source or ":memory:")
     try:
@@ -94,7 +94,7 @@ def _connect(database: str) -> sqlite3.Connection:
 
 @contextmanager
 def faults() -> Iterator[None]:
-    """A full disk, a locked or a damaged file, as one clear error."""
+    """Turn errors of the disk or the file into one clear LedgerError."""
     try:
         yield
     except sqlite3.Error as error:
@@ -113,14 +113,14 @@ def faults() -> Iterator[None]:
 
 @contextmanager
 def _readable(path: Path) -> Iterator[str | None]:
-    """Where to read a state from so that not even its side files change; None where there is no state.
+    """Return the URI to read a state from so that not even its side files change; None if there is no state.
 
-    A held state is read beside its holder. One that nobody holds is opened as immutable; where a crash left a
-    write-ahead log, both are copied first, since reading it in place would roll it into the file.
+    A locked state is read beside its process. Another is opened as immutable; if a crash left a write-ahead log, both
+    are copied first, because reading in place would merge the log into the file.
     """
     if not path.exists():
         yield None
-    elif StateLock(path).holder() is not None:
+    elif StateLock(path).owner() is not None:
         yield f"file:{quote(str(path))}?mode=ro"
     elif not path.with_name(path.name + "-wal").exists():
         yield f"file:{quote(str(path))}?mode=ro&immutable=1"

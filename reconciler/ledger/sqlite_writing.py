@@ -1,4 +1,4 @@
-"""A state in a SQLite file, as the one process that writes it has it: made, migrated, written to."""
+"""Create, migrate and write a state in a SQLite file, in the one process that has it locked."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["WritableSqliteBackend", "bring_up_to_date"]
 
 
 class WritableSqliteBackend(Inserting):
-    """A SQLite file that is written to."""
+    """A SQLite file that is open for writing."""
 
     insert = staticmethod(sqlite.insert)
 
@@ -42,12 +42,12 @@ class WritableSqliteBackend(Inserting):
 
     @classmethod
     def open(cls, path: Path, reached: Reached) -> WritableSqliteBackend:
-        """Open a state for writing; make it, private to its owner, where it is not there, and migrate it."""
+        """Open a state for writing; create it, private to its owner, if it does not exist, and migrate it."""
         refuse_unsafe(path)
         try:
             make_folder(path.parent)
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600))
-            # One that came from a backup may be anybody's to read; SQLite gives its side files the same mode.
+            # A file from a backup may be readable by others; SQLite gives its side files the same mode.
             for name in ("", "-wal", "-shm"):
                 with suppress(FileNotFoundError, PermissionError):
                     path.with_name(path.name + name).chmod(0o600)
@@ -63,9 +63,9 @@ class WritableSqliteBackend(Inserting):
 
     @classmethod
     def make(cls, path: Path, fill: Callable[[sa.Connection], None]) -> None:
-        """Make a state and fill it; until it is whole, it is a file of another name."""
+        """Create a state and fill it; until it is complete, the file has another name."""
         part = path.with_name(path.name + ".part")
-        with StateLock(path).hold("reconcile state copy", datetime.now(UTC)):
+        with StateLock(path).acquire("reconcile state copy", datetime.now(UTC)):
             if path.exists() and path.stat().st_size:
                 raise LedgerError(f"{path} is there already, and is not written over: name a file that is not there")
             try:
@@ -80,27 +80,27 @@ class WritableSqliteBackend(Inserting):
 
     @contextmanager
     def reading(self) -> Iterator[Reading]:
-        """Give a connection to read from."""
+        """Open a connection for reading."""
         with faults():
             yield Reading(self._connection)
 
     @contextmanager
     def writing(self) -> Iterator[sa.Connection]:
-        """Give a connection in a transaction."""
+        """Open a transaction."""
         with faults():
             try:
                 with self._engine.begin() as connection:
-                    # Python begins a transaction only before rows change: what is read before that is part of it.
+                    # Python begins a transaction only before rows change; earlier reads have to be part of it.
                     connection.exec_driver_sql("BEGIN IMMEDIATE")
                     yield connection
             except DBAPIError as error:
                 raise error.orig or error from None
 
     def alone(self, connection: sa.Connection, what: str) -> None:
-        """Nothing is left to do: a transaction that writes is the only one."""
+        """Do nothing: a transaction that writes is the only one."""
 
     def scrub(self) -> None:
-        """Rewrite the file without its free pages, from which what was deleted could be read back."""
+        """Rewrite the file without its free pages, which may still have deleted data."""
         with faults():
             self._connection.execute("VACUUM")
 
@@ -109,7 +109,7 @@ class WritableSqliteBackend(Inserting):
         self._connection.close()
 
     def _migrate(self, reached: Reached) -> None:
-        """Bring the tables up to date; of a state that has some already, keep a copy first."""
+        """Migrate the tables; keep a copy first if the state has any."""
         with self.reading() as reading:
             version = version_of(reading)
         if version == HEAD:
@@ -122,7 +122,7 @@ class WritableSqliteBackend(Inserting):
         reached(Failpoint.MIGRATION, done=True)
 
     def _keep_copy(self, path: Path) -> None:
-        """Keep the state as it is in a file of its own, its owner's alone, that the program of that schema opens."""
+        """Copy the state to a private file, which the earlier version of the program can open."""
         part = path.with_name(path.name + ".part")
         try:
             part.unlink(missing_ok=True)  # what a crash left of an earlier one
@@ -140,7 +140,7 @@ class WritableSqliteBackend(Inserting):
 
 
 def bring_up_to_date(connection: sqlite3.Connection, *, made: bool) -> None:
-    """Bring the tables of a state in memory up to date, or make them where they were never `made`."""
+    """Migrate the tables of a state in memory, or create them if they were not `made`."""
     with _engine(connection).begin() as transaction:
         if made:
             upgrade(transaction)
@@ -154,7 +154,7 @@ def _unlink(path: Path) -> None:
 
 
 def _engine(connection: sqlite3.Connection) -> sa.Engine:
-    """An engine on one connection: the ledger has one writer, and readers each open their own."""
+    """Make an engine with one connection: the ledger has one writer, and each reader opens its own."""
     return sa.create_engine("sqlite://", creator=lambda: connection, poolclass=sa.pool.StaticPool)
 
 

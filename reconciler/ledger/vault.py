@@ -1,8 +1,7 @@
-"""What a run has to remember until its grant is settled: responses, what `store_data` saved, generated values.
+"""Sealed values in the ledger, above all a run's memory: responses, values of `store_data`, generated values.
 
-It is kept sealed in the ledger from one request to the next, so that a run that was cut off continues with the values
-that the account was made with, and it is erased when the grant settles (docs/design/rules.md, "The ledger and the
-retry").
+The memory is saved with each request, so that an interrupted run continues with the values that the account was made
+with, and is erased when the grant settles (docs/design/rules.md, "The ledger and the retry").
 """
 
 from __future__ import annotations
@@ -36,13 +35,13 @@ GENERATED_BYTES = 18
 
 
 def generated(names: Iterable[str]) -> dict[str, str]:
-    """A fresh secret for each name. No sign at either end, so that it survives being copied by hand."""
+    """Generate a secret for each name. It begins and ends with a letter or digit, so that it is easy to copy."""
     return {name: "x" + secrets.token_urlsafe(GENERATED_BYTES) + "7" for name in names}
 
 
 @dataclass(slots=True)
 class Memory:
-    """The memory of one run. `files` names what `save_as_file` kept, by what the manifest calls it."""
+    """The memory of one run. `files` maps names in the manifest to files that `save_as_file` saved."""
 
     responses: list[Any] = field(default_factory=list)
     stored: dict[str, Any] = field(default_factory=dict)
@@ -50,17 +49,17 @@ class Memory:
     files: dict[str, str] = field(default_factory=dict)
 
     def layers(self) -> tuple[Layer, ...]:
-        """The memory as variables, but for what was stored; generated values are secret."""
+        """Make variables of the memory, without stored values; generated values are secret."""
         held = {name: Secret(value) for name, value in self.generated.items()}
         return Layer("generated", held, frozenset(held)), Layer("responses", {"responses": self.responses})
 
     def answered(self, place: int, response: Any) -> None:
-        """Remember the response of a request; one whose answer never came leaves a gap."""
+        """Save the response of a request; a request without an answer leaves a gap."""
         self.responses.extend([None] * (place + 1 - len(self.responses)))
         self.responses[place] = response
 
     def as_json(self) -> dict[str, Any]:
-        """The memory as JSON can hold it."""
+        """Write the memory as JSON values."""
         return {
             "responses": self.responses,
             "stored": self.stored,
@@ -70,15 +69,14 @@ class Memory:
 
     @classmethod
     def of_json(cls, kept: Mapping[str, Any]) -> Memory:
-        """The memory that `as_json` gave."""
+        """Read the memory from what `as_json` wrote."""
         return cls(kept["responses"], kept["stored"], kept["generated"], kept.get("attached", {}))
 
 
 class Vault:
-    """The sealed part of the ledger, to be read.
+    """The sealed values of the ledger, for reading.
 
-    A key that does not open leaves nothing that can be read from it, or sealed for it: then there is a fault in the
-    sealer's place.
+    If the key cannot be decrypted, `sealer` is the error, and nothing can be read or sealed.
     """
 
     def __init__(self, ledger: LedgerReader, sealer: Sealer | SecretsError) -> None:
@@ -86,21 +84,21 @@ class Vault:
         self.sealer = sealer
 
     def read(self, name: str) -> Any:
-        """What is kept under this name, decoded; None where nothing is.
+        """Read and decode a value; None if there is none.
 
-        Raises SecretsError where it cannot be opened: it was tampered with, or sealed with a key that is gone.
+        Raises SecretsError if it cannot be opened: it was tampered with, or sealed with a lost key.
         """
         blob = self._ledger.sealed(name)
         return None if blob is None else json.loads(self._opened().open(blob, f"sealed/value/{name}"))
 
     def sealed(self, name: str, value: Any) -> bytes:
-        """A value sealed for this name, to be written along with what it belongs to. Raises SecretsError."""
+        """Seal a value for this name, to be written together with its row. Raises SecretsError."""
         return self._opened().seal(json.dumps(value).encode(), f"sealed/value/{name}")
 
     def without_stored(self, keys: Collection[Key]) -> Kept:
-        """What is kept of what `store_data` saved, once these access entries are no more.
+        """Make the changes that erase the stored values of these access entries.
 
-        What does not open is left as it is: it is nobody's any more, and nobody can read it.
+        Values that cannot be opened stay: nobody can read them.
         """
         if isinstance(self.sealer, SecretsError):
             return {}
@@ -113,7 +111,7 @@ class Vault:
         return kept
 
     def changed(self, name: str, change: Callable[[Any], Any]) -> Change:
-        """A change of what is kept under a name, decoded on both sides; nothing, or what is empty, is erased."""
+        """Make a change of a sealed value from one of decoded values; an empty result erases it."""
 
         def apply(before: bytes | None) -> bytes | None:
             value = change(None if before is None else json.loads(self._opened().open(before, f"sealed/value/{name}")))
@@ -122,9 +120,9 @@ class Vault:
         return apply
 
     def memory(self, key: Key) -> Memory:
-        """What the unsettled run of a grant remembers.
+        """Read the memory of a grant's open run.
 
-        Raises SecretsError where it is gone or cannot be opened.
+        Raises SecretsError if it is gone or cannot be opened.
         """
         kept = self.read(run_name(key))
         if kept is None:
@@ -132,20 +130,20 @@ class Vault:
         return Memory.of_json(kept)
 
     def remember(self, key: Key, memory: Memory) -> dict[str, bytes]:
-        """The run's memory, sealed, by the name that it is kept under."""
+        """Seal a run's memory, by its name."""
         return {run_name(key): self.sealed(run_name(key), memory.as_json())}
 
     def attached(self) -> set[str]:
-        """The files that the memories of runs name."""
+        """List the files that memories of runs name."""
         runs = (name for name in self._ledger.sealed_names() if name.startswith(RUNS))
         return {file for name in runs for file in Memory.of_json(self.read(name)).files.values()}
 
     def seal(self, content: bytes, place: str) -> bytes:
-        """Bytes sealed for a place outside the ledger. Raises SecretsError."""
+        """Seal bytes for a place outside the ledger. Raises SecretsError."""
         return self._opened().seal(content, place)
 
     def open(self, sealed: bytes, place: str) -> bytes:
-        """What `seal` was given. Raises SecretsError."""
+        """Open bytes that `seal` returned. Raises SecretsError."""
         return self._opened().open(sealed, place)
 
     def _opened(self) -> Sealer:
@@ -155,7 +153,7 @@ class Vault:
 
 
 class WritableVault(Vault):
-    """The sealed part of the ledger, to be read and written to."""
+    """The sealed values of the ledger, for reading and writing."""
 
     def __init__(self, ledger: LedgerWriter, sealer: Sealer | SecretsError) -> None:
         super().__init__(ledger, sealer)
@@ -163,19 +161,19 @@ class WritableVault(Vault):
 
     @property
     def lease(self) -> Lease | None:
-        """What may be written for."""
+        """The lease under which it writes."""
         return self._writer.lease
 
     def write(self, name: str, value: Any, point: Failpoint = Failpoint.SEALED) -> None:
-        """Keep a value under this name."""
+        """Save a value."""
         self._writer.put_sealed(name, self.sealed(name, value), point)
 
     def alter(self, name: str, change: Callable[[Any], Any], point: Failpoint = Failpoint.SEALED) -> None:
-        """Change what is kept under this name: nobody else does meanwhile."""
+        """Change a value in one transaction, excluding other writers."""
         self._writer.put_sealed(name, self.changed(name, change), point)
 
     def erase(self, name: str) -> None:
-        """Erase what is kept under this name."""
+        """Erase a value."""
         self._writer.erase(name)
 
 
@@ -184,22 +182,22 @@ def _without(accesses: Collection[str], of_hire: Mapping[str, Any] | None) -> di
 
 
 def run_name(key: Key) -> str:
-    """The name that a run's memory is kept under."""
+    """Name a run's memory."""
     return f"{RUNS}{key}"
 
 
 def notice_name(key: Key) -> str:
-    """The name that notifications are kept under until they are sent."""
+    """Name the notifications of a grant that are not sent yet."""
     return f"notice/{key}"
 
 
 def stored_name(hire: str) -> str:
-    """The name that what `store_data` saved for a hire is kept under, by access entry."""
+    """Name the stored values of a hire, which are by access entry."""
     return f"stored/{hire}"
 
 
 def stored_for(of_hire: Mapping[str, Mapping[str, Any]], own: str, lenders: Iterable[str]) -> dict[str, Any]:
-    """What one of a hire's entries sees of what `store_data` saved for the hire: its own, then that of its lenders."""
+    """Collect the stored values that an entry sees: its own, then those of the entries that it needs."""
     found: dict[str, Any] = {}
     for entry in (own, *lenders):
         found = {**of_hire.get(entry, {}), **found}

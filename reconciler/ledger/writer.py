@@ -1,6 +1,6 @@
-"""Writing the ledger. Every write is one transaction, on the disk before the call returns.
+"""Write the ledger. Every write is one transaction, durable before the call returns.
 
-The caller says what is to be remembered; nothing is decided here.
+The caller decides what to write.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ _CHECKED = (
 )
 
 _LAST = sa.select(schema.meta.c.value).where(schema.meta.c.name == END).with_for_update()
-"""Where the history ends. Who appends to it has it alone until that is committed; SQLite has one writer anyway."""
+"""The end of the history. Appending locks it until the commit; SQLite has one writer anyway."""
 
 
 class LedgerWriter(LedgerReader):
-    """The ledger of one state, to be read and written to; under a lease, for as long as that is the newest."""
+    """The ledger of one state, for reading and writing under a lease."""
 
     def __init__(self, backend: WritableBackend, reached: Reached = unwatched, lease: Lease | None = None) -> None:
         super().__init__(backend)
@@ -50,11 +50,11 @@ class LedgerWriter(LedgerReader):
         self.lease = lease
 
     def under(self, lease: Lease) -> LedgerWriter:
-        """The same ledger, whose every write holds this lease."""
+        """Return the same ledger, to be written to under this lease."""
         return LedgerWriter(self.backend, self._reached, lease)
 
     def close(self) -> None:
-        """Let go of the database."""
+        """Close the database."""
         self.backend.close()
 
     @contextmanager
@@ -62,12 +62,12 @@ class LedgerWriter(LedgerReader):
         self._reached(point, done=False)
         with self.backend.writing() as connection:
             if self.lease is not None:
-                self.lease.hold(within(connection))
+                self.lease.lock(within(connection))
             yield connection
         self._reached(point, done=True)
 
     def take_everything(self) -> LedgerWriter:
-        """The same ledger under a lease of all there is. The caller holds the state: no other process has one.
+        """Return the same ledger under a lease of everything. The caller has the state locked: no other has a lease.
 
         Whoever had it before, and does not know that it ended, writes nothing more.
         """
@@ -92,7 +92,7 @@ class LedgerWriter(LedgerReader):
         noted: Kept | None = None,
         answered: Iterable[Command] = (),
     ) -> None:
-        """Write records and lines of the history; with them what is kept sealed, notes, and commands off the list.
+        """Write records and events; with them sealed values and notes, and delete answered commands.
 
         Where a record is as the ledger had it `before`, but for the time of the check, only that is written.
         """
@@ -104,7 +104,7 @@ class LedgerWriter(LedgerReader):
             self._save(connection, changed, events, kept, answered)
 
     def drop(self, keys: Collection[Key], events: Iterable[Event] = (), *, kept: Kept | None = None) -> None:
-        """Take grants out that were never executed nor confirmed."""
+        """Delete grants that were neither executed nor confirmed."""
         with self._writing(Failpoint.DROPPED) as connection:
             for key in keys:
                 connection.execute(sa.delete(schema.grants).where(_is_of(schema.grants, key)))
@@ -113,12 +113,12 @@ class LedgerWriter(LedgerReader):
                 connection.execute(sa.delete(schema.given).where(_is_of(schema.given, key)))
 
     def rename(self, moves: Mapping[Key, Key], kept: Kept | None = None) -> None:
-        """Let rows and their history go under another name; two may swap theirs."""
+        """Rename rows and their history; two grants may swap names."""
         tables = (schema.grants, schema.attempts, schema.events, schema.given)
-        between = {old: Key(f"/{new.hire}", new.access) for old, new in moves.items()}  # no file is called so
+        between = {old: Key(f"/{new.hire}", new.access) for old, new in moves.items()}  # no file can have this name
         steps = [*between.items(), *((between[old], new) for old, new in moves.items())]
         with self._writing(Failpoint.RENAMED) as connection:
-            # A revision that was taken over before its rows could move says who gave them under their new names.
+            # If the revision was taken over before its rows could be renamed, `given` has their new names already.
             known = given_in(within(connection), {new.hire for new in moves.values()})
             for old in (old for old, new in moves.items() if new in known and new not in moves):
                 connection.execute(sa.delete(schema.given).where(_is_of(schema.given, old)))
@@ -130,7 +130,7 @@ class LedgerWriter(LedgerReader):
             self._save(connection, (), (), kept)
 
     def give(self, given: Mapping[Key, Given], revision: str) -> None:
-        """Remember who gave grants, as of a revision."""
+        """Save who gave grants, as of a revision."""
         rows = [given_row(key, each) for key, each in given.items()]
         with self._writing(Failpoint.NOTE) as connection:
             if rows:
@@ -148,7 +148,7 @@ class LedgerWriter(LedgerReader):
         kept: Kept | None = None,
         answered: Iterable[Command] = (),
     ) -> Attempt:
-        """Write an attempt down before its first request leaves, and what must be remembered of it, sealed.
+        """Write an attempt before its first request is sent, with its sealed memory.
 
         A `run` of 0 starts a run of its own. The commands that asked for it have been heard with that.
         """
@@ -165,7 +165,7 @@ class LedgerWriter(LedgerReader):
         return replace(attempt, id=new[0], run=run)
 
     def sending(self, attempt: Attempt, step: Step, method: str, url: str, now: datetime) -> None:
-        """Write down that a request is about to leave; again where it is sent again."""
+        """Write that a request is about to be sent, or sent again."""
         with self._writing(Failpoint.LEAVING) as connection:
             row = request_row(attempt, step, method, url, now)
             self.backend.upsert(connection, schema.requests, ("attempt", "place"), [row])
@@ -182,7 +182,7 @@ class LedgerWriter(LedgerReader):
         error: str | None = None,
         kept: Kept | None = None,
     ) -> None:
-        """Write down what became of a request, and with it what the run has to remember, sealed."""
+        """Write the outcome of a request, with the run's sealed memory."""
         table = schema.requests
         with self._writing(Failpoint.ANSWER) as connection:
             connection.execute(
@@ -208,21 +208,21 @@ class LedgerWriter(LedgerReader):
         error: str | None,
         kept: Kept | None = None,
     ) -> None:
-        """Write down how an attempt ended, and erase what no longer has to be remembered."""
+        """Write how an attempt ended, and erase memory that is no longer needed."""
         with self._writing(Failpoint.OUTCOME) as connection:
             table = schema.attempts
             connection.execute(sa.update(table).where(table.c.id == attempt.id).values(ended_at=now, error=error))
             self._save(connection, [record], events, kept)
 
     def begin_resync(self) -> None:
-        """A full resync begins: what the guard counts starts again, with the attempts to come.
+        """Begin a full resync: the guard counts anew, from the next attempt on.
 
         They are counted in the order in which they were written down, which no clock that jumps moves.
         """
         self.put_note(RESYNC, str(self.newest_attempt()).encode())
 
     def forget(self, hire: str, now: datetime) -> int:
-        """Erase a person; what stays is that somebody was forgotten, and the history's digests.
+        """Erase a person, except for the history's digests and the event that somebody was forgotten.
 
         Returns how many grants that were.
         """
@@ -240,7 +240,7 @@ class LedgerWriter(LedgerReader):
             lines = connection.execute(said.values(ERASED)).rowcount
             for table in (schema.attempts, schema.given, schema.grants):
                 count = connection.execute(sa.delete(table).where(table.c.hire == hire)).rowcount
-            if (newest := newest_attempt(within(connection))) < resync:  # the numbers above it are given again
+            if (newest := newest_attempt(within(connection))) < resync:  # higher numbers are used again
                 self._put(connection, schema.meta, RESYNC, str(newest).encode())
             gone = Event(
                 now, Key("", ""), "", EventType.FORGOTTEN, f"a person with {count} grants; {erased_lines(lines)}"
@@ -254,7 +254,7 @@ class LedgerWriter(LedgerReader):
     # Accounts
 
     def saw(self, integration: str, accounts: AbstractSet[str], now: datetime) -> None:
-        """Remember since when a whole listing shows these accounts, by their digests; what it no longer shows goes."""
+        """Save since when a complete listing shows these accounts, by digest; delete those that it no longer shows."""
         known, table = self.first_seen(integration).keys(), schema.accounts
         new = [{"integration": integration, "account": each, "first_seen": now} for each in sorted(accounts - known)]
         gone = [{"whose": each} for each in sorted(known - accounts)]
@@ -269,7 +269,7 @@ class LedgerWriter(LedgerReader):
     # What is sealed, what is noted, what is asked for
 
     def put_sealed(self, name: str, value: bytes | Change, point: Failpoint = Failpoint.SEALED) -> None:
-        """Keep a sealed value, or change it."""
+        """Save or change a sealed value."""
         with self._writing(point) as connection:
             self._put(connection, schema.sealed, name, value)
 
@@ -279,7 +279,7 @@ class LedgerWriter(LedgerReader):
             connection.execute(sa.delete(schema.sealed).where(schema.sealed.c.name == name))
 
     def put_note(self, name: str, value: bytes | Change, point: Failpoint = Failpoint.NOTE) -> None:
-        """Make a note, or change it."""
+        """Save or change a note."""
         with self._writing(point) as connection:
             self._put(connection, schema.meta, name, value)
 
@@ -293,7 +293,7 @@ class LedgerWriter(LedgerReader):
         access: str | None = None,
         integration: str | None = None,
     ) -> None:
-        """Ask something of whoever holds the state."""
+        """Enqueue a command for the process that has the state."""
         values = {"at": now, "kind": kind, "hire": hire, "access": access, "integration": integration, "by": by}
         with self._writing(Failpoint.COMMAND) as connection:
             connection.execute(sa.insert(schema.commands).values(values))
@@ -318,14 +318,15 @@ class LedgerWriter(LedgerReader):
         if rows:
             self.backend.upsert(connection, schema.grants, ("hire", "access"), rows)
         self._put_all(connection, schema.sealed, kept or {})
-        for command in answered:  # its number may be another's by now
+        for command in answered:  # by now another command may have its number
             connection.execute(
                 sa.delete(schema.commands).where(schema.commands.c.id == command.id, schema.commands.c.at == command.at)
             )
-        self._tell(connection, [event_row(item) for item in events])  # last: from there on others wait for the commit
+        # Last, because from here on other writers wait for the commit.
+        self._tell(connection, [event_row(item) for item in events])
 
     def _tell(self, connection: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Append lines to the history, with who gave what they are about; nothing else writes any."""
+        """Append lines to the history, with who gave their grants; nothing else writes lines."""
         if not rows:
             return
         given = given_in(within(connection), {row["hire"] for row in rows})
@@ -337,7 +338,8 @@ class LedgerWriter(LedgerReader):
         self._put(connection, schema.meta, END, end.as_note())
 
     def _put_all(self, connection: sa.Connection, table: sa.Table, values: Kept) -> None:
-        for name, value in sorted(values.items(), key=itemgetter(0)):  # in one order: no two wait for each other
+        # In one order, so that no two writers wait for each other.
+        for name, value in sorted(values.items(), key=itemgetter(0)):
             self._put(connection, table, name, value)
 
     def _put(self, connection: sa.Connection, table: sa.Table, name: str, value: bytes | Change | None) -> None:
@@ -352,10 +354,10 @@ class LedgerWriter(LedgerReader):
 
 
 def _is_of(table: sa.Table, key: Key) -> sa.ColumnElement[bool]:
-    """Whether a row is of this grant."""
+    """Make the condition that a row is of this grant."""
     return sa.and_(table.c.hire == key.hire, table.c.access == key.access)
 
 
 def _evidence(given: Given) -> dict[str, Any]:
-    """What a line of the history says of who gave the grant."""
+    """Return the columns of a line that say who gave the grant."""
     return {"granted_in": given.granted_in, "author": given.author, "approved_by": list(given.approved_by) or None}

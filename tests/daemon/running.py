@@ -11,7 +11,7 @@ from typing import Any
 
 from reconciler.daemon.loop import Daemon, Watch
 from reconciler.engine.context import Context, SystemClock
-from reconciler.engine.state import OpenState, holding
+from reconciler.engine.state import OpenState, locking
 from reconciler.model.report import Report
 from reconciler.model.secret import Redactor
 from reconciler.repository.git.watch import commits
@@ -79,7 +79,7 @@ async def running(repo: Repo, clock: SystemClock | None = None, *, watch: Watch 
     tree = context.checkout.head()
     settings = context.reader.settings(tree)
     try:
-        with holding(context, settings, tree, "test") as state:
+        with locking(context, settings, tree, "test") as state:
             daemon = Daemon(
                 context,
                 clock,

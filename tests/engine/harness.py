@@ -18,7 +18,7 @@ from reconciler.engine.commands import by_grant, take_up
 from reconciler.engine.context import Context
 from reconciler.engine.planning import Plan, plan_pass
 from reconciler.engine.reconciler import Reconciler
-from reconciler.engine.state import holding, reading
+from reconciler.engine.state import locking, reading
 from reconciler.ledger.entries import Event
 from reconciler.ledger.opening import StateLocation
 from reconciler.ledger.writer import LedgerWriter
@@ -156,7 +156,7 @@ class Machine:
         try:
             settings = context.reader.settings(context.checkout.head())
             tree = context.checkout.current(settings.source)
-            with holding(context, settings, tree, "test") as opened:
+            with locking(context, settings, tree, "test") as opened:
                 commands = opened.ledger.commands()
                 asked = take_up(opened.ledger, commands, self.clock.now())
                 reconciler = Reconciler(context, opened, Notifier(context, lambda *_: self.outbox))

@@ -12,7 +12,7 @@ import pytest
 
 from reconciler.engine.claims import Claims
 from reconciler.engine.reconciler import Reconciler
-from reconciler.engine.state import holding
+from reconciler.engine.state import locking
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.selection import Selection
 from reconciler.model.status import EventType, Status
@@ -155,7 +155,7 @@ def test_one_that_is_under_way_in_a_pass_beside_is_not_in_doubt(telling, account
     async def both():
         context = telling._context()
         tree = context.checkout.head()
-        with holding(context, context.reader.settings(tree), tree, "test") as held:
+        with locking(context, context.reader.settings(tree), tree, "test") as held:
             first = asyncio.create_task(one_pass(context, held, Selection(hires=frozenset({"ada"}))))
             await asyncio.wait_for(sending.wait(), 10)
             await one_pass(context, held, Selection(hires=frozenset({"bob"})))

@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from reconciler.engine.context import Context
 from reconciler.engine.reconciler import Reconciler
-from reconciler.engine.state import holding
+from reconciler.engine.state import locking
 from reconciler.model.errors import LedgerError, RepositoryError, SettingsError
 from reconciler.model.secret import Redactor
 from reconciler.model.selection import Selection
@@ -170,7 +170,7 @@ class Pass(Target):
             settings = context.reader.settings(tree)
             if not settings.state.startswith("sqlite:///.reconciler/"):
                 return  # it would write where it likes
-            with holding(context, settings, tree, "fuzz") as held:
+            with locking(context, settings, tree, "fuzz") as held:
                 for _ in range(2):
                     reconciler = Reconciler(context, held, Notifier(context, lambda *_: Outbox()))
                     report = await reconciler.apply(await reconciler.plan(Selection(), tree))

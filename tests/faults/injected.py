@@ -134,7 +134,7 @@ async def _act(action: Action, root: Path, reached: Injector) -> None:
                 await _real(context, clock, Selection(), None, released=False, removals=True)
             case Action.ENQUEUE | Action.FORGET:
                 state = root / ".reconciler" / "state.db"
-                with StateLock(state).hold("test", clock.now(), reached):
+                with StateLock(state).acquire("test", clock.now(), reached):
                     ledger = StateLocation(settings.state, root).writer(reached)
                     try:
                         if action is Action.FORGET:

@@ -42,7 +42,7 @@ from hypothesis.stateful import (
 from reconciler.engine.commands import by_grant, take_up
 from reconciler.engine.context import Context
 from reconciler.engine.reconciler import Reconciler
-from reconciler.engine.state import OpenState, holding
+from reconciler.engine.state import OpenState, locking
 from reconciler.ledger.entries import Attempt, Sent
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.errors import TransportError
@@ -348,7 +348,7 @@ class Program:
         self.context.services = self.services
         tree = self.context.checkout.head()
         self.opened = self._began.enter_context(
-            holding(self.context, self.context.reader.settings(tree), tree, "model")
+            locking(self.context, self.context.reader.settings(tree), tree, "model")
         )
 
     def end(self) -> None:

@@ -321,7 +321,7 @@ def as_left(repo: Repo, left: str) -> Iterator[tuple[str, ...]]:
                 repo.state.with_name(name).write_bytes(content)
         case "a holder":
             with (
-                StateLock(repo.state).hold("test", datetime.now(UTC)),
+                StateLock(repo.state).acquire("test", datetime.now(UTC)),
                 closing(StateLocation(f"sqlite:///{repo.state}", repo.root).writer()) as ledger,
             ):
                 asked_for_by_hand(ledger)

@@ -63,7 +63,7 @@ def other_process(root: Path) -> Iterator[subprocess.Popen[str]]:
         from reconciler.model.grant import Key, Record
 
         root = Path({str(root)!r})
-        with StateLock(root / ".reconciler" / "state.db").hold("reconcile daemon", datetime.now(UTC)):
+        with StateLock(root / ".reconciler" / "state.db").acquire("reconcile daemon", datetime.now(UTC)):
             ledger = StateLocation({STATE!r}, root).writer()
             ledger.save([Record(Key("ada", "tool"), "ada@example.com", "tool", "tool", "x:1")])
             print("held", flush=True)

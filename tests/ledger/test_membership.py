@@ -96,7 +96,7 @@ def test_service_is_taken_over_once_what_was_being_written_is(ledger: LedgerWrit
         lease = a.take(["suite"])
         assert lease is not None
         with ledger.backend.writing() as connection:
-            lease.hold(within(connection))
+            lease.lock(within(connection))
             a.renew()  # writes of a busy member do not make it late
             pass_time(ledger, a)
             b._reap()

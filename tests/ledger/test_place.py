@@ -18,7 +18,7 @@ from reconciler.model.errors import LedgerError
 def state(tmp_path: Path) -> Path:
     path = tmp_path / "state" / "state.db"
     StateLocation(f"sqlite:///{path}", tmp_path).writer().close()
-    with StateLock(path).hold("test", datetime.now(UTC)):
+    with StateLock(path).acquire("test", datetime.now(UTC)):
         pass
     return path
 
@@ -33,7 +33,7 @@ def read(state: Path) -> None:
 
 
 def take(state: Path) -> None:
-    with StateLock(state).hold("test", datetime.now(UTC)):
+    with StateLock(state).acquire("test", datetime.now(UTC)):
         pass
 
 
@@ -94,7 +94,7 @@ def test_a_state_that_others_can_reach_is_refused_with_how_to_mend_it(
 
 def test_a_linked_lock_tells_nothing_of_who_holds_the_state(state: Path) -> None:
     a_linked_lock(state)
-    assert StateLock(state).holder() is None
+    assert StateLock(state).owner() is None
 
 
 def test_a_folder_that_others_read_is_only_read_by_them(state: Path) -> None:
