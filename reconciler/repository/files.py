@@ -219,7 +219,7 @@ class Reader:
                 contents.setdefault(file.blob, file)
         if len(contents) < MANY:
             return {}
-        made = spread(lambda part: [summarize(tree, file)[0] for file in part], list(contents.values()))
+        made = spread(lambda part: [_without_content(tree, file) for file in part], list(contents.values()))
         return {summary.path: (summary, None) for summary in made}
 
     def _folder(self, tree: Tree, kind: FileKind[M], found: _Loading) -> dict[str, Loaded[M]]:
@@ -255,6 +255,11 @@ class Reader:
             else:
                 valid[stem] = cast("Loaded[M]", loaded)
         return valid
+
+
+def _without_content(tree: Tree, file: File) -> HireSummary:
+    """A file's summary; of so many the contents are read again rather than kept."""
+    return replace(summarize(tree, file)[0], raw=None)
 
 
 @contextmanager

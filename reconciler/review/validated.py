@@ -26,6 +26,9 @@ from reconciler.review.findings import Findings, Inspector
 
 __all__ = ["Validated", "found_in"]
 
+WORTH_KEEPING = 2_000
+"""Hires, from which on a second to validate them all can be saved."""
+
 Context = tuple[str, ...]
 """The ids of a hire's file, and of the files of those that it names."""
 
@@ -86,7 +89,9 @@ class Validated:
             self._found[file.path] = (context, findings)
 
     def keep(self, tree: FolderTree, hires: Hires) -> None:
-        """Write down what was found, if that is another thing than what was known."""
+        """Write down what was found, if that is another thing than what was known; few are as soon looked at again."""
+        if len(self._found) < WORTH_KEEPING:
+            return
         stamped = {path: tree.stamped[path] for path in self._found if path in tree.stamped}
         if self._file is None or (self._found == self._known and stamped == self.stamped):
             return

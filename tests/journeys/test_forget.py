@@ -24,7 +24,10 @@ def erased(repo: Repo) -> bool:
     return all(b"zebedee" not in file.read_bytes().lower() for file in repo.state.parent.iterdir())
 
 
-def test_one_for_whom_nothing_was_ever_made(told: Repo, accounts: AccountService, service: Service) -> None:
+def test_one_for_whom_nothing_was_ever_made(
+    told: Repo, accounts: AccountService, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reconciler.review.validated.WORTH_KEEPING", 1)
     accounts.fail_next(4, 500, method="POST")
     for _ in range(2):
         assert call_cli(told).code == 1

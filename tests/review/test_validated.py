@@ -63,6 +63,11 @@ def work(monkeypatch: pytest.MonkeyPatch) -> Work:
     return done
 
 
+@pytest.fixture(autouse=True)
+def _few_are_worth_keeping(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reconciler.review.validated.WORTH_KEEPING", 1)
+
+
 @pytest.fixture
 def repo(tmp_path: Path) -> Repo:
     made = Repo(tmp_path / "repo")
@@ -236,6 +241,12 @@ def test_what_others_can_have_written_is_not_believed(repo: Repo, work: Work, pl
     assert validate(repo) == first
     assert sorted(work.inspected) == ["ada", "bob", "cleo"]
     assert len(work.parsed) >= 3
+
+
+def test_nothing_is_written_for_few(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reconciler.review.validated.WORTH_KEEPING", 4)
+    validate(repo)
+    assert kept(repo) == []
 
 
 def test_nothing_is_written_where_there_is_no_state(repo: Repo) -> None:
