@@ -23,8 +23,8 @@ def state() -> None:
 def copy(asked: Asked, source: str, target: str) -> int:
     """Copy the state FROM one place TO another, whole or not at all.
 
-    Both are URLs as in the setting `state`: sqlite:///path or postgresql://user@host/database. FROM must be held by
-    nobody, so stop the daemon first; TO must have no state. `state` in the settings says which of them counts.
+    Both are URLs as in the setting `state`: sqlite:///path or postgresql://user@host/database. Stop the daemon first:
+    no process may have FROM locked. TO must have no state. `state` in the settings says which of them counts.
     """
     from datetime import UTC, datetime
 
