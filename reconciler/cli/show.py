@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from reconciler.cli.exit_codes import PENDING
 from reconciler.cli.logs import tell
@@ -45,28 +45,37 @@ def exit_code(report: Report, *, detailed: bool) -> int:
     """Return the exit code of a pass (docs/commands.md, "Exit codes")."""
     if report.wrong:
         return 1
-    return PENDING if detailed and report.unfinished else 0
+    return PENDING if detailed and report.tally.unfinished else 0
 
 
 def show_report(
-    report: Report, asked: Asked, *, by: str = "person", only: Filter = ALL_ROWS, paged: bool = False
+    report: Report,
+    asked: Asked,
+    *,
+    rows: Iterable[Row] | None = None,
+    by: str = "person",
+    only: Filter = ALL_ROWS,
+    paged: bool = False,
 ) -> None:
     """Write a report in the chosen format. `only` chooses the rows; counts are of all rows.
 
+    `rows` are read one after another in place of the report's own, and none is kept that is not needed again: Markdown
+    keeps all, whose groups come in another order, and a table those that are not folded, for its columns' widths.
     With `paged`, a long table goes through the pager at a terminal.
     """
-    rows = [row for row in report.rows if only.shows(row.status, row.action)]
+    counted = report.counted(report.rows if rows is None else rows)
+    shown = (row for row in counted if only.shows(row.status, row.action))
     match asked.output:
         case "json":
-            emit_json_list(report.as_json(()), "grants", (row.as_json() for row in rows))
+            emit_json_list(lambda: report.as_json(()), "grants", (row.as_json() for row in shown))
         case "markdown":
-            say("\n".join(_markdown(report, rows, by)))
+            say("\n".join(_markdown(report, list(shown), by)))
         case "csv":
-            emit_csv(COLUMNS, map(_cells, rows))
+            emit_csv(COLUMNS, map(_cells, shown))
             for problem in report.problems:  # a hire whose file is set aside may have no row
                 tell(str(problem), str(problem.severity))
         case _:
-            page(table_of(report, rows, by=by, verbose=asked.verbose, folds=not only.statuses), paged=paged)
+            page(table_of(report, shown, by=by, verbose=asked.verbose, folds=not only.statuses), paged=paged)
 
 
 def _cells(row: Row) -> list[str]:

@@ -9,9 +9,12 @@ import click
 from reconciler.cli.options import Asked, Filter, filters, of_hires, of_integrations, option, shared
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
     from datetime import datetime
 
-    from reconciler.model.grant import Record
+    from reconciler.ledger.reader import LedgerReader
+    from reconciler.model.grant import Key, Record
+    from reconciler.model.report import Row
     from reconciler.repository.desired import Desired
     from reconciler.repository.files import Files
 
@@ -40,7 +43,7 @@ def status(
     where the last pass found an error in a file, and where git's commits are not taken over for `fail_stale`.
     """
     import json
-    from datetime import date
+    from itertools import chain
 
     from reconciler.cli.ledger import ledger_of
     from reconciler.cli.logs import tell
@@ -49,38 +52,50 @@ def status(
     from reconciler.daemon.freshness import stale
     from reconciler.engine.accepted import refused
     from reconciler.model.errors import Problem
-    from reconciler.model.report import LAST, Report, Row
-    from reconciler.repository.desired import Desired
+    from reconciler.model.report import LAST, Report
 
     with ledger_of(asked) as ledger:
         noted = ledger.note(LAST)
         last: dict[str, Any] = json.loads(noted) if noted else {"revision": None}
         report = Report(last["revision"], dry_run=False)
         report.problems = [Problem.from_json(problem) for problem in last.get("problems") or ()]
-        files = _files(asked) if asked.output != "table" else None
-        wanted = Desired(files, date.min) if files is not None else None
-        people = files if asked.output == "csv" else None
-        report.rows = [
-            Row.of(
+        report.refuse(refused(ledger))
+        report.outdate(stale(ledger))
+        report.members = [member.as_json() for member in ledger.members() if member.daemon]
+        rows = _rows(asked, ledger, hires, integrations)
+        first = next(rows, None)
+        if first is None and (hires or integrations):
+            names, meant = ", ".join((*hires, *integrations)), suggest_from_ledger(ledger, *hires, *integrations)
+            tell(f"the ledger has no grant of {names}; `reconcile validate` reads the files{meant}")
+        there = chain([] if first is None else [first], rows)
+        show_report(report, asked, rows=there, by=by, only=Filter(frozenset(statuses), only_changes), paged=True)
+    return exit_code(report, detailed=False)
+
+
+def _rows(asked: Asked, ledger: LedgerReader, hires: Collection[str], integrations: Collection[str]) -> Iterator[Row]:
+    """Read the rows, some at a time."""
+    from datetime import date
+
+    from reconciler.cli.text import batches
+    from reconciler.model.report import Row
+    from reconciler.repository.desired import Desired
+
+    files = _files(asked) if asked.output != "table" else None
+    wanted = Desired(files, date.min) if files is not None else None
+    people = files if asked.output == "csv" else None
+    for batch in batches(ledger.records(hires or None)):
+        records = [record for record in batch if not integrations or record.integration in integrations]
+        of_whom = {record.key.hire for record in records}
+        given, begins = ledger.given(of_whom), _begins(wanted, of_whom)
+        for record in records:
+            row = Row.of(
                 record,
                 guarded=record.guarded,
                 form=_form(files, record.integration),
                 person=_person(people, record),
-                begins=_begins(wanted, record),
+                begins=begins.get(record.key),
             )
-            for record in ledger.records(hires or None)
-            if not integrations or record.integration in integrations
-        ]
-        report.give(ledger.given(hires or None))
-        report.refuse(refused(ledger))
-        report.outdate(stale(ledger))
-        report.members = [member.as_json() for member in ledger.members() if member.daemon]
-        meant = "" if report.rows else suggest_from_ledger(ledger, *hires, *integrations)
-    if not report.rows and (hires or integrations):
-        names = ", ".join((*hires, *integrations))
-        tell(f"the ledger has no grant of {names}; `reconcile validate` reads the files{meant}")
-    show_report(report, asked, by=by, only=Filter(frozenset(statuses), only_changes), paged=True)
-    return exit_code(report, detailed=False)
+            yield row.given_by(given.get(record.key))
 
 
 def _files(asked: Asked) -> Files | None:
@@ -101,14 +116,14 @@ def _form(files: Files | None, integration: str) -> list[str]:
     return [field.id for field in loaded.model.form] if loaded is not None else []
 
 
-def _begins(desired: Desired | None, record: Record) -> datetime | None:
-    """Find when an entry's first day begins by the files in force."""
+def _begins(desired: Desired | None, hires: Collection[str]) -> dict[Key, datetime | None]:
+    """When the first day of each of their entries begins, as the files in force have it."""
     from reconciler.model.clock import first_moment
 
     if desired is None:
-        return None
-    begins = (grant.begins for grant in desired.grants(record.key.hire) if grant.key == record.key)
-    return first_moment(next(begins, None), desired.files.settings.timezone)
+        return {}
+    zone = desired.files.settings.timezone
+    return {grant.key: first_moment(grant.begins, zone) for hire in hires for grant in desired.grants(hire)}
 
 
 def _person(files: Files | None, record: Record) -> str:

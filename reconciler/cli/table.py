@@ -27,10 +27,10 @@ MIN_REASON_WIDTH = 30
 
 def headline(report: Report, refused: str | None = None) -> str:
     """Sum up a report in one line. `refused` is the refused commit, quoted for the medium."""
-    counts = ", ".join(f"{number} {status}" for status, number in report.summary.items())
+    tally = report.tally
+    counts = ", ".join(f"{number} {status}" for status, number in tally.by_status.items())
     if report.dry_run:
-        pending = len(report.pending)
-        todo = f"; {pending} to do" if pending else "; nothing to do"
+        todo = f"; {tally.pending} to do" if tally.pending else "; nothing to do"
     else:
         did = [(report.executed, "executed"), (report.revoked, "revoked")]
         told = [f"{number} {word}" for number, word in did if number]
@@ -39,7 +39,7 @@ def headline(report: Report, refused: str | None = None) -> str:
     broken = len(report.problems) - (report.refused is not None)
     wrong = f"; {count(broken, 'problem')} in files" if broken else ""
     at = f" at {report.revision[:12]}" if report.revision else ""
-    grants = count(len(report.rows), "grant") if report.rows else "no grants"
+    grants = count(tally.grants, "grant") if tally.grants else "no grants"
     kind, counts = ("dry run", counts or grants) if report.dry_run else (grants, counts)
     behind = f"; {refused or report.refused}" if report.refused is not None else ""
     return f"{kind}{at}{counts and ': '}{counts}{todo}{wrong}{behind}"
@@ -47,27 +47,25 @@ def headline(report: Report, refused: str | None = None) -> str:
 
 def summary(report: Report) -> Iterator[str]:
     """Sum up what needs a person, what the guard holds, and each integration."""
-    if needs := Counter(what for row in report.rows if (what := _needs(row)) is not None):
+    tally = report.tally
+    if needs := Counter({what: number for status, number in tally.left.items() if (what := _need(status)) is not None}):
         yield f"needs a person: {', '.join(f'{number} {what}' for what, number in needs.most_common())}"
-    if held := Counter(row.integration for row in report.rows if row.guarded):
+    if held := tally.guarded:
         yield f"held by the guard: {', '.join(f'{number} of {printable(name)}' for name, number in held.items())}"
     if strangers := {name: number for name, number in report.unmanaged.items() if number}:
         where = ", ".join(f"{number} of {printable(name)}" for name, number in strangers.items())
         yield f"{count(sum(strangers.values()), 'account')} that git does not know: {where}"
-    names = sorted({row.integration for row in report.rows})
+    names = sorted({name for name, _ in tally.statuses})
     for name in names if len(names) > 1 else ():
-        counts = Counter(row.status for row in report.rows if row.integration == name)
-        told = ", ".join(f"{counts[status]} {status}" for status in Status if counts[status])
-        yield f"{printable(name)}: {told}"
+        told = (f"{number} {status}" for status in Status if (number := tally.statuses[name, status]))
+        yield f"{printable(name)}: {', '.join(told)}"
 
 
-def _needs(row: Row) -> str | None:
-    """Say what a row needs from a person; None if nothing. What the guard holds is summed up separately."""
-    if row.guarded or row.action is not Action.NONE:
-        return None
-    if row.status in FAULTS:
-        return str(row.status)
-    match row.status:
+def _need(status: Status) -> str | None:
+    """What a person is needed for where nothing is done about a status, in words; None where nobody is."""
+    if status in FAULTS:
+        return str(status)
+    match status:
         case Status.MISSING:
             return "gone at the service (left as it is)"
         case Status.ORPHANED:
@@ -95,12 +93,12 @@ def name_in(row: Row, by: str) -> str:
     return row.hire if row.access == row.integration else f"{row.hire}/{row.access}"
 
 
-def table_of(report: Report, shown: list[Row], *, by: str, verbose: bool, folds: bool) -> Iterator[str]:
+def table_of(report: Report, shown: Iterable[Row], *, by: str, verbose: bool, folds: bool) -> Iterator[str]:
     """Write the table. With `folds`, many rows are shown only as far as they need something; the rest is counted."""
+    loud, quiet = _sorted_out(shown, folds=folds)
     yield from wrapped(printable(headline(report)))
     for line in summary(report):
         yield from wrapped(line)
-    loud = [row for row in shown if not folds or len(shown) <= MAX_FULL_ROWS or _is_open(row)]
     in_full = len(loud) <= MAX_FULL_ROWS or verbose
     if in_full or by == "integration":
         for title, rows in grouped(loud, by):
@@ -110,7 +108,7 @@ def table_of(report: Report, shown: list[Row], *, by: str, verbose: bool, folds:
         yield ""
         ordered = [row for _, rows in grouped(loud, by) for row in rows]
         yield from _rows([(printable(f"{row.hire}/{row.access}"), row) for row in ordered], in_full, verbose)
-    if quiet := Counter(row.status for row in shown) - Counter(row.status for row in loud):
+    if quiet:
         told = ", ".join(f"{quiet[status]} {status}" for status in Status if quiet[status])
         yield ""
         yield from wrapped(f"nothing to do or to decide about {count(quiet.total(), 'grant')}: {told}")
@@ -120,9 +118,27 @@ def table_of(report: Report, shown: list[Row], *, by: str, verbose: bool, folds:
             yield from wrapped(printable(str(problem)))
 
 
+def _sorted_out(rows: Iterable[Row], *, folds: bool) -> tuple[list[Row], Counter[Status]]:
+    """Split rows into those that are shown and a count of the others, which are not kept."""
+    first: list[Row] = []
+    loud: list[Row] = []
+    quiet: Counter[Status] = Counter()
+    for number, row in enumerate(rows, 1):
+        if number <= MAX_FULL_ROWS:
+            first.append(row)
+        if not folds or _is_open(row):
+            loud.append(row)
+        else:
+            quiet[row.status] += 1
+    few = len(loud) + quiet.total() <= MAX_FULL_ROWS
+    return (first, Counter()) if few else (loud, quiet)
+
+
 def _is_open(row: Row) -> bool:
     """Whether a row needs something, from a pass or a person."""
-    return row.guarded or _needs(row) is not None or row.action not in (Action.NONE, Action.WAIT)
+    if row.guarded or row.action not in (Action.NONE, Action.WAIT):
+        return True
+    return row.action is Action.NONE and _need(row.status) is not None
 
 
 def _rows(named: Sequence[tuple[str, Row]], in_full: bool, verbose: bool) -> Iterator[str]:  # noqa: FBT001

@@ -15,8 +15,10 @@ import re
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice
+from tempfile import SpooledTemporaryFile
 from typing import Any, TypeVar
 
 import click
@@ -29,6 +31,7 @@ __all__ = [
     "annotation",
     "as_csv",
     "as_json",
+    "batches",
     "cell",
     "clipped",
     "code",
@@ -46,6 +49,9 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+
+MAX_SPOOL_BYTES = 1 << 20
+"""Up to this size, what waits to be written is not put into a file."""
 
 BATCH_ITEMS = 500
 
@@ -106,17 +112,22 @@ def emit_json(value: Any) -> None:
     click.echo(as_json(value, indent=2))
 
 
-def emit_json_list(document: Mapping[str, Any], name: str, items: Iterable[Mapping[str, Any]]) -> None:
+def emit_json_list(document: Callable[[], Mapping[str, Any]], name: str, items: Iterable[Mapping[str, Any]]) -> None:
     """Write one JSON document whose property `name`, an empty list in `document`, has these items.
 
-    They are encoded one by one, because there may be millions.
+    There may be millions: they are encoded one by one, and wait in a temporary file for what stands before them in the
+    document, which is asked for once they have gone by.
     """
-    head, here, tail = as_json(document, indent=2).partition(f'\n  "{name}": [')
-    click.echo(head + here, nl=False)
-    before, after = "\n", ""
-    for batch in _batches(map(_item, items)):
-        click.echo(before + _UNSHOWN.sub(_escape, ",\n".join(batch)), nl=False)
-        before, after = ",\n", "\n  "
+    with SpooledTemporaryFile(MAX_SPOOL_BYTES, "w+", encoding="utf-8", newline="") as spool:
+        before, after = "\n", ""
+        for batch in batches(map(_item, items)):
+            spool.write(before + _UNSHOWN.sub(_escape, ",\n".join(batch)))
+            before, after = ",\n", "\n  "
+        head, here, tail = as_json(document(), indent=2).partition(f'\n  "{name}": [')
+        click.echo(head + here, nl=False)
+        spool.seek(0)
+        for part in iter(partial(spool.read, MAX_SPOOL_BYTES), ""):
+            click.echo(part, nl=False)
     click.echo(after + tail)
 
 
@@ -135,7 +146,7 @@ def _encoded(value: Any) -> str:
 _encode = json.JSONEncoder(ensure_ascii=False).encode
 
 
-def _batches(items: Iterable[T]) -> Iterator[list[T]]:
+def batches(items: Iterable[T]) -> Iterator[list[T]]:
     """Split items into batches, each written at once."""
     iterator = iter(items)
     return iter(lambda: list(islice(iterator, BATCH_ITEMS)), [])
@@ -144,7 +155,7 @@ def _batches(items: Iterable[T]) -> Iterator[list[T]]:
 def emit_csv(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Write CSV like `as_csv`, in batches."""
     click.echo(as_csv(columns, ()), nl=False)
-    for batch in _batches(rows):
+    for batch in batches(rows):
         click.echo(as_csv(batch[0], batch[1:]), nl=False)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -183,6 +183,44 @@ def _name(record: Record, grant: Grant | None) -> str:
 
 
 @dataclass(slots=True)
+class Tally:
+    """What is told of rows beside the rows, counted as they go by."""
+
+    grants: int = 0
+    pending: int = 0
+    faults: bool = False
+    """Whether something is wrong with one of them."""
+    unfinished: bool = False
+    """Whether something is to be done now, or somebody has access that git no longer wants."""
+    statuses: Counter[tuple[str, Status]] = field(default_factory=Counter)
+    """By integration."""
+    guarded: Counter[str] = field(default_factory=Counter)
+    """What the guard holds, by integration."""
+    left: Counter[Status] = field(default_factory=Counter)
+    """What nothing is done about, without what the guard holds."""
+
+    @property
+    def by_status(self) -> dict[str, int]:
+        """How many grants have each status."""
+        counts: Counter[Status] = Counter()
+        for (_, status), number in self.statuses.items():
+            counts[status] += number
+        return {str(status): counts[status] for status in Status if counts[status]}
+
+    def add(self, row: Row) -> None:
+        """Count a row."""
+        self.grants += 1
+        self.pending += row.action.acts
+        self.faults |= row.status in FAULTS or row.guarded or row.drifted or row.waits_for_person
+        self.unfinished |= row.action.acts or row.status in (Status.ORPHANED, Status.DIFFERS)
+        self.statuses[row.integration, row.status] += 1
+        if row.guarded:
+            self.guarded[row.integration] += 1
+        elif row.action is Action.NONE:
+            self.left[row.status] += 1
+
+
+@dataclass(slots=True)
 class Report:
     """A pass, or the ledger, as it is shown. `failures` counts attempts and revocations that failed in this pass."""
 
@@ -199,6 +237,25 @@ class Report:
     """The daemons that share the work, as JSON shows them."""
     unmanaged: dict[str, int] = field(default_factory=dict)
     """How many accounts git does not know, by integration: of those whose listing the pass read whole."""
+    _tally: Tally | None = field(default=None, repr=False, compare=False)
+
+    def counted(self, rows: Iterable[Row]) -> Iterator[Row]:
+        """These rows, in place of the report's own; once they have gone by, what is told of them is known."""
+        tally = Tally()
+        for row in rows:
+            tally.add(row)
+            yield row
+        self._tally = tally
+
+    @property
+    def tally(self) -> Tally:
+        """What is told of the rows beside them."""
+        if self._tally is not None:
+            return self._tally
+        tally = Tally()
+        for row in self.rows:
+            tally.add(row)
+        return tally
 
     def give(self, given: Mapping[Key, Given]) -> None:
         """Say of each grant who gave it."""
@@ -219,8 +276,7 @@ class Report:
     @property
     def summary(self) -> dict[str, int]:
         """How many grants have each status."""
-        counts = Counter(row.status for row in self.rows)
-        return {str(status): counts[status] for status in Status if counts[status]}
+        return self.tally.by_status
 
     @property
     def pending(self) -> list[Row]:
@@ -228,16 +284,10 @@ class Report:
         return [row for row in self.rows if row.action.acts]
 
     @property
-    def unfinished(self) -> bool:
-        """Whether something is to be done now, or somebody has access that git no longer wants."""
-        return bool(self.pending) or any(row.status in (Status.ORPHANED, Status.DIFFERS) for row in self.rows)
-
-    @property
     def wrong(self) -> bool:
         """Whether the exit code is 1 (docs/commands.md, "Exit codes")."""
         broken = any(problem.severity is Severity.ERROR for problem in self.problems)
-        faults = any(row.status in FAULTS or row.guarded or row.drifted or row.waits_for_person for row in self.rows)
-        return bool(self.failures) or broken or faults
+        return bool(self.failures) or broken or self.tally.faults
 
     def as_json(self, shown: Iterable[Row] | None = None) -> dict[str, Any]:
         """The object of docs/commands.md, "JSON"; with `shown` the grants are those, and the counts are of all."""

@@ -8,6 +8,7 @@ import os
 import pty
 import struct
 import termios
+import tracemalloc
 from fcntl import ioctl
 from pathlib import Path
 from subprocess import Popen
@@ -171,3 +172,19 @@ def test_long_output_goes_through_the_pager(wordy: Repo, tmp_path: Path) -> None
         long = at_a_terminal(wordy, *words, PAGER=str(pager), TERM="xterm")
         assert ("PAGED" in long) == (words == ["--dry-run"]), long
     assert "PAGED" not in at_a_terminal(wordy, "--dry-run", lines=500, PAGER=str(pager), TERM="xterm")
+
+
+@pytest.mark.parametrize("output", ["json", "csv", "table"])
+def test_rows_that_are_shown_as_they_come_are_not_kept(repo: Repo, capfd: object, output: str) -> None:
+    """What is told of all of them beside the rows is counted as they go by."""
+
+    def peak(count: int) -> int:
+        told = Report("a" * 40, dry_run=False)
+        tracemalloc.start()
+        show_report(told, Asked(path=repo.root, output=output), rows=(row(f"h{number}") for number in range(count)))
+        used = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert told.summary == {"present": count}
+        return used
+
+    assert peak(12_000) < 1.5 * peak(3000)

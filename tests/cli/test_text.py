@@ -6,6 +6,7 @@ import json
 import logging
 import threading
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -157,5 +158,5 @@ def test_a_list_is_written_as_it_comes_and_as_the_whole_would_be(capsys: pytest.
         document = {"revision": "abc", "nested": {"grants": []}, "grants": some, "problems": [{"file": "a"}]}
         emit_json(document)
         whole = capsys.readouterr().out
-        emit_json_list({**document, "grants": []}, "grants", iter(some))
+        emit_json_list(partial(dict, document, grants=[]), "grants", iter(some))
         assert capsys.readouterr().out == whole
