@@ -317,6 +317,7 @@ def test_an_answer_is_saved_as_a_file_and_sent_on(machine, accounts, repo):
     }
 
 
+@pytest.mark.parametrize("state_kind", ["sqlite"])  # it looks into the state's own files
 def test_a_file_is_kept_for_the_continuation(machine, accounts, repo):
     accounts.route("GET", "/photo", lambda _received: b"\x89PNG\x00\xff")
     accounts.route("POST", "/upload", {"ok": True})
@@ -358,6 +359,7 @@ def test_a_file_may_be_larger_than_any_other_answer(machine, accounts, repo, meb
     assert len(accounts.calls("POST", "/upload")) == (status is Status.PRESENT)
 
 
+@pytest.mark.parametrize("state_kind", ["sqlite"])  # it looks into the state's own files
 def test_a_file_that_a_person_left_behind_is_erased_when_the_state_is_held_again(machine, accounts, repo):
     accounts.route("GET", "/photo", lambda _received: b"\x89PNG")
     manifest = accounts.manifest()

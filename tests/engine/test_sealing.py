@@ -249,6 +249,7 @@ def test_a_memory_that_somebody_altered_stops_nobody_else(machine: Machine, acco
     assert set(accounts.people) == {"ada@example.com", "bob@example.com"}
 
 
+@pytest.mark.parametrize("state_kind", ["sqlite"])  # it looks into the state's own files
 def test_settled_secrets_are_erased_from_the_file(machine: Machine, accounts: AccountService) -> None:
     accounts.route("POST", "/welcome", Reply(500))
     machine.repo.manifest(
@@ -275,6 +276,7 @@ def test_settled_secrets_are_erased_from_the_file(machine: Machine, accounts: Ac
     assert b"notice/ada" not in found
 
 
+@pytest.mark.parametrize("state_kind", ["sqlite"])  # it looks into the state's own files
 def test_a_lost_key_can_be_let_go_of_and_the_ledger_stays(
     machine: Machine, accounts: AccountService, home: GnupgHome, tmp_path: Path
 ) -> None:
