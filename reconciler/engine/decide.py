@@ -239,9 +239,10 @@ def _unsettled(
 
     A run that a person asked for was asked for whatever the check says: its retry is too, but for an account that is
     switched off. What a healing that failed left is still lost: whichever attempt makes it again heals it. The requests
-    that took an open invitation back made no account.
+    that took an open invitation back made no account; where the manifest has others now, they count like all.
     """
-    before = means.withdraws if record.run.kind is Kind.REINVITE else 0
+    taking = [step.text for step in record.run.steps if step.index < means.withdraws]
+    before = means.withdraws if record.run.kind is Kind.REINVITE and taking == list(texts[: len(taking)]) else 0
     making = [replace(step, index=step.index - before) for step in record.run.steps if step.index >= before]
     far = progress(making, texts[before:])
     resent = digest is not None and record.run.digest is not None and digest != record.run.digest
@@ -301,7 +302,8 @@ def judge_orphan(
     nothing to send. `invitation` is an open one of somebody who is not there. `texts` are the digests of the requests
     that take it away.
     """
-    spared = _spared(record, policy, slip, by_hand=by_hand)
+    asked = by_hand or (record.revoking and record.run.by_hand)
+    spared = _spared(record, policy, slip, asked=asked)
     left = Decision(Status.ORPHANED, Action.NONE, "")
     if record.phase is Phase.REVOKED:
         return Decision(Status.REVOKED, Action.NONE, record.reason)
@@ -316,18 +318,18 @@ def judge_orphan(
     if record.revoking and record.phase.unsettled and not accepted:
         if not (means.withdraws if withdrawing else can_revoke):
             return GONE if isinstance(verdict, Missing) and not open_one else _irrevocable(left)
-        asked = replace(record, fresh=True) if by_hand else record
+        tried = replace(record, fresh=True) if by_hand else record
         there = open_one and withdrawing
-        decision = _unsettled_revocation(asked, verdict, policy, digest=digest, texts=texts, there=there)
+        decision = _unsettled_revocation(tried, verdict, policy, digest=digest, texts=texts, there=there)
         return _wait_spared(replace(decision, withdraws=withdrawing), spared)
     if open_one and not isinstance(verdict, Unknown):
-        return _invited_orphan(left, spared, means, asked=by_hand, prune=policy.prunes(record.integration))
+        return _invited_orphan(left, spared, means, asked=asked, prune=policy.prunes(record.integration))
     unconfirmed = record.confirmed_at is None or record.phase is Phase.EXECUTED
     if isinstance(verdict, Missing) and (off or not unconfirmed):
         return GONE
     if spared is not None and not isinstance(verdict, Unknown):
         return replace(left, reason=f"no longer in git; {spared}")
-    return _unwanted(verdict, left, can_revoke=can_revoke, asked=by_hand, prune=policy.prunes(record.integration))
+    return _unwanted(verdict, left, can_revoke=can_revoke, asked=asked, prune=policy.prunes(record.integration))
 
 
 def _invited_orphan(left: Decision, spared: str | None, means: Means, *, asked: bool, prune: bool) -> Decision:
@@ -362,11 +364,11 @@ def _unwanted(verdict: Verdict, left: Decision, *, can_revoke: bool, asked: bool
             assert_never(verdict)
 
 
-def _spared(record: Record, policy: Policy, slip: str | None, *, by_hand: bool) -> str | None:
+def _spared(record: Record, policy: Policy, slip: str | None, *, asked: bool) -> str | None:
     """Why an orphan is not revoked, whatever `prune` says, or None; what a person asked for is."""
     if not policy.removals:
         return "--no-removals: this pass revokes nothing"
-    if by_hand or record.run.by_hand:
+    if asked:
         return None
     if record.keep:
         return "kept"

@@ -58,6 +58,8 @@ class AttemptRequest:
     decision: Decision
     seen: Mapping[str, Any]
     """What the check's `store_data` saved."""
+    by_hand: bool = False
+    """Whether a person asks for it."""
     commands: Sequence[Command] = ()
     """The commands that asked for it."""
 
@@ -149,7 +151,7 @@ class Executor:
             resumed=resume > 0,
             wants=job.prepared.wants,
             kind=job.kind,
-            by_hand=job.kind is Kind.RUN or (again and job.record.run.by_hand),
+            by_hand=job.by_hand or (again and job.record.run.by_hand),
         )
         total = len(job.requests)
         opened = Attempt(

@@ -106,6 +106,7 @@ class Scheduler:
             record=record,
             decision=item.decision,
             seen=item.seen,
+            by_hand=item.by_hand,
             commands=commands,
         )
         new = await self.executor.attempt(job)

@@ -643,6 +643,21 @@ def test_invitation_that_is_accepted_before_it_is_withdrawn_is_revoked_as_an_acc
     assert [call.path for call in accounts.calls("DELETE")] == ["/invitations/i1", "/users/ada@example.com"]
 
 
+def test_invitation_that_is_accepted_before_a_person_withdrew_it_is_revoked_as_an_account(
+    invited, accounts, roles, repo
+):
+    invited.reconcile()
+    repo.hire("ada")
+    repo.commit()
+    accounts.fail_next(1, 500, method="DELETE")
+    invited.reconcile(grants=[("ada", "tool")], by_hand={("ada", "tool"): "revoke"})
+    roles.invitations.clear()
+    accounts.add("ada@example.com")
+    invited.clock.turn(hours=1)
+    assert row(invited.reconcile(), "ada", "tool").status is Status.REVOKED
+    assert accounts.people == {}
+
+
 def test_nobody_whose_invitation_is_still_open_is_invited_again_when_wanted_again(unwanted, accounts, repo):
     repo.hire("ada", "tool")
     repo.commit()
@@ -663,6 +678,27 @@ def test_nobody_who_accepts_while_an_invitation_is_sent_again_is_invited(invited
     invited.clock.turn(hours=1)
     assert row(invited.reconcile(), "ada", "tool").status is Status.PRESENT
     assert len(accounts.calls("POST", "/invitations")) == sent
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_nobody_who_accepts_is_left_half_done_where_other_requests_withdraw_now(invited, accounts, roles, repo, more):
+    manifest = inviting(accounts)
+    manifest["execute"].append({"url": f"{accounts.url}/team", "data": {"email": "{{email}}"}})
+    accounts.route("POST", "/team", {"ok": True})
+    repo.manifest("tool", manifest)
+    repo.commit()
+    invited.reconcile()
+    invited.clock.turn(days=7)
+    accounts.fail_next(1, 500, method="POST", prefix="/team")
+    invited.reconcile()
+    roles.invitations.clear()
+    accounts.add("ada@example.com")
+    repo.manifest("tool", {**manifest, "withdraw": manifest["withdraw"] * (1 + more)})
+    repo.commit()
+    invited.clock.turn(hours=1)
+    found = row(invited.reconcile(), "ada", "tool")
+    assert found.status is (Status.FAILED if more else Status.PRESENT)
+    assert len(accounts.calls("POST", "/team")) == (2 if more else 3)
 
 
 def test_loss_that_another_invitation_mends_counts_as_healed(invited, accounts, roles):

@@ -41,6 +41,32 @@ def test_a_kept_entry_is_reported_and_never_revoked_on_its_own(pruning, accounts
     assert row(by_hand, "ada", "tool").status is Status.REVOKED
 
 
+def test_a_kept_entry_that_was_run_by_hand_is_not_revoked_though_the_run_failed(pruning, accounts, repo):
+    repo.hire("ada", TOOL | {"keep": True})
+    repo.commit()
+    pruning.reconcile()
+    accounts.fail_next(1, 500, method="POST")
+    pruning.reconcile(by_hand={("ada", "tool"): "run"})
+    repo.remove("hires/ada.yaml")
+    repo.commit()
+    left = row(pruning.reconcile(), "ada", "tool")
+    assert (left.status, left.action, left.reason) == (Status.ORPHANED, Action.NONE, "no longer in git; kept")
+    assert accounts.calls("DELETE") == []
+
+
+def test_revocation_by_hand_of_a_kept_entry_is_retried(pruning, accounts, repo):
+    repo.hire("ada", TOOL | {"keep": True})
+    repo.commit()
+    pruning.reconcile()
+    repo.remove("hires/ada.yaml")
+    repo.commit()
+    accounts.fail_next(1, 500, method="DELETE")
+    asked = pruning.reconcile(grants=[("ada", "tool")], by_hand={("ada", "tool"): "revoke"})
+    assert row(asked, "ada", "tool").status is Status.RETRYING
+    pruning.clock.turn(hours=1)
+    assert row(pruning.reconcile(), "ada", "tool").status is Status.REVOKED
+
+
 def test_grant_that_is_no_longer_kept_is_revoked(pruning, accounts, repo):
     """The last known entry counts."""
     repo.hire("ada", TOOL | {"keep": True})
