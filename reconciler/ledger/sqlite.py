@@ -72,7 +72,7 @@ def _up_to_date(source: str | None) -> sqlite3.Connection:
         version = None if source is None else version_of(Reading(connection))
         if version == HEAD:
             return connection
-        from reconciler.ledger.sqlite_writing import bring_up_to_date  # it takes longer to import than all else
+        from reconciler.ledger.sqlite_engine import bring_up_to_date  # it takes longer to import than all else
 
         copy = _connect(":memory:")
         if version is not None:

@@ -13,17 +13,17 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DBAPIError
 
-from reconciler.ledger import schema
 from reconciler.ledger.backend import Inserting
 from reconciler.ledger.lock import StateLock
 from reconciler.ledger.migrate import HEAD, upgrade, version_of
 from reconciler.ledger.place import make_folder, refuse_unsafe
 from reconciler.ledger.reading import Reading
 from reconciler.ledger.sqlite import faults
+from reconciler.ledger.sqlite_engine import engine_over
 from reconciler.model.errors import LedgerError
 from reconciler.model.failpoints import Failpoint, Reached, unwatched
 
-__all__ = ["WritableSqliteBackend", "bring_up_to_date"]
+__all__ = ["WritableSqliteBackend"]
 
 
 class WritableSqliteBackend(Inserting):
@@ -38,7 +38,7 @@ class WritableSqliteBackend(Inserting):
         self._path = path
         with faults():
             self._connection = _connect(path)
-        self._engine = _engine(self._connection)
+        self._engine = engine_over(self._connection)
 
     @classmethod
     def open(cls, path: Path, reached: Reached) -> WritableSqliteBackend:
@@ -139,23 +139,9 @@ class WritableSqliteBackend(Inserting):
             ) from error
 
 
-def bring_up_to_date(connection: sqlite3.Connection, *, made: bool) -> None:
-    """Migrate the tables of a state in memory, or create them if they were not `made`."""
-    with _engine(connection).begin() as transaction:
-        if made:
-            upgrade(transaction)
-        else:
-            schema.metadata.create_all(transaction)
-
-
 def _unlink(path: Path) -> None:
     for ending in ("", "-wal", "-shm"):
         path.with_name(path.name + ending).unlink(missing_ok=True)
-
-
-def _engine(connection: sqlite3.Connection) -> sa.Engine:
-    """Make an engine with one connection: the ledger has one writer, and each reader opens its own."""
-    return sa.create_engine("sqlite://", creator=lambda: connection, poolclass=sa.pool.StaticPool)
 
 
 def _connect(path: Path) -> sqlite3.Connection:
