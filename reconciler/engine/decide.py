@@ -71,6 +71,8 @@ def judge(
     `texts` the digests of the requests of the attempt that is open, or of a first one. `means` says what the manifest
     can do about an account, `invitation` is the open one of somebody who is not there.
     """
+    if invitation is None and isinstance(verdict, Present) and verdict.account is Account.INVITED:
+        invitation = Invited(verdict.stored)  # it counts as found in `pending`
     if record is None or record.phase in (Phase.NEW, Phase.REVOKED):
         return _untried(verdict, policy, means, invitation)
     if record.revoking and record.phase.unsettled:
@@ -88,7 +90,7 @@ def judge(
             if decision.status is Status.PRESENT:  # the attempt had taken no effect
                 other = _untried(verdict, policy, means, None)
                 return decision if other.status is Status.PRESENT else other
-            withdraws = invitation is not None and means.withdraws > 0 and isinstance(verdict, Missing)
+            withdraws = invitation is not None and means.withdraws > 0 and not decision.resume
             return replace(decision, withdraws=withdraws and decision.action in (Action.EXECUTE, Action.RETRY))
         case _:
             assert_never(record.phase)
@@ -145,15 +147,15 @@ def _provided(
 ) -> Decision:
     """A grant that was executed without error, or confirmed."""
     match verdict:
-        case Present():
-            return found(record, verdict, changes, means, heal=policy.heal, now=policy.now)
         case NoCheck():
             return webhook(record, changes, means)
         case Unknown(why):
             return Decision(Status.UNKNOWN, Action.NONE, f"{why}{_last_seen(record)}")
-        case Missing():
+        case Missing() | Present(account=Account.INVITED):
             decision = invited(record, invitation, changes, means, now=policy.now)
             return decision if decision is not None else _lost(record, policy, changes)
+        case Present():
+            return found(record, verdict, changes, means, heal=policy.heal, now=policy.now)
         case _:
             assert_never(verdict)
 
@@ -245,6 +247,8 @@ def _unsettled(
     before = means.withdraws if record.run.kind is Kind.REINVITE and taking == list(texts[: len(taking)]) else 0
     making = [replace(step, index=step.index - before) for step in record.run.steps if step.index >= before]
     far = progress(making, texts[before:])
+    if before and not far.effect and isinstance(verdict, Present) and verdict.account is Account.INVITED:
+        verdict = Missing()  # what was to be taken back is still open
     resent = digest is not None and record.run.digest is not None and digest != record.run.digest
     afresh = record.fresh or resent
     why = "what would be sent has changed" if resent else "retry asked for"

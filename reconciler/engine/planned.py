@@ -15,7 +15,7 @@ from reconciler.ledger.vault import stored_for
 from reconciler.model.deciding import Policy
 from reconciler.model.grant import Decision, Grant, Key, Kind, Record
 from reconciler.model.value import value_class
-from reconciler.model.verdict import Invited, Missing, Present, Unknown, Verdict
+from reconciler.model.verdict import Account, Invited, Missing, Present, Unknown, Verdict
 from reconciler.repository.desired import Desired
 from reconciler.repository.policy import Judge
 from reconciler.requests.tasks import Pace
@@ -93,8 +93,9 @@ class PlanningInputs:
     async def asked(
         self, integration: Integration, prepared: Prepared, verdict: Verdict
     ) -> tuple[Verdict, Invited | None]:
-        """The verdict with the open invitation of somebody who is not there, where there is one."""
-        if not isinstance(verdict, Missing):
+        """The verdict with the open invitation of somebody who is not there, or only invited, where there is one."""
+        only_invited = isinstance(verdict, Present) and verdict.account is Account.INVITED
+        if not (only_invited or isinstance(verdict, Missing)):
             return verdict, None
         invitation = await self.checker.invitation(integration, prepared)
         return (invitation, None) if isinstance(invitation, Unknown) else (verdict, invitation)

@@ -50,13 +50,12 @@ def _updates(manifest: Manifest) -> Iterator[tuple[Path, str]]:
 
 def _invitations(manifest: Manifest) -> Iterator[tuple[Path, str]]:
     exists = manifest.exists
-    if exists is not None and exists.pending is not None:
+    if exists is not None and (exists.pending is not None or exists.invited):
         return
-    if manifest.invitation is not None:
-        yield ("invitation",), "nothing tells that an invitation is open: give exists a `pending`, or take this out"
-    if manifest.withdraw and not (exists is not None and exists.invited):
-        message = "nothing tells that an invitation is open: give exists a `pending` or an `invited`, or take this out"
-        yield ("withdraw",), message
+    for key in ("invitation", "withdraw"):
+        if getattr(manifest, key):
+            why = "nothing tells that an invitation is open: give exists a `pending` or an `invited`, or take this out"
+            yield (key,), why
 
 
 def _identities(manifest: Manifest) -> Iterator[tuple[Path, str]]:

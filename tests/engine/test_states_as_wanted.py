@@ -740,6 +740,64 @@ def test_somebody_whose_record_says_invited_is_not_present(repo, accounts):
     assert accounts.calls("POST") == []
 
 
+@pytest.fixture
+def pending(repo: Repo, accounts: AccountService) -> Machine:
+    """Ada is invited to `tool`, where an account that is only invited is a record like others."""
+    settings(repo)
+    manifest = accounts.manifest()
+    manifest["exists"]["invited"] = {"state": "pending"}
+    manifest["execute"][0]["data"] = {"email": "{{email}}", "state": "pending"}
+    manifest["withdraw"] = [{"url": f"{accounts.url}/users/{{{{email}}}}", "method": "DELETE"}]
+    manifest["invitation"] = {"expires": "7d", "resend": 1}
+    repo.manifest("tool", manifest)
+    repo.hire("ada", "tool")
+    repo.commit()
+    machine = Machine(repo)
+    assert row(machine.reconcile(), "ada", "tool").status is Status.UNCONFIRMED
+    machine.clock.turn(days=7)
+    return machine
+
+
+def changing(accounts: AccountService) -> list[str]:
+    return [call.method for call in accounts.calls() if call.method != "GET"]
+
+
+def test_invitation_that_the_record_shows_expires_like_one_in_pending(pending, accounts):
+    assert row(pending.reconcile(), "ada", "tool").status is Status.UNCONFIRMED
+    assert changing(accounts) == ["POST", "DELETE", "POST"]
+    pending.clock.turn(days=7)
+    failed = row(pending.reconcile(), "ada", "tool")
+    assert (failed.status, failed.reason) == (Status.FAILED, "invited 2 times, not accepted")
+    accounts.people["ada@example.com"]["state"] = "active"
+    assert row(pending.reconcile(), "ada", "tool").status is Status.PRESENT
+
+
+def test_invitation_that_the_record_shows_is_withdrawn_again_where_that_failed(pending, accounts):
+    accounts.fail_next(1, 500, method="DELETE")
+    assert row(pending.reconcile(), "ada", "tool").status is Status.RETRYING
+    assert row(pending.reconcile(), "ada", "tool").status is Status.RETRYING
+    pending.clock.turn(hours=1)
+    assert row(pending.reconcile(), "ada", "tool").status is Status.UNCONFIRMED
+    assert changing(accounts) == ["POST", "DELETE", "DELETE", "POST"]
+
+
+def test_orphan_whose_record_says_invited_is_withdrawn_with_what_pending_stores(repo, accounts, roles):
+    settings(repo, prune="revoke")
+    manifest = inviting(accounts)
+    manifest["exists"]["invited"] = {"state": "pending"}
+    repo.manifest("tool", manifest)
+    repo.hire("ada", "tool")
+    repo.commit()
+    machine = Machine(repo)
+    machine.reconcile()
+    accounts.add("ada@example.com")
+    accounts.people["ada@example.com"]["state"] = "pending"
+    repo.hire("ada")
+    repo.commit()
+    assert row(machine.reconcile(), "ada", "tool").status is Status.REVOKED
+    assert roles.invitations == {}
+
+
 # Webhooks, the guard
 
 
