@@ -165,6 +165,24 @@ def test_half_revoked_account_that_is_wanted_again_is_made_as_git_wants_it(team,
     assert roles.changes == [{"role": "member", "active": True}]
 
 
+def test_half_revoked_account_under_the_old_address_is_left_to_a_person(team, accounts, roles, repo):
+    team.reconcile()
+    settings(repo, prune="revoke")
+    repo.hire("ada")
+    repo.commit()
+    accounts.drop(1, method="DELETE")
+    team.reconcile()
+    accounts.people["ada@example.com"]["role"] = "guest"
+    repo.manifest("tool", with_role(accounts, update="execute"))
+    repo.hire("ada", wanting("member"), email="lovelace@example.com")
+    repo.commit()
+    for _ in range(2):
+        found = row(team.reconcile(), "ada", "tool")
+        assert (found.status, found.action) == (Status.BLOCKED, Action.NONE)
+        assert "the account is under ada@example.com: rename it there" in found.reason
+    assert accounts.created == {"ada@example.com": 1}
+
+
 def test_an_account_found_with_another_role_is_updated(team, accounts, roles, repo):
     settings(repo, drift="report")
     repo.commit()
