@@ -108,7 +108,8 @@ class Reading:
         if isinstance(value, datetime):
             return microseconds(value)
         if isinstance(value, str):  # also a member of an enumeration
-            return without_nul(str(value)) if self._postgres else str(value)
+            text = str(value).encode(errors="backslashreplace").decode()  # no database takes half a surrogate pair
+            return without_nul(text) if self._postgres else text
         return value
 
 
