@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
@@ -18,15 +18,22 @@ from reconciler.model.errors import LedgerError
 
 __all__ = ["SqliteBackend", "faults"]
 
+_IMMUTABLE = "?mode=ro&immutable=1"
+"""The end of a URI that tells SQLite that nobody changes the file: it neither locks it nor makes side files."""
+
 
 class SqliteBackend:
     """A SQLite file that is read, or an empty ledger in memory if there is none."""
 
     remote = False
 
-    def __init__(self, connection: sqlite3.Connection, *, unattended: bool = True) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, *, unattended: bool = True, same: Callable[[], bool] = lambda: True
+    ) -> None:
+        """`same` tells whether the file is still what it was when it was opened."""
         connection.execute("PRAGMA query_only = ON")  # also in memory, and whatever the file's mode allows
         self._connection = connection
+        self._same = same
         self.unattended = unattended
 
     @classmethod
@@ -34,13 +41,17 @@ class SqliteBackend:
     def beside(cls, path: Path) -> Iterator[SqliteBackend]:
         """Open a state for reading without changing a byte; an empty one if there is none."""
         refuse_unsafe(path)
+        stood = _stamp(path)
         with _readable(path) as source:
             unattended = StateLock(path).owner() is None
+            immutable = source is not None and source.endswith(_IMMUTABLE)
             with faults():
                 connection = _up_to_date(source)
             try:
                 with faults():
-                    backend = cls(connection, unattended=unattended)
+                    backend = cls(
+                        connection, unattended=unattended, same=lambda: not immutable or _stamp(path) == stood
+                    )
                 yield backend
             finally:
                 connection.close()
@@ -57,9 +68,22 @@ class SqliteBackend:
 
     @contextmanager
     def reading(self) -> Iterator[Reading]:
-        """Give the connection."""
-        with faults():
-            yield Reading(self._connection)
+        """Give the connection. Raises LedgerError if another process wrote to a file that is read as immutable."""
+        try:
+            with faults():
+                yield Reading(self._connection)
+        finally:
+            if not self._same():
+                raise LedgerError("the ledger: another process wrote to it while it was read: try again")
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    """Return what shows that a file was changed; None if there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _up_to_date(source: str | None) -> sqlite3.Connection:
@@ -123,7 +147,7 @@ def _readable(path: Path) -> Iterator[str | None]:
     elif StateLock(path).owner() is not None:
         yield f"file:{quote(str(path))}?mode=ro"
     elif not path.with_name(path.name + "-wal").exists():
-        yield f"file:{quote(str(path))}?mode=ro&immutable=1"
+        yield f"file:{quote(str(path))}{_IMMUTABLE}"
     else:
         with tempfile.TemporaryDirectory(prefix="reconciler-") as folder:
             for name in (path.name, path.name + "-wal"):

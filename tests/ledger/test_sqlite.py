@@ -17,7 +17,7 @@ from reconciler.ledger.migrate import HEAD
 from reconciler.ledger.opening import StateLocation
 from reconciler.model.errors import LedgerError
 from reconciler.model.grant import Key
-from tests.ledger.states import ADA, STATE, bytes_in, other_process, read_all, state_file
+from tests.ledger.states import ADA, NOW, STATE, bytes_in, other_process, read_all, state_file
 
 
 def test_the_state_is_its_owners_alone(tmp_path: Path) -> None:
@@ -219,3 +219,24 @@ def test_reading_says_whether_somebody_is_at_it(tmp_path: Path) -> None:
         assert not ledger.unattended
     with StateLocation(STATE, tmp_path).reader() as ledger:
         assert ledger.unattended
+
+
+def test_reading_what_another_begins_to_write(tmp_path: Path) -> None:
+    """The file is opened as one that nobody changes: what is read of it then is neither old nor new, nor damage."""
+    location = StateLocation(STATE, tmp_path)
+    with location.locked("here", NOW) as locked:
+        locked.ledger.save([replace(ADA, key=Key(f"hire{number:04}", "tool")) for number in range(3000)])
+    with location.reader() as ledger:
+        records = ledger.records()
+        assert next(records).key.hire == "hire0000"
+        with location.locked("here", NOW) as locked:
+            locked.ledger.forget("hire0001", NOW)
+        with pytest.raises(LedgerError, match="another process wrote to it while it was read: try again"):
+            list(records)
+    with location.reader() as ledger:
+        assert len(list(ledger.records())) == 2999
+
+
+def test_an_id_that_is_no_unicode_is_nobodys(tmp_path: Path) -> None:
+    with closing(StateLocation(STATE, tmp_path).writer()) as ledger:
+        assert list(ledger.records(["\udcff"])) == []
