@@ -22,7 +22,7 @@ from reconciler.model.failpoints import Failpoint
 from reconciler.model.grant import Key, Phase, Record
 from reconciler.model.status import Action, EventType, Status
 from reconciler.repository.files import Files
-from reconciler.repository.private_file import HIRES_CACHE, VALIDATE_CACHE
+from reconciler.repository.private_file import HIRES_CACHE, VALIDATE_CACHE, PrivateFile
 
 if TYPE_CHECKING:
     from reconciler.ledger.writer import LedgerWriter
@@ -140,12 +140,11 @@ def erase(ledger: LedgerWriter, hire: str, now: datetime, root: Path) -> int:
     """Erase a person, and give how many grants that were. Whoever holds the state may call this."""
     from reconciler.notify import alerts, outages
 
+    for cache in (HIRES_CACHE, VALIDATE_CACHE):  # of what git has, they are made anew
+        PrivateFile(root / cache).remove()
     alerts.forget(ledger, hire)
     outages.forget(ledger)
-    count = ledger.forget(hire, now)
-    for cache in (HIRES_CACHE, VALIDATE_CACHE):  # of what git has, they are made anew
-        (root / cache).unlink(missing_ok=True)
-    return count
+    return ledger.forget(hire, now)
 
 
 def _erased(ledger: LedgerWriter, hire: str, records: list[Record], now: datetime, erasing: Erasing) -> bool:

@@ -31,6 +31,7 @@ class PrivateFile:
 
     def __init__(self, file: Path) -> None:
         self._file = file
+        self._new = file.with_name(f"{file.name}.new")
         self._key = file.with_name(f"{file.name}.key")
 
     def read(self) -> bytes | None:
@@ -46,14 +47,18 @@ class PrivateFile:
 
         The new file has one fixed name until it is complete, so that failed tries leave at most one file behind.
         """
-        new = self._file.with_name(f"{self._file.name}.new")
         with suppress(OSError):
             key = _private(self._key)
             if key is None or len(key) != KEY_BYTES:
                 key = secrets.token_bytes(KEY_BYTES)
                 _write(self._key, key)
-            _write(new, _mac(key, content) + b"\n" + content)
-            new.replace(self._file)
+            _write(self._new, _mac(key, content) + b"\n" + content)
+            self._new.replace(self._file)
+
+    def remove(self) -> None:
+        """Remove the content, and what a failed try left of another."""
+        for file in (self._file, self._new):
+            file.unlink(missing_ok=True)
 
 
 @cache

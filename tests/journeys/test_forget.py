@@ -37,6 +37,8 @@ def test_one_for_whom_nothing_was_ever_made(
     told.remove("hires/zebedee.yaml")
     told.commit()
     call_cli(told)
+    for name in ("hires", "validate"):
+        (told.state.parent / f"{name}.cache.new").write_text("zebedee")  # a process was killed while it wrote
     assert not erased(told), "the history has it still"
     forgotten = call_cli(told, "forget", "zebedee")
     assert (forgotten.code, forgotten.err) == (0, "")
