@@ -28,7 +28,7 @@ from reconciler.model.settings import OWN, Settings
 from reconciler.repository.documents.checks import manifest_ids, unfilled
 from reconciler.repository.documents.loaded import Loaded
 from reconciler.repository.documents.problems import MOST, few
-from reconciler.repository.git.trees import CommitTree, File, Tree
+from reconciler.repository.git.trees import CommitTree, File, Tree, blob_of
 from reconciler.repository.hire_cache import HireCache
 from reconciler.repository.hire_index import HireIndex, HireSummary
 from reconciler.repository.hires import Hires, ParsedHires
@@ -258,8 +258,10 @@ class Reader:
 
 
 def _without_content(tree: Tree, file: File) -> HireSummary:
-    """A file's summary; of so many the contents are read again rather than kept."""
-    return replace(summarize(tree, file)[0], raw=None)
+    """A file's summary; of so many the contents are read again rather than kept, but for one that was just changed."""
+    summary, _ = summarize(tree, file)
+    hashed = summary.raw is None or blob_of(summary.raw) == file.blob
+    return replace(summary, raw=None) if hashed else summary
 
 
 @contextmanager

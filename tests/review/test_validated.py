@@ -291,6 +291,29 @@ def test_what_a_process_does_not_deliver_is_done_here(what: str) -> None:
     assert all(mine for _, mine in few)
 
 
+def test_a_file_that_changes_and_changes_back_meanwhile_is_not_remembered(
+    repo: Repo, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reconciler.repository.files.MANY", 1)
+    monkeypatch.setattr("reconciler.repository.processes.MANY", 10**9)
+    file = repo.root / "hires" / "cleo.yaml"
+    stood = file.read_bytes()
+    summarize = parsing.summarize
+
+    def change_and_back(tree: trees.Tree, each: trees.File) -> object:
+        file.write_bytes(stood.replace(b"Zoe", b"Amy"))
+        try:
+            return summarize(tree, each)
+        finally:
+            file.write_bytes(stood)
+
+    monkeypatch.setattr("reconciler.repository.files.summarize", change_and_back)
+    validate(repo)
+    work.clear()
+    validate(repo)
+    assert work.inspected == ["cleo"]
+
+
 def test_very_many_files_are_told_the_same(repo: Repo) -> None:
     for number in range(8):
         repo.hire(f"h{number}", "tool", manager={"hire": f"h{number - 1}"} if number % 2 else "Zoe", phone=str(number))
