@@ -45,7 +45,8 @@ def _known(
         ]
         meant = "" if records else suggest_from_ledger(ledger, hire, access, integration)
     if none is not None and not records:
-        what = " ".join(part for part in (hire, access, integration and f"of --integration {integration}") if part)
+        person = f"{hire} {access}" if access else hire and f"of {hire}"
+        what = " ".join(part for part in (person, integration and f"of --integration {integration}") if part)
         raise none(f"the ledger has no grant {what}: `reconcile status` shows what it has{meant}")
     return records
 
@@ -255,5 +256,6 @@ def _fault(plan: Plan, kind: str, key: Key) -> Exception | None:
     if kind == "run" and not item.wanted:
         return Refused(f"{key} is no longer wanted in git: {decision.status}")
     if not decision.action.acts and decision.status is not Status.REVOKED:
-        return Refused(f"{key} is {decision.status}: {decision.reason}")
+        next_step = f"`reconcile explain {key.hire} {key.access}` says what can be done"
+        return Refused(f"{key} is {decision.status}: {decision.reason}; {next_step}")
     return None

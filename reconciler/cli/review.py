@@ -248,8 +248,8 @@ def _refuse_restart(context: Context, tree: Tree, period: str, *, names: Collect
     was = origins_of(context.checkout.root, tree.revision, folder).commits
     ours = {path_of(period, name) for name in names}
     if found := sorted(there if every else there & ours):
-        more = "; one of a further integration is started with --integration NAME" if every else ""
-        raise AlreadyStarted(f"the review {period} was started already: there is {' and '.join(found)}{more}")
+        more = "; for an integration that was added since, give --integration NAME" if every else ""
+        raise AlreadyStarted(f"the review {period} was started already: {', '.join(found)}{more}")
     if taken := sorted(set(was) if every else was.keys() & ours):
         commit = was[taken[0]][0][:12]
         raise AlreadyStarted(

@@ -92,7 +92,8 @@ def steps(record: Record) -> tuple[Step, ...]:
         case Status.MISSING if left and record.lost:
             return (Step("Make the account again:", _about("run", record.key)),)
         case Status.ORPHANED if left and not record.keep:
-            return (Step("Take it away:", _about("revoke", record.key)),)
+            text = "Take it away; where the manifest has no revoke, remove the account at the service:"
+            return (Step(text, _about("revoke", record.key)),)
         case Status.SUSPENDED if record.guarded:
             return (
                 Step("See what would be done:", _dry_run(record.integration)),

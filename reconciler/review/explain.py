@@ -197,7 +197,7 @@ def _following(
             yield from _of_difference(record, again)
         case Status.RETRYING:
             yield _when(record, policy)
-            yield f"`reconcile retry {key}` runs it at the next pass, with two attempts before it"
+            yield f"`reconcile retry {key}` starts it afresh at the next pass, with two attempts"
         case Status.SCHEDULED:
             begins = grant is not None and grant.begins is not None and grant.begins > policy.today
             yield reason if begins else "goes on as soon as what it needs is there"

@@ -57,7 +57,7 @@ attempt 1 (execute) at TIME: failed: request 2 of 2 (POST): answered 500
 
 next
   runs again at TIME, in 60 min
-  `reconcile retry ada saas` runs it at the next pass, with two attempts before it
+  `reconcile retry ada saas` starts it afresh at the next pass, with two attempts
 """
 
 

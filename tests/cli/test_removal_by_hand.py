@@ -47,6 +47,28 @@ def test_revoke_refuses_a_grant_that_git_wants(two: Repo, accounts: AccountServi
     assert call_cli(two, "revoke", "ada").code == 1
 
 
+def test_refusal_names_the_command_that_says_what_can_be_done(repo: Repo, accounts: AccountService) -> None:
+    repo.manifest("tool", accounts.manifest())
+    repo.hire("ada", "tool")
+    repo.commit()
+    assert call_cli(repo).code == 0
+    repo.remove("hires/ada.yaml")
+    repo.commit()
+    refused = call_cli(repo, "revoke", "ada", "tool")
+    assert refused.code == 1
+    assert refused.err == (
+        "error: ada/tool is orphaned: no longer in git; the manifest has no revoke; "
+        "`reconcile explain ada tool` says what can be done\n"
+    )
+    assert "remove the account at the service" in call_cli(repo, "explain", "ada", "tool").out
+
+
+def test_person_whom_the_ledger_does_not_have_is_named(repo: Repo) -> None:
+    repo.commit()
+    refused = call_cli(repo, "revoke", "nobody")
+    assert (refused.code, refused.err.partition(":")[2].partition(":")[0]) == (64, " the ledger has no grant of nobody")
+
+
 def test_a_persons_orphans_are_left_for_the_daemon(two: Repo, accounts: AccountService) -> None:
     two.remove("hires/ada.yaml")
     two.settings(interval="1d")
