@@ -67,17 +67,14 @@ class Reading:
 
     def rows(self, text: str, /, **values: object) -> Iterator[Row]:
         """Read the rows of a statement."""
-        bound: dict[str, Any] = {}
+        bound: list[Any] = []  # by place: SQLite compares each name with every other
 
         def mark(match: re.Match[str]) -> str:
-            name = match[1]
-            value = values[name]
-            if isinstance(value, list | tuple):
-                names = [f"{name}_{index}" for index in range(len(value))]
-                bound.update(zip(names, map(self._value, value), strict=True))
-                return f"({', '.join(map(self._mark, names)) or 'NULL'})"
-            bound[name] = self._value(value)
-            return self._mark(name)
+            value = values[match[1]]
+            several = value if isinstance(value, list | tuple) else [value]
+            bound.extend(map(self._value, several))
+            marks = ", ".join(["%s" if self._postgres else "?"] * len(several))
+            return marks if several is not value else f"({marks or 'NULL'})"
 
         cursor = self._driver.execute(self._spelt(_NAME.sub(mark, text)), bound)
         columns = [column[0] for column in cursor.description or ()]
@@ -96,9 +93,6 @@ class Reading:
         """Whether there is a table of this name."""
         query = "SELECT to_regclass(:table)" if self._postgres else "SELECT name FROM sqlite_master WHERE name = :table"
         return self.value(query, table=table) is not None
-
-    def _mark(self, name: str) -> str:
-        return f"%({name})s" if self._postgres else f":{name}"
 
     def _spelt(self, text: str) -> str:
         """Adapt a statement to the database: SQLite locks no rows, and uses a partial index only with the same text."""

@@ -6,6 +6,7 @@ import os
 import signal
 import sqlite3
 import stat
+import time
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -240,3 +241,15 @@ def test_reading_what_another_begins_to_write(tmp_path: Path) -> None:
 def test_an_id_that_is_no_unicode_is_nobodys(tmp_path: Path) -> None:
     with closing(StateLocation(STATE, tmp_path).writer()) as ledger:
         assert list(ledger.records(["\udcff"])) == []
+
+
+def test_ten_times_the_values_take_ten_times_as_long(tmp_path: Path) -> None:
+    with closing(StateLocation(STATE, tmp_path).writer()) as ledger:
+
+        def took(number: int) -> int:
+            ids = [str(each) for each in range(number)]
+            began = time.process_time_ns()
+            assert list(ledger.records(ids)) == []
+            return time.process_time_ns() - began
+
+        assert min(took(20_000) for _ in range(2)) < 40 * min(took(2_000) for _ in range(5))
