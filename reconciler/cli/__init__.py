@@ -199,7 +199,7 @@ def run(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
             raise
         # Most likely stdout is full: replace it, because flushing the rest at exit would fail again.
         tell(f"error: {os.strerror(error.errno)}: what was to be written is not complete", "error")

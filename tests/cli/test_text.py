@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import tempfile
 import threading
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -14,7 +16,7 @@ from reconciler.cli import logs
 from reconciler.cli.options import Asked
 from reconciler.cli.show import show_report
 from reconciler.cli.text import annotation, as_csv, as_json, cell, code, emit_json, emit_json_list, fit
-from reconciler.model.errors import Problem
+from reconciler.model.errors import Problem, ReconcilerError
 from reconciler.model.not_taken_over import Untrusted
 from reconciler.model.report import Report
 from tests.cli.conftest import Call
@@ -160,3 +162,10 @@ def test_a_list_is_written_as_it_comes_and_as_the_whole_would_be(capsys: pytest.
         whole = capsys.readouterr().out
         emit_json_list(partial(dict, document, grants=[]), "grants", iter(some))
         assert capsys.readouterr().out == whole
+
+
+def test_list_without_a_temporary_file_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    items = ({"name": "a" * 5000} for _ in range(1000))
+    with pytest.raises(ReconcilerError, match="set TMPDIR to a folder to write to"):
+        emit_json_list(partial(dict, grants=[]), "grants", items)
