@@ -73,11 +73,11 @@ def judge(
     """
     if invitation is None and isinstance(verdict, Present) and verdict.account is Account.INVITED:
         invitation = Invited(verdict.stored)  # it counts as found in `pending`
-    if record is None or record.phase in (Phase.NEW, Phase.REVOKED):
-        return _untried(verdict, policy, means, invitation)
-    if isinstance(verdict, Present) and verdict.under is not None:
+    if record is not None and isinstance(verdict, Present) and verdict.under is not None:
         ways = f"rename it there, or `reconcile run {' '.join(record.key)}`"
         return Decision(Status.BLOCKED, Action.NONE, f"the account is under {verdict.under}: {ways}")
+    if record is None or record.phase in (Phase.NEW, Phase.REVOKED):
+        return _untried(verdict, policy, means, invitation)
     if record.revoking and record.phase.unsettled:
         return _wanted_again(record, verdict, policy, means, invitation)
     match record.phase:

@@ -164,9 +164,12 @@ def _as_noted(decision: Decision) -> dict[str, list[Any]]:
 def _back_again(record: Record, verdict: Verdict | None, now: datetime) -> Record:
     """A record that was revoked, or half so, once its entry is wanted again and was checked.
 
-    After a revocation it is a new grant, never drift (docs/design/states.md); what was not revoked is as it was.
+    After a revocation it is a new grant, never drift (docs/design/states.md); what was not revoked is as it was. As
+    long as an account stands under the old address, the record keeps that.
     """
     if not (record.phase is Phase.REVOKED or record.revoking) or isinstance(verdict, Unknown | None):
+        return record
+    if record.phase is Phase.REVOKED and isinstance(verdict, Present) and verdict.under is not None:
         return record
     settled = replace(
         record,

@@ -183,6 +183,24 @@ def test_half_revoked_account_under_the_old_address_is_left_to_a_person(team, ac
     assert accounts.created == {"ada@example.com": 1}
 
 
+def test_account_under_the_old_address_of_who_was_revoked_is_left_to_a_person(team, accounts, repo):
+    team.reconcile()
+    settings(repo, prune="revoke")
+    repo.hire("ada")
+    repo.commit()
+    assert row(team.reconcile(), "ada", "tool").status is Status.REVOKED
+    accounts.add("ada@example.com")
+    repo.hire("ada", wanting("member"), email="lovelace@example.com")
+    repo.commit()
+    for _ in range(2):
+        found = row(team.reconcile(), "ada", "tool")
+        assert (found.status, found.action) == (Status.BLOCKED, Action.NONE)
+        assert "the account is under ada@example.com: rename it there" in found.reason
+    assert accounts.created == {"ada@example.com": 1}
+    ran = row(team.reconcile(by_hand={("ada", "tool"): "run"}), "ada", "tool")
+    assert (ran.status, ran.attempts, ran.email) == (Status.PRESENT, 1, "lovelace@example.com")
+
+
 def test_an_account_found_with_another_role_is_updated(team, accounts, roles, repo):
     settings(repo, drift="report")
     repo.commit()
