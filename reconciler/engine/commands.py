@@ -190,7 +190,7 @@ def _accepted(record: Record, now: datetime) -> Record:
     Values that differ count as sent; what else differs is accepted as it is until either side changes.
     """
     sent = {name: pair[1] for name, pair in record.differs.items()} if record.changed else {}
-    differs = {} if record.changed else record.differs
+    differs = {} if record.changed else record.differs or record.accepted  # said twice, it stands
     checked = record.checked_at is not None  # what was never checked is a webhook, as far as the ledger knows
     return replace(
         record,
@@ -203,6 +203,7 @@ def _accepted(record: Record, now: datetime) -> Record:
         wants={**record.wants, **{path: pair[1] for path, pair in differs.items()}},
         differs={},
         changed=False,
+        guarded=False,
         confirmed_at=record.confirmed_at or now,
         last_error=None,
         open=None,

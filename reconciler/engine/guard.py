@@ -8,14 +8,16 @@ whatever part of the integration this pass covers: it stays tripped until the co
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime
 
 from reconciler.engine.planned import PlannedGrant
+from reconciler.engine.wanted import by_commit
 from reconciler.ledger.entries import Event, Kept
 from reconciler.ledger.reader import LedgerReader
-from reconciler.model.grant import Decision, Key
+from reconciler.model.grant import Decision, Key, Record
 from reconciler.model.settings import Settings
 from reconciler.model.status import Action, EventType, Status
 
@@ -80,7 +82,7 @@ def judge(
 
     `renamed` maps the keys of renamed hires in the ledger to those in the plan.
     """
-    taken, made = _Count(), _Count()
+    taken, made = defaultdict[str, set[Key]](set), defaultdict[str, set[Key]](set)
     met: dict[str, set[Key]] = {}
     for item in planned:
         seen = met.setdefault(item.grant.integration, set())
@@ -88,18 +90,20 @@ def judge(
             continue  # a person named this grant: it neither counts nor overrides
         seen.add(item.grant.key)
         if item.decision.heals or (not item.wanted and item.decision.action.acts):
-            taken.add(item)
+            taken[item.grant.integration].add(item.grant.key)
         elif _makes(item):
-            made.add(item)
-    taken.wait(_followed(ledger.guarded(), renamed), met)
-    made.wait(_followed(ledger.guarded_new(), renamed), met)
+            made[item.grant.integration].add(item.grant.key)
+    for record in ledger.guarded():
+        key = renamed.get(record.key, record.key)
+        if record.integration in met and key not in met[record.integration]:  # it waits since an earlier pass
+            (taken if _takes(record) else made)[record.integration].add(key)
     since = ledger.newest_attempt() if everything else ledger.resync()
     tripped: dict[str, str] = {}
-    if made.grants and settings.max_new is not None:
-        tripped |= judge_new(made.grants, _followed(ledger.made_since(since), renamed), settings.max_new)
-    if taken.grants:
+    if made and settings.max_new is not None:
+        tripped |= judge_new(made, _followed(ledger.made_since(since), renamed), settings.max_new)
+    if taken:
         done = _followed(ledger.changes_since(since), renamed)
-        tripped |= judge_changes(taken.grants, done, ledger.confirmed(since), settings.max_change_percent)
+        tripped |= judge_changes(taken, done, ledger.confirmed(since), settings.max_change_percent)
     return tripped
 
 
@@ -109,21 +113,10 @@ def _makes(item: PlannedGrant) -> bool:
     return item.wanted and item.decision.action in (Action.EXECUTE, Action.UPDATE) and not asked_again
 
 
-@dataclass(frozen=True, slots=True)
-class _Count:
-    """Grants by integration."""
-
-    grants: dict[str, set[Key]] = field(default_factory=dict)
-
-    def add(self, item: PlannedGrant) -> None:
-        """Count a grant of this pass."""
-        self.grants.setdefault(item.grant.integration, set()).add(item.grant.key)
-
-    def wait(self, waiting: Mapping[str, set[Key]], met: Mapping[str, set[Key]]) -> None:
-        """Count grants that wait since an earlier pass, of the integrations in `met`, without the grants in it."""
-        for integration, keys in waiting.items():
-            if integration in met and (left := keys - met[integration]):
-                self.grants.setdefault(integration, set()).update(left)
+def _takes(record: Record) -> bool:
+    """Whether the guard keeps a grant from being revoked or healed, and not from being made or updated."""
+    drifted = record.as_wanted_at is not None and not by_commit(record, record.differs)
+    return record.lost or record.orphaned_at is not None or drifted
 
 
 def _followed(found: Mapping[str, set[Key]], renamed: Mapping[Key, Key]) -> dict[str, set[Key]]:
@@ -137,8 +130,9 @@ def suspend(planned: Iterable[PlannedGrant], tripped: Mapping[str, str]) -> list
         reason = tripped.get(item.grant.integration)
         revoked_by_hand = item.by_hand and not item.wanted
         if item.decision.action.acts and reason is not None and not revoked_by_hand:
-            suspended = Decision(Status.SUSPENDED, Action.NONE, reason, guarded=True)
-            found[item.grant.key] = replace(item, decision=suspended)
+            changed, differs = item.decision.changed, item.decision.differs  # to be counted, and accepted, by
+            held = Decision(Status.SUSPENDED, Action.NONE, reason, changed=changed, guarded=True, differs=differs)
+            found[item.grant.key] = replace(item, decision=held)
         elif item.decision.action.acts and item.wanted and (why := _waits(item, found)) is not None:
             found[item.grant.key] = replace(item, decision=Decision(Status.SCHEDULED, Action.WAIT, why))
         else:

@@ -18,7 +18,18 @@ from reconciler.model.status import Action, Status
 from reconciler.model.template import names
 from reconciler.model.verdict import Account, Invited, Present
 
-__all__ = ["NO_MEANS", "Means", "as_shown", "changed_values", "found", "invited", "paused", "shown", "webhook"]
+__all__ = [
+    "NO_MEANS",
+    "Means",
+    "as_shown",
+    "by_commit",
+    "changed_values",
+    "found",
+    "invited",
+    "paused",
+    "shown",
+    "webhook",
+]
 
 HEAL_PAUSE = timedelta(hours=24)
 """A loss or a change within this time of a healing is an admin's decision, and is not fought."""
@@ -116,18 +127,18 @@ def found(
     if by_values:
         what = f"changed since: {shown(changes)}"
     decision = Decision(Status.DIFFERS, Action.UPDATE, what, changed=by_values, differs=differs, afresh=True)
-    again = by_values or bool(changes) or (record is not None and (record.fresh or _by_commit(record, differs)))
+    again = by_values or bool(changes) or (record is not None and (record.fresh or by_commit(record, differs)))
     if record is not None and record.unseen and not again:
         return replace(decision, action=Action.NONE, reason=f"updated; the check does not see it yet: {what}")
     if not means.updates:
         reason = f"{OFF}: switch it on there" if off else f"{what}; {_ways(record)}"
         return replace(decision, action=Action.NONE, reason=reason)
-    if record is None or record.as_wanted_at is None or by_values or changes or _by_commit(record, differs):
+    if record is None or record.as_wanted_at is None or by_values or changes or by_commit(record, differs):
         return decision
     return _drift(record, decision, heal=heal, now=now)
 
 
-def _by_commit(record: Record, differs: Differences) -> bool:
+def by_commit(record: Record, differs: Differences) -> bool:
     """Whether git wants something else of what differs than when it was last found so, sent or accepted."""
     return any(as_shown(record.wants.get(path)) != as_shown(wanted) for path, (_, wanted) in differs.items())
 

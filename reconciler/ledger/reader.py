@@ -157,19 +157,10 @@ class LedgerReader(Browsing):
             rows = reading.rows(query, revoked=Phase.REVOKED, attempt=attempt)
             return {row["integration"]: row["count"] for row in rows}
 
-    def guarded(self) -> dict[str, set[Key]]:
-        """List the grants of each integration that the guard keeps from being revoked or healed."""
-        return self._by_integration(
-            "SELECT integration, hire, access FROM grants"
-            " WHERE guarded IS TRUE AND (lost IS TRUE OR orphaned_at IS NOT NULL)"
-        )
-
-    def guarded_new(self) -> dict[str, set[Key]]:
-        """List the grants of each integration that the guard keeps from being made or updated."""
-        return self._by_integration(
-            "SELECT integration, hire, access FROM grants"
-            " WHERE guarded IS TRUE AND lost IS FALSE AND orphaned_at IS NULL"
-        )
+    def guarded(self) -> list[Record]:
+        """Read the records that the guard holds, without the steps of their runs."""
+        with self.backend.reading() as reading:
+            return [record_of(row, ()) for row in reading.rows("SELECT * FROM grants WHERE guarded IS TRUE")]
 
     def changes_since(self, attempt: int) -> dict[str, set[Key]]:
         """List the grants of each integration that were healed or revoked after that attempt."""

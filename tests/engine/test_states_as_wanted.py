@@ -873,3 +873,56 @@ def test_commit_that_updates_more_than_max_new_trips_the_guard(repo, accounts, r
     assert roles.changes == []
     assert {item.status for item in machine.reconcile(released=True).rows} == {Status.PRESENT}
     assert len(roles.changes) == 3
+
+
+@pytest.fixture
+def drifted(repo: Repo, accounts: AccountService, roles: Roles) -> Machine:
+    """Twenty members of `tool`, of whom eight were made guests at the service: the guard holds them."""
+    settings(repo)
+    repo.manifest("tool", with_role(accounts))
+    for number in range(20):
+        repo.hire(f"h{number:02}", wanting("member"))
+    repo.commit()
+    machine = Machine(repo)
+    machine.reconcile()
+    for number in range(8):
+        accounts.people[f"h{number:02}@example.com"]["role"] = "guest"
+    assert sum(item.guarded for item in machine.reconcile().rows) == 8
+    return machine
+
+
+def test_drift_that_is_held_is_counted_in_a_pass_over_one_person(drifted, roles):
+    found = row(drifted.reconcile(hires=["h00"]), "h00", "tool")
+    assert (found.status, found.guarded) == (Status.SUSPENDED, True)
+    assert "40.00 % is over 25 % (8/20)" in found.reason
+    assert roles.changes == []
+
+
+def test_drift_that_is_held_is_no_new_account(drifted, repo):
+    settings(repo, max_new=2, max_change_percent=50)
+    repo.commit()
+    assert row(drifted.reconcile(hires=["h00"]), "h00", "tool").status is Status.PRESENT
+
+
+def test_difference_that_is_held_can_be_accepted(drifted, roles):
+    for number in range(3):
+        drifted.enqueue("accept", f"h{number:02}", "tool")
+    report = drifted.reconcile()
+    assert "accepted as it is" in row(report, "h00", "tool").reason
+    assert row(report, "h07", "tool").status is Status.PRESENT, "five are not too many"
+    assert len(roles.changes) == 5
+
+
+def test_difference_that_is_accepted_again_stays_as_it_is(team, accounts, roles):
+    team.reconcile()
+    accounts.people["ada@example.com"]["role"] = "guest"
+    settings(team.repo, drift="report")
+    team.repo.commit()
+    team.reconcile()
+    for _ in range(2):
+        team.enqueue("accept", "ada", "tool")
+        for drift in ("report", "heal"):
+            settings(team.repo, drift=drift)
+            team.repo.commit()
+            assert "accepted as it is" in row(team.reconcile(), "ada", "tool").reason
+    assert roles.changes == []
