@@ -116,7 +116,8 @@ def accept(asked: Asked, hire: str, access: str) -> int:
     (known,) = _known(asked, hire, access)
     if known.status is Status.DIFFERS and OFF in known.reason:
         raise Refused(f"{known.key} is switched off, so nobody can use it: switch it on there, or `reconcile run` it")
-    if known.status in (Status.ORPHANED, Status.REVOKED):
+    held = known.status is Status.SUSPENDED and known.orphaned_at is not None
+    if held or known.status in (Status.ORPHANED, Status.REVOKED):
         raise Refused(f"{known.key} is {known.status}: git does not want it; `reconcile revoke` takes it away")
     said = f"accepted: {known.key}, by {requester()}"
     return _act(asked, "accept", str(known.key), said, hire=hire, access=access)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.repo import Daemon, Repo, call_cli
@@ -45,6 +47,16 @@ def test_revoke_refuses_a_grant_that_git_wants(two: Repo, accounts: AccountServi
     assert "tool-ada@example.com" in accounts.people
     assert "more-ada@example.com" not in accounts.people
     assert call_cli(two, "revoke", "ada").code == 1
+
+
+@pytest.mark.parametrize("held", [{}, {"suspend": [{"hire": "ada"}]}], ids=["orphaned", "suspended"])
+def test_accept_refuses_what_git_does_not_want(two: Repo, held: dict[str, Any]) -> None:
+    two.settings(**held)
+    two.remove("hires/ada.yaml")
+    two.commit()
+    call_cli(two)
+    refused = call_cli(two, "accept", "ada", "tool")
+    assert (refused.code, "git does not want it" in refused.err) == (1, True)
 
 
 def test_refusal_names_the_command_that_says_what_can_be_done(repo: Repo, accounts: AccountService) -> None:
