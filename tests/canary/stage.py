@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
+import yaml
+
 from reconciler.ledger.opening import StateLocation
 from reconciler.ledger.sealing import Tokens, WritableSealing
 from reconciler.oauth.connection import stored_record
@@ -147,7 +149,6 @@ def stage(repo: Repo, echo: Echo, mail: Mail, **changes: Mapping[str, Any]) -> R
         smtp={"host": "127.0.0.1", "port": mail.port, "username": "bot"},
         twilio={"account_sid": "AC1", "from_number": "+1", "url": f"{echo.url}/twilio"},
         alerts=[{"email": "it@example.com"}, {"webhook": f"{echo.url}/webhook"}],
-        limits={"timeout": 0.6},
         retry_delay=0,
     )
     repo.manifest("tool", {**_tool(echo), **changes})
@@ -158,6 +159,12 @@ def stage(repo: Repo, echo: Echo, mail: Mail, **changes: Mapping[str, Any]) -> R
     repo.hire("ada", {"integration": "tool", "values": {"TEAM": "7"}}, "cloud", phone="+2")
     repo.commit()
     return repo
+
+
+def settings_of(repo: Repo) -> dict[str, Any]:
+    """What the repository's settings say."""
+    found: dict[str, Any] = yaml.safe_load((repo.root / "config/reconciler.yaml").read_text())
+    return found
 
 
 def _tool(echo: Echo) -> dict[str, Any]:

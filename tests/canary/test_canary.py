@@ -18,7 +18,7 @@ import structlog
 
 from reconciler.cli import run
 from tests.canary.canaries import core, leaks, value
-from tests.canary.stage import Echo, Mail, as_text, connect, stage, state_bytes
+from tests.canary.stage import Echo, Mail, as_text, connect, settings_of, stage, state_bytes
 from tests.repo import GnupgHome, Repo
 
 
@@ -128,6 +128,8 @@ def failing_checks(scene: Scene) -> None:
 
 
 def timeout(scene: Scene) -> None:
+    scene.repo.settings(**settings_of(scene.repo), limits={"timeout": 0.6})
+    scene.repo.commit()
     scene.echo.mode = "hang"
     scene.call("-v")
     scene.call()

@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 import pytest
 
 from tests.canary.canaries import leaks, value
-from tests.canary.stage import Echo, Mail, connect, stage, state_bytes
+from tests.canary.stage import Echo, Mail, connect, settings_of, stage, state_bytes
 from tests.repo import PROGRAM, Daemon, Repo, run_cli
 from tests.servers import eventually
 
@@ -72,9 +72,7 @@ def status(repo: Repo, access: str) -> str:
 
 def test_a_power_cut_in_mid_attempt(staged: Repo, echo: Echo) -> None:
     echo.mode = "hang"
-    staged.settings(
-        **{**settings(staged), "limits": {"timeout": 30}},
-    )
+    staged.settings(**settings_of(staged), limits={"timeout": 30})
     staged.commit()
     with Daemon(staged, "-v") as daemon:
         assert eventually(lambda: len(echo.calls("POST")) >= 2, SOON)
@@ -88,15 +86,8 @@ def test_a_power_cut_in_mid_attempt(staged: Repo, echo: Echo) -> None:
         nothing_in({"log": daemon.log, "history": run_cli(staged, "history").out, **state_bytes(staged)}, echo)
 
 
-def settings(repo: Repo) -> dict[str, object]:
-    import yaml
-
-    found: dict[str, object] = yaml.safe_load((repo.root / "config/reconciler.yaml").read_text())
-    return found
-
-
 def test_a_token_endpoint_that_repeats_what_it_was_sent(staged: Repo, echo: Echo) -> None:
-    """ReadState the address that the person has to open, which needs the client's id, nothing is shown."""
+    """Beside the address that the person has to open, which needs the client's id, nothing is shown."""
     echo.token_mode = 400
     code = value("KEY")
     with Daemon(staged, "-v") as daemon:

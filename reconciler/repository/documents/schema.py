@@ -78,7 +78,7 @@ class _Generator(GenerateJsonSchema):
     def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
         made = super().model_schema(schema)
         for name, text in DESCRIPTIONS.get(schema["cls"].__name__, {}).items():
-            # ReadState a `$ref` older editors look at nothing else.
+            # Beside a `$ref` older editors look at nothing else.
             made["properties"][name] = _described(made["properties"][name], text)
         if schema["cls"] is Hire:
             names = {"pattern": _ID, "not": {"enum": sorted(KNOWN_NAMES)}}
