@@ -165,6 +165,14 @@ def test_half_revoked_account_that_is_wanted_again_is_made_as_git_wants_it(team,
     assert roles.changes == [{"role": "member", "active": True}]
 
 
+def stays_blocked_under_the_old_address(team, accounts):
+    for _ in range(2):
+        found = row(team.reconcile(), "ada", "tool")
+        assert (found.status, found.action) == (Status.BLOCKED, Action.NONE)
+        assert "the account is under ada@example.com: rename it there" in found.reason
+    assert accounts.created == {"ada@example.com": 1}
+
+
 def test_half_revoked_account_under_the_old_address_is_left_to_a_person(team, accounts, roles, repo):
     team.reconcile()
     settings(repo, prune="revoke")
@@ -176,11 +184,7 @@ def test_half_revoked_account_under_the_old_address_is_left_to_a_person(team, ac
     repo.manifest("tool", with_role(accounts, update="execute"))
     repo.hire("ada", wanting("member"), email="lovelace@example.com")
     repo.commit()
-    for _ in range(2):
-        found = row(team.reconcile(), "ada", "tool")
-        assert (found.status, found.action) == (Status.BLOCKED, Action.NONE)
-        assert "the account is under ada@example.com: rename it there" in found.reason
-    assert accounts.created == {"ada@example.com": 1}
+    stays_blocked_under_the_old_address(team, accounts)
 
 
 def test_account_under_the_old_address_of_who_was_revoked_is_left_to_a_person(team, accounts, repo):
@@ -192,11 +196,7 @@ def test_account_under_the_old_address_of_who_was_revoked_is_left_to_a_person(te
     accounts.add("ada@example.com")
     repo.hire("ada", wanting("member"), email="lovelace@example.com")
     repo.commit()
-    for _ in range(2):
-        found = row(team.reconcile(), "ada", "tool")
-        assert (found.status, found.action) == (Status.BLOCKED, Action.NONE)
-        assert "the account is under ada@example.com: rename it there" in found.reason
-    assert accounts.created == {"ada@example.com": 1}
+    stays_blocked_under_the_old_address(team, accounts)
     ran = row(team.reconcile(by_hand={("ada", "tool"): "run"}), "ada", "tool")
     assert (ran.status, ran.attempts, ran.email) == (Status.PRESENT, 1, "lovelace@example.com")
 
