@@ -80,7 +80,7 @@ class SystemClock:
 class Context:
     """One repository and the services that it speaks of. `reached` is told of every write and every sending.
 
-    `member_may_send` is asked before every sending: a member of a fleet sends nothing once it may be taken for dead.
+    `member_may_send` is called before every sending: a member of a fleet sends nothing once it may be taken for dead.
     """
 
     def __init__(self, root: Path, clock: Clock, redactor: Redactor, reached: Reached = unwatched) -> None:
@@ -182,8 +182,9 @@ class Context:
         self._clients[service] = (limits, hosts, client)
         return client
 
-    def _may_send(self) -> str | None:
-        return None if self.member_may_send is None else self.member_may_send()
+    def _may_send(self) -> None:
+        if self.member_may_send is not None:
+            self.member_may_send()
 
     def _told(self, name: str, status: int | None, seconds: float) -> None:
         if self.answered is not None:

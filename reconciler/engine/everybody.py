@@ -10,12 +10,12 @@ import asyncio
 import json
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from operator import itemgetter
 from sys import intern
-from typing import Any
+from typing import Any, TypeVar
 
 from reconciler.engine.integrations import Integration, Prepared
 from reconciler.model.base import as_text
@@ -31,6 +31,9 @@ from reconciler.requests.render import expected, render
 from reconciler.requests.template import render_data, written
 
 __all__ = ["ENOUGH", "UNAUTHORIZED", "Account", "Listings", "Place", "connected", "found_by"]
+
+K = TypeVar("K")
+T = TypeVar("T")
 
 ENOUGH = 10
 """Up to this many grants of an integration are asked for one by one, listing or not."""
@@ -113,10 +116,9 @@ class Listings:
         self, integration: Integration, exists: Exists, listing: Listing, grant: Scope
     ) -> _Everybody | str:
         place, scope = _place(integration, listing, grant)
-        if place not in self._read:
-            reading = _everybody(integration, exists, listing, scope, whole=self._whole)
-            self._read[place] = asyncio.create_task(reading)
-        return await asyncio.shield(self._read[place])
+        return await _once(
+            self._read, place, lambda: _everybody(integration, exists, listing, scope, whole=self._whole)
+        )
 
     def were_read(self) -> frozenset[str]:
         """The integrations whose listing was asked for already."""
@@ -136,13 +138,10 @@ class Listings:
 
     async def unready(self, integration: Integration) -> str | None:
         """Why an absence at this service does not count; None where it does."""
-        if integration.manifest.exists is None or integration.manifest.exists.ready is None:
+        ready = None if integration.manifest.exists is None else integration.manifest.exists.ready
+        if ready is None:
             return None
-        if integration.name not in self._ready:
-            self._ready[integration.name] = asyncio.create_task(
-                _unready(integration, integration.manifest.exists.ready)
-            )
-        return await asyncio.shield(self._ready[integration.name])
+        return await _once(self._ready, integration.name, lambda: _unready(integration, ready))
 
     async def invitation(self, integration: Integration, prepared: Prepared, wanted: str) -> Invited | Unknown | None:
         """The open invitation of somebody who is absent; Unknown where open invitations cannot be read."""
@@ -150,10 +149,16 @@ class Listings:
         if pending is None:
             return None
         place, scope = _place(integration, pending, prepared.scope)
-        if place not in self._open:
-            self._open[place] = asyncio.create_task(_invitations(integration, pending, scope))
-        found = await asyncio.shield(self._open[place])
+        found = await _once(self._open, place, lambda: _invitations(integration, pending, scope))
         return Unknown(f"open invitations: {found}") if isinstance(found, str) else found.get(wanted.casefold())
+
+
+async def _once(asked: dict[K, asyncio.Task[T]], key: K, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Ask once for all that share the answer; again if this process could not ask."""
+    task = asked.get(key)
+    if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
+        task = asked[key] = asyncio.create_task(ask())
+    return await asyncio.shield(task)
 
 
 def found_by(integration: Integration, grant: Scope) -> tuple[Place, str | None]:

@@ -158,7 +158,7 @@ def _open(context: Context, settings: Settings, tree: Tree, held: OpenLedger, fi
     if held.member is not None:
         from reconciler.ledger.limits import SharedLimits
 
-        context.member_may_send = held.member.may_send
+        context.member_may_send = held.member.refuse_to_send
         context.shared = SharedLimits(held.ledger.backend, held.member.owner)
     try:
         sealing = sealing_of(context, settings, tree, held.ledger)

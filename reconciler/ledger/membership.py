@@ -4,8 +4,8 @@ A member renews its leases once a second. If it is late by more than `TERM`, oth
 which refuses whatever it still writes. It notices at its next renewal, and is over for good: the process has to come
 back as a new member. If the server is away for all members, none is over.
 
-Requests to services are not fenced by the database, so a clock guards them: `may_send` refuses from `TERM` after the
-last renewal began. It is the boot clock, which also counts while the machine sleeps.
+Requests to services are not fenced by the database, so a clock guards them: `refuse_to_send` refuses from `TERM` after
+the last renewal began. It is the boot clock, which also counts while the machine sleeps.
 """
 
 from __future__ import annotations
@@ -92,11 +92,12 @@ class Membership:
         """Whether it was connected for a whole stall period, so that it may take others for dead."""
         return self.fault is None and _boot() - self._connected_at >= STALL_SECONDS
 
-    def may_send(self) -> str | None:
-        """Say why no request may be sent now; None if one may."""
+    def refuse_to_send(self) -> None:
+        """Raise LedgerError if no request may be sent now."""
         if self._over is not None:
-            return str(self._over)
-        return "the state was out of reach for too long: another may have taken over" if self._late() else None
+            raise self._over
+        if self._late():
+            raise LedgerError("the state was out of reach for too long: another may have taken over")
 
     def join(self) -> Lease:
         """Become a member, and return the lease for writes that are for no service.

@@ -61,7 +61,7 @@ class Alerter:
                     await self._post.email(receiver.email, redact(message.subject), redact(message.text))
                 else:
                     await self._call(receiver.webhook or "", redact({"text": message.text, "events": message.events}))
-        except (NotSent, TransportError, Blocked, TimeoutError) as error:
+        except (NotSent, TransportError, LedgerError, Blocked, TimeoutError) as error:
             problem = redact(str(error)) or f"took longer than {PATIENCE_SECONDS:g} s"
         else:
             return

@@ -18,7 +18,7 @@ from urllib.parse import quote, urlencode
 import aiosmtplib
 
 from reconciler.model.clock import Clock
-from reconciler.model.errors import Blocked, SecretsError, TransportError
+from reconciler.model.errors import Blocked, LedgerError, SecretsError, TransportError
 from reconciler.model.failpoints import Failpoint, Reached
 from reconciler.model.secret import Redactor
 from reconciler.model.settings import OWN, Limits, Settings, loopback
@@ -125,7 +125,7 @@ class _Post:
         client = self._context.client("(twilio)", hosts, self._settings.limits)
         try:
             answer = await client.send(wire)
-        except (TransportError, Blocked) as error:
+        except (TransportError, LedgerError, Blocked) as error:
             raise NotSent(self._said(error)) from None
         if not 200 <= answer.status < 300:
             raise NotSent(f"Twilio answered {answer.status}{client.said(answer)}")

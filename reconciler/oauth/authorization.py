@@ -19,7 +19,7 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from reconciler.model.clock import Clock, stamp
-from reconciler.model.errors import Blocked, ReconcilerError, TransportError
+from reconciler.model.errors import Blocked, LedgerError, ReconcilerError, TransportError
 from reconciler.model.manifest import Manifest
 from reconciler.model.scope import Layer, Scope
 from reconciler.model.secret import Redactor
@@ -155,7 +155,7 @@ class Authorizer:
         try:
             self._connects.write(digest, {**connect, "verifier": None, "outcome": TAKEN})
             await self._trade(query, str(connect["verifier"]))
-        except (NotConnected, Blocked, TransportError) as error:
+        except (NotConnected, Blocked, LedgerError, TransportError) as error:
             reason = self._redactor.redact(str(error))
             self._connects.write(digest, {**connect, "verifier": None, "outcome": reason})
             raise NotConnected(reason) from None

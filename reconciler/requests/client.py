@@ -43,8 +43,8 @@ Answered = Callable[[str, int | None, float], None]
 Leaving = Callable[[], Awaitable[None]]
 """Awaited right before a request leaves, after all waiting: the place to write it down."""
 
-MaySend = Callable[[], str | None]
-"""Asked right before the bytes of a request leave: why they may not, or None."""
+MaySend = Callable[[], None]
+"""Called before a request is written down, and right before its bytes leave; raises LedgerError if they may not."""
 
 CONNECTING = 0.8
 """The share of a request's time after which a connection has to stand."""
@@ -75,8 +75,7 @@ class _Progress:
     def leaves(self) -> None:
         if not self.left:
             self.reached(Failpoint.REQUEST, done=False)
-            if (why := self.may_send()) is not None:  # nothing is waited for from here until its bytes are written
-                raise NoAnswer(why, left=False)
+            self.may_send()  # nothing is waited for from here until its bytes are written
             self.left = True
 
     def has_left(self) -> None:
@@ -132,7 +131,8 @@ class Client:
         `follow` allows redirects within the same scheme, host and port; it is for checks and look-ups. `leaving` is
         awaited before each sending. With `behind` it lets others go first at its host. Raises HostNotAllowed, and
         TransportError for whatever brings no whole answer: no connection, a timeout, a redirect that is not followed, a
-        change that was answered with more than 1 MiB.
+        change that was answered with more than 1 MiB. Raises LedgerError if this process may not send now: that says
+        nothing about the service.
         """
         waits = redirects = 0
         while True:
@@ -172,6 +172,7 @@ class Client:
         what = _what(wire, address)
         seconds = self._timeout.total_seconds()
         async with self._throttle.turn(address.name, behind=behind) as departed:
+            self._may_send()
             if leaving is not None:
                 await leaving()
             progress = _Progress(self._reached, self._may_send, departed, wire.most)

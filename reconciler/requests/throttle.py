@@ -22,7 +22,7 @@ from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 
 from reconciler.model.clock import Clock, Stopped
-from reconciler.model.errors import LedgerError, TransportError
+from reconciler.model.errors import TransportError
 from reconciler.model.settings import Limits
 from reconciler.requests.sharing import EVERYONE, Ask, Granted, Shared, keep_sharing
 
@@ -268,7 +268,7 @@ class Throttle:
         It is waited for `behind` all who are not to wait behind others, who came later included.
 
         The host has answered where the block ends without an error. Raises TransportError (nothing left) where the
-        program is told to stop during a wait.
+        program is told to stop during a wait, LedgerError where what members share is out of reach.
         """
         lane = self._lane(host)
         self._share()
@@ -325,10 +325,7 @@ class Throttle:
             lane.departure += lane.spacing
             return
         count = max(1, TENTH // lane.spacing)
-        try:
-            wait = await shared.departures(host, lane.spacing, count)
-        except LedgerError as error:
-            raise TransportError(f"{host}: nobody can tell when it may be asked: {error}", left=False) from error
+        wait = await shared.departures(host, lane.spacing, count)
         lane.departures = count - 1
         lane.departure = self._clock.now() + wait
 

@@ -20,17 +20,20 @@ from reconciler.daemon.health import ProblemLog
 from reconciler.daemon.newest import Newest
 from reconciler.engine.accepted import in_force
 from reconciler.engine.context import Context, SystemClock
+from reconciler.engine.everybody import Listings
+from reconciler.engine.reconciler import Reconciler
 from reconciler.engine.state import sharing
 from reconciler.ledger import postgres
 from reconciler.ledger.opening import StateLocation
 from reconciler.ledger.sealing import Tokens, WritableSealing
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.clock import Stopped
-from reconciler.model.errors import RepositoryError
+from reconciler.model.errors import LedgerError, RepositoryError
 from reconciler.model.report import Report
 from reconciler.model.secret import Redactor
 from reconciler.model.selection import Selection
 from reconciler.model.settings import Settings
+from reconciler.notify.notifications import Notifier
 from reconciler.oauth.connection import stored_record
 from reconciler.secrets.gpg import Gnupg
 from tests.engine.harness import dying
@@ -298,6 +301,74 @@ def test_saved_file_is_sent_by_the_member_that_takes_over(repo: Repo, accounts: 
     assert [row.status for row in asyncio.run(run("b")).rows] == ["present"]
     assert b"\x89PNG\x00\xff" in accounts.calls("POST", "/upload")[0].body
     assert (accounts.created, len(accounts.calls("GET", "/photo"))) == ({"ada@example.com": 1}, 1)
+
+
+def cut_off(one: FleetPass) -> None:
+    """Have the term of a member pass, as if it had not reached the server for so long."""
+    member = one.state.member
+    assert member is not None
+    member._ending.set()  # it renews nothing on its own from here on
+    member._beating.join()
+    member._deadline = 0.0
+
+
+def cut_off_at_check(one: FleetPass, accounts: AccountService) -> None:
+    """Cut a member off while the next check is under way."""
+
+    def act(connection: Any, received: Received) -> None:
+        cut_off(one)
+        connection.answer(accounts.handle(received))
+
+    accounts.on(act, method="GET")
+
+
+@pytest.mark.parametrize(("method", "known"), [("GET", []), ("POST", ["missing"])])
+def test_request_that_a_member_may_not_send_is_no_failed_check_and_no_attempt(
+    repo: Repo, accounts: AccountService, method: str, known: list[str]
+) -> None:
+    async def run() -> None:
+        async with member(repo, "a") as a:
+            assert a.state.member is not None
+            if method == "GET":
+                cut_off(a)
+            else:
+                cut_off_at_check(a, accounts)
+            with pytest.raises(LedgerError, match="out of reach for too long"):
+                await a.make(Selection())
+            assert accounts.calls("POST") == []
+            assert statuses(repo) == known
+            assert a.state.ledger.open_attempts() == []
+            a.state.member.renew()
+            assert [row.status for row in (await a.make(Selection())).rows] == ["present"]
+        assert accounts.created == {"ada@example.com": 1}
+        assert [row["attempts"] for row in call_cli(repo, "status", "--output", "json").json["grants"]] == [1]
+
+    repo.manifest("tool", accounts.manifest())
+    repo.hire("ada", "tool")
+    repo.commit()
+    asyncio.run(run())
+
+
+def test_what_slices_share_is_asked_again_where_a_member_could_not_ask(repo: Repo, accounts: AccountService) -> None:
+    async def run() -> None:
+        listings = Listings()
+        async with member(repo, "a") as a, leased(a.state, a.clock, ["tool"]) as state:
+            assert a.state.member is not None
+            reconciler = Reconciler(a.context, state, Notifier(a.context))
+            cut_off_at_check(a, accounts)
+            with pytest.raises(LedgerError, match="out of reach for too long"):
+                await reconciler.plan(Selection(), a.tree, listings=listings)
+            a.state.member.renew()
+            plan = await reconciler.plan(Selection(), a.tree, listings=listings)
+        assert [each.decision.status for each in plan.grants] == ["missing"]
+
+    manifest = accounts.manifest()
+    accounts.route("GET", "/ready", {"ok": True})
+    manifest["exists"]["ready"] = {"url": f"{accounts.url}/ready", "expected": "true"}
+    repo.manifest("tool", manifest)
+    repo.hire("ada", "tool")
+    repo.commit()
+    asyncio.run(run())
 
 
 def clock_is(minutes: int) -> Unfit:
