@@ -11,6 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from typing import Any
 from zlib import crc32
 
@@ -18,6 +19,8 @@ import procrastinate
 import psycopg
 import psycopg_pool
 from procrastinate.exceptions import AlreadyEnqueued, ConnectorException, ProcrastinateException, UniqueViolation
+from procrastinate.job_context import JobContext
+from procrastinate.jobs import Job
 from procrastinate.jobs import Status as JobStatus
 from procrastinate.utils import utcnow
 
@@ -64,15 +67,19 @@ class Jobs:
         )
         self._app = procrastinate.App(connector=connector)
 
-        async def run(**given: Any) -> None:
+        async def run(context: JobContext, /, **given: Any) -> None:
+            if (task := asyncio.current_task()) is not None:
+                task.add_done_callback(partial(self._ended, context.job))
             try:
                 await make(given)
             except Requeue:  # not by retry: if the same job waits, that fails and leaves this one "doing"
                 if not await self.put(slice_of(given), given, after=AGAIN_SECONDS):
                     raise
 
-        self._task = self._app.task(name="slice", queue=QUEUE, retry=AGAIN)(run)
+        self._task = self._app.task(name="slice", queue=QUEUE, retry=AGAIN, pass_context=True)(run)
         self._open = False
+        self._unended: list[Job] = []
+        """Jobs made here that may still stand as `doing`. Their worker lives, so that no other member requeues them."""
 
     async def open(self) -> None:
         """Connect, and create the tables if they are missing. Raises one of `FAULTS`."""
@@ -134,15 +141,29 @@ class Jobs:
         )
 
     async def rescue(self) -> None:
-        """Requeue the jobs of members that died. Raises one of `FAULTS`."""
+        """Requeue the jobs of members that died, and those whose end could not be written. Raises one of `FAULTS`."""
         manager = self._app.job_manager
         for job in await manager.get_stalled_jobs(seconds_since_heartbeat=STALL_SECONDS):
-            assert job.id is not None
-            with suppress(ConnectorException):  # another member was quicker, or the server is away
-                try:
-                    await manager.retry_job_by_id_async(job.id, utcnow())
-                except UniqueViolation:  # the same job waits, which is enough
-                    await manager.finish_job_by_id_async(job.id, JobStatus.FAILED, delete_job=True)
+            await self._requeue(job)
+        for job in tuple(self._unended):
+            if await manager.list_jobs_async(id=job.id, status="doing", worker_id=job.worker_id):
+                await self._requeue(job)  # and look again the next time
+            else:
+                self._unended.remove(job)
+
+    async def _requeue(self, job: Job) -> None:
+        assert job.id is not None
+        manager = self._app.job_manager
+        with suppress(ConnectorException):  # another member was quicker, or the server is away
+            try:
+                await manager.retry_job_by_id_async(job.id, utcnow())
+            except UniqueViolation:  # the same job waits, which is enough
+                await manager.finish_job_by_id_async(job.id, JobStatus.FAILED, delete_job=True)
+
+    def _ended(self, job: Job, task: asyncio.Task[Any]) -> None:
+        """Note a job whose task failed: procrastinate could not write how it ended."""
+        if not task.cancelled() and task.exception() is not None:
+            self._unended.append(job)
 
 
 def arguments(item: Slice, revision: str, reading: str | None) -> Arguments:

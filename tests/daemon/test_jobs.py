@@ -6,11 +6,16 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+import pytest
 
 from reconciler.daemon.jobs import Arguments, Jobs, Requeue, arguments
 from reconciler.daemon.slices import Lane, PassRequest, Slice
-from reconciler.ledger.postgres import Server
+from reconciler.ledger import postgres
+from reconciler.ledger.postgres import SCHEMA, Server
 from reconciler.model.selection import Selection
 from tests.postgres import Databases
 
@@ -91,6 +96,40 @@ def test_job_of_a_dead_member_is_put_back_though_the_same_was_put_meanwhile(data
     with databases.made() as url:
         asyncio.run(run(url))
         assert left(databases, url) == ["todo", "todo"]
+
+
+def test_job_whose_end_cannot_be_written_keeps_no_other_waiting(
+    databases: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres, "LOCK", timedelta(seconds=0.1))
+    other = replace(DUE, lane=Lane.NOW)
+
+    async def run(url: str) -> list[str]:
+        made: list[str] = []
+        tasks: list[asyncio.Task[Any] | None] = []
+        with psycopg.connect(url, options=f"-c search_path={SCHEMA}") as holder:
+
+            async def make(given: Arguments) -> None:
+                made.append(given["lane"])
+                tasks.append(asyncio.current_task())
+                if len(made) == 1:
+                    holder.execute("select id from procrastinate_jobs for update")
+
+            async with working(url, make) as jobs:
+                for item in (other, DUE):
+                    assert await jobs.put(item, arguments(item, FIRST, None))
+                async with asyncio.timeout(20):
+                    while not (tasks and tasks[0] and tasks[0].done()):  # noqa: ASYNC110  it is the worker's own
+                        await asyncio.sleep(0.02)
+                    holder.rollback()
+                    while len(made) < 3:
+                        await jobs.rescue()
+                        await asyncio.sleep(0.02)
+        return made
+
+    with databases.made() as url:
+        assert asyncio.run(run(url)) == ["now", "now", "due"], "what ended may be made again"
+        assert left(databases, url) == []
 
 
 def test_part_of_a_sweep_waits_beside_one_of_another_revision_or_released(databases: Databases) -> None:
