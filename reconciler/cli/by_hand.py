@@ -110,15 +110,11 @@ def retry(asked: Asked, hire: str | None, access: str | None, integration: str |
 @click.pass_obj
 def accept(asked: Asked, hire: str, access: str) -> int:
     """Vouch for a grant that was mended by hand: it is complete, and checked like any other from here on."""
-    from reconciler.engine.wanted import OFF
-    from reconciler.model.status import Status
+    from reconciler.engine.commands import reason_not_to_accept
 
     (known,) = _known(asked, hire, access)
-    if known.status is Status.DIFFERS and OFF in known.reason:
-        raise Refused(f"{known.key} is switched off, so nobody can use it: switch it on there, or `reconcile run` it")
-    held = known.status is Status.SUSPENDED and known.orphaned_at is not None
-    if held or known.status in (Status.ORPHANED, Status.REVOKED):
-        raise Refused(f"{known.key} is {known.status}: git does not want it; `reconcile revoke` takes it away")
+    if (why := reason_not_to_accept(known)) is not None:
+        raise Refused(why)
     said = f"accepted: {known.key}, by {requester()}"
     return _act(asked, "accept", str(known.key), said, hire=hire, access=access)
 

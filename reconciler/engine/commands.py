@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from reconciler.engine.wanted import OFF
 from reconciler.ledger.entries import Command, Event
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.vault import run_name
@@ -36,6 +37,7 @@ __all__ = [
     "erase",
     "matching",
     "may_retry",
+    "reason_not_to_accept",
     "reason_to_remember",
     "request_events",
     "requested",
@@ -96,7 +98,7 @@ def take_up(
                 records = [replace(record, fresh=True) for record in records if may_retry(record)]
                 lines = [Event.of(record, EventType.RETRY_REQUESTED, f"by {command.by}", now) for record in records]
             case "accept":
-                records = [_accepted(record, now) for record in records]
+                records = [_accepted(record, now) for record in records if _may_accept(record)]
                 lines = [Event.of(record, EventType.ACCEPTED, f"by {command.by}", now) for record in records]
                 kept = {run_name(record.key): None for record in records}
             case "run" | "revoke" if command.hire and command.access:
@@ -182,6 +184,27 @@ def requested(kind: str, key: Key, now: datetime, by: str) -> list[Event]:
 def may_retry(record: Record) -> bool:
     """Whether `retry` applies to a grant: it failed, or an update or invitation of it had no effect."""
     return record.phase.unsettled or record.unseen or record.status is Status.FAILED
+
+
+def reason_not_to_accept(record: Record) -> str | None:
+    """Why nobody can vouch for a grant; None where a person may.
+
+    What git does not want is never complete: of a revocation that failed half-way only its requests say what is left.
+    """
+    if record.orphaned_at is not None or record.phase is Phase.REVOKED:
+        return f"{record.key} is {record.status}: git does not want it; `reconcile revoke` takes it away"
+    if record.status in (Status.DIFFERS, Status.SUSPENDED) and OFF in record.reason:
+        again = ", or `reconcile run` it" if record.status is Status.DIFFERS else ""
+        return f"{record.key} is {OFF}, so nobody can use it: switch it on there{again}"
+    return None
+
+
+def _may_accept(record: Record) -> bool:
+    """Whether a grant can be vouched for; the record may have changed since the command was given."""
+    why = reason_not_to_accept(record)
+    if why is not None:
+        log.warning("command.refused", command="accept", reason=why)
+    return why is None
 
 
 def _accepted(record: Record, now: datetime) -> Record:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from reconciler.engine.planned import PlannedGrant
-from reconciler.engine.wanted import by_commit
+from reconciler.engine.wanted import OFF, by_commit
 from reconciler.ledger.entries import Event, Kept
 from reconciler.ledger.reader import LedgerReader
 from reconciler.model.grant import Decision, Key, Record
@@ -131,6 +131,8 @@ def suspend(planned: Iterable[PlannedGrant], tripped: Mapping[str, str]) -> list
         revoked_by_hand = item.by_hand and not item.wanted
         if item.decision.action.acts and reason is not None and not revoked_by_hand:
             changed, differs = item.decision.changed, item.decision.differs  # to be counted, and accepted, by
+            if OFF in item.decision.reason:
+                reason = f"{reason}; it is {OFF}"
             held = Decision(Status.SUSPENDED, Action.NONE, reason, changed=changed, guarded=True, differs=differs)
             found[item.grant.key] = replace(item, decision=held)
         elif item.decision.action.acts and item.wanted and (why := _waits(item, found)) is not None:

@@ -20,6 +20,7 @@ from reconciler.model.verdict import Account, Invited, Present
 
 __all__ = [
     "NO_MEANS",
+    "OFF",
     "Means",
     "as_shown",
     "by_commit",

@@ -10,6 +10,7 @@ import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from reconciler.engine.commands import reason_not_to_accept
 from reconciler.model.errors import Problem, Severity
 from reconciler.model.grant import Key, Record
 from reconciler.model.not_taken_over import REF, Stale, Untrusted
@@ -72,12 +73,11 @@ _TITLES = {
 def steps(record: Record) -> tuple[Step, ...]:
     """List what a person can do about one grant; empty if it needs nobody."""
     left = record.action is Action.NONE
+    accept = _about("accept", record.key) if reason_not_to_accept(record) is None else None
     match record.status:
         case Status.FAILED:
-            return (
-                Step("Mend the cause, then start it afresh:", _about("retry", record.key)),
-                Step("Or vouch for it, where it was mended by hand:", _about("accept", record.key)),
-            )
+            vouch = (Step("Or vouch for it, where it was mended by hand:", accept),) if accept else ()
+            return (Step("Mend the cause, then start it afresh:", _about("retry", record.key)), *vouch)
         case Status.RETRYING:
             return (Step("Or start it afresh at the next pass:", _about("retry", record.key)),)
         case Status.UNKNOWN | Status.BLOCKED:
@@ -85,10 +85,8 @@ def steps(record: Record) -> tuple[Step, ...]:
         case Status.INVALID:
             return (Step(f"Mend {record.source.rpartition(':')[0]}, commit, and see whether it is right:", VALIDATE),)
         case Status.DIFFERS if left and not record.unseen:
-            return (
-                Step("Make it as git wants it:", _about("run", record.key)),
-                Step("Or take it as it is:", _about("accept", record.key)),
-            )
+            take = (Step("Or take it as it is:", accept),) if accept else ()
+            return (Step("Make it as git wants it:", _about("run", record.key)), *take)
         case Status.MISSING if left and record.lost:
             return (Step("Make the account again:", _about("run", record.key)),)
         case Status.ORPHANED if left and not record.keep:

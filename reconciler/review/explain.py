@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
+from reconciler.engine.commands import reason_not_to_accept
 from reconciler.engine.decide import standing
 from reconciler.engine.integrations import AT_RUN_TIME
 from reconciler.model.clock import stamp
@@ -157,10 +158,7 @@ _FOLLOWS = {
         "{again}; executed again only when the hire's or the form's values change",
         "`reconcile run {key}` sends it again, `reconcile accept {key}` vouches for it",
     ),
-    Status.FAILED: (
-        "nothing on its own: mend the cause, then `reconcile retry {key}`",
-        "`reconcile accept {key}` where it was mended by hand, `reconcile run {key}` to send it all again",
-    ),
+    Status.FAILED: ("nothing on its own: mend the cause, then `reconcile retry {key}`",),
     Status.UNKNOWN: ("{again}; nothing is executed until the check is answered",),
     Status.BLOCKED: ("ends by itself, with the next pass after that is there",),
     Status.INVALID: ("goes on once {source} is mended and committed",),
@@ -189,6 +187,8 @@ def _following(
     for sentence in _FOLLOWS.get(status, ()):
         yield sentence.format(key=key, again=again, source=source)
     match status:
+        case Status.FAILED if record is not None and reason_not_to_accept(record) is None:
+            yield f"`reconcile accept {key}` where it was mended by hand, `reconcile run {key}` to send it all again"
         case Status.MISSING if record is not None and record.action is Action.EXECUTE:
             yield "the next pass executes it"
         case Status.MISSING:
@@ -221,7 +221,8 @@ def _of_difference(record: Record, again: str) -> Iterator[str]:
         yield f"{again}; updated again once values change, or with `reconcile retry {key}`"
     else:
         yield f"nothing on its own: change it there, or `reconcile run {key}`"
-        yield f"`reconcile accept {key}` takes it as it is"
+        if reason_not_to_accept(record) is None:
+            yield f"`reconcile accept {key}` takes it as it is"
 
 
 def _when(record: Record | None, policy: Policy) -> str:

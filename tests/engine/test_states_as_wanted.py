@@ -913,6 +913,17 @@ def test_difference_that_is_held_can_be_accepted(drifted, roles):
     assert len(roles.changes) == 5
 
 
+def test_accept_of_a_switched_off_account_that_is_held_is_refused(drifted, accounts):
+    for number in range(8):
+        accounts.people[f"h{number:02}@example.com"].update(role="member", active=False)
+    held = row(drifted.reconcile(), "h00", "tool")
+    assert (held.status, held.guarded, held.reason.endswith("; it is switched off")) == (Status.SUSPENDED, True, True)
+    for number in range(3):
+        drifted.enqueue("accept", f"h{number:02}", "tool")
+    assert row(drifted.reconcile(), "h00", "tool").status is Status.SUSPENDED
+    assert EventType.ACCEPTED not in drifted.events()
+
+
 def test_difference_that_is_accepted_again_stays_as_it_is(team, accounts, roles):
     team.reconcile()
     accounts.people["ada@example.com"]["role"] = "guest"

@@ -176,20 +176,26 @@ def test_accept_of_a_webhook_is_done(machine, accounts, repo):
     assert len(accounts.calls("POST", "/hook")) == 2
 
 
-def test_accept_of_a_failed_revocation_lets_the_check_decide(machine, accounts, repo):
+def test_accept_of_a_half_done_revocation_is_refused_and_it_continues(machine, accounts, repo):
+    """Else it would count as revoked once the account is gone, whatever its other requests still have to take away."""
     repo.settings(gnupg_home=repo.gnupg.path, prune="revoke")
+    manifest = accounts.manifest(team=True, revoke=True)
+    manifest["revoke"].append({"url": f"{accounts.url}/archive", "data": {"who": "{{email}}"}})
+    accounts.route("POST", "/archive", {"ok": True})
+    repo.manifest("tool", manifest)
     repo.commit()
     machine.reconcile()
     repo.hire("ada")
     repo.commit()
-    accounts.fail_next(2, 500, method="DELETE")
+    accounts.fail_next(2, 500, prefix="/archive")
     machine.reconcile()
     machine.clock.turn(hours=1)
     assert row(machine.reconcile(), "ada", "tool").status is Status.FAILED
-    accounts.people.clear()
     machine.enqueue("accept", "ada", "tool")
-    assert row(machine.reconcile(), "ada", "tool").status is Status.REVOKED
-    assert len(accounts.calls("DELETE")) == 2
+    assert row(machine.reconcile(), "ada", "tool").status is Status.FAILED
+    assert EventType.ACCEPTED not in machine.events("ada")
+    assert row(machine.reconcile(by_hand=REVOKE), "ada", "tool").status is Status.REVOKED
+    assert (len(accounts.calls("DELETE")), len(accounts.calls("POST", "/archive"))) == (1, 3)
 
 
 # revoke

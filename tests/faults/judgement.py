@@ -216,6 +216,10 @@ class Row:
     """Whether it was updated, and was not found as git wants it since."""
     accepted: tuple[str, str] | None = None
     """The level that a person accepted, and the one that git wanted then."""
+    drifts: bool = False
+    """Whether it is drift that the guard holds."""
+    off: bool = False
+    """Whether the account was switched off at the last check: then a person who accepts it is refused."""
     other: tuple[str, str] | None = None
     """The level that stood there at the last check where it was another, and the one that git wanted."""
     made: Values | None = None
@@ -232,6 +236,11 @@ class Row:
     @property
     def settled(self) -> bool:
         return self.executed or self.confirmed
+
+    @property
+    def taken(self) -> bool:
+        """Whether the guard, which holds it, counts it as revoked or healed, and not as made or updated."""
+        return self.lost or self.orphan or self.drifts
 
     @property
     def effect(self) -> bool:
@@ -323,7 +332,7 @@ class Judgement:
             return
         if kind == "retry" and (row.phase in OPEN or row.unseen or row.status == "failed"):
             self.rows[grant] = replace(row, fresh=True)
-        elif kind == "accept":
+        elif kind == "accept" and not row.orphan and row.phase is not Phase.REVOKED:
             self.rows[grant] = replace(
                 row,
                 phase=Phase.CONFIRMED,
@@ -576,7 +585,7 @@ class Judgement:
             wanting |= {
                 grant
                 for grant, row in self.rows.items()
-                if grant[1] == integration and grant not in met and row.guarded and (row.lost or row.orphan)
+                if grant[1] == integration and grant not in met and row.guarded and row.taken
             }
             changes = len(wanting | (set() if anew else self.counted.get(integration, set())))
             confirmed = sum(
@@ -590,7 +599,7 @@ class Judgement:
             making |= {
                 grant
                 for grant, row in self.rows.items()
-                if grant[1] == integration and grant not in met and row.guarded and not (row.lost or row.orphan)
+                if grant[1] == integration and grant not in met and row.guarded and not row.taken
             }
             news = len(making | (set() if anew else self.made.get(integration, set())))
             if making and git.most is not None and news > git.most:
@@ -634,7 +643,8 @@ class Judgement:
         seen, values = duty.seen, self._values(git, grant) if duty.wanted else None
         if duty.wanted and seen not in (None, Seen.NOTHING_KNOWN) and (row.revoking or row.phase is Phase.REVOKED):
             row = _back_again(row, found=seen in FOUND)
-        row = replace(row, status=duty.status, guarded=duty.guarded, orphan=not duty.wanted)
+        row = replace(row, status=duty.status, guarded=duty.guarded, drifts=duty.guarded and duty.heals)
+        row = replace(row, orphan=not duty.wanted, off=seen is Seen.OFF)
         row = replace(row, asked=values if duty.differs else None, other=_other(values, duty))
         if duty.wanted:
             row = replace(row, of_sequence=git.of_sequence(grant))

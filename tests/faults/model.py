@@ -752,7 +752,7 @@ class Model(RuleBasedStateMachine):
         grant = (name, integration)
         row = self.judgement.rows.get(grant)
         differs = integration == "seat" and row is not None and row.status == "differs"
-        if row is None or (kind == "accept" and row.phase not in ("retrying", "failed") and not differs):
+        if row is None or (kind == "accept" and (row.off or (row.phase not in ("retrying", "failed") and not differs))):
             return
         stem = self.git.people[name].stem
         now = self.clock.now()
