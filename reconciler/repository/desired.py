@@ -1,8 +1,8 @@
 """Who should have what: hires × access entries × manifests, joined into grants.
 
-Grants are joined hire by hire when they are asked for, never all at once. The last ones are remembered, since every
-service's pass asks for the same hires. The grants of a hire's or a sequence's broken file cannot be known here: what
-the ledger last knew of them is kept, which is the engine's to decide.
+Grants are joined hire by hire when they are asked for, never all at once, and some are remembered. The grants of a
+hire's or a sequence's broken file cannot be known here: what the ledger last knew of them is kept, which is the
+engine's to decide.
 """
 
 from __future__ import annotations
@@ -27,8 +27,14 @@ __all__ = ["NO_SERVICE", "Desired", "Service"]
 NO_SERVICE = ""
 """Of what belongs to no service that can be read: broken manifests, entries whose integration is missing."""
 
-MAX_REMEMBERED = 16_384
-"""How many hires and grants are remembered."""
+MAX_KEPT = 24_576
+"""How many hires and grants are remembered for good: the first ones.
+
+A pass goes over all hires in turn, and with the oldest evicted each pass would miss them all.
+"""
+
+MAX_LATEST = 16_384
+"""How many of the others are: the last ones, for every service's pass asks for the same hires."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +52,10 @@ class Desired:
         self.files = files
         self.today = today
         self._join = Join(files, today)
-        self._remembered: dict[str, tuple[Grant, ...]] = {}
-        self._room = MAX_REMEMBERED
+        self._kept: dict[str, tuple[Grant, ...]] = {}
+        self._kept_room = MAX_KEPT
+        self._latest: dict[str, tuple[Grant, ...]] = {}
+        self._latest_room = MAX_LATEST
 
     @property
     def revision(self) -> str:
@@ -192,12 +200,22 @@ class Desired:
 
     def grants(self, hire: str) -> tuple[Grant, ...]:
         """The grants of one hire, needed ones before those that need them; none where its file cannot be read."""
-        known = self._remembered.get(hire)
+        known = self._kept.get(hire)
+        if known is None:
+            known = self._latest.get(hire)
         if known is None:
             loaded = self.hires.get(hire)
             known = self._join.grants(loaded) if loaded is not None else ()
-            self._remembered[hire] = known
-            self._room -= 1 + len(known)
-            while self._room < 0 and len(self._remembered) > 1:
-                self._room += 1 + len(self._remembered.pop(next(iter(self._remembered))))
+            self._remember(hire, known)
         return known
+
+    def _remember(self, hire: str, grants: tuple[Grant, ...]) -> None:
+        size = 1 + len(grants)
+        if size <= self._kept_room:
+            self._kept[hire] = grants
+            self._kept_room -= size
+            return
+        self._latest[hire] = grants
+        self._latest_room -= size
+        while self._latest_room < 0 and len(self._latest) > 1:
+            self._latest_room += 1 + len(self._latest.pop(next(iter(self._latest))))

@@ -263,7 +263,8 @@ def test_each_value_of_the_form_has_a_listing_of_its_own(repo: Repo, saas: Accou
 def test_hire_is_read_once_for_all_listings(
     repo: Repo, saas: AccountService, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("reconciler.repository.desired.MAX_REMEMBERED", 1)
+    monkeypatch.setattr("reconciler.repository.desired.MAX_KEPT", 0)
+    monkeypatch.setattr("reconciler.repository.desired.MAX_LATEST", 1)
     monkeypatch.setattr("reconciler.repository.hires.MAX_PARSED", 0)
     parsed: list[str] = []
 

@@ -94,6 +94,20 @@ def test_a_long_value_is_shortened_in_the_reason() -> None:
     assert len(grant.hold.reason) <= LONGEST + 10
 
 
+def test_the_first_grants_and_the_last_ones_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reconciler.repository.desired.MAX_KEPT", 2 * 2 + 1)
+    monkeypatch.setattr("reconciler.repository.desired.MAX_LATEST", 2)
+    files = {f"hires/h{n}.yaml": f"email: h{n}@example.com\n{ADA[23:]}- tool\n".encode() for n in range(5)}
+    known = Desired(Reader().load(Files({**files, "manifests/tool.yaml": MANIFEST.encode()})), date(2026, 12, 1))
+    hires = sorted(known.hires)
+
+    first = {hire: known.grants(hire) for hire in hires}
+
+    assert [hire for hire in hires if known.grants(hire) is first[hire]] == ["h0", "h1"]
+    assert known.grants("h4") is known.grants("h4")
+    assert {hire: known.grants(hire) for hire in hires} == first
+
+
 ASSIGNED = b"assign: {department: [sales]}\naccess: [crm]\n"
 NAMED = b"access: [chat, {integration: tool, name: second}]\n"
 PEOPLE = {
