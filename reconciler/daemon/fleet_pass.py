@@ -20,9 +20,9 @@ from reconciler.engine.commands import by_grant, changes_of, take_up
 from reconciler.engine.context import Context, SystemClock
 from reconciler.engine.planning import Plan
 from reconciler.engine.reconciler import Reconciler
-from reconciler.engine.state import MoreNeeded, OpenState, recover, refuse_strayed
+from reconciler.engine.state import OpenState, recover, refuse_strayed
 from reconciler.ledger.entries import Command
-from reconciler.ledger.lease import Lease
+from reconciler.ledger.lease import Lease, MoreNeeded
 from reconciler.ledger.membership import Membership
 from reconciler.model.deciding import Policy
 from reconciler.model.errors import Problem, RepositoryError
@@ -144,10 +144,15 @@ class FleetPass:
 
     async def _take_up(self, command: Command) -> None:
         """Take up a command, as the leader would; for a fleet without one."""
-        services = changes_of(self.state.ledger, command, self._home)
-        async with leased(self.state, self.clock, [*services] or [""]) as state:
-            asked = take_up(state.ledger, [command], self.clock.now())
-        self.released |= asked.released
+        services = {*changes_of(self.state.ledger, command, self._home)} or {""}
+        while True:
+            async with leased(self.state, self.clock, sorted(services)) as state:
+                try:
+                    self.released |= take_up(state.ledger, [command], self.clock.now()).released
+                except MoreNeeded as error:
+                    services |= error.services
+                else:
+                    return
 
     def _home(self, integration: str) -> str:
         assert self._desired is not None

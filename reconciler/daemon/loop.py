@@ -24,10 +24,11 @@ from reconciler.daemon.revisions import Revisions
 from reconciler.daemon.schedule import Schedule
 from reconciler.daemon.slices import Make, PassRequest, SliceRunner, Spawn
 from reconciler.daemon.survey import Survey
-from reconciler.engine.commands import Erasing, changes_of, take_up
+from reconciler.engine.commands import Erasing, TakenUp, changes_of, take_up
 from reconciler.engine.context import Context, SystemClock
 from reconciler.engine.state import OpenState
 from reconciler.ledger.entries import Command
+from reconciler.ledger.lease import MoreNeeded
 from reconciler.model.clock import Stopped
 from reconciler.model.errors import LedgerError, RepositoryError
 from reconciler.model.selection import Selection
@@ -228,15 +229,12 @@ class Daemon:
     async def _take_up(self, command: Command) -> None:
         """Take up a command; one that needs a pass stays in the ledger until a pass acts on it."""
         try:
-            services = changes_of(self._ledger, command, self._dispatcher.desired().home)
-            parts = command.kind != "forget" and len(services) > 1
+            changes = changes_of(self._ledger, command, self._dispatcher.desired().home)
+            parts = command.kind != "forget" and len(changes) > 1
             if parts and not self._dispatcher.runner.alone:  # each part as soon as its service is free
-                self._ledger.split(command, services.values())
+                self._ledger.split(command, changes.values())
                 return
-            async with self._dispatcher.runner.leased(*sorted(services)) as state:
-                with closing(self._dispatcher.claims()) as claims:
-                    erasing = Erasing(self._context.root, lambda: self._dispatcher.desired().files, take=claims.take)
-                    asked = take_up(state.ledger, [command], self._clock.now(), erasing=erasing)
+            asked = await self._act_on(command, {*changes})
             self._taken_up -= asked.waiting
             if asked.released:
                 self._schedule.sweep(PassRequest(Selection(), "released", released=True))
@@ -249,6 +247,17 @@ class Daemon:
             self.health.stuck("commands", str(error))
         else:
             self.health.problems.tell("commands", None)
+
+    async def _act_on(self, command: Command, services: set[str]) -> TakenUp:
+        """Take up a command with the services leased, and with others if its grants were acted on for those."""
+        while True:
+            async with self._dispatcher.runner.leased(*sorted(services)) as state:
+                with closing(self._dispatcher.claims()) as claims:
+                    erasing = Erasing(self._context.root, lambda: self._dispatcher.desired().files, take=claims.take)
+                    try:
+                        return take_up(state.ledger, [command], self._clock.now(), erasing=erasing)
+                    except MoreNeeded as error:
+                        services |= error.services
 
     def _judge_freshness(self, now: datetime, tree: Tree) -> None:
         """Alert when the revision in force becomes stale, and when it no longer is."""

@@ -46,6 +46,9 @@ __all__ = [
 
 log = structlog.get_logger()
 
+CHANGES = frozenset({"retry", "accept", "forget"})
+"""The commands that change records when they are taken up."""
+
 CommandsByGrant = Mapping[Key, Sequence[Command]]
 """Commands that a pass acts on, by the grant that they name, oldest first."""
 
@@ -87,10 +90,13 @@ def take_up(
 
     A `run` or `revoke` stays on the list until a pass records the attempt for it, or that there is none. Until then no
     crash loses it, and from then on none repeats it. A `forget` stays until `erasing` takes all of the person's grants.
+    Raises MoreNeeded where a grant to be changed is a service's that the ledger is not leased for.
     """
     taken_up = TakenUp()
     for command in commands:
         records = matching(ledger.records([command.hire] if command.hire else None), command)
+        if ledger.lease is not None and command.kind in CHANGES:
+            ledger.lease.require({record.service for record in records})
         lines: list[Event] = []
         kept: dict[str, None] = {}
         match command.kind:
@@ -123,7 +129,7 @@ def take_up(
 def changes_of(ledger: LedgerReader, command: Command, home: Callable[[str], str]) -> dict[str, list[str]]:
     """The services for which taking up a command writes, each with the integrations that it is about."""
     found: dict[str, list[str]] = {}
-    if command.kind in ("retry", "accept", "forget"):
+    if command.kind in CHANGES:
         records = ledger.records([command.hire] if command.hire else None)
         for integration in sorted({record.integration for record in matching(records, command)}):
             found.setdefault(home(integration), []).append(integration)

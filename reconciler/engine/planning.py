@@ -20,7 +20,7 @@ from reconciler.engine.integrations import Integration
 from reconciler.engine.planned import PlannedGrant, PlanningInputs, Written
 from reconciler.engine.planner import Planner, Watched, unwatched
 from reconciler.engine.renames import moved, rows_of, stored_under
-from reconciler.engine.state import MoreNeeded, OpenState, ReadState, as_settled
+from reconciler.engine.state import OpenState, ReadState, as_settled
 from reconciler.engine.wiring import as_branch_may, integrations_of
 from reconciler.ledger.entries import Event
 from reconciler.model.clock import first_moment
@@ -202,9 +202,8 @@ async def plan_pass(
 
 def _refuse_uncovered(state: OpenState, services: set[str]) -> None:
     """Raise MoreNeeded where rows are another service's, which this pass may not write for."""
-    lease = state.ledger.lease
-    if lease is not None and not all(lease.covers(service) for service in services):
-        raise MoreNeeded(services)
+    if state.ledger.lease is not None:
+        state.ledger.lease.require(services)
 
 
 def _sorted(problems: set[Problem]) -> tuple[Problem, ...]:

@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from reconciler.ledger.writer import LedgerWriter
 
 __all__ = [
-    "MoreNeeded",
     "OpenState",
     "ReadState",
     "as_settled",
@@ -58,14 +57,6 @@ TRACE = "refs/reconciler/state"
 
 HOMES = "homes"
 """The name of the note that has the service of each integration that a fleet's member acted on."""
-
-
-class MoreNeeded(Exception):
-    """A pass has to lease these services, too; nothing was written yet."""
-
-    def __init__(self, services: set[str]) -> None:
-        super().__init__(", ".join(sorted(services)))
-        self.services = services
 
 
 @dataclass(slots=True)
@@ -251,8 +242,7 @@ def refuse_strayed(ledger: LedgerWriter, desired: Desired, services: Collection[
     def noted(before: bytes | None) -> bytes:
         known: dict[str, str] = json.loads(before or b"{}")
         former = {service for name, service in known.items() if desired.home(name) in services}
-        if strayed := {service for service in former | began if not lease.covers(service)}:
-            raise MoreNeeded(strayed)
+        lease.require(former | began)
         others = {name: service for name, service in known.items() if desired.home(name) not in services}
         return json.dumps({**others, **ours}, sort_keys=True).encode()
 

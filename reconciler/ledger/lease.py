@@ -14,18 +14,27 @@ a service over locks the row `FOR UPDATE`, which waits for all writes.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from reconciler.ledger.reading import Reading
 from reconciler.model.errors import LeaseLostError
 
-__all__ = ["EVERYTHING", "OURS", "Lease"]
+__all__ = ["EVERYTHING", "OURS", "Lease", "MoreNeeded"]
 
 EVERYTHING = "*"
 """The shard of all services at once: for a SQLite state, and for commands."""
 
 OURS = "/"
 """The prefix of shards that are not services."""
+
+
+class MoreNeeded(Exception):
+    """These services have to be leased, too; nothing was written yet."""
+
+    def __init__(self, services: AbstractSet[str]) -> None:
+        super().__init__(", ".join(sorted(services)))
+        self.services = services
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +46,11 @@ class Lease:
     def covers(self, service: str) -> bool:
         """Whether it includes this service."""
         return EVERYTHING in self.epochs or service in self.epochs
+
+    def require(self, services: AbstractSet[str]) -> None:
+        """Raise MoreNeeded if it does not include one of these."""
+        if not all(self.covers(service) for service in services):
+            raise MoreNeeded(services)
 
     def epoch(self, service: str) -> int:
         """Return the epoch of a service that it covers."""

@@ -7,6 +7,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, closing, contextmanager
 from datetime import UTC, datetime, timedelta, tzinfo
+from functools import partial
 from typing import Any, Self
 
 import pytest
@@ -156,10 +157,13 @@ class Stale(threading.Event):
         service.on(act, method="GET")
 
 
-async def beside(first: FleetPass, second: FleetPass, told: Stale) -> tuple[Report | BaseException, ...]:
+async def beside(
+    first: FleetPass, second: FleetPass, told: Stale, *, meanwhile: Callable[[], None] = lambda: None
+) -> tuple[Report | BaseException, ...]:
     """Make the first pass, and the second once the first has asked; the first hears when the second waits or ended."""
     one = asyncio.create_task(first.make(Selection()))
     assert await asyncio.to_thread(told.asked.wait, 20)
+    meanwhile()
     two = asyncio.create_task(second.make(Selection()))
     await asyncio.wait([two], timeout=0.6)
     told.set()
@@ -180,6 +184,29 @@ def test_manifest_that_moves_to_another_service_waits_for_who_acts_on_it(repo: R
     repo.manifest("tool", {"service": "old", **accounts.manifest()})
     repo.hire("ada", "tool")
     repo.commit()
+    asyncio.run(run())
+
+
+def test_command_waits_for_who_acts_on_the_grant_for_a_former_service(repo: Repo, accounts: AccountService) -> None:
+    """Else the end of that attempt would be written over what was asked for."""
+
+    async def run() -> None:
+        async with member(repo, "a") as before:
+            repo.manifest("tool", {"service": "new", **accounts.manifest()})
+            repo.commit()
+            async with member(repo, "b") as after:
+                accept = partial(after.state.ledger.enqueue, "accept", hire="ada", access="tool", by="tester@here")
+                _, two = await beside(before, after, Stale(accounts), meanwhile=lambda: accept(now=after.clock.now()))
+        assert not isinstance(two, BaseException), two
+        assert [(row.status, row.reason.partition(":")[0]) for row in two.rows] == [("missing", "drift")]
+        assert len(accounts.calls("POST")) == 2
+
+    accounts.fail_next(2, 500, method="POST")
+    repo.settings(retry_delay="0s", drift="report")
+    repo.manifest("tool", {"service": "old", **accounts.manifest()})
+    repo.hire("ada", "tool")
+    repo.commit()
+    assert call_cli(repo, "--yes").code == 1
     asyncio.run(run())
 
 
