@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 import click
 
 from reconciler.cli import complete
-from reconciler.cli.enqueue import Refused, enqueue, requester, tell_handed_over
+from reconciler.cli.enqueue import Refused, enqueue, requester, show_handed_over, show_outcome
 from reconciler.cli.options import Asked, option, shared
 from reconciler.model.errors import ReconcilerError, StateLockedError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from reconciler.engine.context import Context
     from reconciler.engine.planning import Plan
     from reconciler.model.grant import Key, Record
@@ -54,14 +56,14 @@ def _known(
 def _act(
     asked: Asked,
     kind: str,
-    names: str,
+    grants: list[Key],
     said: str,
     *,
     hire: str | None,
     access: str | None,
     integration: str | None = None,
 ) -> int:
-    """Change the ledger, or enqueue a command for the process that locked it; `names` are its grants, to be shown."""
+    """Change the ledger, or enqueue a command for the process that locked it; `grants` are those it is about."""
     from datetime import UTC, datetime
 
     from reconciler.cli.ledger import state_of
@@ -74,9 +76,15 @@ def _act(
             mine = [command for command in locked.ledger.commands() if command.kind in ("retry", "accept")]
             take_up(locked.ledger, mine, now)
     except StateLockedError as error:
-        tell_handed_over(error, f"{kind} {names}")
-    click.echo(said)
+        show_handed_over(asked, kind, grants, _named(kind, grants), error)
+    else:
+        show_outcome(asked, kind, grants, said)
     return 0
+
+
+def _named(kind: str, grants: Iterable[Key]) -> str:
+    """Name a command with its grants."""
+    return f"{kind} {', '.join(map(str, grants))}"
 
 
 @click.command()
@@ -90,17 +98,18 @@ def retry(asked: Asked, hire: str | None, access: str | None, integration: str |
 
     The next pass asks the exists check first; nobody is created twice.
     """
+    from reconciler.cli.text import no_csv
     from reconciler.engine.commands import may_retry
 
+    no_csv(asked)
     everybody = hire is None and integration is None
     known = _known(asked, hire, access, integration, none=None if everybody else Refused)
-    meant = [record for record in known if may_retry(record)]
+    meant = [record.key for record in known if may_retry(record)]
     if not meant:
-        click.echo("nothing to start afresh: no grant is retrying or failed")
+        show_outcome(asked, "retry", meant, "nothing to start afresh: no grant is retrying or failed")
         return 0
-    names = ", ".join(str(record.key) for record in meant)
-    said = f"at the next pass, afresh: {names}"
-    return _act(asked, "retry", names, said, hire=hire, access=access, integration=integration)
+    said = f"at the next pass, afresh: {', '.join(map(str, meant))}"
+    return _act(asked, "retry", meant, said, hire=hire, access=access, integration=integration)
 
 
 @click.command()
@@ -110,13 +119,15 @@ def retry(asked: Asked, hire: str | None, access: str | None, integration: str |
 @click.pass_obj
 def accept(asked: Asked, hire: str, access: str) -> int:
     """Vouch for a grant that was mended by hand: it is complete, and checked like any other from here on."""
+    from reconciler.cli.text import no_csv
     from reconciler.engine.commands import reason_not_to_accept
 
+    no_csv(asked)
     (known,) = _known(asked, hire, access)
     if (why := reason_not_to_accept(known)) is not None:
         raise Refused(why)
     said = f"accepted: {known.key}, by {requester()}"
-    return _act(asked, "accept", str(known.key), said, hire=hire, access=access)
+    return _act(asked, "accept", [known.key], said, hire=hire, access=access)
 
 
 @click.command()
@@ -183,7 +194,7 @@ def _by_hand(asked: Asked, kind: str, keys: list[Key]) -> int:
         run_in_context(asked, redactor, lambda context: _refuse_impossible(context, kind, keys))
         for key in keys:
             enqueue(asked, kind, hire=key.hire, access=key.access)
-        tell_handed_over(error, f"{kind} {', '.join(map(str, keys))}")
+        show_handed_over(asked, kind, keys, _named(kind, keys), error)
         return 0
     show_report(report, asked)
     left = kind == "revoke" and any(row.status is Status.ORPHANED for row in report.rows)

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import getpass
 import socket
+from typing import TYPE_CHECKING
 
 from reconciler.cli.options import Asked
 from reconciler.model.errors import ReconcilerError, StateLockedError
 
-__all__ = ["Refused", "enqueue", "requester", "tell_handed_over"]
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+    from reconciler.model.grant import Key
+
+__all__ = ["Refused", "enqueue", "requester", "show_handed_over", "show_outcome"]
 
 
 class Refused(ReconcilerError):
@@ -44,8 +50,20 @@ def enqueue(
         ledger.close()
 
 
-def tell_handed_over(holder: StateLockedError, what: str) -> None:
-    """Say which process locked the state and got the command, and where to see that it is done."""
+def show_outcome(asked: Asked, kind: str, grants: Iterable[Key], said: str, *, handed_over: bool = False) -> None:
+    """Show what came of a command on grants: what it said, or the object of docs/commands.md, "JSON"."""
+    from reconciler.cli.text import emit_json, say
+
+    if asked.output == "json":
+        named = [{"hire": key.hire, "access": key.access} for key in grants]
+        emit_json({"command": kind, "grants": named, "handed_over": handed_over})
+    else:
+        say(said)
+
+
+def show_handed_over(asked: Asked, kind: str, grants: Collection[Key], what: str, holder: StateLockedError) -> None:
+    """Show that a command was handed to the process that locked the state, and where to see that it is done."""
     from reconciler.cli.logs import tell
 
+    show_outcome(asked, kind, grants, f"handed over: {what}", handed_over=True)
     tell(f"{holder.who}, which was asked to {what}: `reconcile status` shows when it is done")

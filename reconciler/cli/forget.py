@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from reconciler.cli.enqueue import Refused, enqueue, tell_handed_over
+from reconciler.cli.enqueue import Refused, enqueue, show_handed_over, show_outcome
 from reconciler.cli.options import Asked, shared
 from reconciler.model.errors import StateLockedError, UsageError
 
@@ -24,10 +24,12 @@ def forget(asked: Asked, hire: str) -> int:
 
     from reconciler.cli.ledger import ledger_of, settings_of, state_of
     from reconciler.cli.suggestions import suggest_from_ledger
+    from reconciler.cli.text import count, no_csv
     from reconciler.engine.commands import erase, reason_to_remember
     from reconciler.repository.files import Reader
     from reconciler.repository.git.checkout import Checkout
 
+    no_csv(asked)
     with ledger_of(asked) as ledger:
         records = list(ledger.records([hire]))
         if not records and not any(True for _ in ledger.history(hires=[hire])):
@@ -36,13 +38,13 @@ def forget(asked: Asked, hire: str) -> int:
     files = Reader().load(Checkout.open(asked.repo).current(settings_of(asked).source))
     if (why := reason_to_remember(hire, records, files)) is not None:
         raise Refused(why)
-    now, state = datetime.now(UTC), state_of(asked)
+    now, state, grants = datetime.now(UTC), state_of(asked), [record.key for record in records]
     try:
         with state.locked("reconcile forget", now) as locked:
-            count = erase(locked.ledger, hire, now, asked.repo)
+            erased = erase(locked.ledger, hire, now, asked.repo)
     except StateLockedError as error:
         enqueue(asked, "forget", hire=hire)
-        tell_handed_over(error, f"forget {hire}")
-        return 0
-    click.echo(f"forgotten: a person with {count} {'grant' if count == 1 else 'grants'}")
+        show_handed_over(asked, "forget", grants, f"forget {hire}", error)
+    else:
+        show_outcome(asked, "forget", grants, f"forgotten: a person with {count(erased, 'grant')}")
     return 0

@@ -54,10 +54,11 @@ def init(asked: Asked, folder: Path, names: str, source: str | None) -> int:
 
     from reconciler.cli.add import prerequisites
     from reconciler.cli.logs import tell
-    from reconciler.cli.text import emit_json, say
+    from reconciler.cli.text import emit_json, no_csv, say
     from reconciler.gallery.catalog import everything, named
     from reconciler.intake.hire_files import write_all
 
+    no_csv(asked)
     ready = [named(name, everything()) for name in dict.fromkeys(filter(None, map(str.strip, names.split(","))))]
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} is not empty: give the name of a new folder")

@@ -50,8 +50,9 @@ def connect(asked: Asked, integration: str, timeout: timedelta) -> int:
     """
     from reconciler.cli.context import run_in_context
     from reconciler.cli.logs import set_up, tell
-    from reconciler.cli.text import say
+    from reconciler.cli.text import no_csv, say
 
+    no_csv(asked)
     redactor = set_up(asked)
     why = run_in_context(asked, redactor, lambda context: _connect(context, asked, integration, timeout))
     if why:

@@ -300,10 +300,10 @@ def _tell_ignored(context: Context, source: str) -> None:
 
 
 def _enqueue_release(asked: Asked, error: StateLockedError) -> int:
-    from reconciler.cli.enqueue import enqueue, tell_handed_over
+    from reconciler.cli.enqueue import enqueue, show_handed_over
 
     enqueue(asked, "release")
-    tell_handed_over(error, "let the held integrations through, once")
+    show_handed_over(asked, "release", (), "let the held integrations through, once", error)
     return 0
 
 

@@ -29,9 +29,10 @@ def copy(asked: Asked, source: str, target: str) -> int:
     from datetime import UTC, datetime
 
     from reconciler.cli.ledger import locations_of
-    from reconciler.cli.text import count, say
+    from reconciler.cli.text import count, emit_json, no_csv, say
     from reconciler.ledger.copying import copy as copied
 
+    no_csv(asked)
     here, there = locations_of(asked, _checked(source), _checked(target))
     if str(here) == str(there):
         raise UsageError("FROM and TO are the same")
@@ -40,15 +41,12 @@ def copy(asked: Asked, source: str, target: str) -> int:
     with here.locked("reconcile state copy", datetime.now(UTC)) as locked:
         chain = copied(here, locked.ledger, there)
         grants = sum(locked.ledger.counts().values())
-    if asked.output != "json":
+    if asked.output == "json":
+        emit_json({"from": str(here), "to": str(there), "grants": grants, "lines": chain.lines, "digest": chain.digest})
+    else:
         lines = f"{count(chain.lines, 'line')} of the history"
         say(f"copied to {there}: {count(grants, 'grant')}, {lines}, which are whole (digest {chain.digest or 'none'})")
         say("Set `state` in config/reconciler.yaml to it, commit, and start the daemon again; then delete the old one.")
-    else:
-        from json import dumps
-
-        told = {"from": str(here), "to": str(there), "grants": grants, "lines": chain.lines, "digest": chain.digest}
-        say(dumps(told))
     return 0
 
 

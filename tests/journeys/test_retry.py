@@ -88,7 +88,7 @@ def test_by_hand_beside_a_running_daemon(tool: Repo, accounts: AccountService) -
 
         accounts.add("bob@example.com")  # somebody made it by hand
         accepted = call_cli(tool, "accept", "bob", "tool")
-        assert accepted.code == 0, accepted.err
+        assert (accepted.code, accepted.out) == (0, "handed over: accept bob/tool\n")
         assert "is held by `reconcile daemon` (process " in accepted.err
         assert ", which was asked to accept bob/tool: `reconcile status` shows when it is done" in accepted.err
         eventually(lambda: tool.has("bob", "tool", "present"))
