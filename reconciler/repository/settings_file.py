@@ -19,6 +19,9 @@ __all__ = ["SETTINGS", "doubtful", "read_settings"]
 
 SETTINGS = "config/reconciler.yaml"
 
+_NO_HOST = frozenset("/*@ ")
+"""What stands in a URL or a pattern, and in no host's name."""
+
 
 def read_settings(tree: Tree, root: FilePath | None) -> Settings:
     """The settings of a revision, all defaults where it has none. Raises SettingsError where they are broken.
@@ -70,7 +73,7 @@ def _unknown(settings: Settings, integrations: Collection[str], hires: Collectio
 
 
 def _unasked(settings: Settings) -> Iterator[tuple[Path, str]]:
-    """The URLs that no request may go to (docs/design/rules.md, "Hosts")."""
+    """The URLs that no request may go to, and hosts that none goes to (docs/design/rules.md, "Hosts")."""
     urls: list[tuple[Path, str | None]] = [
         (("alerts", index, "webhook"), each.webhook) for index, each in enumerate(settings.alerts)
     ]
@@ -81,6 +84,9 @@ def _unasked(settings: Settings) -> Iterator[tuple[Path, str]]:
             yield path, "it is never asked: only https:// is, and http:// to this machine"
     if settings.public_url is not None and not settings.public_url.startswith(("https://", "http://")):
         yield ("public_url",), "no browser comes back to it: begin it with https://"
+    for index, host in enumerate(settings.allowed_hosts):
+        if not _NO_HOST.isdisjoint(host):
+            yield ("allowed_hosts", index), "allows nothing: write a host's name alone, with or without a port"
 
 
 def _on_this_machine(url: str) -> bool:

@@ -15,7 +15,7 @@ from reconciler.model.manifest import Manifest, Paged
 from reconciler.model.settings import loopback
 from reconciler.requests.url import LONGEST, Address, ascii_host, parse
 
-__all__ = ["AllowedHosts", "named_hosts", "written_hosts"]
+__all__ = ["AllowedHosts", "named_hosts", "written_host", "written_hosts"]
 
 _AUTHORITY = re.compile(r"https?://([^/?#\\\s]*)", re.IGNORECASE)
 
@@ -31,7 +31,7 @@ def written_hosts(manifest: Manifest) -> dict[str, list[str]]:
         if isinstance(call, Paged):
             urls.append(call.next_page)
         for url in urls:
-            host = _written(url or "")
+            host = written_host(url or "")
             if host is not None and place not in found.setdefault(host, []):
                 found[host].append(place)
     return found
@@ -39,11 +39,12 @@ def written_hosts(manifest: Manifest) -> dict[str, list[str]]:
 
 def named_hosts(manifest: Manifest) -> frozenset[str]:
     """The hosts that requests go to, and the one that a browser is sent to, as the manifest writes them out."""
-    browser = _written(manifest.oauth.authenticate_url or "") if manifest.oauth is not None else None
+    browser = written_host(manifest.oauth.authenticate_url or "") if manifest.oauth is not None else None
     return frozenset({*written_hosts(manifest), *([browser] if browser is not None else [])})
 
 
-def _written(url: str) -> str | None:
+def written_host(url: str) -> str | None:
+    """The host of a URL, with a port where one is written; None for a host with a placeholder in it, or none."""
     match = _AUTHORITY.match(url.strip())
     if match is None or "{{" in match[1]:
         return None

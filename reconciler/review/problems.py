@@ -28,7 +28,7 @@ from reconciler.repository.policy import Judge
 from reconciler.repository.reviews import REVIEWS, review_problems
 from reconciler.repository.rules import NONE, Rules
 from reconciler.repository.settings_file import SETTINGS
-from reconciler.requests.hosts import AllowedHosts, named_hosts, written_hosts
+from reconciler.requests.hosts import AllowedHosts, named_hosts, written_host, written_hosts
 from reconciler.requests.url import parse
 from reconciler.review.findings import Inspector, Total
 from reconciler.review.missing_values import MissingValues
@@ -69,8 +69,8 @@ def hosts_of(files: Files, tree: Tree) -> list[Host]:
             places[host].add(path)
         refused |= {host for host, _, _ in _refused(path, manifest, files.settings)}
     for url in _own_urls(files.settings):
-        if address := parse(url):
-            places[address.name].add(SETTINGS)
+        if host := written_host(url):
+            places[host].add(SETTINGS)
     listed = AllowedHosts(frozenset(files.settings.allowed_hosts))
     for path, urls in InitialData(Gnupg(None), listed.check).key_services(tree).items():
         for address in filter(None, map(parse, urls)):

@@ -269,6 +269,7 @@ SEQUENCES = [
     pytest.param("assign: {sequences: x}", "assign.sequences: unknown key", id="no-field"),
     pytest.param("acess: []", "acess: unknown key; allowed: assign, access; did you mean access?", id="unknown"),
     pytest.param("access: [a, {integration: b, name: a}]", "access.1: 'a' stands twice", id="twice"),
+    pytest.param(f"access: [{'a' * 256}]", "access.0.integration: must have at most 255 characters", id="long"),
 ]
 
 
@@ -520,6 +521,8 @@ DOUBTFUL = [
     pytest.param("alerts: [{webhook: 'http://chat.example.com/hook'}]", 1, "alerts.0.webhook: it is never asked: only https:// is", id="webhook"),
     pytest.param("alerts: [{webhook: hooks.example.com}]", 1, "alerts.0.webhook: it is never asked: only https:// is", id="no-url"),
     pytest.param("twilio: {account_sid: a, from_number: b, url: 'http://texts.example.com'}", 1, "twilio.url: it is never asked", id="twilio"),
+    pytest.param("allowed_hosts: [a.example.com, 'https://b.example.com']", 1, "allowed_hosts.1: allows nothing", id="url"),
+    pytest.param("allowed_hosts: ['*.example.com']", 1, "allowed_hosts.0: allows nothing", id="pattern"),
     pytest.param("public_url: access.example.com", 1, "public_url: no browser comes back to it", id="public"),
 ]  # fmt: skip
 

@@ -63,7 +63,10 @@ def test_hosts_are_those_that_are_written_out(repo: Repo) -> None:
 def test_hosts_of_the_settings_are_hosts_too(repo: Repo) -> None:
     repo.write(
         "config/reconciler.yaml",
-        {"alerts": [{"webhook": "https://chat.example.com/T/x"}], "twilio": {"account_sid": "A", "from_number": "+1"}},
+        {
+            "alerts": [{"webhook": "https://chat.example.com/T/{{ KEY }}"}],
+            "twilio": {"account_sid": "A", "from_number": "+1"},
+        },
     )
     assert [(host.host, host.files) for host in hosts_of(files_of(repo), tree_of(repo))] == [
         ("api.twilio.com", ("config/reconciler.yaml",)),

@@ -167,6 +167,8 @@ def _sentence(details: ErrorDetails, kind: Any) -> str:
         case "too_short":
             least = context["min_length"]
             return "must not be empty" if least == 1 else f"must have at least {least}"
+        case "too_long":  # only a name has a longest length
+            return f"must have at most {context['max_length']} characters"
         case "greater_than_equal":
             return f"must be at least {context['ge']:g}"
         case "less_than_equal":
