@@ -29,7 +29,7 @@ from reconciler.requests.client import Client
 from reconciler.requests.hosts import AllowedHosts
 from reconciler.requests.record import NOTHING as NOTHING_COMPARED
 from reconciler.requests.record import Compared
-from reconciler.requests.render import RenderedRequest, canonical, expected, outline, render
+from reconciler.requests.render import RenderedRequest, canonical, expected, outline, rehearse, render
 from reconciler.requests.template import render_text, render_url
 from reconciler.secrets.sealed import Sealer
 
@@ -302,8 +302,8 @@ class Integration:
             raise Blocked(f"not connected: run `reconcile oauth connect {self.service}`")
 
     def _renders(self, call: Call, scope: Scope) -> None:
-        """See that a request can be rendered, and that it would go to an allowed host where that is known already."""
-        canonical(call, scope, self.manifest)
+        """See that a request can be sent, and that it would go to an allowed host where that is known already."""
+        rehearse(call, scope, self.manifest)
         self.allow(call.url, scope)
 
     def allow(self, url: str, scope: Scope) -> None:

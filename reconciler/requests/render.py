@@ -22,7 +22,17 @@ from reconciler.requests.encode import FORM, body
 from reconciler.requests.sign import Pritunl, credentials
 from reconciler.requests.template import render_data, render_text, render_url
 
-__all__ = ["RenderedRequest", "canonical", "data_of", "expected", "headers_of", "outline", "question", "render"]
+__all__ = [
+    "RenderedRequest",
+    "canonical",
+    "data_of",
+    "expected",
+    "headers_of",
+    "outline",
+    "question",
+    "rehearse",
+    "render",
+]
 
 BODILESS = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
 
@@ -64,11 +74,7 @@ def render(
     """
     scope = scope.now()
     url = render_url(call.url or "", scope, call.quote)
-    headers = _render_headers(headers_of(call, manifest), scope)
-    given = headers["content-type"][1] if "content-type" in headers else FORM if call.cast_data_to_json else None
-    content, content_type = body(data_of(call), given, scope, _attached(call, files or {}))
-    if content_type is not None:
-        headers["content-type"] = ("Content-Type", content_type)
+    headers, content = _message(call, headers_of(call, manifest), scope, files or {})
     return RenderedRequest(
         method=call.method,
         url=url.text,
@@ -88,13 +94,24 @@ def outline(call: AnyCall, scope: Scope) -> dict[str, str]:
     return {"method": call.method, "url": render_url(call.url or "", scope, call.quote).shown}
 
 
+def rehearse(call: AnyCall, scope: Scope, manifest: Manifest) -> None:
+    """Raise Blocked, like `render`, for what could not be sent, as far as its values are known before anything runs."""
+    steady = _steady(scope, manifest)
+    render_url(call.url or "", steady, call.quote)
+    known = {name: text for name, text in headers_of(call, manifest).items() if "{{" not in name}
+    saved = call.files.values() if isinstance(call, Request) else ()
+    _message(call, known, steady, dict.fromkeys(saved, b""))
+    if _signed(call):
+        credentials(steady)
+
+
 def canonical(call: AnyCall, scope: Scope, manifest: Manifest) -> Any:
     """What the request would send, as JSON can hold it; it holds secrets, and is for a keyed digest only.
 
     What differs from run to run (docs/design/states.md: tokens, generated values, responses and what is stored of them)
     stays `{{name}}`. Raises Blocked, like `render`.
     """
-    steady = _without(scope, UNCOUNTED | set(manifest.generated) | manifest.stored)
+    steady = _steady(scope, manifest)
     signed = credentials(steady) if _signed(call) else []
     return {
         "method": call.method,
@@ -132,6 +149,18 @@ def data_of(call: AnyCall) -> Any:
     return None if call.data == {} and call.method in BODILESS else call.data
 
 
+def _message(
+    call: AnyCall, templates: dict[str, str], scope: Scope, files: Mapping[str, bytes]
+) -> tuple[dict[str, tuple[str, str]], bytes | None]:
+    """Headers by their lower-case name, and the body."""
+    headers = _render_headers(templates, scope)
+    given = headers["content-type"][1] if "content-type" in headers else FORM if call.cast_data_to_json else None
+    content, content_type = body(data_of(call), given, scope, _attached(call, files))
+    if content_type is not None:
+        headers["content-type"] = ("Content-Type", content_type)
+    return headers, content
+
+
 def _signed(call: AnyCall) -> bool:
     return isinstance(call, Call) and call.extra_headers == "pritunl"
 
@@ -142,6 +171,11 @@ def _attached(call: AnyCall, files: Mapping[str, bytes]) -> dict[str, tuple[str,
         if name not in files:
             raise Blocked(f"no earlier request saved a file named {name!r}")
     return {key: (name, files[name]) for key, name in wanted.items()}
+
+
+def _steady(scope: Scope, manifest: Manifest) -> Scope:
+    """The same scope without what differs from run to run."""
+    return _without(scope, UNCOUNTED | set(manifest.generated) | manifest.stored)
 
 
 def _without(scope: Scope, hidden: frozenset[str] | set[str]) -> Scope:

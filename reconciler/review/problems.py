@@ -15,8 +15,9 @@ from datetime import date, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from reconciler.model.errors import Blocked, LedgerError, Problem
+from reconciler.model.errors import Blocked, LedgerError, MissingVariable, Problem
 from reconciler.model.manifest import Manifest, Paged
+from reconciler.model.scope import Scope
 from reconciler.model.settings import Settings
 from reconciler.model.template import names
 from reconciler.repository.desired import Desired
@@ -29,6 +30,7 @@ from reconciler.repository.reviews import REVIEWS, review_problems
 from reconciler.repository.rules import NONE, Rules
 from reconciler.repository.settings_file import SETTINGS
 from reconciler.requests.hosts import AllowedHosts, named_hosts, written_host, written_hosts
+from reconciler.requests.render import rehearse
 from reconciler.requests.url import parse
 from reconciler.review.findings import Inspector, Total
 from reconciler.review.missing_values import MissingValues
@@ -69,8 +71,8 @@ def hosts_of(files: Files, tree: Tree) -> list[Host]:
             places[host].add(path)
         refused |= {host for host, _, _ in _refused(path, manifest, files.settings)}
     for url in _own_urls(files.settings):
-        if host := written_host(url):
-            places[host].add(SETTINGS)
+        if written := written_host(url):
+            places[written].add(SETTINGS)
     listed = AllowedHosts(frozenset(files.settings.allowed_hosts))
     for path, urls in InitialData(Gnupg(None), listed.check).key_services(tree).items():
         for address in filter(None, map(parse, urls)):
@@ -148,11 +150,24 @@ def _unreachable(
     loaded: Loaded[Any], manifest: Manifest, settings: Settings, place_of: Callable[[Path], Path] = lambda place: place
 ) -> set[Problem]:
     """Report each request that would not be sent; `place_of` maps a part of the manifest to its place in the file."""
-    refused = [(place_of(place), message) for _, place, message in _refused(loaded.path, manifest, settings)]
+    refused = [(place, message) for _, place, message in _refused(loaded.path, manifest, settings)]
     return {
         Problem(loaded.path, loaded.document.line(place), f"{'.'.join(map(str, place))}: {message}")
-        for place, message in refused
+        for place, message in ((place_of(place), message) for place, message in (*refused, *_unsendable(manifest)))
     }
+
+
+def _unsendable(manifest: Manifest) -> Iterator[tuple[Path, str]]:
+    """List the requests that could not be sent whatever their values are, with the reason."""
+    for place, call in manifest.calls():
+        used = names([call.model_dump(), manifest.headers])
+        scope = Scope(deferred=frozenset(name.partition(".")[0] for name in used))
+        try:
+            rehearse(call, scope, manifest)
+        except MissingVariable:  # what signs a request is known at run time
+            continue
+        except Blocked as error:
+            yield _path(place), str(error)
 
 
 def _refused(path: str, manifest: Manifest, settings: Settings) -> Iterator[tuple[str, Path, str]]:
@@ -170,7 +185,11 @@ def _refused(path: str, manifest: Manifest, settings: Settings) -> Iterator[tupl
 
 def _urls(manifest: Manifest) -> Iterator[tuple[Path, str]]:
     for place, call in manifest.calls():
-        path: Path = tuple(int(step) if step.isdigit() else step for step in place.split("."))
+        path = _path(place)
         yield (*path, "url"), call.url or ""
         if isinstance(call, Paged) and call.next_page is not None:
             yield (*path, "next_page"), call.next_page
+
+
+def _path(place: str) -> Path:
+    return tuple(int(step) if step.isdigit() else step for step in place.split("."))

@@ -452,6 +452,26 @@ def test_a_variable_that_is_unknown_or_empty_blocks_before_any_request(machine, 
     assert accounts.calls() == []
 
 
+@pytest.mark.parametrize(
+    ("request_", "why"),
+    [
+        ({"headers": {"X-Team": "{{TEAM}}"}}, "header X-Team: its value has a line break"),
+        ({"data": {"a": {"b": "{{TEAM}}"}}, "headers": {"Content-Type": "multipart/form-data"}}, "is flat: a holds"),
+    ],
+    ids=["header", "form"],
+)
+def test_a_later_request_that_could_not_be_sent_blocks_before_any_request(machine, accounts, repo, request_, why):
+    manifest = accounts.manifest(team=True)
+    manifest["execute"].append({"url": f"{accounts.url}/teams/7", **request_})
+    repo.manifest("tool", manifest)
+    repo.hire("ada", {"integration": "tool", "values": {"TEAM": "7\n8"}})
+    repo.commit()
+    for found in (row(machine.plan(), "ada", "tool"), row(machine.reconcile(), "ada", "tool")):
+        assert (found.status, found.action) == (Status.BLOCKED, Action.NONE)
+        assert why in found.reason
+    assert accounts.calls() == []
+
+
 def test_a_host_that_is_not_allowed_blocks_before_any_request(machine, accounts, others, repo):
     repo.settings(gnupg_home=repo.gnupg.path, allowed_hosts=[others.host])
     repo.commit()

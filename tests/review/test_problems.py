@@ -126,6 +126,24 @@ def test_a_url_that_leads_nowhere(repo: Repo, url: str) -> None:
     assert found.startswith("manifests/odd.yaml:2: error: execute.0.url: a URL does not start with https:// and a host")
 
 
+@pytest.mark.parametrize(
+    ("request_", "why"),
+    [
+        ({"headers": {"X-A": "a\nb"}}, "header X-A: its value has a line break or another control character"),
+        ({"data": {"a": {"b": "{{email}}"}}, "cast_data_to_json": True}, "is flat: a holds a map"),
+        ({"data": [1], "headers": {"Content-Type": "multipart/form-data"}}, "a map of fields, and this is none"),
+    ],
+    ids=["header", "nested", "list"],
+)  # fmt: skip
+def test_a_request_that_no_value_makes_sendable(repo: Repo, request_: dict[str, Any], why: str) -> None:
+    url = "https://api.example.com/{{responses.0.id}}"
+    signed = {"url": url, "extra_headers": "pritunl", "files": {"f": "saved"}, "headers": {"{{email}}": "{{email}}"}}
+    repo.manifest("odd", {"execute": [signed, {"url": url, **request_}]})
+    (found,) = problems(repo)
+    assert found.startswith("manifests/odd.yaml:8: error: execute.1: ")
+    assert why in found
+
+
 @pytest.mark.parametrize("url", ["{{BASE}}/users", "https://{{HOST}}/users"])
 def test_a_url_that_only_initial_data_completes_is_left_alone(repo: Repo, url: str) -> None:
     names = [{"id": "BASE"}, {"id": "HOST"}]
