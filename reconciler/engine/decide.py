@@ -99,9 +99,9 @@ def judge(
 def _untried(verdict: Verdict, policy: Policy, means: Means, invitation: Invited | None) -> Decision:
     match verdict:
         case Present():
-            return found(None, verdict, NOTHING_CHANGED, means, heal=policy.heal, now=policy.now)
+            return found(None, verdict, NOTHING_CHANGED, means, heal=policy.heal, now=policy.local)
         case Missing():
-            if (open_one := invited(None, invitation, NOTHING_CHANGED, means, now=policy.now)) is not None:
+            if (open_one := invited(None, invitation, NOTHING_CHANGED, means, now=policy.local)) is not None:
                 return open_one
             return Decision(Status.MISSING, Action.EXECUTE, "exists check: not found", afresh=True)
         case NoCheck():
@@ -152,10 +152,10 @@ def _provided(
         case Unknown(why):
             return Decision(Status.UNKNOWN, Action.NONE, f"{why}{_last_seen(record)}")
         case Missing() | Present(account=Account.INVITED):
-            decision = invited(record, invitation, changes, means, now=policy.now)
+            decision = invited(record, invitation, changes, means, now=policy.local)
             return decision if decision is not None else _lost(record, policy, changes)
         case Present():
-            return found(record, verdict, changes, means, heal=policy.heal, now=policy.now)
+            return found(record, verdict, changes, means, heal=policy.heal, now=policy.local)
         case _:
             assert_never(verdict)
 
@@ -197,7 +197,7 @@ def _unsettled_update(
         case Missing():
             return _lost(record, policy, changes)
         case Present():
-            now = found(settled, verdict, changes, means, heal=policy.heal, now=policy.now)
+            now = found(settled, verdict, changes, means, heal=policy.heal, now=policy.local)
         case NoCheck():
             now = webhook(settled, changes, means)
         case _:

@@ -189,9 +189,9 @@ def webhook(record: Record, changes: Differences, means: Means) -> Decision:
 
 
 def _invited_on(record: Record | None, now: datetime) -> str:
-    """When the person was invited; by others: when that was first seen."""
+    """When the person was invited, by the days of `now`; by others: when that was first seen."""
     at = record.executed_at if record is not None else None
-    return f"invited on {(at or now).date()}"
+    return f"invited on {(at or now).astimezone(now.tzinfo).date()}"
 
 
 def invited(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from zoneinfo import ZoneInfo
 
 from reconciler.model.grant import Outcome, Record, Step
@@ -25,6 +25,8 @@ class Policy:
     prune_of: Mapping[str, bool] = field(default_factory=dict)
     removals: bool = True
     suspensions: tuple[Suspension, ...] = ()
+    zone: tzinfo = UTC
+    """Whose days a reason names."""
 
     @classmethod
     def of(cls, settings: Settings, now: datetime, *, removals: bool = True) -> Policy:
@@ -32,17 +34,24 @@ class Policy:
 
         `removals` is False for a pass that revokes nothing.
         """
+        zone = ZoneInfo(settings.timezone)
         prune = settings.prune if isinstance(settings.prune, Mapping) else {DEFAULT: settings.prune}
         return cls(
             now=now,
-            today=now.astimezone(ZoneInfo(settings.timezone)).date(),
+            today=now.astimezone(zone).date(),
             retry_delay=settings.retry_delay,
             heal=settings.drift == "heal",
             prune=prune.get(DEFAULT) == "revoke",
             prune_of={name: said == "revoke" for name, said in prune.items() if name != DEFAULT},
             removals=removals,
             suspensions=tuple(settings.suspend),
+            zone=zone,
         )
+
+    @property
+    def local(self) -> datetime:
+        """The moment by the clock of the settings' time zone."""
+        return self.now.astimezone(self.zone)
 
     def suspended(self, hire: str, integration: str) -> str | None:
         """Why this grant is suspended, or None."""

@@ -598,6 +598,14 @@ def test_somebody_who_was_invited_by_others_is_not_invited_again(invited, accoun
     assert invited.events("ada") == [EventType.ADOPTED]
 
 
+def test_day_of_an_invitation_is_that_of_the_time_zone(invited, repo):
+    settings(repo, timezone="Pacific/Pago_Pago")
+    repo.commit()
+    for _ in range(2):
+        assert row(invited.reconcile(), "ada", "tool").status is Status.UNCONFIRMED
+    assert row(invited.reconcile(), "ada", "tool").reason == "invited on 2026-11-30"
+
+
 def test_an_invitation_that_is_not_accepted_is_withdrawn_and_sent_again_once(invited, accounts, roles):
     assert row(invited.reconcile(), "ada", "tool").status is Status.UNCONFIRMED
     invited.clock.turn(days=6)
