@@ -108,9 +108,9 @@ class Guard:
 
     def check_token(self, request: Request, token: str) -> Refusal | None:
         """Compare a token from a request with the one in force: None if they are the same, else why it is refused."""
-        peer = _peer(request)
+        address = _client(request, self._settings().pages)
         with self._lock:
-            wait = self._attempts.wait(peer, time.monotonic())
+            wait = self._attempts.wait(address, time.monotonic())
         if wait:
             return Refusal(429, f"Too many wrong tokens: try again in {wait} seconds.", asks=True, retry_after=wait)
         try:
@@ -122,7 +122,7 @@ class Guard:
         if is_same(expected, token):
             return None
         with self._lock:
-            self._attempts.wrong(peer, time.monotonic())
+            self._attempts.wrong(address, time.monotonic())
         return Refusal(401, "That is not the token.", asks=True)
 
     def sign_in(self, answer: Response) -> None:
@@ -146,6 +146,18 @@ def _named(request: Request, pages: Pages) -> str | None:
         return None
     names = [name.strip() for name in request.headers.getlist(pages.trusted_header)]
     return names[0][:LONGEST_NAME] if len(names) == 1 and names[0] else None
+
+
+def _client(request: Request, pages: Pages | None) -> str:
+    """Return the address that a wrong token counts for: of what comes through the proxy, the one that it names.
+
+    A proxy appends the address that it sees, so the last one that is no proxy's counts; those before may be made up.
+    """
+    peer = _peer(request)
+    if pages is None or not pages.trusts(peer):
+        return peer
+    hops = [hop.strip() for line in request.headers.getlist("x-forwarded-for") for hop in line.split(",")]
+    return next((hop for hop in reversed(hops) if hop and not pages.trusts(hop)), peer)[:LONGEST_NAME]
 
 
 def _peer(request: Request) -> str:

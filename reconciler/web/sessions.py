@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections import deque
+from collections import OrderedDict, deque
 from functools import lru_cache
+from ipaddress import IPv6Address, ip_address, ip_network
 
 from reconciler.model.secret import Secret
 
@@ -20,8 +21,14 @@ LASTS_SECONDS = 12 * 3600
 """How long a session lasts."""
 
 WINDOW_SECONDS = 60.0
-MAX_OF_ADDRESS, MAX_OF_ALL = 10, 100
-"""The most wrong tokens within the window: from one address, and from all."""
+MAX_OF_ADDRESS = 10
+"""The most wrong tokens from one address within the window."""
+
+MAX_ADDRESSES = 10_000
+"""Of how many addresses wrong tokens are remembered, so that nobody fills the memory."""
+
+IPV6_PREFIX = 64
+"""Addresses of one such network count as one: whoever has one of them has them all."""
 
 
 def is_same(token: Secret, given: str) -> bool:
@@ -56,20 +63,36 @@ def _digest(text: str) -> bytes:
 
 
 class Attempts:
-    """Counts wrong tokens; times are seconds of a monotonic clock."""
+    """Counts wrong tokens by address; times are seconds of a monotonic clock.
+
+    There is no limit on all addresses together: whoever reached it would lock out everybody else.
+    """
 
     def __init__(self) -> None:
-        self._wrong: deque[tuple[float, str]] = deque(maxlen=MAX_OF_ALL)
+        self._wrong: OrderedDict[str, deque[float]] = OrderedDict()
 
-    def wait(self, peer: str, now: float) -> int:
+    def wait(self, address: str, now: float) -> int:
         """Return after how many seconds an address may try a token again; 0 for at once."""
-        while self._wrong and self._wrong[0][0] <= now - WINDOW_SECONDS:
-            self._wrong.popleft()
-        times = [at for at, who in self._wrong if who == peer]
-        full = [times[-MAX_OF_ADDRESS]] if len(times) >= MAX_OF_ADDRESS else []
-        full += [self._wrong[0][0]] if len(self._wrong) >= MAX_OF_ALL else []
-        return max((int(at + WINDOW_SECONDS - now) + 1 for at in full), default=0)
+        times = self._wrong.get(_counted(address))
+        if times is None or len(times) < MAX_OF_ADDRESS or times[0] <= now - WINDOW_SECONDS:
+            return 0
+        return int(times[0] + WINDOW_SECONDS - now) + 1
 
-    def wrong(self, peer: str, now: float) -> None:
+    def wrong(self, address: str, now: float) -> None:
         """Count a wrong token."""
-        self._wrong.append((now, peer))
+        counted = _counted(address)
+        self._wrong.setdefault(counted, deque(maxlen=MAX_OF_ADDRESS)).append(now)
+        self._wrong.move_to_end(counted)
+        if len(self._wrong) > MAX_ADDRESSES:
+            self._wrong.popitem(last=False)
+
+
+def _counted(address: str) -> str:
+    """Return what an address is counted as: an IPv6 address as its network."""
+    try:
+        parsed = ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if not isinstance(parsed, IPv6Address):
+        return address
+    return str(parsed.ipv4_mapped or ip_network((parsed, IPV6_PREFIX), strict=False))

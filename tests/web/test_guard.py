@@ -195,7 +195,7 @@ def test_metrics_take_the_token_as_a_bearer_and_nothing_else_does() -> None:
     assert client.get("/people", headers=bearer).status_code == 401
 
 
-def test_guessing_is_bounded_in_rate_for_an_address_and_for_all() -> None:
+def test_guessing_is_bounded_in_rate_for_an_address() -> None:
     client = served()
     tried = [signed_in(client, "wrong").status_code for _ in range(sessions.MAX_OF_ADDRESS + 2)]
     assert tried == [401] * sessions.MAX_OF_ADDRESS + [429] * 2
@@ -212,9 +212,26 @@ def test_attempts_are_counted_by_address_and_forgotten_after_a_while() -> None:
     assert attempts.wait("203.0.113.9", 100.5) == 60
     assert attempts.wait("203.0.113.10", 100.5) == 0
     assert attempts.wait("203.0.113.9", 100.0 + sessions.WINDOW_SECONDS) == 0
-    for number in range(sessions.MAX_OF_ALL):
+    for number in range(1000):
         attempts.wrong(f"203.0.113.{number}", 200.0)
-    assert attempts.wait("198.51.100.1", 200.0) > 0
+        attempts.wrong(f"2001:db8::{number:x}", 200.0)
+    assert attempts.wait("198.51.100.1", 200.0) == 0, "the guesses of others lock nobody out"
+    assert attempts.wait("2001:db8::ffff:1", 200.0) > 0, "a network is one address"
+    assert attempts.wait("2001:db8:0:1::1", 200.0) == 0
+
+
+def test_guesses_through_a_proxy_count_for_whom_it_names() -> None:
+    client = served(pages=PROXY, peer="10.1.2.3")
+
+    def guess(forwarded: str, token: str = "wrong") -> int:
+        answer: httpx.Response = signed_in(client, token, **{"X-Forwarded-For": forwarded})
+        return answer.status_code
+
+    for number in range(sessions.MAX_OF_ADDRESS):
+        assert guess(f"192.0.2.{number}, 203.0.113.9, 10.9.9.9") == 401, "what stands before may be made up"
+    assert guess("198.51.100.1, 203.0.113.9, 10.9.9.9", TOKEN.reveal()) == 429
+    assert guess("203.0.113.10", TOKEN.reveal()) == 303
+    assert signed_in(served(pages=PROXY), **{"X-Forwarded-For": "10.9.9.9"}).status_code == 303
 
 
 @pytest.mark.parametrize(
