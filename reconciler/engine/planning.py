@@ -88,7 +88,16 @@ class Plan:
         form = () if integration is None else [field.id for field in integration.manifest.form]
         asks = partial(self._asks, item) if record.action.acts and item.prepared is not None else tuple
         begins = first_moment(item.grant.begins, self.settings.timezone)
-        return Row.of(record, grant=item.grant, guarded=item.decision.guarded, form=form, begins=begins, asks=asks)
+        hire = None if item.wanted else self.desired.hires.get(record.key.hire)
+        return Row.of(
+            record,
+            grant=item.grant,
+            guarded=item.decision.guarded,
+            form=form,
+            person="" if hire is None else hire.model.full_name,
+            begins=begins,
+            asks=asks,
+        )
 
     def _asks(self, item: PlannedGrant) -> tuple[Mapping[str, Any], ...]:
         """What would be sent for a grant, from the request on at which it would begin."""

@@ -126,6 +126,10 @@ def test_the_ledger_is_shown_with_values_and_names(repo: Repo, accounts: Account
     assert call(repo, "status", "--output", "json").grant("ada", "saas")["values"] == {"TEAM": "1"}
     (line,) = csv.DictReader(io.StringIO(call(repo, "status", "--output", "csv").out))
     assert (line["name"], line["values"]) == ("Ada Example", '{"TEAM": "1"}')
+    repo.hire("ada")
+    repo.commit()
+    (line,) = csv.DictReader(io.StringIO(call(repo, "--dry-run", "--output", "csv").out))
+    assert (line["name"], line["status"], line["values"]) == ("Ada Example", "orphaned", '{"TEAM": "1"}')
 
 
 def at_a_terminal(repo: Repo, *arguments: str, columns: int = 60, lines: int = 24, **env: str) -> str:
