@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from reconciler.intake.importing import Change, Plan
     from reconciler.intake.people import LeftOut
     from reconciler.intake.reading import Reading
+    from reconciler.ledger.sealing import Sealing
     from reconciler.model.imports import Import
     from reconciler.model.secret import Redactor
     from reconciler.repository.files import Files
@@ -143,22 +144,29 @@ class _ImportRun:
         raise UsageError(f"there is no config/imports/{self.name}.yaml{where}{known}")
 
     async def _asked(self, files: Files) -> Reading:
-        from reconciler.daemon.authorize import shared_state
+        from reconciler.daemon.authorize import renewing_state
+        from reconciler.engine.context import SystemClock
         from reconciler.engine.state import reading
+
+        context, settings, imported = self.context, files.settings, files.imports[self.name].model
+        if imported.oauth is None or imported.oauth.grant is not None:
+            with reading(context, settings, self.trusted) as read:
+                return await self._asked_with(files, read.sealing, fetched=True)
+        async with renewing_state(context, SystemClock(), settings, self.trusted, self.name) as renewing:
+            return await self._asked_with(files, renewing.sealing, fetched=False)
+
+    async def _asked_with(self, files: Files, sealing: Sealing, *, fetched: bool) -> Reading:
         from reconciler.engine.wiring import integrations_of
         from reconciler.intake.reading import as_integrations, ask, with_fetched_token
         from reconciler.repository.desired import Desired
 
-        context, settings, imported = self.context, files.settings, files.imports[self.name].model
-        by_hand = imported.oauth is not None and imported.oauth.grant is None
-        state = shared_state if by_hand else reading
-        with state(context, settings, self.trusted) as opened:
-            desired = Desired(as_integrations(files, self.name), context.clock.now().date())
-            (integration,) = integrations_of(context, desired, self.trusted, settings, opened.sealing)
-            if not by_hand:
-                integration = with_fetched_token(integration, context)
-            integration.reachable()
-            return await ask(integration, imported)
+        context = self.context
+        desired = Desired(as_integrations(files, self.name), context.clock.now().date())
+        (integration,) = integrations_of(context, desired, self.trusted, files.settings, sealing)
+        if fetched:
+            integration = with_fetched_token(integration, context)
+        integration.reachable()
+        return await ask(integration, files.imports[self.name].model)
 
     def _raw(self, path: str) -> bytes:
         file = self.tree.find(path)

@@ -6,27 +6,28 @@ outcome are sealed in the state. The command writes them without the state's loc
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
-from reconciler.engine.context import Context
+from reconciler.daemon.fleet_pass import leased, member_name
+from reconciler.engine.context import Context, SystemClock
 from reconciler.engine.integrations import Integration
-from reconciler.engine.state import OpenState, refuse_fresh_start
+from reconciler.engine.state import OpenState, joining, refuse_fresh_start
 from reconciler.engine.wiring import integrations_of
 from reconciler.intake.reading import as_integrations
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.sealing import Tokens, WritableSealing
 from reconciler.ledger.vault import WritableVault
 from reconciler.model.deciding import Policy
-from reconciler.model.errors import ReconcilerError, UsageError
+from reconciler.model.errors import ReconcilerError, SecretsError, UsageError
 from reconciler.model.settings import Settings
 from reconciler.oauth.authorization import CONNECTED, OPEN, TAKEN, Authorization, Authorizer, NotConnected, digest_of
 from reconciler.repository.desired import Desired
 from reconciler.repository.documents.problems import near
 from reconciler.repository.git.checkout import Tree
 
-__all__ = ["begin", "callback", "is_awaited", "outcome", "shared_state"]
+__all__ = ["begin", "callback", "is_awaited", "outcome", "renewing_state", "shared_state"]
 
 PREFIX = "connect/"
 
@@ -69,6 +70,25 @@ def shared_state(context: Context, settings: Settings, tree: Tree) -> Iterator[O
         yield OpenState(ledger, sealing, location.file)
     finally:
         ledger.close()
+
+
+@asynccontextmanager
+async def renewing_state(
+    context: Context, clock: SystemClock, settings: Settings, tree: Tree, service: str
+) -> AsyncIterator[OpenState]:
+    """Open the state without its lock, to renew a service's tokens; of a fleet, with the service leased.
+
+    Raises LedgerError and SecretsError.
+    """
+    if context.state(settings, tree).file is not None:
+        with shared_state(context, settings, tree) as state:
+            yield state
+        return
+    with joining(context, settings, tree, member_name("reconcile import")) as state:
+        if (fault := state.sealing.fault) is not None:
+            raise SecretsError(fault)
+        async with leased(state, clock, [service]) as mine:
+            yield mine
 
 
 def begin(context: Context, settings: Settings, tree: Tree, state: OpenState, name: str) -> Authorization:

@@ -44,6 +44,7 @@ __all__ = [
     "OpenState",
     "ReadState",
     "as_settled",
+    "joining",
     "locking",
     "reading",
     "recover",
@@ -129,12 +130,27 @@ def sharing(
     A daemon's `lost` is called, from another thread, once the member is over. Raises StateLockedError where the name is
     another's, LedgerError where the state cannot be opened or was lost, RepositoryError where there are no commits.
     """
-    location = context.state(settings, tree)
     if tree.revision == WORKTREE:
         raise RepositoryError(
-            f"{context.root} is no git checkout, and state {location} is shared by several clones, which agree by "
-            "their commits on what is newest: `git init`, or mend `state`"
+            f"{context.root} is no git checkout, and state {context.state(settings, tree)} is shared by several "
+            "clones, which agree by their commits on what is newest: `git init`, or mend `state`"
         )
+    with joining(context, settings, tree, name, lost, migrate=migrate) as state:
+        yield state
+
+
+@contextmanager
+def joining(
+    context: Context,
+    settings: Settings,
+    tree: Tree,
+    name: str,
+    lost: Callable[[], None] | None = None,
+    *,
+    migrate: bool = False,
+) -> Iterator[OpenState]:
+    """Share a server's state like `sharing`, for work that acts on no revision."""
+    location = context.state(settings, tree)
     refuse_fresh_start(context.checkout, location)
     with (
         location.shared(name, lost, context.reached, migrate=migrate) as held,

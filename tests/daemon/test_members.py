@@ -305,6 +305,30 @@ def test_service_that_is_connected_through_one_member_is_so_for_all(repo: Repo, 
     asyncio.run(run())
 
 
+def test_import_renews_no_token_while_a_member_has_its_service(repo: Repo, acme: Acme) -> None:
+    async def run() -> None:
+        async with member(repo, "a") as a:
+            async with leased(a.state, a.clock, ["acme"]):
+                importing = asyncio.create_task(asyncio.to_thread(call_cli, repo, "import", "acme"))
+                names = lambda: [each.name for each in a.state.ledger.members()]  # noqa: E731
+                await asyncio.to_thread(eventually, lambda: acme.refreshed or len(names()) == 2)
+                assert acme.refreshed == []
+            done = await importing
+        assert (done.code, acme.refreshed) == (2, ["refresh-1"]), done.err
+        assert "created  hires/eve.yaml" in done.out
+
+    manifest = acme.connected()["acme"]
+    people = {
+        "execute": [{"url": f"{acme.url}/people", "method": "GET"}],
+        "data_structure": {"email": "mail", "first_name": "name", "last_name": "name"},
+        **{key: manifest[key] for key in ("headers", "oauth")},
+    }
+    acme.route("GET", "/people", lambda _: [{"mail": "eve@example.com", "name": "Eve"}])
+    repo.write("config/imports/acme.yaml", people)
+    repo.commit()
+    asyncio.run(run())
+
+
 def test_saved_file_is_sent_by_the_member_that_takes_over(repo: Repo, accounts: AccountService) -> None:
     accounts.route("GET", "/photo", lambda _received: b"\x89PNG\x00\xff")
     accounts.route("POST", "/upload", {"ok": True})
