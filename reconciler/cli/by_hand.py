@@ -120,7 +120,7 @@ def retry(asked: Asked, hire: str | None, access: str | None, integration: str |
 def accept(asked: Asked, hire: str, access: str) -> int:
     """Vouch for a grant that was mended by hand: it is complete, and checked like any other from here on."""
     from reconciler.cli.text import no_csv
-    from reconciler.engine.commands import reason_not_to_accept
+    from reconciler.engine.wanted import reason_not_to_accept
 
     no_csv(asked)
     (known,) = _known(asked, hire, access)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from reconciler.engine.wanted import OFF
+from reconciler.engine.wanted import reason_not_to_accept
 from reconciler.ledger.entries import Command, Event
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.vault import run_name
@@ -37,7 +37,6 @@ __all__ = [
     "erase",
     "matching",
     "may_retry",
-    "reason_not_to_accept",
     "reason_to_remember",
     "request_events",
     "requested",
@@ -190,19 +189,6 @@ def requested(kind: str, key: Key, now: datetime, by: str) -> list[Event]:
 def may_retry(record: Record) -> bool:
     """Whether `retry` applies to a grant: it failed, or an update or invitation of it had no effect."""
     return record.phase.unsettled or record.unseen or record.status is Status.FAILED
-
-
-def reason_not_to_accept(record: Record) -> str | None:
-    """Why nobody can vouch for a grant; None where a person may.
-
-    What git does not want is never complete: of a revocation that failed half-way only its requests say what is left.
-    """
-    if record.orphaned_at is not None or record.phase is Phase.REVOKED:
-        return f"{record.key} is {record.status}: git does not want it; `reconcile revoke` takes it away"
-    if record.status in (Status.DIFFERS, Status.SUSPENDED) and OFF in record.reason:
-        again = ", or `reconcile run` it" if record.status is Status.DIFFERS else ""
-        return f"{record.key} is {OFF}, so nobody can use it: switch it on there{again}"
-    return None
 
 
 def _may_accept(record: Record) -> bool:

@@ -28,6 +28,7 @@ __all__ = [
     "found",
     "invited",
     "paused",
+    "reason_not_to_accept",
     "shown",
     "webhook",
 ]
@@ -220,3 +221,16 @@ def invited(
     if invitation is not None:
         return Decision(Status.UNCONFIRMED, Action.NONE, _invited_on(record, now))
     return Decision(Status.UNCONFIRMED, Action.NONE, "executed; the exists check does not see it yet")
+
+
+def reason_not_to_accept(record: Record) -> str | None:
+    """Why nobody can vouch for a grant; None where a person may.
+
+    What git does not want is never complete: of a revocation that failed half-way only its requests say what is left.
+    """
+    if record.orphaned_at is not None or record.phase is Phase.REVOKED:
+        return f"{record.key} is {record.status}: git does not want it; `reconcile revoke` takes it away"
+    if record.status in (Status.DIFFERS, Status.SUSPENDED) and OFF in record.reason:
+        again = ", or `reconcile run` it" if record.status is Status.DIFFERS else ""
+        return f"{record.key} is {OFF}, so nobody can use it: switch it on there{again}"
+    return None

@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from reconciler.engine.commands import reason_not_to_accept
+from reconciler.engine.wanted import reason_not_to_accept
 from reconciler.model.errors import Problem, Severity
 from reconciler.model.grant import Key, Record
 from reconciler.model.not_taken_over import REF, Stale, Untrusted

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from reconciler.engine.commands import reason_not_to_accept
 from reconciler.engine.decide import standing
 from reconciler.engine.integrations import AT_RUN_TIME
+from reconciler.engine.wanted import reason_not_to_accept
 from reconciler.model.clock import stamp
 from reconciler.model.deciding import Policy
 from reconciler.model.errors import MissingVariable
