@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from reconciler.cli.exit_codes import PENDING
 from reconciler.cli.logs import tell
 from reconciler.cli.options import Asked, Filter
-from reconciler.cli.table import grouped, headline, name_in, page, table_of
+from reconciler.cli.table import grouped, headline, name_in, page, summary, table_of
 from reconciler.cli.text import as_json, cell, code, emit_csv, emit_json_list, problem_line, say
 from reconciler.model.report import Report, Row
 
@@ -90,6 +90,8 @@ def _cells(row: Row) -> list[str]:
 
 def _markdown(report: Report, rows: list[Row], by: str) -> Iterator[str]:
     yield f"**{headline(report, code(str(report.refused)))}**"
+    if summed_up := list(summary(report, code)):
+        yield from ("", *(f"- {line}" for line in summed_up))
     names = ("access" if by == "person" else "hire", *MARKDOWN_COLUMNS)
     for title, group in grouped(rows, by):
         yield from ("", f"### {code(title)}", "")

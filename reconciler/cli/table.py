@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 
 import click
@@ -16,7 +16,7 @@ from reconciler.model.clock import stamp
 from reconciler.model.report import Report, Row
 from reconciler.model.status import FAULTS, Action, Status
 
-__all__ = ["columns", "grouped", "headline", "name_in", "page", "table_of"]
+__all__ = ["columns", "grouped", "headline", "name_in", "page", "summary", "table_of"]
 
 MAX_FULL_ROWS = 12
 """The most rows to show in full, with their requests; of more, only those that need something are shown."""
@@ -45,20 +45,20 @@ def headline(report: Report, refused: str | None = None) -> str:
     return f"{kind}{at}{counts and ': '}{counts}{todo}{wrong}{behind}"
 
 
-def summary(report: Report) -> Iterator[str]:
-    """Sum up what needs a person, what the guard holds, and each integration."""
+def summary(report: Report, named: Callable[[str], str] = printable) -> Iterator[str]:
+    """Sum up what needs a person, what the guard holds, and each integration, whose name `named` quotes."""
     tally = report.tally
     if needs := Counter({what: number for status, number in tally.left.items() if (what := _need(status)) is not None}):
         yield f"needs a person: {', '.join(f'{number} {what}' for what, number in needs.most_common())}"
     if held := tally.guarded:
-        yield f"held by the guard: {', '.join(f'{number} of {printable(name)}' for name, number in held.items())}"
+        yield f"held by the guard: {', '.join(f'{number} of {named(name)}' for name, number in held.items())}"
     if strangers := {name: number for name, number in report.unmanaged.items() if number}:
-        where = ", ".join(f"{number} of {printable(name)}" for name, number in strangers.items())
+        where = ", ".join(f"{number} of {named(name)}" for name, number in strangers.items())
         yield f"{count(sum(strangers.values()), 'account')} that git does not know: {where}"
     names = sorted({name for name, _ in tally.statuses})
     for name in names if len(names) > 1 else ():
         told = (f"{number} {status}" for status in Status if (number := tally.statuses[name, status]))
-        yield f"{printable(name)}: {', '.join(told)}"
+        yield f"{named(name)}: {', '.join(told)}"
 
 
 def _need(status: Status) -> str | None:

@@ -76,6 +76,18 @@ def test_many_things_to_do_have_a_line_each(repo: Repo, capsys: pytest.CaptureFi
     assert lines[2] == "h00/saas  missing → execute"
 
 
+def test_markdown_says_what_needs_a_person(repo: Repo, capsys: pytest.CaptureFixture[str]) -> None:
+    show_report(report(), Asked(path=repo.root, output="markdown"))
+    assert capsys.readouterr().out.splitlines()[1:7] == [
+        "",
+        "- needs a person: 1 gone at the service (left as it is), 1 orphaned (no longer in git, still there), 1 failed",
+        "- held by the guard: 1 of `chat`",
+        "- `chat`: 1 failed, 1 suspended",
+        "- `saas`: 2000 present, 2 missing, 1 scheduled, 1 orphaned",
+        "",
+    ]
+
+
 @pytest.mark.parametrize("output", ["table", "json", "markdown", "csv"])
 @pytest.mark.parametrize(
     ("only", "shown"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -15,7 +16,7 @@ import pytest
 from axe_playwright_python.base import AXE_SCRIPT as AXE
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
-from tests.repo import Daemon, GnupgHome, Repo
+from tests.repo import Daemon, GnupgHome, Repo, call_cli
 from tests.web.world import QUOTED, SCRIPT, TOKEN, World
 
 CHROMIUM = shutil.which("chromium")
@@ -92,15 +93,27 @@ def overflow(page: Page) -> int:
     return int(page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth"))
 
 
-@pytest.mark.parametrize("name", PAGES)
-def test_pages_are_accessible_at_both_widths_light_and_dark(world: World, opened: Opened, name: str) -> None:
-    page = opened(world.daemon.url + PAGES[name])
+def see_accessible(page: Page) -> None:
+    """See that a page is accessible and fits, wide and narrow, light and dark."""
     for width, height in (WIDE, NARROW):
         page.set_viewport_size({"width": width, "height": height})
         assert overflow(page) <= 0, f"at {width} pixels"
         for scheme in ("light", "dark"):
             page.emulate_media(color_scheme=scheme)
             assert violations(page) == [], f"at {width} pixels, {scheme}"
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_pages_are_accessible_at_both_widths_light_and_dark(world: World, opened: Opened, name: str) -> None:
+    see_accessible(opened(world.daemon.url + PAGES[name]))
+
+
+def test_evidence_of_a_review_is_accessible(world: World, opened: Opened, tmp_path: Path) -> None:
+    file = tmp_path / "review.html"
+    file.write_text(call_cli(world.repo, "review", "check", "2026-Q4", "--output", "html").out)
+    page = opened(file.as_uri())
+    expect(page.get_by_role("table").first).to_be_visible()
+    see_accessible(page)
 
 
 @pytest.mark.parametrize("name", ["person", "history"])
