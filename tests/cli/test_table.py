@@ -130,7 +130,9 @@ def test_the_columns_of_csv(repo: Repo, capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_the_ledger_is_shown_with_values_and_names(repo: Repo, accounts: AccountService, call: Call) -> None:
-    repo.manifest("saas", accounts.manifest(team=True))
+    manifest = accounts.manifest(team=True)
+    manifest["execute"][0]["data"] = {"email": "{{email}}"}
+    repo.manifest("saas", manifest)
     repo.hire("ada", {"integration": "saas", "values": {"TEAM": "1"}}, extra={"LOGIN": "al"})
     repo.commit()
     accounts.add("ada@example.com")
