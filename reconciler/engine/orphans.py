@@ -106,7 +106,12 @@ class OrphanPlanner:
         known = self._inputs.desired.slip(hire) or self.misfits.get(hire)
         if known is not None:
             return known
-        for grant in self._inputs.desired.grants(hire):
+        grants = self._inputs.desired.grants(hire)
+        wanted = {grant.key for grant in grants}
+        for record in self._inputs.rows_of(hire):  # what a sequence had given that is assigned, and cannot be read
+            if record.phase is not Phase.REVOKED and record.key not in wanted and (why := self.unreadable(record)):
+                return why
+        for grant in grants:
             integration = self._inputs.integrations.get(grant.integration)
             if not grant.choices or integration is None:
                 continue

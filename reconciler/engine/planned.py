@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -77,12 +77,14 @@ Written = tuple[PlannedGrant, Record, list[Event]]
 class PlanningInputs:
     """What is wanted, what is remembered, how to ask, and what the settings say about deciding.
 
-    `stored` is what `store_data` saved, by hire and entry; `by_hand` what somebody asks for.
+    `records` are those of the pass, `rows_of` reads all of a hire's; `stored` is what `store_data` saved, by hire and
+    entry; `by_hand` what somebody asks for.
     """
 
     desired: Desired
     integrations: Mapping[str, Integration]
     records: Mapping[Key, Record]
+    rows_of: Callable[[str], Iterable[Record]]
     checker: Checker
     policy: Policy
     stored: Mapping[str, Mapping[str, Any]]

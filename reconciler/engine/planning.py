@@ -169,6 +169,7 @@ async def plan_pass(
         desired=desired,
         integrations=integrations,
         records=known,
+        rows_of=lambda hire: ledger.records([hire]),
         checker=checker,
         policy=policy,
         stored=stored_under(renamed, sealing.stored()),

@@ -60,6 +60,32 @@ def test_a_sequence_that_is_not_there_takes_nothing_else_away_either(pruning, ac
     assert nothing_was_revoked(accounts, others)
 
 
+@pytest.mark.parametrize("change", ["broken", "named by another"])
+def test_a_sequence_that_is_assigned_and_cannot_be_read_takes_nothing_else_away(
+    pruning, accounts, others, repo, change
+):
+    """Also in a pass over the orphan's service alone: what the sequence gave is another service's."""
+    repo.write("config/sequences/engineering.yaml", {"assign": {"department": "R&D"}, "access": [SECOND]})
+    repo.hire("ada", TOOL, department="R&D")
+    repo.hire("bob", TOOL)
+    repo.commit()
+    pruning.reconcile()
+    if change == "broken":
+        repo.write("config/sequences/engineering.yaml", {"assign": {"department": "R&D"}, "acess": [SECOND]})
+    else:
+        repo.remove("config/sequences/engineering.yaml")
+        repo.hire("cleo", sequences=["engineering"])
+    repo.hire("ada", department="R&D")
+    repo.hire("bob")
+    repo.commit()
+    for report in (pruning.plan(), pruning.reconcile(hires=["ada"], integrations=["tool"]), pruning.reconcile()):
+        left = row(report, "ada", "tool")
+        assert (left.status, left.action) == (Status.ORPHANED, Action.NONE)
+        assert "nothing of ada is revoked until this is mended: " in left.reason
+    assert [call.path for call in accounts.calls("DELETE")] == ["/users/bob@example.com"], "who never had it"
+    assert others.calls("DELETE") == []
+
+
 def test_a_sequence_that_somebody_else_names_is_missed_by_all_who_had_it(pruning, accounts, others, repo):
     repo.write("config/sequences/engineering.yaml", {"assign": {"department": "R&D"}, "access": [SECOND]})
     repo.hire("ada", TOOL, department="R&D")
