@@ -169,7 +169,6 @@ class Client:
         self, wire: RenderedRequest, address: Address, leaving: Leaving | None, *, behind: bool
     ) -> Response:
         """One sending and its answer, within the limits."""
-        what = _what(wire, address)
         seconds = self._timeout.total_seconds()
         async with self._throttle.turn(address.name, behind=behind) as departed:
             self._may_send()
@@ -191,10 +190,11 @@ class Client:
             except TimeoutError:
                 self._answered(self._name, None, time.monotonic() - began)
                 why = "no whole answer" if progress.left else "no connection"
-                raise TransportError(f"{what}: {why} within {seconds:g} s", left=progress.left) from None
+                what = f"{_what(wire, address)}: {why} within {seconds:g} s"
+                raise TransportError(what, left=progress.left) from None
             except NoAnswer as error:
                 self._answered(self._name, None, time.monotonic() - began)
-                raise TransportError(f"{what}: {error}", left=error.left) from None
+                raise TransportError(f"{_what(wire, address)}: {error}", left=error.left) from None
         self._reached(Failpoint.RESPONSE, done=True)
         return answer
 

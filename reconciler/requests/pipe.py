@@ -21,6 +21,8 @@ NEXT_ADDRESS_SECONDS = 0.25
 
 CLOSED = "the other side closed it"
 
+_BUGS = (AttributeError, AssertionError, RuntimeError, TypeError)
+
 
 class Pipe(asyncio.Protocol):
     """A connection. `unread` is what came and was not read yet; once it is `over`, no more will."""
@@ -33,7 +35,8 @@ class Pipe(asyncio.Protocol):
         self._broke: str | None = None
         self._room = asyncio.Event()
         self._room.set()
-        self._news = asyncio.Event()
+        self._reader: asyncio.Future[None] | None = None
+        """Who waits for more."""
 
     @classmethod
     async def connect(cls, host: str, port: int) -> Pipe:
@@ -63,9 +66,9 @@ class Pipe(asyncio.Protocol):
 
     async def read(self, most: int) -> bytes:
         """What came, so many bytes at most; nothing at the end. Raises OSError where the end is none."""
-        if self.unread:
-            await asyncio.sleep(0)  # let other tasks run between large reads
-        elif not self.over:
+        if len(self.unread) > most:
+            await asyncio.sleep(0)  # let other tasks run between large reads; after the last one more is waited for
+        elif not (self.unread or self.over):
             await self.more()
         data = bytes(self.unread[:most])
         self.take(len(data))
@@ -75,8 +78,8 @@ class Pipe(asyncio.Protocol):
 
     async def more(self) -> None:
         """Wait until more has come than is unread, or the end."""
-        self._news.clear()
-        await self._news.wait()
+        self._reader = asyncio.get_running_loop().create_future()
+        await self._reader
 
     def take(self, count: int) -> None:
         """Take this many bytes off what is unread."""
@@ -86,11 +89,13 @@ class Pipe(asyncio.Protocol):
 
     async def write(self, data: bytes) -> None:
         """Send, and wait until there is room for more. Raises OSError."""
-        with _in_words():
-            if self.over:
-                raise ConnectionError(CLOSED)
-            with self._may_be_gone():
-                self.transport.write(data)
+        if self.over:
+            raise ConnectionError(CLOSED)
+        try:
+            self.transport.write(data)
+        except (OSError, ValueError, *_BUGS):
+            with _in_words(), self._may_be_gone():
+                raise
         await self._room.wait()
 
     @contextmanager
@@ -98,7 +103,7 @@ class Pipe(asyncio.Protocol):
         """Asyncio errs like a bug where TLS breaks within a proxy's TLS; on a connection that stands it is one."""
         try:
             yield
-        except (AttributeError, AssertionError, RuntimeError, TypeError):
+        except _BUGS:
             if not self._gone:
                 raise
             raise ConnectionError(CLOSED) from None
@@ -137,7 +142,7 @@ class Pipe(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Something came."""
         self.unread += data
-        self._news.set()
+        self._wake()
         if len(self.unread) > AHEAD_BYTES:
             self.transport.pause_reading()
 
@@ -159,8 +164,12 @@ class Pipe(asyncio.Protocol):
 
     def _end(self) -> None:
         self.over = True
-        self._news.set()
+        self._wake()
         self._room.set()
+
+    def _wake(self) -> None:
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
 
     def pause_writing(self) -> None:
         """The other side takes no more for now."""

@@ -17,8 +17,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 from reconciler.model.clock import Clock, Stopped
@@ -122,6 +122,8 @@ class _Lane:
 
     def delay(self, now: datetime) -> float:
         """Seconds to wait from now on. A wall clock that was set back does not hold a lane for hours."""
+        if not self.spacing and self.paused_until <= now:  # nearly always: there is neither a rate nor a pause
+            return 0.0
         self.last = min(self.last, now)
         self.paused_until = min(self.paused_until, now + LONGEST)
         return max(self.last + self.spacing - now, self.paused_until - now, self.departure - now, _NONE).total_seconds()
@@ -197,6 +199,48 @@ class _Places:
         lane.under_way += 1
 
 
+class _Turn:
+    """What `Throttle.turn` gives. A class: as a generator it would take twice the time, at each request."""
+
+    __slots__ = ("_began", "_behind", "_host", "_lane", "_shut", "_throttle")
+
+    def __init__(self, throttle: Throttle, host: str, lane: _Lane, *, behind: bool) -> None:
+        self._throttle = throttle
+        self._host = host
+        self._lane = lane
+        self._behind = behind
+        self._shut = False
+
+    def _departed(self) -> None:
+        if self._shut:
+            self._shut = False
+            self._lane.last = self._throttle.now()
+            self._lane.gate.release()
+
+    async def __aenter__(self) -> Callable[[], None]:
+        lane = self._lane
+        await lane.places.take(behind=self._behind)
+        try:
+            self._shut = await lane.gate.acquire()
+            await self._throttle.take_place(self._host, lane)
+        except BaseException:
+            self._leave()
+            raise
+        lane.unheard += 1
+        self._began = self._throttle.now()
+        if not lane.spacing:
+            self._departed()
+        return self._departed
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._throttle.give_place_back(self._lane, self._began, answered=kind is None)
+        self._leave()
+
+    def _leave(self) -> None:
+        self._departed()  # it may have left without a word, or not at all
+        self._lane.places.give_back()
+
+
 class Throttle:
     """The limits of docs/settings.md, kept over all services, and over all members of a fleet where they are shared."""
 
@@ -261,46 +305,19 @@ class Throttle:
         if self._sharing is not None:
             self._sharing.cancel()
 
-    @asynccontextmanager
-    async def turn(self, host: str, *, behind: bool = False) -> AsyncIterator[Callable[[], None]]:
-        """A place in which one request may be under way; what it gives is to be called when the request has left.
+    def turn(self, host: str, *, behind: bool = False) -> _Turn:
+        """A place in which one request may be under way, for the block; it gives what is to be called when that left.
 
         It is waited for `behind` all who are not to wait behind others, who came later included.
 
         The host has answered where the block ends without an error. Raises TransportError (nothing left) where the
-        program is told to stop during a wait, LedgerError where what members share is out of reach.
+        program is told to stop during a wait.
         """
-        lane = self._lane(host)
         self._share()
-        await lane.places.take(behind=behind)
-        shut = False
+        return _Turn(self, host, self._lane(host), behind=behind)
 
-        def departed() -> None:
-            nonlocal shut
-            if shut:
-                shut = False
-                lane.last = self._clock.now()
-                lane.gate.release()
-
-        try:
-            shut = await lane.gate.acquire()
-            await self._take_place(host, lane)
-            lane.unheard += 1
-            began = self._clock.now()
-            try:
-                if not lane.spacing:
-                    departed()
-                yield departed
-                if self._clock.now() - began <= self._soon:
-                    lane.unheard = 0
-            finally:
-                self._everyone.give_back(lane)
-        finally:
-            departed()  # it may have left without a word, or not at all
-            lane.places.give_back()
-
-    async def _take_place(self, host: str, lane: _Lane) -> None:
-        """Waits until the host may be asked, and comes back with one of everybody's places."""
+    async def take_place(self, host: str, lane: _Lane) -> None:
+        """For a turn: wait until the host may be asked, and come back with one of everybody's places."""
         shared, taken = self._shared if lane.spacing else None, 0
         while True:
             if shared is not None and (not taken or (taken < DEPARTURES and lane.late(self._clock.now()))):
@@ -316,6 +333,16 @@ class Throttle:
             if not lane.delay(now) and not (0 < taken < DEPARTURES and lane.late(now)):
                 return
             self._everyone.give_back(lane)  # meanwhile the host asked for a pause, or another's turn has come
+
+    def give_place_back(self, lane: _Lane, began: datetime, *, answered: bool) -> None:
+        """For a turn: its request, which began to leave then, is over."""
+        if answered and self._clock.now() - began <= self._soon:
+            lane.unheard = 0
+        self._everyone.give_back(lane)
+
+    def now(self) -> datetime:
+        """For a turn: the time."""
+        return self._clock.now()
 
     async def _take_departure(self, shared: Shared, host: str, lane: _Lane) -> None:
         """Take the next moment at which a request may leave for the host, whichever member sends it."""
