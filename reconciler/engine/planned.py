@@ -102,8 +102,12 @@ class PlanningInputs:
         invitation = await self.checker.invitation(integration, prepared)
         return (invitation, None) if isinstance(invitation, Unknown) else (verdict, invitation)
 
-    def lending(self, key: Key, service: str, needs: Iterable[str], needed: Mapping[str, PlannedGrant] = {}) -> Lending:
+    def lending(
+        self, key: Key, service: str, needs: tuple[str, ...], needed: Mapping[str, PlannedGrant] = {}
+    ) -> Lending:
         """What the entries of the same service that an entry needs, directly or not, let it know."""
+        if not needs:
+            return Lending()
         entries: dict[str, None] = {}
         names: set[str] = set()
         queue = list(dict.fromkeys(needs))
@@ -123,9 +127,11 @@ class PlanningInputs:
 
     def stored_of(self, key: Key, service: str, lending: Lending) -> dict[str, Any]:
         """What `store_data` saved for an entry and its lenders; nothing that another service answered."""
+        if not (saved := self.stored.get(key.hire)):
+            return {}
         of_hire = {
             access: values
-            for access, values in self.stored.get(key.hire, {}).items()
+            for access, values in saved.items()
             if (record := self.records.get(Key(key.hire, access))) is not None and record.service == service
         }
         return stored_for(of_hire, key.access, lending.entries)

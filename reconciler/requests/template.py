@@ -48,6 +48,8 @@ def plain(value: Any) -> Any:
 
 def written(value: Any) -> str:
     """A value as text: a list comma-joined, `true`, `false` and `null` as JSON has them, a map as JSON."""
+    if type(value) is str:
+        return value
     match plain(value):
         case str(text):
             return text
@@ -60,6 +62,8 @@ def written(value: Any) -> str:
 def render_text(text: str, scope: Scope) -> Shown:
     """A text with its placeholders replaced. Raises MissingVariable."""
     parts = split(text)
+    if len(parts) == 1:
+        return Shown(text, text)
     rendered, shown = [parts[0]], [parts[0]]
     for name, literal in zip(parts[1::2], parts[2::2], strict=True):
         put = _put(name, scope)

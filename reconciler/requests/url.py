@@ -33,6 +33,7 @@ _ILLEGAL = re.compile(r"%(?![0-9A-Fa-f]{2})|[^A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=
 _HEAD = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#\\]*")
 _DOTS = re.compile(r"(?<![^/])(?:\.|%2[Ee]){1,2}(?![^/])")
 """A segment of a path that leads nowhere, or up."""
+_PATH_ENDS = re.compile(r"[?#]")
 _HOST_VALUE = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[\w.-]+)(?::\d{1,5})?")
 
 
@@ -150,7 +151,7 @@ class Builder:
     def _append(self, text: str) -> None:
         """Text that is taken as it is; what stands before the path stays raw until the host is complete."""
         if self._path_at is not None:
-            self._text += escape(text)
+            self._text += escape(text) if text else ""
             return
         joined = self._text + text
         head = _HEAD.match(joined)
@@ -162,7 +163,7 @@ class Builder:
 
     def _refuse_dots(self) -> None:
         start = self._path_at if self._path_at is not None else len(self._text)
-        path = re.split(r"[?#]", self._text[start:], maxsplit=1)[0]
+        path = _PATH_ENDS.split(self._text[start:], maxsplit=1)[0]
         for dots in _DOTS.finditer(path):
             for first, last, name in self._values:
                 if first <= start + dots.end() and last >= start + dots.start():
@@ -178,6 +179,8 @@ def _origin_only(url: str) -> str:
 
 
 def _ascii(url: str) -> str:
+    if url.isascii():
+        return url
     head = _HEAD.match(url)
     if head is None or head[0].isascii():
         return url
