@@ -307,13 +307,19 @@ def newest_attempt(reading: Reading) -> int:
     return int(reading.value("SELECT max(id) FROM attempts") or 0)
 
 
-def given_in(reading: Reading, hires: Collection[str] | None) -> dict[Key, Given]:
-    """Who gave each grant of some hires, or of all, as far as that is known."""
+def given_in(reading: Reading, hires: Collection[str] | None, access: Collection[str] = ()) -> dict[Key, Given]:
+    """Who gave each grant of some hires, or of all, as far as that is known; of these names only, where any are given.
+
+    More names than fit into a statement are no restriction.
+    """
     if hires is None:
         return {_key(row): given_of(row) for row in reading.rows("SELECT * FROM given")}
+    which, values = "hire IN :hires", dict[str, list[str]]()
+    if 0 < len(access) <= MANY:
+        which, values = f"{which} AND access IN :access", {"access": sorted(access)}
     names, found = sorted(hires), dict[Key, Given]()
     for start in range(0, len(names), MANY):
-        some = reading.rows("SELECT * FROM given WHERE hire IN :hires", hires=names[start : start + MANY])
+        some = reading.rows(f"SELECT * FROM given WHERE {which}", hires=names[start : start + MANY], **values)
         found |= {_key(row): given_of(row) for row in some}
     return found
 

@@ -7,6 +7,7 @@ import sqlite3
 import sqlalchemy as sa
 
 from reconciler.ledger import schema
+from reconciler.ledger.backend import as_json
 from reconciler.ledger.migrate import upgrade
 
 __all__ = ["bring_up_to_date", "engine_over"]
@@ -14,7 +15,9 @@ __all__ = ["bring_up_to_date", "engine_over"]
 
 def engine_over(connection: sqlite3.Connection) -> sa.Engine:
     """Make an engine with one connection: the ledger has one writer, and each reader opens its own."""
-    return sa.create_engine("sqlite://", creator=lambda: connection, poolclass=sa.pool.StaticPool)
+    return sa.create_engine(
+        "sqlite://", creator=lambda: connection, poolclass=sa.pool.StaticPool, json_serializer=as_json
+    )
 
 
 def bring_up_to_date(connection: sqlite3.Connection, *, made: bool) -> None:

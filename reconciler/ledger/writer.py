@@ -329,7 +329,7 @@ class LedgerWriter(LedgerReader):
         """Append lines to the history, with who gave their grants; nothing else writes lines."""
         if not rows:
             return
-        given = given_in(within(connection), {row["hire"] for row in rows})
+        given = given_in(within(connection), {row["hire"] for row in rows}, {row["access"] for row in rows})
         told = ((row, given.get(Key(row["hire"], row["access"]))) for row in rows)
         rows = [row if by is None else {**row, **_evidence(by)} for row, by in told]
         note = connection.execute(_LAST).scalar()
