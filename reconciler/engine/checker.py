@@ -17,7 +17,7 @@ from reconciler.engine.everybody import UNAUTHORIZED, Listings, connected
 from reconciler.engine.integrations import Integration, Prepared
 from reconciler.model.clock import Clock
 from reconciler.model.errors import Blocked, TransportError
-from reconciler.model.grant import Grant, Record
+from reconciler.model.grant import Grant, Kind, Record
 from reconciler.model.hire import NamedChoice
 from reconciler.model.scope import Layer
 from reconciler.model.secret import Redactor
@@ -134,6 +134,20 @@ class Checker:
             return None
         found = await self.listings.invitation(integration, prepared, prepared.check.wanted)
         return Unknown(self.redactor.redact(found.reason)) if isinstance(found, Unknown) else found
+
+    async def invited_before(self, integration: Integration, record: Record, email: str) -> bool:
+        """Whether an invitation is open that was sent to another address than this one.
+
+        Never where both addresses would be the same account to the service, or what was stored of it is needed.
+        """
+        try:
+            before = integration.prepare_orphan(record, {}, kind=Kind.WITHDRAW)
+            now = before.under(integration, email)
+        except Blocked:
+            return False
+        if before.check is None or now.check is None or before.check.wanted == now.check.wanted:
+            return False
+        return isinstance(await self.invitation(integration, before), Invited)
 
     async def token(self, integration: Integration) -> Unknown | None:
         """Fetch the token of a service that is connected without a person, where none is stored; why there is none."""

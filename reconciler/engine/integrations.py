@@ -169,6 +169,11 @@ class Integration:
         return self.manifest.exists is not None and not self.manifest.execute
 
     @property
+    def lists_invitations(self) -> bool:
+        """Whether open invitations can be read."""
+        return self.manifest.exists is not None and self.manifest.exists.pending is not None
+
+    @property
     def checks_store(self) -> bool:
         """Whether the check's `store_data` saves something that requests may use."""
         return self.manifest.exists is not None and bool(self.manifest.exists.store_data)

@@ -15,7 +15,7 @@ from functools import partial
 from reconciler.engine.checker import NotOffered
 from reconciler.engine.claims import ClaimSet
 from reconciler.engine.decide import judge, standing
-from reconciler.engine.everybody import ENOUGH, Listings
+from reconciler.engine.everybody import ENOUGH
 from reconciler.engine.integrations import Integration, Lending, Prepared
 from reconciler.engine.orphans import OrphanPlanner, misfit
 from reconciler.engine.planned import PlannedGrant, PlanningInputs, Written
@@ -68,7 +68,6 @@ class Planner:
         chosen = self._selection.hires
         known = self._inputs.desired.hires
         hires = sorted(known) if chosen is None else sorted(hire for hire in chosen if hire in known)
-        self._expect_listings(hires)
         of_hire: dict[str, list[Record]] = {}
         for record in self._inputs.records.values():
             if self._selection.covers(record.key, record.integration):
@@ -102,12 +101,6 @@ class Planner:
         limits, chosen = self._inputs.desired.files.settings.limits, self._selection.integrations
         hosts = len(self._inputs.integrations if chosen is None else chosen)
         return 2 * min(limits.concurrency, limits.per_host * max(1, hosts))
-
-    def _expect_listings(self, hires: list[str]) -> None:
-        """Where no reading serves the pass already, one of its own does, if it has enough grants."""
-        if self._inputs.checker.listings is None:
-            self._inputs.checker.listings = Listings()
-            self._inputs.checker.listings.expect(listed_grants(self._inputs.desired, hires))
 
     async def _plan_hire(self, hire: str, grants: Iterable[Grant]) -> list[PlannedGrant]:
         if self._selection.hires is not None and hire not in self._selection.hires:

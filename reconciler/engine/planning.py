@@ -18,7 +18,7 @@ from reconciler.engine.context import Context
 from reconciler.engine.everybody import Listings
 from reconciler.engine.integrations import Integration
 from reconciler.engine.planned import PlannedGrant, PlanningInputs, Written
-from reconciler.engine.planner import Planner, Watched, unwatched
+from reconciler.engine.planner import Planner, Watched, listed_grants, unwatched
 from reconciler.engine.renames import moved, rows_of, stored_under
 from reconciler.engine.state import OpenState, ReadState, as_settled
 from reconciler.engine.wiring import as_branch_may, integrations_of
@@ -157,6 +157,10 @@ async def plan_pass(
     known = {key: records.remembered(record, policy.now, settings.retry_delay) for key, record in rows.items()}
     if ledger.unattended:
         known = as_settled(known, ledger, policy)
+    if listings is None:  # no reading serves the pass already: one of its own does, if it has enough grants
+        listings = Listings()
+        chosen = selection.hires
+        listings.expect(listed_grants(desired, None if chosen is None else [h for h in chosen if h in desired.hires]))
     checker = Checker(context.clock, context.redactor, progressed, listings, pace)
     await pace.keep()
     known, renamed = await moved(known, desired, integrations, checker)

@@ -1,10 +1,11 @@
-"""Rows that go under another name: a hire's file was renamed, or an entry is about another thing now.
+"""Rows that go under another name: a hire's file was renamed, or an entry is about another thing or address now.
 
 See docs/design/states.md.
 
 Where a hire's old name is given to somebody else at the same time, even where two people swap names, each one's rows go
 to the name that has the address now. Where the value of an `identity` field changes, the row of what the entry was
-about goes under `<access>~<old value>`, and is the entry's own again where the value is changed back.
+about goes under `<access>~<old value>`, and is the entry's own again where the value is changed back. So does the row
+of an invitation that is open at an address which the hire no longer has, under `<access>~<old address>`.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["move", "moved", "rows_of", "stored_under"]
 
 APART = "~"
-"""What stands between an entry's name and what it was about before."""
+"""What stands between an entry's name and what it was about, or the address that it was for, before."""
 
 
 def rows_of(ledger: LedgerReader, selection: Selection, desired: Desired) -> dict[Key, Record]:
@@ -90,11 +91,16 @@ async def moved(
     found: Mapping[Key, Record], desired: Desired, integrations: Mapping[str, Integration], checker: Checker
 ) -> tuple[dict[Key, Record], dict[Key, Key]]:
     """The rows under the names that they go by now, and which of them move there from where."""
-    renamed = _follow(found, desired)
-    found = _under(renamed, found)
-    apart = await _told_apart(found, desired, integrations, checker)
-    followed = {old: apart.get(new, new) for old, new in renamed.items()}
-    return _under(apart, found), {**{old: new for old, new in apart.items() if old not in renamed.values()}, **followed}
+    moves = _follow(found, desired)
+    for more in (_told_apart, _invited_apart):
+        moves = _then(moves, await more(_under(moves, found), desired, integrations, checker))
+    return _under(moves, found), moves
+
+
+def _then(first: Mapping[Key, Key], second: Mapping[Key, Key]) -> dict[Key, Key]:
+    """What two renamings, one after the other, come to."""
+    followed = {old: second.get(new, new) for old, new in first.items()}
+    return {**{old: new for old, new in second.items() if old not in first.values()}, **followed}
 
 
 def _under(moves: Mapping[Key, Key], found: Mapping[Key, Record]) -> dict[Key, Record]:
@@ -154,6 +160,50 @@ async def _told_apart(
             if back is not None and (own is None or grant.key in moves):
                 moves[back.key] = grant.key
     return moves
+
+
+async def _invited_apart(
+    found: Mapping[Key, Record], desired: Desired, integrations: Mapping[str, Integration], checker: Checker
+) -> dict[Key, Key]:
+    """Which rows move because an invitation is open at an address that the hire no longer has, and where to.
+
+    Else the entry would begin with them for the new address, and nothing would know of the invitation any more.
+    """
+    asks = {name: item for name, item in integrations.items() if item.lists_invitations}
+    moves: dict[Key, Key] = {}
+    for key, record in found.items():
+        integration = asks.get(record.integration)
+        if integration is None or not _may_be_invited(record):
+            continue
+        grant = next((grant for grant in desired.grants(key.hire) if grant.key == key), None)
+        if grant is None or grant.hold is not None or grant.integration != record.integration:
+            continue
+        if not _elsewhere(record, grant.email):
+            continue
+        theirs = [each for each in found.values() if each.key.hire == key.hire]
+        mine = [each for each in theirs if each.key.access.startswith(f"{key.access}{APART}") and _may_be_invited(each)]
+        back = next((each.key for each in mine if not _elsewhere(each, grant.email)), None)
+        if back is not None or await checker.invited_before(integration, record, grant.email):
+            taken = {each.key.access for each in theirs if each.key != back}
+            moves[key] = Key(key.hire, _free(f"{key.access}{APART}{_address(record)}", taken))
+            if back is not None:
+                moves[back] = key
+    return moves
+
+
+def _may_be_invited(record: Record) -> bool:
+    """Whether an invitation that was sent for a row may be open."""
+    waits = record.phase is Phase.EXECUTED or (record.phase.unsettled and not record.run.kind.updates)
+    return waits and not record.revoking and record.leaves_something
+
+
+def _address(record: Record) -> str:
+    """The address that an account was last asked for with."""
+    return str(record.values.get("email", record.email))
+
+
+def _elsewhere(record: Record, email: str) -> bool:
+    return _address(record).casefold() != email.casefold()
 
 
 def _about(record: Record, integration: str, fields: Iterable[str]) -> str | None:

@@ -598,6 +598,47 @@ def test_somebody_who_was_invited_by_others_is_not_invited_again(invited, accoun
     assert invited.events("ada") == [EventType.ADOPTED]
 
 
+@pytest.mark.parametrize("prune", ["report", "revoke"])
+def test_invitation_at_an_old_address_is_an_orphan_of_its_own(invited, accounts, roles, repo, prune):
+    settings(repo, prune=prune)
+    repo.commit()
+    invited.reconcile()
+    repo.hire("ada", "tool", email="lovelace@example.com")
+    repo.commit()
+    assert row(invited.plan(), "ada", "tool").action is Action.EXECUTE
+    report = invited.reconcile()
+    assert row(report, "ada", "tool").status is Status.UNCONFIRMED
+    left = row(report, "ada", "tool~ada@example.com")
+    assert left.status is (Status.ORPHANED if prune == "report" else Status.REVOKED)
+    assert "an invitation is open" in left.reason or prune == "revoke"
+    assert sorted(roles.invitations) == ["ada@example.com", "lovelace@example.com"][prune == "revoke" :]
+    report = invited.reconcile()
+    assert row(report, "ada", "tool").status is Status.UNCONFIRMED
+    assert len(accounts.calls("POST", "/invitations")) == 2
+
+
+def test_invitation_at_an_address_that_is_back_is_the_grants_own_again(invited, accounts, roles, repo):
+    invited.reconcile()
+    for email in ("lovelace@example.com", "ada@example.com"):
+        repo.hire("ada", "tool", email=email)
+        repo.commit()
+        assert row(invited.reconcile(), "ada", "tool").status is Status.UNCONFIRMED
+    report = invited.reconcile()
+    assert row(report, "ada", "tool~lovelace@example.com").status is Status.ORPHANED
+    assert {item.access for item in report.rows} == {"tool", "tool~lovelace@example.com"}
+    assert len(accounts.calls("POST", "/invitations")) == 2
+    done = row(invited.reconcile(by_hand={("ada", "tool~lovelace@example.com"): "revoke"}), "ada", "tool")
+    assert (done.status, list(roles.invitations)) == (Status.UNCONFIRMED, ["ada@example.com"])
+
+
+def test_invitation_that_is_gone_at_the_old_address_leaves_nothing(invited, accounts, roles, repo):
+    invited.reconcile()
+    roles.invitations.clear()
+    repo.hire("ada", "tool", email="lovelace@example.com")
+    repo.commit()
+    assert [(item.access, item.status) for item in invited.reconcile().rows] == [("tool", Status.UNCONFIRMED)]
+
+
 def test_day_of_an_invitation_is_that_of_the_time_zone(invited, repo):
     settings(repo, timezone="Pacific/Pago_Pago")
     repo.commit()
