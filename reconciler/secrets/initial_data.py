@@ -29,6 +29,11 @@ __all__ = ["FOLDER", "InitialData", "is_id", "service_of"]
 
 FOLDER = "config/initial_data"
 _ID = re.compile(r"[A-Za-z0-9_]+")
+_ARMOR = b"-----BEGIN PGP MESSAGE-----"
+_CLEAR = (
+    "not encrypted, and so known to everyone who can read the repository: rotate every secret in it, delete the file, "
+    "and write it with"
+)
 THREADS = 4
 """The agent opens one message after the other: more than this wait for it."""
 
@@ -84,7 +89,10 @@ class InitialData:
 
     def problems(self, tree: Tree) -> list[Problem]:
         """What is wrong with the folder that can be told without any key: files in the clear, two for one service."""
-        wrong = ((files[0], _objection(service, files)) for service, files in _by_service(tree).items())
+        wrong = (
+            (files[0], _objection(service, files) or _disguised(service, tree, files[0]))
+            for service, files in _by_service(tree).items()
+        )
         found = [Problem(file.path, None, message) for file, message in wrong if message is not None]
         return [*found, *self._unasked(tree)]
 
@@ -242,13 +250,25 @@ def _by_service(tree: Tree) -> dict[str, list[File]]:
 def _objection(service: str, files: list[File]) -> str | None:
     """What is wrong with a service's files, told of the first, before any of them is opened."""
     if _form(files[0].path) is _Form.CLEAR:
-        return (
-            "not encrypted, and so known to everyone who can read the repository: rotate every secret in it, delete "
-            f"the file, and write it with `reconcile initial-data set {service}` (if sops encrypted it, rename it to "
-            f"{service}.sops.yaml)"
-        )
+        again = f"`reconcile initial-data set {service}`"
+        return f"{_CLEAR} {again} (if sops encrypted it, rename it to {service}.sops.yaml)"
     if len(files) > 1:
         return f"{files[1].path} is initial data of the same service: keep one of them"
+    return None
+
+
+def _disguised(service: str, tree: Tree, file: File) -> str | None:
+    """Why nothing in a file is encrypted although its name says so; None where something may be."""
+    try:
+        raw = _raw(tree, file)
+        if _form(file.path) is _Form.SOPS:
+            sops.metadata(raw, json=file.path.endswith(".json"))
+        elif _ARMOR not in raw and isinstance(read(raw, file.path.rpartition(".")[0]).data, Mapping):
+            return f"{_CLEAR} `reconcile initial-data set {service}`"
+    except SecretsError as error:
+        return str(error)
+    except BrokenFile:  # what is encrypted is no YAML
+        return None
     return None
 
 

@@ -101,6 +101,16 @@ def test_a_name_does_not_make_a_file_encrypted(name: str, raw: bytes, says: str,
     with pytest.raises(SecretsError, match=rf"^{FOLDER}/{name}: .*{says}.*rotate") as refused:
         initial_data.read(tree({name: raw}), "asana")
     assert SECRET not in said(refused.value)
+    (problem,) = initial_data.problems(tree({name: raw}))
+    assert (problem.file, problem.severity) == (f"{FOLDER}/{name}", "error")
+    assert "not encrypted" in problem.message, "without a key too"
+    assert SECRET not in problem.message
+
+
+@pytest.mark.parametrize("armor", [False, True])
+def test_what_may_be_encrypted_is_no_problem(initial_data: InitialData, office: Office, armor: bool):
+    raw = office.home.encrypt(b"A: b", armor=armor)
+    assert initial_data.problems(tree({"asana.yaml.gpg": raw, "slack.yaml.asc": raw, "x.yaml.gpg": b"cut off"})) == []
 
 
 @pytest.mark.parametrize(
