@@ -10,10 +10,11 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from hashlib import sha256
 from typing import Any
-from zlib import crc32
 
 import procrastinate
 import psycopg
@@ -53,6 +54,14 @@ for _name in ("procrastinate", "psycopg.pool"):  # their errors are reported onc
     logging.getLogger(_name).setLevel(logging.CRITICAL)
 
 
+@dataclass(slots=True)
+class _Ended:
+    """A job that ended; `again` if it has to be made again."""
+
+    job: Job
+    again: bool = False
+
+
 class Requeue(Exception):
     """A job has to be made again: by another member, or when the state can be written to."""
 
@@ -68,18 +77,20 @@ class Jobs:
         self._app = procrastinate.App(connector=connector)
 
         async def run(context: JobContext, /, **given: Any) -> None:
+            ended = _Ended(context.job)
             if (task := asyncio.current_task()) is not None:
-                task.add_done_callback(partial(self._ended, context.job))
+                task.add_done_callback(partial(self._note_unwritten, ended))
             try:
                 await make(given)
             except Requeue:  # not by retry: if the same job waits, that fails and leaves this one "doing"
                 if not await self.put(slice_of(given), given, after=AGAIN_SECONDS):
+                    ended.again = True
                     raise
 
         self._task = self._app.task(name="slice", queue=QUEUE, retry=AGAIN, pass_context=True)(run)
         self._open = False
-        self._unended: list[Job] = []
-        """Jobs made here that may still stand as `doing`. Their worker lives, so that no other member requeues them."""
+        self._unwritten: list[_Ended] = []
+        """Jobs that ended here and may still stand as `doing`. Their worker lives, so no other member requeues them."""
 
     async def open(self) -> None:
         """Connect, and create the tables if they are missing. Raises one of `FAULTS`."""
@@ -141,29 +152,31 @@ class Jobs:
         )
 
     async def rescue(self) -> None:
-        """Requeue the jobs of members that died, and those whose end could not be written. Raises one of `FAULTS`."""
+        """Requeue the jobs of members that died, and write how jobs ended where that failed. Raises one of `FAULTS`."""
         manager = self._app.job_manager
         for job in await manager.get_stalled_jobs(seconds_since_heartbeat=STALL_SECONDS):
-            await self._requeue(job)
-        for job in tuple(self._unended):
-            if await manager.list_jobs_async(id=job.id, status="doing", worker_id=job.worker_id):
-                await self._requeue(job)  # and look again the next time
+            await self._end(job, again=True)
+        for each in tuple(self._unwritten):
+            if await manager.list_jobs_async(id=each.job.id, status="doing", worker_id=each.job.worker_id):
+                await self._end(each.job, again=each.again)  # and look again the next time
             else:
-                self._unended.remove(job)
+                self._unwritten.remove(each)
 
-    async def _requeue(self, job: Job) -> None:
+    async def _end(self, job: Job, *, again: bool) -> None:
+        """Requeue a job, unless the same one waits; delete it if it need not be made again."""
         assert job.id is not None
         manager = self._app.job_manager
         with suppress(ConnectorException):  # another member was quicker, or the server is away
-            try:
-                await manager.retry_job_by_id_async(job.id, utcnow())
-            except UniqueViolation:  # the same job waits, which is enough
-                await manager.finish_job_by_id_async(job.id, JobStatus.FAILED, delete_job=True)
+            if again:
+                with suppress(UniqueViolation):
+                    await manager.retry_job_by_id_async(job.id, utcnow())
+                    return
+            await manager.finish_job_by_id_async(job.id, JobStatus.FAILED, delete_job=True)
 
-    def _ended(self, job: Job, task: asyncio.Task[Any]) -> None:
+    def _note_unwritten(self, ended: _Ended, task: asyncio.Task[Any]) -> None:
         """Note a job whose task failed: procrastinate could not write how it ended."""
         if not task.cancelled() and task.exception() is not None:
-            self._unended.append(job)
+            self._unwritten.append(ended)
 
 
 def arguments(item: Slice, revision: str, reading: str | None) -> Arguments:
@@ -208,5 +221,5 @@ def _queueing_lock(item: Slice, revision: str) -> str | None:
         case Lane.DUE:
             return f"due/{item.service}"
         case Lane.INTERVAL:
-            hires = crc32(" ".join(sorted(item.request.selection.hires or ())).encode())
+            hires = sha256(" ".join(sorted(item.request.selection.hires or ())).encode()).hexdigest()
             return f"interval/{item.service}/{revision}/{item.request.released}/{hires}"
