@@ -236,7 +236,8 @@ class Dispatcher:
             reason = item.reason if item.kind is Kind.OUTAGE else None
             self._health.problems.tell(f"checks of {item.integration}", reason)
         remembered.note(self._state.ledger, news, stamp(now) or "")
-        if report.executed:
+        # What a pass finds present, a member that died before it came to this point may have executed.
+        if report.executed or not (self.runner.alone or why == "interval"):
             self._start_dependents(report)
 
     def _start_dependents(self, report: Report) -> None:

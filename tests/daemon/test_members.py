@@ -15,10 +15,12 @@ import pytest
 from reconciler.daemon import fetching
 from reconciler.daemon.acting import Acting
 from reconciler.daemon.authorize import begin, callback, shared_state
-from reconciler.daemon.fleet import worker_count
+from reconciler.daemon.dispatcher import Dispatcher
+from reconciler.daemon.fleet import Fleet, worker_count
 from reconciler.daemon.fleet_pass import FleetPass, leased
-from reconciler.daemon.health import ProblemLog
+from reconciler.daemon.health import Health, ProblemLog
 from reconciler.daemon.newest import Newest
+from reconciler.daemon.slices import Lane, PassRequest, Slice
 from reconciler.engine.accepted import in_force
 from reconciler.engine.context import Context, SystemClock
 from reconciler.engine.everybody import Listings
@@ -232,6 +234,49 @@ def test_entry_that_goes_to_another_service_waits_for_who_acts_on_it(
     repo.commit()
     assert call_cli(repo, "--yes").code == 0
     asyncio.run(run())
+
+
+def test_what_needs_an_entry_is_queued_though_its_member_died_first(
+    databases: Databases, repo: Repo, accounts: AccountService, others: AccountService
+) -> None:
+    async def nothing() -> None:
+        """Fetch nothing."""
+
+    async def run() -> None:
+        async with member(repo, "a") as a:
+            await a.make(Selection(integrations=frozenset({"tool"})))  # and a died before it queued anything
+        async with member(repo, "b") as b:
+            problems = ProblemLog()
+            dispatcher = Dispatcher(
+                b.context,
+                b.clock,
+                b.state,
+                Acting(settings=b.settings, tree=b.tree),
+                health=Health(0.0),
+                on_pass=lambda *_: None,
+                make_runner=lambda make, spawn: Fleet(
+                    b.context,
+                    b.clock,
+                    b.state,
+                    make,
+                    spawn,
+                    problems=problems,
+                    dispatcher=lambda: dispatcher,
+                    catch_up=nothing,
+                ),
+            )
+            await dispatcher.runner._jobs.open()  # type: ignore[attr-defined]
+            again = PassRequest(Selection(frozenset({"ada"}), frozenset({"tool"})), "commit")
+            assert await dispatcher.make(Slice("tool", again, Lane.NOW, b.clock.now()))
+            await dispatcher.finish()
+
+    repo.manifest("tool", accounts.manifest())
+    repo.manifest("next", others.manifest())
+    repo.hire("ada", "tool", {"integration": "next", "needs": ["tool"]})
+    repo.commit()
+    asyncio.run(run())
+    query = "select args ->> 'service', args -> 'grants' from reconciler.procrastinate_jobs"
+    assert databases.execute(query, name_of(repo)) == [("next", [["ada", "next"]])]
 
 
 def test_older_revision_is_not_acted_on_after_a_wait(repo: Repo, accounts: AccountService) -> None:
