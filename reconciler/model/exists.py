@@ -6,29 +6,17 @@ templates.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, get_args
 
 from pydantic import AfterValidator, Field, model_validator
 
 from reconciler.model.base import Identifier
+from reconciler.model.hire import AssignField
 from reconciler.model.request import Call, Method, NonEmpty, Paged, Text
 
 __all__ = ["FILLED", "Compared", "Exists", "Listing", "Pending", "Ready"]
 
-FILLED = (
-    "email",
-    "first_name",
-    "last_name",
-    "position",
-    "department",
-    "start",
-    "end",
-    "phone",
-    "manager",
-    "manager_email",
-    "buddy",
-    "buddy_email",
-)
+FILLED: tuple[str, ...] = tuple(name for name in get_args(AssignField) if name != "source")
 """The keys of a hire that a listing may fill, beside `extra.NAME`."""
 
 _EXTRA = "extra."
