@@ -64,6 +64,8 @@ def status(
         report.members = [member.as_json() for member in ledger.members() if member.daemon]
         rows = _rows(asked, ledger, hires, integrations)
         first = next(rows, None)
+        if noted is None:
+            tell("no pass was made yet: `reconcile` makes one, `reconcile --dry-run` shows what it would do")
         if first is None and (hires or integrations):
             names, meant = ", ".join((*hires, *integrations)), suggest_from_ledger(ledger, *hires, *integrations)
             tell(f"the ledger has no grant of {names}; `reconcile validate` reads the files{meant}")

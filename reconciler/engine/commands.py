@@ -140,7 +140,10 @@ def reason_to_remember(hire: str, records: Iterable[Record], files: Files) -> st
     if hire in files.hires or hire in files.broken["hires"]:
         return f"{hire} is still in git: remove the hire's file first"
     left = [str(record.key) for record in records if record.leaves_something and record.phase is not Phase.REVOKED]
-    return f"still orphaned: {', '.join(left)}: revoke them first (`reconcile revoke`)" if left else None
+    if not left:
+        return None
+    where = "where the manifest has no revoke, remove the account at the service"
+    return f"still orphaned: {', '.join(left)}: revoke them first (`reconcile revoke {hire}`); {where}"
 
 
 def erase(ledger: LedgerWriter, hire: str, now: datetime, root: Path) -> int:

@@ -358,7 +358,8 @@ def _unwanted(verdict: Verdict, left: Decision, *, can_revoke: bool, asked: bool
         case Missing() if not asked:
             return replace(left, reason="no longer in git; never confirmed: an invitation may be open")
         case Present() if not (prune or asked):
-            return replace(left, reason="no longer in git; prune: report")
+            lacks = "" if can_revoke else ", and the manifest has no revoke"
+            return replace(left, reason=f"no longer in git; prune: report{lacks}")
         case Present() | Missing() | NoCheck():
             if can_revoke:
                 return replace(left, action=Action.REVOKE, reason="no longer in git")

@@ -151,7 +151,7 @@ async def compare(
 
     `people` are hires whom an account may resemble, `seen` has when accounts were first seen.
     """
-    result = ComparedListing(integration.name, unlisted="the manifest has no list")
+    result = ComparedListing(integration.name, unlisted="the manifest has no list under exists")
     if not _has_list(integration):
         return result
     result.unlisted = "no access entry has the values that the list is read with"

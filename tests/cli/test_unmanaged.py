@@ -143,7 +143,7 @@ def test_an_integration_without_a_listing_is_named(repo: Repo, saas: AccountServ
     }
     one = call(repo, "unmanaged", "--integration", "hook", "--output", "json")
     assert [each["integration"] for each in one.json["integrations"]] == ["hook"]
-    assert "hook: the manifest has no list\n" in call(repo, "unmanaged", "--integration", "hook").out
+    assert "hook: the manifest has no list under exists\n" in call(repo, "unmanaged", "--integration", "hook").out
     wrong = call(repo, "unmanaged", "--integration", "sas")
     assert (wrong.code, wrong.out) == (64, "")
     assert "did you mean saas?" in wrong.err

@@ -129,7 +129,11 @@ def test_a_manifest_without_revoke_leaves_it_orphaned(pruning, accounts, repo):
     without(repo)
     left = row(pruning.reconcile(), "ada", "tool")
     assert (left.status, left.action) == (Status.ORPHANED, Action.NONE)
-    assert "the manifest has no revoke" in left.reason
+    assert left.reason == "no longer in git; the manifest has no revoke"
+    repo.settings(gnupg_home=repo.gnupg.path)
+    repo.commit()
+    left = row(pruning.reconcile(), "ada", "tool")
+    assert left.reason == "no longer in git; prune: report, and the manifest has no revoke"
 
 
 def test_a_webhook_is_orphaned_and_nothing_more(pruning, accounts, repo):
