@@ -86,6 +86,11 @@ class Member:
             return Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
         return False
 
+    def cpu(self) -> float:
+        """Seconds of processor time so far."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def ready(self) -> tuple[int, str]:
         """What it answers at /readyz."""
         found = re.search(r"listen=(\S+)", self.log)
@@ -265,18 +270,21 @@ def grow(databases: Databases) -> None:
         assert not any("interrupted" in (row["last_error"] or "") for row in stage.status().json["grants"])
 
 
-def timed(databases: Databases, count: int, people: int) -> float:
-    """Seconds that so many members take over six services of 100 ms."""
+def timed(databases: Databases, count: int, people: int) -> tuple[float, float]:
+    """Seconds that so many members take over six services of 100 ms, and their processor's milliseconds a grant."""
     with staged(databases, services=6, people=1, delay=0.1) as stage, ExitStack() as ends:
+        stage.settings(max_new=None)
         members = [Member(stage, f"m{number}") for number in range(count)]
         for member in members:
             ends.callback(member.close)
         until(lambda: len((stage.status().json or {}).get("members", [])) == count, 60, members)
         time.sleep(3)
+        cpu = sum(member.cpu() for member in members)
         stage.add(people)
         took = until(lambda: not stage.missing(), 600, members)
+        cpu = sum(member.cpu() for member in members) - cpu
         stage.judge()
-        return took
+        return took, 1000 * cpu / people / len(stage.services)
 
 
 def member(name: str, at: str | None, marker: str, number: int) -> None:
@@ -307,7 +315,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--only", choices=["kill", "stop", "away", "cut", "grow", "timed"])
     parser.add_argument("--moment", choices=[*MOMENTS])
-    parser.add_argument("--people", type=int, default=30)
+    parser.add_argument("--people", type=int, default=100)
     parser.add_argument("--member", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.member:
@@ -334,8 +342,10 @@ def main() -> None:
             grow(databases)
             print("a member joined in the middle of a long pass: nothing was cut off", flush=True)
         if asked.only in (None, "timed"):
-            one, three = timed(databases, 1, asked.people), timed(databases, 3, asked.people)
-            print(f"six services of 100 ms: one member {one:.1f} s, three {three:.1f} s: {one / three:.2f} times")
+            one, its = timed(databases, 1, asked.people)
+            three, theirs = timed(databases, 3, asked.people)
+            spent = f"one member {one:.1f} s, three {three:.1f} s: {one / three:.2f} times"
+            print(f"six services of 100 ms: {spent}; {its:.1f} and {theirs:.1f} ms of processor time a grant")
 
 
 if __name__ == "__main__":
