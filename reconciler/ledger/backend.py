@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 import sqlalchemy as sa
@@ -14,7 +15,11 @@ from reconciler.ledger.reading import Backend, Reading
 if TYPE_CHECKING:
     from sqlalchemy.dialects import postgresql, sqlite
 
-__all__ = ["Inserting", "WritableBackend", "as_json", "within"]
+__all__ = ["Inserting", "Rows", "WritableBackend", "as_json", "within"]
+
+
+Rows = Mapping[sa.Executable, Sequence[Mapping[str, Any]]]
+"""Statements that return nothing, each with the rows that it is executed for."""
 
 
 class WritableBackend(Backend, Protocol):
@@ -28,8 +33,14 @@ class WritableBackend(Backend, Protocol):
     ) -> None:
         """Insert rows, or update those that have the same key; all of them name the same columns."""
 
+    def upserting(self, table: sa.Table, key: Sequence[str], names: Sequence[str]) -> sa.Insert:
+        """Return the statement of `upsert`, for rows with these columns."""
+
     def add(self, connection: sa.Connection, table: sa.Table, row: Mapping[str, Any]) -> None:
         """Insert a row, unless there is one of the same key."""
+
+    def finish(self, connection: sa.Connection, rows: Rows, lines: Sequence[Mapping[str, Any]]) -> None:
+        """Execute each statement for its rows, then append salted lines to the history: the end of a transaction."""
 
     def alone(self, connection: sa.Connection, what: str) -> None:
         """Exclude others that call this with the same `what` until this transaction ends."""
@@ -51,9 +62,11 @@ class Inserting:
         self, connection: sa.Connection, table: sa.Table, key: Collection[str], rows: Sequence[Mapping[str, Any]]
     ) -> None:
         """Insert rows, or update those that have the same key; all of them name the same columns."""
-        statement = self.insert(table)
-        update = {name: statement.excluded[name] for name in rows[0] if name not in key}
-        connection.execute(statement.on_conflict_do_update(index_elements=list(key), set_=update), rows)
+        connection.execute(self.upserting(table, tuple(key), tuple(rows[0])), rows)
+
+    def upserting(self, table: sa.Table, key: Sequence[str], names: Sequence[str]) -> sa.Insert:
+        """Return the statement of `upsert`, for rows with these columns."""
+        return _upserting(self.insert, table, key, names)
 
     def add(self, connection: sa.Connection, table: sa.Table, row: Mapping[str, Any]) -> None:
         """Insert a row, unless there is one of the same key."""
@@ -63,6 +76,19 @@ class Inserting:
 def as_json(value: Any) -> str:
     """Write a column of JSON. Most are empty, and to encode those would take a tenth of the time of a row."""
     return "{}" if value == {} else "[]" if value == [] else json.dumps(value)
+
+
+@cache
+def _upserting(
+    insert: Callable[[sa.Table], postgresql.Insert | sqlite.Insert],
+    table: sa.Table,
+    key: Sequence[str],
+    names: Sequence[str],
+) -> sa.Insert:
+    """Make the statement once: to make it takes as long as to execute it."""
+    statement = insert(table).inline().values({name: sa.bindparam(name) for name in names})
+    update = {name: statement.excluded[name] for name in names if name not in key}
+    return statement.on_conflict_do_update(index_elements=list(key), set_=update)
 
 
 def within(connection: sa.Connection) -> Reading:

@@ -20,7 +20,7 @@ from reconciler.model.errors import LedgerError
 from reconciler.model.grant import Key
 from reconciler.model.status import EventType
 
-__all__ = ["END", "ERASED", "Chain", "Link", "erased_lines", "linked", "verify"]
+__all__ = ["END", "ERASED", "Chain", "Link", "erased_lines", "linked", "salted", "verify"]
 
 END = "history_end"
 """The name of the note that has the last line's number and digest, so that lines missing at the end are detected."""
@@ -85,14 +85,18 @@ def erased_lines(count: int) -> str:
     return f"{count} line{'' if count == 1 else 's'} of the history"
 
 
+def salted(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Add a salt and the digest of its content to a row, which is all that its place in the chain depends on."""
+    salt = secrets.token_bytes(16)
+    return {**row, "salt": salt, "content": _content(row, salt)}
+
+
 def linked(rows: Iterable[Mapping[str, Any]], end: Link) -> tuple[list[dict[str, Any]], Link]:
-    """Append rows to a chain: add their salts and digests, and return its new end, too."""
+    """Append salted rows to a chain: add their digests, and return its new end, too."""
     found = []
     for row in rows:
-        salt = secrets.token_bytes(16)
-        content = _content(row, salt)
-        end = Link(end.number + 1, _next(end.digest, content))
-        found.append({**row, "salt": salt, "content": content, "digest": end.digest})
+        end = Link(end.number + 1, _next(end.digest, row["content"]))
+        found.append({**row, "digest": end.digest})
     return found, end
 
 

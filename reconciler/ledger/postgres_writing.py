@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 import sqlalchemy as sa
+from psycopg.generators import send
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from reconciler.ledger import schema
-from reconciler.ledger.backend import Inserting, within
+from reconciler.ledger.backend import Inserting, Rows, within
 from reconciler.ledger.migrate import HEAD, upgrade, version_of
 from reconciler.ledger.postgres import CONNECT, SCHEMA, Connection, Server, outdated
+from reconciler.ledger.postgres_chain import APPEND, appended
 from reconciler.ledger.reading import Reading
 from reconciler.model.errors import LedgerError
 from reconciler.model.failpoints import Failpoint, Reached, unwatched
@@ -112,6 +115,17 @@ class WritablePostgresBackend(Inserting):
         """Open a connection on which each statement is its own transaction."""
         with self._faults(), self._engine.connect() as connection:
             yield connection.execution_options(isolation_level="AUTOCOMMIT")
+
+    def finish(self, connection: sa.Connection, rows: Rows, lines: Sequence[Mapping[str, Any]]) -> None:
+        """Execute each statement for its rows, append lines to the history and commit, all in one round trip."""
+        driver = _driver(connection)
+        with driver.pipeline():
+            for statement, each in rows.items():
+                connection.execute(statement, each)
+            if lines:
+                driver.execute(APPEND, appended(lines))
+            driver.wait(send(driver.pgconn))  # else psycopg sends once, and may wait for the answer to a half
+            driver.commit()
 
     def alone(self, connection: sa.Connection, what: str) -> None:
         """Exclude others that call this with the same `what` until this transaction ends."""

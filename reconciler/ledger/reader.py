@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextvars import copy_context
 from datetime import datetime
-from typing import TypeVar
+from functools import cache
+from typing import TYPE_CHECKING, TypeVar
 
 from reconciler.ledger.browsing import Browsing, sent_of_attempts, told, where_of
 from reconciler.ledger.chain import END, Chain, Link, verify
@@ -18,6 +20,9 @@ from reconciler.model.given import Given
 from reconciler.model.grant import Key, Outcome, Phase, Record, Step
 from reconciler.model.status import EventType, Status
 
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
 __all__ = ["GIVEN", "LISTED", "RESYNC", "LedgerReader", "given_in", "newest_attempt"]
 
 T = TypeVar("T")
@@ -27,6 +32,9 @@ PAGE = 1000
 
 MANY = 500
 """The most hires of one statement."""
+
+THREADS = 16
+"""The most reads and writes that wait for a server at the same time."""
 
 GIVEN = "given_up_to"
 """The name of the note that has the revision up to which it is known who gave each grant."""
@@ -48,7 +56,9 @@ class LedgerReader(Browsing):
 
     async def off_loop(self, work: Callable[[], T]) -> T:
         """Read or write; over the network in a thread, so that other tasks run meanwhile."""
-        return await asyncio.to_thread(work) if self.remote else work()
+        if not self.remote:
+            return work()
+        return await asyncio.get_running_loop().run_in_executor(_threads(), copy_context().run, work)
 
     @property
     def unattended(self) -> bool:
@@ -300,6 +310,14 @@ class LedgerReader(Browsing):
         """List the commands that are not answered yet, oldest first."""
         with self.backend.reading() as reading:
             return [command_of(row) for row in reading.rows("SELECT * FROM words ORDER BY id")]
+
+
+@cache
+def _threads() -> Executor:
+    """Return the threads that wait for a server; what they write at the same time shares a transaction."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    return ThreadPoolExecutor(THREADS, "ledger")
 
 
 def newest_attempt(reading: Reading) -> int:

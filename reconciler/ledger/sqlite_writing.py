@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DBAPIError
 
-from reconciler.ledger.backend import Inserting
+from reconciler.ledger import schema
+from reconciler.ledger.backend import Inserting, Rows
+from reconciler.ledger.chain import END, Link, linked
 from reconciler.ledger.lock import StateLock
 from reconciler.ledger.migrate import HEAD, upgrade, version_of
 from reconciler.ledger.place import make_folder, refuse_unsafe
@@ -95,6 +98,16 @@ class WritableSqliteBackend(Inserting):
                     yield connection
             except DBAPIError as error:
                 raise error.orig or error from None
+
+    def finish(self, connection: sa.Connection, rows: Rows, lines: Sequence[Mapping[str, Any]]) -> None:
+        """Execute each statement for its rows, and append lines to the history."""
+        for statement, each in rows.items():
+            connection.execute(statement, each)
+        if lines:
+            note = connection.execute(sa.select(schema.meta.c.value).where(schema.meta.c.name == END)).scalar()
+            chained, end = linked(lines, Link.of(note))
+            connection.execute(sa.insert(schema.events), chained)
+            self.upsert(connection, schema.meta, ("name",), [{"name": END, "value": end.as_note()}])
 
     def alone(self, connection: sa.Connection, what: str) -> None:
         """Do nothing: a transaction that writes is the only one."""

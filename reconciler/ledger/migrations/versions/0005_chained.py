@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from reconciler.ledger.chain import END, Link, linked
+from reconciler.ledger.chain import END, Link, linked, salted
 from reconciler.ledger.schema import events, meta
 
 revision = "0005"
@@ -30,7 +30,7 @@ def upgrade() -> None:
     newest = 0
     query = sa.select(events).order_by(events.c.id).limit(1000)
     while rows := connection.execute(query.where(events.c.id > newest)).mappings().all():
-        chained, end = linked(map(dict, rows), end)
+        chained, end = linked((salted(dict(row)) for row in rows), end)
         values = [
             {"line": row["id"], **{f"new_{name}": row[name] for name in ("salt", "content", "digest")}}
             for row in chained

@@ -1,0 +1,165 @@
+"""A transaction that writes the ledger, and several writes that share one.
+
+The rows of a write are collected, and written together when it ends: lines of the history last, because from there on
+other writers wait for the commit.
+
+Threads that write at the same time share a transaction: it is begun, leased and committed once for all of them. So a
+member of a fleet makes the others wait for the end of the history once for many writes.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Generic, TypeVar
+
+import sqlalchemy as sa
+
+from reconciler.ledger import schema
+from reconciler.ledger.backend import WritableBackend, within
+from reconciler.ledger.chain import salted
+from reconciler.ledger.lease import Lease
+from reconciler.ledger.reader import given_in
+from reconciler.model.errors import LeaseLostError, LedgerError
+from reconciler.model.given import Given
+from reconciler.model.grant import Key
+
+__all__ = ["Transaction", "Transactions"]
+
+T = TypeVar("T")
+
+_ERASED = {
+    table: sa.delete(table).where(table.c.name == sa.bindparam("which")) for table in (schema.sealed, schema.meta)
+}
+
+
+class Transaction:
+    """What one transaction writes."""
+
+    def __init__(self, backend: WritableBackend, connection: sa.Connection) -> None:
+        self.connection = connection
+        self._backend = backend
+        self._rows: dict[sa.Executable, list[Mapping[str, Any]]] = {}
+        self._lines: list[Mapping[str, Any]] = []
+
+    def then(self, statement: sa.Executable, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Execute a statement that returns nothing for these rows, at the end."""
+        if new := list(rows):
+            self._rows.setdefault(statement, []).extend(new)
+
+    def upsert(self, table: sa.Table, key: tuple[str, ...], rows: Iterable[Mapping[str, Any]]) -> None:
+        """Insert rows, or update those that have the same key, at the end; all of them name the same columns."""
+        if new := list(rows):
+            self.then(self._backend.upserting(table, key, tuple(new[0])), new)
+
+    def put(self, table: sa.Table, name: str, value: bytes | None) -> None:
+        """Save a sealed value or a note, or erase it, at the end."""
+        if value is None:
+            self.then(_ERASED[table], [{"which": name}])
+        else:
+            self.upsert(table, ("name",), [{"name": name, "value": value}])
+
+    def tell(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Append lines to the history at the end, with who gave their grants then; nothing else writes lines."""
+        self._lines += rows
+
+    def finish(self) -> None:
+        """Write what was collected."""
+        keys = {Key(row["hire"], row["access"]) for row in self._lines}
+        hires, names = {key.hire for key in keys}, {key.access for key in keys}
+        given = given_in(within(self.connection), hires, names) if keys else {}
+        told = ((row, given.get(Key(row["hire"], row["access"]))) for row in self._lines)
+        lines = [salted(row if by is None else {**row, **_evidence(by)}) for row, by in told]
+        self._backend.finish(self.connection, self._rows, lines)
+
+
+class Transactions:
+    """The transactions of one process."""
+
+    def __init__(self, backend: WritableBackend) -> None:
+        self._backend = backend
+        self._turn = threading.Lock()
+        self._waiting: list[_Write[Any]] = []
+
+    @contextmanager
+    def one(self, lease: Lease | None) -> Iterator[Transaction]:
+        """Open a transaction under a lease."""
+        with self._backend.writing() as connection:
+            if lease is not None:
+                lease.lock(within(connection))
+            found = Transaction(self._backend, connection)
+            yield found
+            found.finish()
+
+    def share(self, lease: Lease | None, work: Callable[[Transaction], T]) -> T:
+        """Write in a transaction with what other threads write at the same time; durable when this returns.
+
+        `work` must be repeatable, and lock nothing that another member's work may lock: both could wait for each other.
+        """
+        mine = _Write(lease, work)
+        self._waiting.append(mine)
+        with self._turn:
+            if not mine.over:
+                waiting, self._waiting = self._waiting, []
+                self._write(waiting)
+        return mine.result()
+
+    def _write(self, writes: list[_Write[Any]]) -> None:
+        try:
+            with self.one(_all_of(writes)) as transaction:
+                results = [each.work(transaction) for each in writes]
+        except LeaseLostError as error:
+            self._write_apart(writes, error)
+        except LedgerError as error:  # also one that was committed, where the answer was lost: nothing is repeated
+            for each in writes:
+                each.error = error
+        except Exception as error:  # noqa: BLE001  it is raised in the thread whose work it is of
+            self._write_apart(writes, error)
+        else:
+            for each, result in zip(writes, results, strict=True):
+                each.results = [result]
+
+    def _write_apart(self, writes: list[_Write[Any]], error: Exception) -> None:
+        """Write each in its own transaction, after one of them failed before the commit."""
+        if len(writes) == 1:
+            writes[0].error = error
+            return
+        for each in writes:
+            self._write([each])
+
+
+class _Write(Generic[T]):
+    """What a thread waits for."""
+
+    def __init__(self, lease: Lease | None, work: Callable[[Transaction], T]) -> None:
+        self.lease = lease
+        self.work = work
+        self.results: list[T] = []
+        self.error: Exception | None = None
+
+    @property
+    def over(self) -> bool:
+        """Whether it was written, or failed."""
+        return bool(self.results) or self.error is not None
+
+    def result(self) -> T:
+        """Return what it returned, or raise what it raised."""
+        if self.error is not None:
+            raise self.error
+        return self.results[0]
+
+
+def _all_of(writes: list[_Write[Any]]) -> Lease | None:
+    """Join leases. Raises LeaseLostError if two have different epochs, because one of them is lost then."""
+    leases = [each.lease for each in writes if each.lease is not None]
+    epochs = {name: epoch for lease in leases for name, epoch in lease.epochs.items()}
+    lost = {name for lease in leases for name, epoch in lease.epochs.items() if epochs[name] != epoch}
+    if lost:
+        raise LeaseLostError(sorted(lost))
+    return Lease(epochs) if epochs else None
+
+
+def _evidence(given: Given) -> dict[str, Any]:
+    """Return the columns of a line that say who gave the grant."""
+    return {"granted_in": given.granted_in, "author": given.author, "approved_by": list(given.approved_by) or None}

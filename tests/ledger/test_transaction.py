@@ -1,0 +1,123 @@
+"""Writes of several threads in one transaction: each is durable, refused or failed as it would be alone."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from functools import partial
+from typing import Any
+
+import pytest
+
+from reconciler.ledger import schema
+from reconciler.ledger.lease import Lease
+from reconciler.ledger.opening import StateLocation
+from reconciler.ledger.rows import event_row
+from reconciler.ledger.transaction import Transaction
+from reconciler.ledger.writer import LedgerWriter
+from reconciler.model.errors import LeaseLostError
+from tests.ledger.states import change
+from tests.ledger.test_chain import line, verified
+from tests.servers import eventually
+
+Work = Callable[[Transaction], Any]
+
+
+def together(ledger: LedgerWriter, *works: tuple[Lease | None, Work]) -> list[Future[Any]]:
+    """Write all of these at the same time: a first write goes on until the others wait."""
+    transactions = ledger._transactions
+    begun, waiting = threading.Event(), threading.Event()
+
+    def first(_: Transaction) -> None:
+        begun.set()
+        assert waiting.wait(20)
+
+    def queued(number: int) -> bool:
+        return len(transactions._waiting) == number
+
+    with ThreadPoolExecutor(len(works) + 1) as threads:
+        leading = threads.submit(transactions.share, None, first)
+        assert begun.wait(20)
+        found = []
+        for number, (lease, work) in enumerate(works, 1):
+            found.append(threads.submit(transactions.share, lease, work))
+            eventually(partial(queued, number))
+        waiting.set()
+        leading.result()
+    return found
+
+
+def telling(hire: str) -> Work:
+    def work(transaction: Transaction) -> Transaction:
+        transaction.tell([event_row(line(hire)), event_row(line(hire, 1))])
+        return transaction
+
+    return work
+
+
+def test_writes_at_the_same_time_share_a_transaction(ledger: LedgerWriter, location: StateLocation) -> None:
+    found = together(ledger, *((None, telling(hire)) for hire in ("ada", "bob", "eve")))
+    assert len({each.result() for each in found}) == 1
+    assert sorted(each.key.hire for each in ledger.history()) == ["ada", "ada", "bob", "bob", "eve", "eve"]
+    assert verified(location) == (6, 0, None)
+
+
+def test_write_that_fails_takes_no_other_with_it(ledger: LedgerWriter, location: StateLocation) -> None:
+    def broken(transaction: Transaction) -> None:
+        transaction.tell([event_row(line("eve"))])
+        raise ValueError("not this one")
+
+    ada, eve, bob = together(ledger, (None, telling("ada")), (None, broken), (None, telling("bob")))
+    assert ada.result() is not bob.result()
+    with pytest.raises(ValueError, match="not this one"):
+        eve.result()
+    assert sorted(each.key.hire for each in ledger.history()) == ["ada", "ada", "bob", "bob"]
+    assert verified(location) == (4, 0, None)
+
+
+@pytest.mark.parametrize("lost", [{"one": 1}, {"two": 7}, {"nobody": 1}])
+def test_lost_lease_refuses_only_its_own_writes(
+    ledger: LedgerWriter, location: StateLocation, lost: dict[str, int]
+) -> None:
+    change(location, "INSERT INTO shards (service, epoch) VALUES ('one', 2), ('two', 3)")
+    one, gone, two = together(
+        ledger,
+        (Lease({"one": 2}), telling("ada")),
+        (Lease(lost), telling("eve")),
+        (Lease({"two": 3}), telling("bob")),
+    )
+    assert one.result() is not two.result()
+    with pytest.raises(LeaseLostError, match=next(iter(lost))):
+        gone.result()
+    assert sorted(each.key.hire for each in ledger.history()) == ["ada", "ada", "bob", "bob"]
+
+
+def test_large_values_are_written_whole(ledger: LedgerWriter, location: StateLocation) -> None:
+    def keeping(name: str) -> Work:
+        def work(transaction: Transaction) -> None:
+            transaction.put(schema.sealed, name, name.encode() * 4_000_000)
+            transaction.tell([event_row(line("ada"))])
+
+        return work
+
+    for each in together(ledger, (None, keeping("a")), (None, keeping("b"))):
+        each.result()
+    assert [ledger.sealed(name) for name in "ab"] == [b"a" * 4_000_000, b"b" * 4_000_000]
+    assert verified(location) == (2, 0, None)
+
+
+def test_writers_of_one_state_append_to_one_chain(ledger: LedgerWriter, location: StateLocation) -> None:
+    if not ledger.remote:
+        pytest.skip("a file has one writer")
+
+    def write(writer: LedgerWriter, number: int) -> None:
+        for second in range(10):
+            writer.save((), [line(f"p{number}", second)])
+
+    with closing(location.writer()) as other, ThreadPoolExecutor(6) as threads:
+        for each in [threads.submit(write, (ledger, other)[number % 2], number) for number in range(6)]:
+            each.result()
+    ledger.save((), [line("many", second) for second in range(1500)])
+    assert verified(location) == (1560, 0, None)
