@@ -62,11 +62,14 @@ _READ: dict[str, Callable[[Any], Any]] = {
 """How to read columns whose value is not that of the record."""
 
 
+_COLUMNS = tuple((name, _READ.get(name)) for name in _RECORD_FIELDS)
+
+
 def record_of(row: Row, steps: tuple[Step, ...]) -> Record:
     """Read a grant's record."""
-    values = {name: row[name] for name in _RECORD_FIELDS}
-    values |= {name: read(row[name]) for name, read in _READ.items()}
-    return Record(key=Key(row["hire"], row["access"]), open=_open_run(row, steps), **values)
+    values = [row[name] if read is None else read(row[name]) for name, read in _COLUMNS]
+    values.append(_open_run(row, steps))
+    return Record(Key(row["hire"], row["access"]), *values)  # in the order of the fields
 
 
 def _open_run(row: Row, steps: tuple[Step, ...]) -> OpenRun | None:

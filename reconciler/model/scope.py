@@ -92,6 +92,9 @@ class Scope:
         Raises MissingVariable where it is unknown or has no value (docs/design/rules.md, "Variables").
         """
         root, _, path = name.partition(".")
+        for layer in () if path else self.layers:
+            if (value := layer.values.get(name)) is not None:
+                return Found(value, name in layer.secret, layer.origin)
         places = ((name, ""), (root, path)) if root != name else ((name, ""),)
         known = False
         for layer in (*self.layers, *self.saved):
