@@ -6,7 +6,7 @@ The daemon, the commands and the tests all make a `Reconciler` and call these tw
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from reconciler.engine import guard
@@ -16,13 +16,13 @@ from reconciler.engine.context import Context
 from reconciler.engine.everybody import Listings
 from reconciler.engine.executor import Executor
 from reconciler.engine.integrations import Integration
-from reconciler.engine.planned import PlannedGrant
+from reconciler.engine.planned import Written
 from reconciler.engine.planner import Watched, unwatched
 from reconciler.engine.planning import Plan, plan_pass
 from reconciler.engine.renames import move
 from reconciler.engine.scheduler import Recorded, Scheduler, acts
 from reconciler.engine.state import OpenState
-from reconciler.ledger.entries import Event, Kept
+from reconciler.ledger.entries import Command, Event, Kept
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.vault import WritableVault, run_name
 from reconciler.model.clock import stamp
@@ -35,11 +35,18 @@ from reconciler.notify.alerts import alert
 from reconciler.notify.notifications import Notifier
 from reconciler.repository.git.checkout import WORKTREE, Tree
 from reconciler.repository.given import who_gave
+from reconciler.requests.tasks import Pace
 
 __all__ = ["Reconciler"]
 
 NOTED_PROBLEMS = 100
 """The most problems of files that are noted; `reconcile validate` shows all."""
+
+ROOM = 512
+"""So many rows of which only the time of the check is written are written in one go."""
+
+OF_ITS_OWN = 8
+"""As many of those are written in the time of a row that is new, or has changed."""
 
 
 class Reconciler:
@@ -94,8 +101,7 @@ class Reconciler:
         move(self._state.ledger, self._vault, plan.renamed)
         await self._take_over(plan)
         found = [(item, *plan.record_of(item)) async for some in pace.over(plan.grants) for item in some]
-        recorded, tripped = self._write_down(plan, found, author)
-        await pace.keep()
+        recorded, tripped = await self._write_down(plan, found, author, pace)
         notifications = self._notifier.over(plan.settings, plan.tree)
         if self._state.sealing.fault is None:
             await notifications.deliver_all(self._state.ledger, self._vault, recorded.keys(), author)
@@ -143,50 +149,73 @@ class Reconciler:
             progressed=self._progressed,
         )
 
-    def _write_down(
-        self, plan: Plan, found: Iterable[tuple[PlannedGrant, Record, list[Event]]], author: str | None
+    async def _write_down(
+        self, plan: Plan, found: Sequence[Written], author: str | None, pace: Pace
     ) -> tuple[Recorded, list[Event]]:
         """Record what was found and decided, and erase what no longer has to be remembered.
 
-        `found` has each grant's record with its events. Gives each grant with its record, and the events of the guard
-        that tripped or was released.
+        Gives each grant with its record, and the events of the guard that tripped or was released. At a pace that
+        yields it is written in pieces, with others' turns between them: a crash between two leaves the rest to the next
+        pass, which finds and decides the same.
         """
-        ledger, vault, now, revision = self._state.ledger, self._vault, plan.policy.now, plan.revision
+        ledger, now, revision = self._state.ledger, plan.policy.now, plan.revision
         tripped, noted = guard.events_of(ledger, plan.grants, plan.tripped, now, revision)
-        lines = list(tripped)
         answered = [
             command for key, commands in plan.commands.items() if _is_unknown(key, plan, ledger) for command in commands
         ]
-        recorded: Recorded = {}
-        for item, record, told in found:
-            recorded[item.grant.key] = (item, record)
-            lines += told
-            if not acts(item):
-                answered += plan.commands.get(item.grant.key, ())
         if gone := [record.key for record in plan.dropped]:
             ends = [
                 Event(now, item.key, item.integration, EventType.DROPPED, "", revision=revision, author=author)
                 for item in plan.dropped
             ]
-            ledger.drop(gone, ends, kept={**{run_name(key): None for key in gone}, **vault.without_stored(gone)})
-        # What a row's former service answered is nothing that its new one may be asked with.
-        moved = [item.grant.key for item, _ in recorded.values() if item.moved]
-        settled: Kept = {
-            run_name(record.key): None
-            for item, record in recorded.values()
-            if record.open is None and item.record is not None and item.record.open is not None
-        }
-        settled = {**settled, **(vault.without_stored(moved) if moved else {})}
-        written = [record for _, record in recorded.values()]
-        lines = [*request_events(answered, now), *(replace(line, author=author) for line in lines)]
-        before = {} if plan.renamed else plan.rows
-        ledger.save(written, lines, Failpoint.PLAN, before=before, kept=settled, noted=noted, answered=answered)
+            kept = {**{run_name(key): None for key in gone}, **self._vault.without_stored(gone)}
+            ledger.drop(gone, ends, kept=kept)
+        pieces = list(_pieces(found)) if pace.yields else [found]
+        first, *others = pieces or [()]
+        self._write(plan, first, author, lines=tripped, noted=noted, answered=answered)
+        for piece in others:
+            await pace.keep()
+            self._write(plan, piece, author)
         if plan.selection.everything:
             ledger.begin_resync()
-        for key, (item, _) in recorded.items():
-            if not acts(item):
-                plan.claims.release(key)
-        return recorded, tripped
+        await pace.keep()
+        return {item.grant.key: (item, record) for item, record, _ in found}, tripped
+
+    def _write(
+        self,
+        plan: Plan,
+        found: Sequence[Written],
+        author: str | None,
+        *,
+        lines: Iterable[Event] = (),
+        noted: Kept | None = None,
+        answered: Iterable[Command] = (),
+    ) -> None:
+        """Write some grants' records with all that belongs to them, and release those for which nothing is to be sent.
+
+        `lines`, `noted` and `answered` are written with them.
+        """
+        over = [item.grant.key for item, _, _ in found if not acts(item)]
+        answered = [*answered, *(command for key in over for command in plan.commands.get(key, ()))]
+        told = [*lines, *(line for _, _, lines_of in found for line in lines_of)]
+        # What a row's former service answered is nothing that its new one may be asked with.
+        moved = [item.grant.key for item, _, _ in found if item.moved]
+        settled: Kept = {
+            run_name(record.key): None
+            for item, record, _ in found
+            if record.open is None and item.record is not None and item.record.open is not None
+        }
+        self._state.ledger.save(
+            [record for _, record, _ in found],
+            [*request_events(answered, plan.policy.now), *(replace(line, author=author) for line in told)],
+            Failpoint.PLAN,
+            before={} if plan.renamed else plan.rows,
+            kept={**settled, **(self._vault.without_stored(moved) if moved else {})},
+            noted=noted,
+            answered=answered,
+        )
+        for key in over:
+            plan.claims.release(key)
 
     async def _close(self, plan: Plan, recorded: Recorded, report: Report, tripped: list[Event]) -> None:
         """Note the pass for `status`, and send alerts."""
@@ -199,6 +228,21 @@ class Reconciler:
         if settings.alerts:
             lines = [line for line in ledger.history(since=plan.policy.now) if line.key in recorded]
             await alert(self._context, settings, plan.tree, ledger=ledger, rows=report.rows, events=[*tripped, *lines])
+
+
+def _pieces(found: Iterable[Written]) -> Iterator[list[Written]]:
+    """What was found, in pieces that take about as long to write as a turn of the loop may."""
+    piece: list[Written] = []
+    room = ROOM
+    for item, record, lines in found:
+        piece.append((item, record, lines))
+        before = item.record
+        room -= OF_ITS_OWN if before is None or lines or before.revision != record.revision else 1
+        if room <= 0:
+            yield piece
+            piece, room = [], ROOM
+    if piece:
+        yield piece
 
 
 def _is_unknown(key: Key, plan: Plan, ledger: LedgerReader) -> bool:

@@ -9,6 +9,7 @@ from datetime import timedelta
 
 import pytest
 
+from reconciler.engine.reconciler import OF_ITS_OWN
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.status import Action, EventType, Status
 from reconciler.requests.client import Client
@@ -55,6 +56,27 @@ def test_an_attempt_that_was_cut_off_after_its_last_answer_succeeded(machine, ac
     found = row(machine.reconcile(), "ada", "tool")
     assert (found.status, found.attempts, found.last_error) == (Status.PRESENT, 1, None)
     assert machine.events("ada") == [EventType.ATTEMPT_STARTED, EventType.EXECUTED, EventType.CONFIRMED]
+
+
+def test_a_kill_while_a_plan_is_written_leaves_the_rest_to_the_next_pass(
+    machine: Machine, repo: Repo, accounts: AccountService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reconciler.engine.reconciler.ROOM", 5 * OF_ITS_OWN)
+    people = [f"p{number:02}" for number in range(24)]
+    accounts.add(*(f"{who}@example.com" for who in people))
+    for who in people:
+        repo.hire(who, TOOL)
+    repo.commit()
+
+    with dying(LedgerWriter, "save", nth=3):
+        machine.reconcile()
+    written = {who: machine.events(who) for who in ("ada", *people) if machine.record(who, "tool") is not None}
+
+    assert written == {"ada": [], **{who: [EventType.ADOPTED] for who in people[:9]}}
+    assert not accounts.created, "nothing is sent before all of the plan is written"
+    assert row(machine.reconcile(), "ada", "tool").status is Status.PRESENT
+    assert [machine.events(who) for who in people] == [[EventType.ADOPTED]] * len(people)
+    assert accounts.created == {"ada@example.com": 1}
 
 
 @pytest.fixture
