@@ -14,7 +14,7 @@ from reconciler.engine.context import Context
 from reconciler.engine.integrations import AUTHORITY, Integration
 from reconciler.ledger.sealing import Sealing, Tokens
 from reconciler.model.errors import SecretsError
-from reconciler.model.manifest import Call, Manifest, Paged
+from reconciler.model.manifest import Manifest, Paged
 from reconciler.model.scope import Layer, Scope
 from reconciler.model.secret import Redactor, Secret
 from reconciler.model.settings import Settings
@@ -96,7 +96,7 @@ def _sent_openly(manifest: Manifest) -> frozenset[str]:
     parts: list[Any] = [manifest.headers]
     for _, call in manifest.calls():
         parts += [call.url, call.headers, call.next_page if isinstance(call, Paged) else None]
-        if isinstance(call, Call) and call.extra_headers == "pritunl":
+        if call.extra_headers == "pritunl":
             parts += [f"{{{{{name}}}}}" for name in SIGNED_WITH]
     return names(parts)
 

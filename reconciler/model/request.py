@@ -95,25 +95,31 @@ class Polling(Model):
 
 
 class Sent(Model):
-    """What is sent along with a URL. `headers`, where given and not empty, replace the manifest's default ones whole.
+    """What is sent along with a URL, and which of its answers are a success.
 
-    `quote: odata` doubles `'` in the values that are put into the URL.
+    `headers`, where given and not empty, replace the manifest's default ones whole. `quote: odata` doubles `'` in the
+    values that are put into the URL.
     """
 
     headers: Headers | None = None
     data: Annotated[Any, BeforeValidator(_no_fields)] = None
     cast_data_to_json: bool = False
     quote: Literal["odata"] | None = None
-
-
-class Call(Sent):
-    """A single request, and which of its answers are a success."""
-
-    url: NonEmpty
-    method: Method = "POST"
     status_code: list[StatusCode] | None = None
     fail_when_4xx_response_code: bool = True
     extra_headers: Literal["pritunl"] | None = None
+
+    @field_validator("status_code")
+    @classmethod
+    def _not_empty(cls, value: list[int] | None) -> list[int] | None:
+        return value or None
+
+
+class Call(Sent):
+    """A single request."""
+
+    url: NonEmpty
+    method: Method = "POST"
 
     @property
     def mutates(self) -> bool:
@@ -122,11 +128,6 @@ class Call(Sent):
         See docs/design/rules.md, "The ledger and the retry".
         """
         return self.method not in SAFE_METHODS
-
-    @field_validator("status_code")
-    @classmethod
-    def _not_empty(cls, value: list[int] | None) -> list[int] | None:
-        return value or None
 
 
 class Request(Call):

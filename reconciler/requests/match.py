@@ -17,13 +17,14 @@ from functools import lru_cache
 from typing import Any
 
 from reconciler.model.manifest import Condition, Exists, Ready, Request
+from reconciler.model.request import Sent
 from reconciler.model.scope import Scope, follow, steps, walk
 from reconciler.model.verdict import Account, Missing, Present, Unknown, Verdict
 from reconciler.requests.answer import Response
 from reconciler.requests.record import NOTHING, Compared, all_there, differences, find
 from reconciler.requests.template import render_text, written
 
-__all__ = ["condition_holds", "contains", "failure", "unready", "verdict"]
+__all__ = ["condition_holds", "contains", "failure", "refusal", "unready", "verdict"]
 
 REFUSED = frozenset({401, 403, 407, 408, 425, 429})
 """These say nothing about a person, whatever a manifest says: a wrong token is not an absent person."""
@@ -120,11 +121,8 @@ def failure(call: Request, answer: Response, expected: str | None = None) -> str
     `expected` is a revocation's, rendered. A change that succeeded with an answer over the limit is not told here:
     the client raises, because such a request may have taken effect.
     """
-    if call.status_code is not None:
-        if answer.status not in call.status_code:
-            return unlisted(answer.status, call.status_code)
-    elif not (200 <= answer.status < 300 or _is_let_pass(call, answer.status)):
-        return f"answered {answer.status}"
+    if (reason := refusal(call, answer.status)) is not None:
+        return reason
     if answer.truncated:
         return f"answered {answer.status} with more than {len(answer.content) >> 20} MiB"
     if expected is not None and not (expected.strip() and answer.is_text and contains(answer.text, expected)):
@@ -132,7 +130,14 @@ def failure(call: Request, answer: Response, expected: str | None = None) -> str
     return None
 
 
-def _is_let_pass(call: Request, status: int) -> bool:
+def refusal(call: Sent, status: int) -> str | None:
+    """Why a status is no success of a request; None where it is one."""
+    if call.status_code is not None:
+        return None if status in call.status_code else unlisted(status, call.status_code)
+    return None if 200 <= status < 300 or _is_let_pass(call, status) else f"answered {status}"
+
+
+def _is_let_pass(call: Sent, status: int) -> bool:
     """Whether a 4xx is no failure of this request; what says nothing but "not now" or "not you" always is one."""
     return 400 <= status < 500 and not call.fail_when_4xx_response_code and status not in REFUSED
 

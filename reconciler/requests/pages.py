@@ -20,6 +20,7 @@ from reconciler.model.scope import Layer, Scope, walk
 from reconciler.model.template import PLACEHOLDER, names
 from reconciler.requests.answer import LIMIT, Response
 from reconciler.requests.client import Client
+from reconciler.requests.match import refusal
 from reconciler.requests.render import RenderedRequest, render
 from reconciler.requests.template import written
 from reconciler.requests.url import escape
@@ -150,15 +151,15 @@ async def _page(client: Client, call: AnyPaged, wire: RenderedRequest, number: i
         if number == 1:
             raise
         raise TransportError(f"page {number}: {error}", left=False) from None
-    problem = _problem(client, answer, wire.most)
+    problem = _problem(client, call, answer, wire.most)
     if problem is not None:
         raise TransportError(f"{call.method} {wire.shown_url}: page {number} {problem}", left=True)
     return answer
 
 
-def _problem(client: Client, answer: Response, most: int) -> str | None:
-    if not 200 <= answer.status < 300:
-        return f"answered {answer.status}{client.said(answer)}"
+def _problem(client: Client, call: AnyPaged, answer: Response, most: int) -> str | None:
+    if (reason := refusal(call, answer.status)) is not None:
+        return f"{reason}{client.said(answer)}"
     if answer.truncated:
         return f"is longer than {most >> 20} MiB"
     return f"is not JSON{client.said(answer)}" if answer.json() is None else None

@@ -13,7 +13,7 @@ from dataclasses import field, replace
 from typing import Any
 
 from reconciler.model.errors import Blocked
-from reconciler.model.manifest import AnyCall, Call, Exists, Manifest, Request
+from reconciler.model.manifest import AnyCall, Exists, Manifest, Request
 from reconciler.model.scope import Scope
 from reconciler.model.template import PLACEHOLDER
 from reconciler.model.value import value_class
@@ -81,7 +81,7 @@ def render(
         shown_url=url.shown,
         headers=tuple(headers.values()),
         content=content,
-        statuses=frozenset(call.status_code or ()) if isinstance(call, Call) else frozenset(),
+        statuses=frozenset(call.status_code or ()),
         signer=Pritunl.of(scope) if _signed(call) else None,
     )
 
@@ -162,7 +162,7 @@ def _message(
 
 
 def _signed(call: AnyCall) -> bool:
-    return isinstance(call, Call) and call.extra_headers == "pritunl"
+    return call.extra_headers == "pritunl"
 
 
 def _attached(call: AnyCall, files: Mapping[str, bytes]) -> dict[str, tuple[str, bytes]]:

@@ -72,6 +72,33 @@ async def test_a_page_never_takes_the_headers_to_a_host_that_is_not_allowed(loop
 
 
 @pytest.mark.parametrize(
+    ("more", "status", "says"),
+    [
+        ({"status_code": [203, "404"]}, 404, None),
+        ({"status_code": [203]}, 200, "page 1 answered 200, expected 203"),
+        ({"fail_when_4xx_response_code": False}, 404, None),
+        ({"fail_when_4xx_response_code": False}, 401, "page 1 answered 401"),
+    ],
+)
+async def test_which_statuses_a_page_may_have(loopback, connect, more, status, says):
+    field = {"id": "F", "type": "choice", "url": f"{loopback.url}/{{{{ORG}}}}", "method": "GET", "data_from": "data"}
+    for call in (listing(loopback, **more), FormField.model_validate({**field, **more})):
+        loopback.replies = [page({"data": [1]}, status)]
+        if says is None:
+            assert await read(connect("127.0.0.1"), call) == [1]
+        else:
+            with pytest.raises(TransportError, match=says):
+                await read(connect("127.0.0.1"), call)
+
+
+async def test_a_page_is_signed(loopback, connect):
+    loopback.replies = [page({"data": [1]})]
+    scope = SCOPE.over(Layer("y", {"API_TOKEN": "t", "API_SECRET": "s3cret"}))
+    assert await read(connect("127.0.0.1"), listing(loopback, extra_headers="pritunl"), scope) == [1]
+    assert loopback.requests[0].fields["auth-token"] == b"t"
+
+
+@pytest.mark.parametrize(
     ("answer", "says"),
     [
         (page({"data": []}, 500), "page 1 answered 500"),

@@ -29,7 +29,7 @@ _CALL = {
     "cast_data_to_json": "true: without a Content-Type, data is sent as a form.",
     "quote": "odata: double each ' in values that are put into the URL.",
 }
-_SENT = {key: _CALL[key] for key in ("headers", "data", "cast_data_to_json", "quote")}
+_SENT = {key: _CALL[key] for key in _CALL if key not in ("url", "method")}
 _PAGED = {
     **_SENT,
     "next_page_from": "Dotted path in a page to the whole URL of the next one, or header:Link.",
