@@ -279,7 +279,7 @@ def test_a_long_form_still_fits(saas: Repo, call: Call) -> None:
 
 
 @pytest.mark.parametrize(("given", "shown"), [(30, "30"), ("30", '"30"'), (True, "true"), ("true", '"true"')])
-def test_a_number_is_told_from_a_text(repo: Repo, call: Call, given: Any, shown: str) -> None:
+def test_number_is_distinguished_from_text(repo: Repo, call: Call, given: Any, shown: str) -> None:
     manifest = {
         "form": [{"id": "SEATS", "type": "input"}],
         "execute": [{"url": "https://saas.example.com/", "data": {"seats": "{{SEATS}}"}}],

@@ -171,7 +171,7 @@ def test_rule_that_names_one_thing_twice_is_an_error(company: Repo, call: Call) 
     assert (done.code, "config/policy.yaml:1: error: 0: never_both names the same thing twice" in done.out) == (1, True)
 
 
-def test_rule_that_keeps_one_thing_apart_is_told_how_many_it_needs(company: Repo, call: Call) -> None:
+def test_rule_with_one_name_is_refused_with_how_many_it_needs(company: Repo, call: Call) -> None:
     policy(company, {"name": "a", "never_both": ["deploy"]})
     assert "config/policy.yaml:2: error: 0.never_both: must have at least 2" in call(company, "validate").out
 

@@ -113,7 +113,7 @@ def test_no_removals_revokes_nothing_in_this_pass(two: Repo, accounts: AccountSe
     assert len(accounts.people) == 2
 
 
-def test_orphans_are_told_by_the_detailed_exit_code_only(two: Repo, accounts: AccountService) -> None:
+def test_orphans_count_for_the_detailed_exit_code_only(two: Repo, accounts: AccountService) -> None:
     two.remove("hires/ada.yaml")
     two.commit()
     assert call_cli(two).code == 0

@@ -517,7 +517,7 @@ def test_unknown_account_is_open_until_a_later_listing_does_not_show_it(
     assert company.check(0)["open"] == 0
 
 
-def test_decision_that_is_none_is_told_with_its_line(company: Company) -> None:
+def test_invalid_decision_is_reported_with_its_line(company: Company) -> None:
     company.started("ada")
     file = company.repo.root / PATH
     empty = file.read_text()
@@ -536,7 +536,7 @@ def test_decision_that_is_none_is_told_with_its_line(company: Company) -> None:
     assert company.call("--yes").code == 0, "what reviewers write stops no pass"
 
 
-def test_file_that_is_no_yaml_or_of_no_integration_is_told(company: Company) -> None:
+def test_file_that_is_no_yaml_or_of_no_integration_is_reported(company: Company) -> None:
     company.started("ada")
     company.repo.write(PATH, "lines: [\n")
     company.repo.write("config/reviews/2026-Q4/sass.yaml", {"lines": []})
@@ -551,7 +551,7 @@ def test_file_that_is_no_yaml_or_of_no_integration_is_told(company: Company) -> 
     assert "config/reviews/2026-Q4/x.yml: warning: not read: a review is config/reviews/" in validated
 
 
-def test_period_that_is_not_there_is_told(company: Company) -> None:
+def test_unknown_period_is_reported(company: Company) -> None:
     company.started("ada")
     wrong = company.call("review", "check", "2026-Q3")
     assert (wrong.code, "did you mean 2026-Q4?" in wrong.err) == (1, True)

@@ -51,7 +51,7 @@ def test_a_cell_is_no_formula(text: str) -> None:
     assert as_csv(["a"], [[text]]).splitlines()[1].lstrip('"').startswith("'")
 
 
-def test_markdown_mentions_nobody_and_closes_no_block() -> None:
+def test_markdown_mentions_no_user_and_closes_no_block() -> None:
     assert code("@team <b> [x](y)") == "`@team <b> [x](y)`"
     assert code("``` @team") == "```` ``` @team````".replace("@team````", "@team ````")
     assert cell("a | b\n| c") == "`a \\| b \\| c`"

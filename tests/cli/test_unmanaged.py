@@ -195,7 +195,7 @@ def test_accounts_of_a_listing(repo: Repo, saas: AccountService, call: Call) -> 
     assert "\x1b" not in call(repo, "unmanaged").out
 
 
-def test_a_broken_file_of_ignored_accounts_is_told(repo: Repo, saas: AccountService, call: Call) -> None:
+def test_broken_file_of_ignored_accounts_is_reported(repo: Repo, saas: AccountService, call: Call) -> None:
     saas.add("ci-bot@example.com")
     repo.write("config/ignore.yaml", "- {integration: saas, account: '*'}\n")
     repo.commit()

@@ -174,7 +174,7 @@ def test_name_that_initial_data_may_have_is_no_problem(needy: Repo, call: Call) 
     assert errors(needy, call) == []
 
 
-def test_a_sequence_that_nobody_has_is_read_too(repo: Repo, call: Call) -> None:
+def test_sequence_without_hires_is_read_too(repo: Repo, call: Call) -> None:
     entries = "access:\n  - slak\n  - {integration: slack, values: {TEAM: '1'}}\n"
     repo.write("config/sequences/design.yaml", entries)
     wrong = [

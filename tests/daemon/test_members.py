@@ -314,7 +314,7 @@ def test_token_is_refreshed_by_one_member_and_used_by_all(repo: Repo, acme: Acme
     asyncio.run(run())
 
 
-def test_member_that_is_told_to_stop_keeps_the_token_that_it_asked_for(repo: Repo, acme: Acme) -> None:
+def test_member_that_shuts_down_keeps_the_token_that_it_requested(repo: Repo, acme: Acme) -> None:
     async def run() -> None:
         async with member(repo, "a") as a:
             answer = acme.hang(prefix="/token")

@@ -229,7 +229,9 @@ def plants_a_key(repo: Repo) -> None:
 
 
 @pytest.mark.parametrize("signed_only", [True, False], ids=["signed", "unsigned"])
-def test_nobody_plants_where_the_state_is_kept(repo: Repo, ida: PgpSigner, *, signed_only: bool) -> None:
+def test_commit_with_a_file_where_the_state_is_kept_is_refused(
+    repo: Repo, ida: PgpSigner, *, signed_only: bool
+) -> None:
     """Whether commits have to be signed or not; what only keeps the folder there may stand in it."""
     verify(repo, ida, on=signed_only)
     repo.write(".reconciler/.gitignore", "*\n")
@@ -301,7 +303,7 @@ def test_a_head_that_cannot_be_read_is_not_trusted(repo: Repo) -> None:
     assert "cannot be read" in str(found.refused)
 
 
-def test_where_the_accepted_revision_cannot_be_told_just_now_head_is_not_believed(repo: Repo, ida: PgpSigner) -> None:
+def test_head_is_not_trusted_while_the_accepted_revision_cannot_be_read(repo: Repo, ida: PgpSigner) -> None:
     take(repo)
     switches_it_off(repo, ida)
     repo.git("add", "--all")

@@ -52,7 +52,7 @@ def test_a_service_that_is_not_ready_has_no_absent_people(asking, accounts, dry)
     assert len(accounts.calls("GET", "/ready")) == 1
 
 
-def test_nobody_is_asked_whether_it_is_ready_where_all_are_there(asking, accounts):
+def test_readiness_is_not_checked_where_all_accounts_are_present(asking, accounts):
     accounts.add("ada@example.com", "bob@example.com", "eve@example.com")
     asking.plan()
     assert accounts.calls("GET", "/ready") == []

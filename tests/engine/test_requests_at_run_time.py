@@ -377,7 +377,7 @@ def test_a_file_that_a_person_left_behind_is_erased_when_the_state_is_held_again
     assert list(folder(repo).iterdir()) == []
 
 
-def test_a_file_that_nobody_saved_fails_before_its_request_leaves(machine, accounts, repo):
+def test_file_that_was_never_saved_fails_before_its_request_leaves(machine, accounts, repo):
     manifest = accounts.manifest()
     manifest["execute"].append({"url": f"{accounts.url}/upload", "files": {"picture": "photo.png"}})
     repo.manifest("tool", manifest)

@@ -238,7 +238,7 @@ def test_what_store_data_saved_and_somebody_altered_blocks_what_needs_it(
     assert not accounts.calls("DELETE")
 
 
-def test_a_memory_that_somebody_altered_stops_nobody_else(machine: Machine, accounts: AccountService) -> None:
+def test_altered_sealed_value_stops_only_its_own_grant(machine: Machine, accounts: AccountService) -> None:
     machine.reconcile()  # its second request fails, and what the next attempt has to know is kept
     assert "run/ada/tool" in sealed(machine)
     with machine.ledger() as ledger:

@@ -64,7 +64,7 @@ def test_half_done_continues_at_the_first_request_that_is_not_done(machine, acco
     assert len(accounts.calls("POST", "/users")) == 1
 
 
-def test_a_lost_answer_to_the_creation_makes_nobody_twice_and_leaves_nobody_half_done(machine, accounts):
+def test_lost_answer_to_the_creation_neither_duplicates_an_account_nor_leaves_it_half_done(machine, accounts):
     accounts.drop_after_commit(method="POST", prefix="/users")
     assert row(machine.reconcile(), "ada", "tool").status is Status.RETRYING
     machine.clock.turn(hours=1)

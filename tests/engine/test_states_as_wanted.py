@@ -139,7 +139,7 @@ def test_what_is_changed_at_the_service_after_both_agreed_is_drift(team, account
     assert roles.changes == []
 
 
-def test_retry_of_a_run_by_hand_makes_nobody_who_is_switched_off(team, accounts, roles):
+def test_retry_of_a_run_by_hand_makes_no_account_that_is_switched_off(team, accounts, roles):
     accounts.fail_next(2, 500, method="POST")
     team.reconcile()
     assert row(team.reconcile(by_hand={("ada", "tool"): "run"}), "ada", "tool").status is Status.RETRYING
@@ -743,7 +743,7 @@ def test_invitation_that_is_accepted_before_a_person_withdrew_it_is_revoked_as_a
     assert accounts.people == {}
 
 
-def test_nobody_whose_invitation_is_still_open_is_invited_again_when_wanted_again(unwanted, accounts, repo):
+def test_open_invitation_is_not_sent_again_when_wanted_again(unwanted, accounts, repo):
     repo.hire("ada", "tool")
     repo.commit()
     found = row(unwanted.reconcile(), "ada", "tool")
@@ -752,7 +752,7 @@ def test_nobody_whose_invitation_is_still_open_is_invited_again_when_wanted_agai
 
 
 @pytest.mark.parametrize("method", ["DELETE", "POST"])
-def test_nobody_who_accepts_while_an_invitation_is_sent_again_is_invited(invited, accounts, roles, method):
+def test_invitation_accepted_before_it_is_sent_again_is_not_sent_again(invited, accounts, roles, method):
     invited.reconcile()
     invited.clock.turn(days=7)
     accounts.drop(1, method=method)
@@ -766,7 +766,7 @@ def test_nobody_who_accepts_while_an_invitation_is_sent_again_is_invited(invited
 
 
 @pytest.mark.parametrize("more", [0, 1])
-def test_nobody_who_accepts_is_left_half_done_where_other_requests_withdraw_now(invited, accounts, roles, repo, more):
+def test_accepted_invitation_continues_where_other_requests_withdraw_now(invited, accounts, roles, repo, more):
     manifest = inviting(accounts)
     manifest["execute"].append({"url": f"{accounts.url}/team", "data": {"email": "{{email}}"}})
     accounts.route("POST", "/team", {"ok": True})

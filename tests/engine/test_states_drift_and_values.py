@@ -190,7 +190,7 @@ def test_a_changed_address_that_is_still_under_the_old_one_is_blocked(machine, a
     assert machine.events("ada")[-1] is EventType.UNBLOCKED
 
 
-def test_an_address_in_another_spelling_makes_nobody_twice(machine, accounts, repo):
+def test_address_in_another_spelling_duplicates_no_account(machine, accounts, repo):
     """A service may take `Ada@` and `ada@` for two people; git does not."""
     machine.reconcile()
     repo.hire("ada", {"integration": "tool", "values": {"TEAM": "7"}}, email="Ada@Example.com")

@@ -183,7 +183,7 @@ def test_retries_and_accounts_that_are_found_are_no_new_ones(few, accounts, repo
     assert {item.status for item in report.rows} == {Status.PRESENT}
 
 
-def test_none_sets_no_limit_and_zero_lets_nobody_in(few, accounts, repo):
+def test_none_sets_no_limit_and_zero_allows_no_new_account(few, accounts, repo):
     repo.settings(gnupg_home=repo.gnupg.path, max_new=0)
     join(repo, 0)
     assert held(few.reconcile()) == {"n0"}

@@ -195,7 +195,7 @@ def everything(repo):
     return b"".join(file.read_bytes() for file in repo.state.parent.rglob("*") if file.is_file())
 
 
-def test_a_generated_value_is_sent_told_and_erased(generating, accounts, repo):
+def test_generated_value_is_sent_notified_and_erased(generating, accounts, repo):
     found = row(generating.reconcile(), "ada", "tool")
     assert found.status is Status.PRESENT
     (password,) = passwords(accounts)

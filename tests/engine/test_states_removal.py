@@ -71,7 +71,7 @@ def test_an_attempt_that_may_have_made_the_account_is_never_dropped(pruning, acc
 # Orphaned
 
 
-def test_an_orphan_is_told_once_and_checked_like_others(machine, accounts, repo):
+def test_orphan_is_recorded_once_and_checked_like_others(machine, accounts, repo):
     machine.reconcile()
     without(repo)
     for _ in range(2):
@@ -199,7 +199,7 @@ def test_it_is_revoked_from_the_ledger_alone(pruning, accounts, repo):
     assert accounts.calls("POST", "/off")[0].json() == {"who": "Example", "from": "7"}
 
 
-def test_what_a_revocation_needs_and_nobody_has_is_said(pruning, accounts, repo):
+def test_missing_value_of_a_revocation_is_reported(pruning, accounts, repo):
     pruning.reconcile()
     manifest = accounts.manifest(team=True)
     manifest["revoke"] = [{"url": f"{accounts.url}/users/{{{{phone}}}}", "method": "DELETE"}]

@@ -474,7 +474,7 @@ class Leaving(Hands):
         raise Stopped
 
 
-def test_nothing_new_starts_once_the_program_is_told_to_stop(repo, machine, accounts):
+def test_nothing_new_starts_once_shutdown_is_requested(repo, machine, accounts):
     report = Machine(repo, Leaving()).reconcile()
     assert row(report, "ada", "tool").action is Action.EXECUTE
     assert accounts.calls("POST") == []

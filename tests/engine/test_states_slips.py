@@ -98,7 +98,7 @@ def test_a_sequence_that_somebody_else_names_is_missed_by_all_who_had_it(pruning
     assert nothing_was_revoked(accounts, others)
 
 
-def test_a_sequence_that_nobody_names_any_more_is_revoked(pruning, accounts, others, repo):
+def test_access_of_a_sequence_that_is_no_longer_named_is_revoked(pruning, accounts, others, repo):
     repo.remove("config/sequences/engineering.yaml")
     repo.hire("ada", TOOL)
     repo.commit()

@@ -377,7 +377,7 @@ def test_page_that_fails_half_way_changes_nothing(repo: Repo, hr: Service) -> No
     assert files(repo) == before
 
 
-def test_incomplete_reading_ends_nobody_and_says_so(repo: Repo, hr: Service) -> None:
+def test_incomplete_reading_ends_no_hire_and_says_so(repo: Repo, hr: Service) -> None:
     for name in ("zoe", *(f"p{number}" for number in range(8))):
         repo.hire(name, source="hr")
     pages(hr, [person(f"p{number}") for number in range(30)], 2)

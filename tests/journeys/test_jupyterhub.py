@@ -121,7 +121,7 @@ def test_from_the_first_day_to_the_last(joined: Repo, hub: Hub) -> None:
     assert TOKEN not in done.out + done.err
 
 
-def test_the_hub_dies_of_a_new_person_and_nobody_is_left_half_done(joined: Repo, hub: Hub) -> None:
+def test_the_hub_dies_of_a_new_person_and_no_grant_stays_half_done(joined: Repo, hub: Hub) -> None:
     """The account is made, the answer never comes; the retry finds it, and goes on with the group."""
     joined.settings(retry_delay="1s")
     joined.hire("ada", entry("design"))
@@ -176,7 +176,7 @@ def test_a_token_that_the_hub_does_not_know(joined: Repo, hub: Hub) -> None:
     assert hub.people() == {}
 
 
-def test_rights_follow_git_and_what_changes_them_by_hand_is_told(repo: Repo, hub: Hub) -> None:
+def test_rights_follow_git_and_manual_changes_are_reported(repo: Repo, hub: Hub) -> None:
     api = f"{hub.url}/hub/api/users"
     repo.settings()
     repo.manifest(

@@ -73,7 +73,7 @@ def test_grants_with_something_wrong_come_first(people: LedgerWriter) -> None:
     assert people.count_grants(Chosen()) == 9
 
 
-def test_what_waits_for_a_person_is_told_with_examples_and_a_count(ledger: LedgerWriter) -> None:
+def test_what_waits_for_a_person_has_examples_and_a_count(ledger: LedgerWriter) -> None:
     none = Action.NONE
     ledger.save(
         [

@@ -63,7 +63,7 @@ def test_what_members_have_is_never_more_than_there_is(ledger: LedgerWriter, loc
     assert ask(one, 0, 20) == 10, "what nobody asks for is kept by nobody"
 
 
-def test_pause_is_told_to_all_and_ends(ledger: LedgerWriter) -> None:
+def test_pause_is_shared_by_all_and_ends(ledger: LedgerWriter) -> None:
     one, other = SharedLimits(ledger.backend, "a"), SharedLimits(ledger.backend, "b")
     asyncio.run(one.exchange([], {HOST: 30 * SECOND, "b.example.com": timedelta(milliseconds=1)}))
     asyncio.run(one.exchange([], {HOST: 2 * SECOND}))

@@ -115,7 +115,7 @@ def test_released_lease_writes_nothing_more(ledger: LedgerWriter) -> None:
             ledger.under(lease).save([ADA])
 
 
-def test_term_that_passed_for_all_ends_nobody(ledger: LedgerWriter) -> None:
+def test_term_that_expired_for_all_ends_no_member(ledger: LedgerWriter) -> None:
     with member(ledger, "a") as a:
         lease = a.take(["suite"])
         assert lease is not None

@@ -109,7 +109,9 @@ def test_older_program_has_to_be_gone_before_a_migration(databases: Databases, m
     assert databases.execute(VERSION, name(made)) == [(OLDER,)]
 
 
-def test_user_without_rights_is_told_what_to_give(databases: Databases, empty: StateLocation) -> None:
+def test_missing_database_rights_are_reported_with_the_grant_to_make(
+    databases: Databases, empty: StateLocation
+) -> None:
     databases.execute("create role guest login")
     try:
         guest = StateLocation(databases.url(name(empty), "guest"), empty.root)
@@ -134,7 +136,7 @@ def test_what_is_not_there_is_named(databases: Databases, tmp_path: Path, user: 
     assert told in refused(StateLocation(databases.url(database, user), tmp_path))
 
 
-def test_nobody_listening_is_said_at_once(tmp_path: Path) -> None:
+def test_server_that_does_not_listen_is_reported_at_once(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     began = time.monotonic()

@@ -238,7 +238,7 @@ def test_reading_what_another_begins_to_write(tmp_path: Path) -> None:
         assert len(list(ledger.records())) == 2999
 
 
-def test_an_id_that_is_no_unicode_is_nobodys(tmp_path: Path) -> None:
+def test_id_that_is_no_unicode_matches_no_hire(tmp_path: Path) -> None:
     with closing(StateLocation(STATE, tmp_path).writer()) as ledger:
         assert list(ledger.records(["\udcff"])) == []
 

@@ -211,7 +211,7 @@ class TestRefused:
         assert "has run out" in await desk.refused(state=authorization.state, code="c")
         assert desk.service.requests == []
 
-    async def test_late_or_twice_is_still_told_apart_from_anothers_until_a_day_has_passed(
+    async def test_late_or_repeated_state_is_distinguished_from_a_foreign_one_for_a_day(
         self, desk: Desk, clock: FakeClock
     ) -> None:
         authorization = desk.begin()

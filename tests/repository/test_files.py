@@ -327,7 +327,7 @@ def test_similar_file_that_is_not_read_is_reported(load) -> None:
     ]
 
 
-def test_a_name_that_is_not_utf_8_is_told_in_letters_that_can_be_written(tmp_path: Path) -> None:
+def test_name_that_is_not_utf_8_is_reported_escaped(tmp_path: Path) -> None:
     repo, reader = Repo(tmp_path / "repo"), Reader()
     repo.write("hires/Zo\udceb.yaml", ADA)
     repo.write("manifests/\udcff.json", "{}")
@@ -642,7 +642,7 @@ def test_accounts_of_an_unknown_integration_are_a_warning(load) -> None:
     assert len(files.ignore) == 2
 
 
-def test_a_misnamed_file_of_ignored_accounts_is_told(load) -> None:
+def test_misnamed_file_of_ignored_accounts_is_reported(load) -> None:
     files = load({"config/ignore.yml": IGNORED})
 
     assert said(files) == ["config/ignore.yml: warning: not read: rename it to config/ignore.yaml"]

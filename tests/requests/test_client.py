@@ -725,7 +725,7 @@ async def test_through_the_proxys_tunnel_the_request_arrives_as_it_was_rendered(
     assert b"hidden" not in seen[0]
 
 
-async def test_a_connection_that_is_reset_is_told_in_the_systems_words(loopback, connect):
+async def test_reset_connection_is_reported_in_the_systems_words(loopback, connect):
     async def script(_raw, writer):
         linger = struct.pack("ii", 1, 0)
         writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)

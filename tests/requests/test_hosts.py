@@ -79,7 +79,7 @@ def test_not_allowed(url, says):
     assert "t0p-secret" not in str(raised.value)
 
 
-def test_a_url_that_no_server_takes_is_told_as_one() -> None:
+def test_malformed_url_is_reported_as_one() -> None:
     url = f"https://api.example.com/{'a' * 20_000}"
     with pytest.raises(
         HostNotAllowed, match=r"^m\.yaml: a URL of 20,024 characters: no server takes more than 16,384$"

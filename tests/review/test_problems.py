@@ -151,7 +151,7 @@ def test_a_url_that_only_initial_data_completes_is_left_alone(repo: Repo, url: s
     assert problems(repo) == []
 
 
-def test_entries_that_ask_the_same_cannot_be_told_apart(repo: Repo) -> None:
+def test_entries_with_the_same_check_cannot_be_distinguished(repo: Repo) -> None:
     form = [{"id": "CHANNEL", "type": "input"}]
     tokens: dict[str, Any] = {"initial_data_form": [{"id": "TOKEN"}], "headers": {"Authorization": "Bearer {{TOKEN}}"}}
     repo.manifest("slack", service("slack.com", form=form, **tokens))
@@ -169,7 +169,7 @@ def test_entries_that_ask_the_same_cannot_be_told_apart(repo: Repo) -> None:
 
 
 @pytest.mark.parametrize("part", ["url", "expected", "headers"])
-def test_entries_whose_checks_differ_are_told_apart(repo: Repo, part: str) -> None:
+def test_entries_whose_checks_differ_are_distinguished(repo: Repo, part: str) -> None:
     exists: dict[str, Any] = {"url": "https://slack.com/members", "expected": "{{email}}"}
     exists[part] = {
         "url": "https://slack.com/{{CHANNEL}}",
@@ -183,7 +183,7 @@ def test_entries_whose_checks_differ_are_told_apart(repo: Repo, part: str) -> No
     assert problems(repo) == []
 
 
-def test_choices_by_name_are_told_apart_by_their_names(repo: Repo) -> None:
+def test_choices_by_name_are_distinguished_by_their_names(repo: Repo) -> None:
     team = {"id": "TEAM", "type": "choice", "url": "https://t.example.com/teams"}
     exists = {"url": "https://t.example.com/{{TEAM}}/{{email}}", "expected": "{{email}}"}
     repo.manifest("teams", {"form": [team], "exists": exists})
@@ -366,7 +366,7 @@ def test_a_second_manifest_for_a_known_host_is_no_new_host(main: Branch) -> None
     assert compare(base, side(main.repo), TODAY).hosts_added == []
 
 
-def test_a_number_of_the_settings_is_told_as_it_is_written(repo: Repo) -> None:
+def test_number_of_the_settings_is_shown_as_it_is_written(repo: Repo) -> None:
     sides = []
     for percent in (25, 100):
         repo.write("config/reconciler.yaml", {"max_change_percent": percent})

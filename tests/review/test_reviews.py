@@ -144,7 +144,7 @@ def test_account_whose_name_is_masked_is_never_taken_for_gone(office: Office) ->
     assert office.progress().open == 1
 
 
-def test_population_that_is_not_its_digests_is_told(office: Office) -> None:
+def test_population_that_does_not_match_its_digest_is_reported(office: Office) -> None:
     office.review(line("ada", decision="keep"))
     file = office.repo.root / PATH
     file.write_text(file.read_text().replace("who: ada", "who: eve"))

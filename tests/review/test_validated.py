@@ -314,7 +314,7 @@ def test_a_file_that_changes_and_changes_back_meanwhile_is_not_remembered(
     assert work.inspected == ["cleo"]
 
 
-def test_very_many_files_are_told_the_same(repo: Repo) -> None:
+def test_very_many_files_are_reported_alike(repo: Repo) -> None:
     for number in range(8):
         repo.hire(f"h{number}", "tool", manager={"hire": f"h{number - 1}"} if number % 2 else "Zoe", phone=str(number))
     repo.write("hires/broken.yaml", "email: [\n")

@@ -114,7 +114,7 @@ def test_value_that_could_not_be_opened_is_not_written(gnupg: Gnupg, office: Off
     stranger.run("--yes", "--delete-keys", office.other)
 
 
-def test_nobody_usable_says_why_of_each(gnupg: Gnupg, office: Office):
+def test_error_without_a_usable_key_gives_the_reason_for_each(gnupg: Gnupg, office: Office):
     with pytest.raises(SecretsError, match=r"has expired.*cannot encrypt|cannot encrypt.*has expired"):
         Sealer.create([office.expired, office.signs_only], gnupg)
 

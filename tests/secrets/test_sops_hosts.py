@@ -51,7 +51,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize(("data", "says"), REFUSED.values(), ids=REFUSED)
-def test_a_file_that_can_be_misread_names_nobody(data: dict[str, Any], says: str) -> None:
+def test_ambiguous_file_names_no_host(data: dict[str, Any], says: str) -> None:
     with pytest.raises(SecretsError) as caught:
         key_services(data)
     assert says in str(caught.value)

@@ -322,7 +322,7 @@ def test_metrics_of_a_state_that_is_away_are_no_fault() -> None:
     assert served(ON, token=lambda: None, peer="127.0.0.1", away=True).get("/metrics").status_code == 503
 
 
-def test_strangers_are_not_told_why_it_is_not_well() -> None:
+def test_reason_of_ill_health_is_hidden_from_strangers() -> None:
     ill = (False, "commit 1234 by Ada <ada@example.com> is not accepted")
     for path in ("/healthz", "/readyz"):
         answer = served(health=ill).get(path)

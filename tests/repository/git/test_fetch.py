@@ -135,7 +135,7 @@ def test_failed_fetches_are_reported(clone: Repo, git: dict[str, str], part: str
 
 
 @pytest.mark.parametrize("lock", ["index.lock", "refs/heads/main.lock"])
-def test_a_lock_that_a_power_cut_left_is_told_with_what_to_do(upstream: Repo, clone: Repo, lock: str) -> None:
+def test_stale_lock_after_a_power_cut_is_reported_with_the_next_step(upstream: Repo, clone: Repo, lock: str) -> None:
     before = clone.git("rev-parse", "HEAD")
     upstream.write("hires/bob.yaml", "x: 1\n")
     new = upstream.commit()
