@@ -1,7 +1,7 @@
 """What a person asks of the state: retry, accept, run, revoke, release, forget.
 
 `retry`, `accept` and `forget` only change the ledger; `run`, `revoke` and `release` (`--yes-really`) go into the next
-pass. Where another process holds the state they are left as commands for that process (docs/design/rules.md, "The
+pass. Where another process has the state locked they are left as commands for it (docs/design/rules.md, "The
 ledger and the retry").
 """
 
@@ -54,7 +54,7 @@ CommandsByGrant = Mapping[Key, Sequence[Command]]
 
 @dataclass(slots=True)
 class TakenUp:
-    """What commands ask of the next pass: to look at the `touched` grants, to let through what the guard holds."""
+    """What commands ask of the next pass: to look at the `touched` grants, to override a tripped guard."""
 
     released: bool = False
     touched: set[Key] = field(default_factory=set)
@@ -147,7 +147,7 @@ def reason_to_remember(hire: str, records: Iterable[Record], files: Files) -> st
 
 
 def erase(ledger: LedgerWriter, hire: str, now: datetime, root: Path) -> int:
-    """Erase a person, and give how many grants that were. Whoever holds the state may call this."""
+    """Erase a person, and return the number of their grants. Only the process that locked the state may."""
     from reconciler.notify import alerts, outages
 
     for cache in (HIRES_CACHE, VALIDATE_CACHE):  # of what git has, they are made anew

@@ -39,7 +39,7 @@ HEAL_PAUSE = timedelta(hours=24)
 FOUND = "exists check: found"
 
 OFF = "switched off"
-"""What an account is that `inactive` holds of."""
+"""What an account is that `inactive` matches."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ ReconcilerError
 ├── RepositoryError        the checkout cannot be read, or a revision is not there
 ├── NothingImported        what an import read is refused as a whole; nothing was changed
 ├── NotWritable            files of the work tree cannot be written, or not as asked; none was
-├── StateLockedError       somebody else holds the state
+├── StateLockedError       another process has locked the state
 ├── LedgerError            the ledger cannot be opened, read or written
 │   └── LeaseLostError     another process has taken over what this one worked on
 ├── SecretsError           initial data or the sealed store cannot be read
@@ -99,7 +99,7 @@ class NotWritable(ReconcilerError):
 
 
 class StateLockedError(ReconcilerError):
-    """Another process holds the state; `who` says which."""
+    """Another process has locked the state; `who` says which."""
 
     def __init__(self, who: str) -> None:
         super().__init__(f"{who}: stop it, or leave it to its work")

@@ -16,7 +16,7 @@ __all__ = ["Failpoint", "Reached", "unwatched"]
 class Failpoint(StrEnum):
     """What is about to be written or sent, or was just now."""
 
-    # The state, and who holds it
+    # The state, and who has it locked
     LOCK = "lock taken"
     MIGRATION = "migration"
     LEASE = "lease taken"

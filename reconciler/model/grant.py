@@ -173,7 +173,7 @@ class Record:
 
     `attempts` counts since it last started afresh; `open` is what of them is not settled. `snapshot` holds the
     variables of the hire and the form as they were when it was last executed, updated or confirmed. `fresh` asks for a
-    fresh start. `guarded` tells that the guard holds it, `keep` that it is never revoked on its own.
+    fresh start. `guarded` tells that a tripped guard suspends it, `keep` that it is never revoked on its own.
     """
 
     key: Key

@@ -195,9 +195,9 @@ class Tally:
     statuses: Counter[tuple[str, Status]] = field(default_factory=Counter)
     """By integration."""
     guarded: Counter[str] = field(default_factory=Counter)
-    """What the guard holds, by integration."""
+    """Grants that a tripped guard suspends, by integration."""
     left: Counter[Status] = field(default_factory=Counter)
-    """What nothing is done about, without what the guard holds."""
+    """What nothing is done about, without what a tripped guard suspends."""
 
     @property
     def by_status(self) -> dict[str, int]:

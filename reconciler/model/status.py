@@ -37,7 +37,7 @@ class Status(StrEnum):
 FAULTS = frozenset({Status.FAILED, Status.UNKNOWN, Status.BLOCKED, Status.INVALID})
 """The statuses that make the exit code 1 (docs/commands.md, "Exit codes").
 
-So do a grant that the guard holds and drift that is left to a person.
+So do a grant that a tripped guard suspends and drift that is left to a person.
 """
 
 
