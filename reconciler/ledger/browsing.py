@@ -13,7 +13,7 @@ from typing import Any
 
 from reconciler.ledger.chain import END, Link
 from reconciler.ledger.entries import Attempt, Event, Sent
-from reconciler.ledger.reading import Backend, Reading, moment
+from reconciler.ledger.reading import Backend, Reading, lowered, moment
 from reconciler.ledger.rows import attempt_of, event_of, record_of, sent_of
 from reconciler.model.grant import Key, Record
 from reconciler.model.status import FAULTS, EventType, Status
@@ -233,8 +233,7 @@ def _of(chosen: Chosen) -> tuple[str, dict[str, object]]:
     values: dict[str, object] = {}
     where = list(_among(values, hire=chosen.hires, integration=chosen.integrations, status=chosen.statuses))
     if chosen.text:
-        # SQLite's `lower` changes only ASCII letters.
-        texts = {chosen.text.lower(), "".join(each.lower() if each.isascii() else each for each in chosen.text)}
+        texts = lowered(chosen.text)
         values |= {f"text{place}": f"%{_escaped(text)}%" for place, text in enumerate(sorted(texts))}
         like = (f"lower({of}) LIKE :text{place} ESCAPE '/'" for of in ("hire", "email") for place in range(len(texts)))
         where.append(f"({' OR '.join(like)})")

@@ -14,7 +14,7 @@ from reconciler.ledger.browsing import Browsing, sent_of_attempts, told, where_o
 from reconciler.ledger.chain import END, Chain, Link, verify
 from reconciler.ledger.entries import Attempt, Command, Event, Member, Part, Sent
 from reconciler.ledger.lease import OURS
-from reconciler.ledger.reading import SERVER_TIME, Reading, Row, moment
+from reconciler.ledger.reading import SERVER_TIME, Reading, Row, lowered, moment
 from reconciler.ledger.rows import attempt_of, command_of, event_of, given_of, line_of, record_of
 from reconciler.model.given import Given
 from reconciler.model.grant import Key, Outcome, Phase, Record, Step
@@ -74,7 +74,8 @@ class LedgerReader(Browsing):
         where, values = [], dict[str, list[str]]()
         if hires is not None:
             where.append("(hire IN :hires OR lower(email) IN :emails)")
-            values |= {"hires": sorted(hires), "emails": sorted(email.lower() for email in emails)}
+            spellings = {spelling for email in emails for spelling in lowered(email)}
+            values |= {"hires": sorted(hires), "emails": sorted(spellings)}
         if part is not None:
             # As expressions, which no index matches: hires have far fewer rows than an integration.
             where.append("(coalesce(integration, '') IN :integrations OR coalesce(access, '') IN :names)")

@@ -11,7 +11,18 @@ from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol, overload
 
-__all__ = ["EPOCH", "MICROSECOND", "SERVER_TIME", "Backend", "Reading", "Row", "microseconds", "moment", "without_nul"]
+__all__ = [
+    "EPOCH",
+    "MICROSECOND",
+    "SERVER_TIME",
+    "Backend",
+    "Reading",
+    "Row",
+    "lowered",
+    "microseconds",
+    "moment",
+    "without_nul",
+]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -22,7 +33,7 @@ Row = Mapping[str, Any]
 SERVER_TIME = "cast(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)"
 """The server's time, which is the same for all members."""
 
-_NAME = re.compile(r":(\w+)")
+_NAME = re.compile(r"(\bIN )?:(\w+)")
 
 
 def microseconds(moment: datetime) -> int:
@@ -43,6 +54,11 @@ def moment(microseconds: int | None) -> datetime | None:
     return None if microseconds is None else EPOCH + microseconds * MICROSECOND
 
 
+def lowered(text: str) -> set[str]:
+    """Return what the databases' `lower` may make of a text that is written in any case: they change only ASCII."""
+    return {text.lower(), "".join(each.lower() if each.isascii() else each for each in text)}
+
+
 def without_nul(text: str) -> str:
     """Replace NUL, which only others send and PostgreSQL cannot store, by its symbol."""
     return text.replace("\0", "\N{SYMBOL FOR NULL}")
@@ -58,7 +74,8 @@ class Driver(Protocol):
 class Reading:
     """A connection for reading.
 
-    A statement names its values, as in `:hire`; a list is expanded in parentheses, as in `hire IN :hires`.
+    A statement names its values, as in `:hire`; a list follows IN, as in `hire IN :hires`. To PostgreSQL a list is one
+    value: a statement has at most 65,535 of them.
     """
 
     def __init__(self, driver: Driver, *, postgres: bool = False) -> None:
@@ -70,11 +87,17 @@ class Reading:
         bound: list[Any] = []  # by place: SQLite compares each name with every other
 
         def mark(match: re.Match[str]) -> str:
-            value = values[match[1]]
-            several = value if isinstance(value, list | tuple) else [value]
-            bound.extend(map(self._value, several))
-            marks = ", ".join(["%s" if self._postgres else "?"] * len(several))
-            return marks if several is not value else f"({marks or 'NULL'})"
+            value = values[match[2]]
+            if not match[1]:
+                bound.append(self._value(value))
+                return "%s" if self._postgres else "?"
+            assert isinstance(value, list | tuple)
+            several = list(map(self._value, value))
+            if self._postgres:
+                bound.append(several)
+                return "= ANY(%s)"
+            bound.extend(several)
+            return f"IN ({', '.join('?' * len(several)) or 'NULL'})"
 
         cursor = self._driver.execute(self._spelt(_NAME.sub(mark, text)), bound)
         columns = [column[0] for column in cursor.description or ()]

@@ -41,6 +41,17 @@ def test_what_is_due(ledger: LedgerWriter, record: dict[str, object], due: bool)
     assert ledger.due(NOW) == ([ADA.key] if due else [])
 
 
+def test_more_hires_than_a_statement_has_values(ledger: LedgerWriter) -> None:
+    ledger.save([ADA])
+    assert [*ledger.records(["ada", *(f"h{number}" for number in range(70_000))])] == [ADA]
+
+
+@pytest.mark.parametrize(("stored", "asked"), [("Ada@Example.com", "aDA@example.com"), ("ÉVA@example.com",) * 2])
+def test_address_is_found_in_any_case_of_ascii(ledger: LedgerWriter, stored: str, asked: str) -> None:
+    ledger.save([found := but(ADA, email=stored)])
+    assert [*ledger.records([], [asked])] == [found]
+
+
 @pytest.mark.parametrize("there", [True, False], ids=["a state", "no state"])
 def test_reader_has_no_way_to_write(tmp_path: Path, *, there: bool) -> None:
     """mypy wants the `type: ignore`, since a reader has no such method, and SQLite refuses what goes past the type."""
