@@ -31,6 +31,8 @@ LONGEST = 64 * 1024
 
 CODE, VERIFIER = "code", "code_verifier"
 
+_TOKENS = frozenset({"access_token", "refresh_token", "id_token"})
+
 _ERROR = re.compile(r"[\w .:/-]{1,80}", re.ASCII)
 
 
@@ -54,8 +56,9 @@ async def ask_for_token(client: Client, call: Request, scope: Scope, manifest: M
     said = _error(reply)
     if (reason := failure(call, answer)) is not None:
         kind = TokenRefused if answer.status in (400, 401, 403) else TransportError
-        # What came with success may be a token.
-        why = client.said(answer) if not 200 <= answer.status < 300 else f" ({said})" if said else ""
+        # What came with success may be a token, and so may what has the fields of one.
+        shown = not 200 <= answer.status < 300 and _TOKENS.isdisjoint(reply or ())
+        why = client.said(answer) if shown else f" ({said})" if said else ""
         raise kind(f"{what}: {reason}{why}", left=True)
     if len(answer.content) > LONGEST:
         raise TransportError(f"{what}: answered {answer.status} with more than 64 KiB: that is no token", left=True)

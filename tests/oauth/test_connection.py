@@ -555,3 +555,11 @@ async def test_a_token_that_cannot_be_had_says_what_was_answered(provider, make)
     provider.route("POST", "/fetch", lambda _received: (401, {"error": "invalid_client"}))
     with pytest.raises(TransportError, match=r"no token could be fetched: POST .*answered 401: .*invalid_client"):
         await make(Store(), by_itself(provider)).fresh()
+
+
+async def test_a_token_that_comes_with_a_failure_is_not_repeated(provider, make) -> None:
+    reply = {"access_token": "fetched-with-a-500", "error": "server_error"}
+    provider.route("POST", "/fetch", lambda _received: (500, reply))
+    with pytest.raises(TransportError, match=r"answered 500 \(server_error\)") as raised:
+        await make(Store(), by_itself(provider)).fresh()
+    assert "fetched-with" not in str(raised.value)
