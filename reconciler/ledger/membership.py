@@ -22,6 +22,7 @@ import sqlalchemy as sa
 from reconciler.ledger import schema
 from reconciler.ledger.backend import WritableBackend
 from reconciler.ledger.lease import EVERYTHING, OURS, Lease
+from reconciler.ledger.postgres import IDLE
 from reconciler.ledger.reading import SERVER_TIME
 from reconciler.ledger.schema import NOW, in_
 from reconciler.model.errors import LeaseLostError, LedgerError, StateLockedError
@@ -42,6 +43,13 @@ SOON_SECONDS = 0.2
 
 STALL_SECONDS = 5.0
 """How long a member has to be connected itself before it takes others for dead."""
+
+_END_SILENT = sa.text(
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+    " WHERE datname = current_database() AND usename = current_user AND application_name LIKE 'reconciler %'"
+    " AND state <> 'idle' AND wait_event = 'ClientRead'"
+    " AND state_change < clock_timestamp() - make_interval(secs => :seconds)"
+)
 
 _BOOT = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 _shards, _members = schema.shards, schema.members
@@ -157,16 +165,26 @@ class Membership:
     def take(self, services: Collection[str]) -> Lease | None:
         """Lease services, all or none; None if another member, or another pass of this one, has one of them.
 
-        `EVERYTHING` can be leased while every service is free, and excludes them all.
+        Also None while something is still being written for one of them. `EVERYTHING` can be leased while every service
+        is free, and excludes them all.
         """
         with self._mutex:
             if self._over is not None:
                 raise self._over
             with self._backend.writing() as connection:
-                for name in sorted({EVERYTHING, *services}):
+                ours = all(name.startswith(OURS) for name in services)
+                names = {*services} if ours else {EVERYTHING, *services}
+                in_the_way = _in_the_way(names, everything=EVERYTHING in services)
+                there = {row.service: row.owner for row in connection.execute(in_the_way)}
+                if any(there.values()):
+                    return None
+                for name in sorted(names - there.keys()):
                     self._backend.add(connection, _shards, {"service": name, "epoch": 0})
-                rows = connection.execute(_in_the_way(services)).all()
-                if any(row.owner is not None for row in rows):
+                # It does not wait for locks: renewals would wait for it, and this member be taken for dead.
+                locked = {
+                    row.service: row.owner for row in connection.execute(in_the_way.with_for_update(skip_locked=True))
+                }
+                if any(locked.values()) or not locked.keys() >= there.keys() | names:
                     return None
                 took = (
                     sa.update(_shards)
@@ -230,9 +248,14 @@ class Membership:
                 self._reap()
 
     def _reap(self) -> None:
-        """Release the leases of dead members at new epochs, which refuses whatever they still write."""
+        """Release the leases of dead members at new epochs, which refuses whatever they still write.
+
+        A member that died in the middle of a statement still has the locks of its transaction, and none of the server's
+        timeouts ends that: it waits for the rest of what the member was sending.
+        """
         try:
             with self._backend.writing() as connection:
+                connection.execute(_END_SILENT, {"seconds": IDLE.total_seconds()})
                 connection.execute(_given_back().where(_shards.c.until < NOW, _shards.c.owner != self._owner))
                 gone = sa.select(_shards.c.owner).where(_shards.c.owner.is_not(None))
                 connection.execute(sa.delete(_members).where(_members.c.owner.not_in(gone)))
@@ -266,13 +289,10 @@ def everything(backend: WritableBackend, name: str, state: str) -> Iterator[tupl
         member.leave()
 
 
-def _in_the_way(services: Collection[str]) -> sa.Select[tuple[str]]:
-    """Select the shards that have to be free, and lock them in one order."""
-    query = sa.select(_shards.c.owner).order_by(_shards.c.service).with_for_update()
-    if EVERYTHING in services:
-        return query.where(_shards.c.service.not_like(f"{OURS}%"))
-    ours = all(name.startswith(OURS) for name in services)
-    return query.where(_shards.c.service.in_(sorted({*services} if ours else {EVERYTHING, *services})))
+def _in_the_way(names: Collection[str], *, everything: bool) -> sa.Select[tuple[str, str | None]]:
+    """Select the shards that have to be free, in one order."""
+    query = sa.select(_shards.c.service, _shards.c.owner).order_by(_shards.c.service)
+    return query.where(_shards.c.service.not_like(f"{OURS}%") if everything else _shards.c.service.in_(sorted(names)))
 
 
 def _given_back() -> sa.Update:

@@ -24,7 +24,7 @@ from reconciler.ledger.reading import SERVER_TIME, Reading
 from reconciler.ledger.sqlite import SqliteBackend
 from reconciler.model.errors import LedgerError
 
-__all__ = ["CONNECT", "SCHEMA", "Connection", "PostgresBackend", "Server", "outdated"]
+__all__ = ["CONNECT", "IDLE", "SCHEMA", "Connection", "PostgresBackend", "Server", "outdated"]
 
 SCHEMA = "reconciler"
 """The schema of the tables, in the database that the URL names."""

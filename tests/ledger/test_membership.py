@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
 from reconciler.ledger import membership, schema
-from reconciler.ledger.backend import within
 from reconciler.ledger.lease import EVERYTHING
 from reconciler.ledger.membership import Membership
 from reconciler.ledger.opening import StateLocation
 from reconciler.ledger.schema import NOW
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.errors import LeaseLostError, LedgerError, StateLockedError
+from reconciler.model.failpoints import Failpoint
 from tests.ledger.states import ADA
 from tests.postgres import Databases
+from tests.servers import eventually
 
 
 @pytest.fixture
@@ -93,17 +94,46 @@ def test_member_whose_term_passed_writes_and_sends_nothing_more(ledger: LedgerWr
 
 
 def test_service_is_taken_over_once_what_was_being_written_is(ledger: LedgerWriter) -> None:
-    with member(ledger, "a") as a, member(ledger, "b") as b, ThreadPoolExecutor(1) as threads:
+    with member(ledger, "a") as a, member(ledger, "b") as b:
         lease = a.take(["suite"])
         assert lease is not None
-        with ledger.backend.writing() as connection:
-            lease.lock(within(connection))
+        before = ledger.under(lease)
+        with before._writing(Failpoint.NOTE) as connection:
             a.renew()  # writes of a busy member do not make it late
             pass_time(ledger, a)
             b._reap()
-            taking = threads.submit(b.take, ["suite"])
-            assert wait([taking], 0.3).not_done
-        assert taking.result(5) is not None
+            with pytest.raises(LeaseLostError):
+                before.put_note("note", b"began later")
+            assert b.take(["suite"]) is None, "at once: renewals do not wait for it"
+            assert b.take([EVERYTHING]) is None
+            before._put(connection, schema.meta, "note", b"began earlier")
+        after = b.take(["suite"])
+        assert after is not None
+        assert ledger.under(after).note("note") == b"began earlier"
+
+
+def test_member_that_died_in_the_middle_of_a_statement_keeps_no_lock(
+    ledger: LedgerWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one does that is stopped while it sends several statements at once."""
+    monkeypatch.setattr(membership, "IDLE", timedelta(seconds=0.1))
+    with member(ledger, "b") as b, closing(ledger.backend._server.connect()) as dead:  # type: ignore[attr-defined]
+
+        def free(*, reap: bool = False) -> bool:
+            if reap:
+                b._reap()
+            lease = b.take(["suite"])
+            if lease is not None:
+                b.release(lease)
+            return lease is not None
+
+        assert free()
+        dead.pgconn.enter_pipeline_mode()
+        dead.pgconn.send_query_params(b"SELECT epoch FROM shards WHERE service = 'suite' FOR KEY SHARE", None)
+        dead.pgconn.send_flush_request()
+        dead.pgconn.flush()
+        eventually(lambda: not free())
+        eventually(lambda: free(reap=True))
 
 
 def test_released_lease_writes_nothing_more(ledger: LedgerWriter) -> None:
