@@ -32,14 +32,18 @@ from tests.servers import AccountService
 
 __all__ = ["MOMENTS", "TAKEN_OVER", "Member", "Stage", "away", "one_round", "staged", "until"]
 
-MOMENTS: dict[str, tuple[Failpoint, bool]] = {
+MOMENTS: dict[str, tuple[Failpoint, bool] | None] = {
+    "writing": None,
     "intent": (Failpoint.INTENT, True),
     "recorded": (Failpoint.LEAVING, True),
     "leaving": (Failpoint.REQUEST, False),
     "left": (Failpoint.REQUEST, True),
     "answered": (Failpoint.RESPONSE, True),
 }
-"""The moments of an attempt, by the point at which a member ends or stands still, before or after it."""
+"""The moments of an attempt, by the point at which a member ends or stands still, before or after it.
+
+None: in the middle of what it sends to the database.
+"""
 
 TAKEN_OVER = 30.0
 """Seconds within which another member has taken over what a dead one had."""
@@ -78,6 +82,11 @@ class Member:
     def log(self) -> str:
         self._log.flush()
         return Path(self._log.name).read_text(errors="replace")
+
+    @property
+    def started(self) -> bool:
+        """Whether it has joined the fleet."""
+        return "daemon.started" in self.log
 
     @property
     def stopped(self) -> bool:
@@ -247,7 +256,8 @@ def away(databases: Databases, seconds: float) -> None:
         members = [Member(stage, name) for name in "ab"]
         for member in members:
             ends.callback(member.close)
-        until(lambda: sum(stage.posts().values()) > 10, 60, members)
+        began = lambda: sum(stage.posts().values()) > 10 and all(member.started for member in members)  # noqa: E731
+        until(began, 60, members)
         with databases.away():
             time.sleep(seconds)
             assert all(member.process.poll() is None for member in members), [member.log for member in members]
@@ -294,19 +304,38 @@ def member(name: str, at: str | None, marker: str, number: int) -> None:
     from reconciler.cli.options import Asked
     from reconciler.model.errors import ReconcilerError
 
-    def reached(point: Failpoint, *, done: bool) -> None:
-        if at is None or (point, done) != MOMENTS[at]:
-            return
+    def end() -> None:
         with suppress(FileExistsError):
             os.close(os.open(marker, os.O_CREAT | os.O_EXCL))
             os.kill(os.getpid(), number)
 
+    def reached(point: Failpoint, *, done: bool) -> None:
+        if at is not None and (point, done) == MOMENTS[at]:
+            end()
+
+    if at is not None and MOMENTS[at] is None:
+        _end_in_a_pipeline(end)
     asked = Asked()
     redactor = set_up(asked)
     try:
         asyncio.run(_serve(asked, redactor, reached, name))
     except ReconcilerError as error:
         sys.exit(f"error: {error}")
+
+
+def _end_in_a_pipeline(end: Callable[[], None]) -> None:
+    """Call `end` once the database has some of several statements, and waits for more."""
+    from psycopg import Pipeline
+
+    sync = Pipeline._enqueue_sync
+
+    def enqueue_sync(pipeline: Pipeline) -> None:
+        pipeline.pgconn.send_flush_request()
+        pipeline.pgconn.flush()
+        end()
+        sync(pipeline)
+
+    Pipeline._enqueue_sync = enqueue_sync  # type: ignore[assignment,method-assign]
 
 
 def main() -> None:
