@@ -1,8 +1,9 @@
 """A URL as text that is put together from a manifest's own words and from values, and as the address it leads to.
 
 A value may never change where a request goes: in a path or a query it is percent-encoded whole, in the host part it
-may be a host and a port and nothing else, and it may not turn a path segment into `.` or `..`. The address is read by
-one strict pattern, and what it reads is what is checked against the allowed hosts and what is connected to.
+may be a host and a port and nothing else, and it may not turn a path segment into `.`, `..` or nothing: without its
+last segment a URL that names one account names all of them. The address is read by one strict pattern, and what it
+reads is what is checked against the allowed hosts and what is connected to.
 """
 
 from __future__ import annotations
@@ -144,8 +145,8 @@ class Builder:
         self._shown += placeholder
 
     def finish(self) -> tuple[str, str]:
-        """The URL and the text that may be shown of it. Raises Blocked where values make a path segment `.` or `..`."""
-        self._refuse_dots()
+        """The URL and the text that may be shown of it. Raises Blocked where values make a path lead elsewhere."""
+        self._refuse_detours()
         return _ascii(self._text), self._shown
 
     def _append(self, text: str) -> None:
@@ -161,9 +162,13 @@ class Builder:
             self._text = joined[: head.end()] + escape(joined[head.end() :])
             self._path_at = head.end()
 
-    def _refuse_dots(self) -> None:
+    def _refuse_detours(self) -> None:
         start = self._path_at if self._path_at is not None else len(self._text)
         path = _PATH_ENDS.split(self._text[start:], maxsplit=1)[0]
+        for first, last, name in self._values:
+            here = first - start
+            if first == last and 0 < here <= len(path) and path[here - 1] == "/" and path[here : here + 1] in ("", "/"):
+                raise Blocked(f"variable {{{{{name}}}}} is empty, and would leave a part of the URL's path out")
         for dots in _DOTS.finditer(path):
             for first, last, name in self._values:
                 if first <= start + dots.end() and last >= start + dots.start():
