@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,8 +52,6 @@ def init(asked: Asked, folder: Path, names: str, source: str | None) -> int:
     """
     from importlib.resources import files
 
-    from reconciler.cli.add import prerequisites
-    from reconciler.cli.logs import tell
     from reconciler.cli.text import emit_json, no_csv, say
     from reconciler.gallery.catalog import everything, named
     from reconciler.intake.hire_files import write_all
@@ -86,10 +84,21 @@ def init(asked: Asked, folder: Path, names: str, source: str | None) -> int:
         emit_json({"folder": str(folder), "files": sorted({*written, *found}), "git": in_git})
     else:
         say("\n".join(str(folder / name) for name in sorted({*written, *found})))
+    _tell_what_is_next(folder, ready, written, in_git=in_git)
+    return 0
+
+
+def _tell_what_is_next(folder: Path, ready: list[Ready], written: Mapping[str, str], *, in_git: bool) -> None:
+    """Say what the ready manifests ask for, what is to be filled in, and what to type."""
+    from reconciler.cli.add import prerequisites
+    from reconciler.cli.logs import tell
+
     for it in ready:
         tell(f"{it.name} asks for")
         for line in prerequisites(it):
             tell(f"  {line}")
+    if unfilled := [name for name, text in written.items() if FILL_IN in text]:
+        tell(f"before anything is sent, write your own values in place of {FILL_IN} in {', '.join(sorted(unfilled))}")
     steps = [
         "" if in_git else "git init",
         "" if _has_identity(folder) else SET_IDENTITY,
@@ -100,7 +109,6 @@ def init(asked: Asked, folder: Path, names: str, source: str | None) -> int:
     for step in filter(None, steps):
         tell(f"  {step}")
     tell("then README.md: a GnuPG key, a service's secrets, and the first `reconcile --dry-run`")
-    return 0
 
 
 def _from_accounts(asked: Asked, folder: Path, integration: str, template: dict[str, str]) -> dict[str, bytes]:

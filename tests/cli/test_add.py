@@ -108,6 +108,7 @@ def test_init_with_ready_manifests_is_in_order(tmp_path: Path, gnupg_home: Gnupg
     manifests = sorted(path.name for path in (made.root / "manifests").iterdir())
     assert manifests == ["github.yaml", "slack.yaml"]
     assert "github asks for\n  in initial data of github: TOKEN, ORG\n" in done.err
+    assert "write your own values in place of FILL-IN in config/sequences/everyone.yaml, hires/ada.yaml\n" in done.err
     made.commit()
     valid = call(made, "validate")
     assert (valid.code, valid.out.splitlines()[0]) == (0, "all files are in order; requests would go to 2 hosts")
