@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from contextlib import redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -16,11 +16,12 @@ from reconciler.cli.options import Asked, Filter
 from reconciler.model.errors import ReconcilerError, StateLockedError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable, Iterator
 
     from reconciler.engine.accepted import InForce
     from reconciler.engine.context import Context, SystemClock
-    from reconciler.engine.planning import Plan
+    from reconciler.engine.planning import Plan, Planning
+    from reconciler.model.not_taken_over import Untrusted
     from reconciler.model.report import Report, Row
     from reconciler.model.selection import Selection
     from reconciler.repository.git.checkout import Tree
@@ -47,6 +48,7 @@ def one_pass(
     """Make one pass, show it, and return its exit code."""
     from contextlib import aclosing
 
+    from reconciler.cli.dry_run import planned
     from reconciler.cli.logs import begin_redacting, set_up
     from reconciler.cli.show import exit_code, show_report
     from reconciler.engine.context import Context, SystemClock
@@ -64,23 +66,31 @@ def one_pass(
         integrations=frozenset(integrations) if integrations else None,
     )
 
-    async def go() -> Report:
+    async def go(spools: ExitStack) -> tuple[Report, Iterable[Row] | None]:
         clock = SystemClock()
         async with aclosing(Context(asked.repo, clock, redactor)) as context:
             with until_stopped(clock):
                 ask = None if yes or not at_terminal() else partial(_ask, asked, clock, by)
-                if dry_run:
-                    dry = _dry(context, selection, rev, worktree=worktree, removals=not no_removals)
-                    return await clock.unless_stopped(dry)
-                return await _real(context, clock, selection, ask, released=yes_really, removals=not no_removals)
+                if not dry_run:
+                    removals = not no_removals
+                    return await _real(context, clock, selection, ask, released=yes_really, removals=removals), None
+                planning = _plan_dry(context, selection, rev, worktree=worktree, removals=not no_removals)
+                with planning as (there, refused):
+                    givers = asked.output in ("json", "csv")  # the others do not show them
+                    found = planned(context, there, spools, givers=givers)
+                    report, rows = await clock.unless_stopped(found)
+                report.refuse(refused)
+                return report, rows
 
-    try:
-        report = asyncio.run(go())
-    except StateLockedError as error:
-        if not yes_really:
-            raise
-        return _enqueue_release(asked, error)
-    show_report(report, asked, by=by, only=Filter(frozenset(statuses), only_changes), paged=dry_run)
+    with ExitStack() as spools:
+        try:
+            report, rows = asyncio.run(go(spools))
+        except StateLockedError as error:
+            if not yes_really:
+                raise
+            return _enqueue_release(asked, error)
+        only = Filter(frozenset(statuses), only_changes)
+        show_report(report, asked, rows=rows, by=by, only=only, paged=dry_run)
     return exit_code(report, detailed=detailed_exitcode)
 
 
@@ -121,13 +131,14 @@ class Declined(ReconcilerError):
     """The person who was shown the plan does not want it applied."""
 
 
-async def _dry(context: Context, selection: Selection, rev: str | None, *, worktree: bool, removals: bool) -> Report:
-    from reconciler.cli.progress import Progress
+@contextmanager
+def _plan_dry(
+    context: Context, selection: Selection, rev: str | None, *, worktree: bool, removals: bool
+) -> Iterator[tuple[Planning, Untrusted | None]]:
+    """What a dry run plans with while the state is open for reading, and why HEAD is not in force."""
     from reconciler.engine.accepted import in_force
-    from reconciler.engine.planning import plan_pass
+    from reconciler.engine.planning import Planning
     from reconciler.engine.state import reading
-    from reconciler.repository.given import who_gave
-    from reconciler.review.unmanaged import unknown_accounts
 
     force = in_force(context)
     tree = context.checkout.at(rev) if rev else (context.checkout.worktree() if worktree else force.tree)
@@ -139,14 +150,7 @@ async def _dry(context: Context, selection: Selection, rev: str | None, *, workt
         _tell_ignored(context, settings.source)
     with reading(context, settings, force.tree) as opened:
         ours = force.tree if branch and tree.revision != force.tree.revision else None
-        plan = await plan_pass(context, opened, selection, tree, in_force=ours, removals=removals, watched=Progress())
-        report = plan.report()
-        report.unmanaged = {each.integration: each.unknown for each in await unknown_accounts(plan) if each.complete}
-        ledger = opened.ledger
-        found = await who_gave(context.checkout, plan.desired, ledger.given_up_to(), ledger.given)
-        report.give({**ledger.given(hires_of(report)), **found})
-        report.refuse(force.refused)
-        return report
+        yield Planning(context, opened, selection, tree, in_force=ours, removals=removals), force.refused
 
 
 async def _real(
@@ -200,7 +204,7 @@ async def _real(
             await ask(shown)
             agreed = planned
         report = await reconciler.apply(plan)
-        for each in await unknown_accounts(plan):
+        async for each in unknown_accounts(plan):
             if each.complete:
                 opened.ledger.saw(each.integration, each.seen, context.clock.now())
                 report.unmanaged[each.integration] = each.unknown

@@ -187,7 +187,7 @@ class FleetPass:
         self._report.executed += done.executed
         self._report.revoked += done.revoked
         self._report.failures += done.failures
-        for each in await unknown_accounts(plan):
+        async for each in unknown_accounts(plan):
             if each.complete:
                 state.ledger.saw(each.integration, each.seen, now)
                 self._report.unmanaged[each.integration] = each.unknown

@@ -100,6 +100,10 @@ class Listings:
         """Say how many grants of each integration they are to serve."""
         self._counts.update(counts)
 
+    def serve(self, integration: str) -> bool:
+        """Whether an integration has grants enough for its listing to be read."""
+        return self._counts[integration] > ENOUGH
+
     async def shows(self, integration: Integration, prepared: Prepared, wanted: str) -> bool:
         """Whether the listing shows the account, as git wants it.
 
@@ -107,7 +111,7 @@ class Listings:
         own, as does everybody where too few are asked for or it cannot be read.
         """
         exists = integration.manifest.exists
-        if exists is None or exists.listing is None or self._counts[integration.name] <= ENOUGH:
+        if exists is None or exists.listing is None or not self.serve(integration.name):
             return False
         listed = await self._everybody(integration, exists, exists.listing, prepared.scope)
         return isinstance(listed, _Everybody) and listed.shows(_folded(wanted), prepared)

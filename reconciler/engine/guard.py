@@ -8,10 +8,11 @@ whatever part of the integration this pass covers: it stays tripped until the co
 from __future__ import annotations
 
 import json
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 
 from reconciler.engine.planned import PlannedGrant
 from reconciler.engine.wanted import OFF, by_commit
@@ -21,7 +22,7 @@ from reconciler.model.grant import Decision, Key, Record
 from reconciler.model.settings import Settings
 from reconciler.model.status import Action, EventType, Status
 
-__all__ = ["events_of", "judge", "judge_changes", "judge_new", "suspend"]
+__all__ = ["Changes", "events_of", "suspend", "waiting"]
 
 FEW = 5
 """The most changes that never trip the guard."""
@@ -32,22 +33,93 @@ HELD = "held"
 NEXT = "look why, then let it through once with `reconcile --yes-really`"
 
 
-def judge_changes(
-    wanting: Mapping[str, Collection[Key]],
-    done: Mapping[str, Collection[Key]],
-    confirmed: Mapping[str, int],
-    percent: float,
-) -> dict[str, str]:
-    """Return the integrations whose guard trips, with the reason and its numbers.
+class Changes:
+    """What a pass would change, counted part by part as it is planned: the keys of all of it may be millions.
 
-    `wanting` are the grants that this pass would revoke or heal, and those that wait since an earlier one; `done` are
-    those changed since the last full resync; `confirmed` is the number of grants confirmed at it.
+    With `everything`, a full resync, it counts anew. Only the keys that the ledger has among those that wait or were
+    changed already are kept, and those of renamed hires, which it may have under the former name.
     """
+
+    def __init__(self, ledger: LedgerReader, settings: Settings, *, everything: bool) -> None:
+        self._ledger = ledger
+        self._settings = settings
+        self._since = ledger.newest_attempt() if everything else ledger.resync()
+        self._waiting = {(record.integration, record.key): record for record in ledger.guarded()}
+        self._met: set[str] = set()
+        self._seen: set[tuple[str, Key]] = set()
+        self._renamed: dict[Key, Key] = {}
+        self._taken = _Counted(partial(ledger.changes_since, self._since))
+        self._made = _Counted(partial(ledger.made_since, self._since) if settings.max_new is not None else dict)
+
+    def add(self, planned: Iterable[PlannedGrant], renamed: Mapping[Key, Key]) -> None:
+        """Count a part. `renamed` maps the keys of renamed hires in the ledger to those in the plan."""
+        self._renamed |= renamed
+        moved = set(renamed.values())
+        for item in planned:
+            key, integration = item.grant.key, item.grant.integration
+            self._met.add(integration)
+            if item.by_hand:
+                continue  # a person named this grant: it neither counts nor overrides
+            if key in moved or (integration, key) in self._waiting:
+                self._seen.add((integration, key))
+            if item.decision.heals or (not item.wanted and item.decision.action.acts):
+                self._taken.add(integration, key, moved=key in moved)
+            elif _makes(item):
+                self._made.add(integration, key, moved=key in moved)
+
+    def tripped(self) -> dict[str, str]:
+        """Return the integrations whose guard trips, with the reason and its numbers."""
+        for (integration, key), record in self._waiting.items():
+            now = self._renamed.get(key, key)
+            if integration in self._met and (integration, now) not in self._seen:  # it waits since an earlier pass
+                (self._taken if _takes(record) else self._made).add(integration, now, moved=True)
+        tripped: dict[str, str] = {}
+        if self._settings.max_new is not None:
+            tripped |= _too_many_new(self._made.counts(self._renamed), self._settings.max_new)
+        if taken := self._taken.counts(self._renamed):
+            confirmed = self._ledger.confirmed(self._since)
+            tripped |= _too_many_changes(taken, confirmed, self._settings.max_change_percent)
+        return tripped
+
+
+class _Counted:
+    """Grants of one kind of change, by integration. `read` gives those changed since the last full resync."""
+
+    def __init__(self, read: Callable[[], Mapping[str, set[Key]]]) -> None:
+        self._read = read
+        self._done: Mapping[str, set[Key]] | None = None
+        self._keys: dict[str, set[Key]] = {}
+        self._others: Counter[str] = Counter()
+
+    def add(self, integration: str, key: Key, *, moved: bool) -> None:
+        """Count a grant; with `moved`, the ledger may have it under another key."""
+        keys = self._keys.setdefault(integration, set())
+        if moved or key in self._changed.get(integration, ()):
+            keys.add(key)
+        else:
+            self._others[integration] += 1
+
+    @property
+    def _changed(self) -> Mapping[str, set[Key]]:
+        if self._done is None:
+            self._done = self._read()
+        return self._done
+
+    def counts(self, renamed: Mapping[Key, Key]) -> dict[str, int]:
+        """Count each integration's grants, together with those changed already."""
+        return {
+            integration: self._others[integration]
+            + len(keys | {renamed.get(key, key) for key in self._changed.get(integration, ())})
+            for integration, keys in self._keys.items()
+        }
+
+
+def _too_many_changes(counts: Mapping[str, int], confirmed: Mapping[str, int], percent: float) -> dict[str, str]:
+    """`counts` are the grants that are or were revoked or healed, `confirmed` those confirmed at the last resync."""
     tripped = {}
-    for integration, grants in wanting.items():
-        changes = len(set(grants) | set(done.get(integration, ())))
+    for integration, changes in counts.items():
         total = max(confirmed.get(integration, 0), changes)
-        if grants and changes > FEW and changes * 100 > percent * total:
+        if changes > FEW and changes * 100 > percent * total:
             share = f"{changes * 100 / total:.2f} % is over {percent:g} % ({changes}/{total})"
             tripped[integration] = (
                 f"held by the guard: {share} of the confirmed grants would be revoked or healed; {NEXT}"
@@ -55,56 +127,13 @@ def judge_changes(
     return tripped
 
 
-def judge_new(making: Mapping[str, Collection[Key]], done: Mapping[str, Collection[Key]], most: int) -> dict[str, str]:
-    """Return the integrations of which more than `most` accounts would be made or updated, with the reason.
-
-    `making` and `done` are like `wanting` and `done` of `judge_changes`.
-    """
-    tripped = {}
-    for integration, grants in making.items():
-        count = len(set(grants) | set(done.get(integration, ())))
-        if grants and count > most:
-            tripped[integration] = (
-                f"held by the guard: {count} accounts would be made or updated, max_new is {most}; {NEXT}"
-            )
-    return tripped
-
-
-def judge(
-    planned: Iterable[PlannedGrant],
-    ledger: LedgerReader,
-    settings: Settings,
-    *,
-    everything: bool,
-    renamed: Mapping[Key, Key],
-) -> dict[str, str]:
-    """Return the integrations of a plan whose guard trips, with the reason. A full resync (`everything`) counts anew.
-
-    `renamed` maps the keys of renamed hires in the ledger to those in the plan.
-    """
-    taken, made = defaultdict[str, set[Key]](set), defaultdict[str, set[Key]](set)
-    met: dict[str, set[Key]] = {}
-    for item in planned:
-        seen = met.setdefault(item.grant.integration, set())
-        if item.by_hand:
-            continue  # a person named this grant: it neither counts nor overrides
-        seen.add(item.grant.key)
-        if item.decision.heals or (not item.wanted and item.decision.action.acts):
-            taken[item.grant.integration].add(item.grant.key)
-        elif _makes(item):
-            made[item.grant.integration].add(item.grant.key)
-    for record in ledger.guarded():
-        key = renamed.get(record.key, record.key)
-        if record.integration in met and key not in met[record.integration]:  # it waits since an earlier pass
-            (taken if _takes(record) else made)[record.integration].add(key)
-    since = ledger.newest_attempt() if everything else ledger.resync()
-    tripped: dict[str, str] = {}
-    if made and settings.max_new is not None:
-        tripped |= judge_new(made, _followed(ledger.made_since(since), renamed), settings.max_new)
-    if taken:
-        done = _followed(ledger.changes_since(since), renamed)
-        tripped |= judge_changes(taken, done, ledger.confirmed(since), settings.max_change_percent)
-    return tripped
+def _too_many_new(counts: Mapping[str, int], most: int) -> dict[str, str]:
+    """`counts` are the grants that are or were made or updated."""
+    return {
+        integration: f"held by the guard: {count} accounts would be made or updated, max_new is {most}; {NEXT}"
+        for integration, count in counts.items()
+        if count > most
+    }
 
 
 def _makes(item: PlannedGrant) -> bool:
@@ -117,10 +146,6 @@ def _takes(record: Record) -> bool:
     """Whether the guard keeps a grant from being revoked or healed, and not from being made or updated."""
     drifted = record.as_wanted_at is not None and not by_commit(record, record.differs)
     return record.lost or record.orphaned_at is not None or drifted
-
-
-def _followed(found: Mapping[str, set[Key]], renamed: Mapping[Key, Key]) -> dict[str, set[Key]]:
-    return {integration: {renamed.get(key, key) for key in keys} for integration, keys in found.items()}
 
 
 def suspend(planned: Iterable[PlannedGrant], tripped: Mapping[str, str]) -> list[PlannedGrant]:
@@ -136,10 +161,15 @@ def suspend(planned: Iterable[PlannedGrant], tripped: Mapping[str, str]) -> list
             held = Decision(Status.SUSPENDED, Action.NONE, reason, changed=changed, guarded=True, differs=differs)
             found[item.grant.key] = replace(item, decision=held)
         elif item.decision.action.acts and item.wanted and (why := _waits(item, found)) is not None:
-            found[item.grant.key] = replace(item, decision=Decision(Status.SCHEDULED, Action.WAIT, why))
+            found[item.grant.key] = replace(item, decision=waiting(why))
         else:
             found[item.grant.key] = item
     return list(found.values())
+
+
+def waiting(why: str) -> Decision:
+    """Decide that a grant waits for one that it needs."""
+    return Decision(Status.SCHEDULED, Action.WAIT, why)
 
 
 def _waits(item: PlannedGrant, before: Mapping[Key, PlannedGrant]) -> str | None:

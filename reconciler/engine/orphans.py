@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from reconciler.engine.checker import NotOffered
 from reconciler.engine.decide import TAKEN_BY_HAND, judge_orphan
+from reconciler.engine.integrations import Integration
 from reconciler.engine.planned import PlannedGrant, PlanningInputs
-from reconciler.engine.same_account import SameAccounts
 from reconciler.model.errors import Blocked
-from reconciler.model.grant import Decision, Grant, Kind, Phase, Record
+from reconciler.model.grant import Decision, Grant, Key, Kind, Phase, Record
 from reconciler.model.status import Action, Status
 from reconciler.model.verdict import Missing, NoCheck, Unknown
 
@@ -20,10 +20,6 @@ class OrphanPlanner:
     def __init__(self, inputs: PlanningInputs) -> None:
         self._inputs = inputs
         self.misfits: dict[str, str] = {}
-        unreadable = [record for record in inputs.records.values() if self.unreadable(record)]
-        self._same_account = SameAccounts(
-            inputs.desired, inputs.integrations, inputs.checker, unreadable=unreadable, stored=inputs.own_stored
-        )
 
     async def plan(self, record: Record) -> PlannedGrant:
         """What is to be done about an orphan."""
@@ -61,7 +57,7 @@ class OrphanPlanner:
         verdict, invitation = await self._inputs.asked(integration, prepared, verdict)
         # Whether another grant is the same account matters only where something could be revoked.
         at_stake = record.revoking or invitation is not None or not isinstance(verdict, Missing | Unknown)
-        same_as = await self._same_account.of(integration, prepared.grant) if at_stake else None
+        same_as = await self._same_as(integration, prepared.grant) if at_stake else None
         by_hand = self._inputs.by_hand.get(record.key) == "revoke"
         decision = judge_orphan(
             record,
@@ -92,6 +88,14 @@ class OrphanPlanner:
             kind=wanted_kind,
             by_hand=by_hand,
             invitation=invitation,
+        )
+
+    async def _same_as(self, integration: Integration, orphan: Grant) -> Key | None:
+        """A grant that keeps the orphan's account, or None."""
+        records = self._inputs.records.values()
+        theirs = [record for record in records if record.key.hire == orphan.key.hire and self.unreadable(record)]
+        return await self._inputs.same_accounts.of(
+            integration, orphan, stored=self._inputs.own_stored, unreadable=theirs
         )
 
     def unreadable(self, record: Record) -> str | None:

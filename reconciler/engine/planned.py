@@ -10,6 +10,7 @@ from typing import Any
 from reconciler.engine import transitions as records
 from reconciler.engine.checker import Checker
 from reconciler.engine.integrations import Integration, Lending, Prepared
+from reconciler.engine.same_account import SameAccounts
 from reconciler.ledger.entries import Event
 from reconciler.ledger.vault import stored_for
 from reconciler.model.deciding import Policy
@@ -91,6 +92,7 @@ class PlanningInputs:
     by_hand: Mapping[Key, str]
     judge: Judge
     pace: Pace
+    same_accounts: SameAccounts
 
     async def asked(
         self, integration: Integration, prepared: Prepared, verdict: Verdict

@@ -5,9 +5,9 @@ Nothing here can execute or write: `plan_pass` is given a state to read, and a `
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from reconciler.engine import guard
@@ -20,6 +20,7 @@ from reconciler.engine.integrations import Integration
 from reconciler.engine.planned import PlannedGrant, PlanningInputs, Written
 from reconciler.engine.planner import Planner, Watched, listed_grants, unwatched
 from reconciler.engine.renames import moved, rows_of, stored_under
+from reconciler.engine.same_account import SameAccounts
 from reconciler.engine.state import OpenState, ReadState, as_settled
 from reconciler.engine.wiring import as_branch_may, integrations_of
 from reconciler.ledger.entries import Event
@@ -39,7 +40,10 @@ from reconciler.requests.shown import shown_body
 if TYPE_CHECKING:
     from reconciler.engine.commands import CommandsByGrant
 
-__all__ = ["Plan", "plan_pass"]
+__all__ = ["HIRES", "Plan", "Planning", "plan_pass"]
+
+HIRES = 200
+"""The most hires that are planned, or whose records are read, at a time where everybody is gone through."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +119,163 @@ class Plan:
         return report
 
 
+class Planning:
+    """What a pass over a selection is planned with, whole or in parts: made once, and the same for all parts.
+
+    `in_force` is HEAD's tree where `tree` is somebody's branch: then settings and hosts are HEAD's, and a manifest that
+    differs from HEAD's sends nothing (docs/design/rules.md, "Pull requests"). `by_hand` has `run` or `revoke` for what
+    somebody asks of this pass, `commands` what was left for any pass that comes to those grants. `listings` are those
+    that were read for the slices of an interval. With `removals` false nothing is revoked. `progressed` is told of each
+    request.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        state: OpenState | ReadState,
+        selection: Selection,
+        tree: Tree,
+        *,
+        in_force: Tree | None = None,
+        by_hand: Mapping[Key, str] | None = None,
+        commands: CommandsByGrant | None = None,
+        removals: bool = True,
+        listings: Listings | None = None,
+        progressed: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.state = state
+        self.selection = selection
+        self._tree = tree
+        files = context.reader.load(tree)
+        base = context.reader.load(in_force) if in_force is not None else files
+        self.settings, sealing = base.settings, state.sealing
+        self.policy = Policy.of(self.settings, context.clock.now(), removals=removals)
+        self.desired = context.desired(files, self.policy.today)
+        trusted = self.desired if in_force is None else Desired(base, self.policy.today)
+        built = integrations_of(context, trusted, in_force or tree, self.settings, sealing)
+        integrations = {item.name: item for item in built}
+        if sealing.fault is not None:
+            integrations = {name: _without_tokens(item, sealing.fault) for name, item in integrations.items()}
+        if in_force is not None:
+            integrations = as_branch_may(integrations, base.manifests, files.manifests, context, self.settings)
+        self.integrations: Mapping[str, Integration] = integrations
+        hires = self.desired.hires if selection.hires is None else selection.hires
+        self.pace = context.pace.among(len(hires))
+        if listings is None:
+            listings = Listings()
+            listings.expect(listed_grants(self.desired, selection.hires))
+        self.listings = listings
+        self.checker = Checker(context.clock, context.redactor, progressed, listings, self.pace)
+        self.judge = context.judge(self.desired) if in_force is None else Judge(self.desired, files.policy, base.policy)
+        self._same_accounts = SameAccounts(self.desired, integrations, self.checker, self._unreadable)
+        self._commands = commands or {}
+        self._by_hand = {**{key: theirs[-1].kind for key, theirs in self._commands.items()}, **(by_hand or {})}
+
+    def rows(self, selection: Selection) -> dict[Key, Record]:
+        """Read a part's rows."""
+        return rows_of(self.state.ledger, selection, self.desired)
+
+    async def part(
+        self, selection: Selection, rows: Mapping[Key, Record], claims: ClaimSet, watched: Watched = unwatched
+    ) -> Plan:
+        """Observe and plan a part of the selection, which the guard has not judged yet."""
+        sealing, policy = self.state.sealing, self.policy
+        known, renamed = await self._known(rows)
+        if isinstance(self.state, OpenState):
+            _refuse_uncovered(self.state, {self.desired.home(rows[key].integration) for key in renamed if key in rows})
+        renamed = claims.take_moves(renamed)
+        inputs = PlanningInputs(
+            desired=self.desired,
+            integrations=self.integrations,
+            records=known,
+            rows_of=lambda hire: self.state.ledger.records([hire]),
+            checker=self.checker,
+            policy=policy,
+            stored=stored_under(renamed, sealing.stored({key.hire for key in rows})),
+            judge=self.judge,
+            pace=self.pace,
+            by_hand=self._by_hand,
+            same_accounts=self._same_accounts,
+        )
+        planner = Planner(inputs, selection, claims)
+        planned = await planner.plan(watched)
+        if isinstance(self.state, OpenState):  # who acted on an entry for its former service may still do so
+            _refuse_uncovered(self.state, {item.record.service for item in planned if item.record is not None})
+        await self.pace.keep()
+        return Plan(
+            tree=self._tree,
+            settings=self.settings,
+            desired=self.desired,
+            integrations=self.integrations,
+            checker=self.checker,
+            policy=policy,
+            selection=selection,
+            rows=rows,
+            grants=tuple(planned),
+            written=planner.written,
+            dropped=tuple(planner.dropped),
+            renamed=renamed,
+            commands=self._commands,
+            claims=claims,
+            tripped={},
+            released=False,
+            problems=tuple(planner.problems),
+        )
+
+    async def _known(self, rows: Mapping[Key, Record]) -> tuple[dict[Key, Record], dict[Key, Key]]:
+        """The rows as they count now, under the names that they go by now, and which of them move there from where."""
+        ledger, policy = self.state.ledger, self.policy
+        await self.pace.keep()
+        known = {key: records.remembered(row, policy.now, self.settings.retry_delay) for key, row in rows.items()}
+        if ledger.unattended:
+            known = as_settled(known, ledger, policy)
+        await self.pace.keep()
+        return await moved(known, self.desired, self.integrations, self.checker)
+
+    @cached_property
+    def places(self) -> list[str]:
+        """The hires of the selection in their order, with those that only the ledger has."""
+        chosen = self.selection.hires
+        return sorted({*self.desired.hires, *self.state.ledger.hires()} if chosen is None else chosen)
+
+    def parts(self, hires: int) -> Iterator[Selection]:
+        """Cut the selection into parts of so many hires, in their order."""
+        for place in range(0, len(self.places), hires):
+            yield replace(self.selection, hires=frozenset(self.places[place : place + hires]))
+
+    async def _unreadable(self) -> list[Record]:
+        """The records of everybody whose files cannot be read."""
+        if not self.desired.unreadable_files:
+            return []
+        hires = sorted(self.state.ledger.hires())
+        found: dict[Key, Record] = {}
+        for place in range(0, len(hires), HIRES):
+            some = Selection(hires=frozenset(hires[place : place + HIRES]))
+            known, _ = await self._known(self.rows(some))
+            found |= {
+                key: record
+                for key, record in known.items()
+                if self.desired.unreadable(key.hire, record.email, record.origin) is not None
+            }
+        return list(found.values())
+
+    def changes(self) -> guard.Changes:
+        """What the guard counts."""
+        return guard.Changes(self.state.ledger, self.settings, everything=self.selection.everything)
+
+    def locked(self, item: PlannedGrant) -> PlannedGrant:
+        """Block a grant for which something was to be done, where the key that seals what has to be known is gone."""
+        fault = self.state.sealing.fault
+        if fault is None or not item.decision.action.acts:
+            return item
+        return replace(item, decision=Decision(Status.BLOCKED, Action.NONE, fault))
+
+    def problems(self, found: Iterable[Problem]) -> tuple[Problem, ...]:
+        """Sort what is wrong with the files; `found` are the problems of all parts."""
+        counted = self.judge.counted() if self.selection.everything else ()
+        return tuple(sorted({*self.desired.files.problems, *found, *counted}, key=lambda problem: problem.order))
+
+
 async def plan_pass(
     context: Context,
     state: OpenState | ReadState,
@@ -131,86 +292,36 @@ async def plan_pass(
     progressed: Callable[[], None] = lambda: None,
     watched: Watched = unwatched,
 ) -> Plan:
-    """Observe and plan, and change nothing.
-
-    `in_force` is HEAD's tree where `tree` is somebody's branch: then settings and hosts are HEAD's, and a manifest that
-    differs from HEAD's sends nothing (docs/design/rules.md, "Pull requests"). `by_hand` has `run` or `revoke` for what
-    somebody asks of this pass, `commands` what was left for any pass that comes to those grants. `listings` are those
-    that were read for the slices of an interval. With `removals` false nothing is revoked. `progressed` is told of each
-    request, `watched` of each hire.
-    """
-    files = context.reader.load(tree)
-    base = context.reader.load(in_force) if in_force is not None else files
-    settings, ledger, sealing = base.settings, state.ledger, state.sealing
-    policy = Policy.of(settings, context.clock.now(), removals=removals)
-    desired = context.desired(files, policy.today)
-    trusted = desired if in_force is None else Desired(base, policy.today)
-    integrations = {item.name: item for item in integrations_of(context, trusted, in_force or tree, settings, sealing)}
-    if sealing.fault is not None:
-        integrations = {name: _without_tokens(item, sealing.fault) for name, item in integrations.items()}
-    if in_force is not None:
-        integrations = as_branch_may(integrations, base.manifests, files.manifests, context, settings)
-    pace = context.pace.among(len(desired.hires if selection.hires is None else selection.hires))
-    await pace.keep()
-    rows = rows_of(ledger, selection, desired)
-    await pace.keep()
-    known = {key: records.remembered(record, policy.now, settings.retry_delay) for key, record in rows.items()}
-    if ledger.unattended:
-        known = as_settled(known, ledger, policy)
-    if listings is None:  # no reading serves the pass already: one of its own does, if it has enough grants
-        listings = Listings()
-        chosen = selection.hires
-        listings.expect(listed_grants(desired, None if chosen is None else [h for h in chosen if h in desired.hires]))
-    checker = Checker(context.clock, context.redactor, progressed, listings, pace)
-    await pace.keep()
-    known, renamed = await moved(known, desired, integrations, checker)
-    if isinstance(state, OpenState):
-        _refuse_uncovered(state, {desired.home(rows[key].integration) for key in renamed if key in rows})
-    commands, claims = commands or {}, claims or Claims().begin()
-    renamed = claims.take_moves(renamed)
-    judge = context.judge(desired) if in_force is None else Judge(desired, files.policy, base.policy)
-    inputs = PlanningInputs(
-        desired=desired,
-        integrations=integrations,
-        records=known,
-        rows_of=lambda hire: ledger.records([hire]),
-        checker=checker,
-        policy=policy,
-        stored=stored_under(renamed, sealing.stored()),
-        judge=judge,
-        pace=pace,
-        by_hand={**{key: theirs[-1].kind for key, theirs in commands.items()}, **(by_hand or {})},
+    """Observe and plan in one piece, and change nothing: see `Planning`. `watched` is told of each hire."""
+    claims = claims or Claims().begin()
+    planning = Planning(
+        context,
+        state,
+        selection,
+        tree,
+        in_force=in_force,
+        by_hand=by_hand,
+        commands=commands,
+        removals=removals,
+        listings=listings,
+        progressed=progressed,
     )
-    planner = Planner(inputs, selection, claims)
-    planned = await planner.plan(watched)
-    if isinstance(state, OpenState):  # who acted on an entry for its former service may still do so
-        _refuse_uncovered(state, {item.record.service for item in planned if item.record is not None})
-    await pace.keep()
+    await planning.pace.keep()
+    plan = await planning.part(selection, planning.rows(selection), claims, watched)
     released = released and selection.grants is None  # who names one grant lets nothing else through
     tripped: Mapping[str, str] = {}
+    planned: Iterable[PlannedGrant] = plan.grants
     if not released:
-        tripped = guard.judge(planned, ledger, settings, everything=selection.everything, renamed=renamed)
+        changes = planning.changes()
+        changes.add(planned, plan.renamed)
+        tripped = changes.tripped()
         planned = guard.suspend(planned, tripped)
-    if sealing.fault is not None:
-        planned = [_locked(item, sealing.fault) for item in planned]
-    return Plan(
-        tree=tree,
-        settings=settings,
-        desired=desired,
-        integrations=integrations,
-        checker=checker,
-        policy=policy,
-        selection=selection,
-        rows=rows,
-        grants=tuple(planned),
-        written=planner.written,
-        dropped=tuple(planner.dropped),
-        renamed=renamed,
-        commands=commands,
-        claims=claims,
+    return replace(
+        plan,
+        grants=tuple(map(planning.locked, planned)),
         tripped=tripped,
         released=released,
-        problems=_sorted({*files.problems, *planner.problems, *(judge.counted() if selection.everything else ())}),
+        problems=planning.problems(plan.problems),
     )
 
 
@@ -220,17 +331,6 @@ def _refuse_uncovered(state: OpenState, services: set[str]) -> None:
         state.ledger.lease.require(services)
 
 
-def _sorted(problems: set[Problem]) -> tuple[Problem, ...]:
-    return tuple(sorted(problems, key=lambda problem: problem.order))
-
-
 def _without_tokens(item: Integration, fault: str) -> Integration:
     """An integration whose tokens cannot be read: its grants are blocked for that reason, not for want of tokens."""
     return item if item.connection is None or item.fault is not None else replace(item, fault=fault)
-
-
-def _locked(item: PlannedGrant, fault: str) -> PlannedGrant:
-    """A grant for which something was to be done, and nothing can be: an attempt keeps sealed what it has to know."""
-    if not item.decision.action.acts:
-        return item
-    return replace(item, decision=Decision(Status.BLOCKED, Action.NONE, fault))

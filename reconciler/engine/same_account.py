@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -37,57 +37,73 @@ Stored = Callable[[Key, str], Mapping[str, Any]]
 
 
 class SameAccounts:
-    """The grants still wanted, by the requests they render; `unreadable` are records whose files cannot be read."""
+    """The grants still wanted, by the requests they render, for all parts of a pass.
+
+    Requests that use what was stored of an account are rendered for the orphan's hire alone, for nobody else has it.
+    `unreadable` reads the records whose files cannot be read, of everybody.
+    """
 
     def __init__(
         self,
         desired: Desired,
         integrations: Mapping[str, Integration],
         checker: Checker,
-        *,
-        unreadable: Iterable[Record],
-        stored: Stored,
+        unreadable: Callable[[], Awaitable[Iterable[Record]]],
     ) -> None:
         self._desired = desired
         self._integrations = integrations
         self._checker = checker
         self._unreadable = unreadable
-        self._stored = stored
         self._reading: asyncio.Task[dict[str, Key]] | None = None
 
-    async def of(self, integration: Integration, orphan: Grant) -> Key | None:
-        """A grant still wanted for which the orphan's account is the same, or None."""
+    async def of(
+        self, integration: Integration, orphan: Grant, *, stored: Stored, unreadable: Iterable[Record]
+    ) -> Key | None:
+        """A grant still wanted for which the orphan's account is the same, or None.
+
+        `stored` and `unreadable` are what was stored of the orphan's hire, and its records whose file cannot be read.
+        """
         if self._reading is None:
             self._reading = asyncio.create_task(self._all())
         known = await asyncio.shield(self._reading)
-        asked = (*self._prints(integration, orphan, wanted=False), _unsure(orphan))
-        return next((known[print_] for print_ in asked if print_ in known), None)
-
-    def _prints(self, integration: Integration, grant: Grant, *, wanted: bool = True) -> Iterator[str]:
-        return _prints(integration, grant, self._stored(grant.key, grant.service), wanted=wanted)
+        hire = orphan.key.hire
+        own: dict[str, Key] = {}
+        async for other, grant in self._there(self._desired.grants(hire), unreadable):
+            prints = _prints(other, grant, stored(grant.key, grant.service)) if other is not None else [_unsure(grant)]
+            own |= dict.fromkeys(prints, grant.key)
+        asked = *_prints(integration, orphan, stored(orphan.key, orphan.service), wanted=False), _unsure(orphan)
+        return next((same for print_ in asked if (same := known.get(print_) or own.get(print_)) is not None), None)
 
     async def _all(self) -> dict[str, Key]:
         known: dict[str, Key] = {}
-        for hire in self._desired.hires:
-            for grant in self._desired.grants(hire):
-                integration = self._integrations.get(grant.integration)
-                if integration is not None:
-                    known |= dict.fromkeys(await self._of_wanted(integration, grant), grant.key)
-        for record in self._unreadable:
-            integration = self._integrations.get(record.integration)
+        wanted = (grant for hire in self._desired.hires for grant in self._desired.grants(hire))
+        async for integration, grant in self._there(wanted, await self._unreadable()):
             if integration is not None:
-                known |= dict.fromkeys(self._prints(integration, integration.orphan(record)), record.key)
+                known |= dict.fromkeys(_prints(integration, grant, None), grant.key)
         return known
 
-    async def _of_wanted(self, integration: Integration, grant: Grant) -> Iterable[str]:
-        if not grant.choices:
-            return self._prints(integration, grant)
-        try:
-            integration.ready(grant)
-            resolved = await self._checker.resolved(integration, grant)
-        except (Blocked, NotOffered):
-            return [_unsure(grant)]
-        return [_unsure(grant)] if isinstance(resolved, Unknown) else self._prints(integration, resolved)
+    async def _there(
+        self, wanted: Iterable[Grant], unreadable: Iterable[Record]
+    ) -> AsyncIterator[tuple[Integration | None, Grant]]:
+        """Each grant with its integration; None where it cannot be said which account the grant means."""
+        for grant in wanted:
+            integration = self._integrations.get(grant.integration)
+            if integration is None:
+                continue
+            if not grant.choices:
+                yield integration, grant
+                continue
+            try:
+                integration.ready(grant)
+                resolved = await self._checker.resolved(integration, grant)
+            except (Blocked, NotOffered):
+                yield None, grant
+            else:
+                yield (None, grant) if isinstance(resolved, Unknown) else (integration, resolved)
+        for record in unreadable:
+            integration = self._integrations.get(record.integration)
+            if integration is not None:
+                yield integration, integration.orphan(record)
 
 
 def _unsure(grant: Grant) -> str:
@@ -95,11 +111,13 @@ def _unsure(grant: Grant) -> str:
     return f"{grant.key.hire} at {grant.service}"
 
 
-def _prints(integration: Integration, grant: Grant, stored: Mapping[str, Any], *, wanted: bool) -> Iterator[str]:
+def _prints(
+    integration: Integration, grant: Grant, stored: Mapping[str, Any] | None, *, wanted: bool = True
+) -> Iterator[str]:
     """What a grant's check, and its revocation, would ask for.
 
     Where a request uses what was stored of an account, two are told apart by that as soon as it is known of both:
-    until then they may be the same.
+    until then they may be the same. Without `stored`, such requests are left out.
     """
     manifest = integration.manifest
     scope = integration.scope(grant.layers, {})
@@ -118,6 +136,8 @@ def _prints(integration: Integration, grant: Grant, stored: Mapping[str, Any], *
             content = f"{grant.service}: {content}"
         if not own:
             yield content
+            continue
+        if stored is None:
             continue
         known = json.dumps([stored[name] for name in sorted(own)], default=str) if own <= stored.keys() else None
         content = f"{grant.key.hire}: {content}"

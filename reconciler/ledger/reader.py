@@ -31,7 +31,7 @@ PAGE = 1000
 """The most rows of one statement, where there may be any number."""
 
 MANY = 500
-"""The most hires of one statement."""
+"""The most hires, or names, of one statement."""
 
 THREADS = 16
 """The most reads and writes that wait for a server at the same time."""
@@ -292,6 +292,15 @@ class LedgerReader(Browsing):
     def sealed(self, name: str) -> bytes | None:
         """Read a sealed value."""
         return self._value("SELECT value FROM sealed WHERE name = :name", name)
+
+    def sealed_values(self, names: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+        """Read the sealed values of those of these names that have one."""
+        ordered = sorted(names)
+        for start in range(0, len(ordered), MANY):
+            with self.backend.reading() as reading:
+                query = "SELECT name, value FROM sealed WHERE name IN :names"
+                rows = list(reading.rows(query, names=ordered[start : start + MANY]))
+            yield from ((row["name"], bytes(row["value"])) for row in rows)
 
     def sealed_names(self) -> list[str]:
         """List the names of all sealed values."""

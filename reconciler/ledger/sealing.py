@@ -9,7 +9,7 @@ made. `fault` says why, and attempts and tokens, which need sealed values, are b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["Sealing", "Tokens", "WritableSealing"]
 
 KEY = "sealing_key"
-STORED = "stored/"
 TOKENS = "oauth/"
 
 Stored = Mapping[str, Any]
@@ -68,17 +67,9 @@ class Sealing:
         """Whether a service's tokens can be renewed and saved."""
         return False
 
-    def stored(self) -> Mapping[str, Mapping[str, Any]]:
-        """Read the stored values of every hire."""
-        if self.vault is None:
-            return {}
-        found: dict[str, Mapping[str, Any]] = {}
-        for name in self._ledger.sealed_names():
-            if name.startswith(STORED):
-                # A value that was tampered with counts as missing: grants that need it are blocked.
-                with suppress(SecretsError):
-                    found[name.removeprefix(STORED)] = self.vault.read(name)
-        return found
+    def stored(self, hires: Iterable[str]) -> Mapping[str, Mapping[str, Any]]:
+        """Read the stored values of these hires."""
+        return {} if self.vault is None else self.vault.stored(hires)
 
 
 class WritableSealing(Sealing):

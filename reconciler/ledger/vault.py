@@ -89,7 +89,22 @@ class Vault:
         Raises SecretsError if it cannot be opened: it was tampered with, or sealed with a lost key.
         """
         blob = self._ledger.sealed(name)
-        return None if blob is None else json.loads(self._opened().open(blob, f"sealed/value/{name}"))
+        return None if blob is None else self._decoded(name, blob)
+
+    def _decoded(self, name: str, blob: bytes) -> Any:
+        return json.loads(self._opened().open(blob, f"sealed/value/{name}"))
+
+    def stored(self, hires: Iterable[str]) -> dict[str, Mapping[str, Any]]:
+        """Read the stored values of hires that have some.
+
+        A value that cannot be opened counts as missing: grants that need it are blocked.
+        """
+        found: dict[str, Mapping[str, Any]] = {}
+        of_hire = {stored_name(hire): hire for hire in hires}
+        for name, blob in self._ledger.sealed_values(of_hire):
+            with suppress(SecretsError):
+                found[of_hire[name]] = self._decoded(name, blob)
+        return found
 
     def sealed(self, name: str, value: Any) -> bytes:
         """Seal a value for this name, to be written together with its row. Raises SecretsError."""
@@ -114,7 +129,7 @@ class Vault:
         """Make a change of a sealed value from one of decoded values; an empty result erases it."""
 
         def apply(before: bytes | None) -> bytes | None:
-            value = change(None if before is None else json.loads(self._opened().open(before, f"sealed/value/{name}")))
+            value = change(None if before is None else self._decoded(name, before))
             return self.sealed(name, value) if value else None
 
         return apply

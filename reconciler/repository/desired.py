@@ -94,6 +94,15 @@ class Desired:
     def _homes(self) -> Mapping[str, str]:
         return {integration: name for name, service in self.services.items() for integration in service.manifests}
 
+    @cached_property
+    def unreadable_files(self) -> bool:
+        """Whether there is a grant of which git cannot say whether its hire keeps it."""
+        return bool(
+            self.broken_hires
+            or self.files.broken["sequences"]
+            or any(name not in self.files.sequences for name in self.hires.named_sequences())
+        )
+
     def unreadable(self, hire: str, email: str, sequence: str | None) -> str | None:
         """Why git cannot say whether a hire keeps a grant that it had, from a sequence or of its own, or None.
 
@@ -110,7 +119,7 @@ class Desired:
         missing = next(self._missing_sequences(hire), None)
         if missing is not None and sequence not in self._join.sequences(self.hires[hire].model):
             return str(missing)
-        if sequence not in self.files.sequences and self.hires.names_sequence(sequence):
+        if sequence not in self.files.sequences and sequence in self.hires.named_sequences():
             return f"there is no config/sequences/{sequence}.yaml, and hires name it"
         return None
 

@@ -7,7 +7,8 @@ comes from a sequence, the line that names that, or the fields that `assign` mat
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import PurePosixPath
 
 from reconciler.model.given import Given
@@ -17,7 +18,7 @@ from reconciler.repository.git.checkout import UNREADABLE, WORKTREE, Checkout
 from reconciler.repository.git.parts import Part
 from reconciler.repository.git.provenance import Provenance, Traced
 
-__all__ = ["Tracing", "who_gave"]
+__all__ = ["Givers", "Tracing", "who_gave"]
 
 OFTEN = 200
 """After so many hires others get a turn."""
@@ -30,6 +31,11 @@ class Tracing:
         self._desired = desired
         self._parts: dict[tuple[str, Part, str | tuple[str, ...]], Traced] = {}
         self._grants: dict[Key, tuple[Traced, ...]] = {}
+
+    @property
+    def grants(self) -> int:
+        """How many were added."""
+        return len(self._grants)
 
     def add(self, hire: str) -> None:
         """Add a hire's grants."""
@@ -79,27 +85,64 @@ class Tracing:
         return self._parts.setdefault((path, part, name), Traced(path, part, name))
 
 
+class Givers:
+    """Finds out who gave the grants that may have been given since `base`, some hires at a time.
+
+    `known` reads who gave the grants of hires, as far as that is known up to `base`. Nothing is found for files that
+    are in no commit. The commits are walked in a thread, so that a first run delays no one.
+    """
+
+    def __init__(
+        self,
+        checkout: Checkout,
+        desired: Desired,
+        base: str | None,
+        known: Callable[[Collection[str]], Mapping[Key, Given]],
+    ) -> None:
+        self._desired = desired
+        self._base = base
+        self._known = known
+        self._provenance: Provenance | None = None
+        if checkout.repository is not None and desired.revision not in (WORKTREE, base):
+            with suppress(*UNREADABLE):
+                self._provenance = Provenance(checkout.root)
+        self.hires = [] if self._provenance is None else _changed(self._provenance, desired, base)
+        """The hires of whose grants that may be said."""
+        self._among = frozenset(self.hires)
+        self._tracing = Tracing(desired)
+        self._added: list[str] = []
+
+    @property
+    def waiting(self) -> int:
+        """How many grants were added since it was last found out."""
+        return self._tracing.grants
+
+    def add(self, hires: Iterable[str]) -> None:
+        """Add hires, of whom it is to be found out together with the next ones."""
+        for hire in hires:
+            if hire in self._among:
+                self._tracing.add(hire)
+                self._added.append(hire)
+
+    async def found(self) -> dict[Key, Given]:
+        """Who gave the grants of the hires that were added."""
+        tracing, added = self._tracing, self._added
+        self._tracing, self._added = Tracing(self._desired), []
+        if self._provenance is None or not added:
+            return {}
+        known = {} if self._base is None else self._known(added)
+        return await asyncio.to_thread(tracing.run, self._provenance, self._base, known)
+
+
 async def who_gave(
     checkout: Checkout, desired: Desired, base: str | None, known: Callable[[Collection[str]], Mapping[Key, Given]]
 ) -> dict[Key, Given]:
-    """Who gave the grants that may have been given since `base`, the revision up to which that is `known` by hire.
-
-    Nothing for files that are in no commit. The commits are walked in a thread, so that a first run delays no one.
-    """
-    if checkout.repository is None or desired.revision in (WORKTREE, base):
-        return {}
-    try:
-        provenance = Provenance(checkout.root)
-    except UNREADABLE:
-        return {}
-    hires = _changed(provenance, desired, base)
-    tracing = Tracing(desired)
-    for count, hire in enumerate(hires):
-        tracing.add(hire)
-        if count % OFTEN == OFTEN - 1:
-            await asyncio.sleep(0)
-    found = {} if base is None else known(hires)
-    return await asyncio.to_thread(tracing.run, provenance, base, found) if hires else {}
+    """Who gave the grants of everybody that may have been given since `base`; see `Givers`."""
+    givers = Givers(checkout, desired, base, known)
+    for start in range(0, len(givers.hires), OFTEN):
+        givers.add(givers.hires[start : start + OFTEN])
+        await asyncio.sleep(0)
+    return await givers.found()
 
 
 def _changed(provenance: Provenance, desired: Desired, base: str | None) -> list[str]:

@@ -6,7 +6,7 @@ memory. What concerns all hires at once comes from the index.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 from reconciler.model.hire import Hire
 from reconciler.repository.documents.loaded import Loaded
@@ -97,6 +97,6 @@ class Hires(Mapping[str, Loaded[Hire]]):
         """The hires that name one of these as manager or buddy; broken files count."""
         return self._index.referrers(hires)
 
-    def names_sequence(self, name: str) -> bool:
-        """Whether a hire names a sequence; broken files count."""
-        return name in self._index.sequences
+    def named_sequences(self) -> Collection[str]:
+        """The sequences that hires name; broken files count."""
+        return self._index.sequences

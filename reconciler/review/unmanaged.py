@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from enum import StrEnum
@@ -34,6 +34,7 @@ __all__ = [
     "Kind",
     "Owners",
     "UnknownAccount",
+    "UnknownAccounts",
     "account_digest",
     "compare",
     "owners_of",
@@ -175,14 +176,38 @@ async def compare(
     return result
 
 
-async def unknown_accounts(plan: Plan) -> list[ComparedListing]:
+class UnknownAccounts:
+    """Compares the listings that a pass over everybody reads, and reads no other."""
+
+    def __init__(self, integrations: Mapping[str, Integration], desired: Desired, listings: Listings) -> None:
+        self._integrations = {name: each for name, each in integrations.items() if listings.serve(name)}
+        self._desired = desired
+        self._listings = listings
+        self._owners = OwnersOf(self._integrations.values(), desired)
+
+    async def add(self, plan: Plan) -> None:
+        """Add whom a part of the pass is about."""
+        chosen, known = plan.selection.hires, self._desired.hires
+        hires = known if chosen is None else sorted(hire for hire in chosen if hire in known)
+        rows = plan.rows.values()
+        await self._owners.add(hires, [row for row in rows if chosen is None or row.key.hire in chosen])
+
+    async def compared(self) -> AsyncIterator[ComparedListing]:
+        """Each listing that was read, compared, once all parts are planned."""
+        owners = self._owners.found()
+        for name in sorted(self._listings.were_read() & self._integrations.keys()):
+            yield await compare(self._integrations[name], self._desired, owners.pop(name), self._listings)
+
+
+async def unknown_accounts(plan: Plan) -> AsyncIterator[ComparedListing]:
     """Compare the listings that a plan over everybody read; read no other."""
     listings = plan.checker.listings
     if listings is None or plan.selection.hires is not None or plan.selection.grants is not None:
-        return []
-    read = [plan.integrations[name] for name in sorted(listings.were_read() & plan.integrations.keys())]
-    owners = await owners_of(read, plan.desired, plan.rows.values())
-    return [await compare(each, plan.desired, owners.pop(each.name), listings) for each in read]
+        return
+    unknown = UnknownAccounts(plan.integrations, plan.desired, listings)
+    await unknown.add(plan)
+    async for each in unknown.compared():
+        yield each
 
 
 def account_digest(account: Account) -> str:
@@ -195,43 +220,61 @@ def _has_list(integration: Integration) -> bool:
     return exists is not None and exists.listing is not None
 
 
-async def owners_of(
-    integrations: Iterable[Integration], desired: Desired, records: Iterable[Record]
-) -> dict[str, Owners]:
-    """Find the owners of the accounts of these integrations, by what git wants and what the ledger has.
+class OwnersOf:
+    """Finds the owners of the accounts of these integrations, by what git wants and what the ledger has.
 
     Each hire is read once for all integrations: with more hires than the cache keeps, each read parses a file.
     """
-    integrations = list(integrations)
-    owners = {each.name: Owners() for each in integrations}
-    listed = {each.name: each for each in integrations if _has_list(each)}
-    theirs: dict[str, list[Record]] = defaultdict(list)
-    for record in records:
-        if record.integration in listed and record.phase is not Phase.REVOKED and record.leaves_something:
-            theirs[record.key.hire].append(record)
-    left: list[tuple[Record, str | None]] = []
-    for number, hire in enumerate(desired.hires):
-        if number % HIRES_AT_A_TIME == 0:
-            await asyncio.sleep(0)
-        addresses: dict[tuple[str, str], str] = {}
-        for grant in () if listed.keys().isdisjoint(desired.integrations(hire)) else desired.grants(hire):
-            integration = listed.get(grant.integration)
-            if integration is not None:
-                addresses[grant.key.access, grant.integration] = grant.email
-                _grant(owners[integration.name], integration, integration.scope(grant.layers, {}))
-        for record in theirs.pop(hire, ()):
-            address = addresses.get((record.key.access, record.integration))
-            if address is None or address.lower() != record.email.lower():
-                left.append((record, address))
-    left += [(record, None) for remembered in theirs.values() for record in remembered]
-    for record, address in sorted(left, key=lambda each: each[0].key):
-        integration = listed[record.integration]
-        _remembered(owners[integration.name], integration, record, desired, wanted=address is not None)
-    for name, integration in listed.items():
-        if not owners[name].scopes and not _asks_form(integration):
-            scope = integration.scope((), {})
-            owners[name].scopes[found_by(integration, scope)[0]] = scope
-    return owners
+
+    def __init__(self, integrations: Collection[Integration], desired: Desired) -> None:
+        self._desired = desired
+        self._owners = {each.name: Owners() for each in integrations}
+        self._listed = {each.name: each for each in integrations if _has_list(each)}
+
+    async def add(self, hires: Iterable[str], records: Iterable[Record]) -> None:
+        """Add the owners among some hires, whose records these are, and those that only the ledger has."""
+        listed = self._listed
+        theirs: dict[str, list[Record]] = defaultdict(list)
+        for record in records:
+            if record.integration in listed and record.phase is not Phase.REVOKED and record.leaves_something:
+                theirs[record.key.hire].append(record)
+        left: list[tuple[Record, str | None]] = []
+        for number, hire in enumerate(hires):
+            if number % HIRES_AT_A_TIME == 0:
+                await asyncio.sleep(0)
+            addresses: dict[tuple[str, str], str] = {}
+            unlisted = listed.keys().isdisjoint(self._desired.integrations(hire))
+            for grant in () if unlisted else self._desired.grants(hire):
+                integration = listed.get(grant.integration)
+                if integration is not None:
+                    addresses[grant.key.access, grant.integration] = grant.email
+                    _grant(self._owners[integration.name], integration, integration.scope(grant.layers, {}))
+            for record in theirs.pop(hire, ()):
+                address = addresses.get((record.key.access, record.integration))
+                if address is None or address.lower() != record.email.lower():
+                    left.append((record, address))
+        left += [(record, None) for remembered in theirs.values() for record in remembered]
+        for record, address in sorted(left, key=lambda each: each[0].key):
+            integration = listed[record.integration]
+            owners = self._owners[integration.name]
+            _remembered(owners, integration, record, self._desired, wanted=address is not None)
+
+    def found(self) -> dict[str, Owners]:
+        """The owners by integration, once all are added."""
+        for name, integration in self._listed.items():
+            if not self._owners[name].scopes and not _asks_form(integration):
+                scope = integration.scope((), {})
+                self._owners[name].scopes[found_by(integration, scope)[0]] = scope
+        return self._owners
+
+
+async def owners_of(
+    integrations: Collection[Integration], desired: Desired, records: Iterable[Record]
+) -> dict[str, Owners]:
+    """Find the owners of the accounts of these integrations, of everybody."""
+    owners = OwnersOf(integrations, desired)
+    await owners.add(desired.hires, records)
+    return owners.found()
 
 
 def _remembered(owners: Owners, integration: Integration, record: Record, desired: Desired, *, wanted: bool) -> None:

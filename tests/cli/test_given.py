@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 
 import pytest
 
@@ -81,3 +82,29 @@ def test_branch_is_planned_with_who_gave_it_there(given: Repo, call: Call) -> No
     assert done.grant("bob", "tool")["granted_in"] == theirs
     assert done.grant("ada", "tool")["granted_in"] == given.git("rev-parse", "HEAD^")
     assert call(given, "status", "--output", "json").json["summary"] == {"present": 1}
+
+
+@pytest.mark.parametrize("many", [1, 3], ids=["each part alone", "parts together"])
+def test_dry_run_in_parts_prints_what_one_part_does(
+    given: Repo, accounts: AccountService, call: Call, monkeypatch: pytest.MonkeyPatch, many: int
+) -> None:
+    given.hire("cyd", "tool")
+    before_cyd, cyds = given.git("rev-parse", "HEAD^"), given.commit()
+    call(given, "--yes")
+    given.settings(prune="revoke", max_new=1)
+    given.remove("hires/cyd.yaml")
+    given.hire("bob", "tool", {"integration": "tool", "name": "again", "needs": ["tool"]})
+    given.hire("dan", "nothing")
+    given.commit()
+    whole = {output: call(given, "--dry-run", "--output", output) for output in ("json", "csv", "table", "markdown")}
+    monkeypatch.setattr("reconciler.engine.planning.HIRES", 1)
+    monkeypatch.setattr("reconciler.cli.dry_run.MANY_GRANTS", many)
+    for output, before in whole.items():
+        after = call(given, "--dry-run", "--output", output)
+        same_time = re.sub(r"T[0-9:]+Z", "", before.out), re.sub(r"T[0-9:]+Z", "", after.out)
+        assert same_time[0] == same_time[1]
+        assert (after.code, after.err) == (before.code, before.err)
+    newest = given.git("rev-parse", "HEAD")
+    assert whole["json"].json["summary"] == {"present": 1, "invalid": 1, "suspended": 3}
+    found = {grant["hire"]: grant["granted_in"] for grant in whole["json"].json["grants"]}
+    assert found == {"ada": before_cyd, "bob": newest, "cyd": cyds, "dan": newest}

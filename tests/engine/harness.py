@@ -16,7 +16,7 @@ import pytest
 
 from reconciler.engine.commands import by_grant, take_up
 from reconciler.engine.context import Context
-from reconciler.engine.planning import Plan, plan_pass
+from reconciler.engine.planning import Planning, plan_pass
 from reconciler.engine.reconciler import Reconciler
 from reconciler.engine.state import locking, reading
 from reconciler.ledger.entries import Event
@@ -29,6 +29,8 @@ from reconciler.model.selection import Selection
 from reconciler.model.status import EventType
 from reconciler.notify.messenger import NotSent
 from reconciler.notify.notifications import Notifier
+from reconciler.review.dry_run import DryRun, Waiting
+from reconciler.review.spool import Spool
 from tests.repo import Repo
 
 __all__ = ["Crash", "Hands", "Machine", "Outbox", "dying", "row"]
@@ -177,17 +179,24 @@ class Machine:
         hires: Iterable[str] | None = None,
         integrations: Iterable[str] | None = None,
         rev: str | None = None,
+        at_a_time: int = 1,
     ) -> Report:
-        """A dry run; of another revision with `rev`, as `--rev` plans a branch."""
-        return asyncio.run(self._plan(_selection(hires, integrations), rev))
+        """A dry run, so many hires at a time; of another revision with `rev`, as `--rev` plans a branch."""
+        return asyncio.run(self._plan(_selection(hires, integrations), rev, at_a_time))
 
-    async def _plan(self, selection: Selection, rev: str | None) -> Report:
-        async with self.planning(selection, rev) as found:
-            return found.report()
+    async def _plan(self, selection: Selection, rev: str | None, at_a_time: int) -> Report:
+        with Spool[list[Waiting]]() as spool:
+            async with self.planning(selection, rev) as planning:
+                found = DryRun(planning, spool)
+                async for _ in found.parts(at_a_time):
+                    pass
+            report = found.report()
+            report.rows = [row for part in found.rows() for row in part]
+            return report
 
     @asynccontextmanager
-    async def planning(self, selection: Selection, rev: str | None = None) -> AsyncIterator[Plan]:
-        """What a dry run finds, while its services can still be asked."""
+    async def planning(self, selection: Selection, rev: str | None = None) -> AsyncIterator[Planning]:
+        """What a dry run plans with, while its services can be asked."""
         context = self._context()
         try:
             settings = context.reader.settings(context.checkout.head())
@@ -195,7 +204,20 @@ class Machine:
             tree = head if rev is None else context.checkout.at(rev)
             in_force = None if rev is None else head
             with reading(context, settings, head) as opened:
-                yield await plan_pass(context, opened, selection, tree, in_force=in_force)
+                yield Planning(context, opened, selection, tree, in_force=in_force)
+        finally:
+            await context.aclose()
+
+    def plan_whole(self) -> Report:
+        """What a pass that is made now would be planned to do, in one piece."""
+        return asyncio.run(self._plan_whole())
+
+    async def _plan_whole(self) -> Report:
+        context = self._context()
+        try:
+            tree = context.checkout.head()
+            with reading(context, context.reader.settings(tree), tree) as opened:
+                return (await plan_pass(context, opened, Selection(), tree)).report()
         finally:
             await context.aclose()
 

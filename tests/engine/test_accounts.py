@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from reconciler.engine.claims import Claims
 from reconciler.model.selection import Selection
 from reconciler.model.status import Action, Status
 from reconciler.model.verdict import Invited, Unknown
@@ -206,7 +207,9 @@ def test_open_invitations_are_read_once_and_found_without_case(repo, accounts):
 
 
 async def _invitations(machine: Machine, hires: list[str]) -> list[Invited | Unknown | None]:
-    async with machine.planning(Selection()) as result:
+    everybody = Selection()
+    async with machine.planning(everybody) as planning:
+        result = await planning.part(everybody, planning.rows(everybody), Claims().begin())
         prepared = {item.grant.key.hire: item.prepared for item in result.grants}
         found = []
         for hire in hires:

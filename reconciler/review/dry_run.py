@@ -1,0 +1,145 @@
+"""A dry run over everybody, part by part: what has been planned is not kept, only the rows that are shown of it.
+
+The guard judges the whole. Until then, a row that it may hold waits together with how it is shown if it is held, or if
+it has to wait for one that is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+
+from reconciler.engine import guard
+from reconciler.engine.claims import Claims
+from reconciler.engine.planned import PlannedGrant
+from reconciler.engine.planner import Watched, unwatched
+from reconciler.engine.planning import Plan, Planning
+from reconciler.model.errors import Problem
+from reconciler.model.grant import Grant, Record
+from reconciler.model.report import Report, Row
+from reconciler.model.selection import Selection
+from reconciler.model.value import value_class
+from reconciler.review.spool import Spool
+
+__all__ = ["DryRun", "Waiting"]
+
+
+@value_class
+class Waiting:
+    """A row that waits for the guard's judgement, with all that this needs of its grant.
+
+    `grant` is None where nothing of its hire can be held. `held` and `waits` are the row as it is shown if the grant is
+    held, or waits for one that is; the reason is then to be filled in.
+    """
+
+    row: Row
+    grant: PlannedGrant | None = None
+    held: Row | None = None
+    waits: Row | None = None
+
+
+class DryRun:
+    """A dry run; its rows are put into a spool, which the caller keeps open until they are shown."""
+
+    def __init__(self, planning: Planning, spool: Spool[list[Waiting]]) -> None:
+        self._planning = planning
+        self._spool = spool
+        self._changes = planning.changes()
+        self._problems: set[Problem] = set()
+        self._tripped: Mapping[str, str] = {}
+
+    async def parts(self, hires: int, watched: Watched = unwatched) -> AsyncIterator[Plan]:
+        """Plan part by part, so many hires each, and give each part's plan."""
+        planning = self._planning
+        await planning.pace.keep()
+        done = 0
+        for selection in planning.parts(hires):
+            # In a run over everybody, who has which account is asked of all the rows, and not only the services'.
+            everybody = planning.selection.hires is None
+            rows = planning.rows(Selection(hires=selection.hires) if everybody else selection)
+            further = partial(_further, watched, done, len(planning.places))
+            plan = await planning.part(selection, rows, Claims().begin(), further)
+            done += len(selection.hires or ())
+            self._changes.add(plan.grants, plan.renamed)
+            self._problems.update(plan.problems)
+            self._spool.add(self._waiting(plan))
+            yield plan
+        self._tripped = self._changes.tripped()
+
+    def report(self) -> Report:
+        """The report without its rows, once all parts are planned."""
+        planning = self._planning
+        problems = planning.problems(self._problems)
+        return Report(planning.desired.revision, dry_run=True, problems=list(problems))
+
+    def rows(self) -> Iterator[list[Row]]:
+        """The rows of each part, once all parts are planned."""
+        return (list(_judged(batch, self._tripped)) for batch in self._spool)
+
+    def _waiting(self, plan: Plan) -> list[Waiting]:
+        acting = [item for item in plan.grants if item.decision.action.acts]
+        hires = {item.grant.key.hire for item in acting}
+        every = dict.fromkeys({item.grant.integration for item in acting}, "")
+        held = {item.grant.key: item for item in guard.suspend(plan.grants, every)}
+        return [
+            self._one(plan, item, held[item.grant.key], may_change=item.grant.key.hire in hires) for item in plan.grants
+        ]
+
+    def _one(self, plan: Plan, item: PlannedGrant, held: PlannedGrant, *, may_change: bool) -> Waiting:
+        row = _shown(plan, self._planning.locked(item))
+        if not may_change:
+            return Waiting(row)
+        bare = _bare(item)
+        if held is item:
+            return Waiting(row, bare)
+        waits = replace(item, decision=guard.waiting("")) if item.grant.needs else None
+        return Waiting(row, bare, _shown(plan, held), None if waits is None else _shown(plan, waits))
+
+
+def _further(watched: Watched, before: int, total: int, done: int, _: int) -> None:
+    watched(before + done, total)
+
+
+def _shown(plan: Plan, item: PlannedGrant) -> Row:
+    """The row, with its requests made: what they are made from is not kept."""
+    row = plan.row(item, plan.record_of(item)[0])
+    return replace(row, asks=partial(tuple, requests)) if (requests := row.requests) else replace(row, asks=tuple)
+
+
+def _bare(item: PlannedGrant) -> PlannedGrant:
+    """What the guard looks at, without what was seen of the account."""
+    grant, record = item.grant, item.record
+    return PlannedGrant(
+        Grant(grant.key, grant.email, grant.integration, grant.service, grant.source, needs=grant.needs),
+        None
+        if record is None
+        else Record(
+            record.key,
+            record.email,
+            record.integration,
+            record.service,
+            record.source,
+            executed_at=record.executed_at,
+            confirmed_at=record.confirmed_at,
+        ),
+        item.decision,
+        wanted=item.wanted,
+        by_hand=item.by_hand,
+    )
+
+
+def _judged(batch: Sequence[Waiting], tripped: Mapping[str, str]) -> Iterator[Row]:
+    """The rows once the guard has judged."""
+    grants = [each.grant for each in batch if each.grant is not None] if tripped else []
+    after = {item.grant.key: item for item in guard.suspend(grants, tripped)}
+    for each in batch:
+        item = None if each.grant is None else after.get(each.grant.grant.key)
+        if item is None or item is each.grant:
+            yield each.row
+        elif item.decision.guarded:
+            assert each.held is not None
+            yield replace(each.held, reason=item.decision.reason)
+        else:
+            assert each.waits is not None
+            yield replace(each.waits, reason=item.decision.reason)

@@ -1,0 +1,158 @@
+"""A dry run is planned part by part, and shows what the same pass in one piece would be planned to do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from reconciler.model.errors import ReconcilerError
+from reconciler.model.report import Report
+from reconciler.model.status import Action, Status
+from reconciler.review.spool import Spool
+from tests.engine.harness import Machine, row
+from tests.repo import Repo
+from tests.servers import AccountService
+
+
+@pytest.fixture
+def company(repo: Repo, accounts: AccountService, others: AccountService) -> Machine:
+    """Fifteen hires with `tool`, which has a listing; the first ones also with `more`, which needs it."""
+    assert repo.gnupg is not None
+    repo.settings(gnupg_home=repo.gnupg.path, prune="revoke", max_new=5)
+    repo.manifest("tool", accounts.manifest(listing=True, revoke=True))
+    repo.manifest("more", others.manifest(revoke=True))
+    for number in range(15):
+        also = [{"integration": "more", "needs": ["tool"]}] if number < 3 else []
+        repo.hire(f"h{number:02}", "tool", *also)
+    repo.commit()
+    machine = Machine(repo)
+    machine.reconcile(released=True)
+    return machine
+
+
+def shown(report: Report) -> tuple[list[dict[str, Any]], list[str], dict[str, int]]:
+    return [each.as_json() for each in report.rows], [str(each) for each in report.problems], report.tally.by_status
+
+
+def the_same(machine: Machine, accounts: AccountService) -> Report:
+    """Plan one hire at a time, several at a time, all at once, and in one piece: with the same result and requests."""
+    reports, asked = [], []
+    for plan in (lambda: machine.plan(at_a_time=1), lambda: machine.plan(at_a_time=4), machine.plan_whole):
+        before = len(accounts.lines())
+        reports.append(plan())
+        asked.append(sorted(accounts.lines()[before:]))
+    first, *others = map(shown, reports)
+    assert all(other == first for other in others)
+    assert all(lines == asked[0] for lines in asked)
+    return reports[0]
+
+
+def test_parts_are_what_one_piece_is(company: Machine, repo: Repo, accounts: AccountService) -> None:
+    the_same(company, accounts)
+    accounts.people.pop("h04@example.com")
+    repo.remove("hires/h05.yaml")
+    repo.hire("h06", "more")
+    repo.hire("h07", {"integration": "tool", "name": "renamed"})
+    (repo.root / "hires/h08.yaml").rename(repo.root / "hires/a08.yaml")
+    repo.write("hires/h09.yaml", "email: [")
+    repo.hire("h10", "tool", {"integration": "more", "needs": ["tool"]}, "nothing")
+    repo.hire("new", "tool", {"integration": "more", "needs": ["tool"]})
+    repo.commit()
+    report = the_same(company, accounts)
+    assert row(report, "h05", "tool").action is Action.REVOKE
+    assert row(report, "h09", "tool").status is Status.INVALID
+    assert row(report, "a08", "tool").status is Status.PRESENT
+    assert "the same account as h07/renamed" in row(report, "h07", "tool").reason
+    assert row(report, "new", "more").requests
+
+
+def test_guard_counts_all_parts_and_holds_what_was_planned_before(
+    company: Machine, repo: Repo, accounts: AccountService
+) -> None:
+    for number in range(5):
+        repo.hire(
+            f"a{number}", "tool", {"integration": "more", "needs": ["tool"]}, {"integration": "more", "name": "x"}
+        )
+    repo.commit()
+    report = the_same(company, accounts)
+    assert not any(each.guarded for each in report.rows if each.integration == "tool"), "five are not too many"
+    assert sum(each.guarded for each in report.rows if each.integration == "more") == 10
+    repo.hire("z", "tool")
+    for number in range(5):
+        repo.hire(f"a{number}", "tool", {"integration": "more", "needs": ["tool"]})
+    repo.commit()
+    report = the_same(company, accounts)
+    first, last = row(report, "a0", "tool"), row(report, "z", "tool")
+    assert first.guarded
+    assert first.reason == last.reason
+    assert "6 accounts would be made or updated, max_new is 5" in first.reason
+    assert first.requests == ()
+    waits = row(report, "a0", "more")
+    assert (waits.status, waits.reason) == (Status.SCHEDULED, f"needs tool, which is suspended: {first.reason}")
+    assert waits.requests == ()
+
+
+def test_guard_counts_revocations_and_drift_of_all_parts(
+    company: Machine, repo: Repo, accounts: AccountService
+) -> None:
+    for number in range(3):
+        repo.remove(f"hires/h{number:02}.yaml")
+    repo.commit()
+    for number in range(10, 12):
+        accounts.people.pop(f"h{number}@example.com")
+    assert not any(each.guarded for each in the_same(company, accounts).rows)
+    accounts.people.pop("h12@example.com")
+    report = the_same(company, accounts)
+    assert {each.hire for each in report.rows if each.guarded} == {"h00", "h01", "h02", "h10", "h11", "h12"}
+    assert "40.00 % is over 25 % (6/15)" in row(report, "h00", "tool").reason
+    company.reconcile()
+    accounts.people.update({f"h{number}@example.com": {"email": f"h{number}@example.com"} for number in range(10, 12)})
+    the_same(company, accounts)
+
+
+def test_an_account_that_an_unreadable_file_wants_is_not_revoked(repo: Repo, accounts: AccountService) -> None:
+    """Whichever hires the pass is over: who else has the account may be in none of its rows."""
+    assert repo.gnupg is not None
+    repo.settings(gnupg_home=repo.gnupg.path, prune="revoke")
+    manifest = accounts.manifest(team=True, revoke=True)
+    box, address = f"{accounts.url}/users/{{{{TEAM}}}}@example.com", "{{TEAM}}@example.com"
+    manifest["exists"] |= {"url": box, "expected": address}
+    manifest["execute"] = [{"url": f"{accounts.url}/users", "data": {"email": address}}]
+    manifest["revoke"] = [{"url": box, "method": "DELETE"}]
+    repo.manifest("tool", manifest)
+    machine = Machine(repo)
+    for hire in ("ada", "bob"):
+        repo.hire(hire, {"integration": "tool", "values": {"TEAM": "all"}})
+        repo.commit()
+        machine.reconcile()
+    repo.remove("hires/ada.yaml")
+    repo.write("hires/bob.yaml", "email: [")
+    repo.commit()
+    for report in (machine.plan(), machine.plan_whole(), machine.reconcile(hires=["ada"])):
+        left = row(report, "ada", "tool")
+        assert (left.status, left.action) == (Status.ORPHANED, Action.NONE)
+        assert "the same account as bob/tool" in left.reason
+    assert accounts.calls("DELETE") == []
+
+
+def test_spool_gives_batches_back_in_their_order() -> None:
+    big = ["x" * 100, *map(str, range(300_000))]
+    with Spool[list[str]]() as spool:
+        assert list(spool) == []
+        spool.add(["a"])
+        assert list(spool) == [["a"]]
+        spool.add([])
+        spool.add(big)
+        assert list(spool) == [["a"], [], big]
+
+
+def test_spool_without_a_folder_to_write_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nowhere(*_: object, **__: object) -> object:
+        raise FileNotFoundError("No usable temporary directory found")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", nowhere)
+    with Spool[list[bytes]]() as spool:
+        spool.add([b"a"])
+        with pytest.raises(ReconcilerError, match="TMPDIR"):
+            spool.add([b"".join(number.to_bytes(4, "big") for number in range(0, 1 << 31, 3001))])
