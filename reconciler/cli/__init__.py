@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import click
 
 from reconciler.cli.exit_codes import INTERRUPTED, WRONG_USAGE
-from reconciler.cli.options import HTML_HELP, PAGE, Asked, pass_options, shared
+from reconciler.cli.options import HTML_HELP, PAGE, SharedOptions, pass_options, shared
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -152,7 +152,7 @@ def reconcile(ctx: click.Context, /, **wanted: object) -> None:
 
     Without a command it makes one pass over the committed state and exits; with --dry-run it only observes and plans.
     """
-    if ctx.ensure_object(Asked).output == PAGE and ctx.invoked_subcommand != "review":
+    if ctx.ensure_object(SharedOptions).output == PAGE and ctx.invoked_subcommand != "review":
         raise click.UsageError(HTML_HELP, ctx)
     if ctx.invoked_subcommand is not None:
         typed = click.core.ParameterSource.COMMANDLINE
@@ -164,7 +164,7 @@ def reconcile(ctx: click.Context, /, **wanted: object) -> None:
         return
     from reconciler.cli.one_pass import one_pass
 
-    ctx.exit(one_pass(ctx.ensure_object(Asked), **wanted))  # type: ignore[arg-type]
+    ctx.exit(one_pass(ctx.ensure_object(SharedOptions), **wanted))  # type: ignore[arg-type]
 
 
 def run(arguments: Sequence[str]) -> int:

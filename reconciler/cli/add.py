@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from reconciler.cli import complete
-from reconciler.cli.options import Asked, option, shared
+from reconciler.cli.options import SharedOptions, option, shared
 from reconciler.model.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ __all__ = ["add", "prerequisites"]
 @option("--list", "listing", is_flag=True, help="Name the ready manifests: what each can do, and how it was verified.")
 @shared
 @click.pass_obj
-def add(asked: Asked, name: str | None, stem: str | None, listing: bool) -> int:  # noqa: FBT001
+def add(options: SharedOptions, name: str | None, stem: str | None, listing: bool) -> int:  # noqa: FBT001
     """Copy the ready manifest NAME into manifests/, with what it says about itself, and say what it asks for.
 
     A ready import goes to config/imports/.
@@ -36,23 +36,23 @@ def add(asked: Asked, name: str | None, stem: str | None, listing: bool) -> int:
     from reconciler.intake.hire_files import write_all
     from reconciler.repository.documents.modeline import line_in
 
-    no_csv(asked)
+    no_csv(options)
     if listing:
         if name is not None or stem is not None:
             raise UsageError("--list names every ready manifest: leave the other words out")
-        _list(asked)
+        _list(options)
         return 0
     if name is None:
         raise UsageError("say which ready manifest, as `reconcile add github`; `reconcile add --list` names them all")
     ready = named(name, {**everything(), **imports()})
-    root = asked.repo
+    root = options.repo
     path = _free(root / ready.folder, root, stem or name)
     kind: Kind = "manifest" if ready.folder == MANIFESTS else "import"
     text = line_in(root, kind, ready.folder) + ready.text
     write_all(root, {f"{ready.folder}/{path.name}": text.encode()}, {})
     fields = [field.id for field in ready.manifest.asks_for]
     service = ready.manifest.service or path.stem
-    if asked.output == "json":
+    if options.output == "json":
         emit_json({"file": f"{ready.folder}/{path.name}", "service": service, "initial_data": fields})
     else:
         say(f"{ready.folder}/{path.name}")
@@ -94,20 +94,20 @@ def _free(folder: Path, root: Path, stem: str) -> Path:
     return folder / f"{stem}.yaml"
 
 
-def _list(asked: Asked) -> None:
+def _list(options: SharedOptions) -> None:
     from reconciler.cli.table import columns
     from reconciler.cli.text import cell, emit_json, say
     from reconciler.gallery.catalog import everything, imports
 
     every = sorted([*everything().values(), *imports().values()], key=lambda it: it.name)
-    if asked.output == "json":
+    if options.output == "json":
         emit_json([ready.as_json() for ready in every])
         return
     rows = [
         ("name", "service", "what", "can", "verified"),
         *((it.name, it.service, it.title, ", ".join(it.can) or "check", it.head["verified"]) for it in every),
     ]
-    if asked.output == "markdown":
+    if options.output == "markdown":
         lines = [f"| {' | '.join(map(cell, row))} |" for row in rows[1:]]
         say("\n".join([f"| {' | '.join(rows[0])} |", f"|{' --- |' * len(rows[0])}", *lines]))
         return

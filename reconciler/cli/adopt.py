@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from reconciler.cli import complete
-from reconciler.cli.options import Asked, option, shared
+from reconciler.cli.options import SharedOptions, option, shared
 from reconciler.model.errors import UsageError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ __all__ = ["adopt", "proposed"]
 @option("--write", is_flag=True, help="Put the files into the work tree: all of them, or none.")
 @shared
 @click.pass_obj
-def adopt(asked: Asked, integration: str, accounts: tuple[str, ...], *, everybody: bool, write: bool) -> int:
+def adopt(options: SharedOptions, integration: str, accounts: tuple[str, ...], *, everybody: bool, write: bool) -> int:
     """Print hires' files for accounts that exist in INTEGRATION, or the line that an existing hire lacks.
 
     What `fields` of the manifest's list names fills them. With --write an existing file gains its line, and no other
@@ -39,15 +39,15 @@ def adopt(asked: Asked, integration: str, accounts: tuple[str, ...], *, everybod
     from reconciler.cli.text import count, emit_json, fit, no_csv
     from reconciler.intake.hire_files import write_all
 
-    no_csv(asked)
+    no_csv(options)
     if bool(accounts) == everybody:
         raise UsageError("name accounts, or take --all; `reconcile unmanaged` lists those that git does not know")
-    redactor = set_up(asked)
-    found = run_in_context(asked, redactor, lambda context: proposed(context, integration, accounts))
+    redactor = set_up(options)
+    found = run_in_context(options, redactor, lambda context: proposed(context, integration, accounts))
     if write:
         before = {each.path: each.before for each in found if each.before is not None}
-        write_all(asked.repo, {each.path: each.content for each in found}, before)
-    if asked.output == "json":
+        write_all(options.repo, {each.path: each.content for each in found}, before)
+    if options.output == "json":
         told = [{"hire": e.hire, "file": e.path, "new": e.before is None, "text": e.text} for e in found]
         emit_json({"files": redactor.redact_all(told), "written": write})
     else:

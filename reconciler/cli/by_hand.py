@@ -12,7 +12,7 @@ import click
 
 from reconciler.cli import complete
 from reconciler.cli.enqueue import Refused, enqueue, requester, show_handed_over, show_outcome
-from reconciler.cli.options import Asked, option, shared
+from reconciler.cli.options import SharedOptions, option, shared
 from reconciler.model.errors import ReconcilerError, StateLockedError, UsageError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ __all__ = ["accept", "retry", "revoke", "run"]
 
 
 def _known(
-    asked: Asked,
+    options: SharedOptions,
     hire: str | None,
     access: str | None,
     integration: str | None = None,
@@ -39,7 +39,7 @@ def _known(
     from reconciler.cli.ledger import ledger_of
     from reconciler.cli.suggestions import suggest_from_ledger
 
-    with ledger_of(asked) as ledger:
+    with ledger_of(options) as ledger:
         records = [
             record
             for record in ledger.records([hire] if hire else None)
@@ -54,7 +54,7 @@ def _known(
 
 
 def _act(
-    asked: Asked,
+    options: SharedOptions,
     kind: str,
     grants: list[Key],
     said: str,
@@ -69,16 +69,16 @@ def _act(
     from reconciler.cli.ledger import state_of
     from reconciler.engine.commands import take_up
 
-    state, now = state_of(asked), datetime.now(UTC)
-    enqueue(asked, kind, hire=hire, access=access, integration=integration)
+    state, now = state_of(options), datetime.now(UTC)
+    enqueue(options, kind, hire=hire, access=access, integration=integration)
     try:
         with state.locked(f"reconcile {kind}", now) as locked:
             mine = [command for command in locked.ledger.commands() if command.kind in ("retry", "accept")]
             take_up(locked.ledger, mine, now)
     except StateLockedError as error:
-        show_handed_over(asked, kind, grants, _named(kind, grants), error)
+        show_handed_over(options, kind, grants, _named(kind, grants), error)
     else:
-        show_outcome(asked, kind, grants, said)
+        show_outcome(options, kind, grants, said)
     return 0
 
 
@@ -93,7 +93,7 @@ def _named(kind: str, grants: Iterable[Key]) -> str:
 @option("--integration", metavar="NAME", shell_complete=complete.integrations, help="All failed grants of this one.")
 @shared
 @click.pass_obj
-def retry(asked: Asked, hire: str | None, access: str | None, integration: str | None) -> int:
+def retry(options: SharedOptions, hire: str | None, access: str | None, integration: str | None) -> int:
     """Start failed grants afresh at the next pass: one, a person's, all of a service, or every one.
 
     The next pass asks the exists check first; nobody is created twice.
@@ -101,15 +101,15 @@ def retry(asked: Asked, hire: str | None, access: str | None, integration: str |
     from reconciler.cli.text import no_csv
     from reconciler.engine.commands import may_retry
 
-    no_csv(asked)
+    no_csv(options)
     everybody = hire is None and integration is None
-    known = _known(asked, hire, access, integration, none=None if everybody else Refused)
+    known = _known(options, hire, access, integration, none=None if everybody else Refused)
     meant = [record.key for record in known if may_retry(record)]
     if not meant:
-        show_outcome(asked, "retry", meant, "nothing to start afresh: no grant is retrying or failed")
+        show_outcome(options, "retry", meant, "nothing to start afresh: no grant is retrying or failed")
         return 0
     said = f"at the next pass, afresh: {', '.join(map(str, meant))}"
-    return _act(asked, "retry", meant, said, hire=hire, access=access, integration=integration)
+    return _act(options, "retry", meant, said, hire=hire, access=access, integration=integration)
 
 
 @click.command()
@@ -117,17 +117,17 @@ def retry(asked: Asked, hire: str | None, access: str | None, integration: str |
 @click.argument("access", shell_complete=complete.accesses)
 @shared
 @click.pass_obj
-def accept(asked: Asked, hire: str, access: str) -> int:
+def accept(options: SharedOptions, hire: str, access: str) -> int:
     """Vouch for a grant that was mended by hand: it is complete, and checked like any other from here on."""
     from reconciler.cli.text import no_csv
     from reconciler.engine.wanted import reason_not_to_accept
 
-    no_csv(asked)
-    (known,) = _known(asked, hire, access)
+    no_csv(options)
+    (known,) = _known(options, hire, access)
     if (why := reason_not_to_accept(known)) is not None:
         raise Refused(why)
     said = f"accepted: {known.key}, by {requester()}"
-    return _act(asked, "accept", [known.key], said, hire=hire, access=access)
+    return _act(options, "accept", [known.key], said, hire=hire, access=access)
 
 
 @click.command()
@@ -135,11 +135,11 @@ def accept(asked: Asked, hire: str, access: str) -> int:
 @click.argument("access", shell_complete=complete.accesses)
 @shared
 @click.pass_obj
-def run(asked: Asked, hire: str, access: str) -> int:
+def run(options: SharedOptions, hire: str, access: str) -> int:
     """Trigger one access entry now, whatever the check says; a failure is retried like any other."""
     from reconciler.model.grant import Key
 
-    return _by_hand(asked, "run", [Key(hire, access)])
+    return _by_hand(options, "run", [Key(hire, access)])
 
 
 @click.command()
@@ -147,23 +147,23 @@ def run(asked: Asked, hire: str, access: str) -> int:
 @click.argument("access", required=False, shell_complete=complete.accesses)
 @shared
 @click.pass_obj
-def revoke(asked: Asked, hire: str, access: str | None) -> int:
+def revoke(options: SharedOptions, hire: str, access: str | None) -> int:
     """Revoke by hand what is in the ledger and no longer in git: one orphan, or all of a person's."""
-    known = _known(asked, hire, access)
-    keys = [record.key for record in known] if access is not None else _orphans(asked, hire, known)
+    known = _known(options, hire, access)
+    keys = [record.key for record in known] if access is not None else _orphans(options, hire, known)
     if not keys:
         raise Refused(f"nothing of {hire} is left to revoke: git wants the rest, or it was revoked before")
-    return _by_hand(asked, "revoke", keys)
+    return _by_hand(options, "revoke", keys)
 
 
-def _orphans(asked: Asked, hire: str, known: list[Record]) -> list[Key]:
+def _orphans(options: SharedOptions, hire: str, known: list[Record]) -> list[Key]:
     """Find a hire's grants that git no longer wants and that are not revoked yet."""
     from reconciler.cli.context import context_of
     from reconciler.engine.accepted import in_force
     from reconciler.model.deciding import Policy
     from reconciler.model.grant import Phase
 
-    context = context_of(asked)
+    context = context_of(options)
     force = in_force(context)
     today = Policy.of(force.settings, context.clock.now()).today
     desired = context.desired(context.reader.load(force.tree), today)
@@ -178,7 +178,7 @@ def _orphans(asked: Asked, hire: str, known: list[Record]) -> list[Key]:
     ]
 
 
-def _by_hand(asked: Asked, kind: str, keys: list[Key]) -> int:
+def _by_hand(options: SharedOptions, kind: str, keys: list[Key]) -> int:
     """Run or revoke grants in their own pass, or enqueue commands for the process that locked the state."""
     import asyncio
 
@@ -187,21 +187,21 @@ def _by_hand(asked: Asked, kind: str, keys: list[Key]) -> int:
     from reconciler.cli.show import exit_code, show_report
     from reconciler.model.status import Status
 
-    redactor = set_up(asked)
+    redactor = set_up(options)
     try:
-        report = asyncio.run(_pass_by_hand(asked, redactor, kind, keys))
+        report = asyncio.run(_pass_by_hand(options, redactor, kind, keys))
     except StateLockedError as error:
-        run_in_context(asked, redactor, lambda context: _refuse_impossible(context, kind, keys))
+        run_in_context(options, redactor, lambda context: _refuse_impossible(context, kind, keys))
         for key in keys:
-            enqueue(asked, kind, hire=key.hire, access=key.access)
-        show_handed_over(asked, kind, keys, _named(kind, keys), error)
+            enqueue(options, kind, hire=key.hire, access=key.access)
+        show_handed_over(options, kind, keys, _named(kind, keys), error)
         return 0
-    show_report(report, asked)
+    show_report(report, options)
     left = kind == "revoke" and any(row.status is Status.ORPHANED for row in report.rows)
     return 1 if left else exit_code(report, detailed=False)
 
 
-async def _pass_by_hand(asked: Asked, redactor: Redactor, kind: str, keys: list[Key]) -> Report:
+async def _pass_by_hand(options: SharedOptions, redactor: Redactor, kind: str, keys: list[Key]) -> Report:
     from contextlib import aclosing
 
     from reconciler.cli.one_pass import until_stopped
@@ -214,7 +214,7 @@ async def _pass_by_hand(asked: Asked, redactor: Redactor, kind: str, keys: list[
     from reconciler.notify.notifications import Notifier
 
     clock = SystemClock()
-    async with aclosing(Context(asked.repo, clock, redactor)) as context:
+    async with aclosing(Context(options.repo, clock, redactor)) as context:
         force = in_force(context)
         settings, tree = force.settings, force.tree
         with until_stopped(clock), locking(context, settings, tree, f"reconcile {kind}") as state:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
-from reconciler.cli.options import Asked
+from reconciler.cli.options import SharedOptions
 
 if TYPE_CHECKING:
     from reconciler.engine.context import Context
@@ -16,21 +16,21 @@ __all__ = ["context_of", "run_in_context"]
 T = TypeVar("T")
 
 
-def context_of(asked: Asked, redactor: Redactor | None = None) -> Context:
+def context_of(options: SharedOptions, redactor: Redactor | None = None) -> Context:
     """Make a context; a command that shows nothing secret needs no `redactor`."""
     from reconciler.engine.context import Context, SystemClock
     from reconciler.model.secret import Redactor
 
-    return Context(asked.repo, SystemClock(), Redactor() if redactor is None else redactor)
+    return Context(options.repo, SystemClock(), Redactor() if redactor is None else redactor)
 
 
-def run_in_context(asked: Asked, redactor: Redactor, work: Callable[[Context], Awaitable[T]]) -> T:
+def run_in_context(options: SharedOptions, redactor: Redactor, work: Callable[[Context], Awaitable[T]]) -> T:
     """Run `work` in an event loop, and close its context."""
     import asyncio
     from contextlib import aclosing
 
     async def run() -> T:
-        async with aclosing(context_of(asked, redactor)) as context:
+        async with aclosing(context_of(options, redactor)) as context:
             return await work(context)
 
     return asyncio.run(run())

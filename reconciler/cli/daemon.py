@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from reconciler.cli.options import Asked, option, shared
+from reconciler.cli.options import SharedOptions, option, shared
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -39,7 +39,7 @@ PATIENCE_SECONDS = 20.0
 )
 @shared
 @click.pass_obj
-def daemon(asked: Asked, member: str | None) -> int:
+def daemon(options: SharedOptions, member: str | None) -> int:
     """Run for ever: passes on every commit, on every due retry, every interval.
 
     SIGTERM starts nothing new, finishes the attempts in flight (up to 30 s), records them, and exits 0. With a
@@ -50,7 +50,7 @@ def daemon(asked: Asked, member: str | None) -> int:
     from reconciler.cli.logs import set_up
     from reconciler.model.failpoints import unwatched
 
-    asyncio.run(_serve(asked, set_up(asked), unwatched, member))
+    asyncio.run(_serve(options, set_up(options), unwatched, member))
     return 0
 
 
@@ -72,7 +72,7 @@ class _FileProblems:
             log.warning("daemon.file_problems", problems=added[:10], count=len(added))
 
 
-async def _serve(asked: Asked, redactor: Redactor, reached: Reached, member: str | None = None) -> None:
+async def _serve(options: SharedOptions, redactor: Redactor, reached: Reached, member: str | None = None) -> None:
     import asyncio
     import os
 
@@ -89,7 +89,7 @@ async def _serve(asked: Asked, redactor: Redactor, reached: Reached, member: str
 
     log = structlog.get_logger()
     clock = SystemClock()
-    context = Context(asked.repo, clock, redactor, reached)
+    context = Context(options.repo, clock, redactor, reached)
     metrics, told, found = Metrics(), _FileProblems(), PassProblems()
     context.answered = metrics.count_request
     force = in_force(context)
@@ -107,7 +107,7 @@ async def _serve(asked: Asked, redactor: Redactor, reached: Reached, member: str
             running = Daemon(context, clock, state, settings, on_pass)
             pages = pages_of(context, running, state, metrics, force, problems=found)
             async with serving(pages, settings.listen) as address:
-                log.info("daemon.started", repo=str(asked.repo), listen=address, revision=tree.revision)
+                log.info("daemon.started", repo=str(options.repo), listen=address, revision=tree.revision)
                 if settings.source == "commit" and (edits := context.checkout.ignored_edits()):
                     log.warning("daemon.edits_ignored", paths=edits[:10], count=len(edits))
                 telling = asyncio.create_task(Systemd.of(os.environ).keep_told(clock.stopping, running.makes_progress))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from reconciler.cli.options import Asked, shared
+from reconciler.cli.options import SharedOptions, shared
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -25,7 +25,7 @@ __all__ = ["diff"]
 @click.argument("head", default="HEAD")
 @shared
 @click.pass_obj
-def diff(asked: Asked, base: str, head: str) -> int:
+def diff(options: SharedOptions, base: str, head: str) -> int:
     """Show what HEAD changes of BASE: grants added, changed and removed, new hosts, problems.
 
     BASE and HEAD are revisions; HEAD may be `worktree`, the files as they stand. Offline, and without any key. For a
@@ -42,15 +42,15 @@ def diff(asked: Asked, base: str, head: str) -> int:
     from reconciler.review.difference import compare
     from reconciler.review.problems import today_of
 
-    no_csv(asked)
-    checkout, now = Checkout.open(asked.repo), datetime.now(UTC)
+    no_csv(options)
+    checkout, now = Checkout.open(options.repo), datetime.now(UTC)
     reader = Reader(root=checkout.root)
     before = _side(reader, checkout.at(base), now, may_be_empty=True)
     tree = checkout.worktree() if head == WORKTREE else checkout.at(head)
     after = _side(reader, tree, now, rules=before.files.policy if before.files is not None else None)
     day = today_of(after.files, now) if after.files is not None else now.date()
     found = compare(before, after, day)
-    match asked.output:
+    match options.output:
         case "json":
             emit_json(found.as_json())
         case "markdown":

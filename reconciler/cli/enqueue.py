@@ -6,7 +6,7 @@ import getpass
 import socket
 from typing import TYPE_CHECKING
 
-from reconciler.cli.options import Asked
+from reconciler.cli.options import SharedOptions
 from reconciler.model.errors import ReconcilerError, StateLockedError
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def requester() -> str:
 
 
 def enqueue(
-    asked: Asked,
+    options: SharedOptions,
     kind: str,
     *,
     hire: str | None = None,
@@ -41,8 +41,8 @@ def enqueue(
     from reconciler.engine.state import refuse_fresh_start
     from reconciler.repository.git.checkout import Checkout
 
-    state = state_of(asked)
-    refuse_fresh_start(Checkout.open(asked.repo), state)
+    state = state_of(options)
+    refuse_fresh_start(Checkout.open(options.repo), state)
     ledger = state.writer()
     try:
         ledger.enqueue(kind, now=datetime.now(UTC), by=requester(), hire=hire, access=access, integration=integration)
@@ -50,20 +50,24 @@ def enqueue(
         ledger.close()
 
 
-def show_outcome(asked: Asked, kind: str, grants: Iterable[Key], said: str, *, handed_over: bool = False) -> None:
+def show_outcome(
+    options: SharedOptions, kind: str, grants: Iterable[Key], said: str, *, handed_over: bool = False
+) -> None:
     """Show what came of a command on grants: what it said, or the object of docs/commands.md, "JSON"."""
     from reconciler.cli.text import emit_json, say
 
-    if asked.output == "json":
+    if options.output == "json":
         named = [{"hire": key.hire, "access": key.access} for key in grants]
         emit_json({"command": kind, "grants": named, "handed_over": handed_over})
     else:
         say(said)
 
 
-def show_handed_over(asked: Asked, kind: str, grants: Collection[Key], what: str, holder: StateLockedError) -> None:
+def show_handed_over(
+    options: SharedOptions, kind: str, grants: Collection[Key], what: str, holder: StateLockedError
+) -> None:
     """Show that a command was handed to the process that locked the state, and where to see that it is done."""
     from reconciler.cli.logs import tell
 
-    show_outcome(asked, kind, grants, f"handed over: {what}", handed_over=True)
+    show_outcome(options, kind, grants, f"handed over: {what}", handed_over=True)
     tell(f"{holder.who}, which was asked to {what}: `reconcile status` shows when it is done")

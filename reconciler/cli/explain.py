@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.cli import complete
-from reconciler.cli.options import Asked, shared
+from reconciler.cli.options import SharedOptions, shared
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -35,7 +35,7 @@ CELL_WIDTH = 60
 @click.argument("access", shell_complete=complete.accesses)
 @shared
 @click.pass_obj
-def explain(asked: Asked, hire: str, access: str) -> int:
+def explain(options: SharedOptions, hire: str, access: str) -> int:
     """Show one grant: its status, where each value comes from, the last attempts, what happens next.
 
     Reads the commit at HEAD and the ledger; sends nothing. Initial data that cannot be opened here is told to be so.
@@ -44,10 +44,10 @@ def explain(asked: Asked, hire: str, access: str) -> int:
     from reconciler.cli.text import emit_json, no_csv, say
     from reconciler.model.grant import Key
 
-    no_csv(asked)
+    no_csv(options)
     redactor = begin_redacting()
-    told = redactor.redact_all(_told(asked, Key(hire, access), redactor))
-    match asked.output:
+    told = redactor.redact_all(_told(options, Key(hire, access), redactor))
+    match options.output:
         case "json":
             emit_json(told)
         case "markdown":
@@ -60,7 +60,7 @@ def explain(asked: Asked, hire: str, access: str) -> int:
     return 0
 
 
-def _told(asked: Asked, key: Key, redactor: Redactor) -> dict[str, Any]:
+def _told(options: SharedOptions, key: Key, redactor: Redactor) -> dict[str, Any]:
     """Collect everything about the grant, as JSON has it."""
     import asyncio
     from datetime import UTC, datetime
@@ -76,7 +76,7 @@ def _told(asked: Asked, key: Key, redactor: Redactor) -> dict[str, Any]:
     from reconciler.repository.given import who_gave
     from reconciler.review.explain import explain as explained
 
-    context = context_of(asked, redactor)
+    context = context_of(options, redactor)
     force = in_force(context)
     settings, tree = force.settings, force.tree
     files = context.reader.load(tree)

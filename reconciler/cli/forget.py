@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from reconciler.cli.enqueue import Refused, enqueue, show_handed_over, show_outcome
-from reconciler.cli.options import Asked, shared
+from reconciler.cli.options import SharedOptions, shared
 from reconciler.model.errors import StateLockedError, UsageError
 
 __all__ = ["forget"]
@@ -15,7 +15,7 @@ __all__ = ["forget"]
 @click.argument("hire")
 @shared
 @click.pass_obj
-def forget(asked: Asked, hire: str) -> int:
+def forget(options: SharedOptions, hire: str) -> int:
     """Erase a person who is no longer in git from the ledger and its history; counts remain.
 
     Refused while git still has the person, or an orphaned account is left.
@@ -29,22 +29,22 @@ def forget(asked: Asked, hire: str) -> int:
     from reconciler.repository.files import Reader
     from reconciler.repository.git.checkout import Checkout
 
-    no_csv(asked)
-    with ledger_of(asked) as ledger:
+    no_csv(options)
+    with ledger_of(options) as ledger:
         records = list(ledger.records([hire]))
         if not records and not any(True for _ in ledger.history(hires=[hire])):
             meant = suggest_from_ledger(ledger, hire)
             raise UsageError(f"the ledger knows nobody of the id {hire}: `reconcile status` shows whom it knows{meant}")
-    files = Reader().load(Checkout.open(asked.repo).current(settings_of(asked).source))
+    files = Reader().load(Checkout.open(options.repo).current(settings_of(options).source))
     if (why := reason_to_remember(hire, records, files)) is not None:
         raise Refused(why)
-    now, state, grants = datetime.now(UTC), state_of(asked), [record.key for record in records]
+    now, state, grants = datetime.now(UTC), state_of(options), [record.key for record in records]
     try:
         with state.locked("reconcile forget", now) as locked:
-            erased = erase(locked.ledger, hire, now, asked.repo)
+            erased = erase(locked.ledger, hire, now, options.repo)
     except StateLockedError as error:
-        enqueue(asked, "forget", hire=hire)
-        show_handed_over(asked, "forget", grants, f"forget {hire}", error)
+        enqueue(options, "forget", hire=hire)
+        show_handed_over(options, "forget", grants, f"forget {hire}", error)
     else:
-        show_outcome(asked, "forget", grants, f"forgotten: a person with {count(erased, 'grant')}")
+        show_outcome(options, "forget", grants, f"forgotten: a person with {count(erased, 'grant')}")
     return 0

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from reconciler.cli.options import Asked, of_hires, of_integrations, option, shared
+from reconciler.cli.options import SharedOptions, of_hires, of_integrations, option, shared
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -42,7 +42,7 @@ COLUMNS = (
 @shared
 @click.pass_obj
 def history(
-    asked: Asked,
+    options: SharedOptions,
     hires: tuple[str, ...],
     integrations: tuple[str, ...],
     *,
@@ -68,25 +68,25 @@ def history(
     if verify:
         if filters or since or until:
             raise UsageError("--verify looks at the whole history: leave the filters out")
-        if asked.output == "csv":
+        if options.output == "csv":
             raise UsageError("--verify has one answer, and no CSV: choose table, json or markdown")
-        return _verify(asked)
-    now, timezone = datetime.now(UTC), settings_of(asked).timezone
+        return _verify(options)
+    now, timezone = datetime.now(UTC), settings_of(options).timezone
     begin = None if since is None else moment(since, now, timezone)
     end = None if until is None else moment(until, now, timezone, option="--until")
     if begin is not None and end is not None and end <= begin:
         raise UsageError(f"--until {until} lies before --since {since}: nothing can have happened between them")
     types = [_event_type(name) for name in events]
-    with ledger_of(asked) as ledger:
+    with ledger_of(options) as ledger:
         found = ledger.history(hires=hires, integrations=integrations, events=types, since=begin, until=end)
         rows = [_row(line) for line in found]
         meant = "" if rows else suggest_from_ledger(ledger, *hires, *integrations)
-    if asked.output in ("json", "csv"):
-        _name_signers(asked, rows)
+    if options.output in ("json", "csv"):
+        _name_signers(options, rows)
     if not rows and filters:
         when = "".join(f" {word} {given}" for word, given in (("since", since), ("until", until)) if given)
         tell(f"the ledger tells nothing of {', '.join(filters)}{when}{meant}")
-    match asked.output:
+    match options.output:
         case "json":
             emit_json(rows)
         case "csv":
@@ -118,14 +118,14 @@ def _event_type(name: str) -> EventType:
     return EventType(name)
 
 
-def _verify(asked: Asked) -> int:
+def _verify(options: SharedOptions) -> int:
     """Say whether the chain is whole, or which line breaks it first."""
     from reconciler.cli.ledger import ledger_of
     from reconciler.cli.text import count, emit_json, printable, say
 
-    with ledger_of(asked) as ledger:
+    with ledger_of(options) as ledger:
         chain = ledger.verify_history()
-    if asked.output == "json":
+    if options.output == "json":
         told = {"lines": chain.lines, "erased": chain.erased, "digest": chain.digest, "broken": chain.broken}
         emit_json({"whole": chain.broken is None, **told})
     elif chain.broken is not None:
@@ -166,15 +166,15 @@ def _row(line: Event) -> dict[str, Any]:
     }
 
 
-def _name_signers(asked: Asked, rows: list[dict[str, Any]]) -> None:
+def _name_signers(options: SharedOptions, rows: list[dict[str, Any]]) -> None:
     """Add to each row who signed its commit; git is asked once for each commit."""
     from reconciler.cli.ledger import settings_of
     from reconciler.engine.context import home_of
     from reconciler.repository.git.checkout import Checkout
     from reconciler.repository.git.signatures import signer
 
-    place = home_of(asked.repo.resolve(), settings_of(asked))
-    checkout = Checkout.open(asked.repo)
+    place = home_of(options.repo.resolve(), settings_of(options))
+    checkout = Checkout.open(options.repo)
     revisions = {row["revision"] for row in rows if row["revision"] and row["revision"] != "worktree"}
     known = {revision: signer(checkout, revision, place) for revision in revisions}
     for row in rows:

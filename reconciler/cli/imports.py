@@ -8,7 +8,7 @@ import click
 
 from reconciler.cli import complete
 from reconciler.cli.exit_codes import PENDING
-from reconciler.cli.options import Asked, option, shared
+from reconciler.cli.options import SharedOptions, option, shared
 from reconciler.model.errors import NothingImported, RepositoryError, UsageError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ MAX_LENGTH = 200
 @option("--yes-really", is_flag=True, help="Let a change of too many hires through, once.")
 @shared
 @click.pass_obj
-def import_(asked: Asked, name: str, branch: str | None, *, write: bool, yes_really: bool) -> int:
+def import_(options: SharedOptions, name: str, branch: str | None, *, write: bool, yes_really: bool) -> int:
     """Say what the import NAME would change of the hires, or change it.
 
     Without an option nothing is written. With --branch neither the branch in force nor the work tree is touched. Exits
@@ -50,16 +50,16 @@ def import_(asked: Asked, name: str, branch: str | None, *, write: bool, yes_rea
     from reconciler.cli.logs import set_up, tell
     from reconciler.cli.text import count, emit_json, no_csv, say
 
-    no_csv(asked)
+    no_csv(options)
     if write and branch is not None:
         raise UsageError("--write changes the work tree and --branch a branch: give one of them")
-    redactor = set_up(asked)
-    run = _ImportRun(asked, redactor, name, branch)
+    redactor = set_up(options)
+    run = _ImportRun(options, redactor, name, branch)
     plan = asyncio.run(run.plan())
-    if asked.output == "json":
+    if options.output == "json":
         emit_json(redactor.redact_all(plan.as_json()))
     else:
-        say(redactor.redact(_markdown(plan) if asked.output == "markdown" else "\n".join(_table(plan))))
+        say(redactor.redact(_markdown(plan) if options.output == "markdown" else "\n".join(_table(plan))))
     for note in plan.notes:
         tell(note)
     if plan.refusal is not None and not yes_really:
@@ -79,14 +79,14 @@ def import_(asked: Asked, name: str, branch: str | None, *, write: bool, yes_rea
 class _ImportRun:
     """One call of the command: the tree to change, and the tree whose import is trusted."""
 
-    def __init__(self, asked: Asked, redactor: Redactor, name: str, branch: str | None) -> None:
+    def __init__(self, options: SharedOptions, redactor: Redactor, name: str, branch: str | None) -> None:
         from reconciler.cli.context import context_of
         from reconciler.engine.accepted import in_force
         from reconciler.repository.git.branches import refuse_branch
         from reconciler.repository.git.checkout import WORKTREE
 
         self.name = name
-        self.context = context_of(asked, redactor)
+        self.context = context_of(options, redactor)
         checkout = self.context.checkout
         force = None if branch is None and checkout.head_id() is None else in_force(self.context)
         if branch is not None and force is not None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from reconciler.cli.options import Asked, option, shared
+from reconciler.cli.options import SharedOptions, option, shared
 from reconciler.model.errors import RepositoryError, UsageError, not_written
 from reconciler.repository.documents.modeline import SCHEMAS, modeline
 
@@ -40,7 +40,7 @@ FILL_IN = "FILL-IN"
 @option("--from", "source", metavar="INTEGRATION", help="Start with the accounts that an integration lists.")
 @shared
 @click.pass_obj
-def init(asked: Asked, folder: Path, names: str, source: str | None) -> int:
+def init(options: SharedOptions, folder: Path, names: str, source: str | None) -> int:
     """Make a new repository in DIR: settings, a manifest, a person, a sequence, CI, and what to do first.
 
     DIR is made where it is not there; one that is not empty is refused. `reconcile add --list` names the ready
@@ -56,7 +56,7 @@ def init(asked: Asked, folder: Path, names: str, source: str | None) -> int:
     from reconciler.gallery.catalog import everything, named
     from reconciler.intake.hire_files import write_all
 
-    no_csv(asked)
+    no_csv(options)
     ready = [named(name, everything()) for name in dict.fromkeys(filter(None, map(str.strip, names.split(","))))]
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} is not empty: give the name of a new folder")
@@ -69,7 +69,7 @@ def init(asked: Asked, folder: Path, names: str, source: str | None) -> int:
     found: dict[str, bytes] = {}
     if source:
         kept = {name: text for name, text in written.items() if name not in (SAMPLE, PERSON, SEQUENCE)}
-        found = _from_accounts(asked, folder, source, kept)
+        found = _from_accounts(options, folder, source, kept)
         written = kept
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -80,7 +80,7 @@ def init(asked: Asked, folder: Path, names: str, source: str | None) -> int:
         if name.startswith("config/initial_data/"):
             (folder / name).chmod(0o600)
     in_git = _git(folder)
-    if asked.output == "json":
+    if options.output == "json":
         emit_json({"folder": str(folder), "files": sorted({*written, *found}), "git": in_git})
     else:
         say("\n".join(str(folder / name) for name in sorted({*written, *found})))
@@ -111,7 +111,9 @@ def _tell_what_is_next(folder: Path, ready: list[Ready], written: Mapping[str, s
     tell("then README.md: a GnuPG key, a service's secrets, and the first `reconcile --dry-run`")
 
 
-def _from_accounts(asked: Asked, folder: Path, integration: str, template: dict[str, str]) -> dict[str, bytes]:
+def _from_accounts(
+    options: SharedOptions, folder: Path, integration: str, template: dict[str, str]
+) -> dict[str, bytes]:
     """Copy the manifest and initial data of an integration, and write a hire's file for each account that it lists."""
     from reconciler.cli.adopt import proposed
     from reconciler.cli.context import run_in_context
@@ -139,7 +141,7 @@ def _from_accounts(asked: Asked, folder: Path, integration: str, template: dict[
         people = await proposed(context, integration, into=new)
         return {**copied, **{each.path: each.content for each in people}}
 
-    return run_in_context(asked, set_up(asked), copy)
+    return run_in_context(options, set_up(options), copy)
 
 
 def _has_identity(folder: Path) -> bool:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.cli import complete
-from reconciler.cli.options import Asked, option, shared
+from reconciler.cli.options import SharedOptions, option, shared
 from reconciler.model.errors import SecretsError, UsageError
 
 if TYPE_CHECKING:
@@ -48,13 +48,13 @@ class _Repository:
     data: InitialData
 
     @classmethod
-    def of(cls, asked: Asked) -> _Repository:
+    def of(cls, options: SharedOptions) -> _Repository:
         from reconciler.cli.context import context_of
         from reconciler.cli.logs import set_up
         from reconciler.cli.text import no_csv
 
-        no_csv(asked)
-        context = context_of(asked, set_up(asked))
+        no_csv(options)
+        context = context_of(options, set_up(options))
         tree = context.checkout.worktree()
         files = context.reader.load(tree)
         settings = _trusted(context, files.settings)
@@ -83,7 +83,7 @@ def _trusted(context: Context, settings: Settings) -> Settings:
 @option("--recipient", "recipients", multiple=True, metavar="KEY", help="Encrypt to this GnuPG key; repeatable.")
 @shared
 @click.pass_obj
-def set_(asked: Asked, integration: str, recipients: tuple[str, ...]) -> int:
+def set_(options: SharedOptions, integration: str, recipients: tuple[str, ...]) -> int:
     """Ask for the initial data of INTEGRATION, or take it as YAML on standard input, and encrypt it.
 
     INTEGRATION is an integration, a service, or `reconciler` for the program's own. What is left empty keeps the value
@@ -95,7 +95,7 @@ def set_(asked: Asked, integration: str, recipients: tuple[str, ...]) -> int:
     from reconciler.cli.text import emit_json, say
     from reconciler.secrets.write import encrypt_initial_data
 
-    repository = _Repository.of(asked)
+    repository = _Repository.of(options)
     wanted = needed_data_of(repository.files, integration)
     if not wanted.fields:
         raise UsageError(f"{integration} asks for no initial data: its manifest has no initial_data_form to fill in")
@@ -112,7 +112,7 @@ def set_(asked: Asked, integration: str, recipients: tuple[str, ...]) -> int:
         raise UsageError("no value was given: nothing was written")
     path = encrypt_initial_data(repository.checkout.root, wanted.service, values, keys, repository.gnupg)
     file = path.relative_to(repository.checkout.root).as_posix()
-    if asked.output == "json":
+    if options.output == "json":
         changed = [name for name, value in given.items() if value]
         emit_json({"service": wanted.service, "file": file, "recipients": keys, "set": changed, "missing": missing})
     else:
@@ -130,7 +130,7 @@ def set_(asked: Asked, integration: str, recipients: tuple[str, ...]) -> int:
 @option("--recipient", "recipients", multiple=True, required=True, metavar="KEY", help="To this key; repeatable.")
 @shared
 @click.pass_obj
-def rekey(asked: Asked, integration: str, recipients: tuple[str, ...]) -> int:
+def rekey(options: SharedOptions, integration: str, recipients: tuple[str, ...]) -> int:
     """Encrypt the initial data of INTEGRATION to other keys: those of --recipient, and no other. No value is shown.
 
     Whoever could open the old file still can, in git's history: where somebody left, replace the secrets too.
@@ -140,12 +140,12 @@ def rekey(asked: Asked, integration: str, recipients: tuple[str, ...]) -> int:
     from reconciler.cli.text import emit_json, say
     from reconciler.secrets.write import put_initial_data
 
-    repository = _Repository.of(asked)
+    repository = _Repository.of(options)
     service = needed_data_of(repository.files, integration).service
     keys = _keys(repository, list(dict.fromkeys(recipients)))
     file, message = repository.data.rekeyed(repository.tree, service, keys)
     put_initial_data(repository.checkout.root / file, message)
-    if asked.output == "json":
+    if options.output == "json":
         emit_json({"service": service, "file": file, "recipients": keys})
     else:
         say(file)
@@ -159,7 +159,7 @@ def rekey(asked: Asked, integration: str, recipients: tuple[str, ...]) -> int:
 @click.argument("integration", required=False, shell_complete=complete.services)
 @shared
 @click.pass_obj
-def check(asked: Asked, integration: str | None) -> int:
+def check(options: SharedOptions, integration: str | None) -> int:
     """See whether the initial data of INTEGRATION, or of all, is there, can be opened and is complete.
 
     Exits with 1 when something is missing or cannot be opened.
@@ -168,11 +168,11 @@ def check(asked: Asked, integration: str | None) -> int:
     from reconciler.cli.text import code, emit_json, printable, say
     from reconciler.secrets.initial_data import FOLDER
 
-    repository = _Repository.of(asked)
+    repository = _Repository.of(options)
     found = _found(repository, integration)
     wrong = [each for each in found if each.wrong]
     headline = f"{len(found) - len(wrong)} of {len(found)} complete"
-    match asked.output:
+    match options.output:
         case "json":
             emit_json([each.as_json() for each in found])
         case "markdown":

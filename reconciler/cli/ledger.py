@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from reconciler.cli.context import context_of
-from reconciler.cli.options import Asked
+from reconciler.cli.options import SharedOptions
 
 if TYPE_CHECKING:
     from reconciler.ledger.opening import StateLocation
@@ -17,33 +17,33 @@ if TYPE_CHECKING:
 __all__ = ["ledger_of", "locations_of", "settings_of", "state_of"]
 
 
-def settings_of(asked: Asked) -> Settings:
+def settings_of(options: SharedOptions) -> Settings:
     """Read the settings in force: those of the last accepted revision, or of the worktree."""
     from reconciler.engine.accepted import in_force
 
-    return in_force(context_of(asked)).settings
+    return in_force(context_of(options)).settings
 
 
-def state_of(asked: Asked) -> StateLocation:
+def state_of(options: SharedOptions) -> StateLocation:
     """Find the state that the settings in force name."""
     from reconciler.engine.accepted import in_force
 
-    context = context_of(asked)
+    context = context_of(options)
     force = in_force(context)
     return context.state(force.settings, force.tree)
 
 
-def locations_of(asked: Asked, *urls: str) -> list[StateLocation]:
+def locations_of(options: SharedOptions, *urls: str) -> list[StateLocation]:
     """Find states at other URLs, with the password of the settings in force."""
     from reconciler.engine.accepted import in_force
 
-    context = context_of(asked)
+    context = context_of(options)
     force = in_force(context)
     return [context.state(force.settings.model_copy(update={"state": url}), force.tree) for url in urls]
 
 
 @contextmanager
-def ledger_of(asked: Asked) -> Iterator[LedgerReader]:
+def ledger_of(options: SharedOptions) -> Iterator[LedgerReader]:
     """Open the ledger for reading; an empty one if there is none."""
-    with state_of(asked).reader() as ledger:
+    with state_of(options).reader() as ledger:
         yield ledger

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from reconciler.cli.options import Asked
+from reconciler.cli.options import SharedOptions
 from reconciler.cli.text import as_json, fit, printable
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def begin_redacting() -> Redactor:
     return _redactor
 
 
-def set_up(asked: Asked) -> Redactor:
+def set_up(options: SharedOptions) -> Redactor:
     """Configure logging for this process, also of libraries and unexpected errors, and return the redactor."""
     import structlog  # costs as much as all other imports of a command that only reads
 
@@ -76,11 +76,11 @@ def set_up(asked: Asked) -> Redactor:
 
     def redact(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         shown: dict[str, Any] = redactor.redact_all(event)
-        if asked.log_format == "json":
+        if options.log_format == "json":
             return shown
         return {key: _one_line(key, value) for key, value in shown.items()}
 
-    level = logging.DEBUG if asked.verbose else logging.INFO
+    level = logging.DEBUG if options.verbose else logging.INFO
     steps: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -90,7 +90,7 @@ def set_up(asked: Asked) -> Redactor:
     ]
     renderer: Any = (
         structlog.processors.JSONRenderer(default=str)
-        if asked.log_format == "json"
+        if options.log_format == "json"
         # The default formatter of tracebacks shows the locals of every frame.
         else structlog.dev.ConsoleRenderer(
             colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback

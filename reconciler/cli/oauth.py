@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.cli import complete
-from reconciler.cli.options import Asked, option, shared
+from reconciler.cli.options import SharedOptions, option, shared
 
 if TYPE_CHECKING:
     from reconciler.engine.context import Context
@@ -42,7 +42,7 @@ def oauth() -> None:
 @option("--timeout", default="10m", show_default=True, callback=_span, help="How long to wait for the callback.")
 @shared
 @click.pass_obj
-def connect(asked: Asked, integration: str, timeout: timedelta) -> int:
+def connect(options: SharedOptions, integration: str, timeout: timedelta) -> int:
     """Authorize an integration: open the URL that is printed, allow access, and come back to the callback.
 
     The callback is served by the daemon where one runs on `listen`, else by this command. INTEGRATION may also be the
@@ -52,18 +52,18 @@ def connect(asked: Asked, integration: str, timeout: timedelta) -> int:
     from reconciler.cli.logs import set_up, tell
     from reconciler.cli.text import no_csv, say
 
-    no_csv(asked)
-    redactor = set_up(asked)
-    why = run_in_context(asked, redactor, lambda context: _connect(context, asked, integration, timeout))
+    no_csv(options)
+    redactor = set_up(options)
+    why = run_in_context(options, redactor, lambda context: _connect(context, options, integration, timeout))
     if why:
         tell(f"error: {integration} is not connected: {redactor.redact(why)}", "error")
         return 1
-    if asked.output != "json":
+    if options.output != "json":
         say(f"{integration} is connected")
     return 0
 
 
-async def _connect(context: Context, asked: Asked, integration: str, timeout: timedelta) -> str:  # noqa: ASYNC109
+async def _connect(context: Context, options: SharedOptions, integration: str, timeout: timedelta) -> str:  # noqa: ASYNC109
     """Begin, and wait; return why it is not connected, or an empty text."""
     import asyncio
 
@@ -86,7 +86,7 @@ async def _connect(context: Context, asked: Asked, integration: str, timeout: ti
                 await stack.enter_async_context(_serving_callback(context, settings, tree, state))
                 tell(f"waiting on {settings.listen} to be called back")
             # Not redacted, unlike anywhere else: the person has to open it, with its client id and state.
-            say(as_json({"url": authorization.url}) if asked.output == "json" else authorization.url)
+            say(as_json({"url": authorization.url}) if options.output == "json" else authorization.url)
             with suppress(TimeoutError):
                 async with asyncio.timeout(timeout.total_seconds()):
                     # Another process may serve the callback: only the ledger shows what came of it.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from reconciler.cli.options import Asked, Filter
+from reconciler.cli.options import Filter, SharedOptions
 from reconciler.model.errors import ReconcilerError, StateLockedError, UsageError
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ __all__ = ["one_pass", "until_stopped"]
 
 
 def one_pass(
-    asked: Asked,
+    options: SharedOptions,
     *,
     dry_run: bool,
     rev: str | None,
@@ -60,7 +60,7 @@ def one_pass(
         raise UsageError("--rev and --worktree exclude each other: leave one out")
     if dry_run and yes_really:
         raise UsageError("--yes-really lets something through, a dry run lets nothing: leave one out")
-    redactor = begin_redacting() if dry_run else set_up(asked)
+    redactor = begin_redacting() if dry_run else set_up(options)
     selection = Selection(
         hires=frozenset(hires) if hires else None,
         integrations=frozenset(integrations) if integrations else None,
@@ -68,15 +68,15 @@ def one_pass(
 
     async def go(spools: ExitStack) -> tuple[Report, Iterable[Row] | None]:
         clock = SystemClock()
-        async with aclosing(Context(asked.repo, clock, redactor)) as context:
+        async with aclosing(Context(options.repo, clock, redactor)) as context:
             with until_stopped(clock):
-                ask = None if yes or not at_terminal() else partial(_ask, asked, clock, by)
+                ask = None if yes or not at_terminal() else partial(_ask, options, clock, by)
                 if not dry_run:
                     removals = not no_removals
                     return await _real(context, clock, selection, ask, released=yes_really, removals=removals), None
                 planning = _plan_dry(context, selection, rev, worktree=worktree, removals=not no_removals)
                 with planning as (there, refused):
-                    givers = asked.output in ("json", "csv")  # the others do not show them
+                    givers = options.output in ("json", "csv")  # the others do not show them
                     found = planned(context, there, spools, givers=givers)
                     report, rows = await clock.unless_stopped(found)
                 report.refuse(refused)
@@ -88,9 +88,9 @@ def one_pass(
         except StateLockedError as error:
             if not yes_really:
                 raise
-            return _enqueue_release(asked, error)
+            return _enqueue_release(options, error)
         only = Filter(frozenset(statuses), only_changes)
-        show_report(report, asked, rows=rows, by=by, only=only, paged=dry_run)
+        show_report(report, options, rows=rows, by=by, only=only, paged=dry_run)
     return exit_code(report, detailed=detailed_exitcode)
 
 
@@ -99,13 +99,13 @@ def at_terminal() -> bool:
     return sys.stdin.isatty() and sys.stdout.isatty()
 
 
-async def _ask(asked: Asked, clock: SystemClock, by: str, plan: Report) -> None:
+async def _ask(options: SharedOptions, clock: SystemClock, by: str, plan: Report) -> None:
     """Show a plan and ask whether to apply it. Raises Declined if the answer is no, Ctrl-C or the end of input."""
     from reconciler.cli.show import show_report
     from reconciler.model.clock import Stopped
 
     with redirect_stdout(sys.stderr):  # stdout is for the report of the pass
-        show_report(plan, replace(asked, output="table"), by=by)
+        show_report(plan, replace(options, output="table"), by=by)
     click.echo(f"Carry out {len(plan.pending)} of these? [y/N]: ", nl=False, err=True)
     try:
         answer = await clock.unless_stopped(_line())
@@ -303,11 +303,11 @@ def _tell_ignored(context: Context, source: str) -> None:
         tell(f"not committed, and so not acted on: {shown}")
 
 
-def _enqueue_release(asked: Asked, error: StateLockedError) -> int:
+def _enqueue_release(options: SharedOptions, error: StateLockedError) -> int:
     from reconciler.cli.enqueue import enqueue, show_handed_over
 
-    enqueue(asked, "release")
-    show_handed_over(asked, "release", (), "let the held integrations through, once", error)
+    enqueue(options, "release")
+    show_handed_over(options, "release", (), "let the held integrations through, once", error)
     return 0
 
 

@@ -15,8 +15,8 @@ from reconciler.model.status import Status
 __all__ = [
     "HTML_HELP",
     "PAGE",
-    "Asked",
     "Filter",
+    "SharedOptions",
     "filters",
     "of_hires",
     "of_integrations",
@@ -27,7 +27,7 @@ __all__ = [
 
 
 @dataclass(slots=True)
-class Asked:
+class SharedOptions:
     """The shared options of one call."""
 
     path: Path | None = None
@@ -102,14 +102,14 @@ of_integrations = option(
 
 
 def _remember(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
-    asked = ctx.ensure_object(Asked)
+    options = ctx.ensure_object(SharedOptions)
     source = ctx.get_parameter_source(parameter.name or "")
     given = source is not click.core.ParameterSource.DEFAULT
     if value == PAGE and ctx.parent is not None and not ctx.command_path.endswith("review check"):
         raise click.UsageError(HTML_HELP, ctx)
     # An option after the command replaces the same one before it; a default replaces neither.
     if given or ctx.parent is None:
-        setattr(asked, parameter.name or "", value)
+        setattr(options, parameter.name or "", value)
 
 
 STATUSES = [str(status) for status in Status]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from reconciler.cli import complete
-from reconciler.cli.options import Asked, shared
+from reconciler.cli.options import SharedOptions, shared
 from reconciler.model.errors import TransportError, UsageError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ __all__ = ["options"]
 @click.argument("field", shell_complete=complete.fields)
 @shared
 @click.pass_obj
-def options(asked: Asked, integration: str, field: str) -> int:
+def options(options: SharedOptions, integration: str, field: str) -> int:
     """Show the choices of a form field: its fixed items, or what the service offers now.
 
     The first column is what goes into a hire's `values`; a choice can be written by its name too: {name: …}.
@@ -36,15 +36,15 @@ def options(asked: Asked, integration: str, field: str) -> int:
     from reconciler.cli.text import code, count, emit_json, no_csv, printable, say
     from reconciler.requests.template import plain, written
 
-    no_csv(asked)
-    redactor = set_up(asked)
-    found = run_in_context(asked, redactor, lambda context: _options(context, integration, field))
-    if asked.output == "json":
+    no_csv(options)
+    redactor = set_up(options)
+    found = run_in_context(options, redactor, lambda context: _options(context, integration, field))
+    if options.output == "json":
         emit_json(redactor.redact_all([{"value": plain(option.value), "name": option.name} for option in found]))
         return 0
     shown = [[redactor.redact(text) for text in (written(option.value), option.name)] for option in found]
     headline = f"{integration} {field}: {count(len(found), 'choice')}"
-    if asked.output == "markdown":
+    if options.output == "markdown":
         say("\n".join([f"**{headline}**", "", *(f"- {code(value)} {code(name)}" for value, name in shown)]))
     else:
         say(headline)

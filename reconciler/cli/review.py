@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.cli import complete
-from reconciler.cli.options import Asked, of_integrations, shared
+from reconciler.cli.options import SharedOptions, of_integrations, shared
 from reconciler.model.errors import ReconcilerError, UsageError
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def review() -> None:
 @of_integrations
 @shared
 @click.pass_obj
-def start(asked: Asked, period: str, integrations: tuple[str, ...]) -> int:
+def start(options: SharedOptions, period: str, integrations: tuple[str, ...]) -> int:
     """Ask every service once who has what.
 
     Writes config/reviews/PERIOD/<integration>.yaml for each of them.
@@ -60,19 +60,19 @@ def start(asked: Asked, period: str, integrations: tuple[str, ...]) -> int:
     from reconciler.repository.documents.modeline import line_in
     from reconciler.repository.reviews import REVIEWS
 
-    if asked.output in ("csv", "html"):
+    if options.output in ("csv", "html"):
         raise UsageError("--output csv and html are for `review check`: choose table, json or markdown")
     _check_period(period)
-    redactor = set_up(asked)
-    answered, found = run_in_context(asked, redactor, lambda context: _started(context, period, integrations))
-    first = line_in(asked.repo, "review", f"{REVIEWS}/{period}").encode()
+    redactor = set_up(options)
+    answered, found = run_in_context(options, redactor, lambda context: _started(context, period, integrations))
+    first = line_in(options.repo, "review", f"{REVIEWS}/{period}").encode()
     texts = {
         path_of(period, name): first + review_text(_masked(data, redactor), period, name)
         for name, data in found.items()
     }
-    write_all(asked.repo, texts, {})
+    write_all(options.repo, texts, {})
     told = [_as_started(name, path_of(period, name), data) for name, data in found.items()]
-    if asked.output == "json":
+    if options.output == "json":
         emit_json({"period": period, "reviews": told})
     else:
         lines = count(sum(each["lines"] for each in told), "line")
@@ -104,7 +104,7 @@ def _masked(data: Mapping[str, Any], redactor: Redactor) -> dict[str, Any]:
 @click.argument("period", shell_complete=complete.periods)
 @shared
 @click.pass_obj
-def check(asked: Asked, period: str) -> int:
+def check(options: SharedOptions, period: str) -> int:
     """Say whether a period's review is whole.
 
     It reads what is committed, and what the ledger says of removals.
@@ -118,8 +118,8 @@ def check(asked: Asked, period: str) -> int:
     from reconciler.cli.text import emit_json, say
 
     _check_period(period)
-    tree, found = _judged(asked, period)
-    match asked.output:
+    tree, found = _judged(options, period)
+    match options.output:
         case "json":
             emit_json({"period": period, "revision": tree.revision, "reviews": [each.as_json() for each in found]})
         case "csv":
@@ -127,8 +127,8 @@ def check(asked: Asked, period: str) -> int:
         case "html":
             click.echo(as_page(found, period, tree.revision), nl=False)
         case _:
-            say("\n".join(as_table(found, period, markdown=asked.output == "markdown")))
-    if asked.output in ("csv", "html"):
+            say("\n".join(as_table(found, period, markdown=options.output == "markdown")))
+    if options.output in ("csv", "html"):
         for problem in (problem for each in found for problem in each.problems):
             tell(str(problem), str(problem.severity))
     if any(each.doubtful or each.open for each in found):
@@ -143,7 +143,7 @@ def _check_period(period: str) -> None:
         raise UsageError(f"PERIOD {period!r}: write letters, digits, `.`, `_` and `-`, at most 64, such as 2026-Q4")
 
 
-def _judged(asked: Asked, period: str) -> tuple[Tree, list[Judged]]:
+def _judged(options: SharedOptions, period: str) -> tuple[Tree, list[Judged]]:
     from reconciler.cli.context import context_of
     from reconciler.cli.logs import set_up, tell
     from reconciler.engine.accepted import in_force
@@ -152,7 +152,7 @@ def _judged(asked: Asked, period: str) -> tuple[Tree, list[Judged]]:
     from reconciler.repository.reviews import REVIEWS
     from reconciler.review.signed_off import judge, name_people
 
-    context = context_of(asked, set_up(asked))
+    context = context_of(options, set_up(options))
     tree = _committed(context)
     files = context.reader.load(tree)
     folder = f"{REVIEWS}/{period}/"
@@ -162,7 +162,7 @@ def _judged(asked: Asked, period: str) -> tuple[Tree, list[Judged]]:
     with context.state(force.settings, force.tree).reader() as ledger:
         known = {*files.manifests, *files.broken["manifests"], *(name for name, _ in ledger.counts())}
         found = judge(context.checkout, tree, period, ledger, known=known, load=context.reader.load)
-    if asked.output in ("csv", "html"):
+    if options.output in ("csv", "html"):
         home = home_of(context.root.resolve(), force.settings)
         name_people(found, context.checkout, tree, lambda commit: signer(context.checkout, commit, home))
     return tree, found

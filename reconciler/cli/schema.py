@@ -6,7 +6,7 @@ from typing import get_args
 
 import click
 
-from reconciler.cli.options import Asked, shared
+from reconciler.cli.options import SharedOptions, shared
 from reconciler.repository.documents.modeline import Kind
 
 __all__ = ["schema"]
@@ -16,7 +16,7 @@ __all__ = ["schema"]
 @click.argument("kind", metavar="KIND", type=click.Choice(get_args(Kind)))
 @shared
 @click.pass_obj
-def schema(asked: Asked, kind: Kind) -> int:  # noqa: ARG001
+def schema(options: SharedOptions, kind: Kind) -> int:  # noqa: ARG001
     """Print the JSON Schema of a kind of file, whatever --output says.
 
     KIND is manifest, hire, sequence, settings, ignore, import, policy or review.

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from reconciler.cli.exit_codes import PENDING
 from reconciler.cli.logs import tell
-from reconciler.cli.options import Asked, Filter
+from reconciler.cli.options import Filter, SharedOptions
 from reconciler.cli.table import grouped, headline, name_in, page, summary, table_of
 from reconciler.cli.text import as_json, cell, code, emit_csv, emit_json_list, problem_line, say
 from reconciler.model.report import Report, Row
@@ -50,7 +50,7 @@ def exit_code(report: Report, *, detailed: bool) -> int:
 
 def show_report(
     report: Report,
-    asked: Asked,
+    options: SharedOptions,
     *,
     rows: Iterable[Row] | None = None,
     by: str = "person",
@@ -65,7 +65,7 @@ def show_report(
     """
     counted = report.counted(report.rows if rows is None else rows)
     shown = (row for row in counted if only.shows(row.status, row.action))
-    match asked.output:
+    match options.output:
         case "json":
             emit_json_list(lambda: report.as_json(()), "grants", (row.as_json() for row in shown))
         case "markdown":
@@ -75,7 +75,7 @@ def show_report(
             for problem in report.problems:  # a hire whose file is set aside may have no row
                 tell(str(problem), str(problem.severity))
         case _:
-            page(table_of(report, shown, by=by, verbose=asked.verbose, folds=not only.statuses), paged=paged)
+            page(table_of(report, shown, by=by, verbose=options.verbose, folds=not only.statuses), paged=paged)
 
 
 def _cells(row: Row) -> list[str]:

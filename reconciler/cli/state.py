@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from reconciler.cli.options import Asked, shared
+from reconciler.cli.options import SharedOptions, shared
 from reconciler.model.errors import LedgerError, UsageError
 
 __all__ = ["state"]
@@ -20,7 +20,7 @@ def state() -> None:
 @click.argument("target", metavar="TO")
 @shared
 @click.pass_obj
-def copy(asked: Asked, source: str, target: str) -> int:
+def copy(options: SharedOptions, source: str, target: str) -> int:
     """Copy the state FROM one place TO another, whole or not at all.
 
     Both are URLs as in the setting `state`: sqlite:///path or postgresql://user@host/database. Stop the daemon first:
@@ -32,8 +32,8 @@ def copy(asked: Asked, source: str, target: str) -> int:
     from reconciler.cli.text import count, emit_json, no_csv, say
     from reconciler.ledger.copying import copy as copied
 
-    no_csv(asked)
-    here, there = locations_of(asked, _checked(source), _checked(target))
+    no_csv(options)
+    here, there = locations_of(options, _checked(source), _checked(target))
     if str(here) == str(there):
         raise UsageError("FROM and TO are the same")
     if not here.exists():
@@ -41,7 +41,7 @@ def copy(asked: Asked, source: str, target: str) -> int:
     with here.locked("reconcile state copy", datetime.now(UTC)) as locked:
         chain = copied(here, locked.ledger, there)
         grants = sum(locked.ledger.counts().values())
-    if asked.output == "json":
+    if options.output == "json":
         emit_json({"from": str(here), "to": str(there), "grants": grants, "lines": chain.lines, "digest": chain.digest})
     else:
         lines = f"{count(chain.lines, 'line')} of the history"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from reconciler.cli.options import Asked, Filter, filters, of_hires, of_integrations, option, shared
+from reconciler.cli.options import Filter, SharedOptions, filters, of_hires, of_integrations, option, shared
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -29,7 +29,7 @@ __all__ = ["status"]
 @shared
 @click.pass_obj
 def status(
-    asked: Asked,
+    options: SharedOptions,
     *,
     hires: tuple[str, ...],
     integrations: tuple[str, ...],
@@ -54,7 +54,7 @@ def status(
     from reconciler.model.errors import Problem
     from reconciler.model.report import LAST, Report
 
-    with ledger_of(asked) as ledger:
+    with ledger_of(options) as ledger:
         noted = ledger.note(LAST)
         last: dict[str, Any] = json.loads(noted) if noted else {"revision": None}
         report = Report(last["revision"], dry_run=False)
@@ -62,7 +62,7 @@ def status(
         report.refuse(refused(ledger))
         report.outdate(stale(ledger))
         report.members = [member.as_json() for member in ledger.members() if member.daemon]
-        rows = _rows(asked, ledger, hires, integrations)
+        rows = _rows(options, ledger, hires, integrations)
         first = next(rows, None)
         if noted is None:
             tell("no pass was made yet: `reconcile` makes one, `reconcile --dry-run` shows what it would do")
@@ -70,11 +70,13 @@ def status(
             names, meant = ", ".join((*hires, *integrations)), suggest_from_ledger(ledger, *hires, *integrations)
             tell(f"the ledger has no grant of {names}; `reconcile validate` reads the files{meant}")
         there = chain([] if first is None else [first], rows)
-        show_report(report, asked, rows=there, by=by, only=Filter(frozenset(statuses), only_changes), paged=True)
+        show_report(report, options, rows=there, by=by, only=Filter(frozenset(statuses), only_changes), paged=True)
     return exit_code(report, detailed=False)
 
 
-def _rows(asked: Asked, ledger: LedgerReader, hires: Collection[str], integrations: Collection[str]) -> Iterator[Row]:
+def _rows(
+    options: SharedOptions, ledger: LedgerReader, hires: Collection[str], integrations: Collection[str]
+) -> Iterator[Row]:
     """Read the rows, some at a time."""
     from datetime import date
 
@@ -82,9 +84,9 @@ def _rows(asked: Asked, ledger: LedgerReader, hires: Collection[str], integratio
     from reconciler.model.report import Row
     from reconciler.repository.desired import Desired
 
-    files = _files(asked) if asked.output != "table" else None
+    files = _files(options) if options.output != "table" else None
     wanted = Desired(files, date.min) if files is not None else None
-    people = files if asked.output == "csv" else None
+    people = files if options.output == "csv" else None
     for batch in batches(ledger.records(hires or None)):
         records = [record for record in batch if not integrations or record.integration in integrations]
         of_whom = {record.key.hire for record in records}
@@ -100,13 +102,13 @@ def _rows(asked: Asked, ledger: LedgerReader, hires: Collection[str], integratio
             yield row.given_by(given.get(record.key))
 
 
-def _files(asked: Asked) -> Files | None:
+def _files(options: SharedOptions) -> Files | None:
     """Read the files in force, for what the ledger does not have: form fields and names. None if there are none."""
     from reconciler.cli.context import context_of
     from reconciler.engine.accepted import in_force
     from reconciler.model.errors import RepositoryError, SettingsError
 
-    context = context_of(asked)
+    context = context_of(options)
     try:
         return context.reader.load(in_force(context).tree)
     except (RepositoryError, SettingsError):

@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 
 import click
 
-from reconciler.cli.options import Asked
+from reconciler.cli.options import SharedOptions
 from reconciler.model.errors import Problem, ReconcilerError, UsageError
 from reconciler.model.printable import printable
 
@@ -229,9 +229,9 @@ def _escaped(text: str, signs: str = "") -> str:
     return text
 
 
-def no_csv(asked: Asked) -> None:
+def no_csv(options: SharedOptions) -> None:
     """Refuse an output that the command does not have."""
-    if asked.output == "csv":
+    if options.output == "csv":
         raise UsageError(
             "--output csv is for status, history, unmanaged, review check and a pass: choose table, json or markdown"
         )

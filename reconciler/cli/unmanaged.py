@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from reconciler.cli.exit_codes import PENDING
-from reconciler.cli.options import Asked, of_integrations, option, shared
+from reconciler.cli.options import SharedOptions, of_integrations, option, shared
 from reconciler.model.errors import UsageError
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ COLUMNS = ("integration", "account", "email", "kind", "near", "first_seen", "rea
 @option("--detailed-exitcode", is_flag=True, help="Exit with 2 where there are accounts that git does not know.")
 @shared
 @click.pass_obj
-def unmanaged(asked: Asked, *, integrations: tuple[str, ...], detailed_exitcode: bool) -> int:
+def unmanaged(options: SharedOptions, *, integrations: tuple[str, ...], detailed_exitcode: bool) -> int:
     """Show the accounts that git does not know: no hire has a grant for them. Nothing is ever removed.
 
     Reads the listing (`exists.list`) of each integration, and compares it with the committed files, the ledger and
@@ -50,13 +50,13 @@ def unmanaged(asked: Asked, *, integrations: tuple[str, ...], detailed_exitcode:
         found = await compared(context, tree, integrations)
         return tree.revision, found, ignores_nothing(files)
 
-    revision, found, broken = run_in_context(asked, redactor, compare)
+    revision, found, broken = run_in_context(options, redactor, compare)
     for each in found:
         if each.fault is not None:
             tell(f"{each.integration}: the listing was not read whole: {redactor.redact(each.fault)}", "error")
     rows = [redactor.redact_all(account.as_json()) for each in found for account in each.accounts]
     told = [each.as_json() for each in found]
-    match asked.output:
+    match options.output:
         case "json":
             emit_json({"revision": revision, "integrations": told, "accounts": rows})
         case "csv":

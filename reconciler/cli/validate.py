@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from reconciler.cli.options import Asked, option, shared
+from reconciler.cli.options import SharedOptions, option, shared
 
 if TYPE_CHECKING:
     from reconciler.model.errors import Problem
@@ -20,7 +20,7 @@ __all__ = ["validate"]
 @option("--rev", metavar="REV", help="Read a commit instead of the files as they stand.")
 @shared
 @click.pass_obj
-def validate(asked: Asked, rev: str | None) -> int:
+def validate(options: SharedOptions, rev: str | None) -> int:
     """Read every file and report every problem with file, line and what to do; list the hosts requests would go to.
 
     Reads the files as they stand, committed or not. Offline: asks nobody, needs no key. Exits with 1 where a file has
@@ -36,8 +36,8 @@ def validate(asked: Asked, rev: str | None) -> int:
     from reconciler.review.problems import hosts_of, problems_of
     from reconciler.review.validated import Validated
 
-    no_csv(asked)
-    checkout = Checkout.open(asked.repo)
+    no_csv(options)
+    checkout = Checkout.open(options.repo)
     validated = Validated(checkout)
     reader = Reader(root=checkout.root, known=validated.summaries)
     tree = checkout.at(rev) if rev else checkout.worktree(validated.stamped)
@@ -52,10 +52,10 @@ def validate(asked: Asked, rev: str | None) -> int:
         hosts = hosts_of(files, tree)
         if isinstance(tree, FolderTree):
             validated.keep(tree, files.hires)
-    if asked.output == "json":
+    if options.output == "json":
         emit_json({"problems": [each.as_json() for each in problems], "hosts": [host.as_json() for host in hosts]})
     else:
-        say("\n".join(_markdown(problems, hosts) if asked.output == "markdown" else _table(problems, hosts)))
+        say("\n".join(_markdown(problems, hosts) if options.output == "markdown" else _table(problems, hosts)))
         if os.environ.get("GITHUB_ACTIONS") == "true":
             for problem in problems:
                 click.echo(annotation(problem))

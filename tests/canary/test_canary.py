@@ -466,10 +466,10 @@ def test_values_that_are_not_secret_are_shown(scene: Scene) -> None:
 def test_every_log_line_is_redacted(log_format: str, capfd: pytest.CaptureFixture[str]) -> None:
     """Our own lines, libraries' lines, exceptions in both, and what asyncio says of tasks that nobody waited for."""
     from reconciler.cli.logs import set_up, unexpected
-    from reconciler.cli.options import Asked
+    from reconciler.cli.options import SharedOptions
 
     secret = value("KEY")
-    set_up(Asked(verbose=True, log_format=log_format)).learn([secret])
+    set_up(SharedOptions(verbose=True, log_format=log_format)).learn([secret])
     log, library = structlog.get_logger(), logging.getLogger("some.library")
     error = KeyError(secret)
     log.error(secret, about={"deep": [secret.encode(), error]}, error=error, **{secret: 1})

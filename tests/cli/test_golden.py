@@ -17,7 +17,7 @@ import pytest
 
 from reconciler import cli
 from reconciler.cli import reconcile
-from reconciler.cli.options import Asked
+from reconciler.cli.options import SharedOptions
 from reconciler.cli.show import show_report
 from reconciler.model.errors import Problem
 from reconciler.model.report import Report, Row
@@ -166,7 +166,7 @@ def test_rows_that_need_nothing_are_only_counted(repo: Repo, capsys: pytest.Capt
     report.rows = [row(f"h{number:02}", access=access) for number in range(20) for access in ("saas", "saas-ops")]
     report.rows += [row("h07", integration="chat", access="chat", status=Status.MISSING, action=Action.EXECUTE)]
     report.rows += [row("h08", integration="mail", access="mail")]
-    show_report(report, Asked(path=repo.root), by=by)
+    show_report(report, SharedOptions(path=repo.root), by=by)
     same(f"tables/folded-by-{by}.table", capsys.readouterr().out)
 
 
@@ -174,7 +174,7 @@ def test_csv_runs_nothing_in_a_spreadsheet(repo: Repo, capsys: pytest.CaptureFix
     bad = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1"]
     report = Report(None, dry_run=True)
     report.rows = [row("ada", reason=text) for text in bad] + [row("ada", access="=cmd|' /C calc'!A0")]
-    show_report(report, Asked(path=repo.root, output="csv"))
+    show_report(report, SharedOptions(path=repo.root, output="csv"))
     read = list(csv.DictReader(io.StringIO(capsys.readouterr().out, newline="")))
     assert [line["reason"] for line in read[:-1]] == [f"'{text}" for text in bad]
     assert read[-1]["access"] == "'=cmd|' /C calc'!A0"
@@ -186,7 +186,7 @@ def test_text_from_files_moves_no_cursor_and_ends_no_row(
 ) -> None:
     report = Report(None, dry_run=True)
     report.rows = [row("ada", reason="\x1b[2Jgone\n| a row | of its own |", access="\x1b[31msaas")]
-    show_report(report, Asked(path=repo.root, output=output))
+    show_report(report, SharedOptions(path=repo.root, output=output))
     out = capsys.readouterr().out
     assert "\x1b" not in out
     assert not any(line.startswith("| a row") for line in out.splitlines())
@@ -267,5 +267,5 @@ def test_a_reader_that_leaves_is_no_fault(team: Repo, call: Call, arguments: str
 def test_the_first_line_is_the_whole_story(
     repo: Repo, capsys: pytest.CaptureFixture[str], report: Report, line: str, output: str
 ) -> None:
-    show_report(report, Asked(path=repo.root, output=output))
+    show_report(report, SharedOptions(path=repo.root, output=output))
     assert capsys.readouterr().out.splitlines()[0].strip("*") == line

@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from reconciler import cli
 from reconciler.cli.daemon import _FileProblems
-from reconciler.cli.options import Asked
+from reconciler.cli.options import SharedOptions
 from reconciler.cli.show import show_report
 from reconciler.model.errors import Problem
 from reconciler.model.report import Report
@@ -39,7 +39,7 @@ def test_the_log_tells_of_a_problem_that_comes_back() -> None:
 
 
 def test_csv_keeps_problems_out_of_the_columns(repo: Repo, capsys: pytest.CaptureFixture[str]) -> None:
-    show_report(Report("a" * 40, dry_run=True, problems=[BROKEN]), Asked(path=repo.root, output="csv"))
+    show_report(Report("a" * 40, dry_run=True, problems=[BROKEN]), SharedOptions(path=repo.root, output="csv"))
     out, err = capsys.readouterr()
     assert (len(out.splitlines()), err) == (1, f"{BROKEN}\n")
 

@@ -15,7 +15,7 @@ from subprocess import Popen
 
 import pytest
 
-from reconciler.cli.options import Asked, Filter
+from reconciler.cli.options import Filter, SharedOptions
 from reconciler.cli.show import COLUMNS, show_report
 from reconciler.model.report import Report
 from reconciler.model.status import Action, Status
@@ -40,7 +40,7 @@ def report(*, dry_run: bool = True) -> Report:
 
 
 def test_two_thousand_people_are_summed_up_with_pending_rows(repo: Repo, capsys: pytest.CaptureFixture[str]) -> None:
-    show_report(report(), Asked(path=repo.root))
+    show_report(report(), SharedOptions(path=repo.root))
     assert capsys.readouterr().out.splitlines() == [
         "dry run at aaaaaaaaaaaa: 2000 present, 2 missing, 1 failed, 1 scheduled, 1 orphaned, 1 suspended; 1 to do",
         "needs a person: 1 gone at the service (left as it is), 1 orphaned (no longer in git, still there), 1 failed",
@@ -70,14 +70,14 @@ def test_two_thousand_people_are_summed_up_with_pending_rows(repo: Repo, capsys:
 def test_many_things_to_do_have_a_line_each(repo: Repo, capsys: pytest.CaptureFixture[str]) -> None:
     found = Report("a" * 40, dry_run=True)
     found.rows = [row(f"h{number:02}", Status.MISSING, action=Action.EXECUTE) for number in range(20)]
-    show_report(found, Asked(path=repo.root))
+    show_report(found, SharedOptions(path=repo.root))
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 22
     assert lines[2] == "h00/saas  missing → execute"
 
 
 def test_markdown_says_what_needs_a_person(repo: Repo, capsys: pytest.CaptureFixture[str]) -> None:
-    show_report(report(), Asked(path=repo.root, output="markdown"))
+    show_report(report(), SharedOptions(path=repo.root, output="markdown"))
     assert capsys.readouterr().out.splitlines()[1:7] == [
         "",
         "- needs a person: 1 gone at the service (left as it is), 1 orphaned (no longer in git, still there), 1 failed",
@@ -101,7 +101,7 @@ def test_markdown_says_what_needs_a_person(repo: Repo, capsys: pytest.CaptureFix
 def test_filters_choose_the_rows(
     repo: Repo, capsys: pytest.CaptureFixture[str], output: str, only: Filter, shown: set[str]
 ) -> None:
-    show_report(report(), Asked(path=repo.root, output=output), only=only)
+    show_report(report(), SharedOptions(path=repo.root, output=output), only=only)
     out = capsys.readouterr().out
     assert {
         name for name in ("late", "new", "gone", "left", "bad", "stuck", "h0001") if f"{name}@example.com" in out
@@ -119,7 +119,7 @@ def test_a_status_that_there_is_not_is_wrong_usage(repo: Repo, call: Call) -> No
 
 def test_the_columns_of_csv(repo: Repo, capsys: pytest.CaptureFixture[str]) -> None:
     found = Report("a" * 40, dry_run=True, rows=[row("ada", name="Ada L", values={"TEAM": "1"}, revision="b" * 40)])
-    show_report(found, Asked(path=repo.root, output="csv"))
+    show_report(found, SharedOptions(path=repo.root, output="csv"))
     (line,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
     assert tuple(line) == COLUMNS == (
         "hire", "name", "email", "access", "integration", "values", "status", "action", "since",
@@ -199,7 +199,9 @@ def test_rows_that_are_shown_as_they_come_are_not_kept(repo: Repo, capfd: object
     def peak(count: int) -> int:
         told = Report("a" * 40, dry_run=False)
         tracemalloc.start()
-        show_report(told, Asked(path=repo.root, output=output), rows=(row(f"h{number}") for number in range(count)))
+        show_report(
+            told, SharedOptions(path=repo.root, output=output), rows=(row(f"h{number}") for number in range(count))
+        )
         used = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert told.summary == {"present": count}

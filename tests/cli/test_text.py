@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.cli import logs
-from reconciler.cli.options import Asked
+from reconciler.cli.options import SharedOptions
 from reconciler.cli.show import show_report
 from reconciler.cli.text import annotation, as_csv, as_json, cell, code, emit_json, emit_json_list, fit
 from reconciler.model.errors import Problem, ReconcilerError
@@ -120,7 +120,7 @@ def test_library_logs_are_json_lines_too(capsys: pytest.CaptureFixture[str]) -> 
 def test_author_of_a_refused_commit_is_not_mentioned(repo: Repo, capsys: pytest.CaptureFixture[str]) -> None:
     author = "@everyone <b>![x](http://x.example.com)"
     found = Report("a" * 40, dry_run=True, refused=Untrusted("b" * 40, "c" * 40, author, "is not signed"))
-    show_report(found, Asked(path=repo.root, output="markdown"))
+    show_report(found, SharedOptions(path=repo.root, output="markdown"))
     line = capsys.readouterr().out.splitlines()[0]
     before, inside, _ = line.split("`")
     assert author in inside

@@ -301,7 +301,7 @@ def member(name: str, at: str | None, marker: str, number: int) -> None:
     """The process of a member."""
     from reconciler.cli.daemon import _serve
     from reconciler.cli.logs import set_up
-    from reconciler.cli.options import Asked
+    from reconciler.cli.options import SharedOptions
     from reconciler.model.errors import ReconcilerError
 
     def end() -> None:
@@ -315,7 +315,7 @@ def member(name: str, at: str | None, marker: str, number: int) -> None:
 
     if at is not None and MOMENTS[at] is None:
         _end_in_a_pipeline(end)
-    asked = Asked()
+    asked = SharedOptions()
     redactor = set_up(asked)
     try:
         asyncio.run(_serve(asked, redactor, reached, name))
