@@ -24,6 +24,9 @@ Origin = tuple[str, str, int]
 
 LONGEST = 16_384
 
+KEPT = 1000
+"""Characters of a manifest's text whose escaped form is kept: longer ones would fill the memory."""
+
 _PORTS = {"http": 80, "https": 443}
 _ADDRESS = re.compile(
     r"(?P<scheme>https?)://(?P<host>\[[0-9a-f:.]+\]|[a-z0-9._-]{1,253})(?::(?P<port>\d{0,5}))?"
@@ -115,7 +118,10 @@ class Builder:
     def add_text(self, text: str) -> None:
         """The manifest's own text."""
         before = len(self._text)
-        self._append(text)
+        if before or len(text) > KEPT:
+            self._append(text)
+        else:  # how every URL of a manifest's call begins
+            self._text, self._path_at = _kept_beginning(text)
         self._shown += self._text[before:]
 
     def add_value(self, name: str, value: str, *, secret: bool) -> None:
@@ -154,13 +160,7 @@ class Builder:
         if self._path_at is not None:
             self._text += escape(text) if text else ""
             return
-        joined = self._text + text
-        head = _HEAD.match(joined)
-        if head is None or head.end() == len(joined):
-            self._text = joined
-        else:
-            self._text = joined[: head.end()] + escape(joined[head.end() :])
-            self._path_at = head.end()
+        self._text, self._path_at = _beginning(self._text + text)
 
     def _refuse_detours(self) -> None:
         start = self._path_at if self._path_at is not None else len(self._text)
@@ -169,10 +169,23 @@ class Builder:
             here = first - start
             if first == last and 0 < here <= len(path) and path[here - 1] == "/" and path[here : here + 1] in ("", "/"):
                 raise Blocked(f"variable {{{{{name}}}}} is empty, and would leave a part of the URL's path out")
+        if not (path.startswith((".", "%2")) or "/." in path or "/%2" in path):
+            return  # nearly always: to look at each character takes longer
         for dots in _DOTS.finditer(path):
             for first, last, name in self._values:
                 if first <= start + dots.end() and last >= start + dots.start():
                     raise Blocked(f"variable {{{{{name}}}}} would make a part of the URL's path {unquote(dots[0])!r}")
+
+
+def _beginning(text: str) -> tuple[str, int | None]:
+    """A URL's first text, with what follows the host escaped; and where that begins, None where nothing does yet."""
+    head = _HEAD.match(text)
+    if head is None or head.end() == len(text):
+        return text, None
+    return text[: head.end()] + escape(text[head.end() :]), head.end()
+
+
+_kept_beginning = lru_cache(maxsize=1024)(_beginning)
 
 
 def _origin_only(url: str) -> str:
