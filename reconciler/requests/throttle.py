@@ -58,9 +58,10 @@ class _HostPlaces:
     There may be more or fewer of them from one moment to the next.
     """
 
-    def __init__(self, places: int, wake: asyncio.Event | None) -> None:
-        self.places = places
+    def __init__(self, limit: int, wake: asyncio.Event | None) -> None:
+        self.places = limit if wake is None else 0
         self.used = 0
+        self._limit = limit
         self._wake = wake
         self._waiting: dict[bool, deque[asyncio.Future[None]]] = {False: deque(), True: deque()}
 
@@ -75,7 +76,7 @@ class _HostPlaces:
             self.used += 1
             return
         waiting = self._waiting[behind]
-        if self._wake is not None:
+        if self._wake is not None and self.places < self._limit:  # else there are no others to hear of
             self._wake.set()
         turn = asyncio.get_running_loop().create_future()
         waiting.append(turn)
@@ -113,7 +114,7 @@ class _Lane:
     """
 
     def __init__(self, limits: Limits, wake: asyncio.Event | None) -> None:
-        self.places = _HostPlaces(limits.per_host if wake is None else 0, wake)
+        self.places = _HostPlaces(limits.per_host, wake)
         self.gate = asyncio.Lock()
         margin = MARGIN if wake is None else SHARED_MARGIN
         self.spacing = timedelta(seconds=margin / limits.rate) if limits.rate else _NONE
@@ -142,8 +143,9 @@ class _Places:
     each, and a host that recovers is soon heard again.
     """
 
-    def __init__(self, places: int, wake: asyncio.Event | None) -> None:
-        self.places = self._free = places
+    def __init__(self, limit: int, wake: asyncio.Event | None) -> None:
+        self.places = self._free = limit if wake is None else 0
+        self._limit = limit
         self._wake = wake
         self._waiting: deque[tuple[_Lane, asyncio.Future[None]]] = deque()
 
@@ -163,7 +165,7 @@ class _Places:
         if self._open_to(lane):
             self._give(lane)
             return
-        if self._wake is not None:
+        if self._wake is not None and self.places < self._limit:
             self._wake.set()
         turn = asyncio.get_running_loop().create_future()
         self._waiting.append((lane, turn))
@@ -250,7 +252,7 @@ class Throttle:
         self._shared = shared
         self.wake = asyncio.Event()
         self._woken = self.wake if shared is not None else None
-        self._everyone = _Places(limits.concurrency if shared is None else 0, self._woken)
+        self._everyone = _Places(limits.concurrency, self._woken)
         self._soon = limits.timeout / SOON
         self._lanes: dict[str, _Lane] = {}
         self._pauses: dict[str, timedelta] = {}

@@ -61,6 +61,7 @@ class Table:
     def __init__(self) -> None:
         self.has: dict[str, dict[str, Ask]] = {}
         self.pauses: dict[str, float] = {}
+        self.exchanges = 0
 
     def of(self, member: str) -> _Side:
         return _Side(self, member)
@@ -72,6 +73,7 @@ class _Side:
 
     async def exchange(self, asks: Sequence[Ask], pauses: Mapping[str, timedelta]) -> Granted:
         now = asyncio.get_running_loop().time()
+        self._table.exchanges += 1
         self._table.pauses |= {host: now + pause.total_seconds() for host, pause in pauses.items()}
         places = {}
         self._table.has[self._member] = {}
@@ -131,6 +133,19 @@ def test_limits_hold_over_all_members(limits: Limits) -> None:
                 throttle.close()
 
     assert asyncio.run(asyncio.wait_for(go(), 30)) <= min(limits.per_host, limits.concurrency)
+
+
+def test_member_that_has_all_places_asks_for_no_more() -> None:
+    async def go() -> int:
+        table = Table()
+        throttle = Throttle(Limits(per_host=2), _Clock(), table.of("a"))
+        try:
+            await _crowd([throttle], "a.example.com", 150)  # waited for all of 0.4 s
+        finally:
+            throttle.close()
+        return table.exchanges
+
+    assert asyncio.run(asyncio.wait_for(go(), 30)) <= 4
 
 
 def test_pause_is_known_to_others_within_a_second() -> None:
