@@ -248,8 +248,8 @@ class Fleet:
             await asyncio.to_thread(self._sweep)
         for worker in [worker for worker in self._workers if worker.done()]:
             self._workers.remove(worker)
-            self._concurrency = 0
-            if not worker.cancelled():
+            if not worker.cancelled():  # it ended on its own
+                self._concurrency = 0
                 worker.result()
         at_once = self._worker_count(await asyncio.to_thread(self._state.ledger.members))
         if at_once != self._concurrency:

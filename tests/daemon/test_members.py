@@ -236,35 +236,79 @@ def test_entry_that_goes_to_another_service_waits_for_who_acts_on_it(
     asyncio.run(run())
 
 
-def test_what_needs_an_entry_is_queued_though_its_member_died_first(
-    databases: Databases, repo: Repo, accounts: AccountService, others: AccountService
-) -> None:
+def dispatching(one: FleetPass) -> Dispatcher:
+    """A daemon's dispatcher, with slices as jobs of the fleet."""
+
     async def nothing() -> None:
         """Fetch nothing."""
 
+    dispatcher = Dispatcher(
+        one.context,
+        one.clock,
+        one.state,
+        Acting(settings=one.settings, tree=one.tree),
+        health=Health(0.0),
+        on_pass=lambda *_: None,
+        make_runner=lambda make, spawn: Fleet(
+            one.context,
+            one.clock,
+            one.state,
+            make,
+            spawn,
+            problems=ProblemLog(),
+            dispatcher=lambda: dispatcher,
+            catch_up=nothing,
+        ),
+    )
+    return dispatcher
+
+
+class Workers:
+    """Jobs of which none is ever there."""
+
+    def __init__(self) -> None:
+        self.begun: list[int] = []
+
+    async def work(self, concurrency: int) -> None:
+        self.begun.append(concurrency)
+        await asyncio.Event().wait()
+
+    async def rescue(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+def test_worker_is_replaced_once_when_a_member_comes(
+    repo: Repo, accounts: AccountService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Jobs that outlast their worker are taken for a dead member's."""
+
+    async def run() -> list[int]:
+        workers = Workers()
+        async with member(repo, "a") as a:
+            fleet = dispatching(a).runner
+            assert isinstance(fleet, Fleet)
+            fleet._jobs = workers  # type: ignore[assignment]
+            counts = iter([2, 1, 1, 1, 1])
+            monkeypatch.setattr(fleet, "_worker_count", lambda _: next(counts))
+            for _ in range(5):
+                await fleet._tick()
+            await fleet.finish()
+        return workers.begun
+
+    repo.manifest("tool", accounts.manifest())
+    repo.commit()
+    assert asyncio.run(run()) == [2, 1]
+
+
+def test_what_needs_an_entry_is_queued_though_its_member_died_first(
+    databases: Databases, repo: Repo, accounts: AccountService, others: AccountService
+) -> None:
     async def run() -> None:
         async with member(repo, "a") as a:
             await a.make(Selection(integrations=frozenset({"tool"})))  # and a died before it queued anything
         async with member(repo, "b") as b:
-            problems = ProblemLog()
-            dispatcher = Dispatcher(
-                b.context,
-                b.clock,
-                b.state,
-                Acting(settings=b.settings, tree=b.tree),
-                health=Health(0.0),
-                on_pass=lambda *_: None,
-                make_runner=lambda make, spawn: Fleet(
-                    b.context,
-                    b.clock,
-                    b.state,
-                    make,
-                    spawn,
-                    problems=problems,
-                    dispatcher=lambda: dispatcher,
-                    catch_up=nothing,
-                ),
-            )
+            dispatcher = dispatching(b)
             await dispatcher.runner._jobs.open()  # type: ignore[attr-defined]
             again = PassRequest(Selection(frozenset({"ada"}), frozenset({"tool"})), "commit")
             assert await dispatcher.make(Slice("tool", again, Lane.NOW, b.clock.now()))
