@@ -32,8 +32,10 @@ from tests.servers import AccountService
 
 __all__ = ["MOMENTS", "TAKEN_OVER", "Member", "Stage", "away", "one_round", "staged", "until"]
 
-MOMENTS: dict[str, tuple[Failpoint, bool] | None] = {
-    "writing": None,
+WRITING = "writing"
+
+MOMENTS: dict[str, tuple[Failpoint, bool]] = {
+    WRITING: (Failpoint.PLAN, False),
     "intent": (Failpoint.INTENT, True),
     "recorded": (Failpoint.LEAVING, True),
     "leaving": (Failpoint.REQUEST, False),
@@ -42,7 +44,7 @@ MOMENTS: dict[str, tuple[Failpoint, bool] | None] = {
 }
 """The moments of an attempt, by the point at which a member ends or stands still, before or after it.
 
-None: in the middle of what it sends to the database.
+With `WRITING` in the middle of what it then sends to the database.
 """
 
 TAKEN_OVER = 30.0
@@ -311,10 +313,11 @@ def member(name: str, at: str | None, marker: str, number: int) -> None:
 
     def reached(point: Failpoint, *, done: bool) -> None:
         if at is not None and (point, done) == MOMENTS[at]:
-            end()
+            if at == WRITING:
+                _end_in_a_pipeline(end)
+            else:
+                end()
 
-    if at is not None and MOMENTS[at] is None:
-        _end_in_a_pipeline(end)
     asked = SharedOptions()
     redactor = set_up(asked)
     try:
