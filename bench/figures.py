@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -210,6 +211,28 @@ def _validated(root: Path) -> float:
     return took([str(Path(sys.executable).with_name("reconcile")), "--repo", str(root), "validate"])
 
 
+def planned() -> Iterator[tuple[float, float]]:
+    """MiB of a dry run over 4,000 hires with five entries, at its peak, against one over 400."""
+    with serving() as url, tempfile.TemporaryDirectory() as name:
+        roots = [folder(Path(name, str(hires)), url, hires, integrations=5, listing=True) for hires in (4000, 400)]
+        while True:
+            ours, fewer = (
+                _peak([str(Path(sys.executable).with_name("reconcile")), "--repo", str(root), "--dry-run"])
+                for root in roots
+            )
+            yield ours, fewer
+
+
+def _peak(command: list[str]) -> float:
+    """The most memory that a command takes, in MiB."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    return usage.ru_maxrss / 1024
+
+
 def loaded() -> Iterator[tuple[float, float]]:
     """Seconds to load 100,000 hires with twenty written-out entries each, against PyYAML's own C loader over them."""
     with tempfile.TemporaryDirectory() as name:
@@ -241,6 +264,7 @@ ALL: dict[str, Figure] = {
     "memory a hire, 10,000 against 1,000": Figure(partial(widened, 1), "KiB", "<= 1.05"),
     "memory a hire, 100,000 against 10,000": Figure(partial(widened, 2), "KiB", "<= 1.05"),
     "memory, 100,000 hires x 20 entries": Figure(weight, "MiB", "<= 350 MiB"),
+    "memory of a dry run, 4,000 hires against 400": Figure(planned, "MiB", "<= 1.2"),
     "ledger rows": Figure(ledger_rows, "1/s", ">= 20000/s"),
     "ledger intent": Figure(intent, "ms", "<= 2 ms"),
     "slowest page, 10,000 people": Figure(shown, "ms", "<= 200 ms"),
