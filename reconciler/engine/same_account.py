@@ -11,8 +11,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from array import array
+from bisect import bisect_left
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from hashlib import blake2b
 from typing import Any
 
 from reconciler.engine.checker import Checker, NotOffered
@@ -31,6 +34,10 @@ OF_SERVICE = frozenset({"oauth", "redirect_url"})
 
 UNKNOWN, ANY = "unknown", "any"
 """Which account a request is about, where what was stored of it is not known, and where it does not matter."""
+
+MOST_HIRES = 1 << 24
+
+SORTED_AT_A_TIME = 1 << 16
 
 Stored = Callable[[Key, str], Mapping[str, Any]]
 """What was stored of an entry's account at a service."""
@@ -54,7 +61,7 @@ class SameAccounts:
         self._integrations = integrations
         self._checker = checker
         self._unreadable = unreadable
-        self._reading: asyncio.Task[dict[str, Key]] | None = None
+        self._reading: asyncio.Task[_Everybody] | None = None
 
     async def of(
         self, integration: Integration, orphan: Grant, *, stored: Stored, unreadable: Iterable[Record]
@@ -65,22 +72,40 @@ class SameAccounts:
         """
         if self._reading is None:
             self._reading = asyncio.create_task(self._all())
-        known = await asyncio.shield(self._reading)
+        everybody = await asyncio.shield(self._reading)
         hire = orphan.key.hire
         own: dict[str, Key] = {}
         async for other, grant in self._there(self._desired.grants(hire), unreadable):
             prints = _prints(other, grant, stored(grant.key, grant.service)) if other is not None else [_unsure(grant)]
             own |= dict.fromkeys(prints, grant.key)
         asked = *_prints(integration, orphan, stored(orphan.key, orphan.service), wanted=False), _unsure(orphan)
-        return next((same for print_ in asked if (same := known.get(print_) or own.get(print_)) is not None), None)
+        for print_ in asked:
+            same = everybody.unreadable.get(print_) or await self._wanted(print_, everybody) or own.get(print_)
+            if same is not None:
+                return same
+        return None
 
-    async def _all(self) -> dict[str, Key]:
-        known: dict[str, Key] = {}
-        wanted = (grant for hire in self._desired.hires for grant in self._desired.grants(hire))
-        async for integration, grant in self._there(wanted, await self._unreadable()):
+    async def _all(self) -> _Everybody:
+        everybody = _Everybody(list(self._desired.hires))
+        async for integration, grant in self._there((), await self._unreadable()):
             if integration is not None:
-                known |= dict.fromkeys(_prints(integration, grant, None), grant.key)
-        return known
+                everybody.unreadable |= dict.fromkeys(_prints(integration, grant, None), grant.key)
+        for number, hire in enumerate(everybody.hires):
+            async for integration, grant in self._there(self._desired.grants(hire), ()):
+                for print_ in () if integration is None else _prints(integration, grant, None):
+                    everybody.add(print_, number)
+        return everybody
+
+    async def _wanted(self, print_: str, everybody: _Everybody) -> Key | None:
+        """The last grant still wanted that has this print, or None."""
+        for hire in everybody.with_print(print_):
+            found = None
+            async for integration, grant in self._there(self._desired.grants(hire), ()):
+                if integration is not None and print_ in _prints(integration, grant, None):
+                    found = grant.key
+            if found is not None:
+                return found
+        return None
 
     async def _there(
         self, wanted: Iterable[Grant], unreadable: Iterable[Record]
@@ -104,6 +129,48 @@ class SameAccounts:
             integration = self._integrations.get(record.integration)
             if integration is not None:
                 yield integration, integration.orphan(record)
+
+
+class _Everybody:
+    """Which hires may have a print: there may be millions of prints, so that eight bytes are kept of each.
+
+    They are the first bits of its digest and its hire's number. Whoever looks one up compares the prints themselves.
+    """
+
+    def __init__(self, hires: Sequence[str]) -> None:
+        self.hires = hires
+        self.unreadable: dict[str, Key] = {}
+        """The prints of the records whose files cannot be read."""
+        self._sorted: list[array[int]] = []
+        self._unsorted: array[int] = array("Q")
+
+    def add(self, print_: str, number: int) -> None:
+        """Add a print of the hire of this number."""
+        self._unsorted.append(_first_bits(print_) | number)
+        if len(self._unsorted) == SORTED_AT_A_TIME:
+            self._sort()
+
+    def _sort(self) -> None:
+        self._sorted.append(array("Q", sorted(self._unsorted)))
+        self._unsorted = array("Q")
+
+    def with_print(self, print_: str) -> list[str]:
+        """The hires that may have a print, the last one first."""
+        if self._unsorted:
+            self._sort()
+        first, numbers = _first_bits(print_), set[int]()
+        for some in self._sorted:
+            place = bisect_left(some, first)
+            while place < len(some) and some[place] < first + MOST_HIRES:
+                numbers.add(some[place] - first)
+                place += 1
+        return [self.hires[number] for number in sorted(numbers, reverse=True)]
+
+
+def _first_bits(print_: str) -> int:
+    """The first bits of a digest, in their place before a hire's number."""
+    digest = int.from_bytes(blake2b(print_.encode(errors="surrogatepass"), digest_size=8).digest(), "big")
+    return digest - digest % MOST_HIRES
 
 
 def _unsure(grant: Grant) -> str:
