@@ -5,9 +5,9 @@ It shares the listings of the interval's passes. It changes nothing, and a fault
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 
 import structlog
 
@@ -15,15 +15,15 @@ from reconciler.daemon.acting import Acting
 from reconciler.daemon.health import ProblemLog
 from reconciler.engine.context import Context, SystemClock
 from reconciler.engine.everybody import Listings
+from reconciler.engine.integrations import Integration
 from reconciler.engine.state import OpenState
 from reconciler.engine.wiring import integrations_of
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.clock import Stopped
 from reconciler.model.errors import ReconcilerError
-from reconciler.model.grant import Record
 from reconciler.repository.desired import Desired
-from reconciler.review.unmanaged import ComparedListing, Owners, compare, owners_of
+from reconciler.review.unmanaged import ComparedListing, Owners, OwnersOf, compare
 
 __all__ = ["Survey"]
 
@@ -85,9 +85,7 @@ class Survey:
             async with self._leased(service) as state:
                 built = integrations_of(self._context, desired, acting.tree, acting.settings, state.sealing)
                 integrations = {each.name: each for each in built}
-                owners = owners or await owners_of(
-                    [integrations[name] for _, name in listed], desired, await self._records(state.ledger)
-                )
+                owners = owners or await _owners([integrations[each] for _, each in listed], desired, state.ledger)
                 compared = await compare(integrations[name], desired, owners.pop(name), listings)
                 self._note(name, compared, state.ledger)
 
@@ -101,13 +99,14 @@ class Survey:
                 self.unread[name] = fault
             return
         ledger.saw(name, compared.seen, self._clock.now())
-        self.found[name] = compared
+        self.found[name] = replace(compared, seen=frozenset())  # the ledger has them
 
-    @staticmethod
-    async def _records(ledger: LedgerReader) -> list[Record]:
-        hires = sorted(ledger.hires())
-        records: list[Record] = []
-        for at in range(0, len(hires), AT_A_TIME):
-            records += ledger.records(hires[at : at + AT_A_TIME])
-            await asyncio.sleep(0)
-        return records
+
+async def _owners(integrations: Collection[Integration], desired: Desired, ledger: LedgerReader) -> dict[str, Owners]:
+    """Find the owners of the accounts of these integrations; of the records only some are kept at a time."""
+    owners = OwnersOf(integrations, desired)
+    hires = sorted({*desired.hires, *ledger.hires()})
+    for at in range(0, len(hires), AT_A_TIME):
+        some = hires[at : at + AT_A_TIME]
+        await owners.add(some, ledger.records(some))
+    return owners.found()

@@ -33,6 +33,7 @@ __all__ = [
     "ComparedListing",
     "Kind",
     "Owners",
+    "OwnersOf",
     "UnknownAccount",
     "UnknownAccounts",
     "account_digest",
