@@ -7,6 +7,7 @@ import shutil
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby
 
 import click
@@ -95,7 +96,7 @@ def name_in(row: Row, by: str) -> str:
 
 def table_of(report: Report, shown: Iterable[Row], *, by: str, verbose: bool, folds: bool) -> Iterator[str]:
     """Write the table. With `folds`, many rows are shown only as far as they need something; the rest is counted."""
-    loud, quiet = _sorted_out(shown, folds=folds)
+    loud, quiet = _sorted_out(shown, folds=folds, verbose=verbose)
     yield from wrapped(printable(headline(report)))
     for line in summary(report):
         yield from wrapped(line)
@@ -118,8 +119,11 @@ def table_of(report: Report, shown: Iterable[Row], *, by: str, verbose: bool, fo
             yield from wrapped(printable(str(problem)))
 
 
-def _sorted_out(rows: Iterable[Row], *, folds: bool) -> tuple[list[Row], Counter[Status]]:
-    """Split rows into those that are shown and a count of the others, which are not kept."""
+def _sorted_out(rows: Iterable[Row], *, folds: bool, verbose: bool) -> tuple[list[Row], Counter[Status]]:
+    """Split rows into those that are shown and a count of the others, which are not kept.
+
+    Nor are the requests of more rows than are shown in full.
+    """
     first: list[Row] = []
     loud: list[Row] = []
     quiet: Counter[Status] = Counter()
@@ -127,7 +131,8 @@ def _sorted_out(rows: Iterable[Row], *, folds: bool) -> tuple[list[Row], Counter
         if number <= MAX_FULL_ROWS:
             first.append(row)
         if not folds or _is_open(row):
-            loud.append(row)
+            in_full = len(loud) < MAX_FULL_ROWS or verbose
+            loud.append(row if in_full else replace(row, asks=tuple))
         else:
             quiet[row.status] += 1
     few = len(loud) + quiet.total() <= MAX_FULL_ROWS
