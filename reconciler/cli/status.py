@@ -64,11 +64,11 @@ def status(
         report.members = [member.as_json() for member in ledger.members() if member.daemon]
         rows = _rows(options, ledger, hires, integrations)
         first = next(rows, None)
-        if noted is None:
-            tell("no pass was made yet: `reconcile` makes one, `reconcile --dry-run` shows what it would do")
         if first is None and (hires or integrations):
             names, meant = ", ".join((*hires, *integrations)), suggest_from_ledger(ledger, *hires, *integrations)
             tell(f"the ledger has no grant of {names}; `reconcile validate` reads the files{meant}")
+        elif noted is None:
+            tell("no pass was made yet: `reconcile` makes one, `reconcile --dry-run` shows what it would do")
         there = chain([] if first is None else [first], rows)
         show_report(report, options, rows=there, by=by, only=Filter(frozenset(statuses), only_changes), paged=True)
     return exit_code(report, detailed=False)
