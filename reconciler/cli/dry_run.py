@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["planned"]
 
-MANY_GRANTS = 50_000
+MANY_GRANTS = 20_000
 """Of so many grants it is found out at once who gave them."""
 
 
