@@ -149,9 +149,9 @@ class Vault:
         return {run_name(key): self.sealed(run_name(key), memory.as_json())}
 
     def attached(self) -> set[str]:
-        """List the files that memories of runs name."""
-        runs = (name for name in self._ledger.sealed_names() if name.startswith(RUNS))
-        return {file for name in runs for file in Memory.of_json(self.read(name)).files.values()}
+        """List the files that memories of runs name; runs of other members may settle meanwhile."""
+        found = (self.read(name) for name in self._ledger.sealed_names() if name.startswith(RUNS))
+        return {file for kept in found if kept is not None for file in Memory.of_json(kept).files.values()}
 
     def seal(self, content: bytes, place: str) -> bytes:
         """Seal bytes for a place outside the ledger. Raises SecretsError."""

@@ -322,3 +322,12 @@ def test_what_needs_the_key_at_once_is_refused_with_the_next_step(
         pytest.raises(SecretsError, match="Bring back the secret key"),
     ):
         WritableSealing.writing(ledger, Gnupg(home.path), [home.fingerprint])
+
+
+def test_run_that_settles_while_files_are_listed_names_none(
+    machine: Machine, home: GnupgHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with machine.ledger() as ledger:
+        vault = WritableSealing.writing(ledger, Gnupg(home.path), [home.fingerprint]).vault
+        monkeypatch.setattr(ledger, "sealed_names", lambda: ["run/ada/tool"])
+        assert vault.attached() == set()
