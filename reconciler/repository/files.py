@@ -202,7 +202,7 @@ class Reader:
                 if often[file.blob] > 1:
                     found.summaries[file.blob] = summary
                 yield summary
-            elif self._once or (known.raw is None) == isinstance(tree, CommitTree):
+            elif self._once or not known.valid or (known.raw is None) == isinstance(tree, CommitTree):
                 yield known
             else:
                 yield replace(known, raw=None if isinstance(tree, CommitTree) else tree.read(file))

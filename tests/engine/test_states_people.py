@@ -189,6 +189,24 @@ def test_two_people_can_swap_their_names(machine, accounts, repo):
 # Files that break
 
 
+def test_grants_of_a_hire_whose_file_became_a_symbolic_link_are_kept(machine, accounts, repo):
+    repo.settings(gnupg_home=repo.gnupg.path, prune="revoke")
+    repo.hire("bob", TOOL)
+    repo.commit()
+    machine.reconcile()
+    file = repo.root / "hires/ada.yaml"
+    file.rename(repo.root / "ada.yaml")
+    file.symlink_to("../ada.yaml")
+    repo.commit()
+    for _ in range(2):
+        report = machine.reconcile()
+        assert row(report, "ada", "tool").status is Status.INVALID
+        assert "hires/ada.yaml: error: is a symbolic link" in row(report, "ada", "tool").reason
+        assert row(report, "bob", "tool").status is Status.PRESENT
+        assert report.wrong
+    assert accounts.calls("DELETE") == []
+
+
 def test_grants_of_a_broken_hire_are_kept_until_it_is_corrected(machine, accounts, repo):
     repo.settings(gnupg_home=repo.gnupg.path, prune="revoke")
     repo.hire("bob", TOOL)

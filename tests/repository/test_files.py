@@ -128,6 +128,22 @@ def test_a_broken_hire_touches_only_itself(load, text: str, part: str) -> None:
     assert set(files.manifests) == {"m"}
 
 
+def test_a_file_that_cannot_be_read_is_broken_in_a_commit_and_then_in_its_folder(tmp_path: Path) -> None:
+    repo = Repo(tmp_path)
+    for path, text in (
+        ("hires/ada.yaml", ADA),
+        ("hires/bob.yaml", "#" * (1 << 20) + "#"),
+        ("manifests/m.yaml", MINIMAL),
+    ):
+        repo.write(path, text)
+    (repo.root / "hires/cleo.yaml").symlink_to("ada.yaml")
+    repo.commit()
+    reader, checkout = Reader(), Checkout.open(repo.root)
+    for tree in (checkout.head(), checkout.worktree(), checkout.head()):
+        files = reader.load(tree)
+        assert (set(files.hires), set(files.broken["hires"])) == ({"ada"}, {"bob", "cleo"})
+
+
 def test_the_message_of_the_contract(load) -> None:
     files = load({"hires/bob.yaml": "first_name: Bob\nlast_name: B\nemail: nobody\n"})
     assert [problem.as_json() for problem in files.problems] == [

@@ -1,7 +1,8 @@
 """A revision as a tree of files: a commit's, through libgit2, or a folder's as it stands on the disk.
 
-Both skip what is no plain file of the user's: symbolic links, submodules, and every name that begins with a dot. A
-file's `blob` is git's id of its content in both, so that what was parsed from one is not parsed again from the other.
+Both skip submodules, and every name that begins with a dot. A symbolic link is a file that cannot be read: skipped, it
+would look like one that was removed. A file's `blob` is git's id of its content in both, so that what was parsed from
+one is not parsed again from the other.
 """
 
 from __future__ import annotations
@@ -40,7 +41,10 @@ DEEPEST = 100
 pygit2.settings.cache_object_limit(ObjectType.TREE, 4 << 20)
 pygit2.settings.cache_max_size(16 << 20)
 
-_FILES = (FileMode.BLOB, FileMode.BLOB_EXECUTABLE)
+_FILES = (FileMode.BLOB, FileMode.BLOB_EXECUTABLE, FileMode.LINK)
+
+_LINK = "link "
+"""Begins the `blob` of a symbolic link, so that none is taken for a file whose content is the link's target."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,11 @@ def blob_of(content: bytes, size: int | None = None) -> str:
     digest = hashlib.sha1(b"blob %d\0" % (len(content) if size is None else size), usedforsecurity=False)
     digest.update(content)
     return digest.hexdigest()
+
+
+def _refuse_link(file: File) -> None:
+    if file.blob.startswith(_LINK):
+        raise broken(file.path, None, "is a symbolic link, which is not followed; commit the file itself in its place")
 
 
 class Tree(Protocol):
@@ -105,7 +114,7 @@ class CommitTree:
         """The file at a path."""
         with self._whole(path):
             entry = self._at(path)
-            return File(path, str(entry.id)) if entry is not None and entry.filemode in _FILES else None
+            return _file(path, entry) if entry is not None and entry.filemode in _FILES else None
 
     def has(self, folder: str) -> bool:
         """Whether there is such a folder."""
@@ -130,6 +139,7 @@ class CommitTree:
 
     def read(self, file: File, limit: int | None = None) -> bytes:
         """A file's content."""
+        _refuse_link(file)
         with self._whole(file.path):
             _kind, size = self._repository.odb.read_header(file.blob)
             if size > (limit or MAX_BYTES):
@@ -171,7 +181,7 @@ class CommitTree:
             if isinstance(entry, pygit2.Tree):
                 waiting.append((f"{prefix}{name}/", iter(entry)))
             elif entry.filemode in _FILES:
-                yield File(prefix + name, str(entry.id))
+                yield _file(prefix + name, entry)
 
     @contextmanager
     def _whole(self, what: str) -> Iterator[None]:
@@ -182,6 +192,10 @@ class CommitTree:
                 f"git has no content for {what} at {self.revision}: a partial or damaged clone; run `git fsck`, "
                 f"or clone again ({error})"
             ) from error
+
+
+def _file(path: str, entry: pygit2.Object) -> File:
+    return File(path, f"{_LINK if entry.filemode == FileMode.LINK else ''}{entry.id}")
 
 
 def _differing(old: pygit2.Tree, new: pygit2.Tree) -> Iterator[str]:
@@ -245,7 +259,7 @@ class FolderTree:
     def find(self, path: str) -> File | None:
         """The file at a path."""
         folder, _, _ = path.rpartition("/")
-        if (folder and not self.has(folder)) or not stat.S_ISREG(self._mode(path)):
+        if (folder and not self.has(folder)) or stat.S_IFMT(self._mode(path)) not in (stat.S_IFREG, stat.S_IFLNK):
             return None
         return File(path, self._blob(path))
 
@@ -256,6 +270,7 @@ class FolderTree:
 
     def read(self, file: File, limit: int | None = None) -> bytes:
         """A file's content; raises BrokenFile where it cannot be read."""
+        _refuse_link(file)
         try:
             with (self._root / file.path).open("rb") as opened:
                 size = os.fstat(opened.fileno()).st_size
@@ -273,7 +288,7 @@ class FolderTree:
                     (f"{folder}/{entry.name}", entry.is_dir(follow_symlinks=False))
                     for entry in entries
                     if not entry.name.startswith(".")
-                    and (entry.is_dir(follow_symlinks=False) or entry.is_file(follow_symlinks=False))
+                    and (entry.is_symlink() or entry.is_dir(follow_symlinks=False) or entry.is_file())
                 ]
         except OSError as error:
             raise RepositoryError(f"the folder {folder} cannot be read: {error.strerror}; check its rights") from error
@@ -291,6 +306,8 @@ class FolderTree:
         return blob
 
     def _hashed(self, path: str) -> str:
+        with suppress(OSError):  # as it says of what is no link
+            return _LINK + blob_of(os.fsencode((self._root / path).readlink()))
         with suppress(OSError), (self._root / path).open("rb") as opened:
             size = os.fstat(opened.fileno()).st_size
             return blob_of(opened.read(MAX_BYTES) if size <= MAX_BYTES else b"", size)
