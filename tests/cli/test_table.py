@@ -192,6 +192,7 @@ def test_long_output_goes_through_the_pager(wordy: Repo, tmp_path: Path) -> None
     assert "PAGED" not in at_a_terminal(wordy, "--dry-run", lines=500, PAGER=str(pager), TERM="xterm")
 
 
+@pytest.mark.no_cover  # the same lines thousands of times
 @pytest.mark.parametrize("output", ["json", "csv", "table"])
 def test_rows_that_are_shown_as_they_come_are_not_kept(repo: Repo, capfd: object, output: str) -> None:
     """What is told of all of them beside the rows is counted as they go by."""

@@ -478,6 +478,7 @@ def test_csv_in_git_is_refused(repo: Repo, how: str) -> None:
     assert "people.csv is in git, where everybody's data would stay in the history" in done.err
 
 
+@pytest.mark.no_cover  # the same lines thousands of times
 def test_ten_thousand_rows(repo: Repo) -> None:
     rows = "".join(f"p{number}@example.com,P{number},Example\n" for number in range(10_000))
     from_csv(repo, f"Email,First,Last\n{rows}")

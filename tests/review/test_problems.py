@@ -376,6 +376,7 @@ def test_number_of_the_settings_is_shown_as_it_is_written(repo: Repo) -> None:
     assert json.dumps(compare(before, after, TODAY).as_json()["settings"]) == '{"max_change_percent": [25, 100]}'
 
 
+@pytest.mark.no_cover  # the same lines thousands of times
 def test_a_hire_of_thousands_of_entries_is_compared_entry_by_entry(repo: Repo) -> None:
     """Each entry is looked up by its name: the time grows with the entries, not with their square."""
 
