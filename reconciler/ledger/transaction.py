@@ -10,6 +10,7 @@ member of a fleet makes the others wait for the end of the history once for many
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
@@ -80,7 +81,7 @@ class Transactions:
     def __init__(self, backend: WritableBackend) -> None:
         self._backend = backend
         self._turn = threading.Lock()
-        self._waiting: list[_Write[Any]] = []
+        self._waiting = deque[_Write[Any]]()
 
     @contextmanager
     def one(self, lease: Lease | None) -> Iterator[Transaction]:
@@ -101,8 +102,8 @@ class Transactions:
         self._waiting.append(mine)
         with self._turn:
             if not mine.over:
-                waiting, self._waiting = self._waiting, []
-                self._write(waiting)
+                # Taken out one by one: a thread that is about to add its own must not add it to a list that is written.
+                self._write([self._waiting.popleft() for _ in range(len(self._waiting))])
         return mine.result()
 
     def _write(self, writes: list[_Write[Any]]) -> None:
