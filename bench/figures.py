@@ -223,14 +223,20 @@ def planned() -> Iterator[tuple[float, float]]:
             yield ours, fewer
 
 
+_RUN_FOR_PEAK = """
+import resource, subprocess, sys
+subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
+
+
 def _peak(command: list[str]) -> float:
-    """The most memory that a command takes, in MiB."""
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise subprocess.CalledProcessError(process.returncode, command)
-    return usage.ru_maxrss / 1024
+    """The most memory that a command takes, in MiB.
+
+    A small process starts it, for Linux counts the memory of who starts a process as its own up to its first moment.
+    """
+    run = subprocess.run([sys.executable, "-c", _RUN_FOR_PEAK, *command], check=True, capture_output=True, text=True)
+    return int(run.stdout) / 1024
 
 
 def loaded() -> Iterator[tuple[float, float]]:
