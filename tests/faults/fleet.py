@@ -1,6 +1,6 @@
 """A fleet with real processes and a real PostgreSQL: `python -m tests.faults.fleet --rounds N`.
 
-Members are killed or stopped at each of five moments of an attempt, the database is taken away and comes back, and
+Members are killed or stopped at each of six moments of an attempt, the database is taken away and comes back, and
 three members are measured against one. After each round nobody was made twice, nobody is half done, and what the killed
 member had is taken over in time. The suite plays a short choice (tests/faults/test_fleet.py).
 """
