@@ -232,14 +232,14 @@ async def _pass_by_hand(options: SharedOptions, redactor: Redactor, kind: str, k
 async def _refuse_impossible(context: Context, kind: str, keys: list[Key]) -> None:
     """Refuse what the process that locked the state could not do: nobody would see its own refusal."""
     from reconciler.engine.accepted import in_force
-    from reconciler.engine.planning import plan_pass
+    from reconciler.engine.planning import Planning
     from reconciler.engine.state import reading
     from reconciler.model.selection import Selection
 
     force = in_force(context)
     with reading(context, force.settings, force.tree) as state:
         selection, by_hand = Selection.of(keys), dict.fromkeys(keys, kind)
-        plan = await plan_pass(context, state, selection, force.tree, by_hand=by_hand)
+        plan = await Planning(context, state, selection, force.tree, by_hand=by_hand).whole()
         _refuse(plan, kind, keys)
 
 

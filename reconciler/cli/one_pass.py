@@ -225,14 +225,14 @@ async def _fleet_pass(
 ) -> Report:
     """Make a pass beside the members of a fleet; with `ask`, apply only what was agreed to."""
     from reconciler.daemon.fleet_pass import FleetPass, member_name
-    from reconciler.engine.planning import plan_pass
+    from reconciler.engine.planning import Planning
     from reconciler.engine.state import reading, sharing
 
     settings, tree = force.settings, force.tree
     agreed: list[object] | None = None
     if ask is not None:
         with reading(context, settings, tree) as there:
-            shown = (await plan_pass(context, there, selection, tree, removals=removals)).report()
+            shown = (await Planning(context, there, selection, tree, removals=removals).whole()).report()
         await ask(shown)
         agreed = [_agreed(row) for row in shown.pending]
 

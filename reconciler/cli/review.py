@@ -218,7 +218,7 @@ async def _started(
 async def _checked(context: Context, tree: Tree, names: Collection[str]) -> Report | None:
     """Check every grant of the integrations that have no listing."""
     from reconciler.engine.accepted import in_force
-    from reconciler.engine.planning import plan_pass
+    from reconciler.engine.planning import Planning
     from reconciler.engine.state import reading
     from reconciler.model.selection import Selection
 
@@ -233,7 +233,7 @@ async def _checked(context: Context, tree: Tree, names: Collection[str]) -> Repo
     if not asked:
         return None
     with reading(context, settings, tree) as state:
-        plan = await plan_pass(context, state, Selection(integrations=frozenset(asked)), tree, removals=False)
+        plan = await Planning(context, state, Selection(integrations=frozenset(asked)), tree, removals=False).whole()
         return plan.report()
 
 

@@ -1,6 +1,6 @@
 """Observing and planning: what is wanted, what the ledger remembers and what the services answer, made into a `Plan`.
 
-Nothing here can execute or write: `plan_pass` is given a state to read, and a `Checker`, which only asks.
+Nothing here can execute or write: `Planning` is given a state to read, and a `Checker`, which only asks.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from reconciler.requests.shown import shown_body
 if TYPE_CHECKING:
     from reconciler.engine.commands import CommandsByGrant
 
-__all__ = ["HIRES", "Plan", "Planning", "plan_pass"]
+__all__ = ["HIRES", "Plan", "Planning"]
 
 HIRES = 200
 """The most hires that are planned, or whose records are read, at a time where everybody is gone through."""
@@ -175,6 +175,28 @@ class Planning:
         """Read a part's rows."""
         return rows_of(self.state.ledger, selection, self.desired)
 
+    async def whole(
+        self, claims: ClaimSet | None = None, *, released: bool = False, watched: Watched = unwatched
+    ) -> Plan:
+        """Observe and plan in one piece, and change nothing. `watched` is told of each hire."""
+        await self.pace.keep()
+        plan = await self.part(self.selection, self.rows(self.selection), claims or Claims().begin(), watched)
+        released = released and self.selection.grants is None  # who names one grant lets nothing else through
+        tripped: Mapping[str, str] = {}
+        planned: Iterable[PlannedGrant] = plan.grants
+        if not released:
+            changes = self.changes()
+            changes.add(planned, plan.renamed)
+            tripped = changes.tripped()
+            planned = guard.suspend(planned, tripped)
+        return replace(
+            plan,
+            grants=tuple(map(self.locked, planned)),
+            tripped=tripped,
+            released=released,
+            problems=self.problems(plan.problems),
+        )
+
     async def part(
         self, selection: Selection, rows: Mapping[Key, Record], claims: ClaimSet, watched: Watched = unwatched
     ) -> Plan:
@@ -274,55 +296,6 @@ class Planning:
         """Sort what is wrong with the files; `found` are the problems of all parts."""
         counted = self.judge.counted() if self.selection.everything else ()
         return tuple(sorted({*self.desired.files.problems, *found, *counted}, key=lambda problem: problem.order))
-
-
-async def plan_pass(
-    context: Context,
-    state: OpenState | ReadState,
-    selection: Selection,
-    tree: Tree,
-    *,
-    in_force: Tree | None = None,
-    by_hand: Mapping[Key, str] | None = None,
-    commands: CommandsByGrant | None = None,
-    released: bool = False,
-    removals: bool = True,
-    claims: ClaimSet | None = None,
-    listings: Listings | None = None,
-    progressed: Callable[[], None] = lambda: None,
-    watched: Watched = unwatched,
-) -> Plan:
-    """Observe and plan in one piece, and change nothing: see `Planning`. `watched` is told of each hire."""
-    claims = claims or Claims().begin()
-    planning = Planning(
-        context,
-        state,
-        selection,
-        tree,
-        in_force=in_force,
-        by_hand=by_hand,
-        commands=commands,
-        removals=removals,
-        listings=listings,
-        progressed=progressed,
-    )
-    await planning.pace.keep()
-    plan = await planning.part(selection, planning.rows(selection), claims, watched)
-    released = released and selection.grants is None  # who names one grant lets nothing else through
-    tripped: Mapping[str, str] = {}
-    planned: Iterable[PlannedGrant] = plan.grants
-    if not released:
-        changes = planning.changes()
-        changes.add(planned, plan.renamed)
-        tripped = changes.tripped()
-        planned = guard.suspend(planned, tripped)
-    return replace(
-        plan,
-        grants=tuple(map(planning.locked, planned)),
-        tripped=tripped,
-        released=released,
-        problems=planning.problems(plan.problems),
-    )
 
 
 def _refuse_uncovered(state: OpenState, services: set[str]) -> None:

@@ -1,6 +1,6 @@
 """One repository's passes: `plan` observes and decides, `apply` carries a plan out.
 
-The daemon, the commands and the tests all make a `Reconciler` and call these two. What only reads calls `plan_pass`.
+The daemon, the commands and the tests all make a `Reconciler` and call these two. What only reads calls `Planning`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from reconciler.engine.executor import Executor
 from reconciler.engine.integrations import Integration
 from reconciler.engine.planned import Written
 from reconciler.engine.planner import Watched, unwatched
-from reconciler.engine.planning import Plan, plan_pass
+from reconciler.engine.planning import Plan, Planning
 from reconciler.engine.renames import move
 from reconciler.engine.scheduler import Recorded, Scheduler, acts
 from reconciler.engine.state import OpenState
@@ -78,21 +78,19 @@ class Reconciler:
         listings: Listings | None = None,
         watched: Watched = unwatched,
     ) -> Plan:
-        """Observe and plan, and change nothing: `plan_pass` over the open state."""
-        return await plan_pass(
+        """Observe and plan, and change nothing: see `Planning`, over the open state."""
+        planning = Planning(
             self._context,
             self._state,
             selection,
             tree,
             by_hand=by_hand,
             commands=commands,
-            released=released,
             removals=removals,
-            claims=claims,
             listings=listings,
             progressed=self._progressed,
-            watched=watched,
         )
+        return await planning.whole(claims, released=released, watched=watched)
 
     async def apply(self, plan: Plan) -> Report:
         """Carry a plan out: write intent, execute, confirm, record, tell."""

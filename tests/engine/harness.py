@@ -16,7 +16,7 @@ import pytest
 
 from reconciler.engine.commands import by_grant, take_up
 from reconciler.engine.context import Context
-from reconciler.engine.planning import Planning, plan_pass
+from reconciler.engine.planning import Planning
 from reconciler.engine.reconciler import Reconciler
 from reconciler.engine.state import locking, reading
 from reconciler.ledger.entries import Event
@@ -217,7 +217,7 @@ class Machine:
         try:
             tree = context.checkout.head()
             with reading(context, context.reader.settings(tree), tree) as opened:
-                return (await plan_pass(context, opened, Selection(), tree)).report()
+                return (await Planning(context, opened, Selection(), tree).whole()).report()
         finally:
             await context.aclose()
 
