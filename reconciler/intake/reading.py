@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,10 @@ class Fetched:
     def load(self) -> Stored | None:
         """What was fetched."""
         return self._record
+
+    def renewing(self) -> AbstractAsyncContextManager[None]:
+        """No other process knows it."""
+        return nullcontext()
 
     def change(self, change: TokenChange) -> None:
         """Keep it until the reading is done."""

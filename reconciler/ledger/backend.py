@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import sqlalchemy as sa
@@ -24,6 +25,10 @@ Rows = Mapping[sa.Executable, Sequence[Mapping[str, Any]]]
 
 class WritableBackend(Backend, Protocol):
     """A database that is open for writing. Its errors are LedgerErrors."""
+
+    @property
+    def file(self) -> Path | None:
+        """The file that it is; None on a server."""
 
     def writing(self) -> AbstractContextManager[sa.Connection]:
         """Open a transaction that is durable, or rolled back, when the block ends."""

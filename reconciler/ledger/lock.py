@@ -17,7 +17,10 @@ from reconciler.model.clock import stamp
 from reconciler.model.errors import LedgerError, StateLockedError
 from reconciler.model.failpoints import Failpoint, Reached, unwatched
 
-__all__ = ["StateLock"]
+__all__ = ["AGAIN_SECONDS", "StateLock", "open_lock", "try_lock"]
+
+AGAIN_SECONDS = 0.02
+"""Between two tries to take a lock."""
 
 
 class StateLock:
@@ -35,13 +38,7 @@ class StateLock:
         """
         path = self._path
         refuse_unsafe(self._state)
-        try:
-            make_folder(path.parent)
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-            with suppress(PermissionError):  # another user's file, perhaps from a backup; it only names a process
-                os.fchmod(descriptor, 0o600)
-        except OSError as error:
-            raise LedgerError(f"{path}: {error.strerror}: the state's folder has to be writable") from error
+        descriptor = open_lock(path)
         try:
             if not _take(descriptor):
                 raise StateLockedError(f"the state {self._state} is held by {_who(path)}")
@@ -71,16 +68,34 @@ class StateLock:
         return None
 
 
+def open_lock(path: Path) -> int:
+    """Open the file of a lock; create it, private to its owner, if it does not exist."""
+    try:
+        make_folder(path.parent)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        with suppress(PermissionError):  # another user's file, perhaps from a backup; it only names a process
+            os.fchmod(descriptor, 0o600)
+    except OSError as error:
+        raise LedgerError(f"{path}: {error.strerror}: the state's folder has to be writable") from error
+    return descriptor
+
+
 def _take(descriptor: int) -> bool:
     """Take the lock, in a few tries, because `owner` takes it for a moment."""
     for _ in range(5):
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            time.sleep(0.02)
-        else:
+        if try_lock(descriptor):
             return True
+        time.sleep(AGAIN_SECONDS)
     return False
+
+
+def try_lock(descriptor: int) -> bool:
+    """Take a lock, which lasts until the file is closed; False if another process has it."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _who(path: Path) -> str:

@@ -42,6 +42,7 @@ class WritablePostgresBackend(Inserting):
 
     remote = True
     unattended = False
+    file = None
 
     def __init__(self, server: Server) -> None:
         self._server = server

@@ -10,10 +10,11 @@ made. `fault` says why, and attempts and tokens, which need sealed values, are b
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
 from reconciler.ledger.reader import LedgerReader
+from reconciler.ledger.renewal import renewal_lock
 from reconciler.ledger.vault import Vault, WritableVault
 from reconciler.model.errors import SecretsError
 from reconciler.model.failpoints import Failpoint
@@ -128,6 +129,12 @@ class Tokens:
         except SecretsError:
             return None
         return found
+
+    def renewing(self) -> AbstractAsyncContextManager[None]:
+        """Exclude other processes that renew the tokens; those of a fleet are excluded by the lease."""
+        assert isinstance(self._vault, WritableVault)
+        file = self._vault.file
+        return nullcontext() if file is None else renewal_lock(file, self._name)
 
     def change(self, change: Callable[[Stored | None], Stored | None]) -> None:
         """Change the tokens. The state has to be open for writing."""

@@ -38,7 +38,7 @@ class WritableSqliteBackend(Inserting):
     unattended = False
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.file = path
         with faults():
             self._connection = _connect(path)
         self._engine = engine_over(self._connection)
@@ -129,7 +129,7 @@ class WritableSqliteBackend(Inserting):
             return
         reached(Failpoint.MIGRATION, done=False)
         if version is not None:
-            self._keep_copy(self._path.with_name(f"{self._path.name}.schema-{version}"))
+            self._keep_copy(self.file.with_name(f"{self.file.name}.schema-{version}"))
         with self.writing() as connection:
             upgrade(connection)
         reached(Failpoint.MIGRATION, done=True)

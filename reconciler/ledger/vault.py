@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reconciler.ledger.entries import Change, Kept
@@ -178,6 +179,11 @@ class WritableVault(Vault):
     def lease(self) -> Lease | None:
         """The lease under which it writes."""
         return self._writer.lease
+
+    @property
+    def file(self) -> Path | None:
+        """The state's file; None if a server has the state."""
+        return self._writer.backend.file
 
     def write(self, name: str, value: Any, point: Failpoint = Failpoint.SEALED) -> None:
         """Save a value."""

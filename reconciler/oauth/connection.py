@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -48,6 +49,12 @@ class TokenStore(Protocol):
 
     def load(self) -> Stored | None:
         """What is stored; None where the service is not connected."""
+
+    def renewing(self) -> AbstractAsyncContextManager[None]:
+        """Exclude other processes that renew the service's tokens while the block runs.
+
+        Raises TransportError where one of them takes too long.
+        """
 
     def change(self, change: TokenChange) -> None:
         """Replace what is stored; nobody else does meanwhile, and it is on the disk before the call returns."""
@@ -196,14 +203,18 @@ class Connection:
             return TransportError(f"no token is stored, and {why}" if used is None else why, left=False)
         scope = self._scope if used is None else self._scope.over(token_layer(self.service, used["reply"]))
         call = with_grant(oauth.renewal, oauth.grant) if oauth.grant is not None else oauth.renewal
-        asked_at = self._clock.now()  # a lifetime counts from before the answer was on its way
         try:
-            reply = await ask_for_token(self._client, call, scope, self._manifest)
+            async with self._tokens.renewing():
+                self._load()
+                if self._record != used:
+                    return None  # another process stored a newer one: the refresh token of `used` is spent
+                asked_at = self._clock.now()  # a lifetime counts from before the answer was on its way
+                reply = await ask_for_token(self._client, call, scope, self._manifest)
+                self._redactor.learn(secrets_of(reply))
+                # A person who connected anew meanwhile has stored a newer one.
+                self._tokens.change(lambda there: stored_record(reply, used, asked_at) if there == used else there)
         except (TokenRefused, Blocked, TransportError) as error:
             return self._no_token(error)
-        self._redactor.learn(secrets_of(reply))
-        # A person who connected anew meanwhile has stored a newer one.
-        self._tokens.change(lambda there: stored_record(reply, used, asked_at) if there == used else there)
         self._load()
         return None
 

@@ -6,7 +6,7 @@ import asyncio
 import gzip
 import json
 from collections.abc import AsyncIterator, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from datetime import timedelta
 from typing import Any
 from urllib.parse import urlencode
@@ -379,6 +379,9 @@ class _Store:
 
     def load(self) -> Any:
         return self.kept
+
+    def renewing(self) -> nullcontext[None]:
+        return nullcontext()
 
     def change(self, change: TokenChange) -> None:
         self._text = json.dumps(change(self.kept))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -53,6 +54,9 @@ class Tokens:
 
     def load(self) -> Any:
         return self.record
+
+    def renewing(self) -> nullcontext[None]:
+        return nullcontext()
 
     def change(self, change: TokenChange) -> None:
         self.record = change(self.record)

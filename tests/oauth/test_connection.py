@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, nullcontext
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from reconciler.ledger.opening import StateLocation
+from reconciler.ledger.sealing import Tokens, WritableSealing
 from reconciler.model.errors import LedgerError, TransportError
 from reconciler.model.manifest import Manifest
 from reconciler.model.scope import Layer, Scope
 from reconciler.model.secret import Redactor
-from reconciler.oauth.connection import Connection, TokenChange, Turn, stored_record
+from reconciler.oauth.connection import Connection, TokenChange, TokenStore, Turn, stored_record
 from reconciler.requests.client import Client
 from reconciler.requests.token_fields import secrets_of
+from reconciler.secrets.gpg import Gnupg
+from reconciler.secrets.sealed import Sealer
 from tests.requests.conftest import FakeClock
 from tests.servers import Received, Service, eventually
 
@@ -37,6 +43,9 @@ class Store:
 
     def load(self) -> Any:
         return json.loads(self.text)
+
+    def renewing(self) -> nullcontext[None]:
+        return nullcontext()
 
     def change(self, change: TokenChange) -> None:
         if self.full:
@@ -105,12 +114,13 @@ def make(provider: Provider, connect: Callable[..., Client], clock: FakeClock, t
     client = connect(provider.host)
 
     def make(
-        store: Store,
+        store: TokenStore,
         by: Manifest | None = None,
         *,
         renewing: bool = True,
         redactor: Redactor = redactor,
         own: Any = None,
+        turn: Turn = turn,
     ) -> Connection:
         scope = Scope((Layer("initial data", {"CLIENT": "client-7", "SECRET": "s3cret-value"}, frozenset({"SECRET"})),))
         by = by or manifest(provider)
@@ -204,6 +214,40 @@ async def test_every_pass_and_every_check_shares_one_refresh(make: Make, clock: 
     layers = await asyncio.gather(*(connection.fresh() for connection in passes for _ in range(20)))
     assert {access(layer) for layer in layers} == {"access-2"}
     assert (provider.asked, store.saves) == (1, 1)
+
+
+@pytest.fixture
+def processes(tmp_path: Path) -> Iterator[list[Tokens]]:
+    """The tokens of one SQLite state, as two processes have it open."""
+    location = StateLocation(f"sqlite:///{tmp_path}/state/state.db", tmp_path)
+    with closing(location.writer()) as one, closing(location.writer()) as other:
+        sealer = Sealer(bytes(32), (), Gnupg(None))
+        yield [Tokens(WritableSealing(ledger, sealer).vault, "acme") for ledger in (one, other)]
+
+
+async def test_a_refresh_token_is_spent_by_one_process_of_those_that_share_a_sqlite_state(
+    make: Make, clock: FakeClock, provider: Provider, processes: list[Tokens]
+) -> None:
+    processes[0].change(lambda _: stored_record(reply(1), None, clock.now()))
+    connections = [make(tokens, turn=Turn()) for tokens in processes]
+    clock.moment += 3600 * SECOND
+    provider.delay = 0.1
+    layers = await asyncio.gather(*(connection.fresh() for connection in connections))
+    assert [access(layer) for layer in layers] == ["access-2", "access-2"]
+    assert provider.asked == 1
+
+
+async def test_a_process_that_never_ends_its_renewal_is_named_in_the_reason(
+    make: Make, clock: FakeClock, processes: list[Tokens], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reconciler.ledger.renewal.PATIENCE", timedelta())
+    processes[0].change(lambda _: stored_record(reply(1), None, clock.now()))
+    connection = make(processes[1], turn=Turn())
+    clock.moment += 3600 * SECOND
+    async with processes[0].renewing():
+        with pytest.raises(TransportError, match="cannot be refreshed now: another process has been renewing it"):
+            await connection.fresh()
+    assert access(await connection.fresh()) == "access-2"
 
 
 async def test_a_token_that_lasts_less_than_a_minute_is_refreshed_once_for_all_who_wait(
