@@ -169,7 +169,7 @@ def reconcile(ctx: click.Context, /, **wanted: object) -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command line and return its exit code."""
-    from reconciler.cli.logs import begin, shown, tell
+    from reconciler.cli.logs import begin, note, shown
     from reconciler.model.clock import Stopped
     from reconciler.model.errors import ReconcilerError, UsageError
 
@@ -181,18 +181,18 @@ def run(arguments: Sequence[str]) -> int:
     except (click.Abort, Stopped):
         if sys.stderr.isatty():
             click.echo(err=True)  # ends the line on which the terminal shows ^C
-        tell("interrupted")
+        note("interrupted")
         return INTERRUPTED
     except click.ClickException as error:
         told = io.StringIO()
         error.show(told)
-        tell(told.getvalue().removesuffix("\n"), "error")
+        note(told.getvalue().removesuffix("\n"), "error")
         return WRONG_USAGE
     except UsageError as error:
-        tell(f"error: {shown(error)}", "error")
+        note(f"error: {shown(error)}", "error")
         return WRONG_USAGE
     except ReconcilerError as error:
-        tell(f"error: {shown(error)}", "error")
+        note(f"error: {shown(error)}", "error")
         return 1
     except BrokenPipeError:
         # The reader of the output is gone, so there is nowhere to report it.
@@ -202,7 +202,7 @@ def run(arguments: Sequence[str]) -> int:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
             raise
         # Most likely stdout is full: replace it, because flushing the rest at exit would fail again.
-        tell(f"error: {os.strerror(error.errno)}: what was to be written is not complete", "error")
+        note(f"error: {os.strerror(error.errno)}: what was to be written is not complete", "error")
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return code if isinstance(code, int) else 0

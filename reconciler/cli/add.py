@@ -30,8 +30,8 @@ def add(options: SharedOptions, name: str | None, stem: str | None, listing: boo
     A ready import goes to config/imports/.
     A file that is there already is not written over. --list needs no repository.
     """
-    from reconciler.cli.logs import tell
-    from reconciler.cli.text import emit_json, no_csv, say
+    from reconciler.cli.logs import note
+    from reconciler.cli.text import echo, emit_json, no_csv
     from reconciler.gallery.catalog import MANIFESTS, everything, imports, named
     from reconciler.intake.hire_files import write_all
     from reconciler.repository.documents.modeline import line_in
@@ -55,14 +55,14 @@ def add(options: SharedOptions, name: str | None, stem: str | None, listing: boo
     if options.output == "json":
         emit_json({"file": f"{ready.folder}/{path.name}", "service": service, "initial_data": fields})
     else:
-        say(f"{ready.folder}/{path.name}")
+        echo(f"{ready.folder}/{path.name}")
     for line in prerequisites(ready):
-        tell(line)
+        note(line)
     if fields:
         first = "" if any((root / "config/initial_data").glob("[!.]*")) else " --recipient KEY"
-        tell(f"next: reconcile initial-data set {service}{first}")
+        note(f"next: reconcile initial-data set {service}{first}")
     else:
-        tell("next: reconcile validate")
+        note("next: reconcile validate")
     return 0
 
 
@@ -96,7 +96,7 @@ def _free(folder: Path, root: Path, stem: str) -> Path:
 
 def _list(options: SharedOptions) -> None:
     from reconciler.cli.table import columns
-    from reconciler.cli.text import cell, emit_json, say
+    from reconciler.cli.text import cell, echo, emit_json
     from reconciler.gallery.catalog import everything, imports
 
     every = sorted([*everything().values(), *imports().values()], key=lambda it: it.name)
@@ -109,6 +109,6 @@ def _list(options: SharedOptions) -> None:
     ]
     if options.output == "markdown":
         lines = [f"| {' | '.join(map(cell, row))} |" for row in rows[1:]]
-        say("\n".join([f"| {' | '.join(rows[0])} |", f"|{' --- |' * len(rows[0])}", *lines]))
+        echo("\n".join([f"| {' | '.join(rows[0])} |", f"|{' --- |' * len(rows[0])}", *lines]))
         return
-    say("\n".join(columns(rows)))
+    echo("\n".join(columns(rows)))

@@ -35,7 +35,7 @@ def adopt(options: SharedOptions, integration: str, accounts: tuple[str, ...], *
     byte of it changes. Once they are committed, the next pass finds the accounts present, and sends nothing.
     """
     from reconciler.cli.context import run_in_context
-    from reconciler.cli.logs import set_up, tell
+    from reconciler.cli.logs import note, set_up
     from reconciler.cli.text import count, emit_json, fit, no_csv
     from reconciler.intake.hire_files import write_all
 
@@ -55,11 +55,11 @@ def adopt(options: SharedOptions, integration: str, accounts: tuple[str, ...], *
         click.echo(fit(redactor.redact(text)), nl=False)
     for each in found:
         if each.also:
-            tell(f"{each.hire} is given {', '.join(each.also)} too: a pass makes what is not there yet", "warning")
+            note(f"{each.hire} is given {', '.join(each.also)} too: a pass makes what is not there yet", "warning")
     if write and found:
-        tell(f"{count(len(found), 'file')} written; next: look at `git diff`, commit, and `reconcile --dry-run`")
+        note(f"{count(len(found), 'file')} written; next: look at `git diff`, commit, and `reconcile --dry-run`")
     elif not found:
-        tell(f"{integration} has no account to adopt")
+        note(f"{integration} has no account to adopt")
     return 0
 
 
@@ -112,10 +112,10 @@ async def proposed(
 def _chosen(found: list[UnknownAccount], accounts: Collection[str]) -> list[UnknownAccount]:
     """Choose the accounts of these names or addresses, or every unmanaged one."""
     from reconciler.intake.adopt import NotAdopted
-    from reconciler.review.unmanaged import Kind
+    from reconciler.review.unmanaged import AccountKind
 
     if not accounts:
-        return [each for each in found if each.kind is Kind.UNMANAGED]
+        return [each for each in found if each.kind is AccountKind.UNMANAGED]
     chosen, objections = [], []
     for name in dict.fromkeys(accounts):
         folded = name.casefold()

@@ -110,7 +110,7 @@ async def _serve(options: SharedOptions, redactor: Redactor, reached: Reached, m
                 log.info("daemon.started", repo=str(options.repo), listen=address, revision=tree.revision)
                 if settings.source == "commit" and (edits := context.checkout.ignored_edits()):
                     log.warning("daemon.edits_ignored", paths=edits[:10], count=len(edits))
-                telling = asyncio.create_task(Systemd.of(os.environ).keep_told(clock.stopping, running.makes_progress))
+                telling = asyncio.create_task(Systemd.of(os.environ).notify(clock.stopping, running.makes_progress))
                 try:
                     await running.run()
                 finally:

@@ -35,7 +35,7 @@ def diff(options: SharedOptions, base: str, head: str) -> int:
     from datetime import UTC, datetime
 
     from reconciler.cli.difference import as_markdown, as_table
-    from reconciler.cli.text import emit_json, no_csv, say
+    from reconciler.cli.text import echo, emit_json, no_csv
     from reconciler.model.errors import Severity
     from reconciler.repository.files import Reader
     from reconciler.repository.git.checkout import WORKTREE, Checkout
@@ -54,9 +54,9 @@ def diff(options: SharedOptions, base: str, head: str) -> int:
         case "json":
             emit_json(found.as_json())
         case "markdown":
-            say(as_markdown(found))
+            echo(as_markdown(found))
         case _:
-            say(as_table(found))
+            echo(as_table(found))
     return 1 if any(problem.severity is Severity.ERROR for problem in after.problems) else 0
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from reconciler.cli.text import code, count, fold, printable, problem_line
 from reconciler.model.errors import Problem
-from reconciler.review.difference import Change, Difference, Kind
+from reconciler.review.difference import Change, ChangeKind, Difference
 from reconciler.review.problems import Host
 
 __all__ = ["LIMIT", "as_markdown", "as_table", "headline"]
@@ -31,8 +31,8 @@ MAX_HOST_CHARACTERS = 260
 MARK = "<!-- reconcile diff -->"
 """The invisible end of a comment, by which a CI job finds its own."""
 
-_SIGNS = {Kind.ADDED: "+", Kind.CHANGED: "~", Kind.REMOVED: "-"}
-_VERBS = {Kind.ADDED: "gets", Kind.CHANGED: "keeps", Kind.REMOVED: "loses"}
+_SIGNS = {ChangeKind.ADDED: "+", ChangeKind.CHANGED: "~", ChangeKind.REMOVED: "-"}
+_VERBS = {ChangeKind.ADDED: "gets", ChangeKind.CHANGED: "keeps", ChangeKind.REMOVED: "loses"}
 
 _Quote = Callable[[str], str]
 
@@ -48,7 +48,7 @@ def headline(found: Difference, quote: _Quote = printable) -> str:
         many = "NEW HOST" if len(found.hosts_added) == 1 else "NEW HOSTS"
         parts.append(f"{many} {', '.join(named)}{f' and {more} more' if more else ''}")
     kinds = Counter(change.kind for change in found.grants)
-    parts += [f"{count(kinds[kind], 'grant')} {kind}" for kind in Kind if kinds[kind]]
+    parts += [f"{count(kinds[kind], 'grant')} {kind}" for kind in ChangeKind if kinds[kind]]
     parts += [f"{count(len(names), 'manifest')} {kind}" for kind, names in found.manifests.items() if names]
     if found.settings:
         parts.append(f"{count(len(found.settings), 'setting')} changed")
@@ -97,12 +97,12 @@ def _body(found: Difference, level: int) -> Iterator[str]:
     if found.problems_added:
         yield from ["", *_problems(found.problems_added, "added", level)]
     yield from _unnamed(found, level)
-    for kind in (Kind.REMOVED, Kind.CHANGED, Kind.ADDED):
+    for kind in (ChangeKind.REMOVED, ChangeKind.CHANGED, ChangeKind.ADDED):
         changes = [change for change in found.grants if change.kind is kind]
         if changes and not short:
             lines, title = (_each, _by_hire, _by_integration)[level](changes), f"{count(len(changes), 'grant')} {kind}"
             # Removals and changes of rights are never folded.
-            yield from fold(title, lines) if kind is Kind.ADDED else ["", f"**{title}**", "", *lines]
+            yield from fold(title, lines) if kind is ChangeKind.ADDED else ["", f"**{title}**", "", *lines]
     if found.problems_fixed:
         yield from fold(
             f"{count(len(found.problems_fixed), 'problem')} fixed", _problems(found.problems_fixed, "", level)
@@ -132,7 +132,7 @@ def _unnamed(found: Difference, level: int) -> Iterator[str]:
         f"- manifest {code(name)} {kind}: what is sent for every grant of it"
         for kind, names in found.manifests.items()
         for name in names
-        if kind is Kind.CHANGED
+        if kind is ChangeKind.CHANGED
     ]
     lines += [f"- setting {code(name)}: {_step(pair, code)}" for name, pair in found.settings.items()]
     lines += [f"- host {code(_host(host))} is no longer used" for host in found.hosts_removed]
@@ -181,10 +181,10 @@ def _people(changes: Iterable[Change]) -> dict[str, list[Change]]:
 
 def _fields(change: Change, quote: _Quote) -> str:
     """Write the fields that differ, or all fields of a grant that is added or removed."""
-    if change.kind is Kind.CHANGED:
+    if change.kind is ChangeKind.CHANGED:
         fields = ", ".join(f"{quote(name)} {_step(pair, quote)}" for name, pair in change.fields.items())
         return f"{fields} ({change.applied})" if change.applied else fields
-    side = 1 if change.kind is Kind.ADDED else 0
+    side = 1 if change.kind is ChangeKind.ADDED else 0
     return ", ".join(
         f"{quote(name.removeprefix('values.'))} {quote(_text(pair[side]))}" for name, pair in change.fields.items()
     )

@@ -54,20 +54,20 @@ def show_outcome(
     options: SharedOptions, kind: str, grants: Iterable[Key], said: str, *, handed_over: bool = False
 ) -> None:
     """Show what came of a command on grants: what it said, or the object of docs/commands.md, "JSON"."""
-    from reconciler.cli.text import emit_json, say
+    from reconciler.cli.text import echo, emit_json
 
     if options.output == "json":
         named = [{"hire": key.hire, "access": key.access} for key in grants]
         emit_json({"command": kind, "grants": named, "handed_over": handed_over})
     else:
-        say(said)
+        echo(said)
 
 
 def show_handed_over(
     options: SharedOptions, kind: str, grants: Collection[Key], what: str, holder: StateLockedError
 ) -> None:
     """Show that a command was handed to the process that locked the state, and where to see that it is done."""
-    from reconciler.cli.logs import tell
+    from reconciler.cli.logs import note
 
     show_outcome(options, kind, grants, f"handed over: {what}", handed_over=True)
-    tell(f"{holder.who}, which was asked to {what}: `reconcile status` shows when it is done")
+    note(f"{holder.who}, which was asked to {what}: `reconcile status` shows when it is done")

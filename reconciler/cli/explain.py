@@ -41,26 +41,26 @@ def explain(options: SharedOptions, hire: str, access: str) -> int:
     Reads the commit at HEAD and the ledger; sends nothing. Initial data that cannot be opened here is told to be so.
     """
     from reconciler.cli.logs import begin_redacting
-    from reconciler.cli.text import emit_json, no_csv, say
+    from reconciler.cli.text import echo, emit_json, no_csv
     from reconciler.model.grant import Key
 
     no_csv(options)
     redactor = begin_redacting()
-    told = redactor.redact_all(_told(options, Key(hire, access), redactor))
+    details = redactor.redact_all(_details(options, Key(hire, access), redactor))
     match options.output:
         case "json":
-            emit_json(told)
+            emit_json(details)
         case "markdown":
             from reconciler.cli.text import code
 
-            first, *rest = _lines(told)
-            say("\n".join([f"**{code(first)}**", "", *(f"    {line}".rstrip() for line in rest)]))
+            first, *rest = _lines(details)
+            echo("\n".join([f"**{code(first)}**", "", *(f"    {line}".rstrip() for line in rest)]))
         case _:
-            say("\n".join(_lines(told)))
+            echo("\n".join(_lines(details)))
     return 0
 
 
-def _told(options: SharedOptions, key: Key, redactor: Redactor) -> dict[str, Any]:
+def _details(options: SharedOptions, key: Key, redactor: Redactor) -> dict[str, Any]:
     """Collect everything about the grant, as JSON has it."""
     import asyncio
     from datetime import UTC, datetime
@@ -176,25 +176,27 @@ def _attempt(attempt: Attempt, sent: list[Sent]) -> dict[str, Any]:
     }
 
 
-def _lines(told: Mapping[str, Any]) -> Iterator[str]:
+def _lines(details: Mapping[str, Any]) -> Iterator[str]:
     """Write the same for one screen."""
     from reconciler.cli.text import clipped, printable
 
-    yield printable(f"{told['hire']}/{told['access']}: {told['status'] or 'new'}: {told['reason']}")
-    parts = [told["email"], told["source"], f"sequence {told['sequence']}" if told["sequence"] else None]
-    parts += [f"{word} {told[name]}" for word, name in (("checked", "checked_at"), ("since", "since")) if told[name]]
-    if told["revision"]:
-        moved = "" if told["revision"] == told["head"] else f", HEAD is {told['head'][:12]}"
-        parts.append(f"last pass at {told['revision'][:12]}{moved}")
+    yield printable(f"{details['hire']}/{details['access']}: {details['status'] or 'new'}: {details['reason']}")
+    parts = [details["email"], details["source"], f"sequence {details['sequence']}" if details["sequence"] else None]
+    parts += [
+        f"{word} {details[name]}" for word, name in (("checked", "checked_at"), ("since", "since")) if details[name]
+    ]
+    if details["revision"]:
+        moved = "" if details["revision"] == details["head"] else f", HEAD is {details['head'][:12]}"
+        parts.append(f"last pass at {details['revision'][:12]}{moved}")
     yield printable("  " + "  ".join(part for part in parts if part))
-    if told["granted_in"]:
-        yield printable("  " + _given(told))
-    if told["differs"]:
-        applied = "to be updated" if told["action"] == "update" else "not applied"
-        rows = [[name, _step(pair), applied] for name, pair in told["differs"].items()]
+    if details["granted_in"]:
+        yield printable("  " + _given(details))
+    if details["differs"]:
+        applied = "to be updated" if details["action"] == "update" else "not applied"
+        rows = [[name, _step(pair), applied] for name, pair in details["differs"].items()]
         yield from _table("differs", rows, MAX_VALUES)
-    yield from _table("values", [_value(value) for value in told["values"]], MAX_VALUES)
-    tried = told["last_attempts"]
+    yield from _table("values", [_value(value) for value in details["values"]], MAX_VALUES)
+    tried = details["last_attempts"]
     for attempt in tried[-MAX_ATTEMPTS:]:
         end = f"failed: {attempt['error']}" if attempt["error"] else "done" if attempt["ended_at"] else "running"
         yield ""
@@ -205,7 +207,7 @@ def _lines(told: Mapping[str, Any]) -> Iterator[str]:
         yield f"  and {len(tried) - MAX_ATTEMPTS} before"
     yield ""
     yield "next"
-    for line in told["next"]:
+    for line in details["next"]:
         yield printable(f"  {line}")
 
 
@@ -216,10 +218,10 @@ def _step(pair: list[Any]) -> str:
     return " → ".join(map(as_shown, pair))
 
 
-def _given(told: Mapping[str, Any]) -> str:
-    approved = f", approved by {', '.join(told['approved_by'])}" if told["approved_by"] else ""
-    signed = f", signed by {told['signer']}" if told["signer"] else ""
-    return f"granted in {told['granted_in'][:12]} by {told['author']}{approved}{signed}"
+def _given(details: Mapping[str, Any]) -> str:
+    approved = f", approved by {', '.join(details['approved_by'])}" if details["approved_by"] else ""
+    signed = f", signed by {details['signer']}" if details["signer"] else ""
+    return f"granted in {details['granted_in'][:12]} by {details['author']}{approved}{signed}"
 
 
 def _value(value: Mapping[str, Any]) -> list[str]:

@@ -58,10 +58,10 @@ def history(
     from datetime import UTC, datetime
 
     from reconciler.cli.ledger import ledger_of, settings_of
-    from reconciler.cli.logs import tell
+    from reconciler.cli.logs import note
     from reconciler.cli.suggestions import suggest_from_ledger
     from reconciler.cli.table import page
-    from reconciler.cli.text import as_csv, code, emit_json, say
+    from reconciler.cli.text import as_csv, code, echo, emit_json
     from reconciler.model.errors import UsageError
 
     filters = (*hires, *integrations, *events)
@@ -85,19 +85,19 @@ def history(
         _name_signers(options, rows)
     if not rows and filters:
         when = "".join(f" {word} {given}" for word, given in (("since", since), ("until", until)) if given)
-        tell(f"the ledger tells nothing of {', '.join(filters)}{when}{meant}")
+        note(f"the ledger tells nothing of {', '.join(filters)}{when}{meant}")
     match options.output:
         case "json":
             emit_json(rows)
         case "csv":
             click.echo(as_csv(COLUMNS, ([_cell(row[name]) for name in COLUMNS] for row in rows)), nl=False)
         case "markdown":
-            say(f"**{_headline(rows)}**\n")
+            echo(f"**{_headline(rows)}**\n")
             for row in rows:
                 where = " ".join(code(part) for part in (row["hire"], row["access"] or row["integration"]) if part)
                 by = " by ".join(code(part) for part in ((row["revision"] or "")[:12], row["author"] or "") if part)
                 told = [row["event"], *([code(row["detail"])] if row["detail"] else []), *([f"at {by}"] if by else [])]
-                say(f"- {row['at']} {where}: {', '.join(told)}")
+                echo(f"- {row['at']} {where}: {', '.join(told)}")
         case _:
             page([_headline(rows), *_table(rows)])
     return 0
@@ -121,7 +121,7 @@ def _event_type(name: str) -> EventType:
 def _verify(options: SharedOptions) -> int:
     """Say whether the chain is whole, or which line breaks it first."""
     from reconciler.cli.ledger import ledger_of
-    from reconciler.cli.text import count, emit_json, printable, say
+    from reconciler.cli.text import count, echo, emit_json, printable
 
     with ledger_of(options) as ledger:
         chain = ledger.verify_history()
@@ -129,10 +129,10 @@ def _verify(options: SharedOptions) -> int:
         told = {"lines": chain.lines, "erased": chain.erased, "digest": chain.digest, "broken": chain.broken}
         emit_json({"whole": chain.broken is None, **told})
     elif chain.broken is not None:
-        say(f"the history is broken at {printable(chain.broken)}")
+        echo(f"the history is broken at {printable(chain.broken)}")
     else:
         erased = f", {chain.erased} of them erased" if chain.erased else ""
-        say(f"the history is whole: {count(chain.lines, 'line')}{erased}; digest {chain.digest or 'none'}")
+        echo(f"the history is whole: {count(chain.lines, 'line')}{erased}; digest {chain.digest or 'none'}")
     return 0 if chain.broken is None else 1
 
 

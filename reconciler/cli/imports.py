@@ -14,7 +14,7 @@ from reconciler.model.errors import NothingImported, RepositoryError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from reconciler.intake.importing import Change, Plan
+    from reconciler.intake.importing import Change, ImportPlan
     from reconciler.intake.people import LeftOut
     from reconciler.intake.reading import Reading
     from reconciler.ledger.sealing import Sealing
@@ -47,8 +47,8 @@ def import_(options: SharedOptions, name: str, branch: str | None, *, write: boo
     """
     import asyncio
 
-    from reconciler.cli.logs import set_up, tell
-    from reconciler.cli.text import count, emit_json, no_csv, say
+    from reconciler.cli.logs import note, set_up
+    from reconciler.cli.text import count, echo, emit_json, no_csv
 
     no_csv(options)
     if write and branch is not None:
@@ -59,20 +59,20 @@ def import_(options: SharedOptions, name: str, branch: str | None, *, write: boo
     if options.output == "json":
         emit_json(redactor.redact_all(plan.as_json()))
     else:
-        say(redactor.redact(_markdown(plan) if options.output == "markdown" else "\n".join(_table(plan))))
-    for note in plan.notes:
-        tell(note)
+        echo(redactor.redact(_markdown(plan) if options.output == "markdown" else "\n".join(_table(plan))))
+    for line in plan.notes:
+        note(line)
     if plan.refusal is not None and not yes_really:
         raise NothingImported(plan.refusal)
     if not plan.changes:
         return 0
     if write:
         run.write(plan)
-        tell(f"{count(len(plan.changes), 'file')} written; next: look at `git diff`, commit, and `reconcile validate`")
+        note(f"{count(len(plan.changes), 'file')} written; next: look at `git diff`, commit, and `reconcile validate`")
     elif branch is not None:
-        tell(f"committed to {branch}: {run.commit(plan, branch)[:12]}")
+        note(f"committed to {branch}: {run.commit(plan, branch)[:12]}")
     else:
-        tell(f"nothing is written; next: `reconcile import {name} --write`, or --branch for a pull request")
+        note(f"nothing is written; next: `reconcile import {name} --write`, or --branch for a pull request")
     return PENDING
 
 
@@ -99,8 +99,8 @@ class _ImportRun:
         # Where commits have to be signed, uncommitted files may not say where requests go.
         self.trusted: Tree = force.tree if force is not None and signed else self.tree
 
-    async def plan(self) -> Plan:
-        from reconciler.cli.logs import tell
+    async def plan(self) -> ImportPlan:
+        from reconciler.cli.logs import note
         from reconciler.intake.importing import Importer
         from reconciler.intake.people import people_of, without_secrets
         from reconciler.repository.documents.modeline import line_in
@@ -117,7 +117,7 @@ class _ImportRun:
 
                 path = csv_file(context.checkout, loaded)
                 if could_be_added(context.checkout, path):
-                    tell(f"{loaded.file} is in the checkout and not ignored: add it to .gitignore")
+                    note(f"{loaded.file} is in the checkout and not ignored: add it to .gitignore")
                 reading = read_csv(path, loaded)
         finally:
             await context.aclose()
@@ -173,13 +173,13 @@ class _ImportRun:
         assert file is not None  # it was read from there
         return self.tree.read(file)
 
-    def write(self, plan: Plan) -> None:
+    def write(self, plan: ImportPlan) -> None:
         from reconciler.intake.hire_files import write_all
 
         before = {each.file: each.before for each in plan.changes if each.before is not None}
         write_all(self.context.checkout.root, {each.file: each.content for each in plan.changes}, before)
 
-    def commit(self, plan: Plan, branch: str) -> str:
+    def commit(self, plan: ImportPlan, branch: str) -> str:
         from reconciler.repository.git.branches import commit_to_branch
 
         told = [f"{word}: {len(of)}" for word, of in _parts(plan) if of]
@@ -207,11 +207,11 @@ def _unused_paths(reading: Reading, imported: Import) -> Iterator[str]:
             yield f"{key}: nobody has anything at {path}"
 
 
-def _parts(plan: Plan) -> tuple[tuple[str, list[Change]], ...]:
+def _parts(plan: ImportPlan) -> tuple[tuple[str, list[Change]], ...]:
     return ("created", plan.created), ("changed", plan.changed), ("ended", plan.ended)
 
 
-def _headline(plan: Plan) -> str:
+def _headline(plan: ImportPlan) -> str:
     told = [f"{len(of)} {word}" for word, of in _parts(plan) if of]
     left = [f"{len(plan.left_out)} left out"] if plan.left_out else []
     return f"{plan.source}: {', '.join([*told, *left]) or 'nothing to do'}"
@@ -227,7 +227,7 @@ def _text(value: Any) -> str:
     return f"{{hire: {value['hire']}}}" if isinstance(value, dict) and "hire" in value else str(value)
 
 
-def _table(plan: Plan) -> list[str]:
+def _table(plan: ImportPlan) -> list[str]:
     from reconciler.cli.text import printable
 
     lines = [_headline(plan)]
@@ -241,7 +241,7 @@ def _table(plan: Plan) -> list[str]:
     return lines
 
 
-def _markdown(plan: Plan) -> str:
+def _markdown(plan: ImportPlan) -> str:
     """Write the text of a pull request."""
     from reconciler.cli.difference import LIMIT
 
@@ -249,7 +249,7 @@ def _markdown(plan: Plan) -> str:
     return next((text for text in texts if len(text) < LIMIT), f"**{_headline(plan)}**")
 
 
-def _markdown_lines(plan: Plan, most: int) -> list[str]:
+def _markdown_lines(plan: ImportPlan, most: int) -> list[str]:
     from reconciler.cli.text import clipped, code
 
     lines = [f"**{_headline(plan)}**"]

@@ -52,7 +52,7 @@ def init(options: SharedOptions, folder: Path, names: str, source: str | None) -
     """
     from importlib.resources import files
 
-    from reconciler.cli.text import emit_json, no_csv, say
+    from reconciler.cli.text import echo, emit_json, no_csv
     from reconciler.gallery.catalog import everything, named
     from reconciler.intake.hire_files import write_all
 
@@ -83,32 +83,32 @@ def init(options: SharedOptions, folder: Path, names: str, source: str | None) -
     if options.output == "json":
         emit_json({"folder": str(folder), "files": sorted({*written, *found}), "git": in_git})
     else:
-        say("\n".join(str(folder / name) for name in sorted({*written, *found})))
-    _tell_what_is_next(folder, ready, written, in_git=in_git)
+        echo("\n".join(str(folder / name) for name in sorted({*written, *found})))
+    _note_next_steps(folder, ready, written, in_git=in_git)
     return 0
 
 
-def _tell_what_is_next(folder: Path, ready: list[Ready], written: Mapping[str, str], *, in_git: bool) -> None:
+def _note_next_steps(folder: Path, ready: list[Ready], written: Mapping[str, str], *, in_git: bool) -> None:
     """Say what the ready manifests ask for, what is to be filled in, and what to type."""
     from reconciler.cli.add import prerequisites
-    from reconciler.cli.logs import tell
+    from reconciler.cli.logs import note
 
     for it in ready:
-        tell(f"{it.name} asks for")
+        note(f"{it.name} asks for")
         for line in prerequisites(it):
-            tell(f"  {line}")
+            note(f"  {line}")
     if unfilled := [name for name, text in written.items() if FILL_IN in text]:
-        tell(f"before anything is sent, write your own values in place of {FILL_IN} in {', '.join(sorted(unfilled))}")
+        note(f"before anything is sent, write your own values in place of {FILL_IN} in {', '.join(sorted(unfilled))}")
     steps = [
         "" if in_git else "git init",
         "" if _has_identity(folder) else SET_IDENTITY,
         'git add . && git commit -m "Access as files"',
         "reconcile validate",
     ]
-    tell(f"next, in {folder}:")
+    note(f"next, in {folder}:")
     for step in filter(None, steps):
-        tell(f"  {step}")
-    tell("then README.md: a GnuPG key, a service's secrets, and the first `reconcile --dry-run`")
+        note(f"  {step}")
+    note("then README.md: a GnuPG key, a service's secrets, and the first `reconcile --dry-run`")
 
 
 def _from_accounts(
@@ -120,7 +120,7 @@ def _from_accounts(
     from reconciler.cli.logs import set_up
     from reconciler.cli.unmanaged import known_integration
     from reconciler.engine.accepted import in_force
-    from reconciler.intake.adopt import Beside
+    from reconciler.intake.adopt import OverlayTree
     from reconciler.repository.git.trees import FolderTree
     from reconciler.secrets.initial_data import FOLDER, service_of
 
@@ -137,7 +137,7 @@ def _from_accounts(
             or (where == FOLDER and service_of(file.path.removeprefix(f"{FOLDER}/")) == service)
         }
         base = {**{name: text.encode() for name, text in template.items()}, **copied, "hires/.gitkeep": b""}
-        new = Beside(FolderTree(folder), base)
+        new = OverlayTree(FolderTree(folder), base)
         people = await proposed(context, integration, into=new)
         return {**copied, **{each.path: each.content for each in people}}
 

@@ -90,9 +90,9 @@ def set_(options: SharedOptions, integration: str, recipients: tuple[str, ...]) 
     it has. Encrypted to --recipient, or to the keys that the folder's files are encrypted to already. A value of
     several lines, such as a key file, has to come on standard input.
     """
-    from reconciler.cli.logs import tell
+    from reconciler.cli.logs import note
     from reconciler.cli.needed_data import needed_data_of
-    from reconciler.cli.text import emit_json, say
+    from reconciler.cli.text import echo, emit_json
     from reconciler.secrets.write import encrypt_initial_data
 
     repository = _Repository.of(options)
@@ -102,7 +102,7 @@ def set_(options: SharedOptions, integration: str, recipients: tuple[str, ...]) 
     keys = _keys(repository, list(recipients))
     present, unreadable = _present(repository, wanted.service)
     if unreadable is not None:
-        tell(f"the values that are there cannot be kept, so each has to be given: {unreadable}")
+        note(f"the values that are there cannot be kept, so each has to be given: {unreadable}")
     given = _ask(wanted, present) if sys.stdin.isatty() else _read(wanted)
     values = {**present, **{name: value for name, value in given.items() if value}}
     missing = [name for name in wanted.ids if name in wanted.required and not values.get(name)]
@@ -116,12 +116,12 @@ def set_(options: SharedOptions, integration: str, recipients: tuple[str, ...]) 
         changed = [name for name, value in given.items() if value]
         emit_json({"service": wanted.service, "file": file, "recipients": keys, "set": changed, "missing": missing})
     else:
-        say(file)
-    tell(f"encrypted to {', '.join(keys)}")
+        echo(file)
+    note(f"encrypted to {', '.join(keys)}")
     if missing:
-        tell(f"still missing: {', '.join(missing)}; run this again for them, the others are kept")
+        note(f"still missing: {', '.join(missing)}; run this again for them, the others are kept")
     if repository.checkout.is_git:
-        tell(f'next: git add {file} && git commit -m "Initial data of {wanted.service}"')
+        note(f'next: git add {file} && git commit -m "Initial data of {wanted.service}"')
     return 0
 
 
@@ -135,9 +135,9 @@ def rekey(options: SharedOptions, integration: str, recipients: tuple[str, ...])
 
     Whoever could open the old file still can, in git's history: where somebody left, replace the secrets too.
     """
-    from reconciler.cli.logs import tell
+    from reconciler.cli.logs import note
     from reconciler.cli.needed_data import needed_data_of
-    from reconciler.cli.text import emit_json, say
+    from reconciler.cli.text import echo, emit_json
     from reconciler.secrets.write import put_initial_data
 
     repository = _Repository.of(options)
@@ -148,10 +148,10 @@ def rekey(options: SharedOptions, integration: str, recipients: tuple[str, ...])
     if options.output == "json":
         emit_json({"service": service, "file": file, "recipients": keys})
     else:
-        say(file)
-    tell(f"encrypted to {', '.join(keys)}")
+        echo(file)
+    note(f"encrypted to {', '.join(keys)}")
     if repository.checkout.is_git:
-        tell(f'next: git add {file} && git commit -m "Initial data of {service} for other keys"')
+        note(f'next: git add {file} && git commit -m "Initial data of {service} for other keys"')
     return 0
 
 
@@ -164,8 +164,8 @@ def check(options: SharedOptions, integration: str | None) -> int:
 
     Exits with 1 when something is missing or cannot be opened.
     """
-    from reconciler.cli.logs import tell
-    from reconciler.cli.text import code, emit_json, printable, say
+    from reconciler.cli.logs import note
+    from reconciler.cli.text import code, echo, emit_json, printable
     from reconciler.secrets.initial_data import FOLDER
 
     repository = _Repository.of(options)
@@ -177,19 +177,19 @@ def check(options: SharedOptions, integration: str | None) -> int:
             emit_json([each.as_json() for each in found])
         case "markdown":
             lines = [f"- {code(each.service)}: {code(line)}" for each in found for line in each.lines()]
-            say("\n".join([f"**{headline}**", "", *lines]))
+            echo("\n".join([f"**{headline}**", "", *lines]))
         case _:
-            say(headline)
+            echo(headline)
             for each in found:
                 for line in each.lines():
-                    say(printable(f"{each.service}: {line}"))
+                    echo(printable(f"{each.service}: {line}"))
     edits = [path for path in repository.checkout.ignored_edits() if path.startswith(f"{FOLDER}/")]
     if edits:
-        tell(f"not committed, and so not used yet: {', '.join(edits)}")
+        note(f"not committed, and so not used yet: {', '.join(edits)}")
     for key in repository.gnupg.expired:
-        tell(f"key {key} has expired: it still opens files; extend it before something is to be encrypted to it")
+        note(f"key {key} has expired: it still opens files; extend it before something is to be encrypted to it")
     for service in sorted({each.service for each in wrong if each.missing}):
-        tell(f"next: `reconcile initial-data set {service}`")
+        note(f"next: `reconcile initial-data set {service}`")
     return 1 if wrong else 0
 
 
@@ -229,7 +229,7 @@ class _Checked:
 
 
 def _found(repository: _Repository, integration: str | None) -> list[_Checked]:
-    from reconciler.cli.logs import tell
+    from reconciler.cli.logs import note
     from reconciler.cli.needed_data import NeededData, all_needed_data, needed_data_of
     from reconciler.secrets.initial_data import FOLDER, service_of
 
@@ -242,7 +242,7 @@ def _found(repository: _Repository, integration: str | None) -> list[_Checked]:
         strays = [NeededData(name, (), frozenset()) for name in sorted(paths.keys() - known.keys())]
         wanted = [each for each in known.values() if each.required or each.service in paths] + strays
         if unread := sorted({*repository.files.broken["manifests"], *repository.files.broken["imports"]}):
-            tell(f"not looked at, for their file has an error: {', '.join(unread)}")
+            note(f"not looked at, for their file has an error: {', '.join(unread)}")
     opened = repository.data.read_all(repository.tree, [each.service for each in wanted])
     return [_compare(each, opened[each.service], paths.get(each.service)) for each in wanted]
 

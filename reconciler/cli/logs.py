@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from reconciler.model.secret import Redactor
 
-__all__ = ["begin", "begin_redacting", "set_up", "shown", "tell", "unexpected"]
+__all__ = ["begin", "begin_redacting", "note", "set_up", "shown", "unexpected"]
 
 _redactor: Redactor | None = None
 """The redactor of this process, once a command has one."""
@@ -121,7 +121,7 @@ def _one_line(key: str, value: Any) -> Any:
     return value if not isinstance(value, str) else fit(value) if key == "exception" else printable(value)
 
 
-def tell(text: str, level: str = "info") -> None:
+def note(text: str, level: str = "info") -> None:
     """Write a note to the person, on stderr."""
     _write("command.error" if level == "error" else "command.note", level, "text", text)
 
@@ -142,7 +142,7 @@ def shown(error: Exception) -> str:
 def unexpected(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Report an exception that nothing caught, in place of the interpreter."""
     if issubclass(kind, KeyboardInterrupt):
-        tell("interrupted")
+        note("interrupted")
         return
     if _redactor is None:
         lines = ["Traceback (most recent call last):\n", *traceback.format_tb(trace), f"{kind.__qualname__}\n"]

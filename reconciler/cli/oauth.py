@@ -49,17 +49,17 @@ def connect(options: SharedOptions, integration: str, timeout: timedelta) -> int
     name of a service.
     """
     from reconciler.cli.context import run_in_context
-    from reconciler.cli.logs import set_up, tell
-    from reconciler.cli.text import no_csv, say
+    from reconciler.cli.logs import note, set_up
+    from reconciler.cli.text import echo, no_csv
 
     no_csv(options)
     redactor = set_up(options)
     why = run_in_context(options, redactor, lambda context: _connect(context, options, integration, timeout))
     if why:
-        tell(f"error: {integration} is not connected: {redactor.redact(why)}", "error")
+        note(f"error: {integration} is not connected: {redactor.redact(why)}", "error")
         return 1
     if options.output != "json":
-        say(f"{integration} is connected")
+        echo(f"{integration} is connected")
     return 0
 
 
@@ -67,8 +67,8 @@ async def _connect(context: Context, options: SharedOptions, integration: str, t
     """Begin, and wait; return why it is not connected, or an empty text."""
     import asyncio
 
-    from reconciler.cli.logs import tell
-    from reconciler.cli.text import as_json, say
+    from reconciler.cli.logs import note
+    from reconciler.cli.text import as_json, echo
     from reconciler.daemon.authorize import begin, outcome, shared_state
     from reconciler.engine.accepted import in_force
 
@@ -78,15 +78,15 @@ async def _connect(context: Context, options: SharedOptions, integration: str, t
         authorization = begin(context, settings, tree, state, integration)
         async with AsyncExitStack() as stack:
             if await _in_use(settings.listen):
-                tell(
+                note(
                     f"waiting for the daemon that listens on {settings.listen} to be called back; if another "
                     "program has that port, free it, or set another `listen`"
                 )
             else:
                 await stack.enter_async_context(_serving_callback(context, settings, tree, state))
-                tell(f"waiting on {settings.listen} to be called back")
+                note(f"waiting on {settings.listen} to be called back")
             # Not redacted, unlike anywhere else: the person has to open it, with its client id and state.
-            say(as_json({"url": authorization.url}) if options.output == "json" else authorization.url)
+            echo(as_json({"url": authorization.url}) if options.output == "json" else authorization.url)
             with suppress(TimeoutError):
                 async with asyncio.timeout(timeout.total_seconds()):
                     # Another process may serve the callback: only the ledger shows what came of it.

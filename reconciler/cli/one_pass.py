@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from reconciler.engine.accepted import InForce
     from reconciler.engine.context import Context, SystemClock
     from reconciler.engine.planning import Plan, Planning
-    from reconciler.model.not_taken_over import Untrusted
     from reconciler.model.report import Report, Row
+    from reconciler.model.revision_status import Untrusted
     from reconciler.model.selection import Selection
     from reconciler.repository.git.checkout import Tree
 
@@ -147,7 +147,7 @@ def _plan_dry(
     settings = force.settings if branch else context.reader.settings(tree)
     _check(context, tree, selection)
     if not (rev or worktree):
-        _tell_ignored(context, settings.source)
+        _warn_of_ignored_edits(context, settings.source)
     with reading(context, settings, force.tree) as opened:
         ours = force.tree if branch and tree.revision != force.tree.revision else None
         yield Planning(context, opened, selection, tree, in_force=ours, removals=removals), force.refused
@@ -174,7 +174,7 @@ async def _real(
     force = in_force(context)
     settings, tree = force.settings, force.tree
     _check(context, tree, selection)
-    _tell_ignored(context, settings.source)
+    _warn_of_ignored_edits(context, settings.source)
     if context.state(settings, tree).file is None:
         report = await _fleet_pass(context, clock, force, selection, ask, released=released, removals=removals)
         report.refuse(force.refused)
@@ -206,7 +206,7 @@ async def _real(
         report = await reconciler.apply(plan)
         async for each in unknown_accounts(plan):
             if each.complete:
-                opened.ledger.saw(each.integration, each.seen, context.clock.now())
+                opened.ledger.save_seen(each.integration, each.seen, context.clock.now())
                 report.unmanaged[each.integration] = each.unknown
         report.give(opened.ledger.given(hires_of(report)))
         report.refuse(force.refused)
@@ -295,12 +295,12 @@ def _in_ledger(context: Context, hire: str) -> bool:
         return any(True for _ in opened.ledger.records([hire]))
 
 
-def _tell_ignored(context: Context, source: str) -> None:
-    from reconciler.cli.logs import tell
+def _warn_of_ignored_edits(context: Context, source: str) -> None:
+    from reconciler.cli.logs import note
 
     if source == "commit" and (edits := context.checkout.ignored_edits()):
         shown = ", ".join(edits[:5]) + (f" and {len(edits) - 5} more" if len(edits) > 5 else "")
-        tell(f"not committed, and so not acted on: {shown}")
+        note(f"not committed, and so not acted on: {shown}")
 
 
 def _enqueue_release(options: SharedOptions, error: StateLockedError) -> int:

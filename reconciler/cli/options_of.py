@@ -33,7 +33,7 @@ def options(options: SharedOptions, integration: str, field: str) -> int:
     from reconciler.cli.context import run_in_context
     from reconciler.cli.logs import set_up
     from reconciler.cli.table import columns
-    from reconciler.cli.text import code, count, emit_json, no_csv, printable, say
+    from reconciler.cli.text import code, count, echo, emit_json, no_csv, printable
     from reconciler.requests.template import plain, written
 
     no_csv(options)
@@ -45,10 +45,10 @@ def options(options: SharedOptions, integration: str, field: str) -> int:
     shown = [[redactor.redact(text) for text in (written(option.value), option.name)] for option in found]
     headline = f"{integration} {field}: {count(len(found), 'choice')}"
     if options.output == "markdown":
-        say("\n".join([f"**{headline}**", "", *(f"- {code(value)} {code(name)}" for value, name in shown)]))
+        echo("\n".join([f"**{headline}**", "", *(f"- {code(value)} {code(name)}" for value, name in shown)]))
     else:
-        say(headline)
-        say("\n".join(columns([[printable(cell) for cell in row] for row in shown])))
+        echo(headline)
+        echo("\n".join(columns([[printable(cell) for cell in row] for row in shown])))
     return 0
 
 

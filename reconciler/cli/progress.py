@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from reconciler.cli.logs import tell
+from reconciler.cli.logs import note
 from reconciler.cli.text import count
 
 __all__ = ["Progress"]
@@ -24,4 +24,4 @@ class Progress:
         now = time.monotonic()
         if now - self._told >= QUIET_SECONDS:
             self._told = now
-            tell(f"looked at {done} of {count(total, 'hire')}, {now - self._began:.0f} s")
+            note(f"looked at {done} of {count(total, 'hire')}, {now - self._began:.0f} s")

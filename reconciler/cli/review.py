@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from reconciler.model.report import Report
     from reconciler.model.secret import Redactor
     from reconciler.repository.git.trees import Tree
-    from reconciler.review.population import AskedService
+    from reconciler.review.population import ServiceAnswer
     from reconciler.review.signed_off import Judged
 
 __all__ = ["review"]
@@ -53,8 +53,8 @@ def start(options: SharedOptions, period: str, integrations: tuple[str, ...]) ->
     changed at a service. Exits with 1 where a service could not be asked whole, and where PERIOD was started already.
     """
     from reconciler.cli.context import run_in_context
-    from reconciler.cli.logs import set_up, tell
-    from reconciler.cli.text import count, emit_json, say
+    from reconciler.cli.logs import note, set_up
+    from reconciler.cli.text import count, echo, emit_json
     from reconciler.intake.hire_files import write_all
     from reconciler.intake.review_file import path_of, review_text
     from reconciler.repository.documents.modeline import line_in
@@ -76,15 +76,15 @@ def start(options: SharedOptions, period: str, integrations: tuple[str, ...]) ->
         emit_json({"period": period, "reviews": told})
     else:
         lines = count(sum(each["lines"] for each in told), "line")
-        say(f"review {period}: {lines} to decide over, in {count(len(told), 'file')}")
+        echo(f"review {period}: {lines} to decide over, in {count(len(told), 'file')}")
         for each in told:
-            say(f"{each['file']}: {count(each['lines'], 'line')}, {_whole(each)}")
+            echo(f"{each['file']}: {count(each['lines'], 'line')}, {_whole(each)}")
     faults = {each.compared.integration: each.fault for each in answered if each.fault is not None}
     for name, fault in faults.items():
         path = path_of(period, name)
         again = f"delete it, and start it again with --integration {name}, before it is committed"
-        tell(f"{path} is not whole: {redactor.redact(fault)}; {again}", "error")
-    tell(
+        note(f"{path} is not whole: {redactor.redact(fault)}; {again}", "error")
+    note(
         "next: commit the files as they are; then put `keep` or `remove` behind each decision, commit, and "
         f"`reconcile review check {period}`"
     )
@@ -114,8 +114,8 @@ def check(options: SharedOptions, period: str) -> int:
     --output csv and html are the evidence: they name who decided each line.
     """
     from reconciler.cli.evidence import as_page, as_rows, as_table
-    from reconciler.cli.logs import tell
-    from reconciler.cli.text import emit_json, say
+    from reconciler.cli.logs import note
+    from reconciler.cli.text import echo, emit_json
 
     _check_period(period)
     tree, found = _judged(options, period)
@@ -127,10 +127,10 @@ def check(options: SharedOptions, period: str) -> int:
         case "html":
             click.echo(as_page(found, period, tree.revision), nl=False)
         case _:
-            say("\n".join(as_table(found, period, markdown=options.output == "markdown")))
+            echo("\n".join(as_table(found, period, markdown=options.output == "markdown")))
     if options.output in ("csv", "html"):
         for problem in (problem for each in found for problem in each.problems):
-            tell(str(problem), str(problem.severity))
+            note(str(problem), str(problem.severity))
     if any(each.doubtful or each.open for each in found):
         return 1
     return UNDECIDED if any(each.undecided for each in found) else 0
@@ -145,7 +145,7 @@ def _check_period(period: str) -> None:
 
 def _judged(options: SharedOptions, period: str) -> tuple[Tree, list[Judged]]:
     from reconciler.cli.context import context_of
-    from reconciler.cli.logs import set_up, tell
+    from reconciler.cli.logs import note, set_up
     from reconciler.engine.accepted import in_force
     from reconciler.engine.context import home_of
     from reconciler.repository.git.signatures import signer
@@ -157,7 +157,7 @@ def _judged(options: SharedOptions, period: str) -> tuple[Tree, list[Judged]]:
     files = context.reader.load(tree)
     folder = f"{REVIEWS}/{period}/"
     if edits := [path for path in context.checkout.ignored_edits() if path.startswith(folder)]:
-        tell(f"not committed, and so not counted: {', '.join(edits[:5])}{' and more' if len(edits) > 5 else ''}")
+        note(f"not committed, and so not counted: {', '.join(edits[:5])}{' and more' if len(edits) > 5 else ''}")
     force = in_force(context)
     with context.state(force.settings, force.tree).reader() as ledger:
         known = {*files.manifests, *files.broken["manifests"], *(name for name, _ in ledger.counts())}
@@ -170,7 +170,7 @@ def _judged(options: SharedOptions, period: str) -> tuple[Tree, list[Judged]]:
 
 def _committed(context: Context) -> Tree:
     """Return the commit in force: the last trusted one where commits have to be signed, else HEAD, for any `source`."""
-    from reconciler.cli.logs import tell
+    from reconciler.cli.logs import note
     from reconciler.engine.accepted import in_force
     from reconciler.repository.git.trees import WORKTREE
 
@@ -178,13 +178,13 @@ def _committed(context: Context) -> Tree:
         raise NotCommitted(f"{context.root} is no git checkout: a review is signed off by commits")
     found = in_force(context)
     if found.refused is not None:
-        tell(f"what is not accepted is not counted: {found.refused}", "warning")
+        note(f"what is not accepted is not counted: {found.refused}", "warning")
     return context.checkout.head() if found.tree.revision == WORKTREE else found.tree
 
 
 async def _started(
     context: Context, period: str, integrations: Collection[str]
-) -> tuple[list[AskedService], Mapping[str, dict[str, Any]]]:
+) -> tuple[list[ServiceAnswer], Mapping[str, dict[str, Any]]]:
     """Ask the services, and make the data of each integration's review."""
     from reconciler.cli.unmanaged import compared, known_integration
     from reconciler.engine.accepted import in_force
@@ -192,7 +192,7 @@ async def _started(
     from reconciler.model.deciding import Policy
     from reconciler.repository.desired import Desired
     from reconciler.repository.given import who_gave
-    from reconciler.review.population import AskedService, populations, without_manifest
+    from reconciler.review.population import ServiceAnswer, populations, without_manifest
 
     tree = _committed(context)
     files, settings = context.reader.load(tree), in_force(context).settings
@@ -205,7 +205,7 @@ async def _started(
     at: datetime = context.clock.now()
     listings = await compared(context, tree, names)
     checks = await _checked(context, tree, {each.integration for each in listings if not each.complete})
-    answered = [AskedService.of(each, checks) for each in listings]
+    answered = [ServiceAnswer.of(each, checks) for each in listings]
     desired = Desired(files, Policy.of(settings, at).today)
     with reading(context, settings, tree) as state:
         if not integrations:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from reconciler.cli.exit_codes import PENDING
-from reconciler.cli.logs import tell
+from reconciler.cli.logs import note
 from reconciler.cli.options import Filter, SharedOptions
 from reconciler.cli.table import grouped, headline, name_in, page, summary, table_of
-from reconciler.cli.text import as_json, cell, code, emit_csv, emit_json_list, problem_line, say
+from reconciler.cli.text import as_json, cell, code, echo, emit_csv, emit_json_list, problem_line
 from reconciler.model.report import Report, Row
 
 __all__ = ["exit_code", "show_report"]
@@ -69,11 +69,11 @@ def show_report(
         case "json":
             emit_json_list(lambda: report.as_json(()), "grants", (row.as_json() for row in shown))
         case "markdown":
-            say("\n".join(_markdown(report, list(shown), by)))
+            echo("\n".join(_markdown(report, list(shown), by)))
         case "csv":
             emit_csv(COLUMNS, map(_cells, shown))
             for problem in report.problems:  # a hire whose file is set aside may have no row
-                tell(str(problem), str(problem.severity))
+                note(str(problem), str(problem.severity))
         case _:
             page(table_of(report, shown, by=by, verbose=options.verbose, folds=not only.statuses), paged=paged)
 

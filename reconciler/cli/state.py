@@ -29,7 +29,7 @@ def copy(options: SharedOptions, source: str, target: str) -> int:
     from datetime import UTC, datetime
 
     from reconciler.cli.ledger import locations_of
-    from reconciler.cli.text import count, emit_json, no_csv, say
+    from reconciler.cli.text import count, echo, emit_json, no_csv
     from reconciler.ledger.copying import copy as copied
 
     no_csv(options)
@@ -45,8 +45,10 @@ def copy(options: SharedOptions, source: str, target: str) -> int:
         emit_json({"from": str(here), "to": str(there), "grants": grants, "lines": chain.lines, "digest": chain.digest})
     else:
         lines = f"{count(chain.lines, 'line')} of the history"
-        say(f"copied to {there}: {count(grants, 'grant')}, {lines}, which are whole (digest {chain.digest or 'none'})")
-        say("Set `state` in config/reconciler.yaml to it, commit, and start the daemon again; then delete the old one.")
+        echo(f"copied to {there}: {count(grants, 'grant')}, {lines}, which are whole (digest {chain.digest or 'none'})")
+        echo(
+            "Set `state` in config/reconciler.yaml to it, commit, and start the daemon again; then delete the old one."
+        )
     return 0
 
 

@@ -46,7 +46,7 @@ def status(
     from itertools import chain
 
     from reconciler.cli.ledger import ledger_of
-    from reconciler.cli.logs import tell
+    from reconciler.cli.logs import note
     from reconciler.cli.show import exit_code, show_report
     from reconciler.cli.suggestions import suggest_from_ledger
     from reconciler.daemon.freshness import stale
@@ -66,9 +66,9 @@ def status(
         first = next(rows, None)
         if first is None and (hires or integrations):
             names, meant = ", ".join((*hires, *integrations)), suggest_from_ledger(ledger, *hires, *integrations)
-            tell(f"the ledger has no grant of {names}; `reconcile validate` reads the files{meant}")
+            note(f"the ledger has no grant of {names}; `reconcile validate` reads the files{meant}")
         elif noted is None:
-            tell("no pass was made yet: `reconcile` makes one, `reconcile --dry-run` shows what it would do")
+            note("no pass was made yet: `reconcile` makes one, `reconcile --dry-run` shows what it would do")
         there = chain([] if first is None else [first], rows)
         show_report(report, options, rows=there, by=by, only=Filter(frozenset(statuses), only_changes), paged=True)
     return exit_code(report, detailed=False)

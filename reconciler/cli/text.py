@@ -36,6 +36,7 @@ __all__ = [
     "clipped",
     "code",
     "count",
+    "echo",
     "emit_csv",
     "emit_json",
     "emit_json_list",
@@ -44,7 +45,6 @@ __all__ = [
     "no_csv",
     "printable",
     "problem_line",
-    "say",
     "wrapped",
 ]
 
@@ -73,7 +73,7 @@ def _no_command(line: str) -> str:
     return _COMMAND.sub(r"\1: :", line).replace("##[", "# #[")
 
 
-def say(text: str) -> None:
+def echo(text: str) -> None:
     """Write results that people read to standard output."""
     click.echo("\n".join(part for line in fit(text).split("\n") for part in wrapped(line)))
 

@@ -36,8 +36,8 @@ def unmanaged(options: SharedOptions, *, integrations: tuple[str, ...], detailed
     config/ignore.yaml; changes nothing, here or there. Exits with 1 where a listing cannot be read whole.
     """
     from reconciler.cli.context import run_in_context
-    from reconciler.cli.logs import begin_redacting, tell
-    from reconciler.cli.text import as_csv, emit_json, say
+    from reconciler.cli.logs import begin_redacting, note
+    from reconciler.cli.text import as_csv, echo, emit_json
     from reconciler.engine.accepted import in_force
 
     redactor = begin_redacting()
@@ -53,7 +53,7 @@ def unmanaged(options: SharedOptions, *, integrations: tuple[str, ...], detailed
     revision, found, broken = run_in_context(options, redactor, compare)
     for each in found:
         if each.fault is not None:
-            tell(f"{each.integration}: the listing was not read whole: {redactor.redact(each.fault)}", "error")
+            note(f"{each.integration}: the listing was not read whole: {redactor.redact(each.fault)}", "error")
     rows = [redactor.redact_all(account.as_json()) for each in found for account in each.accounts]
     told = [each.as_json() for each in found]
     match options.output:
@@ -63,9 +63,9 @@ def unmanaged(options: SharedOptions, *, integrations: tuple[str, ...], detailed
             cells = ([str(row[name] or "") for name in COLUMNS] for row in rows)
             click.echo(as_csv(COLUMNS, cells), nl=False)
         case "markdown":
-            say("\n".join(_markdown(found, rows)))
+            echo("\n".join(_markdown(found, rows)))
         case _:
-            say("\n".join(_table(found, rows)))
+            echo("\n".join(_table(found, rows)))
     if broken or any(each.fault is not None for each in found):
         return 1
     return PENDING if detailed_exitcode and any(each.unknown for each in found) else 0
@@ -84,7 +84,7 @@ async def compared(
     With `beside`, compare with its hires, which are not committed yet. Without `remembered`, the ledger's records do
     not count.
     """
-    from reconciler.engine.everybody import Listings
+    from reconciler.engine.listings import Listings
     from reconciler.engine.state import reading
     from reconciler.engine.wiring import integrations_of
     from reconciler.model.deciding import Policy
@@ -123,13 +123,13 @@ def known_integration(files: Files, name: str) -> None:
 
 def ignores_nothing(files: Files) -> bool:
     """Whether `config/ignore.yaml` has errors, which are reported: then it ignores nothing."""
-    from reconciler.cli.logs import tell
+    from reconciler.cli.logs import note
     from reconciler.model.errors import Severity
     from reconciler.repository.ignore import IGNORE
 
     wrong = [each for each in files.problems if each.file == IGNORE and each.severity is Severity.ERROR]
     for problem in wrong:
-        tell(str(problem), "error")
+        note(str(problem), "error")
     return bool(wrong)
 
 
@@ -148,9 +148,9 @@ def _counts(each: ComparedListing) -> str:
         return "not read whole"
     if not each.complete:
         return each.unlisted
-    from reconciler.review.unmanaged import Kind
+    from reconciler.review.unmanaged import AccountKind
 
-    counts = ", ".join(f"{each.of(kind)} {kind}" for kind in Kind if each.of(kind))
+    counts = ", ".join(f"{each.of(kind)} {kind}" for kind in AccountKind if each.of(kind))
     return f"{each.listed} listed, {each.matched} matched{counts and f', {counts}'}"
 
 

@@ -28,7 +28,7 @@ def validate(options: SharedOptions, rev: str | None) -> int:
     """
     from datetime import UTC, datetime
 
-    from reconciler.cli.text import annotation, emit_json, no_csv, say
+    from reconciler.cli.text import annotation, echo, emit_json, no_csv
     from reconciler.model.errors import SettingsError, Severity
     from reconciler.repository.files import Reader
     from reconciler.repository.git.checkout import Checkout
@@ -55,7 +55,7 @@ def validate(options: SharedOptions, rev: str | None) -> int:
     if options.output == "json":
         emit_json({"problems": [each.as_json() for each in problems], "hosts": [host.as_json() for host in hosts]})
     else:
-        say("\n".join(_markdown(problems, hosts) if options.output == "markdown" else _table(problems, hosts)))
+        echo("\n".join(_markdown(problems, hosts) if options.output == "markdown" else _table(problems, hosts)))
         if os.environ.get("GITHUB_ACTIONS") == "true":
             for problem in problems:
                 click.echo(annotation(problem))

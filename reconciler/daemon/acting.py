@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from reconciler.model.not_taken_over import Untrusted
+from reconciler.model.revision_status import Untrusted
 from reconciler.model.settings import Settings
 from reconciler.repository.git.trees import Tree
 

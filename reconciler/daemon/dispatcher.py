@@ -22,7 +22,7 @@ from reconciler.daemon.slices import Lane, Make, Outdated, PassRequest, Slice, S
 from reconciler.engine.claims import Claims, ClaimSet
 from reconciler.engine.commands import by_grant
 from reconciler.engine.context import Context, SystemClock
-from reconciler.engine.everybody import Listings
+from reconciler.engine.listings import Listings
 from reconciler.engine.reconciler import Reconciler
 from reconciler.engine.state import OpenState, recover, refuse_strayed, sealing_of
 from reconciler.ledger.lease import MoreNeeded
@@ -34,7 +34,7 @@ from reconciler.model.report import Report
 from reconciler.model.selection import Selection
 from reconciler.notify import outages as remembered
 from reconciler.notify.notifications import Notifier
-from reconciler.notify.rules import Kind, outages
+from reconciler.notify.rules import NewsKind, outages
 from reconciler.repository.desired import Desired
 
 __all__ = ["MAX_HIRES", "Dispatcher", "OnPass"]
@@ -170,7 +170,7 @@ class Dispatcher:
             return False
         except (ReconcilerError, OSError) as error:
             self._health.problem = _text(error)
-            self._health.problems.tell("pass", _text(error))
+            self._health.problems.update("pass", _text(error))
             return not isinstance(error, LedgerError)
         except Exception as error:
             # The outermost boundary: a fault of this program ends this pass, is logged, and shows in the health.
@@ -207,7 +207,7 @@ class Dispatcher:
         if state.sealing.fault is not None:  # its key may be back, or the agent unlocked
             state.sealing = sealing_of(self._context, acting.settings, acting.tree, state.ledger)
             self._state.sealing = state.sealing.over(self._state.ledger)
-            self._health.problems.tell("sealed", state.sealing.fault)
+            self._health.problems.update("sealed", state.sealing.fault)
         reconciler = Reconciler(self._context, state, self._notifier, progressed=self._health.progressed)
         planning = reconciler.plan(
             request.selection,
@@ -224,7 +224,7 @@ class Dispatcher:
         now = self._clock.now()
         self._health.problem = self.acting.fault
         self._health.progressed()
-        self._health.problems.tell("pass", None)
+        self._health.problems.update("pass", None)
         self._on_pass(report, now - began, why)
         if why != "interval" or report.executed or report.revoked or report.failures:
             log.info("pass.finished", why=why, revision=report.revision, **_counts(report))
@@ -233,8 +233,8 @@ class Dispatcher:
             self._watches = {**up, **remembered.watches(self._state.ledger)}
         news = outages(self._watches, report.rows, now)
         for item in news:
-            reason = item.reason if item.kind is Kind.OUTAGE else None
-            self._health.problems.tell(f"checks of {item.integration}", reason)
+            reason = item.reason if item.kind is NewsKind.OUTAGE else None
+            self._health.problems.update(f"checks of {item.integration}", reason)
         remembered.note(self._state.ledger, news, stamp(now) or "")
         # What a pass finds present, a member that died before it came to this point may have executed.
         if report.executed or not (self.runner.alone or why == "interval"):

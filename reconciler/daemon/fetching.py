@@ -11,7 +11,7 @@ from reconciler.daemon.freshness import NOTE, Freshness
 from reconciler.daemon.health import ProblemLog
 from reconciler.engine.context import Context, SystemClock
 from reconciler.ledger.writer import LedgerWriter
-from reconciler.model.not_taken_over import Stale
+from reconciler.model.revision_status import Stale
 
 __all__ = ["Fetching"]
 
@@ -96,5 +96,5 @@ class Fetching:
         stopped = self._clock.stopping.is_set
         problem = await asyncio.to_thread(self._context.checkout.fetch, acting.settings.git, stopped)
         self.freshness.fetched(self._clock.now(), problem)
-        self._problems.tell("fetch", problem and f"{problem}; acting on HEAD as it is")
+        self._problems.update("fetch", problem and f"{problem}; acting on HEAD as it is")
         await self._fetched()

@@ -22,7 +22,7 @@ from reconciler.daemon.jobs import FAULTS, Arguments, Jobs, Requeue, arguments, 
 from reconciler.daemon.newest import Newest
 from reconciler.daemon.slices import Lane, Make, Outdated, Slice, Spawn
 from reconciler.engine.context import Context, SystemClock
-from reconciler.engine.everybody import Listings
+from reconciler.engine.listings import Listings
 from reconciler.engine.planner import listed_grants
 from reconciler.engine.state import OpenState
 from reconciler.ledger.entries import Member
@@ -188,9 +188,9 @@ class Fleet:
         except Exception as error:
             # The outermost boundary before a pass, which has its own.
             log.debug("slice.broken", exc_info=True)
-            self._problems.tell("slices", f"a slice could not be begun: {type(error).__name__}: {error}")
+            self._problems.update("slices", f"a slice could not be begun: {type(error).__name__}: {error}")
         else:
-            self._problems.tell("slices", None)
+            self._problems.update("slices", None)
         finally:
             self._making.discard(task)
         if not made:
@@ -208,11 +208,11 @@ class Fleet:
             tree = self._dispatcher().acting.tree
             with suppress(LedgerError):
                 if tree is not None and self._may_act_on(tree.revision, revision):
-                    self._problems.tell("revision", None)
+                    self._problems.update("revision", None)
                     return True
             if catches_up:
                 await self._catch_up()
-        self._problems.tell("revision", f"slices are left to other members: {BEHIND}")
+        self._problems.update("revision", f"slices are left to other members: {BEHIND}")
         return False
 
     def _may_act_on(self, mine: str, revision: str) -> bool:
@@ -230,11 +230,11 @@ class Fleet:
             except Stopped:
                 return
             except (*FAULTS, TimeoutError, LedgerError) as error:
-                self._problems.tell("jobs", " ".join(str(error).split()) or type(error).__name__)
+                self._problems.update("jobs", " ".join(str(error).split()) or type(error).__name__)
             except Exception as error:
                 # The outermost boundary for a member's own work.
                 log.exception("fleet.broken")
-                self._problems.tell("jobs", f"a fault of this program: {type(error).__name__}")
+                self._problems.update("jobs", f"a fault of this program: {type(error).__name__}")
             self._concurrency = 0
             self._end_workers()
             await self._jobs.close()
@@ -258,7 +258,7 @@ class Fleet:
             self._workers.append(asyncio.create_task(self._jobs.work(at_once)))
         if self._member.settled:
             await self._jobs.rescue()
-        self._problems.tell("jobs", None)
+        self._problems.update("jobs", None)
 
     def _sweep(self) -> None:
         """Erase the files of answers that no attempt names any more."""

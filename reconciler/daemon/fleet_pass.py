@@ -189,7 +189,7 @@ class FleetPass:
         self._report.failures += done.failures
         async for each in unknown_accounts(plan):
             if each.complete:
-                state.ledger.saw(each.integration, each.seen, now)
+                state.ledger.save_seen(each.integration, each.seen, now)
                 self._report.unmanaged[each.integration] = each.unknown
 
     def _merged(self, desired: Desired) -> Report:

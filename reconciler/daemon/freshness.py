@@ -13,7 +13,7 @@ from typing import Any
 
 from reconciler.ledger.reader import LedgerReader
 from reconciler.model.clock import stamp
-from reconciler.model.not_taken_over import Stale
+from reconciler.model.revision_status import Stale
 
 __all__ = ["NOTE", "Freshness", "stale"]
 

@@ -22,7 +22,7 @@ class ProblemLog:
     def __init__(self) -> None:
         self._open: dict[str, str] = {}
 
-    def tell(self, about: str, problem: str | None) -> None:
+    def update(self, about: str, problem: str | None) -> None:
         """Log a problem if it is new, or the recovery if `problem` is None and there was one."""
         before = self._open.get(about)
         if problem is None:
@@ -67,7 +67,7 @@ class Health:
         """Note and log that due work cannot begin."""
         self.problem = problem
         self.due()
-        self.problems.tell(about, problem)
+        self.problems.update(about, problem)
 
     def idle(self) -> None:
         """Note that no work is left, unless a problem keeps some due."""

@@ -33,7 +33,7 @@ from reconciler.model.clock import Stopped
 from reconciler.model.errors import LedgerError, RepositoryError
 from reconciler.model.selection import Selection
 from reconciler.model.settings import Settings
-from reconciler.notify.alerts import tell_of_git
+from reconciler.notify.alerts import alert_freshness
 from reconciler.repository.desired import Desired
 from reconciler.repository.git.trees import Tree
 from reconciler.repository.git.watch import commits
@@ -205,8 +205,8 @@ class Daemon:
         except RepositoryError as error:
             self.health.stuck("files", str(error))
         else:
-            self.health.problems.tell("ledger", None)
-            self.health.problems.tell("files", None)
+            self.health.problems.update("ledger", None)
+            self.health.problems.update("files", None)
 
     async def _lead(self, now: datetime, tree: Tree) -> None:
         """Decide what is due."""
@@ -246,7 +246,7 @@ class Daemon:
             self._taken_up.discard(command)
             self.health.stuck("commands", str(error))
         else:
-            self.health.problems.tell("commands", None)
+            self.health.problems.update("commands", None)
 
     async def _act_on(self, command: Command, services: set[str]) -> TakenUp:
         """Take up a command with the services leased, and with others if its grants were acted on for those."""
@@ -264,4 +264,4 @@ class Daemon:
         changed = self.fetching.judge(now, self.settings.fail_stale)
         if changed is not None:
             before, stale = changed
-            self._dispatcher.run(tell_of_git(self._context, self.settings, tree, before, stale))
+            self._dispatcher.run(alert_freshness(self._context, self.settings, tree, before, stale))

@@ -19,7 +19,7 @@ from reconciler.engine.accepted import InForce, in_force, keep
 from reconciler.engine.context import Context, SystemClock
 from reconciler.engine.state import OpenState, sealing_of
 from reconciler.model.errors import LedgerError, RepositoryError, SettingsError
-from reconciler.model.not_taken_over import VOUCH
+from reconciler.model.revision_status import VOUCH
 from reconciler.model.selection import Selection
 from reconciler.repository.git.trees import WORKTREE, File, Tree
 from reconciler.repository.naming import FOLDERS
@@ -93,7 +93,7 @@ class Revisions:
                 self._health.stuck("commit", fault)
             else:
                 self._behind = False
-                self._health.problems.tell("commit", None)
+                self._health.problems.update("commit", None)
 
     async def _take_over(self) -> None:
         before = self._dispatcher.acting
@@ -124,7 +124,7 @@ class Revisions:
         if any(path.startswith(f"{FOLDER}/") for path in paths):
             # It may be encrypted to other keys now, and the old ones soon be gone: wrap the key of the state again.
             self._state.sealing = sealing_of(self._context, acting.settings, tree, self._state.ledger)
-            self._health.problems.tell("sealed", self._state.sealing.fault)
+            self._health.problems.update("sealed", self._state.sealing.fault)
         return touched(paths, self._dispatcher.desired(acting))
 
     async def _newest(self, before: Acting) -> Acting | None:
@@ -137,26 +137,26 @@ class Revisions:
                 found = in_force(self._context, self._state.ledger)
             self._context.reader.load(found.tree)
         except (RepositoryError, SettingsError) as error:
-            self._health.problems.tell("repository", str(error))
+            self._health.problems.update("repository", str(error))
             self._unread, self._read_at = True, self._clock.now()
             return None
         self._unread = False
-        self._health.problems.tell("repository", None)
+        self._health.problems.update("repository", None)
         keep(self._context, self._state.ledger if self._dispatcher.runner.leads else None, found)
         self._read_at = self._clock.now()
-        self._tell(found, before)
+        self._log_changes(found, before)
         self._health.ready = True
         return Acting(settings=found.settings, tree=found.tree, refused=found.refused)
 
-    def _tell(self, found: InForce, before: Acting) -> None:
+    def _log_changes(self, found: InForce, before: Acting) -> None:
         """Log why the newest commit is not in force, and which settings need a restart."""
-        tell, refused = self._health.problems.tell, found.refused
+        update, refused = self._health.problems.update, found.refused
         acting_on = f"acting on {found.tree.revision[:12]}"
-        tell("signatures", f"{refused}; {acting_on}; {VOUCH}" if refused is not None else None)
+        update("signatures", f"{refused}; {acting_on}; {VOUCH}" if refused is not None else None)
         self._freshness.refuse(self._read_at, None if refused is None else str(refused))
         for name in ("state", "listen"):
             changed = getattr(found.settings, name) != getattr(before.settings, name)
-            tell(name, f"{name} was changed: restart the daemon to take it over" if changed else None)
+            update(name, f"{name} was changed: restart the daemon to take it over" if changed else None)
 
 
 def _worktree_files(tree: Tree) -> frozenset[File] | None:

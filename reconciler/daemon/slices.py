@@ -13,7 +13,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
 
-from reconciler.engine.everybody import Listings
+from reconciler.engine.listings import Listings
 from reconciler.engine.state import OpenState
 from reconciler.model.grant import Key
 from reconciler.model.selection import Selection

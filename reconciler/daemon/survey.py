@@ -14,8 +14,8 @@ import structlog
 from reconciler.daemon.acting import Acting
 from reconciler.daemon.health import ProblemLog
 from reconciler.engine.context import Context, SystemClock
-from reconciler.engine.everybody import Listings
 from reconciler.engine.integrations import Integration
+from reconciler.engine.listings import Listings
 from reconciler.engine.state import OpenState
 from reconciler.engine.wiring import integrations_of
 from reconciler.ledger.reader import LedgerReader
@@ -61,13 +61,13 @@ class Survey:
         except Stopped:
             pass
         except (ReconcilerError, OSError) as error:
-            self._problems.tell("survey", str(error))
+            self._problems.update("survey", str(error))
         except Exception as error:
             # The outermost boundary for surveys.
             log.exception("survey.broken")
-            self._problems.tell("survey", f"a fault of this program: {type(error).__name__}")
+            self._problems.update("survey", f"a fault of this program: {type(error).__name__}")
         else:
-            self._problems.tell("survey", None)
+            self._problems.update("survey", None)
 
     async def _take(self, acting: Acting, desired: Desired, listings: Listings) -> None:
         assert acting.tree is not None
@@ -91,14 +91,14 @@ class Survey:
 
     def _note(self, name: str, compared: ComparedListing, ledger: LedgerWriter) -> None:
         fault = compared.fault and self._context.redactor.redact(compared.fault)
-        self._problems.tell(f"listing of {name}", fault)
+        self._problems.update(f"listing of {name}", fault)
         self.unread.pop(name, None)
         if not compared.complete:
             self.found.pop(name, None)
             if fault is not None:
                 self.unread[name] = fault
             return
-        ledger.saw(name, compared.seen, self._clock.now())
+        ledger.save_seen(name, compared.seen, self._clock.now())
         self.found[name] = replace(compared, seen=frozenset())  # the ledger has them
 
 

@@ -4,7 +4,7 @@ The protocol is a datagram of `NAME=value` lines to the socket that the service 
 sd_notify(3) and sd_watchdog_enabled(3) describe it. It is implemented here because the packages for it either wrap the
 same few lines without the watchdog, or bind to libsystemd, which would have to be installed with the program.
 
-`keep_told` runs in the event loop that is watched: if the loop blocks, notifications stop, and systemd restarts the
+`notify` runs in the event loop that is watched: if the loop blocks, notifications stop, and systemd restarts the
 daemon.
 """
 
@@ -47,7 +47,7 @@ class Systemd:
         path = "\0" + address[1:] if address.startswith("@") else address
         return cls(path, int(microseconds) / 1e6 if wanted else None)
 
-    def tell(self, *lines: str) -> None:
+    def send(self, *lines: str) -> None:
         """Send the lines. Neither blocks nor raises: a failure is logged."""
         if self.address is None:
             return
@@ -57,16 +57,16 @@ class Systemd:
         except OSError as error:
             log.warning("systemd.not_told", lines=lines, problem=str(error))
 
-    async def keep_told(self, stopping: asyncio.Event, health: Callable[[], tuple[bool, str]]) -> None:
+    async def notify(self, stopping: asyncio.Event, health: Callable[[], tuple[bool, str]]) -> None:
         """Notify that the daemon is ready; then, until cancelled, of its health, and that it stops.
 
         The watchdog is notified twice in its time, and only while the daemon is healthy.
         """
-        self.tell("READY=1")
+        self.send("READY=1")
         pinging = asyncio.create_task(self._ping(health))
         try:
             await stopping.wait()
-            self.tell("STOPPING=1")
+            self.send("STOPPING=1")
             await pinging  # attempts in flight may take longer than the watchdog's patience
         finally:
             pinging.cancel()
@@ -74,5 +74,5 @@ class Systemd:
     async def _ping(self, health: Callable[[], tuple[bool, str]]) -> None:
         while self.watchdog is not None:
             well, why = health()
-            self.tell(*["WATCHDOG=1"] * well, f"STATUS={' '.join(why.split())}")
+            self.send(*["WATCHDOG=1"] * well, f"STATUS={' '.join(why.split())}")
             await asyncio.sleep(self.watchdog / 2)

@@ -28,7 +28,7 @@ from reconciler.ledger.place import FILES
 from reconciler.ledger.reader import LedgerReader
 from reconciler.model.errors import RepositoryError
 from reconciler.model.failpoints import Failpoint
-from reconciler.model.not_taken_over import REF, VOUCH, Untrusted
+from reconciler.model.revision_status import REF, VOUCH, Untrusted
 from reconciler.model.settings import Settings
 from reconciler.repository.git.checkout import WORKTREE, Tree
 from reconciler.repository.git.program import GitFailed, git

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from reconciler.engine.everybody import UNAUTHORIZED, Listings, connected
 from reconciler.engine.integrations import Integration, Prepared
+from reconciler.engine.listings import UNAUTHORIZED, Listings, connected
 from reconciler.model.clock import Clock
 from reconciler.model.errors import Blocked, TransportError
 from reconciler.model.grant import Grant, Kind, Record
@@ -93,7 +93,7 @@ class Checker:
         await self._pace.turn()  # whoever waited for this one's place sends first: the service is kept busy meanwhile
         found = verdict(exists, wanted, answer, check.compared)
         if isinstance(found, Unknown):
-            return Unknown(f"{self.redactor.redact(found.reason)}{integration.client.said(answer)}")
+            return Unknown(f"{self.redactor.redact(found.reason)}{integration.client.excerpt(answer)}")
         if isinstance(found, Missing) and (why := await self.listings.unready(integration)) is not None:
             return Unknown(self.redactor.redact(f"not found, but ready: {why}"))
         if isinstance(found, Present) and found.differs:

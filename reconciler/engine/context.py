@@ -176,7 +176,7 @@ class Context:
             file=file,
             reached=self.reached,
             may_send=self._may_send,
-            answered=self._told,
+            answered=self._count_request,
             redactor=self.redactor,
         )
         self._clients[service] = (limits, hosts, client)
@@ -186,7 +186,7 @@ class Context:
         if self.member_may_send is not None:
             self.member_may_send()
 
-    def _told(self, name: str, status: int | None, seconds: float) -> None:
+    def _count_request(self, name: str, status: int | None, seconds: float) -> None:
         if self.answered is not None:
             self.answered(name, status, seconds)
 

@@ -81,7 +81,7 @@ class AttemptRequest:
         return self.record.phase.unsettled and same
 
     @property
-    def tells(self) -> bool:
+    def notifies(self) -> bool:
         """Whether notifications go out after it, and generated values are made for it."""
         return not (self.kind.takes_away or self.kind.updates)
 
@@ -105,7 +105,7 @@ class _Run:
 
     def answered(self, answer: Response) -> str:
         """What a service answered to a request, where its status alone does not tell what was wrong with it."""
-        return f"answered {answer.status}{self.job.integration.client.said(answer)}"
+        return f"answered {answer.status}{self.job.integration.client.excerpt(answer)}"
 
 
 class _Failed(Exception):
@@ -170,7 +170,7 @@ class Executor:
         )
         detail = f"attempt {number}" + (f", from request {resume + 1} of {total}" if resume else "")
         # A later attempt that continues needs the generated values: store them before any request uses them.
-        memory = Memory(generated=generated(job.integration.manifest.generated if job.tells else ()))
+        memory = Memory(generated=generated(job.integration.manifest.generated if job.notifies else ()))
         kept = {} if resume else self._vault.remember(record.key, memory)
         run = _Run(job=job, record=record, attempt=opened, memory=memory, kept=kept, detail=detail)
         try:
@@ -197,7 +197,7 @@ class Executor:
 
     async def _send_all(self, run: _Run, resume: int) -> None:
         requests = run.job.requests
-        if resume >= len(requests) and run.job.tells:
+        if resume >= len(requests) and run.job.notifies:
             for name, value in self._notices(run).items():
                 await self._ledger.off_loop(partial(self._ledger.put_sealed, name, value))
         for place, request in enumerate(requests[resume:], resume):
@@ -218,7 +218,7 @@ class Executor:
         memory.answered(step.index, answer.json())
         missing = await self._store(run, request, answer)
         kept = self._vault.remember(run.attempt.key, memory)
-        if step.index == len(run.job.requests) - 1 and missing is None and run.job.tells:
+        if step.index == len(run.job.requests) - 1 and missing is None and run.job.notifies:
             kept |= self._notices(run)
         now = self._clock.now()
         done = partial(self._ledger.answered, run.attempt, step.index, Outcome.DONE, now)
@@ -287,7 +287,7 @@ class Executor:
             answer = await self._deliver(run, step, request, refused)
         reason = failure(request, answer, wanted)
         if reason is not None and not self._withdrawn(run, step, answer):
-            reason += run.job.integration.client.said(answer)
+            reason += run.job.integration.client.excerpt(answer)
             # A success that is not the one that was wanted has taken effect all the same.
             await self._answered(
                 run, step, Outcome.UNMET if 200 <= answer.status < 300 else refused, reason, answer.status

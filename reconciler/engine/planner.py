@@ -15,8 +15,8 @@ from functools import partial
 from reconciler.engine.checker import NotOffered
 from reconciler.engine.claims import ClaimSet
 from reconciler.engine.decide import judge, standing
-from reconciler.engine.everybody import ENOUGH
 from reconciler.engine.integrations import Integration, Lending, Prepared
+from reconciler.engine.listings import ENOUGH
 from reconciler.engine.orphans import OrphanPlanner, misfit
 from reconciler.engine.planned import PlannedGrant, PlanningInputs, Written
 from reconciler.engine.wanted import changed_values

@@ -15,8 +15,8 @@ from reconciler.engine import transitions as records
 from reconciler.engine.checker import Checker
 from reconciler.engine.claims import Claims, ClaimSet
 from reconciler.engine.context import Context
-from reconciler.engine.everybody import Listings
 from reconciler.engine.integrations import Integration
+from reconciler.engine.listings import Listings
 from reconciler.engine.planned import PlannedGrant, PlanningInputs, Written
 from reconciler.engine.planner import Planner, Watched, listed_grants, unwatched
 from reconciler.engine.renames import moved, rows_of, stored_under

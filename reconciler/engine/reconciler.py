@@ -13,9 +13,9 @@ from reconciler.engine import guard
 from reconciler.engine.claims import ClaimSet
 from reconciler.engine.commands import CommandsByGrant, request_events
 from reconciler.engine.context import Context
-from reconciler.engine.everybody import Listings
 from reconciler.engine.executor import Executor
 from reconciler.engine.integrations import Integration
+from reconciler.engine.listings import Listings
 from reconciler.engine.planned import Written
 from reconciler.engine.planner import Watched, unwatched
 from reconciler.engine.planning import Plan, Planning

@@ -92,7 +92,7 @@ async def moved(
 ) -> tuple[dict[Key, Record], dict[Key, Key]]:
     """The rows under the names that they go by now, and which of them move there from where."""
     moves = _follow(found, desired)
-    for more in (_told_apart, _invited_apart):
+    for more in (_moved_identities, _moved_invitations):
         moves = _then(moves, await more(_under(moves, found), desired, integrations, checker))
     return _under(moves, found), moves
 
@@ -125,7 +125,7 @@ def _follow(found: Mapping[Key, Record], desired: Desired) -> dict[Key, Key]:
     return moves
 
 
-async def _told_apart(
+async def _moved_identities(
     found: Mapping[Key, Record], desired: Desired, integrations: Mapping[str, Integration], checker: Checker
 ) -> dict[Key, Key]:
     """Which rows move because their entries are about another thing than before, and where to.
@@ -162,7 +162,7 @@ async def _told_apart(
     return moves
 
 
-async def _invited_apart(
+async def _moved_invitations(
     found: Mapping[Key, Record], desired: Desired, integrations: Mapping[str, Integration], checker: Checker
 ) -> dict[Key, Key]:
     """Which rows move because an invitation is open at an address that the hire no longer has, and where to.

@@ -61,7 +61,7 @@ class SameAccounts:
         self._integrations = integrations
         self._checker = checker
         self._unreadable = unreadable
-        self._reading: asyncio.Task[_Everybody] | None = None
+        self._reading: asyncio.Task[_PrintIndex] | None = None
 
     async def of(
         self, integration: Integration, orphan: Grant, *, stored: Stored, unreadable: Iterable[Record]
@@ -71,8 +71,8 @@ class SameAccounts:
         `stored` and `unreadable` are what was stored of the orphan's hire, and its records whose file cannot be read.
         """
         if self._reading is None:
-            self._reading = asyncio.create_task(self._all())
-        everybody = await asyncio.shield(self._reading)
+            self._reading = asyncio.create_task(self._build_index())
+        index = await asyncio.shield(self._reading)
         hire = orphan.key.hire
         own: dict[str, Key] = {}
         async for other, grant in self._there(self._desired.grants(hire), unreadable):
@@ -80,25 +80,25 @@ class SameAccounts:
             own |= dict.fromkeys(prints, grant.key)
         asked = *_prints(integration, orphan, stored(orphan.key, orphan.service), wanted=False), _unsure(orphan)
         for print_ in asked:
-            same = everybody.unreadable.get(print_) or await self._wanted(print_, everybody) or own.get(print_)
+            same = index.unreadable.get(print_) or await self._wanted(print_, index) or own.get(print_)
             if same is not None:
                 return same
         return None
 
-    async def _all(self) -> _Everybody:
-        everybody = _Everybody(list(self._desired.hires))
+    async def _build_index(self) -> _PrintIndex:
+        index = _PrintIndex(list(self._desired.hires))
         async for integration, grant in self._there((), await self._unreadable()):
             if integration is not None:
-                everybody.unreadable |= dict.fromkeys(_prints(integration, grant, None), grant.key)
-        for number, hire in enumerate(everybody.hires):
+                index.unreadable |= dict.fromkeys(_prints(integration, grant, None), grant.key)
+        for number, hire in enumerate(index.hires):
             async for integration, grant in self._there(self._desired.grants(hire), ()):
                 for print_ in () if integration is None else _prints(integration, grant, None):
-                    everybody.add(print_, number)
-        return everybody
+                    index.add(print_, number)
+        return index
 
-    async def _wanted(self, print_: str, everybody: _Everybody) -> Key | None:
+    async def _wanted(self, print_: str, index: _PrintIndex) -> Key | None:
         """The last grant still wanted that has this print, or None."""
-        for hire in everybody.with_print(print_):
+        for hire in index.with_print(print_):
             found = None
             async for integration, grant in self._there(self._desired.grants(hire), ()):
                 if integration is not None and print_ in _prints(integration, grant, None):
@@ -131,7 +131,7 @@ class SameAccounts:
                 yield integration, integration.orphan(record)
 
 
-class _Everybody:
+class _PrintIndex:
     """Which hires may have a print: there may be millions of prints, so that eight bytes are kept of each.
 
     They are the first bits of its digest and its hire's number. Whoever looks one up compares the prints themselves.

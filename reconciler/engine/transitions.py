@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 
-Told = list[tuple[EventType, str]]
+Events = list[tuple[EventType, str]]
 
 SETTLED: Mapping[str, Any] = {"open": None, "fresh": False}
 """What a record has of an attempt once none is open."""
@@ -92,7 +92,7 @@ def checked(
     `snapshot` is the hire's and the form's values as they are now, `found_by` those of them that the check asks with,
     `wants` what `where` asks for.
     """
-    told = _status_events(record, decision, wanted=wanted)
+    events = _status_events(record, decision, wanted=wanted)
     new = _back_again(record, verdict, now) if wanted else record
     fields: dict[str, Any] = {
         "integration": grant.integration,
@@ -116,19 +116,20 @@ def checked(
         fields |= {"email": grant.email, "snapshot": snapshot or new.snapshot}
     match verdict:
         case _ if decision.status is Status.REVOKED and record.phase is not Phase.REVOKED:
-            fields |= _taken_away(new, verdict, decision, now, told)
+            fields |= _taken_away(new, verdict, decision, now, events)
         case Present() | Missing() if wanted and decision.status is Status.UNCONFIRMED:
-            fields |= _invited(new, grant, snapshot or {}, now, told)
+            fields |= _invited(new, grant, snapshot or {}, now, events)
         case Present(under=None) if wanted and decision.status in (Status.PRESENT, Status.DIFFERS):
-            fields |= _found(new, grant, decision, snapshot=snapshot or {}, found_by=found_by or {}, now=now, told=told)
+            values = snapshot or {}
+            fields |= _found(new, grant, decision, snapshot=values, found_by=found_by or {}, now=now, events=events)
             if decision.status is Status.PRESENT:
                 fields |= _as_wanted(new, decision, wants or {}, now)
         case Present() if not wanted:
-            fields |= _still_there(new, verdict, now, told)
+            fields |= _still_there(new, verdict, now, events)
         case Present():
             fields["checked_at"] = now
         case Missing():
-            fields |= _not_there(new, decision, now, told)
+            fields |= _not_there(new, decision, now, events)
         case Unknown(reason):
             fields |= {"checked_at": now, "last_error": new.last_error if new.phase.unsettled else reason}
         case NoCheck() if wanted:
@@ -137,23 +138,23 @@ def checked(
         case _:
             pass
     new = replace(new, **fields)
-    return _with_events(new, told, now)
+    return _with_events(new, events, now)
 
 
-def _status_events(record: Record, decision: Decision, *, wanted: bool) -> Told:
+def _status_events(record: Record, decision: Decision, *, wanted: bool) -> Events:
     """The events for a change of status."""
-    told: Told = []
+    events: Events = []
     blocked = decision.status is Status.BLOCKED
     if (record.status is Status.BLOCKED) != blocked:
-        told.append((EventType.BLOCKED, decision.reason) if blocked else (EventType.UNBLOCKED, f"{decision.status}"))
+        events.append((EventType.BLOCKED, decision.reason) if blocked else (EventType.UNBLOCKED, f"{decision.status}"))
     if not wanted and record.orphaned_at is None:
-        told.append((EventType.ORPHANED, decision.reason))
+        events.append((EventType.ORPHANED, decision.reason))
     differs = _as_noted(decision)
     if decision.status is Status.DIFFERS and (
         record.status is not Status.DIFFERS or record.differs != differs or record.action is not decision.action
     ):
-        told.append((EventType.DIFFERED, decision.reason))
-    return told
+        events.append((EventType.DIFFERED, decision.reason))
+    return events
 
 
 def _as_noted(decision: Decision) -> dict[str, list[Any]]:
@@ -194,24 +195,24 @@ def _found(
     snapshot: Mapping[str, Any],
     found_by: Mapping[str, Any],
     now: datetime,
-    told: Told,
+    events: Events,
 ) -> dict[str, Any]:
     """What changes with a wanted account that is found. It has the values that the check found it by: its address."""
     has, fields = record.snapshot, dict[str, Any]()
     match record.phase:
         case Phase.CONFIRMED:
             if record.lost:
-                told.append((EventType.CONFIRMED, "found again"))
+                events.append((EventType.CONFIRMED, "found again"))
             elif record.unseen and decision.status is Status.PRESENT:
-                told.append((EventType.CONFIRMED, "found as git wants it"))
+                events.append((EventType.CONFIRMED, "found as git wants it"))
         case Phase.EXECUTED | Phase.DONE:
-            told.append((EventType.CONFIRMED, "exists check: found"))
+            events.append((EventType.CONFIRMED, "exists check: found"))
             fields = {"confirmed_at": now}
         case Phase.RETRYING | Phase.FAILED if record.run.kind.updates:
-            told.append((EventType.CONFIRMED, "found as git wants it"))
+            events.append((EventType.CONFIRMED, "found as git wants it"))
             has, fields = snapshot or has, dict(SETTLED)
         case _:
-            told.append((EventType.ADOPTED, "exists check: found"))
+            events.append((EventType.ADOPTED, "exists check: found"))
             has = snapshot or has
             fields = {"confirmed_at": now, **SETTLED}
     return {
@@ -234,11 +235,13 @@ def _as_wanted(record: Record, decision: Decision, wants: Mapping[str, Any], now
     return {**fields, "as_wanted_at": now} if record.as_wanted_at is None else fields
 
 
-def _invited(record: Record, grant: Grant, snapshot: Mapping[str, Any], now: datetime, told: Told) -> dict[str, Any]:
+def _invited(
+    record: Record, grant: Grant, snapshot: Mapping[str, Any], now: datetime, events: Events
+) -> dict[str, Any]:
     """What changes with an open invitation: ours, or, seen for the first time, somebody else's."""
     if record.phase is Phase.EXECUTED and record.executed_at is not None:
         return {"checked_at": now, "last_error": None}
-    told.append((EventType.ADOPTED, "an invitation is open"))
+    events.append((EventType.ADOPTED, "an invitation is open"))
     return {
         "phase": Phase.EXECUTED,
         "checked_at": now,
@@ -254,21 +257,21 @@ def _invited(record: Record, grant: Grant, snapshot: Mapping[str, Any], now: dat
     }
 
 
-def _still_there(record: Record, verdict: Present, now: datetime, told: Told) -> dict[str, Any]:
+def _still_there(record: Record, verdict: Present, now: datetime, events: Events) -> dict[str, Any]:
     """What changes with an orphan whose account is found: it is confirmed, and what was to be withdrawn, accepted."""
     fields = {"checked_at": now, "confirmed_at": record.confirmed_at or now}
     accepted = record.run.kind is Kind.WITHDRAW and verdict.account is Account.ACTIVE
     if record.phase is not Phase.EXECUTED and not accepted:
         return fields
-    told.append((EventType.CONFIRMED, "exists check: found"))
+    events.append((EventType.CONFIRMED, "exists check: found"))
     return {**fields, "phase": Phase.CONFIRMED, **(SETTLED if accepted else {})}
 
 
 def _taken_away(
-    record: Record, verdict: Verdict | None, decision: Decision, now: datetime, told: Told
+    record: Record, verdict: Verdict | None, decision: Decision, now: datetime, events: Events
 ) -> dict[str, Any]:
     """What changes with an orphan that is gone without a request of ours."""
-    told.append((EventType.REVOKED, decision.reason.removeprefix("no longer in git; ")))
+    events.append((EventType.REVOKED, decision.reason.removeprefix("no longer in git; ")))
     return {
         "phase": Phase.REVOKED,
         "checked_at": now if isinstance(verdict, Missing) else record.checked_at,
@@ -278,12 +281,12 @@ def _taken_away(
     }
 
 
-def _not_there(record: Record, decision: Decision, now: datetime, told: Told) -> dict[str, Any]:
+def _not_there(record: Record, decision: Decision, now: datetime, events: Events) -> dict[str, Any]:
     if record.phase.unsettled:
         return {"checked_at": now}
     fields = {"checked_at": now, "last_error": None}
     if record.phase is Phase.CONFIRMED and not record.lost:
-        told.append((EventType.LOST, decision.reason))
+        events.append((EventType.LOST, decision.reason))
         return {**fields, "lost": True}
     return fields
 
@@ -355,11 +358,11 @@ def succeeded(record: Record, *, webhook: bool, heals: bool, now: datetime) -> t
         invitations=record.invitations + 1,
         **SETTLED,
     )
-    told: Told = [(EventType.WITHDRAWN, "before another invitation")] if record.run.kind is Kind.REINVITE else []
-    told.append((EventType.EXECUTED, f"attempt {record.attempts}"))
+    events: Events = [(EventType.WITHDRAWN, "before another invitation")] if record.run.kind is Kind.REINVITE else []
+    events.append((EventType.EXECUTED, f"attempt {record.attempts}"))
     if heals:
-        told.append((EventType.HEALED, "drift was provisioned again"))
-    return _with_events(new, told, now)
+        events.append((EventType.HEALED, "drift was provisioned again"))
+    return _with_events(new, events, now)
 
 
 def updated(record: Record, *, webhook: bool, now: datetime) -> tuple[Record, list[Event]]:
@@ -382,10 +385,10 @@ def updated(record: Record, *, webhook: bool, now: datetime) -> tuple[Record, li
         accepted={},
         **SETTLED,
     )
-    told: Told = [(EventType.UPDATED, f"attempt {record.attempts}")]
+    events: Events = [(EventType.UPDATED, f"attempt {record.attempts}")]
     if heals:
-        told.append((EventType.HEALED, "drift was updated"))
-    return _with_events(new, told, now)
+        events.append((EventType.HEALED, "drift was updated"))
+    return _with_events(new, events, now)
 
 
 def revoked(record: Record, now: datetime) -> tuple[Record, list[Event]]:
@@ -400,10 +403,10 @@ def revoked(record: Record, now: datetime) -> tuple[Record, list[Event]]:
         **NOT_AS_WANTED,
         **SETTLED,
     )
-    told: Told = [(EventType.REVOKED, f"attempt {record.attempts}")]
+    events: Events = [(EventType.REVOKED, f"attempt {record.attempts}")]
     if record.run.kind is Kind.WITHDRAW:
-        told.insert(0, (EventType.WITHDRAWN, "the open invitation"))
-    return _with_events(new, told, now)
+        events.insert(0, (EventType.WITHDRAWN, "the open invitation"))
+    return _with_events(new, events, now)
 
 
 def failed(
@@ -426,10 +429,10 @@ def failed(
         changed=record.changed and record.run.kind.updates,
     )
     event = EventType.ATTEMPT_INTERRUPTED if interrupted else EventType.ATTEMPT_FAILED
-    told: Told = [(event, f"{prefix}attempt {record.attempts}: {error}")]
+    events: Events = [(event, f"{prefix}attempt {record.attempts}: {error}")]
     if record.revoking and not again:
-        told.append((EventType.REVOKE_FAILED, error))
-    return _with_events(new, told, now)
+        events.append((EventType.REVOKE_FAILED, error))
+    return _with_events(new, events, now)
 
 
 def complete(steps: Iterable[Step], total: int) -> bool:
@@ -443,5 +446,5 @@ def complete(steps: Iterable[Step], total: int) -> bool:
     return total > 0 and done == total and known[total - 1] is Outcome.DONE
 
 
-def _with_events(record: Record, told: Told, now: datetime) -> tuple[Record, list[Event]]:
-    return record, [Event.of(record, event, detail, now) for event, detail in told]
+def _with_events(record: Record, events: Events, now: datetime) -> tuple[Record, list[Event]]:
+    return record, [Event.of(record, event, detail, now) for event, detail in events]

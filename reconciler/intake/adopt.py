@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from reconciler.engine.everybody import found_by
 from reconciler.engine.integrations import Integration
+from reconciler.engine.listings import found_by
 from reconciler.intake.hire_files import hire_text, stem_of, with_entry
 from reconciler.intake.yaml_text import block_item
 from reconciler.model.base import as_text, day
@@ -24,7 +24,7 @@ from reconciler.repository.git.trees import WORKTREE, File, Tree
 from reconciler.review.missing_values import MissingValues
 from reconciler.review.unmanaged import UnknownAccount
 
-__all__ = ["Beside", "NotAdopted", "Proposal", "adopt"]
+__all__ = ["NotAdopted", "OverlayTree", "Proposal", "adopt"]
 
 MOST = 20
 """The most objections that are shown."""
@@ -77,7 +77,7 @@ def adopt(
         proposals[proposal.path] = (proposal, found)
     if objections:
         raise NotAdopted(objections)
-    after = Beside(tree, {path: proposal.content for path, (proposal, _) in proposals.items()})
+    after = OverlayTree(tree, {path: proposal.content for path, (proposal, _) in proposals.items()})
     wanted = Desired(Reader().load(after), desired.today)
     objections = [*_judged(integration, proposals, wanted, desired, tree)]
     if objections:
@@ -192,7 +192,7 @@ def _judged(
             yield f"{found.account.name}: a pass would not find it, but look for {instead}"
 
 
-class Beside:
+class OverlayTree:
     """A revision with some files as they are to be."""
 
     revision = WORKTREE

@@ -24,7 +24,7 @@ from reconciler.repository.documents.problems import explain
 from reconciler.repository.documents.yaml import read
 from reconciler.repository.hires import Hires
 
-__all__ = ["Change", "Importer", "Plan"]
+__all__ = ["Change", "ImportPlan", "Importer"]
 
 _REFERENCES = {"manager": "manager_email", "buddy": "buddy_email"}
 
@@ -41,7 +41,7 @@ class Change:
 
 
 @dataclass(slots=True)
-class Plan:
+class ImportPlan:
     """What would change. `refusal` says why it must not; `notes` are for the reader."""
 
     source: str
@@ -112,9 +112,9 @@ class Importer:
         self._today = today
         self._head = head
 
-    def plan(self, people: People, *, whole: bool) -> Plan:
+    def plan(self, people: People, *, whole: bool) -> ImportPlan:
         """What would change."""
-        plan = Plan(self._name, left_out=list(people.left_out))
+        plan = ImportPlan(self._name, left_out=list(people.left_out))
         new: list[Person] = []
         known: list[tuple[Person, str]] = []
         for person in people.taken:
@@ -144,7 +144,7 @@ class Importer:
         plan.refusal = self._guard(plan)
         return plan
 
-    def _named(self, new: list[Person], plan: Plan) -> Iterator[tuple[str, Person]]:
+    def _named(self, new: list[Person], plan: ImportPlan) -> Iterator[tuple[str, Person]]:
         """Each new person's stem, where a free one is found."""
         taken = {stem.casefold(): stem for stem in self._hires.stems()}
         for person in new:
@@ -168,7 +168,7 @@ class Importer:
         file = self._hires.file(stem)
         return None if file is None else file.path
 
-    def _create(self, stem: str, person: Person, addresses: Mapping[str, str], plan: Plan) -> None:
+    def _create(self, stem: str, person: Person, addresses: Mapping[str, str], plan: ImportPlan) -> None:
         file = f"hires/{stem}.yaml"
         fields = self._filled(person, addresses)
         fields = {"first_name": "", "last_name": "", **fields, "source": self._name}
@@ -183,7 +183,7 @@ class Importer:
         shown = {key: (None, value) for key, value in fields.items() if value != ""}
         plan.created.append(Change(stem, file, shown, content))
 
-    def _change(self, loaded: Loaded[Hire], person: Person, addresses: Mapping[str, str], plan: Plan) -> None:
+    def _change(self, loaded: Loaded[Hire], person: Person, addresses: Mapping[str, str], plan: ImportPlan) -> None:
         wanted = self._filled(person, addresses)
         wanted.pop("email")  # it is what they were found by; its case is theirs to choose
         there = _flat(loaded.document.data)
@@ -206,7 +206,7 @@ class Importer:
         loaded: Loaded[Hire],
         fields: Mapping[str, tuple[Any, Any]],
         into: list[Change],
-        plan: Plan,
+        plan: ImportPlan,
         person: Person | None = None,
     ) -> None:
         """The file with these fields changed and every other byte as it is; who cannot be changed is left out."""
@@ -253,7 +253,7 @@ class Importer:
         stem = self._hires.owner(address) if "@" in address else None
         return stem if stem is not None and stem in self._hires else None
 
-    def _end(self, people: People, plan: Plan) -> None:
+    def _end(self, people: People, plan: ImportPlan) -> None:
         """End the files of this import whose people are gone from the source."""
         left_out = {each.hire for each in plan.left_out if each.hire is not None}
         names = {_name_of(each.fields) for each in people.left_out} - {("", "")}
@@ -274,7 +274,7 @@ class Importer:
             fields["end"] = (hire.end, last)
             self._edit(loaded, fields, plan.ended, plan)
 
-    def _guard(self, plan: Plan) -> str | None:
+    def _guard(self, plan: ImportPlan) -> str | None:
         """Why so much must not change at once; new hires do not count."""
         touched, total = len(plan.changed) + len(plan.ended), len(self._hires.stems())
         percent = self._percent

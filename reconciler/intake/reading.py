@@ -17,8 +17,8 @@ from typing import Any
 import pygit2
 
 from reconciler.engine.context import Context
-from reconciler.engine.everybody import connected
 from reconciler.engine.integrations import Integration
+from reconciler.engine.listings import connected
 from reconciler.model.errors import NothingImported, TransportError
 from reconciler.model.imports import ByAddress, Import
 from reconciler.model.manifest import Manifest
@@ -134,7 +134,7 @@ async def _before(integration: Integration, manifest: Manifest, scope: Scope) ->
     for index, request in enumerate(manifest.execute):
         answer = await integration.client.send(render(request, scope, manifest), follow=True)
         if (reason := failure(request, answer)) is not None:
-            what = f"execute.{index}: {reason}{integration.client.said(answer)}"
+            what = f"execute.{index}: {reason}{integration.client.excerpt(answer)}"
             raise TransportError(what, left=True)
         responses.append(answer.json())
         for key, path in request.store_data.items():

@@ -18,7 +18,7 @@ from reconciler.ledger.rows import attempt_of, event_of, record_of, sent_of
 from reconciler.model.grant import Key, Record
 from reconciler.model.status import FAULTS, EventType, Status
 
-__all__ = ["Browsing", "Chosen", "Listed", "Page", "Recent", "sent_of_attempts", "told", "where_of"]
+__all__ = ["Browsing", "Chosen", "Listed", "Page", "Recent", "history_conditions", "sent_of_attempts", "where_of"]
 
 RANK = (
     Status.FAILED,
@@ -172,12 +172,12 @@ class Browsing:
 
     def count_events(self, **filters: Any) -> int:
         """Count the lines of the history that `history_page` reads."""
-        where, values = told(**filters)
+        where, values = history_conditions(**filters)
         return self._number(f"SELECT count(*) FROM events{where_of(where)}", values)
 
     def history_page(self, page: Page, **filters: Any) -> list[Event]:
         """Read a page of the history, newest first; the filters are those of `LedgerReader.history`."""
-        where, values = told(**filters)
+        where, values = history_conditions(**filters)
         query = f"SELECT * FROM events{where_of(where)} ORDER BY id DESC{_PAGE}"
         with self.backend.reading() as reading:
             return [event_of(row) for row in reading.rows(query, **values, **page.values)]
@@ -255,7 +255,7 @@ def _escaped(text: str) -> str:
     return text
 
 
-def told(
+def history_conditions(
     *,
     hires: Collection[str] = (),
     integrations: Collection[str] = (),

@@ -38,7 +38,7 @@ class SharedLimits:
     def __init__(self, backend: WritableBackend, member: str) -> None:
         self._backend = backend
         self._member = member
-        self._told = False
+        self._has_rows = False
         self._closed = False
         self._mutex = threading.Lock()
 
@@ -63,7 +63,7 @@ class SharedLimits:
 
     def _exchange(self, asks: Sequence[Ask], pauses: Mapping[str, timedelta]) -> Granted:
         places: dict[str, int] = {}
-        if asks or pauses or self._told:
+        if asks or pauses or self._has_rows:
             with self._backend.writing() as connection:
                 self._backend.alone(connection, _ALONE)
                 places = self._settle(connection, asks)
@@ -71,7 +71,7 @@ class SharedLimits:
                     self._backend.add(connection, _hosts, {"host": host})
                     until = sa.func.greatest(sa.func.coalesce(_hosts.c.held_until, NOW), in_(pause))
                     connection.execute(sa.update(_hosts).where(_hosts.c.host == host).values(held_until=until))
-            self._told = bool(asks)
+            self._has_rows = bool(asks)
         query = f"SELECT host, held_until - {SERVER_TIME} AS remaining FROM hosts WHERE held_until > {SERVER_TIME}"
         with self._backend.reading() as reading:
             held = {row["host"]: row["remaining"] * MICROSECOND for row in reading.rows(query)}

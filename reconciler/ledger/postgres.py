@@ -141,7 +141,7 @@ class Server:
         try:
             yield
         except psycopg.Error as error:
-            raise LedgerError(f"state {self.url}: {_told(error)}") from error
+            raise LedgerError(f"state {self.url}: {_described(error)}") from error
 
     def _refuse_unfit(self, connection: Connection) -> None:
         """Refuse a server or a clock with which the ledger's promises could not be kept."""
@@ -211,7 +211,7 @@ class PostgresBackend:
             yield Reading(self._connection, postgres=True)
 
 
-def _told(error: psycopg.Error) -> str:
+def _described(error: psycopg.Error) -> str:
     said = " ".join((error.diag.message_primary or str(error)).split())  # not the details, which contain whole rows
     match error:
         case psycopg.errors.InsufficientPrivilege():

@@ -10,7 +10,7 @@ from datetime import datetime
 from functools import cache
 from typing import TYPE_CHECKING, TypeVar
 
-from reconciler.ledger.browsing import Browsing, sent_of_attempts, told, where_of
+from reconciler.ledger.browsing import Browsing, history_conditions, sent_of_attempts, where_of
 from reconciler.ledger.chain import END, Chain, Link, verify
 from reconciler.ledger.entries import Attempt, Command, Event, Member, Part, Sent
 from reconciler.ledger.lease import OURS
@@ -208,7 +208,9 @@ class LedgerReader(Browsing):
         until: datetime | None = None,
     ) -> Iterator[Event]:
         """Read the history, oldest first, from `since` on and before `until`, without forgotten people."""
-        where, values = told(hires=hires, integrations=integrations, events=events, since=since, until=until)
+        where, values = history_conditions(
+            hires=hires, integrations=integrations, events=events, since=since, until=until
+        )
         for rows in self._pages("events", where, values, "id"):
             yield from map(event_of, rows)
 

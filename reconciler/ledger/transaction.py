@@ -61,7 +61,7 @@ class Transaction:
         else:
             self.upsert(table, ("name",), [{"name": name, "value": value}])
 
-    def tell(self, rows: Iterable[Mapping[str, Any]]) -> None:
+    def append_events(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Append lines to the history at the end, with who gave their grants then; nothing else writes lines."""
         self._lines += rows
 

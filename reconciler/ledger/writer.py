@@ -129,12 +129,12 @@ class LedgerWriter(LedgerReader):
         Where a record is as the ledger had it `before`, but for the time of the check, only that is written.
         """
         changed, checked = changed_and_checked(records, before or {})
-        lines, heard = [event_row(event) for event in events], list(answered)
+        lines, commands = [event_row(event) for event in events], list(answered)
 
         def write(transaction: Transaction) -> None:
             transaction.then(_CHECKED, checked)
             self._put_all(transaction, schema.meta, noted or {})
-            self._save(transaction, changed, lines, kept, heard)
+            self._save(transaction, changed, lines, kept, commands)
 
         if any(map(callable, [*(noted or {}).values(), *(kept or {}).values()])):
             with self._writing(point) as transaction:
@@ -193,14 +193,14 @@ class LedgerWriter(LedgerReader):
         if self.lease is not None:
             service, epoch = self.lease.of(record.service)
             attempt = replace(attempt, service=service, epoch=epoch)
-        row, lines, heard = attempt_row(attempt), [event_row(event) for event in events], list(answered)
+        row, lines, commands = attempt_row(attempt), [event_row(event) for event in events], list(answered)
 
         def write(transaction: Transaction) -> Attempt:
             new: int = transaction.connection.execute(_BEGUN, row).scalar_one()
             run = attempt.run or new
             if run == new:
                 transaction.then(_NEW_RUN, [{"which": new}])
-            self._save(transaction, [replace(record, open=replace(record.run, id=run))], lines, kept, heard)
+            self._save(transaction, [replace(record, open=replace(record.run, id=run))], lines, kept, commands)
             return replace(attempt, id=new, run=run)
 
         return self._write(Failpoint.INTENT, write)
@@ -288,7 +288,7 @@ class LedgerWriter(LedgerReader):
             gone = Event(
                 now, Key("", ""), "", EventType.FORGOTTEN, f"a person with {count} grants; {erased_lines(lines)}"
             )
-            transaction.tell([event_row(gone)])
+            transaction.append_events([event_row(gone)])
         self._reached(Failpoint.WIPED, done=False)
         self.backend.scrub()
         self._reached(Failpoint.WIPED, done=True)
@@ -296,7 +296,7 @@ class LedgerWriter(LedgerReader):
 
     # Accounts
 
-    def saw(self, integration: str, accounts: AbstractSet[str], now: datetime) -> None:
+    def save_seen(self, integration: str, accounts: AbstractSet[str], now: datetime) -> None:
         """Save since when a complete listing shows these accounts, by digest; delete those that it no longer shows."""
         known, table = self.first_seen(integration).keys(), schema.accounts
         new = [{"integration": integration, "account": each, "first_seen": now} for each in sorted(accounts - known)]
@@ -359,7 +359,7 @@ class LedgerWriter(LedgerReader):
         transaction.upsert(schema.grants, ("hire", "access"), map(grant_row, records))
         self._put_all(transaction, schema.sealed, kept or {})
         transaction.then(_HEARD, [{"which": command.id, "moment": command.at} for command in answered])
-        transaction.tell(lines)
+        transaction.append_events(lines)
 
     def _put_all(self, transaction: Transaction, table: sa.Table, values: Kept) -> None:
         # In one order, so that no two writers wait for each other.

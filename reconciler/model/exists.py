@@ -57,7 +57,7 @@ class Ready(Call):
         return self
 
 
-class Everybody(Paged):
+class PagedListing(Paged):
     """A paged listing in which people are found by `match`."""
 
     url: NonEmpty
@@ -66,7 +66,7 @@ class Everybody(Paged):
     match: NonEmpty
 
 
-class Listing(Everybody):
+class Listing(PagedListing):
     """`exists.list`: a paged listing that answers for everybody, and shows who else is there."""
 
     account: NonEmpty | None = None
@@ -74,7 +74,7 @@ class Listing(Everybody):
     only: Compared = {}
 
 
-class Pending(Everybody):
+class Pending(PagedListing):
     """`exists.pending`: a paged listing of the invitations that are open."""
 
     store_data: dict[Identifier, NonEmpty] = {}

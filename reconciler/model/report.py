@@ -13,7 +13,7 @@ from reconciler.model.errors import Problem, Severity
 from reconciler.model.given import Given
 from reconciler.model.grant import Differences, Grant, Key, Phase, Record
 from reconciler.model.hire import jsonable
-from reconciler.model.not_taken_over import VOUCH, Stale, Untrusted
+from reconciler.model.revision_status import VOUCH, Stale, Untrusted
 from reconciler.model.scope import LEDGER
 from reconciler.model.status import FAULTS, Action, Status
 from reconciler.model.value import value_class

@@ -15,13 +15,13 @@ import structlog
 
 from reconciler.ledger.entries import Event
 from reconciler.model.errors import Blocked, LedgerError, TransportError
-from reconciler.model.not_taken_over import Stale
 from reconciler.model.report import Row
+from reconciler.model.revision_status import Stale
 from reconciler.model.secret import Redactor
 from reconciler.model.settings import Alert, Settings
 from reconciler.notify.delivery import DeliveryContext, messenger
 from reconciler.notify.messenger import AlertMessenger, NotSent
-from reconciler.notify.rules import AlertState, Kind, Message, News, alerts_of
+from reconciler.notify.rules import AlertState, Message, News, NewsKind, alerts_of
 from reconciler.repository.git.checkout import Tree
 from reconciler.requests.hosts import AllowedHosts
 from reconciler.requests.render import RenderedRequest
@@ -30,7 +30,7 @@ from reconciler.requests.url import parse
 if TYPE_CHECKING:
     from reconciler.ledger.writer import LedgerWriter
 
-__all__ = ["Alerter", "alert", "alerts_of", "forget", "tell_of_git"]
+__all__ = ["Alerter", "alert", "alert_freshness", "alerts_of", "forget"]
 
 log = structlog.get_logger()
 
@@ -93,15 +93,15 @@ def forget(ledger: LedgerWriter, hire: str) -> None:
         ledger.put_note(NOTE, lambda noted: AlertState.read(noted).without(hire).written())
 
 
-async def tell_of_git(
+async def alert_freshness(
     context: DeliveryContext, settings: Settings, tree: Tree, before: Stale | None, now: Stale | None
 ) -> None:
     """Tell the receivers that git's commits are not taken over, or that they are again. Never raises."""
     if now is not None:
-        news = News(Kind.STALE, "", 0, f"{now.reason}; acting on {tree.revision[:12]}", since=now.since)
+        news = News(NewsKind.STALE, "", 0, f"{now.reason}; acting on {tree.revision[:12]}", since=now.since)
     else:
         since = None if before is None else before.since
-        news = News(Kind.CAUGHT_UP, "", 0, f"they had not been since {since}", since=since)
+        news = News(NewsKind.CAUGHT_UP, "", 0, f"they had not been since {since}", since=since)
     await Alerter(context, settings, messenger(context, settings, tree)).send(Message((news,)))
 
 
@@ -121,14 +121,14 @@ async def alert(
     problem: str | None = None
     now = context.clock.now()
 
-    def told(noted: bytes | None) -> bytes:
+    def updated(noted: bytes | None) -> bytes:
         messages[:], after = alerts_of(AlertState.read(noted), rows, events, now)
         return after.written()
 
     try:
         # Noted before it is sent, of what is noted at this moment: of two passes side by side only one may tell it.
-        if told(noted := ledger.note(NOTE)) != noted:
-            ledger.put_note(NOTE, told)
+        if updated(noted := ledger.note(NOTE)) != noted:
+            ledger.put_note(NOTE, updated)
     except LedgerError as error:
         problem = str(error)
     if problem is not None:

@@ -27,9 +27,9 @@ from reconciler.notify.messenger import AlertMessenger, NotSent
 from reconciler.repository.git.checkout import Tree
 from reconciler.requests.client import Client
 from reconciler.requests.encode import FORM
+from reconciler.requests.excerpt import one_line
 from reconciler.requests.hosts import AllowedHosts
 from reconciler.requests.render import RenderedRequest
-from reconciler.requests.said import one_line
 from reconciler.requests.url import parse
 from reconciler.secrets.initial_data import InitialData
 
@@ -128,7 +128,7 @@ class _Post:
         except (TransportError, LedgerError, Blocked) as error:
             raise NotSent(self._said(error)) from None
         if not 200 <= answer.status < 300:
-            raise NotSent(f"Twilio answered {answer.status}{client.said(answer)}")
+            raise NotSent(f"Twilio answered {answer.status}{client.excerpt(answer)}")
 
     async def filled(self, text: str) -> str:
         """A text with each `{{NAME}}` replaced by the program's own secret of that name. Raises NotSent."""

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from reconciler.ledger.reader import LedgerReader
-from reconciler.notify.rules import Kind, News, Watch
+from reconciler.notify.rules import News, NewsKind, Watch
 
 if TYPE_CHECKING:
     from reconciler.ledger.writer import LedgerWriter
@@ -49,9 +49,9 @@ def note(ledger: LedgerWriter, news: Iterable[News], now: str) -> None:
         name = f"{NOTE}{item.integration}"
         known = _read(ledger.note(name) or b"[]")
         lasts = bool(known) and known[0].until is None
-        if item.kind is Kind.OUTAGE and not lasts:
+        if item.kind is NewsKind.OUTAGE and not lasts:
             known.insert(0, Outage(item.since or now, item.reason))
-        elif item.kind is Kind.RECOVERED and lasts:
+        elif item.kind is NewsKind.RECOVERED and lasts:
             known[0] = replace(known[0], until=now)
         ledger.put_note(name, json.dumps([asdict(each) for each in known[:KEPT]]).encode())
 

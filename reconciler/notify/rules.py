@@ -23,7 +23,7 @@ from reconciler.model.clock import stamp
 from reconciler.model.report import Row
 from reconciler.model.status import EventType, Status
 
-__all__ = ["AlertState", "Kind", "Message", "News", "Watch", "alerts_of", "outages"]
+__all__ = ["AlertState", "Message", "News", "NewsKind", "Watch", "alerts_of", "outages"]
 
 IN_A_ROW = 3
 """Checks that fail in a row to make an outage; so does more than half of as many checks in one pass."""
@@ -46,7 +46,7 @@ HELD_BACK = frozenset({Status.SUSPENDED, Status.SCHEDULED, Status.INVALID, Statu
 """The statuses in which a grant that had failed has not come further."""
 
 
-class Kind(StrEnum):
+class NewsKind(StrEnum):
     """What is told of."""
 
     OUTAGE = "outage"
@@ -62,16 +62,16 @@ class Kind(StrEnum):
 
 
 HEADLINES = {
-    Kind.OUTAGE: "checks fail",
-    Kind.RECOVERED: "checks are answered again",
-    Kind.FAILED: "failed, and nothing more runs on its own",
-    Kind.BLOCKED: "cannot run",
-    Kind.DRIFT: "an account was changed or taken away there",
-    Kind.DIFFERS: "not as git wants it, and left to a person",
-    Kind.HELD: "held by the guard",
-    Kind.IN_DOUBT: "a notification may or may not have been sent",
-    Kind.STALE: "git's commits are not taken over",
-    Kind.CAUGHT_UP: "git's commits are taken over again",
+    NewsKind.OUTAGE: "checks fail",
+    NewsKind.RECOVERED: "checks are answered again",
+    NewsKind.FAILED: "failed, and nothing more runs on its own",
+    NewsKind.BLOCKED: "cannot run",
+    NewsKind.DRIFT: "an account was changed or taken away there",
+    NewsKind.DIFFERS: "not as git wants it, and left to a person",
+    NewsKind.HELD: "held by the guard",
+    NewsKind.IN_DOUBT: "a notification may or may not have been sent",
+    NewsKind.STALE: "git's commits are not taken over",
+    NewsKind.CAUGHT_UP: "git's commits are taken over again",
 }
 
 
@@ -82,7 +82,7 @@ class News:
     `since` is when an outage began.
     """
 
-    kind: Kind
+    kind: NewsKind
     integration: str
     count: int
     reason: str
@@ -160,7 +160,7 @@ class AlertState:
                 name: Watch(**{**item, "silent": set(item["silent"])}) for name, item in noted["watches"].items()
             }
             waiting = {
-                name: News(**{**item, "kind": Kind(item["kind"]), "grants": tuple(item["grants"])})
+                name: News(**{**item, "kind": NewsKind(item["kind"]), "grants": tuple(item["grants"])})
                 for name, item in noted["waiting"].items()
             }
             return cls(
@@ -205,10 +205,10 @@ def alerts_of(
     rows = list(rows)
     news = [
         *outages(state.watches, rows, now),
-        *_grown(state.failed, rows, Kind.FAILED, Status.FAILED, HELD_BACK),
-        *_grown(state.blocked, rows, Kind.BLOCKED, Status.BLOCKED, HELD_BACK - {Status.FAILED}),
+        *_grown(state.failed, rows, NewsKind.FAILED, Status.FAILED, HELD_BACK),
+        *_grown(state.blocked, rows, NewsKind.BLOCKED, Status.BLOCKED, HELD_BACK - {Status.FAILED}),
         *_grown(
-            state.differing, [row for row in rows if not _waits_otherwise(row)], Kind.DIFFERS, Status.DIFFERS, SAME
+            state.differing, [row for row in rows if not _waits_otherwise(row)], NewsKind.DIFFERS, Status.DIFFERS, SAME
         ),
         *_happened(events),
     ]
@@ -238,15 +238,17 @@ def outages(watches: dict[str, Watch], rows: Iterable[Row], now: datetime) -> li
         if watch.down_since is None and (most or watch.failing >= IN_A_ROW):
             watch.down_since = stamp(now)
             reason = f"{unknown[0].reason} ({len(unknown)} of {len(looked_at)} checks)"
-            found.append(News(Kind.OUTAGE, name, len(unknown), reason, since=watch.down_since))
+            found.append(News(NewsKind.OUTAGE, name, len(unknown), reason, since=watch.down_since))
         elif watch.down_since is not None and not unknown and (watch.answering >= IN_A_ROW or not watch.silent):
             reason = f"they had failed since {watch.down_since}"
-            found.append(News(Kind.RECOVERED, name, answered, reason, since=watch.down_since))
+            found.append(News(NewsKind.RECOVERED, name, answered, reason, since=watch.down_since))
             watch.down_since = None
     return found
 
 
-def _grown(known: set[str], rows: Iterable[Row], kind: Kind, status: Status, stays: frozenset[Status]) -> list[News]:
+def _grown(
+    known: set[str], rows: Iterable[Row], kind: NewsKind, status: Status, stays: frozenset[Status]
+) -> list[News]:
     """The grants that reached a status, one piece of news for each integration."""
     found: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
@@ -266,24 +268,24 @@ def _waits_otherwise(row: Row) -> bool:
 
 def _happened(events: Iterable[Event]) -> list[News]:
     """What the history tells and no status does."""
-    found: dict[tuple[Kind, str], list[tuple[str, str]]] = defaultdict(list)
+    found: dict[tuple[NewsKind, str], list[tuple[str, str]]] = defaultdict(list)
     for line in events:
         match line.event:
             case EventType.LOST:
-                kind = Kind.DRIFT
+                kind = NewsKind.DRIFT
             case EventType.DIFFERED if line.detail.startswith(DRIFT):
-                kind = Kind.DRIFT
+                kind = NewsKind.DRIFT
             case EventType.HELD:
-                kind = Kind.HELD
+                kind = NewsKind.HELD
             case EventType.NOTIFICATION_FAILED if "in doubt" in line.detail:
-                kind = Kind.IN_DOUBT
+                kind = NewsKind.IN_DOUBT
             case _:
                 continue
         found[kind, line.integration].append((str(line.key) if line.key.hire else "", line.detail))
     return [_news(kind, name, lines) for (kind, name), lines in found.items()]
 
 
-def _news(kind: Kind, integration: str, lines: list[tuple[str, str]]) -> News:
+def _news(kind: NewsKind, integration: str, lines: list[tuple[str, str]]) -> News:
     reasons = list(dict.fromkeys(reason for _, reason in lines))
     more = f" (and {len(reasons) - 1} other reasons)" if len(reasons) > 1 else ""
     grants = tuple(grant for grant, _ in lines if grant)
@@ -294,7 +296,10 @@ def _spared(state: AlertState, news: Iterable[News], now: datetime) -> list[News
     """The news that go out now; what was told often enough of late waits, and what has waited enough goes out."""
     for item in news:
         name = f"{item.kind} {item.integration}"
-        if item.kind is Kind.RECOVERED and state.waiting.pop(f"{Kind.OUTAGE} {item.integration}", None) is not None:
+        if (
+            item.kind is NewsKind.RECOVERED
+            and state.waiting.pop(f"{NewsKind.OUTAGE} {item.integration}", None) is not None
+        ):
             continue  # nobody was told of the outage yet
         state.waiting[name] = state.waiting[name].joined(item) if name in state.waiting else item
     since = (now - QUIET).isoformat()

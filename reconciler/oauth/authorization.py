@@ -36,9 +36,9 @@ __all__ = [
     "OPEN",
     "TAKEN",
     "Authorization",
+    "AuthorizationStore",
     "Authorizer",
     "NotConnected",
-    "OpenConnects",
     "digest_of",
 ]
 
@@ -58,7 +58,7 @@ class NotConnected(ReconcilerError):
     """A callback that is not accepted, or that led to no token; the text says why."""
 
 
-class OpenConnects(Protocol):
+class AuthorizationStore(Protocol):
     """Authorizations that were begun, kept sealed by the digest of their state."""
 
     def read(self, digest: str) -> dict[str, Any] | None:
@@ -104,7 +104,7 @@ class Authorizer:
         client: Client,
         scope: Scope,
         tokens: TokenStore,
-        connects: OpenConnects,
+        connects: AuthorizationStore,
         clock: Clock,
         redactor: Redactor,
     ) -> None:

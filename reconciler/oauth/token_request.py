@@ -58,7 +58,7 @@ async def ask_for_token(client: Client, call: Request, scope: Scope, manifest: M
         kind = TokenRefused if answer.status in (400, 401, 403) else TransportError
         # What came with success may be a token, and so may what has the fields of one.
         shown = not 200 <= answer.status < 300 and _TOKENS.isdisjoint(reply or ())
-        why = client.said(answer) if shown else f" ({said})" if said else ""
+        why = client.excerpt(answer) if shown else f" ({said})" if said else ""
         raise kind(f"{what}: {reason}{why}", left=True)
     if len(answer.content) > LONGEST:
         raise TransportError(f"{what}: answered {answer.status} with more than 64 KiB: that is no token", left=True)

@@ -29,9 +29,9 @@ from reconciler.model.secret import Redactor
 from reconciler.model.settings import Limits
 from reconciler.requests.answer import Response
 from reconciler.requests.connections import Connections, NoAnswer
+from reconciler.requests.excerpt import excerpt
 from reconciler.requests.hosts import AllowedHosts
 from reconciler.requests.render import RenderedRequest
-from reconciler.requests.said import said
 from reconciler.requests.throttle import LONGEST, Throttle
 from reconciler.requests.url import Address, escape, parse
 
@@ -149,13 +149,13 @@ class Client:
                 redirects += 1
                 continue
             if answer.truncated and answer.status < 400 and wire.method not in SAFE_METHODS:
-                what = f"answered {answer.status} with more than {wire.most >> 20} MiB{self.said(answer)}"
+                what = f"answered {answer.status} with more than {wire.most >> 20} MiB{self.excerpt(answer)}"
                 raise TransportError(f"{_what(wire, address)}: {what}", left=True)
             return answer
 
-    def said(self, answer: Response) -> str:
+    def excerpt(self, answer: Response) -> str:
         """What the service said, to be put after why an answer is no success."""
-        return said(answer, self._redactor)
+        return excerpt(answer, self._redactor)
 
     def redact(self, value: Any) -> Any:
         """A value without the secrets that are known."""
@@ -228,7 +228,7 @@ class Client:
             host = target[1].name if target is not None else _elsewhere(answer)
             where = f", a redirect to {host} that is not followed" if host else ""
             raise TransportError(
-                f"{_what(wire, address)}: answered {answer.status}{where}{self.said(answer)}", left=True
+                f"{_what(wire, address)}: answered {answer.status}{where}{self.excerpt(answer)}", left=True
             )
         url = target[0]
         if wire.method in SAFE_METHODS or answer.status in (307, 308):

@@ -159,10 +159,10 @@ async def _page(client: Client, call: AnyPaged, wire: RenderedRequest, number: i
 
 def _problem(client: Client, call: AnyPaged, answer: Response, most: int) -> str | None:
     if (reason := refusal(call, answer.status)) is not None:
-        return f"{reason}{client.said(answer)}"
+        return f"{reason}{client.excerpt(answer)}"
     if answer.truncated:
         return f"is longer than {most >> 20} MiB"
-    return f"is not JSON{client.said(answer)}" if answer.json() is None else None
+    return f"is not JSON{client.excerpt(answer)}" if answer.json() is None else None
 
 
 def _next(

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from reconciler.engine.wanted import reason_not_to_accept
 from reconciler.model.errors import Problem, Severity
 from reconciler.model.grant import Key, Record
-from reconciler.model.not_taken_over import REF, Stale, Untrusted
+from reconciler.model.revision_status import REF, Stale, Untrusted
 from reconciler.model.settings import Git
 from reconciler.model.status import Action, Status
 from reconciler.notify.outages import Outage

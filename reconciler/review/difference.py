@@ -26,12 +26,12 @@ from reconciler.repository.files import Files
 from reconciler.review.findings import used_names
 from reconciler.review.problems import Host
 
-__all__ = ["Change", "Difference", "Kind", "Side", "changes", "compare"]
+__all__ = ["Change", "ChangeKind", "Difference", "Side", "changes", "compare"]
 
 _UNITS = ((86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
 
 
-class Kind(StrEnum):
+class ChangeKind(StrEnum):
     """How a grant changes."""
 
     ADDED = "added"
@@ -48,7 +48,7 @@ class Change:
 
     key: Key
     integration: str
-    kind: Kind
+    kind: ChangeKind
     fields: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
     who: str = ""
     applied: str = ""
@@ -88,7 +88,7 @@ class Difference:
     grants: list[Change] = field(default_factory=list)
     hosts_added: list[Host] = field(default_factory=list)
     hosts_removed: list[Host] = field(default_factory=list)
-    manifests: dict[Kind, list[str]] = field(default_factory=dict)
+    manifests: dict[ChangeKind, list[str]] = field(default_factory=dict)
     settings: dict[str, tuple[Any, Any]] = field(default_factory=dict)
     comparable: bool = True
 
@@ -147,14 +147,14 @@ def changes(base: Files, head: Files, today: date) -> list[Change]:
         for access in sorted(old.keys() | new.keys()):
             was, now = old.get(access), new.get(access)
             if now is None and was is not None and not _is_unreadable(was, after):
-                found.append(_change(Kind.REMOVED, was, _fields(olds, was), {}))
+                found.append(_change(ChangeKind.REMOVED, was, _fields(olds, was), {}))
             elif was is None and now is not None:
-                found.append(_change(Kind.ADDED, now, {}, _fields(news, now)))
+                found.append(_change(ChangeKind.ADDED, now, {}, _fields(news, now)))
             elif was is not None and now is not None and not _same(was, now, olds.of(was), news.of(now)):
                 names = used(was) | used(now)
                 then = {**_fields(olds, was), **_person(olds, was, names), "hire": was.key.hire}
                 here = {**_fields(news, now), **_person(news, now, names), "hire": now.key.hire}
-                change = _change(Kind.CHANGED, now, then, here)
+                change = _change(ChangeKind.CHANGED, now, then, here)
                 if change.fields:
                     found.append(replace(change, applied=_applied(now, change.fields)))
     return found
@@ -193,10 +193,10 @@ def _is_unreadable(grant: Grant, after: Desired) -> bool:
     return after.unreadable(grant.key.hire, grant.email, grant.origin) is not None
 
 
-def _change(kind: Kind, grant: Grant, then: Mapping[str, Any], now: Mapping[str, Any]) -> Change:
+def _change(kind: ChangeKind, grant: Grant, then: Mapping[str, Any], now: Mapping[str, Any]) -> Change:
     names = [*then, *(name for name in now if name not in then)]
     fields = {name: (then.get(name), now.get(name)) for name in names if then.get(name) != now.get(name)}
-    if kind is not Kind.CHANGED:
+    if kind is not ChangeKind.CHANGED:
         fields.pop("integration", None)
     return Change(grant.key, grant.integration, kind, fields, grant.email)
 
@@ -340,14 +340,14 @@ def _new_problems(problems: Iterable[Problem], others: Iterable[Problem]) -> lis
     return found
 
 
-def _manifests(base: Files, head: Files) -> dict[Kind, list[str]]:
+def _manifests(base: Files, head: Files) -> dict[ChangeKind, list[str]]:
     """List the integrations whose manifest differs; one that is broken on either side is a problem instead."""
     old = {name: loaded.model for name, loaded in base.manifests.items()}
     new = {name: loaded.model for name, loaded in head.manifests.items()}
     return {
-        Kind.ADDED: sorted(new.keys() - old.keys() - base.broken["manifests"].keys()),
-        Kind.CHANGED: sorted(name for name in new.keys() & old.keys() if new[name] != old[name]),
-        Kind.REMOVED: sorted(old.keys() - new.keys() - head.broken["manifests"].keys()),
+        ChangeKind.ADDED: sorted(new.keys() - old.keys() - base.broken["manifests"].keys()),
+        ChangeKind.CHANGED: sorted(name for name in new.keys() & old.keys() if new[name] != old[name]),
+        ChangeKind.REMOVED: sorted(old.keys() - new.keys() - head.broken["manifests"].keys()),
     }
 
 

@@ -20,15 +20,15 @@ from reconciler.model.grant import Grant, Key, Phase, Record
 from reconciler.model.report import Report, Row
 from reconciler.model.status import Status
 from reconciler.repository.desired import Desired
-from reconciler.review.unmanaged import ComparedListing, Kind, UnknownAccount
+from reconciler.review.unmanaged import AccountKind, ComparedListing, UnknownAccount
 
-__all__ = ["AskedService", "populations", "without_manifest"]
+__all__ = ["ServiceAnswer", "populations", "without_manifest"]
 
 _THERE = (Status.PRESENT, Status.DIFFERS)
 
 
 @dataclass(slots=True)
-class AskedService:
+class ServiceAnswer:
     """What a service answered about an integration's accounts; `fault` says why the answer is incomplete."""
 
     compared: ComparedListing
@@ -37,7 +37,7 @@ class AskedService:
     fault: str | None = None
 
     @classmethod
-    def of(cls, compared: ComparedListing, checks: Report | None) -> AskedService:
+    def of(cls, compared: ComparedListing, checks: Report | None) -> ServiceAnswer:
         """Take a compared listing, or the checks of a plan if there is no listing."""
         if compared.complete or compared.fault is not None or checks is None:
             return cls(compared, fault=compared.fault)
@@ -54,7 +54,7 @@ class AskedService:
 
 
 def populations(
-    asked: Iterable[AskedService], desired: Desired, ledger: LedgerReader, given: Mapping[Key, Given], at: datetime
+    asked: Iterable[ServiceAnswer], desired: Desired, ledger: LedgerReader, given: Mapping[Key, Given], at: datetime
 ) -> dict[str, dict[str, Any]]:
     """Make the data of each integration's review, without its digest.
 
@@ -78,7 +78,7 @@ def populations(
             "read_at": stamp(at),
             "listed": each.listed,
             "matched": compared.matched if compared.complete else each.checked,
-            "ignored": compared.of(Kind.IGNORED),
+            "ignored": compared.of(AccountKind.IGNORED),
             "complete": compared.complete,
             "history": history,
             "lines": lines,
@@ -86,10 +86,10 @@ def populations(
     return found
 
 
-def without_manifest(ledger: LedgerReader, names: Collection[str]) -> list[AskedService]:
+def without_manifest(ledger: LedgerReader, names: Collection[str]) -> list[ServiceAnswer]:
     """List integrations of other names that somebody may still have: without a manifest, nothing can be asked."""
     left = {record.integration for record in ledger.records() if _may_be_there(record)}
-    return [AskedService(ComparedListing(name)) for name in sorted(left.difference(names))]
+    return [ServiceAnswer(ComparedListing(name)) for name in sorted(left.difference(names))]
 
 
 def _may_be_there(record: Record) -> bool:
@@ -125,7 +125,7 @@ def _row(key: Key, grants: Mapping[Key, Grant], records: Mapping[Key, Record], f
 
 def _of_accounts(compared: ComparedListing) -> Iterator[dict[str, Any]]:
     for found in compared.accounts:
-        if found.kind is Kind.UNMANAGED:
+        if found.kind is AccountKind.UNMANAGED:
             yield _line(found.account.name, None, _identity(found), found.first_seen, None)
 
 

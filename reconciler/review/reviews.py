@@ -20,7 +20,7 @@ from reconciler.model.review import REMOVE
 from reconciler.model.secret import MASK
 from reconciler.model.status import EventType
 from reconciler.repository.git.checkout import Checkout
-from reconciler.repository.git.parts import Said, said_in
+from reconciler.repository.git.parts import FileVersion, parse_version
 from reconciler.repository.git.trees import File, Tree
 from reconciler.repository.reviews import REVIEWS, Line, ReviewFile, is_review, read_review
 
@@ -110,7 +110,7 @@ class Addresses:
         fields: Mapping[str, object] = next((said.fields for said in found if said is not None), {})
         return " ".join(str(part) for part in (fields.get("first_name"), fields.get("last_name")) if part)
 
-    def _at(self, revision: str, hire: str) -> Said | None:
+    def _at(self, revision: str, hire: str) -> FileVersion | None:
         if revision not in self._trees:
             try:
                 tree = self._checkout.at(revision)
@@ -121,7 +121,7 @@ class Addresses:
         file = None if known is None else known[1].get(hire)
         if known is None or file is None:
             return None
-        return said_in(known[0].read(file), file.path)
+        return parse_version(known[0].read(file), file.path)
 
 
 def _stems(tree: Tree) -> dict[str, File]:

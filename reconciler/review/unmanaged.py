@@ -17,8 +17,8 @@ from enum import StrEnum
 from sys import intern
 from typing import Any
 
-from reconciler.engine.everybody import Account, Listings, Place, found_by
 from reconciler.engine.integrations import Integration
+from reconciler.engine.listings import Account, Listings, Place, found_by
 from reconciler.engine.planning import Plan
 from reconciler.model.base import EMAIL
 from reconciler.model.clock import stamp
@@ -30,8 +30,8 @@ from reconciler.repository.desired import Desired
 from reconciler.review.resembling import People
 
 __all__ = [
+    "AccountKind",
     "ComparedListing",
-    "Kind",
     "Owners",
     "OwnersOf",
     "UnknownAccount",
@@ -50,7 +50,7 @@ HIRES_AT_A_TIME = 100
 NEVER: Mapping[str, datetime] = {}
 
 
-class Kind(StrEnum):
+class AccountKind(StrEnum):
     """The kind of an account that no hire has a grant for."""
 
     UNMANAGED = "unmanaged"
@@ -64,7 +64,7 @@ class UnknownAccount:
 
     integration: str
     account: Account
-    kind: Kind
+    kind: AccountKind
     reason: str
     near: str | None = None
     first_seen: datetime | None = None
@@ -108,14 +108,14 @@ class ComparedListing:
     unlisted: str = "there is no manifest"
     """Why there was no listing to read, if it is neither complete nor at fault."""
 
-    def of(self, kind: Kind) -> int:
+    def of(self, kind: AccountKind) -> int:
         """Count the accounts of a kind."""
         return sum(found.kind is kind for found in self.accounts)
 
     @property
     def unknown(self) -> int:
         """The number of accounts that git does not know: unmanaged or orphaned."""
-        return len(self.accounts) - self.of(Kind.IGNORED)
+        return len(self.accounts) - self.of(AccountKind.IGNORED)
 
     def as_json(self) -> dict[str, Any]:
         """The object of docs/commands.md, "JSON"."""
@@ -123,7 +123,7 @@ class ComparedListing:
             "integration": self.integration,
             "listed": self.listed,
             "matched": self.matched,
-            "ignored": self.of(Kind.IGNORED),
+            "ignored": self.of(AccountKind.IGNORED),
             "complete": self.complete,
         }
 
@@ -308,14 +308,14 @@ def _asks_form(integration: Integration) -> bool:
 
 
 def _judged(name: str, account: Account, orphaned: Mapping[str, str], desired: Desired) -> UnknownAccount:
-    found = UnknownAccount(name, account, Kind.UNMANAGED, "no hire has this account")
+    found = UnknownAccount(name, account, AccountKind.UNMANAGED, "no hire has this account")
     called = [text for text in (account.name, account.who, found.email) if text]
     if (entry := _ignored(name, called, desired.files.ignore, desired.today)) is not None:
-        return UnknownAccount(name, account, Kind.IGNORED, entry.reason)
+        return UnknownAccount(name, account, AccountKind.IGNORED, entry.reason)
     if account.who is not None and (grant := orphaned.get(account.who)) is not None:
-        return UnknownAccount(name, account, Kind.ORPHANED, f"{grant} is no longer in git")
+        return UnknownAccount(name, account, AccountKind.ORPHANED, f"{grant} is no longer in git")
     if found.email is not None and (hire := desired.owner(found.email)) is not None:
-        return UnknownAccount(name, account, Kind.UNMANAGED, f"{hire} has no entry for it")
+        return UnknownAccount(name, account, AccountKind.UNMANAGED, f"{hire} has no entry for it")
     return found
 
 

@@ -25,7 +25,7 @@ from reconciler.model.errors import SecretsError
 from reconciler.repository.documents.yaml import BrokenFile, read
 from reconciler.secrets.gpg import Gnupg
 from reconciler.secrets.sops_hosts import key_services
-from reconciler.secrets.sops_keys import Unfamiliar, data_key
+from reconciler.secrets.sops_keys import Unsupported, data_key
 from reconciler.secrets.sops_values import counted, leaves, typed
 
 if TYPE_CHECKING:
@@ -89,10 +89,10 @@ def decrypt(raw: bytes, *, json: bool, gnupg: Gnupg, allow: Callable[[str], None
     data = _read(raw, json=json)
     try:
         return _decrypt(data, None if json else _composed(raw), gnupg)
-    except Unfamiliar as unfamiliar:
+    except Unsupported as unsupported:
         for url in hosts(raw, json=json):
             allow(url)
-        return _ask_sops(raw, gnupg, str(unfamiliar), json=json)
+        return _ask_sops(raw, gnupg, str(unsupported), json=json)
 
 
 def _read(raw: bytes, *, json: bool) -> dict[str, Any]:
@@ -110,7 +110,7 @@ def _composed(raw: bytes) -> Any:
     try:
         return yaml.compose(raw, Loader=yaml.CBaseLoader)
     except yaml.YAMLError:
-        raise Unfamiliar("an anchor that stands twice") from None
+        raise Unsupported("an anchor that stands twice") from None
 
 
 def _where(error: BrokenFile) -> str:
@@ -193,7 +193,7 @@ def _rule(info: Mapping[str, Any]) -> Callable[[tuple[str, ...]], bool]:
     """Whether the value at a path is encrypted: by the ending of any key on the way, or by a pattern in one."""
     for name in _COMMENT_RULES:
         if info.get(name):
-            raise Unfamiliar(f"a rule by comment ({name})")
+            raise Unsupported(f"a rule by comment ({name})")
     given = {name: str(info[name]) for name in _RULES if info.get(name)} or {"unencrypted_suffix": "_unencrypted"}
     if len(given) > 1:
         raise SecretsError(f"it has more than one rule ({', '.join(given)}): {_RESTORE}")
@@ -215,10 +215,10 @@ def _found_by(pattern: str, name: str) -> Callable[[str], bool]:
     options.log_errors = False
     try:
         if len(pattern) > LONGEST_PATTERN:
-            raise Unfamiliar(f"a regular expression of more than {LONGEST_PATTERN:,} characters ({name})")
+            raise Unsupported(f"a regular expression of more than {LONGEST_PATTERN:,} characters ({name})")
         search = re2.compile(pattern, options).search
     except re2.error:
-        raise Unfamiliar(f"a regular expression that is none of Go's ({name})") from None
+        raise Unsupported(f"a regular expression that is none of Go's ({name})") from None
     return lambda key: search(key) is not None
 
 

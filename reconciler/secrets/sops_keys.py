@@ -1,7 +1,7 @@
 """The data key of a SOPS file: from any one key of its group, or from enough groups' shares of it.
 
 PGP keys are asked of GnuPG, age keys of this machine's identities. Keys of other kinds (KMS, Vault, SSH, plugins) raise
-`Unfamiliar` where nothing else opens the file: the `sops` program may know them.
+`Unsupported` where nothing else opens the file: the `sops` program may know them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from reconciler.secrets import age
 from reconciler.secrets.gpg import Gnupg
 from reconciler.secrets.shamir import combine
 
-__all__ = ["Unfamiliar", "data_key", "recipients"]
+__all__ = ["Unsupported", "data_key", "recipients"]
 
 _KINDS = {"age": "recipient", "pgp": "fp"}
 """The kinds of keys that are read here, in the order in which SOPS tries them, and what names one."""
@@ -23,7 +23,7 @@ _KINDS = {"age": "recipient", "pgp": "fp"}
 _Group = Mapping[str, Any]
 
 
-class Unfamiliar(Exception):
+class Unsupported(Exception):
     """This reader does not know something that the file uses; the text names it."""
 
 
@@ -37,7 +37,7 @@ def recipients(metadata: Mapping[str, Any]) -> list[str]:
 def data_key(metadata: Mapping[str, Any], gnupg: Gnupg) -> bytes:
     """The key that the file's values are encrypted with.
 
-    Raises SecretsError with every key that was tried and why it did not open, Unfamiliar where a key of another kind
+    Raises SecretsError with every key that was tried and why it did not open, Unsupported where a key of another kind
     might.
     """
     groups = _groups(metadata)
@@ -99,7 +99,7 @@ def _locked(groups: list[_Group], lead: str, reasons: list[str]) -> Exception:
     if named and "SOPS_AGE_KEY_CMD" in os.environ:
         foreign.add("SOPS_AGE_KEY_CMD")
     if foreign:
-        return Unfamiliar("keys that are neither PGP's nor plain age's (" + ", ".join(sorted(foreign)) + ")")
+        return Unsupported("keys that are neither PGP's nor plain age's (" + ", ".join(sorted(foreign)) + ")")
     return SecretsError(f"{lead}{'; '.join(reasons)}" if reasons else "it names no keys: encrypt it anew")
 
 

@@ -3,7 +3,7 @@
 The MAC is taken over Go's spelling of each value: `True`, `1.5`, `100000`, never an exponent. An encrypted value says
 its type; one that a rule leaves in the clear has the type that Go's YAML reads in it, which is not the one that our own
 files have, where numbers and dates are meant to stay the text that was written. Where the two are hard to bring
-together, `Unfamiliar` leaves the file to the `sops` program.
+together, `Unsupported` leaves the file to the `sops` program.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from reconciler.secrets.sops_keys import Unfamiliar
+from reconciler.secrets.sops_keys import Unsupported
 
 __all__ = ["Leaf", "counted", "leaves", "typed"]
 
@@ -60,7 +60,7 @@ def leaves(data: Any, node: Any) -> Any:
 def typed(plain: bytes, kind: str) -> tuple[Any, bytes]:
     """A decrypted value in its type, and what it counts as.
 
-    Raises ValueError where it is not of that type, Unfamiliar for a type that is not known here.
+    Raises ValueError where it is not of that type, Unsupported for a type that is not known here.
     """
     text = plain.decode()
     match kind:
@@ -75,7 +75,7 @@ def typed(plain: bytes, kind: str) -> tuple[Any, bytes]:
             truth = text in {"1", "t", "T", "true", "True", "TRUE"}
             return truth, str(truth).encode()
         case _:
-            raise Unfamiliar(f"values of type {kind}")
+            raise Unsupported(f"values of type {kind}")
 
 
 def counted(leaf: Leaf) -> bytes:
@@ -92,7 +92,7 @@ def counted(leaf: Leaf) -> bytes:
     if _FLOAT.fullmatch(text):
         return _go_float(text)
     if _DOUBTFUL.fullmatch(text):
-        raise Unfamiliar("an unencrypted value without quotes that may be a number or a date")
+        raise Unsupported("an unencrypted value without quotes that may be a number or a date")
     return text.encode()
 
 
@@ -101,7 +101,7 @@ def _go_float(number: float | str) -> bytes:
     try:
         value = float(number)
     except OverflowError:
-        raise Unfamiliar("a number beyond what a float holds") from None
+        raise Unsupported("a number beyond what a float holds") from None
     if not math.isfinite(value):
         return {"inf": b"+Inf", "-inf": b"-Inf"}.get(str(value), b"NaN")
     text = format(Decimal(repr(value)), "f")

@@ -22,8 +22,8 @@ from reconciler.ledger.reader import LedgerReader
 from reconciler.model.errors import Problem, SecretsError
 from reconciler.model.grant import Grant
 from reconciler.model.hire import Hire
-from reconciler.model.not_taken_over import Stale, Untrusted
 from reconciler.model.report import LAST
+from reconciler.model.revision_status import Stale, Untrusted
 from reconciler.model.secret import Secret
 from reconciler.model.settings import OWN, Settings
 from reconciler.repository.git.checkout import Checkout

@@ -1,6 +1,6 @@
 """Render pages as HTML: Jinja, with every value escaped and every missing value an error.
 
-Each text is made printable first, so that no name can reverse a line or hide part of it. The filter `said` redacts
+Each text is made printable first, so that no name can reverse a line or hide part of it. The filter `redacted` redacts
 texts of services and people once more, although the ledger has no secrets.
 """
 
@@ -83,7 +83,7 @@ def environment(redact: Callable[[str], str]) -> Environment:
         finalize=_shown,
     )
     made.filters |= {
-        "said": redact,
+        "redacted": redact,
         "moment": _moment,
         "ago": _ago,
         "commit": _commit,

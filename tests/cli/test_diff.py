@@ -11,7 +11,7 @@ from reconciler.cli.difference import LIMIT, as_markdown, as_table
 from reconciler.cli.text import code
 from reconciler.model.errors import Problem
 from reconciler.model.grant import Key
-from reconciler.review.difference import Change, Difference, Kind
+from reconciler.review.difference import Change, ChangeKind, Difference
 from reconciler.review.problems import Host
 from tests.cli.conftest import Call
 from tests.repo import Repo, run_cli
@@ -263,13 +263,15 @@ def test_text_cannot_leave_its_code(text: str, shown: str) -> None:
 
 
 def test_no_line_of_a_stranger_reaches_the_terminal_raw() -> None:
-    change = Change(Key("a\x1b]0;x\x07", "b\nroot"), "c", Kind.ADDED, {"values.\rX": (None, "\x1b[31m")}, "e@x.com")
+    change = Change(
+        Key("a\x1b]0;x\x07", "b\nroot"), "c", ChangeKind.ADDED, {"values.\rX": (None, "\x1b[31m")}, "e@x.com"
+    )
     assert all(line.isprintable() for line in as_table(difference([change])).split("\n"))
 
 
 def many(number: int, *, wide: int = 8, value: str = "v") -> list[Change]:
     return [
-        Change(Key(f"{index:0{wide}}", "slack"), "slack", Kind.ADDED, {"values.X": (None, value)})
+        Change(Key(f"{index:0{wide}}", "slack"), "slack", ChangeKind.ADDED, {"values.X": (None, value)})
         for index in range(number)
     ]
 
@@ -283,7 +285,7 @@ HOSTS = [Host(f"h{index}.example.com", ("manifests/m.yaml",), allowed=True) for 
         (difference(many(400)), "- `00000399` gets `slack`: `X` `v`"),
         (difference(many(1500, value="v" * 60)), "- `00001499`: `slack`"),
         (difference(many(20_000)), "- `slack`: 20000 grants"),
-        (difference([Change(Key("a" * 70_000, "b"), "c" * 70_000, Kind.REMOVED)]), "1 grant removed"),
+        (difference([Change(Key("a" * 70_000, "b"), "c" * 70_000, ChangeKind.REMOVED)]), "1 grant removed"),
         (difference([], hosts_added=HOSTS), "And 4950 more new hosts."),
         (difference([], hosts_added=[Host("h" * 70_000, ("m",), allowed=False)]), "a name of 70000 characters"),
         (difference([], problems_added=[Problem("f" * 500, 1, "m" * 900)] * 100), "- 100 problems in `fff"),

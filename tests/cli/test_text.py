@@ -17,8 +17,8 @@ from reconciler.cli.options import SharedOptions
 from reconciler.cli.show import show_report
 from reconciler.cli.text import annotation, as_csv, as_json, cell, code, emit_json, emit_json_list, fit
 from reconciler.model.errors import Problem, ReconcilerError
-from reconciler.model.not_taken_over import Untrusted
 from reconciler.model.report import Report
+from reconciler.model.revision_status import Untrusted
 from tests.cli.conftest import Call
 from tests.repo import Repo
 

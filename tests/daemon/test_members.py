@@ -23,7 +23,7 @@ from reconciler.daemon.newest import Newest
 from reconciler.daemon.slices import Lane, PassRequest, Slice
 from reconciler.engine.accepted import in_force
 from reconciler.engine.context import Context, SystemClock
-from reconciler.engine.everybody import Listings
+from reconciler.engine.listings import Listings
 from reconciler.engine.reconciler import Reconciler
 from reconciler.engine.state import sharing
 from reconciler.ledger import postgres

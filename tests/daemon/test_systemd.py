@@ -43,8 +43,8 @@ def test_of(environment: dict[str, str], wanted: Systemd) -> None:
 
 def test_without_a_service_manager_nothing_is_sent(tmp_path: Path) -> None:
     with structlog.testing.capture_logs() as lines:
-        Systemd(None, None).tell("READY=1")
-        Systemd(str(tmp_path / "gone"), None).tell("READY=1")
+        Systemd(None, None).send("READY=1")
+        Systemd(str(tmp_path / "gone"), None).send("READY=1")
     assert [line["event"] for line in lines] == ["systemd.not_told"]
 
 
@@ -65,7 +65,7 @@ def test_unwell(tmp_path: Path, abstract: bool) -> None:
                 over.set()
             return found or (True, "ok")
 
-        telling = asyncio.create_task(systemd.keep_told(stopping, health))
+        telling = asyncio.create_task(systemd.notify(stopping, health))
         await asyncio.wait_for(over.wait(), 10)
         telling.cancel()
         with suppress(asyncio.CancelledError):
@@ -89,7 +89,7 @@ def test_no_watchdog(tmp_path: Path) -> None:
 
     async def walk() -> None:
         stopping = asyncio.Event()
-        telling = asyncio.create_task(Systemd(path, None).keep_told(stopping, lambda: (True, "ok")))
+        telling = asyncio.create_task(Systemd(path, None).notify(stopping, lambda: (True, "ok")))
         await asyncio.sleep(0)
         stopping.set()
         await asyncio.wait_for(telling, 10)

@@ -27,7 +27,7 @@ from reconciler.model import hire, ignore, imports, manifest, policy, review, se
 from reconciler.model.grant import Key, Record
 from reconciler.model.report import Report, Row
 from reconciler.model.status import Action, EventType, Status
-from reconciler.notify.rules import Kind, News
+from reconciler.notify.rules import News, NewsKind
 from reconciler.web.metrics import Metrics
 from website import gallery, reference
 
@@ -169,7 +169,7 @@ def test_the_page_of_ready_manifests_is_what_they_say() -> None:
 
 
 def test_every_kind_and_field_of_an_alert_is_documented() -> None:
-    assert rows("settings.md", "What a webhook gets") == {str(kind) for kind in Kind}
+    assert rows("settings.md", "What a webhook gets") == {str(kind) for kind in NewsKind}
     text = (DOCS / "settings.md").read_text().partition("### What a webhook gets")[2]
     assert [each.name for each in fields(News) if f'"{each.name}": ' not in text] == []
 

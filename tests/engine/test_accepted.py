@@ -14,7 +14,7 @@ from reconciler.engine.accepted import InForce, in_force, keep, refused
 from reconciler.engine.context import Context
 from reconciler.ledger.opening import StateLocation
 from reconciler.model.errors import RepositoryError, SettingsError
-from reconciler.model.not_taken_over import REF
+from reconciler.model.revision_status import REF
 from reconciler.model.secret import Redactor
 from tests.engine.harness import Hands
 from tests.repo import Repo

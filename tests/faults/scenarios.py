@@ -27,7 +27,7 @@ from reconciler.ledger.opening import StateLocation
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.sealing import Tokens, WritableSealing
 from reconciler.model.grant import Key, Phase, Record
-from reconciler.model.not_taken_over import REF
+from reconciler.model.revision_status import REF
 from reconciler.model.status import EventType, Status
 from reconciler.secrets.gpg import Gnupg
 from tests.faults.forked import Nursery

@@ -51,7 +51,7 @@ def together(ledger: LedgerWriter, *works: tuple[Lease | None, Work]) -> list[Fu
 
 def telling(hire: str) -> Work:
     def work(transaction: Transaction) -> Transaction:
-        transaction.tell([event_row(line(hire)), event_row(line(hire, 1))])
+        transaction.append_events([event_row(line(hire)), event_row(line(hire, 1))])
         return transaction
 
     return work
@@ -66,7 +66,7 @@ def test_writes_at_the_same_time_share_a_transaction(ledger: LedgerWriter, locat
 
 def test_write_that_fails_takes_no_other_with_it(ledger: LedgerWriter, location: StateLocation) -> None:
     def broken(transaction: Transaction) -> None:
-        transaction.tell([event_row(line("eve"))])
+        transaction.append_events([event_row(line("eve"))])
         raise ValueError("not this one")
 
     ada, eve, bob = together(ledger, (None, telling("ada")), (None, broken), (None, telling("bob")))
@@ -98,7 +98,7 @@ def test_large_values_are_written_whole(ledger: LedgerWriter, location: StateLoc
     def keeping(name: str) -> Work:
         def work(transaction: Transaction) -> None:
             transaction.put(schema.sealed, name, name.encode() * 4_000_000)
-            transaction.tell([event_row(line("ada"))])
+            transaction.append_events([event_row(line("ada"))])
 
         return work
 

@@ -23,7 +23,7 @@ from reconciler.model.secret import Redactor
 from reconciler.model.settings import Alert
 from reconciler.model.status import Action, EventType, Status
 from reconciler.notify.alerts import alert
-from reconciler.notify.rules import AlertState, Kind, Message, alerts_of
+from reconciler.notify.rules import AlertState, Message, NewsKind, alerts_of
 from tests.engine.harness import Hands
 from tests.repo import Repo, free_port
 from tests.servers import Reply, Service
@@ -61,7 +61,7 @@ class Office:
         self.now = START
         self.told: list[Message] = []
 
-    def finds(self, found: Iterable[Row], *events: Event, after: timedelta = timedelta(minutes=10)) -> list[Kind]:
+    def finds(self, found: Iterable[Row], *events: Event, after: timedelta = timedelta(minutes=10)) -> list[NewsKind]:
         """One pass; gives the kinds of news that it made."""
         messages, state = alerts_of(self.state, found, events, self.now)
         self.state = AlertState.read(state.written())
@@ -86,7 +86,7 @@ class TestOutage:
         assert office.finds(rows(500, Status.PRESENT)) == []
         found = [office.finds(rows(500, Status.UNKNOWN, DOWN)) for _ in range(6)]
         found += [office.finds(rows(500, Status.PRESENT)) for _ in range(6)]
-        assert [kinds for kinds in found if kinds] == [[Kind.OUTAGE], [Kind.RECOVERED]]
+        assert [kinds for kinds in found if kinds] == [[NewsKind.OUTAGE], [NewsKind.RECOVERED]]
         first, second = office.told
         assert first.subject == "Access: asana checks fail"
         assert first.text == f"asana: checks fail: {DOWN} (500 of 500 checks)"
@@ -94,7 +94,7 @@ class TestOutage:
         assert second.events[0]["since"] == "2026-12-01T09:10:00Z"
 
     def test_the_same_in_slices_of_an_interval(self, office: Office) -> None:
-        def interval(status: Status) -> list[Kind]:
+        def interval(status: Status) -> list[NewsKind]:
             slices = [rows(9, status, DOWN, first=9 * number) for number in range(60)]
             return [kind for part in slices for kind in office.finds(part, after=timedelta(seconds=10))]
 
@@ -102,12 +102,12 @@ class TestOutage:
         for _ in range(6):
             found += interval(Status.UNKNOWN)
         found += interval(Status.PRESENT)
-        assert found == [Kind.OUTAGE, Kind.RECOVERED]
+        assert found == [NewsKind.OUTAGE, NewsKind.RECOVERED]
 
     def test_one_grant_that_fails_three_times_in_a_row(self, office: Office) -> None:
         found = [office.finds([row("ada", Status.UNKNOWN, DOWN)]) for _ in range(5)]
-        assert found == [[], [], [Kind.OUTAGE], [], []]
-        assert office.finds([row("ada", Status.PRESENT)]) == [Kind.RECOVERED]
+        assert found == [[], [], [NewsKind.OUTAGE], [], []]
+        assert office.finds([row("ada", Status.PRESENT)]) == [NewsKind.RECOVERED]
 
     def test_an_answer_in_between_starts_the_count_again(self, office: Office) -> None:
         for _ in range(5):
@@ -121,20 +121,23 @@ class TestOutage:
     )
     def test_more_than_half_of_three_or_more(self, office: Office, unknown: int, answered: int, told: bool) -> None:
         found = rows(unknown, Status.UNKNOWN, DOWN) + rows(answered, Status.PRESENT, first=unknown)
-        assert office.finds(found) == ([Kind.OUTAGE] if told else [])
+        assert office.finds(found) == ([NewsKind.OUTAGE] if told else [])
 
     def test_a_few_answers_are_no_recovery(self, office: Office) -> None:
         office.finds(rows(100, Status.UNKNOWN, DOWN))
         for _ in range(3):
             assert office.finds(rows(60, Status.PRESENT) + rows(40, Status.UNKNOWN, DOWN, first=60)) == []
         assert office.finds([row("hire0", Status.PRESENT)]) == [], "one of a hundred says little"
-        assert office.finds(rows(100, Status.PRESENT)) == [Kind.RECOVERED]
+        assert office.finds(rows(100, Status.PRESENT)) == [NewsKind.RECOVERED]
 
     def test_each_service_for_itself_in_one_message(self, office: Office) -> None:
         down = rows(3, Status.UNKNOWN, DOWN) + rows(3, Status.UNKNOWN, "POST other: no connection", integration="slack")
-        assert office.finds([*down, *rows(3, Status.PRESENT, integration="github")]) == [Kind.OUTAGE, Kind.OUTAGE]
+        assert office.finds([*down, *rows(3, Status.PRESENT, integration="github")]) == [
+            NewsKind.OUTAGE,
+            NewsKind.OUTAGE,
+        ]
         assert office.told[0].subject == "Access: asana checks fail, and 1 more"
-        assert office.finds(rows(3, Status.PRESENT, integration="slack")) == [Kind.RECOVERED]
+        assert office.finds(rows(3, Status.PRESENT, integration="slack")) == [NewsKind.RECOVERED]
 
     def test_unchecked_grant_changes_no_alert(self, office: Office) -> None:
         office.finds(rows(3, Status.UNKNOWN, DOWN))
@@ -150,14 +153,18 @@ class TestOutage:
         office.told.clear()
         office.finds(rows(5, Status.PRESENT), after=timedelta(hours=1))
         office.finds(rows(5, Status.PRESENT))
-        assert office.finds(rows(5, Status.UNKNOWN, DOWN)) == [Kind.OUTAGE]
+        assert office.finds(rows(5, Status.UNKNOWN, DOWN)) == [NewsKind.OUTAGE]
 
 
 class TestGrants:
     @pytest.mark.parametrize(
-        ("status", "kind"), [(Status.FAILED, Kind.FAILED), (Status.BLOCKED, Kind.BLOCKED)], ids=["failed", "blocked"]
+        ("status", "kind"),
+        [(Status.FAILED, NewsKind.FAILED), (Status.BLOCKED, NewsKind.BLOCKED)],
+        ids=["failed", "blocked"],
     )
-    def test_alert_is_sent_at_the_start_and_when_it_returns(self, office: Office, status: Status, kind: Kind) -> None:
+    def test_alert_is_sent_at_the_start_and_when_it_returns(
+        self, office: Office, status: Status, kind: NewsKind
+    ) -> None:
         bad, good = row("ada", status, "answered 500"), row("ada", Status.PRESENT)
         found = [office.finds([item]) for item in (good, bad, bad, bad, good, bad)]
         assert found == [[], [kind], [], [], [], [kind]]
@@ -165,11 +172,11 @@ class TestGrants:
 
     def test_a_suspension_in_between_is_no_change(self, office: Office) -> None:
         failed, held = row("ada", Status.FAILED, "no"), row("ada", Status.SUSPENDED)
-        assert [office.finds([item]) for item in (failed, held, failed)] == [[Kind.FAILED], [], []]
+        assert [office.finds([item]) for item in (failed, held, failed)] == [[NewsKind.FAILED], [], []]
 
     def test_problems_older_than_the_alerts_are_sent_once(self, office: Office) -> None:
         found = rows(700, Status.BLOCKED, "initial data TOKEN is missing") + rows(2, Status.FAILED, "no", first=700)
-        assert office.finds(found) == [Kind.FAILED, Kind.BLOCKED]
+        assert office.finds(found) == [NewsKind.FAILED, NewsKind.BLOCKED]
         (message,) = office.told
         assert [(event["kind"], event["count"], len(event["grants"])) for event in message.events] == [
             ("failed", 2, 2),
@@ -188,7 +195,7 @@ class TestGrants:
             office.finds(rows(1, Status.FAILED, "answered 500", first=number), after=second)
         assert [message.news[0].count for message in office.told] == [1, 1, 1]
         office.now += timedelta(minutes=9)
-        assert office.finds([], after=second) == [Kind.FAILED]
+        assert office.finds([], after=second) == [NewsKind.FAILED]
         assert office.told[-1].news[0].count == 57
         office.now += timedelta(hours=1)
         assert office.finds([]) == []
@@ -202,38 +209,42 @@ class TestGrants:
 class TestHistory:
     def test_difference_left_to_a_person_is_alerted_once(self, office: Office) -> None:
         left = [row("ada", Status.DIFFERS, "role: member, git wants owner; change it there")]
-        assert office.finds(left) == [Kind.DIFFERS]
+        assert office.finds(left) == [NewsKind.DIFFERS]
         assert office.finds(left) == []
         assert office.finds([row("ada", Status.UNKNOWN)]) == []
         assert office.finds(left) == []
         assert office.finds([row("ada", Status.PRESENT)]) == []
-        assert office.finds(left) == [Kind.DIFFERS]
+        assert office.finds(left) == [NewsKind.DIFFERS]
 
     def test_update_is_not_alerted_and_drift_is(self, office: Office) -> None:
         todo = replace(row("ada", Status.DIFFERS, "drift: role: owner, git wants member"), action=Action.UPDATE)
         drift = replace(lost("ada"), event=EventType.DIFFERED, detail=todo.reason)
         commit = replace(drift, detail="role: member, git wants owner")
         assert office.finds([todo], commit) == []
-        assert office.finds([todo], drift) == [Kind.DRIFT]
+        assert office.finds([todo], drift) == [NewsKind.DRIFT]
         left = replace(todo, action=Action.NONE)
-        assert office.finds([left], drift) == [Kind.DRIFT]
+        assert office.finds([left], drift) == [NewsKind.DRIFT]
         assert office.finds([left]) == []
 
     def test_drift_is_alerted_each_time(self, office: Office) -> None:
-        assert office.finds([row("ada", Status.MISSING)], lost("ada")) == [Kind.DRIFT]
+        assert office.finds([row("ada", Status.MISSING)], lost("ada")) == [NewsKind.DRIFT]
         assert office.finds([row("ada", Status.MISSING)]) == []
-        assert office.finds([row("ada", Status.MISSING)], lost("ada"), lost("bob")) == [Kind.DRIFT]
+        assert office.finds([row("ada", Status.MISSING)], lost("ada"), lost("bob")) == [NewsKind.DRIFT]
         assert office.told[1].events[0]["grants"] == ("ada/asana", "bob/asana")
 
     def test_the_guard(self, office: Office) -> None:
         line = Event(START, Key("", ""), "asana", EventType.HELD, "50 of 100 would be revoked")
-        assert office.finds([], line) == [Kind.HELD]
+        assert office.finds([], line) == [NewsKind.HELD]
         assert office.told[0].text == "asana: held by the guard: 50 of 100 would be revoked"
 
     @pytest.mark.parametrize(
         ("event", "detail", "told"),
         [
-            (EventType.NOTIFICATION_FAILED, "email to ada@example.com: in doubt: the program ended …", [Kind.IN_DOUBT]),
+            (
+                EventType.NOTIFICATION_FAILED,
+                "email to ada@example.com: in doubt: the program ended …",
+                [NewsKind.IN_DOUBT],
+            ),
             (EventType.NOTIFICATION_FAILED, "email to ada@example.com: localhost:25: answered 550", []),
             (EventType.NOTIFIED, "email to ada@example.com", []),
             (EventType.ATTEMPT_FAILED, "attempt 1: answered 500", []),
@@ -241,7 +252,7 @@ class TestHistory:
         ],
         ids=["in doubt", "failed", "sent", "first failure", "success"],
     )
-    def test_events_and_their_alerts(self, office: Office, event: EventType, detail: str, told: list[Kind]) -> None:
+    def test_events_and_their_alerts(self, office: Office, event: EventType, detail: str, told: list[NewsKind]) -> None:
         assert office.finds([], Event(START, Key("ada", "asana"), "asana", event, detail)) == told
 
 
@@ -255,7 +266,7 @@ class TestHistory:
 )
 def test_outages_and_recoveries_alternate_and_are_alerted_once(passes: list[list[tuple[str, Status]]]) -> None:
     office = Office()
-    kinds: list[Kind] = []
+    kinds: list[NewsKind] = []
     for found in passes:
         kinds += office.finds([row(hire, status) for hire, status in found], after=timedelta(hours=1))
         before = office.state
@@ -268,8 +279,8 @@ def test_outages_and_recoveries_alternate_and_are_alerted_once(passes: list[list
             )[0]
             == []
         )
-    turns = [kind for kind in kinds if kind in (Kind.OUTAGE, Kind.RECOVERED)]
-    assert turns == [(Kind.OUTAGE, Kind.RECOVERED)[number % 2] for number in range(len(turns))]
+    turns = [kind for kind in kinds if kind in (NewsKind.OUTAGE, NewsKind.RECOVERED)]
+    assert turns == [(NewsKind.OUTAGE, NewsKind.RECOVERED)[number % 2] for number in range(len(turns))]
 
 
 @pytest.mark.parametrize("raw", [None, b"", b"{}", b"[]", b"\xff", b'{"watches": 1}'], ids=repr)

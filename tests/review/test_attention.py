@@ -9,7 +9,7 @@ import pytest
 
 from reconciler.model.errors import Problem, Severity
 from reconciler.model.grant import Key, Record
-from reconciler.model.not_taken_over import Stale, Untrusted
+from reconciler.model.revision_status import Stale, Untrusted
 from reconciler.model.settings import Git
 from reconciler.model.status import Action, Status
 from reconciler.notify.outages import Outage

@@ -13,7 +13,7 @@ import pytest
 
 from reconciler.repository.files import Files, Reader
 from reconciler.repository.git.checkout import Checkout, Tree
-from reconciler.review.difference import Change, Kind, Side, changes, compare
+from reconciler.review.difference import Change, ChangeKind, Side, changes, compare
 from reconciler.review.problems import hosts_of, problems_of
 from tests.repo import Repo
 
@@ -350,7 +350,7 @@ def test_hosts_manifests_and_settings(main: Branch) -> None:
     found = compare(base, side(main.repo), TODAY)
     assert [host.host for host in found.hosts_added] == ["evil.example.com", "wiki.example.com"]
     assert [host.host for host in found.hosts_removed] == ["vpn.example.com"]
-    assert found.manifests == {Kind.ADDED: ["wiki"], Kind.CHANGED: ["vpn"], Kind.REMOVED: []}
+    assert found.manifests == {ChangeKind.ADDED: ["wiki"], ChangeKind.CHANGED: ["vpn"], ChangeKind.REMOVED: []}
     assert found.settings == {"limits.timeout": ("30s", "90s"), "prune": ("report", "revoke")}
 
 

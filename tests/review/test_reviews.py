@@ -128,19 +128,19 @@ def test_account_is_open_until_a_later_listing_does_not_show_it(office: Office) 
     known = next(iter(account_digests(review_in((office.repo.root / PATH).read_bytes(), PATH).lines[0])))
     assert office.progress().open == 1
     with closing(office.ledger()) as ledger:
-        ledger.saw("saas", {known}, AT - timedelta(days=1))
-        ledger.saw("saas", set(), AT - timedelta(hours=1))
+        ledger.save_seen("saas", {known}, AT - timedelta(days=1))
+        ledger.save_seen("saas", set(), AT - timedelta(hours=1))
         assert office.progress().open == 1, "read before the review"
-        ledger.saw("saas", {known}, AT + timedelta(hours=1))
+        ledger.save_seen("saas", {known}, AT + timedelta(hours=1))
         assert office.progress().open == 1
-        ledger.saw("saas", set(), AT + timedelta(hours=2))
+        ledger.save_seen("saas", set(), AT + timedelta(hours=2))
     assert office.progress().open == 0
 
 
 def test_account_whose_name_is_masked_is_never_taken_for_gone(office: Office) -> None:
     office.review(line("U7", None, decision="remove", values={"email": "zoe@***"}))
     with closing(office.ledger()) as ledger:
-        ledger.saw("saas", set(), AT + timedelta(hours=2))
+        ledger.save_seen("saas", set(), AT + timedelta(hours=2))
     assert office.progress().open == 1
 
 

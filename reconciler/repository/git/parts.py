@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from reconciler.repository.documents.yaml import BrokenFile, read
 
-__all__ = ["Part", "Said", "Version", "said_in"]
+__all__ = ["FileVersion", "Part", "Version", "parse_version"]
 
 
 class Part(StrEnum):
@@ -41,7 +41,7 @@ class Version(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class FileVersion:
     """What one version of a file says."""
 
     email: str = ""
@@ -63,7 +63,7 @@ class Said:
                 return self.assign
 
 
-def said_in(raw: bytes, path: str) -> Said | None:
+def parse_version(raw: bytes, path: str) -> FileVersion | None:
     """What a file says; None where it cannot be read."""
     try:
         data = read(raw, path).data
@@ -73,7 +73,7 @@ def said_in(raw: bytes, path: str) -> Said | None:
         return None
     access, sequences = data.get("access"), data.get("sequences")
     entries = (_entry(item) for item in access) if isinstance(access, list) else ()
-    return Said(
+    return FileVersion(
         email=str(data.get("email", "")).lower(),
         entries={name: entry for name, entry in entries if name is not None},
         sequences=frozenset(map(str, sequences)) if isinstance(sequences, list) else frozenset(),

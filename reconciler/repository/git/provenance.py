@@ -20,7 +20,7 @@ import pygit2
 from pygit2.enums import FileMode, SortMode
 
 from reconciler.model.given import Given
-from reconciler.repository.git.parts import Part, Version, said_in
+from reconciler.repository.git.parts import Part, Version, parse_version
 
 __all__ = ["Provenance", "Traced"]
 
@@ -69,7 +69,7 @@ class Provenance:
         self,
         root: Path,
         folders: Iterable[str] = FOLDERS,
-        reads: Callable[[bytes, str], Version | None] = said_in,
+        reads: Callable[[bytes, str], Version | None] = parse_version,
         *,
         versions: int = 4096,
         merges_decide: bool = False,
@@ -82,7 +82,7 @@ class Provenance:
         self._cut_off = set(shallow.read_text().split()) if shallow.is_file() else set()
         self._folder = lru_cache(maxsize=64)(self._read_folder)
         self.given = lru_cache(maxsize=4096)(self._given)
-        self._said = lru_cache(maxsize=versions)(self._read_said)
+        self._parsed = lru_cache(maxsize=versions)(self._read_version)
 
     def trace(self, revision: str, parts: Iterable[Traced], known: str | None = None) -> None:
         """Find the commit of each part, as far as the repository has it.
@@ -92,9 +92,9 @@ class Provenance:
         pending: Pending = {}
         tree = self._commit(revision).tree
         for item in parts:
-            said = self._said(str(tree[item.path].id), item.path) if item.path in tree else None
-            if said is not None:
-                item.value = said.value(item.part, item.name)
+            version = self._parsed(str(tree[item.path].id), item.path) if item.path in tree else None
+            if version is not None:
+                item.value = version.value(item.part, item.name)
                 pending.setdefault(item.path, []).append(item)
         waiting = {revision: pending}
         order = self._walk(waiting, 0, known, hidden=known)
@@ -193,7 +193,7 @@ class Provenance:
         return left
 
     def _version(self, commit: pygit2.Commit, path: str) -> Version | None:
-        return self._said(str(commit.tree[path].id), path) if path in commit.tree else None
+        return self._parsed(str(commit.tree[path].id), path) if path in commit.tree else None
 
     def _same(
         self,
@@ -210,17 +210,19 @@ class Provenance:
         emails: dict[str, str] | None = None
         for path, items in pending.items():
             before: str | None = path
-            said: Version | None = None
+            version: Version | None = None
             if path in difference.now:
                 if emails is None and path not in difference.was:
                     emails = self._emails(difference)
                 before = self._before(path, difference, emails)
-                said = self._said(difference.was[before], before) if before is not None else None
+                version = self._parsed(difference.was[before], before) if before is not None else None
             for item in items:
-                if before is None or (said is not None and said.value(item.part, item.name) != item.value):
+                if before is None or (version is not None and version.value(item.part, item.name) != item.value):
                     left.setdefault(path, []).append(item)
                     continue
-                item.fixed = None if said is not None or path not in difference.now else item.fixed or (revision, order)
+                item.fixed = (
+                    None if version is not None or path not in difference.now else item.fixed or (revision, order)
+                )
                 if merge:
                     item.merges = (*item.merges, revision)
                 target.setdefault(before, []).append(item)
@@ -229,16 +231,16 @@ class Provenance:
     def _before(self, path: str, difference: _Difference, emails: dict[str, str] | None) -> str | None:
         """Where a file of a commit stood at its parent: it follows the address, then the name; None for new."""
         now, was = difference.now[path], difference.was
-        said = self._said(now, path)
+        version = self._parsed(now, path)
         hire = path.startswith("hires/")
         if path in was:
-            old = self._said(was[path], path)
-            if not hire or said is None or old is None or said.email == old.email:
+            old = self._parsed(was[path], path)
+            if not hire or version is None or old is None or version.email == old.email:
                 return path
-            return self._emails(difference).get(said.email, path)
+            return self._emails(difference).get(version.email, path)
         gone = [each for each in was if each.startswith("hires/") == hire]
-        if hire and said is not None and emails is not None and said.email in emails:
-            return emails[said.email]
+        if hire and version is not None and emails is not None and version.email in emails:
+            return emails[version.email]
         stem = PurePosixPath(path).stem
         return next((each for each in gone if each not in difference.now and PurePosixPath(each).stem == stem), None)
 
@@ -246,9 +248,9 @@ class Provenance:
         """The files that a commit took away or changed, by their person's address."""
         found = {}
         for path, blob in difference.was.items():
-            said = self._said(blob, path) if path.startswith("hires/") else None
-            if said is not None and said.email:
-                found[said.email] = path
+            version = self._parsed(blob, path) if path.startswith("hires/") else None
+            if version is not None and version.email:
+                found[version.email] = path
         return found
 
     # Objects
@@ -306,7 +308,7 @@ class Provenance:
             if mode in (b"40000", b"100644", b"100755") and not name.startswith(b".")
         )
 
-    def _read_said(self, blob: str, path: str) -> Version | None:
+    def _read_version(self, blob: str, path: str) -> Version | None:
         return self._reads(self._repository.read(blob)[1], path)
 
 

@@ -17,7 +17,7 @@ from functools import cached_property
 import pygit2
 
 from reconciler.model.errors import RepositoryError
-from reconciler.model.not_taken_over import Untrusted
+from reconciler.model.revision_status import Untrusted
 from reconciler.repository.git.checkout import Checkout
 from reconciler.repository.git.program import GitFailed, git
 from reconciler.repository.reach import helper_of_a_commit, objection_to_home, settings

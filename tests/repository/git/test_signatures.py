@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.model.errors import RepositoryError
-from reconciler.model.not_taken_over import Untrusted
+from reconciler.model.revision_status import Untrusted
 from reconciler.repository.git.checkout import Checkout
 from reconciler.repository.git.signatures import first_untrusted, signer
 from tests.repo import Repo

@@ -54,7 +54,7 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True)
-class _Everybody:
+class _ListedAccounts:
     """Everybody that a listing shows, sorted, and what of each is compared.
 
     `values` has a text for each name, None where the item does not say all that is compared; it is empty where nothing
@@ -91,7 +91,7 @@ class Listings:
 
     def __init__(self, *, whole: bool = False) -> None:
         self._whole = whole
-        self._read: dict[Place, asyncio.Task[_Everybody | str]] = {}
+        self._read: dict[Place, asyncio.Task[_ListedAccounts | str]] = {}
         self._open: dict[Place, asyncio.Task[dict[str, Invited] | str]] = {}
         self._ready: dict[str, asyncio.Task[str | None]] = {}
         self._counts: Counter[str] = Counter()
@@ -113,15 +113,15 @@ class Listings:
         exists = integration.manifest.exists
         if exists is None or exists.listing is None or not self.serve(integration.name):
             return False
-        listed = await self._everybody(integration, exists, exists.listing, prepared.scope)
-        return isinstance(listed, _Everybody) and listed.shows(_folded(wanted), prepared)
+        listed = await self._accounts(integration, exists, exists.listing, prepared.scope)
+        return isinstance(listed, _ListedAccounts) and listed.shows(_folded(wanted), prepared)
 
-    async def _everybody(
+    async def _accounts(
         self, integration: Integration, exists: Exists, listing: Listing, grant: Scope
-    ) -> _Everybody | str:
+    ) -> _ListedAccounts | str:
         place, scope = _place(integration, listing, grant)
         return await _once(
-            self._read, place, lambda: _everybody(integration, exists, listing, scope, whole=self._whole)
+            self._read, place, lambda: _read_accounts(integration, exists, listing, scope, whole=self._whole)
         )
 
     def were_read(self) -> frozenset[str]:
@@ -137,7 +137,7 @@ class Listings:
             integration.reachable()
         except Blocked as error:
             return str(error)
-        listed = await self._everybody(integration, exists, exists.listing, grant)
+        listed = await self._accounts(integration, exists, exists.listing, grant)
         return listed if isinstance(listed, str) else listed.population()
 
     async def unready(self, integration: Integration) -> str | None:
@@ -220,7 +220,7 @@ async def _unready(integration: Integration, ready: Ready) -> str | None:
     except (Blocked, TransportError) as error:
         return str(error)
     reason = unready(ready, wanted, answer)
-    return None if reason is None else f"{reason}{integration.client.said(answer)}"
+    return None if reason is None else f"{reason}{integration.client.excerpt(answer)}"
 
 
 async def connected(integration: Integration, scope: Scope) -> Scope:
@@ -230,9 +230,9 @@ async def connected(integration: Integration, scope: Scope) -> Scope:
     return scope
 
 
-async def _everybody(
+async def _read_accounts(
     integration: Integration, exists: Exists, listing: Listing, scope: Scope, *, whole: bool
-) -> _Everybody | str:
+) -> _ListedAccounts | str:
     """Everybody that the listing shows; why not, where it cannot be read whole, and single checks answer instead."""
     compares, named = exists.compares, whole or bool(listing.account) or "email" in listing.fields
     found: list[tuple[str, str | None]] = []
@@ -256,7 +256,7 @@ async def _everybody(
     if not named and accounts:
         accounts += [Account(who, who) for who, _ in found]
     found.sort(key=itemgetter(0))
-    return _Everybody([who for who, _ in found], [said for _, said in found] if compares else [], accounts)
+    return _ListedAccounts([who for who, _ in found], [said for _, said in found] if compares else [], accounts)
 
 
 def _account(listing: Listing, item: Any, who: str | None, *, whole: bool) -> Account:

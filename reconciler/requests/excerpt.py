@@ -12,7 +12,7 @@ from reconciler.model.secret import Redactor
 from reconciler.requests.answer import Response
 from reconciler.requests.token_fields import secrets_in, secrets_of
 
-__all__ = ["CHARACTERS", "one_line", "said"]
+__all__ = ["CHARACTERS", "excerpt", "one_line"]
 
 CHARACTERS = 500
 """Characters of an answer's text that are repeated (docs/design/rules.md, "What a service says")."""
@@ -21,7 +21,7 @@ LOOKED_AT = 64 * 1024
 """Characters of it that are redacted first: a secret that begins within what is repeated ends long before."""
 
 
-def said(answer: Response, redactor: Redactor) -> str:
+def excerpt(answer: Response, redactor: Redactor) -> str:
     """What to append to the reason why an answer is no success: `: ` and its text; nothing where it has none."""
     if not answer.content or not answer.is_text:
         return ""

@@ -8,14 +8,14 @@ import pytest
 
 from reconciler.model.secret import Redactor
 from reconciler.requests.answer import Response
-from reconciler.requests.said import CHARACTERS, said
+from reconciler.requests.excerpt import CHARACTERS, excerpt
 
 SECRET = "s3cr3t-token-of-ours"
 
 
 def repeated(text: str | bytes, status: int = 400, *secrets: str) -> str:
     content = text if isinstance(text, bytes) else text.encode()
-    return said(Response(status, {}, content), Redactor(secrets))
+    return excerpt(Response(status, {}, content), Redactor(secrets))
 
 
 @pytest.mark.parametrize(
