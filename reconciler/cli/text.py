@@ -16,7 +16,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from itertools import islice
 from tempfile import SpooledTemporaryFile
 from typing import Any, TypeVar
@@ -59,6 +59,8 @@ _TICKS = re.compile(r"`+")
 _COMMAND = re.compile(r"^(\s*)::")
 _UNSHOWN = re.compile(r"[^ -~]")
 """Characters that may have to be escaped; all others are printable ASCII."""
+_UNSHOWN_IN_JSON = re.compile(r"[^\n -~]")
+"""The same in JSON, where no text has a line break as it stands."""
 _FORMULA = frozenset("=+-@\t\r\n")
 
 
@@ -100,11 +102,15 @@ def wrapped(line: str, before: str = "", below: str | None = None) -> list[str]:
 
 def as_json(value: Any, indent: int | None = None) -> str:
     """Write JSON in which all unprintable characters are escaped."""
-    return _UNSHOWN.sub(_escape, json.dumps(value, indent=indent, ensure_ascii=False))
+    return _escaped_json(json.dumps(value, indent=indent, ensure_ascii=False))
+
+
+def _escaped_json(text: str) -> str:
+    return text if text.isascii() and "\x7f" not in text else _UNSHOWN_IN_JSON.sub(_escape, text)
 
 
 def _escape(match: re.Match[str]) -> str:
-    return match[0] if match[0] == "\n" or match[0].isprintable() else json.dumps(match[0])[1:-1]
+    return match[0] if match[0].isprintable() else json.dumps(match[0])[1:-1]
 
 
 def emit_json(value: Any) -> None:
@@ -122,7 +128,7 @@ def emit_json_list(document: Callable[[], Mapping[str, Any]], name: str, items: 
         before, after = "\n", ""
         for batch in batches(map(_item, items)):
             try:
-                spool.write(before + _UNSHOWN.sub(_escape, ",\n".join(batch)))
+                spool.write(before + _escaped_json(",\n".join(batch)))
             except FileNotFoundError as error:  # the file is made only once it has to be
                 raise ReconcilerError("no temporary file can be made: set TMPDIR to a folder to write to") from error
             before, after = ",\n", "\n  "
@@ -135,18 +141,35 @@ def emit_json_list(document: Callable[[], Mapping[str, Any]], name: str, items: 
 
 
 def _item(item: Mapping[str, Any]) -> str:
-    """Encode an item as `json.dumps` with `indent` would, but with the fast encoder for plain values."""
-    fields = ",\n".join(f'      "{key}": {_encoded(value)}' for key, value in item.items())
-    return f"    {{\n{fields}\n    }}"
+    return f"    {_indented(item, 2)}"
 
 
-def _encoded(value: Any) -> str:
-    if isinstance(value, dict | list) and value:
-        return json.dumps(value, indent=2, ensure_ascii=False).replace("\n", "\n      ")
-    return _encode(value)
+def _indented(value: Any, depth: int) -> str:
+    """Encode a value as `json.dumps` with `indent` would at this depth, but with the fast encoder."""
+    if not _nested(value):
+        return _encoder(0).encode(value)
+    before, after = "\n" + "  " * (depth + 1), "\n" + "  " * depth
+    within = value.values() if isinstance(value, dict) else value
+    if not any(map(_nested, within)):
+        text = _encoder(depth + 1).encode(value)
+        return f"{text[0]}{before}{text[1:-1]}{after}{text[-1]}"
+    parts = [_indented(each, depth + 1) for each in within]
+    if isinstance(value, dict):
+        keys = (_encoder(0).encode({key: 0})[1:-4] for key in value)  # as JSON has keys that are no text, too
+        parts = [f"{key}: {part}" for key, part in zip(keys, parts, strict=True)]
+        return f"{{{before}{f',{before}'.join(parts)}{after}}}"
+    return f"[{before}{f',{before}'.join(parts)}{after}]"
 
 
-_encode = json.JSONEncoder(ensure_ascii=False).encode
+def _nested(value: Any) -> bool:
+    return isinstance(value, dict | list | tuple) and bool(value)
+
+
+@cache
+def _encoder(depth: int) -> json.JSONEncoder:
+    """The encoder of values that have no others within them, each on a line of its own at this depth."""
+    comma = f",\n{'  ' * depth}" if depth else ", "
+    return json.JSONEncoder(ensure_ascii=False, separators=(comma, ": "))
 
 
 def batches(items: Iterable[T]) -> Iterator[list[T]]:

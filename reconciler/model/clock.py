@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
 from typing import Protocol
 from zoneinfo import ZoneInfo
 
@@ -24,6 +25,7 @@ class Clock(Protocol):
         """Wait; raises `Stopped` at once when the program is told to stop."""
 
 
+@lru_cache(maxsize=1024)  # a pass writes few moments, each of them many times
 def stamp(moment: datetime | None) -> str | None:
     """A moment as every output writes it: UTC, ISO 8601, whole seconds, with `Z`."""
     return None if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

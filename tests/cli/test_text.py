@@ -153,7 +153,14 @@ def test_every_line_of_the_log_is_json(repo: Repo, call: Call, words: list[str],
 
 def test_a_list_is_written_as_it_comes_and_as_the_whole_would_be(capsys: pytest.CaptureFixture[str]) -> None:
     items = [
-        {"hire": f"h{number}", "values": {"TEAM": [1, {"a": None}]}, "none": [], "text": 'é"\n\x1b', "no": number > 600}
+        {
+            "hire": f"h{number}",
+            "values": {"TEAM": [1, {"a": None}, []], "flat": (1, 'x, "y": ')},
+            "differs": {"role": ["a", {}], True: {None: 1.5}},
+            "none": [],
+            "text": 'é"\n\x1b\x7f',
+            "no": number > 600,
+        }
         for number in range(1203)
     ]
     for some in (items, items[:1], []):
