@@ -79,6 +79,8 @@ class Fleet:
         self._concurrency = 0
         self._leads = False
         self._unsent: list[Slice] = []
+        self._putting = 0
+        """The number of tasks that queue slices."""
         self._put_at: dict[Key, datetime] = {}
         self._listings_by_name: dict[str, Listings] = {}
         self._read = 0
@@ -94,6 +96,11 @@ class Fleet:
         return self._member.fault
 
     @property
+    def unsent(self) -> bool:
+        """Whether slices are still to be queued."""
+        return bool(self._unsent or self._putting)
+
+    @property
     def waiting(self) -> frozenset[Key]:
         """The single grants that were queued less than `DUE_AGAIN` ago."""
         now = self._clock.now()
@@ -106,7 +113,7 @@ class Fleet:
             if item.lane is Lane.DUE:
                 self._put_at |= dict.fromkeys(item.request.selection.grants or (), item.queued_at)
         if slices:
-            self._spawn(self._put(slices))
+            self._begin_putting(slices)
 
     def clear(self) -> None:
         """Leave the queue as it is: a slice that a sweep includes costs checks and does no harm."""
@@ -117,7 +124,7 @@ class Fleet:
             self._working = asyncio.create_task(self._work())
         if self._unsent and self.away is None:
             left, self._unsent = self._unsent, []
-            self._spawn(self._put(left))
+            self._begin_putting(left)
 
     async def finish(self) -> None:
         """Begin nothing new; await jobs under way for up to `GRACE_SECONDS`, then cancel them."""
@@ -147,14 +154,21 @@ class Fleet:
         if tree is None or not self._newest.act_on(tree.revision, leads=self._leads):
             raise Outdated
 
+    def _begin_putting(self, slices: Sequence[Slice]) -> None:
+        self._putting += 1
+        self._spawn(self._put(slices))
+
     async def _put(self, slices: Sequence[Slice]) -> None:
         """Queue slices of the revision in force. Runs as a task: by then their revision has been leased over."""
-        for item in slices:
-            tree = self._dispatcher().acting.tree
-            assert tree is not None
-            reading = None if item.listings is None else self._name_of(item.listings)
-            if not await self._jobs.put(item, arguments(item, tree.revision, reading)):
-                self._unsent.append(item)
+        try:
+            for item in slices:
+                tree = self._dispatcher().acting.tree
+                assert tree is not None
+                reading = None if item.listings is None else self._name_of(item.listings)
+                if not await self._jobs.put(item, arguments(item, tree.revision, reading)):
+                    self._unsent.append(item)
+        finally:
+            self._putting -= 1
 
     def _name_of(self, listings: Listings) -> str:
         """Name listings, so that all members can refer to them."""

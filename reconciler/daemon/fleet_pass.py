@@ -105,10 +105,13 @@ class FleetPass:
         self._refuse_outdated()
         files = context.reader.load(self.tree)
         desired = self._desired = context.desired(files, Policy.of(self.settings, context.clock.now()).today)
-        commands = ledger.commands()
+        commands, releases = ledger.commands(), list[Command]()
         if self.state.member is not None and self.state.member.leader() is None:
+            releases = [command for command in commands if command.kind == "release"]
+            self.released |= bool(releases)
             for command in commands:
-                await self._take_up(command)
+                if command not in releases:
+                    await self._take_up(command)
             commands = ledger.commands()
         everything = selection.everything
         if everything:
@@ -125,6 +128,8 @@ class FleetPass:
             if self._report.executed == before or not waiting:
                 break
             selection, commands = Selection.of(waiting), []
+        for command in releases:  # until here, it stays for the next pass: this one may be declined, or die
+            await self._take_up(command)
         if everything:
             self._problems |= set(context.judge(desired).counted())
         return self._merged(desired)
@@ -148,7 +153,7 @@ class FleetPass:
         while True:
             async with leased(self.state, self.clock, sorted(services)) as state:
                 try:
-                    self.released |= take_up(state.ledger, [command], self.clock.now()).released
+                    take_up(state.ledger, [command], self.clock.now())
                 except MoreNeeded as error:
                     services |= error.services
                 else:

@@ -234,11 +234,12 @@ class Daemon:
             if parts and not self._dispatcher.runner.alone:  # each part as soon as its service is free
                 self._ledger.split(command, changes.values())
                 return
+            if command.kind == "release":
+                self._schedule.sweep(PassRequest(Selection(), "released", released=True))
+                await self._schedule.queued()  # if this member dies before, the next leader takes it up
             asked = await self._act_on(command, {*changes})
             self._taken_up -= asked.waiting
-            if asked.released:
-                self._schedule.sweep(PassRequest(Selection(), "released", released=True))
-            elif asked.touched:
+            if asked.touched:
                 self._dispatcher.start(PassRequest(Selection.of(asked.touched), "asked"))
         except Stopped:
             pass

@@ -66,6 +66,7 @@ class Queues:
 
     alone = leads = True
     away = None
+    unsent = False
 
     def __init__(self, clock: SystemClock, state: OpenState, make: Make, spawn: Spawn) -> None:
         self._clock = clock

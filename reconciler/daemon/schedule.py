@@ -58,6 +58,8 @@ class Schedule:
         self._sliced = 0
         """The number of this cycle's slices that were queued."""
         self._sliced_at: datetime | None = None
+        self._queueing = 0
+        """The number of sweeps of which not every slice is queued yet."""
 
     def sweep(self, request: PassRequest, acting: Acting | None = None) -> None:
         """Make passes over everything, over some integrations of all hires, or over some hires.
@@ -77,7 +79,13 @@ class Schedule:
             return
         self._read_listings_anew(acting)
         parts = [replace(request, selection=part) for part in in_parts(whole, MAX_HIRES)]
+        self._queueing += 1
         self._dispatcher.run(self._queue_all(parts))
+
+    async def queued(self) -> None:
+        """Wait until every slice of the sweeps is queued. Raises Stopped."""
+        while self._queueing or self._dispatcher.runner.unsent:
+            await self._clock.sleep(QUEUE_AGAIN_SECONDS)
 
     def queue_due(self, now: datetime) -> None:
         """Queue the slices that are due."""
@@ -131,6 +139,7 @@ class Schedule:
                 while not self._queued(request):
                     await self._clock.sleep(QUEUE_AGAIN_SECONDS)
                 await self._clock.sleep(0)
+            self._queueing -= 1
 
     def _queued(self, request: PassRequest) -> bool:
         try:

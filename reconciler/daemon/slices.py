@@ -76,6 +76,10 @@ class SliceRunner(Protocol):
         """Whether this process decides what is due."""
 
     @property
+    def unsent(self) -> bool:
+        """Whether slices are still to be queued for the other members, which would be lost with this one."""
+
+    @property
     def waiting(self) -> frozenset[Key]:
         """The single grants whose slice is known to wait or to be under way."""
 

@@ -19,6 +19,7 @@ from reconciler.daemon.dispatcher import Dispatcher
 from reconciler.daemon.fleet import Fleet, worker_count
 from reconciler.daemon.fleet_pass import FleetPass, leased
 from reconciler.daemon.health import Health, ProblemLog
+from reconciler.daemon.loop import Daemon
 from reconciler.daemon.newest import Newest
 from reconciler.daemon.slices import Lane, PassRequest, Slice
 from reconciler.engine.accepted import in_force
@@ -39,6 +40,7 @@ from reconciler.model.settings import Settings
 from reconciler.notify.notifications import Notifier
 from reconciler.oauth.connection import stored_record
 from reconciler.secrets.gpg import Gnupg
+from tests.daemon.running import until
 from tests.engine.harness import dying
 from tests.postgres import Databases, Wire
 from tests.repo import Repo, call_cli
@@ -321,6 +323,56 @@ def test_what_needs_an_entry_is_queued_though_its_member_died_first(
     asyncio.run(run())
     query = "select args ->> 'service', args -> 'grants' from reconciler.procrastinate_jobs"
     assert databases.execute(query, name_of(repo)) == [("next", [["ada", "next"]])]
+
+
+def test_release_stays_on_the_list_until_its_slices_are_queued(
+    databases: Databases, repo: Repo, accounts: AccountService
+) -> None:
+    """If the leader dies before, the next one takes it up."""
+
+    async def run() -> None:
+        async with member(repo, "a") as a:
+            ledger = a.state.ledger
+            daemon = Daemon(a.context, a.clock, a.state, a.settings, lambda *_: None)
+            daemon._dispatcher.acting = Acting(settings=a.settings, tree=a.tree)
+            fleet = daemon._dispatcher.runner
+            assert isinstance(fleet, Fleet)
+            ledger.enqueue("release", by="tester@here", now=a.clock.now())
+            await daemon._take_up_commands()
+            await a.clock.sleep(0.1)
+            assert [command.kind for command in ledger.commands()] == ["release"], "the server takes no jobs yet"
+            await fleet._jobs.open()
+            fleet._begin_putting(fleet._unsent)
+            fleet._unsent = []
+            await until(lambda: not ledger.commands())
+            await daemon._dispatcher.finish()
+
+    repo.manifest("tool", accounts.manifest())
+    repo.hire("ada", "tool")
+    repo.commit()
+    asyncio.run(run())
+    query = "select args ->> 'why', args -> 'released' from reconciler.procrastinate_jobs"
+    assert databases.execute(query, name_of(repo)) == [("released", True)]
+
+
+def test_pass_that_dies_leaves_a_release_to_the_next(repo: Repo, accounts: AccountService) -> None:
+    async def run(name: str) -> Report:
+        async with member(repo, name) as one:
+            return await one.make(Selection())
+
+    accounts.fail_next(1, 500, method="POST")
+    repo.settings(max_new=0)
+    repo.manifest("tool", accounts.manifest())
+    repo.hire("ada", "tool")
+    repo.commit()
+    assert [row.status for row in asyncio.run(run("a")).rows] == ["suspended"]
+    with closing(StateLocation(repo.state_url, repo.root).writer()) as ledger:
+        ledger.enqueue("release", by="tester@here", now=datetime.now(UTC))
+    with dying(LedgerWriter, "begin"):
+        asyncio.run(run("b"))
+    assert [row.status for row in asyncio.run(run("c")).rows] == ["retrying"]
+    assert [row.status for row in asyncio.run(run("d")).rows] == ["retrying"], "and it is off the list"
+    assert call_cli(repo, "history", "--output", "json").json[-1]["event"] == "attempt_failed"
 
 
 def test_older_revision_is_not_acted_on_after_a_wait(repo: Repo, accounts: AccountService) -> None:
