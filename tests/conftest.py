@@ -1,4 +1,4 @@
-"""Fixtures that every room's tests share."""
+"""Fixtures that all tests share."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def _wait_for_no_disk(connection: Any, *_: object) -> None:
 
 
 LONG = ("faults", "web", "release", "journeys", "daemon", "demo", "deploy", "canary")
-"""The rooms whose tests wait and start processes. They begin first, so that no worker ends the suite alone."""
+"""The folders whose tests wait and start processes. They begin first, so that no worker finishes the suite alone."""
 
 
 @pytest.hookimpl(trylast=True)  # hypothesis has marked its own by then
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let what takes long begin first, and what runs the same lines with sixty values run without the tracer."""
-    rooms = {name: place for place, name in enumerate(LONG)}
-    items.sort(key=lambda item: rooms.get(item.path.parent.name, len(LONG)))
+    folders = {name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: folders.get(item.path.parent.name, len(LONG)))
     for item in items:
         if item.get_closest_marker("hypothesis"):
             item.add_marker(pytest.mark.no_cover)

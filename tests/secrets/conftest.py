@@ -1,4 +1,4 @@
-"""Keys that all tests of this room share: they are made once, for making them is what takes time."""
+"""Keys that all tests of `secrets` share; they are made once, because making them takes time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Throw-away keys, real programs, and trees in memory for the tests of the secrets room."""
+"""Throw-away keys, real programs, and trees in memory for the tests of `secrets`."""
 
 from __future__ import annotations
 
