@@ -70,11 +70,6 @@ empty_is_none = BeforeValidator(_empty_is_none)
 """For a property that ChiefOnboarding's builder may leave empty."""
 
 
-def _no_fields(value: Any) -> Any:
-    """`{}` stays: it is a body of its own, but with methods that have none (`requests.render`)."""
-    return None if value in ([], "") else value
-
-
 StatusCode = Annotated[int, BeforeValidator(_number), Field(ge=100, le=599)]
 WholeNumber = Annotated[int, BeforeValidator(_number), Field(ge=0)]
 NonEmpty = Annotated[str, BeforeValidator(as_text), StringConstraints(min_length=1)]
@@ -101,8 +96,8 @@ class Sent(Model):
     values that are put into the URL.
     """
 
-    headers: Headers | None = None
-    data: Annotated[Any, BeforeValidator(_no_fields)] = None
+    headers: Annotated[Headers | None, empty_is_none] = None
+    data: Annotated[Any, empty_is_none] = None
     cast_data_to_json: bool = False
     quote: Literal["odata"] | None = None
     status_code: list[StatusCode] | None = None

@@ -25,7 +25,6 @@ from reconciler.requests.template import render_data, render_text, render_url
 __all__ = [
     "RenderedRequest",
     "canonical",
-    "data_of",
     "expected",
     "headers_of",
     "outline",
@@ -34,7 +33,6 @@ __all__ = [
     "render",
 ]
 
-BODILESS = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
 
 UNCOUNTED = frozenset({"oauth", "responses", "redirect_url", "access_overview"})
 """What may differ between two renderings of the same request (docs/design/states.md)."""
@@ -144,18 +142,13 @@ def headers_of(call: AnyCall, manifest: Manifest) -> dict[str, str]:
     return call.headers or manifest.headers
 
 
-def data_of(call: AnyCall) -> Any:
-    """ChiefOnboarding writes `data: {}` where a request has none: no service expects a body with these methods."""
-    return None if call.data == {} and call.method in BODILESS else call.data
-
-
 def _message(
     call: AnyCall, templates: dict[str, str], scope: Scope, files: Mapping[str, bytes]
 ) -> tuple[dict[str, tuple[str, str]], bytes | None]:
     """Headers by their lower-case name, and the body."""
     headers = _render_headers(templates, scope)
     given = headers["content-type"][1] if "content-type" in headers else FORM if call.cast_data_to_json else None
-    content, content_type = body(data_of(call), given, scope, _attached(call, files))
+    content, content_type = body(call.data, given, scope, _attached(call, files))
     if content_type is not None:
         headers["content-type"] = ("Content-Type", content_type)
     return headers, content

@@ -15,7 +15,7 @@ from reconciler.model.scope import DEFERRED, Found, Scope
 from reconciler.model.secret import MASK, Secret
 from reconciler.model.value import value_class
 from reconciler.requests.encode import FORM, structure
-from reconciler.requests.render import data_of, headers_of
+from reconciler.requests.render import headers_of
 from reconciler.requests.template import render_text
 
 __all__ = ["GENERATED", "shown_body"]
@@ -44,7 +44,7 @@ def shown_body(call: Call, scope: Scope, manifest: Manifest) -> Any:
     """The data of a request, as a structure where it has one; None for a request without a body."""
     if not isinstance(call, Request):
         return None
-    data = data_of(call)
+    data = call.data
     if data is None and not call.files:
         return None
     masked = _Masked(scope.layers, scope.deferred, saved=scope.saved, generated=frozenset(manifest.generated))

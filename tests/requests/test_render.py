@@ -87,7 +87,6 @@ def test_framing_headers_are_the_clients():
     ("given", "data", "content", "content_type"),
     [
         ({}, {"u": "{{email}}", "t": "{{TEAMS}}"}, b'{"u": "ada@example.com", "t": ["1", "2"]}', "application/json"),
-        ({}, {}, b"{}", "application/json"),
         ({}, ["{{Q}}"], b'["a\\"b\\\\\\n&="]', "application/json"),
         ({"Content-Type": "application/scim+json"}, {"n": "{{N}}"}, b'{"n": 3}', "application/scim+json"),
         ({"content-type": "text/plain"}, "Hi {{email}}", b"Hi ada@example.com", "text/plain"),
@@ -258,12 +257,24 @@ def test_expected():
         expected("{{responses.0.id}}", SCOPE)
 
 
-@pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE"])
-def test_empty_data_is_no_body_with_methods_that_have_none(method: str) -> None:
-    call = Request.model_validate({"url": "https://x.example", "method": method, "data": {}})
+@pytest.mark.parametrize("data", [{}, [], ""], ids=str)
+@pytest.mark.parametrize("method", ["GET", "DELETE", "POST", "PUT"])
+def test_empty_data_is_no_body(method: str, data: Any) -> None:
+    call = Request.model_validate({"url": "https://x.example", "method": method, "data": data})
     wire = render(call, Scope(), Manifest())
     assert wire.content is None
     assert not [name for name, _ in wire.headers if name.lower() == "content-type"]
+
+
+def test_an_empty_object_is_sent_where_it_is_written_as_text() -> None:
+    wire = render(Request(url="https://x.example", data="{}"), Scope(), Manifest())
+    assert (wire.content, dict(wire.headers)["Content-Type"]) == (b"{}", "application/json")
+
+
+@pytest.mark.parametrize("headers", [{}, [], ""], ids=str)
+def test_empty_headers_are_the_default_ones(headers: Any) -> None:
+    call = Request.model_validate({"url": "https://x.example", "headers": headers})
+    assert dict(render(call, Scope(), Manifest(headers={"X-Key": "1"})).headers)["X-Key"] == "1"
 
 
 @pytest.mark.parametrize(

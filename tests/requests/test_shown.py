@@ -38,7 +38,7 @@ JSON_TEXT = '{"user": "{{email}}", "seats": {{SEATS}}}'
             "a=ada@example.com&k=***",
         ),
         ({}, None),
-        ({"data": {}, "method": "DELETE"}, None),
+        ({"data": {}}, None),
         ({"data": '{"n": "{{email}}"}', "cast_data_to_json": True}, '{"n": "ada@example.com"}'),
         ({"data": {"a": "1"}, "files": {"photo": "face.png"}}, {"a": "1", "photo": "(the file face.png)"}),
     ],
