@@ -137,10 +137,10 @@ class Planner:
     def _allowed(self, item: PlannedGrant) -> PlannedGrant:
         """Block what the policy does not allow and is not there yet; what is there is a problem, and is left alone."""
         decision = item.decision
-        if decision.status in _THERE:
+        gives = decision.action.provides and not decision.resume and not item.kind.updates
+        if decision.status in _THERE and not gives:
             self.problems += self._inputs.judge.problems_of(item.grant)
             return item
-        gives = decision.action.provides and not decision.resume and not item.kind.updates
         breach = self._inputs.judge.of(item.grant) if gives else None
         if breach is None:
             return item

@@ -207,9 +207,9 @@ def invited(
             return None
         return Decision(Status.UNCONFIRMED, Action.NONE, _invited_on(None, now), afresh=record is None)
     withdraws = invitation is not None and means.withdraws > 0
-    again = Decision(Status.MISSING, Action.EXECUTE, "", afresh=True, withdraws=withdraws)
+    again = Decision(Status.UNCONFIRMED, Action.EXECUTE, "", afresh=True, withdraws=withdraws)
     if changes:
-        return replace(again, reason=f"changed: {shown(changes)}")
+        return replace(again, status=Status.MISSING, reason=f"changed: {shown(changes)}")
     if means.invitation is not None and now >= record.executed_at + means.invitation.expires:
         sent = max(1, record.invitations)
         if record.fresh:

@@ -653,7 +653,7 @@ def test_an_invitation_that_is_not_accepted_is_withdrawn_and_sent_again_once(inv
     assert row(invited.reconcile(), "ada", "tool").reason == "invited on 2026-12-01"
     invited.clock.turn(days=1)
     planned = row(invited.plan(), "ada", "tool")
-    assert planned.action is Action.EXECUTE
+    assert (planned.status, planned.action) == (Status.UNCONFIRMED, Action.EXECUTE)
     assert [request["method"] for request in planned.as_json()["requests"]] == ["DELETE", "POST"]
     assert row(invited.reconcile(), "ada", "tool").status is Status.UNCONFIRMED
     assert [call.method for call in accounts.calls() if "/invitations" in call.path and call.method != "GET"] == [
@@ -670,6 +670,19 @@ def test_an_invitation_that_is_not_accepted_is_withdrawn_and_sent_again_once(inv
     assert roles.invitations == {"ada@example.com": "i2"}
     accounts.add("ada@example.com")
     assert row(invited.reconcile(), "ada", "tool").status is Status.PRESENT
+
+
+def test_an_invitation_is_not_sent_again_against_the_policy(invited, accounts, repo):
+    invited.reconcile()
+    repo.write("config/policy.yaml", "- {name: limited, when: {last_name: Example}, require: until}\n")
+    repo.commit()
+    invited.clock.turn(days=7)
+    refused = row(invited.reconcile(), "ada", "tool")
+    assert refused.status is Status.BLOCKED
+    assert "limited" in refused.reason
+    assert [call.method for call in accounts.calls() if "/invitations" in call.path and call.method != "GET"] == [
+        "POST"
+    ]
 
 
 def test_an_invitation_that_is_gone_already_counts_as_withdrawn(invited, accounts, roles):
