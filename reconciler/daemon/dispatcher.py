@@ -28,7 +28,7 @@ from reconciler.engine.state import OpenState, recover, refuse_strayed, sealing_
 from reconciler.ledger.lease import MoreNeeded
 from reconciler.model.clock import Stopped, stamp
 from reconciler.model.deciding import Policy
-from reconciler.model.errors import LedgerError, ReconcilerError
+from reconciler.model.errors import LedgerError, ReconcilerError, RepositoryError
 from reconciler.model.grant import Key, Phase, Record
 from reconciler.model.report import Report
 from reconciler.model.selection import Selection
@@ -150,7 +150,7 @@ class Dispatcher:
         return by_service(selection, self.desired(acting), self._state.ledger)
 
     async def make(self, item: Slice) -> bool:
-        """Make one pass; False if the ledger failed. Any error is logged, and the daemon continues."""
+        """Make one pass; False if the ledger or this clone failed. Any error is logged, and the daemon continues."""
         if self.acting.tree is None or self._clock.stopping.is_set():
             return True
         began, request = self._clock.now(), item.request
@@ -171,7 +171,7 @@ class Dispatcher:
         except (ReconcilerError, OSError) as error:
             self._health.problem = _text(error)
             self._health.problems.update("pass", _text(error))
-            return not isinstance(error, LedgerError)
+            return not isinstance(error, LedgerError | RepositoryError | OSError)
         except Exception as error:
             # The outermost boundary: a fault of this program ends this pass, is logged, and shows in the health.
             self._health.problem = f"a fault of this program: {type(error).__name__}"

@@ -24,7 +24,7 @@ MAX_RUNNING = 2
 """The most passes of one queue that run at a time."""
 
 FIRST_RETRY, LONGEST_RETRY = timedelta(seconds=1), timedelta(minutes=1)
-"""After how long a pass is made again when the ledger failed; the wait doubles with each failure."""
+"""After how long a pass is made again when the ledger or the clone failed; the wait doubles with each failure."""
 
 
 Work = Callable[[], Awaitable[None]]
@@ -103,7 +103,7 @@ class Queues:
                 queue.clear()
 
     def tick(self, now: datetime) -> None:
-        """Make slices again that the ledger failed for, once they are due or the clock was set back."""
+        """Make failed slices again, once they are due or the clock was set back."""
         if timedelta() < self._retries_at - now <= LONGEST_RETRY:
             return
         retries, self._retries = self._retries, {}

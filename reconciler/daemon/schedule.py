@@ -22,7 +22,7 @@ from reconciler.engine.listings import Listings
 from reconciler.engine.planner import listed_grants
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.clock import Stopped
-from reconciler.model.errors import LedgerError
+from reconciler.model.errors import LedgerError, RepositoryError
 from reconciler.model.selection import Selection
 
 __all__ = ["Schedule"]
@@ -31,7 +31,7 @@ MIN_SLICES = 60
 SHORTEST_SLICE = timedelta(seconds=1)
 
 QUEUE_AGAIN_SECONDS = 1.0
-"""After how long queueing a sweep continues when the ledger failed."""
+"""After how long queueing a sweep continues when the ledger or this clone failed."""
 
 
 class Schedule:
@@ -144,7 +144,7 @@ class Schedule:
     def _queued(self, request: PassRequest) -> bool:
         try:
             self._dispatcher.queue(request, self._listings)
-        except LedgerError as error:
-            self._health.stuck("ledger", str(error))
+        except (LedgerError, RepositoryError) as error:
+            self._health.stuck("ledger" if isinstance(error, LedgerError) else "files", str(error))
             return False
         return True

@@ -57,7 +57,7 @@ class Slice:
 
 
 Make = Callable[[Slice], Awaitable[bool]]
-"""Makes a slice; returns False if the ledger failed and it has to be made again."""
+"""Makes a slice; returns False if the ledger or this clone failed, and it has to be made again."""
 
 
 class SliceRunner(Protocol):

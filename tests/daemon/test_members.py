@@ -375,6 +375,23 @@ def test_pass_that_dies_leaves_a_release_to_the_next(repo: Repo, accounts: Accou
     assert call_cli(repo, "history", "--output", "json").json[-1]["event"] == "attempt_failed"
 
 
+def test_slice_that_a_broken_clone_cannot_make_is_left_to_another_member(repo: Repo, accounts: AccountService) -> None:
+    async def run() -> None:
+        async with member(repo, "a") as a, member(repo, "b") as b:
+            item = Slice("tool", PassRequest(Selection(), "commit"), Lane.NOW, a.clock.now())
+            objects = repo.root / ".git" / "objects"
+            objects.rename(repo.root / ".git" / "away")
+            assert not await dispatching(a).make(item)
+            (repo.root / ".git" / "away").rename(objects)
+            assert await dispatching(b).make(item)
+        assert accounts.created == {"ada@example.com": 1}
+
+    repo.manifest("tool", accounts.manifest())
+    repo.hire("ada", "tool")
+    repo.commit()
+    asyncio.run(run())
+
+
 def test_older_revision_is_not_acted_on_after_a_wait(repo: Repo, accounts: AccountService) -> None:
     async def run() -> None:
         async with member(repo, "a") as old:
