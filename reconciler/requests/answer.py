@@ -149,9 +149,8 @@ class Unpacker:
         kind = encoding.strip().lower() or "identity"
         if kind not in ("identity", "gzip", "x-gzip", "deflate"):
             raise Unreadable("packed in a way that was not asked for")
-        self._packed = kind != "identity"
+        self._zlib = zlib.decompressobj(zlib.MAX_WBITS | 32) if kind != "identity" else None
         self._most = most
-        self._zlib = zlib.decompressobj(zlib.MAX_WBITS | 32)
         self._kept = bytearray()
         self._fed = 0
         self.full = False
@@ -159,23 +158,27 @@ class Unpacker:
     def feed(self, data: bytes) -> None:
         """More bytes. Sets `full` once the limit is passed. Raises Unreadable where they cannot be unpacked."""
         room = self._most + 1 - len(self._kept)
+        self._kept += data[:room] if self._zlib is None else self._unpacked(data, room)
+        self.full = len(self._kept) > self._most
+
+    def _unpacked(self, data: bytes, room: int) -> bytes:
+        assert self._zlib is not None
         self._fed += len(data)
-        if self._packed and self._fed > self._most + PADDING:
+        if self._fed > self._most + PADDING:
             raise Unreadable("packed into more than it can have in it")
         try:
-            self._kept += self._zlib.decompress(data, room) if self._packed else data[:room]
+            return self._zlib.decompress(data, room)
         except zlib.error:
             if self._kept:
                 raise Unreadable("packed, and damaged") from None
-            self._zlib = zlib.decompressobj(-zlib.MAX_WBITS)  # some servers leave deflate's own header out
-            try:
-                self._kept += self._zlib.decompress(data, room)
-            except zlib.error:
-                raise Unreadable("packed, and damaged") from None
-        self.full = len(self._kept) > self._most
+        self._zlib = zlib.decompressobj(-zlib.MAX_WBITS)  # some servers leave deflate's own header out
+        try:
+            return self._zlib.decompress(data, room)
+        except zlib.error:
+            raise Unreadable("packed, and damaged") from None
 
     def finish(self) -> bytes:
         """What was kept. Raises Unreadable where the packing stops in the middle."""
-        if self._packed and self._kept and not self.full and not self._zlib.eof:
+        if self._zlib is not None and self._kept and not self.full and not self._zlib.eof:
             raise Unreadable("packed, and cut off")
         return bytes(self._kept[: self._most])
