@@ -33,6 +33,7 @@ class Pipe(asyncio.Protocol):
         self.unread = bytearray()
         self.over = False
         self._broke: str | None = None
+        self._poll: select.poll | None = None
         self._room = asyncio.Event()
         self._room.set()
         self._reader: asyncio.Future[None] | None = None
@@ -96,7 +97,8 @@ class Pipe(asyncio.Protocol):
         except (OSError, ValueError, *_BUGS):
             with _in_words(), self._may_be_gone():
                 raise
-        await self._room.wait()
+        if not self._room.is_set():
+            await self._room.wait()
 
     @contextmanager
     def _may_be_gone(self) -> Iterator[None]:
@@ -123,10 +125,10 @@ class Pipe(asyncio.Protocol):
         """Whether something came that nobody asked for, the end included; the system may know of it already."""
         if self.unread or self._gone:
             return True
-        socket = self.transport.get_extra_info("socket")
-        poll = select.poll()
-        poll.register(socket.fileno(), select.POLLIN)
-        return bool(poll.poll(0))
+        if self._poll is None:
+            self._poll = select.poll()
+            self._poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return bool(self._poll.poll(0))
 
     def close(self) -> None:
         """Close at once, whatever the other side does."""
