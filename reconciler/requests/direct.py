@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from contextlib import suppress
+from functools import lru_cache
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
@@ -32,8 +33,9 @@ PIECE_BYTES = 16 * 1024
 
 _TOKEN = re.compile(rb"[-!#$%&'*+.^_`|~0-9a-zA-Z]+")
 _TARGET = re.compile(rb"[\x21-\x7e]+")
-_VALUE = re.compile(rb"(?:[^\x00\s]+(?:[ \t]+[^\x00\s]+)*)?")
-_STATUS = re.compile(rb"HTTP/1\.[01] [1-9][0-9]{2}(?: [^\x00-\x08\x0a-\x1f\x7f]*)?")
+_VALUE = re.compile(rb"(?:[^\x00\s]++(?:[ \t]++[^\x00\s]++)*+)?+")
+_STATUS = re.compile(rb"HTTP/1\.[01] [1-9][0-9]{2}(?: [^\x00-\x08\x0a-\x1f\x7f]*)?\r\n")
+_HEADERS = re.compile(rb"(?:%b:[ \t]*+%b[ \t]*+\r\n)*+\r\n" % (_TOKEN.pattern, _VALUE.pattern))
 
 
 class NotSent(Exception):
@@ -147,16 +149,16 @@ class _Reading:
 
     def begin(self, head: bytes) -> None:
         """A head came: of an interim answer, or of the one that counts."""
-        line, *lines = head[:-4].split(b"\r\n")
-        if not _STATUS.fullmatch(line):
+        line = _STATUS.match(head)
+        if line is None:
             raise Unreadable("headed by a status line that is none")
-        self.status = int(line[9:12])
+        self.status = int(head[9:12])
         if self.status == 101:
             raise Unreadable("a switch to a protocol that was not asked for")
         self._headers, self.whole, self.keep = [], False, False
         self._parser = HttpResponseParser(self)
         self._parse(head)
-        if len(self._headers) != len(lines):
+        if not _HEADERS.fullmatch(head, line.end()) or len(self._headers) != head.count(b"\r\n") - 2:
             raise Unreadable("headed by a line that is no header")
         if self.status < 200:
             return
@@ -217,10 +219,11 @@ class _Reading:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header, or one that follows chunks."""
-        if not _TOKEN.fullmatch(name) or not _VALUE.fullmatch(value.strip(b" \t")):
-            raise Unreadable("headed by a line that is no header")
+        value = value.strip(b" \t")
         if self._unpacker is None:
-            self._headers.append((name, value.strip(b" \t")))
+            self._headers.append((name, value))
+        elif not _TOKEN.fullmatch(name) or not _VALUE.fullmatch(value):
+            raise Unreadable("headed by a line that is no header")
 
     def on_body(self, body: bytes) -> None:
         """Some content."""
@@ -240,15 +243,20 @@ def _request(method: bytes, target: bytes, headers: Iterable[tuple[bytes, bytes]
         raise NotAllowed
     lines = [b"%b %b HTTP/1.1\r\n" % (method, target)]
     for name, value in headers:
-        if not _TOKEN.fullmatch(name) or not _VALUE.fullmatch(value):
-            raise NotAllowed
-        lower = name.lower()
+        lower, line = _line(name, value)
         if lower == b"content-length":
             lengths.append(value)
-        elif lower == b"transfer-encoding":
-            raise NotAllowed
         hosts += lower == b"host"
-        lines.append(b"%b: %b\r\n" % (name, value))
+        lines.append(line)
     if hosts != 1 or (lengths != [b"%d" % len(content)] and (lengths or content)):
         raise NotAllowed
     return b"".join((*lines, b"\r\n", content))
+
+
+@lru_cache(maxsize=256)
+def _line(name: bytes, value: bytes) -> tuple[bytes, bytes]:
+    """A header's name in lower case, and its line: most are the same in all of a service's requests."""
+    lower = name.lower()
+    if not _TOKEN.fullmatch(name) or not _VALUE.fullmatch(value) or lower == b"transfer-encoding":
+        raise NotAllowed
+    return lower, b"%b: %b\r\n" % (name, value)
