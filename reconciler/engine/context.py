@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 from datetime import UTC, date, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,6 +23,7 @@ from reconciler.repository.private_file import HIRES_CACHE
 from reconciler.requests.tasks import Pace
 
 if TYPE_CHECKING:
+    from reconciler.engine.same_account import WantedPrints
     from reconciler.oauth.connection import Turn
     from reconciler.repository.desired import Desired
     from reconciler.repository.policy import Judge
@@ -123,6 +125,13 @@ class Context:
         if self._judge is None or self._judge[0] is not desired:
             self._judge = (desired, Judge(desired, desired.files.policy))
         return self._judge[1]
+
+    @cached_property
+    def wanted_prints(self) -> WantedPrints:
+        """The prints of all that is wanted, from pass to pass."""
+        from reconciler.engine.same_account import WantedPrints
+
+        return WantedPrints(self.pace)
 
     def gnupg(self, settings: Settings) -> Gnupg:
         """Gpg with the home that the settings name."""

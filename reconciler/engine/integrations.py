@@ -199,6 +199,11 @@ class Integration:
             own = (*own, self.initial)
         return Scope((*own, *layers), self._unknown | lent if lent else self._unknown, saved=saved(stored))
 
+    @property
+    def rendered_with(self) -> tuple[object, ...]:
+        """All that a grant's requests are rendered with beside its own values, but for what differs from run to run."""
+        return self.manifest, self.initial, self.redirect_url, self._unknown
+
     @cached_property
     def _settings(self) -> tuple[Layer, ...]:
         return (Layer("settings", {"redirect_url": self.redirect_url}),)

@@ -167,7 +167,9 @@ class Planning:
         self.listings = listings
         self.checker = Checker(context.clock, context.redactor, progressed, listings, self.pace)
         self.judge = context.judge(self.desired) if in_force is None else Judge(self.desired, files.policy, base.policy)
-        self._same_accounts = SameAccounts(self.desired, integrations, self.checker, self._unreadable)
+        self._same_accounts = SameAccounts(
+            self.desired, integrations, self.checker, self._unreadable, context.wanted_prints
+        )
         self._commands = commands or {}
         self._by_hand = {**{key: theirs[-1].kind for key, theirs in self._commands.items()}, **(by_hand or {})}
 

@@ -3,8 +3,8 @@
 See docs/design/states.md.
 
 The two are the same where their `exists`, with what it expects of which record, or their `revoke` renders the same,
-whichever entries and manifests they come from. All that is wanted is rendered once, and only in a pass that has an
-orphan to revoke.
+whichever entries and manifests they come from. All that is wanted is rendered only where an orphan's account is found,
+and once for all passes that want the same; what names a choice that has to be looked up, once a pass.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from array import array
 from bisect import bisect_left
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
 
@@ -26,8 +27,9 @@ from reconciler.model.template import names
 from reconciler.model.verdict import Unknown
 from reconciler.repository.desired import Desired
 from reconciler.requests.render import canonical, question
+from reconciler.requests.tasks import Pace
 
-__all__ = ["SameAccounts"]
+__all__ = ["SameAccounts", "WantedPrints"]
 
 OF_SERVICE = frozenset({"oauth", "redirect_url"})
 """What is known only at run time and the same for all grants of a service; the rest is known for one hire only."""
@@ -43,6 +45,39 @@ Stored = Callable[[Key, str], Mapping[str, Any]]
 """What was stored of an entry's account at a service."""
 
 
+class WantedPrints:
+    """The prints of all that is wanted, kept from pass to pass for as long as the same is wanted and would be asked.
+
+    Those of entries with a choice are not among them: what a service offers is looked up in each pass.
+    """
+
+    def __init__(self, pace: Pace) -> None:
+        self.pace = pace
+        self._of: tuple[Desired, Mapping[str, Any]] | None = None
+        self._reading: asyncio.Task[_PrintIndex] | None = None
+
+    async def of(self, desired: Desired, integrations: Mapping[str, Integration]) -> _PrintIndex:
+        """The prints of what a revision wants, rendered by these integrations."""
+        of = desired, {name: each.rendered_with for name, each in integrations.items()}
+        done = self._reading is not None and self._reading.done()
+        failed = done and self._reading is not None and (self._reading.cancelled() or self._reading.exception())
+        if self._reading is None or failed or self._of != of:
+            self._of, self._reading = of, asyncio.create_task(self._read(desired, integrations))
+        return await asyncio.shield(self._reading)
+
+    async def _read(self, desired: Desired, integrations: Mapping[str, Integration]) -> _PrintIndex:
+        found = _PrintIndex(list(desired.hires))
+        for number, hire in enumerate(found.hires):
+            await self.pace.keep()
+            for grant in desired.grants(hire):
+                if grant.choices:
+                    found.choosing.append(number)
+                elif (integration := integrations.get(grant.integration)) is not None:
+                    for print_ in _prints(integration, grant, None):
+                        found.add(print_, number)
+        return found
+
+
 class SameAccounts:
     """The grants still wanted, by the requests they render, for all parts of a pass.
 
@@ -56,12 +91,14 @@ class SameAccounts:
         integrations: Mapping[str, Integration],
         checker: Checker,
         unreadable: Callable[[], Awaitable[Iterable[Record]]],
+        wanted: WantedPrints,
     ) -> None:
         self._desired = desired
         self._integrations = integrations
         self._checker = checker
         self._unreadable = unreadable
-        self._reading: asyncio.Task[_PrintIndex] | None = None
+        self._wanted = wanted
+        self._reading: asyncio.Task[_PassIndex] | None = None
 
     async def of(
         self, integration: Integration, orphan: Grant, *, stored: Stored, unreadable: Iterable[Record]
@@ -80,23 +117,26 @@ class SameAccounts:
             own |= dict.fromkeys(prints, grant.key)
         asked = *_prints(integration, orphan, stored(orphan.key, orphan.service), wanted=False), _unsure(orphan)
         for print_ in asked:
-            same = index.unreadable.get(print_) or await self._wanted(print_, index) or own.get(print_)
+            same = index.unreadable.get(print_) or await self._last(print_, index) or own.get(print_)
             if same is not None:
                 return same
         return None
 
-    async def _build_index(self) -> _PrintIndex:
-        index = _PrintIndex(list(self._desired.hires))
+    async def _build_index(self) -> _PassIndex:
+        wanted = await self._wanted.of(self._desired, self._integrations)
+        index = _PassIndex(wanted, _PrintIndex(wanted.hires))
         async for integration, grant in self._there((), await self._unreadable()):
             if integration is not None:
-                index.unreadable |= dict.fromkeys(_prints(integration, grant, None), grant.key)
-        for number, hire in enumerate(index.hires):
-            async for integration, grant in self._there(self._desired.grants(hire), ()):
+                index.unreadable.update(dict.fromkeys(_prints(integration, grant, None), grant.key))
+        for number in dict.fromkeys(wanted.choosing):
+            await self._wanted.pace.keep()
+            choosing = [grant for grant in self._desired.grants(wanted.hires[number]) if grant.choices]
+            async for integration, grant in self._there(choosing, ()):
                 for print_ in () if integration is None else _prints(integration, grant, None):
-                    index.add(print_, number)
+                    index.chosen.add(print_, number)
         return index
 
-    async def _wanted(self, print_: str, index: _PrintIndex) -> Key | None:
+    async def _last(self, print_: str, index: _PassIndex) -> Key | None:
         """The last grant still wanted that has this print, or None."""
         for hire in index.with_print(print_):
             found = None
@@ -139,8 +179,8 @@ class _PrintIndex:
 
     def __init__(self, hires: Sequence[str]) -> None:
         self.hires = hires
-        self.unreadable: dict[str, Key] = {}
-        """The prints of the records whose files cannot be read."""
+        self.choosing: array[int] = array("L")
+        """The numbers of the hires of whom entries with a choice were left out."""
         self._sorted: list[array[int]] = []
         self._unsorted: array[int] = array("Q")
 
@@ -154,8 +194,8 @@ class _PrintIndex:
         self._sorted.append(array("Q", sorted(self._unsorted)))
         self._unsorted = array("Q")
 
-    def with_print(self, print_: str) -> list[str]:
-        """The hires that may have a print, the last one first."""
+    def with_print(self, print_: str) -> set[int]:
+        """The numbers of the hires that may have a print."""
         if self._unsorted:
             self._sort()
         first, numbers = _first_bits(print_), set[int]()
@@ -164,7 +204,21 @@ class _PrintIndex:
             while place < len(some) and some[place] < first + MOST_HIRES:
                 numbers.add(some[place] - first)
                 place += 1
-        return [self.hires[number] for number in sorted(numbers, reverse=True)]
+        return numbers
+
+
+@dataclass(frozen=True, slots=True)
+class _PassIndex:
+    """The prints of one pass: of what is wanted, and of that what names a choice; and the records of broken files."""
+
+    wanted: _PrintIndex
+    chosen: _PrintIndex
+    unreadable: dict[str, Key] = field(default_factory=dict)
+
+    def with_print(self, print_: str) -> list[str]:
+        """The hires that may have a print, the last one first."""
+        numbers = self.wanted.with_print(print_) | self.chosen.with_print(print_)
+        return [self.wanted.hires[number] for number in sorted(numbers, reverse=True)]
 
 
 def _first_bits(print_: str) -> int:

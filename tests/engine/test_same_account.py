@@ -1,0 +1,85 @@
+"""The prints of all that is wanted: rendered once for the passes that want the same, and in short slices."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from dataclasses import replace
+from itertools import count
+from typing import Any
+
+import pytest
+
+from reconciler.engine.context import Context
+from reconciler.engine.planning import Planning
+from reconciler.engine.state import reading
+from reconciler.model.selection import Selection
+from reconciler.requests.render import question
+from tests.engine.harness import Machine
+from tests.repo import Repo
+from tests.servers import AccountService
+
+ADA = Selection(hires=frozenset(["ada"]))
+HIRES = [f"h{number:02}" for number in range(30)]
+
+
+@pytest.fixture
+def leaving(machine: Machine, repo: Repo, accounts: AccountService) -> Machine:
+    """Thirty hires with an account each; Ada's entry has left git."""
+    manifest = accounts.manifest(revoke=True)
+    manifest["initial_data_form"] = [{"id": "AREA", "name": "Area", "secret": False}]
+    manifest["headers"]["X-Area"] = "{{AREA}}"
+    repo.manifest("tool", manifest)
+    repo.initial_data("tool", {"AREA": "north"})
+    repo.hire("ada", "tool")
+    repo.commit()
+    machine.reconcile()
+    repo.hire("ada")
+    for hire in HIRES:
+        repo.hire(hire, "tool")
+    repo.commit()
+    return machine
+
+
+def test_wanted_grants_are_rendered_once_for_all_passes_and_in_slices(
+    leaving: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns, rendered, slices = count(), Counter[str](), Counter[int]()
+    of, turn = "first", 0
+
+    def asked(*given: Any) -> object:
+        rendered[of] += 1
+        slices[turn] += 1
+        return question(*given)
+
+    async def counting() -> None:
+        nonlocal turn
+        while True:
+            turn = next(turns)
+            await asyncio.sleep(0)
+
+    async def plan() -> None:
+        nonlocal of
+        context = Context(leaving.repo.root, leaving.clock, leaving.redactor)
+        tree, ticking = context.checkout.head(), asyncio.create_task(counting())
+        try:
+            with reading(context, context.reader.settings(tree), tree) as opened:
+                await Planning(context, opened, ADA, tree).whole()
+                of = "second"
+                planning = Planning(context, opened, ADA, tree)
+                (orphan,) = (await planning.whole()).grants
+                assert not orphan.wanted
+                of = "locked"
+                locked = {name: replace(each, initial=None) for name, each in planning.integrations.items()}
+                await context.wanted_prints.of(planning.desired, locked)
+        finally:
+            ticking.cancel()
+            await context.aclose()
+
+    ticks = count()
+    monkeypatch.setattr("reconciler.requests.tasks.monotonic", lambda: next(ticks) / 1000)
+    monkeypatch.setattr("reconciler.engine.same_account.question", asked)
+    asyncio.run(plan())
+    assert rendered["first"] - rendered["second"] == len(HIRES)
+    assert rendered["locked"] == len(HIRES), "anew, where they are rendered with other initial data"
+    assert max(slices.values()) <= 6, "other tasks have their turn in between"
