@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from reconciler.ledger.reader import LedgerReader
@@ -10,7 +10,7 @@ from reconciler.model.grant import Key
 from reconciler.model.selection import Selection
 from reconciler.repository.desired import NO_SERVICE, Desired, Service
 
-__all__ = ["NO_SERVICE", "by_service", "cut", "in_parts"]
+__all__ = ["NO_SERVICE", "by_service", "cut", "in_parts", "joined"]
 
 
 def by_service(selection: Selection, desired: Desired, ledger: LedgerReader) -> dict[str, Selection]:
@@ -95,3 +95,9 @@ def in_parts(selection: Selection, most: int) -> Iterator[Selection]:
         some = hires[place : place + most]
         theirs = None if selection.grants is None else frozenset(key for hire in some for key in grants.get(hire, ()))
         yield replace(selection, hires=frozenset(some), grants=theirs)
+
+
+def joined(parts: Sequence[Selection]) -> Selection:
+    """Join single grants of one service into one selection."""
+    hires = frozenset[str]().union(*(part.hires or () for part in parts))
+    return replace(parts[0], hires=hires, grants=frozenset[Key]().union(*(part.grants or () for part in parts)))

@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 
 from reconciler.daemon.acting import Acting
-from reconciler.daemon.cutting import by_service, in_parts
+from reconciler.daemon.cutting import by_service, in_parts, joined
 from reconciler.daemon.health import Health
 from reconciler.daemon.queues import Queues
 from reconciler.daemon.slices import Lane, Make, Outdated, PassRequest, Slice, SliceRunner, Spawn
@@ -46,6 +46,9 @@ OnPass = Callable[[Report, timedelta, str], None]
 
 MAX_HIRES = 250
 """The most hires of one pass: it bounds the memory that a pass needs."""
+
+HIRES_AT_A_TIME = 20
+"""The most hires of single grants that are looked through before other tasks run."""
 
 GRACE_SECONDS = 30.0
 """How long attempts in flight may take to finish after SIGTERM (docs/operations.md)."""
@@ -111,7 +114,19 @@ class Dispatcher:
         found = await ledger.off_loop(partial(ledger.due, now))
         due = {key for key in found if not self._claims.busy(key)} - self.runner.waiting
         if due:
-            self.start(PassRequest(Selection.of(due), "due"), lane=Lane.DUE)
+            await self.start_grants(due, "due", lane=Lane.DUE)
+
+    async def start_grants(self, keys: Iterable[Key], why: str, *, lane: Lane = Lane.NOW) -> None:
+        """Make passes over single grants: all of a service that was down may be due at once."""
+        desired, found = self.desired(), dict[str, list[Selection]]()
+        for some in in_parts(Selection.of(keys), HIRES_AT_A_TIME):
+            await self._context.pace.keep()
+            for name, part in by_service(some, desired, self._state.ledger).items():
+                found.setdefault(name, []).append(part)
+        now = self._clock.now()
+        for name, parts in found.items():
+            whole = in_parts(joined(parts), MAX_HIRES)
+            self.runner.put([Slice(name, PassRequest(part, why), lane, now) for part in whole])
 
     def start_postponed(self) -> None:
         """Make passes over the grants that were postponed because another pass had claimed them."""

@@ -24,7 +24,7 @@ from reconciler.daemon.revisions import Revisions
 from reconciler.daemon.schedule import Schedule
 from reconciler.daemon.slices import Make, PassRequest, SliceRunner, Spawn
 from reconciler.daemon.survey import Survey
-from reconciler.engine.commands import Erasing, TakenUp, changes_of, take_up
+from reconciler.engine.commands import Erasing, TakenUp, changes_of, take_up_in_pieces
 from reconciler.engine.context import Context, SystemClock
 from reconciler.engine.state import OpenState
 from reconciler.ledger.entries import Command
@@ -240,7 +240,7 @@ class Daemon:
             asked = await self._act_on(command, {*changes})
             self._taken_up -= asked.waiting
             if asked.touched:
-                self._dispatcher.start(PassRequest(Selection.of(asked.touched), "asked"))
+                await self._dispatcher.start_grants(asked.touched, "asked")
         except Stopped:
             pass
         except (LedgerError, RepositoryError) as error:
@@ -256,9 +256,13 @@ class Daemon:
                 with closing(self._dispatcher.claims()) as claims:
                     erasing = Erasing(self._context.root, lambda: self._dispatcher.desired().files, take=claims.take)
                     try:
-                        return take_up(state.ledger, [command], self._clock.now(), erasing=erasing)
+                        asked, now = TakenUp(), self._clock.now()
+                        for _ in take_up_in_pieces(state.ledger, [command], now, asked, erasing=erasing):
+                            await self._context.pace.keep()
                     except MoreNeeded as error:
                         services |= error.services
+                    else:
+                        return asked
 
     def _judge_freshness(self, now: datetime, tree: Tree) -> None:
         """Alert when the revision in force becomes stale, and when it no longer is."""

@@ -7,7 +7,7 @@ ledger and the retry").
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -41,12 +41,16 @@ __all__ = [
     "request_events",
     "requested",
     "take_up",
+    "take_up_in_pieces",
 ]
 
 log = structlog.get_logger()
 
 CHANGES = frozenset({"retry", "accept", "forget"})
 """The commands that change records when they are taken up."""
+
+HIRES = 50
+"""The most hires whose records are changed in one piece, where a command is about everybody."""
 
 CommandsByGrant = Mapping[Key, Sequence[Command]]
 """Commands that a pass acts on, by the grant that they name, oldest first."""
@@ -85,52 +89,90 @@ def matching(records: Iterable[Record], command: Command) -> list[Record]:
 def take_up(
     ledger: LedgerWriter, commands: Iterable[Command], now: datetime, *, erasing: Erasing | None = None
 ) -> TakenUp:
-    """Act on commands as far as the ledger alone can; each is removed from the list with what it changes.
+    """Act on commands as far as the ledger alone can; see `take_up_in_pieces`."""
+    taken_up = TakenUp()
+    for _ in take_up_in_pieces(ledger, commands, now, taken_up, erasing=erasing):
+        pass
+    return taken_up
 
-    A `run` or `revoke` stays on the list until a pass records the attempt for it, or that there is none. Until then no
-    crash loses it, and from then on none repeats it. A `forget` stays until `erasing` takes all of the person's grants.
+
+def take_up_in_pieces(
+    ledger: LedgerWriter,
+    commands: Iterable[Command],
+    now: datetime,
+    taken_up: TakenUp,
+    *,
+    erasing: Erasing | None = None,
+) -> Iterator[None]:
+    """Act on commands as far as the ledger alone can; each is removed from the list with the last that it changes.
+
+    Others may write after each piece. A `run` or `revoke` stays on the list until a pass records the attempt for it, or
+    that there is none. Until then no crash loses it, and from then on none repeats it. A `forget` stays until `erasing`
+    takes all of the person's grants.
     Raises MoreNeeded where a grant to be changed is a service's that the ledger is not leased for.
     """
-    taken_up = TakenUp()
     for command in commands:
-        records = matching(ledger.records([command.hire] if command.hire else None), command)
-        if ledger.lease is not None and command.kind in CHANGES:
-            ledger.lease.require({record.service for record in records})
-        lines: list[Event] = []
-        kept: dict[str, None] = {}
-        match command.kind:
-            case "retry":
-                records = [replace(record, fresh=True) for record in records if may_retry(record)]
-                lines = [Event.of(record, EventType.RETRY_REQUESTED, f"by {command.by}", now) for record in records]
-            case "accept":
-                records = [_accepted(record, now) for record in records if _may_accept(record)]
-                lines = [Event.of(record, EventType.ACCEPTED, f"by {command.by}", now) for record in records]
-                kept = {run_name(record.key): None for record in records}
-            case "run" | "revoke" if command.hire and command.access:
-                taken_up.touched.add(Key(command.hire, command.access))
-                continue
-            case "forget" if command.hire:
-                if erasing is None or not all(erasing.take(record.key) for record in records):
-                    taken_up.waiting.add(command)
-                    continue
-                if _erased(ledger, command.hire, records, now, erasing):
-                    continue
-                records = []
-            case "release":
-                records, taken_up.released = [], True
-            case _:
-                records = []
-        ledger.save(records, lines, Failpoint.TAKEN_UP, kept=kept, answered=[command])
-        taken_up.touched |= {record.key for record in records}
-    return taken_up
+        hires = [command.hire] if command.hire else sorted(ledger.hires()) if command.kind in CHANGES else []
+        while len(hires) > HIRES:
+            some, hires = hires[:HIRES], hires[HIRES:]
+            _take_up(ledger, command, some, now, taken_up, erasing=erasing, last=False)
+            yield
+        _take_up(ledger, command, hires, now, taken_up, erasing=erasing)
+        yield
+
+
+def _take_up(
+    ledger: LedgerWriter,
+    command: Command,
+    hires: Sequence[str],
+    now: datetime,
+    taken_up: TakenUp,
+    *,
+    erasing: Erasing | None,
+    last: bool = True,
+) -> None:
+    """Act on a command for some of the hires whom it is about; with the `last` of them it has been heard."""
+    records = matching(ledger.records(hires), command) if hires else []
+    if ledger.lease is not None and command.kind in CHANGES:
+        ledger.lease.require({record.service for record in records})
+    lines: list[Event] = []
+    kept: dict[str, None] = {}
+    match command.kind:
+        case "retry":
+            records = [replace(record, fresh=True) for record in records if may_retry(record)]
+            lines = [Event.of(record, EventType.RETRY_REQUESTED, f"by {command.by}", now) for record in records]
+        case "accept":
+            records = [_accepted(record, now) for record in records if _may_accept(record)]
+            lines = [Event.of(record, EventType.ACCEPTED, f"by {command.by}", now) for record in records]
+            kept = {run_name(record.key): None for record in records}
+        case "run" | "revoke" if command.hire and command.access:
+            taken_up.touched.add(Key(command.hire, command.access))
+            return
+        case "forget" if command.hire:
+            if erasing is None or not all(erasing.take(record.key) for record in records):
+                taken_up.waiting.add(command)
+                return
+            if _erased(ledger, command.hire, records, now, erasing):
+                return
+            records = []
+        case "release":
+            records, taken_up.released = [], True
+        case _:
+            records = []
+    if records or last:
+        ledger.save(records, lines, Failpoint.TAKEN_UP, kept=kept, answered=[command] if last else [])
+    taken_up.touched |= {record.key for record in records}
 
 
 def changes_of(ledger: LedgerReader, command: Command, home: Callable[[str], str]) -> dict[str, list[str]]:
     """The services for which taking up a command writes, each with the integrations that it is about."""
     found: dict[str, list[str]] = {}
     if command.kind in CHANGES:
-        records = ledger.records([command.hire] if command.hire else None)
-        for integration in sorted({record.integration for record in matching(records, command)}):
+        if command.hire:
+            about = {record.integration for record in matching(ledger.records([command.hire]), command)}
+        else:
+            about = {name for name, _ in ledger.counts() if command.integration in (None, name)}
+        for integration in sorted(about):
             found.setdefault(home(integration), []).append(integration)
     return found
 

@@ -12,8 +12,11 @@ from typing import Any
 
 import pytest
 
+from reconciler.daemon.cutting import by_service
 from reconciler.daemon.dispatcher import MAX_HIRES
-from reconciler.model.grant import Key
+from reconciler.model.failpoints import Failpoint
+from reconciler.model.grant import Key, Record
+from reconciler.model.selection import Selection
 from reconciler.model.status import Status
 from tests.daemon.running import Turned, running, until
 from tests.repo import Repo
@@ -104,8 +107,14 @@ def test_a_hire_that_is_renamed_during_its_attempt_gets_one_account(repo: Repo, 
     asyncio.run(walk())
 
 
-def test_many_due_grants_are_dispatched_in_parts_and_each_once(repo: Repo, accounts: AccountService) -> None:
-    """Over many looks at what is due: nobody is asked for again and again while the others wait for their turn."""
+@pytest.mark.parametrize("why", ["due", "asked"])
+def test_many_grants_are_dispatched_in_parts_and_each_once(
+    repo: Repo, accounts: AccountService, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    """Over many looks at what is due: nobody is asked for again and again while the others wait for their turn.
+
+    Other tasks have their turn after a few hires, also while all that failed is started afresh by hand.
+    """
     stems = [f"h{number}" for number in range(DUE)]
     repo.settings(interval="100d")
     repo.manifest("tool", accounts.manifest())
@@ -113,19 +122,47 @@ def test_many_due_grants_are_dispatched_in_parts_and_each_once(repo: Repo, accou
         repo.hire(stem, "tool")
     repo.retrying("tool", stems, in_=timedelta(hours=1))
     repo.commit()
+    monkeypatch.setattr("reconciler.requests.tasks.SLICE_SECONDS", 0.0)
 
     async def walk() -> None:
-        clock = Turned()
+        clock, turn, work = Turned(), 0, list[tuple[int, int]]()
+
+        def cut(selection: Selection, *given: Any) -> dict[str, Selection]:
+            work.append((turn, len(selection.hires or ())))
+            return by_service(selection, *given)
+
+        async def counting() -> None:
+            nonlocal turn
+            while True:
+                await asyncio.sleep(0)
+                turn += 1
+
         async with running(repo, clock) as now:
             await until(lambda: sum(len(report.rows) for _, report in now.passes) == DUE)
             accounts.requests.clear()
             now.passes.clear()
             accounts.add(*(f"{stem}@example.com" for stem in stems))  # there is nothing left to make
             accounts.delay = 0.1
-            clock.turn(hours=2)
+            monkeypatch.setattr("reconciler.daemon.dispatcher.by_service", cut)
+            ticking, save = asyncio.create_task(counting()), now.state.ledger.save
+
+            def saved(records: list[Record], *given: Any, **more: Any) -> None:
+                if Failpoint.TAKEN_UP in given:
+                    work.append((turn, len(records)))
+                save(records, *given, **more)
+
+            monkeypatch.setattr(now.state.ledger, "save", saved)
+            if why == "due":
+                clock.turn(hours=2)
+            else:
+                now.state.ledger.enqueue("retry", now=clock.now(), by="tester@here")
             await until(lambda: sum(len(report.rows) for _, report in now.passes) >= DUE, 30)
+            ticking.cancel()
             parts = sorted((len(report.rows), why) for why, report in now.passes)
-            assert parts == [(DUE - MAX_HIRES, "due"), (MAX_HIRES, "due")]
+            assert parts == [(DUE - MAX_HIRES, why), (MAX_HIRES, why)]
+            assert now.state.ledger.commands() == []
+            assert len({turn for turn, _ in work}) == len(work) >= DUE / 20
+            assert max(size for _, size in work) <= 50
 
     asyncio.run(walk())
     assert set(Counter(accounts.lines()).values()) == {1}
