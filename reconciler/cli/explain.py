@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
     from reconciler.engine.context import Context
     from reconciler.ledger.entries import Attempt, Sent
-    from reconciler.model.grant import Grant, Key
+    from reconciler.model.given import Given
+    from reconciler.model.grant import Grant, Key, Record
     from reconciler.model.scope import Layer
     from reconciler.model.secret import Redactor
     from reconciler.repository.desired import Desired
@@ -69,7 +70,6 @@ def _details(options: SharedOptions, key: Key, redactor: Redactor) -> dict[str, 
     from reconciler.cli.suggestions import no_such_grant
     from reconciler.engine.accepted import in_force
     from reconciler.engine.context import home_of
-    from reconciler.model.clock import stamp
     from reconciler.model.deciding import Policy
     from reconciler.repository.desired import Desired
     from reconciler.repository.git.signatures import signer
@@ -98,6 +98,7 @@ def _details(options: SharedOptions, key: Key, redactor: Redactor) -> dict[str, 
     error = desired.unreadable(key.hire, subject.email, subject.origin) if grant is None else None
     manifest = files.manifests.get(subject.integration)
     revocable = manifest is None or bool(manifest.model.revoke or manifest.model.withdraw)
+    signed_by = signer(context.checkout, given.granted_in, home_of(context.root, settings)) if given else None
     found = explained(grant, record, policy, settings, initial, revocable=revocable)
     return {
         "hire": key.hire,
@@ -110,22 +111,38 @@ def _details(options: SharedOptions, key: Key, redactor: Redactor) -> dict[str, 
         "status": "invalid" if error else None if found.status is None else str(found.status),
         "action": None if record is None else str(record.action),
         "reason": error or found.reason,
+        **_of_record(record),
+        "head": tree.revision,
+        "differs": {name: list(pair) for name, pair in record.differs.items()} if record else {},
+        **_of_given(given, signed_by),
+        "values": [value.as_json() for value in found.values],
+        "last_attempts": [_attempt(attempt, sent) for attempt, sent in tried],
+        "next": ["goes on once the file is mended and committed"] if error else list(found.following),
+    }
+
+
+def _of_record(record: Record | None) -> dict[str, Any]:
+    """Show what the ledger has of the grant."""
+    from reconciler.model.clock import stamp
+
+    return {
         "attempts": record.attempts if record else 0,
         "retry_at": stamp(record.retry_at) if record else None,
         "checked_at": stamp(record.checked_at) if record else None,
         "since": stamp(record.confirmed_at or record.executed_at) if record else None,
         "last_error": record.last_error if record else None,
         "revision": record.revision if record else None,
-        "head": tree.revision,
-        "differs": {name: list(pair) for name, pair in record.differs.items()} if record else {},
+    }
+
+
+def _of_given(given: Given | None, signed_by: str | None) -> dict[str, Any]:
+    """Show the commit that gave the grant."""
+    return {
         "granted_in": given.granted_in if given else None,
         "author": given.author if given else None,
         "committer": given.committer if given else None,
-        "signer": signer(context.checkout, given.granted_in, home_of(context.root, settings)) if given else None,
+        "signer": signed_by,
         "approved_by": list(given.approved_by) if given else [],
-        "values": [value.as_json() for value in found.values],
-        "last_attempts": [_attempt(attempt, sent) for attempt, sent in tried],
-        "next": ["goes on once the file is mended and committed"] if error else list(found.following),
     }
 
 

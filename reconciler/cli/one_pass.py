@@ -54,12 +54,7 @@ def one_pass(
     from reconciler.engine.context import Context, SystemClock
     from reconciler.model.selection import Selection
 
-    if (rev or worktree) and not dry_run:
-        raise UsageError("--rev and --worktree plan and never execute: add --dry-run")
-    if rev and worktree:
-        raise UsageError("--rev and --worktree exclude each other: leave one out")
-    if dry_run and yes_really:
-        raise UsageError("--yes-really lets something through, a dry run lets nothing: leave one out")
+    _refuse_contradiction(dry_run=dry_run, rev=rev, worktree=worktree, yes_really=yes_really)
     redactor = begin_redacting() if dry_run else set_up(options)
     selection = Selection(
         hires=frozenset(hires) if hires else None,
@@ -92,6 +87,16 @@ def one_pass(
         only = Filter(frozenset(statuses), only_changes)
         show_report(report, options, rows=rows, by=by, only=only, paged=dry_run)
     return exit_code(report, detailed=detailed_exitcode)
+
+
+def _refuse_contradiction(*, dry_run: bool, rev: str | None, worktree: bool, yes_really: bool) -> None:
+    """Raise UsageError for options that exclude each other."""
+    if (rev or worktree) and not dry_run:
+        raise UsageError("--rev and --worktree plan and never execute: add --dry-run")
+    if rev and worktree:
+        raise UsageError("--rev and --worktree exclude each other: leave one out")
+    if dry_run and yes_really:
+        raise UsageError("--yes-really lets something through, a dry run lets nothing: leave one out")
 
 
 def at_terminal() -> bool:

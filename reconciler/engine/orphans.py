@@ -1,4 +1,4 @@
-"""What the ledger has and git no longer wants: checked, and decided on."""
+"""Plan orphans: grants that the ledger has and git no longer wants."""
 
 from __future__ import annotations
 
@@ -15,34 +15,32 @@ __all__ = ["OrphanPlanner", "misfit"]
 
 
 class OrphanPlanner:
-    """Plans orphans. `misfits` are the hires of whom an entry was found not to fit, and why."""
+    """Plans orphans. `misfits` maps each hire with an entry that does not fit to the reason."""
 
     def __init__(self, inputs: PlanningInputs) -> None:
         self._inputs = inputs
         self.misfits: dict[str, str] = {}
 
     async def plan(self, record: Record) -> PlannedGrant:
-        """What is to be done about an orphan."""
-        integration = self._inputs.integrations.get(record.integration)
-        bare = record.as_grant()
-
-        def left(status: Status, reason: str, *, by_hand: bool = False) -> PlannedGrant:
-            """Plan nothing, for this reason."""
-            decision = Decision(status, Action.NONE, reason)
-            return PlannedGrant(bare, record, decision, wanted=False, by_hand=by_hand)
-
+        """Decide on an orphan; check it first if it may have to be revoked."""
         if error := self.unreadable(record):
-            return PlannedGrant(bare, record, Decision(Status.INVALID, Action.NONE, error), as_it_is=True)
+            decision = Decision(Status.INVALID, Action.NONE, error)
+            return PlannedGrant(record.as_grant(), record, decision, as_it_is=True)
         if record.phase is Phase.REVOKED:
-            return left(Status.REVOKED, record.reason if record.status is Status.REVOKED else "revoked")
+            return _no_action(record, Status.REVOKED, record.reason if record.status is Status.REVOKED else "revoked")
         if reason := self._inputs.policy.suspended(record.key.hire, record.integration):
-            return left(Status.SUSPENDED, reason)
+            return _no_action(record, Status.SUSPENDED, reason)
+        integration = self._inputs.integrations.get(record.integration)
         if integration is None:
             problems = self._inputs.desired.files.broken["manifests"].get(record.integration)
             if not problems and self._inputs.by_hand.get(record.key) == "revoke":
-                return left(Status.REVOKED, TAKEN_BY_HAND, by_hand=True)
+                return _no_action(record, Status.REVOKED, TAKEN_BY_HAND, by_hand=True)
             why = f"the manifest has an error: {problems[0]}" if problems else "its manifest is gone"
-            return left(Status.ORPHANED, f"no longer in git, and {why}")
+            return _no_action(record, Status.ORPHANED, f"no longer in git, and {why}")
+        return await self._check_and_decide(integration, record)
+
+    async def _check_and_decide(self, integration: Integration, record: Record) -> PlannedGrant:
+        """Check the orphan's account, and decide."""
         try:
             if (lacking := await self._inputs.checker.token(integration)) is not None:
                 raise Blocked(lacking.reason)
@@ -51,7 +49,7 @@ class OrphanPlanner:
             kind = record.run.kind if record.revoking else Kind.REVOKE
             prepared = integration.prepare_orphan(record, stored, kind=kind, lenders=lending.entries)
         except Blocked as error:
-            return left(Status.ORPHANED, f"no longer in git; {error}")
+            return _no_action(record, Status.ORPHANED, f"no longer in git; {error}")
         has_check = integration.manifest.exists is not None
         verdict = await self._inputs.checker.check_alone(integration, prepared) if has_check else NoCheck()
         verdict, invitation = await self._inputs.asked(integration, prepared, verdict)
@@ -91,7 +89,7 @@ class OrphanPlanner:
         )
 
     async def _same_as(self, integration: Integration, orphan: Grant) -> Key | None:
-        """A grant that keeps the orphan's account, or None."""
+        """Return a grant that keeps the orphan's account, or None."""
         records = self._inputs.records.values()
         theirs = [record for record in records if record.key.hire == orphan.key.hire and self.unreadable(record)]
         return await self._inputs.same_accounts.of(
@@ -99,13 +97,13 @@ class OrphanPlanner:
         )
 
     def unreadable(self, record: Record) -> str | None:
-        """Why the file of a grant cannot be read, so that the grant is left as it is; or None."""
+        """Return why the grant's file cannot be read, so that the grant is kept as it is; None if it can."""
         return self._inputs.desired.unreadable(record.key.hire, record.email, record.origin)
 
     async def _slip(self, hire: str) -> str | None:
-        """An error in a hire's files, because of which nothing of the hire is revoked on its own, or None.
+        """Return an error in the hire's files that keeps its grants from being revoked automatically, or None.
 
-        A choice by name is compared with what the service offers, also where this pass is about another service.
+        A choice by name is compared with what the service offers, also if this pass is for another service.
         """
         known = self._inputs.desired.slip(hire) or self.misfits.get(hire)
         if known is not None:
@@ -129,6 +127,12 @@ class OrphanPlanner:
         return None
 
 
+def _no_action(record: Record, status: Status, reason: str, *, by_hand: bool = False) -> PlannedGrant:
+    """Plan no action, for this reason."""
+    decision = Decision(status, Action.NONE, reason)
+    return PlannedGrant(record.as_grant(), record, decision, wanted=False, by_hand=by_hand)
+
+
 def misfit(grant: Grant, reason: str) -> str:
-    """Why an entry does not fit, with its place."""
+    """Say why an entry does not fit, and where it stands."""
     return f"{grant.source}: access {grant.key.access}: {reason}"

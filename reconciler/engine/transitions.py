@@ -93,7 +93,7 @@ def checked(
     `wants` what `where` asks for.
     """
     events = _status_events(record, decision, wanted=wanted)
-    new = _back_again(record, verdict, now) if wanted else record
+    new = _wanted_again(record, verdict, now) if wanted else record
     fields: dict[str, Any] = {
         "integration": grant.integration,
         "service": grant.service,
@@ -114,31 +114,23 @@ def checked(
         fields["attempts"] = 0
     if new.phase is Phase.NEW:
         fields |= {"email": grant.email, "snapshot": snapshot or new.snapshot}
-    match verdict:
-        case _ if decision.status is Status.REVOKED and record.phase is not Phase.REVOKED:
-            fields |= _taken_away(new, verdict, decision, now, events)
-        case Present() | Missing() if wanted and decision.status is Status.UNCONFIRMED:
-            fields |= _invited(new, grant, snapshot or {}, now, events)
-        case Present(under=None) if wanted and decision.status in (Status.PRESENT, Status.DIFFERS):
-            values = snapshot or {}
-            fields |= _found(new, grant, decision, snapshot=values, found_by=found_by or {}, now=now, events=events)
-            if decision.status is Status.PRESENT:
-                fields |= _as_wanted(new, decision, wants or {}, now)
-        case Present() if not wanted:
-            fields |= _still_there(new, verdict, now, events)
-        case Present():
-            fields["checked_at"] = now
-        case Missing():
-            fields |= _not_there(new, decision, now, events)
-        case Unknown(reason):
-            fields |= {"checked_at": now, "last_error": new.last_error if new.phase.unsettled else reason}
-        case NoCheck() if wanted:
-            # There is no account that could still be under the old address.
-            fields |= {"phase": Phase.DONE if new.phase is Phase.EXECUTED else new.phase, "email": grant.email}
-        case _:
-            pass
-    new = replace(new, **fields)
-    return _with_events(new, events, now)
+    if decision.status is Status.REVOKED and record.phase is not Phase.REVOKED:
+        fields |= _gone_without_request(new, verdict, decision, now, events)
+    elif not wanted:
+        fields |= _orphan_checked(new, decision, verdict, now, events)
+    elif isinstance(verdict, Present | Missing) and decision.status is Status.UNCONFIRMED:
+        fields |= _invited(new, grant, snapshot or {}, now, events)
+    elif isinstance(verdict, Present) and verdict.under is None and decision.status in (Status.PRESENT, Status.DIFFERS):
+        values = snapshot or {}
+        fields |= _found(new, grant, decision, snapshot=values, found_by=found_by or {}, now=now, events=events)
+        if decision.status is Status.PRESENT:
+            fields |= _as_wanted(new, decision, wants or {}, now)
+    elif isinstance(verdict, NoCheck):
+        # There is no account that could still be under the old address.
+        fields |= {"phase": Phase.DONE if new.phase is Phase.EXECUTED else new.phase, "email": grant.email}
+    else:
+        fields |= _check_result(new, decision, verdict, now, events)
+    return _with_events(replace(new, **fields), events, now)
 
 
 def _status_events(record: Record, decision: Decision, *, wanted: bool) -> Events:
@@ -162,7 +154,7 @@ def _as_noted(decision: Decision) -> dict[str, list[Any]]:
     return {name: list(pair) for name, pair in decision.differs.items()}
 
 
-def _back_again(record: Record, verdict: Verdict | None, now: datetime) -> Record:
+def _wanted_again(record: Record, verdict: Verdict | None, now: datetime) -> Record:
     """A record that was revoked, or half so, once its entry is wanted again and was checked.
 
     After a revocation it is a new grant, never drift (docs/design/states.md); what was not revoked is as it was. As
@@ -172,14 +164,7 @@ def _back_again(record: Record, verdict: Verdict | None, now: datetime) -> Recor
         return record
     if record.phase is Phase.REVOKED and isinstance(verdict, Present) and verdict.under is not None:
         return record
-    settled = replace(
-        record,
-        attempts=0,
-        last_error=None,
-        invitations=0,
-        **NOT_AS_WANTED,
-        **SETTLED,
-    )
+    settled = replace(record, attempts=0, last_error=None, invitations=0, **NOT_AS_WANTED, **SETTLED)
     if record.revoking and isinstance(verdict, Present):
         return replace(settled, phase=Phase.CONFIRMED, confirmed_at=record.confirmed_at or now)
     if record.revoking and isinstance(verdict, NoCheck) and record.executed_at is not None:
@@ -257,8 +242,12 @@ def _invited(
     }
 
 
-def _still_there(record: Record, verdict: Present, now: datetime, events: Events) -> dict[str, Any]:
-    """What changes with an orphan whose account is found: it is confirmed, and what was to be withdrawn, accepted."""
+def _orphan_checked(
+    record: Record, decision: Decision, verdict: Verdict | None, now: datetime, events: Events
+) -> dict[str, Any]:
+    """Return what a check changes of an orphan. One found is confirmed; an invitation to withdraw was accepted."""
+    if not isinstance(verdict, Present):
+        return _check_result(record, decision, verdict, now, events)
     fields = {"checked_at": now, "confirmed_at": record.confirmed_at or now}
     accepted = record.run.kind is Kind.WITHDRAW and verdict.account is Account.ACTIVE
     if record.phase is not Phase.EXECUTED and not accepted:
@@ -267,7 +256,7 @@ def _still_there(record: Record, verdict: Present, now: datetime, events: Events
     return {**fields, "phase": Phase.CONFIRMED, **(SETTLED if accepted else {})}
 
 
-def _taken_away(
+def _gone_without_request(
     record: Record, verdict: Verdict | None, decision: Decision, now: datetime, events: Events
 ) -> dict[str, Any]:
     """What changes with an orphan that is gone without a request of ours."""
@@ -281,14 +270,22 @@ def _taken_away(
     }
 
 
-def _not_there(record: Record, decision: Decision, now: datetime, events: Events) -> dict[str, Any]:
-    if record.phase.unsettled:
-        return {"checked_at": now}
-    fields = {"checked_at": now, "last_error": None}
-    if record.phase is Phase.CONFIRMED and not record.lost:
-        events.append((EventType.LOST, decision.reason))
-        return {**fields, "lost": True}
-    return fields
+def _check_result(
+    record: Record, decision: Decision, verdict: Verdict | None, now: datetime, events: Events
+) -> dict[str, Any]:
+    """Return what a check that found no wanted account changes."""
+    match verdict:
+        case Missing() if not record.phase.unsettled:
+            lost = record.phase is Phase.CONFIRMED and not record.lost
+            if lost:
+                events.append((EventType.LOST, decision.reason))
+            return {"checked_at": now, "last_error": None, "lost": record.lost or lost}
+        case Unknown(reason):
+            return {"checked_at": now, "last_error": record.last_error if record.phase.unsettled else reason}
+        case Present() | Missing():
+            return {"checked_at": now}
+        case _:
+            return {}
 
 
 def kept_as_it_is(record: Record, decision: Decision, now: datetime) -> tuple[Record, list[Event]]:

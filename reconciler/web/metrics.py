@@ -6,6 +6,7 @@ import math
 from collections import Counter as Count
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
 
@@ -22,69 +23,53 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self._grants = Gauge(
-            "reconciler_grants", "Grants by integration and status.", ["integration", "status"], registry=self.registry
-        )
-        self._attempts = Counter(
-            "reconciler_attempts", "Attempts and revocations by outcome.", ["outcome"], registry=self.registry
-        )
-        self._counted = Counter(
+        gauge, counter = partial(Gauge, registry=self.registry), partial(Counter, registry=self.registry)
+        histogram = partial(Histogram, registry=self.registry)
+        self._grants = gauge("reconciler_grants", "Grants by integration and status.", ["integration", "status"])
+        self._attempts = counter("reconciler_attempts", "Attempts and revocations by outcome.", ["outcome"])
+        self._counted = counter(
             "reconciler_passes",
             "Passes by outcome: failed where an attempt or a revocation did, else done.",
             ["outcome"],
-            registry=self.registry,
         )
-        self._passes = Histogram(
+        self._passes = histogram(
             "reconciler_pass_seconds",
             "How long passes take, by what started them.",
             ["why"],
             buckets=(0.05, 0.25, 1, 5, 30, 120, 600),
-            registry=self.registry,
         )
-        self._requests = Counter(
+        self._requests = counter(
             "reconciler_requests",
             "Requests by integration, or service for its token, and outcome: 2xx to 5xx, or no_answer.",
             ["integration", "outcome"],
-            registry=self.registry,
         )
-        self._latency = Histogram(
+        self._latency = histogram(
             "reconciler_request_seconds",
             "How long services take to answer; waiting for a rate limit is not counted.",
             ["integration", "outcome"],
             buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
-            registry=self.registry,
         )
         self._build = Info(
             "reconciler_build", "The version of the program, and of its state's schema.", registry=self.registry
         )
         self._build.info({"version": __version__, "schema": HEAD})
-        self._unmanaged = Gauge(
+        self._unmanaged = gauge(
             "reconciler_unmanaged_accounts",
             "Accounts that git does not know, of each listing that was read whole.",
             ["integration"],
-            registry=self.registry,
         )
-        self._problems = Gauge("reconciler_file_problems", "Problems in the files in force.", registry=self.registry)
-        self._last = Gauge(
-            "reconciler_last_pass_timestamp_seconds", "When a pass last finished.", registry=self.registry
-        )
-        self._resync = Gauge(
+        self._problems = gauge("reconciler_file_problems", "Problems in the files in force.")
+        self._last = gauge("reconciler_last_pass_timestamp_seconds", "When a pass last finished.")
+        self._resync = gauge(
             "reconciler_resync_overrun_seconds",
             "By how much the slowest part of a resync since the start overran the interval.",
-            registry=self.registry,
         )
-
-        self._fetched = Gauge(
+        self._fetched = gauge(
             "reconciler_git_last_fetch_timestamp_seconds",
             "When a fetch from git last succeeded; NaN where none ever did.",
-            registry=self.registry,
         )
-
-        self._members = Gauge(
-            "reconciler_member_services",
-            "How many services each member of a fleet has at this moment.",
-            ["member"],
-            registry=self.registry,
+        self._members = gauge(
+            "reconciler_member_services", "How many services each member of a fleet has at this moment.", ["member"]
         )
 
     def count_pass(self, report: Report, took: timedelta, why: str, now: float) -> None:
