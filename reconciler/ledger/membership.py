@@ -22,7 +22,7 @@ import sqlalchemy as sa
 from reconciler.ledger import schema
 from reconciler.ledger.backend import WritableBackend
 from reconciler.ledger.lease import EVERYTHING, OURS, Lease
-from reconciler.ledger.postgres import IDLE
+from reconciler.ledger.postgres_writing import end_silent
 from reconciler.ledger.reading import SERVER_TIME
 from reconciler.ledger.schema import NOW, in_
 from reconciler.model.errors import LeaseLostError, LedgerError, StateLockedError
@@ -43,13 +43,6 @@ SOON_SECONDS = 0.2
 
 STALL_SECONDS = 5.0
 """How long a member has to be connected itself before it takes others for dead."""
-
-_END_SILENT = sa.text(
-    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-    " WHERE datname = current_database() AND usename = current_user AND application_name LIKE 'reconciler %'"
-    " AND state <> 'idle' AND wait_event = 'ClientRead'"
-    " AND state_change < clock_timestamp() - make_interval(secs => :seconds)"
-)
 
 _BOOT = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 _shards, _members = schema.shards, schema.members
@@ -248,14 +241,10 @@ class Membership:
                 self._reap()
 
     def _reap(self) -> None:
-        """Release the leases of dead members at new epochs, which refuses whatever they still write.
-
-        A member that died in the middle of a statement still has the locks of its transaction, and none of the server's
-        timeouts ends that: it waits for the rest of what the member was sending.
-        """
+        """Release the leases of dead members at new epochs, which refuses whatever they still write."""
         try:
             with self._backend.writing() as connection:
-                connection.execute(_END_SILENT, {"seconds": IDLE.total_seconds()})
+                end_silent(connection)
                 connection.execute(_given_back().where(_shards.c.until < NOW, _shards.c.owner != self._owner))
                 gone = sa.select(_shards.c.owner).where(_shards.c.owner.is_not(None))
                 connection.execute(sa.delete(_members).where(_members.c.owner.not_in(gone)))

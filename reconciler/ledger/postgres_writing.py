@@ -17,19 +17,29 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from reconciler.ledger import schema
 from reconciler.ledger.backend import Inserting, Rows, within
 from reconciler.ledger.migrate import HEAD, upgrade, version_of
-from reconciler.ledger.postgres import CONNECT, SCHEMA, Connection, Server, outdated
+from reconciler.ledger.postgres import CONNECT, IDLE, SCHEMA, Connection, Server, outdated
 from reconciler.ledger.postgres_chain import APPEND, appended
 from reconciler.ledger.reading import Reading
 from reconciler.model.errors import LedgerError
 from reconciler.model.failpoints import Failpoint, Reached, unwatched
 
-__all__ = ["WritablePostgresBackend"]
+__all__ = ["WritablePostgresBackend", "end_silent"]
 
 CONNECTIONS = 5
 
 AWAY = timedelta(seconds=2)
 """How long not to connect again after a failure. Meanwhile callers fail at once, so that a command with several writes
 ends in time."""
+
+AGAIN_SECONDS = 0.2
+"""Between two tries to migrate, while another process does."""
+
+_END_SILENT = sa.text(
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+    " WHERE datname = current_database() AND usename = current_user AND application_name LIKE 'reconciler %'"
+    " AND state <> 'idle' AND wait_event = 'ClientRead'"
+    " AND state_change < clock_timestamp() - make_interval(secs => :seconds)"
+)
 
 _MIGRATING = 0x7265636F_6E000001
 """The key of an advisory lock, which is per database."""
@@ -85,6 +95,8 @@ class WritablePostgresBackend(Inserting):
                 version = version_of(reading)
             if version != HEAD:
                 backend._upgrade(reached, migrate=migrate)
+            with backend._autocommit() as connection:
+                end_silent(connection)  # who writes before it joins is not in the way of a process that died
         except BaseException:
             backend.close()
             raise
@@ -152,7 +164,9 @@ class WritablePostgresBackend(Inserting):
         with self.writing() as connection, _driver(connection).patient():
             connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
             connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
-            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATING)))
+            while not connection.execute(sa.select(sa.func.pg_try_advisory_xact_lock(_MIGRATING))).scalar():
+                end_silent(connection)
+                time.sleep(AGAIN_SECONDS)
             version = version_of(within(connection))
             if version is None:
                 if connection.execute(sa.select(sa.func.to_regnamespace(SCHEMA))).scalar() is None:
@@ -177,6 +191,15 @@ class WritablePostgresBackend(Inserting):
                 raise LedgerError(f"state {self._server.url}: every connection is in use: try again") from error
             except DBAPIError as error:
                 raise error.orig or error from None
+
+
+def end_silent(connection: sa.Connection) -> None:
+    """End the connections of processes that died or were stopped in the middle of a statement.
+
+    Each has the locks of its transaction, and none of the server's timeouts ends it: the server waits for the rest of
+    what the process was sending.
+    """
+    connection.execute(_END_SILENT, {"seconds": IDLE.total_seconds()})
 
 
 def _driver(connection: sa.Connection) -> Connection:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from reconciler.ledger import membership, schema
+from reconciler.ledger import membership, postgres_writing, schema
 from reconciler.ledger.lease import EVERYTHING
 from reconciler.ledger.membership import Membership
 from reconciler.ledger.opening import StateLocation
@@ -116,7 +116,7 @@ def test_member_that_died_in_the_middle_of_a_statement_keeps_no_lock(
     ledger: LedgerWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As one does that is stopped while it sends several statements at once."""
-    monkeypatch.setattr(membership, "IDLE", timedelta(seconds=0.1))
+    monkeypatch.setattr(postgres_writing, "IDLE", timedelta(seconds=0.1))
     with member(ledger, "b") as b, closing(ledger.backend._server.connect()) as dead:  # type: ignore[attr-defined]
 
         def free(*, reap: bool = False) -> bool:

@@ -7,13 +7,15 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from reconciler.ledger import postgres_writing
 from reconciler.ledger.migrate import HEAD
 from reconciler.ledger.opening import StateLocation
+from reconciler.ledger.postgres import Server
 from reconciler.model.errors import LedgerError
 from tests.ledger.states import ADA, change
 from tests.postgres import Databases, Wire
@@ -66,6 +68,35 @@ def test_members_that_start_together_make_one_state(databases: Databases, empty:
         assert list(together.map(start, range(5))) == [None] * 5
     assert databases.execute(VERSION, name(empty)) == [(HEAD,)]
     assert sorted(databases.execute(TABLES, name(empty))) == [("reconciler.grants",), ("reconciler.meta",)]
+
+
+@pytest.mark.parametrize(
+    ("template", "sent"),
+    [
+        ("empty", b"SELECT pg_advisory_xact_lock(%d)" % postgres_writing._MIGRATING),
+        ("made", b"INSERT INTO meta (name, value) VALUES ('repository', 'c0ffee')"),
+    ],
+    ids=["while it makes the tables", "while it notes the repository"],
+)
+def test_first_start_that_was_cut_off_keeps_nobody_out(
+    databases: Databases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, template: str, sent: bytes
+) -> None:
+    class Ours:
+        def first_commit(self) -> str:
+            return "c0ffee"
+
+        def may_have(self, commit: str) -> bool:
+            return commit == "c0ffee"
+
+    monkeypatch.setattr(postgres_writing, "IDLE", timedelta(seconds=0.1))
+    with databases.made(template) as url, closing(Server(url).connect()) as dead:
+        dead.pgconn.enter_pipeline_mode()
+        dead.pgconn.send_query_params(sent, None)
+        dead.pgconn.send_flush_request()
+        dead.pgconn.flush()
+        time.sleep(0.3)
+        with closing(StateLocation(url, tmp_path, repository=Ours()).writer()) as ledger:
+            assert ledger.note("repository") == b"c0ffee"
 
 
 def test_who_only_reads_makes_nothing(databases: Databases, empty: StateLocation, tmp_path: Path) -> None:
