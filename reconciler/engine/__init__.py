@@ -1,1 +1,1 @@
-"""One pass: observe → plan → attempt → record."""
+"""Make one pass: observe, plan, execute, record."""

@@ -1,4 +1,4 @@
-"""Which revision is in force: HEAD, or with `git.verify_signatures` the last one whose every new commit is trusted.
+"""Determine the revision in force: HEAD, or with `git.verify_signatures` the last one whose new commits are trusted.
 
 Whether to verify, who is trusted and where the state is, is what the last accepted revision says, never what the commit
 under judgement says (docs/settings.md). That revision has to be known before any setting of HEAD's is believed, so it
@@ -49,7 +49,7 @@ _HARMLESS = (".gitignore", ".gitkeep")
 
 @dataclass(frozen=True, slots=True)
 class InForce:
-    """The tree that is acted on, with its own settings; `refused` is HEAD where that is another, and why."""
+    """The tree in force and its settings. `refused` is HEAD and the reason, if HEAD is not in force."""
 
     tree: Tree
     settings: Settings
@@ -57,7 +57,7 @@ class InForce:
 
 
 def in_force(context: Context, ledger: LedgerReader | None = None) -> InForce:
-    """What is in force now; changes nothing. `ledger` is the state where it is open already.
+    """Return what is in force now, changing nothing. `ledger` is the state, if it is open already.
 
     Raises RepositoryError where HEAD is refused and nothing was accepted before it, and SettingsError.
     """
@@ -86,7 +86,7 @@ def in_force(context: Context, ledger: LedgerReader | None = None) -> InForce:
 
 
 def _unreadable(context: Context, accepted: str, error: RepositoryError) -> InForce:
-    """A HEAD that cannot be read has no signature to show: the last accepted revision stays in force.
+    """Keep the last accepted revision in force if HEAD cannot be read: it has no signature to show.
 
     Raises the error where that one says that commits do not have to be signed.
     """
@@ -99,7 +99,7 @@ def _unreadable(context: Context, accepted: str, error: RepositoryError) -> InFo
 
 
 def keep(context: Context, ledger: LedgerWriter | None, found: InForce) -> None:
-    """Remember what is in force for the next time; in this checkout alone where no ledger is given."""
+    """Save what is in force for the next run: in the ledger, or without one in this checkout alone."""
     verified = found.settings.git.verify_signatures
     note = {"revision": found.tree.revision, "refused": found.refused and asdict(found.refused)} if verified else None
     content = json.dumps(note).encode()
@@ -119,7 +119,7 @@ def keep(context: Context, ledger: LedgerWriter | None, found: InForce) -> None:
 
 
 def _there(context: Context, repository: pygit2.Repository) -> bool:
-    """Whether the ref is there. One that a power cut left torn, which git writes no other over, is taken away."""
+    """Whether the ref exists. One that a power cut left torn is removed, because git does not overwrite it."""
     try:
         return REF in repository.references
     except pygit2.GitError as error:
@@ -130,13 +130,13 @@ def _there(context: Context, repository: pygit2.Repository) -> bool:
 
 
 def refused(ledger: LedgerReader) -> Untrusted | None:
-    """What the last pass refused, as the ledger has it."""
+    """Return what the last pass refused, from the ledger."""
     told = _note(ledger).get("refused")
     return Untrusted(**told) if told else None
 
 
 def _first(context: Context, head: Tree, settings: Settings) -> InForce:
-    """The first run: HEAD, where its commits since `trusted_from` are signed or do not have to be."""
+    """Decide on a first run: HEAD, if its commits since `trusted_from` are signed or need not be."""
     if settings.git.verify_signatures:
         if head.revision == WORKTREE:
             raise RepositoryError(f"{context.root} is no git checkout: git.verify_signatures has no commits to look at")
@@ -153,7 +153,7 @@ def _first(context: Context, head: Tree, settings: Settings) -> InForce:
 
 
 def _as_head_says(context: Context, head: Tree, settings: Settings | None = None) -> InForce:
-    """HEAD in force; where its settings say so, the files as they stand."""
+    """Put HEAD in force; or the worktree, if HEAD's settings say so."""
     settings = settings or context.reader.settings(head)
     return InForce(head if settings.source == "commit" else context.checkout.worktree(), settings)
 
@@ -185,7 +185,7 @@ def _refuse_planted(context: Context, head: Tree, settings: Settings) -> None:
 
 
 def _ref(context: Context) -> str | None:
-    """The accepted revision as the checkout has it; None where it has none, or a torn one.
+    """Return the accepted revision from the checkout's ref; None if there is none, or a torn one.
 
     Raises RepositoryError where that cannot be told just now: to go on without would be to believe HEAD.
     """
@@ -206,7 +206,7 @@ def _readable(context: Context) -> Iterator[None]:
 
 
 def _noted(context: Context, head: Tree, settings: Settings, ledger: LedgerReader | None) -> str | None:
-    """The revision that a state has as accepted. Raises RepositoryError where this checkout does not have it."""
+    """Return the accepted revision from the ledger. Raises RepositoryError if this checkout does not have it."""
     if context.checkout.repository is None:
         return None
     if ledger is None:

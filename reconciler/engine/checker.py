@@ -1,4 +1,4 @@
-"""Asking services who is there.
+"""Check accounts at services.
 
 A `Checker` can check and look options up, and nothing else: a dry run is handed one, so that it cannot execute by
 mistake. A check that fails is `Unknown`, whatever made it fail. Where an integration has a listing and a pass has more
@@ -33,7 +33,7 @@ __all__ = ["Checker", "NotOffered"]
 
 
 class NotOffered(Exception):
-    """A choice's name is not that of one option that the service offers."""
+    """A choice's name does not match exactly one option that the service offers."""
 
 
 class Checker:
@@ -56,7 +56,7 @@ class Checker:
         self._progressed = progressed
 
     async def check(self, integration: Integration, prepared: Prepared, record: Record | None = None) -> Verdict:
-        """Whether the account is there; under the hire's old address too, where it was confirmed under that."""
+        """Check whether the account exists; also under the hire's old address, if it was confirmed under that."""
         found = await self._check(integration, prepared, listed=True)
         if not isinstance(found, Missing) or record is None or not record.leaves_something:
             return found
@@ -72,7 +72,7 @@ class Checker:
                 return found
 
     async def check_alone(self, integration: Integration, prepared: Prepared) -> Verdict:
-        """Whether the account is there, by a check of its own: before a revocation, and after an attempt."""
+        """Check one account without a listing: before a revocation, and after an attempt."""
         return await self._check(integration, prepared, listed=False)
 
     async def _check(self, integration: Integration, prepared: Prepared, *, listed: bool) -> Verdict:
@@ -101,7 +101,7 @@ class Checker:
         return found
 
     def _shown(self, compared: Compared, differs: Mapping[str, Difference]) -> dict[str, Difference]:
-        """What differs, as it may be shown and written down: a service can repeat a token anywhere."""
+        """Redact what differs before it is shown or saved: a service can repeat a token anywhere."""
         redact = self.redactor.redact_all
         return {
             path: (compared.shown(path, there, redact), compared.shown(path, wanted, redact))
@@ -109,7 +109,7 @@ class Checker:
         }
 
     async def _ask(self, integration: Integration, prepared: Prepared) -> Response:
-        """Send the check; once more with a fresh token where the service refuses the one it got."""
+        """Send the check; once more with a fresh token if the service refuses the current one."""
         exists, connection = integration.manifest.exists, integration.connection
         assert exists is not None
         assert prepared.check is not None
@@ -124,7 +124,7 @@ class Checker:
         return answer
 
     async def invitation(self, integration: Integration, prepared: Prepared) -> Invited | Unknown | None:
-        """The open invitation of somebody whom the check did not find, with what `pending` stores of it.
+        """Return the open invitation of a person whom the check did not find, with what `pending` stores.
 
         None where there is none, or the manifest has no `pending`; Unknown where open invitations cannot be read.
         """
@@ -150,7 +150,7 @@ class Checker:
         return isinstance(await self.invitation(integration, before), Invited)
 
     async def token(self, integration: Integration) -> Unknown | None:
-        """Fetch the token of a service that is connected without a person, where none is stored; why there is none."""
+        """Fetch a token that needs no person, if none is stored. Returns why there is none."""
         connection = integration.connection
         if connection is None or not connection.fetches or connection.layer() is not None:
             return None
@@ -161,7 +161,7 @@ class Checker:
         return None
 
     async def options(self, integration: Integration, field_id: str) -> list[Option] | Unknown:
-        """The options that the service offers for a form field; asked for once a pass."""
+        """Return the options that the service offers for a form field; fetched once a pass."""
         key = (integration.name, field_id)
         task = self._options.get(key)
         if task is None:
@@ -179,7 +179,7 @@ class Checker:
             return Unknown(f"the options of {field_id}: {self.redactor.redact(str(error))}")
 
     async def resolved(self, integration: Integration, grant: Grant) -> Grant | Unknown:
-        """The grant with its named choices replaced by their values; a value that stands in the file is sent as it is.
+        """Replace a grant's named choices by their values. A value that stands in the file is sent unchanged.
 
         Raises NotOffered where no option, or more than one, has the name.
         """

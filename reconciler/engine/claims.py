@@ -1,4 +1,4 @@
-"""Which grants a pass has claimed, so that one grant never has two attempts at once.
+"""Claim grants for a pass, so that no grant has two attempts at the same time.
 
 Passes of one daemon run side by side: a service that hangs must not keep a commit waiting. A pass claims each grant
 before it plans it. One that another pass has claimed, or had since this pass read the ledger, is left out, for this
@@ -30,13 +30,13 @@ class Claims:
         self._time = 0
 
     def begin(self) -> ClaimSet:
-        """Begin a pass's claims; to be called before the pass reads the ledger."""
+        """Begin a pass's claims; call it before the pass reads the ledger."""
         self._time += 1
         self._running[self._time] = None
         return ClaimSet(self, self._time)
 
     def postponed(self) -> set[Key]:
-        """The grants that a pass left out and that are free again; each is given once."""
+        """Return the grants that a pass left out and that are free again; each is returned once."""
         free = self._wanted - self._taken
         self._wanted -= free
         return free.union(*(self._beside.pop(key, ()) for key in free))
@@ -46,7 +46,7 @@ class Claims:
         return key in self._taken
 
     def taken(self, key: Key, since: int) -> bool:
-        """For `ClaimSet`: whether a pass that began at `since` gets the grant; else it is postponed."""
+        """For `ClaimSet`: claim a grant for a pass that began at `since`, or postpone it. Whether it was claimed."""
         if key in self._taken or self._released.get(key, -1) >= since:
             self._wanted.add(key)
             return False
@@ -54,11 +54,11 @@ class Claims:
         return True
 
     def postpone(self, key: Key, beside: set[Key]) -> None:
-        """For `ClaimSet`: postpone these with a grant that was wanted."""
+        """For `ClaimSet`: postpone these grants together with one that was wanted."""
         self._beside.setdefault(key, set()).update(beside)
 
     def released(self, key: Key) -> None:
-        """For `ClaimSet`: a pass releases the grant."""
+        """For `ClaimSet`: release a grant."""
         self._taken.discard(key)
         self._released[key] = self._time
         self._released.move_to_end(key)
@@ -81,7 +81,7 @@ class ClaimSet:
         self._left: set[Key] = set()
 
     def take(self, key: Key) -> bool:
-        """Claim a grant; False where it has to be left to another pass."""
+        """Claim a grant; False if it has to be left to another pass."""
         if key in self._mine:
             return True
         if key in self._left:
@@ -92,7 +92,7 @@ class ClaimSet:
         return False
 
     def take_moves(self, moves: Mapping[Key, Key]) -> dict[Key, Key]:
-        """Claim records that are to move, under both names, and give the moves that can be made.
+        """Claim records that are to move, under both names. Returns the moves that can be made.
 
         A record that another pass has claimed does not move, and neither do those whose moves depend on it. This pass
         leaves all their names out: the new name would look like a new grant.
@@ -115,7 +115,7 @@ class ClaimSet:
             self._claims.released(key)
 
     def close(self) -> None:
-        """End the pass, and release all that it still has."""
+        """End the pass, and release all grants that it still has."""
         for key in tuple(self._mine):
             self.release(key)
         self._claims.ended(self._since)

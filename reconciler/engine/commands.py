@@ -1,4 +1,4 @@
-"""What a person asks of the state: retry, accept, run, revoke, release, forget.
+"""Manual commands on the state: retry, accept, run, revoke, release, forget.
 
 `retry`, `accept` and `forget` only change the ledger; `run`, `revoke` and `release` (`--yes-really`) go into the next
 pass. Where another process has the state locked they are left as commands for it (docs/design/rules.md, "The
@@ -58,7 +58,7 @@ CommandsByGrant = Mapping[Key, Sequence[Command]]
 
 @dataclass(slots=True)
 class TakenUp:
-    """What commands ask of the next pass: to look at the `touched` grants, to override a tripped guard."""
+    """What commands ask of the next pass: check the `touched` grants, override a tripped guard."""
 
     released: bool = False
     touched: set[Key] = field(default_factory=set)
@@ -68,7 +68,7 @@ class TakenUp:
 
 @dataclass(frozen=True, slots=True)
 class Erasing:
-    """What it takes to erase a person: what git has now, and to have claimed each grant of theirs meanwhile."""
+    """What erasing a person takes: the files in git, and a claim on each of their grants."""
 
     root: Path
     files: Callable[[], Files]
@@ -76,7 +76,7 @@ class Erasing:
 
 
 def matching(records: Iterable[Record], command: Command) -> list[Record]:
-    """The records that a command is about."""
+    """List the records that a command is about."""
     return [
         record
         for record in records
@@ -165,7 +165,7 @@ def _take_up(
 
 
 def changes_of(ledger: LedgerReader, command: Command, home: Callable[[str], str]) -> dict[str, list[str]]:
-    """The services for which taking up a command writes, each with the integrations that it is about."""
+    """Return the services that taking up a command writes to, each with the integrations it is about."""
     found: dict[str, list[str]] = {}
     if command.kind in CHANGES:
         if command.hire:
@@ -178,7 +178,7 @@ def changes_of(ledger: LedgerReader, command: Command, home: Callable[[str], str
 
 
 def reason_to_remember(hire: str, records: Iterable[Record], files: Files) -> str | None:
-    """Why a person is not to be erased; None where they may be."""
+    """Return why a person must not be erased; None if they may be."""
     if hire in files.hires or hire in files.broken["hires"]:
         return f"{hire} is still in git: remove the hire's file first"
     left = [str(record.key) for record in records if record.leaves_something and record.phase is not Phase.REVOKED]
@@ -200,7 +200,7 @@ def erase(ledger: LedgerWriter, hire: str, now: datetime, root: Path) -> int:
 
 
 def _erased(ledger: LedgerWriter, hire: str, records: list[Record], now: datetime, erasing: Erasing) -> bool:
-    """Erase a person, their commands too; False where that is refused, as it would have been of whoever asked."""
+    """Erase a person and their commands; False if that is refused, as it would be without a daemon."""
     if (why := reason_to_remember(hire, records, erasing.files())) is not None:
         log.warning("command.refused", command="forget", reason=why)
         return False
@@ -209,7 +209,7 @@ def _erased(ledger: LedgerWriter, hire: str, records: list[Record], now: datetim
 
 
 def by_grant(commands: Iterable[Command]) -> dict[Key, list[Command]]:
-    """The commands that a pass acts on."""
+    """Return the commands that a pass acts on, by grant."""
     found: dict[Key, list[Command]] = {}
     for command in commands:
         if command.kind in ("run", "revoke") and command.hire and command.access:
@@ -218,7 +218,7 @@ def by_grant(commands: Iterable[Command]) -> dict[Key, list[Command]]:
 
 
 def request_events(commands: Iterable[Command], now: datetime) -> list[Event]:
-    """The events for commands that are removed from the list."""
+    """Make the events for commands that are removed from the list."""
     return [
         line
         for command in commands
@@ -227,7 +227,7 @@ def request_events(commands: Iterable[Command], now: datetime) -> list[Event]:
 
 
 def requested(kind: str, key: Key, now: datetime, by: str) -> list[Event]:
-    """The event for a run by hand; none for other commands."""
+    """Make the event for a manual run; None for other commands."""
     return [Event(now, key, "", EventType.RUN_REQUESTED, f"by {by}")] if kind == "run" else []
 
 
@@ -237,7 +237,7 @@ def may_retry(record: Record) -> bool:
 
 
 def _may_accept(record: Record) -> bool:
-    """Whether a grant can be vouched for; the record may have changed since the command was given."""
+    """Whether a person may vouch for a grant; the record may have changed since the command was given."""
     why = reason_not_to_accept(record)
     if why is not None:
         log.warning("command.refused", command="accept", reason=why)
@@ -245,7 +245,7 @@ def _may_accept(record: Record) -> bool:
 
 
 def _accepted(record: Record, now: datetime) -> Record:
-    """A person vouches that the grant is complete: confirmed from here on, and checked like any other.
+    """Confirm a grant that a person vouches for; from here on it is checked like any other.
 
     Values that differ count as sent; what else differs is accepted as it is until either side changes.
     """

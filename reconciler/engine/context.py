@@ -1,4 +1,4 @@
-"""What lives longer than a pass: the checkout, the parse cache, gpg, the clients with their limits, the redactor.
+"""What lives longer than a pass: checkout, parse cache, gpg, clients with their limits, redactor.
 
 What sends and what decrypts is imported when it is first asked for: `status` needs neither.
 """
@@ -40,22 +40,22 @@ T = TypeVar("T")
 
 
 def home_of(root: Path, settings: Settings) -> str | None:
-    """The GnuPG home that the settings name, from the repository's root; None for GnuPG's own."""
+    """Return the GnuPG home that the settings name, relative to the repository's root; None for GnuPG's own."""
     return None if settings.gnupg_home is None else str(root / Path(settings.gnupg_home).expanduser())
 
 
 class SystemClock:
-    """The machine's clock; `stop` cuts every wait short."""
+    """The machine's clock; `stop` ends every wait."""
 
     def __init__(self) -> None:
         self.stopping = asyncio.Event()
 
     def now(self) -> datetime:
-        """The wall clock's time, in UTC."""
+        """Return the wall clock's time, in UTC."""
         return datetime.now(UTC)
 
     async def sleep(self, seconds: float) -> None:
-        """Wait; raises `Stopped` at once when the program is told to stop, for no wait at all too."""
+        """Wait. Raises `Stopped` as soon as shutdown is requested, even for a wait of zero seconds."""
         if self.stopping.is_set():  # `wait_for` with nothing to wait for does not look
             raise Stopped
         try:
@@ -65,7 +65,7 @@ class SystemClock:
         raise Stopped
 
     async def unless_stopped(self, work: Coroutine[Any, Any, T]) -> T:
-        """What the work gives. It is given up, with `Stopped`, when the program is told to stop meanwhile."""
+        """Await the work, or cancel it and raise `Stopped` when shutdown is requested."""
         task, stop = asyncio.create_task(work), asyncio.create_task(self.stopping.wait())
         try:
             await asyncio.wait((task, stop), return_when=asyncio.FIRST_COMPLETED)
@@ -107,11 +107,11 @@ class Context:
 
     @property
     def last_desired(self) -> Desired | None:
-        """What `desired` gave last, None before it was asked: it reads nothing."""
+        """Return the desired state that `desired` returned last; None before. Reads nothing."""
         return self._desired
 
     def desired(self, files: Files, today: date) -> Desired:
-        """What a revision wants; from pass to pass the same, with what it remembers, for as long as that is so."""
+        """Return a revision's desired state; the same object from pass to pass while nothing changes."""
         from reconciler.repository.desired import Desired
 
         if self._desired is None or self._desired.files is not files or self._desired.today != today:
@@ -119,7 +119,7 @@ class Context:
         return self._desired
 
     def judge(self, desired: Desired) -> Judge:
-        """What holds a revision against its own policy; the same, with what it counted, for as long as that is so."""
+        """Return the policy's judge of a desired state; the same object while the desired state is the same."""
         from reconciler.repository.policy import Judge
 
         if self._judge is None or self._judge[0] is not desired:
@@ -134,11 +134,11 @@ class Context:
         return WantedPrints(self.pace)
 
     def gnupg(self, settings: Settings) -> Gnupg:
-        """Gpg with the home that the settings name."""
+        """Return gpg with the home that the settings name."""
         return self._secrets(settings)[0]
 
     def initial_data(self, settings: Settings) -> InitialData:
-        """The reader of encrypted files."""
+        """Return the reader of encrypted files."""
         return self._secrets(settings)[1]
 
     def _secrets(self, settings: Settings) -> tuple[Gnupg, InitialData]:
@@ -153,7 +153,7 @@ class Context:
         return self._gnupg[1], self._gnupg[2]
 
     def state(self, settings: Settings, tree: Tree) -> StateLocation:
-        """Where the state is; a server's password is in the initial data of `tree`, which is in force."""
+        """Return the state's location. A server's password is in the initial data of `tree`, which is in force."""
 
         def password() -> str | None:
             own = self.initial_data(settings).read(tree, "reconciler") or {}
@@ -163,7 +163,7 @@ class Context:
         return StateLocation(settings.state, self.root, password, self.checkout)
 
     def client(self, service: str, hosts: AllowedHosts, limits: Limits) -> Client:
-        """A service's client; the same one from pass to pass, for as long as what it is allowed stays the same."""
+        """Return a service's client; the same one from pass to pass while its hosts and limits are the same."""
         from reconciler.requests.client import Client
         from reconciler.requests.throttle import Throttle
 
@@ -200,13 +200,13 @@ class Context:
             self.answered(name, status, seconds)
 
     def turn(self, service: str) -> Turn:
-        """The turn that a service's token refreshes take, from pass to pass."""
+        """Return the lock that serializes a service's token refreshes, from pass to pass."""
         from reconciler.oauth.connection import Turn
 
         return self._turns.setdefault(service, Turn())
 
     def author(self, tree: Tree) -> str | None:
-        """By whom a revision was committed; None for files as they stand."""
+        """Return who committed a revision; None for a worktree."""
         return None if tree.revision == WORKTREE else self.checkout.commit(tree.revision).author
 
     async def aclose(self) -> None:

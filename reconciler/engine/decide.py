@@ -1,4 +1,4 @@
-"""What is to be done about one grant: a pure function of what is wanted, observed and remembered, and of the time.
+"""Decide what to do about one grant: a pure function of the desired, the observed, the ledger and the time.
 
 `standing` answers for grants that are not checked at all, `judge` for those that are, `judge_orphan` for what git no
 longer wants. The order of the rules and the cases between them are those of docs/design/states.md. Nothing
@@ -33,7 +33,7 @@ GONE = Decision(Status.REVOKED, Action.NONE, "no longer in git; found gone")
 def standing(
     grant: Grant, record: Record | None, policy: Policy, *, waits: str | None = None, blocked: str | None = None
 ) -> Decision | None:
-    """The decision for a grant that must not be checked: invalid, suspended, scheduled or blocked; else None.
+    """Decide on a grant that must not be checked: invalid, suspended, scheduled or blocked; None for others.
 
     `waits` says which needed entry it waits for, `blocked` what is missing. Neither a day nor a need that lies ahead
     counts for what was executed or confirmed once; after a revocation it is a new grant.
@@ -65,7 +65,7 @@ def judge(
     means: Means = NO_MEANS,
     invitation: Invited | None = None,
 ) -> Decision:
-    """The decision for a grant that was checked, or that has no check.
+    """Decide on a grant that was checked, or that has no check.
 
     `digest` is the keyed digest of what would be sent now, `changes` what differs from the account's own values,
     `texts` the digests of the requests of the attempt that is open, or of a first one. `means` says what the manifest
@@ -116,7 +116,7 @@ _SEEN = re.compile(r"; last seen present on \S+\Z")
 
 
 def _last_seen(record: Record) -> str:
-    """Until when an account that cannot be checked now was known to be there; it stays so from check to check."""
+    """Return until when an account that cannot be checked now was known to exist; constant between checks."""
     if record.status is Status.PRESENT and record.checked_at is not None:
         return f"; last seen present on {stamp(record.checked_at)}"
     before = _SEEN.search(record.reason) if record.status is Status.UNKNOWN else None
@@ -126,7 +126,7 @@ def _last_seen(record: Record) -> str:
 def _wanted_again(
     record: Record, verdict: Verdict, policy: Policy, means: Means, invitation: Invited | None
 ) -> Decision:
-    """An entry that is back while its revocation is not settled: as it stands, or a new grant where it is gone."""
+    """Decide on an entry that is back before its revocation settled: kept, or a new grant if it is gone."""
     if isinstance(verdict, NoCheck) and record.executed_at is not None:
         return Decision(Status.DONE, Action.NONE, "it ran")
     decision = _untried(verdict, policy, means, invitation)
@@ -145,7 +145,7 @@ def _provided(
     means: Means,
     invitation: Invited | None,
 ) -> Decision:
-    """A grant that was executed without error, or confirmed."""
+    """Decide on a grant that was executed without error, or confirmed."""
     match verdict:
         case NoCheck():
             return webhook(record, changes, means)
@@ -161,7 +161,7 @@ def _provided(
 
 
 def _lost(record: Record, policy: Policy, changes: Differences) -> Decision:
-    """The account was there and is gone: drift."""
+    """Decide on drift: the account existed and is gone."""
     reason = "drift: the account was there and is gone"
     if changes:
         reason = f"{reason}; changed since: {shown(changes)}"
@@ -182,7 +182,7 @@ def _unsettled_update(
     texts: tuple[str, ...],
     means: Means,
 ) -> Decision:
-    """An update that failed: once or twice. It continues after the account's change, where that was done."""
+    """Decide on a failed update. It continues after the account's change, if that was done."""
     far = progress(record.run.steps, texts, NEITHER)
     resent = digest is not None and record.run.digest is not None and digest != record.run.digest
     afresh = record.fresh or resent
@@ -223,7 +223,7 @@ def _unsettled_update(
 
 
 def _account_changed(steps: Iterable[Step]) -> bool:
-    """Whether the first request that changes anything was answered with success."""
+    """Whether the first request that changes anything succeeded."""
     changing = [step for step in sorted(steps, key=lambda step: step.index) if step.mutates]
     return bool(changing) and changing[0].outcome is Outcome.DONE
 
@@ -237,7 +237,7 @@ def _unsettled(
     texts: tuple[str, ...],
     means: Means,
 ) -> Decision:
-    """A grant whose attempt failed: once (`retrying`) or twice (`failed`).
+    """Decide on a grant whose attempt failed: once (`retrying`) or twice (`failed`).
 
     A run that a person asked for was asked for whatever the check says: its retry is too, but for an account that is
     switched off. What a healing that failed left is still lost: whichever attempt makes it again heals it. The requests
@@ -298,7 +298,7 @@ def judge_orphan(
     digest: str | None = None,
     texts: tuple[str, ...] = (),
 ) -> Decision:
-    """The decision for what the ledger has and git no longer wants.
+    """Decide on a grant that the ledger has and git no longer wants.
 
     `same_as` is a grant still wanted for which this is the same account, `slip` an error in the hire's files, which may
     be why it is no longer wanted; `can_revoke` says that the manifest has `revoke`, `by_hand` that a person asks for
@@ -337,7 +337,7 @@ def judge_orphan(
 
 
 def _invited_orphan(left: Decision, spared: str | None, means: Means, *, asked: bool, prune: bool) -> Decision:
-    """The decision for an orphan that is only invited: its invitation is taken back, where that can be done."""
+    """Decide on an orphan that is only invited: withdraw its invitation, if the manifest can."""
     reason = "no longer in git; an invitation is open"
     if spared is not None:
         return replace(left, reason=f"{reason}; {spared}")
@@ -349,7 +349,7 @@ def _invited_orphan(left: Decision, spared: str | None, means: Means, *, asked: 
 
 
 def _unwanted(verdict: Verdict, left: Decision, *, can_revoke: bool, asked: bool, prune: bool) -> Decision:
-    """The decision for an orphan that may be taken away; one that is not there was never confirmed."""
+    """Decide on an orphan that may be revoked. One that does not exist was never confirmed."""
     match verdict:
         case Unknown(reason):
             return replace(left, reason=f"no longer in git; exists check failed: {reason}")
@@ -370,7 +370,7 @@ def _unwanted(verdict: Verdict, left: Decision, *, can_revoke: bool, asked: bool
 
 
 def _spared(record: Record, policy: Policy, slip: str | None, *, asked: bool) -> str | None:
-    """Why an orphan is not revoked, whatever `prune` says, or None; what a person asked for is."""
+    """Return why an orphan is not revoked whatever `prune` says, or None. A manual revocation overrides it."""
     if not policy.removals:
         return "--no-removals: this pass revokes nothing"
     if asked:
@@ -381,7 +381,7 @@ def _spared(record: Record, policy: Policy, slip: str | None, *, asked: bool) ->
 
 
 def _wait_spared(decision: Decision, spared: str | None) -> Decision:
-    """A revocation that failed and would be tried again waits for as long as nothing is to be revoked."""
+    """Let a failed revocation wait for its retry for as long as nothing may be revoked."""
     if spared is None or decision.action is not Action.RETRY:
         return decision
     return replace(decision, action=Action.WAIT, resume=0, afresh=False, reason=f"{spared}; {decision.reason}")
@@ -394,7 +394,7 @@ def _irrevocable(left: Decision) -> Decision:
 def _unsettled_revocation(
     record: Record, verdict: Verdict, policy: Policy, *, digest: str | None, texts: tuple[str, ...], there: bool
 ) -> Decision:
-    """A revocation that failed: once or twice. Its first change counts as done where the account is gone since.
+    """Decide on a failed revocation. Its first change counts as done if the account is gone since.
 
     `there` says that the invitation that is to be taken back is still open.
     """

@@ -1,4 +1,4 @@
-"""Executing: the only part of the program that changes anything at a service.
+"""Execute attempts: the only part of the program that changes anything at a service.
 
 An attempt is in the ledger before its first request leaves, each request before it leaves and when it is answered, and
 the attempt is settled after its last (docs/design/rules.md, "The ledger and the retry"): after a crash at any moment
@@ -65,12 +65,12 @@ class AttemptRequest:
 
     @property
     def requests(self) -> tuple[Request, ...]:
-        """The requests, in order."""
+        """Return the requests, in order."""
         return self.integration.requests(self.kind)
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """A digest of each request as the manifest writes it."""
+        """Return a digest of each request as the manifest writes it."""
         return self.integration.texts(self.kind)
 
     @property
@@ -88,7 +88,7 @@ class AttemptRequest:
 
 @dataclass(slots=True)
 class _Run:
-    """An attempt under way, and what it remembers."""
+    """A running attempt, and its memory."""
 
     job: AttemptRequest
     record: Record
@@ -100,11 +100,11 @@ class _Run:
 
     @property
     def begun(self) -> bool:
-        """Whether it is written down."""
+        """Whether it is in the ledger."""
         return self.attempt.id != 0
 
     def answered(self, answer: Response) -> str:
-        """What a service answered to a request, where its status alone does not tell what was wrong with it."""
+        """Describe a service's answer, if its status alone does not say what was wrong."""
         return f"answered {answer.status}{self.job.integration.client.excerpt(answer)}"
 
 
@@ -227,7 +227,7 @@ class Executor:
             raise _Failed(f"store_data: the response has nothing at {missing}: {run.answered(answer)}")
 
     async def _until_it_holds(self, run: _Run, step: Step, request: Request) -> Response:
-        """The answer for which `continue_if` holds, after as many tries as `polling` allows."""
+        """Send a request until `continue_if` holds, as often as `polling` allows."""
         tries = 1
         answer = await self._exchange(run, step, request)
         while request.continue_if is not None and not await self._holds(run, step, request.continue_if, answer):
@@ -254,7 +254,7 @@ class Executor:
         return False
 
     async def _store(self, run: _Run, request: Request, answer: Response) -> str | None:
-        """Save what `store_data` names; gives the path that is not there, or None."""
+        """Save what `store_data` names. Returns a path that is missing in the answer, or None."""
         memory, key = run.memory, run.attempt.key
         for name, path in request.store_data.items():
             value = answer.at(path)
@@ -267,7 +267,7 @@ class Executor:
         return None
 
     async def _exchange(self, run: _Run, step: Step, request: Request, *, answered_before: bool = False) -> Response:
-        """One request and its answer, in the ledger before it leaves and when it is answered.
+        """Send one request, recorded before it leaves and when it is answered.
 
         One that was `answered_before` with success, and is sent again while it polls, may have taken effect whatever
         becomes of this sending.
@@ -296,7 +296,7 @@ class Executor:
         return answer
 
     def _withdrawn(self, run: _Run, step: Step, answer: Response) -> bool:
-        """Whether an invitation that was to be taken back is not there any more."""
+        """Whether an invitation that was to be withdrawn does not exist any more."""
         withdraw = run.job.integration.manifest.withdraw
         takes_back = run.job.kind is Kind.WITHDRAW or (run.job.kind is Kind.REINVITE and step.index < len(withdraw))
         return takes_back and answer.status in GONE
@@ -343,14 +343,14 @@ class Executor:
         return replace(scope, deferred=frozenset(), saved=(*stored, *self._earlier(run)))
 
     def _earlier(self, run: _Run) -> tuple[Layer, ...]:
-        """What earlier runs stored; a lender may have stored anew since this was planned."""
+        """Return what earlier runs stored; a needed entry may have stored it after this was planned."""
         prepared, key = run.job.prepared, run.attempt.key
         if not prepared.lenders:
             return prepared.scope.saved
         return saved(stored_for(self._vault.read(stored_name(key.hire)) or {}, key.access, prepared.lenders))
 
     def _notices(self, run: _Run) -> dict[str, bytes]:
-        """The notifications as they will go out, sealed: they may hold a generated password.
+        """Render and seal the notifications; they may hold a generated password.
 
         One that cannot be rendered does not fail an attempt that succeeded: it is kept with what is missing.
         """
@@ -398,7 +398,7 @@ class Executor:
         await self._clock.sleep(0)
 
     def now(self) -> datetime:
-        """The time by the clock that attempts use."""
+        """Return the time by the clock that attempts use."""
         return self._clock.now()
 
     def _authored(self, lines: list[Event]) -> list[Event]:
@@ -406,13 +406,13 @@ class Executor:
 
 
 def _with_stored(access: str, new: Mapping[str, Any], of_hire: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What `store_data` saved for a hire, with what an entry saved now."""
+    """Merge what `store_data` saved for an entry now into what is stored for its hire."""
     of_hire = of_hire or {}
     return {**of_hire, access: {**of_hire.get(access, {}), **new}}
 
 
 def _named(run: _Run) -> dict[str, str]:
-    """The log fields that name an attempt."""
+    """Return the log fields that name an attempt."""
     record = run.record
     named = {"hire": record.key.hire, "access": record.key.access, "integration": record.integration}
     return {**named, "kind": run.job.kind}

@@ -1,4 +1,4 @@
-"""Each integration as a pass meets it: manifest, initial data, allowed hosts, client; and grants made ready for it.
+"""The integrations of a pass: manifest, initial data, allowed hosts, client; and preparing grants for them.
 
 `Integration.prepare` renders everything a grant would send before anything is sent, so that a variable without a value,
 a host that is not allowed or initial data that is not there blocks the grant in time (docs/design/rules.md,
@@ -43,7 +43,7 @@ AUTHORITY = re.compile(r"^(?:[A-Za-z][A-Za-z0-9+.-]*://)?([^/?#]*)")
 
 @dataclass(frozen=True, slots=True)
 class Lending:
-    """What entries of the same service that a grant needs let it know: the entries, the nearest first.
+    """The entries of the same service that a grant needs, whose stored values its requests may use; nearest first.
 
     `names` are those that they store in this very pass.
     """
@@ -57,7 +57,7 @@ NOTHING = Lending()
 
 @value_class
 class Check:
-    """The check as it is sent, what its answer is to contain, and what is compared in it."""
+    """A check ready to be sent, what its answer has to contain, and what is compared in it."""
 
     wire: RenderedRequest = field(repr=False)
     wanted: str | None = field(repr=False)
@@ -88,11 +88,11 @@ class Prepared:
 
     @property
     def wants(self) -> Mapping[str, Any]:
-        """What `where` asks for, as it may be shown and written down."""
+        """Return the values that `where` expects, as they may be shown and saved."""
         return {} if self.check is None else self.check.wants
 
     def under(self, integration: Integration, email: str) -> Prepared:
-        """The same account's check under another address. Raises Blocked like `Integration.prepare`."""
+        """Return the same account's check under another address. Raises Blocked like `Integration.prepare`."""
         scope = self.scope.over(Layer(LEDGER, {"email": email}))
         return replace(self, scope=scope, check=integration.check(scope))
 
@@ -115,11 +115,11 @@ class Integration:
 
     @cached_property
     def means(self) -> Means:
-        """What the manifest can do about an account."""
+        """Return what the manifest can do about an account."""
         return Means.of(self.manifest)
 
     def requests(self, kind: Kind) -> tuple[Request, ...]:
-        """The requests of an attempt of a kind, in order."""
+        """Return the requests of an attempt of a kind, in order."""
         manifest = self.manifest
         match kind:
             case Kind.EXECUTE | Kind.HEAL | Kind.RUN:
@@ -136,7 +136,7 @@ class Integration:
                 assert_never(kind)
 
     def texts(self, kind: Kind) -> tuple[str, ...]:
-        """A digest of each request of an attempt of a kind, as the manifest writes it."""
+        """Return a digest of each request of an attempt of a kind, as the manifest writes it."""
         known = self._texts.get(kind)
         if known is None:
             known = self._texts[kind] = tuple(_text(request) for request in self.requests(kind))
@@ -148,18 +148,18 @@ class Integration:
 
     @cached_property
     def sent_with(self) -> frozenset[str]:
-        """The form's and the hire's names that `execute` and `update` use: the account is made with their values."""
+        """Return the form's and the hire's names that `execute` and `update` use."""
         parts = self.manifest.model_dump(include={"execute", "update", "headers"})
         return _roots(parts) - frozenset(self.manifest.identity)
 
     @cached_property
     def deferred(self) -> frozenset[str]:
-        """The names that get their value while requests run."""
+        """Return the names that get their value while requests run."""
         return AT_RUN_TIME | self.manifest.stored | frozenset(self.manifest.generated)
 
     @cached_property
     def used(self) -> frozenset[str]:
-        """The names that the manifest's requests and notifications use."""
+        """Return the names that the manifest's requests and notifications use."""
         parts = {"exists", "execute", "update", "revoke", "withdraw", "post_execute_notification", "headers"}
         return _roots(self.manifest.model_dump(include=parts)) | {"email"}
 
@@ -180,7 +180,7 @@ class Integration:
 
     @cached_property
     def asked_with(self) -> frozenset[str]:
-        """The names that the check uses: an account that it finds has these values."""
+        """Return the names that the check uses: an account that it finds has these values."""
         exists = self.manifest.exists
         if exists is None:
             return frozenset()
@@ -188,7 +188,7 @@ class Integration:
         return _roots([own, exists.headers or self.manifest.headers])
 
     def scope(self, layers: tuple[Layer, ...], stored: Mapping[str, Any], lent: frozenset[str] = frozenset()) -> Scope:
-        """What this integration's placeholders see for one grant, before anything ran.
+        """Return what this integration's placeholders see for one grant, before anything ran.
 
         `lent` are the names that an entry which this one needs stores in this very pass.
         """
@@ -210,14 +210,14 @@ class Integration:
 
     @cached_property
     def _unknown(self) -> frozenset[str]:
-        """The deferred names that no layer of a grant's scope has."""
+        """Return the deferred names that no layer of a grant's scope has."""
         fetches = self.connection is not None and self.connection.fetches
         return self.deferred - ({"redirect_url"} if fetches else {"oauth", "redirect_url"})
 
     def prepare(
         self, grant: Grant, stored: Mapping[str, Any], *, kind: Kind | None, lending: Lending = NOTHING
     ) -> Prepared:
-        """Make a grant ready to be checked and, with a `kind`, for an attempt of that kind.
+        """Prepare a grant to be checked and, with a `kind`, for an attempt of that kind.
 
         An account that is there needs only its check: what its requests would be is rendered where they may be sent,
         and that every variable has a value is seen to in any case. Raises Blocked with what is missing: initial data,
@@ -249,11 +249,11 @@ class Integration:
 
     @cached_property
     def needed(self) -> tuple[str, ...]:
-        """Every variable that the check, the requests and the notifications use."""
+        """Return every variable that the check, the requests and the notifications use."""
         return tuple(sorted(needed_names(self.manifest)))
 
     def check(self, scope: Scope, *, orphan: bool = False) -> Check | None:
-        """The check, ready to be sent to a host that is allowed; None without `exists`. Raises Blocked.
+        """Prepare the check, to a host that is allowed; None without `exists`. Raises Blocked.
 
         For an orphan `where` does not count: the values that git wanted may be gone.
         """
@@ -273,7 +273,7 @@ class Integration:
         return Check(wire, wanted, compared, shown)
 
     def _whole(self, grant: Grant, scope: Scope, stored: Iterable[str], kind: Kind) -> str | None:
-        """See that everything that an attempt would send can be rendered, and digest it.
+        """Verify that all that an attempt would send can be rendered, and return its digest.
 
         What takes an invitation back does not count: whether there is one may be another answer at the retry.
         """
@@ -291,7 +291,7 @@ class Integration:
         return self.digest(grant, self.manifest.execute, stored, self.manifest.post_execute_notification)
 
     def ready(self, grant: Grant) -> None:
-        """See that there is what every request of the integration needs, before anything is asked for.
+        """Verify that the values that every request needs are there, before anything is sent.
 
         Raises Blocked: a manifest that a branch changes, initial data, an `extra` or a connection that is missing.
         """
@@ -303,7 +303,7 @@ class Integration:
                 raise Blocked(f"the hire gives no extra.{info.id}, which {self.file} asks for") from error
 
     def reachable(self) -> None:
-        """See that the service may be asked at all. Raises Blocked: initial data or a connection that is missing."""
+        """Verify that the service may be asked at all. Raises Blocked if initial data or a connection is missing."""
         if self.fault is not None:
             raise Blocked(self.fault)
         connected = self.connection is not None and (self.connection.fetches or self.connection.layer() is not None)
@@ -312,19 +312,19 @@ class Integration:
             raise Blocked(f"not connected: run `reconcile oauth connect {self.service}`")
 
     def _renders(self, call: Call, scope: Scope) -> None:
-        """See that a request can be sent, and that it would go to an allowed host where that is known already."""
+        """Verify that a request can be rendered, and that its host is allowed, if it is known already."""
         rehearse(call, scope, self.manifest)
         self.allow(call.url, scope)
 
     def allow(self, url: str, scope: Scope) -> None:
-        """Refuse a URL whose host is not allowed, where its host is known before anything runs."""
+        """Refuse a URL whose host is not allowed, if its host is known before anything runs."""
         match = AUTHORITY.match(url)
         unknown = {name for name in names(match[0] if match else url) if scope.look_up(name).value is DEFERRED}
         if not unknown:
             self.hosts.check(render_url(url, scope).text, self.file)
 
     def snapshot(self, grant: Grant) -> dict[str, Any]:
-        """The hire's and the form's values that the manifest uses, as JSON keeps them."""
+        """Return the hire's and the form's values that the manifest uses, as JSON values."""
         scope = Scope(grant.layers)
         values: dict[str, Any] = {"email": grant.email}
         for name in sorted(self.used):
@@ -344,7 +344,7 @@ class Integration:
         stored: Iterable[str],
         notifications: Sequence[Notification] = (),
     ) -> str | None:
-        """The keyed digest of what these requests and notifications would send; None before there is a key.
+        """Return the keyed digest of what these requests and notifications would send; None without a key.
 
         `stored` are the names that `store_data` saves here or in a lender.
         """
@@ -357,13 +357,13 @@ class Integration:
         return self.sealer.digest(json.dumps(content, sort_keys=True, default=str).encode())
 
     def orphan(self, record: Record) -> Grant:
-        """A grant made from the ledger alone: the hire's file may be gone."""
+        """Make a grant from the ledger alone: the hire's file may be gone."""
         return replace(record.as_grant(), manifest=self.manifest, layers=(Layer(LEDGER, record.values),))
 
     def prepare_orphan(
         self, record: Record, stored: Mapping[str, Any], *, kind: Kind, lenders: tuple[str, ...] = ()
     ) -> Prepared:
-        """Make an orphan ready to be checked and revoked. Raises Blocked like `prepare`."""
+        """Prepare an orphan to be checked and revoked. Raises Blocked like `prepare`."""
         grant = self.orphan(record)
         if self.fault is not None:
             raise Blocked(self.fault)
@@ -387,7 +387,7 @@ class Integration:
 
 
 def needed_names(manifest: Manifest) -> frozenset[str]:
-    """Every variable, with its dots, that the check, the requests and the notifications use."""
+    """Return every variable, with its dots, that the check, the requests and the notifications use."""
     calls: list[Call] = [*manifest.execute, *([manifest.exists] if manifest.exists else [])]
     headers = [manifest.headers] if any(not call.headers for call in calls) else []
     parts = [call.model_dump(exclude={"listing", "pending"}) for call in calls]
@@ -396,12 +396,12 @@ def needed_names(manifest: Manifest) -> frozenset[str]:
 
 
 def saved(stored: Mapping[str, Any]) -> tuple[Layer, ...]:
-    """What earlier runs stored, as the layer that comes last."""
+    """Return what earlier runs stored, as the last layer."""
     return (Layer("store_data of an earlier run", stored, frozenset(stored)),) if stored else ()
 
 
 def _roots(value: Any) -> frozenset[str]:
-    """The names in a structure, without what follows a dot."""
+    """Return the names in a structure, without what follows a dot."""
     return frozenset(name.partition(".")[0] for name in names(value))
 
 

@@ -1,4 +1,4 @@
-"""What is asked of a service once for everybody: listings, open invitations, whether it is ready.
+"""What a pass asks a service once for all grants: listings, open invitations, readiness.
 
 For a pass, or for all the slices of an interval. A listing that cannot be read gives way to single checks; open
 invitations that cannot be read, and a service that is not ready, make a failed check of an absence.
@@ -46,7 +46,7 @@ Place = tuple[str, tuple[str, ...]]
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """An item of a listing: `who` it is found by, as checks find it, what it is called, and what of it fills a hire."""
+    """An item of a listing: `who` checks match it by, its name, and the fields that fill a hire."""
 
     who: str | None
     name: str
@@ -55,7 +55,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class _ListedAccounts:
-    """Everybody that a listing shows, sorted, and what of each is compared.
+    """The accounts of a listing, sorted, with the values of each that checks compare.
 
     `values` has a text for each name, None where the item does not say all that is compared; it is empty where nothing
     is. Sorted names and shared texts: a map of the items would take many times the memory. `accounts` are the items
@@ -67,11 +67,11 @@ class _ListedAccounts:
     accounts: list[Account]
 
     def population(self) -> list[Account]:
-        """Every item that counts."""
+        """Return every account that counts."""
         return self.accounts or [Account(name, name) for name in self.names]
 
     def shows(self, who: str, prepared: Prepared) -> bool:
-        """Whether somebody is there, and nothing of the account differs. Of two items of one name none decides."""
+        """Whether an account exists and nothing of it differs. Of two items of one name neither counts."""
         at = bisect_left(self.names, who)
         if at == len(self.names) or self.names[at] != who:
             return False
@@ -84,7 +84,7 @@ class _ListedAccounts:
 
 
 class Listings:
-    """What is asked once for everybody: listings, open invitations, whether a service is ready.
+    """What is asked once for all grants: listings, open invitations, readiness.
 
     For a pass, or for all the slices of an interval; with `whole`, all that a listing says of an account is kept.
     """
@@ -97,11 +97,11 @@ class Listings:
         self._counts: Counter[str] = Counter()
 
     def expect(self, counts: Mapping[str, int]) -> None:
-        """Say how many grants of each integration they are to serve."""
+        """Announce how many grants of each integration are to be checked."""
         self._counts.update(counts)
 
     def serve(self, integration: str) -> bool:
-        """Whether an integration has grants enough for its listing to be read."""
+        """Whether an integration has enough grants for its listing to be read."""
         return self._counts[integration] > ENOUGH
 
     async def shows(self, integration: Integration, prepared: Prepared, wanted: str) -> bool:
@@ -125,11 +125,11 @@ class Listings:
         )
 
     def were_read(self) -> frozenset[str]:
-        """The integrations whose listing was asked for already."""
+        """Return the integrations whose listing was requested already."""
         return frozenset(name for name, _ in self._read)
 
     async def population(self, integration: Integration, grant: Scope) -> list[Account] | str:
-        """Every account of the listing that serves a grant; why not, where it cannot be read whole."""
+        """Return every account of the listing that serves a grant; or why it cannot be read whole."""
         exists = integration.manifest.exists
         assert exists is not None
         assert exists.listing is not None
@@ -141,14 +141,14 @@ class Listings:
         return listed if isinstance(listed, str) else listed.population()
 
     async def unready(self, integration: Integration) -> str | None:
-        """Why an absence at this service does not count; None where it does."""
+        """Return why an absence at this service does not count; None if it does."""
         ready = None if integration.manifest.exists is None else integration.manifest.exists.ready
         if ready is None:
             return None
         return await _once(self._ready, integration.name, lambda: _unready(integration, ready))
 
     async def invitation(self, integration: Integration, prepared: Prepared, wanted: str) -> Invited | Unknown | None:
-        """The open invitation of somebody who is absent; Unknown where open invitations cannot be read."""
+        """Return the open invitation of an absent person; Unknown if open invitations cannot be read."""
         pending = integration.manifest.exists.pending if integration.manifest.exists is not None else None
         if pending is None:
             return None
@@ -166,7 +166,7 @@ async def _once(asked: dict[K, asyncio.Task[T]], key: K, ask: Callable[[], Corou
 
 
 def found_by(integration: Integration, grant: Scope) -> tuple[Place, str | None]:
-    """Which reading of the integration's listing serves a grant, and by what it finds the account there.
+    """Return which reading of the integration's listing serves a grant, and the value that identifies its account.
 
     None where the hire's values do not say that.
     """
@@ -181,7 +181,7 @@ def found_by(integration: Integration, grant: Scope) -> tuple[Place, str | None]
 
 
 def _place(integration: Integration, listing: Listing | Pending, grant: Scope) -> tuple[Place, Scope]:
-    """Which reading of a listing serves a grant, and what its placeholders see."""
+    """Return which reading of a listing serves a grant, and what its placeholders see."""
     used = {name.partition(".")[0] for name in names([listing.url, listing.data, listing.next_page])}
     values: dict[str, Any] = {}
     for each in integration.manifest.form:
@@ -193,7 +193,7 @@ def _place(integration: Integration, listing: Listing | Pending, grant: Scope) -
 
 
 async def _invitations(integration: Integration, pending: Pending, scope: Scope) -> dict[str, Invited] | str:
-    """Every open invitation by who is invited, in lower case; or why they cannot be read."""
+    """Read every open invitation by the address invited, in lower case; or return why they cannot be read."""
     found: dict[str, Invited] = {}
     try:
         scope = await connected(integration, scope)
@@ -209,7 +209,7 @@ async def _invitations(integration: Integration, pending: Pending, scope: Scope)
 
 
 async def _unready(integration: Integration, ready: Ready) -> str | None:
-    """Why the service is not ready, or None."""
+    """Return why the service is not ready, or None."""
     try:
         scope = await connected(integration, integration.scope((), {}))
         wanted = expected(ready.expected, scope) if ready.expected else None
@@ -224,7 +224,7 @@ async def _unready(integration: Integration, ready: Ready) -> str | None:
 
 
 async def connected(integration: Integration, scope: Scope) -> Scope:
-    """The scope with a token that is fresh, where the service has a connection. Raises TransportError."""
+    """Return the scope with a fresh token, if the service has a connection. Raises TransportError."""
     if integration.connection is not None and (fresh := await integration.connection.fresh()) is not None:
         return scope.over(fresh)
     return scope
@@ -233,7 +233,7 @@ async def connected(integration: Integration, scope: Scope) -> Scope:
 async def _read_accounts(
     integration: Integration, exists: Exists, listing: Listing, scope: Scope, *, whole: bool
 ) -> _ListedAccounts | str:
-    """Everybody that the listing shows; why not, where it cannot be read whole, and single checks answer instead."""
+    """Read the accounts of a listing; or return why it cannot be read whole, so that single checks answer."""
     compares, named = exists.compares, whole or bool(listing.account) or "email" in listing.fields
     found: list[tuple[str, str | None]] = []
     accounts: list[Account] = []
@@ -260,7 +260,7 @@ async def _read_accounts(
 
 
 def _account(listing: Listing, item: Any, who: str | None, *, whole: bool) -> Account:
-    """An item as an account that may be nobody's, with all that fills a hire where it is `whole`, else the address."""
+    """Make an account of an item; with `whole`, with all fields that fill a hire, else with the address only."""
     called = [walk(item, path) for path in (listing.account, listing.match) if path]
     name = next((str(as_text(value)) for value in called if isinstance(value, str | int)), "")
     kept = {key: path for key, path in listing.fields.items() if whole or key == "email"}
@@ -269,5 +269,5 @@ def _account(listing: Listing, item: Any, who: str | None, *, whole: bool) -> Ac
 
 
 def _folded(text: str) -> str:
-    """An address is the same in either case; anything else is compared as it is."""
+    """Fold the case of an address; anything else is compared unchanged."""
     return text.casefold() if "@" in text else text

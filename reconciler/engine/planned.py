@@ -1,4 +1,4 @@
-"""What a plan is made of: what it is made from, and what it says of one grant."""
+"""The inputs of planning, and its result for one grant."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["PlannedGrant", "PlanningInputs", "Written"]
 
 @value_class
 class PlannedGrant:
-    """A grant, what was seen of it, and what is to be done. `wanted` is False for what git no longer wants."""
+    """A grant, what was observed, and the decision. `wanted` is False for what git no longer wants."""
 
     grant: Grant
     record: Record | None
@@ -41,7 +41,7 @@ class PlannedGrant:
     """Whether what the ledger remembers is left alone, but for how it is shown."""
 
     def written(self, now: datetime, revision: str) -> tuple[Record, list[Event]]:
-        """The record once what was observed and decided is written down, and the history's lines for it."""
+        """Return the record after this observation and decision, and the events for the history."""
         record, prepared = self.record or records.first(self.grant, revision), self.prepared
         if self.as_it_is:
             return records.kept_as_it_is(record, self.decision, now)
@@ -60,12 +60,12 @@ class PlannedGrant:
 
     @property
     def moved(self) -> bool:
-        """Whether the row was another service's before."""
+        """Whether the row belonged to another service before."""
         return not self.as_it_is and self.record is not None and self.record.service != self.grant.service
 
     @property
     def seen(self) -> Mapping[str, Any]:
-        """What the `store_data` of the check and of the open invitations saved."""
+        """Return what the `store_data` of the check and of the open invitations saved."""
         seen = self.verdict.stored if isinstance(self.verdict, Present | Missing) else {}
         return {**seen, **self.invitation.stored} if self.invitation is not None else seen
 
@@ -97,7 +97,7 @@ class PlanningInputs:
     async def asked(
         self, integration: Integration, prepared: Prepared, verdict: Verdict
     ) -> tuple[Verdict, Invited | None]:
-        """The verdict with the open invitation of somebody who is not there, or only invited, where there is one."""
+        """Return the verdict together with the open invitation of a person who is absent or only invited."""
         only_invited = isinstance(verdict, Present) and verdict.account is Account.INVITED
         if not (only_invited or isinstance(verdict, Missing)):
             return verdict, None
@@ -107,7 +107,7 @@ class PlanningInputs:
     def lending(
         self, key: Key, service: str, needs: tuple[str, ...], needed: Mapping[str, PlannedGrant] = {}
     ) -> Lending:
-        """What the entries of the same service that an entry needs, directly or not, let it know."""
+        """Return the entries of the same service that an entry needs, directly or indirectly."""
         if not needs:
             return Lending()
         entries: dict[str, None] = {}
@@ -128,7 +128,7 @@ class PlanningInputs:
         return Lending(tuple(entries), frozenset(names))
 
     def stored_of(self, key: Key, service: str, lending: Lending) -> dict[str, Any]:
-        """What `store_data` saved for an entry and its lenders; nothing that another service answered."""
+        """Return what `store_data` saved for an entry and those it needs, at this service only."""
         if not (saved := self.stored.get(key.hire)):
             return {}
         of_hire = {
@@ -139,5 +139,5 @@ class PlanningInputs:
         return stored_for(of_hire, key.access, lending.entries)
 
     def own_stored(self, key: Key, service: str) -> Mapping[str, Any]:
-        """What `store_data` saved for an entry."""
+        """Return what `store_data` saved for an entry."""
         return self.stored_of(key, service, Lending())

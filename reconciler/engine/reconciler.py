@@ -1,4 +1,4 @@
-"""One repository's passes: `plan` observes and decides, `apply` carries a plan out.
+"""Passes over one repository: `plan` observes and decides, `apply` carries a plan out.
 
 The daemon, the commands and the tests all make a `Reconciler` and call these two. What only reads calls `Planning`.
 """
@@ -93,7 +93,7 @@ class Reconciler:
         return await planning.whole(claims, released=released, watched=watched)
 
     async def apply(self, plan: Plan) -> Report:
-        """Carry a plan out: write intent, execute, confirm, record, tell."""
+        """Carry a plan out: write intent, execute, confirm, record, notify."""
         report = Report(plan.revision, dry_run=False, problems=list(plan.problems))
         author, pace = self._context.author(plan.tree), self._context.pace.among(len(plan.grants))
         move(self._state.ledger, self._vault, plan.renamed)
@@ -122,7 +122,7 @@ class Reconciler:
         return report
 
     async def _take_over(self, plan: Plan) -> None:
-        """Find out who gave what, where that is not yet known of the plan's revision."""
+        """Determine who gave each grant, as far as that is not yet known for the plan's revision."""
         ledger = self._state.ledger
         async with self._state.taking_over:
             known = ledger.given_up_to()
@@ -150,7 +150,7 @@ class Reconciler:
     async def _write_down(
         self, plan: Plan, found: Sequence[Written], author: str | None, pace: Pace
     ) -> tuple[Recorded, list[Event]]:
-        """Record what was found and decided, and erase what no longer has to be remembered.
+        """Record what was observed and decided, and erase what no longer has to be remembered.
 
         Gives each grant with its record, and the events of the guard that tripped or was released. At a pace that
         yields it is written in pieces, with others' turns between them: a crash between two leaves the rest to the next
@@ -189,7 +189,7 @@ class Reconciler:
         noted: Kept | None = None,
         answered: Iterable[Command] = (),
     ) -> None:
-        """Write some grants' records with all that belongs to them, and release those for which nothing is to be sent.
+        """Write some grants' records with all that belongs to them, and release those without a request to send.
 
         `lines`, `noted` and `answered` are written with them.
         """
@@ -216,7 +216,7 @@ class Reconciler:
             plan.claims.release(key)
 
     async def _close(self, plan: Plan, recorded: Recorded, report: Report, tripped: list[Event]) -> None:
-        """Note the pass for `status`, and send alerts."""
+        """Save the pass's summary for `status`, and send alerts."""
         ledger, settings = self._state.ledger, plan.settings
         if plan.released:
             ledger.begin_resync()  # once: what was let through no longer counts
@@ -229,7 +229,7 @@ class Reconciler:
 
 
 def _pieces(found: Iterable[Written]) -> Iterator[list[Written]]:
-    """What was found, in pieces that take about as long to write as a turn of the loop may."""
+    """Split what was found into pieces that take about as long to write as one turn of the event loop may."""
     piece: list[Written] = []
     room = ROOM
     for item, record, lines in found:
@@ -244,7 +244,7 @@ def _pieces(found: Iterable[Written]) -> Iterator[list[Written]]:
 
 
 def _is_unknown(key: Key, plan: Plan, ledger: LedgerReader) -> bool:
-    """Whether neither git nor the ledger has a grant that a command names: no pass will act on it."""
+    """Whether neither git nor the ledger has a grant that a command names, so that no pass will act on it."""
     hires = plan.selection.hires
     if hires is not None and key.hire not in hires:
         return False
@@ -252,7 +252,7 @@ def _is_unknown(key: Key, plan: Plan, ledger: LedgerReader) -> bool:
 
 
 def _overview(found: Iterable[Record], integrations: Mapping[str, Integration]) -> str:
-    """`access_overview` of the original format: what the last checks say of a hire's accounts."""
+    """Make `access_overview` of the original format: the last check results of a hire's accounts."""
     shown = {Status.PRESENT: "has access", Status.UNKNOWN: "could not be checked"}
     return ", ".join(
         f"{record.key.access} ({shown.get(record.status, 'no access')})"

@@ -1,4 +1,4 @@
-"""Rows that go under another name: a hire's file was renamed, or an entry is about another thing or address now.
+"""Rows under a new name: a hire's file was renamed, or an entry is about another thing or address now.
 
 See docs/design/states.md.
 
@@ -37,7 +37,7 @@ APART = "~"
 
 
 def rows_of(ledger: LedgerReader, selection: Selection, desired: Desired) -> dict[Key, Record]:
-    """The rows of a selection's hires, or all, and those under other names that may have to follow to one of them.
+    """Read the rows of a selection's hires, or all, and those under other names that may have to move to them.
 
     A pass over one service reads that service's rows, those of the entries that these need, and any that stand where
     one of its entries does; everything, where a row has to follow or a hire's file cannot be read.
@@ -65,7 +65,7 @@ def rows_of(ledger: LedgerReader, selection: Selection, desired: Desired) -> dic
 
 
 def _needed(found: Mapping[Key, Record]) -> set[Key]:
-    """The entries that these rows need: what they stored may be asked with, to revoke what needed them."""
+    """List the entries that these rows need: what they stored may be used in a revocation."""
     return {Key(record.key.hire, need) for record in found.values() for need in record.needs}
 
 
@@ -74,7 +74,7 @@ def _addresses(hires: Iterable[str], desired: Desired) -> list[str]:
 
 
 def _part(selection: Selection, desired: Desired) -> Part:
-    """Which rows a selection of integrations meets."""
+    """Return which rows a selection of integrations covers."""
     assert selection.integrations is not None
     integrations, names = set(selection.integrations), set[str]()
     for hire in selection.hires or ():
@@ -90,7 +90,7 @@ def _part(selection: Selection, desired: Desired) -> Part:
 async def moved(
     found: Mapping[Key, Record], desired: Desired, integrations: Mapping[str, Integration], checker: Checker
 ) -> tuple[dict[Key, Record], dict[Key, Key]]:
-    """The rows under the names that they go by now, and which of them move there from where."""
+    """Return the rows under their current names, and where each row moves from."""
     moves = _follow(found, desired)
     for more in (_moved_identities, _moved_invitations):
         moves = _then(moves, await more(_under(moves, found), desired, integrations, checker))
@@ -98,7 +98,7 @@ async def moved(
 
 
 def _then(first: Mapping[Key, Key], second: Mapping[Key, Key]) -> dict[Key, Key]:
-    """What two renamings, one after the other, come to."""
+    """Compose two renamings."""
     followed = {old: second.get(new, new) for old, new in first.items()}
     return {**{old: new for old, new in second.items() if old not in first.values()}, **followed}
 
@@ -111,7 +111,7 @@ def _under(moves: Mapping[Key, Key], found: Mapping[Key, Record]) -> dict[Key, R
 
 
 def _follow(found: Mapping[Key, Record], desired: Desired) -> dict[Key, Key]:
-    """Which rows move, and where to. A row whose place is taken by one that stays stays too."""
+    """Decide which rows move, and where to. A row whose new place is occupied by one that stays does not move."""
     moves: dict[Key, Key] = {}
     for key, record in found.items():
         owner = desired.owner(record.email)
@@ -128,7 +128,7 @@ def _follow(found: Mapping[Key, Record], desired: Desired) -> dict[Key, Key]:
 async def _moved_identities(
     found: Mapping[Key, Record], desired: Desired, integrations: Mapping[str, Integration], checker: Checker
 ) -> dict[Key, Key]:
-    """Which rows move because their entries are about another thing than before, and where to.
+    """Decide which rows move because their entries are about another thing than before.
 
     A row that leaves nothing, or was revoked, stays: the entry begins with it. Where it cannot be said what an entry
     is about, because a choice cannot be looked up, nothing moves.
@@ -165,7 +165,7 @@ async def _moved_identities(
 async def _moved_invitations(
     found: Mapping[Key, Record], desired: Desired, integrations: Mapping[str, Integration], checker: Checker
 ) -> dict[Key, Key]:
-    """Which rows move because an invitation is open at an address that the hire no longer has, and where to.
+    """Decide which rows move because an invitation is open at an address that the hire no longer has.
 
     Else the entry would begin with them for the new address, and nothing would know of the invitation any more.
     """
@@ -192,13 +192,13 @@ async def _moved_invitations(
 
 
 def _may_be_invited(record: Record) -> bool:
-    """Whether an invitation that was sent for a row may be open."""
+    """Whether an invitation that was sent for a row may still be open."""
     waits = record.phase is Phase.EXECUTED or (record.phase.unsettled and not record.run.kind.updates)
     return waits and not record.revoking and record.leaves_something
 
 
 def _address(record: Record) -> str:
-    """The address that an account was last asked for with."""
+    """Return the address that an account was last requested with."""
     return str(record.values.get("email", record.email))
 
 
@@ -207,7 +207,7 @@ def _elsewhere(record: Record, email: str) -> bool:
 
 
 def _about(record: Record, integration: str, fields: Iterable[str]) -> str | None:
-    """What a row is about, as it was sent; None where it does not say, or is of another integration."""
+    """Return what a row is about, as it was sent; None if it does not say, or is of another integration."""
     values = [record.values.get(name) for name in fields]
     if record.integration != integration or None in values:
         return None
@@ -215,7 +215,7 @@ def _about(record: Record, integration: str, fields: Iterable[str]) -> str | Non
 
 
 async def _wanted(integration: Integration, grant: Grant, checker: Checker) -> str | None:
-    """What an entry is about; None where that cannot be said."""
+    """Return what an entry is about; None if that cannot be determined."""
     fields = integration.manifest.identity
     if any(_by_name(value) for name, value in grant.choices if name in fields):
         try:
@@ -235,14 +235,14 @@ def _by_name(value: Any) -> bool:
 
 
 def _free(name: str, taken: Container[str]) -> str:
-    """A name that no entry and no other row has."""
+    """Return a name that no entry and no other row has."""
     while name in taken:
         name += APART
     return name
 
 
 def stored_under(moves: Mapping[Key, Key], stored: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Mapping[str, Any]]:
-    """What `store_data` saved, by hire and entry, as it is once the rows have moved."""
+    """Return what `store_data` saved, by hire and entry, after the rows have moved."""
     if not moves:
         return stored
     found: dict[str, dict[str, Any]] = {}
@@ -254,7 +254,7 @@ def stored_under(moves: Mapping[Key, Key], stored: Mapping[str, Mapping[str, Any
 
 
 def move(ledger: LedgerWriter, vault: Vault, moves: Mapping[Key, Key]) -> None:
-    """Move rows, their history and what is sealed for them, all or none."""
+    """Move rows, their history and their sealed values, all or none."""
     if not moves:
         return
     sealed: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""Whether an orphan is the same account as a grant that is still wanted: then it is not revoked.
+"""Detect that an orphan is the same account as a grant that is still wanted, so that it is not revoked.
 
 See docs/design/states.md.
 
@@ -103,7 +103,7 @@ class SameAccounts:
     async def of(
         self, integration: Integration, orphan: Grant, *, stored: Stored, unreadable: Iterable[Record]
     ) -> Key | None:
-        """A grant still wanted for which the orphan's account is the same, or None.
+        """Return a wanted grant that means the same account as the orphan, or None.
 
         `stored` and `unreadable` are what was stored of the orphan's hire, and its records whose file cannot be read.
         """
@@ -150,7 +150,7 @@ class SameAccounts:
     async def _there(
         self, wanted: Iterable[Grant], unreadable: Iterable[Record]
     ) -> AsyncIterator[tuple[Integration | None, Grant]]:
-        """Each grant with its integration; None where it cannot be said which account the grant means."""
+        """Yield each grant with its integration; None if it cannot be determined which account the grant means."""
         for grant in wanted:
             integration = self._integrations.get(grant.integration)
             if integration is None:
@@ -172,7 +172,7 @@ class SameAccounts:
 
 
 class _PrintIndex:
-    """Which hires may have a print: there may be millions of prints, so that eight bytes are kept of each.
+    """An index of which hires may have a print: eight bytes for each, as there may be millions.
 
     They are the first bits of its digest and its hire's number. Whoever looks one up compares the prints themselves.
     """
@@ -185,7 +185,7 @@ class _PrintIndex:
         self._unsorted: array[int] = array("Q")
 
     def add(self, print_: str, number: int) -> None:
-        """Add a print of the hire of this number."""
+        """Add a print of the hire with this number."""
         self._unsorted.append(_first_bits(print_) | number)
         if len(self._unsorted) == SORTED_AT_A_TIME:
             self._sort()
@@ -195,7 +195,7 @@ class _PrintIndex:
         self._unsorted = array("Q")
 
     def with_print(self, print_: str) -> set[int]:
-        """The numbers of the hires that may have a print."""
+        """Return the hires that may have a print, the last one first."""
         if self._unsorted:
             self._sort()
         first, numbers = _first_bits(print_), set[int]()
@@ -222,20 +222,20 @@ class _PassIndex:
 
 
 def _first_bits(print_: str) -> int:
-    """The first bits of a digest, in their place before a hire's number."""
+    """Return the first bits of a digest, shifted to precede a hire's number."""
     digest = int.from_bytes(blake2b(print_.encode(errors="surrogatepass"), digest_size=8).digest(), "big")
     return digest - digest % MOST_HIRES
 
 
 def _unsure(grant: Grant) -> str:
-    """Which account an entry means cannot be said while its choice cannot be looked up: it may be any of its hire's."""
+    """Return the print of an entry whose choice cannot be looked up: it may mean any account of its hire."""
     return f"{grant.key.hire} at {grant.service}"
 
 
 def _prints(
     integration: Integration, grant: Grant, stored: Mapping[str, Any] | None, *, wanted: bool = True
 ) -> Iterator[str]:
-    """What a grant's check, and its revocation, would ask for.
+    """Return the prints of what a grant's check and revocation would request.
 
     Where a request uses what was stored of an account, two are told apart by that as soon as it is known of both:
     until then they may be the same. Without `stored`, such requests are left out.

@@ -1,4 +1,4 @@
-"""Carrying a plan out: attempts run side by side, each after those that it has to wait for.
+"""Carry a plan out: attempts run concurrently, each after those that it depends on.
 
 A hire's entries come after those that they need; revocations go the other way round, one after another
 (docs/design/rules.md, "Removal"). What an attempt made is checked once more, and its notifications go out.
@@ -36,7 +36,7 @@ Recorded = dict[Key, tuple[PlannedGrant, Record]]
 
 
 def acts(item: PlannedGrant) -> bool:
-    """Whether a plan does something about a grant now."""
+    """Whether a plan acts on a grant now."""
     return item.prepared is not None and item.decision.action.acts
 
 
@@ -57,7 +57,7 @@ class Scheduler:
     """Each hire's revocations, in their order."""
 
     async def run(self) -> dict[Key, Record]:
-        """Make every attempt that is planned; gives the records afterwards, by grant."""
+        """Make every attempt that is planned, and return the new records by grant."""
         jobs = {key: (item, record) for key, (item, record) in self.recorded.items() if acts(item)}
         self._finished = {key: asyncio.Event() for key in jobs}
         for hire in {key.hire for key, (item, _) in jobs.items() if not item.wanted}:
@@ -79,7 +79,7 @@ class Scheduler:
             self.plan.claims.release(key)
 
     def _before(self, key: Key, item: PlannedGrant) -> list[Key]:
-        """The grants whose attempts have to end first."""
+        """Return the grants whose attempts have to end first."""
         if not item.wanted:
             queue = self._queues[key.hire]
             return queue[: queue.index(key)]
@@ -122,7 +122,7 @@ class Scheduler:
         return await self._confirmed(integration, prepared, new)
 
     async def _confirmed(self, integration: Integration, prepared: Prepared, record: Record) -> Record:
-        """Check again after an attempt; gives the record, `present` where the account is found as wanted."""
+        """Check again after an attempt. Returns the record: `present` if the account is found as wanted."""
         if integration.manifest.exists is None:
             return record
         verdict = await self.plan.checker.check_alone(integration, prepared)
@@ -146,7 +146,7 @@ class Scheduler:
         return confirmed
 
     def _revoked_beside(self, key: Key, item: PlannedGrant) -> bool:
-        """Whether this pass already revoked another account of the hire at this service: it may be the same one."""
+        """Whether this pass already revoked another account of the hire at this service: it may be the same."""
         return any(
             record.status is Status.REVOKED and record.service == item.grant.service
             for other in self._before(key, item)
@@ -154,7 +154,7 @@ class Scheduler:
         )
 
     async def _gone(self, key: Key, integration: Integration, prepared: Prepared, record: Record) -> Record | None:
-        """Check an orphan once more; gives its record where the account is gone, else None."""
+        """Check an orphan once more. Returns its record if the account is gone, else None."""
         verdict = await self.plan.checker.check_alone(integration, prepared)
         if not (isinstance(verdict, Missing) or (isinstance(verdict, Present) and verdict.account is Account.INACTIVE)):
             return None
@@ -171,7 +171,7 @@ class Scheduler:
         await ledger.off_loop(partial(ledger.save, found, lines, answered=answered))
 
     def _unmet(self, key: Key, item: PlannedGrant) -> str | None:
-        """Why an entry that this one needs was not provided by this pass, or None."""
+        """Return why an entry that this one needs was not provided by this pass, or None."""
         for need in item.grant.needs:
             other = Key(key.hire, need)
             record = self._after.get(other) or (self.recorded[other][1] if other in self.recorded else None)
@@ -185,7 +185,7 @@ class Scheduler:
 
 
 def _dependents_first(orphans: list[PlannedGrant]) -> list[Key]:
-    """A hire's orphans, each after those that need it; those in a circle in the order given."""
+    """Order a hire's orphans: each after those that need it; those in a circle in the order given."""
     queue: list[Key] = []
     left = list(orphans)
     while left:

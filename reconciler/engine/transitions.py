@@ -1,4 +1,4 @@
-"""How a record changes: the only place where statuses and phases are written.
+"""Change records: the only place where statuses and phases are written.
 
 Each function takes a record and what happened, and gives the new record with the events for the history. Nothing here
 decides; `decide` does.
@@ -48,7 +48,7 @@ NOT_AS_WANTED: Mapping[str, Any] = {
 
 
 def first(grant: Grant, revision: str | None) -> Record:
-    """The record of a grant that the ledger does not know yet."""
+    """Make the record of a grant that the ledger does not have yet."""
     return Record(
         key=grant.key,
         email=grant.email,
@@ -63,7 +63,7 @@ def first(grant: Grant, revision: str | None) -> Record:
 
 
 def remembered(record: Record, now: datetime, retry_delay: timedelta) -> Record:
-    """The record as it counts now: a retry further ahead than the delay comes from a clock that jumped.
+    """Return the record as it counts now: a retry further ahead than the delay comes from a clock that jumped.
 
     So does a healing in the future: its 24 hours count from now. See docs/design/states.md.
     """
@@ -87,7 +87,7 @@ def checked(
     wants: Mapping[str, Any] | None = None,
     wanted: bool = True,
 ) -> tuple[Record, list[Event]]:
-    """The record after planning. `verdict` is None where no check was made; `wanted` is False for an orphan.
+    """Return the record after planning. `verdict` is None without a check; `wanted` is False for an orphan.
 
     `snapshot` is the hire's and the form's values as they are now, `found_by` those of them that the check asks with,
     `wants` what `where` asks for.
@@ -134,7 +134,7 @@ def checked(
 
 
 def _status_events(record: Record, decision: Decision, *, wanted: bool) -> Events:
-    """The events for a change of status."""
+    """Return the events for a change of status."""
     events: Events = []
     blocked = decision.status is Status.BLOCKED
     if (record.status is Status.BLOCKED) != blocked:
@@ -150,12 +150,12 @@ def _status_events(record: Record, decision: Decision, *, wanted: bool) -> Event
 
 
 def _as_noted(decision: Decision) -> dict[str, list[Any]]:
-    """What differs, as the ledger keeps it."""
+    """Return what differs, as the ledger saves it."""
     return {name: list(pair) for name, pair in decision.differs.items()}
 
 
 def _wanted_again(record: Record, verdict: Verdict | None, now: datetime) -> Record:
-    """A record that was revoked, or half so, once its entry is wanted again and was checked.
+    """Reset a record that was revoked, or half revoked, once its entry is wanted again and was checked.
 
     After a revocation it is a new grant, never drift (docs/design/states.md); what was not revoked is as it was. As
     long as an account stands under the old address, the record keeps that.
@@ -182,7 +182,7 @@ def _found(
     now: datetime,
     events: Events,
 ) -> dict[str, Any]:
-    """What changes with a wanted account that is found. It has the values that the check found it by: its address."""
+    """Return what changes if a wanted account is found. It has the values that the check found it by."""
     has, fields = record.snapshot, dict[str, Any]()
     match record.phase:
         case Phase.CONFIRMED:
@@ -213,7 +213,7 @@ def _found(
 
 
 def _as_wanted(record: Record, decision: Decision, wants: Mapping[str, Any], now: datetime) -> dict[str, Any]:
-    """What changes with an account that is as git wants it, or whose difference a person accepted."""
+    """Return what changes if an account is as git wants it, or a person accepted the difference."""
     if decision.accepted:
         return {"fresh": False}
     fields: dict[str, Any] = {"wants": dict(wants), "accepted": {}, "fresh": False}
@@ -223,7 +223,7 @@ def _as_wanted(record: Record, decision: Decision, wants: Mapping[str, Any], now
 def _invited(
     record: Record, grant: Grant, snapshot: Mapping[str, Any], now: datetime, events: Events
 ) -> dict[str, Any]:
-    """What changes with an open invitation: ours, or, seen for the first time, somebody else's."""
+    """Return what changes with an open invitation: ours, or another's that is seen for the first time."""
     if record.phase is Phase.EXECUTED and record.executed_at is not None:
         return {"checked_at": now, "last_error": None}
     events.append((EventType.ADOPTED, "an invitation is open"))
@@ -259,7 +259,7 @@ def _orphan_checked(
 def _gone_without_request(
     record: Record, verdict: Verdict | None, decision: Decision, now: datetime, events: Events
 ) -> dict[str, Any]:
-    """What changes with an orphan that is gone without a request of ours."""
+    """Return what changes if an orphan is gone without a request of ours."""
     events.append((EventType.REVOKED, decision.reason.removeprefix("no longer in git; ")))
     return {
         "phase": Phase.REVOKED,
@@ -289,7 +289,7 @@ def _check_result(
 
 
 def kept_as_it_is(record: Record, decision: Decision, now: datetime) -> tuple[Record, list[Event]]:
-    """The record of a grant whose files cannot be read: only what is shown of it changes."""
+    """Return the record of a grant whose files cannot be read: only what is shown of it changes."""
     new = replace(
         record, status=decision.status, action=decision.action, reason=decision.reason, changed=False, guarded=False
     )
@@ -307,7 +307,7 @@ def begun(
     kind: Kind,
     by_hand: bool,
 ) -> Record:
-    """The record once an attempt is about to start; a run that is not continued forgets the one before.
+    """Return the record when an attempt is about to start; a run that is not continued forgets the one before.
 
     `snapshot` is what the attempt is made with: once it succeeds, the account has these values.
     """
@@ -329,12 +329,12 @@ def begun(
 
 
 def written(record: Record, run: int) -> Record:
-    """The record once its attempt is written down, as part of this run."""
+    """Return the record once its attempt is in the ledger, as part of this run."""
     return replace(record, open=replace(record.run, id=run))
 
 
 def succeeded(record: Record, *, webhook: bool, heals: bool, now: datetime) -> tuple[Record, list[Event]]:
-    """The record after an attempt whose requests all succeeded."""
+    """Return the record after an attempt whose requests all succeeded."""
     new = replace(
         record,
         phase=Phase.DONE if webhook else Phase.EXECUTED,
@@ -363,7 +363,7 @@ def succeeded(record: Record, *, webhook: bool, heals: bool, now: datetime) -> t
 
 
 def updated(record: Record, *, webhook: bool, now: datetime) -> tuple[Record, list[Event]]:
-    """The record after an update whose requests all succeeded; the check has not seen it yet."""
+    """Return the record after an update whose requests all succeeded; the check has not seen it yet."""
     heals = record.run.kind is Kind.MEND
     new = replace(
         record,
@@ -389,7 +389,7 @@ def updated(record: Record, *, webhook: bool, now: datetime) -> tuple[Record, li
 
 
 def revoked(record: Record, now: datetime) -> tuple[Record, list[Event]]:
-    """The record after a revocation."""
+    """Return the record after a revocation."""
     new = replace(
         record,
         phase=Phase.REVOKED,
@@ -409,7 +409,7 @@ def revoked(record: Record, now: datetime) -> tuple[Record, list[Event]]:
 def failed(
     record: Record, error: str, *, now: datetime, at: datetime, retry_delay: timedelta, interrupted: bool = False
 ) -> tuple[Record, list[Event]]:
-    """The record after an attempt that failed at `at`: one retry, then nothing more on its own.
+    """Return the record after an attempt that failed at `at`: one retry, then nothing more automatically.
 
     See docs/design/rules.md, "The ledger and the retry".
     """
@@ -433,7 +433,7 @@ def failed(
 
 
 def complete(steps: Iterable[Step], total: int) -> bool:
-    """Whether a run has every request behind it: the last was answered with success, and so were those before it.
+    """Whether all requests of a run are done: the last one succeeded, and so did those before it.
 
     A first change without an answer counts as done where later requests show it (docs/design/rules.md, "The ledger and
     the retry").

@@ -1,4 +1,4 @@
-"""There, and as git wants it: what is to be done about an account that is there, or that is only invited. Pure.
+"""Decide on an account that exists, or is only invited. Pure.
 
 An account is `present` only where nothing of it differs. What differs by a commit, or since the account was found, is
 updated; what somebody changed at the service is drift, and `drift` says what becomes of it.
@@ -44,7 +44,7 @@ OFF = "switched off"
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """What a manifest can say and do about an account that is there."""
+    """What a manifest can check and do about an account that exists."""
 
     updates: bool = False
     compares: bool = False
@@ -57,7 +57,7 @@ class Means:
 
     @classmethod
     def of(cls, manifest: Manifest) -> Means:
-        """The means of a manifest."""
+        """Return the means of a manifest."""
         where = manifest.exists.where if manifest.exists is not None else {}
         return cls(
             updates=bool(manifest.updates),
@@ -72,7 +72,7 @@ NO_MEANS = Means()
 
 
 def changed_values(then: Mapping[str, Any], now: Mapping[str, Any]) -> Differences:
-    """Which values differ from what was last sent or accepted.
+    """Return which values differ from those last sent or accepted.
 
     Names known on one side only are not compared, for it is the manifest that changed then.
     """
@@ -84,24 +84,24 @@ def changed_values(then: Mapping[str, Any], now: Mapping[str, Any]) -> Differenc
 
 
 def _same(one: str, other: str) -> bool:
-    """Whether two values are the same; an address is, in either case."""
+    """Whether two values are the same; addresses are compared without case."""
     return one == other or ("@" in one and one.casefold() == other.casefold())
 
 
 def as_shown(value: Any) -> str:
-    """A value as a reason shows it."""
+    """Format a value for a reason."""
     if isinstance(value, list):
         return ",".join(as_shown(item) for item in value)
     return "nothing" if value is None else str(as_text(value))
 
 
 def shown(changes: Differences) -> str:
-    """Values that changed in git, as `TEAM_ID 1 → 2`."""
+    """Format values that changed in git, as `TEAM_ID 1 → 2`."""
     return ", ".join(f"{name} {as_shown(then)} → {as_shown(now)}" for name, (then, now) in changes.items())
 
 
 def _compared(differs: Differences) -> str:
-    """What is not as git wants it, as `role: member, git wants maintainer`."""
+    """Format what is not as git wants it, as `role: member, git wants maintainer`."""
     return "; ".join(
         f"{path}: {as_shown(there)}, git wants {as_shown(wanted)}" for path, (there, wanted) in differs.items()
     )
@@ -110,7 +110,7 @@ def _compared(differs: Differences) -> str:
 def found(
     record: Record | None, verdict: Present, changes: Differences, means: Means, *, heal: bool, now: datetime
 ) -> Decision:
-    """The decision for an account that the check finds and that no attempt is open for.
+    """Decide on an account that the check finds and that has no open attempt.
 
     `record` is None for a grant that was never confirmed nor executed; `changes` are the values that changed in git.
     """
@@ -141,7 +141,7 @@ def found(
 
 
 def by_commit(record: Record, differs: Differences) -> bool:
-    """Whether git wants something else of what differs than when it was last found so, sent or accepted."""
+    """Whether git changed what it wants of what differs since that was last found so, sent or accepted."""
     return any(as_shown(record.wants.get(path)) != as_shown(wanted) for path, (_, wanted) in differs.items())
 
 
@@ -152,13 +152,13 @@ def _accepted(record: Record, differs: Differences) -> bool:
 
 
 def _ways(record: Record | None) -> str:
-    """What a person can do about it where the manifest cannot."""
+    """List what a person can do about it if the manifest cannot."""
     key = "" if record is None else f" {' '.join(record.key)}"
     return f"change it there, or `reconcile accept{key}` or `reconcile run{key}`"
 
 
 def _drift(record: Record, decision: Decision, *, heal: bool, now: datetime) -> Decision:
-    """The decision for a difference that was made at the service."""
+    """Decide on a difference that was made at the service."""
     reason = f"drift: {decision.reason}"
     if not heal:
         return replace(decision, action=Action.NONE, reason=reason)
@@ -169,7 +169,7 @@ def _drift(record: Record, decision: Decision, *, heal: bool, now: datetime) -> 
 
 
 def paused(record: Record, now: datetime) -> str | None:
-    """How long ago the grant was healed, where that is too short a time to heal it again; else None."""
+    """Return how long ago the grant was healed, if that is too recent to heal it again; else None."""
     if record.healed_at is None or now - record.healed_at >= HEAL_PAUSE:
         return None
     minutes = int((now - record.healed_at).total_seconds() // 60)
@@ -177,7 +177,7 @@ def paused(record: Record, now: datetime) -> str | None:
 
 
 def webhook(record: Record, changes: Differences, means: Means) -> Decision:
-    """The decision for a webhook that ran: nothing can be checked, so only what changed in git can differ."""
+    """Decide on a webhook that ran: without a check, only what changed in git can differ."""
     if not changes:
         return Decision(Status.DONE, Action.NONE, "it ran")
     reason = f"changed since: {shown(changes)}"
@@ -190,7 +190,7 @@ def webhook(record: Record, changes: Differences, means: Means) -> Decision:
 
 
 def _invited_on(record: Record | None, now: datetime) -> str:
-    """When the person was invited, by the days of `now`; by others: when that was first seen."""
+    """Return when the person was invited, by the time zone of `now`; by others, when it was first seen."""
     at = record.executed_at if record is not None else None
     return f"invited on {(at or now).astimezone(now.tzinfo).date()}"
 
@@ -198,7 +198,7 @@ def _invited_on(record: Record | None, now: datetime) -> str:
 def invited(
     record: Record | None, invitation: Invited | None, changes: Differences, means: Means, *, now: datetime
 ) -> Decision | None:
-    """The decision for an absent account that was invited, by us or by someone else; None for all others.
+    """Decide on an absent account that was invited, by us or by others; None for all others.
 
     `record` is None for a grant that was never confirmed nor executed.
     """
@@ -224,7 +224,7 @@ def invited(
 
 
 def reason_not_to_accept(record: Record) -> str | None:
-    """Why nobody can vouch for a grant; None where a person may.
+    """Return why no person can vouch for a grant; None if one may.
 
     What git does not want is never complete: of a revocation that failed half-way only its requests say what is left.
     """

@@ -1,4 +1,4 @@
-"""Wiring: every integration of a revision with its initial data, its client, its allowed hosts and its connection.
+"""Connect a revision's integrations with initial data, clients, allowed hosts and connections.
 
 A manifest that somebody's branch changes gets a client that may go nowhere, no initial data and no connection: even a
 mistake in what is planned with it could not send anything (docs/design/rules.md, "Pull requests").
@@ -41,7 +41,7 @@ def as_branch_may(
     context: Context,
     settings: Settings,
 ) -> dict[str, Integration]:
-    """The integrations as a branch may use them: those that it leaves as they are, and the others, blocked."""
+    """Return the integrations as a branch may use them: those that it does not change, the others blocked."""
     result = dict(integrations)
     for name, loaded in branch.items():
         ours = in_force.get(name)
@@ -70,7 +70,7 @@ def _changed(
 
 
 def initial_layer(service: Service, values: Mapping[str, str], redactor: Redactor) -> Layer:
-    """A service's initial data as a layer; its secret values are made known to the redactor.
+    """Make a layer of a service's initial data; the redactor learns its secret values.
 
     A field with `secret: false` is shown, unless a request puts it into a URL or a header, and so is one that only says
     where requests go (docs/design/rules.md, "Secrets").
@@ -92,7 +92,7 @@ def initial_layer(service: Service, values: Mapping[str, str], redactor: Redacto
 
 
 def _sent_openly(manifest: Manifest) -> frozenset[str]:
-    """The names that requests put into a URL or a header, where services expect what gives access."""
+    """Return the names that requests put into a URL or a header, where services expect credentials."""
     parts: list[Any] = [manifest.headers]
     for _, call in manifest.calls():
         parts += [call.url, call.headers, call.next_page if isinstance(call, Paged) else None]
@@ -102,7 +102,7 @@ def _sent_openly(manifest: Manifest) -> frozenset[str]:
 
 
 def _fault(service: Service, manifest: Manifest, found: Mapping[str, str] | SecretsError | None) -> str | None:
-    """Why the initial data does not serve this manifest, or None."""
+    """Return why the initial data does not serve this manifest, or None."""
     asked = [item.id for item in manifest.asks_for]
     if isinstance(found, SecretsError):
         return f"initial data {', '.join(asked)}: {found}" if asked else str(found)
@@ -118,7 +118,7 @@ def _fault(service: Service, manifest: Manifest, found: Mapping[str, str] | Secr
 def integrations_of(
     context: Context, desired: Desired, tree: Tree, settings: Settings, sealing: Sealing
 ) -> Iterator[Integration]:
-    """Every integration of a revision, with its client and its OAuth connection."""
+    """Make every integration of a revision, with its client and its OAuth connection."""
     wanted = [name for name, service in desired.services.items() if _needs_data(service)]
     data = context.initial_data(settings).read_all(tree, wanted)
     for service in desired.services.values():
@@ -158,7 +158,7 @@ def _needs_data(service: Service) -> bool:
 def _connection(
     context: Context, sealing: Sealing, service: str, *, manifest: Manifest, client: Client, scope: Scope
 ) -> Connection:
-    """A service's OAuth connection; it renews tokens only where the state was opened for writing."""
+    """Make a service's OAuth connection; it renews tokens only if the state is open for writing."""
     return Connection(
         service,
         manifest,

@@ -1,4 +1,4 @@
-"""Sends requests, one service's through one client.
+"""Send the requests of one service through one client.
 
 What leaves is exactly what was rendered: the request line's target goes out as bytes, past any normalising. Every
 address is checked against the allowed hosts right before it is connected to, redirects and further pages included. The
@@ -116,7 +116,7 @@ class Client:
         self._connections = Connections()
 
     def of(self, integration: str) -> Self:
-        """The same client, whose sendings are told of as an integration's."""
+        """Return the same client, which reports its requests under an integration's name."""
         other = copy.copy(self)
         other._name = integration  # noqa: SLF001  its own
         return other
@@ -124,7 +124,7 @@ class Client:
     async def send(
         self, wire: RenderedRequest, *, follow: bool = False, leaving: Leaving | None = None, behind: bool = False
     ) -> Response:
-        """Send a request; a pause that the service asks for is waited out, three times at most.
+        """Send a request. A pause that the service asks for is waited out, up to three times.
 
         See docs/design/rules.md, "Execute".
 
@@ -154,11 +154,11 @@ class Client:
             return answer
 
     def excerpt(self, answer: Response) -> str:
-        """What the service said, to be put after why an answer is no success."""
+        """Quote the service, to be appended to the reason why an answer is no success."""
         return excerpt(answer, self._redactor)
 
     def redact(self, value: Any) -> Any:
-        """A value without the secrets that are known."""
+        """Return a value without the known secrets."""
         return self._redactor.redact_all(value)
 
     async def aclose(self) -> None:
@@ -168,7 +168,7 @@ class Client:
     async def _exchange(
         self, wire: RenderedRequest, address: Address, leaving: Leaving | None, *, behind: bool
     ) -> Response:
-        """One sending and its answer, within the limits."""
+        """Send once and read the answer, within the limits."""
         seconds = self._timeout.total_seconds()
         async with self._throttle.turn(address.name, behind=behind) as departed:
             self._may_send()
@@ -209,7 +209,7 @@ class Client:
         return [*(header for header in headers if header[0].lower() not in names), *given]
 
     def _pause(self, answer: Response) -> timedelta | None:
-        """What an answer asks to wait, where it is at most a minute."""
+        """Return how long an answer asks to wait, if that is at most a minute."""
         asked = answer.headers.get("retry-after", "").strip()
         if answer.status not in PAUSES or not asked:
             return None
@@ -222,7 +222,7 @@ class Client:
     def _redirected(
         self, wire: RenderedRequest, address: Address, answer: Response, *, follow: bool
     ) -> RenderedRequest:
-        """The request that a redirect asks for. Raises TransportError where it is not followed."""
+        """Return the request that a redirect asks for. Raises TransportError if it is not followed."""
         target = _location(wire, answer)
         if target is None or target[1].origin != address.origin or not follow or answer.status not in MOVED:
             host = target[1].name if target is not None else _elsewhere(answer)
@@ -254,7 +254,7 @@ def _location(wire: RenderedRequest, answer: Response) -> tuple[str, Address] | 
 
 
 def _elsewhere(answer: Response) -> str:
-    """The host of a redirect that leads to no http or https address, as it can be shown; empty where it has none."""
+    """Describe the host of a redirect that does not lead to an http or https address; empty if it has none."""
     try:
         host = urlsplit(answer.headers.get("location", "").strip()).hostname
     except ValueError:
@@ -263,7 +263,7 @@ def _elsewhere(answer: Response) -> str:
 
 
 def _until(asked: str, now: datetime) -> timedelta | None:
-    """The span until an HTTP date; none for a date that is past. None for what is no date."""
+    """Return the time until an HTTP date; zero if it is past. None if it is no date."""
     try:
         moment = parsedate_to_datetime(asked)
     except (ValueError, OverflowError):

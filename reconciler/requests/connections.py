@@ -1,4 +1,4 @@
-"""The connections of a service: our own, or one through a proxy where one stands between.
+"""The connections of a service: direct, or through a proxy.
 
 The only module that imports httpx, which knows the environment's proxies and whom TLS trusts. Importing it takes as
 long as a hundred requests, so it waits until it is needed; so does what speaks to proxies.
@@ -41,7 +41,7 @@ for _name in ("httpx", "httpcore"):  # they write whole URLs and headers into th
 
 @cache
 def _tls() -> ssl.SSLContext:
-    """One for all: making it takes longer than making a connection. SSL_CERT_FILE and SSL_CERT_DIR are kept."""
+    """Return the TLS context, made once: making it takes longer than connecting. SSL_CERT_FILE and _DIR apply."""
     import httpx
 
     context = httpx.create_ssl_context()
@@ -50,7 +50,7 @@ def _tls() -> ssl.SSLContext:
 
 
 def _proxy(scheme: str, host: str) -> httpx.Proxy | None:
-    """The proxy that the environment has for a host; none for this machine's own addresses. Raises UsageError."""
+    """Return the environment's proxy for a host; none for loopback. Raises UsageError."""
     known = getproxies()
     found = known.get(scheme) or known.get("all")
     if not found or loopback(host) or (host and proxy_bypass(host)):
@@ -74,7 +74,7 @@ def _way(proxy: str) -> httpx.Proxy:
 
 
 async def _direct(origin: Origin, connecting: float) -> Direct:
-    """A connection of our own. Raises NoAnswer."""
+    """Open a direct connection. Raises NoAnswer."""
     scheme, host, port = origin
     try:
         async with asyncio.timeout(connecting):
@@ -90,7 +90,7 @@ async def _direct(origin: Origin, connecting: float) -> Direct:
 
 @dataclass(slots=True)
 class _Line:
-    """A connection that is kept, and since when it is idle, in seconds of `time.monotonic`."""
+    """A kept connection, and since when it is idle, in seconds of `time.monotonic`."""
 
     origin: Origin
     way: Direct | Proxied
@@ -104,7 +104,7 @@ class Connections:
     """
 
     def __init__(self) -> None:
-        """Raises UsageError where the environment's proxy cannot be used."""
+        """Raises UsageError if the environment's proxy cannot be used."""
         self._idle: list[_Line] = []
         for scheme in ("http", "https"):
             _proxy(scheme, "")
@@ -119,7 +119,7 @@ class Connections:
         *,
         connecting: float,
     ) -> Response:
-        """Send a request, and read its answer up to the limit; `connecting` bounds making a connection, in seconds.
+        """Send a request and read its answer up to the limit; `connecting` bounds connecting, in seconds.
 
         `headers` are sent beside Host. Raises NoAnswer.
         """
@@ -172,11 +172,11 @@ class Connections:
             await self._idle.pop(0).way.aclose()
 
     async def aclose(self) -> None:
-        """Close all that are idle."""
+        """Close all idle connections."""
         while self._idle:
             await self._idle.pop().way.aclose()
 
 
 def _bare(host: str) -> str:
-    """A host as it is resolved: an IPv6 address without its brackets."""
+    """Return a host as it is resolved: an IPv6 address without its brackets."""
     return host.strip("[]")

@@ -1,4 +1,4 @@
-"""A request's body, as its Content-Type wants it (docs/design/rules.md, "Execute").
+"""Encode a request's body according to its Content-Type (docs/design/rules.md, "Execute").
 
 JSON unless the header says otherwise. Data is substituted in its structure and encoded afterwards. Data that the
 manifest gives as a string keeps to this where the string has a structure that is known: JSON text is parsed with its
@@ -33,7 +33,7 @@ _STRING_OR_PLACEHOLDER = re.compile(rf'"(?:[^"\\]|\\.)*+"?|(?P<bare>{PLACEHOLDER
 def body(
     data: Any, content_type: str | None, scope: Scope, files: Mapping[str, tuple[str, bytes]]
 ) -> tuple[bytes | None, str | None]:
-    """The body and the Content-Type to send with it; `files` is field → (file name, content).
+    """Return the body and its Content-Type; `files` maps a field to a file's name and content.
 
     Files travel as multipart/form-data whatever the header says. Without data and files there is no body, and the
     header stays as it is. Raises Blocked where the data does not fit the type, and MissingVariable.
@@ -55,12 +55,12 @@ def body(
 
 
 def structure(data: Any, kind: str, scope: Scope) -> Any:
-    """Data with its values put in, before it is encoded as its type `kind` wants it. Raises MissingVariable."""
+    """Put the values into data, before it is encoded as its type `kind`. Raises MissingVariable."""
     return _render_string(data, kind, scope) if isinstance(data, str) else render_data(data, scope)
 
 
 def _render_string(data: str, kind: str, scope: Scope) -> Any:
-    """A string of the manifest as text, or as the structure that it spells."""
+    """Render a string of the manifest as text, or as the structure that it spells."""
     if "{{" not in data:
         return data
     if PLACEHOLDER.fullmatch(data):
@@ -75,7 +75,7 @@ def _render_string(data: str, kind: str, scope: Scope) -> Any:
 
 
 def _structure(template: str) -> dict[str, Any] | list[Any] | None:
-    """JSON text with placeholders, parsed: one that stands outside quotes becomes a string of its own."""
+    """Parse JSON text with placeholders; a placeholder outside quotes becomes a string of its own."""
 
     def quoted(match: re.Match[str]) -> str:
         return json.dumps(match[0]) if match["bare"] else match[0]
@@ -88,7 +88,7 @@ def _structure(template: str) -> dict[str, Any] | list[Any] | None:
 
 
 def _fields(data: Any, kind: str) -> Iterator[tuple[str, str]]:
-    """The pairs of a flat map; a list repeats its key, a null leaves it out."""
+    """Return the pairs of a flat map; a list repeats its key, a null omits it."""
     if not isinstance(data, dict | None):
         raise Blocked(f"data sent as {kind} is a map of fields, and this is none")
     for key, value in (data or {}).items():
@@ -113,5 +113,5 @@ def _multipart(fields: Iterator[tuple[str, str]], files: Mapping[str, tuple[str,
 
 
 def _name(text: str) -> str:
-    """A name between quotes in a part's header, as HTML's forms write it."""
+    """Quote a name in a part's header, like HTML forms do."""
     return text.replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A").encode(errors="replace").decode()

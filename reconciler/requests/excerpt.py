@@ -1,4 +1,4 @@
-"""What a service said, as it can be repeated: its beginning, on one line, without secrets.
+"""Quote a service's answer: its beginning, on one line, without secrets.
 
 Secrets are replaced before anything is cut, so that no half of one is left, and both before and after the characters
 that nobody sees are taken out: they may have stood within one.
@@ -22,7 +22,7 @@ LOOKED_AT = 64 * 1024
 
 
 def excerpt(answer: Response, redactor: Redactor) -> str:
-    """What to append to the reason why an answer is no success: `: ` and its text; nothing where it has none."""
+    """Return the text to append to the reason why an answer is no success: `: ` and a quote, or nothing."""
     if not answer.content or not answer.is_text:
         return ""
     text = answer.text[:LOOKED_AT]
@@ -33,13 +33,13 @@ def excerpt(answer: Response, redactor: Redactor) -> str:
 
 
 def one_line(text: str, redactor: Redactor) -> str:
-    """The beginning of a text, on one line, without control characters and secrets."""
+    """Return the beginning of a text, on one line, without control characters and secrets."""
     line = redactor.redact(" ".join("".join(map(_seen, redactor.redact(text))).split()))
     return line if len(line) <= CHARACTERS else f"{line[:CHARACTERS]}…"
 
 
 def _seen(char: str) -> str:
-    """A character, a blank for one that ends a line, nothing for one that nobody sees."""
+    """Return a character; a blank for one that ends a line, nothing for an invisible one."""
     if char.isspace():
         return " "
     return "" if unicodedata.category(char) in {"Cc", "Cf", "Cs", "Co", "Cn"} else char

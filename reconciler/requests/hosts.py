@@ -1,4 +1,4 @@
-"""Where requests may go: to allowed hosts, over https, or over http to this machine (docs/design/rules.md, "Hosts").
+"""Where requests may go: to allowed hosts, by https, or by http to loopback (docs/design/rules.md, "Hosts").
 
 What a manifest writes out is the default list; a host that comes out of a value is never on it and has to be listed.
 The same strict reading of a URL (`reconciler.requests.url.parse`) decides here and connects in the client.
@@ -21,7 +21,7 @@ _AUTHORITY = re.compile(r"https?://([^/?#\\\s]*)", re.IGNORECASE)
 
 
 def written_hosts(manifest: Manifest) -> dict[str, list[str]]:
-    """The hosts, with a port where one is written, that the manifest's requests name, and the places that name them.
+    """Return the hosts that the manifest's requests name literally, with the places that name them.
 
     A host with a placeholder in it, or behind one, is not written out.
     """
@@ -38,13 +38,13 @@ def written_hosts(manifest: Manifest) -> dict[str, list[str]]:
 
 
 def named_hosts(manifest: Manifest) -> frozenset[str]:
-    """The hosts that requests go to, and the one that a browser is sent to, as the manifest writes them out."""
+    """Return the hosts that requests go to, and the one a browser is sent to, as the manifest names them."""
     browser = written_host(manifest.oauth.authenticate_url or "") if manifest.oauth is not None else None
     return frozenset({*written_hosts(manifest), *([browser] if browser is not None else [])})
 
 
 def written_host(url: str) -> str | None:
-    """The host of a URL, with a port where one is written; None for a host with a placeholder in it, or none."""
+    """Return a URL's host, with its port if it has one; None if it has a placeholder in it, or none."""
     match = _AUTHORITY.match(url.strip())
     if match is None or "{{" in match[1]:
         return None
@@ -62,7 +62,7 @@ class AllowedHosts:
     hosts: frozenset[str]
 
     def check(self, url: str, file: str) -> Address:
-        """The address that the URL leads to; `file` is the manifest that wants to go there.
+        """Return the address that the URL leads to; `file` is the manifest that the URL is from.
 
         Raises HostNotAllowed, which names host and file, never more of the URL.
         """

@@ -1,4 +1,4 @@
-"""What an answer says: of an account (`verdict`), of a request (`failure`), of a condition (`condition_holds`).
+"""Judge answers: of checks (`verdict`), of requests (`failure`), for conditions (`condition_holds`).
 
 docs/design/rules.md, "Exists", is this module's text. The answer is searched as it came, and where it is JSON also
 decoded, written with and without blanks, and string by string: neither an escape nor spacing hides what is there. An
@@ -50,7 +50,7 @@ _SEPARATORS = ((", ", ": "), (",", ":"), (", ", ":"), (",", ": "))
 
 
 def verdict(exists: Exists, expected: str | None, answer: Response, compared: Compared = NOTHING) -> Verdict:
-    """What a check's answer says of the account; `expected` is rendered, None where the manifest has none.
+    """Return what a check's answer says of the account; `expected` is rendered, None if the manifest has none.
 
     `compared` are the values of `where`, `inactive`, `invited` and `absent`, rendered.
     """
@@ -75,7 +75,7 @@ def verdict(exists: Exists, expected: str | None, answer: Response, compared: Co
 def _of_record(
     exists: Exists, expected: str | None, answer: Response, compared: Compared, *, found: bool
 ) -> Present | Missing | Unknown:
-    """What the record in an answer says, where the check has one; `found` is what its text says."""
+    """Judge the record in an answer, if the check has one; `found` is what the answer's text says."""
     content = answer.json()
     at = walk(content, exists.record or "")
     if at == []:
@@ -97,14 +97,14 @@ def _of_record(
 
 
 def _absent(exists: Exists, answer: Response, compared: Compared) -> Missing | Unknown:
-    """An answer without the account. With `absent` only an answer that says so counts, and this one does not."""
+    """Judge an answer without the account. With `absent`, only an answer that says so counts."""
     if compared.absent:
         return Unknown(f"answered {answer.status} without the account, and not as absent says")
     return Missing(_stored(exists, answer, None))
 
 
 def unready(ready: Ready, expected: str | None, answer: Response) -> str | None:
-    """Why a service is not ready to say that an account is absent; None where it is answered as `ready` says."""
+    """Return why a service is not ready to say that an account is absent; None if it answers as `ready` says."""
     reason = _not_an_answer(ready, answer)
     if reason is not None:
         return reason
@@ -116,7 +116,7 @@ def unready(ready: Ready, expected: str | None, answer: Response) -> str | None:
 
 
 def failure(call: Request, answer: Response, expected: str | None = None) -> str | None:
-    """Why an answer is no success of the request; None where it is one (docs/design/rules.md, "Execute").
+    """Return why an answer is no success of the request; None if it is (docs/design/rules.md, "Execute").
 
     `expected` is a revocation's, rendered. A change that succeeded with an answer over the limit is not told here:
     the client raises, because such a request may have taken effect.
@@ -131,24 +131,24 @@ def failure(call: Request, answer: Response, expected: str | None = None) -> str
 
 
 def refusal(call: Sent, status: int) -> str | None:
-    """Why a status is no success of a request; None where it is one."""
+    """Return why a status is no success of a request; None if it is."""
     if call.status_code is not None:
         return None if status in call.status_code else unlisted(status, call.status_code)
     return None if 200 <= status < 300 or _is_let_pass(call, status) else f"answered {status}"
 
 
 def _is_let_pass(call: Sent, status: int) -> bool:
-    """Whether a 4xx is no failure of this request; what says nothing but "not now" or "not you" always is one."""
+    """Whether a 4xx is no failure of this request. One that only says "not now" or "not you" always is."""
     return 400 <= status < 500 and not call.fail_when_4xx_response_code and status not in REFUSED
 
 
 def unlisted(status: int, listed: Iterable[int]) -> str:
-    """Why a status that `status_code` does not list is a failure."""
+    """Return why a status that `status_code` does not list is a failure."""
     return f"answered {status}, expected {', '.join(map(str, listed))}"
 
 
 def condition_holds(condition: Condition, answer: Response, scope: Scope) -> bool:
-    """Whether `continue_if` holds: the value, as text, is what stands at the path. Raises MissingVariable."""
+    """Whether `continue_if` holds: the value at the path, as text, is the one wanted. Raises MissingVariable."""
     *parents, last = steps(condition.response_notation)
     holder = follow(answer.json(), parents)
     found = follow(holder, [last])
@@ -158,7 +158,7 @@ def condition_holds(condition: Condition, answer: Response, scope: Scope) -> boo
 
 
 def contains(text: str, expected: str) -> bool:
-    """Whether a response's text contains what is expected; addresses stand alone and are compared without case."""
+    """Whether a text contains what is expected. Addresses match as whole words, without case."""
     if text.isascii() and expected.isascii() and _ADDRESS.fullmatch(expected):
         found = _stands_alone(text, expected)
         if found or "\\" not in text:
@@ -188,7 +188,7 @@ _WAYS_OUT = (
 
 
 def _not_an_answer(exists: Exists | Ready, answer: Response) -> str | None:
-    """Why the check failed, where it did."""
+    """Return why the check failed, if it did."""
     status, listed = answer.status, exists.status_code or []
     if status not in listed:
         answers_no = status in GONE and not exists.fail_when_4xx_response_code
@@ -205,7 +205,7 @@ _RECORD = "record."
 
 
 def _stored(exists: Exists, answer: Response, record: Any) -> dict[str, Any]:
-    """What `store_data` saves of an answer; what is not there is left out.
+    """Return what `store_data` saves of an answer; missing values are left out.
 
     `record.PATH` starts at the record only where the check has one: ChiefOnboarding's manifests may mean a key.
     """
@@ -219,7 +219,7 @@ def _stored(exists: Exists, answer: Response, record: Any) -> dict[str, Any]:
 
 
 def _pattern(expected: str) -> re.Pattern[str]:
-    """The expected text as a pattern: an address within it alone and without case, the rest to the letter."""
+    """Return the expected text as a pattern: an address in it stands alone and without case, the rest is exact."""
     if len(expected) > LONGEST_CHARACTERS:
         return re.compile(re.escape(expected))
     parts, end = [], 0
@@ -239,7 +239,7 @@ def _alone(address: str) -> str:
 
 
 def _forms(text: str) -> Iterator[str]:
-    """The text as it came; where it is JSON, decoded and written anew, and each of its strings."""
+    """Return the text as it came; if it is JSON, also decoded and written anew, and each of its strings."""
     yield text
     try:
         content = json.loads(text.removeprefix("\ufeff"))

@@ -1,4 +1,4 @@
-"""An exchange that brought no answer, and what is said of one that broke off."""
+"""The error of an exchange without an answer, and the messages for broken connections."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ BROKE = "the connection broke before a whole answer came"
 
 
 class NoAnswer(Exception):
-    """An exchange brought no whole answer: why, and whether the request can have taken effect."""
+    """An exchange brought no complete answer: why, and whether the request can have taken effect."""
 
     def __init__(self, why: str, *, left: bool) -> None:
         super().__init__(why)

@@ -1,4 +1,4 @@
-"""Listings that come in pages, and a choice's options, which are one.
+"""Read listings page by page; a form field's options are a listing too.
 
 The ways of paging (docs/manifest.md): the answer holds the whole next URL, in its content or its Link header, or a
 token that `next_page` or `data` takes; or a parameter of the URL counts up. The next URL is checked against the allowed
@@ -32,14 +32,14 @@ MOST_PAGES = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One of a choice's options: the value that requests use, and the name that people choose by."""
+    """An option of a form field: the value that requests use, and the name that people choose by."""
 
     value: Any
     name: str
 
 
 class MorePages(TransportError):
-    """There are more pages than are to be read."""
+    """There are more pages than may be read."""
 
 
 async def items(
@@ -51,7 +51,7 @@ async def items(
     pages: int | None = None,
     most: int = LIMIT,
 ) -> AsyncIterator[Any]:
-    """Every item of every page; `most` bounds the bytes of a page.
+    """Yield every item of every page; `most` bounds the bytes of a page.
 
     Raises MorePages where another page follows when so many `pages`, or MOST_PAGES, were read.
     Raises Blocked where the first page cannot be asked for, and TransportError for a page that fails, is not JSON, has
@@ -87,7 +87,7 @@ async def items(
 
 
 async def options(client: Client, field: FormField, scope: Scope, manifest: Manifest) -> list[Option]:
-    """The options that a form field fetches; one without a name is called by its value. Raises like `items`."""
+    """Read the options that a form field fetches; one without a name is named by its value. Raises like `items`."""
     found: list[Option] = []
     async for item in items(client, field, scope, manifest):
         value = walk(item, field.choice_value)
@@ -98,7 +98,7 @@ async def options(client: Client, field: FormField, scope: Scope, manifest: Mani
 
 
 def _first(call: AnyPaged, scope: Scope, manifest: Manifest) -> RenderedRequest:
-    """The first page's request: a token in its data is null, and a count begins."""
+    """Return the first page's request: a token in its data is null, and a count starts."""
     if PAGE_TOKEN in names(call.data):
         call = call.model_copy(update={"data": _without_token(call.data)})
     wire = render(call, scope, manifest)
@@ -121,7 +121,7 @@ def _without_token(data: Any) -> Any:
 
 
 def _counted(url: str, count: CountUp, value: int) -> str:
-    """The URL with the parameter at this value, instead of any that it has."""
+    """Return the URL with the parameter set to this value, replacing any that it has."""
     before, hash_mark, fragment = url.partition("#")
     path, _, query = before.partition("?")
     name = quote(count.parameter, safe="")
@@ -132,7 +132,7 @@ def _counted(url: str, count: CountUp, value: int) -> str:
 def _counted_on(
     count: CountUp, wire: RenderedRequest, answer: Response, number: int, read: int
 ) -> RenderedRequest | None:
-    """The request for the page after this one; None where as many items were read as there are."""
+    """Return the request for the next page; None once as many items were read as there are."""
     if count.total_from is not None:
         total = walk(answer.json(), count.total_from)
         total = int(total) if isinstance(total, str) and total.isascii() and total.isdigit() else total
@@ -144,7 +144,7 @@ def _counted_on(
 
 
 async def _page(client: Client, call: AnyPaged, wire: RenderedRequest, number: int) -> Response:
-    """One page."""
+    """Read one page."""
     try:
         answer = await client.send(wire, follow=True)
     except Blocked as error:
@@ -168,7 +168,7 @@ def _problem(client: Client, call: AnyPaged, answer: Response, most: int) -> str
 def _next(
     call: AnyPaged, wire: RenderedRequest, scope: Scope, *, manifest: Manifest, answer: Response, number: int
 ) -> RenderedRequest | None:
-    """The next page's request; None after the last. What may be shown of it is the first page's URL."""
+    """Return the next page's request; None after the last. Only the first page's URL may be shown."""
     path = call.next_page_from or call.next_page_token_from
     found = _next_link(answer.at(path)) if path and _LINKS.fullmatch(path) else answer.at(path) if path else None
     if found in (None, "", False):
@@ -195,7 +195,7 @@ _PARAMETER = re.compile(r";\s*+([^\s\"=,;]++)\s*+(?:=\s*+(?:\"([^\"]*+)\"|([^\s\
 
 
 def _next_link(header: Any) -> str | None:
-    """The URL that a Link header (RFC 8288) calls `next`; None where it has none, or says itself that nothing is there.
+    """Return the URL that a Link header (RFC 8288) calls `next`; None without one, or if it marks the end.
 
     Sentry names a next page after the last one too, with `results="false"`.
     """

@@ -1,4 +1,4 @@
-"""A connection through a proxy: httpcore's, which knows tunnels.
+"""A connection through a proxy, made by httpcore, which knows tunnels.
 
 Its network is asyncio's own, as ours is: its way through anyio does not tell when a request begins to leave.
 """
@@ -41,14 +41,14 @@ class _NotWatched:
 
 
 class _Stream(httpcore.AsyncNetworkStream):
-    """A connection's bytes, as httpcore wants them. Only connecting has a time limit: the client bounds the whole."""
+    """A connection's bytes as httpcore reads and writes them. Only connecting has a time limit."""
 
     def __init__(self, network: _Network, pipe: Pipe) -> None:
         self._network = network
         self._pipe = pipe
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        """What came, at least a byte; nothing at the end."""
+        """Return what came, at least a byte; nothing at the end."""
         self._network.watch.has_left()
         try:
             data = await self._pipe.read(min(max_bytes, PIECE_BYTES))
@@ -58,7 +58,7 @@ class _Stream(httpcore.AsyncNetworkStream):
         return data
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        """Send; what asks a proxy for a tunnel is none of a request."""
+        """Send. What asks a proxy for a tunnel is not part of a request."""
         if not buffer:
             return
         watch = self._network.watch
@@ -82,7 +82,7 @@ class _Stream(httpcore.AsyncNetworkStream):
         server_hostname: str | None = None,
         timeout: float | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        """The same connection, encrypted from here on."""
+        """Return the same connection, encrypted from here on."""
         async with _in_time(timeout):
             await self._pipe.encrypt(ssl_context, server_hostname)
         return self
@@ -114,7 +114,7 @@ class _Network(httpcore.AsyncNetworkBackend):
 
 @asynccontextmanager
 async def _in_time(seconds: float | None) -> AsyncIterator[None]:
-    """Connecting. Raises httpcore's errors of it."""
+    """Bound connecting. Raises httpcore's errors."""
     try:
         async with asyncio.timeout(seconds):
             yield
@@ -161,7 +161,7 @@ class Proxied:
 
     @property
     def spoiled(self) -> bool:
-        """Whether something came while it was idle."""
+        """Whether something came while the connection was idle."""
         return self._http.has_expired()
 
     async def aclose(self) -> None:
@@ -201,7 +201,7 @@ class Proxied:
 
 @contextmanager
 def _as_ours(watch: Watch) -> Iterator[None]:
-    """Raise httpcore's errors as those of a connection of our own."""
+    """Raise httpcore's errors as those of a direct connection."""
     try:
         yield
     except (httpcore.ConnectError, httpcore.ProxyError) as error:

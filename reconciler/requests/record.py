@@ -1,4 +1,4 @@
-"""The account in an answer: which part of it is the record, and whether it is as git wants it.
+"""Find the account's record in an answer, and compare it with what git wants.
 
 Values are compared as text, exactly and with case, lists without regard to order. What is missing or null equals
 nothing (docs/manifest.md). Everything here is pure; what a manifest writes as templates comes rendered.
@@ -34,7 +34,7 @@ class Compared:
 
     @classmethod
     def of(cls, exists: Exists, scope: Scope) -> Compared:
-        """The values for a grant. Raises MissingVariable."""
+        """Render the values for a grant. Raises MissingVariable."""
         scope = scope.now()
         secret = {path for path, value in exists.where.items() if any(scope.look_up(it).secret for it in names(value))}
         return cls(
@@ -46,7 +46,7 @@ class Compared:
         )
 
     def shown(self, path: str, value: Any, redact: Callable[[Any], Any]) -> Any:
-        """A value as it may be shown and remembered: without secrets, and no longer than a line."""
+        """Format a value to be shown and saved: without secrets, and no longer than a line."""
         if path in self.secret:
             return MASK
         value = redact(value)
@@ -65,7 +65,7 @@ def _rendered(templates: Mapping[str, Any], scope: Scope) -> dict[str, Any]:
 
 
 def same(there: Any, wanted: Any) -> bool:
-    """Whether what stands there is what is wanted."""
+    """Whether a value is the one wanted."""
     if there is None:
         return False
     if isinstance(there, list) or isinstance(wanted, list):
@@ -75,25 +75,25 @@ def same(there: Any, wanted: Any) -> bool:
 
 
 def is_whole(there: Any, expected: str) -> bool:
-    """Whether a value is `expected` as a whole, without case: what `match` asks."""
+    """Whether a value is `expected` as a whole, without case: what `match` compares."""
     if there is None or isinstance(there, dict | list):
         return False
     return written(there).casefold() == expected.casefold()
 
 
 def all_there(content: Any, wanted: Mapping[str, Any]) -> bool:
-    """Whether all of it stands in the content; never, where nothing is asked for."""
+    """Whether the content has all wanted values; False if none is wanted."""
     return bool(wanted) and all(same(walk(content, path), value) for path, value in wanted.items())
 
 
 def differences(record: Any, where: Mapping[str, Any]) -> dict[str, Difference]:
-    """Path by path what stands there, None where nothing does, and what is wanted, of what is not as git wants it."""
+    """Return what is not as git wants it: by path, the value in the record (None if missing), and the one wanted."""
     found = {path: (walk(record, path), wanted) for path, wanted in where.items()}
     return {path: (there, wanted) for path, (there, wanted) in found.items() if not same(there, wanted)}
 
 
 def comparable(exists: Exists, item: Any, who: str) -> dict[str, Any] | None:
-    """What a listing's item says at each path that the check compares; None where it does not say all of it.
+    """Return what a listing's item has at each path that the check compares; None if one is missing.
 
     `who` is what the item was found by: with `match`, that has to stand there as well.
     """
@@ -104,7 +104,7 @@ def comparable(exists: Exists, item: Any, who: str) -> dict[str, Any] | None:
 
 
 def as_wanted(found: Mapping[str, Any], compared: Compared) -> bool:
-    """Whether an account of which these values are known, path by path, is there as git wants it, and in use."""
+    """Whether an account with these values, by path, is as git wants it, and active."""
 
     def stand(wanted: Mapping[str, Any]) -> bool:
         return all(same(found[path], value) for path, value in wanted.items())
@@ -114,7 +114,7 @@ def as_wanted(found: Mapping[str, Any], compared: Compared) -> bool:
 
 
 def find(at: Any, match: str | None, expected: str | None, contains: Callable[[str, str], bool]) -> Any | None:
-    """The account in what stands at `record`; None where it is not there.
+    """Find the account in what is at `record`; None if it is not there.
 
     Of a list it is the item that holds `expected`, with `match` the one whose `match` equals it. `contains` says
     whether a text holds it. What is no list is the account itself, with `match` only where that equals `expected`.

@@ -1,4 +1,4 @@
-"""A manifest's call and a grant's variables, made into a request that can leave as it stands.
+"""Render a manifest's call for a grant into a request that is complete.
 
 `render` wants every value now. `outline` and `canonical` are for looking at a request before that: what a plan shows,
 and what is digested to see whether a request has changed; both keep `{{name}}` for what only a running attempt knows.
@@ -65,7 +65,7 @@ class RenderedRequest:
 def render(
     call: AnyCall, scope: Scope, manifest: Manifest, *, files: Mapping[str, bytes] | None = None
 ) -> RenderedRequest:
-    """The request; `files` holds what earlier requests saved, by name.
+    """Render the request; `files` holds what earlier requests saved, by name.
 
     Raises Blocked, before anything is sent: MissingVariable for a value that is not there (yet), and where a value
     cannot stand where it should.
@@ -85,7 +85,7 @@ def render(
 
 
 def outline(call: AnyCall, scope: Scope) -> dict[str, str]:
-    """What a plan shows of a request: its method and its URL, secrets as `***`, what is not known yet as `{{name}}`.
+    """Return a plan's view of a request: its method and URL, secrets as `***`, unknown values as `{{name}}`.
 
     Raises Blocked, like `render`, for what is known to be missing.
     """
@@ -93,7 +93,7 @@ def outline(call: AnyCall, scope: Scope) -> dict[str, str]:
 
 
 def rehearse(call: AnyCall, scope: Scope, manifest: Manifest) -> None:
-    """Raise Blocked, like `render`, for what could not be sent, as far as its values are known before anything runs."""
+    """Raise Blocked, like `render`, for what could not be sent, as far as values are known before anything runs."""
     steady = _steady(scope, manifest)
     render_url(call.url or "", steady, call.quote)
     known = {name: text for name, text in headers_of(call, manifest).items() if "{{" not in name}
@@ -104,7 +104,7 @@ def rehearse(call: AnyCall, scope: Scope, manifest: Manifest) -> None:
 
 
 def canonical(call: AnyCall, scope: Scope, manifest: Manifest) -> Any:
-    """What the request would send, as JSON can hold it; it holds secrets, and is for a keyed digest only.
+    """Return what the request would send, as JSON values. It has secrets, and is for a keyed digest only.
 
     What differs from run to run (docs/design/states.md: tokens, generated values, responses and what is stored of them)
     stays `{{name}}`. Raises Blocked, like `render`.
@@ -122,7 +122,7 @@ def canonical(call: AnyCall, scope: Scope, manifest: Manifest) -> Any:
 
 
 def question(exists: Exists, scope: Scope, manifest: Manifest) -> Any:
-    """What a check asks, and what of the answer is the account: two entries that ask the same are one account.
+    """Return what a check asks and compares: two entries that ask the same mean one account.
 
     An address is compared without case, and so is what is compared with `match`: a group's page is asked alike for two
     people. Raises Blocked, like `render`.
@@ -133,19 +133,19 @@ def question(exists: Exists, scope: Scope, manifest: Manifest) -> Any:
 
 
 def expected(text: str, scope: Scope) -> str:
-    """What a check's `expected` comes to. Raises MissingVariable."""
+    """Render a check's `expected`. Raises MissingVariable."""
     return render_text(text, scope.now()).text
 
 
 def headers_of(call: AnyCall, manifest: Manifest) -> dict[str, str]:
-    """The request's own headers replace the default ones whole; ChiefOnboarding writes `{}` where there are none."""
+    """Return the request's headers: its own replace all default ones; ChiefOnboarding writes `{}` for none."""
     return call.headers or manifest.headers
 
 
 def _message(
     call: AnyCall, templates: dict[str, str], scope: Scope, files: Mapping[str, bytes]
 ) -> tuple[dict[str, tuple[str, str]], bytes | None]:
-    """Headers by their lower-case name, and the body."""
+    """Render the headers, by lower-case name, and the body."""
     headers = _render_headers(templates, scope)
     given = headers["content-type"][1] if "content-type" in headers else FORM if call.cast_data_to_json else None
     content, content_type = body(call.data, given, scope, _attached(call, files))
@@ -167,12 +167,12 @@ def _attached(call: AnyCall, files: Mapping[str, bytes]) -> dict[str, tuple[str,
 
 
 def _steady(scope: Scope, manifest: Manifest) -> Scope:
-    """The same scope without what differs from run to run."""
+    """Return the scope without what differs from run to run."""
     return _without(scope, UNCOUNTED | set(manifest.generated) | manifest.stored)
 
 
 def _without(scope: Scope, hidden: frozenset[str] | set[str]) -> Scope:
-    """The same scope, to which these names are not known yet."""
+    """Return the scope in which these names are not known yet."""
     layers = tuple(
         replace(
             layer, values={name: layer.values[name] for name in layer.values if name.partition(".")[0] not in hidden}
@@ -183,7 +183,7 @@ def _without(scope: Scope, hidden: frozenset[str] | set[str]) -> Scope:
 
 
 def _render_headers(templates: dict[str, str], scope: Scope) -> dict[str, tuple[str, str]]:
-    """Headers by their lower-case name. Raises Blocked for what would end a header early."""
+    """Render headers, by lower-case name. Raises Blocked for one that would end a header early."""
     headers: dict[str, tuple[str, str]] = {}
     for key, template in templates.items():
         name, value = render_text(key, scope).text.strip(), render_text(template, scope).text
@@ -199,7 +199,7 @@ def _render_headers(templates: dict[str, str], scope: Scope) -> dict[str, tuple[
 
 
 def _basic(template: str, value: str) -> str:
-    """`Basic {{USER}}:{{KEY}}` encoded for the user; what the manifest wrote out in base64 itself is left as it is."""
+    """Encode `Basic {{USER}}:{{KEY}}`; what the manifest encoded itself is left unchanged."""
     scheme, _, written = template.partition(" ")
     if scheme.lower() != "basic" or not (PLACEHOLDER.search(written) or ":" in written):
         return value

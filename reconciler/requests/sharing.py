@@ -1,4 +1,4 @@
-"""What members of a fleet leave one another of the limits, so that these hold over all of them.
+"""Share the limits among the members of a fleet, so that they hold for all of them together.
 
 A member tells how many places it has of each limit and how many it could use, and hears how many it may use from now
 on. It never has more than it told last: it first lets go of places, then tells so, and only then another gets them. A
@@ -43,43 +43,43 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """How many places of each limit a member may use, and for how long hosts are not to be asked."""
+    """How many places of each limit a member may use, and how long each paused host must wait."""
 
     places: Mapping[str, int]
     pauses: Mapping[str, timedelta]
 
 
 class Shared(Protocol):
-    """What the members of a fleet share. Raises LedgerError while it is out of reach."""
+    """The exchange between members. Raises LedgerError while it cannot be reached."""
 
     async def exchange(self, asks: Sequence[Ask], pauses: Mapping[str, timedelta]) -> Granted:
-        """Tell and hear."""
+        """Report what this member has and could use, and learn what it may use."""
 
     async def departures(self, host: str, spacing: timedelta, count: int) -> timedelta:
-        """Take the next moments at which so many requests may leave; in how long the first of them is."""
+        """Reserve the next moments at which requests may leave; return the time until the first."""
 
     def close(self) -> None:
-        """Share no more: the state is about to be closed."""
+        """Stop sharing: the state is about to be closed."""
 
 
 class Sharer(Protocol):
-    """Who tells and hears: a process's throttle."""
+    """The throttle of a process, as sharing sees it."""
 
     wake: asyncio.Event
     """Set where somebody waits for a place, or a host asked for a pause."""
 
     def asks(self) -> list[Ask]:
-        """What it has and could use."""
+        """Return what it has and could use."""
 
     def new_pauses(self) -> dict[str, timedelta]:
-        """The pauses that were asked for since the last call."""
+        """Return the pauses that hosts asked for since the last call."""
 
     def take_over(self, granted: Granted) -> None:
-        """Go by what is granted."""
+        """Apply what is granted."""
 
 
 async def keep_sharing(throttle: Sharer, shared: Shared) -> None:
-    """Tell and hear for ever. What is out of reach is tried again: until then everybody keeps what they have."""
+    """Exchange until cancelled. While the exchange cannot be reached, members keep what they have."""
     while True:
         asks, pauses = throttle.asks(), throttle.new_pauses()
         try:
@@ -93,7 +93,7 @@ async def keep_sharing(throttle: Sharer, shared: Shared) -> None:
 
 
 def fair(limit: int, wanted: Mapping[str, int], turn: int) -> dict[str, int]:
-    """Who gets how many of the places: nobody more than they want while others lack some.
+    """Divide the places: no member gets more than it wants while others lack some.
 
     Those that are left over one by one go round with `turn`, and what nobody wants is for whoever wants some next.
     """

@@ -1,4 +1,4 @@
-"""What a request would send, as a plan shows it: its data with the values put in, no secret among them.
+"""Show what a request would send, as a plan does: its data with the values put in, without secrets.
 
 Nothing here is sent. Secrets are `***`, a value that is made for the run says so, and what only a run can know stays
 `{{name}}`.
@@ -25,7 +25,7 @@ GENERATED = "(generated)"
 
 @value_class
 class _Masked(Scope):
-    """A scope whose secrets are masked already, and in which nothing is missing."""
+    """A scope whose secrets are masked, and in which no value is missing."""
 
     generated: frozenset[str] = frozenset()
 
@@ -41,7 +41,7 @@ class _Masked(Scope):
 
 
 def shown_body(call: Call, scope: Scope, manifest: Manifest) -> Any:
-    """The data of a request, as a structure where it has one; None for a request without a body."""
+    """Return a request's data with its values put in, as a structure if it has one; None without a body."""
     if not isinstance(call, Request):
         return None
     data = call.data
@@ -61,7 +61,7 @@ def shown_body(call: Call, scope: Scope, manifest: Manifest) -> Any:
 
 
 def _kind(call: Request, manifest: Manifest) -> str:
-    """The media type that the headers name, as far as they are plain text."""
+    """Return the media type that the headers name, as far as they have no placeholders."""
     headers = {name.lower(): value for name, value in headers_of(call, manifest).items()}
     usual = FORM if call.cast_data_to_json else "application/json"
     return headers.get("content-type", usual).partition(";")[0].strip().lower()

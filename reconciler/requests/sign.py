@@ -1,4 +1,4 @@
-"""Headers that are made anew for each sending: Pritunl's request signature.
+"""Headers that are computed for each request: Pritunl's signature.
 
 ChiefOnboarding's `extra_headers: pritunl`. Pritunl checks an HMAC over token, time, a nonce, method and path; a nonce
 serves once, so a request that is sent again is signed again.
@@ -27,7 +27,7 @@ SIGNED_WITH = (("API_TOKEN", "PRITUNL_API_TOKEN"), ("API_SECRET", "PRITUNL_API_S
 
 
 def credentials(scope: Scope) -> list[str]:
-    """The token and the secret that requests are signed with. Raises MissingVariable."""
+    """Return the token and the secret that requests are signed with. Raises MissingVariable."""
     return [written(_first(scope, *known)) for known in SIGNED_WITH]
 
 
@@ -49,12 +49,12 @@ class Pritunl:
 
     @classmethod
     def of(cls, scope: Scope) -> Pritunl:
-        """The signer with the token and the secret that the scope holds. Raises MissingVariable."""
+        """Make the signer from the scope's token and secret. Raises MissingVariable."""
         token, secret = credentials(scope)
         return cls(token, secret)
 
     def headers(self, method: str, path: str, now: datetime) -> list[tuple[str, str]]:
-        """The four headers for a request that leaves now; `path` as it is sent, without the query.
+        """Return the four headers of a request that leaves now; `path` as it is sent, without the query.
 
         The server signs the path that it reads, which is decoded.
         """

@@ -1,4 +1,4 @@
-"""Running things side by side: the failure of one cuts none short, and long work lets others have their turn."""
+"""Run tasks concurrently: a failure cancels no other task, and long work yields to other tasks."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FEW = 20
 
 
 class Pace:
-    """A pace that long work keeps, shared by all that do it on one loop.
+    """Yields the event loop regularly during long work; shared by all of that work on one loop.
 
     It goes on for a slice at most, and a few pieces of it are begun in a turn of the loop, first come, first served. So
     what a service answers is heard soon, and whoever waits for a commit, a command or a page waits for these at each of
@@ -43,16 +43,16 @@ class Pace:
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     def among(self, hires: int) -> Pace:
-        """The pace of work over so many hires."""
+        """Return the pace of work on so many hires."""
         return self if hires > FEW else AT_ONCE
 
     async def keep(self) -> None:
-        """Go on within the slice; else take a turn."""
+        """Continue within the time slice, or wait for a turn."""
         if monotonic() >= self._until:
             await self.turn()
 
     async def turn(self) -> None:
-        """Let the loop's other tasks run, and those that waited here before."""
+        """Yield to the loop's other tasks, and to those that waited here before."""
         if not self.yields:
             return
         if not self._waiting:
@@ -82,7 +82,7 @@ class Pace:
         asyncio.get_running_loop().call_later(0, call)
 
     async def over(self, items: Iterable[T]) -> AsyncIterator[tuple[T, ...]]:
-        """The items, some at a time, at this pace."""
+        """Yield the items in batches, at this pace."""
         left = iter(items)
         while some := tuple(islice(left, PIECES)):
             await self.keep()

@@ -1,4 +1,4 @@
-"""Putting values into a manifest's text, its URLs and its data (docs/design/rules.md, "Variables").
+"""Render a manifest's texts, URLs and data (docs/design/rules.md, "Variables").
 
 A value is data, never template: what is put in is not substituted again. In data the substitution happens in the parsed
 structure, so no quote in a name can break out of it. A variable whose value only a running attempt knows keeps its
@@ -25,14 +25,14 @@ __all__ = ["Shown", "plain", "render_data", "render_text", "render_url", "substi
 
 @value_class
 class Shown:
-    """A rendered text, and what may be shown of it: secrets as `***`."""
+    """A rendered text, and its form to be shown: secrets as `***`."""
 
     text: str = field(repr=False)
     shown: str
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON has it: a date as YYYY-MM-DD, a secret as what it holds."""
+    """Return a value as JSON has it: a date as YYYY-MM-DD, a secret revealed."""
     match value:
         case Secret():
             return value.reveal()
@@ -47,7 +47,7 @@ def plain(value: Any) -> Any:
 
 
 def written(value: Any) -> str:
-    """A value as text: a list comma-joined, `true`, `false` and `null` as JSON has them, a map as JSON."""
+    """Return a value as text: a list comma-joined, `true`, `false` and `null` as in JSON, a map as JSON."""
     if type(value) is str:
         return value
     match plain(value):
@@ -60,7 +60,7 @@ def written(value: Any) -> str:
 
 
 def render_text(text: str, scope: Scope) -> Shown:
-    """A text with its placeholders replaced. Raises MissingVariable."""
+    """Render a text. Raises MissingVariable."""
     parts = split(text)
     if len(parts) == 1:
         return Shown(text, text)
@@ -73,12 +73,12 @@ def render_text(text: str, scope: Scope) -> Shown:
 
 
 def substitute(text: str, scope: Scope, encode: Callable[[str], str]) -> str:
-    """A text with each value encoded as its surroundings need. Raises MissingVariable."""
+    """Render a text, encoding each value for its place. Raises MissingVariable."""
     return PLACEHOLDER.sub(lambda match: encode(_put(match[1], scope).text), text)
 
 
 def render_url(text: str, scope: Scope, quoting: str | None = None) -> Shown:
-    """A URL with its placeholders replaced and encoded for the place where they stand.
+    """Render a URL, encoding each value for its place in it.
 
     White space around the text is none of the URL. With the `quoting` of `odata` each `'` of a value is doubled, so
     that none ends a string of a filter early. Raises MissingVariable, and Blocked for a value that would change
@@ -99,7 +99,7 @@ def render_url(text: str, scope: Scope, quoting: str | None = None) -> Shown:
 
 
 def render_data(value: Any, scope: Scope) -> Any:
-    """Data with its placeholders replaced, keys included. Raises MissingVariable.
+    """Render data, including keys. Raises MissingVariable.
 
     A string that is exactly one placeholder takes the value with its type; elsewhere a value is written as text.
     """
@@ -129,7 +129,7 @@ class _Put(NamedTuple):
 
 
 def _put(name: str, scope: Scope) -> _Put:
-    """What takes a placeholder's place in text."""
+    """Return what replaces a placeholder in text."""
     found = scope.look_up(name)
     if found.value is DEFERRED:
         return _Put(_kept(name), deferred=True)

@@ -67,7 +67,7 @@ class _HostPlaces:
 
     @property
     def wanted(self) -> int:
-        """How many could be used."""
+        """Return how many places could be used."""
         return self.used + sum(map(len, self._waiting.values()))
 
     async def take(self, *, behind: bool) -> None:
@@ -91,12 +91,12 @@ class _HostPlaces:
             raise
 
     def give_back(self) -> None:
-        """Give a place back, to the first that waits for one."""
+        """Return a place, to the first that waits for one."""
         self.used -= 1
         self.resize(self.places)
 
     def resize(self, places: int) -> None:
-        """Have so many places from now on; requests under way keep theirs."""
+        """Change the number of places; requests in flight keep theirs."""
         self.places = places
         for waiting in self._waiting.values():
             while waiting and self.used < places:
@@ -122,7 +122,7 @@ class _Lane:
         self.under_way = self.unheard = self.departures = 0
 
     def delay(self, now: datetime) -> float:
-        """Seconds to wait from now on. A wall clock that was set back does not hold a lane for hours."""
+        """Return the seconds to wait. A wall clock that was set back does not block a lane for hours."""
         if not self.spacing and self.paused_until <= now:  # nearly always: there is neither a rate nor a pause
             return 0.0
         self.last = min(self.last, now)
@@ -130,7 +130,7 @@ class _Lane:
         return max(self.last + self.spacing - now, self.paused_until - now, self.departure - now, _NONE).total_seconds()
 
     def late(self, now: datetime) -> bool:
-        """Whether the moment that a request was to leave at is over."""
+        """Whether the time at which a request was to leave is past."""
         return self.departure + LATE < now
 
 
@@ -151,17 +151,17 @@ class _Places:
 
     @property
     def used(self) -> int:
-        """How many are given out."""
+        """Return how many are taken."""
         return self.places - self._free
 
     def resize(self, places: int) -> None:
-        """Have so many places from now on; requests under way keep theirs."""
+        """Change the number of places; requests in flight keep theirs."""
         self._free += places - self.places
         self.places = places
         self._serve()
 
     async def take(self, lane: _Lane) -> None:
-        """Wait for a place; first come, first served among those that may have one."""
+        """Wait for a place; first come, first served among the hosts that may have one."""
         if self._open_to(lane):
             self._give(lane)
             return
@@ -179,7 +179,7 @@ class _Places:
             raise
 
     def give_back(self, lane: _Lane) -> None:
-        """Give a place back, to the first that waits for one."""
+        """Return a place, to the first that waits for one."""
         self._free += 1
         lane.under_way -= 1
         self._serve()
@@ -202,7 +202,7 @@ class _Places:
 
 
 class _Turn:
-    """What `Throttle.turn` gives. A class: as a generator it would take twice the time, at each request."""
+    """The context manager of `Throttle.turn`. As a generator it would take twice the time for each request."""
 
     __slots__ = ("_began", "_behind", "_host", "_lane", "_shut", "_throttle")
 
@@ -244,7 +244,7 @@ class _Turn:
 
 
 class Throttle:
-    """The limits of docs/settings.md, kept over all services, and over all members of a fleet where they are shared."""
+    """Enforce the limits of docs/settings.md over all services, and over a fleet if they are shared."""
 
     def __init__(self, limits: Limits, clock: Clock, shared: Shared | None = None) -> None:
         self._limits = limits
@@ -259,7 +259,7 @@ class Throttle:
         self._sharing: asyncio.Task[None] | None = None
 
     def hold(self, host: str, pause: timedelta) -> None:
-        """Nothing leaves for the host until the pause, at most a minute, is over."""
+        """Pause a host, for at most a minute: no request leaves for it."""
         pause = min(pause, LONGEST)
         self._hold(host, pause)
         if self._shared is not None:
@@ -273,7 +273,7 @@ class Throttle:
     # What is shared (`Sharer`)
 
     def asks(self) -> list[Ask]:
-        """What this process has and could use of each limit."""
+        """Return what this process has and could use of each limit."""
         each, lanes = self._limits.per_host, {host: lane.places for host, lane in self._lanes.items()}
         asks = [Ask(host, each, max(part.places, part.used), part.wanted) for host, part in lanes.items()]
         # Whoever waits for a place at a host will then want one of everybody's.
@@ -283,12 +283,12 @@ class Throttle:
         return [ask for ask in asks if ask.has or ask.wants]
 
     def new_pauses(self) -> dict[str, timedelta]:
-        """The pauses that hosts asked for since the last call."""
+        """Return the pauses that hosts asked for since the last call."""
         pauses, self._pauses = self._pauses, {}
         return pauses
 
     def take_over(self, granted: Granted) -> None:
-        """Go by what is granted."""
+        """Apply what is granted."""
         for host, pause in granted.pauses.items():
             self._hold(host, pause)
         for name, places in granted.places.items():
@@ -298,17 +298,17 @@ class Throttle:
             part.resize(places)
 
     def _share(self) -> None:
-        """Tell and hear, from the first request on and for as long as the loop runs."""
+        """Exchange limits with other members, from the first request on, while the loop runs."""
         if self._shared is not None and (self._sharing is None or self._sharing.done()):
             self._sharing = asyncio.create_task(keep_sharing(self, self._shared))
 
     def close(self) -> None:
-        """Share no more."""
+        """Stop sharing."""
         if self._sharing is not None:
             self._sharing.cancel()
 
     def turn(self, host: str, *, behind: bool = False) -> _Turn:
-        """A place in which one request may be under way, for the block; it gives what is to be called when that left.
+        """Hold a place for one request while the block runs; it yields what to call when the request left.
 
         It is waited for `behind` all who are not to wait behind others, who came later included.
 
@@ -319,7 +319,7 @@ class Throttle:
         return _Turn(self, host, self._lane(host), behind=behind)
 
     async def take_place(self, host: str, lane: _Lane) -> None:
-        """For a turn: wait until the host may be asked, and come back with one of everybody's places."""
+        """For a turn: wait until the host may get a request, and take one of the shared places."""
         shared, taken = self._shared if lane.spacing else None, 0
         while True:
             if shared is not None and (not taken or (taken < DEPARTURES and lane.late(self._clock.now()))):
@@ -337,17 +337,17 @@ class Throttle:
             self._everyone.give_back(lane)  # meanwhile the host asked for a pause, or another's turn has come
 
     def give_place_back(self, lane: _Lane, began: datetime, *, answered: bool) -> None:
-        """For a turn: its request, which began to leave then, is over."""
+        """For a turn: end its request, which began to leave at `began`."""
         if answered and self._clock.now() - began <= self._soon:
             lane.unheard = 0
         self._everyone.give_back(lane)
 
     def now(self) -> datetime:
-        """For a turn: the time."""
+        """For a turn: return the time."""
         return self._clock.now()
 
     async def _take_departure(self, shared: Shared, host: str, lane: _Lane) -> None:
-        """Take the next moment at which a request may leave for the host, whichever member sends it."""
+        """Reserve the next moment at which a request may leave for the host, over all members."""
         now = self._clock.now()
         if lane.departures and lane.departure + lane.spacing >= now:
             lane.departures -= 1

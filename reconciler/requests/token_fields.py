@@ -1,4 +1,4 @@
-"""What of a service's reply must not be seen: the fields that hold tokens, and whatever looks like one.
+"""Find secrets in a service's reply: fields that hold tokens, and values that look like one.
 
 A service names its fields as it likes, and a word like `failed` under `b_token` is none: taken for a secret it would
 be masked in every text of the program. So only the standard's own names say that a value is one (RFC 6749, 7591, 7636,
@@ -43,13 +43,13 @@ _BETWEEN = re.compile(r"[\s\"'<>&=?:;,{}\[\]()\\]+")
 
 
 def secrets_in(text: str) -> Iterator[str]:
-    """The words of a text, whatever its form, that look like secrets, by themselves or after a name that tells."""
+    """Return the words of a text that look like secrets, alone or after a name that indicates one."""
     words = _BETWEEN.split(text)
     return (word for name, word in pairwise(["", *words]) if _looks_secret(name, word))
 
 
 def secrets_of(reply: Any, name: str = "") -> Iterator[str]:
-    """The secrets of a reply, whatever it is nested in."""
+    """Return the secrets of a reply, whatever its nesting."""
     match reply:
         case dict():
             for key, value in reply.items():
@@ -70,7 +70,7 @@ def _looks_secret(name: str, value: str) -> bool:
 
 
 def _random(value: str) -> bool:
-    """Whether it has letters and digits, or changes its case again and again: no word that anybody would write."""
+    """Whether a value has letters and digits, or changes its case repeatedly, unlike a word."""
     if any(map(str.isalpha, value)) and sum(map(str.isdigit, value)) >= 2:
         return True
     pairs = pairwise(value)

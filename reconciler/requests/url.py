@@ -1,4 +1,4 @@
-"""A URL as text that is put together from a manifest's own words and from values, and as the address it leads to.
+"""Build URLs from a manifest's text and values, and parse them into addresses.
 
 A value may never change where a request goes: in a path or a query it is percent-encoded whole, in the host part it
 may be a host and a port and nothing else, and it may not turn a path segment into `.`, `..` or nothing: without its
@@ -43,7 +43,7 @@ _HOST_VALUE = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[\w.-]+)(?::\d{1,5})?")
 
 @value_class
 class Address:
-    """Where a URL leads. `target` is what the request line holds: path and query, never the fragment."""
+    """Where a URL leads. `target` is what the request line has: path and query, never the fragment."""
 
     scheme: str
     host: str
@@ -52,22 +52,22 @@ class Address:
 
     @property
     def origin(self) -> Origin:
-        """What a redirect may not change."""
+        """Return what a redirect must not change."""
         return self.scheme, self.host, self.port
 
     @property
     def name(self) -> str:
-        """The host as people write it, with the port where it is not the scheme's own."""
+        """Return the host as people write it, with the port unless it is the scheme's default."""
         return self.host if self.port == _PORTS[self.scheme] else f"{self.host}:{self.port}"
 
     @property
     def path(self) -> str:
-        """The target without its query."""
+        """Return the target without its query."""
         return self.target.partition("?")[0]
 
 
 def parse(url: str) -> Address | None:
-    """The address of an http or https URL; None for anything else, a user name before the host included.
+    """Parse an http or https URL; None for anything else, including one with a user name.
 
     None for one of more than 16,384 characters, too: no server takes it, and a service that names one on each of its
     pages could fill the memory.
@@ -94,12 +94,12 @@ def _parsed(url: str) -> Address | None:
 
 
 def escape(text: str) -> str:
-    """A URL's own text with what no URL may hold percent-encoded; everything else, `%20` too, is left alone."""
+    """Percent-encode what no URL may contain in its own text; existing escapes such as `%20` are kept."""
     return _ILLEGAL.sub(lambda match: quote(match[0], safe="", errors="replace"), text)
 
 
 def ascii_host(host: str) -> str:
-    """A host, with or without a port, in lower case and as the DNS spells it. Raises Blocked where there is no such."""
+    """Return a host in lower case, as the DNS spells it. Raises Blocked if it is no valid name."""
     try:
         return host.lower() if host.isascii() else host.encode("idna").decode().lower()
     except UnicodeError:
@@ -107,7 +107,7 @@ def ascii_host(host: str) -> str:
 
 
 class Builder:
-    """A URL under construction, with beside it the text that may be shown (docs/design/rules.md, "Variables")."""
+    """Builds a URL, together with its form to be shown (docs/design/rules.md, "Variables")."""
 
     def __init__(self) -> None:
         self._text = ""
@@ -116,7 +116,7 @@ class Builder:
         self._values: list[tuple[int, int, str]] = []
 
     def add_text(self, text: str) -> None:
-        """The manifest's own text."""
+        """Add the manifest's own text."""
         before = len(self._text)
         if before or len(text) > KEPT:
             self._append(text)
@@ -125,7 +125,7 @@ class Builder:
         self._shown += self._text[before:]
 
     def add_value(self, name: str, value: str, *, secret: bool) -> None:
-        """A variable's value, at the place that the text so far has reached.
+        """Add a variable's value at the current place.
 
         Raises Blocked for a value in the host part that is more than a host and a port.
         """
@@ -144,19 +144,19 @@ class Builder:
         self._values.append((before, len(self._text), name))
 
     def add_deferred(self, placeholder: str) -> None:
-        """A variable that has no value yet; at the very start it is taken for a whole address."""
+        """Add a variable without a value yet; at the very start it stands for a whole address."""
         if not self._text:
             self._path_at = 0
         self._text += placeholder
         self._shown += placeholder
 
     def finish(self) -> tuple[str, str]:
-        """The URL and the text that may be shown of it. Raises Blocked where values make a path lead elsewhere."""
+        """Return the URL and its form to be shown. Raises Blocked if values make a path lead elsewhere."""
         self._refuse_detours()
         return _ascii(self._text), self._shown
 
     def _append(self, text: str) -> None:
-        """Text that is taken as it is; what stands before the path stays raw until the host is complete."""
+        """Add text unchanged; the text before the path stays raw until the host is complete."""
         if self._path_at is not None:
             self._text += escape(text) if text else ""
             return
@@ -178,7 +178,7 @@ class Builder:
 
 
 def _beginning(text: str) -> tuple[str, int | None]:
-    """A URL's first text, with what follows the host escaped; and where that begins, None where nothing does yet."""
+    """Escape a URL's first text after the host, and return where the path begins; None if it does not yet."""
     head = _HEAD.match(text)
     if head is None or head.end() == len(text):
         return text, None
@@ -189,7 +189,7 @@ _kept_beginning = lru_cache(maxsize=1024)(_beginning)
 
 
 def _origin_only(url: str) -> str:
-    """What may be shown of a secret that a URL starts with: its host, which is no secret, and no more."""
+    """Return what may be shown of a secret that a URL starts with: its host, and no more."""
     head = _HEAD.match(url)
     if head is None or parse(_ascii(url)) is None:
         return "***"

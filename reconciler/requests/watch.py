@@ -1,4 +1,4 @@
-"""Who follows a request on its way: whether it can have taken effect is not guessed from an error."""
+"""Follow a request while it is sent: whether it can have taken effect is known, not guessed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["Watch"]
 
 
 class Watch(Protocol):
-    """Told how far a request got."""
+    """Is notified how far a request got."""
 
     most: int
     """Bytes that are kept of its answer."""
@@ -17,7 +17,7 @@ class Watch(Protocol):
     """Whether it began to leave."""
 
     def leaves(self) -> None:
-        """Its next bytes are about to leave."""
+        """The next bytes are about to leave."""
 
     def has_left(self) -> None:
-        """Nothing of it is left to send: an answer is waited for."""
+        """The request has left completely: the answer is awaited."""
