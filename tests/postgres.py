@@ -86,6 +86,7 @@ class Wire:
     """The same server over TCP: what it says can be altered on the way, and then nothing of it comes through.
 
     Where nothing is `flowing`, what both sides say is held, as a network does that loses packets and sends them again.
+    `round_trips` counts how often a client went on after an answer.
     """
 
     def __init__(
@@ -105,6 +106,8 @@ class Wire:
         self.silent = threading.Event()
         self.flowing = threading.Event()
         self.flowing.set()
+        self.round_trips = 0
+        self._answered = True
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._serve, daemon=True).start()
@@ -136,8 +139,11 @@ class Wire:
                 threading.Thread(target=self._pass_on, args=(far, near, self._says, self._delay), daemon=True).start()
 
     def _pass_on(self, source: socket.socket, target: socket.socket, says: dict[bytes, bytes], delay: float) -> None:
+        answers = source.family == socket.AF_UNIX
         with suppress(OSError), source, target:
             while said := source.recv(65536):
+                self.round_trips += self._answered and not answers
+                self._answered = answers
                 for word, other in says.items():
                     assert len(word) == len(other), "a message tells its length"
                     said = said.replace(word, other)

@@ -33,13 +33,8 @@ class WritableBackend(Backend, Protocol):
     def writing(self) -> AbstractContextManager[sa.Connection]:
         """Open a transaction that is durable, or rolled back, when the block ends."""
 
-    def upsert(
-        self, connection: sa.Connection, table: sa.Table, key: Collection[str], rows: Sequence[Mapping[str, Any]]
-    ) -> None:
-        """Insert rows, or update those that have the same key; all of them name the same columns."""
-
     def upserting(self, table: sa.Table, key: Sequence[str], names: Sequence[str]) -> sa.Insert:
-        """Return the statement of `upsert`, for rows with these columns."""
+        """Return the statement that inserts rows with these columns, or updates those that have the same key."""
 
     def add(self, connection: sa.Connection, table: sa.Table, row: Mapping[str, Any]) -> None:
         """Insert a row, unless there is one of the same key."""

@@ -13,20 +13,44 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import ParamSpec, TypeVar
 
-import sqlalchemy as sa
-
-from reconciler.ledger import schema
 from reconciler.ledger.backend import WritableBackend
+from reconciler.ledger.postgres import Connection
+from reconciler.ledger.postgres_writing import WritablePostgresBackend
 from reconciler.ledger.reading import MICROSECOND, SERVER_TIME
-from reconciler.ledger.schema import NOW, in_
 from reconciler.model.errors import LedgerError
 from reconciler.requests.sharing import Ask, Granted, fair
 
 __all__ = ["SharedLimits"]
 
-_shares, _hosts, _members = schema.shares, schema.hosts, schema.members
+_ALONE = "SELECT pg_advisory_xact_lock(hashtextextended('limits', 0))"
 
-_ALONE = "limits"
+_GONE = """
+DELETE FROM shares
+WHERE member NOT IN (SELECT owner FROM members) OR member = %(member)s AND NOT name = ANY(%(names)s)
+"""
+
+_SHARES = "SELECT name, member, has, wants FROM shares WHERE name = ANY(%(names)s)"
+
+_HAVE = """
+INSERT INTO shares (name, member, has, wants)
+SELECT name, %(member)s, has, wants
+FROM unnest(%(names)s::text[], %(has)s::integer[], %(wants)s::integer[]) AS mine (name, has, wants)
+ON CONFLICT (name, member) DO UPDATE SET has = excluded.has, wants = excluded.wants
+"""
+
+_PAUSES = f"SELECT host, held_until - {SERVER_TIME} FROM hosts WHERE held_until > {SERVER_TIME}"
+
+_PAUSE = f"""
+INSERT INTO hosts (host, held_until)
+SELECT host, {SERVER_TIME} + pause FROM unnest(%(hosts)s::text[], %(pauses)s::bigint[]) AS mine (host, pause)
+ON CONFLICT (host) DO UPDATE SET held_until = greatest(hosts.held_until, excluded.held_until)
+"""
+
+_DEPART = f"""
+INSERT INTO hosts (host, next_at) VALUES (%(host)s, {SERVER_TIME} + %(span)s)
+ON CONFLICT (host) DO UPDATE SET next_at = greatest(hosts.next_at, {SERVER_TIME}) + %(span)s
+RETURNING greatest(next_at - %(span)s - {SERVER_TIME}, 0)
+"""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -36,9 +60,10 @@ class SharedLimits:
     """One member's share of the limits."""
 
     def __init__(self, backend: WritableBackend, member: str) -> None:
+        assert isinstance(backend, WritablePostgresBackend)  # a SQLite file has no members
         self._backend = backend
         self._member = member
-        self._has_rows = False
+        self._told = False
         self._closed = False
         self._mutex = threading.Lock()
 
@@ -62,31 +87,30 @@ class SharedLimits:
             return work(*args, **given)
 
     def _exchange(self, asks: Sequence[Ask], pauses: Mapping[str, timedelta]) -> Granted:
+        """Exchange in two round trips, which is how long others wait: one to lock and read, one to write and commit."""
         places: dict[str, int] = {}
-        if asks or pauses or self._has_rows:
-            with self._backend.writing() as connection:
-                self._backend.alone(connection, _ALONE)
+        with self._backend.pipelined() as connection:
+            if asks or pauses or self._told:
+                connection.execute(_ALONE)
                 places = self._settle(connection, asks)
-                for host, pause in pauses.items():
-                    self._backend.add(connection, _hosts, {"host": host})
-                    until = sa.func.greatest(sa.func.coalesce(_hosts.c.held_until, NOW), in_(pause))
-                    connection.execute(sa.update(_hosts).where(_hosts.c.host == host).values(held_until=until))
-            self._has_rows = bool(asks)
-        query = f"SELECT host, held_until - {SERVER_TIME} AS remaining FROM hosts WHERE held_until > {SERVER_TIME}"
-        with self._backend.reading() as reading:
-            held = {row["host"]: row["remaining"] * MICROSECOND for row in reading.rows(query)}
-        return Granted(places, held)
+                if pauses:
+                    spans = [pause // MICROSECOND for pause in pauses.values()]
+                    connection.execute(_PAUSE, {"hosts": list(pauses), "pauses": spans})
+            told = connection.execute(_PAUSES)
+        self._told = bool(asks)
+        return Granted(places, {host: remaining * MICROSECOND for host, remaining in told})
 
-    def _settle(self, connection: sa.Connection, asks: Sequence[Ask]) -> dict[str, int]:
+    def _settle(self, connection: Connection, asks: Sequence[Ask]) -> dict[str, int]:
         """Write what this member has, and return what it may use from now on."""
-        mine, names = _shares.c.member == self._member, [ask.name for ask in asks]
-        gone = _shares.c.member.not_in(sa.select(_members.c.owner))
-        connection.execute(sa.delete(_shares).where(gone | (mine & _shares.c.name.not_in(names))))
+        names = [ask.name for ask in asks]
+        mine = {"member": self._member, "names": names}
+        connection.execute(_GONE, mine)
         others: dict[str, dict[str, tuple[int, int]]] = {name: {} for name in names}
-        for row in connection.execute(sa.select(_shares).where(_shares.c.name.in_(names))):
-            others[row.name][row.member] = row.has, row.wants
+        for name, member, has, wants in connection.execute(_SHARES, mine) if asks else ():
+            others[name][member] = has, wants
         before = {name: of_members.pop(self._member, None) for name, of_members in others.items()}
-        places, rows = {}, []
+        places: dict[str, int] = {}
+        told: dict[str, tuple[int, int]] = {}
         for ask in asks:
             wanted = {member: wants for member, (_, wants) in others[ask.name].items()} | {self._member: ask.wants}
             goal = fair(ask.limit, wanted, int(time.time()))[self._member] if ask.wants else 0
@@ -94,18 +118,14 @@ class SharedLimits:
             has = max(ask.has, min(goal, free))
             places[ask.name] = min(has, goal)
             if (has, ask.wants) != before[ask.name]:
-                rows.append({"name": ask.name, "member": self._member, "has": has, "wants": ask.wants})
-        if rows:
-            self._backend.upsert(connection, _shares, ("name", "member"), rows)
+                told[ask.name] = has, ask.wants
+        if told:
+            columns = {"has": [has for has, _ in told.values()], "wants": [wants for _, wants in told.values()]}
+            connection.execute(_HAVE, {"member": self._member, "names": list(told), **columns})
         return places
 
     def _departures(self, host: str, spacing: timedelta, count: int) -> timedelta:
-        first = sa.func.greatest(sa.func.coalesce(_hosts.c.next_at, NOW), NOW)
-        with self._backend.writing() as connection:
-            self._backend.add(connection, _hosts, {"host": host})
-            query = sa.select(sa.type_coerce(first, schema.Moment), NOW).where(_hosts.c.host == host).with_for_update()
-            at, now = connection.execute(query).one()
-            next_at = {"next_at": at + spacing * count}
-            connection.execute(sa.update(_hosts).where(_hosts.c.host == host).values(next_at))
-        wait: timedelta = at - now
-        return wait
+        with self._backend.pipelined() as connection:
+            told = connection.execute(_DEPART, {"host": host, "span": spacing * count // MICROSECOND})
+        (wait,) = told.fetchone() or (0,)
+        return wait * MICROSECOND

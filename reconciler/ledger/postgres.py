@@ -99,6 +99,7 @@ class Server:
         who = f"reconciler {HEAD} {os.getpid()}@{socket.gethostname()}"
         options = {
             "search_path": SCHEMA,
+            "default_transaction_isolation": r"read\ committed",
             "idle_in_transaction_session_timeout": _milliseconds(IDLE),
             "lock_timeout": _milliseconds(LOCK),
             "statement_timeout": _milliseconds(ANSWER),

@@ -124,6 +124,18 @@ class WritablePostgresBackend(Inserting):
             yield connection
 
     @contextmanager
+    def pipelined(self) -> Iterator[Connection]:
+        """Open a transaction whose statements are sent without waiting for answers that nobody reads.
+
+        To the server a pipeline is a transaction: to begin and to commit it takes no round trip of its own.
+        """
+        with self._autocommit() as connection:
+            driver = _driver(connection)
+            with driver.pipeline():
+                yield driver
+                driver.wait(send(driver.pgconn))  # else psycopg sends once, and may wait for the answer to a half
+
+    @contextmanager
     def _autocommit(self) -> Iterator[sa.Connection]:
         """Open a connection on which each statement is its own transaction."""
         with self._faults(), self._engine.connect() as connection:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ from reconciler.model.settings import Limits
 from reconciler.requests.sharing import Ask
 from reconciler.requests.throttle import Throttle
 from tests.ledger.states import change
-from tests.postgres import Databases
+from tests.postgres import Databases, Wire
 from tests.requests.test_sharing import SECOND, _Clock, _crowd
 
 HOST = "a.example.com"
@@ -61,6 +62,16 @@ def test_what_members_have_is_never_more_than_there_is(ledger: LedgerWriter, loc
     asyncio.run(other.exchange([], {}))
     change(location, member("a"))
     assert ask(one, 0, 20) == 10, "what nobody asks for is kept by nobody"
+
+
+def test_exchange_reads_what_was_written_before_it_whatever_the_default_is(
+    databases: Databases, location: StateLocation
+) -> None:
+    """At another isolation, it would read what was there before it waited for its turn."""
+    name = location.url.partition("@/")[2].partition("?")[0]
+    databases.execute(f"alter database {name} set default_transaction_isolation to 'repeatable read'")
+    with closing(location.writer()) as ledger, ledger.backend.reading() as reading:
+        assert reading.value("SHOW transaction_isolation") == "read committed"
 
 
 def test_pause_is_shared_by_all_and_ends(ledger: LedgerWriter) -> None:
@@ -106,3 +117,28 @@ def test_places_are_kept_over_all_members(ledger: LedgerWriter, limits: Limits) 
                 throttle.close()
 
     assert asyncio.run(asyncio.wait_for(go(), 60)) <= min(limits.per_host, limits.concurrency)
+
+
+@pytest.mark.parametrize(
+    ("asks", "pauses", "most"),
+    [
+        ([Ask(HOST, 10, 0, 5), Ask("b.example.com", 10, 0, 5)], {HOST: SECOND, "b.example.com": SECOND}, 3),
+        ([Ask(HOST, 10, 5, 5)], {}, 3),
+        ([], {}, 2),
+    ],
+    ids=["what is new", "what is known", "nothing"],
+)
+def test_exchange_takes_few_round_trips(
+    databases: Databases, location: StateLocation, tmp_path: Path, asks: list[Ask], pauses: Any, most: int
+) -> None:
+    """Of which the last two are under the lock for which every other member waits; the first tests the connection."""
+    with Wire(databases) as wire:
+        url = wire.url(location.url.partition("@/")[2].partition("?")[0])
+        with closing(StateLocation(url, tmp_path).writer()) as ledger:
+            side = SharedLimits(ledger.backend, "a")
+            before = wire.round_trips
+            asyncio.run(side.exchange(asks, pauses))
+            assert wire.round_trips - before <= most
+            before = wire.round_trips
+            asyncio.run(side.departures(HOST, SECOND, 2))
+            assert wire.round_trips - before <= 2, "departures"
