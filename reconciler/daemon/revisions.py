@@ -21,7 +21,7 @@ from reconciler.engine.state import OpenState, sealing_of
 from reconciler.model.errors import LedgerError, RepositoryError, SettingsError
 from reconciler.model.revision_status import VOUCH
 from reconciler.model.selection import Selection
-from reconciler.repository.git.trees import WORKTREE, File, Tree
+from reconciler.repository.git.trees import WORKTREE, CommitTree, File, Tree
 from reconciler.repository.naming import FOLDERS
 from reconciler.secrets.initial_data import FOLDER
 
@@ -135,6 +135,9 @@ class Revisions:
                 found = await asyncio.to_thread(in_force, self._context)
             else:
                 found = in_force(self._context, self._state.ledger)
+            if isinstance(found.tree, CommitTree):
+                # In a thread, too: there may be very many files, and each that is new is parsed.
+                await asyncio.to_thread(self._context.reader.read_ahead, found.tree)
             self._context.reader.load(found.tree)
         except (RepositoryError, SettingsError) as error:
             self._health.problems.update("repository", str(error))

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path, PurePosixPath
+from threading import Lock
 from typing import TypeVar, cast
 
 from reconciler.model.base import Model
@@ -107,6 +108,9 @@ class Reader:
         """The revision that `_index` is of."""
         self._misnamed: list[Problem] = []
         self._files: Files | None = None
+        self._ahead: Files | None = None
+        """What was read ahead and not yet asked for."""
+        self._loading = Lock()
 
     def settings(self, tree: Tree) -> Settings:
         """The settings of a revision, all defaults where it has none. Raises SettingsError where they are broken."""
@@ -118,8 +122,22 @@ class Reader:
         Raises SettingsError where the settings cannot be read, and RepositoryError where there is no `hires/` or no
         `manifests/` at all: an emptied repository must not look like one in which nobody should have anything.
         """
-        if isinstance(tree, CommitTree) and self._files is not None and self._files.revision == tree.revision:
-            return self._files
+        if isinstance(tree, CommitTree):
+            if self._ahead is not None and self._ahead.revision == tree.revision:
+                self._files, self._ahead = self._ahead, None
+            if self._files is not None and self._files.revision == tree.revision:
+                return self._files
+        with self._loading:
+            self._files = self._load(tree)
+        return self._files
+
+    def read_ahead(self, tree: CommitTree) -> None:
+        """Load in a thread what is to be in force next: until `load` is asked for that, it has the revision before."""
+        with self._loading:
+            if self._files is None or self._files.revision != tree.revision:
+                self._ahead = self._load(tree)
+
+    def _load(self, tree: Tree) -> Files:
         settings = self.settings(tree)
         for folder in ("hires", "manifests"):
             if not tree.has(folder):
@@ -144,7 +162,7 @@ class Reader:
         policy, refused = read_policy(tree)
         found.problems += [*wrong, *refused]
         problems = sorted(set(found.problems), key=lambda problem: problem.order)
-        self._files = Files(
+        return Files(
             revision=tree.revision,
             settings=settings,
             manifests=manifests,
@@ -156,7 +174,6 @@ class Reader:
             ignore=ignore,
             policy=policy,
         )
-        return self._files
 
     def keep(self) -> None:
         """Save what was parsed for the next start. Only the holder of the state may call this."""

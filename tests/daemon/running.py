@@ -48,6 +48,7 @@ class Turned(SystemClock):
 class Running:
     """A daemon at work; `passes` are those that came to their end, with what started them."""
 
+    context: Context
     daemon: Daemon
     state: OpenState
     passes: list[tuple[str, Report]]
@@ -90,7 +91,7 @@ async def running(repo: Repo, clock: SystemClock | None = None, *, watch: Watch 
             )
             task = asyncio.create_task(daemon.run())
             try:
-                yield Running(daemon, state, passes, task)
+                yield Running(context, daemon, state, passes, task)
             finally:
                 clock.stopping.set()
                 await asyncio.wait_for(task, 20)

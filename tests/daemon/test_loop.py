@@ -18,6 +18,7 @@ from reconciler.model.failpoints import Failpoint
 from reconciler.model.grant import Key, Record
 from reconciler.model.selection import Selection
 from reconciler.model.status import Status
+from reconciler.repository.parsing import summarize
 from tests.daemon.running import Turned, running, until
 from tests.repo import Repo
 from tests.servers import AccountService
@@ -105,6 +106,33 @@ def test_a_hire_that_is_renamed_during_its_attempt_gets_one_account(repo: Repo, 
             assert len(accounts.calls("POST")) == 1
 
     asyncio.run(walk())
+
+
+def test_a_commit_is_read_beside_the_loop(
+    tool: Repo, accounts: AccountService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Passes go on meanwhile, over the revision before."""
+    tool.hire("bob", "tool")
+
+    async def walk() -> list[list[str]]:
+        async with running(tool) as now:
+            loop, found = asyncio.get_running_loop(), list[list[str]]()
+            await until(lambda: accounts.created["ada@example.com"])
+
+            async def hires() -> list[str]:
+                assert now.daemon.tree is not None
+                return sorted(now.context.reader.load(now.daemon.tree).hires)
+
+            def beside(*given: Any) -> Any:
+                found.append(asyncio.run_coroutine_threadsafe(hires(), loop).result(5))
+                return summarize(*given)
+
+            monkeypatch.setattr("reconciler.repository.files.summarize", beside)
+            tool.commit()
+            await until(lambda: accounts.created["bob@example.com"])
+            return [*found, await hires()]
+
+    assert asyncio.run(walk()) == [["ada"], ["ada", "bob"]]
 
 
 @pytest.mark.parametrize("why", ["due", "asked"])
