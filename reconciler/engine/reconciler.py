@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 
 from reconciler.engine import guard
 from reconciler.engine.claims import ClaimSet
@@ -44,6 +45,9 @@ NOTED_PROBLEMS = 100
 
 ROOM = 512
 """So many rows of which only the time of the check is written are written in one go."""
+
+GIVEN_AT_A_TIME = 128
+"""So many rows of who gave a grant are written in one go."""
 
 OF_ITS_OWN = 8
 """As many of those are written in the time of a row that is new, or has changed."""
@@ -128,7 +132,11 @@ class Reconciler:
             known = ledger.given_up_to()
             if plan.revision not in (known, WORKTREE):
                 found = await who_gave(self._context.checkout, plan.desired, known, ledger.given)
-                ledger.give(found, plan.revision)
+                left = iter(found.items())
+                while len(some := list(islice(left, GIVEN_AT_A_TIME))) == GIVEN_AT_A_TIME:
+                    ledger.give(some)
+                    await self._context.pace.keep()
+                ledger.give(some, plan.revision)
 
     @property
     def _vault(self) -> WritableVault:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, fields
+from dataclasses import fields
 from datetime import datetime
 from operator import attrgetter
 from typing import Any
@@ -238,7 +238,15 @@ def given_of(row: Row) -> Given:
 
 def given_row(key: Key, given: Given) -> dict[str, Any]:
     """Write who gave a grant."""
-    return {"hire": key.hire, "access": key.access, **asdict(given), "approved_by": list(given.approved_by)}
+    return {
+        "hire": key.hire,
+        "access": key.access,
+        "granted_in": given.granted_in,
+        "author": given.author,
+        "committer": given.committer,
+        "committed_at": given.committed_at,
+        "approved_by": list(given.approved_by),
+    }
 
 
 def command_of(row: Row) -> Command:

@@ -168,12 +168,13 @@ class LedgerWriter(LedgerReader):
                 connection.execute(sa.update(table).where(_is_of(table, here)).values(values))
             self._save(transaction, (), (), kept)
 
-    def give(self, given: Mapping[Key, Given], revision: str) -> None:
-        """Save who gave grants, as of a revision."""
-        rows = [given_row(key, each) for key, each in given.items()]
+    def give(self, given: Iterable[tuple[Key, Given]], revision: str | None = None) -> None:
+        """Save who gave grants; with the last of those that were given up to it, the revision."""
+        rows = [given_row(key, each) for key, each in given]
         with self._writing(Failpoint.NOTE) as transaction:
             transaction.upsert(schema.given, ("hire", "access"), rows)
-            transaction.put(schema.meta, GIVEN, revision.encode())
+            if revision is not None:
+                transaction.put(schema.meta, GIVEN, revision.encode())
 
     # Attempts
 

@@ -20,7 +20,7 @@ from reconciler.repository.git.provenance import Provenance, Traced
 
 __all__ = ["Givers", "Tracing", "who_gave"]
 
-OFTEN = 200
+OFTEN = 20
 """After so many hires others get a turn."""
 
 
@@ -89,7 +89,8 @@ class Givers:
     """Finds out who gave the grants that may have been given since `base`, some hires at a time.
 
     `known` reads who gave the grants of hires, as far as that is known up to `base`. Nothing is found for files that
-    are in no commit. The commits are walked in a thread, so that a first run delays no one.
+    are in no commit. The commits are walked in a thread, so that a first run delays no one; and so may one be made, for
+    it compares two revisions.
     """
 
     def __init__(
@@ -130,7 +131,10 @@ class Givers:
         self._tracing, self._added = Tracing(self._desired), []
         if self._provenance is None or not added:
             return {}
-        known = {} if self._base is None else self._known(added)
+        known: dict[Key, Given] = {}
+        for start in range(0, 0 if self._base is None else len(added), OFTEN):
+            known |= self._known(added[start : start + OFTEN])
+            await asyncio.sleep(0)
         return await asyncio.to_thread(tracing.run, self._provenance, self._base, known)
 
 
@@ -138,7 +142,7 @@ async def who_gave(
     checkout: Checkout, desired: Desired, base: str | None, known: Callable[[Collection[str]], Mapping[Key, Given]]
 ) -> dict[Key, Given]:
     """Who gave the grants of everybody that may have been given since `base`; see `Givers`."""
-    givers = Givers(checkout, desired, base, known)
+    givers = await asyncio.to_thread(Givers, checkout, desired, base, known)
     for start in range(0, len(givers.hires), OFTEN):
         givers.add(givers.hires[start : start + OFTEN])
         await asyncio.sleep(0)
