@@ -43,7 +43,10 @@ if TYPE_CHECKING:
 __all__ = ["HIRES", "Plan", "Planning"]
 
 HIRES = 200
-"""The most hires that are planned, or whose records are read, at a time where everybody is gone through."""
+"""The most hires that are planned at a time where everybody is gone through."""
+
+READ_AT_A_TIME = 25
+"""The most hires whose records are read before other tasks run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,12 +180,22 @@ class Planning:
         """Read a part's rows."""
         return rows_of(self.state.ledger, selection, self.desired)
 
+    async def _rows(self) -> dict[Key, Record]:
+        """Read the selection's rows, of some hires at a time."""
+        if self.selection.hires is None:
+            return self.rows(self.selection)
+        found: dict[Key, Record] = {}
+        for some in self.parts(READ_AT_A_TIME):
+            await self.pace.keep()
+            found |= self.rows(some)
+        return found
+
     async def whole(
         self, claims: ClaimSet | None = None, *, released: bool = False, watched: Watched = unwatched
     ) -> Plan:
         """Observe and plan in one piece, and change nothing. `watched` is told of each hire."""
-        await self.pace.keep()
-        plan = await self.part(self.selection, self.rows(self.selection), claims or Claims().begin(), watched)
+        claims = claims or Claims().begin()
+        plan = await self.part(self.selection, await self._rows(), claims, watched)
         released = released and self.selection.grants is None  # who names one grant lets nothing else through
         tripped: Mapping[str, str] = {}
         planned: Iterable[PlannedGrant] = plan.grants
@@ -273,8 +286,8 @@ class Planning:
             return []
         hires = sorted(self.state.ledger.hires())
         found: dict[Key, Record] = {}
-        for place in range(0, len(hires), HIRES):
-            some = Selection(hires=frozenset(hires[place : place + HIRES]))
+        for place in range(0, len(hires), READ_AT_A_TIME):
+            some = Selection(hires=frozenset(hires[place : place + READ_AT_A_TIME]))
             known, _ = await self._known(self.rows(some))
             found |= {
                 key: record
