@@ -82,12 +82,12 @@ class SharedLimits:
 
     def _alone(self, work: Callable[P, T], *args: P.args, **given: P.kwargs) -> T:
         with self._mutex:
-            if self._closed:
-                raise LedgerError("the state is closed")
             return work(*args, **given)
 
     def _exchange(self, asks: Sequence[Ask], pauses: Mapping[str, timedelta]) -> Granted:
         """Exchange in two round trips, which is how long others wait: one to lock and read, one to write and commit."""
+        if self._closed:
+            return Granted({}, {})
         places: dict[str, int] = {}
         with self._backend.pipelined() as connection:
             if asks or pauses or self._told:
@@ -125,6 +125,8 @@ class SharedLimits:
         return places
 
     def _departures(self, host: str, spacing: timedelta, count: int) -> timedelta:
+        if self._closed:
+            raise LedgerError("the state is closed")
         with self._backend.pipelined() as connection:
             told = connection.execute(_DEPART, {"host": host, "span": spacing * count // MICROSECOND})
         (wait,) = told.fetchone() or (0,)

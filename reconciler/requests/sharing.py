@@ -80,16 +80,33 @@ class Sharer(Protocol):
 
 async def keep_sharing(throttle: Sharer, shared: Shared) -> None:
     """Exchange until cancelled. While the exchange cannot be reached, members keep what they have."""
+    fails = False
     while True:
         asks, pauses = throttle.asks(), throttle.new_pauses()
+        problem: str | None = None
         try:
             throttle.take_over(await shared.exchange(asks, pauses))
-        except ReconcilerError:
+        except ReconcilerError as error:
             throttle.take_over(Granted({}, pauses))  # to be told again
+            problem = str(error)
+        if fails != (problem is not None):
+            fails = not fails
+            _log(problem)
         await asyncio.sleep(GAP_SECONDS)
         with suppress(TimeoutError):
             await asyncio.wait_for(throttle.wake.wait(), INTERVAL_SECONDS - GAP_SECONDS)
         throttle.wake.clear()
+
+
+def _log(problem: str | None) -> None:
+    """Log why the exchange begins to fail, or that it works again."""
+    import structlog  # a dry run, which exchanges nothing, does without
+
+    log = structlog.get_logger()
+    if problem is None:
+        log.info("limits.shared")
+    else:
+        log.warning("limits.not_shared", problem=problem)
 
 
 def fair(limit: int, wanted: Mapping[str, int], turn: int) -> dict[str, int]:

@@ -9,7 +9,9 @@ from datetime import timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
+from reconciler.model.errors import LedgerError
 from reconciler.model.settings import Limits
 from reconciler.requests.sharing import INTERVAL_SECONDS, Ask, Granted, fair
 from reconciler.requests.throttle import Throttle
@@ -167,3 +169,30 @@ def test_pause_is_known_to_others_within_a_second() -> None:
         return waited
 
     assert asyncio.run(go()) >= 2
+
+
+def test_exchange_that_fails_is_logged_once_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Away(_Side):
+        fails = 3
+
+        async def exchange(self, asks: Sequence[Ask], pauses: Mapping[str, timedelta]) -> Granted:
+            self.fails -= 1
+            if self.fails >= 0:
+                raise LedgerError("the server is away")
+            return await super().exchange(asks, pauses)
+
+    monkeypatch.setattr("reconciler.requests.sharing.INTERVAL_SECONDS", 0.01)
+    monkeypatch.setattr("reconciler.requests.sharing.GAP_SECONDS", 0.001)
+
+    async def go() -> None:
+        throttle = Throttle(Limits(), _Clock(), Away(Table(), "a"))
+        async with throttle.turn("a.example.com"):
+            pass
+        throttle.close()
+
+    with capture_logs() as logs:
+        asyncio.run(asyncio.wait_for(go(), 30))
+    assert [(line["event"], line.get("problem")) for line in logs] == [
+        ("limits.not_shared", "the server is away"),
+        ("limits.shared", None),
+    ]
