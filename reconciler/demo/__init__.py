@@ -1,1 +1,1 @@
-"""The whole thing on one machine: sample services on loopback, and the walk through them."""
+"""The whole program on one machine: sample services on loopback, and a walk-through."""

@@ -1,4 +1,4 @@
-"""Asana on loopback: its documented API as far as the sample manifest uses it, in memory.
+"""Asana on loopback: as much of its documented API as the sample manifest uses, in memory.
 
 Bearer token, `data` envelope, Asana's own error bodies. `slow_down` makes the next requests meet its rate limit, and
 `POST /fail-once`, which is no part of Asana's API and which the demo uses, the next `addUser` an internal error.
@@ -28,7 +28,7 @@ _HELP = "For more information on API status codes and how to handle them, read t
 
 
 class _Refused(Exception):
-    """An answer that is an error: a status and Asana's message."""
+    """An error answer: a status and Asana's message."""
 
     def __init__(self, status: int, message: str, headers: dict[str, str] | None = None) -> None:
         super().__init__(message)
@@ -48,12 +48,12 @@ class Asana:
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def slow_down(self, times: int, retry_after: int) -> None:
-        """The next `times` requests are answered 429, with `retry_after` seconds to wait."""
+        """Answer the next `times` requests with 429, with `retry_after` seconds to wait."""
         with self._lock:
             self._busy, self._retry_after = times, retry_after
 
     def __call__(self, environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
-        """One request, as WSGI hands it over."""
+        """Handle one request, as WSGI calls it."""
         headers: dict[str, str] = {}
         try:
             with self._lock:
@@ -130,7 +130,7 @@ class Asana:
 
 
 def _user(environ: WSGIEnvironment) -> str:
-    """The `user` of a request's `data`, in lower case."""
+    """Return the `user` of a request's `data`, in lower case."""
     raw = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
     try:
         return str(json.loads(raw)["data"]["user"]).lower()

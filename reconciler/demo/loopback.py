@@ -1,4 +1,4 @@
-"""Serves a WSGI application on loopback, in threads of its own, until it is closed."""
+"""Serve a WSGI application on loopback, in threads, until it is closed."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class _Handler(WSGIRequestHandler):
     disable_nagle_algorithm = True
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  the name is the library's
-        """Say nothing: whoever watches the demo watches the reconciler."""
+        """Log nothing: the demo's output is the program's."""
 
 
 class Loopback:
-    """A running service. `port` 0 takes any that is free; a taken one raises OSError."""
+    """A running service. `port` 0 takes a free port; a taken one raises OSError."""
 
     def __init__(self, application: WSGIApplication, port: int = 0) -> None:
         self._server = make_server("127.0.0.1", port, application, _Server, _Handler)
@@ -48,7 +48,7 @@ class Loopback:
         self.close()
 
     def close(self) -> None:
-        """Stop listening; answers in flight are cut with the process."""
+        """Stop listening; answers in flight end with the process."""
         self._server.shutdown()
         self._server.server_close()
         self._thread.join(2)

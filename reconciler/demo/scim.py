@@ -23,7 +23,7 @@ PORT = 8902
 
 
 def scim(token: str) -> Any:
-    """The WSGI application, with nobody in it; everything lies under `/v2`."""
+    """Return the WSGI application without users; everything is under `/v2`."""
     config = load_default_service_provider_config()
     config.authentication_schemes = [*(config.authentication_schemes or []), BEARER_TOKEN_SCHEME]
     provider = ScimProvider.from_discovery(

@@ -1,4 +1,4 @@
-"""The demo's stage: a copy of the sample repository with a throw-away gpg key, and the sample services on loopback.
+"""The demo's environment: a copy of the sample repository, a temporary gpg key, and sample services.
 
 Everything lies in one temporary folder and is gone when the demo ends; every process started here is ended by its id.
 """
@@ -45,7 +45,7 @@ class NoDemo(ReconcilerError):
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A repository with services that it fits to, and the environment in which `reconcile` finds its key."""
+    """A repository with matching services, and the environment variables for `reconcile` to find its key."""
 
     root: Path
     environment: dict[str, str]
@@ -54,15 +54,15 @@ class Stage:
 
     @property
     def go(self) -> Path:
-        """What a shell reads to be at the demo."""
+        """Return the shell commands to enter the demo."""
         return self.root.with_name("go")
 
     def command(self, *arguments: str) -> list[str]:
-        """`reconcile` with these arguments."""
+        """Return the command line of `reconcile` with these arguments."""
         return [sys.executable, "-m", "reconciler", *arguments]
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run `reconcile` on the repository, to its end."""
+        """Run `reconcile` on the repository."""
         return subprocess.run(
             self.command(*arguments),
             cwd=self.root,
@@ -76,14 +76,14 @@ class Stage:
         )
 
     def commit(self, message: str) -> None:
-        """Commit everything there is."""
+        """Commit all changes."""
         _git(self.root, self.environment, "add", "--all")
         _git(self.root, self.environment, "commit", "--quiet", "--message", message)
 
 
 @contextmanager
 def staged() -> Iterator[Stage]:
-    """Set the stage; it is struck when the block ends. Raises NoDemo."""
+    """Set up the demo while the block runs. Raises NoDemo."""
     if not all((SAMPLE / folder).is_dir() for folder in FOLDERS):
         raise NoDemo("the demo needs a checkout of this project, which has the samples: run `make run` there")
     for program in ("git", "gpg"):
@@ -128,7 +128,7 @@ export GNUPGHOME={home} PATH="{programs}:$PATH"
 
 @contextmanager
 def _temporary() -> Iterator[Path]:
-    """A folder where TMPDIR says; under /tmp where that is too long a path for the socket of gpg's agent."""
+    """Make a folder in TMPDIR; in /tmp if that path is too long for the socket of gpg's agent."""
     place = tempfile.gettempdir()
     short = place if len(place) <= LONGEST else "/tmp"  # noqa: S108
     with tempfile.TemporaryDirectory(prefix="rd-", dir=short, ignore_cleanup_errors=True) as folder:
@@ -152,7 +152,7 @@ _ME = {"NAME": "Demo", "EMAIL": "demo@example.com"}
 
 
 def _make_key(environment: dict[str, str]) -> str:
-    """A key without a passphrase, for this demo only; its fingerprint."""
+    """Make a key without a passphrase, for this demo only; returns its fingerprint."""
     make = ["gpg", "--batch", "--quiet", "--passphrase", "", "--quick-generate-key", "Demo <demo@example.com>"]
     _run([*make, "future-default", "default", "never"], environment)
     listed = _run(["gpg", "--batch", "--with-colons", "--list-keys"], environment)
@@ -165,7 +165,7 @@ def _kill_agent(environment: dict[str, str]) -> None:
 
 
 def _copy(root: Path, ports: dict[int, int]) -> str:
-    """Copy the sample, with the ports that the services really have; gives what the daemon listens on."""
+    """Copy the sample with the services' actual ports; returns the daemon's `listen`."""
     for folder in FOLDERS:
         shutil.copytree(SAMPLE / folder, root / folder)
     for file in (root / "manifests").iterdir():

@@ -1,4 +1,4 @@
-"""The walk-through: audit, commit, provision, a failure with its retry, audit again; and the daemon to play with."""
+"""The walk-through: audit, commit, provision, a failure with its retry, audit again; then the daemon to play with."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ Ctrl-C ends the demo and removes everything that it made.
 
 
 def walk(*, once: bool) -> int:
-    """Run the demo; 0 where all went as it should. With `once` it ends by itself."""
+    """Run the demo; returns 0 if everything went as expected. With `once` it ends by itself."""
     with staged() as stage:
         _say("A copy of the sample repository, with a gpg key made for it, and two services on loopback:")
         click.echo(f"  {stage.root}\n  Asana's API at {stage.asana}, and a SCIM 2.0 server")
@@ -104,7 +104,7 @@ def _say(text: str) -> None:
 
 
 def _step(stage: Stage, text: str, *arguments: str) -> str:
-    """Say something, run the program, and show and give what it writes."""
+    """Print a text, run the program, and print and return its output."""
     _say(text)
     click.echo(f"$ reconcile {' '.join(arguments)}")
     out = stage.run(*arguments).stdout.rstrip()
@@ -113,7 +113,7 @@ def _step(stage: Stage, text: str, *arguments: str) -> str:
 
 
 def _until(stage: Stage, there: Callable[[dict[str, Status]], bool]) -> bool:
-    """Wait until the ledger says so; it is read here, for a process each time would slow down what is waited for."""
+    """Wait until the ledger has it; it is read here, as a process each time would slow down the daemon."""
     state = StateLocation(Settings().state, stage.root)
     deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:
@@ -126,7 +126,7 @@ def _until(stage: Stage, there: Callable[[dict[str, Status]], bool]) -> bool:
 
 
 class _Log:
-    """What the daemon writes, line by line."""
+    """The daemon's output, line by line."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
@@ -143,7 +143,7 @@ class _Log:
                 self.show()
 
     def show(self) -> None:
-        """Show what was not shown yet."""
+        """Print what was not printed yet."""
         while self._shown < len(self._lines):
             click.echo(f"  {self._lines[self._shown]}", nl=False)
             self._shown += 1

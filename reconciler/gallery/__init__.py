@@ -1,1 +1,1 @@
-"""Ready manifests, as package data in `manifests/`, and what each of them says about itself in its head."""
+"""Ready manifests, as package data in `manifests/`, with metadata in their heads."""

@@ -1,4 +1,4 @@
-"""The ready manifests and imports: their names, their heads, and what each can do.
+"""The ready manifests and imports: their names, heads, and features.
 
 A head is the comment that a manifest begins with: a title, then a line for each of `KEYS`. What a line has no room for
 goes on below it, further in:
@@ -50,7 +50,7 @@ _FOLDERS = {
 
 @dataclass(frozen=True)
 class Ready:
-    """A manifest, or an import, that is ready to be copied into a `folder` of a repository."""
+    """A manifest or import that is ready to be copied into a `folder` of a repository."""
 
     name: str
     text: str
@@ -60,23 +60,23 @@ class Ready:
 
     @cached_property
     def manifest(self) -> Manifest:
-        """The manifest itself; what an import asks, as a manifest."""
+        """Return the manifest; of an import, its requests as a manifest."""
         data = read(self.text.encode(), f"{self.name}.yaml").data
         return Import.model_validate(data).as_manifest if self.imports else Manifest.model_validate(data)
 
     @property
     def imports(self) -> bool:
-        """Whether it brings people in, and makes no accounts."""
+        """Whether it imports people, and makes no accounts."""
         return self.folder == IMPORTS
 
     @property
     def service(self) -> str:
-        """The service whose initial data it shares."""
+        """Return the service whose initial data it shares."""
         return self.manifest.service or self.name
 
     @property
     def can(self) -> list[str]:
-        """What it can do, beside checking and making an account."""
+        """Return its features beside checking and making an account."""
         if self.imports:
             return ["import"]
         manifest, exists = self.manifest, self.manifest.exists
@@ -90,18 +90,18 @@ class Ready:
         return [word for word, there in found.items() if there]
 
     def as_json(self) -> dict[str, str]:
-        """What `reconcile add --list --output json` says of it."""
+        """Return its entry in `reconcile add --list --output json`."""
         told = {key: self.head[key] for key in ("verified", "revoke", "plan", "scopes")}
         return {"name": self.name, "service": self.service, **told}
 
 
 def everything() -> dict[str, Ready]:
-    """Every ready manifest by its name."""
+    """Return every ready manifest by its name."""
     return _all_of(MANIFESTS)
 
 
 def imports() -> dict[str, Ready]:
-    """Every ready import by its name."""
+    """Return every ready import by its name."""
     return _all_of(IMPORTS)
 
 
@@ -112,7 +112,7 @@ def _all_of(folder: str) -> dict[str, Ready]:
 
 
 def named(name: str, known: Mapping[str, Ready]) -> Ready:
-    """The one of this name among those. Raises UsageError where there is none."""
+    """Return the one of this name. Raises UsageError if there is none."""
     if name not in known:
         raise UsageError(f"there is no ready manifest {name}{near(name, known)}; `reconcile add --list` names them all")
     return known[name]
@@ -125,7 +125,7 @@ def _ready(name: str, folder: str) -> Ready:
 
 
 def head_of(text: str) -> tuple[str, dict[str, str]]:
-    """The title and the lines of a head. Raises ValueError where it is not of the form."""
+    """Return the title and lines of a head. Raises ValueError if it is malformed."""
     first, *lines = text.split("\n")
     title = first.removeprefix("# ")
     head: dict[str, str] = {}

@@ -1,1 +1,1 @@
-"""People and accounts from where they already are, as hires' files."""
+"""Bring in people and accounts from other systems, as hires' files."""

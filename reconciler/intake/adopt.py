@@ -1,4 +1,4 @@
-"""Hires' files for accounts that exist: a new one, or the line that the file of an existing hire lacks.
+"""Propose hires' files for existing accounts: a new file, or the line that an existing hire's file lacks.
 
 What is proposed is read as a whole, as if it stood on the disk, before a byte of it is written: the entry has to be in
 order, and a pass has to look for the very account that it is made for. Else nothing is proposed at all.
@@ -40,7 +40,7 @@ class NotAdopted(ReconcilerError):
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """A hire's file as adoption would leave it: `text` is what is new in it, `before` what it held, if anything."""
+    """A hire's file after adoption: `text` is what is new in it, `before` its old content, if any."""
 
     hire: str
     path: str
@@ -54,7 +54,7 @@ class Proposal:
 def adopt(
     integration: Integration, chosen: Iterable[UnknownAccount], desired: Desired, tree: Tree, *, head: str = ""
 ) -> list[Proposal]:
-    """The files that give hires these accounts of an integration. `desired` is what the `tree` says.
+    """Return the files that give hires these accounts. `desired` is the desired state of `tree`.
 
     New files begin with the lines of `head`.
 
@@ -137,7 +137,7 @@ def _proposed(
 
 
 def _values(integration: Integration, found: UnknownAccount) -> dict[str, Any]:
-    """The form as the listing fills it: what its URL was read with, and a field that `expected` is."""
+    """Return the form's values from the listing: those of its URL, and a field that `expected` is."""
     values: dict[str, Any] = dict(found.values)
     exists = integration.manifest.exists
     whole = PLACEHOLDER.fullmatch((exists.expected or "") if exists is not None else "")
@@ -151,7 +151,7 @@ def _values(integration: Integration, found: UnknownAccount) -> dict[str, Any]:
 
 
 def _person(found: UnknownAccount) -> dict[str, Any]:
-    """The keys of a hire that the listing fills; what is no text, or no day, or empty is left out."""
+    """Return the keys of a hire that the listing fills, without values of a wrong type or empty ones."""
     person: dict[str, Any] = {"email": found.email, "first_name": "", "last_name": ""}
     extra: dict[str, Any] = {}
     for key, value in found.account.fields.items():
@@ -175,7 +175,7 @@ def _judged(
     desired: Desired,
     tree: Tree,
 ) -> Iterator[str]:
-    """What is wrong with the files once they stand beside the others, and which account a pass would not find."""
+    """Return the problems of the files once they are added, and accounts that a pass would not find."""
     new = {*wanted.files.problems} - {*desired.files.problems}
     yield from sorted(str(problem) for problem in new if problem.severity is Severity.ERROR)
     lacking = MissingValues(wanted, tree)
@@ -193,7 +193,7 @@ def _judged(
 
 
 class OverlayTree:
-    """A revision with some files as they are to be."""
+    """A revision with some files replaced or added."""
 
     revision = WORKTREE
 
@@ -202,13 +202,13 @@ class OverlayTree:
         self._new = files
 
     def files(self, folder: str) -> Iterator[File]:
-        """Every file under a folder."""
+        """Yield every file under a folder."""
         there = {file.path: file for file in self._tree.files(folder)}
         there |= {path: File(path, f"new {path}") for path in self._new if path.startswith(f"{folder}/")}
         return iter(there[path] for path in sorted(there))
 
     def find(self, path: str) -> File | None:
-        """The file at a path."""
+        """Return the file at a path."""
         return File(path, f"new {path}") if path in self._new else self._tree.find(path)
 
     def has(self, folder: str) -> bool:
@@ -216,5 +216,5 @@ class OverlayTree:
         return self._tree.has(folder) or any(path.startswith(f"{folder}/") for path in self._new)
 
     def read(self, file: File, limit: int | None = None) -> bytes:
-        """A file's content."""
+        """Read a file."""
         return self._new[file.path] if file.path in self._new else self._tree.read(file, limit)

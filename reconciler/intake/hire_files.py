@@ -1,4 +1,4 @@
-"""Hires' files as they are written by a program: a new one, one more line in one that is there, and all or none.
+"""Write hires' files: a new one, or an edit of an existing one; all files or none.
 
 Whatever fills them comes from outside, and is data (`yaml_text`). A file that is there keeps every byte but those of
 the edit (`positions`). Files are written beside their places and renamed, after each was seen to be as it was read.
@@ -33,7 +33,7 @@ ORDER = tuple(Hire.model_fields)
 
 
 def stem_of(name: str) -> str:
-    """The stem of a new file from a name out of an address or a source; empty where nothing of it can stand there.
+    """Make a new file's stem from a name in an address or a source; empty if no character fits.
 
     Letters, digits, `.`, `_`, `+` and `-` stay, and what leads to another folder does not (docs/hires.md, "Hire").
     """
@@ -41,7 +41,7 @@ def stem_of(name: str) -> str:
 
 
 def hire_text(hire: Mapping[str, Any], head: str = "") -> str:
-    """A new hire's file, below the lines of `head`. Raises NotWritable for what is no text."""
+    """Return a new hire's file, below the lines of `head`. Raises NotWritable for text that is not Unicode."""
     lines = []
     for key in sorted(hire, key=ORDER.index):
         if key == "access" and hire[key]:
@@ -52,18 +52,18 @@ def hire_text(hire: Mapping[str, Any], head: str = "") -> str:
 
 
 def with_entry(raw: bytes, file: str, entry: str | Mapping[str, Any]) -> bytes:
-    """A hire's file with one more access entry, after the others. Raises as `positions.with_item` does."""
+    """Add an access entry to a hire's file, after the others. Raises like `positions.with_item`."""
     return with_item(raw, file, "access", entry)
 
 
 def with_field(raw: bytes, file: str, key: str, value: Any) -> bytes:
-    """A hire's file with another value of one key (`end`, `extra.LOGIN`). Raises as `positions.with_value` does."""
+    """Set one key of a hire's file (`end`, `extra.LOGIN`). Raises like `positions.with_value`."""
     first, dot, rest = key.partition(".")
     return with_value(raw, file, (first, rest) if dot else (first,), value, order=ORDER)
 
 
 def write_all(root: Path, files: Mapping[str, bytes], before: Mapping[str, bytes]) -> None:
-    """Write files under the root, all of them or none; `before` is what those that are there held when they were read.
+    """Write files under the root, all or none; `before` is the content that existing ones must still have.
 
     Raises NotWritable, with nothing changed, where a file is not as it was read any more, where one is there that
     `before` does not have, where a link leads elsewhere, and where one cannot be written.
@@ -102,7 +102,7 @@ def write_all(root: Path, files: Mapping[str, bytes], before: Mapping[str, bytes
 
 
 def _beside(root: Path, path: Path, content: bytes, made: list[Path]) -> Path:
-    """A file beside the place it is for, with the content and that place's mode; `made` gains the folders made."""
+    """Write a file beside its final place, with the final mode; `made` gets the folders made."""
     if path.is_symlink() or not path.resolve().is_relative_to(root.resolve()):
         raise NotWritable(f"{path}: a link stands there: write to the file that it leads to, or take it away")
     missing = [folder for folder in path.parents if not folder.exists()]

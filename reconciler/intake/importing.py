@@ -1,4 +1,4 @@
-"""What an import would change: hires' files to make, to change and to end, decided without writing any.
+"""Decide what an import would change: hires' files to create, to change and to end. Writes nothing.
 
 A person is told by the address alone. Lines that the source says nothing of stay as they are, comments too. Only a file
 that this import made (`source`) is ended, and never one whose person may be somebody who was left out.
@@ -31,7 +31,7 @@ _REFERENCES = {"manager": "manager_email", "buddy": "buddy_email"}
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A hire's file as it would be: `fields` maps what changes to what stands there and what would."""
+    """A change of a hire's file: `fields` maps each key that changes to its old and new value."""
 
     hire: str
     file: str
@@ -54,7 +54,7 @@ class ImportPlan:
 
     @property
     def changes(self) -> list[Change]:
-        """Every file that would be written."""
+        """Return every file that would be written."""
         return [*self.created, *self.changed, *self.ended]
 
     def as_json(self) -> dict[str, Any]:
@@ -82,12 +82,12 @@ def _as_json(change: Change) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """A value of a file as JSON has it."""
+    """Return a value of a file as JSON."""
     return value.isoformat() if isinstance(value, date) else value
 
 
 class Importer:
-    """One reading, compared with the hires that there are."""
+    """Compares one reading of a source with the existing hires."""
 
     def __init__(
         self,
@@ -100,7 +100,7 @@ class Importer:
         today: date,
         head: str = "",
     ) -> None:
-        """`raw` gives a file's bytes by its path; `percent` of the hires may change or end at once.
+        """`raw` returns a file's bytes by its path; `percent` of the hires may change or end at once.
 
         New files begin with the lines of `head`.
         """
@@ -113,7 +113,7 @@ class Importer:
         self._head = head
 
     def plan(self, people: People, *, whole: bool) -> ImportPlan:
-        """What would change."""
+        """Return what would change."""
         plan = ImportPlan(self._name, left_out=list(people.left_out))
         new: list[Person] = []
         known: list[tuple[Person, str]] = []
@@ -145,7 +145,7 @@ class Importer:
         return plan
 
     def _named(self, new: list[Person], plan: ImportPlan) -> Iterator[tuple[str, Person]]:
-        """Each new person's stem, where a free one is found."""
+        """Yield each new person with a stem, if a free one is found."""
         taken = {stem.casefold(): stem for stem in self._hires.stems()}
         for person in new:
             stem = person.stem
@@ -209,7 +209,7 @@ class Importer:
         plan: ImportPlan,
         person: Person | None = None,
     ) -> None:
-        """The file with these fields changed and every other byte as it is; who cannot be changed is left out."""
+        """Edit the file's fields, leaving every other byte; a person whose file cannot be edited is left out."""
         before = content = self._raw(loaded.path)
         why = None
         try:
@@ -226,14 +226,14 @@ class Importer:
         plan.left_out.append(LeftOut(item, why, told, loaded.stem, loaded.path))
 
     def _same(self, key: str, there: Any, wanted: Any) -> bool:
-        """Whether a file says already what the source says; a reference says the other's name too."""
+        """Whether a file's value is the source's already; a reference equals the other hire's name or address."""
         if isinstance(there, dict) and key in _REFERENCES and isinstance(wanted, str):
             other = self._hires.get(str(there.get("hire")))
             return other is not None and wanted in (other.model.full_name, other.model.email)
         return bool(as_text(there) == as_text(wanted))
 
     def _filled(self, person: Person, addresses: Mapping[str, str]) -> dict[str, Any]:
-        """The person's fields, a known hire's address as manager or buddy as a reference."""
+        """Return the person's fields, with known hires' addresses as manager or buddy as references."""
         fields = dict(person.fields)
         for key, beside in _REFERENCES.items():
             value = fields.get(key)
@@ -275,7 +275,7 @@ class Importer:
             self._edit(loaded, fields, plan.ended, plan)
 
     def _guard(self, plan: ImportPlan) -> str | None:
-        """Why so much must not change at once; new hires do not count."""
+        """Return why so much must not change at once; new hires do not count."""
         touched, total = len(plan.changed) + len(plan.ended), len(self._hires.stems())
         percent = self._percent
         if touched * 100 <= percent * total:
@@ -301,7 +301,7 @@ def _flat(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _objection(content: bytes, file: str) -> str | None:
-    """Why a file would be none that can be used; None where it would be one."""
+    """Return why a file would be invalid; None if it would be valid."""
     document = read(content, file)
     try:
         Hire.model_validate(document.data)

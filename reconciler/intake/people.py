@@ -1,4 +1,4 @@
-"""What a source's items say of people, as the fields of hires' files; one that cannot be taken is named, with why.
+"""Convert a source's items to fields of hires' files; invalid ones are reported with the reason.
 
 What comes from outside is data: nothing in it is believed to be of the right type, unique, or there at all.
 """
@@ -35,7 +35,7 @@ _MOMENT = re.compile(r"(\d{4}-\d{2}-\d{2})[T ]\d{2}:\d{2}.*", re.ASCII | re.DOTA
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """One of the people: what fills a hire, by `first_name` or `extra.LOGIN`, without what is empty.
+    """One person: the keys of a hire that the source fills, such as `first_name` or `extra.LOGIN`.
 
     `by_address` are the keys whose value is another person's address.
     """
@@ -49,7 +49,7 @@ class Person:
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """Somebody whom the import cannot take, and why; `hire` and `file` where they have a file."""
+    """A person whom the import cannot take, and why; `hire` and `file` if they have a file."""
 
     item: int
     reason: str
@@ -59,14 +59,14 @@ class LeftOut:
 
     @property
     def called(self) -> str:
-        """How they are named: by what is known of them."""
+        """Name them by what is known of them."""
         name = " ".join(str(self.fields[key]) for key in ("first_name", "last_name") if key in self.fields)
         return name or str(self.fields.get("email") or f"item {self.item}")
 
 
 @dataclass(frozen=True, slots=True)
 class People:
-    """Everybody who counts. `addresses` are those of all of them, taken or left out, in lower case."""
+    """All people of a source. `addresses` are those of all, taken or left out, in lower case."""
 
     taken: list[Person]
     left_out: list[LeftOut]
@@ -74,7 +74,7 @@ class People:
 
 
 def people_of(reading: Reading, imported: Import) -> People:
-    """The people whom `only` lets through."""
+    """Return the people that `only` selects."""
     found: list[Person] = []
     left: list[LeftOut] = []
     for number, item in enumerate(reading.items, 1):
@@ -97,7 +97,7 @@ def people_of(reading: Reading, imported: Import) -> People:
 
 
 def without_secrets(people: People, redactor: Redactor) -> People:
-    """The people without those of whom the source says a secret of ours: a file in git must not hold it."""
+    """Leave out people whose data contains a secret of ours: a file in git must not hold it."""
     taken, left = [], list(people.left_out)
     for one in people.taken:
         key = next((key for key, value in one.fields.items() if redactor.redact(str(value)) != str(value)), None)
@@ -136,7 +136,7 @@ def _person(number: int, item: Any, reading: Reading, imported: Import) -> Perso
 
 
 def _value(key: str, value: Any) -> Any:
-    """A value as a hire's file has it; None for nothing. Raises ValueError."""
+    """Return a value as a hire's file has it; None for none. Raises ValueError."""
     if isinstance(value, str):
         value = value.strip()
     if value in ("", None) or value in ([], {}):
@@ -153,7 +153,7 @@ def _value(key: str, value: Any) -> Any:
 
 
 def _day(value: Any) -> date | None:
-    """A day; of a moment the day that is written, in whatever zone."""
+    """Read a day; of a time, the day that is written, in whatever zone."""
     if not isinstance(value, str):
         raise ValueError("not a date: write it YYYY-MM-DD, such as 2026-12-01")
     if value.startswith(_NO_DAY):
@@ -163,7 +163,7 @@ def _day(value: Any) -> date | None:
 
 
 def _stem(imported: Import, email: str, fields: Mapping[str, Any]) -> str:
-    """The stem of a new file; may be empty. Raises MissingVariable."""
+    """Return the stem of a new file; may be empty. Raises MissingVariable."""
     if imported.id is None:
         name = email.partition("@")[0]
     else:

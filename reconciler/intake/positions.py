@@ -1,4 +1,4 @@
-"""Editing a YAML file by the positions of what stands in it: no byte but those of the edit is another one.
+"""Edit a YAML file by the positions of its values, so that no other byte changes.
 
 Nothing is parsed and written again, which would lose comments, order, quotes and line ends. Positions come from
 libyaml's events, the text to insert from `yaml_text`. What an edit came to is read once more and compared as data:
@@ -28,7 +28,7 @@ _DASH = re.compile(r"(?:&\S+(?:\s|#.*)*)?-")
 
 @dataclass(slots=True)
 class _Node:
-    """A value: where it begins, and where the last thing in it ends, in characters."""
+    """A value: where it begins, and where the last part of it ends, in characters."""
 
     start: int
     end: int
@@ -41,7 +41,7 @@ class _Node:
 
 
 def with_item(raw: bytes, file: str, key: str, item: Any) -> bytes:
-    """The file with one more item in the list under a key at the top; the list is made where there is none.
+    """Add an item to the list under a top-level key; the list is added if it is missing.
 
     Raises NotWritable where that cannot be done by an insertion, BrokenFile for what is no YAML.
     """
@@ -65,7 +65,7 @@ def with_item(raw: bytes, file: str, key: str, item: Any) -> bytes:
 
 
 def with_value(raw: bytes, file: str, path: tuple[str, ...], value: Any, *, order: tuple[str, ...] = ()) -> bytes:
-    """The file with a value at a key at the top, or at a key of a map there; what stood there is replaced.
+    """Set the value of a top-level key, or of a key of a map there.
 
     A key that is not there is inserted after the last of those that stand before it in `order`, else at the end.
     Raises NotWritable where that cannot be done, BrokenFile for what is no YAML.
@@ -96,7 +96,7 @@ def with_value(raw: bytes, file: str, path: tuple[str, ...], value: Any, *, orde
 
 
 def _with_key(text: str, node: _Node, key: str, value: Any, *, eol: str, order: tuple[str, ...] = ()) -> str:
-    """The text with one more key in a map."""
+    """Return the text with one more key in a map."""
     before = [node.keys[name].end for name in order[: order.index(key)] if name in node.keys] if key in order else []
     if node.flow:
         at = max((each.end for each in node.keys.values()), default=node.start + 1)
@@ -110,7 +110,7 @@ def _with_key(text: str, node: _Node, key: str, value: Any, *, eol: str, order: 
 
 
 def _after(text: str, at: int, lines: list[str], eol: str) -> str:
-    """The text with lines inserted after the line on which something ends."""
+    """Insert lines after the line on which something ends."""
     if at and _column(text, at) == 0:  # a text of several lines ends where the next line begins
         return text[:at] + "".join(f"{line}{eol}" for line in lines) + text[at:]
     end = re.compile(r"[^\r\n]*").match(text, at)
@@ -123,7 +123,7 @@ def _column(text: str, at: int) -> int:
 
 
 def _parsed(raw: bytes) -> tuple[str, _Node, str]:
-    """The text without a byte order mark, the tree of its positions, and how its lines end."""
+    """Return the text without a byte order mark, the tree of its positions, and its line ending."""
     text = raw.decode("utf-8-sig")
     parser = CParser(text.encode())
     top = _Node(0, 0, is_list=True)
@@ -153,7 +153,7 @@ def _parsed(raw: bytes) -> tuple[str, _Node, str]:
 
 
 def _at(mark: Any) -> int:
-    """A position in characters; libyaml gives every event one, whatever the stubs say."""
+    """Return a position in characters; every event of libyaml has one, whatever the stubs say."""
     index: int = mark.index
     return index
 
@@ -166,7 +166,7 @@ def _node(event: ScalarEvent | AliasEvent | MappingStartEvent | SequenceStartEve
 
 
 def _checked(raw: bytes, file: str, edited: str, wanted: Any) -> bytes:
-    """The edited text as bytes, where it says what is wanted and nothing else."""
+    """Return the edited text as bytes, after verifying that only the wanted value changed."""
     content = (_BOM if raw.startswith(_BOM) else b"") + edited.encode()
     try:
         came = read(content, file).data
@@ -178,7 +178,7 @@ def _checked(raw: bytes, file: str, edited: str, wanted: Any) -> bytes:
 
 
 def _kinds(value: Any) -> Any:
-    """The types of what a value holds: to Python 1 and true are equal."""
+    """Return the types within a value: to Python, 1 and true are equal."""
     if isinstance(value, dict):
         return {key: _kinds(item) for key, item in value.items()}
     return [_kinds(item) for item in value] if isinstance(value, list) else type(value)

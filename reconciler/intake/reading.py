@@ -1,4 +1,4 @@
-"""What an import's source says of everybody: an HR system that is asked page by page, or a CSV on this machine.
+"""Read an import's source: an HR system, page by page, or a CSV on this machine.
 
 It is read whole or not at all: a page that fails, a line that is none, and nothing is known. Only a reading that was
 told to stop after so many pages is known to be a part.
@@ -47,7 +47,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """The people as the source has them, an item each; not `whole` where more pages follow than were to be read."""
+    """The people of the source, an item each; not `whole` if more pages follow than may be read."""
 
     items: list[Any]
     whole: bool
@@ -55,18 +55,18 @@ class Reading:
     """Of a CSV: what its first line names."""
 
     def at(self, item: Any, path: str) -> Any:
-        """What an item has at a path; in a CSV a path is a column's name."""
+        """Return an item's value at a path; in a CSV a path is a column's name."""
         return item.get(path) if self.columns is not None else walk(item, path)
 
 
 class Fetched:
-    """A token that is fetched for one reading, and kept nowhere."""
+    """A token that is fetched for one reading, and not saved."""
 
     def __init__(self) -> None:
         self._record: Stored | None = None
 
     def load(self) -> Stored | None:
-        """What was fetched."""
+        """Return what was fetched."""
         return self._record
 
     def renewing(self) -> AbstractAsyncContextManager[None]:
@@ -79,7 +79,7 @@ class Fetched:
 
 
 def as_integrations(files: Files, name: str) -> Files:
-    """The files with one import in place of the manifests, as what knows manifests' clients and secrets takes it."""
+    """Return the files with one import in place of the manifests, for code that takes manifests."""
     loaded = files.imports[name]
     asked = Loaded(
         stem=name,
@@ -93,7 +93,7 @@ def as_integrations(files: Files, name: str) -> Files:
 
 
 def with_fetched_token(integration: Integration, context: Context) -> Integration:
-    """The integration with a connection whose token is fetched for this reading, where it has one."""
+    """Return the integration with a connection whose token is fetched for this reading, if it has one."""
     if integration.connection is None:
         return integration
     connection = Connection(
@@ -111,7 +111,7 @@ def with_fetched_token(integration: Integration, context: Context) -> Integratio
 
 
 async def ask(integration: Integration, imported: Import) -> Reading:
-    """Ask for everybody. Raises Blocked and TransportError with why that cannot be known."""
+    """Read all people. Raises Blocked and TransportError with the reason if that fails."""
     manifest, client = integration.manifest, integration.client
     scope = await connected(integration, integration.scope((), {}))
     scope = await _before(integration, manifest, scope)
@@ -128,7 +128,7 @@ async def ask(integration: Integration, imported: Import) -> Reading:
 
 
 async def _before(integration: Integration, manifest: Manifest, scope: Scope) -> Scope:
-    """Send the requests before the one that gives the people; the scope knows what they answered."""
+    """Send the requests before the last one, and return a scope with their answers."""
     responses: list[Any] = []
     stored: dict[str, Any] = {}
     for index, request in enumerate(manifest.execute):
@@ -147,7 +147,7 @@ async def _before(integration: Integration, manifest: Manifest, scope: Scope) ->
 
 
 def csv_file(checkout: Checkout, imported: Import) -> Path:
-    """Where the CSV is. Raises NothingImported where git holds it: people's data stays in history for ever."""
+    """Return the CSV's path. Raises NothingImported if it is in git, whose history keeps people's data for ever."""
     assert imported.file is not None
     path = checkout.root / Path(imported.file).expanduser()
     inside = _inside(checkout, path)
@@ -160,13 +160,13 @@ def csv_file(checkout: Checkout, imported: Import) -> Path:
 
 
 def could_be_added(checkout: Checkout, path: Path) -> bool:
-    """Whether the next `git add --all` would put a file into git."""
+    """Whether the next `git add --all` would add a file."""
     inside = _inside(checkout, path)
     return inside is not None and checkout.repository is not None and not checkout.repository.path_is_ignored(inside)
 
 
 def _inside(checkout: Checkout, path: Path) -> str | None:
-    """A path from the checkout's root; None for one elsewhere."""
+    """Return a path from the checkout's root; None for one elsewhere."""
     try:
         return path.resolve().relative_to(checkout.root.resolve()).as_posix()
     except ValueError:
@@ -182,7 +182,7 @@ def _tracked(repository: pygit2.Repository, path: str) -> bool:
 
 
 def read_csv(path: Path, imported: Import) -> Reading:
-    """Every line of a CSV. Raises NothingImported where it cannot be read as one, with the line."""
+    """Read every line of a CSV. Raises NothingImported with the line if it is invalid."""
     try:
         with path.open("rb") as opened:
             raw = opened.read(LARGE + 1)

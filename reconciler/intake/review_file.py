@@ -1,4 +1,4 @@
-"""An access review's file as it is started: its decisions empty, its digest that of what a reader makes of the rest."""
+"""Write the file of a new access review: its decisions empty, with the digest of the rest."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ __all__ = ["path_of", "review_text"]
 
 
 def path_of(period: str, integration: str) -> str:
-    """Where the review of an integration is."""
+    """Return the path of an integration's review."""
     return f"{REVIEWS}/{period}/{integration}.yaml"
 
 
 def review_text(data: Mapping[str, Any], period: str, integration: str) -> bytes:
-    """The file, of data without its digest."""
+    """Return the file's text, from data without its digest."""
     whole = _fit(data)
     path = path_of(period, integration)
     digest = review_in("".join(_lines(whole, period, integration, "")).encode(), path).digest
@@ -39,7 +39,7 @@ def _lines(data: Mapping[str, Any], period: str, integration: str, digest: str) 
 
 
 def _fit(value: Any) -> Any:
-    """The data with half characters, which no file can hold and some service said, as question marks."""
+    """Replace lone surrogates, which no file can hold and some service sent, by question marks."""
     match value:
         case str():
             return value.encode(errors="replace").decode()

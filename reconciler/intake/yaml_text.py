@@ -1,4 +1,4 @@
-"""Data from outside as YAML text that reads back as the same data, whatever is in it.
+"""Write data from outside as YAML text that reads back as the same data.
 
 Text stands without quotes only where no reader takes it for anything else: `NO`, `012345` and `2026-12-01` are quoted.
 What a person cannot see (line ends, control characters, invisible and turning ones) is written as an escape.
@@ -23,7 +23,7 @@ _ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 def flow(value: Any) -> str:
-    """A value on one line: text, numbers, dates, `[…]` and `{…}`. Raises NotWritable for half a character."""
+    """Write a value on one line: text, numbers, dates, `[…]` and `{…}`. Raises NotWritable for a lone surrogate."""
     match value:
         case None:
             return "null"
@@ -40,7 +40,7 @@ def flow(value: Any) -> str:
 
 
 def block_item(item: Any, indent: int) -> list[str]:
-    """An item of a block list as lines: a map with a line for each of its keys."""
+    """Return an item of a block list as lines: a map with a line for each of its keys."""
     if not isinstance(item, Mapping) or not item:
         return [f"{' ' * indent}- {flow(item)}"]
     lines = [f"{flow(str(key))}: {flow(value)}" for key, value in item.items()]

@@ -1,1 +1,1 @@
-"""The nouns: manifest, hire, sequence, settings, grant, verdict, status, record. No input or output happens here."""
+"""The model: manifest, hire, sequence, settings, grant, verdict, status, record. No I/O."""

@@ -1,4 +1,4 @@
-"""What all models of users' files share: unknown keys are errors, models are frozen, text is text.
+"""What the models of all users' files share: unknown keys are errors, models are frozen, text stays text.
 
 The YAML reader leaves quotes-less `NO` or `012345` as the text that was written (docs/design/rules.md, "Limits of
 input"); what it does read as a number, a truth value or a date is turned back into text here wherever a property wants
@@ -42,7 +42,7 @@ class Model(BaseModel):
 
 
 def as_text(value: Any) -> Any:
-    """A scalar as the text that stands in for it: `true`, `12`, `2026-12-01`; anything else as it is."""
+    """Return a scalar as text: `true`, `12`, `2026-12-01`; anything else unchanged."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int | float):
@@ -80,7 +80,7 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 def duration(value: Any) -> timedelta:
-    """`30s`, `10m`, `1h`, `2d` as a span of time; a bare number counts seconds.
+    """Read `30s`, `10m`, `1h`, `2d` as a duration; a bare number counts seconds.
 
     Raises ValueError for anything else.
     """
@@ -100,7 +100,7 @@ DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 
 
 def day(value: Any) -> date:
-    """A date as YAML reads it, or the text `2026-12-01`; never a number, which could only be meant otherwise.
+    """Read a date, or the text `2026-12-01`. A number is refused, because it is always meant otherwise.
 
     Raises ValueError for anything else.
     """

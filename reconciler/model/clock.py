@@ -1,4 +1,4 @@
-"""Time as the program sees it, so that tests can turn the hands."""
+"""The clock of the program, which tests replace."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ __all__ = ["Clock", "Stopped", "first_moment", "moment", "stamp"]
 
 
 class Stopped(Exception):
-    """The program was told to stop while it waited."""
+    """Shutdown was requested during a wait."""
 
 
 class Clock(Protocol):
-    """The wall clock and a way to wait."""
+    """The wall clock, and a way to wait."""
 
     def now(self) -> datetime:
-        """The wall clock's time, in UTC."""
+        """Return the wall clock's time, in UTC."""
 
     async def sleep(self, seconds: float) -> None:
-        """Wait; raises `Stopped` at once when the program is told to stop."""
+        """Wait. Raises `Stopped` as soon as shutdown is requested."""
 
 
 @lru_cache(maxsize=1024)  # a pass writes few moments, each of them many times
 def stamp(moment: datetime | None) -> str | None:
-    """A moment as every output writes it: UTC, ISO 8601, whole seconds, with `Z`."""
+    """Format a time as every output has it: UTC, ISO 8601, whole seconds, with `Z`."""
     return None if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def first_moment(day: date | None, timezone: str) -> datetime | None:
-    """When a day begins in a time zone."""
+    """Return when a day begins in a time zone."""
     return None if day is None else datetime.combine(day, time(), ZoneInfo(timezone)).astimezone(UTC)
 
 
 def moment(text: str, now: datetime, timezone: str, *, ends: bool = False) -> datetime:
-    """When a span begins: a day in a time zone, an ISO time (UTC unless it says), or a span before now.
+    """Return when a span begins: a day in a time zone, an ISO time (UTC by default), or a span before now.
 
     Where it `ends`, after that day, or that second. Raises ValueError, with what can be written, for anything else.
     """

@@ -1,4 +1,4 @@
-"""What deciding rests on beside observation and memory: the settings' policy, and how far an open run came."""
+"""What decisions depend on beside verdict and record: the settings' policy, and an open run's progress."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["NEITHER", "TAKEN", "Policy", "Progress", "progress"]
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What the settings say about deciding, and the moment at which it is decided."""
+    """The settings that decisions depend on, and the time at which they are made."""
 
     now: datetime
     today: date
@@ -30,7 +30,7 @@ class Policy:
 
     @classmethod
     def of(cls, settings: Settings, now: datetime, *, removals: bool = True) -> Policy:
-        """The settings' policy at this moment; days are those of the settings' time zone.
+        """Make the settings' policy at this time; days are those of the settings' time zone.
 
         `removals` is False for a pass that revokes nothing.
         """
@@ -50,11 +50,11 @@ class Policy:
 
     @property
     def local(self) -> datetime:
-        """The moment by the clock of the settings' time zone."""
+        """Return the time in the settings' time zone."""
         return self.now.astimezone(self.zone)
 
     def suspended(self, hire: str, integration: str) -> str | None:
-        """Why this grant is suspended, or None."""
+        """Return why this grant is suspended, or None."""
         for item in self.suspensions:
             over = item.until is not None and item.until <= self.today
             meant = item.hire in (None, hire) and item.integration in (None, integration)
@@ -64,11 +64,11 @@ class Policy:
         return None
 
     def prunes(self, integration: str) -> bool:
-        """Whether what git no longer wants of an integration is revoked."""
+        """Whether grants of an integration that git no longer wants are revoked."""
         return self.prune_of.get(integration, self.prune)
 
     def due(self, record: Record) -> bool:
-        """Whether a retry is due. A time further ahead than the delay is a clock that jumped: it counts from now."""
+        """Whether a retry is due. One further ahead than the delay, from a clock that jumped, counts from now."""
         return record.retry_at is None or record.retry_at <= self.now
 
 
@@ -95,7 +95,7 @@ NEITHER: frozenset[Outcome] = frozenset()
 
 
 def progress(steps: Iterable[Step], texts: tuple[str, ...], first: frozenset[Outcome] = MADE) -> Progress:
-    """Where a run that was cut off continues (docs/design/rules.md, "The ledger and the retry").
+    """Determine where an interrupted run continues (docs/design/rules.md, "The ledger and the retry").
 
     The first request that could change anything counts as done with one of the outcomes `first` too: once the account
     is there, that request made it, although its answer never came or said that it is not ready yet. `texts` are the

@@ -1,4 +1,4 @@
-"""Everything the program raises on purpose.
+"""Every error that the program raises on purpose.
 
 ReconcilerError
 ├── UsageError             the command was called wrongly (exit 64)
@@ -53,7 +53,7 @@ LONGEST = 2000
 
 
 def shortened(text: str) -> str:
-    """A text of at most about 2,000 characters: of a longer one what stands between both ends is left out.
+    """Shorten a text to about 2,000 characters, cutting out its middle.
 
     It is cut between words: a secret of which half is left would not be known again where texts are redacted.
     """
@@ -73,29 +73,29 @@ _WAYS_OUT = {
 
 
 def not_written(path: object, error: OSError) -> str:
-    """That a file or a folder cannot be written, why, and what to do."""
+    """Describe that a file or folder cannot be written, why, and what to do."""
     way = _WAYS_OUT.get(error.errno or 0, "choose another place")
     return f"{path} cannot be written: {error.strerror}; {way}"
 
 
 class ReconcilerError(Exception):
-    """The root of the tree; its text is fit to be shown."""
+    """The root of the tree; its text may be shown."""
 
 
 class UsageError(ReconcilerError):
-    """The command line asks for something that cannot be asked for."""
+    """The command line is wrong."""
 
 
 class RepositoryError(ReconcilerError):
-    """The checkout cannot be read, or a revision is not there."""
+    """The checkout cannot be read, or a revision does not exist."""
 
 
 class NothingImported(ReconcilerError):
-    """What an import read is refused as a whole; nothing was changed."""
+    """An import's source is refused as a whole; nothing was changed."""
 
 
 class NotWritable(ReconcilerError):
-    """Files of the work tree cannot be written, or not as asked; none of them was."""
+    """Files of the worktree cannot be written, or not as requested; none of them was."""
 
 
 class StateLockedError(ReconcilerError):
@@ -111,7 +111,7 @@ class LedgerError(ReconcilerError):
 
 
 class LeaseLostError(LedgerError):
-    """Another process has taken over the services that this one worked on; nothing was written."""
+    """Another process has leased the services that this one worked on; nothing was written."""
 
     def __init__(self, services: Sequence[str]) -> None:
         super().__init__(
@@ -121,11 +121,11 @@ class LeaseLostError(LedgerError):
 
 
 class SecretsError(ReconcilerError):
-    """Initial data or the sealed store cannot be read; the text has the next step."""
+    """Initial data or sealed values cannot be read; the text has the next step."""
 
 
 class Blocked(ReconcilerError):
-    """A grant cannot run; the text says what is missing, and the grant's reason is that text."""
+    """A grant cannot run; the text says what is missing, and becomes the grant's reason."""
 
     def __init__(self, message: str) -> None:
         super().__init__(shortened(message))
@@ -156,7 +156,7 @@ class TransportError(ReconcilerError):
 
 
 class Severity(StrEnum):
-    """How bad a problem in a file is."""
+    """The severity of a problem in a file."""
 
     ERROR = "error"
     WARNING = "warning"
@@ -164,7 +164,7 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
-    """What is wrong in one file, where, and what to do about it. `line` counts from 1; None where a file has none."""
+    """A problem in one file, where it is, and what to do. `line` counts from 1; None if the file has no lines."""
 
     file: str
     line: int | None
@@ -172,7 +172,7 @@ class Problem:
     severity: Severity = Severity.ERROR
 
     def __post_init__(self) -> None:
-        """The message is one that can be read."""
+        """Make the message printable."""
         object.__setattr__(self, "message", shortened(self.message))
 
     def __str__(self) -> str:
@@ -181,12 +181,12 @@ class Problem:
 
     @property
     def order(self) -> tuple[str, int, Severity, str]:
-        """The sort key wherever problems are listed."""
+        """Return the sort key for lists of problems."""
         return self.file, self.line or 0, self.severity, self.message
 
     @classmethod
     def from_json(cls, told: dict[str, Any]) -> Problem:
-        """What `as_json` gave."""
+        """Read what `as_json` returned."""
         return cls(told["file"], told["line"], told["message"], Severity(told["severity"]))
 
     def as_json(self) -> dict[str, object]:

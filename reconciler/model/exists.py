@@ -1,4 +1,4 @@
-"""`exists`: how a service is asked for an account, one at a time or for everybody.
+"""`exists`: how to check accounts at a service, one by one or by a listing.
 
 Where a value is compared, `path → value` is a map from a dotted path to what has to stand there; the values are
 templates.
@@ -45,7 +45,7 @@ def _fills_a_hire(value: dict[str, str]) -> dict[str, str]:
 
 
 class Ready(Call):
-    """`exists.ready`: asked once a pass before an absence counts."""
+    """`exists.ready`: a request, sent once a pass before an absence counts."""
 
     method: Method = "GET"
     expected: Text | None = None
@@ -67,7 +67,7 @@ class PagedListing(Paged):
 
 
 class Listing(PagedListing):
-    """`exists.list`: a paged listing that answers for everybody, and shows who else is there."""
+    """`exists.list`: a paged listing that answers all checks, and shows unmanaged accounts."""
 
     account: NonEmpty | None = None
     fields: Annotated[dict[NonEmpty, NonEmpty], AfterValidator(_fills_a_hire)] = {}
@@ -75,13 +75,13 @@ class Listing(PagedListing):
 
 
 class Pending(PagedListing):
-    """`exists.pending`: a paged listing of the invitations that are open."""
+    """`exists.pending`: a paged listing of the open invitations."""
 
     store_data: dict[Identifier, NonEmpty] = {}
 
 
 class Exists(Call):
-    """The check: the account is there when the response contains `expected`.
+    """The check: the account exists if the response contains `expected`.
 
     `record` and `match` say what of the answer the account is, `invited`, `where` and `inactive` what stands in it,
     `absent` what an answer says where there is none.
@@ -107,7 +107,7 @@ class Exists(Call):
 
     @property
     def ours(self) -> bool:
-        """Whether it uses an addition that ChiefOnboarding does not know."""
+        """Whether it uses an addition that ChiefOnboarding does not have."""
         others = (self.absent, self.ready, self.pending, self.listing)
         return self.compares or any(others)
 

@@ -1,4 +1,4 @@
-"""The points at which a kill or a broken disk could cost something: every durable write, and all that leaves.
+"""The points at which a kill or a disk error could do harm: every durable write, and everything that is sent.
 
 The program tells of each right before and right after it. Nothing listens but a test that hands in a `Reached` of its
 own, to end the program there or to break the disk under it (`tests/faults`); no setting and no variable of the
@@ -14,7 +14,7 @@ __all__ = ["Failpoint", "Reached", "unwatched"]
 
 
 class Failpoint(StrEnum):
-    """What is about to be written or sent, or was just now."""
+    """What is about to be written or sent, or just was."""
 
     # The state, and who has it locked
     LOCK = "lock taken"
@@ -53,10 +53,10 @@ class Failpoint(StrEnum):
 
 
 class Reached(Protocol):
-    """Told of a point: right before it, and with `done` right after."""
+    """A callback for failpoints: called right before one, and with `done` right after."""
 
     def __call__(self, point: Failpoint, *, done: bool) -> None:
-        """Come to a point."""
+        """Reach a point."""
 
 
 def unwatched(point: Failpoint, *, done: bool) -> None:

@@ -1,4 +1,4 @@
-"""A manifest's form: what can differ from one access entry to the next."""
+"""A manifest's form: the values that can differ between access entries."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def _dated(value: Any) -> Any:
 
 
 class Item(Model):
-    """One of a choice's fixed items. The `id` keeps its type in `data`; a hire's value is compared with it as text."""
+    """One of a choice's fixed items. `id` keeps its type in `data`; a hire's value is compared with it as text."""
 
     id: Annotated[bool | int | float | str, BeforeValidator(_dated)]
     name: Text
 
 
 class FormField(Paged):
-    """What can differ from one access entry to the next. With `identity` it says which thing an entry is about."""
+    """A field of the form. With `identity` it says which thing an entry is about."""
 
     id: Identifier
     name: Text = ""
@@ -43,7 +43,7 @@ class FormField(Paged):
     @model_validator(mode="before")
     @classmethod
     def _items_by_their_keys(cls, value: Any) -> Any:
-        """Items as `id` and `name`, whatever `choice_value` and `choice_name` call these."""
+        """Read items as `id` and `name`, whatever `choice_value` and `choice_name` call these."""
         if not isinstance(value, dict) or not isinstance(value.get("items"), list):
             return value
         calls = {str(value.get("choice_value") or "id"): "id", str(value.get("choice_name") or "name"): "name"}
@@ -59,7 +59,7 @@ class FormField(Paged):
 
     @property
     def fetched(self) -> bool:
-        """Whether the options come from the service; fixed items win, as in ChiefOnboarding's builder."""
+        """Whether the options come from the service; fixed items win, like in ChiefOnboarding's builder."""
         if self.type not in ("choice", "multiple_choice") or self.url is None:
             return False
         return self.options_source == "fetch url" or (self.options_source is None and not self.items)

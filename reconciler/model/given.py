@@ -1,4 +1,4 @@
-"""Who gave a grant: the commit that made it what git wants now, and what that commit says."""
+"""Who gave a grant: the commit that made git want it, and what that commit says."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ Differences = Mapping[str, tuple[Any, Any]]
 
 
 class Key(NamedTuple):
-    """What names a grant: the hire's id and the access entry's name."""
+    """The key of a grant: the hire's id and the access entry's name."""
 
     hire: str
     access: str
@@ -37,7 +37,7 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Why a grant cannot be checked: `invalid` or `blocked`, and what to do about it."""
+    """Why a grant cannot be checked: `invalid` or `blocked`, and what to do."""
 
     status: Status
     reason: str
@@ -45,7 +45,7 @@ class Hold:
 
 @value_class
 class Grant:
-    """One hire × one access entry, as the files want it.
+    """One hire and one access entry, as the files want it.
 
     `layers` are the hire's and the form's variables; `absent` says of those that are in none why they are not. `begins`
     is the first day on which it counts, `ends` the hire's last day, `until` the day on which the
@@ -73,7 +73,7 @@ class Grant:
 
 
 class Phase(StrEnum):
-    """Where the ledger left a grant."""
+    """The phase of a grant in the ledger."""
 
     NEW = "new"
     CONFIRMED = "confirmed"
@@ -90,7 +90,7 @@ class Phase(StrEnum):
 
 
 class Kind(StrEnum):
-    """What an attempt is for."""
+    """The kind of an attempt."""
 
     EXECUTE = "execute"
     HEAL = "heal"
@@ -107,7 +107,7 @@ class Kind(StrEnum):
 
     @property
     def updates(self) -> bool:
-        """Whether it makes an account that is there as git wants it."""
+        """Whether it makes an existing account as git wants it."""
         return self in (Kind.UPDATE, Kind.MEND)
 
     @property
@@ -117,7 +117,7 @@ class Kind(StrEnum):
 
 
 class Outcome(StrEnum):
-    """What became of one request of an attempt."""
+    """The outcome of one request of an attempt."""
 
     SENT = "sent"
     """About to leave, or left: no answer is known."""
@@ -133,7 +133,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One request of a run that is not settled yet: its place, its text in the manifest as a digest, its outcome."""
+    """One request of an unsettled run: its place, a digest of its text in the manifest, its outcome."""
 
     index: int
     text: str
@@ -148,7 +148,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenRun:
-    """A chain of attempts that is not settled: one is under way, or the last one failed.
+    """A chain of attempts that is not settled: one is running, or the last one failed.
 
     `id` names it in the ledger from when its first attempt is written down. `digest` is the keyed digest of what it
     would send, `values` are the variables that it is made with, `steps` its requests. `by_hand` tells that a person
@@ -169,7 +169,7 @@ NO_RUN = OpenRun()
 
 @value_class
 class Record:
-    """What the ledger remembers of a grant.
+    """The ledger's record of a grant.
 
     `attempts` counts since it last started afresh; `open` is what of them is not settled. `snapshot` holds the
     variables of the hire and the form as they were when it was last executed, updated or confirmed. `fresh` asks for a
@@ -215,7 +215,7 @@ class Record:
     open: OpenRun | None = None
 
     def as_grant(self) -> Grant:
-        """The grant as far as the ledger alone knows it: the hire's file may be gone."""
+        """Make a grant from the record alone: the hire's file may be gone."""
         return Grant(
             key=self.key,
             email=self.email,
@@ -229,22 +229,22 @@ class Record:
 
     @property
     def run(self) -> OpenRun:
-        """The open run; where there is none, one that nothing is known of."""
+        """Return the open run; an empty one if none is open."""
         return self.open or NO_RUN
 
     @property
     def retry_at(self) -> datetime | None:
-        """When it runs again, where it does."""
+        """Return when it runs again, if it does."""
         return self.run.retry_at
 
     @property
     def revoking(self) -> bool:
-        """Whether the attempt under way, or the last one, takes access away."""
+        """Whether the attempt that is running, or the last one, takes access away."""
         return self.run.kind.takes_away
 
     @property
     def unseen(self) -> bool:
-        """Whether it was updated and the check has not found it as git wants it since."""
+        """Whether it was updated, and no check has found it as wanted since."""
         return self.updated_at is not None and self.as_wanted_at is None
 
     @property
@@ -254,17 +254,17 @@ class Record:
 
     @property
     def may_run(self) -> bool:
-        """Whether more than its check may be sent, whatever that finds: then what would be sent is asked for."""
+        """Whether more than its check may be sent, whatever the check finds."""
         return not self.provided or self.phase.unsettled
 
     @property
     def leaves_something(self) -> bool:
-        """Whether there can be an account behind it: then it is never silently dropped."""
+        """Whether it may have an account: then it is never silently dropped."""
         return self.provided or any(step.may_have_effect for step in self.run.steps)
 
     @property
     def values(self) -> Mapping[str, Any]:
-        """What the account has, as far as it is known: an orphan is checked and revoked from this."""
+        """Return the account's values, as far as known: an orphan is checked and revoked with these."""
         halfway = self.phase.unsettled and not self.revoking
         if halfway and self.run.values and any(step.may_have_effect for step in self.run.steps):
             return self.run.values
@@ -273,7 +273,7 @@ class Record:
 
 @value_class
 class Decision:
-    """What is to be done about one grant, and why.
+    """What to do about one grant, and why.
 
     `resume` is the index of the request at which an attempt continues, 0 for a whole run. `afresh` says that the count
     of attempts starts again. `heals` says that it mends drift, which the guard counts. `withdraws` says that an open

@@ -1,4 +1,4 @@
-"""A hire and a sequence: who should have what (docs/hires.md)."""
+"""Hires and sequences: who should have what (docs/hires.md)."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class At(Model):
     day: date | None = None
 
     def on(self, start: date | None, end: date | None = None, *, key: str = "at") -> date | None:
-        """The day; None for at once. `key` is what the entry calls it.
+        """Return the day; None for at once. `key` is what the entry calls it.
 
         Raises ValueError where it is relative to a day that the hire does not give, or beyond the calendar.
         """
@@ -75,7 +75,7 @@ def _at(value: Any) -> Any:
 
 @lru_cache(maxsize=1024)
 def _at_text(text: str) -> At:
-    """A company writes the same few again and again."""
+    """Parse a text. It is cached, because a company uses the same few."""
     if text == "commit":
         return At(kind="commit")
     if text[:1].isdigit():
@@ -110,13 +110,13 @@ def _until_text(text: str) -> At:
 
 
 class HireRef(Model):
-    """Another hire's file, where a manager or a buddy is wanted."""
+    """A reference to another hire's file, as manager or buddy."""
 
     hire: Identifier
 
 
 class NamedChoice(Model):
-    """A choice by the name that its option shows, instead of by its value."""
+    """A choice by the name of its option, instead of by its value."""
 
     name: Text
 
@@ -125,7 +125,7 @@ FormValue = NamedChoice | list[NamedChoice | bool | int | float | date | str] | 
 
 
 class Entry(Model):
-    """One line of an access list."""
+    """One entry of an access list."""
 
     integration: Identifier
     name: Identifier | None = None
@@ -137,7 +137,7 @@ class Entry(Model):
 
     @property
     def access(self) -> str:
-        """The entry's name within the hire; by default the integration's."""
+        """Return the entry's name within the hire; by default the integration's."""
         return self.name or self.integration
 
 
@@ -149,7 +149,7 @@ def _entry(value: Any) -> Any:
 
 @lru_cache(maxsize=1024)
 def _plain_entry(integration: str) -> Entry:
-    """An entry that is no more than an integration's name: all hires share it."""
+    """Make an entry that is only an integration's name; all hires share it."""
     return Entry(integration=integration)
 
 
@@ -205,7 +205,7 @@ class Hire(Model):
 
     @property
     def full_name(self) -> str:
-        """The name as another hire's `manager` shows it."""
+        """Return the name that another hire's `manager` shows."""
         return f"{self.first_name} {self.last_name}".strip()
 
 
@@ -247,7 +247,7 @@ class Sequence(Model):
 
 
 def jsonable(value: Any) -> Any:
-    """A value of a hire's file as JSON has it: a date as text, a choice by name as `{name: …}`."""
+    """Return a value of a hire's file as JSON: a date as text, a choice by name as `{name: …}`."""
     match value:
         case NamedChoice():
             return {"name": value.name}

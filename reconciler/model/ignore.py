@@ -1,4 +1,4 @@
-"""`config/ignore.yaml`: accounts that nobody has to own, why, and until when (docs/files.md)."""
+"""`config/ignore.yaml`: accounts that need no owner, why, and until when (docs/files.md)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Ignore", "IgnoredAccount"]
 
 
 class IgnoredAccount(Model):
-    """Accounts of one integration that no hire has to have a grant for."""
+    """Accounts of one integration that need no hire's grant."""
 
     integration: Identifier
     account: Annotated[Text, Field(min_length=1)]
@@ -30,7 +30,7 @@ class IgnoredAccount(Model):
         return re.compile(translate(self.account.casefold()))
 
     def covers(self, names: Iterable[str], today: date) -> bool:
-        """Whether it is about an account of one of these names; through the day of `until`."""
+        """Whether it applies to an account with one of these names; through the day of `until`."""
         return (self.until is None or today <= self.until) and any(
             self._pattern.fullmatch(name.casefold()) for name in names
         )

@@ -1,4 +1,4 @@
-"""An import: where people come from, in the format of ChiefOnboarding's manifests that import people, or a CSV.
+"""An import: where people come from, in ChiefOnboarding's format for importing people, or a CSV.
 
 What is asked for people is the last of the `execute` requests, page by page; those before it may log in. A program that
 knows manifests and their hosts, secrets and clients is given `as_manifest` (docs/imports.md).
@@ -30,13 +30,13 @@ _UNREAD = ("polling", "continue_if", "save_as_file", "files", "extra_headers")
 
 
 class ByAddress(Model):
-    """A manager or a buddy as another hire's file, found by the address that stands at this path."""
+    """A manager or buddy, as the hire whose address is at this path."""
 
     hire: NonEmpty
 
 
 def target(key: str) -> str:
-    """What of a hire's file a key of `data_structure` fills: a key of a hire, or `extra.NAME`."""
+    """Return what a key of `data_structure` fills in a hire's file: a key of a hire, or `extra.NAME`."""
     return key if key in FILLED or key.startswith(EXTRA) else f"{EXTRA}{key}"
 
 
@@ -103,7 +103,7 @@ class Import(Model):
 
     @cached_property
     def as_manifest(self) -> Manifest:
-        """The same requests, hosts and secrets as a manifest; what gives the people is its form's one field."""
+        """Return the same requests, hosts and secrets as a manifest, with the people as its form's one field."""
         return Manifest(
             headers=self.headers,
             oauth=self.oauth,
@@ -118,18 +118,18 @@ class Import(Model):
         return FormField(id="people", type="choice", **sent, **{key: getattr(self, key) for key in paging})
 
     def place(self, place: tuple[str | int, ...]) -> tuple[str | int, ...]:
-        """Where in the import's file stands what stands at this place of `as_manifest`."""
+        """Map a place in `as_manifest` to its place in the import's file."""
         if place[:2] != ("form", 0):
             return place
         return place[2:] if place[2:] == ("next_page",) else ("execute", len(self.execute) - 1, *place[2:])
 
     @property
     def asks_for(self) -> tuple[InitialDataField, ...]:
-        """The initial data that somebody has to give."""
+        """Return the initial data that a user has to provide."""
         return tuple(item for item in self.initial_data_form if not item.generated)
 
     @property
     def fills(self) -> dict[str, ByAddress | str]:
-        """What of a hire's file is filled, and from which path of a person's item."""
+        """Return what is filled in a hire's file, and from which path of a person's item."""
         found: dict[str, ByAddress | str] = {target(key): path for key, path in self.data_structure.items()}
         return {**found, "end": self.leaves} if self.leaves is not None else found

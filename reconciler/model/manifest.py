@@ -1,4 +1,4 @@
-"""A manifest: how one integration is asked and told, in ChiefOnboarding's format (docs/manifest.md).
+"""A manifest: how to check and change accounts of one integration, in ChiefOnboarding's format (docs/manifest.md).
 
 The models take what ChiefOnboarding takes and our own additions, and nothing else. What one file can decide alone is
 decided here; what needs the hire's values or the other manifests is for the repository. Requests are in
@@ -58,7 +58,7 @@ __all__ = [
 
 
 class InitialDataField(Model):
-    """A secret or a setting of the integration; `name: generate` makes a fresh secret for each run."""
+    """A secret or setting of the integration; `name: generate` makes a fresh secret for each run."""
 
     id: Identifier
     name: Text = ""
@@ -67,12 +67,12 @@ class InitialDataField(Model):
 
     @property
     def generated(self) -> bool:
-        """Whether the value is made for each run instead of read."""
+        """Whether the value is generated for each run instead of read."""
         return self.name == "generate"
 
 
 class ExtraUserInfo(Model):
-    """A field that a hire has to give under `extra`."""
+    """A field that a hire has to have under `extra`."""
 
     id: Identifier
     name: Text = ""
@@ -86,12 +86,12 @@ _ADDRESSES = frozenset({"{{email}}", "{{ email }}", "{{manager_email}}", "{{budd
 
 
 def is_address(text: str) -> bool:
-    """Whether a text is an e-mail address, where no text message can go."""
+    """Whether a text is an e-mail address, to which no text message can be sent."""
     return EMAIL.fullmatch(text.strip()) is not None
 
 
 class Notification(Model):
-    """A message that goes out after the integration has run."""
+    """A message that is sent after the integration has run."""
 
     type: Literal["email", "text"]
     to: Text = ""
@@ -106,19 +106,19 @@ class Notification(Model):
 
     @property
     def texts(self) -> tuple[str, str, str]:
-        """What is rendered of it."""
+        """Return its texts that are rendered."""
         return self.receiver, self.subject, self.message
 
     @property
     def receiver(self) -> str:
-        """Where it goes, as a template: a `text` that has nowhere to go, or only an address, to the hire's phone."""
+        """Return its receiver's template: of a `text` without one, or with an address only, the hire's phone."""
         if self.type == "text" and (not self.to.strip() or self.to.strip() in _ADDRESSES or is_address(self.to)):
             return PHONE
         return self.to
 
 
 class OAuth(Model):
-    """How a token is come by and kept fresh: by a person who allows it, or with `grant: client_credentials` without."""
+    """How a token is obtained and renewed: by a person's consent, or with `grant: client_credentials` without."""
 
     grant: Literal["client_credentials"] | None = None
     authenticate_url: Annotated[NonEmpty | None, empty_is_none] = None
@@ -138,7 +138,7 @@ class OAuth(Model):
 
     @property
     def renewal(self) -> Request | None:
-        """The request for a new token; None where the token is permanent."""
+        """Return the request for a new token; None if the token is permanent."""
         return self.access_token if self.grant is not None else self.refresh
 
 
@@ -157,7 +157,7 @@ _IMPORTS = ("data_structure", "action", "schedule", "amount_pages_to_fetch")
 
 
 class Manifest(Model):
-    """A whole manifest. `service` groups manifests that share initial data, OAuth connection and limits."""
+    """A manifest. `service` groups manifests that share initial data, OAuth connection and limits."""
 
     service: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] | None = None
     name: Text = ""
@@ -184,28 +184,28 @@ class Manifest(Model):
 
     @property
     def updates(self) -> list[Request]:
-        """The requests that make an account that is there as git wants it."""
+        """Return the requests that make an existing account as git wants it."""
         return self.execute if self.update == "execute" else list(self.update)
 
     @property
     def identity(self) -> tuple[str, ...]:
-        """The ids of the form fields that say which thing an entry is about."""
+        """Return the ids of the form fields that say which thing an entry is about."""
         return tuple(item.id for item in self.form if item.identity)
 
     @property
     def generated(self) -> tuple[str, ...]:
-        """The ids whose values are made for each run."""
+        """Return the ids whose values are generated for each run."""
         fields = [item.id for item in self.initial_data_form if item.generated]
         return (*fields, *(item.id for item in self.form if item.type == "generate"))
 
     @property
     def asks_for(self) -> tuple[InitialDataField, ...]:
-        """The initial data that somebody has to give."""
+        """Return the initial data that a user has to provide."""
         return tuple(item for item in self.initial_data_form if not item.generated)
 
     @property
     def stored(self) -> frozenset[str]:
-        """The names that `store_data` saves while requests run."""
+        """Return the names that `store_data` saves while requests run."""
         saving: list[Request | Exists | Pending] = [*self.execute, *self.updates, *self.revoke, *self.withdraw]
         if self.exists is not None:
             saving.append(self.exists)
@@ -215,7 +215,7 @@ class Manifest(Model):
 
     @property
     def ours(self) -> bool:
-        """Whether it uses an addition that ChiefOnboarding does not know, and so is no unchanged manifest of its."""
+        """Whether it uses an addition that ChiefOnboarding does not have."""
         whole = (
             self.service,
             self.update,
@@ -229,7 +229,7 @@ class Manifest(Model):
         return any(whole) or checks or parts
 
     def calls(self) -> Iterator[tuple[str, AnyCall]]:
-        """Every request that the manifest can make, with its place in the file."""
+        """Yield every request that the manifest can make, with its place in the file."""
         for index, field in enumerate(self.form):
             if field.fetched:
                 yield f"form.{index}", field

@@ -1,4 +1,4 @@
-"""`config/policy.yaml`: who may hold what (docs/settings.md, "Policy")."""
+"""`config/policy.yaml`: who may have what (docs/settings.md, "Policy")."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Policy", "Rule"]
 
 
 class Rule(Model):
-    """One rule: what nobody may hold together, what somebody's entries need, or how many may hold something."""
+    """One rule: what must not be held together, what entries require, or how many may hold something."""
 
     name: Identifier
     reason: Text | None = None

@@ -1,4 +1,4 @@
-"""Text from outside as one line that nothing acts on: no terminal, and no page that its direction would turn around."""
+"""Make text from outside safe to print: one line, without control characters or changes of direction."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ __all__ = ["printable"]
 
 
 def printable(text: str) -> str:
-    """One line without control characters: what cannot be printed becomes a blank or `�`."""
+    """Return a text as one line; unprintable characters become a blank or `�`."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else " " if char in "\n\t" else "�" for char in text)

@@ -1,4 +1,4 @@
-"""What a pass found and did: one row a grant, in the words of docs/commands.md, "JSON"."""
+"""What a pass found and did: one row for each grant, in the words of docs/commands.md, "JSON"."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LAST = "last_pass"
 
 @value_class
 class Row:
-    """One grant as it is shown."""
+    """One grant, as it is shown."""
 
     hire: str
     email: str
@@ -60,12 +60,12 @@ class Row:
 
     @property
     def requests(self) -> tuple[Mapping[str, Any], ...]:
-        """What would be sent: method, URL and body of each request."""
+        """Return what would be sent: method, URL and body of each request."""
         return self.asks()
 
     @property
     def waits_for_person(self) -> bool:
-        """Whether it is not as git wants it, and only a person can do something about that."""
+        """Whether it is not as git wants it, and only a person can change that."""
         return self.status is Status.DIFFERS and self.action is Action.NONE and not self.unseen
 
     @classmethod
@@ -80,7 +80,7 @@ class Row:
         begins: datetime | None = None,
         asks: Callable[[], tuple[Mapping[str, Any], ...]] = tuple,
     ) -> Row:
-        """The row of a record; whose it is and where it stands as the `grant` has it, where there is one.
+        """Make the row of a record; name and values are the `grant`'s, if there is one.
 
         Without a grant that git wants, its values are those the ledger has for the fields of the `form`.
         """
@@ -116,7 +116,7 @@ class Row:
         )
 
     def given_by(self, given: Given | None) -> Row:
-        """The row with who gave the grant: access is due with the commit, where no later day was set for it."""
+        """Return the row with who gave the grant: it is due with the commit, unless a later day is set."""
         if given is None:
             return self
         due = self.due_at if self.leaves or (self.due_at or given.committed_at) > given.committed_at else None
@@ -161,14 +161,14 @@ class Row:
 
 
 def _done_at(record: Record) -> datetime | None:
-    """When the access was there, or gone: a revocation is the last that is heard of a grant."""
+    """Return when the access was granted, or revoked, which is the last event of a grant."""
     if record.orphaned_at is not None:
         return record.checked_at if record.phase is Phase.REVOKED else None
     return record.executed_at or record.confirmed_at
 
 
 def _given(grant: Grant) -> dict[str, Any] | None:
-    """The form as the entry fills it in; None for an orphan, which has no entry."""
+    """Return the form's values of an entry; None for an orphan, which has no entry."""
     if grant.layers and grant.layers[0].origin == LEDGER:
         return None
     entry = next((layer.values for layer in grant.layers if layer.origin == grant.source), {})
@@ -176,7 +176,7 @@ def _given(grant: Grant) -> dict[str, Any] | None:
 
 
 def _name(record: Record, grant: Grant | None) -> str:
-    """The hire's full name, as far as git or the ledger has it."""
+    """Return the hire's full name, as far as git or the ledger has it."""
     layers = grant.layers if grant is not None else ()
     found = [record.values, *(layer.values for layer in layers if "first_name" in layer.values)]
     return " ".join(str(part) for part in (found[-1].get("first_name"), found[-1].get("last_name")) if part)
@@ -184,7 +184,7 @@ def _name(record: Record, grant: Grant | None) -> str:
 
 @dataclass(slots=True)
 class Tally:
-    """What is told of rows beside the rows, counted as they go by."""
+    """Totals over rows, counted one by one."""
 
     grants: int = 0
     pending: int = 0
@@ -201,7 +201,7 @@ class Tally:
 
     @property
     def by_status(self) -> dict[str, int]:
-        """How many grants have each status."""
+        """Return how many grants have each status."""
         counts: Counter[Status] = Counter()
         for (_, status), number in self.statuses.items():
             counts[status] += number
@@ -240,7 +240,7 @@ class Report:
     _tally: Tally | None = field(default=None, repr=False, compare=False)
 
     def counted(self, rows: Iterable[Row]) -> Iterator[Row]:
-        """These rows, in place of the report's own; once they have gone by, what is told of them is known."""
+        """Yield these rows instead of the report's own, and count them."""
         tally = Tally()
         for row in rows:
             tally.add(row)
@@ -249,7 +249,7 @@ class Report:
 
     @property
     def tally(self) -> Tally:
-        """What is told of the rows beside them."""
+        """Return the totals over the rows."""
         if self._tally is not None:
             return self._tally
         tally = Tally()
@@ -258,29 +258,29 @@ class Report:
         return tally
 
     def give(self, given: Mapping[Key, Given]) -> None:
-        """Say of each grant who gave it."""
+        """Set who gave each grant."""
         self.rows = [row.given_by(given.get(Key(row.hire, row.access))) for row in self.rows]
 
     def refuse(self, untrusted: Untrusted | None) -> None:
-        """Say that HEAD is not what was acted on, and why; None where it is."""
+        """Set why HEAD is not in force; None if it is."""
         if untrusted is not None:
             self.refused = untrusted
             self.problems = [Problem("HEAD", None, f"{untrusted}: {VOUCH}"), *self.problems]
 
     def outdate(self, stale: Stale | None) -> None:
-        """Say that git's newest commits are not taken over, since when and why; None where they are."""
+        """Set since when and why git's newest commits are not taken over; None if they are."""
         if stale is not None:
             self.stale = stale
             self.problems = [Problem("git", None, str(stale)), *self.problems]
 
     @property
     def summary(self) -> dict[str, int]:
-        """How many grants have each status."""
+        """Return how many grants have each status."""
         return self.tally.by_status
 
     @property
     def pending(self) -> list[Row]:
-        """The grants for which something is to be done now."""
+        """Return the grants with an action pending."""
         return [row for row in self.rows if row.action.acts]
 
     @property
@@ -290,7 +290,7 @@ class Report:
         return bool(self.failures) or broken or self.tally.faults
 
     def as_json(self, shown: Iterable[Row] | None = None) -> dict[str, Any]:
-        """The object of docs/commands.md, "JSON"; with `shown` the grants are those, and the counts are of all."""
+        """The object of docs/commands.md, "JSON"; `shown` replaces its grants, and the totals are of all."""
         return {
             "revision": self.revision,
             "dry_run": self.dry_run,

@@ -1,4 +1,4 @@
-"""What every request of a manifest has, whether it checks, executes, revokes, lists or fetches a token.
+"""What all requests of a manifest share: checks, attempts, listings and token requests.
 
 ChiefOnboarding's builder leaves properties empty instead of out; `{}`, `[]` and `""` count as not there wherever its
 builder writes them (docs/manifest.md).
@@ -48,7 +48,7 @@ Method = Annotated[
 
 
 def _headers(value: Any) -> Any:
-    """A map, or ChiefOnboarding's stored form: a list of `{key, value}`."""
+    """Read a map, or ChiefOnboarding's stored form: a list of `{key, value}`."""
     if isinstance(value, list) and all(isinstance(item, dict) and set(item) == {"key", "value"} for item in value):
         return {as_text(item["key"]): item["value"] for item in value}
     return value
@@ -76,21 +76,21 @@ NonEmpty = Annotated[str, BeforeValidator(as_text), StringConstraints(min_length
 
 
 class Condition(Model):
-    """`continue_if`: the attempt goes on only where the response has this value at this path."""
+    """`continue_if`: the attempt continues only if the response has this value at this path."""
 
     response_notation: NonEmpty
     value: Text
 
 
 class Polling(Model):
-    """`polling`: the request is sent up to `amount` times, `interval` seconds apart, until `continue_if` holds."""
+    """`polling`: send the request up to `amount` times, `interval` seconds apart, until `continue_if` holds."""
 
     interval: Annotated[int, BeforeValidator(_number), Field(ge=1, le=3600)]
     amount: Annotated[int, BeforeValidator(_number), Field(ge=1, le=100)]
 
 
 class Sent(Model):
-    """What is sent along with a URL, and which of its answers are a success.
+    """What is sent with a URL, and which answers are a success.
 
     `headers`, where given and not empty, replace the manifest's default ones whole. `quote: odata` doubles `'` in the
     values that are put into the URL.
@@ -169,7 +169,7 @@ class Paged(Sent):
 
     @property
     def pages(self) -> bool:
-        """Whether it says how to come to further pages."""
+        """Whether it says how to get further pages."""
         return bool(self.next_page_from or self.next_page_token_from or self.count_up)
 
     @model_validator(mode="after")

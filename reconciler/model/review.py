@@ -1,4 +1,4 @@
-"""`config/reviews/<period>/<integration>.yaml`: who has access at a moment, and what its reviewers say of each line.
+"""`config/reviews/<period>/<integration>.yaml`: who has access at a time, and what reviewers decide on each line.
 
 Everything but `decision` and `reason` is the population: it is written once, and compared with what was started
 (docs/design/rules.md, "Access reviews").
@@ -23,7 +23,7 @@ _Count = Annotated[int, Field(ge=0, strict=True)]
 
 
 class ReviewLine(Model):
-    """A grant, or an account that git does not know, and what is decided about it. `who` is a hire or the account."""
+    """A grant, or an unmanaged account, and the decision on it. `who` is a hire or the account."""
 
     who: Text
     access: Text | None = None
@@ -37,7 +37,7 @@ class ReviewLine(Model):
 
 
 class Review(Model):
-    """The file. `listed` is None where the integration has no listing; `history` where nothing had happened yet."""
+    """The file. `listed` is None if the integration has no listing; `history` if it was empty."""
 
     revision: Text
     read_at: Text

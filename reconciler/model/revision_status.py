@@ -1,4 +1,4 @@
-"""Why the newest commit is not acted on: nobody trusted signed it, or git cannot be reached."""
+"""Why the newest commit is not acted on: it is not signed by a trusted key, or git cannot be reached."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ VOUCH = f"have it signed, or vouch for it on this machine: `git update-ref {REF}
 
 @dataclass(frozen=True, slots=True)
 class Untrusted:
-    """The commit at HEAD that is not accepted, and the first commit on the way to it for whose sake, and why."""
+    """The commit at HEAD that is not accepted, and the first commit before it that is the reason."""
 
     head: str
     commit: str

@@ -1,4 +1,4 @@
-"""The variables that a manifest's placeholders see, in layers: each layer says where its values come from.
+"""The variables that a manifest's placeholders see, in layers by origin.
 
 Layers are shared: a hire's by all its grants, initial data by all grants of a service. A name is looked up in the first
 layer that has it; a value of None counts as not given. Names that get their value only while requests run
@@ -50,7 +50,7 @@ DEFERRED = _Deferred()
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """Some values and where they come from. `secret` names those that must be masked where they are shown."""
+    """Values and their origin. `secret` names those that must be masked when shown."""
 
     origin: str
     values: Mapping[str, Any] = field(repr=False)
@@ -59,7 +59,7 @@ class Layer:
 
 @value_class
 class Found:
-    """A variable's value, whether it is secret, and where it came from."""
+    """A variable's value, whether it is secret, and its origin."""
 
     value: Any = field(repr=False)
     secret: bool
@@ -68,7 +68,7 @@ class Found:
 
 @value_class
 class Scope:
-    """What a placeholder can see. `waits` is False where what only a running attempt knows counts as missing.
+    """The variables of a placeholder. With `waits` false, a value that only a running attempt knows is missing.
 
     `saved` is what `store_data` saved: it comes last, so that no answer of a service replaces what git gives.
     """
@@ -79,15 +79,15 @@ class Scope:
     saved: tuple[Layer, ...] = ()
 
     def over(self, *layers: Layer) -> Scope:
-        """A scope in which these layers come first."""
+        """Return a scope in which these layers come first."""
         return Scope((*layers, *self.layers), self.deferred, self.waits, self.saved)
 
     def now(self) -> Scope:
-        """A scope for a request that leaves now: it waits for no value."""
+        """Return a scope for a request that leaves now: no value is deferred."""
         return Scope(self.layers, self.deferred, waits=False, saved=self.saved) if self.waits else self
 
     def look_up(self, name: str) -> Found:
-        """The value of a variable; `DEFERRED` as value where only a running attempt knows it.
+        """Return a variable's value; `DEFERRED` if only a running attempt knows it.
 
         Raises MissingVariable where it is unknown or has no value (docs/design/rules.md, "Variables").
         """
@@ -127,19 +127,19 @@ _DOT = re.compile(r"(?<!\\)\.")
 
 
 def steps(path: str) -> list[str]:
-    """The keys of a dotted path; a backslash before a dot makes it part of its key."""
+    """Split a dotted path into keys; a backslash before a dot makes it part of its key."""
     if "\\" not in path:
         return path.split(".") if path else []
     return [step.replace("\\.", ".") for step in _DOT.split(path)]
 
 
 def walk(value: Any, path: str) -> Any:
-    """What stands at a dotted path (`data.0.id`) in decoded JSON; None where there is nothing."""
+    """Return the value at a dotted path (`data.0.id`) in decoded JSON; None if there is none."""
     return follow(value, steps(path))
 
 
 def follow(value: Any, keys: Iterable[str]) -> Any:
-    """What stands where these keys lead; None where there is nothing."""
+    """Return the value at these keys; None if there is none."""
     for step in keys:
         if isinstance(value, Mapping):
             value = value.get(step)

@@ -1,4 +1,4 @@
-"""Values that must not be seen, and the text that could carry them.
+"""Secret values, and redacting them from text.
 
 A `Secret` reveals itself only when asked by name, at the wire. A `Redactor` knows every secret of the process and
 takes them, in every encoding in which they travel, out of any text that leaves the program.
@@ -46,7 +46,7 @@ class Secret:
         self._value = value
 
     def reveal(self) -> str:
-        """The value itself; only what writes to the wire or to an encrypted file may call this."""
+        """Return the value; only what writes to the wire or to an encrypted file may call this."""
         return self._value
 
     def __str__(self) -> str:
@@ -69,7 +69,7 @@ class Secret:
 
 
 class Redactor:
-    """Takes every secret it was told of out of text. Any number of threads may redact while one learns."""
+    """Removes every secret that it learned from text. Thread-safe."""
 
     def __init__(self, values: Iterable[str] = ()) -> None:
         self._known: set[str] = set()
@@ -78,7 +78,7 @@ class Redactor:
         self.learn(values)
 
     def learn(self, values: Iterable[str]) -> None:
-        """Add secrets; values of fewer than six characters are left to the place where they are put in."""
+        """Add secrets. Values of fewer than six characters are masked only where they are substituted."""
         fresh = {value for value in values if len(value) >= SHORTEST} - self._known
         self._known |= fresh
         grown: dict[str, set[str]] = {}
@@ -90,7 +90,7 @@ class Redactor:
             self._needles[begins] = tuple(sorted(same, key=lambda each: (-len(each), each)))
 
     def redact(self, text: str) -> str:
-        """The text with every known secret replaced by the mask."""
+        """Return the text with every known secret replaced by the mask."""
         if not self._needles or len(text) < SHORTEST:
             return text
         parts: list[str] = []
@@ -102,7 +102,7 @@ class Redactor:
         return "".join([*parts, text[masked:]])
 
     def redact_all(self, value: Any) -> Any:
-        """The same structure with every string redacted, except the program's own; what is no JSON becomes its text.
+        """Redact every string of a structure, except the program's own; what is no JSON becomes its text.
 
         Our own are keys that look like ours, names (of a hire, an access entry, an integration) and the words of closed
         sets: a secret that is spelled like one of these must not make a log unreadable.
@@ -118,14 +118,14 @@ class Redactor:
         return self.redact(str(value))
 
     def _field(self, key: Any, value: Any) -> tuple[Any, Any]:
-        """A key and its value; the program's own stay."""
+        """Redact a key and its value; the program's own stay."""
         ours = isinstance(key, str) and _OWN_KEY.fullmatch(key) is not None
         if ours and (key in _NAMES or (key in _CLOSED and isinstance(value, str) and _WORD.fullmatch(value))):
             return key, value
         return (key if ours else self.redact_all(key)), self.redact_all(value)
 
     def _found(self, text: str, depth: int) -> Iterator[tuple[int, int]]:
-        """Where secrets stand in a text: from and until. They may overlap."""
+        """Return the spans of secrets in a text. They may overlap."""
         needles = self._needles
         for start in range(len(text) - SHORTEST + 1):
             for needle in needles.get(text[start : start + SHORTEST], ()):
@@ -140,7 +140,7 @@ class Redactor:
 
 
 class _View:
-    """A text decoded, which knows where each of its characters stood before."""
+    """A decoded text, with the original position of each of its characters."""
 
     def __init__(self, text: str, pattern: re.Pattern[str], decode: Callable[[str], str]) -> None:
         parts, self._here, self._there = [], [0], [0]
@@ -156,7 +156,7 @@ class _View:
         self.text = "".join([*parts, text[at:]])
 
     def place(self, index: int) -> int:
-        """The index in the text as it was."""
+        """Return the index in the original text."""
         mark = bisect_right(self._here, index) - 1
         return self._there[mark] + index - self._here[mark]
 
@@ -209,7 +209,7 @@ _ENCODINGS: tuple[tuple[str, re.Pattern[str], Callable[[str], str]], ...] = (
 
 
 def _needles(value: str) -> set[str]:
-    """The value, every line of it where it has several, and all of them in base64."""
+    """Return the value, each of its lines if it has several, and all of them in base64."""
     texts = {value, value.strip(), *(line.strip() for line in value.splitlines())}
     # Services that repeat a header mostly read its bytes as Latin-1.
     texts |= {text.encode(errors="replace").decode("latin-1") for text in texts}
@@ -220,7 +220,7 @@ def _needles(value: str) -> set[str]:
 
 
 def _base64(raw: bytes) -> set[str]:
-    """What stays of the value in base64 whatever stands before and after it: one form for each of three alignments."""
+    """Return the stable part of the value in base64, whatever surrounds it: one form for each of three alignments."""
     forms = {base64.b64encode(raw).decode().rstrip("=")}
     for lead in range(3):
         encoded = base64.b64encode(b"\0" * lead + raw).decode()

@@ -1,4 +1,4 @@
-"""Which part of the desired state a pass is over."""
+"""Which part of the desired state a pass covers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Selection"]
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which part of the desired state a pass walks: hires, integrations, single grants; None for all of them.
+    """The part that a pass covers: hires, integrations, single grants; None for all of them.
 
     `without` are integrations that it leaves out.
     """
@@ -24,7 +24,7 @@ class Selection:
 
     @classmethod
     def of(cls, keys: Iterable[Key]) -> Selection:
-        """Single grants."""
+        """Select single grants."""
         grants = frozenset(keys)
         return cls(hires=frozenset(key.hire for key in grants), grants=grants)
 
@@ -39,5 +39,5 @@ class Selection:
 
     @property
     def everything(self) -> bool:
-        """Whether the pass walks over all there is."""
+        """Whether it covers everything."""
         return self == Selection()

@@ -1,4 +1,4 @@
-"""`config/reconciler.yaml` (docs/settings.md). Every key is optional; this file is where the defaults stand."""
+"""`config/reconciler.yaml` (docs/settings.md). Every key is optional; the defaults are defined here."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Git(Model):
 
 
 class Limits(Model):
-    """How hard services may be used. `rate` counts requests a second to one host; null sets no limit.
+    """The limits on requests. `rate` counts requests a second to one host; null sets no limit.
 
     A rate that lets nothing leave for hours would look like a service that hangs.
     """
@@ -79,7 +79,7 @@ class Limits(Model):
 
 
 class Suspension(Model):
-    """Holds an integration or a hire, until a day and for a reason; without `until`, until it is taken out."""
+    """Holds an integration or a hire, until a day and for a reason; without `until`, until it is removed."""
 
     integration: Text | None = None
     hire: Text | None = None
@@ -108,7 +108,7 @@ class Smtp(Model):
 
 
 class Twilio(Model):
-    """Where texts are sent; its token is `TWILIO_AUTH_TOKEN` in the reconciler's initial data."""
+    """Text messages; the token is `TWILIO_AUTH_TOKEN` in the reconciler's initial data."""
 
     account_sid: Line
     from_number: Line
@@ -134,7 +134,7 @@ class Alert(Model):
 
     @property
     def asks_for(self) -> frozenset[str]:
-        """The keys of the program's own initial data that the webhook's URL holds."""
+        """Return the keys of the program's own initial data that the webhook's URL uses."""
         return names(self.webhook or "")
 
 
@@ -158,13 +158,13 @@ def _network(value: str) -> str:
 
 
 class Pages(Model):
-    """A proxy that signs people in before they come to the status pages: its header, and where it connects from."""
+    """A proxy that signs people in to the status pages: its header, and its addresses."""
 
     trusted_header: Annotated[Line, AfterValidator(_header)]
     trusted_proxies: Annotated[list[Annotated[Line, AfterValidator(_network)]], Field(min_length=1)]
 
     def trusts(self, peer: str) -> bool:
-        """Whether a connection from this address is one of the proxy's."""
+        """Whether a connection from this address is from the proxy."""
         try:
             address = ip_address(peer.partition("%")[0])
         except ValueError:
@@ -217,7 +217,7 @@ def _state(value: str) -> str:
 
 
 def _server(value: str) -> str:
-    """A PostgreSQL URL without a password. What is wrong with it is said without repeating any of it."""
+    """Read a PostgreSQL URL without a password. Errors do not repeat it."""
     try:
         parts = urlsplit(value)
         given = parse_qs(parts.query, keep_blank_values=True)
@@ -253,7 +253,7 @@ def _host(value: str) -> str:
 
 
 class Settings(Model):
-    """All settings, with what holds where a key is left out."""
+    """All settings, with the defaults of keys that are left out."""
 
     interval: Annotated[Duration, AfterValidator(_a_second)] = timedelta(minutes=10)
     retry_delay: Duration = HOUR
@@ -291,7 +291,7 @@ class Settings(Model):
 
     @property
     def public(self) -> str:
-        """What `redirect_url` starts with, without a slash at its end."""
+        """Return what `redirect_url` starts with, without a slash at its end."""
         return (self.public_url or f"http://{self.listen}").rstrip("/")
 
 

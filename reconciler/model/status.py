@@ -1,4 +1,4 @@
-"""The closed sets: what a grant is found to be, and what is to be done about it.
+"""The closed sets: the status of a grant, the action on it, the types of events.
 
 See docs/design/states.md, "Precedence".
 """
@@ -11,7 +11,7 @@ __all__ = ["FAULTS", "Action", "EventType", "Status"]
 
 
 class Status(StrEnum):
-    """What a grant is."""
+    """The status of a grant."""
 
     PRESENT = "present"
     DIFFERS = "differs"
@@ -53,17 +53,17 @@ class Action(StrEnum):
 
     @property
     def acts(self) -> bool:
-        """Whether something is sent for it now."""
+        """Whether requests are sent for it now."""
         return self.provides or self is Action.REVOKE
 
     @property
     def provides(self) -> bool:
-        """Whether the account is there, as git wants it, once what is sent for it succeeds."""
+        """Whether the account is as git wants it once its requests succeed."""
         return self in (Action.EXECUTE, Action.UPDATE, Action.RETRY)
 
 
 class EventType(StrEnum):
-    """What `history` tells of (docs/commands.md, "Events")."""
+    """The events of the history (docs/commands.md, "Events")."""
 
     ADOPTED = "adopted"
     ATTEMPT_STARTED = "attempt_started"

@@ -1,4 +1,4 @@
-"""The one thing that a manifest's text may hold: `{{name}}`, spaces optional, dots allowed.
+"""Placeholders in a manifest's text: `{{name}}`, spaces optional, dots allowed.
 
 See docs/design/rules.md, "Variables".
 
@@ -30,7 +30,7 @@ _STOOD = "\0"
 
 
 def texts(value: Any) -> Iterator[str]:
-    """Every string in a structure of maps and lists, keys included."""
+    """Yield every string in a structure of maps and lists, including keys."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):
@@ -43,12 +43,12 @@ def texts(value: Any) -> Iterator[str]:
 
 
 def names(value: Any) -> frozenset[str]:
-    """The names of all placeholders in a string or a structure, keys included, with their dots."""
+    """Return the names of all placeholders in a string or a structure, including keys, with their dots."""
     return frozenset(name for text in texts(value) if "{{" in text for name in _split(text)[1::2])
 
 
 def split(text: str) -> tuple[str, ...]:
-    """A text cut at its placeholders: literal, name, literal, … ; a manifest's texts are cut once."""
+    """Split a text at its placeholders: literal, name, literal, …; cached for a manifest's texts."""
     return _split(text) if "{{" in text else (text,)
 
 
@@ -62,7 +62,7 @@ def _kept_split(text: str) -> tuple[str, ...]:
 
 
 def misuse(value: Any) -> list[str]:
-    """What is template language and no variable, one sentence each: tags, comments, filters, names that are none."""
+    """Return template syntax that is no placeholder, one sentence each: tags, comments, filters, invalid names."""
     found: dict[str, None] = {}
     for text in texts(value):
         if "{{" in text:

@@ -1,4 +1,4 @@
-"""Values: what is made once and changed by nobody."""
+"""Immutable value classes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
 def value_class(cls: type[T]) -> type[T]:
-    """Make a class a dataclass with slots, to whose fields the type checker lets nobody assign.
+    """Make a class a dataclass with slots, whose fields the type checker lets nobody assign.
 
     It is for what a check makes many of. A dataclass that is frozen while the program runs sets each of its fields by a
     call, which takes a seventh of a check's processor time.

@@ -1,4 +1,4 @@
-"""What a check found out. Not known and not checked are values with a reason, never None."""
+"""The result of a check. Unknown and not checked are values with a reason, never None."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Difference = tuple[Any, Any]
 
 
 class Account(StrEnum):
-    """What an account that is there is."""
+    """The state of an account that exists."""
 
     ACTIVE = "active"
     INACTIVE = "inactive"
@@ -45,7 +45,7 @@ class Missing:
 
 @dataclass(frozen=True, slots=True)
 class Invited:
-    """Somebody whom the check does not find has an open invitation; `stored` is what `pending` saves of it."""
+    """A person whom the check does not find has an open invitation; `stored` is what `pending` saves of it."""
 
     stored: Mapping[str, Any] = field(default_factory=dict, repr=False)
 

@@ -1,1 +1,1 @@
-"""What is told to whom: notifications, alerts, their rules and their delivery."""
+"""Notifications and alerts: when one is due, and its delivery."""

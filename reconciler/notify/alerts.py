@@ -1,4 +1,4 @@
-"""Alerts: news of a pass on their way to the receivers that the settings name.
+"""Send a pass's news to the receivers of alerts that the settings name.
 
 What is news, and what was told before, `reconciler.notify.rules` decides. What was told is a note in the ledger.
 """
@@ -49,7 +49,7 @@ class Alerter:
         self._post = post
 
     async def send(self, message: Message) -> None:
-        """Send a message; a receiver that cannot be reached is logged, and is not tried again."""
+        """Send a message. A receiver that cannot be reached is logged, and not tried again."""
         await asyncio.gather(*(self._send(receiver, message) for receiver in self._settings.alerts))
 
     async def _send(self, receiver: Alert, message: Message) -> None:
@@ -68,7 +68,7 @@ class Alerter:
         log.error("alert.not_sent", receiver=kind, problem=problem, about=[str(item.kind) for item in message.news])
 
     async def _call(self, url: str, content: Mapping[str, Any]) -> None:
-        """Post to a webhook. Its URL is often a secret in itself, and only its host is ever shown."""
+        """Post to a webhook. Its URL is often a secret itself; only its host is ever shown."""
         url = await self._post.filled(url)
         address = parse(url)
         if address is None:
@@ -88,7 +88,7 @@ class Alerter:
 
 
 def forget(ledger: LedgerWriter, hire: str) -> None:
-    """Erase a person from what is remembered of alerts."""
+    """Erase a person from the alerts' state."""
     if ledger.note(NOTE) is not None:
         ledger.put_note(NOTE, lambda noted: AlertState.read(noted).without(hire).written())
 
@@ -96,7 +96,7 @@ def forget(ledger: LedgerWriter, hire: str) -> None:
 async def alert_freshness(
     context: DeliveryContext, settings: Settings, tree: Tree, before: Stale | None, now: Stale | None
 ) -> None:
-    """Tell the receivers that git's commits are not taken over, or that they are again. Never raises."""
+    """Alert that git's commits are not taken over, or that they are again. Never raises."""
     if now is not None:
         news = News(NewsKind.STALE, "", 0, f"{now.reason}; acting on {tree.revision[:12]}", since=now.since)
     else:
@@ -114,7 +114,7 @@ async def alert(
     rows: list[Row],
     events: list[Event],
 ) -> None:
-    """Tell the receivers what a pass has found that is new. Never raises: what goes wrong is logged."""
+    """Alert the receivers of what is new in a pass. Never raises: failures are logged."""
     if not settings.alerts:
         return
     messages: list[Message] = []

@@ -1,4 +1,4 @@
-"""Handing messages over: e-mail to the mail server, texts to Twilio.
+"""Deliver messages: e-mail to the mail server, texts to Twilio.
 
 Secrets are read when there is something to send, not before: a pass that sends nothing needs none. Whatever goes wrong
 is `NotSent`, with a text that says what and where, and holds no secret.
@@ -39,21 +39,21 @@ TLS_FROM_THE_START = 465
 
 
 class DeliveryContext(Protocol):
-    """What delivery needs of a process: its clock, its redactor, its clients, and its reader of encrypted files."""
+    """What delivery needs of a process: clock, redactor, clients, and the reader of encrypted files."""
 
     clock: Clock
     redactor: Redactor
     reached: Reached
 
     def client(self, service: str, hosts: AllowedHosts, limits: Limits) -> Client:
-        """A client that goes to these hosts only."""
+        """Return a client that goes to these hosts only."""
 
     def initial_data(self, settings: Settings) -> InitialData:
-        """The reader of encrypted files."""
+        """Return the reader of encrypted files."""
 
 
 def messenger(context: DeliveryContext, settings: Settings, tree: Tree) -> AlertMessenger:
-    """What sends the messages of a pass over this revision."""
+    """Return what delivers the messages of a pass over this revision."""
     return _Post(context, settings, tree)
 
 
@@ -131,13 +131,13 @@ class _Post:
             raise NotSent(f"Twilio answered {answer.status}{client.excerpt(answer)}")
 
     async def filled(self, text: str) -> str:
-        """A text with each `{{NAME}}` replaced by the program's own secret of that name. Raises NotSent."""
+        """Replace each `{{NAME}}` in a text by the program's own secret of that name. Raises NotSent."""
         parts = list(split(text))
         parts[1::2] = [await self._secret(name) for name in parts[1::2]]
         return "".join(parts)
 
     def _message(self, to: str, subject: str, text: str) -> EmailMessage:
-        """The message. Raises NotSent for what cannot stand in one: a second line in the address, half a character."""
+        """Make the message. Raises NotSent for what it cannot hold: a line break in an address, a lone surrogate."""
         sender = self._settings.smtp.sender
         message = EmailMessage(policy=SMTP)
         try:
@@ -156,7 +156,7 @@ class _Post:
         return message
 
     async def _secret(self, name: str) -> str:
-        """One of the settings' own secrets. Raises NotSent with what to do where it is not there."""
+        """Return one of the settings' own secrets. Raises NotSent, with what to do, if it is missing."""
         try:
             values = await asyncio.to_thread(self._context.initial_data(self._settings).read, self._tree, OWN)
         except SecretsError as error:
@@ -168,7 +168,7 @@ class _Post:
         return value
 
     def _said(self, what: object) -> str:
-        """What went wrong as it can be shown: on one line, not too long, without secrets."""
+        """Format an error to be shown: on one line, shortened, without secrets."""
         text = str(what) if str(what).strip() else type(what).__name__
         return one_line(text, self._context.redactor)
 

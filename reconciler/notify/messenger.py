@@ -1,4 +1,4 @@
-"""Handing a message over, as notifications and alerts ask for it."""
+"""The interface for delivering messages, for notifications and alerts."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ __all__ = ["AlertMessenger", "Messenger", "NotSent"]
 
 
 class NotSent(ReconcilerError):
-    """A message could not be handed over; the text says why."""
+    """A message could not be delivered; the text says why."""
 
 
 class Messenger(Protocol):
-    """Hands messages over. Raises NotSent."""
+    """Delivers messages. Raises NotSent."""
 
     async def email(self, to: str, subject: str, text: str) -> None:
         """Send an e-mail in plain text."""
@@ -24,7 +24,7 @@ class Messenger(Protocol):
 
 
 class AlertMessenger(Messenger, Protocol):
-    """Hands alerts over, and knows what is secret in a receiver's address. Raises NotSent."""
+    """Delivers alerts, and knows the secrets in a receiver's address. Raises NotSent."""
 
     async def filled(self, text: str) -> str:
-        """A text of the settings with each `{{NAME}}` replaced by the program's own secret of that name."""
+        """Replace each `{{NAME}}` in a text of the settings by the program's own secret of that name."""

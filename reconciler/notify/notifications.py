@@ -1,4 +1,4 @@
-"""Notifications after an attempt: once each, and never a reason to run anything again.
+"""Send notifications after an attempt: each once, and never a reason to run anything again.
 
 They are rendered and sealed together with the last answer of the attempt, so that a crash loses none. That one is about
 to be sent is written down first; one that a crash left in doubt is not sent again, but told of (docs/design/states.md).
@@ -30,7 +30,7 @@ NOTICE = "notice/"
 
 
 class Notifier:
-    """Makes the notifications of each pass: settings and secrets are those of the revision that it is over."""
+    """Makes the notifications of each pass, with the settings and secrets of its revision."""
 
     def __init__(
         self,
@@ -41,13 +41,13 @@ class Notifier:
         self._messenger_of = messenger_of
 
     def over(self, settings: Settings, tree: Tree) -> Notifications:
-        """The notifications of a pass over this revision."""
+        """Return the notifications of a pass over this revision."""
         post = self._messenger_of(self._context, settings, tree)
         return Notifications(post, self._context.clock, self._context.redactor)
 
 
 class Notifications:
-    """Sends what attempts left to be sent."""
+    """Sends notifications that attempts left to be sent."""
 
     def __init__(self, messenger: Messenger, clock: Clock, redactor: Redactor) -> None:
         self._messenger = messenger
@@ -57,7 +57,7 @@ class Notifications:
     async def deliver_all(
         self, ledger: LedgerWriter, vault: WritableVault, mine: Collection[Key], author: str | None
     ) -> None:
-        """Send what an earlier pass left unsent for the grants that this pass has claimed.
+        """Send what an earlier pass left unsent, for the grants that this pass has claimed.
 
         Those of others may be under way at this moment, in a pass beside this one.
         """

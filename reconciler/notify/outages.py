@@ -1,4 +1,4 @@
-"""Outages as they are remembered: since when a service's checks failed, until when, and why.
+"""The record of outages: since when a service's checks failed, until when, and why.
 
 One note of the ledger an integration, so that a restart neither forgets an outage nor leaves it open for ever.
 """
@@ -33,18 +33,18 @@ class Outage:
 
 
 def outages_of(ledger: LedgerReader) -> dict[str, list[Outage]]:
-    """The outages of each integration, newest first."""
+    """Return the outages of each integration, newest first."""
     return {name: _read(value) for name, value in ledger.notes(NOTE).items()}
 
 
 def watches(ledger: LedgerReader) -> dict[str, Watch]:
-    """What a daemon that starts has to watch for the end of: the outages that lasted when the one before ended."""
+    """Return the outages whose end a starting daemon has to watch for: those that lasted when the last one ended."""
     lasting = {name: found[0] for name, found in outages_of(ledger).items() if found and found[0].until is None}
     return {name: Watch(down_since=outage.since) for name, outage in lasting.items()}
 
 
 def note(ledger: LedgerWriter, news: Iterable[News], now: str) -> None:
-    """Remember what begins and what is over; `now` is a moment."""
+    """Save outages that begin and end; `now` is a time."""
     for item in news:
         name = f"{NOTE}{item.integration}"
         known = _read(ledger.note(name) or b"[]")

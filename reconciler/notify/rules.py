@@ -1,4 +1,4 @@
-"""What is news: from what was told before and what a pass found, what to tell people unasked.
+"""Decide what is news, from the alerts that were sent before and what a pass found.
 
 Pure. Something is told on a change and on a recovery, never again while it lasts. A pass makes one message at most,
 whatever it found, and news of one kind about one integration is told three times in ten minutes at most: what comes
@@ -47,7 +47,7 @@ HELD_BACK = frozenset({Status.SUSPENDED, Status.SCHEDULED, Status.INVALID, Statu
 
 
 class NewsKind(StrEnum):
-    """What is told of."""
+    """The kinds of news."""
 
     OUTAGE = "outage"
     RECOVERED = "recovered"
@@ -77,7 +77,7 @@ HEADLINES = {
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """One kind of thing that happened to one integration; `grants` names some of the `count` that it happened to.
+    """One kind of event at one integration; `grants` are some of the `count` that it concerns.
 
     `since` is when an outage began.
     """
@@ -97,38 +97,38 @@ class News:
         return f"{about}{HEADLINES[self.kind]}: {self.reason}{whom}"
 
     def joined(self, other: News) -> News:
-        """Both as one: the reason is the later one's."""
+        """Join two; the reason is the later one's."""
         grants = tuple(dict.fromkeys((*self.grants, *other.grants)))
         return replace(other, count=self.count + other.count, grants=grants[:SHOWN], since=self.since or other.since)
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message: everything that a pass has to tell."""
+    """One message: all news of a pass."""
 
     news: tuple[News, ...]
 
     @property
     def subject(self) -> str:
-        """What an e-mail is headed with."""
+        """Return the subject of an e-mail."""
         first = self.news[0]
         more = f", and {len(self.news) - 1} more" if len(self.news) > 1 else ""
         return f"Access: {first.integration and f'{first.integration} '}{HEADLINES[first.kind]}{more}"
 
     @property
     def text(self) -> str:
-        """The news, one after the other."""
+        """Return the news, one after the other."""
         return "\n".join(str(item) for item in self.news)
 
     @property
     def events(self) -> list[dict[str, Any]]:
-        """The news as a webhook gets them."""
+        """Return the news as a webhook gets them."""
         return [asdict(item) for item in self.news]
 
 
 @dataclass(slots=True)
 class Watch:
-    """An integration's checks: how many failed, and how many were answered, in a row, up to what matters.
+    """An integration's checks: how many failed, or succeeded, in a row, up to the number that matters.
 
     `down_since` is set while an outage is told of; `silent` are the grants whose last check failed.
     """
@@ -141,7 +141,7 @@ class Watch:
 
 @dataclass(slots=True)
 class AlertState:
-    """What was told, and what has to be known to tell what is new."""
+    """The alerts that were sent, and what is needed to know what is new."""
 
     watches: dict[str, Watch] = field(default_factory=dict)
     failed: set[str] = field(default_factory=set)
@@ -153,7 +153,7 @@ class AlertState:
 
     @classmethod
     def read(cls, raw: bytes | None) -> Self:
-        """The state as it was noted. A note that this version cannot read counts as none."""
+        """Read the state from its note. A note that this version cannot read counts as none."""
         try:
             noted = json.loads(raw or b"{}")
             watches = {
@@ -175,7 +175,7 @@ class AlertState:
             return cls()
 
     def without(self, hire: str) -> Self:
-        """The state without a person who is forgotten."""
+        """Return the state without a person who is forgotten."""
         theirs = f"{hire}/"
 
         def others(grants: Iterable[str]) -> list[str]:
@@ -193,14 +193,14 @@ class AlertState:
         )
 
     def written(self) -> bytes:
-        """The state as it is noted."""
+        """Return the state as a note."""
         return json.dumps(asdict(self), default=sorted).encode()
 
 
 def alerts_of(
     before: AlertState, rows: Iterable[Row], events: Iterable[Event], now: datetime
 ) -> tuple[list[Message], AlertState]:
-    """What to tell of a pass, and what to remember of it; `before` is left as it is."""
+    """Return a pass's message and the new state; `before` is not changed."""
     state = AlertState.read(before.written())
     rows = list(rows)
     news = [
@@ -217,7 +217,7 @@ def alerts_of(
 
 
 def outages(watches: dict[str, Watch], rows: Iterable[Row], now: datetime) -> list[News]:
-    """Integrations whose checks begin to fail, and those whose checks are answered again.
+    """Return news of integrations whose checks begin to fail, or succeed again.
 
     The one rule of what an outage is, for alerts and for the daemon's log. `watches` is brought up to date.
     """
@@ -249,7 +249,7 @@ def outages(watches: dict[str, Watch], rows: Iterable[Row], now: datetime) -> li
 def _grown(
     known: set[str], rows: Iterable[Row], kind: NewsKind, status: Status, stays: frozenset[Status]
 ) -> list[News]:
-    """The grants that reached a status, one piece of news for each integration."""
+    """Return news of the grants that reached a status, one for each integration."""
     found: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         mark = _mark(row)
@@ -262,12 +262,12 @@ def _grown(
 
 
 def _waits_otherwise(row: Row) -> bool:
-    """Whether a grant that differs needs no person, or is told of as drift."""
+    """Whether a grant that differs needs no person, or is reported as drift."""
     return row.status is Status.DIFFERS and (not row.waits_for_person or row.reason.startswith(DRIFT))
 
 
 def _happened(events: Iterable[Event]) -> list[News]:
-    """What the history tells and no status does."""
+    """Return news of events that no status shows."""
     found: dict[tuple[NewsKind, str], list[tuple[str, str]]] = defaultdict(list)
     for line in events:
         match line.event:
@@ -293,7 +293,7 @@ def _news(kind: NewsKind, integration: str, lines: list[tuple[str, str]]) -> New
 
 
 def _spared(state: AlertState, news: Iterable[News], now: datetime) -> list[News]:
-    """The news that go out now; what was told often enough of late waits, and what has waited enough goes out."""
+    """Return the news to send now: a kind that was sent too often lately waits, and one that has waited goes out."""
     for item in news:
         name = f"{item.kind} {item.integration}"
         if (
@@ -311,5 +311,5 @@ def _spared(state: AlertState, news: Iterable[News], now: datetime) -> list[News
 
 
 def _mark(row: Row) -> str:
-    """A grant as the note has it."""
+    """Return a grant as the note has it."""
     return hashlib.sha256(f"{row.hire}/{row.access}".encode()).hexdigest()[:16]

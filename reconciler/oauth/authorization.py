@@ -1,4 +1,4 @@
-"""The authorization: a person is sent to the service with `authenticate_url`, and comes back to the callback.
+"""Authorize a service: a person is sent to `authenticate_url`, and comes back to the callback.
 
 `state` is random, serves once and for ten minutes; with the PKCE verifier it is kept sealed, so that the daemon's
 callback and a `reconcile oauth connect` that waits beside it both know it (docs/design/rules.md, "OAuth"). It stays for
@@ -55,45 +55,45 @@ _ERROR = re.compile(r"[\w .-]{1,60}", re.ASCII)
 
 
 class NotConnected(ReconcilerError):
-    """A callback that is not accepted, or that led to no token; the text says why."""
+    """A callback that is not accepted, or that brought no token; the text says why."""
 
 
 class AuthorizationStore(Protocol):
-    """Authorizations that were begun, kept sealed by the digest of their state."""
+    """Pending authorizations, saved sealed by the digest of their state."""
 
     def read(self, digest: str) -> dict[str, Any] | None:
-        """One of them; None where there is no such."""
+        """Read one; None if there is none."""
 
     def write(self, digest: str, value: dict[str, Any]) -> None:
-        """Keep one."""
+        """Save one."""
 
     def erase(self, digest: str) -> None:
-        """Forget one."""
+        """Delete one."""
 
     def digests(self) -> Iterable[str]:
-        """All that are kept."""
+        """List the digests of all."""
 
 
 @dataclass(frozen=True, slots=True)
 class Authorization:
-    """Where the person has to go, and the state that they come back with."""
+    """The URL that the person has to open, and the state that they come back with."""
 
     url: str = field(repr=False)
     state: str = field(repr=False)
 
     @property
     def digest(self) -> str:
-        """The name that the authorization is kept under."""
+        """Return the name that the authorization is saved under."""
         return digest_of(self.state)
 
 
 def digest_of(state: str) -> str:
-    """What a state is known by where it is not to be read."""
+    """Return the digest of a state, which does not reveal it."""
     return hashlib.sha256(state.encode(errors="replace")).hexdigest()
 
 
 class Authorizer:
-    """Authorizations of one service, by one integration's manifest; `scope` has initial data and `redirect_url`."""
+    """Authorizes one service by one integration's manifest; `scope` has initial data and `redirect_url`."""
 
     def __init__(
         self,
@@ -121,7 +121,7 @@ class Authorizer:
         self._redactor = redactor
 
     def begin(self) -> Authorization:
-        """A new authorization, open for ten minutes.
+        """Begin an authorization, valid for ten minutes.
 
         Raises Blocked where `authenticate_url` needs a value that is not there, or does not come out as an address.
         """
@@ -147,7 +147,7 @@ class Authorizer:
         return authorization
 
     async def complete(self, query: Mapping[str, str]) -> None:
-        """Take what the callback was called with, and store the tokens that it leads to.
+        """Complete an authorization with the callback's query, and store the tokens.
 
         Raises NotConnected: another's state, one that ran out or was used, a refusal, no code, no token.
         """
@@ -162,7 +162,7 @@ class Authorizer:
         self._connects.write(digest, {**connect, "verifier": None, "outcome": CONNECTED})
 
     async def _trade(self, query: Mapping[str, str], verifier: str) -> None:
-        """Trade the code for tokens, and store them."""
+        """Exchange the code for tokens, and store them."""
         if refusal := query.get("error"):
             shown = refusal if _ERROR.fullmatch(refusal) else "an error that cannot be shown"
             raise NotConnected(f"the service did not allow it: {shown}")
@@ -180,7 +180,7 @@ class Authorizer:
         self._tokens.change(lambda before: stored_record(reply, before, asked_at))
 
     def _opened(self, query: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
-        """The authorization that a callback answers. Raises NotConnected."""
+        """Return the authorization that a callback answers. Raises NotConnected."""
         state = query.get("state")
         if not state:
             return self._without_state(with_code=bool(query.get("code")))
@@ -196,7 +196,7 @@ class Authorizer:
         return digest, connect
 
     def _without_state(self, *, with_code: bool) -> tuple[str, dict[str, Any]]:
-        """The newest open authorization, for a service that sends neither code nor state back."""
+        """Return the newest open authorization, for a service that returns neither code nor state."""
         if not self._oauth.without_code:
             raise NotConnected(f"the callback came without a state: {ANEW}")
         if with_code:
@@ -215,7 +215,7 @@ class Authorizer:
         return timedelta() <= self._clock.now() - datetime.fromisoformat(connect["begun_at"]) <= span
 
     def _sweep(self) -> None:
-        """Forget what has been over for a day."""
+        """Delete what has been over for a day."""
         for digest in list(self._connects.digests()):
             connect = self._connects.read(digest)
             if connect is None or not self._in_time(connect, KEPT):

@@ -1,4 +1,4 @@
-"""A service's OAuth connection, as checks and attempts use it: its tokens, kept fresh.
+"""A service's OAuth connection during a pass: its tokens, kept fresh.
 
 What is stored is the service's reply, merged into what was there, with the moment at which it came. A token is
 refreshed with less than a minute left, and once after the service refused it; one refresh at a time, whichever pass
@@ -45,10 +45,10 @@ TokenChange = Callable[[Stored | None], Stored | None]
 
 
 class TokenStore(Protocol):
-    """Where a service's tokens are kept, sealed."""
+    """Stores a service's tokens, sealed."""
 
     def load(self) -> Stored | None:
-        """What is stored; None where the service is not connected."""
+        """Return what is stored; None if the service is not connected."""
 
     def renewing(self) -> AbstractAsyncContextManager[None]:
         """Exclude other processes that renew the service's tokens while the block runs.
@@ -57,12 +57,12 @@ class TokenStore(Protocol):
         """
 
     def change(self, change: TokenChange) -> None:
-        """Replace what is stored; nobody else does meanwhile, and it is on the disk before the call returns."""
+        """Replace what is stored, excluding other writers; durable when the call returns."""
 
 
 @dataclass(slots=True)
 class Turn:
-    """One service's refreshes, of all passes: one at a time. It has to outlive the connections, which share it."""
+    """The lock of one service's refreshes, over all passes. It outlives the connections, which share it."""
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     made: int = 0
@@ -72,12 +72,12 @@ class Turn:
 
 
 def connect_again(service: str) -> str:
-    """The next step where a token cannot be mended by the program."""
+    """Return the next step if the program itself cannot get a new token."""
     return f"connect again: `reconcile oauth connect {service}`"
 
 
 def stored_record(reply: Mapping[str, Any], before: Stored | None, now: datetime) -> dict[str, Any]:
-    """What to store of a reply: merged into the reply that was stored before, with its lifetime and its moment.
+    """Return what to store of a reply: merged into the reply before, with its lifetime and its time.
 
     Where both are more than a reply may be, only the refresh token is kept of the one before: names that are others at
     each refresh would make what is stored grow for ever.
@@ -90,7 +90,7 @@ def stored_record(reply: Mapping[str, Any], before: Stored | None, now: datetime
 
 
 def token_layer(service: str, reply: Mapping[str, Any]) -> Layer:
-    """A reply as the variables `oauth.*`, all of them secret."""
+    """Return a reply as the variables `oauth.*`, all of them secret."""
     return Layer(f"the OAuth connection of {service}", {"oauth": reply}, frozenset({"oauth"}))
 
 
@@ -127,11 +127,11 @@ class Connection:
         self._load()
 
     def layer(self) -> Layer | None:
-        """The stored reply as the variables `oauth.*`; None where the service is not connected."""
+        """Return the stored reply as the variables `oauth.*`; None if the service is not connected."""
         return None if self._record is None else token_layer(self.service, self._record["reply"])
 
     async def fresh(self) -> Layer | None:
-        """The layer, after a refresh where less than a minute is left; None where the service is not connected.
+        """Return the layer, refreshed if less than a minute is left; None if the service is not connected.
 
         Raises TransportError where the token has expired and is not refreshed: it cannot be, or this is a dry run.
         """
@@ -148,7 +148,7 @@ class Connection:
         return self._give()
 
     async def renewed(self) -> Layer:
-        """The layer after the service refused the token: refreshed once, unless another request already did.
+        """Return the layer after the service refused the token: refreshed, unless another request did so.
 
         Raises TransportError, with what to do, where it cannot be.
         """
@@ -170,7 +170,7 @@ class Connection:
         return self._manifest.oauth is not None and self._manifest.oauth.grant is not None
 
     async def _renew(self, used: Stored | None) -> TransportError | None:
-        """See to a newer token than the one that was used; gives why there is none.
+        """Get a token newer than the one that was used. Returns why there is none.
 
         A caller that is cancelled waits all the same: a service that hands out a new refresh token with each answer
         has made the old one void by then, and who holds the state, or leases the service, may let go of it next.
@@ -219,7 +219,7 @@ class Connection:
         return None
 
     def _no_token(self, error: TransportError | Blocked) -> TransportError:
-        """Why there is no newer token, and what to do where a person has to do something."""
+        """Return why there is no newer token, and what a person has to do, if anything."""
         if self.fetches:
             return TransportError(f"no token could be fetched: {error}", left=False)
         if isinstance(error, TokenRefused | Blocked):
@@ -227,7 +227,7 @@ class Connection:
         return TransportError(f"it cannot be refreshed now: {error}", left=False)
 
     def _give(self) -> Layer | None:
-        """The layer, remembered as what this task uses: who is refused knows then whether it was the token of now."""
+        """Return the layer, and remember it as this task's, to compare if the service refuses it."""
         task = asyncio.current_task()
         if task is not None and self._record is not None:
             self._given[task] = self._record
@@ -239,7 +239,7 @@ class Connection:
             self._redactor.learn(secrets_of(self._record["reply"]))
 
     def _left(self) -> timedelta | None:
-        """How long the token lasts; None where it is permanent, or where the reply does not say."""
+        """Return how long the token is valid; None if it is permanent, or the reply does not say."""
         oauth = self._manifest.oauth
         record = self._record
         if record is None or record["expires_in"] is None or oauth is None or oauth.renewal is None:
@@ -249,7 +249,7 @@ class Connection:
 
 
 def _seconds(value: Any) -> int | None:
-    """`expires_in` as services write it, a number or its text; None for what is neither."""
+    """Read `expires_in`, a number or its text; None for anything else."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
     try:

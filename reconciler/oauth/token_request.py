@@ -1,4 +1,4 @@
-"""The request that brings a token: how it differs from an integration's other requests, and what its answer is read as.
+"""Requests for tokens: how they differ from an integration's other requests, and how their answers are read.
 
 It is form-encoded unless its own headers say otherwise, and default headers that use `oauth.*` are left off it, for
 they would send the token that is being replaced. `code` goes into `data` where there is some, else into the URL, and
@@ -37,11 +37,11 @@ _ERROR = re.compile(r"[\w .:/-]{1,80}", re.ASCII)
 
 
 class TokenRefused(TransportError):
-    """The service answered, and gives no token for what it was shown."""
+    """The service answered, and refused a token."""
 
 
 async def ask_for_token(client: Client, call: Request, scope: Scope, manifest: Manifest) -> dict[str, Any]:
-    """Send a token request and give its reply.
+    """Send a token request and return its reply.
 
     Raises TokenRefused where the service says no, TransportError where it says nothing that can be used, and Blocked
     where a value or the permission to ask its host is missing.
@@ -73,7 +73,7 @@ async def ask_for_token(client: Client, call: Request, scope: Scope, manifest: M
 
 
 def with_code(call: Request) -> Request:
-    """The request with `{{code}}` and `{{code_verifier}}` placed where the manifest has not placed them itself."""
+    """Return the request with `{{code}}` and `{{code_verifier}}`, unless the manifest placed them itself."""
     placed = {name for part in (call.url, call.data, call.headers) for name in names(part)}
     absent = [name for name in (CODE, VERIFIER) if name not in placed]
     data = _with_fields(call.data, absent)
@@ -86,7 +86,7 @@ def with_code(call: Request) -> Request:
 
 
 def with_grant(call: Request, grant: str) -> Request:
-    """The request with a `grant_type`, where its data has none."""
+    """Return the request with a `grant_type`, if its data has none."""
     field = {"grant_type": grant}
     match call.data:
         case dict():
@@ -102,7 +102,7 @@ def with_grant(call: Request, grant: str) -> Request:
 
 
 def _parsed(data: str) -> dict[str, Any] | None:
-    """The map that JSON text holds; None where it is something else."""
+    """Return the map that JSON text holds; None if it is something else."""
     try:
         parsed = json.loads(data, strict=False)
     except ValueError:
@@ -111,7 +111,7 @@ def _parsed(data: str) -> dict[str, Any] | None:
 
 
 def with_query(url: str, fields: Mapping[str, str]) -> str:
-    """The URL with more in its query; what is added has to be encoded, or a placeholder."""
+    """Return the URL with more fields in its query; their values have to be encoded, or placeholders."""
     if not fields:
         return url
     before, hash_mark, fragment = url.partition("#")
@@ -120,7 +120,7 @@ def with_query(url: str, fields: Mapping[str, str]) -> str:
 
 
 def _with_fields(data: Any, absent: list[str]) -> Any:
-    """The data with placeholders for these names; None where there is none that could take them."""
+    """Return the data with placeholders for these names; None if it cannot take them."""
     fields = {name: f"{{{{{name}}}}}" for name in absent}
     if isinstance(data, dict) and data:
         return {**data, **fields}
@@ -147,7 +147,7 @@ def _headers(call: Request, manifest: Manifest) -> dict[str, str]:
 
 
 def _reply(answer: Response) -> dict[str, Any] | None:
-    """The answer's fields: JSON, or the form fields that some services still answer with."""
+    """Read the answer's fields: JSON, or the form fields that some services still send."""
     content = answer.json()
     if isinstance(content, dict):
         return content
@@ -157,7 +157,7 @@ def _reply(answer: Response) -> dict[str, Any] | None:
 
 
 def _error(reply: Mapping[str, Any] | None) -> str | None:
-    """The error's name, where the reply has one that can be shown: `invalid_grant`."""
+    """Return the error's name, if the reply has one that can be shown: `invalid_grant`."""
     found = reply.get("error") if reply else None
     if isinstance(found, dict):
         found = found.get("code") or found.get("message") or found.get("type")

@@ -1,1 +1,1 @@
-"""The checkout: revisions and what changed between them, files with their line numbers, and word of new commits."""
+"""The repository: revisions and their differences, files with line numbers, notice of new commits."""

@@ -1,4 +1,4 @@
-"""Who should have what: hires × access entries × manifests, joined into grants.
+"""The desired state: hires × access entries × manifests, joined into grants.
 
 Grants are joined hire by hire when they are asked for, never all at once, and some are remembered. The grants of a
 hire's or a sequence's broken file cannot be known here: what the ledger last knew of them is kept, which is the
@@ -39,14 +39,14 @@ MAX_LATEST = 16_384
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """Manifests that share initial data, an OAuth connection and limits: (file, manifest) by integration."""
+    """Manifests that share initial data, an OAuth connection and limits: file and manifest by integration."""
 
     name: str
     manifests: Mapping[str, tuple[str, Manifest]]
 
 
 class Desired:
-    """What a revision wants. `today` decides which entries have reached their `until`."""
+    """A revision's desired state. `today` decides which entries have reached their `until`."""
 
     def __init__(self, files: Files, today: date) -> None:
         self.files = files
@@ -59,27 +59,27 @@ class Desired:
 
     @property
     def revision(self) -> str:
-        """The full commit id, or `worktree`."""
+        """Return the full commit id, or `worktree`."""
         return self.files.revision
 
     @property
     def hires(self) -> Hires:
-        """Every hire whose file can be read."""
+        """Return every hire whose file can be read."""
         return self.files.hires
 
     @property
     def broken_hires(self) -> Mapping[str, list[Problem]]:
-        """The hires whose file cannot be read: what the ledger has of them is kept."""
+        """Return the hires whose file cannot be read: their grants in the ledger are kept."""
         return self.files.broken["hires"]
 
     def owner(self, email: str) -> str | None:
-        """The id of the hire that has an address, without regard to case; None where its file cannot be read."""
+        """Return the id of the hire that has an address, without regard to case; None if the file cannot be read."""
         hire = self.hires.owner(email)
         return hire if hire in self.hires else None
 
     @cached_property
     def services(self) -> Mapping[str, Service]:
-        """Every service that a readable manifest belongs to."""
+        """Return every service with a readable manifest."""
         found: dict[str, dict[str, tuple[str, Manifest]]] = {}
         for integration, loaded in self.files.manifests.items():
             service = loaded.model.service or integration
@@ -87,7 +87,7 @@ class Desired:
         return {name: Service(name, manifests) for name, manifests in found.items()}
 
     def home(self, integration: str) -> str:
-        """The service of an integration; `NO_SERVICE` where no readable manifest says."""
+        """Return the service of an integration; `NO_SERVICE` if no readable manifest says."""
         return self._homes.get(integration, NO_SERVICE)
 
     @cached_property
@@ -96,7 +96,7 @@ class Desired:
 
     @cached_property
     def unreadable_files(self) -> bool:
-        """Whether there is a grant of which git cannot say whether its hire keeps it."""
+        """Whether git cannot say of any grant whether its hire keeps it."""
         return bool(
             self.broken_hires
             or self.files.broken["sequences"]
@@ -104,7 +104,7 @@ class Desired:
         )
 
     def unreadable(self, hire: str, email: str, sequence: str | None) -> str | None:
-        """Why git cannot say whether a hire keeps a grant that it had, from a sequence or of its own, or None.
+        """Return why git cannot say whether a hire keeps a grant, from a sequence or of its own; or None.
 
         The hire's file cannot be read, or stands broken under another name; the sequence is broken, or somebody names
         it and it is not there. Where the hire names one that is not there, that may be any sequence that it had.
@@ -124,7 +124,7 @@ class Desired:
         return None
 
     def slip(self, hire: str) -> str | None:
-        """An error in a hire's files, or None; while there is one, nothing of the hire is revoked on its own."""
+        """Return an error in a hire's files, or None; meanwhile nothing of the hire is revoked automatically."""
         file = self.hires.file(hire)
         for name in file.sequences if file is not None else ():
             if broken := self.files.broken["sequences"].get(name):
@@ -132,7 +132,7 @@ class Desired:
         return next((str(problem) for problem in self.problems_of(hire, self.grants(hire))), None)
 
     def _missing_sequences(self, hire: str) -> Iterator[Problem]:
-        """The sequences that a hire names and that are not there."""
+        """Return the sequences that a hire names and that do not exist."""
         file = self.hires.file(hire)
         for index, name in enumerate(file.sequences if file is not None else ()):
             if name not in self.files.sequences and name not in self.files.broken["sequences"]:
@@ -143,12 +143,12 @@ class Desired:
                 )
 
     def problems(self) -> list[Problem]:
-        """What is wrong where files meet, of all hires: entries that do not fit, sequences that are not there."""
+        """Return the problems of joining files, of all hires: entries that do not fit, missing sequences."""
         found = [problem for hire in self.hires for problem in self.problems_of(hire, self.grants(hire))]
         return sorted(set(found))
 
     def problems_of(self, hire: str, grants: Iterable[Grant]) -> Iterator[Problem]:
-        """What is wrong with one hire's entries; `grants` are its own."""
+        """Return the problems of one hire's entries; `grants` are its own."""
         yield from self._missing_sequences(hire)
         for grant in grants:
             if grant.hold is not None and grant.hold.status is Status.INVALID:
@@ -156,7 +156,7 @@ class Desired:
                 yield Problem(file, int(line_text), f"access {grant.key.access}: {grant.hold.reason}")
 
     def unfitting(self) -> Iterator[Problem]:
-        """What is wrong with the entries of sequences, whether a hire has them or not."""
+        """Return the problems of sequences' entries, whether a hire has them or not."""
         for loaded in self.files.sequences.values():
             for entry, line in zip(loaded.model.access, loaded.lines, strict=True):
                 try:
@@ -165,14 +165,14 @@ class Desired:
                     yield Problem(loaded.path, line, f"access {entry.access}: {shortened(str(error))}")
 
     def assigned_to(self, hire: str) -> list[str]:
-        """The sequences that are given to a hire by what its file says, whether it names them or not."""
+        """Return the sequences whose `assign` matches a hire, whether it names them or not."""
         if not self._assigns:
             return []
         model = self.hires[hire].model
         return [name for name, each in self.files.sequences.items() if assigned(each.model, model)]
 
     def unassigned(self, given: Collection[str]) -> Iterator[Problem]:
-        """A warning for each sequence whose `assign` matches no hire; none while a hire cannot be read.
+        """Warn of each sequence whose `assign` matches no hire; not while a hire cannot be read.
 
         `given` are those that match one, of all hires.
         """
@@ -184,11 +184,11 @@ class Desired:
                 yield Problem(loaded.path, line, "assign: it matches no hire, so nobody is given it", Severity.WARNING)
 
     def ends(self, hire: str) -> bool:
-        """Whether a hire or one of its entries ends: what is wanted for it may be another thing on another day."""
+        """Whether a hire or one of its entries ends, so that its grants may differ on another day."""
         return self._join.ends(self.hires[hire].model)
 
     def integrations(self, hire: str) -> Collection[str]:
-        """The integrations that a hire uses, those of entries that are over included.
+        """Return the integrations that a hire uses, including those of entries that are over.
 
         Nearly always this is known without parsing the hire's file.
         """
@@ -204,11 +204,11 @@ class Desired:
 
     @cached_property
     def _assigns(self) -> bool:
-        """Whether a sequence is given by what hires' files say, and not by name."""
+        """Whether any sequence is assigned by hires' fields instead of by name."""
         return any(sequence.model.assign is not None for sequence in self.files.sequences.values())
 
     def grants(self, hire: str) -> tuple[Grant, ...]:
-        """The grants of one hire, needed ones before those that need them; none where its file cannot be read."""
+        """Return a hire's grants, needed ones before those that need them; none if its file cannot be read."""
         known = self._kept.get(hire)
         if known is None:
             known = self._latest.get(hire)

@@ -62,7 +62,7 @@ M = TypeVar("M", bound=Model)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Files:
-    """What a revision says. `broken` has, for each kind and stem, the problems of what could not be used."""
+    """A revision's files. `broken` has, by kind and stem, the problems of files that cannot be used."""
 
     revision: str
     settings: Settings
@@ -79,7 +79,7 @@ class Files:
 
 
 class Reader:
-    """Loads revisions, and remembers what it parsed; in the file `cache` from one start to the next."""
+    """Loads revisions, caching what it parsed; in the file `cache` from one start to the next."""
 
     def __init__(
         self,
@@ -113,11 +113,11 @@ class Reader:
         self._loading = Lock()
 
     def settings(self, tree: Tree) -> Settings:
-        """The settings of a revision, all defaults where it has none. Raises SettingsError where they are broken."""
+        """Return the settings of a revision, defaults if it has none. Raises SettingsError if they are broken."""
         return read_settings(tree, self._root)
 
     def load(self, tree: Tree) -> Files:
-        """Everything that a revision says.
+        """Load all files of a revision.
 
         Raises SettingsError where the settings cannot be read, and RepositoryError where there is no `hires/` or no
         `manifests/` at all: an emptied repository must not look like one in which nobody should have anything.
@@ -176,7 +176,7 @@ class Reader:
         )
 
     def keep(self) -> None:
-        """Save what was parsed for the next start. Only the holder of the state may call this."""
+        """Save what was parsed for the next start. Only the process that locked the state may call this."""
         if self._cache is not None and self._unsaved:
             self._reached(Failpoint.CACHE, done=False)
             self._cache.save(self._index.paths.values())
@@ -184,7 +184,7 @@ class Reader:
             self._unsaved = 0
 
     def _updated_index(self, tree: Tree, found: _Loading) -> HireIndex:
-        """The index of a revision: of what git says has changed since the one loaded before, or made from all files."""
+        """Return a revision's index: updated by git's changes since the last one, or made from all files."""
         paths = None
         if isinstance(self._indexed, CommitTree) and isinstance(tree, CommitTree):
             paths = sorted(path for path in tree.changed(self._indexed) if path.startswith("hires/"))
@@ -229,7 +229,7 @@ class Reader:
         return known if known is not None and known.blob == file.blob else None
 
     def _parsed_ahead(self, tree: Tree, files: Iterable[File]) -> dict[str, tuple[HireSummary, None]]:
-        """The summaries of new files by path, each content once, where there are so many that processes make them."""
+        """Summarize new files by path, each content once, in processes if there are very many."""
         contents: dict[str, File] = {}
         for file in files:
             if self._known(file) is None and unread(file.path, HIRES.folder, HIRES.suffixes) is None:
@@ -275,7 +275,7 @@ class Reader:
 
 
 def _without_content(tree: Tree, file: File) -> HireSummary:
-    """A file's summary; of so many the contents are read again rather than kept, but for one that was just changed."""
+    """Return a file's summary. Contents are read again rather than kept, except of recently changed files."""
     summary, _ = summarize(tree, file)
     hashed = summary.raw is None or blob_of(summary.raw) == file.blob
     return replace(summary, raw=None) if hashed else summary
@@ -283,7 +283,7 @@ def _without_content(tree: Tree, file: File) -> HireSummary:
 
 @contextmanager
 def _no_collection() -> Iterator[None]:
-    """Switch garbage collection off: all that is made here stays, and looking through it costs 40 % of the time."""
+    """Disable garbage collection meanwhile: all objects made here stay, and scanning them costs 40 % of the time."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -313,7 +313,7 @@ class _Loading:
 
 
 def _check_index(index: HireIndex, found: _Loading, parsed: Callable[[HireSummary], Loaded[Hire]]) -> None:
-    """Collect the problems of hires' files: of each by itself, of several with one stem, of several with one address.
+    """Collect the problems of hires' files: their own, duplicate stems, duplicate addresses.
 
     Addresses are compared without case, broken files count, and it is an error on every file that has the address.
     """
@@ -340,7 +340,7 @@ def _check_index(index: HireIndex, found: _Loading, parsed: Callable[[HireSummar
 
 
 def _check_variables(manifests: dict[str, Loaded[Manifest]], found: _Loading) -> None:
-    """Collect the placeholders that nothing gives a value to; the manifests of one service give to each other."""
+    """Warn of placeholders without a value; the manifests of one service give each other values."""
     given: dict[str, set[str]] = {}
     for stem, loaded in manifests.items():
         given.setdefault(loaded.model.service or stem, set()).update(manifest_ids(loaded.model))

@@ -1,4 +1,4 @@
-"""Fitting an access entry's values to its manifest's form: what a field takes, and which item a choice means."""
+"""Fit an access entry's values to its manifest's form."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MAX_NAMED_ITEMS = 30
 
 
 def fill_form(manifest: Manifest, entry: Entry) -> tuple[dict[str, Any], tuple[tuple[str, Any], ...]]:
-    """The form's values, and those of them that only the service can confirm.
+    """Return the form's values, and those that only the service can confirm.
 
     Raises ValueError where a value does not fit its field.
     """
@@ -82,6 +82,6 @@ def _choose(field: FormField, value: Any, where: str) -> Any:
 
 
 def _first(names: Iterable[str]) -> str:
-    """The first names, where there are many."""
+    """List the first names, if there are many."""
     first = list(islice(names, MAX_NAMED_ITEMS + 1))
     return ", ".join(first[:MAX_NAMED_ITEMS]) + (" and others" if len(first) > MAX_NAMED_ITEMS else "")

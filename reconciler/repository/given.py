@@ -1,4 +1,4 @@
-"""Who gave each grant of a revision: found as commits are taken over, from the commits between.
+"""Determine who gave each grant of a revision, from the commits since the last one.
 
 A grant's commit is the newest that changed what gives it: its entry, in the hire's file or in the sequence's; where it
 comes from a sequence, the line that names that, or the fields that `assign` matched and `assign` itself.
@@ -25,7 +25,7 @@ OFTEN = 20
 
 
 class Tracing:
-    """The grants of which it has to be found out who gave them, with the parts that give them."""
+    """Grants whose giver has to be found out, with the parts that give them."""
 
     def __init__(self, desired: Desired) -> None:
         self._desired = desired
@@ -34,7 +34,7 @@ class Tracing:
 
     @property
     def grants(self) -> int:
-        """How many were added."""
+        """Return how many were added."""
         return len(self._grants)
 
     def add(self, hire: str) -> None:
@@ -43,7 +43,7 @@ class Tracing:
             self._grants[grant.key] = tuple(self._parts_of(grant))
 
     def run(self, provenance: Provenance, base: str | None, known: Mapping[Key, Given]) -> dict[Key, Given]:
-        """Find out who gave them; what has not changed since `base` is taken from what is known."""
+        """Find out who gave them; those unchanged since `base` are taken from what is known."""
         try:
             if base is not None and not provenance.descends(self._desired.revision, base):
                 base = None
@@ -115,18 +115,18 @@ class Givers:
 
     @property
     def waiting(self) -> int:
-        """How many grants were added since it was last found out."""
+        """Return how many grants were added since the last ones were found out."""
         return self._tracing.grants
 
     def add(self, hires: Iterable[str]) -> None:
-        """Add hires, of whom it is to be found out together with the next ones."""
+        """Add hires, to be found out together with the next ones."""
         for hire in hires:
             if hire in self._among:
                 self._tracing.add(hire)
                 self._added.append(hire)
 
     async def found(self) -> dict[Key, Given]:
-        """Who gave the grants of the hires that were added."""
+        """Return who gave the grants of the hires that were added."""
         tracing, added = self._tracing, self._added
         self._tracing, self._added = Tracing(self._desired), []
         if self._provenance is None or not added:
@@ -141,7 +141,7 @@ class Givers:
 async def who_gave(
     checkout: Checkout, desired: Desired, base: str | None, known: Callable[[Collection[str]], Mapping[Key, Given]]
 ) -> dict[Key, Given]:
-    """Who gave the grants of everybody that may have been given since `base`; see `Givers`."""
+    """Find out who gave all grants that may have been given since `base`; see `Givers`."""
     givers = await asyncio.to_thread(Givers, checkout, desired, base, known)
     for start in range(0, len(givers.hires), OFTEN):
         givers.add(givers.hires[start : start + OFTEN])
@@ -150,7 +150,7 @@ async def who_gave(
 
 
 def _changed(provenance: Provenance, desired: Desired, base: str | None) -> list[str]:
-    """The hires whose grants may have been given since a revision."""
+    """Return the hires whose grants may have been given since a revision."""
     try:
         changed = provenance.changed(base, desired.revision) if base is not None else None
     except UNREADABLE:  # history was rewritten, and what was acted on is gone

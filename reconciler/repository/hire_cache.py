@@ -1,4 +1,4 @@
-"""Summaries of hires' files, cached from one start to the next by path and blob.
+"""Cache summaries of hires' files, by path and blob, from one start to the next.
 
 Only files without problems are cached, in a file in the state's folder that only this user can have written.
 """
@@ -18,24 +18,24 @@ __all__ = ["HireCache", "as_rows", "of_rows"]
 
 
 class HireCache:
-    """The summaries of hires' files in one file, beside the state."""
+    """The summaries in one file, beside the state."""
 
     def __init__(self, file: Path) -> None:
         self._file = PrivateFile(file)
 
     def load(self) -> dict[str, HireSummary]:
-        """The saved summaries by path; empty where the file is missing, damaged, or cannot be trusted."""
+        """Return the saved summaries by path; empty if the file is missing, damaged, or not trusted."""
         content = self._file.read()
         return {} if content is None else of_rows(json.loads(content))
 
     def save(self, hires: Iterable[HireSummary]) -> None:
-        """Replace the saved summaries, as far as they can be saved: at worst files are parsed again."""
+        """Replace the saved summaries if possible: at worst files are parsed again."""
         lasting = (summary for summary in hires if summary.raw is None)
         self._file.write(json.dumps(as_rows(lasting), separators=(",", ":")).encode())
 
 
 def as_rows(hires: Iterable[HireSummary]) -> tuple[list[Any], list[Any]]:
-    """The summaries of files without problems, as JSON has them."""
+    """Return the summaries of files without problems, as JSON values."""
     lists: dict[tuple[str, ...], int] = {}  # few, and many hires have the same
     rows = [
         (
@@ -53,7 +53,7 @@ def as_rows(hires: Iterable[HireSummary]) -> tuple[list[Any], list[Any]]:
 
 
 def of_rows(saved: Any) -> dict[str, HireSummary]:
-    """The summaries by path that `as_rows` made rows of."""
+    """Read what `as_rows` returned, by path."""
     lists, rows = saved
     integrations = [tuple(map(intern, names)) for names in lists]
     return {

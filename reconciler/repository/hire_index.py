@@ -1,4 +1,4 @@
-"""The index of every hire's file: addresses, references and errors, a few hundred bytes a hire.
+"""The index of all hires' files: addresses, references and errors, a few hundred bytes a hire.
 
 From one commit to the next the index is updated by the paths that git reports as changed. An index never changes once
 it is made: a pass under way keeps the one it began with.
@@ -18,7 +18,7 @@ __all__ = ["HireIndex", "HireSummary"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HireSummary:
-    """What is remembered of every hire's file.
+    """What is kept of every hire's file.
 
     `valid` says that the file itself passes its checks; `references` are the hires that it names as manager or buddy;
     `integrations` are those of its own entries, one tuple shared by all hires that have the same. `raw` is set where
@@ -38,16 +38,16 @@ class HireSummary:
 
     @property
     def stem(self) -> str:
-        """The hire's id."""
+        """Return the hire's id."""
         return self.path.rpartition("/")[2].rpartition(".")[0]
 
     def renamed(self, path: str) -> HireSummary:
-        """The same content under another name."""
+        """Return the same content under another name."""
         return replace(self, path=path, problems=tuple(replace(problem, file=path) for problem in self.problems))
 
 
 class HireIndex:
-    """Every hire's file by path, and what files share: a stem, an address, a reference to one hire."""
+    """All hires' files by path, and what they share: a stem, an address, a reference to one hire."""
 
     def __init__(self, files: Iterable[HireSummary] = ()) -> None:
         self.paths: dict[str, HireSummary] = {}
@@ -61,7 +61,7 @@ class HireIndex:
             self._add(summary)
 
     def updated(self, gone: Iterable[str], new: Iterable[HireSummary]) -> HireIndex:
-        """Another index, without the paths in `gone` and with the files in `new`."""
+        """Return a new index, without the paths in `gone` and with the files in `new`."""
         index = HireIndex()
         for name in ("paths", "_stems", "_owners", "_referrers", "_with_problems"):
             setattr(index, name, getattr(self, name).copy())
@@ -94,7 +94,7 @@ class HireIndex:
         self._with_problems.discard(path)
 
     def _own_referrers(self, hire: str) -> set[str]:
-        """The paths that reference a hire, as a set that may be changed."""
+        """Return the paths that reference a hire, as a set that may be changed."""
         if hire not in self._unshared:
             self._unshared.add(hire)
             self._referrers[hire] = set(self._referrers.get(hire, ()))
@@ -110,45 +110,45 @@ class HireIndex:
         return len(self._stems.first)
 
     def file(self, stem: str) -> HireSummary:
-        """The file of a hire. Raises KeyError."""
+        """Return the file of a hire. Raises KeyError."""
         return self.paths[self._stems.first[stem]]
 
     def referrers(self, hires: Iterable[str]) -> set[str]:
-        """The hires that name one of these as manager or buddy."""
+        """Return the hires that name one of these as manager or buddy."""
         return {self.paths[path].stem for hire in hires for path in self._referrers.get(hire, ())}
 
     def owner(self, email: str) -> str | None:
-        """The id of the hire that has this address, without regard to case."""
+        """Return the id of the hire that has this address, without regard to case."""
         path = self._owners.first.get(email.lower())
         return None if path is None else self.paths[path].stem
 
     def with_problems(self) -> list[HireSummary]:
-        """The files that have problems, sorted by path."""
+        """Return the files that have problems, sorted by path."""
         return [self.paths[path] for path in sorted(self._with_problems)]
 
     def shared_stems(self) -> dict[str, tuple[str, ...]]:
-        """Stems that several files have, with their paths."""
+        """Return stems that several files have, with their paths."""
         return dict(sorted(self._stems.several.items()))
 
     def shared_addresses(self) -> list[tuple[str, ...]]:
-        """The paths of files that have the same address, one tuple for each address."""
+        """Return the paths of files with the same address, one tuple for each address."""
         return [paths for _, paths in sorted(self._owners.several.items())]
 
     @cached_property
     def sequences(self) -> frozenset[str]:
-        """Every sequence that a hire names."""
+        """Return every sequence that a hire names."""
         return frozenset(name for summary in self.paths.values() for name in summary.sequences)
 
 
 class _Groups:
-    """Paths by a key that nearly always belongs to one path; `several` has the other keys, with their paths sorted."""
+    """Paths by key; most keys have one path, and `several` has the others, with sorted paths."""
 
     def __init__(self) -> None:
         self.first: dict[str, str] = {}
         self.several: dict[str, tuple[str, ...]] = {}
 
     def copy(self) -> _Groups:
-        """A copy that may be changed."""
+        """Return a copy that may be changed."""
         groups = _Groups()
         groups.first, groups.several = self.first.copy(), self.several.copy()
         return groups
@@ -161,7 +161,7 @@ class _Groups:
             self.first[key] = path
 
     def remove(self, key: str, path: str) -> None:
-        """Remove a path that the key has."""
+        """Remove a key's path."""
         self._set(key, {*self._of(key)} - {path})
 
     def _of(self, key: str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The hires of a revision as one mapping, of which there may be very many: a file is parsed when it is asked for.
+"""The hires of a revision as a mapping; a file is parsed when it is needed, because there may be very many.
 
 A hire is parsed again from its blob in less time than a service takes to answer a request, so only some are kept in
 memory. What concerns all hires at once comes from the index.
@@ -29,18 +29,18 @@ class ParsedHires:
         self._room = MAX_PARSED
 
     def get(self, stem: str) -> Loaded[Hire] | None:
-        """A hire that is kept, or None."""
+        """Return a cached hire, or None."""
         return self._hires.get(stem)
 
     def add(self, loaded: Loaded[Hire]) -> None:
-        """Keep a hire, if there is room."""
+        """Cache a hire, if there is room."""
         if self._room > 0:
             self._hires[loaded.stem] = loaded
             self._room -= 1 + len(loaded.model.access)
 
 
 class Hires(Mapping[str, Loaded[Hire]]):
-    """The hires whose file can be used, by id. `broken` are the ids whose file cannot."""
+    """The hires whose file can be used, by id. `broken` are the ids of other files."""
 
     def __init__(
         self,
@@ -74,29 +74,29 @@ class Hires(Mapping[str, Loaded[Hire]]):
         return sum(1 for _ in self)
 
     def file(self, stem: str) -> HireSummary | None:
-        """The summary of a hire's file, or None where it cannot be used."""
+        """Return the summary of a hire's file, or None if it cannot be used."""
         return self._index.file(stem) if stem in self else None
 
     def contents(self) -> set[tuple[str, str]]:
-        """The path and the blob of every file, broken ones included."""
+        """Return the path and blob of every file, including broken ones."""
         return {(summary.path, summary.blob) for summary in self._index.paths.values()}
 
     def stems(self) -> set[str]:
-        """The id of every file, broken ones included."""
+        """Return the id of every file, including broken ones."""
         return set(self._index)
 
     def has_file(self, stem: str) -> bool:
-        """Whether there is a file of this id, broken ones included."""
+        """Whether there is a file of this id, broken or not."""
         return stem in self._index
 
     def owner(self, email: str) -> str | None:
-        """The id of the hire that has an address, without regard to case; broken files count."""
+        """Return the id of the hire that has an address, without regard to case; including broken files."""
         return self._index.owner(email)
 
     def referrers(self, hires: Iterable[str]) -> set[str]:
-        """The hires that name one of these as manager or buddy; broken files count."""
+        """Return the hires that name one of these as manager or buddy; including broken files."""
         return self._index.referrers(hires)
 
     def named_sequences(self) -> Collection[str]:
-        """The sequences that hires name; broken files count."""
+        """Return the sequences that hires name; including broken files."""
         return self._index.sequences

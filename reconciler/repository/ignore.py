@@ -1,4 +1,4 @@
-"""Reading `config/ignore.yaml`. Of a broken one nothing counts: what it would have hidden is reported."""
+"""Read `config/ignore.yaml`. A broken one ignores nothing, so that all accounts are reported."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ IGNORE = "config/ignore.yaml"
 
 
 def read_ignore(tree: Tree, known: Collection[str]) -> tuple[tuple[IgnoredAccount, ...], list[Problem]]:
-    """What a revision ignores, none where it has no such file; and what is wrong with it.
+    """Return what a revision ignores, nothing without the file; and the file's problems.
 
     `known` are the integrations that there are: another one is a warning.
     """

@@ -1,4 +1,4 @@
-"""Joining one hire with its sequences and the manifests: the grants that come of it.
+"""Join one hire with its sequences and the manifests into grants.
 
 What does not fit holds one grant, with the reason; a broken manifest holds the grants that use it.
 """
@@ -27,7 +27,7 @@ __all__ = ["Join", "assigned"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Desired:
-    """An access entry of a hire: where it stands, the sequence it comes from, and sequences that disagree about it."""
+    """An access entry of a hire: where it is, its sequence, and sequences that disagree about it."""
 
     entry: Entry
     source: str
@@ -43,7 +43,7 @@ class Join:
         self._today = today
 
     def grants(self, loaded: Loaded[Hire]) -> tuple[Grant, ...]:
-        """The grants of a hire's entries and of its sequences', needed ones before those that need them."""
+        """Return the grants of a hire's own entries and its sequences', needed ones first."""
         entries = self._entries(loaded)
         layers, absent = self._hire_layers(loaded), self._absent(loaded.model)
         circular = circular_among({name: item.entry.needs for name, item in entries.items()})
@@ -56,7 +56,7 @@ class Join:
         )
 
     def sequences(self, hire: Hire) -> list[str]:
-        """The sequences that a hire has, those it names before those that are assigned to it."""
+        """Return the sequences of a hire, those that it names before those assigned to it."""
         named = [name for name in hire.sequences if name in self._files.sequences]
         given = [
             name
@@ -66,7 +66,7 @@ class Join:
         return list(dict.fromkeys(named + given))
 
     def fitted(self, entry: Entry) -> tuple[Hold | None, dict[str, Any], tuple[tuple[str, Any], ...]]:
-        """What its manifest makes of an entry: why it is held, its form's values, and the choices to look up.
+        """Return why an entry is held, if it is, its form's values, and the choices to look up.
 
         Raises ValueError where the integration is not there, or a value does not fit the form.
         """
@@ -74,12 +74,12 @@ class Join:
         return (hold, {}, ()) if manifest is None else (hold, *fill_form(manifest.model, entry))
 
     def ends(self, hire: Hire) -> bool:
-        """Whether the hire, or an entry of it or of a sequence that it has, counts as removed from some day on."""
+        """Whether the hire, an entry of it or of its sequences counts as removed from some day on."""
         given = (self._files.sequences[name].model.access for name in self.sequences(hire))
         return hire.end is not None or any(entry.until for access in (hire.access, *given) for entry in access)
 
     def _entries(self, loaded: Loaded[Hire]) -> dict[str, _Desired]:
-        """The entries by name; a hire's own before those of its sequences."""
+        """Return the entries by name; a hire's own before those of its sequences."""
         entries: dict[str, _Desired] = {}
         for entry, line in zip(loaded.model.access, loaded.lines, strict=True):
             entries[entry.access] = _Desired(entry=entry, source=f"{loaded.path}:{line}", origin=None)
@@ -95,7 +95,7 @@ class Join:
         return entries
 
     def _over(self, hire: Hire, entry: Entry) -> bool:
-        """Whether an entry counts as removed: its `until` is reached, or the day after the hire's `end` is.
+        """Whether an entry counts as removed: on its `until`, or the day after the hire's `end`.
 
         An `until` that is given by the end takes its place. One that is not after `at` is an error, and never reached.
         """
@@ -137,7 +137,7 @@ class Join:
         return tuple(layers)
 
     def _absent(self, hire: Hire) -> dict[str, str]:
-        """Why a manager or a buddy who is named by file gives no values (docs/design/states.md)."""
+        """Return why a manager or buddy named by file gives no values (docs/design/states.md)."""
         found: dict[str, str] = {}
         for role, person in (("manager", hire.manager), ("buddy", hire.buddy)):
             if isinstance(person, HireRef) and person.hire not in self._files.hires:
@@ -187,7 +187,7 @@ class Join:
         )
 
     def _misfit(self, hire: Hire, item: _Desired, entries: Collection[str], circular: Collection[str]) -> str | None:
-        """Why an entry does not fit the hire's others or its dates, or None."""
+        """Return why an entry does not fit the hire's others or its dates, or None."""
         entry = item.entry
         try:
             begins = entry.at.on(hire.start)
@@ -217,7 +217,7 @@ class Join:
 
 
 def assigned(sequence: Sequence, hire: Hire) -> bool:
-    """Whether a sequence is given to a hire by what the hire's file says."""
+    """Whether a sequence's `assign` matches a hire's fields."""
     if sequence.assign is None:
         return False
     return matches(sequence.assign, hire)
@@ -233,7 +233,7 @@ def _plain(value: Any) -> Any:
 
 
 def _ordered(grants: list[Grant]) -> tuple[Grant, ...]:
-    """Each after those that it needs, otherwise in the files' order; circles are invalid anyway."""
+    """Order grants: each after those that it needs, else like the files; circles are invalid anyway."""
     if not any(grant.needs for grant in grants):
         return tuple(grants)
     by_name = {grant.key.access: grant for grant in grants}

@@ -1,4 +1,4 @@
-"""What a manifest's keys need of each other, where one key alone is right: a rule that nothing could ever meet."""
+"""Check combinations of a manifest's keys that could never work."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SEVERAL = re.compile(r"[\s\"'{}\[\]:,;<>=]")
 
 
 def language_problems(manifest: Manifest) -> Iterator[Found]:
-    """Each with its place in the file, a sentence that says what to do, and its severity."""
+    """Report each with its place, a sentence that says what to do, and its severity."""
     for path, message in (*_updates(manifest), *_invitations(manifest), *_identities(manifest)):
         yield path, message, Severity.ERROR
     if manifest.exists is not None:
@@ -76,7 +76,7 @@ def _unread(exists: Exists) -> Iterator[tuple[Path, str]]:
 
 
 def _several(exists: Exists) -> Iterator[tuple[Path, str]]:
-    """Where `expected` is more than one value, and a single one is compared with it."""
+    """Whether `expected` is more than one value where a single one is compared with it."""
     compared = [key for key, there in _compared(exists) if there]
     if compared and exists.expected and _SEVERAL.search(PLACEHOLDER.sub("", exists.expected).strip()):
         what = f"is more than one value, and {' and '.join(compared)} can equal only one"

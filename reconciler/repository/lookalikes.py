@@ -1,4 +1,4 @@
-"""Addresses that look like another's: letters of another script, characters that show as nothing.
+"""Detect addresses that look like another's: letters of other scripts, invisible characters.
 
 A pull request is read by a person, to whom Ada's address with a Cyrillic letter in it reads as Ada's. This is a small
 part of Unicode's rules for identifiers (UTS 39): scripts that are mixed within a part of an address, a part wholly of
@@ -26,7 +26,7 @@ _MOST = 3
 
 
 def suspicious(address: str) -> str | None:
-    """What in an address a reader may take for something else, with the characters named; None where nothing is."""
+    """Name the characters of an address that a reader may take for something else; None if there are none."""
     local, _, domain = address.rpartition("@")
     labels = domain.split(".")
     shown = [_decoded(label) for label in labels]
@@ -47,7 +47,7 @@ def _decoded(label: str) -> str:
 
 
 def _odd(part: str) -> Iterator[str]:
-    """The characters of one part of an address that are not what they seem."""
+    """Return the characters of one part of an address that are not what they seem."""
     scripts = {char: unicodedata.name(char, "").partition(" ")[0] for char in part if char.isalpha()}
     others = {char for char, script in scripts.items() if script != "LATIN" and script not in _WITH_LATIN}
     mixed = len({scripts[char] for char in others}) > 1 or (others and "LATIN" in scripts.values())
@@ -71,6 +71,6 @@ def _named(char: str) -> str:
 
 
 def _visible(text: str) -> str:
-    """A text with what shows as nothing written out."""
+    """Return a text with invisible characters written out."""
     shown = (char if char.isprintable() and not unicodedata.combining(char) else f"\\u{ord(char):04x}" for char in text)
     return f"'{''.join(shown)}'"

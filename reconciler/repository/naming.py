@@ -1,4 +1,4 @@
-"""What files are called: which names are read, and several files under one stem."""
+"""The names of files: which are read, and several files with one stem."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NAMED = 3
 
 
 def unread(path: str, folder: str, endings: tuple[str, ...]) -> list[Problem] | None:
-    """The problems of a file that is skipped, empty for one that cannot be mistaken; None for one that is read."""
+    """Return the problems of a file that is skipped, if its name may be a mistake; None if it is read."""
     if path.isascii() and path.endswith(endings) and "/." not in path:  # as nearly always
         return None
     suffix = PurePosixPath(path).suffix
@@ -35,12 +35,12 @@ def unread(path: str, folder: str, endings: tuple[str, ...]) -> list[Problem] | 
 
 
 def shown(path: str) -> str:
-    """A path as text: a name that is not UTF-8 has its odd bytes written out."""
+    """Return a path as text; bytes that are not UTF-8 are escaped."""
     return path.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
 def same_stem(stem: str, paths: Sequence[str], kind: str) -> list[Problem]:
-    """The errors of several files that have one stem, one for each."""
+    """Report several files that have one stem, an error for each."""
     return [
         Problem(
             path,
@@ -53,7 +53,7 @@ def same_stem(stem: str, paths: Sequence[str], kind: str) -> list[Problem]:
 
 
 def others(path: str, paths: Sequence[str]) -> str:
-    """The other files than this one, a few by name."""
+    """Name the other files than this one, up to a few."""
     named = [other for other in paths[: _NAMED + 1] if other != path][:_NAMED]
     more = len(paths) - 1 - len(named)
     return " and ".join(named) + (f" and {more} more" if more else "")

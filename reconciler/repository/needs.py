@@ -1,4 +1,4 @@
-"""The order of entries that need each other, and circles among them."""
+"""Order entries that need each other, and find circles among them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["circular_among", "needed_first"]
 
 
 def needed_first(needs: Mapping[str, Collection[str]]) -> list[str]:
-    """Each name after those that it needs, otherwise in the given order; not recursive, for chains may be long."""
+    """Order names after those that they need, else as given; not recursive, as chains may be long."""
     done: dict[str, None] = {}
     for start in needs:
         path = {} if start in done else {start: iter(needs[start])}
@@ -24,7 +24,7 @@ def needed_first(needs: Mapping[str, Collection[str]]) -> list[str]:
 
 
 def circular_among(needs: Mapping[str, Collection[str]]) -> frozenset[str]:
-    """The entries that need themselves through others.
+    """Return the entries that need themselves through others.
 
     Kosaraju's algorithm, which is linear: walked backwards along the needs, in the reverse of `needed_first`'s order,
     an entry reaches only those that need it and that it needs.

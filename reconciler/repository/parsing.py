@@ -1,4 +1,4 @@
-"""Parsing one file: its YAML, its types, and the checks that need no other file.
+"""Parse one file: its YAML, its types, and the checks that need no other file.
 
 What needs several files at once is checked where a revision is loaded (`files`).
 """
@@ -35,7 +35,7 @@ M = TypeVar("M", bound=Model)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileKind(Generic[M]):
-    """One kind of file: its folder, its suffixes, and what is checked beyond its types."""
+    """A kind of file: its folder, suffixes, and checks beyond its types."""
 
     name: str
     folder: str
@@ -62,7 +62,7 @@ IMPORTS = FileKind(
 
 @dataclass(frozen=True, slots=True)
 class ParsedFile:
-    """The outcome of parsing a file: `loaded` where it is valid. A broken hire's address is kept, where it has one."""
+    """The result of parsing a file: `loaded` if it is valid. Of a broken hire the address is kept, if it has one."""
 
     blob: str
     loaded: Loaded[Any] | None
@@ -71,7 +71,7 @@ class ParsedFile:
     email_line: int | None = None
 
     def renamed(self, path: str) -> ParsedFile:
-        """The same content under another name."""
+        """Return the same content under another name."""
         loaded = self.loaded
         if loaded is not None:
             document = loaded.document.called(path)
@@ -80,7 +80,7 @@ class ParsedFile:
 
 
 def parse(tree: Tree, file: File, kind: FileKind[M]) -> ParsedFile:
-    """Read a file from a tree, and parse it."""
+    """Parse a file of a tree."""
     try:
         raw = tree.read(file)
     except BrokenFile as error:
@@ -89,7 +89,7 @@ def parse(tree: Tree, file: File, kind: FileKind[M]) -> ParsedFile:
 
 
 def parse_hire(tree: Tree, summary: HireSummary) -> Loaded[Hire]:
-    """A hire whose file is known to be valid. Raises RepositoryError where it no longer is what it was."""
+    """Parse a hire whose file is known to be valid. Raises RepositoryError if it is not any more."""
     file = File(summary.path, summary.blob)
     raw = summary.raw if summary.raw is not None else tree.read(file)
     if summary.raw is None and not isinstance(tree, CommitTree) and blob_of(raw) != summary.blob:
@@ -100,7 +100,7 @@ def parse_hire(tree: Tree, summary: HireSummary) -> Loaded[Hire]:
 
 
 def summarize(tree: Tree, file: File) -> tuple[HireSummary, Loaded[Hire] | None]:
-    """Parse a hire's file for its summary; the hire too, where the file is valid."""
+    """Parse a hire's file for its summary; if it is valid, return the hire too."""
     try:
         raw = tree.read(file)
     except BrokenFile as error:
@@ -179,5 +179,5 @@ def _entry_lines(model: Model, document: Document) -> tuple[int, ...]:
 
 @lru_cache(maxsize=4096)
 def _shared(names: tuple[str, ...]) -> tuple[str, ...]:
-    """One tuple for all that are equal."""
+    """Return one tuple for all that are equal."""
     return names

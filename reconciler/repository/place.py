@@ -1,4 +1,4 @@
-"""Where the repository is that a command is about.
+"""Find the repository that a command is about.
 
 The folder that `--repo` names; without it the nearest one, from the current folder upwards, that is a git checkout or
 holds a repository's folders. No other command guesses: what is no repository has no grants to tell of.
@@ -17,7 +17,7 @@ NEXT = "give the repository's root with --repo, or run `reconcile init` for a ne
 
 
 def repository(given: Path | None) -> Path:
-    """The root that is meant. Raises RepositoryError with the next step where there is none."""
+    """Return the root. Raises RepositoryError with the next step if there is none."""
     if given is not None:
         root = given
         if root.is_dir() and not any((root / folder).is_dir() for folder in FOLDERS) and not _committed(root):
@@ -35,7 +35,7 @@ def repository(given: Path | None) -> Path:
 
 
 def _holds(root: Path) -> bool:
-    """Whether a folder has on the disk what a repository consists of; of a checkout, any of it."""
+    """Whether a folder on disk has what a repository consists of; of a checkout, any of it."""
     has = [folder for folder in FOLDERS if (root / folder).is_dir()]
     if (root / ".git").exists():
         return bool(has)
@@ -43,7 +43,7 @@ def _holds(root: Path) -> bool:
 
 
 def _committed(root: Path) -> bool:
-    """Whether the commit of a checkout has the folders, although they are not on the disk."""
+    """Whether the commit of a checkout has the folders, although they are not on disk."""
     if not (root / ".git").exists():
         return False
     from reconciler.repository.git.checkout import Checkout

@@ -1,4 +1,4 @@
-"""What a revision wants, judged by `config/policy.yaml`. Offline and pure.
+"""Judge a desired state by `config/policy.yaml`. Offline and pure.
 
 Whether a grant that breaks a rule is there already is for a pass to say: then it is a problem, else it is blocked.
 """
@@ -23,7 +23,7 @@ __all__ = ["Judge", "Share"]
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What one hire adds to what is judged over all of them; of rules their places are given.
+    """What one hire adds to rules that are judged over all hires.
 
     `counted` has a rule once for each grant that it counts, `meant` those whose `when` matches the hire, and `access`
     the names of the hire's entries, where a rule is about names.
@@ -35,7 +35,7 @@ class Share:
 
 
 class Judge:
-    """What a revision wants, judged by the rules of one or two revisions."""
+    """Judges the desired state of one or two revisions."""
 
     def __init__(self, desired: Desired, *several: Rules) -> None:
         self._desired = desired
@@ -47,19 +47,19 @@ class Judge:
         self._counts: list[int] | None = None
 
     def of(self, grant: Grant) -> str | None:
-        """Why a grant must not be given, or None: the first rule that it breaks."""
+        """Return why a grant must not be given, or None: the first rule that it breaks."""
         if self._broken is not None:
             return f"the policy cannot be read: {self._broken}"
         return next(self._breaches(grant), None)
 
     def problems_of(self, grant: Grant) -> Iterator[Problem]:
-        """The rules that a grant breaks."""
+        """Return the rules that a grant breaks."""
         file, _, line = grant.source.rpartition(":")
         for breach in self._breaches(grant, counted=False):
             yield Problem(file, int(line), f"access {grant.key.access} of {grant.key.hire}: {breach}")
 
     def share(self, hire: str, grants: Iterable[Grant]) -> Share:
-        """What a hire adds to what `counted` and `idle` judge; `grants` are its own."""
+        """Return what a hire adds to what `counted` and `idle` judge; `grants` are its own."""
         if not self._rules:
             return Share()
         grants = tuple(grants)
@@ -70,11 +70,11 @@ class Judge:
         return Share(tuple(counted), tuple(meant), tuple(grant.key.access for grant in grants) if names else ())
 
     def bounded_by_today(self) -> bool:
-        """Whether what a rule says of a hire may be another thing on another day."""
+        """Whether a rule may apply to a hire differently on another day."""
         return any(rule.within is not None for rule, _ in self._rules)
 
     def counted(self, counts: Mapping[int, int] | None = None) -> Iterator[Problem]:
-        """The rules of which too few or too many are given something; `counts` where all shares are known already."""
+        """Report rules whose count is too low or too high; `counts` if all shares are known already."""
         for index, (rule, line) in enumerate(self._rules):
             if rule.integration is None:
                 continue
@@ -85,7 +85,7 @@ class Judge:
                 yield Problem(POLICY, line, f"{rule}: {_what(rule)} is given to {count}, at most {rule.at_most}")
 
     def idle(self, meant: Collection[int], access: Iterable[str]) -> Iterator[Problem]:
-        """The rules that name nobody, or what is not there: a warning. `meant` and `access` are of all shares."""
+        """Warn of rules that match nobody, or name what does not exist. `meant` and `access` are of all shares."""
         known = self._desired.files.manifests.keys() | self._desired.files.broken["manifests"].keys()
         names = known | set(access)
         for index, (rule, line) in enumerate(self._rules):
@@ -134,7 +134,7 @@ class Judge:
         return None
 
     def _counted(self) -> list[int]:
-        """How many hold what each rule counts; 0 for a rule that counts nothing."""
+        """Count how many hold what each rule counts; 0 for a rule that counts nothing."""
         if self._counts is None:
             self._counts = [0] * len(self._rules)
             integrations = {rule.integration for rule, _ in self._rules}
@@ -154,7 +154,7 @@ def _holds(rule: Rule, grant: Grant) -> bool:
 
 
 def _by_name(rule: Rule, grant: Grant) -> str | None:
-    """A field that a rule counts and an entry fills by an option's name, whose value only the service knows."""
+    """Return a field that a rule counts and an entry fills by an option's name: only the service knows its value."""
     if grant.integration != rule.integration:
         return None
     return next((name for name in rule.values if any(isinstance(it, NamedChoice) for it in _said(grant, name))), None)

@@ -1,4 +1,4 @@
-"""A file in the state's folder that only this user can have written: caches are believed only as such.
+"""A file in the state's folder that only this user can have written: caches are trusted only as such.
 
 Its first line is a MAC under a key in a file beside it that only this user can read. What other code or another machine
 wrote, or what was damaged, is ignored.
@@ -27,7 +27,7 @@ KEY_BYTES = 32
 
 
 class PrivateFile:
-    """One file and, beside it, the file with its key."""
+    """One file, and its key in a file beside it."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -35,7 +35,7 @@ class PrivateFile:
         self._key = file.with_name(f"{file.name}.key")
 
     def read(self) -> bytes | None:
-        """The content; None where the file is missing, damaged, or cannot be trusted."""
+        """Return the content; None if the file is missing, damaged, or not trusted."""
         key, raw = _private(self._key), _private(self._file)
         if key is None or raw is None or len(key) != KEY_BYTES:
             return None
@@ -43,7 +43,7 @@ class PrivateFile:
         return content if hmac.compare_digest(mac, _mac(key, content)) else None
 
     def write(self, content: bytes) -> None:
-        """Replace the content. An OSError is ignored: what is kept here only saves time.
+        """Replace the content. An OSError is ignored: a cache only saves time.
 
         The new file has one fixed name until it is complete, so that failed tries leave at most one file behind.
         """
@@ -56,14 +56,14 @@ class PrivateFile:
             self._new.replace(self._file)
 
     def remove(self) -> None:
-        """Remove the content, and what a failed try left of another."""
+        """Remove the content, and what a failed attempt to replace it left."""
         for file in (self._file, self._new):
             file.unlink(missing_ok=True)
 
 
 @cache
 def _written_by() -> bytes:
-    """A digest of the program: what another version wrote is ignored."""
+    """Return a digest of the program: what another version wrote is ignored."""
     digest = hashlib.sha256()
     for file in sorted(Path(__file__).parents[1].rglob("*.py")):
         digest.update(file.read_bytes())
@@ -71,14 +71,14 @@ def _written_by() -> bytes:
 
 
 def _write(file: Path, content: bytes) -> None:
-    """Write a file anew, removing one that exists."""
+    """Write a new file, removing an existing one."""
     file.unlink(missing_ok=True)
     with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as opened:
         opened.write(content)
 
 
 def _private(file: Path) -> bytes | None:
-    """The content of a file that only this user can read; None where it is a link, another user's, or missing."""
+    """Read a file that only this user can read; None if it is a link, another user's, or missing."""
     try:
         descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError:
@@ -93,5 +93,5 @@ def _private(file: Path) -> bytes | None:
 
 
 def _mac(key: bytes, content: bytes) -> bytes:
-    """The MAC of a content that this code wrote."""
+    """Return the MAC of a content that this program wrote."""
     return hmac.new(key, _written_by() + content, hashlib.sha256).hexdigest().encode()

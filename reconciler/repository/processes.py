@@ -1,4 +1,4 @@
-"""Work on very many things, spread over processes of their own.
+"""Spread work over several processes.
 
 Only for a command that ends with it: a process is forked, which a program with threads or an open state must not be.
 """
@@ -27,7 +27,7 @@ R = TypeVar("R")
 
 
 def spread(work: Callable[[Sequence[T]], Sequence[R]], items: Sequence[T]) -> list[R]:
-    """What `work` gives for each item, in order.
+    """Return what `work` returns for each item, in order.
 
     What a process does not deliver, because it was killed or because `work` raised, is worked on here.
     """
@@ -39,7 +39,7 @@ def spread(work: Callable[[Sequence[T]], Sequence[R]], items: Sequence[T]) -> li
 
 
 def _processes() -> int:
-    """How many processes this one may have: as many as there are processors, or one where it cannot be forked."""
+    """Return how many processes to use: one for each processor, or one if it is not safe to fork."""
     forks = "fork" in multiprocessing.get_all_start_methods() and sys.platform != "darwin"
     if not forks or threading.active_count() > 1:
         return 1
@@ -88,7 +88,7 @@ def _work_off(
     sender: Connection,
     receivers: Sequence[Connection],
 ) -> None:
-    """Send the results of our parts; end where nobody receives them."""
+    """Send the results of our parts; end if nobody receives them."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     for receiver in receivers:

@@ -1,4 +1,4 @@
-"""What a commit can reach: the checkout's files, and what git's own settings would run or read among them.
+"""Detect what a commit can control: files of the checkout that git's own settings would run or read.
 
 A commit writes any path of the work tree but `.git`. A program, a key or a setting that stands there, or is reached
 through a link that stands there, is the committer's and not the machine's: it is never run and never believed.
@@ -38,7 +38,7 @@ def _inside(root: Path, place: Path) -> bool:
 
 
 def _steps(path: Path) -> Iterator[Path]:
-    """Every place that the kernel passes on the way to a path, those that links lead to included."""
+    """Yield every place that the kernel passes on the way to a path, including targets of links."""
     here, waiting, links = Path("/"), list(reversed(path.parts[1:])), 0
     while waiting:
         part = waiting.pop()
@@ -61,7 +61,7 @@ def _steps(path: Path) -> Iterator[Path]:
 
 
 def objection_to_home(root: Path, home: str | None) -> str | None:
-    """Why a GnuPG home, None for GnuPG's own, is not to be used; None where it may be.
+    """Return why a GnuPG home must not be used, None for GnuPG's own; None if it may be.
 
     Its settings name programs that gpg and its agent run, and its keyring says who is trusted.
     """
@@ -75,7 +75,7 @@ def objection_to_home(root: Path, home: str | None) -> str | None:
 
 
 def helper_of_a_commit(root: Path) -> str | None:
-    """Why git is not to be started on a remote or a work tree: its settings lead to a file that a commit can change.
+    """Return why git must not be run here: its settings name a file that a commit can change.
 
     None where none does. Raises GitFailed, OSError and subprocess.TimeoutExpired.
     """
@@ -91,7 +91,7 @@ def helper_of_a_commit(root: Path) -> str | None:
 
 
 def settings(root: Path) -> list[tuple[str, str, str]]:
-    """Git's settings for a checkout: where each is from, its name and its value; raises as `helper_of_a_commit`."""
+    """Return git's settings for a checkout: source, name and value; raises like `helper_of_a_commit`."""
     parts = git(root, "config", "--null", "--show-origin", "--includes", "--list").split("\0")
     pairs = [(origin, *setting.partition("\n")) for origin, setting in zip(parts[::2], parts[1::2], strict=False)]
     return [(origin, name, value) for origin, name, _, value in pairs]

@@ -1,4 +1,4 @@
-"""Reading `config/reviews/<period>/<integration>.yaml`, and what of it is the population.
+"""Read `config/reviews/<period>/<integration>.yaml`, and separate decisions from the population.
 
 A file with an error is read as far as it goes: what is wrong with one line hides nothing of the others.
 """
@@ -50,7 +50,7 @@ PERIOD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line as it stands in the file; its `population` is all but what a reviewer fills in, in canonical form."""
+    """A line of the file; its `population` is all but what a reviewer fills in, in canonical form."""
 
     index: int
     data: Mapping[str, Any]
@@ -58,24 +58,24 @@ class Line:
 
     @property
     def decision(self) -> str | None:
-        """`keep`, `remove`, or None for anything else."""
+        """Return `keep`, `remove`, or None for anything else."""
         said = self.data.get("decision")
         return said if said in (KEEP, REMOVE) else None
 
     @property
     def reason(self) -> str:
-        """Why, as the reviewer put it; empty where nothing is said."""
+        """Return the reviewer's reason; empty if there is none."""
         said = as_text(self.data.get("reason"))
         return said if isinstance(said, str) else ""
 
     @property
     def who(self) -> str:
-        """A hire's id, or an account's name."""
+        """Return a hire's id, or an account's name."""
         return str(as_text(self.data.get("who")))
 
     @property
     def access(self) -> str | None:
-        """The access entry's name; None of an account that git does not know."""
+        """Return the access entry's name; None for an unmanaged account."""
         said = self.data.get("access")
         return None if said is None else str(as_text(said))
 
@@ -85,7 +85,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class ReviewFile:
-    """One integration's review of one period. `header` is what stands above the lines."""
+    """One integration's review of one period. `header` is what is above the lines."""
 
     path: str
     header: Mapping[str, Any]
@@ -95,59 +95,59 @@ class ReviewFile:
 
     @property
     def period(self) -> str:
-        """The folder that it is in."""
+        """Return its folder."""
         return PurePosixPath(self.path).parent.name
 
     @property
     def integration(self) -> str:
-        """The file's stem."""
+        """Return its stem."""
         return PurePosixPath(self.path).stem
 
     @property
     def digest(self) -> str:
-        """The digest of the population as it stands, whatever the file says that it is."""
+        """Return the digest of the population as it is, whatever the file says."""
         return digest_of(self.header, self.lines)
 
     def doubts(self) -> list[Problem]:
-        """What the file shows to be wrong with it: errors, or else a population that its digest is not of."""
+        """Return the problems that the file itself shows: errors, or else a digest that does not match."""
         if self.problems or self.header.get("digest") == self.digest:
             return list(self.problems)
         return [Problem(self.path, self.place("digest"), "the population was edited: the digest is not that of it")]
 
     def not_whole(self) -> list[Problem]:
-        """That the listing was not read whole, where there is one."""
+        """Report that the listing was not read completely, if there is one."""
         if self.header.get("complete") is not False or self.header.get("listed") is None:
             return []
         return [Problem(self.path, self.place("complete"), "the listing was not read whole: start it anew")]
 
     def keys(self) -> list[str]:
-        """What each line is known by from one version of the file to the next, wherever it stands in it."""
+        """Return the keys that identify lines from one version of the file to the next."""
         return _keys(self.lines)
 
     def place(self, *path: str | int) -> int | None:
-        """On which line of the file a key, or what stands at a path, is."""
+        """Return the line in the file of a key, or of what is at a path."""
         return None if self.document is None else self.document.line(path)
 
     def text(self, key: str) -> str | None:
-        """A text of the header; None where there is none."""
+        """Return a text of the header; None if there is none."""
         said = as_text(self.header.get(key))
         return said if isinstance(said, str) and said else None
 
 
 @dataclass(frozen=True, slots=True)
 class Decisions:
-    """What one version of a review decides, by what its lines are known by."""
+    """The decisions of one version of a review, by the keys of its lines."""
 
     by_line: Mapping[str, str]
     email: str = ""
 
     def value(self, _part: Part, name: str | tuple[str, ...]) -> str | None:
-        """What is decided of a line; None where nothing is."""
+        """Return the decision on a line; None if there is none."""
         return self.by_line.get(str(name))
 
 
 def decisions_in(raw: bytes, path: str) -> Decisions | None:
-    """What one version of a review decides; None where it cannot be read."""
+    """Parse the decisions of one version of a review; None if it cannot be read."""
     try:
         data = read(raw, path, LARGEST).data
     except BrokenFile:
@@ -157,14 +157,14 @@ def decisions_in(raw: bytes, path: str) -> Decisions | None:
 
 
 def digest_of(header: Mapping[str, Any], lines: tuple[Line, ...]) -> str:
-    """The digest of a population (docs/design/rules.md, "Access reviews")."""
+    """Return the digest of a population (docs/design/rules.md, "Access reviews")."""
     kept = {key: value for key, value in header.items() if key != "digest"}
     population = f"{canonical(kept)}\n" + "".join(f"{text}\n" for text in sorted(line.population for line in lines))
     return hashlib.sha256(population.encode(errors="surrogateescape")).hexdigest()
 
 
 def read_review(tree: Tree, file: File) -> ReviewFile:
-    """A revision's review."""
+    """Read a revision's review."""
     try:
         return review_in(tree.read(file, LARGEST), file.path)
     except BrokenFile as error:
@@ -172,7 +172,7 @@ def read_review(tree: Tree, file: File) -> ReviewFile:
 
 
 def review_in(raw: bytes, path: str) -> ReviewFile:
-    """What one version of a review says, with what is wrong with it."""
+    """Parse one version of a review, with its problems."""
     try:
         document = read(raw, path, LARGEST)
     except BrokenFile as error:
@@ -191,13 +191,13 @@ def review_in(raw: bytes, path: str) -> ReviewFile:
 
 
 def is_review(path: str) -> bool:
-    """Whether a path is one where a review is."""
+    """Whether a path is a review's."""
     parts = PurePosixPath(path).parts
     return len(parts) == 4 and path.endswith(".yaml") and PERIOD.fullmatch(parts[2]) is not None
 
 
 def review_problems(tree: Tree, file: File) -> Sequence[Problem]:
-    """What is wrong with a file under `config/reviews/`, without a look at what it was before."""
+    """Report problems of a file under `config/reviews/`, without comparing it with earlier versions."""
     if is_review(file.path):
         return read_review(tree, file).doubts()
     if PurePosixPath(file.path).suffix.lower() not in (*YAML, ".json"):
@@ -212,7 +212,7 @@ def _lines(data: Mapping[str, Any]) -> tuple[Line, ...]:
 
 
 def _keys(lines: Iterable[Line]) -> list[str]:
-    """A digest of each line's population, numbered: there may be several of one population."""
+    """Return a digest of each line's population, numbered, because several may be equal."""
     often: Counter[str] = Counter()
     found = []
     for line in lines:
@@ -228,5 +228,5 @@ def _line(index: int, item: Any) -> Line:
 
 
 def canonical(data: Any) -> str:
-    """Data as text that is the same for the same data alone: `0` is not `false` there."""
+    """Encode data unambiguously: only equal data has the same text, and `0` differs from `false`."""
     return json.dumps(data, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=as_text)

@@ -1,4 +1,4 @@
-"""Reading `config/policy.yaml`. One that cannot be read is no empty one: what is not there yet is blocked by it."""
+"""Read `config/policy.yaml`. A broken one is not an empty one: it blocks new grants."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ POLICY = "config/policy.yaml"
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The rules of a revision, with their lines; or that they cannot be read."""
+    """A revision's rules, with their lines; or that they cannot be read."""
 
     rules: tuple[tuple[Rule, int | None], ...] = ()
     broken: Problem | None = None
@@ -30,7 +30,7 @@ NONE = Rules()
 
 
 def read_policy(tree: Tree) -> tuple[Rules, list[Problem]]:
-    """A revision's rules, none where it has no such file; and what is wrong with the file."""
+    """Return a revision's rules, none without the file; and the file's problems."""
     file = tree.find(POLICY)
     if file is None:
         others = [path for path in ("config/policy.yml", "config/policy.json") if tree.find(path) is not None]

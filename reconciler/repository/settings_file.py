@@ -1,4 +1,4 @@
-"""The settings of a revision: config/reconciler.yaml."""
+"""Read the settings of a revision: config/reconciler.yaml."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _NO_HOST = frozenset("/*@ ")
 
 
 def read_settings(tree: Tree, root: FilePath | None) -> Settings:
-    """The settings of a revision, all defaults where it has none. Raises SettingsError where they are broken.
+    """Return the settings of a revision, defaults if it has none. Raises SettingsError if they are broken.
 
     `root` is the checkout, into which no setting may lead; None where no setting is acted on.
     """
@@ -51,7 +51,7 @@ def read_settings(tree: Tree, root: FilePath | None) -> Settings:
 
 
 def doubtful(tree: Tree, settings: Settings, integrations: Collection[str], hires: Collection[str]) -> list[Problem]:
-    """A warning for each setting that names nobody, or a URL that is never asked."""
+    """Warn of each setting that names nothing that exists, and of each URL that is never requested."""
     found = [*_unknown(settings, integrations, hires), *_unasked(settings)]
     file = tree.find(SETTINGS) if found else None
     if file is None:
@@ -61,7 +61,7 @@ def doubtful(tree: Tree, settings: Settings, integrations: Collection[str], hire
 
 
 def _unknown(settings: Settings, integrations: Collection[str], hires: Collection[str]) -> Iterator[tuple[Path, str]]:
-    """The integrations and the hires that `prune` or `suspend` names and that do not exist."""
+    """Return the integrations and hires that `prune` or `suspend` names and that do not exist."""
     if isinstance(settings.prune, dict):
         for name in settings.prune:
             if name != DEFAULT and name not in integrations:
@@ -73,7 +73,7 @@ def _unknown(settings: Settings, integrations: Collection[str], hires: Collectio
 
 
 def _unasked(settings: Settings) -> Iterator[tuple[Path, str]]:
-    """The URLs that no request may go to, and hosts that none goes to (docs/design/rules.md, "Hosts")."""
+    """Return the URLs and hosts that no request may go to (docs/design/rules.md, "Hosts")."""
     urls: list[tuple[Path, str | None]] = [
         (("alerts", index, "webhook"), each.webhook) for index, each in enumerate(settings.alerts)
     ]

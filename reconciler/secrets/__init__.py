@@ -1,1 +1,1 @@
-"""Secrets at rest: initial data through GnuPG and SOPS, and the sealed store for what only a running program knows."""
+"""Secrets at rest: initial data through GnuPG and SOPS, and sealed runtime secrets."""

@@ -1,4 +1,4 @@
-"""age, the other way to encrypt to keys: only what SOPS and the sealed store need of it.
+"""Encrypt and decrypt with age, as far as SOPS and the sealed store need it.
 
 Identities are looked for where SOPS looks: SOPS_AGE_KEY, SOPS_AGE_KEY_FILE, and sops/age/keys.txt in the user's
 configuration. Those of plugins and in files that are themselves encrypted are left out.
@@ -21,12 +21,12 @@ __all__ = ["decrypt", "encrypt", "is_recipient"]
 
 
 def is_recipient(name: str) -> bool:
-    """Whether this is an age key of the plain kind: no plugin's, no SSH key, no PGP key."""
+    """Whether this is a plain age key: no plugin's, no SSH key, no PGP key."""
     return name.startswith("age1") and name.count("1") == 1
 
 
 def encrypt(raw: bytes, recipients: Iterable[str]) -> bytes:
-    """An age file to these recipients. Raises SecretsError where one is none."""
+    """Encrypt to these recipients. Raises SecretsError if one is invalid."""
     import pyrage
     from pyrage import x25519
 
@@ -37,7 +37,7 @@ def encrypt(raw: bytes, recipients: Iterable[str]) -> bytes:
 
 
 def decrypt(raw: bytes, recipients: Iterable[str]) -> bytes:
-    """What an age file, binary or armored, holds, opened by this machine's identity for one of the recipients.
+    """Decrypt an age file, binary or armored, with this machine's identity for one of the recipients.
 
     Raises SecretsError where there is no such identity, or it does not open the file.
     """

@@ -1,4 +1,4 @@
-"""GnuPG, called so that it can neither ask nor hang.
+"""Run GnuPG so that it can neither prompt nor hang.
 
 Nothing is prompted for: gpg runs in batch, without a terminal and with `--pinentry-mode error`, so that a passphrase
 comes from the agent's memory or not at all. What gpg says is judged by its status lines, not by its exit code: a
@@ -43,7 +43,7 @@ logging.getLogger("gnupg").disabled = True
 
 
 class _Answer(gnupg.StatusHandler):  # type: ignore[misc]
-    """The result of one call of gpg; python-gnupg fills in `data`, `stderr` and `returncode`."""
+    """The result of one gpg call; python-gnupg fills in `data`, `stderr` and `returncode`."""
 
     data: bytes = b""
     stderr: str = ""
@@ -60,16 +60,16 @@ class _Answer(gnupg.StatusHandler):  # type: ignore[misc]
         return any(key == name for name, _ in self.statuses)
 
     def every(self, key: str) -> list[list[str]]:
-        """The fields of each status line of this name."""
+        """Return the fields of each status line of this name."""
         return [fields for name, fields in self.statuses if name == key]
 
     @property
     def no_agent(self) -> bool:
-        """Whether the agent could not be reached, which gpg tells in prose only."""
+        """Whether the agent could not be reached, which gpg reports in prose only."""
         return "can't connect to the gpg-agent" in self.stderr
 
     def last_word(self) -> str:
-        """The last thing that gpg itself said, for failures that have no message of their own."""
+        """Return gpg's last own message, for failures without a message of ours."""
         said = [line.strip() for line in self.stderr.splitlines() if line.startswith("gpg: ")]
         return "".join(char for char in said[-1][5:] if char.isprintable())[:200] if said else "it gave no reason"
 
@@ -91,7 +91,7 @@ class _Program(gnupg.GPG):  # type: ignore[misc]
 
 
 class Gnupg:
-    """GnuPG in one home directory; None is GnuPG's own. Any number of threads may call it at once.
+    """GnuPG in one home directory; None is GnuPG's own. Thread-safe.
 
     A home within `checkout` is refused: its settings name programs that gpg runs, and a commit can write them.
     """
@@ -103,7 +103,7 @@ class Gnupg:
         self._expired: set[str] = set()
 
     def decrypt(self, raw: bytes, file: str = "FILE") -> bytes:
-        """The clear text of a PGP message, binary or armored. `file` is what the next step in an error calls it.
+        """Decrypt a PGP message, binary or armored. `file` is how errors name it.
 
         Raises SecretsError, with a message for each reason (docs/design/rules.md, "Limits of input").
         """
@@ -120,14 +120,14 @@ class Gnupg:
 
     @property
     def expired(self) -> list[str]:
-        """The ids of keys that opened something although they have expired, sorted.
+        """Return the ids of keys that decrypted something although they have expired, sorted.
 
         gpg decrypts with them and does no more than that: the next `initial-data set` will fail.
         """
         return sorted(self._expired)
 
     def encrypt(self, raw: bytes, recipients: list[str], *, armor: bool) -> bytes:
-        """A PGP message to exactly these keys (ids, fingerprints or addresses), trusted because they were named.
+        """Encrypt to exactly these keys (ids, fingerprints or addresses), trusted because they were named.
 
         The form does not depend on the user's gpg.conf: no further or hidden recipient, version, comment or file name.
         Raises SecretsError where one of them is unknown, expired or revoked: nobody is left out silently.
@@ -151,7 +151,7 @@ class Gnupg:
         return answer.data
 
     def recipients(self, raw: bytes) -> list[str]:
-        """The ids of the keys that a message is encrypted to, sorted, without decrypting it; hidden ones are left out.
+        """Return the ids of the keys that a message is encrypted to, sorted, without hidden ones. Decrypts nothing.
 
         Raises SecretsError where it is no PGP message.
         """
@@ -161,14 +161,14 @@ class Gnupg:
         return sorted({fields[0] for fields in answer.every("ENC_TO")} - {_ANONYMOUS})
 
     def fingerprint(self, recipient: str) -> str:
-        """The full fingerprint of a key that is here, by its id or address. Raises SecretsError."""
+        """Return the full fingerprint of a key in the keyring, by id or address. Raises SecretsError."""
         if (why := self.unusable(recipient)) is not None:
             raise SecretsError(why)
         rows = self._ask(["--list-keys", "--", recipient], b"").data.decode("utf-8", "replace").splitlines()
         return next(row.split(":")[9] for row in rows if row.startswith("fpr:"))
 
     def unusable(self, recipient: str) -> str | None:
-        """Why nothing can be encrypted to a key, with the next step; None where it can."""
+        """Return why nothing can be encrypted to a key, with the next step; None if it can."""
         answer = self._ask(["--list-keys", "--", recipient], b"")
         rows = [line.split(":") for line in answer.data.decode("utf-8", "replace").splitlines()]
         keys = [row for row in rows if row[0] == "pub"]
@@ -199,7 +199,7 @@ class Gnupg:
         return answer
 
     def refuse_checkout(self) -> None:
-        """Raise SecretsError where the home is one that a commit can reach."""
+        """Raise SecretsError if a commit can control files in the home."""
         objection = None if self._checkout is None else objection_to_home(self._checkout, self.home)
         if objection is not None:
             raise SecretsError(objection)
@@ -223,7 +223,7 @@ class Gnupg:
             raise SecretsError("gpg does not start: run `gpg --list-config` to see why (its gpg.conf?)") from None
 
     def _refusal(self, answer: _Answer, file: str) -> str:
-        """Why a message was not decrypted, and what to do about it."""
+        """Return why a message was not decrypted, and what to do."""
         keys = ", ".join(sorted({fields[0] for fields in answer.every("ENC_TO")} - {_ANONYMOUS})) or "hidden recipients"
         failed = [fields for fields in answer.every("ERROR") if fields[0] == "pkdecrypt_failed" and fields[1:]]
         codes = {int(fields[1]) & 0xFFFF for fields in failed if fields[1].isdigit()}

@@ -1,4 +1,4 @@
-"""Initial data: an integration's secrets and settings, one encrypted file a service in `config/initial_data`.
+"""Initial data: a service's secrets and settings, one encrypted file for each in `config/initial_data`.
 
 A file is a map of ids to single values, encrypted as a whole with GnuPG or value by value with SOPS. What it decrypts
 to is kept by blob, so that a pass decrypts what has changed and nothing else; a failure is not kept, because its cause
@@ -53,10 +53,10 @@ _SUFFIXES = {
 
 
 class InitialData:
-    """The initial data of a repository's revisions. Any number of threads may read at once."""
+    """The initial data of a repository's revisions. Thread-safe for reading."""
 
     def __init__(self, gnupg: Gnupg, check: Callable[[str, str], object] | None = None) -> None:
-        """`check` is given an address and a file, and raises Blocked where that file's key service is not to be asked.
+        """`check` gets an address and a file, and raises Blocked if the file's key service must not be asked.
 
         Without it none is.
         """
@@ -66,7 +66,7 @@ class InitialData:
         self._recipients: dict[tuple[str, str], list[str]] = {}
 
     def read(self, tree: Tree, service: str) -> dict[str, str] | None:
-        """A service's values as text, by id; None where it has no file. An id without a value is left out.
+        """Return a service's values as text, by id; None if it has no file. Ids without a value are left out.
 
         Raises SecretsError, which names the file, where there are two files, where one is in the clear, and where it
         cannot be decrypted or is no map of ids to single values.
@@ -74,7 +74,7 @@ class InitialData:
         return self._open(tree, service, _by_service(tree).get(service, []))
 
     def read_all(self, tree: Tree, services: Iterable[str]) -> dict[str, dict[str, str] | SecretsError | None]:
-        """The same for many services, four at a time, with the error in place of the values."""
+        """Read many services, four at a time, with the error in place of a service's values."""
         files = _by_service(tree)
 
         def one(service: str) -> dict[str, str] | SecretsError | None:
@@ -88,7 +88,7 @@ class InitialData:
             return dict(zip(wanted, pool.map(one, wanted), strict=True))
 
     def problems(self, tree: Tree) -> list[Problem]:
-        """What is wrong with the folder that can be told without any key: files in the clear, two for one service."""
+        """Report problems of the folder that need no key: files in the clear, two for one service."""
         wrong = (
             (files[0], _objection(service, files) or _disguised(service, tree, files[0]))
             for service, files in _by_service(tree).items()
@@ -97,11 +97,11 @@ class InitialData:
         return [*found, *self._unasked(tree)]
 
     def key_services(self, tree: Tree) -> dict[str, list[str]]:
-        """The addresses of the key services that SOPS files name, by file; one whose cannot be told is left out."""
+        """Return the key services that SOPS files name, by file; unknown ones are left out."""
         return {file.path: urls for file, urls, _ in self._named(tree) if urls}
 
     def _unasked(self, tree: Tree) -> Iterator[Problem]:
-        """The files whose key service would not be asked; a warning where another key of theirs may open them."""
+        """Report the files whose key service may not be asked; a warning if another of their keys may do."""
         for file, urls, why in self._named(tree):
             refused = [message for url in urls if (message := self._refusal(url, file.path)) is not None]
             for message in [why] if why else refused:
@@ -109,7 +109,7 @@ class InitialData:
                 yield Problem(file.path, None, message, Severity.WARNING if others else Severity.ERROR)
 
     def _named(self, tree: Tree) -> Iterator[tuple[File, list[str], str | None]]:
-        """Each SOPS file that can be read: where its key services are, or why that cannot be told."""
+        """Return each readable SOPS file with its key services, or why they are unknown."""
         files = _by_service(tree)
         for service, (file, *_) in files.items():
             if _form(file.path) is _Form.SOPS and _objection(service, files[service]) is None:
@@ -124,7 +124,7 @@ class InitialData:
                     yield file, [], str(error)
 
     def _refusal(self, url: str, path: str) -> str | None:
-        """Why a file's key service is not asked; None where it may be."""
+        """Return why a file's key service must not be asked; None if it may."""
         if self._check is None:
             return "its key service is not to be asked"
         try:
@@ -139,7 +139,7 @@ class InitialData:
             raise SecretsError(f"sops was not called: {refusal}")
 
     def recipients(self, tree: Tree) -> list[str]:
-        """The keys that the folder's files are encrypted to, sorted: PGP key ids, fingerprints, and age recipients.
+        """Return the keys that the folder's files are encrypted to, sorted: PGP and age.
 
         Raises SecretsError where there are files and none of them tells; one that is damaged does not hide the others.
         """
@@ -155,7 +155,7 @@ class InitialData:
         return sorted(found)
 
     def rekeyed(self, tree: Tree, service: str, recipients: list[str]) -> tuple[str, bytes]:
-        """A service's file by its path, encrypted to these keys and no other; its form stays, and nobody reads it.
+        """Encrypt a service's file to exactly these keys; returns it by its path. Its format is kept.
 
         Raises SecretsError where there is no file, or more than one, and where one of the keys cannot be used.
         """
@@ -218,7 +218,7 @@ class InitialData:
 
 
 def service_of(name: str) -> str | None:
-    """The service that a file of this name in the folder is for; None where it is no initial data."""
+    """Return the service that a file of this name in the folder is for; None if it is no initial data."""
     suffix = next((suffix for suffix in _SUFFIXES if name.endswith(suffix)), None)
     # `.sops.yaml` and the like are settings of tools; a file in a folder below, or with signs that no service has in
     # its name, is nobody's.
@@ -227,7 +227,7 @@ def service_of(name: str) -> str | None:
 
 
 def is_id(name: object) -> bool:
-    """Whether a key is an id and can be shown; of another nobody can tell whether a secret was put in its place."""
+    """Whether a key is an id that may be shown; any other may be a secret put in the wrong place."""
     return isinstance(name, str) and _ID.fullmatch(name) is not None
 
 
@@ -236,7 +236,7 @@ def _form(path: str) -> _Form:
 
 
 def _by_service(tree: Tree) -> dict[str, list[File]]:
-    """Each service's files, those in the clear first."""
+    """Return each service's files, unencrypted ones first."""
     found: dict[str, list[File]] = {}
     for file in tree.files(FOLDER):
         service = service_of(file.path.removeprefix(f"{FOLDER}/"))
@@ -248,7 +248,7 @@ def _by_service(tree: Tree) -> dict[str, list[File]]:
 
 
 def _objection(service: str, files: list[File]) -> str | None:
-    """What is wrong with a service's files, told of the first, before any of them is opened."""
+    """Return what is wrong with a service's files, for the first of them, before any is opened."""
     if _form(files[0].path) is _Form.CLEAR:
         again = f"`reconcile initial-data set {service}`"
         return f"{_CLEAR} {again} (if sops encrypted it, rename it to {service}.sops.yaml)"
@@ -258,7 +258,7 @@ def _objection(service: str, files: list[File]) -> str | None:
 
 
 def _disguised(service: str, tree: Tree, file: File) -> str | None:
-    """Why nothing in a file is encrypted although its name says so; None where something may be."""
+    """Return why nothing in a file is encrypted although its name says so; None if something may be."""
     try:
         raw = _raw(tree, file)
         if _form(file.path) is _Form.SOPS:

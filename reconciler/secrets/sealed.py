@@ -1,4 +1,4 @@
-"""The sealed store's key: what a running program has to keep (OAuth tokens, generated values) is sealed with it.
+"""The sealed store's key, which seals what a running program saves: OAuth tokens, generated values.
 
 One random key of 256 bits, wrapped once to the keys that the initial data is encrypted to, so that GnuPG (or age, where
 only age is in use) stays the one root of trust; rows are AES-256-GCM with their place as additional data, so that no
@@ -28,7 +28,7 @@ _NONCE = 12
 
 
 class Sealer:
-    """Seals and opens rows. It never shows its key: not in `repr`, and it refuses to be pickled or copied."""
+    """Seals and opens values. It never shows its key: not in `repr`, nor by pickling or copying."""
 
     __slots__ = ("_cipher", "_digests", "_gnupg", "_key", "recipients")
 
@@ -45,7 +45,7 @@ class Sealer:
 
     @classmethod
     def create(cls, recipients: Iterable[str], gnupg: Gnupg) -> tuple[Sealer, bytes]:
-        """A new key, and its wrapped form for the caller to store.
+        """Return a new key, and its wrapped form for the caller to store.
 
         Raises SecretsError where no recipient can be wrapped to, or this machine could not open it again.
         """
@@ -54,7 +54,7 @@ class Sealer:
 
     @classmethod
     def unwrap(cls, wrapped: bytes, gnupg: Gnupg) -> Sealer:
-        """The key that `create` or `rewrap` returned.
+        """Unwrap the key that `create` or `rewrap` returned.
 
         Raises SecretsError where its recipient's secret key is not here any more, and where it is damaged.
         """
@@ -70,7 +70,7 @@ class Sealer:
         return cls(key, recipients, gnupg)
 
     def rewrap(self, recipients: Iterable[str]) -> bytes:
-        """The same key wrapped to other recipients, for the caller to store in place of the old form.
+        """Return the same key wrapped to other recipients, for the caller to store instead.
 
         Of several recipients those are taken that this machine has public keys of; at least one has to be its own.
         Raises SecretsError otherwise, and then the old form stays good.
@@ -93,12 +93,12 @@ class Sealer:
         return json.dumps({"form": form, "recipients": names}).encode() + b"\n" + body
 
     def seal(self, plain: bytes, aad: str) -> bytes:
-        """The sealed bytes; `aad` names the place (table, row, column) in which alone they open."""
+        """Seal bytes; they open only with the same `aad`, which names their place (table, row, column)."""
         nonce = secrets.token_bytes(_NONCE)
         return nonce + self._cipher.encrypt(nonce, plain, aad.encode())
 
     def open(self, blob: bytes, aad: str) -> bytes:
-        """What `seal` was given. Raises SecretsError where it was altered, moved, or sealed with another key."""
+        """Open what `seal` returned. Raises SecretsError if it was altered, moved, or sealed with another key."""
         from cryptography.exceptions import InvalidTag
 
         try:
@@ -110,7 +110,7 @@ class Sealer:
             ) from None
 
     def digest(self, data: bytes) -> str:
-        """A keyed digest in hex: equal for equal data, and of no use to guess it without the key."""
+        """Return a keyed digest in hex, which reveals nothing about the data without the key."""
         return hmac.new(self._digests, data, hashlib.sha256).hexdigest()
 
     def __repr__(self) -> str:

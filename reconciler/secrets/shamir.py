@@ -1,4 +1,4 @@
-"""Shamir's secret sharing as SOPS has it, the combining half: bytes in GF(2^8), each share's last byte its x.
+"""Combine shares of Shamir's secret sharing, as SOPS has it: bytes in GF(2^8), each share's last byte its x.
 
 Only the data key's parts pass through here, once a file, so it is written to be read, not to be fast.
 """
@@ -11,7 +11,7 @@ __all__ = ["combine"]
 
 
 def combine(shares: Sequence[bytes]) -> bytes:
-    """The secret that these shares belong to; with too few or with foreign ones, just other bytes.
+    """Return the secret of these shares. Too few or foreign ones give other bytes.
 
     Raises ValueError where they cannot be shares of one secret.
     """
@@ -27,7 +27,7 @@ def combine(shares: Sequence[bytes]) -> bytes:
 
 
 def _weight(place: int, places: Sequence[int]) -> int:
-    """Lagrange's coefficient of this place at zero; in this field adding and subtracting are both xor."""
+    """Return Lagrange's coefficient of this place at zero; in this field, adding and subtracting are both xor."""
     weight = 1
     for other in places:
         if other != place:
@@ -48,7 +48,7 @@ def _times(one: int, other: int) -> int:
 
 
 def _inverse(value: int) -> int:
-    """value^254: the non-zero elements are a group of 255."""
+    """Return value^254: the field's non-zero elements are a group of order 255."""
     power = 1
     for _ in range(254):
         power = _times(power, value)

@@ -1,4 +1,4 @@
-"""Our own reader of the SOPS format: YAML and JSON files whose values are encrypted and whose keys are not.
+"""Read the SOPS format: YAML and JSON files whose values are encrypted and whose keys are not.
 
 Each value is AES-256-GCM under the file's data key, with the path of keys to it (`a:b:`; places in a list do not
 count) as additional data, so that no value can be moved. A MAC over all values in their order, encrypted likewise,
@@ -50,7 +50,7 @@ _RESTORE = "restore the file from git's history"
 
 
 def metadata(raw: bytes, *, json: bool) -> Mapping[str, Any]:
-    """The `sops` part of a file, as it stands there: nothing of it is vouched for.
+    """Return the `sops` part of a file, which is not authenticated.
 
     Raises SecretsError where it has none, for then nothing in the file is encrypted.
     """
@@ -71,7 +71,7 @@ def _nowhere(url: str) -> NoReturn:  # noqa: ARG001
 
 
 def hosts(raw: bytes, *, json: bool) -> list[str]:
-    """The addresses that the `sops` program may ask for the file's data key, by what the file says.
+    """Return the addresses that the `sops` program may ask for the file's data key, according to the file.
 
     Raises SecretsError where that cannot be told.
     """
@@ -81,7 +81,7 @@ def hosts(raw: bytes, *, json: bool) -> list[str]:
 
 
 def decrypt(raw: bytes, *, json: bool, gnupg: Gnupg, allow: Callable[[str], None] = _nowhere) -> dict[str, Any]:
-    """The decrypted content of a SOPS file, without its `sops` part.
+    """Decrypt a SOPS file, without its `sops` part.
 
     `allow` raises SecretsError for an address that the `sops` program may not ask. Raises SecretsError where no key
     opens the file, and where a value, its place or the MAC was altered.
@@ -106,7 +106,7 @@ def _read(raw: bytes, *, json: bool) -> dict[str, Any]:
 
 
 def _composed(raw: bytes) -> Any:
-    """What the values were made from: without resolvers a plain one keeps its text, which is what the MAC is about."""
+    """Compose the YAML nodes: without resolvers, a plain value keeps its text, which the MAC covers."""
     try:
         return yaml.compose(raw, Loader=yaml.CBaseLoader)
     except yaml.YAMLError:
@@ -138,7 +138,7 @@ def _decrypt(data: dict[str, Any], node: Any, gnupg: Gnupg) -> dict[str, Any]:
 
 
 class _Reader:
-    """Opens values and counts each into the digest."""
+    """Decrypts values and adds each to the digest."""
 
     def __init__(self, cipher: AESGCM, secret: Callable[[tuple[str, ...]], bool], *, encrypted_only: bool) -> None:
         self._cipher = cipher
@@ -147,7 +147,7 @@ class _Reader:
         self.digest = hashlib.sha512(_ENCRYPTED_ONLY if encrypted_only else b"")
 
     def open(self, item: Any, path: tuple[str, ...]) -> Any:
-        """What stands below a path, decrypted."""
+        """Decrypt everything below a path."""
         if item is None:
             return None
         if isinstance(item, dict):
@@ -166,7 +166,7 @@ class _Reader:
         return value
 
     def value(self, text: str, place: str, name: str) -> tuple[Any, bytes]:
-        """One encrypted value, and the bytes that it counts as. SOPS leaves an empty text as it is."""
+        """Decrypt one value; returns it and the bytes that the MAC covers. SOPS leaves an empty text unencrypted."""
         if not text:
             return "", b""
         from cryptography.exceptions import InvalidTag
@@ -190,7 +190,7 @@ def _bare(name: str) -> SecretsError:
 
 
 def _rule(info: Mapping[str, Any]) -> Callable[[tuple[str, ...]], bool]:
-    """Whether the value at a path is encrypted: by the ending of any key on the way, or by a pattern in one."""
+    """Return whether the value at a path is encrypted: by the suffix of any key on the way, or by a pattern."""
     for name in _COMMENT_RULES:
         if info.get(name):
             raise Unsupported(f"a rule by comment ({name})")
@@ -208,7 +208,7 @@ def _ends_with(suffix: str) -> Callable[[str], bool]:
 
 
 def _found_by(pattern: str, name: str) -> Callable[[str], bool]:
-    """A pattern as Go reads it, which never takes long: Python's own engine can be made to think for years."""
+    """Search for a pattern as Go does, in linear time: Python's own engine can be made to take years."""
     import re2
 
     options = re2.Options()
@@ -223,7 +223,7 @@ def _found_by(pattern: str, name: str) -> Callable[[str], bool]:
 
 
 def _ask_sops(raw: bytes, gnupg: Gnupg, why: str, *, json: bool) -> dict[str, Any]:
-    """The same from the `sops` program. What it says is not repeated: it quotes values."""
+    """Decrypt with the `sops` program. Its messages are not repeated, because they quote values."""
     program = shutil.which("sops")
     if program is None:
         raise SecretsError(f"it has {why}; that needs the `sops` program, which is not installed here")

@@ -1,4 +1,4 @@
-"""Where the `sops` program would go for the data key of a file: its key services, by what the file itself says.
+"""The key services that the `sops` program would ask for a file's data key, according to the file.
 
 The program sends the machine's own credentials there (a Vault token, say), so that a file may only name a service that
 the settings allow. What the program would read otherwise than it is read here is refused: Go takes keys of JSON in any
@@ -25,7 +25,7 @@ _MEND = "encrypt it to PGP or age keys, or restore it from git's history"
 
 
 def key_services(data: Mapping[str, Any]) -> list[str]:
-    """The addresses of the key services that a SOPS file names, sorted.
+    """Return the addresses of the key services that a SOPS file names, sorted.
 
     Raises SecretsError where it names one of a kind whose address is not known here, or in a way that can be misread.
     """
@@ -64,7 +64,7 @@ def _of(group: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _urls(kind: str, entry: Mapping[str, Any]) -> list[str]:
-    """Where a key of this kind is asked for; nothing where that cannot be told."""
+    """Return where a key of this kind is asked for; nothing if that is unknown."""
     match kind:
         case "hc_vault":
             return [str(entry["vault_address"])] if entry.get("vault_address") else []

@@ -1,4 +1,4 @@
-"""The data key of a SOPS file: from any one key of its group, or from enough groups' shares of it.
+"""Decrypt the data key of a SOPS file: with any one key of its group, or shares of enough groups.
 
 PGP keys are asked of GnuPG, age keys of this machine's identities. Keys of other kinds (KMS, Vault, SSH, plugins) raise
 `Unsupported` where nothing else opens the file: the `sops` program may know them.
@@ -24,18 +24,18 @@ _Group = Mapping[str, Any]
 
 
 class Unsupported(Exception):
-    """This reader does not know something that the file uses; the text names it."""
+    """The file uses something that this reader does not support; the text names it."""
 
 
 def recipients(metadata: Mapping[str, Any]) -> list[str]:
-    """The fingerprints and age recipients that a file's `sops` part names; nothing vouches for them."""
+    """Return the PGP fingerprints and age recipients that a file's `sops` part names, unauthenticated."""
     groups = _groups(metadata)
     pgp = {name for group in groups for name, _ in _entries(group, "pgp")}
     return sorted(pgp | {name for group in groups for name, _ in _entries(group, "age") if age.is_recipient(name)})
 
 
 def data_key(metadata: Mapping[str, Any], gnupg: Gnupg) -> bytes:
-    """The key that the file's values are encrypted with.
+    """Return the key that the file's values are encrypted with.
 
     Raises SecretsError with every key that was tried and why it did not open, Unsupported where a key of another kind
     might.
@@ -59,7 +59,7 @@ def data_key(metadata: Mapping[str, Any], gnupg: Gnupg) -> bytes:
 
 
 def _groups(metadata: Mapping[str, Any]) -> list[_Group]:
-    """The file's key groups; keys that stand in the `sops` part itself are the one group, and then the only one."""
+    """Return the file's key groups; keys in the `sops` part itself are the only group."""
     groups = metadata.get("key_groups")
     if not groups or _foreign(metadata) or any(metadata.get(kind) for kind in _KINDS):
         return [metadata]
@@ -69,7 +69,7 @@ def _groups(metadata: Mapping[str, Any]) -> list[_Group]:
 
 
 def _entries(group: _Group, kind: str) -> Iterator[tuple[str, str]]:
-    """Each key of a kind: its name, and the data key encrypted to it."""
+    """Yield each key of a kind: its name, and the data key encrypted to it."""
     entries = group.get(kind) or []
     for entry in entries if isinstance(entries, list) else [None]:
         name, encrypted = (entry.get(_KINDS[kind]), entry.get("enc")) if isinstance(entry, Mapping) else (None, None)
@@ -81,7 +81,7 @@ def _entries(group: _Group, kind: str) -> Iterator[tuple[str, str]]:
 
 
 def _part(group: _Group, gnupg: Gnupg, reasons: list[str]) -> bytes | None:
-    """What any key of the group gives; None, and a reason more for each, where none does."""
+    """Decrypt with any key of the group; None if none can, with a reason added for each."""
     for kind in _KINDS:
         for name, encrypted in _entries(group, kind):
             try:
@@ -104,6 +104,6 @@ def _locked(groups: list[_Group], lead: str, reasons: list[str]) -> Exception:
 
 
 def _foreign(group: _Group) -> list[str]:
-    """The kinds of keys of a group that are not read here: any further list in it."""
+    """Return the kinds of a group's keys that this reader does not support."""
     known = {*_KINDS, "key_groups"}
     return [kind for kind, entries in group.items() if kind not in known and isinstance(entries, list) and entries]

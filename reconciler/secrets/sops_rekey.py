@@ -1,4 +1,4 @@
-"""Encrypting a SOPS file to other keys, with the `sops` program, and with a new data key.
+"""Encrypt a SOPS file to other keys, and with a new data key, by the `sops` program.
 
 Only files whose keys are OpenPGP's and age's: another's key service would have to be asked.
 """
@@ -20,7 +20,7 @@ __all__ = ["rekeyed"]
 
 
 def rekeyed(raw: bytes, recipients: list[str], *, json: bool, gnupg: Gnupg) -> bytes:
-    """The file, its values encrypted anew, to these keys and no other. Raises SecretsError."""
+    """Return the file encrypted to exactly these keys. Raises SecretsError."""
     info = sops.metadata(raw, json=json)
     if sops.hosts(raw, json=json) or info.get("key_groups"):
         raise SecretsError("it has keys of a key service, or groups of keys: change them with `sops updatekeys`")

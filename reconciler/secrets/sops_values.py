@@ -1,4 +1,4 @@
-"""What a value of a SOPS file is, and what it counts as in the MAC.
+"""Values of SOPS files: their types, and the bytes that the MAC covers.
 
 The MAC is taken over Go's spelling of each value: `True`, `1.5`, `100000`, never an exponent. An encrypted value says
 its type; one that a rule leaves in the clear has the type that Go's YAML reads in it, which is not the one that our own
@@ -42,7 +42,7 @@ class Leaf:
 
 
 def leaves(data: Any, node: Any) -> Any:
-    """The same structure with its values as `Leaf` (None stays None, for SOPS passes it over).
+    """Return the structure with its values as `Leaf`; None stays None, because SOPS skips it.
 
     `node` is what a YAML value was made from, composed without resolvers; None for JSON.
     """
@@ -58,7 +58,7 @@ def leaves(data: Any, node: Any) -> Any:
 
 
 def typed(plain: bytes, kind: str) -> tuple[Any, bytes]:
-    """A decrypted value in its type, and what it counts as.
+    """Return a decrypted value in its type, and the bytes that the MAC covers.
 
     Raises ValueError where it is not of that type, Unsupported for a type that is not known here.
     """
@@ -79,7 +79,7 @@ def typed(plain: bytes, kind: str) -> tuple[Any, bytes]:
 
 
 def counted(leaf: Leaf) -> bytes:
-    """What a value in the clear counts as."""
+    """Return the bytes that the MAC covers of an unencrypted value."""
     text = leaf.text
     if text is None:
         return str(leaf.value).encode() if isinstance(leaf.value, bool) else _go_float(leaf.value)
@@ -97,7 +97,7 @@ def counted(leaf: Leaf) -> bytes:
 
 
 def _go_float(number: float | str) -> bytes:
-    """Go's shortest form without an exponent."""
+    """Format a number in Go's shortest form without an exponent."""
     try:
         value = float(number)
     except OverflowError:

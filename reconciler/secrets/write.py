@@ -1,4 +1,4 @@
-"""Writing initial data: encrypted before it touches the disk, and in place all at once or not at all."""
+"""Write initial data: encrypted before it reaches the disk, and atomically."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def encrypt_initial_data(
 
 
 def put_initial_data(path: Path, message: bytes) -> None:
-    """Write an encrypted file in the place of another, all at once. Raises SecretsError where it cannot be written."""
+    """Replace an encrypted file atomically. Raises SecretsError if it cannot be written."""
     try:
         _replace(path, message)
     except OSError as error:

@@ -1,1 +1,1 @@
-"""Files as users write them: YAML with line numbers, schemas, problems."""
+"""Parse users' files: YAML with line numbers, schemas, problems."""

@@ -1,4 +1,4 @@
-"""What is raised where one file cannot be used, and the limits that every reader keeps.
+"""The error for a file that cannot be used, and the limits of every reader.
 
 See docs/design/rules.md, "Limits of input".
 """
@@ -25,11 +25,11 @@ class BrokenFile(ReconcilerError):
 
 
 def broken(file: str, line: int | None, message: str) -> BrokenFile:
-    """A file that cannot be used, for one reason."""
+    """Make the error for a file that cannot be used, with one problem."""
     return BrokenFile(Problem(file, line, message))
 
 
 def too_large(file: str, size: int, limit: int = MAX_BYTES) -> BrokenFile:
-    """A file over its limit; `size` and `limit` count bytes."""
+    """Make the error for a file over its limit; `size` and `limit` count bytes."""
     most = f"{limit // MAX_BYTES} MiB"
     return broken(file, None, f"{size:,} bytes: a file may have {most} at most; take out what does not belong here")

@@ -1,4 +1,4 @@
-"""A YAML file's values, put together from libyaml's events: nothing recurses, and each refusal knows its line."""
+"""Build a YAML file's values from libyaml's events, without recursion; errors know their line."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
 def _plain(text: str) -> Any:
-    """What a scalar without quotes means. A number that would not be written the same again (`1.10`) stays text."""
+    """Return the value of a scalar without quotes. A number that would be written differently (`1.10`) stays text."""
     if text in _CONSTANTS:
         return _CONSTANTS[text]
     if _INT.fullmatch(text):
@@ -48,7 +48,7 @@ _NONE = object()
 
 
 class Builder:
-    """Puts values together from events; `lists` gathers the lines of the items of the lists at the top."""
+    """Builds values from events; `lists` has the lines of the items of top-level lists."""
 
     def __init__(self, file: str) -> None:
         self.file = file
@@ -64,13 +64,13 @@ class Builder:
         self._documents = 0
 
     def document(self, event: DocumentStartEvent) -> None:
-        """The beginning of a document; there may be one."""
+        """Begin a document; there may be one."""
         self._documents += 1
         if self._documents > 1:
             self._refuse(event, "a second document begins here: one file holds one; take out the `---`")
 
     def scalar(self, event: ScalarEvent) -> None:
-        """A key as it is written, or a value with its meaning."""
+        """Add a key as written, or a value with its type."""
         if event.tag is not None:
             self._refuse_tag(event)
         text = event.value
@@ -87,11 +87,11 @@ class Builder:
             self._anchors[event.anchor] = value
 
     def mapping(self, event: MappingStartEvent) -> None:
-        """The beginning of a map."""
+        """Begin a map."""
         self._open({}, event)
 
     def sequence(self, event: SequenceStartEvent) -> None:
-        """The beginning of a list; one under a key at the top has the lines of its items kept."""
+        """Begin a list; of one under a top-level key, the lines of its items are kept."""
         key = self._key
         items: list[Any] = []
         self._open(items, event)
@@ -100,7 +100,7 @@ class Builder:
             self.lists[key] = self._top_lines
 
     def close(self, _event: MappingEndEvent | SequenceEndEvent) -> None:
-        """The end of a map or a list; only now is it there for aliases."""
+        """End a map or list; only now can aliases refer to it."""
         done, (self._into, anchor) = self._into, self._stack.pop()
         if done is self._top:
             self._top = None
@@ -108,7 +108,7 @@ class Builder:
             self._anchors[anchor] = done
 
     def alias(self, event: AliasEvent) -> None:
-        """What an anchor above stands for, within the limits."""
+        """Add what an anchor above stands for, within the limits."""
         if event.anchor not in self._anchors:
             self._refuse(event, "an alias to nothing above it: put text that begins with * in quotes")
         if self._into.__class__ is dict and self._key is _NONE:
@@ -143,7 +143,7 @@ class Builder:
                 self._top_lines.append(event.start_mark.line + 1)
 
     def _measure(self, value: Any, event: AliasEvent) -> int:
-        """How many values an alias stands for; what it holds through other aliases counts again."""
+        """Count the values that an alias stands for, including those through other aliases."""
         count, waiting = 0, [(value, len(self._stack) + 1)]
         while waiting:
             here, depth = waiting.pop()

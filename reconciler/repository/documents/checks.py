@@ -1,4 +1,4 @@
-"""What types cannot say about one file: ids, names that are taken, placeholders that nothing can ever fill.
+"""Check what types cannot express in one file: ids, names that are taken, placeholders that nothing fills.
 
 A manifest that works in ChiefOnboarding is dropped in unchanged (docs/manifest.md), so what still works there is a
 warning in it, and an error only where the manifest has additions of our own (section 5).
@@ -37,7 +37,7 @@ _RULE = "an id has letters A-Z and a-z, digits and underscores only"
 
 
 def hire_problems(hire: Hire, document: Document) -> Iterator[Problem]:
-    """What is wrong with the names under `extra`, and addresses that look like another's."""
+    """Report invalid names under `extra`, and addresses that look like another's."""
     for key in ("email", "manager_email", "buddy_email"):
         address = getattr(hire, key)
         if (address and not address.isascii()) or "xn--" in (address or "").lower():
@@ -53,7 +53,7 @@ def hire_problems(hire: Hire, document: Document) -> Iterator[Problem]:
 
 
 def manifest_problems(manifest: Manifest, document: Document) -> Iterator[Problem]:
-    """Ids that cannot be used, are taken or stand twice, and what of a template language is no variable."""
+    """Report ids that are invalid, taken or duplicate, and template syntax that is no placeholder."""
     for path, message, severity in (*_ids(manifest), *_misuses(document.data), *language_problems(manifest)):
         yield Problem(document.file, document.line(path), dotted(path, message), severity)
 
@@ -90,7 +90,7 @@ def _ids(manifest: Manifest) -> Iterator[tuple[Path, str, Severity]]:
 
 
 def _stores(manifest: Manifest) -> Iterator[Path]:
-    """The places that name what an answer is stored under: no answer may replace what git gives."""
+    """Return the places that name what an answer is stored under: no answer may replace what git gives."""
     for place, call in manifest.calls():
         for name in getattr(call, "store_data", ()):
             yield (*(int(step) if step.isdigit() else step for step in place.split(".")), "store_data", name)
@@ -108,7 +108,7 @@ def _misuses(data: Any) -> Iterator[tuple[Path, str, Severity]]:
 
 
 def manifest_ids(manifest: Manifest) -> frozenset[str]:
-    """The names that a manifest gives values to, for itself and for the others of its service."""
+    """Return the names that a manifest gives values to, for itself and others of its service."""
     form = {field.id for field in manifest.form}
     initial = {field.id for field in manifest.initial_data_form}
     oauth = {OAUTH} if manifest.oauth is not None else set()
@@ -116,7 +116,7 @@ def manifest_ids(manifest: Manifest) -> frozenset[str]:
 
 
 def unfilled(document: Document, given: Iterable[str]) -> Iterator[Problem]:
-    """A warning for each placeholder that at most a hire's `extra` fills; `given` are the names the service has."""
+    """Warn of each placeholder that only a hire's `extra` could fill; `given` are the service's names."""
     known = {*KNOWN_NAMES - {OAUTH}, "phone", *given}
     for path, text in _rendered(document.data):
         for name in sorted(names(text)):
@@ -129,7 +129,7 @@ def unfilled(document: Document, given: Iterable[str]) -> Iterator[Problem]:
 
 
 def _here_only(path: Path) -> str | None:
-    """The name that one place knows and no other: the next page's URL, and the request that fetches a token."""
+    """Return the name that is known at one place only: the next page's URL, or the token request."""
     if path[-1] == "next_page" or (path[0] in ("form", "exists") and "data" in path):
         return PAGE_TOKEN
     return "code" if path[:2] == ("oauth", "access_token") else None
@@ -141,7 +141,7 @@ _FORM_TEXT_ONLY = frozenset({"id", "name", "description", "items", "type"})
 
 
 def _rendered(data: Any) -> Iterator[tuple[Path, str]]:
-    """Every text of a manifest that placeholders are replaced in, with its place; a key with its value's place."""
+    """Return every text of a manifest in which placeholders are replaced, with its place."""
     for key, value in data.items():
         if key == "form" and isinstance(value, list):
             for index, field in enumerate(value):

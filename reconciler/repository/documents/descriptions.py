@@ -1,4 +1,4 @@
-"""What each property of users' files is for, as an editor shows it beside the property."""
+"""The descriptions of properties of users' files, as editors show them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What types cannot say about an import: keys that fill nothing, placeholders that nobody gives."""
+"""Check what types cannot express in an import: keys that fill nothing, placeholders without a value."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ Found = tuple[Path, str, Severity]
 
 
 def import_problems(imported: Import, document: Document) -> Iterator[Problem]:
-    """Each with its line and what to do."""
+    """Report each, with its line and what to do."""
     for check in (_keys, _ids, _file_names, _placeholders):
         for path, message, severity in check(imported):
             yield Problem(document.file, document.line(path), dotted(path, message), severity)
 
 
 def _keys(imported: Import) -> Iterator[Found]:
-    """What `data_structure` fills: a key of a hire, or a name under `extra`."""
+    """Check the keys of `data_structure`: a key of a hire, or a name under `extra`."""
     seen: dict[str, str] = {}
     for key, source in imported.data_structure.items():
         path: Path = ("data_structure", key)
@@ -70,7 +70,7 @@ def _ids(imported: Import) -> Iterator[Found]:
 
 
 def _file_names(imported: Import) -> Iterator[Found]:
-    """The variables of `id`: what `data_structure` gives."""
+    """Check the variables of `id`: `data_structure` has to give them."""
     given = {target(key): key for key in imported.data_structure}
     known = {*given, *(name.removeprefix(_EXTRA) for name in given)}
     for message in misuse(imported.id):
@@ -83,7 +83,7 @@ def _file_names(imported: Import) -> Iterator[Found]:
 
 
 def _placeholders(imported: Import) -> Iterator[Found]:
-    """What requests use and nothing gives: there is no hire yet whose values could fill it."""
+    """Check that what requests use has a value: there is no hire yet that could have one."""
     given = {field.id for field in imported.initial_data_form}
     given |= {name for request in imported.execute for name in request.store_data}
     parts: list[tuple[Path, object, frozenset[str]]] = [(("headers",), imported.headers, frozenset())]

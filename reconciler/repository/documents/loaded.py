@@ -1,4 +1,4 @@
-"""A file that passed every check, as a model that knows where each of its entries stands."""
+"""A valid file as a model, with the lines of its entries."""
 
 from __future__ import annotations
 

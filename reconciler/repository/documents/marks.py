@@ -1,4 +1,4 @@
-"""On which line each part of a file stands.
+"""Find the line of each part of a file.
 
 Only an error asks, so nothing here runs while files are good: the file is walked a second time, as a stream of tokens
 that YAML and JSON share, into a tree of lines. JSON has its duplicate keys and its depth checked on the way, since the
@@ -23,13 +23,13 @@ __all__ = ["Mark", "in_json", "in_yaml"]
 
 @dataclass(slots=True)
 class Mark:
-    """Where a value begins (in a map: where its key stands), counted from 1, and the marks of what is in it."""
+    """Where a value begins (in a map, its key), counted from 1, and the marks of its parts."""
 
     line: int
     children: dict[str, Mark] | list[Mark] | None = None
 
     def find(self, path: Iterable[str | int]) -> int:
-        """The line of what stands at a path, or of the nearest thing around it."""
+        """Return the line of what is at a path, or of the nearest thing around it."""
         here = self
         for step in path:
             match here.children:
@@ -53,12 +53,12 @@ _Token = tuple[_Kind, str, int]
 
 
 def in_yaml(raw: bytes, file: str) -> Mark | None:
-    """The lines of a YAML file that was read before; None where it is empty."""
+    """Return the lines of a valid YAML file; None if it is empty."""
     return _tree(_yaml_tokens(raw), file)
 
 
 def in_json(text: str, file: str) -> Mark | None:
-    """The lines of a JSON file. Raises BrokenFile for a duplicate key and for nesting over the limit."""
+    """Return the lines of a JSON file. Raises BrokenFile for a duplicate key and for nesting over the limit."""
     return _tree(_json_tokens(text), file)
 
 

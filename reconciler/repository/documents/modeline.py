@@ -1,4 +1,4 @@
-"""The kinds of files that have a JSON Schema, and the line by which an editor finds it."""
+"""The kinds of files with a JSON Schema, and the line by which editors find it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ SCHEMAS = ".schemas"
 
 
 def modeline(kind: Kind, folder: str) -> str:
-    """The first line of a file in a folder of the repository, which YAML's language server reads."""
+    """Return the first line of a file in a folder of the repository, for YAML's language server."""
     return f"# yaml-language-server: $schema={'../' * (1 + folder.count('/'))}{SCHEMAS}/{kind}.json\n"
 
 
 def line_in(root: Path, kind: Kind, folder: str) -> str:
-    """That line where the repository has the schema; nothing where it does not."""
+    """Return that line if the repository has the schema, else an empty text."""
     return modeline(kind, folder) if (root / SCHEMAS / f"{kind}.json").is_file() else ""

@@ -1,4 +1,4 @@
-"""What is wrong in a file, said so that its author can act on it.
+"""Report what is wrong in a file so that its author can act on it.
 
 Pydantic reports an error for every branch of a union and names types of the program. Here its errors are walked
 together with the model's types, so that each becomes one sentence of the form `key.path: what; allowed …; did you mean
@@ -35,7 +35,7 @@ _Errors = list[tuple[Path, ErrorDetails]]
 
 
 def explain(error: ValidationError, model: Any, document: Document) -> list[Problem]:
-    """A problem for each thing that is wrong, with its line. `model` is the file's model, or a list of models."""
+    """Return a problem, with its line, for each error. `model` is the file's model, or a list of models."""
     errors: _Errors = [(details["loc"], details) for details in error.errors(include_url=False)]
     found = _walk(errors, model, (), document.data)
     problems = list(few(Problem(document.file, document.line(path), message) for path, message in found))
@@ -43,7 +43,7 @@ def explain(error: ValidationError, model: Any, document: Document) -> list[Prob
 
 
 def few(problems: Iterable[Problem]) -> Iterator[Problem]:
-    """The first hundred of each severity, and then that there are more: a file can have as many as it has lines.
+    """Limit problems to the first hundred of each severity, with a note that there are more.
 
     Nothing is read after a hundred errors; after as many warnings there may still be an error.
     """
@@ -59,19 +59,19 @@ def few(problems: Iterable[Problem]) -> Iterator[Problem]:
 
 
 def dotted(path: Path, message: str) -> str:
-    """A message that begins with the place it speaks of."""
+    """Prefix a message with the place that it is about."""
     return f"{'.'.join(map(str, path))}: {message}" if path else message
 
 
 def near(word: str, known: Iterable[str], before: str = "; ") -> str:
-    """`; did you mean X?` where one of the known names is close, whatever its case; else nothing."""
+    """Return `; did you mean X?` if a known name is close, in any case; else an empty text."""
     by_lower = {name.lower(): name for name in islice(known, KNOWN)} if len(word) <= LONGEST else {}
     close = difflib.get_close_matches(word.lower(), by_lower, n=1)
     return f"{before}did you mean {by_lower[close[0]]}?" if close else ""
 
 
 def unknown(word: str, known: Iterable[str], what: str = "unknown key") -> str:
-    """That a word is none of a closed set, which one it may have been, and the set."""
+    """Say that a word is not in a closed set, which one was probably meant, and the set."""
     known = list(known)
     return f"{what}; allowed: {', '.join(known)}{near(word, known)}"
 
@@ -80,7 +80,7 @@ def unknown(word: str, known: Iterable[str], what: str = "unknown key") -> str:
 
 
 def _walk(errors: _Errors, kind: Any, path: Path, data: Any) -> Iterator[tuple[Path, str]]:
-    """The errors at and under one place; `kind` is the type that is wanted there, `data` what the file has."""
+    """Yield the errors at and under one place; `kind` is the type wanted there, `data` the file's value."""
     kind = _bare(kind)
     if get_origin(kind) in (Union, UnionType):
         yield from _union(errors, kind, path, data)
@@ -104,7 +104,7 @@ def _walk(errors: _Errors, kind: Any, path: Path, data: Any) -> Iterator[tuple[P
 
 
 def _union(errors: _Errors, kind: Any, path: Path, data: Any) -> Iterator[tuple[Path, str]]:
-    """Errors of a union come once for each branch, the branch's name first: only the branch that was meant speaks."""
+    """Choose the branch of a union that was meant: pydantic reports errors for each branch."""
     branches = [_bare(branch) for branch in get_args(kind) if branch is not NoneType]
     for branch in branches:
         meant = (_is_model(branch) and isinstance(data, dict)) or (
@@ -190,7 +190,7 @@ def _literal(details: ErrorDetails, kind: Any) -> str:
 
 
 def _bare(kind: Any) -> Any:
-    """A type without its annotations, and without `| None`."""
+    """Return a type without its annotations, and without `| None`."""
     while True:
         if get_origin(kind) is Annotated:
             kind = get_args(kind)[0]
@@ -224,7 +224,7 @@ def _keys(kind: Any) -> list[str]:
 
 
 def _wanted(kind: Any, step: str | int) -> Any:
-    """The type at one step inwards; None where a model has no such key."""
+    """Return the type at one step inwards; None if a model has no such key."""
     if _is_model(kind):
         return _fields(kind).get(str(step))
     arguments = get_args(kind)
@@ -255,7 +255,7 @@ def _inside(data: Any, step: str | int) -> Any:
 
 
 def _twice(entries: Any) -> tuple[int, str] | None:
-    """The place and the name of the first access entry whose name an earlier one has."""
+    """Return the place and name of the first access entry whose name an earlier one has."""
     seen: set[str] = set()
     for index, entry in enumerate(entries if isinstance(entries, list) else []):
         name = str(entry.get("name") or entry.get("integration")) if isinstance(entry, dict) else str(entry)

@@ -1,4 +1,4 @@
-"""JSON Schema of users' files, for editors: from the models, with what the models' validators check added.
+"""Make JSON Schema of users' files for editors, from the models and their validators.
 
 A validator is code, which pydantic leaves out of a schema. Each one that a file's model has is named here with what it
 means for the schema; one that is not named stops the generation, so that none can be forgotten. The keywords are those
@@ -44,7 +44,7 @@ KINDS: dict[Kind, tuple[type[BaseModel], str]] = {
 
 
 def json_schema(kind: Kind) -> dict[str, Any]:
-    """The schema of one kind of file (`reconcile schema`, docs/commands.md)."""
+    """Return the schema of one kind of file (`reconcile schema`, docs/commands.md)."""
     model, title = KINDS[kind]
     schema = _bounded(model.model_json_schema(by_alias=True, schema_generator=_Generator))
     return {"$schema": "http://json-schema.org/draft-07/schema#", **schema, "title": title}
@@ -54,7 +54,7 @@ _BOUNDS = {"ge": "minimum", "le": "maximum", "gt": "exclusiveMinimum"}
 
 
 def _bounded(schema: Any) -> Any:
-    """The schema with bounds under JSON Schema's keys where pydantic left its own; those of a time span are dropped."""
+    """Use JSON Schema's keys for bounds if pydantic left its own; bounds of durations are dropped."""
     if isinstance(schema, list):
         return [_bounded(item) for item in schema]
     if not isinstance(schema, dict):
@@ -64,7 +64,7 @@ def _bounded(schema: Any) -> Any:
 
 
 class _Generator(GenerateJsonSchema):
-    """Pydantic's generator, told what the validators mean."""
+    """Pydantic's generator, extended by what the validators mean."""
 
     def function_before_schema(self, schema: core_schema.BeforeValidatorFunctionSchema) -> JsonSchemaValue:
         return _BEFORE[_name(schema)](self.generate_inner(schema["schema"]))

@@ -1,4 +1,4 @@
-"""YAML and JSON as users write them, cut down to what cannot surprise (docs/design/rules.md, "Limits of input").
+"""Read users' YAML and JSON, restricted to an unambiguous subset (docs/design/rules.md, "Limits of input").
 
 Only `true`/`false`, plain decimal numbers and dates are anything but text; everything that YAML can do and a person
 would not expect (tags, merge keys, second documents, duplicate keys, deep or exploding structures) is refused with the
@@ -25,7 +25,7 @@ __all__ = ["BrokenFile", "Document", "read"]
 
 
 class Document:
-    """What a file says, and on which line it says it."""
+    """A file's content, with lines."""
 
     __slots__ = ("_data", "_lists", "_marks", "_raw", "file")
 
@@ -41,18 +41,18 @@ class Document:
 
     @property
     def data(self) -> Any:
-        """Maps, lists, text, numbers, truth values, dates and None."""
+        """Return maps, lists, text, numbers, booleans, dates and None."""
         return self._data
 
     def called(self, file: str) -> Document:
-        """The same content under another name, with the lines that are known by now."""
+        """Return the same content under another name, with the lines that are known already."""
         self.line(())
         other = copy.copy(self)
         other.file = file
         return other
 
     def line(self, path: tuple[str | int, ...]) -> int | None:
-        """The line, from 1, of what stands at a path, or of the nearest thing around it; None for an empty file."""
+        """Return the line, from 1, of what is at a path, or of the nearest thing around it; None for an empty file."""
         if self._marks is None:
             self._marks = (
                 marks.in_json(_decode(self._raw, self.file), self.file)
@@ -62,7 +62,7 @@ class Document:
         return None if self._marks is None else self._marks.find(path)
 
     def item_lines(self, key: str) -> list[int]:
-        """The lines of the items of a list at the top of the file, such as `access`; empty where there is none."""
+        """Return the lines of the items of a top-level list such as `access`; empty if there is none."""
         if self._lists is not None:
             return self._lists.get(key, [])
         self.line(())
@@ -72,7 +72,7 @@ class Document:
 
 
 def read(raw: bytes, file: str, limit: int = MAX_BYTES) -> Document:
-    """A file's content of at most `limit` bytes; JSON where its name ends in `.json`, else YAML.
+    """Read a file's content of at most `limit` bytes; as JSON if its name ends in `.json`, else YAML.
 
     Raises BrokenFile with the line and what to do. Keys are text, as they are written.
     """

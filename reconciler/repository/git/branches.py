@@ -1,4 +1,4 @@
-"""A branch for a pull request, made without touching the work tree, its index, or the branch that is in force.
+"""Commit files to a branch for a pull request, without touching the worktree, its index or the branch in force.
 
 The commit's committer is this program: a branch whose commits it made may be made anew, and one that a person added to
 may not.
@@ -19,7 +19,7 @@ NAME, ADDRESS = "access-reconciler", "access-reconciler@localhost"
 
 
 def refuse_branch(checkout: Checkout, branch: str, in_force: str) -> None:
-    """Refuse a branch that must not be written to; `in_force` is the name of the one that is acted on.
+    """Refuse a branch that must not be written to; `in_force` is the name of the one in force.
 
     Raises RepositoryError.
     """
@@ -36,7 +36,7 @@ def refuse_branch(checkout: Checkout, branch: str, in_force: str) -> None:
 
 
 def commit_to_branch(checkout: Checkout, base: str, branch: str, files: Mapping[str, bytes], message: str) -> str:
-    """Make the branch: one commit on top of `base`, with these files in it; gives its id.
+    """Make the branch: one commit on top of `base` with these files. Returns its id.
 
     A branch of that name is made anew where only this program has committed to it. Raises RepositoryError.
     """
@@ -63,7 +63,7 @@ def commit_to_branch(checkout: Checkout, base: str, branch: str, files: Mapping[
 
 
 def _refuse_others(repository: pygit2.Repository, branch: str, old: pygit2.Commit, base: pygit2.Commit) -> None:
-    """Refuse to replace commits of somebody else on the branch."""
+    """Refuse to replace other people's commits on the branch."""
     walker = repository.walk(old.id)
     walker.hide(base.id)
     for commit in walker:
@@ -75,7 +75,7 @@ def _refuse_others(repository: pygit2.Repository, branch: str, old: pygit2.Commi
 
 
 def _author(repository: pygit2.Repository) -> pygit2.Signature:
-    """Whoever git knows here, as for any commit; else this program."""
+    """Return the author git is configured with, like for any commit; else this program."""
     try:
         return repository.default_signature
     except (KeyError, ValueError, pygit2.GitError):
@@ -83,7 +83,7 @@ def _author(repository: pygit2.Repository) -> pygit2.Signature:
 
 
 def _with_files(repository: pygit2.Repository, tree: pygit2.Tree, files: Mapping[str, bytes]) -> pygit2.Oid:
-    """A tree with these files in it, and everything else as it is."""
+    """Return a tree with these files, and everything else unchanged."""
     index = pygit2.Index()
     index.read_tree(tree)
     for path, content in files.items():

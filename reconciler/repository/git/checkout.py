@@ -1,4 +1,4 @@
-"""The checkout that `--repo` names: which revision counts, what it holds, what changed since another.
+"""The checkout that `--repo` names: the revision that counts, its files, and what changed since another.
 
 What the daemon acts on is the commit at HEAD, or the folder as it stands where there is no git (docs/design/rules.md,
 "Source of truth"). Objects are read through libgit2; only fetching needs the `git` program (`fetch`).
@@ -31,7 +31,7 @@ UNREADABLE = (pygit2.GitError, KeyError, ValueError, OSError)
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """Who made a revision."""
+    """The author of a revision."""
 
     revision: str
     author: str
@@ -47,7 +47,7 @@ class Checkout:
 
     @classmethod
     def open(cls, path: Path, reached: Reached = unwatched) -> Self:
-        """The checkout at a path, which is its root. Raises RepositoryError with the next step."""
+        """Open the checkout whose root is this path. Raises RepositoryError with the next step."""
         root = path.resolve()
         if not root.is_dir():
             raise RepositoryError(
@@ -60,24 +60,24 @@ class Checkout:
 
     @property
     def is_git(self) -> bool:
-        """Whether commits decide; else the folder is read as it stands."""
+        """Whether commits count; else the folder is read as it is on disk."""
         return self.repository is not None
 
     def head(self) -> Tree:
-        """The commit at HEAD; the folder itself where there is no git."""
+        """Return the commit at HEAD; without git, the folder itself."""
         if self.repository is None:
             return self.worktree()
         return CommitTree(self.repository, self._head_commit(self.repository))
 
     def head_id(self) -> str | None:
-        """The id of the commit at HEAD; None where there is none to be found, now or at all."""
+        """Return the id of the commit at HEAD; None if there is none."""
         try:
             return None if self.repository is None else str(self._head_commit(self.repository).id)
         except RepositoryError:
             return None
 
     def head_name(self) -> str:
-        """What HEAD names, though the commit itself may not be there to be read: its id, or else `HEAD`."""
+        """Return what HEAD names, even if the commit cannot be read: its id, or else `HEAD`."""
         try:
             target = "" if self.repository is None else self.repository.lookup_reference("HEAD").resolve().target
         except UNREADABLE:
@@ -85,21 +85,21 @@ class Checkout:
         return str(target) or "HEAD"
 
     def at(self, rev: str) -> Tree:
-        """A branch, a tag, an id or a part of one. Raises RepositoryError where there is no such commit."""
+        """Return the revision of a branch, tag, id or abbreviated id. Raises RepositoryError if there is none."""
         if self.repository is None:
             raise RepositoryError(f"{self.root} is no git checkout: it has no revision {rev!r}")
         return CommitTree(self.repository, self._commit(self.repository, rev))
 
     def worktree(self, known: Mapping[str, Stamped] | None = None) -> FolderTree:
-        """The files as they stand, committed or not; those that stand as they are `known` to are not read for it."""
+        """Return the files on disk, committed or not. Those that are as `known` are not read for it."""
         return FolderTree(self.root, known)
 
     def current(self, source: Literal["commit", "worktree"]) -> Tree:
-        """What the setting `source` asks for."""
+        """Return what the setting `source` selects."""
         return self.worktree() if source == "worktree" else self.head()
 
     def ignored_edits(self) -> list[str]:
-        """The sorted paths whose content on the disk or in the index HEAD does not have; never what git ignores."""
+        """Return the sorted paths whose content on disk or in the index is not HEAD's; never ignored files."""
         if self.repository is None:
             return []
         try:
@@ -110,14 +110,14 @@ class Checkout:
         return sorted(path for path, flags in status.items() if flags not in settled and _ours(path))
 
     def changed(self, old: Tree, new: Tree) -> frozenset[str]:
-        """The paths of the files that are not the same in both; folders with one id are skipped."""
+        """Return the paths of files that differ; folders with the same id are skipped."""
         if isinstance(old, CommitTree) and isinstance(new, CommitTree):
             return new.changed(old)
         before, after = ({file for folder in FOLDERS for file in tree.files(folder)} for tree in (old, new))
         return frozenset(file.path for file in before ^ after)
 
     def commit(self, revision: str) -> Commit:
-        """By whom a revision was made, as `Name <address>`."""
+        """Return who made a revision, as `Name <address>`."""
         if self.repository is None:
             raise RepositoryError(f"{self.root} is no git checkout: it has no commit {revision!r}")
         commit = self._commit(self.repository, revision)
@@ -125,7 +125,7 @@ class Checkout:
         return Commit(str(commit.id), f"{name} <{address}>")
 
     def first_commit(self) -> str | None:
-        """The id of the first commit of HEAD's history; None where there is none, or a shallow clone lacks it."""
+        """Return the id of HEAD's first commit; None if there is none, or a shallow clone lacks it."""
         if self.repository is None or self.repository.is_shallow or self.repository.head_is_unborn:
             return None
         try:
@@ -134,27 +134,27 @@ class Checkout:
             raise RepositoryError(f"{self.root}: the first commit cannot be told: {error}") from None
 
     def may_have(self, commit: str) -> bool:
-        """Whether there is such a commit; True where a shallow clone, or a folder that is no checkout, cannot tell."""
+        """Whether there is such a commit; True if a shallow clone, or a plain folder, cannot tell."""
         repository = self.repository
         return repository is None or repository.is_shallow or pygit2.Oid(hex=commit) in repository
 
     def has(self, revision: str) -> bool:
-        """Whether a commit is here, by its full id."""
+        """Whether a commit exists here, by its full id."""
         return self.repository is not None and revision in self.repository
 
     def descends(self, revision: str, earlier: str) -> bool:
-        """Whether a commit has another in its history; both are here."""
+        """Whether a commit has another in its history; both exist here."""
         return self.repository is not None and self.repository.descendant_of(revision, earlier)
 
     def has_remote(self, name: str) -> bool:
-        """Whether there is somewhere to fetch from, as far as git's settings can be read."""
+        """Whether there is a remote to fetch from, as far as git's settings can be read."""
         try:
             return self.repository is not None and name in self.repository.remotes.names()
         except UNREADABLE:
             return False
 
     def fetch(self, git: Git, stopped: Callable[[], bool] | None = None) -> str | None:
-        """Fetch and fast-forward the branch; None where that went well, else a sentence that says why not.
+        """Fetch and fast-forward the branch. Returns None, or a sentence that says why it failed.
 
         A remote is no longer waited for once `stopped` says so.
         """
@@ -177,7 +177,7 @@ class Checkout:
             raise RepositoryError(f"HEAD of {self.root} cannot be read ({error}): run `git status` there") from error
 
     def _refuse_ambiguous(self, repository: pygit2.Repository, rev: str) -> None:
-        """Git takes a tag over a branch of the same name, and whoever can push a tag would choose what is planned."""
+        """Refuse a name of both a tag and a branch: git takes the tag, which anybody who can push may set."""
         name = _NAME.split(rev, maxsplit=1)[0]
         if name in ("", "HEAD", "@") or _FULL_ID.fullmatch(name):
             return
@@ -224,7 +224,7 @@ def _open(root: Path) -> pygit2.Repository:
 
 
 def _refuse_inside(root: Path) -> None:
-    """A folder that a commit of a checkout around it holds is not read as it stands: its edits would count."""
+    """Refuse a plain folder that belongs to a checkout around it: its uncommitted edits would count."""
     found = pygit2.discover_repository(str(root))
     if found is None:
         return

@@ -59,7 +59,7 @@ def fetch(
 
 
 def _why(said: str, git: Git) -> str:
-    """Git's own message, replaced where there is a clearer one."""
+    """Return git's own message, or a clearer one if there is one."""
     if "would be overwritten" in said:
         files = ", ".join(line.strip() for line in said.splitlines() if line.startswith("\t"))
         return f"uncommitted edits are in the way ({files}): commit or discard them"

@@ -1,4 +1,4 @@
-"""Which commits first had the files of a folder: of a file that was taken away and put back, the one that began it."""
+"""Find the commits that first had the files of a folder; of a file removed and put back, the original one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Origins", "origins_of"]
 
 @dataclass(slots=True)
 class Origins:
-    """By a file's path, the commits that have it while none before them had it: several where branches began it twice.
+    """By path, the commits that have a file while none before them had it: several if branches added it twice.
 
     `cut_off` are the files whose first commit a shallow clone does not have.
     """
@@ -26,7 +26,7 @@ class Origins:
 
 
 def origins_of(root: Path, revision: str, folder: str) -> Origins:
-    """The first commits of all files that a folder has or had, up to a revision. Raises RepositoryError."""
+    """Find the first commits of all files that a folder ever had, up to a revision. Raises RepositoryError."""
     try:
         return _origins(pygit2.Repository(str(root)), revision, folder)
     except (KeyError, ValueError, OSError, pygit2.GitError) as error:

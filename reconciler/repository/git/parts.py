@@ -1,4 +1,4 @@
-"""What a version of a hire's or a sequence's file says, entry by entry, so that two versions can be compared.
+"""Parse versions of hires' and sequences' files entry by entry, to compare them.
 
 Files of any age are read, those too that today's models would refuse: only what the YAML says counts, and comments,
 order and layout do not.
@@ -17,7 +17,7 @@ __all__ = ["FileVersion", "Part", "Version", "parse_version"]
 
 
 class Part(StrEnum):
-    """What of a file can give a grant."""
+    """The parts of a file that can give a grant."""
 
     ENTRY = "entry"
     """An access entry, of a hire or of a sequence; a line of a review."""
@@ -30,19 +30,19 @@ class Part(StrEnum):
 
 
 class Version(Protocol):
-    """What one version of a file says, part by part."""
+    """One version of a file, part by part."""
 
     @property
     def email(self) -> str:
-        """Whose address it has, by which it is known under another name; empty for none."""
+        """Return its person's address, by which it is followed to another name; empty for none."""
 
     def value(self, part: Part, name: str | tuple[str, ...]) -> Any:
-        """What it says of one part; None where it says nothing."""
+        """Return the value of one part; None if it has none."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileVersion:
-    """What one version of a file says."""
+    """One version of a hire's or a sequence's file."""
 
     email: str = ""
     entries: Mapping[str, Any] = field(default_factory=dict)
@@ -51,7 +51,7 @@ class FileVersion:
     assign: Any = None
 
     def value(self, part: Part, name: str | tuple[str, ...]) -> Any:
-        """What it says of one part; None where it says nothing."""
+        """Return the value of one part; None if it has none."""
         match part:
             case Part.ENTRY:
                 return self.entries.get(str(name))
@@ -64,7 +64,7 @@ class FileVersion:
 
 
 def parse_version(raw: bytes, path: str) -> FileVersion | None:
-    """What a file says; None where it cannot be read."""
+    """Parse one version of a file; None if it cannot be read."""
     try:
         data = read(raw, path).data
     except BrokenFile:

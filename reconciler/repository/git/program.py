@@ -1,4 +1,4 @@
-"""The `git` program, called so that it neither asks, nor hangs, nor works on another repository, nor runs a hook.
+"""Run the `git` program: no prompt, no hook, no other repository, and a time limit.
 
 There is no terminal and no askpass; a command that takes too long ends with everything that it started. What a git hook
 that started us left in the environment is taken out, for it would lead git elsewhere. Hooks and core.fsmonitor are
@@ -48,7 +48,7 @@ _ELSEWHERE = (
 
 
 class GitFailed(Exception):
-    """A git command failed; the text is what it said."""
+    """A git command failed; the text is its message."""
 
 
 def git(
@@ -59,7 +59,7 @@ def git(
     environment: Mapping[str, str] | None = None,
     stopped: Callable[[], bool] | None = None,
 ) -> str:
-    """What a git command in the checkout at `root` writes to its output, without the blanks around it.
+    """Return the output of a git command in the checkout at `root`, stripped.
 
     It is told to end once `stopped` says so, and has failed then. Raises GitFailed for an exit code that is not `ok`,
     FileNotFoundError where git is not installed, and subprocess.TimeoutExpired.

@@ -1,4 +1,4 @@
-"""Which commit gave each part of a revision's files: one walk from the revision back, for all parts at once.
+"""Find the commit that gave each part of a revision's files, in one walk back for all parts.
 
 Each part starts at the revision and is handed from a commit to the parent that says the same; where no parent does, the
 commit is the one that gave it. Of a merge a part follows the branch that it came from, and the merge is remembered for
@@ -33,7 +33,7 @@ _TRAILER = re.compile(r"^(?:approved-by|reviewed-by):\s*(\S.*?)\s*$", re.IGNOREC
 
 @dataclass(slots=True, eq=False)
 class Traced:
-    """One part of a file, and what has been found out of it; `order` is lower for a newer commit."""
+    """One part of a file, and what was found out of it; `order` is lower for a newer commit."""
 
     path: str
     part: Part
@@ -52,14 +52,14 @@ Pending = dict[str, list[Traced]]
 
 @dataclass(slots=True)
 class _Difference:
-    """The files of a commit that are not a parent's: their blobs here and there, by path."""
+    """The files of a commit that differ from a parent's: their blobs in both, by path."""
 
     now: dict[str, str] = field(default_factory=dict)
     was: dict[str, str] = field(default_factory=dict)
 
 
 class Provenance:
-    """The commits of a repository, as far as they say who gave what. It opens it anew: for one thread at a time.
+    """The commits of a repository, to find out who gave what. Not thread-safe.
 
     Only files under its `folders` are read; `reads` says what a version of one says, and so many are remembered.
     With `merges_decide` a merge that takes back what one side had changed gave what it brings back.
@@ -103,19 +103,19 @@ class Provenance:
             self._walk(waiting, order, known, hidden=None)
 
     def changed(self, old: str, new: str) -> set[str]:
-        """The files that are not the same in two revisions."""
+        """Return the files that differ between two revisions."""
         found = self._difference(self._commit(new).tree, self._commit(old).tree)
         return found.now.keys() | found.was.keys()
 
     def descends(self, revision: str, known: str) -> bool:
-        """Whether a revision goes on from one that was acted on."""
+        """Whether a revision has one that was acted on in its history."""
         try:
             return revision == known or self._repository.descendant_of(revision, known)
         except (KeyError, ValueError, pygit2.GitError):
             return False
 
     def _given(self, commit: str, merges: tuple[str, ...]) -> Given:
-        """What a commit, and the merges that brought it, say of who gave something."""
+        """Return what a commit, and the merges that brought it, say of who gave something."""
         found = self._commit(commit)
         messages = [self._commit(each).message for each in (commit, *merges)]
         approved = dict.fromkeys(name for message in messages for name in _TRAILER.findall(message))
@@ -145,7 +145,7 @@ class Provenance:
         return order
 
     def _hand_on(self, commit: pygit2.Commit, pending: Pending, waiting: dict[str, Pending], order: int) -> None:
-        """Hand the parts that are under way at a commit to the parents that say the same."""
+        """Pass a commit's parts on to the parents that have them unchanged."""
         revision = str(commit.id)
         if revision in self._cut_off:
             return
@@ -175,7 +175,7 @@ class Provenance:
             _settle(item, revision, order)
 
     def _not_taken_back(self, commit: pygit2.Commit, pending: Pending, order: int) -> Pending:
-        """The parts that a merge has from a side that changed them, or that no side changed; the others it gave."""
+        """Return the parts that a merge took from a side; the others were given by the merge."""
         ids: list[pygit2.Oid | str] = [parent.id for parent in commit.parents]
         base = self._repository.merge_base_many(ids)
         if base is None:
@@ -205,7 +205,7 @@ class Provenance:
         order: int,
         merge: bool = False,
     ) -> Pending:
-        """Hand what a parent says too to it; what is left is what it does not say."""
+        """Pass on the parts that a parent has unchanged; the rest is what the commit changed."""
         left: Pending = {}
         emails: dict[str, str] | None = None
         for path, items in pending.items():
@@ -229,7 +229,7 @@ class Provenance:
         return left
 
     def _before(self, path: str, difference: _Difference, emails: dict[str, str] | None) -> str | None:
-        """Where a file of a commit stood at its parent: it follows the address, then the name; None for new."""
+        """Return a file's path at the parent, following its address, then its name; None for a new file."""
         now, was = difference.now[path], difference.was
         version = self._parsed(now, path)
         hire = path.startswith("hires/")
@@ -245,7 +245,7 @@ class Provenance:
         return next((each for each in gone if each not in difference.now and PurePosixPath(each).stem == stem), None)
 
     def _emails(self, difference: _Difference) -> dict[str, str]:
-        """The files that a commit took away or changed, by their person's address."""
+        """Return the files that a commit removed or changed, by their person's address."""
         found = {}
         for path, blob in difference.was.items():
             version = self._parsed(blob, path) if path.startswith("hires/") else None
@@ -287,7 +287,7 @@ class Provenance:
         return isinstance(tree, pygit2.Tree) and len(tree) > LARGE
 
     def _add_deltas(self, found: _Difference, place: str, old: str, new: str) -> None:
-        """The difference of a folder with many files, by libgit2, which is quicker there and slower in deep trees."""
+        """Compare a folder with many files by libgit2: faster there, and slower in deep trees."""
         was, now = (self._repository[folder].peel(pygit2.Tree) for folder in (old, new))
         for delta in was.diff_to_tree(now).deltas:
             for file, files in ((delta.old_file, found.was), (delta.new_file, found.now)):
@@ -296,7 +296,7 @@ class Provenance:
                     files[f"{place}/{file.path}"] = str(file.id)
 
     def _read_folder(self, folder: str | None) -> frozenset[tuple[str, tuple[bool, str]]]:
-        """What is in a folder: name → (whether it is a folder, id), from the raw object, which is far quicker."""
+        """Read a folder as name → (is a folder, id) from the raw object, which is much faster."""
         if folder is None:
             return frozenset()
         raw = self._repository.read(folder)[1]
@@ -317,7 +317,7 @@ def _settle(item: Traced, revision: str, order: int) -> None:
 
 
 def _merge(first: Pending, pending: Pending, waiting: dict[str, Pending], parent: str) -> None:
-    """Add parts to those that wait at a parent, moving the fewer."""
+    """Add parts to those that wait at a parent, moving the smaller set."""
     small, large = (first, pending) if len(first) < len(pending) else (pending, first)
     for path, items in small.items():
         large.setdefault(path, []).extend(items)

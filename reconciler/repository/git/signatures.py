@@ -1,4 +1,4 @@
-"""Whether every commit between two is signed by a trusted key, of OpenPGP or of SSH (docs/settings.md).
+"""Verify that every commit between two is signed by a trusted key, OpenPGP or SSH (docs/settings.md).
 
 Which commits those are is told by the objects themselves, as libgit2 reads them and as the program acts on them; the
 `git` program verifies each signature. Who is trusted must not be for a commit to say: OpenPGP keys are those of a
@@ -35,7 +35,7 @@ class _Distrusted(Exception):
 
 
 def first_untrusted(checkout: Checkout, base: str | None, head: str, home: str | None) -> Untrusted | None:
-    """The first commit that `head` brings beyond `base`, over all parents of its merges, that no trusted key signed.
+    """Return the first commit that `head` adds to `base`, over all parents, without a trusted signature.
 
     None where each is trusted. `base` is None for the whole history; `home` is the GnuPG home, None for GnuPG's own.
     Raises RepositoryError where the checkout has no git or not these commits.
@@ -57,7 +57,7 @@ def first_untrusted(checkout: Checkout, base: str | None, head: str, home: str |
 
 
 def signer(checkout: Checkout, revision: str, home: str | None) -> str | None:
-    """Whose good signature a commit carries, as git names the key's owner; None where there is none, or no commit.
+    """Return the owner of the key of a commit's good signature, as git names it; None if there is none.
 
     That it is good says that the commit is unchanged since it was signed; whom to trust is `first_untrusted`'s matter.
     """

@@ -1,4 +1,4 @@
-"""A revision as a tree of files: a commit's, through libgit2, or a folder's as it stands on the disk.
+"""A revision as a tree of files: a commit's, through libgit2, or a folder's on disk.
 
 Both skip submodules, and every name that begins with a dot. A symbolic link is a file that cannot be read: skipped, it
 would look like one that was removed. A file's `blob` is git's id of its content in both, so that what was parsed from
@@ -49,7 +49,7 @@ _LINK = "link "
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file of a revision: its path from the repository's root, with `/`, and the id of its content."""
+    """A file of a revision: its path from the repository's root, with `/`, and its blob id."""
 
     path: str
     blob: str
@@ -63,7 +63,7 @@ Stamped = tuple[Stamp, str]
 
 
 def blob_of(content: bytes, size: int | None = None) -> str:
-    """Git's id of a content; `size` is its length where the content itself is left out."""
+    """Return git's id of a content; `size` is its length if the content itself is left out."""
     digest = hashlib.sha1(b"blob %d\0" % (len(content) if size is None else size), usedforsecurity=False)
     digest.update(content)
     return digest.hexdigest()
@@ -79,23 +79,23 @@ class Tree(Protocol):
 
     @property
     def revision(self) -> str:
-        """The full commit id, or `worktree`."""
+        """Return the full commit id, or `worktree`."""
 
     def files(self, folder: str) -> Iterator[File]:
-        """Every file under a folder, sorted by path; nothing where the folder is absent."""
+        """Yield every file under a folder, sorted by path; nothing if the folder is absent."""
 
     def find(self, path: str) -> File | None:
-        """The file at a path; None where there is none."""
+        """Return the file at a path; None if there is none."""
 
     def has(self, folder: str) -> bool:
         """Whether there is such a folder."""
 
     def read(self, file: File, limit: int | None = None) -> bytes:
-        """A file's content. Raises BrokenFile where it has more bytes than `limit`, 1 MiB, before it is in memory."""
+        """Read a file. Raises BrokenFile if it has more than `limit` bytes, before it is in memory."""
 
 
 class CommitTree:
-    """A commit's tree. Whatever is asked of it raises RepositoryError where git's objects are damaged or not there."""
+    """A commit's tree. All methods raise RepositoryError if git's objects are damaged or missing."""
 
     def __init__(self, repository: pygit2.Repository, commit: pygit2.Commit) -> None:
         self._repository = repository
@@ -105,13 +105,13 @@ class CommitTree:
             self._root = commit.tree
 
     def files(self, folder: str) -> Iterator[File]:
-        """Every file under a folder, sorted by path; all of them are known to be there before the first is given."""
+        """Return every file under a folder, sorted by path; all are known to exist before the first is returned."""
         with self._whole(folder):
             top = self._at(folder)
             return iter(list(self._walk(f"{folder}/", top)) if isinstance(top, pygit2.Tree) else [])
 
     def find(self, path: str) -> File | None:
-        """The file at a path."""
+        """Return the file at a path."""
         with self._whole(path):
             entry = self._at(path)
             return _file(path, entry) if entry is not None and entry.filemode in _FILES else None
@@ -122,12 +122,12 @@ class CommitTree:
             return isinstance(self._at(folder), pygit2.Tree)
 
     def holds(self, path: str) -> bool:
-        """Whether anything at all stands at a path."""
+        """Whether anything is at a path."""
         with self._whole(path):
             return self._at(path) is not None
 
     def below(self, path: str) -> Iterator[str]:
-        """The path itself where it is no folder, and else every path in it, hidden ones too."""
+        """Return the path itself unless it is a folder, else every path in it, hidden ones too."""
         with self._whole(path):
             waiting = [(path, found)] if (found := self._at(path)) is not None else []
             while waiting:
@@ -138,7 +138,7 @@ class CommitTree:
                     yield here
 
     def read(self, file: File, limit: int | None = None) -> bytes:
-        """A file's content."""
+        """Read a file."""
         _refuse_link(file)
         with self._whole(file.path):
             _kind, size = self._repository.odb.read_header(file.blob)
@@ -147,7 +147,7 @@ class CommitTree:
             return self._repository.odb.read(file.blob)[1]
 
     def changed(self, other: CommitTree) -> frozenset[str]:
-        """The paths of the files that are not the same in both; folders with one id are skipped.
+        """Return the paths of files that differ; folders with the same id are skipped.
 
         The last answer is kept: who reads a new commit and who acts on it both ask.
         """
@@ -199,7 +199,7 @@ def _file(path: str, entry: pygit2.Object) -> File:
 
 
 def _differing(old: pygit2.Tree, new: pygit2.Tree) -> Iterator[str]:
-    """Folder by folder, by id: in a large repository libgit2's own difference takes fifty times as long."""
+    """Compare folder by folder, by id: in a large repository 50 times as fast as libgit2's own difference."""
     looked_at = 0
     waiting: list[tuple[str, pygit2.Tree | None, pygit2.Tree | None]] = [("", old, new)]
     while waiting:
@@ -228,12 +228,12 @@ def _refuse_endless(looked_at: int, depth: int) -> None:
 
 
 class FolderTree:
-    """A folder as it stands on the disk."""
+    """A folder on disk."""
 
     revision = WORKTREE
 
     def __init__(self, root: Path, known: Mapping[str, Stamped] | None = None) -> None:
-        """With `known`, files that still stand as they stood when they were hashed are not hashed again."""
+        """With `known`, files that are unchanged since they were hashed are not hashed again."""
         self._root = root
         self._known = known
         self._began = time.time_ns()
@@ -241,7 +241,7 @@ class FolderTree:
         """The files that were hashed, and those that were not, by path; none without `known`."""
 
     def files(self, folder: str) -> Iterator[File]:
-        """Every file under a folder, sorted by path."""
+        """Return every file under a folder, sorted by path."""
         if not self.has(folder):
             return
         waiting = [iter(self._entries(folder))]
@@ -257,7 +257,7 @@ class FolderTree:
                 yield File(path, self._blob(path))
 
     def find(self, path: str) -> File | None:
-        """The file at a path."""
+        """Return the file at a path."""
         folder, _, _ = path.rpartition("/")
         if (folder and not self.has(folder)) or stat.S_IFMT(self._mode(path)) not in (stat.S_IFREG, stat.S_IFLNK):
             return None
@@ -269,7 +269,7 @@ class FolderTree:
         return all(stat.S_ISDIR(self._mode("/".join(parts[: end + 1]))) for end in range(len(parts)))
 
     def read(self, file: File, limit: int | None = None) -> bytes:
-        """A file's content; raises BrokenFile where it cannot be read."""
+        """Read a file. Raises BrokenFile if it cannot be read."""
         _refuse_link(file)
         try:
             with (self._root / file.path).open("rb") as opened:
@@ -281,7 +281,7 @@ class FolderTree:
             raise broken(file.path, None, f"cannot be read: {error.strerror}; check its name and its rights") from None
 
     def _entries(self, folder: str) -> list[tuple[str, bool]]:
-        """What is in one folder, in the order in which git has it: a folder sorts as if its name ended in `/`."""
+        """List a folder in git's order: a folder sorts as if its name ended in `/`."""
         try:
             with os.scandir(self._root / folder) as entries:
                 found = [
@@ -295,7 +295,7 @@ class FolderTree:
         return sorted(found, key=lambda entry: entry[0] + "/" * entry[1])
 
     def _blob(self, path: str) -> str:
-        """Git's id of the content; that of the length alone where the content is too large to be read at all."""
+        """Return git's id of the content; of its length alone if it is too large to be read."""
         if self._known is None:
             return self._hashed(path)
         stamp = self._stamp(path)
@@ -314,7 +314,7 @@ class FolderTree:
         return hashlib.sha1(usedforsecurity=False).hexdigest()
 
     def _stamp(self, path: str) -> Stamp | None:
-        """How a file stands; None where it is so new that a later change might not show, as git has it too."""
+        """Return a file's stat; None if it is so new that a later change might not show, like in git's index."""
         try:
             found = os.lstat(f"{self._root}/{path}")
         except OSError:

@@ -1,4 +1,4 @@
-"""Word of new commits, within milliseconds where the system tells of changes, within seconds where it does not.
+"""Watch for new commits: within milliseconds if the system reports changes, else within seconds.
 
 Watched are the few folders in which a commit at HEAD can show: that of `HEAD` itself, that of the branch's file, and
 that of `packed-refs`; in a linked worktree those are not the same. What happens there is only a hint: what counts is
@@ -42,7 +42,7 @@ class _Ended(asyncio.Event):
 async def commits(
     checkout: Checkout, stop: asyncio.Event, poll: float = 5.0, source: Literal["commit", "worktree"] = "commit"
 ) -> AsyncGenerator[None, None]:
-    """Yields whenever HEAD is another commit, or a file was changed where the folder itself counts.
+    """Yield whenever HEAD is another commit, or a file changed if the worktree itself counts.
 
     `poll` is in seconds. It counts from what HEAD is at the first step, so begin before HEAD is read. Changes in the
     time that the caller takes are not lost: they are told when it comes back. Ends promptly once `stop` is set.
@@ -65,7 +65,7 @@ async def commits(
 async def _hints(
     checkout: Checkout, paths: frozenset[Path], stop: asyncio.Event, poll: float, *, recursive: bool
 ) -> AsyncGenerator[bool, None]:
-    """True when something happened in a folder, False each time that `poll` seconds went by without."""
+    """Yield True when something happened in a folder, and False after `poll` seconds without."""
     hidden = len(checkout.root.parts)
 
     def ours(_change: Change, path: str) -> bool:
@@ -100,7 +100,7 @@ def _folders(checkout: Checkout) -> frozenset[Path]:
 
 
 def _git_folders(checkout: Checkout) -> frozenset[Path]:
-    """Where HEAD, the file of the branch that it names, and `packed-refs` stand."""
+    """Return the folders of HEAD, of its branch's file, and of `packed-refs`."""
     repository = checkout.repository
     if repository is None:
         return frozenset()
