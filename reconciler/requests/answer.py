@@ -50,12 +50,13 @@ class Response:
         return self._decode("replace")
 
     @property
-    def is_text(self) -> bool:
-        """Whether the content is text throughout."""
+    def whole_text(self) -> str | None:
+        """The content as text; None where it is not text throughout."""
         try:
-            return "\0" not in self._decode("strict")
+            text = self._decode("strict")
         except UnicodeDecodeError:
-            return False
+            return None
+        return None if "\0" in text else text
 
     def json(self) -> Any | None:
         """The content as JSON; None where it is none, or nested over 100 deep.

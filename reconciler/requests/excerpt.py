@@ -23,9 +23,9 @@ LOOKED_AT = 64 * 1024
 
 def excerpt(answer: Response, redactor: Redactor) -> str:
     """Return the text to append to the reason why an answer is no success: `: ` and a quote, or nothing."""
-    if not answer.content or not answer.is_text:
+    text = (answer.whole_text or "")[:LOOKED_AT]
+    if not text:
         return ""
-    text = answer.text[:LOOKED_AT]
     if answer.status < 400:  # it may hold a token that is not known yet
         text = Redactor([*secrets_of(answer.json()), *secrets_in(text)]).redact(text)
     text = one_line(text, redactor)

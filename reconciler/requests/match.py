@@ -64,9 +64,12 @@ def verdict(exists: Exists, expected: str | None, answer: Response, compared: Co
         return Missing(_stored(exists, answer, None))
     if answer.status in GONE and answer.status not in listed:
         return _absent(exists, answer, compared)
-    if expected is not None and not answer.is_text:
-        return Unknown(f"answered {answer.status} with what is no text")
-    found = expected is None or contains(answer.text, expected)
+    found = True
+    if expected is not None:
+        text = answer.whole_text
+        if text is None:
+            return Unknown(f"answered {answer.status} with what is no text")
+        found = contains(text, expected)
     if exists.compares:
         return _of_record(exists, expected, answer, compared, found=found)
     return Present(_stored(exists, answer, None)) if found else _absent(exists, answer, compared)
@@ -110,7 +113,7 @@ def unready(ready: Ready, expected: str | None, answer: Response) -> str | None:
         return reason
     if answer.status in GONE and answer.status not in (ready.status_code or []):
         return f"answered {answer.status}"
-    if expected is not None and not (expected.strip() and answer.is_text and contains(answer.text, expected)):
+    if expected is not None and not _is_said(answer, expected):
         return f"answered {answer.status} without what is expected"
     return None
 
@@ -125,9 +128,14 @@ def failure(call: Request, answer: Response, expected: str | None = None) -> str
         return reason
     if answer.truncated:
         return f"answered {answer.status} with more than {len(answer.content) >> 20} MiB"
-    if expected is not None and not (expected.strip() and answer.is_text and contains(answer.text, expected)):
+    if expected is not None and not _is_said(answer, expected):
         return f"answered {answer.status} without what is expected"
     return None
+
+
+def _is_said(answer: Response, expected: str) -> bool:
+    text = answer.whole_text if expected.strip() else None
+    return text is not None and contains(text, expected)
 
 
 def refusal(call: Sent, status: int) -> str | None:
