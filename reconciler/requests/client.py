@@ -11,7 +11,6 @@ to write the request, and only from then on has it `left`.
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import time
 from collections.abc import Awaitable, Callable
@@ -32,6 +31,7 @@ from reconciler.requests.connections import Connections, NoAnswer
 from reconciler.requests.excerpt import excerpt
 from reconciler.requests.hosts import AllowedHosts
 from reconciler.requests.render import RenderedRequest
+from reconciler.requests.tasks import TimeLimit
 from reconciler.requests.throttle import LONGEST, Throttle
 from reconciler.requests.url import Address, escape, parse
 
@@ -112,7 +112,7 @@ class Client:
         self._answered = answered
         self._name = service
         self._redactor = redactor
-        self._timeout = limits.timeout
+        self._limit = TimeLimit(limits.timeout.total_seconds())
         self._connections = Connections()
 
     def of(self, integration: str) -> Self:
@@ -169,7 +169,7 @@ class Client:
         self, wire: RenderedRequest, address: Address, leaving: Leaving | None, *, behind: bool
     ) -> Response:
         """Send once and read the answer, within the limits."""
-        seconds = self._timeout.total_seconds()
+        seconds = self._limit.seconds
         async with self._throttle.turn(address.name, behind=behind) as departed:
             self._may_send()
             if leaving is not None:
@@ -177,8 +177,8 @@ class Client:
             progress = _Progress(self._reached, self._may_send, departed, wire.most)
             began = time.monotonic()
             try:
-                async with asyncio.timeout(seconds):
-                    answer = await self._connections.exchange(
+                answer = await self._limit.within(
+                    self._connections.exchange(
                         address,
                         wire.method,
                         self._headers(wire, address),
@@ -186,6 +186,7 @@ class Client:
                         progress,
                         connecting=CONNECTING * seconds,
                     )
+                )
                 self._answered(self._name, answer.status, time.monotonic() - began)
             except TimeoutError:
                 self._answered(self._name, None, time.monotonic() - began)
