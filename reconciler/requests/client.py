@@ -211,13 +211,13 @@ class Client:
 
     def _pause(self, answer: Response) -> timedelta | None:
         """Return how long an answer asks to wait, if that is at most a minute."""
-        asked = answer.headers.get("retry-after", "").strip()
-        if answer.status not in PAUSES or not asked:
+        if answer.status not in PAUSES:
             return None
+        asked = answer.headers.get("retry-after", "").strip()
         if asked.isascii() and asked.isdigit():
             pause: timedelta | None = timedelta(seconds=int(asked[:6]))
         else:
-            pause = _until(asked, self._clock.now())
+            pause = _until(asked, self._clock.now()) if asked else None
         return pause if pause is not None and pause <= LONGEST else None
 
     def _redirected(

@@ -216,7 +216,8 @@ class _Turn:
     def _departed(self) -> None:
         if self._shut:
             self._shut = False
-            self._lane.last = self._throttle.now()
+            if self._lane.spacing:
+                self._lane.last = self._throttle.now()
             self._lane.gate.release()
 
     async def __aenter__(self) -> Callable[[], None]:
@@ -224,12 +225,11 @@ class _Turn:
         await lane.places.take(behind=self._behind)
         try:
             self._shut = await lane.gate.acquire()
-            await self._throttle.take_place(self._host, lane)
+            self._began = await self._throttle.take_place(self._host, lane)
         except BaseException:
             self._leave()
             raise
         lane.unheard += 1
-        self._began = self._throttle.now()
         if not lane.spacing:
             self._departed()
         return self._departed
@@ -318,8 +318,8 @@ class Throttle:
         self._share()
         return _Turn(self, host, self._lane(host), behind=behind)
 
-    async def take_place(self, host: str, lane: _Lane) -> None:
-        """For a turn: wait until the host may get a request, and take one of the shared places."""
+    async def take_place(self, host: str, lane: _Lane) -> datetime:
+        """For a turn: wait until the host may get a request, take one of the shared places, and return the time."""
         shared, taken = self._shared if lane.spacing else None, 0
         while True:
             if shared is not None and (not taken or (taken < DEPARTURES and lane.late(self._clock.now()))):
@@ -333,7 +333,7 @@ class Throttle:
             await self._everyone.take(lane)
             now = self._clock.now()
             if not lane.delay(now) and not (0 < taken < DEPARTURES and lane.late(now)):
-                return
+                return now
             self._everyone.give_back(lane)  # meanwhile the host asked for a pause, or another's turn has come
 
     def give_place_back(self, lane: _Lane, began: datetime, *, answered: bool) -> None:
