@@ -15,6 +15,7 @@ from reconciler.ledger.entries import Event
 from reconciler.model.deciding import progress
 from reconciler.model.grant import Decision, Grant, Kind, OpenRun, Outcome, Phase, Record, Step
 from reconciler.model.status import Action, EventType, Status
+from reconciler.model.value import changed
 from reconciler.model.verdict import Account, Missing, NoCheck, Present, Unknown, Verdict
 
 __all__ = [
@@ -130,7 +131,7 @@ def checked(
         fields |= {"phase": Phase.DONE if new.phase is Phase.EXECUTED else new.phase, "email": grant.email}
     else:
         fields |= _check_result(new, decision, verdict, now, events)
-    return _with_events(replace(new, **fields), events, now)
+    return _with_events(changed(new, **fields), events, now)
 
 
 def _status_events(record: Record, decision: Decision, *, wanted: bool) -> Events:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -16,7 +16,7 @@ from reconciler.model.hire import jsonable
 from reconciler.model.revision_status import VOUCH, Stale, Untrusted
 from reconciler.model.scope import LEDGER
 from reconciler.model.status import FAULTS, Action, Status
-from reconciler.model.value import value_class
+from reconciler.model.value import changed, value_class
 
 __all__ = ["LAST", "Report", "Row"]
 
@@ -120,7 +120,7 @@ class Row:
         if given is None:
             return self
         due = self.due_at if self.leaves or (self.due_at or given.committed_at) > given.committed_at else None
-        return replace(self, given=given, due_at=due or given.committed_at)
+        return changed(self, given=given, due_at=due or given.committed_at)
 
     @property
     def leaves(self) -> bool:

@@ -19,7 +19,7 @@ from reconciler.model.errors import Problem
 from reconciler.model.grant import Grant, Record
 from reconciler.model.report import Report, Row
 from reconciler.model.selection import Selection
-from reconciler.model.value import value_class
+from reconciler.model.value import changed, value_class
 from reconciler.review.spool import Spool
 
 __all__ = ["DryRun", "Waiting"]
@@ -79,6 +79,8 @@ class DryRun:
 
     def _waiting(self, plan: Plan) -> list[Waiting]:
         acting = [item for item in plan.grants if item.decision.action.acts]
+        if not acting:
+            return [Waiting(_shown(plan, item)) for item in plan.grants]
         hires = {item.grant.key.hire for item in acting}
         every = dict.fromkeys({item.grant.integration for item in acting}, "")
         held = {item.grant.key: item for item in guard.suspend(plan.grants, every)}
@@ -104,7 +106,7 @@ def _further(watched: Watched, before: int, total: int, done: int, _: int) -> No
 def _shown(plan: Plan, item: PlannedGrant) -> Row:
     """The row, with its requests made: what they are made from is not kept."""
     row = plan.row(item, plan.record_of(item)[0])
-    return replace(row, asks=partial(tuple, requests)) if (requests := row.requests) else replace(row, asks=tuple)
+    return row if row.asks is tuple else changed(row, asks=partial(tuple, row.requests))
 
 
 def _bare(item: PlannedGrant) -> PlannedGrant:
