@@ -54,6 +54,8 @@ class Judge:
 
     def problems_of(self, grant: Grant) -> Iterator[Problem]:
         """Return the rules that a grant breaks."""
+        if not self._rules:
+            return
         file, _, line = grant.source.rpartition(":")
         for breach in self._breaches(grant, counted=False):
             yield Problem(file, int(line), f"access {grant.key.access} of {grant.key.hire}: {breach}")

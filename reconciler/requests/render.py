@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import field, replace
+from functools import lru_cache
 from typing import Any
 
 from reconciler.model.errors import Blocked
@@ -184,8 +185,20 @@ def _without(scope: Scope, hidden: frozenset[str] | set[str]) -> Scope:
 
 def _render_headers(templates: dict[str, str], scope: Scope) -> dict[str, tuple[str, str]]:
     """Render headers, by lower-case name. Raises Blocked for one that would end a header early."""
+    if not any("{{" in text for pair in templates.items() for text in pair):
+        return dict(_written_headers(tuple(templates.items())))
+    return _headers(templates.items(), scope)
+
+
+@lru_cache(maxsize=1024)
+def _written_headers(templates: tuple[tuple[str, str], ...]) -> dict[str, tuple[str, str]]:
+    """Return headers without a placeholder, which are the same for every grant."""
+    return _headers(templates, Scope())
+
+
+def _headers(templates: Iterable[tuple[str, str]], scope: Scope) -> dict[str, tuple[str, str]]:
     headers: dict[str, tuple[str, str]] = {}
-    for key, template in templates.items():
+    for key, template in templates:
         name, value = render_text(key, scope).text.strip(), render_text(template, scope).text
         if not _TOKEN.fullmatch(name):
             raise Blocked(f"a header cannot be named as {key!r} comes out")

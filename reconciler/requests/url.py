@@ -139,7 +139,7 @@ class Builder:
             self._text += value
             self._shown += value  # a host name is no secret (docs/design/rules.md, "Secrets")
         else:
-            self._text += quote(value, safe="")
+            self._text += _quoted(value)
             self._shown += "***" if secret else self._text[before:]
         self._values.append((before, len(self._text), name))
 
@@ -186,6 +186,11 @@ def _beginning(text: str) -> tuple[str, int | None]:
 
 
 _kept_beginning = lru_cache(maxsize=1024)(_beginning)
+
+
+@lru_cache(maxsize=1024)  # a hire's address is asked for at each of its services
+def _quoted(value: str) -> str:
+    return quote(value, safe="")
 
 
 def _origin_only(url: str) -> str:
