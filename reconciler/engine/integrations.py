@@ -20,7 +20,7 @@ from reconciler.engine.wanted import Means
 from reconciler.model.errors import Blocked, MissingVariable
 from reconciler.model.grant import Grant, Kind, Record
 from reconciler.model.hire import NamedChoice
-from reconciler.model.manifest import Call, Manifest, Notification, Request
+from reconciler.model.manifest import Call, Listing, Manifest, Notification, Pending, Request
 from reconciler.model.scope import DEFERRED, HIRE_NAMES, LEDGER, Layer, Scope
 from reconciler.model.template import names
 from reconciler.model.value import value_class
@@ -186,6 +186,24 @@ class Integration:
             return frozenset()
         own = exists.model_dump(include={"url", "expected", "data"})
         return _roots([own, exists.headers or self.manifest.headers])
+
+    def listed_with(self, listing: Listing | Pending) -> tuple[str, ...]:
+        """Return the fields of the form that a listing's requests use: it is read once for each of their values."""
+        known = self._listed_with.get(type(listing))
+        if known is None:
+            used = _roots([listing.url, listing.data, listing.next_page])
+            known = tuple(field.id for field in self.manifest.form if field.id in used)
+            self._listed_with[type(listing)] = known
+        return known
+
+    @cached_property
+    def _listed_with(self) -> dict[type, tuple[str, ...]]:
+        return {}
+
+    @cached_property
+    def compared(self) -> frozenset[str]:
+        """The names whose values an account is made with, or found by."""
+        return self.sent_with | self.asked_with
 
     def scope(self, layers: tuple[Layer, ...], stored: Mapping[str, Any], lent: frozenset[str] = frozenset()) -> Scope:
         """Return what this integration's placeholders see for one grant, before anything ran.

@@ -22,7 +22,6 @@ from reconciler.model.base import as_text
 from reconciler.model.errors import Blocked, MissingVariable, TransportError
 from reconciler.model.manifest import Exists, Listing, Pending, Ready
 from reconciler.model.scope import Layer, Scope, walk
-from reconciler.model.template import names
 from reconciler.model.verdict import Invited, Unknown
 from reconciler.requests.match import unready
 from reconciler.requests.pages import items
@@ -95,6 +94,8 @@ class Listings:
         self._open: dict[Place, asyncio.Task[dict[str, Invited] | str]] = {}
         self._ready: dict[str, asyncio.Task[str | None]] = {}
         self._counts: Counter[str] = Counter()
+        self.known: set[str] = set()
+        """The integrations of which a listing was read whole."""
 
     def expect(self, counts: Mapping[str, int]) -> None:
         """Announce how many grants of each integration are to be checked."""
@@ -119,10 +120,15 @@ class Listings:
     async def _accounts(
         self, integration: Integration, exists: Exists, listing: Listing, grant: Scope
     ) -> _ListedAccounts | str:
-        place, scope = _place(integration, listing, grant)
-        return await _once(
-            self._read, place, lambda: _read_accounts(integration, exists, listing, scope, whole=self._whole)
-        )
+        place, values = _place(integration, listing, grant)
+
+        def ask() -> Coroutine[Any, Any, _ListedAccounts | str]:
+            return _read_accounts(integration, exists, listing, _scope(integration, values), whole=self._whole)
+
+        listed = await _once(self._read, place, ask)
+        if isinstance(listed, _ListedAccounts):
+            self.known.add(integration.name)
+        return listed
 
     def were_read(self) -> frozenset[str]:
         """Return the integrations whose listing was requested already."""
@@ -152,8 +158,8 @@ class Listings:
         pending = integration.manifest.exists.pending if integration.manifest.exists is not None else None
         if pending is None:
             return None
-        place, scope = _place(integration, pending, prepared.scope)
-        found = await _once(self._open, place, lambda: _invitations(integration, pending, scope))
+        place, values = _place(integration, pending, prepared.scope)
+        found = await _once(self._open, place, lambda: _invitations(integration, pending, _scope(integration, values)))
         return Unknown(f"open invitations: {found}") if isinstance(found, str) else found.get(wanted.casefold())
 
 
@@ -180,16 +186,18 @@ def found_by(integration: Integration, grant: Scope) -> tuple[Place, str | None]
     return _place(integration, exists.listing, grant)[0], who
 
 
-def _place(integration: Integration, listing: Listing | Pending, grant: Scope) -> tuple[Place, Scope]:
-    """Return which reading of a listing serves a grant, and what its placeholders see."""
-    used = {name.partition(".")[0] for name in names([listing.url, listing.data, listing.next_page])}
+def _place(integration: Integration, listing: Listing | Pending, grant: Scope) -> tuple[Place, Mapping[str, Any]]:
+    """Return which reading of a listing serves a grant, and the values of the form that it is read with."""
     values: dict[str, Any] = {}
-    for each in integration.manifest.form:
-        if each.id in used:
-            with suppress(MissingVariable):  # then it cannot be read, and single checks answer
-                values[each.id] = grant.look_up(each.id).value
-    key = tuple(f"{name}={written(value)}" for name, value in sorted(values.items()))
-    return (integration.name, key), integration.scope((Layer("form", values),) if values else (), {})
+    for name in integration.listed_with(listing):
+        with suppress(MissingVariable):  # then it cannot be read, and single checks answer
+            values[name] = grant.look_up(name).value
+    return (integration.name, tuple(f"{name}={written(value)}" for name, value in sorted(values.items()))), values
+
+
+def _scope(integration: Integration, values: Mapping[str, Any]) -> Scope:
+    """Return what the placeholders of a listing see."""
+    return integration.scope((Layer("form", values),) if values else (), {})
 
 
 async def _invitations(integration: Integration, pending: Pending, scope: Scope) -> dict[str, Invited] | str:

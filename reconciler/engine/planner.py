@@ -53,6 +53,7 @@ class Planner:
         self._claims = claims
         self._of_all = selection == Selection(selection.hires)
         self._orphans = OrphanPlanner(inputs)
+        self._many = False
         self.problems: list[Problem] = []
         """What is wrong with the entries that the walk came across; filled by `plan`."""
         self.dropped: list[Record] = []
@@ -93,14 +94,16 @@ class Planner:
                     self.written[item.grant.key] = (item, *item.written(now, revision))
                 watched(len(results), len(places))
 
-        await run_all(work() for _ in range(min(self._at_once(), len(places))))
+        at_once = self._at_once()
+        self._many = len(places) >= at_once
+        await run_all(work() for _ in range(min(2 * at_once, len(places))))
         return [planned for hire in places for planned in results[hire]]
 
     def _at_once(self) -> int:
-        """How many hires are planned side by side: one for each place that the limits allow, and one waiting for it."""
+        """How many requests the limits allow: as many hires are planned side by side, and as many again wait."""
         limits, chosen = self._inputs.desired.files.settings.limits, self._selection.integrations
         hosts = len(self._inputs.integrations if chosen is None else chosen)
-        return 2 * min(limits.concurrency, limits.per_host * max(1, hosts))
+        return min(limits.concurrency, limits.per_host * max(1, hosts))
 
     async def _plan_hire(self, hire: str, grants: Iterable[Grant]) -> list[PlannedGrant]:
         if self._selection.hires is not None and hire not in self._selection.hires:
@@ -108,31 +111,48 @@ class Planner:
         grants = self._chosen(grants)
         present = {grant.key.access for grant in grants}
         tasks: dict[str, asyncio.Task[PlannedGrant]] = {}
+        done: dict[str, PlannedGrant] = {}
         needed: dict[str, PlannedGrant] = {}
 
         async def one(grant: Grant) -> PlannedGrant:
             invalid = grant.hold is not None and grant.hold.status is Status.INVALID  # its needs may go in a circle
             for need in () if invalid else grant.needs:
-                if need not in tasks:
+                if need not in taken:
                     why = "is being worked on" if need in present else "has reached its until"
                     return await self._plan_grant(grant, f"needs {need}, which {why}")
-                needed[need] = await tasks[need]
+                needed[need] = await planned(need)
                 if (reason := self._waits(need, needed[need])) is not None:
                     return await self._plan_grant(grant, reason)
             return self._allowed(await self._plan_grant(grant, None, needed))
 
-        taken = [
-            grant
+        async def planned(name: str) -> PlannedGrant:
+            if name in tasks:
+                return await tasks[name]
+            if name not in done:
+                done[name] = await one(taken[name])
+            return done[name]
+
+        taken = {
+            grant.key.access: grant
             for grant in grants
             if not self._selection.covers(grant.key, grant.integration) or self._claims.take(grant.key)
-        ]
-        if len(taken) == 1:  # nearly always, in a pass over one service: a task costs as much as a template
-            found = [await one(taken[0])]
+        }
+        if len(taken) == 1 or self._in_turn(taken.values()):
+            found = [await planned(name) for name in taken]
         else:
-            for grant in taken:
-                tasks[grant.key.access] = asyncio.create_task(one(grant))
+            for name, grant in taken.items():
+                tasks[name] = asyncio.create_task(one(grant))
             found = await asyncio.gather(*tasks.values())
-        return [planned for planned in found if self._selection.covers(planned.grant.key, planned.grant.integration)]
+        return [item for item in found if self._selection.covers(item.grant.key, item.grant.integration)]
+
+    def _in_turn(self, grants: Iterable[Grant]) -> bool:
+        """Tell whether the grants of a hire are planned one after the other.
+
+        A task costs more than what it does for a grant that a listing shows. Those that listings do not show are asked
+        for side by side with those of other hires, of whom there are enough.
+        """
+        listings = self._inputs.checker.listings
+        return self._many and listings is not None and all(grant.integration in listings.known for grant in grants)
 
     def _allowed(self, item: PlannedGrant) -> PlannedGrant:
         """Block what the policy does not allow and is not there yet; what is there is a problem, and is left alone."""
@@ -206,7 +226,7 @@ class Planner:
         changes: Differences = {}
         if record is not None and record.provided:
             found = prepared.found_by if isinstance(verdict, Present) and verdict.under is None else {}
-            now = {name: prepared.snapshot[name] for name in self._sent(integration, prepared)}
+            now = {name: value for name, value in prepared.snapshot.items() if name in integration.compared}
             changes = changed_values({**record.snapshot, **found}, now)
         decide = partial(
             judge,
@@ -244,11 +264,6 @@ class Planner:
     def _unanswered(self, integration: Integration, record: Record | None, unknown: Unknown) -> Decision:
         """The decision where the service could not be asked."""
         return judge(record, unknown, self._inputs.policy, texts=_texts(integration, record), means=integration.means)
-
-    @staticmethod
-    def _sent(integration: Integration, prepared: Prepared) -> Iterable[str]:
-        """The names whose values an account is made with, or found by."""
-        return prepared.snapshot.keys() & (integration.sent_with | prepared.found_by.keys())
 
     def _conflict(self, grant: Grant, record: Record | None) -> str | None:
         """Why an entry conflicts with its record, or None: the record of an account elsewhere must not be lost."""

@@ -23,7 +23,7 @@ def value_class(cls: type[T]) -> type[T]:
 
 
 def changed(value: T, **changes: Any) -> T:
-    """A value of such a class, of two fields or more, with some of them changed: `dataclasses.replace`, but quicker."""
+    """Copy a value of such a class, of two fields or more, with some changed: `dataclasses.replace`, but quicker."""
     cls = type(value)
     known = _FIELDS.get(cls)
     if known is None:

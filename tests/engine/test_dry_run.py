@@ -19,7 +19,7 @@ from tests.servers import AccountService
 def company(repo: Repo, accounts: AccountService, others: AccountService) -> Machine:
     """Fifteen hires with `tool`, which has a listing; the first ones also with `more`, which needs it."""
     assert repo.gnupg is not None
-    repo.settings(gnupg_home=repo.gnupg.path, prune="revoke", max_new=5)
+    repo.settings(gnupg_home=repo.gnupg.path, prune="revoke", max_new=5, limits={"concurrency": 2})
     repo.manifest("tool", accounts.manifest(listing=True, revoke=True))
     repo.manifest("more", others.manifest(revoke=True))
     for number in range(15):
@@ -63,9 +63,14 @@ def test_parts_are_what_one_piece_is(
     (repo.root / "hires/h08.yaml").rename(repo.root / "hires/a08.yaml")
     repo.write("hires/h09.yaml", "email: [")
     repo.hire("h10", "tool", {"integration": "more", "needs": ["tool"]}, "nothing")
+    repo.hire("h11", {"integration": "tool", "name": "second", "needs": ["first", "tool"]}, "tool")
+    repo.hire("h12", {"integration": "tool", "name": "second", "needs": ["tool"]}, "tool")
     repo.hire("new", "tool", {"integration": "more", "needs": ["tool"]})
+    repo.hire("newer", {"integration": "tool", "name": "second", "needs": ["tool"]}, "tool")
     repo.commit()
     report = the_same(company, accounts)
+    assert row(report, "h12", "second").status is Status.PRESENT
+    assert row(report, "newer", "second").action is Action.EXECUTE
     assert row(report, "h05", "tool").action is Action.REVOKE
     assert row(report, "h09", "tool").status is Status.INVALID
     assert row(report, "a08", "tool").status is Status.PRESENT
