@@ -9,6 +9,7 @@ import click
 from reconciler.cli.options import SharedOptions, option, shared
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import Callable, Iterable, Mapping
     from contextlib import AbstractContextManager
     from datetime import timedelta
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from reconciler.model.report import Report
     from reconciler.model.secret import Redactor
     from reconciler.model.settings import Settings
+    from reconciler.model.status import Status
     from reconciler.repository.git.trees import Tree
     from reconciler.web.metrics import Metrics
 
@@ -154,6 +156,8 @@ def pages_of(
     """Make what `listen` serves. `listen` itself, unlike other settings, is the one that the daemon started with."""
     import asyncio
 
+    from starlette.concurrency import run_in_threadpool
+
     from reconciler.daemon.authorize import callback, is_awaited
     from reconciler.model.clock import Stopped
     from reconciler.model.errors import LedgerError
@@ -174,11 +178,18 @@ def pages_of(
             return False, away
         return running.health.ready, "ok" if running.health.ready else "the repository cannot be read yet"
 
-    async def counted() -> bytes:
-        unmanaged = running.survey.unknown
-        members = {each.name: len(each.services) for each in state.ledger.members() if each.daemon}
-        counts, fetched_at = state.ledger.counts(), running.freshness.fetched_at
+    def read() -> tuple[Counter[tuple[str, Status]], dict[str, int]]:
+        with view.ledger() as ledger:
+            members = {each.name: len(each.services) for each in ledger.members() if each.daemon}
+            return ledger.counts(), members
+
+    @in_this_loop
+    async def text(counts: Counter[tuple[str, Status]], members: dict[str, int]) -> bytes:
+        unmanaged, fetched_at = running.survey.unknown, running.freshness.fetched_at
         return metrics.text(counts, running.health.overrun, fetched_at, unmanaged, members=members)
+
+    async def counted() -> bytes:
+        return await text(*await run_in_threadpool(read))
 
     async def come_back(service: str, query: Mapping[str, str]) -> tuple[int, str]:
         tree = running.tree or initial.tree
@@ -196,7 +207,7 @@ def pages_of(
     return app(
         healthy=running.healthy,
         ready=ready,
-        metrics=in_this_loop(counted),
+        metrics=counted,
         guard=guard,
         hosts=hosts,
         more=[callback_route(in_this_loop(come_back)), *Pages(view, guard, context.redactor.redact).routes()],

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import threading
+from collections import Counter
+from urllib.request import urlopen
+
+import pytest
 
 from reconciler import __version__
+from reconciler.cli.daemon import pages_of
+from reconciler.engine.accepted import in_force
 from reconciler.ledger.migrate import HEAD
+from reconciler.ledger.reader import LedgerReader
+from reconciler.web.metrics import Metrics
+from reconciler.web.serve import serving
+from tests.daemon.running import running, until
 from tests.repo import Daemon, Repo
 from tests.servers import AccountService, eventually
 
@@ -42,3 +54,34 @@ def test_requests_are_counted_by_integration_and_outcome(repo: Repo) -> None:
         assert count(text, "reconciler_passes_total", outcome="done") >= 1
         assert "ada" not in text
         assert "example.com" not in text
+
+
+def test_grants_are_counted_beside_the_loop(
+    repo: Repo, accounts: AccountService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There may be millions, which are counted one by one."""
+    repo.manifest("tool", accounts.manifest())
+    repo.hire("ada", "tool")
+    repo.commit()
+    counts, threads = LedgerReader.counts, set[int]()
+
+    def counted(self: LedgerReader) -> Counter[tuple[str, str]]:
+        threads.add(threading.get_ident())
+        return Counter(counts(self))
+
+    def scraped(address: str) -> str:
+        with urlopen(f"http://{address}/metrics") as answer:
+            return str(answer.read().decode())
+
+    async def walk() -> str:
+        async with running(repo) as now:
+            await until(lambda: accounts.created["ada@example.com"] and now.passes)
+            monkeypatch.setattr(LedgerReader, "counts", counted)
+            force = in_force(now.context)
+            pages = pages_of(now.context, now.daemon, now.state, Metrics(), force, problems=tuple)
+            async with serving(pages, "127.0.0.1:0") as address:
+                return await asyncio.to_thread(scraped, address)
+
+    assert count(asyncio.run(walk()), "reconciler_grants", integration="tool", status="present") == 1
+    assert threads
+    assert threading.get_ident() not in threads
