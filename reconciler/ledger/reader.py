@@ -110,7 +110,7 @@ class LedgerReader(Browsing):
     def hires(self) -> set[str]:
         """List every hire in the ledger."""
         with self.backend.reading() as reading:
-            return {row["hire"] for row in reading.rows("SELECT DISTINCT hire FROM grants")}
+            return set(reading.column("SELECT DISTINCT hire FROM grants"))
 
     def integrations(self, hires: Collection[str]) -> Iterator[tuple[str, str]]:
         """List pairs of a hire and an integration of which it has grants, among these hires."""
@@ -307,7 +307,7 @@ class LedgerReader(Browsing):
     def sealed_names(self) -> list[str]:
         """List the names of all sealed values."""
         with self.backend.reading() as reading:
-            return [row["name"] for row in reading.rows("SELECT name FROM sealed")]
+            return reading.column("SELECT name FROM sealed")
 
     def note(self, name: str) -> bytes | None:
         """Read a note, which the program makes for itself."""

@@ -84,6 +84,15 @@ class Reading:
 
     def rows(self, text: str, /, **values: object) -> Iterator[Row]:
         """Read the rows of a statement."""
+        cursor = self._executed(text, values)
+        columns = [column[0] for column in cursor.description or ()]
+        return (dict(zip(columns, row, strict=True)) for row in cursor)
+
+    def column(self, text: str, /, **values: object) -> list[Any]:
+        """Read the only column of a statement that may have very many rows."""
+        return [value for (value,) in self._executed(text, values)]
+
+    def _executed(self, text: str, values: Mapping[str, object]) -> Any:
         bound: list[Any] = []  # by place: SQLite compares each name with every other
 
         def mark(match: re.Match[str]) -> str:
@@ -99,9 +108,7 @@ class Reading:
             bound.extend(several)
             return f"IN ({', '.join('?' * len(several)) or 'NULL'})"
 
-        cursor = self._driver.execute(self._spelt(_NAME.sub(mark, text)), bound)
-        columns = [column[0] for column in cursor.description or ()]
-        return (dict(zip(columns, row, strict=True)) for row in cursor)
+        return self._driver.execute(self._spelt(_NAME.sub(mark, text)), bound)
 
     def row(self, text: str, /, **values: object) -> Row | None:
         """Read the first row; None if there is none."""
