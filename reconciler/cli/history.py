@@ -195,12 +195,19 @@ def _headline(rows: list[dict[str, Any]]) -> str:
 
 
 def _table(rows: list[dict[str, Any]]) -> list[str]:
-    from reconciler.cli.table import columns
+    from reconciler.cli.table import beside, columns
     from reconciler.cli.text import printable
 
     def cells(row: dict[str, Any]) -> list[str]:
         who = "/".join(part for part in (row["hire"], row["access"]) if part) or row["integration"]
-        commit = " ".join(part for part in ((row["revision"] or "")[:12], row["author"]) if part)
-        return [printable(cell) for cell in (row["at"], who, row["event"], row["detail"], commit)]
+        return [printable(cell) for cell in (row["at"], who, row["event"])]
 
-    return columns([cells(row) for row in rows])
+    def told(row: dict[str, Any]) -> str:
+        by = " by ".join(part for part in ((row["revision"] or "")[:12], row["author"]) if part)
+        return ", ".join(part for part in (row["detail"], f"at {by}" if by else "") if part)
+
+    lines = columns([cells(row) for row in rows])
+    width = max(map(len, lines), default=0)
+    return [
+        part for line, row in zip(lines, rows, strict=True) for part in beside(f"{line:<{width}}  ", told(row), "    ")
+    ]

@@ -17,7 +17,7 @@ from reconciler.model.clock import stamp
 from reconciler.model.report import Report, Row
 from reconciler.model.status import FAULTS, Action, Status
 
-__all__ = ["columns", "grouped", "headline", "name_in", "page", "summary", "table_of"]
+__all__ = ["beside", "columns", "grouped", "headline", "name_in", "page", "summary", "table_of"]
 
 MAX_FULL_ROWS = 12
 """The most rows to show in full, with their requests; of more, only those that need something are shown."""
@@ -151,7 +151,7 @@ def _rows(named: Sequence[tuple[str, Row]], in_full: bool, verbose: bool) -> Ite
     middle = max((len(_detail(row)) for _, row in named), default=0)
     for name, row in named:
         detail = _detail(row)
-        lines = list(_wrapped(f"{name:<{width}}  {detail:<{middle}}  ", row.reason, f"{'':<{width}}    "))
+        lines = list(beside(f"{name:<{width}}  {detail:<{middle}}  ", row.reason, f"{'':<{width}}    "))
         if lines and (colour := _colour(row)):  # the name and the status are on the first line
             start = width + 2
             lines[0] = lines[0][:start] + click.style(detail, fg=colour) + lines[0][start + len(detail) :]
@@ -170,7 +170,7 @@ def _detail(row: Row) -> str:
     return f"{row.status}{since}{action}"
 
 
-def _wrapped(before: str, text: str, below: str) -> list[str]:
+def beside(before: str, text: str, below: str) -> list[str]:
     """Wrap the last column of a row within the column, or below the row if the column is too narrow."""
     narrow = shutil.get_terminal_size().columns - len(before) < MIN_REASON_WIDTH
     if not narrow or not sys.stdout.isatty():

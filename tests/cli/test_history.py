@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from reconciler.cli.history import moment
+from reconciler.cli.history import _table, moment
 from reconciler.ledger.entries import Event
 from reconciler.ledger.opening import StateLocation
 from reconciler.model.errors import UsageError
@@ -50,14 +50,31 @@ def test_table(told: Repo, call: Call) -> None:
     assert call(told, "history").out == (
         "4 events from 2026-11-22T09:00:00Z to 2026-12-01T09:00:00Z: 1 attempt_started, 1 attempt_failed, 1 adopted, "
         "1 held\n"
-        "2026-11-22T09:00:00Z  ada/asana  attempt_started  attempt 1                  9fceb02d0ae5 Ida Admin "
+        "2026-11-22T09:00:00Z  ada/asana  attempt_started  attempt 1, at 9fceb02d0ae5 by Ida Admin <ida@example.com>\n"
+        '2026-11-22T09:00:00Z  ada/asana  attempt_failed   =HYPERLINK("http://x"), at 9fceb02d0ae5 by Ida Admin '
         "<ida@example.com>\n"
-        '2026-11-22T09:00:00Z  ada/asana  attempt_failed   =HYPERLINK("http://x")     9fceb02d0ae5 Ida Admin '
-        "<ida@example.com>\n"
-        "2026-11-28T09:00:00Z  bob/chat   adopted                                     9fceb02d0ae5 Ida Admin "
-        "<ida@example.com>\n"
+        "2026-11-28T09:00:00Z  bob/chat   adopted          at 9fceb02d0ae5 by Ida Admin <ida@example.com>\n"
         "2026-12-01T09:00:00Z  asana      held             held by the guard: 6 of 8\n"
     )
+
+
+def test_long_detail_makes_no_other_line_longer(told: Repo, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    with closing(StateLocation(f"sqlite:///{told.state}", told.root).writer()) as ledger:
+        said = Event(NOW, Key("bob", "chat"), "slack", EventType.ATTEMPT_FAILED, "the service said: " + "no " * 90)
+        ledger.save((), [said])
+    piped = call(told, "history").out.splitlines()
+    assert len(piped[-2]) < 80 < len(piped[-1])
+    rows = call(told, "history", "--output", "json").json
+    assert rows[-1]["detail"] == said.detail, "JSON has it whole"
+    monkeypatch.setenv("COLUMNS", "90")
+    monkeypatch.setattr("sys.stdout", Terminal())
+    lines = _table(rows)
+    assert max(map(len, lines)) <= 90
+    assert lines[-1].startswith(" " * 50), "beside the event"
 
 
 def test_json_is_the_list_of_the_contract(told: Repo, call: Call) -> None:
