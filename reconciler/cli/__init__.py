@@ -104,8 +104,8 @@ class _Commands(click.Group):
         """Complete commands, with what each does, and options."""
         from click.shell_completion import CompletionItem
 
-        told = {name: what for section in SECTIONS.values() for name, (_, what) in section.items()}
-        found = [CompletionItem(name, help=what) for name, what in told.items() if name.startswith(incomplete)]
+        helps = {name: what for section in SECTIONS.values() for name, (_, what) in section.items()}
+        found = [CompletionItem(name, help=what) for name, what in helps.items() if name.startswith(incomplete)]
         return found + click.Command.shell_complete(self, ctx, incomplete)
 
     def invoke(self, ctx: click.Context) -> object:
@@ -184,9 +184,9 @@ def run(arguments: Sequence[str]) -> int:
         note("interrupted")
         return INTERRUPTED
     except click.ClickException as error:
-        told = io.StringIO()
-        error.show(told)
-        note(told.getvalue().removesuffix("\n"), "error")
+        text = io.StringIO()
+        error.show(text)
+        note(text.getvalue().removesuffix("\n"), "error")
         return WRONG_USAGE
     except UsageError as error:
         note(f"error: {shown(error)}", "error")

@@ -48,8 +48,8 @@ def adopt(options: SharedOptions, integration: str, accounts: tuple[str, ...], *
         before = {each.path: each.before for each in found if each.before is not None}
         write_all(options.repo, {each.path: each.content for each in found}, before)
     if options.output == "json":
-        told = [{"hire": e.hire, "file": e.path, "new": e.before is None, "text": e.text} for e in found]
-        emit_json({"files": redactor.redact_all(told), "written": write})
+        files = [{"hire": e.hire, "file": e.path, "new": e.before is None, "text": e.text} for e in found]
+        emit_json({"files": redactor.redact_all(files), "written": write})
     else:
         text = "\n".join(f"# {each.path}\n{each.text}" for each in found)
         click.echo(fit(redactor.redact(text)), nl=False)

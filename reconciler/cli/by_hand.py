@@ -1,7 +1,7 @@
 """The commands `retry`, `accept`, `run` and `revoke`.
 
 The command acts itself if the state is free. If a daemon has locked it, the command is enqueued for the daemon, and the
-user is told so.
+user is informed.
 """
 
 from __future__ import annotations

@@ -92,7 +92,7 @@ async def _serve(options: SharedOptions, redactor: Redactor, reached: Reached, m
     log = structlog.get_logger()
     clock = SystemClock()
     context = Context(options.repo, clock, redactor, reached)
-    metrics, told, found = Metrics(), _FileProblems(), PassProblems()
+    metrics, logged, found = Metrics(), _FileProblems(), PassProblems()
     context.answered = metrics.count_request
     force = in_force(context)
     settings, tree = force.settings, force.tree
@@ -102,7 +102,7 @@ async def _serve(options: SharedOptions, redactor: Redactor, reached: Reached, m
             def on_pass(report: Report, took: timedelta, why: str) -> None:
                 now = clock.now().timestamp()
                 metrics.count_pass(report, took, why, now)
-                told.log_new(log, report)
+                logged.log_new(log, report)
                 if (desired := running.desired) is not None:
                     found.record(report, desired.files.problems, clock.now(), running.settings.interval)
 

@@ -155,8 +155,8 @@ def _problems(problems: list[Problem], what: str, level: int) -> Iterator[str]:
 def _each(changes: list[Change]) -> Iterator[str]:
     for change in changes:
         fields = _fields(change, code)
-        told = f": {fields}" if fields else ""
-        yield f"- {code(change.key.hire)} {_VERBS[change.kind]} {code(change.key.access)}{told}"
+        suffix = f": {fields}" if fields else ""
+        yield f"- {code(change.key.hire)} {_VERBS[change.kind]} {code(change.key.access)}{suffix}"
 
 
 def _by_hire(changes: list[Change]) -> Iterator[str]:

@@ -62,8 +62,8 @@ def as_rows(found: list[Judged]) -> str:
 def as_page(found: list[Judged], period: str, revision: str) -> str:
     """Write the evidence as one HTML page."""
     reviews = [{"judged": each, "rows": list(_rows(each)), "problems": each.of_file} for each in found]
-    told = {"period": period, "revision": revision, "reviews": reviews, "summary": _headline(found)}
-    return _template().render(told)
+    context = {"period": period, "revision": revision, "reviews": reviews, "summary": _headline(found)}
+    return _template().render(context)
 
 
 def as_table(found: list[Judged], period: str, *, markdown: bool) -> Iterator[str]:
@@ -97,11 +97,11 @@ def _headline(found: list[Judged]) -> str:
     lines = sum(len(each.review.lines) for each in found)
     undecided = sum(len(each.undecided) for each in found)
     still, doubtful = sum(len(each.open) for each in found), sum(each.doubtful for each in found)
-    told = [f"{undecided} of {count(lines, 'line')} undecided" if undecided else f"{count(lines, 'line')} decided"]
+    parts = [f"{undecided} of {count(lines, 'line')} undecided" if undecided else f"{count(lines, 'line')} decided"]
     if still:
-        told.append(f"{count(still, 'removal')} still there")
-    told.append(f"{count(doubtful, 'file')} in doubt" if doubtful else "no file in doubt")
-    return ", ".join(told)
+        parts.append(f"{count(still, 'removal')} still there")
+    parts.append(f"{count(doubtful, 'file')} in doubt" if doubtful else "no file in doubt")
+    return ", ".join(parts)
 
 
 def _counts(each: Judged) -> str:

@@ -96,8 +96,8 @@ def history(
             for row in rows:
                 where = " ".join(code(part) for part in (row["hire"], row["access"] or row["integration"]) if part)
                 by = " by ".join(code(part) for part in ((row["revision"] or "")[:12], row["author"] or "") if part)
-                told = [row["event"], *([code(row["detail"])] if row["detail"] else []), *([f"at {by}"] if by else [])]
-                echo(f"- {row['at']} {where}: {', '.join(told)}")
+                parts = [row["event"], *([code(row["detail"])] if row["detail"] else []), *([f"at {by}"] if by else [])]
+                echo(f"- {row['at']} {where}: {', '.join(parts)}")
         case _:
             page([_headline(rows), *_table(rows)])
     return 0
@@ -126,8 +126,8 @@ def _verify(options: SharedOptions) -> int:
     with ledger_of(options) as ledger:
         chain = ledger.verify_history()
     if options.output == "json":
-        told = {"lines": chain.lines, "erased": chain.erased, "digest": chain.digest, "broken": chain.broken}
-        emit_json({"whole": chain.broken is None, **told})
+        result = {"lines": chain.lines, "erased": chain.erased, "digest": chain.digest, "broken": chain.broken}
+        emit_json({"whole": chain.broken is None, **result})
     elif chain.broken is not None:
         echo(f"the history is broken at {printable(chain.broken)}")
     else:
@@ -190,8 +190,8 @@ def _headline(rows: list[dict[str, Any]]) -> str:
     if not rows:
         return "nothing happened"
     kinds = Counter(row["event"] for row in rows)
-    told = ", ".join(f"{number} {kind}" for kind, number in kinds.most_common())
-    return f"{count(len(rows), 'event')} from {rows[0]['at']} to {rows[-1]['at']}: {told}"
+    summary = ", ".join(f"{number} {kind}" for kind, number in kinds.most_common())
+    return f"{count(len(rows), 'event')} from {rows[0]['at']} to {rows[-1]['at']}: {summary}"
 
 
 def _table(rows: list[dict[str, Any]]) -> list[str]:

@@ -182,8 +182,8 @@ class _ImportRun:
     def commit(self, plan: ImportPlan, branch: str) -> str:
         from reconciler.repository.git.branches import commit_to_branch
 
-        told = [f"{word}: {len(of)}" for word, of in _parts(plan) if of]
-        message = f"Import people from {plan.source}\n\n{chr(10).join(told)}\n"
+        parts = [f"{word}: {len(of)}" for word, of in _parts(plan) if of]
+        message = f"Import people from {plan.source}\n\n{chr(10).join(parts)}\n"
         files = {each.file: each.content for each in plan.changes}
         return commit_to_branch(self.context.checkout, self.tree.revision, branch, files, message)
 
@@ -212,9 +212,9 @@ def _parts(plan: ImportPlan) -> tuple[tuple[str, list[Change]], ...]:
 
 
 def _headline(plan: ImportPlan) -> str:
-    told = [f"{len(of)} {word}" for word, of in _parts(plan) if of]
+    parts = [f"{len(of)} {word}" for word, of in _parts(plan) if of]
     left = [f"{len(plan.left_out)} left out"] if plan.left_out else []
-    return f"{plan.source}: {', '.join([*told, *left]) or 'nothing to do'}"
+    return f"{plan.source}: {', '.join([*parts, *left]) or 'nothing to do'}"
 
 
 def _differences(change: Change) -> Iterator[tuple[str, str]]:

@@ -45,7 +45,7 @@ def begin(arguments: Sequence[str]) -> None:
             chosen = value or following
     _json = chosen == "json"
     sys.excepthook = unexpected
-    threading.excepthook = lambda told: unexpected(told.exc_type, told.exc_value or told.exc_type(), told.exc_traceback)
+    threading.excepthook = lambda args: unexpected(args.exc_type, args.exc_value or args.exc_type(), args.exc_traceback)
     logging.captureWarnings(True)
     logging.basicConfig(handlers=[_Line()], level=logging.WARNING, force=True)
 

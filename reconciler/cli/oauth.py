@@ -90,9 +90,9 @@ async def _connect(context: Context, options: SharedOptions, integration: str, t
             with suppress(TimeoutError):
                 async with asyncio.timeout(timeout.total_seconds()):
                     # Another process may serve the callback: only the ledger shows what came of it.
-                    while (told := outcome(state, authorization)) is None:  # noqa: ASYNC110
+                    while (result := outcome(state, authorization)) is None:  # noqa: ASYNC110
                         await asyncio.sleep(POLL_SECONDS)
-                    return told
+                    return result
         return f"nobody came back within {timeout.total_seconds():g} s"
 
 

@@ -71,13 +71,13 @@ def start(options: SharedOptions, period: str, integrations: tuple[str, ...]) ->
         for name, data in found.items()
     }
     write_all(options.repo, texts, {})
-    told = [_as_started(name, path_of(period, name), data) for name, data in found.items()]
+    started = [_as_started(name, path_of(period, name), data) for name, data in found.items()]
     if options.output == "json":
-        emit_json({"period": period, "reviews": told})
+        emit_json({"period": period, "reviews": started})
     else:
-        lines = count(sum(each["lines"] for each in told), "line")
-        echo(f"review {period}: {lines} to decide over, in {count(len(told), 'file')}")
-        for each in told:
+        lines = count(sum(each["lines"] for each in started), "line")
+        echo(f"review {period}: {lines} to decide over, in {count(len(started), 'file')}")
+        for each in started:
             echo(f"{each['file']}: {count(each['lines'], 'line')}, {_whole(each)}")
     faults = {each.compared.integration: each.fault for each in answered if each.fault is not None}
     for name, fault in faults.items():

@@ -79,13 +79,13 @@ def show_report(
 
 
 def _cells(row: Row) -> list[str]:
-    told = {
+    values = {
         **row.as_json(),
         "name": row.name,
         "approved_by": ", ".join(row.given.approved_by if row.given is not None else ()),
     }
-    told["values"] = as_json(told["values"]) if told["values"] else ""
-    return ["" if told[name] is None else str(told[name]) for name in COLUMNS]
+    values["values"] = as_json(values["values"]) if values["values"] else ""
+    return ["" if values[name] is None else str(values[name]) for name in COLUMNS]
 
 
 def _markdown(report: Report, rows: list[Row], by: str) -> Iterator[str]:
@@ -98,8 +98,8 @@ def _markdown(report: Report, rows: list[Row], by: str) -> Iterator[str]:
         yield "| " + " | ".join(names) + " |"
         yield "| " + " | ".join("---" for _ in names) + " |"
         for row in group:
-            told = dict(zip(COLUMNS, _cells(row), strict=True))
-            ours = [cell(told["values"]), told["status"], told["action"], told["since"], cell(told["reason"])]
+            values = dict(zip(COLUMNS, _cells(row), strict=True))
+            ours = [cell(values["values"]), values["status"], values["action"], values["since"], cell(values["reason"])]
             yield "| " + " | ".join([cell(name_in(row, by)), *ours]) + " |"
     if report.problems:
         yield from ("", "### problems", "", *map(problem_line, report.problems))

@@ -34,9 +34,9 @@ def headline(report: Report, refused: str | None = None) -> str:
         todo = f"; {tally.pending} to do" if tally.pending else "; nothing to do"
     else:
         did = [(report.executed, "executed"), (report.revoked, "revoked")]
-        told = [f"{number} {word}" for number, word in did if number]
-        told += [f"{count(report.failures, 'attempt')} failed"] if report.failures else []
-        todo = f"; {', '.join(told)} in this pass" if told else ""
+        parts = [f"{number} {word}" for number, word in did if number]
+        parts += [f"{count(report.failures, 'attempt')} failed"] if report.failures else []
+        todo = f"; {', '.join(parts)} in this pass" if parts else ""
     broken = len(report.problems) - (report.refused is not None)
     wrong = f"; {count(broken, 'problem')} in files" if broken else ""
     at = f" at {report.revision[:12]}" if report.revision else ""
@@ -58,8 +58,8 @@ def summary(report: Report, named: Callable[[str], str] = printable) -> Iterator
         yield f"{count(sum(strangers.values()), 'account')} that git does not know: {where}"
     names = sorted({name for name, _ in tally.statuses})
     for name in names if len(names) > 1 else ():
-        told = (f"{number} {status}" for status in Status if (number := tally.statuses[name, status]))
-        yield f"{named(name)}: {', '.join(told)}"
+        parts = (f"{number} {status}" for status in Status if (number := tally.statuses[name, status]))
+        yield f"{named(name)}: {', '.join(parts)}"
 
 
 def _need(status: Status) -> str | None:
@@ -110,9 +110,9 @@ def table_of(report: Report, shown: Iterable[Row], *, by: str, verbose: bool, fo
         ordered = [row for _, rows in grouped(loud, by) for row in rows]
         yield from _rows([(printable(f"{row.hire}/{row.access}"), row) for row in ordered], in_full, verbose)
     if quiet:
-        told = ", ".join(f"{quiet[status]} {status}" for status in Status if quiet[status])
+        parts = ", ".join(f"{quiet[status]} {status}" for status in Status if quiet[status])
         yield ""
-        yield from wrapped(f"nothing to do or to decide about {count(quiet.total(), 'grant')}: {told}")
+        yield from wrapped(f"nothing to do or to decide about {count(quiet.total(), 'grant')}: {parts}")
     if report.problems:
         yield ""
         for problem in report.problems:

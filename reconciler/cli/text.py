@@ -2,7 +2,7 @@
 
 Anybody who opens a pull request chooses names and values. None of them may move a cursor, reverse a line, close a list,
 mention somebody with `@`, be a formula, or act as a command of the CI system. Everything that a command writes goes
-through `say`, `emit_json`, `as_csv` or `logs.tell`; Markdown is made of `code` and `cell`.
+through `echo`, `emit_json`, `as_csv` or `logs.note`; Markdown is made of `code` and `cell`.
 """
 
 from __future__ import annotations

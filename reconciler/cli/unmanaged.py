@@ -55,10 +55,10 @@ def unmanaged(options: SharedOptions, *, integrations: tuple[str, ...], detailed
         if each.fault is not None:
             note(f"{each.integration}: the listing was not read whole: {redactor.redact(each.fault)}", "error")
     rows = [redactor.redact_all(account.as_json()) for each in found for account in each.accounts]
-    told = [each.as_json() for each in found]
+    listings = [each.as_json() for each in found]
     match options.output:
         case "json":
-            emit_json({"revision": revision, "integrations": told, "accounts": rows})
+            emit_json({"revision": revision, "integrations": listings, "accounts": rows})
         case "csv":
             cells = ([str(row[name] or "") for name in COLUMNS] for row in rows)
             click.echo(as_csv(COLUMNS, cells), nl=False)

@@ -69,10 +69,10 @@ def _headline(problems: list[Problem], hosts: list[Host]) -> str:
 
     wrong = sum(problem.severity is Severity.ERROR for problem in problems)
     warned = len(problems) - wrong
-    told = [text for number, text in ((wrong, count(wrong, "error")), (warned, count(warned, "warning"))) if number]
+    parts = [text for number, text in ((wrong, count(wrong, "error")), (warned, count(warned, "warning"))) if number]
     refused = sum(not host.allowed for host in hosts)
     closing = f", of which {refused} not allowed" if refused else ""
-    return f"{', '.join(told) or 'all files are in order'}; requests would go to {count(len(hosts), 'host')}{closing}"
+    return f"{', '.join(parts) or 'all files are in order'}; requests would go to {count(len(hosts), 'host')}{closing}"
 
 
 def _table(problems: list[Problem], hosts: list[Host]) -> list[str]:

@@ -25,7 +25,7 @@ Spawn = Callable[[Coroutine[Any, Any, None]], None]
 
 
 class Outdated(Exception):
-    """Others acted on a newer revision while a pass waited for its service: the slice is for whoever has that one."""
+    """Others acted on a newer revision while a pass waited for its service: the slice is for a member that has it."""
 
 
 class Lane(StrEnum):

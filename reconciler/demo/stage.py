@@ -112,7 +112,7 @@ def staged() -> Iterator[Stage]:
             encrypt_initial_data(root, service, data, [key], gnupg)
         stage = Stage(root, environment, tools.url, listen)
         _git(root, environment, "init", "--quiet", "--initial-branch=main")
-        for key, value in _ME.items():  # whoever tries something here has to be somebody, as far as git is concerned
+        for key, value in _ME.items():  # git needs an author for what a user tries here
             _git(root, environment, "config", f"user.{key.lower()}", value)
         (folder / "go").write_text(_GO.format(root=root, home=home, programs=Path(sys.executable).parent))
         stage.commit("The sample repository")

@@ -64,8 +64,8 @@ def walk(*, once: bool) -> int:
     with staged() as stage:
         _say("A copy of the sample repository, with a gpg key made for it, and two services on loopback:")
         click.echo(f"  {stage.root}\n  Asana's API at {stage.asana}, and a SCIM 2.0 server")
-        told = "The audit: who should have what, who has it, what would be done. Nothing is changed."
-        audit = _step(stage, told, "--dry-run")
+        text = "The audit: who should have what, who has it, what would be done. Nothing is changed."
+        audit = _step(stage, text, "--dry-run")
         count = sum(map(int, re.findall(r"(\d+) (?:missing|scheduled)", audit.partition("\n")[0])))
         with _daemon(stage) as log:
             _say("The daemon, on the same commit:")

@@ -131,8 +131,8 @@ def _there(context: Context, repository: pygit2.Repository) -> bool:
 
 def refused(ledger: LedgerReader) -> Untrusted | None:
     """Return what the last pass refused, from the ledger."""
-    told = _note(ledger).get("refused")
-    return Untrusted(**told) if told else None
+    note = _note(ledger).get("refused")
+    return Untrusted(**note) if note else None
 
 
 def _first(context: Context, head: Tree, settings: Settings) -> InForce:
@@ -187,7 +187,7 @@ def _refuse_planted(context: Context, head: Tree, settings: Settings) -> None:
 def _ref(context: Context) -> str | None:
     """Return the accepted revision from the checkout's ref; None if there is none, or a torn one.
 
-    Raises RepositoryError where that cannot be told just now: to go on without would be to believe HEAD.
+    Raises RepositoryError if that is unknown now: to continue without it would be to trust HEAD.
     """
     repository = context.checkout.repository
     with suppress(KeyError, ValueError, pygit2.GitError), _readable(context):

@@ -131,7 +131,7 @@ def _take_up(
     erasing: Erasing | None,
     last: bool = True,
 ) -> None:
-    """Act on a command for some of the hires whom it is about; with the `last` of them it has been heard."""
+    """Act on a command for some of the hires whom it is about; with the `last` of them it is answered."""
     records = matching(ledger.records(hires), command) if hires else []
     if ledger.lease is not None and command.kind in CHANGES:
         ledger.lease.require({record.service for record in records})

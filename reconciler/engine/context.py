@@ -80,7 +80,7 @@ class SystemClock:
 
 
 class Context:
-    """One repository and the services that it speaks of. `reached` is told of every write and every sending.
+    """One repository and its services. `reached` is called for every write and every request.
 
     `member_may_send` is called before every sending: a member of a fleet sends nothing once it may be taken for dead.
     """
@@ -97,7 +97,7 @@ class Context:
         self.reader = Reader(root / HIRES_CACHE, reached, root=self.checkout.root)
         self._gnupg: tuple[tuple[str | None, frozenset[str]], Gnupg, InitialData] | None = None
         self.shared: Shared | None = None
-        """Where members of a fleet tell one another what they take of the limits."""
+        """The exchange by which members of a fleet share the limits."""
         self._throttle: tuple[Limits, Throttle] | None = None
         self._clients: dict[str, tuple[Limits, AllowedHosts, Client]] = {}
         self._turns: dict[str, Turn] = {}

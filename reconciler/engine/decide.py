@@ -25,7 +25,7 @@ NOTHING_CHANGED: Differences = {}
 
 
 TAKEN_BY_HAND = "no longer in git; taken away by hand: there is no request for it"
-"""A person's word for what no check and no request can tell."""
+"""A person's confirmation of what no check and no request can show."""
 
 GONE = Decision(Status.REVOKED, Action.NONE, "no longer in git; found gone")
 

@@ -369,8 +369,8 @@ class Executor:
         await self._ledger.off_loop(partial(settle, error=error))
         when = stamp(new.retry_at)
         # An attempt that will be retried is a warning, the last one an error.
-        tell = log.warning if new.phase is Phase.RETRYING else log.error
-        tell("attempt.failed", **_named(run), attempt=new.attempts, problem=error, retry_at=when)
+        write = log.warning if new.phase is Phase.RETRYING else log.error
+        write("attempt.failed", **_named(run), attempt=new.attempts, problem=error, retry_at=when)
         # As it is written, with the steps of its run.
         return await self._ledger.off_loop(partial(self._ledger.record, new.key)) or new
 

@@ -409,8 +409,8 @@ def needed_names(manifest: Manifest) -> frozenset[str]:
     calls: list[Call] = [*manifest.execute, *([manifest.exists] if manifest.exists else [])]
     headers = [manifest.headers] if any(not call.headers for call in calls) else []
     parts = [call.model_dump(exclude={"listing", "pending"}) for call in calls]
-    told = [item.texts for item in manifest.post_execute_notification]
-    return names([*parts, *headers, *told])
+    notifications = [item.texts for item in manifest.post_execute_notification]
+    return names([*parts, *headers, *notifications])
 
 
 def saved(stored: Mapping[str, Any]) -> tuple[Layer, ...]:

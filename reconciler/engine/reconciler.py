@@ -203,7 +203,7 @@ class Reconciler:
         """
         over = [item.grant.key for item, _, _ in found if not acts(item)]
         answered = [*answered, *(command for key in over for command in plan.commands.get(key, ()))]
-        told = [*lines, *(line for _, _, lines_of in found for line in lines_of)]
+        events = [*lines, *(line for _, _, lines_of in found for line in lines_of)]
         # What a row's former service answered is nothing that its new one may be asked with.
         moved = [item.grant.key for item, _, _ in found if item.moved]
         settled: Kept = {
@@ -213,7 +213,7 @@ class Reconciler:
         }
         self._state.ledger.save(
             [record for _, record, _ in found],
-            [*request_events(answered, plan.policy.now), *(replace(line, author=author) for line in told)],
+            [*request_events(answered, plan.policy.now), *(replace(line, author=author) for line in events)],
             Failpoint.PLAN,
             before={} if plan.renamed else plan.rows,
             kept={**settled, **(self._vault.without_stored(moved) if moved else {})},

@@ -174,7 +174,7 @@ class SameAccounts:
 class _PrintIndex:
     """An index of which hires may have a print: eight bytes for each, as there may be millions.
 
-    They are the first bits of its digest and its hire's number. Whoever looks one up compares the prints themselves.
+    They are the first bits of its digest and its hire's number. A lookup compares the prints themselves.
     """
 
     def __init__(self, hires: Sequence[str]) -> None:
@@ -237,7 +237,7 @@ def _prints(
 ) -> Iterator[str]:
     """Return the prints of what a grant's check and revocation would request.
 
-    Where a request uses what was stored of an account, two are told apart by that as soon as it is known of both:
+    Where a request uses what was stored of an account, two are distinguished by that as soon as it is known of both:
     until then they may be the same. Without `stored`, such requests are left out.
     """
     manifest = integration.manifest

@@ -3,7 +3,7 @@
 An attempt that a crash cut off succeeded if every request was answered with success; else it failed, at the last moment
 at which the ledger shows it alive (docs/design/rules.md, "The ledger and the retry").
 
-A ref of the checkout, which neither a commit nor a fetch nor a clone carries, tells that there was a state: one that
+A ref of the checkout, which neither a commit nor a fetch nor a clone carries, shows that there was a state: one that
 was lost must not look like one that never was, for every webhook would run again. A fresh clone, as in CI, has none.
 """
 

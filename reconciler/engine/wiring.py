@@ -129,7 +129,7 @@ def integrations_of(
         shared = context.client(service.name, hosts, settings.limits)
         redirect_url = f"{settings.public}/oauth/callback/{service.name}"
         base = Scope((Layer("settings", {"redirect_url": redirect_url}), *([layer] if layer is not None else [])))
-        # Manifests of one service share its connection; the first that says how it is come by speaks for the others.
+        # Manifests of one service share its connection; the first with `oauth` defines it for the others.
         speaks = next((manifest for _, manifest in service.manifests.values() if manifest.oauth is not None), None)
         for name, (file, manifest) in service.manifests.items():
             spoken = manifest if manifest.oauth is not None else speaks

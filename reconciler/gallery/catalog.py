@@ -1,6 +1,6 @@
 """The ready manifests and imports: their names, heads, and features.
 
-A head is the comment that a manifest begins with: a title, then a line for each of `KEYS`. What a line has no room for
+A head is the comment that a manifest begins with: a title, then a line for each of `KEYS`. What does not fit a line
 goes on below it, further in:
 
     # GitHub organization: members
@@ -91,8 +91,8 @@ class Ready:
 
     def as_json(self) -> dict[str, str]:
         """Return its entry in `reconcile add --list --output json`."""
-        told = {key: self.head[key] for key in ("verified", "revoke", "plan", "scopes")}
-        return {"name": self.name, "service": self.service, **told}
+        metadata = {key: self.head[key] for key in ("verified", "revoke", "plan", "scopes")}
+        return {"name": self.name, "service": self.service, **metadata}
 
 
 def everything() -> dict[str, Ready]:

@@ -181,7 +181,7 @@ def _judged(
     lacking = MissingValues(wanted, tree)
     for proposal, found in proposals.values():
         if proposal.hire not in wanted.hires:
-            continue  # its file is told of above
+            continue  # its file is reported above
         grants = [grant for grant in wanted.grants(proposal.hire) if grant.key.access == integration.name]
         gaps = [f"{proposal.path}: {grant.hold.reason}" for grant in grants if grant.hold is not None]
         gaps += [str(problem) for problem in lacking.of(proposal.hire, grants)]

@@ -1,7 +1,7 @@
 """Decide what an import would change: hires' files to create, to change and to end. Writes nothing.
 
-A person is told by the address alone. Lines that the source says nothing of stay as they are, comments too. Only a file
-that this import made (`source`) is ended, and never one whose person may be somebody who was left out.
+A person is identified by the address alone. Lines that the source does not fill stay unchanged, including comments.
+Only a file that this import made (`source`) is ended, and never one whose person may be one that was left out.
 """
 
 from __future__ import annotations
@@ -221,9 +221,9 @@ class Importer:
         if why is None:
             into.append(Change(loaded.stem, loaded.path, fields, content, before))
             return
-        told = {key: value for key, (_, value) in fields.items()} if person is None else person.fields
+        known = {key: value for key, (_, value) in fields.items()} if person is None else person.fields
         item = 0 if person is None else person.item
-        plan.left_out.append(LeftOut(item, why, told, loaded.stem, loaded.path))
+        plan.left_out.append(LeftOut(item, why, known, loaded.stem, loaded.path))
 
     def _same(self, key: str, there: Any, wanted: Any) -> bool:
         """Whether a file's value is the source's already; a reference equals the other hire's name or address."""

@@ -143,8 +143,8 @@ def _as_written(row: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _vouched(row: Mapping[str, Any]) -> int:
-    told = row["event"] == EventType.FORGOTTEN and row["salt"] is not None  # an erased line accounts for none
-    counted = _COUNTED.search(row["detail"]) if told else None
+    forgotten = row["event"] == EventType.FORGOTTEN and row["salt"] is not None  # an erased line accounts for none
+    counted = _COUNTED.search(row["detail"]) if forgotten else None
     return int(counted[1]) if counted is not None else 0
 
 

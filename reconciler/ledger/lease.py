@@ -3,10 +3,10 @@
 A process that was stopped or cut off for a while does not know that another has taken over, so its own knowledge does
 not count. The transaction of each write first locks the rows of `shards` that it is for, with the epochs at which they
 were taken. A service is taken over in two steps. The epoch in its row is changed: a write that begins later is refused.
-Then the row is locked `FOR UPDATE`, which only succeeds once all writes that began earlier have ended: whoever has it
-then reads what they wrote. A condition within the writing statement would not be enough on PostgreSQL: it reads the
-state at the statement's beginning, and the epoch could change before the commit. On SQLite, this transaction is the
-only one (docs/design/rules.md, "A fleet").
+Then the row is locked `FOR UPDATE`, which only succeeds once all writes that began earlier have ended: the new
+holder then reads what they wrote. A condition within the writing statement would not be enough on PostgreSQL: it reads
+the state at the statement's beginning, and the epoch could change before the commit. On SQLite, this transaction is
+the only one (docs/design/rules.md, "A fleet").
 
 The lock of a write is `FOR KEY SHARE`, so that writes, renewals and the change of an epoch do not wait for each other,
 which would delay renewals.

@@ -1,6 +1,6 @@
 """Where a state may be: in a folder that nobody else writes to, in files that are files.
 
-Whoever can write there decides what was done and for whom; a link leads wherever its owner says.
+A user who can write there decides what was done and for whom; a link leads wherever its owner wants.
 """
 
 from __future__ import annotations

@@ -72,10 +72,10 @@ class Connection(psycopg.Connection[Any]):
             if self.pgconn.transaction_status != psycopg.pq.TransactionStatus.ACTIVE:
                 raise
             self.close()
-            told = f"no answer within {seconds:g} s"
+            message = f"no answer within {seconds:g} s"
             if self.silent is not None:
-                self.silent(LedgerError(told))
-            raise psycopg.OperationalError(told) from error
+                self.silent(LedgerError(message))
+            raise psycopg.OperationalError(message) from error
 
     @contextmanager
     def patient(self) -> Iterator[None]:

@@ -19,7 +19,7 @@ from reconciler.model.errors import LedgerError
 __all__ = ["SqliteBackend", "faults"]
 
 _IMMUTABLE = "?mode=ro&immutable=1"
-"""The end of a URI that tells SQLite that nobody changes the file: it neither locks it nor makes side files."""
+"""The end of a URI by which SQLite takes the file as unchanging: it neither locks it nor makes side files."""
 
 
 class SqliteBackend:
@@ -30,7 +30,7 @@ class SqliteBackend:
     def __init__(
         self, connection: sqlite3.Connection, *, unattended: bool = True, same: Callable[[], bool] = lambda: True
     ) -> None:
-        """`same` tells whether the file is still what it was when it was opened."""
+        """`same` says whether the file is unchanged since it was opened."""
         connection.execute("PRAGMA query_only = ON")  # also in memory, and whatever the file's mode allows
         self._connection = connection
         self._same = same

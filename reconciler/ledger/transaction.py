@@ -70,8 +70,8 @@ class Transaction:
         keys = {Key(row["hire"], row["access"]) for row in self._lines}
         hires, names = {key.hire for key in keys}, {key.access for key in keys}
         given = given_in(within(self.connection), hires, names) if keys else {}
-        told = ((row, given.get(Key(row["hire"], row["access"]))) for row in self._lines)
-        lines = [salted(row if by is None else {**row, **_evidence(by)}) for row, by in told]
+        given_lines = ((row, given.get(Key(row["hire"], row["access"]))) for row in self._lines)
+        lines = [salted(row if by is None else {**row, **_evidence(by)}) for row, by in given_lines]
         self._backend.finish(self.connection, self._rows, lines)
 
 

@@ -100,7 +100,7 @@ class LedgerWriter(LedgerReader):
     def take_everything(self) -> LedgerWriter:
         """Return the same ledger under a lease of everything. The caller has the state locked: no other has a lease.
 
-        Whoever had it before, and does not know that it ended, writes nothing more.
+        A process that had it before and does not know that its lease ended writes nothing more.
         """
         table = schema.shards
         with self._writing(Failpoint.LEASE) as transaction:
@@ -189,7 +189,7 @@ class LedgerWriter(LedgerReader):
     ) -> Attempt:
         """Write an attempt before its first request is sent, with its sealed memory.
 
-        A `run` of 0 starts a run of its own. The commands that asked for it have been heard with that.
+        A `run` of 0 starts a run of its own. The commands that requested it are answered with it.
         """
         if self.lease is not None:
             service, epoch = self.lease.of(record.service)

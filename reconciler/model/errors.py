@@ -185,9 +185,9 @@ class Problem:
         return self.file, self.line or 0, self.severity, self.message
 
     @classmethod
-    def from_json(cls, told: dict[str, Any]) -> Problem:
+    def from_json(cls, data: dict[str, Any]) -> Problem:
         """Read what `as_json` returned."""
-        return cls(told["file"], told["line"], told["message"], Severity(told["severity"]))
+        return cls(data["file"], data["line"], data["message"], Severity(data["severity"]))
 
     def as_json(self) -> dict[str, object]:
         """The object of docs/commands.md, "JSON"."""

@@ -1,8 +1,7 @@
 """The points at which a kill or a disk error could do harm: every durable write, and everything that is sent.
 
-The program tells of each right before and right after it. Nothing listens but a test that hands in a `Reached` of its
-own, to end the program there or to break the disk under it (`tests/faults`); no setting and no variable of the
-environment gets at it.
+The program calls a `Reached` right before and right after each. Only tests pass one that does something: it ends the
+program there, or makes the disk fail (`tests/faults`). No setting and no environment variable can set it.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ class Failpoint(StrEnum):
     OUTCOME = "outcome recorded"
     CHECKED = "checked once more"
 
-    # What is told to people, and what they ask for
+    # Messages to people, and their commands
     NOTICE = "notification marked"
     MESSAGE = "message sent"
     NOTIFIED = "notification recorded"

@@ -151,8 +151,8 @@ class OpenRun:
     """A chain of attempts that is not settled: one is running, or the last one failed.
 
     `id` names it in the ledger from when its first attempt is written down. `digest` is the keyed digest of what it
-    would send, `values` are the variables that it is made with, `steps` its requests. `by_hand` tells that a person
-    asked for it. `retry_at` is when it runs again.
+    would send, `values` are the variables that it is made with, `steps` its requests. `by_hand` says that a person
+    requested it. `retry_at` is when it runs again.
     """
 
     kind: Kind = Kind.EXECUTE
@@ -173,7 +173,7 @@ class Record:
 
     `attempts` counts since it last started afresh; `open` is what of them is not settled. `snapshot` holds the
     variables of the hire and the form as they were when it was last executed, updated or confirmed. `fresh` asks for a
-    fresh start. `guarded` tells that a tripped guard suspends it, `keep` that it is never revoked on its own.
+    fresh start. `guarded` says that a tripped guard suspends it, `keep` that it is never revoked on its own.
     """
 
     key: Key

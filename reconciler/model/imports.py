@@ -96,7 +96,7 @@ class Import(Model):
             if unread:
                 raise ValueError(f"a request of an import cannot have {', '.join(unread)}: it only reads")
             try:
-                self.as_manifest  # noqa: B018  built once, so that what is wrong is told of with the file
+                self.as_manifest  # noqa: B018  built once, so that its errors are reported with the file
             except ValidationError as error:
                 raise ValueError(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
         return self

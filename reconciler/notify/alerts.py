@@ -1,6 +1,6 @@
 """Send a pass's news to the receivers of alerts that the settings name.
 
-What is news, and what was told before, `reconciler.notify.rules` decides. What was told is a note in the ledger.
+`reconciler.notify.rules` decides what is news. The alerts that were sent are a note in the ledger.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ async def alert(
         return after.written()
 
     try:
-        # Noted before it is sent, of what is noted at this moment: of two passes side by side only one may tell it.
+        # Saved before it is sent, in one transaction: of two concurrent passes only one may send it.
         if updated(noted := ledger.note(NOTE)) != noted:
             ledger.put_note(NOTE, updated)
     except LedgerError as error:

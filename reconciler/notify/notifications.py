@@ -1,7 +1,7 @@
 """Send notifications after an attempt: each once, and never a reason to run anything again.
 
-They are rendered and sealed together with the last answer of the attempt, so that a crash loses none. That one is about
-to be sent is written down first; one that a crash left in doubt is not sent again, but told of (docs/design/states.md).
+They are rendered and sealed together with the last answer of the attempt, so that a crash loses none. Before one is
+sent, that is recorded; one that a crash left in doubt is not sent again, but reported (docs/design/states.md).
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Notifications:
             hire, _, access = name.removeprefix(NOTICE).partition("/")
             if name.startswith(NOTICE) and Key(hire, access) in mine:
                 record = ledger.record(Key(hire, access))
-                # A run that has not ended has nothing to tell; its messages are rendered again when it does.
+                # A run that has not ended has no messages yet; they are rendered again when it does.
                 if record is not None and not record.phase.unsettled:
                     await self.deliver(ledger, vault, record, author)
 

@@ -1,10 +1,10 @@
 """Decide what is news, from the alerts that were sent before and what a pass found.
 
-Pure. Something is told on a change and on a recovery, never again while it lasts. A pass makes one message at most,
-whatever it found, and news of one kind about one integration is told three times in ten minutes at most: what comes
-beyond that waits and goes out together. So an hour's outage over 500 hires is two messages.
+Pure. An alert is sent on a change and on a recovery, and not repeated in between. A pass makes at most one message, and
+news of one kind about one integration is sent at most three times in ten minutes: further news waits and is sent
+together. So an hour's outage over 500 hires is two messages.
 
-`AlertState` remembers what was told. Grants stand in it as digests, so that forgetting a person leaves no name here.
+`AlertState` has the alerts that were sent. It has grants as digests, so that forgetting a person leaves no name here.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ SHOWN = 20
 """The most grants that are named; the rest are counted."""
 
 ANSWERED = frozenset({Status.PRESENT, Status.DIFFERS, Status.MISSING, Status.UNCONFIRMED})
-"""The statuses that a check was answered for; of the others it cannot be told whether one was made."""
+"""The statuses that show that a check was answered; others do not show whether there was one."""
 
 SAME = frozenset({Status.UNKNOWN, Status.SUSPENDED, Status.SCHEDULED, Status.INVALID, Status.BLOCKED})
 """The statuses in which a grant that differs is as it was, as far as anybody knows."""
@@ -130,7 +130,7 @@ class Message:
 class Watch:
     """An integration's checks: how many failed, or succeeded, in a row, up to the number that matters.
 
-    `down_since` is set while an outage is told of; `silent` are the grants whose last check failed.
+    `down_since` is set while an outage is reported; `silent` are the grants whose last check failed.
     """
 
     failing: int = 0
@@ -148,7 +148,7 @@ class AlertState:
     blocked: set[str] = field(default_factory=set)
     differing: set[str] = field(default_factory=set)
     told: dict[str, list[str]] = field(default_factory=dict)
-    """When news of a kind about an integration were told, of late."""
+    """When news of a kind about an integration was sent recently."""
     waiting: dict[str, News] = field(default_factory=dict)
 
     @classmethod
@@ -300,7 +300,7 @@ def _spared(state: AlertState, news: Iterable[News], now: datetime) -> list[News
             item.kind is NewsKind.RECOVERED
             and state.waiting.pop(f"{NewsKind.OUTAGE} {item.integration}", None) is not None
         ):
-            continue  # nobody was told of the outage yet
+            continue  # the outage was not reported yet
         state.waiting[name] = state.waiting[name].joined(item) if name in state.waiting else item
     since = (now - QUIET).isoformat()
     state.told = {name: recent for name, told in state.told.items() if (recent := [at for at in told if at > since])}

@@ -1,7 +1,7 @@
 """Find the repository that a command is about.
 
 The folder that `--repo` names; without it the nearest one, from the current folder upwards, that is a git checkout or
-holds a repository's folders. No other command guesses: what is no repository has no grants to tell of.
+holds a repository's folders. No other command guesses: what is no repository has no grants to show.
 """
 
 from __future__ import annotations

@@ -121,7 +121,7 @@ def unready(ready: Ready, expected: str | None, answer: Response) -> str | None:
 def failure(call: Request, answer: Response, expected: str | None = None) -> str | None:
     """Return why an answer is no success of the request; None if it is (docs/design/rules.md, "Execute").
 
-    `expected` is a revocation's, rendered. A change that succeeded with an answer over the limit is not told here:
+    `expected` is a revocation's, rendered. A change that succeeded with an answer over the limit is not reported here:
     the client raises, because such a request may have taken effect.
     """
     if (reason := refusal(call, answer.status)) is not None:

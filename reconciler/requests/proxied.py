@@ -1,6 +1,6 @@
 """A connection through a proxy, made by httpcore, which knows tunnels.
 
-Its network is asyncio's own, as ours is: its way through anyio does not tell when a request begins to leave.
+Its network is asyncio's, like that of direct connections: anyio does not show when a request begins to leave.
 """
 
 from __future__ import annotations

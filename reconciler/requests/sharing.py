@@ -1,9 +1,9 @@
 """Share the limits among the members of a fleet, so that they hold for all of them together.
 
-A member tells how many places it has of each limit and how many it could use, and hears how many it may use from now
-on. It never has more than it told last: it first lets go of places, then tells so, and only then another gets them. A
-member that is alone has them all. Pauses that hosts asked for are told in the same way. With a `rate`, the moments at
-which requests may leave for a host are given out one by one, or a tenth of a second's worth at a time.
+A member reports how many places it has of each limit and how many it could use, and learns how many it may use from
+now on. It never has more than it reported last: it first releases places, then reports, and only then another member
+gets them. A member that is alone has them all. Pauses that hosts asked for are shared in the same way. With a `rate`,
+the moments at which requests may leave for a host are reserved one by one, or a tenth of a second's worth at a time.
 
 The other side is a `Shared`: rows of the state that the members share. On one machine there is none.
 """
@@ -87,7 +87,7 @@ async def keep_sharing(throttle: Sharer, shared: Shared) -> None:
         try:
             throttle.take_over(await shared.exchange(asks, pauses))
         except ReconcilerError as error:
-            throttle.take_over(Granted({}, pauses))  # to be told again
+            throttle.take_over(Granted({}, pauses))  # to be reported again
             problem = str(error)
         if fails != (problem is not None):
             fails = not fails
@@ -112,7 +112,7 @@ def _log(problem: str | None) -> None:
 def fair(limit: int, wanted: Mapping[str, int], turn: int) -> dict[str, int]:
     """Divide the places: no member gets more than it wants while others lack some.
 
-    Those that are left over one by one go round with `turn`, and what nobody wants is for whoever wants some next.
+    Those that are left over one by one go round with `turn`, and what no member wants is for the next one that does.
     """
     names = sorted(wanted)
     start = turn % len(names) if names else 0

@@ -140,7 +140,7 @@ class _Places:
     A host that has nothing under way gets one as soon as one is free. Another it gets while more are free than it has
     requests unheard of: of one that begins to hang this leaves others some, however many hang; one that answers has it
     all. Half of the places at most are held against it, so that hosts that hang for long share half of them, and one
-    each, and a host that recovers is soon heard again.
+    each, and a host that recovers soon gets its places back.
     """
 
     def __init__(self, limit: int, wake: asyncio.Event | None) -> None:
@@ -313,7 +313,7 @@ class Throttle:
         It is waited for `behind` all who are not to wait behind others, who came later included.
 
         The host has answered where the block ends without an error. Raises TransportError (nothing left) where the
-        program is told to stop during a wait.
+        shutdown is requested during a wait.
         """
         self._share()
         return _Turn(self, host, self._lane(host), behind=behind)

@@ -185,17 +185,17 @@ def needs_of_reviews(reviews: Iterable[ReviewProgress]) -> Iterator[Need]:
         lines, undecided, left, wrong = (
             sum(count) for count in zip(*((r.lines, r.undecided, r.open, len(r.problems)) for r in found), strict=True)
         )
-        told = [
+        parts = [
             *([f"{undecided} of {lines} lines are not decided"] if undecided else []),
             *([f"{left} to be removed {'is' if left == 1 else 'are'} still there"] if left else []),
             *([f"{wrong} {'problem' if wrong == 1 else 'problems'} in its files"] if wrong else []),
         ]
-        if told:
+        if parts:
             step = Step(
                 f"Decide in config/reviews/{period}/ and commit; this says what is left:",
                 f"reconcile review check {_word(period)}",
             )
-            yield Need(f"The access review {period} is not done", "; ".join(told), (step,), urgent=False)
+            yield Need(f"The access review {period} is not done", "; ".join(parts), (step,), urgent=False)
 
 
 def _of_service(record: Record) -> Step:

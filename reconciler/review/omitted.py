@@ -1,6 +1,6 @@
 """Grants that a review omits: they existed at the revision that was reviewed, and have no line in its first commit.
 
-Whoever removes a line before the first commit can also make a new digest; git's history shows it.
+A person who removes a line before the first commit can also make a new digest; git's history shows it.
 """
 
 from __future__ import annotations

@@ -131,13 +131,13 @@ def _of_accounts(compared: ComparedListing) -> Iterator[dict[str, Any]]:
 
 def _identity(found: UnknownAccount) -> dict[str, Any]:
     """Collect the values that the listing was read with, and what identifies the account besides its name."""
-    told: dict[str, Any] = dict(found.values)
+    fields: dict[str, Any] = dict(found.values)
     said = {found.account.name.casefold()}
     for key, text in (("email", found.email), ("match", found.account.who)):
         if text and text.casefold() not in said:
             said.add(text.casefold())
-            told[key] = text
-    return told
+            fields[key] = text
+    return fields
 
 
 def _line(

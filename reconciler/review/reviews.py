@@ -208,8 +208,8 @@ def account_digests(line: Line) -> set[str]:
 
 def _called(line: Line) -> set[str]:
     values = line.data.get("values")
-    told: Mapping[str, object] = values if isinstance(values, dict) else {}
-    return {line.who, *(text for key in ("email", "match") if isinstance(text := told.get(key), str))}
+    account: Mapping[str, object] = values if isinstance(values, dict) else {}
+    return {line.who, *(text for key in ("email", "match") if isinstance(text := account.get(key), str))}
 
 
 def _text(data: Mapping[str, object], key: str) -> str | None:

@@ -1,7 +1,7 @@
 """What `validate` found, kept in the state's folder from one run to the next.
 
 A hire without a problem is not looked at again as long as everything stands that its findings follow from. What has
-problems is looked at each time: none is ever told from memory.
+problems is looked at each time: none is reported from the cache.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class Validated:
         if self._file is None or (self._found == self._known and stamped == self.stamped):
             return
         if _surroundings(tree) != self._surroundings:
-            return  # somebody edits them just now: which of them were read cannot be told
+            return  # somebody edits them just now: which version was read is unknown
         files = (hires.file(stem) for stem in hires)
         kinds: dict[Findings, int] = {}
         found = {

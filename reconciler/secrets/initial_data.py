@@ -2,8 +2,8 @@
 
 A file is a map of ids to single values, encrypted as a whole with GnuPG or value by value with SOPS. What it decrypts
 to is kept by blob, so that a pass decrypts what has changed and nothing else; a failure is not kept, because its cause
-(a key, the agent) is seldom the file. Whoever knows the manifest tells the redactor what of it is secret: a field with
-`secret: false` is not.
+(a key, the agent) is seldom the file. The caller knows the manifest, and adds the values of all fields without
+`secret: false` to the redactor.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ class InitialData:
     def recipients(self, tree: Tree) -> list[str]:
         """Return the keys that the folder's files are encrypted to, sorted: PGP and age.
 
-        Raises SecretsError where there are files and none of them tells; one that is damaged does not hide the others.
+        Raises SecretsError if there are files and none shows its keys; a damaged one does not hide the others.
         """
         found: set[str] = set()
         failure: SecretsError | None = None

@@ -73,7 +73,7 @@ def _nowhere(url: str) -> NoReturn:  # noqa: ARG001
 def hosts(raw: bytes, *, json: bool) -> list[str]:
     """Return the addresses that the `sops` program may ask for the file's data key, according to the file.
 
-    Raises SecretsError where that cannot be told.
+    Raises SecretsError if that is unknown.
     """
     data = _read(raw, json=json)
     _info(data)

@@ -39,8 +39,8 @@ def app(
     `hosts` returns the names that it answers to beside those of loopback.
     """
 
-    def answer(told: tuple[bool, str], request: Request) -> Response:
-        well, why = told
+    def answer(result: tuple[bool, str], request: Request) -> Response:
+        well, why = result
         if not well and isinstance(guard.judge(request), Refusal):
             why = UNTOLD
         return JSONResponse({"ok": well, "detail": why}, status_code=200 if well else 503)

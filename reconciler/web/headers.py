@@ -15,8 +15,8 @@ POLICY = (
 HEADERS = {
     "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",
-    # Not `no-referrer`: with that, browsers send a form without its origin, and it could not be told from one of
-    # another site. Other sites get no referrer from this value either.
+    # Not `no-referrer`: with that, browsers send a form without its origin, and it could not be distinguished from
+    # another site's. Other sites get no referrer from this value either.
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",

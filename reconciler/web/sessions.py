@@ -28,7 +28,7 @@ MAX_ADDRESSES = 10_000
 """Of how many addresses wrong tokens are remembered, so that nobody fills the memory."""
 
 IPV6_PREFIX = 64
-"""Addresses of one such network count as one: whoever has one of them has them all."""
+"""Addresses of one such network count as one: a client that has one of them has them all."""
 
 
 def is_same(token: Secret, given: str) -> bool:
@@ -65,7 +65,7 @@ def _digest(text: str) -> bytes:
 class Attempts:
     """Counts wrong tokens by address; times are seconds of a monotonic clock.
 
-    There is no limit on all addresses together: whoever reached it would lock out everybody else.
+    There is no limit on all addresses together: a client that reached it would lock out all others.
     """
 
     def __init__(self) -> None:

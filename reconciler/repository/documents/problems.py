@@ -47,12 +47,12 @@ def few(problems: Iterable[Problem]) -> Iterator[Problem]:
 
     Nothing is read after a hundred errors; after as many warnings there may still be an error.
     """
-    told: Counter[Severity] = Counter()
+    counts: Counter[Severity] = Counter()
     for problem in problems:
-        told[problem.severity] += 1
-        if told[problem.severity] <= MOST:
+        counts[problem.severity] += 1
+        if counts[problem.severity] <= MOST:
             yield problem
-        elif told[problem.severity] == MOST + 1:
+        elif counts[problem.severity] == MOST + 1:
             yield Problem(problem.file, None, f"there are more than {MOST}: mend these first", problem.severity)
             if problem.severity is Severity.ERROR:
                 return

@@ -173,8 +173,8 @@ def _each_a_map(items: dict[str, Any]) -> dict[str, Any]:
 
 
 def _left_empty_too(inner: dict[str, Any]) -> dict[str, Any]:
-    told = "Left empty by ChiefOnboarding's builder; nothing reads it."
-    inner["properties"] |= {key: {"enum": [{}, [], "", None], "description": told} for key in LEFT_EMPTY}
+    description = "Left empty by ChiefOnboarding's builder; nothing reads it."
+    inner["properties"] |= {key: {"enum": [{}, [], "", None], "description": description} for key in LEFT_EMPTY}
     return inner
 
 

@@ -61,7 +61,7 @@ def git(
 ) -> str:
     """Return the output of a git command in the checkout at `root`, stripped.
 
-    It is told to end once `stopped` says so, and has failed then. Raises GitFailed for an exit code that is not `ok`,
+    It is terminated once `stopped` says so, and counts as failed. Raises GitFailed for an exit code that is not `ok`,
     FileNotFoundError where git is not installed, and subprocess.TimeoutExpired.
     """
     inherited = {key: value for key, value in os.environ.items() if key not in _ELSEWHERE}

@@ -139,7 +139,7 @@ class Provenance:
                 try:
                     self._hand_on(commit, pending, waiting, order)
                 except (KeyError, ValueError, pygit2.GitError):
-                    continue  # git does not have its parent: it cannot be told
+                    continue  # git does not have its parent: the answer is unknown
             if not any(waiting.values()):
                 break
         return order

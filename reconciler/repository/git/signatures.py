@@ -1,6 +1,6 @@
 """Verify that every commit between two is signed by a trusted key, OpenPGP or SSH (docs/settings.md).
 
-Which commits those are is told by the objects themselves, as libgit2 reads them and as the program acts on them; the
+Which commits those are is read from the objects themselves, as libgit2 reads them and as the program acts on them; the
 `git` program verifies each signature. Who is trusted must not be for a commit to say: OpenPGP keys are those of a
 GnuPG home, with full or ultimate validity there, SSH keys those of git's own gpg.ssh.allowedSignersFile, and neither
 may be a file that git could write into the work tree, nor be named by one.
@@ -70,10 +70,10 @@ def signer(checkout: Checkout, revision: str, home: str | None) -> str | None:
         if objection_to_home(checkout.root, home) or helper_of_a_commit(checkout.root):
             return None
         environment = {} if home is None else {"GNUPGHOME": home}
-        told = git(checkout.root, "show", "--no-patch", "--format=%G? %GS", revision, environment=environment)
+        output = git(checkout.root, "show", "--no-patch", "--format=%G? %GS", revision, environment=environment)
     except (GitFailed, OSError, ValueError, subprocess.TimeoutExpired):
         return None
-    quality, _, name = told.partition(" ")
+    quality, _, name = output.partition(" ")
     return _printable(name) if quality in ("G", "U") and name else None
 
 
@@ -204,9 +204,9 @@ def _why(said: str) -> str:
     def key(status: str) -> str:
         return _printable(" ".join(found[status]))
 
-    for status, told in _STATUSES.items():
+    for status, text in _STATUSES.items():
         if status in found:
-            return told.format(key=key(status), id=key(status).partition(" ")[0])
+            return text.format(key=key(status), id=key(status).partition(" ")[0])
     if "GOODSIG" in found:
         id_, _, owner = key("GOODSIG").partition(" ")
         return f"its key {id_} ({owner}) is known and not trusted: certify it with `gpg --edit-key {id_}`, if it is"

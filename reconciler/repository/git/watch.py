@@ -22,8 +22,8 @@ from reconciler.repository.naming import FOLDERS
 __all__ = ["commits"]
 
 STEP_MILLISECONDS = 2
-"""Milliseconds between two looks at what the system has told. The library's own 50 would be most of the delay; looking
-takes 1.6 % of a processor at 2, and 2.7 % at 1."""
+"""Milliseconds between two polls of the system's notifications. The library's default of 50 would be most of the delay;
+polling takes 1.6 % of a processor at 2, and 2.7 % at 1."""
 DEBOUNCE_MILLISECONDS = 20
 """Milliseconds that changes which follow on each other are gathered for."""
 
@@ -45,7 +45,7 @@ async def commits(
     """Yield whenever HEAD is another commit, or a file changed if the worktree itself counts.
 
     `poll` is in seconds. It counts from what HEAD is at the first step, so begin before HEAD is read. Changes in the
-    time that the caller takes are not lost: they are told when it comes back. Ends promptly once `stop` is set.
+    time that the caller takes are not lost: they are yielded when it comes back. Ends promptly once `stop` is set.
     """
     by_commit = checkout.is_git and source == "commit"
     seen = checkout.head_id()
