@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from reconciler.engine.checker import NotOffered
@@ -42,6 +42,20 @@ def unwatched(_done: int, _total: int) -> None:
 
 
 NOTHING_TO_EXECUTE = "the manifest has nothing to execute"
+
+
+@dataclass(slots=True)
+class _Entries:
+    """A hire's entries while they are planned: those that the walk has taken, and the names of all that it is over.
+
+    Entries that are planned in turn have no task.
+    """
+
+    taken: Mapping[str, Grant]
+    chosen: frozenset[str]
+    tasks: dict[str, asyncio.Task[PlannedGrant]] = field(default_factory=dict)
+    planned: dict[str, PlannedGrant] = field(default_factory=dict)
+    needed: dict[str, PlannedGrant] = field(default_factory=dict)
 
 
 class Planner:
@@ -109,41 +123,40 @@ class Planner:
         if self._selection.hires is not None and hire not in self._selection.hires:
             return []
         grants = self._chosen(grants)
-        present = {grant.key.access for grant in grants}
-        tasks: dict[str, asyncio.Task[PlannedGrant]] = {}
-        done: dict[str, PlannedGrant] = {}
-        needed: dict[str, PlannedGrant] = {}
-
-        async def one(grant: Grant) -> PlannedGrant:
-            invalid = grant.hold is not None and grant.hold.status is Status.INVALID  # its needs may go in a circle
-            for need in () if invalid else grant.needs:
-                if need not in taken:
-                    why = "is being worked on" if need in present else "has reached its until"
-                    return await self._plan_grant(grant, f"needs {need}, which {why}")
-                needed[need] = await planned(need)
-                if (reason := self._waits(need, needed[need])) is not None:
-                    return await self._plan_grant(grant, reason)
-            return self._allowed(await self._plan_grant(grant, None, needed))
-
-        async def planned(name: str) -> PlannedGrant:
-            if name in tasks:
-                return await tasks[name]
-            if name not in done:
-                done[name] = await one(taken[name])
-            return done[name]
-
         taken = {
             grant.key.access: grant
             for grant in grants
             if not self._selection.covers(grant.key, grant.integration) or self._claims.take(grant.key)
         }
+        entries = _Entries(taken, frozenset(grant.key.access for grant in grants))
         if len(taken) == 1 or self._in_turn(taken.values()):
-            found = [await planned(name) for name in taken]
+            found = [await self._planned(name, entries) for name in taken]
         else:
-            for name, grant in taken.items():
-                tasks[name] = asyncio.create_task(one(grant))
-            found = await asyncio.gather(*tasks.values())
+            for name in taken:
+                entries.tasks[name] = asyncio.create_task(self._plan_entry(name, entries))
+            found = await asyncio.gather(*entries.tasks.values())
         return [item for item in found if self._selection.covers(item.grant.key, item.grant.integration)]
+
+    async def _planned(self, name: str, entries: _Entries) -> PlannedGrant:
+        """Return what an entry is planned to be, once it is."""
+        if name in entries.tasks:
+            return await entries.tasks[name]
+        if name not in entries.planned:
+            entries.planned[name] = await self._plan_entry(name, entries)
+        return entries.planned[name]
+
+    async def _plan_entry(self, name: str, entries: _Entries) -> PlannedGrant:
+        """Plan an entry, after those that it needs."""
+        grant, needed = entries.taken[name], entries.needed
+        invalid = grant.hold is not None and grant.hold.status is Status.INVALID  # its needs may go in a circle
+        for need in () if invalid else grant.needs:
+            if need not in entries.taken:
+                why = "is being worked on" if need in entries.chosen else "has reached its until"
+                return await self._plan_grant(grant, f"needs {need}, which {why}")
+            needed[need] = await self._planned(need, entries)
+            if (reason := self._waits(need, needed[need])) is not None:
+                return await self._plan_grant(grant, reason)
+        return self._allowed(await self._plan_grant(grant, None, needed))
 
     def _in_turn(self, grants: Iterable[Grant]) -> bool:
         """Tell whether the grants of a hire are planned one after the other.
