@@ -1,7 +1,7 @@
 """`python -m bench [NAME …]`: every figure, as JSON lines and a table.
 
 A figure is a ratio of what the program does to a baseline measured in the same round, the two in turn; the medians of
-five rounds count, and the spread of the baseline says how noisy the machine was.
+its rounds count, and the spread of the baseline says how noisy the machine was.
 """
 
 from __future__ import annotations
@@ -9,12 +9,10 @@ from __future__ import annotations
 import json
 import statistics
 import sys
-from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from itertools import islice
 
 from bench import figures
-
-ROUNDS = 5
 
 
 @dataclass(frozen=True)
@@ -37,14 +35,14 @@ class Result:
         )
 
 
-def measure(name: str, figure: Callable[[], Iterator[tuple[float, float]]], unit: str, reach: str) -> Result:
+def measure(name: str, figure: figures.Figure) -> Result:
     """Run a figure's rounds; each gives what the program did and what the baseline did."""
-    rounds = [pair for _, pair in zip(range(ROUNDS), figure(), strict=False)]
+    rounds = list(islice(figure.run(), figure.rounds))
     ours, base = [pair[0] for pair in rounds], [pair[1] for pair in rounds]
     middle = statistics.median(base)
     spread = 100 * (max(base) - min(base)) / middle if middle else 0.0
     ratio = statistics.median(mine / theirs for mine, theirs in rounds) if all(base) else float("nan")
-    return Result(name, unit, statistics.median(ours), middle, ratio, spread, reach)
+    return Result(name, figure.unit, statistics.median(ours), middle, ratio, spread, figure.reach)
 
 
 def main(names: list[str]) -> None:
@@ -55,7 +53,7 @@ def main(names: list[str]) -> None:
     for name, figure in figures.ALL.items():
         if names and name not in names:
             continue
-        result = measure(name, figure.run, figure.unit, figure.reach)
+        result = measure(name, figure)
         sys.stderr.write(result.line() + "\n")
         sys.stdout.write(json.dumps(asdict(result)) + "\n")
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass
 from functools import cache
+from itertools import count
 from pathlib import Path
 
 from bench.server import PAGE, asked_for, heard, serving
-from bench.world import commit, folder, hire, took
+from bench.world import commit, folder, git, hire, took
 
 __all__ = ["acted", "acted_meanwhile", "grown", "idle", "spread", "started", "started_again", "weight", "widened"]
 
@@ -73,10 +77,21 @@ class Daemon:
         status = Path(f"/proc/{self._process.pid}/status").read_text()
         return int(status.partition("VmRSS:")[2].split()[0]) / 1024
 
+    def peak(self) -> float:
+        """The most resident memory so far, in MiB."""
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+
+    def check(self) -> None:
+        """Raise AssertionError where it has ended: nothing more would come."""
+        if self._process.poll() is not None:
+            raise AssertionError(f"the daemon ended with {self._process.returncode}")
+
     def settle(self, requests: int) -> None:
         """Wait until at least so many requests came and the daemon has nothing left to do."""
         until = time.monotonic() + LONGEST
         while time.monotonic() < until:
+            self.check()
             count, cpu = heard(self._url)[0], self.cpu()
             time.sleep(QUIET)
             if count >= requests and heard(self._url)[0] == count and self.cpu() - cpu < QUIET / 10:
@@ -90,16 +105,46 @@ class Daemon:
 
 
 @contextmanager
+def at_work(root: Path, url: str, requests: int = 0) -> Iterator[Daemon]:
+    """A daemon over a repository, once it has sent so many requests and has nothing left to do."""
+    running = Daemon(root, url)
+    try:
+        running.settle(requests)
+        yield running
+    finally:
+        running.stop()
+
+
+@contextmanager
 def daemon(people: int, *, integrations: int = 1, listing: bool = False) -> Iterator[tuple[Daemon, Path, str]]:
     """A daemon whose first pass is over, its repository and its service."""
     with serving() as url, tempfile.TemporaryDirectory() as name:
         root = folder(Path(name), url, people, settings=SETTINGS, integrations=integrations, listing=listing)
-        running = Daemon(root, url)
-        try:
-            running.settle(integrations * (people // PAGE if listing else people))
+        with at_work(root, url, integrations * (people // PAGE if listing else people)) as running:
             yield running, root, url
-        finally:
-            running.stop()
+
+
+@dataclass(frozen=True)
+class FirstPass:
+    """What a first pass over hires who are all in a listing took, in seconds of processor time and in MiB."""
+
+    root: Path
+    url: str
+    cpu: float
+    memory: float
+
+
+_kept = ExitStack()
+atexit.register(_kept.close)
+
+
+@cache
+def _first_pass() -> FirstPass:
+    """Over 100,000 hires; made once, and its repository, service and state are kept until the bench ends."""
+    url, root = _kept.enter_context(serving()), Path(_kept.enter_context(tempfile.TemporaryDirectory()))
+    folder(root, url, MANY, settings=SETTINGS, listing=True)
+    with at_work(root, url, MANY // PAGE) as running:
+        return FirstPass(root, url, running.cpu(), running.memory())
 
 
 def started() -> Iterator[tuple[float, float]]:
@@ -107,21 +152,16 @@ def started() -> Iterator[tuple[float, float]]:
     with serving() as url, tempfile.TemporaryDirectory() as name:
         root = folder(Path(name), url, MANY, settings=SETTINGS)
         while True:
-            shutil.rmtree(root / ".reconciler", ignore_errors=True)
             yield _first_request(root, url), took([sys.executable, "-c", PARSED, str(root)])
+            shutil.rmtree(root / ".reconciler")
+            git(root, "update-ref", "-d", "refs/reconciler/state")  # else the next start would ask for the state
 
 
 def started_again() -> Iterator[tuple[float, float]]:
     """Seconds from a later start to its first request; to walk over the files' names and ids."""
-    with serving() as url, tempfile.TemporaryDirectory() as name:
-        root = folder(Path(name), url, MANY, settings=SETTINGS)
-        running = Daemon(root, url)
-        try:
-            running.settle(MANY)
-        finally:
-            running.stop()
-        while True:
-            yield _first_request(root, url), took([sys.executable, "-c", WALKED, str(root)])
+    first = _first_pass()
+    while True:
+        yield _first_request(first.root, first.url), took([sys.executable, "-c", WALKED, str(first.root)])
 
 
 def _first_request(root: Path, url: str) -> float:
@@ -129,6 +169,7 @@ def _first_request(root: Path, url: str) -> float:
     running = Daemon(root, url)
     try:
         while heard(url)[0] == before:
+            running.check()
             time.sleep(0.01)
         first = time.time()
     finally:
@@ -138,7 +179,9 @@ def _first_request(root: Path, url: str) -> float:
 
 def acted() -> Iterator[tuple[float, float]]:
     """Milliseconds from the moment the branch points to a commit of one hire to its first request; git's own time."""
-    with daemon(MANY) as (_, root, url):
+    first = _first_pass()
+    root, url = first.root, first.url
+    with at_work(root, url):
         number = MANY
         while True:
             number += 1
@@ -221,32 +264,62 @@ def _asked_anew(running: Daemon, root: Path, url: str) -> float:
 
 
 @cache
-def _costs() -> list[tuple[float, float]]:
-    """Microseconds of processor time, and KiB, that a hire's first pass takes: for a hundredth, a tenth, and all."""
-    with daemon(0) as (running, _, _):
-        cpu, memory = running.cpu(), running.memory()
-    found = []
-    for people in (MANY // 100, MANY // 10, MANY):
-        with daemon(people) as (running, _, _):
-            found.append((1e6 * (running.cpu() - cpu) / people, 1024 * (running.memory() - memory) / people))
-    return found
+def _cost(people: int, turn: int) -> tuple[float, float]:
+    """Microseconds of processor time, and KiB, that a hire's first pass takes among so many hires.
+
+    Each turn measures anew, but for the most hires.
+    """
+    if people == MANY:
+        cpu, memory = _first_pass().cpu, _first_pass().memory
+    else:
+        with daemon(people, listing=True) as (running, _, _):
+            cpu, memory = running.cpu(), running.memory()
+    if people == 1:
+        return cpu, memory
+    cpu_of_one, memory_of_one = _cost(1, turn)
+    return 1e6 * (cpu - cpu_of_one) / people, 1024 * (memory - memory_of_one) / people
+
+
+def _step(step: int) -> Iterator[tuple[tuple[float, float], tuple[float, float]]]:
+    for turn in count():
+        yield _cost(1000 * 10**step, turn), _cost(100 * 10**step, turn)
 
 
 def grown(step: int) -> Iterator[tuple[float, float]]:
-    """Microseconds of a first pass a hire, after a step to ten times as many and before it; measured once."""
-    before, after = _costs()[step - 1 : step + 1]
-    yield after[0], before[0]
+    """Microseconds of a first pass a hire, after a step to ten times as many and before it."""
+    yield from ((after[0], before[0]) for after, before in _step(step))
 
 
 def widened(step: int) -> Iterator[tuple[float, float]]:
-    """KiB a hire after a first pass, likewise."""
-    before, after = _costs()[step - 1 : step + 1]
-    yield after[1], before[1]
+    """KiB a hire after a first pass, likewise, of the same passes."""
+    yield from ((after[1], before[1]) for after, before in _step(step))
 
 
 def weight() -> Iterator[tuple[float, float]]:
-    """MiB of a daemon over 100,000 hires with twenty entries each, after a full pass; of one with nobody."""
-    with daemon(0) as (running, _, _):
-        empty = running.memory()
-    with daemon(MANY, integrations=20, listing=True) as (running, _, _):
-        yield running.memory(), empty
+    """MiB of a daemon at its peak, over 100,000 hires with twenty entries each; of one over a single hire.
+
+    The first 200,000 grants of its first pass count. By then the files were loaded and every service's listing is read,
+    and passes over all services are under way; the other grants are planned in as many passes of the same size.
+    """
+    with daemon(1) as (running, _, _):
+        one = running.peak()
+    with serving() as url, tempfile.TemporaryDirectory() as name:
+        root = folder(Path(name), url, MANY, settings=SETTINGS, integrations=20, listing=True)
+        running = Daemon(root, url)
+        try:
+            while _recorded(root) < 2 * MANY:
+                running.check()
+                time.sleep(QUIET)
+            yield running.peak(), one
+        finally:
+            running.stop()
+
+
+def _recorded(root: Path) -> int:
+    """How many grants the ledger has."""
+    state = root / ".reconciler" / "state.db"
+    if not state.exists():
+        return 0
+    with closing(sqlite3.connect(f"file:{state}?mode=ro", uri=True)) as ledger, suppress(sqlite3.OperationalError):
+        return int(ledger.execute("SELECT count(*) FROM grants").fetchone()[0])
+    return 0
