@@ -424,7 +424,7 @@ def restage(scene: Scene, **changes: Any) -> None:
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.__name__)
-def test_nothing_leaks(scene: Scene, path: Callable[[Scene], None]) -> None:
+def test_canary_secret_is_in_no_output(scene: Scene, path: Callable[[Scene], None]) -> None:
     stage(scene.repo, scene.echo, scene.mail)
     connect(scene.repo)
     path(scene)

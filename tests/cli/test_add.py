@@ -11,7 +11,7 @@ from tests.cli.conftest import Call
 from tests.repo import GnupgHome, Repo
 
 
-def test_copies_the_manifest_and_says_what_it_asks_for(repo: Repo, call: Call) -> None:
+def test_add_copies_manifest_and_lists_requirements(repo: Repo, call: Call) -> None:
     done = call(repo, "add", "github")
     assert (done.code, done.out) == (0, "manifests/github.yaml\n")
     assert done.err == (

@@ -208,7 +208,7 @@ def test_a_repository_from_a_listing(repo: Repo, saas: AccountService, call: Cal
     assert {request.method for request in saas.requests} == {"GET"}
 
 
-def test_no_repository_is_made_of_half_a_listing(repo: Repo, saas: AccountService, call: Call) -> None:
+def test_init_refuses_an_incomplete_listing(repo: Repo, saas: AccountService, call: Call) -> None:
     saas.route("GET", "/users", Reply(500))
     repo.commit()
     target = repo.root.parent / "new"

@@ -108,7 +108,7 @@ def test_github_keeps_one_comment(repo: Repo, tmp_path: Path, known: str) -> Non
 
 @pytest.mark.parametrize("job", ["github", "gitlab", "github-import", "gitlab-import"])
 @pytest.mark.parametrize("wanted", ["./tools/it.whl", "--index-url https://packages.example.com/simple it==1", None])
-def test_it_is_installed_from_where_the_user_says(repo: Repo, tmp_path: Path, job: str, wanted: str | None) -> None:
+def test_job_installs_from_configured_source(repo: Repo, tmp_path: Path, job: str, wanted: str | None) -> None:
     """With a `pip` that writes down what it is told; from nowhere, where nobody said."""
     stand_in = tmp_path / "bin" / "pip"
     stand_in.parent.mkdir()

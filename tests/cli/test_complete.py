@@ -73,7 +73,7 @@ def test_the_repository_is_the_one_that_is_named(team: Repo, tmp_path: Path) -> 
     assert completed(away, "reconcile status --hire b", RECONCILE_REPO=str(team.root)) == ["bob", "broken"]
 
 
-def test_where_there_is_no_repository_nothing_is_offered_and_nothing_said(team: Repo, tmp_path: Path) -> None:
+def test_completion_outside_a_repository_is_silent(team: Repo, tmp_path: Path) -> None:
     empty = Repo(tmp_path / "empty", team.gnupg)
     assert completed(empty, "reconcile explain ") == []
     assert completed(empty, "reconcile status --output xml --hire ") == []

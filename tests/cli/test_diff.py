@@ -173,7 +173,7 @@ def test_the_program_needs_no_key_and_no_network(repo: Repo, branch: tuple[str, 
     ],
     ids=["no update", "update", "identity"],
 )
-def test_a_changed_value_says_whether_it_is_applied(repo: Repo, call: Call, more: Any, told: str) -> None:
+def test_changed_value_shows_whether_it_is_applied(repo: Repo, call: Call, more: Any, told: str) -> None:
     repo.manifest(
         "roles",
         {
@@ -262,7 +262,7 @@ def test_text_cannot_leave_its_code(text: str, shown: str) -> None:
     assert code(text) == shown
 
 
-def test_no_line_of_a_stranger_reaches_the_terminal_raw() -> None:
+def test_names_are_escaped_for_the_terminal() -> None:
     change = Change(
         Key("a\x1b]0;x\x07", "b\nroot"), "c", ChangeKind.ADDED, {"values.\rX": (None, "\x1b[31m")}, "e@x.com"
     )

@@ -23,7 +23,7 @@ def test_the_version_names_the_states_schema_too() -> None:
     assert version("access-reconciler") == __version__
 
 
-def test_the_demo_after_a_plain_install_says_what_it_needs(
+def test_demo_after_plain_install_names_its_requirements(
     repo: Repo, call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(stage, "SAMPLE", tmp_path)
@@ -34,9 +34,7 @@ def test_the_demo_after_a_plain_install_says_what_it_needs(
     )
 
 
-def test_the_demo_without_its_server_says_what_installs_it(
-    repo: Repo, call: Call, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_demo_without_its_server_names_the_extra(repo: Repo, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in {"scim2_server", *(each for each in sys.modules if each.startswith("scim2_server."))}:
         monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.delitem(sys.modules, "reconciler.demo.scim", raising=False)
@@ -65,7 +63,7 @@ def test_demo_hints_work_without_a_git_identity(tmp_path: Path) -> None:
     assert max(map(len, walk.NEXT.format(go="", asana="", listen="").splitlines())) <= 100
 
 
-def test_the_demo_is_where_tmpdir_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_demo_uses_tmpdir(monkeypatch: pytest.MonkeyPatch) -> None:
     for place, taken in ((Path("/var/tmp"), True), (Path("/var/tmp/" + "x" * 80), False)):
         monkeypatch.setattr("tempfile.tempdir", str(place))
         with stage._temporary() as folder:

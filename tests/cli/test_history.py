@@ -163,7 +163,7 @@ def test_since(text: str, begin: datetime) -> None:
 
 
 @pytest.mark.parametrize("text", ["yesterday", "7w", "2026-13-01", "", "999999d"])
-def test_since_that_says_nothing(text: str) -> None:
+def test_since_without_meaning_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="write a date"):
         moment(text, NOW, "UTC")
 

@@ -94,7 +94,7 @@ def test_without_git(beside: Repo, call: Call) -> None:
     assert not (beside.root / "inner/.git").exists()
 
 
-def test_who_commits_is_asked_for_where_git_does_not_know(beside: Repo, call: Call) -> None:
+def test_init_asks_for_git_identity_if_unset(beside: Repo, call: Call) -> None:
     nobody = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "user.useConfigOnly", "GIT_CONFIG_VALUE_0": "true"}
     done = call(beside, "init", "inner", env={**nobody, "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_NOSYSTEM": "1"})
     assert done.code == 0

@@ -192,7 +192,7 @@ def test_at_a_terminal_secrets_are_not_shown(asana: Repo, gnupg_home: GnupgHome)
 # --- check -----------------------------------------------------------------------------------------------------------
 
 
-def test_check_tells_all_of_it(asana: Repo, call: Call) -> None:
+def test_check_reports_everything(asana: Repo, call: Call) -> None:
     asana.manifest("slack", {**ASANA, "initial_data_form": [{"id": "TOKEN"}]})
     asana.manifest("wiki", {**ASANA, "initial_data_form": [{"id": "TOKEN"}]})
     asana.manifest("plain", {"execute": []})
@@ -214,7 +214,7 @@ def test_check_tells_all_of_it(asana: Repo, call: Call) -> None:
     assert TOKEN not in done.out + done.err
 
 
-def test_check_says_for_which_key(asana: Repo, call: Call) -> None:
+def test_check_names_the_key(asana: Repo, call: Call) -> None:
     stranger = GnupgHome()
     try:
         asana.write(FILE, stranger.encrypt(b"TOKEN: x\n"))
@@ -227,7 +227,7 @@ def test_check_says_for_which_key(asana: Repo, call: Call) -> None:
     assert "there is no secret key for it: it is encrypted to " in found["error"]
 
 
-def test_check_says_which_key_has_expired(asana: Repo, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_names_expired_key(asana: Repo, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     home = GnupgHome()
     try:
         past = ("--faked-system-time", "20200101T000000")
@@ -243,7 +243,7 @@ def test_check_says_which_key_has_expired(asana: Repo, call: Call, monkeypatch: 
         home.close()
 
 
-def test_check_of_what_the_settings_need(asana: Repo, call: Call) -> None:
+def test_check_covers_the_programs_own_secrets(asana: Repo, call: Call) -> None:
     asana.initial_data("asana", {"TOKEN": TOKEN, "ORG": "1"})
     assert call(asana, "initial-data", "check").code == 0
     asana.settings(smtp={"host": "mail.example.com", "username": "it"})

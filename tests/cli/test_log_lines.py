@@ -39,7 +39,7 @@ def test_every_attempt_names_hire_access_and_integration(repo: Repo, accounts: A
     assert (last["hire"], last["level"], last["attempt"]) == (failed["hire"], "error", 2)
 
 
-def test_progress_says_of_how_many(repo: Repo, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_reports_done_and_total(repo: Repo, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     repo.manifest("saas", {"execute": [{"url": "https://saas.example.com/"}]})
     for name in ("ada", "bob"):
         repo.hire(name, {"integration": "saas", "at": "2999-01-01"})

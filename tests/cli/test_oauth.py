@@ -166,7 +166,7 @@ def test_beside_a_daemon_which_takes_the_callback_and_goes_on(office: Repo, prov
         assert TOKEN not in daemon.log
 
 
-def test_only_the_one_who_was_sent_is_let_in(office: Repo, provider: Provider) -> None:
+def test_callback_needs_its_state(office: Repo, provider: Provider) -> None:
     with connecting(office, "acme") as connect:
         callback = connect.query["redirect_uri"]
         assert get(f"{callback}?state=guessed&code=c")[0] == 400

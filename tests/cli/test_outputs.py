@@ -89,13 +89,13 @@ def test_output_is_as_asked(tool: Repo, asked: str) -> None:
             assert widths.pop() > 1, where
 
 
-def test_status_before_the_first_pass_says_what_makes_one(tool: Repo) -> None:
+def test_status_before_first_pass_names_the_command(tool: Repo) -> None:
     done = call_cli(tool, "status")
     assert (done.code, done.out) == (0, "no grants\n")
     assert done.err.startswith("no pass was made yet: `reconcile` makes one")
 
 
-def test_command_that_is_handed_over_says_so(tool: Repo, accounts: AccountService) -> None:
+def test_enqueued_command_is_reported(tool: Repo, accounts: AccountService) -> None:
     tool.hire("bob", "tool")
     tool.commit()
     call_cli(tool, "--hire", "bob")

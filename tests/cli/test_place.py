@@ -23,7 +23,7 @@ class Elsewhere(Repo):
 
 
 @pytest.mark.parametrize("words", READING, ids=lambda words: words[0])
-def test_there_is_nothing_to_tell_outside_a_repository(tmp_path: Path, call: Call, words: list[str]) -> None:
+def test_reading_command_outside_a_repository_is_refused(tmp_path: Path, call: Call, words: list[str]) -> None:
     done = call(Elsewhere(tmp_path / "out"), *words)
     assert (done.code, done.out) == (1, "")
     assert done.err == f"error: there is no repository in {tmp_path / 'out'} or above it: {NEXT}"

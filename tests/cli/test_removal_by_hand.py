@@ -59,7 +59,7 @@ def test_accept_refuses_what_git_does_not_want(two: Repo, held: dict[str, Any]) 
     assert (refused.code, "git does not want it" in refused.err) == (1, True)
 
 
-def test_refusal_names_the_command_that_says_what_can_be_done(repo: Repo, accounts: AccountService) -> None:
+def test_refusal_names_the_next_command(repo: Repo, accounts: AccountService) -> None:
     repo.manifest("tool", accounts.manifest())
     repo.hire("ada", "tool")
     repo.commit()

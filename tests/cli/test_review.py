@@ -100,7 +100,7 @@ def messages(found: dict[str, Any]) -> list[str]:
     return [problem["message"] for problem in found["problems"]]
 
 
-def test_started_review_says_who_has_what(company: Company) -> None:
+def test_started_review_lists_all_access(company: Company) -> None:
     company.saas.add("ci@example.com")
     ignored = {"integration": "saas", "account": "ci@*", "reason": "CI"}
     company.repo.write("config/ignore.yaml", [ignored])
@@ -406,7 +406,7 @@ def test_population_edited_before_its_first_commit_is_found(company: Company) ->
     assert "ada/saas is left out" in left_out
 
 
-def test_who_is_left_out_before_the_first_commit_is_found_though_the_digest_is_made_anew(company: Company) -> None:
+def test_omitted_line_is_found_despite_a_new_digest(company: Company) -> None:
     company.repo.hire("ada", "saas")
     company.repo.hire("bob", "saas")
     company.commit(IDA)
@@ -479,7 +479,7 @@ def test_address_that_a_hire_had_counts_after_the_file_is_gone(company: Company)
     assert "own access" in messages(company.check(1))[0]
 
 
-def test_removal_is_open_until_the_ledger_says_revoked(company: Company) -> None:
+def test_removal_is_open_until_revoked_in_the_ledger(company: Company) -> None:
     company.started("ada", "bob")
     company.decide(BOB, ada="remove")
     company.decide(ADA, bob="keep")

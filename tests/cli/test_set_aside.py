@@ -30,11 +30,11 @@ def told(*passes: tuple[str, list[Problem]]) -> list[int]:
     return [line["count"] for line in lines if line["event"] == "daemon.file_problems"]
 
 
-def test_the_log_tells_of_a_problem_once() -> None:
+def test_problem_is_logged_once() -> None:
     assert told(("a", [BROKEN]), ("a", []), ("a", [BROKEN]), ("b", [BROKEN])) == [1]
 
 
-def test_the_log_tells_of_a_problem_that_comes_back() -> None:
+def test_returning_problem_is_logged_again() -> None:
     assert told(("a", [BROKEN]), ("b", []), ("c", [BROKEN])) == [1, 1]
 
 
@@ -44,7 +44,7 @@ def test_csv_keeps_problems_out_of_the_columns(repo: Repo, capsys: pytest.Captur
     assert (len(out.splitlines()), err) == (1, f"{BROKEN}\n")
 
 
-def test_status_without_grants_says_so(repo: Repo, call: Call) -> None:
+def test_status_without_grants(repo: Repo, call: Call) -> None:
     repo.commit()
     done = call(repo, "status", "--hire", "eve")
     assert done.code == 0

@@ -76,7 +76,7 @@ def test_many_things_to_do_have_a_line_each(repo: Repo, capsys: pytest.CaptureFi
     assert lines[2] == "h00/saas  missing → execute"
 
 
-def test_markdown_says_what_needs_a_person(repo: Repo, capsys: pytest.CaptureFixture[str]) -> None:
+def test_markdown_lists_what_needs_a_person(repo: Repo, capsys: pytest.CaptureFixture[str]) -> None:
     show_report(report(), SharedOptions(path=repo.root, output="markdown"))
     assert capsys.readouterr().out.splitlines()[1:7] == [
         "",

@@ -171,7 +171,7 @@ def test_a_list_is_written_as_it_comes_and_as_the_whole_would_be(capsys: pytest.
         assert capsys.readouterr().out == whole
 
 
-def test_list_without_a_temporary_file_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_listing_without_temporary_file_gives_next_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
     items = ({"name": "a" * 5000} for _ in range(1000))
     with pytest.raises(ReconcilerError, match="set TMPDIR to a folder to write to"):

@@ -37,7 +37,7 @@ def kinds(result: Any) -> dict[str, str]:
     return {each["account"]: each["kind"] for each in result.json["accounts"]}
 
 
-def test_whom_git_does_not_know(repo: Repo, saas: AccountService, call: Call) -> None:
+def test_unmanaged_accounts(repo: Repo, saas: AccountService, call: Call) -> None:
     saas.add("ada@example.com", "Bob@example.com", "ci-bot@example.com", "adda@example.com", "zoe@example.com")
     repo.hire("ada", "saas")
     repo.hire("bob")

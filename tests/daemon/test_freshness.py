@@ -47,9 +47,7 @@ def move(folder: Path, name: str) -> Path:
     return folder.rename(folder.with_name(name))
 
 
-def test_a_daemon_that_is_cut_off_from_git_says_so_once_and_once_when_it_is_over(
-    repo: Repo, remote: Path, service: Service
-) -> None:
+def test_daemon_cut_off_from_git_alerts_once_and_on_recovery(repo: Repo, remote: Path, service: Service) -> None:
     async def walk() -> None:
         clock = Turned(PACE)
         async with running(repo, clock) as now:

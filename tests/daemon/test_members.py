@@ -303,7 +303,7 @@ def test_worker_is_replaced_once_when_a_member_comes(
     assert asyncio.run(run()) == [2, 1]
 
 
-def test_what_needs_an_entry_is_queued_though_its_member_died_first(
+def test_dependents_are_queued_though_a_member_died(
     databases: Databases, repo: Repo, accounts: AccountService, others: AccountService
 ) -> None:
     async def run() -> None:
@@ -558,7 +558,7 @@ def test_request_that_a_member_may_not_send_is_no_failed_check_and_no_attempt(
     asyncio.run(run())
 
 
-def test_what_slices_share_is_asked_again_where_a_member_could_not_ask(repo: Repo, accounts: AccountService) -> None:
+def test_shared_listing_is_retried_after_a_members_failure(repo: Repo, accounts: AccountService) -> None:
     async def run() -> None:
         listings = Listings()
         async with member(repo, "a") as a, leased(a.state, a.clock, ["tool"]) as state:
@@ -640,7 +640,7 @@ def name_of(repo: Repo) -> str:
         ),
     ],
 )
-def test_who_is_unfit_for_the_fleet_sends_nothing(
+def test_unfit_member_sends_nothing(
     databases: Databases, repo: Repo, accounts: AccountService, unfit: Unfit, told: str
 ) -> None:
     repo.manifest("tool", accounts.manifest())

@@ -156,11 +156,11 @@ def test_every_default_of_a_setting_is_the_programs(model: type[BaseModel], head
     [("Statuses", Status), ("Actions", Action), ("Events", EventType)],
     ids=["statuses", "actions", "events"],
 )
-def test_every_word_of_a_closed_set_is_documented(heading: str, words: type[Status | Action | EventType]) -> None:
+def test_every_member_of_a_closed_set_is_documented(heading: str, words: type[Status | Action | EventType]) -> None:
     assert rows("commands.md", heading) == {str(word) for word in words}
 
 
-def test_the_page_of_commands_is_what_the_program_says() -> None:
+def test_options_page_matches_the_program() -> None:
     assert reference.PAGE.read_text() == reference.text(), "run `make docs`, and commit docs/options.md"
 
 

@@ -81,7 +81,7 @@ def test_expression_uses_labels_that_its_metrics_have(expression: str) -> None:
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
-def test_rule_says_why_and_names_what_is_left_of_its_labels(rule: dict[str, Any]) -> None:
+def test_alert_rule_has_summary_and_valid_labels(rule: dict[str, Any]) -> None:
     assert rule.keys() <= {"alert", "expr", "for", "labels", "annotations"}
     assert rule["labels"]["severity"] in ("page", "ticket")
     texts = [rule["annotations"][key] for key in ("summary", "description")]

@@ -158,7 +158,7 @@ def test_every_page_fits_a_phone(site: Path, page: Page) -> None:
 
 
 @pytest.mark.parametrize("page", [{"viewport": DESK, "java_script_enabled": False}], indirect=True, ids=["no-script"])
-def test_without_javascript_the_page_says_what_to_do(site: Path, page: Page) -> None:
+def test_search_without_javascript_shows_a_hint(site: Path, page: Page) -> None:
     page.goto((site / "index.html").as_uri())
     assert "Search needs JavaScript" in page.inner_text("header")
     assert page.locator("#search").count() == page.locator("button").count() == 0

@@ -152,7 +152,7 @@ def test_a_manifest_that_the_branch_removes_leaves_its_entries_invalid(guarded, 
     assert accounts.calls() == []
 
 
-def test_nothing_of_a_branch_is_written_down(guarded, accounts, repo):
+def test_branch_plan_writes_nothing(guarded, accounts, repo):
     guarded.reconcile()
     before = repo.state.read_bytes()
     repo.hire("bob", {"integration": "tool", "values": {"TEAM": "7"}})

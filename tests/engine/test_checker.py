@@ -175,14 +175,14 @@ def compared(listed: Machine, accounts, repo) -> Machine:
     return listed
 
 
-def test_whom_the_listing_shows_as_git_wants_them_needs_no_check(compared, accounts):
+def test_listing_replaces_checks_of_matching_accounts(compared, accounts):
     report = compared.plan()
     assert counts(accounts) == (3, 0)
     assert {item.status for item in report.rows} == {Status.PRESENT}
 
 
 @pytest.mark.parametrize("change", [{"active": False}, {"role": "owner"}], ids=["switched off", "another role"])
-def test_who_differs_in_the_listing_is_not_present(compared, accounts, change):
+def test_account_that_differs_in_listing_is_not_present(compared, accounts, change):
     accounts.people["h03@example.com"].update(change)
     report = compared.plan()
     assert counts(accounts) == (3, 1)
@@ -190,7 +190,7 @@ def test_who_differs_in_the_listing_is_not_present(compared, accounts, change):
     assert sum(item.status is Status.PRESENT for item in report.rows) == 29
 
 
-def test_who_differs_only_in_a_listing_that_is_behind_is_present(compared, accounts):
+def test_check_overrides_an_outdated_listing(compared, accounts):
     behind = [{**person, "role": "owner"} for person in accounts.people.values()]
     accounts.route("GET", "/users", lambda _received: {"users": behind, "next_page": None})
     report = compared.plan()
@@ -199,7 +199,7 @@ def test_who_differs_only_in_a_listing_that_is_behind_is_present(compared, accou
 
 
 @pytest.mark.parametrize("path", ["role", "active"])
-def test_an_item_that_does_not_say_all_that_is_compared_proves_presence_only(compared, accounts, path):
+def test_incomplete_listing_item_proves_presence_only(compared, accounts, path):
     less = [{key: person[key] for key in person if key != path} for person in accounts.people.values()]
     accounts.route("GET", "/users", lambda _received: {"users": less, "next_page": None})
     accounts.people["h03@example.com"]["active"] = False
@@ -208,7 +208,7 @@ def test_an_item_that_does_not_say_all_that_is_compared_proves_presence_only(com
     assert row(report, "h03", "tool").reason.startswith("switched off")
 
 
-def test_of_two_items_of_one_name_the_check_decides(compared, accounts):
+def test_check_decides_on_duplicate_listing_items(compared, accounts):
     twice = [*accounts.people.values(), {**accounts.people["h03@example.com"], "active": False}]
     accounts.route("GET", "/users", lambda _received: {"users": twice, "next_page": None})
     compared.plan()
@@ -409,7 +409,7 @@ def test_a_value_that_is_no_secret_is_one_where_a_url_or_a_header_has_it(machine
     assert said.endswith(f"answered 500: the {'enterprise' if shown else '***'} plan has no such user")
 
 
-def test_what_the_service_said_is_in_the_reason_and_in_the_history(machine, accounts, repo):
+def test_service_message_is_in_reason_and_history(machine, accounts, repo):
     repo.manifest("tool", accounts.manifest())
     repo.initial_data("tool", {"TOKEN": "s3cret-of-the-tool"})
     repo.manifest("tool", accounts.manifest() | {"initial_data_form": [{"id": "TOKEN"}]})
@@ -430,7 +430,7 @@ def test_what_the_service_said_is_in_the_reason_and_in_the_history(machine, acco
     assert sent.error.startswith("answered 422: No seats left for [1m***")
 
 
-def test_a_failed_check_of_an_account_that_was_there_says_when_it_was_last_seen(machine, accounts):
+def test_failed_check_reports_when_account_was_last_seen(machine, accounts):
     accounts.add("ada@example.com")
     machine.reconcile()
     machine.clock.turn(minutes=10)

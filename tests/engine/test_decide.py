@@ -102,7 +102,7 @@ def test_status_and_action(known, verdict, status, action):
     assert (decision.status, decision.action) == (status, action)
 
 
-def test_what_would_be_sent_changed_starts_afresh():
+def test_changed_request_starts_afresh():
     decision = judge(FAILED, Missing(), POLICY, digest="another", texts=TEXTS)
     assert (decision.status, decision.action, decision.afresh) == (Status.MISSING, Action.EXECUTE, True)
 
@@ -112,7 +112,7 @@ def test_a_due_retry_continues_past_what_is_done():
     assert (decision.resume, decision.reason, decision.afresh) == (1, "1 of 3 requests done", False)
 
 
-def test_the_reason_says_how_far_a_failed_attempt_came():
+def test_reason_shows_progress_of_failed_attempt():
     decision = judge(but(FAILED, steps=HALF), Present(), POLICY, digest="d", texts=TEXTS)
     assert "1 of 3 requests done" in decision.reason
 
@@ -263,7 +263,7 @@ def test_orphans(known, verdict, policy, can, same_as, status, action):
     assert (decision.status, decision.action) == (status, action)
 
 
-def test_a_failed_revocation_says_so():
+def test_failed_revocation_is_in_the_reason():
     known = but(FAILED, kind=Kind.REVOKE, confirmed_at=NOW)
     decision = judge_orphan(known, Present(), PRUNE, can_revoke=True, digest="d", texts=TEXTS)
     assert decision.reason.startswith("revoke: answered 500")

@@ -114,7 +114,7 @@ def test_deciding_twice_gives_the_same_decision(record, verdict, policy):
 
 
 @given(records(), verdicts, policies, st.booleans(), st.booleans())
-def test_nothing_is_revoked_that_a_check_does_not_find_or_the_settings_keep(record, verdict, policy, can, same_as):
+def test_no_revocation_of_missing_or_kept_accounts(record, verdict, policy, can, same_as):
     decision = judge_orphan(
         record, verdict, policy, can_revoke=can, same_as="ada/other" if same_as else None, digest="d", texts=TEXTS
     )

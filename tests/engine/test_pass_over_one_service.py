@@ -26,7 +26,7 @@ def hook(machine: Machine, repo: Repo, accounts: AccountService) -> Machine:
     return machine
 
 
-def test_it_reads_its_own_rows(hook: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pass_reads_rows_of_its_service_only(hook: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     hook.reconcile()
     read: list[Key] = []
     records = LedgerReader.records
@@ -42,7 +42,7 @@ def test_it_reads_its_own_rows(hook: Machine, monkeypatch: pytest.MonkeyPatch) -
     assert read == [Key("ada", "tool")]
 
 
-def test_what_an_entry_needs_is_known_though_another_services(hook: Machine, repo: Repo) -> None:
+def test_needed_entry_of_another_service_is_known(hook: Machine, repo: Repo) -> None:
     """A webhook that ran is `done`: only its row says so."""
     hook.reconcile()
     repo.hire("ada", "hook", {**TOOL, "name": "second", "values": {"TEAM": "8"}, "needs": ["hook"]})

@@ -72,7 +72,7 @@ def storing(accounts):
     return manifest
 
 
-def test_what_is_stored_is_used_by_later_requests_runs_and_the_revocation(machine, accounts, repo):
+def test_stored_value_is_used_by_later_requests_and_revocation(machine, accounts, repo):
     repo.manifest("tool", storing(accounts))
     repo.settings(gnupg_home=repo.gnupg.path, prune="revoke")
     repo.hire("ada", "tool")
@@ -88,7 +88,7 @@ def test_what_is_stored_is_used_by_later_requests_runs_and_the_revocation(machin
     assert machine.sealed() == []
 
 
-def test_what_is_stored_is_stored_for_each_entry(machine, accounts, others, repo):
+def test_stored_values_belong_to_their_entry(machine, accounts, others, repo):
     """Two services may each save a MEMBER: neither is ever asked about the other's."""
     repo.manifest("tool", storing(accounts))
     repo.manifest("more", storing(others))
@@ -133,7 +133,7 @@ def badge(accounts, **keys):
 NEEDS_TOOL = {"integration": "badge", "needs": ["tool"]}
 
 
-def test_what_a_needed_entry_stored_is_known_in_the_same_pass(machine, accounts, repo):
+def test_needed_entrys_stored_value_is_known_in_the_same_pass(machine, accounts, repo):
     repo.manifest("tool", storing(accounts))
     repo.manifest("badge", badge(accounts))
     repo.settings(gnupg_home=repo.gnupg.path, prune="revoke")
@@ -176,7 +176,7 @@ def test_a_check_that_asks_with_what_is_about_to_be_stored_waits_for_it(machine,
 
 
 @pytest.mark.parametrize("needs", [[], ["tool"]], ids=["the same service, not needed", "another service"])
-def test_what_an_entry_stored_is_known_to_no_other(machine, accounts, others, repo, needs):
+def test_stored_value_is_unknown_to_other_entries(machine, accounts, others, repo, needs):
     repo.manifest("tool", storing(accounts))
     repo.manifest("badge", badge(others, service="elsewhere") if needs else badge(accounts))
     repo.hire("ada", "tool", {"integration": "badge", "needs": needs})
@@ -187,7 +187,7 @@ def test_what_an_entry_stored_is_known_to_no_other(machine, accounts, others, re
     assert accounts.calls("POST", "/badges") == others.calls("POST") == []
 
 
-def test_nothing_stored_stands_above_what_git_gives(machine, accounts, repo):
+def test_git_values_precede_stored_values(machine, accounts, repo):
     """The stored name is the form's in the second manifest, and the hire's own `extra` in the first."""
     accounts.add("somebody@example.com")
     repo.manifest("tool", storing(accounts))
@@ -241,7 +241,7 @@ def checking(accounts):
     return manifest
 
 
-def test_what_the_check_stores_is_used_in_the_revocation(machine, accounts, repo):
+def test_value_stored_by_check_is_used_in_revocation(machine, accounts, repo):
     repo.manifest("tool", checking(accounts))
     repo.settings(gnupg_home=repo.gnupg.path, prune="revoke")
     repo.hire("ada", "tool")
@@ -254,7 +254,7 @@ def test_what_the_check_stores_is_used_in_the_revocation(machine, accounts, repo
     assert [call.path for call in accounts.calls("DELETE")] == ["/members/77"]
 
 
-def test_what_the_check_stores_is_there_for_a_continuation_after_a_listing_saw_the_account(machine, accounts, repo):
+def test_value_stored_by_check_is_known_to_continuation_after_listing(machine, accounts, repo):
     """A listing saves nothing; the check that does is asked where it matters."""
     manifest = accounts.manifest(listing=True)
     manifest["exists"]["store_data"] = {"NUMBER": "id"}
@@ -272,7 +272,7 @@ def test_what_the_check_stores_is_there_for_a_continuation_after_a_listing_saw_t
     assert accounts.teams == {accounts.people["ada@example.com"]["id"]: ["ada@example.com"]}
 
 
-def test_what_the_check_stores_is_there_for_an_update_after_a_listing_saw_the_account(machine, accounts, repo):
+def test_value_stored_by_check_is_known_to_update_after_listing(machine, accounts, repo):
     manifest = accounts.manifest(listing=True)
     manifest["exists"]["store_data"] = {"NUMBER": "id"}
     change = {"url": f"{accounts.url}/members/{{{{NUMBER}}}}", "method": "PATCH", "data": {"name": "{{last_name}}"}}
@@ -407,7 +407,7 @@ def test_extra_user_info_has_to_be_given(machine, accounts, repo):
     assert accounts.calls("POST", "/users")[0].json()["personal"] == "ada@home.example"
 
 
-def test_access_overview_says_what_the_last_checks_say(machine, accounts, others, repo):
+def test_access_overview_shows_last_check_results(machine, accounts, others, repo):
     manifest = others.manifest()
     manifest["execute"][0]["data"]["overview"] = "{{access_overview}}"
     repo.manifest("more", manifest)

@@ -92,7 +92,7 @@ def webhook(machine: Machine, accounts: AccountService) -> None:
         accounts.route("POST", path, Reply(200, {}))
 
 
-def test_without_its_key_checks_go_on_and_nothing_is_attempted(
+def test_without_the_key_checks_continue_and_no_attempt_starts(
     machine: Machine, accounts: AccountService, home: GnupgHome, tmp_path: Path
 ) -> None:
     accounts.fail_next(None, 500, method="POST")
@@ -215,9 +215,7 @@ def test_a_new_key_that_this_machine_does_not_have_leaves_the_old_one_in_its_pla
 # What was altered, and what is erased
 
 
-def test_what_store_data_saved_and_somebody_altered_blocks_what_needs_it(
-    machine: Machine, accounts: AccountService
-) -> None:
+def test_tampered_stored_value_blocks_its_users(machine: Machine, accounts: AccountService) -> None:
     manifest = tool(accounts)
     manifest["execute"] = [{**manifest["execute"][0], "store_data": {"ID": "id"}}]
     manifest["revoke"] = [{"url": f"{accounts.url}/users/{{{{ID}}}}", "method": "DELETE"}]
@@ -312,9 +310,7 @@ def test_a_key_that_is_made_while_nothing_can_be_wrapped(machine: Machine, home:
         assert ledger.note(KEY) is None
 
 
-def test_what_needs_the_key_at_once_is_refused_with_the_next_step(
-    machine: Machine, home: GnupgHome, tmp_path: Path
-) -> None:
+def test_command_needing_the_key_is_refused_with_next_step(machine: Machine, home: GnupgHome, tmp_path: Path) -> None:
     machine.reconcile()
     Away(home, tmp_path)
     with (

@@ -126,7 +126,7 @@ def test_drift_is_healed_once_a_day(machine, accounts):
     assert machine.events("ada").count(EventType.LOST) == 2
 
 
-def test_an_orphan_is_reported_then_revoked_where_settings_say_so(machine, accounts, repo):
+def test_orphan_is_reported_then_revoked_with_prune(machine, accounts, repo):
     machine.reconcile()
     repo.remove("hires/ada.yaml")
     repo.write("hires/.gitkeep", "")

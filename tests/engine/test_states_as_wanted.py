@@ -122,7 +122,7 @@ def test_a_second_change_within_a_day_is_no_drift(team, roles, repo):
     assert [change["role"] for change in roles.changes] == ["maintainer", "owner", "member"]
 
 
-def test_what_is_changed_at_the_service_after_both_agreed_is_drift(team, accounts, roles, repo):
+def test_change_at_service_after_agreement_is_drift(team, accounts, roles, repo):
     team.reconcile()
     settings(repo, drift="report")
     accounts.people["ada@example.com"]["role"] = "owner"
@@ -232,7 +232,7 @@ def test_a_role_changed_at_the_service_is_drift_and_healed_once_a_day(team, acco
     assert len(roles.changes) == 1
 
 
-def test_drift_of_a_role_is_only_reported_where_the_settings_say_so(team, accounts, roles, repo):
+def test_role_drift_is_only_reported_with_drift_report(team, accounts, roles, repo):
     settings(repo, drift="report")
     repo.commit()
     team.reconcile()
@@ -487,7 +487,7 @@ def test_values_of_an_update_that_failed_count_as_sent_once_they_are_accepted(re
     assert len(accounts.calls("PATCH")) == 1
 
 
-def test_who_needs_an_account_that_differs_is_provisioned_and_of_one_that_is_off_waits(repo, accounts, roles):
+def test_need_is_met_by_differing_account_not_inactive_one(repo, accounts, roles):
     settings(repo)
     repo.manifest("tool", {key: value for key, value in with_role(accounts).items() if key != "update"})
     accounts.route("POST", "/hook", {"ok": True})
@@ -588,7 +588,7 @@ def invited(repo: Repo, accounts: AccountService, roles: Roles) -> Machine:
     return Machine(repo)
 
 
-def test_somebody_who_was_invited_by_others_is_not_invited_again(invited, accounts, roles):
+def test_person_invited_by_others_is_not_invited_again(invited, accounts, roles):
     roles.invitations["ada@example.com"] = "i9"
     first = row(invited.reconcile(), "ada", "tool")
     assert (first.status, first.action, first.reason) == (Status.UNCONFIRMED, Action.NONE, "invited on 2026-12-01")
@@ -822,7 +822,7 @@ def test_open_invitations_that_cannot_be_read_are_a_failed_check(invited, accoun
     assert accounts.calls("POST") == []
 
 
-def test_somebody_whose_record_says_invited_is_not_present(repo, accounts):
+def test_invited_record_is_not_present(repo, accounts):
     settings(repo)
     manifest = accounts.manifest()
     manifest["exists"]["invited"] = {"state": "pending"}
@@ -879,7 +879,7 @@ def test_invitation_that_the_record_shows_is_withdrawn_again_where_that_failed(p
     assert changing(accounts) == ["POST", "DELETE", "DELETE", "POST"]
 
 
-def test_orphan_whose_record_says_invited_is_withdrawn_with_what_pending_stores(repo, accounts, roles):
+def test_invited_orphan_is_withdrawn_with_values_of_pending(repo, accounts, roles):
     settings(repo, prune="revoke")
     manifest = inviting(accounts)
     manifest["exists"]["invited"] = {"state": "pending"}

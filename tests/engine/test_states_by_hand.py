@@ -44,7 +44,7 @@ def test_run_is_recorded_with_who_asked(lenient):
     assert asked.detail == "by tester@here"
 
 
-def test_a_word_waits_for_a_pass_that_comes_to_its_grant(lenient, accounts, repo):
+def test_command_waits_for_a_pass_over_its_grant(lenient, accounts, repo):
     lenient.reconcile()
     repo.hire("bob")
     repo.commit()
@@ -269,7 +269,7 @@ def test_revoke_undoes_a_webhook_that_can_be_undone(machine, accounts, repo):
 
 
 @pytest.mark.parametrize("manifest", ["without revoke", "gone"])
-def test_revoke_of_what_nothing_can_be_sent_for_takes_a_persons_word(machine, accounts, repo, manifest):
+def test_revoke_without_manifest_counts_as_done_by_hand(machine, accounts, repo, manifest):
     """Else such a person could never be forgotten."""
     accounts.route("POST", "/hook", {"ok": True})
     repo.manifest("hook", {"execute": [{"url": f"{accounts.url}/hook"}]})
@@ -286,7 +286,7 @@ def test_revoke_of_what_nothing_can_be_sent_for_takes_a_persons_word(machine, ac
     assert row(machine.reconcile(), "bob", "hook").status is Status.REVOKED
 
 
-def test_revoke_of_an_account_that_is_there_takes_more_than_a_persons_word(orphaned, accounts, repo):
+def test_revoke_of_existing_account_needs_a_request(orphaned, accounts, repo):
     repo.manifest("tool", accounts.manifest(team=True))
     repo.commit()
     left = row(orphaned.reconcile(by_hand=REVOKE), "ada", "tool")

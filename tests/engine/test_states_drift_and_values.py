@@ -10,7 +10,7 @@ from tests.engine.harness import row
 TEAM_8 = {"integration": "tool", "values": {"TEAM": "8"}}
 
 
-def test_drift_that_is_only_reported_says_so_and_sends_nothing(machine, accounts, repo):
+def test_reported_drift_sends_nothing(machine, accounts, repo):
     machine.reconcile()
     repo.settings(gnupg_home=repo.gnupg.path, drift="report")
     repo.commit()

@@ -41,7 +41,7 @@ COUNTS = {
 
 
 @pytest.mark.parametrize(("gone", "percent", "holds"), COUNTS.values(), ids=COUNTS)
-def test_how_many_are_too_many(twenty, accounts, repo, gone, percent, holds):
+def test_guard_thresholds(twenty, accounts, repo, gone, percent, holds):
     repo.settings(gnupg_home=repo.gnupg.path, max_change_percent=percent)
     repo.commit()
     lose(accounts, *range(gone))
@@ -63,7 +63,7 @@ def test_orphans_and_drift_count_together(twenty, accounts, repo):
     assert accounts.calls("DELETE") == []
 
 
-def test_first_time_provisioning_is_no_change_of_what_is_there(twenty, accounts, repo):
+def test_first_provisioning_does_not_count_as_healing(twenty, accounts, repo):
     for number in range(20, 60):
         repo.hire(f"h{number:02}", "tool")
     repo.commit()
@@ -104,7 +104,7 @@ def test_the_integration_is_held_in_every_later_pass_until_the_count_falls(twent
     assert twenty.events().count(EventType.RELEASED) == 1
 
 
-def test_what_was_changed_since_the_last_full_resync_counts(twenty, accounts):
+def test_guard_counts_changes_since_last_resync(twenty, accounts):
     """A resync that is cut into slices adds up."""
     twenty.clock.turn(seconds=1)
     lose(accounts, *range(8))
@@ -133,7 +133,7 @@ def join(repo, *numbers):
     repo.commit()
 
 
-def test_as_many_accounts_as_are_allowed_are_made(few, accounts, repo):
+def test_guard_allows_max_new_accounts(few, accounts, repo):
     join(repo, *range(5))
     report = few.reconcile()
     assert held(report) == set()
@@ -194,7 +194,7 @@ def test_none_sets_no_limit_and_zero_allows_no_new_account(few, accounts, repo):
 
 
 @pytest.mark.parametrize("days", [-1, 1])
-def test_a_clock_that_jumps_moves_nothing_of_what_the_guard_counts(twenty, accounts, days):
+def test_clock_jump_does_not_change_guard_counts(twenty, accounts, days):
     lose(accounts, *range(8))
     twenty.clock.turn(days=days)
     for number in range(5):
@@ -226,7 +226,7 @@ def test_healed_grant_of_a_renamed_hire_counts_once(twenty, accounts, repo):
     assert row(twenty.reconcile(hires=["other"]), "other", "tool").status is Status.PRESENT, "the same five"
 
 
-def test_what_is_counted_since_a_resync_outlives_those_who_are_forgotten(twenty, accounts):
+def test_guard_counts_survive_forget(twenty, accounts):
     """The ledger numbers its attempts anew from the last that it still has."""
     twenty.reconcile()
     with twenty.ledger() as ledger:
@@ -251,7 +251,7 @@ def test_the_retries_of_healings_that_failed_are_healings_too(twenty, accounts):
     assert len(accounts.calls("POST")) == 28
 
 
-def test_what_was_revoked_since_was_confirmed_then(twenty, accounts, repo):
+def test_guard_counts_revoked_as_confirmed_at_resync(twenty, accounts, repo):
     repo.settings(gnupg_home=repo.gnupg.path, prune="revoke", max_change_percent=30)
     for number in range(7):
         repo.remove(f"hires/h{number:02}.yaml")
@@ -297,7 +297,7 @@ def test_other_integrations_go_on(twenty, accounts, others, repo):
     assert row(twenty.reconcile(), "h19", "more").status is Status.PRESENT
 
 
-def test_one_that_a_person_revokes_by_name_is_no_pass_gone_wrong(twenty, accounts, repo):
+def test_manual_revocation_does_not_trip_guard(twenty, accounts, repo):
     repo.settings(gnupg_home=repo.gnupg.path, prune="revoke")
     for number in range(8):
         repo.remove(f"hires/h{number:02}.yaml")
@@ -333,7 +333,7 @@ def test_drift_that_is_only_reported_is_not_counted(twenty, accounts, repo):
     assert sum(item.status is Status.MISSING for item in report.rows) == 12
 
 
-def test_who_names_one_grant_lets_nothing_else_through(twenty, accounts):
+def test_manual_grant_overrides_guard_for_itself_only(twenty, accounts):
     """`reconcile run` of one grant is a pass of its own."""
     lose(accounts, *range(6))
     twenty.reconcile()

@@ -83,7 +83,7 @@ def test_another_team_is_a_new_grant_and_the_old_one_an_orphan(teams, accounts, 
     assert statuses(teams.reconcile()) == {"tool": Status.PRESENT, "tool~7": Status.REVOKED}
 
 
-def test_what_is_only_reported_can_be_revoked_by_its_name(teams, accounts, repo):
+def test_reported_orphan_can_be_revoked_by_name(teams, accounts, repo):
     settings(repo)
     repo.commit()
     teams.reconcile()
@@ -134,7 +134,7 @@ def test_a_value_that_was_never_sent_leaves_no_orphan(teams, accounts, repo):
     assert statuses(teams.reconcile()) == {"tool": Status.PRESENT}
 
 
-def test_what_an_attempt_may_have_made_is_an_orphan(teams, accounts, repo):
+def test_possible_account_of_an_attempt_is_an_orphan(teams, accounts, repo):
     accounts.drop_after_commit(1, method="POST")
     assert row(teams.reconcile(), "ada", "tool").status is Status.RETRYING
     repo.hire("ada", in_team(8))
@@ -215,7 +215,7 @@ def test_a_person_whose_file_is_renamed_meanwhile_keeps_both(teams, accounts, re
     assert teams.record("ada", "tool") is None
 
 
-def test_what_the_old_one_stored_goes_with_it(teams, accounts, repo):
+def test_stored_values_move_with_the_orphan(teams, accounts, repo):
     manifest = of_teams(accounts)
     manifest["execute"][0]["store_data"] = {"PLACE": "place"}
     manifest["revoke"] = [{"url": f"{accounts.url}/places/{{{{PLACE}}}}", "method": "DELETE"}]

@@ -130,7 +130,7 @@ def group(pruning, accounts, repo):
     return pruning, members
 
 
-def test_somebody_is_revoked_from_a_group_while_others_are_in_it(group, repo):
+def test_member_is_revoked_while_others_stay_in_the_group(group, repo):
     machine, members = group
     repo.remove("hires/bob.yaml")
     repo.commit()
@@ -161,7 +161,7 @@ def test_revoked_grant_is_never_suspended(pruning, accounts, repo):
         pruning.clock.turn(hours=24)
 
 
-def test_a_revoked_row_that_was_noted_as_suspended_says_so_no_longer(pruning, accounts, repo):
+def test_suspended_revoked_row_becomes_revoked_again(pruning, accounts, repo):
     pruning.reconcile()
     repo.hire("ada")
     repo.commit()

@@ -61,7 +61,7 @@ def test_none_goes_out_before_the_last_request_succeeded(telling, accounts):
     assert telling.outbox.sent == BOTH
 
 
-def test_one_that_fails_is_recorded_and_runs_nothing_again(telling, accounts):
+def test_failed_notification_is_recorded_and_reruns_nothing(telling, accounts):
     telling.outbox.broken = True
     found = row(telling.reconcile(), "ada", "tool")
     assert (found.status, found.last_error) == (Status.PRESENT, None)
@@ -77,7 +77,7 @@ def test_one_that_fails_is_recorded_and_runs_nothing_again(telling, accounts):
     assert len(accounts.calls("POST", "/users")) == 1
 
 
-def test_one_that_cannot_be_put_into_words_fails_nothing_else(machine, accounts, repo):
+def test_unrenderable_notification_fails_nothing_else(machine, accounts, repo):
     lost = WELCOME | {"message": "Your number is {{responses.0.number}}"}
     repo.manifest("tool", accounts.manifest(team=True) | {"post_execute_notification": [lost, WELCOME]})
     repo.commit()
@@ -91,7 +91,7 @@ def test_one_that_cannot_be_put_into_words_fails_nothing_else(machine, accounts,
     assert len(accounts.calls("POST")) == 2
 
 
-def test_each_run_from_the_first_request_tells_again(telling, accounts):
+def test_each_full_run_notifies_again(telling, accounts):
     telling.reconcile()
     accounts.people.clear()
     telling.reconcile()
@@ -120,7 +120,7 @@ def test_a_crash_before_they_are_sent_loses_none(telling, accounts):
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before it left", "after it left"])
-def test_one_in_doubt_is_not_sent_again_but_recorded(telling, after):
+def test_notification_in_doubt_is_recorded_not_resent(telling, after):
     with dying(Outbox, "email", after=after):
         telling.reconcile()
     sent = list(telling.outbox.sent)
@@ -132,7 +132,7 @@ def test_one_in_doubt_is_not_sent_again_but_recorded(telling, after):
     assert not [name for name in telling.sealed() if name.startswith("notice/")]
 
 
-def test_one_that_is_under_way_in_a_pass_beside_is_not_in_doubt(telling, accounts, repo):
+def test_notification_of_a_concurrent_pass_is_not_in_doubt(telling, accounts, repo):
     """Passes of one daemon run side by side over the same ledger."""
     sending, go_on = asyncio.Event(), asyncio.Event()
 
@@ -207,7 +207,7 @@ def test_generated_value_is_sent_notified_and_erased(generating, accounts, repo)
     assert not [name for name in generating.sealed() if name.startswith(("run/", "notice/"))]
 
 
-def test_it_is_kept_sealed_for_the_continuation_and_its_notification(generating, accounts, repo):
+def test_generated_value_is_sealed_for_continuation_and_notification(generating, accounts, repo):
     accounts.fail_next(1, 500, method="POST", prefix="/teams")
     generating.reconcile()
     (password,) = passwords(accounts)
@@ -221,7 +221,7 @@ def test_it_is_kept_sealed_for_the_continuation_and_its_notification(generating,
     assert "run/ada/tool" not in generating.sealed()
 
 
-def test_it_is_kept_for_a_creation_whose_answer_was_lost(generating, accounts):
+def test_generated_value_is_kept_after_a_lost_answer(generating, accounts):
     accounts.drop_after_commit(method="POST", prefix="/users")
     generating.reconcile()
     generating.clock.turn(hours=1)
@@ -230,7 +230,7 @@ def test_it_is_kept_for_a_creation_whose_answer_was_lost(generating, accounts):
     assert generating.outbox.sent == [("ada@example.com", "Team 7", f"Your password: {password}")]
 
 
-def test_it_is_fresh_whenever_it_runs_from_the_first_request(generating, accounts):
+def test_generated_value_is_fresh_in_each_full_run(generating, accounts):
     accounts.fail_next(1, 500, method="POST", prefix="/users")
     generating.reconcile()
     generating.clock.turn(hours=1)
@@ -240,7 +240,7 @@ def test_it_is_fresh_whenever_it_runs_from_the_first_request(generating, account
     assert len(set(passwords(accounts))) == 3
 
 
-def test_it_survives_a_crash_before_its_notification(generating, accounts, repo):
+def test_generated_value_survives_a_crash_before_notification(generating, accounts, repo):
     with dying(LedgerWriter, "settle"):
         generating.reconcile()
     (password,) = passwords(accounts)
@@ -250,7 +250,7 @@ def test_it_survives_a_crash_before_its_notification(generating, accounts, repo)
     assert "notice/ada/tool" not in generating.sealed()
 
 
-def test_it_never_stands_in_a_url_or_an_error_that_is_kept(machine, accounts, repo):
+def test_generated_value_is_in_no_saved_url_or_error(machine, accounts, repo):
     manifest = accounts.manifest()
     manifest["initial_data_form"] = [{"id": "PASSWORD", "name": "generate"}]
     manifest["execute"] = [{"url": f"{accounts.url}/set/{{{{PASSWORD}}}}", "method": "PUT"}]
@@ -278,7 +278,7 @@ def test_a_form_field_of_type_generate_is_one_too(machine, accounts, repo):
 
 
 @pytest.mark.parametrize("how", ["dropped", "accepted", "adopted"])
-def test_it_is_erased_when_its_grant_is_settled_otherwise(generating, accounts, repo, how):
+def test_generated_value_is_erased_once_settled(generating, accounts, repo, how):
     accounts.fail_next(1, 500, method="POST", prefix="/users")
     generating.reconcile()
     assert "run/ada/tool" in generating.sealed()

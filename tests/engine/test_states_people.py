@@ -156,7 +156,7 @@ def test_stored_values_follow_a_renamed_hire(machine, accounts, repo):
     assert [name for name in machine.sealed() if name.startswith("stored/")] == []
 
 
-def test_a_name_that_is_given_to_somebody_else_takes_no_rows_along(machine, accounts, repo):
+def test_reused_hire_id_takes_no_rows(machine, accounts, repo):
     machine.reconcile()
     repo.hire("ada", TOOL, email="newcomer@example.com")
     repo.hire("lovelace", TOOL, email="ada@example.com", first_name="Ada")
@@ -312,7 +312,7 @@ def test_a_broken_manifest_blocks_its_grants_and_nothing_else(machine, accounts,
     assert machine.events("ada")[-2:] == [EventType.BLOCKED, EventType.UNBLOCKED]
 
 
-def test_two_files_that_say_the_same_of_one_file_sort_among_its_other_problems(machine, accounts, repo):
+def test_problems_with_and_without_a_line_sort_together(machine, accounts, repo):
     """A problem without a line stands beside one with a line."""
     repo.write("manifests/sub/tool.yaml", {"exsts": {}})
     repo.commit()

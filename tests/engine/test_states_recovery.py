@@ -157,7 +157,7 @@ def test_a_revocation_that_was_cut_off(machine, accounts, repo, name, owner, nth
     assert len(accounts.calls("DELETE")) == 1
 
 
-def test_one_attempt_that_ends_the_program_lets_those_beside_it_finish(machine, accounts, repo):
+def test_fatal_attempt_lets_concurrent_attempts_finish(machine, accounts, repo):
     """A task that breaks must not cancel the others in the middle of a request."""
     for name in ("bob", "cleo"):
         repo.hire(name, TOOL)

@@ -28,7 +28,7 @@ def without(repo, *access, hire="ada", **fields):
 # Dropped
 
 
-def test_what_was_never_executed_nor_confirmed_is_dropped_with_a_line(machine, accounts, repo):
+def test_grant_without_account_is_dropped_with_an_event(machine, accounts, repo):
     accounts.fail_next(None, 500, method="GET")
     assert row(machine.reconcile(), "ada", "tool").status is Status.UNKNOWN
     without(repo)
@@ -93,7 +93,7 @@ def test_orphan_is_recorded_once_and_checked_like_others(machine, accounts, repo
     assert len(accounts.calls()) == before
 
 
-def test_a_revocation_checks_first_and_sends_what_the_manifest_says(pruning, accounts, repo):
+def test_revocation_checks_first_and_sends_the_manifests_requests(pruning, accounts, repo):
     pruning.reconcile()
     without(repo)
     planned = row(pruning.plan(), "ada", "tool")
@@ -114,7 +114,7 @@ UNTOUCHED = {
 
 
 @pytest.mark.parametrize(("answer", "said"), UNTOUCHED.values(), ids=UNTOUCHED)
-def test_nothing_is_revoked_that_the_check_does_not_find(pruning, accounts, repo, answer, said):
+def test_missing_account_is_not_revoked(pruning, accounts, repo, answer, said):
     pruning.reconcile()
     without(repo)
     accounts.fail_next(1, answer, method="GET")
@@ -153,7 +153,7 @@ def test_a_webhook_is_orphaned_and_nothing_more(pruning, accounts, repo):
     assert len(accounts.calls("POST", "/hook")) == 1
 
 
-def test_an_unconfirmed_one_says_that_an_invitation_may_be_open(pruning, accounts, repo):
+def test_unconfirmed_orphan_may_have_an_open_invitation(pruning, accounts, repo):
     accounts.route("POST", "/users", lambda _received: 202)
     pruning.reconcile()
     without(repo)
@@ -182,7 +182,7 @@ def test_the_manifest_breaks_and_nothing_is_revoked(pruning, accounts, repo):
     assert row(pruning.reconcile(), "ada", "tool").status is Status.REVOKED
 
 
-def test_it_is_revoked_from_the_ledger_alone(pruning, accounts, repo):
+def test_revocation_needs_only_the_ledger(pruning, accounts, repo):
     """The hire's file is gone, with all values; the manifest learnt to revoke after the account was made."""
     manifest = accounts.manifest(team=True)
     repo.manifest("tool", manifest)
@@ -290,7 +290,7 @@ def test_an_account_is_not_revoked_while_the_twins_file_is_broken(pruning, accou
     assert accounts.calls("DELETE") == []
 
 
-def test_an_account_is_not_revoked_while_somebody_whose_file_is_broken_may_have_it(pruning, accounts, repo):
+def test_account_is_kept_while_a_broken_hire_may_own_it(pruning, accounts, repo):
     """A room's key: the check asks for the room, whoever is to have it."""
     manifest = accounts.manifest(team=True)
     room = f"{accounts.url}/users/room-{{{{TEAM}}}}@example.com"
@@ -352,7 +352,7 @@ def test_an_unknown_check_does_not_use_the_retry_up(pruning, accounts, repo):
     assert row(pruning.reconcile(), "ada", "tool").status is Status.REVOKED
 
 
-def test_a_failed_revocation_of_what_is_gone_since_is_done(pruning, accounts, repo):
+def test_failed_revocation_of_vanished_account_is_done(pruning, accounts, repo):
     pruning.reconcile()
     without(repo)
     accounts.drop_after_commit(method="DELETE")
@@ -405,7 +405,7 @@ def test_a_lost_answer_is_sent_again_where_the_account_is_still_there(two_steps,
     assert len(accounts.calls("DELETE")) == 2
 
 
-def test_who_is_matched_without_case_is_the_same_account(pruning, accounts, repo):
+def test_addresses_in_other_case_are_the_same_account(pruning, accounts, repo):
     manifest = accounts.manifest(revoke=True)
     manifest["form"] = [{"id": "LOGIN", "type": "input"}]
     manifest["exists"] |= {"match": "id", "expected": "{{LOGIN}}"}
@@ -473,7 +473,7 @@ def test_after_it_was_revoked_it_is_a_new_grant_and_never_drift(pruning, account
     assert accounts.created == {"ada@example.com": 2}
 
 
-def test_what_was_lost_before_it_was_revoked_is_a_new_grant_too_and_no_healing(machine, accounts, repo):
+def test_account_lost_before_revocation_is_a_new_grant(machine, accounts, repo):
     machine.reconcile()
     repo.settings(gnupg_home=repo.gnupg.path, drift="report")
     repo.commit()

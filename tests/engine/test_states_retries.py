@@ -38,7 +38,7 @@ def planned_first(machine, accounts, repo):
 
 
 @pytest.mark.parametrize("failures", [1, 2], ids=["retrying", "failed"])
-def test_where_nothing_took_effect_somebody_else_made_it(machine, accounts, failures):
+def test_account_found_after_attempt_without_effect_is_adopted(machine, accounts, failures):
     accounts.fail_next(failures, 500, method="POST", prefix="/users")
     machine.reconcile()
     machine.clock.turn(hours=1)
@@ -76,7 +76,7 @@ METHODS = {"POST": True, "PUT": True, "PATCH": True, "DELETE": True, "GET": Fals
 
 
 @pytest.mark.parametrize(("method", "changes"), METHODS.items())
-def test_what_can_change_something_is_all_but_get_head_and_options(machine, accounts, repo, method, changes):
+def test_all_methods_but_get_head_options_mutate(machine, accounts, repo, method, changes):
     manifest = accounts.manifest()
     manifest["execute"] = [{"url": f"{accounts.url}/ensure/{{{{email}}}}", "method": method}]
     repo.manifest("tool", manifest)
@@ -103,7 +103,7 @@ def test_many_that_are_due_at_once_are_spread_within_the_limits(machine, account
     assert accounts.busiest == 3
 
 
-def test_one_request_in_all_its_answer_lost(machine, accounts, repo):
+def test_single_request_with_lost_answer(machine, accounts, repo):
     manifest = accounts.manifest()
     manifest["post_execute_notification"] = [
         {"type": "email", "to": "{{email}}", "subject": "Hi", "message": "Welcome"}
@@ -322,7 +322,7 @@ def test_the_text_of_a_notification_counts_as_what_would_be_sent(machine, accoun
     assert machine.outbox.sent == [("ada@example.com", "Hi", "Welcome, Ada")]
 
 
-def test_what_differs_from_run_to_run_starts_nothing_afresh(machine, accounts, repo):
+def test_values_that_vary_by_run_start_nothing_afresh(machine, accounts, repo):
     """Generated values, responses, `redirect_url` and `access_overview` are not counted."""
     manifest = accounts.manifest(team=True)
     manifest["initial_data_form"] = [{"id": "PASSWORD", "name": "generate"}]
@@ -421,7 +421,7 @@ def test_a_short_retry_after_is_no_failure(machine, accounts):
 
 
 @pytest.mark.parametrize(("times", "pause"), [(4, "20"), (1, "61"), (1, None)], ids=["a fourth", "too long", "none"])
-def test_what_is_not_waited_out_fails_the_attempt(machine, accounts, times, pause):
+def test_long_pause_fails_the_attempt(machine, accounts, times, pause):
     headers = {} if pause is None else {"Retry-After": pause}
     accounts.fail_next(times, 429, method="POST", prefix="/users", headers=headers)
     failed = row(machine.reconcile(), "ada", "tool")
@@ -484,7 +484,7 @@ def test_nothing_new_starts_once_shutdown_is_requested(repo, machine, accounts):
 # Responses
 
 
-def test_continuing_without_a_response_that_never_came_says_so(machine, accounts, repo):
+def test_continuation_reports_a_missing_response(machine, accounts, repo):
     manifest = accounts.manifest(team=True)
     manifest["execute"][1]["data"] = {"email": "{{email}}", "member": "{{responses.0.id}}"}
     repo.manifest("tool", manifest)
@@ -512,7 +512,7 @@ def test_continuing_has_the_responses_that_came(machine, accounts, repo):
     assert accounts.calls("POST", "/teams")[-1].json()["member"] == "1"
 
 
-def test_half_done_whose_memory_is_gone_says_so(machine, accounts):
+def test_half_done_attempt_reports_lost_memory(machine, accounts):
     accounts.fail_next(1, 500, method="POST", prefix="/teams")
     machine.reconcile()
     with machine.ledger() as ledger:
@@ -611,7 +611,7 @@ def test_a_failed_request_stops_the_attempt(machine, accounts, answer, said):
     assert accounts.calls("POST", "/teams") == []
 
 
-def test_status_code_says_what_success_is(machine, accounts, repo):
+def test_status_code_defines_success(machine, accounts, repo):
     manifest = accounts.manifest(team=True)
     manifest["execute"][0]["status_code"] = [200]
     manifest["execute"][1]["status_code"] = ["200"]

@@ -64,7 +64,7 @@ def test_at_moved_ahead_changes_nothing_for_what_was_executed_or_confirmed(machi
     assert row(machine.reconcile(), "ada", "tool").status is Status.PRESENT, "it is healed like any other"
 
 
-def test_what_has_to_wait_is_scheduled_before_it_is_blocked(machine, accounts, repo):
+def test_scheduled_precedes_blocked(machine, accounts, repo):
     """docs/design/states.md, "Precedence": an entry that waits for another, and a broken manifest."""
     repo.write("manifests/other.yaml", "execute: {}\n")
     repo.hire("ada", {**TOOL, "at": "2026-12-03"}, {"integration": "other", "needs": ["tool"]})
@@ -206,7 +206,7 @@ def test_until_reached_for_what_was_never_executed(machine, accounts, repo):
     assert accounts.calls() == []
 
 
-def test_needs_of_an_entry_that_reached_its_until_say_so(machine, others, repo):
+def test_need_of_an_expired_entry_is_reported(machine, others, repo):
     repo.manifest("more", others.manifest())
     repo.hire("ada", TOOL | {"until": "2026-11-01"}, {"integration": "more", "needs": ["tool"]})
     repo.commit()
@@ -237,7 +237,7 @@ def chain(machine, accounts, repo):
     return machine
 
 
-def test_what_is_needed_comes_first_and_in_the_same_pass(chain, accounts):
+def test_needed_entry_runs_first_in_the_same_pass(chain, accounts):
     planned = chain.plan()
     assert [(item.access, item.action) for item in planned.rows] == [
         ("tool", Action.EXECUTE),
@@ -451,7 +451,7 @@ def test_an_entry_ends_with_the_hire_or_before(machine, accounts, repo, entry, d
     assert len(accounts.calls("DELETE")) == 1
 
 
-def test_what_a_sequence_gives_ends_with_the_hire_too(machine, accounts, repo):
+def test_sequence_grants_end_with_the_hire(machine, accounts, repo):
     repo.write("config/sequences/team.yaml", {"access": [TOOL]})
     repo.hire("ada", sequences=["team"], end="2026-12-01")
     repo.commit()
@@ -460,7 +460,7 @@ def test_what_a_sequence_gives_ends_with_the_hire_too(machine, accounts, repo):
     assert statuses(after) == {"tool": Status.ORPHANED}
 
 
-def test_what_would_begin_after_the_end_keeps_nothing_else_from_being_revoked(machine, accounts, repo):
+def test_entry_beginning_after_end_blocks_no_revocation(machine, accounts, repo):
     repo.settings(gnupg_home=repo.gnupg.path, prune="revoke")
     repo.manifest("later", accounts.manifest())
     repo.hire("ada", TOOL, {"integration": "later", "at": "start+90d"}, start="2026-12-01", end="2026-12-01")

@@ -86,7 +86,7 @@ def test_a_sequence_that_is_assigned_and_cannot_be_read_takes_nothing_else_away(
     assert others.calls("DELETE") == []
 
 
-def test_a_sequence_that_somebody_else_names_is_missed_by_all_who_had_it(pruning, accounts, others, repo):
+def test_missing_sequence_is_a_problem_for_all_its_hires(pruning, accounts, others, repo):
     repo.write("config/sequences/engineering.yaml", {"assign": {"department": "R&D"}, "access": [SECOND]})
     repo.hire("ada", TOOL, department="R&D")
     repo.hire("bob", sequences=["engineering"])
@@ -177,7 +177,7 @@ def test_a_renamed_file_with_an_error_is_still_the_hires(pruning, accounts, othe
     assert nothing_was_revoked(accounts, others)
 
 
-def test_what_git_does_not_want_is_revoked_by_hand_all_the_same(pruning, accounts, others, repo):
+def test_orphan_with_slip_can_be_revoked_by_hand(pruning, accounts, others, repo):
     repo.hire("ada", "toool", sequences=["engineering"])
     repo.commit()
     pruning.reconcile()
@@ -186,7 +186,7 @@ def test_what_git_does_not_want_is_revoked_by_hand_all_the_same(pruning, account
     assert others.calls("DELETE") == []
 
 
-def test_another_hire_is_revoked_as_ever(pruning, accounts, others, repo):
+def test_slip_of_one_hire_does_not_affect_others(pruning, accounts, others, repo):
     repo.hire("bob", TOOL)
     repo.commit()
     pruning.reconcile()

@@ -58,7 +58,7 @@ def many(machine: Machine, repo: Repo) -> Machine:
     return machine
 
 
-def test_who_gave_what_is_written_in_pieces(many: Machine, turns: Turns, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_givers_are_written_in_pieces(many: Machine, turns: Turns, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("reconciler.engine.reconciler.GIVEN_AT_A_TIME", 10)
     with dying(LedgerWriter, "give", nth=2):
         many.reconcile()

@@ -117,7 +117,7 @@ def test_slice_of_a_commit_names_that_commit(server: Databases) -> None:
         assert put[0] == ("commit", stage.repo.git("rev-parse", "HEAD").strip())
 
 
-def test_while_the_database_is_away_members_stay_and_commands_say_so(server: Databases) -> None:
+def test_members_survive_and_commands_report_a_database_outage(server: Databases) -> None:
     with staged(server, services=1, people=1) as stage, ExitStack() as ends:
         member = Member(stage, "a")
         ends.callback(member.close)

@@ -43,7 +43,7 @@ class Stumbling(Target):
     ("example", "error"),
     [(6, "took longer than 0.1 s"), (7, "took longer than 0.1 s"), (8, "MemoryError"), (9, "ZeroDivisionError")],
 )
-def test_what_takes_too_long_wants_too_much_or_was_not_meant_is_found(
+def test_fuzzer_finds_timeouts_memory_and_unexpected_errors(
     example: int, error: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fuzz, "LONGEST", 0.1)

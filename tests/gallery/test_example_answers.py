@@ -73,7 +73,7 @@ def stage(request: pytest.FixtureRequest, repo: Repo) -> Iterator[Stage]:
         assert service.problems == [], "every request is as the service describes it"
 
 
-def test_who_is_there_and_who_is_not(stage: Stage) -> None:
+def test_example_answers_present_and_missing(stage: Stage) -> None:
     stage.hire(ADA)
     service, operation, exists = stage.service, stage.check(), stage.manifest.exists
     assert exists is not None
@@ -101,7 +101,7 @@ def test_refused_token_is_unknown_and_executes_nothing(stage: Stage) -> None:
     assert sent <= {"GET", stage.manifest.exists.method}
 
 
-def test_who_is_switched_off_or_only_invited(stage: Stage) -> None:
+def test_example_answers_inactive_and_invited(stage: Stage) -> None:
     stage.hire(ADA)
     service, operation, exists = stage.service, stage.check(), stage.manifest.exists
     assert exists is not None

@@ -111,7 +111,7 @@ def test_import_without_options_writes_nothing(repo: Repo, hr: Service) -> None:
     assert files(repo) == {}
 
 
-def test_write_makes_files_that_say_where_they_come_from(repo: Repo, hr: Service) -> None:
+def test_written_files_name_their_source(repo: Repo, hr: Service) -> None:
     asks(repo, hr, [person("ada", department="R&D")])
     looked = call_cli(repo, "import", "hr")
     assert (looked.code, "next: `reconcile import hr --write`, or --branch" in looked.err) == (2, True)
@@ -377,7 +377,7 @@ def test_page_that_fails_half_way_changes_nothing(repo: Repo, hr: Service) -> No
     assert files(repo) == before
 
 
-def test_incomplete_reading_ends_no_hire_and_says_so(repo: Repo, hr: Service) -> None:
+def test_incomplete_reading_ends_no_hire(repo: Repo, hr: Service) -> None:
     for name in ("zoe", *(f"p{number}" for number in range(8))):
         repo.hire(name, source="hr")
     pages(hr, [person(f"p{number}") for number in range(30)], 2)

@@ -157,7 +157,7 @@ def test_a_key_service_that_is_not_allowed_is_not_asked(repo: Repo, service: Ser
 
 
 @pytest.mark.usefixtures("vault")
-def test_it_is_listed_by_validate_and_diff(repo: Repo, service: Service) -> None:
+def test_committed_key_service_is_listed_by_validate_and_diff(repo: Repo, service: Service) -> None:
     content = (repo.root / "config/initial_data/tool.sops.yaml").read_bytes()
     repo.remove("config/initial_data/tool.sops.yaml")
     before = repo.commit()
@@ -174,7 +174,7 @@ def test_it_is_listed_by_validate_and_diff(repo: Repo, service: Service) -> None
 
 
 @pytest.mark.usefixtures("vault")
-def test_one_that_is_allowed_is_asked(repo: Repo, service: Service, accounts: AccountService) -> None:
+def test_allowed_key_service_is_asked(repo: Repo, service: Service, accounts: AccountService) -> None:
     repo.settings(allowed_hosts=[f"127.0.0.1:{service.port}", accounts.host])
     repo.commit()
     done = run_cli(repo, "--dry-run", "--output", "json", env=machine())

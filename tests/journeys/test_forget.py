@@ -24,7 +24,7 @@ def erased(repo: Repo) -> bool:
     return all(b"zebedee" not in file.read_bytes().lower() for file in repo.state.parent.iterdir())
 
 
-def test_one_for_whom_nothing_was_ever_made(
+def test_forget_person_without_accounts(
     told: Repo, accounts: AccountService, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("reconciler.review.validated.WORTH_KEEPING", 1)
@@ -49,7 +49,7 @@ def test_one_for_whom_nothing_was_ever_made(
     assert call_cli(told, "status", "--output", "json").grant("ada", "tool")
 
 
-def test_one_who_may_still_have_an_account(told: Repo, accounts: AccountService) -> None:
+def test_forget_is_refused_while_account_may_exist(told: Repo, accounts: AccountService) -> None:
     """Half done, and never confirmed: there can be an account, and it is not forgotten."""
     accounts.fail_next(4, 500, method="POST", prefix="/teams")
     call_cli(told)

@@ -282,7 +282,7 @@ def test_a_failed_check_executes_nothing(repo: Repo, accounts: AccountService) -
     assert accounts.calls("POST") == []
 
 
-def test_a_404_is_a_failed_check_unless_the_manifest_says_otherwise(repo: Repo, accounts: AccountService) -> None:
+def test_404_is_a_failed_check_unless_the_manifest_allows_it(repo: Repo, accounts: AccountService) -> None:
     manifest = accounts.manifest()
     del manifest["exists"]["fail_when_4xx_response_code"]
     repo.manifest("tool", manifest)

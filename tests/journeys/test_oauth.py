@@ -218,7 +218,7 @@ def test_beside_a_daemon(office: Repo, provider: Provider) -> None:
         assert CLIENT_SECRET not in daemon.log
 
 
-def test_the_person_says_no(office: Repo) -> None:
+def test_person_denies_authorization(office: Repo) -> None:
     with connecting(office, "acme") as command:
         browser = Browser()
         browser.open(command.url)

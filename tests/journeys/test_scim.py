@@ -56,7 +56,7 @@ def switch_off(url: str) -> None:
     users(url, "PATCH", f"/{ada(url)['id']}", {**PATCH, "Operations": operations})
 
 
-def test_who_was_switched_off_before_is_switched_on_and_made_once(machine: Machine, url: str) -> None:
+def test_inactive_account_is_reactivated_not_duplicated(machine: Machine, url: str) -> None:
     users(
         url,
         "POST",
@@ -93,7 +93,7 @@ def test_switched_off_there_is_drift_and_healed_once_a_day(machine: Machine, url
     assert ada(url)["active"] is False
 
 
-def test_who_left_and_is_hired_again_is_there(machine: Machine, url: str, repo: Repo) -> None:
+def test_rehired_person_is_present(machine: Machine, url: str, repo: Repo) -> None:
     machine.reconcile()
     repo.remove("hires/ada.yaml")
     repo.commit()

@@ -110,7 +110,7 @@ def state(repo: Repo) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in repo.state.parent.iterdir()}
 
 
-def test_one_pass_and_what_is_asked_of_it_later(staged: Repo, gossip: Gossip) -> None:
+def test_secrets_in_no_output_of_a_pass_and_later_commands(staged: Repo, gossip: Gossip) -> None:
     written: dict[str, str | bytes] = {}
     for arguments in (
         ["--dry-run", "-v"],

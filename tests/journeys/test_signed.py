@@ -53,7 +53,7 @@ def eve_hires_herself(repo: Repo) -> str:
     return unsigned(repo)
 
 
-def test_one_pass_acts_on_the_last_accepted_revision_and_says_so(signing: Repo, accounts: AccountService) -> None:
+def test_pass_acts_on_last_accepted_revision_and_reports_it(signing: Repo, accounts: AccountService) -> None:
     assert call_cli(signing).code == 0
     accepted = signing.git("rev-parse", "HEAD")
     bad = eve_hires_herself(signing)

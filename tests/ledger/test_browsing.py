@@ -73,7 +73,7 @@ def test_grants_with_something_wrong_come_first(people: LedgerWriter) -> None:
     assert people.count_grants(Chosen()) == 9
 
 
-def test_what_waits_for_a_person_has_examples_and_a_count(ledger: LedgerWriter) -> None:
+def test_waiting_grants_have_examples_and_count(ledger: LedgerWriter) -> None:
     none = Action.NONE
     ledger.save(
         [
@@ -126,7 +126,7 @@ def test_notes_are_found_by_what_they_begin_with(ledger: LedgerWriter) -> None:
     assert ledger.notes("outages:") == {"a": b"outages:a", "b": b"outages:b"}
 
 
-def test_what_the_policy_holds_and_when_services_were_asked(ledger: LedgerWriter) -> None:
+def test_counts_of_policy_holds_and_last_check_times(ledger: LedgerWriter) -> None:
     ledger.save(
         [
             record("a", status=Status.BLOCKED, reason="policy two-keys: never both"),

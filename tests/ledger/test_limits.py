@@ -43,7 +43,7 @@ def ledger(location: StateLocation) -> Iterator[LedgerWriter]:
         yield opened
 
 
-def test_what_members_have_is_never_more_than_there_is(ledger: LedgerWriter, location: StateLocation) -> None:
+def test_members_places_never_exceed_the_limit(ledger: LedgerWriter, location: StateLocation) -> None:
     one, other = SharedLimits(ledger.backend, "a"), SharedLimits(ledger.backend, "b")
 
     def ask(side: SharedLimits, has: int, wants: int) -> int:

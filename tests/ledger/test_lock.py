@@ -13,7 +13,7 @@ from reconciler.model.errors import StateLockedError
 from tests.ledger.states import NOW, other_process
 
 
-def test_one_at_a_time_and_who_it_is(tmp_path: Path) -> None:
+def test_lock_is_exclusive_and_names_its_owner(tmp_path: Path) -> None:
     state = tmp_path / ".reconciler" / "state.db"
     assert StateLock(state).owner() is None
     with other_process(tmp_path) as process:

@@ -155,9 +155,7 @@ def test_term_that_expired_for_all_ends_no_member(ledger: LedgerWriter) -> None:
         a.refuse_to_send()
 
 
-def test_nothing_is_sent_once_the_boot_clock_is_past_the_term(
-    ledger: LedgerWriter, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_request_is_sent_after_the_lease_term(ledger: LedgerWriter, monkeypatch: pytest.MonkeyPatch) -> None:
     with member(ledger, "a") as a:
         now = time.clock_gettime(time.CLOCK_BOOTTIME)
         monkeypatch.setattr(membership, "_boot", lambda: now + 60)

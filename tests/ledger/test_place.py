@@ -92,7 +92,7 @@ def test_a_state_that_others_can_reach_is_refused_with_how_to_mend_it(
         use(state)
 
 
-def test_a_linked_lock_tells_nothing_of_who_holds_the_state(state: Path) -> None:
+def test_linked_lock_file_names_no_owner(state: Path) -> None:
     a_linked_lock(state)
     assert StateLock(state).owner() is None
 

@@ -78,7 +78,7 @@ def test_members_that_start_together_make_one_state(databases: Databases, empty:
     ],
     ids=["while it makes the tables", "while it notes the repository"],
 )
-def test_first_start_that_was_cut_off_keeps_nobody_out(
+def test_interrupted_first_start_blocks_no_later_start(
     databases: Databases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, template: str, sent: bytes
 ) -> None:
     class Ours:
@@ -99,7 +99,7 @@ def test_first_start_that_was_cut_off_keeps_nobody_out(
             assert ledger.note("repository") == b"c0ffee"
 
 
-def test_who_only_reads_makes_nothing(databases: Databases, empty: StateLocation, tmp_path: Path) -> None:
+def test_reading_creates_nothing(databases: Databases, empty: StateLocation, tmp_path: Path) -> None:
     with empty.reader() as ledger:
         assert list(ledger.records()) == []
         assert ledger.unattended
@@ -163,7 +163,9 @@ def test_missing_database_rights_are_reported_with_the_grant_to_make(
         ("nobody-of-us", "made", 'role "nobody-of-us" does not exist: make the user'),
     ],
 )
-def test_what_is_not_there_is_named(databases: Databases, tmp_path: Path, user: str, database: str, told: str) -> None:
+def test_missing_user_or_database_is_named(
+    databases: Databases, tmp_path: Path, user: str, database: str, told: str
+) -> None:
     assert told in refused(StateLocation(databases.url(database, user), tmp_path))
 
 

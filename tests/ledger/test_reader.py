@@ -36,7 +36,7 @@ from tests.records import but
         pytest.param({"status": Status.FAILED}, False, id="failed"),
     ],
 )
-def test_what_is_due(ledger: LedgerWriter, record: dict[str, object], due: bool) -> None:
+def test_due_grants(ledger: LedgerWriter, record: dict[str, object], due: bool) -> None:
     ledger.save([but(ADA, **record)])
     assert ledger.due(NOW) == ([ADA.key] if due else [])
 

@@ -152,7 +152,7 @@ def test_a_newer_version_is_refused(tmp_path: Path) -> None:
         pytest.param(lambda raw: raw[:100] + os.urandom(4096) + raw[4196:], id="overwritten"),
     ],
 )
-def test_a_damaged_file_is_said_to_be(tmp_path: Path, damage: object) -> None:
+def test_damaged_file_is_reported(tmp_path: Path, damage: object) -> None:
     with closing(StateLocation(STATE, tmp_path).writer()) as ledger:
         ledger.save([replace(ADA, key=Key(f"h{number}", "tool")) for number in range(500)])
     file = state_file(tmp_path)
@@ -215,7 +215,7 @@ def test_reading_where_there_is_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_reading_says_whether_somebody_is_at_it(tmp_path: Path) -> None:
+def test_reading_reports_whether_a_process_has_the_state(tmp_path: Path) -> None:
     with other_process(tmp_path), StateLocation(STATE, tmp_path).reader() as ledger:
         assert not ledger.unattended
     with StateLocation(STATE, tmp_path).reader() as ledger:

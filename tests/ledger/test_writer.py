@@ -63,14 +63,14 @@ RECORDS = st.builds(
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(first=RECORDS, second=RECORDS)
-def test_what_is_saved_is_read(ledger: LedgerWriter, first: Record, second: Record) -> None:
+def test_saved_entries_are_read_back(ledger: LedgerWriter, first: Record, second: Record) -> None:
     for record in (first, second):
         ledger.save([record])
         assert ledger.record(record.key) == record
 
 
 @pytest.mark.parametrize("again", [{}, {"checked_at": NOW}, {"checked_at": NOW, "reason": "seen"}, {"lost": True}])
-def test_what_was_looked_at_again_is_written_as_far_as_it_changed(ledger: LedgerWriter, again: dict[str, Any]) -> None:
+def test_rechecked_record_writes_changed_columns_only(ledger: LedgerWriter, again: dict[str, Any]) -> None:
     """Somebody else's word in between stays, where the look found nothing but the time to write."""
     ledger.save([ADA])
     ledger.save([replace(ADA, fresh=True)])
@@ -79,7 +79,7 @@ def test_what_was_looked_at_again_is_written_as_far_as_it_changed(ledger: Ledger
     assert list(ledger.records()) == [replace(ADA, **again, fresh=looked)]
 
 
-def test_what_is_not_there_any_more_is_not_made_again_by_a_look(ledger: LedgerWriter) -> None:
+def test_recheck_does_not_recreate_a_deleted_record(ledger: LedgerWriter) -> None:
     ledger.save([replace(ADA, checked_at=NOW)], before={ADA.key: ADA})
     assert list(ledger.records()) == []
 
@@ -164,7 +164,7 @@ def test_all_or_nothing(ledger: LedgerWriter) -> None:
     assert list(ledger.history()) == []
 
 
-def test_who_is_forgotten_is_in_no_byte_of_the_state(tmp_path: Path) -> None:
+def test_forgotten_person_is_in_no_byte_of_the_state(tmp_path: Path) -> None:
     mark = "zebedee"
     with closing(StateLocation(STATE, tmp_path).writer()) as ledger:
         for stem in (mark, "zebed_e", "ada"):

@@ -93,7 +93,7 @@ class TestOutage:
         assert second.text == "asana: checks are answered again: they had failed since 2026-12-01T09:10:00Z"
         assert second.events[0]["since"] == "2026-12-01T09:10:00Z"
 
-    def test_the_same_in_slices_of_an_interval(self, office: Office) -> None:
+    def test_outage_over_slices_of_an_interval(self, office: Office) -> None:
         def interval(status: Status) -> list[NewsKind]:
             slices = [rows(9, status, DOWN, first=9 * number) for number in range(60)]
             return [kind for part in slices for kind in office.finds(part, after=timedelta(seconds=10))]

@@ -229,7 +229,7 @@ class TestEmail:
         port = start()
         assert office.mail_refused(port) == f"127.0.0.1:{port}: answered 554 looks like spam"
 
-    def test_a_server_that_says_nothing(self, office: Office) -> None:
+    def test_silent_mail_server(self, office: Office) -> None:
         with socket.create_server(("127.0.0.1", 0)) as silent:  # connections are made, and nobody takes them
             port = silent.getsockname()[1]
             assert office.mail_refused(port, limits={"timeout": 0.3}).endswith("took longer than 0.3 s")

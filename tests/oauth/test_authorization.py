@@ -114,7 +114,7 @@ def desk(service: Service, connect: Callable[..., Client], clock: FakeClock, red
     return Desk(service, connect(service.host), clock, redactor)
 
 
-async def test_where_a_person_is_sent(desk: Desk) -> None:
+async def test_authorization_url(desk: Desk) -> None:
     authorization = desk.begin()
     parts = urlsplit(authorization.url)
     query = parse_qs(parts.query, strict_parsing=True)
@@ -191,7 +191,7 @@ async def test_new_fields_are_merged_with_stored_ones(desk: Desk) -> None:
 
 
 class TestRefused:
-    async def test_anothers_state(self, desk: Desk) -> None:
+    async def test_foreign_state_is_refused(self, desk: Desk) -> None:
         authorization = desk.begin()
         assert "not one that was given out here" in await desk.refused(state="of somebody else", code="c")
         assert "not one that was given out here" in await desk.refused("other", state=authorization.state, code="c")
@@ -230,7 +230,7 @@ class TestRefused:
         ("error", "said"),
         [("access_denied", "access_denied"), ("<script>", "an error that cannot be shown")],
     )
-    async def test_the_person_or_the_service_said_no(self, desk: Desk, error: str, said: str) -> None:
+    async def test_authorization_denied_by_person_or_service(self, desk: Desk, error: str, said: str) -> None:
         authorization = desk.begin()
         told = f"the service did not allow it: {said}"
         assert await desk.refused(state=authorization.state, error=error, code="c") == told
@@ -285,7 +285,7 @@ class TestWithoutCode:
         assert "with a code and without a state" in await desk.refused(code="of somebody else")
         assert desk.service.requests == []
 
-    async def test_another_services_connect_opens_nothing(self, desk: Desk) -> None:
+    async def test_state_of_another_service_is_refused(self, desk: Desk) -> None:
         desk.begin()
         assert "nobody is connecting this service now" in await desk.refused("other")
 
@@ -335,6 +335,6 @@ PROOF = {"code_verifier": "{{code_verifier}}"}
         "placed in a header",
     ],
 )
-def test_where_the_code_goes(written: dict[str, Any], url: str, data: Any) -> None:
+def test_token_request_has_the_code(written: dict[str, Any], url: str, data: Any) -> None:
     call = with_code(Request.model_validate({"url": "https://p/t", **written}))
     assert (call.url, call.data) == (url, data)

@@ -443,7 +443,7 @@ class TestDryRun:
             await connection.fresh()
         assert provider.asked == 0
 
-    async def test_one_that_still_lasts_is_used(self, make: Make, clock: FakeClock, provider: Provider) -> None:
+    async def test_valid_token_is_used(self, make: Make, clock: FakeClock, provider: Provider) -> None:
         connection = make(stored(clock), renewing=False)
         clock.moment += 3599 * SECOND
         assert access(await connection.fresh()) == "access-1"
@@ -497,7 +497,7 @@ async def test_continue_if_is_kept(make: Make, clock: FakeClock, provider: Provi
         await make(stored(clock), by).renewed()
 
 
-async def test_nothing_shows_a_token(make: Make, clock: FakeClock, provider: Provider) -> None:
+async def test_token_is_never_shown(make: Make, clock: FakeClock, provider: Provider) -> None:
     redactor = Redactor()
     connection = make(stored(clock), redactor=redactor)
     layer = await connection.renewed()
@@ -595,7 +595,7 @@ async def test_a_dry_run_uses_a_stored_token_and_fetches_none(provider, make, fe
     assert len(fetched) == 1
 
 
-async def test_a_token_that_cannot_be_had_says_what_was_answered(provider, make) -> None:
+async def test_failed_token_request_reports_the_answer(provider, make) -> None:
     provider.route("POST", "/fetch", lambda _received: (401, {"error": "invalid_client"}))
     with pytest.raises(TransportError, match=r"no token could be fetched: POST .*answered 401: .*invalid_client"):
         await make(Store(), by_itself(provider)).fresh()

@@ -247,7 +247,7 @@ def test_rewritten_history_is_read_again(company: Company) -> None:
     assert company.commit_of("ada", "tool") == new
 
 
-def test_shallow_clone_says_nothing_of_what_it_does_not_have(company: Company, tmp_path: Path) -> None:
+def test_shallow_clone_leaves_unknown_givers_empty(company: Company, tmp_path: Path) -> None:
     company.repo.hire("ada", "tool")
     company.commit(IVY)
     company.repo.hire("bob", "tool")

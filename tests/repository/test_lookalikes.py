@@ -48,7 +48,7 @@ def test_ordinary_addresses_are_not_reported(address: str) -> None:
     assert suspicious(address) is None
 
 
-def test_it_is_a_warning_of_the_file_and_holds_nothing(repo: Repo) -> None:
+def test_lookalike_is_a_warning_only(repo: Repo) -> None:
     repo.hire("ada", email="\u0430da@example.com", manager_email="bo\u200bb@example.com")
     repo.commit()
     done = call_cli(repo, "validate", "--output", "json")

@@ -725,7 +725,7 @@ async def test_through_the_proxys_tunnel_the_request_arrives_as_it_was_rendered(
     assert b"hidden" not in seen[0]
 
 
-async def test_reset_connection_is_reported_in_the_systems_words(loopback, connect):
+async def test_reset_connection_reports_the_system_message(loopback, connect):
     async def script(_raw, writer):
         linger = struct.pack("ii", 1, 0)
         writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)

@@ -324,7 +324,7 @@ async def test_bytes_before_a_request_are_not_its_answer(
     assert len(server.heads) == 1
 
 
-async def test_a_refusal_before_the_request_was_read_is_heard() -> None:
+async def test_early_refusal_is_read() -> None:
     """And not waited for until the server takes the rest, which it never does."""
 
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -515,7 +515,7 @@ class Lost(asyncio.Transport):
         return False
 
 
-async def test_a_connection_that_is_lost_within_a_proxys_is_not_used_and_breaks_in_words() -> None:
+async def test_connection_lost_within_a_tunnel_is_a_clear_error() -> None:
     pipe = Pipe()
     pipe.connection_made(Lost())
     stream = _Stream(_Network(), pipe)

@@ -52,7 +52,7 @@ def test_secret_with_invisible_characters_is_masked(between: str) -> None:
     assert repeated(f"token {between.join(SECRET)}", 400, SECRET) == ": token ***"
 
 
-def test_a_token_in_an_answer_that_is_a_success_is_no_words() -> None:
+def test_token_in_successful_answer_is_not_quoted() -> None:
     body = json.dumps({"access_token": "new-one", "state": "pending", "x": "Zm9vYmFyYmF6MTIzNDU2Nzg5MA"})
     assert repeated(body, 200) == ': {"access_token": "***", "state": "pending", "x": "***"}'
 

@@ -149,7 +149,7 @@ async def test_an_answer_is_read_as_h11_reads_it(raw: bytes, piece: int) -> None
 
 
 @pytest.mark.parametrize("raw", REFUSED.values(), ids=REFUSED)
-async def test_nothing_is_accepted_that_is_not_exactly_one_answer(raw: bytes) -> None:
+async def test_only_exactly_one_answer_is_accepted(raw: bytes) -> None:
     for piece in (0, 1) if len(raw) < 1000 else (0,):
         with pytest.raises(NoAnswer) as refused:
             await by_us(raw, piece=piece)

@@ -65,7 +65,7 @@ def test_a_few_pieces_of_work_are_begun_in_a_turn_of_the_loop() -> None:
     assert (max(pieces), sum(pieces), len(pieces)) == (PIECES, 3 * PIECES - 1, 3)
 
 
-def test_who_is_cancelled_while_waiting_leaves_the_pace_as_it_was() -> None:
+def test_cancelled_waiter_does_not_disturb_the_pace() -> None:
     pace, done = Pace(), list[str]()
 
     async def given_up() -> None:
@@ -82,7 +82,7 @@ def test_who_is_cancelled_while_waiting_leaves_the_pace_as_it_was() -> None:
     assert done == ["done"]
 
 
-def test_what_takes_too_long_is_ended_in_its_time_and_nothing_else_is() -> None:
+def test_time_limit_ends_only_slow_work() -> None:
     """The first ends long before the others begin to be late; the last one is cancelled by somebody else."""
 
     async def over(limit: TimeLimit, seconds: float) -> tuple[str, float]:

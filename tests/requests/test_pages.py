@@ -198,7 +198,7 @@ async def test_a_link_header_leads_on(loopback, connect, link):
     assert [raw.target for raw in loopback.requests] == ["/org-123/users", "/elsewhere?a=1"]
 
 
-async def test_a_next_page_that_says_it_is_empty_ends_the_reading(loopback, connect):
+async def test_empty_next_page_ends_reading(loopback, connect):
     loopback.replies = [
         page([1], link='</prev>; rel="previous"; results="false", </second>; rel="next"; results="true"'),
         page([2], link='</first>; rel="previous"; results="true", </third>; rel="next"; results="false"'),

@@ -62,7 +62,7 @@ def test_nothing_asked_for_is_never_all_there() -> None:
     assert not all_there({"a": 1}, {"a": "1", "b": "2"})
 
 
-def test_differences_say_what_is_there_and_what_is_wanted() -> None:
+def test_differences_have_observed_and_desired_values() -> None:
     assert differences({"role": "member", "on": True}, {"role": "admin", "on": "true", "team.id": "7"}) == {
         "role": ("member", "admin"),
         "team.id": (None, "7"),
@@ -112,7 +112,7 @@ def test_where_the_account_is_in_an_answer(answer: Any, keys: dict[str, Any], ki
     assert type(judged(answer, **keys)) is kind
 
 
-def test_a_404_that_does_not_say_what_absent_says_is_unknown() -> None:
+def test_404_without_the_absent_text_is_unknown() -> None:
     keys = {"absent": {"error": "gone"}, "fail_when_4xx_response_code": False}
     assert isinstance(judged({"error": "no route"}, 404, **keys), Unknown)
     assert isinstance(judged({"error": "gone"}, 404, **keys), Missing)

@@ -82,7 +82,7 @@ async def site(limits: Limits = LIMITS) -> AsyncIterator[Site]:
         await made.leave()
 
 
-def test_who_is_to_wait_behind_others_lets_them_go_first() -> None:
+def test_request_behind_others_goes_last() -> None:
     asyncio.run(_in_order())
 
 

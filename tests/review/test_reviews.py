@@ -101,7 +101,7 @@ def test_lines_are_counted_by_their_decision(office: Office) -> None:
     ],
     ids=["there", "revoked", "given again", "dropped", "never heard of", "renamed"],
 )
-def test_removal_is_open_until_the_ledger_says_revoked(
+def test_removal_is_open_until_revoked_in_the_ledger(
     office: Office, records: list[Record], event: EventType | None, still: int
 ) -> None:
     office.review(line("ada", decision="remove"))

@@ -89,7 +89,7 @@ def kept(repo: Repo) -> list[str]:
     return sorted(each.name for each in (repo.root / ".reconciler").glob("validate*"))
 
 
-def test_what_stands_is_not_looked_at_again(repo: Repo, work: Work) -> None:
+def test_unchanged_hire_is_not_inspected_again(repo: Repo, work: Work) -> None:
     first = validate(repo)
     assert sorted(work.inspected) == ["ada", "bob", "cleo"]
     work.clear()
@@ -135,7 +135,7 @@ def test_other_surroundings_are_looked_at_anew(repo: Repo, path: str, text: str,
     assert told in validate(repo)
 
 
-def test_what_is_counted_over_everybody_is_the_same_from_memory(repo: Repo, work: Work) -> None:
+def test_totals_are_the_same_from_cache(repo: Repo, work: Work) -> None:
     repo.write(
         "config/policy.yaml",
         [
@@ -159,7 +159,7 @@ def test_what_is_counted_over_everybody_is_the_same_from_memory(repo: Repo, work
     assert sorted(work.inspected) == ["bob", "cleo"], "who breaks a rule; dora and ada are known"
 
 
-def test_another_day_is_looked_at_for_what_ends(repo: Repo, work: Work) -> None:
+def test_hires_with_end_dates_are_inspected_again_next_day(repo: Repo, work: Work) -> None:
     repo.hire("bob", "tool", manager="Zoe", end="2026-12-01")
     repo.commit()
 
@@ -234,7 +234,7 @@ def _committed(repo: Repo) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("plant", [_damaged, _writable, _linked, _committed], ids=lambda plant: plant.__name__[1:])
-def test_what_others_can_have_written_is_not_believed(repo: Repo, work: Work, plant) -> None:
+def test_cache_writable_by_others_is_not_trusted(repo: Repo, work: Work, plant) -> None:
     first = validate(repo)
     list(plant(repo))
     work.clear()
@@ -243,13 +243,13 @@ def test_what_others_can_have_written_is_not_believed(repo: Repo, work: Work, pl
     assert len(work.parsed) >= 3
 
 
-def test_nothing_is_written_for_few(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_cache_for_few_hires(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("reconciler.review.validated.WORTH_KEEPING", 4)
     validate(repo)
     assert kept(repo) == []
 
 
-def test_nothing_is_written_where_there_is_no_state(repo: Repo) -> None:
+def test_no_cache_without_a_state(repo: Repo) -> None:
     (repo.root / ".reconciler").rmdir()
     validate(repo)
     assert not (repo.root / ".reconciler").exists()
@@ -281,7 +281,7 @@ def spread(what: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux only")
 @pytest.mark.parametrize("what", ["os.kill(os.getpid(), signal.SIGKILL)", "raise MemoryError", "sys.exit(3)"])
-def test_what_a_process_does_not_deliver_is_done_here(what: str) -> None:
+def test_work_of_a_dead_process_is_redone(what: str) -> None:
     done = spread(what)
     assert done.stderr == ""
     many, few = map(eval, done.stdout.splitlines())

@@ -139,7 +139,7 @@ def test_a_passphrase_that_the_agent_remembers_is_used(gnupg: Gnupg, office: Off
     ("who", "says"),
     [("expired", "has expired"), ("signs_only", "cannot encrypt"), ("nobody@example.com", "no public key")],
 )
-def test_who_cannot_be_encrypted_to_is_named(gnupg: Gnupg, office: Office, who: str, says: str):
+def test_unusable_recipient_is_named(gnupg: Gnupg, office: Office, who: str, says: str):
     recipient = getattr(office, who, who)
     with pytest.raises(SecretsError, match=says) as refused:
         gnupg.encrypt(PLAIN, [office.mine, recipient], armor=False)

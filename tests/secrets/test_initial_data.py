@@ -108,7 +108,7 @@ def test_a_name_does_not_make_a_file_encrypted(name: str, raw: bytes, says: str,
 
 
 @pytest.mark.parametrize("armor", [False, True])
-def test_what_may_be_encrypted_is_no_problem(initial_data: InitialData, office: Office, armor: bool):
+def test_possibly_encrypted_file_is_no_problem(initial_data: InitialData, office: Office, armor: bool):
     raw = office.home.encrypt(b"A: b", armor=armor)
     assert initial_data.problems(tree({"asana.yaml.gpg": raw, "slack.yaml.asc": raw, "x.yaml.gpg": b"cut off"})) == []
 

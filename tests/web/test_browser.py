@@ -168,16 +168,14 @@ def test_a_person_finds_what_failed_and_the_command_by_keyboard_alone(world: Wor
     expect(page.get_by_role("link", name="People", exact=True).first).to_have_attribute("aria-current", "true")
 
 
-def test_narrow_tables_become_cards_that_say_what_each_value_is(world: World, opened: Opened) -> None:
+def test_narrow_tables_become_labelled_cards(world: World, opened: Opened) -> None:
     page = opened(f"{world.daemon.url}/services/tool", NARROW)
     cell = page.locator("td[data-label=Status]").first
     assert page.evaluate("cell => getComputedStyle(cell, '::before').content", cell.element_handle()) == '"Status"'
     assert overflow(page) <= 0
 
 
-def test_one_signs_in_once_and_out_again(
-    tmp_path_factory: pytest.TempPathFactory, gnupg_home: GnupgHome, opened: Opened
-) -> None:
+def test_sign_in_and_out(tmp_path_factory: pytest.TempPathFactory, gnupg_home: GnupgHome, opened: Opened) -> None:
     repo = Repo(tmp_path_factory.mktemp("locked") / "repo", gnupg_home)
     repo.settings(interval="1d")
     repo.initial_data("reconciler", {"PAGES_TOKEN": TOKEN})

@@ -94,7 +94,7 @@ def signed_in(client: Client, token: str = TOKEN.reveal(), **headers: str):
     return client.post("/sign-in", data={"token": token, "back": "/people?status=failed"}, headers=headers)
 
 
-def test_on_loopback_without_a_token_everybody_on_the_machine_may() -> None:
+def test_pages_are_open_on_loopback_without_a_token() -> None:
     client = served(ON, token=lambda: None, peer="127.0.0.1")
     assert "ada" in client.get("/people").text
     assert client.get("/metrics").status_code == 200
@@ -268,7 +268,7 @@ def test_a_form_without_end_is_not_read_to_its_end() -> None:
     assert answer.status_code == 401
 
 
-def test_a_trusted_proxys_word_is_taken() -> None:
+def test_header_of_a_trusted_proxy_signs_in() -> None:
     for peer in ("10.1.2.3", "::ffff:10.1.2.3", "fd00::1"):
         client = served(token=lambda: None, pages=PROXY, peer=peer)
         answer = client.get("/people", headers={"X-Forwarded-User": "grace@example.com"})

@@ -65,7 +65,7 @@ def test_people_are_listed_page_by_page_and_filtered(world: World) -> None:
     assert "Nobody." in words(world, "/people?hire=nobody-of-this-id")
 
 
-def test_a_persons_page_says_who_gave_what_and_what_the_service_said(world: World) -> None:
+def test_person_page_shows_givers_and_service_messages(world: World) -> None:
     text = words(world, "/people/grace")
     assert "Ida Admin <ida@example.com>" in text
     assert "2 attempts" in text
@@ -106,7 +106,7 @@ def test_the_history_has_its_digest_and_the_filters_of_the_command(world: World)
     assert "3 lines" in words(world, "/history?event=orphaned&event=adopted")
 
 
-def test_reviews_say_how_far_each_is(world: World) -> None:
+def test_reviews_page_shows_progress(world: World) -> None:
     text = words(world, "/reviews")
     assert re.search(r"2026-Q4 .* tool ◐ under way 2 of \d+ lines 1 of 1", text)
     assert "reconcile review check 2026-Q4" in text

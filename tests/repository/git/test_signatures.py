@@ -67,7 +67,7 @@ def allow(repo: Pinned, *lines: str) -> Path:
     return file
 
 
-def test_nothing_new_is_nothing_to_object_to(repo: Pinned, ida: PgpSigner) -> None:
+def test_no_new_commits_is_trusted(repo: Pinned, ida: PgpSigner) -> None:
     assert look(repo, ida) is None
 
 
@@ -83,7 +83,7 @@ def test_an_ssh_key_among_the_allowed_signers(repo: Pinned, ida: PgpSigner, sam:
     assert look(repo, ida) is None
 
 
-def test_whose_signature_it_is(repo: Pinned, ida: PgpSigner, eve: PgpSigner, sam: SshSigner) -> None:
+def test_signer_names_the_key_owner(repo: Pinned, ida: PgpSigner, eve: PgpSigner, sam: SshSigner) -> None:
     allow(repo, sam.allowed())
     checkout = Checkout.open(repo.root)
     assert signer(checkout, repo.base, ida.home.path) is None, "it is not signed"
@@ -96,7 +96,7 @@ def test_whose_signature_it_is(repo: Pinned, ida: PgpSigner, eve: PgpSigner, sam
     assert signer(checkout, "0" * 40, ida.home.path) is None, "no such commit"
 
 
-def test_one_that_is_not_signed_is_named_with_its_author(repo: Pinned, ida: PgpSigner) -> None:
+def test_unsigned_commit_is_named_with_author(repo: Pinned, ida: PgpSigner) -> None:
     signed(repo, ida)
     bad = unsigned(repo)
     head = signed(repo, ida)
@@ -372,7 +372,7 @@ FROM_THE_TREE = [
 
 
 @pytest.mark.parametrize("how", FROM_THE_TREE, ids=lambda how: how.__name__)
-def test_a_commit_cannot_say_whose_ssh_key_is_trusted(
+def test_commit_cannot_change_trusted_ssh_keys(
     repo: Pinned, ida: PgpSigner, sam: SshSigner, how: Callable[[Pinned, SshSigner], None]
 ) -> None:
     program = repo.root / "bin/verify"

@@ -181,7 +181,7 @@ def test_a_plain_folder_and_a_folder_that_comes_later(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
-def test_the_files_of_a_checkout_where_the_settings_say_so(repo: Repo) -> None:
+def test_worktree_files_are_watched_with_source_worktree(repo: Repo) -> None:
     async def run() -> None:
         async with told(repo.root, source="worktree", exact=False) as next_one:
             await told_of(next_one, repo.root / "hires/ada.yaml")
