@@ -19,10 +19,12 @@ from reconciler.model.grant import Decision, Differences, Grant, Kind, Outcome, 
 from reconciler.model.status import Action, Status
 from reconciler.model.verdict import Account, Invited, Missing, NoCheck, Present, Unknown, Verdict
 
-__all__ = ["TAKEN_BY_HAND", "judge", "judge_orphan", "standing"]
+__all__ = ["GONE", "NOT_IN_GIT", "TAKEN_BY_HAND", "judge", "judge_orphan", "standing"]
 
 NOTHING_CHANGED: Differences = {}
 
+NOT_IN_GIT = "no longer in git"
+"""How the reason of each orphan begins; `orphans.unless_over` says instead that an entry is over."""
 
 TAKEN_BY_HAND = "no longer in git; taken away by hand: there is no request for it"
 """A person's confirmation of what no check and no request can show."""

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from reconciler.engine.checker import NotOffered
-from reconciler.engine.decide import TAKEN_BY_HAND, judge_orphan
+from reconciler.engine.decide import NOT_IN_GIT, TAKEN_BY_HAND, judge_orphan
 from reconciler.engine.integrations import Integration
 from reconciler.engine.planned import PlannedGrant, PlanningInputs
 from reconciler.model.errors import Blocked
 from reconciler.model.grant import Decision, Grant, Key, Kind, Phase, Record
 from reconciler.model.status import Action, Status
 from reconciler.model.verdict import Missing, NoCheck, Unknown
+from reconciler.repository.desired import Desired
 
-__all__ = ["OrphanPlanner", "misfit"]
+__all__ = ["OrphanPlanner", "misfit", "unless_over"]
 
 
 class OrphanPlanner:
@@ -23,6 +26,10 @@ class OrphanPlanner:
 
     async def plan(self, record: Record) -> PlannedGrant:
         """Decide on an orphan; check it first if it may have to be revoked."""
+        planned = await self._plan(record)
+        return replace(planned, decision=unless_over(planned.decision, record.key, self._inputs.desired))
+
+    async def _plan(self, record: Record) -> PlannedGrant:
         if error := self.unreadable(record):
             decision = Decision(Status.INVALID, Action.NONE, error)
             return PlannedGrant(record.as_grant(), record, decision, as_it_is=True)
@@ -131,6 +138,12 @@ def _no_action(record: Record, status: Status, reason: str, *, by_hand: bool = F
     """Plan no action, for this reason."""
     decision = Decision(status, Action.NONE, reason)
     return PlannedGrant(record.as_grant(), record, decision, wanted=False, by_hand=by_hand)
+
+
+def unless_over(decision: Decision, key: Key, desired: Desired) -> Decision:
+    """Return a decision on an orphan; if git still has its entry, with what is over in place of `NOT_IN_GIT`."""
+    over = desired.over(key.hire, key.access)
+    return decision if over is None else replace(decision, reason=decision.reason.replace(NOT_IN_GIT, over, 1))
 
 
 def misfit(grant: Grant, reason: str) -> str:

@@ -14,15 +14,17 @@ from functools import partial
 
 from reconciler.engine import transitions as records
 from reconciler.engine.commands import request_events
+from reconciler.engine.decide import GONE
 from reconciler.engine.executor import AttemptRequest, Executor
 from reconciler.engine.integrations import Integration, Prepared
+from reconciler.engine.orphans import unless_over
 from reconciler.engine.planned import PlannedGrant
 from reconciler.engine.planning import Plan
 from reconciler.engine.state import OpenState
 from reconciler.engine.wanted import found
 from reconciler.ledger.entries import Command, Event
 from reconciler.model.clock import Stopped
-from reconciler.model.grant import Decision, Key, Record
+from reconciler.model.grant import Key, Record
 from reconciler.model.report import Report
 from reconciler.model.status import Action, Status
 from reconciler.model.verdict import Account, Missing, Present
@@ -158,7 +160,7 @@ class Scheduler:
         verdict = await self.plan.checker.check_alone(integration, prepared)
         if not (isinstance(verdict, Missing) or (isinstance(verdict, Present) and verdict.account is Account.INACTIVE)):
             return None
-        decision = Decision(Status.REVOKED, Action.NONE, "no longer in git; found gone")
+        decision = unless_over(GONE, record.key, self.plan.desired)
         now = self.executor.now()
         gone, lines = records.checked(record, prepared.grant, decision, verdict, now=now, wanted=False)
         commands = self.plan.commands.get(key, ())

@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from reconciler.engine.decide import NOT_IN_GIT
 from reconciler.ledger.entries import Event
 from reconciler.model.deciding import progress
 from reconciler.model.grant import Decision, Grant, Kind, OpenRun, Outcome, Phase, Record, Step
@@ -261,7 +262,7 @@ def _gone_without_request(
     record: Record, verdict: Verdict | None, decision: Decision, now: datetime, events: Events
 ) -> dict[str, Any]:
     """Return what changes if an orphan is gone without a request of ours."""
-    events.append((EventType.REVOKED, decision.reason.removeprefix("no longer in git; ")))
+    events.append((EventType.REVOKED, decision.reason.removeprefix(f"{NOT_IN_GIT}; ")))
     return {
         "phase": Phase.REVOKED,
         "checked_at": now if isinstance(verdict, Missing) else record.checked_at,

@@ -123,6 +123,10 @@ class Desired:
             return f"there is no config/sequences/{sequence}.yaml, and hires name it"
         return None
 
+    def over(self, hire: str, access: str) -> str | None:
+        """Return why an entry that git has counts as removed: its `until`, or the hire's `end`; or None."""
+        return self._join.over(self.hires[hire], access) if hire in self.hires else None
+
     def slip(self, hire: str) -> str | None:
         """Return an error in a hire's files, or None; meanwhile nothing of the hire is revoked automatically."""
         file = self.hires.file(hire)

@@ -51,7 +51,7 @@ class Join:
             [
                 self._grant(loaded, item, layers, absent, self._misfit(loaded.model, item, entries, circular))
                 for item in entries.values()
-                if not self._over(loaded.model, item.entry)
+                if self._over(loaded.model, item.entry) is None
             ]
         )
 
@@ -94,8 +94,13 @@ class Join:
                     entries[entry.access] = replace(known, rivals=rivals)
         return entries
 
-    def _over(self, hire: Hire, entry: Entry) -> bool:
-        """Whether an entry counts as removed: on its `until`, or the day after the hire's `end`.
+    def over(self, loaded: Loaded[Hire], access: str) -> str | None:
+        """Return why an entry that a hire has counts as removed; None if it does not, or the hire has none."""
+        item = self._entries(loaded).get(access)
+        return None if item is None else self._over(loaded.model, item.entry)
+
+    def _over(self, hire: Hire, entry: Entry) -> str | None:
+        """Return why an entry counts as removed, on its `until`, or the day after the hire's `end`; or None.
 
         An `until` that is given by the end takes its place. One that is not after `at` is an error, and never reached.
         """
@@ -105,12 +110,12 @@ class Join:
         except ValueError:
             return self._ended(hire)
         if until is not None and until <= self._today and (begins is None or begins < until):
-            return True
+            return f"until {until} is reached"
         by_end = entry.until is not None and entry.until.kind == "end"
-        return not by_end and self._ended(hire)
+        return None if by_end else self._ended(hire)
 
-    def _ended(self, hire: Hire) -> bool:
-        return hire.end is not None and hire.end < self._today
+    def _ended(self, hire: Hire) -> str | None:
+        return f"end {hire.end} is over" if hire.end is not None and hire.end < self._today else None
 
     def _hire_layers(self, loaded: Loaded[Hire]) -> tuple[Layer, ...]:
         hire = loaded.model

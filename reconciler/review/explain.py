@@ -81,7 +81,7 @@ def explain(
     else:
         status, reason = record.status, record.reason
         if grant is None and status not in (Status.ORPHANED, Status.REVOKED, Status.RETRYING, Status.FAILED):
-            status, reason = Status.ORPHANED, "no longer in git; the next pass takes note of it"
+            status, reason = Status.ORPHANED, "git no longer wants it; the next pass takes note of it"
     if status is Status.ORPHANED and not revocable:
         return Explanation(status, reason, values, _BY_HAND_ONLY)
     return Explanation(

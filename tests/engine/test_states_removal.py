@@ -71,6 +71,26 @@ def test_an_attempt_that_may_have_made_the_account_is_never_dropped(pruning, acc
 # Orphaned
 
 
+@pytest.mark.parametrize(
+    ("entry", "hire", "over"),
+    [
+        ({**TOOL, "until": "2026-12-10"}, {}, "until 2026-12-10 is reached"),
+        (TOOL, {"end": "2026-12-09"}, "end 2026-12-09 is over"),
+    ],
+    ids=["until", "end"],
+)
+def test_what_is_over_is_not_said_to_have_left_git(machine, accounts, repo, entry, hire, over):
+    repo.hire("ada", entry, **hire)
+    repo.commit()
+    machine.reconcile()
+    machine.clock.turn(days=30)
+    left = row(machine.reconcile(), "ada", "tool")
+    assert (left.status, left.reason) == (Status.ORPHANED, f"{over}; prune: report")
+    assert machine.record("ada", "tool").reason == left.reason
+    accounts.people.clear()
+    assert row(machine.reconcile(), "ada", "tool").reason == f"{over}; found gone"
+
+
 def test_orphan_is_recorded_once_and_checked_like_others(machine, accounts, repo):
     machine.reconcile()
     without(repo)
