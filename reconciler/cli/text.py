@@ -146,11 +146,11 @@ def _item(item: Mapping[str, Any]) -> str:
 
 def _indented(value: Any, depth: int) -> str:
     """Encode a value as `json.dumps` with `indent` would at this depth, but with the fast encoder."""
-    if not _nested(value):
+    if not (isinstance(value, _CONTAINERS) and value):
         return _encoder(0).encode(value)
     before, after = "\n" + "  " * (depth + 1), "\n" + "  " * depth
     within = value.values() if isinstance(value, dict) else value
-    if not any(map(_nested, within)):
+    if not any(each and isinstance(each, _CONTAINERS) for each in within):
         text = _encoder(depth + 1).encode(value)
         return f"{text[0]}{before}{text[1:-1]}{after}{text[-1]}"
     parts = [_indented(each, depth + 1) for each in within]
@@ -161,8 +161,7 @@ def _indented(value: Any, depth: int) -> str:
     return f"[{before}{f',{before}'.join(parts)}{after}]"
 
 
-def _nested(value: Any) -> bool:
-    return isinstance(value, dict | list | tuple) and bool(value)
+_CONTAINERS = (dict, list, tuple)
 
 
 @cache

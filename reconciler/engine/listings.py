@@ -21,7 +21,7 @@ from reconciler.engine.integrations import Integration, Prepared
 from reconciler.model.base import as_text
 from reconciler.model.errors import Blocked, MissingVariable, TransportError
 from reconciler.model.manifest import Exists, Listing, Pending, Ready
-from reconciler.model.scope import Layer, Scope, walk
+from reconciler.model.scope import Layer, Scope, follow, steps, walk
 from reconciler.model.verdict import Invited, Unknown
 from reconciler.requests.match import unready
 from reconciler.requests.pages import items
@@ -243,28 +243,35 @@ async def _read_accounts(
 ) -> _ListedAccounts | str:
     """Read the accounts of a listing; or return why it cannot be read whole, so that single checks answer."""
     compares, named = exists.compares, whole or bool(listing.account) or "email" in listing.fields
-    found: list[tuple[str, str | None]] = []
+    found: list[str] = []
+    compared: list[tuple[str, str | None]] = []
     accounts: list[Account] = []
+    match = steps(listing.match)
     try:
         scope = await connected(integration, scope)
         only = {path: render_data(value, scope) for path, value in listing.only.items()}
         async for item in items(integration.client, listing, scope, integration.manifest):
             if only and not all_there(item, only):
                 continue
-            value = walk(item, listing.match)
-            who = _folded(str(as_text(value))) if isinstance(value, str | int) else None
-            if who is not None:
-                said = comparable(exists, item, str(as_text(value))) if compares else None
-                # The same people are in every service's listing, and most have the same role there.
-                found.append((intern(who), None if said is None else intern(json.dumps(said))))
+            value = follow(item, match)
+            # The same people are in every service's listing, and most have the same role there.
+            who = intern(_folded(str(as_text(value)))) if isinstance(value, str | int) else None
+            if who is not None and compares:
+                said = comparable(exists, item, str(as_text(value)))
+                compared.append((who, None if said is None else intern(json.dumps(said))))
+            elif who is not None:
+                found.append(who)  # many listings are read at once: a pair for each would take many times the memory
             if named or who is None:
                 accounts.append(_account(listing, item, who, whole=whole))
     except (Blocked, TransportError) as error:
         return str(error)
     if not named and accounts:
-        accounts += [Account(who, who) for who, _ in found]
-    found.sort(key=itemgetter(0))
-    return _ListedAccounts([who for who, _ in found], [said for _, said in found] if compares else [], accounts)
+        accounts += [Account(who, who) for who in ([who for who, _ in compared] if compares else found)]
+    found.sort()
+    compared.sort(key=itemgetter(0))
+    return _ListedAccounts(
+        [who for who, _ in compared] if compares else found, [said for _, said in compared], accounts
+    )
 
 
 def _account(listing: Listing, item: Any, who: str | None, *, whole: bool) -> Account:

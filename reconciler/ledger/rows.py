@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from datetime import datetime
+from functools import lru_cache
 from operator import attrgetter
 from typing import Any
 
@@ -227,13 +228,13 @@ def event_row(item: Event) -> dict[str, Any]:
 
 def given_of(row: Row) -> Given:
     """Read who gave a grant."""
-    return Given(
-        row["granted_in"],
-        row["author"],
-        row["committer"],
-        moment(row["committed_at"]),
-        tuple(_json(row["approved_by"])),
-    )
+    approved_by = tuple(_json(row["approved_by"]))
+    return _given(row["granted_in"], row["author"], row["committer"], row["committed_at"], approved_by)
+
+
+@lru_cache(maxsize=1024)  # one commit gives many grants
+def _given(granted_in: str, author: str, committer: str, committed_at: int, approved_by: tuple[str, ...]) -> Given:
+    return Given(granted_in, author, committer, moment(committed_at), approved_by)
 
 
 def given_row(key: Key, given: Given) -> dict[str, Any]:

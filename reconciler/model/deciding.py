@@ -27,6 +27,8 @@ class Policy:
     suspensions: tuple[Suspension, ...] = ()
     zone: tzinfo = UTC
     """Whose days a reason names."""
+    local: datetime = field(init=False)
+    """The moment by the clock of the settings' time zone."""
 
     @classmethod
     def of(cls, settings: Settings, now: datetime, *, removals: bool = True) -> Policy:
@@ -48,10 +50,8 @@ class Policy:
             zone=zone,
         )
 
-    @property
-    def local(self) -> datetime:
-        """Return the time in the settings' time zone."""
-        return self.now.astimezone(self.zone)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "local", self.now.astimezone(self.zone))
 
     def suspended(self, hire: str, integration: str) -> str | None:
         """Return why this grant is suspended, or None."""

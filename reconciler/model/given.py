@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
+
+from reconciler.model.value import value_class
 
 __all__ = ["Given"]
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Given:
     """The commit that gave a grant, with its author, its committer, and who approved it; people as `Name <address>`."""
 
