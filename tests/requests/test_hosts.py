@@ -5,6 +5,7 @@ import pytest
 from reconciler.model.errors import HostNotAllowed
 from reconciler.model.manifest import Manifest
 from reconciler.requests.hosts import AllowedHosts, named_hosts, written_hosts
+from reconciler.requests.url import parse
 
 
 def test_hosts_written_out_in_a_manifest():
@@ -57,7 +58,7 @@ def test_hosts_written_out_in_a_manifest():
     ],
 )
 def test_allowed(allowed, url):
-    AllowedHosts(frozenset({allowed})).check(url, "manifests/a.yaml")
+    assert AllowedHosts(frozenset({allowed})).check(url, "manifests/a.yaml") == parse(url)
 
 
 @pytest.mark.parametrize(
