@@ -190,7 +190,7 @@ _kept_beginning = lru_cache(maxsize=1024)(_beginning)
 
 @lru_cache(maxsize=1024)  # a hire's address is asked for at each of its services
 def _quoted(value: str) -> str:
-    return quote(value, safe="")
+    return quote(value, safe="@").replace("@", "%40")  # `quote` takes a third of the time where it changes nothing
 
 
 def _origin_only(url: str) -> str:
