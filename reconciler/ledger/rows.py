@@ -6,9 +6,10 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from datetime import datetime
+from enum import StrEnum
 from functools import lru_cache
 from operator import attrgetter
-from typing import Any
+from typing import Any, TypeVar
 
 from reconciler.ledger.entries import Attempt, Command, Event, Sent
 from reconciler.ledger.reading import Row, moment, without_nul
@@ -32,6 +33,8 @@ __all__ = [
     "sent_of",
 ]
 
+E = TypeVar("E", bound=StrEnum)
+
 _RECORD_FIELDS = tuple(item.name for item in fields(Record) if item.name not in ("key", "open"))
 _BUT_WHEN_CHECKED = attrgetter("key", "open", *(name for name in _RECORD_FIELDS if name != "checked_at"))
 
@@ -50,10 +53,17 @@ def _json(cell: Any) -> Any:
     return json.loads(cell) if empty is None else empty()
 
 
+def _reads(kind: type[E]) -> Callable[[str], E]:
+    """Return what finds a member by its value: calling the class takes eight times as long."""
+    return {each.value: each for each in kind}.__getitem__
+
+
+_phase = _reads(Phase)
+
 _READ: dict[str, Callable[[Any], Any]] = {
-    "phase": Phase,
-    "status": Status,
-    "action": Action,
+    "phase": _phase,
+    "status": _reads(Status),
+    "action": _reads(Action),
     "needs": lambda cell: tuple(_json(cell)),
     **dict.fromkeys(("snapshot", "wants", "differs", "accepted"), _json),
     **dict.fromkeys(("changed", "lost", "fresh", "guarded", "keep"), bool),
@@ -75,7 +85,7 @@ def record_of(row: Row, steps: tuple[Step, ...]) -> Record:
 
 def _open_run(row: Row, steps: tuple[Step, ...]) -> OpenRun | None:
     """Read the open run; None if there is none."""
-    if row["run"] is None and not Phase(row["phase"]).unsettled:
+    if row["run"] is None and not _phase(row["phase"]).unsettled:
         return None
     return OpenRun(
         kind=Kind(row["kind"]),
