@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from reconciler.model.value import value_class
+
 __all__ = ["Account", "Difference", "Invited", "Missing", "NoCheck", "Present", "Unknown", "Verdict"]
 
 Difference = tuple[Any, Any]
@@ -21,7 +23,7 @@ class Account(StrEnum):
     INVITED = "invited"
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Present:
     """The check found the account; `stored` is what the check's `store_data` saved.
 

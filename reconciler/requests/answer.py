@@ -7,10 +7,11 @@ import json
 import re
 import zlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from reconciler.model.scope import walk
+from reconciler.model.value import value_class
 
 __all__ = ["LARGE", "LIMIT", "Padding", "Response", "Unpacker", "Unreadable", "joined"]
 
@@ -35,7 +36,7 @@ class Unreadable(Exception):
     """An answer came whose bytes cannot be unpacked; the text says why."""
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Response:
     """An answer. `headers` have lower-case names; `truncated` says that the content was cut off at the limit."""
 
