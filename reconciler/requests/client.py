@@ -52,6 +52,13 @@ CONNECTING = 0.8
 LONGEST_HOST = 253
 REDIRECTS = 5
 WAITS = 3
+DEFAULTS = {
+    "user-agent": ("User-Agent", "access-reconciler"),
+    "accept": ("Accept", "*/*"),
+    "accept-encoding": ("Accept-Encoding", "gzip"),
+}
+"""Headers that are sent unless a request has its own."""
+
 BODIES = frozenset({"POST", "PUT", "PATCH"})
 """Methods whose request says that it has no body, where it has none."""
 
@@ -200,14 +207,15 @@ class Client:
         return answer
 
     def _headers(self, wire: RenderedRequest, address: Address) -> list[tuple[str, str]]:
-        headers = [("User-Agent", "access-reconciler"), ("Accept", "*/*"), ("Accept-Encoding", "gzip")]
+        headers = dict(DEFAULTS)
         if wire.content or wire.method in BODIES:
-            headers.append(("Content-Length", str(len(wire.content or b""))))
+            headers["content-length"] = ("Content-Length", str(len(wire.content or b"")))
         given = [*wire.headers]
         if wire.signer is not None:
             given += wire.signer.headers(wire.method, address.path, self._clock.now())
-        names = {name.lower() for name, _ in given}
-        return [*(header for header in headers if header[0].lower() not in names), *given]
+        for name, _ in given:
+            headers.pop(name.lower(), None)
+        return [*headers.values(), *given]
 
     def _pause(self, answer: Response) -> timedelta | None:
         """Return how long an answer asks to wait, if that is at most a minute."""
