@@ -81,7 +81,7 @@ class AllowedHosts:
 
     def allow(self, address: Address) -> bool:
         """Whether the host is on the list."""
-        return not self._spelled.isdisjoint((address.host, f"{address.host}:{address.port}"))
+        return address.host in self._spelled or f"{address.host}:{address.port}" in self._spelled
 
     @cached_property
     def _spelled(self) -> frozenset[str]:
