@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 
+from reconciler.engine.wanted import reason_not_to_accept
 from reconciler.model.status import Action, EventType, Status
 from tests.engine.harness import row
 
@@ -174,6 +175,20 @@ def test_accept_of_a_webhook_is_done(machine, accounts, repo):
     assert row(machine.reconcile(), "bob", "hook").status is Status.DONE
     assert row(machine.reconcile(), "bob", "hook").status is Status.DONE
     assert len(accounts.calls("POST", "/hook")) == 2
+
+
+def test_accept_before_its_day_is_refused_and_provisions_nothing(machine, accounts, repo):
+    """Confirmed and not there is drift, which would be healed."""
+    repo.hire("ada", {"integration": "tool", "values": {"TEAM": "7"}, "at": "2026-12-20"})
+    repo.commit()
+    assert row(machine.reconcile(), "ada", "tool").status is Status.SCHEDULED
+    machine.enqueue("accept", "ada", "tool")
+    waiting = row(machine.reconcile(), "ada", "tool")
+    assert (waiting.status, waiting.reason) == (Status.SCHEDULED, "begins on 2026-12-20")
+    assert accounts.requests == []
+    why = reason_not_to_accept(machine.record("ada", "tool"))
+    assert why is not None
+    assert why.startswith("ada/tool is scheduled: begins on 2026-12-20; nothing was done yet that could be complete")
 
 
 def test_accept_of_a_half_done_revocation_is_refused_and_it_continues(machine, accounts, repo):
