@@ -217,6 +217,7 @@ MANIFESTS = [
     pytest.param("post_execute_notification: {type: email, to: '', message: y}", "error: post_execute_notification.0: an email needs to", id="to"),
     pytest.param("type: import_users\nexecute: [{url: x}]", "error: this manifest imports people instead of making accounts: move it to config/imports/", id="imports"),
     pytest.param("execute: [{url: x}]\ndata_structure: {email: e}\naction: create", "error: this manifest imports people", id="imports-structure"),
+    pytest.param("post_execute_notification: {type: email, to: it-at-example.com, message: y}", "warning: post_execute_notification.0.to: 'it-at-example.com' is not an address", id="no-address"),
     pytest.param("post_execute_notification: {type: text, to: '{{fone}}', message: y}", "warning: post_execute_notification.to: {{fone}}", id="notification"),
 ]  # fmt: skip
 
@@ -229,6 +230,14 @@ def test_a_manifest_with_a_problem(load, text: str, part: str) -> None:
     broken = ": error: " in line
     assert set(files.broken["manifests"]) == ({"a"} if broken else set())
     assert set(files.manifests) == ({"b"} if broken else {"a", "b"})
+
+
+@pytest.mark.parametrize(
+    "to", ["it@example.com", "IT <it@example.com>, hr@example.com", "it@bücher.example", "{{buddy_email}}"]
+)
+def test_receiver_of_an_email(load, to: str) -> None:
+    notification = f"post_execute_notification: {{type: email, to: '{to}', message: y}}\n"
+    assert said(load({"manifests/a.yaml": notification})) == []
 
 
 FULL = """

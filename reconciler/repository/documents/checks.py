@@ -12,7 +12,7 @@ from typing import Any
 
 from reconciler.model.errors import Problem, Severity
 from reconciler.model.hire import Hire
-from reconciler.model.manifest import Manifest
+from reconciler.model.manifest import Manifest, is_address
 from reconciler.model.request import PAGE_TOKEN
 from reconciler.model.scope import HIRE_NAMES, KNOWN_NAMES
 from reconciler.model.template import misuse, names
@@ -29,6 +29,9 @@ _DJANGO = re.compile(r"(?!_)\w+")
 
 _OPENS = re.compile(r"\{[{%#]")
 """Where a variable begins, or what is mistaken for one."""
+
+_NAMED = re.compile(r"[^<>]*<([^<>]+)>")
+"""A receiver with a name: `IT <it@example.com>`."""
 
 OAUTH = "oauth"
 """The name that a connection gives values to."""
@@ -53,8 +56,9 @@ def hire_problems(hire: Hire, document: Document) -> Iterator[Problem]:
 
 
 def manifest_problems(manifest: Manifest, document: Document) -> Iterator[Problem]:
-    """Report ids that are invalid, taken or duplicate, and template syntax that is no placeholder."""
-    for path, message, severity in (*_ids(manifest), *_misuses(document.data), *language_problems(manifest)):
+    """Report ids that are invalid, taken or duplicate, syntax that is no placeholder, and receivers without address."""
+    found = (*_ids(manifest), *_misuses(document.data), *_receivers(manifest), *language_problems(manifest))
+    for path, message, severity in found:
         yield Problem(document.file, document.line(path), dotted(path, message), severity)
 
 
@@ -105,6 +109,18 @@ def _misuses(data: Any) -> Iterator[tuple[Path, str, Severity]]:
     for path, text in _rendered(data):
         for message in misuse(text):
             yield path, message, Severity.ERROR
+
+
+def _receivers(manifest: Manifest) -> Iterator[tuple[Path, str, Severity]]:
+    """Warn of e-mails whose receivers, written out, are no addresses: they could never be sent."""
+    for index, notification in enumerate(manifest.post_execute_notification):
+        if notification.type != "email" or "{{" in notification.to:
+            continue
+        for part in notification.to.split(","):
+            named = _NAMED.fullmatch(part.strip())
+            if not is_address(named[1] if named else part):
+                message = f"{part.strip()!r} is not an address: write one, or a placeholder such as {{{{email}}}}"
+                yield ("post_execute_notification", index, "to"), message, Severity.WARNING
 
 
 def manifest_ids(manifest: Manifest) -> frozenset[str]:
