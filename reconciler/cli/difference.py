@@ -102,7 +102,10 @@ def _body(found: Difference, level: int) -> Iterator[str]:
         if changes and not short:
             lines, title = (_each, _by_hire, _by_integration)[level](changes), f"{count(len(changes), 'grant')} {kind}"
             # Removals and changes of rights are never folded.
-            yield from fold(title, lines) if kind is ChangeKind.ADDED else ["", f"**{title}**", "", *lines]
+            if kind is ChangeKind.ADDED:
+                yield from fold(title, lines)
+            else:
+                yield from ["", *([] if title == headline(found, code) else [f"**{title}**", ""]), *lines]
     if found.problems_fixed:
         yield from fold(
             f"{count(len(found.problems_fixed), 'problem')} fixed", _problems(found.problems_fixed, "", level)

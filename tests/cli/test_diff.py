@@ -189,6 +189,7 @@ def test_changed_value_shows_whether_it_is_applied(repo: Repo, call: Call, more:
     repo.commit()
     out = call(repo, "diff", before, "HEAD", "--output", "markdown").out
     assert f"**1 grant changed**\n\n- `ada` keeps `roles`: `values.ROLE` `member` → `owner` {told}" in out
+    assert out.count("1 grant changed") == 1, "the first line is the heading of all there is"
     assert "<details>" not in out
 
 
