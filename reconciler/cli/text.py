@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 import click
 
 from reconciler.cli.options import SharedOptions
-from reconciler.model.errors import Problem, ReconcilerError, UsageError
+from reconciler.model.errors import Problem, UsageError
 from reconciler.model.printable import printable
 
 __all__ = [
@@ -124,13 +124,13 @@ def emit_json_list(document: Callable[[], Mapping[str, Any]], name: str, items: 
     There may be millions: they are encoded one by one, and wait in a temporary file for what stands before them in the
     document, which is asked for once they have gone by. Raises ReconcilerError if no such file can be made.
     """
+    from reconciler.review.spool import spooling
+
     with SpooledTemporaryFile(MAX_SPOOL_BYTES, "w+", encoding="utf-8", newline="") as spool:
         before, after = "\n", ""
         for batch in batches(map(_item, items)):
-            try:
+            with spooling():
                 spool.write(before + _escaped_json(",\n".join(batch)))
-            except FileNotFoundError as error:  # the file is made only once it has to be
-                raise ReconcilerError("no temporary file can be made: set TMPDIR to a folder to write to") from error
             before, after = ",\n", "\n  "
         head, here, tail = as_json(document(), indent=2).partition(f'\n  "{name}": [')
         click.echo(head + here, nl=False)
