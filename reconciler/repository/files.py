@@ -73,7 +73,7 @@ class Files:
     broken: dict[str, dict[str, list[Problem]]]
     problems: list[Problem]
     ignore: tuple[IgnoredAccount, ...] = ()
-    """Accounts that nobody has to own."""
+    """Accounts that need no owner."""
     policy: Rules = NONE
     """Who may hold what."""
 
