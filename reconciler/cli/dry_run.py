@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["planned"]
 
-MANY_GRANTS = 20_000
-"""Of so many grants it is found out at once who gave them."""
-
 
 async def planned(
     context: Context, planning: Planning, spools: ExitStack, *, givers: bool
@@ -83,7 +80,7 @@ class _GivenByPart:
         """Add a part while its hires' files are still remembered."""
         self._parts.append(hires)
         self._givers.add(hires)
-        if self._givers.waiting >= MANY_GRANTS:
+        if self._givers.full:
             await self._write()
 
     async def ended(self) -> Spool[dict[Key, Given]]:

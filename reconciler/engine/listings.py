@@ -10,10 +10,9 @@ import asyncio
 import json
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from operator import itemgetter
 from sys import intern
 from typing import Any, TypeVar
 
@@ -65,9 +64,9 @@ class _ListedAccounts:
     values: list[str | None]
     accounts: list[Account]
 
-    def population(self) -> list[Account]:
+    def population(self) -> Iterator[Account]:
         """Return every account that counts."""
-        return self.accounts or [Account(name, name) for name in self.names]
+        return iter(self.accounts) if self.accounts else (Account(name, name) for name in self.names)
 
     def shows(self, who: str, prepared: Prepared) -> bool:
         """Whether an account exists and nothing of it differs. Of two items of one name neither counts."""
@@ -134,7 +133,7 @@ class Listings:
         """Return the integrations whose listing was requested already."""
         return frozenset(name for name, _ in self._read)
 
-    async def population(self, integration: Integration, grant: Scope) -> list[Account] | str:
+    async def population(self, integration: Integration, grant: Scope) -> Iterator[Account] | str:
         """Return every account of the listing that serves a grant; or why it cannot be read whole."""
         exists = integration.manifest.exists
         assert exists is not None
@@ -244,7 +243,7 @@ async def _read_accounts(
     """Read the accounts of a listing; or return why it cannot be read whole, so that single checks answer."""
     compares, named = exists.compares, whole or bool(listing.account) or "email" in listing.fields
     found: list[str] = []
-    compared: list[tuple[str, str | None]] = []
+    values: list[str | None] = []
     accounts: list[Account] = []
     match = steps(listing.match)
     try:
@@ -254,24 +253,23 @@ async def _read_accounts(
             if only and not all_there(item, only):
                 continue
             value = follow(item, match)
-            # The same people are in every service's listing, and most have the same role there.
             who = intern(_folded(str(as_text(value)))) if isinstance(value, str | int) else None
-            if who is not None and compares:
-                said = comparable(exists, item, str(as_text(value)))
-                compared.append((who, None if said is None else intern(json.dumps(said))))
-            elif who is not None:
-                found.append(who)  # many listings are read at once: a pair for each would take many times the memory
+            if who is not None:
+                found.append(who)  # the same people are in every service's listing, and most have the same role there
+                if compares:
+                    said = comparable(exists, item, str(as_text(value)))
+                    values.append(None if said is None else intern(json.dumps(said)))
             if named or who is None:
                 accounts.append(_account(listing, item, who, whole=whole))
     except (Blocked, TransportError) as error:
         return str(error)
     if not named and accounts:
-        accounts += [Account(who, who) for who in ([who for who, _ in compared] if compares else found)]
-    found.sort()
-    compared.sort(key=itemgetter(0))
-    return _ListedAccounts(
-        [who for who, _ in compared] if compares else found, [said for _, said in compared], accounts
-    )
+        accounts += [Account(who, who) for who in found]
+    if not compares:
+        return _ListedAccounts(sorted(found), [], accounts)
+    # Pairs would take six times the memory, and many listings are read at the same time.
+    order = sorted(range(len(found)), key=found.__getitem__)
+    return _ListedAccounts([found[at] for at in order], [values[at] for at in order], accounts)
 
 
 def _account(listing: Listing, item: Any, who: str | None, *, whole: bool) -> Account:

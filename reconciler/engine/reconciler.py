@@ -35,7 +35,7 @@ from reconciler.model.status import EventType, Status
 from reconciler.notify.alerts import alert
 from reconciler.notify.notifications import Notifier
 from reconciler.repository.git.checkout import WORKTREE, Tree
-from reconciler.repository.given import who_gave
+from reconciler.repository.given import who_gave_in_parts
 from reconciler.requests.tasks import Pace
 
 __all__ = ["Reconciler"]
@@ -131,12 +131,13 @@ class Reconciler:
         async with self._state.taking_over:
             known = ledger.given_up_to()
             if plan.revision not in (known, WORKTREE):
-                found = await who_gave(self._context.checkout, plan.desired, known, ledger.given)
-                left = iter(found.items())
-                while len(some := list(islice(left, GIVEN_AT_A_TIME))) == GIVEN_AT_A_TIME:
-                    ledger.give(some)
-                    await self._context.pace.keep()
-                ledger.give(some, plan.revision)
+                checkout = self._context.checkout
+                async for found in who_gave_in_parts(checkout, plan.desired, known, ledger.given):
+                    left = iter(found.items())
+                    while some := list(islice(left, GIVEN_AT_A_TIME)):
+                        ledger.give(some)
+                        await self._context.pace.keep()
+                ledger.give((), plan.revision)
 
     @property
     def _vault(self) -> WritableVault:

@@ -7,7 +7,7 @@ comes from a sequence, the line that names that, or the fields that `assign` mat
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import PurePosixPath
 
@@ -18,7 +18,10 @@ from reconciler.repository.git.checkout import UNREADABLE, WORKTREE, Checkout
 from reconciler.repository.git.parts import Part
 from reconciler.repository.git.provenance import Provenance, Traced
 
-__all__ = ["Givers", "Tracing", "who_gave"]
+__all__ = ["Givers", "Tracing", "who_gave", "who_gave_in_parts"]
+
+MANY_GRANTS = 20_000
+"""So many grants are traced at a time: each takes half a kibibyte meanwhile, and each time commits are walked anew."""
 
 OFTEN = 20
 """After so many hires others get a turn."""
@@ -114,9 +117,9 @@ class Givers:
         self._added: list[str] = []
 
     @property
-    def waiting(self) -> int:
-        """Return how many grants were added since the last ones were found out."""
-        return self._tracing.grants
+    def full(self) -> bool:
+        """Whether so many grants were added that it has to be found out who gave them."""
+        return self._tracing.grants >= MANY_GRANTS
 
     def add(self, hires: Iterable[str]) -> None:
         """Add hires, to be found out together with the next ones."""
@@ -142,11 +145,22 @@ async def who_gave(
     checkout: Checkout, desired: Desired, base: str | None, known: Callable[[Collection[str]], Mapping[Key, Given]]
 ) -> dict[Key, Given]:
     """Find out who gave all grants that may have been given since `base`; see `Givers`."""
+    return {
+        key: given async for part in who_gave_in_parts(checkout, desired, base, known) for key, given in part.items()
+    }
+
+
+async def who_gave_in_parts(
+    checkout: Checkout, desired: Desired, base: str | None, known: Callable[[Collection[str]], Mapping[Key, Given]]
+) -> AsyncIterator[dict[Key, Given]]:
+    """Find out who gave all grants likewise, and return them in parts, each as soon as it is found out."""
     givers = await asyncio.to_thread(Givers, checkout, desired, base, known)
     for start in range(0, len(givers.hires), OFTEN):
         givers.add(givers.hires[start : start + OFTEN])
         await asyncio.sleep(0)
-    return await givers.found()
+        if givers.full:
+            yield await givers.found()
+    yield await givers.found()
 
 
 def _changed(provenance: Provenance, desired: Desired, base: str | None) -> list[str]:

@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from enum import StrEnum
@@ -103,7 +104,7 @@ class ComparedListing:
     complete: bool = False
     fault: str | None = None
     accounts: list[UnknownAccount] = field(default_factory=list)
-    seen: frozenset[str] = frozenset()
+    seen: AbstractSet[str] = frozenset()
     """The digests of all accounts, by which the ledger knows when each was first seen."""
     unlisted: str = "there is no manifest"
     """Why there was no listing to read, if it is neither complete nor at fault."""
@@ -173,7 +174,7 @@ async def compare(
                 continue
             found = _judged(integration.name, account, orphaned, desired)
             result.accounts.append(_with_details(found, people, seen.get(known), where))
-    result.complete, result.seen = bool(owners.scopes), frozenset(keys)
+    result.complete, result.seen = bool(owners.scopes), keys
     return result
 
 

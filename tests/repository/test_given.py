@@ -43,13 +43,16 @@ class Company:
         return self.repo.git("rev-parse", "HEAD")
 
     def take_over(self) -> dict[Key, Given]:
-        """Who gave what, found from the commits since the last call; the same as if all of them were looked at anew."""
+        """Who gave what, found from the commits since the last call and hire by hire; the same as all found anew."""
         desired = Desired(Reader().load(self._checkout.head()), date(2026, 12, 1))
 
         def known(hires: Any) -> dict[Key, Given]:
             return {key: each for key, each in self.known.items() if key.hire in hires}
 
-        found = asyncio.run(who_gave(self._checkout, desired, self.revision, known))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("reconciler.repository.given.MANY_GRANTS", 1)
+            patch.setattr("reconciler.repository.given.OFTEN", 1)
+            found = asyncio.run(who_gave(self._checkout, desired, self.revision, known))
         whole = asyncio.run(who_gave(self._checkout, desired, None, known))
         self.known = {**self.known, **found}
         self.known = {key: each for key, each in self.known.items() if key in whole}
