@@ -78,7 +78,7 @@ def _unread(exists: Exists) -> Iterator[tuple[Path, str]]:
 def _several(exists: Exists) -> Iterator[tuple[Path, str]]:
     """Whether `expected` is more than one value where a single one is compared with it."""
     compared = [key for key, there in _compared(exists) if there]
-    if compared and exists.expected and _SEVERAL.search(PLACEHOLDER.sub("", exists.expected).strip()):
+    if compared and exists.expected and _SEVERAL.search(PLACEHOLDER.sub("x", exists.expected).strip()):
         what = f"is more than one value, and {' and '.join(compared)} can equal only one"
         yield ("exists", "expected"), f"{what}: write the value alone, such as {{{{email}}}}"
 

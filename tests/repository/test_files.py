@@ -211,6 +211,7 @@ MANIFESTS = [
     pytest.param("exists: {url: x, method: HEAD, expected: y, inactive: {a: b}}", "error: exists.inactive: the answer to a HEAD", id="head"),
     pytest.param("exists: {url: x, expected: y, list: {url: x, match: m, fields: {emial: e}}}", "error: exists.list.fields: emial is no key of a hire", id="fields"),
     pytest.param("exists: {url: x, expected: 'user: {{email}}', match: m}", "warning: exists.expected: is more than one value, and match can equal only one", id="several"),
+    pytest.param("exists: {url: x, expected: '{{first_name}} {{email}}', match: m}", "warning: exists.expected: is more than one value, and match can equal only one", id="two-variables"),
     pytest.param("exists: {url: x, expected: y, list: {url: x, match: m, count_up: {parameter: p}, next_page_from: n}}", "error: exists.list: count_up is a way to page of its own", id="count"),
     pytest.param("oauth: {access_token: {url: x}}", "error: oauth: authenticate_url is where a person allows it", id="oauth-url"),
     pytest.param("oauth: {grant: client_credential, access_token: {url: x}}", "did you mean client_credentials?", id="grant"),
