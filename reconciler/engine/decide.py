@@ -206,7 +206,9 @@ def _unsettled_update(
             assert_never(verdict)
     blind = not means.compares and far.effect  # nothing but what was sent says how the account is
     if now.status.granted and not blind:
-        return now
+        if due or not far.effect:
+            return now
+        far = progress(record.run.steps, texts, TAKEN)  # the account is as wanted: a lost answer's request was done
     if not due:
         return replace(left, reason=f"{far}; {error}", differs=now.differs, changed=now.changed)
     if not means.updates:

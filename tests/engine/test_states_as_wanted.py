@@ -328,7 +328,7 @@ def test_an_update_that_fails_is_retried_and_then_left(team, accounts, roles, re
     assert accounts.created == {"ada@example.com": 1}
 
 
-def test_an_update_whose_answer_was_lost_sends_nothing_where_the_account_is_as_wanted(team, accounts, roles, repo):
+def test_an_update_that_was_refused_yields_to_somebody_who_made_the_change(team, accounts, roles, repo):
     team.reconcile()
     repo.hire("ada", wanting("maintainer"))
     repo.commit()
@@ -337,6 +337,41 @@ def test_an_update_whose_answer_was_lost_sends_nothing_where_the_account_is_as_w
     accounts.people["ada@example.com"]["role"] = "maintainer"
     assert row(team.reconcile(), "ada", "tool").status is Status.PRESENT
     assert len(accounts.calls("PATCH")) == 1
+
+
+def test_an_update_whose_answer_was_lost_waits_and_sends_nothing_where_the_account_is_as_wanted(
+    team, accounts, roles, repo
+):
+    team.reconcile()
+    repo.hire("ada", wanting("maintainer"))
+    repo.commit()
+    accounts.drop_after_commit(1, method="PATCH")
+    team.reconcile()
+    waiting = row(team.reconcile(), "ada", "tool")
+    assert (waiting.status, waiting.action) == (Status.RETRYING, Action.WAIT)
+    assert waiting.reason.startswith("1 of 1 requests done; ")
+    team.clock.turn(hours=1)
+    assert row(team.reconcile(), "ada", "tool").status is Status.PRESENT
+    assert len(accounts.calls("PATCH")) == 1
+
+
+def test_an_update_that_is_half_done_outranks_an_account_that_is_as_wanted(team, accounts, roles, repo):
+    manifest = with_role(accounts)
+    manifest["update"].append({"url": f"{accounts.url}/told", "method": "POST"})
+    accounts.route("POST", "/told", {"ok": True})
+    repo.manifest("tool", manifest)
+    repo.commit()
+    team.reconcile()
+    repo.hire("ada", wanting("maintainer"))
+    repo.commit()
+    accounts.fail_next(1, 500, prefix="/told")
+    team.reconcile()
+    waiting = row(team.reconcile(), "ada", "tool")
+    assert (waiting.status, waiting.action) == (Status.RETRYING, Action.WAIT)
+    assert waiting.reason.startswith("1 of 2 requests done; ")
+    team.clock.turn(hours=1)
+    assert row(team.reconcile(), "ada", "tool").status is Status.PRESENT
+    assert len(accounts.calls("POST", "/told")) == 1
 
 
 def test_an_update_continues_after_the_change_of_the_account(team, accounts, roles, repo):
