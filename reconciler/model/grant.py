@@ -37,10 +37,14 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Why a grant cannot be checked: `invalid` or `blocked`, and what to do."""
+    """Why a grant cannot be checked: `invalid` or `blocked`, and what to do.
+
+    `personal` says that the entry fits, but not this hire.
+    """
 
     status: Status
     reason: str
+    personal: bool = False
 
 
 @value_class

@@ -156,8 +156,13 @@ class Desired:
         yield from self._missing_sequences(hire)
         for grant in grants:
             if grant.hold is not None and grant.hold.status is Status.INVALID:
-                file, _, line_text = grant.source.rpartition(":")
-                yield Problem(file, int(line_text), f"access {grant.key.access}: {grant.hold.reason}")
+                message = f"access {grant.key.access}: {grant.hold.reason}"
+                if grant.hold.personal and grant.origin is not None:
+                    loaded = self.hires[hire]
+                    yield Problem(loaded.path, loaded.document.line(("sequences",)), message)
+                else:
+                    file, _, line_text = grant.source.rpartition(":")
+                    yield Problem(file, int(line_text), message)
 
     def unfitting(self) -> Iterator[Problem]:
         """Return the problems of sequences' entries, whether a hire has them or not."""

@@ -157,21 +157,20 @@ class Join:
         item: _Desired,
         layers: tuple[Layer, ...],
         absent: Mapping[str, str],
-        misfit: str | None,
+        misfit: Hold | None,
     ) -> Grant:
         entry, hire = item.entry, loaded.model
         manifest = self._files.manifests.get(entry.integration)
-        begins, until, hold = None, None, None
+        begins, until, hold = None, None, misfit
         values: dict[str, Any] = {}
         choices: tuple[tuple[str, Any], ...] = ()
         try:
             begins = entry.at.on(hire.start)
-            if misfit is not None:
-                raise ValueError(misfit)
-            until = None if entry.until is None else entry.until.on(hire.start, hire.end, key="until")
-            hold, values, choices = self.fitted(entry)
+            if misfit is None:
+                until = None if entry.until is None else entry.until.on(hire.start, hire.end, key="until")
+                hold, values, choices = self.fitted(entry)
         except ValueError as error:
-            hold = Hold(Status.INVALID, shortened(str(error)))
+            hold = misfit or Hold(Status.INVALID, shortened(str(error)))
         return Grant(
             key=Key(loaded.stem, entry.access),
             email=hire.email,
@@ -191,25 +190,28 @@ class Join:
             choices=choices,
         )
 
-    def _misfit(self, hire: Hire, item: _Desired, entries: Collection[str], circular: Collection[str]) -> str | None:
+    def _misfit(self, hire: Hire, item: _Desired, entries: Collection[str], circular: Collection[str]) -> Hold | None:
         """Return why an entry does not fit the hire's others or its dates, or None."""
         entry = item.entry
         try:
             begins = entry.at.on(hire.start)
             over = None if entry.until is None else entry.until.on(hire.start, hire.end, key="until")
         except ValueError as error:
-            return str(error)
+            return _unfit(str(error), personal=True)
         if over is not None and begins is not None and over <= begins:
-            return f"until {over} is not after at ({begins})"
+            by_this_hire = entry.until is not None and entry.until.kind != entry.at.kind
+            return _unfit(f"until {over} is not after at ({begins})", personal=by_this_hire)
         if item.rivals:
-            return f"the sequences {', '.join(item.rivals)} give it different values: name it in the hire"
+            rivals = f"the sequences {', '.join(item.rivals)} give it different values: name it in the hire"
+            return _unfit(rivals, personal=True)
         for need in entry.needs:
             if need == entry.access:
-                return "it needs itself"
+                return _unfit("it needs itself")
             if need not in entries:
-                return f"needs {need}, which this hire does not have{near(need, entries, BEFORE_SUGGESTION)}"
+                absent = f"needs {need}, which this hire does not have{near(need, entries, BEFORE_SUGGESTION)}"
+                return _unfit(absent, personal=True)
         if entry.access in circular:
-            return f"needs go in a circle: {', '.join(entry.needs)}"
+            return _unfit(f"needs go in a circle: {', '.join(entry.needs)}")
         return None
 
     def _no_manifest(self, integration: str) -> Hold | None:
@@ -219,6 +221,10 @@ class Join:
             return Hold(Status.BLOCKED, f"the manifest has an error: {problems[0]}")
         meant = near(integration, self._files.manifests, BEFORE_SUGGESTION)
         raise ValueError(f"there is no manifests/{integration}.yaml{meant}")
+
+
+def _unfit(reason: str, *, personal: bool = False) -> Hold:
+    return Hold(Status.INVALID, shortened(reason), personal)
 
 
 def assigned(sequence: Sequence, hire: Hire) -> bool:

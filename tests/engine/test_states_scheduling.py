@@ -402,6 +402,7 @@ def test_two_sequences_in_conflict_make_that_grant_invalid(machine, accounts, ot
     report = machine.reconcile()
     assert statuses(report) == {"tool": Status.INVALID, "more": Status.PRESENT}
     assert "the sequences a, b give it different values" in row(report, "ada", "tool").reason
+    assert [(problem.file, problem.line) for problem in report.problems] == [("hires/ada.yaml", 4)]
     repo.hire("ada", {"integration": "tool", "values": {"TEAM": "9"}}, sequences=["a", "b"])
     repo.commit()
     assert statuses(machine.reconcile()) == {"tool": Status.PRESENT, "more": Status.PRESENT}

@@ -160,3 +160,25 @@ def test_a_sequence_is_assigned_by_any_field_of_a_hire(assign: str, given: set[s
     assert loaded.problems == []
     known = Desired(loaded, date(2026, 12, 1))
     assert {hire for hire in known.hires if known.grants(hire)} == given
+
+
+@pytest.mark.parametrize(
+    ("entry", "where"),
+    [
+        ("{integration: tool, at: start}", "hires/ada.yaml:5"),
+        ("{integration: tool, needs: [wiki]}", "hires/ada.yaml:5"),
+        ("{integration: tool, at: start, until: 2026-01-01}", "hires/ada.yaml:5"),
+        ("{integration: tool, at: 2026-02-01, until: 2026-01-01}", "config/sequences/s.yaml:2"),
+        ("{integration: tool, needs: [tool]}", "config/sequences/s.yaml:2"),
+        ("{integration: toll}", "config/sequences/s.yaml:2"),
+    ],
+)
+def test_an_entry_of_a_sequence_that_does_not_fit_a_hire_is_a_problem_of_the_hires_file(entry: str, where: str) -> None:
+    begins = "start: 2026-11-01\n" if "until" in entry else "# no start\n"
+    files = {
+        "hires/ada.yaml": f"email: ada@example.com\nfirst_name: A\nlast_name: B\n{begins}sequences: [s]\n",
+        "config/sequences/s.yaml": f"access:\n  - {entry}\n",
+        "manifests/tool.yaml": MANIFEST,
+    }
+    known = Desired(Reader().load(Files({path: text.encode() for path, text in files.items()})), date(2026, 12, 1))
+    assert [f"{problem.file}:{problem.line}" for problem in known.problems()] == [where]
