@@ -22,7 +22,6 @@ import sqlalchemy as sa
 from reconciler.ledger import schema
 from reconciler.ledger.backend import WritableBackend
 from reconciler.ledger.lease import EVERYTHING, OURS, Lease
-from reconciler.ledger.postgres_writing import end_silent
 from reconciler.ledger.reading import SERVER_TIME
 from reconciler.ledger.schema import NOW, in_
 from reconciler.model.errors import LeaseLostError, LedgerError, StateLockedError
@@ -242,6 +241,8 @@ class Membership:
 
     def _reap(self) -> None:
         """Release the leases of dead members at new epochs, which refuses whatever they still write."""
+        from reconciler.ledger.postgres_writing import end_silent  # a state in a file needs no driver of PostgreSQL
+
         try:
             with self._backend.writing() as connection:
                 end_silent(connection)

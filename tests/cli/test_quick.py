@@ -37,3 +37,11 @@ def test_command_that_reads_loads_nothing_that_only_writing_needs(repo: Repo, co
         check=True,
     )
     assert done.stdout.splitlines()[-1] == "0 []"
+
+
+def test_daemon_over_a_state_in_a_file_needs_nothing_of_the_extra_for_fleets() -> None:
+    program = (
+        "import sys; sys.modules.update(psycopg=None, procrastinate=None);"
+        "from reconciler.daemon import authorize, loop; from reconciler.web import app"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
