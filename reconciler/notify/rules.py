@@ -130,10 +130,12 @@ class Message:
 class Watch:
     """An integration's checks: how many failed, or succeeded, in a row, up to the number that matters.
 
-    `down_since` is set while an outage is reported; `silent` are the grants whose last check failed.
+    `failing_since` is when the first of those that failed in a row did; `down_since` is set while an outage is
+    reported; `silent` are the grants whose last check failed.
     """
 
     failing: int = 0
+    failing_since: str | None = None
     answering: int = 0
     down_since: str | None = None
     silent: set[str] = field(default_factory=set)
@@ -230,13 +232,15 @@ def outages(watches: dict[str, Watch], rows: Iterable[Row], now: datetime) -> li
         watch = watches.setdefault(name, Watch())
         unknown = [row for row in looked_at if row.status is Status.UNKNOWN]
         answered = len(looked_at) - len(unknown)
+        if answered or not watch.failing or watch.failing_since is None:  # a note of an earlier version has none
+            watch.failing_since = stamp(now)
         watch.failing = 0 if answered else min(watch.failing + len(unknown), IN_A_ROW)
         watch.answering = 0 if unknown else min(watch.answering + answered, IN_A_ROW)
         watch.silent -= {_mark(row) for row in looked_at}
         watch.silent |= {_mark(row) for row in unknown}
         most = len(looked_at) >= IN_A_ROW and len(unknown) * 2 > len(looked_at)
         if watch.down_since is None and (most or watch.failing >= IN_A_ROW):
-            watch.down_since = stamp(now)
+            watch.down_since = watch.failing_since
             reason = f"{unknown[0].reason} ({len(unknown)} of {len(looked_at)} checks)"
             found.append(News(NewsKind.OUTAGE, name, len(unknown), reason, since=watch.down_since))
         elif watch.down_since is not None and not unknown and (watch.answering >= IN_A_ROW or not watch.silent):

@@ -108,6 +108,7 @@ class TestOutage:
         found = [office.finds([row("ada", Status.UNKNOWN, DOWN)]) for _ in range(5)]
         assert found == [[], [], [NewsKind.OUTAGE], [], []]
         assert office.finds([row("ada", Status.PRESENT)]) == [NewsKind.RECOVERED]
+        assert [message.events[0]["since"] for message in office.told] == ["2026-12-01T09:00:00Z"] * 2, "the first"
 
     def test_an_answer_in_between_starts_the_count_again(self, office: Office) -> None:
         for _ in range(5):
