@@ -10,7 +10,7 @@ from itertools import groupby
 from pathlib import Path
 
 from reconciler.cli.add import prerequisites
-from reconciler.gallery.catalog import Ready, everything
+from reconciler.gallery.catalog import ReadyManifest, everything
 
 __all__ = ["PAGE", "text"]
 
@@ -49,16 +49,16 @@ def text() -> str:
     for service, manifests in groupby(every, key=lambda ready: ready.service):
         lines += ["", f"## {service}"]
         for ready in manifests:
-            lines += ["", f"**`{ready.name}`**: {_safe(ready.title)}", "", *_told(ready)]
+            lines += ["", f"**`{ready.name}`**: {_safe(ready.title)}", "", *_details(ready)]
     return "\n".join(lines) + "\n"
 
 
-def _row(ready: Ready) -> str:
+def _row(ready: ReadyManifest) -> str:
     cells = (f"`{ready.name}`", f"[{ready.service}](#{ready.service})", _safe(ready.title), ", ".join(ready.can))
     return f"| {' | '.join(cells)} | {ready.head['verified']} |"
 
 
-def _told(ready: Ready) -> Iterator[str]:
+def _details(ready: ReadyManifest) -> Iterator[str]:
     for key, word in TOLD:
         if key in ready.head:
             yield f"- {word}: {_safe(ready.head[key])}"

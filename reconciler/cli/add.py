@@ -12,7 +12,7 @@ from reconciler.cli.options import SharedOptions, option, shared
 from reconciler.model.errors import UsageError
 
 if TYPE_CHECKING:
-    from reconciler.gallery.catalog import Ready
+    from reconciler.gallery.catalog import ReadyManifest
     from reconciler.repository.documents.modeline import Kind
 
 __all__ = ["add", "prerequisites"]
@@ -66,7 +66,7 @@ def add(options: SharedOptions, name: str | None, stem: str | None, listing: boo
     return 0
 
 
-def prerequisites(ready: Ready) -> list[str]:
+def prerequisites(ready: ReadyManifest) -> list[str]:
     """List what the manifest needs from its user, one line for each place to write it."""
     manifest = ready.manifest
     form = [] if ready.imports else manifest.form

@@ -30,7 +30,7 @@ async def planned(
 
     With `givers`, each row says who gave the grant.
     """
-    from reconciler.cli.progress import Progress
+    from reconciler.cli.progress import ProgressReporter
     from reconciler.engine.planning import HIRES
     from reconciler.review.dry_run import DryRun
     from reconciler.review.spool import Spool
@@ -42,7 +42,7 @@ async def planned(
     unknown = None
     if planning.selection.hires is None:
         unknown = UnknownAccounts(planning.integrations, planning.desired, planning.listings)
-    async for plan in dry_run.parts(HIRES, Progress()):
+    async for plan in dry_run.parts(HIRES, ProgressReporter()):
         if unknown is not None:
             await unknown.add(plan)
         if given is not None:

@@ -14,7 +14,7 @@ from reconciler.model.errors import NothingImported, RepositoryError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from reconciler.intake.importing import Change, ImportPlan
+    from reconciler.intake.importing import HireChange, ImportPlan
     from reconciler.intake.people import LeftOut
     from reconciler.intake.reading import Reading
     from reconciler.ledger.sealing import Sealing
@@ -207,7 +207,7 @@ def _unused_paths(reading: Reading, imported: Import) -> Iterator[str]:
             yield f"{key}: nobody has anything at {path}"
 
 
-def _parts(plan: ImportPlan) -> tuple[tuple[str, list[Change]], ...]:
+def _parts(plan: ImportPlan) -> tuple[tuple[str, list[HireChange]], ...]:
     return ("created", plan.created), ("changed", plan.changed), ("ended", plan.ended)
 
 
@@ -217,7 +217,7 @@ def _headline(plan: ImportPlan) -> str:
     return f"{plan.source}: {', '.join([*parts, *left]) or 'nothing to do'}"
 
 
-def _differences(change: Change) -> Iterator[tuple[str, str]]:
+def _differences(change: HireChange) -> Iterator[tuple[str, str]]:
     """Write each field that changes, and how."""
     for key, (old, new) in change.fields.items():
         yield key, _text(new) if old is None else f"{_text(old)} → {_text(new)}"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
     from reconciler.engine.context import Context
-    from reconciler.gallery.catalog import Ready
+    from reconciler.gallery.catalog import ReadyManifest
 
 __all__ = ["init"]
 
@@ -88,7 +88,7 @@ def init(options: SharedOptions, folder: Path, names: str, source: str | None) -
     return 0
 
 
-def _note_next_steps(folder: Path, ready: list[Ready], written: Mapping[str, str], *, in_git: bool) -> None:
+def _note_next_steps(folder: Path, ready: list[ReadyManifest], written: Mapping[str, str], *, in_git: bool) -> None:
     """Say what the ready manifests ask for, what is to be filled in, and what to type."""
     from reconciler.cli.add import prerequisites
     from reconciler.cli.logs import note
@@ -166,7 +166,7 @@ def _template(folder: Traversable, under: str = "") -> Iterator[tuple[str, str]]
             yield under + name, item.read_text(encoding="utf-8")
 
 
-def _with_ready(ready: list[Ready], template: dict[str, str]) -> dict[str, str]:
+def _with_ready(ready: list[ReadyManifest], template: dict[str, str]) -> dict[str, str]:
     """Replace the template's sample with ready manifests, which the sequence grants at once."""
     first = ready[0].name
     sample = re.compile(r"(?<![@./])\bexample\b(?!\.com)")
@@ -190,7 +190,7 @@ def _schemas() -> dict[str, str]:
     return {f"{SCHEMAS}/{kind}.json": f"{as_json(json_schema(kind), indent=2)}\n" for kind in KINDS}
 
 
-def _entry(ready: Ready) -> str:
+def _entry(ready: ReadyManifest) -> str:
     """Write an access entry, with the first choice of each field that has fixed ones."""
     fields = [field for field in ready.manifest.form if field.type != "generate"]
     values = {field.id: str(field.items[0].id) if field.items else FILL_IN for field in fields}

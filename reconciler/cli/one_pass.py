@@ -168,7 +168,7 @@ async def _real(
     removals: bool,
 ) -> Report:
     """Plan and apply. With `ask`, plan again after each question, until the plan is the one that was agreed to."""
-    from reconciler.cli.progress import Progress
+    from reconciler.cli.progress import ProgressReporter
     from reconciler.engine.accepted import in_force, keep
     from reconciler.engine.commands import Erasing, by_grant, take_up
     from reconciler.engine.reconciler import Reconciler
@@ -200,7 +200,7 @@ async def _real(
                 commands=by_grant(commands),
                 released=released or asked.released,
                 removals=removals,
-                watched=Progress(),
+                watched=ProgressReporter(),
             )
             plan = await clock.unless_stopped(planning)
             shown = plan.report()

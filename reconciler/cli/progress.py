@@ -7,13 +7,13 @@ import time
 from reconciler.cli.logs import note
 from reconciler.cli.text import count
 
-__all__ = ["Progress"]
+__all__ = ["ProgressReporter"]
 
 QUIET_SECONDS = 5.0
 """How often to report; a pass that ends within this time reports nothing."""
 
 
-class Progress:
+class ProgressReporter:
     """Reports every `QUIET_SECONDS` how many hires a pass has checked."""
 
     def __init__(self) -> None:

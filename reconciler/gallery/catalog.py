@@ -26,7 +26,7 @@ from reconciler.model.manifest import Manifest
 from reconciler.repository.documents.problems import near
 from reconciler.repository.documents.yaml import read
 
-__all__ = ["KEYS", "VERIFIED", "Ready", "everything", "head_of", "imports", "named"]
+__all__ = ["KEYS", "VERIFIED", "ReadyManifest", "everything", "head_of", "imports", "named"]
 
 MANIFESTS, IMPORTS = "manifests", "config/imports"
 """Where in a repository a copy goes."""
@@ -49,7 +49,7 @@ _FOLDERS = {
 
 
 @dataclass(frozen=True)
-class Ready:
+class ReadyManifest:
     """A manifest or import that is ready to be copied into a `folder` of a repository."""
 
     name: str
@@ -95,33 +95,33 @@ class Ready:
         return {"name": self.name, "service": self.service, **metadata}
 
 
-def everything() -> dict[str, Ready]:
+def everything() -> dict[str, ReadyManifest]:
     """Return every ready manifest by its name."""
     return _all_of(MANIFESTS)
 
 
-def imports() -> dict[str, Ready]:
+def imports() -> dict[str, ReadyManifest]:
     """Return every ready import by its name."""
     return _all_of(IMPORTS)
 
 
-def _all_of(folder: str) -> dict[str, Ready]:
+def _all_of(folder: str) -> dict[str, ReadyManifest]:
     entries = _FOLDERS[folder].iterdir()
     names = sorted(entry.name.removesuffix(".yaml") for entry in entries if entry.name.endswith(".yaml"))
     return {name: _ready(name, folder) for name in names}
 
 
-def named(name: str, known: Mapping[str, Ready]) -> Ready:
+def named(name: str, known: Mapping[str, ReadyManifest]) -> ReadyManifest:
     """Return the one of this name. Raises UsageError if there is none."""
     if name not in known:
         raise UsageError(f"there is no ready manifest {name}{near(name, known)}; `reconcile add --list` names them all")
     return known[name]
 
 
-def _ready(name: str, folder: str) -> Ready:
+def _ready(name: str, folder: str) -> ReadyManifest:
     text = (_FOLDERS[folder] / f"{name}.yaml").read_text()
     title, head = head_of(text)
-    return Ready(name, text, title, head, folder)
+    return ReadyManifest(name, text, title, head, folder)
 
 
 def head_of(text: str) -> tuple[str, dict[str, str]]:

@@ -24,13 +24,13 @@ from reconciler.repository.documents.problems import explain
 from reconciler.repository.documents.yaml import read
 from reconciler.repository.hires import Hires
 
-__all__ = ["Change", "ImportPlan", "Importer"]
+__all__ = ["HireChange", "ImportPlan", "Importer"]
 
 _REFERENCES = {"manager": "manager_email", "buddy": "buddy_email"}
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class HireChange:
     """A change of a hire's file: `fields` maps each key that changes to its old and new value."""
 
     hire: str
@@ -45,15 +45,15 @@ class ImportPlan:
     """What would change. `refusal` says why it must not; `notes` are for the reader."""
 
     source: str
-    created: list[Change] = field(default_factory=list)
-    changed: list[Change] = field(default_factory=list)
-    ended: list[Change] = field(default_factory=list)
+    created: list[HireChange] = field(default_factory=list)
+    changed: list[HireChange] = field(default_factory=list)
+    ended: list[HireChange] = field(default_factory=list)
     left_out: list[LeftOut] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     refusal: str | None = None
 
     @property
-    def changes(self) -> list[Change]:
+    def changes(self) -> list[HireChange]:
         """Return every file that would be written."""
         return [*self.created, *self.changed, *self.ended]
 
@@ -76,7 +76,7 @@ class ImportPlan:
         }
 
 
-def _as_json(change: Change) -> dict[str, Any]:
+def _as_json(change: HireChange) -> dict[str, Any]:
     fields = {key: [plain(old), plain(new)] for key, (old, new) in change.fields.items()}
     return {"hire": change.hire, "file": change.file, "fields": fields}
 
@@ -181,7 +181,7 @@ class Importer:
             plan.left_out.append(LeftOut(person.item, why, person.fields))
             return
         shown = {key: (None, value) for key, value in fields.items() if value != ""}
-        plan.created.append(Change(stem, file, shown, content))
+        plan.created.append(HireChange(stem, file, shown, content))
 
     def _change(self, loaded: Loaded[Hire], person: Person, addresses: Mapping[str, str], plan: ImportPlan) -> None:
         wanted = self._filled(person, addresses)
@@ -205,7 +205,7 @@ class Importer:
         self,
         loaded: Loaded[Hire],
         fields: Mapping[str, tuple[Any, Any]],
-        into: list[Change],
+        into: list[HireChange],
         plan: ImportPlan,
         person: Person | None = None,
     ) -> None:
@@ -219,7 +219,7 @@ class Importer:
         except NotWritable as error:
             why = str(error)
         if why is None:
-            into.append(Change(loaded.stem, loaded.path, fields, content, before))
+            into.append(HireChange(loaded.stem, loaded.path, fields, content, before))
             return
         known = {key: value for key, (_, value) in fields.items()} if person is None else person.fields
         item = 0 if person is None else person.item

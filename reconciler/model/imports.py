@@ -16,7 +16,16 @@ from reconciler.model.exists import FILLED, Compared
 from reconciler.model.form import FormField
 from reconciler.model.hire import EXTRA
 from reconciler.model.manifest import InitialDataField, Manifest, OAuth
-from reconciler.model.request import CountUp, Headers, NonEmpty, Request, Sent, Text, WholeNumber, empty_is_none
+from reconciler.model.request import (
+    CountUp,
+    Headers,
+    NonEmpty,
+    Request,
+    RequestOptions,
+    Text,
+    WholeNumber,
+    empty_is_none,
+)
 
 __all__ = ["LEFT_EMPTY", "ByAddress", "Import", "target"]
 
@@ -113,7 +122,7 @@ class Import(Model):
         )
 
     def _people(self, last: Request) -> FormField:
-        sent = {key: getattr(last, key) for key in ("url", "method", *Sent.model_fields)}
+        sent = {key: getattr(last, key) for key in ("url", "method", *RequestOptions.model_fields)}
         paging = ("data_from", "next_page_from", "next_page_token_from", "next_page", "count_up")
         return FormField(id="people", type="choice", **sent, **{key: getattr(self, key) for key in paging})
 

@@ -10,7 +10,7 @@ from pydantic import Field, RootModel, model_validator
 from reconciler.model.base import Duration, Identifier, Model, Text
 from reconciler.model.hire import FieldsMatch
 
-__all__ = ["Policy", "Rule"]
+__all__ = ["PolicyFile", "Rule"]
 
 
 class Rule(Model):
@@ -51,7 +51,7 @@ class Rule(Model):
         return f"policy {self.name}{f' ({self.reason})' if self.reason else ''}"
 
 
-class Policy(RootModel[list[Rule]]):
+class PolicyFile(RootModel[list[Rule]]):
     """The file."""
 
     @model_validator(mode="after")

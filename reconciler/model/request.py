@@ -25,8 +25,8 @@ __all__ = [
     "Paged",
     "Polling",
     "Request",
+    "RequestOptions",
     "Revoke",
-    "Sent",
     "Text",
     "WholeNumber",
     "empty_is_none",
@@ -89,7 +89,7 @@ class Polling(Model):
     amount: Annotated[int, BeforeValidator(_number), Field(ge=1, le=100)]
 
 
-class Sent(Model):
+class RequestOptions(Model):
     """What is sent with a URL, and which answers are a success.
 
     `headers`, where given and not empty, replace the manifest's default ones whole. `quote: odata` doubles `'` in the
@@ -110,7 +110,7 @@ class Sent(Model):
         return value or None
 
 
-class Call(Sent):
+class Call(RequestOptions):
     """A single request."""
 
     url: NonEmpty
@@ -159,7 +159,7 @@ class CountUp(Model):
     total_from: NonEmpty | None = None
 
 
-class Paged(Sent):
+class Paged(RequestOptions):
     """The paging keys of a listing and of a form field's `url`: the next URL, a token and where it goes, or a count."""
 
     next_page_from: NonEmpty | None = None

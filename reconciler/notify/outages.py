@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from reconciler.ledger.reader import LedgerReader
-from reconciler.notify.rules import News, NewsKind, Watch
+from reconciler.notify.rules import CheckStreak, News, NewsKind
 
 if TYPE_CHECKING:
     from reconciler.ledger.writer import LedgerWriter
@@ -37,10 +37,10 @@ def outages_of(ledger: LedgerReader) -> dict[str, list[Outage]]:
     return {name: _read(value) for name, value in ledger.notes(NOTE).items()}
 
 
-def watches(ledger: LedgerReader) -> dict[str, Watch]:
+def watches(ledger: LedgerReader) -> dict[str, CheckStreak]:
     """Return the outages whose end a starting daemon has to watch for: those that lasted when the last one ended."""
     lasting = {name: found[0] for name, found in outages_of(ledger).items() if found and found[0].until is None}
-    return {name: Watch(down_since=outage.since) for name, outage in lasting.items()}
+    return {name: CheckStreak(down_since=outage.since) for name, outage in lasting.items()}
 
 
 def note(ledger: LedgerWriter, news: Iterable[News], now: str) -> None:

@@ -23,7 +23,7 @@ from reconciler.model.clock import stamp
 from reconciler.model.report import Row
 from reconciler.model.status import EventType, Status
 
-__all__ = ["AlertState", "Message", "News", "NewsKind", "Watch", "alerts_of", "outages"]
+__all__ = ["AlertState", "CheckStreak", "Message", "News", "NewsKind", "alerts_of", "outages"]
 
 IN_A_ROW = 3
 """Checks that fail in a row to make an outage; so does more than half of as many checks in one pass."""
@@ -127,7 +127,7 @@ class Message:
 
 
 @dataclass(slots=True)
-class Watch:
+class CheckStreak:
     """An integration's checks: how many failed, or succeeded, in a row, up to the number that matters.
 
     `failing_since` is when the first of those that failed in a row did; `down_since` is set while an outage is
@@ -145,7 +145,7 @@ class Watch:
 class AlertState:
     """The alerts that were sent, and what is needed to know what is new."""
 
-    watches: dict[str, Watch] = field(default_factory=dict)
+    watches: dict[str, CheckStreak] = field(default_factory=dict)
     failed: set[str] = field(default_factory=set)
     blocked: set[str] = field(default_factory=set)
     differing: set[str] = field(default_factory=set)
@@ -159,7 +159,7 @@ class AlertState:
         try:
             noted = json.loads(raw or b"{}")
             watches = {
-                name: Watch(**{**item, "silent": set(item["silent"])}) for name, item in noted["watches"].items()
+                name: CheckStreak(**{**item, "silent": set(item["silent"])}) for name, item in noted["watches"].items()
             }
             waiting = {
                 name: News(**{**item, "kind": NewsKind(item["kind"]), "grants": tuple(item["grants"])})
@@ -218,7 +218,7 @@ def alerts_of(
     return ([Message(tuple(news))] if news else []), state
 
 
-def outages(watches: dict[str, Watch], rows: Iterable[Row], now: datetime) -> list[News]:
+def outages(watches: dict[str, CheckStreak], rows: Iterable[Row], now: datetime) -> list[News]:
     """Return news of integrations whose checks begin to fail, or succeed again.
 
     The one rule of what an outage is, for alerts and for the daemon's log. `watches` is brought up to date.
@@ -229,7 +229,7 @@ def outages(watches: dict[str, Watch], rows: Iterable[Row], now: datetime) -> li
             checked[row.integration].append(row)
     found = []
     for name, looked_at in sorted(checked.items()):
-        watch = watches.setdefault(name, Watch())
+        watch = watches.setdefault(name, CheckStreak())
         unknown = [row for row in looked_at if row.status is Status.UNKNOWN]
         answered = len(looked_at) - len(unknown)
         if answered or not watch.failing or watch.failing_since is None:  # a note of an earlier version has none

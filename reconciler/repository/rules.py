@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from reconciler.model.errors import Problem
-from reconciler.model.policy import Policy, Rule
+from reconciler.model.policy import PolicyFile, Rule
 from reconciler.repository.documents.problems import explain
 from reconciler.repository.documents.yaml import BrokenFile, read
 from reconciler.repository.git.trees import Tree
@@ -41,7 +41,7 @@ def read_policy(tree: Tree) -> tuple[Rules, list[Problem]]:
     except BrokenFile as error:
         return Rules(broken=error.problem), [error.problem]
     try:
-        rules = Policy.model_validate([] if document.data is None else document.data).root
+        rules = PolicyFile.model_validate([] if document.data is None else document.data).root
     except ValidationError as error:
         problems = explain(error, list[Rule], document)
         return Rules(broken=problems[0]), problems

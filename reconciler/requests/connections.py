@@ -19,7 +19,7 @@ from urllib.request import getproxies, proxy_bypass
 from reconciler.model.errors import UsageError
 from reconciler.model.settings import loopback
 from reconciler.requests.answer import Response, Unreadable
-from reconciler.requests.direct import Direct, NotAllowed, NotSent
+from reconciler.requests.direct import Direct, NotAllowed, StaleConnection
 from reconciler.requests.no_answer import BROKE, NoAnswer
 from reconciler.requests.pipe import Pipe
 from reconciler.requests.url import Address, Origin
@@ -132,7 +132,7 @@ class Connections:
                 )
             finally:
                 await self._give_back(line)
-        except NotSent as error:
+        except StaleConnection as error:
             # Its text comes from the operating system and from TLS; those of the errors below can hold headers.
             raise NoAnswer(f"no connection: {error}", left=False) from None
         except NotAllowed:

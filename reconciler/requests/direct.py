@@ -20,7 +20,7 @@ from reconciler.requests.answer import Padding, Response, Unpacker, Unreadable, 
 from reconciler.requests.pipe import CLOSED, Pipe
 from reconciler.requests.watch import Watch
 
-__all__ = ["Direct", "NotAllowed", "NotSent"]
+__all__ = ["Direct", "NotAllowed", "StaleConnection"]
 
 HEAD_BYTES = 100 * 1024
 """Bytes that come before an answer's content, interim answers and all."""
@@ -38,7 +38,7 @@ _STATUS = re.compile(rb"HTTP/1\.[01] [1-9][0-9]{2}(?: [^\x00-\x08\x0a-\x1f\x7f]*
 _HEADERS = re.compile(rb"(?:%b:[ \t]*+%b[ \t]*+\r\n)*+\r\n" % (_TOKEN.pattern, _VALUE.pattern))
 
 
-class NotSent(Exception):
+class StaleConnection(Exception):
     """The connection was no longer fit to send on; nothing left."""
 
 
@@ -73,12 +73,12 @@ class Direct:
     ) -> Response:
         """Send a request, and read its answer up to the limit.
 
-        Raises NotAllowed, NotSent, OSError where the connection breaks, and Unreadable for what is no answer.
+        Raises NotAllowed, StaleConnection, OSError where the connection breaks, and Unreadable for what is no answer.
         """
         request = _request(method.encode(), target, headers, content)
         # What came unasked would be the answer. The system may know of it; of a new connection's it would be TLS's own.
         if self._pipe.over or self._pipe.unread or (self._used and self._pipe.spoiled):
-            raise NotSent(CLOSED)
+            raise StaleConnection(CLOSED)
         self._used, self._keep = True, False
         watch.leaves()
         with suppress(OSError):  # a server may refuse, and close, before it has read all: what it says is the answer

@@ -17,7 +17,7 @@ from functools import lru_cache
 from typing import Any
 
 from reconciler.model.manifest import Condition, Exists, Ready, Request
-from reconciler.model.request import Sent
+from reconciler.model.request import RequestOptions
 from reconciler.model.scope import Scope, follow, steps, walk
 from reconciler.model.verdict import Account, Missing, Present, Unknown, Verdict
 from reconciler.requests.answer import Response
@@ -138,14 +138,14 @@ def _is_said(answer: Response, expected: str) -> bool:
     return text is not None and contains(text, expected)
 
 
-def refusal(call: Sent, status: int) -> str | None:
+def refusal(call: RequestOptions, status: int) -> str | None:
     """Return why a status is no success of a request; None if it is."""
     if call.status_code is not None:
         return None if status in call.status_code else unlisted(status, call.status_code)
     return None if 200 <= status < 300 or _is_let_pass(call, status) else f"answered {status}"
 
 
-def _is_let_pass(call: Sent, status: int) -> bool:
+def _is_let_pass(call: RequestOptions, status: int) -> bool:
     """Whether a 4xx is no failure of this request. One that only says "not now" or "not you" always is."""
     return 400 <= status < 500 and not call.fail_when_4xx_response_code and status not in REFUSED
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import httpcore
 
 from reconciler.requests.answer import LIMIT, Padding, Response, Unpacker, joined
-from reconciler.requests.direct import NotAllowed, NotSent
+from reconciler.requests.direct import NotAllowed, StaleConnection
 from reconciler.requests.no_answer import BROKE, NoAnswer
 from reconciler.requests.pipe import CLOSED, Pipe
 from reconciler.requests.url import Origin
@@ -173,7 +173,7 @@ class Proxied:
     ) -> Response:
         """Send a request, and read its answer up to the limit.
 
-        Raises NotSent, NotAllowed, OSError, NoAnswer and Unreadable.
+        Raises StaleConnection, NotAllowed, OSError, NoAnswer and Unreadable.
         """
         origin = self._origin
         self._network.watch, self._network.padding = watch, Padding()
@@ -205,7 +205,7 @@ def _as_ours(watch: Watch) -> Iterator[None]:
     try:
         yield
     except (httpcore.ConnectError, httpcore.ProxyError) as error:
-        raise NotSent(str(error)) from None
+        raise StaleConnection(str(error)) from None
     except httpcore.ConnectTimeout:
         raise NoAnswer("no connection in time", left=False) from None
     except httpcore.LocalProtocolError:

@@ -18,7 +18,7 @@ from reconciler.model.scope import DEFERRED, Scope
 from reconciler.model.secret import MASK, Secret
 from reconciler.model.template import PLACEHOLDER, split
 from reconciler.model.value import value_class
-from reconciler.requests.url import Builder
+from reconciler.requests.url import UrlBuilder
 
 __all__ = ["Shown", "plain", "render_data", "render_text", "render_url", "substitute", "written"]
 
@@ -85,7 +85,7 @@ def render_url(text: str, scope: Scope, quoting: str | None = None) -> Shown:
     the host or climb in the path.
     """
     parts = split(text.strip())
-    url = Builder()
+    url = UrlBuilder()
     url.add_text(parts[0])
     for name, literal in zip(parts[1::2], parts[2::2], strict=True):
         put = _put(name, scope)

@@ -17,7 +17,7 @@ from urllib.parse import quote, unquote
 from reconciler.model.errors import Blocked
 from reconciler.model.value import value_class
 
-__all__ = ["LONGEST", "Address", "Builder", "Origin", "ascii_host", "escape", "parse"]
+__all__ = ["LONGEST", "Address", "Origin", "UrlBuilder", "ascii_host", "escape", "parse"]
 
 Origin = tuple[str, str, int]
 """Scheme, host and port."""
@@ -106,7 +106,7 @@ def ascii_host(host: str) -> str:
         raise Blocked("the host part of a URL is not a name that a host can have") from None
 
 
-class Builder:
+class UrlBuilder:
     """Builds a URL, together with its form to be shown (docs/design/rules.md, "Variables")."""
 
     def __init__(self) -> None:

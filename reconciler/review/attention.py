@@ -21,7 +21,7 @@ from reconciler.review.reviews import ReviewProgress
 
 __all__ = [
     "Need",
-    "Step",
+    "NextStep",
     "needs_of_accounts",
     "needs_of_files",
     "needs_of_git",
@@ -32,7 +32,7 @@ __all__ = [
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class NextStep:
     """What to do, and the command for it, if there is one."""
 
     text: str
@@ -48,7 +48,7 @@ class Need:
 
     title: str
     reason: str
-    steps: tuple[Step, ...]
+    steps: tuple[NextStep, ...]
     status: Status | None = None
     integration: str = ""
     count: int = 1
@@ -70,32 +70,34 @@ _TITLES = {
 }
 
 
-def steps(record: Record) -> tuple[Step, ...]:
+def steps(record: Record) -> tuple[NextStep, ...]:
     """List what a person can do about one grant; empty if it needs nobody."""
     left = record.action is Action.NONE
     accept = _about("accept", record.key) if reason_not_to_accept(record) is None else None
     match record.status:
         case Status.FAILED:
-            vouch = (Step("Or vouch for it, where it was mended by hand:", accept),) if accept else ()
-            return (Step("Mend the cause, then start it afresh:", _about("retry", record.key)), *vouch)
+            vouch = (NextStep("Or vouch for it, where it was mended by hand:", accept),) if accept else ()
+            return (NextStep("Mend the cause, then start it afresh:", _about("retry", record.key)), *vouch)
         case Status.RETRYING:
-            return (Step("Or start it afresh at the next pass:", _about("retry", record.key)),)
+            return (NextStep("Or start it afresh at the next pass:", _about("retry", record.key)),)
         case Status.UNKNOWN | Status.BLOCKED:
             return (_of_service(record),)
         case Status.INVALID:
-            return (Step(f"Mend {record.source.rpartition(':')[0]}, commit, and see whether it is right:", VALIDATE),)
+            return (
+                NextStep(f"Mend {record.source.rpartition(':')[0]}, commit, and see whether it is right:", VALIDATE),
+            )
         case Status.DIFFERS if left and not record.unseen:
-            take = (Step("Or take it as it is:", accept),) if accept else ()
-            return (Step("Make it as git wants it:", _about("run", record.key)), *take)
+            take = (NextStep("Or take it as it is:", accept),) if accept else ()
+            return (NextStep("Make it as git wants it:", _about("run", record.key)), *take)
         case Status.MISSING if left and record.lost:
-            return (Step("Make the account again:", _about("run", record.key)),)
+            return (NextStep("Make the account again:", _about("run", record.key)),)
         case Status.ORPHANED if left and not record.keep:
             text = "Take it away; where the manifest has no revoke, remove the account at the service:"
-            return (Step(text, _about("revoke", record.key)),)
+            return (NextStep(text, _about("revoke", record.key)),)
         case Status.SUSPENDED if record.guarded:
             return (
-                Step("See what would be done:", _dry_run(record.integration)),
-                Step("Where that is meant, let it through once:", "reconcile --yes-really"),
+                NextStep("See what would be done:", _dry_run(record.integration)),
+                NextStep("Where that is meant, let it through once:", "reconcile --yes-really"),
             )
         case _:
             return ()
@@ -112,7 +114,7 @@ def needs_of_grants(waiting: Iterable[tuple[int, Record]], outages: Mapping[str,
     down = {name: found[0] for name, found in outages.items() if found and found[0].until is None}
     for name, outage in down.items():
         title = f"{name} does not answer since {outage.since}"
-        step = Step("Ask again, and read what it says:", _dry_run(name))
+        step = NextStep("Ask again, and read what it says:", _dry_run(name))
         yield Need(title, outage.reason, (step,), Status.UNKNOWN, name)
     groups: dict[tuple[str, Status], tuple[int, list[Record]]] = {}
     for count, record in waiting:
@@ -124,7 +126,7 @@ def needs_of_grants(waiting: Iterable[tuple[int, Record]], outages: Mapping[str,
         first = records[0]
         found = steps(first)
         if status is Status.FAILED and count > 1:
-            found = (Step("Mend the cause, then start them afresh:", f"reconcile retry {_only(name)}"),)
+            found = (NextStep("Mend the cause, then start them afresh:", f"reconcile retry {_only(name)}"),)
         yield Need(
             f"{name}: {many} {_TITLES.get(status, status)}",
             first.reason,
@@ -142,17 +144,17 @@ def needs_of_git(stale: Stale | None, refused: Untrusted | None, fault: str | No
     if refused is not None:
         vouch = shlex.join(["git", "update-ref", REF, refused.head])
         steps = (
-            Step("See who made it, and have it signed:", shlex.join(["git", "show", "--stat", refused.head])),
-            Step("Or vouch for it, on this machine:", vouch),
+            NextStep("See who made it, and have it signed:", shlex.join(["git", "show", "--stat", refused.head])),
+            NextStep("Or vouch for it, on this machine:", vouch),
         )
         yield Need("The newest commit is not acted on", str(refused), steps)
     elif stale is not None:
         fetch = shlex.join(["git", "fetch", "--", git.remote, git.branch])
-        step = Step("See what git says, on this machine:", fetch)
+        step = NextStep("See what git says, on this machine:", fetch)
         yield Need(f"No new commit is taken over since {stale.since}", stale.reason, (step,))
     if fault is not None:
         yield Need(
-            "The newest commit could not be taken over", fault, (Step("Read the files as they stand:", VALIDATE),)
+            "The newest commit could not be taken over", fault, (NextStep("Read the files as they stand:", VALIDATE),)
         )
 
 
@@ -161,7 +163,7 @@ def needs_of_files(problems: Iterable[Problem]) -> Iterator[Need]:
     wrong = [problem for problem in problems if problem.severity is Severity.ERROR]
     if wrong:
         title = "A file has an error" if len(wrong) == 1 else f"{len(wrong)} errors in files"
-        step = Step("See each with its line, mend it, and commit:", VALIDATE)
+        step = NextStep("See each with its line, mend it, and commit:", VALIDATE)
         yield Need(title, str(wrong[0]), (step,), count=len(wrong))
 
 
@@ -171,8 +173,10 @@ def needs_of_accounts(unmanaged: Mapping[str, int]) -> Iterator[Need]:
         if count:
             title = f"{name}: {count} account{'' if count == 1 else 's'} that git does not know"
             reason = "no hire has a grant for them; nothing is removed because of it"
-            adopt = Step("Take them into git, or name them in config/ignore.yaml:", f"reconcile adopt {_word(name)}")
-            see = Step("See whose they may be:", f"reconcile unmanaged {_only(name)}")
+            adopt = NextStep(
+                "Take them into git, or name them in config/ignore.yaml:", f"reconcile adopt {_word(name)}"
+            )
+            see = NextStep("See whose they may be:", f"reconcile unmanaged {_only(name)}")
             yield Need(title, reason, (see, adopt), integration=name, count=count, urgent=False)
 
 
@@ -191,22 +195,22 @@ def needs_of_reviews(reviews: Iterable[ReviewProgress]) -> Iterator[Need]:
             *([f"{wrong} {'problem' if wrong == 1 else 'problems'} in its files"] if wrong else []),
         ]
         if parts:
-            step = Step(
+            step = NextStep(
                 f"Decide in config/reviews/{period}/ and commit; this says what is left:",
                 f"reconcile review check {_word(period)}",
             )
             yield Need(f"The access review {period} is not done", "; ".join(parts), (step,), urgent=False)
 
 
-def _of_service(record: Record) -> Step:
+def _of_service(record: Record) -> NextStep:
     """Say what to do about a grant that cannot be checked or cannot run."""
     if "oauth connect" in record.reason:
-        return Step("Connect it again:", f"reconcile oauth connect {_word(record.service)}")
+        return NextStep("Connect it again:", f"reconcile oauth connect {_word(record.service)}")
     if "initial-data" in record.reason or "initial_data" in record.reason:
-        return Step("Give what is missing:", f"reconcile initial-data set {_word(record.service)}")
+        return NextStep("Give what is missing:", f"reconcile initial-data set {_word(record.service)}")
     if record.status is Status.BLOCKED:
-        return Step("See what it needs:", _about("explain", record.key))
-    return Step("Ask again, and read what it says:", _dry_run(record.integration))
+        return NextStep("See what it needs:", _about("explain", record.key))
+    return NextStep("Ask again, and read what it says:", _dry_run(record.integration))
 
 
 def _about(what: str, key: Key) -> str:

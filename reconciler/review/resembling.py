@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from itertools import chain
 
-__all__ = ["People"]
+__all__ = ["PeopleIndex"]
 
 _MIN_LETTERS = 5
 """The fewest letters of a name that may differ in one: shorter names resemble too many others."""
@@ -15,7 +15,7 @@ _MIN_LETTERS = 5
 _PARTS = re.compile(r"[\W_]+")
 
 
-class People:
+class PeopleIndex:
     """Hires, by addresses and names that an account may have."""
 
     def __init__(self, people: Iterable[tuple[str, str, str]]) -> None:

@@ -28,7 +28,7 @@ from reconciler.model.ignore import IgnoredAccount
 from reconciler.model.scope import Scope
 from reconciler.model.template import names
 from reconciler.repository.desired import Desired
-from reconciler.review.resembling import People
+from reconciler.review.resembling import PeopleIndex
 
 __all__ = [
     "AccountKind",
@@ -148,7 +148,7 @@ async def compare(
     listings: Listings,
     *,
     seen: Mapping[str, datetime] = NEVER,
-    people: People | None = None,
+    people: PeopleIndex | None = None,
 ) -> ComparedListing:
     """Compare an integration's listing with its owners, which `owners_of` finds.
 
@@ -325,7 +325,7 @@ def _ignored(name: str, called: Sequence[str], ignore: Iterable[IgnoredAccount],
 
 
 def _with_details(
-    found: UnknownAccount, people: People | None, first_seen: datetime | None, where: Mapping[str, str]
+    found: UnknownAccount, people: PeopleIndex | None, first_seen: datetime | None, where: Mapping[str, str]
 ) -> UnknownAccount:
     """Add whom the account resembles, when it was first seen, and which of several listings has it."""
     near = None
@@ -339,7 +339,7 @@ def _with_details(
     return replace(found, reason=reason, near=near, first_seen=first_seen, values=where)
 
 
-def people_of(desired: Desired) -> People:
+def people_of(desired: Desired) -> PeopleIndex:
     """Index everybody whose file can be read."""
     hires = ((hire, loaded.model) for hire, loaded in desired.hires.items())
-    return People((hire, model.email, model.full_name) for hire, model in hires)
+    return PeopleIndex((hire, model.email, model.full_name) for hire, model in hires)

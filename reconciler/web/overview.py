@@ -19,7 +19,7 @@ from reconciler.model.status import Status
 from reconciler.notify.outages import Outage, outages_of
 from reconciler.review.attention import (
     Need,
-    Step,
+    NextStep,
     needs_of_accounts,
     needs_of_files,
     needs_of_git,
@@ -181,7 +181,7 @@ def last_pass(ledger: LedgerReader) -> LastPass:
 
 def _of_daemon(live: Live) -> Iterator[Need]:
     if not live.healthy:
-        step = Step("Read its log; a restart helps where it hangs:", "systemctl restart reconcile")
+        step = NextStep("Read its log; a restart helps where it hangs:", "systemctl restart reconcile")
         yield Need("The daemon does not get on", live.health, (step,))
 
 

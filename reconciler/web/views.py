@@ -12,7 +12,7 @@ from reconciler.ledger.reader import LedgerReader
 from reconciler.model.grant import Grant, Record
 from reconciler.model.report import Row
 from reconciler.notify.outages import outages_of
-from reconciler.review.attention import Step, needs_of_accounts, steps
+from reconciler.review.attention import NextStep, needs_of_accounts, steps
 from reconciler.review.reviews import ReviewProgress
 from reconciler.review.unmanaged import ComparedListing, UnknownAccount, account_digest
 from reconciler.web.daemon_view import GitView
@@ -21,7 +21,7 @@ from reconciler.web.overview import overview as overview_of
 from reconciler.web.overview import state_of
 from reconciler.web.sources import NoSuchPage, Sources, page_filters
 
-__all__ = ["Listing", "history", "nothing", "overview", "people", "person", "reviews", "service"]
+__all__ = ["PagedList", "history", "nothing", "overview", "people", "person", "reviews", "service"]
 
 PAGE_ROWS = 50
 """The most rows of a page."""
@@ -36,7 +36,7 @@ Query = Iterable[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
-class Listing:
+class PagedList:
     """A list that has pages, and the filters that it was made with."""
 
     filters: Filters
@@ -61,7 +61,7 @@ class GrantDetails:
     """One grant: its row, what a person can do, and the newest attempts."""
 
     row: Row
-    steps: tuple[Step, ...]
+    steps: tuple[NextStep, ...]
     recent: Recent
 
 
@@ -84,7 +84,7 @@ def people(sources: Sources, query: Query) -> dict[str, object]:
         names = {*git.integrations, *(name for name, _ in counts)}
         filters = page_filters(query, ("hire", "integration", "status"), live, names)
         chosen = Chosen(text=filters.first("hire"), integrations=filters.integrations, statuses=filters.statuses)
-        listing = Listing(filters, ledger.count_people(chosen))
+        listing = PagedList(filters, ledger.count_people(chosen))
         found = ledger.people(chosen, listing.page)
     hires = sources.git([each.hire for each in found]).hires
     return {"live": live, "listing": listing, "people": found, "hires": hires, "integrations": sorted(names)}
@@ -94,7 +94,7 @@ def person(sources: Sources, query: Query, hire: str) -> dict[str, object]:
     """Show one person with all grants. Raises NoSuchPage for one whom neither git nor the ledger knows."""
     live, git = sources.now(), sources.git([hire])
     with sources.ledger() as ledger:
-        listing = Listing(page_filters(query, (), live, ()), ledger.count_grants(Chosen(hires=[hire])))
+        listing = PagedList(page_filters(query, (), live, ()), ledger.count_grants(Chosen(hires=[hire])))
         if not listing.total and hire not in git.hires:
             raise NoSuchPage(f"Nobody has the id {hire}: neither git nor the ledger knows it.")
         records = ledger.grants(Chosen(hires=[hire]), listing.page)
@@ -128,7 +128,7 @@ def service(sources: Sources, query: Query, integration: str) -> dict[str, objec
             raise NoSuchPage(f"There is no integration {integration}: neither git nor the ledger knows it.")
         filters = page_filters(query, ("hire", "status"), live, ())
         chosen = Chosen(hires=filters.hires, integrations=[integration], statuses=filters.statuses)
-        listing = Listing(filters, ledger.count_grants(chosen))
+        listing = PagedList(filters, ledger.count_grants(chosen))
         records = ledger.grants(chosen, listing.page)
         outages = outages_of(ledger).get(integration, [])
         checked, seen = ledger.last_checked(), ledger.first_seen(integration)
@@ -191,7 +191,7 @@ def history(sources: Sources, query: Query) -> dict[str, object]:
             "since": filters.since,
             "until": filters.until,
         }
-        listing = Listing(filters, ledger.count_events(**by))
+        listing = PagedList(filters, ledger.count_events(**by))
         events = ledger.history_page(listing.page, **by)
         end = ledger.history_end()
     return {"live": live, "listing": listing, "events": events, "end": end, "integrations": sorted(names)}

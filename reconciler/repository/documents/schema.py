@@ -22,7 +22,7 @@ from reconciler.model.hire import AT, UNTIL, At, Hire, Sequence
 from reconciler.model.ignore import Ignore
 from reconciler.model.imports import LEFT_EMPTY, Import
 from reconciler.model.manifest import Manifest
-from reconciler.model.policy import Policy
+from reconciler.model.policy import PolicyFile
 from reconciler.model.review import Review
 from reconciler.model.scope import KNOWN_NAMES
 from reconciler.model.settings import Settings
@@ -38,7 +38,7 @@ KINDS: dict[Kind, tuple[type[BaseModel], str]] = {
     "settings": (Settings, "Access reconciler: config/reconciler.yaml"),
     "ignore": (Ignore, "Access reconciler: config/ignore.yaml"),
     "import": (Import, "Access reconciler: config/imports/<name>.yaml"),
-    "policy": (Policy, "Access reconciler: config/policy.yaml"),
+    "policy": (PolicyFile, "Access reconciler: config/policy.yaml"),
     "review": (Review, "Access reconciler: config/reviews/<period>/<integration>.yaml"),
 }
 
