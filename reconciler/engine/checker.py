@@ -177,6 +177,8 @@ class Checker:
             return await options(integration.client, field, scope, integration.manifest)
         except TransportError as error:
             return Unknown(f"the options of {field_id}: {self.redactor.redact(str(error))}")
+        except Blocked as error:  # a variable of one hire, for example: options are asked for once for everybody
+            raise Blocked(f"the options of {field_id}: {error}") from error
 
     async def resolved(self, integration: Integration, grant: Grant) -> Grant | Unknown:
         """Replace a grant's named choices by their values. A value that stands in the file is sent unchanged.

@@ -284,6 +284,17 @@ def test_a_value_that_stands_in_the_file_is_sent_without_a_look_up(choosing, acc
     assert accounts.teams["7"] == ["ada@example.com"]
 
 
+def test_look_up_that_needs_a_hire_is_named_where_it_blocks(choosing, accounts, repo):
+    manifest = with_choice(accounts)
+    manifest["headers"]["X-For"] = "{{email}}"
+    repo.manifest("tool", manifest)
+    repo.hire("ada", {"integration": "tool", "values": {"TEAM": {"name": "Team 7"}}})
+    repo.commit()
+    blocked = row(choosing.plan(), "ada", "tool")
+    told = "the options of TEAM: variable {{email}} has no value"
+    assert (blocked.status, blocked.reason) == (Status.BLOCKED, told)
+
+
 def test_options_that_cannot_be_fetched_execute_nothing(choosing, accounts, repo):
     repo.hire("ada", {"integration": "tool", "values": {"TEAM": {"name": "Team 7"}}})
     repo.commit()
