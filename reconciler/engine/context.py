@@ -82,7 +82,7 @@ class SystemClock:
 class Context:
     """One repository and its services. `reached` is called for every write and every request.
 
-    `member_may_send` is called before every sending: a member of a fleet sends nothing once it may be taken for dead.
+    `member_may_send` is called before every request: a member of a fleet sends none once others may take it for dead.
     """
 
     def __init__(self, root: Path, clock: Clock, redactor: Redactor, reached: Reached = unwatched) -> None:
@@ -92,7 +92,7 @@ class Context:
         self.reached = reached
         self.member_may_send: MaySend | None = None
         self.answered: Answered | None = None
-        """Told of each sending and what came of it."""
+        """Called with each request and its outcome."""
         self.checkout = Checkout.open(root, reached)
         self.reader = Reader(root / HIRES_CACHE, reached, root=self.checkout.root)
         self._gnupg: tuple[tuple[str | None, frozenset[str]], Gnupg, InitialData] | None = None

@@ -71,8 +71,8 @@ class Prepared:
     """A grant with everything that is needed to check it, and, where it has a `kind`, for an attempt of that kind.
 
     `snapshot` holds the hire's and the form's values that the manifest uses, `found_by` those of them that the check
-    asks with. Only one with a kind has the
-    `outlines` of its requests as a plan shows them, and the keyed `digest` of what would be sent.
+    uses. Only with a kind it has `outlines`, its requests as a plan shows them, and `digest`, keyed, of what would be
+    sent.
     """
 
     grant: Grant

@@ -1,7 +1,7 @@
-"""The walk over the desired state: every grant checked as far as it may be, and decided on.
+"""Walk the desired state: check every grant as far as it may be, and decide on it.
 
-`Planner.plan` changes nothing, here or there. It is handed a `Checker` and records that were read before, and gives one
-`PlannedGrant` for each grant that git wants and each that the ledger has beyond those.
+`Planner.plan` changes nothing, neither here nor at a service. It gets a `Checker` and records that were read before,
+and returns a `PlannedGrant` for each grant that git wants, and each other that the ledger has.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ NOTHING_TO_EXECUTE = "the manifest has nothing to execute"
 
 @dataclass(slots=True)
 class _Entries:
-    """A hire's entries while they are planned: those that the walk has taken, and the names of all that it is over.
+    """A hire's entries while they are planned: those that were started, and the names of all that are to be planned.
 
     Entries that are planned in turn have no task.
     """
@@ -59,7 +59,7 @@ class _Entries:
 
 
 class Planner:
-    """One walk over a selection, of the grants that it claims."""
+    """Plans the grants of a selection that it can claim."""
 
     def __init__(self, inputs: PlanningInputs, selection: Selection, claims: ClaimSet) -> None:
         self._inputs = inputs
@@ -76,7 +76,7 @@ class Planner:
         """What is to be written down of each grant as it is planned; filled by `plan`."""
 
     async def plan(self, watched: Watched = unwatched) -> list[PlannedGrant]:
-        """Every grant of the selection, decided on, in the order of hires and entries.
+        """Decide on every grant of the selection, and return them in the order of hires and entries.
 
         `watched` is called with how many hires are planned, and of how many.
         """
@@ -114,7 +114,7 @@ class Planner:
         return [planned for hire in places for planned in results[hire]]
 
     def _at_once(self) -> int:
-        """How many requests the limits allow: as many hires are planned side by side, and as many again wait."""
+        """Return how many requests the limits allow: so many hires are planned concurrently, and as many wait."""
         limits, chosen = self._inputs.desired.files.settings.limits, self._selection.integrations
         hosts = len(self._inputs.integrations if chosen is None else chosen)
         return min(limits.concurrency, limits.per_host * max(1, hosts))
@@ -159,7 +159,7 @@ class Planner:
         return self._allowed(await self._plan_grant(grant, None, needed))
 
     def _in_turn(self, grants: Iterable[Grant]) -> bool:
-        """Tell whether the grants of a hire are planned one after the other.
+        """Whether the grants of a hire are planned one after the other.
 
         A task costs more than what it does for a grant that a listing shows. Those that listings do not show are asked
         for side by side with those of other hires, of whom there are enough.
@@ -168,7 +168,7 @@ class Planner:
         return self._many and listings is not None and all(grant.integration in listings.known for grant in grants)
 
     def _allowed(self, item: PlannedGrant) -> PlannedGrant:
-        """Block what the policy does not allow and is not there yet; what is there is a problem, and is left alone."""
+        """Block a new grant that the policy does not allow; an existing one is a problem, and is left alone."""
         decision = item.decision
         gives = decision.action.provides and not decision.resume and not item.kind.updates
         if decision.status in _THERE and not gives:
@@ -180,7 +180,7 @@ class Planner:
         return PlannedGrant(item.grant, item.record, Decision(Status.BLOCKED, Action.NONE, breach), item.verdict)
 
     def _chosen(self, grants: Iterable[Grant]) -> list[Grant]:
-        """The grants of the selection, and those that they need."""
+        """Return the grants of the selection, and those that they need."""
         if self._of_all:
             return list(grants)
         by_name = {grant.key.access: grant for grant in grants}
@@ -275,11 +275,11 @@ class Planner:
         )
 
     def _unanswered(self, integration: Integration, record: Record | None, unknown: Unknown) -> Decision:
-        """The decision where the service could not be asked."""
+        """Decide on a grant whose service could not be asked."""
         return judge(record, unknown, self._inputs.policy, texts=_texts(integration, record), means=integration.means)
 
     def _conflict(self, grant: Grant, record: Record | None) -> str | None:
-        """Why an entry conflicts with its record, or None: the record of an account elsewhere must not be lost."""
+        """Return why an entry conflicts with its record, or None: another account's record must not be lost."""
         if (
             record is None
             or record.integration == grant.integration
@@ -294,7 +294,7 @@ class Planner:
         )
 
     def _waits(self, need: str, found: PlannedGrant) -> str | None:
-        """Why an entry has to wait for one that it needs, or None."""
+        """Return why an entry has to wait for one that it needs, or None."""
         decision = found.decision
         off = isinstance(found.verdict, Present) and found.verdict.account is Account.INACTIVE
         if decision.status.granted or (decision.status is Status.DIFFERS and not off):
@@ -321,19 +321,19 @@ def _blocked(grant: Grant, record: Record | None, reason: str) -> PlannedGrant:
 
 
 def _prepared_for(record: Record | None) -> Kind | None:
-    """For which kind of attempt a grant is made ready before it is checked; None where only the check may be sent."""
+    """Return for which kind of attempt to prepare a grant before its check; None if only the check may be sent."""
     if record is None or (record.may_run and not record.run.kind.updates):
         return Kind.EXECUTE
     return Kind.UPDATE if record.may_run else None
 
 
 def _texts(integration: Integration, record: Record | None) -> tuple[str, ...]:
-    """The digests of the requests of the attempt that is open."""
+    """Return the digests of the open attempt's requests."""
     return integration.texts(record.run.kind if record is not None and not record.revoking else Kind.EXECUTE)
 
 
 def _kind(decision: Decision, record: Record | None) -> Kind:
-    """The kind of the attempt that a decision leads to."""
+    """Return the kind of attempt that a decision leads to."""
     if decision.action is Action.UPDATE:
         return Kind.MEND if decision.heals else Kind.UPDATE
     if decision.action is Action.RETRY and record is not None and (record.run.kind.updates or decision.resume):
@@ -344,7 +344,7 @@ def _kind(decision: Decision, record: Record | None) -> Kind:
 
 
 def _without(error: MissingVariable, lending: Lending) -> Decision:
-    """What a check that cannot be asked yet leads to: it waits for what an entry before it is about to store."""
+    """Decide on a check that cannot be sent yet: it waits for what an entry before it is about to store."""
     if error.name.partition(".")[0] in lending.names:
         reason = f"its check asks with {{{{{error.name}}}}}, which {lending.entries[0]} is about to store"
         return Decision(Status.SCHEDULED, Action.WAIT, reason)
@@ -352,7 +352,7 @@ def _without(error: MissingVariable, lending: Lending) -> Decision:
 
 
 def listed_grants(desired: Desired, hires: Iterable[str] | None = None) -> Counter[str]:
-    """How many grants each integration with a listing has among these hires or all, counted until it is enough."""
+    """Count each listed integration's grants among these hires, or all, up to the number that is enough."""
     counts = Counter(
         {
             name: 0

@@ -1,4 +1,4 @@
-"""Observing and planning: what is wanted, what the ledger remembers and what the services answer, made into a `Plan`.
+"""Observe and plan: desired state, ledger and the services' answers become a `Plan`.
 
 Nothing here can execute or write: `Planning` is given a state to read, and a `Checker`, which only asks.
 """
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 __all__ = ["HIRES", "Plan", "Planning"]
 
 HIRES = 200
-"""The most hires that are planned at a time where everybody is gone through."""
+"""The most hires that are planned at a time in a pass over all of them."""
 
 READ_AT_A_TIME = 25
 """The most hires whose records are read before other tasks run."""
@@ -51,12 +51,11 @@ READ_AT_A_TIME = 25
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What is to be done about each grant of a selection, and what was needed to say so.
+    """What to do about each grant of a selection, and what is needed to do it.
 
-    `rows` are the ledger's as they were read, `written` what becomes of them, `renamed` those that are to go under
-    another name, `dropped` those that nothing was ever done for. `tripped` names the integrations that the guard holds,
-    with the reason; `released` says that a person lets them through. `commands` are those that the grants were asked
-    for with.
+    `rows` are the ledger's as they were read, `written` the new records, `renamed` the moves to other names, `dropped`
+    the grants that were never executed. `tripped` maps the integrations that the guard holds to the reason; `released`
+    says that a person overrides it. `commands` are the manual commands for the grants.
     """
 
     tree: Tree
@@ -79,18 +78,18 @@ class Plan:
 
     @property
     def revision(self) -> str:
-        """The revision that is planned."""
+        """Return the revision that is planned."""
         return self.desired.revision
 
     def record_of(self, item: PlannedGrant) -> tuple[Record, list[Event]]:
-        """The record of a grant once what was observed and decided is written down, and the history's lines for it."""
+        """Return a grant's record after this plan's observation and decision, and the events for the history."""
         known = self.written.get(item.grant.key)
         if known is not None and known[0] is item:  # what was held back afterwards is another
             return known[1:]
         return item.written(self.policy.now, self.revision)
 
     def row(self, item: PlannedGrant, record: Record) -> Row:
-        """How a planned grant is shown; with the requests that are to be sent, where some are."""
+        """Return how a planned grant is shown, with the requests to be sent, if any."""
         integration = self.integrations.get(item.grant.integration)
         form = () if integration is None else [field.id for field in integration.manifest.form]
         asks = partial(self._asks, item) if record.action.acts and item.prepared is not None else tuple
@@ -107,7 +106,7 @@ class Plan:
         )
 
     def _asks(self, item: PlannedGrant) -> tuple[Mapping[str, Any], ...]:
-        """What would be sent for a grant, from the request on at which it would begin."""
+        """Return the requests that would be sent for a grant, from the one at which it would begin."""
         prepared, integration = item.prepared, self.integrations[item.grant.integration]
         assert prepared is not None
         calls = list(zip(prepared.outlines, integration.requests(item.kind), strict=False))[item.decision.resume :]
@@ -116,20 +115,19 @@ class Plan:
         return tuple({**outline, "body": redact(body)} for outline, body in bodies)
 
     def report(self) -> Report:
-        """What a dry run shows."""
+        """Return what a dry run shows."""
         report = Report(self.revision, dry_run=True, problems=list(self.problems))
         report.rows = [self.row(item, self.record_of(item)[0]) for item in self.grants]
         return report
 
 
 class Planning:
-    """What a pass over a selection is planned with, whole or in parts: made once, and the same for all parts.
+    """Plans a pass over a selection, as a whole or in parts, with what is the same for all parts.
 
-    `in_force` is HEAD's tree where `tree` is somebody's branch: then settings and hosts are HEAD's, and a manifest that
-    differs from HEAD's sends nothing (docs/design/rules.md, "Pull requests"). `by_hand` has `run` or `revoke` for what
-    somebody asks of this pass, `commands` what was left for any pass that comes to those grants. `listings` are those
-    that were read for the slices of an interval. With `removals` false nothing is revoked. `progressed` is told of each
-    request.
+    `in_force` is HEAD's tree if `tree` is a branch: then settings and hosts are HEAD's, and a manifest that differs
+    from HEAD's sends nothing (docs/design/rules.md, "Pull requests"). `by_hand` has `run` or `revoke` by grant, for
+    this pass, `commands` those that were enqueued for any pass over their grants. `listings` are those that were read
+    for the slices of an interval. With `removals` false nothing is revoked. `progressed` is called for each request.
     """
 
     def __init__(
@@ -193,7 +191,7 @@ class Planning:
     async def whole(
         self, claims: ClaimSet | None = None, *, released: bool = False, watched: Watched = unwatched
     ) -> Plan:
-        """Observe and plan in one piece, and change nothing. `watched` is told of each hire."""
+        """Observe and plan in one piece, and change nothing. `watched` is called for each hire."""
         claims = claims or Claims().begin()
         plan = await self.part(self.selection, await self._rows(), claims, watched)
         released = released and self.selection.grants is None  # who names one grant lets nothing else through
@@ -260,7 +258,7 @@ class Planning:
         )
 
     async def _known(self, rows: Mapping[Key, Record]) -> tuple[dict[Key, Record], dict[Key, Key]]:
-        """The rows as they count now, under the names that they go by now, and which of them move there from where."""
+        """Return the rows under their current names, and where each moved row was."""
         ledger, policy = self.state.ledger, self.policy
         await self.pace.keep()
         known = {key: records.remembered(row, policy.now, self.settings.retry_delay) for key, row in rows.items()}
@@ -271,17 +269,17 @@ class Planning:
 
     @cached_property
     def places(self) -> list[str]:
-        """The hires of the selection in their order, with those that only the ledger has."""
+        """Return the selection's hires in their order, including those that only the ledger has."""
         chosen = self.selection.hires
         return sorted({*self.desired.hires, *self.state.ledger.hires()} if chosen is None else chosen)
 
     def parts(self, hires: int) -> Iterator[Selection]:
-        """Cut the selection into parts of so many hires, in their order."""
+        """Split the selection into parts of so many hires, in their order."""
         for place in range(0, len(self.places), hires):
             yield replace(self.selection, hires=frozenset(self.places[place : place + hires]))
 
     async def _unreadable(self) -> list[Record]:
-        """The records of everybody whose files cannot be read."""
+        """Return the records of all hires whose files cannot be read."""
         if not self.desired.unreadable_files:
             return []
         hires = sorted(self.state.ledger.hires())
@@ -297,28 +295,28 @@ class Planning:
         return list(found.values())
 
     def changes(self) -> guard.Changes:
-        """What the guard counts."""
+        """Return the counts that the guard judges."""
         return guard.Changes(self.state.ledger, self.settings, everything=self.selection.everything)
 
     def locked(self, item: PlannedGrant) -> PlannedGrant:
-        """Block a grant for which something was to be done, where the key that seals what has to be known is gone."""
+        """Block a grant with an action pending if the key that seals its memory is missing."""
         fault = self.state.sealing.fault
         if fault is None or not item.decision.action.acts:
             return item
         return replace(item, decision=Decision(Status.BLOCKED, Action.NONE, fault))
 
     def problems(self, found: Iterable[Problem]) -> tuple[Problem, ...]:
-        """Sort what is wrong with the files; `found` are the problems of all parts."""
+        """Sort the problems of the files; `found` are those of all parts."""
         counted = self.judge.counted() if self.selection.everything else ()
         return tuple(sorted({*self.desired.files.problems, *found, *counted}, key=lambda problem: problem.order))
 
 
 def _refuse_uncovered(state: OpenState, services: set[str]) -> None:
-    """Raise MoreNeeded where rows are another service's, which this pass may not write for."""
+    """Raise MoreNeeded if rows belong to another service, which this pass may not write for."""
     if state.ledger.lease is not None:
         state.ledger.lease.require(services)
 
 
 def _without_tokens(item: Integration, fault: str) -> Integration:
-    """An integration whose tokens cannot be read: its grants are blocked for that reason, not for want of tokens."""
+    """Return an integration whose tokens cannot be read, so that its grants are blocked for that reason."""
     return item if item.connection is None or item.fault is not None else replace(item, fault=fault)
