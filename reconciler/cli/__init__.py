@@ -42,10 +42,10 @@ SECTIONS = {
         "history": ("history", "Show what happened, when, and at which commit"),
     },
     "One grant or person": {
-        "retry": ("by_hand", "Start failed grants afresh at the next pass"),
-        "run": ("by_hand", "Run one access entry now, whatever its check says"),
-        "accept": ("by_hand", "Vouch for a grant that was mended by hand"),
-        "revoke": ("by_hand", "Revoke what git no longer wants"),
+        "retry": ("manual", "Start failed grants afresh at the next pass"),
+        "run": ("manual", "Run one access entry now, whatever its check says"),
+        "accept": ("manual", "Vouch for a grant that was mended by hand"),
+        "revoke": ("manual", "Revoke what git no longer wants"),
         "forget": ("forget", "Erase a person who left from the ledger"),
     },
     "People and accounts": {
@@ -57,7 +57,7 @@ SECTIONS = {
     "Services": {
         "initial-data": ("initial_data", "Encrypt, check and rekey a service's secrets"),
         "oauth": ("oauth", "Authorize services that want OAuth"),
-        "options": ("options_of", "Show the choices of a form field"),
+        "options": ("field_options", "Show the choices of a form field"),
     },
     "The state": {
         "state": ("state", "Copy the state from a file to a server, or back"),

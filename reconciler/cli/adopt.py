@@ -76,7 +76,7 @@ async def proposed(
     from reconciler.engine.wiring import integrations_of
     from reconciler.intake.adopt import NotAdopted
     from reconciler.intake.adopt import adopt as adopted
-    from reconciler.model.deciding import Policy
+    from reconciler.model.decision_inputs import Policy
     from reconciler.repository.desired import Desired
     from reconciler.repository.documents.modeline import line_in, modeline
     from reconciler.repository.files import Reader

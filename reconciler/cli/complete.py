@@ -39,7 +39,7 @@ def _offered(names: Callable[[click.Context], Iterable[str]]) -> _Complete:
 
 
 def _root(ctx: click.Context) -> Path:
-    from reconciler.repository.place import repository
+    from reconciler.repository.discovery import repository
 
     return repository(ctx.obj.path)
 

@@ -70,7 +70,7 @@ def _details(options: SharedOptions, key: Key, redactor: Redactor) -> dict[str, 
     from reconciler.cli.suggestions import no_such_grant
     from reconciler.engine.accepted import in_force
     from reconciler.engine.context import home_of
-    from reconciler.model.deciding import Policy
+    from reconciler.model.decision_inputs import Policy
     from reconciler.repository.desired import Desired
     from reconciler.repository.git.signatures import signer
     from reconciler.repository.given import who_gave

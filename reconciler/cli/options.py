@@ -38,7 +38,7 @@ class SharedOptions:
     @property
     def repo(self) -> Path:
         """The repository's root, found when it is first needed. Raises RepositoryError if there is none."""
-        from reconciler.repository.place import repository
+        from reconciler.repository.discovery import repository
 
         return repository(self.path)
 

@@ -189,7 +189,7 @@ async def _started(
     from reconciler.cli.unmanaged import compared, known_integration
     from reconciler.engine.accepted import in_force
     from reconciler.engine.state import reading
-    from reconciler.model.deciding import Policy
+    from reconciler.model.decision_inputs import Policy
     from reconciler.repository.desired import Desired
     from reconciler.repository.given import who_gave
     from reconciler.review.population import ServiceAnswer, populations, without_manifest

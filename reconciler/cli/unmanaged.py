@@ -87,7 +87,7 @@ async def compared(
     from reconciler.engine.listings import Listings
     from reconciler.engine.state import reading
     from reconciler.engine.wiring import integrations_of
-    from reconciler.model.deciding import Policy
+    from reconciler.model.decision_inputs import Policy
     from reconciler.repository.desired import Desired
     from reconciler.review.unmanaged import ComparedListing, compare, owners_of, people_of
 

@@ -19,7 +19,7 @@ from reconciler.intake.reading import as_integrations
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.sealing import Tokens, WritableSealing
 from reconciler.ledger.vault import WritableVault
-from reconciler.model.deciding import Policy
+from reconciler.model.decision_inputs import Policy
 from reconciler.model.errors import ReconcilerError, SecretsError, UsageError
 from reconciler.model.settings import Settings
 from reconciler.oauth.authorization import CONNECTED, OPEN, TAKEN, Authorization, Authorizer, NotConnected, digest_of

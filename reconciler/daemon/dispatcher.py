@@ -27,7 +27,7 @@ from reconciler.engine.reconciler import Reconciler
 from reconciler.engine.state import OpenState, recover, refuse_strayed, sealing_of
 from reconciler.ledger.lease import MoreNeeded
 from reconciler.model.clock import Stopped, stamp
-from reconciler.model.deciding import Policy
+from reconciler.model.decision_inputs import Policy
 from reconciler.model.errors import LedgerError, ReconcilerError, RepositoryError
 from reconciler.model.grant import Key, Phase, Record
 from reconciler.model.report import Report

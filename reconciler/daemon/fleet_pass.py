@@ -24,7 +24,7 @@ from reconciler.engine.state import OpenState, recover, refuse_strayed
 from reconciler.ledger.entries import Command
 from reconciler.ledger.lease import Lease, MoreNeeded
 from reconciler.ledger.membership import Membership
-from reconciler.model.deciding import Policy
+from reconciler.model.decision_inputs import Policy
 from reconciler.model.errors import Problem, RepositoryError
 from reconciler.model.grant import Key
 from reconciler.model.report import Report, Row

@@ -9,12 +9,12 @@ from datetime import datetime, timedelta
 import structlog
 
 from reconciler.daemon.acting import Acting
+from reconciler.daemon.affected import touched
 from reconciler.daemon.dispatcher import Dispatcher
 from reconciler.daemon.freshness import Freshness
 from reconciler.daemon.health import Health
 from reconciler.daemon.schedule import Schedule
 from reconciler.daemon.slices import PassRequest
-from reconciler.daemon.touched import touched
 from reconciler.engine.accepted import InForce, in_force, keep
 from reconciler.engine.context import Context, SystemClock
 from reconciler.engine.state import OpenState, sealing_of

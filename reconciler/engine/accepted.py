@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import pygit2
 
 from reconciler.engine.context import Context, home_of
-from reconciler.ledger.place import FILES
+from reconciler.ledger.permissions import FILES
 from reconciler.ledger.reader import LedgerReader
 from reconciler.model.errors import RepositoryError
 from reconciler.model.failpoints import Failpoint

@@ -14,7 +14,7 @@ from typing import assert_never
 
 from reconciler.engine.wanted import NO_MEANS, Means, found, invited, paused, shown, webhook
 from reconciler.model.clock import stamp
-from reconciler.model.deciding import NEITHER, TAKEN, Policy, progress
+from reconciler.model.decision_inputs import NEITHER, TAKEN, Policy, progress
 from reconciler.model.grant import Decision, Differences, Grant, Kind, Outcome, Phase, Record, Step
 from reconciler.model.status import Action, Status
 from reconciler.model.verdict import Account, Invited, Missing, NoCheck, Present, Unknown, Verdict

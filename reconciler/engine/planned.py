@@ -13,7 +13,7 @@ from reconciler.engine.integrations import Integration, Lending, Prepared
 from reconciler.engine.same_account import SameAccounts
 from reconciler.ledger.entries import Event
 from reconciler.ledger.vault import stored_for
-from reconciler.model.deciding import Policy
+from reconciler.model.decision_inputs import Policy
 from reconciler.model.grant import Decision, Grant, Key, Kind, Record
 from reconciler.model.value import value_class
 from reconciler.model.verdict import Account, Invited, Missing, Present, Unknown, Verdict

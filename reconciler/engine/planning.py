@@ -25,7 +25,7 @@ from reconciler.engine.state import OpenState, ReadState, as_settled
 from reconciler.engine.wiring import as_branch_may, integrations_of
 from reconciler.ledger.entries import Event
 from reconciler.model.clock import first_moment
-from reconciler.model.deciding import Policy
+from reconciler.model.decision_inputs import Policy
 from reconciler.model.errors import Problem
 from reconciler.model.grant import Decision, Key, Record
 from reconciler.model.report import Report, Row

@@ -29,7 +29,7 @@ from reconciler.ledger.opening import OpenLedger, StateLocation
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.sealing import Sealing, WritableSealing
 from reconciler.ledger.vault import run_name
-from reconciler.model.deciding import Policy
+from reconciler.model.decision_inputs import Policy
 from reconciler.model.errors import LedgerError, RepositoryError, SecretsError
 from reconciler.model.grant import Key, Record
 from reconciler.model.settings import Settings

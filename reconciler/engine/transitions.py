@@ -13,7 +13,7 @@ from typing import Any
 
 from reconciler.engine.decide import NOT_IN_GIT
 from reconciler.ledger.entries import Event
-from reconciler.model.deciding import progress
+from reconciler.model.decision_inputs import progress
 from reconciler.model.grant import Decision, Grant, Kind, OpenRun, Outcome, Phase, Record, Step
 from reconciler.model.status import Action, EventType, Status
 from reconciler.model.value import changed

@@ -1,7 +1,7 @@
 """Write hires' files: a new one, or an edit of an existing one; all files or none.
 
 Whatever fills them comes from outside, and is data (`yaml_text`). A file that is there keeps every byte but those of
-the edit (`positions`). Files are written beside their places and renamed, after each was seen to be as it was read.
+the edit (`yaml_edit`). Files are written beside their places and renamed, after each was seen to be as it was read.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
-from reconciler.intake.positions import with_item, with_value
+from reconciler.intake.yaml_edit import with_item, with_value
 from reconciler.intake.yaml_text import block_item, flow
 from reconciler.model.errors import NotWritable, not_written
 from reconciler.model.hire import Hire
@@ -52,12 +52,12 @@ def hire_text(hire: Mapping[str, Any], head: str = "") -> str:
 
 
 def with_entry(raw: bytes, file: str, entry: str | Mapping[str, Any]) -> bytes:
-    """Add an access entry to a hire's file, after the others. Raises like `positions.with_item`."""
+    """Add an access entry to a hire's file, after the others. Raises like `yaml_edit.with_item`."""
     return with_item(raw, file, "access", entry)
 
 
 def with_field(raw: bytes, file: str, key: str, value: Any) -> bytes:
-    """Set one key of a hire's file (`end`, `extra.LOGIN`). Raises like `positions.with_value`."""
+    """Set one key of a hire's file (`end`, `extra.LOGIN`). Raises like `yaml_edit.with_value`."""
     first, dot, rest = key.partition(".")
     return with_value(raw, file, (first, rest) if dot else (first,), value, order=ORDER)
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
-from reconciler.ledger.place import make_folder, refuse_unsafe
+from reconciler.ledger.permissions import make_folder, refuse_unsafe
 from reconciler.model.clock import stamp
 from reconciler.model.errors import LedgerError, StateLockedError
 from reconciler.model.failpoints import Failpoint, Reached, unwatched

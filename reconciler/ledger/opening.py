@@ -15,9 +15,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reconciler.ledger.belonging import Repository, claim, refuse_another
 from reconciler.ledger.lock import StateLock
 from reconciler.ledger.reader import LedgerReader
+from reconciler.ledger.repository_id import Repository, claim, refuse_another
 from reconciler.ledger.sqlite import SqliteBackend
 from reconciler.model.errors import LedgerError
 from reconciler.model.failpoints import Reached, unwatched

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from reconciler.ledger.lock import StateLock
 from reconciler.ledger.migrate import HEAD, version_of
-from reconciler.ledger.place import refuse_unsafe
+from reconciler.ledger.permissions import refuse_unsafe
 from reconciler.ledger.reading import Reading
 from reconciler.model.errors import LedgerError
 

@@ -19,7 +19,7 @@ from reconciler.ledger.backend import Inserting, Rows
 from reconciler.ledger.chain import END, Link, linked
 from reconciler.ledger.lock import StateLock
 from reconciler.ledger.migrate import HEAD, upgrade, version_of
-from reconciler.ledger.place import make_folder, refuse_unsafe
+from reconciler.ledger.permissions import make_folder, refuse_unsafe
 from reconciler.ledger.reading import Reading
 from reconciler.ledger.sqlite import faults
 from reconciler.ledger.sqlite_engine import engine_over

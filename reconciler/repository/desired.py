@@ -18,7 +18,7 @@ from reconciler.model.manifest import Manifest
 from reconciler.model.status import Status
 from reconciler.repository.documents.problems import near
 from reconciler.repository.files import Files
-from reconciler.repository.fitting import BEFORE_SUGGESTION
+from reconciler.repository.form_values import BEFORE_SUGGESTION
 from reconciler.repository.hires import Hires
 from reconciler.repository.joining import Join, assigned
 

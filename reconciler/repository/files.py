@@ -35,6 +35,7 @@ from reconciler.repository.hire_index import HireIndex, HireSummary
 from reconciler.repository.hires import Hires, ParsedHires
 from reconciler.repository.ignore import read_ignore
 from reconciler.repository.naming import others, same_stem, shown, unread
+from reconciler.repository.parallel import MANY, spread
 from reconciler.repository.parsing import (
     HIRES,
     IMPORTS,
@@ -46,7 +47,6 @@ from reconciler.repository.parsing import (
     parse_hire,
     summarize,
 )
-from reconciler.repository.processes import MANY, spread
 from reconciler.repository.rules import NONE, Rules, read_policy
 from reconciler.repository.settings_file import doubtful, read_settings
 

@@ -19,7 +19,7 @@ from reconciler.model.status import Status
 from reconciler.repository.documents.loaded import Loaded
 from reconciler.repository.documents.problems import near
 from reconciler.repository.files import Files
-from reconciler.repository.fitting import BEFORE_SUGGESTION, fill_form
+from reconciler.repository.form_values import BEFORE_SUGGESTION, fill_form
 from reconciler.repository.needs import circular_among, needed_first
 
 __all__ = ["Join", "assigned"]

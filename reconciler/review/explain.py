@@ -15,7 +15,7 @@ from reconciler.engine.decide import standing
 from reconciler.engine.integrations import AT_RUN_TIME
 from reconciler.engine.wanted import reason_not_to_accept
 from reconciler.model.clock import stamp
-from reconciler.model.deciding import Policy
+from reconciler.model.decision_inputs import Policy
 from reconciler.model.errors import MissingVariable
 from reconciler.model.grant import Grant, Record
 from reconciler.model.hire import jsonable

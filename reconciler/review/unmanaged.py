@@ -28,7 +28,7 @@ from reconciler.model.ignore import IgnoredAccount
 from reconciler.model.scope import Scope
 from reconciler.model.template import names
 from reconciler.repository.desired import Desired
-from reconciler.review.resembling import PeopleIndex
+from reconciler.review.similarity import PeopleIndex
 
 __all__ = [
     "AccountKind",

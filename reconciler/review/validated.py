@@ -12,16 +12,16 @@ from collections.abc import Iterator, Mapping
 from datetime import date
 from typing import Any
 
-from reconciler.ledger.place import refuse_unsafe
+from reconciler.ledger.permissions import refuse_unsafe
 from reconciler.model.errors import LedgerError, RepositoryError
 from reconciler.repository.git.checkout import Checkout
 from reconciler.repository.git.trees import CommitTree, FolderTree, Stamped, Tree, blob_of
 from reconciler.repository.hire_cache import as_rows, of_rows
 from reconciler.repository.hire_index import HireSummary
 from reconciler.repository.hires import Hires
+from reconciler.repository.parallel import spread
 from reconciler.repository.policy import Share
 from reconciler.repository.private_file import VALIDATE_CACHE, PrivateFile
-from reconciler.repository.processes import spread
 from reconciler.review.findings import Findings, Inspector
 
 __all__ = ["Validated", "found_in"]

@@ -12,7 +12,7 @@ from typing import Any
 from reconciler.ledger.chain import Link
 from reconciler.ledger.entries import Member
 from reconciler.ledger.reader import LedgerReader
-from reconciler.model.deciding import Policy
+from reconciler.model.decision_inputs import Policy
 from reconciler.model.errors import Problem
 from reconciler.model.report import LAST
 from reconciler.model.status import Status

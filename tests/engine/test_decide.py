@@ -10,7 +10,7 @@ import pytest
 from reconciler.engine.decide import judge, judge_orphan, standing
 from reconciler.engine.transitions import remembered
 from reconciler.engine.wanted import changed_values
-from reconciler.model.deciding import Policy, progress
+from reconciler.model.decision_inputs import Policy, progress
 from reconciler.model.grant import Grant, Hold, Key, Kind, Outcome, Phase, Record, Step
 from reconciler.model.settings import Suspension
 from reconciler.model.status import Action, Status

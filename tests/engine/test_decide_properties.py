@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.engine.decide import judge, judge_orphan
-from reconciler.model.deciding import Policy
+from reconciler.model.decision_inputs import Policy
 from reconciler.model.grant import Key, Kind, OpenRun, Outcome, Phase, Record, Step
 from reconciler.model.status import Action, Status
 from reconciler.model.verdict import Missing, NoCheck, Present, Unknown

@@ -122,8 +122,8 @@ def serve() -> None:
     import uvicorn  # noqa: F401
     from alembic import command, config  # noqa: F401
 
-    import reconciler.cli.by_hand  # noqa: F401
     import reconciler.cli.daemon  # noqa: F401
+    import reconciler.cli.manual  # noqa: F401
     import reconciler.cli.progress  # noqa: F401
     import reconciler.daemon.loop  # noqa: F401
     import reconciler.web.serve  # noqa: F401

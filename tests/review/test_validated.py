@@ -260,17 +260,17 @@ def test_no_cache_without_a_state(repo: Repo) -> None:
 
 SPREAD = """
 import os, signal, sys
-from reconciler.repository import processes
-processes.MANY, processes.AT_A_TIME = 4, 2
-processes._processes = lambda: 2
+from reconciler.repository import parallel
+parallel.MANY, parallel.AT_A_TIME = 4, 2
+parallel._processes = lambda: 2
 parent = os.getpid()
 def work(part):
     mine = os.getpid() == parent
     if 5 in part and not mine:
         {what}
     return [(item * item, mine) for item in part]
-print(processes.spread(work, list(range(9))))
-print(processes.spread(work, list(range(3))))
+print(parallel.spread(work, list(range(9))))
+print(parallel.spread(work, list(range(3))))
 """
 
 
@@ -295,7 +295,7 @@ def test_a_file_that_changes_and_changes_back_meanwhile_is_not_remembered(
     repo: Repo, work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("reconciler.repository.files.MANY", 1)
-    monkeypatch.setattr("reconciler.repository.processes.MANY", 10**9)
+    monkeypatch.setattr("reconciler.repository.parallel.MANY", 10**9)
     file = repo.root / "hires" / "cleo.yaml"
     stood = file.read_bytes()
     summarize = parsing.summarize
@@ -322,8 +322,8 @@ def test_very_many_files_are_reported_alike(repo: Repo) -> None:
     (repo.root / ".reconciler").rmdir()
     first = validate(repo)
     script = (
-        "import sys\nfrom reconciler.repository import files, processes\n"
-        "files.MANY = processes.MANY = 3; processes.AT_A_TIME = 2; processes._processes = lambda: 2\n"
+        "import sys\nfrom reconciler.repository import files, parallel\n"
+        "files.MANY = parallel.MANY = 3; parallel.AT_A_TIME = 2; parallel._processes = lambda: 2\n"
         "from reconciler.cli import main\nmain()\n"
     )
     command = [sys.executable, "-c", script, "--repo", str(repo.root), "validate"]

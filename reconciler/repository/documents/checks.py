@@ -18,8 +18,8 @@ from reconciler.model.scope import HIRE_NAMES, KNOWN_NAMES
 from reconciler.model.template import misuse, names
 from reconciler.repository.documents.problems import Path, dotted, near
 from reconciler.repository.documents.yaml import Document
-from reconciler.repository.language import language_problems
 from reconciler.repository.lookalikes import suspicious
+from reconciler.repository.manifest_checks import language_problems
 
 __all__ = ["hire_problems", "manifest_ids", "manifest_problems", "unfilled"]
 

@@ -160,7 +160,7 @@ def _orphans(options: SharedOptions, hire: str, known: list[Record]) -> list[Key
     """Find a hire's grants that git no longer wants and that are not revoked yet."""
     from reconciler.cli.context import context_of
     from reconciler.engine.accepted import in_force
-    from reconciler.model.deciding import Policy
+    from reconciler.model.decision_inputs import Policy
     from reconciler.model.grant import Phase
 
     context = context_of(options)

@@ -6,7 +6,7 @@ from datetime import date
 
 import pytest
 
-from reconciler.daemon.touched import touched
+from reconciler.daemon.affected import touched
 from reconciler.model.selection import Selection
 from reconciler.repository.desired import Desired
 from reconciler.repository.files import Reader
