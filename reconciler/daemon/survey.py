@@ -5,9 +5,11 @@ It shares the listings of the interval's passes. It changes nothing, and a fault
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Collection
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
+from itertools import islice
 
 import structlog
 
@@ -29,8 +31,11 @@ __all__ = ["Survey"]
 
 log = structlog.get_logger()
 
-AT_A_TIME = 200
+AT_A_TIME = 25
 """The most hires whose records are read before other tasks run."""
+
+SEEN_AT_A_TIME = 200
+"""The most accounts that are written before other tasks run."""
 
 
 Leased = Callable[[str], AbstractAsyncContextManager[OpenState]]
@@ -87,9 +92,9 @@ class Survey:
                 integrations = {each.name: each for each in built}
                 owners = owners or await _owners([integrations[each] for _, each in listed], desired, state.ledger)
                 compared = await compare(integrations[name], desired, owners.pop(name), listings)
-                self._note(name, compared, state.ledger)
+                await self._note(name, compared, state.ledger)
 
-    def _note(self, name: str, compared: ComparedListing, ledger: LedgerWriter) -> None:
+    async def _note(self, name: str, compared: ComparedListing, ledger: LedgerWriter) -> None:
         fault = compared.fault and self._context.redactor.redact(compared.fault)
         self._problems.update(f"listing of {name}", fault)
         self.unread.pop(name, None)
@@ -98,6 +103,10 @@ class Survey:
             if fault is not None:
                 self.unread[name] = fault
             return
+        left = iter(sorted(compared.seen - ledger.seen(name)))
+        while some := list(islice(left, SEEN_AT_A_TIME)):
+            ledger.add_seen(name, some, self._clock.now())
+            await asyncio.sleep(0)
         ledger.save_seen(name, compared.seen, self._clock.now())
         self.found[name] = replace(compared, seen=frozenset())  # the ledger has them
 

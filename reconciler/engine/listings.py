@@ -36,6 +36,9 @@ T = TypeVar("T")
 ENOUGH = 10
 """Up to this many grants of an integration are asked for one by one, listing or not."""
 
+ITEMS_AT_A_TIME = 250
+"""The most items of a listing that are looked at before other tasks run."""
+
 UNAUTHORIZED = 401
 
 Place = tuple[str, tuple[str, ...]]
@@ -249,7 +252,11 @@ async def _read_accounts(
     try:
         scope = await connected(integration, scope)
         only = {path: render_data(value, scope) for path, value in listing.only.items()}
+        number = 0
         async for item in items(integration.client, listing, scope, integration.manifest):
+            number += 1
+            if number % ITEMS_AT_A_TIME == 0:  # a page may have very many
+                await asyncio.sleep(0)
             if only and not all_there(item, only):
                 continue
             value = follow(item, match)

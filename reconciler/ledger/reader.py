@@ -247,6 +247,12 @@ class LedgerReader(Browsing):
         note = self.note(f"{LISTED}{integration}")
         return None if note is None else datetime.fromisoformat(note.decode())
 
+    def seen(self, integration: str) -> set[str]:
+        """Return the accounts of a listing that were seen, by digest."""
+        with self.backend.reading() as reading:
+            query = "SELECT account FROM accounts WHERE integration = :integration"
+            return set(reading.column(query, integration=integration))
+
     def first_seen(self, integration: str) -> dict[str, datetime]:
         """Return when each account of a listing was first seen, by its digest."""
         query = "SELECT account, first_seen FROM accounts WHERE integration = :integration"

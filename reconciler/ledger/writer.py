@@ -299,14 +299,18 @@ class LedgerWriter(LedgerReader):
 
     def save_seen(self, integration: str, accounts: AbstractSet[str], now: datetime) -> None:
         """Save since when a complete listing shows these accounts, by digest; delete those that it no longer shows."""
-        known, table = self.first_seen(integration).keys(), schema.accounts
-        new = [{"integration": integration, "account": each, "first_seen": now} for each in sorted(accounts - known)]
+        known, table = self.seen(integration), schema.accounts
         gone = [{"whose": each} for each in sorted(known - accounts)]
         with self._writing(Failpoint.NOTE) as transaction:
             transaction.put(schema.meta, f"{LISTED}{integration}", now.isoformat().encode())
-            transaction.then(sa.insert(table), new)
+            transaction.then(sa.insert(table), _seen(integration, sorted(accounts - known), now))
             theirs = table.c.integration == integration, table.c.account == sa.bindparam("whose")
             transaction.then(sa.delete(table).where(*theirs), gone)
+
+    def add_seen(self, integration: str, accounts: Iterable[str], now: datetime) -> None:
+        """Save some accounts that were not known, before all that a complete listing shows are saved."""
+        with self._writing(Failpoint.NOTE) as transaction:
+            transaction.then(sa.insert(schema.accounts), _seen(integration, accounts, now))
 
     # What is sealed, what is noted, what is asked for
 
@@ -379,3 +383,7 @@ class LedgerWriter(LedgerReader):
 def _is_of(table: sa.Table, key: Key) -> sa.ColumnElement[bool]:
     """Make the condition that a row is of this grant."""
     return sa.and_(table.c.hire == key.hire, table.c.access == key.access)
+
+
+def _seen(integration: str, accounts: Iterable[str], now: datetime) -> list[dict[str, Any]]:
+    return [{"integration": integration, "account": each, "first_seen": now} for each in accounts]

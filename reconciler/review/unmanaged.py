@@ -45,6 +45,9 @@ __all__ = [
 ]
 
 
+ACCOUNTS_AT_A_TIME = 500
+"""The most accounts that are compared before other tasks run."""
+
 HIRES_AT_A_TIME = 100
 """The most hires that are compared before other tasks run."""
 
@@ -166,6 +169,8 @@ async def compare(
         granted, orphaned = set(owners.granted.get(place, ())), owners.orphaned.get(place, {})
         where = dict(each.split("=", 1) for each in place[1])
         for account in population:
+            if result.listed % ACCOUNTS_AT_A_TIME == 0:
+                await asyncio.sleep(0)
             result.listed += 1
             known = account_digest(account)
             keys.add(known)
