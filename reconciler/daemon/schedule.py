@@ -5,6 +5,7 @@ Together the slices cover every hire once an interval. They share the listings o
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
@@ -124,7 +125,7 @@ class Schedule:
         self._sliced = 0
         self._read_listings_anew(acting)
         self._dispatcher.run(self._survey.take(acting, self._dispatcher.desired(acting), self._listings))
-        self._context.reader.keep()
+        self._dispatcher.run(asyncio.to_thread(self._context.reader.keep))
         self._ledger.begin_resync()
 
     def _read_listings_anew(self, acting: Acting) -> None:

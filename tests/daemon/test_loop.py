@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 from collections import Counter
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from datetime import timedelta
 from time import monotonic
 from typing import Any
@@ -18,6 +19,8 @@ from reconciler.model.failpoints import Failpoint
 from reconciler.model.grant import Key, Record
 from reconciler.model.selection import Selection
 from reconciler.model.status import Status
+from reconciler.repository.hire_cache import HireCache
+from reconciler.repository.hire_index import HireSummary
 from reconciler.repository.parsing import summarize
 from tests.daemon.running import Turned, running, until
 from tests.repo import Repo
@@ -111,8 +114,15 @@ def test_a_hire_that_is_renamed_during_its_attempt_gets_one_account(repo: Repo, 
 def test_a_commit_is_read_beside_the_loop(
     tool: Repo, accounts: AccountService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Passes go on meanwhile, over the revision before."""
+    """Passes go on meanwhile, over the revision before. What was parsed is saved for the next start beside it, too."""
     tool.hire("bob", "tool")
+    save, saved_in = HireCache.save, list[int]()
+
+    def saved(self: HireCache, hires: Iterable[HireSummary]) -> None:
+        saved_in.append(threading.get_ident())
+        save(self, hires)
+
+    monkeypatch.setattr(HireCache, "save", saved)
 
     async def walk() -> list[list[str]]:
         async with running(tool) as now:
@@ -130,6 +140,8 @@ def test_a_commit_is_read_beside_the_loop(
             monkeypatch.setattr("reconciler.repository.files.summarize", beside)
             tool.commit()
             await until(lambda: accounts.created["bob@example.com"])
+            assert saved_in
+            assert threading.get_ident() not in saved_in
             return [*found, await hires()]
 
     assert asyncio.run(walk()) == [["ada"], ["ada", "bob"]]
