@@ -202,6 +202,7 @@ class _Reading:
     def finish(self) -> Response:
         """The answer."""
         assert self._unpacker is not None
+        del self._parser  # it holds this object's methods: the two would stay until the garbage collector comes
         return Response(self.status, self.headers, self._unpacker.finish(), self.full)
 
     def _parse(self, data: bytes) -> None:

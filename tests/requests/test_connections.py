@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import ssl
 import struct
@@ -15,9 +16,11 @@ from typing import cast
 
 import httpcore
 import pytest
+from httptools import HttpResponseParser
 
 from reconciler.requests.answer import LIMIT, Response
 from reconciler.requests.connections import Connections, NoAnswer, _tls
+from reconciler.requests.direct import _Reading
 from reconciler.requests.pipe import Pipe
 from reconciler.requests.proxied import _Network, _Stream
 from reconciler.requests.url import Address
@@ -164,6 +167,18 @@ async def test_a_connection_is_used_again(server: Server) -> None:
         for _ in range(5):
             assert (await ask(connections, server)).text == "0"
     assert server.connections == 1
+
+
+async def test_nothing_of_an_answer_is_left_to_the_garbage_collector(server: Server) -> None:
+    async with connected() as connections:
+        gc.collect()
+        gc.disable()
+        try:
+            assert (await ask(connections, server)).text == "0"
+            left = [each for each in gc.get_objects() if isinstance(each, _Reading | HttpResponseParser)]
+        finally:
+            gc.enable()
+    assert left == []
 
 
 async def test_side_by_side_each_has_its_own(server: Server) -> None:
