@@ -429,7 +429,7 @@ def failed(
     )
     event = EventType.ATTEMPT_INTERRUPTED if interrupted else EventType.ATTEMPT_FAILED
     events: Events = [(event, f"{prefix}attempt {record.attempts}: {error}")]
-    if record.revoking and not again:
+    if record.revoking:
         events.append((EventType.REVOKE_FAILED, error))
     return _with_events(new, events, now)
 
