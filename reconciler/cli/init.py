@@ -12,6 +12,7 @@ import click
 
 from reconciler.cli.options import SharedOptions, option, shared
 from reconciler.model.errors import RepositoryError, UsageError, not_written
+from reconciler.model.template import FILL_IN
 from reconciler.repository.documents.modeline import SCHEMAS, modeline
 
 if TYPE_CHECKING:
@@ -29,9 +30,6 @@ DOT = "dot-"
 """Stands for the leading dot of a file's name in the template: package data leaves dot files out."""
 
 SAMPLE, PERSON, SEQUENCE = "manifests/example.yaml", "hires/ada.yaml", "config/sequences/everyone.yaml"
-
-FILL_IN = "FILL-IN"
-"""Stands where the user has to write a value."""
 
 
 @click.command()

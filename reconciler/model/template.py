@@ -13,10 +13,13 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
-__all__ = ["PLACEHOLDER", "misuse", "names", "split", "texts"]
+__all__ = ["FILL_IN", "PLACEHOLDER", "misuse", "names", "split", "texts"]
 
 PLACEHOLDER = re.compile(r"\{\{\s*([\w.]+)\s*\}\}")
 """A variable; group 1 is its name, dots included."""
+
+FILL_IN = "FILL-IN"
+"""What `init` writes where a person has to write a value: in a hire or an entry it counts as none."""
 
 _BRACES = re.compile(r"\{\{((?:(?!\{\{|\}\}).)*)\}\}", re.DOTALL)
 _TAG = re.compile(r"\{%(?:(?!\{%|%\}).)*%\}|\{#(?:(?!\{#|#\}).)*#\}", re.DOTALL)

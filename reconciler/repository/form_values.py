@@ -9,6 +9,7 @@ from typing import Any
 from reconciler.model.base import as_text
 from reconciler.model.hire import Entry, NamedChoice
 from reconciler.model.manifest import FormField, Manifest
+from reconciler.model.template import FILL_IN
 from reconciler.repository.documents.problems import near
 
 __all__ = ["BEFORE_SUGGESTION", "fill_form"]
@@ -36,7 +37,7 @@ def fill_form(manifest: Manifest, entry: Entry) -> tuple[dict[str, Any], tuple[t
             raise ValueError(
                 f"values.{name}: the manifest's form has no such field{near(name, form, BEFORE_SUGGESTION)}"
             )
-        if value is None:
+        if value is None or value == FILL_IN:
             continue
         values[name] = _fit(field, value)
         if field.fetched:

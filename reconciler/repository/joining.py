@@ -16,6 +16,7 @@ from reconciler.model.grant import Grant, Hold, Key
 from reconciler.model.hire import AssignField, Entry, Hire, HireRef, Sequence
 from reconciler.model.scope import Layer
 from reconciler.model.status import Status
+from reconciler.model.template import FILL_IN
 from reconciler.repository.documents.loaded import Loaded
 from reconciler.repository.documents.problems import near
 from reconciler.repository.files import Files
@@ -138,7 +139,8 @@ class Join:
                 values[f"{role}_email"] = values[f"{role}_email"] or (other.model.email if other else None)
         layers = [Layer(loaded.path, values)]
         if hire.extra:
-            layers.append(Layer(f"{loaded.path} (extra)", hire.extra))
+            given = {name: value for name, value in hire.extra.items() if value != FILL_IN}
+            layers.append(Layer(f"{loaded.path} (extra)", given))
         return tuple(layers)
 
     def _absent(self, hire: Hire) -> dict[str, str]:

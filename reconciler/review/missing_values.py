@@ -11,8 +11,10 @@ from collections.abc import Iterable, Iterator
 from reconciler.engine.integrations import needed_names
 from reconciler.model.errors import MissingVariable, Problem
 from reconciler.model.grant import Grant
+from reconciler.model.hire import Entry
 from reconciler.model.manifest import Manifest
 from reconciler.model.scope import HIRE_NAMES, KNOWN_NAMES, Scope
+from reconciler.model.template import FILL_IN
 from reconciler.repository.desired import Desired
 from reconciler.repository.git.checkout import Tree
 from reconciler.secrets.initial_data import FOLDER, service_of
@@ -72,6 +74,8 @@ class MissingValues:
         whose = f"access {grant.key.access} of {hire}"
         uses = self._desired.files.manifests[grant.integration].path
         if name in {field.id for field in manifest.form}:
+            if self._entry(grant).values.get(name) == FILL_IN:
+                return Problem(file, line, f"{whose}: values.{name} is still FILL-IN, and {uses} uses it")
             return Problem(file, line, f"{whose}: values.{name} is missing: {uses} has it in its form and uses it")
         loaded = self._desired.hires[hire]
         if grant.origin is not None:
@@ -80,4 +84,13 @@ class MissingValues:
             return Problem(file, line, f"{whose}: {name} has no value: {because}")
         if name in (*HIRE_NAMES, "phone"):
             return Problem(file, line, f"{whose}: the hire gives no {name}, which {uses} uses")
+        if loaded.model.extra.get(name) == FILL_IN:
+            line = loaded.document.line(("extra", name))
+            return Problem(loaded.path, line, f"extra.{name} is still FILL-IN, and {uses} uses it")
         return Problem(file, line, f"{whose}: the hire gives no extra.{name}, which {uses} uses")
+
+    def _entry(self, grant: Grant) -> Entry:
+        """Return the entry that a grant is of."""
+        files = self._desired.files
+        model = files.hires[grant.key.hire].model if grant.origin is None else files.sequences[grant.origin].model
+        return next(entry for entry in model.access if entry.access == grant.key.access)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -109,6 +110,19 @@ def test_init_with_ready_manifests_is_in_order(tmp_path: Path, gnupg_home: Gnupg
     assert manifests == ["github.yaml", "slack.yaml"]
     assert "github asks for\n  in initial data of github: TOKEN, ORG\n" in done.err
     assert "write your own values in place of FILL-IN in config/sequences/everyone.yaml, hires/ada.yaml\n" in done.err
+    made.commit()
+    valid = call(made, "validate")
+    assert valid.code == 1
+    assert [re.sub(r":\d+: error", "", line) for line in valid.out.splitlines() if "FILL-IN" in line] == [
+        (
+            "config/sequences/everyone.yaml: access slack of ada: values.CHANNELS is still FILL-IN, "
+            "and manifests/slack.yaml uses it"
+        ),
+        "hires/ada.yaml: extra.GITHUB_LOGIN is still FILL-IN, and manifests/github.yaml uses it",
+    ]
+    for name in ("config/sequences/everyone.yaml", "hires/ada.yaml"):
+        file = made.root / name
+        file.write_text(file.read_text().replace("FILL-IN", "written"))
     made.commit()
     valid = call(made, "validate")
     assert (valid.code, valid.out.splitlines()[0]) == (0, "all files are in order; requests would go to 2 hosts")
