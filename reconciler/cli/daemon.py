@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from reconciler.web.metrics import Metrics
 
 __all__ = ["daemon", "pages_of"]
+
+EDITS_SECONDS = 3.0
+"""How long after its start the daemon looks for uncommitted edits."""
 
 PATIENCE_SECONDS = 20.0
 """How long the callback waits for a pass over its service to end."""
@@ -110,18 +114,40 @@ async def _serve(options: SharedOptions, redactor: Redactor, reached: Reached, m
             pages = pages_of(context, running, state, metrics, force, problems=found)
             async with serving(pages, settings.listen) as address:
                 log.info("daemon.started", repo=str(options.repo), listen=address, revision=tree.revision)
-                if settings.source == "commit" and (edits := context.checkout.ignored_edits()):
-                    log.warning("daemon.edits_ignored", paths=edits[:10], count=len(edits))
-                telling = asyncio.create_task(Systemd.of(os.environ).notify(clock.stopping, running.makes_progress))
+                beside = [
+                    asyncio.create_task(Systemd.of(os.environ).notify(clock.stopping, running.makes_progress)),
+                    asyncio.create_task(_warn_of_ignored_edits(context, clock, settings)),
+                ]
                 try:
                     await running.run()
                 finally:
-                    telling.cancel()
+                    for task in beside:
+                        task.cancel()
             if state.member is not None and state.member.over is not None:
                 raise state.member.over
         log.info("daemon.stopped")
     finally:
         await context.aclose()
+
+
+async def _warn_of_ignored_edits(context: Context, clock: SystemClock, settings: Settings) -> None:
+    """Log which edits passes ignore, once the first pass has begun: all files have to be looked at for it."""
+    import structlog
+
+    from reconciler.model.clock import Stopped
+    from reconciler.model.errors import RepositoryError
+
+    if settings.source != "commit":
+        return
+    with suppress(Stopped):
+        await clock.sleep(EDITS_SECONDS)
+        try:
+            edits = context.checkout.ignored_edits()
+        except RepositoryError as error:
+            structlog.get_logger().warning("daemon.edits_unknown", error=str(error))
+        else:
+            if edits:
+                structlog.get_logger().warning("daemon.edits_ignored", paths=edits[:10], count=len(edits))
 
 
 def _opened(

@@ -11,7 +11,7 @@ import gc
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -222,7 +222,7 @@ class Reader:
             elif self._once or not known.valid or (known.raw is None) == isinstance(tree, CommitTree):
                 yield known
             else:
-                yield replace(known, raw=None if isinstance(tree, CommitTree) else tree.read(file))
+                yield known._replace(raw=None if isinstance(tree, CommitTree) else tree.read(file))
 
     def _known(self, file: File) -> HireSummary | None:
         known = self._index.paths.get(file.path) or (self._cached or {}).get(file.path)
@@ -278,7 +278,7 @@ def _without_content(tree: Tree, file: File) -> HireSummary:
     """Return a file's summary. Contents are read again rather than kept, except of recently changed files."""
     summary, _ = summarize(tree, file)
     hashed = summary.raw is None or blob_of(summary.raw) == file.blob
-    return replace(summary, raw=None) if hashed else summary
+    return summary._replace(raw=None) if hashed else summary
 
 
 @contextmanager

@@ -58,12 +58,12 @@ def of_rows(saved: Any) -> dict[str, HireSummary]:
     integrations = [tuple(map(intern, names)) for names in lists]
     return {
         path: HireSummary(
-            path=path,
-            blob=blob,
+            path,
+            blob,
             valid=True,
             email=intern(email),
-            sequences=tuple(map(intern, sequences)),
-            references=tuple(map(intern, references)),
+            sequences=tuple(map(intern, sequences)) if sequences else (),
+            references=tuple(map(intern, references)) if references else (),
             integrations=integrations[place],
         )
         for path, blob, email, sequences, references, place in rows

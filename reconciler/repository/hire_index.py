@@ -7,17 +7,17 @@ it is made: a pass under way keeps the one it began with.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property
 from sys import intern
+from typing import NamedTuple
 
 from reconciler.model.errors import Problem
 
 __all__ = ["HireIndex", "HireSummary"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HireSummary:
+class HireSummary(NamedTuple):
     """What is kept of every hire's file.
 
     `valid` says that the file itself passes its checks; `references` are the hires that it names as manager or buddy;
@@ -34,7 +34,7 @@ class HireSummary:
     references: tuple[str, ...] = ()
     integrations: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
-    raw: bytes | None = field(default=None, repr=False)
+    raw: bytes | None = None
 
     @property
     def stem(self) -> str:
@@ -43,7 +43,7 @@ class HireSummary:
 
     def renamed(self, path: str) -> HireSummary:
         """Return the same content under another name."""
-        return replace(self, path=path, problems=tuple(replace(problem, file=path) for problem in self.problems))
+        return self._replace(path=path, problems=tuple(replace(problem, file=path) for problem in self.problems))
 
 
 class HireIndex:

@@ -13,9 +13,8 @@ import stat
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import pygit2
 from pygit2.enums import FileMode, ObjectType
@@ -47,8 +46,7 @@ _LINK = "link "
 """Begins the `blob` of a symbolic link, so that none is taken for a file whose content is the link's target."""
 
 
-@dataclass(frozen=True, slots=True)
-class File:
+class File(NamedTuple):
     """A file of a revision: its path from the repository's root, with `/`, and its blob id."""
 
     path: str
@@ -114,7 +112,7 @@ class CommitTree:
         """Return the file at a path."""
         with self._whole(path):
             entry = self._at(path)
-            return _file(path, entry) if entry is not None and entry.filemode in _FILES else None
+            return _file(path, entry, entry.filemode) if entry is not None and entry.filemode in _FILES else None
 
     def has(self, folder: str) -> bool:
         """Whether there is such a folder."""
@@ -180,8 +178,8 @@ class CommitTree:
             _refuse_endless(looked_at, len(waiting))
             if isinstance(entry, pygit2.Tree):
                 waiting.append((f"{prefix}{name}/", iter(entry)))
-            elif entry.filemode in _FILES:
-                yield _file(prefix + name, entry)
+            elif (mode := entry.filemode) in _FILES:
+                yield _file(prefix + name, entry, mode)
 
     @contextmanager
     def _whole(self, what: str) -> Iterator[None]:
@@ -194,8 +192,9 @@ class CommitTree:
             ) from error
 
 
-def _file(path: str, entry: pygit2.Object) -> File:
-    return File(path, f"{_LINK if entry.filemode == FileMode.LINK else ''}{entry.id}")
+def _file(path: str, entry: pygit2.Object, mode: FileMode) -> File:
+    """Return an entry as a file; it is asked for its mode once, which takes as long as all else of it."""
+    return File(path, f"{_LINK}{entry.id}" if mode is FileMode.LINK else str(entry.id))
 
 
 def _differing(old: pygit2.Tree, new: pygit2.Tree) -> Iterator[str]:
