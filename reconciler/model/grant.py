@@ -90,7 +90,10 @@ class Phase(StrEnum):
     @property
     def unsettled(self) -> bool:
         """Whether an attempt, or a chain of them, has more to do."""
-        return self in (Phase.RETRYING, Phase.FAILED)
+        return self in _UNSETTLED
+
+
+_UNSETTLED = (Phase.RETRYING, Phase.FAILED)  # Python 3.11 finds a member by a call, each time
 
 
 class Kind(StrEnum):
@@ -112,12 +115,16 @@ class Kind(StrEnum):
     @property
     def updates(self) -> bool:
         """Whether it makes an existing account as git wants it."""
-        return self in (Kind.UPDATE, Kind.MEND)
+        return self in _UPDATES
 
     @property
     def takes_away(self) -> bool:
         """Whether it takes access away."""
-        return self in (Kind.REVOKE, Kind.WITHDRAW)
+        return self in _TAKES_AWAY
+
+
+_UPDATES = (Kind.UPDATE, Kind.MEND)
+_TAKES_AWAY = (Kind.REVOKE, Kind.WITHDRAW)
 
 
 class Outcome(StrEnum):

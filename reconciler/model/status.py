@@ -59,7 +59,10 @@ class Action(StrEnum):
     @property
     def provides(self) -> bool:
         """Whether the account is as git wants it once its requests succeed."""
-        return self in (Action.EXECUTE, Action.UPDATE, Action.RETRY)
+        return self in _PROVIDES
+
+
+_PROVIDES = (Action.EXECUTE, Action.UPDATE, Action.RETRY)  # Python 3.11 finds a member by a call, each time
 
 
 class EventType(StrEnum):
