@@ -1,14 +1,14 @@
 """Determine the revision in force: HEAD, or with `git.verify_signatures` the last one whose new commits are trusted.
 
-Whether to verify, who is trusted and where the state is, is what the last accepted revision says, never what the commit
-under judgement says (docs/settings.md). That revision has to be known before any setting of HEAD's is believed, so it
-is kept where no commit reaches: under the checkout's own ref `refs/reconciler/accepted`, which also keeps git from
-clearing it away. The ledger's note `accepted` says the same, with what is refused, for `status` to show; a fresh clone
-on an old state goes on from it. Without either it is the first run, which takes HEAD's settings at their word and
-trusts from their `trusted_from` on.
+Whether to verify, who is trusted and where the state is are settings of the last accepted revision, never of the commit
+that is judged (docs/settings.md). That revision has to be known before any setting of HEAD is trusted, so it is saved
+where no commit can change it: in the checkout's ref `refs/reconciler/accepted`, which also keeps git from pruning the
+commit. The ledger's note `accepted` has the same, with what is refused, for `status` to show; a fresh clone on an
+existing state continues from it. Without either it is the first run, which trusts HEAD's settings, and commits from
+their `trusted_from` on.
 
-A person who means a history that was rewritten, or a commit that nobody signed, vouches for it on this machine:
-`git update-ref refs/reconciler/accepted COMMIT`.
+A person accepts a rewritten history, or an unsigned commit, on this machine: `git update-ref refs/reconciler/accepted
+COMMIT`.
 """
 
 from __future__ import annotations

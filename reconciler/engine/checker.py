@@ -1,9 +1,8 @@
 """Check accounts at services.
 
-A `Checker` can check and look options up, and nothing else: a dry run is handed one, so that it cannot execute by
-mistake. A check that fails is `Unknown`, whatever made it fail. Where an integration has a listing and a pass has more
-than ten grants of it, the listing is read once and answers for those that it shows; whoever it does not show gets a
-check of their own (docs/manifest.md).
+A `Checker` can only check and look options up: a dry run gets one, so that it cannot execute by mistake. A check that
+fails for any reason is `Unknown`. If an integration has a listing, and a pass has more than ten grants of it, the
+listing is read once and answers for the accounts that it shows; all others get a check of their own (docs/manifest.md).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Claim grants for a pass, so that no grant has two attempts at the same time.
 
-Passes of one daemon run side by side: a service that hangs must not keep a commit waiting. A pass claims each grant
-before it plans it. One that another pass has claimed, or had since this pass read the ledger, is left out, for this
-pass may know an old record of it: it is postponed, and gets a pass of its own.
+Passes of one daemon run concurrently: a service that hangs must not delay a commit. A pass claims each grant before it
+plans it. A grant that another pass has claimed, or had claimed since this pass read the ledger, is left out, because
+this pass may have an old record of it; it is postponed to a pass of its own.
 """
 
 from __future__ import annotations

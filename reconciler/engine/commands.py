@@ -1,8 +1,8 @@
 """Manual commands on the state: retry, accept, run, revoke, release, forget.
 
-`retry`, `accept` and `forget` only change the ledger; `run`, `revoke` and `release` (`--yes-really`) go into the next
-pass. Where another process has the state locked they are left as commands for it (docs/design/rules.md, "The
-ledger and the retry").
+`retry`, `accept` and `forget` only change the ledger; `run`, `revoke` and `release` (`--yes-really`) are part of the
+next pass. If another process has locked the state, they are enqueued for it (docs/design/rules.md, "The ledger and the
+retry").
 """
 
 from __future__ import annotations

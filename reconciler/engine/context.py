@@ -1,6 +1,6 @@
 """What lives longer than a pass: checkout, parse cache, gpg, clients with their limits, redactor.
 
-What sends and what decrypts is imported when it is first asked for: `status` needs neither.
+Modules that send or decrypt are imported when they are first needed: `status` needs neither.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Decide what to do about one grant: a pure function of the desired, the observed, the ledger and the time.
 
-`standing` answers for grants that are not checked at all, `judge` for those that are, `judge_orphan` for what git no
-longer wants. The order of the rules and the cases between them are those of docs/design/states.md. Nothing
-here reads a clock, logs, or sends.
+`standing` decides on grants that are not checked, `judge` on those that are, `judge_orphan` on those that git no longer
+wants. The order of the rules and all cases are those of docs/design/states.md. Nothing here reads a clock, logs, or
+sends.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Execute attempts: the only part of the program that changes anything at a service.
 
-An attempt is in the ledger before its first request leaves, each request before it leaves and when it is answered, and
-the attempt is settled after its last (docs/design/rules.md, "The ledger and the retry"): after a crash at any moment
-the ledger says how far the attempt came.
+An attempt is in the ledger before its first request leaves, and each request before it leaves and when it is answered;
+the attempt is settled after the last one (docs/design/rules.md, "The ledger and the retry"). After a crash at any
+moment, the ledger shows how far the attempt got.
 """
 
 from __future__ import annotations

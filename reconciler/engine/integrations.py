@@ -1,8 +1,7 @@
 """The integrations of a pass: manifest, initial data, allowed hosts, client; and preparing grants for them.
 
-`Integration.prepare` renders everything a grant would send before anything is sent, so that a variable without a value,
-a host that is not allowed or initial data that is not there blocks the grant in time (docs/design/rules.md,
-"Variables").
+`Integration.prepare` renders everything that a grant would send before anything is sent, so that a variable without a
+value, a host that is not allowed or missing initial data blocks the grant in time (docs/design/rules.md, "Variables").
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a pass asks a service once for all grants: listings, open invitations, readiness.
 
-For a pass, or for all the slices of an interval. A listing that cannot be read gives way to single checks; open
-invitations that cannot be read, and a service that is not ready, make a failed check of an absence.
+They serve one pass, or all slices of an interval. If a listing cannot be read, single checks replace it. If open
+invitations cannot be read, or a service is not ready, an absence counts as a failed check.
 """
 
 from __future__ import annotations

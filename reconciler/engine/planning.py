@@ -1,6 +1,6 @@
 """Observe and plan: desired state, ledger and the services' answers become a `Plan`.
 
-Nothing here can execute or write: `Planning` is given a state to read, and a `Checker`, which only asks.
+Nothing here can execute or write: `Planning` gets a state for reading, and a `Checker`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Passes over one repository: `plan` observes and decides, `apply` carries a plan out.
 
-The daemon, the commands and the tests all make a `Reconciler` and call these two. What only reads calls `Planning`.
+The daemon, the commands and the tests all make a `Reconciler` and call these two. Commands that only read use
+`Planning`.
 """
 
 from __future__ import annotations

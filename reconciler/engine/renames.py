@@ -2,10 +2,10 @@
 
 See docs/design/states.md.
 
-Where a hire's old name is given to somebody else at the same time, even where two people swap names, each one's rows go
-to the name that has the address now. Where the value of an `identity` field changes, the row of what the entry was
-about goes under `<access>~<old value>`, and is the entry's own again where the value is changed back. So does the row
-of an invitation that is open at an address which the hire no longer has, under `<access>~<old address>`.
+If a hire's old id is given to another person at the same time, even if two people swap ids, each person's rows move to
+the id that has their address now. If the value of an `identity` field changes, the row moves to `<access>~<old value>`,
+and back if the value is changed back. The row of an open invitation to an address that the hire no longer has moves to
+`<access>~<old address>`.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
 See docs/design/states.md.
 
-The two are the same where their `exists`, with what it expects of which record, or their `revoke` renders the same,
-whichever entries and manifests they come from. All that is wanted is rendered only where an orphan's account is found,
-and once for all passes that want the same; what names a choice that has to be looked up, once a pass.
+Two accounts are the same if their `exists`, with the expected text and record, or their `revoke` renders the same, for
+any entries and manifests. All wanted grants are rendered only if an orphan's account is found, and once for all passes
+over the same desired state; those with a choice that has to be looked up, once a pass.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Carry a plan out: attempts run concurrently, each after those that it depends on.
 
-A hire's entries come after those that they need; revocations go the other way round, one after another
-(docs/design/rules.md, "Removal"). What an attempt made is checked once more, and its notifications go out.
+A hire's entries come after those that they need; revocations run in the reverse order, one after another
+(docs/design/rules.md, "Removal"). After an attempt the account is checked again, and notifications are sent.
 """
 
 from __future__ import annotations

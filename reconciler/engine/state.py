@@ -1,10 +1,10 @@
 """Lock the state while it is worked on, share it in a fleet, or read it beside the process that has it.
 
-An attempt that a crash cut off succeeded if every request was answered with success; else it failed, at the last moment
-at which the ledger shows it alive (docs/design/rules.md, "The ledger and the retry").
+An interrupted attempt succeeded if every request was answered with success; else it failed, at the last time at which
+the ledger shows it alive (docs/design/rules.md, "The ledger and the retry").
 
-A ref of the checkout, which neither a commit nor a fetch nor a clone carries, shows that there was a state: one that
-was lost must not look like one that never was, for every webhook would run again. A fresh clone, as in CI, has none.
+A ref of the checkout, which no commit, fetch or clone carries, shows that there was a state: a lost state must not look
+like a first start, or every webhook would run again. A fresh clone, as in CI, does not have the ref.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Change records: the only place where statuses and phases are written.
 
-Each function takes a record and what happened, and gives the new record with the events for the history. Nothing here
-decides; `decide` does.
+Each function takes a record and what happened, and returns the new record with the events for the history. Decisions
+are made in `decide`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Decide on an account that exists, or is only invited. Pure.
 
-An account is `present` only where nothing of it differs. What differs by a commit, or since the account was found, is
-updated; what somebody changed at the service is drift, and `drift` says what becomes of it.
+An account is `present` only if nothing of it differs. A difference that comes from a commit, or exists since the
+account was found, is updated; a difference that was made at the service is drift, and the setting `drift` applies.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Connect a revision's integrations with initial data, clients, allowed hosts and connections.
 
-A manifest that somebody's branch changes gets a client that may go nowhere, no initial data and no connection: even a
-mistake in what is planned with it could not send anything (docs/design/rules.md, "Pull requests").
+A manifest that a branch changes gets a client without allowed hosts, no initial data and no connection, so that even a
+fault in planning could not send anything for it (docs/design/rules.md, "Pull requests").
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Propose hires' files for existing accounts: a new file, or the line that an existing hire's file lacks.
 
-What is proposed is read as a whole, as if it stood on the disk, before a byte of it is written: the entry has to be in
-order, and a pass has to look for the very account that it is made for. Else nothing is proposed at all.
+The proposed files are read with all others, as if they were on disk, before any is written: each entry has to be valid,
+and its check has to find the account that it is for. Otherwise nothing is proposed.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Write hires' files: a new one, or an edit of an existing one; all files or none.
 
-Whatever fills them comes from outside, and is data (`yaml_text`). A file that is there keeps every byte but those of
-the edit (`yaml_edit`). Files are written beside their places and renamed, after each was seen to be as it was read.
+All values come from outside, and are data (`yaml_text`). An existing file keeps every byte outside the edit
+(`yaml_edit`). Files are written beside their places and renamed, after verifying that each is unchanged since it was
+read.
 """
 
 from __future__ import annotations

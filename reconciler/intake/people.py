@@ -1,6 +1,6 @@
 """Convert a source's items to fields of hires' files; invalid ones are reported with the reason.
 
-What comes from outside is data: nothing in it is believed to be of the right type, unique, or there at all.
+Data from outside is not trusted to have the right types, to be unique, or to be present.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Read an import's source: an HR system, page by page, or a CSV on this machine.
 
-It is read whole or not at all: a page that fails, a line that is none, and nothing is known. Only a reading that was
-limited to a number of pages is known to be a part.
+It is read completely or not at all: if a page fails or a line is invalid, nothing is known. Only a reading that was
+limited to a number of pages is known to be incomplete.
 """
 
 from __future__ import annotations

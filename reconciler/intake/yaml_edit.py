@@ -1,8 +1,8 @@
 """Edit a YAML file by the positions of its values, so that no other byte changes.
 
-Nothing is parsed and written again, which would lose comments, order, quotes and line ends. Positions come from
-libyaml's events, the text to insert from `yaml_text`. What an edit came to is read once more and compared as data:
-where it is not what was asked for (an alias, a kind of layout that nobody thought of), the file is left to a person.
+The file is not parsed and written again, which would lose comments, order, quotes and line ends. Positions come from
+libyaml's events, the text to insert from `yaml_text`. The result of an edit is parsed and compared as data: if it is
+not what was wanted (because of an alias or an unusual layout), the file is left to a person.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Write data from outside as YAML text that reads back as the same data.
 
-Text stands without quotes only where no reader takes it for anything else: `NO`, `012345` and `2026-12-01` are quoted.
-What a person cannot see (line ends, control characters, invisible and turning ones) is written as an escape.
+Text is written without quotes only if every reader takes it for text: `NO`, `012345` and `2026-12-01` are quoted.
+Characters that a person cannot see (line ends, control, invisible and direction characters) are written as escapes.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """What the models of all users' files share: unknown keys are errors, models are frozen, text stays text.
 
-The YAML reader leaves quotes-less `NO` or `012345` as the text that was written (docs/design/rules.md, "Limits of
-input"); what it does read as a number, a truth value or a date is turned back into text here wherever a property wants
-text.
+The YAML reader leaves an unquoted `NO` or `012345` as text (docs/design/rules.md, "Limits of input"); numbers, booleans
+and dates are turned back into text here if a property wants text.
 """
 
 from __future__ import annotations

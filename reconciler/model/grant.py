@@ -1,7 +1,7 @@
 """A grant: one hire and one access entry, the unit that is checked, executed, retried and reported.
 
-`Grant` is what git wants, `Record` what the ledger remembers, `Decision` what a plan makes of the two and a verdict.
-Records change in one place only: `reconciler.engine.transitions`.
+`Grant` is what git wants, `Record` what the ledger has, `Decision` what a plan makes of both and a verdict. Records
+change in one place only: `reconciler.engine.transitions`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """An import: where people come from, in ChiefOnboarding's format for importing people, or a CSV.
 
-What is asked for people is the last of the `execute` requests, page by page; those before it may log in. A program that
-knows manifests and their hosts, secrets and clients is given `as_manifest` (docs/imports.md).
+The last of the `execute` requests returns the people, page by page; those before it may log in. Code for manifests,
+with their hosts, secrets and clients, uses `as_manifest` (docs/imports.md).
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Secret values, and redacting them from text.
 
-A `Secret` reveals itself only when asked by name, at the wire. A `Redactor` knows every secret of the process and
-takes them, in every encoding in which they travel, out of any text that leaves the program.
+A `Secret` reveals itself only on request, at the wire. A `Redactor` knows every secret of the process and removes them,
+in every encoding in which they may appear, from any text that leaves the program.
 
-Encodings that keep most characters (percent, form, JSON, HTML, an e-mail's quoted-printable, Python's `repr`) are not
-guessed one by one, because who encodes decides what: the text is decoded, and whatever stands for a secret in it is
-masked. Base64 is searched for in each of its three alignments, so that `Basic dXNlcjprZXk=` gives away neither part.
+Encodings that keep most characters (percent, form, JSON, HTML, quoted-printable, Python's `repr`) are not guessed one
+by one, because encoders differ: the text is decoded, and whatever decodes to a secret is masked. Base64 is searched for
+in each of its three alignments, so that `Basic dXNlcjprZXk=` reveals neither part.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 See docs/design/rules.md, "Variables".
 
-There is no other template language, and no code. `PLACEHOLDER` is what a rendered text replaces; `misuse` finds what
-looks like a placeholder and would be left standing. `{{` without `}}`, and `{% … %}` on its own, are ordinary text.
+There is no other template language, and no code. `PLACEHOLDER` is what rendering replaces; `misuse` finds what looks
+like a placeholder and would be left in the text. `{{` without `}}`, and `{% … %}` alone, are ordinary text.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Deliver messages: e-mail to the mail server, texts to Twilio.
 
-Secrets are read when there is something to send, not before: a pass that sends nothing needs none. Whatever goes wrong
-is `NotSent`, with a text that says what and where, and holds no secret.
+Secrets are read when there is something to send: a pass that sends nothing needs none. Every failure is `NotSent`, with
+a text that says what and where, without secrets.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The record of outages: since when a service's checks failed, until when, and why.
 
-One note of the ledger an integration, so that a restart neither forgets an outage nor leaves it open for ever.
+Each integration has one note in the ledger, so that a restart neither loses an outage nor leaves it open for ever.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Authorize a service: a person is sent to `authenticate_url`, and comes back to the callback.
 
-`state` is random, serves once and for ten minutes; with the PKCE verifier it is kept sealed, so that the daemon's
-callback and a `reconcile oauth connect` that waits beside it both know it (docs/design/rules.md, "OAuth"). It stays for
-a day after it was answered or ran out, so that a callback that comes late or twice is told which of the two it is.
+`state` is random, and valid once and for ten minutes. With the PKCE verifier it is saved sealed, so that both the
+daemon's callback and a waiting `reconcile oauth connect` know it (docs/design/rules.md, "OAuth"). It is kept for a day
+after it was answered or expired, so that a late or repeated callback gets the right message.
 
-`authenticate_url` is opened by the person's browser. It is no request of ours, and allowed hosts say nothing of it.
+`authenticate_url` is opened by the person's browser. It is not a request of ours, so allowed hosts do not apply.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """A service's OAuth connection during a pass: its tokens, kept fresh.
 
-What is stored is the service's reply, merged into what was there, with the moment at which it came. A token is
-refreshed with less than a minute left, and once after the service refused it; one refresh at a time, whichever pass
-asks, and the new token is stored before anybody uses it (docs/design/rules.md, "OAuth"). Everybody who waited for a
-refresh shares what came of it, so that a token endpoint that hangs is asked once and not once a check.
+The service's reply is stored, merged into the reply before, with its time. A token is refreshed with less than a minute
+left, and once after the service refused it. There is one refresh at a time over all passes, and the new token is stored
+before it is used (docs/design/rules.md, "OAuth"). All that waited for a refresh share its result, so that a token
+endpoint that hangs is asked once and not once a check.
 
-A connection that may not renew is a dry run's: it reads what is stored and asks for nothing.
+A dry run's connection does not renew: it only reads what is stored.
 """
 
 from __future__ import annotations

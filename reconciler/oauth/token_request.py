@@ -1,8 +1,8 @@
 """Requests for tokens: how they differ from an integration's other requests, and how their answers are read.
 
-It is form-encoded unless its own headers say otherwise, and default headers that use `oauth.*` are left off it, for
-they would send the token that is being replaced. `code` goes into `data` where there is some, else into the URL, and
-PKCE's `code_verifier` always into the body, unless the manifest places them itself (docs/design/rules.md, "OAuth").
+They are form-encoded unless their own headers say otherwise, and default headers that use `oauth.*` are omitted,
+because they would send the token that is being replaced. `code` goes into `data` if there is some, else into the URL,
+and PKCE's `code_verifier` always into the body, unless the manifest places them itself (docs/design/rules.md, "OAuth").
 """
 
 from __future__ import annotations

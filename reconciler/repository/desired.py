@@ -1,8 +1,7 @@
 """The desired state: hires × access entries × manifests, joined into grants.
 
-Grants are joined hire by hire when they are asked for, never all at once, and some are remembered. The grants of a
-hire's or a sequence's broken file cannot be known here: what the ledger last knew of them is kept, which is the
-engine's to decide.
+Grants are joined hire by hire when they are needed, never all at once, and some are cached. The grants of a broken
+hire's or sequence's file are unknown here; the engine keeps those that the ledger has.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Find the repository that a command is about.
 
-The folder that `--repo` names; without it the nearest one, from the current folder upwards, that is a git checkout or
-holds a repository's folders. No other command guesses: what is no repository has no grants to show.
+It is the folder that `--repo` names, or the nearest one, from the current folder upwards, that is a git checkout or has
+a repository's folders. Commands do not guess: outside a repository there are no grants to show.
 """
 
 from __future__ import annotations

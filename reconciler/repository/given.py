@@ -1,7 +1,7 @@
 """Determine who gave each grant of a revision, from the commits since the last one.
 
-A grant's commit is the newest that changed what gives it: its entry, in the hire's file or in the sequence's; where it
-comes from a sequence, the line that names that, or the fields that `assign` matched and `assign` itself.
+A grant's commit is the newest that changed what gives it: its entry in the hire's or sequence's file; for a sequence
+also the line that names it, or `assign` and the fields that it matched.
 """
 
 from __future__ import annotations

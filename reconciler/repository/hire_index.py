@@ -1,7 +1,7 @@
 """The index of all hires' files: addresses, references and errors, a few hundred bytes a hire.
 
-From one commit to the next the index is updated by the paths that git reports as changed. An index never changes once
-it is made: a pass under way keeps the one it began with.
+From one commit to the next, the index is updated by the paths that git reports as changed. An index is immutable: a
+running pass keeps the one that it began with.
 """
 
 from __future__ import annotations

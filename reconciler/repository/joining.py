@@ -1,6 +1,6 @@
 """Join one hire with its sequences and the manifests into grants.
 
-What does not fit holds one grant, with the reason; a broken manifest holds the grants that use it.
+An entry that does not fit holds its own grant, with the reason; a broken manifest holds the grants that use it.
 """
 
 from __future__ import annotations

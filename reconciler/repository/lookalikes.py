@@ -1,8 +1,8 @@
 """Detect addresses that look like another's: letters of other scripts, invisible characters.
 
-A pull request is read by a person, to whom Ada's address with a Cyrillic letter in it reads as Ada's. This is a small
-part of Unicode's rules for identifiers (UTS 39): scripts that are mixed within a part of an address, a part wholly of
-letters that are drawn as Latin ones, and what compatibility folding changes.
+A person who reviews a pull request takes Ada's address with a Cyrillic letter in it for Ada's. This is a small part of
+Unicode's rules for identifiers (UTS 39): mixed scripts within a part of an address, a part entirely of letters that
+look like Latin ones, and what compatibility folding changes.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Spread work over several processes.
 
-Only for a command that ends with it: a process is forked, which a program with threads or an open state must not be.
+Only for a command that ends afterwards: processes are forked, which a program with threads or an open state must not
+do.
 """
 
 from __future__ import annotations

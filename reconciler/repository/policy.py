@@ -1,6 +1,6 @@
 """Judge a desired state by `config/policy.yaml`. Offline and pure.
 
-Whether a grant that breaks a rule is there already is for a pass to say: then it is a problem, else it is blocked.
+A pass decides whether a grant that breaks a rule exists already: then it is a problem, otherwise it is blocked.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Detect what a commit can control: files of the checkout that git's own settings would run or read.
 
-A commit writes any path of the work tree but `.git`. A program, a key or a setting that stands there, or is reached
-through a link that stands there, is the committer's and not the machine's: it is never run and never believed.
+A commit can write any path of the worktree but `.git`. A program, key or setting there, or reached through a link
+there, is controlled by the committer, not by the machine: it is never run and never trusted.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Read `config/reviews/<period>/<integration>.yaml`, and separate decisions from the population.
 
-A file with an error is read as far as it goes: what is wrong with one line hides nothing of the others.
+A file with an error is read as far as possible: an error in one line does not hide the others.
 """
 
 from __future__ import annotations

@@ -1,12 +1,11 @@
 """Send the requests of one service through one client.
 
-What leaves is exactly what was rendered: the request line's target goes out as bytes, past any normalising. Every
-address is checked against the allowed hosts right before it is connected to, redirects and further pages included. The
-environment's proxies are used, as a company's network may let nothing else out (https goes through them in a tunnel),
-but never for this machine's own addresses.
+A request is sent exactly as it was rendered: the request line's target goes out as bytes, without normalization. Every
+address is checked against the allowed hosts right before connecting, including redirects and further pages. The
+environment's proxies are used (for https as a tunnel), but never for loopback.
 
-Whether a request that failed can have taken effect is not guessed from the error: its connection tells when it begins
-to write the request, and only from then on has it `left`.
+Whether a failed request can have taken effect is not guessed from the error: its connection reports when it begins to
+write the request, and only then is it `left`.
 """
 
 from __future__ import annotations

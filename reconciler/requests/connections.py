@@ -1,7 +1,7 @@
 """The connections of a service: direct, or through a proxy.
 
-The only module that imports httpx, which knows the environment's proxies and whom TLS trusts. Importing it takes as
-long as a hundred requests, so it waits until it is needed; so does what speaks to proxies.
+The only module that imports httpx, for the environment's proxies and TLS trust. Importing it takes as long as a hundred
+requests, so it is imported when it is needed, like the module for proxies.
 """
 
 from __future__ import annotations

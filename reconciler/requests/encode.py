@@ -1,8 +1,8 @@
 """Encode a request's body according to its Content-Type (docs/design/rules.md, "Execute").
 
-JSON unless the header says otherwise. Data is substituted in its structure and encoded afterwards. Data that the
-manifest gives as a string keeps to this where the string has a structure that is known: JSON text is parsed with its
-placeholders, and in form text each value is percent-encoded. Other text is sent as it is written.
+The default is JSON. Values are substituted in the structure of data, which is encoded afterwards. A string of the
+manifest is treated like that if its structure is known: JSON text is parsed with its placeholders, and in form text
+each value is percent-encoded. Other text is sent as it is.
 """
 
 from __future__ import annotations

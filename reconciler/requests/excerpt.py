@@ -1,7 +1,7 @@
 """Quote a service's answer: its beginning, on one line, without secrets.
 
-Secrets are replaced before anything is cut, so that no half of one is left, and both before and after the characters
-that nobody sees are taken out: they may have stood within one.
+Secrets are redacted before the text is cut, so that no part of one is left, and both before and after invisible
+characters are removed, because they may split one.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Where requests may go: to allowed hosts, by https, or by http to loopback (docs/design/rules.md, "Hosts").
 
-What a manifest writes out is the default list; a host that comes out of a value is never on it and has to be listed.
-The same strict reading of a URL (`reconciler.requests.url.parse`) decides here and connects in the client.
+The hosts that a manifest names are the default list; a host that comes from a value is never on it and has to be
+listed. The same strict parser of URLs (`reconciler.requests.url.parse`) is used here and for connecting.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Read listings page by page; a form field's options are a listing too.
 
-The ways of paging (docs/manifest.md): the answer holds the whole next URL, in its content or its Link header, or a
-token that `next_page` or `data` takes; or a parameter of the URL counts up. The next URL is checked against the allowed
-hosts before anything is sent to it, and a service that leads round in a circle or on for ever is stopped.
+The ways of paging (docs/manifest.md): the answer has the next page's URL, in its content or its Link header, or a token
+for `next_page` or `data`; or a parameter of the URL counts up. The next URL is checked against the allowed hosts before
+anything is sent to it, and circular or endless paging is stopped.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Find the account's record in an answer, and compare it with what git wants.
 
-Values are compared as text, exactly and with case, lists without regard to order. What is missing or null equals
-nothing (docs/manifest.md). Everything here is pure; what a manifest writes as templates comes rendered.
+Values are compared as text, exactly and with case, lists without regard to order. Missing values and null equal nothing
+(docs/manifest.md). Everything here is pure; the manifest's templates are rendered before.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Render a manifest's call for a grant into a request that is complete.
 
-`render` wants every value now. `outline` and `canonical` are for looking at a request before that: what a plan shows,
-and what is digested to see whether a request has changed; both keep `{{name}}` for what only a running attempt knows.
+`render` needs every value. `outline` and `canonical` show a request before that: for a plan, and for a digest that
+shows whether the request has changed; both keep `{{name}}` for values that only a running attempt has.
 """
 
 from __future__ import annotations

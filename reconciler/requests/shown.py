@@ -1,6 +1,6 @@
 """Show what a request would send, as a plan does: its data with the values put in, without secrets.
 
-Nothing here is sent. Secrets are `***`, a value that is made for the run says so, and what only a run can know stays
+Nothing here is sent. Secrets are `***`, generated values `(generated)`, and values that only a run can have stay
 `{{name}}`.
 """
 

@@ -1,8 +1,8 @@
 """Render a manifest's texts, URLs and data (docs/design/rules.md, "Variables").
 
-A value is data, never template: what is put in is not substituted again. In data the substitution happens in the parsed
-structure, so no quote in a name can break out of it. A variable whose value only a running attempt knows keeps its
-`{{name}}` here; `reconciler.requests.render` is what refuses it.
+A value is data, never template: its text is not substituted again. Data is substituted in its parsed structure, so that
+no quote in a name can break out of it. A variable whose value only a running attempt has stays `{{name}}` here;
+`reconciler.requests.render` refuses it.
 """
 
 from __future__ import annotations

@@ -1,16 +1,16 @@
 """The limits of requests: places for all of them, places for each host, a rate, and the pauses that a host asks for.
 
-One throttle serves all clients of the process. A request takes its places in one order: its host's, then the host's
-gate, then one of everybody's, which it takes only when nothing is left to wait for. So a host that hangs, is slow or
-asked for a pause fills its own lane and no other, and no two requests can wait for each other.
+One throttle serves all clients of the process. A request takes its places in one order: its host's place, the host's
+gate, then a shared place, once it has nothing else to wait for. So a host that hangs, is slow or asked for a pause
+delays only its own lane, and no two requests can wait for each other.
 
-Everybody's places are given out so that those hosts cannot have all of them (`_Places`): a host that was asked and has
-not answered soon gets few, one that answers gets what is free.
+The shared places are distributed so that such hosts cannot take all of them (`_Places`): a host that does not answer
+soon gets few, one that answers gets what is free.
 
-Where a rate is set, the gate stays shut until the request before has really left: requests then keep their distance at
-the server, however long a connection took to open.
+With a rate, the gate stays shut until the previous request has really left, so that requests arrive at the server with
+their distance however long connecting takes.
 
-In a fleet the limits hold over all members: how many places this process has of them changes all the time (`sharing`).
+In a fleet the limits hold over all members, and this process's places change all the time (`sharing`).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Find secrets in a service's reply: fields that hold tokens, and values that look like one.
 
-A service names its fields as it likes, and a word like `failed` under `b_token` is none: taken for a secret it would
-be masked in every text of the program. So only the standard's own names say that a value is one (RFC 6749, 7591, 7636,
-8628, OpenID Connect), and else its looks.
+Services name their fields freely, and a word like `failed` under `b_token` is no token: taken for a secret, it would be
+masked in every text of the program. So only the standard names make a value a secret (RFC 6749, 7591, 7636, 8628,
+OpenID Connect), or else its form.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Build URLs from a manifest's text and values, and parse them into addresses.
 
-A value may never change where a request goes: in a path or a query it is percent-encoded whole, in the host part it
-may be a host and a port and nothing else, and it may not turn a path segment into `.`, `..` or nothing: without its
-last segment a URL that names one account names all of them. The address is read by one strict pattern, and what it
-reads is what is checked against the allowed hosts and what is connected to.
+A value must never change where a request goes: in a path or a query it is percent-encoded, in the host part it may only
+be a host and a port, and it must not make a path segment `.`, `..` or empty: without its last segment, a URL that names
+one account may name all. One strict pattern parses the address, and its result is checked against the allowed hosts and
+connected to.
 """
 
 from __future__ import annotations

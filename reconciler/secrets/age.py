@@ -1,7 +1,7 @@
 """Encrypt and decrypt with age, as far as SOPS and the sealed store need it.
 
 Identities are looked for where SOPS looks: SOPS_AGE_KEY, SOPS_AGE_KEY_FILE, and sops/age/keys.txt in the user's
-configuration. Those of plugins and in files that are themselves encrypted are left out.
+configuration. Those of plugins and those in encrypted files are not supported.
 """
 
 from __future__ import annotations

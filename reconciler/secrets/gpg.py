@@ -1,9 +1,9 @@
 """Run GnuPG so that it can neither prompt nor hang.
 
-Nothing is prompted for: gpg runs in batch, without a terminal and with `--pinentry-mode error`, so that a passphrase
-comes from the agent's memory or not at all. What gpg says is judged by its status lines, not by its exit code: a
-message counts as decrypted only when it was encrypted, whole and under integrity protection. Clear text
-is passed through pipes; no file ever holds it, and no error repeats it.
+gpg runs in batch mode, without a terminal and with `--pinentry-mode error`, so that a passphrase comes from the agent's
+cache or not at all. Results are judged by gpg's status lines, not by its exit code: a message counts as decrypted only
+if it was encrypted, complete and integrity-protected. Clear text goes through pipes; it is never written to a file, and
+no error repeats it.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Initial data: a service's secrets and settings, one encrypted file for each in `config/initial_data`.
 
-A file is a map of ids to single values, encrypted as a whole with GnuPG or value by value with SOPS. What it decrypts
-to is kept by blob, so that a pass decrypts what has changed and nothing else; a failure is not kept, because its cause
-(a key, the agent) is seldom the file. The caller knows the manifest, and adds the values of all fields without
-`secret: false` to the redactor.
+A file is a map of ids to single values, encrypted as a whole with GnuPG or value by value with SOPS. Decrypted files
+are cached by blob, so that a pass decrypts only what has changed; failures are not cached, because their cause (a key,
+the agent) is seldom the file. The caller knows the manifest, and adds the values of all fields without `secret: false`
+to the redactor.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The sealed store's key, which seals what a running program saves: OAuth tokens, generated values.
 
-One random key of 256 bits, wrapped once to the keys that the initial data is encrypted to, so that GnuPG (or age, where
-only age is in use) stays the one root of trust; rows are AES-256-GCM with their place as additional data, so that no
-row can be put in another's place. Where there is no initial data there is nobody to wrap it to: the key is then stored
-as it is, and only the state folder's mode protects it, until `rewrap` is called with recipients.
+One random key of 256 bits is wrapped to the keys that the initial data is encrypted to, so that GnuPG (or age, if only
+age is used) stays the root of trust. Values are sealed with AES-256-GCM and their place as additional data, so that
+none can be moved. Without initial data there are no recipients: the key is then stored unwrapped, protected only by the
+mode of the state's folder, until `rewrap` is called with recipients.
 
 A wrapped key is one line of JSON, `{"form": "gpg", "recipients": […]}`, and the wrapped bytes.
 """

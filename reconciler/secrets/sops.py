@@ -1,9 +1,9 @@
 """Read the SOPS format: YAML and JSON files whose values are encrypted and whose keys are not.
 
-Each value is AES-256-GCM under the file's data key, with the path of keys to it (`a:b:`; places in a list do not
-count) as additional data, so that no value can be moved. A MAC over all values in their order, encrypted likewise,
-notices what was added, removed or swapped. What this reader does not know is left to the `sops` program: keys of other
-kinds, rules by comment, and a few values in the clear.
+Each value is AES-256-GCM under the file's data key, with the path of keys to it (`a:b:`, without places in lists) as
+additional data, so that no value can be moved. An encrypted MAC over all values in order detects added, removed and
+swapped ones. What this reader does not support is left to the `sops` program: other kinds of keys, rules by comment,
+and some unencrypted values.
 """
 
 from __future__ import annotations

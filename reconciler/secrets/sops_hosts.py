@@ -1,8 +1,8 @@
 """The key services that the `sops` program would ask for a file's data key, according to the file.
 
-The program sends the machine's own credentials there (a Vault token, say), so that a file may only name a service that
-the settings allow. What the program would read otherwise than it is read here is refused: Go takes keys of JSON in any
-case, and YAML's `<<` for what it points to.
+The program sends the machine's own credentials there (a Vault token, for example), so a file may only name a service
+that the settings allow. Files that the program would read differently are refused: Go accepts keys of JSON in any case,
+and YAML's `<<` as a merge.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Decrypt the data key of a SOPS file: with any one key of its group, or shares of enough groups.
 
-PGP keys are asked of GnuPG, age keys of this machine's identities. Keys of other kinds (KMS, Vault, SSH, plugins) raise
-`Unsupported` where nothing else opens the file: the `sops` program may know them.
+GnuPG decrypts for PGP keys, this machine's identities for age keys. Keys of other kinds (KMS, Vault, SSH, plugins)
+raise `Unsupported` if no other key opens the file: the `sops` program may support them.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Encrypt a SOPS file to other keys, and with a new data key, by the `sops` program.
 
-Only files whose keys are OpenPGP's and age's: another's key service would have to be asked.
+Only for files with OpenPGP and age keys: for others, a key service would have to be asked.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Values of SOPS files: their types, and the bytes that the MAC covers.
 
-The MAC is taken over Go's spelling of each value: `True`, `1.5`, `100000`, never an exponent. An encrypted value says
-its type; one that a rule leaves in the clear has the type that Go's YAML reads in it, which is not the one that our own
-files have, where numbers and dates are meant to stay the text that was written. Where the two are hard to bring
-together, `Unsupported` leaves the file to the `sops` program.
+The MAC covers Go's format of each value: `True`, `1.5`, `100000`, never an exponent. An encrypted value has its type;
+an unencrypted one has the type that Go's YAML reads, unlike in our own files, where numbers and dates stay the text
+that was written. Where the two are hard to reconcile, `Unsupported` leaves the file to the `sops` program.
 """
 
 from __future__ import annotations

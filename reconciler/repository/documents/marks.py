@@ -1,8 +1,8 @@
 """Find the line of each part of a file.
 
-Only an error asks, so nothing here runs while files are good: the file is walked a second time, as a stream of tokens
-that YAML and JSON share, into a tree of lines. JSON has its duplicate keys and its depth checked on the way, since the
-`json` module does neither.
+Lines are only needed for errors, so nothing here runs for valid files. The file is parsed again as a stream of tokens
+that YAML and JSON share, into a tree of lines. Duplicate keys and depth of JSON are checked on the way, because the
+`json` module checks neither.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A revision as a tree of files: a commit's, through libgit2, or a folder's on disk.
 
-Both skip submodules, and every name that begins with a dot. A symbolic link is a file that cannot be read: skipped, it
-would look like one that was removed. A file's `blob` is git's id of its content in both, so that what was parsed from
-one is not parsed again from the other.
+Both skip submodules, and names that begin with a dot. A symbolic link is a file that cannot be read: if it were
+skipped, it would look like a removed file. A file's `blob` is git's id of its content in both, so that content parsed
+from one is not parsed again from the other.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Watch for new commits: within milliseconds if the system reports changes, else within seconds.
 
-Watched are the few folders in which a commit at HEAD can show: that of `HEAD` itself, that of the branch's file, and
-that of `packed-refs`; in a linked worktree those are not the same. What happens there is only a hint: what counts is
-whether HEAD's commit is another one, and a slow poll asks that too, for network disks and for what a watch missed. In a
-folder without git every change of a file counts.
+Watched are the folders in which a commit at HEAD can show: that of `HEAD`, that of the branch's file, and that of
+`packed-refs`, which differ in a linked worktree. A change there is only a hint: what counts is whether HEAD's commit
+differs. A slow poll checks that too, for network disks and missed events. In a folder without git, every change of a
+file counts.
 """
 
 from __future__ import annotations
