@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -247,14 +247,18 @@ def _may_accept(record: Record) -> bool:
 def _accepted(record: Record, now: datetime) -> Record:
     """Confirm a grant that a person vouches for; from here on it is checked like any other.
 
-    Values that differ count as sent; what else differs is accepted as it is until either side changes.
+    Values that differ count as sent; what else differs is accepted as it is until either side changes. What no check
+    has seen, or not since it waits for its day, counts as executed now: if it is not there, nothing is healed, which
+    would give access before that day.
     """
     sent = {name: pair[1] for name, pair in record.differs.items()} if record.changed else {}
     differs = {} if record.changed else record.differs or record.accepted  # said twice, it stands
-    checked = record.checked_at is not None  # what was never checked is a webhook, as far as the ledger knows
+    checked = record.checked_at is not None and record.status is not Status.SCHEDULED
+    fields: dict[str, Any] = {"phase": Phase.CONFIRMED, "confirmed_at": record.confirmed_at or now}
+    if not checked:
+        fields = {"phase": Phase.EXECUTED, "executed_at": record.executed_at or now}
     return replace(
         record,
-        phase=Phase.CONFIRMED,
         status=Status.PRESENT if checked else Status.DONE,
         action=Action.NONE,
         reason="accepted by hand",
@@ -264,9 +268,9 @@ def _accepted(record: Record, now: datetime) -> Record:
         differs={},
         changed=False,
         guarded=False,
-        confirmed_at=record.confirmed_at or now,
         last_error=None,
         open=None,
         fresh=False,
         lost=False,
+        **fields,
     )

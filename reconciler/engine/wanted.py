@@ -230,10 +230,6 @@ def reason_not_to_accept(record: Record) -> str | None:
     """
     if record.orphaned_at is not None or record.phase is Phase.REVOKED:
         return f"{record.key} is {record.status}: git does not want it; `reconcile revoke` takes it away"
-    if record.status is Status.SCHEDULED and record.phase is Phase.NEW:
-        # As confirmed, an account that is not there would be healed: made before its day.
-        ways = "its check finds what is there already, once it is due"
-        return f"{record.key} is {record.status}: {record.reason}; nothing was done yet that could be complete: {ways}"
     if record.status in (Status.DIFFERS, Status.SUSPENDED) and OFF in record.reason:
         again = ", or `reconcile run` it" if record.status is Status.DIFFERS else ""
         return f"{record.key} is {OFF}, so nobody can use it: switch it on there{again}"

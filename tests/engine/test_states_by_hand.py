@@ -6,7 +6,6 @@ from datetime import timedelta
 
 import pytest
 
-from reconciler.engine.wanted import reason_not_to_accept
 from reconciler.model.status import Action, EventType, Status
 from tests.engine.harness import row
 
@@ -177,18 +176,30 @@ def test_accept_of_a_webhook_is_done(machine, accounts, repo):
     assert len(accounts.calls("POST", "/hook")) == 2
 
 
-def test_accept_before_its_day_is_refused_and_provisions_nothing(machine, accounts, repo):
-    """Confirmed and not there is drift, which would be healed."""
+def test_accept_before_its_day_provisions_nothing_then(machine, accounts, repo):
+    """Confirmed and not there would be drift, which is healed: it counts as executed, and is found once it is there."""
     repo.hire("ada", {"integration": "tool", "values": {"TEAM": "7"}, "at": "2026-12-20"})
     repo.commit()
     assert row(machine.reconcile(), "ada", "tool").status is Status.SCHEDULED
     machine.enqueue("accept", "ada", "tool")
-    waiting = row(machine.reconcile(), "ada", "tool")
-    assert (waiting.status, waiting.reason) == (Status.SCHEDULED, "begins on 2026-12-20")
+    assert row(machine.reconcile(), "ada", "tool").status is Status.UNCONFIRMED
+    assert row(machine.reconcile(), "ada", "tool").status is Status.UNCONFIRMED
+    assert accounts.calls("POST") == []
+    accounts.add("ada@example.com")
+    assert row(machine.reconcile(), "ada", "tool").status is Status.PRESENT
+
+
+def test_accept_of_a_webhook_before_its_day_is_done(machine, accounts, repo):
+    """Nothing but the person's word says that it was done by hand: on its day it would be done twice."""
+    repo.manifest("hook", {"execute": [{"url": f"{accounts.url}/hook", "data": {"who": "{{email}}"}}]})
+    repo.hire("ada", {"integration": "hook", "at": "2026-12-20"})
+    repo.commit()
+    assert row(machine.reconcile(), "ada", "hook").status is Status.SCHEDULED
+    machine.enqueue("accept", "ada", "hook")
+    assert row(machine.reconcile(), "ada", "hook").status is Status.DONE
+    machine.clock.turn(days=60)
+    assert row(machine.reconcile(), "ada", "hook").status is Status.DONE
     assert accounts.requests == []
-    why = reason_not_to_accept(machine.record("ada", "tool"))
-    assert why is not None
-    assert why.startswith("ada/tool is scheduled: begins on 2026-12-20; nothing was done yet that could be complete")
 
 
 def test_accept_of_a_half_done_revocation_is_refused_and_it_continues(machine, accounts, repo):
