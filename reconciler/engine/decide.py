@@ -76,8 +76,8 @@ def judge(
     if invitation is None and isinstance(verdict, Present) and verdict.account is Account.INVITED:
         invitation = Invited(verdict.stored)  # it counts as found in `pending`
     if record is not None and isinstance(verdict, Present) and verdict.under is not None:
-        ways = f"rename it there, or `reconcile run {' '.join(record.key)}`"
-        return Decision(Status.BLOCKED, Action.NONE, f"the account is under {verdict.under}: {ways}")
+        reason = f"the account is under {verdict.under}: rename it there, or `reconcile run`"
+        return Decision(Status.BLOCKED, Action.NONE, reason)
     if record is None or record.phase in (Phase.NEW, Phase.REVOKED):
         return _untried(verdict, policy, means, invitation)
     if record.revoking and record.phase.unsettled:

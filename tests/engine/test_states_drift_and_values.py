@@ -181,7 +181,7 @@ def test_a_changed_address_that_is_still_under_the_old_one_is_blocked(machine, a
     for _ in range(2):
         found = row(machine.reconcile(), "ada", "tool")
         assert (found.status, found.action) == (Status.BLOCKED, Action.NONE)
-        assert "the account is under ada@example.com: rename it there, or `reconcile run ada tool`" in found.reason
+        assert "the account is under ada@example.com: rename it there, or `reconcile run`" in found.reason
     assert machine.events("ada").count(EventType.BLOCKED) == 1
     assert len(accounts.calls("POST")) == 2
 
