@@ -14,14 +14,14 @@ from functools import lru_cache
 from typing import Any
 
 from reconciler.model.errors import Blocked
-from reconciler.model.manifest import AnyCall, Exists, Manifest, Request
+from reconciler.model.manifest import AnyCall, Exists, Manifest, Request, Revoke
 from reconciler.model.scope import Scope
 from reconciler.model.template import PLACEHOLDER
 from reconciler.model.value import value_class
 from reconciler.requests.answer import LIMIT
 from reconciler.requests.encode import FORM, body
 from reconciler.requests.sign import Pritunl, credentials
-from reconciler.requests.template import render_data, render_text, render_url
+from reconciler.requests.template import Shown, render_data, render_text, render_url
 
 __all__ = [
     "RenderedRequest",
@@ -40,6 +40,9 @@ UNCOUNTED = frozenset({"oauth", "responses", "redirect_url", "access_overview"})
 
 OURS = frozenset({"host", "content-length", "transfer-encoding", "connection", "accept-encoding"})
 """Headers that say where a message goes, where it ends and how it is packed: the client's, never a manifest's."""
+
+_MAKES = frozenset({"POST", "PUT", "PATCH"})
+"""The methods of requests whose query may have a parameter without a value."""
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
@@ -72,7 +75,7 @@ def render(
     cannot stand where it should.
     """
     scope = scope.now()
-    url = render_url(call.url or "", scope, call.quote)
+    url = _url(call, scope)
     headers, content = _message(call, headers_of(call, manifest), scope, files or {})
     return RenderedRequest(
         method=call.method,
@@ -85,18 +88,24 @@ def render(
     )
 
 
+def _url(call: AnyCall, scope: Scope) -> Shown:
+    """Render the URL. A check, a look-up, and what takes access away mean one account."""
+    selects = isinstance(call, Exists | Revoke) or (isinstance(call, Request) and call.method not in _MAKES)
+    return render_url(call.url or "", scope, call.quote, selects=selects)
+
+
 def outline(call: AnyCall, scope: Scope) -> dict[str, str]:
     """Return a plan's view of a request: its method and URL, secrets as `***`, unknown values as `{{name}}`.
 
     Raises Blocked, like `render`, for what is known to be missing.
     """
-    return {"method": call.method, "url": render_url(call.url or "", scope, call.quote).shown}
+    return {"method": call.method, "url": _url(call, scope).shown}
 
 
 def rehearse(call: AnyCall, scope: Scope, manifest: Manifest) -> None:
     """Raise Blocked, like `render`, for what could not be sent, as far as values are known before anything runs."""
     steady = _steady(scope, manifest)
-    render_url(call.url or "", steady, call.quote)
+    _url(call, steady)
     known = {name: text for name, text in headers_of(call, manifest).items() if "{{" not in name}
     saved = call.files.values() if isinstance(call, Request) else ()
     _message(call, known, steady, dict.fromkeys(saved, b""))
@@ -114,7 +123,7 @@ def canonical(call: AnyCall, scope: Scope, manifest: Manifest) -> Any:
     signed = credentials(steady) if _signed(call) else []
     return {
         "method": call.method,
-        "url": render_url(call.url or "", steady, call.quote).text,
+        "url": _url(call, steady).text,
         "headers": render_data(headers_of(call, manifest), steady),
         "data": render_data(call.data, steady),
         "files": dict(call.files) if isinstance(call, Request) else {},

@@ -77,15 +77,15 @@ def substitute(text: str, scope: Scope, encode: Callable[[str], str]) -> str:
     return PLACEHOLDER.sub(lambda match: encode(_put(match[1], scope).text), text)
 
 
-def render_url(text: str, scope: Scope, quoting: str | None = None) -> Shown:
+def render_url(text: str, scope: Scope, quoting: str | None = None, *, selects: bool = False) -> Shown:
     """Render a URL, encoding each value for its place in it.
 
     White space around the text is none of the URL. With the `quoting` of `odata` each `'` of a value is doubled, so
-    that none ends a string of a filter early. Raises MissingVariable, and Blocked for a value that would change
-    the host or climb in the path.
+    that none ends a string of a filter early. With `selects`, its query says whose account is meant. Raises
+    MissingVariable, and Blocked for a value that would change the host, climb in the path or mean everybody.
     """
     parts = split(text.strip())
-    url = UrlBuilder()
+    url = UrlBuilder(selects=selects)
     url.add_text(parts[0])
     for name, literal in zip(parts[1::2], parts[2::2], strict=True):
         put = _put(name, scope)

@@ -2,8 +2,8 @@
 
 A value must never change where a request goes: in a path or a query it is percent-encoded, in the host part it may only
 be a host and a port, and it must not make a path segment `.`, `..` or empty: without its last segment, a URL that names
-one account may name all. One strict pattern parses the address, and its result is checked against the allowed hosts and
-connected to.
+one account may name all, as it may with an empty parameter. One strict pattern parses the address, and its result is
+checked against the allowed hosts and connected to.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ _ILLEGAL = re.compile(r"%(?![0-9A-Fa-f]{2})|[^A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=
 _HEAD = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#\\]*")
 _DOTS = re.compile(r"(?<![^/])(?:\.|%2[Ee]){1,2}(?![^/])")
 """A segment of a path that leads nowhere, or up."""
+_EMPTY_PARAMETER = re.compile("=[&#]?")
+"""What is around a value that is empty and all that a parameter of a query has."""
 _PATH_ENDS = re.compile(r"[?#]")
 _HOST_VALUE = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[\w.-]+)(?::\d{1,5})?")
 
@@ -107,9 +109,13 @@ def ascii_host(host: str) -> str:
 
 
 class UrlBuilder:
-    """Builds a URL, together with its form to be shown (docs/design/rules.md, "Variables")."""
+    """Builds a URL, together with its form to be shown (docs/design/rules.md, "Variables").
 
-    def __init__(self) -> None:
+    With `selects`, its query says which account is asked for or taken away: no parameter may come out empty.
+    """
+
+    def __init__(self, *, selects: bool = False) -> None:
+        self._selects = selects
         self._text = ""
         self._shown = ""
         self._path_at: int | None = None
@@ -167,8 +173,12 @@ class UrlBuilder:
         path = _PATH_ENDS.split(self._text[start:], maxsplit=1)[0]
         for first, last, name in self._values:
             here = first - start
-            if first == last and 0 < here <= len(path) and path[here - 1] == "/" and path[here : here + 1] in ("", "/"):
+            if first != last:
+                continue
+            if 0 < here <= len(path) and path[here - 1] == "/" and path[here : here + 1] in ("", "/"):
                 raise Blocked(f"variable {{{{{name}}}}} is empty, and would leave a part of the URL's path out")
+            if self._selects and here > len(path) and _EMPTY_PARAMETER.fullmatch(self._text[first - 1 : first + 1]):
+                raise Blocked(f"variable {{{{{name}}}}} is empty, and the URL's query would ask for every account")
         if not (path.startswith((".", "%2")) or "/." in path or "/%2" in path):
             return  # nearly always: to look at each character takes longer
         for dots in _DOTS.finditer(path):

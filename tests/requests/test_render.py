@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.model.errors import Blocked, MissingVariable
-from reconciler.model.manifest import Exists, FormField, Manifest, Request
+from reconciler.model.manifest import Exists, FormField, Manifest, Request, Revoke
 from reconciler.model.scope import Layer, Scope
 from reconciler.requests.render import canonical, expected, outline, render
 
@@ -46,6 +46,33 @@ def test_default_headers_and_a_requests_own():
     }
     assert headers(X="1") == {"X": "1"}
     assert "Accept" in dict(render(call(headers={}), SCOPE, MANIFEST).headers)
+
+
+@pytest.mark.parametrize(
+    ("kind", "method", "blocks"),
+    [
+        (Exists, "GET", True),
+        (Exists, "POST", True),
+        (Request, "GET", True),
+        (Request, "DELETE", True),
+        (Revoke, "POST", True),
+        (Request, "POST", False),
+        (Request, "PUT", False),
+        (Request, "PATCH", False),
+    ],
+)
+def test_what_finds_or_removes_an_account_asks_for_no_empty_value(
+    kind: type[Exists | Request], method: str, *, blocks: bool
+) -> None:
+    """A service would answer with everybody, and the first of them be taken for the person."""
+    given = {"url": "https://x.example/users?email={{NOBODY}}", "method": method}
+    asks = kind.model_validate(given | ({"expected": "x"} if kind is Exists else {}))
+    scope = SCOPE.over(Layer("hires/ada.yaml (extra)", {"NOBODY": ""}))
+    if blocks:
+        with pytest.raises(Blocked, match=r"variable \{\{NOBODY\}\} is empty"):
+            render(asks, scope, MANIFEST)
+    else:
+        assert render(asks, scope, MANIFEST).url == "https://x.example/users?email="
 
 
 @pytest.mark.parametrize(

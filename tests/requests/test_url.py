@@ -104,6 +104,20 @@ def test_a_url_that_a_value_would_bend_is_blocked(text, says):
         render_url(text, SCOPE)
 
 
+@pytest.mark.parametrize("query", ["q={{EMPTY}}", "a=b&q={{EMPTY}}", "q={{EMPTY}}&a={{ORG}}", "q={{EMPTY}}#x"])
+def test_a_query_that_would_ask_for_everybody_is_blocked(query: str) -> None:
+    url = f"https://x.example/users?{query}"
+    assert "q=" in render_url(url, SCOPE).text, "as a request that makes something may have it"
+    with pytest.raises(Blocked, match=r"EMPTY.* is empty, and the URL's query would ask for every account"):
+        render_url(url, SCOPE, selects=True)
+
+
+@pytest.mark.parametrize("query", ["q={{ORG}}", "q=x{{EMPTY}}", "q={{EMPTY}}x", "filter=a eq '{{EMPTY}}'", "q="])
+def test_a_query_that_asks_for_something(query: str) -> None:
+    url = f"https://x.example/users?{query}"
+    assert render_url(url, SCOPE, selects=True) == render_url(url, SCOPE)
+
+
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
