@@ -29,9 +29,8 @@ def no_such_grant(key: Key, desired: Desired, remembered: Collection[str]) -> Re
 
 def suggest_from_ledger(ledger: LedgerReader, *names: str | None) -> str:
     """Suggest a name (`; did you mean …?`) for the first that is no hire, access or integration of the ledger."""
-    records = list(ledger.records())
-    known = {name for each in records for name in (each.key.hire, each.key.access, each.integration)}
-    return suggest([name for name in names if name is not None], known)
+    given = [name for name in names if name is not None]
+    return suggest(given, ledger.names()) if given else ""
 
 
 def suggest(names: Sequence[str], known: Collection[str]) -> str:

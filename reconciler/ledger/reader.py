@@ -112,6 +112,12 @@ class LedgerReader(Browsing):
         with self.backend.reading() as reading:
             return set(reading.column("SELECT DISTINCT hire FROM grants"))
 
+    def names(self) -> set[str]:
+        """List every hire, access and integration in the ledger."""
+        query = "SELECT hire FROM grants UNION SELECT access FROM grants UNION SELECT integration FROM grants"
+        with self.backend.reading() as reading:
+            return set(reading.column(query))
+
     def integrations(self, hires: Collection[str]) -> Iterator[tuple[str, str]]:
         """List pairs of a hire and an integration of which it has grants, among these hires."""
         query = "SELECT DISTINCT hire, integration FROM grants WHERE hire IN :hires"
