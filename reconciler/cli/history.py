@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -9,6 +11,7 @@ import click
 from reconciler.cli.options import SharedOptions, of_hires, of_integrations, option, shared
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
     from datetime import datetime
 
     from reconciler.ledger.entries import Event
@@ -60,8 +63,6 @@ def history(
     from reconciler.cli.ledger import ledger_of, settings_of
     from reconciler.cli.logs import note
     from reconciler.cli.suggestions import suggest_from_ledger
-    from reconciler.cli.table import page
-    from reconciler.cli.text import as_csv, code, echo, emit_json
     from reconciler.model.errors import UsageError
 
     filters = (*hires, *integrations, *events)
@@ -79,28 +80,36 @@ def history(
     types = [_event_type(name) for name in events]
     with ledger_of(options) as ledger:
         found = ledger.history(hires=hires, integrations=integrations, events=types, since=begin, until=end)
-        rows = [_row(line) for line in found]
-        meant = "" if rows else suggest_from_ledger(ledger, *hires, *integrations)
-    if options.output in ("json", "csv"):
-        _name_signers(options, rows)
-    if not rows and filters:
-        when = "".join(f" {word} {given}" for word, given in (("since", since), ("until", until)) if given)
-        note(f"the ledger tells nothing of {', '.join(filters)}{when}{meant}")
+        first = next(found, None)
+        if first is None and filters:
+            when = "".join(f" {word} {given}" for word, given in (("since", since), ("until", until)) if given)
+            meant = suggest_from_ledger(ledger, *hires, *integrations)
+            note(f"the ledger tells nothing of {', '.join(filters)}{when}{meant}")
+        _show(options, map(_row, chain([] if first is None else [first], found)))
+    return 0
+
+
+def _show(options: SharedOptions, rows: Iterator[dict[str, Any]]) -> None:
+    """Write the rows; all are kept only for what is headed by their number."""
+    from reconciler.cli.table import page
+    from reconciler.cli.text import code, echo, emit_csv, emit_json_items
+
     match options.output:
         case "json":
-            emit_json(rows)
+            emit_json_items(_with_signers(options, rows))
         case "csv":
-            click.echo(as_csv(COLUMNS, ([_cell(row[name]) for name in COLUMNS] for row in rows)), nl=False)
+            emit_csv(COLUMNS, ([_cell(row[name]) for name in COLUMNS] for row in _with_signers(options, rows)))
         case "markdown":
-            echo(f"**{_headline(rows)}**\n")
-            for row in rows:
+            all_rows = list(rows)
+            echo(f"**{_headline(all_rows)}**\n")
+            for row in all_rows:
                 where = " ".join(code(part) for part in (row["hire"], row["access"] or row["integration"]) if part)
                 by = " by ".join(code(part) for part in ((row["revision"] or "")[:12], row["author"] or "") if part)
                 parts = [row["event"], *([code(row["detail"])] if row["detail"] else []), *([f"at {by}"] if by else [])]
                 echo(f"- {row['at']} {where}: {', '.join(parts)}")
         case _:
-            page([_headline(rows), *_table(rows)])
-    return 0
+            all_rows = list(rows)
+            page([_headline(all_rows), *_table(all_rows)])
 
 
 def _cell(value: Any) -> str:
@@ -166,7 +175,7 @@ def _row(line: Event) -> dict[str, Any]:
     }
 
 
-def _name_signers(options: SharedOptions, rows: list[dict[str, Any]]) -> None:
+def _with_signers(options: SharedOptions, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """Add to each row who signed its commit; git is asked once for each commit."""
     from reconciler.cli.ledger import settings_of
     from reconciler.engine.context import home_of
@@ -175,10 +184,10 @@ def _name_signers(options: SharedOptions, rows: list[dict[str, Any]]) -> None:
 
     place = home_of(options.repo.resolve(), settings_of(options))
     checkout = Checkout.open(options.repo)
-    revisions = {row["revision"] for row in rows if row["revision"] and row["revision"] != "worktree"}
-    known = {revision: signer(checkout, revision, place) for revision in revisions}
+    signed = cache(lambda revision: signer(checkout, revision, place))
     for row in rows:
-        row["signer"] = known.get(row["revision"])
+        revision = row["revision"]
+        yield {**row, "signer": signed(revision) if revision and revision != "worktree" else None}
 
 
 def _headline(rows: list[dict[str, Any]]) -> str:

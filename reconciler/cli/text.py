@@ -39,6 +39,7 @@ __all__ = [
     "echo",
     "emit_csv",
     "emit_json",
+    "emit_json_items",
     "emit_json_list",
     "fit",
     "fold",
@@ -124,24 +125,39 @@ def emit_json_list(document: Callable[[], Mapping[str, Any]], name: str, items: 
     There may be millions: they are encoded one by one, and wait in a temporary file for what stands before them in the
     document, which is asked for once they have gone by. Raises ReconcilerError if no such file can be made.
     """
-    from reconciler.review.spool import spooling
-
     with SpooledTemporaryFile(MAX_SPOOL_BYTES, "w+", encoding="utf-8", newline="") as spool:
-        before, after = "\n", ""
-        for batch in batches(map(_item, items)):
-            with spooling():
-                spool.write(before + _escaped_json(",\n".join(batch)))
-            before, after = ",\n", "\n  "
+        after = "\n  " if _spool(spool, items, 2) else ""
         head, here, tail = as_json(document(), indent=2).partition(f'\n  "{name}": [')
         click.echo(head + here, nl=False)
-        spool.seek(0)
-        for part in iter(partial(spool.read, MAX_SPOOL_BYTES), ""):
-            click.echo(part, nl=False)
+        _echo_spooled(spool)
     click.echo(after + tail)
 
 
-def _item(item: Mapping[str, Any]) -> str:
-    return f"    {_indented(item, 2)}"
+def emit_json_items(items: Iterable[Mapping[str, Any]]) -> None:
+    """Write one JSON list, of which there may be millions of items, once all are encoded."""
+    with SpooledTemporaryFile(MAX_SPOOL_BYTES, "w+", encoding="utf-8", newline="") as spool:
+        after = "\n]" if _spool(spool, items, 1) else "]"
+        click.echo("[", nl=False)
+        _echo_spooled(spool)
+    click.echo(after)
+
+
+def _spool(spool: SpooledTemporaryFile[str], items: Iterable[Mapping[str, Any]], depth: int) -> bool:
+    """Encode the items of a list at this depth, one by one; returns whether there are any."""
+    from reconciler.review.spool import spooling
+
+    before = "\n"
+    for batch in batches(f"{'  ' * depth}{_indented(item, depth)}" for item in items):
+        with spooling():
+            spool.write(before + _escaped_json(",\n".join(batch)))
+        before = ",\n"
+    return before != "\n"
+
+
+def _echo_spooled(spool: SpooledTemporaryFile[str]) -> None:
+    spool.seek(0)
+    for part in iter(partial(spool.read, MAX_SPOOL_BYTES), ""):
+        click.echo(part, nl=False)
 
 
 def _indented(value: Any, depth: int) -> str:

@@ -7,14 +7,16 @@ import io
 import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
-from reconciler.cli.history import _table, moment
+from reconciler.cli.history import _row, _table, moment
 from reconciler.ledger.entries import Event
 from reconciler.ledger.opening import StateLocation
+from reconciler.ledger.reader import LedgerReader
 from reconciler.model.errors import UsageError
-from reconciler.model.grant import Key
+from reconciler.model.grant import Key, Record
 from reconciler.model.status import EventType
 from tests.cli.conftest import Call
 from tests.repo import Repo
@@ -44,6 +46,41 @@ def told(repo: Repo) -> Repo:
     )
     ledger.close()
     return repo
+
+
+class Alive(dict[str, Any]):
+    """A row that counts how many are kept."""
+
+    now = most = 0
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        Alive.now += 1
+        Alive.most = max(Alive.most, Alive.now)
+
+    def __del__(self) -> None:
+        Alive.now -= 1
+
+
+@pytest.mark.parametrize("output", ["json", "csv"])
+def test_lines_are_not_kept_until_all_are_read(
+    told: Repo, call: Call, monkeypatch: pytest.MonkeyPatch, output: str
+) -> None:
+    with closing(StateLocation(f"sqlite:///{told.state}", told.root).writer()) as ledger:
+        ledger.save((), [Event(NOW, Key(f"h{number}", "a"), "a", EventType.ADOPTED, "") for number in range(100)])
+    monkeypatch.setattr("reconciler.cli.text.BATCH_ITEMS", 10)
+    monkeypatch.setattr("reconciler.cli.history._row", lambda line: Alive(_row(line)))
+    Alive.now = Alive.most = 0
+    assert len(call(told, "history", "--output", output).out.split("adopted")) == 102
+    assert 0 < Alive.most <= 20
+
+
+def test_no_record_is_read_for_a_suggestion(told: Repo, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = Record(Key("ada", "asana"), "ada@example.com", "asana", "asana", "hires/ada.yaml:5")
+    with closing(StateLocation(f"sqlite:///{told.state}", told.root).writer()) as ledger:
+        ledger.save([record])
+    monkeypatch.delattr(LedgerReader, "records")
+    assert "did you mean asana?" in call(told, "history", "--integration", "asan").err
 
 
 def test_table(told: Repo, call: Call) -> None:

@@ -15,7 +15,7 @@ import pytest
 from reconciler.cli import logs
 from reconciler.cli.options import SharedOptions
 from reconciler.cli.show import show_report
-from reconciler.cli.text import annotation, as_csv, as_json, cell, code, emit_json, emit_json_list, fit
+from reconciler.cli.text import annotation, as_csv, as_json, cell, code, emit_json, emit_json_items, emit_json_list, fit
 from reconciler.model.errors import Problem, ReconcilerError
 from reconciler.model.report import Report
 from reconciler.model.revision_status import Untrusted
@@ -168,6 +168,10 @@ def test_a_list_is_written_as_it_comes_and_as_the_whole_would_be(capsys: pytest.
         emit_json(document)
         whole = capsys.readouterr().out
         emit_json_list(partial(dict, document, grants=[]), "grants", iter(some))
+        assert capsys.readouterr().out == whole
+        emit_json(some)
+        whole = capsys.readouterr().out
+        emit_json_items(iter(some))
         assert capsys.readouterr().out == whole
 
 
