@@ -100,9 +100,9 @@ async def compared(
     found = []
     with reading(context, settings, tree) as opened:
         there = {each.name: each for each in integrations_of(context, trusted, tree, settings, opened.sealing)}
-        records = list(opened.ledger.records()) if remembered else []
         asked = sorted(name for name in {*there, *files.broken["manifests"]} if not names or name in names)
-        owners = await owners_of([there[name] for name in asked if name in there], desired, records)
+        built = [there[name] for name in asked if name in there]
+        owners = await owners_of(built, desired, opened.ledger if remembered else None)
         for name in asked:
             if name not in there:
                 found.append(ComparedListing(name, fault=str(files.broken["manifests"][name][0])))

@@ -6,7 +6,7 @@ It shares the listings of the interval's passes. It changes nothing, and a fault
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from itertools import islice
@@ -16,23 +16,18 @@ import structlog
 from reconciler.daemon.acting import Acting
 from reconciler.daemon.health import ProblemLog
 from reconciler.engine.context import Context, SystemClock
-from reconciler.engine.integrations import Integration
 from reconciler.engine.listings import Listings
 from reconciler.engine.state import OpenState
 from reconciler.engine.wiring import integrations_of
-from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.clock import Stopped
 from reconciler.model.errors import ReconcilerError
 from reconciler.repository.desired import Desired
-from reconciler.review.unmanaged import ComparedListing, Owners, OwnersOf, compare
+from reconciler.review.unmanaged import ComparedListing, Owners, compare, owners_of
 
 __all__ = ["Survey"]
 
 log = structlog.get_logger()
-
-AT_A_TIME = 25
-"""The most hires whose records are read before other tasks run."""
 
 SEEN_AT_A_TIME = 200
 """The most accounts that are written before other tasks run."""
@@ -90,7 +85,7 @@ class Survey:
             async with self._leased(service) as state:
                 built = integrations_of(self._context, desired, acting.tree, acting.settings, state.sealing)
                 integrations = {each.name: each for each in built}
-                owners = owners or await _owners([integrations[each] for _, each in listed], desired, state.ledger)
+                owners = owners or await owners_of([integrations[each] for _, each in listed], desired, state.ledger)
                 compared = await compare(integrations[name], desired, owners.pop(name), listings)
                 await self._note(name, compared, state.ledger)
 
@@ -109,13 +104,3 @@ class Survey:
             await asyncio.sleep(0)
         ledger.save_seen(name, compared.seen, self._clock.now())
         self.found[name] = replace(compared, seen=frozenset())  # the ledger has them
-
-
-async def _owners(integrations: Collection[Integration], desired: Desired, ledger: LedgerReader) -> dict[str, Owners]:
-    """Find the owners of the accounts of these integrations; of the records only some are kept at a time."""
-    owners = OwnersOf(integrations, desired)
-    hires = sorted({*desired.hires, *ledger.hires()})
-    for at in range(0, len(hires), AT_A_TIME):
-        some = hires[at : at + AT_A_TIME]
-        await owners.add(some, ledger.records(some))
-    return owners.found()

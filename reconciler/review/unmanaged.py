@@ -21,6 +21,7 @@ from typing import Any
 from reconciler.engine.integrations import Integration
 from reconciler.engine.listings import Account, Listings, Place, found_by
 from reconciler.engine.planning import Plan
+from reconciler.ledger.reader import LedgerReader
 from reconciler.model.base import EMAIL
 from reconciler.model.clock import stamp
 from reconciler.model.grant import Phase, Record
@@ -44,6 +45,9 @@ __all__ = [
     "unknown_accounts",
 ]
 
+
+READ_AT_A_TIME = 25
+"""The most hires whose records are read before other tasks run."""
 
 ACCOUNTS_AT_A_TIME = 500
 """The most accounts that are compared before other tasks run."""
@@ -276,11 +280,17 @@ class OwnersOf:
 
 
 async def owners_of(
-    integrations: Collection[Integration], desired: Desired, records: Iterable[Record]
+    integrations: Collection[Integration], desired: Desired, ledger: LedgerReader | None
 ) -> dict[str, Owners]:
-    """Find the owners of the accounts of these integrations, of everybody."""
+    """Find the owners of the accounts of these integrations, of everybody; without a ledger, whom git has.
+
+    Of the records only some are kept at a time.
+    """
     owners = OwnersOf(integrations, desired)
-    await owners.add(desired.hires, records)
+    hires = sorted({*desired.hires, *(() if ledger is None else ledger.hires())})
+    for at in range(0, len(hires), READ_AT_A_TIME):
+        some = hires[at : at + READ_AT_A_TIME]
+        await owners.add(some, () if ledger is None else ledger.records(some))
     return owners.found()
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import pytest
 
+from reconciler.ledger.reader import LedgerReader
+from reconciler.model.grant import Record
 from reconciler.model.hire import Hire
 from reconciler.repository.documents.loaded import Loaded
 from reconciler.repository.git.trees import Tree
@@ -35,6 +37,29 @@ def repo(repo: Repo, saas: AccountService) -> Repo:
 
 def kinds(result: Any) -> dict[str, str]:
     return {each["account"]: each["kind"] for each in result.json["accounts"]}
+
+
+def test_records_are_read_some_hires_at_a_time(
+    repo: Repo, saas: AccountService, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hires = [f"h{number}" for number in range(25)]
+    for hire in hires:
+        repo.hire(hire, "saas")
+    saas.add(*(f"{hire}@example.com" for hire in hires))
+    repo.commit()
+    call(repo, "--yes")
+    repo.remove("hires/h3.yaml")
+    repo.commit()
+    records, read = LedgerReader.records, list[int]()
+
+    def counted(self: LedgerReader, hires: Collection[str], *given: Any) -> Iterator[Record]:
+        read.append(len(hires))
+        return records(self, hires, *given)
+
+    monkeypatch.setattr(LedgerReader, "records", counted)
+    monkeypatch.setattr("reconciler.review.unmanaged.READ_AT_A_TIME", 10)
+    assert kinds(call(repo, "unmanaged", "--output", "json")) == {"h3@example.com": "orphaned"}
+    assert read == [10, 10, 5]
 
 
 def test_unmanaged_accounts(repo: Repo, saas: AccountService, call: Call) -> None:
