@@ -170,7 +170,7 @@ async def _once(asked: dict[K, asyncio.Task[T]], key: K, ask: Callable[[], Corou
     task = asked.get(key)
     if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
         task = asked[key] = asyncio.create_task(ask())
-    return await asyncio.shield(task)
+    return task.result() if task.done() else await asyncio.shield(task)
 
 
 def found_by(integration: Integration, grant: Scope) -> tuple[Place, str | None]:

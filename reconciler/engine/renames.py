@@ -57,7 +57,7 @@ def rows_of(ledger: LedgerReader, selection: Selection, desired: Desired) -> dic
             return found
     while True:
         found = {record.key: record for record in ledger.records(known, _addresses(known, desired))}
-        owners = {desired.owner(record.email) for record in found.values()}
+        owners = {desired.owner(email) for email in {record.email for record in found.values()}}
         more = ({key.hire for key in found} | {owner for owner in owners if owner is not None}) - known
         if not more:
             return found
@@ -113,8 +113,9 @@ def _under(moves: Mapping[Key, Key], found: Mapping[Key, Record]) -> dict[Key, R
 def _follow(found: Mapping[Key, Record], desired: Desired) -> dict[Key, Key]:
     """Decide which rows move, and where to. A row whose new place is occupied by one that stays does not move."""
     moves: dict[Key, Key] = {}
+    owners = {email: desired.owner(email) for email in {record.email for record in found.values()}}
     for key, record in found.items():
-        owner = desired.owner(record.email)
+        owner = owners[record.email]
         if owner not in (None, key.hire) and key.hire not in desired.broken_hires:
             to = Key(str(owner), key.access)
             if to not in moves.values():

@@ -14,26 +14,36 @@ T = TypeVar("T")
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
 def value_class(cls: type[T]) -> type[T]:
-    """Make a class a dataclass with slots, whose fields the type checker lets nobody assign.
+    """Make a class of two fields or more a dataclass with slots, whose fields the type checker lets nobody assign.
 
     It is for what a check makes many of. A dataclass that is frozen while the program runs sets each of its fields by a
     call, which takes a seventh of a check's processor time.
     """
-    return dataclass(slots=True, unsafe_hash=True)(cls)
+    made = dataclass(slots=True, unsafe_hash=True)(cls)
+    made.__reduce__ = _reduce  # type: ignore[method-assign,assignment]
+    return made
+
+
+def _reduce(value: object) -> tuple[type, tuple[Any, ...]]:
+    """Pickle the values of the fields without their names, in half the time."""
+    return type(value), _fields(type(value))[0](value)
 
 
 def changed(value: T, **changes: Any) -> T:
-    """Copy a value of such a class, of two fields or more, with some changed: `dataclasses.replace`, but quicker."""
-    cls = type(value)
-    known = _FIELDS.get(cls)
-    if known is None:
-        names = [each.name for each in fields(cls)]  # type: ignore[arg-type]
-        known = _FIELDS[cls] = attrgetter(*names), {name: place for place, name in enumerate(names)}
-    read, places = known
+    """Copy a value of such a class with some fields changed: `dataclasses.replace`, but quicker."""
+    read, places = _fields(type(value))
     values = list(read(value))
     for name, each in changes.items():
         values[places[name]] = each
-    return cls(*values)
+    return type(value)(*values)
+
+
+def _fields(cls: type) -> tuple[Callable[[Any], tuple[Any, ...]], dict[str, int]]:
+    known = _FIELDS.get(cls)
+    if known is None:
+        names = [each.name for each in fields(cls)]
+        known = _FIELDS[cls] = attrgetter(*names), {name: place for place, name in enumerate(names)}
+    return known
 
 
 _FIELDS: dict[type, tuple[Callable[[Any], tuple[Any, ...]], dict[str, int]]] = {}
