@@ -112,7 +112,7 @@ class Checker:
         exists, connection = integration.manifest.exists, integration.connection
         assert exists is not None
         assert prepared.check is not None
-        wire = prepared.check.wire
+        wire = prepared.check.wire or integration.rendered_check(prepared.scope)
         if connection is not None and (fresh := await connection.fresh()) is not None:
             wire = render(exists, prepared.scope.over(fresh), integration.manifest)
         self._progressed()

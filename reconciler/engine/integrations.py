@@ -28,6 +28,7 @@ from reconciler.requests.client import Client
 from reconciler.requests.hosts import AllowedHosts
 from reconciler.requests.record import NOTHING as NOTHING_COMPARED
 from reconciler.requests.record import Compared
+from reconciler.requests.rehearsal import Rehearsal
 from reconciler.requests.render import RenderedRequest, canonical, expected, outline, rehearse, render
 from reconciler.requests.template import render_text, render_url
 from reconciler.secrets.sealed import Sealer
@@ -58,7 +59,8 @@ NOTHING = Lending()
 class Check:
     """A check ready to be sent, what its answer has to contain, and what is compared in it."""
 
-    wire: RenderedRequest = field(repr=False)
+    wire: RenderedRequest | None = field(repr=False)
+    """None where a listing may answer: then it is rendered when it is sent."""
     wanted: str | None = field(repr=False)
     compared: Compared = NOTHING_COMPARED
     wants: Mapping[str, Any] = field(default_factory=dict, repr=False)
@@ -281,13 +283,27 @@ class Integration:
         wanted = expected(exists.expected, now) if exists.expected else None
         if wanted == "":
             raise Blocked("exists: expected is empty for this hire: every answer would contain it")
-        wire = render(exists, now, self.manifest)
-        self.hosts.check(wire.url, self.file)
+        listed = exists.listing is not None and not orphan
+        wire = self._rehearsal.rendered(now, self.rendered_check) if listed else self.rendered_check(now)
         if not (exists.compares or exists.absent):
             return Check(wire, wanted)
         compared = Compared.of(exists.model_copy(update={"where": {}}) if orphan else exists, scope)
         shown = {path: compared.shown(path, value, self.client.redact) for path, value in compared.where.items()}
         return Check(wire, wanted, compared, shown)
+
+    def rendered_check(self, scope: Scope) -> RenderedRequest:
+        """Render the check, to a host that is allowed. Raises Blocked."""
+        assert self.manifest.exists is not None
+        wire = render(self.manifest.exists, scope, self.manifest)
+        self.hosts.check(wire.url, self.file)
+        return wire
+
+    @cached_property
+    def _rehearsal(self) -> Rehearsal:
+        assert self.manifest.exists is not None
+        own = {} if self.initial is None else self.initial.values
+        fixed = AT_RUN_TIME | {name for name, value in own.items() if value is not None}
+        return Rehearsal(self.manifest.exists, self.manifest, fixed)
 
     def _whole(self, grant: Grant, scope: Scope, stored: Iterable[str], kind: Kind) -> str | None:
         """Verify that all that an attempt would send can be rendered, and return its digest.

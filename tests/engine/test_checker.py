@@ -100,6 +100,33 @@ def test_over_ten_grants_are_answered_by_the_listing_and_the_absent_get_a_check_
     assert len(accounts.calls("POST")) == 2
 
 
+ODD = {
+    "a parent folder": ("..", "would make a part of the URL's path '..'"),
+    "a line break": ("a\nb", "line break or another control character"),
+    "nothing": ("", "is empty, and would leave a part of the URL's path out"),
+    "too long": ("a" * 17_000, "no server takes more than"),
+}
+
+
+@pytest.mark.parametrize(("value", "why"), ODD.values(), ids=ODD)
+def test_whom_a_listing_shows_is_blocked_where_the_check_could_not_be_sent(listed, accounts, repo, value, why):
+    """Of all others the check is not even rendered, whether they come before or after."""
+    manifest = accounts.manifest(listing=True, team=True)
+    manifest["execute"].pop()  # only the check uses the team
+    manifest["exists"] |= {"url": f"{accounts.url}/of/{{{{TEAM}}}}/{{{{email}}}}", "headers": {"X-Of": "{{TEAM}}"}}
+    repo.manifest("tool", manifest)
+    for number in range(15):
+        team = value if number in (0, 7) else f"team{number}"
+        repo.hire(f"h{number:02}", {"integration": "tool", "values": {"TEAM": team}})
+    repo.commit()
+    report = listed.plan(hires=[f"h{number:02}" for number in range(15)])
+    blocked = [each for each in report.rows if each.status is Status.BLOCKED]
+    assert [each.hire for each in blocked] == ["h00", "h07"]
+    assert all(why in each.reason for each in blocked)
+    assert sum(each.status is Status.PRESENT for each in report.rows) == 13
+    assert counts(accounts)[1] == 0
+
+
 def test_ten_grants_are_asked_for_one_by_one(listed, accounts):
     listed.plan(hires=[f"h{number:02}" for number in range(10)])
     assert counts(accounts) == (0, 10)
