@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import click
 
 from reconciler.cli.exit_codes import INTERRUPTED, WRONG_USAGE
-from reconciler.cli.options import HTML_HELP, PAGE, SharedOptions, pass_options, shared
+from reconciler.cli.options import HTML_HELP, PAGE, PassOptions, SharedOptions, pass_options, shared
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -164,7 +164,7 @@ def reconcile(ctx: click.Context, /, **wanted: object) -> None:
         return
     from reconciler.cli.one_pass import one_pass
 
-    ctx.exit(one_pass(ctx.ensure_object(SharedOptions), **wanted))  # type: ignore[arg-type]
+    ctx.exit(one_pass(ctx.ensure_object(SharedOptions), PassOptions(**wanted)))  # type: ignore[arg-type]
 
 
 def run(arguments: Sequence[str]) -> int:

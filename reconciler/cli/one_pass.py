@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from reconciler.cli.options import Filter, SharedOptions
+from reconciler.cli.options import Filter, PassOptions, SharedOptions
 from reconciler.model.errors import ReconcilerError, StateLockedError, UsageError
 
 if TYPE_CHECKING:
@@ -23,80 +23,54 @@ if TYPE_CHECKING:
     from reconciler.engine.planning import Plan, Planning
     from reconciler.model.report import Report, Row
     from reconciler.model.revision_status import Untrusted
+    from reconciler.model.secret import Redactor
     from reconciler.model.selection import Selection
     from reconciler.repository.git.checkout import Tree
 
 __all__ = ["one_pass", "until_stopped"]
 
 
-def one_pass(
-    options: SharedOptions,
-    *,
-    dry_run: bool,
-    rev: str | None,
-    worktree: bool,
-    hires: tuple[str, ...],
-    integrations: tuple[str, ...],
-    detailed_exitcode: bool,
-    yes_really: bool,
-    no_removals: bool,
-    yes: bool,
-    by: str,
-    statuses: tuple[str, ...],
-    only_changes: bool,
-) -> int:
+def one_pass(options: SharedOptions, chosen: PassOptions) -> int:
     """Make one pass, show it, and return its exit code."""
+    from reconciler.cli.logs import begin_redacting, set_up
+    from reconciler.cli.show import exit_code, show_report
+
+    chosen.refuse_contradiction()
+    redactor = begin_redacting() if chosen.dry_run else set_up(options)
+    with ExitStack() as spools:
+        try:
+            report, rows = asyncio.run(_run(options, chosen, redactor, spools))
+        except StateLockedError as error:
+            if not chosen.yes_really:
+                raise
+            return _enqueue_release(options, error)
+        only = Filter(frozenset(chosen.statuses), chosen.only_changes)
+        show_report(report, options, rows=rows, by=chosen.by, only=only, paged=chosen.dry_run)
+    return exit_code(report, detailed=chosen.detailed_exitcode)
+
+
+async def _run(
+    options: SharedOptions, chosen: PassOptions, redactor: Redactor, spools: ExitStack
+) -> tuple[Report, Iterable[Row] | None]:
+    """Make the pass. The rows of a dry run are read from the spools, the others are in the report."""
     from contextlib import aclosing
 
     from reconciler.cli.dry_run import planned
-    from reconciler.cli.logs import begin_redacting, set_up
-    from reconciler.cli.show import exit_code, show_report
     from reconciler.engine.context import Context, SystemClock
-    from reconciler.model.selection import Selection
 
-    _refuse_contradiction(dry_run=dry_run, rev=rev, worktree=worktree, yes_really=yes_really)
-    redactor = begin_redacting() if dry_run else set_up(options)
-    selection = Selection(
-        hires=frozenset(hires) if hires else None,
-        integrations=frozenset(integrations) if integrations else None,
-    )
-
-    async def go(spools: ExitStack) -> tuple[Report, Iterable[Row] | None]:
-        clock = SystemClock()
-        async with aclosing(Context(options.repo, clock, redactor)) as context:
-            with until_stopped(clock):
-                ask = None if yes or not at_terminal() else partial(_ask, options, clock, by)
-                if not dry_run:
-                    removals = not no_removals
-                    return await _real(context, clock, selection, ask, released=yes_really, removals=removals), None
-                planning = _plan_dry(context, selection, rev, worktree=worktree, removals=not no_removals)
-                with planning as (there, refused):
-                    givers = options.output in ("json", "csv")  # the others do not show them
-                    found = planned(context, there, spools, givers=givers)
-                    report, rows = await clock.unless_stopped(found)
-                report.refuse(refused)
-                return report, rows
-
-    with ExitStack() as spools:
-        try:
-            report, rows = asyncio.run(go(spools))
-        except StateLockedError as error:
-            if not yes_really:
-                raise
-            return _enqueue_release(options, error)
-        only = Filter(frozenset(statuses), only_changes)
-        show_report(report, options, rows=rows, by=by, only=only, paged=dry_run)
-    return exit_code(report, detailed=detailed_exitcode)
-
-
-def _refuse_contradiction(*, dry_run: bool, rev: str | None, worktree: bool, yes_really: bool) -> None:
-    """Raise UsageError for options that exclude each other."""
-    if (rev or worktree) and not dry_run:
-        raise UsageError("--rev and --worktree plan and never execute: add --dry-run")
-    if rev and worktree:
-        raise UsageError("--rev and --worktree exclude each other: leave one out")
-    if dry_run and yes_really:
-        raise UsageError("--yes-really lets something through, a dry run lets nothing: leave one out")
+    clock, removals = SystemClock(), not chosen.no_removals
+    async with aclosing(Context(options.repo, clock, redactor)) as context:
+        with until_stopped(clock):
+            if not chosen.dry_run:
+                ask = None if chosen.yes or not at_terminal() else partial(_ask, options, clock, chosen.by)
+                released = chosen.yes_really
+                return await _real(context, clock, chosen.selection, ask, released=released, removals=removals), None
+            planning = _plan_dry(context, chosen.selection, chosen.rev, worktree=chosen.worktree, removals=removals)
+            with planning as (there, refused):
+                givers = options.output in ("json", "csv")  # the others do not show them
+                report, rows = await clock.unless_stopped(planned(context, there, spools, givers=givers))
+            report.refuse(refused)
+            return report, rows
 
 
 def at_terminal() -> bool:

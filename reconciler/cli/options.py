@@ -10,12 +10,15 @@ from typing import Any
 import click
 
 from reconciler.cli import complete
+from reconciler.model.errors import UsageError
+from reconciler.model.selection import Selection
 from reconciler.model.status import Status
 
 __all__ = [
     "HTML_HELP",
     "PAGE",
     "Filter",
+    "PassOptions",
     "SharedOptions",
     "filters",
     "of_hires",
@@ -157,6 +160,41 @@ def filters(function: Any) -> Any:
         "--status", "statuses", multiple=True, type=click.Choice(STATUSES), metavar="S", help="Show these; repeatable."
     )
     return statuses(changes(function))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PassOptions:
+    """The options of a pass, as `pass_options` adds them."""
+
+    dry_run: bool
+    rev: str | None
+    worktree: bool
+    hires: tuple[str, ...]
+    integrations: tuple[str, ...]
+    detailed_exitcode: bool
+    yes_really: bool
+    no_removals: bool
+    yes: bool
+    by: str
+    statuses: tuple[str, ...]
+    only_changes: bool
+
+    @property
+    def selection(self) -> Selection:
+        """Return what the pass covers."""
+        return Selection(
+            hires=frozenset(self.hires) if self.hires else None,
+            integrations=frozenset(self.integrations) if self.integrations else None,
+        )
+
+    def refuse_contradiction(self) -> None:
+        """Raise UsageError for options that exclude each other."""
+        if (self.rev or self.worktree) and not self.dry_run:
+            raise UsageError("--rev and --worktree plan and never execute: add --dry-run")
+        if self.rev and self.worktree:
+            raise UsageError("--rev and --worktree exclude each other: leave one out")
+        if self.dry_run and self.yes_really:
+            raise UsageError("--yes-really lets something through, a dry run lets nothing: leave one out")
 
 
 def pass_options(function: Any) -> Any:
