@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
+from itertools import product
 from typing import Any, Protocol, overload
 
 __all__ = [
@@ -33,6 +34,9 @@ Row = Mapping[str, Any]
 SERVER_TIME = "cast(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)"
 """The server's time, which is the same for all members."""
 
+MOST_LETTERS = 5
+"""The most letters of a text of which either case is looked for."""
+
 _NAME = re.compile(r"(\bIN )?:(\w+)")
 
 
@@ -55,8 +59,21 @@ def moment(microseconds: int | None) -> datetime | None:
 
 
 def lowered(text: str) -> set[str]:
-    """Return what the databases' `lower` may make of a text that is written in any case: they change only ASCII."""
-    return {text.lower(), "".join(each.lower() if each.isascii() else each for each in text)}
+    """Return what the databases' `lower` may make of a text that is written in any case: they change only ASCII.
+
+    Of a text with many other letters these are not all, but the likely ones.
+    """
+    if text.isascii():
+        return {text.lower()}
+    letters = [each for each in text if not each.isascii() and each.lower() != each.upper()]
+    if len(letters) > MOST_LETTERS:
+        return {_ascii_lowered(each) for each in (text, text.lower(), text.upper(), text.title())}
+    cases = ({each.lower()} if each.isascii() else {each, each.lower(), each.upper()} for each in text)
+    return {"".join(spelling) for spelling in product(*cases)}
+
+
+def _ascii_lowered(text: str) -> str:
+    return "".join(each.lower() if each.isascii() else each for each in text)
 
 
 def without_nul(text: str) -> str:
