@@ -59,6 +59,7 @@ def _reads(kind: type[E]) -> Callable[[str], E]:
 
 
 _phase = _reads(Phase)
+_moment = lru_cache(maxsize=1024)(moment)  # a pass writes few moments, each of them into many rows
 
 _READ: dict[str, Callable[[Any], Any]] = {
     "phase": _phase,
@@ -67,8 +68,8 @@ _READ: dict[str, Callable[[Any], Any]] = {
     "needs": lambda cell: tuple(_json(cell)),
     **dict.fromkeys(("snapshot", "wants", "differs", "accepted"), _json),
     **dict.fromkeys(("changed", "lost", "fresh", "guarded", "keep"), bool),
-    **dict.fromkeys(("checked_at", "executed_at", "confirmed_at", "healed_at", "orphaned_at"), moment),
-    **dict.fromkeys(("as_wanted_at", "updated_at"), moment),
+    **dict.fromkeys(("checked_at", "executed_at", "confirmed_at", "healed_at", "orphaned_at"), _moment),
+    **dict.fromkeys(("as_wanted_at", "updated_at"), _moment),
 }
 """How to read columns whose value is not that of the record."""
 
