@@ -246,12 +246,12 @@ class Record:
     @property
     def retry_at(self) -> datetime | None:
         """Return when it runs again, if it does."""
-        return self.run.retry_at
+        return None if self.open is None else self.open.retry_at
 
     @property
     def revoking(self) -> bool:
         """Whether the attempt that is running, or the last one, takes access away."""
-        return self.run.kind.takes_away
+        return self.open is not None and self.open.kind.takes_away
 
     @property
     def unseen(self) -> bool:

@@ -54,7 +54,7 @@ class Action(StrEnum):
     @property
     def acts(self) -> bool:
         """Whether requests are sent for it now."""
-        return self.provides or self is Action.REVOKE
+        return self in _ACTS
 
     @property
     def provides(self) -> bool:
@@ -63,6 +63,7 @@ class Action(StrEnum):
 
 
 _PROVIDES = (Action.EXECUTE, Action.UPDATE, Action.RETRY)  # Python 3.11 finds a member by a call, each time
+_ACTS = (*_PROVIDES, Action.REVOKE)
 
 
 class EventType(StrEnum):
