@@ -74,7 +74,7 @@ class Desired:
     def owner(self, email: str) -> str | None:
         """Return the id of the hire that has an address, without regard to case; None if the file cannot be read."""
         hire = self.hires.owner(email)
-        return hire if hire in self.hires else None
+        return None if hire in self.broken_hires else hire
 
     @cached_property
     def services(self) -> Mapping[str, Service]:
