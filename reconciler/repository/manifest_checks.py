@@ -23,6 +23,8 @@ def language_problems(manifest: Manifest) -> Iterator[Found]:
     """Report each with its place, a sentence that says what to do, and its severity."""
     for path, message in (*_updates(manifest), *_invitations(manifest), *_identities(manifest)):
         yield path, message, Severity.ERROR
+    for path, message in _generated(manifest):
+        yield path, message, Severity.WARNING
     if manifest.exists is not None:
         for path, message in _unread(manifest.exists):
             yield path, message, Severity.ERROR
@@ -46,6 +48,14 @@ def _updates(manifest: Manifest) -> Iterator[tuple[Path, str]]:
             "nothing tells that an account differs: give exists a `where` or an `inactive`, or use a value of a grant"
         )
         yield ("update",), message
+
+
+def _generated(manifest: Manifest) -> Iterator[tuple[Path, str]]:
+    """Whether requests that never run while a generated value is known use one."""
+    for key, calls in (("update", manifest.updates), ("revoke", manifest.revoke), ("withdraw", manifest.withdraw)):
+        used = {name.partition(".")[0] for name in names([call.model_dump() for call in calls])}
+        for name in sorted(used & set(manifest.generated)):
+            yield (key,), f"{{{{{name}}}}} is generated and has no value here: these requests would never be sent"
 
 
 def _invitations(manifest: Manifest) -> Iterator[tuple[Path, str]]:
