@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from itertools import groupby
+from operator import attrgetter
 
 from reconciler.cli.exit_codes import PENDING
 from reconciler.cli.logs import note
 from reconciler.cli.options import Filter, SharedOptions
 from reconciler.cli.table import grouped, headline, name_in, page, summary, table_of
-from reconciler.cli.text import as_json, cell, code, echo, emit_csv, emit_json_list, problem_line
+from reconciler.cli.text import as_json, batches, cell, code, echo, emit_csv, emit_json_list, problem_line
 from reconciler.model.report import Report, Row
 
 __all__ = ["exit_code", "show_report"]
@@ -59,8 +62,8 @@ def show_report(
 ) -> None:
     """Write a report in the chosen format. `only` chooses the rows; counts are of all rows.
 
-    `rows` are read one after another in place of the report's own, and none is kept that is not needed again: Markdown
-    keeps all, whose groups come in another order, and a table those that are not folded, for its columns' widths.
+    `rows` are read one after another, hire by hire, in place of the report's own, and none is kept that is not needed
+    again: a table keeps those that are not folded, for its columns' widths.
     With `paged`, a long table goes through the pager at a terminal.
     """
     counted = report.counted(report.rows if rows is None else rows)
@@ -69,7 +72,7 @@ def show_report(
         case "json":
             emit_json_list(lambda: report.as_json(()), "grants", (row.as_json() for row in shown))
         case "markdown":
-            echo("\n".join(_markdown(report, list(shown), by)))
+            _show_markdown(report, shown, by)
         case "csv":
             emit_csv(COLUMNS, map(_cells, shown))
             for problem in report.problems:  # a hire whose file is set aside may have no row
@@ -88,18 +91,42 @@ def _cells(row: Row) -> list[str]:
     return ["" if values[name] is None else str(values[name]) for name in COLUMNS]
 
 
-def _markdown(report: Report, rows: list[Row], by: str) -> Iterator[str]:
-    yield f"**{headline(report, code(str(report.refused)))}**"
-    if summed_up := list(summary(report, code)):
-        yield from ("", *(f"- {line}" for line in summed_up))
-    names = ("access" if by == "person" else "hire", *MARKDOWN_COLUMNS)
-    for title, group in grouped(rows, by):
-        yield from ("", f"### {code(title)}", "")
-        yield "| " + " | ".join(names) + " |"
-        yield "| " + " | ".join("---" for _ in names) + " |"
-        for row in group:
-            values = dict(zip(COLUMNS, _cells(row), strict=True))
-            ours = [cell(values["values"]), values["status"], values["action"], values["since"], cell(values["reason"])]
-            yield "| " + " | ".join([cell(name_in(row, by)), *ours]) + " |"
+def _show_markdown(report: Report, rows: Iterable[Row], by: str) -> None:
+    """Write Markdown. Its tables wait in temporary files for what stands before them, and for those before them."""
+    from reconciler.review.spool import Spool
+
+    with ExitStack() as stack:
+        spools: dict[str, Spool[list[str]]] = {}
+        for batch in batches(_sections(rows, by)):
+            waiting: dict[str, list[str]] = {}
+            for title, head, lines in batch:
+                table = "" if by == "person" else title  # the tables of people come one after another
+                first = table not in spools
+                if first:
+                    spools[table] = stack.enter_context(Spool())
+                waiting.setdefault(table, []).extend([*(head if first or by == "person" else ()), *lines])
+            for table, found in waiting.items():
+                spools[table].add(found)
+        echo(f"**{headline(report, code(str(report.refused)))}**")
+        if summed_up := list(summary(report, code)):
+            echo("\n".join(("", *(f"- {line}" for line in summed_up))))
+        for table in sorted(spools):
+            for found in spools[table]:
+                echo("\n".join(found))
     if report.problems:
-        yield from ("", "### problems", "", *map(problem_line, report.problems))
+        echo("\n".join(("", "### problems", "", *map(problem_line, report.problems))))
+
+
+def _sections(rows: Iterable[Row], by: str) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Make the title, the head and the lines of a table for each person, or for each integration of a person."""
+    names = ("access" if by == "person" else "hire", *MARKDOWN_COLUMNS)
+    columns = ["| " + " | ".join(names) + " |", "| " + " | ".join("---" for _ in names) + " |"]
+    for _, of_hire in groupby(rows, key=attrgetter("hire")):
+        for title, group in grouped(of_hire, by):
+            yield title, ["", f"### {code(title)}", "", *columns], [_line(row, by) for row in group]
+
+
+def _line(row: Row, by: str) -> str:
+    values = dict(zip(COLUMNS, _cells(row), strict=True))
+    ours = [cell(values["values"]), values["status"], values["action"], values["since"], cell(values["reason"])]
+    return "| " + " | ".join([cell(name_in(row, by)), *ours]) + " |"

@@ -39,6 +39,23 @@ def report(*, dry_run: bool = True) -> Report:
     return found
 
 
+def test_markdown_by_integration_has_one_table_each(
+    repo: Repo, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reconciler.cli.text.BATCH_ITEMS", 2)
+    found = Report("a" * 40, dry_run=True)
+    found.rows = [
+        row(f"h{number}", integration=name, access=name) for number in range(3) for name in ("wiki", "b", "chat")
+    ]
+    show_report(found, SharedOptions(path=repo.root, output="markdown"), by="integration")
+    parts = capsys.readouterr().out.split("### ")[1:]
+    assert [[line.split(" | ")[0].strip("`|\\ ") for line in part.split("\n") if line] for part in parts] == [
+        [name, "hire", "---", "h0", "h1", "h2"] for name in ("b", "chat", "wiki")
+    ]
+    show_report(found, SharedOptions(path=repo.root, output="markdown"))
+    assert capsys.readouterr().out.count("### `h") == 3
+
+
 def test_two_thousand_people_are_summed_up_with_pending_rows(repo: Repo, capsys: pytest.CaptureFixture[str]) -> None:
     show_report(report(), SharedOptions(path=repo.root))
     assert capsys.readouterr().out.splitlines() == [
@@ -193,16 +210,24 @@ def test_long_output_goes_through_the_pager(wordy: Repo, tmp_path: Path) -> None
 
 
 @pytest.mark.no_cover  # the same lines thousands of times
-@pytest.mark.parametrize("output", ["json", "csv", "table"])
-def test_rows_that_are_shown_as_they_come_are_not_kept(repo: Repo, capfd: object, output: str) -> None:
+@pytest.mark.parametrize(
+    ("output", "by"),
+    [
+        ("json", "person"),
+        ("csv", "person"),
+        ("table", "person"),
+        ("markdown", "person"),
+        ("markdown", "integration"),
+    ],
+)
+def test_rows_that_are_shown_as_they_come_are_not_kept(repo: Repo, capfd: object, output: str, by: str) -> None:
     """What is told of all of them beside the rows is counted as they go by."""
 
     def peak(count: int) -> int:
         told = Report("a" * 40, dry_run=False)
         tracemalloc.start()
-        show_report(
-            told, SharedOptions(path=repo.root, output=output), rows=(row(f"h{number}") for number in range(count))
-        )
+        rows = (row(f"h{number}") for number in range(count))
+        show_report(told, SharedOptions(path=repo.root, output=output), rows=rows, by=by)
         used = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert told.summary == {"present": count}
