@@ -176,8 +176,10 @@ class Authorizer:
         scope = self._scope.over(Layer("the callback", values, frozenset(values)))
         reply = await ask_for_token(self._client, call, scope, self._manifest)
         self._redactor.learn(secrets_of(reply))
-        # Merged, as a refresh is: some services hand a refresh token out with the first authorization only.
-        self._tokens.change(lambda before: stored_record(reply, before, asked_at))
+        # Merged, as a refresh is: some services hand a refresh token out with the first authorization only. A refresh
+        # that is under way spends the one that is stored, so what it brings is waited for.
+        async with self._tokens.renewing():
+            self._tokens.change(lambda before: stored_record(reply, before, asked_at))
 
     def _opened(self, query: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
         """Return the authorization that a callback answers. Raises NotConnected."""

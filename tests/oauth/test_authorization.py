@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 from collections.abc import Callable
-from contextlib import nullcontext
 from datetime import timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -21,7 +21,7 @@ from reconciler.oauth.connection import TokenChange
 from reconciler.oauth.token_request import with_code, with_query
 from reconciler.requests.client import Client
 from tests.requests.conftest import FakeClock
-from tests.servers import Service
+from tests.servers import Service, eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -51,12 +51,13 @@ class PendingAuthorizations:
 class Tokens:
     def __init__(self) -> None:
         self.record: Any = None
+        self.lock = asyncio.Lock()
 
     def load(self) -> Any:
         return self.record
 
-    def renewing(self) -> nullcontext[None]:
-        return nullcontext()
+    def renewing(self) -> asyncio.Lock:
+        return self.lock
 
     def change(self, change: TokenChange) -> None:
         self.record = change(self.record)
@@ -178,6 +179,20 @@ async def test_the_code_is_traded_and_the_reply_stored(desk: Desk, clock: FakeCl
     assert desk.outcome(authorization) == "connected"
     assert verifier not in repr(desk.connects.kept)
     assert desk.redactor.redact("access-1") == "***"
+
+
+async def test_refresh_under_way_is_waited_for(desk: Desk, service: Service) -> None:
+    """Else the refresh token that it spends would be kept, and what it brings thrown away."""
+    desk.tokens.record = {"reply": {"refresh_token": "refresh-1"}}
+    authorization = desk.begin()
+    async with desk.tokens.lock:
+        completing = asyncio.create_task(desk.complete(state=authorization.state, code="c0de"))
+        await asyncio.to_thread(eventually, lambda: service.calls("POST", "/token"))
+        await asyncio.sleep(0.05)
+        desk.tokens.record = {"reply": {"refresh_token": "refresh-2"}}
+    await completing
+    assert desk.tokens.record["reply"] == {"refresh_token": "refresh-2", "access_token": "access-1", "expires_in": 3600}
+    assert desk.outcome(authorization) == "connected"
 
 
 async def test_new_fields_are_merged_with_stored_ones(desk: Desk) -> None:
