@@ -25,7 +25,7 @@ from reconciler.repository.documents.loaded import Loaded
 from reconciler.repository.documents.problems import explain, few
 from reconciler.repository.documents.yaml import BrokenFile, Document, read
 from reconciler.repository.git.trees import CommitTree, File, Tree, blob_of
-from reconciler.repository.hire_index import HireSummary
+from reconciler.repository.hire_index import HireSummary, stem_of
 from reconciler.repository.naming import YAML
 
 __all__ = ["HIRES", "IMPORTS", "MANIFESTS", "SEQUENCES", "FileKind", "ParsedFile", "parse", "parse_hire", "summarize"]
@@ -154,7 +154,7 @@ def _parse(raw: bytes, file: File, kind: FileKind[M]) -> ParsedFile:
     if any(problem.severity is Severity.ERROR for problem in problems):
         return _broken(file, document, problems, email)
     loaded = Loaded(
-        stem=PurePosixPath(file.path).stem,
+        stem=stem_of(file.path),
         path=file.path,
         blob=file.blob,
         model=model,

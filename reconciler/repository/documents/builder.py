@@ -23,6 +23,7 @@ __all__ = ["TAKES", "Builder"]
 
 _CONSTANTS = {"": None, "~": None, "null": None, "true": True, "false": False}
 _FIRST = frozenset("~ntf-0123456789")
+_WORD = frozenset("~ntf")
 _INT = re.compile(r"0|-?[1-9][0-9]{0,4000}")
 _FLOAT = re.compile(r"-?(?:0|[1-9][0-9]*)\.[0-9]+")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
@@ -32,6 +33,8 @@ def _plain(text: str) -> Any:
     """Return the value of a scalar without quotes. A number that would be written differently (`1.10`) stays text."""
     if text in _CONSTANTS:
         return _CONSTANTS[text]
+    if text[0] in _WORD:
+        return text
     if _INT.fullmatch(text):
         return int(text)
     if _FLOAT.fullmatch(text) and str(float(text)) == text:

@@ -71,7 +71,7 @@ class Provenance:
         folders: Iterable[str] = FOLDERS,
         reads: Callable[[bytes, str], Version | None] = parse_version,
         *,
-        versions: int = 4096,
+        versions: int = 1024,
         merges_decide: bool = False,
     ) -> None:
         self._folders = tuple(folders)
