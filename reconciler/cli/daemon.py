@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from reconciler.model.settings import Settings
     from reconciler.model.status import Status
     from reconciler.repository.git.trees import Tree
+    from reconciler.web.daemon_view import DaemonView
     from reconciler.web.metrics import Metrics
 
 __all__ = ["daemon", "pages_of"]
@@ -170,6 +172,60 @@ def _opened(
     return sharing(context, settings, tree, member or f"{socket.gethostname()}-{os.getpid()}", lost)
 
 
+@dataclass(frozen=True, slots=True)
+class _Endpoints:
+    """What `listen` answers beside the pages; the methods run in the daemon's loop, except `read`."""
+
+    context: Context
+    running: Daemon
+    state: OpenState
+    initial: InForce
+    view: DaemonView
+    counters: Metrics
+
+    def ready(self) -> tuple[bool, str]:
+        """Whether the daemon is ready, and if not, why."""
+        if (away := self.running.away) is not None:
+            return False, away
+        health = self.running.health
+        return health.ready, "ok" if health.ready else "the repository cannot be read yet"
+
+    def hosts(self) -> frozenset[str]:
+        """Return the host names that requests may have."""
+        from reconciler.web.hosts import host_of
+
+        public = self.running.settings.public.partition("://")[2]
+        return frozenset({host_of(self.initial.settings.listen), host_of(public)})
+
+    def read(self) -> tuple[Counter[tuple[str, Status]], dict[str, int]]:
+        """Read what metrics need of the ledger, in a thread."""
+        with self.view.ledger() as ledger:
+            return ledger.counts(), {each.name: len(each.services) for each in ledger.members() if each.daemon}
+
+    async def metrics(self, counts: Counter[tuple[str, Status]], members: dict[str, int]) -> bytes:
+        """Write the metrics."""
+        running = self.running
+        unmanaged, fetched_at = running.survey.unknown, running.freshness.fetched_at
+        return self.counters.text(counts, running.health.overrun, fetched_at, unmanaged, members=members)
+
+    async def authorized(self, service: str, query: Mapping[str, str]) -> tuple[int, str]:
+        """Answer the OAuth callback."""
+        import asyncio
+
+        from reconciler.daemon.authorize import callback, is_awaited
+        from reconciler.model.clock import Stopped
+        from reconciler.model.errors import LedgerError
+
+        settings, tree = self.running.settings, self.running.tree or self.initial.tree
+        if not is_awaited(self.state, service, query):  # a stranger's call must not lease a service
+            return await callback(self.context, settings, tree, self.state, service=service, query=query)
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS), self.running.leased(service) as leased:
+                return await callback(self.context, settings, tree, leased, service=service, query=query)
+        except (TimeoutError, Stopped, LedgerError):
+            return 503, f"{service} is not connected: this cannot be done now. Open the link again in a minute."
+
+
 def pages_of(
     context: Context,
     running: Daemon,
@@ -180,61 +236,29 @@ def pages_of(
     problems: Callable[[], Iterable[Problem]],
 ) -> Starlette:
     """Make what `listen` serves. `listen` itself, unlike other settings, is the one that the daemon started with."""
-    import asyncio
-
     from starlette.concurrency import run_in_threadpool
 
-    from reconciler.daemon.authorize import callback, is_awaited
-    from reconciler.model.clock import Stopped
-    from reconciler.model.errors import LedgerError
     from reconciler.web.app import app
     from reconciler.web.callback import callback_route
     from reconciler.web.daemon_view import DaemonView
     from reconciler.web.guard import Guard
-    from reconciler.web.hosts import host_of
     from reconciler.web.pages import Pages
     from reconciler.web.serve import in_this_loop
 
-    listen = initial.settings.listen
     view = DaemonView(context, running, initial, problems)
-    guard = Guard(listen, lambda: running.settings, view.token)
+    endpoints = _Endpoints(context, running, state, initial, view=view, counters=metrics)
+    guard = Guard(initial.settings.listen, lambda: running.settings, view.token)
+    text = in_this_loop(endpoints.metrics)
 
-    def ready() -> tuple[bool, str]:
-        if (away := running.away) is not None:
-            return False, away
-        return running.health.ready, "ok" if running.health.ready else "the repository cannot be read yet"
+    async def scraped() -> bytes:
+        return await text(*await run_in_threadpool(endpoints.read))
 
-    def read() -> tuple[Counter[tuple[str, Status]], dict[str, int]]:
-        with view.ledger() as ledger:
-            members = {each.name: len(each.services) for each in ledger.members() if each.daemon}
-            return ledger.counts(), members
-
-    @in_this_loop
-    async def text(counts: Counter[tuple[str, Status]], members: dict[str, int]) -> bytes:
-        unmanaged, fetched_at = running.survey.unknown, running.freshness.fetched_at
-        return metrics.text(counts, running.health.overrun, fetched_at, unmanaged, members=members)
-
-    async def counted() -> bytes:
-        return await text(*await run_in_threadpool(read))
-
-    async def come_back(service: str, query: Mapping[str, str]) -> tuple[int, str]:
-        tree = running.tree or initial.tree
-        if not is_awaited(state, service, query):  # a stranger's call must not lease a service
-            return await callback(context, running.settings, tree, state, service=service, query=query)
-        try:
-            async with asyncio.timeout(PATIENCE_SECONDS), running.leased(service) as mine:
-                return await callback(context, running.settings, tree, mine, service=service, query=query)
-        except (TimeoutError, Stopped, LedgerError):
-            return 503, f"{service} is not connected: this cannot be done now. Open the link again in a minute."
-
-    def hosts() -> frozenset[str]:
-        return frozenset({host_of(listen), host_of(running.settings.public.partition("://")[2])})
-
+    pages = Pages(view, guard, context.redactor.redact)
     return app(
         healthy=running.healthy,
-        ready=ready,
-        metrics=counted,
+        ready=endpoints.ready,
+        metrics=scraped,
         guard=guard,
-        hosts=hosts,
-        more=[callback_route(in_this_loop(come_back)), *Pages(view, guard, context.redactor.redact).routes()],
+        hosts=endpoints.hosts,
+        more=[callback_route(in_this_loop(endpoints.authorized)), *pages.routes()],
     )

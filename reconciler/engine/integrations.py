@@ -347,14 +347,10 @@ class Integration:
     def _renders(self, call: Call, scope: Scope) -> None:
         """Verify that a request can be rendered, and that its host is allowed, if it is known already."""
         rehearse(call, scope, self.manifest)
-        self.allow(call.url, scope)
-
-    def allow(self, url: str, scope: Scope) -> None:
-        """Refuse a URL whose host is not allowed, if its host is known before anything runs."""
-        match = AUTHORITY.match(url)
-        unknown = {name for name in names(match[0] if match else url) if scope.look_up(name).value is DEFERRED}
-        if not unknown:
-            self.hosts.check(render_url(url, scope).text, self.file)
+        match = AUTHORITY.match(call.url)
+        of_host = names(match[0] if match else call.url)
+        if all(scope.look_up(name).value is not DEFERRED for name in of_host):
+            self.hosts.check(render_url(call.url, scope).text, self.file)
 
     def snapshot(self, grant: Grant) -> dict[str, Any]:
         """Return the hire's and the form's values that the manifest uses, as JSON values."""
@@ -371,11 +367,7 @@ class Integration:
         return values
 
     def digest(
-        self,
-        grant: Grant,
-        calls: Sequence[Call],
-        stored: Iterable[str],
-        notifications: Sequence[Notification] = (),
+        self, grant: Grant, calls: Sequence[Call], stored: Iterable[str], notifications: Sequence[Notification] = ()
     ) -> str | None:
         """Return the keyed digest of what these requests and notifications would send; None without a key.
 
