@@ -215,8 +215,7 @@ def invited(
         if record.fresh:
             return replace(again, reason="retry asked for: invited again")
         if sent > means.invitation.resend:
-            times = "once" if sent == 1 else f"{sent} times"
-            return Decision(Status.FAILED, Action.NONE, f"invited {times}, not accepted")
+            return Decision(Status.FAILED, Action.NONE, f"invited {sent} times, not accepted")
         return replace(again, reason=f"{_invited_on(record, now)}, not accepted: invited again")
     if invitation is not None:
         return Decision(Status.UNCONFIRMED, Action.NONE, _invited_on(record, now))
