@@ -211,10 +211,10 @@ def run(arguments: Sequence[str]) -> int:
 def many_objects() -> None:
     """Run the garbage collector less often: imports and a pass make many objects that stay.
 
-    With Python's own thresholds it takes a fifth of a pass's time; with a larger first or second one, answers wait for
-    it.
+    With Python's own thresholds it takes a fifth of a pass's time; with a larger first or second one, or a smaller
+    third one, answers wait for it.
     """
-    gc.set_threshold(5_000, 2, 100)
+    gc.set_threshold(5_000, 2, 1_000)
 
 
 def main() -> None:
