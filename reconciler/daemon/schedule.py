@@ -68,7 +68,7 @@ class Schedule:
         `acting` is given while a revision is being taken over.
         """
         acting, selection = acting or self._dispatcher.acting, request.selection
-        hires = self._hires(acting) if selection.hires is None else sorted(selection.hires)
+        hires = self._hires(acting) if selection.hires is None else selection.hires
         if selection.everything:
             self._ledger.begin_resync()
             self._sliced_at = self._clock.now()
@@ -107,11 +107,10 @@ class Schedule:
                 request = PassRequest(Selection(hires=frozenset(hires)), "interval")
                 self._dispatcher.queue(request, self._listings, at_most=count)
 
-    def _hires(self, acting: Acting) -> list[str]:
-        """List every hire that git or the ledger has."""
+    def _hires(self, acting: Acting) -> set[str]:
+        """Return every hire that git or the ledger has."""
         assert acting.tree is not None
-        files = self._context.reader.load(acting.tree)
-        return sorted({*files.hires, *files.broken["hires"], *self._ledger.hires()})
+        return self._context.reader.load(acting.tree).hires.stems() | self._ledger.hires()
 
     def _begin_cycle(self) -> None:
         """Cut all hires into the slices of the next interval."""

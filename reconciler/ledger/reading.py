@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
-from itertools import product
+from itertools import chain, product
 from typing import Any, Protocol, overload
 
 __all__ = [
@@ -107,7 +107,7 @@ class Reading:
 
     def column(self, text: str, /, **values: object) -> list[Any]:
         """Read the only column of a statement that may have very many rows."""
-        return [value for (value,) in self._executed(text, values)]
+        return list(chain.from_iterable(self._executed(text, values)))
 
     def _executed(self, text: str, values: Mapping[str, object]) -> Any:
         bound: list[Any] = []  # by place: SQLite compares each name with every other
