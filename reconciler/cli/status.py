@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from reconciler.ledger.reader import LedgerReader
-    from reconciler.model.grant import Key, Record
+    from reconciler.model.grant import Key
     from reconciler.model.report import Row
     from reconciler.repository.desired import Desired
     from reconciler.repository.files import Files
@@ -90,13 +90,13 @@ def _rows(
     for batch in batches(ledger.records(hires or None)):
         records = [record for record in batch if not integrations or record.integration in integrations]
         of_whom = {record.key.hire for record in records}
-        given, begins = ledger.given(of_whom), _begins(wanted, of_whom)
+        given, begins, names = ledger.given(of_whom), _begins(wanted, of_whom), _names(people, of_whom)
         for record in records:
             row = Row.of(
                 record,
                 guarded=record.guarded,
                 form=_form(files, record.integration),
-                person=_person(people, record),
+                person=names.get(record.key.hire, ""),
                 begins=begins.get(record.key),
             )
             yield row.given_by(given.get(record.key))
@@ -130,6 +130,8 @@ def _begins(desired: Desired | None, hires: Collection[str]) -> dict[Key, dateti
     return {grant.key: first_moment(grant.begins, zone) for hire in hires for grant in desired.grants(hire)}
 
 
-def _person(files: Files | None, record: Record) -> str:
-    loaded = files.hires.get(record.key.hire) if files is not None else None
-    return loaded.model.full_name if loaded is not None else ""
+def _names(files: Files | None, hires: Collection[str]) -> dict[str, str]:
+    """Each one's name, where the files in force have it; to read one may mean to parse a file."""
+    if files is None:
+        return {}
+    return {hire: loaded.model.full_name for hire in hires if (loaded := files.hires.get(hire)) is not None}

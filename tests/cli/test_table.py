@@ -17,8 +17,13 @@ import pytest
 
 from reconciler.cli.options import Filter, SharedOptions
 from reconciler.cli.show import COLUMNS, show_report
+from reconciler.model.hire import Hire
 from reconciler.model.report import Report
 from reconciler.model.status import Action, Status
+from reconciler.repository.documents.loaded import Loaded
+from reconciler.repository.git.trees import Tree
+from reconciler.repository.hire_index import HireSummary
+from reconciler.repository.parsing import parse_hire
 from tests.cli.conftest import Call
 from tests.cli.test_golden import row
 from tests.repo import PROGRAM, Repo
@@ -161,6 +166,29 @@ def test_the_ledger_is_shown_with_values_and_names(repo: Repo, accounts: Account
     repo.commit()
     (line,) = csv.DictReader(io.StringIO(call(repo, "--dry-run", "--output", "csv").out))
     assert (line["name"], line["status"], line["values"]) == ("Ada Example", "orphaned", '{"TEAM": "1"}')
+
+
+def test_hire_is_read_once_for_the_names_of_all_its_rows(
+    repo: Repo, accounts: AccountService, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("saas", "wiki", "chat", "mail")
+    for name in names:
+        repo.manifest(name, accounts.manifest())
+    repo.hire("ada", *names)
+    repo.commit()
+    for name in names:
+        repo.retrying(name, ["ada"])
+    parsed: list[str] = []
+
+    def counted(tree: Tree, summary: HireSummary) -> Loaded[Hire]:
+        parsed.append(summary.stem)
+        return parse_hire(tree, summary)
+
+    monkeypatch.setattr("reconciler.repository.hires.MAX_PARSED", 0)
+    monkeypatch.setattr("reconciler.repository.files.parse_hire", counted)
+    rows = list(csv.DictReader(io.StringIO(call(repo, "status", "--output", "csv").out)))
+    assert [line["name"] for line in rows] == ["Ada Example"] * len(names)
+    assert parsed == ["ada"] * 2, "once for the names, once for the days of the entries"
 
 
 def at_a_terminal(repo: Repo, *arguments: str, columns: int = 60, lines: int = 24, **env: str) -> str:
