@@ -27,7 +27,7 @@ __all__ = ["Join", "assigned"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Desired:
+class _SourcedEntry:
     """An access entry of a hire: where it is, its sequence, and sequences that disagree about it."""
 
     entry: Entry
@@ -79,17 +79,17 @@ class Join:
         given = (self._files.sequences[name].model.access for name in self.sequences(hire))
         return hire.end is not None or any(entry.until for access in (hire.access, *given) for entry in access)
 
-    def _entries(self, loaded: Loaded[Hire]) -> dict[str, _Desired]:
+    def _entries(self, loaded: Loaded[Hire]) -> dict[str, _SourcedEntry]:
         """Return the entries by name; a hire's own before those of its sequences."""
-        entries: dict[str, _Desired] = {}
+        entries: dict[str, _SourcedEntry] = {}
         for entry, line in zip(loaded.model.access, loaded.lines, strict=True):
-            entries[entry.access] = _Desired(entry=entry, source=f"{loaded.path}:{line}", origin=None)
+            entries[entry.access] = _SourcedEntry(entry=entry, source=f"{loaded.path}:{line}", origin=None)
         for name in self.sequences(loaded.model):
             sequence = self._files.sequences[name]
             for entry, line in zip(sequence.model.access, sequence.lines, strict=True):
                 known = entries.get(entry.access)
                 if known is None:
-                    entries[entry.access] = _Desired(entry=entry, source=f"{sequence.path}:{line}", origin=name)
+                    entries[entry.access] = _SourcedEntry(entry=entry, source=f"{sequence.path}:{line}", origin=name)
                 elif known.origin is not None and known.entry != entry:
                     rivals = (*(known.rivals or (known.origin,)), name)
                     entries[entry.access] = replace(known, rivals=rivals)
@@ -156,7 +156,7 @@ class Join:
     def _grant(
         self,
         loaded: Loaded[Hire],
-        item: _Desired,
+        item: _SourcedEntry,
         layers: tuple[Layer, ...],
         absent: Mapping[str, str],
         misfit: Hold | None,
@@ -192,7 +192,9 @@ class Join:
             choices=choices,
         )
 
-    def _misfit(self, hire: Hire, item: _Desired, entries: Collection[str], circular: Collection[str]) -> Hold | None:
+    def _misfit(
+        self, hire: Hire, item: _SourcedEntry, entries: Collection[str], circular: Collection[str]
+    ) -> Hold | None:
         """Return why an entry does not fit the hire's others or its dates, or None."""
         entry = item.entry
         try:
