@@ -33,7 +33,7 @@ from bench.daemons import (
 )
 from bench.pages import held_up, shown
 from bench.server import serving
-from bench.world import folder, took
+from bench.world import folder, reconcile_twice, took
 
 __all__ = ["ALL", "Figure"]
 
@@ -217,27 +217,39 @@ def planned() -> Iterator[tuple[float, float]]:
     with serving() as url, tempfile.TemporaryDirectory() as name:
         roots = [folder(Path(name, str(hires)), url, hires, integrations=5, listing=True) for hires in (4000, 400)]
         while True:
-            ours, fewer = (
-                _peak([str(Path(sys.executable).with_name("reconcile")), "--repo", str(root), "--dry-run"])
-                for root in roots
-            )
+            ours, fewer = (_dry_run(root)[0] for root in roots)
             yield ours, fewer
 
 
-_RUN_FOR_PEAK = """
+def planned_again() -> Iterator[tuple[float, float]]:
+    """Microseconds of processor time a grant of a dry run over 4,000 hires with five entries, and nothing to do.
+
+    Against one that plans the first of them only.
+    """
+    with serving() as url, tempfile.TemporaryDirectory() as name:
+        root = folder(Path(name), url, 4000, integrations=5, listing=True)
+        reconcile_twice(root)
+        while True:
+            yield 1e6 * _dry_run(root)[1] / 20_000, 1e6 * _dry_run(root, "--hire", "p0")[1] / 20_000
+
+
+_RUN = """
 import resource, subprocess, sys
 subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(used.ru_maxrss, used.ru_utime + used.ru_stime)
 """
 
 
-def _peak(command: list[str]) -> float:
-    """The most memory that a command takes, in MiB.
+def _dry_run(root: Path, *options: str) -> tuple[float, float]:
+    """The most memory that a dry run takes, in MiB, and its processor time in seconds.
 
     A small process starts it, for Linux counts the memory of who starts a process as its own up to its first moment.
     """
-    run = subprocess.run([sys.executable, "-c", _RUN_FOR_PEAK, *command], check=True, capture_output=True, text=True)
-    return int(run.stdout) / 1024
+    command = [str(Path(sys.executable).with_name("reconcile")), "--repo", str(root), "--dry-run", *options]
+    run = subprocess.run([sys.executable, "-c", _RUN, *command], check=True, capture_output=True, text=True)
+    memory, seconds = map(float, run.stdout.split())
+    return memory / 1024, seconds
 
 
 def loaded() -> Iterator[tuple[float, float]]:
@@ -272,6 +284,7 @@ ALL: dict[str, Figure] = {
     "memory a hire, 100,000 against 10,000": Figure(partial(widened, 2), "KiB", "<= 1.05", rounds=3),
     "memory, 100,000 hires x 20 entries": Figure(weight, "MiB", "<= 350 MiB", rounds=1),
     "memory of a dry run, 4,000 hires against 400": Figure(planned, "MiB", "<= 1.3"),
+    "processor time of a dry run a grant": Figure(planned_again, "us", "<= 200 us"),
     "ledger rows": Figure(ledger_rows, "1/s", ">= 20000/s"),
     "ledger intent": Figure(intent, "ms", "<= 2 ms"),
     "slowest page, 10,000 people": Figure(shown, "ms", "<= 200 ms"),
