@@ -227,7 +227,7 @@ def request_events(commands: Iterable[Command], now: datetime) -> list[Event]:
 
 
 def requested(kind: str, key: Key, now: datetime, by: str) -> list[Event]:
-    """Make the event for a manual run; None for other commands."""
+    """Make the event for a manual run; empty for other commands."""
     return [Event(now, key, "", EventType.RUN_REQUESTED, f"by {by}")] if kind == "run" else []
 
 
