@@ -25,10 +25,14 @@ class Clock(Protocol):
         """Wait. Raises `Stopped` as soon as shutdown is requested."""
 
 
-@lru_cache(maxsize=1024)  # a pass writes few moments, each of them many times
 def stamp(moment: datetime | None) -> str | None:
     """Format a time as every output has it: UTC, ISO 8601, whole seconds, with `Z`."""
-    return None if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return None if moment is None else _formatted(moment.astimezone(UTC))  # times that differ in `fold` are equal
+
+
+@lru_cache(maxsize=1024)  # a pass writes few moments, each of them many times
+def _formatted(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def first_moment(day: date | None, timezone: str) -> datetime | None:
