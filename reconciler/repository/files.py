@@ -178,10 +178,11 @@ class Reader:
     def keep(self) -> None:
         """Save what was parsed for the next start. Only the process that locked the state may call this."""
         if self._cache is not None and self._unsaved:
+            with self._loading:
+                summaries, self._unsaved = self._index.paths.values(), 0
             self._reached(Failpoint.CACHE, done=False)
-            self._cache.save(self._index.paths.values())
+            self._cache.save(summaries)
             self._reached(Failpoint.CACHE, done=True)
-            self._unsaved = 0
 
     def _updated_index(self, tree: Tree, found: _Loading) -> HireIndex:
         """Return a revision's index: updated by git's changes since the last one, or made from all files."""
