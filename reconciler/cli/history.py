@@ -211,12 +211,12 @@ def _table(rows: list[dict[str, Any]]) -> list[str]:
         who = "/".join(part for part in (row["hire"], row["access"]) if part) or row["integration"]
         return [printable(cell) for cell in (row["at"], who, row["event"])]
 
-    def told(row: dict[str, Any]) -> str:
+    def last(row: dict[str, Any]) -> str:
         by = " by ".join(part for part in ((row["revision"] or "")[:12], row["author"]) if part)
         return ", ".join(part for part in (row["detail"], f"at {by}" if by else "") if part)
 
     lines = columns([cells(row) for row in rows])
     width = max(map(len, lines), default=0)
     return [
-        part for line, row in zip(lines, rows, strict=True) for part in beside(f"{line:<{width}}  ", told(row), "    ")
+        part for line, row in zip(lines, rows, strict=True) for part in beside(f"{line:<{width}}  ", last(row), "    ")
     ]

@@ -63,7 +63,7 @@ class SharedLimits:
         assert isinstance(backend, WritablePostgresBackend)  # a SQLite file has no members
         self._backend = backend
         self._member = member
-        self._told = False
+        self._has_rows = False
         self._closed = False
         self._mutex = threading.Lock()
 
@@ -90,15 +90,15 @@ class SharedLimits:
             return Granted({}, {})
         places: dict[str, int] = {}
         with self._backend.pipelined() as connection:
-            if asks or pauses or self._told:
+            if asks or pauses or self._has_rows:
                 connection.execute(_ALONE)
                 places = self._settle(connection, asks)
                 if pauses:
                     spans = [pause // MICROSECOND for pause in pauses.values()]
                     connection.execute(_PAUSE, {"hosts": list(pauses), "pauses": spans})
-            told = connection.execute(_PAUSES)
-        self._told = bool(asks)
-        return Granted(places, {host: remaining * MICROSECOND for host, remaining in told})
+            held = connection.execute(_PAUSES)
+        self._has_rows = bool(asks)
+        return Granted(places, {host: remaining * MICROSECOND for host, remaining in held})
 
     def _settle(self, connection: Connection, asks: Sequence[Ask]) -> dict[str, int]:
         """Write what this member has, and return what it may use from now on."""
@@ -110,7 +110,7 @@ class SharedLimits:
             others[name][member] = has, wants
         before = {name: of_members.pop(self._member, None) for name, of_members in others.items()}
         places: dict[str, int] = {}
-        told: dict[str, tuple[int, int]] = {}
+        changed: dict[str, tuple[int, int]] = {}
         for ask in asks:
             wanted = {member: wants for member, (_, wants) in others[ask.name].items()} | {self._member: ask.wants}
             goal = fair(ask.limit, wanted, int(time.time()))[self._member] if ask.wants else 0
@@ -118,16 +118,16 @@ class SharedLimits:
             has = max(ask.has, min(goal, free))
             places[ask.name] = min(has, goal)
             if (has, ask.wants) != before[ask.name]:
-                told[ask.name] = has, ask.wants
-        if told:
-            columns = {"has": [has for has, _ in told.values()], "wants": [wants for _, wants in told.values()]}
-            connection.execute(_HAVE, {"member": self._member, "names": list(told), **columns})
+                changed[ask.name] = has, ask.wants
+        if changed:
+            columns = {"has": [has for has, _ in changed.values()], "wants": [wants for _, wants in changed.values()]}
+            connection.execute(_HAVE, {"member": self._member, "names": list(changed), **columns})
         return places
 
     def _departures(self, host: str, spacing: timedelta, count: int) -> timedelta:
         if self._closed:
             raise LedgerError("the state is closed")
         with self._backend.pipelined() as connection:
-            told = connection.execute(_DEPART, {"host": host, "span": spacing * count // MICROSECOND})
-        (wait,) = told.fetchone() or (0,)
+            found = connection.execute(_DEPART, {"host": host, "span": spacing * count // MICROSECOND})
+        (wait,) = found.fetchone() or (0,)
         return wait * MICROSECOND
