@@ -14,7 +14,7 @@ MEMBER = {"state": "active", "role": "member", "user": {"login": "ada-l"}}
 
 def test_five_commands_lead_to_a_true_dry_run(tmp_path, home, service: Service) -> None:
     readme = (ROOT / "README.md").read_text()
-    block = re.search(r"^## A service of yours\n.*?^```\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)
+    block = re.search(r"^## Your own service\n.*?^```\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)
     assert block
     init, *rest = block[1].splitlines()
     assert len([init, *rest]) == 5
