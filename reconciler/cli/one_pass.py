@@ -162,7 +162,9 @@ async def _real(
         keep(context, opened.ledger, force)
         commands = opened.ledger.commands()
         erasing = Erasing(context.root, lambda: context.reader.load(tree), take=lambda _: True)
-        asked = take_up(opened.ledger, commands, context.clock.now(), erasing=erasing)
+        releases = [command for command in commands if command.kind == "release"]
+        others = (command for command in commands if command not in releases)
+        take_up(opened.ledger, others, context.clock.now(), erasing=erasing)
         # Without removals, commands to revoke stay for the next pass.
         commands = [command for command in commands if removals or command.kind != "revoke"]
         reconciler = Reconciler(context, opened, Notifier(context))
@@ -172,7 +174,7 @@ async def _real(
                 selection,
                 tree,
                 commands=by_grant(commands),
-                released=released or asked.released,
+                released=released or bool(releases),
                 removals=removals,
                 watched=ProgressReporter(),
             )
@@ -183,6 +185,8 @@ async def _real(
             await ask(shown)
             agreed = planned
         report = await reconciler.apply(plan)
+        if not clock.stopping.is_set():  # until here, it stays for the next pass: this one may be declined, or die
+            take_up(opened.ledger, releases, context.clock.now())
         async for each in unknown_accounts(plan):
             if each.complete:
                 opened.ledger.save_seen(each.integration, each.seen, context.clock.now())

@@ -94,6 +94,11 @@ class Dispatcher:
         today = Policy.of(acting.settings, self._clock.now()).today
         return self._context.desired(self._context.reader.load(acting.tree), today)
 
+    @property
+    def at_risk(self) -> bool:
+        """Whether passes that override the guard would be lost with this process."""
+        return self._claims.overriding or self.runner.at_risk
+
     def claims(self) -> ClaimSet:
         """Begin a set of claims, for work on grants outside the passes."""
         return self._claims.begin()
@@ -130,8 +135,11 @@ class Dispatcher:
 
     def start_postponed(self) -> None:
         """Make passes over the grants that were postponed because another pass had claimed them."""
-        if postponed := self._claims.postponed():
-            self.start(PassRequest(Selection.of(postponed), "due"), lane=Lane.DUE)
+        postponed = self._claims.postponed()
+        if due := {key for key, overrides in postponed.items() if not overrides}:
+            self.start(PassRequest(Selection.of(due), "due"), lane=Lane.DUE)
+        if hires := frozenset(key.hire for key in postponed.keys() - due):  # for single grants, no guard is overridden
+            self.start(PassRequest(Selection(hires), "released", released=True), lane=Lane.DUE)
 
     def queue(self, request: PassRequest, listings: Listings, *, at_most: int | None = None) -> None:
         """Queue a pass for each service of the selection.
@@ -203,7 +211,7 @@ class Dispatcher:
         while True:
             async with self.runner.leased(*sorted(services)) as state:
                 self.runner.refuse_outdated()
-                claims = self._claims.begin()
+                claims = self._claims.begin(overrides=item.request.released)
                 try:
                     refuse_strayed(state.ledger, self.desired(), services)
                     # An attempt whose end could not be written (a full disk) is settled as after a crash.

@@ -96,8 +96,8 @@ class Fleet:
         return self._member.fault
 
     @property
-    def unsent(self) -> bool:
-        """Whether slices are still to be queued."""
+    def at_risk(self) -> bool:
+        """Whether slices are still to be queued: once they are, other members make them."""
         return bool(self._unsent or self._putting)
 
     @property

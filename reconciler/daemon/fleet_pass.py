@@ -128,8 +128,8 @@ class FleetPass:
             if self._report.executed == before or not waiting:
                 break
             selection, commands = Selection.of(waiting), []
-        for command in releases:  # until here, it stays for the next pass: this one may be declined, or die
-            await self._take_up(command)
+        for command in releases if not self.clock.stopping.is_set() else ():
+            await self._take_up(command)  # until here, it stays for the next pass: this one may be declined, or die
         if everything:
             self._problems |= set(context.judge(desired).counted())
         return self._merged(desired)

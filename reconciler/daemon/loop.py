@@ -236,7 +236,7 @@ class Daemon:
                 return
             if command.kind == "release":
                 self._schedule.sweep(PassRequest(Selection(), "released", released=True))
-                await self._schedule.queued()  # if this member dies before, the next leader takes it up
+                await self._schedule.let_through()  # if this process dies before, the next one takes it up
             asked = await self._act_on(command, {*changes})
             self._taken_up -= asked.waiting
             if asked.touched:

@@ -66,14 +66,15 @@ class Queues:
 
     alone = leads = True
     away = None
-    unsent = False
 
     def __init__(self, clock: SystemClock, state: OpenState, make: Make, spawn: Spawn) -> None:
         self._clock = clock
         self._state = state
         self._make = make
         self._spawn = spawn
-        self._queues: dict[tuple[Lane, str], ServiceQueue] = {}
+        self._queues: dict[tuple[Lane, str, bool], ServiceQueue] = {}
+        self._released = 0
+        """The number of slices that override the guard and are not made yet."""
         self._waiting: Counter[Key] = Counter()
         self._retries: dict[tuple[Selection, bool], Slice] = {}
         self._retries_at = clock.now()
@@ -84,6 +85,11 @@ class Queues:
         """The single grants that are in a queue or in a pass."""
         return frozenset(self._waiting)
 
+    @property
+    def at_risk(self) -> bool:
+        """Whether a slice that overrides the guard is not made yet."""
+        return self._released > 0
+
     def put(self, slices: Sequence[Slice], *, at_most: int | None = None) -> None:
         """Queue slices of one service; none where `at_most` wait."""
         queue: ServiceQueue | None = None
@@ -91,15 +97,16 @@ class Queues:
             if queue is None:
                 queue = ServiceQueue(self._spawn)
                 if item.lane is not Lane.NOW:  # these slices wait only for each other
-                    queue = self._queues.setdefault((item.lane, item.service), queue)
+                    queue = self._queues.setdefault((item.lane, item.service, item.request.released), queue)
             if at_most is None or len(queue) < at_most:
+                self._released += item.request.released
                 self._waiting.update(item.request.selection.grants or ())
                 queue.put(partial(self._made, item))
 
     def clear(self) -> None:
-        """Drop everything that waits in the interval's queues."""
-        for (lane, _), queue in self._queues.items():
-            if lane is Lane.INTERVAL:
+        """Drop everything that waits in the interval's queues, but for what overrides the guard."""
+        for (lane, _, released), queue in self._queues.items():
+            if lane is Lane.INTERVAL and not released:
                 queue.clear()
 
     def tick(self, now: datetime) -> None:
@@ -129,6 +136,7 @@ class Queues:
 
     async def _again(self, item: Slice) -> None:
         if await self._make(item):
+            self._released -= item.request.released
             self._retry_delay = FIRST_RETRY
             return
         self._retries[item.request.selection, item.request.released] = item

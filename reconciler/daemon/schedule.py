@@ -83,9 +83,9 @@ class Schedule:
         self._queueing += 1
         self._dispatcher.run(self._queue_all(parts))
 
-    async def queued(self) -> None:
-        """Wait until every slice of the sweeps is queued. Raises Stopped."""
-        while self._queueing or self._dispatcher.runner.unsent:
+    async def let_through(self) -> None:
+        """Wait until no pass that overrides the guard would be lost with this process. Raises Stopped."""
+        while self._queueing or self._dispatcher.at_risk:
             await self._clock.sleep(QUEUE_AGAIN_SECONDS)
 
     def queue_due(self, now: datetime) -> None:

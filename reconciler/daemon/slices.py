@@ -76,8 +76,8 @@ class SliceRunner(Protocol):
         """Whether this process decides what is due."""
 
     @property
-    def unsent(self) -> bool:
-        """Whether slices are still to be queued for the other members, which would be lost with this one."""
+    def at_risk(self) -> bool:
+        """Whether slices that override the guard are in this process's memory alone, and would be lost with it."""
 
     @property
     def waiting(self) -> frozenset[Key]:
@@ -87,7 +87,7 @@ class SliceRunner(Protocol):
         """Queue slices of one service, each after those before it in its lane; none if `at_most` wait."""
 
     def clear(self) -> None:
-        """Drop what waits in the interval's lane: a sweep includes it."""
+        """Drop what waits in the interval's lane and does not override the guard: a sweep includes it."""
 
     def tick(self, now: datetime) -> None:
         """Do what is due: make slices again that the ledger failed for, determine who leads."""

@@ -20,7 +20,8 @@ class Claims:
 
     def __init__(self) -> None:
         self._taken: set[Key] = set()
-        self._wanted: set[Key] = set()
+        self._wanted: dict[Key, bool] = {}
+        """The grants that a pass left out, and whether one of these overrides the guard."""
         self._beside: dict[Key, set[Key]] = {}
         """The grants that are postponed together with one that was wanted."""
         self._released: OrderedDict[Key, int] = OrderedDict()
@@ -29,26 +30,34 @@ class Claims:
         """When the running passes began, the oldest first."""
         self._time = 0
 
-    def begin(self) -> ClaimSet:
-        """Begin a pass's claims; call it before the pass reads the ledger."""
+    def begin(self, *, overrides: bool = False) -> ClaimSet:
+        """Begin a pass's claims; call it before the pass reads the ledger. It may be one that overrides the guard."""
         self._time += 1
         self._running[self._time] = None
-        return ClaimSet(self, self._time)
+        return ClaimSet(self, self._time, overrides=overrides)
 
-    def postponed(self) -> set[Key]:
-        """Return the grants that a pass left out and that are free again; each is returned once."""
-        free = self._wanted - self._taken
-        self._wanted -= free
-        return free.union(*(self._beside.pop(key, ()) for key in free))
+    @property
+    def overriding(self) -> bool:
+        """Whether a grant is postponed by a pass that overrides the guard."""
+        return any(self._wanted.values())
+
+    def postponed(self) -> dict[Key, bool]:
+        """Return the grants that a pass left out and that are free again, and whether it overrides the guard.
+
+        Each is returned once.
+        """
+        free = {key: overrides for key, overrides in self._wanted.items() if key not in self._taken}
+        self._wanted = {key: overrides for key, overrides in self._wanted.items() if key not in free}
+        return {other: overrides for key, overrides in free.items() for other in (*self._beside.pop(key, ()), key)}
 
     def busy(self, key: Key) -> bool:
         """Whether a pass has claimed the grant."""
         return key in self._taken
 
-    def taken(self, key: Key, since: int) -> bool:
+    def taken(self, key: Key, since: int, *, overrides: bool) -> bool:
         """For `ClaimSet`: claim a grant for a pass that began at `since`, or postpone it. Whether it was claimed."""
         if key in self._taken or self._released.get(key, -1) >= since:
-            self._wanted.add(key)
+            self._wanted[key] = overrides or self._wanted.get(key, False)
             return False
         self._taken.add(key)
         return True
@@ -74,9 +83,10 @@ class Claims:
 class ClaimSet:
     """The claims of one pass."""
 
-    def __init__(self, claims: Claims, since: int) -> None:
+    def __init__(self, claims: Claims, since: int, *, overrides: bool) -> None:
         self._claims = claims
         self._since = since
+        self._overrides = overrides
         self._mine: set[Key] = set()
         self._left: set[Key] = set()
 
@@ -86,7 +96,7 @@ class ClaimSet:
             return True
         if key in self._left:
             return False
-        if self._claims.taken(key, self._since):
+        if self._claims.taken(key, self._since, overrides=self._overrides):
             self._mine.add(key)
             return True
         return False

@@ -58,9 +58,8 @@ CommandsByGrant = Mapping[Key, Sequence[Command]]
 
 @dataclass(slots=True)
 class TakenUp:
-    """What commands ask of the next pass: check the `touched` grants, override a tripped guard."""
+    """What commands ask of the next pass: check the `touched` grants."""
 
-    released: bool = False
     touched: set[Key] = field(default_factory=set)
     waiting: set[Command] = field(default_factory=set)
     """Those that a pass under way stands in the way of: to be taken up again."""
@@ -155,8 +154,6 @@ def _take_up(
             if _erased(ledger, command.hire, records, now, erasing):
                 return
             records = []
-        case "release":
-            records, taken_up.released = [], True
         case _:
             records = []
     if records or last:

@@ -8,10 +8,13 @@ import pty
 import subprocess
 import termios
 from collections.abc import Callable
+from contextlib import closing
+from datetime import UTC, datetime
 from functools import partial
 
 import pytest
 
+from reconciler.ledger.opening import StateLocation
 from tests.repo import PROGRAM, Repo, run_cli
 from tests.servers import AccountService
 
@@ -79,6 +82,21 @@ def test_without_a_yes_nothing_is_carried_out(ready: Repo, accounts: AccountServ
     assert code in (1, 130), text
     assert accounts.calls("POST") == []
     assert ready.record("ada", "tool") is None
+
+
+def test_release_stays_on_the_list_until_the_plan_is_agreed_to(ready: Repo, accounts: AccountService) -> None:
+    ready.settings(max_new=0)
+    ready.commit()
+    with closing(StateLocation(ready.state_url, ready.root).writer()) as ledger:
+        ledger.enqueue("release", by="tester@here", now=datetime.now(UTC))
+    for answer, created in (("n\n", 0), ("y\n", 1)):
+        code, text = at_terminal(ready, answers=[lambda answer=answer: answer])
+        assert (code, accounts.created["ada@example.com"]) == (1 - created, created), text
+    accounts.people.clear()
+    ready.hire("bob", "tool")
+    ready.commit()
+    code, text = at_terminal(ready, "--hire=bob", answers=[])
+    assert (code, accounts.created["bob@example.com"]) == (1, 0), "it lets through once"
 
 
 def test_a_plan_that_changed_meanwhile_is_shown_again(ready: Repo, accounts: AccountService) -> None:

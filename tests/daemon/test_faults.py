@@ -126,6 +126,31 @@ def test_command_is_taken_up_once_while_the_disk_fails(tool: Repo, accounts: Acc
     asyncio.run(walk())
 
 
+def test_release_stays_on_the_list_until_its_passes_are_made(tool: Repo, accounts: AccountService) -> None:
+    """A daemon that ends before leaves it to the next, whose first pass over the same grants goes before it."""
+    tool.settings(interval="1d", max_new=0)
+    tool.commit()
+
+    async def stopped() -> None:
+        async with running(tool) as now:
+            await until(lambda: now.passes)
+            release = accounts.hang(1, method="GET", prefix="/users")
+            now.state.ledger.enqueue("release", now=datetime.now(UTC), by="ida@here")
+            await until(lambda: len(accounts.calls("GET", "/users")) == 2)
+            assert [command.kind for command in now.state.ledger.commands()] == ["release"]
+            now.daemon._clock.stopping.set()
+            release.set()
+
+    async def started() -> None:
+        async with running(tool) as now:
+            await until(lambda: accounts.created["ada@example.com"])
+            await until(lambda: not now.state.ledger.commands())
+
+    asyncio.run(stopped())
+    assert not accounts.created
+    asyncio.run(started())
+
+
 def test_command_waits_for_the_pass_that_claimed_its_grant(tool: Repo, accounts: AccountService) -> None:
     twice_over(accounts)
 

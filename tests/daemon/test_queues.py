@@ -148,3 +148,29 @@ def test_a_released_pass_that_the_ledger_ended_is_made_again_as_such() -> None:
         assert sorted(made[2:]) == [False, True]
 
     asyncio.run(walk())
+
+
+def test_sweep_drops_what_waits_but_for_what_overrides_the_guard() -> None:
+    async def walk() -> None:
+        tasks: list[asyncio.Task[None]] = []
+        made: list[str] = []
+
+        async def make(item: Slice) -> bool:
+            made.append(item.request.why)
+            return True
+
+        def spawn(work: Coroutine[Any, Any, None]) -> None:
+            tasks.append(asyncio.create_task(work))
+
+        clock = SystemClock()
+        queues = Queues(clock, None, make, spawn)  # type: ignore[arg-type]
+        for released, why in ((False, "interval"), (True, "released")):
+            request = PassRequest(Selection(), why, released=released)
+            queues.put([Slice("tool", request, Lane.INTERVAL, clock.now())] * (MAX_RUNNING + 1))
+        queues.clear()
+        assert queues.at_risk
+        await asyncio.gather(*tasks)
+        assert made == ["released"] * (MAX_RUNNING + 1)
+        assert not queues.at_risk
+
+    asyncio.run(walk())

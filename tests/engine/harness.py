@@ -160,14 +160,14 @@ class Machine:
             tree = context.checkout.current(settings.source)
             with locking(context, settings, tree, "test") as opened:
                 commands = opened.ledger.commands()
-                asked = take_up(opened.ledger, commands, self.clock.now())
+                take_up(opened.ledger, commands, self.clock.now())
                 reconciler = Reconciler(context, opened, Notifier(context, lambda *_: self.outbox))
                 plan = await reconciler.plan(
                     selection,
                     tree,
                     by_hand=by_hand,
                     commands=by_grant(commands),
-                    released=released or asked.released,
+                    released=released or any(command.kind == "release" for command in commands),
                 )
                 return await reconciler.apply(plan)
         finally:

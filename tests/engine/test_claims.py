@@ -13,7 +13,7 @@ def test_a_grant_that_another_pass_had_since_this_one_began_is_postponed():
     early, other = claims.begin(), claims.begin()
     assert other.take(ADA)
     assert not early.take(ADA)
-    assert claims.postponed() == set()
+    assert claims.postponed() == {}
     other.close()
     assert not early.take(ADA)
     assert claims.begin().take(ADA)
@@ -25,8 +25,20 @@ def test_postponed_grant_is_returned_once():
     assert first.take(ADA)
     assert not second.take(ADA)
     first.close()
-    assert claims.postponed() == {ADA}
-    assert claims.postponed() == set()
+    assert claims.postponed() == {ADA: False}
+    assert claims.postponed() == {}
+
+
+def test_grant_is_postponed_to_a_pass_that_overrides_the_guard_as_the_one_that_left_it_out_does():
+    claims = Claims()
+    first, released, other = claims.begin(), claims.begin(overrides=True), claims.begin()
+    assert first.take(ADA)
+    assert not released.take(ADA)
+    assert not other.take(ADA)
+    assert claims.overriding
+    first.close()
+    assert claims.postponed() == {ADA: True}
+    assert not claims.overriding
 
 
 def test_a_pass_that_ends_lets_older_ones_know_still():
@@ -69,6 +81,6 @@ def test_rows_move_only_where_no_other_pass_has_either_name():
     assert mine.take_moves({bob: cleo, cleo: bob, dan: ADA, ADA: eve}) == {bob: cleo, cleo: bob}
     assert [mine.take(key) for key in (bob, cleo, ADA, dan, eve)] == [True, True, False, False, False]
     assert not claims.begin().take(bob)
-    assert claims.postponed() == set()
+    assert claims.postponed() == {}
     busy.close()
-    assert claims.postponed() == {ADA, dan, eve}
+    assert claims.postponed().keys() == {ADA, dan, eve}
