@@ -118,8 +118,8 @@ def _chosen(found: list[UnknownAccount], accounts: Collection[str]) -> list[Unkn
         return [each for each in found if each.kind is AccountKind.UNMANAGED]
     chosen, objections = [], []
     for name in dict.fromkeys(accounts):
-        folded = name.casefold()
-        meant = [each for each in found if folded in (each.account.name.casefold(), (each.email or "").casefold())]
+        folded = name.lower()
+        meant = [each for each in found if folded in (each.account.name.lower(), (each.email or "").lower())]
         if len(meant) == 1:
             chosen += meant
         elif meant:

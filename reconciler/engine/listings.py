@@ -162,7 +162,7 @@ class Listings:
             return None
         place, values = _place(integration, pending, prepared.scope)
         found = await _once(self._open, place, lambda: _invitations(integration, pending, _scope(integration, values)))
-        return Unknown(f"open invitations: {found}") if isinstance(found, str) else found.get(wanted.casefold())
+        return Unknown(f"open invitations: {found}") if isinstance(found, str) else found.get(wanted.lower())
 
 
 async def _once(asked: dict[K, asyncio.Task[T]], key: K, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
@@ -212,7 +212,7 @@ async def _invitations(integration: Integration, pending: Pending, scope: Scope)
             if isinstance(value, str | int):
                 stored = {name: walk(item, path) for name, path in pending.store_data.items()}
                 kept = {name: value for name, value in stored.items() if value is not None}
-                found[str(as_text(value)).casefold()] = Invited(kept)
+                found[str(as_text(value)).lower()] = Invited(kept)
     except (Blocked, TransportError) as error:
         return str(error)
     return found
@@ -290,4 +290,4 @@ def _account(listing: Listing, item: Any, who: str | None, *, whole: bool) -> Ac
 
 def _folded(text: str) -> str:
     """Fold the case of an address; anything else is compared unchanged."""
-    return text.casefold() if "@" in text else text
+    return text.lower() if "@" in text else text

@@ -204,7 +204,7 @@ def _address(record: Record) -> str:
 
 
 def _elsewhere(record: Record, email: str) -> bool:
-    return _address(record).casefold() != email.casefold()
+    return _address(record).lower() != email.lower()
 
 
 def _about(record: Record, integration: str, fields: Iterable[str]) -> str | None:

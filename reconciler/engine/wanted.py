@@ -85,7 +85,7 @@ def changed_values(then: Mapping[str, Any], now: Mapping[str, Any]) -> Differenc
 
 def _same(one: str, other: str) -> bool:
     """Whether two values are the same; addresses are compared without case."""
-    return one == other or ("@" in one and one.casefold() == other.casefold())
+    return one == other or ("@" in one and one.lower() == other.lower())
 
 
 def as_shown(value: Any) -> str:

@@ -27,12 +27,12 @@ class IgnoredAccount(Model):
 
     @cached_property
     def _pattern(self) -> re.Pattern[str]:
-        return re.compile(translate(self.account.casefold()))
+        return re.compile(translate(self.account.lower()))
 
     def covers(self, names: Iterable[str], today: date) -> bool:
         """Whether it applies to an account with one of these names; through the day of `until`."""
         return (self.until is None or today <= self.until) and any(
-            self._pattern.fullmatch(name.casefold()) for name in names
+            self._pattern.fullmatch(name.lower()) for name in names
         )
 
 

@@ -78,7 +78,7 @@ def is_whole(there: Any, expected: str) -> bool:
     """Whether a value is `expected` as a whole, without case: what `match` compares."""
     if there is None or isinstance(there, dict | list):
         return False
-    return written(there).casefold() == expected.casefold()
+    return written(there).lower() == expected.lower()
 
 
 def all_there(content: Any, wanted: Mapping[str, Any]) -> bool:

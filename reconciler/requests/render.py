@@ -138,7 +138,7 @@ def question(exists: Exists, scope: Scope, manifest: Manifest) -> Any:
     people. Raises Blocked, like `render`.
     """
     wanted = render_text(exists.expected or "", scope).text
-    folded = wanted.casefold() if exists.match or "@" in wanted else wanted
+    folded = wanted.lower() if exists.match or "@" in wanted else wanted
     return [canonical(exists, scope, manifest), exists.record or "", exists.match or "", folded]
 
 

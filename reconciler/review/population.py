@@ -132,10 +132,10 @@ def _of_accounts(compared: ComparedListing) -> Iterator[dict[str, Any]]:
 def _identity(found: UnknownAccount) -> dict[str, Any]:
     """Collect the values that the listing was read with, and what identifies the account besides its name."""
     fields: dict[str, Any] = dict(found.values)
-    said = {found.account.name.casefold()}
+    said = {found.account.name.lower()}
     for key, text in (("email", found.email), ("match", found.account.who)):
-        if text and text.casefold() not in said:
-            said.add(text.casefold())
+        if text and text.lower() not in said:
+            said.add(text.lower())
             fields[key] = text
     return fields
 

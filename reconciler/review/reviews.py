@@ -195,14 +195,14 @@ class Removals:
 def names_of(line: Line, review: ReviewFile, addresses: Addresses) -> set[str]:
     """List the lower-case names of a line's subject: a hire's addresses, or an account's names."""
     if line.access is None:
-        return {text.casefold() for text in _called(line)}
+        return {text.lower() for text in _called(line)}
     return addresses.of(line.who, review.text("revision"), _text(line.data, "granted_in"))
 
 
 def account_digests(line: Line) -> set[str]:
     """List the digests by which the ledger may know an account: of its name, its address, and what it is matched by."""
     texts = _called(line)
-    texts |= {text.casefold() for text in texts if "@" in text}
+    texts |= {text.lower() for text in texts if "@" in text}
     return {hashlib.sha256(text.encode(errors="replace")).hexdigest() for text in texts}
 
 

@@ -24,7 +24,7 @@ class PeopleIndex:
         self._by_name: dict[str, str] = {}
         self._nearly: dict[str, str] = {}
         for hire, email, name in people:
-            self._by_address.setdefault(email.casefold(), hire)
+            self._by_address.setdefault(email.lower(), hire)
             for key in {_key(_local(email)), _key(name)} - {""}:
                 self._by_name.setdefault(key, hire)
                 for slip in _slips(key):
@@ -34,7 +34,7 @@ class PeopleIndex:
         """Find the hire who has one of these addresses, or resembles one of the addresses or names."""
         addresses = list(addresses)
         for address in addresses:
-            if (hire := self._by_address.get(address.casefold())) is not None:
+            if (hire := self._by_address.get(address.lower())) is not None:
                 return hire
         keys = [key for text in (*map(_local, addresses), *names) if (key := _key(text))]
         found = (self._by_name.get(key) for key in keys)

@@ -103,6 +103,18 @@ def test_unmanaged_accounts(repo: Repo, saas: AccountService, call: Call) -> Non
     assert "| `saas` | `zoe@example.com` |" in call(repo, "unmanaged", "--output", "markdown").out
 
 
+def test_two_people_whose_addresses_only_fold_alike_are_two(repo: Repo, saas: AccountService, call: Call) -> None:
+    saas.add("FUẞBALL@example.com", "fussball@example.com", "STRAUSS@example.com", "strauß@example.com")
+    repo.hire("fußball", "saas", email="fußball@example.com")
+    repo.write("config/ignore.yaml", [{"integration": "saas", "account": "strauss@*", "reason": "CI"}])
+    repo.commit()
+    found = call(repo, "unmanaged", "--output", "json")
+    assert (found.json["integrations"][0]["matched"], kinds(found)) == (
+        1,
+        {"fussball@example.com": "unmanaged", "STRAUSS@example.com": "ignored", "strauß@example.com": "unmanaged"},
+    )
+
+
 def test_accounts_of_removed_grants_are_orphaned(repo: Repo, saas: AccountService, call: Call) -> None:
     saas.add("ada@example.com")
     repo.hire("ada", "saas")

@@ -191,13 +191,15 @@ def test_open_invitations_are_read_once_and_found_without_case(repo, accounts):
     repo.settings(gnupg_home=repo.gnupg.path)
     manifest = accounts.manifest()
     manifest["exists"]["pending"] = {"url": f"{accounts.url}/invites", "match": "email", "store_data": {"INVITE": "id"}}
-    accounts.route("GET", "/invites", [{"email": "ADA@example.com", "id": 7}])
+    invites = [{"email": "ADA@example.com", "id": 7}, {"email": "strauss@example.com", "id": 8}]
+    accounts.route("GET", "/invites", invites)
     repo.manifest("tool", manifest)
     for name in ("ada", "bob"):
         repo.hire(name, "tool")
+    repo.hire("strauss", "tool", email="strauß@example.com")
     repo.commit()
-    found = asyncio.run(_invitations(Machine(repo), ["ada", "bob", "ada"]))
-    assert found == [Invited({"INVITE": 7}), None, Invited({"INVITE": 7})]
+    found = asyncio.run(_invitations(Machine(repo), ["ada", "bob", "ada", "strauss"]))
+    assert found == [Invited({"INVITE": 7}), None, Invited({"INVITE": 7}), None]
     assert len(accounts.calls("GET", "/invites")) == 1
     accounts.fail_next(1, 500, method="GET", prefix="/invites")
     (unread,) = asyncio.run(_invitations(Machine(repo), ["ada"]))

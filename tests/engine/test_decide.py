@@ -138,6 +138,11 @@ def test_changed_values_of_a_present_account_are_reported():
     assert "reconcile run ada asana" in decision.reason
 
 
+def test_address_in_other_case_is_no_changed_value():
+    assert not changed_values({"email": "FUẞBALL@x.com"}, {"email": "fußball@x.com"})
+    assert changed_values({"email": "fussball@x.com"}, {"email": "fußball@x.com"})
+
+
 def test_changed_values_of_an_unconfirmed_account_start_it_afresh():
     decision = judge(EXECUTED, Missing(), POLICY, changes={"TEAM_ID": ("1", "2")})
     assert (decision.status, decision.action, decision.afresh) == (Status.MISSING, Action.EXECUTE, True)

@@ -50,10 +50,18 @@ def test_values_are_compared_as_text_and_lists_without_order(there: Any, wanted:
 
 
 @pytest.mark.parametrize(
-    ("there", "whole"), [("ANN@X.com", True), ("joann@x.com", False), (None, False), ([ANN], False)]
+    ("there", "expected", "whole"),
+    [
+        ("ANN@X.com", ANN, True),
+        ("joann@x.com", ANN, False),
+        (None, ANN, False),
+        ([ANN], ANN, False),
+        ("FUẞBALL@x.com", "fußball@x.com", True),
+        ("fussball@x.com", "fußball@x.com", False),
+    ],
 )
-def test_match_equals_as_a_whole_without_case(there: Any, whole: bool) -> None:
-    assert is_whole(there, ANN) is whole
+def test_match_equals_as_a_whole_without_case(there: Any, expected: str, whole: bool) -> None:
+    assert is_whole(there, expected) is whole
 
 
 def test_nothing_asked_for_is_never_all_there() -> None:

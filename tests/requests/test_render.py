@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from reconciler.model.errors import Blocked, MissingVariable
 from reconciler.model.manifest import Exists, FormField, Manifest, Request, Revoke
 from reconciler.model.scope import Layer, Scope
-from reconciler.requests.render import canonical, expected, outline, render
+from reconciler.requests.render import canonical, expected, outline, question, render
 
 MANIFEST = Manifest.model_validate(
     {
@@ -276,6 +276,15 @@ def test_checks_and_look_ups_are_rendered_alike():
     assert (wire.method, wire.url, wire.statuses) == ("GET", "https://x.example/ada%40example.com", frozenset({200}))
     field = FormField.model_validate({"id": "A", "type": "choice", "url": "https://x.example/", "data": {"n": "{{N}}"}})
     assert render(field, SCOPE, MANIFEST).content == b'{"n": 3}'
+
+
+def test_accounts_are_one_by_their_addresses_without_case():
+    exists = Exists.model_validate({"url": "https://x.example/users", "expected": "{{email}}"})
+
+    def asked(email: str) -> Any:
+        return question(exists, SCOPE.over(Layer("hires/ada.yaml", {"email": email})), MANIFEST)
+
+    assert asked("FUẞBALL@x.com") == asked("fußball@x.com") != asked("fussball@x.com")
 
 
 def test_expected():
