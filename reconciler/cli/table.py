@@ -70,7 +70,7 @@ def _need(status: Status) -> str | None:
         case Status.MISSING:
             return "gone at the service (left as it is)"
         case Status.ORPHANED:
-            return "orphaned (no longer in git, still there)"
+            return "orphaned (no longer wanted, still there)"
         case Status.DIFFERS:
             return "not as git wants it"
         case _:

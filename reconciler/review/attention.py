@@ -65,7 +65,7 @@ _TITLES = {
     Status.INVALID: "held back by an error in a file",
     Status.DIFFERS: "not as git wants, and left to a person",
     Status.MISSING: "gone at the service, and not made again",
-    Status.ORPHANED: "still there, and no longer in git",
+    Status.ORPHANED: "still there, and no longer wanted",
     Status.SUSPENDED: "held by the guard",
 }
 

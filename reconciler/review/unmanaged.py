@@ -138,7 +138,7 @@ class ComparedListing:
 
 @dataclass(slots=True)
 class Owners:
-    """The owners of a listing's accounts, by place: grants, and orphans with their names.
+    """The owners of a listing's accounts, by place: grants, and orphans with why they are that.
 
     Those of grants are lists: sets would take five times the memory.
     """
@@ -304,7 +304,9 @@ def _remembered(owners: Owners, integration: Integration, record: Record, desire
     place, who = found_by(integration, scope)
     owners.scopes.setdefault(place, scope)
     if who is not None:
-        owners.orphaned.setdefault(place, {})[who] = f"{record.key.hire}/{record.key.access}"
+        over = desired.over(record.key.hire, record.key.access)
+        reason = f"{record.key} is no longer in git" if over is None else f"{record.key}: {over}"
+        owners.orphaned.setdefault(place, {})[who] = reason
 
 
 def _grant(owners: Owners, integration: Integration, scope: Scope) -> None:
@@ -328,8 +330,8 @@ def _judged(name: str, account: Account, orphaned: Mapping[str, str], desired: D
     called = [text for text in (account.name, account.who, found.email) if text]
     if (entry := _ignored(name, called, desired.files.ignore, desired.today)) is not None:
         return UnknownAccount(name, account, AccountKind.IGNORED, entry.reason)
-    if account.who is not None and (grant := orphaned.get(account.who)) is not None:
-        return UnknownAccount(name, account, AccountKind.ORPHANED, f"{grant} is no longer in git")
+    if account.who is not None and (why := orphaned.get(account.who)) is not None:
+        return UnknownAccount(name, account, AccountKind.ORPHANED, why)
     if found.email is not None and (hire := desired.owner(found.email)) is not None:
         return UnknownAccount(name, account, AccountKind.UNMANAGED, f"{hire} has no entry for it")
     return found

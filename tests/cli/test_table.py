@@ -65,7 +65,7 @@ def test_two_thousand_people_are_summed_up_with_pending_rows(repo: Repo, capsys:
     show_report(report(), SharedOptions(path=repo.root))
     assert capsys.readouterr().out.splitlines() == [
         "dry run at aaaaaaaaaaaa: 2000 present, 2 missing, 1 failed, 1 scheduled, 1 orphaned, 1 suspended; 1 to do",
-        "needs a person: 1 gone at the service (left as it is), 1 orphaned (no longer in git, still there), 1 failed",
+        "needs a person: 1 gone at the service (left as it is), 1 orphaned (no longer wanted, still there), 1 failed",
         "held by the guard: 1 of chat",
         "chat: 1 failed, 1 suspended",
         "saas: 2000 present, 2 missing, 1 scheduled, 1 orphaned",
@@ -102,7 +102,7 @@ def test_markdown_lists_what_needs_a_person(repo: Repo, capsys: pytest.CaptureFi
     show_report(report(), SharedOptions(path=repo.root, output="markdown"))
     assert capsys.readouterr().out.splitlines()[1:7] == [
         "",
-        "- needs a person: 1 gone at the service (left as it is), 1 orphaned (no longer in git, still there), 1 failed",
+        "- needs a person: 1 gone at the service (left as it is), 1 orphaned (no longer wanted, still there), 1 failed",
         "- held by the guard: 1 of `chat`",
         "- `chat`: 1 failed, 1 suspended",
         "- `saas`: 2000 present, 2 missing, 1 scheduled, 1 orphaned",

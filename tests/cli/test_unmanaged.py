@@ -130,6 +130,19 @@ def test_accounts_of_removed_grants_are_orphaned(repo: Repo, saas: AccountServic
     assert "ada@example.com" in saas.people
 
 
+def test_account_of_an_entry_that_is_over_is_orphaned_for_that_reason(
+    repo: Repo, saas: AccountService, call: Call
+) -> None:
+    saas.add("ada@example.com")
+    repo.hire("ada", "saas")
+    repo.commit()
+    assert call(repo).code == 0
+    repo.hire("ada", {"integration": "saas", "until": "2020-01-01"})
+    repo.commit()
+    (found,) = call(repo, "unmanaged", "--output", "json").json["accounts"]
+    assert (found["kind"], found["reason"]) == ("orphaned", "ada/saas: until 2020-01-01 is reached")
+
+
 def test_the_account_of_a_broken_file_is_matched(repo: Repo, saas: AccountService, call: Call) -> None:
     saas.add("ada@example.com")
     repo.hire("ada", "saas")

@@ -43,7 +43,7 @@ def test_overview_sums_up_and_lists_what_needs_a_person(world: World) -> None:
         "reconcile --dry-run --integration=chat",
         "wiki: 1 grant cannot run",
         "reconcile initial-data set wiki",
-        "tool: 1 grant still there, and no longer in git",
+        "tool: 1 grant still there, and no longer wanted",
         "reconcile revoke left tool",
         "accounts that git does not know",
         "reconcile unmanaged --integration=tool",
