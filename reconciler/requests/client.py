@@ -188,7 +188,7 @@ class Client:
                         address,
                         wire.method,
                         self._headers(wire, address),
-                        wire.content or b"",
+                        wire.content or (b"" if wire.method in BODIES else None),
                         progress,
                         connecting=CONNECTING * seconds,
                     )
@@ -207,8 +207,6 @@ class Client:
 
     def _headers(self, wire: RenderedRequest, address: Address) -> list[tuple[str, str]]:
         headers = dict(DEFAULTS)
-        if wire.content or wire.method in BODIES:
-            headers["content-length"] = ("Content-Length", str(len(wire.content or b"")))
         given = [*wire.headers]
         if wire.signer is not None:
             given += wire.signer.headers(wire.method, address.path, self._clock.now())

@@ -114,14 +114,15 @@ class Connections:
         address: Address,
         method: str,
         headers: Iterable[tuple[str, str]],
-        content: bytes,
+        content: bytes | None,
         watch: Watch,
         *,
         connecting: float,
     ) -> Response:
         """Send a request and read its answer up to the limit; `connecting` bounds connecting, in seconds.
 
-        `headers` are sent beside Host. Raises NoAnswer.
+        `headers` are sent beside Host and Content-Length, which a request without `content` does not have. Raises
+        NoAnswer.
         """
         given = [(name.encode(), value.encode(errors="replace")) for name, value in headers]
         try:

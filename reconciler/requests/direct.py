@@ -10,9 +10,7 @@ work that is done on it before other tasks run.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from contextlib import suppress
-from functools import lru_cache
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
@@ -34,6 +32,7 @@ PIECE_BYTES = 16 * 1024
 _TOKEN = re.compile(rb"[-!#$%&'*+.^_`|~0-9a-zA-Z]+")
 _TARGET = re.compile(rb"[\x21-\x7e]+")
 _VALUE = re.compile(rb"(?:[^\x00\s]++(?:[ \t]++[^\x00\s]++)*+)?+")
+_FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 _STATUS = re.compile(rb"HTTP/1\.[01] [1-9][0-9]{2}(?: [^\x00-\x08\x0a-\x1f\x7f]*)?\r\n")
 _HEADERS = re.compile(rb"(?:%b:[ \t]*+%b[ \t]*+\r\n)*+\r\n" % (_TOKEN.pattern, _VALUE.pattern))
 
@@ -53,6 +52,9 @@ class Direct:
         self._pipe = pipe
         self._keep = True
         self._used = False
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._lines = b""
+        """The headers sent last, as lines: most requests of a service have the same."""
 
     @property
     def usable(self) -> bool:
@@ -69,13 +71,13 @@ class Direct:
         self._pipe.close()
 
     async def exchange(
-        self, method: str, target: bytes, headers: list[tuple[bytes, bytes]], content: bytes, watch: Watch
+        self, method: str, target: bytes, headers: list[tuple[bytes, bytes]], content: bytes | None, watch: Watch
     ) -> Response:
         """Send a request, and read its answer up to the limit.
 
         Raises NotAllowed, StaleConnection, OSError where the connection breaks, and Unreadable for what is no answer.
         """
-        request = _request(method.encode(), target, headers, content)
+        request = self._request(method.encode(), target, headers, content)
         # What came unasked would be the answer. The system may know of it; of a new connection's it would be TLS's own.
         if self._pipe.over or self._pipe.unread or (self._used and self._pipe.spoiled):
             raise StaleConnection(CLOSED)
@@ -97,6 +99,17 @@ class Direct:
         await self._content(answer, sizes)
         self._keep = answer.keep and not self._pipe.unread
         return answer.finish()
+
+    def _request(
+        self, method: bytes, target: bytes, headers: list[tuple[bytes, bytes]], content: bytes | None
+    ) -> bytes:
+        """Return a request's bytes. Raises NotAllowed where it could be read as another one, or as two."""
+        if not _TOKEN.fullmatch(method) or not _TARGET.fullmatch(target):
+            raise NotAllowed
+        if headers != self._headers:
+            self._lines, self._headers = _lines(headers), headers
+        length = b"" if content is None else b"Content-Length: %d\r\n" % len(content)
+        return b"%b %b HTTP/1.1\r\n%b%b\r\n%b" % (method, target, self._lines, length, content or b"")
 
     async def _head(self, most: int) -> bytes:
         """The next head, with the empty line that ends it."""
@@ -237,27 +250,11 @@ class _Reading:
             self.whole, self.keep = True, self._parser.should_keep_alive()
 
 
-def _request(method: bytes, target: bytes, headers: Iterable[tuple[bytes, bytes]], content: bytes) -> bytes:
-    """A request's bytes. Raises NotAllowed where it could be read as another one, or as two."""
-    lengths, hosts = [], 0
-    if not _TOKEN.fullmatch(method) or not _TARGET.fullmatch(target):
+def _lines(headers: list[tuple[bytes, bytes]]) -> bytes:
+    """Return headers as lines. Raises NotAllowed for what is none, or says where a request goes or ends once more."""
+    names = [name.lower() for name, _ in headers]
+    if names.count(b"host") != 1 or not _FRAMING.isdisjoint(names):
         raise NotAllowed
-    lines = [b"%b %b HTTP/1.1\r\n" % (method, target)]
-    for name, value in headers:
-        lower, line = _line(name, value)
-        if lower == b"content-length":
-            lengths.append(value)
-        hosts += lower == b"host"
-        lines.append(line)
-    if hosts != 1 or (lengths != [b"%d" % len(content)] and (lengths or content)):
+    if not all(_TOKEN.fullmatch(name) and _VALUE.fullmatch(value) for name, value in headers):
         raise NotAllowed
-    return b"".join((*lines, b"\r\n", content))
-
-
-@lru_cache(maxsize=256)
-def _line(name: bytes, value: bytes) -> tuple[bytes, bytes]:
-    """A header's name in lower case, and its line: most are the same in all of a service's requests."""
-    lower = name.lower()
-    if not _TOKEN.fullmatch(name) or not _VALUE.fullmatch(value) or lower == b"transfer-encoding":
-        raise NotAllowed
-    return lower, b"%b: %b\r\n" % (name, value)
+    return b"".join([b"%b: %b\r\n" % header for header in headers])

@@ -169,7 +169,7 @@ class Proxied:
         await self._http.aclose()
 
     async def exchange(
-        self, method: str, target: bytes, headers: list[tuple[bytes, bytes]], content: bytes, watch: Watch
+        self, method: str, target: bytes, headers: list[tuple[bytes, bytes]], content: bytes | None, watch: Watch
     ) -> Response:
         """Send a request, and read its answer up to the limit.
 
@@ -180,7 +180,7 @@ class Proxied:
         request = httpcore.Request(
             method,
             httpcore.URL(scheme=origin.scheme, host=origin.host, port=origin.port, target=target),
-            headers=headers,
+            headers=headers if content is None else [*headers, (b"Content-Length", b"%d" % len(content))],
             content=content,
             extensions={"timeout": {"connect": self._connecting}},
         )

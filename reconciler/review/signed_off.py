@@ -234,8 +234,8 @@ def _conflicts(judged: Judged, addresses: Addresses) -> Iterator[tuple[Line, Pro
 def _address(person: object) -> str:
     """Return the address of `Name <address>`, folded.
 
-    Unlike in a comparison of accounts, `ss` is `ß`: to call somebody else in does less harm than to miss that a reviewer
-    decided over their own access.
+    Unlike in a comparison of accounts, `ss` is `ß`: to call somebody else in does less harm than to miss that a
+    reviewer decided over their own access.
     """
     return person.rpartition("<")[2].rstrip(">").strip().casefold() if isinstance(person, str) else ""
 

@@ -76,6 +76,15 @@ async def test_headers_and_body_reach_the_server_byte_by_byte(loopback, connect)
     }
 
 
+async def test_each_request_over_a_connection_has_its_own_headers(loopback, connect):
+    client = connect("127.0.0.1")
+    tokens = ["one", "one", "two"]
+    for number, token in enumerate(tokens):
+        await client.send(post(loopback.url, headers=(("Authorization", token),), content=b"x" * number))
+    sent = [(raw.fields["authorization"].decode(), len(raw.body)) for raw in loopback.requests]
+    assert sent == [("one", 0), ("one", 1), ("two", 2)]
+
+
 @pytest.mark.parametrize(("method", "length"), [("POST", b"0"), ("GET", None)])
 async def test_no_data_is_no_body(loopback, connect, method, length):
     await connect("127.0.0.1").send(RenderedRequest(method, loopback.url, ""))
