@@ -5,6 +5,9 @@ left, and once after the service refused it. There is one refresh at a time over
 before it is used (docs/design/rules.md, "OAuth"). All that waited for a refresh share its result, so that a token
 endpoint that hangs is asked once and not once a check.
 
+A refresh token may serve once. So none is spent while the store does not take a write, and a reply that cannot be
+stored is kept in memory and stored as soon as it can be: lost, it would take a person to connect again.
+
 A dry run's connection does not renew: it only reads what is stored.
 """
 
@@ -20,7 +23,7 @@ from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 from reconciler.model.clock import Clock
-from reconciler.model.errors import Blocked, TransportError
+from reconciler.model.errors import Blocked, LedgerError, TransportError
 from reconciler.model.manifest import Manifest
 from reconciler.model.scope import Layer, Scope
 from reconciler.model.secret import Redactor
@@ -69,6 +72,8 @@ class Turn:
     """How many refreshes were tried, so that who waited knows whether one was."""
     failure: TransportError | None = None
     """What became of the last one."""
+    unstored: tuple[Stored | None, Stored] | None = None
+    """What could not be stored yet, after what it is to be stored in place of."""
 
 
 def connect_again(service: str) -> str:
@@ -140,7 +145,7 @@ class Connection:
             failure = await self._renew(None)
             if failure is not None:
                 raise failure
-        elif left is not None and left < ENOUGH:
+        elif (self._renewing and self._turn.unstored is not None) or (left is not None and left < ENOUGH):
             failure = await self._renew(record)
             left = self._left()
             if failure is not None and left is not None and left <= timedelta():
@@ -184,6 +189,8 @@ class Connection:
 
     async def _take_turn(self, used: Stored | None, made: int) -> TransportError | None:
         async with self._turn.lock:
+            if self._renewing and self._turn.unstored is not None:
+                self._store(*self._turn.unstored)
             self._load()
             if self._record != used:
                 return None  # another pass, another check or `oauth connect` stored a newer one
@@ -208,15 +215,29 @@ class Connection:
                 self._load()
                 if self._record != used:
                     return None  # another process stored a newer one: the refresh token of `used` is spent
+                if used is not None:
+                    self._tokens.change(lambda there: there)  # raises where nothing can be stored now
                 asked_at = self._clock.now()  # a lifetime counts from before the answer was on its way
                 reply = await ask_for_token(self._client, call, scope, self._manifest)
                 self._redactor.learn(secrets_of(reply))
-                # A person who connected anew meanwhile has stored a newer one.
-                self._tokens.change(lambda there: stored_record(reply, used, asked_at) if there == used else there)
+                self._store(used, stored_record(reply, used, asked_at))
         except (TokenRefused, Blocked, TransportError) as error:
             return self._no_token(error)
         self._load()
         return None
+
+    def _store(self, used: Stored | None, record: Stored) -> None:
+        """Store a reply. Raises LedgerError if that has to be done later."""
+        self._turn.unstored = used, record
+        try:
+            # A person who connected anew meanwhile has stored a newer one.
+            self._tokens.change(lambda there: record if there == used else there)
+        except LedgerError as error:
+            raise LedgerError(
+                f"the new token of {self.service} is in memory only, and lost if this process ends before it can be "
+                f"stored: {error}"
+            ) from error
+        self._turn.unstored = None
 
     def _no_token(self, error: TransportError | Blocked) -> TransportError:
         """Return why there is no newer token, and what a person has to do, if anything."""

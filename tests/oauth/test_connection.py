@@ -50,8 +50,8 @@ class Store:
     def change(self, change: TokenChange) -> None:
         if self.full:
             raise LedgerError("the ledger: disk full: make room on the disk")
-        self.saves += 1
-        self.text = json.dumps(change(self.load()))
+        before, self.text = self.text, json.dumps(change(self.load()))
+        self.saves += self.text != before
 
 
 class Provider(Service):
@@ -281,14 +281,39 @@ async def test_a_401_renews_once_for_all_who_were_refused(make: Make, clock: Fak
     assert access(await connection.renewed()) == "access-3", "a token that is refused in its turn is renewed too"
 
 
-async def test_stored_before_it_is_used(make: Make, clock: FakeClock) -> None:
+async def test_no_refresh_token_is_spent_while_nothing_can_be_stored(
+    make: Make, clock: FakeClock, provider: Provider
+) -> None:
     store = stored(clock)
     store.full = True
     connection = make(store)
     clock.moment += 3600 * SECOND
-    with pytest.raises(LedgerError):
+    with pytest.raises(LedgerError, match="disk full"):
         await connection.fresh()
-    assert access(connection.layer()) == "access-1"
+    assert provider.asked == 0
+
+
+@pytest.mark.parametrize("refused", [False, True])
+async def test_reply_that_cannot_be_stored_is_stored_later_and_used_then(
+    make: Make, clock: FakeClock, provider: Provider, *, refused: bool
+) -> None:
+    store = stored(clock)
+    connection = make(store)
+    clock.moment += 0 * SECOND if refused else 3600 * SECOND
+    token = provider.token
+
+    def answer(received: Received) -> Any:
+        store.full = True
+        return token(received)
+
+    provider.route("POST", "/token", answer)
+    for _ in range(2):
+        with pytest.raises(LedgerError, match=r"the new token of acme is in memory only, .*: the ledger: disk full"):
+            await (connection.renewed() if refused else connection.fresh())
+        assert access(connection.layer()) == "access-1", "stored before it is used"
+    store.full = False
+    assert access(await make(store).fresh()) == "access-2"
+    assert (store.load()["reply"]["refresh_token"], provider.asked) == ("refresh-2", 1)
 
 
 async def test_a_caller_that_is_cancelled_goes_once_the_new_token_is_stored(
