@@ -18,7 +18,7 @@ from urllib.parse import quote, urlencode
 from reconciler.model.errors import Blocked
 from reconciler.model.scope import Scope
 from reconciler.model.template import PLACEHOLDER
-from reconciler.requests.template import render_data, render_text, substitute, written
+from reconciler.requests.template import plain, render_data, render_text, substitute, written
 
 __all__ = ["FORM", "JSON", "MULTIPART", "body", "structure"]
 
@@ -31,14 +31,23 @@ _STRING_OR_PLACEHOLDER = re.compile(rf'"(?:[^"\\]|\\.)*+"?|(?P<bare>{PLACEHOLDER
 
 
 def body(
-    data: Any, content_type: str | None, scope: Scope, files: Mapping[str, tuple[str, bytes]]
+    data: Any,
+    content_type: str | None,
+    scope: Scope,
+    files: Mapping[str, tuple[str, bytes]],
+    *,
+    selects: bool = False,
 ) -> tuple[bytes | None, str | None]:
     """Return the body and its Content-Type; `files` maps a field to a file's name and content.
 
     Files travel as multipart/form-data whatever the header says. Without data and files there is no body, and the
-    header stays as it is. Raises Blocked where the data does not fit the type, and MissingVariable.
+    header stays as it is. With `selects`, the data says whose account is meant. Raises Blocked where the data does not
+    fit the type or means everybody, and MissingVariable.
     """
     kind = (content_type or JSON).partition(";")[0].strip().lower()
+    for name in _whole(data, kind) if selects else ():
+        if plain(scope.look_up(name).value) == "":
+            raise Blocked(f"variable {{{{{name}}}}} is empty, and the data would ask for every account")
     if files or (kind == MULTIPART and data is not None):
         return _multipart(_fields(render_data(data, scope), MULTIPART), files)
     if data is None:
@@ -72,6 +81,23 @@ def _render_string(data: str, kind: str, scope: Scope) -> Any:
         if structure is not None:
             return render_data(structure, scope)
     return render_text(data, scope).text
+
+
+def _whole(data: Any, kind: str) -> Iterator[str]:
+    """Yield the variables that are all that a value of the data has."""
+    if isinstance(data, str) and "{{" in data and not PLACEHOLDER.fullmatch(data):
+        data = [field.partition("=")[2] for field in data.split("&")] if kind == FORM else _structure(data)
+    yield from _alone(data)
+
+
+def _alone(value: Any) -> Iterator[str]:
+    match value:
+        case str():
+            if (whole := PLACEHOLDER.fullmatch(value)) is not None:
+                yield whole[1]
+        case Mapping() | list():
+            for item in value.values() if isinstance(value, Mapping) else value:
+                yield from _alone(item)
 
 
 def _structure(template: str) -> dict[str, Any] | list[Any] | None:

@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Any
 
 from reconciler.model.errors import Blocked
+from reconciler.model.exists import PagedListing
 from reconciler.model.manifest import AnyCall, Exists, Manifest, Request, Revoke
 from reconciler.model.scope import Scope
 from reconciler.model.template import PLACEHOLDER
@@ -43,6 +44,9 @@ OURS = frozenset({"host", "content-length", "transfer-encoding", "connection", "
 
 _MAKES = frozenset({"POST", "PUT", "PATCH"})
 """The methods of requests whose query may have a parameter without a value."""
+
+_PUTS = frozenset({"PUT", "PATCH"})
+"""The methods of removals whose data is what is put in the place of the account, and may have an empty value."""
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
@@ -89,9 +93,17 @@ def render(
 
 
 def _url(call: AnyCall, scope: Scope) -> Shown:
-    """Render the URL. A check, a look-up, and what takes access away mean one account."""
-    selects = isinstance(call, Exists | Revoke) or (isinstance(call, Request) and call.method not in _MAKES)
-    return render_url(call.url or "", scope, call.quote, selects=selects)
+    return render_url(call.url or "", scope, call.quote, selects=isinstance(call, Revoke) or _selects(call))
+
+
+def _selects(call: AnyCall) -> bool:
+    """Whether what a request has in its data says whose account is meant, as it says in its query.
+
+    It does in a check, a look-up, and what takes access away.
+    """
+    if isinstance(call, Revoke):
+        return call.method not in _PUTS
+    return isinstance(call, Exists | PagedListing) or (isinstance(call, Request) and call.method not in _MAKES)
 
 
 def outline(call: AnyCall, scope: Scope) -> dict[str, str]:
@@ -158,7 +170,7 @@ def _message(
     """Render the headers, by lower-case name, and the body."""
     headers = _render_headers(templates, scope)
     given = headers["content-type"][1] if "content-type" in headers else FORM if call.cast_data_to_json else None
-    content, content_type = body(call.data, given, scope, _attached(call, files))
+    content, content_type = body(call.data, given, scope, _attached(call, files), selects=_selects(call))
     if content_type is not None:
         headers["content-type"] = ("Content-Type", content_type)
     return headers, content

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.model.errors import Blocked, MissingVariable
-from reconciler.model.manifest import Exists, FormField, Manifest, Request, Revoke
+from reconciler.model.manifest import Exists, FormField, Manifest, Pending, Request, Revoke
 from reconciler.model.scope import Layer, Scope
 from reconciler.requests.render import canonical, expected, outline, question, render
 
@@ -28,6 +28,7 @@ SECRETS = Layer("initial data", {"TOKEN": "t0ken-1", "USER": "me", "KEY": "s3cre
                 frozenset({"TOKEN", "USER", "KEY", "BAD"}))  # fmt: skip
 SCOPE = Scope((HIRE, SECRETS), frozenset({"oauth", "responses", "PASSWORD", "account", "redirect_url"}))
 FORM = "application/x-www-form-urlencoded"
+NEEDED: dict[type, Any] = {Exists: {"expected": "x"}, Pending: {"match": "email"}}
 
 
 def call(**more) -> Request:
@@ -53,26 +54,75 @@ def test_default_headers_and_a_requests_own():
     [
         (Exists, "GET", True),
         (Exists, "POST", True),
+        (Pending, "GET", True),
         (Request, "GET", True),
         (Request, "DELETE", True),
         (Revoke, "POST", True),
+        (Revoke, "PUT", True),
         (Request, "POST", False),
         (Request, "PUT", False),
         (Request, "PATCH", False),
     ],
 )
 def test_what_finds_or_removes_an_account_asks_for_no_empty_value(
-    kind: type[Exists | Request], method: str, *, blocks: bool
+    kind: type[Exists | Pending | Request], method: str, *, blocks: bool
 ) -> None:
     """A service would answer with everybody, and the first of them be taken for the person."""
     given = {"url": "https://x.example/users?email={{NOBODY}}", "method": method}
-    asks = kind.model_validate(given | ({"expected": "x"} if kind is Exists else {}))
+    asks = kind.model_validate(given | NEEDED.get(kind, {}))
     scope = SCOPE.over(Layer("hires/ada.yaml (extra)", {"NOBODY": ""}))
     if blocks:
         with pytest.raises(Blocked, match=r"variable \{\{NOBODY\}\} is empty"):
             render(asks, scope, MANIFEST)
     else:
         assert render(asks, scope, MANIFEST).url == "https://x.example/users?email="
+
+
+@pytest.mark.parametrize(
+    ("kind", "method", "blocks"),
+    [
+        (Exists, "POST", True),
+        (Pending, "POST", True),
+        (Request, "GET", True),
+        (Request, "DELETE", True),
+        (Revoke, "POST", True),
+        (Revoke, "PUT", False),
+        (Request, "POST", False),
+    ],
+)
+@pytest.mark.parametrize(
+    ("data", "headers"),
+    [
+        ({"query": {"by": ["{{NOBODY}}"]}}, {}),
+        ("{{NOBODY}}", {}),
+        ('{"query": {{NOBODY}}, "page": 1}', {}),
+        ("page=1&email={{NOBODY}}", {"Content-Type": FORM}),
+        ({"email": "{{NOBODY}}"}, {"Content-Type": FORM}),
+        ({"email": "{{NOBODY}}"}, {"Content-Type": "multipart/form-data"}),
+    ],
+)
+def test_what_finds_or_removes_an_account_has_no_empty_value_in_its_data(
+    kind: type[Exists | Pending | Request], method: str, data: Any, headers: dict[str, str], *, blocks: bool
+) -> None:
+    given = {"url": "https://x.example/search", "method": method, "data": data, "headers": headers}
+    asks = kind.model_validate(given | NEEDED.get(kind, {}))
+    scope = SCOPE.over(Layer("hires/ada.yaml (extra)", {"NOBODY": ""}))
+    if blocks:
+        with pytest.raises(
+            Blocked, match=r"variable \{\{NOBODY\}\} is empty, and the data would ask for every account"
+        ):
+            render(asks, scope, MANIFEST)
+    else:
+        assert render(asks, scope, MANIFEST).content is not None
+
+
+@pytest.mark.parametrize(
+    "data", [{"query": "email:{{NOBODY}}", "flag": ""}, "email:{{NOBODY}}", {"query": "{{email}}", "teams": "{{NONE}}"}]
+)
+def test_what_is_in_part_empty_is_asked_for(data: Any) -> None:
+    asks = Exists.model_validate({"url": "https://x.example/", "method": "POST", "data": data, "expected": "x"})
+    scope = SCOPE.over(Layer("hires/ada.yaml (extra)", {"NOBODY": "", "NONE": []}))
+    assert render(asks, scope, MANIFEST).content
 
 
 @pytest.mark.parametrize(
