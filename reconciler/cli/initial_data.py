@@ -117,7 +117,7 @@ def set_(options: SharedOptions, integration: str, recipients: tuple[str, ...]) 
         emit_json({"service": wanted.service, "file": file, "recipients": keys, "set": changed, "missing": missing})
     else:
         echo(file)
-    note(f"encrypted to {', '.join(keys)}")
+    note(f"encrypted to {', '.join(keys if recipients else (_known_as(key, repository.gnupg) for key in keys))}")
     if missing:
         note(f"still missing: {', '.join(missing)}; run this again for them, the others are kept")
     if repository.checkout.is_git:
@@ -274,6 +274,14 @@ def _keys(repository: _Repository, given: list[str]) -> list[str]:
         if not key.startswith("age1") and (why := repository.gnupg.unusable(key)) is not None:
             raise SecretsError(why)
     return keys
+
+
+def _known_as(key: str, gnupg: Gnupg) -> str:
+    """Name a key that was not named by the user: a file has only the id of a part of it, which gpg does not list."""
+    from reconciler.cli.text import printable
+
+    owner = None if key.startswith("age1") else gnupg.owner(key)
+    return f"{printable(owner)} (key {key})" if owner else key
 
 
 def _present(repository: _Repository, service: str) -> tuple[Mapping[str, str], str | None]:

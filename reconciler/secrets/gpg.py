@@ -167,6 +167,11 @@ class Gnupg:
         rows = self._ask(["--list-keys", "--", recipient], b"").data.decode("utf-8", "replace").splitlines()
         return next(row.split(":")[9] for row in rows if row.startswith("fpr:"))
 
+    def owner(self, recipient: str) -> str | None:
+        """Return whose a key in the keyring is: its first name and address; None if there is none."""
+        rows = self._ask(["--list-keys", "--", recipient], b"").data.decode("utf-8", "replace").splitlines()
+        return next((row.split(":")[9].replace("\\x3a", ":") for row in rows if row.startswith("uid:")), None)
+
     def unusable(self, recipient: str) -> str | None:
         """Return why nothing can be encrypted to a key, with the next step; None if it can."""
         answer = self._ask(["--list-keys", "--", recipient], b"")

@@ -73,6 +73,7 @@ def test_the_keys_of_the_folder_are_used_again(asana: Repo, call: Call) -> None:
         "set": ["TOKEN"],
         "missing": ["ORG"],
     }
+    assert f"encrypted to Test Team <it@example.com> (key {done.json['recipients'][0]})\n" in done.err
     assert "still missing: ORG" in done.err
     assert opened(asana) == {"TOKEN": TOKEN}
 
