@@ -16,7 +16,7 @@ class Acting:
     """The revision in force (None before the first one was read) and its settings.
 
     It is replaced as a whole when a commit has been taken over. `refused` and `fault` say why the newest commit is not
-    in force: it is not trusted, or this program failed while it took it over.
+    in force: it is not trusted, or it cannot be read, or this program failed while it took it over.
     """
 
     settings: Settings

@@ -60,20 +60,18 @@ class Revisions:
         """With `source: worktree`, the files as last read: git does not know them."""
         self._behind = False
         """Whether the ledger failed while the newest commit was taken over."""
-        self._unread = False
-        """Whether HEAD or its files could not be read the last time."""
 
     def is_due(self, now: datetime) -> bool:
         """Whether to read the newest commit although the watch reported none."""
         acting = self._dispatcher.acting
-        not_in_force = self._unread or acting.refused is not None or acting.fault is not None
+        not_in_force = acting.refused is not None or acting.fault is not None
         return acting.tree is None or self._behind or (not_in_force and abs(now - self._read_at) >= READ_AGAIN)
 
     async def take_over(self) -> None:
         """Act on the newest commit, if it is new, and make passes over what it touches.
 
-        If the ledger fails, this is repeated at the next tick. If this program fails over a commit, the revision and
-        the settings before it stay in force, and it is read again after `READ_AGAIN`.
+        If the ledger fails, this is repeated at the next tick. If the commit cannot be read, or this program fails over
+        it, the revision and the settings before it stay in force, and it is read again after `READ_AGAIN`.
         """
         async with self._taking:
             try:
@@ -81,6 +79,9 @@ class Revisions:
             except LedgerError as error:
                 self._behind = True
                 self._health.stuck("commit", str(error))
+            except (RepositoryError, SettingsError) as error:
+                self._keep_before(str(error))
+                self._health.problems.update("repository", str(error))
             except Exception as error:
                 # The outermost boundary for commits.
                 before = self._dispatcher.acting
@@ -88,19 +89,21 @@ class Revisions:
                 fault = f"a fault of this program over the newest commit: {type(error).__name__}; acting on {acting}"
                 if before.fault != fault:
                     log.exception("commit.broken")
-                self._dispatcher.acting = replace(before, fault=fault)
-                self._behind, self._read_at = False, self._clock.now()
+                self._keep_before(fault)
                 self._health.stuck("commit", fault)
             else:
                 self._behind = False
                 self._health.problems.update("commit", None)
 
+    def _keep_before(self, fault: str) -> None:
+        """Keep the revision before in force, and note since when and why the newest commit is not."""
+        self._dispatcher.acting = replace(self._dispatcher.acting, fault=fault)
+        self._behind, self._read_at = False, self._clock.now()
+        self._freshness.refuse(self._read_at, fault)
+
     async def _take_over(self) -> None:
         before = self._dispatcher.acting
         acting = await self._newest(before)
-        if acting is None:
-            self._dispatcher.acting = replace(before, fault=None)
-            return
         assert acting.tree is not None
         files = _worktree_files(acting.tree)
         # No await from here on: a pass that is started here must find the new revision in force.
@@ -127,23 +130,17 @@ class Revisions:
             self._health.problems.update("sealed", self._state.sealing.fault)
         return touched(paths, self._dispatcher.desired(acting))
 
-    async def _newest(self, before: Acting) -> Acting | None:
-        """Read what to act on from now on; None if it cannot be read, which is logged once."""
-        try:
-            if before.settings.git.verify_signatures:
-                # In a thread: to check the signatures of many commits takes a while.
-                found = await asyncio.to_thread(in_force, self._context)
-            else:
-                found = in_force(self._context, self._state.ledger)
-            if isinstance(found.tree, CommitTree):
-                # In a thread, too: there may be very many files, and each that is new is parsed.
-                await asyncio.to_thread(self._context.reader.read_ahead, found.tree)
-            self._context.reader.load(found.tree)
-        except (RepositoryError, SettingsError) as error:
-            self._health.problems.update("repository", str(error))
-            self._unread, self._read_at = True, self._clock.now()
-            return None
-        self._unread = False
+    async def _newest(self, before: Acting) -> Acting:
+        """Read what to act on from now on; raise RepositoryError or SettingsError if it cannot be read."""
+        if before.settings.git.verify_signatures:
+            # In a thread: to check the signatures of many commits takes a while.
+            found = await asyncio.to_thread(in_force, self._context)
+        else:
+            found = in_force(self._context, self._state.ledger)
+        if isinstance(found.tree, CommitTree):
+            # In a thread, too: there may be very many files, and each that is new is parsed.
+            await asyncio.to_thread(self._context.reader.read_ahead, found.tree)
+        self._context.reader.load(found.tree)
         self._health.problems.update("repository", None)
         keep(self._context, self._state.ledger if self._dispatcher.runner.leads else None, found)
         self._read_at = self._clock.now()

@@ -148,7 +148,7 @@ def needs_of_git(stale: Stale | None, refused: Untrusted | None, fault: str | No
             NextStep("Or vouch for it, on this machine:", vouch),
         )
         yield Need("The newest commit is not acted on", str(refused), steps)
-    elif stale is not None:
+    elif stale is not None and fault is None:
         fetch = shlex.join(["git", "fetch", "--", git.remote, git.branch])
         step = NextStep("See what git says, on this machine:", fetch)
         yield Need(f"No new commit is taken over since {stale.since}", stale.reason, (step,))

@@ -126,6 +126,38 @@ def test_a_commit_that_is_refused_for_long_is_ill_health_too(tmp_path: Path, ida
     asyncio.run(walk())
 
 
+@pytest.mark.parametrize("missing", ["settings", "hires"])
+def test_a_commit_that_cannot_be_read_for_long_is_ill_health_too(repo: Repo, service: Service, missing: str) -> None:
+    service.route("POST", "/hook", {})
+    repo.settings(interval="1d", alerts=[{"webhook": f"{service.url}/hook"}], git={"fetch": None})
+    repo.hire("ada")
+    good = repo.commit()
+
+    async def walk() -> None:
+        clock = Turned(PACE)
+        async with running(repo, clock) as now:
+            await until(lambda: now.daemon.health.ready)
+            if missing == "settings":
+                repo.write("config/reconciler.yaml", "intervall: 1m\n")
+            else:
+                repo.git("rm", "-rq", "hires")
+            repo.commit()
+            fault = await until(lambda: now.daemon.acting.fault)
+            assert ("intervall" if missing == "settings" else "no hires/ folder") in fault
+            assert now.daemon.healthy()[0]
+            clock.turn(minutes=16)
+            await until(lambda: not now.daemon.healthy()[0])
+            assert fault in now.daemon.healthy()[1]
+            assert now.daemon.makes_progress()[0], "a restart does not mend a file"
+            await until(lambda: kinds(service) == ["stale"])
+            repo.git("reset", "--hard", "--quiet", good)
+            await until(lambda: now.daemon.healthy()[0])
+            assert now.daemon.acting.fault is None
+            await until(lambda: kinds(service) == ["stale", "caught_up"])
+
+    asyncio.run(walk())
+
+
 def judged(known: Freshness, **later: float) -> bool:
     known.judge(NOW + timedelta(**later), LIMIT)
     return known.stale is not None

@@ -114,7 +114,8 @@ def test_refused_or_stale_commit_is_a_need() -> None:
         "git show --stat abc",
         "git update-ref refs/reconciler/accepted abc",
     ]
-    assert len(needs_of(fault="a fault of this program")) == 1
+    (broken,) = needs_of(stale=Stale("x", "y"), fault="config/reconciler.yaml:3: error")
+    assert [step.command for step in broken.steps] == ["reconcile validate"]
     assert needs_of() == []
 
 
