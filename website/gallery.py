@@ -19,20 +19,20 @@ PAGE = Path(__file__).parents[1] / "docs" / "gallery.md"
 BEGINNING = """\
 # Ready manifests
 
-`reconcile add NAME` copies one of these into `manifests/`, and says what it asks for. Each is a beginning: the copy is
-yours, so read it and change it. What `verified` means is on the page about [commands](commands.md#ready-manifests).
-This page is written from the manifests by `make docs`.
+`reconcile add NAME` copies one of these manifests to `manifests/`, and lists what it requires. Read the copy and adapt
+it to your service. For the meaning of `verified`, see [commands](commands.md#ready-manifests). This page is generated
+from the manifests by `make docs`.
 
-Every one can check and make an account; the table says what else.
+Every manifest can check for an account and create one. The column "can" has further features.
 """
 
 TOLD = (
     ("plan", "Plan"),
     ("scopes", "Scopes"),
     ("revoke", "`revoke`"),
-    ("cannot", "Cannot"),
-    ("traps", "Traps"),
-    ("documentation", "After"),
+    ("cannot", "Limitations"),
+    ("traps", "Pitfalls"),
+    ("documentation", "Source"),
     ("verified", "Verified"),
 )
 
@@ -63,7 +63,7 @@ def _details(ready: ReadyManifest) -> Iterator[str]:
         if key in ready.head:
             yield f"- {word}: {_safe(ready.head[key])}"
     for line in prerequisites(ready):
-        yield f"- Asks for, {line}"
+        yield f"- Required {line}"
 
 
 def _safe(said: str) -> str:

@@ -22,15 +22,15 @@ PAGE = Path(__file__).parents[1] / "docs" / "options.md"
 BEGINNING = """\
 # Every command and option
 
-Written from the program's own definitions by `make docs`. What the commands are for, statuses, events and exit codes
-are on the page about [commands](commands.md).
+This page is generated from the program by `make docs`. For an overview, statuses, events and exit codes, see
+[commands](commands.md).
 
-Every option has the environment variable beside it; a repeatable option takes several values there, separated by
-blanks. Every command has `-h` and `--help`.
+Every option can be set with its environment variable. For a repeatable option, separate the values by blanks. Every
+command has `-h` and `--help`.
 
 ## Shared options
 
-Before or after the name of every command.
+These can be given before or after the name of every command.
 """
 
 
@@ -88,7 +88,7 @@ def _marked(text: str) -> str:
 
 
 def _table(options: list[click.Option]) -> Iterator[str]:
-    yield "| option | environment variable | does |"
+    yield "| option | environment variable | description |"
     yield "| --- | --- | --- |"
     for option in options:
         context = click.Context(click.Command("none"))

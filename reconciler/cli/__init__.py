@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 __all__ = ["main", "many_objects", "run"]
 
 SECTIONS = {
-    "Begin": {
+    "Start": {
         "init": ("init", "A new repository, ready to commit"),
-        "add": ("add", "Copy a ready manifest for a service; --list names them"),
+        "add": ("add", "Copy a ready manifest for a service; --list lists them"),
         "demo": ("demo", "The whole program on this machine, with sample services"),
     },
     "Files": {
@@ -38,25 +38,25 @@ SECTIONS = {
     "Passes": {
         "daemon": ("daemon", "Run until stopped: a pass on every commit and interval"),
         "status": ("status", "Show the ledger: every grant and its status"),
-        "explain": ("explain", "Show one grant: its values, attempts, what is next"),
+        "explain": ("explain", "Show one grant: its values, attempts and next steps"),
         "history": ("history", "Show what happened, when, and at which commit"),
     },
     "One grant or person": {
-        "retry": ("manual", "Start failed grants afresh at the next pass"),
+        "retry": ("manual", "Retry failed grants at the next pass, with two attempts"),
         "run": ("manual", "Run one access entry now, whatever its check says"),
-        "accept": ("manual", "Vouch for a grant that was mended by hand"),
+        "accept": ("manual", "Accept a grant that you fixed by hand"),
         "revoke": ("manual", "Revoke what git no longer wants"),
-        "forget": ("forget", "Erase a person who left from the ledger"),
+        "forget": ("forget", "Erase a former hire from the ledger"),
     },
     "People and accounts": {
-        "import": ("imports", "Bring people in from an HR system or a CSV"),
-        "adopt": ("adopt", "Write hires' files for accounts that exist"),
+        "import": ("imports", "Import people from an HR system or a CSV"),
+        "adopt": ("adopt", "Write hires' files for existing accounts"),
         "unmanaged": ("unmanaged", "Show the accounts that git does not know"),
         "review": ("review", "Review who has access: start a review, check it"),
     },
     "Services": {
         "initial-data": ("initial_data", "Encrypt, check and rekey a service's secrets"),
-        "oauth": ("oauth", "Authorize services that want OAuth"),
+        "oauth": ("oauth", "Authorize services that use OAuth"),
         "options": ("field_options", "Show the choices of a form field"),
     },
     "The state": {
@@ -148,9 +148,9 @@ class _Commands(click.Group):
 @shared
 @click.pass_context
 def reconcile(ctx: click.Context, /, **wanted: object) -> None:
-    """Make the accounts that the files in git ask for exist.
+    """Provision the accounts that the files in git describe.
 
-    Without a command it makes one pass over the committed state and exits; with --dry-run it only observes and plans.
+    Without a command, run one pass over the commit at HEAD and exit. With --dry-run, only observe and plan.
     """
     if ctx.ensure_object(SharedOptions).output == PAGE and ctx.invoked_subcommand != "review":
         raise click.UsageError(HTML_HELP, ctx)

@@ -20,15 +20,14 @@ __all__ = ["add", "prerequisites"]
 
 @click.command()
 @click.argument("name", required=False, shell_complete=complete.ready)
-@option("--as", "stem", metavar="STEM", help="Call the integration so; by default as the ready manifest is called.")
-@option("--list", "listing", is_flag=True, help="Name the ready manifests: what each can do, and how it was verified.")
+@option("--as", "stem", metavar="STEM", help="The integration's name.  [default: the ready manifest's]")
+@option("--list", "listing", is_flag=True, help="List the ready manifests: what each can do, and how it was verified.")
 @shared
 @click.pass_obj
 def add(options: SharedOptions, name: str | None, stem: str | None, listing: bool) -> int:  # noqa: FBT001
-    """Copy the ready manifest NAME into manifests/, with what it says about itself, and say what it asks for.
+    """Copy the ready manifest NAME to manifests/, and list what it requires.
 
-    A ready import goes to config/imports/.
-    A file that is there already is not written over. --list needs no repository.
+    A ready import is copied to config/imports/. An existing file is not overwritten. --list needs no repository.
     """
     from reconciler.cli.logs import note
     from reconciler.cli.text import echo, emit_json, no_csv
@@ -76,7 +75,7 @@ def prerequisites(ready: ReadyManifest) -> list[str]:
         ("each access entry's values", [field.id for field in form if field.type != "generate"]),
     )
     host = ready.head.get("replace")
-    lines = [] if host is None else [f"in the manifest: put your own host in place of {host}"]
+    lines = [] if host is None else [f"in the manifest: replace {host} with your own host"]
     return lines + [f"in {place}: {', '.join(ids)}" for place, ids in places if ids]
 
 

@@ -24,15 +24,17 @@ __all__ = ["adopt", "proposed"]
 @click.command()
 @click.argument("integration", shell_complete=complete.integrations)
 @click.argument("accounts", metavar="[ACCOUNT]...", nargs=-1)
-@option("--all", "everybody", is_flag=True, help="Every account that git does not know, but ignored and orphaned ones.")
-@option("--write", is_flag=True, help="Put the files into the work tree: all of them, or none.")
+@option(
+    "--all", "everybody", is_flag=True, help="Every account that git does not know, except ignored and orphaned ones."
+)
+@option("--write", is_flag=True, help="Write the files to the work tree: all of them, or none.")
 @shared
 @click.pass_obj
 def adopt(options: SharedOptions, integration: str, accounts: tuple[str, ...], *, everybody: bool, write: bool) -> int:
-    """Print hires' files for accounts that exist in INTEGRATION, or the line that an existing hire lacks.
+    """Print hires' files for existing accounts of INTEGRATION, or the line that an existing file lacks.
 
-    What `fields` of the manifest's list names fills them. With --write an existing file gains its line, and no other
-    byte of it changes. Once they are committed, the next pass finds the accounts present, and sends nothing.
+    The values come from `fields` of the manifest's list. With --write, an existing file gets the line, and no other
+    byte of it changes. After you commit the files, the next pass finds the accounts and sends nothing.
     """
     from reconciler.cli.context import run_in_context
     from reconciler.cli.logs import note, set_up

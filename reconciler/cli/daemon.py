@@ -42,16 +42,14 @@ PATIENCE_SECONDS = 20.0
 
 
 @click.command()
-@option(
-    "--member", metavar="NAME", help="What this daemon is called among those of a fleet; default: host and process."
-)
+@option("--member", metavar="NAME", help="The name of this member of a fleet.  [default: host and process]")
 @shared
 @click.pass_obj
 def daemon(options: SharedOptions, member: str | None) -> int:
-    """Run for ever: passes on every commit, on every due retry, every interval.
+    """Run until stopped: a pass on every commit, on every due retry, and once in an interval.
 
-    SIGTERM starts nothing new, finishes the attempts in flight (up to 30 s), records them, and exits 0. With a
-    postgresql:// state, daemons share the work; one that was cut off for so long that another took over exits 1.
+    On SIGTERM, start nothing new, finish the attempts in flight (up to 30 s), record them, and exit with 0. With a
+    postgresql:// state, daemons share the work; one whose work another daemon has taken over exits with 1.
     """
     import asyncio
 

@@ -10,12 +10,12 @@ __all__ = ["demo"]
 
 
 @click.command()
-@option("--once", is_flag=True, help="Walk through it without waiting, and exit.")
+@option("--once", is_flag=True, help="Exit after the walk-through, without keeping the daemon running.")
 @shared
 def demo(*, once: bool) -> int:
-    """Show the main job live: sample repository, sample services on loopback, daemon.
+    """Run a demo on this machine: sample repository, sample services on loopback, daemon.
 
-    Uses no service and no key but its own, in temporary folders that are removed at its end.
+    Uses only its own services and key, in temporary folders that are removed at the end.
     """
     from reconciler.demo.walk import walk
 

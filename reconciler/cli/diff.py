@@ -26,11 +26,11 @@ __all__ = ["diff"]
 @shared
 @click.pass_obj
 def diff(options: SharedOptions, base: str, head: str) -> int:
-    """Show what HEAD changes of BASE: grants added, changed and removed, new hosts, problems.
+    """Show what HEAD changes compared with BASE: grants added, changed and removed, new hosts, problems.
 
-    BASE and HEAD are revisions; HEAD may be `worktree`, the files as they stand. Offline, and without any key. For a
-    branch that main has moved away from, compare with where it began: `reconcile diff $(git merge-base main HEAD)`.
-    With --output markdown: a comment ready to post. Exits with 1 where a file at HEAD has an error.
+    BASE and HEAD are revisions; HEAD may be `worktree`, the files on disk. Offline, and without a key. If main has
+    moved on since the branch began, compare with the merge base: `reconcile diff $(git merge-base main HEAD)`. With
+    --output markdown: a comment ready to post. Exits with 1 if a file at HEAD has an error.
     """
     from datetime import UTC, datetime
 

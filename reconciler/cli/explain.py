@@ -37,9 +37,9 @@ CELL_WIDTH = 60
 @shared
 @click.pass_obj
 def explain(options: SharedOptions, hire: str, access: str) -> int:
-    """Show one grant: its status, where each value comes from, the last attempts, what happens next.
+    """Show one grant: its status, where each value comes from, the last attempts, and what happens next.
 
-    Reads the commit at HEAD and the ledger; sends nothing. Initial data that cannot be opened here is told to be so.
+    Reads the commit at HEAD and the ledger; sends nothing. Says so if initial data cannot be decrypted here.
     """
     from reconciler.cli.logs import begin_redacting
     from reconciler.cli.text import echo, emit_json, no_csv

@@ -26,9 +26,9 @@ __all__ = ["options"]
 @shared
 @click.pass_obj
 def options(options: SharedOptions, integration: str, field: str) -> int:
-    """Show the choices of a form field: its fixed items, or what the service offers now.
+    """Show the choices of a form field: its items, or what the service offers now.
 
-    The first column is what goes into a hire's `values`; a choice can be written by its name too: {name: …}.
+    The first column is the value for a hire's `values`. You can also write a choice by its name: {name: …}.
     """
     from reconciler.cli.context import run_in_context
     from reconciler.cli.logs import set_up

@@ -18,7 +18,7 @@ __all__ = ["forget"]
 def forget(options: SharedOptions, hire: str) -> int:
     """Erase a person who is no longer in git from the ledger and its history; counts remain.
 
-    Refused while git still has the person, or an orphaned account is left.
+    Refused as long as git still has the person, or one of their grants is orphaned.
     """
     from datetime import UTC, datetime
 

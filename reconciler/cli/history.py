@@ -38,10 +38,14 @@ COLUMNS = (
 @click.command()
 @of_hires
 @of_integrations
-@option("--event", "events", multiple=True, metavar="NAME", help="Only this kind of event; repeatable.")
+@option("--event", "events", multiple=True, metavar="NAME", help="Only this event; repeatable.")
 @option("--since", metavar="WHEN", help="A date, an ISO time, or how long ago: 7d, 12h, 30m.")
-@option("--until", metavar="WHEN", help="Likewise; of a date the whole day is shown.")
-@option("--verify", is_flag=True, help="Verify the chain of the whole history instead: 0 where it is whole, else 1.")
+@option("--until", metavar="WHEN", help="Like --since; a date includes the whole day.")
+@option(
+    "--verify",
+    is_flag=True,
+    help="Verify the chain of the whole history instead: exit with 0 if it is intact, else with 1.",
+)
 @shared
 @click.pass_obj
 def history(
@@ -54,9 +58,9 @@ def history(
     until: str | None,
     verify: bool,
 ) -> int:
-    """Show what happened: when, to whom, at which commit, and by whom that was committed. Oldest first.
+    """Show what happened: when, to whom, at which commit, and who committed it. Oldest first.
 
-    Asks no service and never makes a state. JSON and CSV name the signer of a signed commit too.
+    Sends no request and creates no state. JSON and CSV also have the signer of a signed commit.
     """
     from datetime import UTC, datetime
 

@@ -35,15 +35,15 @@ MAX_LENGTH = 200
 @click.command(name="import")
 @click.argument("name", shell_complete=complete.imports)
 @option("--write", is_flag=True, help="Change the files in the work tree.")
-@option("--branch", metavar="B", help="Commit the changes to this branch, made from the revision in force.")
-@option("--yes-really", is_flag=True, help="Let a change of too many hires through, once.")
+@option("--branch", metavar="B", help="Commit the changes to this branch, on top of the revision in force.")
+@option("--yes-really", is_flag=True, help="Allow a change of too many hires, once.")
 @shared
 @click.pass_obj
 def import_(options: SharedOptions, name: str, branch: str | None, *, write: bool, yes_really: bool) -> int:
-    """Say what the import NAME would change of the hires, or change it.
+    """Show what the import NAME would change in the hires' files, or change it.
 
-    Without an option nothing is written. With --branch neither the branch in force nor the work tree is touched. Exits
-    with 0 where there is nothing to do, with 2 where there is something, with 1 on an error.
+    Without an option nothing is written. --branch changes neither the branch in force nor the work tree. Exits with 0
+    if there is nothing to do, with 2 if changes are pending or were written, and with 1 on an error.
     """
     import asyncio
 

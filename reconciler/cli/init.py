@@ -34,19 +34,18 @@ SAMPLE, PERSON, SEQUENCE = "manifests/example.yaml", "hires/ada.yaml", "config/s
 
 @click.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
-@option("--with", "names", metavar="NAMES", default="", help="Ready manifests in place of the sample: github,slack.")
+@option("--with", "names", metavar="NAMES", default="", help="Use ready manifests instead of the sample: github,slack.")
 @option("--from", "source", metavar="INTEGRATION", help="Start with the accounts that an integration lists.")
 @shared
 @click.pass_obj
 def init(options: SharedOptions, folder: Path, names: str, source: str | None) -> int:
-    """Make a new repository in DIR: settings, a manifest, a person, a sequence, CI, and what to do first.
+    """Create a new repository in DIR: settings, a manifest, a person, a sequence, CI, and first steps.
 
-    DIR is made where it is not there; one that is not empty is refused. `reconcile add --list` names the ready
-    manifests.
+    DIR is created, or must be empty. `reconcile add --list` lists the ready manifests.
 
-    --from asks an integration of the repository that --repo names, or the current folder is in: its manifest and its
-    initial data are copied, and each account that it lists is a hire's file. To start with a ready manifest, commit it
-    with its initial data first; then `reconcile adopt INTEGRATION --all --write`.
+    --from queries an integration of the repository in --repo or of the current folder. It copies the integration's
+    manifest and initial data, and writes a hire's file for each account in its listing. To start with a ready manifest,
+    commit it with its initial data first; then run `reconcile adopt INTEGRATION --all --write`.
     """
     from importlib.resources import files
 

@@ -34,7 +34,7 @@ MAX_BYTES = 1 << 20
 
 @click.group(name="initial-data")
 def initial_data() -> None:
-    """Write an integration's secrets, encrypted, and see whether they are complete."""
+    """Store a service's secrets encrypted, and check that they are complete."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,17 +78,17 @@ def _trusted(context: Context, settings: Settings) -> Settings:
     return force if force.git.verify_signatures else settings
 
 
-@initial_data.command(name="set", short_help="Ask for the secrets of a service, and encrypt them")
+@initial_data.command(name="set", short_help="Enter the secrets of a service, and encrypt them")
 @click.argument("integration", shell_complete=complete.services)
 @option("--recipient", "recipients", multiple=True, metavar="KEY", help="Encrypt to this GnuPG key; repeatable.")
 @shared
 @click.pass_obj
 def set_(options: SharedOptions, integration: str, recipients: tuple[str, ...]) -> int:
-    """Ask for the initial data of INTEGRATION, or take it as YAML on standard input, and encrypt it.
+    """Ask for the initial data of INTEGRATION, or read it as YAML from standard input, and encrypt it.
 
-    INTEGRATION is an integration, a service, or `reconciler` for the program's own. What is left empty keeps the value
-    it has. Encrypted to --recipient, or to the keys that the folder's files are encrypted to already. A value of
-    several lines, such as a key file, has to come on standard input.
+    INTEGRATION is an integration, a service, or `reconciler` for the program's own secrets. A field that you leave
+    empty keeps its value. The file is encrypted to --recipient, or to the keys of the files in the folder. A value of
+    several lines, such as a key file, must come from standard input.
     """
     from reconciler.cli.logs import note
     from reconciler.cli.needed_data import needed_data_of
@@ -125,15 +125,17 @@ def set_(options: SharedOptions, integration: str, recipients: tuple[str, ...]) 
     return 0
 
 
-@initial_data.command(short_help="Encrypt them to other keys")
+@initial_data.command(short_help="Encrypt the secrets to other keys")
 @click.argument("integration", shell_complete=complete.services)
-@option("--recipient", "recipients", multiple=True, required=True, metavar="KEY", help="To this key; repeatable.")
+@option(
+    "--recipient", "recipients", multiple=True, required=True, metavar="KEY", help="Encrypt to this key; repeatable."
+)
 @shared
 @click.pass_obj
 def rekey(options: SharedOptions, integration: str, recipients: tuple[str, ...]) -> int:
-    """Encrypt the initial data of INTEGRATION to other keys: those of --recipient, and no other. No value is shown.
+    """Encrypt the initial data of INTEGRATION to the keys of --recipient only. No value is shown.
 
-    Whoever could open the old file still can, in git's history: where somebody left, replace the secrets too.
+    The old keys still decrypt the old file in git's history: when somebody leaves, replace the secrets too.
     """
     from reconciler.cli.logs import note
     from reconciler.cli.needed_data import needed_data_of
@@ -155,14 +157,14 @@ def rekey(options: SharedOptions, integration: str, recipients: tuple[str, ...])
     return 0
 
 
-@initial_data.command(short_help="See whether they are there and complete")
+@initial_data.command(short_help="Check that the secrets are complete")
 @click.argument("integration", required=False, shell_complete=complete.services)
 @shared
 @click.pass_obj
 def check(options: SharedOptions, integration: str | None) -> int:
-    """See whether the initial data of INTEGRATION, or of all, is there, can be opened and is complete.
+    """Check that the initial data of INTEGRATION, or of all, exists, can be decrypted and is complete.
 
-    Exits with 1 when something is missing or cannot be opened.
+    Exits with 1 if something is missing or cannot be decrypted.
     """
     from reconciler.cli.logs import note
     from reconciler.cli.text import code, echo, emit_json, printable

@@ -90,13 +90,15 @@ def _named(kind: str, grants: Iterable[Key]) -> str:
 @click.command()
 @click.argument("hire", required=False, shell_complete=complete.hires)
 @click.argument("access", required=False, shell_complete=complete.accesses)
-@option("--integration", metavar="NAME", shell_complete=complete.integrations, help="All failed grants of this one.")
+@option(
+    "--integration", metavar="NAME", shell_complete=complete.integrations, help="All failed grants of this integration."
+)
 @shared
 @click.pass_obj
 def retry(options: SharedOptions, hire: str | None, access: str | None, integration: str | None) -> int:
-    """Start failed grants afresh at the next pass: one, a person's, all of a service, or every one.
+    """Retry failed grants at the next pass, with two attempts: one, a person's, a service's, or all.
 
-    The next pass asks the exists check first; nobody is created twice.
+    The next pass checks first, so no account is created twice.
     """
     from reconciler.cli.text import no_csv
     from reconciler.engine.commands import may_retry
@@ -118,7 +120,7 @@ def retry(options: SharedOptions, hire: str | None, access: str | None, integrat
 @shared
 @click.pass_obj
 def accept(options: SharedOptions, hire: str, access: str) -> int:
-    """Vouch for a grant that was mended by hand: it is complete, and checked like any other from here on."""
+    """Accept a grant that you fixed by hand, or that differs on purpose. It is checked like any other from then on."""
     from reconciler.cli.text import no_csv
     from reconciler.engine.wanted import reason_not_to_accept
 
@@ -136,7 +138,7 @@ def accept(options: SharedOptions, hire: str, access: str) -> int:
 @shared
 @click.pass_obj
 def run(options: SharedOptions, hire: str, access: str) -> int:
-    """Trigger one access entry now, whatever the check says; a failure is retried like any other."""
+    """Run one access entry now, whatever the check says. A failure is retried like any other."""
     from reconciler.model.grant import Key
 
     return _by_hand(options, "run", [Key(hire, access)])

@@ -34,7 +34,7 @@ def _span(_ctx: click.Context, _parameter: click.Parameter, value: str) -> timed
 
 @click.group()
 def oauth() -> None:
-    """Connect services that want OAuth."""
+    """Connect services that use OAuth."""
 
 
 @oauth.command(short_help="Authorize a service, in a browser")
@@ -43,10 +43,10 @@ def oauth() -> None:
 @shared
 @click.pass_obj
 def connect(options: SharedOptions, integration: str, timeout: timedelta) -> int:
-    """Authorize an integration: open the URL that is printed, allow access, and come back to the callback.
+    """Authorize an integration: open the URL that is printed, and allow access.
 
-    The callback is served by the daemon where one runs on `listen`, else by this command. INTEGRATION may also be the
-    name of a service.
+    If a daemon runs, it serves the callback on `listen`, otherwise this command does. INTEGRATION may also be the name
+    of a service or an import.
     """
     from reconciler.cli.context import run_in_context
     from reconciler.cli.logs import note, set_up

@@ -92,7 +92,7 @@ of_hires = option(
     multiple=True,
     metavar="ID",
     shell_complete=complete.hires,
-    help="Only this one; repeatable.",
+    help="Only this hire; repeatable.",
 )
 of_integrations = option(
     "--integration",
@@ -100,7 +100,7 @@ of_integrations = option(
     multiple=True,
     metavar="NAME",
     shell_complete=complete.integrations,
-    help="Only this one; repeatable.",
+    help="Only this integration; repeatable.",
 )
 
 
@@ -124,25 +124,25 @@ OUTPUTS = ("table", "json", "markdown", "csv", PAGE)
 def shared(function: Any) -> Any:
     """Add --repo, --output, --log-format and -v to a command."""
     for add in (
-        _shared("-v", "--verbose", is_flag=True, help="Say more in the log."),
+        _shared("-v", "--verbose", is_flag=True, help="Log more."),
         _shared(
             "--log-format",
             type=click.Choice(["console", "json"]),
             default="console",
-            help="How logs are written to stderr.",
+            help="Format of logs on stderr.",
         ),
         _shared(
             "--output",
             type=click.Choice(OUTPUTS),
             default="table",
-            help="How results are written; csv is for status, history, unmanaged, review check and a pass, html for "
-            "review check alone.",
+            help="Format of results; csv is for status, history, unmanaged, review check and a pass, html only for "
+            "review check.",
         ),
         _shared(
             "--repo",
             "path",
             type=click.Path(path_type=Path, file_okay=False),
-            help="The repository's root.  [default: the one that the current folder is in]",
+            help="The repository's root.  [default: the repository of the current folder]",
         ),
     ):
         function = add(function)
@@ -155,9 +155,14 @@ def _shared(*names: str, **settings: Any) -> Callable[[Any], Any]:
 
 def filters(function: Any) -> Any:
     """Add --status and --only-changes, which filter every output."""
-    changes = option("--only-changes", is_flag=True, help="Show only what something is to be done about.")
+    changes = option("--only-changes", is_flag=True, help="Show only grants with an action pending.")
     statuses = option(
-        "--status", "statuses", multiple=True, type=click.Choice(STATUSES), metavar="S", help="Show these; repeatable."
+        "--status",
+        "statuses",
+        multiple=True,
+        type=click.Choice(STATUSES),
+        metavar="S",
+        help="Show only this status; repeatable.",
     )
     return statuses(changes(function))
 
@@ -201,16 +206,16 @@ def pass_options(function: Any) -> Any:
     """Add the options of a pass."""
     for add in (
         filters,
-        option("--yes", is_flag=True, help="At a terminal: do not ask before the plan is carried out."),
+        option("--yes", is_flag=True, help="At a terminal: apply the plan without asking."),
         option("--no-removals", is_flag=True, help="Revoke nothing in this pass; orphans are reported."),
-        option("--yes-really", is_flag=True, help="Let a held integration through the guard, once."),
-        option("--detailed-exitcode", is_flag=True, help="Exit with 2 when something is to be done."),
+        option("--yes-really", is_flag=True, help="Override a tripped guard, once."),
+        option("--detailed-exitcode", is_flag=True, help="Exit with 2 if changes are pending."),
         of_integrations,
         of_hires,
-        option("--by", type=click.Choice(["person", "integration"]), default="person", help="How rows are grouped."),
+        option("--by", type=click.Choice(["person", "integration"]), default="person", help="Group rows by this."),
         option("--worktree", is_flag=True, help="Plan the uncommitted files; with --dry-run only."),
         option("--rev", metavar="REV", help="Plan another commit; with --dry-run only."),
-        option("--dry-run", is_flag=True, help="Observe and plan; change nothing, here or there."),
+        option("--dry-run", is_flag=True, help="Observe and plan; change nothing."),
     ):
         function = add(function)
     return function

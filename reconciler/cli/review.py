@@ -36,7 +36,7 @@ class NotCommitted(ReconcilerError):
 
 @click.group()
 def review() -> None:
-    """Review who has access: start a period's review, and check that it is whole."""
+    """Review who has access: start a period's review, and check that it is complete."""
 
 
 @review.command()
@@ -45,12 +45,11 @@ def review() -> None:
 @shared
 @click.pass_obj
 def start(options: SharedOptions, period: str, integrations: tuple[str, ...]) -> int:
-    """Ask every service once who has what.
+    """Query every service once, and write who has what.
 
-    Writes config/reviews/PERIOD/<integration>.yaml for each of them.
-
-    Reviewers put `keep` or `remove` behind each line's decision, and commit. Nothing is committed here, and nothing
-    changed at a service. Exits with 1 where a service could not be asked whole, and where PERIOD was started already.
+    Writes config/reviews/PERIOD/<integration>.yaml for each integration. Reviewers set each line's decision to `keep`
+    or `remove`, and commit. This command commits nothing and changes nothing at a service. Exits with 1 if a service
+    could not be read completely, or if PERIOD was started already.
     """
     from reconciler.cli.context import run_in_context
     from reconciler.cli.logs import note, set_up
@@ -105,13 +104,12 @@ def _masked(data: Mapping[str, Any], redactor: Redactor) -> dict[str, Any]:
 @shared
 @click.pass_obj
 def check(options: SharedOptions, period: str) -> int:
-    """Say whether a period's review is whole.
+    """Check whether a period's review is complete.
 
-    It reads what is committed, and what the ledger says of removals.
-
-    Exits with 0 where it is, with 2 where lines are undecided, and with 1 where a file was edited or is gone, a listing
-    was not whole, somebody decided over their own access or over what they granted, or a removal is still there.
-    --output csv and html are the evidence: they name who decided each line.
+    Reads the committed files, and the removals in the ledger. Exits with 0 if the review is complete, with 2 if lines
+    are undecided, and with 1 if a file was edited or removed, a listing was incomplete, a person decided on their own
+    access or on a grant of theirs, or access to be removed still exists. --output csv and html are the evidence: they
+    name who decided each line.
     """
     from reconciler.cli.evidence import as_page, as_rows, as_table
     from reconciler.cli.logs import note

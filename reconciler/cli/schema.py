@@ -17,11 +17,11 @@ __all__ = ["schema"]
 @shared
 @click.pass_obj
 def schema(options: SharedOptions, kind: Kind) -> int:  # noqa: ARG001
-    """Print the JSON Schema of a kind of file, whatever --output says.
+    """Print the JSON Schema of a kind of file, regardless of --output.
 
     KIND is manifest, hire, sequence, settings, ignore, import, policy or review.
 
-    A new repository has it in .schemas/. An editor that speaks YAML's language server finds it by a file's first line:
+    A new repository has the schemas in .schemas/. YAML's language server in an editor finds one by a file's first line:
     `# yaml-language-server: $schema=../.schemas/hire.json`
     """
     from reconciler.cli.text import emit_json

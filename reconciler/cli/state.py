@@ -12,19 +12,19 @@ __all__ = ["state"]
 
 @click.group()
 def state() -> None:
-    """Look after the state itself."""
+    """Copy the state."""
 
 
-@state.command(short_help="Copy a state to another place, whole or not at all")
+@state.command(short_help="Copy a state to another place, completely or not at all")
 @click.argument("source", metavar="FROM")
 @click.argument("target", metavar="TO")
 @shared
 @click.pass_obj
 def copy(options: SharedOptions, source: str, target: str) -> int:
-    """Copy the state FROM one place TO another, whole or not at all.
+    """Copy the state FROM one place TO another, completely or not at all.
 
     Both are URLs as in the setting `state`: sqlite:///path or postgresql://user@host/database. Stop the daemon first:
-    no process may have FROM locked. TO must have no state. `state` in the settings says which of them counts.
+    no process may have locked FROM. TO must have no state. The setting `state` decides which of them is used.
     """
     from datetime import UTC, datetime
 

@@ -24,7 +24,7 @@ __all__ = ["status"]
 @click.command()
 @of_hires
 @of_integrations
-@option("--by", type=click.Choice(["person", "integration"]), default="person", help="How rows are grouped.")
+@option("--by", type=click.Choice(["person", "integration"]), default="person", help="Group rows by this.")
 @filters
 @shared
 @click.pass_obj
@@ -39,8 +39,8 @@ def status(
 ) -> int:
     """Show the ledger: every grant, its status, attempts, retry time and last error.
 
-    Asks no service and never makes a state. Exits with 1 where a grant failed, is unknown, blocked or invalid,
-    where the last pass found an error in a file, and where git's commits are not taken over for `fail_stale`.
+    Sends no request and creates no state. Exits with 1 if a grant is failed, unknown, blocked or invalid, if the last
+    pass found an error in a file, or if new commits were not applied for `fail_stale`.
     """
     import json
     from itertools import chain

@@ -26,14 +26,14 @@ COLUMNS = ("integration", "account", "email", "kind", "near", "first_seen", "rea
 
 @click.command()
 @of_integrations
-@option("--detailed-exitcode", is_flag=True, help="Exit with 2 where there are accounts that git does not know.")
+@option("--detailed-exitcode", is_flag=True, help="Exit with 2 if there are accounts that git does not know.")
 @shared
 @click.pass_obj
 def unmanaged(options: SharedOptions, *, integrations: tuple[str, ...], detailed_exitcode: bool) -> int:
-    """Show the accounts that git does not know: no hire has a grant for them. Nothing is ever removed.
+    """Show the accounts that git does not know: no hire has a grant for them. Nothing is removed.
 
     Reads the listing (`exists.list`) of each integration, and compares it with the committed files, the ledger and
-    config/ignore.yaml; changes nothing, here or there. Exits with 1 where a listing cannot be read whole.
+    config/ignore.yaml. Changes nothing. Exits with 1 if a listing cannot be read completely.
     """
     from reconciler.cli.context import run_in_context
     from reconciler.cli.logs import begin_redacting, note

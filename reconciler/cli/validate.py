@@ -17,14 +17,14 @@ __all__ = ["validate"]
 
 
 @click.command()
-@option("--rev", metavar="REV", help="Read a commit instead of the files as they stand.")
+@option("--rev", metavar="REV", help="Read a commit instead of the files on disk.")
 @shared
 @click.pass_obj
 def validate(options: SharedOptions, rev: str | None) -> int:
-    """Read every file and report every problem with file, line and what to do; list the hosts requests would go to.
+    """Report every problem of every file, with line and what to do, and list the hosts of requests.
 
-    Reads the files as they stand, committed or not. Offline: asks nobody, needs no key. Exits with 1 where a file has
-    an error. On GitHub's runners each problem is written as an annotation too.
+    Reads the files on disk, committed or not. Offline: sends nothing, needs no key. Exits with 1 if a file has an
+    error. On GitHub's runners each problem is also written as an annotation.
     """
     from datetime import UTC, datetime
 

@@ -78,7 +78,7 @@ def test_help_of_the_program_names_every_command_once_and_loads_none(repo: Repo)
     program = f"import sys; from reconciler.cli import run; run(['--help']); print({slow} & sys.modules.keys())"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     *lines, loaded = done.stdout.splitlines()
-    told = [line.split()[0] for line in lines[lines.index("Begin:") :] if line.startswith("  ")]
+    told = [line.split()[0] for line in lines[lines.index("Start:") :] if line.startswith("  ")]
     assert told[: len(cli.COMMANDS)] == list(cli.COMMANDS)
     assert loaded == "set()"
     assert max(len(what) for section in cli.SECTIONS.values() for _, what in section.values()) <= 60
