@@ -19,9 +19,9 @@ from typing import Any
 
 import psycopg
 
+from reconciler.ledger.empty import EmptyBackend
 from reconciler.ledger.migrate import HEAD, version_of
 from reconciler.ledger.reading import SERVER_TIME, Reading
-from reconciler.ledger.sqlite import SqliteBackend
 from reconciler.model.errors import LedgerError
 
 __all__ = ["CONNECT", "IDLE", "SCHEMA", "Connection", "PostgresBackend", "Server", "outdated"]
@@ -187,7 +187,7 @@ class PostgresBackend:
 
     @classmethod
     @contextmanager
-    def beside(cls, server: Server) -> Iterator[PostgresBackend | SqliteBackend]:
+    def beside(cls, server: Server) -> Iterator[PostgresBackend | EmptyBackend]:
         """Open a state for reading; an empty one if there is none."""
         with closing(server.connect(read_only=True)) as connection:
             connection.autocommit = True  # no transaction lasts longer than a statement
@@ -202,8 +202,7 @@ class PostgresBackend:
             if version is not None:
                 yield backend
                 return
-        with SqliteBackend.empty() as empty:
-            yield empty
+        yield EmptyBackend()
 
     @contextmanager
     def reading(self) -> Iterator[Reading]:

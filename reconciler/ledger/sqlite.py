@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
+from reconciler.ledger.empty import EmptyBackend
 from reconciler.ledger.lock import StateLock
 from reconciler.ledger.migrate import HEAD, version_of
 from reconciler.ledger.permissions import refuse_unsafe
@@ -23,7 +24,7 @@ _IMMUTABLE = "?mode=ro&immutable=1"
 
 
 class SqliteBackend:
-    """A SQLite file that is read, or an empty ledger in memory if there is none."""
+    """A SQLite file that is read."""
 
     remote = False
 
@@ -38,15 +39,18 @@ class SqliteBackend:
 
     @classmethod
     @contextmanager
-    def beside(cls, path: Path) -> Iterator[SqliteBackend]:
+    def beside(cls, path: Path) -> Iterator[SqliteBackend | EmptyBackend]:
         """Open a state for reading without changing a byte; an empty one if there is none."""
         refuse_unsafe(path)
         stood = _stamp(path)
         with _readable(path) as source:
             unattended = StateLock(path).owner() is None
-            immutable = source is not None and source.endswith(_IMMUTABLE)
             with faults():
-                connection = _up_to_date(source)
+                connection = None if source is None else _up_to_date(source)
+            if connection is None:
+                yield EmptyBackend(unattended=unattended)
+                return
+            immutable = source is not None and source.endswith(_IMMUTABLE)
             try:
                 with faults():
                     backend = cls(
@@ -55,16 +59,6 @@ class SqliteBackend:
                 yield backend
             finally:
                 connection.close()
-
-    @classmethod
-    @contextmanager
-    def empty(cls) -> Iterator[SqliteBackend]:
-        """Make an empty ledger in memory."""
-        connection = _up_to_date(None)
-        try:
-            yield cls(connection)
-        finally:
-            connection.close()
 
     @contextmanager
     def reading(self) -> Iterator[Reading]:
@@ -86,22 +80,23 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
     return found.st_ino, found.st_size, found.st_mtime_ns
 
 
-def _up_to_date(source: str | None) -> sqlite3.Connection:
+def _up_to_date(source: str) -> sqlite3.Connection | None:
     """Connect to a state by its SQLite URI, or to a migrated copy in memory if its schema is older.
 
-    Reading must not migrate the file. Without a file, or with one that was never completed, the copy is empty.
+    Reading must not migrate the file. None if it has no tables: it was never completed.
     """
-    connection = _connect(source or ":memory:")
+    connection = _connect(source)
     try:
-        version = None if source is None else version_of(Reading(connection))
+        version = version_of(Reading(connection))
         if version == HEAD:
             return connection
-        from reconciler.ledger.sqlite_engine import bring_up_to_date  # it takes longer to import than all else
-
-        copy = _connect(":memory:")
+        copy = None
         if version is not None:
+            from reconciler.ledger.sqlite_engine import bring_up_to_date  # it takes longer to import than all else
+
+            copy = _connect(":memory:")
             connection.backup(copy)
-        bring_up_to_date(copy, made=version is not None)
+            bring_up_to_date(copy)
     except BaseException:
         connection.close()
         raise

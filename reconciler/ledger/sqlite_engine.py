@@ -6,7 +6,6 @@ import sqlite3
 
 import sqlalchemy as sa
 
-from reconciler.ledger import schema
 from reconciler.ledger.backend import as_json
 from reconciler.ledger.migrate import upgrade
 
@@ -20,10 +19,7 @@ def engine_over(connection: sqlite3.Connection) -> sa.Engine:
     )
 
 
-def bring_up_to_date(connection: sqlite3.Connection, *, made: bool) -> None:
-    """Migrate the tables of a state in memory, or create them if they were not `made`."""
+def bring_up_to_date(connection: sqlite3.Connection) -> None:
+    """Migrate the tables of a state in memory."""
     with engine_over(connection).begin() as transaction:
-        if made:
-            upgrade(transaction)
-        else:
-            schema.metadata.create_all(transaction)
+        upgrade(transaction)

@@ -20,14 +20,16 @@ print(code, sorted({"sqlalchemy", "alembic", "structlog", "rich", "httpx", "cryp
 """
 
 
+@pytest.mark.parametrize("state", ["of a pass", "none"])
 @pytest.mark.parametrize("command", ["status", "status --output json", "explain ada tool", "history", "--dry-run"])
-def test_command_that_reads_loads_nothing_that_only_writing_needs(repo: Repo, command: str) -> None:
+def test_command_that_reads_loads_nothing_that_only_writing_needs(repo: Repo, command: str, state: str) -> None:
     repo.settings()
     repo.manifest("tool", {"execute": [{"url": "http://127.0.0.1:9/users"}]})
     repo.hire("ada", "tool")
     repo.commit()
-    with closing(StateLocation(repo.state_url, repo.root).writer()) as ledger:
-        ledger.save([ADA])
+    if state != "none":
+        with closing(StateLocation(repo.state_url, repo.root).writer()) as ledger:
+            ledger.save([ADA])
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, *command.split()],
         cwd=repo.root,
