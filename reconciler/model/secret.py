@@ -13,8 +13,10 @@ from __future__ import annotations
 import base64
 import re
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from html import unescape
+from threading import Lock
 from typing import Any, NoReturn
 
 __all__ = ["MASK", "Redactor", "Secret"]
@@ -25,6 +27,9 @@ SHORTEST = 6
 
 See docs/design/rules.md, "Secrets".
 """
+
+RENEWALS = 16
+"""So many times a source's secrets are renewed before the old ones are forgotten."""
 
 NESTED = 2
 """The deepest nesting of encodings that is searched: JSON in a JSON string, a form's field in a log line."""
@@ -72,22 +77,57 @@ class Redactor:
     """Removes every secret that it learned from text. Thread-safe."""
 
     def __init__(self, values: Iterable[str] = ()) -> None:
-        self._known: set[str] = set()
+        self._lasting: set[str] = set()
+        self._renewed: dict[str, list[frozenset[str]]] = {}
+        """By source, what it had: the oldest first."""
+        self._changing = Lock()
+        self._counts: Counter[str] = Counter()
+        """Of how many secrets each needle is."""
         self._needles: dict[str, tuple[str, ...]] = {}
         """By their first characters, so that a text is walked once however many secrets there are."""
         self.learn(values)
 
     def learn(self, values: Iterable[str]) -> None:
         """Add secrets. Values of fewer than six characters are masked only where they are substituted."""
-        fresh = {value for value in values if len(value) >= SHORTEST} - self._known
-        self._known |= fresh
-        grown: dict[str, set[str]] = {}
-        for needle in (needle for value in fresh for needle in _needles(value)):
-            begins = needle[:SHORTEST]
-            grown.setdefault(begins, set(self._needles.get(begins, ()))).add(needle)
-        for begins, same in grown.items():
-            # The longest first, so that no part of a secret is left standing beside the mask.
-            self._needles[begins] = tuple(sorted(same, key=lambda each: (-len(each), each)))
+        fresh = {value for value in values if len(value) >= SHORTEST} - self._lasting
+        self._lasting |= fresh
+        if fresh:
+            self._search(fresh, 1)
+
+    def renew(self, source: str, values: Iterable[str]) -> None:
+        """Add the secrets that a source has now, and forget those that it had `RENEWALS` renewals before.
+
+        A daemon's tokens are replaced each hour for months: all that there were take gigabytes, and to search for them
+        in a text takes seconds.
+        """
+        new = frozenset(value for value in values if len(value) >= SHORTEST)
+        before = self._renewed.get(source, [])
+        if before and before[-1] == new:
+            return
+        after = [*(each for each in before if each != new), new][-RENEWALS:]
+        self._renewed[source] = after
+        self._search(new, 1)
+        for each in [each for each in before if each not in after or each == new]:
+            self._search(each, -1)
+
+    def _search(self, values: Iterable[str], change: int) -> None:
+        """Search for secrets, or with a `change` of -1 no longer where nothing else asks for them."""
+        changed: dict[str, set[str]] = {}
+        with self._changing:
+            for needle in (needle for value in values for needle in _needles(value)):
+                begins = needle[:SHORTEST]
+                same = changed.setdefault(begins, set(self._needles.get(begins, ())))
+                self._counts[needle] += change
+                if self._counts[needle]:
+                    same.add(needle)
+                else:
+                    del self._counts[needle]
+                    same.discard(needle)
+            for begins, same in changed.items():
+                # The longest first, so that no part of a secret is left standing beside the mask.
+                self._needles[begins] = tuple(sorted(same, key=lambda each: (-len(each), each)))
+                if not same:
+                    del self._needles[begins]
 
     def redact(self, text: str) -> str:
         """Return the text with every known secret replaced by the mask."""

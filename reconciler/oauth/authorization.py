@@ -175,7 +175,7 @@ class Authorizer:
         asked_at = self._clock.now()
         scope = self._scope.over(Layer("the callback", values, frozenset(values)))
         reply = await ask_for_token(self._client, call, scope, self._manifest)
-        self._redactor.learn(secrets_of(reply))
+        self._redactor.renew(self._service, secrets_of(reply))
         # Merged, as a refresh is: some services hand a refresh token out with the first authorization only. A refresh
         # that is under way spends the one that is stored, so what it brings is waited for.
         async with self._tokens.renewing():

@@ -219,7 +219,7 @@ class Connection:
                     self._tokens.change(lambda there: there)  # raises where nothing can be stored now
                 asked_at = self._clock.now()  # a lifetime counts from before the answer was on its way
                 reply = await ask_for_token(self._client, call, scope, self._manifest)
-                self._redactor.learn(secrets_of(reply))
+                self._redactor.renew(self.service, secrets_of(reply))
                 self._store(used, stored_record(reply, used, asked_at))
         except (TokenRefused, Blocked, TransportError) as error:
             return self._no_token(error)
@@ -257,7 +257,7 @@ class Connection:
     def _load(self) -> None:
         self._record = self._tokens.load()
         if self._record is not None:
-            self._redactor.learn(secrets_of(self._record["reply"]))
+            self._redactor.renew(self.service, secrets_of(self._record["reply"]))
 
     def _left(self) -> timedelta | None:
         """Return how long the token is valid; None if it is permanent, or the reply does not say."""

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from reconciler.model.secret import MASK, Redactor, Secret
+from reconciler.model.secret import MASK, RENEWALS, Redactor, Secret
 
 NASTY = "p/Q+r=s t\"u\\v%41&w<x>'y\u00e9\U0001f600z"
 
@@ -123,6 +123,20 @@ def test_many_secrets_that_begin_alike_are_all_found() -> None:
     text = "exists check: answered 503; retried at 2026-12-01T09:00:00Z "
     assert redactor.redact(text) == text
     assert redactor.redact(text + " ".join(secrets)) == text + " ".join([MASK] * 300)
+
+
+def test_secrets_that_are_renewed_for_ever_are_forgotten_in_time() -> None:
+    redactor = Redactor(["a-lasting-secret"])
+    for number in range(100):
+        redactor.renew("acme", [f"access-token-{number:03}", "the-refresh-token", "a-lasting-secret"])
+        redactor.renew("other", [f"access-token-{number // 50:03}"])
+    text = "access-token-{:03}, the-refresh-token, a-lasting-secret"
+    assert [redactor.redact(text.format(number)).count(MASK) for number in (0, 1, 2, 50, 84, 99)] == [3, 3, 2, 2, 3, 3]
+    redactor.renew("acme", ["access-token-090", "the-refresh-token"])
+    for number in range(200, 200 + RENEWALS):
+        assert redactor.redact(text.format(90)).count(MASK) == 3
+        redactor.renew("acme", [f"access-token-{number}"])
+    assert redactor.redact(text.format(90)) == "access-token-090, the-refresh-token, ***"
 
 
 def test_program_vocabulary_is_not_redacted() -> None:
