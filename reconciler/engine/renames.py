@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from reconciler.engine.checker import Checker, NotOffered
@@ -269,9 +270,14 @@ def move(ledger: LedgerWriter, vault: Vault, moves: Mapping[Key, Key]) -> None:
         of_hire = vault.read(stored_name(old.hire)) or {}
         if old.access in of_hire:
             stored.setdefault(new.hire, {})[new.access] = of_hire[old.access]
-    for hire, values in stored.items():
+    kept: dict[str, Any] = {place: vault.sealed(place, value) for place, value in sealed.items()}
+    for hire, values in stored.items():  # within the transaction: another service's pass may move its own at this time
         moving = {old.access for old in moves if old.hire == hire}
-        stay = vault.read(stored_name(hire)) or {}
-        sealed[stored_name(hire)] = {name: stay[name] for name in stay if name not in moving} | values
-    kept = {place: vault.sealed(place, value) for place, value in sealed.items()}
+        kept[stored_name(hire)] = vault.changed(stored_name(hire), partial(_with_moved, moving, values))
     ledger.rename(moves, {**vault.without_stored(moves.keys()), **left, **kept})
+
+
+def _with_moved(moving: Container[str], values: Mapping[str, Any], of_hire: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return what is stored for a hire, without the entries that move away and with those that move here."""
+    stay = {access: kept for access, kept in (of_hire or {}).items() if access not in moving}
+    return {**stay, **values}

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from reconciler.engine.renames import move
+from reconciler.ledger.vault import WritableVault
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.errors import RepositoryError, SettingsError
+from reconciler.model.grant import Key
 from reconciler.model.status import Action, EventType, Status
+from reconciler.secrets.gpg import Gnupg
+from reconciler.secrets.sealed import Sealer
 from tests.engine.harness import dying, row
 
 TOOL = {"integration": "tool", "values": {"TEAM": "7"}}
@@ -154,6 +159,25 @@ def test_stored_values_follow_a_renamed_hire(machine, accounts, repo):
     assert row(machine.reconcile(), "lovelace", "tool").status is Status.REVOKED
     assert [call.path for call in accounts.calls("DELETE")] == ["/members/1"]
     assert [name for name in machine.sealed() if name.startswith("stored/")] == []
+
+
+def test_stored_values_of_two_services_follow_at_the_same_time(machine, monkeypatch):
+    """Two members' passes over one hire: the second has read what was stored before the first writes."""
+    stored = {"tool": {"MEMBER": "1"}, "other": {"MEMBER": "2"}}
+    moves = [{Key("ada", access): Key("lovelace", access)} for access in stored]
+    rename = LedgerWriter.rename
+    with machine.ledger() as ledger:
+        vault = WritableVault(ledger, Sealer(bytes(32), (), Gnupg(None)))
+        vault.write("stored/ada", stored)
+
+        def beside(self, moved, kept):
+            monkeypatch.setattr(LedgerWriter, "rename", rename)
+            move(ledger, vault, moves[1])
+            rename(self, moved, kept)
+
+        monkeypatch.setattr(LedgerWriter, "rename", beside)
+        move(ledger, vault, moves[0])
+        assert (vault.read("stored/ada"), vault.read("stored/lovelace")) == (None, stored)
 
 
 def test_reused_hire_id_takes_no_rows(machine, accounts, repo):
