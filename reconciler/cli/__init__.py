@@ -122,7 +122,7 @@ class _Commands(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            from reconciler.repository.documents.problems import near
+            from reconciler.model.near import near
 
             raise click.UsageError(f"No such command {args[0]!r}{near(args[0], list(COMMANDS))}", ctx) from error
 
@@ -220,6 +220,8 @@ def many_objects() -> None:
 def main() -> None:
     """Run as the console script."""
     many_objects()
+    # To look for plugins, pydantic reads the metadata of every package of the installation; one would see every value.
+    os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"
     code = run(sys.argv[1:])
     gc.freeze()  # the collection at exit would take a fifth of the time of a pass over a thousand hires
     sys.exit(code)

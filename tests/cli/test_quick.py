@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -47,3 +48,18 @@ def test_daemon_over_a_state_in_a_file_needs_nothing_of_the_extra_for_fleets() -
         "from reconciler.daemon import authorize, loop; from reconciler.web import app"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_program_loads_no_plugin_of_pydantic(repo: Repo, tmp_path: Path) -> None:
+    """One would see every value that is validated, and looking for one reads about every installed package."""
+    (tmp_path / "spy.py").write_text("raise SystemExit('loaded')")
+    about = tmp_path / "spy-1.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: spy\nVersion: 1\n")
+    (about / "entry_points.txt").write_text("[pydantic]\nspy = spy:plugin\n")
+    repo.settings()
+    repo.commit()
+    command = [sys.executable, "-m", "reconciler", "status"]
+    environment = repo.environment({"PYTHONPATH": str(tmp_path)})
+    done = subprocess.run(command, cwd=repo.root, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("no pass was made yet")) == (0, 1), done.stderr
