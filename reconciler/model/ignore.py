@@ -9,9 +9,10 @@ from fnmatch import translate
 from functools import cached_property
 from typing import Annotated
 
-from pydantic import Field, RootModel
+from pydantic import Field
 
 from reconciler.model.base import Day, Identifier, Model, Text
+from reconciler.model.list_file import ListFile
 
 __all__ = ["Ignore", "IgnoredAccount"]
 
@@ -36,5 +37,5 @@ class IgnoredAccount(Model):
         )
 
 
-class Ignore(RootModel[list[IgnoredAccount]]):
+class Ignore(ListFile[IgnoredAccount]):
     """The file."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, RootModel, model_validator
+from pydantic import Field, model_validator
 
 from reconciler.model.base import Duration, Identifier, Model, Text
 from reconciler.model.hire import FieldsMatch
+from reconciler.model.list_file import ListFile
 
 __all__ = ["PolicyFile", "Rule"]
 
@@ -51,7 +52,7 @@ class Rule(Model):
         return f"policy {self.name}{f' ({self.reason})' if self.reason else ''}"
 
 
-class PolicyFile(RootModel[list[Rule]]):
+class PolicyFile(ListFile[Rule]):
     """The file."""
 
     @model_validator(mode="after")

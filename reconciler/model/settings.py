@@ -253,16 +253,19 @@ def _host(value: str) -> str:
 
 
 class Settings(Model):
-    """All settings, with the defaults of keys that are left out."""
+    """All settings, with the defaults of keys that are left out.
+
+    Default parts are constructed: validating them would build each one's validators at import, and again within these.
+    """
 
     interval: Annotated[Duration, AfterValidator(_a_second)] = timedelta(minutes=10)
     retry_delay: Duration = HOUR
     state: Annotated[Line, AfterValidator(_state)] = "sqlite:///.reconciler/state.db"
     source: Literal["commit", "worktree"] = "commit"
-    git: Git = Git()
+    git: Git = Git.model_construct()
     gnupg_home: Annotated[Line, AfterValidator(_home)] | None = None
     allowed_hosts: list[Annotated[Line, StringConstraints(to_lower=True), AfterValidator(_host)]] = []
-    limits: Limits = Limits()
+    limits: Limits = Limits.model_construct()
     drift: Literal["heal", "report"] = "heal"
     prune: Prune | dict[Text, Prune] = "report"
     max_change_percent: Annotated[float, Field(ge=0, le=100)] = 25
@@ -272,7 +275,7 @@ class Settings(Model):
     listen: Annotated[Line, AfterValidator(_listen)] = "127.0.0.1:8080"
     public_url: Line | None = None
     pages: Pages | None = None
-    smtp: Smtp = Smtp()
+    smtp: Smtp = Smtp.model_construct()
     twilio: Twilio | None = None
     timezone: Annotated[Text, AfterValidator(_zone)] = "UTC"
     alerts: list[Alert] = []
