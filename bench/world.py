@@ -109,7 +109,7 @@ def reconcile_twice(root: Path) -> list[Pass]:
     async def go() -> list[Pass]:
         world = Context(root, SystemClock(), Redactor())
         tree = world.checkout.head()
-        settings = world.reader.settings(tree)
+        settings = world.settings(tree)
         results = []
         try:
             with locking(world, settings, tree, "bench") as held:

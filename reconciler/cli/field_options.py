@@ -67,7 +67,7 @@ async def _options(context: Context, integration: str, field: str) -> list[Optio
 def _field(files: Files, integration: str, name: str) -> FormField:
     """Find the field. Raises UsageError if it does not exist or has no choices."""
     from reconciler.model.errors import RepositoryError
-    from reconciler.repository.documents.problems import near
+    from reconciler.model.near import near
 
     loaded = files.manifests.get(integration)
     if loaded is None:

@@ -122,8 +122,8 @@ def _cell(value: Any) -> str:
 
 def _event_type(name: str) -> EventType:
     from reconciler.model.errors import UsageError
+    from reconciler.model.near import near
     from reconciler.model.status import EventType
-    from reconciler.repository.documents.problems import near
 
     known = [str(kind) for kind in EventType]
     if name not in known:

@@ -133,7 +133,7 @@ class _ImportRun:
         return plan
 
     def _import(self, files: Files) -> Import:
-        from reconciler.repository.documents.problems import near
+        from reconciler.model.near import near
 
         if self.name in files.imports:
             return files.imports[self.name].model

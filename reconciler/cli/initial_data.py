@@ -220,7 +220,7 @@ class _Checked:
         }
 
     def lines(self) -> list[str]:
-        from reconciler.repository.documents.problems import near
+        from reconciler.model.near import near
 
         if self.error is not None:
             return [f"cannot be opened: {self.error}"]
@@ -319,7 +319,7 @@ def _question(field: InitialDataField, required: bool, *, there: bool) -> str:  
 def _read(wanted: NeededData) -> dict[str, str]:
     """Read a map of ids to values from standard input; errors repeat none of it."""
     from reconciler.model.base import as_text
-    from reconciler.repository.documents.problems import near
+    from reconciler.model.near import near
     from reconciler.repository.documents.yaml import BrokenFile, read
     from reconciler.secrets.initial_data import is_id
 

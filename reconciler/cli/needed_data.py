@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from reconciler.model.errors import UsageError
 from reconciler.model.manifest import InitialDataField
+from reconciler.model.near import near
 from reconciler.model.settings import OWN, Settings
-from reconciler.repository.documents.problems import near
 from reconciler.repository.files import Files
 
 __all__ = ["NeededData", "all_needed_data", "needed_data_of"]

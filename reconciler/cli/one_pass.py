@@ -123,7 +123,7 @@ def _plan_dry(
     tree = context.checkout.at(rev) if rev else (context.checkout.worktree() if worktree else force.tree)
     # Where commits have to be signed, uncommitted files are planned like a branch.
     branch = rev or force.settings.git.verify_signatures
-    settings = force.settings if branch else context.reader.settings(tree)
+    settings = force.settings if branch else context.settings(tree)
     _check(context, tree, selection)
     if not (rev or worktree):
         _warn_of_ignored_edits(context, settings.source)
@@ -253,7 +253,7 @@ def _agreed(row: Row) -> object:
 
 def _check(context: Context, tree: Tree, selection: Selection) -> None:
     """Refuse names that do not exist: a misspelt --hire must not look like a clean pass."""
-    from reconciler.repository.documents.problems import near
+    from reconciler.model.near import near
 
     files = context.reader.load(tree)
     known = files.hires.keys() | files.broken["hires"].keys()

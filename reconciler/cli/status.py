@@ -78,14 +78,11 @@ def _rows(
     options: SharedOptions, ledger: LedgerReader, hires: Collection[str], integrations: Collection[str]
 ) -> Iterator[Row]:
     """Read the rows, some at a time."""
-    from datetime import date
-
     from reconciler.cli.text import batches
     from reconciler.model.report import Row
-    from reconciler.repository.desired import Desired
 
     files = _files(options) if options.output != "table" else None
-    wanted = Desired(files, date.min) if files is not None else None
+    wanted = _desired(files) if files is not None else None
     people = files if options.output == "csv" else None
     for batch in batches(ledger.records(hires or None)):
         records = [record for record in batch if not integrations or record.integration in integrations]
@@ -113,6 +110,15 @@ def _files(options: SharedOptions) -> Files | None:
         return context.reader.load(in_force(context).tree)
     except (RepositoryError, SettingsError):
         return None
+
+
+def _desired(files: Files) -> Desired:
+    """Return what the files in force want on any day."""
+    from datetime import date
+
+    from reconciler.repository.desired import Desired
+
+    return Desired(files, date.min)
 
 
 def _form(files: Files | None, integration: str) -> list[str]:

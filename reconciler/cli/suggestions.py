@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from reconciler.model.errors import ReconcilerError, RepositoryError, UsageError
-from reconciler.repository.documents.problems import near
+from reconciler.model.near import near
 
 if TYPE_CHECKING:
     from reconciler.ledger.reader import LedgerReader

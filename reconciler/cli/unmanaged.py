@@ -114,7 +114,7 @@ async def compared(
 
 def known_integration(files: Files, name: str) -> None:
     """Raise UsageError for an integration that does not exist."""
-    from reconciler.repository.documents.problems import near
+    from reconciler.model.near import near
 
     known = [*files.manifests, *files.broken["manifests"]]
     if name not in known:

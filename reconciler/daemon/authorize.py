@@ -21,10 +21,10 @@ from reconciler.ledger.sealing import Tokens, WritableSealing
 from reconciler.ledger.vault import WritableVault
 from reconciler.model.decision_inputs import Policy
 from reconciler.model.errors import ReconcilerError, SecretsError, UsageError
+from reconciler.model.near import near
 from reconciler.model.settings import Settings
 from reconciler.oauth.authorization import CONNECTED, OPEN, TAKEN, Authorization, Authorizer, NotConnected, digest_of
 from reconciler.repository.desired import Desired
-from reconciler.repository.documents.problems import near
 from reconciler.repository.git.checkout import Tree
 
 __all__ = ["begin", "callback", "is_awaited", "outcome", "renewing_state", "shared_state"]

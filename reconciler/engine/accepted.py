@@ -69,13 +69,13 @@ def in_force(context: Context, ledger: LedgerReader | None = None) -> InForce:
             raise
         return _unreadable(context, accepted, error)
     if accepted is None:
-        settings = context.reader.settings(head)
+        settings = context.settings(head)
         _refuse_planted(context, head, settings)
         accepted = _noted(context, head, settings, ledger)
         if accepted is None:
             return _first(context, head, settings)
     tree = context.checkout.at(accepted)
-    settings = context.reader.settings(tree)
+    settings = context.settings(tree)
     _refuse_planted(context, head, settings)
     if not settings.git.verify_signatures:
         return _as_head_says(context, head)
@@ -91,7 +91,7 @@ def _unreadable(context: Context, accepted: str, error: RepositoryError) -> InFo
     Raises the error where that one says that commits do not have to be signed.
     """
     tree = context.checkout.at(accepted)
-    settings = context.reader.settings(tree)
+    settings = context.settings(tree)
     if not settings.git.verify_signatures:
         raise error
     name = context.checkout.head_name()
@@ -154,7 +154,7 @@ def _first(context: Context, head: Tree, settings: Settings) -> InForce:
 
 def _as_head_says(context: Context, head: Tree, settings: Settings | None = None) -> InForce:
     """Put HEAD in force; or the worktree, if HEAD's settings say so."""
-    settings = settings or context.reader.settings(head)
+    settings = settings or context.settings(head)
     return InForce(head if settings.source == "commit" else context.checkout.worktree(), settings)
 
 

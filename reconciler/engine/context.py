@@ -1,11 +1,10 @@
 """What lives longer than a pass: checkout, parse cache, gpg, clients with their limits, redactor.
 
-Modules that send or decrypt are imported when they are first needed: `status` needs neither.
+Modules that send, decrypt, wait or parse people's files are imported when they are first needed: `status` needs none.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Coroutine
 from datetime import UTC, date, datetime
 from functools import cached_property
@@ -17,19 +16,22 @@ from reconciler.model.clock import Clock, Stopped
 from reconciler.model.failpoints import Reached, unwatched
 from reconciler.model.secret import Redactor
 from reconciler.model.settings import Limits, Settings
-from reconciler.repository.files import Files, Reader
 from reconciler.repository.git.checkout import WORKTREE, Checkout, Tree
 from reconciler.repository.private_file import HIRES_CACHE
-from reconciler.requests.tasks import Pace
+from reconciler.repository.settings_file import read_settings
 
 if TYPE_CHECKING:
+    import asyncio
+
     from reconciler.engine.same_account import WantedPrints
     from reconciler.oauth.connection import Turn
     from reconciler.repository.desired import Desired
+    from reconciler.repository.files import Files, Reader
     from reconciler.repository.policy import Judge
     from reconciler.requests.client import Answered, Client, MaySend
     from reconciler.requests.hosts import AllowedHosts
     from reconciler.requests.sharing import Shared
+    from reconciler.requests.tasks import Pace
     from reconciler.requests.throttle import Throttle
     from reconciler.secrets.gpg import Gnupg
     from reconciler.secrets.initial_data import InitialData
@@ -47,8 +49,12 @@ def home_of(root: Path, settings: Settings) -> str | None:
 class SystemClock:
     """The machine's clock; `stop` ends every wait."""
 
-    def __init__(self) -> None:
-        self.stopping = asyncio.Event()
+    @cached_property
+    def stopping(self) -> asyncio.Event:
+        """Set when shutdown is requested."""
+        import asyncio
+
+        return asyncio.Event()
 
     def now(self) -> datetime:
         """Return the wall clock's time, in UTC."""
@@ -56,6 +62,8 @@ class SystemClock:
 
     async def sleep(self, seconds: float) -> None:
         """Wait. Raises `Stopped` as soon as shutdown is requested, even for a wait of zero seconds."""
+        import asyncio
+
         if self.stopping.is_set():  # `wait_for` with nothing to wait for does not look
             raise Stopped
         try:
@@ -66,6 +74,8 @@ class SystemClock:
 
     async def unless_stopped(self, work: Coroutine[Any, Any, T]) -> T:
         """Await the work, or cancel it and raise `Stopped` when shutdown is requested."""
+        import asyncio
+
         task, stop = asyncio.create_task(work), asyncio.create_task(self.stopping.wait())
         try:
             await asyncio.wait((task, stop), return_when=asyncio.FIRST_COMPLETED)
@@ -94,7 +104,6 @@ class Context:
         self.answered: Answered | None = None
         """Called with each request and its outcome."""
         self.checkout = Checkout.open(root, reached)
-        self.reader = Reader(root / HIRES_CACHE, reached, root=self.checkout.root)
         self._gnupg: tuple[tuple[str | None, frozenset[str]], Gnupg, InitialData] | None = None
         self.shared: Shared | None = None
         """The exchange by which members of a fleet share the limits."""
@@ -103,7 +112,24 @@ class Context:
         self._turns: dict[str, Turn] = {}
         self._desired: Desired | None = None
         self._judge: tuple[Desired, Judge] | None = None
-        self.pace = Pace()
+
+    @cached_property
+    def reader(self) -> Reader:
+        """The reader of all files of a revision, which caches what it parsed."""
+        from reconciler.repository.files import Reader
+
+        return Reader(self.root / HIRES_CACHE, self.reached, root=self.checkout.root)
+
+    @cached_property
+    def pace(self) -> Pace:
+        """The pace of all long work."""
+        from reconciler.requests.tasks import Pace
+
+        return Pace()
+
+    def settings(self, tree: Tree) -> Settings:
+        """Return the settings of a revision, defaults if it has none. Raises SettingsError if they are broken."""
+        return read_settings(tree, self.checkout.root)
 
     @property
     def last_desired(self) -> Desired | None:

@@ -23,7 +23,7 @@ from importlib.resources import files
 from reconciler.model.errors import UsageError
 from reconciler.model.imports import Import
 from reconciler.model.manifest import Manifest
-from reconciler.repository.documents.problems import near
+from reconciler.model.near import near
 from reconciler.repository.documents.yaml import read
 
 __all__ = ["KEYS", "VERIFIED", "ReadyManifest", "everything", "head_of", "imports", "named"]

@@ -22,10 +22,10 @@ from reconciler.engine.listings import connected
 from reconciler.model.errors import NothingImported, TransportError
 from reconciler.model.imports import ByAddress, Import
 from reconciler.model.manifest import Manifest
+from reconciler.model.near import near
 from reconciler.model.scope import Layer, Scope, walk
 from reconciler.oauth.connection import Connection, Stored, TokenChange
 from reconciler.repository.documents.loaded import Loaded
-from reconciler.repository.documents.problems import near
 from reconciler.repository.files import Files
 from reconciler.repository.git.checkout import Checkout
 from reconciler.requests.answer import LARGE, LIMIT

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextvars import copy_context
@@ -58,6 +57,8 @@ class LedgerReader(Browsing):
         """Read or write; over the network in a thread, so that other tasks run meanwhile."""
         if not self.remote:
             return work()
+        import asyncio
+
         return await asyncio.get_running_loop().run_in_executor(_threads(), copy_context().run, work)
 
     @property

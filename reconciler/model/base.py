@@ -7,8 +7,9 @@ and dates are turned back into text here if a property wants text.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import date, datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints
 
@@ -25,11 +26,14 @@ __all__ = [
     "as_text",
     "day",
     "duration",
+    "jsonable",
 ]
 
 
 class Model(BaseModel):
     """The base of every model of a file."""
+
+    written_as: ClassVar[str] = "a map"
 
     model_config = ConfigDict(
         extra="forbid",
@@ -114,3 +118,18 @@ def day(value: Any) -> date:
 
 
 Day = Annotated[date, BeforeValidator(day)]
+
+
+def jsonable(value: Any) -> Any:
+    """Return a value of a hire's file as JSON: a date as text, a choice by name as `{name: …}`."""
+    match value:
+        case Model():
+            return value.model_dump()
+        case date():
+            return value.isoformat()
+        case list() | tuple():
+            return [jsonable(item) for item in value]
+        case Mapping():
+            return {str(key): jsonable(item) for key, item in value.items()}
+        case _:
+            return value

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from datetime import date, timedelta
 from functools import lru_cache
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -25,7 +24,6 @@ __all__ = [
     "HireRef",
     "NamedChoice",
     "Sequence",
-    "jsonable",
 ]
 
 _DAYS = r"(?:\s*([+-])\s*(\d{1,4})d)?"
@@ -127,10 +125,12 @@ FormValue = NamedChoice | list[NamedChoice | bool | int | float | date | str] | 
 class Entry(Model):
     """One entry of an access list."""
 
+    written_as: ClassVar[str] = "an integration's name or a map"
+
     integration: Identifier
     name: Identifier | None = None
     values: dict[Text, FormValue] = Field(default_factory=dict)
-    at: Annotated[At, BeforeValidator(_at)] = At(kind="commit")
+    at: Annotated[At, BeforeValidator(_at)] = At.model_construct(kind="commit")
     until: Annotated[At | None, BeforeValidator(_until)] = None
     keep: bool = False
     needs: list[Identifier] = Field(default_factory=list)
@@ -244,18 +244,3 @@ class Sequence(Model):
     def _names_are_unique(self) -> Self:
         _unique(self.access)
         return self
-
-
-def jsonable(value: Any) -> Any:
-    """Return a value of a hire's file as JSON: a date as text, a choice by name as `{name: …}`."""
-    match value:
-        case NamedChoice():
-            return {"name": value.name}
-        case date():
-            return value.isoformat()
-        case list() | tuple():
-            return [jsonable(item) for item in value]
-        case Mapping():
-            return {str(key): jsonable(item) for key, item in value.items()}
-        case _:
-            return value

@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
+from reconciler.model.base import jsonable
 from reconciler.model.clock import stamp
 from reconciler.model.errors import Problem, Severity
 from reconciler.model.given import Given
 from reconciler.model.grant import Differences, Grant, Key, Phase, Record
-from reconciler.model.hire import jsonable
 from reconciler.model.revision_status import VOUCH, Stale, Untrusted
 from reconciler.model.scope import LEDGER
 from reconciler.model.status import FAULTS, Action, Status

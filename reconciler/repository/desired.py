@@ -14,8 +14,8 @@ from functools import cached_property
 from reconciler.model.errors import Problem, Severity, shortened
 from reconciler.model.grant import Grant
 from reconciler.model.manifest import Manifest
+from reconciler.model.near import near
 from reconciler.model.status import Status
-from reconciler.repository.documents.problems import near
 from reconciler.repository.files import Files
 from reconciler.repository.form_values import BEFORE_SUGGESTION
 from reconciler.repository.hires import Hires

@@ -9,8 +9,8 @@ from typing import Any
 from reconciler.model.base import as_text
 from reconciler.model.hire import Entry, NamedChoice
 from reconciler.model.manifest import FormField, Manifest
+from reconciler.model.near import near
 from reconciler.model.template import FILL_IN
-from reconciler.repository.documents.problems import near
 
 __all__ = ["BEFORE_SUGGESTION", "fill_form"]
 

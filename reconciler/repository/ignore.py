@@ -8,7 +8,8 @@ from pydantic import ValidationError
 
 from reconciler.model.errors import Problem, Severity
 from reconciler.model.ignore import Ignore, IgnoredAccount
-from reconciler.repository.documents.problems import explain, near
+from reconciler.model.near import near
+from reconciler.repository.documents.problems import explain
 from reconciler.repository.documents.yaml import BrokenFile, Document, read
 from reconciler.repository.git.trees import Tree
 

@@ -14,11 +14,11 @@ from reconciler.model.base import as_text
 from reconciler.model.errors import shortened
 from reconciler.model.grant import Grant, Hold, Key
 from reconciler.model.hire import AssignField, Entry, Hire, HireRef, Sequence
+from reconciler.model.near import near
 from reconciler.model.scope import Layer
 from reconciler.model.status import Status
 from reconciler.model.template import FILL_IN
 from reconciler.repository.documents.loaded import Loaded
-from reconciler.repository.documents.problems import near
 from reconciler.repository.files import Files
 from reconciler.repository.form_values import BEFORE_SUGGESTION, fill_form
 from reconciler.repository.needs import circular_among, needed_first

@@ -1,20 +1,21 @@
 """Spread work over several processes.
 
 Only for a command that ends afterwards: processes are forked, which a program with threads or an open state must not
-do.
+do. What starts them is imported then: a tenth of the commands' start would go into it, and few have so much to do.
 """
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from multiprocessing.connection import Connection, wait
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
 
 __all__ = ["MANY", "spread"]
 
@@ -41,6 +42,8 @@ def spread(work: Callable[[Sequence[T]], Sequence[R]], items: Sequence[T]) -> li
 
 def _processes() -> int:
     """Return how many processes to use: one for each processor, or one if it is not safe to fork."""
+    import multiprocessing
+
     forks = "fork" in multiprocessing.get_all_start_methods() and sys.platform != "darwin"
     if not forks or threading.active_count() > 1:
         return 1
@@ -50,6 +53,9 @@ def _processes() -> int:
 def _delivered(
     work: Callable[[Sequence[T]], Sequence[R]], parts: Sequence[Sequence[T]], processes: int
 ) -> dict[int, Any]:
+    import multiprocessing
+    from multiprocessing.connection import wait
+
     context = multiprocessing.get_context("fork")
     receivers: list[Connection] = []
     started = []

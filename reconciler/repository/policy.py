@@ -12,9 +12,9 @@ from reconciler.model.base import as_text
 from reconciler.model.errors import Problem, Severity
 from reconciler.model.grant import Grant
 from reconciler.model.hire import Hire, NamedChoice
+from reconciler.model.near import near
 from reconciler.model.policy import Rule
 from reconciler.repository.desired import Desired
-from reconciler.repository.documents.problems import near
 from reconciler.repository.joining import matches
 from reconciler.repository.rules import POLICY, Rules
 

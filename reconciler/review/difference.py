@@ -14,9 +14,10 @@ from enum import StrEnum
 from pathlib import PurePosixPath
 from typing import Any
 
+from reconciler.model.base import jsonable
 from reconciler.model.errors import MissingVariable, Problem
 from reconciler.model.grant import Grant, Key
-from reconciler.model.hire import Entry, Hire, jsonable
+from reconciler.model.hire import Entry, Hire
 from reconciler.model.manifest import Manifest
 from reconciler.model.scope import Scope
 from reconciler.model.template import names as names_in

@@ -14,11 +14,11 @@ from typing import Any
 from reconciler.engine.decide import standing
 from reconciler.engine.integrations import AT_RUN_TIME
 from reconciler.engine.wanted import reason_not_to_accept
+from reconciler.model.base import jsonable
 from reconciler.model.clock import stamp
 from reconciler.model.decision_inputs import Policy
 from reconciler.model.errors import MissingVariable
 from reconciler.model.grant import Grant, Record
-from reconciler.model.hire import jsonable
 from reconciler.model.manifest import Manifest
 from reconciler.model.scope import DEFERRED, HIRE_NAMES, Layer, Scope
 from reconciler.model.secret import MASK

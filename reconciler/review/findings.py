@@ -11,9 +11,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from reconciler.model.base import jsonable
 from reconciler.model.errors import Blocked, Problem, Severity
 from reconciler.model.grant import Grant
-from reconciler.model.hire import jsonable
 from reconciler.model.manifest import Manifest
 from reconciler.model.scope import Layer, Scope
 from reconciler.model.template import names

@@ -17,7 +17,7 @@ from typing import Any
 from reconciler.ledger.reader import LedgerReader
 from reconciler.model.errors import Problem, RepositoryError, Severity
 from reconciler.model.given import Given
-from reconciler.repository.documents.problems import near
+from reconciler.model.near import near
 from reconciler.repository.files import Files
 from reconciler.repository.git.checkout import Checkout
 from reconciler.repository.git.origins import Origins, origins_of

@@ -15,8 +15,8 @@ from urllib.parse import urlencode
 
 from reconciler.ledger.browsing import Chosen
 from reconciler.model.clock import moment
+from reconciler.model.near import near
 from reconciler.model.status import EventType, Status
-from reconciler.repository.documents.problems import near
 
 __all__ = ["BadFilter", "Filters", "filters_of"]
 

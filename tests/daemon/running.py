@@ -78,7 +78,7 @@ async def running(repo: Repo, clock: SystemClock | None = None, *, watch: Watch 
     context = Context(repo.root, clock, Redactor())
     passes: list[tuple[str, Report]] = []
     tree = context.checkout.head()
-    settings = context.reader.settings(tree)
+    settings = context.settings(tree)
     try:
         with locking(context, settings, tree, "test") as state:
             daemon = Daemon(

@@ -156,7 +156,7 @@ class Machine:
     async def _reconcile(self, selection: Selection, *, released: bool, by_hand: dict[Key, str]) -> Report:
         context = self._context()
         try:
-            settings = context.reader.settings(context.checkout.head())
+            settings = context.settings(context.checkout.head())
             tree = context.checkout.current(settings.source)
             with locking(context, settings, tree, "test") as opened:
                 commands = opened.ledger.commands()
@@ -199,7 +199,7 @@ class Machine:
         """What a dry run plans with, while its services can be asked."""
         context = self._context()
         try:
-            settings = context.reader.settings(context.checkout.head())
+            settings = context.settings(context.checkout.head())
             head = context.checkout.current(settings.source)
             tree = head if rev is None else context.checkout.at(rev)
             in_force = None if rev is None else head
@@ -216,7 +216,7 @@ class Machine:
         context = self._context()
         try:
             tree = context.checkout.head()
-            with reading(context, context.reader.settings(tree), tree) as opened:
+            with reading(context, context.settings(tree), tree) as opened:
                 return (await Planning(context, opened, Selection(), tree).whole()).report()
         finally:
             await context.aclose()

@@ -63,7 +63,7 @@ def test_wanted_grants_are_rendered_once_for_all_passes_and_in_slices(
         context = Context(leaving.repo.root, leaving.clock, leaving.redactor)
         tree, ticking = context.checkout.head(), asyncio.create_task(counting())
         try:
-            with reading(context, context.reader.settings(tree), tree) as opened:
+            with reading(context, context.settings(tree), tree) as opened:
                 await Planning(context, opened, ADA, tree).whole()
                 of = "second"
                 planning = Planning(context, opened, ADA, tree)

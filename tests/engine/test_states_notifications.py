@@ -155,7 +155,7 @@ def test_notification_of_a_concurrent_pass_is_not_in_doubt(telling, accounts, re
     async def both():
         context = telling._context()
         tree = context.checkout.head()
-        with locking(context, context.reader.settings(tree), tree, "test") as held:
+        with locking(context, context.settings(tree), tree, "test") as held:
             first = asyncio.create_task(one_pass(context, held, Selection(hires=frozenset({"ada"}))))
             await asyncio.wait_for(sending.wait(), 10)
             await one_pass(context, held, Selection(hires=frozenset({"bob"})))

@@ -167,7 +167,7 @@ class Pass(Target):
         context = Context(root, clock, redactor)
         try:
             tree = context.checkout.head()
-            settings = context.reader.settings(tree)
+            settings = context.settings(tree)
             if not settings.state.startswith("sqlite:///.reconciler/"):
                 return  # it would write where it likes
             with locking(context, settings, tree, "fuzz") as held:

@@ -347,9 +347,7 @@ class Program:
         self.context = StagedWorld(self.root, self.clock, self.redactor, self.services.reached)
         self.context.services = self.services
         tree = self.context.checkout.head()
-        self.opened = self._began.enter_context(
-            locking(self.context, self.context.reader.settings(tree), tree, "model")
-        )
+        self.opened = self._began.enter_context(locking(self.context, self.context.settings(tree), tree, "model"))
 
     def end(self) -> None:
         """End as the program ends, or, where it is dead already, as its process would."""

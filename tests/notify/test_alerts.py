@@ -301,7 +301,7 @@ class Site:
         async def go() -> None:
             context = Context(self.repo.root, self.clock, self.redactor)
             tree = context.checkout.head()
-            settings = context.reader.settings(tree)
+            settings = context.settings(tree)
             ledger = StateLocation(settings.state, context.root).writer()
             try:
                 await alert(context, settings, tree, ledger=ledger, rows=found, events=list(events))

@@ -130,7 +130,7 @@ class Office:
             context = Context(self.repo.root, Hands(), self.redactor)
             try:
                 tree = context.checkout.head()
-                await act(messenger(context, context.reader.settings(tree), tree))
+                await act(messenger(context, context.settings(tree), tree))
             finally:
                 await context.aclose()
                 await loop.rest()

@@ -13,10 +13,11 @@ from typing import Any
 from reconciler.model.errors import Problem, Severity
 from reconciler.model.hire import Hire
 from reconciler.model.manifest import Manifest, is_address
+from reconciler.model.near import near
 from reconciler.model.request import PAGE_TOKEN
 from reconciler.model.scope import HIRE_NAMES, KNOWN_NAMES
 from reconciler.model.template import misuse, names
-from reconciler.repository.documents.problems import Path, dotted, near
+from reconciler.repository.documents.problems import Path, dotted
 from reconciler.repository.documents.yaml import Document
 from reconciler.repository.lookalikes import suspicious
 from reconciler.repository.manifest_checks import language_problems

@@ -9,10 +9,11 @@ from reconciler.model.errors import Problem, Severity
 from reconciler.model.exists import FILLED
 from reconciler.model.hire import Hire
 from reconciler.model.imports import ByAddress, Import, target
+from reconciler.model.near import near
 from reconciler.model.request import PAGE_TOKEN
 from reconciler.model.scope import KNOWN_NAMES
 from reconciler.model.template import misuse, names, texts
-from reconciler.repository.documents.problems import Path, dotted, near
+from reconciler.repository.documents.problems import Path, dotted
 from reconciler.repository.documents.yaml import Document
 
 __all__ = ["import_problems"]

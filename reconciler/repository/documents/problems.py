@@ -7,11 +7,9 @@ together with the model's types, so that each becomes one sentence of the form `
 
 from __future__ import annotations
 
-import difflib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import date
-from itertools import islice
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -19,16 +17,13 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from reconciler.model.errors import Problem, Severity
-from reconciler.model.hire import Entry
+from reconciler.model.near import near
 from reconciler.repository.documents.yaml import Document
 
-__all__ = ["MOST", "dotted", "explain", "few", "near", "unknown"]
+__all__ = ["MOST", "dotted", "explain", "few", "unknown"]
 
 MOST = 100
 """The most problems of one file and severity that are shown."""
-
-KNOWN, LONGEST = 1000, 100
-"""The most known names, and letters of an unknown one, that are compared: each pair takes a while."""
 
 Path = tuple[str | int, ...]
 _Errors = list[tuple[Path, ErrorDetails]]
@@ -61,13 +56,6 @@ def few(problems: Iterable[Problem]) -> Iterator[Problem]:
 def dotted(path: Path, message: str) -> str:
     """Prefix a message with the place that it is about."""
     return f"{'.'.join(map(str, path))}: {message}" if path else message
-
-
-def near(word: str, known: Iterable[str], before: str = "; ") -> str:
-    """Return `; did you mean X?` if a known name is close, in any case; else an empty text."""
-    by_lower = {name.lower(): name for name in islice(known, KNOWN)} if len(word) <= LONGEST else {}
-    close = difflib.get_close_matches(word.lower(), by_lower, n=1)
-    return f"{before}did you mean {by_lower[close[0]]}?" if close else ""
 
 
 def unknown(word: str, known: Iterable[str], what: str = "unknown key") -> str:
@@ -162,8 +150,7 @@ def _sentence(details: ErrorDetails, kind: Any) -> str:
         case "literal_error":
             return _literal(details, kind)
         case "model_type" | "model_attributes_type":
-            first = "an integration's name or a map" if kind is Entry else "a map"
-            return f"must be {first}; allowed keys: {', '.join(_keys(kind))}"
+            return f"must be {kind.written_as}; allowed keys: {', '.join(_keys(kind))}"
         case "too_short":
             least = context["min_length"]
             return "must not be empty" if least == 1 else f"must have at least {least}"
