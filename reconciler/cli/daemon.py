@@ -240,7 +240,7 @@ def pages_of(
     from reconciler.web.callback import callback_route
     from reconciler.web.daemon_view import DaemonView
     from reconciler.web.guard import Guard
-    from reconciler.web.pages import Pages
+    from reconciler.web.pages import StatusPages
     from reconciler.web.serve import in_this_loop
 
     view = DaemonView(context, running, initial, problems)
@@ -251,7 +251,7 @@ def pages_of(
     async def scraped() -> bytes:
         return await text(*await run_in_threadpool(endpoints.read))
 
-    pages = Pages(view, guard, context.redactor.redact)
+    pages = StatusPages(view, guard, context.redactor.redact)
     return app(
         healthy=running.healthy,
         ready=endpoints.ready,

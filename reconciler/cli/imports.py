@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from reconciler.intake.importing import HireChange, ImportPlan
     from reconciler.intake.people import LeftOut
-    from reconciler.intake.reading import Reading
+    from reconciler.intake.reading import SourceRecords
     from reconciler.ledger.sealing import Sealing
     from reconciler.model.imports import Import
     from reconciler.model.secret import Redactor
@@ -143,7 +143,7 @@ class _ImportRun:
         known = near(self.name, files.imports)
         raise UsageError(f"there is no config/imports/{self.name}.yaml{where}{known}")
 
-    async def _asked(self, files: Files) -> Reading:
+    async def _asked(self, files: Files) -> SourceRecords:
         from reconciler.daemon.authorize import renewing_state
         from reconciler.engine.context import SystemClock
         from reconciler.engine.state import reading
@@ -155,7 +155,7 @@ class _ImportRun:
         async with renewing_state(context, SystemClock(), settings, self.trusted, self.name) as renewing:
             return await self._asked_with(files, renewing.sealing, fetched=False)
 
-    async def _asked_with(self, files: Files, sealing: Sealing, *, fetched: bool) -> Reading:
+    async def _asked_with(self, files: Files, sealing: Sealing, *, fetched: bool) -> SourceRecords:
         from reconciler.engine.wiring import integrations_of
         from reconciler.intake.reading import as_integrations, ask, with_fetched_token
         from reconciler.repository.desired import Desired
@@ -188,7 +188,7 @@ class _ImportRun:
         return commit_to_branch(self.context.checkout, self.tree.revision, branch, files, message)
 
 
-def _empty(reading: Reading, name: str) -> str:
+def _empty(reading: SourceRecords, name: str) -> str:
     if not reading.items:
         return f"{name} gave nobody at all, which is taken for a mistake: nothing was changed"
     return (
@@ -197,7 +197,7 @@ def _empty(reading: Reading, name: str) -> str:
     )
 
 
-def _unused_paths(reading: Reading, imported: Import) -> Iterator[str]:
+def _unused_paths(reading: SourceRecords, imported: Import) -> Iterator[str]:
     """Note the paths at which no item has a value: most likely a typo."""
     from reconciler.model.imports import ByAddress
 

@@ -23,7 +23,7 @@ from reconciler.model.manifest import Call, Listing, Manifest, Notification, Pen
 from reconciler.model.scope import DEFERRED, HIRE_NAMES, LEDGER, Layer, Scope
 from reconciler.model.template import names
 from reconciler.model.value import value_class
-from reconciler.oauth.connection import Connection
+from reconciler.oauth.connection import OAuthConnection
 from reconciler.requests.client import Client
 from reconciler.requests.hosts import AllowedHosts
 from reconciler.requests.record import NOTHING as NOTHING_COMPARED
@@ -112,7 +112,7 @@ class Integration:
     fault: str | None
     redirect_url: str
     sealer: Sealer | None = field(repr=False, default=None)
-    connection: Connection | None = field(repr=False, default=None)
+    connection: OAuthConnection | None = field(repr=False, default=None)
 
     @cached_property
     def means(self) -> Means:

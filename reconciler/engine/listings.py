@@ -28,7 +28,7 @@ from reconciler.requests.record import all_there, as_wanted, comparable
 from reconciler.requests.render import expected, render
 from reconciler.requests.template import render_data, written
 
-__all__ = ["ENOUGH", "UNAUTHORIZED", "Account", "Listings", "Place", "connected", "found_by"]
+__all__ = ["ENOUGH", "UNAUTHORIZED", "ListedAccount", "Listings", "Place", "connected", "found_by"]
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -46,7 +46,7 @@ Place = tuple[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class ListedAccount:
     """An item of a listing: `who` checks match it by, its name, and the fields that fill a hire."""
 
     who: str | None
@@ -65,11 +65,11 @@ class _ListedAccounts:
 
     names: list[str]
     values: list[str | None]
-    accounts: list[Account]
+    accounts: list[ListedAccount]
 
-    def population(self) -> Iterator[Account]:
+    def population(self) -> Iterator[ListedAccount]:
         """Return every account that counts."""
-        return iter(self.accounts) if self.accounts else (Account(name, name) for name in self.names)
+        return iter(self.accounts) if self.accounts else (ListedAccount(name, name) for name in self.names)
 
     def shows(self, who: str, prepared: Prepared) -> bool:
         """Whether an account exists and nothing of it differs. Of two items of one name neither counts."""
@@ -136,7 +136,7 @@ class Listings:
         """Return the integrations whose listing was requested already."""
         return frozenset(name for name, _ in self._read)
 
-    async def population(self, integration: Integration, grant: Scope) -> Iterator[Account] | str:
+    async def population(self, integration: Integration, grant: Scope) -> Iterator[ListedAccount] | str:
         """Return every account of the listing that serves a grant; or why it cannot be read whole."""
         exists = integration.manifest.exists
         assert exists is not None
@@ -247,7 +247,7 @@ async def _read_accounts(
     compares, named = exists.compares, whole or bool(listing.account) or "email" in listing.fields
     found: list[str] = []
     values: list[str | None] = []
-    accounts: list[Account] = []
+    accounts: list[ListedAccount] = []
     match = steps(listing.match)
     try:
         scope = await connected(integration, scope)
@@ -271,7 +271,7 @@ async def _read_accounts(
     except (Blocked, TransportError) as error:
         return str(error)
     if not named and accounts:
-        accounts += [Account(who, who) for who in found]
+        accounts += [ListedAccount(who, who) for who in found]
     if not compares:
         return _ListedAccounts(sorted(found), [], accounts)
     # Pairs would take six times the memory, and many listings are read at the same time.
@@ -279,13 +279,13 @@ async def _read_accounts(
     return _ListedAccounts([found[at] for at in order], [values[at] for at in order], accounts)
 
 
-def _account(listing: Listing, item: Any, who: str | None, *, whole: bool) -> Account:
+def _account(listing: Listing, item: Any, who: str | None, *, whole: bool) -> ListedAccount:
     """Make an account of an item; with `whole`, with all fields that fill a hire, else with the address only."""
     called = [walk(item, path) for path in (listing.account, listing.match) if path]
     name = next((str(as_text(value)) for value in called if isinstance(value, str | int)), "")
     kept = {key: path for key, path in listing.fields.items() if whole or key == "email"}
     said = {key: walk(item, path) for key, path in kept.items()}
-    return Account(who, name, {key: value for key, value in said.items() if value is not None})
+    return ListedAccount(who, name, {key: value for key, value in said.items() if value is not None})
 
 
 def _folded(text: str) -> str:

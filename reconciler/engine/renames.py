@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from reconciler.engine.checker import Checker, NotOffered
 from reconciler.engine.integrations import Integration
 from reconciler.engine.wanted import as_shown
-from reconciler.ledger.entries import Part
+from reconciler.ledger.entries import GrantFilter
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.vault import Vault, notice_name, run_name, stored_name
 from reconciler.model.errors import Blocked
@@ -49,11 +49,11 @@ def rows_of(ledger: LedgerReader, selection: Selection, desired: Desired) -> dic
     if selection.integrations is not None and not known & desired.broken_hires.keys():
         found = {
             record.key: record
-            for record in ledger.records(known, _addresses(known, desired), _part(selection, desired))
+            for record in ledger.records(known, _addresses(known, desired), _grant_filter(selection, desired))
         }
         if absent := _needed(found) - found.keys():
             names = frozenset(key.access for key in absent)
-            found |= {record.key: record for record in ledger.records(known, (), Part(frozenset(), names))}
+            found |= {record.key: record for record in ledger.records(known, (), GrantFilter(frozenset(), names))}
         if all(desired.owner(record.email) in (None, key.hire) for key, record in found.items()):
             return found
     while True:
@@ -74,7 +74,7 @@ def _addresses(hires: Iterable[str], desired: Desired) -> list[str]:
     return [file.email for hire in hires if (file := desired.hires.file(hire)) is not None and file.email is not None]
 
 
-def _part(selection: Selection, desired: Desired) -> Part:
+def _grant_filter(selection: Selection, desired: Desired) -> GrantFilter:
     """Return which rows a selection of integrations covers."""
     assert selection.integrations is not None
     integrations, names = set(selection.integrations), set[str]()
@@ -85,7 +85,7 @@ def _part(selection: Selection, desired: Desired) -> Part:
         if any(grant.needs for grant in own):
             integrations.update(grant.integration for grant in grants)
             names.update(grant.key.access for grant in grants)
-    return Part(frozenset(integrations), frozenset(names))
+    return GrantFilter(frozenset(integrations), frozenset(names))
 
 
 async def moved(

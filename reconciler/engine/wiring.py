@@ -19,7 +19,7 @@ from reconciler.model.scope import Layer, Scope
 from reconciler.model.secret import Redactor, Secret
 from reconciler.model.settings import Settings
 from reconciler.model.template import names
-from reconciler.oauth.connection import Connection
+from reconciler.oauth.connection import OAuthConnection
 from reconciler.repository.desired import Desired, Service
 from reconciler.repository.documents.loaded import Loaded
 from reconciler.repository.git.checkout import Tree
@@ -157,9 +157,9 @@ def _needs_data(service: Service) -> bool:
 
 def _connection(
     context: Context, sealing: Sealing, service: str, *, manifest: Manifest, client: Client, scope: Scope
-) -> Connection:
+) -> OAuthConnection:
     """Make a service's OAuth connection; it renews tokens only if the state is open for writing."""
-    return Connection(
+    return OAuthConnection(
         service,
         manifest,
         client=client,

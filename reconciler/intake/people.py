@@ -13,7 +13,7 @@ from datetime import date
 from typing import Any
 
 from reconciler.intake.hire_files import stem_of
-from reconciler.intake.reading import Reading
+from reconciler.intake.reading import SourceRecords
 from reconciler.model.base import EMAIL, as_text, day
 from reconciler.model.errors import MissingVariable
 from reconciler.model.hire import DAYS, EXTRA
@@ -73,7 +73,7 @@ class People:
     addresses: frozenset[str]
 
 
-def people_of(reading: Reading, imported: Import) -> People:
+def people_of(reading: SourceRecords, imported: Import) -> People:
     """Return the people that `only` selects."""
     found: list[Person] = []
     left: list[LeftOut] = []
@@ -108,7 +108,7 @@ def without_secrets(people: People, redactor: Redactor) -> People:
     return People(taken, sorted(left, key=lambda each: each.item), people.addresses)
 
 
-def _person(number: int, item: Any, reading: Reading, imported: Import) -> Person | LeftOut:
+def _person(number: int, item: Any, reading: SourceRecords, imported: Import) -> Person | LeftOut:
     fields: dict[str, Any] = {}
     wrong: list[str] = []
     for key, source in imported.fills.items():

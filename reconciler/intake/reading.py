@@ -24,7 +24,7 @@ from reconciler.model.imports import ByAddress, Import
 from reconciler.model.manifest import Manifest
 from reconciler.model.near import near
 from reconciler.model.scope import Layer, Scope, walk
-from reconciler.oauth.connection import Connection, Stored, TokenChange
+from reconciler.oauth.connection import OAuthConnection, Stored, TokenChange
 from reconciler.repository.documents.loaded import Loaded
 from reconciler.repository.files import Files
 from reconciler.repository.git.checkout import Checkout
@@ -35,7 +35,7 @@ from reconciler.requests.render import render
 
 __all__ = [
     "Fetched",
-    "Reading",
+    "SourceRecords",
     "as_integrations",
     "ask",
     "could_be_added",
@@ -46,7 +46,7 @@ __all__ = [
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class SourceRecords:
     """The people of the source, an item each; not `whole` if more pages follow than may be read."""
 
     items: list[Any]
@@ -96,7 +96,7 @@ def with_fetched_token(integration: Integration, context: Context) -> Integratio
     """Return the integration with a connection whose token is fetched for this reading, if it has one."""
     if integration.connection is None:
         return integration
-    connection = Connection(
+    connection = OAuthConnection(
         integration.service,
         integration.manifest,
         client=integration.client,
@@ -110,7 +110,7 @@ def with_fetched_token(integration: Integration, context: Context) -> Integratio
     return replace(integration, connection=connection)
 
 
-async def ask(integration: Integration, imported: Import) -> Reading:
+async def ask(integration: Integration, imported: Import) -> SourceRecords:
     """Read all people. Raises Blocked and TransportError with the reason if that fails."""
     manifest, client = integration.manifest, integration.client
     scope = await connected(integration, integration.scope((), {}))
@@ -123,8 +123,8 @@ async def ask(integration: Integration, imported: Import) -> Reading:
     except MorePages:
         if pages is None:
             raise
-        return Reading(found, whole=False)
-    return Reading(found, whole=True)
+        return SourceRecords(found, whole=False)
+    return SourceRecords(found, whole=True)
 
 
 async def _before(integration: Integration, manifest: Manifest, scope: Scope) -> Scope:
@@ -181,7 +181,7 @@ def _tracked(repository: pygit2.Repository, path: str) -> bool:
     return not repository.head_is_unborn and path in repository.head.peel(pygit2.Commit).tree
 
 
-def read_csv(path: Path, imported: Import) -> Reading:
+def read_csv(path: Path, imported: Import) -> SourceRecords:
     """Read every line of a CSV. Raises NothingImported with the line if it is invalid."""
     try:
         with path.open("rb") as opened:
@@ -209,7 +209,7 @@ def read_csv(path: Path, imported: Import) -> Reading:
         if len(row) != len(columns):
             what = f"{len(row)} columns, and the first line has {len(columns)}"
             raise NothingImported(f"{path}:{line}: {what}: check its quotes and commas; nothing was changed")
-    return Reading([dict(zip(columns, row, strict=True)) for _, row in rows[1:]], whole=True, columns=columns)
+    return SourceRecords([dict(zip(columns, row, strict=True)) for _, row in rows[1:]], whole=True, columns=columns)
 
 
 def _check_columns(path: Path, columns: tuple[str, ...], imported: Import) -> None:

@@ -14,7 +14,7 @@ from reconciler.model.clock import stamp
 from reconciler.model.grant import Key, Outcome, Record
 from reconciler.model.status import EventType
 
-__all__ = ["Attempt", "Change", "Command", "Event", "Kept", "Member", "Part", "Sent"]
+__all__ = ["Attempt", "Change", "Command", "Event", "GrantFilter", "Kept", "Member", "Sent"]
 
 Change = Callable[[bytes | None], bytes | None]
 """Computes a new value from the present one, in a transaction that excludes other writers."""
@@ -120,7 +120,7 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class GrantFilter:
     """Some grants of every hire: those of these integrations, and those of these access names."""
 
     integrations: frozenset[str]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from reconciler.ledger.browsing import Browsing, history_conditions, sent_of_attempts, where_of
 from reconciler.ledger.chain import END, Chain, Link, verify
-from reconciler.ledger.entries import Attempt, Command, Event, Member, Part, Sent
+from reconciler.ledger.entries import Attempt, Command, Event, GrantFilter, Member, Sent
 from reconciler.ledger.lease import OURS
 from reconciler.ledger.reading import SERVER_TIME, Reading, Row, lowered, moment
 from reconciler.ledger.rows import attempt_of, command_of, event_of, given_of, line_of, record_of
@@ -69,7 +69,7 @@ class LedgerReader(Browsing):
     # Grants
 
     def records(
-        self, hires: Collection[str] | None = None, emails: Collection[str] = (), part: Part | None = None
+        self, hires: Collection[str] | None = None, emails: Collection[str] = (), only: GrantFilter | None = None
     ) -> Iterator[Record]:
         """Read every record, or those of some hires and addresses; unsettled ones with the steps of their run."""
         where, values = [], dict[str, list[str]]()
@@ -77,10 +77,10 @@ class LedgerReader(Browsing):
             where.append("(hire IN :hires OR lower(email) IN :emails)")
             spellings = {spelling for email in emails for spelling in lowered(email)}
             values |= {"hires": sorted(hires), "emails": sorted(spellings)}
-        if part is not None:
+        if only is not None:
             # As expressions, which no index matches: hires have far fewer rows than an integration.
             where.append("(coalesce(integration, '') IN :integrations OR coalesce(access, '') IN :names)")
-            values |= {"integrations": sorted(part.integrations), "names": sorted(part.names)}
+            values |= {"integrations": sorted(only.integrations), "names": sorted(only.names)}
         for rows in self._pages("grants", where, values, "hire", "access", size=PAGE if hires is None else None):
             steps = self._steps([row["run"] for row in rows if row["run"] is not None])
             for row in rows:

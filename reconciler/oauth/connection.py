@@ -31,7 +31,16 @@ from reconciler.oauth.token_request import LONGEST, TokenRefused, ask_for_token,
 from reconciler.requests.client import Client
 from reconciler.requests.token_fields import secrets_of
 
-__all__ = ["Connection", "Stored", "TokenChange", "TokenStore", "Turn", "connect_again", "stored_record", "token_layer"]
+__all__ = [
+    "OAuthConnection",
+    "Stored",
+    "TokenChange",
+    "TokenStore",
+    "Turn",
+    "connect_again",
+    "stored_record",
+    "token_layer",
+]
 
 ENOUGH = timedelta(minutes=1)
 """A token with less than this left is refreshed."""
@@ -99,7 +108,7 @@ def token_layer(service: str, reply: Mapping[str, Any]) -> Layer:
     return Layer(f"the OAuth connection of {service}", {"oauth": reply}, frozenset({"oauth"}))
 
 
-class Connection:
+class OAuthConnection:
     """One service's tokens during a pass.
 
     `scope` holds initial data and `redirect_url`; `renewing` is False for a dry run, which refreshes nothing.

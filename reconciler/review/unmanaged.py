@@ -19,7 +19,7 @@ from sys import intern
 from typing import Any
 
 from reconciler.engine.integrations import Integration
-from reconciler.engine.listings import Account, Listings, Place, found_by
+from reconciler.engine.listings import ListedAccount, Listings, Place, found_by
 from reconciler.engine.planning import Plan
 from reconciler.ledger.reader import LedgerReader
 from reconciler.model.base import EMAIL
@@ -71,7 +71,7 @@ class UnknownAccount:
     """An account that no hire has a grant for. `reason` says why it is not matched or why it is ignored."""
 
     integration: str
-    account: Account
+    account: ListedAccount
     kind: AccountKind
     reason: str
     near: str | None = None
@@ -221,7 +221,7 @@ async def unknown_accounts(plan: Plan) -> AsyncIterator[ComparedListing]:
         yield each
 
 
-def account_digest(account: Account) -> str:
+def account_digest(account: ListedAccount) -> str:
     """Return the digest by which the ledger recognizes an account without having its name."""
     return hashlib.sha256((account.name if account.who is None else account.who).encode(errors="replace")).hexdigest()
 
@@ -325,7 +325,7 @@ def _asks_form(integration: Integration) -> bool:
     return any(each.id in used for each in integration.manifest.form)
 
 
-def _judged(name: str, account: Account, orphaned: Mapping[str, str], desired: Desired) -> UnknownAccount:
+def _judged(name: str, account: ListedAccount, orphaned: Mapping[str, str], desired: Desired) -> UnknownAccount:
     found = UnknownAccount(name, account, AccountKind.UNMANAGED, "no hire has this account")
     called = [text for text in (account.name, account.who, found.email) if text]
     if (entry := _ignored(name, called, desired.files.ignore, desired.today)) is not None:

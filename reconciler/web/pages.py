@@ -25,7 +25,7 @@ from reconciler.web.guard import Guard, Refusal, Visitor
 from reconciler.web.render import STATIC, environment
 from reconciler.web.sources import NoSuchPage, Sources
 
-__all__ = ["Pages"]
+__all__ = ["StatusPages"]
 
 MAX_PAGES_AT_A_TIME = 2
 """The most pages made at a time: each repeatedly takes the interpreter from the daemon's loop for up to 5 ms."""
@@ -49,7 +49,7 @@ VIEWS: dict[str, tuple[str, View]] = {
 """The template and the view of each path."""
 
 
-class Pages:
+class StatusPages:
     """The routes of the pages. `sources` has what they show, `guard` decides who may see them."""
 
     def __init__(self, sources: Sources, guard: Guard, redact: Callable[[str], str]) -> None:

@@ -26,7 +26,7 @@ from reconciler.model.policy import Rule
 from reconciler.model.status import Action, EventType, Status
 from reconciler.web.app import app
 from reconciler.web.callback import callback_route
-from reconciler.web.pages import Pages
+from reconciler.web.pages import StatusPages
 from tests.docs.test_documented import ALL, DOCS, PLACES, metric_names, rows
 from website import reference
 
@@ -243,7 +243,7 @@ SIGNING_IN = {"/sign-in", "/sign-out", "/static/*", "/*"}
 
 def routes() -> set[str]:
     """What `listen` serves, with `*` where a path has a variable part."""
-    of_pages = Pages(UNUSED, UNUSED, str).routes()
+    of_pages = StatusPages(UNUSED, UNUSED, str).routes()
     of_all = app(healthy=UNUSED, ready=UNUSED, metrics=UNUSED, guard=UNUSED, hosts=UNUSED).routes
     paths = [each.path for each in [*of_all, *of_pages, callback_route(UNUSED)] if isinstance(each, Route)]
     return {re.sub(r"\{\w+(?::\w+)?\}", "*", path) for path in paths}

@@ -20,7 +20,7 @@ from reconciler.model.scope import Layer, Scope, walk
 from reconciler.model.secret import Redactor, Secret
 from reconciler.model.settings import Limits
 from reconciler.model.template import misuse, names
-from reconciler.oauth.connection import Connection, TokenChange, Turn, stored_record, token_layer
+from reconciler.oauth.connection import OAuthConnection, TokenChange, Turn, stored_record, token_layer
 from reconciler.oauth.token_request import ask_for_token
 from reconciler.repository.documents.yaml import BrokenFile, read
 from reconciler.requests.answer import Response
@@ -344,7 +344,7 @@ class Tokens(Wired):
                 told(error)
                 reply = stored
             store.change(lambda _: stored_record(reply, None, clock.now()))
-            connection = Connection(
+            connection = OAuthConnection(
                 "acme",
                 manifest,
                 client=client,

@@ -18,7 +18,7 @@ from reconciler.model.errors import LedgerError, TransportError
 from reconciler.model.manifest import Manifest
 from reconciler.model.scope import Layer, Scope
 from reconciler.model.secret import Redactor
-from reconciler.oauth.connection import Connection, TokenChange, TokenStore, Turn, stored_record
+from reconciler.oauth.connection import OAuthConnection, TokenChange, TokenStore, Turn, stored_record
 from reconciler.requests.client import Client
 from reconciler.requests.token_fields import secrets_of
 from reconciler.secrets.gpg import Gnupg
@@ -100,7 +100,7 @@ def manifest(provider: Service, *, refresh: bool = True, **keys: Any) -> Manifes
     return Manifest.model_validate({"oauth": {**oauth, **keys.pop("oauth", {})}, **keys})
 
 
-Make = Callable[..., Connection]
+Make = Callable[..., OAuthConnection]
 
 
 @pytest.fixture
@@ -121,10 +121,10 @@ def make(provider: Provider, connect: Callable[..., Client], clock: FakeClock, t
         redactor: Redactor = redactor,
         own: Any = None,
         turn: Turn = turn,
-    ) -> Connection:
+    ) -> OAuthConnection:
         scope = Scope((Layer("initial data", {"CLIENT": "client-7", "SECRET": "s3cret-value"}, frozenset({"SECRET"})),))
         by = by or manifest(provider)
-        return Connection(
+        return OAuthConnection(
             "acme",
             by,
             client=own or client,
@@ -266,7 +266,7 @@ async def test_a_401_renews_once_for_all_who_were_refused(make: Make, clock: Fak
 
     done = asyncio.Event()
 
-    async def check(by: Connection, *, late: bool) -> Any:
+    async def check(by: OAuthConnection, *, late: bool) -> Any:
         used = access(await by.fresh())
         if late:  # the request is on its way; the 401 comes back when the refresh is long done
             await done.wait()

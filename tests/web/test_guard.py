@@ -19,8 +19,7 @@ from reconciler.model.settings import Pages, Settings
 from reconciler.web import sessions
 from reconciler.web.app import app
 from reconciler.web.guard import COOKIE, Guard
-from reconciler.web.pages import VIEWS
-from reconciler.web.pages import Pages as Routes
+from reconciler.web.pages import VIEWS, StatusPages
 from reconciler.web.sources import Sources
 
 TOKEN = Secret("correct horse battery staple")
@@ -78,7 +77,7 @@ def served(
         return health
 
     with patch.dict(VIEWS, {"/people": ("error.html", people)}):
-        routes = list(Routes(cast(Sources, None), guard, lambda text: text).routes())
+        routes = list(StatusPages(cast(Sources, None), guard, lambda text: text).routes())
     made: Starlette = app(
         healthy=well,
         ready=well,
