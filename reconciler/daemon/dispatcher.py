@@ -139,7 +139,7 @@ class Dispatcher:
         if due := {key for key, overrides in postponed.items() if not overrides}:
             self.start(PassRequest(Selection.of(due), "due"), lane=Lane.DUE)
         if hires := frozenset(key.hire for key in postponed.keys() - due):  # for single grants, no guard is overridden
-            self.start(PassRequest(Selection(hires), "released", released=True), lane=Lane.DUE)
+            self.start(PassRequest(Selection(hires), "released", released=True))
 
     def queue(self, request: PassRequest, listings: Listings, *, at_most: int | None = None) -> None:
         """Queue a pass for each service of the selection.
