@@ -16,7 +16,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from html import unescape
-from threading import Lock
+from threading import RLock
 from typing import Any, NoReturn
 
 __all__ = ["MASK", "Redactor", "Secret"]
@@ -80,7 +80,7 @@ class Redactor:
         self._lasting: set[str] = set()
         self._renewed: dict[str, list[frozenset[str]]] = {}
         """By source, what it had: the oldest first."""
-        self._changing = Lock()
+        self._changing = RLock()
         self._counts: Counter[str] = Counter()
         """Of how many secrets each needle is."""
         self._needles: dict[str, tuple[str, ...]] = {}
@@ -101,14 +101,15 @@ class Redactor:
         in a text takes seconds.
         """
         new = frozenset(value for value in values if len(value) >= SHORTEST)
-        before = self._renewed.get(source, [])
-        if before and before[-1] == new:
-            return
-        after = [*(each for each in before if each != new), new][-RENEWALS:]
-        self._renewed[source] = after
-        self._search(new, 1)
-        for each in [each for each in before if each not in after or each == new]:
-            self._search(each, -1)
+        with self._changing:
+            before = self._renewed.get(source, [])
+            if before and before[-1] == new:
+                return
+            after = [*(each for each in before if each != new), new][-RENEWALS:]
+            self._renewed[source] = after
+            self._search(new, 1)
+            for each in [each for each in before if each not in after or each == new]:
+                self._search(each, -1)
 
     def _search(self, values: Iterable[str], change: int) -> None:
         """Search for secrets, or with a `change` of -1 no longer where nothing else asks for them."""
