@@ -45,9 +45,6 @@ OURS = frozenset({"host", "content-length", "transfer-encoding", "connection", "
 _MAKES = frozenset({"POST", "PUT", "PATCH"})
 """The methods of requests whose query may have a parameter without a value."""
 
-_PUTS = frozenset({"PUT", "PATCH"})
-"""The methods of removals whose data is what is put in the place of the account, and may have an empty value."""
-
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
@@ -102,7 +99,7 @@ def _selects(call: AnyCall) -> bool:
     It does in a check, a look-up, and what takes access away.
     """
     if isinstance(call, Revoke):
-        return call.method not in _PUTS
+        return call.method != "PUT"  # its data is what takes the place of the account, and may have an empty value
     return isinstance(call, Exists | PagedListing) or (isinstance(call, Request) and call.method not in _MAKES)
 
 

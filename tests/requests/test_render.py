@@ -86,6 +86,7 @@ def test_what_finds_or_removes_an_account_asks_for_no_empty_value(
         (Request, "GET", True),
         (Request, "DELETE", True),
         (Revoke, "POST", True),
+        (Revoke, "PATCH", True),
         (Revoke, "PUT", False),
         (Request, "POST", False),
     ],
