@@ -1,33 +1,33 @@
-# Everything a person or a machine does with this folder. Needs Python 3.11 or newer, git, gnupg and make.
+# The commands for working on this project. Needs Python 3.11 or newer, git, gnupg and make.
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/.run
 READY := $(VENV)/.ready
 COMPILE := $(VENV)/bin/uv pip compile --quiet --universal --generate-hashes --no-header
 PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile
-UNFINISHED := { echo "The installation is not finished: mend what is said above and run make again, it goes on from there."; \
-	echo "It needs 200 MB of room here, the right to write, and a package index (PIP_INDEX_URL)."; exit 1; }
+UNFINISHED := { echo "The installation failed: fix the error above and run make again; it continues from there."; \
+	echo "It needs 200 MB of disk space here, write access, and a package index (PIP_INDEX_URL)."; exit 1; }
 
-unexport PYTHONDONTWRITEBYTECODE # without bytecode, each of a thousand processes compiles every module anew
+unexport PYTHONDONTWRITEBYTECODE # without bytecode, each of a thousand processes compiles every module again
 
 .PHONY: help run test check bench docs release lock clean
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-run: $(RUN) ## the whole thing on this machine: sample repository, sample services, daemon
+run: $(RUN) ## a demo on this machine: sample repository, sample services, daemon
 	$(VENV)/bin/reconcile demo
 
-test: $(READY) ## every test, with branch coverage and its gate
+test: $(READY) ## every test, with a minimum branch coverage
 	$(VENV)/bin/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered
 
-check: $(READY) ## what a change has to pass before its tests run: lint, format, types, layers, dead code
+check: $(READY) ## the quick checks: lint, format, types, layers, dead code
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports --no-logo
 	$(VENV)/bin/vulture
 
-bench: $(READY) ## the figures, each a ratio against a baseline of the same round
+bench: $(READY) ## benchmarks, each a ratio to a baseline of the same run
 	$(VENV)/bin/python -m bench
 
 docs: $(READY) ## the documentation as a site, site/index.html
@@ -47,28 +47,28 @@ release: $(READY) ## wheel, source archive and a bill of materials in dist/, the
 		--output-file "dist/access_reconciler-$$version.cdx.json" requirements.lock
 	@rm -rf build
 
-lock: $(READY) ## choose the dependencies' versions anew, within pyproject.toml
+lock: $(READY) ## update the dependencies' versions, within pyproject.toml
 	$(PIP) uv
 	$(COMPILE) --all-extras --upgrade --output-file requirements-dev.lock pyproject.toml
 	$(COMPILE) --extra demo --extra fleet --extra build --constraint requirements-dev.lock --output-file requirements.lock pyproject.toml
 
-clean: ## remove what these commands made, but for .reconciler/
+clean: ## remove everything that these commands created, except .reconciler/
 	rm -rf $(VENV) site build dist *.egg-info .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis \
 		.import_linter_cache
 
 # A lock names every package, those that build the project too: nothing is left to resolve, which older versions of pip
 # fail at where a newer release of a package with extras is out.
 $(RUN): requirements.lock pyproject.toml
-	@command -v $(PYTHON) >/dev/null || { echo "There is no $(PYTHON): install Python 3.11 or newer."; exit 1; }
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) was not found: install Python 3.11 or newer."; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "$(PYTHON) is Python %d.%d, and 3.11 or newer is needed: \
 	install one and name it, as `make run PYTHON=python3.12`." % sys.version_info[:2])'
-	@echo "Installing what the program and its demo need into $(VENV), once. It takes about 15 seconds."
+	@echo "Installing the program and its demo into $(VENV), once. It takes a minute or two."
 	@test -e $(VENV)/bin/pip || $(PYTHON) -m venv --clear $(VENV) || $(UNFINISHED)
 	@$(PIP) --no-deps --require-hashes --requirement requirements.lock || $(UNFINISHED)
 	@$(PIP) --no-deps --no-build-isolation --editable . || $(UNFINISHED)
 	@touch $(RUN)
 
 $(READY): $(RUN) requirements-dev.lock
-	@echo "Installing what tests, checks and documentation need into $(VENV), once. It takes about a minute."
+	@echo "Installing the tools for tests, checks and documentation into $(VENV), once. It takes a minute or two."
 	@$(PIP) --no-deps --require-hashes --requirement requirements-dev.lock || $(UNFINISHED)
 	@touch $(READY)

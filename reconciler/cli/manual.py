@@ -232,7 +232,7 @@ async def _pass_by_hand(options: SharedOptions, redactor: Redactor, kind: str, k
 
 
 async def _refuse_impossible(context: Context, kind: str, keys: list[Key]) -> None:
-    """Refuse what the process that locked the state could not do: nobody would see its own refusal."""
+    """Refuse what the process that locked the state could not do, because nobody would see its refusal."""
     from reconciler.engine.accepted import in_force
     from reconciler.engine.planning import Planning
     from reconciler.engine.state import reading

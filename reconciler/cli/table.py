@@ -63,7 +63,7 @@ def summary(report: Report, named: Callable[[str], str] = printable) -> Iterator
 
 
 def _need(status: Status) -> str | None:
-    """What a person is needed for where nothing is done about a status, in words; None where nobody is."""
+    """Why a person is needed for a status about which nothing is done; None if no person is needed."""
     if status in FAULTS:
         return str(status)
     match status:

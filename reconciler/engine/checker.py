@@ -89,7 +89,7 @@ class Checker:
             answer = await self._ask(integration, prepared)
         except (Blocked, TransportError) as error:
             return Unknown(self.redactor.redact(str(error)))
-        await self._pace.turn()  # whoever waited for this one's place sends first: the service is kept busy meanwhile
+        await self._pace.turn()  # tasks that waited for this one's place send first, which keeps the service busy
         found = verdict(exists, wanted, answer, check.compared)
         if isinstance(found, Unknown):
             return Unknown(f"{self.redactor.redact(found.reason)}{integration.client.excerpt(answer)}")

@@ -189,7 +189,7 @@ def erase(ledger: LedgerWriter, hire: str, now: datetime, root: Path) -> int:
     """Erase a person, and return the number of their grants. Only the process that locked the state may."""
     from reconciler.notify import alerts, outages
 
-    for cache in (HIRES_CACHE, VALIDATE_CACHE):  # of what git has, they are made anew
+    for cache in (HIRES_CACHE, VALIDATE_CACHE):  # they are rebuilt from git
         PrivateFile(root / cache).remove()
     alerts.forget(ledger, hire)
     outages.forget(ledger)

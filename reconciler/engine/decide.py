@@ -316,7 +316,7 @@ def judge_orphan(
     if record.phase is Phase.REVOKED:
         return Decision(Status.REVOKED, Action.NONE, record.reason)
     off = isinstance(verdict, Present) and verdict.account is Account.INACTIVE
-    if off:  # a switched-off account is gone, and so is whatever a revocation of ours left of it
+    if off:  # a switched-off account counts as gone, also if a revocation switched it off
         verdict = Missing()
     open_one = invitation is not None or (isinstance(verdict, Present) and verdict.account is Account.INVITED)
     if same_as is not None:

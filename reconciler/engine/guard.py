@@ -36,8 +36,8 @@ NEXT = "look why, then let it through once with `reconcile --yes-really`"
 class Changes:
     """What a pass would change, counted part by part as it is planned: the keys of all of it may be millions.
 
-    With `everything`, a full resync, it counts anew. Only the keys that the ledger has among those that wait or were
-    changed already are kept, and those of renamed hires, which it may have under the former name.
+    With `everything`, a full resync, it restarts its counts. Only the keys that the ledger has among those that wait or
+    were changed already are kept, and those of renamed hires, which it may have under the former name.
     """
 
     def __init__(self, ledger: LedgerReader, settings: Settings, *, everything: bool) -> None:

@@ -110,8 +110,8 @@ class Listings:
     async def shows(self, integration: Integration, prepared: Prepared, wanted: str) -> bool:
         """Whether the listing shows the account, as git wants it.
 
-        What it shows of a person can be an interval old: whoever differs in it, or is not in it, gets a check of their
-        own, as does everybody where too few are asked for or it cannot be read.
+        The listing can be an interval old: a person who differs in it, or is not in it, gets a check of their own. So
+        does everybody if too few are asked for or it cannot be read.
         """
         exists = integration.manifest.exists
         if exists is None or exists.listing is None or not self.serve(integration.name):

@@ -81,7 +81,7 @@ class WantedPrints:
 class SameAccounts:
     """The grants still wanted, by the requests they render, for all parts of a pass.
 
-    Requests that use what was stored of an account are rendered for the orphan's hire alone, for nobody else has it.
+    Requests that use what was stored of an account are rendered for the orphan's hire only: no other hire has it.
     `unreadable` reads the records whose files cannot be read, of everybody.
     """
 

@@ -261,7 +261,7 @@ def _orphan_checked(
 def _gone_without_request(
     record: Record, verdict: Verdict | None, decision: Decision, now: datetime, events: Events
 ) -> dict[str, Any]:
-    """Return what changes if an orphan is gone without a request of ours."""
+    """Return what changes if an orphan is gone without a request of the program."""
     events.append((EventType.REVOKED, decision.reason.removeprefix(f"{NOT_IN_GIT}; ")))
     return {
         "phase": Phase.REVOKED,

@@ -74,7 +74,7 @@ NO_MEANS = Means()
 def changed_values(then: Mapping[str, Any], now: Mapping[str, Any]) -> Differences:
     """Return which values differ from those last sent or accepted.
 
-    Names known on one side only are not compared, for it is the manifest that changed then.
+    Names known on one side only are not compared, because then the manifest changed.
     """
     return {
         name: (then[name], now[name])

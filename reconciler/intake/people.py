@@ -49,7 +49,7 @@ class Person:
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """A person whom the import cannot take, and why; `hire` and `file` if they have a file."""
+    """A person who cannot be imported, and why; `hire` and `file` if they have a file."""
 
     item: int
     reason: str
@@ -97,7 +97,7 @@ def people_of(reading: SourceRecords, imported: Import) -> People:
 
 
 def without_secrets(people: People, redactor: Redactor) -> People:
-    """Leave out people whose data contains a secret of ours: a file in git must not hold it."""
+    """Leave out people whose data contains a secret of the program: a file in git must not contain it."""
     taken, left = [], list(people.left_out)
     for one in people.taken:
         key = next((key for key, value in one.fields.items() if redactor.redact(str(value)) != str(value)), None)

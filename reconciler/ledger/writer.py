@@ -258,7 +258,7 @@ class LedgerWriter(LedgerReader):
         self._write(Failpoint.OUTCOME, write)
 
     def begin_resync(self) -> None:
-        """Begin a full resync: the guard counts anew, from the next attempt on.
+        """Begin a full resync: the guard restarts its counts, from the next attempt on.
 
         They are counted in the order in which they were written down, which no clock that jumps moves.
         """

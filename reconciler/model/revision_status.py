@@ -7,7 +7,7 @@ from dataclasses import dataclass
 __all__ = ["REF", "VOUCH", "Stale", "Untrusted"]
 
 REF = "refs/reconciler/accepted"
-"""Where a checkout keeps the revision that was accepted last; no commit and no fetch of ours reaches it."""
+"""Where a checkout keeps the revision that was accepted last; no commit and no fetch of the program changes it."""
 
 VOUCH = f"have it signed, or vouch for it on this machine: `git update-ref {REF} COMMIT`"
 

@@ -73,7 +73,7 @@ class Alerter:
         address = parse(url)
         if address is None:
             raise NotSent("the webhook is no http or https address")
-        # A client each: one whose hosts change is made anew, with connections of the old one still open.
+        # A client each: if its hosts change it is replaced, while connections of the old one are still open.
         hosts = AllowedHosts(frozenset({address.name}))
         client = self._context.client(f"(alerts to {address.name})", hosts, self._settings.limits)
         body = json.dumps(content).encode()

@@ -239,7 +239,7 @@ class OAuthConnection:
         """Store a reply. Raises LedgerError if that has to be done later."""
         self._turn.unstored = used, record
         try:
-            # A person who connected anew meanwhile has stored a newer one.
+            # A person who has reconnected in the meantime has stored a newer one.
             self._tokens.change(lambda there: record if there == used else there)
         except LedgerError as error:
             raise LedgerError(

@@ -21,7 +21,7 @@ from reconciler.repository.git.provenance import Provenance, Traced
 __all__ = ["Givers", "Tracing", "who_gave", "who_gave_in_parts"]
 
 MANY_GRANTS = 20_000
-"""So many grants are traced at a time: each takes half a kibibyte meanwhile, and each time commits are walked anew."""
+"""How many grants to trace at a time: each takes half a kibibyte meanwhile, and each batch walks the commits again."""
 
 OFTEN = 20
 """After so many hires others get a turn."""

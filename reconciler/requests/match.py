@@ -247,7 +247,7 @@ def _alone(address: str) -> str:
 
 
 def _forms(text: str) -> Iterator[str]:
-    """Return the text as it came; if it is JSON, also decoded and written anew, and each of its strings."""
+    """Return the text as it came; if it is JSON, also decoded and written again, and each of its strings."""
     yield text
     try:
         content = json.loads(text.removeprefix("\ufeff"))

@@ -54,7 +54,7 @@ class RenderedRequest:
     """A request, ready to be sent. Only `method` and `shown_url` may be shown.
 
     `statuses` are those that the manifest lists: the client hands a redirect among them back as an answer. `signer`
-    makes headers anew at each sending. `most` bounds the bytes that are kept of the answer.
+    makes new headers each time it is sent. `most` bounds the bytes that are kept of the answer.
     """
 
     method: str

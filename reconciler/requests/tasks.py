@@ -62,7 +62,7 @@ class Pace:
         try:
             await mine
         except asyncio.CancelledError:
-            with suppress(ValueError):  # whoever came by may have dropped it
+            with suppress(ValueError):  # another task may have removed it already
                 self._waiting.remove(mine)
             raise
 

@@ -84,7 +84,7 @@ class _HostPlaces:
             await turn
         except asyncio.CancelledError:
             if turn.cancelled():
-                with suppress(ValueError):  # whoever came by may have dropped it
+                with suppress(ValueError):  # another task may have removed it already
                     waiting.remove(turn)
             else:  # it was given one just before
                 self.give_back()

@@ -1,4 +1,4 @@
-"""Find the hire whom an account resembles: by address, by name, or by a name that differs in one letter."""
+"""Find the hire that an account resembles: by address, by name, or by a name that differs in one letter."""
 
 from __future__ import annotations
 

@@ -139,7 +139,7 @@ def found_in(inspector: Inspector, validated: Validated | None) -> Iterator[Find
 
 
 def _context(file: HireSummary, hires: Hires) -> Context | None:
-    """None where one whom the hire names cannot be read: what is wrong there may lie in further files."""
+    """None if a hire that it refers to cannot be read: the cause may be in further files."""
     named = [hires.file(hire) for hire in file.references]
     return None if None in named else (file.blob, *(each.blob for each in named if each is not None))
 

@@ -69,7 +69,7 @@ class _Answer(gnupg.StatusHandler):  # type: ignore[misc]
         return "can't connect to the gpg-agent" in self.stderr
 
     def last_word(self) -> str:
-        """Return gpg's last own message, for failures without a message of ours."""
+        """Return gpg's last own message, for failures without a message of the program."""
         said = [line.strip() for line in self.stderr.splitlines() if line.startswith("gpg: ")]
         return "".join(char for char in said[-1][5:] if char.isprintable())[:200] if said else "it gave no reason"
 
@@ -130,7 +130,7 @@ class Gnupg:
         """Encrypt to exactly these keys (ids, fingerprints or addresses), trusted because they were named.
 
         The form does not depend on the user's gpg.conf: no further or hidden recipient, version, comment or file name.
-        Raises SecretsError where one of them is unknown, expired or revoked: nobody is left out silently.
+        Raises SecretsError where one of them is unknown, expired or revoked: none is omitted silently.
         """
         if not recipients:
             raise SecretsError("there is no key to encrypt to: name one, as its id, fingerprint or address")

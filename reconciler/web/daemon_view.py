@@ -164,7 +164,7 @@ class DaemonView:
         )
 
     def reviews(self, ledger: LedgerReader) -> list[ReviewProgress]:
-        """Compute how far each access review is at the commit in force, anew when git or the history changes."""
+        """Compute how far each access review is at the commit in force, again when git or the history changes."""
         tree = self._tree
         key = (tree.revision, ledger.history_end(), ledger.note(LAST))
         with self._reviewing:

@@ -141,7 +141,7 @@ class Guard:
 
 
 def _named(request: Request, pages: Pages) -> str | None:
-    """Return whom the proxy names; None if the request is not from the proxy, or names nobody or several."""
+    """Return the user that the proxy names; None if the request is not from the proxy, or has no or several names."""
     if not pages.trusts(_peer(request)):
         return None
     names = [name.strip() for name in request.headers.getlist(pages.trusted_header)]

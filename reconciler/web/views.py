@@ -91,7 +91,7 @@ def people(sources: Sources, query: Query) -> dict[str, object]:
 
 
 def person(sources: Sources, query: Query, hire: str) -> dict[str, object]:
-    """Show one person with all grants. Raises NoSuchPage for one whom neither git nor the ledger knows."""
+    """Show one person with all grants. Raises NoSuchPage if neither git nor the ledger has the person."""
     live, git = sources.now(), sources.git([hire])
     with sources.ledger() as ledger:
         listing = PagedList(page_filters(query, (), live, ()), ledger.count_grants(Chosen(hires=[hire])))

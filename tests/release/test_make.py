@@ -59,7 +59,7 @@ def test_no_python(tmp_path: Path) -> None:
     )
 
 
-UNFINISHED = "The installation is not finished: mend what is said above and run make again, it goes on from there.\n"
+UNFINISHED = "The installation failed: fix the error above and run make again; it continues from there.\n"
 
 
 def test_no_package_index(tmp_path: Path) -> None:
@@ -82,4 +82,4 @@ def small(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_no_room(small: Path) -> None:
-    assert f"{UNFINISHED}It needs 200 MB of room here" in make(small).stdout
+    assert f"{UNFINISHED}It needs 200 MB of disk space here" in make(small).stdout

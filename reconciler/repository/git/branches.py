@@ -1,7 +1,7 @@
 """Commit files to a branch for a pull request, without touching the worktree, its index or the branch in force.
 
-The commit's committer is this program: a branch whose commits it made may be made anew, and one that a person added to
-may not.
+The commit's committer is this program: a branch that has only its commits may be replaced, and one that a person added
+to may not.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def refuse_branch(checkout: Checkout, branch: str, in_force: str) -> None:
 def commit_to_branch(checkout: Checkout, base: str, branch: str, files: Mapping[str, bytes], message: str) -> str:
     """Make the branch: one commit on top of `base` with these files. Returns its id.
 
-    A branch of that name is made anew where only this program has committed to it. Raises RepositoryError.
+    An existing branch is replaced if only this program has committed to it. Raises RepositoryError.
     """
     repository = _repository(checkout)
     ref = f"refs/heads/{branch}"

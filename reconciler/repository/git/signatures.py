@@ -59,7 +59,8 @@ def first_untrusted(checkout: Checkout, base: str | None, head: str, home: str |
 def signer(checkout: Checkout, revision: str, home: str | None) -> str | None:
     """Return the owner of the key of a commit's good signature, as git names it; None if there is none.
 
-    That it is good says that the commit is unchanged since it was signed; whom to trust is `first_untrusted`'s matter.
+    A good signature says that the commit is unchanged since it was signed; `first_untrusted` decides which keys to
+    trust.
     """
     if checkout.repository is None:
         return None
