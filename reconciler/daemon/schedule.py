@@ -6,10 +6,12 @@ Together the slices cover every hire once an interval. They share the listings o
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
+from heapq import merge
+from itertools import islice
 from zlib import crc32
 
 from reconciler.daemon.acting import Acting
@@ -25,14 +27,18 @@ from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.clock import Stopped
 from reconciler.model.errors import LedgerError, RepositoryError
 from reconciler.model.selection import Selection
+from reconciler.repository.hires import Hires
 
 __all__ = ["Schedule"]
 
 MIN_SLICES = 60
 SHORTEST_SLICE = timedelta(seconds=1)
 
-QUEUE_AGAIN_SECONDS = 1.0
-"""After how long queueing a sweep continues when the ledger or this clone failed."""
+AT_A_TIME = 2000
+"""The most hires that are sorted, or read from the ledger, before other tasks run."""
+
+AGAIN_SECONDS = 1.0
+"""After how long a walk over all hires continues when the ledger or this clone failed."""
 
 
 class Schedule:
@@ -61,6 +67,8 @@ class Schedule:
         self._sliced_at: datetime | None = None
         self._queueing = 0
         """The number of sweeps of which not every slice is queued yet."""
+        self._cutting = 0
+        """The number of tasks that are about to cut all hires into the slices of a cycle."""
 
     def sweep(self, request: PassRequest, acting: Acting | None = None) -> None:
         """Make passes over everything, over some integrations of all hires, or over some hires.
@@ -68,34 +76,32 @@ class Schedule:
         `acting` is given while a revision is being taken over.
         """
         acting, selection = acting or self._dispatcher.acting, request.selection
-        hires = self._hires(acting) if selection.hires is None else selection.hires
+        hires = self._few(acting) if selection.hires is None else selection.hires
         if selection.everything:
             self._ledger.begin_resync()
             self._sliced_at = self._clock.now()
             self._slices = []
             self._dispatcher.runner.clear()  # the sweep includes everything that waits
-        whole = replace(selection, hires=frozenset(hires))
-        if len(hires) <= MAX_HIRES:
+        if hires is not None and len(hires) <= MAX_HIRES:
+            whole = replace(selection, hires=frozenset(hires))
             self._dispatcher.start(replace(request, selection=whole), acting=acting)
             return
         self._read_listings_anew(acting)
-        parts = [replace(request, selection=part) for part in in_parts(whole, MAX_HIRES)]
         self._queueing += 1
-        self._dispatcher.run(self._queue_all(parts))
+        self._cutting += selection.everything
+        self._dispatcher.run(self._queue_all(request, self._files(acting)))
 
     async def let_through(self) -> None:
         """Wait until no pass that overrides the guard would be lost with this process. Raises Stopped."""
         while self._queueing or self._dispatcher.at_risk:
-            await self._clock.sleep(QUEUE_AGAIN_SECONDS)
+            await self._clock.sleep(AGAIN_SECONDS)
 
     def queue_due(self, now: datetime) -> None:
         """Queue the slices that are due."""
         if self._sliced_at is None or self._sliced_at > now:  # the first of all, or the clock was set back
             self._sliced_at = now
         interval = self._dispatcher.acting.settings.interval
-        while True:
-            if not self._slices:
-                self._begin_cycle()
+        while self._slices:
             count = len(self._slices) + self._sliced
             wait = interval / count
             if now - self._sliced_at < wait:
@@ -106,40 +112,102 @@ class Schedule:
             if hires:
                 request = PassRequest(Selection(hires=frozenset(hires)), "interval")
                 self._dispatcher.queue(request, self._listings, at_most=count)
-
-    def _hires(self, acting: Acting) -> set[str]:
-        """Return every hire that git or the ledger has."""
-        assert acting.tree is not None
-        return self._context.reader.load(acting.tree).hires.stems() | self._ledger.hires()
+        if not self._cutting:  # a sweep over everything begins the next cycle itself
+            self._begin_cycle()
 
     def _begin_cycle(self) -> None:
-        """Cut all hires into the slices of the next interval."""
+        """Begin the next full resync, which is spread over the interval."""
         acting = self._dispatcher.acting
-        hires = self._hires(acting)
-        most = max(1, int(acting.settings.interval / SHORTEST_SLICE))
-        count = min(most, max(MIN_SLICES, len(hires) // MAX_HIRES))
-        self._slices = [[] for _ in range(count)]
-        for hire in hires:
-            self._slices[crc32(hire.encode()) % count].append(hire)
-        self._sliced = 0
         self._read_listings_anew(acting)
-        self._dispatcher.run(self._survey.take(acting, self._dispatcher.desired(acting), self._listings))
-        self._dispatcher.run(asyncio.to_thread(self._context.reader.keep))
         self._ledger.begin_resync()
+        self._cutting += 1
+        self._dispatcher.run(self._cut_all(self._files(acting)))
+
+    def _files(self, acting: Acting) -> Hires:
+        assert acting.tree is not None
+        return self._context.reader.load(acting.tree).hires
+
+    def _few(self, acting: Acting) -> set[str] | None:
+        """Return every hire that git or the ledger has; None if they are too many for one pass."""
+        most = MAX_HIRES + 1
+        found = {*islice(self._files(acting).stems(), most), *self._ledger.hires_after("", most)}
+        return found if len(found) < most else None
 
     def _read_listings_anew(self, acting: Acting) -> None:
         """Begin with unread listings; one is read only if it serves more than a few grants."""
         self._listings = Listings()
         self._listings.expect(listed_grants(self._dispatcher.desired(acting)))
 
-    async def _queue_all(self, requests: Iterable[PassRequest]) -> None:
-        """Queue the requests, and let other tasks run in between: to cut one takes a while."""
-        with suppress(Stopped):
-            for request in requests:
-                while not self._queued(request):
-                    await self._clock.sleep(QUEUE_AGAIN_SECONDS)
+    async def _queue_all(self, request: PassRequest, files: Hires) -> None:
+        """Queue a sweep over more hires than one pass takes; one over everything begins the next cycle as well.
+
+        Other tasks run in between, for to cut a part takes a while, and the first ones are made meanwhile.
+        """
+        hires = list[str]()
+        try:
+            async for part in self._parts(request.selection, files):
+                while not self._queued(replace(request, selection=part)):
+                    await self._clock.sleep(AGAIN_SECONDS)
                 await self._clock.sleep(0)
+                hires += part.hires or ()
             self._queueing -= 1
+            if request.selection.everything:
+                await self._cut(hires)
+        except Stopped:
+            pass
+        finally:
+            self._cutting -= request.selection.everything
+
+    async def _cut_all(self, files: Hires) -> None:
+        try:
+            await self._cut([hire async for part in self._parts(Selection(), files) for hire in part.hires or ()])
+        except Stopped:
+            pass
+        finally:
+            self._cutting -= 1
+
+    async def _cut(self, hires: Sequence[str]) -> None:
+        """Cut all hires into the slices of the cycle that was begun, and take its survey."""
+        most = max(1, int(self._dispatcher.acting.settings.interval / SHORTEST_SLICE))
+        count = min(most, max(MIN_SLICES, len(hires) // MAX_HIRES))
+        slices: list[list[str]] = [[] for _ in range(count)]
+        async for some in self._context.pace.over(hires):
+            for hire in some:
+                slices[crc32(hire.encode()) % count].append(hire)
+        self._slices, self._sliced, acting = slices, 0, self._dispatcher.acting
+        self._dispatcher.run(self._survey.take(acting, self._dispatcher.desired(acting), self._listings))
+        self._dispatcher.run(asyncio.to_thread(self._context.reader.keep))
+
+    async def _parts(self, selection: Selection, files: Hires) -> AsyncIterator[Selection]:
+        """Cut a selection into parts of as many hires as one pass takes. Raises Stopped.
+
+        Everybody is who git or the ledger has. They come in the order in which the ledger has their rows, and last
+        those that only the ledger has.
+        """
+        if selection.hires is not None:
+            for part in in_parts(selection, MAX_HIRES):
+                yield part
+            return
+        pieces, stems = list[list[str]](), iter(files.stems())
+        while some := list(islice(stems, AT_A_TIME)):
+            pieces.append(sorted(some))
+            await self._context.pace.keep()
+        ordered = merge(*pieces)
+        while some := list(islice(ordered, MAX_HIRES)):
+            yield replace(selection, hires=frozenset(some))
+        while some := await self._hires_after(some[-1] if some else ""):
+            gone = frozenset(hire for hire in some if not files.has_file(hire))
+            for part in in_parts(replace(selection, hires=gone), MAX_HIRES):
+                yield part
+
+    async def _hires_after(self, hire: str) -> list[str]:
+        """Read which hires the ledger has after this one, once it can be read. Raises Stopped."""
+        while True:
+            try:
+                return await self._ledger.off_loop(partial(self._ledger.hires_after, hire, AT_A_TIME))
+            except LedgerError as error:
+                self._health.stuck("ledger", str(error))
+                await self._clock.sleep(AGAIN_SECONDS)
 
     def _queued(self, request: PassRequest) -> bool:
         try:

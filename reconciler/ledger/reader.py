@@ -113,6 +113,12 @@ class LedgerReader(Browsing):
         with self.backend.reading() as reading:
             return set(reading.column("SELECT DISTINCT hire FROM grants"))
 
+    def hires_after(self, hire: str, at_most: int) -> list[str]:
+        """List the hires in the ledger from the first one after this on, in their order."""
+        query = "SELECT DISTINCT hire FROM grants WHERE hire > :hire ORDER BY hire LIMIT :at_most"
+        with self.backend.reading() as reading:
+            return reading.column(query, hire=hire, at_most=at_most)
+
     def names(self) -> set[str]:
         """List every hire, access and integration in the ledger."""
         query = "SELECT hire FROM grants UNION SELECT access FROM grants UNION SELECT integration FROM grants"

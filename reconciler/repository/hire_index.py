@@ -6,7 +6,7 @@ running pass keeps the one that it began with.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, KeysView
 from dataclasses import replace
 from functools import cached_property
 from sys import intern
@@ -104,6 +104,11 @@ class HireIndex:
             self._unshared.add(hire)
             self._referrers[hire] = set(self._referrers.get(hire, ()))
         return self._referrers[hire]
+
+    @property
+    def stems(self) -> KeysView[str]:
+        """Return every hire's id."""
+        return self._stems.first.keys()
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._stems.first)

@@ -6,7 +6,7 @@ memory. What concerns all hires at once comes from the index.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, KeysView, Mapping
 
 from reconciler.model.hire import Hire
 from reconciler.repository.documents.loaded import Loaded
@@ -81,9 +81,9 @@ class Hires(Mapping[str, Loaded[Hire]]):
         """Return the path and blob of every file, including broken ones."""
         return {(summary.path, summary.blob) for summary in self._index.paths.values()}
 
-    def stems(self) -> set[str]:
+    def stems(self) -> KeysView[str]:
         """Return the id of every file, including broken ones."""
-        return set(self._index)
+        return self._index.stems
 
     def has_file(self, stem: str) -> bool:
         """Whether there is a file of this id, broken or not."""

@@ -20,6 +20,7 @@ from reconciler.ledger.sqlite import SqliteBackend
 from reconciler.ledger.sqlite_engine import engine_over
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.errors import LedgerError
+from reconciler.model.grant import Key
 from reconciler.model.status import Status
 from tests.ledger.states import ADA, NOW, STATE
 from tests.records import but
@@ -47,6 +48,14 @@ from tests.records import but
 def test_due_grants(ledger: LedgerWriter, record: dict[str, object], due: bool) -> None:
     ledger.save([but(ADA, **record)])
     assert ledger.due(NOW) == ([ADA.key] if due else [])
+
+
+def test_hires_in_pages(ledger: LedgerWriter) -> None:
+    hires = ["ada", "bob", "zoe"]
+    ledger.save([but(ADA, key=Key(hire, access)) for hire in reversed(hires) for access in ("a", "b")])
+    assert ledger.hires_after("", 2) == hires[:2]
+    assert ledger.hires_after("bob", 2) == hires[2:]
+    assert ledger.hires_after("zoe", 2) == []
 
 
 def test_more_hires_than_a_statement_has_values(ledger: LedgerWriter) -> None:
@@ -103,6 +112,7 @@ READINGS: dict[str, tuple[object, ...]] = {
     "first_seen": ("tool",),
     "grants": (Chosen(), Page()),
     "has_line": ("digest",),
+    "hires_after": ("", 2),
     "history_page": (Page(),),
     "integrations": (["ada"],),
     "listed_at": ("tool",),
