@@ -55,7 +55,7 @@ def test_an_old_python(tmp_path: Path, version: str) -> None:
 
 def test_no_python(tmp_path: Path) -> None:
     assert make(tmp_path, PYTHON="python-of-nowhere").stdout == (
-        "There is no python-of-nowhere: install Python 3.11 or newer.\n"
+        "python-of-nowhere was not found: install Python 3.11 or newer.\n"
     )
 
 
@@ -63,10 +63,10 @@ UNFINISHED = "The installation failed: fix the error above and run make again; i
 
 
 def test_no_package_index(tmp_path: Path) -> None:
-    (tmp_path / ".venv/bin").mkdir(parents=True)  # as where the environment itself was cut off: it is made anew
+    (tmp_path / ".venv/bin").mkdir(parents=True)  # as where the environment itself was cut off: it is created again
     (tmp_path / ".venv/bin/python").symlink_to(sys.executable)
     done = make(tmp_path)
-    assert done.stdout.startswith("Installing what the program and its demo need into .venv, once.")
+    assert done.stdout.startswith("Installing the program and its demo into .venv, once.")
     assert UNFINISHED in done.stdout
     assert "No matching distribution found" in done.stderr
 
