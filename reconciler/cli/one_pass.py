@@ -8,6 +8,7 @@ import sys
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from typing import TYPE_CHECKING
 
 import click
@@ -41,9 +42,9 @@ def one_pass(options: SharedOptions, chosen: PassOptions) -> int:
         try:
             report, rows = asyncio.run(_run(options, chosen, redactor, spools))
         except StateLockedError as error:
-            if not chosen.yes_really:
+            if not chosen.yes_really or chosen.no_removals:  # the other process would let removals through, too
                 raise
-            return _enqueue_release(options, error)
+            return _enqueue_release(options, chosen.selection, error)
         only = Filter(frozenset(chosen.statuses), chosen.only_changes)
         show_report(report, options, rows=rows, by=chosen.by, only=only, paged=chosen.dry_run)
     return exit_code(report, detailed=chosen.detailed_exitcode)
@@ -144,7 +145,7 @@ async def _real(
     """Plan and apply. With `ask`, plan again after each question, until the plan is the one that was agreed to."""
     from reconciler.cli.progress import ProgressReporter
     from reconciler.engine.accepted import in_force, keep
-    from reconciler.engine.commands import Erasing, by_grant, take_up
+    from reconciler.engine.commands import Erasing, by_grant, releases_of, take_up
     from reconciler.engine.reconciler import Reconciler
     from reconciler.engine.state import locking
     from reconciler.notify.notifications import Notifier
@@ -162,8 +163,8 @@ async def _real(
         keep(context, opened.ledger, force)
         commands = opened.ledger.commands()
         erasing = Erasing(context.root, lambda: context.reader.load(tree), take=lambda _: True)
-        releases = [command for command in commands if command.kind == "release"]
-        others = (command for command in commands if command not in releases)
+        releases = releases_of(commands, selection)
+        others = (command for command in commands if command.kind != "release")
         take_up(opened.ledger, others, context.clock.now(), erasing=erasing)
         # Without removals, commands to revoke stay for the next pass.
         commands = [command for command in commands if removals or command.kind != "revoke"]
@@ -286,11 +287,14 @@ def _warn_of_ignored_edits(context: Context, source: str) -> None:
         note(f"not committed, and so not acted on: {shown}")
 
 
-def _enqueue_release(options: SharedOptions, error: StateLockedError) -> int:
+def _enqueue_release(options: SharedOptions, selection: Selection, error: StateLockedError) -> int:
     from reconciler.cli.enqueue import enqueue, show_handed_over
 
-    enqueue(options, "release")
-    show_handed_over(options, "release", (), "let the held integrations through, once", error)
+    for hire, integration in product(selection.hires or (None,), selection.integrations or (None,)):
+        enqueue(options, "release", hire=hire, integration=integration)
+    hires, integrations = sorted(selection.hires or ()), sorted(selection.integrations or ())
+    what, whose = ", ".join(integrations) or "the held integrations", f" for {', '.join(hires)}" if hires else ""
+    show_handed_over(options, "release", (), f"let {what} through{whose}, once", error)
     return 0
 
 

@@ -16,7 +16,7 @@ from functools import partial
 
 from reconciler.daemon.cutting import by_service
 from reconciler.daemon.newest import Newest
-from reconciler.engine.commands import by_grant, changes_of, take_up
+from reconciler.engine.commands import by_grant, changes_of, releases_of, take_up
 from reconciler.engine.context import Context, SystemClock
 from reconciler.engine.planning import Plan
 from reconciler.engine.reconciler import Reconciler
@@ -107,10 +107,10 @@ class FleetPass:
         desired = self._desired = context.desired(files, Policy.of(self.settings, context.clock.now()).today)
         commands, releases = ledger.commands(), list[Command]()
         if self.state.member is not None and self.state.member.leader() is None:
-            releases = [command for command in commands if command.kind == "release"]
+            releases = releases_of(commands, selection)
             self.released |= bool(releases)
             for command in commands:
-                if command not in releases:
+                if command.kind != "release":
                     await self._take_up(command)
             commands = ledger.commands()
         everything = selection.everything

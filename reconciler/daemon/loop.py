@@ -24,7 +24,7 @@ from reconciler.daemon.revisions import Revisions
 from reconciler.daemon.schedule import Schedule
 from reconciler.daemon.slices import Make, PassRequest, SliceRunner, Spawn
 from reconciler.daemon.survey import Survey
-from reconciler.engine.commands import Erasing, TakenUp, changes_of, take_up_in_pieces
+from reconciler.engine.commands import Erasing, TakenUp, changes_of, scope_of, take_up_in_pieces
 from reconciler.engine.context import Context, SystemClock
 from reconciler.engine.state import OpenState
 from reconciler.ledger.entries import Command
@@ -235,7 +235,7 @@ class Daemon:
                 self._ledger.split(command, changes.values())
                 return
             if command.kind == "release":
-                self._schedule.sweep(PassRequest(Selection(), "released", released=True))
+                self._schedule.sweep(PassRequest(scope_of(command), "released", released=True))
                 await self._schedule.let_through()  # if this process dies before, the next one takes it up
             asked = await self._act_on(command, {*changes})
             self._taken_up -= asked.waiting

@@ -21,6 +21,7 @@ from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.vault import run_name
 from reconciler.model.failpoints import Failpoint
 from reconciler.model.grant import Key, Phase, Record
+from reconciler.model.selection import Selection
 from reconciler.model.status import Action, EventType, Status
 from reconciler.repository.files import Files
 from reconciler.repository.private_file import HIRES_CACHE, VALIDATE_CACHE, PrivateFile
@@ -38,8 +39,10 @@ __all__ = [
     "matching",
     "may_retry",
     "reason_to_remember",
+    "releases_of",
     "request_events",
     "requested",
+    "scope_of",
     "take_up",
     "take_up_in_pieces",
 ]
@@ -172,6 +175,19 @@ def changes_of(ledger: LedgerReader, command: Command, home: Callable[[str], str
         for integration in sorted(about):
             found.setdefault(home(integration), []).append(integration)
     return found
+
+
+def scope_of(command: Command) -> Selection:
+    """Return what a command to override the guard covers: what the pass was to cover that could not be made."""
+    return Selection(
+        hires=None if command.hire is None else frozenset({command.hire}),
+        integrations=None if command.integration is None else frozenset({command.integration}),
+    )
+
+
+def releases_of(commands: Iterable[Command], selection: Selection) -> list[Command]:
+    """List the commands to override the guard that a pass over a selection acts on; others wait for another pass."""
+    return [each for each in commands if each.kind == "release" and scope_of(each) in (Selection(), selection)]
 
 
 def reason_to_remember(hire: str, records: Iterable[Record], files: Files) -> str | None:

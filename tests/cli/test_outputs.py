@@ -111,3 +111,15 @@ def test_enqueued_command_is_reported(tool: Repo, accounts: AccountService) -> N
             assert (done.json["command"], done.json["handed_over"]) == (command, True)
         done = call_cli(tool, "accept", "ada", "tool")
         assert (done.code, done.out) == (0, "handed over: accept ada/tool\n")
+
+
+def test_release_is_handed_over_for_what_it_was_asked_for_only(tool: Repo) -> None:
+    with StateLocation(tool.state_url, tool.root).locked("a pass", datetime.now(UTC)) as held:
+        done = call_cli(tool, "--yes-really", "--integration=tool", "--hire=ada")
+        assert (done.code, done.out) == (0, "handed over: let tool through for ada, once\n")
+        (command,) = held.ledger.commands()
+        assert (command.kind, command.hire, command.integration) == ("release", "ada", "tool")
+        done = call_cli(tool, "--yes-really", "--no-removals")
+        assert done.code == 1
+        assert "is held by" in done.err
+        assert held.ledger.commands() == [command], "it would let removals through"

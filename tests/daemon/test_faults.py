@@ -151,6 +151,23 @@ def test_release_stays_on_the_list_until_its_passes_are_made(tool: Repo, account
     asyncio.run(started())
 
 
+def test_release_of_one_integration_lets_no_other_through(tool: Repo, accounts: AccountService) -> None:
+    tool.settings(interval="1d", max_new=0)
+    tool.manifest("other", accounts.manifest())
+    tool.hire("bob", "other")
+    tool.commit()
+
+    async def walk() -> None:
+        async with running(tool) as now:
+            await until(lambda: len(list(now.state.ledger.guarded())) == 2)
+            now.state.ledger.enqueue("release", now=datetime.now(UTC), by="ida@here", integration="tool")
+            await until(lambda: accounts.created["ada@example.com"])
+            await until(lambda: not now.state.ledger.commands())
+
+    asyncio.run(walk())
+    assert accounts.created == {"ada@example.com": 1}
+
+
 def test_command_waits_for_the_pass_that_claimed_its_grant(tool: Repo, accounts: AccountService) -> None:
     twice_over(accounts)
 
