@@ -119,7 +119,7 @@ class Repo:
             case _ if path.endswith(".json"):
                 file.write_text(json.dumps(content, indent=2))
             case _:
-                file.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+                file.write_text(yaml.dump(content, Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True))
         return file
 
     def remove(self, path: str) -> None:
