@@ -80,6 +80,7 @@ def set_up(folder: Path) -> None:
             "PKCE_REQUIRED": True,
             "SCOPES": {"people": "See and make people"},
         },
+        PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"],  # a slow one takes half a second a request
         ROOT_URLCONF=__name__,
         SECRET_KEY="only for this test",
         STATIC_URL="/static/",

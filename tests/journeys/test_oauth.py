@@ -18,7 +18,7 @@ import pytest
 
 from tests.cli.test_oauth import connecting
 from tests.journeys.oauth_provider import CLIENT_ID, CLIENT_SECRET, PASSWORD, USER
-from tests.repo import Daemon, Repo, run_cli
+from tests.repo import Daemon, Repo, call_cli
 from tests.servers import ask, eventually
 
 HOUR = 3600
@@ -151,7 +151,7 @@ def connect(office: Repo) -> None:
 
 
 def grant(office: Repo, *arguments: str) -> dict[str, Any]:
-    result = run_cli(office, *arguments, "--output", "json")
+    result = call_cli(office, *arguments, "--output", "json")
     assert CLIENT_SECRET not in result.out + result.err
     return result.grant("ada", "acme")
 
