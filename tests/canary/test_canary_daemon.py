@@ -12,7 +12,7 @@ import pytest
 
 from tests.canary.canaries import leaks, value
 from tests.canary.stage import Echo, Mail, connect, settings_of, stage, state_bytes
-from tests.repo import PROGRAM, Daemon, Repo, run_cli
+from tests.repo import PROGRAM, Daemon, Repo, call_cli, run_cli
 from tests.servers import eventually
 
 SOON = 20.0
@@ -64,7 +64,7 @@ def test_log_and_pages(staged: Repo, echo: Echo, log_format: str) -> None:
 
 
 def status(repo: Repo, access: str) -> str:
-    result = run_cli(repo, "status", "--output", "json")
+    result = call_cli(repo, "status", "--output", "json")
     with suppress(ValueError, AssertionError):
         return str(result.grant("ada", access)["status"])
     return "none"
@@ -81,7 +81,7 @@ def test_a_power_cut_in_mid_attempt(staged: Repo, echo: Echo) -> None:
         nothing_in({"log": daemon.log, **state_bytes(staged)}, echo)
     echo.mode = 200
     with Daemon(staged, "-v") as daemon:
-        assert eventually(lambda: "interrupted" in run_cli(staged, "history").out, SOON)
+        assert eventually(lambda: "interrupted" in call_cli(staged, "history").out, SOON)
         daemon.terminate()
         nothing_in({"log": daemon.log, "history": run_cli(staged, "history").out, **state_bytes(staged)}, echo)
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.repo import Daemon, Repo, run_cli
+from tests.repo import Daemon, Repo, call_cli
 from tests.repository.signing import PgpSigner, signed
 from tests.servers import AccountService, Service, eventually
 
@@ -49,7 +49,7 @@ def test_a_gnupg_home_in_the_checkout_is_an_error_of_the_settings(
     mark = planted(repo)
     repo.settings(gnupg_home="keys")
     repo.commit()
-    done = run_cli(repo, *arguments)
+    done = call_cli(repo, *arguments)
     assert done.code == 1
     line = (repo.root / "config/reconciler.yaml").read_text().splitlines().index("gnupg_home: keys") + 1
     assert (
@@ -66,7 +66,7 @@ def test_nor_where_the_environment_names_it_or_a_link_leads_there(repo: Repo, ac
     link = repo.root.parent / "link"
     link.symlink_to(repo.root / "keys")
     for home in (str(repo.root / "keys"), str(link)):
-        done = run_cli(repo, "--dry-run", "--output", "json", env={"GNUPGHOME": home})
+        done = call_cli(repo, "--dry-run", "--output", "json", env={"GNUPGHOME": home})
         assert done.code == 1
         assert "is in the repository" in done.grant("ada", "tool")["reason"]
         assert not mark.exists()
@@ -81,7 +81,7 @@ def test_a_branch_that_names_one_runs_nothing(repo: Repo, accounts: AccountServi
     repo.settings(gnupg_home="keys")
     repo.commit()
     repo.git("checkout", "-q", "main")
-    assert run_cli(repo, "--dry-run", "--rev", "topic").code == 1
+    assert call_cli(repo, "--dry-run", "--rev", "topic").code == 1
     assert not mark.exists()
 
 
@@ -104,7 +104,7 @@ def test_signed_commits_and_a_home_in_the_checkout(repo: Repo, accounts: Account
     mark = planted(repo)
     repo.settings(gnupg_home="keys", git={"verify_signatures": True})
     signed(repo, ida)
-    done = run_cli(repo)
+    done = call_cli(repo)
     assert done.code == 1
     assert "gnupg_home: the GnuPG home keys is in the repository" in done.err
     assert not mark.exists()
@@ -144,13 +144,13 @@ def asked(service: Service) -> list[Any]:
 def test_a_key_service_that_is_not_allowed_is_not_asked(repo: Repo, service: Service) -> None:
     repo.commit()
     for arguments in (["--dry-run", "--output", "json"], ["--output", "json"]):
-        done = run_cli(repo, *arguments, env=machine())
+        done = call_cli(repo, *arguments, env=machine())
         assert done.code == 1
         assert (
             f"host 127.0.0.1:{service.port} is not allowed: add it to allowed_hosts"
             in done.grant("ada", "tool")["reason"]
         )
-    done = run_cli(repo, "initial-data", "check", env=machine())
+    done = call_cli(repo, "initial-data", "check", env=machine())
     assert done.code == 1
     assert "is not allowed" in done.out
     assert not service.calls()
@@ -164,20 +164,20 @@ def test_committed_key_service_is_listed_by_validate_and_diff(repo: Repo, servic
     repo.write("config/initial_data/tool.sops.yaml", content)
     repo.commit()
     host, file = f"127.0.0.1:{service.port}", "config/initial_data/tool.sops.yaml"
-    done = run_cli(repo, "validate", "--output", "json")
+    done = call_cli(repo, "validate", "--output", "json")
     assert {"host": host, "files": [file], "allowed": False} in done.json["hosts"]
     assert [each["message"] for each in done.json["problems"] if each["file"] == file] == [
         f"its key service: host {host} is not allowed: add it to allowed_hosts in config/reconciler.yaml"
     ]
     assert done.code == 1
-    assert run_cli(repo, "diff", before, "--output", "json").json["hosts"]["added"] == [host]
+    assert call_cli(repo, "diff", before, "--output", "json").json["hosts"]["added"] == [host]
 
 
 @pytest.mark.usefixtures("vault")
 def test_allowed_key_service_is_asked(repo: Repo, service: Service, accounts: AccountService) -> None:
     repo.settings(allowed_hosts=[f"127.0.0.1:{service.port}", accounts.host])
     repo.commit()
-    done = run_cli(repo, "--dry-run", "--output", "json", env=machine())
+    done = call_cli(repo, "--dry-run", "--output", "json", env=machine())
     assert "the `sops` program refuses it" in done.grant("ada", "tool")["reason"]
     assert asked(service)
 
@@ -189,5 +189,5 @@ def test_a_branch_cannot_allow_it(repo: Repo, service: Service, accounts: Accoun
     repo.settings(allowed_hosts=[f"127.0.0.1:{service.port}", accounts.host])
     repo.commit()
     repo.git("checkout", "-q", "main")
-    run_cli(repo, "--dry-run", "--rev", "topic", env=machine())
+    call_cli(repo, "--dry-run", "--rev", "topic", env=machine())
     assert not service.calls()
