@@ -30,7 +30,7 @@ __all__ = ["Survey"]
 log = structlog.get_logger()
 
 SEEN_AT_A_TIME = 200
-"""The most accounts that are written before other tasks run."""
+"""The most accounts that are held against the ledger's, or written, before other tasks run."""
 
 
 Leased = Callable[[str], AbstractAsyncContextManager[OpenState]]
@@ -98,9 +98,16 @@ class Survey:
             if fault is not None:
                 self.unread[name] = fault
             return
-        left = iter(sorted(compared.seen - ledger.seen(name)))
-        while some := list(islice(left, SEEN_AT_A_TIME)):
-            ledger.add_seen(name, some, self._clock.now())
+        new, last = set(compared.seen), ""
+        while some := ledger.seen_after(name, last, SEEN_AT_A_TIME):
+            last = some[-1]
+            new.difference_update(some)
+            if gone := [account for account in some if account not in compared.seen]:
+                ledger.change_seen(name, self._clock.now(), gone=gone)
             await asyncio.sleep(0)
-        ledger.save_seen(name, compared.seen, self._clock.now())
+        left = iter(sorted(new))
+        while some := list(islice(left, SEEN_AT_A_TIME)):
+            ledger.change_seen(name, self._clock.now(), added=some)
+            await asyncio.sleep(0)
+        ledger.change_seen(name, self._clock.now(), ended=True)
         self.found[name] = replace(compared, seen=frozenset())  # the ledger has them

@@ -266,6 +266,15 @@ class LedgerReader(Browsing):
             query = "SELECT account FROM accounts WHERE integration = :integration"
             return set(reading.column(query, integration=integration))
 
+    def seen_after(self, integration: str, account: str, at_most: int) -> list[str]:
+        """Return the accounts of a listing that were seen, by digest, from the first one after this on, in order."""
+        query = (
+            "SELECT account FROM accounts WHERE integration = :integration AND account > :account "
+            "ORDER BY account LIMIT :at_most"
+        )
+        with self.backend.reading() as reading:
+            return reading.column(query, integration=integration, account=account, at_most=at_most)
+
     def first_seen(self, integration: str) -> dict[str, datetime]:
         """Return when each account of a listing was first seen, by its digest."""
         query = "SELECT account, first_seen FROM accounts WHERE integration = :integration"

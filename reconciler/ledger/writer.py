@@ -299,18 +299,29 @@ class LedgerWriter(LedgerReader):
 
     def save_seen(self, integration: str, accounts: AbstractSet[str], now: datetime) -> None:
         """Save since when a complete listing shows these accounts, by digest; delete those that it no longer shows."""
-        known, table = self.seen(integration), schema.accounts
-        gone = [{"whose": each} for each in sorted(known - accounts)]
-        with self._writing(Failpoint.NOTE) as transaction:
-            transaction.put(schema.meta, f"{LISTED}{integration}", now.isoformat().encode())
-            transaction.then(sa.insert(table), _seen(integration, sorted(accounts - known), now))
-            theirs = table.c.integration == integration, table.c.account == sa.bindparam("whose")
-            transaction.then(sa.delete(table).where(*theirs), gone)
+        known = self.seen(integration)
+        self.change_seen(integration, now, added=sorted(accounts - known), gone=sorted(known - accounts), ended=True)
 
-    def add_seen(self, integration: str, accounts: Iterable[str], now: datetime) -> None:
-        """Save some accounts that were not known, before all that a complete listing shows are saved."""
+    def change_seen(
+        self,
+        integration: str,
+        now: datetime,
+        *,
+        added: Iterable[str] = (),
+        gone: Iterable[str] = (),
+        ended: bool = False,
+    ) -> None:
+        """Save some accounts that a complete listing shows and were not known, and delete some that it does not show.
+
+        With `ended` these are the last ones.
+        """
+        table = schema.accounts
+        theirs = table.c.integration == integration, table.c.account == sa.bindparam("whose")
         with self._writing(Failpoint.NOTE) as transaction:
-            transaction.then(sa.insert(schema.accounts), _seen(integration, accounts, now))
+            if ended:
+                transaction.put(schema.meta, f"{LISTED}{integration}", now.isoformat().encode())
+            transaction.then(sa.insert(table), _seen(integration, added, now))
+            transaction.then(sa.delete(table).where(*theirs), [{"whose": each} for each in gone])
 
     # What is sealed, what is noted, what is asked for
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable
-from datetime import datetime
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -16,6 +16,8 @@ from reconciler.review.unmanaged import account_digest
 from tests.daemon.running import running, until
 from tests.repo import Daemon, Repo, call_cli
 from tests.servers import AccountService, Reply, eventually
+
+BEFORE = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def test_accounts_are_counted_once_an_interval_and_never_half(repo: Repo) -> None:
@@ -61,9 +63,17 @@ def test_a_large_listing_is_read_compared_and_noted_in_pieces(
         work["accounts", turn] += 1
         return account_digest(account)
 
-    def noted(self: LedgerWriter, integration: str, some: Iterable[str], now: datetime) -> None:
-        work["seen", turn] += len(list(some))
-        add_seen(self, integration, some, now)
+    def noted(
+        self: LedgerWriter,
+        integration: str,
+        now: datetime,
+        added: Sequence[str] = (),
+        gone: Sequence[str] = (),
+        **more: Any,
+    ) -> None:
+        work["seen", turn] += len(added)
+        work["gone", turn] += len(gone)
+        change_seen(self, integration, now, added=added, gone=gone, **more)
 
     async def counting() -> None:
         nonlocal turn
@@ -71,18 +81,23 @@ def test_a_large_listing_is_read_compared_and_noted_in_pieces(
             await asyncio.sleep(0)
             turn += 1
 
-    async def walk() -> int:
+    async def walk() -> tuple[int, datetime | None]:
         ticking = asyncio.create_task(counting())
         async with running(repo) as now:
+            now.state.ledger.save_seen("tool", {f"gone{number}" for number in range(len(people))}, BEFORE)
+            work.clear()
             await until(lambda: now.daemon.survey.found)
             ticking.cancel()
-            return len(now.state.ledger.seen("tool"))
+            return len(now.state.ledger.seen("tool")), now.state.ledger.listed_at("tool")
 
-    add_seen = LedgerWriter.add_seen
-    monkeypatch.setattr(LedgerWriter, "add_seen", noted)
+    change_seen = LedgerWriter.change_seen
+    monkeypatch.setattr(LedgerWriter, "change_seen", noted)
     monkeypatch.setattr("reconciler.engine.listings.all_there", looked_at)
     monkeypatch.setattr("reconciler.review.unmanaged.account_digest", compared)
-    assert asyncio.run(walk()) == len(people)
-    for kind in ("items", "accounts", "seen"):
+    known, listed_at = asyncio.run(walk())
+    assert known == len(people)
+    assert listed_at is not None
+    assert listed_at > BEFORE
+    for kind in ("items", "accounts", "seen", "gone"):
         sizes = [size for (what, _), size in work.items() if what == kind]
         assert (max(sizes), sum(sizes)) == (50, len(people)), kind

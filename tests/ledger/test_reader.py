@@ -125,6 +125,7 @@ READINGS: dict[str, tuple[object, ...]] = {
     "sealed": ("name",),
     "sealed_values": (["name"],),
     "seen": ("tool",),
+    "seen_after": ("tool", "", 2),
     "waiting": (3,),
 }
 """What a reading is given, where it takes something."""
