@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import cached_property
-from typing import Any, assert_never
+from typing import TYPE_CHECKING, Any, assert_never
 
 from reconciler.engine.wanted import Means
 from reconciler.model.errors import Blocked, MissingVariable
@@ -23,8 +23,6 @@ from reconciler.model.manifest import Call, Listing, Manifest, Notification, Pen
 from reconciler.model.scope import DEFERRED, HIRE_NAMES, LEDGER, Layer, Scope
 from reconciler.model.template import names
 from reconciler.model.value import value_class
-from reconciler.oauth.connection import OAuthConnection
-from reconciler.requests.client import Client
 from reconciler.requests.hosts import AllowedHosts
 from reconciler.requests.record import NOTHING as NOTHING_COMPARED
 from reconciler.requests.record import Compared
@@ -32,6 +30,10 @@ from reconciler.requests.rehearsal import Rehearsal
 from reconciler.requests.render import RenderedRequest, canonical, expected, outline, rehearse, render
 from reconciler.requests.template import render_text, render_url
 from reconciler.secrets.sealed import Sealer
+
+if TYPE_CHECKING:
+    from reconciler.oauth.connection import OAuthConnection
+    from reconciler.requests.client import Client
 
 __all__ = ["AUTHORITY", "Integration", "Lending", "Prepared", "needed_names", "saved"]
 

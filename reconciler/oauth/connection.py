@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary
 
 from reconciler.model.clock import Clock
@@ -28,8 +28,10 @@ from reconciler.model.manifest import Manifest
 from reconciler.model.scope import Layer, Scope
 from reconciler.model.secret import Redactor
 from reconciler.oauth.token_request import LONGEST, TokenRefused, ask_for_token, with_grant
-from reconciler.requests.client import Client
 from reconciler.requests.token_fields import secrets_of
+
+if TYPE_CHECKING:
+    from reconciler.requests.client import Client
 
 __all__ = [
     "OAuthConnection",

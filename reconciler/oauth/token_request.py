@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 from reconciler.model.errors import TransportError
@@ -18,11 +18,13 @@ from reconciler.model.manifest import Manifest, Request
 from reconciler.model.scope import Scope
 from reconciler.model.template import names
 from reconciler.requests.answer import Response
-from reconciler.requests.client import Client
 from reconciler.requests.encode import FORM
 from reconciler.requests.match import condition_holds, failure
 from reconciler.requests.render import render
 from reconciler.requests.url import parse
+
+if TYPE_CHECKING:
+    from reconciler.requests.client import Client
 
 __all__ = ["LONGEST", "TokenRefused", "ask_for_token", "with_code", "with_grant", "with_query"]
 

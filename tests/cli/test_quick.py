@@ -22,6 +22,7 @@ print(code, sorted(set(sys.argv[1].split()) & sys.modules.keys()))
 
 WRITING = "sqlalchemy alembic structlog rich httpx cryptography multiprocessing"
 WAITING = "asyncio"
+SENDING = "reconciler.requests.client http.client"
 FILES = "reconciler.repository.files reconciler.model.hire reconciler.model.manifest"
 
 
@@ -29,10 +30,11 @@ FILES = "reconciler.repository.files reconciler.model.hire reconciler.model.mani
 @pytest.mark.parametrize(
     ("command", "unneeded"),
     [
-        ("status", f"{WRITING} {WAITING} {FILES}"),
-        ("status --output json", f"{WRITING} {WAITING}"),
+        ("status", f"{WRITING} {WAITING} {SENDING} {FILES}"),
+        ("status --output json", f"{WRITING} {WAITING} {SENDING}"),
         ("explain ada tool", WRITING),
-        ("history", f"{WRITING} {WAITING} {FILES}"),
+        ("history", f"{WRITING} {WAITING} {SENDING} {FILES}"),
+        ("validate", f"{WRITING} {WAITING} {SENDING}"),
         ("--dry-run", WRITING),
     ],
 )
