@@ -45,10 +45,10 @@ LONG = ("faults", "web", "release", "journeys", "daemon", "demo", "deploy", "can
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
     """Import the program under the tracer, and the tests without it: that takes twice as long with it."""
-    for module in pkgutil.walk_packages(reconciler.__path__, "reconciler."):
+    tracer = sys.gettrace()
+    for module in pkgutil.walk_packages(reconciler.__path__, "reconciler.") if tracer else ():
         if not module.name.startswith(("reconciler.__main__", "reconciler.ledger.migrations.")):
             importlib.import_module(module.name)
-    tracer = sys.gettrace()
     sys.settrace(None)
     try:
         return (yield)
