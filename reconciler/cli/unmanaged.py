@@ -102,7 +102,9 @@ async def compared(
         there = {each.name: each for each in integrations_of(context, trusted, tree, settings, opened.sealing)}
         asked = sorted(name for name in {*there, *files.broken["manifests"]} if not names or name in names)
         built = [there[name] for name in asked if name in there]
-        owners = await owners_of(built, desired, opened.ledger if remembered else None)
+        ledger = opened.ledger if remembered else None
+        everybody = sorted({*desired.hires, *(() if ledger is None else ledger.hires())})
+        owners = await owners_of(built, desired, ledger, everybody)
         for name in asked:
             if name not in there:
                 found.append(ComparedListing(name, fault=str(files.broken["manifests"][name][0])))

@@ -175,7 +175,7 @@ class Schedule:
             for hire in some:
                 slices[crc32(hire.encode()) % count].append(hire)
         self._slices, self._sliced, acting = slices, 0, self._dispatcher.acting
-        self._dispatcher.run(self._survey.take(acting, self._dispatcher.desired(acting), self._listings))
+        self._dispatcher.run(self._survey.take(acting, self._dispatcher.desired(acting), self._listings, hires))
         self._dispatcher.run(asyncio.to_thread(self._context.reader.keep))
 
     async def _parts(self, selection: Selection, files: Hires) -> AsyncIterator[Selection]:

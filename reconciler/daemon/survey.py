@@ -6,7 +6,7 @@ It shares the listings of the interval's passes. It changes nothing, and a fault
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from itertools import islice
@@ -54,10 +54,10 @@ class Survey:
         """How many accounts git does not know, by integration."""
         return {name: each.unknown for name, each in self.found.items()}
 
-    async def take(self, acting: Acting, desired: Desired, listings: Listings) -> None:
-        """Read the listings, one after the other, and compare each."""
+    async def take(self, acting: Acting, desired: Desired, listings: Listings, everybody: Sequence[str]) -> None:
+        """Read the listings, one after the other, and compare each. `everybody` is who git or the ledger has."""
         try:
-            await self._clock.unless_stopped(self._take(acting, desired, listings))
+            await self._clock.unless_stopped(self._take(acting, desired, listings, everybody))
         except Stopped:
             pass
         except (ReconcilerError, OSError) as error:
@@ -69,7 +69,7 @@ class Survey:
         else:
             self._problems.update("survey", None)
 
-    async def _take(self, acting: Acting, desired: Desired, listings: Listings) -> None:
+    async def _take(self, acting: Acting, desired: Desired, listings: Listings, everybody: Sequence[str]) -> None:
         assert acting.tree is not None
         listed = [
             (service.name, name)
@@ -85,7 +85,9 @@ class Survey:
             async with self._leased(service) as state:
                 built = integrations_of(self._context, desired, acting.tree, acting.settings, state.sealing)
                 integrations = {each.name: each for each in built}
-                owners = owners or await owners_of([integrations[each] for _, each in listed], desired, state.ledger)
+                if not owners:
+                    asked = [integrations[each] for _, each in listed]
+                    owners = await owners_of(asked, desired, state.ledger, everybody)
                 compared = await compare(integrations[name], desired, owners.pop(name), listings)
                 await self._note(name, compared, state.ledger)
 

@@ -280,14 +280,13 @@ class OwnersOf:
 
 
 async def owners_of(
-    integrations: Collection[Integration], desired: Desired, ledger: LedgerReader | None
+    integrations: Collection[Integration], desired: Desired, ledger: LedgerReader | None, hires: Sequence[str]
 ) -> dict[str, Owners]:
-    """Find the owners of the accounts of these integrations, of everybody; without a ledger, whom git has.
+    """Find the owners among these hires of the accounts of these integrations; without a ledger, whom git has.
 
     Of the records only some are kept at a time.
     """
     owners = OwnersOf(integrations, desired)
-    hires = sorted({*desired.hires, *(() if ledger is None else ledger.hires())})
     for at in range(0, len(hires), READ_AT_A_TIME):
         some = hires[at : at + READ_AT_A_TIME]
         await owners.add(some, () if ledger is None else ledger.records(some))

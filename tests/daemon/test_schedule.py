@@ -8,6 +8,7 @@ from collections import Counter
 import pytest
 
 from reconciler.model.errors import LedgerError
+from reconciler.review.unmanaged import AccountKind, ComparedListing
 from tests.daemon.running import peopled, running, until
 from tests.repo import Repo
 from tests.servers import AccountService
@@ -78,3 +79,17 @@ def test_guard_counts_all_that_a_sweep_takes_away(
     assert asyncio.run(swept()) == set(GONE[2:6])
     revoked = {request.path for request in accounts.requests if request.method == "DELETE"}
     assert len(revoked) == 4
+
+
+def test_survey_of_the_cycle_that_a_sweep_begins_knows_all_hires(left: Repo, accounts: AccountService) -> None:
+    left.settings(interval="1d")
+    left.manifest("tool", accounts.manifest(listing=True))
+    left.commit()
+
+    async def surveyed() -> ComparedListing:
+        async with running(left) as now:
+            await until(lambda: now.daemon.survey.found)
+            return now.daemon.survey.found["tool"]
+
+    found = asyncio.run(surveyed())
+    assert (found.listed, found.matched, found.of(AccountKind.ORPHANED)) == (len(STEMS), 4, len(GONE))
