@@ -96,6 +96,8 @@ def checked(
     """
     events = _status_events(record, decision, wanted=wanted)
     new = _wanted_again(record, verdict, now) if wanted else record
+    if new.phase is Phase.NEW or not new.snapshot:  # a person may vouch for a grant before anything is known of it
+        new = changed(new, email=grant.email, snapshot=snapshot or new.snapshot)
     fields: dict[str, Any] = {
         "integration": grant.integration,
         "service": grant.service,
@@ -114,8 +116,6 @@ def checked(
     }
     if decision.afresh and new.phase.unsettled:
         fields["attempts"] = 0
-    if new.phase is Phase.NEW:
-        fields |= {"email": grant.email, "snapshot": snapshot or new.snapshot}
     if decision.status is Status.REVOKED and record.phase is not Phase.REVOKED:
         fields |= _gone_without_request(new, verdict, decision, now, events)
     elif not wanted:

@@ -189,6 +189,24 @@ def test_accept_before_its_day_provisions_nothing_then(machine, accounts, repo):
     assert row(machine.reconcile(), "ada", "tool").status is Status.PRESENT
 
 
+def test_accepted_before_anything_was_checked_it_is_revoked_as_any_other(machine, accounts, repo):
+    repo.settings(gnupg_home=repo.gnupg.path, prune="revoke")
+    manifest = accounts.manifest(team=True, revoke=True)
+    manifest["revoke"].insert(0, {"url": f"{accounts.url}/teams/{{{{TEAM}}}}/remove"})
+    accounts.route("POST", "/teams/7/remove", {"ok": True})
+    repo.manifest("tool", manifest)
+    repo.hire("ada", {"integration": "tool", "values": {"TEAM": "7"}, "at": "2026-12-20"})
+    repo.commit()
+    assert row(machine.reconcile(), "ada", "tool").status is Status.SCHEDULED
+    machine.enqueue("accept", "ada", "tool")
+    accounts.add("ada@example.com")
+    assert row(machine.reconcile(), "ada", "tool").status is Status.PRESENT
+    repo.hire("ada")
+    repo.commit()
+    assert row(machine.reconcile(), "ada", "tool").status is Status.REVOKED
+    assert "ada@example.com" not in accounts.people
+
+
 def test_accept_of_a_webhook_before_its_day_is_done(machine, accounts, repo):
     """Nothing but the person's word says that it was done by hand: on its day it would be done twice."""
     repo.manifest("hook", {"execute": [{"url": f"{accounts.url}/hook", "data": {"who": "{{email}}"}}]})
