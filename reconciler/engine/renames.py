@@ -151,14 +151,14 @@ async def _moved_identities(
                 continue
             fields = integration.manifest.identity
             mine = [each for each in left if each.key.access.startswith(f"{grant.key.access}{APART}")]
-            back = next((each for each in mine if _about(each, grant.integration, fields) == now), None)
+            back = next((each for each in mine if _about(_sent(each, grant.integration, fields)) == now), None)
             own = found.get(grant.key)
-            then = None if own is None else _about(own, grant.integration, fields)
-            if own is not None and then not in (None, now):
+            sent = [None] if own is None else _sent(own, grant.integration, fields)
+            if own is not None and _about(sent) not in (None, now):
                 if back is None and (own.phase is Phase.REVOKED or not own.leaves_something):
                     continue
                 taken = names | {each.key.access for each in records if each is not back}
-                moves[grant.key] = Key(hire, _free(f"{grant.key.access}{APART}{then}", taken))
+                moves[grant.key] = Key(hire, _free(f"{grant.key.access}{APART}{as_shown(sent)}", taken))
             if back is not None and (own is None or grant.key in moves):
                 moves[back.key] = grant.key
     return moves
@@ -208,15 +208,22 @@ def _elsewhere(record: Record, email: str) -> bool:
     return _address(record).lower() != email.lower()
 
 
-def _about(record: Record, integration: str, fields: Iterable[str]) -> str | None:
-    """Return what a row is about, as it was sent; None if it does not say, or is of another integration."""
-    values = [record.values.get(name) for name in fields]
-    if record.integration != integration or None in values:
+def _sent(record: Record, integration: str, fields: Iterable[str]) -> list[Any]:
+    """Return the values of these fields as they were sent; None for each that a row does not say of the integration."""
+    return [record.values.get(name) if record.integration == integration else None for name in fields]
+
+
+def _about(values: list[Any]) -> tuple[str, ...] | None:
+    """Return what an entry with these values is about, to compare; None if one is not known.
+
+    Several choices are the same in any order: else a hire whose file lists them anew would lose what they have.
+    """
+    if None in values:
         return None
-    return ",".join(as_shown(value) for value in values)
+    return tuple(as_shown(sorted(value, key=as_shown) if isinstance(value, list) else value) for value in values)
 
 
-async def _wanted(integration: Integration, grant: Grant, checker: Checker) -> str | None:
+async def _wanted(integration: Integration, grant: Grant, checker: Checker) -> tuple[str, ...] | None:
     """Return what an entry is about; None if that cannot be determined."""
     fields = integration.manifest.identity
     if any(_by_name(value) for name, value in grant.choices if name in fields):
@@ -228,8 +235,7 @@ async def _wanted(integration: Integration, grant: Grant, checker: Checker) -> s
         if isinstance(resolved, Unknown):
             return None
         grant = resolved
-    values = [grant.layers[0].values.get(name) for name in fields]
-    return None if None in values else ",".join(as_shown(value) for value in values)
+    return _about([grant.layers[0].values.get(name) for name in fields])
 
 
 def _by_name(value: Any) -> bool:

@@ -188,6 +188,23 @@ def test_several_fields_are_named_in_the_forms_order(teams, accounts, repo):
     assert statuses(teams.reconcile()) == {"tool": Status.PRESENT, "tool~7,lead": Status.ORPHANED}
 
 
+def test_several_choices_in_another_order_are_the_same(teams, accounts, repo):
+    accounts.teams |= {"8,7": [], "7,8": ["ada@example.com"], "8,9": []}
+    items = [{"id": number, "name": f"Team {number}"} for number in (7, 8, 9)]
+    repo.manifest("tool", of_teams(accounts, type="multiple_choice", items=items))
+    repo.hire("ada", in_team([8, 7]))
+    repo.commit()
+    assert statuses(teams.reconcile()) == {"tool": Status.PRESENT}
+    repo.hire("ada", in_team([7, 8]))
+    repo.commit()
+    assert statuses(teams.reconcile()) == {"tool": Status.PRESENT}
+    assert accounts.calls("DELETE") == []
+    repo.hire("ada", in_team([8, 9]))
+    repo.commit()
+    assert {"tool": Status.PRESENT}.items() < statuses(teams.reconcile()).items()
+    assert len(accounts.calls("DELETE")) == 1
+
+
 def test_a_choice_by_name_is_the_value_that_was_sent(teams, accounts, repo):
     manifest = of_teams(accounts, type="choice", url=f"{accounts.url}/teams", method="GET", data_from="data")
     repo.manifest("tool", manifest)
