@@ -166,18 +166,24 @@ def _indented(value: Any, depth: int) -> str:
         return _encoder(0).encode(value)
     before, after = "\n" + "  " * (depth + 1), "\n" + "  " * depth
     within = value.values() if isinstance(value, dict) else value
-    if not any(each and isinstance(each, _CONTAINERS) for each in within):
+    nested = {
+        place: each
+        for place, each in enumerate(within)
+        if type(each) not in _SCALARS and each and isinstance(each, _CONTAINERS)
+    }
+    if not nested:
         text = _encoder(depth + 1).encode(value)
         return f"{text[0]}{before}{text[1:-1]}{after}{text[-1]}"
-    parts = [_indented(each, depth + 1) for each in within]
-    if isinstance(value, dict):
-        keys = (_encoder(0).encode({key: 0})[1:-4] for key in value)  # as JSON has keys that are no text, too
-        parts = [f"{key}: {part}" for key, part in zip(keys, parts, strict=True)]
-        return f"{{{before}{f',{before}'.join(parts)}{after}}}"
-    return f"[{before}{f',{before}'.join(parts)}{after}]"
+    flat = [0 if place in nested else each for place, each in enumerate(within)]
+    text = _encoder(depth + 1).encode(dict(zip(value, flat, strict=True)) if isinstance(value, dict) else flat)
+    lines = text[1:-1].split(f",{before}")  # an item a line: no text has a line break in JSON
+    for place, each in nested.items():
+        lines[place] = lines[place][:-1] + _indented(each, depth + 1)
+    return f"{text[0]}{before}{f',{before}'.join(lines)}{after}{text[-1]}"
 
 
 _CONTAINERS = (dict, list, tuple)
+_SCALARS = frozenset({str, int, float, bool, type(None)})
 
 
 @cache
