@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextvars import copy_context
 from datetime import datetime
 from functools import cache
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from reconciler.ledger.browsing import Browsing, history_conditions, sent_of_attempts, where_of
 from reconciler.ledger.chain import END, Chain, Link, verify
 from reconciler.ledger.entries import Attempt, Command, Event, GrantFilter, Member, Sent
 from reconciler.ledger.lease import OURS
 from reconciler.ledger.reading import SERVER_TIME, Reading, Row, lowered, moment
-from reconciler.ledger.rows import attempt_of, command_of, event_of, given_of, line_of, record_of
+from reconciler.ledger.rows import (
+    GIVEN_COLUMNS,
+    RECORD_COLUMNS,
+    attempt_of,
+    command_of,
+    event_of,
+    given_of,
+    line_of,
+    record_by_place,
+    record_of,
+)
 from reconciler.model.given import Given
 from reconciler.model.grant import Key, Outcome, Phase, Record, Step
 from reconciler.model.status import EventType, Status
@@ -25,6 +35,8 @@ if TYPE_CHECKING:
 __all__ = ["GIVEN", "LISTED", "RESYNC", "LedgerReader", "given_in", "newest_attempt"]
 
 T = TypeVar("T")
+
+_RUN = RECORD_COLUMNS.index("run")
 
 PAGE = 1000
 """The most rows of one statement, where there may be any number."""
@@ -81,10 +93,11 @@ class LedgerReader(Browsing):
             # As expressions, which no index matches: hires have far fewer rows than an integration.
             where.append("(coalesce(integration, '') IN :integrations OR coalesce(access, '') IN :names)")
             values |= {"integrations": sorted(only.integrations), "names": sorted(only.names)}
-        for rows in self._pages("grants", where, values, "hire", "access", size=PAGE if hires is None else None):
-            steps = self._steps([row["run"] for row in rows if row["run"] is not None])
+        size = PAGE if hires is None else None
+        for _, rows in self._tables("grants", where, values, "hire", "access", columns=RECORD_COLUMNS, size=size):
+            steps = self._steps([row[_RUN] for row in rows if row[_RUN] is not None])
             for row in rows:
-                yield record_of(row, steps.get(row["run"], ()))
+                yield record_by_place(row, steps.get(row[_RUN], ()))
 
     def record(self, key: Key) -> Record | None:
         """Read one grant's record."""
@@ -232,21 +245,37 @@ class LedgerReader(Browsing):
         pages = self._pages("events", [], {}, "id")
         return verify((line_of(row) for rows in pages for row in rows), lambda: Link.of(self.note(END)))
 
-    def _pages(
-        self, table: str, where: list[str], values: Mapping[str, object], *key: str, size: int | None = PAGE
-    ) -> Iterator[list[Row]]:
-        """Read rows in the order of a key, in batches, so that no statement stays open while the caller uses them."""
+    def _pages(self, table: str, where: list[str], values: Mapping[str, object], *key: str) -> Iterator[list[Row]]:
+        """Read rows in the order of a key, in batches."""
+        for columns, rows in self._tables(table, where, values, *key):
+            yield [dict(zip(columns, row, strict=True)) for row in rows]
+
+    def _tables(
+        self,
+        table: str,
+        where: list[str],
+        values: Mapping[str, object],
+        *key: str,
+        columns: Sequence[str] = ("*",),
+        size: int | None = PAGE,
+    ) -> Iterator[tuple[list[str], list[tuple[Any, ...]]]]:
+        """Read rows by place, in the order of a key.
+
+        They come in batches, so that no statement stays open while the caller uses them.
+        """
         order, limit = f" ORDER BY {', '.join(key)}", "" if size is None else f" LIMIT {size}"
         after = f"({', '.join(key)}) > ({', '.join(f':{name}_before' for name in key)})"
         last: dict[str, object] = {}
         while True:
-            query = f"SELECT * FROM {table}{where_of([*where, after] if last else where)}{order}{limit}"
+            chosen = where_of([*where, after] if last else where)
+            query = f"SELECT {', '.join(columns)} FROM {table}{chosen}{order}{limit}"
             with self.backend.reading() as reading:
-                rows = list(reading.rows(query, **values, **last))
-            yield rows
+                names, cells = reading.table(query, **values, **last)
+                rows = list(cells)
+            yield names, rows
             if size is None or len(rows) < size:
                 return
-            last = {f"{name}_before": rows[-1][name] for name in key}
+            last = {f"{name}_before": rows[-1][names.index(name)] for name in key}
 
     def has_line(self, digest: str) -> bool:
         """Whether the history has a line of this digest, also of a person who was forgotten."""
@@ -370,15 +399,16 @@ def given_in(reading: Reading, hires: Collection[str] | None, access: Collection
 
     More names than fit into a statement are no restriction.
     """
+    query = f"SELECT {', '.join(GIVEN_COLUMNS)} FROM given"
     if hires is None:
-        return {_key(row): given_of(row) for row in reading.rows("SELECT * FROM given")}
+        return dict(map(given_of, reading.table(query)[1]))
     which, values = "hire IN :hires", dict[str, list[str]]()
     if 0 < len(access) <= MANY:
         which, values = f"{which} AND access IN :access", {"access": sorted(access)}
     names, found = sorted(hires), dict[Key, Given]()
     for start in range(0, len(names), MANY):
-        some = reading.rows(f"SELECT * FROM given WHERE {which}", hires=names[start : start + MANY], **values)
-        found |= {_key(row): given_of(row) for row in some}
+        _, some = reading.table(f"{query} WHERE {which}", hires=names[start : start + MANY], **values)
+        found.update(map(given_of, some))
     return found
 
 

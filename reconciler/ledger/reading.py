@@ -101,9 +101,13 @@ class Reading:
 
     def rows(self, text: str, /, **values: object) -> Iterator[Row]:
         """Read the rows of a statement."""
+        columns, cells = self.table(text, **values)
+        return (dict(zip(columns, row, strict=True)) for row in cells)
+
+    def table(self, text: str, /, **values: object) -> tuple[list[str], Iterator[tuple[Any, ...]]]:
+        """Read the columns of a statement and its rows by place, where there may be very many."""
         cursor = self._executed(text, values)
-        columns = [column[0] for column in cursor.description or ()]
-        return (dict(zip(columns, row, strict=True)) for row in cursor)
+        return [column[0] for column in cursor.description or ()], iter(cursor)
 
     def column(self, text: str, /, **values: object) -> list[Any]:
         """Read the only column of a statement that may have very many rows."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
 from enum import StrEnum
@@ -18,6 +18,8 @@ from reconciler.model.grant import Key, Kind, OpenRun, Outcome, Phase, Record, S
 from reconciler.model.status import Action, EventType, Status
 
 __all__ = [
+    "GIVEN_COLUMNS",
+    "RECORD_COLUMNS",
     "attempt_of",
     "attempt_row",
     "changed_and_checked",
@@ -28,6 +30,7 @@ __all__ = [
     "given_row",
     "grant_row",
     "line_of",
+    "record_by_place",
     "record_of",
     "request_row",
     "sent_of",
@@ -36,10 +39,8 @@ __all__ = [
 E = TypeVar("E", bound=StrEnum)
 
 _RECORD_FIELDS = tuple(item.name for item in fields(Record) if item.name not in ("key", "open"))
+_PHASE = _RECORD_FIELDS.index("phase")
 _BUT_WHEN_CHECKED = attrgetter("key", "open", *(name for name in _RECORD_FIELDS if name != "checked_at"))
-
-
-_EMPTY: dict[str, Callable[[], Any]] = {"{}": dict, "[]": list}
 
 
 def _json(cell: Any) -> Any:
@@ -47,10 +48,9 @@ def _json(cell: Any) -> Any:
 
     Most are empty, and to parse those would take a fifth of the time of a row.
     """
-    if not isinstance(cell, str):
-        return cell
-    empty = _EMPTY.get(cell)
-    return json.loads(cell) if empty is None else empty()
+    if cell == "{}":
+        return {}
+    return json.loads(cell) if isinstance(cell, str) else cell
 
 
 def _reads(kind: type[E]) -> Callable[[str], E]:
@@ -58,14 +58,13 @@ def _reads(kind: type[E]) -> Callable[[str], E]:
     return {each.value: each for each in kind}.__getitem__
 
 
-_phase = _reads(Phase)
 _moment = lru_cache(maxsize=1024)(moment)  # a pass writes few moments, each of them into many rows
 
 _READ: dict[str, Callable[[Any], Any]] = {
-    "phase": _phase,
+    "phase": _reads(Phase),
     "status": _reads(Status),
     "action": _reads(Action),
-    "needs": lambda cell: tuple(_json(cell)),
+    "needs": lambda cell: () if cell == "[]" else tuple(_json(cell)),
     **dict.fromkeys(("snapshot", "wants", "differs", "accepted"), _json),
     **dict.fromkeys(("changed", "lost", "fresh", "guarded", "keep"), bool),
     **dict.fromkeys(("checked_at", "executed_at", "confirmed_at", "healed_at", "orphaned_at"), _moment),
@@ -74,27 +73,35 @@ _READ: dict[str, Callable[[Any], Any]] = {
 """How to read columns whose value is not that of the record."""
 
 
-_COLUMNS = tuple((name, _READ.get(name)) for name in _RECORD_FIELDS)
+RECORD_COLUMNS = ("hire", "access", *_RECORD_FIELDS, "kind", "run", "digest", "attempted", "by_hand", "retry_at")
+"""The columns of a record, in the order in which `record_by_place` reads them."""
+
+_READERS = tuple(_READ.get(name) for name in _RECORD_FIELDS)
 
 
 def record_of(row: Row, steps: tuple[Step, ...]) -> Record:
     """Read a grant's record."""
-    values = [row[name] if read is None else read(row[name]) for name, read in _COLUMNS]
-    values.append(_open_run(row, steps))
-    return Record(Key(row["hire"], row["access"]), *values)  # in the order of the fields
+    return record_by_place([row[name] for name in RECORD_COLUMNS], steps)
 
 
-def _open_run(row: Row, steps: tuple[Step, ...]) -> OpenRun | None:
-    """Read the open run; None if there is none."""
-    if row["run"] is None and not _phase(row["phase"]).unsettled:
-        return None
+def record_by_place(cells: Sequence[Any], steps: tuple[Step, ...]) -> Record:
+    """Read a grant's record from the columns `RECORD_COLUMNS`: a pass reads very many."""
+    own, run = cells[2 : len(_READERS) + 2], cells[len(_READERS) + 2 :]
+    values = [cell if read is None else read(cell) for cell, read in zip(own, _READERS, strict=True)]
+    phase: Phase = values[_PHASE]
+    values.append(_open_run(run, steps) if run[1] is not None or phase.unsettled else None)
+    return Record(Key(cells[0], cells[1]), *values)  # in the order of the fields
+
+
+def _open_run(cells: Sequence[Any], steps: tuple[Step, ...]) -> OpenRun:
+    kind, run, digest, attempted, by_hand, retry_at = cells
     return OpenRun(
-        kind=Kind(row["kind"]),
-        id=row["run"],
-        digest=row["digest"],
-        values=_json(row["attempted"]),
-        by_hand=bool(row["by_hand"]),
-        retry_at=moment(row["retry_at"]),
+        kind=Kind(kind),
+        id=run,
+        digest=digest,
+        values=_json(attempted),
+        by_hand=bool(by_hand),
+        retry_at=moment(retry_at),
         steps=steps,
     )
 
@@ -237,10 +244,15 @@ def event_row(item: Event) -> dict[str, Any]:
     return {name: without_nul(value) if isinstance(value, str) else value for name, value in row.items()}
 
 
-def given_of(row: Row) -> Given:
+GIVEN_COLUMNS = ("hire", "access", "granted_in", "author", "committer", "committed_at", "approved_by")
+"""The columns of who gave a grant, in the order in which `given_of` reads them."""
+
+
+def given_of(cells: Sequence[Any]) -> tuple[Key, Given]:
     """Read who gave a grant."""
-    approved_by = tuple(_json(row["approved_by"]))
-    return _given(row["granted_in"], row["author"], row["committer"], row["committed_at"], approved_by)
+    hire, access, granted_in, author, committer, committed_at, approved_by = cells
+    approved_by = () if approved_by == "[]" else tuple(_json(approved_by))
+    return Key(hire, access), _given(granted_in, author, committer, committed_at, approved_by)
 
 
 @lru_cache(maxsize=1024)  # one commit gives many grants
