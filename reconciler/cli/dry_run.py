@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from reconciler.model.given import Given
     from reconciler.model.grant import Key
     from reconciler.model.report import Report, Row
-    from reconciler.review.dry_run import DryRun, Waiting
+    from reconciler.review.dry_run import DryRun, Spooled
     from reconciler.review.spool import Spool
+
+    GivenBy = dict[tuple[str, str], Given]
 
 __all__ = ["planned"]
 
@@ -36,7 +38,7 @@ async def planned(
     from reconciler.review.spool import Spool
     from reconciler.review.unmanaged import UnknownAccounts
 
-    rows: Spool[list[Waiting]] = spools.enter_context(Spool())
+    rows: Spool[list[Spooled]] = spools.enter_context(Spool())
     dry_run = DryRun(planning, rows)
     given = _GivenByPart(context, planning, spools.enter_context(Spool())) if givers else None
     unknown = None
@@ -53,21 +55,19 @@ async def planned(
     return report, _rows(dry_run, None if given is None else await given.ended())
 
 
-def _rows(dry_run: DryRun, given: Spool[dict[Key, Given]] | None) -> Iterator[Row]:
-    from reconciler.model.grant import Key
-
+def _rows(dry_run: DryRun, given: Spool[GivenBy] | None) -> Iterator[Row]:
     if given is None:
         for part in dry_run.rows():
             yield from part
         return
     for part, of_part in zip(dry_run.rows(), given, strict=True):
-        yield from (row.given_by(of_part.get(Key(row.hire, row.access))) for row in part)
+        yield from (row.given_by(of_part.get((row.hire, row.access))) for row in part)
 
 
 class _GivenByPart:
     """Who gave the grants of each part, in a spool."""
 
-    def __init__(self, context: Context, planning: Planning, spool: Spool[dict[Key, Given]]) -> None:
+    def __init__(self, context: Context, planning: Planning, spool: Spool[GivenBy]) -> None:
         from reconciler.repository.given import Givers
 
         ledger = planning.state.ledger
@@ -83,7 +83,7 @@ class _GivenByPart:
         if self._givers.full:
             await self._write()
 
-    async def ended(self) -> Spool[dict[Key, Given]]:
+    async def ended(self) -> Spool[GivenBy]:
         """The spool, once all parts are added."""
         await self._write()
         return self._spool
@@ -95,7 +95,9 @@ class _GivenByPart:
             by_hire.setdefault(key.hire, {})[key] = given
         for hires in self._parts:
             of_part = self._ledger.given(hires)
-            for hire in hires:
+            for hire in hires if by_hire else ():
                 of_part |= by_hire.get(hire, {})
-            self._spool.add(of_part)
+            self._spool.add(
+                {(hire, access): given for (hire, access), given in of_part.items()}
+            )  # a pair is written in less time
         self._parts.clear()

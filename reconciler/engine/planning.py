@@ -91,7 +91,7 @@ class Plan:
     def row(self, item: PlannedGrant, record: Record) -> Row:
         """Return how a planned grant is shown, with the requests to be sent, if any."""
         integration = self.integrations.get(item.grant.integration)
-        form = () if integration is None else [field.id for field in integration.manifest.form]
+        form = () if integration is None else (field.id for field in integration.manifest.form)
         asks = partial(self._asks, item) if record.action.acts and item.prepared is not None else tuple
         begins = first_moment(item.grant.begins, self.settings.timezone)
         hire = None if item.wanted else self.desired.hires.get(record.key.hire)

@@ -169,17 +169,21 @@ def _done_at(record: Record) -> datetime | None:
 
 def _given(grant: Grant) -> dict[str, Any] | None:
     """Return the form's values of an entry; None for an orphan, which has no entry."""
-    if grant.layers and grant.layers[0].origin == LEDGER:
+    if not grant.layers:
+        return {}
+    first = grant.layers[0]
+    if first.origin == LEDGER:
         return None
-    entry = next((layer.values for layer in grant.layers if layer.origin == grant.source), {})
-    return {name: jsonable(value) for name, value in entry.items()}
+    return {name: jsonable(value) for name, value in first.values.items()} if first.origin == grant.source else {}
 
 
 def _name(record: Record, grant: Grant | None) -> str:
     """Return the hire's full name, as far as git or the ledger has it."""
-    layers = grant.layers if grant is not None else ()
-    found = [record.values, *(layer.values for layer in layers if "first_name" in layer.values)]
-    return " ".join(str(part) for part in (found[-1].get("first_name"), found[-1].get("last_name")) if part)
+    found = record.values
+    for layer in grant.layers if grant is not None else ():
+        if "first_name" in layer.values:
+            found = layer.values
+    return " ".join(str(part) for part in (found.get("first_name"), found.get("last_name")) if part)
 
 
 @dataclass(slots=True)

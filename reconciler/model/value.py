@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from operator import attrgetter
 from typing import Any, TypeVar, dataclass_transform
 
-__all__ = ["changed", "value_class"]
+__all__ = ["cells", "changed", "value_class"]
 
 T = TypeVar("T")
 
@@ -24,9 +24,14 @@ def value_class(cls: type[T]) -> type[T]:
     return made
 
 
+def cells(value: object) -> tuple[Any, ...]:
+    """Read the values of the fields, in the order in which the class takes them."""
+    return _fields(type(value))[0](value)
+
+
 def _reduce(value: object) -> tuple[type, tuple[Any, ...]]:
     """Pickle the values of the fields without their names, in half the time."""
-    return type(value), _fields(type(value))[0](value)
+    return type(value), cells(value)
 
 
 def changed(value: T, **changes: Any) -> T:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from reconciler.engine import guard
 from reconciler.engine.claims import Claims
@@ -19,30 +20,34 @@ from reconciler.model.errors import Problem
 from reconciler.model.grant import Grant, Record
 from reconciler.model.report import Report, Row
 from reconciler.model.selection import Selection
-from reconciler.model.value import changed, value_class
+from reconciler.model.value import cells, changed, value_class
 from reconciler.review.spool import Spool
 
-__all__ = ["DryRun", "Waiting"]
+__all__ = ["DryRun", "Spooled"]
 
 
 @value_class
 class Waiting:
     """A row that waits for the guard's judgement, with all that this needs of its grant.
 
-    `grant` is None where nothing of its hire can be held. `held` and `waits` are the row as it is shown if the grant is
-    held, or waits for one that is; the reason is then to be filled in.
+    `held` and `waits` are the row as it is shown if the grant is held, or waits for one that is; the reason is then to
+    be filled in.
     """
 
     row: Row
-    grant: PlannedGrant | None = None
+    grant: PlannedGrant
     held: Row | None = None
     waits: Row | None = None
+
+
+Spooled = Waiting | tuple[Any, ...]
+"""A row that waits; or the values of one, by place, where nothing of its hire can be held."""
 
 
 class DryRun:
     """A dry run; its rows are put into a spool, which the caller keeps open until they are shown."""
 
-    def __init__(self, planning: Planning, spool: Spool[list[Waiting]]) -> None:
+    def __init__(self, planning: Planning, spool: Spool[list[Spooled]]) -> None:
         self._planning = planning
         self._spool = spool
         self._changes = planning.changes()
@@ -77,10 +82,10 @@ class DryRun:
         """The rows of each part, once all parts are planned."""
         return (list(_judged(batch, self._tripped)) for batch in self._spool)
 
-    def _waiting(self, plan: Plan) -> list[Waiting]:
+    def _waiting(self, plan: Plan) -> list[Spooled]:
         acting = [item for item in plan.grants if item.decision.action.acts]
         if not acting:
-            return [Waiting(_shown(plan, item)) for item in plan.grants]
+            return [cells(_shown(plan, item)) for item in plan.grants]
         hires = {item.grant.key.hire for item in acting}
         every = dict.fromkeys({item.grant.integration for item in acting}, "")
         held = {item.grant.key: item for item in guard.suspend(plan.grants, every)}
@@ -88,10 +93,10 @@ class DryRun:
             self._one(plan, item, held[item.grant.key], may_change=item.grant.key.hire in hires) for item in plan.grants
         ]
 
-    def _one(self, plan: Plan, item: PlannedGrant, held: PlannedGrant, *, may_change: bool) -> Waiting:
+    def _one(self, plan: Plan, item: PlannedGrant, held: PlannedGrant, *, may_change: bool) -> Spooled:
         row = _shown(plan, self._planning.locked(item))
         if not may_change:
-            return Waiting(row)
+            return cells(row)
         bare = _bare(item)
         if held is item:
             return Waiting(row, bare)
@@ -131,12 +136,15 @@ def _bare(item: PlannedGrant) -> PlannedGrant:
     )
 
 
-def _judged(batch: Sequence[Waiting], tripped: Mapping[str, str]) -> Iterator[Row]:
+def _judged(batch: Sequence[Spooled], tripped: Mapping[str, str]) -> Iterator[Row]:
     """The rows once the guard has judged."""
-    grants = [each.grant for each in batch if each.grant is not None] if tripped else []
+    grants = [each.grant for each in batch if isinstance(each, Waiting)] if tripped else []
     after = {item.grant.key: item for item in guard.suspend(grants, tripped)}
     for each in batch:
-        item = None if each.grant is None else after.get(each.grant.grant.key)
+        if not isinstance(each, Waiting):
+            yield Row(*each)
+            continue
+        item = after.get(each.grant.grant.key)
         if item is None or item is each.grant:
             yield each.row
         elif item.decision.guarded:

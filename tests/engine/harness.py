@@ -29,7 +29,7 @@ from reconciler.model.selection import Selection
 from reconciler.model.status import EventType
 from reconciler.notify.messenger import NotSent
 from reconciler.notify.notifications import Notifier
-from reconciler.review.dry_run import DryRun, Waiting
+from reconciler.review.dry_run import DryRun, Spooled
 from reconciler.review.spool import Spool
 from tests.repo import Repo
 
@@ -185,7 +185,7 @@ class Machine:
         return asyncio.run(self._plan(_selection(hires, integrations), rev, at_a_time))
 
     async def _plan(self, selection: Selection, rev: str | None, at_a_time: int) -> Report:
-        with Spool[list[Waiting]]() as spool:
+        with Spool[list[Spooled]]() as spool:
             async with self.planning(selection, rev) as planning:
                 found = DryRun(planning, spool)
                 async for _ in found.parts(at_a_time):
