@@ -28,7 +28,11 @@ from reconciler.requests.record import Compared
 from reconciler.requests.render import render
 from reconciler.requests.tasks import AT_ONCE, Pace
 
-__all__ = ["Checker", "NotOffered"]
+__all__ = ["SHOWN", "Checker", "NotOffered"]
+
+
+SHOWN = Present()
+"""What a listing says of an account that it shows as git wants it."""
 
 
 class NotOffered(Exception):
@@ -85,7 +89,7 @@ class Checker:
         wanted = check.wanted
         try:
             if listed and wanted and await self.listings.shows(integration, prepared, wanted):
-                return Present()
+                return SHOWN
             answer = await self._ask(integration, prepared)
         except (Blocked, TransportError) as error:
             return Unknown(self.redactor.redact(str(error)))

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from reconciler.oauth.connection import OAuthConnection
     from reconciler.requests.client import Client
 
-__all__ = ["AUTHORITY", "Integration", "Lending", "Prepared", "needed_names", "saved"]
+__all__ = ["AUTHORITY", "NOTHING", "Integration", "Lending", "Prepared", "needed_names", "saved"]
 
 AT_RUN_TIME = frozenset({"responses", "oauth", "access_overview", "redirect_url"})
 """What is known only at run time, and what a digest therefore does not count (docs/design/states.md)."""
@@ -262,7 +262,7 @@ class Integration:
             snapshot=snapshot,
             digest=digest,
             outlines=() if kind is None else tuple(outline(call, scope) for call in self.requests(kind)),
-            found_by={name: snapshot[name] for name in self.asked_with & snapshot.keys()},
+            found_by={name: snapshot[name] for name in self.asked_with if name in snapshot},
             check=check,
             kind=kind,
             lenders=lending.entries,
@@ -341,10 +341,14 @@ class Integration:
         """Verify that the service may be asked at all. Raises Blocked if initial data or a connection is missing."""
         if self.fault is not None:
             raise Blocked(self.fault)
-        connected = self.connection is not None and (self.connection.fetches or self.connection.layer() is not None)
-        shared = self.connection is not None and "oauth" in self.used
-        if not connected and (self.manifest.oauth is not None or shared):
+        if not self._needs_connection:
+            return
+        if self.connection is None or not (self.connection.fetches or self.connection.layer() is not None):
             raise Blocked(f"not connected: run `reconcile oauth connect {self.service}`")
+
+    @cached_property
+    def _needs_connection(self) -> bool:
+        return self.manifest.oauth is not None or (self.connection is not None and "oauth" in self.used)
 
     def _renders(self, call: Call, scope: Scope) -> None:
         """Verify that a request can be rendered, and that its host is allowed, if it is known already."""
@@ -356,17 +360,16 @@ class Integration:
 
     def snapshot(self, grant: Grant) -> dict[str, Any]:
         """Return the hire's and the form's values that the manifest uses, as JSON values."""
-        scope = Scope(grant.layers)
         values: dict[str, Any] = {"email": grant.email}
-        for name in sorted(self.used):
-            try:
-                value = scope.look_up(name).value
-            except MissingVariable:
-                if name not in HIRE_NAMES:
-                    continue
-                value = None
-            values[name] = _jsonable(value)
+        for name in self._used_in_order:
+            value = next((found for layer in grant.layers if (found := layer.values.get(name)) is not None), None)
+            if value is not None or name in HIRE_NAMES:
+                values[name] = _jsonable(value)
         return values
+
+    @cached_property
+    def _used_in_order(self) -> tuple[str, ...]:
+        return tuple(sorted(self.used))
 
     def digest(
         self, grant: Grant, calls: Sequence[Call], stored: Iterable[str], notifications: Sequence[Notification] = ()
@@ -440,6 +443,8 @@ def _text(request: Request) -> str:
 
 
 def _jsonable(value: Any) -> Any:
+    if type(value) is str:
+        return value
     if isinstance(value, date):
         return value.isoformat()
     if isinstance(value, NamedChoice):

@@ -93,6 +93,8 @@ class Listings:
     def __init__(self, *, whole: bool = False) -> None:
         self._whole = whole
         self._read: dict[Place, asyncio.Task[_ListedAccounts | str]] = {}
+        self._whole_read: dict[Place, _ListedAccounts] = {}
+        """What came of those readings that are over."""
         self._open: dict[Place, asyncio.Task[dict[str, Invited] | str]] = {}
         self._ready: dict[str, asyncio.Task[str | None]] = {}
         self._counts: Counter[str] = Counter()
@@ -116,19 +118,19 @@ class Listings:
         exists = integration.manifest.exists
         if exists is None or exists.listing is None or not self.serve(integration.name):
             return False
-        listed = await self._accounts(integration, exists, exists.listing, prepared.scope)
+        place, values = _place(integration, exists.listing, prepared.scope)
+        listed = self._whole_read.get(place) or await self._accounts(integration, exists, exists.listing, place, values)
         return isinstance(listed, _ListedAccounts) and listed.shows(_folded(wanted), prepared)
 
     async def _accounts(
-        self, integration: Integration, exists: Exists, listing: Listing, grant: Scope
+        self, integration: Integration, exists: Exists, listing: Listing, place: Place, values: Mapping[str, Any]
     ) -> _ListedAccounts | str:
-        place, values = _place(integration, listing, grant)
-
         def ask() -> Coroutine[Any, Any, _ListedAccounts | str]:
             return _read_accounts(integration, exists, listing, _scope(integration, values), whole=self._whole)
 
         listed = await _once(self._read, place, ask)
         if isinstance(listed, _ListedAccounts):
+            self._whole_read[place] = listed
             self.known.add(integration.name)
         return listed
 
@@ -145,7 +147,8 @@ class Listings:
             integration.reachable()
         except Blocked as error:
             return str(error)
-        listed = await self._accounts(integration, exists, exists.listing, grant)
+        place, values = _place(integration, exists.listing, grant)
+        listed = await self._accounts(integration, exists, exists.listing, place, values)
         return listed if isinstance(listed, str) else listed.population()
 
     async def unready(self, integration: Integration) -> str | None:
@@ -190,8 +193,10 @@ def found_by(integration: Integration, grant: Scope) -> tuple[Place, str | None]
 
 def _place(integration: Integration, listing: Listing | Pending, grant: Scope) -> tuple[Place, Mapping[str, Any]]:
     """Return which reading of a listing serves a grant, and the values of the form that it is read with."""
-    values: dict[str, Any] = {}
-    for name in integration.listed_with(listing):
+    fields, values = integration.listed_with(listing), dict[str, Any]()
+    if not fields:
+        return (integration.name, ()), values
+    for name in fields:
         with suppress(MissingVariable):  # then it cannot be read, and single checks answer
             values[name] = grant.look_up(name).value
     return (integration.name, tuple(f"{name}={written(value)}" for name, value in sorted(values.items()))), values

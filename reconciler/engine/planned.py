@@ -9,7 +9,7 @@ from typing import Any
 
 from reconciler.engine import transitions as records
 from reconciler.engine.checker import Checker
-from reconciler.engine.integrations import Integration, Lending, Prepared
+from reconciler.engine.integrations import NOTHING, Integration, Lending, Prepared
 from reconciler.engine.same_account import SameAccounts
 from reconciler.ledger.entries import Event
 from reconciler.ledger.vault import stored_for
@@ -109,7 +109,7 @@ class PlanningInputs:
     ) -> Lending:
         """Return the entries of the same service that an entry needs, directly or indirectly."""
         if not needs:
-            return Lending()
+            return NOTHING
         entries: dict[str, None] = {}
         names: set[str] = set()
         queue = list(dict.fromkeys(needs))
@@ -140,4 +140,4 @@ class PlanningInputs:
 
     def own_stored(self, key: Key, service: str) -> Mapping[str, Any]:
         """Return what `store_data` saved for an entry."""
-        return self.stored_of(key, service, Lending())
+        return self.stored_of(key, service, NOTHING)

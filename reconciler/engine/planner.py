@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from reconciler.engine.checker import NotOffered
+from reconciler.engine.checker import SHOWN, NotOffered
 from reconciler.engine.claims import ClaimSet
 from reconciler.engine.decide import judge, standing
 from reconciler.engine.integrations import Integration, Lending, Prepared
@@ -207,9 +207,11 @@ class Planner:
         stored = self._inputs.stored_of(grant.key, grant.service, lending)
         try:
             integration.ready(grant)
-            resolved = await self._inputs.checker.token(integration) or await self._inputs.checker.resolved(
-                integration, grant
-            )
+            resolved: Grant | Unknown = grant
+            if integration.connection is not None or grant.choices:
+                resolved = await self._inputs.checker.token(integration) or await self._inputs.checker.resolved(
+                    integration, grant
+                )
             if isinstance(resolved, Unknown):
                 return PlannedGrant(grant, record, self._unanswered(integration, record, resolved), resolved)
             kind = _prepared_for(record)
@@ -233,9 +235,9 @@ class Planner:
     async def _plan_prepared(
         self, integration: Integration, grant: Grant, prepared: Prepared, record: Record | None
     ) -> PlannedGrant:
-        verdict, invitation = await self._inputs.asked(
-            integration, prepared, await self._inputs.checker.check(integration, prepared, record)
-        )
+        verdict, invitation = await self._inputs.checker.check(integration, prepared, record), None
+        if verdict is not SHOWN:
+            verdict, invitation = await self._inputs.asked(integration, prepared, verdict)
         changes: Differences = {}
         if record is not None and record.provided:
             found = prepared.found_by if isinstance(verdict, Present) and verdict.under is None else {}
@@ -328,8 +330,10 @@ def _prepared_for(record: Record | None) -> Kind | None:
 
 
 def _texts(integration: Integration, record: Record | None) -> tuple[str, ...]:
-    """Return the digests of the open attempt's requests."""
-    return integration.texts(record.run.kind if record is not None and not record.revoking else Kind.EXECUTE)
+    """Return the digests of the open attempt's requests; none where all is settled."""
+    if record is None or not record.phase.unsettled:
+        return ()
+    return integration.texts(Kind.EXECUTE if record.revoking else record.run.kind)
 
 
 def _kind(decision: Decision, record: Record | None) -> Kind:

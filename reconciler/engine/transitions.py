@@ -143,9 +143,10 @@ def _status_events(record: Record, decision: Decision, *, wanted: bool) -> Event
         events.append((EventType.BLOCKED, decision.reason) if blocked else (EventType.UNBLOCKED, f"{decision.status}"))
     if not wanted and record.orphaned_at is None:
         events.append((EventType.ORPHANED, decision.reason))
-    differs = _as_noted(decision)
     if decision.status is Status.DIFFERS and (
-        record.status is not Status.DIFFERS or record.differs != differs or record.action is not decision.action
+        record.status is not Status.DIFFERS
+        or record.differs != _as_noted(decision)
+        or record.action is not decision.action
     ):
         events.append((EventType.DIFFERED, decision.reason))
     return events
@@ -153,7 +154,7 @@ def _status_events(record: Record, decision: Decision, *, wanted: bool) -> Event
 
 def _as_noted(decision: Decision) -> dict[str, list[Any]]:
     """Return what differs, as the ledger saves it."""
-    return {name: list(pair) for name, pair in decision.differs.items()}
+    return {name: list(pair) for name, pair in decision.differs.items()} if decision.differs else {}
 
 
 def _wanted_again(record: Record, verdict: Verdict | None, now: datetime) -> Record:

@@ -76,11 +76,8 @@ def changed_values(then: Mapping[str, Any], now: Mapping[str, Any]) -> Differenc
 
     Names known on one side only are not compared, because then the manifest changed.
     """
-    return {
-        name: (then[name], now[name])
-        for name in sorted(then.keys() & now.keys())
-        if not _same(as_shown(then[name]), as_shown(now[name]))
-    }
+    differ = [name for name in now if name in then and not _same(as_shown(then[name]), as_shown(now[name]))]
+    return {name: (then[name], now[name]) for name in sorted(differ)}
 
 
 def _same(one: str, other: str) -> bool:
@@ -90,6 +87,8 @@ def _same(one: str, other: str) -> bool:
 
 def as_shown(value: Any) -> str:
     """Format a value for a reason."""
+    if type(value) is str:
+        return value
     if isinstance(value, list):
         return ",".join(as_shown(item) for item in value)
     return "nothing" if value is None else str(as_text(value))
@@ -98,6 +97,10 @@ def as_shown(value: Any) -> str:
 def shown(changes: Differences) -> str:
     """Format values that changed in git, as `TEAM_ID 1 → 2`."""
     return ", ".join(f"{name} {as_shown(then)} → {as_shown(now)}" for name, (then, now) in changes.items())
+
+
+_FOUND_FIRST = Decision(Status.PRESENT, Action.NONE, FOUND, afresh=True)
+_FOUND_AGAIN = Decision(Status.PRESENT, Action.NONE, FOUND)
 
 
 def _compared(differs: Differences) -> str:
@@ -117,11 +120,12 @@ def found(
     if verdict.account is Account.INVITED:
         return Decision(Status.UNCONFIRMED, Action.NONE, _invited_on(record, now), afresh=record is None)
     off = verdict.account is Account.INACTIVE
-    changes = {name: pair for name, pair in changes.items() if name not in means.compared}
+    if changes:
+        changes = {name: pair for name, pair in changes.items() if name not in means.compared}
     by_values = not (off or means.compares) and bool(changes)
     differs = changes if by_values else verdict.differs
     if not off and not differs:
-        return Decision(Status.PRESENT, Action.NONE, FOUND, afresh=record is None)
+        return _FOUND_FIRST if record is None else _FOUND_AGAIN
     if record is not None and not off and not by_values and _accepted(record, differs):
         reason = f"{FOUND}; accepted as it is: {_compared(differs)}"
         return Decision(Status.PRESENT, Action.NONE, reason, accepted=True)

@@ -22,7 +22,7 @@ from reconciler.model.value import value_class
 from reconciler.requests.answer import LIMIT
 from reconciler.requests.encode import FORM, body
 from reconciler.requests.sign import Pritunl, credentials
-from reconciler.requests.template import Shown, render_data, render_text, render_url
+from reconciler.requests.template import Shown, render_data, render_text, render_url, text_of
 
 __all__ = [
     "RenderedRequest",
@@ -153,7 +153,7 @@ def question(exists: Exists, scope: Scope, manifest: Manifest) -> Any:
 
 def expected(text: str, scope: Scope) -> str:
     """Render a check's `expected`. Raises MissingVariable."""
-    return render_text(text, scope.now()).text
+    return text_of(text, scope.now())
 
 
 def headers_of(call: AnyCall, manifest: Manifest) -> dict[str, str]:

@@ -20,7 +20,7 @@ from reconciler.model.template import PLACEHOLDER, split
 from reconciler.model.value import value_class
 from reconciler.requests.url import UrlBuilder
 
-__all__ = ["Shown", "plain", "render_data", "render_text", "render_url", "substitute", "written"]
+__all__ = ["Shown", "plain", "render_data", "render_text", "render_url", "substitute", "text_of", "written"]
 
 
 @value_class
@@ -70,6 +70,15 @@ def render_text(text: str, scope: Scope) -> Shown:
         rendered += [put.text, literal]
         shown += [MASK if put.secret else put.text, literal]
     return Shown("".join(rendered), "".join(shown))
+
+
+def text_of(text: str, scope: Scope) -> str:
+    """Render a text that is not shown. Raises MissingVariable."""
+    parts = split(text)
+    if len(parts) != 3:
+        return render_text(text, scope).text
+    before, name, after = parts  # as nearly all of them
+    return f"{before}{_put(name, scope).text}{after}"
 
 
 def substitute(text: str, scope: Scope, encode: Callable[[str], str]) -> str:
@@ -134,8 +143,9 @@ def _put(name: str, scope: Scope) -> _Put:
     if found.value is DEFERRED:
         return _Put(_kept(name), deferred=True)
     text = written(found.value)
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise MissingVariable(name, "holds half a character, which cannot be sent") from None
-    return _Put(text, secret=found.secret or isinstance(found.value, Secret))
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise MissingVariable(name, "holds half a character, which cannot be sent") from None
+    return _Put(text, found.secret or isinstance(found.value, Secret))
