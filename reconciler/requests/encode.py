@@ -44,14 +44,14 @@ def body(
     header stays as it is. With `selects`, the data says whose account is meant. Raises Blocked where the data does not
     fit the type or means everybody, and MissingVariable.
     """
+    if data is None and not files:
+        return None, content_type
     kind = (content_type or JSON).partition(";")[0].strip().lower()
     for name in _whole(data, kind) if selects else ():
         if plain(scope.look_up(name).value) == "":
             raise Blocked(f"variable {{{{{name}}}}} is empty, and the data would ask for every account")
-    if files or (kind == MULTIPART and data is not None):
+    if files or kind == MULTIPART:
         return _multipart(_fields(render_data(data, scope), MULTIPART), files)
-    if data is None:
-        return None, content_type
     rendered = structure(data, kind, scope)
     if isinstance(rendered, str):
         return rendered.encode(errors="replace"), content_type or JSON

@@ -203,15 +203,14 @@ def _without(scope: Scope, hidden: frozenset[str] | set[str]) -> Scope:
 
 def _render_headers(templates: dict[str, str], scope: Scope) -> dict[str, tuple[str, str]]:
     """Render headers, by lower-case name. Raises Blocked for one that would end a header early."""
-    if not any("{{" in text for pair in templates.items() for text in pair):
-        return dict(_written_headers(tuple(templates.items())))
-    return _headers(templates.items(), scope)
+    written = _written_headers(tuple(templates.items()))
+    return _headers(templates.items(), scope) if written is None else dict(written)
 
 
 @lru_cache(maxsize=1024)
-def _written_headers(templates: tuple[tuple[str, str], ...]) -> dict[str, tuple[str, str]]:
-    """Return headers without a placeholder, which are the same for every grant."""
-    return _headers(templates, Scope())
+def _written_headers(templates: tuple[tuple[str, str], ...]) -> dict[str, tuple[str, str]] | None:
+    """Return headers without a placeholder, which are the same for every grant; None where there is one."""
+    return None if any("{{" in text for pair in templates for text in pair) else _headers(templates, Scope())
 
 
 def _headers(templates: Iterable[tuple[str, str]], scope: Scope) -> dict[str, tuple[str, str]]:
