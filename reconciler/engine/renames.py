@@ -105,6 +105,8 @@ def _then(first: Mapping[Key, Key], second: Mapping[Key, Key]) -> dict[Key, Key]
 
 
 def _under(moves: Mapping[Key, Key], found: Mapping[Key, Record]) -> dict[Key, Record]:
+    if not moves:
+        return dict(found)
     return {
         moves.get(key, key): replace(record, key=moves[key]) if key in moves else record
         for key, record in found.items()
@@ -136,6 +138,8 @@ async def _moved_identities(
     is about, because a choice cannot be looked up, nothing moves.
     """
     about = {name: item for name, item in integrations.items() if item.manifest.identity}
+    if not about:
+        return {}
     of_hire: dict[str, list[Record]] = {}
     for record in found.values():
         if record.integration in about:
@@ -172,6 +176,8 @@ async def _moved_invitations(
     Else the entry would begin with them for the new address, and nothing would know of the invitation any more.
     """
     asks = {name: item for name, item in integrations.items() if item.lists_invitations}
+    if not asks:
+        return {}
     moves: dict[Key, Key] = {}
     for key, record in found.items():
         integration = asks.get(record.integration)
