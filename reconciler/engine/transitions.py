@@ -97,7 +97,7 @@ def checked(
     events = _status_events(record, decision, wanted=wanted)
     new = _wanted_again(record, verdict, now) if wanted else record
     if new.phase is Phase.NEW or not new.snapshot:  # a person may vouch for a grant before anything is known of it
-        new = changed(new, email=grant.email, snapshot=snapshot or new.snapshot)
+        new = changed(new, {"email": grant.email, "snapshot": snapshot or new.snapshot})
     fields: dict[str, Any] = {
         "integration": grant.integration,
         "service": grant.service,
@@ -132,7 +132,7 @@ def checked(
         fields |= {"phase": Phase.DONE if new.phase is Phase.EXECUTED else new.phase, "email": grant.email}
     else:
         fields |= _check_result(new, decision, verdict, now, events)
-    return _with_events(changed(new, **fields), events, now)
+    return _with_events(changed(new, fields), events, now)
 
 
 def _status_events(record: Record, decision: Decision, *, wanted: bool) -> Events:

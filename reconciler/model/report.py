@@ -120,7 +120,7 @@ class Row:
         if given is None:
             return self
         due = self.due_at if self.leaves or (self.due_at or given.committed_at) > given.committed_at else None
-        return changed(self, given=given, due_at=due or given.committed_at)
+        return changed(self, {"given": given, "due_at": due or given.committed_at})
 
     @property
     def leaves(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from operator import attrgetter
 from typing import Any, TypeVar, dataclass_transform
@@ -34,8 +34,11 @@ def _reduce(value: object) -> tuple[type, tuple[Any, ...]]:
     return type(value), cells(value)
 
 
-def changed(value: T, **changes: Any) -> T:
-    """Copy a value of such a class with some fields changed: `dataclasses.replace`, but quicker."""
+def changed(value: T, changes: Mapping[str, Any]) -> T:
+    """Copy a value of such a class with some fields changed: `dataclasses.replace`, but quicker.
+
+    As keywords, the changes would be copied twice.
+    """
     read, places = _fields(type(value))
     values = list(read(value))
     for name, each in changes.items():

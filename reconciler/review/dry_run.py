@@ -111,7 +111,7 @@ def _further(watched: Watched, before: int, total: int, done: int, _: int) -> No
 def _shown(plan: Plan, item: PlannedGrant) -> Row:
     """The row, with its requests made: what they are made from is not kept."""
     row = plan.row(item, plan.record_of(item)[0])
-    return row if row.asks is tuple else changed(row, asks=partial(tuple, row.requests))
+    return row if row.asks is tuple else changed(row, {"asks": partial(tuple, row.requests)})
 
 
 def _bare(item: PlannedGrant) -> PlannedGrant:
