@@ -41,6 +41,10 @@ sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
 LONG = ("faults", "web", "release", "journeys", "daemon", "demo", "deploy", "canary")
 """The folders whose tests wait and start processes. They begin first, so that no worker finishes the suite alone."""
 
+WHOLE = frozenset({"canary", "demo", "deploy", "docs", "faults", "gallery", "journeys", "release"})
+"""The folders whose tests go through the whole program, mostly in processes of its own. What they run is not counted as
+covered: a line is covered by a test that says what it does."""
+
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
@@ -58,11 +62,11 @@ def pytest_collection() -> Generator[None, object, object]:
 
 @pytest.hookimpl(trylast=True)  # hypothesis has marked its own by then
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let what takes long begin first, and what runs the same lines with sixty values run without the tracer."""
+    """Let what takes long begin first, and run without the tracer what covers no line that another test does not."""
     folders = {name: place for place, name in enumerate(LONG)}
     items.sort(key=lambda item: folders.get(item.path.parent.name, len(LONG)))
     for item in items:
-        if item.get_closest_marker("hypothesis"):
+        if item.get_closest_marker("hypothesis") or item.path.parent.name in WHOLE:
             item.add_marker(pytest.mark.no_cover)
 
 
