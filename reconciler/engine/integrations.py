@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from reconciler.oauth.connection import OAuthConnection
     from reconciler.requests.client import Client
 
-__all__ = ["AUTHORITY", "NOTHING", "Integration", "Lending", "Prepared", "needed_names", "saved"]
+__all__ = ["AUTHORITY", "NOTHING", "Integration", "Lending", "Prepared", "saved"]
 
 AT_RUN_TIME = frozenset({"responses", "oauth", "access_overview", "redirect_url"})
 """What is known only at run time, and what a digest therefore does not count (docs/design/states.md)."""
@@ -271,7 +271,7 @@ class Integration:
     @cached_property
     def needed(self) -> tuple[str, ...]:
         """Return every variable that the check, the requests and the notifications use."""
-        return tuple(sorted(needed_names(self.manifest)))
+        return tuple(sorted(self.manifest.needed))
 
     def check(self, scope: Scope, *, orphan: bool = False) -> Check | None:
         """Prepare the check, to a host that is allowed; None without `exists`. Raises Blocked.
@@ -414,15 +414,6 @@ class Integration:
             kind=kind,
             lenders=lenders,
         )
-
-
-def needed_names(manifest: Manifest) -> frozenset[str]:
-    """Return every variable, with its dots, that the check, the requests and the notifications use."""
-    calls: list[Call] = [*manifest.execute, *([manifest.exists] if manifest.exists else [])]
-    headers = [manifest.headers] if any(not call.headers for call in calls) else []
-    parts = [call.model_dump(exclude={"listing", "pending"}) for call in calls]
-    notifications = [item.texts for item in manifest.post_execute_notification]
-    return names([*parts, *headers, *notifications])
 
 
 def saved(stored: Mapping[str, Any]) -> tuple[Layer, ...]:

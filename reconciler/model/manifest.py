@@ -29,6 +29,7 @@ from reconciler.model.request import (
     WholeNumber,
     empty_is_none,
 )
+from reconciler.model.template import names
 
 __all__ = [
     "PHONE",
@@ -212,6 +213,14 @@ class Manifest(Model):
             if self.exists.pending is not None:
                 saving.append(self.exists.pending)
         return frozenset(name for each in saving for name in each.store_data)
+
+    @property
+    def needed(self) -> frozenset[str]:
+        """Return every variable, with its dots, that the check, the requests and the notifications use."""
+        calls: list[Call] = [*self.execute, *([self.exists] if self.exists else [])]
+        headers = [self.headers] if any(not call.headers for call in calls) else []
+        parts = [call.model_dump(exclude={"listing", "pending"}) for call in calls]
+        return names([*parts, *headers, *(item.texts for item in self.post_execute_notification)])
 
     @property
     def ours(self) -> bool:

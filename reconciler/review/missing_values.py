@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from reconciler.engine.integrations import needed_names
 from reconciler.model.errors import MissingVariable, Problem
 from reconciler.model.grant import Grant
 from reconciler.model.hire import Entry
@@ -56,7 +55,7 @@ class MissingValues:
             given.update(*(each.stored for each in of_service), *({f.id for f in each.asks_for} for each in of_service))
             declared = {field.id for field in manifest.form} | {info.id for info in manifest.extra_user_info}
             sealed = self._opened is None or grant.service in self._opened
-            wanted = needed_names(manifest) | {info.id for info in manifest.extra_user_info}
+            wanted = manifest.needed | {info.id for info in manifest.extra_user_info}
             hires = {*declared, *HIRE_NAMES, "phone"}
             known = tuple(
                 sorted(
