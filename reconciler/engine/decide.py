@@ -70,8 +70,8 @@ def judge(
     """Decide on a grant that was checked, or that has no check.
 
     `digest` is the keyed digest of what would be sent now, `changes` what differs from the account's own values,
-    `texts` the digests of the requests of the attempt that is open. `means` says what the manifest
-    can do about an account, `invitation` is the open one of somebody who is not there.
+    `texts` the digests of the requests of the attempt that is open. `means` says what the manifest can do about an
+    account, `invitation` is the open one of somebody who is not there.
     """
     if invitation is None and isinstance(verdict, Present) and verdict.account is Account.INVITED:
         invitation = Invited(verdict.stored)  # it counts as found in `pending`
