@@ -39,6 +39,8 @@ class PlannedGrant:
     invitation: Invited | None = None
     as_it_is: bool = False
     """Whether what the ledger remembers is left alone, but for how it is shown."""
+    maker: str | None = None
+    """The hire's entry that makes the same account in this pass: this one does not."""
 
     def written(self, now: datetime, revision: str) -> tuple[Record, list[Event]]:
         """Return the record after this observation and decision, and the events for the history."""

@@ -7,6 +7,7 @@ and returns a `PlannedGrant` for each grant that git wants, and each other that 
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -24,8 +25,9 @@ from reconciler.model.errors import Blocked, MissingVariable, Problem
 from reconciler.model.grant import Decision, Differences, Grant, Key, Kind, Phase, Record
 from reconciler.model.selection import Selection
 from reconciler.model.status import Action, Status
-from reconciler.model.verdict import Account, Present, Unknown
+from reconciler.model.verdict import Account, Missing, Present, Unknown
 from reconciler.repository.desired import Desired
+from reconciler.requests.render import canonical, question
 from reconciler.requests.tasks import run_all
 
 __all__ = ["Planner", "Watched", "listed_grants", "unwatched"]
@@ -135,7 +137,27 @@ class Planner:
             for name in taken:
                 entries.tasks[name] = asyncio.create_task(self._plan_entry(name, entries))
             found = await asyncio.gather(*entries.tasks.values())
-        return [item for item in found if self._selection.covers(item.grant.key, item.grant.integration)]
+        return [
+            item for item in self._once_each(found) if self._selection.covers(item.grant.key, item.grant.integration)
+        ]
+
+    def _once_each(self, found: list[PlannedGrant]) -> list[PlannedGrant]:
+        """Let one entry of a hire make an account, where others ask for it too.
+
+        Only those whose check and whose requests render the same: with other requests, each entry asks for something
+        of its own. The others come after it, or wait until it is there.
+        """
+        if len(found) < 2 or not any(_makes(item) for item in found):
+            return found
+        first: dict[str, PlannedGrant] = {}
+        others: dict[Key, PlannedGrant] = {}
+        for item in sorted(found, key=_precedence):
+            if item.prepared is None or item.prepared.check is None:
+                continue
+            maker = first.setdefault(_made_by(self._inputs.integrations[item.grant.integration], item.prepared), item)
+            if maker is not item and _makes(item):
+                others[item.grant.key] = maker
+        return [_after(others[item.grant.key], item) if item.grant.key in others else item for item in found]
 
     async def _planned(self, name: str, entries: _Entries) -> PlannedGrant:
         """Return what an entry is planned to be, once it is."""
@@ -316,6 +338,33 @@ class Planner:
             else:
                 found.append(await self._orphans.plan(record))
         return found
+
+
+def _makes(item: PlannedGrant) -> bool:
+    """Whether a grant's account is missing, and its requests are about to make it without a person's word."""
+    return item.decision.action.provides and isinstance(item.verdict, Missing) and not item.by_hand
+
+
+def _precedence(item: PlannedGrant) -> tuple[bool, bool]:
+    """Return a sort key: what a person asks for first, then what may be there already."""
+    return not item.by_hand, item.record is None or not item.record.leaves_something
+
+
+def _made_by(integration: Integration, prepared: Prepared) -> str:
+    """Write what a grant's check asks, and what its requests would send."""
+    manifest, scope = integration.manifest, prepared.scope
+    assert manifest.exists is not None
+    calls = [canonical(call, scope, manifest) for call in manifest.execute]
+    return json.dumps([integration.service, question(manifest.exists, scope, manifest), calls], default=str)
+
+
+def _after(maker: PlannedGrant, item: PlannedGrant) -> PlannedGrant:
+    """Let an entry come after the one that makes its account, or wait for it where that is not about to."""
+    name, decision = maker.grant.key.access, maker.decision
+    if decision.action.provides:
+        return replace(item, maker=name)
+    reason = f"{name} makes the same account, and is {decision.status}: {decision.reason}"
+    return PlannedGrant(item.grant, item.record, Decision(Status.SCHEDULED, Action.WAIT, reason), item.verdict)
 
 
 def _blocked(grant: Grant, record: Record | None, reason: str) -> PlannedGrant:

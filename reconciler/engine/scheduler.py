@@ -14,7 +14,7 @@ from functools import partial
 
 from reconciler.engine import transitions as records
 from reconciler.engine.commands import request_events
-from reconciler.engine.decide import GONE
+from reconciler.engine.decide import GONE, judge
 from reconciler.engine.executor import AttemptRequest, Executor
 from reconciler.engine.integrations import Integration, Prepared
 from reconciler.engine.orphans import unless_over
@@ -24,7 +24,7 @@ from reconciler.engine.state import OpenState
 from reconciler.engine.wanted import found
 from reconciler.ledger.entries import Command, Event
 from reconciler.model.clock import Stopped
-from reconciler.model.grant import Key, Record
+from reconciler.model.grant import Decision, Key, Record
 from reconciler.model.report import Report
 from reconciler.model.status import Action, Status
 from reconciler.model.verdict import Account, Missing, Present
@@ -85,7 +85,7 @@ class Scheduler:
         if not item.wanted:
             queue = self._queues[key.hire]
             return queue[: queue.index(key)]
-        needed = (Key(key.hire, need) for need in item.grant.needs)
+        needed = (Key(key.hire, need) for need in (*item.grant.needs, *([item.maker] if item.maker else ())))
         return [other for other in needed if other in self._finished and other != key]
 
     async def _act(self, key: Key, item: PlannedGrant, record: Record) -> Record:
@@ -97,6 +97,8 @@ class Scheduler:
             return waiting
         integration, prepared = self.plan.integrations[item.grant.integration], item.prepared
         assert prepared is not None
+        if item.maker is not None:
+            return await self._made(item.maker, item, integration, prepared, record)
         if not item.wanted and item.decision.action is Action.REVOKE and self._revoked_beside(key, item):
             gone = await self._gone(key, integration, prepared, record)
             if gone is not None:
@@ -154,6 +156,31 @@ class Scheduler:
             for other in self._before(key, item)
             if (record := self._after.get(other)) is not None
         )
+
+    async def _made(
+        self, maker: str, item: PlannedGrant, integration: Integration, prepared: Prepared, record: Record
+    ) -> Record:
+        """Check a grant whose account another entry makes in this pass, and return its record."""
+        verdict = await self.plan.checker.check_alone(integration, prepared)
+        decision = judge(item.record, verdict, self.plan.policy, means=integration.means)
+        if decision.action.provides and not isinstance(verdict, Present):
+            other = self._after.get(Key(record.key.hire, maker))
+            why = f"{other.status}: {other.reason}" if other is not None else "not made yet"
+            decision = Decision(Status.SCHEDULED, Action.WAIT, f"{maker} makes the same account, and is {why}")
+        now, commands = self.executor.now(), self.plan.commands.get(record.key, ())
+        new, lines = records.checked(
+            record,
+            prepared.grant,
+            decision,
+            verdict,
+            now=now,
+            snapshot=prepared.snapshot,
+            found_by=prepared.found_by,
+            wants=prepared.wants,
+        )
+        lines = [*request_events(commands, now), *(replace(line, author=self.author) for line in lines)]
+        await self._save([new], lines, answered=commands)
+        return new
 
     async def _gone(self, key: Key, integration: Integration, prepared: Prepared, record: Record) -> Record | None:
         """Check an orphan once more. Returns its record if the account is gone, else None."""

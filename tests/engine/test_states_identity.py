@@ -255,6 +255,68 @@ def test_stored_values_move_with_the_orphan(teams, accounts, repo):
     assert [call.path for call in accounts.calls("DELETE")] == ["/places/p1"]
 
 
+AGAIN = in_team(7, name="again")
+"""Another entry for the team that `tool` is about already: it asks the same, and would send the same."""
+
+
+@pytest.mark.parametrize("keys", [{}, {"needs": ["tool"]}], ids=["side by side", "one needs the other"])
+def test_two_entries_for_the_same_thing_make_it_once(teams, accounts, repo, keys):
+    repo.hire("ada", in_team(7), AGAIN | keys)
+    repo.commit()
+    assert statuses(teams.reconcile()) == {"tool": Status.PRESENT, "again": Status.PRESENT}
+    assert statuses(teams.reconcile()) == {"tool": Status.PRESENT, "again": Status.PRESENT}
+    assert [call.path for call in accounts.calls("POST")] == ["/teams/7/members"]
+    assert repo.record("ada", "tool").executed_at is not None
+    assert repo.record("ada", "again").executed_at is None
+
+
+def test_two_entries_for_the_same_thing_with_other_requests_both_run(teams, accounts, repo):
+    manifest = of_teams(accounts)
+    manifest["execute"][0]["data"]["role"] = "{{ROLE}}"
+    repo.manifest("tool", manifest)
+    repo.hire("ada", *({**in_team(7, name=role), "values": {"TEAM": 7, "ROLE": role}} for role in ("one", "two")))
+    repo.commit()
+    teams.reconcile()
+    assert sorted(call.json()["role"] for call in accounts.calls("POST")) == ["one", "two"]
+
+
+def test_second_entry_for_the_same_thing_waits_while_the_first_is_not_there(teams, accounts, repo):
+    repo.hire("ada", in_team(7), AGAIN)
+    repo.commit()
+    accounts.fail_next(1, 500, method="POST")
+    for _pass in range(2):
+        waiting = row(teams.reconcile(), "ada", "again")
+        assert (waiting.status, waiting.action) == (Status.SCHEDULED, Action.WAIT)
+        assert "tool makes the same account, and is retrying: " in waiting.reason
+    assert len(accounts.calls("POST")) == 1
+    teams.clock.turn(hours=1)
+    assert statuses(teams.reconcile()) == {"tool": Status.PRESENT, "again": Status.PRESENT}
+    assert len(accounts.calls("POST")) == 2
+
+
+def test_entry_that_failed_before_the_other_came_is_the_one_that_runs_again(teams, accounts, repo):
+    accounts.drop(1, method="POST")
+    teams.reconcile()
+    repo.hire("ada", AGAIN, in_team(7))
+    repo.commit()
+    waiting = row(teams.reconcile(), "ada", "again")
+    assert (waiting.status, waiting.action) == (Status.SCHEDULED, Action.WAIT)
+    teams.clock.turn(hours=1)
+    assert statuses(teams.reconcile()) == {"again": Status.PRESENT, "tool": Status.PRESENT}
+    assert repo.record("ada", "again").executed_at is None
+
+
+def test_entry_that_is_run_by_hand_makes_what_two_ask_for(teams, accounts, repo):
+    repo.hire("ada", in_team(7), AGAIN)
+    repo.commit()
+    assert statuses(teams.reconcile(by_hand={("ada", "again"): "run"})) == {
+        "tool": Status.PRESENT,
+        "again": Status.PRESENT,
+    }
+    assert len(accounts.calls("POST")) == 1
+    assert repo.record("ada", "tool").executed_at is None
+
+
 def test_a_webhook_runs_for_another_thing_and_once_for_each(accounts, repo):
     accounts.route("POST", "/tickets", lambda received: (200, received.json()))
     settings(repo)
