@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import BinaryIO, NamedTuple, Protocol
 
 import pygit2
 from pygit2.enums import FileMode, ObjectType
@@ -271,7 +271,7 @@ class FolderTree:
         """Read a file. Raises BrokenFile if it cannot be read."""
         _refuse_link(file)
         try:
-            with (self._root / file.path).open("rb") as opened:
+            with self._opened(file.path) as opened:
                 size = os.fstat(opened.fileno()).st_size
                 if size > (limit or MAX_BYTES):
                     raise too_large(file.path, size, limit or MAX_BYTES)
@@ -305,12 +305,16 @@ class FolderTree:
         return blob
 
     def _hashed(self, path: str) -> str:
-        with suppress(OSError):  # as it says of what is no link
-            return _LINK + blob_of(os.fsencode((self._root / path).readlink()))
-        with suppress(OSError), (self._root / path).open("rb") as opened:
+        with suppress(OSError), self._opened(path) as opened:
             size = os.fstat(opened.fileno()).st_size
             return blob_of(opened.read(MAX_BYTES) if size <= MAX_BYTES else b"", size)
+        with suppress(OSError):  # as it says of what is no link
+            return _LINK + blob_of(os.fsencode((self._root / path).readlink()))
         return hashlib.sha1(usedforsecurity=False).hexdigest()
+
+    def _opened(self, path: str) -> BinaryIO:
+        """Open a file, not what it links to; by its path as text, for there may be very many. Raises OSError."""
+        return os.fdopen(os.open(f"{self._root}/{path}", os.O_RDONLY | os.O_NOFOLLOW), "rb")
 
     def _stamp(self, path: str) -> Stamp | None:
         """Return a file's stat; None if it is so new that a later change might not show, like in git's index."""
@@ -324,6 +328,6 @@ class FolderTree:
 
     def _mode(self, path: str) -> int:
         try:
-            return (self._root / path).lstat().st_mode
+            return os.lstat(f"{self._root}/{path}").st_mode
         except OSError:
             return 0
