@@ -10,10 +10,10 @@ from __future__ import annotations
 import gc
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path, PurePosixPath
 from threading import Lock
 from typing import TypeVar, cast
@@ -30,11 +30,11 @@ from reconciler.repository.documents.checks import manifest_ids, unfilled
 from reconciler.repository.documents.loaded import Loaded
 from reconciler.repository.documents.problems import MOST, few
 from reconciler.repository.git.trees import CommitTree, File, Tree, blob_of
-from reconciler.repository.hire_cache import HireCache
+from reconciler.repository.hire_cache import NOTHING, HireCache, SavedHires
 from reconciler.repository.hire_index import HireIndex, HireSummary
 from reconciler.repository.hires import Hires, ParsedHires
 from reconciler.repository.ignore import read_ignore
-from reconciler.repository.naming import others, same_stem, shown, unread
+from reconciler.repository.naming import others, same_stem, unread
 from reconciler.repository.parallel import MANY, spread
 from reconciler.repository.parsing import (
     HIRES,
@@ -97,16 +97,17 @@ class Reader:
         self._cache = HireCache(cache) if cache is not None else None
         self._root = root
         self._reached = reached
-        self._cached = known
-        """What is known from before the start, until a first revision is loaded."""
+        self._saved = SavedHires(None, known) if known is not None else None
+        """What is known from before the start; `NOTHING` once a revision was loaded."""
         self._once = known is not None
-        self._unsaved = 0
-        """How many hires were parsed since the cache was saved."""
+        self._unsaved = False
+        """Whether hires were parsed, or all files looked at, since the cache was saved."""
         self._parsed: dict[str, ParsedFile] = {}
         self._index = HireIndex()
         self._indexed: Tree | None = None
         """The revision that `_index` is of."""
-        self._misnamed: list[Problem] = []
+        self._misnamed: dict[str, list[Problem]] = {}
+        """The problems of files in hires/ that are not read, by path."""
         self._files: Files | None = None
         self._ahead: Files | None = None
         """What was read ahead and not yet asked for."""
@@ -151,10 +152,10 @@ class Reader:
             sequences = self._folder(tree, SEQUENCES, found)
             imports = self._folder(tree, IMPORTS, found)
             self._index = self._updated_index(tree, found)
-        self._parsed, self._indexed, self._cached, self._misnamed = found.parsed, tree, {}, found.misnamed
+        self._parsed, self._indexed, self._saved, self._misnamed = found.parsed, tree, NOTHING, found.misnamed
         _check_index(self._index, found, partial(parse_hire, tree))
         hires = Hires(self._index, found.broken["hires"], partial(parse_hire, tree), found.hires)
-        found.problems += found.misnamed
+        found.problems += chain.from_iterable(found.misnamed.values())
         _check_variables(manifests, found)
         known = [*manifests, *found.broken["manifests"]]
         found.problems += doubtful(tree, settings, known, self._index)
@@ -179,38 +180,56 @@ class Reader:
         """Save what was parsed for the next start. Only the process that locked the state may call this."""
         if self._cache is not None and self._unsaved:
             with self._loading:
-                summaries, self._unsaved = self._index.paths.values(), 0
+                revision = self._indexed.revision if isinstance(self._indexed, CommitTree) else None
+                summaries, misnamed, self._unsaved = self._index.paths.values(), self._misnamed, False
             self._reached(Failpoint.CACHE, done=False)
-            self._cache.save(summaries)
+            self._cache.save(revision, summaries, misnamed)
             self._reached(Failpoint.CACHE, done=True)
 
     def _updated_index(self, tree: Tree, found: _Loading) -> HireIndex:
         """Return a revision's index: updated by git's changes since the last one, or made from all files."""
-        paths = None
-        if isinstance(self._indexed, CommitTree) and isinstance(tree, CommitTree):
-            paths = sorted(path for path in tree.changed(self._indexed) if path.startswith("hires/"))
+        if self._saved is None:
+            self._saved = self._cache.load() if self._cache is not None else NOTHING
+        paths = self._to_read(tree, self._saved)
         if paths is None or len(paths) > MAX_LOOKUPS:
-            return HireIndex(self._summaries(tree, tree.files("hires"), found))
-        files = [file for path in paths if (file := tree.find(path)) is not None]
-        names = {shown(path) for path in paths}
-        found.misnamed = [problem for problem in self._misnamed if problem.file not in names]
-        gone = [path for path in paths if path in self._index.paths]
-        return self._index.updated(gone, list(self._summaries(tree, files, found)))
+            self._unsaved |= isinstance(tree, CommitTree)
+            return HireIndex(_by_path(self._summaries(tree, tree.files("hires"), found)))
+        files = [file for path in sorted(paths) if (file := tree.find(path)) is not None]
+        found.misnamed = {path: problems for path, problems in self._misnamed.items() if path not in paths}
+        new = self._summaries(tree, files, found)
+        if self._indexed is not None:
+            return self._index.updated([path for path in paths if path in self._index.paths], list(new))
+        kept = dict(self._saved.summaries)
+        if paths:  # in the order in which all files are read
+            left = (summary for path, summary in kept.items() if path not in paths)
+            kept = _by_path(sorted([*left, *new]))
+        return HireIndex(kept)
+
+    def _to_read(self, tree: Tree, saved: SavedHires) -> set[str] | None:
+        """Return the paths in hires/ that may differ from the index or from what was saved; None if git cannot tell."""
+        if not isinstance(tree, CommitTree):
+            return None
+        if isinstance(self._indexed, CommitTree):
+            return _of_hires(tree.changed(self._indexed))
+        if self._indexed is None and saved.revision is not None:
+            with suppress(RepositoryError):  # what git still has of that revision need not be complete
+                before = tree.other(saved.revision)
+                return None if before is None else _of_hires(tree.changed(before)) | saved.left_out
+        return None
 
     def _summaries(self, tree: Tree, files: Iterable[File], found: _Loading) -> Iterator[HireSummary]:
-        if self._cached is None:
-            self._cached = self._cache.load() if self._cache is not None else {}
         files = list(files)
         often = Counter(file.blob for file in files)
         ahead = self._parsed_ahead(tree, files) if self._once else {}
         for file in files:
             skipped = unread(file.path, HIRES.folder, HIRES.suffixes)
             if skipped is not None:
-                found.misnamed += skipped
+                if skipped:
+                    found.misnamed[file.path] = skipped
                 continue
             known = self._known(file)
             if known is None:
-                self._unsaved += 1
+                self._unsaved = True
                 if (first := found.summaries.get(file.blob)) is not None:
                     yield first.renamed(file.path)
                     continue
@@ -226,7 +245,7 @@ class Reader:
                 yield known._replace(raw=None if isinstance(tree, CommitTree) else tree.read(file))
 
     def _known(self, file: File) -> HireSummary | None:
-        known = self._index.paths.get(file.path) or (self._cached or {}).get(file.path)
+        known = self._index.paths.get(file.path) or (self._saved or NOTHING).summaries.get(file.path)
         return known if known is not None and known.blob == file.blob else None
 
     def _parsed_ahead(self, tree: Tree, files: Iterable[File]) -> dict[str, tuple[HireSummary, None]]:
@@ -275,6 +294,14 @@ class Reader:
         return valid
 
 
+def _of_hires(paths: Iterable[str]) -> set[str]:
+    return {path for path in paths if path.startswith("hires/")}
+
+
+def _by_path(summaries: Iterable[HireSummary]) -> dict[str, HireSummary]:
+    return {summary.path: summary for summary in summaries}
+
+
 def _without_content(tree: Tree, file: File) -> HireSummary:
     """Return a file's summary. Contents are read again rather than kept, except of recently changed files."""
     summary, _ = summarize(tree, file)
@@ -297,12 +324,12 @@ def _no_collection() -> Iterator[None]:
 class _Loading:
     """What one load collects; a load that fails leaves nothing behind.
 
-    `misnamed` are the problems of files in hires/ that are not read, `hires` those that were parsed. `files` and
-    `summaries` are by content, which may stand under many names.
+    `misnamed` are the problems of files in hires/ that are not read, by path, `hires` those that were parsed. `files`
+    and `summaries` are by content, which may stand under many names.
     """
 
     def __init__(self) -> None:
-        self.misnamed: list[Problem] = []
+        self.misnamed: dict[str, list[Problem]] = {}
         self.hires = ParsedHires()
         self.parsed: dict[str, ParsedFile] = {}
         self.files: dict[tuple[str, str], ParsedFile] = {}

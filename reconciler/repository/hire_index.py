@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, KeysView
 from dataclasses import replace
 from functools import cached_property
-from sys import intern
 from typing import NamedTuple
 
 from reconciler.model.errors import Problem
@@ -54,16 +53,19 @@ class HireSummary(NamedTuple):
 class HireIndex:
     """All hires' files by path, and what they share: a stem, an address, a reference to one hire."""
 
-    def __init__(self, files: Iterable[HireSummary] = ()) -> None:
-        self.paths: dict[str, HireSummary] = {}
-        self._stems = _Groups()
-        self._owners = _Groups()
+    def __init__(self, paths: dict[str, HireSummary] | None = None) -> None:
+        self.paths = {} if paths is None else paths
+        self._stems = _Groups((stem_of(path), path) for path in self.paths)
+        self._owners = _Groups(
+            (_same_case(summary.email), path) for path, summary in self.paths.items() if summary.email is not None
+        )
         self._referrers: dict[str, set[str]] = {}
         self._unshared: set[str] = set()
         """The keys of `_referrers` whose set belongs to this index, and not also to the one it was made from."""
-        self._with_problems: set[str] = set()
-        for summary in files:
-            self._add(summary)
+        self._with_problems = {path for path, summary in self.paths.items() if summary.problems}
+        for path, summary in self.paths.items():
+            if summary.references:
+                self._refer(summary.references, path)
 
     def updated(self, gone: Iterable[str], new: Iterable[HireSummary]) -> HireIndex:
         """Return a new index, without the paths in `gone` and with the files in `new`."""
@@ -81,9 +83,8 @@ class HireIndex:
         self.paths[summary.path] = summary
         self._stems.add(summary.stem, summary.path)
         if summary.email is not None:
-            self._owners.add(intern(summary.email.lower()), summary.path)
-        for other in summary.references:
-            self._own_referrers(other).add(summary.path)
+            self._owners.add(_same_case(summary.email), summary.path)
+        self._refer(summary.references, summary.path)
         if summary.problems:
             self._with_problems.add(summary.path)
 
@@ -93,10 +94,14 @@ class HireIndex:
             return
         self._stems.remove(summary.stem, path)
         if summary.email is not None:
-            self._owners.remove(summary.email.lower(), path)
+            self._owners.remove(_same_case(summary.email), path)
         for other in summary.references:
             self._own_referrers(other).discard(path)
         self._with_problems.discard(path)
+
+    def _refer(self, hires: Iterable[str], path: str) -> None:
+        for hire in hires:
+            self._own_referrers(hire).add(path)
 
     def _own_referrers(self, hire: str) -> set[str]:
         """Return the paths that reference a hire, as a set that may be changed."""
@@ -129,7 +134,7 @@ class HireIndex:
 
     def owner(self, email: str) -> str | None:
         """Return the id of the hire that has this address, without regard to case."""
-        path = self._owners.first.get(email.lower())
+        path = self._owners.first.get(_same_case(email))
         return None if path is None else self.paths[path].stem
 
     def with_problems(self) -> list[HireSummary]:
@@ -150,12 +155,21 @@ class HireIndex:
         return frozenset(name for summary in self.paths.values() for name in summary.sequences)
 
 
+def _same_case(email: str) -> str:
+    """Return the address that all its spellings share; it is the same object if it is spelled so."""
+    lower = email.lower()
+    return email if lower == email else lower
+
+
 class _Groups:
     """Paths by key; most keys have one path, and `several` has the others, with sorted paths."""
 
-    def __init__(self) -> None:
+    def __init__(self, pairs: Iterable[tuple[str, str]] = ()) -> None:
         self.first: dict[str, str] = {}
         self.several: dict[str, tuple[str, ...]] = {}
+        for key, path in pairs:
+            if self.first.setdefault(key, path) is not path:
+                self.add(key, path)
 
     def copy(self) -> _Groups:
         """Return a copy that may be changed."""

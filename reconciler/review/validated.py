@@ -16,7 +16,7 @@ from reconciler.ledger.permissions import refuse_unsafe
 from reconciler.model.errors import LedgerError, RepositoryError
 from reconciler.repository.git.checkout import Checkout
 from reconciler.repository.git.trees import CommitTree, FolderTree, Stamped, Tree, blob_of
-from reconciler.repository.hire_cache import as_rows, of_rows
+from reconciler.repository.hire_cache import as_columns, of_columns
 from reconciler.repository.hire_index import HireSummary
 from reconciler.repository.hires import Hires
 from reconciler.repository.parallel import spread
@@ -50,7 +50,7 @@ class Validated:
 
     def _load(self, saved: dict[str, Any]) -> None:
         self._surroundings, self._day = saved["surroundings"], saved["day"]
-        self.summaries = of_rows(saved["hires"])
+        self.summaries = of_columns(saved["hires"])
         kinds = [
             Findings((), Share(*map(tuple, share)), tuple(assigned), dated) for share, assigned, dated in saved["kinds"]
         ]
@@ -106,7 +106,7 @@ class Validated:
         saved = {
             "surroundings": self._surroundings,
             "day": self._day,
-            "hires": as_rows(file for file in files if file is not None and file.path in found),
+            "hires": as_columns(file for file in files if file is not None and file.path in found),
             "stamps": {path: stamp for path, (stamp, _) in stamped.items()},
             "found": found,
             "kinds": [

@@ -6,7 +6,7 @@ import asyncio
 import socket
 import threading
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator
 from datetime import timedelta
 from time import monotonic
 from typing import Any
@@ -20,7 +20,6 @@ from reconciler.model.grant import Key, Record
 from reconciler.model.selection import Selection
 from reconciler.model.status import Status
 from reconciler.repository.hire_cache import HireCache
-from reconciler.repository.hire_index import HireSummary
 from reconciler.repository.parsing import summarize
 from tests.daemon.running import Turned, running, until
 from tests.repo import Repo
@@ -118,9 +117,9 @@ def test_a_commit_is_read_beside_the_loop(
     tool.hire("bob", "tool")
     save, saved_in = HireCache.save, list[int]()
 
-    def saved(self: HireCache, hires: Iterable[HireSummary]) -> None:
+    def saved(self: HireCache, *given: Any) -> None:
         saved_in.append(threading.get_ident())
-        save(self, hires)
+        save(self, *given)
 
     monkeypatch.setattr(HireCache, "save", saved)
 

@@ -18,7 +18,7 @@ from reconciler.model.errors import RepositoryError, SecretsError, SettingsError
 from reconciler.repository.files import Reader
 from reconciler.repository.git import trees
 from reconciler.repository.git.checkout import Checkout, Tree
-from reconciler.repository.hire_cache import HireCache
+from reconciler.repository.hire_cache import NOTHING, HireCache, SavedHires
 from reconciler.repository.hire_index import HireSummary
 from reconciler.secrets.gpg import Gnupg
 from reconciler.secrets.initial_data import InitialData
@@ -222,6 +222,7 @@ class Commits(Target):
             can_be_written(str(problem))
 
 
+REVISION = f"{1:040}"
 KEPT = [
     HireSummary(
         path=f"hires/h{number}.yaml",
@@ -245,7 +246,7 @@ class Cache(Target):
     def open(self) -> Iterator[None]:
         with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
             self._file = Path(folder, "hires.cache")
-            HireCache(self._file).save(KEPT)
+            HireCache(self._file).save(REVISION, KEPT)
             self._whole = self._file.read_bytes()
             digest, _, content = self._whole.partition(b"\n")
             self.examples = st.one_of(
@@ -259,7 +260,8 @@ class Cache(Target):
     def play(self, example: bytes) -> None:
         self._file.write_bytes(example)
         found = HireCache(self._file).load()
-        assert found == ({summary.path: summary for summary in KEPT} if example == self._whole else {})
+        whole = SavedHires(REVISION, {summary.path: summary for summary in KEPT})
+        assert found == (whole if example == self._whole else NOTHING)
 
 
 TARGETS: tuple[Target, ...] = (Sealed(), Encrypted(), Commits(), Cache())

@@ -11,6 +11,7 @@ from reconciler.repository import private_file
 from reconciler.repository.documents.yaml import read
 from reconciler.repository.files import Reader
 from reconciler.repository.git.checkout import Checkout
+from reconciler.repository.git.trees import CommitTree
 
 
 @pytest.fixture
@@ -50,6 +51,97 @@ def test_the_next_start_parses_only_new_and_broken_files(people, tmp_path, parse
     assert after.hires.referrers(["bob"]) == {"ada"}
     assert after.hires["ada"] == before.hires["ada"]
     assert after.broken["hires"].keys() == {"broken"}
+
+
+def test_the_next_start_lists_no_folder_of_hires_that_did_not_change(people, tmp_path, monkeypatch):
+    kept = tmp_path / "hires.cache"
+    first = Reader(kept)
+    before = first.load(Checkout.open(people.root).head())
+    first.keep()
+    people.manifest("other", {"execute": [{"url": "https://api.example.com/"}]})
+    people.commit()
+    listed, files = [], CommitTree.files
+
+    def noted(tree, folder):
+        listed.append(folder)
+        return files(tree, folder)
+
+    monkeypatch.setattr(CommitTree, "files", noted)
+    after = Reader(kept).load(Checkout.open(people.root).head())
+    assert "hires" not in listed
+    assert _all_of(after) == _all_of(before)
+
+
+DAN = "email: dan@example.com\nfirst_name: Dan\nlast_name: D\n"
+
+CHANGES = {
+    "nothing": lambda _: None,
+    "a new hire": lambda repo: repo.hire("bea", "tool"),
+    "a hire gone": lambda repo: repo.remove("hires/ada.yaml"),
+    "a hire changed": lambda repo: repo.hire("ada", "tool", "other", manager={"hire": "cleo"}),
+    "a hire broken": lambda repo: repo.write("hires/ada.yaml", "email: [\n"),
+    "a broken hire mended": lambda repo: repo.hire("broken", "tool"),
+    "a broken hire gone": lambda repo: repo.remove("hires/broken.yaml"),
+    "a hire moved": lambda repo: repo.git("mv", "hires/ada.yaml", "hires/zoe.yaml"),
+    "a stem twice": lambda repo: repo.write("hires/team/ada.yml", DAN.replace("dan", "ada2")),
+    "an address twice": lambda repo: repo.hire("bea", "tool", email="BOB@example.com"),
+    "an address no longer twice": lambda repo: repo.remove("hires/twin.yaml"),
+    "a file misnamed": lambda repo: repo.write("hires/bea.yam.YAML", "x"),
+    "a misnamed file gone": lambda repo: repo.remove("hires/odd.YAML"),
+    "a file that is no hire": lambda repo: repo.write("hires/README.md", "x"),
+    "a folder in a hire's place": lambda repo: (repo.remove("hires/ada.yaml"), repo.hire("ada.yaml/ada", "tool")),
+}
+
+
+@pytest.fixture
+def all_sorts(people):
+    people.hire("twin", "tool", email="Bob@Example.com")
+    people.write("hires/odd.YAML", "x")
+    people.write("hires/team/dan.yaml", DAN)
+    people.commit()
+    return people
+
+
+def _all_of(files):
+    """What can be said of a revision's hires, in the order in which it is said."""
+    hires = files.hires
+    return list(hires), hires.contents(), files.broken, files.problems, hires.referrers(["bob", "cleo"])
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_the_next_start_finds_what_a_first_one_finds(all_sorts, tmp_path, change):
+    kept = tmp_path / "hires.cache"
+    first = Reader(kept)
+    first.load(Checkout.open(all_sorts.root).head())
+    first.keep()
+    change(all_sorts)
+    all_sorts.git("add", "--all")
+    all_sorts.git("commit", "--allow-empty", "--message", "change")
+    tree = Checkout.open(all_sorts.root).head()
+    found = _all_of(Reader().load(tree))
+    assert _all_of(Reader(kept).load(tree)) == found
+    again = _all_of(first.load(tree))
+    assert [sorted(again[0]), *again[1:]] == [sorted(found[0]), *found[1:]], "nor does who goes on find another thing"
+
+
+def test_a_start_after_history_was_rewritten_reads_only_new_files(people, tmp_path, parsed):
+    """What it saves is of the new history."""
+    kept = tmp_path / "hires.cache"
+    first = Reader(kept)
+    first.load(Checkout.open(people.root).head())
+    first.keep()
+    people.hire("cleo", "tool")
+    people.git("add", "--all")
+    people.git("commit", "--amend", "--message", "anew")
+    people.git("reflog", "expire", "--expire=now", "--all")
+    people.git("gc", "--quiet", "--prune=now")
+    for read_anew in (["hires/broken.yaml", "hires/cleo.yaml"], ["hires/broken.yaml"]):
+        parsed.clear()
+        reader = Reader(kept)
+        assert sorted(reader.load(Checkout.open(people.root).head()).hires) == ["ada", "bob", "cleo"]
+        assert [file for file in parsed if file.startswith("hires/")] == read_anew
+        reader.keep()
+    assert people.git("rev-parse", "HEAD") in kept.read_text()
 
 
 DAMAGE = {

@@ -44,5 +44,5 @@ def test_an_updated_index_equals_one_made_from_all_files(steps):
         for path in gone:
             files.pop(path, None)
         files |= {summary.path: summary for summary in new}
-        assert answers(index) == answers(HireIndex(files.values()))
+        assert answers(index) == answers(HireIndex(dict(files)))
         assert answers(before) == said

@@ -144,6 +144,12 @@ class CommitTree:
                 raise too_large(file.path, size, limit or MAX_BYTES)
             return self._repository.odb.read(file.blob)[1]
 
+    def other(self, revision: str) -> CommitTree | None:
+        """Return another commit's tree, by its full id; None if there is no such commit here."""
+        with suppress(KeyError, ValueError, pygit2.GitError):
+            return CommitTree(self._repository, self._repository[revision].peel(pygit2.Commit))
+        return None
+
     def changed(self, other: CommitTree) -> frozenset[str]:
         """Return the paths of files that differ; folders with the same id are skipped.
 
