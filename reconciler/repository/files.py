@@ -295,7 +295,8 @@ class Reader:
 
 
 def _of_hires(paths: Iterable[str]) -> set[str]:
-    return {path for path in paths if path.startswith("hires/")}
+    """Return those that are listed in hires/: a name that begins with a dot is not."""
+    return {path for path in paths if path.startswith("hires/") and "/." not in path}
 
 
 def _by_path(summaries: Iterable[HireSummary]) -> dict[str, HireSummary]:

@@ -88,6 +88,8 @@ CHANGES = {
     "an address no longer twice": lambda repo: repo.remove("hires/twin.yaml"),
     "a file misnamed": lambda repo: repo.write("hires/bea.yam.YAML", "x"),
     "a misnamed file gone": lambda repo: repo.remove("hires/odd.YAML"),
+    "a hidden file": lambda repo: repo.write("hires/.bea.yaml", DAN.replace("dan", "bea")),
+    "a hidden folder": lambda repo: repo.write("hires/.old/bea.yaml", DAN.replace("dan", "bea")),
     "a file that is no hire": lambda repo: repo.write("hires/README.md", "x"),
     "a folder in a hire's place": lambda repo: (repo.remove("hires/ada.yaml"), repo.hire("ada.yaml/ada", "tool")),
 }
