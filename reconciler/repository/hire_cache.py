@@ -80,6 +80,6 @@ def of_columns(saved: Any) -> dict[str, HireSummary]:
     lists, paths, blobs, emails, *places = saved
     shared = [tuple(map(intern, names)) for names in lists]
     sequences, references, integrations = (map(shared.__getitem__, column) for column in places)
-    always, nowhere, none = repeat(True), repeat(None), repeat(())
-    rows = zip(paths, blobs, always, emails, nowhere, sequences, references, integrations, none, nowhere, strict=False)
-    return dict(zip(paths, map(HireSummary._make, rows), strict=True))
+    valid, no_line, no_problems, no_raw = repeat(True), repeat(None), repeat(()), repeat(None)
+    fields = (paths, blobs, valid, emails, no_line, sequences, references, integrations, no_problems, no_raw)
+    return dict(zip(paths, map(HireSummary._make, zip(*fields, strict=False)), strict=True))
