@@ -1,7 +1,7 @@
 """A user's repository in a temporary folder, and the real program run on it.
 
 `Repo` writes files and commits them; `run_cli` is one call of `reconcile`, `call_cli` one in this process; `Daemon` is
-a running one. Every process started here is ended by its own id.
+a running one. Every process started here is forked from one that has the program imported, and ended by its own id.
 """
 
 from __future__ import annotations
@@ -17,26 +17,41 @@ import sys
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Iterable, Mapping
-from contextlib import closing, redirect_stderr, redirect_stdout, suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryFile
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 
 import pygit2
 import pytest
 import structlog
 import yaml
 
-from reconciler.cli import run
+from reconciler.cli import main, run
 from reconciler.ledger.opening import StateLocation
 from reconciler.model.grant import Key, OpenRun, Phase, Record
 from reconciler.model.status import Action, Status
+from tests.forked import Process, nursery
 from tests.servers import eventually
 
-__all__ = ["Daemon", "GnupgHome", "Repo", "Result", "call_cli", "free_port", "run_cli", "short_folder"]
+__all__ = [
+    "PROGRAM",
+    "Daemon",
+    "GnupgHome",
+    "Repo",
+    "Result",
+    "Running",
+    "call_cli",
+    "free_port",
+    "run_cli",
+    "running_cli",
+    "short_folder",
+    "start_cli",
+]
 
 GIT_CONFIG = """
 [user]
@@ -229,17 +244,62 @@ def run_cli(
     timeout: float = 60,
 ) -> Result:
     """`reconcile <arguments>` in the repository, as a process of its own."""
-    done = subprocess.run(
-        [PROGRAM, *arguments],
-        cwd=repo.root,
-        env=repo.environment(env),
-        input=input or "",
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=timeout,
-    )
-    return Result(done.returncode, done.stdout, done.stderr)
+    with running_cli(repo, *arguments, env=env, input=input) as running:
+        return running.ends(timeout)
+
+
+@dataclass(frozen=True)
+class Running:
+    """One call of the program, which goes on."""
+
+    process: Process
+    _out: IO[bytes]
+    _err: IO[bytes]
+
+    def first_line(self) -> str:
+        """What it wrote to stdout first, as soon as it is there."""
+        line: str = eventually(lambda: "\n" in (text := _written(self._out)) and text.partition("\n")[0], 30)
+        return line
+
+    def ends(self, timeout: float = 60) -> Result:
+        """All that it came to, once it has ended. Raises TimeoutExpired after so many seconds."""
+        return Result(self.process.wait(timeout), _written(self._out), _written(self._err))
+
+
+@contextmanager
+def running_cli(
+    repo: Repo,
+    *arguments: str,
+    env: Mapping[str, str] | None = None,
+    input: str | None = None,  # noqa: A002  as `run_cli` has it
+) -> Iterator[Running]:
+    """The same, for as long as the block runs; killed at its end unless it has ended."""
+    with TemporaryFile() as given, TemporaryFile() as out, TemporaryFile() as err:
+        given.write((input or "").encode())
+        given.seek(0)
+        process = start_cli(repo, *arguments, env=repo.environment(env), streams=(given, out, err))
+        try:
+            yield Running(process, out, err)
+        finally:
+            process.kill()
+            process.wait(10)
+
+
+def start_cli(
+    repo: Repo,
+    *arguments: str,
+    env: Mapping[str, str] | None = None,
+    streams: Sequence[int | IO[Any] | None],
+    terminal: bool = False,
+) -> Process:
+    """The same with streams of its own. `env` is all that it gets to see; for the rest see Nursery.start."""
+    env = repo.environment() if env is None else env
+    return nursery().start(main, *arguments, cwd=repo.root, env=env, streams=streams, terminal=terminal)
+
+
+def _written(file: IO[bytes]) -> str:
+    # By position, for the file's own place is shared with the process that writes.
+    return os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0).decode(errors="replace")
 
 
 def call_cli(repo: Repo, *arguments: str, given: str = "", env: Mapping[str, str] | None = None) -> Result:
@@ -268,17 +328,11 @@ class Daemon:
         self.env = repo.environment(env)
         self.url = f"http://{repo.listen}"
         self._wait = ready
-        self._log = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115  closed on leaving
+        self._log = TemporaryFile()  # noqa: SIM115  closed on leaving
 
     def __enter__(self) -> Self:
-        self.process = subprocess.Popen(
-            [PROGRAM, "daemon", *self.arguments],
-            cwd=self.repo.root,
-            env=self.env,
-            stdin=subprocess.DEVNULL,
-            stdout=self._log,
-            stderr=self._log,
-        )
+        streams = (None, self._log, self._log)
+        self.process = start_cli(self.repo, "daemon", *self.arguments, env=self.env, streams=streams)
         if self._wait:
             try:
                 eventually(self.ready, 30)
@@ -305,9 +359,7 @@ class Daemon:
     @property
     def log(self) -> str:
         """What it wrote so far, on either stream."""
-        # By position, for the file's own place is shared with the process that writes.
-        size = os.fstat(self._log.fileno()).st_size
-        return os.pread(self._log.fileno(), size, 0).decode(errors="replace")
+        return _written(self._log)
 
     def ready(self) -> bool:
         """Whether /readyz says yes. A daemon that has ended fails the test, with its log."""

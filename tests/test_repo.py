@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -39,32 +40,29 @@ def test_initial_data_can_be_read_with_the_key(repo: Repo, gnupg_home: GnupgHome
     assert repo.initial_data("slack", {"TOKEN": "x"}, armor=True).read_bytes().startswith(b"-----BEGIN PGP MESSAGE")
 
 
-STAND_IN = f"""#!{sys.executable}
-import http.server, signal, sys, yaml
-
-class Page(http.server.BaseHTTPRequestHandler):
+class Page(BaseHTTPRequestHandler):
     asked = 0
-    def do_GET(self):
+
+    def do_GET(self) -> None:
         Page.asked += 1
         self.send_response(200 if Page.asked > 2 else 503)
         self.end_headers()
 
-print("called with", *sys.argv[1:], flush=True)
-if sys.argv[1:] == ["daemon", "--break"]:
-    sys.exit("no settings")
-host, _, port = yaml.safe_load(open("config/reconciler.yaml"))["listen"].rpartition(":")
-signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-http.server.HTTPServer((host, int(port)), Page).serve_forever()
-"""
+
+def slow_to_be_ready() -> None:
+    """A program that is not ready at once."""
+    print("called with", *sys.argv[1:], flush=True)
+    if sys.argv[1:] == ["daemon", "--break"]:
+        sys.exit("no settings")
+    host, _, port = yaml.safe_load(Path("config/reconciler.yaml").read_text())["listen"].rpartition(":")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    HTTPServer((host, int(port)), Page).serve_forever()
 
 
 @pytest.fixture
-def stand_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A program that is not ready at once, in the place of the real one."""
-    program = tmp_path / "stand-in"
-    program.write_text(STAND_IN)
-    program.chmod(0o755)
-    monkeypatch.setattr("tests.repo.PROGRAM", program)
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is in the place of the real one."""
+    monkeypatch.setattr("tests.repo.main", slow_to_be_ready)
 
 
 @pytest.mark.usefixtures("stand_in")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
 from urllib.parse import parse_qs, quote, urlsplit
@@ -12,7 +11,7 @@ import pytest
 
 from tests.canary.canaries import leaks, value
 from tests.canary.stage import Echo, Mail, connect, settings_of, stage, state_bytes
-from tests.repo import PROGRAM, Daemon, Repo, call_cli, run_cli
+from tests.repo import Daemon, Repo, call_cli, run_cli, running_cli
 from tests.servers import eventually
 
 SOON = 20.0
@@ -91,22 +90,14 @@ def test_a_token_endpoint_that_repeats_what_it_was_sent(staged: Repo, echo: Echo
     echo.token_mode = 400
     code = value("KEY")
     with Daemon(staged, "-v") as daemon:
-        connecting = subprocess.Popen(
-            [PROGRAM, "oauth", "connect", "cloud", "--output", "json", "--timeout", "20"],
-            cwd=staged.root,
-            env=staged.environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        with connecting:
-            assert connecting.stdout is not None
-            url = json.loads(connecting.stdout.readline())["url"]
+        with running_cli(staged, "oauth", "connect", "cloud", "--output", "json", "--timeout", "20") as connecting:
+            url = json.loads(connecting.first_line())["url"]
             state = parse_qs(urlsplit(url).query)["state"][0]
             answered, page = daemon.get(f"/oauth/callback/cloud?code={quote(code, safe='')}&state={state}")
-            out, err = connecting.communicate(timeout=30)
-        assert connecting.returncode == 1
+            done = connecting.ends(30)
+        assert done.code == 1
         assert answered >= 400
+        out, err = done.out.partition("\n")[2], done.err
         wrong = daemon.get(f"/oauth/callback/cloud?code={quote(code, safe='')}&state=x&error={quote(code, safe='')}")[1]
         daemon.terminate()
         nothing_in({"page": page, "wrong": wrong, "out": out, "err": err, "log": daemon.log}, echo)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import pty
-import subprocess
-import termios
 from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
@@ -15,7 +12,7 @@ from functools import partial
 import pytest
 
 from reconciler.ledger.opening import StateLocation
-from tests.repo import PROGRAM, Repo, run_cli
+from tests.repo import Repo, run_cli, start_cli
 from tests.servers import AccountService
 
 QUESTION = "Carry out"
@@ -32,16 +29,7 @@ def ready(repo: Repo, accounts: AccountService) -> Repo:
 def at_terminal(repo: Repo, *arguments: str, answers: list[Callable[[], str]]) -> tuple[int, str]:
     """Run the program on a terminal of its own, and answer each question when it comes; gives code and text."""
     ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [PROGRAM, *arguments],
-        cwd=repo.root,
-        env=repo.environment(),
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        start_new_session=True,
-        preexec_fn=partial(fcntl.ioctl, 0, termios.TIOCSCTTY, 0),  # noqa: PLW1509  Ctrl-C is the terminal's to send
-    )
+    process = start_cli(repo, *arguments, streams=(theirs, theirs, theirs), terminal=True)
     os.close(theirs)
     text, asked = "", 0
     try:

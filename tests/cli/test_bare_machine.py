@@ -83,11 +83,17 @@ def test_demo_names_missing_programs(team: Repo, call: Call, no_programs: dict[s
     assert done.err == "error: the demo needs git: install it (Debian: apt-get install git gnupg)\n"
 
 
+def begun(repo: Repo, *command: str, env: dict[str, str], given: str = "") -> Result:
+    """The program as its user begins it."""
+    done = subprocess.run(command, cwd=repo.root, env=env, input=given, capture_output=True, text=True, check=False)
+    return Result(done.returncode, done.stdout, done.stderr)
+
+
 def test_import_commits_as_the_program_without_a_git_identity(team: Repo) -> None:
     team.git("config", "--unset", "user.name")
     team.git("config", "--unset", "user.email")
-    nobody = {"HOME": "/nowhere", "EMAIL": ""}
-    done = run_cli(team, "import", "hr", "--branch", "import/hr", env=nobody)
+    nobody = team.environment({"HOME": "/nowhere", "EMAIL": ""})  # which libgit2 reads as it begins
+    done = begun(team, str(PROGRAM), "import", "hr", "--branch", "import/hr", env=nobody)
     assert done.code == 2, done.err
     assert team.git("log", "-1", "--format=%an", "import/hr") == "access-reconciler"
 
@@ -128,10 +134,7 @@ def as_anybody(repo: Repo, *arguments: str, given: str = "") -> Result:
     first: Sequence[str] = KEPT_OUT if os.geteuid() == 0 else ()
     if first and shutil.which("setpriv") is None:
         pytest.skip("modes do not bind root, and there is no setpriv that would let them")
-    command = [*first, str(PROGRAM), *arguments]
-    env = repo.environment()
-    done = subprocess.run(command, cwd=repo.root, env=env, input=given, capture_output=True, text=True, check=False)
-    return Result(done.returncode, done.stdout, done.stderr)
+    return begun(repo, *first, str(PROGRAM), *arguments, env=repo.environment(), given=given)
 
 
 @pytest.fixture

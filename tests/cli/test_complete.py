@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.repo import PROGRAM, Repo
+from tests.repo import PROGRAM, Repo, run_cli
 
 BASE = {"form": [{"id": "TEAM", "name": "Team", "type": "input"}], "execute": [{"url": "https://api.example.com/u"}]}
 
@@ -32,11 +32,9 @@ def team(repo: Repo) -> Repo:
 def completed(repo: Repo, line: str, **env: str) -> list[str]:
     """What bash would be offered for a line; what is behind the last blank is being typed."""
     words = {"COMP_WORDS": line, "COMP_CWORD": str(len(line.split(" ")) - 1), "_RECONCILE_COMPLETE": "bash_complete"}
-    done = subprocess.run(
-        [PROGRAM], cwd=repo.root, env=repo.environment({**words, **env}), capture_output=True, text=True, check=False
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    return [each.partition(",")[2] for each in done.stdout.splitlines() if each]
+    done = run_cli(repo, env={**words, **env})
+    assert (done.code, done.err) == (0, "")
+    return [each.partition(",")[2] for each in done.out.splitlines() if each]
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from reconciler.model.report import Report, Row
 from reconciler.model.status import Action, Status
 from tests.cli.conftest import Call
 from tests.cli.goldens import same, steady
-from tests.repo import PROGRAM, Repo
+from tests.repo import PROGRAM, Repo, start_cli
 from tests.servers import AccountService
 
 
@@ -198,7 +198,7 @@ def in_a_terminal(repo: Repo, *arguments: str, **env: str) -> str:
     environment = repo.environment(env)
     if not env.get("NO_COLOR"):
         del environment["NO_COLOR"]
-    process = subprocess.Popen([PROGRAM, *arguments], cwd=repo.root, env=environment, stdout=theirs)
+    process = start_cli(repo, *arguments, env=environment, streams=(None, theirs, 2))
     os.close(theirs)
     text = b""
     while True:

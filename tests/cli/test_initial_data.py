@@ -6,7 +6,6 @@ import os
 import pty
 import select
 import subprocess
-import sys
 import time
 from typing import Any
 
@@ -14,7 +13,7 @@ import pytest
 import yaml
 
 from tests.cli.conftest import Call
-from tests.repo import PROGRAM, GnupgHome, Repo
+from tests.repo import GnupgHome, Repo, start_cli
 
 ASANA = {
     "execute": [{"url": "https://app.asana.com/{{ORG}}", "headers": {"Authorization": "Bearer {{TOKEN}}"}}],
@@ -146,23 +145,10 @@ def test_refused_input_writes_nothing_and_repeats_no_value(
     assert not (asana.root / "config/initial_data").exists()
 
 
-AT_TERMINAL = (
-    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
-)
-
-
 def at_a_terminal(repo: Repo, arguments: list[str], answers: dict[str, str]) -> tuple[int, str]:
     """Run the program at a terminal of its own, answering each question once it stands there; all that was shown."""
     terminal, end = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-c", AT_TERMINAL, PROGRAM, *arguments],
-        cwd=repo.root,
-        env=repo.environment(),
-        stdin=end,
-        stdout=end,
-        stderr=end,
-        start_new_session=True,
-    )
+    process = start_cli(repo, *arguments, streams=(end, end, end), terminal=True)
     os.close(end)
     shown, waiting, until = "", dict(answers), time.monotonic() + 30
     while time.monotonic() < until and select.select([terminal], [], [], 30)[0]:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 
 import pytest
 
-from tests.repo import PROGRAM, Repo
+from tests.repo import Repo, Result, running_cli
 from tests.servers import AccountService, eventually
 
 
@@ -19,17 +18,8 @@ def test_ctrl_c_is_one_line(repo: Repo, accounts: AccountService, arguments: str
     repo.write("config/imports/hr.yaml", asked)
     repo.commit()
     accounts.hang(None)
-    running = subprocess.Popen(
-        [PROGRAM, *arguments.split()],
-        cwd=repo.root,
-        env=repo.environment(),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    eventually(lambda: accounts.requests, 30)
-    running.send_signal(signal.SIGINT)
-    out, err = running.communicate(timeout=30)
-    assert (running.returncode, out, err) == (130, "", "interrupted\n")
+    with running_cli(repo, *arguments.split()) as running:
+        eventually(lambda: accounts.requests, 30)
+        running.process.send_signal(signal.SIGINT)
+        assert running.ends(30) == Result(130, "", "interrupted\n")
     assert repo.git("status", "--porcelain") == ""

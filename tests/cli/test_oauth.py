@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import select
-import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import astuple
 from html import escape
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
@@ -17,7 +16,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 import pytest
 
 from tests.cli.conftest import Call
-from tests.repo import PROGRAM, Daemon, Repo, run_cli
+from tests.repo import Daemon, Repo, Running, run_cli, running_cli
 from tests.servers import AccountService, Received, Reply, eventually
 
 TOKEN = "acc3ss-t0ken-1"
@@ -82,10 +81,10 @@ def import_of(repo: Repo, provider: Provider) -> Repo:
 class Connecting:
     """A `reconcile oauth connect` that waits. `url` is what it printed."""
 
-    def __init__(self, process: subprocess.Popen[str], line: str) -> None:
-        self.process = process
-        self.line = line
-        self.url = json.loads(line)["url"] if line.startswith("{") else line.strip()
+    def __init__(self, running: Running) -> None:
+        self._running = running
+        line = self.line = running.first_line()
+        self.url = json.loads(line)["url"] if line.startswith("{") else line
         self.query = {name: values[0] for name, values in parse_qs(urlsplit(self.url).query).items()}
 
     def come_back(self, **query: str) -> tuple[int, str, Any]:
@@ -94,8 +93,8 @@ class Connecting:
         return get(url)
 
     def ends(self) -> tuple[int, str, str]:
-        out, err = self.process.communicate(timeout=30)
-        return self.process.returncode, out, err
+        code, out, err = astuple(self._running.ends(30))
+        return code, out.partition("\n")[2], err
 
 
 def get(url: str, method: str = "GET") -> tuple[int, str, Any]:
@@ -109,27 +108,8 @@ def get(url: str, method: str = "GET") -> tuple[int, str, Any]:
 
 @contextmanager
 def connecting(repo: Repo, *arguments: str) -> Iterator[Connecting]:
-    process = subprocess.Popen(
-        [PROGRAM, "oauth", "connect", *arguments],
-        cwd=repo.root,
-        env=repo.environment(),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert process.stdout is not None
-        ready, _, _ = select.select([process.stdout], [], [], 30)
-        assert ready, "it printed nothing"
-        yield Connecting(process, process.stdout.readline())
-    finally:
-        if process.poll() is None:
-            process.terminate()
-            process.communicate(timeout=10)
-        for stream in (process.stdout, process.stderr):
-            assert stream is not None
-            stream.close()
+    with running_cli(repo, "oauth", "connect", *arguments) as running:
+        yield Connecting(running)
 
 
 def test_a_person_connects_a_service_and_a_pass_uses_it(office: Repo, provider: Provider) -> None:

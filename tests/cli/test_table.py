@@ -11,7 +11,6 @@ import termios
 import tracemalloc
 from fcntl import ioctl
 from pathlib import Path
-from subprocess import Popen
 
 import pytest
 
@@ -26,7 +25,7 @@ from reconciler.repository.hire_index import HireSummary
 from reconciler.repository.parsing import parse_hire
 from tests.cli.conftest import Call
 from tests.cli.test_golden import row
-from tests.repo import PROGRAM, Repo
+from tests.repo import Repo, start_cli
 from tests.servers import AccountService
 
 
@@ -196,7 +195,7 @@ def at_a_terminal(repo: Repo, *arguments: str, columns: int = 60, lines: int = 2
     ours, theirs = pty.openpty()
     ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
     environment = {name: value for name, value in repo.environment(env).items() if name not in ("COLUMNS", "LINES")}
-    process = Popen([PROGRAM, *arguments], cwd=repo.root, env=environment, stdin=theirs, stdout=theirs)
+    process = start_cli(repo, *arguments, env=environment, streams=(theirs, theirs, 2))
     os.close(theirs)
     text = b""
     while True:

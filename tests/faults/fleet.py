@@ -8,13 +8,10 @@ member had is taken over in time. The suite plays a short choice (tests/faults/t
 from __future__ import annotations
 
 import argparse
-import asyncio
-import json
 import os
 import re
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 import urllib.error
@@ -25,27 +22,13 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from reconciler.model.failpoints import Failpoint
+from tests.faults.fleet_member import MOMENTS, member
+from tests.forked import nursery
 from tests.postgres import Databases
 from tests.repo import Repo, Result, call_cli
 from tests.servers import AccountService
 
 __all__ = ["MOMENTS", "TAKEN_OVER", "Member", "Stage", "away", "one_round", "staged", "until"]
-
-WRITING = "writing"
-
-MOMENTS: dict[str, tuple[Failpoint, bool]] = {
-    WRITING: (Failpoint.PLAN, False),
-    "intent": (Failpoint.INTENT, True),
-    "recorded": (Failpoint.LEAVING, True),
-    "leaving": (Failpoint.REQUEST, False),
-    "left": (Failpoint.REQUEST, True),
-    "answered": (Failpoint.RESPONSE, True),
-}
-"""The moments of an attempt, by the point at which a member ends or stands still, before or after it.
-
-With `WRITING` in the middle of what it then sends to the database.
-"""
 
 TAKEN_OVER = 30.0
 """Seconds within which another member has taken over what a dead one had."""
@@ -70,15 +53,10 @@ class Member:
         if not root.exists():
             subprocess.run(["git", "clone", "--quiet", str(stage.origin), str(root)], check=True)
         self._log = (stage.folder / f"{name}.log").open("a+", encoding="utf-8")
-        arguments = [json.dumps([name, at, str(stage.marker), int(number)])]
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.fleet", "--member", *arguments],
-            cwd=root,
-            env={**stage.repo.environment(env), "PYTHONPATH": str(Path(__file__).parents[2])},
-            stdin=subprocess.DEVNULL,
-            stdout=self._log,
-            stderr=self._log,
-        )
+        given = {"name": name, "at": at, "marker": str(stage.marker), "number": int(number)}
+        environment = stage.repo.environment(env)
+        streams = (None, self._log, self._log)
+        self.process = nursery().start(member, cwd=root, env=environment, streams=streams, given=given)
 
     @property
     def log(self) -> str:
@@ -299,48 +277,6 @@ def timed(databases: Databases, count: int, people: int) -> tuple[float, float]:
         return took, 1000 * cpu / people / len(stage.services)
 
 
-def member(name: str, at: str | None, marker: str, number: int) -> None:
-    """The process of a member."""
-    from reconciler.cli.daemon import _serve
-    from reconciler.cli.logs import set_up
-    from reconciler.cli.options import SharedOptions
-    from reconciler.model.errors import ReconcilerError
-
-    def end() -> None:
-        with suppress(FileExistsError):
-            os.close(os.open(marker, os.O_CREAT | os.O_EXCL))
-            os.kill(os.getpid(), number)
-
-    def reached(point: Failpoint, *, done: bool) -> None:
-        if at is not None and (point, done) == MOMENTS[at]:
-            if at == WRITING:
-                _end_in_a_pipeline(end)
-            else:
-                end()
-
-    asked = SharedOptions()
-    redactor = set_up(asked)
-    try:
-        asyncio.run(_serve(asked, redactor, reached, name))
-    except ReconcilerError as error:
-        sys.exit(f"error: {error}")
-
-
-def _end_in_a_pipeline(end: Callable[[], None]) -> None:
-    """Call `end` once the database has some of several statements, and waits for more."""
-    from psycopg import Pipeline
-
-    sync = Pipeline._enqueue_sync
-
-    def enqueue_sync(pipeline: Pipeline) -> None:
-        pipeline.pgconn.send_flush_request()
-        pipeline.pgconn.flush()
-        end()
-        sync(pipeline)
-
-    Pipeline._enqueue_sync = enqueue_sync  # type: ignore[assignment,method-assign]
-
-
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -348,11 +284,7 @@ def main() -> None:
     parser.add_argument("--only", choices=["kill", "stop", "away", "cut", "grow", "timed"])
     parser.add_argument("--moment", choices=[*MOMENTS])
     parser.add_argument("--people", type=int, default=100)
-    parser.add_argument("--member", help=argparse.SUPPRESS)
     asked = parser.parse_args()
-    if asked.member:
-        member(*json.loads(asked.member))
-        return
     with Databases(fsync=True) as databases:
         for number in range(asked.rounds):
             for name, sign in (("kill", signal.SIGKILL), ("stop", signal.SIGSTOP)):

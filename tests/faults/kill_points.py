@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import Any
 
 from reconciler.model.failpoints import Failpoint
-from tests.faults.forked import Nursery
 from tests.faults.injected import BESIDE, FILLER, MARK, Action, Fault, play
 from tests.faults.scenarios import SCENARIOS, SETTLED, Stage, stage
+from tests.forked import Nursery
 from tests.repo import GnupgHome
 
 __all__ = ["Case", "Step", "cases", "disk", "main", "steps", "undisturbed", "verify"]

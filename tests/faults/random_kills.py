@@ -27,8 +27,8 @@ from typing import Any, NoReturn
 
 from reconciler.ledger.opening import StateLocation
 from reconciler.model.grant import Key, Phase, Record
-from tests.faults.forked import Child, Nursery, die_with_parent
-from tests.repo import Repo
+from tests.forked import die_with_parent
+from tests.repo import Daemon, Repo, run_cli
 from tests.servers import AccountService, Received, Reply
 
 __all__ = ["Slow", "Trial", "main"]
@@ -57,7 +57,6 @@ SETTLED = (Phase.CONFIRMED, Phase.EXECUTED, Phase.DONE)
 class Trial:
     """One repository, one service, and the promises between them."""
 
-    nursery: Nursery
     repo: Repo
     accounts: AccountService
     chance: random.Random
@@ -109,19 +108,20 @@ class Trial:
         self._ask_for_retries()
         if self.chance.random() < self.mischief:
             self._make_mischief()
-        daemon = self.nursery.start(self.repo, "daemon")
-        if self.chance.random() < 0.8:
-            self._await_posts(daemon, self.chance.randint(1, 4))
-            time.sleep(self.chance.uniform(0, 2 * PAUSE))
-        else:
-            time.sleep(self.chance.uniform(0, 0.4))
-        daemon.kill9()
-        assert "Traceback" not in daemon.log, daemon.log
+        with Daemon(self.repo, ready=False) as daemon:
+            if self.chance.random() < 0.8:
+                self._await_posts(daemon, self.chance.randint(1, 4))
+                time.sleep(self.chance.uniform(0, 2 * PAUSE))
+            else:
+                time.sleep(self.chance.uniform(0, 0.4))
+            daemon.kill9()
+            assert daemon.process.returncode == -signal.SIGKILL, f"it had ended by itself:\n{daemon.log}"
+            assert "Traceback" not in daemon.log, daemon.log
         self.kills += 1
         self.accounts.clear()
         self._still_true()
 
-    def _await_posts(self, daemon: Child, count: int) -> None:
+    def _await_posts(self, daemon: Daemon, count: int) -> None:
         """Until so many changes arrived, or the service is left in peace."""
         wanted = len(self.accounts.calls("POST")) + count
         heard, last = len(self.accounts.requests), time.monotonic()
@@ -147,18 +147,15 @@ class Trial:
 
     def _ask_for_retries(self) -> None:
         if any(record.phase is Phase.FAILED for record in self._records()):
-            asked = self.nursery.start(self.repo, "retry", "--integration", "tool")
-            assert asked.wait() == 0 or "nothing to start afresh" in asked.log, asked.log
+            asked = run_cli(self.repo, "retry", "--integration", "tool")
+            assert asked.code == 0 or "nothing to start afresh" in asked.err, asked
             self.retries += 1
 
     def _finish(self) -> None:
         """Leave the daemon alone until everybody is there, with `retry` for what had failed twice."""
-        daemon = self.nursery.start(self.repo, "daemon")
-        try:
+        with Daemon(self.repo, ready=False) as daemon:
             self._await_everybody(daemon)
-        finally:
-            code = daemon.terminate()
-        assert code == 0, daemon.log
+            assert daemon.terminate() == 0, daemon.log
         self._still_true()
         wanted = {f"{stem}@example.com" for stem in self.hires}
         joined = Counter(self.accounts.teams["7"])
@@ -173,7 +170,7 @@ class Trial:
             person = self.accounts.people[call.json()["email"].lower()]
             assert call.json()["password"] == person["password"], "the run went on with another generated value"
 
-    def _await_everybody(self, daemon: Child) -> None:
+    def _await_everybody(self, daemon: Daemon) -> None:
         until = time.monotonic() + 60
         while "daemon.started" not in daemon.log or not self._complete():
             assert time.monotonic() < until, f"not everybody is there:\n{daemon.log}"
@@ -280,15 +277,14 @@ def _become_the_trial(asked: Any) -> NoReturn:
 def _try(asked: Any) -> None:
     began, left, inside = time.monotonic(), asked.rounds, 0
     chance = random.Random(asked.seed)
-    with Nursery() as nursery:
-        while left > 0:
-            with tempfile.TemporaryDirectory(prefix="kills-") as folder, Slow() as accounts:
-                trial = Trial(nursery, Repo(Path(folder, "repo")), accounts, chance, asked.mischief)
-                trial.prepare()
-                trial.run(min(left, AT_ONE_STATE))
-            left -= trial.kills
-            inside += trial.inside
-            print(f"{asked.rounds - left} kills in all, after {time.monotonic() - began:.0f} s", flush=True)
+    while left > 0:
+        with tempfile.TemporaryDirectory(prefix="kills-") as folder, Slow() as accounts:
+            trial = Trial(Repo(Path(folder, "repo")), accounts, chance, asked.mischief)
+            trial.prepare()
+            trial.run(min(left, AT_ONE_STATE))
+        left -= trial.kills
+        inside += trial.inside
+        print(f"{asked.rounds - left} kills in all, after {time.monotonic() - began:.0f} s", flush=True)
     print(
         f"{asked.rounds} kills, {inside} of them inside attempts: nobody twice, nobody half done; "
         f"{time.monotonic() - began:.0f} s",

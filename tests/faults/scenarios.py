@@ -30,8 +30,8 @@ from reconciler.model.grant import Key, Phase, Record
 from reconciler.model.revision_status import REF
 from reconciler.model.status import EventType, Status
 from reconciler.secrets.gpg import Gnupg
-from tests.faults.forked import Nursery
 from tests.faults.injected import FILLER, Action, play
+from tests.forked import Nursery
 from tests.repo import GnupgHome, Repo, free_port
 from tests.repository.signing import PgpSigner, signed
 from tests.servers import AccountService, Received, Reply, ask

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import shutil
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
 
-from tests.faults.fleet import Member, Stage, one_round, staged, until
+from tests.faults.fleet import Member, one_round, staged, until
 from tests.postgres import Databases
-from tests.repo import PROGRAM, run_cli
+from tests.repo import run_cli, running_cli
 
 SEEN = """
 create table reconciler.put (args jsonb);
@@ -31,29 +30,15 @@ def server() -> Iterator[Databases]:
         yield databases
 
 
-def passes(stage: Stage, count: int) -> list[subprocess.Popen[str]]:
-    return [
-        subprocess.Popen(
-            [PROGRAM, "--output", "json"],
-            cwd=stage.repo.root,
-            env=stage.repo.environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for _ in range(count)
-    ]
-
-
 def test_stopped_member_sends_nothing_more_and_ends_with_1(server: Databases) -> None:
     assert one_round(server, "leaving", signal.SIGSTOP) < 30
 
 
 def test_passes_at_once_share_the_work(server: Databases) -> None:
-    with staged(server, services=2, people=3) as stage:
-        started = passes(stage, 2)
-        ended = [(*process.communicate(timeout=90), process.returncode) for process in started]
-        assert [code for _, _, code in ended] == [0, 0], ended
+    with staged(server, services=2, people=3) as stage, ExitStack() as ends:
+        passes = [ends.enter_context(running_cli(stage.repo, "--output", "json")) for _ in range(2)]
+        ended = [running.ends(90) for running in passes]
+        assert [result.code for result in ended] == [0, 0], ended
         stage.judge()
         assert {row["status"] for row in stage.status().json["grants"]} == {"present"}
 

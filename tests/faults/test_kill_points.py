@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import pytest
 
 from reconciler.model.failpoints import Failpoint
-from tests.faults.forked import Nursery
 from tests.faults.injected import Fault, play
 from tests.faults.kill_points import Case, cases, disk, undisturbed, verify
 from tests.faults.scenarios import SCENARIOS, stage
+from tests.forked import Nursery
 from tests.repo import GnupgHome
 
 AT = {

@@ -9,7 +9,6 @@ import os
 import random
 import time
 
-from tests.faults.forked import Nursery
 from tests.faults.random_kills import Slow, Trial
 from tests.repo import Repo
 
@@ -19,8 +18,8 @@ KILLS = 20
 def test_twenty_kills_over_twenty_hires(repo: Repo) -> None:
     seed = int(os.environ.get("RANDOM_KILLS_SEED") or time.time_ns() % 2**32)
     print(f"RANDOM_KILLS_SEED={seed}")  # shown where the test fails
-    with Nursery() as nursery, Slow() as accounts:
-        trial = Trial(nursery, repo, accounts, random.Random(seed))
+    with Slow() as accounts:
+        trial = Trial(repo, accounts, random.Random(seed))
         trial.prepare()
         trial.run(KILLS)
     assert trial.kills == KILLS

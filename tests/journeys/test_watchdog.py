@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -12,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from reconciler.model.failpoints import Failpoint
-from tests.faults.forked import Nursery
 from tests.faults.wedged import play
+from tests.forked import Nursery
 from tests.repo import Daemon, Repo, run_cli
 from tests.servers import AccountService, ask, eventually
 
@@ -102,7 +103,8 @@ def test_a_loop_that_stands_still(
         time.sleep(PATIENCE)
         assert manager.pings() == silent, "systemd must not take it for well"
     finally:
-        child.kill9()
+        child.kill()
+        assert child.wait() == -signal.SIGKILL, log.read_text()
     assert "STOPPING=1" not in manager.told()
 
 
