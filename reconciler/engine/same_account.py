@@ -23,6 +23,7 @@ from reconciler.engine.checker import Checker, NotOffered
 from reconciler.engine.integrations import Integration
 from reconciler.model.errors import Blocked
 from reconciler.model.grant import Grant, Key, Record
+from reconciler.model.scope import LEDGER, Layer, Scope
 from reconciler.model.template import names
 from reconciler.model.verdict import Unknown
 from reconciler.repository.desired import Desired
@@ -241,7 +242,7 @@ def _prints(
     until then they may be the same. Without `stored`, such requests are left out.
     """
     manifest = integration.manifest
-    scope = integration.scope(grant.layers, {})
+    scope = _without_case(integration.scope(grant.layers, {}))
     asked: list[Any] = []
     if manifest.exists is not None:
         with suppress(Blocked):
@@ -267,3 +268,9 @@ def _prints(
         else:
             yield f"{content} {known or UNKNOWN}"
             yield f"{content} {ANY if wanted else UNKNOWN}"
+
+
+def _without_case(scope: Scope) -> Scope:
+    """Return the scope with the address in lower case: written in another case, it is still the same account's."""
+    address = next((layer.values["email"] for layer in scope.layers if "email" in layer.values), None)
+    return scope if address is None else scope.over(Layer(LEDGER, {"email": address.lower()}))

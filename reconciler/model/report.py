@@ -168,12 +168,10 @@ def _done_at(record: Record) -> datetime | None:
 
 
 def _given(grant: Grant) -> dict[str, Any] | None:
-    """Return the form's values of an entry; None for an orphan, which has no entry."""
-    if not grant.layers:
-        return {}
-    first = grant.layers[0]
-    if first.origin == LEDGER:
+    """Return the form's values of an entry; None if only the ledger has it."""
+    if not grant.layers or grant.layers[0].origin == LEDGER:
         return None
+    first = grant.layers[0]
     return {name: jsonable(value) for name, value in first.values.items()} if first.origin == grant.source else {}
 
 

@@ -108,9 +108,9 @@ class Desired:
         The hire's file cannot be read, or stands broken under another name; the sequence is broken, or somebody names
         it and it is not there. Where the hire names one that is not there, that may be any sequence that it had.
         """
-        named = hire if self.hires.has_file(hire) else self.hires.owner(email)
-        if named is not None and (problems := self.broken_hires.get(named)):
-            return str(problems[0])
+        for named in (hire, self.hires.owner(email)):
+            if named is not None and (problems := self.broken_hires.get(named)):
+                return str(problems[0])
         if sequence is None:
             return None
         if problems := self.files.broken["sequences"].get(sequence):

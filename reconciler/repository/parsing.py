@@ -5,6 +5,7 @@ What needs several files at once is checked where a revision is loaded (`files`)
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -14,7 +15,7 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import ValidationError
 
-from reconciler.model.base import Model
+from reconciler.model.base import EMAIL, Model
 from reconciler.model.errors import Problem, RepositoryError, Severity
 from reconciler.model.hire import Hire, HireRef, Sequence
 from reconciler.model.imports import Import
@@ -31,6 +32,8 @@ from reconciler.repository.naming import YAML
 __all__ = ["HIRES", "IMPORTS", "MANIFESTS", "SEQUENCES", "FileKind", "ParsedFile", "parse", "parse_hire", "summarize"]
 
 M = TypeVar("M", bound=Model)
+
+_ADDRESS = re.compile(rb"""^["']?email["']?[ \t]*:[ \t]*["']?([^\s"']+)""", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +141,7 @@ def _parse(raw: bytes, file: File, kind: FileKind[M]) -> ParsedFile:
     try:
         document = read(raw, file.path)
     except BrokenFile as error:
-        return ParsedFile(file.blob, None, (error.problem,))
+        return ParsedFile(file.blob, None, (error.problem,), *_written_address(raw))
     data = document.data
     if data is None:
         problem = Problem(
@@ -162,6 +165,15 @@ def _parse(raw: bytes, file: File, kind: FileKind[M]) -> ParsedFile:
         document=document,
     )
     return ParsedFile(file.blob, loaded, problems, email)
+
+
+def _written_address(raw: bytes) -> tuple[str, int] | tuple[None, None]:
+    """Find the address of a file that is not YAML, and its line: if the file is renamed too, its hire keeps all."""
+    found = _ADDRESS.search(raw)
+    address = "" if found is None else found[1].decode(errors="replace")
+    if found is None or not EMAIL.fullmatch(address):
+        return None, None
+    return address, raw.count(b"\n", 0, found.start()) + 1
 
 
 def _broken(file: File, document: Document, problems: Iterable[Problem], email: str | None) -> ParsedFile:

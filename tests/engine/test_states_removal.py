@@ -248,6 +248,18 @@ def test_an_entry_by_another_name_is_the_same_account(pruning, accounts, repo):
     report = pruning.reconcile()
     assert {item.status for item in report.rows} == {Status.REVOKED}
     assert accounts.people == {}
+    for report in (pruning.plan(), pruning.reconcile()):
+        assert [item.values for item in report.rows] == [{"TEAM": "7"}] * 2, "what it was is still told"
+
+
+def test_an_address_in_another_case_is_the_same_account(pruning, accounts, repo):
+    pruning.reconcile()
+    repo.hire("ada", TOOL | {"name": "renamed"}, email="Ada@Example.com")
+    repo.commit()
+    report = pruning.reconcile()
+    assert "the same account as ada/renamed" in row(report, "ada", "tool").reason
+    assert row(report, "ada", "renamed").status is Status.PRESENT
+    assert accounts.calls("DELETE") == []
 
 
 def test_another_manifest_may_mean_the_same_account(pruning, accounts, repo):

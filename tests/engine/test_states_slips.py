@@ -168,9 +168,21 @@ def test_a_choice_that_the_service_does_not_offer_takes_nothing_away(pruning, ac
     assert accounts.calls("DELETE") == []
 
 
-def test_a_renamed_file_with_an_error_is_still_the_hires(pruning, accounts, others, repo):
+@pytest.mark.parametrize("error", ["last_nam: Lovelace", "<<<<<<< HEAD"])
+def test_a_renamed_file_with_an_error_is_still_the_hires(pruning, accounts, others, repo, error):
     repo.remove("hires/ada.yaml")
+    repo.write("hires/lovelace.yaml", f"email: ada@example.com\nfirst_name: Ada\n{error}\n")
+    repo.commit()
+    report = pruning.reconcile()
+    assert {item.status for item in report.rows} == {Status.INVALID}
+    assert nothing_was_revoked(accounts, others)
+
+
+def test_a_renamed_file_with_an_error_is_still_the_hires_where_another_hire_has_its_old_name(
+    pruning, accounts, others, repo
+):
     repo.write("hires/lovelace.yaml", "email: ada@example.com\nfirst_name: Ada\nlast_nam: Lovelace\n")
+    repo.hire("ada", email="grace@example.com")
     repo.commit()
     report = pruning.reconcile()
     assert {item.status for item in report.rows} == {Status.INVALID}
