@@ -211,7 +211,7 @@ class Dispatcher:
         while True:
             async with self.runner.leased(*sorted(services)) as state:
                 self.runner.refuse_outdated()
-                claims = self._claims.begin(overrides=item.request.released)
+                claims = self._claims.begin(services, overrides=item.request.released)
                 try:
                     refuse_strayed(state.ledger, self.desired(), services)
                     # An attempt whose end could not be written (a full disk) is settled as after a crash.

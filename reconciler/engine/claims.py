@@ -3,12 +3,15 @@
 Passes of one daemon run concurrently: a service that hangs must not delay a commit. A pass claims each grant before it
 plans it. A grant that another pass has claimed, or had claimed since this pass read the ledger, is left out, because
 this pass may have an old record of it; it is postponed to a pass of its own.
+
+So is a new grant as long as another pass works for its address, at the same service, on a grant that git does not have:
+passes may act on different revisions, and between these a hire's file or an entry may have been renamed.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from reconciler.model.grant import Key
 
@@ -19,7 +22,9 @@ class Claims:
     """The grants that are claimed in this process."""
 
     def __init__(self) -> None:
-        self._taken: set[Key] = set()
+        self._taken: dict[Key, tuple[ClaimSet, str]] = {}
+        """Who claimed a grant, and for which address."""
+        self._of_address: dict[str, set[Key]] = {}
         self._wanted: dict[Key, bool] = {}
         """The grants that a pass left out, and whether one of these overrides the guard."""
         self._beside: dict[Key, set[Key]] = {}
@@ -30,11 +35,14 @@ class Claims:
         """When the running passes began, the oldest first."""
         self._time = 0
 
-    def begin(self, *, overrides: bool = False) -> ClaimSet:
-        """Begin a pass's claims; call it before the pass reads the ledger. It may be one that overrides the guard."""
+    def begin(self, services: Collection[str] = (), *, overrides: bool = False) -> ClaimSet:
+        """Begin the claims of a pass over some services; call it before the pass reads the ledger.
+
+        It may be one that overrides the guard.
+        """
         self._time += 1
         self._running[self._time] = None
-        return ClaimSet(self, self._time, overrides=overrides)
+        return ClaimSet(self, self._time, frozenset(services), overrides=overrides)
 
     @property
     def overriding(self) -> bool:
@@ -54,13 +62,23 @@ class Claims:
         """Whether a pass has claimed the grant."""
         return key in self._taken
 
-    def taken(self, key: Key, since: int, *, overrides: bool) -> bool:
-        """For `ClaimSet`: claim a grant for a pass that began at `since`, or postpone it. Whether it was claimed."""
-        if key in self._taken or self._released.get(key, -1) >= since:
-            self._wanted[key] = overrides or self._wanted.get(key, False)
+    def taken(self, key: Key, address: str, by: ClaimSet) -> bool:
+        """For `ClaimSet`: claim a grant for a pass, or postpone it. Whether it was claimed."""
+        if key in self._taken or self._released.get(key, -1) >= by.since:
+            self.want(key, by)
             return False
-        self._taken.add(key)
+        self._taken[key] = by, address
+        self._of_address.setdefault(address, set()).add(key)
         return True
+
+    def want(self, key: Key, by: ClaimSet) -> None:
+        """For `ClaimSet`: postpone a grant."""
+        self._wanted[key] = by.overrides or self._wanted.get(key, False)
+
+    def elsewhere(self, address: str, by: ClaimSet) -> set[Key]:
+        """For `ClaimSet`: return what other passes over the same services claimed for an address."""
+        passes = {key: self._taken[key][0] for key in self._of_address.get(address, ())}
+        return {key for key, other in passes.items() if other is not by and other.services & by.services}
 
     def postpone(self, key: Key, beside: set[Key]) -> None:
         """For `ClaimSet`: postpone these grants together with one that was wanted."""
@@ -68,7 +86,10 @@ class Claims:
 
     def released(self, key: Key) -> None:
         """For `ClaimSet`: release a grant."""
-        self._taken.discard(key)
+        _, address = self._taken.pop(key)
+        self._of_address[address].discard(key)
+        if not self._of_address[address]:
+            del self._of_address[address]
         self._released[key] = self._time
         self._released.move_to_end(key)
 
@@ -83,23 +104,36 @@ class Claims:
 class ClaimSet:
     """The claims of one pass."""
 
-    def __init__(self, claims: Claims, since: int, *, overrides: bool) -> None:
+    def __init__(self, claims: Claims, since: int, services: frozenset[str], *, overrides: bool) -> None:
         self._claims = claims
-        self._since = since
-        self._overrides = overrides
+        self.since = since
+        self.services = services
+        self.overrides = overrides
         self._mine: set[Key] = set()
         self._left: set[Key] = set()
 
-    def take(self, key: Key) -> bool:
-        """Claim a grant; False if it has to be left to another pass."""
+    def take(self, key: Key, address: str = "") -> bool:
+        """Claim a grant, for an address if it has one; False if it has to be left to another pass."""
         if key in self._mine:
             return True
         if key in self._left:
             return False
-        if self._claims.taken(key, self._since, overrides=self._overrides):
+        if self._claims.taken(key, address.lower(), self):
             self._mine.add(key)
             return True
         return False
+
+    def take_new(self, key: Key, address: str, wanted: Iterable[Key]) -> bool:
+        """Claim a grant of nobody's yet, among those `wanted` for its hire; False if it has to be left.
+
+        What another pass works on for the address, and is not wanted, may be the same grant under another name.
+        """
+        if others := self._claims.elsewhere(address.lower(), self):
+            others.difference_update(wanted)
+        for other in others:
+            self._claims.want(other, self)
+            self._claims.postpone(other, {key})
+        return not others and self.take(key, address)
 
     def take_moves(self, moves: Mapping[Key, Key]) -> dict[Key, Key]:
         """Claim records that are to move, under both names. Returns the moves that can be made.
@@ -128,4 +162,4 @@ class ClaimSet:
         """End the pass, and release all grants that it still has."""
         for key in tuple(self._mine):
             self.release(key)
-        self._claims.ended(self._since)
+        self._claims.ended(self.since)

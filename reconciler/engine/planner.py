@@ -124,13 +124,13 @@ class Planner:
     async def _plan_hire(self, hire: str, grants: Iterable[Grant]) -> list[PlannedGrant]:
         if self._selection.hires is not None and hire not in self._selection.hires:
             return []
-        grants = self._chosen(grants)
+        chosen = self._chosen(grants)
         taken = {
             grant.key.access: grant
-            for grant in grants
-            if not self._selection.covers(grant.key, grant.integration) or self._claims.take(grant.key)
+            for grant in chosen
+            if not self._selection.covers(grant.key, grant.integration) or self._take(grant, grants)
         }
-        entries = _Entries(taken, frozenset(grant.key.access for grant in grants))
+        entries = _Entries(taken, frozenset(grant.key.access for grant in chosen))
         if len(taken) == 1 or self._in_turn(taken.values()):
             found = [await self._planned(name, entries) for name in taken]
         else:
@@ -158,6 +158,13 @@ class Planner:
             if maker is not item and _makes(item):
                 others[item.grant.key] = maker
         return [_after(others[item.grant.key], item) if item.grant.key in others else item for item in found]
+
+    def _take(self, grant: Grant, of_hire: Iterable[Grant]) -> bool:
+        """Claim a grant; False if it has to be left to another pass."""
+        record = self._inputs.records.get(grant.key)
+        if record is not None and record.provided:
+            return self._claims.take(grant.key, grant.email)
+        return self._claims.take_new(grant.key, grant.email, (each.key for each in of_hire))
 
     async def _planned(self, name: str, entries: _Entries) -> PlannedGrant:
         """Return what an entry is planned to be, once it is."""
@@ -331,7 +338,7 @@ class Planner:
     async def _leftovers(self, wanted: set[Key], records: Iterable[Record]) -> list[PlannedGrant]:
         found = []
         for record in records:
-            if record.key in wanted or not self._claims.take(record.key):
+            if record.key in wanted or not self._claims.take(record.key, record.email):
                 continue
             if self._orphans.unreadable(record) is None and not record.leaves_something:
                 self.dropped.append(record)

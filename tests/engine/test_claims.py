@@ -1,9 +1,16 @@
 """Which pass gets a grant, where passes run side by side."""
 
+import asyncio
 import tracemalloc
 
+import pytest
+
 from reconciler.engine.claims import Claims, ClaimSet
+from reconciler.engine.reconciler import Reconciler
+from reconciler.engine.state import locking
 from reconciler.model.grant import Key
+from reconciler.model.selection import Selection
+from reconciler.notify.notifications import Notifier
 
 ADA = Key("ada", "tool")
 
@@ -84,3 +91,48 @@ def test_rows_move_only_where_no_other_pass_has_either_name():
     assert claims.postponed() == {}
     busy.close()
     assert claims.postponed().keys() == {ADA, dan, eve}
+
+
+@pytest.mark.parametrize("renamed", ["entry", "file"])
+def test_account_is_made_once_if_it_is_renamed_while_a_pass_is_about_to_make_it(machine, accounts, repo, renamed):
+    """A pass over the newer revision begins when the older one's check has not found the account."""
+    tool = {"integration": "tool", "values": {"TEAM": "7"}}
+    repo.hire("ada", tool)
+    repo.commit()
+    claims = Claims()
+
+    async def passes():
+        context = machine._context()
+        tree = context.checkout.head()
+        with locking(context, context.settings(tree), tree, "test") as held:
+            reconciler = Reconciler(context, held, Notifier(context, lambda *_: machine.outbox))
+
+            def begin():
+                claimed = claims.begin(["tool"])
+                return claimed, reconciler.plan(Selection(), context.checkout.head(), claims=claimed)
+
+            older, planning = begin()
+            planned = await planning
+            if renamed == "entry":
+                repo.hire("ada", tool | {"name": "again"})
+            else:
+                repo.remove("hires/ada.yaml")
+                repo.hire("countess", tool, email="Ada@example.com", first_name="Ada")
+            repo.commit()
+            newer, planning = begin()
+            await reconciler.apply(await planning)
+            assert accounts.calls("POST") == []
+            await reconciler.apply(planned)
+            older.close()
+            newer.close()
+            last, planning = begin()
+            assert claims.postponed().keys() >= {Key("countess", "tool") if renamed == "file" else Key("ada", "again")}
+            report = await reconciler.apply(await planning)
+            last.close()
+        await context.aclose()
+        return report
+
+    report = asyncio.run(passes())
+    assert accounts.created == {"ada@example.com": 1}
+    assert len(accounts.calls("POST", "/users")) == 1
+    assert "present" in {item.status for item in report.rows}
