@@ -48,6 +48,8 @@ class Survey:
         self.found: dict[str, ComparedListing] = {}
         self.unread: dict[str, str] = {}
         """Why a listing was not read to its end, by integration."""
+        self._turn = asyncio.Lock()
+        """Held by the survey that is taken: the next cycle may begin before it is over."""
 
     @property
     def unknown(self) -> dict[str, int]:
@@ -57,7 +59,8 @@ class Survey:
     async def take(self, acting: Acting, desired: Desired, listings: Listings, everybody: Sequence[str]) -> None:
         """Read the listings, one after the other, and compare each. `everybody` is who git or the ledger has."""
         try:
-            await self._clock.unless_stopped(self._take(acting, desired, listings, everybody))
+            async with self._turn:
+                await self._clock.unless_stopped(self._take(acting, desired, listings, everybody))
         except Stopped:
             pass
         except (ReconcilerError, OSError) as error:

@@ -9,7 +9,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
+from reconciler.engine.listings import Listings
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.requests.record import all_there
 from reconciler.review.unmanaged import account_digest
@@ -101,3 +103,25 @@ def test_a_large_listing_is_read_compared_and_noted_in_pieces(
     for kind in ("items", "accounts", "seen", "gone"):
         sizes = [size for (what, _), size in work.items() if what == kind]
         assert (max(sizes), sum(sizes)) == (50, len(people)), kind
+
+
+def test_surveys_of_two_cycles_follow_one_another(repo: Repo, accounts: AccountService) -> None:
+    """The second begins while the first is at its listing; both find an account that the ledger does not know."""
+    repo.settings(interval="1d")
+    repo.manifest("tool", accounts.manifest(listing=True))
+    repo.hire("ada", "tool")
+    repo.commit()
+
+    async def surveys() -> set[str]:
+        async with running(repo) as now:
+            await until(lambda: now.daemon.survey.found)
+            accounts.add("eve@example.com")
+            assert now.daemon.desired is not None
+            given = now.daemon.acting, now.daemon.desired
+            await asyncio.gather(*(now.daemon.survey.take(*given, Listings(), ["ada"]) for _ in range(2)))
+            return now.state.ledger.seen("tool")
+
+    with capture_logs() as logged:
+        known = asyncio.run(surveys())
+    assert len(known) == 2
+    assert [line for line in logged if line["log_level"] in ("error", "warning")] == []
