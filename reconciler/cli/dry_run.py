@@ -97,7 +97,6 @@ class _GivenByPart:
             of_part = self._ledger.given(hires)
             for hire in hires if by_hire else ():
                 of_part |= by_hire.get(hire, {})
-            self._spool.add(
-                {(hire, access): given for (hire, access), given in of_part.items()}
-            )  # a pair is written in less time
+            pairs = {(key.hire, key.access): given for key, given in of_part.items()}
+            self._spool.add(pairs)  # they are written in less time than keys
         self._parts.clear()
