@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -53,10 +54,14 @@ def daemon(options: SharedOptions, member: str | None) -> int:
     """
     import asyncio
 
-    from reconciler.cli.logs import set_up
-    from reconciler.model.failpoints import unwatched
+    gc.disable()  # until all is imported and opened: next to nothing of it is ever collected
+    try:
+        from reconciler.cli.logs import set_up
+        from reconciler.model.failpoints import unwatched
 
-    asyncio.run(_serve(options, set_up(options), unwatched, member))
+        asyncio.run(_serve(options, set_up(options), unwatched, member))
+    finally:
+        gc.enable()
     return 0
 
 
@@ -118,6 +123,8 @@ async def _serve(options: SharedOptions, redactor: Redactor, reached: Reached, m
                     asyncio.create_task(Systemd.of(os.environ).notify(clock.stopping, running.makes_progress)),
                     asyncio.create_task(_warn_of_ignored_edits(context, clock, settings)),
                 ]
+                gc.freeze()  # it stays, and no collection has to look at it
+                gc.enable()
                 try:
                     await running.run()
                 finally:

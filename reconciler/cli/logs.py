@@ -11,6 +11,7 @@ import os
 import sys
 import threading
 import traceback
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from reconciler.cli.options import SharedOptions
 from reconciler.cli.text import as_json, fit, printable
 
 if TYPE_CHECKING:
-    from collections.abc import MutableMapping, Sequence
+    from collections.abc import Iterator, MutableMapping, Sequence
     from types import TracebackType
 
     from reconciler.model.secret import Redactor
@@ -70,7 +71,8 @@ def begin_redacting() -> Redactor:
 
 def set_up(options: SharedOptions) -> Redactor:
     """Configure logging for this process, also of libraries and unexpected errors, and return the redactor."""
-    import structlog  # costs as much as all other imports of a command that only reads
+    with _left_out("rich"):
+        import structlog  # costs as much as all other imports of a command that only reads
 
     redactor = begin_redacting()
 
@@ -106,6 +108,19 @@ def set_up(options: SharedOptions) -> Redactor:
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=steps, processors=[_plain, renderer]))
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     return redactor
+
+
+@contextmanager
+def _left_out(module: str) -> Iterator[None]:
+    """Let an optional import fail: structlog would import rich for tracebacks that show locals, which ours do not."""
+    if module in sys.modules:
+        yield
+        return
+    sys.modules[module] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[module]
 
 
 def _plain(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -59,6 +59,16 @@ def test_command_that_reads_loads_nothing_that_it_does_not_need(
     assert done.stdout.splitlines()[-1] == "0 []"
 
 
+def test_pass_loads_nothing_that_only_decorates_tracebacks(repo: Repo) -> None:
+    repo.settings()
+    for folder in ("hires", "manifests"):
+        repo.write(f"{folder}/.keep", "")
+    repo.commit()
+    command = [sys.executable, "-c", PROGRAM, "rich"]
+    done = subprocess.run(command, cwd=repo.root, env=repo.environment(), capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "0 []"
+
+
 def test_daemon_over_a_state_in_a_file_needs_nothing_of_the_extra_for_fleets() -> None:
     program = (
         "import sys; sys.modules.update(psycopg=None, procrastinate=None);"
