@@ -96,11 +96,19 @@ class OrphanPlanner:
         )
 
     async def _same_as(self, integration: Integration, orphan: Grant) -> Key | None:
-        """Return a grant that keeps the orphan's account, or None."""
-        records = self._inputs.records.values()
-        theirs = [record for record in records if record.key.hire == orphan.key.hire and self.unreadable(record)]
+        """Return a grant that keeps the orphan's account, or None.
+
+        As long as an account stands under the address that its hire had before, it is its grant's all the same.
+        """
+        wanted = {grant.key: grant.email for grant in self._inputs.desired.grants(orphan.key.hire)}
+        theirs = (record for record in self._inputs.records.values() if record.key.hire == orphan.key.hire)
+        as_recorded = [
+            record
+            for record in theirs
+            if wanted.get(record.key, record.email).lower() != record.email.lower() or self.unreadable(record)
+        ]
         return await self._inputs.same_accounts.of(
-            integration, orphan, stored=self._inputs.own_stored, unreadable=theirs
+            integration, orphan, stored=self._inputs.own_stored, as_recorded=as_recorded
         )
 
     def unreadable(self, record: Record) -> str | None:

@@ -102,18 +102,19 @@ class SameAccounts:
         self._reading: asyncio.Task[_PassIndex] | None = None
 
     async def of(
-        self, integration: Integration, orphan: Grant, *, stored: Stored, unreadable: Iterable[Record]
+        self, integration: Integration, orphan: Grant, *, stored: Stored, as_recorded: Iterable[Record]
     ) -> Key | None:
         """Return a wanted grant that means the same account as the orphan, or None.
 
-        `stored` and `unreadable` are what was stored of the orphan's hire, and its records whose file cannot be read.
+        `stored` is what was stored of the orphan's hire; `as_recorded` are its records whose account is that of the
+        ledger, for their file cannot be read or has another address.
         """
         if self._reading is None:
             self._reading = asyncio.create_task(self._build_index())
         index = await asyncio.shield(self._reading)
         hire = orphan.key.hire
         own: dict[str, Key] = {}
-        async for other, grant in self._there(self._desired.grants(hire), unreadable):
+        async for other, grant in self._there(self._desired.grants(hire), as_recorded):
             prints = _prints(other, grant, stored(grant.key, grant.service)) if other is not None else [_unsure(grant)]
             own |= dict.fromkeys(prints, grant.key)
         asked = *_prints(integration, orphan, stored(orphan.key, orphan.service), wanted=False), _unsure(orphan)
@@ -149,7 +150,7 @@ class SameAccounts:
         return None
 
     async def _there(
-        self, wanted: Iterable[Grant], unreadable: Iterable[Record]
+        self, wanted: Iterable[Grant], as_recorded: Iterable[Record]
     ) -> AsyncIterator[tuple[Integration | None, Grant]]:
         """Yield each grant with its integration; None if it cannot be determined which account the grant means."""
         for grant in wanted:
@@ -166,7 +167,7 @@ class SameAccounts:
                 yield None, grant
             else:
                 yield (None, grant) if isinstance(resolved, Unknown) else (integration, resolved)
-        for record in unreadable:
+        for record in as_recorded:
             integration = self._integrations.get(record.integration)
             if integration is not None:
                 yield integration, integration.orphan(record)

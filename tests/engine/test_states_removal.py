@@ -262,6 +262,31 @@ def test_an_address_in_another_case_is_the_same_account(pruning, accounts, repo)
     assert accounts.calls("DELETE") == []
 
 
+def test_an_account_under_the_address_before_is_the_same_account(pruning, accounts, repo):
+    """Its entry was renamed long ago, and the orphan is still in the ledger when the address changes."""
+    pruning.reconcile()
+    renamed = TOOL | {"name": "renamed"}
+    without(repo, renamed)
+    pruning.reconcile()
+    repo.hire("ada", renamed, email="lovelace@example.com")
+    repo.commit()
+    for _ in range(2):
+        report = pruning.reconcile()
+        assert "the same account as ada/renamed" in row(report, "ada", "tool").reason
+        blocked = row(report, "ada", "renamed")
+        assert (blocked.status, "the account is under ada@example.com" in blocked.reason) == (Status.BLOCKED, True)
+    assert accounts.calls("DELETE") == []
+    accounts.people["lovelace@example.com"] = {
+        **accounts.people.pop("ada@example.com"),
+        "email": "lovelace@example.com",
+    }
+    report = pruning.reconcile()
+    assert row(report, "ada", "tool").status is Status.REVOKED
+    assert row(report, "ada", "renamed").status is Status.PRESENT
+    assert accounts.calls("DELETE") == []
+    assert accounts.created == {"ada@example.com": 1}
+
+
 def test_another_manifest_may_mean_the_same_account(pruning, accounts, repo):
     """The file was renamed, its text is the same: `exists` and `revoke` render as before."""
     pruning.reconcile()
