@@ -28,6 +28,7 @@ FOLDERS = ("hires", "config/sequences")
 LARGE = 1000
 """Entries of a folder from which on libgit2 compares it."""
 
+_UNREAD = object()
 _TRAILER = re.compile(r"^(?:approved-by|reviewed-by):\s*(\S.*?)\s*$", re.IGNORECASE | re.MULTILINE)
 
 
@@ -38,7 +39,8 @@ class Traced:
     path: str
     part: Part
     name: str | tuple[str, ...]
-    value: Any = None
+    value: Any = _UNREAD
+    """What it says at the revision, once something was compared with it."""
     commit: str | None = None
     order: int = 0
     merges: tuple[str, ...] = ()
@@ -78,6 +80,8 @@ class Provenance:
         self._reads = reads
         self._merges_decide = merges_decide
         self._repository = pygit2.Repository(str(root))
+        self._traced: pygit2.Tree | None = None
+        """The files at the revision whose parts are traced."""
         shallow = Path(self._repository.path) / "shallow"
         self._cut_off = set(shallow.read_text().split()) if shallow.is_file() else set()
         self._folder = lru_cache(maxsize=64)(self._read_folder)
@@ -85,16 +89,14 @@ class Provenance:
         self._parsed = lru_cache(maxsize=versions)(self._read_version)
 
     def trace(self, revision: str, parts: Iterable[Traced], known: str | None = None) -> None:
-        """Find the commit of each part, as far as the repository has it.
+        """Find the commit of each part of files that can be read, as far as the repository has it.
 
         Parts that are as they were at `known`, whose commits are known already, are left without one.
         """
         pending: Pending = {}
-        tree = self._commit(revision).tree
+        self._traced = self._commit(revision).tree
         for item in parts:
-            version = self._parsed(str(tree[item.path].id), item.path) if item.path in tree else None
-            if version is not None:
-                item.value = version.value(item.part, item.name)
+            if item.path in self._traced:
                 pending.setdefault(item.path, []).append(item)
         waiting = {revision: pending}
         order = self._walk(waiting, 0, known, hidden=known)
@@ -186,11 +188,19 @@ class Provenance:
             sides = [self._version(parent, path) for parent in commit.parents]
             for item in items:
                 was, *now = (None if each is None else each.value(item.part, item.name) for each in (before, *sides))
-                if was == item.value and any(value != was for value in now):
+                if was == self._value(item) and any(value != was for value in now):
                     _settle(item, str(commit.id), order)
                 else:
                     left.setdefault(path, []).append(item)
         return left
+
+    def _value(self, item: Traced) -> Any:
+        """Return what a part says at the revision. Of a file that no commit changed it is never read."""
+        if item.value is _UNREAD:
+            assert self._traced is not None
+            version = self._parsed(str(self._traced[item.path].id), item.path)
+            item.value = None if version is None else version.value(item.part, item.name)
+        return item.value
 
     def _version(self, commit: pygit2.Commit, path: str) -> Version | None:
         return self._parsed(str(commit.tree[path].id), path) if path in commit.tree else None
@@ -217,7 +227,7 @@ class Provenance:
                 before = self._before(path, difference, emails)
                 version = self._parsed(difference.was[before], before) if before is not None else None
             for item in items:
-                if before is None or (version is not None and version.value(item.part, item.name) != item.value):
+                if before is None or (version is not None and version.value(item.part, item.name) != self._value(item)):
                     left.setdefault(path, []).append(item)
                     continue
                 item.fixed = (
