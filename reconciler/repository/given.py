@@ -51,20 +51,23 @@ class Tracing:
             if base is not None and not provenance.descends(self._desired.revision, base):
                 base = None
             provenance.trace(self._desired.revision, self._parts.values(), base)
-            found = dict(self._found(provenance))
-            left = [key for key in self._grants.keys() - found.keys() if base is None or key not in known]
+            found = dict(self._found(provenance, self._grants))
+            left = {
+                key: parts
+                for key, parts in self._grants.items()
+                if (key not in found and key not in known) or any(part.unread_before for part in parts)
+            }
             if base is not None and left:
-                provenance.trace(
-                    self._desired.revision, {id(part): part for key in left for part in self._grants[key]}.values()
-                )
-                found |= dict(self._found(provenance))
+                again = {id(part): part for parts in left.values() for part in parts}
+                provenance.trace(self._desired.revision, again.values())
+                found |= dict(self._found(provenance, left))  # of others' parts only some were traced so far back
         except UNREADABLE:
             return {}
         return {**{key: known[key] for key in self._grants if key in known and base is not None}, **found}
 
-    def _found(self, provenance: Provenance) -> Iterator[tuple[Key, Given]]:
-        for key, parts in self._grants.items():
-            by_commits = [part for part in parts if part.commit is not None]
+    def _found(self, provenance: Provenance, keys: Iterable[Key]) -> Iterator[tuple[Key, Given]]:
+        for key in keys:
+            by_commits = [part for part in self._grants[key] if part.commit is not None]
             if by_commits:
                 newest = min(by_commits, key=lambda part: part.order)
                 yield key, provenance.given(str(newest.commit), newest.merges)

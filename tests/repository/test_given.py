@@ -43,16 +43,17 @@ class Company:
         return self.repo.git("rev-parse", "HEAD")
 
     def take_over(self) -> dict[Key, Given]:
-        """Who gave what, found from the commits since the last call and hire by hire; the same as all found anew."""
+        """Who gave what, found from the commits since the last call; hire by hire, and the same as all found anew."""
         desired = Desired(Reader().load(self._checkout.head()), date(2026, 12, 1))
 
         def known(hires: Any) -> dict[Key, Given]:
             return {key: each for key, each in self.known.items() if key.hire in hires}
 
+        found = asyncio.run(who_gave(self._checkout, desired, self.revision, known))
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("reconciler.repository.given.MANY_GRANTS", 1)
             patch.setattr("reconciler.repository.given.OFTEN", 1)
-            found = asyncio.run(who_gave(self._checkout, desired, self.revision, known))
+            assert asyncio.run(who_gave(self._checkout, desired, self.revision, known)) == found
         whole = asyncio.run(who_gave(self._checkout, desired, None, known))
         self.known = {**self.known, **found}
         self.known = {key: each for key, each in self.known.items() if key in whole}
@@ -67,6 +68,37 @@ class Company:
 @pytest.fixture
 def company(tmp_path: Path) -> Company:
     return Company(tmp_path / "repo")
+
+
+def test_mended_file_does_not_change_who_gave_a_sequence_to_others(company: Company) -> None:
+    company.repo.write("config/sequences/eng.yaml", {"access": ["tool"]})
+    company.repo.hire("ada")
+    company.repo.hire("bob", sequences=["eng"])
+    first = company.commit(TIM)
+    company.repo.hire("ada", sequences=["eng"])
+    company.repo.write("hires/bob.yaml", "email: [\n")
+    named = company.commit(IVY)
+    assert company.commit_of("ada", "tool") == named
+    company.repo.hire("ada", sequences=["eng"], phone="12")
+    company.repo.hire("bob", sequences=["eng"])
+    company.commit(TIM)
+    found = company.take_over()
+    assert [found[Key(hire, "tool")].granted_in for hire in ("ada", "bob")] == [named, first]
+
+
+def test_commit_that_mended_a_file_gave_what_it_had_not_said_before_it_broke(company: Company) -> None:
+    company.repo.write("config/sequences/eng.yaml", {"access": ["tool"]})
+    company.repo.hire("ada")
+    company.commit(TIM)
+    company.take_over()
+    company.repo.write("hires/ada.yaml", "email: [\n")
+    company.commit(TIM)
+    company.take_over()
+    company.repo.write("config/sequences/eng.yaml", {"access": [{"integration": "tool", "at": "start"}]})
+    company.commit(IVY)
+    company.repo.hire("ada", sequences=["eng"], start="2026-12-01")
+    mended = company.commit(TIM)
+    assert company.commit_of("ada", "tool") == mended
 
 
 def test_commit_that_changed_other_lines_gave_nothing(company: Company) -> None:

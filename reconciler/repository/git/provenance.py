@@ -47,6 +47,11 @@ class Traced:
     fixed: tuple[str, int] | None = None
     """The commit that made the file readable again, with its order, while older versions say nothing."""
 
+    @property
+    def unread_before(self) -> bool:
+        """Whether no version was read that this one could be compared with."""
+        return self.commit is None and self.fixed is not None
+
 
 Pending = dict[str, list[Traced]]
 """The parts that are under way at one commit, by the file's path there."""
