@@ -30,6 +30,8 @@ from functools import cache
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self
 
+from pydantic import BaseModel
+
 if TYPE_CHECKING:
     from tests.repo import Repo
 
@@ -167,6 +169,8 @@ def serve(wishes: socket.socket, modules: Sequence[str]) -> None:
     import procrastinate  # noqa: F401
     import uvicorn  # noqa: F401
     from alembic import command, config  # noqa: F401
+    from cryptography.hazmat.primitives.ciphers import aead  # noqa: F401
+    from cryptography.hazmat.primitives.kdf import hkdf  # noqa: F401
 
     import reconciler
     from reconciler.requests.connections import _tls
@@ -177,10 +181,19 @@ def serve(wishes: socket.socket, modules: Sequence[str]) -> None:
     _tls()  # the certificates of half the world: read once
     for name in modules:
         importlib.import_module(name)
+    _complete(BaseModel)
     gc.freeze()
     while wish := _next(wishes):
         answer = _answer(*wish, wishes)
         wishes.sendall(json.dumps(answer).encode() + b"\n")
+
+
+def _complete(model: type[BaseModel]) -> None:
+    """Build what the program's models leave until they are first used: it takes as long as a pass."""
+    for each in model.__subclasses__():
+        if each.__module__.startswith("reconciler."):
+            each.model_rebuild()
+        _complete(each)
 
 
 def _next(wishes: socket.socket) -> tuple[dict[str, Any], list[int]] | None:

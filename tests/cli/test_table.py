@@ -247,8 +247,12 @@ def test_long_output_goes_through_the_pager(wordy: Repo, tmp_path: Path) -> None
         ("markdown", "integration"),
     ],
 )
-def test_rows_that_are_shown_as_they_come_are_not_kept(repo: Repo, capfd: object, output: str, by: str) -> None:
+def test_rows_that_are_shown_as_they_come_are_not_kept(
+    repo: Repo, capfd: object, monkeypatch: pytest.MonkeyPatch, output: str, by: str
+) -> None:
     """What is told of all of them beside the rows is counted as they go by."""
+    monkeypatch.setattr("reconciler.cli.text.MAX_SPOOL_BYTES", 1 << 16)
+    monkeypatch.setattr("reconciler.cli.text.BATCH_ITEMS", 100)
 
     def peak(count: int) -> int:
         told = Report("a" * 40, dry_run=False)
@@ -260,4 +264,4 @@ def test_rows_that_are_shown_as_they_come_are_not_kept(repo: Repo, capfd: object
         assert told.summary == {"present": count}
         return used
 
-    assert peak(12_000) < 1.5 * peak(3000)
+    assert peak(2000) < 1.5 * peak(500)
