@@ -226,6 +226,7 @@ def _become(wish: dict[str, Any], files: list[int], wishes: socket.socket) -> No
     try:
         die_with_parent()
         wishes.close()
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts in the background with it ignored
         for number, file in enumerate(files):
             os.dup2(file, number)
             os.close(file)

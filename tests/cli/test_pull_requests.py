@@ -242,6 +242,7 @@ def plan(head: Repo, call: Call) -> Result:
     return call(head, "--dry-run", "--rev", "branch", "--output", "json")
 
 
+@pytest.mark.no_cover  # the whole program again and again
 @pytest.mark.parametrize("change", BRANCHES, ids=lambda change: change.__name__)
 def test_a_branch_gets_no_token_anywhere(
     head: Repo,

@@ -40,6 +40,7 @@ DIALECTS = (Draft7Validator, Draft202012Validator)
 """What the schemas say they are, and what a newer validator takes them for."""
 
 
+@pytest.mark.no_cover  # the same lines thousands of times
 @pytest.mark.parametrize("kind", FILES)
 def test_the_samples_and_the_ready_files_fit(kind: Kind) -> None:
     schema = json_schema(kind)

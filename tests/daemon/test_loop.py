@@ -146,6 +146,7 @@ def test_a_commit_is_read_beside_the_loop(
     assert asyncio.run(walk()) == [["ada"], ["ada", "bob"]]
 
 
+@pytest.mark.no_cover  # the same lines thousands of times
 @pytest.mark.parametrize("why", ["due", "asked"])
 def test_many_grants_are_dispatched_in_parts_and_each_once(
     repo: Repo, accounts: AccountService, monkeypatch: pytest.MonkeyPatch, why: str

@@ -109,6 +109,7 @@ def mailbox() -> Iterator[Mailbox]:
     controller.stop()
 
 
+@pytest.mark.no_cover  # the same lines thousands of times
 def test_an_hour_over_100_hires_is_two_messages(
     repo: Repo, accounts: AccountService, service: Service, mailbox: Mailbox
 ) -> None:

@@ -58,6 +58,7 @@ def desired(hire: str, manifest: str = MANIFEST) -> Desired:
     return Desired(Reader().load(files), date(2026, 12, 1))
 
 
+@pytest.mark.no_cover  # the same lines thousands of times
 @pytest.mark.parametrize("circle", [False, True], ids=["chain", "circle"])
 def test_ten_thousand_entries_that_need_each_other(circle: bool) -> None:
     last = "e0" if circle else "e10000"

@@ -375,6 +375,7 @@ def test_name_that_is_not_utf_8_is_reported_escaped(tmp_path: Path) -> None:
     assert list(files.hires) == ["zoe"]
 
 
+@pytest.mark.no_cover  # the same lines thousands of times
 @pytest.mark.timeout(30)
 @pytest.mark.parametrize(
     ("path", "text"),

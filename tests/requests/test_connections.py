@@ -503,6 +503,7 @@ async def test_a_tunnel_that_breaks_later_may_have_let_it_out(proxy: Proxy, behi
     assert len(behind.heads) == 1
 
 
+@pytest.mark.no_cover  # the same lines thousands of times
 @pytest.mark.parametrize(
     "flood",
     [

@@ -249,6 +249,7 @@ FLOODS = {
 }
 
 
+@pytest.mark.no_cover  # the same lines thousands of times
 @pytest.mark.parametrize(("first", "again"), FLOODS.values(), ids=FLOODS)
 async def test_endless_answer_is_cut_off(first: bytes, again: bytes) -> None:
     """Twenty connections are flooded, as many as a host gets, again and again, while another service answers."""
