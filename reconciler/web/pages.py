@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from functools import partial
-from typing import Any
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
 import anyio
@@ -24,6 +24,9 @@ from reconciler.web.filters import BadFilter
 from reconciler.web.guard import Guard, Refusal, Visitor
 from reconciler.web.render import STATIC, environment
 from reconciler.web.sources import NoSuchPage, Sources
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 __all__ = ["StatusPages"]
 
@@ -55,7 +58,7 @@ class StatusPages:
     def __init__(self, sources: Sources, guard: Guard, redact: Callable[[str], str]) -> None:
         self._sources = sources
         self._guard = guard
-        self._templates = environment(redact)
+        self._redact = redact
         self._limit = anyio.CapacityLimiter(MAX_PAGES_AT_A_TIME)
 
     def routes(self) -> Iterable[BaseRoute]:
@@ -66,6 +69,10 @@ class StatusPages:
         for path, (template, view) in VIEWS.items():
             yield Route(path, partial(self._answer, template, view))
         yield Route("/{path:path}", partial(self._answer, "", views.nothing))
+
+    @cached_property
+    def _templates(self) -> Environment:
+        return environment(self._redact)
 
     # Answers
 

@@ -11,14 +11,16 @@ import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from reconciler.model.printable import printable
 from reconciler.model.status import EventType, Status
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 __all__ = ["STATIC", "environment", "url"]
 
@@ -73,7 +75,9 @@ SHAPES = {"good": "●", "bad": "▲", "look": "◆", "wait": "◐", "over": "�
 
 
 def environment(redact: Callable[[str], str]) -> Environment:
-    """Load the templates."""
+    """Load the templates; Jinja is loaded with them, by the first page and not by the start of a daemon."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
     made = Environment(
         loader=PackageLoader("reconciler.web"),
         autoescape=True,
