@@ -386,9 +386,10 @@ class Integration:
         content += [[render_text(text, scope).text for text in item.texts] for item in notifications]
         return self.sealer.digest(json.dumps(content, sort_keys=True, default=str).encode())
 
-    def orphan(self, record: Record) -> Grant:
-        """Make a grant from the ledger alone: the hire's file may be gone."""
-        return replace(record.as_grant(), manifest=self.manifest, layers=(Layer(LEDGER, record.values),))
+    def orphan(self, record: Record, email: str | None = None) -> Grant:
+        """Make a grant from the ledger alone: the hire's file may be gone. It may be of another `email`."""
+        values = record.values if email is None else {**record.values, "email": email}
+        return replace(record.as_grant(), manifest=self.manifest, layers=(Layer(LEDGER, values),))
 
     def prepare_orphan(
         self, record: Record, stored: Mapping[str, Any], *, kind: Kind, lenders: tuple[str, ...] = ()

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 from reconciler.engine.checker import NotOffered
 from reconciler.engine.decide import NOT_IN_GIT, TAKEN_BY_HAND, judge_orphan
-from reconciler.engine.integrations import Integration
+from reconciler.engine.integrations import Integration, Prepared
 from reconciler.engine.planned import PlannedGrant, PlanningInputs
 from reconciler.model.errors import Blocked
 from reconciler.model.grant import Decision, Grant, Key, Kind, Phase, Record
 from reconciler.model.status import Action, Status
-from reconciler.model.verdict import Missing, NoCheck, Unknown
+from reconciler.model.verdict import Account, Missing, NoCheck, Unknown
 from reconciler.repository.desired import Desired
 
 __all__ = ["OrphanPlanner", "misfit", "unless_over"]
@@ -63,6 +63,10 @@ class OrphanPlanner:
         # Whether another grant is the same account matters only where something could be revoked.
         at_stake = record.revoking or invitation is not None or not isinstance(verdict, Missing | Unknown)
         same_as = await self._same_as(integration, prepared.grant) if at_stake else None
+        if isinstance(verdict, Missing) and invitation is None and not record.revoking:
+            elsewhere = await self._elsewhere(integration, record, prepared)
+            if elsewhere is not None:
+                return _no_action(record, Status.ORPHANED, f"no longer in git; {elsewhere}")
         by_hand = self._inputs.by_hand.get(record.key) == "revoke"
         decision = judge_orphan(
             record,
@@ -94,6 +98,28 @@ class OrphanPlanner:
             by_hand=by_hand,
             invitation=invitation,
         )
+
+    async def _elsewhere(self, integration: Integration, record: Record, prepared: Prepared) -> str | None:
+        """Return what is known of an account under the address that the hire has now, if git has another; or None.
+
+        It was renamed there since, and is not gone. A grant that is still wanted may be found by it.
+        """
+        file = self._inputs.desired.hires.file(record.key.hire)
+        address = None if file is None else file.email
+        if address is None or address.lower() == record.email.lower():
+            return None
+        try:
+            renamed = prepared.under(integration, address)
+        except Blocked as error:
+            return f"under {address}: {error}"
+        verdict = await self._inputs.checker.check_alone(integration, renamed)
+        if isinstance(verdict, Unknown):
+            return f"under {address}: {verdict.reason}"
+        if isinstance(verdict, Missing | NoCheck) or verdict.account is Account.INACTIVE:
+            return None
+        if await self._same_as(integration, integration.orphan(record, email=address)) is not None:
+            return None
+        return f"the account is under {address} now: remove it there"
 
     async def _same_as(self, integration: Integration, orphan: Grant) -> Key | None:
         """Return a grant that keeps the orphan's account, or None.

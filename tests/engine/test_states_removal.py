@@ -289,6 +289,23 @@ def test_an_account_under_the_address_before_is_the_same_account(pruning, accoun
     assert accounts.created == {"ada@example.com": 1}
 
 
+def test_an_orphan_whose_account_was_renamed_is_not_gone(pruning, accounts, repo):
+    """Its address in git changed first; it is taken away by a person, for it was never seen under the new one."""
+    pruning.reconcile()
+    repo.hire("ada", email="lovelace@example.com")
+    accounts.people["lovelace@example.com"] = accounts.people.pop("ada@example.com") | {"email": "lovelace@example.com"}
+    repo.commit()
+    for report in (pruning.plan(), pruning.reconcile()):
+        left = row(report, "ada", "tool")
+        assert (left.status, left.action) == (Status.ORPHANED, Action.NONE)
+        assert "the account is under lovelace@example.com now: remove it there" in left.reason
+    accounts.fail_next(1, 500, prefix="/users/lovelace")
+    assert "under lovelace@example.com: answered 500" in row(pruning.reconcile(), "ada", "tool").reason
+    assert accounts.calls("DELETE") == []
+    accounts.people.clear()
+    assert row(pruning.reconcile(), "ada", "tool").status is Status.REVOKED
+
+
 def test_another_manifest_may_mean_the_same_account(pruning, accounts, repo):
     """The file was renamed, its text is the same: `exists` and `revoke` render as before."""
     pruning.reconcile()
