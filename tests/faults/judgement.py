@@ -218,6 +218,8 @@ class Row:
     """The level that a person accepted, and the one that git wanted then."""
     drifts: bool = False
     """Whether it is drift that the guard holds."""
+    checked: bool = False
+    """Whether a check was ever made."""
     off: bool = False
     """Whether the account was switched off at the last check: then a person who accepts it is refused."""
     other: tuple[str, str] | None = None
@@ -325,7 +327,7 @@ class Judgement:
 
     # What people ask for
 
-    def act_on(self, kind: str, grant: Grant) -> None:
+    def act_on(self, kind: str, grant: Grant, now: datetime) -> None:
         """Act on a command that the ledger alone answers, as soon as a pass begins."""
         row = self.rows.get(grant)
         if row is None:
@@ -333,10 +335,13 @@ class Judgement:
         if kind == "retry" and (row.phase in OPEN or row.unseen or row.status == "failed"):
             self.rows[grant] = replace(row, fresh=True)
         elif kind == "accept" and not row.orphan and row.phase is not Phase.REVOKED:
+            checked = row.checked and row.status != "scheduled"
+            vouched: Mapping[str, Any] = {"phase": Phase.CONFIRMED, "confirmed": True, "status": "present"}
+            if not checked:  # it counts as executed now
+                since = row.invited_at if row.executed else now
+                vouched = {"phase": Phase.EXECUTED, "executed": True, "invited_at": since, "status": "done"}
             self.rows[grant] = replace(
                 row,
-                phase=Phase.CONFIRMED,
-                confirmed=True,
                 made=row.asked or row.has,
                 asked=None,
                 tried=None,
@@ -351,7 +356,7 @@ class Judgement:
                 accepted=row.other,
                 wants=row.other[1] if row.other else row.wants,
                 other=None,
-                status="present",
+                **vouched,
             )
 
     # What a pass has to do
@@ -645,6 +650,7 @@ class Judgement:
             row = _back_again(row, found=seen in FOUND)
         row = replace(row, status=duty.status, guarded=duty.guarded, drifts=duty.guarded and duty.heals)
         row = replace(row, orphan=not duty.wanted, off=seen is Seen.OFF)
+        row = replace(row, checked=row.checked or seen not in (None, Seen.NOT_ASKED))
         row = replace(row, asked=values if duty.differs else None, other=_other(values, duty))
         if duty.wanted:
             row = replace(row, of_sequence=git.of_sequence(grant))

@@ -846,7 +846,7 @@ class Model(RuleBasedStateMachine):
         """One pass, compared with the model's. Where the program ended in it, it is down for some minutes."""
         now, judgement, git = self.clock.now(), self.judgement, self.git
         for kind, grant in self.asked:
-            judgement.act_on(kind, grant)
+            judgement.act_on(kind, grant, now)
         self.asked = []
         duties, gone = judgement.duties(git, scope, now, self.services.seen, released=released)
         before, rows = self.program.ledger.newest_attempt(), dict(judgement.rows)
