@@ -516,17 +516,17 @@ class Judgement:
             return stands
         if seen not in FOUND:
             return _lost(git, row, now)
+        afresh = row.fresh or row.sent != ("update", *self._sends(git, grant))
+        due = afresh or (row.phase is Phase.RETRYING and (row.retry_at is None or row.retry_at <= now))
         if grant[1] == "seat":
             now_is = self._seat(git, replace(row, as_wanted=False, unseen=False), grant, seen, now)
-            if now_is.status == "present":
+            if now_is.status == "present" and (due or not row.effect):
                 return now_is
             differs = False
         else:
             differs = _differ(grant, row.made, values)
             if not differs and not row.effect:
                 return Duty("present")
-        afresh = row.fresh or row.sent != ("update", *self._sends(git, grant))
-        due = afresh or (row.phase is Phase.RETRYING and (row.retry_at is None or row.retry_at <= now))
         if not due:
             return replace(stands, differs=differs)
         act = "mend" if row.mending else "update"
