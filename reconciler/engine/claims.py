@@ -77,6 +77,8 @@ class Claims:
 
     def elsewhere(self, address: str, by: ClaimSet) -> set[Key]:
         """For `ClaimSet`: return what other passes over the same services claimed for an address."""
+        if len(self._running) == 1:
+            return set()
         passes = {key: self._taken[key][0] for key in self._of_address.get(address, ())}
         return {key for key, other in passes.items() if other is not by and other.services & by.services}
 
