@@ -27,7 +27,7 @@ from reconciler.model.clock import Stopped
 from reconciler.model.grant import Decision, Key, Record
 from reconciler.model.report import Report
 from reconciler.model.status import Action, Status
-from reconciler.model.verdict import Account, Missing, Present
+from reconciler.model.verdict import Account, Missing, Present, Verdict
 from reconciler.notify.notifications import Notifications
 from reconciler.requests.tasks import run_all
 
@@ -89,18 +89,15 @@ class Scheduler:
         return [other for other in needed if other in self._finished and other != key]
 
     async def _act(self, key: Key, item: PlannedGrant, record: Record) -> Record:
-        commands = self.plan.commands.get(key, ())
         if item.wanted and not record.provided and (reason := self._unmet(key, item)) is not None:
             waiting = replace(record, status=Status.SCHEDULED, action=Action.WAIT, reason=reason)
-            lines = request_events(commands, self.executor.now())
-            await self._save([waiting], lines, answered=commands)
-            return waiting
+            return await self._settle(waiting)
         integration, prepared = self.plan.integrations[item.grant.integration], item.prepared
         assert prepared is not None
         if item.maker is not None:
             return await self._made(item.maker, item, integration, prepared, record)
         if not item.wanted and item.decision.action is Action.REVOKE and self._revoked_beside(key, item):
-            gone = await self._gone(key, integration, prepared, record)
+            gone = await self._gone(integration, prepared, record)
             if gone is not None:
                 return gone
         job = AttemptRequest(
@@ -111,7 +108,7 @@ class Scheduler:
             decision=item.decision,
             seen=item.seen,
             by_hand=item.by_hand,
-            commands=commands,
+            commands=self.plan.commands.get(key, ()),
         )
         new = await self.executor.attempt(job)
         if new.phase.unsettled:
@@ -136,17 +133,8 @@ class Scheduler:
         seen = found(record, verdict, {}, integration.means, heal=True, now=now)
         if seen.status is Status.PRESENT:
             seen = replace(seen, reason=f"{did}; {seen.reason}")
-        confirmed, lines = records.checked(
-            record,
-            prepared.grant,
-            seen,
-            verdict,
-            now=now,
-            snapshot=prepared.snapshot,
-            found_by=prepared.found_by,
-            wants=prepared.wants,
-        )
-        await self._save([confirmed], [replace(line, author=self.author) for line in lines])
+        confirmed, lines = self._checked(prepared, record, seen, verdict)
+        await self._save([confirmed], self._authored(lines))
         return confirmed
 
     def _revoked_beside(self, key: Key, item: PlannedGrant) -> bool:
@@ -167,33 +155,41 @@ class Scheduler:
             other = self._after.get(Key(record.key.hire, maker))
             why = f"{other.status}: {other.reason}" if other is not None else "not made yet"
             decision = Decision(Status.SCHEDULED, Action.WAIT, f"{maker} makes the same account, and is {why}")
-        now, commands = self.executor.now(), self.plan.commands.get(record.key, ())
-        new, lines = records.checked(
-            record,
-            prepared.grant,
-            decision,
-            verdict,
-            now=now,
-            snapshot=prepared.snapshot,
-            found_by=prepared.found_by,
-            wants=prepared.wants,
-        )
-        lines = [*request_events(commands, now), *(replace(line, author=self.author) for line in lines)]
-        await self._save([new], lines, answered=commands)
-        return new
+        return await self._settle(*self._checked(prepared, record, decision, verdict))
 
-    async def _gone(self, key: Key, integration: Integration, prepared: Prepared, record: Record) -> Record | None:
+    async def _gone(self, integration: Integration, prepared: Prepared, record: Record) -> Record | None:
         """Check an orphan once more. Returns its record if the account is gone, else None."""
         verdict = await self.plan.checker.check_alone(integration, prepared)
         if not (isinstance(verdict, Missing) or (isinstance(verdict, Present) and verdict.account is Account.INACTIVE)):
             return None
         decision = unless_over(GONE, record.key, self.plan.desired)
         now = self.executor.now()
-        gone, lines = records.checked(record, prepared.grant, decision, verdict, now=now, wanted=False)
-        commands = self.plan.commands.get(key, ())
-        lines = [*request_events(commands, now), *(replace(line, author=self.author) for line in lines)]
-        await self._save([gone], lines, answered=commands)
-        return gone
+        return await self._settle(*records.checked(record, prepared.grant, decision, verdict, now=now, wanted=False))
+
+    def _checked(
+        self, prepared: Prepared, record: Record, decision: Decision, verdict: Verdict
+    ) -> tuple[Record, list[Event]]:
+        """Return the record after another check of a wanted grant, and the events for the history."""
+        return records.checked(
+            record,
+            prepared.grant,
+            decision,
+            verdict,
+            now=self.executor.now(),
+            snapshot=prepared.snapshot,
+            found_by=prepared.found_by,
+            wants=prepared.wants,
+        )
+
+    async def _settle(self, record: Record, lines: Iterable[Event] = ()) -> Record:
+        """Save and return the record of a grant that no attempt is made for, and answer its commands."""
+        commands = self.plan.commands.get(record.key, ())
+        events = [*request_events(commands, self.executor.now()), *self._authored(lines)]
+        await self._save([record], events, answered=commands)
+        return record
+
+    def _authored(self, lines: Iterable[Event]) -> list[Event]:
+        return [replace(line, author=self.author) for line in lines]
 
     async def _save(self, found: list[Record], lines: Iterable[Event], *, answered: Sequence[Command] = ()) -> None:
         ledger = self.state.ledger
