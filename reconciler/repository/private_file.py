@@ -78,18 +78,17 @@ def _write(file: Path, content: bytes) -> None:
 
 
 def _private(file: Path) -> bytes | None:
-    """Read a file that only this user can read; None if it is a link, another user's, or missing."""
-    try:
-        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError:
-        return None
-    with os.fdopen(descriptor, "rb") as opened:
+    """Read a file that only this user can read; None if it is no file, a link, another user's, or missing."""
+    with suppress(OSError), open(file, "rb", opener=_not_followed) as opened:
         found = os.fstat(opened.fileno())
-        if not stat.S_ISREG(found.st_mode) or found.st_mode & 0o077 or found.st_uid != os.geteuid():
-            return None
-        with suppress(OSError):
+        if stat.S_ISREG(found.st_mode) and not found.st_mode & 0o077 and found.st_uid == os.geteuid():
             return opened.read()
     return None
+
+
+def _not_followed(file: str, flags: int) -> int:
+    """Open a file, not what it links to; never wait for another end of it."""
+    return os.open(file, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
 
 
 def _mac(key: bytes, content: bytes) -> bytes:

@@ -178,6 +178,14 @@ def test_a_damaged_cache_is_ignored(people, tmp_path, parsed, damage):
     assert "hires/ada.yaml" in parsed
 
 
+@pytest.mark.parametrize("name", ["hires.cache", "hires.cache.key"])
+def test_a_folder_in_the_place_of_the_cache_is_no_cache(people, tmp_path, name):
+    (tmp_path / name).mkdir()
+    reader = Reader(tmp_path / "hires.cache")
+    assert sorted(reader.load(Checkout.open(people.root).head()).hires) == ["ada", "bob"]
+    reader.keep()
+
+
 def test_the_cache_is_private_and_complete_or_missing(people, tmp_path):
     kept = tmp_path / "state" / "hires.cache"
     reader = Reader(kept)
