@@ -95,13 +95,16 @@ def connect_again(service: str) -> str:
 def stored_record(reply: Mapping[str, Any], before: Stored | None, now: datetime) -> dict[str, Any]:
     """Return what to store of a reply: merged into the reply before, with its lifetime and its time.
 
+    A null is no value and replaces none: some services give the refresh token as null where it stays the same.
+
     Where both are more than a reply may be, only the refresh token is kept of the one before: names that are others at
     each refresh would make what is stored grow for ever.
     """
     known = before["reply"] if before else {}
-    merged = {**known, **reply}
+    given = {name: value for name, value in reply.items() if value is not None}
+    merged = {**known, **given}
     if len(json.dumps(merged)) > LONGEST:
-        merged = {**{name: value for name, value in known.items() if name == "refresh_token"}, **reply}
+        merged = {**{name: value for name, value in known.items() if name == "refresh_token"}, **given}
     return {"reply": merged, "expires_in": _seconds(merged.get("expires_in")), "obtained_at": now.isoformat()}
 
 

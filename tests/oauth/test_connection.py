@@ -562,6 +562,12 @@ def test_stored_token_does_not_grow_with_refreshes(clock: FakeClock) -> None:
     assert kept["reply"]["refresh_token"] == "refresh-1"
 
 
+def test_null_in_a_reply_replaces_nothing(clock: FakeClock) -> None:
+    before = stored_record(reply(1, instance="eu"), None, clock.now())
+    after = stored_record({**reply(2), "refresh_token": None, "instance": None}, before, clock.now())
+    assert after["reply"] == {**reply(2), "refresh_token": "refresh-1", "instance": "eu"}
+
+
 # client_credentials
 
 
