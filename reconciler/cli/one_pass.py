@@ -179,7 +179,7 @@ async def _real(
     with locking(context, settings, tree, "reconcile", migrate=released) as opened:
         keep(context, opened.ledger, force)
         commands = opened.ledger.commands()
-        erasing = Erasing(context.root, lambda: context.reader.load(tree), take=lambda _: True)
+        erasing = Erasing(context.root, lambda: context.reader.load(tree))
         releases = releases_of(commands, selection)
         others = (command for command in commands if command.kind != "release")
         take_up(opened.ledger, others, context.clock.now(), erasing=erasing)

@@ -254,10 +254,11 @@ class Daemon:
         while True:
             async with self._dispatcher.runner.leased(*sorted(services)) as state:
                 with closing(self._dispatcher.claims()) as claims:
-                    erasing = Erasing(self._context.root, lambda: self._dispatcher.desired().files, take=claims.take)
+                    erasing = Erasing(self._context.root, lambda: self._dispatcher.desired().files)
                     try:
                         asked, now = TakenUp(), self._clock.now()
-                        for _ in take_up_in_pieces(state.ledger, [command], now, asked, erasing=erasing):
+                        change = partial(take_up_in_pieces, state.ledger, [command], now, asked)
+                        for _ in change(erasing=erasing, take=claims.take):
                             await self._context.pace.keep()
                     except MoreNeeded as error:
                         services |= error.services

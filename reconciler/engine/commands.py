@@ -68,13 +68,21 @@ class TakenUp:
     """Those that a pass under way stands in the way of: to be taken up again."""
 
 
+Take = Callable[[Key], bool]
+"""Claims a grant; False if a pass under way has it, which would write its own record over the changed one."""
+
+
+def _no_passes(_key: Key) -> bool:
+    """Claim a grant where no pass is under way."""
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class Erasing:
-    """What erasing a person takes: the files in git, and a claim on each of their grants."""
+    """What erasing a person takes: the caches beside the state, and the files in git."""
 
     root: Path
     files: Callable[[], Files]
-    take: Callable[[Key], bool]
 
 
 def matching(records: Iterable[Record], command: Command) -> list[Record]:
@@ -105,21 +113,22 @@ def take_up_in_pieces(
     taken_up: TakenUp,
     *,
     erasing: Erasing | None = None,
+    take: Take = _no_passes,
 ) -> Iterator[None]:
     """Act on commands as far as the ledger alone can; each is removed from the list with the last that it changes.
 
     Others may write after each piece. A `run` or `revoke` stays on the list until a pass records the attempt for it, or
-    that there is none. Until then no crash loses it, and from then on none repeats it. A `forget` stays until `erasing`
-    takes all of the person's grants.
+    that there is none. Until then no crash loses it, and from then on none repeats it. A change to a grant that `take`
+    refuses waits: a `forget` for all of the person's grants, a command about several for those alone.
     Raises MoreNeeded where a grant to be changed is a service's that the ledger is not leased for.
     """
     for command in commands:
         hires = [command.hire] if command.hire else sorted(ledger.hires()) if command.kind in CHANGES else []
         while len(hires) > HIRES:
             some, hires = hires[:HIRES], hires[HIRES:]
-            _take_up(ledger, command, some, now, taken_up, erasing=erasing, last=False)
+            _take_up(ledger, command, some, now, taken_up, erasing=erasing, take=take, last=False)
             yield
-        _take_up(ledger, command, hires, now, taken_up, erasing=erasing)
+        _take_up(ledger, command, hires, now, taken_up, erasing=erasing, take=take)
         yield
 
 
@@ -131,6 +140,7 @@ def _take_up(
     taken_up: TakenUp,
     *,
     erasing: Erasing | None,
+    take: Take,
     last: bool = True,
 ) -> None:
     """Act on a command for some of the hires whom it is about; with the `last` of them it is answered."""
@@ -141,17 +151,19 @@ def _take_up(
     kept: dict[str, None] = {}
     match command.kind:
         case "retry":
-            records = [replace(record, fresh=True) for record in records if may_retry(record)]
+            found = _free(ledger, command, filter(may_retry, records), taken_up, take)
+            records = [replace(record, fresh=True) for record in found]
             lines = [Event.of(record, EventType.RETRY_REQUESTED, f"by {command.by}", now) for record in records]
         case "accept":
-            records = [_accepted(record, now) for record in records if _may_accept(record)]
+            found = _free(ledger, command, filter(_may_accept, records), taken_up, take)
+            records = [_accepted(record, now) for record in found]
             lines = [Event.of(record, EventType.ACCEPTED, f"by {command.by}", now) for record in records]
             kept = {run_name(record.key): None for record in records}
         case "run" | "revoke" if command.hire and command.access:
             taken_up.touched.add(Key(command.hire, command.access))
             return
         case "forget" if command.hire:
-            if erasing is None or not all(erasing.take(record.key) for record in records):
+            if erasing is None or not all(take(record.key) for record in records):
                 taken_up.waiting.add(command)
                 return
             if _erased(ledger, command.hire, records, now, erasing):
@@ -159,9 +171,29 @@ def _take_up(
             records = []
         case _:
             records = []
+    last = last and command not in taken_up.waiting
     if records or last:
         ledger.save(records, lines, Failpoint.TAKEN_UP, kept=kept, answered=[command] if last else [])
     taken_up.touched |= {record.key for record in records}
+
+
+def _free(
+    ledger: LedgerWriter, command: Command, records: Iterable[Record], taken_up: TakenUp, take: Take
+) -> list[Record]:
+    """Claim the records that no pass under way has, and return them.
+
+    For each other, the command waits, or a command about that grant alone where it is about several.
+    """
+    free = list[Record]()
+    for record in records:
+        if take(record.key):
+            free.append(record)
+        elif command.access is not None:
+            taken_up.waiting.add(command)
+        else:
+            hire, access = record.key
+            ledger.enqueue(command.kind, now=command.at, by=command.by, hire=hire, access=access)
+    return free
 
 
 def changes_of(ledger: LedgerReader, command: Command, home: Callable[[str], str]) -> dict[str, list[str]]:

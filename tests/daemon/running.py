@@ -54,6 +54,11 @@ class Running:
     passes: list[tuple[str, Report]]
     task: asyncio.Task[None]
 
+    async def a_tick(self) -> None:
+        """Wait until the daemon looks at what is due."""
+        before = self.daemon.health.ticked_at
+        await until(lambda: self.daemon.health.ticked_at > before)
+
     def pragma(self, text: str) -> Any:
         """Set something on the ledger's own connection."""
         with self.state.ledger.backend.reading() as reading:

@@ -190,6 +190,35 @@ def test_command_waits_for_the_pass_that_claimed_its_grant(tool: Repo, accounts:
     asyncio.run(walk())
 
 
+@pytest.mark.parametrize("kind", ["accept", "retry"])
+def test_command_is_not_undone_by_the_pass_under_way(tool: Repo, accounts: AccountService, kind: str) -> None:
+    """The pass read the record before, and writes it down anew, for it is the first at this revision."""
+    accounts.fail_next(None, 500, method="POST", prefix="/teams")
+
+    def is_(status: str) -> bool:
+        return tool.has("ada", "tool", status)
+
+    async def walk() -> None:
+        async with running(tool):
+            await until(lambda: is_("failed"))
+        tool.write("hires/ada.yaml", f"# Ada\n{(tool.root / 'hires/ada.yaml').read_text()}")
+        tool.commit()
+        release = accounts.hang(1, method="GET", prefix="/users")
+        asked = len(accounts.calls("GET", "/users"))
+        async with running(tool) as now:
+            await until(lambda: len(accounts.calls("GET", "/users")) > asked)
+            now.state.ledger.enqueue(kind, now=datetime.now(UTC), by="ida@here", hire="ada", access="tool")
+            await now.a_tick()
+            await now.a_tick()  # by now the first has taken it up
+            accounts.clear()
+            release.set()
+            await until(lambda: any(why == "start" for why, _ in now.passes))
+            await until(lambda: is_("present"))
+        assert (accounts.teams == {}) is (kind == "accept")
+
+    asyncio.run(walk())
+
+
 class broken_disk:  # noqa: N801  a context manager, used like a function
     """The disk takes no more than a part of a page: SQLite learns it from the kernel, in the middle of its write."""
 

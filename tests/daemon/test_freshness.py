@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.daemon.freshness import Freshness
-from tests.daemon.running import Running, Turned, running, until
+from tests.daemon.running import Turned, running, until
 from tests.repo import Repo, run_cli
 from tests.repository.signing import PgpSigner, signed, unsigned
 from tests.servers import Service
@@ -37,12 +37,6 @@ def kinds(service: Service) -> list[str]:
     return [event["kind"] for call in service.requests for event in call.json()["events"]]
 
 
-async def a_tick(now: Running) -> None:
-    """Wait until the daemon has looked at what is due."""
-    before = now.daemon.health.ticked_at
-    await until(lambda: now.daemon.health.ticked_at > before)
-
-
 def move(folder: Path, name: str) -> Path:
     return folder.rename(folder.with_name(name))
 
@@ -55,8 +49,8 @@ def test_daemon_cut_off_from_git_alerts_once_and_on_recovery(repo: Repo, remote:
             gone = move(remote, "gone.git")
             await until(lambda: now.daemon.freshness.problem)
             clock.turn(minutes=14)
-            await a_tick(now)
-            await a_tick(now)  # an absence has no event to wait for
+            await now.a_tick()
+            await now.a_tick()  # an absence has no event to wait for
             assert now.daemon.healthy()[0]
             clock.turn(minutes=2)
             await until(lambda: not now.daemon.healthy()[0])

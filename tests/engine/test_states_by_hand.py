@@ -6,6 +6,8 @@ from datetime import timedelta
 
 import pytest
 
+from reconciler.engine.commands import TakenUp, take_up_in_pieces
+from reconciler.model.grant import Key
 from reconciler.model.status import Action, EventType, Status
 from tests.engine.harness import row
 
@@ -373,3 +375,21 @@ def test_commands_for_unknown_hires_change_nothing(machine, accounts):
     for kind in ("run", "revoke", "accept", "retry"):
         machine.enqueue(kind, "nobody", "tool")
     assert [item.hire for item in machine.reconcile().rows] == ["ada"]
+
+
+def test_a_retry_of_everything_waits_only_for_the_grants_of_a_pass_under_way(machine, accounts, repo):
+    repo.hire("bob", TOOL)
+    repo.commit()
+    accounts.fail_next(None, 500, method="POST")
+    machine.reconcile()
+    machine.enqueue("retry")
+    busy = Key("bob", "tool")
+    with machine.ledger() as ledger:
+        asked = TakenUp()
+        list(take_up_in_pieces(ledger, ledger.commands(), machine.clock.now(), asked, take=lambda key: key != busy))
+        assert {record.key for record in ledger.records() if record.fresh} == asked.touched == {Key("ada", "tool")}
+        (left,) = ledger.commands()
+        assert (left.kind, left.hire, left.access, left.by) == ("retry", *busy, "tester@here")
+        list(take_up_in_pieces(ledger, [left], machine.clock.now(), asked, take=lambda key: key != busy))
+        assert ledger.commands() == [left]
+        assert asked.waiting == {left}
