@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -105,29 +105,28 @@ class FleetPass:
         self._refuse_outdated()
         files = context.reader.load(self.tree)
         desired = self._desired = context.desired(files, Policy.of(self.settings, context.clock.now()).today)
-        commands, releases = ledger.commands(), list[Command]()
+        releases = list[Command]()
         if self.state.member is not None and self.state.member.leader() is None:
+            commands = ledger.commands()
             releases = releases_of(commands, selection)
             self.released |= bool(releases)
             for command in commands:
                 if command.kind != "release":
                     await self._take_up(command)
-            commands = ledger.commands()
         everything = selection.everything
         if everything:
             ledger.begin_resync()
-        commands = [each for each in commands if self.removals or each.kind != "revoke"]
         for _ in range(MOST_ROUNDS):
             before = self._report.executed
             parts = by_service(selection, desired, ledger)
-            passes = [self._reconcile(name, part, commands) for name, part in sorted(parts.items())]
+            passes = [self._reconcile(name, part) for name, part in sorted(parts.items())]
             ended = await asyncio.gather(*passes, return_exceptions=True)
             for error in (each for each in ended if each is not None):
                 raise error  # only now: the passes over the other services have ended, too
             waiting = self._waiting(desired)
             if self._report.executed == before or not waiting:
                 break
-            selection, commands = Selection.of(waiting), []
+            selection = Selection.of(waiting)
         for command in releases if not self.clock.stopping.is_set() else ():
             await self._take_up(command)  # until here, it stays for the next pass: this one may be declined, or die
         if everything:
@@ -163,7 +162,7 @@ class FleetPass:
         assert self._desired is not None
         return self._desired.home(integration)
 
-    async def _reconcile(self, service: str, selection: Selection, commands: Sequence[Command]) -> None:
+    async def _reconcile(self, service: str, selection: Selection) -> None:
         services, desired = {service}, self._desired
         assert desired is not None
         while True:
@@ -171,15 +170,17 @@ class FleetPass:
                 self._refuse_outdated()  # others may have acted while they were waited for
                 try:
                     refuse_strayed(state.ledger, desired, services)
-                    await self._plan_and_apply(state, selection, commands)
+                    await self._plan_and_apply(state, selection)
                 except MoreNeeded as error:
                     services |= error.services
                 else:
                     return
 
-    async def _plan_and_apply(self, state: OpenState, selection: Selection, commands: Sequence[Command]) -> None:
+    async def _plan_and_apply(self, state: OpenState, selection: Selection) -> None:
         now, context = self.clock.now(), self.context
         recover(state.ledger, self.settings, now)
+        # Only now: while the service was waited for, others may have acted on commands.
+        commands = [each for each in state.ledger.commands() if self.removals or each.kind != "revoke"]
         reconciler = Reconciler(context, state, Notifier(context))
         planning = reconciler.plan(
             selection, self.tree, commands=by_grant(commands), released=self.released, removals=self.removals

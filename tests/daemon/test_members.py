@@ -214,6 +214,21 @@ def test_command_waits_for_who_acts_on_the_grant_for_a_former_service(repo: Repo
     asyncio.run(run())
 
 
+def test_run_by_hand_that_another_pass_answered_meanwhile_is_not_repeated(repo: Repo, accounts: AccountService) -> None:
+    async def run() -> None:
+        async with member(repo, "a") as first, member(repo, "b") as second:
+            first.state.ledger.enqueue("run", hire="ada", access="tool", by="tester@here", now=first.clock.now())
+            await beside(first, second, Stale(accounts))
+        assert len(accounts.calls("POST")) == 1
+
+    accounts.route("POST", "/users", Reply(201))
+    accounts.add("ada@example.com")
+    repo.manifest("tool", accounts.manifest())
+    repo.hire("ada", "tool")
+    repo.commit()
+    asyncio.run(run())
+
+
 def test_entry_that_goes_to_another_service_waits_for_who_acts_on_it(
     repo: Repo, accounts: AccountService, others: AccountService
 ) -> None:
