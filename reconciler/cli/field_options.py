@@ -90,6 +90,7 @@ async def _fetched(context: Context, files: Files, tree: Tree, integration: str,
     from dataclasses import replace
 
     from reconciler.engine.checker import Checker
+    from reconciler.engine.listings import Listings
     from reconciler.engine.state import reading
     from reconciler.engine.wiring import integrations_of
     from reconciler.model.verdict import Unknown
@@ -107,7 +108,7 @@ async def _fetched(context: Context, files: Files, tree: Tree, integration: str,
         found = integrations_of(context, desired, tree, settings, opened.sealing)
         meant = next(item for item in found if item.name == integration)
         meant.reachable()
-        offered = await Checker(context.clock, context.redactor).options(meant, field)
+        offered = await Checker(context.redactor, Listings(context.clock.now())).options(meant, field)
     if isinstance(offered, Unknown):
         raise TransportError(offered.reason, left=True)
     return offered

@@ -96,7 +96,7 @@ async def compared(
     trusted = Desired(files, Policy.of(settings, context.clock.now()).today)
     desired = beside or trusted
     people = people_of(desired)
-    listings = Listings(whole=True)
+    listings = Listings(context.clock.now(), whole=True)
     found = []
     with reading(context, settings, tree) as opened:
         there = {each.name: each for each in integrations_of(context, trusted, tree, settings, opened.sealing)}

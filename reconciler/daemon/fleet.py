@@ -184,7 +184,7 @@ class Fleet:
         if name is None:
             return None
         if name not in self._listings_by_name:
-            listings = Listings()
+            listings = Listings(self._clock.now())
             listings.expect(listed_grants(self._dispatcher().desired()))
             self._listings_by_name = {**dict([*self._listings_by_name.items()][-1:]), name: listings}
         return self._listings_by_name[name]

@@ -60,7 +60,7 @@ class Schedule:
         self._dispatcher = dispatcher
         self._health = health
         self._survey = survey
-        self._listings = Listings()
+        self._listings = Listings(clock.now())
         self._slices: list[list[str]] = []
         self._sliced = 0
         """The number of this cycle's slices that were queued."""
@@ -135,7 +135,7 @@ class Schedule:
 
     def _read_listings_anew(self, acting: Acting) -> None:
         """Begin with unread listings; one is read only if it serves more than a few grants."""
-        self._listings = Listings()
+        self._listings = Listings(self._clock.now())
         self._listings.expect(listed_grants(self._dispatcher.desired(acting)))
 
     async def _queue_all(self, request: PassRequest, files: Hires) -> None:

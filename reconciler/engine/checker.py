@@ -14,7 +14,6 @@ from typing import Any
 
 from reconciler.engine.integrations import Integration, Prepared
 from reconciler.engine.listings import UNAUTHORIZED, Listings, connected
-from reconciler.model.clock import Clock
 from reconciler.model.errors import Blocked, TransportError
 from reconciler.model.grant import Grant, Kind, Record
 from reconciler.model.hire import NamedChoice
@@ -44,15 +43,13 @@ class Checker:
 
     def __init__(
         self,
-        clock: Clock,
         redactor: Redactor,
+        listings: Listings,
         progressed: Callable[[], None] = lambda: None,
-        listings: Listings | None = None,
         pace: Pace = AT_ONCE,
     ) -> None:
         """At a `pace` that yields, checks let other requests go first at their hosts."""
         self._pace = pace
-        self._clock = clock
         self.redactor = redactor
         self.listings = listings
         self._options: dict[tuple[str, str], asyncio.Task[list[Option] | Unknown]] = {}
@@ -60,7 +57,7 @@ class Checker:
 
     async def check(self, integration: Integration, prepared: Prepared, record: Record | None = None) -> Verdict:
         """Check whether the account exists; also under the hire's old address, if it was confirmed under that."""
-        found = await self._check(integration, prepared, listed=True)
+        found = await self._check(integration, prepared, listed=self._may_be_listed(record))
         if not isinstance(found, Missing) or record is None or not record.leaves_something:
             return found
         if record.email == prepared.grant.email:
@@ -74,6 +71,15 @@ class Checker:
             case _:
                 return found
 
+    def _may_be_listed(self, record: Record | None) -> bool:
+        """Whether a listing may answer for a grant: not where it was found not to be there since it may have been read.
+
+        A listing can be an interval old, and show an account that was lost, or an update that failed, meanwhile.
+        """
+        if record is None or record.status.granted or record.checked_at is None:
+            return True
+        return record.checked_at <= self.listings.began_at
+
     async def check_alone(self, integration: Integration, prepared: Prepared) -> Verdict:
         """Check one account without a listing: before a revocation, and after an attempt."""
         return await self._check(integration, prepared, listed=False)
@@ -82,8 +88,6 @@ class Checker:
         exists = integration.manifest.exists
         if exists is None:
             return NoCheck()
-        if self.listings is None:
-            self.listings = Listings()
         check = prepared.check
         assert check is not None
         wanted = check.wanted
@@ -131,8 +135,6 @@ class Checker:
 
         None where there is none, or the manifest has no `pending`; Unknown where open invitations cannot be read.
         """
-        if self.listings is None:
-            self.listings = Listings()
         if prepared.check is None or not prepared.check.wanted:
             return None
         found = await self.listings.invitation(integration, prepared, prepared.check.wanted)

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from sys import intern
 from typing import Any, TypeVar
 
@@ -90,7 +91,9 @@ class Listings:
     For a pass, or for all the slices of an interval; with `whole`, all that a listing says of an account is kept.
     """
 
-    def __init__(self, *, whole: bool = False) -> None:
+    def __init__(self, began_at: datetime, *, whole: bool = False) -> None:
+        self.began_at = began_at
+        """Before anything was asked."""
         self._whole = whole
         self._read: dict[Place, asyncio.Task[_ListedAccounts | str]] = {}
         self._whole_read: dict[Place, _ListedAccounts] = {}

@@ -193,8 +193,8 @@ class Planner:
         A task costs more than what it does for a grant that a listing shows. Those that listings do not show are asked
         for side by side with those of other hires, of whom there are enough.
         """
-        listings = self._inputs.checker.listings
-        return self._many and listings is not None and all(grant.integration in listings.known for grant in grants)
+        known = self._inputs.checker.listings.known
+        return self._many and all(grant.integration in known for grant in grants)
 
     def _allowed(self, item: PlannedGrant) -> PlannedGrant:
         """Block a new grant that the policy does not allow; an existing one is a problem, and is left alone."""

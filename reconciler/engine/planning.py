@@ -163,10 +163,10 @@ class Planning:
         hires = self.desired.hires if selection.hires is None else selection.hires
         self.pace = context.pace.among(len(hires))
         if listings is None:
-            listings = Listings()
+            listings = Listings(self.policy.now)
             listings.expect(listed_grants(self.desired, selection.hires))
         self.listings = listings
-        self.checker = Checker(context.clock, context.redactor, progressed, listings, self.pace)
+        self.checker = Checker(context.redactor, listings, progressed, self.pace)
         self.judge = context.judge(self.desired) if in_force is None else Judge(self.desired, files.policy, base.policy)
         self._same_accounts = SameAccounts(
             self.desired, integrations, self.checker, self._unreadable, context.wanted_prints

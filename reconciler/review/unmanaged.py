@@ -212,10 +212,9 @@ class UnknownAccounts:
 
 async def unknown_accounts(plan: Plan) -> AsyncIterator[ComparedListing]:
     """Compare the listings that a plan over everybody read; read no other."""
-    listings = plan.checker.listings
-    if listings is None or plan.selection.hires is not None or plan.selection.grants is not None:
+    if plan.selection.hires is not None or plan.selection.grants is not None:
         return
-    unknown = UnknownAccounts(plan.integrations, plan.desired, listings)
+    unknown = UnknownAccounts(plan.integrations, plan.desired, plan.checker.listings)
     await unknown.add(plan)
     async for each in unknown.compared():
         yield each

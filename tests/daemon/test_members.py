@@ -575,8 +575,8 @@ def test_request_that_a_member_may_not_send_is_no_failed_check_and_no_attempt(
 
 def test_shared_listing_is_retried_after_a_members_failure(repo: Repo, accounts: AccountService) -> None:
     async def run() -> None:
-        listings = Listings()
         async with member(repo, "a") as a, leased(a.state, a.clock, ["tool"]) as state:
+            listings = Listings(a.clock.now())
             assert a.state.member is not None
             reconciler = Reconciler(a.context, state, Notifier(a.context))
             cut_off_at_check(a, accounts)

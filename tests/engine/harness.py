@@ -16,6 +16,7 @@ import pytest
 
 from reconciler.engine.commands import by_grant, take_up
 from reconciler.engine.context import Context
+from reconciler.engine.listings import Listings
 from reconciler.engine.planning import Planning
 from reconciler.engine.reconciler import Reconciler
 from reconciler.engine.state import locking, reading
@@ -147,13 +148,16 @@ class Machine:
         grants: Iterable[tuple[str, str]] | None = None,
         released: bool = False,
         by_hand: Mapping[tuple[str, str], str] | None = None,
+        listings: Listings | None = None,
     ) -> Report:
-        """One pass. `by_hand` has `run` or `revoke` for single grants."""
+        """One pass. `by_hand` has `run` or `revoke` for single grants, `listings` are those of an interval."""
         asked = {Key(*key): kind for key, kind in (by_hand or {}).items()}
         chosen = _selection(hires, integrations) if grants is None else Selection.of(Key(*key) for key in grants)
-        return asyncio.run(self._reconcile(chosen, released=released, by_hand=asked))
+        return asyncio.run(self._reconcile(chosen, released=released, by_hand=asked, listings=listings))
 
-    async def _reconcile(self, selection: Selection, *, released: bool, by_hand: dict[Key, str]) -> Report:
+    async def _reconcile(
+        self, selection: Selection, *, released: bool, by_hand: dict[Key, str], listings: Listings | None
+    ) -> Report:
         context = self._context()
         try:
             settings = context.settings(context.checkout.head())
@@ -168,6 +172,7 @@ class Machine:
                     by_hand=by_hand,
                     commands=by_grant(commands),
                     released=released or any(command.kind == "release" for command in commands),
+                    listings=listings,
                 )
                 return await reconciler.apply(plan)
         finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pytest
 
+from reconciler.engine.listings import Listings
 from reconciler.model.grant import Key
 from reconciler.model.status import Action, Status
 from tests.engine.harness import Machine, row
@@ -133,6 +134,19 @@ def test_ten_grants_are_asked_for_one_by_one(listed, accounts):
     accounts.requests.clear()
     listed.plan(hires=[f"h{number:02}" for number in range(11)])
     assert counts(accounts) == (3, 0)
+
+
+def test_an_intervals_listing_does_not_show_what_was_lost_since_it_was_read(listed, accounts):
+    listings = Listings(listed.clock.now())
+    listings.expect({"tool": 30})
+    assert {item.status for item in listed.reconcile(listings=listings).rows} == {Status.PRESENT}
+    del accounts.people["h03@example.com"]
+    accounts.fail_next(1, 500, method="POST")
+    listed.clock.turn(minutes=1)
+    assert row(listed.reconcile(hires=["h03"]), "h03", "tool").status is Status.RETRYING
+    accounts.requests.clear()
+    assert row(listed.reconcile(listings=listings), "h03", "tool").status is Status.RETRYING
+    assert counts(accounts) == (0, 3), "so do those who were made since"
 
 
 @pytest.mark.parametrize("page", [1, 2])
