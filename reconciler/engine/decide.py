@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import assert_never
 
 from reconciler.engine.wanted import NO_MEANS, Means, found, invited, paused, shown, webhook
@@ -30,6 +30,26 @@ TAKEN_BY_HAND = "no longer in git; taken away by hand: there is no request for i
 """A person's confirmation of what no check and no request can show."""
 
 GONE = Decision(Status.REVOKED, Action.NONE, "no longer in git; found gone")
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    """A failed attempt: whether another one is due, and `left`, the decision as long as none is."""
+
+    waiting: bool
+    resent: bool
+    """Whether what would be sent has changed."""
+    afresh: bool
+    due: bool
+    left: Decision
+
+    @classmethod
+    def of(cls, record: Record, policy: Policy, digest: str | None, error: str = "") -> _Failed:
+        waiting = record.phase is Phase.RETRYING
+        resent = digest is not None and record.run.digest is not None and digest != record.run.digest
+        afresh = record.fresh or resent
+        left = Decision(Status.RETRYING if waiting else Status.FAILED, Action.WAIT if waiting else Action.NONE, error)
+        return cls(waiting, resent, afresh, afresh or (waiting and policy.due(record)), left)
 
 
 def standing(
@@ -186,16 +206,12 @@ def _unsettled_update(
 ) -> Decision:
     """Decide on a failed update. It continues after the account's change, if that was done."""
     far = progress(record.run.steps, texts, NEITHER)
-    resent = digest is not None and record.run.digest is not None and digest != record.run.digest
-    afresh = record.fresh or resent
-    waiting = record.phase is Phase.RETRYING
-    due = afresh or (waiting and policy.due(record))
     error = record.last_error or "the attempt failed"
-    left = Decision(Status.RETRYING if waiting else Status.FAILED, Action.WAIT if waiting else Action.NONE, error)
+    failed = _Failed.of(record, policy, digest, error)
     settled = replace(record, phase=Phase.CONFIRMED, as_wanted_at=None, updated_at=None)
     match verdict:
         case Unknown(reason):
-            return replace(left, reason=f"{'due; ' if due else ''}exists check failed: {reason}; {error}")
+            return replace(failed.left, reason=f"{'due; ' if failed.due else ''}exists check failed: {reason}; {error}")
         case Missing():
             return _lost(record, policy, changes)
         case Present():
@@ -206,11 +222,11 @@ def _unsettled_update(
             assert_never(verdict)
     blind = not means.compares and far.effect  # nothing but what was sent says how the account is
     if now.status.granted and not blind:
-        if due or not far.effect:
+        if failed.due or not far.effect:
             return now
         far = progress(record.run.steps, texts, TAKEN)  # the account is as wanted: a lost answer's request was done
-    if not due:
-        return replace(left, reason=f"{far}; {error}", differs=now.differs, changed=now.changed)
+    if not failed.due:
+        return replace(failed.left, reason=f"{far}; {error}", differs=now.differs, changed=now.changed)
     if not means.updates:
         return now
     half = 0 < far.done < far.total and far.same and _account_changed(record.run.steps)
@@ -219,7 +235,7 @@ def _unsettled_update(
         Action.RETRY,
         f"{far}; {now.reason}",
         resume=far.done if half else 0,
-        afresh=afresh,
+        afresh=failed.afresh,
         heals=record.run.kind is Kind.MEND,
         differs=now.differs,
         changed=now.changed,
@@ -253,30 +269,26 @@ def _unsettled(
     far = progress(making, texts[before:])
     if before and not far.effect and isinstance(verdict, Present) and verdict.account is Account.INVITED:
         verdict = Missing()  # what was to be taken back is still open
-    resent = digest is not None and record.run.digest is not None and digest != record.run.digest
-    afresh = record.fresh or resent
-    why = "what would be sent has changed" if resent else "retry asked for"
-    waiting = record.phase is Phase.RETRYING
-    status = Status.RETRYING if waiting else Status.FAILED
-    left = Decision(status, Action.WAIT if waiting else Action.NONE, "")
-    error = record.last_error or "the attempt failed"
-    due = afresh or (waiting and policy.due(record))
+    failed, error = _Failed.of(record, policy, digest), record.last_error or "the attempt failed"
+    due, left = failed.due, failed.left
+    why = "what would be sent has changed" if failed.resent else "retry asked for"
+    again = f"runs again at {stamp(record.retry_at)}"
+    when = again if failed.waiting else "two attempts failed: nothing more runs on its own"
     heals = record.lost and not record.run.by_hand
-    when = f"runs again at {stamp(record.retry_at)}" if waiting else "two attempts failed: nothing more runs on its own"
 
     match verdict:
         case Present(account=account) if not far.effect and (not record.run.by_hand or account is Account.INACTIVE):
             return Decision(Status.PRESENT, Action.NONE, "exists check: found; the attempt had taken no effect")
         case Present() if due and far.same:
             resume = before + far.done
-            return Decision(Status.RETRYING, Action.RETRY, str(far), resume=resume, afresh=afresh, heals=heals)
+            return Decision(Status.RETRYING, Action.RETRY, str(far), resume=resume, afresh=failed.afresh, heals=heals)
         case Present() if due:
             ways = " or ".join(f"`reconcile {verb} {' '.join(record.key)}`" for verb in ("accept", "run"))
             reason = f"{far}, and the manifest's requests up to there are no longer the same: {ways}"
             return replace(left, status=Status.FAILED, action=Action.NONE, reason=reason)
         case Present():
             return replace(left, reason=f"{far}; {when}; {error}")
-        case Missing() | NoCheck() if afresh:
+        case Missing() | NoCheck() if failed.afresh:
             return Decision(Status.MISSING, Action.EXECUTE, f"{why}: starts afresh", afresh=True, heals=heals)
         case Missing() | NoCheck() if due:
             return Decision(Status.RETRYING, Action.RETRY, error, heals=heals)
@@ -404,16 +416,14 @@ def _unsettled_revocation(
     """
     gone = isinstance(verdict, Missing) and not there
     far = progress(record.run.steps, texts, TAKEN if gone else NEITHER)
-    afresh = record.fresh or (digest is not None and record.run.digest is not None and digest != record.run.digest)
-    waiting = record.phase is Phase.RETRYING
-    due = afresh or (waiting and policy.due(record))
     error = f"revoke: {record.last_error or 'the attempt failed'}"
-    left = Decision(Status.RETRYING if waiting else Status.FAILED, Action.WAIT if waiting else Action.NONE, error)
+    failed = _Failed.of(record, policy, digest, error)
     half = 0 < far.done < far.total
     if gone and not half:
         return GONE
     if isinstance(verdict, Unknown):
-        return replace(left, reason=f"{error}; exists check failed: {verdict.reason}")
-    if not due:
-        return left
-    return Decision(Status.RETRYING, Action.RETRY, error, resume=far.done if half and far.same else 0, afresh=afresh)
+        return replace(failed.left, reason=f"{error}; exists check failed: {verdict.reason}")
+    if not failed.due:
+        return failed.left
+    resume = far.done if half and far.same else 0
+    return Decision(Status.RETRYING, Action.RETRY, error, resume=resume, afresh=failed.afresh)
