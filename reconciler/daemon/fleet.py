@@ -22,8 +22,7 @@ from reconciler.daemon.jobs import FAULTS, Arguments, Jobs, Requeue, arguments, 
 from reconciler.daemon.newest import Newest
 from reconciler.daemon.slices import Lane, Make, Outdated, Slice, Spawn
 from reconciler.engine.context import Context, SystemClock
-from reconciler.engine.listings import Listings
-from reconciler.engine.planner import listed_grants
+from reconciler.engine.listings import Listings, listed_grants
 from reconciler.engine.state import OpenState
 from reconciler.ledger.entries import Member
 from reconciler.ledger.membership import LEADER, Membership

@@ -21,8 +21,7 @@ from reconciler.daemon.health import Health
 from reconciler.daemon.slices import PassRequest
 from reconciler.daemon.survey import Survey
 from reconciler.engine.context import Context, SystemClock
-from reconciler.engine.listings import Listings
-from reconciler.engine.planner import listed_grants
+from reconciler.engine.listings import Listings, listed_grants
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.clock import Stopped
 from reconciler.model.errors import LedgerError, RepositoryError

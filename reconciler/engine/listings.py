@@ -10,7 +10,7 @@ import asyncio
 import json
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -23,13 +23,14 @@ from reconciler.model.errors import Blocked, MissingVariable, TransportError
 from reconciler.model.manifest import Exists, Listing, Pending, Ready
 from reconciler.model.scope import Layer, Scope, follow, steps, walk
 from reconciler.model.verdict import Invited, Unknown
+from reconciler.repository.desired import Desired
 from reconciler.requests.match import unready
 from reconciler.requests.pages import items
 from reconciler.requests.record import all_there, as_wanted, comparable
 from reconciler.requests.render import expected, render
 from reconciler.requests.template import render_data, written
 
-__all__ = ["ENOUGH", "UNAUTHORIZED", "ListedAccount", "Listings", "Place", "connected", "found_by"]
+__all__ = ["ENOUGH", "UNAUTHORIZED", "ListedAccount", "Listings", "Place", "connected", "found_by", "listed_grants"]
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -299,3 +300,23 @@ def _account(listing: Listing, item: Any, who: str | None, *, whole: bool) -> Li
 def _folded(text: str) -> str:
     """Fold the case of an address; anything else is compared unchanged."""
     return text.lower() if "@" in text else text
+
+
+def listed_grants(desired: Desired, hires: Iterable[str] | None = None) -> Counter[str]:
+    """Count each listed integration's grants among these hires, or all, up to the number that is enough."""
+    counts = Counter(
+        {
+            name: 0
+            for name, loaded in desired.files.manifests.items()
+            if loaded.model.exists is not None and loaded.model.exists.listing is not None
+        }
+    )
+    wanted = set(counts)
+    for hire in desired.hires if hires is None else hires:
+        if not wanted:
+            break
+        if wanted.isdisjoint(desired.integrations(hire)):
+            continue  # without a look into the file
+        counts.update(grant.integration for grant in desired.grants(hire) if grant.integration in wanted)
+        wanted = {name for name in wanted if counts[name] <= ENOUGH}
+    return counts

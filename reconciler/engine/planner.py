@@ -8,42 +8,32 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 
-from reconciler.engine.checker import SHOWN, NotOffered
 from reconciler.engine.claims import ClaimSet
-from reconciler.engine.decide import judge, standing
-from reconciler.engine.integrations import Integration, Lending, Prepared
-from reconciler.engine.listings import ENOUGH
+from reconciler.engine.grants import GrantPlanner
+from reconciler.engine.integrations import Integration, Prepared
 from reconciler.engine.orphans import OrphanPlanner, misfit
 from reconciler.engine.planned import PlannedGrant, PlanningInputs, Written
-from reconciler.engine.wanted import changed_values
-from reconciler.model.errors import Blocked, MissingVariable, Problem
-from reconciler.model.grant import Decision, Differences, Grant, Key, Kind, Phase, Record
+from reconciler.model.errors import Problem
+from reconciler.model.grant import Decision, Grant, Key, Record
 from reconciler.model.selection import Selection
 from reconciler.model.status import Action, Status
-from reconciler.model.verdict import Account, Missing, Present, Unknown
-from reconciler.repository.desired import Desired
+from reconciler.model.verdict import Account, Missing, Present
 from reconciler.requests.render import canonical, question
 from reconciler.requests.tasks import run_all
 
-__all__ = ["Planner", "Watched", "listed_grants", "unwatched"]
-
+__all__ = ["Planner", "Watched", "unwatched"]
 
 Watched = Callable[[int, int], None]
-
+"""Called with how many hires are planned, and of how many."""
 
 _THERE = (Status.PRESENT, Status.DIFFERS, Status.UNCONFIRMED, Status.DONE)
 
 
 def unwatched(_done: int, _total: int) -> None:
     """Report no progress."""
-
-
-NOTHING_TO_EXECUTE = "the manifest has nothing to execute"
 
 
 @dataclass(slots=True)
@@ -68,6 +58,7 @@ class Planner:
         self._selection = selection
         self._claims = claims
         self._of_all = selection == Selection(selection.hires)
+        self._grants = GrantPlanner(inputs)
         self._orphans = OrphanPlanner(inputs)
         self._many = False
         self.problems: list[Problem] = []
@@ -78,10 +69,7 @@ class Planner:
         """What is to be written down of each grant as it is planned; filled by `plan`."""
 
     async def plan(self, watched: Watched = unwatched) -> list[PlannedGrant]:
-        """Decide on every grant of the selection, and return them in the order of hires and entries.
-
-        `watched` is called with how many hires are planned, and of how many.
-        """
+        """Decide on every grant of the selection, and return them in the order of hires and entries."""
         chosen = self._selection.hires
         known = self._inputs.desired.hires
         hires = sorted(known) if chosen is None else sorted(hire for hire in chosen if hire in known)
@@ -181,11 +169,11 @@ class Planner:
         for need in () if invalid else grant.needs:
             if need not in entries.taken:
                 why = "is being worked on" if need in entries.chosen else "has reached its until"
-                return await self._plan_grant(grant, f"needs {need}, which {why}")
+                return await self._grants.plan(grant, f"needs {need}, which {why}")
             needed[need] = await self._planned(need, entries)
             if (reason := self._waits(need, needed[need])) is not None:
-                return await self._plan_grant(grant, reason)
-        return self._allowed(await self._plan_grant(grant, None, needed))
+                return await self._grants.plan(grant, reason)
+        return self._allowed(await self._grants.plan(grant, None, needed))
 
     def _in_turn(self, grants: Iterable[Grant]) -> bool:
         """Whether the grants of a hire are planned one after the other.
@@ -221,108 +209,6 @@ class Planner:
                 names.add(name)
                 queue.extend(by_name[name].needs)
         return [grant for grant in grants if grant.key.access in names]
-
-    async def _plan_grant(
-        self, grant: Grant, waits: str | None, needed: Mapping[str, PlannedGrant] = {}
-    ) -> PlannedGrant:
-        record = self._inputs.records.get(grant.key)
-        early = standing(grant, record, self._inputs.policy, waits=waits)
-        if early is not None:
-            return PlannedGrant(grant, record, early, as_it_is=early.status is Status.INVALID and record is not None)
-        if (conflict := self._conflict(grant, record)) is not None:
-            return PlannedGrant(grant, record, Decision(Status.BLOCKED, Action.NONE, conflict), as_it_is=True)
-        integration = self._inputs.integrations[grant.integration]
-        lending = self._inputs.lending(grant.key, grant.service, grant.needs, needed)
-        stored = self._inputs.stored_of(grant.key, grant.service, lending)
-        try:
-            integration.ready(grant)
-            resolved: Grant | Unknown = grant
-            if integration.connection is not None or grant.choices:
-                resolved = await self._inputs.checker.token(integration) or await self._inputs.checker.resolved(
-                    integration, grant
-                )
-            if isinstance(resolved, Unknown):
-                return PlannedGrant(grant, record, self._unanswered(integration, record, resolved), resolved)
-            kind = _prepared_for(record)
-            prepared = integration.prepare(resolved, stored, kind=kind, lending=lending)
-        except NotOffered as error:
-            invalid = Decision(Status.INVALID, Action.NONE, str(error))
-            return PlannedGrant(grant, record, invalid, as_it_is=record is not None)
-        except MissingVariable as error:
-            return PlannedGrant(grant, record, _without(error, lending))
-        except Blocked as error:
-            return _blocked(grant, record, str(error))
-        planned = await self._plan_prepared(integration, grant, prepared, record)
-        if not planned.decision.action.provides or planned.kind is prepared.kind:
-            return planned
-        try:
-            whole = integration.prepare(resolved, stored, kind=planned.kind, lending=lending)
-            return replace(planned, prepared=whole)
-        except Blocked as error:
-            return _blocked(grant, record, str(error))
-
-    async def _plan_prepared(
-        self, integration: Integration, grant: Grant, prepared: Prepared, record: Record | None
-    ) -> PlannedGrant:
-        verdict, invitation = await self._inputs.checker.check(integration, prepared, record), None
-        if verdict is not SHOWN:
-            verdict, invitation = await self._inputs.asked(integration, prepared, verdict)
-        changes: Differences = {}
-        if record is not None and record.provided:
-            found = prepared.found_by if isinstance(verdict, Present) and verdict.under is None else {}
-            now = {name: value for name, value in prepared.snapshot.items() if name in integration.compared}
-            changes = changed_values({**record.snapshot, **found}, now)
-        decide = partial(
-            judge,
-            record,
-            policy=self._inputs.policy,
-            digest=prepared.digest,
-            changes=changes,
-            texts=_texts(integration, record),
-            means=integration.means,
-            invitation=invitation,
-        )
-        decision = decide(verdict=verdict)
-        if (
-            decision.action.provides
-            and integration.checks_store
-            and isinstance(verdict, Present)
-            and not verdict.stored
-        ):
-            # A listing saw it, and a listing saves nothing: what the requests to come may use, the check itself gives.
-            verdict = await self._inputs.checker.check_alone(integration, prepared)
-            decision = decide(verdict=verdict)
-        by_hand = self._inputs.by_hand.get(grant.key) == "run"
-        off = isinstance(verdict, Present) and verdict.account is Account.INACTIVE
-        if by_hand and off and integration.means.updates:  # a switched-off account is never executed again
-            decision = replace(decision, action=Action.UPDATE, resume=0, afresh=True, heals=False)
-        elif by_hand and not off:
-            decision = Decision(Status.MISSING, Action.EXECUTE, "run by hand", afresh=True)
-        if decision.action is Action.EXECUTE and integration.only_watches:
-            decision = replace(decision, action=Action.NONE, reason=f"{decision.reason}; {NOTHING_TO_EXECUTE}")
-        kind = Kind.RUN if by_hand and not off else _kind(decision, record)
-        return PlannedGrant(
-            grant, record, decision, verdict, prepared, kind=kind, by_hand=by_hand, invitation=invitation
-        )
-
-    def _unanswered(self, integration: Integration, record: Record | None, unknown: Unknown) -> Decision:
-        """Decide on a grant whose service could not be asked."""
-        return judge(record, unknown, self._inputs.policy, texts=_texts(integration, record), means=integration.means)
-
-    def _conflict(self, grant: Grant, record: Record | None) -> str | None:
-        """Return why an entry conflicts with its record, or None: another account's record must not be lost."""
-        if (
-            record is None
-            or record.integration == grant.integration
-            or record.integration not in self._inputs.integrations
-        ):
-            return None
-        if record.phase is Phase.REVOKED or not record.leaves_something:
-            return None
-        return (
-            f"{grant.key.access} is what this hire's access to {record.integration} is called: give the entry for "
-            f"{grant.integration} another name, and the other is orphaned"
-        )
 
     def _waits(self, need: str, found: PlannedGrant) -> str | None:
         """Return why an entry has to wait for one that it needs, or None."""
@@ -372,60 +258,3 @@ def _after(maker: PlannedGrant, item: PlannedGrant) -> PlannedGrant:
         return replace(item, maker=name)
     reason = f"{name} makes the same account, and is {decision.status}: {decision.reason}"
     return PlannedGrant(item.grant, item.record, Decision(Status.SCHEDULED, Action.WAIT, reason), item.verdict)
-
-
-def _blocked(grant: Grant, record: Record | None, reason: str) -> PlannedGrant:
-    return PlannedGrant(grant, record, Decision(Status.BLOCKED, Action.NONE, reason))
-
-
-def _prepared_for(record: Record | None) -> Kind | None:
-    """Return for which kind of attempt to prepare a grant before its check; None if only the check may be sent."""
-    if record is None or (record.may_run and not record.run.kind.updates):
-        return Kind.EXECUTE
-    return Kind.UPDATE if record.may_run else None
-
-
-def _texts(integration: Integration, record: Record | None) -> tuple[str, ...]:
-    """Return the digests of the open attempt's requests; none where all is settled."""
-    if record is None or not record.phase.unsettled:
-        return ()
-    return integration.texts(Kind.EXECUTE if record.revoking else record.run.kind)
-
-
-def _kind(decision: Decision, record: Record | None) -> Kind:
-    """Return the kind of attempt that a decision leads to."""
-    if decision.action is Action.UPDATE:
-        return Kind.MEND if decision.heals else Kind.UPDATE
-    if decision.action is Action.RETRY and record is not None and (record.run.kind.updates or decision.resume):
-        return record.run.kind if record.run.kind is not Kind.RUN else Kind.EXECUTE
-    if decision.withdraws:
-        return Kind.REINVITE
-    return Kind.HEAL if decision.heals else Kind.EXECUTE
-
-
-def _without(error: MissingVariable, lending: Lending) -> Decision:
-    """Decide on a check that cannot be sent yet: it waits for what an entry before it is about to store."""
-    if error.name.partition(".")[0] in lending.names:
-        reason = f"its check asks with {{{{{error.name}}}}}, which {lending.entries[0]} is about to store"
-        return Decision(Status.SCHEDULED, Action.WAIT, reason)
-    return Decision(Status.BLOCKED, Action.NONE, str(error))
-
-
-def listed_grants(desired: Desired, hires: Iterable[str] | None = None) -> Counter[str]:
-    """Count each listed integration's grants among these hires, or all, up to the number that is enough."""
-    counts = Counter(
-        {
-            name: 0
-            for name, loaded in desired.files.manifests.items()
-            if loaded.model.exists is not None and loaded.model.exists.listing is not None
-        }
-    )
-    wanted = set(counts)
-    for hire in desired.hires if hires is None else hires:
-        if not wanted:
-            break
-        if wanted.isdisjoint(desired.integrations(hire)):
-            continue  # without a look into the file
-        counts.update(grant.integration for grant in desired.grants(hire) if grant.integration in wanted)
-        wanted = {name for name in wanted if counts[name] <= ENOUGH}
-    return counts

@@ -16,9 +16,9 @@ from reconciler.engine.checker import Checker
 from reconciler.engine.claims import Claims, ClaimSet
 from reconciler.engine.context import Context
 from reconciler.engine.integrations import Integration
-from reconciler.engine.listings import Listings
+from reconciler.engine.listings import Listings, listed_grants
 from reconciler.engine.planned import PlannedGrant, PlanningInputs, Written
-from reconciler.engine.planner import Planner, Watched, listed_grants, unwatched
+from reconciler.engine.planner import Planner, Watched, unwatched
 from reconciler.engine.renames import moved, rows_of, stored_under
 from reconciler.engine.same_account import SameAccounts
 from reconciler.engine.state import OpenState, ReadState, as_settled
