@@ -104,7 +104,7 @@ async def compared(
         built = [there[name] for name in asked if name in there]
         ledger = opened.ledger if remembered else None
         everybody = sorted({*desired.hires, *(() if ledger is None else ledger.hires())})
-        owners = await owners_of(built, desired, ledger, everybody)
+        owners = await owners_of(built, desired, ledger, everybody, context.pace)
         for name in asked:
             if name not in there:
                 found.append(ComparedListing(name, fault=str(files.broken["manifests"][name][0])))

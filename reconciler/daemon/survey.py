@@ -16,6 +16,7 @@ import structlog
 from reconciler.daemon.acting import Acting
 from reconciler.daemon.health import ProblemLog
 from reconciler.engine.context import Context, SystemClock
+from reconciler.engine.integrations import Integration
 from reconciler.engine.listings import Listings
 from reconciler.engine.state import OpenState
 from reconciler.engine.wiring import integrations_of
@@ -23,7 +24,7 @@ from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.clock import Stopped
 from reconciler.model.errors import ReconcilerError
 from reconciler.repository.desired import Desired
-from reconciler.review.unmanaged import ComparedListing, Owners, compare, owners_of
+from reconciler.review.unmanaged import ComparedListing, compare, owners_of
 
 __all__ = ["Survey"]
 
@@ -33,8 +34,8 @@ SEEN_AT_A_TIME = 200
 """The most accounts that are held against the ledger's, or written, before other tasks run."""
 
 
-Leased = Callable[[str], AbstractAsyncContextManager[OpenState]]
-"""Leases a service while the block runs."""
+Leased = Callable[..., AbstractAsyncContextManager[OpenState]]
+"""Leases services while the block runs; none, for a state to be read."""
 
 
 class Survey:
@@ -83,16 +84,20 @@ class Survey:
         there = {name for _, name in listed}
         self.found = {name: each for name, each in self.found.items() if name in there}
         self.unread = {name: why for name, why in self.unread.items() if name in there}
-        owners: dict[str, Owners] = {}
+        async with self._leased() as state:
+            integrations = self._integrations(acting, desired, state)
+            asked = [integrations[name] for _, name in listed]
+            owners = await owners_of(asked, desired, state.ledger, everybody, self._context.pace) if asked else {}
         for service, name in listed:
             async with self._leased(service) as state:
-                built = integrations_of(self._context, desired, acting.tree, acting.settings, state.sealing)
-                integrations = {each.name: each for each in built}
-                if not owners:
-                    asked = [integrations[each] for _, each in listed]
-                    owners = await owners_of(asked, desired, state.ledger, everybody)
-                compared = await compare(integrations[name], desired, owners.pop(name), listings)
+                integration = self._integrations(acting, desired, state)[name]
+                compared = await compare(integration, desired, owners.pop(name), listings)
                 await self._note(name, compared, state.ledger)
+
+    def _integrations(self, acting: Acting, desired: Desired, state: OpenState) -> dict[str, Integration]:
+        assert acting.tree is not None
+        built = integrations_of(self._context, desired, acting.tree, acting.settings, state.sealing)
+        return {each.name: each for each in built}
 
     async def _note(self, name: str, compared: ComparedListing, ledger: LedgerWriter) -> None:
         fault = compared.fault and self._context.redactor.redact(compared.fault)

@@ -29,6 +29,7 @@ from reconciler.model.ignore import IgnoredAccount
 from reconciler.model.scope import Scope
 from reconciler.model.template import names
 from reconciler.repository.desired import Desired
+from reconciler.requests.tasks import Pace
 from reconciler.review.similarity import PeopleIndex
 
 __all__ = [
@@ -51,9 +52,6 @@ READ_AT_A_TIME = 25
 
 ACCOUNTS_AT_A_TIME = 500
 """The most accounts that are compared before other tasks run."""
-
-HIRES_AT_A_TIME = 100
-"""The most hires that are compared before other tasks run."""
 
 NEVER: Mapping[str, datetime] = {}
 
@@ -190,11 +188,13 @@ async def compare(
 class UnknownAccounts:
     """Compares the listings that a pass over everybody reads, and reads no other."""
 
-    def __init__(self, integrations: Mapping[str, Integration], desired: Desired, listings: Listings) -> None:
+    def __init__(
+        self, integrations: Mapping[str, Integration], desired: Desired, listings: Listings, pace: Pace
+    ) -> None:
         self._integrations = {name: each for name, each in integrations.items() if listings.serve(name)}
         self._desired = desired
         self._listings = listings
-        self._owners = OwnersOf(self._integrations.values(), desired)
+        self._owners = OwnersOf(self._integrations.values(), desired, pace)
 
     async def add(self, plan: Plan) -> None:
         """Add whom a part of the pass is about."""
@@ -210,11 +210,11 @@ class UnknownAccounts:
             yield await compare(self._integrations[name], self._desired, owners.pop(name), self._listings)
 
 
-async def unknown_accounts(plan: Plan) -> AsyncIterator[ComparedListing]:
+async def unknown_accounts(plan: Plan, pace: Pace) -> AsyncIterator[ComparedListing]:
     """Compare the listings that a plan over everybody read; read no other."""
     if plan.selection.hires is not None or plan.selection.grants is not None:
         return
-    unknown = UnknownAccounts(plan.integrations, plan.desired, plan.checker.listings)
+    unknown = UnknownAccounts(plan.integrations, plan.desired, plan.checker.listings, pace)
     await unknown.add(plan)
     async for each in unknown.compared():
         yield each
@@ -236,8 +236,9 @@ class OwnersOf:
     Each hire is read once for all integrations: with more hires than the cache keeps, each read parses a file.
     """
 
-    def __init__(self, integrations: Collection[Integration], desired: Desired) -> None:
+    def __init__(self, integrations: Collection[Integration], desired: Desired, pace: Pace) -> None:
         self._desired = desired
+        self._pace = pace
         self._owners = {each.name: Owners() for each in integrations}
         self._listed = {each.name: each for each in integrations if _has_list(each)}
 
@@ -249,9 +250,8 @@ class OwnersOf:
             if record.integration in listed and record.phase is not Phase.REVOKED and record.leaves_something:
                 theirs[record.key.hire].append(record)
         left: list[tuple[Record, str | None]] = []
-        for number, hire in enumerate(hires):
-            if number % HIRES_AT_A_TIME == 0:
-                await asyncio.sleep(0)
+        for hire in hires:
+            await self._pace.keep()
             addresses: dict[tuple[str, str], str] = {}
             unlisted = listed.keys().isdisjoint(self._desired.integrations(hire))
             for grant in () if unlisted else self._desired.grants(hire):
@@ -279,13 +279,17 @@ class OwnersOf:
 
 
 async def owners_of(
-    integrations: Collection[Integration], desired: Desired, ledger: LedgerReader | None, hires: Sequence[str]
+    integrations: Collection[Integration],
+    desired: Desired,
+    ledger: LedgerReader | None,
+    hires: Sequence[str],
+    pace: Pace,
 ) -> dict[str, Owners]:
     """Find the owners among these hires of the accounts of these integrations; without a ledger, whom git has.
 
     Of the records only some are kept at a time.
     """
-    owners = OwnersOf(integrations, desired)
+    owners = OwnersOf(integrations, desired, pace)
     for at in range(0, len(hires), READ_AT_A_TIME):
         some = hires[at : at + READ_AT_A_TIME]
         await owners.add(some, () if ledger is None else ledger.records(some))
