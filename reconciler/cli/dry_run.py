@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from reconciler.engine.context import Context
     from reconciler.engine.planning import Planning
     from reconciler.model.given import Given
-    from reconciler.model.grant import Key
     from reconciler.model.report import Report, Row
     from reconciler.review.dry_run import DryRun, Spooled
     from reconciler.review.spool import Spool
@@ -43,7 +42,7 @@ async def planned(
     given = _GivenByPart(context, planning, spools.enter_context(Spool())) if givers else None
     unknown = None
     if planning.selection.hires is None:
-        unknown = UnknownAccounts(planning.integrations, planning.desired, planning.listings)
+        unknown = UnknownAccounts(planning.integrations, planning.desired, planning.listings, planning.pace)
     async for plan in dry_run.parts(HIRES, ProgressReporter()):
         if unknown is not None:
             await unknown.add(plan)
@@ -68,18 +67,18 @@ class _GivenByPart:
     """Who gave the grants of each part, in a spool."""
 
     def __init__(self, context: Context, planning: Planning, spool: Spool[GivenBy]) -> None:
-        from reconciler.repository.given import Givers
+        from reconciler.repository.given import Gaps, Givers
 
-        ledger = planning.state.ledger
-        self._ledger = ledger
-        self._givers = Givers(context.checkout, planning.desired, ledger.given_up_to(), ledger.given)
+        self._ledger = planning.state.ledger
+        self._gaps = Gaps(context.checkout, planning.desired, self._ledger)
+        self._givers = Givers(context.checkout, planning.desired, self._ledger)
         self._spool = spool
         self._parts: list[Collection[str]] = []
 
     async def add(self, hires: Collection[str]) -> None:
         """Add a part while its hires' files are still remembered."""
         self._parts.append(hires)
-        self._givers.add(hires)
+        self._givers.add(self._gaps.of(hires))
         if self._givers.full:
             await self._write()
 
@@ -90,13 +89,10 @@ class _GivenByPart:
 
     async def _write(self) -> None:
         found = await self._givers.found()
-        by_hire: dict[str, dict[Key, Given]] = {}
-        for key, given in found.items():
-            by_hire.setdefault(key.hire, {})[key] = given
         for hires in self._parts:
             of_part = self._ledger.given(hires)
-            for hire in hires if by_hire else ():
-                of_part |= by_hire.get(hire, {})
+            for hire in hires if found else ():
+                of_part |= found.get(hire, {})
             pairs = {(key.hire, key.access): given for key, given in of_part.items()}
             self._spool.add(pairs)  # they are written in less time than keys
         self._parts.clear()

@@ -85,12 +85,11 @@ def _details(options: SharedOptions, key: Key, redactor: Redactor) -> dict[str, 
     with context.state(settings, tree).reader() as ledger:
         records = {record.key: record for record in ledger.records([key.hire])}
         tried = ledger.attempts(key)
-        known, by = ledger.given_up_to(), ledger.given([key.hire])
+        by = ledger.given([key.hire]) | asyncio.run(who_gave(context.checkout, desired, ledger, [key.hire]))
     record = records.get(key)
     grant = next((each for each in desired.grants(key.hire) if each.key == key), None)
     if grant is None and record is None:
         raise no_such_grant(key, desired, {each.access for each in records})
-    by |= asyncio.run(who_gave(context.checkout, desired, known, lambda _: by)) if known != tree.revision else {}
     given = by.get(key)
     initial = _initial(context, desired, tree, grant) if grant is not None else None
     subject = grant if grant is not None else record

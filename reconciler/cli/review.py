@@ -208,9 +208,8 @@ async def _started(
     with reading(context, settings, tree) as state:
         if not integrations:
             answered += without_manifest(state.ledger, names)
-        known = state.ledger.given()
-        found = await who_gave(context.checkout, desired, state.ledger.given_up_to(), state.ledger.given)
-        return answered, populations(answered, desired, state.ledger, {**known, **found}, at)
+        given = state.ledger.given() | await who_gave(context.checkout, desired, state.ledger, desired.hires)
+        return answered, populations(answered, desired, state.ledger, given, at)
 
 
 async def _checked(context: Context, tree: Tree, names: Collection[str]) -> Report | None:

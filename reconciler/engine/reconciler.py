@@ -6,6 +6,7 @@ The daemon, the commands and the tests all make a `Reconciler` and call these tw
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -29,6 +30,7 @@ from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.vault import WritableVault, run_name
 from reconciler.model.clock import stamp
 from reconciler.model.failpoints import Failpoint
+from reconciler.model.given import Given, Untraced
 from reconciler.model.grant import Key, Record
 from reconciler.model.report import LAST, Report
 from reconciler.model.selection import Selection
@@ -36,7 +38,7 @@ from reconciler.model.status import EventType, Status
 from reconciler.notify.alerts import alert
 from reconciler.notify.notifications import Notifier
 from reconciler.repository.git.checkout import WORKTREE, Tree
-from reconciler.repository.given import who_gave_in_parts
+from reconciler.repository.given import OFTEN, Givers, changed_since
 from reconciler.requests.tasks import Pace
 
 __all__ = ["Reconciler"]
@@ -48,7 +50,7 @@ ROOM = 512
 """So many rows of which only the time of the check is written are written in one go."""
 
 GIVEN_AT_A_TIME = 128
-"""So many rows of who gave a grant are written in one go."""
+"""So many rows of who gave a grant, or of hires of which that is to be found out, are written in one go."""
 
 OF_ITS_OWN = 8
 """As many of those are written in the time of a row that is new, or has changed."""
@@ -101,8 +103,10 @@ class Reconciler:
         """Carry a plan out: write intent, execute, confirm, record, notify."""
         report = Report(plan.revision, dry_run=False, problems=list(plan.problems))
         author, pace = self._context.author(plan.tree), self._context.pace.among(len(plan.grants))
-        move(self._state.ledger, self._vault, plan.renamed)
-        await self._take_over(plan)
+        async with self._state.taking_over:
+            await self._take_over(plan)
+            move(self._state.ledger, self._vault, plan.renamed)
+            await self._trace(plan)
         found = [(item, *plan.record_of(item)) async for some in pace.over(plan.grants) for item in some]
         recorded, tripped = await self._write_down(plan, found, author, pace)
         notifications = self._notifier.over(plan.settings, plan.tree)
@@ -127,18 +131,66 @@ class Reconciler:
         return report
 
     async def _take_over(self, plan: Plan) -> None:
-        """Determine who gave each grant, as far as that is not yet known for the plan's revision."""
-        ledger = self._state.ledger
-        async with self._state.taking_over:
-            known = ledger.given_up_to()
-            if plan.revision not in (known, WORKTREE):
-                checkout = self._context.checkout
-                async for found in who_gave_in_parts(checkout, plan.desired, known, ledger.given):
-                    left = iter(found.items())
-                    while some := list(islice(left, GIVEN_AT_A_TIME)):
-                        ledger.give(some)
-                        await self._context.pace.keep()
-                ledger.give((), plan.revision)
+        """Note of which hires a commit may have given grants since the revision that was taken over last."""
+        ledger, revision = self._state.ledger, plan.revision
+        known = ledger.given_up_to()
+        if revision in (known, WORKTREE):
+            return
+        changed = await asyncio.to_thread(changed_since, self._context.checkout, plan.desired, known)
+        left = iter(changed)
+        while len(some := list(islice(left, GIVEN_AT_A_TIME))) == GIVEN_AT_A_TIME:
+            ledger.retrace(some, known, revision)
+            await self._context.pace.keep()
+        ledger.retrace(some, known, revision, ended=True)
+
+    async def _trace(self, plan: Plan) -> None:
+        """Determine who gave the grants of a plan's hires, as far as that is not yet known."""
+        ledger, broken = self._state.ledger, plan.desired.broken_hires
+        waiting = {} if plan.revision == WORKTREE else ledger.untraced(plan.selection.hires)
+        asked = waiting.keys() - broken.keys()
+        if not asked:
+            return
+        givers = Givers(self._context.checkout, plan.desired, ledger)
+        added: dict[str, Untraced] = {}
+        for some in self._in_turn({hire: waiting[hire] for hire in sorted(asked)}):
+            new = {hire: each for hire, each in some.items() if hire not in broken}
+            added |= new
+            givers.add({hire: each.since for hire, each in new.items()})
+            await self._context.pace.keep()
+            if givers.full:
+                await self._give(await givers.found(), added)
+                asked -= added.keys()
+                if not asked:
+                    return
+                added = {}
+        await self._give(await givers.found(), added)
+
+    def _in_turn(self, asked: Mapping[str, Untraced]) -> Iterator[Mapping[str, Untraced]]:
+        """Yield untraced hires, some at a time: those of a pass, and then others.
+
+        All commits are walked for each batch, so that one with few hires is filled with those of later passes, in the
+        order of a sweep; unless it is a pass that somebody waits for.
+        """
+        left = iter(asked.items())
+        while some := dict(islice(left, OFTEN)):
+            yield some
+        last = max(asked) if self._context.pace.among(len(asked)).yields else None
+        while last is not None and (some := self._state.ledger.untraced_after(last, OFTEN)):
+            yield some
+            last = max(some)
+
+    async def _give(self, found: Mapping[str, Mapping[Key, Given]], untraced: Mapping[str, Untraced]) -> None:
+        """Write down who gave what, some hires at a time."""
+        given: list[tuple[Key, Given]] = []
+        traced: dict[str, Untraced] = {}
+        for hire, of_hire in found.items():
+            given += of_hire.items()
+            traced[hire] = untraced[hire]
+            if len(given) + len(traced) >= GIVEN_AT_A_TIME:
+                self._state.ledger.give(given, traced)
+                given, traced = [], {}
+                await self._context.pace.keep()
+        self._state.ledger.give(given, traced)
 
     @property
     def _vault(self) -> WritableVault:

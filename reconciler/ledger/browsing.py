@@ -18,7 +18,17 @@ from reconciler.ledger.rows import attempt_of, event_of, record_of, sent_of
 from reconciler.model.grant import Key, Record
 from reconciler.model.status import FAULTS, EventType, Status
 
-__all__ = ["Browsing", "Chosen", "Listed", "Page", "Recent", "history_conditions", "sent_of_attempts", "where_of"]
+__all__ = [
+    "Browsing",
+    "Chosen",
+    "Listed",
+    "Page",
+    "Recent",
+    "after",
+    "history_conditions",
+    "sent_of_attempts",
+    "where_of",
+]
 
 RANK = (
     Status.FAILED,
@@ -189,14 +199,19 @@ class Browsing:
 
     def notes(self, prefix: str) -> dict[str, bytes]:
         """Read the notes whose names begin with a prefix, by the rest of the name."""
-        query = "SELECT name, value FROM meta WHERE name LIKE :names ESCAPE '/' ORDER BY name"
+        query = "SELECT name, value FROM meta WHERE name >= :first AND name < :end ORDER BY name"
         with self.backend.reading() as reading:
-            rows = reading.rows(query, names=f"{_escaped(prefix)}%")
+            rows = reading.rows(query, first=prefix, end=after(prefix))
             return {row["name"].removeprefix(prefix): bytes(row["value"]) for row in rows}
 
     def _number(self, query: str, values: Mapping[str, object]) -> int:
         with self.backend.reading() as reading:
             return int(reading.value(query, **values) or 0)
+
+
+def after(prefix: str) -> str:
+    """Return the first text after all that begin with a prefix, as the databases sort: an index finds those between."""
+    return f"{prefix[:-1]}{chr(ord(prefix[-1]) + 1)}"
 
 
 _PAGE = " LIMIT :size OFFSET :start"

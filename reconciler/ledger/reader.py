@@ -9,7 +9,7 @@ from datetime import datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from reconciler.ledger.browsing import Browsing, history_conditions, sent_of_attempts, where_of
+from reconciler.ledger.browsing import Browsing, after, history_conditions, sent_of_attempts, where_of
 from reconciler.ledger.chain import END, Chain, Link, verify
 from reconciler.ledger.entries import Attempt, Command, Event, GrantFilter, Member, Sent
 from reconciler.ledger.lease import OURS
@@ -25,14 +25,14 @@ from reconciler.ledger.rows import (
     record_by_place,
     record_of,
 )
-from reconciler.model.given import Given
+from reconciler.model.given import Given, Untraced
 from reconciler.model.grant import Key, Outcome, Phase, Record, Step
 from reconciler.model.status import EventType, Status
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-__all__ = ["GIVEN", "LISTED", "RESYNC", "LedgerReader", "given_in", "newest_attempt"]
+__all__ = ["GIVEN", "LISTED", "RESYNC", "UNTRACED", "LedgerReader", "given_in", "newest_attempt"]
 
 T = TypeVar("T")
 
@@ -48,7 +48,10 @@ THREADS = 16
 """The most reads and writes that wait for a server at the same time."""
 
 GIVEN = "given_up_to"
-"""The name of the note that has the revision up to which it is known who gave each grant."""
+"""The name of the note that has the revision up to which it is known who gave each grant, but for `UNTRACED` hires."""
+
+UNTRACED = "untraced/"
+"""The prefix of the note, by hire, of what is yet to be found out of who gave its grants."""
 
 LISTED = "listed_at/"
 """The prefix of the note, by integration, of when its listing was last read to its end."""
@@ -319,9 +322,28 @@ class LedgerReader(Browsing):
             return given_in(reading, hires)
 
     def given_up_to(self) -> str | None:
-        """Return the revision up to which it is known who gave each grant."""
+        """Return the revision up to which it is known who gave each grant, but for hires that are untraced."""
         note = self.note(GIVEN)
         return None if note is None else note.decode()
+
+    def untraced(self, hires: Collection[str] | None = None) -> dict[str, Untraced]:
+        """Return those of some hires, or of all, of whose grants it has yet to be found out who gave them."""
+        if hires is None:
+            return {hire: _untraced_of(value) for hire, value in self.notes(UNTRACED).items()}
+        names, found = [f"{UNTRACED}{hire}" for hire in sorted(hires)], dict[str, Untraced]()
+        for start in range(0, len(names), MANY):
+            found |= self._untraced("name IN :names", names=names[start : start + MANY])
+        return found
+
+    def untraced_after(self, hire: str, at_most: int) -> dict[str, Untraced]:
+        """Return such hires from the first one after this on, in their order."""
+        which = "name > :first AND name < :end ORDER BY name LIMIT :at_most"
+        return self._untraced(which, first=f"{UNTRACED}{hire}", end=after(UNTRACED), at_most=at_most)
+
+    def _untraced(self, which: str, **values: object) -> dict[str, Untraced]:
+        with self.backend.reading() as reading:
+            rows = list(reading.rows(f"SELECT name, value FROM meta WHERE {which}", **values))
+        return {row["name"].removeprefix(UNTRACED): _untraced_of(bytes(row["value"])) for row in rows}
 
     # Members
 
@@ -410,6 +432,11 @@ def given_in(reading: Reading, hires: Collection[str] | None, access: Collection
         _, some = reading.table(f"{query} WHERE {which}", hires=names[start : start + MANY], **values)
         found.update(map(given_of, some))
     return found
+
+
+def _untraced_of(note: bytes) -> Untraced:
+    since, revision = note.decode().split(" ")
+    return Untraced(since or None, revision)
 
 
 def _key(row: Row) -> Key:

@@ -22,11 +22,11 @@ from reconciler.ledger.backend import WritableBackend, within
 from reconciler.ledger.chain import ERASED, erased_lines
 from reconciler.ledger.entries import Attempt, Change, Command, Event, Kept
 from reconciler.ledger.lease import EVERYTHING, Lease
-from reconciler.ledger.reader import GIVEN, LISTED, RESYNC, LedgerReader, given_in, newest_attempt
+from reconciler.ledger.reader import GIVEN, LISTED, RESYNC, UNTRACED, LedgerReader, given_in, newest_attempt
 from reconciler.ledger.rows import attempt_row, changed_and_checked, event_row, given_row, grant_row, request_row
 from reconciler.ledger.transaction import Transaction, Transactions
 from reconciler.model.failpoints import Failpoint, Reached, unwatched
-from reconciler.model.given import Given
+from reconciler.model.given import Given, Untraced
 from reconciler.model.grant import Key, Outcome, Record, Step
 from reconciler.model.status import EventType
 
@@ -41,6 +41,10 @@ _DROPPED = [
     sa.delete(table).where(table.c.hire == sa.bindparam("whose"), table.c.access == sa.bindparam("which"))
     for table in (schema.grants, schema.given)
 ]
+
+_TRACED = sa.delete(schema.meta).where(
+    schema.meta.c.name == sa.bindparam("name"), schema.meta.c.value == sa.bindparam("value")
+)
 
 _OF_ATTEMPT = schema.attempts.c.id == sa.bindparam("which")
 _BEGUN = sa.insert(schema.attempts).returning(schema.attempts.c.id)
@@ -151,10 +155,14 @@ class LedgerWriter(LedgerReader):
             self._save(transaction, (), map(event_row, events), kept)
 
     def rename(self, moves: Mapping[Key, Key], kept: Kept | None = None) -> None:
-        """Rename rows and their history; two grants may swap names."""
+        """Rename rows and their history; two grants may swap names.
+
+        Up to which revision it is known who gave them is unknown then: it has to be found out from all commits.
+        """
         tables = (schema.grants, schema.attempts, schema.events, schema.given)
         between = {old: Key(f"/{new.hire}", new.access) for old, new in moves.items()}  # no file can have this name
         steps = [*between.items(), *((between[old], new) for old, new in moves.items())]
+        untraced = self.untraced({new.hire for old, new in moves.items() if old.hire != new.hire})
         with self._writing(Failpoint.RENAMED) as transaction:
             connection = transaction.connection
             # If the revision was taken over before its rows could be renamed, `given` has their new names already.
@@ -166,15 +174,29 @@ class LedgerWriter(LedgerReader):
                 if table is schema.events:
                     values["was"] = sa.func.coalesce(table.c.was, table.c.hire + "/" + table.c.access)
                 connection.execute(sa.update(table).where(_is_of(table, here)).values(values))
+            anew = (_untraced_row(hire, each._replace(since=None)) for hire, each in sorted(untraced.items()))
+            transaction.upsert(schema.meta, ("name",), anew)
             self._save(transaction, (), (), kept)
 
-    def give(self, given: Iterable[tuple[Key, Given]], revision: str | None = None) -> None:
-        """Save who gave grants; with the last of those that were given up to it, the revision."""
+    def retrace(self, hires: Iterable[str], since: str | None, revision: str, *, ended: bool = False) -> None:
+        """Save that a later commit, up to a revision, may have given grants of these hires.
+
+        Who gave them is known up to `since`, if nothing older is saved. With `ended` these are the last ones.
+        """
+        names = sorted(hires)
+        before = self.untraced(names)
+        rows = [(hire, Untraced(before[hire].since if hire in before else since, revision)) for hire in names]
+        with self._writing(Failpoint.NOTE) as transaction:
+            transaction.upsert(schema.meta, ("name",), (_untraced_row(hire, each) for hire, each in rows))
+            if ended:
+                transaction.put(schema.meta, GIVEN, revision.encode())
+
+    def give(self, given: Iterable[tuple[Key, Given]], traced: Mapping[str, Untraced]) -> None:
+        """Save who gave grants, and that it is known of these hires, unless another revision came since."""
         rows = [given_row(key, each) for key, each in given]
         with self._writing(Failpoint.NOTE) as transaction:
             transaction.upsert(schema.given, ("hire", "access"), rows)
-            if revision is not None:
-                transaction.put(schema.meta, GIVEN, revision.encode())
+            transaction.then(_TRACED, (_untraced_row(hire, each) for hire, each in sorted(traced.items())))
 
     # Attempts
 
@@ -284,6 +306,7 @@ class LedgerWriter(LedgerReader):
             lines = connection.execute(said.values(ERASED)).rowcount
             for table in (schema.attempts, schema.given, schema.grants):
                 count = connection.execute(sa.delete(table).where(table.c.hire == hire)).rowcount
+            transaction.put(schema.meta, f"{UNTRACED}{hire}", None)
             if (newest := newest_attempt(within(connection))) < resync:  # higher numbers are used again
                 transaction.put(schema.meta, RESYNC, str(newest).encode())
             gone = Event(
@@ -389,6 +412,10 @@ class LedgerWriter(LedgerReader):
             before = connection.execute(sa.select(table.c.value).where(table.c.name == name)).scalar()
             value = value(None if before is None else bytes(before))
         transaction.put(table, name, value)
+
+
+def _untraced_row(hire: str, untraced: Untraced) -> dict[str, Any]:
+    return {"name": f"{UNTRACED}{hire}", "value": " ".join((untraced.since or "", untraced.revision)).encode()}
 
 
 def _is_of(table: sa.Table, key: Key) -> sa.ColumnElement[bool]:

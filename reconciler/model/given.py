@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import NamedTuple
 
 from reconciler.model.value import value_class
 
-__all__ = ["Given"]
+__all__ = ["Given", "Untraced"]
 
 
 @value_class
@@ -18,3 +19,13 @@ class Given:
     committer: str
     committed_at: datetime
     approved_by: tuple[str, ...] = ()
+
+
+class Untraced(NamedTuple):
+    """Up to which revision it is known who gave a hire's grants, and the last one that may have given any since.
+
+    A `since` of None is none: nothing is known of them.
+    """
+
+    since: str | None
+    revision: str

@@ -7,18 +7,19 @@ also the line that names it, or `assign` and the fields that it matched.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import PurePosixPath
+from typing import Protocol
 
-from reconciler.model.given import Given
+from reconciler.model.given import Given, Untraced
 from reconciler.model.grant import Grant, Key
 from reconciler.repository.desired import Desired
 from reconciler.repository.git.checkout import UNREADABLE, WORKTREE, Checkout
 from reconciler.repository.git.parts import Part
 from reconciler.repository.git.provenance import Provenance, Traced
 
-__all__ = ["Givers", "Tracing", "who_gave", "who_gave_in_parts"]
+__all__ = ["OFTEN", "Gaps", "Givers", "KnownGivers", "changed_since", "who_gave"]
 
 MANY_GRANTS = 20_000
 """How many grants to trace at a time: each takes half a kibibyte meanwhile, and each batch walks the commits again."""
@@ -27,13 +28,27 @@ OFTEN = 20
 """After so many hires others get a turn."""
 
 
-class Tracing:
+class KnownGivers(Protocol):
+    """What is known of who gave grants."""
+
+    def given_up_to(self) -> str | None:
+        """Return the revision up to which it is known, but for hires that are untraced."""
+
+    def untraced(self, hires: Collection[str], /) -> Mapping[str, Untraced]:
+        """Return those of some hires of whom it is known up to an older revision only."""
+
+    def given(self, hires: Collection[str], /) -> Mapping[Key, Given]:
+        """Return who gave each grant of some hires."""
+
+
+class _Tracing:
     """Grants whose giver has to be found out, with the parts that give them."""
 
     def __init__(self, desired: Desired) -> None:
         self._desired = desired
         self._parts: dict[tuple[str, Part, str | tuple[str, ...]], Traced] = {}
         self._grants: dict[Key, tuple[Traced, ...]] = {}
+        self.hires: list[str] = []
 
     @property
     def grants(self) -> int:
@@ -42,11 +57,12 @@ class Tracing:
 
     def add(self, hire: str) -> None:
         """Add a hire's grants."""
+        self.hires.append(hire)
         for grant in self._desired.grants(hire):
             self._grants[grant.key] = tuple(self._parts_of(grant))
 
-    def run(self, provenance: Provenance, base: str | None, known: Mapping[Key, Given]) -> dict[Key, Given]:
-        """Find out who gave them; those unchanged since `base` are taken from what is known."""
+    def run(self, provenance: Provenance, base: str | None, known: Collection[Key]) -> dict[Key, Given]:
+        """Find out who gave them, except for those of the known ones that are unchanged since `base`."""
         try:
             if base is not None and not provenance.descends(self._desired.revision, base):
                 base = None
@@ -63,7 +79,7 @@ class Tracing:
                 found |= dict(self._found(provenance, left))  # of others' parts only some were traced so far back
         except UNREADABLE:
             return {}
-        return {**{key: known[key] for key in self._grants if key in known and base is not None}, **found}
+        return found
 
     def _found(self, provenance: Provenance, keys: Iterable[Key]) -> Iterator[tuple[Key, Given]]:
         for key in keys:
@@ -92,82 +108,83 @@ class Tracing:
 
 
 class Givers:
-    """Finds out who gave the grants that may have been given since `base`, some hires at a time.
+    """Finds out who gave grants of a revision, of some hires at a time, as far as that is not known.
 
-    `known` reads who gave the grants of hires, as far as that is known up to `base`. Nothing is found for files that
-    are in no commit. The commits are walked in a thread, so that a first run delays no one; and so may one be made, for
-    it compares two revisions.
+    Nothing is found for files that are in no commit. The commits are walked in a thread, so that a first run delays no
+    one.
     """
 
-    def __init__(
-        self,
-        checkout: Checkout,
-        desired: Desired,
-        base: str | None,
-        known: Callable[[Collection[str]], Mapping[Key, Given]],
-    ) -> None:
+    def __init__(self, checkout: Checkout, desired: Desired, known: KnownGivers) -> None:
+        self._checkout = checkout
         self._desired = desired
-        self._base = base
         self._known = known
-        self._provenance: Provenance | None = None
-        if checkout.repository is not None and desired.revision not in (WORKTREE, base):
-            with suppress(*UNREADABLE):
-                self._provenance = Provenance(checkout.root)
-        self.hires = [] if self._provenance is None else _changed(self._provenance, desired, base)
-        """The hires of whose grants that may be said."""
-        self._among = frozenset(self.hires)
-        self._tracing = Tracing(desired)
-        self._added: list[str] = []
+        self._since: dict[str | None, _Tracing] = {}
 
     @property
     def full(self) -> bool:
         """Whether so many grants were added that it has to be found out who gave them."""
-        return self._tracing.grants >= MANY_GRANTS
+        return sum(tracing.grants for tracing in self._since.values()) >= MANY_GRANTS
 
-    def add(self, hires: Iterable[str]) -> None:
-        """Add hires, to be found out together with the next ones."""
-        for hire in hires:
-            if hire in self._among:
-                self._tracing.add(hire)
-                self._added.append(hire)
+    def add(self, hires: Mapping[str, str | None]) -> None:
+        """Add hires, each with the revision up to which it is known; None if nothing is known of its grants."""
+        for hire, since in hires.items():
+            self._since.setdefault(since, _Tracing(self._desired)).add(hire)
 
-    async def found(self) -> dict[Key, Given]:
-        """Return who gave the grants of the hires that were added."""
-        tracing, added = self._tracing, self._added
-        self._tracing, self._added = Tracing(self._desired), []
-        if self._provenance is None or not added:
-            return {}
-        known: dict[Key, Given] = {}
-        for start in range(0, 0 if self._base is None else len(added), OFTEN):
-            known |= self._known(added[start : start + OFTEN])
-            await asyncio.sleep(0)
-        return await asyncio.to_thread(tracing.run, self._provenance, self._base, known)
+    async def found(self) -> dict[str, dict[Key, Given]]:
+        """Return by hire who gave what of those that were added, except for what is known and unchanged."""
+        added, self._since = self._since, {}
+        found: dict[str, dict[Key, Given]] = {hire: {} for tracing in added.values() for hire in tracing.hires}
+        provenance = await asyncio.to_thread(_provenance, self._checkout, self._desired) if found else None
+        for since, tracing in added.items() if provenance is not None else ():
+            assert provenance is not None
+            known = set[Key]()
+            for start in range(0, 0 if since is None else len(tracing.hires), OFTEN):
+                known |= self._known.given(tracing.hires[start : start + OFTEN]).keys()
+                await asyncio.sleep(0)
+            for key, given in (await asyncio.to_thread(tracing.run, provenance, since, known)).items():
+                found[key.hire][key] = given
+        return found
+
+
+class Gaps:
+    """Of which hires it is not known who gave their grants of a revision, and up to which one it is."""
+
+    def __init__(self, checkout: Checkout, desired: Desired, known: KnownGivers) -> None:
+        self._base = known.given_up_to()
+        self._changed = frozenset(changed_since(checkout, desired, self._base))
+        self._known = known
+
+    def of(self, hires: Collection[str]) -> dict[str, str | None]:
+        """Return those of some hires, each with the revision up to which it is known; None if nothing is."""
+        older = {hire: each.since for hire, each in self._known.untraced(hires).items()}
+        return {**{hire: self._base for hire in hires if hire in self._changed}, **older}
 
 
 async def who_gave(
-    checkout: Checkout, desired: Desired, base: str | None, known: Callable[[Collection[str]], Mapping[Key, Given]]
+    checkout: Checkout, desired: Desired, known: KnownGivers, hires: Collection[str]
 ) -> dict[Key, Given]:
-    """Find out who gave all grants that may have been given since `base`; see `Givers`."""
-    return {
-        key: given async for part in who_gave_in_parts(checkout, desired, base, known) for key, given in part.items()
-    }
-
-
-async def who_gave_in_parts(
-    checkout: Checkout, desired: Desired, base: str | None, known: Callable[[Collection[str]], Mapping[Key, Given]]
-) -> AsyncIterator[dict[Key, Given]]:
-    """Find out who gave all grants likewise, and return them in parts, each as soon as it is found out."""
-    givers = await asyncio.to_thread(Givers, checkout, desired, base, known)
-    for start in range(0, len(givers.hires), OFTEN):
-        givers.add(givers.hires[start : start + OFTEN])
-        await asyncio.sleep(0)
+    """Find out who gave the grants of some hires, except for what is known and unchanged."""
+    gaps, givers = Gaps(checkout, desired, known), Givers(checkout, desired, known)
+    found: dict[Key, Given] = {}
+    names = sorted(hires)
+    for start in range(0, len(names), OFTEN):
+        givers.add(gaps.of(names[start : start + OFTEN]))
         if givers.full:
-            yield await givers.found()
-    yield await givers.found()
+            found |= _by_key(await givers.found())
+    return found | _by_key(await givers.found())
 
 
-def _changed(provenance: Provenance, desired: Desired, base: str | None) -> list[str]:
-    """Return the hires whose grants may have been given since a revision."""
+def _by_key(found: Mapping[str, Mapping[Key, Given]]) -> dict[Key, Given]:
+    return {key: given for of_hire in found.values() for key, given in of_hire.items()}
+
+
+def changed_since(checkout: Checkout, desired: Desired, base: str | None) -> list[str]:
+    """Return the hires whose grants a commit may have given since a revision; all, if there is none.
+
+    It compares two revisions, and may be called in a thread.
+    """
+    if desired.revision == base or (provenance := _provenance(checkout, desired)) is None:
+        return []
     try:
         changed = provenance.changed(base, desired.revision) if base is not None else None
     except UNREADABLE:  # history was rewritten, and what was acted on is gone
@@ -176,3 +193,12 @@ def _changed(provenance: Provenance, desired: Desired, base: str | None) -> list
         return list(desired.hires)
     stems = {PurePosixPath(path).stem for path in changed if path.startswith("hires/")}
     return sorted(stem for stem in stems if stem in desired.hires)
+
+
+def _provenance(checkout: Checkout, desired: Desired) -> Provenance | None:
+    """Return the commits; None where they say nothing of the files."""
+    if checkout.repository is None or desired.revision == WORKTREE:
+        return None
+    with suppress(*UNREADABLE):
+        return Provenance(checkout.root)
+    return None

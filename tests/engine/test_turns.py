@@ -10,7 +10,7 @@ import pytest
 
 from reconciler.ledger.reader import LedgerReader
 from reconciler.ledger.writer import LedgerWriter
-from reconciler.model.given import Given
+from reconciler.model.given import Given, Untraced
 from reconciler.model.grant import Key
 from tests.engine.harness import Machine, dying
 from tests.repo import Repo
@@ -62,21 +62,20 @@ def test_givers_are_written_in_pieces(many: Machine, turns: Turns, monkeypatch: 
     monkeypatch.setattr("reconciler.engine.reconciler.GIVEN_AT_A_TIME", 10)
     with dying(LedgerWriter, "give", nth=2):
         many.reconcile()
+    revision = many.repo.git("rev-parse", "HEAD").strip()
     with many.ledger() as ledger:
-        assert (len(ledger.given()), ledger.given_up_to()) == (10, None)
+        assert (len(ledger.given()), len(ledger.untraced()), ledger.given_up_to()) == (5, 21, revision)
     give = LedgerWriter.give
 
-    def given(self: LedgerWriter, some: list[tuple[Key, Given]], *revision: str) -> None:
-        if some:  # the revision is written last, alone
-            turns.piece(len(some))
-        give(self, some, *revision)
+    def given(self: LedgerWriter, some: list[tuple[Key, Given]], traced: dict[str, Untraced]) -> None:
+        turns.piece(len(some) + len(traced))
+        give(self, some, traced)
 
     monkeypatch.setattr(LedgerWriter, "give", given)
     many.reconcile()
-    assert turns.sizes() == [10, 10, 6]
+    assert turns.sizes() == [10, 10, 10, 10, 2]
     with many.ledger() as ledger:
-        revision = many.repo.git("rev-parse", "HEAD").strip()
-        assert ledger.given_up_to() == revision
+        assert ledger.untraced() == {}
         assert {key.hire: each.granted_in for key, each in ledger.given(HIRES).items()} == dict.fromkeys(
             HIRES, revision
         )

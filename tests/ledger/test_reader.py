@@ -126,6 +126,7 @@ READINGS: dict[str, tuple[object, ...]] = {
     "sealed_values": (["name"],),
     "seen": ("tool",),
     "seen_after": ("tool", "", 2),
+    "untraced_after": ("", 2),
     "waiting": (3,),
 }
 """What a reading is given, where it takes something."""

@@ -16,6 +16,7 @@ from reconciler.ledger.entries import Event
 from reconciler.ledger.opening import StateLocation
 from reconciler.ledger.writer import LedgerWriter
 from reconciler.model.errors import LedgerError
+from reconciler.model.given import Untraced
 from reconciler.model.grant import Key, Kind, OpenRun, Outcome, Phase, Record, Step
 from reconciler.model.status import Action, EventType, Status
 from tests.ledger.states import ADA, NOW, STATE, attempt, step
@@ -154,6 +155,19 @@ def test_words_notes_and_sealed_values(ledger: LedgerWriter) -> None:
     assert ledger.sealed_names() == ["s"]
     ledger.erase("s")
     assert ledger.sealed("s") is None
+
+
+def test_hires_whose_givers_are_yet_to_be_found_out(ledger: LedgerWriter) -> None:
+    ledger.retrace(["ada", "bob"], None, "first")
+    ledger.retrace(["ada", "cyd", "dan"], "first", "second", ended=True)
+    assert ledger.given_up_to() == "second"
+    adas, bobs, cyds = Untraced(None, "second"), Untraced(None, "first"), Untraced("first", "second")
+    assert ledger.untraced() == {"ada": adas, "bob": bobs, "cyd": cyds, "dan": cyds}
+    assert ledger.untraced(["bob", "eve"]) == {"bob": bobs}
+    assert ledger.untraced_after("ada", 2) == {"bob": bobs, "cyd": cyds}
+    ledger.give([], {"ada": Untraced(None, "first"), "bob": bobs})  # of ada, another member saw a newer commit
+    ledger.forget("dan", NOW)
+    assert ledger.untraced() == {"ada": adas, "cyd": cyds}
 
 
 def test_all_or_nothing(ledger: LedgerWriter) -> None:

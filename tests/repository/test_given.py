@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import date
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from reconciler.model.given import Given
+from reconciler.model.given import Given, Untraced
 from reconciler.model.grant import Key
 from reconciler.repository.desired import Desired
 from reconciler.repository.files import Reader
@@ -31,6 +30,7 @@ class Company:
             self.repo.manifest(name, {"execute": [{"url": "https://example.com/x"}], "form": []})
         self.known: dict[Key, Given] = {}
         self.revision: str | None = None
+        self.waiting: dict[str, Untraced] = {}
         self._checkout = Checkout.open(root)
 
     def commit(self, author: str, message: str = "change") -> str:
@@ -42,24 +42,32 @@ class Company:
         self.repo.git("merge", "--quiet", "--no-ff", "--message", message, *options, branch)
         return self.repo.git("rev-parse", "HEAD")
 
+    def given_up_to(self) -> str | None:
+        return self.revision
+
+    def untraced(self, hires: Collection[str]) -> dict[str, Untraced]:
+        return {hire: each for hire, each in self.waiting.items() if hire in hires}
+
+    def given(self, hires: Collection[str]) -> dict[Key, Given]:
+        return {key: each for key, each in self.known.items() if key.hire in hires}
+
     def take_over(self) -> dict[Key, Given]:
         """Who gave what, found from the commits since the last call; hire by hire, and the same as all found anew."""
         desired = Desired(Reader().load(self._checkout.head()), date(2026, 12, 1))
-
-        def known(hires: Any) -> dict[Key, Given]:
-            return {key: each for key, each in self.known.items() if key.hire in hires}
-
-        found = asyncio.run(who_gave(self._checkout, desired, self.revision, known))
+        found = self._who_gave(desired)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("reconciler.repository.given.MANY_GRANTS", 1)
             patch.setattr("reconciler.repository.given.OFTEN", 1)
-            assert asyncio.run(who_gave(self._checkout, desired, self.revision, known)) == found
-        whole = asyncio.run(who_gave(self._checkout, desired, None, known))
-        self.known = {**self.known, **found}
-        self.known = {key: each for key, each in self.known.items() if key in whole}
+            assert self._who_gave(desired) == found
+        self.revision = None
+        whole = self._who_gave(desired)
+        self.known = {key: each for key, each in {**self.known, **found}.items() if key in whole}
         self.revision = desired.revision
         assert self.known == whole
         return whole
+
+    def _who_gave(self, desired: Desired) -> dict[Key, Given]:
+        return asyncio.run(who_gave(self._checkout, desired, self, list(desired.hires)))
 
     def commit_of(self, hire: str, access: str) -> str:
         return self.take_over()[Key(hire, access)].granted_in
@@ -293,5 +301,5 @@ def test_shallow_clone_leaves_unknown_givers_empty(company: Company, tmp_path: P
     company.repo.git("clone", "--quiet", "--depth=2", f"file://{company.repo.root}", str(shallow))
     checkout = Checkout.open(shallow)
     desired = Desired(Reader().load(checkout.head()), date(2026, 12, 1))
-    found = asyncio.run(who_gave(checkout, desired, None, lambda _: {}))
+    found = asyncio.run(who_gave(checkout, desired, company, ["ada", "bob", "eve"]))
     assert {key.hire: each.granted_in for key, each in found.items()} == {"eve": newest}
