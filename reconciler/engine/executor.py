@@ -108,6 +108,10 @@ class _Run:
         return f"answered {answer.status}{self.job.integration.client.excerpt(answer)}"
 
 
+class Overtaken(Stopped):
+    """A revision that was taken over since the plan no longer agrees with an attempt: its own pass decides."""
+
+
 class _Failed(Exception):
     """The attempt fails; the text says why."""
 
@@ -130,6 +134,7 @@ class Executor:
         self._ledger = ledger
         self._vault = vault
         self._attachments = attachments
+        self._context = context
         self._clock = context.clock
         self._redactor = context.redactor
         self._retry_delay = retry_delay
@@ -178,6 +183,8 @@ class Executor:
                 run.memory = self._vault.memory(record.key)
             self._redactor.learn(run.memory.generated.values())
             await self._send_all(run, resume)
+        except Overtaken:
+            raise  # nothing was sent: the planned record stays
         except (_Failed, Blocked, TransportError, SecretsError, Stopped) as error:
             if not run.begun:
                 await self._clock.sleep(0)  # raises Stopped: before anything was sent, the planned record stays
@@ -312,6 +319,7 @@ class Executor:
         async def leaving() -> None:
             if not run.begun:
                 await self.pause()  # shutdown may have been requested while it waited for its place
+                self._refuse_overtaken(run.job)
             await self._begin(run)
             sending = partial(self._ledger.sending, run.attempt, step)
             await self._ledger.off_loop(partial(sending, request.method, shown, self._clock.now()))
@@ -396,6 +404,15 @@ class Executor:
     async def pause(self) -> None:
         """Yield to other tasks before an attempt. Raises Stopped once shutdown is requested."""
         await self._clock.sleep(0)
+
+    def _refuse_overtaken(self, job: AttemptRequest) -> None:
+        """Raise Overtaken if git wants by now what would be taken away, or no longer what would be made."""
+        newest, record = self._context.last_desired, job.record
+        assert newest is not None  # the plan's, or a newer one
+        hire, _ = record.key
+        wanted = any(grant.key == record.key for grant in newest.grants(hire))
+        if wanted is job.kind.takes_away or newest.unreadable(hire, record.email, record.origin) is not None:
+            raise Overtaken
 
     def now(self) -> datetime:
         """Return the time by the clock that attempts use."""

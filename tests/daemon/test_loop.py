@@ -110,6 +110,37 @@ def test_a_hire_that_is_renamed_during_its_attempt_gets_one_account(repo: Repo, 
     asyncio.run(walk())
 
 
+@pytest.mark.parametrize("gone", [False, True], ids=["removed", "brought back"])
+def test_a_commit_stops_attempts_that_have_not_begun(repo: Repo, accounts: AccountService, *, gone: bool) -> None:
+    """The service takes one request at a time; meanwhile somebody takes the commit back that asked for them."""
+    hires = ["ada", "bob", "cleo"]
+
+    def change(*, there: bool) -> None:
+        for hire in hires:
+            repo.hire(hire, *(["tool"] if there else []))
+        repo.commit()
+
+    async def walk() -> None:
+        async with running(repo) as now:
+            await until(lambda: len(now.passes) == 1)
+            release = accounts.hang(1, method=method)
+            change(there=not gone)
+            await until(lambda: accounts.calls(method))
+            change(there=gone)
+            head = now.context.checkout.head_id()
+            await until(lambda: now.daemon.tree is not None and now.daemon.tree.revision == head)
+            release.set()
+            await until(lambda: accounts.calls(undo), 20)
+        assert len(accounts.calls(method)) == len(accounts.calls(undo)) == 1
+
+    method, undo = ("DELETE", "POST") if gone else ("POST", "DELETE")
+    repo.settings(interval="1d", prune="revoke", limits={"per_host": 1})
+    repo.manifest("tool", accounts.manifest(revoke=True))
+    change(there=gone)
+    accounts.add(*(f"{hire}@example.com" for hire in hires if gone))
+    asyncio.run(walk())
+
+
 def test_a_commit_is_read_beside_the_loop(
     tool: Repo, accounts: AccountService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
