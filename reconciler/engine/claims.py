@@ -154,6 +154,10 @@ class ClaimSet:
         self._left |= left
         return {old: new for old, new in moves.items() if old not in left}
 
+    def leave(self, key: Key) -> None:
+        """Leave a grant that it has to another pass, which begins once it is released."""
+        self._claims.want(key, self)
+
     def release(self, key: Key) -> None:
         """Release a grant whose record is saved."""
         if key in self._mine:

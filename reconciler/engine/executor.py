@@ -24,7 +24,7 @@ from reconciler.ledger.entries import Attempt, Command, Event, Kept
 from reconciler.ledger.vault import Memory, WritableVault, generated, notice_name, run_name, stored_for, stored_name
 from reconciler.model.clock import Stopped, stamp
 from reconciler.model.errors import Blocked, SecretsError, TransportError
-from reconciler.model.grant import Decision, Kind, Outcome, Phase, Record, Step
+from reconciler.model.grant import Decision, Grant, Kind, Outcome, Phase, Record, Step
 from reconciler.model.manifest import PHONE, Condition, Notification, Request, Revoke, is_address
 from reconciler.model.scope import Layer, Scope
 from reconciler.model.status import EventType
@@ -58,6 +58,8 @@ class AttemptRequest:
     decision: Decision
     seen: Mapping[str, Any]
     """What the check's `store_data` saved."""
+    wanted: Grant | None
+    """The grant as it was planned; None if it is to be taken away."""
     by_hand: bool = False
     """Whether a person asks for it."""
     commands: Sequence[Command] = ()
@@ -108,8 +110,8 @@ class _Run:
         return f"answered {answer.status}{self.job.integration.client.excerpt(answer)}"
 
 
-class Overtaken(Stopped):
-    """A revision that was taken over since the plan no longer agrees with an attempt: its own pass decides."""
+class Overtaken(Exception):
+    """A revision that was taken over since the plan no longer agrees with an attempt that has not begun."""
 
 
 class _Failed(Exception):
@@ -183,8 +185,6 @@ class Executor:
                 run.memory = self._vault.memory(record.key)
             self._redactor.learn(run.memory.generated.values())
             await self._send_all(run, resume)
-        except Overtaken:
-            raise  # nothing was sent: the planned record stays
         except (_Failed, Blocked, TransportError, SecretsError, Stopped) as error:
             if not run.begun:
                 await self._clock.sleep(0)  # raises Stopped: before anything was sent, the planned record stays
@@ -406,12 +406,13 @@ class Executor:
         await self._clock.sleep(0)
 
     def _refuse_overtaken(self, job: AttemptRequest) -> None:
-        """Raise Overtaken if git wants by now what would be taken away, or no longer what would be made."""
-        newest, record = self._context.last_desired, job.record
-        assert newest is not None  # the plan's, or a newer one
+        """Raise Overtaken if git wants by now what would be taken away, or no longer, or not so, what would be made."""
+        desired, record = self._context.last_desired, job.record
+        assert desired is not None  # the plan's, or a newer one
         hire, _ = record.key
-        wanted = any(grant.key == record.key for grant in newest.grants(hire))
-        if wanted is job.kind.takes_away or newest.unreadable(hire, record.email, record.origin) is not None:
+        now = next((grant for grant in desired.grants(hire) if grant.key == record.key), None)
+        as_planned = now is None if job.wanted is None else now is not None and now.asks_as(job.wanted)
+        if not as_planned or desired.unreadable(hire, record.email, record.origin) is not None:
             raise Overtaken
 
     def now(self) -> datetime:

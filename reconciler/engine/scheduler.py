@@ -15,7 +15,7 @@ from functools import partial
 from reconciler.engine import transitions as records
 from reconciler.engine.commands import request_events
 from reconciler.engine.decide import GONE, judge
-from reconciler.engine.executor import AttemptRequest, Executor
+from reconciler.engine.executor import AttemptRequest, Executor, Overtaken
 from reconciler.engine.integrations import Integration, Prepared
 from reconciler.engine.orphans import unless_over
 from reconciler.engine.planned import PlannedGrant
@@ -69,13 +69,15 @@ class Scheduler:
         return self._after
 
     async def _one(self, key: Key, item: PlannedGrant, record: Record) -> None:
-        """Make one grant's attempt. If shutdown is requested before it starts, keep the planned record."""
+        """Make one grant's attempt. If shutdown or another revision comes before it, keep the planned record."""
         try:
             for other in self._before(key, item):
                 await self._finished[other].wait()
             with suppress(Stopped):
                 await self.executor.pause()
                 self._after[key] = await self._act(key, item, record)
+        except Overtaken:
+            self.plan.claims.leave(key)
         finally:
             self._finished[key].set()
             self.plan.claims.release(key)
@@ -107,6 +109,7 @@ class Scheduler:
             record=record,
             decision=item.decision,
             seen=item.seen,
+            wanted=item.grant if item.wanted else None,
             by_hand=item.by_hand,
             commands=self.plan.commands.get(key, ()),
         )

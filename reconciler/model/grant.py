@@ -75,6 +75,15 @@ class Grant:
     choices: tuple[tuple[str, Any], ...] = ()
     """Form values that have to be looked up among the service's own options: (field id, value or NamedChoice)."""
 
+    def asks_as(self, other: Grant) -> bool:
+        """Whether two revisions ask for the same access alike, whatever line of their files it is in."""
+        return self._asked == other._asked
+
+    @property
+    def _asked(self) -> tuple[Any, ...]:
+        values = [layer.values for layer in self.layers]
+        return values, self.manifest, self.choices, self.begins, self.needs, self.hold
+
 
 class Phase(StrEnum):
     """The phase of a grant in the ledger."""

@@ -18,7 +18,7 @@ from reconciler.daemon.dispatcher import MAX_HIRES
 from reconciler.model.failpoints import Failpoint
 from reconciler.model.grant import Key, Record
 from reconciler.model.selection import Selection
-from reconciler.model.status import Status
+from reconciler.model.status import EventType, Status
 from reconciler.repository.hire_cache import HireCache
 from reconciler.repository.parsing import summarize
 from tests.daemon.running import Turned, running, until
@@ -138,6 +138,50 @@ def test_a_commit_stops_attempts_that_have_not_begun(repo: Repo, accounts: Accou
     repo.manifest("tool", accounts.manifest(revoke=True))
     change(there=gone)
     accounts.add(*(f"{hire}@example.com" for hire in hires if gone))
+    asyncio.run(walk())
+
+
+def test_a_commit_stops_attempts_whose_check_is_under_way(tool: Repo, accounts: AccountService) -> None:
+    """When its own pass comes by, the ledger knows nothing yet of what the pass before it has planned."""
+
+    async def walk() -> None:
+        async with running(tool) as now:
+            await until(lambda: now.passes)
+            release = accounts.hang(1, method="GET", prefix="/users/bob")
+            tool.hire("bob", "tool")
+            tool.commit()
+            await until(lambda: accounts.calls("GET", "/users/bob"))
+            tool.remove("hires/bob.yaml")
+            tool.commit()
+            await until(lambda: any(why == "commit" for why, _ in now.passes))
+            release.set()
+            await until(lambda: any(line.event is EventType.DROPPED for line in now.state.ledger.history()))
+        assert accounts.created == {"ada@example.com": 1}
+
+    asyncio.run(walk())
+
+
+def test_a_commit_changes_attempts_that_have_not_begun(repo: Repo, accounts: AccountService) -> None:
+    def change(name: str) -> None:
+        for hire in ("ada", "bob", "cleo"):
+            repo.hire(hire, "tool", last_name=name)
+        repo.commit()
+
+    async def walk() -> None:
+        async with running(repo) as now:
+            release = accounts.hang(1, method="POST")
+            await until(lambda: accounts.calls("POST"))
+            change("After")
+            head = now.context.checkout.head_id()
+            await until(lambda: now.daemon.tree is not None and now.daemon.tree.revision == head)
+            release.set()
+            await until(lambda: len(accounts.people) == 3, 20)
+        names = sorted(call.json()["name"].partition(" ")[2] for call in accounts.calls("POST"))
+        assert names == ["After", "After", "Before"]
+
+    repo.settings(interval="1d", limits={"per_host": 1})
+    repo.manifest("tool", accounts.manifest())
+    change("Before")
     asyncio.run(walk())
 
 
