@@ -12,8 +12,12 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from reconciler.model.grant import Key
+
+if TYPE_CHECKING:
+    from reconciler.engine.planned import PlannedGrant
 
 __all__ = ["ClaimSet", "Claims"]
 
@@ -33,6 +37,8 @@ class Claims:
         """When a grant was released, the oldest first; kept as long as a pass that began before is running."""
         self._running: dict[int, None] = {}
         """When the running passes began, the oldest first."""
+        self._acted_on: dict[Key, PlannedGrant] = {}
+        """What passes are about to change of the grants that they have claimed."""
         self._time = 0
 
     def begin(self, services: Collection[str] = (), *, overrides: bool = False) -> ClaimSet:
@@ -82,6 +88,14 @@ class Claims:
         passes = {key: self._taken[key][0] for key in self._of_address.get(address, ())}
         return {key for key, other in passes.items() if other is not by and other.services & by.services}
 
+    def act_on(self, planned: Iterable[PlannedGrant]) -> None:
+        """For `ClaimSet`: note what a pass is about to change."""
+        self._acted_on |= {item.grant.key: item for item in planned if item.grant.key in self._taken}
+
+    def acted_on_beside(self, by: ClaimSet) -> list[PlannedGrant]:
+        """For `ClaimSet`: return what other passes are about to change."""
+        return [item for key, item in self._acted_on.items() if self._taken[key][0] is not by]
+
     def postpone(self, key: Key, beside: set[Key]) -> None:
         """For `ClaimSet`: postpone these grants together with one that was wanted."""
         self._beside.setdefault(key, set()).update(beside)
@@ -89,6 +103,7 @@ class Claims:
     def released(self, key: Key) -> None:
         """For `ClaimSet`: release a grant."""
         _, address = self._taken.pop(key)
+        self._acted_on.pop(key, None)
         self._of_address[address].discard(key)
         if not self._of_address[address]:
             del self._of_address[address]
@@ -153,6 +168,14 @@ class ClaimSet:
             self._claims.postpone(key, left - busy)
         self._left |= left
         return {old: new for old, new in moves.items() if old not in left}
+
+    def act_on(self, planned: Iterable[PlannedGrant]) -> None:
+        """Note what this pass is about to change, for those beside it: each grant until it is released."""
+        self._claims.act_on(item for item in planned if item.decision.action.acts)
+
+    def acted_on_beside(self) -> list[PlannedGrant]:
+        """Return what other passes are about to change: the ledger does not have all of it yet."""
+        return self._claims.acted_on_beside(self)
 
     def leave(self, key: Key) -> None:
         """Leave a grant that it has to another pass, which begins once it is released."""

@@ -67,6 +67,10 @@ class Changes:
             elif _makes(item):
                 self._made.add(integration, key, moved=key in moved)
 
+    def add_beside(self, planned: Iterable[PlannedGrant]) -> None:
+        """Count what other passes are about to change of the integrations that were counted so far."""
+        self.add([item for item in planned if item.grant.integration in self._met], {})
+
     def tripped(self) -> dict[str, str]:
         """Return the integrations whose guard trips, with the reason and its numbers."""
         for (integration, key), record in self._waiting.items():

@@ -200,8 +200,10 @@ class Planning:
         if not released:
             changes = self.changes()
             changes.add(planned, plan.renamed)
+            changes.add_beside(claims.acted_on_beside())
             tripped = changes.tripped()
             planned = guard.suspend(planned, tripped)
+            claims.act_on(planned)
         return replace(
             plan,
             grants=tuple(map(self.locked, planned)),

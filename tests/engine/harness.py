@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 
+from reconciler.engine.claims import Claims
 from reconciler.engine.commands import by_grant, take_up
 from reconciler.engine.context import Context
 from reconciler.engine.listings import Listings
-from reconciler.engine.planning import Planning
+from reconciler.engine.planning import Plan, Planning
 from reconciler.engine.reconciler import Reconciler
 from reconciler.engine.state import locking, reading
 from reconciler.ledger.entries import Event
@@ -223,6 +224,20 @@ class Machine:
             tree = context.checkout.head()
             with reading(context, context.settings(tree), tree) as opened:
                 return (await Planning(context, opened, Selection(), tree).whole()).report()
+        finally:
+            await context.aclose()
+
+    def plan_side_by_side(self, *hires: Iterable[str]) -> list[Plan]:
+        """What passes of one process that run at the same time, each over some hires, are planned to do."""
+        return asyncio.run(self._plan_side_by_side([_selection(some, None) for some in hires]))
+
+    async def _plan_side_by_side(self, selections: list[Selection]) -> list[Plan]:
+        context, claims = self._context(), Claims()
+        try:
+            tree = context.checkout.head()
+            with locking(context, context.settings(tree), tree, "test") as opened:
+                reconciler = Reconciler(context, opened, Notifier(context, lambda *_: self.outbox))
+                return [await reconciler.plan(each, tree, claims=claims.begin()) for each in selections]
         finally:
             await context.aclose()
 

@@ -64,6 +64,18 @@ def test_guard_thresholds(twenty, accounts, repo, gone, percent, holds):
     assert len(accounts.calls("POST")) == (0 if holds else gone)
 
 
+def test_passes_side_by_side_count_together(twenty, repo):
+    """Each alone takes few; neither has begun when the other is judged."""
+    repo.settings(gnupg_home=repo.gnupg.path, prune="revoke")
+    stems = [f"h{number:02}" for number in range(8)]
+    for stem in stems:
+        repo.remove(f"hires/{stem}.yaml")
+    repo.commit()
+    first, second = twenty.plan_side_by_side(stems[:4], stems[4:])
+    assert first.tripped == {}
+    assert "40.00 % is over 25 % (8/20)" in second.tripped["tool"]
+
+
 def test_orphans_and_drift_count_together(twenty, accounts, repo):
     repo.settings(gnupg_home=repo.gnupg.path, prune="revoke")
     for number in range(3):
