@@ -71,15 +71,15 @@ class Claims:
     def taken(self, key: Key, address: str, by: ClaimSet) -> bool:
         """For `ClaimSet`: claim a grant for a pass, or postpone it. Whether it was claimed."""
         if key in self._taken or self._released.get(key, -1) >= by.since:
-            self.want(key, by)
+            self.want(key, overrides=by.overrides)
             return False
         self._taken[key] = by, address
         self._of_address.setdefault(address, set()).add(key)
         return True
 
-    def want(self, key: Key, by: ClaimSet) -> None:
-        """For `ClaimSet`: postpone a grant."""
-        self._wanted[key] = by.overrides or self._wanted.get(key, False)
+    def want(self, key: Key, *, overrides: bool) -> None:
+        """For `ClaimSet`: postpone a grant, to a pass that overrides the guard or not."""
+        self._wanted[key] = overrides or self._wanted.get(key, False)
 
     def elsewhere(self, address: str, by: ClaimSet) -> set[Key]:
         """For `ClaimSet`: return what other passes over the same services claimed for an address."""
@@ -148,7 +148,7 @@ class ClaimSet:
         if others := self._claims.elsewhere(address.lower(), self):
             others.difference_update(wanted)
         for other in others:
-            self._claims.want(other, self)
+            self._claims.want(other, overrides=self.overrides)
             self._claims.postpone(other, {key})
         return not others and self.take(key, address)
 
@@ -178,8 +178,8 @@ class ClaimSet:
         return self._claims.acted_on_beside(self)
 
     def leave(self, key: Key) -> None:
-        """Leave a grant that it has to another pass, which begins once it is released."""
-        self._claims.want(key, self)
+        """Leave a grant that it has to another pass, begun once it is released: the guard judges it anew."""
+        self._claims.want(key, overrides=False)
 
     def release(self, key: Key) -> None:
         """Release a grant whose record is saved."""

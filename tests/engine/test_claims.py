@@ -48,6 +48,16 @@ def test_grant_is_postponed_to_a_pass_that_overrides_the_guard_as_the_one_that_l
     assert not claims.overriding
 
 
+def test_grant_that_a_pass_leaves_is_postponed_until_it_is_released_and_overrides_no_guard():
+    claims = Claims()
+    released = claims.begin(overrides=True)
+    assert released.take(ADA)
+    released.leave(ADA)
+    assert claims.postponed() == {}
+    released.close()
+    assert claims.postponed() == {ADA: False}
+
+
 def test_a_pass_that_ends_lets_older_ones_know_still():
     claims = Claims()
     oldest, younger, last = claims.begin(), claims.begin(), claims.begin()
