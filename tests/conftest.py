@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import gc
-import importlib
 import os
-import pkgutil
 import sqlite3
 import sys
-from collections.abc import Generator, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,6 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import settings
 
-import reconciler
 from reconciler.ledger import migrate
 from tests.postgres import Databases
 from tests.repo import GnupgHome, Repo
@@ -47,57 +44,13 @@ WHOLE = frozenset({"canary", "demo", "deploy", "docs", "faults", "gallery", "jou
 covered: a line is covered by a test that says what it does."""
 
 
-FIRST = (None, "gw0")
-"""The process that runs all tests, or the first of several."""
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
-    """Import the program under the tracer in one process, and all else without it: that takes twice as long with it."""
-    tracer = sys.gettrace()
-    first = not session.config.pluginmanager.has_plugin("dsession") and os.environ.get("PYTEST_XDIST_WORKER") in FIRST
-    for module in pkgutil.walk_packages(reconciler.__path__, "reconciler.") if tracer and first else ():
-        if not module.name.startswith(("reconciler.__main__", "reconciler.ledger.migrations.")):
-            importlib.import_module(module.name)
-    sys.settrace(None)
-    try:
-        return (yield)
-    finally:
-        sys.settrace(tracer)
-
-
-@pytest.hookimpl(trylast=True)  # hypothesis has marked its own by then
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let what takes long begin first, and run without the tracer what covers no line that another test does not."""
+    """Let what takes long begin first, and leave what tests the whole program out of the coverage."""
     folders = {name: place for place, name in enumerate(LONG)}
     items.sort(key=lambda item: folders.get(item.path.parent.name, len(LONG)))
     for item in items:
-        if item.get_closest_marker("hypothesis") or item.path.parent.name in WHOLE:
+        if item.path.parent.name in WHOLE:
             item.add_marker(pytest.mark.no_cover)
-
-
-@contextmanager
-def _without_tracer(item: pytest.Item) -> Iterator[None]:
-    """Run the fixtures of a test that is not counted without the tracer too: pytest-cov leaves out its call only."""
-    tracer = sys.gettrace()
-    if item.get_closest_marker("no_cover"):
-        sys.settrace(None)
-    try:
-        yield
-    finally:
-        sys.settrace(tracer)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
-    with _without_tracer(item):
-        return (yield)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object]:
-    with _without_tracer(item):
-        return (yield)
 
 
 def pytest_collection_finish() -> None:

@@ -12,7 +12,6 @@ import http.client
 import json
 import re
 import socket
-import sys
 import threading
 import time
 import traceback
@@ -287,7 +286,6 @@ class _Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Connection)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
-        sys.settrace(None)  # nothing of the program runs here, for coverage to see
         with self._guard:
             self._open.add(request)
         try:

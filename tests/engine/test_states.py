@@ -12,10 +12,7 @@ import pytest
 from reconciler.model.status import Action, EventType, Status
 from tests.engine.harness import Machine, row
 
-pytestmark = [
-    pytest.mark.parametrize("state_kind", ["sqlite", "postgresql"]),
-    pytest.mark.no_cover,  # whole passes, over lines that other tests count
-]
+pytestmark = pytest.mark.parametrize("state_kind", ["sqlite", "postgresql"])
 
 
 def test_found_is_adopted(machine, accounts):

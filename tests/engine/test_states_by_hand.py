@@ -11,8 +11,6 @@ from reconciler.model.grant import Key
 from reconciler.model.status import Action, EventType, Status
 from tests.engine.harness import row
 
-pytestmark = pytest.mark.no_cover  # whole passes, over lines that other tests count
-
 TOOL = {"integration": "tool", "values": {"TEAM": "7"}}
 RUN = {("ada", "tool"): "run"}
 REVOKE = {("ada", "tool"): "revoke"}

@@ -7,8 +7,6 @@ import pytest
 from reconciler.model.status import Action, EventType, Status
 from tests.engine.harness import row
 
-pytestmark = pytest.mark.no_cover  # whole passes, over lines that other tests count
-
 TEAM_8 = {"integration": "tool", "values": {"TEAM": "8"}}
 
 

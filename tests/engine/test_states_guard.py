@@ -7,8 +7,6 @@ import pytest
 from reconciler.model.status import Action, EventType, Status
 from tests.engine.harness import Machine, row
 
-pytestmark = pytest.mark.no_cover  # whole passes, over lines that other tests count
-
 
 @pytest.fixture
 def twenty(repo, accounts) -> Machine:

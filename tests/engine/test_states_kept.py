@@ -9,8 +9,6 @@ import pytest
 from reconciler.model.status import Action, Status
 from tests.engine.harness import row
 
-pytestmark = pytest.mark.no_cover  # whole passes, over lines that other tests count
-
 TOOL = {"integration": "tool", "values": {"TEAM": "7"}}
 
 

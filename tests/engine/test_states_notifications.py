@@ -19,8 +19,6 @@ from reconciler.model.status import EventType, Status
 from reconciler.notify.notifications import Notifier
 from tests.engine.harness import Outbox, dying, row
 
-pytestmark = pytest.mark.no_cover  # whole passes, over lines that other tests count
-
 TOOL = {"integration": "tool", "values": {"TEAM": "7"}}
 WELCOME = {"type": "email", "to": "{{email}}", "subject": "Team {{TEAM}}", "message": "Welcome, {{first_name}}"}
 TEXT = {"type": "text", "to": "+31{{PHONE}}", "message": "Plan into your mail"}

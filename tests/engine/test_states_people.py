@@ -14,8 +14,6 @@ from reconciler.secrets.gpg import Gnupg
 from reconciler.secrets.sealed import Sealer
 from tests.engine.harness import dying, row
 
-pytestmark = pytest.mark.no_cover  # whole passes, over lines that other tests count
-
 TOOL = {"integration": "tool", "values": {"TEAM": "7"}}
 
 

@@ -17,8 +17,6 @@ from tests.engine.harness import Machine, dying, row
 from tests.repo import Repo
 from tests.servers import AccountService
 
-pytestmark = pytest.mark.no_cover  # whole passes, over lines that other tests count
-
 TOOL = {"integration": "tool", "values": {"TEAM": "7"}}
 HOUR = timedelta(hours=1)
 

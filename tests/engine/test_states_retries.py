@@ -10,8 +10,6 @@ from reconciler.model.clock import Stopped
 from reconciler.model.status import Action, EventType, Status
 from tests.engine.harness import Hands, Machine, row
 
-pytestmark = pytest.mark.no_cover  # whole passes, over lines that other tests count
-
 HOUR = timedelta(hours=1)
 
 

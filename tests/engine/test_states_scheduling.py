@@ -10,8 +10,6 @@ import pytest
 from reconciler.model.status import Action, EventType, Status
 from tests.engine.harness import Hands, Machine, row
 
-pytestmark = pytest.mark.no_cover  # whole passes, over lines that other tests count
-
 TOOL = {"integration": "tool", "values": {"TEAM": "7"}}
 
 

@@ -11,8 +11,6 @@ from tests.faults import fuzz
 from tests.faults.fuzz import TARGETS, play
 from tests.faults.fuzz_target import Target
 
-pytestmark = pytest.mark.no_cover  # it looks for what nobody expects, and would take twice as long
-
 EXAMPLES = {"pass": 5, "gpg": 8, "revision": 12, "git": 12}
 
 

@@ -8,8 +8,6 @@ import pytest
 
 from tests.faults.model import EVERYBODY, Model, play
 
-pytestmark = pytest.mark.no_cover  # it looks for what nobody expects, and would take twice as long
-
 
 def test_the_engine_does_what_the_model_asks_for() -> None:
     played: list[int] = []
