@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import socket
 import sqlite3
-import subprocess
 import sys
-import textwrap
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 from reconciler.ledger.entries import Attempt
+from reconciler.ledger.lock import StateLock
 from reconciler.ledger.opening import StateLocation
 from reconciler.model.grant import Key, Outcome, Record, Step
+from tests.forked import Process, nursery
 
 NOW = datetime(2026, 12, 1, 9, 0, 0, 123456, tzinfo=UTC)
 ADA = Record(
@@ -51,37 +52,28 @@ def step(index: int, outcome: Outcome = Outcome.SENT) -> Step:
     return Step(index, f"text{index}", mutates=True, outcome=outcome)
 
 
-@contextmanager
-def other_process(root: Path) -> Iterator[subprocess.Popen[str]]:
-    """Holds the state, has written ada and leaves her in the write-ahead log, until it is told to end."""
-    program = f"""
-        import sys
-        from datetime import UTC, datetime
-        from pathlib import Path
-        from reconciler.ledger.lock import StateLock
-        from reconciler.ledger.opening import StateLocation
-        from reconciler.model.grant import Key, Record
+def hold() -> None:
+    """Hold the state of this folder with ada in its write-ahead log, until stdin ends."""
+    here = StateLock(state_file(Path())).acquire("reconcile daemon", datetime.now(UTC))
+    with here, closing(StateLocation(STATE, Path()).writer()) as ledger:
+        ledger.save([ADA])
+        print("held", flush=True)
+        sys.stdin.read()
 
-        root = Path({str(root)!r})
-        with StateLock(root / ".reconciler" / "state.db").acquire("reconcile daemon", datetime.now(UTC)):
-            ledger = StateLocation({STATE!r}, root).writer()
-            ledger.save([Record(Key("ada", "tool"), "ada@example.com", "tool", "tool", "x:1")])
-            print("held", flush=True)
-            sys.stdin.readline()
-            ledger.close()
-    """
-    process = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(program)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        assert process.stdout.readline() == "held\n"
-        yield process
-    finally:
-        process.stdin.close()
-        process.wait(20)
-        process.stdout.close()
+
+@contextmanager
+def other_process(root: Path) -> Iterator[Process]:
+    """Holds the state, has written ada and leaves her in the write-ahead log, until it is told to end."""
+    ours, theirs = socket.socketpair()
+    with ours, ours.makefile() as told:
+        with theirs:
+            process = nursery().start(hold, cwd=root, env={}, streams=(theirs.fileno(), theirs.fileno(), 2))
+        try:
+            assert told.readline() == "held\n"
+            yield process
+        finally:
+            ours.shutdown(socket.SHUT_WR)
+            process.wait(20)
 
 
 def bytes_in(folder: Path) -> dict[str, str]:
