@@ -1,8 +1,9 @@
-"""Accounts that real services have become files, and the next pass has nothing to send."""
+"""Accounts of a SCIM directory become files, and the next pass has nothing to send; test_jupyterhub.py has a hub's."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,11 +11,10 @@ import yaml
 
 from reconciler.demo.loopback import Loopback
 from reconciler.demo.scim import scim
-from tests.journeys.test_jupyterhub import AUTHORIZED, MANIFEST, TOKEN, Hub
 from tests.repo import Repo, Result, call_cli
 from tests.servers import ask
 
-SCIM = MANIFEST.with_name("scim.yaml")
+SCIM = Path(__file__).parents[2] / "manifests" / "scim.yaml"
 SCIM_TOKEN = "sample-token"
 HEADERS = {"Authorization": f"Bearer {SCIM_TOKEN}", "Content-Type": "application/scim+json"}
 LISTED: dict[str, Any] = {
@@ -25,12 +25,6 @@ LISTED: dict[str, Any] = {
     "only": {"active": True},
     "count_up": {"parameter": "startIndex", "first": 1, "step": 2, "total_from": "totalResults"},
 }
-
-
-@pytest.fixture(scope="module")
-def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
-    with Hub(tmp_path_factory.mktemp("jupyterhub")) as running:
-        yield running
 
 
 @pytest.fixture
@@ -88,47 +82,3 @@ def test_people_of_a_scim_directory(repo: Repo, directory: str) -> None:
     assert history == {"adopted"}
     assert call_cli(repo, "unmanaged", "--output", "json").json["accounts"] == []
     assert yaml.safe_load((repo.root / "hires/ada.yaml").read_text())["access"] == ["scim"]
-
-
-def test_people_of_a_jupyterhub(repo: Repo, hub: Hub) -> None:
-    hub.empty()
-    api = f"{hub.url}/hub/api/users"
-    repo.settings()
-    repo.manifest(
-        "hub",
-        {
-            "exists": {
-                "url": f"{api}/{{{{email}}}}",
-                "expected": "{{email}}",
-                "fail_when_4xx_response_code": False,
-                "list": {
-                    "url": f"{api}?limit=2",
-                    "data_from": "items",
-                    "match": "name",
-                    "only": {"admin": False},
-                    "next_page_from": "_pagination.next.url",
-                },
-            },
-            "execute": [{"url": api, "data": {"usernames": ["{{email}}"]}}],
-            "headers": {"Authorization": "token {{TOKEN}}", "Accept": "application/jupyterhub-pagination+json"},
-            "initial_data_form": [{"id": "TOKEN", "name": "Token"}],
-        },
-    )
-    repo.initial_data("hub", {"TOKEN": TOKEN})
-    repo.write("hires/.keep", "")
-    people = ["ann@example.com", "bob@example.com", "o'brien@example.com", "zoe@example.com"]
-    assert ask(hub.url, "POST", "/hub/api/users", {"usernames": people}, AUTHORIZED)[0] == 201
-    repo.commit()
-
-    listed = call_cli(repo, "unmanaged", "--output", "json").json
-    assert [each["account"] for each in listed["accounts"]] == people
-    done = adopted(repo, "hub")
-
-    assert (done.code, done.json["summary"]) == (0, {"present": 4})
-    assert hub.asked("POST|DELETE|PUT") == ["201 POST /hub/api/users"]  # the test's own
-    assert sorted(file.name for file in (repo.root / "hires").glob("*.yaml")) == [
-        "ann.yaml",
-        "bob.yaml",
-        "o-brien.yaml",
-        "zoe.yaml",
-    ]

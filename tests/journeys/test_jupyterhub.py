@@ -13,7 +13,9 @@ from urllib.parse import quote
 
 import pytest
 
+from tests.gallery.live import passed, taken
 from tests.journeys.program import Program
+from tests.journeys.test_adoption import adopted
 from tests.repo import Repo, call_cli, free_port
 from tests.servers import ask, eventually
 
@@ -54,6 +56,7 @@ class Hub(Program):
         """Nobody is there, and nothing was asked."""
         for name in self.people():
             assert ask(self.url, "DELETE", f"/hub/api/users/{quote(name)}", headers=AUTHORIZED)[0] == 204
+        assert self.people() == {}  # by this answer, those before it are in the log
         self._before = len(self.log)
 
 
@@ -233,3 +236,74 @@ def test_rights_follow_git_and_manual_changes_are_reported(repo: Repo, hub: Hub)
     healed = call_cli(repo, "--output", "json")
     assert (healed.code, healed.grant("ada", "hub")["status"]) == (0, "present"), healed.err
     assert hub.admins() == ["ada@example.com"]
+
+
+def test_people_are_adopted(repo: Repo, hub: Hub) -> None:
+    api = f"{hub.url}/hub/api/users"
+    repo.settings()
+    repo.manifest(
+        "hub",
+        {
+            "exists": {
+                "url": f"{api}/{{{{email}}}}",
+                "expected": "{{email}}",
+                "fail_when_4xx_response_code": False,
+                "list": {
+                    "url": f"{api}?limit=2",
+                    "data_from": "items",
+                    "match": "name",
+                    "only": {"admin": False},
+                    "next_page_from": "_pagination.next.url",
+                },
+            },
+            "execute": [{"url": api, "data": {"usernames": ["{{email}}"]}}],
+            "headers": {"Authorization": "token {{TOKEN}}", "Accept": "application/jupyterhub-pagination+json"},
+            "initial_data_form": [{"id": "TOKEN", "name": "Token"}],
+        },
+    )
+    repo.initial_data("hub", {"TOKEN": TOKEN})
+    repo.write("hires/.keep", "")
+    people = ["ann@example.com", "bob@example.com", "o'brien@example.com", "zoe@example.com"]
+    assert ask(hub.url, "POST", "/hub/api/users", {"usernames": people}, AUTHORIZED)[0] == 201
+    repo.commit()
+
+    listed = call_cli(repo, "unmanaged", "--output", "json").json
+    assert [each["account"] for each in listed["accounts"]] == people
+    done = adopted(repo, "hub")
+
+    assert (done.code, done.json["summary"]) == (0, {"present": 4})
+    assert hub.asked("POST|DELETE|PUT") == ["201 POST /hub/api/users"]  # the test's own
+    assert sorted(file.name for file in (repo.root / "hires").glob("*.yaml")) == [
+        "ann.yaml",
+        "bob.yaml",
+        "o-brien.yaml",
+        "zoe.yaml",
+    ]
+
+
+def of_hub(group: str) -> tuple[Any, ...]:
+    group_entry = {"integration": "jupyterhub-group", "values": {"GROUP": {"name": group}}, "needs": ["jupyterhub"]}
+    return ("jupyterhub", group_entry)
+
+
+def test_ready_manifests(repo: Repo, hub: Hub) -> None:
+    repo.settings(prune="revoke")
+    taken(repo, "jupyterhub", "jupyterhub-group", host="hub.example.com", url=hub.url)
+    repo.initial_data("jupyterhub", {"TOKEN": TOKEN})
+
+    repo.hire("ada", *of_hub("R&D (Wien)"))
+    assert passed(repo) == {"jupyterhub": "present", "jupyterhub-group": "present"}
+    assert hub.people() == {"ada@example.com": ["R&D (Wien)"]}
+
+    repo.hire("ada", *of_hub("design"))
+    passed(repo)
+    assert hub.people() == {"ada@example.com": ["design"]}, "out of the one, into the other"
+
+    repo.remove("hires/ada.yaml")
+    repo.write("hires/README.md", "Nobody works here.")
+    passed(repo)
+    assert hub.people() == {}
+
+    repo.hire("ada", *of_hub("data-science"))
+    assert passed(repo)["jupyterhub-group"] == "present"
+    assert hub.people() == {"ada@example.com": ["data-science"]}

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from aiosmtpd.controller import Controller
 
+from tests.gallery.live import passed, taken
 from tests.journeys.program import Program
 from tests.repo import Repo, call_cli, free_port
 from tests.servers import ask, eventually
@@ -210,3 +211,41 @@ def test_kinto_breaks_between_two_requests_and_the_retry_goes_on(shared: Repo, k
     for secret in (password, ADMIN_PASSWORD):
         assert not any(secret in text for text in told)
         assert not any(secret.encode() in content for content in kept)
+
+
+def of_kinto(collection: str) -> tuple[Any, ...]:
+    shared = {"integration": "kinto-collection", "values": {"COLLECTION": {"name": collection}}, "needs": ["kinto"]}
+    return ("kinto", shared)
+
+
+def test_ready_manifests(repo: Repo, kinto: Kinto, post: Post) -> None:
+    smtp = {"host": "127.0.0.1", "port": post.port, "sender": "it@example.com"}
+    repo.settings(prune="revoke", smtp=smtp)
+    taken(repo, "kinto", "kinto-collection", host="kinto.example.com", url=kinto.url)
+    repo.initial_data("kinto", {"ADMIN": ADMIN, "ADMIN_PASSWORD": ADMIN_PASSWORD, "BUCKET": "team"})
+
+    repo.hire("ada", *of_kinto("handbook"))
+    assert passed(repo) == {"kinto": "present", "kinto-collection": "present"}
+    ada = ("ada@example.com", post.password("ada@example.com"))
+    assert kinto.may(ada, "handbook") == (200, 201)
+    assert kinto.may(ada, "minutes") == (403, 403)
+
+    repo.hire("ada", *of_kinto("minutes"), last_name="Married")
+    passed(repo)
+    assert kinto.ask("GET", "/accounts/ada@example.com")[1]["data"]["name"] == "Ada Married"
+    assert kinto.may(ada, "handbook") == (200, 403), "she still reads what she wrote there herself"
+    assert kinto.may(ada, "minutes") == (200, 201), "with the password that she has"
+
+    repo.remove("hires/ada.yaml")
+    repo.write("hires/README.md", "Nobody works here.")
+    passed(repo)
+    assert kinto.may(ada, "minutes") == (401, 401)
+    assert kinto.ask("GET", "/accounts/ada@example.com")[0] == 404
+
+    post.mails.clear()
+    repo.hire("ada", *of_kinto("handbook"))
+    passed(repo)
+    again = ("ada@example.com", post.password("ada@example.com"))
+    assert again[1] != ada[1]
+    assert kinto.may(again, "handbook") == (200, 201)
+    assert kinto.may(again, "minutes") == (200, 403), "the right to write to it did not come back with her"
