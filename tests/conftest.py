@@ -36,7 +36,7 @@ def _wait_for_no_disk(connection: Any, *_: object) -> None:
 # jsonschema would build forty grammars as it is imported, for a format that no schema here names.
 sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
 
-LONG = ("faults", "web", "release", "journeys", "daemon", "demo", "deploy", "canary")
+LONG = ("faults", "web", "release", "journeys", "daemon", "demo", "canary", "gallery", "docs", "secrets", "cli")
 """The folders whose tests wait and start processes. They begin first, so that no worker finishes the suite alone."""
 
 WHOLE = frozenset({"canary", "demo", "deploy", "docs", "faults", "gallery", "journeys", "release"})

@@ -244,7 +244,7 @@ FLOODS = {
     ),
     "a packed nothing that unpacks to much": (
         OK + b"Content-Encoding: gzip\r\n\r\n",
-        zlib.compress(bytes(64 * LIMIT), wbits=31),
+        zlib.compress(bytes(64 * LIMIT), 1, wbits=31),
     ),
 }
 
