@@ -273,7 +273,8 @@ class Dispatcher:
             for grant in desired.grants(hire)
             if any(Key(hire, need) in present for need in grant.needs)
         }
-        tried = {record.key for record in self._records(dependents) if record.phase is not Phase.NEW}
+        untried = (Phase.NEW, Phase.REVOKED)
+        tried = {record.key for record in self._records(dependents) if record.phase not in untried}
         if dependents - tried:
             self.start(PassRequest(Selection.of(dependents - tried), "needs"))
 

@@ -110,6 +110,29 @@ def test_a_hire_that_is_renamed_during_its_attempt_gets_one_account(repo: Repo, 
     asyncio.run(walk())
 
 
+def test_dependent_of_another_service_that_was_revoked_before_follows_at_once(
+    repo: Repo, accounts: AccountService
+) -> None:
+    def change(*access: Any) -> None:
+        repo.hire("ada", *access)
+        repo.commit()
+
+    async def walk() -> None:
+        async with running(repo) as now:
+            for access, status in ((entries, Status.PRESENT), ((), Status.REVOKED), (entries, Status.PRESENT)):
+                change(*access)
+                await until(lambda: [each.status for each in now.state.ledger.records()] == [status] * 2)  # noqa: B023
+
+    entries = "tool", {"integration": "next", "needs": ["tool"]}
+    repo.settings(interval="1d", prune="revoke")
+    repo.manifest("tool", accounts.manifest(revoke=True))
+    change()
+    with AccountService() as others:
+        repo.manifest("next", others.manifest(revoke=True))
+        repo.commit()
+        asyncio.run(walk())
+
+
 @pytest.mark.parametrize("gone", [False, True], ids=["removed", "brought back"])
 def test_a_commit_stops_attempts_that_have_not_begun(repo: Repo, accounts: AccountService, *, gone: bool) -> None:
     """The service takes one request at a time; meanwhile somebody takes the commit back that asked for them."""
