@@ -152,6 +152,10 @@ class ClaimSet:
             self._claims.postpone(other, {key})
         return not others and self.take(key, address)
 
+    def follow(self, key: Key, needed: Key) -> None:
+        """Postpone a grant together with one that it needs, which was left to another pass."""
+        self._claims.postpone(needed, {key})
+
     def take_moves(self, moves: Mapping[Key, Key]) -> dict[Key, Key]:
         """Claim records that are to move, under both names. Returns the moves that can be made.
 

@@ -168,8 +168,12 @@ class Planner:
         invalid = grant.hold is not None and grant.hold.status is Status.INVALID  # its needs may go in a circle
         for need in () if invalid else grant.needs:
             if need not in entries.taken:
-                why = "is being worked on" if need in entries.chosen else "has reached its until"
-                return await self._grants.plan(grant, f"needs {need}, which {why}")
+                busy = need in entries.chosen
+                why = "is being worked on" if busy else "has reached its until"
+                planned = await self._grants.plan(grant, f"needs {need}, which {why}")
+                if busy and planned.decision.status is Status.SCHEDULED:
+                    self._claims.follow(grant.key, Key(grant.key.hire, need))
+                return planned
             needed[need] = await self._planned(need, entries)
             if (reason := self._waits(need, needed[need])) is not None:
                 return await self._grants.plan(grant, reason)

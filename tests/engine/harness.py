@@ -227,12 +227,12 @@ class Machine:
         finally:
             await context.aclose()
 
-    def plan_side_by_side(self, *hires: Iterable[str]) -> list[Plan]:
+    def plan_side_by_side(self, *hires: Iterable[str], claims: Claims | None = None) -> list[Plan]:
         """What passes of one process that run at the same time, each over some hires, are planned to do."""
-        return asyncio.run(self._plan_side_by_side([_selection(some, None) for some in hires]))
+        return asyncio.run(self._plan_side_by_side([_selection(some, None) for some in hires], claims or Claims()))
 
-    async def _plan_side_by_side(self, selections: list[Selection]) -> list[Plan]:
-        context, claims = self._context(), Claims()
+    async def _plan_side_by_side(self, selections: list[Selection], claims: Claims) -> list[Plan]:
+        context = self._context()
         try:
             tree = context.checkout.head()
             with locking(context, context.settings(tree), tree, "test") as opened:

@@ -10,6 +10,7 @@ from reconciler.engine.reconciler import Reconciler
 from reconciler.engine.state import locking
 from reconciler.model.grant import Key
 from reconciler.model.selection import Selection
+from reconciler.model.status import Status
 from reconciler.notify.notifications import Notifier
 
 ADA = Key("ada", "tool")
@@ -102,6 +103,19 @@ def test_rows_move_only_where_no_other_pass_has_either_name():
     assert claims.postponed() == {}
     busy.close()
     assert claims.postponed().keys() == {ADA, dan, eve}
+
+
+def test_entry_is_postponed_with_the_one_that_it_needs_and_another_pass_has(machine, repo):
+    tool = {"integration": "tool", "values": {"TEAM": "7"}}
+    repo.hire("ada", tool, tool | {"name": "next", "needs": ["tool"]})
+    repo.commit()
+    claims = Claims()
+    other = claims.begin()
+    assert other.take(ADA)
+    (plan,) = machine.plan_side_by_side(["ada"], claims=claims)
+    assert [(item.grant.key.access, item.decision.status) for item in plan.grants] == [("next", Status.SCHEDULED)]
+    other.close()
+    assert claims.postponed().keys() == {ADA, Key("ada", "next")}
 
 
 @pytest.mark.parametrize("renamed", ["entry", "file"])
