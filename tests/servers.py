@@ -103,7 +103,7 @@ class Service:
         self.port: int = self._server.server_address[1]
         self.host = f"127.0.0.1:{self.port}"
         self.url = f"http://{self.host}"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
+        self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()
 
     def __enter__(self) -> Self:
@@ -117,10 +117,10 @@ class Service:
         if self._closing.is_set():
             return
         self._closing.set()
-        self._server.shutdown()
+        self._server.socket.shutdown(socket.SHUT_RDWR)  # which wakes whoever waits for a connection
+        self._thread.join(1)
         self._server.server_close()
         self._server.cut()
-        self._thread.join(1)
         assert not self.errors, "\n".join(self.errors)
 
     def stop_listening(self) -> None:
@@ -230,6 +230,10 @@ class Service:
 
     # Under the hood
 
+    def _listen(self) -> None:
+        while not self._closing.is_set():
+            self._server.handle_request()
+
     def handle(self, received: Received) -> Reply:
         """The routed answer, state changes and all."""
         if self.delay:
@@ -282,7 +286,7 @@ class _Server(ThreadingHTTPServer):
     def __init__(self, service: Service) -> None:
         self.service = service
         self._open: set[socket.socket] = set()
-        self._guard = threading.Lock()
+        self._guard = threading.Condition()
         super().__init__(("127.0.0.1", 0), _Connection)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
@@ -293,6 +297,7 @@ class _Server(ThreadingHTTPServer):
         finally:
             with self._guard:
                 self._open.discard(request)
+                self._guard.notify_all()
 
     def cut(self) -> None:
         """Shut every connection and give the threads that serve them a second to notice."""
@@ -304,7 +309,7 @@ class _Server(ThreadingHTTPServer):
                         connection.shutdown(socket.SHUT_RDWR)
                 if not self._open:
                     return
-            time.sleep(0.005)
+                self._guard.wait(0.005)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Whoever hangs up on us is part of the test."""
