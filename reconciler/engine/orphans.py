@@ -134,7 +134,11 @@ class OrphanPlanner:
             if wanted.get(record.key, record.email).lower() != record.email.lower() or self.unreadable(record)
         ]
         return await self._inputs.same_accounts.of(
-            integration, orphan, stored=self._inputs.own_stored, as_recorded=as_recorded
+            integration,
+            orphan,
+            stored=self._inputs.own_stored,
+            as_recorded=as_recorded,
+            unreadable=self._inputs.unreadable,
         )
 
     def unreadable(self, record: Record) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -80,8 +80,8 @@ Written = tuple[PlannedGrant, Record, list[Event]]
 class PlanningInputs:
     """What is wanted, what is remembered, how to ask, and what the settings say about deciding.
 
-    `records` are those of the pass, `rows_of` reads all of a hire's; `stored` is what `store_data` saved, by hire and
-    entry; `by_hand` what somebody asks for.
+    `records` are those of the pass, `rows_of` reads all of a hire's, `unreadable` those of everybody whose file cannot
+    be read; `stored` is what `store_data` saved, by hire and entry; `by_hand` what somebody asks for.
     """
 
     desired: Desired
@@ -95,6 +95,7 @@ class PlanningInputs:
     judge: Judge
     pace: Pace
     same_accounts: SameAccounts
+    unreadable: Callable[[], Awaitable[Iterable[Record]]]
 
     async def asked(
         self, integration: Integration, prepared: Prepared, verdict: Verdict

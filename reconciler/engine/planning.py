@@ -168,9 +168,7 @@ class Planning:
         self.listings = listings
         self.checker = Checker(context.redactor, listings, progressed, self.pace)
         self.judge = context.judge(self.desired) if in_force is None else Judge(self.desired, files.policy, base.policy)
-        self._same_accounts = SameAccounts(
-            self.desired, integrations, self.checker, self._unreadable, context.wanted_prints
-        )
+        self._same_accounts = SameAccounts(self.desired, integrations, self.checker, context.wanted_prints)
         self._commands = commands or {}
         self._by_hand = {**{key: theirs[-1].kind for key, theirs in self._commands.items()}, **(by_hand or {})}
 
@@ -233,6 +231,7 @@ class Planning:
             pace=self.pace,
             by_hand=self._by_hand,
             same_accounts=self._same_accounts,
+            unreadable=self._unreadable,
         )
         planner = Planner(inputs, selection, claims)
         planned = await planner.plan(watched)

@@ -83,7 +83,6 @@ class SameAccounts:
     """The grants still wanted, by the requests they render, for all parts of a pass.
 
     Requests that use what was stored of an account are rendered for the orphan's hire only: no other hire has it.
-    `unreadable` reads the records whose files cannot be read, of everybody.
     """
 
     def __init__(
@@ -91,26 +90,31 @@ class SameAccounts:
         desired: Desired,
         integrations: Mapping[str, Integration],
         checker: Checker,
-        unreadable: Callable[[], Awaitable[Iterable[Record]]],
         wanted: WantedPrints,
     ) -> None:
         self._desired = desired
         self._integrations = integrations
         self._checker = checker
-        self._unreadable = unreadable
         self._wanted = wanted
         self._reading: asyncio.Task[_PassIndex] | None = None
 
     async def of(
-        self, integration: Integration, orphan: Grant, *, stored: Stored, as_recorded: Iterable[Record]
+        self,
+        integration: Integration,
+        orphan: Grant,
+        *,
+        stored: Stored,
+        as_recorded: Iterable[Record],
+        unreadable: Callable[[], Awaitable[Iterable[Record]]],
     ) -> Key | None:
         """Return a wanted grant that means the same account as the orphan, or None.
 
         `stored` is what was stored of the orphan's hire; `as_recorded` are its records whose account is that of the
-        ledger, for their file cannot be read or has another address.
+        ledger, for their file cannot be read or has another address. `unreadable` reads the records whose files cannot
+        be read, of everybody.
         """
         if self._reading is None:
-            self._reading = asyncio.create_task(self._build_index())
+            self._reading = asyncio.create_task(self._build_index(unreadable))
         index = await asyncio.shield(self._reading)
         hire = orphan.key.hire
         own: dict[str, Key] = {}
@@ -124,10 +128,10 @@ class SameAccounts:
                 return same
         return None
 
-    async def _build_index(self) -> _PassIndex:
+    async def _build_index(self, unreadable: Callable[[], Awaitable[Iterable[Record]]]) -> _PassIndex:
         wanted = await self._wanted.of(self._desired, self._integrations)
         index = _PassIndex(wanted, _PrintIndex(wanted.hires))
-        async for integration, grant in self._there((), await self._unreadable()):
+        async for integration, grant in self._there((), await unreadable()):
             if integration is not None:
                 index.unreadable.update(dict.fromkeys(_prints(integration, grant, None), grant.key))
         for number in dict.fromkeys(wanted.choosing):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import pytest
 
+from reconciler.engine.integrations import Integration
+from reconciler.engine.planning import Planning
 from reconciler.ledger.reader import LedgerReader
 from reconciler.model.grant import Key
 from reconciler.model.status import Action, Status
@@ -40,6 +43,18 @@ def test_pass_reads_rows_of_its_service_only(hook: Machine, monkeypatch: pytest.
     report = hook.plan(hires=["ada"], integrations=["tool"])
     assert [(each.access, each.status) for each in report.rows] == [("tool", Status.PRESENT)]
     assert read == [Key("ada", "tool")]
+
+
+def test_pass_that_is_over_is_out_of_memory(hook: Machine) -> None:
+    """Passes follow each other faster than the collector runs that finds what is in a circle."""
+    hook.reconcile()
+    gc.collect()
+    gc.disable()
+    try:
+        hook.reconcile(hires=["ada"], integrations=["tool"])
+        assert not [each for each in gc.get_objects() if isinstance(each, Integration | Planning)]
+    finally:
+        gc.enable()
 
 
 def test_needed_entry_of_another_service_is_known(hook: Machine, repo: Repo) -> None:
