@@ -21,7 +21,7 @@ from reconciler.repository.git.provenance import Provenance, Traced
 
 __all__ = ["OFTEN", "Gaps", "Givers", "KnownGivers", "changed_since", "who_gave"]
 
-MANY_GRANTS = 20_000
+MANY_GRANTS = 8_000
 """How many grants to trace at a time: each takes half a kibibyte meanwhile, and each batch walks the commits again."""
 
 OFTEN = 20
