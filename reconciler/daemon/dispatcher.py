@@ -259,8 +259,9 @@ class Dispatcher:
             reason = item.reason if item.kind is NewsKind.OUTAGE else None
             self._health.problems.update(f"checks of {item.integration}", reason)
         remembered.note(self._state.ledger, news, stamp(now) or "")
-        # What a pass finds present, a member that died before it came to this point may have executed.
-        if report.executed or not (self.runner.alone or why == "interval"):
+        # What a pass finds present may have been retrying, or a member that died may have executed it. A sweep over all
+        # comes by the dependents as well.
+        if report.executed or why not in ("start", "interval"):
             self._start_dependents(report)
 
     def _start_dependents(self, report: Report) -> None:

@@ -133,6 +133,23 @@ def test_dependent_of_another_service_that_was_revoked_before_follows_at_once(
         asyncio.run(walk())
 
 
+def test_dependent_of_another_service_follows_what_a_retry_finds(tool: Repo, accounts: AccountService) -> None:
+    accounts.fail_next(1, 500, method="POST")
+
+    async def walk() -> None:
+        async with running(tool):
+            await until(lambda: tool.has("ada", "tool", "retrying"))
+            accounts.add("ada@example.com")
+            await until(lambda: others.created)
+        assert not accounts.created
+
+    with AccountService() as others:
+        tool.manifest("next", others.manifest())
+        tool.hire("ada", "tool", {"integration": "next", "needs": ["tool"]})
+        tool.commit()
+        asyncio.run(walk())
+
+
 @pytest.mark.parametrize("gone", [False, True], ids=["removed", "brought back"])
 def test_a_commit_stops_attempts_that_have_not_begun(repo: Repo, accounts: AccountService, *, gone: bool) -> None:
     """The service takes one request at a time; meanwhile somebody takes the commit back that asked for them."""
