@@ -70,6 +70,7 @@ class Fleet:
         self._dispatcher = dispatcher
         self._catch_up = catch_up
         self._newest = Newest(context.checkout, state.ledger)
+        context.outdated = self._outdated
         self._jobs = Jobs(state.connect, self._job)
         self._working: asyncio.Task[None] | None = None
         self._workers: list[asyncio.Task[None]] = []
@@ -149,9 +150,12 @@ class Fleet:
 
     def refuse_outdated(self) -> None:
         """Raise Outdated where the revision in force here is older than one that others acted on."""
-        tree = self._dispatcher().acting.tree
-        if tree is None or not self._newest.act_on(tree.revision, leads=self._leads):
+        if self._outdated():
             raise Outdated
+
+    def _outdated(self) -> bool:
+        tree = self._dispatcher().acting.tree
+        return tree is None or not self._newest.act_on(tree.revision, leads=self._leads)
 
     def _begin_putting(self, slices: Sequence[Slice]) -> None:
         self._putting += 1

@@ -97,12 +97,14 @@ class FleetPass:
     _problems: set[Problem] = field(default_factory=set)
     _report: Report = field(default_factory=lambda: Report("", dry_run=False))
     _desired: Desired | None = None
+    _left: bool = False
 
     async def make(self, selection: Selection) -> Report:
         """Make the pass. Raises RepositoryError if the fleet acted on a newer revision than this clone has."""
         ledger, context = self.state.ledger, self.context
         self._report.revision = self.tree.revision
         self._refuse_outdated()
+        context.outdated = self._outdated
         files = context.reader.load(self.tree)
         desired = self._desired = context.desired(files, Policy.of(self.settings, context.clock.now()).today)
         releases = list[Command]()
@@ -131,11 +133,19 @@ class FleetPass:
             await self._take_up(command)  # until here, it stays for the next pass: this one may be declined, or die
         if everything:
             self._problems |= set(context.judge(desired).counted())
+        if self._left:
+            self._refuse_outdated()
         return self._merged(desired)
+
+    def _outdated(self) -> bool:
+        """Whether the fleet acted on a newer revision than this clone has: what it was to make then is left."""
+        outdated = not Newest(self.context.checkout, self.state.ledger).act_on(self.tree.revision)
+        self._left |= outdated
+        return outdated
 
     def _refuse_outdated(self) -> None:
         """Raise RepositoryError where the fleet acted on a newer revision than this clone has."""
-        if not Newest(self.context.checkout, self.state.ledger).act_on(self.tree.revision):
+        if self._outdated():
             raise RepositoryError(
                 f"the fleet acted on a newer revision than {self.tree.revision[:12]}, which this clone is at: "
                 "`git pull`, then try again"

@@ -5,7 +5,7 @@ Modules that send, decrypt, wait or parse people's files are imported when they 
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from datetime import UTC, date, datetime
 from functools import cached_property
 from pathlib import Path
@@ -101,6 +101,8 @@ class Context:
         self.redactor = redactor
         self.reached = reached
         self.member_may_send: MaySend | None = None
+        self.outdated: Callable[[], bool] = lambda: False
+        """Whether others act on a newer revision than a pass here, which begins no attempt then."""
         self.answered: Answered | None = None
         """Called with each request and its outcome."""
         self.checkout = Checkout.open(root, reached)

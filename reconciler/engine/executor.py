@@ -319,7 +319,7 @@ class Executor:
         async def leaving() -> None:
             if not run.begun:
                 await self.pause()  # shutdown may have been requested while it waited for its place
-                self._refuse_overtaken(run.job)
+                await self._refuse_overtaken(run.job)
             await self._begin(run)
             sending = partial(self._ledger.sending, run.attempt, step)
             await self._ledger.off_loop(partial(sending, request.method, shown, self._clock.now()))
@@ -405,7 +405,7 @@ class Executor:
         """Yield to other tasks before an attempt. Raises Stopped once shutdown is requested."""
         await self._clock.sleep(0)
 
-    def _refuse_overtaken(self, job: AttemptRequest) -> None:
+    async def _refuse_overtaken(self, job: AttemptRequest) -> None:
         """Raise Overtaken if git wants by now what would be taken away, or no longer, or not so, what would be made."""
         desired, record = self._context.last_desired, job.record
         assert desired is not None  # the plan's, or a newer one
@@ -413,6 +413,8 @@ class Executor:
         now = next((grant for grant in desired.grants(hire) if grant.key == record.key), None)
         as_planned = now is None if job.wanted is None else now is not None and now.asks_as(job.wanted)
         if not as_planned or desired.unreadable(hire, record.email, record.origin) is not None:
+            raise Overtaken
+        if await self._ledger.off_loop(self._context.outdated):
             raise Overtaken
 
     def now(self) -> datetime:

@@ -146,9 +146,9 @@ async def member(repo: Repo, name: str) -> AsyncIterator[FleetPass]:
 
 
 class Stale(threading.Event):
-    """A service's answer to the next check, made at once and told only when this is set."""
+    """A service's answer to the next check, or other request, made at once and told only when this is set."""
 
-    def __init__(self, service: AccountService) -> None:
+    def __init__(self, service: AccountService, method: str = "GET") -> None:
         super().__init__()
         self.asked = threading.Event()
 
@@ -158,7 +158,7 @@ class Stale(threading.Event):
             assert self.wait(20)
             connection.answer(answer)  # type: ignore[attr-defined]
 
-        service.on(act, method="GET")
+        service.on(act, method=method)
 
 
 async def beside(
@@ -200,12 +200,13 @@ def test_command_waits_for_who_acts_on_the_grant_for_a_former_service(repo: Repo
             repo.commit()
             async with member(repo, "b") as after:
                 accept = partial(after.state.ledger.enqueue, "accept", hire="ada", access="tool", by="tester@here")
-                _, two = await beside(before, after, Stale(accounts), meanwhile=lambda: accept(now=after.clock.now()))
+                told = Stale(accounts, "POST")
+                _, two = await beside(before, after, told, meanwhile=lambda: accept(now=after.clock.now()))
         assert not isinstance(two, BaseException), two
         assert [(row.status, row.reason.partition(":")[0]) for row in two.rows] == [("missing", "drift")]
         assert len(accounts.calls("POST")) == 2
 
-    accounts.fail_next(2, 500, method="POST")
+    accounts.route("POST", "/users", Reply(500))
     repo.settings(retry_delay="0s", drift="report")
     repo.manifest("tool", {"service": "old", **accounts.manifest()})
     repo.hire("ada", "tool")
@@ -238,7 +239,7 @@ def test_entry_that_goes_to_another_service_waits_for_who_acts_on_it(
             repo.commit()
             async with member(repo, "b") as after:
                 accounts.people.clear()  # lost: it is healed
-                _, two = await beside(before, after, Stale(accounts))
+                _, two = await beside(before, after, Stale(accounts, "POST"))
         assert not isinstance(two, BaseException), two
         assert accounts.created == {"ada@example.com": 2}, "once more"
         assert others.calls("POST") == []
@@ -422,6 +423,27 @@ def test_older_revision_is_not_acted_on_after_a_wait(repo: Repo, accounts: Accou
                 with pytest.raises(RepositoryError, match="the fleet acted on a newer revision"):
                     await asyncio.wait_for(waiting, 20)
         assert accounts.lines() == []
+
+    repo.manifest("tool", accounts.manifest())
+    repo.hire("ada", "tool")
+    repo.commit()
+    asyncio.run(run())
+
+
+def test_older_revision_is_not_acted_on_after_a_check(repo: Repo, accounts: AccountService) -> None:
+    async def run() -> None:
+        async with member(repo, "a") as old:
+            repo.hire("ada")
+            repo.commit()
+            async with member(repo, "b") as new:
+                told = Stale(accounts)
+                planning = asyncio.create_task(old.make(Selection()))
+                assert await asyncio.to_thread(told.asked.wait, 20)
+                assert Newest(new.context.checkout, new.state.ledger).act_on(new.tree.revision)
+                told.set()
+                with pytest.raises(RepositoryError, match="the fleet acted on a newer revision"):
+                    await asyncio.wait_for(planning, 20)
+        assert accounts.calls("POST") == []
 
     repo.manifest("tool", accounts.manifest())
     repo.hire("ada", "tool")
