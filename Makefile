@@ -17,7 +17,7 @@ help: ## show this list
 run: $(RUN) ## a demo on this machine: sample repository, sample services, daemon
 	$(VENV)/bin/reconcile demo
 
-test: $(READY) ## every test; with COVERAGE=1 branch coverage has a minimum, which takes a third longer
+test: $(READY) ## every test; with COVERAGE=1 a minimum branch coverage too, which takes a third longer
 	$(VENV)/bin/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(if $(COVERAGE),--cov --cov-report=term:skip-covered)
 
 check: $(READY) ## the quick checks: lint, format, types, layers, dead code
