@@ -70,7 +70,7 @@ class WantedPrints:
         found = _PrintIndex(list(desired.hires))
         for number, hire in enumerate(found.hires):
             await self.pace.keep()
-            for grant in desired.grants(hire):
+            for grant in desired.grants(hire, once=True):
                 if grant.choices:
                     found.choosing.append(number)
                 elif (integration := integrations.get(grant.integration)) is not None:

@@ -26,14 +26,14 @@ __all__ = ["NO_SERVICE", "Desired", "Service"]
 NO_SERVICE = ""
 """Of what belongs to no service that can be read: broken manifests, entries whose integration is missing."""
 
-MAX_KEPT = 24_576
+MAX_KEPT = 16_384
 """How many hires and grants are remembered for good: the first ones.
 
 A pass goes over all hires in turn, and with the oldest evicted each pass would miss them all.
 """
 
-MAX_LATEST = 16_384
-"""How many of the others are: the last ones, for every service's pass asks for the same hires."""
+MAX_LATEST = 24_576
+"""How many of the others are: the last ones, for every service's pass asks for the same hires, some before others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,15 +215,19 @@ class Desired:
         """Whether any sequence is assigned by hires' fields instead of by name."""
         return any(sequence.model.assign is not None for sequence in self.files.sequences.values())
 
-    def grants(self, hire: str) -> tuple[Grant, ...]:
-        """Return a hire's grants, needed ones before those that need them; none if its file cannot be read."""
+    def grants(self, hire: str, *, once: bool = False) -> tuple[Grant, ...]:
+        """Return a hire's grants, needed ones before those that need them; none if its file cannot be read.
+
+        With `once` they are not remembered: a walk over all hires would evict those that passes are about.
+        """
         known = self._kept.get(hire)
         if known is None:
             known = self._latest.get(hire)
         if known is None:
             loaded = self.hires.get(hire)
             known = self._join.grants(loaded) if loaded is not None else ()
-            self._remember(hire, known)
+            if not once:
+                self._remember(hire, known)
         return known
 
     def _remember(self, hire: str, grants: tuple[Grant, ...]) -> None:

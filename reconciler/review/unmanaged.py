@@ -254,7 +254,7 @@ class OwnersOf:
             await self._pace.keep()
             addresses: dict[tuple[str, str], str] = {}
             unlisted = listed.keys().isdisjoint(self._desired.integrations(hire))
-            for grant in () if unlisted else self._desired.grants(hire):
+            for grant in () if unlisted else self._desired.grants(hire, once=True):
                 integration = listed.get(grant.integration)
                 if integration is not None:
                     addresses[grant.key.access, grant.integration] = grant.email
