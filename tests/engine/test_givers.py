@@ -19,7 +19,18 @@ def given(machine: Machine) -> dict[str, str]:
 
 def untraced(machine: Machine) -> set[str]:
     with machine.ledger() as ledger:
-        return ledger.untraced().keys() | set()
+        return set(ledger.untraced())
+
+
+def changed_unseen(machine: Machine, repo: Repo) -> str:
+    """The commit that changes what bob has; the pass over it is one over ada alone."""
+    repo.hire("bob", TOOL)
+    repo.commit()
+    machine.reconcile()
+    repo.hire("bob", {"integration": "tool", "values": {"TEAM": "8"}})
+    changed = repo.commit()
+    machine.reconcile(hires=["ada"])
+    return changed
 
 
 def test_a_pass_finds_out_who_gave_its_hires_what_they_have(machine: Machine, repo: Repo) -> None:
@@ -53,12 +64,7 @@ def test_commits_before_the_pass_over_a_hire_count(machine: Machine, repo: Repo)
 
 
 def test_a_file_that_cannot_be_read_meanwhile_is_read_once_it_can(machine: Machine, repo: Repo) -> None:
-    repo.hire("bob", TOOL)
-    repo.commit()
-    machine.reconcile()
-    repo.hire("bob", {"integration": "tool", "values": {"TEAM": "8"}})
-    changed = repo.commit()
-    machine.reconcile(hires=["ada"])
+    changed = changed_unseen(machine, repo)
     right = (repo.root / "hires" / "bob.yaml").read_text()
     repo.write("hires/bob.yaml", "access: [")
     repo.commit()
@@ -71,12 +77,7 @@ def test_a_file_that_cannot_be_read_meanwhile_is_read_once_it_can(machine: Machi
 
 
 def test_a_hire_that_was_renamed_meanwhile_is_traced_from_the_first_commit(machine: Machine, repo: Repo) -> None:
-    repo.hire("bob", TOOL)
-    repo.commit()
-    machine.reconcile()
-    repo.hire("bob", {"integration": "tool", "values": {"TEAM": "8"}})
-    changed = repo.commit()
-    machine.reconcile(hires=["ada"])
+    changed = changed_unseen(machine, repo)
     (repo.root / "hires" / "bob.yaml").rename(repo.root / "hires" / "bobby.yaml")
     repo.commit()
     machine.reconcile(hires=["bobby"])
