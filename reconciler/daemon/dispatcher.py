@@ -18,7 +18,8 @@ from reconciler.daemon.acting import Acting
 from reconciler.daemon.cutting import by_service, in_parts, joined
 from reconciler.daemon.health import Health
 from reconciler.daemon.queues import Queues
-from reconciler.daemon.slices import Lane, Make, Outdated, PassRequest, Slice, SliceRunner, Spawn
+from reconciler.daemon.slices import Counting, Lane, Make, Outdated, PassRequest, Slice, SliceRunner, Spawn
+from reconciler.engine import guard
 from reconciler.engine.claims import Claims, ClaimSet
 from reconciler.engine.commands import by_grant
 from reconciler.engine.context import Context, SystemClock
@@ -141,15 +142,22 @@ class Dispatcher:
         if hires := frozenset(key.hire for key in postponed.keys() - due):  # for single grants, no guard is overridden
             self.start(PassRequest(Selection(hires), "released", released=True))
 
-    def queue(self, request: PassRequest, listings: Listings, *, at_most: int | None = None) -> None:
-        """Queue a pass for each service of the selection.
+    def queue(self, request: PassRequest, listings: Listings, *, at_most: int | None = None) -> set[str]:
+        """Queue a pass for each service of the selection, and return which services these are.
 
         A service with `at_most` passes waiting is left out: its hires are checked less often.
         """
-        now = self._clock.now()
-        for name, part in self._by_service(request.selection).items():
+        now, parts = self._clock.now(), self._by_service(request.selection)
+        for name, part in parts.items():
             item = Slice(name, replace(request, selection=part), Lane.INTERVAL, now, listings)
             self.runner.put([item], at_most=at_most)
+        return {*parts}
+
+    def queue_ends(self, request: PassRequest, services: Iterable[str], listings: Listings) -> None:
+        """Queue what ends a pass in parts, after its parts: the guard judges what these have counted."""
+        ended, now = replace(request, selection=Selection.of(()), counting=Counting.END), self._clock.now()
+        for name in services:
+            self.runner.put([Slice(name, ended, Lane.INTERVAL, now, listings)])
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:
         """Start a task, which `finish` awaits."""
@@ -181,6 +189,9 @@ class Dispatcher:
         self._making += 1
         structlog.contextvars.bind_contextvars(pass_id=f"{int(began.timestamp() * 1000):x}")
         try:
+            if request.counting is Counting.END:
+                self._start_counted(item)
+                return True
             report = await self._pass(item)
             report.refuse(self.acting.refused)
             self._completed(report, request.why, began)
@@ -204,6 +215,17 @@ class Dispatcher:
             if not self._making and not self._running - {asyncio.current_task()}:
                 self._health.idle()
         return True
+
+    def _start_counted(self, item: Slice) -> None:
+        """Make passes over the grants of a service that its parts have counted: all of them wait now, and count."""
+        home = self.desired().home
+        waiting = [record for record in self._state.ledger.guarded() if guard.waits_for_count(record)]
+        keys = {record.key for record in waiting if home(record.integration) == item.service}
+        parts = in_parts(Selection.of(keys), MAX_HIRES)
+        request, now = PassRequest(Selection(), item.request.why), self._clock.now()
+        self.runner.put(
+            [Slice(item.service, replace(request, selection=part), Lane.NOW, now, item.listings) for part in parts]
+        )
 
     async def _pass(self, item: Slice) -> Report:
         """Plan and apply with the service leased, and with others if rows have to move between them."""
@@ -237,6 +259,7 @@ class Dispatcher:
             acting.tree,
             commands=by_grant(state.ledger.commands()),
             released=request.released,
+            counting=request.counting is Counting.PART,
             claims=claims,
             listings=listings,
         )

@@ -115,7 +115,7 @@ class Fleet:
         if slices:
             self._begin_putting(slices)
 
-    def clear(self) -> None:
+    def clear(self, services: Collection[str] | None = None) -> None:
         """Leave the queue as it is: a slice that a sweep includes costs checks and does no harm."""
 
     def tick(self, now: datetime) -> None:  # noqa: ARG002

@@ -25,7 +25,7 @@ from procrastinate.jobs import Job
 from procrastinate.jobs import Status as JobStatus
 from procrastinate.utils import utcnow
 
-from reconciler.daemon.slices import Lane, PassRequest, Slice
+from reconciler.daemon.slices import Counting, Lane, PassRequest, Slice
 from reconciler.ledger.membership import STALL_SECONDS
 from reconciler.model.grant import Key
 from reconciler.model.selection import Selection
@@ -187,6 +187,7 @@ def arguments(item: Slice, revision: str, reading: str | None) -> Arguments:
         "lane": item.lane,
         "why": item.request.why,
         "released": item.request.released,
+        "counting": item.request.counting,
         "revision": revision,
         "reading": reading,
         "queued_at": item.queued_at.isoformat(),
@@ -206,7 +207,8 @@ def slice_of(given: Arguments) -> Slice:
         grants=None if grants is None else frozenset(Key(hire, access) for hire, access in grants),
         without=frozenset(given["without"]),
     )
-    request = PassRequest(selection, given["why"], given["released"])
+    counting = given.get("counting")  # a job of a member of an older version has none
+    request = PassRequest(selection, given["why"], given["released"], Counting(counting) if counting else None)
     return Slice(given["service"], request, Lane(given["lane"]), datetime.fromisoformat(given["queued_at"]))
 
 
@@ -221,5 +223,6 @@ def _queueing_lock(item: Slice, revision: str) -> str | None:
         case Lane.DUE:
             return f"due/{item.service}"
         case Lane.INTERVAL:
-            hires = sha256(" ".join(sorted(item.request.selection.hires or ())).encode()).hexdigest()
-            return f"interval/{item.service}/{revision}/{item.request.released}/{hires}"
+            request = item.request
+            hires = sha256(" ".join(sorted(request.selection.hires or ())).encode()).hexdigest()
+            return f"interval/{item.service}/{revision}/{request.released}/{request.counting}/{hires}"

@@ -7,16 +7,15 @@ the interval's.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from functools import partial
 
-from reconciler.daemon.slices import Lane, Make, Slice, Spawn
+from reconciler.daemon.slices import Counting, Lane, Make, PassRequest, Slice, Spawn
 from reconciler.engine.context import SystemClock
 from reconciler.engine.state import OpenState
 from reconciler.model.grant import Key
-from reconciler.model.selection import Selection
 
 __all__ = ["Queues", "ServiceQueue"]
 
@@ -35,16 +34,16 @@ class ServiceQueue:
 
     def __init__(self, spawn: Spawn) -> None:
         self._spawn = spawn
-        self._waiting: deque[Work] = deque()
+        self._waiting: deque[tuple[Work, bool]] = deque()
         self._workers = 0
 
     def __len__(self) -> int:
         """The number of items that wait."""
         return len(self._waiting)
 
-    def put(self, work: Work) -> None:
-        """Add work to the queue."""
-        self._waiting.append(work)
+    def put(self, work: Work, *, alone: bool = False) -> None:
+        """Add work to the queue; with `alone`, it begins when all before it has ended."""
+        self._waiting.append((work, alone))
         if self._workers < MAX_RUNNING:
             self._workers += 1
             self._spawn(self._work())
@@ -56,7 +55,11 @@ class ServiceQueue:
     async def _work(self) -> None:
         try:
             while self._waiting:
-                await self._waiting.popleft()()
+                work, alone = self._waiting[0]
+                if alone and self._workers > 1:
+                    return  # who ends last makes it
+                self._waiting.popleft()
+                await work()
         finally:
             self._workers -= 1
 
@@ -76,7 +79,9 @@ class Queues:
         self._released = 0
         """The number of slices that override the guard and are not made yet."""
         self._waiting: Counter[Key] = Counter()
-        self._retries: dict[tuple[Selection, bool], Slice] = {}
+        self._retries: dict[tuple[str, PassRequest], Slice] = {}
+        self._failed_parts: set[tuple[str, PassRequest]] = set()
+        """The parts of passes that have to be made again."""
         self._retries_at = clock.now()
         self._retry_delay = FIRST_RETRY
 
@@ -101,12 +106,12 @@ class Queues:
             if at_most is None or len(queue) < at_most:
                 self._released += item.request.released
                 self._waiting.update(item.request.selection.grants or ())
-                queue.put(partial(self._made, item))
+                queue.put(partial(self._made, item), alone=item.request.counting is Counting.END)
 
-    def clear(self) -> None:
-        """Drop everything that waits in the interval's queues, but for what overrides the guard."""
-        for (lane, _, released), queue in self._queues.items():
-            if lane is Lane.INTERVAL and not released:
+    def clear(self, services: Collection[str] | None = None) -> None:
+        """Drop what waits in the interval's queues of services, or of all, but for what overrides the guard."""
+        for (lane, service, released), queue in self._queues.items():
+            if lane is Lane.INTERVAL and not released and (services is None or service in services):
                 queue.clear()
 
     def tick(self, now: datetime) -> None:
@@ -135,10 +140,18 @@ class Queues:
             self._waiting -= Counter(item.request.selection.grants or ())
 
     async def _again(self, item: Slice) -> None:
-        if await self._make(item):
+        if not self._lacks_parts(item) and await self._make(item):
             self._released -= item.request.released
+            self._failed_parts.discard((item.service, item.request))
             self._retry_delay = FIRST_RETRY
             return
-        self._retries[item.request.selection, item.request.released] = item
+        if item.request.counting is Counting.PART:
+            self._failed_parts.add((item.service, item.request))
+        self._retries[item.service, item.request] = item
         self._retries_at = self._clock.now() + self._retry_delay
         self._retry_delay = min(2 * self._retry_delay, LONGEST_RETRY)
+
+    def _lacks_parts(self, item: Slice) -> bool:
+        """Whether it ends a pass of which a part failed and is not made again yet."""
+        ends = item.request.counting is Counting.END
+        return ends and any(service == item.service for service, _ in self._failed_parts)

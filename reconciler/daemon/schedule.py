@@ -18,7 +18,7 @@ from reconciler.daemon.acting import Acting
 from reconciler.daemon.cutting import in_parts
 from reconciler.daemon.dispatcher import MAX_HIRES, Dispatcher
 from reconciler.daemon.health import Health
-from reconciler.daemon.slices import PassRequest
+from reconciler.daemon.slices import Counting, PassRequest
 from reconciler.daemon.survey import Survey
 from reconciler.engine.context import Context, SystemClock
 from reconciler.engine.listings import Listings, listed_grants
@@ -85,10 +85,14 @@ class Schedule:
             whole = replace(selection, hires=frozenset(hires))
             self._dispatcher.start(replace(request, selection=whole), acting=acting)
             return
+        if selection.hires is None and selection.integrations is not None:
+            home = self._dispatcher.desired(acting).home
+            self._dispatcher.runner.clear({home(name) for name in selection.integrations})
         self._read_listings_anew(acting)
         self._queueing += 1
         self._cutting += selection.everything
-        self._dispatcher.run(self._queue_all(request, self._files(acting)))
+        counting = None if request.released else Counting.PART
+        self._dispatcher.run(self._queue_all(replace(request, counting=counting), self._files(acting)))
 
     async def let_through(self) -> None:
         """Wait until no pass that overrides the guard would be lost with this process. Raises Stopped."""
@@ -96,7 +100,9 @@ class Schedule:
             await self._clock.sleep(AGAIN_SECONDS)
 
     def queue_due(self, now: datetime) -> None:
-        """Queue the slices that are due."""
+        """Queue the slices that are due, but not between the parts of a sweep: these are counted before them."""
+        if self._queueing:
+            return
         if self._sliced_at is None or self._sliced_at > now:  # the first of all, or the clock was set back
             self._sliced_at = now
         interval = self._dispatcher.acting.settings.interval
@@ -142,13 +148,16 @@ class Schedule:
 
         Other tasks run in between, for to cut a part takes a while, and the first ones are made meanwhile.
         """
-        hires = list[str]()
+        hires, services = list[str](), set[str]()
         try:
             async for part in self._parts(request.selection, files):
-                while not self._queued(replace(request, selection=part)):
+                while (queued := self._queued(replace(request, selection=part))) is None:
                     await self._clock.sleep(AGAIN_SECONDS)
+                services |= queued
                 await self._clock.sleep(0)
                 hires += part.hires or ()
+            if request.counting is not None:
+                self._dispatcher.queue_ends(request, services, self._listings)
             self._queueing -= 1
             if request.selection.everything:
                 await self._cut(hires)
@@ -208,10 +217,10 @@ class Schedule:
                 self._health.stuck("ledger", str(error))
                 await self._clock.sleep(AGAIN_SECONDS)
 
-    def _queued(self, request: PassRequest) -> bool:
+    def _queued(self, request: PassRequest) -> set[str] | None:
+        """Queue a part, and return for which services; None if the ledger or this clone failed."""
         try:
-            self._dispatcher.queue(request, self._listings)
+            return self._dispatcher.queue(request, self._listings)
         except (LedgerError, RepositoryError) as error:
             self._health.stuck("ledger" if isinstance(error, LedgerError) else "files", str(error))
-            return False
-        return True
+            return None

@@ -6,7 +6,7 @@ to itself, or the jobs of a fleet. Either one calls a dispatcher back to make ea
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,7 +18,7 @@ from reconciler.engine.state import OpenState
 from reconciler.model.grant import Key
 from reconciler.model.selection import Selection
 
-__all__ = ["Lane", "Make", "Outdated", "PassRequest", "Slice", "SliceRunner", "Spawn"]
+__all__ = ["Counting", "Lane", "Make", "Outdated", "PassRequest", "Slice", "SliceRunner", "Spawn"]
 
 Spawn = Callable[[Coroutine[Any, Any, None]], None]
 """Starts a task, which is awaited before the daemon ends."""
@@ -36,13 +36,24 @@ class Lane(StrEnum):
     INTERVAL = "interval"
 
 
+class Counting(StrEnum):
+    """What a slice is of a pass in parts, which the guard judges as a whole: one of its parts, or what ends it."""
+
+    PART = "part"
+    END = "end"
+
+
 @dataclass(frozen=True, slots=True)
 class PassRequest:
-    """A pass to be made: over what, and why. `released` overrides the guard."""
+    """A pass to be made: over what, and why. `released` overrides the guard.
+
+    With `counting`, what counts for the guard is only counted in each part, and made or not after the end.
+    """
 
     selection: Selection
     why: str
     released: bool = False
+    counting: Counting | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +97,11 @@ class SliceRunner(Protocol):
     def put(self, slices: Sequence[Slice], *, at_most: int | None = None) -> None:
         """Queue slices of one service, each after those before it in its lane; none if `at_most` wait."""
 
-    def clear(self) -> None:
-        """Drop what waits in the interval's lane and does not override the guard: a sweep includes it."""
+    def clear(self, services: Collection[str] | None = None) -> None:
+        """Drop what waits in the interval's lane of services, or of all, and does not override the guard.
+
+        A sweep includes it.
+        """
 
     def tick(self, now: datetime) -> None:
         """Do what is due: make slices again that the ledger failed for, determine who leads."""

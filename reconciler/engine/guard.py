@@ -3,13 +3,15 @@
 It counts an integration's grants since the last full resync: those revoked or healed are compared with its confirmed
 ones, those made or, by a commit, updated with `max_new`. Grants that it suspended in an earlier pass count, too,
 whatever part of the integration this pass covers: it stays tripped until the count falls or somebody overrides it.
+
+A pass in parts postpones what counts until all parts are counted, by suspending it like that.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -22,7 +24,7 @@ from reconciler.model.grant import Decision, Key, Record
 from reconciler.model.settings import Settings
 from reconciler.model.status import Action, EventType, Status
 
-__all__ = ["Changes", "events_of", "suspend", "waiting"]
+__all__ = ["Changes", "events_of", "postpone", "suspend", "waiting", "waits_for_count"]
 
 FEW = 5
 """The most changes that never trip the guard."""
@@ -31,6 +33,9 @@ HELD = "held"
 """The name of the note that has the tripped integrations."""
 
 NEXT = "look why, then let it through once with `reconcile --yes-really`"
+
+COUNTING = "held by the guard until it has counted what the whole pass would change"
+"""The reason of a grant that waits for the other parts of its pass."""
 
 
 class Changes:
@@ -62,7 +67,7 @@ class Changes:
                 continue  # a person named this grant: it neither counts nor overrides
             if key in moved or (integration, key) in self._waiting:
                 self._seen.add((integration, key))
-            if item.decision.heals or (not item.wanted and item.decision.action.acts):
+            if _takes(item):
                 self._taken.add(integration, key, moved=key in moved)
             elif _makes(item):
                 self._made.add(integration, key, moved=key in moved)
@@ -76,7 +81,7 @@ class Changes:
         for (integration, key), record in self._waiting.items():
             now = self._renamed.get(key, key)
             if integration in self._met and (integration, now) not in self._seen:  # it waits since an earlier pass
-                (self._taken if _takes(record) else self._made).add(integration, now, moved=True)
+                (self._taken if _would_take(record) else self._made).add(integration, now, moved=True)
         tripped: dict[str, str] = {}
         if self._settings.max_new is not None:
             tripped |= _too_many_new(self._made.counts(self._renamed), self._settings.max_new)
@@ -140,13 +145,18 @@ def _too_many_new(counts: Mapping[str, int], most: int) -> dict[str, str]:
     }
 
 
+def _takes(item: PlannedGrant) -> bool:
+    """Whether an account would be revoked or healed."""
+    return item.decision.heals or (not item.wanted and item.decision.action.acts)
+
+
 def _makes(item: PlannedGrant) -> bool:
     """Whether an account would be made or updated; a retry and a fresh start by a person were let through before."""
     asked_again = item.record is not None and item.record.fresh
     return item.wanted and item.decision.action in (Action.EXECUTE, Action.UPDATE) and not asked_again
 
 
-def _takes(record: Record) -> bool:
+def _would_take(record: Record) -> bool:
     """Whether the guard keeps a grant from being revoked or healed, and not from being made or updated."""
     drifted = record.as_wanted_at is not None and not by_commit(record, record.differs)
     return record.lost or record.orphaned_at is not None or drifted
@@ -154,18 +164,36 @@ def _takes(record: Record) -> bool:
 
 def suspend(planned: Iterable[PlannedGrant], tripped: Mapping[str, str]) -> list[PlannedGrant]:
     """Suspend the grants of tripped integrations, and let grants that need one of those wait for it."""
+    return _held(planned, lambda item: tripped.get(item.grant.integration))
+
+
+def postpone(planned: Iterable[PlannedGrant], tripped: Collection[str], settings: Settings) -> list[PlannedGrant]:
+    """Suspend what counts until all parts of a pass are counted; of tripped integrations, all that is to be done."""
+
+    def why(item: PlannedGrant) -> str | None:
+        counts = not item.by_hand and (_takes(item) or (settings.max_new is not None and _makes(item)))
+        return COUNTING if counts or item.grant.integration in tripped else None
+
+    return _held(planned, why)
+
+
+def waits_for_count(record: Record) -> bool:
+    """Whether a grant waits for the other parts of its pass."""
+    return record.guarded and record.reason.startswith(COUNTING)
+
+
+def _held(planned: Iterable[PlannedGrant], why: Callable[[PlannedGrant], str | None]) -> list[PlannedGrant]:
     found: dict[Key, PlannedGrant] = {}
     for item in planned:
-        reason = tripped.get(item.grant.integration)
-        revoked_by_hand = item.by_hand and not item.wanted
-        if item.decision.action.acts and reason is not None and not revoked_by_hand:
+        acts, revoked_by_hand = item.decision.action.acts, item.by_hand and not item.wanted
+        if acts and not revoked_by_hand and (reason := why(item)) is not None:
             changed, differs = item.decision.changed, item.decision.differs  # to be counted, and accepted, by
             if OFF in item.decision.reason:
                 reason = f"{reason}; it is {OFF}"
             held = Decision(Status.SUSPENDED, Action.NONE, reason, changed=changed, guarded=True, differs=differs)
             found[item.grant.key] = replace(item, decision=held)
-        elif item.decision.action.acts and item.wanted and (why := _waits(item, found)) is not None:
-            found[item.grant.key] = replace(item, decision=waiting(why))
+        elif acts and item.wanted and (needed := _waits(item, found)) is not None:
+            found[item.grant.key] = replace(item, decision=waiting(needed))
         else:
             found[item.grant.key] = item
     return list(found.values())

@@ -55,7 +55,8 @@ class Plan:
 
     `rows` are the ledger's as they were read, `written` the new records, `renamed` the moves to other names, `dropped`
     the grants that were never executed. `tripped` maps the integrations that the guard holds to the reason; `released`
-    says that a person overrides it. `commands` are the manual commands for the grants.
+    says that a person overrides it, `counting` that it judges once other parts are counted. `commands` are the manual
+    commands for the grants.
     """
 
     tree: Tree
@@ -74,6 +75,7 @@ class Plan:
     claims: ClaimSet
     tripped: Mapping[str, str]
     released: bool
+    counting: bool
     problems: tuple[Problem, ...]
 
     @property
@@ -187,9 +189,17 @@ class Planning:
         return found
 
     async def whole(
-        self, claims: ClaimSet | None = None, *, released: bool = False, watched: Watched = unwatched
+        self,
+        claims: ClaimSet | None = None,
+        *,
+        released: bool = False,
+        counting: bool = False,
+        watched: Watched = unwatched,
     ) -> Plan:
-        """Observe and plan in one piece, and change nothing. `watched` is called for each hire."""
+        """Observe and plan in one piece, and change nothing. `watched` is called for each hire.
+
+        With `counting`, this is a part of a pass that the guard judges once all parts are counted.
+        """
         claims = claims or Claims().begin()
         plan = await self.part(self.selection, await self._rows(), claims, watched)
         released = released and self.selection.grants is None  # who names one grant lets nothing else through
@@ -200,13 +210,17 @@ class Planning:
             changes.add(planned, plan.renamed)
             changes.add_beside(claims.acted_on_beside())
             tripped = changes.tripped()
-            planned = guard.suspend(planned, tripped)
+            if counting:
+                planned, tripped = guard.postpone(planned, tripped, self.settings), {}
+            else:
+                planned = guard.suspend(planned, tripped)
             claims.act_on(planned)
         return replace(
             plan,
             grants=tuple(map(self.locked, planned)),
             tripped=tripped,
             released=released,
+            counting=counting,
             problems=self.problems(plan.problems),
         )
 
@@ -255,6 +269,7 @@ class Planning:
             claims=claims,
             tripped={},
             released=False,
+            counting=False,
             problems=tuple(planner.problems),
         )
 

@@ -80,6 +80,7 @@ class Reconciler:
         by_hand: Mapping[Key, str] | None = None,
         commands: CommandsByGrant | None = None,
         released: bool = False,
+        counting: bool = False,
         removals: bool = True,
         claims: ClaimSet | None = None,
         listings: Listings | None = None,
@@ -97,7 +98,7 @@ class Reconciler:
             listings=listings,
             progressed=self._progressed,
         )
-        return await planning.whole(claims, released=released, watched=watched)
+        return await planning.whole(claims, released=released, counting=counting, watched=watched)
 
     async def apply(self, plan: Plan) -> Report:
         """Carry a plan out: write intent, execute, confirm, record, notify."""
@@ -219,7 +220,8 @@ class Reconciler:
         pass, which finds and decides the same.
         """
         ledger, now, revision = self._state.ledger, plan.policy.now, plan.revision
-        tripped, noted = guard.events_of(ledger, plan.grants, plan.tripped, now, revision)
+        judged = () if plan.counting else plan.grants
+        tripped, noted = guard.events_of(ledger, judged, plan.tripped, now, revision)
         answered = [
             command for key, commands in plan.commands.items() if _is_unknown(key, plan, ledger) for command in commands
         ]

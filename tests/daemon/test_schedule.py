@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
+from reconciler.daemon.slices import PassRequest
+from reconciler.engine.state import OpenState
 from reconciler.model.errors import LedgerError
+from reconciler.model.report import Report
 from reconciler.review.unmanaged import AccountKind, ComparedListing
-from tests.daemon.running import peopled, running, until
+from tests.daemon.running import Running, peopled, running, until
 from tests.repo import Repo
 from tests.servers import AccountService
 
 STEMS = [f"h{number}" for number in range(12)]
 GONE = STEMS[4:]
+NEW = [f"n{number}" for number in range(7)]
 
 
 @pytest.fixture
@@ -48,22 +55,35 @@ def test_sweep_covers_all_hires_that_git_or_the_ledger_has_once(
         async with running(left) as now:
             await until(lambda: sum(len(report.rows) for _, report in now.passes) >= len(STEMS))
             assert {why for why, _ in now.passes} == {"start"}
-            return [row.hire for _, report in now.passes for row in report.rows]
+            return [row.hire for _, report in now.passes for row in report.rows][: len(STEMS)]
 
     assert Counter(asyncio.run(swept())) == Counter(STEMS)
 
 
-def test_guard_counts_all_that_a_sweep_takes_away(
+def held(now: Running) -> dict[str, str]:
+    """Who is held by the guard, and why, as the ledger has it."""
+    return {record.key.hire: record.reason for record in now.state.ledger.guarded()}
+
+
+def sent(accounts: AccountService, method: str) -> list[str]:
+    return sorted(request.path for request in accounts.requests if request.method == method)
+
+
+def users(stems: Iterable[str]) -> list[str]:
+    return sorted(f"/users/{stem}@example.com" for stem in stems)
+
+
+def test_guard_counts_all_that_a_sweep_takes_away_before_it_takes_any(
     left: Repo, accounts: AccountService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The cycle that a sweep begins does not have it count anew, even if half of the sweep was made by then.
+    """The first parts alone would be let through.
 
     Here the ledger cannot be read meanwhile: what is left of the sweep is queued once it can.
     """
     monkeypatch.setattr("reconciler.daemon.schedule.AT_A_TIME", 2)
     monkeypatch.setattr("reconciler.daemon.schedule.AGAIN_SECONDS", 0.01)
 
-    async def swept() -> set[str]:
+    async def swept() -> None:
         async with running(left) as now:
             read = now.state.ledger.hires_after
 
@@ -73,12 +93,75 @@ def test_guard_counts_all_that_a_sweep_takes_away(
                 return read(hire, at_most)
 
             monkeypatch.setattr(now.state.ledger, "hires_after", locked)
-            await until(lambda: sum(len(report.rows) for _, report in now.passes) >= len(STEMS))
-            return {row.hire for _, report in now.passes for row in report.rows if row.guarded}
+            await until(lambda: held(now).keys() == {*GONE} and all("(8/12)" in why for why in held(now).values()))
+            assert sent(accounts, "DELETE") == []
+            now.state.ledger.enqueue("release", now=datetime.now(UTC), by="ida@here")
+            await until(lambda: sent(accounts, "DELETE") == users(GONE))
 
-    assert asyncio.run(swept()) == set(GONE[2:6])
-    revoked = {request.path for request in accounts.requests if request.method == "DELETE"}
-    assert len(revoked) == 4
+    asyncio.run(swept())
+
+
+def test_what_a_sweep_takes_away_within_the_limit_goes_once_all_is_counted(
+    left: Repo, accounts: AccountService
+) -> None:
+    left.settings(interval="1d", prune="revoke", max_change_percent=70)
+    left.commit()
+
+    async def swept() -> list[int]:
+        async with running(left) as now:
+            await until(lambda: sum(report.revoked for _, report in now.passes) == len(GONE))
+            assert held(now) == {}
+            return [report.revoked for _, report in now.passes]
+
+    assert not any(asyncio.run(swept())[: len(STEMS) // 2])  # the parts
+    assert sent(accounts, "DELETE") == users(GONE)
+
+
+@pytest.mark.parametrize("most", [len(NEW), len(NEW) - 1])
+def test_guard_counts_all_that_a_sweep_makes_before_it_makes_any(
+    left: Repo, accounts: AccountService, most: int
+) -> None:
+    left.settings(interval="1d", prune="report", max_new=most)
+    for stem in NEW:
+        left.hire(stem, "tool")
+    left.commit()
+
+    async def swept() -> None:
+        async with running(left) as now:
+            if most == len(NEW):
+                await until(lambda: sum(report.executed for _, report in now.passes) == len(NEW))
+                assert held(now) == {}
+            else:
+                await until(lambda: all("max_new" in held(now).get(stem, "") for stem in NEW))
+
+    asyncio.run(swept())
+    assert len(sent(accounts, "POST")) == (most if most == len(NEW) else 0)
+
+
+def test_end_of_a_sweep_waits_for_a_part_that_failed(
+    left: Repo, accounts: AccountService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reconciler.daemon.queues.FIRST_RETRY", timedelta())
+    left.settings(interval="1d", prune="revoke", max_change_percent=50)
+    left.commit()
+
+    async def swept() -> None:
+        async with running(left) as now:
+            reconcile, failures = now.daemon._dispatcher._reconcile, 0
+
+            async def failing(state: OpenState, request: PassRequest, *given: Any) -> Report:
+                nonlocal failures
+                if "h6" in (request.selection.hires or ()) and failures < 2:
+                    failures += 1
+                    raise LedgerError("the ledger is locked")
+                return await reconcile(state, request, *given)
+
+            monkeypatch.setattr(now.daemon._dispatcher, "_reconcile", failing)
+            await until(lambda: held(now).keys() == {*GONE} and all("(8/12)" in why for why in held(now).values()))
+            assert failures == 2
+
+    asyncio.run(swept())
+    assert sent(accounts, "DELETE") == []
 
 
 def test_survey_of_the_cycle_that_a_sweep_begins_knows_all_hires(left: Repo, accounts: AccountService) -> None:
