@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -12,8 +13,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from reconciler.daemon.jobs import Arguments, Jobs, Requeue, arguments
-from reconciler.daemon.slices import Lane, PassRequest, Slice
+from reconciler.daemon.jobs import Arguments, Jobs, Requeue, arguments, slice_of
+from reconciler.daemon.slices import Counting, Lane, PassRequest, Slice
 from reconciler.ledger import postgres
 from reconciler.ledger.postgres import SCHEMA, Server
 from reconciler.model.selection import Selection
@@ -130,6 +131,17 @@ def test_job_whose_end_cannot_be_written_keeps_no_other_waiting(
     with databases.made() as url:
         assert asyncio.run(run(url)) == ["now", "due"], "what was made is not made again"
         assert left(databases, url) == []
+
+
+@pytest.mark.parametrize("counting", [None, *Counting])
+def test_slice_comes_out_of_a_job_as_it_went_in(counting: Counting | None) -> None:
+    part = replace(DUE, request=replace(DUE.request, counting=counting))
+    assert slice_of(json.loads(json.dumps(arguments(part, FIRST, None)))) == part
+
+
+def test_job_of_a_member_of_an_older_version_is_read() -> None:
+    given = {name: value for name, value in arguments(DUE, FIRST, None).items() if name != "counting"}
+    assert slice_of(given) == DUE
 
 
 def test_part_of_a_sweep_waits_beside_one_of_another_revision_or_released(databases: Databases) -> None:
