@@ -219,8 +219,8 @@ class Dispatcher:
     def _start_counted(self, item: Slice) -> None:
         """Make passes over the grants of a service that its parts have counted: all of them wait now, and count."""
         home = self.desired().home
-        waiting = [record for record in self._state.ledger.guarded() if guard.waits_for_count(record)]
-        keys = {record.key for record in waiting if home(record.integration) == item.service}
+        held = [record for record in self._state.ledger.guarded() if home(record.integration) == item.service]
+        keys = {record.key for record in held if record.reason.startswith(guard.COUNTING)}
         parts = in_parts(Selection.of(keys), MAX_HIRES)
         request, now = PassRequest(Selection(), item.request.why), self._clock.now()
         self.runner.put(
@@ -238,16 +238,14 @@ class Dispatcher:
                     refuse_strayed(state.ledger, self.desired(), services)
                     # An attempt whose end could not be written (a full disk) is settled as after a crash.
                     recover(state.ledger, self.acting.settings, self._clock.now(), busy=self._claims.busy)
-                    return await self._reconcile(state, item.request, claims, item.listings)
+                    return await self._reconcile(state, item, claims)
                 except MoreNeeded as error:
                     services |= error.services
                 finally:
                     claims.close()
 
-    async def _reconcile(
-        self, state: OpenState, request: PassRequest, claims: ClaimSet, listings: Listings | None
-    ) -> Report:
-        acting = self.acting
+    async def _reconcile(self, state: OpenState, item: Slice, claims: ClaimSet) -> Report:
+        acting, request = self.acting, item.request
         assert acting.tree is not None
         if state.sealing.fault is not None:  # its key may be back, or the agent unlocked
             state.sealing = sealing_of(self._context, acting.settings, acting.tree, state.ledger)
@@ -259,9 +257,9 @@ class Dispatcher:
             acting.tree,
             commands=by_grant(state.ledger.commands()),
             released=request.released,
-            counting=request.counting is Counting.PART,
+            part=_part(item),
             claims=claims,
-            listings=listings,
+            listings=item.listings,
         )
         return await reconciler.apply(await self._clock.unless_stopped(planning))
 
@@ -306,6 +304,13 @@ class Dispatcher:
         wanted = set(keys)
         hires = {key.hire for key in wanted}
         return [record for record in self._state.ledger.records(hires) if record.key in wanted] if wanted else []
+
+
+def _part(item: Slice) -> guard.Part:
+    """Return what a slice covers of what the guard judges as a whole."""
+    if item.request.counting is Counting.PART:
+        return guard.Part.SWEEP
+    return guard.Part.RESYNC if item.request.why == "interval" else guard.Part.ALL
 
 
 def _text(error: Exception) -> str:

@@ -20,6 +20,7 @@ from reconciler.daemon.dispatcher import MAX_HIRES, Dispatcher
 from reconciler.daemon.health import Health
 from reconciler.daemon.slices import Counting, PassRequest
 from reconciler.daemon.survey import Survey
+from reconciler.engine import guard
 from reconciler.engine.context import Context, SystemClock
 from reconciler.engine.listings import Listings, listed_grants
 from reconciler.ledger.writer import LedgerWriter
@@ -64,6 +65,8 @@ class Schedule:
         self._sliced = 0
         """The number of this cycle's slices that were queued."""
         self._sliced_at: datetime | None = None
+        self._counted_at: dict[str, datetime] = {}
+        """When passes over all of an integration were begun last."""
         self._queueing = 0
         """The number of sweeps of which not every slice is queued yet."""
         self._cutting = 0
@@ -81,13 +84,17 @@ class Schedule:
             self._sliced_at = self._clock.now()
             self._slices = []
             self._dispatcher.runner.clear()  # the sweep includes everything that waits
+        services = self._dispatcher.desired(acting).services.values()
+        if selection.hires is None:
+            names = {name for service in services for name in service.manifests}
+            self._counted_at |= dict.fromkeys(selection.integrations or names, self._clock.now())
         if hires is not None and len(hires) <= MAX_HIRES:
             whole = replace(selection, hires=frozenset(hires))
             self._dispatcher.start(replace(request, selection=whole), acting=acting)
             return
         if selection.hires is None and selection.integrations is not None:
-            home = self._dispatcher.desired(acting).home
-            self._dispatcher.runner.clear({home(name) for name in selection.integrations})
+            complete = {service.name for service in services if service.manifests.keys() <= selection.integrations}
+            self._dispatcher.runner.clear(complete)
         self._read_listings_anew(acting)
         self._queueing += 1
         self._cutting += selection.everything
@@ -103,6 +110,7 @@ class Schedule:
         """Queue the slices that are due, but not between the parts of a sweep: these are counted before them."""
         if self._queueing:
             return
+        self._count_waiting(now)
         if self._sliced_at is None or self._sliced_at > now:  # the first of all, or the clock was set back
             self._sliced_at = now
         interval = self._dispatcher.acting.settings.interval
@@ -119,6 +127,14 @@ class Schedule:
                 self._dispatcher.queue(request, self._listings, at_most=count)
         if not self._cutting:  # a sweep over everything begins the next cycle itself
             self._begin_cycle()
+
+    def _count_waiting(self, now: datetime) -> None:
+        """Make passes over all of an integration where what the interval found waits for that, once an interval."""
+        interval = self._dispatcher.acting.settings.interval
+        for integration in self._ledger.held_for(guard.COUNTING):
+            at = self._counted_at.get(integration)
+            if at is None or not timedelta() <= now - at < interval:
+                self.sweep(PassRequest(Selection(integrations=frozenset({integration})), "guard"))
 
     def _begin_cycle(self) -> None:
         """Begin the next full resync, which is spread over the interval."""

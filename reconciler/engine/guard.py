@@ -4,7 +4,7 @@ It counts an integration's grants since the last full resync: those revoked or h
 ones, those made or, by a commit, updated with `max_new`. Grants that it suspended in an earlier pass count, too,
 whatever part of the integration this pass covers: it stays tripped until the count falls or somebody overrides it.
 
-A pass in parts postpones what counts until all parts are counted, by suspending it like that.
+A pass over a part of what it judges as a whole postpones what counts until all is counted, by suspending it like that.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
+from enum import StrEnum
 from functools import partial
 
 from reconciler.engine.planned import PlannedGrant
@@ -24,13 +25,22 @@ from reconciler.model.grant import Decision, Key, Record
 from reconciler.model.settings import Settings
 from reconciler.model.status import Action, EventType, Status
 
-__all__ = ["Changes", "events_of", "postpone", "suspend", "waiting", "waits_for_count"]
+__all__ = ["COUNTING", "Changes", "Part", "events_of", "suspend", "waiting"]
 
 FEW = 5
 """The most changes that never trip the guard."""
 
 HELD = "held"
 """The name of the note that has the tripped integrations."""
+
+
+class Part(StrEnum):
+    """What a pass covers of what the guard judges as a whole: all of it, a part of a sweep, or of a full resync."""
+
+    ALL = "all"
+    SWEEP = "sweep"
+    RESYNC = "resync"
+
 
 NEXT = "look why, then let it through once with `reconcile --yes-really`"
 
@@ -90,6 +100,29 @@ class Changes:
             tripped |= _too_many_changes(taken, confirmed, self._settings.max_change_percent)
         return tripped
 
+    def judged(self, planned: Iterable[PlannedGrant], part: Part) -> tuple[list[PlannedGrant], dict[str, str]]:
+        """Suspend what must not be executed now, and return the integrations whose guard trips, with the reason.
+
+        What counts in a part of a sweep waits until all parts are counted, and so does the rest of a tripped
+        integration. A full resync is spread over the interval, and nothing waits for its end: a few grants are revoked
+        or healed at once, as a few never trip the guard, and more wait until all of the integration is counted.
+        """
+        tripped = self.tripped()
+        if part is Part.SWEEP:
+            return _held(planned, lambda item: COUNTING if self._waits(item, tripped) else None), {}
+        many = self._taken.more_than(FEW, self._renamed) - tripped.keys() if part is Part.RESYNC else set()
+
+        def why(item: PlannedGrant) -> str | None:
+            integration = item.grant.integration
+            return COUNTING if integration in many and _takes(item) and not item.by_hand else tripped.get(integration)
+
+        return _held(planned, why), tripped
+
+    def _waits(self, item: PlannedGrant, tripped: Collection[str]) -> bool:
+        """Whether a grant waits for the other parts of its sweep."""
+        counts = not item.by_hand and (_takes(item) or (self._settings.max_new is not None and _makes(item)))
+        return counts or item.grant.integration in tripped
+
 
 class _Counted:
     """Grants of one kind of change, by integration. `read` gives those changed since the last full resync."""
@@ -121,6 +154,10 @@ class _Counted:
             + len(keys | {renamed.get(key, key) for key in self._changed.get(integration, ())})
             for integration, keys in self._keys.items()
         }
+
+    def more_than(self, few: int, renamed: Mapping[Key, Key]) -> set[str]:
+        """Return the integrations of which more grants than a few are changed."""
+        return {integration for integration, count in self.counts(renamed).items() if count > few}
 
 
 def _too_many_changes(counts: Mapping[str, int], confirmed: Mapping[str, int], percent: float) -> dict[str, str]:
@@ -165,21 +202,6 @@ def _would_take(record: Record) -> bool:
 def suspend(planned: Iterable[PlannedGrant], tripped: Mapping[str, str]) -> list[PlannedGrant]:
     """Suspend the grants of tripped integrations, and let grants that need one of those wait for it."""
     return _held(planned, lambda item: tripped.get(item.grant.integration))
-
-
-def postpone(planned: Iterable[PlannedGrant], tripped: Collection[str], settings: Settings) -> list[PlannedGrant]:
-    """Suspend what counts until all parts of a pass are counted; of tripped integrations, all that is to be done."""
-
-    def why(item: PlannedGrant) -> str | None:
-        counts = not item.by_hand and (_takes(item) or (settings.max_new is not None and _makes(item)))
-        return COUNTING if counts or item.grant.integration in tripped else None
-
-    return _held(planned, why)
-
-
-def waits_for_count(record: Record) -> bool:
-    """Whether a grant waits for the other parts of its pass."""
-    return record.guarded and record.reason.startswith(COUNTING)
 
 
 def _held(planned: Iterable[PlannedGrant], why: Callable[[PlannedGrant], str | None]) -> list[PlannedGrant]:

@@ -55,7 +55,7 @@ class Plan:
 
     `rows` are the ledger's as they were read, `written` the new records, `renamed` the moves to other names, `dropped`
     the grants that were never executed. `tripped` maps the integrations that the guard holds to the reason; `released`
-    says that a person overrides it, `counting` that it judges once other parts are counted. `commands` are the manual
+    says that a person overrides it, `part` what it covers of all that the guard judges. `commands` are the manual
     commands for the grants.
     """
 
@@ -75,7 +75,7 @@ class Plan:
     claims: ClaimSet
     tripped: Mapping[str, str]
     released: bool
-    counting: bool
+    part: guard.Part
     problems: tuple[Problem, ...]
 
     @property
@@ -193,13 +193,10 @@ class Planning:
         claims: ClaimSet | None = None,
         *,
         released: bool = False,
-        counting: bool = False,
+        part: guard.Part = guard.Part.ALL,
         watched: Watched = unwatched,
     ) -> Plan:
-        """Observe and plan in one piece, and change nothing. `watched` is called for each hire.
-
-        With `counting`, this is a part of a pass that the guard judges once all parts are counted.
-        """
+        """Observe and plan in one piece, and change nothing. `watched` is called for each hire."""
         claims = claims or Claims().begin()
         plan = await self.part(self.selection, await self._rows(), claims, watched)
         released = released and self.selection.grants is None  # who names one grant lets nothing else through
@@ -209,18 +206,14 @@ class Planning:
             changes = self.changes()
             changes.add(planned, plan.renamed)
             changes.add_beside(claims.acted_on_beside())
-            tripped = changes.tripped()
-            if counting:
-                planned, tripped = guard.postpone(planned, tripped, self.settings), {}
-            else:
-                planned = guard.suspend(planned, tripped)
+            planned, tripped = changes.judged(planned, part)
             claims.act_on(planned)
         return replace(
             plan,
             grants=tuple(map(self.locked, planned)),
             tripped=tripped,
             released=released,
-            counting=counting,
+            part=part,
             problems=self.problems(plan.problems),
         )
 
@@ -269,7 +262,7 @@ class Planning:
             claims=claims,
             tripped={},
             released=False,
-            counting=False,
+            part=guard.Part.ALL,
             problems=tuple(planner.problems),
         )
 

@@ -80,7 +80,7 @@ class Reconciler:
         by_hand: Mapping[Key, str] | None = None,
         commands: CommandsByGrant | None = None,
         released: bool = False,
-        counting: bool = False,
+        part: guard.Part = guard.Part.ALL,
         removals: bool = True,
         claims: ClaimSet | None = None,
         listings: Listings | None = None,
@@ -98,7 +98,7 @@ class Reconciler:
             listings=listings,
             progressed=self._progressed,
         )
-        return await planning.whole(claims, released=released, counting=counting, watched=watched)
+        return await planning.whole(claims, released=released, part=part, watched=watched)
 
     async def apply(self, plan: Plan) -> Report:
         """Carry a plan out: write intent, execute, confirm, record, notify."""
@@ -220,7 +220,7 @@ class Reconciler:
         pass, which finds and decides the same.
         """
         ledger, now, revision = self._state.ledger, plan.policy.now, plan.revision
-        judged = () if plan.counting else plan.grants
+        judged = () if plan.part is guard.Part.SWEEP else plan.grants
         tripped, noted = guard.events_of(ledger, judged, plan.tripped, now, revision)
         answered = [
             command for key, commands in plan.commands.items() if _is_unknown(key, plan, ledger) for command in commands

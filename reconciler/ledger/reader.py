@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from reconciler.ledger.browsing import Browsing, after, history_conditions, sent_of_attempts, where_of
 from reconciler.ledger.chain import END, Chain, Link, verify
 from reconciler.ledger.entries import Attempt, Command, Event, GrantFilter, Member, Sent
+from reconciler.ledger.guard_counts import GuardCounts
 from reconciler.ledger.lease import OURS
 from reconciler.ledger.reading import SERVER_TIME, Reading, Row, lowered, moment
 from reconciler.ledger.rows import (
@@ -23,16 +24,15 @@ from reconciler.ledger.rows import (
     given_of,
     line_of,
     record_by_place,
-    record_of,
 )
 from reconciler.model.given import Given, Untraced
-from reconciler.model.grant import Key, Outcome, Phase, Record, Step
+from reconciler.model.grant import Key, Outcome, Record, Step
 from reconciler.model.status import EventType, Status
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-__all__ = ["GIVEN", "LISTED", "RESYNC", "UNTRACED", "LedgerReader", "given_in", "newest_attempt"]
+__all__ = ["GIVEN", "LISTED", "UNTRACED", "LedgerReader", "given_in"]
 
 T = TypeVar("T")
 
@@ -56,11 +56,8 @@ UNTRACED = "untraced/"
 LISTED = "listed_at/"
 """The prefix of the note, by integration, of when its listing was last read to its end."""
 
-RESYNC = "resync_attempt"
-"""The name of the note that has the newest attempt at the start of the last full resync."""
 
-
-class LedgerReader(Browsing):
+class LedgerReader(Browsing, GuardCounts):
     """The ledger of one state, for reading only."""
 
     @property
@@ -174,56 +171,6 @@ class LedgerReader(Browsing):
             attempts = [attempt_of(row) for row in reading.rows(query, hire=key.hire, access=key.access)]
             sent = sent_of_attempts(reading, attempts)
         return [(attempt, sent.get(attempt.id, [])) for attempt in attempts]
-
-    # The guard
-
-    def resync(self) -> int:
-        """Return the newest attempt at the start of the last full resync, or 0."""
-        return int(self.note(RESYNC) or 0)
-
-    def newest_attempt(self) -> int:
-        """Return the number of the newest attempt, or 0."""
-        with self.backend.reading() as reading:
-            return newest_attempt(reading)
-
-    def confirmed(self, attempt: int) -> dict[str, int]:
-        """Count each integration's grants that were confirmed and not revoked at that attempt, or have been since."""
-        query = (
-            "SELECT integration, count(*) AS count FROM grants WHERE confirmed_at IS NOT NULL AND (phase <> :revoked"
-            " OR EXISTS (SELECT 1 FROM attempts WHERE attempts.hire = grants.hire AND attempts.access = grants.access"
-            " AND attempts.kind IN ('revoke', 'withdraw') AND attempts.id > :attempt)) GROUP BY integration"
-        )
-        with self.backend.reading() as reading:
-            rows = reading.rows(query, revoked=Phase.REVOKED, attempt=attempt)
-            return {row["integration"]: row["count"] for row in rows}
-
-    def guarded(self) -> list[Record]:
-        """Read the records that the guard holds, without the steps of their runs."""
-        with self.backend.reading() as reading:
-            return [record_of(row, ()) for row in reading.rows("SELECT * FROM grants WHERE guarded IS TRUE")]
-
-    def changes_since(self, attempt: int) -> dict[str, set[Key]]:
-        """List the grants of each integration that were healed or revoked after that attempt."""
-        return self._by_integration(
-            "SELECT integration, hire, access FROM attempts"
-            " WHERE kind IN ('heal', 'mend', 'revoke', 'withdraw') AND id > :attempt",
-            attempt=attempt,
-        )
-
-    def made_since(self, attempt: int) -> dict[str, set[Key]]:
-        """List the grants of each integration that were made or updated after that attempt, without retries."""
-        return self._by_integration(
-            "SELECT integration, hire, access FROM attempts"
-            " WHERE kind IN ('execute', 'reinvite', 'update') AND number = 1 AND id > :attempt",
-            attempt=attempt,
-        )
-
-    def _by_integration(self, query: str, **values: object) -> dict[str, set[Key]]:
-        found: dict[str, set[Key]] = {}
-        with self.backend.reading() as reading:
-            for row in reading.rows(query, **values):
-                found.setdefault(row["integration"], set()).add(_key(row))
-        return found
 
     # History
 
@@ -409,11 +356,6 @@ def _threads() -> Executor:
     from concurrent.futures import ThreadPoolExecutor
 
     return ThreadPoolExecutor(THREADS, "ledger")
-
-
-def newest_attempt(reading: Reading) -> int:
-    """The number of the attempt that was written down last; 0 where there was none."""
-    return int(reading.value("SELECT max(id) FROM attempts") or 0)
 
 
 def given_in(reading: Reading, hires: Collection[str] | None, access: Collection[str] = ()) -> dict[Key, Given]:

@@ -21,8 +21,9 @@ from reconciler.ledger import schema
 from reconciler.ledger.backend import WritableBackend, within
 from reconciler.ledger.chain import ERASED, erased_lines
 from reconciler.ledger.entries import Attempt, Change, Command, Event, Kept
+from reconciler.ledger.guard_counts import RESYNC, newest_attempt
 from reconciler.ledger.lease import EVERYTHING, Lease
-from reconciler.ledger.reader import GIVEN, LISTED, RESYNC, UNTRACED, LedgerReader, given_in, newest_attempt
+from reconciler.ledger.reader import GIVEN, LISTED, UNTRACED, LedgerReader, given_in
 from reconciler.ledger.rows import attempt_row, changed_and_checked, event_row, given_row, grant_row, request_row
 from reconciler.ledger.transaction import Transaction, Transactions
 from reconciler.model.failpoints import Failpoint, Reached, unwatched

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from reconciler.daemon.slices import PassRequest
+from reconciler.daemon.slices import Slice
 from reconciler.engine.state import OpenState
 from reconciler.model.errors import LedgerError
 from reconciler.model.report import Report
 from reconciler.review.unmanaged import AccountKind, ComparedListing
-from tests.daemon.running import Running, peopled, running, until
+from tests.daemon.running import Running, Turned, peopled, running, until
 from tests.repo import Repo
 from tests.servers import AccountService
 
@@ -149,12 +149,12 @@ def test_end_of_a_sweep_waits_for_a_part_that_failed(
         async with running(left) as now:
             reconcile, failures = now.daemon._dispatcher._reconcile, 0
 
-            async def failing(state: OpenState, request: PassRequest, *given: Any) -> Report:
+            async def failing(state: OpenState, item: Slice, *given: Any) -> Report:
                 nonlocal failures
-                if "h6" in (request.selection.hires or ()) and failures < 2:
+                if "h6" in (item.request.selection.hires or ()) and failures < 2:
                     failures += 1
                     raise LedgerError("the ledger is locked")
-                return await reconcile(state, request, *given)
+                return await reconcile(state, item, *given)
 
             monkeypatch.setattr(now.daemon._dispatcher, "_reconcile", failing)
             await until(lambda: held(now).keys() == {*GONE} and all("(8/12)" in why for why in held(now).values()))
@@ -162,6 +162,31 @@ def test_end_of_a_sweep_waits_for_a_part_that_failed(
 
     asyncio.run(swept())
     assert sent(accounts, "DELETE") == []
+
+
+@pytest.mark.parametrize("percent", [99, 100])
+def test_more_than_a_few_that_a_full_resync_finds_gone_wait_until_all_are_counted(
+    repo: Repo, accounts: AccountService, percent: int
+) -> None:
+    """A service that says for a while that nobody is there must not have a quarter of all people invited again."""
+    repo.settings(interval="1h", max_change_percent=percent)
+    stems = peopled(repo, accounts, 12)
+    clock = Turned()
+
+    async def resynced() -> None:
+        async with running(repo, clock) as now:
+            await until(lambda: now.passes)
+            accounts.people.clear()
+            clock.pace = timedelta(seconds=20)  # a slice a minute
+            if percent < 100:
+                await until(lambda: "(12/12)" in held(now).get(stems[-1], ""))
+            else:
+                await until(lambda: len(sent(accounts, "POST")) == len(stems) and not held(now))
+
+    asyncio.run(resynced())
+    made = Counter(request.json()["email"] for request in accounts.requests if request.method == "POST")
+    assert set(made.values()) == {1}
+    assert len(made) == (5 if percent < 100 else len(stems))
 
 
 def test_survey_of_the_cycle_that_a_sweep_begins_knows_all_hires(left: Repo, accounts: AccountService) -> None:
