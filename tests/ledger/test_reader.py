@@ -112,6 +112,7 @@ READINGS: dict[str, tuple[object, ...]] = {
     "first_seen": ("tool",),
     "grants": (Chosen(), Page()),
     "has_line": ("digest",),
+    "held_for": ("held by",),
     "hires_after": ("", 2),
     "history_page": (Page(),),
     "integrations": (["ada"],),
