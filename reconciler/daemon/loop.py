@@ -215,6 +215,7 @@ class Daemon:
             self._schedule.sweep(PassRequest(Selection(), "start"))
         await self._take_up_commands()
         await self._dispatcher.start_due(now)
+        await self._schedule.count_waiting(now)
         self._schedule.queue_due(now)
         self._judge_freshness(now, tree)
 

@@ -106,11 +106,18 @@ class Schedule:
         while self._queueing or self._dispatcher.at_risk:
             await self._clock.sleep(AGAIN_SECONDS)
 
+    async def count_waiting(self, now: datetime) -> None:
+        """Make passes over all of an integration where what the interval found waits for that, once an interval."""
+        interval = self._dispatcher.acting.settings.interval
+        for integration in await self._ledger.off_loop(partial(self._ledger.held_for, guard.COUNTING)):
+            at = self._counted_at.get(integration)
+            if at is None or not timedelta() <= now - at < interval:
+                self.sweep(PassRequest(Selection(integrations=frozenset({integration})), "guard"))
+
     def queue_due(self, now: datetime) -> None:
         """Queue the slices that are due, but not between the parts of a sweep: these are counted before them."""
         if self._queueing:
             return
-        self._count_waiting(now)
         if self._sliced_at is None or self._sliced_at > now:  # the first of all, or the clock was set back
             self._sliced_at = now
         interval = self._dispatcher.acting.settings.interval
@@ -127,14 +134,6 @@ class Schedule:
                 self._dispatcher.queue(request, self._listings, at_most=count)
         if not self._cutting:  # a sweep over everything begins the next cycle itself
             self._begin_cycle()
-
-    def _count_waiting(self, now: datetime) -> None:
-        """Make passes over all of an integration where what the interval found waits for that, once an interval."""
-        interval = self._dispatcher.acting.settings.interval
-        for integration in self._ledger.held_for(guard.COUNTING):
-            at = self._counted_at.get(integration)
-            if at is None or not timedelta() <= now - at < interval:
-                self.sweep(PassRequest(Selection(integrations=frozenset({integration})), "guard"))
 
     def _begin_cycle(self) -> None:
         """Begin the next full resync, which is spread over the interval."""
