@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
@@ -109,7 +109,7 @@ class Changes:
         """
         tripped = self.tripped()
         if part is Part.SWEEP:
-            return _held(planned, lambda item: COUNTING if self._waits(item, tripped) else None), {}
+            return _held(planned, lambda item: COUNTING if self._waits(item, tripped) else None), tripped
         many = self._taken.more_than(FEW, self._renamed) - tripped.keys() if part is Part.RESYNC else set()
 
         def why(item: PlannedGrant) -> str | None:
@@ -238,13 +238,29 @@ def _waits(item: PlannedGrant, before: Mapping[Key, PlannedGrant]) -> str | None
 
 
 def events_of(
-    ledger: LedgerReader, planned: Iterable[PlannedGrant], tripped: Mapping[str, str], now: datetime, revision: str
+    ledger: LedgerReader,
+    planned: Sequence[PlannedGrant],
+    tripped: Mapping[str, str],
+    now: datetime,
+    revision: str,
+    *,
+    part: Part,
+    released: bool,
 ) -> tuple[list[Event], Kept]:
-    """Make the events for integrations whose guard trips or is reset, and the note to store with them."""
+    """Make the events for integrations whose guard trips or is reset, and the note to store with them.
+
+    In a part of a sweep none trips, for others are not counted yet. A `released` pass resets one once the guard holds
+    no other grants of it.
+    """
     noted = ledger.note(HELD)
     before = set(json.loads(noted)) if noted else set()
     met = {item.grant.integration for item in planned if not item.by_hand}
+    if before and released:
+        own = {item.grant.key for item in planned}
+        met -= {record.integration for record in ledger.guarded() if record.key not in own}
     after = {*tripped, *(before - met)}
+    if part is Part.SWEEP:
+        after &= before
     if after == before:
         return [], {}
     no_grant = Key("", "")

@@ -220,8 +220,9 @@ class Reconciler:
         pass, which finds and decides the same.
         """
         ledger, now, revision = self._state.ledger, plan.policy.now, plan.revision
-        judged = () if plan.part is guard.Part.SWEEP else plan.grants
-        tripped, noted = guard.events_of(ledger, judged, plan.tripped, now, revision)
+        tripped, noted = guard.events_of(
+            ledger, plan.grants, plan.tripped, now, revision, part=plan.part, released=plan.released
+        )
         answered = [
             command for key, commands in plan.commands.items() if _is_unknown(key, plan, ledger) for command in commands
         ]

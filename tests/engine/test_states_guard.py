@@ -300,6 +300,18 @@ def test_a_release_lets_it_through_once(twenty, accounts):
     assert len(held(twenty.reconcile())) == 6, "h10 was healed today, and is left to a person"
 
 
+def test_history_says_that_it_is_released_once_nothing_is_held_any_more(twenty, accounts):
+    """A daemon lets many through in parts, and passes between these still find the others held."""
+    lose(accounts, *range(10))
+    twenty.reconcile()
+    twenty.reconcile(hires=["h00", "h01"], released=True)
+    twenty.reconcile(hires=["h11"])
+    assert (twenty.events().count(EventType.HELD), twenty.events().count(EventType.RELEASED)) == (1, 0)
+    twenty.reconcile(hires=[f"h{number:02}" for number in range(2, 10)], released=True)
+    assert (twenty.events().count(EventType.HELD), twenty.events().count(EventType.RELEASED)) == (1, 1)
+    assert len(accounts.calls("POST")) == 10
+
+
 def test_dependent_of_a_guarded_grant_waits(twenty, accounts, others, repo):
     repo.manifest("more", others.manifest())
     repo.hire("new", "tool", {"integration": "more", "needs": ["tool"]})
